@@ -1,0 +1,1 @@
+"""Put spatio-temporal data into a language model."""
