@@ -1,1 +1,247 @@
-def main() -> None: ...
+"""The command line: every command calls one function of the package and prints what it returns."""
+
+import errno
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from st2llm.errors import St2llmError
+
+app = typer.Typer(
+    name="st2llm",
+    help="Put spatio-temporal data into a language model, and find out whether it was worth it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Data sets: list, look at and fetch them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Data = Annotated[
+    str, typer.Option("--data", metavar="NAME|CARD", help="A known data set, or the path of a data card.")
+]
+Llm = Annotated[
+    str | None,
+    typer.Option("--llm", metavar="NAME", help="A language model: smollm2-135m, a hub id or a folder."),
+]
+
+
+def _example(command: str) -> str:
+    return f"Example: {command}"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import st2llm
+
+        typer.echo(f"st2llm {st2llm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Put spatio-temporal data into a language model, and find out whether it was worth it."""
+
+
+@data_app.command("list", epilog=_example("st2llm data list"))
+def data_list() -> None:
+    """The data sets that have a card, and whether their files are here."""
+    from st2llm.evaluate import stock
+
+    _table(["name", "kind", "here", "about"], [item.row() for item in stock.items()])
+
+
+@data_app.command("show", epilog=_example("st2llm data show auckland-pedestrians --plot counts.png"))
+def data_show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
+    ],
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the data into this file.")
+    ] = None,
+) -> None:
+    """What a data set holds: places, steps, gaps, split and licence."""
+    from st2llm.data import load_data
+    from st2llm.data.describe import describe
+    from st2llm.data.describe import plot as draw
+
+    data = load_data(name)
+    Console().print(describe(data))
+    if plot is not None:
+        draw(data, plot)
+        typer.echo(f"Drawn into {plot}")
+
+
+@data_app.command("fetch", epilog=_example("st2llm data fetch auckland-pedestrians smollm2-135m"))
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets and language models.")],
+) -> None:
+    """Download what is missing into the cache, and check it."""
+    from st2llm.evaluate import stock
+
+    for name in names:
+        if sys.stderr.isatty():
+            typer.echo(f"Fetching {name}", err=True)
+        typer.echo(f"{name}: {stock.fetch(name)}")
+
+
+@app.command(
+    epilog=_example(
+        "st2llm prompt graph/forecast --data auckland-pedestrians --place queen-street --llm smollm2-135m"
+    )
+)
+def prompt(
+    template: Annotated[
+        str, typer.Argument(metavar="KIND/TASK[.VARIANT]", help="A template below prompts/.")
+    ],
+    data: Data,
+    llm: Llm = None,
+    index: Annotated[int, typer.Option("--index", metavar="N", help="Which sample of the test part.")] = 0,
+    place: Annotated[
+        str | None, typer.Option("--place", metavar="ID", help="Ask for this place alone.")
+    ] = None,
+    history: Annotated[
+        int | None, typer.Option("--history", metavar="N", help="Steps that are seen.")
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option("--horizon", metavar="N", help="Steps that are asked for.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option("--budget", metavar="TOKENS", help="Drop parts until it fits.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    lint: Annotated[bool, typer.Option("--lint", help="Look for leaks; exit 1 where there are any.")] = False,
+) -> None:
+    """The prompt a language model would be given for one test sample; --llm counts its tokens."""
+    from st2llm.evaluate.question import Question, ask
+
+    asked = ask(
+        Question(
+            template, data, llm=llm, index=index, place=place, history=history, horizon=horizon, budget=budget
+        )
+    )
+    findings = asked.lint() if lint else []
+    if as_json:
+        typer.echo(json.dumps(asked.record(), ensure_ascii=False))
+    else:
+        typer.echo(str(asked.prompt))
+    for finding in findings:
+        typer.echo(f"lint: {finding}", err=True)
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=_example("st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume"))
+def compare(
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A suite file, or the name of one in evaluation/suites.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|CARD", help="Other data for a suite with one data set."),
+    ] = None,
+    llm: Llm = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the run is written.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="At most N test windows.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; no finished arm repeats.")
+    ] = False,
+) -> None:
+    """Compare language-model arms with primitive arms and baselines on identical samples."""
+    from st2llm.evaluate.compare import compare as run
+
+    report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume)
+    Console().print(report.table())
+    typer.echo(f"{report.verdict}\nReport: {report.path / 'report.html'}")
+
+
+@app.command(epilog=_example("st2llm report runs/demo"))
+def report(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that compare wrote.")],
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="Compute the scores anew from the predictions.")
+    ] = False,
+) -> None:
+    """Write report.md and report.html of a run anew."""
+    if rescore:
+        from st2llm.evaluate.compare import rescore as score_anew
+
+        score_anew(run)
+    else:
+        from st2llm.evaluate.report import write_report
+
+        write_report(run)
+    typer.echo(f"Report: {run / 'report.html'}")
+
+
+@app.command(epilog=_example("st2llm doctor"))
+def doctor() -> None:
+    """What is installed, what is cached and what is missing."""
+    from st2llm.evaluate.doctor import examine
+
+    rows = [
+        [fact.group, fact.name, fact.value if fact.well else f"[red]{fact.value}[/red]"] for fact in examine()
+    ]
+    _table(["", "what", "found"], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> None:
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+def _say(error: Exception) -> str:
+    """One message for one error: what was expected, what came, where, what to do."""
+    if isinstance(error, St2llmError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = f" for {error.filename}" if error.filename else ""
+        return f"There is no room left on the disk{where}. Free some and run the same command again."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename or 'no file named'}. Give a path that can be used."
+    what = f"{type(error).__name__}: {error}"
+    return f"Unexpected {what}. This is a fault in st2llm: run again with --debug and report what it shows."
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Leaves with 0 for done, 1 for failed, 2 for a command not understood, 130 for an interrupt."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=[word for word in given if word != "--debug"])  # so that it may stand anywhere
+    except KeyboardInterrupt:
+        sys.exit(_interrupted())
+    except SystemExit as leaving:
+        sys.exit(_interrupted() if leaving.code == 130 else leaving.code)
+    except Exception as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        typer.echo(f"error: {_say(error)}", err=True)
+        sys.exit(1)
+
+
+def _interrupted() -> int:
+    typer.echo(
+        "Interrupted. What was finished is kept: `st2llm compare ... --resume` goes on from there.", err=True
+    )
+    return 130

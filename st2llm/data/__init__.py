@@ -1,0 +1,96 @@
+"""Data cards to containers, containers to windows: `load_data`, `cards`, `split`."""
+
+import os
+from pathlib import Path
+
+from st2llm.data import artefacts, card, graph, safe_open
+from st2llm.data.windows import Splits, Windows, split
+from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.types import SensorGraph
+
+__all__ = ["Splits", "Windows", "card_path", "cards", "fetch", "load_data", "split"]
+
+_CARDS = Path(__file__).resolve().parent / "cards"
+
+
+def cards() -> list[str]:
+    """The names of the data sets that come with a card."""
+    return sorted(path.stem for path in _CARDS.glob("*.yaml"))
+
+
+def load_data(name_or_card: str | Path) -> SensorGraph:
+    """The data of that name, or of that card file.
+
+    Files are looked for in the card's folder, then in `$ST2LLM_DATA/<kind>/<name with _>/`, then fetched
+    into the cache. Raises ConfigError for an unknown name or a faulty card, ArtefactError where files
+    cannot be had, DataError where they do not hold what the card says.
+    """
+    path = card_path(name_or_card)
+    return graph.build(card.read(path), fetch(path))
+
+
+def fetch(name_or_card: str | Path) -> dict[str, Path]:
+    """Brings the files of a data set without reading them: where they are, by the names its card uses."""
+    path = card_path(name_or_card)
+    return _locate(card.read(path), path.parent)
+
+
+def card_path(name_or_card: str | Path) -> Path:
+    """The card file that is meant. Raises ConfigError with the nearest name where there is none."""
+    said = str(name_or_card)
+    if said in cards():
+        return _CARDS / f"{said}.yaml"
+    path = Path(name_or_card)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if path.is_file():
+            return path
+        raise ConfigError(
+            f"There is no data card {path}. Give the path of a card that exists, or one of: "
+            f"{', '.join(cards())}."
+        )
+    raise ConfigError(
+        f"There is no data set {said!r}. {nearest(said, cards())} The path of a card (.yaml) works too."
+    )
+
+
+def _locate(described: card.GraphCard, folder: Path) -> dict[str, Path]:
+    """Where the files of a card are, by the names it uses; those that are nowhere are fetched.
+
+    Files beside the card or under `$ST2LLM_DATA` must be the pinned ones, where the card pins them.
+    """
+    pins = _pins(described)
+    homes = [folder]
+    if own := os.environ.get("ST2LLM_DATA"):
+        homes.append(Path(own).expanduser() / described.kind / described.name.replace("-", "_"))
+    found: dict[str, Path] = {}
+    for name in described.files():
+        near = [path for path in (safe_open.inside(home, name) for home in homes) if path.is_file()]
+        if near:
+            artefacts.check_pin(near[0], pins.get(name, (name, None))[1])
+            found[name] = near[0]
+    if missing := [name for name in described.files() if name not in found]:
+        found.update(_fetched(described, folder, missing, homes))
+    return found
+
+
+def _pins(described: card.GraphCard) -> dict[str, tuple[str, str | None]]:
+    """By the card's file names: the name within the source, and its sha256."""
+    files = described.source.files if described.source else {}
+    return {short: (name, digest) for name, digest in files.items() for short in (name, Path(name).name)}
+
+
+def _fetched(
+    described: card.GraphCard, folder: Path, missing: list[str], homes: list[Path]
+) -> dict[str, Path]:
+    pins, source = _pins(described), described.source
+    if source is None or not source.origin or (source.files and any(name not in pins for name in missing)):
+        lost = next((name for name in missing if name not in pins), missing[0])
+        raise DataError(
+            f"{described.name}: there is no file {lost!r} in {' or '.join(map(str, homes))}. Put it there, "
+            f"set ST2LLM_DATA to the folder that holds {described.kind}/{described.name.replace('-', '_')}/, "
+            "or correct its name in the card."
+        )
+    names = {name: pins.get(name, (name, None)) for name in missing}
+    asked = source.model_copy(update={"files": dict(names.values())})
+    paths = artefacts.fetch(asked, folder=folder, hint=f"st2llm data fetch {described.name}")
+    return {name: paths[inner] for name, (inner, _) in names.items()}

@@ -1,0 +1,53 @@
+# Nothing but Python 3.11, pip and make is needed. Every target makes .venv and installs what it lacks.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Where pip finds the build of torch you want, for instance the CPU build: make demo TORCH_INDEX=<index URL>
+TORCH_INDEX ?=
+TORCH := torch==2.13.0
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.torch: $(BIN)/python constraints.txt
+	@echo "Installing $(TORCH)"
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@touch $@
+
+.venv/.run: .venv/.torch $(INPUTS)
+	@echo "Installing st2llm"
+	$(PIP) -e .
+	@touch $@
+
+.venv/.dev: .venv/.torch $(INPUTS)
+	@echo "Installing st2llm and what its checks need"
+	$(PIP) -e ".[dev]"
+	@touch .venv/.run $@
+
+demo: .venv/.run  ## the main question answered on real data, in minutes
+	$(BIN)/st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume
+
+test: .venv/.dev  ## every test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## format, lint, types, layers and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow"
+
+bench: .venv/.run  ## speed and memory, as ratios within one run
+	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done
+
+clean:  ## what was built and run; .venv and the cache of downloads stay
+	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,70 @@
+"""Soft tokens put between words: one row of embeddings a token, padded on the left."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from st2llm.errors import AlignmentError
+from st2llm.types import Slot
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """Embedded prompts of one batch. Rows are padded on the left; `real` marks what is not padding."""
+
+    rows: Float[Tensor, "batch seq d_lm"]
+    real: Bool[Tensor, "batch seq"]
+    soft: Bool[Tensor, "batch seq"]
+
+    @property
+    def words(self) -> Bool[Tensor, "batch seq"]:
+        return self.real & ~self.soft
+
+
+def splice(
+    parts: Sequence[Float[Tensor, "token d_lm"] | Slot], soft: Mapping[str, Float[Tensor, "slot d_lm"]]
+) -> tuple[Float[Tensor, "seq d_lm"], Bool[Tensor, " seq"]]:
+    """One prompt's rows in order, and which of them are soft tokens.
+
+    Raises AlignmentError where a slot has no soft tokens, or not as many as it holds, or soft tokens have no slot.
+    """
+    rows, marks = [], []
+    for part in parts:
+        if not isinstance(part, Slot):
+            rows.append(part)
+            marks.append(torch.zeros(len(part), dtype=torch.bool, device=part.device))
+            continue
+        if part.name not in soft:
+            raise AlignmentError(
+                f"The prompt has a slot {part.name!r}, but soft tokens were given only for {sorted(soft)}. "
+                f"Name the encoder's output after the slot."
+            )
+        tokens = soft[part.name]
+        if len(tokens) != part.length:
+            raise AlignmentError(
+                f"Slot {part.name!r} holds {part.length} tokens, but the head made {len(tokens)}. "
+                f"Set both from one number in the config."
+            )
+        rows.append(tokens)
+        marks.append(torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
+    idle = set(soft) - {part.name for part in parts if isinstance(part, Slot)}
+    if idle:
+        raise AlignmentError(f"The prompt has no slot for the soft tokens {sorted(idle)}. Add <soft name=...> to it.")
+    return torch.cat(rows), torch.cat(marks)
+
+
+def pad_left(rows: Sequence[Float[Tensor, "_ d_lm"]], soft: Sequence[Bool[Tensor, " _"]]) -> Spliced:
+    """Prompts of different lengths as one batch, padded with zero rows on the left."""
+    length = max(len(row) for row in rows)
+
+    def padded(tensors: Sequence[Tensor]) -> Tensor:
+        whole = tensors[0].new_zeros((len(tensors), length, *tensors[0].shape[1:]))
+        for i, tensor in enumerate(tensors):
+            whole[i, length - len(tensor) :] = tensor
+        return whole
+
+    real = padded([torch.ones(len(row), dtype=torch.bool, device=row.device) for row in rows])
+    return Spliced(rows=padded(rows), real=real, soft=padded(soft))

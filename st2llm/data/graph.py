@@ -1,0 +1,237 @@
+"""A graph card and its files to a SensorGraph: regular UTC steps, NaN for gaps, places joined by id."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyproj
+from jaxtyping import Float64, Int64
+
+from st2llm.data import artefacts, calendar, edges, readers, safe_open
+from st2llm.data.card import GraphCard, Nodes, file_and_key
+from st2llm.errors import DataError, nearest
+from st2llm.types import Provenance, SensorGraph, slug
+
+SPARSEST = 20
+"""A file of n stamps may span at most this many times n steps; more is taken for a wrong stamp or step."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places in the order of the node axis."""
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    lonlat: Float64[np.ndarray, "node 2"] | None = None
+    xy: Float64[np.ndarray, "node 2"] | None = None
+
+
+def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
+    """The container that a card describes; `files` maps the names the card uses to paths.
+
+    Raises DataError where files do not hold what the card says.
+    """
+    readings = readers.read(card, files[file_and_key(card.values)[0]])
+    names, places = _places(card, files, readings.ids, readings.values.shape[1])
+    values, nulls = _nulls(card, readings.values)
+    time, values, gaps = _regular(card, readings.time, values)
+    links, joined = edges.build(card, files, names, places.lonlat)
+    channels = tuple(card.channels or ("value",))
+    if len(channels) != values.shape[2]:
+        raise DataError(
+            f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
+        )
+    rule = card.holidays
+    return SensorGraph(
+        name=card.name,
+        unit=card.unit,
+        timezone=card.timezone,
+        freq_s=card.freq_s,
+        values=values,
+        time=time,
+        places=places.ids,
+        labels=places.labels,
+        channels=channels,
+        edges=links,
+        calendar=calendar.calendar_of(
+            time,
+            card.timezone,
+            freq_s=card.freq_s,
+            country=rule.country if rule else "",
+            subdivision=rule.subdivision if rule else None,
+        ),
+        split=card.plan(),
+        lonlat=places.lonlat,
+        xy=places.xy,
+        description=card.description,
+        quantity=card.quantity,
+        default_task=dict(card.default_task),
+        provenance=_provenance(card, files, (*readings.steps, *nulls, *gaps, *joined)),
+    )
+
+
+def _provenance(card: GraphCard, files: dict[str, Path], steps: tuple[str, ...]) -> Provenance:
+    """sha256: of the files' own hashes and the card, so that it names data and reading alike."""
+    digest = hashlib.sha256(card.model_dump_json(by_alias=True).encode())
+    for name in sorted(files):
+        digest.update(f"{name} {artefacts.sha256_of(files[name])}\n".encode())
+    return Provenance(
+        source=(card.source.origin if card.source else "") or ", ".join(sorted(files)),
+        sha256=digest.hexdigest(),
+        licence=card.licence,
+        citation=card.citation,
+        leakage=card.leakage,
+        steps=steps,
+    )
+
+
+def _nulls(
+    card: GraphCard, values: Float64[np.ndarray, "time node channel"]
+) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
+    infinite = np.isinf(values)
+    null = np.zeros_like(infinite) if card.null is None else values == card.null
+    steps = [f"{int(null.sum())} readings of {card.null:g} are missing"] if null.any() else []
+    steps += [f"{int(infinite.sum())} infinite readings are missing"] if infinite.any() else []
+    return np.where(null | infinite, np.nan, values), steps
+
+
+def _regular(
+    card: GraphCard, time: Int64[np.ndarray, " row"] | None, values: Float64[np.ndarray, "row node channel"]
+) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time node channel"], list[str]]:
+    """The same readings on one constant UTC step, NaN where there is no row."""
+    step = card.freq_s
+    if time is None:
+        first = _start(card)
+        return first + step * np.arange(len(values), dtype=np.int64), values, []
+    if not len(time):
+        raise DataError(f"{card.name}: no row has a stamp that is an instant in {card.timezone}.")
+    off = np.flatnonzero((time - time[0]) % step)
+    if off.size:
+        begin, stray = (calendar.local_iso(int(time[i]), card.timezone) for i in (0, off[0]))
+        raise DataError(
+            f"{card.name}: stamps should be {card.freq} apart, but {stray} lies between two steps counted "
+            f"from {begin}. Correct `freq`, or the stamp."
+        )
+    row = (time - time[0]) // step
+    count = int(row[-1]) + 1
+    if count > SPARSEST * len(time):
+        raise DataError(
+            f"{card.name}: {len(time)} stamps span {count} steps of {card.freq}, up to "
+            f"{calendar.local_iso(int(time[-1]), card.timezone)}. Correct `freq`, or the stamp that is far "
+            "off."
+        )
+    full = np.full((count, *values.shape[1:]), np.nan)
+    full[row] = values
+    told = [f"put on a regular step of {card.freq} in UTC: {count - len(time)} of {count} steps had no row"]
+    return time[0] + step * np.arange(count, dtype=np.int64), full, told if count > len(time) else []
+
+
+def _start(card: GraphCard) -> int:
+    if card.start is None:
+        raise DataError(
+            f"{card.name}: {card.values} has no stamps. Say `start: 2024-01-31T00:00:00` or `time` in the "
+            "card."
+        )
+    try:
+        stamps = pd.DatetimeIndex([pd.Timestamp(card.start)])
+    except ValueError as error:
+        raise DataError(
+            f"{card.name}: `start` should be a stamp such as 2024-01-31T00:00:00, not {card.start!r}."
+        ) from error
+    instant = calendar.to_utc(stamps, card.timezone)
+    if not instant.known[0]:
+        raise DataError(
+            f"{card.name}: `start` {card.start} is no single instant in {card.timezone}. Add its offset."
+        )
+    return int(instant.seconds[0])
+
+
+def _places(
+    card: GraphCard, files: dict[str, Path], ids: tuple[str, ...] | None, count: int
+) -> tuple[tuple[str, ...], Places]:
+    """The names that the files use, and the places, both in the order of the values."""
+    if card.nodes is None:
+        names = ids or tuple(str(i) for i in range(count))
+        return names, Places(_slugs(card.name, names), names)
+    rule, path = card.nodes, files[card.nodes.file]
+    table = safe_open.csv(path, text=[name for name in (rule.id, rule.label) if name])
+    for column in (rule.id, rule.label, rule.lon, rule.lat, rule.x, rule.y):
+        if column is not None and column not in table.columns:
+            raise DataError(
+                f"{path.name} has no column {column!r}. {nearest(column, [str(c) for c in table.columns])}"
+            )
+    table = table.set_index(table[rule.id].astype(str).str.strip())
+    if table.index.has_duplicates:
+        raise DataError(
+            f"{path.name}: place {table.index[table.index.duplicated()][0]!r} has two rows. Keep one."
+        )
+    names = ids or tuple(str(name) for name in table.index)
+    if len(names) != count:
+        raise DataError(
+            f"{path.name} has {len(names)} places, but {card.values} has {count}. Leave out the others."
+        )
+    if absent := [name for name in names if name.strip() not in table.index]:
+        raise DataError(
+            f"{card.values} has readings of {absent[0]!r}, but {path.name} has no such {rule.id!r} "
+            f"({len(absent)} such). {nearest(absent[0], table.index)} Add the row, or `ignore` the column."
+        )
+    table = table.loc[[name.strip() for name in names]]
+    labels = tuple(str(label) for label in table[rule.label]) if rule.label else names
+    return names, Places(_slugs(card.name, names), labels, *_positions(rule, table, path))
+
+
+def _slugs(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    ids = tuple(slug(name) for name in names)
+    seen: dict[str, str] = {}
+    for name, place in zip(names, ids, strict=True):
+        if not place or place in seen:
+            raise DataError(
+                f"{where}: places {seen.get(place, '')!r} and {name!r} both get the id {place!r}. Rename one."
+            )
+        seen[place] = name
+    return ids
+
+
+def _positions(
+    rule: Nodes, table: pd.DataFrame, path: Path
+) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
+    """lon/lat in degrees and x/y in metres from the centre of the places, each None where it is not known."""
+    lonlat = _pair(rule.lon, rule.lat, table, path)
+    if lonlat is not None and ((np.abs(lonlat[:, 0]) > 180).any() or (np.abs(lonlat[:, 1]) > 90).any()):
+        raise DataError(
+            f"{path.name}: lon must be within ±180 and lat within ±90 degrees. Are {rule.lon} and {rule.lat} "
+            "swapped?"
+        )
+    xy = _pair(rule.x, rule.y, table, path)
+    if xy is not None:
+        return lonlat, xy - xy.mean(axis=0)
+    return lonlat, None if lonlat is None else local_metres(lonlat)
+
+
+def _pair(
+    east: str | None, north: str | None, table: pd.DataFrame, path: Path
+) -> Float64[np.ndarray, "node 2"] | None:
+    if east is None or north is None:
+        return None
+    pair = np.column_stack(
+        [pd.to_numeric(table[c], errors="coerce").to_numpy(np.float64) for c in (east, north)]
+    )
+    bad = np.flatnonzero(~np.isfinite(pair).all(axis=1))
+    if bad.size:
+        raise DataError(
+            f"{path.name}: place {table.index[int(bad[0])]!r} has no number in {east!r} or {north!r} "
+            f"({bad.size} such). Each place needs coordinates: fill them in, or leave the columns out of the "
+            "card."
+        )
+    return pair
+
+
+def local_metres(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
+    """Metres east and north of the centre of the places (azimuthal equidistant, WGS 84)."""
+    radians = np.deg2rad(lonlat)
+    x, y = np.cos(radians[:, 0]).mean(), np.sin(radians[:, 0]).mean()
+    centre = float(np.rad2deg(np.arctan2(y, x))), float(lonlat[:, 1].mean())
+    frame = pyproj.Proj(proj="aeqd", lon_0=centre[0], lat_0=centre[1], ellps="WGS84")
+    return np.column_stack(frame(lonlat[:, 0], lonlat[:, 1])).astype(np.float64)

@@ -1,0 +1,110 @@
+"""Samples of fields stacked into tensors once, so that a training step only picks rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
+
+from st2llm.encode.scaler import Scaler
+from st2llm.types import Sample
+
+
+@dataclass(frozen=True)
+class FieldBatch:
+    """Stacked windows of one field: `history` steps seen, `horizon` steps asked.
+
+    seen: standardised values, 0 where not visible. base: standardised closed-form forecast that the arm corrects
+    (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
+    day of week, holiday (0 or 1). notes: ids of note words in the training vocabulary, padded with 0.
+    words: what an LLM reads before the soft tokens, one text a sample.
+    """
+
+    seen: Float32[Tensor, "batch time node channel"]
+    visible: Bool[Tensor, "batch time node channel"]
+    calendar: Int64[Tensor, "batch step 3"]
+    base: Float32[Tensor, "batch horizon node channel"]
+    target: Float32[Tensor, "batch horizon node channel"]
+    valid: Bool[Tensor, "batch horizon node channel"]
+    notes: Int64[Tensor, "batch note"]
+    words: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def take(self, rows: Sequence[int]) -> "FieldBatch":
+        """The samples at these positions, in this order."""
+        index = torch.as_tensor(list(rows), dtype=torch.int64)
+        picked = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "words"}
+        return replace(self, words=tuple(self.words[i] for i in rows), **picked)
+
+    def to(self, device: torch.device) -> "FieldBatch":
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "words"}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class NoteVocabulary:
+    """Words of the training notes, numbered from 2; 1 is a word not seen in training, 0 is padding."""
+
+    words: tuple[str, ...]
+
+    def ids(self, notes: Sequence[str]) -> list[int]:
+        known = {word: i + 2 for i, word in enumerate(self.words)}
+        return [known.get(word, 1) for word in _split(notes)]
+
+
+def fit_notes(train: Sequence[Sample]) -> NoteVocabulary:
+    """The vocabulary of the notes of the training windows (empty where there are no notes)."""
+    return NoteVocabulary(tuple(sorted({word for sample in train for word in _split(sample.side.notes)})))
+
+
+def _split(notes: Sequence[str]) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in " ".join(notes).lower()).split()
+
+
+def stack(
+    samples: Sequence[Sample],
+    scaler: Scaler,
+    vocabulary: NoteVocabulary,
+    *,
+    words: Sequence[str],
+    base: Float64[np.ndarray, "batch horizon node channel"] | None = None,
+) -> FieldBatch:
+    """Stacks samples whose asked steps form the suffix of the window.
+
+    words: one text a sample. base: closed-form forecast in raw units; without one, arms predict from 0.
+    A sample without truth gets an all-False `valid`.
+    """
+    start = samples[0].origin
+    values = np.stack([s.values for s in samples])[:, :start]
+    visible = np.stack([s.visible for s in samples])[:, :start]
+    hidden = np.stack([s.wanted for s in samples])[:, start:]
+    unknown = np.full(samples[0].values.shape, np.nan)
+    truth = np.stack([unknown if s.truth is None else s.truth for s in samples])[:, start:]
+    valid = hidden & np.isfinite(truth)
+    ids = [vocabulary.ids(s.side.notes) for s in samples]
+    width = max(1, max(len(row) for row in ids))
+    z_base = np.zeros(truth.shape) if base is None else scaler.scale(base)
+    return FieldBatch(
+        seen=_float(np.where(visible, scaler.scale(values), 0.0)),
+        visible=torch.from_numpy(visible),
+        calendar=torch.from_numpy(np.stack([_calendar(s) for s in samples])),
+        base=_float(z_base),
+        target=_float(np.where(valid, scaler.scale(truth), 0.0)),
+        valid=torch.from_numpy(valid),
+        notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
+        words=tuple(words),
+    )
+
+
+def _calendar(sample: Sample) -> Int64[np.ndarray, "step 3"]:
+    calendar = sample.side.calendar
+    holiday = np.array([bool(name) for name in calendar.holiday], dtype=np.int64)
+    return np.stack([calendar.step_of_day, calendar.day_of_week, holiday], axis=1)
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

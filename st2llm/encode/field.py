@@ -1,0 +1,128 @@
+"""The field encoder: temporal patches of every place, attention over time, graph layers over places."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch_geometric.nn import GATv2Conv, GCNConv
+
+from st2llm.encode.batch import FieldBatch
+from st2llm.errors import ConfigError, nearest
+from st2llm.types import Edges
+
+GRAPH_LAYERS = {"gcn": GCNConv, "gat": GATv2Conv}
+
+
+@dataclass(frozen=True)
+class FieldShape:
+    """The numbers a field encoder is built from. `steps_per_day` is how many steps a local day has at most."""
+
+    history: int
+    horizon: int
+    nodes: int
+    channels: int
+    steps_per_day: int
+    note_words: int = 0
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts each place's history into patches of `patch` steps and embeds values, gaps, time and place.
+
+    A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
+    question, carries the calendar of the asked steps and the notes; it comes last.
+    """
+
+    def __init__(self, shape: FieldShape, *, d_st: int, patch: int) -> None:
+        super().__init__()
+        self.patch, self.history = patch, shape.history
+        self.count = -(-shape.history // patch)
+        self.values = nn.Linear(2 * patch * shape.channels, d_st)
+        self.position = nn.Embedding(self.count + 1, d_st)
+        self.step_of_day = nn.Embedding(shape.steps_per_day, d_st)
+        self.day_of_week = nn.Embedding(7, d_st)
+        self.holiday = nn.Embedding(2, d_st)
+        self.node = nn.Embedding(shape.nodes, d_st)
+        self.notes = nn.EmbeddingBag(shape.note_words + 2, d_st, mode="mean", padding_idx=0)
+        for table in (self.position, self.step_of_day, self.day_of_week, self.holiday, self.node, self.notes):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch node patch d_st"]:
+        b, _, n, _ = batch.seen.shape
+        both = torch.cat([batch.seen, batch.visible.to(batch.seen.dtype)], dim=-1)
+        missing = self.count * self.patch - self.history
+        both = nn.functional.pad(both, (0, 0, 0, 0, missing, 0))
+        rows = both.permute(0, 2, 1, 3).reshape(b, n, self.count, -1)
+        first = torch.arange(self.count, device=rows.device) * self.patch - missing
+        past = self._time(batch.calendar[:, first.clamp(min=0)])
+        asked = self._time(batch.calendar[:, self.history :]).mean(dim=1, keepdim=True)
+        question = asked + self.notes(batch.notes)[:, None]
+        tokens = torch.cat(
+            [self.values(rows) + past[:, None], question[:, None].expand(-1, n, -1, -1)], dim=2
+        )
+        tokens = tokens + self.position.weight + self.node.weight[:, None]
+        return tokens
+
+    def _time(self, calendar: Int64[Tensor, "batch patch 3"]) -> Float[Tensor, "batch patch d_st"]:
+        step, day, holiday = calendar.unbind(dim=-1)
+        total: Tensor = self.step_of_day(step) + self.day_of_week(day) + self.holiday(holiday)
+        return total
+
+
+class GraphLayer(nn.Module):
+    """One torch-geometric layer over the places of each sample, added to its input."""
+
+    def __init__(self, kind: str, *, d_st: int) -> None:
+        super().__init__()
+        if kind not in GRAPH_LAYERS:
+            raise ConfigError(f"There is no graph layer {kind!r}. {nearest(kind, GRAPH_LAYERS)}")
+        self.norm = nn.LayerNorm(d_st)
+        self.weighted = kind == "gcn"
+        self.layer = GCNConv(d_st, d_st) if self.weighted else GATv2Conv(d_st, d_st // 4, heads=4, edge_dim=1)
+
+    def forward(
+        self, z: Float[Tensor, "batch node d_st"], edges: Int64[Tensor, "2 edge"], weight: Float[Tensor, " edge"]
+    ) -> Float[Tensor, "batch node d_st"]:
+        b, n, d = z.shape
+        shift = (torch.arange(b, device=z.device) * n)[:, None, None]
+        index = (edges[None] + shift).permute(1, 0, 2).reshape(2, -1)
+        repeated = weight.repeat(b)
+        flat = self.norm(z).reshape(b * n, d)
+        out: Tensor = self.layer(flat, index, repeated if self.weighted else repeated[:, None])
+        return z + torch.nn.functional.gelu(out.reshape(b, n, d))
+
+
+class FieldEncoder(nn.Module):
+    """Turns a batch of windows into `slots` embeddings of width d_st, the same for every arm of a comparison.
+
+    Patches and a question token a place -> transformer over time -> graph layers over places. With
+    tokens='place' a place becomes one token (its question token); with tokens='patch' all its tokens are kept.
+    """
+
+    def __init__(
+        self, shape: FieldShape, edges: Edges, *, d_st: int, patch: int, layers: int, graph: str, tokens: str
+    ) -> None:
+        super().__init__()
+        if tokens not in ("place", "patch"):
+            raise ConfigError(f"There is no token layout {tokens!r}. {nearest(tokens, ('place', 'patch'))}")
+        self.tokens = tokens
+        self.embed = PatchEmbedding(shape, d_st=d_st, patch=patch)
+        block = nn.TransformerEncoderLayer(
+            d_st, 4, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.time = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+        self.space = GraphLayer(graph, d_st=d_st)
+        index = torch.stack([torch.from_numpy(edges.source), torch.from_numpy(edges.target)])
+        self.register_buffer("edges", index, persistent=False)
+        self.register_buffer("weight", torch.from_numpy(edges.weight).float(), persistent=False)
+        per_place = 1 if tokens == "place" else self.embed.count + 1
+        self.slots = shape.nodes * per_place
+
+    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch slot d_st"]:
+        tokens = self.embed(batch)
+        b, n, p, d = tokens.shape
+        z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
+        question = self.space(z[:, :, -1], self.edges, self.weight)
+        if self.tokens == "place":
+            return question
+        return torch.cat([z[:, :, :-1], question[:, :, None]], dim=2).reshape(b, n * p, d)

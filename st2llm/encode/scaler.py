@@ -1,0 +1,46 @@
+"""Standardising values place by place, with statistics of the training part alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.types import Sample
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """z = (value - mean) / std for each place and channel. Missing values take no part in the statistics."""
+
+    mean: Float64[np.ndarray, "node channel"]
+    std: Float64[np.ndarray, "node channel"]
+
+    def scale(self, values: Float64[np.ndarray, "*lead node channel"]) -> Float64[np.ndarray, "*lead node channel"]:
+        return (values - self.mean) / self.std
+
+    def unscale(self, z: Float64[np.ndarray, "*lead node channel"]) -> Float64[np.ndarray, "*lead node channel"]:
+        return z * self.std + self.mean
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "place", "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+
+def fit_scaler(train: Sequence[Sample]) -> Scaler:
+    """Mean and standard deviation of what is visible in the training windows.
+
+    A place that never changes, or is never seen, gets a standard deviation of 1 and (unseen) the mean of all places.
+    """
+    shape = train[0].values.shape[1:]
+    total, square, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for sample in train:
+        seen = np.where(sample.visible, sample.values, 0.0)
+        total += seen.sum(axis=0)
+        square += (seen**2).sum(axis=0)
+        count += sample.visible.sum(axis=0)
+    safe = np.maximum(count, 1)
+    mean = np.where(count > 0, total / safe, total.sum() / max(count.sum(), 1))
+    variance = np.maximum(square / safe - (total / safe) ** 2, 0.0)
+    std = np.sqrt(variance)
+    return Scaler(mean=mean, std=np.where((std > 1e-9) & (count > 1), std, 1.0))

@@ -1,0 +1,139 @@
+"""The protocol of a run in words: data, suite, model, environment and the rules of comparison."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from st2llm.evaluate import wording as w
+from st2llm.evaluate.facts import Facts, number
+from st2llm.evaluate.statistics import FEWEST_BLOCKS
+
+
+def describe(facts: Facts) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """How the numbers were made, in groups of (name, what)."""
+    return (
+        ("Data", _data(facts)),
+        ("Suite and run", _suite(facts)),
+        ("Language model", _llm(facts)),
+        ("Environment", _environment(facts)),
+        ("Rules", _rules_in_words(facts)),
+    )
+
+
+def _data(facts: Facts) -> tuple[tuple[str, str], ...]:
+    data, split = facts.data, facts.run.get("split") or {}
+    sizes = ", ".join(
+        f"{split[key]:,} {key}" for key in ("train", "validation", "test") if split.get(key) is not None
+    )
+    selected = len(split.get("selected") or [])
+    sizes += f"; {selected:,} test windows selected and all scored" if selected else ""
+    return _kept(
+        ("name", data.get("name")),
+        ("what", data.get("description")),
+        ("quantity", data.get("quantity")),
+        ("places", len(data.get("places") or []) or None),
+        ("time zone", data.get("timezone")),
+        ("windows", sizes),
+        ("source", data.get("source")),
+        ("licence", data.get("licence")),
+        ("citation", data.get("citation")),
+        ("seen by language models?", data.get("leakage")),
+        ("what was done to it", "; ".join(map(str, data.get("steps") or []))),
+        ("data sha256", facts.run.get("data_sha256")),
+        ("split sha256", facts.run.get("split_sha256")),
+    )
+
+
+def _suite(facts: Facts) -> tuple[tuple[str, str], ...]:
+    run, suite, config = facts.run, facts.run["suite"], facts.run.get("config") or {}
+    hashes = sorted({str(value) for value in (run.get("encoder_sha256") or {}).values()})
+    commit = str(run.get("commit") or "")
+    commit += " with uncommitted changes" if run.get("dirty") and commit else ""
+    budget = config.get("budget") or {}
+    started = run.get("started")
+    if isinstance(started, (int, float)):
+        started = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
+    return _kept(
+        ("suite", f"{suite.get('id')} version {suite.get('version')}"),
+        ("tasks", ", ".join(facts.tasks)),
+        ("seeds", ", ".join(map(str, run.get("seeds") or []))),
+        (
+            "budget of each trained arm",
+            ", ".join(f"{k} {_plain(v)}" for k, v in budget.items() if v is not None),
+        ),
+        ("bootstrap", ", ".join(f"{k} {_plain(v)}" for k, v in (config.get("bootstrap") or {}).items())),
+        ("commit", commit),
+        ("started", started),
+        ("took", w.duration(number(run.get("seconds"))) if run.get("seconds") else None),
+        ("config sha256", run.get("config_sha256")),
+        ("initial encoder sha256", ", ".join(hashes)),
+    )
+
+
+def _llm(facts: Facts) -> tuple[tuple[str, str], ...]:
+    llm = facts.run.get("llm")
+    if not llm:
+        return (("took part", "no"),)
+    parameters = number(llm.get("params"))
+    return _kept(
+        ("name", llm.get("name")),
+        ("layers", f"{llm.get('depth') or llm.get('depth_full')} of {llm.get('depth_full')}"),
+        ("dtype", llm.get("dtype")),
+        ("quantisation", llm.get("quant") or "none"),
+        ("parameters", w.large(parameters) if parameters else None),
+        ("weights sha256", llm.get("sha256")),
+    )
+
+
+def _environment(facts: Facts) -> tuple[tuple[str, str], ...]:
+    return _kept(
+        *((str(key).replace("_", " "), _plain(v)) for key, v in (facts.run.get("environment") or {}).items())
+    )
+
+
+def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
+    gain = (
+        "(reference error − LLM error) / reference error" if facts.relative else "LLM score − reference score"
+    )
+    return (
+        (
+            "windows",
+            "All arms see the same windows, visible values and side information. Every selected window is scored.",
+        ),
+        (
+            "pooling",
+            "Metrics pool over all valid entries of all places and steps, in raw units; missing truth is left out.",
+        ),
+        (
+            "gain",
+            f"{gain} on {facts.primary.upper()}, over the windows that both arms answered. Positive: the LLM is better.",
+        ),
+        (
+            "best reference",
+            "The arm best on validation among all without pretrained LLM weights. Test never chooses.",
+        ),
+        (
+            "intervals",
+            "95 %, paired bootstrap over blocks, drawn jointly for both arms, seeds resampled within.",
+        ),
+        ("too few blocks", f"Under {FEWEST_BLOCKS} blocks there is no interval and no verdict."),
+        ("learning rate", "Chosen for each arm on validation, from one list."),
+        (
+            "same start",
+            "All trained arms start from the same encoder weights, by hash, and train as many steps.",
+        ),
+        (
+            "unreadable answers",
+            "Counted, and scored under three rules: dropped, penalised (worst null rule), imputed (last value).",
+        ),
+    )
+
+
+def _kept(*pairs: tuple[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Pairs that say something: what was not recorded is not shown."""
+    return tuple((name, str(value)) for name, value in pairs if value not in (None, ""))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(_plain(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

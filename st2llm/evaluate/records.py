@@ -1,0 +1,220 @@
+"""From predictions to scores to result records: everything here can be computed again from the run folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from st2llm import metrics
+from st2llm.evaluate.gain import Gain, Scores
+from st2llm.evaluate.store import Store
+from st2llm.evaluate.suite import Suite
+
+ENTRY = ["sample", "place", "step", "channel"]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The finished arms of one task: their facts, by key, and what they predicted."""
+
+    suite: Suite
+    timezone: str
+    facts: list[dict[str, Any]]
+    predictions: dict[str, pd.DataFrame]
+
+    def of(self, predictor: str) -> list[dict[str, Any]]:
+        return [f for f in self.facts if f["predictor"] == predictor]
+
+    @property
+    def predictors(self) -> list[str]:
+        """In the suite's order, those that have finished."""
+        return [p.name for p in self.suite.predictors if self.of(p.name)]
+
+
+def load_arms(store: Store, suite: Suite, task: str, timezone: str) -> Arms:
+    facts = [f for f in store.arms() if f["task"] == task]
+    return Arms(suite, timezone, facts, {f["key"]: store.predictions(f["key"]) for f in facts})
+
+
+def score_arms(arms: Arms, rule: str = "penalised") -> pd.DataFrame:
+    """Totals by predictor, seed and sample. rule: what stands for unreadable entries (see `resolve_unread`)."""
+    tables = []
+    for facts in arms.facts:
+        frame = resolve_unread(arms, facts, rule)
+        totals = _totals_by_sample(frame)
+        blocks = _blocks(frame, arms.timezone)
+        totals.insert(0, "task", facts["task"])
+        totals.insert(0, "seed", facts["seed"])
+        totals.insert(0, "predictor", facts["predictor"])
+        totals["block"] = totals["sample"].map(blocks)
+        tables.append(totals)
+    return pd.concat(tables, ignore_index=True)
+
+
+def resolve_unread(arms: Arms, facts: dict[str, Any], rule: str) -> pd.DataFrame:
+    """Predictions in which no unread entry is left undecided.
+
+    dropped: unread entries do not count. penalised: they take the prediction of the null rule that is worst on the
+    primary metric. imputed: they take the last value.
+    """
+    frame = arms.predictions[facts["key"]]
+    if not frame["unread"].any():
+        return frame
+    if rule == "dropped":
+        return frame[~frame["unread"]]
+    stand_in = "last-value" if rule == "imputed" else _worst_rule(arms)
+    source = arms.predictions[arms.of(stand_in)[0]["key"]]
+    other = frame[ENTRY].astype({"sample": str, "place": str}).merge(
+        source[[*ENTRY, "value"]].astype({"sample": str, "place": str}), on=ENTRY, how="left", validate="one_to_one"
+    )
+    return frame.assign(value=np.where(frame["unread"], other["value"].to_numpy(), frame["value"]))
+
+
+def build_records(arms: Arms, scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """A record for each predictor pooled over seeds, and one for each seed where there are several."""
+    table = Scores(scores, arms.suite.bootstrap.draws)
+    found = []
+    for name in arms.predictors:
+        facts = arms.of(name)
+        found.append(_record(arms, table, name, None))
+        found += [_record(arms, table, name, int(f["seed"])) for f in facts]
+    return found
+
+
+def best_reference(arms: Arms) -> str | None:
+    """The arm without pretrained LLM weights that is best on validation, mean over seeds."""
+    candidates = {}
+    for name in arms.predictors:
+        facts = arms.of(name)
+        if not facts[0]["pretrained"] and all(f["validation"] is not None for f in facts):
+            candidates[name] = float(np.mean([f["validation"] for f in facts]))
+    if not candidates:
+        return None
+    higher = arms.suite.primary_metric in metrics.HIGHER_IS_BETTER
+    return (max if higher else min)(candidates, key=lambda name: candidates[name])
+
+
+def random_twin(arms: Arms, name: str) -> str | None:
+    """The arm with a random-weights LLM and the same trained parts, or None where the suite has none."""
+    ours = arms.of(name)[0]
+    for other in arms.predictors:
+        theirs = arms.of(other)[0]
+        same = all(theirs[key] == ours[key] for key in ("family", "lora"))
+        if same and theirs["backbone"] == "llm-random" and other != name:
+            return other
+    return None
+
+
+def gains(
+    arms: Arms, table: Scores, name: str, seed: int | None = None
+) -> tuple[Gain | None, Gain | None]:
+    """gain_best and gain_pretraining of an arm with pretrained LLM weights; None where there is no reference."""
+    if not arms.of(name)[0]["pretrained"]:
+        return None, None
+    metric = arms.suite.primary_metric
+    found = [
+        table.gain(metric, name, reference, seed) if reference else None
+        for reference in (best_reference(arms), random_twin(arms, name))
+    ]
+    return found[0], found[1]
+
+
+def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str, Any]:
+    suite = arms.suite
+    facts = [f for f in arms.of(name) if seed is None or f["seed"] == seed]
+    frames = [arms.predictions[f["key"]] for f in facts]
+    asked = [frame.groupby(["sample", "place"], observed=True)["unread"].any() for frame in frames]
+    best, pretraining = gains(arms, table, name, seed)
+    known = [f["converged"] for f in facts if f["converged"] is not None]
+    validation = [f["validation"] for f in facts if f["validation"] is not None]
+    unread = int(sum(a.sum() for a in asked))
+    return {
+        "suite": suite.id,
+        "data": suite.data,
+        "kind": suite.kind,
+        "task": facts[0]["task"],
+        "predictor": name,
+        "family": facts[0]["family"],
+        "backbone": facts[0]["backbone"],
+        "llm": facts[0]["llm"],
+        "seed": seed,
+        "seeds": [f["seed"] for f in facts],
+        "n": int(sum(len(a) for a in asked)),
+        "unread": unread,
+        "converged": all(known) if known else None,
+        "lr": facts[0].get("lr"),
+        "metrics": {m: table.estimate(m, name, seed).to_json() for m in metrics.METRICS},
+        "validation": float(np.mean(validation)) if validation else None,
+        "gain_best": best.to_json() if best else None,
+        "gain_pretraining": pretraining.to_json() if pretraining else None,
+        "cost": _mean_cost([f["cost"] for f in facts]),
+        "unread_rules": _unread_rules(arms, facts) if facts[0]["family"] == "text" else None,
+    }
+
+
+def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    found = {}
+    for rule in ("dropped", "penalised", "imputed"):
+        frame = pd.concat([resolve_unread(arms, f, rule) for f in facts])
+        found[rule] = metrics.score(
+            frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy()
+        )
+    return found
+
+
+def _worst_rule(arms: Arms) -> str:
+    metric = arms.suite.primary_metric
+    errors = {}
+    for f in arms.facts:
+        if f["family"] == "baseline":
+            frame = arms.predictions[f["key"]]
+            got = metrics.score(frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy())
+            errors[f["predictor"]] = got[metric]
+    higher = metric in metrics.HIGHER_IS_BETTER
+    return str((min if higher else max)(errors, key=lambda name: errors[name]))
+
+
+def _mean_cost(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The mean over seeds; peak memory is the highest. Counts stay whole."""
+    found: dict[str, Any] = {}
+    for key in costs[0]:
+        values = [c[key] for c in costs if c[key] is not None]
+        if not values:
+            found[key] = None
+        elif key == "peak_mb":
+            found[key] = max(values)
+        else:
+            mean = float(np.mean(values))
+            found[key] = round(mean) if key.startswith(("params", "tokens")) else mean
+    return found
+
+
+def _totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
+    """Long table of metric totals for each sample: columns sample, metric, sum, count."""
+    valid = frame[frame["valid"]]
+    error = (valid["value"] - valid["truth"]).abs()
+    some = valid["truth"] != 0
+    entries = pd.DataFrame(
+        {
+            "sample": valid["sample"].astype(str),
+            "abs_error": error,
+            "squared_error": error**2,
+            "abs_truth": valid["truth"].abs(),
+            "truth": valid["truth"],
+            "squared_truth": valid["truth"] ** 2,
+            "relative_error": (error / valid["truth"].abs()).where(some),
+        }
+    )
+    grouped = entries.groupby("sample", sort=True)[list(metrics.TOTALS)]
+    sums = grouped.sum().stack().rename("sum")
+    counts = grouped.count().stack().rename("count")
+    return pd.concat([sums, counts], axis=1).rename_axis(["sample", "metric"]).reset_index()
+
+
+def _blocks(frame: pd.DataFrame, timezone: str) -> dict[str, str]:
+    """The local day of each sample's asked span (of its middle step), by sample."""
+    middle = frame.groupby(frame["sample"].astype(str))["time"].median()
+    local = pd.to_datetime(middle.astype("int64"), unit="s", utc=True).dt.tz_convert(timezone)
+    return {str(sample): str(day) for sample, day in local.dt.strftime("%Y-%m-%d").items()}

@@ -1,0 +1,130 @@
+"""The run card: what was run, on what, with which versions; enough to run it again."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from st2llm.data.windows import Splits
+from st2llm.evaluate.study import Study
+from st2llm.evaluate.suite import Suite
+from st2llm.types import SensorGraph
+
+_PACKAGES = ["st2llm", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "sentence-transformers", "datasets", "torch-geometric", "numpy", "pandas", "scikit-learn"]
+
+
+def run_card(suite: Suite, data: SensorGraph, splits: Splits, study: Study) -> dict[str, Any]:
+    """What run.json starts with; `seconds` and `encoder_sha256` join when arms have finished."""
+    config = suite.model_dump(mode="json")
+    commit, dirty = _commit()
+    return {
+        "suite": {
+            "id": suite.id,
+            "version": suite.version,
+            "kind": suite.kind,
+            "title": suite.title,
+            "demo": suite.demo,
+            "primary_metric": suite.primary_metric,
+            "higher_is_better": suite.primary_metric == "r2",
+        },
+        "environment": environment(),
+        "config": config,
+        "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        "seeds": suite.seeds,
+        "commit": commit,
+        "dirty": dirty,
+        "data": _describe(data),
+        "data_sha256": data_sha256(data),
+        "split_sha256": splits.sha256,
+        "split": {
+            "train": len(splits.train),
+            "validation": len(study.validation),
+            "test": len(splits.test),
+            "selected": [sample.id for sample in study.test],
+        },
+        "tasks": [task.name for task in suite.tasks],
+        "llm": study.describe_llm(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what computes, and the machine it computes on."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    found["cpu"] = _cpu()
+    found["cores"] = os.cpu_count()
+    found["memory_gb"] = round(psutil.virtual_memory().total / 1e9, 1)
+    found["platform"] = f"{platform.system()} {platform.machine()}"
+    return found
+
+
+def data_sha256(data: SensorGraph) -> str:
+    """Hash of values, stamps, places and notes."""
+    digest = hashlib.sha256()
+    digest.update(data.values.tobytes())
+    digest.update(data.time.tobytes())
+    digest.update(repr((data.places, [(n.start, n.end, n.text) for n in data.notes])).encode())
+    return digest.hexdigest()
+
+
+def _describe(data: SensorGraph) -> dict[str, Any]:
+    source = data.provenance
+    places = [
+        {
+            "id": place,
+            "label": label,
+            "lon": None if data.lonlat is None else float(data.lonlat[i, 0]),
+            "lat": None if data.lonlat is None else float(data.lonlat[i, 1]),
+        }
+        for i, (place, label) in enumerate(zip(data.places, data.labels, strict=True))
+    ]
+    edges = zip(data.edges.source.tolist(), data.edges.target.tolist(), data.edges.weight.tolist(), strict=True)
+    return {
+        "name": data.name,
+        "description": data.description,
+        "unit": data.unit,
+        "quantity": data.quantity,
+        "timezone": data.timezone,
+        "freq_s": data.freq_s,
+        "licence": source.licence,
+        "citation": source.citation,
+        "leakage": source.leakage,
+        "source": source.source,
+        "steps": list(source.steps),
+        "places": places,
+        "edges": [list(edge) for edge in edges],
+    }
+
+
+def _commit() -> tuple[str, bool]:
+    """The commit of the code and whether it was changed since; ('unknown', False) outside a git checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+    return head.stdout.strip(), bool(changed.stdout.strip())
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

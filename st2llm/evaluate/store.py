@@ -1,0 +1,107 @@
+"""The run folder: every file written whole or not at all, so that a killed run goes on where it stopped."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from st2llm.errors import ConfigError, StorageError
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` fill a temporary file beside `path`, then puts it in place in one step.
+
+    Raises StorageError where the disk is full or the folder cannot be written; `path` is then as it was before.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"{path} could not be written: {error.strerror or error}. What was finished before is kept. "
+            f"Free space or choose another --out folder, then run again with --resume."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(path, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """JSON lines."""
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    write_whole(path, lambda file: frame.to_parquet(file, index=False))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class Store:
+    """One run folder. An arm is finished when its facts are there; its predictions are written first."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, run: Mapping[str, Any], *, resume: bool) -> None:
+        """Makes the folder, or goes on in it. `run` is what run.json starts with.
+
+        Raises ConfigError where the path is a file, where it holds a run and `resume` is off, or another run.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"{self.root} is a file, but a folder for the results is expected. Choose another --out.")
+        path = self.root / "run.json"
+        if path.exists():
+            if not resume:
+                raise ConfigError(f"{self.root} already holds a run. Go on with --resume, or choose another --out.")
+            before = read_json(path)
+            for key in ("config_sha256", "data_sha256", "split_sha256"):
+                if before[key] != run[key]:
+                    raise ConfigError(
+                        f"{self.root} holds a run with another {key} ({before[key][:12]}, now {run[key][:12]}), "
+                        f"so it cannot be resumed. Choose another --out, or undo the change."
+                    )
+            return
+        write_json(path, run)
+
+    def finished(self, key: str) -> dict[str, Any] | None:
+        """The facts of a finished arm, or None."""
+        path = self.root / "arms" / f"{key}.json"
+        return read_json(path) if path.exists() else None
+
+    def finish(
+        self, key: str, facts: Mapping[str, Any], predictions: pd.DataFrame, answers: list[dict[str, Any]]
+    ) -> None:
+        """Writes an arm's answers and predictions, then its facts, which make it finished."""
+        if answers:
+            write_lines(self.root / "answers" / f"{key}.jsonl", answers)
+        write_table(self.root / "predictions" / f"{key}.parquet", predictions)
+        write_json(self.root / "arms" / f"{key}.json", facts)
+
+    def arms(self) -> list[dict[str, Any]]:
+        return [read_json(path) for path in sorted((self.root / "arms").glob("*.json"))]
+
+    def predictions(self, key: str) -> pd.DataFrame:
+        return pd.read_parquet(self.root / "predictions" / f"{key}.parquet")

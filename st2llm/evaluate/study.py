@@ -1,0 +1,380 @@
+"""One data set and task, all predictors: trains what has to be trained and keeps what each one answered."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from st2llm import llm as language
+from st2llm.data.windows import Splits, Windows
+from st2llm.encode.batch import FieldBatch
+from st2llm.encode.field import FieldShape
+from st2llm.errors import ConfigError
+from st2llm.evaluate.cost import Cost, count_flops, count_parameters
+from st2llm.evaluate.store import Store
+from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite
+from st2llm.llm.local import LanguageModel
+from st2llm.metrics import score
+from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, build
+from st2llm.model.backbone import LLM_BACKBONES
+from st2llm.predict import Predictor
+from st2llm.predict.baselines import fit_baseline
+from st2llm.predict.frame import Frame, fit_frame
+from st2llm.predict.primitive import PrimitivePredictor
+from st2llm.predict.soft import SoftPredictor
+from st2llm.predict.text import TextPredictor
+from st2llm.serialize.template import load_prompt
+from st2llm.tasks import Forecast
+from st2llm.train.loop import Budget, Fit, fit
+from st2llm.train.meter import Meter
+from st2llm.types import Prediction, Sample, SensorGraph
+
+_DAY_S = 86_400
+INSTRUCTION = "graph/forecast.soft"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One predictor with one seed; its key names its files."""
+
+    predictor: PredictorSettings
+    seed: int
+    task: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Where progress goes: a job begins with so many steps, advances, and ends with a line."""
+
+    begin: Callable[[str, int], None] = lambda label, steps: None
+    advance: Callable[[int], None] = lambda steps: None
+
+
+def even(windows: Windows, count: int | None) -> Windows:
+    """`count` evenly spaced windows, first and last among them; all where count is None or not smaller."""
+    if count is None or count >= len(windows):
+        return windows
+    return windows.select(np.unique(np.linspace(0, len(windows) - 1, count).round().astype(np.int64)))
+
+
+class Study:
+    """Runs jobs on one data set and task. Everything shared by the arms is fitted once, on the training windows."""
+
+    def __init__(self, suite: Suite, data: SensorGraph, task: Forecast, splits: Splits, watch: Watch) -> None:
+        self.suite, self.data, self.task, self.watch = suite, data, task, watch
+        self.train = splits.train
+        self.validation = even(splits.validation, suite.validation.count)
+        count = suite.windows.count if suite.windows.select == "even" else None
+        self.test = even(splits.test, count)
+        if suite.limit is not None:
+            self.test = even(self.test, suite.limit)
+        self._models: dict[str, LanguageModel] = {}
+
+    def key(self, predictor: str, seed: int) -> str:
+        """Names a job's files; tasks after the suite's first carry their name."""
+        suffix = "" if self.task == self.suite.tasks[0] else f".{self.task.name}"
+        return f"{predictor}-{seed}{suffix}"
+
+    def jobs(self) -> list[Job]:
+        """Every predictor once for each seed; rules and greedy text have no seed and run once."""
+        found = []
+        for predictor in self.suite.predictors:
+            seeds = self.suite.seeds if predictor.family in ("soft", "primitive") else self.suite.seeds[:1]
+            found += [Job(predictor, seed, self.task.name, self.key(predictor.name, seed)) for seed in seeds]
+        return found
+
+    def run(self, job: Job, store: Store) -> dict[str, Any]:
+        """Finishes one job, or returns the facts of the finished one."""
+        if (facts := store.finished(job.key)) is not None:
+            return facts
+        began = time.perf_counter()
+        family = job.predictor.family
+        if family == "baseline":
+            outcome = self._baseline(job)
+        elif family == "text":
+            outcome = self._text(job)
+        else:
+            outcome = self._trained(job, store)
+        facts = {**self._identity(job), **outcome.facts, "wall_s": time.perf_counter() - began}
+        store.finish(job.key, facts, outcome.predictions, outcome.answers)
+        return facts
+
+    def _identity(self, job: Job) -> dict[str, Any]:
+        p = job.predictor
+        uses_llm = p.family == "text" or p.backbone in LLM_BACKBONES
+        return {
+            "key": job.key,
+            "predictor": p.name,
+            "family": p.family,
+            "backbone": p.backbone,
+            "pretrained": p.pretrained,
+            "lora": p.set.lora or p.backbone == "llm-lora",
+            "llm": describe_llm(self._model(p, "base")) if uses_llm else None,
+            "task": job.task,
+            "seed": job.seed,
+        }
+
+    def _baseline(self, job: Job) -> "Outcome":
+        with Meter() as fitting:
+            predictor = fit_baseline(job.predictor.name, self.train)
+        test = self._chosen(job.predictor)
+        self.watch.begin(job.key, len(test))
+        with Meter() as meter:
+            predictions = predictor.predict(_blind(test))
+        self.watch.advance(len(test))
+        cost = Cost(
+            train_s=fitting.seconds, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb
+        )
+        return Outcome(
+            facts={"validation": self._validate(predictor), "converged": None, "cost": cost.to_json(), "curves": []},
+            predictions=tabulate(test, predictions),
+        )
+
+    def _text(self, job: Job) -> "Outcome":
+        p = job.predictor
+        test = self._chosen(p)
+        model = self._model(p, "random" if p.backbone == "llm-random" else "base")
+        predictor = TextPredictor(p.name, load_prompt(str(p.template)), model)
+        self.watch.begin(job.key, len(test) * len(self.data.places))
+        with Meter() as meter:
+            answers = predictor.answers(_blind(test), done=self.watch.advance)
+        predictions = predictor.stitch(_blind(test), answers)
+        tokens_in = sum(a.answer.tokens_in for a in answers)
+        tokens_out = sum(a.answer.tokens_out for a in answers)
+        total, trained = count_parameters(model.model)
+        cost = Cost(
+            params_total=total,
+            params_trained=0,
+            # Two operations a weight and token, the usual estimate for a decoder (Kaplan et al. 2020, section 2.1).
+            flops=2.0 * total * (tokens_in + tokens_out) / len(test),
+            train_s=0.0,
+            predict_s_per_sample=meter.seconds / len(test),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            peak_mb=meter.peak_mb,
+        )
+        rows = [
+            {
+                "sample": a.sample,
+                "place": a.place,
+                "prompt": a.prompt.text,
+                "prompt_sha256": a.prompt.sha256,
+                "template": asdict(a.prompt.template),
+                "answer": a.answer.text,
+                "unread_reason": a.prediction.unread_reason,
+                "tokens_in": a.answer.tokens_in,
+                "tokens_out": a.answer.tokens_out,
+                "logprob": a.answer.logprob,
+                "seconds": a.answer.seconds,
+            }
+            for a in answers
+        ]
+        return Outcome(
+            facts={"validation": None, "converged": None, "cost": cost.to_json(), "curves": []},
+            predictions=tabulate(test, predictions),
+            answers=rows,
+        )
+
+    def _trained(self, job: Job, store: Store) -> "Outcome":
+        frame = self.frame
+        runs, chosen, arm = self._fit_all(job, self._rates(job, store))
+        soft = job.predictor.family == "soft"
+        batch = self._budget.batch
+        predictor = (SoftPredictor if soft else PrimitivePredictor)(job.predictor.name, arm, frame, batch)
+        test = self._chosen(job.predictor)
+        with Meter() as meter:
+            predictions = predictor.predict(_blind(test))
+        total, trained = count_parameters(arm)
+        words = [frame.words(sample) for sample in _blind(test)] if soft else []
+        cost = Cost(
+            params_total=total,
+            params_trained=trained,
+            flops=count_flops(arm, frame.stack([test[0].without_truth()])),
+            train_s=chosen.seconds,
+            predict_s_per_sample=meter.seconds / len(test),
+            tokens_in=self._count(words) + len(words) * frame.slots if soft else None,
+            tokens_out=0 if soft else None,
+            peak_mb=max(chosen.peak_mb, meter.peak_mb),
+        )
+        facts = {
+            "validation": self._validate(predictor),
+            "converged": chosen.curve.converged,
+            "lr": chosen.curve.lr,
+            "encoder_sha256": arm.shared_sha256,
+            "cost": cost.to_json(),
+            "curves": [
+                {**asdict(run.curve), "chosen": run is chosen, "converged": run.curve.converged} for run in runs
+            ],
+        }
+        return Outcome(facts=facts, predictions=tabulate(test, predictions))
+
+    def _fit_all(self, job: Job, rates: Sequence[float]) -> tuple[list[Fit], Fit, Arm]:
+        """One training run for each learning rate; the run and arm with the lowest validation error are kept."""
+        budget = self._budget
+        train, validation = self._stacked
+        scale = torch.from_numpy(self.frame.scaler.std).float()
+        runs: list[Fit] = []
+        best: tuple[Fit, Arm] | None = None
+        for rate in rates:
+            self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
+            arm = self._build(job)
+            plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate)
+            done = fit(
+                arm, train, validation, plan, scale=scale, seed=job.seed, tick=lambda _: self.watch.advance(1)
+            )
+            runs.append(done)
+            if best is None or done.curve.best < best[0].curve.best:
+                best = (done, arm)
+        if best is None:
+            raise ConfigError(f"{self.suite.id}: budget.lr is empty. Give at least one learning rate.")
+        return runs, *best
+
+    @property
+    def _budget(self) -> BudgetSettings:
+        if self.suite.budget is None:
+            raise ConfigError(f"{self.suite.id} trains arms and so needs a `budget`.")
+        return self.suite.budget
+
+    def _rates(self, job: Job, store: Store) -> list[float]:
+        """Learning rates to try: the whole list for the first seed, then the one chosen there on validation."""
+        first = store.finished(self.key(job.predictor.name, self.suite.seeds[0]))
+        return [float(first["lr"])] if first else list(self._budget.lr)
+
+    @cached_property
+    def _stacked(self) -> tuple[FieldBatch, FieldBatch]:
+        return self.frame.stack(self.train), self.frame.stack(self.validation)
+
+    @cached_property
+    def frame(self) -> Frame:
+        template = load_prompt(self.suite.instruction or INSTRUCTION) if self.suite.llm else None
+        slots = len(self.data.places) * self._tokens_per_place()
+        return fit_frame(self.train, skip=self.suite.skip, template=template, slots=slots)
+
+    def _tokens_per_place(self) -> int:
+        e = self.suite.encoder
+        return 1 if e.tokens == "place" else -(-self.task.history // e.patch) + 1
+
+    def _build(self, job: Job) -> Arm:
+        p, lora = job.predictor, self.suite.lora
+        adapted = p.backbone in ("llm-lora", "matched") or p.set.lora
+        adapter = Adapter(lora.rank, tuple(lora.targets)) if adapted else None
+        model = None
+        if p.backbone in (*LLM_BACKBONES, "matched"):
+            kind = "random" if p.backbone == "llm-random" else "base"
+            model = self._load(p, kind, job.seed) if adapted or kind == "random" else self._model(p, kind)
+        return build(str(p.backbone), self._blueprint(), seed=job.seed, llm=model, adapter=adapter)
+
+    def _blueprint(self) -> Blueprint:
+        e = self.suite.encoder
+        d_lm, token_rms, heads = e.d_st, 1.0, 4
+        if self.suite.llm is not None:
+            model = self._model(None, "base")
+            d_lm, token_rms, heads = model.d_lm, model.token_rms, int(model.model.config.num_attention_heads)
+        shape = FieldShape(
+            history=self.task.history,
+            horizon=self.task.horizon,
+            nodes=len(self.data.places),
+            channels=len(self.data.channels),
+            steps_per_day=max(1, _DAY_S // self.data.freq_s),
+            note_words=len(self.frame.vocabulary.words),
+        )
+        return Blueprint(shape, self.data.edges, d_lm, token_rms, heads, EncoderSettings(**e.model_dump()))
+
+    def _model(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel:
+        """A language model whose weights nobody changes, loaded once for each depth."""
+        key = f"{kind}-{predictor.set.depth if predictor else None}"
+        if key not in self._models:
+            self._models[key] = self._load(predictor, kind, self.suite.seeds[0])
+        return self._models[key]
+
+    def _load(self, predictor: PredictorSettings | None, kind: str, seed: int) -> LanguageModel:
+        settings = self.suite.llm
+        if settings is None:
+            raise ConfigError(f"{self.suite.id} needs `llm: {{name: ...}}`.")
+        name = f"random:{settings.name}" if kind == "random" else settings.name
+        depth = (predictor.set.depth if predictor else None) or settings.depth
+        loaded: LanguageModel = language.load_llm(name, depth=depth, dtype=settings.dtype, seed=seed)
+        return loaded
+
+    def describe_llm(self) -> dict[str, Any] | None:
+        """The suite's language model, or None where it has none."""
+        return None if self.suite.llm is None else describe_llm(self._model(None, "base"))
+
+    def _chosen(self, predictor: PredictorSettings) -> Windows:
+        return even(self.test, predictor.set.windows)
+
+    def _validate(self, predictor: Predictor) -> float | None:
+        """The primary metric on the validation windows; None where there are none."""
+        if not len(self.validation):
+            return None
+        frame = tabulate(self.validation, predictor.predict(_blind(self.validation)))
+        got = score(frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy())
+        return got[self.suite.primary_metric]
+
+    def _count(self, texts: Sequence[str]) -> int:
+        known = {text: len(self._model(None, "base").tokenizer.encode(text)) for text in set(texts)}
+        return sum(known[text] for text in texts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished job leaves behind."""
+
+    facts: dict[str, Any]
+    predictions: pd.DataFrame
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+
+def describe_llm(model: LanguageModel) -> dict[str, Any]:
+    """Which model it is: name, layers kept, dtype, hash of the weights, parameters."""
+    return {
+        "name": model.name,
+        "depth": model.depth,
+        "depth_full": model.depth_full,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "quant": model.quant,
+        "sha256": model.sha256,
+        "params": count_parameters(model.model)[0],
+    }
+
+
+def _blind(windows: Sequence[Sample]) -> list[Sample]:
+    return [sample.without_truth() for sample in windows]
+
+
+def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """One row for each asked entry of each sample, in order; unread entries have value NaN and unread True."""
+    return pd.concat(
+        [_rows(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)],
+        ignore_index=True,
+    )
+
+
+def _rows(sample: Sample, prediction: Prediction) -> pd.DataFrame:
+    step, node, channel = np.nonzero(sample.wanted)
+    order = np.lexsort((step, channel, node))
+    at = (step[order], node[order], channel[order])
+    truth = np.full(sample.values.shape, np.nan) if sample.truth is None else sample.truth
+    value = np.full(sample.values.shape, np.nan) if prediction.value is None else prediction.value
+    quantiles = prediction.quantiles or {}
+    empty = np.full(len(order), np.nan)
+    table = {
+        "sample": pd.Categorical([sample.id] * len(order)),
+        "place": pd.Categorical.from_codes(at[1].tolist(), list(sample.place)),
+        "step": (at[0] - sample.origin).astype(np.int32),
+        "channel": at[2].astype(np.int16),
+        "time": sample.time[at[0]],
+        "value": value[at],
+        "truth": truth[at],
+        "valid": np.isfinite(truth[at]),
+        "unread": ~np.isfinite(value[at]),
+    }
+    for name, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
+        table[name] = quantiles[share][at] if share in quantiles else empty
+    return pd.DataFrame(table)

@@ -1,0 +1,179 @@
+"""Suites: which predictors answer which questions, under which budget. One YAML file each."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from st2llm import config, recipes, tasks
+from st2llm.config import Settings
+from st2llm.errors import ConfigError, nearest
+from st2llm.metrics import METRICS
+from st2llm.model.backbone import BACKBONES, LLM_BACKBONES
+from st2llm.predict.baselines import BASELINES
+
+TEXT_BACKBONES = ("llm-frozen", "llm-random")
+
+
+class LLMSettings(Settings):
+    name: str
+    depth: int | None = None
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    quant: Literal["none"] = "none"
+
+
+class SplitSettings(Settings):
+    stride: int | None = None
+    """Steps between windows; None means the horizon, or 1 where that leaves too few windows."""
+    context: bool = False
+
+
+class EncoderConfig(Settings):
+    d_st: int = 64
+    patch: int = 24
+    layers: int = 2
+    graph: Literal["gat", "gcn"] = "gat"
+    tokens: Literal["place", "patch"] = "place"
+
+
+class LoraConfig(Settings):
+    rank: int = Field(8, ge=1)
+    targets: list[str] = ["q_proj", "v_proj"]
+
+
+class Overrides(Settings):
+    """What one predictor does differently from its suite."""
+
+    depth: int | None = None
+    windows: int | None = None
+    """Only this many evenly spaced test windows; every pair with this predictor uses those alone."""
+    lora: bool = False
+    """Trains adapters in `llm-random` too: the twin of `llm-lora` without pretrained weights."""
+    penalty: float = 1e-3
+    """Ridge penalty as a multiple of the number of rows."""
+
+
+class PredictorSettings(Settings):
+    name: str
+    family: Literal["text", "soft", "primitive", "baseline"]
+    backbone: str | None = None
+    template: str | None = None
+    set: Overrides = Overrides()
+
+    @model_validator(mode="after")
+    def _known(self) -> "PredictorSettings":
+        choices: dict[str, tuple[str, ...]] = {
+            "text": TEXT_BACKBONES,
+            "soft": LLM_BACKBONES,
+            "primitive": tuple(b for b in BACKBONES if b not in LLM_BACKBONES),
+        }
+        if self.family == "baseline":
+            if self.name not in BASELINES:
+                raise ValueError(f"there is no baseline {self.name!r}. {nearest(self.name, BASELINES)}")
+        elif self.backbone not in choices[self.family]:
+            known = choices[self.family]
+            raise ValueError(f"a {self.family} predictor has no backbone {self.backbone!r}. {nearest(str(self.backbone), known)}")
+        if self.family == "text" and not self.template:
+            raise ValueError(f"the text predictor {self.name!r} needs `template: kind/task`")
+        return self
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it holds pretrained LLM weights."""
+        return self.backbone in ("llm-frozen", "llm-lora")
+
+
+class BudgetSettings(Settings):
+    steps: int = Field(ge=1)
+    batch: int = Field(32, ge=1)
+    lr: list[float] = Field([1e-4], min_length=1)
+
+
+class WindowSettings(Settings):
+    select: Literal["all", "even"] = "all"
+    count: int | None = Field(None, ge=1)
+
+
+class BootstrapSettings(Settings):
+    block: Literal["day"] = "day"
+    draws: int = Field(2000, ge=100)
+
+
+class ControlSettings(Settings):
+    """Planted controls: which of the suite's trained predictors run on them, and for how long."""
+
+    predictors: list[str]
+    steps: int = Field(200, ge=1)
+    lr: float = 1e-3
+    places: int = Field(6, ge=1)
+    windows: int = Field(60, ge=20)
+
+
+class Suite(Settings):
+    id: str
+    version: int
+    kind: Literal["graph"]
+    title: str = ""
+    demo: bool = False
+    data: str
+    split: SplitSettings = SplitSettings()
+    task: dict[str, dict[str, Any]]
+    llm: LLMSettings | None = None
+    encoder: EncoderConfig = EncoderConfig()
+    lora: LoraConfig = LoraConfig()
+    skip: Literal["ridge", "last", "none"] = "none"
+    instruction: str | None = None
+    predictors: list[PredictorSettings] = Field(min_length=1)
+    seeds: list[int] = Field([0], min_length=1)
+    budget: BudgetSettings | None = None
+    windows: WindowSettings = WindowSettings()
+    validation: WindowSettings = WindowSettings()
+    primary_metric: str = "mae"
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    controls: ControlSettings | None = None
+    limit: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Suite":
+        names = [p.name for p in self.predictors]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
+        if self.primary_metric not in METRICS:
+            raise ValueError(f"there is no metric {self.primary_metric!r}. {nearest(self.primary_metric, METRICS)}")
+        trained = [p.name for p in self.predictors if p.family in ("soft", "primitive")]
+        for name in self.controls.predictors if self.controls else []:
+            if name not in trained:
+                raise ValueError(f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}")
+        if trained and self.budget is None:
+            raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
+        if self.llm is None and any(p.family in ("text", "soft") or p.backbone == "matched" for p in self.predictors):
+            raise ValueError("predictors with a language model need `llm: {name: ...}`")
+        return self
+
+    @property
+    def tasks(self) -> list[tasks.Forecast]:
+        return tasks.from_config(self.task)
+
+    def predictor(self, name: str) -> PredictorSettings:
+        """The predictor of that name. Raises ConfigError with the nearest one."""
+        for predictor in self.predictors:
+            if predictor.name == name:
+                return predictor
+        raise ConfigError(f"{self.id} has no predictor {name!r}. {nearest(name, [p.name for p in self.predictors])}")
+
+
+def load_suites(name: str | Path) -> list[Suite]:
+    """The suite of a YAML file, or those of a file that lists suite files. Each is checked before anything runs."""
+    path = recipes.locate(_spelled(name))
+    content = config.read_yaml(path)
+    if isinstance(content, list):
+        return [suite for entry in content for suite in load_suites(str(entry))]
+    suite = config.parse(content, into=Suite, where=str(path))
+    _ = suite.tasks
+    return [suite]
+
+
+def _spelled(name: str | Path) -> str | Path:
+    """`demo` means evaluation/suites/demo.yaml."""
+    text = str(name)
+    return name if "/" in text or text.endswith((".yaml", ".yml")) else f"evaluation/suites/{text}.yaml"

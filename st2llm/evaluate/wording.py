@@ -1,0 +1,87 @@
+"""Numbers as a reader wants them: signed percents, four significant digits, thousands set apart."""
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
+"""What stands where there is nothing to say."""
+
+
+def figure(value: float | None) -> str:
+    """A metric with three to four significant digits (`26.13`, `0.1204`, `1,234`)."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    size = abs(value)
+    if 0 < size < 0.001:
+        return _minus(f"{value:.2e}")
+    digits = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4
+    return _minus(f"{value:,.{digits}f}")
+
+
+def span(low: float | None, high: float | None) -> str:
+    """An interval of a metric (`25.10 to 27.02`), '' where there is none."""
+    return "" if low is None or high is None else f"{figure(low)} to {figure(high)}"
+
+
+def gain(value: float | None, *, relative: bool = True) -> str:
+    """A gain with its sign: a share as percent with one decimal, a difference of scores with three."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{_signed(100 * value, 1)} %" if relative else _signed(value, 3)
+
+
+def gain_span(low: float | None, high: float | None, *, relative: bool = True) -> str:
+    """The interval of a gain, in the gain's own unit: `[−5.0, −1.2]`; '' where there is none."""
+    if low is None or high is None:
+        return ""
+    ends = [_signed(100 * x, 1) if relative else _signed(x, 3) for x in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]"
+
+
+def size(value: float | None, *, relative: bool = True) -> str:
+    """How large a gain is, without its sign."""
+    return gain(value, relative=relative).lstrip("+" + MINUS)
+
+
+def count(value: float | None) -> str:
+    """A whole number with its thousands set apart."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:,.0f}"
+
+
+def large(value: float | None) -> str:
+    """A large number in short (`134.5 M`)."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    for limit, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.1f} {unit}"
+    return f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time span in the unit one would say it in."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds == 0:
+        return "0 s"
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 99.5:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return (MINUS if value < 0 else "+") + text
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS) if text.startswith("-") else text

@@ -1,0 +1,143 @@
+"""A model's own tokenizer and chat template, without torch or transformers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+import tokenizers
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from st2llm.errors import ConfigError
+from st2llm.llm.source import resolve
+from st2llm.types import Prompt
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FastTokenizer:
+    """Words to ids and back as the model was trained, and its chat template.
+
+    bos, eos, pad: None where the model has none; pad falls back to eos. specials: their words, for templates.
+    """
+
+    tokenizer: tokenizers.Tokenizer
+    template: str | None
+    specials: Mapping[str, str]
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the vocabulary with added tokens; the embedding table may be padded beyond it."""
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def bos(self) -> int | None:
+        return self._id("bos_token")
+
+    @property
+    def eos(self) -> int | None:
+        return self._id("eos_token")
+
+    @property
+    def pad(self) -> int | None:
+        return self.eos if (own := self._id("pad_token")) is None else own
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the words as they stand: no bos or eos is added."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The conversation in the model's own template, ending where its answer begins.
+
+        Raises ConfigError for a model without a chat template, or one that refuses these messages.
+        """
+        if self.template is None:
+            raise ConfigError(
+                "This model has no chat template, but the prompt holds messages. Give a plain text prompt "
+                "(no messages), or choose an instruction-tuned model."
+            )
+        try:
+            template = _environment().from_string(self.template)
+            return template.render(messages=list(messages), add_generation_prompt=True, **self.specials)
+        except jinja2.TemplateError as error:
+            raise ConfigError(
+                f"The model's chat template refused messages of the roles "
+                f"{', '.join(m.get('role', '?') for m in messages)}: {error}. Change the roles of the prompt."
+            ) from error
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """What the model is given: the chat template's words where there are messages, else the plain text.
+
+        Plain text gets the special tokens that the tokenizer itself would add (a Llama adds bos, SmolLM2 none);
+        a chat template writes its own.
+        """
+        if prompt.messages:
+            return self.encode(self.chat(prompt.messages))
+        return list(self.tokenizer.encode(prompt.text, add_special_tokens=True).ids)
+
+    def _id(self, name: str) -> int | None:
+        word = self.specials.get(name)
+        return None if word is None else self.tokenizer.token_to_id(word)
+
+
+def load_tokenizer(name: str) -> FastTokenizer:
+    """The tokenizer of a model, by the names that `load_llm` knows."""
+    return read_tokenizer(resolve(name).folder)
+
+
+def read_tokenizer(folder: Path) -> FastTokenizer:
+    """The tokenizer in a model's folder: tokenizer.json, tokenizer_config.json, chat_template.jinja."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    settings = _read(folder / "tokenizer_config.json")
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    words = {name: _word(settings[name]) for name in names if settings.get(name) is not None}
+    return FastTokenizer(tokenizer, _template(folder, settings), words)
+
+
+def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return None if template is None else str(template)
+
+
+def _environment() -> jinja2.Environment:
+    """The sandbox that chat templates are written for: trimmed blocks, loop controls, three extra names."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _now
+    return environment
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def _word(entry: str | Mapping[str, Any]) -> str:
+    return entry if isinstance(entry, str) else str(entry["content"])

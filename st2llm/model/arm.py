@@ -1,0 +1,128 @@
+"""An arm: the shared encoder, up, a backbone, down and the shared head, plus a closed-form base forecast."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from st2llm.align.head import DownHead, NumberHead, UpHead
+from st2llm.encode.batch import FieldBatch
+from st2llm.encode.field import FieldEncoder, FieldShape
+from st2llm.errors import ConfigError, nearest
+from st2llm.llm.local import LanguageModel
+from st2llm.model.backbone import (
+    BACKBONES,
+    AttentionBackbone,
+    LLMBackbone,
+    MatchedBackbone,
+    NoBackbone,
+    matched_size,
+    trained,
+)
+from st2llm.types import Edges
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What every arm of a comparison shares."""
+
+    d_st: int = 64
+    patch: int = 24
+    layers: int = 2
+    graph: str = "gat"
+    tokens: str = "place"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """LoRA rank and the linear layers it goes beside."""
+
+    rank: int = 8
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that an arm is built from, but for its backbone's language model."""
+
+    shape: FieldShape
+    edges: Edges
+    d_lm: int
+    token_rms: float
+    heads: int
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+class Arm(nn.Module):
+    """encoder -> up -> backbone -> down -> head, added to the base forecast; all in standardised units."""
+
+    def __init__(self, blueprint: Blueprint, *, seed: int) -> None:
+        """Builds the shared parts from `seed`, before any backbone exists, so that arms start out equal."""
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            b, e = blueprint, blueprint.encoder
+            self.encoder = FieldEncoder(
+                b.shape, b.edges, d_st=e.d_st, patch=e.patch, layers=e.layers, graph=e.graph, tokens=e.tokens
+            )
+            self.up = UpHead(e.d_st, b.d_lm, token_rms=b.token_rms)
+            self.down = DownHead(b.d_lm, e.d_st)
+            self.head = NumberHead(e.d_st, horizon=b.shape.horizon, channels=b.shape.channels)
+        self.backbone: nn.Module = NoBackbone()
+        self.per_place = self.encoder.slots // b.shape.nodes
+        self.shared_sha256 = state_sha256(self)
+
+    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch horizon node channel"]:
+        soft = self.up(self.encoder(batch))
+        states, words = self.backbone(soft, batch.words)
+        places = self.down(states[:, self.per_place - 1 :: self.per_place], words)
+        correction: Tensor = self.head(places)
+        return batch.base + correction
+
+
+def build(
+    backbone: str, blueprint: Blueprint, *, seed: int, llm: LanguageModel | None = None, adapter: Adapter | None = None
+) -> Arm:
+    """An arm with the named backbone. Shared parts depend on blueprint and seed alone, never on the backbone.
+
+    llm: needed by `llm-*` (and used up by them: adapters are put into it in place). adapter: trained beside
+    `llm-lora`, and beside `llm-random` when it is to be the twin of a LoRA arm; `matched` takes its size from it.
+    Raises ConfigError for an unknown backbone, or where the language model is missing.
+    """
+    if backbone not in BACKBONES:
+        raise ConfigError(f"There is no backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
+    arm = Arm(blueprint, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        arm.backbone = _backbone(backbone, blueprint, llm, adapter)
+    return arm
+
+
+def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, adapter: Adapter | None) -> nn.Module:
+    if name == "none":
+        return NoBackbone()
+    if name == "attention":
+        return AttentionBackbone(blueprint.d_lm, heads=blueprint.heads)
+    if llm is None:
+        raise ConfigError(f"The backbone {name!r} needs a language model: give `llm: {{name: ...}}` in the suite.")
+    rank, targets = (adapter.rank, adapter.targets) if adapter else (0, ())
+    if name == "matched":
+        wanted = trained(LLMBackbone(llm, rank=rank, targets=targets))
+        width, feedforward, layers = matched_size(blueprint.d_lm, wanted)
+        return MatchedBackbone(blueprint.d_lm, width=width, feedforward=feedforward, layers=layers)
+    if name == "llm-frozen":
+        return LLMBackbone(llm)
+    if name == "llm-lora" and not rank:
+        raise ConfigError("The backbone 'llm-lora' needs `lora: {rank: ..., targets: [...]}` with a rank above 0.")
+    return LLMBackbone(llm, rank=rank, targets=targets)
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Hash of all parameters and persistent buffers, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""What every arm of a comparison is shown: one scaler, one note vocabulary, one base forecast, one instruction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
+from st2llm.encode.scaler import Scaler, fit_scaler
+from st2llm.errors import AlignmentError, ConfigError, nearest
+from st2llm.predict.baselines import BASELINES, Rule
+from st2llm.types import Sample, Serializer, Slot
+
+SKIPS = {"ridge": "ridge-deviation", "last": "last-value"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Fitted on training windows alone, then the same for all arms.
+
+    base: the closed-form forecast that arms correct, or None. template: writes the words before the soft tokens.
+    slots: how many soft tokens the encoder makes.
+    """
+
+    scaler: Scaler
+    vocabulary: NoteVocabulary
+    base: Rule | None
+    template: Serializer | None
+    slots: int
+
+    def stack(self, samples: Sequence[Sample]) -> FieldBatch:
+        base = None if self.base is None else self.base.forecast(samples)
+        words = [self.words(sample) for sample in samples]
+        return stack(samples, self.scaler, self.vocabulary, words=words, base=base)
+
+    def words(self, sample: Sample) -> str:
+        """The instruction of one sample. Raises AlignmentError unless its one slot comes last and fits the encoder."""
+        if self.template is None:
+            return ""
+        *words, last = self.template.render(sample.without_truth()).parts
+        if not isinstance(last, Slot) or any(isinstance(part, Slot) for part in words):
+            raise AlignmentError(
+                f"A soft-token instruction holds one <soft> slot, as its last part, but {sample.id} rendered "
+                f"{[type(part).__name__ for part in (*words, last)]}. Move the slot to the end of the template."
+            )
+        if last.length != self.slots:
+            raise AlignmentError(
+                f"Slot {last.name!r} holds {last.length} tokens, but the encoder makes {self.slots}. "
+                f"Write `tokens={{{{ places }}}}` in the template, or set encoder.tokens to match."
+            )
+        return "".join(str(word) for word in words)
+
+
+def fit_frame(train: Sequence[Sample], *, skip: str, template: Serializer | None, slots: int) -> Frame:
+    """Fits scaler, vocabulary and base forecast. skip: 'ridge', 'last' or 'none' (ConfigError otherwise)."""
+    if skip not in (*SKIPS, "none"):
+        raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
+    base = None if skip == "none" else BASELINES[SKIPS[skip]](train)
+    return Frame(fit_scaler(train), fit_notes(train), base, template, slots)

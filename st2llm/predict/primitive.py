@@ -1,0 +1,39 @@
+"""Native spatio-temporal arms: the shared encoder with no language model behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from st2llm.model.arm import Arm
+from st2llm.predict.baselines import place_forecast
+from st2llm.predict.frame import Frame
+from st2llm.types import Prediction, Sample
+
+
+@dataclass(frozen=True)
+class PrimitivePredictor:
+    """A trained arm whose backbone is none, attention or a transformer of matched size."""
+
+    name: str
+    arm: Arm
+    frame: Frame
+    batch: int = 8
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return run_arm(self.arm, self.frame, samples, self.batch)
+
+
+@torch.inference_mode()
+def run_arm(arm: Arm, frame: Frame, samples: Sequence[Sample], batch: int) -> list[Prediction]:
+    """Forecasts in raw units, `batch` samples at a time; the last batch may be smaller, none is padded."""
+    arm.eval()
+    device = next(arm.parameters()).device
+    answers = []
+    for start in range(0, len(samples), batch):
+        part = [sample.without_truth() for sample in samples[start : start + batch]]
+        z = arm(frame.stack(part).to(device)).cpu().numpy().astype(np.float64)
+        rows = frame.scaler.unscale(z)
+        answers += [place_forecast(sample, row) for sample, row in zip(part, rows, strict=True)]
+    return answers

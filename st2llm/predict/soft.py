@@ -1,0 +1,22 @@
+"""Soft-token arms: the shared encoder speaks to a language model in embeddings, and numbers are read from its states."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from st2llm.model.arm import Arm
+from st2llm.predict.frame import Frame
+from st2llm.predict.primitive import run_arm
+from st2llm.types import Prediction, Sample
+
+
+@dataclass(frozen=True)
+class SoftPredictor:
+    """A trained arm whose backbone is a language model: pretrained or random, frozen or with LoRA."""
+
+    name: str
+    arm: Arm
+    frame: Frame
+    batch: int = 8
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return run_arm(self.arm, self.frame, samples, self.batch)

@@ -1,0 +1,92 @@
+"""Local time as words: weekday names, dates, public holidays, and where a line of numbers breaks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from jaxtyping import Int64
+
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_UNITS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+_DAY_S = 86_400
+_MONTH_S = 28 * _DAY_S
+
+
+def local(time: Int64[np.ndarray, " time"], timezone: str) -> list[datetime]:
+    """The moments as clocks at the place show them."""
+    zone = ZoneInfo(timezone)
+    return [datetime.fromtimestamp(int(t), zone) for t in time]
+
+
+def step_words(freq_s: int) -> str:
+    """A step in words that follow `every`: `hour`, `5 minutes`, `2 days`."""
+    size, name = next(unit for unit in _UNITS if freq_s % unit[0] == 0)
+    return name if freq_s == size else f"{freq_s // size} {name}s"
+
+
+def date(moment: datetime) -> str:
+    """`Tuesday 11 June 2024`."""
+    return f"{_WEEKDAYS[moment.weekday()]} {moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+def stamp(moment: datetime) -> str:
+    """`Tuesday 11 June 2024 09:00`."""
+    return f"{date(moment)} {moment:%H:%M}"
+
+
+def lines(moments: Sequence[datetime], freq_s: int) -> list[slice]:
+    """One slice a line: a line is a local day; of daily data a month, of monthly data a year."""
+    keys = [_line(moment, freq_s) for moment in moments]
+    starts = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1]]
+    return [slice(start, stop) for start, stop in pairwise([*starts, len(keys)])]
+
+
+def label(moment: datetime, freq_s: int, holiday: str = "") -> str:
+    """What stands before a line that begins here: `Tue 11 Jun`, `Tue 11 Jun from 09:00 (Matariki)`."""
+    if freq_s >= _MONTH_S:
+        return str(moment.year) if moment.month == 1 else f"{moment.year} from {_month(moment)}"
+    if freq_s >= _DAY_S:
+        month = f"{_month(moment)} {moment.year}"
+        return month if moment.day == 1 else f"{month} from {_day(moment)}"
+    begun = "" if (moment.hour, moment.minute, moment.second) == (0, 0, 0) else f" from {moment:%H:%M}"
+    return _day(moment) + begun + (f" ({holiday})" if holiday else "")
+
+
+def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> str:
+    """What stands before a line over all these moments, which may pass midnight."""
+    first, last = moments[0], moments[-1]
+    words = label(first, freq_s, holiday)
+    if _line(first, freq_s) == _line(last, freq_s):
+        return words
+    return f"{words} to {_day(last)} {last:%H:%M}" if freq_s < _DAY_S else f"{words} to {date(last)}"
+
+
+def days(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
+    """The days in words, each with its public holiday; over a week the first and the last alone.
+
+    holidays: the name at each moment, or ''.
+    """
+    named: dict[str, str] = {}
+    for moment, holiday in zip(moments, holidays, strict=True):
+        named[date(moment)] = named.get(date(moment), "") or holiday
+    words = [day + (f" (public holiday: {holiday})" if holiday else "") for day, holiday in named.items()]
+    return " and ".join(words) if len(words) <= 7 else f"{words[0]} to {words[-1]}"
+
+
+def _line(moment: datetime, freq_s: int) -> tuple[int, ...]:
+    size = 1 if freq_s >= _MONTH_S else 2 if freq_s >= _DAY_S else 3
+    return (moment.year, moment.month, moment.day)[:size]
+
+
+def _day(moment: datetime) -> str:
+    return f"{_WEEKDAYS[moment.weekday()][:3]} {moment.day} {_month(moment)}"
+
+
+def _month(moment: datetime) -> str:
+    return _MONTHS[moment.month - 1][:3]

@@ -1,0 +1,143 @@
+"""Jinja for templates that strangers may have written: small, finite, blind to all but their variables."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.environment import Template as JinjaTemplate
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from st2llm.errors import ConfigError, nearest
+
+MAX_BODY = 64_000
+MAX_TEXT = 1_000_000
+MAX_TURNS = 20_000
+"""The most turns that all loops of one rendering take together."""
+
+_NODES = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.List, nodes.Tuple,
+    nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.For, nodes.If, nodes.CondExpr, nodes.Compare,
+    nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Filter, nodes.Test, nodes.Call, nodes.Keyword,
+)  # fmt: skip
+_FILTERS = frozenset({"capitalize", "first", "join", "last", "length", "lower", "title", "trim", "upper"})
+_CALLS = frozenset({"range"})
+_COUNTED = "_counted"
+# What a template's own code can make Jinja and Python raise.
+_FAULTS = (
+    TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError,
+    SyntaxError, MemoryError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Body:
+    """A checked template body. literals: the text that stands in it word for word, and constants."""
+
+    where: str
+    variables: frozenset[str]
+    literals: str
+    compiled: JinjaTemplate
+
+    def render(self, words: Mapping[str, Any]) -> str:
+        """The body with its variables filled in. Raises ConfigError where it cannot be finished."""
+        pieces, size = [], 0
+        try:
+            for piece in self.compiled.generate({**words, _COUNTED: _counter()}):
+                pieces.append(piece)
+                size += len(piece)
+                if size > MAX_TEXT:
+                    raise SecurityError(f"it writes more than {MAX_TEXT} characters")
+        except _FAULTS as error:
+            raise ConfigError(
+                f"{self.where} could not be rendered: {error}. Lines of history and neighbours have .label "
+                f"and .numbers; see prompts/README.md for the variables."
+            ) from error
+        return "".join(pieces)
+
+
+def check(source: str, where: str, declared: Iterable[str]) -> Body:
+    """Parses a body, and refuses what a prompt has no need of.
+
+    Templates consist of text, variables, `if`, `for` and a few filters. Whatever could run long or reach out
+    (macros, assignments, calls, arithmetic, private attributes) is not there, so that each rendering ends.
+    Raises ConfigError with the line and the nearest name.
+    """
+    if len(source) > MAX_BODY:
+        raise ConfigError(f"{where} has {len(source)} characters, but a template has at most {MAX_BODY}.")
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+    )
+    try:
+        tree = environment.parse(source)
+        for node in tree.find_all(nodes.Node):
+            _refuse(node, where)
+        used = frozenset(meta.find_undeclared_variables(tree)) - _CALLS
+        literals = _literals(tree)
+        _count_loops(tree)
+        compiled = environment.from_string(tree)
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"{where}, line {error.lineno} of the body: {error.message}. Mend it.") from error
+    except _FAULTS as error:
+        raise ConfigError(f"{where} is not a template that can be compiled: {error}. Simplify it.") from error
+    known = frozenset(declared)
+    for name in sorted(used - known):
+        raise ConfigError(f"{where} uses {name!r}, which `variables` does not list. {nearest(name, known)}")
+    return Body(where, used, literals, compiled)
+
+
+def _refuse(node: nodes.Node, where: str) -> None:
+    name = type(node).__name__.lower()
+    named = node.node.name if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) else None
+    fault = ""
+    if not isinstance(node, _NODES):
+        fault = f"{name!r} has no place in a template"
+    elif isinstance(node, nodes.Call) and named not in _CALLS:
+        fault = f"only {', '.join(sorted(_CALLS))} may be called"
+    elif isinstance(node, nodes.Filter) and node.name not in _FILTERS:
+        fault = f"there is no filter {node.name!r}. {nearest(node.name, _FILTERS)}"
+    elif isinstance(node, nodes.For) and node.recursive:
+        fault = "loops may not be recursive"
+    elif isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
+        fault = f"the attribute {node.attr!r} is private"
+    if fault:
+        raise ConfigError(
+            f"{where}, line {node.lineno} of the body: {fault}. A body holds text, variables, if, for and "
+            f"the filters {', '.join(sorted(_FILTERS))}."
+        )
+
+
+def _count_loops(tree: nodes.Template) -> None:
+    """Sends what each loop runs over through a counter, so that nested loops end as well."""
+    for loop in list(tree.find_all(nodes.For)):
+        counter = nodes.Name(_COUNTED, "load", lineno=loop.lineno)
+        loop.iter = nodes.Call(counter, [loop.iter], [], None, None, lineno=loop.lineno)
+
+
+def _counter() -> Callable[[Iterable[Any]], Iterator[Any]]:
+    turns = 0
+
+    def counted(items: Iterable[Any]) -> Iterator[Any]:
+        nonlocal turns
+        for item in items:
+            turns += 1
+            if turns > MAX_TURNS:
+                raise SecurityError(f"its loops take more than {MAX_TURNS} turns")
+            yield item
+
+    return counted
+
+
+def _literals(node: nodes.Node) -> str:
+    """Text and constants below a node in order; a line break stands for each thing that is filled in."""
+    if isinstance(node, nodes.TemplateData):
+        return str(node.data)
+    if isinstance(node, nodes.Const):
+        return f" {node.value} "
+    if isinstance(node, nodes.Name):
+        return "\n"
+    children = node.iter_child_nodes()
+    if isinstance(node, nodes.Output):
+        return "".join(str(c.value) if isinstance(c, nodes.Const) else _literals(c) for c in children)
+    return "".join(map(_literals, children))

@@ -1,0 +1,276 @@
+"""Prompt templates: Markdown files with a YAML head and a Jinja body, which a person may edit."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from st2llm import config, recipes
+from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.serialize import KINDS, sandbox
+from st2llm.serialize.graph import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphText, sacrifices
+from st2llm.types import Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
+
+_TASKS = {"graph": ("forecast",)}
+# Tags are told from data that looks like them by a private character, which no variable may hold.
+_MARK = "\ue000"
+_TAG = re.compile(r"<(?=soft\b|system>|user>)")
+_SLOT = re.compile(_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
+_ROLE = re.compile(rf"^{_MARK}(system|user)>[ \t]*$", re.MULTILINE)
+
+
+class AnswerHead(config.Settings):
+    """How the answer looks. headroom: how many times the largest visible value it can say."""
+
+    grammar: Literal["numbers"] = "numbers"
+    digits: int = Field(default=3, ge=1, le=9)
+    separator: str = Field(default=",", min_length=1, max_length=4, pattern=r"^[^\w.+-]+$")
+    headroom: float = Field(default=1.0, ge=1.0, le=4.0)
+
+
+class Head(config.Settings):
+    """The YAML head of a template."""
+
+    id: str = Field(min_length=1)
+    version: int = Field(ge=1)
+    kind: str
+    task: str
+    per: Literal["place", "sample"]
+    format: Literal["completion", "chat"] = "completion"
+    answer: AnswerHead | None = None
+    variables: tuple[str, ...] = ()
+    neighbours: int = Field(default=0, ge=0)
+    recent: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt that a person wrote, ready to be filled from a sample. Made by `load_prompt` or `parse`."""
+
+    head: Head
+    body: sandbox.Body
+    words: GraphText
+    spec: TemplateId
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def version(self) -> int:
+        return self.spec.version
+
+    @property
+    def sha256(self) -> str:
+        return self.spec.sha256
+
+    def render(
+        self, sample: Sample, *, budget: int | None = None, tokenizer: Tokenizer | None = None
+    ) -> Prompt:
+        """The prompt for a sample; with a tokenizer its tokens are counted, with a budget it is made to fit.
+
+        budget: tokens that the prompt may take, soft tokens and the words of chat messages included, the chat
+        template's own marks not. To fit, neighbours go first (lightest first), then the description, then the
+        oldest lines of history; `Prompt.dropped` says what went. Raises DataError where it cannot fit, or
+        where the template is for one place and the sample asks for several.
+        """
+        if budget is not None and tokenizer is None:
+            raise ConfigError("A budget counts tokens, so render(budget=...) needs tokenizer=... as well.")
+        words = self._words(sample)
+        prompt = self._prompt(sample, words, (), tokenizer)
+        if budget is None or (prompt.tokens or 0) <= budget:
+            return prompt
+        return self._fitted(sample, words, budget, tokenizer)
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        """The answer as a Prediction; value None and a reason where it cannot be read.
+
+        Raises ConfigError for a template without `answer`, DataError for a sample of another task.
+        """
+        if self.head.answer is None:
+            raise ConfigError(
+                f"Template {self.id} has no `answer` in its head, so no answer of it can be read."
+            )
+        self._refuse_several(sample)
+        return self.words.read(text, sample)
+
+    def _words(self, sample: Sample) -> dict[str, Any]:
+        if sample.kind != self.head.kind:
+            raise DataError(
+                f"Template {self.id} is for kind {self.head.kind}, but {sample.id} is {sample.kind}."
+            )
+        if self.head.per == "sample":
+            return self.words.sample_words(sample)
+        self._refuse_several(sample)
+        return self.words.place_words(sample)
+
+    def _refuse_several(self, sample: Sample) -> None:
+        if self.head.per == "place" and len(sample.asked) != 1:
+            raise DataError(
+                f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.asked)}. "
+                f"Narrow it first: sample.at({sample.place[sample.asked[0]]!r})."
+            )
+
+    def _fitted(
+        self, sample: Sample, words: dict[str, Any], budget: int, tokenizer: Tokenizer | None
+    ) -> Prompt:
+        shown = {name: value for name, value in words.items() if name in self.body.variables}
+        unused = {name: value for name, value in words.items() if name not in shown}
+        dropped: tuple[str, ...] = ()
+        prompt = self._prompt(sample, words, dropped, tokenizer)
+        for gone, left in sacrifices(shown):
+            dropped = (*dropped, gone)
+            prompt = self._prompt(sample, unused | left, dropped, tokenizer)
+            if (prompt.tokens or 0) <= budget:
+                return prompt
+        raise DataError(
+            f"The prompt of {self.id} for {sample.id} takes {prompt.tokens} tokens even without "
+            f"{', '.join(dropped) or 'anything that may go'}, but the budget is {budget}. Raise the budget, "
+            f"or ask for a shorter history."
+        )
+
+    def _prompt(
+        self, sample: Sample, words: dict[str, Any], dropped: tuple[str, ...], tokenizer: Tokenizer | None
+    ) -> Prompt:
+        text = self.body.render(words)
+        messages = self._messages(text) if self.head.format == "chat" else ()
+        parts = ("\n\n".join(m["content"] for m in messages),) if messages else self._parts(text)
+        answered = self.head.answer is not None
+        return Prompt(
+            messages=messages,
+            parts=parts,
+            truth=self.words.truth(sample) if answered else "",
+            template=self.spec,
+            grammar=self.words.grammar(sample) if answered else None,
+            dropped=dropped,
+            tokens=_count(parts, tokenizer) if tokenizer is not None else None,
+        )
+
+    def _parts(self, text: str) -> tuple[str | Slot, ...]:
+        parts: list[str | Slot] = []
+        end = 0
+        for slot in _SLOT.finditer(text):
+            parts += [text[end : slot.start()], Slot(slot.group(1), int(slot.group(2)))]
+            end = slot.end()
+        parts.append(text[end:].rstrip())
+        if isinstance(parts[0], str):
+            parts[0] = parts[0].lstrip()
+        if any(isinstance(part, str) and _MARK in part for part in parts):
+            raise ConfigError(
+                f"{self.body.where}: a slot reads <soft name=NAME tokens=NUMBER> with a number above 0, "
+                f"and <system> and <user> belong to `format: chat`."
+            )
+        return tuple(part for part in parts if part != "")
+
+    def _messages(self, text: str) -> tuple[dict[str, str], ...]:
+        before, *rest = _ROLE.split(text)
+        messages = tuple(
+            {"role": role, "content": content.strip()}
+            for role, content in zip(rest[::2], rest[1::2], strict=True)
+        )
+        if before.strip() or not messages or messages[-1]["role"] != "user" or _MARK in "".join(rest):
+            raise ConfigError(
+                f"{self.body.where}: a chat body holds a line <system> (or none) and a line <user>, each "
+                f"followed by its words; soft slots belong to `format: completion`."
+            )
+        return messages
+
+
+def load_prompt(name: str, root: Path | None = None) -> Template:
+    """The template `prompts/<name>.md`, for instance `graph/forecast`; or a file of one's own, named `*.md`.
+
+    Looked for in `root/prompts` where root is given, else in `$ST2LLM_RECIPES`, beside the package, and in
+    the package. Raises ConfigError with the nearest name, or with what is wrong in the file.
+    """
+    if name.endswith(".md"):
+        path = recipes.locate(name)
+    elif root is not None:
+        path = recipes.locate((root / "prompts" / f"{name}.md").absolute())
+    else:
+        path = _named(name)
+    return parse(_read(path), where=str(path))
+
+
+def parse(source: str, where: str) -> Template:
+    """A template from its source. Raises ConfigError that says what is wrong, where, and what is right."""
+    head_text, body_text = _cut(source, where)
+    try:
+        content = yaml.safe_load(head_text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The head of {where} is not YAML: {str(error).splitlines()[0]}.") from error
+    head = config.parse(content, into=Head, where=f"the head of {where}")
+    _check_head(head, where)
+    body = sandbox.check(_TAG.sub(_MARK, body_text), where, head.variables)
+    answer = head.answer or AnswerHead()
+    words = KINDS[head.kind](
+        digits=answer.digits,
+        separator=answer.separator,
+        headroom=answer.headroom,
+        neighbours=head.neighbours,
+        recent=head.recent,
+    )
+    sha256 = hashlib.sha256(source.encode()).hexdigest()
+    return Template(head, body, words, TemplateId(head.id, head.version, sha256))
+
+
+def _named(name: str) -> Path:
+    """The first root that has the template; a name is no path, so the working folder has no say."""
+    for root in recipes.roots():
+        if (path := root / "prompts" / f"{name}.md").is_file():
+            return path
+    known = ["/".join(path.parts[-2:]).removesuffix(".md") for path in recipes.listing("prompts", "*/*.md")]
+    raise ConfigError(f"There is no template {name!r}. {nearest(name, known)}")
+
+
+def variables(head: Head) -> frozenset[str]:
+    """The names that a template with this head may list in `variables`."""
+    return frozenset(PLACE_VARIABLES if head.per == "place" else SAMPLE_VARIABLES)
+
+
+def _check_head(head: Head, where: str) -> None:
+    if head.kind not in KINDS:
+        raise ConfigError(
+            f"{where}: there are no templates of kind {head.kind!r}. {nearest(head.kind, KINDS)}"
+        )
+    tasks = _TASKS[head.kind]
+    if head.task not in tasks:
+        raise ConfigError(
+            f"{where}: {head.kind} templates have no task {head.task!r}. {nearest(head.task, tasks)}"
+        )
+    known = variables(head)
+    for name in head.variables:
+        if name not in known:
+            raise ConfigError(
+                f"{where}: there is no variable {name!r} per {head.per}. {nearest(name, known)}"
+            )
+    if head.answer is not None and head.per != "place":
+        raise ConfigError(f"{where}: an answer is for one place; set `per: place` or leave `answer` out.")
+
+
+def _read(path: Path) -> str:
+    size = path.stat().st_size
+    if size > 2 * sandbox.MAX_BODY:
+        raise ConfigError(f"{path} has {size} bytes, but a template has at most {2 * sandbox.MAX_BODY}.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+
+
+def _cut(source: str, where: str) -> tuple[str, str]:
+    found = re.match(r"\ufeff?---[ \t]*\r?\n(.*?\r?\n)---[ \t]*\r?\n(.*)", source, re.DOTALL)
+    if found is None:
+        raise ConfigError(
+            f"{where} should begin with a YAML head between two lines `---`, then the prompt's words."
+        )
+    if _MARK in source:
+        raise ConfigError(f"{where} holds the private character U+E000, which marks slots. Take it out.")
+    return found.group(1), found.group(2)
+
+
+def _count(parts: tuple[str | Slot, ...], tokenizer: Tokenizer) -> int:
+    return sum(part.length if isinstance(part, Slot) else len(tokenizer.encode(part)) for part in parts)

@@ -1,0 +1,32 @@
+"""Seconds and peak memory of a stretch of work."""
+
+import threading
+import time
+
+import psutil
+
+
+class Meter:
+    """Wall-clock seconds and the highest resident memory (MB) of this process inside a `with` block."""
+
+    def __enter__(self) -> "Meter":
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self.peak_mb = self._now()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._began = time.perf_counter()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._began
+        self._stop.set()
+        self._thread.join()
+        self.peak_mb = max(self.peak_mb, self._now())
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self.peak_mb = max(self.peak_mb, self._now())
+
+    def _now(self) -> float:
+        return float(self._process.memory_info().rss) / 1e6

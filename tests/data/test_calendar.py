@@ -1,0 +1,101 @@
+import datetime
+import zoneinfo
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from st2llm.data import calendar
+from st2llm.errors import ConfigError, DataError
+
+AUCKLAND = "Pacific/Auckland"
+
+
+def _utc(*said: str) -> list[int]:
+    return [int(pd.Timestamp(one).timestamp()) for one in said]
+
+
+def test_a_naive_stamp_is_local() -> None:
+    found = calendar.to_utc(pd.DatetimeIndex(["2024-01-01 00:00"]), AUCKLAND)
+    assert found.seconds.tolist() == _utc("2023-12-31 11:00Z")
+    assert found.steps == ()
+
+
+def test_a_stamp_with_an_offset_says_its_own_instant() -> None:
+    found = calendar.to_utc(pd.DatetimeIndex(["2024-01-01 00:00+02:00"]), AUCKLAND)
+    assert found.seconds.tolist() == _utc("2023-12-31 22:00Z")
+
+
+def test_a_local_time_that_never_was_is_dropped_and_told() -> None:
+    stamps = pd.DatetimeIndex(["2022-09-25 01:00", "2022-09-25 02:00", "2022-09-25 03:00"])
+    found = calendar.to_utc(stamps, AUCKLAND)
+    assert found.known.tolist() == [True, False, True]
+    assert np.diff(found.seconds[found.known]).tolist() == [3600]
+    assert "dropped 1 rows" in found.steps[0]
+
+
+def test_a_local_time_that_happens_twice_but_is_there_once_is_left_missing_both_times() -> None:
+    stamps = pd.DatetimeIndex(["2022-04-03 01:00", "2022-04-03 02:00", "2022-04-03 03:00"])
+    found = calendar.to_utc(stamps, AUCKLAND)
+    assert found.known.tolist() == [True, False, True]
+    assert np.diff(found.seconds[found.known]).tolist() == [3 * 3600]
+    assert "left missing 1 local times" in found.steps[0]
+
+
+def test_a_local_time_that_is_there_twice_is_taken_in_order() -> None:
+    stamps = pd.DatetimeIndex(
+        ["2022-04-03 02:00", "2022-04-03 02:30", "2022-04-03 02:00", "2022-04-03 02:30"]
+    )
+    found = calendar.to_utc(stamps, AUCKLAND)
+    assert np.diff(found.seconds).tolist() == [1800, 1800, 1800]
+
+
+def test_rows_of_several_places_are_ordered_each_for_itself() -> None:
+    stamps = pd.DatetimeIndex(["2022-04-03 02:00"] * 4)
+    found = calendar.to_utc(stamps, AUCKLAND, group=["a", "b", "a", "b"])
+    assert (found.seconds - found.seconds[0]).tolist() == [0, 0, 3600, 3600]
+
+
+@given(st.integers(0, 4_000_000_000 // 300).map(lambda n: n * 300))
+def test_steps_and_days_are_those_of_the_local_wall_clock(second: int) -> None:
+    local = datetime.datetime.fromtimestamp(second, zoneinfo.ZoneInfo(AUCKLAND))
+    found = calendar.calendar_of(np.array([second], dtype=np.int64), AUCKLAND, freq_s=300)
+    assert found.step_of_day.tolist() == [(local.hour * 60 + local.minute) // 5]
+    assert found.day_of_week.tolist() == [local.weekday()]
+
+
+def test_holidays_are_those_of_the_local_day_and_subdivision() -> None:
+    midnight = _utc("2024-01-29 00:00+13:00")[0]
+    time = np.array([midnight - 3600, midnight, midnight + 23 * 3600, midnight + 24 * 3600], dtype=np.int64)
+    found = calendar.calendar_of(time, AUCKLAND, freq_s=3600, country="NZ", subdivision="Auckland")
+    assert [bool(name) for name in found.holiday] == [False, True, True, False]
+    assert "Auckland" in found.holiday[1]
+    nation = calendar.calendar_of(time, AUCKLAND, freq_s=3600, country="NZ")
+    assert not any(nation.holiday)
+
+
+def test_no_country_means_no_holidays() -> None:
+    assert calendar.calendar_of(np.array([0], dtype=np.int64), "UTC", freq_s=60).holiday == ("",)
+
+
+def test_an_unknown_country_or_subdivision_gets_the_nearest_name() -> None:
+    time = np.array([0], dtype=np.int64)
+    with pytest.raises(ConfigError, match="no holiday calendar"):
+        calendar.calendar_of(time, "UTC", freq_s=60, country="XQ")
+    with pytest.raises(ConfigError, match="Did you mean"):
+        calendar.calendar_of(time, "UTC", freq_s=60, country="US", subdivision="CAL")
+
+
+@pytest.mark.parametrize("name", ["Pacific/Aukland", "../etc/passwd", "Pacific"])
+def test_an_unknown_time_zone_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no time zone"):
+        calendar.zone(name)
+
+
+def test_a_repeated_and_a_backward_stamp_are_named() -> None:
+    with pytest.raises(DataError, match="row 2 of the readings.* is given twice"):
+        calendar.check_increasing(np.array([3600, 3600]), "UTC", "a.csv")
+    with pytest.raises(DataError, match="1970-01-01T00:00:00.* comes after a later stamp"):
+        calendar.check_increasing(np.array([3600, 0]), "UTC", "a.csv")

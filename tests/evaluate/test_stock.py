@@ -1,0 +1,55 @@
+import os
+
+import pytest
+
+from st2llm import data
+from st2llm.errors import ConfigError
+from st2llm.evaluate import stock
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached(tmp_path, monkeypatch):
+    monkeypatch.setenv("ST2LLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ST2LLM_DATA", raising=False)
+
+
+def _here():
+    return {item.name: item.here for item in stock.items()}
+
+
+def test_nothing_is_here_with_an_empty_cache():
+    assert _here() == {"auckland-pedestrians": False, "los-loop": False, "smollm2-135m": False}
+
+
+def test_data_in_the_data_folder_counts_as_here_without_a_cache(tmp_path, monkeypatch):
+    card = tmp_path / "own.yaml"
+    card.write_text("name: own\nkind: graph\nvalues: own.csv\nfreq: 1h\nstart: 2024-01-01\nquantity: cars\n")
+    monkeypatch.setattr(data, "_CARDS", tmp_path)
+    assert _here()["own"] is False
+    (tmp_path / "data/graph/own").mkdir(parents=True)
+    (tmp_path / "data/graph/own/own.csv").write_text("a\n1\n")
+    monkeypatch.setenv("ST2LLM_DATA", str(tmp_path / "data"))
+    assert _here()["own"] is True
+
+
+@pytest.mark.parametrize("before", [None, "0", "1"])
+def test_looking_leaves_the_offline_switch_as_it_was(before, monkeypatch):
+    monkeypatch.delenv("ST2LLM_OFFLINE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("ST2LLM_OFFLINE", before)
+    stock.items()
+    assert os.environ.get("ST2LLM_OFFLINE") == before
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_of_both_kinds():
+    with pytest.raises(ConfigError, match="Did you mean 'los-loop'"):
+        stock.fetch("los-lop")
+    with pytest.raises(ConfigError, match="Did you mean 'smollm2-135m'"):
+        stock.fetch("smollm-135m")
+
+
+def test_fetching_a_card_with_its_files_beside_it_names_their_folder(tmp_path):
+    card = tmp_path / "own.yaml"
+    card.write_text("name: own\nkind: graph\nvalues: own.csv\nfreq: 1h\nstart: 2024-01-01\nquantity: cars\n")
+    (tmp_path / "own.csv").write_text("a\n1\n")
+    assert stock.fetch(str(card)) == tmp_path

@@ -1,0 +1,69 @@
+from evaluate import fake_run
+
+from st2llm.evaluate import facts, panels, view
+
+
+def page(folder, **plan):
+    return view.build(facts.read(fake_run.write(folder, fake_run.Plan(**plan))))
+
+
+def test_best_arm_and_best_reference_are_marked_once_each(tmp_path):
+    rows = page(tmp_path).tasks[0].rows
+    assert {row.predictor: row.marks for row in rows if row.marks} == {
+        "ridge-deviation": ("best reference",),
+        "llm-lora": ("best LLM arm",),
+    }
+
+
+def test_an_arm_on_fewer_windows_says_on_how_many(tmp_path):
+    rows = {row.predictor: row for row in page(tmp_path).tasks[0].rows}
+    assert rows["text"].windows == "10 of 40 windows"
+    assert rows["ridge"].windows == ""
+
+
+def test_under_twenty_blocks_a_gain_shows_no_interval(tmp_path):
+    rows = {row.predictor: row for row in page(tmp_path).tasks[0].rows}
+    cell = rows["text"].gain_best
+    assert cell is not None
+    assert (cell.text, cell.span, cell.side) == ("−116.0 %", "too few blocks", "few")
+
+
+def test_the_three_rules_for_unreadable_answers_stand_side_by_side(tmp_path):
+    assert page(tmp_path).tasks[0].rules == (("text", "210", "2", "85.20", "86.22", "85.71"),)
+
+
+def test_seeds_are_listed_only_where_there_are_several(tmp_path):
+    assert page(tmp_path / "one").tasks[0].seeds == ()
+    several = page(tmp_path / "three", seeds=(0, 1, 2), days=20)
+    assert several.tasks[0].seed_names == ("seed 0", "seed 1", "seed 2")
+    assert len(several.tasks[0].seeds) == len(fake_run.ARMS)
+
+
+def test_each_task_has_its_own_table_and_only_the_last_its_map(tmp_path):
+    made = page(
+        tmp_path, llm=False, arms=fake_run.ARMS[:6], tasks=("forecast-12-3", "forecast-12-6"), days=20
+    )
+    assert [task.task for task in made.tasks] == ["forecast-12-3", "forecast-12-6"]
+    assert made.tasks[0].map == ""
+    assert made.tasks[1].map.startswith("<svg")
+    assert all(task.gains == "" for task in made.tasks)
+
+
+def test_the_smallest_gain_that_could_be_seen_is_stated(tmp_path):
+    assert page(tmp_path).detectable == "The smallest gain this run could have seen is 1.9 %."
+
+
+def test_a_long_prompt_is_shortened_and_says_by_how_much(tmp_path):
+    run = fake_run.write(tmp_path)
+    path = run / "answers" / "text-0.jsonl"
+    path.write_text(path.read_text().replace("102,98,77", "9" * 9000 + "102,98,77"))
+    shown = view.build(facts.read(run)).tasks[0].examples[0]
+    assert "characters left out" in shown.prompt
+    assert len(shown.prompt) < panels.MOST_QUOTED + 100
+
+
+def test_what_was_not_recorded_is_not_shown(tmp_path):
+    made = page(tmp_path, extra={"commit": "", "data_sha256": None, "environment": {}})
+    names = {name for _, pairs in made.protocol for name, _ in pairs}
+    assert "commit" not in names
+    assert "data sha256" not in names

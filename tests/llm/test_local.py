@@ -1,0 +1,159 @@
+"""A language model stays as it was loaded: frozen, cut where asked, the same for the same seed."""
+
+import pytest
+import torch
+
+from st2llm.errors import AlignmentError, ConfigError
+from st2llm.llm import load_llm
+from st2llm.llm.local import choose_dtype
+from st2llm.types import Completer, Numbers, Slot
+
+ARCHITECTURES = ["llama", "gpt2", "qwen2"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_says_what_it_is(tiny, architecture):
+    llm = load_llm(tiny(architecture), depth=3, dtype="fp32")
+    assert isinstance(llm, Completer)
+    assert (llm.depth, llm.depth_full, llm.d_lm, llm.quant, llm.pretrained) == (3, 4, 32, "none", True)
+    assert llm.dtype == torch.float32
+    assert len(llm.sha256) == 64
+    table = llm.model.get_input_embeddings().weight
+    assert llm.token_rms == pytest.approx(float((table**2).mean() ** 0.5), rel=1e-5)
+
+
+def test_words_become_rows_of_the_embedding_table(tiny):
+    llm = load_llm(tiny(), dtype="fp32")
+    ids = llm.tokenizer.encode("12, 14")
+    assert torch.equal(llm.embed("12, 14"), llm.model.get_input_embeddings().weight[ids])
+    assert llm.embed("").shape == (0, 32)
+
+
+def test_a_cut_model_is_the_first_layers_and_the_final_norm(tiny):
+    ids = torch.tensor([[5, 6, 7, 8]])
+    full = load_llm(tiny(), dtype="fp32").model.base_model
+    short = load_llm(tiny(), depth=2, dtype="fp32").model.base_model
+    with torch.no_grad():
+        want = full.norm(full(input_ids=ids, output_hidden_states=True).hidden_states[2])
+        torch.testing.assert_close(short(input_ids=ids).last_hidden_state, want)
+        assert not torch.allclose(full(input_ids=ids).last_hidden_state, want, atol=1e-2)
+
+
+@pytest.mark.parametrize("depth", [0, 5, -1])
+def test_a_depth_that_the_model_does_not_have_is_refused(tiny, depth):
+    with pytest.raises(ConfigError, match="depth must be 1 to 4"):
+        load_llm(tiny(), depth=depth)
+
+
+def test_an_unknown_dtype_is_refused(tiny):
+    with pytest.raises(ConfigError, match="dtype must be one of auto, fp32, bf16"):
+        load_llm(tiny(), dtype="fp16")
+
+
+def test_quantisation_is_refused_by_name(tiny):
+    with pytest.raises(ConfigError, match="quant must be 'none', but it is 'nf4'"):
+        load_llm(tiny(), quant="nf4")
+
+
+def test_accelerators_get_bf16_when_left_to_choose():
+    assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
+
+
+def test_random_weights_are_those_of_the_seed(tiny):
+    name = f"random:{tiny()}"
+    state = torch.get_rng_state()
+    first = load_llm(name, seed=3, dtype="fp32")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first.fingerprint() == load_llm(name, seed=3, dtype="fp32").fingerprint() == first.sha256
+    assert first.fingerprint() != load_llm(name, seed=4, dtype="fp32").fingerprint()
+    assert first.fingerprint() != load_llm(tiny(), dtype="fp32").fingerprint()
+    assert (first.pretrained, first.name) == (False, name)
+    assert first.tokenizer.encode("12, 3") == load_llm(tiny(), dtype="fp32").tokenizer.encode("12, 3")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_is_frozen_and_answering_changes_no_weight(tiny, prompt, architecture):
+    llm = load_llm(tiny(architecture), dtype="fp32")
+    before = llm.fingerprint()
+    llm.complete([prompt("12,", Numbers(3, 2)), prompt("12 people")])
+    assert llm.fingerprint() == before
+    assert not llm.model.training
+    assert not any(weight.requires_grad for weight in llm.model.parameters())
+
+
+def test_the_fingerprint_sees_a_single_changed_weight(tiny):
+    llm = load_llm(tiny(), dtype="fp32")
+    before = llm.fingerprint()
+    with torch.no_grad():
+        next(reversed(list(llm.model.parameters()))).view(-1)[0] += 1e-3
+    assert llm.fingerprint() != before
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gradients_pass_through_it_after_it_has_answered(tiny, prompt, architecture):
+    llm = load_llm(tiny(architecture), dtype="fp32")
+    llm.complete([prompt("12,", Numbers(3, 2))])
+    rows = llm.embed("12, 14").clone().requires_grad_()
+    llm.model.base_model(inputs_embeds=rows[None]).last_hidden_state[0, -1, 0].backward()
+    assert float(rows.grad.abs().sum()) > 0
+    assert all(weight.grad is None for weight in llm.model.parameters())
+
+
+def test_bf16_agrees_with_fp32_within_its_rounding(tiny):
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.no_grad():
+        exact = load_llm(tiny(), dtype="fp32").model(input_ids=ids).logits
+        rough = load_llm(tiny(), dtype="bf16").model(input_ids=ids).logits
+    assert rough.dtype == torch.bfloat16
+    assert float((rough - exact).norm() / exact.norm()) < 0.05
+
+
+def test_a_prompt_with_slots_is_not_answered_in_words(tiny, prompt):
+    with pytest.raises(AlignmentError, match="slot 'places'"):
+        load_llm(tiny(), dtype="fp32").complete([prompt("12,", slots=(Slot("places", 2),))])
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    return load_llm("smollm2-135m", dtype="fp32")
+
+
+PARAGRAPH = (
+    "The Great Barrier Reef is the largest coral reef system in the world. It stretches for over 2,300 kilometres "
+    "along the coast of Queensland, Australia, and can be seen from space. The reef is home to thousands of species of "
+    "fish, molluscs and other animals, and it attracts more than two million visitors each year. In recent decades, "
+    "rising sea temperatures have caused several mass bleaching events, which threaten the health of the corals."
+)
+
+
+@pytest.mark.slow
+def test_smollm2_reads_english_with_a_perplexity_below_thirty(smollm2):
+    ids = torch.tensor([smollm2.tokenizer.encode(PARAGRAPH)])
+    with torch.no_grad():
+        loss = smollm2.model(input_ids=ids, labels=ids).loss
+    assert float(loss.exp()) < 30
+    assert (smollm2.depth, smollm2.d_lm, smollm2.pretrained) == (30, 576, True)
+
+
+@pytest.mark.slow
+def test_smollm2_knows_the_capital_of_france(smollm2, prompt):
+    question = ({"role": "user", "content": "What is the capital of France?"},)
+    answers = smollm2.complete([prompt("The capital of France is"), prompt("", messages=question)])
+    assert all("Paris" in answer.text for answer in answers)
+
+
+@pytest.mark.slow
+def test_smollm2_goes_on_with_a_series(smollm2, prompt):
+    asked = [
+        prompt("12,14,16,18,20,", Numbers(4, 3)),
+        prompt("100,200,300,100,200,300,100,200,300,", Numbers(3, 3)),
+    ]
+    assert [answer.text for answer in smollm2.complete(asked)] == ["22,24,26,28", "100,200,300"]
+
+
+@pytest.mark.slow
+def test_smollm2_with_random_weights_has_its_tokenizer_and_depth_but_not_its_words(smollm2):
+    drawn = load_llm("random:smollm2-135m", depth=2, dtype="fp32")
+    assert (drawn.depth, drawn.depth_full, drawn.d_lm, drawn.pretrained) == (2, 30, 576, False)
+    assert drawn.tokenizer.encode("12") == smollm2.tokenizer.encode("12")
+    assert drawn.token_rms == pytest.approx(drawn.model.config.initializer_range, rel=0.05)

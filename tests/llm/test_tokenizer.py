@@ -1,0 +1,83 @@
+"""Words to ids and the chat template, as transformers would, without it."""
+
+import subprocess
+import sys
+
+import pytest
+from transformers import AutoTokenizer
+
+from st2llm.errors import ConfigError
+from st2llm.llm.tokenizer import FastTokenizer, load_tokenizer
+from st2llm.types import Tokenizer
+
+TALK = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "12, 14 é\n{{ 1 }}"})
+
+
+def test_it_fits_the_protocol_and_reads_back_what_it_wrote(tiny):
+    tokenizer = load_tokenizer(tiny())
+    assert isinstance(tokenizer, Tokenizer)
+    assert tokenizer.decode(tokenizer.encode(" 12, é\n\nå")) == " 12, é\n\nå"
+
+
+def test_no_special_token_is_added_to_words(tiny):
+    assert load_tokenizer(tiny()).encode("12")[0] != 1
+
+
+def test_a_plain_prompt_begins_as_the_tokenizer_itself_would_begin_it(tiny, prompt):
+    tokenizer = load_tokenizer(tiny())
+    theirs = AutoTokenizer.from_pretrained(tiny())("12, 13")["input_ids"]
+    assert tokenizer.prompt_ids(prompt("12, 13")) == theirs
+    assert theirs[0] == tokenizer.bos == 1
+
+
+def test_the_chat_template_says_what_transformers_says(tiny, prompt):
+    theirs = AutoTokenizer.from_pretrained(tiny())
+    rendered = theirs.apply_chat_template(list(TALK), tokenize=False, add_generation_prompt=True)
+    tokenizer = load_tokenizer(tiny())
+    assert tokenizer.chat(TALK) == rendered
+    assert tokenizer.prompt_ids(prompt("unused", messages=TALK)) == tokenizer.encode(rendered)
+
+
+def test_a_template_that_refuses_a_role_says_so(tiny):
+    with pytest.raises(ConfigError, match="refused messages of the roles tool: no tools"):
+        load_tokenizer(tiny()).chat(({"role": "tool", "content": "x"},))
+
+
+def test_messages_without_a_chat_template_are_refused(tiny):
+    bare = load_tokenizer(tiny())
+    with pytest.raises(ConfigError, match="no chat template"):
+        FastTokenizer(bare.tokenizer, None, bare.specials).chat(TALK)
+
+
+def test_a_template_cannot_leave_its_sandbox(tiny):
+    bare = load_tokenizer(tiny())
+    trick = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
+    with pytest.raises(ConfigError, match="refused"):
+        FastTokenizer(bare.tokenizer, trick, bare.specials).chat(TALK)
+
+
+def test_padding_falls_back_to_the_end_of_text(tiny):
+    tokenizer = load_tokenizer(tiny())
+    assert tokenizer.pad == tokenizer.eos == 2
+
+
+def test_tokenizer_and_grammar_leave_torch_unimported(tiny):
+    code = (
+        "import sys; from st2llm.llm import grammar, load_llm; from st2llm.types import Numbers\n"
+        "from st2llm.llm.tokenizer import load_tokenizer\n"
+        f"grammar.numbers(load_tokenizer({tiny()!r}), Numbers(2, 3))\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules), 'imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_smollm2_speaks_its_own_template_and_splits_every_digit():
+    tokenizer = load_tokenizer("smollm2-135m")
+    assert tokenizer.chat(TALK[1:]).startswith(
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM"
+    )
+    assert tokenizer.chat(TALK).endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert len(tokenizer.encode("1234,56")) == 7
+    assert len(tokenizer.encode("\n\n1")) == 2
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.vocab_size) == (1, 2, 2, 49152)

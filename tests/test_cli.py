@@ -1,0 +1,387 @@
+"""The command line as a user meets it: real processes, without the type checks of the test run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+ST2LLM = Path(sys.executable).with_name("st2llm")
+COMMANDS = ["data list", "data show", "data fetch", "prompt", "compare", "report", "doctor"]
+
+
+def run_cli(*arguments, cwd=None, **environment):
+    """`st2llm arguments` in a process of its own, on a wide terminal."""
+    return subprocess.run(
+        [ST2LLM, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def _main_where(patch, *arguments):
+    """The command line in a process where `patch` was run first: for faults that cannot be ordered."""
+    run = f"from st2llm.cli import main\nmain({list(arguments)!r})"
+    code = f"import st2llm.evaluate.stock as stock\n{patch}\n{run}"
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def _is_one_message(done):
+    return done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+# A small data set, whole; each case of bad input spoils one thing.
+
+
+def _tables():
+    generator = np.random.default_rng(0)
+    stamps = pd.date_range("2024-01-01", periods=24 * 20, freq="h")
+    values = pd.DataFrame(generator.integers(1, 100, (len(stamps), 3)), columns=["a", "b", "c"]).astype(float)
+    values.insert(0, "time", stamps.strftime("%Y-%m-%dT%H:%M:%S"))
+    nodes = pd.DataFrame(
+        {"id": ["a", "b", "c"], "lon": [174.76, 174.77, 174.78], "lat": [-36.84, -36.85, -36.86]}
+    )
+    edges = pd.DataFrame({"source": ["a", "b"], "target": ["b", "c"], "weight": [1.0, 0.5]})
+    return {"values": values, "nodes": nodes, "edges": edges}
+
+
+def _card():
+    return {
+        "name": "tiny",
+        "kind": "graph",
+        "source": {"path": "."},
+        "values": "values.csv",
+        "time": "time",
+        "freq": "1h",
+        "timezone": "UTC",
+        "nodes": {"file": "nodes.csv", "id": "id", "lon": "lon", "lat": "lat"},
+        "edges": {"list": "edges.csv"},
+        "unit": "count",
+        "quantity": "people an hour",
+        "split": {"train": 0.5, "validation": 0.25, "test": 0.25},
+        "default_task": {"forecast": {"history": 24, "horizon": 6}},
+    }
+
+
+def _write(folder, card, tables):
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return _write(tmp_path, _card(), _tables())
+
+
+def _unknown_key(card, tables):
+    card["edgs"] = card.pop("edges")
+
+
+def _unknown_kind(card, tables):
+    card["kind"] = "grap"
+
+
+def _text_column(card, tables):
+    tables["values"]["b"] = "busy"
+
+
+def _duplicate_stamps(card, tables):
+    tables["values"].loc[5, "time"] = tables["values"].loc[4, "time"]
+
+
+def _stamps_out_of_order(card, tables):
+    tables["values"] = tables["values"].iloc[::-1]
+
+
+def _edge_to_nowhere(card, tables):
+    tables["edges"].loc[1, "target"] = "zz"
+
+
+def _no_coordinates(card, tables):
+    tables["nodes"].loc[1, "lat"] = np.nan
+
+
+def _silent_sensor(card, tables):
+    tables["values"]["c"] = np.nan
+
+
+def _no_values_file(card, tables):
+    del tables["values"]
+
+
+def _no_nodes_file(card, tables):
+    card["nodes"]["file"] = "places.csv"
+
+
+def _shares_beyond_one(card, tables):
+    card["split"]["test"] = 0.5
+
+
+def _unknown_task(card, tables):
+    card["default_task"] = {"forcast": {"history": 24, "horizon": 6}}
+
+
+BAD_CARDS = [
+    (_unknown_key, r"unknown key 'edgs'.*Did you mean 'edges'"),
+    (_unknown_kind, r"'grap'.*Did you mean 'graph'"),
+    (_text_column, r"values\.csv: column 'b'.*busy"),
+    (_duplicate_stamps, r"2024-01-01T04:00:00.* is given twice"),
+    (_stamps_out_of_order, r"2024-01-20T22:00:00.* comes after a later stamp"),
+    (_edge_to_nowhere, r"edges\.csv: row 2 .*'zz'"),
+    (_no_coordinates, r"nodes\.csv: place 'b'"),
+    (_silent_sensor, r"'c' has no reading at all"),
+    (_no_values_file, r"values\.csv"),
+    (_no_nodes_file, r"places\.csv"),
+    (_shares_beyond_one, r"add up to 1"),
+    (_unknown_task, r"Did you mean 'forecast'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"), BAD_CARDS, ids=[spoil.__name__.strip("_") for spoil, _ in BAD_CARDS]
+)
+def test_a_bad_card_is_one_message_and_nothing_is_drawn(tmp_path, spoil, says):
+    card, tables = _card(), _tables()
+    spoil(card, tables)
+    path = _write(tmp_path, card, tables)
+    before = sorted(tmp_path.iterdir())
+
+    done = run_cli("data", "show", path, "--plot", tmp_path / "drawn.png")
+    assert _is_one_message(done), done.stderr
+    assert re.search(says, done.stderr), done.stderr
+    assert done.stdout == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_good_card_is_shown_and_drawn(tiny, tmp_path):
+    done = run_cli("data", "show", tiny, "--plot", tmp_path / "drawn.png")
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout
+    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["data", "show", "auckland-pedestrian"], "Did you mean 'auckland-pedestrians'"),
+        (["data", "show", "none.yaml"], "none.yaml"),
+        (["data", "fetch", "smollm2-135"], "Did you mean 'smollm2-135m'"),
+        (["compare", "evaluation/suites/dem.yaml"], "Did you mean 'demo.yaml'"),
+        (["report", "no-such-run"], "no-such-run"),
+    ],
+)
+def test_an_unknown_name_is_one_message_that_offers_the_nearest(arguments, says, tmp_path):
+    done = run_cli(*arguments, cwd=tmp_path)
+    assert _is_one_message(done), done.stderr
+    assert says in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["graph/forcast"], "Did you mean"),
+        (["graph/forecast", "--index", 99], "--index 99 is not in the test part of tiny"),
+        (["graph/forecast", "--index", -1], "--index -1 is not in the test part"),
+        (["graph/forecast", "--place", "aa"], "no place 'aa'"),
+        (["graph/forecast", "--history", 9999], "9999"),
+        (["graph/forecast", "--history", 0], "at least 1 step"),
+        (["graph/forecast", "--llm", "smollm2-135"], "Did you mean 'smollm2-135m'"),
+    ],
+)
+def test_a_prompt_that_cannot_be_made_is_one_message(tiny, arguments, says):
+    done = run_cli("prompt", *arguments, "--data", tiny)
+    assert _is_one_message(done), done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_prompt_as_json_has_exactly_the_promised_keys(tiny):
+    done = run_cli("prompt", "graph/forecast", "--data", tiny, "--place", "b", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert list(shown) == ["messages", "text", "tokens", "truth", "template", "dropped"]
+    assert list(shown["template"]) == ["id", "version", "sha256"]
+    assert shown["template"]["id"] == "graph/forecast"
+    assert shown["tokens"] is None
+    assert shown["truth"].count(",") == 5
+
+
+def test_samples_are_counted_one_default_horizon_apart(tiny):
+    values = _tables()["values"]["b"]
+    start = len(values) * 3 // 4 + 24  # the test part, past the first history
+    for index in (0, 1):
+        done = run_cli(
+            "prompt",
+            "graph/forecast",
+            "--data",
+            tiny,
+            "--place",
+            "b",
+            "--json",
+            "--index",
+            index,
+            "--horizon",
+            2,
+        )
+        want = values[start + 6 * index : start + 6 * index + 2].astype(int)
+        got = [int(word) for word in json.loads(done.stdout)["truth"].split(",")]
+        assert got == want.tolist()
+
+
+def test_a_prompt_is_its_text_and_the_lint_finds_no_leak_in_it(tiny):
+    plain = run_cli("prompt", "graph/forecast", "--data", tiny)
+    linted = run_cli("prompt", "graph/forecast", "--data", tiny, "--lint")
+    assert (linted.returncode, linted.stderr) == (0, "")
+    assert linted.stdout == plain.stdout != ""
+
+
+def test_a_leaking_template_is_found_and_fails(tiny, tmp_path):
+    done = run_cli(
+        "prompt", "graph/leak", "--data", tiny, "--lint", ST2LLM_RECIPES=str(_leaking_recipes(tmp_path))
+    )
+    assert done.returncode == 1, done.stdout
+    assert "lint: " in done.stderr
+
+
+def _leaking_recipes(folder):
+    """The shipped template, with the answer written into it by hand for this very sample."""
+    shipped = (Path(__file__).resolve().parents[1] / "prompts/graph/forecast.md").read_text(encoding="utf-8")
+    truth = _tables()["values"]["a"].astype(int)[384:390]
+    target = folder / "own/prompts/graph/leak.md"
+    target.parent.mkdir(parents=True)
+    target.write_text(shipped + "\n" + ",".join(map(str, truth)) + "\n", encoding="utf-8")
+    return folder / "own"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_holds_an_example(command):
+    done = run_cli(*command.split(), "--help")
+    assert done.returncode == 0
+    assert f"Example: st2llm {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prompt", "graph/forecast"],
+        ["dat"],
+        ["data", "lst"],
+        ["prompt", "x", "--data", "y", "--index", "z"],
+        ["--what"],
+    ],
+)
+def test_a_command_that_is_not_understood_exits_2(arguments):
+    done = run_cli(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_path_that_is_a_file_is_one_message_and_left_as_it_is(tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    done = run_cli("compare", "evaluation/suites/demo.yaml", "--out", taken)
+    assert _is_one_message(done), done.stderr
+    assert str(taken) in done.stderr
+    assert taken.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["data", "list"], ["data", "show", "CARD"], ["prompt", "graph/forecast", "--data", "CARD"]]
+)
+def test_commands_without_a_model_leave_torch_unimported(tiny, arguments):
+    words = [str(tiny) if word == "CARD" else word for word in arguments]
+    code = (
+        "import sys\nfrom st2llm.cli import main\n"
+        f"try:\n    main({words!r})\n"
+        "except SystemExit as leaving:\n    print(leaving.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+
+
+def test_the_list_of_data_names_both_data_sets():
+    done = run_cli("data", "list")
+    assert done.returncode == 0, done.stderr
+    assert "auckland-pedestrians" in done.stdout
+    assert "los-loop" in done.stdout
+
+
+def test_the_doctor_names_what_is_installed_and_what_is_missing(tmp_path):
+    done = run_cli("doctor", ST2LLM_CACHE=str(tmp_path), ST2LLM_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    for word in ("torch", "transformers", "cores", "memory", str(tmp_path), "ST2LLM_OFFLINE"):
+        assert word in done.stdout
+    assert "st2llm data fetch smollm2-135m" in done.stdout
+
+
+def test_offline_with_nothing_cached_says_which_command_gets_it(tmp_path):
+    done = run_cli("data", "fetch", "smollm2-135m", ST2LLM_CACHE=str(tmp_path / "cache"), ST2LLM_OFFLINE="1")
+    assert _is_one_message(done), done.stderr
+    assert "st2llm data fetch smollm2-135m" in done.stderr
+    assert "ST2LLM_OFFLINE" in done.stderr
+
+
+def test_a_fault_of_ours_is_one_message_and_a_traceback_only_with_debug():
+    fault = "def boom(*_): raise ValueError('odd')\nstock.items = boom"
+    quiet = _main_where(fault, "data", "list")
+    assert _is_one_message(quiet), quiet.stderr
+    assert "Unexpected ValueError: odd" in quiet.stderr
+    for words in (["--debug", "data", "list"], ["data", "list", "--debug"]):
+        loud = _main_where(fault, *words)
+        assert loud.returncode == 1
+        assert "Traceback" in loud.stderr
+
+
+def test_a_full_disk_is_one_message_that_names_the_file():
+    done = _main_where(
+        "def boom(*_): raise OSError(28, 'x', 'results.jsonl')\nstock.items = boom", "data", "list"
+    )
+    assert _is_one_message(done), done.stderr
+    assert "no room left" in done.stderr
+    assert "results.jsonl" in done.stderr
+
+
+def test_an_interrupt_exits_130_and_speaks_of_resume():
+    done = _main_where("def boom(*_): raise KeyboardInterrupt\nstock.items = boom", "data", "list")
+    assert done.returncode == 130
+    assert "--resume" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_tokens_are_counted_where_a_model_is_named(tiny):
+    done = run_cli("prompt", "graph/forecast", "--data", tiny, "--llm", "smollm2-135m", "--json")
+    shown = json.loads(done.stdout)
+    assert shown["tokens"] > len(shown["text"]) / 10
+
+
+@pytest.mark.slow
+def test_the_script_under_accelerate_does_the_work_in_one_process(tmp_path):
+    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu", "--num_processes", "2"]
+    script = Path(__file__).resolve().parents[1] / "evaluation/compare.py"
+    done = subprocess.run(
+        [*launch, script, "evaluation/suites/dem.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.count("error: There is no evaluation/suites/dem.yaml") == 1, done.stderr

@@ -1,0 +1,116 @@
+"""Every template that ships: it loads, renders, reads its own writing, and tells nothing of the future."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serialize.graphs import counts, forecast_sample
+
+from st2llm.serialize.lint import lint
+from st2llm.serialize.template import load_prompt
+from st2llm.types import Slot
+
+ROOT = Path(__file__).resolve().parents[1] / "prompts"
+NAMES = sorted(str(path.relative_to(ROOT).with_suffix("")) for path in ROOT.glob("*/*.md"))
+GAPS = np.where(np.arange(192)[:, None] % 50 == 7, np.nan, counts(192, 3))
+SAMPLES = {
+    "whole days": forecast_sample(),
+    "partial days": forecast_sample(start="2024-06-03T10:00"),
+    "clocks go forward": forecast_sample(start="2024-09-24T00:00"),
+    "negative": forecast_sample(counts(192, 3) - 150),
+    "large": forecast_sample(counts(192, 3) * 1000),
+    "fractions": forecast_sample(counts(192, 3) / 7),
+    "gaps": forecast_sample(GAPS),
+    "five minutes": forecast_sample(counts(24, 3), horizon=12, freq_s=300),
+    "daily": forecast_sample(counts(60, 3), horizon=7, freq_s=86400),
+    "notes": forecast_sample(side={"notes": ("A festival fills the square.",), "description": ""}),
+    "nothing": forecast_sample(np.zeros((192, 3))),
+}
+
+
+def asked(template, sample):
+    return sample if template.head.per == "sample" else sample.at(sample.place[0])
+
+
+def test_there_are_templates():
+    assert {"graph/forecast", "graph/forecast.chat", "graph/forecast.soft"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_has_the_name_of_its_file(name):
+    assert load_prompt(name).id == name
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_lints_clean(name, case):
+    template = load_prompt(name)
+    assert lint(template, SAMPLES[case]) == []
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_renders_tidy_lines(name, case):
+    template = load_prompt(name)
+    text = template.render(asked(template, SAMPLES[case])).text
+    assert "\n\n\n" not in text and "  " not in text and "{" not in text
+    assert all(line == line.strip() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+@pytest.mark.parametrize("name", [name for name in NAMES if load_prompt(name).head.answer])
+def test_a_template_reads_the_truth_back_within_its_precision(name, case):
+    template = load_prompt(name)
+    sample = asked(template, SAMPLES[case])
+    numbers = template.words.numbers(sample)
+    want = sample.truth[sample.origin :, 0, 0]
+    answer = numbers.write(np.clip(np.nan_to_num(want), *numbers.limits))
+    read = template.read(answer, sample).value[sample.origin :, 0, 0]
+    near = np.abs(read - np.clip(want, *numbers.limits)) <= numbers.precision * (1 + 1e-9)
+    assert near[np.isfinite(want)].all()
+
+
+def test_the_completion_prompt_reads_like_this():
+    sample = forecast_sample(counts(60, 3), horizon=12, side={"notes": ("A parade at noon.",)})
+    text = load_prompt("graph/forecast").render(sample.at("7-queen-street")).text
+    history = [int(v) for v in counts(60, 3)[:48, 0]]
+    first, second = (",".join(map(str, history[i : i + 24])) for i in (0, 24))
+    recent = [",".join(str(int(v)) for v in counts(60, 3)[42:48, node]) for node in (1, 2)]
+    assert text == (
+        "pedestrians an hour at 7 Queen Street, one number every hour.\n"
+        "Counters on a street in Auckland.\n"
+        f"8 Queen Street, last 6 values:{recent[0]}\n"
+        f"9 Queen Street, last 6 values:{recent[1]}\n"
+        "A parade at noon.\n"
+        "To forecast: the next 12 numbers, Wednesday 5 June 2024.\n"
+        f"Mon 3 Jun (King's Birthday):{first}\n"
+        f"Tue 4 Jun:{second}\n"
+        "Wed 5 Jun:"
+    )
+
+
+def test_steps_shifts_and_gaps_are_said_where_they_are():
+    template = load_prompt("graph/forecast")
+    texts = {case: template.render(asked(template, SAMPLES[case])).text for case in SAMPLES}
+    assert "x: no reading." in texts["gaps"] and "x: no reading." not in texts["whole days"]
+    assert "Written in steps of 1000 pedestrians." in texts["large"]
+    assert "Written as value / 1 + " in texts["negative"]
+    assert "Written" not in texts["whole days"]
+
+
+def test_the_soft_prompt_ends_with_one_slot_for_all_places():
+    parts = load_prompt("graph/forecast.soft").render(SAMPLES["notes"]).parts
+    assert parts == (
+        "Forecast pedestrians an hour, Monday 10 June 2024.\nA festival fills the square.\n",
+        Slot("places", 3),
+    )
+
+
+def test_the_chat_prompt_has_a_system_and_a_user_message():
+    messages = (
+        load_prompt("graph/forecast.chat")
+        .render(asked(load_prompt("graph/forecast.chat"), SAMPLES["gaps"]))
+        .messages
+    )
+    assert [message["role"] for message in messages] == ["system", "user"]
+    assert messages[1]["content"].endswith("\nMon 10 Jun:")

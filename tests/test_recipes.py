@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from st2llm import recipes
+from st2llm.errors import ConfigError
+
+NAME = "evaluation/suites/one.yaml"
+
+
+@pytest.fixture
+def roots(tmp_path, monkeypatch):
+    """A clone around a package, the copy inside the wheel, a folder of one's own: all hold NAME."""
+    clone, own, elsewhere = tmp_path / "clone", tmp_path / "own", tmp_path / "elsewhere"
+    package = clone / "st2llm"
+    for root in (own, clone, package / "_recipes"):
+        (root / NAME).parent.mkdir(parents=True)
+        (root / NAME).touch()
+    elsewhere.mkdir()
+    (clone / "pyproject.toml").write_text('[project]\nname = "st2llm"\n')
+    monkeypatch.setattr(recipes, "_PACKAGE", package)
+    monkeypatch.setenv("ST2LLM_RECIPES", str(own))
+    monkeypatch.chdir(elsewhere)
+    return {"own": own, "clone": clone, "wheel": package / "_recipes", "elsewhere": elsewhere}
+
+
+def test_an_existing_path_comes_first(roots):
+    explicit = roots["elsewhere"] / NAME
+    explicit.parent.mkdir(parents=True)
+    explicit.touch()
+    assert recipes.locate(NAME).resolve() == explicit
+    assert recipes.locate(explicit) == explicit
+
+
+def test_the_folder_of_the_environment_variable_comes_second(roots):
+    assert recipes.locate(NAME) == roots["own"] / NAME
+
+
+def test_the_root_beside_the_package_comes_third(roots, monkeypatch):
+    monkeypatch.delenv("ST2LLM_RECIPES")
+    assert recipes.locate(NAME) == roots["clone"] / NAME
+
+
+@pytest.mark.parametrize("pyproject", [None, '[project]\nname = "other"\n', "[tool.other]\n"])
+def test_the_copy_in_the_wheel_comes_last_where_the_root_is_not_ours(roots, monkeypatch, pyproject):
+    monkeypatch.delenv("ST2LLM_RECIPES")
+    beside = roots["clone"] / "pyproject.toml"
+    beside.write_text(pyproject) if pyproject else beside.unlink()
+    assert recipes.locate(NAME) == roots["wheel"] / NAME
+
+
+def test_an_unknown_recipe_offers_the_nearest(roots):
+    with pytest.raises(ConfigError, match="There is no evaluation/suites/on.yaml. Did you mean 'one.yaml'"):
+        recipes.locate("evaluation/suites/on.yaml")
+
+
+def test_a_listing_names_each_recipe_once_from_the_earliest_root(roots):
+    (roots["wheel"] / "evaluation/suites/two.yaml").touch()
+    found = recipes.listing("evaluation/suites", "*.yaml")
+    assert found == [roots["own"] / NAME, roots["wheel"] / "evaluation/suites/two.yaml"]
+
+
+def test_this_clone_finds_its_own_recipes(monkeypatch):
+    monkeypatch.delenv("ST2LLM_RECIPES", raising=False)
+    root = Path(__file__).resolve().parents[1]
+    assert root in recipes.roots()
+    assert recipes.locate("evaluation/compare.py").resolve() == root / "evaluation/compare.py"

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from st2llm import tasks
+from st2llm.errors import ConfigError
+
+STEPS = st.integers(1, 50)
+
+
+@given(STEPS, STEPS)
+def test_a_forecast_hides_its_horizon_and_nothing_before_it(history, horizon):
+    hidden = tasks.forecast(history, horizon).hidden((history + horizon, 3, 2))
+    assert not hidden[:history].any()
+    assert hidden[history:].all()
+
+
+@given(STEPS, STEPS)
+def test_length_is_what_is_seen_and_what_is_asked(history, horizon):
+    task = tasks.forecast(history, horizon)
+    assert (task.context, task.length) == (history, history + horizon)
+    assert isinstance(task, tasks.Task)
+
+
+@pytest.mark.parametrize(("history", "horizon"), [(0, 1), (1, 0), (-3, 2)])
+def test_a_forecast_of_no_steps_is_refused(history, horizon):
+    with pytest.raises(ConfigError, match="at least 1 step"):
+        tasks.forecast(history, horizon)
+
+
+def test_a_list_of_horizons_gives_a_task_for_each():
+    found = tasks.from_config({"forecast": {"history": 12, "horizon": [3, 6, 12]}})
+    assert [task.name for task in found] == ["forecast-12-3", "forecast-12-6", "forecast-12-12"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"forcast": {"history": 1, "horizon": 1}}, "Did you mean 'forecast'"),
+        ({"forecast": {"history": 1, "horizn": 1}}, "Did you mean 'horizon'"),
+        ({"forecast": {"history": 1}}, "needs 'horizon'"),
+    ],
+)
+def test_a_wrong_task_is_refused_with_what_to_write(spec, says):
+    with pytest.raises(ConfigError, match=says):
+        tasks.from_config(spec)
+
+
+def test_tasks_of_equal_settings_are_equal_and_hide_the_same():
+    one, other = tasks.forecast(5, 2), tasks.from_config({"forecast": {"history": 5, "horizon": 2}})[0]
+    assert one == other
+    assert np.array_equal(one.hidden((7, 2, 1)), other.hidden((7, 2, 1)))
