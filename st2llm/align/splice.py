@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from st2llm.errors import AlignmentError
@@ -18,6 +18,11 @@ class Spliced:
     rows: Float[Tensor, "batch seq d_lm"]
     real: Bool[Tensor, "batch seq"]
     soft: Bool[Tensor, "batch seq"]
+
+    @property
+    def position(self) -> Int64[Tensor, "batch seq"]:
+        """Positions counted from each row's first real token."""
+        return (self.real.long().cumsum(dim=1) - 1).clamp(min=0)
 
     @property
     def words(self) -> Bool[Tensor, "batch seq"]:

@@ -19,7 +19,7 @@ class FieldBatch:
     seen: standardised values, 0 where not visible. base: standardised closed-form forecast that the arm corrects
     (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
     day of week, holiday (0 or 1). notes: ids of note words in the training vocabulary, padded with 0.
-    words: what an LLM reads before the soft tokens, one text a sample.
+    words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
     """
 
     seen: Float32[Tensor, "batch time node channel"]
@@ -70,12 +70,11 @@ def stack(
     scaler: Scaler,
     vocabulary: NoteVocabulary,
     *,
-    words: Sequence[str],
     base: Float64[np.ndarray, "batch horizon node channel"] | None = None,
 ) -> FieldBatch:
     """Stacks samples whose asked steps form the suffix of the window.
 
-    words: one text a sample. base: closed-form forecast in raw units; without one, arms predict from 0.
+    base: closed-form forecast in raw units; without one, arms predict from 0.
     A sample without truth gets an all-False `valid`.
     """
     start = samples[0].origin
@@ -96,7 +95,7 @@ def stack(
         target=_float(np.where(valid, scaler.scale(truth), 0.0)),
         valid=torch.from_numpy(valid),
         notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
-        words=tuple(words),
+        words=("",) * len(samples),
     )
 
 

@@ -16,17 +16,21 @@ from st2llm.errors import DataError
 from st2llm.evaluate.gain import Estimate, Gain
 
 PRETRAINED = frozenset({"llm-frozen", "llm-lora"})
-"""Backbones that hold pretrained weights of a language model; text arms do too."""
+"""Backbones that hold pretrained weights of a language model."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One predictor on one task: a line of results.jsonl. `seed` None is pooled over the seeds."""
+    """One predictor on one task: a line of results.jsonl. `seed` None is pooled over the seeds.
+
+    llm: the language model it used, where that was described; an arm may keep another depth than the suite's.
+    """
 
     predictor: str
     task: str
     family: str
     backbone: str
+    llm: Mapping[str, Any] | None
     seed: int | None
     n: int
     unread: int
@@ -40,22 +44,17 @@ class Record:
 
     @property
     def role(self) -> str:
-        """What stands behind the answers: baseline, primitive, random, soft (pretrained) or text."""
-        if self.family == "text":
-            return "text"
+        """What stands behind the answers: baseline, primitive, random, soft or text (both pretrained)."""
         if self.backbone == "llm-random":
             return "random"
         return (
-            "soft"
-            if self.backbone in PRETRAINED
-            else self.family
-            if self.family == "baseline"
-            else "primitive"
+            self.family if self.family in ("baseline", "text") else "soft" if self.pretrained else "primitive"
         )
 
     @property
     def pretrained(self) -> bool:
-        return self.role in ("soft", "text")
+        """Whether it holds pretrained weights of a language model."""
+        return self.backbone in PRETRAINED
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,10 @@ class Facts:
     def score(self, record: Record) -> float | None:
         found = record.metrics.get(self.primary)
         return None if found is None else found.value
+
+    def most_windows(self, task: str) -> int:
+        """How many windows the arms with the most were scored on; 0 where scores are missing."""
+        return max((n for (of, _), n in self.windows.items() if of == task), default=0)
 
     def files(self, folder: str, predictor: str, task: str, *, suffix: str) -> list[Path]:
         """Files of a predictor on a task, by seed: `<predictor>-<seed>` for the first task, `.<task>` after it else."""
@@ -163,6 +166,7 @@ def _record(line: Mapping[str, Any], folder: Path) -> Record:
         task=str(line["task"]),
         family=str(line["family"]),
         backbone=str(line.get("backbone") or ""),
+        llm=line["llm"] if isinstance(line.get("llm"), dict) else None,
         seed=line.get("seed"),
         n=int(line["n"]),
         unread=int(line.get("unread") or 0),

@@ -197,11 +197,13 @@ def forecast(
     with _chart(5.6, 2.5) as (figure, axes):
         truth = lines.drop_duplicates("step").sort_values("step")
         axes.plot(truth["step"], truth["truth"], color=INK, lw=2.2, marker="o", ms=2.5, label="truth")
+        drawn: list[str] = []
         for predictor, rows in lines.groupby("predictor", sort=False):
             if not np.isfinite(rows["value"]).any():
                 continue
             role = roles[str(predictor)]
-            style = "-" if role in ("soft", "text") else "--"
+            drawn.append(role)
+            style = "-" if role in ("soft", "text") else ("--", ":", "-.")[(drawn.count(role) - 1) % 3]
             axes.plot(rows["step"], rows["value"], style, color=COLOURS[role], lw=1.5, label=str(predictor))
             if role == "text" and np.isfinite(rows["q05"]).any():
                 axes.fill_between(
@@ -237,13 +239,12 @@ def sensor_map(places: pd.DataFrame, edges: pd.DataFrame, *, unit: str, name: st
         axes.grid(False)
         axes.spines[:].set_visible(False)
         _scale_bar(axes, float(places["lat"].mean()))
-        worst = places.nlargest(min(5, len(places)), "error")
-        spots, names = worst[["lon", "lat"]].to_numpy(float), [str(label) for label in worst["label"]]
-        gaps = np.sqrt(area[worst.index].to_numpy(float) / math.pi)
-        name_points(figure, axes, spots, names, [INK] * len(worst), gaps)
-        return _svg(
-            figure, name, f"Map of {len(places)} places; largest mean error at {', '.join(names)} ({unit})"
-        )
+        worst = set(places.nlargest(min(5, len(places)), "error").index)
+        names = [str(label) if at in worst else "" for at, label in places["label"].items()]
+        gaps = np.sqrt(area.to_numpy(float) / math.pi)
+        name_points(figure, axes, places[["lon", "lat"]].to_numpy(float), names, [INK] * len(names), gaps)
+        named = ", ".join(filter(None, names))
+        return _svg(figure, name, f"Map of {len(places)} places; largest mean error at {named} ({unit})")
 
 
 @contextmanager

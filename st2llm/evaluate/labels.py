@@ -38,7 +38,7 @@ def name_points(
     colours: Sequence[str],
     gaps: np.ndarray | None = None,
 ) -> None:
-    """A name beside each point, at the nearest of many offsets that touches neither names nor points.
+    """A name beside each point, at the nearest of many offsets that touches neither names nor points; '' names none.
 
     gaps: radius of each point in typographic points, 4 where not given.
     """
@@ -49,6 +49,8 @@ def name_points(
     radii = scale * (np.full(len(names), 4.0) if gaps is None else gaps)
     taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(centres, radii, strict=True)]
     for (x, y), spot, name, colour, r in zip(centres, spots, names, colours, radii, strict=True):
+        if not name:
+            continue
         wide, high = 4.9 * scale * len(name), 9.5 * scale
         offsets = [(r + gap, angle) for gap in (3, 8, 14, 22, 32) for angle in range(0, 360, 30)]
         boxes = [_box(x, y, wide, high, radius, angle) for radius, angle in offsets]

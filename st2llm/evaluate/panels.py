@@ -1,6 +1,7 @@
 """Facts made into figures: which arms, which seeds and which rows each figure of the report is given."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,10 +16,13 @@ from st2llm.evaluate.gain import Gain
 from st2llm.evaluate.verdict import Verdict, outcome_of
 
 STEPS = {300: "5-minute step", 900: "quarter-hour", 3600: "hour", 86400: "day"}
+MOST_LINES = 3
+"""Forecasts beside one truth, where there is no language model to show."""
 MOST_QUOTED = 6000
 """Longest prompt that is printed, in characters; the answers file holds the whole."""
 
 
+@dataclass(frozen=True)
 class Panel:
     """A figure with its heading and what to see in it."""
 
@@ -27,6 +31,7 @@ class Panel:
     note: str = ""
 
 
+@dataclass(frozen=True)
 class Shown:
     """An example forecast with the words that the language model said."""
 
@@ -59,7 +64,7 @@ def bar(label: str, gain: Gain, role: str) -> dict[str, object]:
 def cost(facts: Facts, rows: Sequence[Record], *, name: str) -> str:
     """Error against seconds: training, and predicting as many windows as the largest arm had."""
     points = []
-    most = max((facts.windows.get((row.task, row.predictor), 0) for row in rows), default=0)
+    most = facts.most_windows(rows[0].task) if rows else 0
     for row in rows:
         score = row.metrics.get(facts.primary)
         times = [row.cost.get("train_s"), row.cost.get("predict_s_per_sample")]
@@ -82,7 +87,7 @@ def horizon(
 ) -> str:
     if not errors:
         return ""
-    most = max(facts.windows.values(), default=0)
+    most = facts.most_windows(rows[0].task)
     strong = {verdict.reference, verdict.llm_arm.predictor if verdict.llm_arm else None}
     tables = []
     for row in rows:
@@ -129,6 +134,8 @@ def examples(facts: Facts, rows: Sequence[Record], verdict: Verdict, task: str) 
     text = next((row.predictor for row in rows if row.role == "text"), None)
     arm = verdict.llm_arm.predictor if verdict.llm_arm else None
     shown = [name for name in dict.fromkeys([text, arm, verdict.reference]) if name]
+    if arm is None:
+        shown = [row.predictor for row in rows[:MOST_LINES]]
     roles = {row.predictor: row.role for row in rows if row.predictor in shown}
     found = digest.examples(facts, task, predictors=shown, quoted=text)
     return tuple(_shown(facts, example, roles, name=f"e{i}") for i, example in enumerate(found))
@@ -138,7 +145,8 @@ def _shown(facts: Facts, example: digest.Example, roles: dict[str, str], *, name
     zone = ZoneInfo(str(facts.data.get("timezone") or "UTC"))
     times = example.lines.drop_duplicates("step").sort_values("step")["time"]
     local = [datetime.fromtimestamp(int(t), UTC).astimezone(zone) for t in times]
-    hours = [f"{t:%H}h" if t.minute == 0 else f"{t:%H:%M}" for t in local]
+    clock = "%Hh" if all(t.minute == 0 for t in local) else "%H:%M"
+    hours = [f"{t:{clock}}" for t in local]
     unit = str(facts.data.get("unit") or "")
     said = example.answer or {}
     tokens = (

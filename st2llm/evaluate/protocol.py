@@ -85,9 +85,8 @@ def _llm(facts: Facts) -> tuple[tuple[str, str], ...]:
 
 
 def _environment(facts: Facts) -> tuple[tuple[str, str], ...]:
-    return _kept(
-        *((str(key).replace("_", " "), _plain(v)) for key, v in (facts.run.get("environment") or {}).items())
-    )
+    found = facts.run.get("environment") or {}
+    return _kept(*((str(key).replace("_", " "), _plain(v)) for key, v in found.items() if v is not None))
 
 
 def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
@@ -97,7 +96,7 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
     return (
         (
             "windows",
-            "All arms see the same windows, visible values and side information. Every selected window is scored.",
+            "All arms see the same visible values and side information. Every selected window is scored.",
         ),
         (
             "pooling",
@@ -105,7 +104,7 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
         ),
         (
             "gain",
-            f"{gain} on {facts.primary.upper()}, over the windows that both arms answered. Positive: the LLM is better.",
+            f"{gain} on {facts.primary.upper()}, over windows both arms answered. Positive: the LLM is better.",
         ),
         (
             "best reference",
@@ -123,7 +122,8 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
         ),
         (
             "unreadable answers",
-            "Counted, and scored under three rules: dropped, penalised (worst null rule), imputed (last value).",
+            "Counted, and penalised in every table (they take the worst null rule's forecast). Dropped and imputed "
+            "(last value) stand beside it.",
         ),
     )
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from st2llm import llm as language
 from st2llm.data.windows import Splits, Windows
@@ -16,11 +18,11 @@ from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldShape
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
-from st2llm.evaluate.store import Store
+from st2llm.evaluate.store import Store, write_whole
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite
 from st2llm.llm.local import LanguageModel
 from st2llm.metrics import score
-from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, build
+from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
 from st2llm.model.backbone import LLM_BACKBONES
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import fit_baseline
@@ -68,7 +70,7 @@ class Study:
 
     def __init__(self, suite: Suite, data: SensorGraph, task: Forecast, splits: Splits, watch: Watch) -> None:
         self.suite, self.data, self.task, self.watch = suite, data, task, watch
-        self.train = splits.train
+        self.train = tuple(splits.train)
         self.validation = even(splits.validation, suite.validation.count)
         count = suite.windows.count if suite.windows.select == "even" else None
         self.test = even(splits.test, count)
@@ -183,7 +185,7 @@ class Study:
 
     def _trained(self, job: Job, store: Store) -> "Outcome":
         frame = self.frame
-        runs, chosen, arm = self._fit_all(job, self._rates(job, store))
+        runs, chosen, arm = self._fit_all(job, store)
         soft = job.predictor.family == "soft"
         batch = self._budget.batch
         predictor = (SoftPredictor if soft else PrimitivePredictor)(job.predictor.name, arm, frame, batch)
@@ -195,7 +197,7 @@ class Study:
         cost = Cost(
             params_total=total,
             params_trained=trained,
-            flops=count_flops(arm, frame.stack([test[0].without_truth()])),
+            flops=count_flops(arm, frame.stack([test[0].without_truth()], reads=soft)),
             train_s=chosen.seconds,
             predict_s_per_sample=meter.seconds / len(test),
             tokens_in=self._count(words) + len(words) * frame.slots if soft else None,
@@ -214,16 +216,17 @@ class Study:
         }
         return Outcome(facts=facts, predictions=tabulate(test, predictions))
 
-    def _fit_all(self, job: Job, rates: Sequence[float]) -> tuple[list[Fit], Fit, Arm]:
+    def _fit_all(self, job: Job, store: Store) -> tuple[list[Fit], Fit, Arm]:
         """One training run for each learning rate; the run and arm with the lowest validation error are kept."""
         budget = self._budget
-        train, validation = self._stacked
+        train, validation = self._worded if job.predictor.family == "soft" else self._stacked
         scale = torch.from_numpy(self.frame.scaler.std).float()
+        warm = self._warm_encoder(job.seed, store)
         runs: list[Fit] = []
         best: tuple[Fit, Arm] | None = None
-        for rate in rates:
+        for rate in self._rates(job, store):
             self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
-            arm = self._build(job)
+            arm = self._build(job, warm)
             plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate)
             done = fit(
                 arm, train, validation, plan, scale=scale, seed=job.seed, tick=lambda _: self.watch.advance(1)
@@ -248,7 +251,14 @@ class Study:
 
     @cached_property
     def _stacked(self) -> tuple[FieldBatch, FieldBatch]:
-        return self.frame.stack(self.train), self.frame.stack(self.validation)
+        """Training and validation windows without words, as primitive arms take them."""
+        return self.frame.stack(self.train, reads=False), self.frame.stack(self.validation, reads=False)
+
+    @cached_property
+    def _worded(self) -> tuple[FieldBatch, FieldBatch]:
+        """The same with the instruction of each window, for arms that read."""
+        train, validation = self._stacked
+        return self.frame.with_words(train, self.train), self.frame.with_words(validation, self.validation)
 
     @cached_property
     def frame(self) -> Frame:
@@ -260,7 +270,28 @@ class Study:
         e = self.suite.encoder
         return 1 if e.tokens == "place" else -(-self.task.history // e.patch) + 1
 
-    def _build(self, job: Job) -> Arm:
+    def _warm_encoder(self, seed: int, store: Store) -> dict[str, Tensor] | None:
+        """The encoder state that all arms of this seed start from; None where the suite trains none beforehand."""
+        settings = self.suite.encoder.warmup
+        if settings is None:
+            return None
+        path = store.root / "encoder" / f"{self.key('warm', seed)}.safetensors"
+        if not path.exists():
+            self.watch.begin(f"encoder, seed {seed}", settings.steps)
+            probe = Probe(self._blueprint(), seed=seed)
+            fit(
+                probe,
+                *self._stacked,
+                Budget(steps=settings.steps, batch=settings.batch, lr=settings.lr),
+                scale=torch.from_numpy(self.frame.scaler.std).float(),
+                seed=seed,
+                tick=lambda _: self.watch.advance(1),
+            )
+            state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
+            write_whole(path, lambda file: save_file(state, file))
+        return load_file(path)
+
+    def _build(self, job: Job, warm: dict[str, Tensor] | None) -> Arm:
         p, lora = job.predictor, self.suite.lora
         adapted = p.backbone in ("llm-lora", "matched") or p.set.lora
         adapter = Adapter(lora.rank, tuple(lora.targets)) if adapted else None
@@ -268,7 +299,9 @@ class Study:
         if p.backbone in (*LLM_BACKBONES, "matched"):
             kind = "random" if p.backbone == "llm-random" else "base"
             model = self._load(p, kind, job.seed) if adapted or kind == "random" else self._model(p, kind)
-        return build(str(p.backbone), self._blueprint(), seed=job.seed, llm=model, adapter=adapter)
+        return build(
+            str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, adapter=adapter
+        )
 
     def _blueprint(self) -> Blueprint:
         e = self.suite.encoder
@@ -284,7 +317,7 @@ class Study:
             steps_per_day=max(1, _DAY_S // self.data.freq_s),
             note_words=len(self.frame.vocabulary.words),
         )
-        return Blueprint(shape, self.data.edges, d_lm, token_rms, heads, EncoderSettings(**e.model_dump()))
+        return Blueprint(shape, self.data.edges, d_lm, token_rms, heads, EncoderSettings(**e.model_dump(exclude={"warmup"})))
 
     def _model(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel:
         """A language model whose weights nobody changes, loaded once for each depth."""

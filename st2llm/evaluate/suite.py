@@ -28,12 +28,21 @@ class SplitSettings(Settings):
     context: bool = False
 
 
+class WarmupSettings(Settings):
+    """Training of the shared encoder alone, under a head that is thrown away, before any arm begins."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(32, ge=1)
+    lr: float = 1e-3
+
+
 class EncoderConfig(Settings):
     d_st: int = 64
     patch: int = 24
     layers: int = 2
     graph: Literal["gat", "gcn"] = "gat"
     tokens: Literal["place", "patch"] = "place"
+    warmup: WarmupSettings | None = None
 
 
 class LoraConfig(Settings):

@@ -32,11 +32,18 @@ def judge(facts: Facts, task: str) -> Verdict:
     if arm is None or arm.gain_best is None:
         reference = next((row.predictor for row in rows if not row.pretrained), None)
         return Verdict(
-            "none", _without(facts, rows, arm), _about(facts), _cautions(facts, rows, arm), arm, reference
+            "none",
+            _without(facts, rows, arm),
+            _about(facts, task, arm),
+            _cautions(facts, rows, arm),
+            arm,
+            reference,
         )
     gain = arm.gain_best
-    sentence = _sentence(llm_name(facts.run.get("llm")), arm.predictor, gain, relative=facts.relative)
-    return Verdict(outcome_of(gain), sentence, _about(facts), _cautions(facts, rows, arm), arm, gain.vs)
+    sentence = _sentence(_llm_of(facts, arm), arm.predictor, gain, relative=facts.relative)
+    return Verdict(
+        outcome_of(gain), sentence, _about(facts, task, arm), _cautions(facts, rows, arm), arm, gain.vs
+    )
 
 
 def outcome_of(gain: Gain) -> str:
@@ -76,6 +83,11 @@ def llm_name(llm: Mapping[str, Any] | None) -> str:
     return f"{llm.get('name')}" + (f" ({', '.join(parts)})" if parts else "")
 
 
+def _llm_of(facts: Facts, arm: Record | None) -> str:
+    """The model that the arm used: its own where it was described, else the suite's."""
+    return llm_name((arm.llm if arm else None) or facts.run.get("llm"))
+
+
 def _sentence(name: str, arm: str, gain: Gain, *, relative: bool) -> str:
     side = "worse" if gain.value < 0 else "better"
     amount = f"{size(gain.value, relative=relative)} {side}"
@@ -94,22 +106,23 @@ def _without(facts: Facts, rows: Sequence[Record], arm: Record | None) -> str:
     best = next((row for row in rows if facts.score(row) is not None), None)
     lead = "No language model took part"
     if arm is not None:
-        lead = f"No gain was recorded for {llm_name(facts.run.get('llm'))}"
+        lead = f"No gain was recorded for {_llm_of(facts, arm)}"
     if best is None:
         return f"{lead}, and nothing could be scored."
     score = figure(facts.score(best))
-    return f"{lead}: of {plural(len(rows), 'predictor')}, {best.predictor} is best with {facts.primary.upper()} {score}."
+    among = plural(len(rows), "predictor")
+    return f"{lead}: of {among}, {best.predictor} is best with {facts.primary.upper()} {score}."
 
 
-def _about(facts: Facts) -> str:
+def _about(facts: Facts, task: str, arm: Record | None) -> str:
     """What the verdict is about: that model, that data, that budget."""
     places = len(facts.data.get("places") or [])
     where = f"{facts.data.get('name', 'the data')}" + (f" ({plural(places, 'place')})" if places else "")
-    windows = max(facts.windows.values(), default=0)
+    windows = facts.most_windows(task)
     seeds = len(facts.run.get("seeds") or [])
     parts = [where]
     if facts.run.get("llm"):
-        parts.insert(0, llm_name(facts.run.get("llm")))
+        parts.insert(0, _llm_of(facts, arm))
     parts += [plural(windows, "test window")] if windows else []
     parts += [plural(seeds, "seed")] if seeds else []
     parts += _budget(facts)

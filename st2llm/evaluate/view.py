@@ -1,5 +1,6 @@
 """What a report shows, in the order in which it shows it: facts in, rows, panels and paragraphs out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from st2llm.evaluate import digest, figures, panels, protocol
 from st2llm.evaluate import wording as w
 from st2llm.evaluate.facts import Facts, Record, number, read_gain
 from st2llm.evaluate.gain import Estimate, Gain
-from st2llm.evaluate.verdict import Verdict, judge, outcome_of
+from st2llm.evaluate.verdict import Verdict, judge, llm_name, outcome_of
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,17 @@ class Row:
     cost: Mapping[str, str]
     windows: str
     """How many windows, where they are fewer than others had; else ''."""
+    llm: str
+    """Which language model, where it is not the one the suite names; else ''."""
 
 
-@dataclass(frozen=True)
-@dataclass(frozen=True)
 @dataclass(frozen=True)
 class TaskView:
     task: str
     verdict: Verdict
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
+    pooling: str
     seeds: tuple[tuple[str, ...], ...]
     seed_names: tuple[str, ...]
     rules: tuple[tuple[str, ...], ...]
@@ -105,9 +107,10 @@ COSTS = {
 def build(facts: Facts) -> Page:
     """The whole page; figures of single places are drawn for the last task alone."""
     suite = facts.run["suite"]
+    title = str(suite.get("title") or suite.get("id") or facts.folder.name)
     tasks = tuple(_task(facts, task, number=i) for i, task in enumerate(facts.tasks))
     return Page(
-        title=str(suite.get("title") or suite.get("id") or facts.folder.name),
+        title=re.sub(r"^demo:\s*", "", title, flags=re.IGNORECASE) if suite.get("demo") else title,
         demo=bool(suite.get("demo")),
         tasks=tasks,
         controls=tuple(
@@ -140,6 +143,7 @@ def _task(facts: Facts, task: str, *, number: int) -> TaskView:
         verdict=verdict,
         metrics=names,
         rows=tuple(_row(facts, row, verdict, names) for row in rows),
+        pooling=_pooling(facts, rows),
         seeds=_by_seed(facts, task, rows, seeds),
         seed_names=tuple(f"seed {seed}" for seed in seeds),
         rules=_rules(facts, rows),
@@ -159,9 +163,9 @@ def _row(facts: Facts, record: Record, verdict: Verdict, names: Sequence[str]) -
     if verdict.llm_arm is not None and record.predictor == verdict.llm_arm.predictor:
         marks.append("best LLM arm")
     if record.predictor == verdict.reference:
-        marks.append("best reference")
+        marks.append("best" if verdict.outcome == "none" else "best reference")
     windows = facts.windows.get((record.task, record.predictor), 0)
-    most = max((n for (task, _), n in facts.windows.items() if task == record.task), default=0)
+    most = facts.most_windows(record.task)
     return Row(
         predictor=record.predictor,
         role=record.role,
@@ -176,7 +180,13 @@ def _row(facts: Facts, record: Record, verdict: Verdict, names: Sequence[str]) -
         converged={True: "yes", False: "not converged", None: w.NOTHING}[record.converged],
         cost={key: say(record.cost.get(key)) for key, (_, say) in COSTS.items()},
         windows=f"{windows} of {most} windows" if 0 < windows < most else "",
+        llm=_other_llm(facts, record),
     )
+
+
+def _other_llm(facts: Facts, record: Record) -> str:
+    own, suite = llm_name(record.llm), llm_name(facts.run.get("llm"))
+    return own if record.llm and own != suite else ""
 
 
 def _metric(score: Estimate | None) -> tuple[str, str]:
@@ -189,6 +199,17 @@ def _gain(gain: Gain | None, *, relative: bool) -> GainCell | None:
     side = outcome_of(gain)
     span = "too few blocks" if side == "few" else w.gain_span(gain.low, gain.high, relative=relative)
     return GainCell(w.gain(gain.value, relative=relative), span, gain.vs, side)
+
+
+def _pooling(facts: Facts, rows: Sequence[Record]) -> str:
+    """What stands above the table: whether its errors have intervals."""
+    scores = [row.metrics[facts.primary] for row in rows if facts.primary in row.metrics]
+    if all(score.low is None for score in scores):
+        return "Pooled over seeds. Too few blocks for intervals."
+    return (
+        "Pooled over seeds, with 95 % intervals. Intervals of single arms are wide because all arms share hard "
+        "and easy days; gains are paired and therefore sharper."
+    )
 
 
 def _by_seed(

@@ -1,6 +1,7 @@
 """An arm: the shared encoder, up, a backbone, down and the shared head, plus a closed-form base forecast."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -55,18 +56,35 @@ class Blueprint:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
+class Probe(nn.Module):
+    """The encoder with a head of its own and nothing between: trains the encoder that all arms then start from."""
+
+    def __init__(self, blueprint: Blueprint, *, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder = _encoder(blueprint)
+            shape = blueprint.shape
+            self.head = NumberHead(blueprint.encoder.d_st, horizon=shape.horizon, channels=shape.channels)
+        self.per_place = self.encoder.slots // shape.nodes
+
+    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch horizon node channel"]:
+        correction: Tensor = self.head(self.encoder(batch)[:, self.per_place - 1 :: self.per_place])
+        return batch.base + correction
+
+
 class Arm(nn.Module):
     """encoder -> up -> backbone -> down -> head, added to the base forecast; all in standardised units."""
 
-    def __init__(self, blueprint: Blueprint, *, seed: int) -> None:
-        """Builds the shared parts from `seed`, before any backbone exists, so that arms start out equal."""
+    def __init__(self, blueprint: Blueprint, *, seed: int, warm: Mapping[str, Tensor] | None = None) -> None:
+        """Builds the shared parts from `seed` (and `warm`, the encoder's state) before any backbone exists."""
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             b, e = blueprint, blueprint.encoder
-            self.encoder = FieldEncoder(
-                b.shape, b.edges, d_st=e.d_st, patch=e.patch, layers=e.layers, graph=e.graph, tokens=e.tokens
-            )
+            self.encoder = _encoder(b)
+            if warm is not None:
+                self.encoder.load_state_dict(dict(warm))
             self.up = UpHead(e.d_st, b.d_lm, token_rms=b.token_rms)
             self.down = DownHead(b.d_lm, e.d_st)
             self.head = NumberHead(e.d_st, horizon=b.shape.horizon, channels=b.shape.channels)
@@ -83,21 +101,34 @@ class Arm(nn.Module):
 
 
 def build(
-    backbone: str, blueprint: Blueprint, *, seed: int, llm: LanguageModel | None = None, adapter: Adapter | None = None
+    backbone: str,
+    blueprint: Blueprint,
+    *,
+    seed: int,
+    warm: Mapping[str, Tensor] | None = None,
+    llm: LanguageModel | None = None,
+    adapter: Adapter | None = None,
 ) -> Arm:
-    """An arm with the named backbone. Shared parts depend on blueprint and seed alone, never on the backbone.
+    """An arm with the named backbone. Shared parts depend on blueprint, seed and warm alone, never on the backbone.
 
-    llm: needed by `llm-*` (and used up by them: adapters are put into it in place). adapter: trained beside
+    warm: state of an encoder trained before (`Probe`). llm: needed by `llm-*` (and used up by them: adapters are put into it in place). adapter: trained beside
     `llm-lora`, and beside `llm-random` when it is to be the twin of a LoRA arm; `matched` takes its size from it.
     Raises ConfigError for an unknown backbone, or where the language model is missing.
     """
     if backbone not in BACKBONES:
         raise ConfigError(f"There is no backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
-    arm = Arm(blueprint, seed=seed)
+    arm = Arm(blueprint, seed=seed, warm=warm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         arm.backbone = _backbone(backbone, blueprint, llm, adapter)
     return arm
+
+
+def _encoder(blueprint: Blueprint) -> FieldEncoder:
+    b, e = blueprint, blueprint.encoder
+    return FieldEncoder(
+        b.shape, b.edges, d_st=e.d_st, patch=e.patch, layers=e.layers, graph=e.graph, tokens=e.tokens
+    )
 
 
 def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, adapter: Adapter | None) -> nn.Module:

@@ -1,11 +1,14 @@
 """The one part in which transferred and primitive arms differ."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from st2llm.align.lora import add_lora
 from st2llm.align.splice import pad_left, splice
@@ -77,17 +80,24 @@ class LLMBackbone(nn.Module):
     """A language model that reads words, then the soft tokens; the states at the soft tokens come out.
 
     Its own weights are frozen; with `rank` LoRA adapters beside `targets` are trained. Soft tokens enter in the
-    model's dtype and states leave in fp32. Words are embedded by the model's own table.
+    model's dtype and states leave in fp32. Without adapters the words' keys and values cannot change, so they are
+    computed once a text and kept (`Memory`); with adapters every step reads the words anew.
     """
 
     def __init__(self, llm: LanguageModel, *, rank: int = 0, targets: Sequence[str] = ()) -> None:
         super().__init__()
         self.llm = llm
         self.base = llm.model.base_model
+        self.memory = None if rank else Memory(llm)
         if rank:
             add_lora(self.base, rank=rank, targets=targets)
 
     def forward(
+        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+    ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
+        return self._anew(soft, words) if self.memory is None else self._remembered(self.memory, soft, words)
+
+    def _anew(
         self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         b, slots, d = soft.shape
@@ -95,13 +105,112 @@ class LLMBackbone(nn.Module):
         known = {text: self.llm.embed(text).to(soft.device) for text in set(words)}
         pieces = [splice([known[text], Slot(_SLOT, slots)], {_SLOT: cast[i]}) for i, text in enumerate(words)]
         batch = pad_left([rows for rows, _ in pieces], [marks for _, marks in pieces])
-        position = (batch.real.long().cumsum(dim=1) - 1).clamp(min=0)
         states: Tensor = self.base(
-            inputs_embeds=batch.rows, attention_mask=batch.real.long(), position_ids=position, use_cache=False
+            inputs_embeds=batch.rows, attention_mask=batch.real.long(), position_ids=batch.position, use_cache=False
         ).last_hidden_state.float()
-        mask = batch.words[..., None].to(states.dtype)
-        mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return states[batch.soft].reshape(b, slots, d), mean
+        return states[batch.soft].reshape(b, slots, d), mean_state(states, batch.words)
+
+    def _remembered(
+        self, memory: "Memory", soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+    ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
+        b, slots, _ = soft.shape
+        past, lengths, mean = memory.recall(words)
+        longest = int(lengths.max())
+        real = torch.arange(longest, device=soft.device) >= longest - lengths[:, None]
+        mask = torch.cat([real, real.new_ones(b, slots)], dim=1)
+        position = lengths[:, None] + torch.arange(slots, device=soft.device)
+        states: Tensor = self.base(
+            inputs_embeds=soft.to(self.llm.dtype),
+            attention_mask=mask.long(),
+            position_ids=position,
+            past_key_values=past,
+            use_cache=True,
+        ).last_hidden_state.float()
+        return states, mean
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What a frozen model keeps of one text: keys and values of each layer, and the mean of its last states."""
+
+    keys: Tensor
+    values: Tensor
+    mean: Tensor
+
+    @property
+    def bytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+
+class Memory:
+    """Keys and values of texts that a frozen model has read, the least lately used forgotten above `limit` bytes."""
+
+    def __init__(self, llm: LanguageModel, *, limit: int = 512 * 2**20) -> None:
+        self.llm, self.limit = llm, limit
+        self.known: OrderedDict[str, Remembered] = OrderedDict()
+
+    def recall(
+        self, words: Sequence[str]
+    ) -> tuple[DynamicCache, Int64[Tensor, " batch"], Float[Tensor, "batch d_lm"]]:
+        """A cache padded on the left, how many tokens each text has, and the texts' mean states in fp32."""
+        unknown = sorted(set(words) - set(self.known))
+        if unknown:
+            self._read(unknown)
+        found = [self.known[text] for text in words]
+        for text in words:
+            self.known.move_to_end(text)
+        lengths = torch.tensor([kept.keys.shape[2] for kept in found])
+        longest = int(lengths.max())
+        keys, values = (_left_padded([getattr(kept, name) for kept in found], longest) for name in ("keys", "values"))
+        past = DynamicCache()
+        for layer in range(len(keys)):
+            past.update(keys[layer], values[layer], layer)
+        self._forget(keep=set(words))
+        return past, lengths.to(keys.device), torch.stack([kept.mean for kept in found])
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _read(self, texts: Sequence[str]) -> None:
+        rows = [self.llm.embed(text) for text in texts]
+        batch = pad_left(rows, [torch.zeros(len(row), dtype=torch.bool, device=row.device) for row in rows])
+        past = DynamicCache()
+        states: Tensor = self.llm.model.base_model(
+            inputs_embeds=batch.rows,
+            attention_mask=batch.real.long(),
+            position_ids=batch.position,
+            past_key_values=past,
+            use_cache=True,
+        ).last_hidden_state.float()
+        means = mean_state(states, batch.words)
+        for i, text in enumerate(texts):
+            cut = batch.rows.shape[1] - len(rows[i])
+            keys, values = (
+                torch.stack([getattr(layer, name)[i, :, cut:] for layer in past.layers]) for name in ("keys", "values")
+            )
+            self.known[text] = Remembered(keys, values, means[i].clone())
+
+    def _forget(self, *, keep: set[str]) -> None:
+        total = sum(kept.bytes for kept in self.known.values())
+        for text in list(self.known):
+            if total <= self.limit:
+                return
+            if text not in keep:
+                total -= self.known.pop(text).bytes
+
+
+def mean_state(
+    states: Float[Tensor, "batch seq d_lm"], which: Bool[Tensor, "batch seq"]
+) -> Float[Tensor, "batch d_lm"]:
+    """The mean of the marked states of each row; zeros where none is marked."""
+    mask = which[..., None].to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _left_padded(tensors: Sequence[Tensor], longest: int) -> Tensor:
+    """Per-text [layer, head, token, width] as one [layer, batch, head, token, width], zeros on the left."""
+    return torch.stack(
+        [nn.functional.pad(tensor, (0, 0, longest - tensor.shape[2], 0)) for tensor in tensors], dim=1
+    )
 
 
 def matched_size(d_lm: int, wanted: int) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """What every arm of a comparison is shown: one scaler, one note vocabulary, one base forecast, one instruction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
@@ -26,10 +26,14 @@ class Frame:
     template: Serializer | None
     slots: int
 
-    def stack(self, samples: Sequence[Sample]) -> FieldBatch:
+    def stack(self, samples: Sequence[Sample], *, reads: bool) -> FieldBatch:
+        """Tensors of these samples; with `reads`, also the words that a language model reads."""
         base = None if self.base is None else self.base.forecast(samples)
-        words = [self.words(sample) for sample in samples]
-        return stack(samples, self.scaler, self.vocabulary, words=words, base=base)
+        batch = stack(samples, self.scaler, self.vocabulary, base=base)
+        return self.with_words(batch, samples) if reads else batch
+
+    def with_words(self, batch: FieldBatch, samples: Sequence[Sample]) -> FieldBatch:
+        return replace(batch, words=tuple(self.words(sample) for sample in samples))
 
     def words(self, sample: Sample) -> str:
         """The instruction of one sample. Raises AlignmentError unless its one slot comes last and fits the encoder."""

@@ -22,18 +22,18 @@ class PrimitivePredictor:
     batch: int = 8
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return run_arm(self.arm, self.frame, samples, self.batch)
+        return run_arm(self.arm, self.frame, samples, batch=self.batch, reads=False)
 
 
 @torch.inference_mode()
-def run_arm(arm: Arm, frame: Frame, samples: Sequence[Sample], batch: int) -> list[Prediction]:
+def run_arm(arm: Arm, frame: Frame, samples: Sequence[Sample], *, batch: int, reads: bool) -> list[Prediction]:
     """Forecasts in raw units, `batch` samples at a time; the last batch may be smaller, none is padded."""
     arm.eval()
     device = next(arm.parameters()).device
     answers = []
     for start in range(0, len(samples), batch):
         part = [sample.without_truth() for sample in samples[start : start + batch]]
-        z = arm(frame.stack(part).to(device)).cpu().numpy().astype(np.float64)
+        z = arm(frame.stack(part, reads=reads).to(device)).cpu().numpy().astype(np.float64)
         rows = frame.scaler.unscale(z)
         answers += [place_forecast(sample, row) for sample, row in zip(part, rows, strict=True)]
     return answers

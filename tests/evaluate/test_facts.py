@@ -80,3 +80,14 @@ def test_an_answer_may_hold_any_line_separator(run):
 @pytest.mark.parametrize("value", [None, True, "3", float("nan"), float("inf")])
 def test_what_is_no_finite_number_is_none(value):
     assert facts.number(value) is None
+
+
+def test_a_text_arm_with_random_weights_is_not_pretrained(run):
+    path = run / "results.jsonl"
+    path.write_text(
+        path.read_text().replace(
+            '"family": "text", "backbone": "llm-frozen"', '"family": "text", "backbone": "llm-random"'
+        )
+    )
+    (text,) = (row for row in facts.read(run).pooled("forecast-168-24") if row.predictor == "text")
+    assert (text.role, text.pretrained) == ("random", False)

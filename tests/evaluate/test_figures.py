@@ -1,3 +1,4 @@
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -130,3 +131,9 @@ def test_a_forecast_that_could_not_be_read_leaves_the_truth_alone():
 
 def test_one_place_without_edges_can_be_drawn():
     assert "C" in words(figures.sensor_map(PLACES.iloc[[1]], EDGES.iloc[:0], unit="", name="x"))
+
+
+def test_two_forecasts_of_one_role_are_drawn_with_different_lines():
+    both = pd.concat([LINES.assign(predictor="a"), LINES.assign(predictor="b", value=5.0)])
+    svg = figures.forecast(both, roles={"a": "baseline", "b": "baseline"}, hours=HOURS, unit="", name="x")
+    assert len(set(re.findall(r"stroke-dasharray: ([\d., ]+)", svg))) == 2

@@ -122,3 +122,18 @@ def test_an_arm_chosen_on_test_for_want_of_validation_is_a_caution(tmp_path):
 )  # fmt: skip
 def test_the_model_is_named_with_depth_dtype_and_quantisation(llm, name):
     assert llm_name(llm) == name
+
+
+def test_an_arm_with_a_depth_of_its_own_is_named_with_that_depth(tmp_path):
+    found = facts.read(fake_run.write(tmp_path))
+    own = {**fake_run.LLM, "depth": 30}
+    deep = replace(found, records=tuple(replace(row, llm=own) if row.llm else row for row in found.records))
+    said = judge(deep, TASK)
+    assert said.sentence.startswith("smollm2-135m (30 layers, bf16) did not help")
+    assert "smollm2-135m (30 layers, bf16)" in said.about
+
+
+def test_windows_are_counted_for_the_task_at_hand(tmp_path):
+    found = facts.read(fake_run.write(tmp_path))
+    more = replace(found, windows={**found.windows, ("another-task", "ridge"): 999})
+    assert "40 test windows" in judge(more, TASK).about

@@ -1,9 +1,14 @@
+import json
+
 from evaluate import fake_run
 
 from st2llm.evaluate import facts, panels, view
 
+QUICK = {"days": 12, "arms": fake_run.FEW_ARMS}
+
 
 def page(folder, **plan):
+    plan = QUICK | plan
     return view.build(facts.read(fake_run.write(folder, fake_run.Plan(**plan))))
 
 
@@ -17,8 +22,8 @@ def test_best_arm_and_best_reference_are_marked_once_each(tmp_path):
 
 def test_an_arm_on_fewer_windows_says_on_how_many(tmp_path):
     rows = {row.predictor: row for row in page(tmp_path).tasks[0].rows}
-    assert rows["text"].windows == "10 of 40 windows"
-    assert rows["ridge"].windows == ""
+    assert rows["text"].windows == "10 of 12 windows"
+    assert rows["llm-lora"].windows == ""
 
 
 def test_under_twenty_blocks_a_gain_shows_no_interval(tmp_path):
@@ -34,9 +39,9 @@ def test_the_three_rules_for_unreadable_answers_stand_side_by_side(tmp_path):
 
 def test_seeds_are_listed_only_where_there_are_several(tmp_path):
     assert page(tmp_path / "one").tasks[0].seeds == ()
-    several = page(tmp_path / "three", seeds=(0, 1, 2), days=20)
+    several = page(tmp_path / "three", seeds=(0, 1, 2))
     assert several.tasks[0].seed_names == ("seed 0", "seed 1", "seed 2")
-    assert len(several.tasks[0].seeds) == len(fake_run.ARMS)
+    assert len(several.tasks[0].seeds) == len(fake_run.FEW_ARMS)
 
 
 def test_each_task_has_its_own_table_and_only_the_last_its_map(tmp_path):
@@ -54,7 +59,7 @@ def test_the_smallest_gain_that_could_be_seen_is_stated(tmp_path):
 
 
 def test_a_long_prompt_is_shortened_and_says_by_how_much(tmp_path):
-    run = fake_run.write(tmp_path)
+    run = fake_run.write(tmp_path, fake_run.Plan(**QUICK))
     path = run / "answers" / "text-0.jsonl"
     path.write_text(path.read_text().replace("102,98,77", "9" * 9000 + "102,98,77"))
     shown = view.build(facts.read(run)).tasks[0].examples[0]
@@ -67,3 +72,29 @@ def test_what_was_not_recorded_is_not_shown(tmp_path):
     names = {name for _, pairs in made.protocol for name, _ in pairs}
     assert "commit" not in names
     assert "data sha256" not in names
+
+
+def test_a_table_without_intervals_says_why_and_marks_the_best_without_calling_it_a_reference(tmp_path):
+    task = page(tmp_path, llm=False, arms=fake_run.ARMS[:6], n_blocks=2).tasks[0]
+    assert task.pooling == "Pooled over seeds. Too few blocks for intervals."
+    assert {row.predictor: row.marks for row in task.rows if row.marks} == {"ridge-deviation": ("best",)}
+
+
+def test_an_arm_whose_model_is_not_the_suites_says_which_it_used(tmp_path):
+    run = fake_run.write(tmp_path, fake_run.Plan(**QUICK))
+    lines = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["predictor"] == "text":
+            line["llm"]["depth"] = 30
+    (run / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = {row.predictor: row for row in view.build(facts.read(run)).tasks[0].rows}
+    assert rows["text"].llm == "smollm2-135m (30 layers, bf16)"
+    assert rows["llm-lora"].llm == ""
+
+
+def test_a_demo_is_not_called_one_twice(tmp_path):
+    run = fake_run.write(tmp_path, fake_run.Plan(leave_out=("predictions", "curves"), **QUICK))
+    card = json.loads((run / "run.json").read_text())
+    card["suite"]["title"] = "Demo: does it help?"
+    (run / "run.json").write_text(json.dumps(card))
+    assert view.build(facts.read(run)).title == "does it help?"
