@@ -152,12 +152,13 @@ def _overridden(suite: Suite, *, data: str | None, llm: str | None, limit: int |
 
 
 def _run(suite: Suite, out: Path, *, resume: bool, progress: bool) -> Report:
+    store = Store(out)
+    store.claim(resume=resume)
     data = load_data(suite.data)
     splits = [split(data, task, stride=suite.split.stride or task.horizon, context=suite.split.context) for task in suite.tasks]
-    store = Store(out)
     with _watching(progress) as watch:
         studies = [Study(suite, data, t, s, watch) for t, s in zip(suite.tasks, splits, strict=True)]
-        store.open(run_card(suite, data, splits[0], studies[0]), resume=resume)
+        store.open(run_card(suite, data, splits[0], studies[0]))
         for study in studies:
             for job in study.jobs():
                 study.run(job, store)
@@ -178,7 +179,7 @@ def _run_control(suite: Suite, data: SensorGraph, splits: Splits, folder: Path, 
     study = Study(control_suite(suite, planted), planted.data, task, made, watch)
     store = Store(folder)
     card = run_card(study.suite, planted.data, made, study)
-    store.open({**card, "train_note": planted.train_note, "test_note": planted.test_note}, resume=True)
+    store.open({**card, "train_note": planted.train_note, "test_note": planted.test_note})
     for job in study.jobs():
         study.run(job, store)
 
@@ -203,6 +204,8 @@ def control_suite(suite: Suite, planted: Planted) -> Suite:
         update={
             "id": f"{suite.id}-{planted.data.name}",
             "data": planted.data.name,
+            # An encoder warmed up on these notes would know them by heart, and every arm would start from there.
+            "encoder": suite.encoder.model_copy(update={"warmup": None}),
             "predictors": [*rules, *arms],
             "seeds": suite.seeds[:1],
             "budget": BudgetSettings(steps=settings.steps, batch=batch, lr=[settings.lr]),
@@ -272,9 +275,13 @@ def _curves(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @contextmanager
 def _watching(show: bool) -> Iterator[Watch]:
-    """Progress on stderr: one bar for the job at hand with its time left, a line for each that has ended."""
+    """Progress on stderr: in a terminal a bar for the job at hand with its time left, else a line a job."""
+    console = Console(stderr=True)
     if not show:
         yield Watch()
+        return
+    if not console.is_terminal:
+        yield Watch(begin=lambda label, steps: console.print(f"{label}: {steps} steps"))
         return
     columns = (
         TextColumn("{task.description}"),
@@ -284,11 +291,10 @@ def _watching(show: bool) -> Iterator[Watch]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        current = [bar.add_task("starting", total=None)]
+    with Progress(*columns, console=console) as bar:
+        jobs: list[TaskID] = []
 
         def begin(label: str, steps: int) -> None:
-            bar.update(current[0], completed=bar.tasks[-1].total or 0)
-            current[0] = bar.add_task(label, total=steps)
+            jobs.append(bar.add_task(label, total=steps))
 
-        yield Watch(begin, lambda steps: bar.advance(current[0], steps))
+        yield Watch(begin, lambda step: bar.update(jobs[-1], completed=step))

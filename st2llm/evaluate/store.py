@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 class Store:
@@ -65,26 +65,29 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def open(self, run: Mapping[str, Any], *, resume: bool) -> None:
-        """Makes the folder, or goes on in it. `run` is what run.json starts with.
+    def claim(self, *, resume: bool) -> None:
+        """Refuses a path that cannot take this run, before any work is done.
 
-        Raises ConfigError where the path is a file, where it holds a run and `resume` is off, or another run.
+        Raises ConfigError where the path is a file, or where it holds a run and `resume` is off.
         """
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"{self.root} is a file, but a folder for the results is expected. Choose another --out.")
+        if (self.root / "run.json").exists() and not resume:
+            raise ConfigError(f"{self.root} already holds a run. Go on with --resume, or choose another --out.")
+
+    def open(self, run: Mapping[str, Any]) -> None:
+        """Writes run.json, or checks that the run that is there is the same one (ConfigError where it is not)."""
         path = self.root / "run.json"
-        if path.exists():
-            if not resume:
-                raise ConfigError(f"{self.root} already holds a run. Go on with --resume, or choose another --out.")
-            before = read_json(path)
-            for key in ("config_sha256", "data_sha256", "split_sha256"):
-                if before[key] != run[key]:
-                    raise ConfigError(
-                        f"{self.root} holds a run with another {key} ({before[key][:12]}, now {run[key][:12]}), "
-                        f"so it cannot be resumed. Choose another --out, or undo the change."
-                    )
+        if not path.exists():
+            write_json(path, run)
             return
-        write_json(path, run)
+        before = read_json(path)
+        for key in ("config_sha256", "data_sha256", "split_sha256"):
+            if before[key] != run[key]:
+                raise ConfigError(
+                    f"{self.root} holds a run with another {key} ({before[key][:12]}, now {run[key][:12]}), "
+                    f"so it cannot be resumed. Choose another --out, or undo the change."
+                )
 
     def finished(self, key: str) -> dict[str, Any] | None:
         """The facts of a finished arm, or None."""

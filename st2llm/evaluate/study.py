@@ -29,7 +29,7 @@ from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.primitive import PrimitivePredictor
 from st2llm.predict.soft import SoftPredictor
-from st2llm.predict.text import TextPredictor
+from st2llm.predict.text import TextPredictor, stitch
 from st2llm.serialize.template import load_prompt
 from st2llm.tasks import Forecast
 from st2llm.train.loop import Budget, Fit, fit
@@ -52,10 +52,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Watch:
-    """Where progress goes: a job begins with so many steps, advances, and ends with a line."""
+    """Where progress goes: a job begins with so many steps, then reaches one after another."""
 
     begin: Callable[[str, int], None] = lambda label, steps: None
-    advance: Callable[[int], None] = lambda steps: None
+    reach: Callable[[int], None] = lambda step: None
 
 
 def even(windows: Windows, count: int | None) -> Windows:
@@ -129,7 +129,7 @@ class Study:
         self.watch.begin(job.key, len(test))
         with Meter() as meter:
             predictions = predictor.predict(_blind(test))
-        self.watch.advance(len(test))
+        self.watch.reach(len(test))
         cost = Cost(
             train_s=fitting.seconds, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb
         )
@@ -145,8 +145,8 @@ class Study:
         predictor = TextPredictor(p.name, load_prompt(str(p.template)), model)
         self.watch.begin(job.key, len(test) * len(self.data.places))
         with Meter() as meter:
-            answers = predictor.answers(_blind(test), done=self.watch.advance)
-        predictions = predictor.stitch(_blind(test), answers)
+            answers = predictor.answers(_blind(test), done=self.watch.reach)
+        predictions = stitch(_blind(test), answers)
         tokens_in = sum(a.answer.tokens_in for a in answers)
         tokens_out = sum(a.answer.tokens_out for a in answers)
         total, trained = count_parameters(model.model)
@@ -229,7 +229,7 @@ class Study:
             arm = self._build(job, warm)
             plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate)
             done = fit(
-                arm, train, validation, plan, scale=scale, seed=job.seed, tick=lambda _: self.watch.advance(1)
+                arm, train, validation, plan, scale=scale, seed=job.seed, tick=self.watch.reach
             )
             runs.append(done)
             if best is None or done.curve.best < best[0].curve.best:
@@ -285,7 +285,7 @@ class Study:
                 Budget(steps=settings.steps, batch=settings.batch, lr=settings.lr),
                 scale=torch.from_numpy(self.frame.scaler.std).float(),
                 seed=seed,
-                tick=lambda _: self.watch.advance(1),
+                tick=self.watch.reach,
             )
             state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
             write_whole(path, lambda file: save_file(state, file))
