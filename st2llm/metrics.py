@@ -17,7 +17,9 @@ METRICS = ("mae", "rmse", "wape", "r2", "mape")
 
 
 def totals(
-    value: Float64[np.ndarray, "*shape"], truth: Float64[np.ndarray, "*shape"], valid: Bool[np.ndarray, "*shape"]
+    value: Float64[np.ndarray, "*shape"],
+    truth: Float64[np.ndarray, "*shape"],
+    valid: Bool[np.ndarray, "*shape"],
 ) -> dict[str, tuple[float, int]]:
     """Sum and count of each of TOTALS over the valid entries.
 
@@ -27,10 +29,14 @@ def totals(
     error = np.abs(y - t)
     some = t != 0
     sums = (error, error**2, np.abs(t), t, t**2, error[some] / np.abs(t[some]))
-    return {name: (float(entries.sum()), int(entries.size)) for name, entries in zip(TOTALS, sums, strict=True)}
+    return {
+        name: (float(entries.sum()), int(entries.size)) for name, entries in zip(TOTALS, sums, strict=True)
+    }
 
 
-def metric(name: str, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "*draw"]:
+def metric(
+    name: str, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]
+) -> Float64[np.ndarray, "*draw"]:
     """A metric from pooled totals; arrays give one value an element (for bootstrap draws).
 
     mae, rmse: raw units. wape: sum |error| / sum |truth|. mape: a fraction, over entries whose truth is not 0.
@@ -52,7 +58,9 @@ def metric(name: str, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.nd
 
 
 def score(
-    value: Float64[np.ndarray, "*shape"], truth: Float64[np.ndarray, "*shape"], valid: Bool[np.ndarray, "*shape"]
+    value: Float64[np.ndarray, "*shape"],
+    truth: Float64[np.ndarray, "*shape"],
+    valid: Bool[np.ndarray, "*shape"],
 ) -> dict[str, float]:
     """All metrics of one array of predictions."""
     found = totals(value, truth, valid)

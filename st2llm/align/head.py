@@ -56,7 +56,9 @@ class NumberHead(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, z: Float[Tensor, "batch node {self.d_st}"]) -> Float[Tensor, "batch horizon node channel"]:
+    def forward(
+        self, z: Float[Tensor, "batch node {self.d_st}"]
+    ) -> Float[Tensor, "batch horizon node channel"]:
         b, n, _ = z.shape
         flat: Tensor = self.out(self.net(z))
         return torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)

@@ -57,7 +57,9 @@ def splice(
         marks.append(torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
     idle = set(soft) - {part.name for part in parts if isinstance(part, Slot)}
     if idle:
-        raise AlignmentError(f"The prompt has no slot for the soft tokens {sorted(idle)}. Add <soft name=...> to it.")
+        raise AlignmentError(
+            f"The prompt has no slot for the soft tokens {sorted(idle)}. Add <soft name=...> to it."
+        )
     return torch.cat(rows), torch.cat(marks)
 
 

@@ -60,8 +60,8 @@ class PatchEmbedding(nn.Module):
         tokens = torch.cat(
             [self.values(rows) + past[:, None], question[:, None].expand(-1, n, -1, -1)], dim=2
         )
-        tokens = tokens + self.position.weight + self.node.weight[:, None]
-        return tokens
+        placed: Tensor = tokens + self.position.weight + self.node.weight[:, None]
+        return placed
 
     def _time(self, calendar: Int64[Tensor, "batch patch 3"]) -> Float[Tensor, "batch patch d_st"]:
         step, day, holiday = calendar.unbind(dim=-1)
@@ -81,7 +81,10 @@ class GraphLayer(nn.Module):
         self.layer = GCNConv(d_st, d_st) if self.weighted else GATv2Conv(d_st, d_st // 4, heads=4, edge_dim=1)
 
     def forward(
-        self, z: Float[Tensor, "batch node d_st"], edges: Int64[Tensor, "2 edge"], weight: Float[Tensor, " edge"]
+        self,
+        z: Float[Tensor, "batch node d_st"],
+        edges: Int64[Tensor, "2 edge"],
+        weight: Float[Tensor, " edge"],
     ) -> Float[Tensor, "batch node d_st"]:
         b, n, d = z.shape
         shift = (torch.arange(b, device=z.device) * n)[:, None, None]
@@ -122,7 +125,7 @@ class FieldEncoder(nn.Module):
         tokens = self.embed(batch)
         b, n, p, d = tokens.shape
         z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
-        question = self.space(z[:, :, -1], self.edges, self.weight)
+        question: Tensor = self.space(z[:, :, -1], self.edges, self.weight)
         if self.tokens == "place":
             return question
         return torch.cat([z[:, :, :-1], question[:, :, None]], dim=2).reshape(b, n * p, d)

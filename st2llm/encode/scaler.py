@@ -17,11 +17,15 @@ class Scaler:
     mean: Float64[np.ndarray, "node channel"]
     std: Float64[np.ndarray, "node channel"]
 
-    def scale(self, values: Float64[np.ndarray, "*lead node channel"]) -> Float64[np.ndarray, "*lead node channel"]:
-        return (values - self.mean) / self.std
+    def scale(
+        self, values: Float64[np.ndarray, "*lead node channel"]
+    ) -> Float64[np.ndarray, "*lead node channel"]:
+        return np.asarray((values - self.mean) / self.std, dtype=np.float64)
 
-    def unscale(self, z: Float64[np.ndarray, "*lead node channel"]) -> Float64[np.ndarray, "*lead node channel"]:
-        return z * self.std + self.mean
+    def unscale(
+        self, z: Float64[np.ndarray, "*lead node channel"]
+    ) -> Float64[np.ndarray, "*lead node channel"]:
+        return np.asarray(z * self.std + self.mean, dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "place", "mean": self.mean.tolist(), "std": self.std.tolist()}

@@ -33,6 +33,8 @@ from st2llm.evaluate.table import results_table, verdict_of
 from st2llm.types import SensorGraph
 
 CONTROL_RULES = ("hour-of-week", "ridge-deviation")
+# Words that differ by the note alone: a frozen model reads each of them once.
+CONTROL_INSTRUCTION = "graph/forecast.note"
 _CONTROL_SEED = 7
 
 
@@ -204,6 +206,7 @@ def control_suite(suite: Suite, planted: Planted) -> Suite:
         update={
             "id": f"{suite.id}-{planted.data.name}",
             "data": planted.data.name,
+            "instruction": CONTROL_INSTRUCTION,
             # An encoder warmed up on these notes would know them by heart, and every arm would start from there.
             "encoder": suite.encoder.model_copy(update={"warmup": None}),
             "predictors": [*rules, *arms],

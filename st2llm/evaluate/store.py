@@ -88,6 +88,8 @@ class Store:
                     f"{self.root} holds a run with another {key} ({before[key][:12]}, now {run[key][:12]}), "
                     f"so it cannot be resumed. Choose another --out, or undo the change."
                 )
+        again = {key: run[key] for key in ("commit", "dirty", "started")}
+        write_json(path, {**before, "resumed": [*before.get("resumed", []), again]})
 
     def finished(self, key: str) -> dict[str, Any] | None:
         """The facts of a finished arm, or None."""

@@ -111,9 +111,10 @@ def build(
 ) -> Arm:
     """An arm with the named backbone. Shared parts depend on blueprint, seed and warm alone, never on the backbone.
 
-    warm: state of an encoder trained before (`Probe`). llm: needed by `llm-*` (and used up by them: adapters are put into it in place). adapter: trained beside
-    `llm-lora`, and beside `llm-random` when it is to be the twin of a LoRA arm; `matched` takes its size from it.
-    Raises ConfigError for an unknown backbone, or where the language model is missing.
+    warm: state of an encoder trained before (`Probe`). llm: needed by `llm-*` and `matched`, and used up by them
+    where there is an adapter (it is put in place). adapter: trained beside `llm-lora`, and beside `llm-random` when
+    it is to be the twin of a LoRA arm; `matched` takes its size from it. Raises ConfigError for an unknown
+    backbone, or where the language model is missing.
     """
     if backbone not in BACKBONES:
         raise ConfigError(f"There is no backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
@@ -131,13 +132,17 @@ def _encoder(blueprint: Blueprint) -> FieldEncoder:
     )
 
 
-def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, adapter: Adapter | None) -> nn.Module:
+def _backbone(
+    name: str, blueprint: Blueprint, llm: LanguageModel | None, adapter: Adapter | None
+) -> nn.Module:
     if name == "none":
         return NoBackbone()
     if name == "attention":
         return AttentionBackbone(blueprint.d_lm, heads=blueprint.heads)
     if llm is None:
-        raise ConfigError(f"The backbone {name!r} needs a language model: give `llm: {{name: ...}}` in the suite.")
+        raise ConfigError(
+            f"The backbone {name!r} needs a language model: give `llm: {{name: ...}}` in the suite."
+        )
     rank, targets = (adapter.rank, adapter.targets) if adapter else (0, ())
     if name == "matched":
         wanted = trained(LLMBackbone(llm, rank=rank, targets=targets))
@@ -146,7 +151,9 @@ def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, adapte
     if name == "llm-frozen":
         return LLMBackbone(llm)
     if name == "llm-lora" and not rank:
-        raise ConfigError("The backbone 'llm-lora' needs `lora: {rank: ..., targets: [...]}` with a rank above 0.")
+        raise ConfigError(
+            "The backbone 'llm-lora' needs `lora: {rank: ..., targets: [...]}` with a rank above 0."
+        )
     return LLMBackbone(llm, rank=rank, targets=targets)
 
 

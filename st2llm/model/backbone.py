@@ -106,7 +106,10 @@ class LLMBackbone(nn.Module):
         pieces = [splice([known[text], Slot(_SLOT, slots)], {_SLOT: cast[i]}) for i, text in enumerate(words)]
         batch = pad_left([rows for rows, _ in pieces], [marks for _, marks in pieces])
         states: Tensor = self.base(
-            inputs_embeds=batch.rows, attention_mask=batch.real.long(), position_ids=batch.position, use_cache=False
+            inputs_embeds=batch.rows,
+            attention_mask=batch.real.long(),
+            position_ids=batch.position,
+            use_cache=False,
         ).last_hidden_state.float()
         return states[batch.soft].reshape(b, slots, d), mean_state(states, batch.words)
 
@@ -161,7 +164,9 @@ class Memory:
             self.known.move_to_end(text)
         lengths = torch.tensor([kept.keys.shape[2] for kept in found])
         longest = int(lengths.max())
-        keys, values = (_left_padded([getattr(kept, name) for kept in found], longest) for name in ("keys", "values"))
+        keys, values = (
+            _left_padded([getattr(kept, name) for kept in found], longest) for name in ("keys", "values")
+        )
         past = DynamicCache()
         for layer in range(len(keys)):
             past.update(keys[layer], values[layer], layer)
@@ -185,7 +190,8 @@ class Memory:
         for i, text in enumerate(texts):
             cut = batch.rows.shape[1] - len(rows[i])
             keys, values = (
-                torch.stack([getattr(layer, name)[i, :, cut:] for layer in past.layers]) for name in ("keys", "values")
+                torch.stack([getattr(layer, name)[i, :, cut:] for layer in past.layers])
+                for name in ("keys", "values")
             )
             self.known[text] = Remembered(keys, values, means[i].clone())
 

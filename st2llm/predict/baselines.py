@@ -26,7 +26,7 @@ class SlotMean:
     steps_per_day: int
 
     def at(self, calendar: Calendar) -> Float64[np.ndarray, "time node channel"]:
-        return self.table[_slot(calendar, self.steps_per_day)]
+        return np.asarray(self.table[_slot(calendar, self.steps_per_day)], dtype=np.float64)
 
 
 def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:
@@ -130,10 +130,11 @@ class RidgeForecast:
         b, _, n, c = x.shape
         rows = np.moveaxis(x, 1, -1).reshape(b * n * c, -1)
         y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1)
-        offset = self.center
         if self.deviations:
-            offset = np.stack([self.means.at(s.side.calendar)[s.origin :] for s in samples])
-        return np.asarray(y + offset, dtype=np.float64)
+            y = y + np.stack([self.means.at(s.side.calendar)[s.origin :] for s in samples])
+        else:
+            y = y + self.center
+        return np.asarray(y, dtype=np.float64)
 
 
 def fit_ridge(train: Sequence[Sample], *, deviations: bool, penalty: float = 1e-3) -> RidgeForecast:
@@ -155,7 +156,9 @@ def fit_ridge(train: Sequence[Sample], *, deviations: bool, penalty: float = 1e-
         targets.append(y[full])
     x, y = np.concatenate(inputs), np.concatenate(targets)
     if not len(x):
-        raise DataError("No training window has all its asked values, so a ridge cannot be fitted. Check the data.")
+        raise DataError(
+            "No training window has all its asked values, so a ridge cannot be fitted. Check the data."
+        )
     return RidgeForecast(means, center, Ridge(alpha=penalty * len(x)).fit(x, y), deviations)
 
 
@@ -220,7 +223,7 @@ def place_forecast(sample: Sample, rows: Float64[np.ndarray, "horizon node chann
 
 
 def _slot(calendar: Calendar, steps_per_day: int) -> Int64[np.ndarray, " time"]:
-    return calendar.day_of_week * steps_per_day + calendar.step_of_day
+    return np.asarray(calendar.day_of_week * steps_per_day + calendar.step_of_day, dtype=np.int64)
 
 
 def _known(sample: Sample) -> Float64[np.ndarray, "time node channel"]:

@@ -26,7 +26,9 @@ class PrimitivePredictor:
 
 
 @torch.inference_mode()
-def run_arm(arm: Arm, frame: Frame, samples: Sequence[Sample], *, batch: int, reads: bool) -> list[Prediction]:
+def run_arm(
+    arm: Arm, frame: Frame, samples: Sequence[Sample], *, batch: int, reads: bool
+) -> list[Prediction]:
     """Forecasts in raw units, `batch` samples at a time; the last batch may be smaller, none is padded."""
     arm.eval()
     device = next(arm.parameters()).device

@@ -141,9 +141,7 @@ def _train(
 
 
 @torch.inference_mode()
-def evaluate(
-    arm: nn.Module, data: FieldBatch, scale: Float[Tensor, "node channel"], batch: int
-) -> float:
+def evaluate(arm: nn.Module, data: FieldBatch, scale: Float[Tensor, "node channel"], batch: int) -> float:
     """Mean absolute error in raw units, pooled over all valid entries; every sample counts, whatever the batch."""
     arm.eval()
     total, count = 0.0, 0
