@@ -99,7 +99,7 @@ def data_fetch(
 
 @app.command(
     epilog=_example(
-        "st2llm prompt graph/forecast --data auckland-pedestrians --place queen-street --llm smollm2-135m"
+        "st2llm prompt graph/forecast --data auckland-pedestrians --place 45-queen-street --llm smollm2-135m"
     )
 )
 def prompt(
@@ -168,7 +168,7 @@ def compare(
 
     report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume)
     Console().print(report.table())
-    typer.echo(f"{report.verdict}\nReport: {report.path / 'report.html'}")
+    typer.echo("\n".join([report.verdict, *(f"Report: {page}" for page in report.pages)]))
 
 
 @app.command(epilog=_example("st2llm report runs/demo"))

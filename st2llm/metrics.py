@@ -40,7 +40,8 @@ def metric(
     """A metric from pooled totals; arrays give one value an element (for bootstrap draws).
 
     mae, rmse: raw units. wape: sum |error| / sum |truth|. mape: a fraction, over entries whose truth is not 0.
-    r2: 1 - SSE / SST. NaN where there is nothing to measure. Raises ConfigError for an unknown name.
+    r2: 1 - SSE / SST, NaN for a truth that never changes. NaN where there is nothing to measure. Raises ConfigError
+    for an unknown name.
     """
     if name not in METRICS:
         raise ConfigError(f"There is no metric {name!r}. {nearest(name, METRICS)}")
@@ -54,6 +55,8 @@ def metric(
         if name == "mape":
             return np.asarray(sums["relative_error"] / counts["relative_error"], dtype=np.float64)
         spread = sums["squared_truth"] - sums["truth"] ** 2 / counts["truth"]
+        # Below this share the difference of the two sums is rounding alone, of either sign.
+        spread = np.where(spread > 1e-12 * sums["squared_truth"], spread, np.nan)
         return np.asarray(1 - sums["squared_error"] / spread, dtype=np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Runs a suite: every arm on identical samples, planted controls beside it, records and report from what they answered."""
+"""Runs a suite: every arm on identical samples, planted controls beside it, records and a report of the answers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -30,6 +31,7 @@ from st2llm.evaluate.store import Store, read_json, read_lines, write_json, writ
 from st2llm.evaluate.study import Study, Watch
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings, load_suites
 from st2llm.evaluate.table import results_table, verdict_of
+from st2llm.metrics import HIGHER_IS_BETTER
 from st2llm.types import SensorGraph
 
 CONTROL_RULES = ("hour-of-week", "ridge-deviation")
@@ -45,25 +47,48 @@ class Report:
     path: Path
     records: list[dict[str, Any]]
     scores: pd.DataFrame
+    parts: tuple["Report", ...] = ()
+    """The reports of a list of suites, each with a folder of its own; `path` then holds those folders."""
 
     @property
     def gains(self) -> dict[str, dict[str, Any]]:
-        """gain_best and gain_pretraining of each arm with pretrained weights, pooled over seeds, by task/predictor."""
+        """gain_best and gain_pretraining of each arm with pretrained weights, pooled over seeds, by task/predictor.
+
+        For a list of suites the names begin with the suite's id.
+        """
         return {
-            f"{r['task']}/{r['predictor']}": {"best": r["gain_best"], "pretraining": r["gain_pretraining"]}
+            (f"{r['suite']}/" if self.parts else "") + f"{r['task']}/{r['predictor']}": {
+                "best": r["gain_best"],
+                "pretraining": r["gain_pretraining"],
+            }
             for r in self.records
             if r["seed"] is None and r["gain_best"]
         }
 
     @property
     def verdict(self) -> str:
+        if self.parts:
+            return "\n".join(f"{part.path.name}: {part.verdict}" for part in self.parts)
         return verdict_of(self.path)
 
-    def table(self) -> Table:
-        return results_table(self.records)
+    @property
+    def pages(self) -> list[Path]:
+        """The report.html of each run."""
+        return [page for part in self.parts for page in part.pages] or [self.path / "report.html"]
+
+    def table(self) -> Table | Group:
+        """The results as a table, for a list of suites one below another."""
+        if self.parts:
+            return Group(*(part.table() for part in self.parts))
+        primary = read_json(self.path / "run.json")["suite"]["primary_metric"]
+        return results_table(self.records, primary, width=Console().width)
 
     def save(self) -> Path:
-        """Writes report.md and report.html again and returns the page's path."""
+        """Writes report.md and report.html again; the path of the page, or of the folder that holds the runs."""
+        for part in self.parts:
+            part.save()
+        if self.parts:
+            return self.path
         write_report(self.path)
         return self.path / "report.html"
 
@@ -84,17 +109,24 @@ def compare(
     not run again. Raises ConfigError for names that do not exist, StorageError where results cannot be written.
     """
     suites = load_suites(suite)
-    root = Path(out) if out is not None else Path("runs") / (suites[0].id if len(suites) == 1 else Path(suite).stem)
+    root = (
+        Path(out)
+        if out is not None
+        else Path("runs") / (suites[0].id if len(suites) == 1 else Path(suite).stem)
+    )
     if len(suites) > 1 and data is not None:
-        raise ConfigError(f"--data needs a suite with one data set, but {suite} lists {len(suites)} suites. Run one of them.")
-    found = []
-    for one in suites:
-        changed = _overridden(one, data=data, llm=llm, limit=limit)
-        folder = root / one.id if len(suites) > 1 else root
-        found.append(_run(changed, folder, resume=resume, progress=progress))
+        raise ConfigError(
+            f"--data needs a suite with one data set, but {suite} lists {len(suites)} suites. Run one of them."
+        )
+    planned = [_overridden(one, data=data, llm=llm, limit=limit) for one in suites]
+    stores = [Store(root / one.id if len(suites) > 1 else root) for one in suites]
+    for store in (Store(root), *stores):
+        store.claim(resume=resume)
+    found = [_run(one, store, progress=progress) for one, store in zip(planned, stores, strict=True)]
     if len(found) == 1:
         return found[0]
-    return Report(root, [r for f in found for r in f.records], pd.concat([f.scores for f in found]))
+    scores = pd.concat([f.scores.assign(suite=one.id) for f, one in zip(found, suites, strict=True)])
+    return Report(root, [r for f in found for r in f.records], scores, tuple(found))
 
 
 def rescore(run: Path) -> Report:
@@ -112,7 +144,9 @@ def rescore(run: Path) -> Report:
             scores.append(score_arms(arms))
             records += build_records(arms, scores[-1])
     if not records:
-        raise ConfigError(f"{run} has no finished arm yet. Go on with `st2llm compare ... --out {run} --resume`.")
+        raise ConfigError(
+            f"{run} has no finished arm yet. Go on with `st2llm compare ... --out {run} --resume`."
+        )
     frame = pd.concat(scores, ignore_index=True)
     write_table(run / "scores.parquet", frame)
     write_lines(run / "results.jsonl", records)
@@ -136,7 +170,9 @@ def load_report(run: Path) -> Report:
 
 def _existing(run: Path) -> Store:
     if not (run / "run.json").is_file():
-        raise ConfigError(f"{run} holds no run.json, so it is not the folder of a comparison. Give the --out of `compare`.")
+        raise ConfigError(
+            f"{run} holds no run.json, so it is not the folder of a comparison. Give the --out of `compare`."
+        )
     return Store(run)
 
 
@@ -153,11 +189,12 @@ def _overridden(suite: Suite, *, data: str | None, llm: str | None, limit: int |
     return Suite.model_validate({**suite.model_dump(), **changes})
 
 
-def _run(suite: Suite, out: Path, *, resume: bool, progress: bool) -> Report:
-    store = Store(out)
-    store.claim(resume=resume)
+def _run(suite: Suite, store: Store, *, progress: bool) -> Report:
     data = load_data(suite.data)
-    splits = [split(data, task, stride=suite.split.stride or task.horizon, context=suite.split.context) for task in suite.tasks]
+    splits = [
+        split(data, task, stride=suite.split.stride or task.horizon, context=suite.split.context)
+        for task in suite.tasks
+    ]
     with _watching(progress) as watch:
         studies = [Study(suite, data, t, s, watch) for t, s in zip(suite.tasks, splits, strict=True)]
         store.open(run_card(suite, data, splits[0], studies[0]))
@@ -167,7 +204,7 @@ def _run(suite: Suite, out: Path, *, resume: bool, progress: bool) -> Report:
         if suite.controls is not None:
             for name in ("positive", "negative"):
                 _run_control(suite, data, splits[0], store.root / "controls" / name, watch)
-    return rescore(out)
+    return rescore(store.root)
 
 
 def _run_control(suite: Suite, data: SensorGraph, splits: Splits, folder: Path, watch: Watch) -> None:
@@ -233,7 +270,8 @@ def _judge(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
         llms = [p for p in arms.predictors if arms.of(p)[0]["pretrained"]]
         if not llms or best_reference(arms) is None:
             continue
-        best = min(llms, key=lambda p: float(arms.of(p)[0]["validation"]))
+        choose = max if suite.primary_metric in HIGHER_IS_BETTER else min
+        best = choose(llms, key=lambda p: float(arms.of(p)[0]["validation"]))
         gain, pretraining = gains(arms, scores, best)
         both = [g for g in (gain, pretraining) if g is not None]
         found[name] = {

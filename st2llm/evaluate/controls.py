@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from st2llm.data.windows import boundaries
 from st2llm.predict.baselines import fit_slot_mean
 from st2llm.types import Note, Sample, SensorGraph
 
@@ -47,9 +48,17 @@ _PHRASES: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
     ),
     "validation": (
-        ("there is barely a soul around", "the centre lies empty and silent", "scarcely any visitors show up"),
+        (
+            "there is barely a soul around",
+            "the centre lies empty and silent",
+            "scarcely any visitors show up",
+        ),
         ("everything runs its normal course", "the turnout is standard", "it is a day like any other"),
-        ("masses of visitors fill the centre", "there is a huge throng", "the squares are bursting with people"),
+        (
+            "masses of visitors fill the centre",
+            "there is a huge throng",
+            "the squares are bursting with people",
+        ),
     ),
     "test": (
         (
@@ -109,7 +118,10 @@ def plant(data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool
     values = profile * factor * np.exp(rng.normal(0, _NOISE, size=profile.shape))
     kept = (data.edges.source < places) & (data.edges.target < places)
     edges = replace(
-        data.edges, source=data.edges.source[kept], target=data.edges.target[kept], weight=data.edges.weight[kept]
+        data.edges,
+        source=data.edges.source[kept],
+        target=data.edges.target[kept],
+        weight=data.edges.weight[kept],
     )
     notes = _notes(data, index, texts)
     made = replace(
@@ -138,13 +150,14 @@ def _local_days(data: SensorGraph) -> np.ndarray:
 
 
 def _parts(data: SensorGraph, index: np.ndarray, days: int) -> np.ndarray:
-    """Which split a day belongs to, by its first step."""
-    plan, steps = data.split, len(data.time)
-    starts = np.array([int(np.argmax(index == day)) for day in range(days)]) / steps
-    # A day before each boundary counts to the later split, so that no note's wording crosses into an earlier one.
-    day_share = (86_400 / data.freq_s) / steps
-    later = starts + day_share
-    return np.where(later < plan.train, "train", np.where(later < plan.train + plan.validation, "validation", "test"))
+    """Which split a day belongs to: the one whose windows see its note."""
+    _, validation, test, _ = boundaries(data)
+    noted = np.array([_middle(np.flatnonzero(index == day)) for day in range(days)])
+    return np.where(noted < validation, "train", np.where(noted < test, "validation", "test"))
+
+
+def _middle(steps: np.ndarray) -> int:
+    return (int(steps[0]) + int(steps[-1]) + 1) // 2
 
 
 def _notes(data: SensorGraph, index: np.ndarray, texts: list[str]) -> tuple[Note, ...]:

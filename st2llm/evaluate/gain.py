@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
 from st2llm import metrics
 from st2llm.evaluate.statistics import BlockTotals, draw_blocks, interval, pooled
@@ -54,15 +55,15 @@ class Scores:
     def samples(self, predictor: str) -> set[str]:
         return set(self.frame.loc[self.frame["predictor"] == predictor, "sample"])
 
-    def totals(self, predictor: str, samples: Sequence[str], seed: int | None = None) -> tuple[BlockTotals, list[str]]:
+    def totals(
+        self, predictor: str, samples: Sequence[str], seed: int | None = None
+    ) -> tuple[BlockTotals, list[str]]:
         """Block totals of one predictor on these samples (all seeds, or one), and the blocks in order."""
         frame = self.frame[(self.frame["predictor"] == predictor) & self.frame["sample"].isin(list(samples))]
         if seed is not None:
             frame = frame[frame["seed"] == seed]
-        table = frame.pivot_table(index=["metric", "seed"], columns="block", values=["sum", "count"], aggfunc="sum")
         blocks = sorted(set(frame["block"]))
-        sums, counts = table["sum"][blocks], table["count"][blocks]
-        return BlockTotals(_by_total(sums), _by_total(counts)), blocks
+        return BlockTotals(_by_total(frame, "sum", blocks), _by_total(frame, "count", blocks)), blocks
 
     def estimate(self, name: str, predictor: str, seed: int | None = None) -> Estimate:
         """A metric of one predictor with its interval, on all samples it answered."""
@@ -73,19 +74,26 @@ class Scores:
             return Estimate(None, None, None)
         return Estimate(value, *interval(draws.pooled(name, arm), len(blocks)))
 
-    def gain(self, name: str, llm: str, reference: str, seed: int | None = None) -> Gain:
-        """The gain of `llm` over `reference` on the samples both answered, blocks drawn jointly."""
+    def gain(self, name: str, llm: str, reference: str, seed: int | None = None) -> Gain | None:
+        """The gain of `llm` over `reference` on the samples both answered, blocks drawn jointly.
+
+        None where they share no sample, or where the gain has no value (a reference without any error).
+        """
         both = sorted(self.samples(llm) & self.samples(reference))
+        if not both:
+            return None
         ours, blocks = self.totals(llm, both, seed)
         theirs, _ = self.totals(reference, both, self._matching(reference, seed))
         seeds = max(ours.shape[0], theirs.shape[0])
         draws = draw_blocks(len(blocks), draws=self.draws, seeds=seeds, seed=_BOOTSTRAP_SEED)
         higher = name in metrics.HIGHER_IS_BETTER
-        value = _difference(pooled(name, ours), pooled(name, theirs), higher)
+        value = float(_difference(np.asarray(pooled(name, ours)), np.asarray(pooled(name, theirs)), higher))
+        if not np.isfinite(value):
+            return None
         spread = _difference(draws.pooled(name, ours), draws.pooled(name, theirs), higher)
-        low, high = interval(np.asarray(spread, dtype=np.float64), len(blocks))
+        low, high = interval(spread, len(blocks))
         detectable = None if low is None or high is None else (high - low) / 2
-        return Gain(reference, float(value), low, high, len(blocks), detectable)
+        return Gain(reference, value, low, high, len(blocks), detectable)
 
     def _matching(self, predictor: str, seed: int | None) -> int | None:
         """The same seed where the reference has it; rules without seeds answer for every seed."""
@@ -95,10 +103,15 @@ class Scores:
         return seed if seed in seeds else None
 
 
-def _by_total(table: pd.DataFrame) -> dict[str, np.ndarray]:
+def _by_total(
+    frame: pd.DataFrame, column: str, blocks: list[str]
+) -> dict[str, Float64[np.ndarray, "seed block"]]:
+    """A column added up by seed and block, for each total."""
+    table = frame.pivot_table(index=["metric", "seed"], columns="block", values=column, aggfunc="sum")[blocks]
     names = table.index.get_level_values("metric").unique()
     return {str(name): table.loc[name].to_numpy(dtype=np.float64) for name in names}
 
 
-def _difference(llm: Any, reference: Any, higher: bool) -> Any:
-    return llm - reference if higher else (reference - llm) / reference
+def _difference(llm: np.ndarray, reference: np.ndarray, higher: bool) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(llm - reference if higher else (reference - llm) / reference, dtype=np.float64)

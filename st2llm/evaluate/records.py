@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from st2llm import metrics
+from st2llm.errors import ConfigError
 from st2llm.evaluate.gain import Gain, Scores
 from st2llm.evaluate.store import Store
-from st2llm.evaluate.suite import Suite
+from st2llm.evaluate.suite import STAND_IN, Suite
 
 ENTRY = ["sample", "place", "step", "channel"]
 
@@ -64,10 +65,16 @@ def resolve_unread(arms: Arms, facts: dict[str, Any], rule: str) -> pd.DataFrame
         return frame
     if rule == "dropped":
         return frame[~frame["unread"]]
-    stand_in = "last-value" if rule == "imputed" else _worst_rule(arms)
-    source = arms.predictions[arms.of(stand_in)[0]["key"]]
-    other = frame[ENTRY].astype({"sample": str, "place": str}).merge(
-        source[[*ENTRY, "value"]].astype({"sample": str, "place": str}), on=ENTRY, how="left", validate="one_to_one"
+    source = _stand_in(arms, rule)
+    other = (
+        frame[ENTRY]
+        .astype({"sample": str, "place": str})
+        .merge(
+            source[[*ENTRY, "value"]].astype({"sample": str, "place": str}),
+            on=ENTRY,
+            how="left",
+            validate="one_to_one",
+        )
     )
     return frame.assign(value=np.where(frame["unread"], other["value"].to_numpy(), frame["value"]))
 
@@ -107,9 +114,7 @@ def random_twin(arms: Arms, name: str) -> str | None:
     return None
 
 
-def gains(
-    arms: Arms, table: Scores, name: str, seed: int | None = None
-) -> tuple[Gain | None, Gain | None]:
+def gains(arms: Arms, table: Scores, name: str, seed: int | None = None) -> tuple[Gain | None, Gain | None]:
     """gain_best and gain_pretraining of an arm with pretrained LLM weights; None where there is no reference."""
     if not arms.of(name)[0]["pretrained"]:
         return None, None
@@ -154,14 +159,28 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
     }
 
 
-def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Metrics under the three rules; None where a rule leaves nothing to measure."""
     found = {}
     for rule in ("dropped", "penalised", "imputed"):
         frame = pd.concat([resolve_unread(arms, f, rule) for f in facts])
-        found[rule] = metrics.score(
+        scores = metrics.score(
             frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy()
         )
+        found[rule] = {name: value if np.isfinite(value) else None for name, value in scores.items()}
     return found
+
+
+def _stand_in(arms: Arms, rule: str) -> pd.DataFrame:
+    """What the null rule predicted that answers for unreadable entries."""
+    known = {f["predictor"]: f["key"] for f in arms.facts if f["family"] == "baseline"}
+    name = STAND_IN if rule == "imputed" else _worst_rule(arms) if known else ""
+    if name not in known:
+        raise ConfigError(
+            f"{arms.suite.id} has unreadable answers, but no finished {name or 'baseline'!r} to stand in for them. "
+            f"Go on with `st2llm compare ... --resume`."
+        )
+    return arms.predictions[known[name]]
 
 
 def _worst_rule(arms: Arms) -> str:
@@ -170,7 +189,9 @@ def _worst_rule(arms: Arms) -> str:
     for f in arms.facts:
         if f["family"] == "baseline":
             frame = arms.predictions[f["key"]]
-            got = metrics.score(frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy())
+            got = metrics.score(
+                frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy()
+            )
             errors[f["predictor"]] = got[metric]
     higher = metric in metrics.HIGHER_IS_BETTER
     return str((min if higher else max)(errors, key=lambda name: errors[name]))
@@ -208,9 +229,8 @@ def _totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
         }
     )
     grouped = entries.groupby("sample", sort=True)[list(metrics.TOTALS)]
-    sums = grouped.sum().stack().rename("sum")
-    counts = grouped.count().stack().rename("count")
-    return pd.concat([sums, counts], axis=1).rename_axis(["sample", "metric"]).reset_index()
+    totals = pd.DataFrame({"sum": grouped.sum().stack(), "count": grouped.count().stack()})
+    return pd.DataFrame(totals.rename_axis(["sample", "metric"]).reset_index())
 
 
 def _blocks(frame: pd.DataFrame, timezone: str) -> dict[str, str]:

@@ -15,9 +15,24 @@ import psutil
 from st2llm.data.windows import Splits
 from st2llm.evaluate.study import Study
 from st2llm.evaluate.suite import Suite
+from st2llm.metrics import HIGHER_IS_BETTER
 from st2llm.types import SensorGraph
 
-_PACKAGES = ["st2llm", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "sentence-transformers", "datasets", "torch-geometric", "numpy", "pandas", "scikit-learn"]
+_PACKAGES = [
+    "st2llm",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "peft",
+    "bitsandbytes",
+    "sentence-transformers",
+    "datasets",
+    "torch-geometric",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+]
 
 
 def run_card(suite: Suite, data: SensorGraph, splits: Splits, study: Study) -> dict[str, Any]:
@@ -32,7 +47,7 @@ def run_card(suite: Suite, data: SensorGraph, splits: Splits, study: Study) -> d
             "title": suite.title,
             "demo": suite.demo,
             "primary_metric": suite.primary_metric,
-            "higher_is_better": suite.primary_metric == "r2",
+            "higher_is_better": suite.primary_metric in HIGHER_IS_BETTER,
         },
         "environment": environment(),
         "config": config,
@@ -90,7 +105,9 @@ def _describe(data: SensorGraph) -> dict[str, Any]:
         }
         for i, (place, label) in enumerate(zip(data.places, data.labels, strict=True))
     ]
-    edges = zip(data.edges.source.tolist(), data.edges.target.tolist(), data.edges.weight.tolist(), strict=True)
+    edges = zip(
+        data.edges.source.tolist(), data.edges.target.tolist(), data.edges.weight.tolist(), strict=True
+    )
     return {
         "name": data.name,
         "description": data.description,
@@ -112,9 +129,15 @@ def _commit() -> tuple[str, bool]:
     """The commit of the code and whether it was changed since; ('unknown', False) outside a git checkout."""
     here = Path(__file__).resolve().parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False

@@ -31,9 +31,7 @@ class Draws:
     weights: Float64[np.ndarray, "draw block"]
     chance: Float64[np.ndarray, "draw pick"]
 
-    def pooled(
-        self, name: str, arm: BlockTotals
-    ) -> Float64[np.ndarray, " draw"]:
+    def pooled(self, name: str, arm: BlockTotals) -> Float64[np.ndarray, " draw"]:
         """The metric of each draw, totals pooled over drawn blocks and drawn seeds."""
         seeds, _ = arm.shape
         picks = np.minimum((self.chance[:, :seeds] * seeds).astype(np.int64), seeds - 1)
@@ -65,8 +63,11 @@ def pooled(name: str, arm: BlockTotals) -> float:
 
 
 def interval(values: Float64[np.ndarray, " draw"], blocks: int) -> tuple[float | None, float | None]:
-    """The central 95 % of the draws, or (None, None) under FEWEST_BLOCKS blocks."""
-    if blocks < FEWEST_BLOCKS:
+    """The central 95 % of the draws, or (None, None) under FEWEST_BLOCKS blocks.
+
+    Also (None, None) where a draw has no value: its blocks held nothing to measure.
+    """
+    if blocks < FEWEST_BLOCKS or not np.isfinite(values).all():
         return None, None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -71,9 +71,13 @@ class Store:
         Raises ConfigError where the path is a file, or where it holds a run and `resume` is off.
         """
         if self.root.exists() and not self.root.is_dir():
-            raise ConfigError(f"{self.root} is a file, but a folder for the results is expected. Choose another --out.")
+            raise ConfigError(
+                f"{self.root} is a file, but a folder for the results is expected. Choose another --out."
+            )
         if (self.root / "run.json").exists() and not resume:
-            raise ConfigError(f"{self.root} already holds a run. Go on with --resume, or choose another --out.")
+            raise ConfigError(
+                f"{self.root} already holds a run. Go on with --resume, or choose another --out."
+            )
 
     def open(self, run: Mapping[str, Any]) -> None:
         """Writes run.json, or checks that the run that is there is the same one (ConfigError where it is not)."""
@@ -106,7 +110,9 @@ class Store:
         write_json(self.root / "arms" / f"{key}.json", facts)
 
     def arms(self) -> list[dict[str, Any]]:
-        return [read_json(path) for path in sorted((self.root / "arms").glob("*.json"))]
+        """The facts of all finished arms, by key; what a killed process left half-written is not one of them."""
+        paths = sorted((self.root / "arms").glob("*.json"))
+        return [read_json(path) for path in paths if not path.name.startswith(".")]
 
     def predictions(self, key: str) -> pd.DataFrame:
         return pd.read_parquet(self.root / "predictions" / f"{key}.parquet")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from st2llm import llm as language
@@ -134,7 +134,12 @@ class Study:
             train_s=fitting.seconds, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb
         )
         return Outcome(
-            facts={"validation": self._validate(predictor), "converged": None, "cost": cost.to_json(), "curves": []},
+            facts={
+                "validation": self._validate(predictor),
+                "converged": None,
+                "cost": cost.to_json(),
+                "curves": [],
+            },
             predictions=tabulate(test, predictions),
         )
 
@@ -149,7 +154,7 @@ class Study:
         predictions = stitch(_blind(test), answers)
         tokens_in = sum(a.answer.tokens_in for a in answers)
         tokens_out = sum(a.answer.tokens_out for a in answers)
-        total, trained = count_parameters(model.model)
+        total, _ = count_parameters(model.model)
         cost = Cost(
             params_total=total,
             params_trained=0,
@@ -211,7 +216,8 @@ class Study:
             "encoder_sha256": arm.shared_sha256,
             "cost": cost.to_json(),
             "curves": [
-                {**asdict(run.curve), "chosen": run is chosen, "converged": run.curve.converged} for run in runs
+                {**asdict(run.curve), "chosen": run is chosen, "converged": run.curve.converged}
+                for run in runs
             ],
         }
         return Outcome(facts=facts, predictions=tabulate(test, predictions))
@@ -228,9 +234,7 @@ class Study:
             self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
             arm = self._build(job, warm)
             plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate)
-            done = fit(
-                arm, train, validation, plan, scale=scale, seed=job.seed, tick=self.watch.reach
-            )
+            done = fit(arm, train, validation, plan, scale=scale, seed=job.seed, tick=self.watch.reach)
             runs.append(done)
             if best is None or done.curve.best < best[0].curve.best:
                 best = (done, arm)
@@ -288,8 +292,9 @@ class Study:
                 tick=self.watch.reach,
             )
             state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
-            write_whole(path, lambda file: save_file(state, file))
-        return load_file(path)
+            write_whole(path, lambda file: file.write_bytes(save(state)))
+        loaded: dict[str, Tensor] = load_file(path)
+        return loaded
 
     def _build(self, job: Job, warm: dict[str, Tensor] | None) -> Arm:
         p, lora = job.predictor, self.suite.lora
@@ -299,9 +304,7 @@ class Study:
         if p.backbone in (*LLM_BACKBONES, "matched"):
             kind = "random" if p.backbone == "llm-random" else "base"
             model = self._load(p, kind, job.seed) if adapted or kind == "random" else self._model(p, kind)
-        return build(
-            str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, adapter=adapter
-        )
+        return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, adapter=adapter)
 
     def _blueprint(self) -> Blueprint:
         e = self.suite.encoder
@@ -317,7 +320,14 @@ class Study:
             steps_per_day=max(1, _DAY_S // self.data.freq_s),
             note_words=len(self.frame.vocabulary.words),
         )
-        return Blueprint(shape, self.data.edges, d_lm, token_rms, heads, EncoderSettings(**e.model_dump(exclude={"warmup"})))
+        return Blueprint(
+            shape,
+            self.data.edges,
+            d_lm,
+            token_rms,
+            heads,
+            EncoderSettings(**e.model_dump(exclude={"warmup"})),
+        )
 
     def _model(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel:
         """A language model whose weights nobody changes, loaded once for each depth."""
@@ -343,12 +353,13 @@ class Study:
         return even(self.test, predictor.set.windows)
 
     def _validate(self, predictor: Predictor) -> float | None:
-        """The primary metric on the validation windows; None where there are none."""
+        """The primary metric on the validation windows; None where there are none, or no truth in them."""
         if not len(self.validation):
             return None
         frame = tabulate(self.validation, predictor.predict(_blind(self.validation)))
         got = score(frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy())
-        return got[self.suite.primary_metric]
+        value = got[self.suite.primary_metric]
+        return value if np.isfinite(value) else None
 
     def _count(self, texts: Sequence[str]) -> int:
         known = {text: len(self._model(None, "base").tokenizer.encode(text)) for text in set(texts)}
@@ -399,7 +410,7 @@ def _rows(sample: Sample, prediction: Prediction) -> pd.DataFrame:
     empty = np.full(len(order), np.nan)
     table = {
         "sample": pd.Categorical([sample.id] * len(order)),
-        "place": pd.Categorical.from_codes(at[1].tolist(), list(sample.place)),
+        "place": pd.Categorical.from_codes(at[1], pd.Index(sample.place)),
         "step": (at[0] - sample.origin).astype(np.int32),
         "channel": at[2].astype(np.int16),
         "time": sample.time[at[0]],

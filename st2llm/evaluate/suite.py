@@ -13,6 +13,10 @@ from st2llm.model.backbone import BACKBONES, LLM_BACKBONES
 from st2llm.predict.baselines import BASELINES
 
 TEXT_BACKBONES = ("llm-frozen", "llm-random")
+NAME = r"^\w[\w.+-]*$"
+"""Ids of suites and names of predictors name files as well."""
+STAND_IN = "last-value"
+"""The rule whose answer is imputed where a text predictor's cannot be read."""
 
 
 class LLMSettings(Settings):
@@ -47,7 +51,7 @@ class EncoderConfig(Settings):
 
 class LoraConfig(Settings):
     rank: int = Field(8, ge=1)
-    targets: list[str] = ["q_proj", "v_proj"]
+    targets: list[str] = Field(["q_proj", "v_proj"])
 
 
 class Overrides(Settings):
@@ -63,7 +67,7 @@ class Overrides(Settings):
 
 
 class PredictorSettings(Settings):
-    name: str
+    name: str = Field(pattern=NAME)
     family: Literal["text", "soft", "primitive", "baseline"]
     backbone: str | None = None
     template: str | None = None
@@ -81,7 +85,9 @@ class PredictorSettings(Settings):
                 raise ValueError(f"there is no baseline {self.name!r}. {nearest(self.name, BASELINES)}")
         elif self.backbone not in choices[self.family]:
             known = choices[self.family]
-            raise ValueError(f"a {self.family} predictor has no backbone {self.backbone!r}. {nearest(str(self.backbone), known)}")
+            raise ValueError(
+                f"a {self.family} predictor has no backbone {self.backbone!r}. {nearest(str(self.backbone), known)}"
+            )
         if self.family == "text" and not self.template:
             raise ValueError(f"the text predictor {self.name!r} needs `template: kind/task`")
         return self
@@ -119,7 +125,7 @@ class ControlSettings(Settings):
 
 
 class Suite(Settings):
-    id: str
+    id: str = Field(pattern=NAME)
     version: int
     kind: Literal["graph"]
     title: str = ""
@@ -148,15 +154,26 @@ class Suite(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
         if self.primary_metric not in METRICS:
-            raise ValueError(f"there is no metric {self.primary_metric!r}. {nearest(self.primary_metric, METRICS)}")
+            raise ValueError(
+                f"there is no metric {self.primary_metric!r}. {nearest(self.primary_metric, METRICS)}"
+            )
         trained = [p.name for p in self.predictors if p.family in ("soft", "primitive")]
         for name in self.controls.predictors if self.controls else []:
             if name not in trained:
-                raise ValueError(f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}")
+                raise ValueError(
+                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
+                )
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
-        if self.llm is None and any(p.family in ("text", "soft") or p.backbone == "matched" for p in self.predictors):
+        if self.llm is None and any(
+            p.family in ("text", "soft") or p.backbone == "matched" for p in self.predictors
+        ):
             raise ValueError("predictors with a language model need `llm: {name: ...}`")
+        if any(p.family == "text" for p in self.predictors) and STAND_IN not in names:
+            raise ValueError(
+                f"text predictors need {{name: {STAND_IN}, family: baseline}} beside them: it answers where they "
+                f"cannot be read"
+            )
         return self
 
     @property
@@ -168,18 +185,38 @@ class Suite(Settings):
         for predictor in self.predictors:
             if predictor.name == name:
                 return predictor
-        raise ConfigError(f"{self.id} has no predictor {name!r}. {nearest(name, [p.name for p in self.predictors])}")
+        raise ConfigError(
+            f"{self.id} has no predictor {name!r}. {nearest(name, [p.name for p in self.predictors])}"
+        )
 
 
 def load_suites(name: str | Path) -> list[Suite]:
     """The suite of a YAML file, or those of a file that lists suite files. Each is checked before anything runs."""
     path = recipes.locate(_spelled(name))
     content = config.read_yaml(path)
-    if isinstance(content, list):
-        return [suite for entry in content for suite in load_suites(str(entry))]
+    if not isinstance(content, list):
+        return [_parse(content, path)]
+    found = [_listed(path, entry) for entry in content]
+    ids = [suite.id for suite in found]
+    if not ids or len(set(ids)) < len(ids):
+        twice = f"{next(i for i in ids if ids.count(i) > 1)!r} twice" if ids else "none"
+        raise ConfigError(f"{path} should list suites of different ids, but it lists {twice}.")
+    return found
+
+
+def _listed(path: Path, entry: Any) -> Suite:
+    """A suite that a list names: beside the list, or found as any other."""
+    if not isinstance(entry, str):
+        raise ConfigError(f"{path} should list suite files, a path each, but it holds {str(entry)[:80]!r}.")
+    beside = path.parent / entry
+    found = beside if beside.is_file() else recipes.locate(_spelled(entry))
+    return _parse(config.read_yaml(found), found)
+
+
+def _parse(content: Any, path: Path) -> Suite:
     suite = config.parse(content, into=Suite, where=str(path))
     _ = suite.tasks
-    return [suite]
+    return suite
 
 
 def _spelled(name: str | Path) -> str | Path:

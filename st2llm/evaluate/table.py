@@ -1,40 +1,75 @@
 """The results as a table in the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from st2llm.evaluate import facts
+from st2llm.evaluate import wording as w
 from st2llm.evaluate.statistics import FEWEST_BLOCKS
 from st2llm.evaluate.verdict import judge
+from st2llm.metrics import HIGHER_IS_BETTER
 
-_COLUMNS = ("predictor", "backbone", "MAE [95 %]", "RMSE", "gain over best", "gain of pre-training", "n", "unread", "train s")
+Row = Mapping[str, Any]
+NARROW = 100
+"""Columns of a terminal under which the table leaves out what the report shows as well."""
 
 
-def results_table(records: Sequence[dict[str, Any]]) -> Table:
-    """One row a predictor and task, pooled over seeds."""
+@dataclass(frozen=True)
+class Column:
+    """A head, what stands below it, and whether a narrow terminal can do without."""
+
+    name: str
+    cell: Callable[[Row], str]
+    words: bool = False
+    spare: bool = False
+
+
+def results_table(records: Sequence[Row], primary: str = "mae", *, width: int | None = None) -> Table:
+    """One row a predictor and task, pooled over seeds, the best on the primary metric first.
+
+    width: of the terminal, None where it does not matter; under NARROW columns, some are left out.
+    """
     pooled = [r for r in records if r["seed"] is None]
     several = len({r["task"] for r in pooled}) > 1
-    table = Table(title=None, show_lines=False)
-    for name in (("task",) if several else ()) + _COLUMNS:
-        table.add_column(name, justify="left" if name in ("task", "predictor", "backbone") else "right")
-    for r in sorted(pooled, key=lambda r: (r["task"], r["metrics"]["mae"]["value"])):
-        mark = "" if r["converged"] in (True, None) else " (not converged)"
-        row = [
-            r["predictor"] + mark,
-            r["backbone"] or "-",
-            _estimate(r["metrics"]["mae"]),
-            f"{r['metrics']['rmse']['value']:.4g}",
-            _gain(r["gain_best"]),
-            _gain(r["gain_pretraining"]),
-            f"{r['n']:,}",
-            str(r["unread"]),
-            f"{r['cost']['train_s']:.0f}" if r["cost"]["train_s"] is not None else "-",
-        ]
-        table.add_row(*([r["task"]] if several else []), *row)
+    narrow = width is not None and width < NARROW
+    columns = [c for c in _columns(primary, several=several) if not (narrow and c.spare)]
+    late = any(r["converged"] is False for r in pooled)
+    table = Table(caption="* not converged" if late else None, caption_justify="left")
+    for column in columns:
+        justify = "left" if column.words else "right"
+        table.add_column(column.name, justify=justify, no_wrap=column.words)  # type: ignore[arg-type]
+    for r in sorted(pooled, key=lambda r: (r["task"], _rank(r, primary))):
+        table.add_row(*(column.cell(r) for column in columns))
     return table
+
+
+def _columns(primary: str, *, several: bool) -> list[Column]:
+    second = "mae" if primary == "rmse" else "rmse"
+    relative = primary not in HIGHER_IS_BETTER
+    task = [Column("task", lambda r: str(r["task"]), words=True)] if several else []
+    return [
+        *task,
+        Column("predictor", lambda r: r["predictor"] + ("*" if r["converged"] is False else ""), words=True),
+        Column("backbone", lambda r: r["backbone"] or w.NOTHING, words=True, spare=True),
+        Column(f"{primary.upper()} [95 %]", lambda r: _estimate(r["metrics"][primary])),
+        Column(second.upper(), lambda r: w.figure(r["metrics"][second]["value"]), spare=True),
+        Column("gain over best", lambda r: _gain(r["gain_best"], relative=relative)),
+        Column("gain of pre-training", lambda r: _gain(r["gain_pretraining"], relative=relative)),
+        Column("n", lambda r: w.count(r["n"])),
+        Column("unread", lambda r: w.count(r["unread"])),
+        Column("train s", lambda r: w.count(r["cost"]["train_s"]), spare=True),
+    ]
+
+
+def _rank(record: Row, primary: str) -> tuple[bool, float]:
+    """Best first, what could not be measured last."""
+    value = record["metrics"][primary]["value"]
+    sign = -1 if primary in HIGHER_IS_BETTER else 1
+    return value is None, sign * (value or 0.0)
 
 
 def verdict_of(run: Path) -> str:
@@ -47,15 +82,15 @@ def verdict_of(run: Path) -> str:
     return "\n".join(dict.fromkeys(lines))
 
 
-def _estimate(metric: dict[str, Any]) -> str:
-    span = "" if metric["low"] is None else f" [{metric['low']:.4g}, {metric['high']:.4g}]"
-    return f"{metric['value']:.4g}{span}"
+def _estimate(metric: Row) -> str:
+    ends = "" if metric["low"] is None else f" [{w.figure(metric['low'])}, {w.figure(metric['high'])}]"
+    return w.figure(metric["value"]) + ends
 
 
-def _gain(gain: dict[str, Any] | None) -> str:
+def _gain(gain: Row | None, *, relative: bool) -> str:
     if gain is None:
-        return "-"
-    value = f"{100 * gain['value']:+.1f} %"
-    if gain["low"] is None:
+        return w.NOTHING
+    value = w.gain(gain["value"], relative=relative)
+    if gain["n_blocks"] < FEWEST_BLOCKS:
         return f"{value} (too few blocks: {gain['n_blocks']} of {FEWEST_BLOCKS})"
-    return f"{value} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+    return f"{value} {w.gain_span(gain['low'], gain['high'], relative=relative)}".strip()

@@ -92,6 +92,12 @@ class LLMBackbone(nn.Module):
         if rank:
             add_lora(self.base, rank=rank, targets=targets)
 
+    def train(self, mode: bool = True) -> "LLMBackbone":
+        """The language model itself stays in eval mode: its dropout (gpt2 has some) would blur what it keeps."""
+        super().train(mode)
+        self.base.eval()
+        return self
+
     def forward(
         self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:

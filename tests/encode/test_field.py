@@ -1,0 +1,186 @@
+"""The field encoder sees each window by itself, all of its past and none of its future, and learns."""
+
+from dataclasses import replace
+
+import fields
+import numpy as np
+import pytest
+import torch
+
+from st2llm.encode.batch import FieldBatch, fit_notes, stack
+from st2llm.encode.field import FieldEncoder, FieldShape
+from st2llm.encode.scaler import fit_scaler
+from st2llm.errors import ConfigError
+from st2llm.types import Edges
+
+HISTORY, HORIZON, NODES = 12, 3, 3
+NOTES = ["big crowd", "", "nobody here today", "crowd", "nobody"]
+LONELY = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+def batch_of(count=5, *, future: float | None = None) -> FieldBatch:
+    values = fields.series(30)
+    values[[4, 9, 13], [0, 2, 1]] = np.nan
+    given = fields.noted(fields.windows(values, history=HISTORY, horizon=HORIZON)[:count], NOTES[:count])
+    scaler, words = fit_scaler(given), fit_notes(given)
+    if future is not None:
+        given = [fields.with_truth(sample, future) for sample in given]
+    return stack(given, scaler, words)
+
+
+def encoder(tokens="place", graph="gat", *, patch=4, layers=1, edges=fields.EDGES, d_st=16) -> FieldEncoder:
+    shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
+    torch.manual_seed(0)
+    return FieldEncoder(shape, edges, d_st=d_st, patch=patch, layers=layers, graph=graph, tokens=tokens)
+
+
+LAYOUTS = [(tokens, graph) for tokens in ("place", "patch") for graph in ("gat", "gcn")]
+
+
+@pytest.mark.parametrize(("tokens", "graph"), LAYOUTS)
+@pytest.mark.parametrize(("patch", "patches"), [(4, 3), (5, 3), (12, 1), (1, 12), (30, 1)])
+def test_a_place_is_one_token_or_its_patches_and_a_question(tokens, graph, patch, patches):
+    made = encoder(tokens, graph, patch=patch)
+    assert made.slots == (NODES if tokens == "place" else NODES * (patches + 1))
+    assert made(batch_of()).shape == (5, made.slots, 16)
+
+
+@pytest.mark.parametrize(("tokens", "graph"), LAYOUTS)
+@pytest.mark.parametrize("patch", [4, 5])
+def test_a_window_in_a_batch_is_the_window_alone(tokens, graph, patch):
+    made, batch = encoder(tokens, graph, patch=patch), batch_of()
+    with torch.no_grad():
+        whole = made(batch)
+        for i in range(5):
+            torch.testing.assert_close(whole[i : i + 1], made(batch.take([i])), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tokens", "graph"), LAYOUTS)
+def test_the_order_of_a_batch_is_the_order_of_its_output(tokens, graph):
+    made, batch, order = encoder(tokens, graph), batch_of(), [3, 0, 4, 1, 2]
+    with torch.no_grad():
+        torch.testing.assert_close(made(batch.take(order)), made(batch)[order], rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_token_of_a_place_is_what_it_is_when_a_place_is_one_token():
+    one, many = encoder("place"), encoder("patch")
+    many.load_state_dict(one.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(many(batch_of())[:, 3::4], one(batch_of()))
+
+
+@pytest.mark.parametrize("tokens", ["place", "patch"])
+@pytest.mark.parametrize("future", [0.0, 1e6, np.nan])
+def test_no_future_value_changes_the_output(tokens, future):
+    made = encoder(tokens)
+    with torch.no_grad():
+        assert torch.equal(made(batch_of()), made(batch_of(future=future)))
+
+
+def test_neither_words_nor_base_nor_target_reach_the_encoder():
+    made, batch = encoder(), batch_of()
+    other = replace(
+        batch,
+        words=("x",) * 5,
+        base=batch.base + 9,
+        target=batch.target - 9,
+        valid=~batch.valid,
+    )
+    with torch.no_grad():
+        assert torch.equal(made(batch), made(other))
+
+
+@pytest.mark.parametrize("step", [0, 5, HISTORY - 1])
+@pytest.mark.parametrize("patch", [4, 5])
+def test_every_step_of_the_past_changes_the_output(step, patch):
+    made, batch = encoder(patch=patch), batch_of(1)
+    seen = batch.seen.clone()
+    seen[0, step] += 1
+    with torch.no_grad():
+        assert not torch.allclose(made(batch), made(replace(batch, seen=seen)), atol=1e-4)
+
+
+@pytest.mark.parametrize("change", ["visible", "past calendar", "asked calendar", "notes"])
+def test_gaps_calendar_and_notes_change_the_output(change):
+    made, batch = encoder(), batch_of(1)
+    calendar = batch.calendar.clone()
+    calendar[:, (slice(0, 1) if change == "past calendar" else slice(HISTORY, None)), 1] += 1
+    other = {
+        "visible": {"visible": ~batch.visible},
+        "past calendar": {"calendar": calendar},
+        "asked calendar": {"calendar": calendar},
+        "notes": {"notes": torch.full_like(batch.notes, 3)},
+    }[change]
+    with torch.no_grad():
+        assert not torch.allclose(made(batch), made(replace(batch, **other)), atol=1e-5)
+
+
+def test_padding_of_notes_changes_nothing():
+    made, batch = encoder(), batch_of()
+    longer = replace(batch, notes=torch.nn.functional.pad(batch.notes, (0, 4)))
+    with torch.no_grad():
+        torch.testing.assert_close(made(batch), made(longer))
+
+
+@pytest.mark.parametrize("graph", ["gat", "gcn"])
+def test_a_place_hears_of_its_senders_alone(graph):
+    one_way = Edges(np.array([0]), np.array([1]), np.array([1.0]))
+    made, batch = encoder(graph=graph, edges=one_way), batch_of(1)
+    seen = batch.seen.clone()
+    seen[0, :, 0] += 1
+    with torch.no_grad():
+        moved = (made(batch) - made(replace(batch, seen=seen))).abs().amax(dim=(0, 2))
+    assert moved[0] > 1e-3
+    assert moved[1] > 1e-5
+    assert moved[2] == 0
+
+
+@pytest.mark.parametrize("graph", ["gat", "gcn"])
+def test_places_without_any_edge_are_encoded_by_themselves(graph):
+    made, batch = encoder(graph=graph, edges=LONELY), batch_of(1)
+    seen = batch.seen.clone()
+    seen[0, :, 0] += 1
+    with torch.no_grad():
+        moved = (made(batch) - made(replace(batch, seen=seen))).abs().amax(dim=(0, 2))
+    assert moved[0] > 1e-3
+    assert moved[1:].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("tokens", "graph"), LAYOUTS)
+def test_the_gradient_reaches_every_parameter(tokens, graph):
+    made = encoder(tokens, graph, layers=2)
+    out = made(batch_of())
+    (out * torch.randn_like(out)).sum().backward()
+    still = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still == []
+
+
+@pytest.mark.parametrize("tokens", ["place", "patch"])
+def test_it_overfits_one_batch(tokens):
+    made, batch = encoder(tokens), batch_of()
+    head = torch.nn.Linear(16, HORIZON)
+    optimiser = torch.optim.Adam([*made.parameters(), *head.parameters()], lr=1e-2)
+    per_place = made.slots // NODES
+    errors = []
+    for _ in range(120):
+        got = head(made(batch)[:, per_place - 1 :: per_place]).movedim(2, 1)[..., None]
+        loss = ((got - batch.target) ** 2 * batch.valid).sum() / batch.valid.sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        errors.append(float(loss.detach()))
+    assert errors[-1] < 0.02 * errors[0]
+
+
+def test_the_edges_are_no_weights():
+    assert not {"edges", "weight"} & set(encoder().state_dict())
+
+
+def test_an_unknown_graph_layer_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="There is no graph layer 'gta'. Did you mean 'gat'?"):
+        encoder(graph="gta")
+
+
+def test_an_unknown_token_layout_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="There is no token layout 'places'. Did you mean 'place'?"):
+        encoder(tokens="places")

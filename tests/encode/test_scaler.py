@@ -1,0 +1,90 @@
+"""Standardising learns from what training shows, place by place, and is undone exactly."""
+
+from dataclasses import replace
+
+import fields
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from st2llm.encode.scaler import Scaler, fit_scaler
+
+NAN = np.nan
+
+
+def train(values, history=4, horizon=2, stride=6):
+    return fields.windows(np.asarray(values, dtype=np.float64), history=history, horizon=horizon, stride=stride)
+
+
+def test_it_standardises_each_place_by_itself():
+    values = fields.series(60)
+    seen = train(values)
+    scaler = fit_scaler(seen)
+    shown = np.concatenate([sample.values[:4] for sample in seen])
+    np.testing.assert_allclose(scaler.mean, shown.mean(axis=0))
+    np.testing.assert_allclose(scaler.std, shown.std(axis=0))
+    z = scaler.scale(shown)
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(z.std(axis=0), 1)
+
+
+def test_missing_values_take_no_part_and_are_not_zeros():
+    scaler = fit_scaler(train(np.array([2, NAN, 4, NAN, 0, 0], dtype=float).reshape(-1, 1, 1)))
+    assert (scaler.mean.item(), scaler.std.item()) == (3.0, 1.0)
+
+
+def test_what_is_asked_for_takes_no_part():
+    samples = train(fields.series(60))
+    other = [fields.with_truth(sample, 1e6) for sample in samples]
+    np.testing.assert_array_equal(fit_scaler(samples).mean, fit_scaler(other).mean)
+    np.testing.assert_array_equal(fit_scaler(samples).std, fit_scaler(other).std)
+
+
+def test_values_that_are_not_visible_take_no_part_even_where_they_stand_there():
+    samples = train(fields.series(60))
+    loud = [replace(s, values=np.where(s.visible, s.values, 1e6)) for s in samples]
+    np.testing.assert_array_equal(fit_scaler(samples).mean, fit_scaler(loud).mean)
+
+
+def test_other_test_data_change_nothing():
+    values = fields.series(60)
+    later = values.copy()
+    later[36:] *= 100
+    ours, theirs = (fit_scaler(train(v)[:6]) for v in (values, later))
+    np.testing.assert_array_equal(ours.mean, theirs.mean)
+    np.testing.assert_array_equal(ours.std, theirs.std)
+
+
+def test_a_place_that_never_changes_is_divided_by_one():
+    values = fields.series(60)
+    values[:, 1] = 7.3
+    scaler = fit_scaler(train(values))
+    assert scaler.std[1, 0] == 1
+    np.testing.assert_allclose(scaler.scale(values)[:, 1], 0, atol=1e-9)
+
+
+def test_a_place_that_is_never_seen_takes_the_mean_of_all_places():
+    values = fields.series(60)
+    values[:, 2] = NAN
+    scaler = fit_scaler(train(values))
+    shown = np.concatenate([sample.values[:4, :2] for sample in train(values)])
+    assert scaler.mean[2, 0] == pytest.approx(shown.mean())
+    assert scaler.std[2, 0] == 1
+
+
+@given(arrays(np.float64, (5, 3, 1), elements=st.floats(-1e5, 1e5, allow_subnormal=False)))
+def test_a_round_trip_is_exact_to_nine_digits(values):
+    scaler = fit_scaler(train(fields.series(60)))
+    np.testing.assert_allclose(scaler.unscale(scaler.scale(values)), values, rtol=1e-9, atol=1e-9)
+
+
+def test_missing_values_stay_missing_through_a_round_trip():
+    scaler = Scaler(np.array([[1.0]]), np.array([[2.0]]))
+    assert np.isnan(scaler.unscale(scaler.scale(np.array([[NAN]])))).all()
+
+
+def test_it_is_told_as_plain_numbers():
+    told = Scaler(np.array([[1.0], [5.0]]), np.array([[2.0], [3.0]])).to_json()
+    assert told == {"kind": "place", "mean": [[1.0], [5.0]], "std": [[2.0], [3.0]]}

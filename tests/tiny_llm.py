@@ -1,0 +1,85 @@
+"""Tiny language models with small real tokenizers, saved as folders the way transformers saves them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM as Auto
+from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
+
+TEMPLATE = (
+    "{% for message in messages %}\n    {% if message['role'] == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+    "{{ '<s>' + message['role'] + '\n' + message['content'] + eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}"
+)
+CORPUS = [f"{i},{(i * 7) % 1000}, {i % 97} people walked by at {i % 24}:00.\n" for i in range(3000)]
+
+
+def train_tokenizer(digits: str) -> Tokenizer:
+    """'single': a token a digit, as SmolLM2. 'merged': tokens such as '12', '12,' and ', 3' as well."""
+    tokenizer = Tokenizer(models.BPE())
+    if digits == "single":
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+def config_of(architecture: str, vocabulary: int) -> PreTrainedConfig:
+    width = {"vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
+    llama = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+    }
+    if architecture == "llama":
+        return LlamaConfig(**width, **llama)
+    if architecture == "qwen2":
+        return Qwen2Config(**width, **llama)
+    return GPT2Config(**width, n_embd=32, n_layer=4, n_head=4, n_positions=256)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
+    """The folder of a tiny model: tiny(architecture, digits)."""
+    made: dict[tuple[str, str], str] = {}
+
+    def make(architecture: str = "llama", digits: str = "single") -> str:
+        if (architecture, digits) not in made:
+            folder = tmp_path_factory.mktemp(f"{architecture}-{digits}")
+            made[architecture, digits] = str(folder)
+            tokenizer = train_tokenizer(digits)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                model = Auto.from_config(config_of(architecture, tokenizer.get_vocab_size()))
+            model.save_pretrained(folder)
+            save_tokenizer(tokenizer, folder)
+        return made[architecture, digits]
+
+    return make
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    tokenizer.save(str(folder / "tokenizer.json"))
+    end = {"__type": "AddedToken", "content": "</s>", "special": True}
+    settings = {"bos_token": "<s>", "eos_token": end, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
