@@ -21,7 +21,13 @@ def series(steps: int, nodes: int = 3, *, seed: int = 0) -> np.ndarray:
 
 
 def windows(
-    values: np.ndarray, *, history: int, horizon: int, stride: int = 1, first: int = MONDAY, freq_s: int = 3600
+    values: np.ndarray,
+    *,
+    history: int,
+    horizon: int,
+    stride: int = 1,
+    first: int = MONDAY,
+    freq_s: int = 3600,
 ) -> list[Sample]:
     """Forecast samples of all windows of the values [time, node, channel], oldest first; NaN is missing."""
     length = history + horizon

@@ -101,7 +101,7 @@ def test_steps_shifts_and_gaps_are_said_where_they_are():
 def test_the_soft_prompt_ends_with_one_slot_for_all_places():
     parts = load_prompt("graph/forecast.soft").render(SAMPLES["notes"]).parts
     assert parts == (
-        "Forecast pedestrians an hour, Monday 10 June 2024.\nA festival fills the square.\n",
+        "Forecast pedestrians an hour, a Monday in June.\nA festival fills the square.\n",
         Slot("places", 3),
     )
 

@@ -198,12 +198,13 @@ def _run(suite: Suite, store: Store, *, progress: bool) -> Report:
     with _watching(progress) as watch:
         studies = [Study(suite, data, t, s, watch) for t, s in zip(suite.tasks, splits, strict=True)]
         store.open(run_card(suite, data, splits[0], studies[0]))
-        for study in studies:
-            for job in study.jobs():
-                study.run(job, store)
+        # Controls first: a suite that cannot see a planted gain is not worth its hours.
         if suite.controls is not None:
             for name in ("positive", "negative"):
                 _run_control(suite, data, splits[0], store.root / "controls" / name, watch)
+        for study in studies:
+            for job in study.jobs():
+                study.run(job, store)
     return rescore(store.root)
 
 

@@ -57,8 +57,8 @@ def draw_blocks(blocks: int, *, draws: int, seeds: int, seed: int) -> Draws:
 
 def pooled(name: str, arm: BlockTotals) -> float:
     """The metric over all blocks and seeds."""
-    sums = {total: rows.sum() for total, rows in arm.sums.items()}
-    counts = {total: rows.sum() for total, rows in arm.counts.items()}
+    sums = {total: np.asarray(rows.sum()) for total, rows in arm.sums.items()}
+    counts = {total: np.asarray(rows.sum()) for total, rows in arm.counts.items()}
     return float(metrics.metric(name, sums, counts))
 
 

@@ -59,6 +59,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+_FREE = {"predictors", "title", "demo", "bootstrap"}
+"""Keys of a suite that may change between a run and its resumption, because no finished arm depends on them."""
+
+
 class Store:
     """One run folder. An arm is finished when its facts are there; its predictions are written first."""
 
@@ -80,20 +84,42 @@ class Store:
             )
 
     def open(self, run: Mapping[str, Any]) -> None:
-        """Writes run.json, or checks that the run that is there is the same one (ConfigError where it is not)."""
+        """Writes run.json, or goes on with the run that is there.
+
+        Predictors may have been added, removed or changed since: a changed one is run anew, the others are kept.
+        Raises ConfigError where anything else of the suite, the data or the split is another.
+        """
         path = self.root / "run.json"
         if not path.exists():
             write_json(path, run)
             return
         before = read_json(path)
-        for key in ("config_sha256", "data_sha256", "split_sha256"):
+        for key in ("data_sha256", "split_sha256"):
             if before[key] != run[key]:
-                raise ConfigError(
-                    f"{self.root} holds a run with another {key} ({before[key][:12]}, now {run[key][:12]}), "
-                    f"so it cannot be resumed. Choose another --out, or undo the change."
-                )
+                raise self._another(key, before[key][:12], run[key][:12])
+        old, new = before["config"], run["config"]
+        for key in sorted((set(old) | set(new)) - _FREE):
+            if old.get(key) != new.get(key):
+                raise self._another(key, old.get(key), new.get(key))
+        kept = {p["name"]: p for p in new["predictors"]}
+        for predictor in old["predictors"]:
+            if kept.get(predictor["name"]) != predictor:
+                self._forget(predictor["name"])
         again = {key: run[key] for key in ("commit", "dirty", "started")}
-        write_json(path, {**before, "resumed": [*before.get("resumed", []), again]})
+        changed = {key: run[key] for key in ("config", "config_sha256", "suite")}
+        write_json(path, {**before, **changed, "resumed": [*before.get("resumed", []), again]})
+
+    def _another(self, key: str, before: object, now: object) -> ConfigError:
+        return ConfigError(
+            f"{self.root} holds a run with another {key} ({before}, now {now}), so it cannot be resumed. "
+            f"Choose another --out, or undo the change."
+        )
+
+    def _forget(self, predictor: str) -> None:
+        """Makes the arms of a predictor unfinished."""
+        for path in (self.root / "arms").glob("*.json"):
+            if read_json(path)["predictor"] == predictor:
+                path.unlink()
 
     def finished(self, key: str) -> dict[str, Any] | None:
         """The facts of a finished arm, or None."""

@@ -101,7 +101,9 @@ class LLMBackbone(nn.Module):
     def forward(
         self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
-        return self._anew(soft, words) if self.memory is None else self._remembered(self.memory, soft, words)
+        if self.memory is None or not any(words):  # a model cannot be asked to remember nothing at all
+            return self._anew(soft, words)
+        return self._remembered(self.memory, soft, words)
 
     def _anew(
         self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]

@@ -85,7 +85,9 @@ def test_adapters_are_fp32_beside_a_bf16_model(tiny):
 def test_a_layer_that_is_not_there_is_refused_with_the_nearest_name(tiny):
     base = load_llm(tiny(), depth=2, dtype="fp32").model.base_model
     untouched = fingerprint(base)
-    with pytest.raises(ConfigError, match="no layer 'v_porj' for lora.targets. Did you mean 'v_proj'?"):
+    with pytest.raises(
+        ConfigError, match="no linear layer 'v_porj', which lora.targets names. Did you mean 'v_proj'?"
+    ):
         add_lora(base, rank=2, targets=["q_proj", "v_porj"])
     assert fingerprint(base) == untouched
 

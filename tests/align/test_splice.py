@@ -31,7 +31,9 @@ def test_the_gradient_flows_to_the_soft_tokens():
 
 
 def test_a_slot_without_soft_tokens_is_refused():
-    with pytest.raises(AlignmentError, match="slot 'places', but soft tokens were given only for \\['grid'\\]"):
+    with pytest.raises(
+        AlignmentError, match="slot 'places', but soft tokens were given only for \\['grid'\\]"
+    ):
         splice([rows(1), Slot("places", 1)], {"grid": rows(1)})
 
 

@@ -97,7 +97,9 @@ def test_a_holiday_is_marked_at_its_steps_alone():
     named = ("",) * 4 + ("Matariki",) * 2 + ("",) * 9
     calendar = replace(sample.side.calendar, holiday=named)
     sample = replace(sample, side=replace(sample.side, calendar=calendar))
-    assert stack([sample], fit_scaler([sample]), NONE).calendar[0, :, 2].tolist() == [0] * 4 + [1] * 2 + [0] * 9
+    assert (
+        stack([sample], fit_scaler([sample]), NONE).calendar[0, :, 2].tolist() == [0] * 4 + [1] * 2 + [0] * 9
+    )
 
 
 def test_rows_taken_from_a_batch_are_those_stacked_alone():
@@ -118,7 +120,9 @@ def test_moving_a_batch_keeps_all_of_it():
     given = fields.noted(samples(), NOTES)
     batch = stack(given, fit_scaler(given), fit_notes(given))
     assert same(batch.to(torch.device("cpu")), batch)
-    assert {t.device.type for t in vars(batch.to(torch.device("meta"))).values() if torch.is_tensor(t)} == {"meta"}
+    assert {t.device.type for t in vars(batch.to(torch.device("meta"))).values() if torch.is_tensor(t)} == {
+        "meta"
+    }
 
 
 def test_words_of_training_notes_are_numbered_from_two():

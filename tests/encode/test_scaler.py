@@ -15,7 +15,9 @@ NAN = np.nan
 
 
 def train(values, history=4, horizon=2, stride=6):
-    return fields.windows(np.asarray(values, dtype=np.float64), history=history, horizon=horizon, stride=stride)
+    return fields.windows(
+        np.asarray(values, dtype=np.float64), history=history, horizon=horizon, stride=stride
+    )
 
 
 def test_it_standardises_each_place_by_itself():

@@ -1,9 +1,9 @@
 """What tests of the comparison share: one tiny data set, one tiny language model, one finished run."""
 
-import tiny_suite
 from pathlib import Path
 
 import pytest
+import tiny_suite
 
 
 @pytest.fixture(scope="session")

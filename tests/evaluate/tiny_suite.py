@@ -115,10 +115,10 @@ def everything(card: Path | str, llm: Path | str, **changes: Any) -> dict[str, A
             "id": "everything",
             "llm": {"name": str(llm), "dtype": "fp32"},
             "encoder": {"d_st": 16, "patch": 24, "layers": 1, "warmup": {"steps": 2, "batch": 4}},
-            "skip": "ridge",
+            "skip": "last",
             "predictors": predictors,
             "seeds": [0, 1],
-            "budget": {"steps": 3, "batch": 4, "lr": [1.0e-2, 1.0e-5]},
+            "budget": {"steps": 4, "batch": 4, "lr": [1.0e-2, 1.0e-5]},
             "validation": {"select": "even", "count": 5},
             "controls": {
                 "predictors": ["none", "llm-random", "llm-frozen"],

@@ -81,3 +81,9 @@ def test_days_are_named_once_with_their_holidays():
 def test_more_than_a_week_of_days_is_told_by_its_ends():
     moments = [datetime(2024, 6, day) for day in range(1, 11)]
     assert calendar.days(moments, [""] * 10) == "Saturday 1 June 2024 to Monday 10 June 2024"
+
+
+def test_sorts_of_day_name_weekday_month_and_holiday_but_no_date():
+    moments = calendar.local(np.array([1_718_000_000, 1_718_050_000]), AUCKLAND)
+    said = calendar.sorts_of_day(moments, ["", "Matariki"])
+    assert said == "a Monday in June and a Tuesday in June (public holiday: Matariki)"

@@ -1,0 +1,134 @@
+"""Suites are refused before anything runs, with the nearest name."""
+
+from pathlib import Path
+
+import pytest
+import tiny_suite
+import yaml
+
+from st2llm import recipes
+from st2llm.errors import ConfigError
+from st2llm.evaluate.suite import load_suites
+
+SUITES = Path(recipes.locate("evaluation/suites/demo.yaml")).parent
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads a whole suite after `spoil` has changed its content."""
+
+    def loaded(spoil=lambda suite: None):
+        content = tiny_suite.everything("town.yaml", "tiny")
+        spoil(content)
+        return load_suites(tiny_suite.write_suite(tmp_path / "suite.yaml", content))
+
+    return loaded
+
+
+def set_(*path, to):
+    def spoil(suite):
+        for step in path[:-1]:
+            suite = suite[step]
+        suite[path[-1]] = to
+
+    return spoil
+
+
+def without(key):
+    return lambda suite: suite.pop(key)
+
+
+def test_a_whole_suite_loads(load):
+    (suite,) = load()
+    assert suite.id == "everything"
+    assert suite.predictor("llm-lora").pretrained
+    assert not suite.predictor("random-lora").pretrained
+    assert suite.tasks[0].length == tiny_suite.HISTORY + tiny_suite.HORIZON
+
+
+BAD = {
+    "unknown key": (set_("predictrs", to=[]), "unknown key 'predictrs'. Did you mean 'predictors'?"),
+    "unknown inner key": (set_("budget", "step", to=1), "unknown key 'budget.step'. Did you mean 'steps'?"),
+    "unknown override": (set_("predictors", 9, "set", "window", to=1), "Did you mean 'windows'?"),
+    "unknown baseline": (set_("predictors", 0, "name", to="lastvalue"), "Did you mean 'last-value'?"),
+    "unknown family": (set_("predictors", 0, "family", to="base"), "'baseline'"),
+    "unknown backbone": (set_("predictors", 5, "backbone", to="llm-randm"), "Did you mean 'llm-random'?"),
+    "backbone of another family": (
+        set_("predictors", 3, "backbone", to="llm-lora"),
+        "primitive predictor has no",
+    ),
+    "unknown metric": (set_("primary_metric", to="rsme"), "no metric 'rsme'. Did you mean 'rmse'?"),
+    "unknown task": (set_("task", to={"forcast": {}}), "no task 'forcast'. Did you mean 'forecast'?"),
+    "unknown task setting": (set_("task", "forecast", "horizn", to=1), "Did you mean 'horizon'?"),
+    "duplicate names": (set_("predictors", 4, "name", to="none"), "two predictors have the name 'none'"),
+    "text without template": (set_("predictors", 9, "template", to=None), "needs `template: kind/task`"),
+    "text without last-value": (lambda s: s["predictors"].pop(0), "last-value, family: baseline"),
+    "controls of an unknown arm": (set_("controls", "predictors", to=["nones"]), "Did you mean 'none'?"),
+    "controls of a rule": (set_("controls", "predictors", to=["last-value"]), "is not a trained predictor"),
+    "no budget": (without("budget"), "need `budget: {steps:"),
+    "no language model": (without("llm"), "need `llm: {name: ...}`"),
+    "no learning rate": (set_("budget", "lr", to=[]), "budget.lr"),
+    "no predictor": (set_("predictors", to=[]), "predictors"),
+    "no seed": (set_("seeds", to=[]), "seeds"),
+    "a name that leaves the folder": (set_("predictors", 3, "name", to="../none"), "predictors.3.name"),
+    "an id that leaves the folder": (set_("id", to="a/b"), "id: "),
+    "a missing key": (without("task"), "the key 'task' is missing"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "says"), BAD.values(), ids=BAD)
+def test_a_bad_suite_is_refused_with_the_file_and_what_to_do(load, spoil, says):
+    with pytest.raises(ConfigError) as refused:
+        load(spoil)
+    assert says in str(refused.value)
+
+
+def test_what_a_suite_says_wrong_names_its_file(load):
+    with pytest.raises(ConfigError, match=r"suite\.yaml: "):
+        load(set_("primary_metric", to="rsme"))
+
+
+def test_an_unknown_predictor_is_refused_with_the_nearest_name(load):
+    with pytest.raises(ConfigError, match="has no predictor 'llm-lorra'. Did you mean 'llm-lora'?"):
+        load()[0].predictor("llm-lorra")
+
+
+def test_an_unknown_suite_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="Did you mean 'demo.yaml'?"):
+        load_suites("dem")
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_suite_of_the_project_loads_by_path_and_by_name(path):
+    by_path = load_suites(path)
+    assert by_path == load_suites(path.stem)
+    assert by_path[0].id
+
+
+def _list(folder, *entries):
+    for name in ("one", "two"):
+        tiny_suite.write_suite(folder / f"{name}.yaml", tiny_suite.rules("town.yaml", id=name))
+    path = folder / "list.yaml"
+    path.write_text(yaml.safe_dump(list(entries)))
+    return path
+
+
+def test_a_list_names_suites_beside_it_by_path_or_as_one_types_them(tmp_path):
+    path = _list(tmp_path, "one.yaml", str(tmp_path / "two.yaml"), "demo")
+    assert [suite.id for suite in load_suites(path)] == ["one", "two", "demo"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([], "it lists none"),
+        (["one.yaml", "one.yaml"], "it lists 'one' twice"),
+        (["one.yaml", {"id": "x"}], "a path each"),
+        (["one.yaml", "list.yaml"], "holds list"),
+        (["on.yaml"], "There is no on.yaml"),
+    ],
+)
+def test_a_bad_list_is_refused(tmp_path, entries, says):
+    with pytest.raises(ConfigError) as refused:
+        load_suites(_list(tmp_path, *entries))
+    assert says in str(refused.value)

@@ -1,0 +1,261 @@
+"""The loop learns, keeps the best state, counts every window once, and stops loudly where the loss is no number."""
+
+import math
+from dataclasses import replace
+
+import fields
+import numpy as np
+import pytest
+import torch
+
+from st2llm.encode.batch import FieldBatch, NoteVocabulary, stack
+from st2llm.encode.field import FieldShape
+from st2llm.encode.scaler import Scaler, fit_scaler
+from st2llm.errors import TrainingError
+from st2llm.model.arm import Blueprint, EncoderSettings, build
+from st2llm.train.loop import Budget, Curve, absolute_error, evaluate, fit
+
+HISTORY, HORIZON = 6, 2
+ONE = torch.ones(1, 1)
+UNSCALED = Scaler(np.zeros((1, 1)), np.ones((1, 1)))
+
+
+class Level(torch.nn.Module):
+    """Forecasts one number everywhere; remembers which windows it was trained on, and fails when told to."""
+
+    def __init__(self, start=0.0, *, fails_at=0):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(float(start)))
+        self.fails_at, self.seen = fails_at, []
+
+    def forward(self, batch: FieldBatch):
+        if self.training:
+            self.seen.append([int(word) for word in batch.words])
+        bad = math.nan if self.training and len(self.seen) == self.fails_at else 0.0
+        return batch.base + self.level + bad
+
+
+def level(value, count=10) -> FieldBatch:
+    """Windows of one place whose truth is `value` (one, or one a window) everywhere; words number them."""
+    steps = HISTORY + HORIZON
+    samples = fields.windows(np.zeros((steps * count, 1, 1)), history=HISTORY, horizon=HORIZON, stride=steps)
+    truths = np.broadcast_to(value, count)
+    batch = stack(
+        [fields.with_truth(s, t) for s, t in zip(samples, truths, strict=True)], UNSCALED, NoteVocabulary(())
+    )
+    return replace(batch, words=tuple(str(i) for i in range(count)))
+
+
+def plain(steps=20, *, batch=4, lr=0.1, evaluations=10, warmup=0.1) -> Budget:
+    return Budget(steps, batch, lr, evaluations=evaluations, warmup=warmup, weight_decay=0.0)
+
+
+def field_batches():
+    samples = fields.windows(fields.series(60), history=12, horizon=3, stride=2)
+    scaler = fit_scaler(samples)
+    batches = stack(samples[:16], scaler, NoteVocabulary(())), stack(samples[16:], scaler, NoteVocabulary(()))
+    return *batches, torch.from_numpy(scaler.std).float()
+
+
+def field_arm():
+    settings = EncoderSettings(d_st=8, patch=4, layers=1)
+    shape = FieldShape(12, 3, 3, 1, 24)
+    return build("none", Blueprint(shape, fields.EDGES, 16, 1.0, 4, settings), seed=0)
+
+
+def test_the_loss_falls_and_is_told_in_raw_units():
+    train, validation, scale = field_batches()
+    arm = field_arm()
+    before = evaluate(arm, validation, scale, 4)
+    got = fit(arm, train, validation, Budget(40, 8, 5e-3, evaluations=4), scale=scale, seed=0)
+    assert got.curve.step == (10, 20, 30, 40)
+    assert got.curve.train[-1] < 0.6 * got.curve.train[0]
+    assert got.curve.best < 0.6 * before
+    assert got.curve.lr == 5e-3
+    assert got.seconds > 0
+    assert got.peak_mb > 10
+    assert evaluate(arm, validation, scale, 4) == pytest.approx(got.curve.best, rel=1e-6)
+    raw = (arm(validation) - validation.target).abs().detach() * scale
+    assert got.curve.best == pytest.approx(float(raw.mean()), rel=1e-5)
+
+
+def test_the_best_state_is_restored_where_validation_gets_worse_again():
+    arm = Level()
+    got = fit(arm, level(1.0), level(0.35), plain(steps=40), scale=ONE, seed=0)
+    assert got.curve.validation[-1] > got.curve.best + 0.2
+    assert abs(arm.level.item() - 0.35) == pytest.approx(got.curve.best, abs=1e-6)
+    assert arm.level.item() < 0.7
+
+
+def test_the_first_state_is_kept_where_training_only_makes_it_worse():
+    arm = Level()
+    fit(arm, level(1.0), level(-1.0), plain(), scale=ONE, seed=0)
+    assert arm.level.item() == 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_curve():
+    train, validation, scale = field_batches()
+    arms = [field_arm() for _ in range(3)]
+    curves = []
+    for arm, seed in zip(arms, (0, 0, 1), strict=True):
+        torch.rand(seed + 3)  # whatever was drawn before must not matter
+        curves.append(fit(arm, train, validation, Budget(6, 4, 5e-3), scale=scale, seed=seed).curve)
+    assert curves[0] == curves[1]
+    assert curves[0] != curves[2]
+    assert all(torch.equal(a, b) for a, b in zip(arms[0].parameters(), arms[1].parameters(), strict=True))
+
+
+def test_frozen_weights_are_neither_trained_nor_decayed():
+    train, validation, scale = field_batches()
+    arm = field_arm()
+    arm.encoder.requires_grad_(False)
+    before = [p.clone() for p in arm.encoder.parameters()]
+    fit(arm, train, validation, Budget(5, 4, 1e-2, weight_decay=0.5), scale=scale, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(before, arm.encoder.parameters(), strict=True))
+    assert arm.head.out.weight.any()
+
+
+def test_a_loss_that_is_no_number_stops_training_and_names_the_step():
+    arm = Level(fails_at=7)
+    with pytest.raises(TrainingError, match="The loss is nan at step 7 of 20 \\(learning rate 0.1\\)"):
+        fit(arm, level(1.0), level(1.0), plain(), scale=ONE, seed=0)
+    # The last evaluation before was at step 6; the state kept is that one, as a run of 6 steps shows.
+    watched: list[float] = []
+    whole = Level()
+    fit(
+        whole,
+        level(1.0),
+        level(1.0),
+        plain(),
+        scale=ONE,
+        seed=0,
+        tick=lambda _: watched.append(whole.level.item()),
+    )
+    assert arm.level.item() == watched[5]
+
+
+def test_a_loss_that_is_no_number_at_once_leaves_the_first_state():
+    arm = Level(0.25, fails_at=1)
+    with pytest.raises(TrainingError, match="at step 1 of 20"):
+        fit(arm, level(1.0), level(1.0), plain(), scale=ONE, seed=0)
+    assert arm.level.item() == 0.25
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_an_evaluation_does_not_depend_on_the_batch(batch):
+    data = level(np.arange(10.0))
+    valid = data.valid.clone()
+    valid[3, 0] = valid[9] = False
+    data = replace(data, valid=valid, target=data.target * valid)
+    errors = [i for i in range(9) for _ in range(1 if i == 3 else 2)]
+    assert evaluate(Level(), data, ONE, batch) == pytest.approx(np.mean(errors), rel=1e-6)
+
+
+def test_the_last_batch_counts_though_it_is_not_full():
+    assert evaluate(Level(), level([0.0] * 7 + [3.0] * 3), ONE, 7) == pytest.approx(0.9)
+
+
+def test_a_mean_of_batch_means_would_be_another_number():
+    data = level([0.0] * 7 + [3.0] * 3)
+    means = [evaluate(Level(), data.take(rows), ONE, 64) for rows in (range(7), range(7, 10))]
+    assert np.mean(means) == pytest.approx(1.5)
+
+
+def test_an_evaluation_counts_in_raw_units_of_each_place():
+    train, _, _ = field_batches()
+    scale = torch.tensor([[1.0], [10.0], [100.0]])
+    got = train.target + 0.5
+    total, count = absolute_error(got, train, scale)
+    assert count == int(train.valid.sum())
+    assert float(total) / count == pytest.approx(0.5 * 111 / 3, rel=1e-5)
+
+
+def test_nothing_is_added_by_entries_that_are_not_valid():
+    data = level(1.0)
+    none = replace(data, valid=torch.zeros_like(data.valid))
+    total, count = absolute_error(none.base + 5, none, ONE)
+    assert (float(total), count) == (0, 0)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 10])
+def test_every_window_comes_once_an_epoch_and_none_is_dropped(batch):
+    arm = Level()
+    fit(arm, level(1.0), level(1.0), plain(steps=30, batch=batch), scale=ONE, seed=0)
+    assert {len(rows) for rows in arm.seen} == {batch}
+    flat = [i for rows in arm.seen for i in rows]
+    epochs = [flat[i : i + 10] for i in range(0, len(flat) - 9, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_batch_is_never_larger_than_the_data():
+    arm = Level()
+    fit(arm, level(1.0, count=3), level(1.0), plain(steps=4, batch=64), scale=ONE, seed=0)
+    assert all(sorted(rows) == [0, 1, 2] for rows in arm.seen)
+
+
+def test_the_order_depends_on_the_seed_alone():
+    arms = [Level(), Level(5.0), Level()]
+    for arm, seed in zip(arms, (0, 0, 1), strict=True):
+        fit(arm, level(1.0), level(1.0), plain(), scale=ONE, seed=seed)
+    assert arms[0].seen == arms[1].seen
+    assert arms[0].seen != arms[2].seen
+
+
+def test_the_learning_rate_warms_up_then_falls_along_a_cosine_to_a_tenth():
+    # The gradient of |level - 1e6| never changes, so each AdamW step is the learning rate itself.
+    arm, at = Level(), [0.0]
+    far = level(1e6)
+    fit(
+        arm,
+        far,
+        far,
+        plain(steps=40, lr=0.5, warmup=0.25),
+        scale=ONE,
+        seed=0,
+        tick=lambda _: at.append(arm.level.item()),
+    )
+    rates = np.diff(at) / 0.5
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10, rtol=1e-3)
+    along = np.arange(30) / 30
+    np.testing.assert_allclose(rates[10:], 0.1 + 0.45 * (1 + np.cos(np.pi * along)), rtol=1e-3)
+
+
+def test_every_step_is_ticked_and_evaluations_are_spread_with_one_at_the_end():
+    ticks: list[int] = []
+    got = fit(
+        Level(), level(1.0), level(1.0), plain(steps=11, evaluations=4), scale=ONE, seed=0, tick=ticks.append
+    )
+    assert ticks == list(range(1, 12))
+    assert got.curve.step == (2, 4, 6, 8, 10, 11)
+
+
+def test_the_training_loss_is_that_since_the_last_evaluation():
+    ticks: list[float] = []
+    arm = Level()
+    budget = plain(steps=4, evaluations=2)
+    got = fit(
+        arm, level(1.0), level(1.0), budget, scale=ONE, seed=0, tick=lambda _: ticks.append(arm.level.item())
+    )
+    at = [0.0, *ticks]
+    assert got.curve.train == pytest.approx([1 - (at[0] + at[1]) / 2, 1 - (at[2] + at[3]) / 2], rel=1e-5)
+    assert got.curve.validation == pytest.approx([1 - at[2], 1 - at[4]], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("validation", "converged"),
+    [
+        ((4.0, 3.0, 2.0, 1.0), False),
+        ((4.0, 3.0, 1.0, 0.995), True),
+        ((4.0, 3.0, 1.0, 0.98), False),
+        ((4.0, 3.0, 1.0, 2.0), True),
+        ((8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 1.0, 0.999), False),
+        ((8.0, 7.0, 6.0, 5.0, 4.0, 1.0, 1.0, 0.999), True),
+        ((1.0,), False),
+    ],
+)
+def test_a_run_has_converged_where_its_last_quarter_won_less_than_a_percent(validation, converged):
+    steps = tuple(range(len(validation)))
+    curve = Curve(1e-3, steps, validation, validation)
+    assert curve.converged is converged
+    assert curve.best == min(validation)

@@ -1,0 +1,41 @@
+"""The meter tells how long a stretch of work took, and its highest memory even if it was given back."""
+
+import time
+
+import numpy as np
+
+from st2llm.train.meter import Meter
+
+
+def test_it_measures_wall_clock_seconds():
+    began = time.perf_counter()
+    with Meter() as meter:
+        time.sleep(0.1)
+    assert 0.1 <= meter.seconds <= time.perf_counter() - began
+
+
+def test_it_sees_memory_that_was_given_back_before_the_end():
+    with Meter() as idle:
+        pass
+    with Meter() as meter:
+        block = np.ones(400_000_000 // 8)
+        deadline = time.perf_counter() + 20
+        while meter.peak_mb < idle.peak_mb + 300 and time.perf_counter() < deadline:
+            time.sleep(0.02)
+        del block
+    assert meter.peak_mb > idle.peak_mb + 300
+
+
+def test_it_stops_watching_at_the_end():
+    with Meter() as meter:
+        pass
+    assert not meter._thread.is_alive()
+
+
+def test_an_error_inside_is_not_swallowed():
+    try:
+        with Meter():
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        return
+    raise AssertionError
