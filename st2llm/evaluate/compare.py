@@ -245,6 +245,9 @@ def control_suite(suite: Suite, planted: Planted) -> Suite:
             "id": f"{suite.id}-{planted.data.name}",
             "data": planted.data.name,
             "instruction": CONTROL_INSTRUCTION,
+            # The slot mean is what is known of a planted day without its note: arms that correct it start out level
+            # with the best rule. (From a ridge, which reads the noise of the days before, they started out behind.)
+            "skip": "slot",
             # An encoder warmed up on these notes would know them by heart, and every arm would start from there.
             "encoder": suite.encoder.model_copy(update={"warmup": None}),
             "predictors": [*rules, *arms],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -34,6 +35,16 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\..+(\.\w+)\.\w{8}\1")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the temporary files that a killed `write_whole` left below `folder`."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -93,6 +104,7 @@ class Store:
         if not path.exists():
             write_json(path, run)
             return
+        _sweep(self.root)
         before = read_json(path)
         for key in ("data_sha256", "split_sha256"):
             if before[key] != run[key]:
@@ -117,7 +129,7 @@ class Store:
 
     def _forget(self, predictor: str) -> None:
         """Makes the arms of a predictor unfinished."""
-        for path in (self.root / "arms").glob("*.json"):
+        for path in self._arm_files():
             if read_json(path)["predictor"] == predictor:
                 path.unlink()
 
@@ -136,9 +148,12 @@ class Store:
         write_json(self.root / "arms" / f"{key}.json", facts)
 
     def arms(self) -> list[dict[str, Any]]:
-        """The facts of all finished arms, by key; what a killed process left half-written is not one of them."""
-        paths = sorted((self.root / "arms").glob("*.json"))
-        return [read_json(path) for path in paths if not path.name.startswith(".")]
+        """The facts of all finished arms, by key."""
+        return [read_json(path) for path in self._arm_files()]
+
+    def _arm_files(self) -> list[Path]:
+        """Those of finished arms; what a killed process left half-written is not one of them."""
+        return sorted(path for path in (self.root / "arms").glob("*.json") if not path.name.startswith("."))
 
     def predictions(self, key: str) -> pd.DataFrame:
         return pd.read_parquet(self.root / "predictions" / f"{key}.parquet")

@@ -62,7 +62,9 @@ def even(windows: Windows, count: int | None) -> Windows:
     """`count` evenly spaced windows, first and last among them; all where count is None or not smaller."""
     if count is None or count >= len(windows):
         return windows
-    return windows.select(np.unique(np.linspace(0, len(windows) - 1, count).round().astype(np.int64)))
+    return windows.select(
+        np.unique(np.linspace(0, len(windows) - 1, count).round().astype(np.int64)).tolist()
+    )
 
 
 class Study:

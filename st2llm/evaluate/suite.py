@@ -136,7 +136,7 @@ class Suite(Settings):
     llm: LLMSettings | None = None
     encoder: EncoderConfig = EncoderConfig()
     lora: LoraConfig = LoraConfig()
-    skip: Literal["ridge", "last", "none"] = "none"
+    skip: Literal["ridge", "slot", "last", "none"] = "none"
     instruction: str | None = None
     predictors: list[PredictorSettings] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)

@@ -9,7 +9,7 @@ from st2llm.errors import AlignmentError, ConfigError, nearest
 from st2llm.predict.baselines import BASELINES, Rule
 from st2llm.types import Sample, Serializer, Slot
 
-SKIPS = {"ridge": "ridge-deviation", "last": "last-value"}
+SKIPS = {"ridge": "ridge-deviation", "slot": "hour-of-week", "last": "last-value"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Frame:
 
 
 def fit_frame(train: Sequence[Sample], *, skip: str, template: Serializer | None, slots: int) -> Frame:
-    """Fits scaler, vocabulary and base forecast. skip: 'ridge', 'last' or 'none' (ConfigError otherwise)."""
+    """Fits scaler, vocabulary and base forecast. skip: 'ridge', 'slot', 'last' or 'none' (ConfigError otherwise)."""
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
     base = None if skip == "none" else BASELINES[SKIPS[skip]](train)

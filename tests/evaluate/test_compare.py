@@ -163,19 +163,20 @@ def test_a_run_killed_at_several_moments_goes_on_and_ends_with_the_same_numbers(
     out = tmp_path / "killed"
     done = {}
     moments = [
-        lambda: any(out.glob("arms/*.json")),
+        lambda: any(out.glob("controls/positive/arms/*.json")),
+        lambda: any(out.glob("controls/negative/arms/none-*.json")),
         lambda: (out / "encoder/warm-1.safetensors").exists(),
         lambda: len(list(out.glob("arms/*.json"))) >= 9,
-        lambda: any(out.glob("controls/positive/arms/none-*.json")),
     ]
     for when in moments:
         arms = _killed(whole_suite, out, when=when)
         assert arms.items() >= done.items(), "a finished arm was run again"
         done = arms
-    (out / "arms/.text-0.json.left.json").write_text('{"key": "te')  # a kill while the last file was written
+    (out / "arms/.text-0.json.a1b2c3d4.json").write_text('{"key": "te')  # a kill while a file was written
     ended = st2llm("compare", whole_suite, "--out", out, "--resume")
     assert ended.returncode == 0, ended.stderr
     assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert leftovers(out) == []
     _same_numbers(out, finished)
     assert len(json.loads((out / "run.json").read_text())["resumed"]) == len(moments)
 

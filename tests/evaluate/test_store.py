@@ -147,8 +147,20 @@ def test_an_arm_whose_predictions_cannot_be_written_is_not_finished(tmp_path):
 def test_what_a_killed_process_left_half_written_is_no_arm(tmp_path):
     store = Store(tmp_path)
     store.finish("a-0", {"key": "a-0"}, pd.DataFrame({"value": [1.0]}), [])
-    (tmp_path / "arms/.b-0.json.x1y2z3.json").write_text('{"key": "b-')
+    (tmp_path / "arms/.b-0.json.x1y2z3_4.json").write_text('{"key": "b-')
     assert store.arms() == [{"key": "a-0"}]
+
+
+def test_resuming_sweeps_away_what_a_killed_process_left_and_nothing_else(tmp_path):
+    Store(tmp_path).open(RUN)
+    (tmp_path / "controls/arms").mkdir(parents=True)
+    left = [tmp_path / "controls/arms/.b-0.json.x1y2z3_4.json", tmp_path / ".report.html.abcdefgh.html"]
+    kept = [tmp_path / ".gitignore", tmp_path / ".notes.txt", tmp_path / "controls/arms/b-0.json"]
+    for path in left + kept:
+        path.write_text("{")
+    Store(tmp_path).open(RUN)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
 
 
 def test_a_table_comes_back_with_its_categories(tmp_path):

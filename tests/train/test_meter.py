@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 
 from st2llm.train.meter import Meter
 
@@ -18,12 +19,12 @@ def test_it_sees_memory_that_was_given_back_before_the_end():
     with Meter() as idle:
         pass
     with Meter() as meter:
-        block = np.ones(400_000_000 // 8)
+        block = np.ones(200_000_000 // 8)
         deadline = time.perf_counter() + 20
-        while meter.peak_mb < idle.peak_mb + 300 and time.perf_counter() < deadline:
+        while meter.peak_mb < idle.peak_mb + 150 and time.perf_counter() < deadline:
             time.sleep(0.02)
         del block
-    assert meter.peak_mb > idle.peak_mb + 300
+    assert meter.peak_mb > idle.peak_mb + 150
 
 
 def test_it_stops_watching_at_the_end():
@@ -33,9 +34,5 @@ def test_it_stops_watching_at_the_end():
 
 
 def test_an_error_inside_is_not_swallowed():
-    try:
-        with Meter():
-            raise ZeroDivisionError
-    except ZeroDivisionError:
-        return
-    raise AssertionError
+    with pytest.raises(ZeroDivisionError), Meter():
+        raise ZeroDivisionError
