@@ -28,7 +28,9 @@ def read_yaml(path: Path) -> Any:
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a folder, but a YAML file is expected.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable as YAML: {str(error).splitlines()[0]}. Mend its syntax.") from error
+        raise ConfigError(
+            f"{path} is not readable as YAML: {str(error).splitlines()[0]}. Mend its syntax."
+        ) from error
 
 
 def parse(content: Any, *, into: type[S], where: str) -> S:
@@ -38,7 +40,9 @@ def parse(content: Any, *, into: type[S], where: str) -> S:
     try:
         return into.model_validate(dict(content))
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(item, into) for item in error.errors())) from error
+        raise ConfigError(
+            f"{where}: " + "; ".join(_explain(item, into) for item in error.errors())
+        ) from error
 
 
 def load(path: Path, *, into: type[S]) -> S:

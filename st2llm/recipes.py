@@ -49,4 +49,6 @@ def listing(folder: str, pattern: str) -> list[Path]:
 def _names_st2llm(pyproject: Path) -> bool:
     if not pyproject.is_file():
         return False
-    return bool(tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {}).get("name") == "st2llm")
+    return bool(
+        tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {}).get("name") == "st2llm"
+    )

@@ -41,7 +41,9 @@ class Forecast:
         for name in ("history", "horizon"):
             steps = getattr(self, name)
             if steps < 1:
-                raise ConfigError(f"forecast.{name} must be at least 1 step, but it is {steps}. Set it in `task`.")
+                raise ConfigError(
+                    f"forecast.{name} must be at least 1 step, but it is {steps}. Set it in `task`."
+                )
 
     @property
     def name(self) -> str:
@@ -84,7 +86,9 @@ def from_config(spec: Mapping[str, Mapping[str, Any]]) -> list[Forecast]:
             raise ConfigError(f"task.{name} has no setting {key!r}. {nearest(key, ['history', 'horizon'])}")
         missing = {"history", "horizon"} - set(settings)
         if missing:
-            raise ConfigError(f"task.{name} needs {sorted(missing)[0]!r}: {{history: 168, horizon: 24}}, in steps.")
+            raise ConfigError(
+                f"task.{name} needs {sorted(missing)[0]!r}: {{history: 168, horizon: 24}}, in steps."
+            )
         horizons = settings["horizon"]
         for horizon in horizons if isinstance(horizons, list) else [horizons]:
             found.append(_TASKS[name](int(settings["history"]), int(horizon)))

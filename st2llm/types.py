@@ -38,7 +38,6 @@ class Calendar:
     """The name of the public holiday at each step, or ''."""
 
 
-
 @checked
 @dataclass(frozen=True)
 class Edges:

@@ -30,7 +30,7 @@ class Spliced:
 
 
 def splice(
-    parts: Sequence[Float[Tensor, "token d_lm"] | Slot], soft: Mapping[str, Float[Tensor, "slot d_lm"]]
+    parts: Sequence[Float[Tensor, "_ d_lm"] | Slot], soft: Mapping[str, Float[Tensor, "_ d_lm"]]
 ) -> tuple[Float[Tensor, "seq d_lm"], Bool[Tensor, " seq"]]:
     """One prompt's rows in order, and which of them are soft tokens.
 

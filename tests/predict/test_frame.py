@@ -39,7 +39,9 @@ def frame(skip="none", template=None, slots=NODES):
     return fit_frame(train(), skip=skip, template=template, slots=slots)
 
 
-@pytest.mark.parametrize(("skip", "rule"), [("ridge", "ridge-deviation"), ("last", "last-value")])
+@pytest.mark.parametrize(
+    ("skip", "rule"), [("ridge", "ridge-deviation"), ("slot", "hour-of-week"), ("last", "last-value")]
+)
 def test_a_skip_is_the_closed_form_forecast_in_standardised_units(skip, rule):
     samples = train()
     batch = frame(skip).stack(samples[:2], reads=False)

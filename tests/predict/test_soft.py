@@ -5,12 +5,19 @@ import numpy as np
 import pytest
 from predict.arms import HISTORY, arm_and_frame, windows
 
+from st2llm import recipes
 from st2llm.llm import load_llm
 from st2llm.model.backbone import LLM_BACKBONES
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.soft import SoftPredictor
-from st2llm.serialize.template import load_prompt
+from st2llm.serialize.template import parse
+
+
+def instruction(tokens):
+    """The shipped instruction, with a slot of this length."""
+    shipped = recipes.locate("prompts/graph/forecast.soft.md").read_text(encoding="utf-8")
+    return parse(shipped.replace("{{ places }}>", f"{tokens}>"), where="a template of the test")
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def predictor(tiny):
             backbone,
             llm=load_llm(name, depth=2, dtype="fp32", seed=7),
             tokens=tokens,
-            template=load_prompt("graph/forecast.soft"),
+            template=instruction(3 if tokens == "place" else 12),
             trained=trained,
         )
         return SoftPredictor(backbone, arm, frame, batch=batch)
