@@ -156,7 +156,7 @@ def test_a_record_holds_every_field_that_is_promised():
         "metrics",
         "cost",
     ]
-    assert promised | {"gain_best", "gain_pretraining"} <= set(record)
+    assert {*promised, "gain_best", "gain_pretraining"} <= set(record)
     assert set(record["gain_best"]) >= {"vs", "value", "low", "high", "n_blocks"}
     assert set(record["cost"]) == set(COST)
     assert all(set(estimate) == {"value", "low", "high"} for estimate in record["metrics"].values())
