@@ -294,7 +294,7 @@ def _ceiling(worst: pd.Series) -> float:
     """A top edge that keeps the better three quarters of the arms readable."""
     ordered = worst.sort_values()
     usual = float(ordered.iloc[max(0, int(0.75 * len(ordered)) - 1)])
-    return min(float(ordered.iloc[-1]), 1.35 * usual) * 1.05
+    return (min(float(ordered.iloc[-1]), 1.35 * usual) * 1.05) or 1.0
 
 
 def _gain_range(rows: pd.DataFrame) -> tuple[float, float]:
