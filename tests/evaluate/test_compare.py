@@ -122,11 +122,13 @@ def test_the_command_prints_table_verdict_and_where_the_report_is(finished):
 def test_reporting_and_scoring_again_change_no_byte_of_the_results(finished):
     names = ("results.jsonl", "scores.parquet", "controls.json", "report.md")
     before = {name: (finished / name).read_bytes() for name in names}
-    for options in ([], ["--rescore"], ["--rescore"]):
+    for options in ([], ["--rescore"]):
         done = st2llm("report", finished, *options)
         assert done.returncode == 0, done.stderr
         assert {name: (finished / name).read_bytes() for name in names} == before
         assert str(finished / "report.html") in done.stdout.replace("\n", "")
+    rescore(finished)
+    assert {name: (finished / name).read_bytes() for name in names} == before
 
 
 @pytest.mark.slow
@@ -164,9 +166,7 @@ def test_a_run_killed_at_several_moments_goes_on_and_ends_with_the_same_numbers(
     done = {}
     moments = [
         lambda: any(out.glob("controls/positive/arms/*.json")),
-        lambda: any(out.glob("controls/negative/arms/none-*.json")),
-        lambda: (out / "encoder/warm-1.safetensors").exists(),
-        lambda: len(list(out.glob("arms/*.json"))) >= 9,
+        lambda: len(list(out.glob("arms/*.json"))) >= 7,
     ]
     for when in moments:
         arms = _killed(whole_suite, out, when=when)
@@ -253,10 +253,9 @@ def test_a_full_disk_is_one_message_leaves_whole_files_and_a_bigger_one_lets_it_
     for path in kept:
         _read_whole(path)
     enlarge()
-    ended = st2llm("compare", suite, "--out", folder / "run", "--resume")
-    assert ended.returncode == 0, ended.stderr
-    whole = st2llm("compare", suite, "--out", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+    for command in (["--out", folder / "run", "--resume"], ["--out", tmp_path / "whole"]):
+        ended = st2llm("compare", suite, *command)
+        assert ended.returncode == 0, ended.stderr
     _same_numbers(folder / "run", tmp_path / "whole")
 
 
@@ -388,9 +387,6 @@ def test_a_list_of_suites_runs_each_into_its_own_folder_and_prints_each_verdict(
         assert str(out / name / "report.html") in said.replace("\n", "")
     assert "MAE [95 %]" in said
     assert "R2 [95 %]" in said
-    again = st2llm("compare", suites, "--out", out)
-    assert _is_one_message(again), again.stderr
-    assert "already holds a run" in again.stderr
 
 
 def test_the_report_of_a_list_joins_its_parts(card, tmp_path):
@@ -426,8 +422,7 @@ def test_a_list_is_refused_before_any_work_where_one_of_its_folders_holds_a_run(
 
 @pytest.mark.slow
 def test_the_script_is_the_command(rules, tmp_path):
-    by_command = st2llm("compare", rules, "--out", tmp_path / "command")
-    by_script = subprocess.run(
+    done = subprocess.run(
         [sys.executable, SCRIPT, rules, "--out", tmp_path / "script"],
         env=tiny_suite.environment(),
         capture_output=True,
@@ -435,6 +430,8 @@ def test_the_script_is_the_command(rules, tmp_path):
         check=False,
         timeout=500,
     )
-    assert (by_command.returncode, by_script.returncode) == (0, 0), by_script.stderr
-    assert by_script.stdout.replace("script", "command") == by_command.stdout.replace("script", "command")
-    _same_numbers(tmp_path / "script", tmp_path / "command")
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "script/report.html") in done.stdout.replace("\n", "")
+    report = compare(rules, out=tmp_path / "function", progress=False)
+    assert report.verdict in done.stdout
+    _same_numbers(tmp_path / "script", tmp_path / "function")

@@ -151,7 +151,7 @@ def test_the_gain_of_a_over_b_and_of_b_over_a_have_opposite_signs(ours, theirs):
 
 def test_the_interval_of_a_gain_holds_the_true_one_about_95_times_in_a_hundred():
     rng = np.random.default_rng(5)
-    hits, trials, truth = 0, 60, np.zeros(40)
+    hits, trials, truth = 0, 40, np.zeros(40)
     for _ in range(trials):
         hard = rng.gamma(4.0, 2.0, 40)
         ours, theirs = hard * rng.gamma(25, 0.9 / 25, 40), hard * rng.gamma(25, 1 / 25, 40)
