@@ -238,11 +238,111 @@ class Prediction:
 @checked
 @dataclass(frozen=True)
 class Numbers:
-    """The grammar of an answer: `count` whole numbers of 1 to `digits` digits, `separator` between them."""
+    """`count` numbers with `separator` between them, each of 1 to `digits` digits before the point.
+
+    fixed: always `digits` digits, zeros in front. decimals: digits after the point, always so many; 0 for none.
+    signed: a number may begin with '-'. low, high: the least and the greatest number; None for no bound.
+    """
 
     count: int
     digits: int
     separator: str = ","
+    fixed: bool = False
+    decimals: int = 0
+    signed: bool = False
+    low: float | None = None
+    high: float | None = None
+
+
+@checked
+@dataclass(frozen=True)
+class Choice:
+    """One of these words, exactly as they stand."""
+
+    options: tuple[str, ...]
+
+
+@checked
+@dataclass(frozen=True)
+class Ranking:
+    """`count` different candidates, the best first, `separator` between them."""
+
+    candidates: tuple[str, ...]
+    count: int
+    separator: str = ", "
+
+
+@checked
+@dataclass(frozen=True)
+class Pair:
+    """Two coordinates as `(x, y)`, each written as one of `Numbers` of count 1."""
+
+    x: Numbers
+    y: Numbers
+
+
+@checked
+@dataclass(frozen=True)
+class Clock:
+    """A time that exists: form 'time' is HH:MM, 'date' is YYYY-MM-DD, 'datetime' is both with a blank between."""
+
+    form: str = "time"
+
+
+@checked
+@dataclass(frozen=True)
+class Json:
+    """A JSON value that a JSON schema (its text) allows."""
+
+    schema: str
+
+
+@checked
+@dataclass(frozen=True)
+class FreeText:
+    """At most `tokens` tokens of free text; with `answer`, then a line of `cue` and an answer in that grammar.
+
+    Without `answer` the text ends at its first line break. With it the model may write the cue itself; where it
+    has not when the tokens are used up, the cue is written for it, so that the answer is readable in any case.
+    """
+
+    tokens: int = 64
+    cue: str = "Answer:"
+    answer: Numbers | Choice | Ranking | Pair | Clock | Json | None = None
+
+
+Grammar = Numbers | Choice | Ranking | Pair | Clock | Json | FreeText
+"""How an answer may look."""
+
+
+@checked
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are drawn from a language model.
+
+    draws: answers to each prompt. temperature: 0 takes the most probable token at each step. top_p: nucleus
+    sampling (Holtzman et al. 2020) among the allowed tokens. seed: with the prompt's words and the number of the
+    draw it fixes an answer, whatever else is asked at the same time.
+
+    Raises DataError for settings without meaning, such as several draws at temperature 0.
+    """
+
+    draws: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise DataError(
+                f"Decoding needs draws >= 1, temperature >= 0 and 0 < top_p <= 1, but has {self.draws}, "
+                f"{self.temperature} and {self.top_p}."
+            )
+        if self.draws > 1 and self.temperature == 0:
+            raise DataError(
+                f"{self.draws} draws at temperature 0 would be {self.draws} times the same answer. Set a "
+                f"temperature above 0, or ask for one draw."
+            )
 
 
 @checked
@@ -277,7 +377,7 @@ class Prompt:
     parts: tuple[str | Slot, ...]
     truth: str
     template: TemplateId
-    grammar: Numbers | None = None
+    grammar: Grammar | None = None
     dropped: tuple[str, ...] = ()
     tokens: int | None = None
 
@@ -296,13 +396,24 @@ class Prompt:
 @checked
 @dataclass(frozen=True)
 class Answer:
-    """What a language model said, and what it cost."""
+    """What a language model said, and what it cost.
+
+    tokens_in: tokens of the prompt; tokens_shared: those of them that were read once for several answers and are
+    counted by another. logprob: in nats, summed over the tokens chosen, each among those that the grammar allowed.
+    seconds: this answer's share of its batch's time. finish: 'whole'; 'length' where the words ended because their
+    number was used up; 'refused' where an endpoint gave none. cached: it was not asked now, but taken from a file.
+    """
 
     text: str
     tokens_in: int
     tokens_out: int
     seconds: float
     logprob: float | None = None
+    prompt_sha256: str = ""
+    draw: int = 0
+    tokens_shared: int = 0
+    finish: str = "whole"
+    cached: bool = False
 
 
 @runtime_checkable
@@ -316,9 +427,12 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Completer(Protocol):
-    """Any language model that answers: prompts in, as many answers out, in the same order."""
+    """Any language model that answers: a list of prompts in, a list of answers out.
 
-    def complete(self, prompts: Sequence[Prompt]) -> list[Answer]: ...
+    The draws of the first prompt come first, then those of the second: `len(prompts) * decoding.draws` answers.
+    """
+
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding = ...) -> list[Answer]: ...
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM as Auto
-from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
+from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 TEMPLATE = (
     "{% for message in messages %}\n    {% if message['role'] == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
@@ -39,11 +39,12 @@ def train_tokenizer(digits: str) -> Tokenizer:
     return tokenizer
 
 
-def config_of(architecture: str, vocabulary: int) -> PreTrainedConfig:
-    width = {"vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
+def config_of(architecture: str, vocabulary: int, width: int = 32) -> PreTrainedConfig:
+    """Four layers. gemma alternates between layers that see the last 8 tokens and layers that see all."""
+    shared = {"vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
     llama = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
@@ -51,28 +52,35 @@ def config_of(architecture: str, vocabulary: int) -> PreTrainedConfig:
         "tie_word_embeddings": True,
     }
     if architecture == "llama":
-        return LlamaConfig(**width, **llama)
+        return LlamaConfig(**shared, **llama)
     if architecture == "qwen2":
-        return Qwen2Config(**width, **llama)
-    return GPT2Config(**width, n_embd=32, n_layer=4, n_head=4, n_positions=256)
+        return Qwen2Config(**shared, **llama)
+    if architecture == "gemma":
+        head = width // 4
+        local = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2}
+        return Gemma3TextConfig(
+            **shared, **llama, **local, head_dim=head, query_pre_attn_scalar=head, pad_token_id=2
+        )
+    return GPT2Config(**shared, n_embd=width, n_layer=4, n_head=4, n_positions=256)
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
-    """The folder of a tiny model: tiny(architecture, digits)."""
-    made: dict[tuple[str, str], str] = {}
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """The folder of a tiny model: tiny(architecture, digits, width)."""
+    made: dict[tuple[str, str, int], str] = {}
 
-    def make(architecture: str = "llama", digits: str = "single") -> str:
-        if (architecture, digits) not in made:
-            folder = tmp_path_factory.mktemp(f"{architecture}-{digits}")
-            made[architecture, digits] = str(folder)
+    def make(architecture: str = "llama", digits: str = "single", width: int = 32) -> str:
+        key = (architecture, digits, width)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"{architecture}-{digits}-{width}")
+            made[key] = str(folder)
             tokenizer = train_tokenizer(digits)
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                model = Auto.from_config(config_of(architecture, tokenizer.get_vocab_size()))
+                model = Auto.from_config(config_of(architecture, tokenizer.get_vocab_size(), width))
             model.save_pretrained(folder)
             save_tokenizer(tokenizer, folder)
-        return made[architecture, digits]
+        return made[key]
 
     return make
 

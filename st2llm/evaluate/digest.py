@@ -12,6 +12,8 @@ from st2llm.evaluate.facts import Facts, answers
 
 EXAMPLES = (("a good one", 0.1), ("a typical one", 0.5), ("a bad one", 0.9))
 """Which samples are shown, as quantiles of their relative error: chosen by rule, not by eye."""
+UNREADABLE = "unreadable"
+"""The rank of an example that is shown because it could not be read."""
 _NEEDED = ["sample", "place", "step", "channel", "time", "value", "truth", "valid", "unread"]
 _QUANTILES = ["q05", "q95"]
 
@@ -30,6 +32,7 @@ class Example:
 
     lines: a row for each predictor and step: predictor, step, time, value, truth, q05, q95.
     answer: what the language model said, where one was asked: prompt, answer, unread_reason, tokens, seconds.
+    draws: how many answers it gave to that question.
     """
 
     rank: str
@@ -37,6 +40,7 @@ class Example:
     place: str
     lines: pd.DataFrame
     answer: dict[str, object] | None
+    draws: int = 1
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -78,7 +82,7 @@ def examples(facts: Facts, task: str, *, predictors: Sequence[str], quoted: str 
         words = answers([path for path in paths if _seed(path, str(quoted)) == seed])
     chosen = _choose(tables[lead], words)
     return [
-        Example(rank, sample, place, _lines(tables, sample, place), _said(words, sample, place))
+        _example(rank, sample, place, _lines(tables, sample, place), _said(words, sample, place))
         for rank, sample, place in chosen
     ]
 
@@ -97,7 +101,7 @@ def _choose(table: pd.DataFrame, words: pd.DataFrame) -> list[tuple[str, str, st
     if not words.empty:
         asked = pd.MultiIndex.from_frame(words[["sample", "place"]].astype(str))
         lost = words[words["unread_reason"].notna()].head(1)
-        unread = [("unreadable", str(s), str(p)) for s, p in zip(lost["sample"], lost["place"], strict=True)]
+        unread = [(UNREADABLE, str(s), str(p)) for s, p in zip(lost["sample"], lost["place"], strict=True)]
         keys = pd.MultiIndex.from_tuples(
             [(str(s), str(p)) for s, p in relative.index], names=["sample", "place"]
         )
@@ -122,8 +126,15 @@ def _lines(tables: dict[str, pd.DataFrame], sample: str, place: str) -> pd.DataF
     return shown
 
 
-def _said(words: pd.DataFrame, sample: str, place: str) -> dict[str, object] | None:
+def _said(words: pd.DataFrame, sample: str, place: str) -> pd.DataFrame:
+    """All draws of one answer."""
     if words.empty:
-        return None
-    rows = words[(words["sample"].astype(str) == sample) & (words["place"].astype(str) == place)]
-    return {str(key): value for key, value in rows.iloc[0].items()} if len(rows) else None
+        return words
+    return words[(words["sample"].astype(str) == sample) & (words["place"].astype(str) == place)]
+
+
+def _example(rank: str, sample: str, place: str, lines: pd.DataFrame, said: pd.DataFrame) -> Example:
+    """With the words of the first draw; where an unreadable one is to be shown, of the first that is."""
+    shown = said[said["unread_reason"].notna()] if rank == UNREADABLE else said
+    first = {str(key): value for key, value in shown.iloc[0].items()} if len(shown) else None
+    return Example(rank, sample, place, lines, first, draws=len(said))

@@ -12,6 +12,8 @@ import torch
 
 from st2llm.data.artefacts import cache_dir, offline
 from st2llm.evaluate import stock
+from st2llm.llm import answers, quant
+from st2llm.llm.local import best_device
 
 MIB, GIB = 2**20, 2**30
 
@@ -50,7 +52,14 @@ def _machine() -> list[Fact]:
         Fact("machine", "cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}"),
         Fact("machine", "memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free"),
         Fact("machine", "devices", ", ".join(_devices())),
+        _quantisation(),
     ]
+
+
+def _quantisation() -> Fact:
+    found = quant.available(best_device())
+    lacking = f"none on {best_device().type}: reinstall bitsandbytes, or load with quant='none'"
+    return Fact("machine", "quantisation", ", ".join(found) or lacking, well=bool(found))
 
 
 def _devices() -> list[str]:
@@ -63,12 +72,19 @@ def _cache() -> list[Fact]:
     facts = [
         Fact("cache", "folder", f"{folder} ({_size(folder)})"),
         Fact("cache", "data folder", os.environ.get("ST2LLM_DATA", "none (ST2LLM_DATA is not set)")),
+        Fact("cache", "answers of language models", _answers()),
         Fact("cache", "network", "off (ST2LLM_OFFLINE)" if offline() else "used where something is missing"),
     ]
     for item in stock.items():
         value = "here" if item.here else f"missing: st2llm data fetch {item.name}"
         facts.append(Fact("cache", f"{item.kind} {item.name}", value, well=item.here))
     return facts
+
+
+def _answers() -> str:
+    if not answers.switched_on():
+        return "not kept (ST2LLM_ANSWERS=off)"
+    return _size(answers.default_path().parent)
 
 
 def _size(folder: Path) -> str:

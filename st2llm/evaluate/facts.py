@@ -41,6 +41,10 @@ class Record:
     cost: Mapping[str, float | None]
     validation: float | None
     unread_rules: Mapping[str, Mapping[str, float | None]] | None
+    ledger: Mapping[str, int] | None = None
+    """Answers of a text arm by category."""
+    decoding: Mapping[str, Any] | None = None
+    """How a text arm drew its answers."""
 
     @property
     def role(self) -> str:
@@ -178,6 +182,8 @@ def _record(line: Mapping[str, Any], folder: Path) -> Record:
         validation=number(line.get("validation")),
         unread_rules=rules
         and {rule: {m: number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},
+        ledger=line.get("ledger"),
+        decoding=line.get("decoding"),
     )
 
 

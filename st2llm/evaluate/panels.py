@@ -153,6 +153,8 @@ def _shown(facts: Facts, example: digest.Example, roles: dict[str, str], *, name
         f"{w.count(number(said.get('tokens_in')))} tokens in, {w.count(number(said.get('tokens_out')))} out"
     )
     reason = said.get("unread_reason")
+    draws = example.draws
+    tokens = f"draw {int(number(said.get('draw')) or 0) + 1} of {draws}, {tokens}" if draws > 1 else tokens
     return Shown(
         title=f"{_labels(facts).get(example.place, example.place)}, {local[0]:%a %d %b %Y}",
         svg=figures.forecast(example.lines, roles=roles, hours=hours, unit=unit, name=name),

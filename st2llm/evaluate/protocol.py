@@ -73,12 +73,12 @@ def _llm(facts: Facts) -> tuple[tuple[str, str], ...]:
     llm = facts.run.get("llm")
     if not llm:
         return (("took part", "no"),)
-    parameters = number(llm.get("params"))
+    parameters, known = number(llm.get("params")), llm.get("depth_full") is not None  # not of an endpoint
     return _kept(
         ("name", llm.get("name")),
-        ("layers", f"{llm.get('depth') or llm.get('depth_full')} of {llm.get('depth_full')}"),
+        ("layers", f"{llm.get('depth') or llm['depth_full']} of {llm['depth_full']}" if known else None),
         ("dtype", llm.get("dtype")),
-        ("quantisation", llm.get("quant") or "none"),
+        ("quantisation", llm.get("quant") or ("none" if known else None)),
         ("parameters", w.large(parameters) if parameters else None),
         ("weights sha256", llm.get("sha256")),
     )
@@ -123,7 +123,11 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
         (
             "unreadable answers",
             "Counted, and penalised in every table (they take the worst null rule's forecast). Dropped and imputed "
-            "(last value) stand beside it.",
+            "(last value) stand beside it. Of several draws the median of those that could be read counts.",
+        ),
+        (
+            "kept answers",
+            "An answer that was kept from an earlier run costs the seconds that it took when it was asked.",
         ),
     )
 

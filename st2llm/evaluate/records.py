@@ -12,6 +12,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.gain import Gain, Scores
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.suite import STAND_IN, Suite
+from st2llm.predict.ledger import add
 
 ENTRY = ["sample", "place", "step", "channel"]
 
@@ -134,7 +135,10 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
     best, pretraining = gains(arms, table, name, seed)
     known = [f["converged"] for f in facts if f["converged"] is not None]
     validation = [f["validation"] for f in facts if f["validation"] is not None]
-    unread = int(sum(a.sum() for a in asked))
+    ledger = add(f["ledger"] for f in facts) if all(f.get("ledger") for f in facts) else None
+    n, unread = int(sum(len(a) for a in asked)), int(sum(a.sum() for a in asked))
+    if ledger is not None:  # several draws of a place are several answers
+        n, unread = sum(ledger.values()), sum(ledger.values()) - ledger["readable"]
     return {
         "suite": suite.id,
         "data": suite.data,
@@ -146,7 +150,7 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
         "llm": facts[0]["llm"],
         "seed": seed,
         "seeds": [f["seed"] for f in facts],
-        "n": int(sum(len(a) for a in asked)),
+        "n": n,
         "unread": unread,
         "converged": all(known) if known else None,
         "lr": facts[0].get("lr"),
@@ -156,6 +160,8 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
         "gain_pretraining": pretraining.to_json() if pretraining else None,
         "cost": _mean_cost([f["cost"] for f in facts]),
         "unread_rules": _unread_rules(arms, facts) if facts[0]["family"] == "text" else None,
+        "ledger": ledger,
+        "decoding": facts[0].get("decoding"),
     }
 
 

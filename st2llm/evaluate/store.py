@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from st2llm.errors import ConfigError, StorageError
+from st2llm.evaluate.suite import as_written_now
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -109,7 +110,7 @@ class Store:
         for key in ("data_sha256", "split_sha256"):
             if before[key] != run[key]:
                 raise self._another(key, before[key][:12], run[key][:12])
-        old, new = before["config"], run["config"]
+        old, new = as_written_now(before["config"]), run["config"]
         for key in sorted((set(old) | set(new)) - _FREE):
             if old.get(key) != new.get(key):
                 raise self._another(key, old.get(key), new.get(key))

@@ -20,7 +20,9 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.store import Store, write_whole
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite
+from st2llm.evaluate.text_arm import run_text
 from st2llm.llm.local import LanguageModel
+from st2llm.llm.remote import PREFIX, RemoteModel
 from st2llm.metrics import score
 from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
 from st2llm.model.backbone import LLM_BACKBONES
@@ -29,7 +31,6 @@ from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.primitive import PrimitivePredictor
 from st2llm.predict.soft import SoftPredictor
-from st2llm.predict.text import TextPredictor, stitch
 from st2llm.serialize.template import load_prompt
 from st2llm.tasks import Forecast
 from st2llm.train.loop import Budget, Fit, fit
@@ -78,7 +79,8 @@ class Study:
         self.test = even(splits.test, count)
         if suite.limit is not None:
             self.test = even(self.test, suite.limit)
-        self._models: dict[str, LanguageModel] = {}
+        self._models: dict[str, LanguageModel | RemoteModel] = {}
+        self._refuse_weights_of_an_endpoint()
 
     def key(self, predictor: str, seed: int) -> str:
         """Names a job's files; tasks after the suite's first carry their name."""
@@ -86,7 +88,7 @@ class Study:
         return f"{predictor}-{seed}{suffix}"
 
     def jobs(self) -> list[Job]:
-        """Every predictor once for each seed; rules and greedy text have no seed and run once."""
+        """Every predictor once for each seed; rules and text run once, since a text predictor has draws instead."""
         found = []
         for predictor in self.suite.predictors:
             seeds = self.suite.seeds if predictor.family in ("soft", "primitive") else self.suite.seeds[:1]
@@ -149,46 +151,16 @@ class Study:
         p = job.predictor
         test = self._chosen(p)
         model = self._model(p, "random" if p.backbone == "llm-random" else "base")
-        predictor = TextPredictor(p.name, load_prompt(str(p.template)), model)
-        self.watch.begin(job.key, len(test) * len(self.data.places))
-        with Meter() as meter:
-            answers = predictor.answers(_blind(test), done=self.watch.reach)
-        predictions = stitch(_blind(test), answers)
-        tokens_in = sum(a.answer.tokens_in for a in answers)
-        tokens_out = sum(a.answer.tokens_out for a in answers)
-        total, _ = count_parameters(model.model)
-        cost = Cost(
-            params_total=total,
-            params_trained=0,
-            # Two operations a weight and token, the usual estimate for a decoder (Kaplan et al. 2020, section 2.1).
-            flops=2.0 * total * (tokens_in + tokens_out) / len(test),
-            train_s=0.0,
-            predict_s_per_sample=meter.seconds / len(test),
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            peak_mb=meter.peak_mb,
-        )
-        rows = [
-            {
-                "sample": a.sample,
-                "place": a.place,
-                "prompt": a.prompt.text,
-                "prompt_sha256": a.prompt.sha256,
-                "template": asdict(a.prompt.template),
-                "answer": a.answer.text,
-                "unread_reason": a.prediction.unread_reason,
-                "tokens_in": a.answer.tokens_in,
-                "tokens_out": a.answer.tokens_out,
-                "logprob": a.answer.logprob,
-                "seconds": a.answer.seconds,
-            }
-            for a in answers
-        ]
-        return Outcome(
-            facts={"validation": None, "converged": None, "cost": cost.to_json(), "curves": []},
-            predictions=tabulate(test, predictions),
-            answers=rows,
-        )
+        self.watch.begin(job.key, len(test) * len(self.data.places) * p.set.draws)
+        run = run_text(p, model, _blind(test), seed=job.seed, reach=self.watch.reach)
+        facts = {
+            "validation": None,
+            "converged": None,
+            "cost": run.cost.to_json(),
+            "curves": [],
+            **run.facts(),
+        }
+        return Outcome(facts, tabulate(test, run.predictions), run.rows())
 
     def _trained(self, job: Job, store: Store) -> "Outcome":
         frame = self.frame
@@ -305,14 +277,18 @@ class Study:
         model = None
         if p.backbone in (*LLM_BACKBONES, "matched"):
             kind = "random" if p.backbone == "llm-random" else "base"
-            model = self._load(p, kind, job.seed) if adapted or kind == "random" else self._model(p, kind)
+            model = (
+                self._load_weights(p, kind, job.seed)
+                if adapted or kind == "random"
+                else self._weights(p, kind)
+            )
         return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, adapter=adapter)
 
     def _blueprint(self) -> Blueprint:
         e = self.suite.encoder
         d_lm, token_rms, heads = e.d_st, 1.0, 4
-        if self.suite.llm is not None:
-            model = self._model(None, "base")
+        if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
+            model = self._weights(None, "base")
             d_lm, token_rms, heads = model.d_lm, model.token_rms, int(model.model.config.num_attention_heads)
         shape = FieldShape(
             history=self.task.history,
@@ -331,21 +307,37 @@ class Study:
             EncoderSettings(**e.model_dump(exclude={"warmup"})),
         )
 
-    def _model(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel:
+    def _refuse_weights_of_an_endpoint(self) -> None:
+        llm = self.suite.llm
+        if llm is None or not llm.name.startswith(PREFIX):
+            return
+        for p in self.suite.predictors:
+            if p.family == "soft" or p.backbone in ("matched", "llm-random"):
+                raise ConfigError(
+                    f"{self.suite.id}: the predictor {p.name!r} needs a language model's weights, but {llm.name} "
+                    f"answers from elsewhere. Take a model on this machine, or leave this predictor out."
+                )
+
+    def _weights(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel:
+        return _local(self._model(predictor, kind))
+
+    def _load_weights(self, predictor: PredictorSettings, kind: str, seed: int) -> LanguageModel:
+        return _local(self._load(predictor, kind, seed))
+
+    def _model(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel | RemoteModel:
         """A language model whose weights nobody changes, loaded once for each depth."""
         key = f"{kind}-{predictor.set.depth if predictor else None}"
         if key not in self._models:
             self._models[key] = self._load(predictor, kind, self.suite.seeds[0])
         return self._models[key]
 
-    def _load(self, predictor: PredictorSettings | None, kind: str, seed: int) -> LanguageModel:
+    def _load(self, predictor: PredictorSettings | None, kind: str, seed: int) -> LanguageModel | RemoteModel:
         settings = self.suite.llm
         if settings is None:
             raise ConfigError(f"{self.suite.id} needs `llm: {{name: ...}}`.")
         name = f"random:{settings.name}" if kind == "random" else settings.name
         depth = (predictor.set.depth if predictor else None) or settings.depth
-        loaded: LanguageModel = language.load_llm(name, depth=depth, dtype=settings.dtype, seed=seed)
-        return loaded
+        return language.load_llm(name, depth=depth, dtype=settings.dtype, seed=seed)
 
     def describe_llm(self) -> dict[str, Any] | None:
         """The suite's language model, or None where it has none."""
@@ -364,7 +356,7 @@ class Study:
         return value if np.isfinite(value) else None
 
     def _count(self, texts: Sequence[str]) -> int:
-        known = {text: len(self._model(None, "base").tokenizer.encode(text)) for text in set(texts)}
+        known = {text: len(self._weights(None, "base").tokenizer.encode(text)) for text in set(texts)}
         return sum(known[text] for text in texts)
 
 
@@ -377,8 +369,17 @@ class Outcome:
     answers: list[dict[str, Any]] = field(default_factory=list)
 
 
-def describe_llm(model: LanguageModel) -> dict[str, Any]:
-    """Which model it is: name, layers kept, dtype, hash of the weights, parameters."""
+def _local(model: LanguageModel | RemoteModel) -> LanguageModel:
+    if isinstance(model, RemoteModel):
+        raise ConfigError(f"{model.name} answers from elsewhere, but the weights of a model are needed here.")
+    return model
+
+
+def describe_llm(model: LanguageModel | RemoteModel) -> dict[str, Any]:
+    """Which model it is: name, layers kept, dtype, hash of the weights, parameters; of an endpoint the name alone."""
+    if isinstance(model, RemoteModel):
+        unknown = ("depth", "depth_full", "dtype", "quant", "sha256", "params")
+        return {"name": model.name, **dict.fromkeys(unknown)}
     return {
         "name": model.name,
         "depth": model.depth,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from st2llm import config, recipes, tasks
 from st2llm.config import Settings
@@ -64,6 +64,12 @@ class Overrides(Settings):
     """Trains adapters in `llm-random` too: the twin of `llm-lora` without pretrained weights."""
     penalty: float = 1e-3
     """Ridge penalty as a multiple of the number of rows."""
+    draws: int = Field(1, ge=1)
+    """Answers that a text predictor asks for at each place; the median of those that can be read counts."""
+    temperature: float = Field(0.0, ge=0)
+    """0 takes the most probable token at each step."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Share of the probability that a text predictor draws from, the most probable tokens first."""
 
 
 class PredictorSettings(Settings):
@@ -90,7 +96,22 @@ class PredictorSettings(Settings):
             )
         if self.family == "text" and not self.template:
             raise ValueError(f"the text predictor {self.name!r} needs `template: kind/task`")
+        self._check_draws()
         return self
+
+    def _check_draws(self) -> None:
+        own, usual = self.set, Overrides()
+        if self.family != "text":
+            for key in ("draws", "temperature", "top_p"):
+                if getattr(own, key) != getattr(usual, key):
+                    raise ValueError(
+                        f"`{key}` is for text predictors, but {self.name!r} is a {self.family} predictor"
+                    )
+        elif own.draws > 1 and own.temperature == 0:
+            raise ValueError(
+                f"{own.draws} draws of {self.name!r} at temperature 0 would all be the same. "
+                f"Set a temperature above 0, for instance 0.7"
+            )
 
     @property
     def pretrained(self) -> bool:
@@ -188,6 +209,14 @@ class Suite(Settings):
         raise ConfigError(
             f"{self.id} has no predictor {name!r}. {nearest(name, [p.name for p in self.predictors])}"
         )
+
+
+def as_written_now(config: dict[str, Any]) -> dict[str, Any]:
+    """An earlier run's config with settings that came since at their defaults; as it stands where it is no suite."""
+    try:
+        return Suite.model_validate(config).model_dump(mode="json")
+    except ValidationError:
+        return config
 
 
 def load_suites(name: str | Path) -> list[Suite]:

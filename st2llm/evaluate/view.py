@@ -12,6 +12,7 @@ from st2llm.evaluate import wording as w
 from st2llm.evaluate.facts import Facts, Record, number, read_gain
 from st2llm.evaluate.gain import Estimate, Gain
 from st2llm.evaluate.verdict import Verdict, judge, llm_name, outcome_of
+from st2llm.predict.ledger import CATEGORIES, MEANINGS
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class TaskView:
     seeds: tuple[tuple[str, ...], ...]
     seed_names: tuple[str, ...]
     rules: tuple[tuple[str, ...], ...]
+    ledger: tuple[tuple[str, ...], ...]
+    """What came of the answers of each text arm: its name, all its answers, those of each of CATEGORIES."""
+    drawn: str
+    """How text arms drew their answers, where there are any."""
     gains: str
     cost: str
     horizon: str
@@ -87,11 +92,14 @@ class Page:
     detectable: str
     protocol: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     cost_names: Mapping[str, str]
+    ledger_names: tuple[tuple[str, str], ...]
     primary: str
     unit: str
     several: bool = False
 
 
+LEDGER = tuple((category.replace("_", " "), meaning) for category, meaning in MEANINGS.items())
+"""The names of the ledger's columns, and what they mean."""
 COSTS = {
     "params_total": ("params", w.large),
     "params_trained": ("params trained", w.large),
@@ -119,6 +127,7 @@ def build(facts: Facts) -> Page:
         detectable=_detectable(facts, tasks),
         protocol=protocol.describe(facts),
         cost_names={key: name for key, (name, _) in COSTS.items()},
+        ledger_names=LEDGER,
         primary=facts.primary,
         unit=str(facts.data.get("unit") or ""),
         several=len(tasks) > 1,
@@ -147,6 +156,8 @@ def _task(facts: Facts, task: str, *, number: int) -> TaskView:
         seeds=_by_seed(facts, task, rows, seeds),
         seed_names=tuple(f"seed {seed}" for seed in seeds),
         rules=_rules(facts, rows),
+        ledger=_ledger(rows),
+        drawn=_drawn(rows),
         gains=panels.gains(rows, relative=facts.relative, name=f"g{number}"),
         cost=panels.cost(facts, rows, name=f"c{number}"),
         horizon=panels.horizon(facts, rows, errors, verdict, name=f"h{number}"),
@@ -233,6 +244,32 @@ def _rules(facts: Facts, rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
             ]
             found.append((row.predictor, w.count(row.n), w.count(row.unread), *map(w.figure, values)))
     return tuple(found)
+
+
+def _ledger(rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (row.predictor, w.count(row.n), *(w.count(row.ledger.get(category, 0)) for category in CATEGORIES))
+        for row in rows
+        if row.ledger
+    )
+
+
+def _drawn(rows: Sequence[Record]) -> str:
+    """How each text arm was asked, in words."""
+    said = []
+    for row in rows:
+        if row.decoding:
+            draws, temperature = int(row.decoding["draws"]), float(row.decoding["temperature"])
+            how = (
+                f"{w.plural(draws, 'draw')} of each place at temperature {temperature:g}, "
+                f"top-p {float(row.decoding['top_p']):g}"
+                if temperature
+                else "the most probable answer of each place"
+            )
+            said.append(
+                f"{row.predictor}: {how}{'; the median of those that were read counts' * (draws > 1)}."
+            )
+    return " ".join(said)
 
 
 def _left_out(facts: Facts, *, errors: bool, last: bool, shown: bool, drawn: bool) -> dict[str, str]:

@@ -3,20 +3,45 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from st2llm.errors import ConfigError
+
 if TYPE_CHECKING:
     from st2llm.llm.local import LanguageModel
+    from st2llm.llm.remote import RemoteModel
 
 
 def load_llm(
     name: str, *, depth: int | None = None, dtype: str = "auto", quant: str = "none", seed: int = 0
-) -> "LanguageModel":
-    """A frozen language model: `smollm2-135m`, a Hugging Face id, a local folder, or `random:<one of these>`.
+) -> "LanguageModel | RemoteModel":
+    """A frozen language model: `smollm2-135m`, a Hugging Face id, a folder, a .gguf file, or `random:<one of these>`.
 
-    depth: the first so many layers and the final norm; None keeps all. dtype: 'fp32', 'bf16', or 'auto' for bf16
-    where the hardware multiplies it natively. seed: of the weights drawn for `random:`. Raises ConfigError for a
+    `openai:<base_url>#<model>` is one behind an endpoint, which answers prompts and can do nothing else; it is not
+    asked anything here, and torch is not imported. depth: the first so many layers and the final norm; None keeps all.
+    dtype: 'fp32', 'bf16', or 'auto' for bf16 where the hardware multiplies it natively. quant: 'int8' or 'nf4' for
+    the linear layers but the head, 'none' for none. seed: of the weights drawn for `random:`. Raises ConfigError for a
     name or setting that does not exist, ArtefactError where a known model cannot be had.
     """
+    if name.removeprefix("random:").startswith("openai:"):
+        return _remote(name, depth=depth, dtype=dtype, quant=quant)
     loaded: LanguageModel = importlib.import_module("st2llm.llm.local").load(
         name, depth=depth, dtype=dtype, quant=quant, seed=seed
     )
     return loaded
+
+
+def _remote(name: str, *, depth: int | None, dtype: str, quant: str) -> "RemoteModel":
+    """An endpoint; whoever runs it has settled its weights, so that settings of ours mean nothing."""
+    given = {"depth": (depth, None), "dtype": (dtype, "auto"), "quant": (quant, "none")}
+    for setting, (value, default) in given.items():
+        if value != default:
+            raise ConfigError(
+                f"{setting} must be {default!r} for a model behind an endpoint, but it is {value!r}. Leave it out "
+                f"here, and set it where the server is started."
+            )
+    if name.startswith("random:"):
+        raise ConfigError(
+            "A model behind an endpoint has the weights that its server loaded, so it cannot be drawn at random. "
+            "Give random: a Hugging Face id or a folder."
+        )
+    found: RemoteModel = importlib.import_module("st2llm.llm.remote").parse(name)
+    return found

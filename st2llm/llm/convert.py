@@ -8,9 +8,19 @@ import sys
 from pathlib import Path
 
 import torch
+import transformers
 from gguf import GGUFReader
 from tokenizers import Tokenizer, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from st2llm.errors import ArtefactError
+from st2llm.llm.source import REFUSED
 
 PRE_TOKENIZERS = {
     "smollm": pre_tokenizers.Sequence(
@@ -24,13 +34,59 @@ Without SmolLM2's own, "\\n\\n1" becomes two newline tokens where training saw o
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Writes the model, dequantised to fp32, and its tokenizer into an existing folder."""
+    """Writes the model, dequantised to fp32, and its tokenizer into an existing folder.
+
+    Raises ArtefactError for a file that is cut short, an architecture that transformers does not read from a GGUF,
+    and a file whose tensors are not one for one the model's.
+    """
+    reader = _opened(gguf)
+    _refuse_unknown(gguf, _text(reader, "general.architecture"))
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+    )
+    _refuse_partial(gguf, reader, model, sorted(loaded["missing_keys"]))
     tokenizer.model_max_length = model.config.max_position_embeddings
     _forget_quantisation(model)
     model.save_pretrained(folder)
-    _save_tokenizer(tokenizer, folder, _text(GGUFReader(gguf), "tokenizer.ggml.pre"))
+    _save_tokenizer(tokenizer, folder, _text(reader, "tokenizer.ggml.pre"))
+
+
+def _opened(gguf: Path) -> GGUFReader:
+    try:
+        return GGUFReader(gguf)
+    except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
+        raise ArtefactError(
+            f"{gguf} is a damaged GGUF, or was cut short at {gguf.stat().st_size} bytes "
+            f"({type(error).__name__}: {error}). Download it again."
+        ) from error
+
+
+def _refuse_unknown(gguf: Path, architecture: str) -> None:
+    try:
+        AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise ArtefactError(
+            f"{gguf} holds a model of the architecture {architecture!r}, which transformers {transformers.__version__} "
+            f"does not read from a GGUF. Give the same model as a Hugging Face id, or as a folder of safetensors."
+        ) from error
+
+
+def _refuse_partial(gguf: Path, reader: GGUFReader, model: PreTrainedModel, missing: list[str]) -> None:
+    """transformers draws what a GGUF lacks at random, and drops what it does not know (a Llama 3.1's rope_freqs)."""
+    if missing:
+        raise ArtefactError(
+            f"{gguf} lacks {len(missing)} of the model's tensors, such as {missing[0]}. Download it again."
+        )
+    held = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    taken = sum(weight.numel() for weight in model.parameters())
+    if held != taken:
+        outside = [tensor.name for tensor in reader.tensors if not tensor.name.startswith("blk.")]
+        raise ArtefactError(
+            f"{gguf} holds {held} numbers, but transformers {transformers.__version__} takes up {taken}: it does not "
+            f"know all of its tensors, and the model would not be the same (outside the layers: "
+            f"{', '.join(sorted(outside))}). Give it as a Hugging Face id, or as a folder of safetensors."
+        )
 
 
 def _forget_quantisation(model: PreTrainedModel) -> None:
@@ -63,4 +119,8 @@ def _text(reader: GGUFReader, key: str) -> str:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    except ArtefactError as refusal:
+        print(" ".join(str(refusal).split()), file=sys.stderr)
+        sys.exit(REFUSED)

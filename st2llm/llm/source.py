@@ -47,10 +47,14 @@ EMBEDDED = {
 
 _FORMS = (
     f"an embedded model ({', '.join(EMBEDDED)}), a Hugging Face id (org/name), a folder with config.json, "
-    f"tokenizer.json and safetensors, or random:<one of these>."
+    f"tokenizer.json and safetensors, a .gguf file, or random:<one of these>."
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SETTINGS_FILES = ["*.json", "*.jinja", "*.txt"]
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+GGUF_MAGIC = b"GGUF"
+REFUSED = 3
+"""Exit code of a conversion whose last line says what is wrong with the GGUF."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,15 @@ class Source:
 
     def sha256(self) -> str:
         """The hash of the weights on disk: the file's own, or the hash over the shards' hashes."""
-        manifest = self.folder / MANIFEST
-        if manifest.is_file():
-            return str(_digests(self.folder)["model.safetensors"])
-        shards = [sha256_of(path) for path in self.weights()]
+        known = _digests(self.folder) if (self.folder / MANIFEST).is_file() else {}
+        shards = [known.get(path.name) or sha256_of(path) for path in self.weights()]
         return shards[0] if len(shards) == 1 else _joined(shards)
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """The hash of all that turns a prompt into tokens: vocabulary, special tokens and chat template."""
+    files = [folder / name for name in _TOKENIZER_FILES]
+    return _joined([f"{path.name}:{sha256_of(path)}\n" for path in files if path.is_file()])
 
 
 def resolve(name: str) -> Source:
@@ -90,6 +98,8 @@ def _folder(name: str, *, weights: bool) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return _checked(path, weights=weights)
+    if path.suffix.lower() == ".gguf":
+        return from_gguf(path)
     if _HUB_ID.fullmatch(name):
         return _checked(_from_hub(name, weights=weights), weights=weights)
     raise ConfigError(
@@ -100,9 +110,11 @@ def _folder(name: str, *, weights: bool) -> Path:
 def _checked(folder: Path, *, weights: bool) -> Path:
     for needed in ("config.json", "tokenizer.json"):
         if not (folder / needed).is_file():
+            gguf = next(iter(sorted(folder.glob("*.gguf"))), None)
             raise ConfigError(
                 f"The model folder {folder} has no {needed}. Save the model there with transformers' "
-                f"`save_pretrained`, with its fast tokenizer."
+                f"`save_pretrained`, with its fast tokenizer"
+                + (f", or give the GGUF in it by its own path: {gguf}." if gguf else ".")
             )
     if weights and not list(folder.glob("*.safetensors")):
         raise ConfigError(
@@ -139,7 +151,32 @@ def converted(name: str) -> Path:
     folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT}"
     if _whole(folder):
         return folder
-    gguf = _gguf(name, model, damaged=folder.is_dir())
+    return _built(folder, name, _gguf(name, model, damaged=folder.is_dir()))
+
+
+def from_gguf(path: Path) -> Path:
+    """The folder of a GGUF file on this machine, converted like an embedded model, once for each content.
+
+    Raises ConfigError where there is no such file, ArtefactError where it is no GGUF, is damaged, or holds a model
+    that transformers cannot read.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no file {path}. GGUF files are read from this machine: bring it with `hf download`, or "
+            f"correct the path."
+        )
+    with path.open("rb") as stream:
+        begins = stream.read(len(GGUF_MAGIC))
+    if begins != GGUF_MAGIC:
+        raise ArtefactError(
+            f"{path} is no GGUF: it begins with {begins!r}, not {GGUF_MAGIC!r}. Perhaps a web page or a Git LFS "
+            f"pointer was saved in its place; download it again."
+        )
+    folder = cache_dir() / "llm" / f"gguf-{sha256_of(path)[:16]}-{LAYOUT}"
+    return folder if _whole(folder) else _built(folder, path.name, path)
+
+
+def _built(folder: Path, name: str, gguf: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not _whole(folder):
@@ -192,14 +229,19 @@ def _convert(name: str, gguf: Path, target: Path) -> None:
     command = [sys.executable, "-m", "st2llm.llm.convert", str(gguf), str(target)]
     home = str(Path(st2llm.__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")])}
-    with Console(stderr=True).status(f"Converting {name} to safetensors, once (about half a minute)"):
+    with Console(stderr=True).status(
+        f"Converting {name} to safetensors, once (about half a minute for 135M)"
+    ):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ArtefactError(
-            f"{gguf} could not be converted to safetensors in {target.parent}: {said[-1]}. Check the free space "
-            f"there and the installed transformers and gguf, then try again."
-        )
+    if not done.returncode:
+        return
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    if done.returncode == REFUSED:
+        raise ArtefactError(said[-1])
+    raise ArtefactError(
+        f"{gguf} could not be converted to safetensors in {target.parent}: {said[-1]}. Check the free space "
+        f"there and the installed transformers and gguf, then try again."
+    )
 
 
 def _joined(digests: list[str]) -> str:

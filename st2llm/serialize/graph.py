@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from st2llm.errors import DataError
 from st2llm.serialize import calendar
 from st2llm.serialize.numbers import MISSING, NumberText, ScaledIntegers, decimal
+from st2llm.serialize.unread import Unread
 from st2llm.types import Numbers, Prediction, Sample
 
 SAMPLE_VARIABLES: Mapping[str, str] = {
@@ -225,17 +226,18 @@ def _visible(sample: Sample, node: int, channel: int) -> Float64[np.ndarray, " t
     return np.where(sample.visible[before, node, channel], sample.values[before, node, channel], np.nan)
 
 
-def _unread(found: Float64[np.ndarray, " horizon"], count: int, numbers: NumberText) -> str | None:
+def _unread(found: Float64[np.ndarray, " horizon"], count: int, numbers: NumberText) -> Unread | None:
     """Why an answer cannot be used, or None."""
     low, high = numbers.limits
     if not len(found):
-        return "no number in the answer"
+        return Unread("no number in the answer")
     if len(found) < count:
-        return f"too few numbers: {len(found)} of {count}"
+        return Unread(f"too few numbers: {len(found)} of {count}", "truncated")
     if np.isnan(found).any():
-        return f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}"
+        return Unread(f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}")
     if (found < low).any() or (found > high).any() or not np.isfinite(found).all():
-        return f"out of range: a number is not between {decimal(low)} and {decimal(high)}"
+        limits = f"{decimal(low)} and {decimal(high)}"
+        return Unread(f"out of range: a number is not between {limits}", "out_of_range")
     return None
 
 

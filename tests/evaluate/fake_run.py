@@ -25,6 +25,11 @@ LLM = {
 }  # fmt: skip
 
 
+LEDGER = {
+    "readable": 0, "unreadable": 1, "out_of_range": 0, "invalid": 0, "repeated": 0, "truncated": 1, "refused": 0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Arm:
     name: str
@@ -203,6 +208,8 @@ def _record(arm: Arm, seed: int | None, task: str, plan: Plan) -> dict[str, Any]
         },
         "validation": None if arm.family == "text" else mae * 0.98,
         "unread_rules": rules if arm.family == "text" else None,
+        "ledger": LEDGER | {"readable": n - unread} if arm.family == "text" else None,
+        "decoding": {"draws": 1, "temperature": 0.0, "top_p": 1.0, "seed": 0} if arm.family == "text" else None,
     }  # fmt: skip
 
 
@@ -304,7 +311,7 @@ def _answers(table: pd.DataFrame) -> list[dict[str, Any]]:
         )
         rows.append(
             {
-                "sample": sample, "place": place, "prompt": prompt, "answer": said,
+                "sample": sample, "place": place, "draw": 0, "prompt": prompt, "answer": said,
                 "unread_reason": "no number in the first 4 words" if unread else None, "tokens_in": 902,
                 "tokens_out": 88, "seconds": 0.71,
             }

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +54,22 @@ def test_each_example_is_quoted_with_the_words_of_that_very_answer(run):
     for example in digest.examples(run, TASK, predictors=["text"], quoted="text")[:3]:
         assert example.answer is not None
         assert str(example.answer["answer"]) == ", ".join(f"{v:.0f}" for v in example.lines["value"])
+
+
+def test_of_several_draws_the_first_is_quoted_and_of_an_unreadable_answer_the_one_that_was_not_read(run):
+    path = run.folder / "answers/text-0.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lost = [row["unread_reason"] is not None for row in rows]
+    drawn = [
+        row | {"draw": draw, "unread_reason": "no" if gone and draw == 1 else None}
+        for row, gone in zip(rows, lost, strict=True)
+        for draw in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in drawn))
+    *readable, unreadable = digest.examples(run, TASK, predictors=["text"], quoted="text")
+    assert {example.answer["draw"] for example in readable} == {0}
+    assert unreadable.answer["draw"] == 1
+    assert {example.draws for example in (*readable, unreadable)} == {3}
 
 
 def test_without_a_text_arm_examples_hold_no_words(run):

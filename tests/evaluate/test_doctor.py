@@ -51,3 +51,23 @@ def test_the_size_of_the_cache_and_the_offline_switch_are_told(tmp_path):
     assert facts["folder"].value == f"{tmp_path / 'cache'} (1.0 MiB)"
     assert "off" in facts["network"].value
     assert "cpu" in facts["devices"].value
+
+
+def test_it_says_how_much_room_kept_answers_take_or_that_none_are_kept(tmp_path, monkeypatch):
+    assert _facts()["answers of language models"].value == "not kept (ST2LLM_ANSWERS=off)"
+    monkeypatch.setenv("ST2LLM_ANSWERS", "on")
+    assert _facts()["answers of language models"].value == "0.0 MiB"
+    (tmp_path / "cache/answers").mkdir()
+    (tmp_path / "cache/answers/kept").write_bytes(bytes(3 * doctor.MIB))
+    assert _facts()["answers of language models"].value == "3.0 MiB"
+
+
+def test_it_says_which_quantisations_work():
+    assert _facts()["quantisation"].value == "int8, nf4"
+
+
+def test_a_machine_where_none_works_is_not_well(monkeypatch):
+    monkeypatch.setattr(doctor.quant, "available", lambda device: ())
+    fact = _facts()["quantisation"]
+    assert not fact.well
+    assert "quant='none'" in fact.value

@@ -19,6 +19,7 @@ from st2llm.evaluate.records import (
     score_arms,
 )
 from st2llm.evaluate.suite import Suite
+from st2llm.predict.ledger import tally
 
 DAYS, PLACES, STEPS = 24, ("a", "b"), 2
 MIDNIGHT = 1_704_020_400  # 2024-01-01 in Auckland
@@ -200,6 +201,20 @@ def test_unread_answers_are_counted_and_scored_under_three_rules_by_hand():
         "imputed": pytest.approx((12 * 1.0 + 4 * 2.0) / 16),
     }
     assert record["metrics"]["mae"]["value"] == pytest.approx(rules["penalised"])
+
+
+def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
+    arms = _text_arms()
+    ledger = tally(["readable"] * 20 + ["truncated"] * 3 + ["refused"])
+    decoding = {"draws": 3, "temperature": 0.7, "top_p": 1.0, "seed": 0}
+    facts = [f | {"ledger": ledger, "decoding": decoding} if f["family"] == "text" else f for f in arms.facts]
+    found = records_of(Arms(arms.suite, arms.timezone, facts, arms.predictions))
+    record = found["text", None]
+    assert (record["n"], record["unread"]) == (24, 4)
+    assert (record["ledger"], record["decoding"]) == (ledger, decoding)
+    assert record["unread_rules"] == records_of(arms)["text", None]["unread_rules"]
+    assert found["last-value", None]["ledger"] is None
+    json.dumps(record, allow_nan=False)
 
 
 def test_the_penalty_is_the_worst_null_rule_on_the_primary_metric_whatever_its_direction():

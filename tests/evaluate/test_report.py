@@ -165,6 +165,20 @@ def test_the_models_own_words_are_quoted_and_an_unreadable_answer_is_shown(html)
     assert "Not readable: no number in the first 4 words" in html
 
 
+def test_both_reports_hold_the_ledger_of_answers_beside_the_three_rules(html, markdown):
+    assert "| predictor | answers | readable | unreadable | out of range | invalid |" in markdown
+    assert "| text | 210 | 208 | 1 | 0 | 0 | 0 | 1 | 0 |" in markdown
+    assert (
+        markdown.index("### Answers in words")
+        < markdown.index("under three rules")
+        < markdown.index("## Contr")
+    )
+    assert (
+        html.index(">Answers in words<") < html.index("penalised (worst null rule)") < html.index('id="cost"')
+    )
+    assert '<th scope="row">text</th><td>210</td><td>208</td><td>1</td><td>0</td>' in html
+
+
 def test_both_controls_are_shown_with_notes_gains_and_outcome(html, markdown):
     for text in (html, markdown):
         assert "the streets are nearly empty" in text

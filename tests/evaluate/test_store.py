@@ -5,6 +5,7 @@ import json
 
 import pandas as pd
 import pytest
+import tiny_suite
 
 from st2llm.errors import ConfigError, StorageError
 from st2llm.evaluate.store import (
@@ -16,6 +17,7 @@ from st2llm.evaluate.store import (
     write_table,
     write_whole,
 )
+from st2llm.evaluate.suite import Suite
 
 CONFIG = {"limit": None, "title": "", "predictors": [{"name": "a", "x": 1}, {"name": "b", "x": 1}]}
 RUN = {
@@ -117,6 +119,22 @@ def test_a_suite_with_other_predictors_goes_on_and_only_changed_ones_are_unfinis
     assert store.finished("b-0") is None
     card = read_json(tmp_path / "run.json")
     assert (card["config"]["predictors"], card["config_sha256"]) == (changed, "f" * 64)
+
+
+def test_a_setting_that_came_since_leaves_finished_arms_finished(tmp_path):
+    suite = Suite.model_validate(tiny_suite.everything("town.yaml", "tiny"))
+    now = suite.model_dump(mode="json")
+    before = json.loads(json.dumps(now))
+    for predictor in before["predictors"]:
+        del predictor["set"]["draws"]
+    store = Store(tmp_path)
+    store.open({**RUN, "config": before})
+    store.finish("text-0", {"key": "text-0", "predictor": "text"}, pd.DataFrame({"value": [1.0]}), [])
+    store.open({**RUN, "config": now})
+    assert store.finished("text-0") is not None
+    now["predictors"][-1]["set"] |= {"draws": 5, "temperature": 0.7}
+    store.open({**RUN, "config": now})
+    assert store.finished("text-0") is None
 
 
 def test_a_resumed_run_keeps_its_card_and_adds_when_and_at_which_commit_it_went_on(tmp_path):

@@ -13,6 +13,7 @@ from st2llm.evaluate.store import Store
 from st2llm.evaluate.study import Study, Watch, even
 from st2llm.evaluate.suite import Suite
 from st2llm.predict.baselines import BaselinePredictor
+from st2llm.predict.text import TextPredictor
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_a_limit_keeps_evenly_spaced_test_windows(made, card, llama):
     assert len(study.train) == 38
 
 
-def test_rules_and_greedy_text_run_once_trained_arms_once_a_seed(made, card, llama):
+def test_rules_and_text_run_once_trained_arms_once_a_seed(made, card, llama):
     study, _ = made(card, llama)
     seeds = {}
     for job in study.jobs():
@@ -228,7 +229,7 @@ def seen(monkeypatch):
     spy(BaselinePredictor, "predict")
     spy(module.PrimitivePredictor, "predict")
     spy(module.SoftPredictor, "predict")
-    spy(module.TextPredictor, "answers")
+    spy(TextPredictor, "answers")
     return asked
 
 

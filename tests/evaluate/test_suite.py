@@ -1,5 +1,6 @@
 """Suites are refused before anything runs, with the nearest name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 
 from st2llm import recipes
 from st2llm.errors import ConfigError
-from st2llm.evaluate.suite import load_suites
+from st2llm.evaluate.suite import as_written_now, load_suites
 
 SUITES = Path(recipes.locate("evaluation/suites/demo.yaml")).parent
 
@@ -60,6 +61,24 @@ BAD = {
     "unknown metric": (set_("primary_metric", to="rsme"), "no metric 'rsme'. Did you mean 'rmse'?"),
     "unknown task": (set_("task", to={"forcast": {}}), "no task 'forcast'. Did you mean 'forecast'?"),
     "unknown task setting": (set_("task", "forecast", "horizn", to=1), "Did you mean 'horizon'?"),
+    "draws of one answer": (
+        set_("predictors", 9, "set", to={"draws": 5}),
+        "5 draws of 'text' at temperature 0 would all be the same",
+    ),
+    "no draw": (set_("predictors", 9, "set", to={"draws": 0}), "predictors.9.set.draws"),
+    "a temperature below nothing": (
+        set_("predictors", 9, "set", to={"temperature": -1}),
+        "predictors.9.set.temperature",
+    ),
+    "more than all of the probability": (set_("predictors", 9, "set", to={"top_p": 1.5}), "set.top_p"),
+    "a misspelt temperature": (
+        set_("predictors", 9, "set", to={"temprature": 1}),
+        "Did you mean 'temperature'?",
+    ),
+    "draws of an arm that does not draw": (
+        set_("predictors", 3, "set", to={"draws": 5, "temperature": 0.7}),
+        "`draws` is for text predictors, but 'none' is a primitive predictor",
+    ),
     "duplicate names": (set_("predictors", 4, "name", to="none"), "two predictors have the name 'none'"),
     "text without template": (set_("predictors", 9, "template", to=None), "needs `template: kind/task`"),
     "text without last-value": (lambda s: s["predictors"].pop(0), "last-value, family: baseline"),
@@ -81,6 +100,23 @@ def test_a_bad_suite_is_refused_with_the_file_and_what_to_do(load, spoil, says):
     with pytest.raises(ConfigError) as refused:
         load(spoil)
     assert says in str(refused.value)
+
+
+def test_a_text_predictor_may_draw_several_answers(load):
+    (suite,) = load(set_("predictors", 9, "set", to={"draws": 5, "temperature": 0.7, "top_p": 0.9}))
+    own = suite.predictor("text").set
+    assert (own.draws, own.temperature, own.top_p) == (5, 0.7, 0.9)
+
+
+def test_a_config_from_before_a_setting_was_there_is_read_with_its_default(load):
+    (suite,) = load()
+    config = suite.model_dump(mode="json")
+    older = json.loads(json.dumps(config))
+    for predictor in older["predictors"]:
+        for key in ("draws", "temperature", "top_p"):
+            del predictor["set"][key]
+    assert as_written_now(older) == config
+    assert as_written_now({"no": "suite"}) == {"no": "suite"}
 
 
 def test_what_a_suite_says_wrong_names_its_file(load):

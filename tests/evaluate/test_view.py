@@ -37,6 +37,39 @@ def test_the_three_rules_for_unreadable_answers_stand_side_by_side(tmp_path):
     assert page(tmp_path).tasks[0].rules == (("text", "210", "2", "85.20", "86.22", "85.71"),)
 
 
+def test_the_ledger_counts_every_answer_of_a_text_arm_in_one_column(tmp_path):
+    made = page(tmp_path)
+    ((name, answers, *counts),) = made.tasks[0].ledger
+    assert (name, answers, counts) == ("text", "210", ["208", "1", "0", "0", "0", "1", "0"])
+    assert [column for column, _ in made.ledger_names] == [
+        "readable", "unreadable", "out of range", "invalid", "repeated", "truncated", "refused"
+    ]  # fmt: skip
+    assert sum(map(int, counts)) == int(answers)
+
+
+def test_how_answers_were_drawn_is_said_in_words(tmp_path):
+    assert page(tmp_path).tasks[0].drawn == "text: the most probable answer of each place."
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["decoding"]:
+            line["decoding"] |= {"draws": 5, "temperature": 0.7}
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert view.build(facts.read(tmp_path)).tasks[0].drawn == (
+        "text: 5 draws of each place at temperature 0.7, top-p 1; the median of those that were read counts."
+    )
+
+
+def test_records_from_before_there_was_a_ledger_show_the_rules_alone(tmp_path):
+    fake_run.write(tmp_path, fake_run.Plan(**QUICK))
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["ledger"], line["decoding"]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = view.build(facts.read(tmp_path)).tasks[0]
+    assert (task.ledger, task.drawn) == ((), "")
+    assert len(task.rules) == 1
+
+
 def test_seeds_are_listed_only_where_there_are_several(tmp_path):
     assert page(tmp_path / "one").tasks[0].seeds == ()
     several = page(tmp_path / "three", seeds=(0, 1, 2))

@@ -1,103 +1,202 @@
 """The automaton of an answer says yes to all readable answers, and to nothing else."""
 
 import random
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from grammars import EXACT, NARROW, THOUGHT, answer, is_readable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from st2llm import llm
 from st2llm.errors import ConfigError
-from st2llm.llm import grammar
-from st2llm.llm.tokenizer import load_tokenizer
-from st2llm.types import Numbers
+from st2llm.llm.grammar import Automaton, State, automaton
+from st2llm.llm.tokenizer import FastTokenizer, load_tokenizer
+from st2llm.types import Choice, Clock, FreeText, Json, Numbers, Ranking
 
 KINDS = ["single", "merged"]
-NUMBERS = st.builds(
-    Numbers,
-    count=st.integers(1, 5),
-    digits=st.integers(1, 4),
-    separator=st.sampled_from([",", ", ", " ", "\n", " | "]),
-)
-QUIET = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# beartype draws which items of a tuple it looks at, also of the grammars that hypothesis makes
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(QUIET, max_examples=15)
 
 
-def walk(automaton: grammar.Grammar, choose) -> tuple[list[int], int]:
-    """Columns taken from the start until the answer is whole, without a stop."""
-    state, columns = grammar.START, []
-    while state >= grammar.START:
-        column = choose(np.flatnonzero(automaton.step[state] != grammar.FORBIDDEN).tolist())
-        state = int(automaton.step[state, column])
-        columns += [] if state == grammar.STOPPED else [column]
-    return columns, state
+@pytest.fixture(scope="module", params=KINDS)
+def tokenizer(request, tiny) -> FastTokenizer:
+    return load_tokenizer(tiny("llama", request.param))
 
 
-@pytest.mark.parametrize("digits", KINDS)
+@pytest.fixture(scope="module")
+def real() -> FastTokenizer:
+    return load_tokenizer("smollm2-135m")
+
+
+def walk(found: Automaton, tokenizer: FastTokenizer, choose) -> tuple[list[int], State]:
+    """The tokens of an answer, without a stop, and where it ended. Every state on the way is looked at."""
+    state, tokens, taken = found.start, [], 0
+    while not state.ended:
+        ids = np.arange(tokenizer.vocab_size) if state.ids is None else state.ids
+        assert len(ids) and (np.diff(ids) > 0).all() and ids[-1] < tokenizer.vocab_size
+        token = choose(ids.tolist())
+        state = state.after(token)
+        tokens += [] if state.stopped else [token]
+        taken += 1
+    assert taken <= found.longest and len(state.ids) == 0
+    return tokens, state
+
+
+def spell(found: Automaton, tokens: list[int]) -> State:
+    """Where an answer's tokens lead, each of which must be allowed."""
+    state = found.start
+    for token in tokens:
+        assert state.ids is None or token in state.ids
+        state = state.after(token)
+    return state
+
+
 @QUIET
-@given(wanted=NUMBERS, seed=st.integers(0, 2**32))
-def test_whatever_is_chosen_the_answer_is_readable(tiny, digits, wanted, seed):
-    tokenizer = load_tokenizer(tiny("llama", digits))
-    automaton = grammar.numbers(tokenizer, wanted)
-    columns, _ = walk(automaton, random.Random(seed).choice)
-    text = automaton.text(tokenizer, columns)
-    parts = text.split(wanted.separator)
-    assert len(parts) == wanted.count
-    assert all(re.fullmatch(rf"0|[1-9][0-9]{{0,{wanted.digits - 1}}}", part) for part in parts)
-    assert len(columns) <= automaton.longest
+@given(grammar=EXACT, seed=st.integers(0, 2**32))
+def test_whatever_is_chosen_the_answer_is_readable(tokenizer, grammar, seed):
+    found = automaton(tokenizer, grammar)
+    tokens, end = walk(found, tokenizer, random.Random(seed).choice)
+    assert is_readable(found.text(tokens), grammar)
+    assert not end.cut
 
 
-@pytest.mark.parametrize("digits", KINDS)
 @QUIET
-@given(wanted=NUMBERS, data=st.data())
-def test_every_readable_answer_can_be_written_in_the_tokenizer_s_own_way(tiny, digits, wanted, data):
-    tokenizer = load_tokenizer(tiny("llama", digits))
-    automaton = grammar.numbers(tokenizer, wanted)
-    values = st.lists(st.integers(0, 10**wanted.digits - 1), min_size=wanted.count, max_size=wanted.count)
-    ids = tokenizer.encode(wanted.separator.join(map(str, data.draw(values))))
-    state = grammar.START
-    for i in ids:
-        state = int(automaton.step[state, automaton.ids.tolist().index(i)])
-        assert state != grammar.FORBIDDEN
-    assert state == grammar.DONE or grammar.STOPPED in automaton.step[state]
+@given(grammar=THOUGHT, seed=st.integers(0, 2**32))
+def test_whatever_is_thought_the_answer_is_readable(tokenizer, grammar, seed):
+    found = automaton(tokenizer, grammar)
+    tokens, end = walk(found, tokenizer, random.Random(seed).choice)
+    assert is_readable(found.text(tokens), grammar)
+    assert not end.cut
 
 
-def test_merged_vocabularies_offer_several_characters_at_once(tiny):
-    automaton = grammar.numbers(load_tokenizer(tiny("llama", "merged")), Numbers(3, 3))
-    assert max(len(text) for text in automaton.texts) >= 3
+@QUIET
+@given(grammar=EXACT, data=st.data())
+def test_every_readable_answer_can_be_written_in_the_tokenizer_s_own_way(tokenizer, grammar, data):
+    found = automaton(tokenizer, grammar)
+    words = data.draw(answer(grammar))
+    tokens = tokenizer.encode(words)
+    end = spell(found, tokens)
+    assert found.text(tokens) == words
+    assert end.ended or end.after(tokenizer.eos).stopped
+
+
+@FEW
+@given(grammar=THOUGHT, data=st.data())
+def test_thoughts_may_end_with_the_model_s_own_cue(tokenizer, grammar, data):
+    words = f"Hm,\n{grammar.cue} {data.draw(answer(grammar.answer))}"
+    tokens = tokenizer.encode(words)
+    wide = FreeText(len(tokens), grammar.cue, grammar.answer)
+    found = automaton(tokenizer, wide)
+    state, narrow = found.start, 0
+    for token in tokens:
+        narrow += state.ids is not None
+        state = state.after(token)
+    assert state.ended or state.after(tokenizer.eos).stopped
+    assert narrow and found.text(tokens) == words
+
+
+@FEW
+@given(grammar=NARROW)
+def test_the_shortest_and_the_longest_choice_end_as_well(tokenizer, grammar):
+    found = automaton(tokenizer, grammar)
+    for choose in (min, max, lambda ids: ids[len(ids) // 2]):
+        tokens, _ = walk(found, tokenizer, choose)
+        assert is_readable(found.text(tokens), grammar)
+
+
+def test_one_place_is_one_state_and_the_same_tokens_are_one_array(tokenizer):
+    found = automaton(tokenizer, Numbers(3, 3))
+    assert spell(found, tokenizer.encode("1,23")) is spell(found, tokenizer.encode("9,87"))
+    first, second = (spell(found, tokenizer.encode(text)) for text in ("1", "1,1"))
+    assert first is not second and first.ids is second.ids
+    assert automaton(tokenizer, Numbers(3, 3)) is found
+
+
+def test_a_forced_token_is_the_only_one(tiny):
+    tokenizer = load_tokenizer(tiny())
+    found = automaton(tokenizer, Numbers(2, 3))
+    assert spell(found, tokenizer.encode("123")).ids.tolist() == tokenizer.encode(",")
+    assert spell(found, tokenizer.encode("0")).ids.tolist() == tokenizer.encode(",")
+
+
+def test_merged_vocabularies_offer_several_letters_at_once(tiny):
+    tokenizer = load_tokenizer(tiny("llama", "merged"))
+    found = automaton(tokenizer, Numbers(3, 3))
+    offered = [tokenizer.decode([token]) for token in found.start.ids.tolist()]
+    assert max(map(len, offered)) >= 3
+    behind = found.start.after(tokenizer.encode("1")[0])
+    assert any("," in tokenizer.decode([token]).rstrip(",") for token in behind.ids.tolist())
 
 
 def test_the_end_of_text_the_separator_and_a_line_break_stop_after_the_last_number(tiny):
     tokenizer = load_tokenizer(tiny())
-    automaton = grammar.numbers(tokenizer, Numbers(1, 2))
-    ids = automaton.ids.tolist()
-    after_a_digit = automaton.step[automaton.step[grammar.START, ids.index(tokenizer.encode("4")[0])]]
-    for i in (tokenizer.eos, tokenizer.encode(",")[0], tokenizer.encode("\n")[0]):
-        assert after_a_digit[ids.index(i)] == grammar.STOPPED
-        assert automaton.step[grammar.START, ids.index(i)] == grammar.FORBIDDEN
+    start = automaton(tokenizer, Numbers(1, 2)).start
+    after_a_digit = start.after(tokenizer.encode("4")[0])
+    for token in (tokenizer.eos, tokenizer.encode(",")[0], tokenizer.encode("\n")[0]):
+        assert after_a_digit.after(token).stopped and token not in start.ids
+    whole = after_a_digit.after(tokenizer.encode("2")[0])
+    assert whole.ended and not whole.stopped and not whole.cut
 
 
-@pytest.mark.parametrize("wanted", [Numbers(0, 3), Numbers(3, 0), Numbers(3, 3, ""), Numbers(3, 3, "0")])
-def test_a_grammar_that_says_nothing_is_refused(tiny, wanted):
-    with pytest.raises(ConfigError, match="grammar needs"):
-        grammar.numbers(load_tokenizer(tiny()), wanted)
+def test_an_answer_that_may_go_on_ends_with_a_stop(tokenizer):
+    found = automaton(tokenizer, Ranking(("1", "17", "170"), 2, ";"))
+    end = spell(found, tokenizer.encode("170;1"))
+    assert end.after(tokenizer.eos).stopped and end.after(tokenizer.encode(";")[0]).stopped
+    assert spell(found, tokenizer.encode("1;170")).ended
 
 
-def test_a_separator_that_the_vocabulary_cannot_write_is_refused(tiny):
-    with pytest.raises(ConfigError, match="cannot write numbers with separator"):
-        grammar.numbers(load_tokenizer(tiny()), Numbers(2, 3, "é"))
+def test_letters_of_several_bytes_are_written_whole(tokenizer):
+    found = automaton(tokenizer, Choice(("上海", "上京", "Käthe")))
+    tokens = tokenizer.encode("上海")
+    assert len(tokens) > 2
+    assert spell(found, tokens).ended and found.text(tokens) == "上海"
 
 
-def test_a_line_of_free_text_skips_blank_tokens_and_ends_at_a_line_break(tiny):
-    tokenizer = load_tokenizer(tiny())
-    automaton = grammar.line(tokenizer, 9)
-    state, columns = grammar.START, tokenizer.encode("\n\n12 people\n7")
-    ends = [state := int(automaton.step[state, column]) for column in columns]
-    assert ends.index(grammar.DONE) == len(columns) - 2
-    assert automaton.text(tokenizer, columns[:-1]) == "12 people"
+@pytest.mark.parametrize(
+    "grammar", [Numbers(2, 3), Choice(("上海", "a")), FreeText(3), Json('{"type": "integer"}')]
+)
+def test_a_token_that_may_not_follow_is_refused(tokenizer, grammar):
+    state = automaton(tokenizer, grammar).start
+    if grammar == FreeText(3):
+        state = state.after(tokenizer.eos)
+    with pytest.raises(ConfigError, match="follow"):
+        state.after(tokenizer.encode("q")[0])
 
 
-def test_the_module_needs_no_torch():
-    source = Path(grammar.__file__).read_text(encoding="utf-8")
-    assert "import torch" not in source
+def test_no_grammar_is_one_line_of_free_text(tokenizer):
+    found = automaton(tokenizer, None)
+    assert found.start.ids is None and found.longest == 64
+
+
+@pytest.mark.slow
+@settings(QUIET, max_examples=150)
+@given(grammar=st.one_of(EXACT, THOUGHT), seed=st.integers(0, 2**32))
+def test_a_real_vocabulary_writes_readable_answers_alone(real, grammar, seed):
+    found = automaton(real, grammar)
+    tokens, _ = walk(found, real, random.Random(seed).choice)
+    assert is_readable(found.text(tokens), grammar)
+
+
+@pytest.mark.slow
+@settings(QUIET, max_examples=150)
+@given(grammar=EXACT, data=st.data())
+def test_a_real_vocabulary_accepts_its_own_way_of_writing(real, grammar, data):
+    words = data.draw(answer(grammar))
+    end = spell(automaton(real, grammar), real.encode(words))
+    assert end.ended or end.after(real.eos).stopped
+
+
+def test_states_and_automata_are_what_the_engine_expects(tokenizer):
+    for grammar in (None, Numbers(2, 3), Clock(), FreeText(3, answer=Clock()), Json('{"type": "integer"}')):
+        found = automaton(tokenizer, grammar)
+        assert isinstance(found, Automaton) and isinstance(found.start, State)
+
+
+def test_the_modules_need_no_torch():
+    for name in ("grammar", "states", "narrow", "machines", "vocabulary", "free_text", "json_schema"):
+        source = (Path(llm.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        assert "import torch" not in source

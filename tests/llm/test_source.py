@@ -1,5 +1,6 @@
 """A name leads to one whole folder, or to a message that says what to do."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(name):
 
 def test_an_endpoint_is_not_a_model_that_can_be_loaded_here():
     with pytest.raises(ConfigError, match="not a language model that can be loaded here"):
-        load_llm("openai:http://localhost:8000/v1#gpt")
+        source.resolve("openai:http://localhost:8000/v1#gpt")
 
 
 def test_a_hub_model_that_is_not_cached_says_so_offline(monkeypatch):
@@ -133,3 +134,82 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny, tmp_path):
     (tmp_path / "config.json").write_bytes((Path(tiny()) / "config.json").read_bytes())
     with pytest.raises(ConfigError, match=r"has no tokenizer\.json"):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "my model.gguf"
+    path.write_bytes(b"GGUF and more")
+    return path
+
+
+def test_a_gguf_is_converted_once_for_its_content_not_for_its_name(shop, own, tmp_path):
+    first = source.resolve(str(own))
+    assert (first.name, first.pretrained) == (str(own), True)
+    other = tmp_path / "other.GGUF"
+    other.write_bytes(own.read_bytes())
+    assert source.resolve(str(other)).folder == first.folder == source.resolve(f"random:{own}").folder
+    assert shop.conversions == 1
+    own.write_bytes(b"GGUF and less")
+    assert source.resolve(str(own)).folder != first.folder
+    assert shop.conversions == 2
+
+
+def test_a_damaged_conversion_of_a_gguf_is_redone(shop, own):
+    weights = source.resolve(str(own)).folder / "model.safetensors"
+    weights.write_bytes(b"short")
+    assert source.resolve(str(own)).sha256() == source.sha256_of(own)
+    assert weights.read_bytes() == own.read_bytes()
+
+
+def test_a_gguf_whose_conversion_breaks_off_leaves_no_folder(shop, own):
+    shop.fails = True
+    with pytest.raises(ArtefactError, match="broke off"):
+        source.resolve(str(own))
+    assert [path.suffix for path in (shop.cache / "llm").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("content", [b"", b"GG", b"<!doctype html>"])
+def test_a_file_that_does_not_begin_like_a_gguf_is_refused_before_any_conversion(shop, own, content):
+    own.write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"my model\.gguf is no GGUF: it begins with b'.*', not b'GGUF'"):
+        source.resolve(str(own))
+    assert shop.conversions == 0
+
+
+def test_a_gguf_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"There is no file .*gone\.gguf"):
+        load_llm(str(tmp_path / "gone.gguf"))
+
+
+def test_a_folder_that_holds_a_gguf_alone_says_how_to_give_it(own):
+    with pytest.raises(ConfigError, match=r"has no config\.json.* by its own path: .*my model\.gguf\."):
+        load_llm(str(own.parent))
+
+
+def test_the_hash_of_a_model_in_shards_is_one_over_all_of_them(tmp_path):
+    whole = source.Source("one", tmp_path, True)
+    (tmp_path / "model-1.safetensors").write_bytes(b"1")
+    assert whole.sha256() == source.sha256_of(tmp_path / "model-1.safetensors")
+    (tmp_path / "model-2.safetensors").write_bytes(b"2")
+    before = whole.sha256()
+    digests = {path.name: source.sha256_of(path) for path in whole.weights()}
+    (tmp_path / source.MANIFEST).write_text(json.dumps(digests))
+    assert whole.sha256() == before
+    (tmp_path / source.MANIFEST).unlink()
+    (tmp_path / "model-2.safetensors").write_bytes(b"3")
+    assert whole.sha256() != before
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_the_hash_of_a_tokenizer_sees_each_of_its_files(tiny, tmp_path, file):
+    for path in Path(tiny()).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = source.tokenizer_sha256(tmp_path)
+    assert before == source.tokenizer_sha256(Path(tiny()))
+    (tmp_path / "config.json").write_text("{}")
+    assert source.tokenizer_sha256(tmp_path) == before
+    (tmp_path / file).write_text((tmp_path / file).read_text() + "\n")
+    changed = source.tokenizer_sha256(tmp_path)
+    (tmp_path / file).unlink()
+    assert len({before, changed, source.tokenizer_sha256(tmp_path)}) == 3

@@ -5,9 +5,9 @@ import pytest
 from serialize.graphs import counts, forecast_sample
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.predict.text import TextPredictor, stitch
+from st2llm.predict.text import TextPredictor, over_draws, stitch
 from st2llm.serialize.template import load_prompt
-from st2llm.types import Answer, Completer
+from st2llm.types import Answer, Completer, Decoding
 
 TEMPLATE = load_prompt("graph/forecast")
 
@@ -19,17 +19,43 @@ class Oracle:
     mute: tuple[str, ...] = ()
     sizes: list[int] = field(default_factory=list)
 
-    def complete(self, prompts):
+    def complete(self, prompts, decoding):
         self.sizes.append(len(prompts))
-        return [Answer(self._say(prompt), tokens_in=9, tokens_out=5, seconds=0.1) for prompt in prompts]
+        return [
+            Answer(self._say(prompt), tokens_in=9, tokens_out=5, seconds=0.1, draw=draw)
+            for prompt in prompts
+            for draw in range(decoding.draws)
+        ]
 
     def _say(self, prompt):
         return "I cannot say." if any(f"at {label}," in prompt.text for label in self.mute) else prompt.truth
 
 
 @dataclass
+class Chorus:
+    """Says the truth plus `steps[draw]` number steps at each draw; None is said as words."""
+
+    steps: tuple[int | None, ...]
+    mute: tuple[str, ...] = ()
+    asked: list[Decoding] = field(default_factory=list)
+
+    def complete(self, prompts, decoding):
+        self.asked.append(decoding)
+        return [
+            Answer(self._say(prompt, self.steps[draw]), 9, 5, 0.1, draw=draw)
+            for prompt in prompts
+            for draw in range(decoding.draws)
+        ]
+
+    def _say(self, prompt, step):
+        if step is None or any(f"at {label}," in prompt.text for label in self.mute):
+            return "I cannot say."
+        return ",".join(str(int(number) + step) for number in prompt.truth.split(","))
+
+
+@dataclass
 class Forgetful:
-    def complete(self, prompts):
+    def complete(self, prompts, decoding):
         return [Answer("1", 1, 1, 0.0) for _ in prompts[1:]]
 
 
@@ -110,7 +136,7 @@ def test_a_place_without_an_answer_is_refused():
 
 
 def test_a_completer_that_loses_an_answer_is_refused():
-    with pytest.raises(DataError, match="was given 3 prompts, but gave 2"):
+    with pytest.raises(DataError, match="was given 3 prompts of 1 draws, but gave 2"):
         predictor(Forgetful()).predict(samples(1))
 
 
@@ -126,3 +152,97 @@ def test_a_chunk_of_nothing_is_refused():
 
 def test_no_samples_give_no_predictions():
     assert predictor().predict([]) == []
+
+
+# several draws
+
+
+def drawn(*steps, mute=(), samples_=None):
+    """The prediction of one sample from draws that are off by so many steps."""
+    completer = Chorus(steps, mute)
+    decoding = Decoding(draws=len(steps), temperature=0.7)
+    return predictor(completer, decoding=decoding).predict(samples_ or samples(1))[0]
+
+
+def test_each_place_is_asked_for_all_draws_with_the_settings_as_given():
+    completer = Chorus((0, 1, 2))
+    decoding = Decoding(draws=3, temperature=0.7, top_p=0.9, seed=5)
+    told = []
+    answers = predictor(completer, decoding=decoding, chunk=4).answers(samples(2), done=told.append)
+    assert completer.asked == [decoding, decoding]
+    assert told == [12, 18]
+    assert [(a.sample[-1], a.place[0], a.answer.draw) for a in answers] == [
+        (sample, place, draw) for sample in "01" for place in "789" for draw in range(3)
+    ]
+
+
+def test_the_value_is_the_median_of_the_draws_and_all_of_them_are_kept():
+    sample = samples(1)[0]
+    prediction = drawn(0, 1, 5)
+    step = prediction.samples[1] - prediction.samples[0]
+    unit = step[np.isfinite(step)].max()
+    np.testing.assert_array_equal(prediction.value, prediction.samples[1])
+    assert prediction.samples.shape == (3, *sample.values.shape)
+    np.testing.assert_array_equal(prediction.samples[0], sample.truth)
+    np.testing.assert_allclose(prediction.samples[2] - prediction.samples[0], 5 * step)
+    assert unit > 0
+
+
+def test_the_quantiles_are_those_of_the_draws():
+    prediction = drawn(0, 1, 2, 3, 4)
+    assert sorted(prediction.quantiles) == [0.05, 0.5, 0.95]
+    for share in (0.05, 0.5, 0.95):
+        want = np.quantile(prediction.samples, share, axis=0)
+        np.testing.assert_allclose(prediction.quantiles[share], want)
+    np.testing.assert_array_equal(prediction.quantiles[0.5], prediction.value)
+
+
+def test_one_draw_has_neither_samples_nor_quantiles():
+    (prediction,) = predictor().predict(samples(1))
+    assert prediction.samples is None
+    assert prediction.quantiles is None
+
+
+def test_a_draw_that_could_not_be_read_is_left_out_of_the_median():
+    prediction = drawn(0, None, 2)
+    wanted = samples(1)[0].wanted
+    assert np.isnan(prediction.samples[1]).all()
+    np.testing.assert_allclose(prediction.value[wanted], prediction.samples[[0, 2]].mean(axis=0)[wanted])
+    assert np.isnan(prediction.value[~wanted]).all()
+
+
+def test_a_place_is_unread_only_where_no_draw_of_it_could_be_read():
+    prediction = drawn(None, 1, mute=("8 Queen Street",))
+    assert np.isnan(prediction.value[:, 1]).all()
+    assert np.isfinite(prediction.value[-24:, [0, 2]]).all()
+    assert np.isnan(prediction.quantiles[0.05][:, 1]).all()
+
+
+def test_a_sample_of_which_no_draw_could_be_read_says_each_reason_once():
+    prediction = drawn(None, None)
+    assert prediction.value is None
+    assert prediction.samples is None
+    assert prediction.unread_reason.count("no number in the answer") == 3
+
+
+def test_quantiles_over_draws_ignore_nan_by_hand():
+    draws = np.array([1.0, np.nan, 3.0]).reshape(3, 1, 1, 1)
+    assert over_draws(draws, (0.0, 0.5, 1.0)).ravel().tolist() == [1.0, 2.0, 3.0]
+    assert np.isnan(over_draws(draws[1:2], (0.5,))).all()
+
+
+# the ledger
+
+
+def test_each_answer_has_its_category():
+    sample = samples(1)[0]
+    said = {"7": "1,2", "8": "none", "9": "9999," * 24}
+
+    class Mixed:
+        def complete(self, prompts, decoding):
+            words = [next(word for n, word in said.items() if f"at {n} Queen" in p.text) for p in prompts]
+            return [Answer(word, 1, 1, 0.0) for word in words]
+
+    answers = predictor(Mixed()).answers([sample])
+    assert [answer.category for answer in answers] == ["truncated", "unreadable", "out_of_range"]
+    assert {answer.category for answer in predictor().answers([sample])} == {"readable"}

@@ -1,0 +1,53 @@
+"""The key of an endpoint: read from the environment when a request is signed, and kept nowhere."""
+
+import os
+from collections.abc import Generator
+
+import httpx
+
+from st2llm.errors import ConfigError
+
+KEYS = ("ST2LLM_OPENAI_KEY", "OPENAI_API_KEY")
+"""Environment variables that may hold the key; the first that is not empty counts. Without one, none is sent."""
+SECRET = 8
+"""Characters from which on a key is taken out of whatever a server sends; shorter ones ('EMPTY') are no secrets."""
+
+
+class Bearer(httpx.Auth):
+    """Signs each request with the key."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if _variable() is not None:
+            request.headers["Authorization"] = f"Bearer {_key()}"
+        yield request
+
+
+def check() -> None:
+    """Raises ConfigError for a key that no header can hold; the libraries below would print it."""
+    if not all("!" <= character <= "~" for character in _key()):
+        raise ConfigError(
+            f"${_variable()} should hold a key of printable ASCII characters without blanks, but holds others. Set "
+            f"it again."
+        )
+
+
+def without(content: bytes) -> bytes:
+    """What a server sent, which may echo the request, without the key."""
+    key = _key().encode()
+    return content.replace(key, b"[key]") if len(key) >= SECRET else content
+
+
+def advice() -> str:
+    """What to do where a server accepts no key, or not this one."""
+    if (variable := _variable()) is not None:
+        return f"The key in ${variable} was not accepted: correct it."
+    return f"No key was sent: put one into ${KEYS[0]} (or ${KEYS[1]})."
+
+
+def _variable() -> str | None:
+    return next((name for name in KEYS if os.environ.get(name, "").strip()), None)
+
+
+def _key() -> str:
+    variable = _variable()
+    return "" if variable is None else os.environ[variable].strip()

@@ -1,0 +1,89 @@
+"""Where an answer stands, token by token: what all grammars hand to the engine. Without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64
+
+from st2llm.errors import ConfigError
+
+
+@runtime_checkable
+class State(Protocol):
+    """Where an answer stands.
+
+    ids: tokens that may follow, ascending, without repeats; None for every token of the vocabulary. Places of the
+    same tokens share one array. ended: the answer is whole; `ids` is then empty, and `after` must not be called.
+    stopped: it ended by a token that is no part of its words. cut: its number of tokens was used up.
+    """
+
+    @property
+    def ids(self) -> Int64[np.ndarray, " _"] | None: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def stopped(self) -> bool: ...
+
+    @property
+    def cut(self) -> bool: ...
+
+    def after(self, token: int) -> "State":
+        """The state behind one of the tokens that may follow. Raises ConfigError for another."""
+        ...
+
+
+@runtime_checkable
+class Automaton(Protocol):
+    """All answers of a grammar. longest: the most tokens that one can take, a stop token included."""
+
+    @property
+    def start(self) -> State: ...
+
+    @property
+    def longest(self) -> int: ...
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The words of an answer's tokens, without the token that stopped it."""
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """An automaton that can be entered amid an answer, because a token began it."""
+
+    @property
+    def start(self) -> State: ...
+
+    @property
+    def longest(self) -> int: ...
+
+    def begin(self, written: bytes) -> State | None:
+        """The state of an answer that begins so; None where none does."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """An answer that is whole, or (`cut`) at its greatest length."""
+
+    stopped: bool = False
+    cut: bool = False
+    ended: bool = True
+    ids: Int64[np.ndarray, " _"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def after(self, token: int) -> State:
+        raise ConfigError(f"No token may follow an answer that has ended, but token {token} came.")
+
+
+WHOLE, STOPPED, CUT = Ended(), Ended(stopped=True), Ended(cut=True)
+"""The ends of all answers: with their last token, before a token that is no part of them, at their greatest length."""
+
+
+def refuse(token: int, ids: Int64[np.ndarray, " _"]) -> ConfigError:
+    """What is wrong with a token that may not follow."""
+    some = ", ".join(map(str, ids[:20].tolist()))
+    return ConfigError(f"Token {token} may not follow here; {len(ids)} tokens may, such as {some}.")
