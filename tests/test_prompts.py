@@ -8,7 +8,7 @@ from serialize.graphs import counts, forecast_sample
 
 from st2llm.serialize.lint import lint
 from st2llm.serialize.template import load_prompt
-from st2llm.types import Slot
+from st2llm.types import FreeText, Slot
 
 ROOT = Path(__file__).resolve().parents[1] / "prompts"
 NAMES = sorted(str(path.relative_to(ROOT).with_suffix("")) for path in ROOT.glob("*/*.md"))
@@ -64,7 +64,7 @@ def test_a_template_reads_the_truth_back_within_its_precision(name, case):
     sample = asked(template, SAMPLES[case])
     numbers = template.words.numbers(sample)
     want = sample.truth[sample.origin :, 0, 0]
-    answer = numbers.write(np.clip(np.nan_to_num(want), *numbers.limits))
+    answer = template.head.answer.said(numbers.write(np.clip(np.nan_to_num(want), *numbers.limits)))
     read = template.read(answer, sample).value[sample.origin :, 0, 0]
     near = np.abs(read - np.clip(want, *numbers.limits)) <= numbers.precision * (1 + 1e-9)
     assert near[np.isfinite(want)].all()
@@ -114,3 +114,12 @@ def test_the_chat_prompt_has_a_system_and_a_user_message():
     )
     assert [message["role"] for message in messages] == ["system", "user"]
     assert messages[1]["content"].endswith("\nMon 10 Jun:")
+
+
+def test_a_prompt_that_asks_for_thoughts_says_how_the_answer_begins():
+    template = load_prompt("graph/forecast.reason")
+    prompt = template.render(asked(template, SAMPLES["whole days"]))
+    assert f'begins with "{template.head.answer.cue}"' in prompt.text and prompt.text.endswith("\nThoughts:")
+    assert prompt.truth.startswith("Answer: ")
+    plain = load_prompt("graph/forecast").render(asked(template, SAMPLES["whole days"]))
+    assert prompt.grammar == FreeText(96, "Answer:", plain.grammar)

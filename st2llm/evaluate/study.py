@@ -337,7 +337,7 @@ class Study:
             raise ConfigError(f"{self.suite.id} needs `llm: {{name: ...}}`.")
         name = f"random:{settings.name}" if kind == "random" else settings.name
         depth = (predictor.set.depth if predictor else None) or settings.depth
-        return language.load_llm(name, depth=depth, dtype=settings.dtype, seed=seed)
+        return language.load_llm(name, depth=depth, dtype=settings.dtype, quant=settings.quant, seed=seed)
 
     def describe_llm(self) -> dict[str, Any] | None:
         """The suite's language model, or None where it has none."""

@@ -23,7 +23,7 @@ class LLMSettings(Settings):
     name: str
     depth: int | None = None
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    quant: Literal["none"] = "none"
+    quant: Literal["none", "int8", "nf4"] = "none"
 
 
 class SplitSettings(Settings):

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import huggingface_hub
 from filelock import FileLock
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from rich.console import Console
 
 import st2llm
@@ -128,7 +127,7 @@ def _from_hub(name: str, *, weights: bool) -> Path:
     patterns = [*_SETTINGS_FILES, *(["*.safetensors"] if weights else [])]
     try:
         found = huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=offline())
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         if offline():
             raise ArtefactError(

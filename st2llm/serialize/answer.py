@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from st2llm import config
 from st2llm.errors import ConfigError, nearest
+from st2llm.serialize.numbers import Notation
 from st2llm.types import Choice, Clock, FreeText, Grammar, Json, Numbers, Pair, Ranking
 
 _NO_NUMBER = r"^[^\w.+-]+$"
@@ -34,6 +35,11 @@ class AnswerHead(config.Settings):
     grammar: str
     reasoning: Reasoning | None = None
 
+    @property
+    def cue(self) -> str:
+        """How the line of the answer begins; '' where the answer is all that there is."""
+        return "" if self.reasoning is None else self.reasoning.cue
+
     def wrapped(self, inner: Grammar) -> Grammar:
         """The grammar of the whole answer, thoughts included."""
         if self.reasoning is None or isinstance(inner, FreeText):
@@ -42,13 +48,13 @@ class AnswerHead(config.Settings):
 
     def said(self, answer: str) -> str:
         """The whole of a perfect answer that thinks nothing: the cue, where there is one, and the answer."""
-        return answer if self.reasoning is None or not answer else f"{self.reasoning.cue} {answer}"
+        return f"{self.cue} {answer}" if self.cue and answer else answer
 
     def found(self, text: str) -> str | None:
         """The answer itself in a model's words: what follows the last cue at the start of a line; None without one."""
-        if self.reasoning is None:
+        if not self.cue:
             return text
-        cues = list(re.finditer(rf"^[ \t]*{re.escape(self.reasoning.cue)}[ \t]?", text, re.MULTILINE))
+        cues = list(re.finditer(rf"^[ \t]*{re.escape(self.cue)}[ \t]?", text, re.MULTILINE))
         return text[cues[-1].end() :] if cues else None
 
 
@@ -67,11 +73,12 @@ class NumbersHead(AnswerHead):
     decimals: int = Field(default=0, ge=0, le=6)
     signed: bool = False
 
-    def numbers(self, count: int) -> Numbers:
-        return Numbers(
-            count,
+    @property
+    def notation(self) -> Notation:
+        return Notation(
             self.digits,
             self.separator,
+            self.headroom,
             fixed=self.fixed,
             decimals=self.decimals,
             signed=self.signed,
@@ -164,7 +171,7 @@ def parse(content: Any, where: str) -> AnswerHead:
 
     Raises ConfigError that says what is wrong, where, and what is right.
     """
-    grammar = content.get("grammar", "numbers") if isinstance(content, Mapping) else "numbers"
+    grammar = str(content.get("grammar", "numbers")) if isinstance(content, Mapping) else "numbers"
     if grammar not in HEADS:
-        raise ConfigError(f"{where}: there is no grammar {grammar!r}. {nearest(str(grammar), HEADS)}")
+        raise ConfigError(f"{where}: there is no grammar {grammar!r}. {nearest(grammar, HEADS)}")
     return config.parse(content, into=HEADS[grammar], where=where)

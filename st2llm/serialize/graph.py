@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from st2llm.errors import DataError
 from st2llm.serialize import calendar
-from st2llm.serialize.numbers import MISSING, NumberText, ScaledIntegers, decimal
+from st2llm.serialize.numbers import MISSING, Notation, NumberText, ScaledIntegers, decimal
 from st2llm.serialize.unread import Unread
 from st2llm.types import Numbers, Prediction, Sample
 
@@ -57,13 +57,11 @@ class GraphText:
     """Writes a forecast sample of a sensor graph as words, and reads the answer.
 
     Numbers are `ScaledIntegers` fitted to what is visible at the place that is asked for, so that a round
-    trip moves a value by at most half a step. headroom: how many times the largest visible value an answer
-    can say. neighbours: how many are shown, heaviest edge first. recent: how many of their latest values.
+    trip moves a value by at most half a step. neighbours: how many are shown, heaviest edge first. recent: how
+    many of their latest values.
     """
 
-    digits: int = 3
-    separator: str = ","
-    headroom: float = 1.0
+    notation: Notation = field(default_factory=Notation)
     neighbours: int = 0
     recent: int = 0
 
@@ -101,22 +99,17 @@ class GraphText:
             ),
             "neighbours": self._neighbours(sample, numbers),
             "recent": min(self.recent, origin),
-            "number_step": decimal(numbers.step),
-            "number_shift": numbers.shift,
+            "number_step": decimal(numbers.unit),
+            "number_shift": numbers.zero,
         }
         return words | {"missing": _any_missing(words)}
 
     def numbers(self, sample: Sample) -> ScaledIntegers:
         """The number strategy of this sample; hidden values have no part in it."""
-        return ScaledIntegers.fit(
-            _visible(sample, *_entry(sample)),
-            digits=self.digits,
-            separator=self.separator,
-            headroom=self.headroom,
-        )
+        return ScaledIntegers.fit(_visible(sample, *_entry(sample)), self.notation)
 
     def grammar(self, sample: Sample) -> Numbers:
-        return Numbers(len(sample.time) - _origin(sample), self.digits, self.separator)
+        return self.notation.grammar(len(sample.time) - _origin(sample))
 
     def truth(self, sample: Sample) -> str:
         """What a perfect model answers; '' where the truth is not known, `x` where it is missing.

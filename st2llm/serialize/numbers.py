@@ -6,12 +6,14 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import DataError
+from st2llm.types import Numbers
 
 MISSING = "x"
 """How a missing value is written."""
@@ -20,6 +22,49 @@ _NUMBER = re.compile(r"(?<![\w.])(?:-?[0-9]+(?:\.[0-9]+)?|x)(?!\w)", re.ASCII)
 _LABEL = re.compile(r"^[^\n]*:", re.MULTILINE)
 _MOST_DECIMALS = 9
 _LEAST_EXPONENT, _MOST_EXPONENT = -300, 308
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How numbers look, in prompts and answers.
+
+    digits: the most before the point of an answer's number. headroom: how many times the largest visible value an
+    answer can say. fixed: always `digits` digits, zeros in front. decimals: digits after the point. signed: negative
+    values have a minus; else all are shifted so that none is negative.
+    """
+
+    digits: int = 3
+    separator: str = ","
+    headroom: float = 1.0
+    fixed: bool = False
+    decimals: int = 0
+    signed: bool = False
+
+    @property
+    def top(self) -> int:
+        """The greatest number of an answer, in units of its last decimal."""
+        return int(10 ** (self.digits + self.decimals)) - 1
+
+    def word(self, number: int) -> str:
+        """A number, given in units of its last decimal."""
+        whole, part = divmod(abs(number), 10**self.decimals)
+        text = f"{whole:0{self.digits if self.fixed else 1}d}"
+        return "-" * (number < 0) + text + (f".{part:0{self.decimals}d}" if self.decimals else "")
+
+    def number(self, word: str) -> float:
+        """What a word says, in units of the last decimal."""
+        return float(Decimal(word).scaleb(self.decimals)) if self.decimals else float(word)
+
+    def grammar(self, count: int) -> Numbers:
+        """An answer of so many numbers."""
+        return Numbers(
+            count,
+            self.digits,
+            self.separator,
+            fixed=self.fixed,
+            decimals=self.decimals,
+            signed=self.signed,
+        )
 
 
 @runtime_checkable
@@ -54,34 +99,35 @@ class NumberText(Protocol):
 class ScaledIntegers:
     """Values as whole numbers of `step`, so that a round trip moves a value by at most step / 2.
 
-    shift: added to every number, so that none is negative. 0 where the data holds no negative value.
-    digits: the most digits of a number in an answer. `fit` chooses step and shift.
+    step: what the last decimal counts, or the last digit where there are no decimals. shift: whole steps added to
+    every number, so that none is negative; 0 where none is, or a minus may be. `fit` chooses step and shift.
     """
 
     step: float
     shift: int = 0
-    digits: int = 3
-    separator: str = ","
+    notation: Notation = Notation()
 
     @classmethod
-    def fit(
-        cls, values: np.ndarray, *, digits: int = 3, separator: str = ",", headroom: float = 1.0
-    ) -> "ScaledIntegers":
-        """The smallest step of {1, 2, 5} x 10^k with which `headroom` times the values fit into `digits`.
+    def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "ScaledIntegers":
+        """The smallest step of {1, 2, 5} x 10^k with which `headroom` times the values fit into the digits.
 
-        The step is never finer than the decimals that the values have: counts below ten stay as they are.
+        The step is never finer than the decimals of the notation, or without any those that the values have: counts
+        below ten stay as they are.
         """
+        notation = notation or Notation()
         finite = values[np.isfinite(values)].astype(np.float64)
         low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+        finest = float(f"1e-{notation.decimals}")
         if low == high:
-            return cls(1.0, 0, digits, separator)
-        top = 10**digits - 1
-        for step in _steps(max(high, -low) / top, _resolution(finite)):
-            shift = math.ceil(headroom * (-low / step))
-            if round(headroom * (high / step)) + shift <= top:
-                return cls(step, shift, digits, separator)
+            return cls(finest, 0, notation)
+        resolution = finest if notation.decimals else _resolution(finite)
+        for step in _steps(max(high, -low) / notation.top, resolution):
+            shift = 0 if notation.signed else _shift(notation.headroom * (-low / step), notation.decimals)
+            most = max(high, -low) if notation.signed else high
+            if round(notation.headroom * (most / step)) + shift <= notation.top:
+                return cls(step, shift, notation)
         raise DataError(
-            f"Values from {low} to {high} do not fit into {digits} digits at any step. "
+            f"Values from {low} to {high} do not fit into {notation.digits} digits at any step. "
             f"Allow more digits in the template's `answer`, or change the unit of the data."
         )
 
@@ -90,19 +136,34 @@ class ScaledIntegers:
         return self.step / 2
 
     @property
+    def unit(self) -> float:
+        """What a difference of one stands for."""
+        return self.step * 10**self.notation.decimals if self.notation.decimals else self.step
+
+    @property
+    def zero(self) -> int:
+        """The number that stands for the value 0."""
+        return self.shift // int(10**self.notation.decimals)
+
+    @property
     def limits(self) -> tuple[float, float]:
-        return self._value(0), self._value(10**self.digits - 1)
+        top = self.notation.top
+        return self._value(-top if self.notation.signed else 0), self._value(top)
 
     def write(self, values: Float64[np.ndarray, " time"]) -> str:
-        return self.separator.join(
-            str(round(value / self.step) + self.shift) if math.isfinite(value) else MISSING
+        word = self.notation.word
+        return self.notation.separator.join(
+            word(round(value / self.step) + self.shift) if math.isfinite(value) else MISSING
             for value in values.tolist()
         )
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
-        runs = [*_runs(text, self.separator), *_runs(_LABEL.sub("", text), self.separator)]
+        separator = self.notation.separator
+        runs = [*_runs(text, separator), *_runs(_LABEL.sub("", text), separator)]
         run = next((run for run in runs if len(run) >= count), max(runs, key=len, default=[]))
-        values = [math.nan if word == MISSING else self._value(float(word)) for word in run[:count]]
+        values = [
+            math.nan if word == MISSING else self._value(self.notation.number(word)) for word in run[:count]
+        ]
         return np.array(values, dtype=np.float64)
 
     def _value(self, number: float) -> float:
@@ -117,6 +178,12 @@ def decimal(value: float) -> str:
     """A number in plain words: `5`, `0.02`, `200000`; no exponent unless it would take over 15 signs."""
     plain = f"{value:.{_MOST_DECIMALS}f}".rstrip("0").rstrip(".")
     return plain if len(plain) <= 15 and float(plain) == value else f"{value:g}"
+
+
+def _shift(least: float, decimals: int) -> int:
+    """The smallest shift of at least so many steps that is a whole number when it is written."""
+    unit = int(10**decimals)
+    return math.ceil(least / unit) * unit if decimals else math.ceil(least)
 
 
 def _steps(least: float, resolution: float) -> Iterator[float]:

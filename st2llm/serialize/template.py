@@ -2,34 +2,29 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from st2llm import config, recipes
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.serialize import KINDS, sandbox
+from st2llm.serialize import KINDS, answer, sandbox
+from st2llm.serialize.answer import AnswerHead, NumbersHead
 from st2llm.serialize.graph import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphText, sacrifices
+from st2llm.serialize.unread import Unread
 from st2llm.types import Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
-_TASKS = {"graph": ("forecast",)}
+_TASKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"graph": {"forecast": ("numbers",)}}
+"""The tasks of each kind of data, and the grammars in which each may be answered."""
 # Tags are told from data that looks like them by a private character, which no variable may hold.
 _MARK = "\ue000"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
 _SLOT = re.compile(_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
 _ROLE = re.compile(rf"^{_MARK}(system|user)>[ \t]*$", re.MULTILINE)
-
-
-class AnswerHead(config.Settings):
-    """How the answer looks. headroom: how many times the largest visible value it can say."""
-
-    grammar: Literal["numbers"] = "numbers"
-    digits: int = Field(default=3, ge=1, le=9)
-    separator: str = Field(default=",", min_length=1, max_length=4, pattern=r"^[^\w.+-]+$")
-    headroom: float = Field(default=1.0, ge=1.0, le=4.0)
 
 
 class Head(config.Settings):
@@ -41,7 +36,7 @@ class Head(config.Settings):
     task: str
     per: Literal["place", "sample"]
     format: Literal["completion", "chat"] = "completion"
-    answer: AnswerHead | None = None
+    answer: SerializeAsAny[AnswerHead] | None = None
     variables: tuple[str, ...] = ()
     neighbours: int = Field(default=0, ge=0)
     recent: int = Field(default=0, ge=0)
@@ -89,6 +84,7 @@ class Template:
     def read(self, text: str, sample: Sample) -> Prediction:
         """The answer as a Prediction; value None and a reason where it cannot be read.
 
+        Where the model was asked to think first, the answer is what follows the last cue at the start of a line.
         Raises ConfigError for a template without `answer`, DataError for a sample of another task.
         """
         if self.head.answer is None:
@@ -96,7 +92,11 @@ class Template:
                 f"Template {self.id} has no `answer` in its head, so no answer of it can be read."
             )
         self._refuse_several(sample)
-        return self.words.read(text, sample)
+        found = self.head.answer.found(text)
+        if found is None:
+            reason = Unread(f"no line that begins with the cue {self.head.answer.cue!r}")
+            return Prediction(value=None, raw=text, unread_reason=reason)
+        return replace(self.words.read(found, sample), raw=text)
 
     def _words(self, sample: Sample) -> dict[str, Any]:
         if sample.kind != self.head.kind:
@@ -139,13 +139,13 @@ class Template:
         text = self.body.render(words)
         messages = self._messages(text) if self.head.format == "chat" else ()
         parts = ("\n\n".join(m["content"] for m in messages),) if messages else self._parts(text)
-        answered = self.head.answer is not None
+        head = self.head.answer
         return Prompt(
             messages=messages,
             parts=parts,
-            truth=self.words.truth(sample) if answered else "",
+            truth="" if head is None else head.said(self.words.truth(sample)),
             template=self.spec,
-            grammar=self.words.grammar(sample) if answered else None,
+            grammar=None if head is None else head.wrapped(self.words.grammar(sample)),
             dropped=dropped,
             tokens=_count(parts, tokenizer) if tokenizer is not None else None,
         )
@@ -202,19 +202,20 @@ def parse(source: str, where: str) -> Template:
         content = yaml.safe_load(head_text)
     except yaml.YAMLError as error:
         raise ConfigError(f"The head of {where} is not YAML: {str(error).splitlines()[0]}.") from error
-    head = config.parse(content, into=Head, where=f"the head of {where}")
+    head = _head(content, where=f"the head of {where}")
     _check_head(head, where)
     body = sandbox.check(_TAG.sub(_MARK, body_text), where, head.variables)
-    answer = head.answer or AnswerHead()
-    words = KINDS[head.kind](
-        digits=answer.digits,
-        separator=answer.separator,
-        headroom=answer.headroom,
-        neighbours=head.neighbours,
-        recent=head.recent,
-    )
+    notation = head.answer.notation if isinstance(head.answer, NumbersHead) else NumbersHead().notation
+    words = KINDS[head.kind](notation=notation, neighbours=head.neighbours, recent=head.recent)
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     return Template(head, body, words, TemplateId(head.id, head.version, sha256))
+
+
+def _head(content: Any, where: str) -> Head:
+    """The head, its answer in the model of its own grammar, so that each error names the keys of that grammar."""
+    if isinstance(content, Mapping) and content.get("answer") is not None:
+        content = {**content, "answer": answer.parse(content["answer"], where=f"`answer` in {where}")}
+    return config.parse(content, into=Head, where=where)
 
 
 def _named(name: str) -> Path:
@@ -240,6 +241,12 @@ def _check_head(head: Head, where: str) -> None:
     if head.task not in tasks:
         raise ConfigError(
             f"{where}: {head.kind} templates have no task {head.task!r}. {nearest(head.task, tasks)}"
+        )
+    grammars = tasks[head.task]
+    if head.answer is not None and head.answer.grammar not in grammars:
+        raise ConfigError(
+            f"{where}: {head.kind}/{head.task} is answered in {' or '.join(grammars)}, but the grammar of `answer` "
+            f"is {head.answer.grammar!r}."
         )
     known = variables(head)
     for name in head.variables:

@@ -197,6 +197,15 @@ def test_states_and_automata_are_what_the_engine_expects(tokenizer):
 
 
 def test_the_modules_need_no_torch():
-    for name in ("grammar", "states", "narrow", "machines", "vocabulary", "free_text", "json_schema"):
+    for name in (
+        "grammar",
+        "states",
+        "narrow",
+        "machines",
+        "number",
+        "vocabulary",
+        "free_text",
+        "json_schema",
+    ):
         source = (Path(llm.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
         assert "import torch" not in source

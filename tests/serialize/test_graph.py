@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from serialize.graphs import counts, forecast_sample
 from st2llm.errors import DataError
 from st2llm.serialize.graph import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphText, sacrifices
+from st2llm.serialize.numbers import Notation
 
 TEXT = GraphText(neighbours=2, recent=6)
 
@@ -98,7 +99,7 @@ def test_words_of_the_data_cannot_break_lines_or_hold_marks():
     st.sampled_from([",", " ", ";"]),
 )
 def test_the_truth_is_read_back_within_the_precision(values, digits, separator):
-    text = GraphText(digits=digits, separator=separator)
+    text = GraphText(Notation(digits=digits, separator=separator))
     sample = at_first(values=values, horizon=10)
     numbers = text.numbers(sample)
     want = np.clip(sample.truth[30:, 0, 0], *numbers.limits)

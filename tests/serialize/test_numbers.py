@@ -2,12 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from st2llm.errors import DataError
-from st2llm.serialize.numbers import NumberText, ScaledIntegers, decimal
+from st2llm.serialize.numbers import Notation, NumberText, ScaledIntegers, decimal
 
 ANY = st.one_of(
     st.floats(allow_nan=True, allow_infinity=False, width=64),
@@ -19,7 +19,7 @@ COUNTS = arrays(np.float64, st.integers(1, 30), elements=st.integers(0, 5000).ma
 
 @given(SERIES, st.integers(1, 6), st.floats(1.0, 2.0))
 def test_a_round_trip_moves_no_value_by_more_than_half_a_step(values, digits, headroom):
-    numbers = ScaledIntegers.fit(values, digits=digits, headroom=headroom)
+    numbers = ScaledIntegers.fit(values, Notation(digits=digits, headroom=headroom))
     read = numbers.read(numbers.write(values), len(values))
     finite = np.isfinite(values)
     assert np.isnan(read[~finite]).all()
@@ -29,7 +29,7 @@ def test_a_round_trip_moves_no_value_by_more_than_half_a_step(values, digits, he
 
 @given(SERIES, st.integers(1, 6))
 def test_every_fitted_value_is_a_word_of_at_most_so_many_digits_without_a_sign(values, digits):
-    words = ScaledIntegers.fit(values, digits=digits).write(values).split(",")
+    words = ScaledIntegers.fit(values, Notation(digits=digits)).write(values).split(",")
     assert all(word == "x" or (word.isdigit() and len(word) <= digits) for word in words)
 
 
@@ -66,13 +66,13 @@ def test_values_become_these_words(values, step, shift, words):
 def test_headroom_lets_an_answer_go_beyond_what_was_seen():
     seen = np.array([0.0, 990.0])
     assert ScaledIntegers.fit(seen).limits == (0.0, 999.0)
-    assert ScaledIntegers.fit(seen, headroom=1.25).limits == (0.0, 1998.0)
-    assert ScaledIntegers.fit(np.array([-8.0, 8.0]), headroom=1.25).limits[0] == -10.0
+    assert ScaledIntegers.fit(seen, Notation(headroom=1.25)).limits == (0.0, 1998.0)
+    assert ScaledIntegers.fit(np.array([-8.0, 8.0]), Notation(headroom=1.25)).limits[0] == -10.0
 
 
 def test_values_that_no_step_can_hold_are_refused_with_a_cure():
     with pytest.raises(DataError, match="Allow more digits"):
-        ScaledIntegers.fit(np.array([-1.7e308, 1.7e308]), digits=1, headroom=4.0)
+        ScaledIntegers.fit(np.array([-1.7e308, 1.7e308]), Notation(digits=1, headroom=4.0))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_first_run_that_is_long_enough_is_read(text, want):
 
 @given(st.text(), st.integers(1, 5), st.sampled_from([",", " ", ";", " | "]))
 def test_reading_never_raises_on_words(text, count, separator):
-    assert len(ScaledIntegers(0.5, 3, separator=separator).read(text, count)) <= count
+    assert len(ScaledIntegers(0.5, 3, Notation(separator=separator)).read(text, count)) <= count
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,38 @@ def test_a_step_is_said_in_plain_words(value, words):
 
 def test_scaled_integers_are_a_number_text():
     assert isinstance(ScaledIntegers(1.0), NumberText)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    arrays(np.float64, st.integers(1, 20), elements=st.floats(-1e6, 1e6)),
+    st.builds(
+        Notation,
+        digits=st.integers(2, 4),
+        fixed=st.booleans(),
+        decimals=st.integers(0, 3),
+        signed=st.booleans(),
+        headroom=st.sampled_from([1.0, 1.5]),
+    ),
+)
+def test_every_notation_is_read_back_within_half_a_step(values, notation):
+    numbers = ScaledIntegers.fit(values, notation)
+    words = numbers.write(values)
+    assert np.abs(numbers.read(words, len(values)) - values).max() <= numbers.precision * (1 + 1e-6)
+    low, high = numbers.limits
+    assert low <= values.min() + numbers.precision and values.max() - numbers.precision <= high
+    for word in words.split(","):
+        whole, _, part = word.lstrip("-").partition(".")
+        assert len(part) == notation.decimals and (notation.signed or not word.startswith("-"))
+        assert len(whole) == notation.digits if notation.fixed else len(whole) <= notation.digits
+
+
+def test_decimals_keep_the_unit_where_it_fits():
+    numbers = ScaledIntegers.fit(np.array([64.37, -2.5, 8.0]), Notation(digits=2, decimals=1, signed=True))
+    assert (numbers.unit, numbers.shift) == (1.0, 0)
+    assert numbers.write(np.array([64.37, -2.5, 8.0, np.nan])) == "64.4,-2.5,8.0,x"
+
+
+def test_a_shift_of_decimals_is_whole():
+    numbers = ScaledIntegers.fit(np.array([-2.5, 8.0]), Notation(digits=2, decimals=1))
+    assert (numbers.zero, numbers.write(np.array([-2.5, 0.0]))) == (3, "0.5,3.0")
