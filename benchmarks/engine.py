@@ -23,8 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import st2llm
 from st2llm.llm import load_llm
-from st2llm.llm.attention import packed
-from st2llm.llm.engine import Question
+from st2llm.llm.decode.attention import packed
+from st2llm.llm.decode.rows import Question
 from st2llm.llm.grammar import automaton
 from st2llm.llm.local import LanguageModel, best_device, choose_dtype
 from st2llm.types import Decoding, Numbers, Prompt, TemplateId
@@ -132,8 +132,9 @@ def speed(name: str, repeats: int, say: Callable[[str], None]) -> dict[str, obje
             prefill, read_tokens = prefill_run(fast[best], words[: rows // 5])
             seconds, _, written = engine_run(fast[best], words[: rows // 5])
             ratios[rows].append((written / (seconds - prefill)) / (read_tokens / prefill))
+            speed_in = read_tokens / prefill
             say(
-                f"{rows} rows {best}: prefill {read_tokens / prefill:.0f} tok/s, decode over prefill {ratios[rows][-1]:.2f}"
+                f"{rows} rows {best}: prefill {speed_in:.0f} tok/s, decode over prefill {ratios[rows][-1]:.2f}"
             )
     _, forecasts, _ = engine_run(fast[best], words[24:])
     errors["engine"] = np.abs(forecasts - truths[24:]).mean(axis=1).tolist()

@@ -21,8 +21,8 @@ from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.store import Store, write_whole
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite
 from st2llm.evaluate.text_arm import run_text
+from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
-from st2llm.llm.remote import PREFIX, RemoteModel
 from st2llm.metrics import score
 from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
 from st2llm.model.backbone import LLM_BACKBONES

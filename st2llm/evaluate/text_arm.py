@@ -7,8 +7,8 @@ from typing import Any
 from st2llm.evaluate.cost import Cost, count_parameters
 from st2llm.evaluate.suite import PredictorSettings
 from st2llm.llm.answers import remembering
+from st2llm.llm.endpoint.remote import RemoteModel
 from st2llm.llm.local import LanguageModel
-from st2llm.llm.remote import RemoteModel
 from st2llm.predict.ledger import tally
 from st2llm.predict.text import TextAnswer, TextPredictor, stitch
 from st2llm.serialize.template import load_prompt

@@ -15,7 +15,7 @@ from filelock import FileLock
 from st2llm.data.artefacts import cache_dir
 from st2llm.errors import ConfigError, DataError, StorageError
 from st2llm.llm import answer_file
-from st2llm.llm.remote import Streamer
+from st2llm.llm.endpoint.remote import Streamer
 from st2llm.types import Answer, Completer, Decoding, Prompt
 
 GREEDY = Decoding()

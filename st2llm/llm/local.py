@@ -18,7 +18,8 @@ from transformers.utils import logging
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import quant as quantise
 from st2llm.llm import source
-from st2llm.llm.engine import VERSION, Engine, Question
+from st2llm.llm.decode.engine import VERSION, Engine
+from st2llm.llm.decode.rows import Question
 from st2llm.llm.grammar import automaton
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
 from st2llm.types import Answer, Decoding, Prompt, Slot

@@ -14,7 +14,11 @@ from pathlib import Path
 
 import huggingface_hub
 from filelock import FileLock
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of whichever client the installed version uses
+)
 from rich.console import Console
 
 import st2llm

@@ -7,7 +7,7 @@ import pytest
 
 from st2llm.errors import ConfigError
 from st2llm.llm.grammar import automaton
-from st2llm.llm.json_schema import LONGEST
+from st2llm.llm.grammar.json_schema import LONGEST
 from st2llm.llm.tokenizer import FastTokenizer, load_tokenizer
 from st2llm.types import Json
 

@@ -18,8 +18,9 @@ import httpx
 import pytest
 
 from st2llm.errors import AlignmentError, ArtefactError, ConfigError
-from st2llm.llm import load_llm, remote
-from st2llm.llm.remote import Patience, RemoteModel, Streamer
+from st2llm.llm import load_llm
+from st2llm.llm.endpoint import remote
+from st2llm.llm.endpoint.remote import Patience, RemoteModel, Streamer
 from st2llm.types import Completer, Decoding, FreeText, Numbers, Slot
 
 KEY = "sk-test-0123456789abcdef"

@@ -2,13 +2,13 @@
 
 import functools
 
-from st2llm.llm.free_text import LineAutomaton, ThoughtAutomaton
-from st2llm.llm.json_schema import JsonAutomaton
-from st2llm.llm.machines import machine, spaced
-from st2llm.llm.narrow import NarrowAutomaton
-from st2llm.llm.states import Automaton, Resumable, State
+from st2llm.llm.grammar.free_text import LineAutomaton, ThoughtAutomaton
+from st2llm.llm.grammar.json_schema import JsonAutomaton
+from st2llm.llm.grammar.machines import machine, spaced
+from st2llm.llm.grammar.narrow import NarrowAutomaton
+from st2llm.llm.grammar.states import Automaton, Resumable, State
+from st2llm.llm.grammar.vocabulary import Vocabulary, vocabulary
 from st2llm.llm.tokenizer import FastTokenizer
-from st2llm.llm.vocabulary import Vocabulary, vocabulary
 from st2llm.types import FreeText, Grammar, Json
 
 __all__ = ["FREE_TOKENS", "Automaton", "State", "automaton"]

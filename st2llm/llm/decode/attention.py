@@ -186,7 +186,8 @@ class Growing:
 
     A query meets three stretches of keys: the trunk that all prompts begin with, the rest of its prompt, and its
     own answer so far; one softmax runs over all three. Rows are counted prompt by prompt. room: the most tokens of
-    an answer. `begin` says which rows get how many tokens in the coming forward pass.
+    an answer. `begin` says which rows get how many tokens in the coming forward pass. `prompts` are left empty: what they
+    held is held once.
     """
 
     def __init__(self, trunk: Keys | None, prompts: Sequence[Keys], *, draws: int, room: int) -> None:
@@ -195,12 +196,12 @@ class Growing:
         self.draws, self.room = draws, room
         self.device = prompts[0].key[0].device
         self.length = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        layers = range(len(prompts[0].key))
-        self.value = [_padded([prompt.value[layer] for prompt in prompts]) for layer in layers]
         # Keys lie column by column: a product of a few queries with them was up to six times faster so.
-        self.key = [
-            _padded([prompt.key[layer] for prompt in prompts]).transpose(2, 3).contiguous() for layer in layers
-        ]
+        self.key: list[Tensor] = []
+        self.value: list[Tensor] = []
+        while prompts[0].key:
+            self.key.append(_padded([prompt.key.pop(0) for prompt in prompts]).transpose(2, 3).contiguous())
+            self.value.append(_padded([prompt.value.pop(0) for prompt in prompts]))
         batch, kv, longest, d = self.value[0].shape
         self.longest = longest
         self.own_value = [value.new_zeros(batch, kv, draws, room, d) for value in self.value]
@@ -222,6 +223,8 @@ class Growing:
         self._dense = len(self._flat) == total and bool((self._flat.diff() == 1).all())
         self._slot = torch.zeros(total, dtype=torch.long, device=self.device)
         self._slot[self._flat] = torch.arange(len(self._flat), device=self.device)
+        even = self._dense and bool((self.used == self.used[0]).all())
+        self._even = int(self.used[0]) if even else None
         self._start = self.used
         self.used = self.used.index_add(0, row, count)
         self._stop = int(self.used.max())
@@ -229,9 +232,7 @@ class Growing:
         return self.before + self.length[self._row // self.draws] + self._offset
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
-        prompt, row_of = self._row // self.draws, self._row % self.draws
-        self.own_key[layer][prompt, :, row_of, :, self._offset] = key.transpose(0, 1)
-        self.own_value[layer][prompt, :, row_of, self._offset] = value.transpose(0, 1)
+        self._write(layer, key, value)
         q = self._grouped(query.transpose(0, 1) * rule.scaling, key.shape[0])
         scores = _capped(self._scores(layer, q), rule.softcap)
         batch, kv, draws, group, width, _ = q.shape
@@ -240,6 +241,19 @@ class Growing:
         out = out.view(batch, kv, draws, group, width, -1).permute(0, 2, 4, 1, 3, 5)
         out = out.reshape(batch * draws * width, kv * group, -1)
         return out if self._dense else out[self._flat]
+
+    def _write(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Keeps the new tokens' keys and values; in one stroke where all answers are equally long."""
+        if self._even is not None:
+            batch, kv, draws, d, _ = self.own_key[layer].shape
+            span = slice(self._even, self._even + self._width)
+            shape = (kv, batch, draws, self._width, d)
+            self.own_key[layer][..., span] = key.view(shape).permute(1, 0, 2, 4, 3)
+            self.own_value[layer][..., span, :] = value.view(shape).transpose(0, 1)
+            return
+        prompt, draw = self._row // self.draws, self._row % self.draws
+        self.own_key[layer][prompt, :, draw, :, self._offset] = key.transpose(0, 1)
+        self.own_value[layer][prompt, :, draw, self._offset] = value.transpose(0, 1)
 
     def keep(self, prompts: Int[Tensor, " _"]) -> None:
         """Drops all prompts but these, and their rows."""
@@ -286,7 +300,10 @@ class Growing:
     def _hidden(self, window: int | None) -> Float[Tensor, "batch 1 draw 1 width seen"]:
         """Zero for the keys that a query sees, -inf for the others."""
         if window not in self._bias:
-            told, own = torch.arange(self.longest, device=self.device), torch.arange(self._stop, device=self.device)
+            told, own = (
+                torch.arange(self.longest, device=self.device),
+                torch.arange(self._stop, device=self.device),
+            )
             length = self.length.view(-1, 1, 1, 1)
             query = self._start.view(-1, self.draws, 1, 1) + torch.arange(
                 self._width, device=self.device

@@ -10,16 +10,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from st2llm.errors import ConfigError
-from st2llm.llm import engine as engine_module
 from st2llm.llm import load_llm
-from st2llm.llm.attention import packed
-from st2llm.llm.engine import Engine, Question
+from st2llm.llm.decode import engine as engine_module
+from st2llm.llm.decode.attention import packed
+from st2llm.llm.decode.engine import Engine
+from st2llm.llm.decode.plan import batches
+from st2llm.llm.decode.rows import Question
 from st2llm.llm.grammar import automaton
 from st2llm.types import Choice, Decoding, FreeText, Numbers, Ranking
 
 TEXTS = ["7,", "12,14,16,", "people walked by at 3:00. " * 3 + "5,", "1", "420,421,422,423,", "0,0,0,0,0,"]
 SHARED = "people walked by at 3:00. " * 2
-MODELS = [("llama", "single"), ("llama", "merged"), ("gpt2", "single"), ("qwen2", "merged"), ("gemma", "single")]
+MODELS = [
+    ("llama", "single"),
+    ("llama", "merged"),
+    ("gpt2", "single"),
+    ("qwen2", "merged"),
+    ("gemma", "single"),
+]
 GRAMMARS = [Numbers(4, 3), Numbers(3, 2, fixed=True), Choice(("12 people", "12 walked", "no")), FreeText(20)]
 WARM = Decoding(draws=3, temperature=1.3, seed=5)
 
@@ -86,7 +94,9 @@ def test_a_seed_reproduces_draws_whatever_else_is_in_the_batch(tiny):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 2e-4), ("bf16", 0.25)])
 @pytest.mark.parametrize(("architecture", "digits"), MODELS)
-def test_hidden_states_do_not_depend_on_the_batch_beyond_the_dtype(tiny, architecture, digits, dtype, tolerance):
+def test_hidden_states_do_not_depend_on_the_batch_beyond_the_dtype(
+    tiny, architecture, digits, dtype, tolerance
+):
     llm = load_llm(tiny(architecture, digits), dtype=dtype)
     texts = [llm.tokenizer.encode(SHARED + text) for text in TEXTS]
     for text, states in zip(texts, llm.engine.hidden(texts), strict=True):
@@ -166,9 +176,9 @@ def test_little_memory_means_small_batches_and_the_same_answers(tiny):
     asked = questions(llm, TEXTS, Numbers(4, 3))
     poor = Engine(llm.model, native_bf16=False, memory_mb=1)
     poor._budget = 100
-    batches = list(poor._batches(asked, 3, 0))
-    assert len(batches) > 1
-    assert sorted(i for batch in batches for i in batch) == list(range(len(asked)))
+    planned = list(batches(asked, 3, 0, 100))
+    assert len(planned) > 1
+    assert sorted(i for batch in planned for i in batch) == list(range(len(asked)))
     assert [d.tokens for d in poor.answer(asked, WARM)] == [d.tokens for d in llm.engine.answer(asked, WARM)]
 
 
@@ -181,7 +191,9 @@ def test_candidates_score_as_if_each_were_read_alone(tiny, prompt, architecture,
     for candidate, value in zip(candidates, got, strict=True):
         words = llm.tokenizer.encode(candidate)
         with torch.no_grad():
-            logprobs = llm.model(input_ids=torch.tensor([[*prefix, *words]])).logits[0].float().log_softmax(-1)
+            logprobs = (
+                llm.model(input_ids=torch.tensor([[*prefix, *words]])).logits[0].float().log_softmax(-1)
+            )
         wanted = sum(float(logprobs[len(prefix) - 1 + i, token]) for i, token in enumerate(words))
         assert value == pytest.approx(wanted, abs=2e-3)
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.errors import ConfigError
-from st2llm.llm.machines import Machine
-from st2llm.llm.states import STOPPED, WHOLE, Ended, refuse
-from st2llm.llm.vocabulary import Vocabulary
+from st2llm.llm.grammar.machines import Machine
+from st2llm.llm.grammar.states import STOPPED, WHOLE, Ended, refuse
+from st2llm.llm.grammar.vocabulary import Vocabulary
 
 _MOST_PLACES = 20_000
 """Places remembered at once; beyond it they are worked out anew."""

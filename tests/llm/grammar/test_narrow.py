@@ -5,11 +5,11 @@ import random
 import pytest
 
 from st2llm.errors import ConfigError
-from st2llm.llm import narrow
-from st2llm.llm.machines import machine
-from st2llm.llm.states import CUT, STOPPED, WHOLE, State
+from st2llm.llm.grammar import narrow
+from st2llm.llm.grammar.machines import machine
+from st2llm.llm.grammar.states import CUT, STOPPED, WHOLE, State
+from st2llm.llm.grammar.vocabulary import vocabulary
 from st2llm.llm.tokenizer import load_tokenizer
-from st2llm.llm.vocabulary import vocabulary
 from st2llm.types import Ranking
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st2llm.errors import ConfigError
-from st2llm.llm.machines import Machine, machine, spaced
+from st2llm.llm.grammar.machines import Machine, machine, spaced
 from st2llm.types import Choice, Clock, Numbers, Pair, Ranking
 
 # beartype draws which items of a tuple it looks at, also of the grammars that hypothesis makes

@@ -11,9 +11,9 @@ from jaxtyping import Int64
 from llguidance import LLMatcher, LLTokenizer
 
 from st2llm.errors import ConfigError
-from st2llm.llm.states import CUT, STOPPED, WHOLE, State, refuse
+from st2llm.llm.grammar.states import CUT, STOPPED, WHOLE, State, refuse
+from st2llm.llm.grammar.vocabulary import Vocabulary
 from st2llm.llm.tokenizer import FastTokenizer
-from st2llm.llm.vocabulary import Vocabulary
 
 LONGEST = 256
 """The most tokens of a JSON answer; a longer one is cut."""

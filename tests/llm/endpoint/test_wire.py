@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st2llm.errors import AlignmentError, ConfigError
-from st2llm.llm import wire
+from st2llm.llm.endpoint import wire
 from st2llm.types import (
     Choice,
     Clock,

@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from st2llm.errors import ConfigError
 from st2llm.llm.grammar import automaton
+from st2llm.llm.grammar.vocabulary import token_texts, vocabulary
 from st2llm.llm.tokenizer import FastTokenizer, load_tokenizer
-from st2llm.llm.vocabulary import token_texts, vocabulary
 from st2llm.types import Choice, Numbers
 
 SPECIALS = ["<unk>", "<s>", "</s>"]

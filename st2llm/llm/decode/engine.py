@@ -1,9 +1,7 @@
 """Many answers at once from one frozen model: nothing computed twice, nothing computed for nothing."""
 
-import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,76 +10,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from st2llm.errors import ConfigError
-from st2llm.llm.attention import Growing, Keys, Reading, forward, packed
-from st2llm.llm.states import Automaton, State
-from st2llm.llm.head import Head
-from st2llm.llm.linear import Laid
-from st2llm.llm.tree import Tree
+from st2llm.llm.decode.attention import Growing, Keys, Reading, forward, packed
+from st2llm.llm.decode.head import Head
+from st2llm.llm.decode.linear import Laid
+from st2llm.llm.decode.plan import PASS_TOKENS, batches, bytes_per_token, chunks, shared
+from st2llm.llm.decode.rows import Draw, Question, Row, chances, drawn, path
+from st2llm.llm.decode.tree import Tree
+from st2llm.llm.grammar.states import State
 from st2llm.types import Decoding
 
 VERSION = "2"
 """Raised whenever the same question may get another answer from the same weights."""
-PASS_TOKENS = 1024
-"""Tokens read in one forward pass: more at once was slower on a CPU, whose caches they leave."""
-LEAST_SHARED = 8
-"""A beginning shorter than this is read with each prompt: keeping it apart would cost more."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """Tokens to go on from, how the answer may look, and what with the seed fixes its draws."""
-
-    ids: tuple[int, ...]
-    automaton: Automaton
-    key: str
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One answer. tokens: without the stop. spent: tokens chosen or forced, the stop included. shared: tokens of the
-    prompt that another answer's reading had covered. finish: 'whole' or 'length'."""
-
-    tokens: tuple[int, ...]
-    spent: int
-    logprob: float
-    finish: str
-    shared: int
-    seconds: float
-
-
-@dataclass
-class _Row:
-    """An answer as it grows: what it may say next, and the tokens that the model has not read yet."""
-
-    question: int
-    state: State
-    chance: Float64[np.ndarray, " token"]
-    tokens: list[int] = field(default_factory=list)
-    unread: list[int] = field(default_factory=list)
-    spent: int = 0
-    logprob: float = 0.0
-
-    def take(self, token: int, logprob: float) -> None:
-        """Takes a token, and all that the grammar forces after it."""
-        self._add(token, logprob)
-        self.force()
-
-    def force(self) -> None:
-        while not self.state.ended and self.state.ids is not None and len(self.state.ids) == 1:
-            self._add(int(self.state.ids[0]), 0.0)
-
-    def _add(self, token: int, logprob: float) -> None:
-        self.state = self.state.after(token)
-        self.spent += 1
-        self.logprob += logprob
-        if not self.state.stopped:
-            self.tokens.append(token)
-            self.unread.append(token)
-
-    def read(self) -> list[int]:
-        """The tokens to read now."""
-        tokens, self.unread = self.unread, []
-        return tokens
 
 
 class Engine:
@@ -97,7 +36,7 @@ class Engine:
         self.model = model
         self.head = Head(model)
         self._laid = Laid(model.base_model, native_bf16=native_bf16)
-        self._budget = memory_mb * 2**20 // _bytes_per_token(model)
+        self._budget = memory_mb * 2**20 // bytes_per_token(model)
         self._check()
 
     @torch.inference_mode()
@@ -109,15 +48,17 @@ class Engine:
         self._check_lengths(questions)
         found: dict[int, list[Draw]] = {}
         with packed(self.model), self._laid.used():
-            shared = _shared([question.ids for question in questions])
-            trunk = self._trunk(questions[0].ids[:shared]) if shared else None
-            for batch in self._batches(questions, decoding.draws, shared):
+            begun = shared([question.ids for question in questions])
+            trunk = self._trunk(questions[0].ids[:begun]) if begun else None
+            for batch in batches(questions, decoding.draws, begun, self._budget):
                 draws = self._batch([questions[i] for i in batch], decoding, trunk)
                 found.update(zip(batch, draws, strict=True))
         return [draw for i in range(len(questions)) for draw in found[i]]
 
     @torch.inference_mode()
-    def likelihoods(self, prefix: Sequence[int], candidates: Sequence[Sequence[int]]) -> Float64[np.ndarray, " _"]:
+    def likelihoods(
+        self, prefix: Sequence[int], candidates: Sequence[Sequence[int]]
+    ) -> Float64[np.ndarray, " _"]:
         """Log-probability in nats of each candidate's tokens after the prefix, over the whole vocabulary.
 
         The prefix is read once, and so is every beginning that candidates share. Raises ConfigError for an empty
@@ -144,30 +85,38 @@ class Engine:
         """Hidden states after the last norm of each text, read alone but together."""
         self._check_context([len(text) for text in texts], 0)
         with packed(self.model), self._laid.used():
-            return [states for chunk in _chunks(texts) for states in self._read(chunk, None, keep=False)[0]]
+            return [states for chunk in chunks(texts) for states in self._read(chunk, None, keep=False)[0]]
 
     def log_likelihood(self, questions: Sequence[Question], answers: Sequence[Sequence[int]]) -> list[float]:
         """Log-probability in nats of each answer under its grammar, its end included; nan where it is not allowed.
 
         Each token counts among those that the grammar allows there, so that all possible answers sum to one.
         """
-        paths = [_path(question.automaton, answer) for question, answer in zip(questions, answers, strict=True)]
+        paths = [
+            path(question.automaton, answer) for question, answer in zip(questions, answers, strict=True)
+        ]
         texts = [[*question.ids, *answer] for question, answer in zip(questions, answers, strict=True)]
         found = []
-        for question, path, states in zip(questions, paths, self.hidden(texts), strict=True):
-            found.append(float("nan") if path is None else self._path_logprob(question, path, states))
+        for question, passed, states in zip(questions, paths, self.hidden(texts), strict=True):
+            found.append(float("nan") if passed is None else self._path_logprob(question, passed, states))
         return found
 
-    def _path_logprob(self, question: Question, path: "list[tuple[State, tuple[int, ...]]]", states: Tensor) -> float:
+    def _path_logprob(
+        self, question: Question, passed: list[tuple[State, tuple[int, ...]]], states: Tensor
+    ) -> float:
         start = len(question.ids) - 1
-        choices = [(i, step) for i, step in enumerate(path) if step[0].ids is None or len(step[0].ids) > 1]
+        choices = [(i, step) for i, step in enumerate(passed) if step[0].ids is None or len(step[0].ids) > 1]
         if not choices:
             return 0.0
         rows = states[torch.tensor([start + i for i, _ in choices], device=states.device)]
         logprobs, columns = self.head.allowed(rows, [step[0] for _, step in choices])
         total = 0.0
         for row, (_, (_, tokens)) in zip(logprobs, choices, strict=True):
-            at = torch.from_numpy(np.searchsorted(columns, np.array(tokens))) if columns is not None else torch.tensor(tokens)
+            at = (
+                torch.from_numpy(np.searchsorted(columns, np.array(tokens)))
+                if columns is not None
+                else torch.tensor(tokens)
+            )
             total += float(row[at].logsumexp(0))
         return total
 
@@ -177,7 +126,7 @@ class Engine:
         began = time.perf_counter()
         before = 0 if trunk is None else len(trunk)
         rows = [
-            _Row(b, question.automaton.start, _chances(question, decoding, draw))
+            Row(b, question.automaton.start, chances(question, decoding, draw))
             for b, question in enumerate(questions)
             for draw in range(decoding.draws)
         ]
@@ -191,15 +140,19 @@ class Engine:
         if any(not row.state.ended for row in rows):
             self._grow(rows, self._prefill(texts, trunk), decoding, trunk)
         seconds = (time.perf_counter() - began) / len(rows)
-        drawn = [
-            _drawn(row, shared=before if i % decoding.draws == 0 else len(questions[row.question].ids), seconds=seconds)
+        done = [
+            drawn(
+                row,
+                shared=before if i % decoding.draws == 0 else len(questions[row.question].ids),
+                seconds=seconds,
+            )
             for i, row in enumerate(rows)
         ]
-        return [drawn[i : i + decoding.draws] for i in range(0, len(drawn), decoding.draws)]
+        return [done[i : i + decoding.draws] for i in range(0, len(done), decoding.draws)]
 
     def _prefill(self, texts: Sequence[Sequence[int]], trunk: Keys | None) -> tuple[Tensor, list[Keys]]:
         last, kept = [], []
-        for chunk in _chunks(texts):
+        for chunk in chunks(texts):
             states, keys = self._read(chunk, trunk, keep=True)
             last += [state[-1] for state in states]
             kept += keys
@@ -217,7 +170,7 @@ class Engine:
         return self._read([ids], None, keep=True)[1][0]
 
     def _grow(
-        self, rows: list[_Row], read: tuple[Tensor, list[Keys]], decoding: Decoding, trunk: Keys | None
+        self, rows: list[Row], read: tuple[Tensor, list[Keys]], decoding: Decoding, trunk: Keys | None
     ) -> None:
         """Lengthens all answers until each is whole; prompts leave when half of those in the batch are done."""
         last, keys = read
@@ -228,7 +181,10 @@ class Engine:
         hidden = last[[rows[i].question for i in active]]
         while active:
             tokens, logprobs = self.head.choose(
-                hidden, [rows[i].state for i in active], [rows[i].chance[rows[i].spent] for i in active], decoding
+                hidden,
+                [rows[i].state for i in active],
+                [rows[i].chance[rows[i].spent] for i in active],
+                decoding,
             )
             for i, token, logprob in zip(active, tokens, logprobs, strict=True):
                 rows[i].take(token, logprob)
@@ -242,16 +198,6 @@ class Engine:
             positions = growing.begin([at[i] for i in active], counts)
             states = forward(self.model, [token for feed in feeds for token in feed], positions, growing)
             hidden = states[torch.tensor(counts, device=states.device).cumsum(0) - 1]
-
-    def _batches(self, questions: Sequence[Question], draws: int, shared: int) -> Iterator[list[int]]:
-        """Indices of questions, longest first, whose keys and values fit into the memory that was set."""
-        order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].ids), i))
-        while order:
-            room = max(questions[i].automaton.longest for i in order)
-            each = len(questions[order[0]].ids) - shared + draws * room
-            fit = max(1, (self._budget - shared) // each)
-            yield order[:fit]
-            order = order[fit:]
 
     def _check_lengths(self, questions: Sequence[Question]) -> None:
         for i, question in enumerate(questions):
@@ -296,42 +242,6 @@ class Engine:
             )
 
 
-def _drawn(row: _Row, *, shared: int, seconds: float) -> Draw:
-    finish = "length" if row.state.cut else "whole"
-    return Draw(tuple(row.tokens), row.spent, row.logprob, finish, shared, seconds)
-
-
-def _chances(question: Question, decoding: Decoding, draw: int) -> Float64[np.ndarray, " token"]:
-    """Uniform numbers for each token of a draw, from nothing but the seed, the question's key and the draw."""
-    if decoding.temperature == 0:
-        return np.zeros(question.automaton.longest)
-    words = f"{decoding.seed}\n{question.key}\n{draw}".encode()
-    key = int.from_bytes(hashlib.sha256(words).digest()[:16], "big")
-    return np.random.Generator(np.random.Philox(key=key)).random(question.automaton.longest)
-
-
-def _shared(texts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all texts begin with, leaving one at least to each; 0 where it is not worth it."""
-    if len(texts) < 2:
-        return 0
-    first, last = min(texts), max(texts)
-    most = min(map(len, texts)) - 1
-    same = next((i for i in range(most) if first[i] != last[i]), max(most, 0))
-    return same if same >= LEAST_SHARED else 0
-
-
-def _chunks(texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Consecutive texts that are read in one pass."""
-    chunk: list[Sequence[int]] = []
-    for text in texts:
-        if chunk and sum(map(len, chunk)) + len(text) > PASS_TOKENS:
-            yield chunk
-            chunk = []
-        chunk.append(text)
-    if chunk:
-        yield chunk
-
-
 def _leave(growing: Growing, held: list[int], active: Sequence[int], draws: int) -> list[int]:
     """Lets prompts whose draws are all whole go, once they are half of the batch; the rows that stay, in order."""
     prompts = [row // draws for row in held[::draws]]
@@ -341,25 +251,3 @@ def _leave(growing: Growing, held: list[int], active: Sequence[int], draws: int)
     stay = [place for place, prompt in enumerate(prompts) if prompt in alive]
     growing.keep(torch.tensor(stay, device=growing.device))
     return [row for place in stay for row in held[place * draws : (place + 1) * draws]]
-
-
-def _path(automaton: Automaton, answer: Sequence[int]) -> list[tuple[State, tuple[int, ...]]] | None:
-    """The states that an answer passes, with the tokens that count there; None where the grammar forbids it."""
-    state, path = automaton.start, []
-    for token in answer:
-        if state.ended or (state.ids is not None and token not in state.ids):
-            return None
-        path.append((state, (token,)))
-        state = state.after(token)
-    if state.ended or state.ids is None:
-        return path
-    stops = tuple(int(token) for token in state.ids if state.after(int(token)).stopped)
-    return [*path, (state, stops)] if stops else None
-
-
-def _bytes_per_token(model: PreTrainedModel) -> int:
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size = model.get_input_embeddings().weight.element_size()
-    return int(2 * config.num_hidden_layers * heads * width * size)

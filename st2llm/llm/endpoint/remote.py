@@ -31,8 +31,8 @@ from typing import Any, Protocol, runtime_checkable
 import httpx
 
 from st2llm.errors import ArtefactError, ConfigError
-from st2llm.llm import key, wire
-from st2llm.llm.background import in_background
+from st2llm.llm.endpoint import key, wire
+from st2llm.llm.endpoint.background import in_background
 from st2llm.types import Answer, Decoding, Prompt
 
 PREFIX = "openai:"

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.errors import ConfigError
-from st2llm.llm.states import CUT, STOPPED, WHOLE, Resumable, State, refuse
-from st2llm.llm.vocabulary import Vocabulary
+from st2llm.llm.grammar.states import CUT, STOPPED, WHOLE, Resumable, State, refuse
+from st2llm.llm.grammar.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from st2llm.errors import ConfigError
-from st2llm.llm.number import DIGITS, Number
+from st2llm.llm.grammar.number import DIGITS, Number
 from st2llm.types import Choice, Clock, Numbers, Pair, Ranking
 
 _CLOCKS = {"time": "HH:mm", "date": "YYYY-MM-DD", "datetime": "YYYY-MM-DD HH:mm"}

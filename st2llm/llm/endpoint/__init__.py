@@ -1,0 +1,1 @@
+"""Language models behind an OpenAI-compatible endpoint: remote.py asks, the other files serve it. Without torch."""
