@@ -436,6 +436,18 @@ class Completer(Protocol):
 
 
 @runtime_checkable
+class Scorer(Protocol):
+    """A language model that says how likely an answer is, in nats, among all that the prompt's grammar allows.
+
+    answers: the prompts' own truths where not given. nan where the grammar does not allow one.
+    """
+
+    def log_likelihood(
+        self, prompts: Sequence[Prompt], answers: Sequence[str] | None = ...
+    ) -> Float64[np.ndarray, " prompt"]: ...
+
+
+@runtime_checkable
 class Serializer(Protocol):
     """Writes a sample as a prompt and reads the answer.
 

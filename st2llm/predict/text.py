@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.ledger import Category, categorise
 from st2llm.serialize.template import Template
-from st2llm.types import Answer, Completer, Decoding, Prediction, Prompt, Sample
+from st2llm.types import Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer
 
 GREEDY = Decoding()
 QUANTILES = (0.05, 0.5, 0.95)
@@ -76,6 +76,28 @@ class TextPredictor:
             if done is not None:
                 done(len(found))
         return found
+
+    def bits_per_value(self, samples: Sequence[Sample]) -> Float64[np.ndarray, " question"]:
+        """What the truth of each asked place costs in bits a value: how surprised the model is by it.
+
+        One number for each place of each sample, in the order of `answers`; nan where the truth is unknown, incomplete
+        or beyond what the answer can say. The grammar's answers share all probability, so a uniform guess at three
+        digits costs about 10 bits (after LLMTime, Gruver et al. 2023). Raises ConfigError for a completer that is no
+        Scorer.
+        """
+        if not isinstance(self.completer, Scorer):
+            raise ConfigError(
+                f"{type(self.completer).__name__} does not say how likely an answer is. Take a language model on this "
+                f"machine."
+            )
+        questions = [sample.at(sample.place[node]) for sample in samples for node in sample.asked]
+        found = []
+        for start in range(0, len(questions), self.chunk):
+            chunk = questions[start : start + self.chunk]
+            nats = self.completer.log_likelihood([self.template.render(question) for question in chunk])
+            found += [float(nat) / question.wanted.sum() for nat, question in zip(nats, chunk, strict=True)]
+        bits: Float64[np.ndarray, " question"] = -np.array(found, dtype=np.float64) / np.log(2)
+        return bits
 
     def _ask(self, questions: Sequence[Sample]) -> Iterator[TextAnswer]:
         prompts = [self.template.render(question) for question in questions]

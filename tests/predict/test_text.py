@@ -7,7 +7,7 @@ from serialize.graphs import counts, forecast_sample
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.text import TextPredictor, over_draws, stitch
 from st2llm.serialize.template import load_prompt
-from st2llm.types import Answer, Completer, Decoding
+from st2llm.types import Answer, Completer, Decoding, Scorer
 
 TEMPLATE = load_prompt("graph/forecast")
 
@@ -246,3 +246,34 @@ def test_each_answer_has_its_category():
     answers = predictor(Mixed()).answers([sample])
     assert [answer.category for answer in answers] == ["truncated", "unreadable", "out_of_range"]
     assert {answer.category for answer in predictor().answers([sample])} == {"readable"}
+
+
+@dataclass
+class Even:
+    """Finds all answers of three digits equally likely, and some not allowed."""
+
+    refused: tuple[str, ...] = ()
+
+    def complete(self, prompts, decoding):
+        raise AssertionError("only likelihoods are asked for")
+
+    def log_likelihood(self, prompts, answers=None):
+        assert answers is None and all(prompt.truth for prompt in prompts)
+        said = [-np.log(1000) * (prompt.truth.count(",") + 1) for prompt in prompts]
+        mute = [any(f"at {label}," in prompt.text for label in self.refused) for prompt in prompts]
+        return np.where(mute, np.nan, said)
+
+
+def test_a_uniform_guess_at_three_digits_costs_ten_bits_a_value():
+    sample = forecast_sample(counts(192, 3))
+    assert isinstance(Even(), Scorer)
+    bits = TextPredictor("even", TEMPLATE, Even(), chunk=2).bits_per_value([sample, sample])
+    assert bits == pytest.approx(np.full(2 * len(sample.asked), np.log2(1000)))
+    first = sample.side.labels[sample.asked[0]]
+    bits = TextPredictor("even", TEMPLATE, Even(refused=(first,))).bits_per_value([sample])
+    assert np.isnan(bits).tolist() == [True] + [False] * (len(sample.asked) - 1)
+
+
+def test_a_completer_that_gives_no_likelihoods_is_refused_as_a_scorer():
+    with pytest.raises(ConfigError, match="Oracle does not say how likely"):
+        TextPredictor("oracle", TEMPLATE, Oracle()).bits_per_value([forecast_sample(counts(192, 3))])

@@ -186,8 +186,8 @@ class Growing:
 
     A query meets three stretches of keys: the trunk that all prompts begin with, the rest of its prompt, and its
     own answer so far; one softmax runs over all three. Rows are counted prompt by prompt. room: the most tokens of
-    an answer. `begin` says which rows get how many tokens in the coming forward pass. `prompts` are left empty: what they
-    held is held once.
+    an answer. `begin` says which rows get how many tokens in the coming forward pass. `prompts` are left empty, so
+    that what they held is held once.
     """
 
     def __init__(self, trunk: Keys | None, prompts: Sequence[Keys], *, draws: int, room: int) -> None:

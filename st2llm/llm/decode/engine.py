@@ -21,6 +21,11 @@ from st2llm.types import Decoding
 
 VERSION = "2"
 """Raised whenever the same question may get another answer from the same weights."""
+RIDING_ROWS = 64
+"""Up to so many rows forced tokens are read with the one before them also where only some rows have any.
+
+With more, a step is no cheaper by the token for being larger, and attention would pay for the rows that have none.
+"""
 
 
 class Engine:
@@ -136,7 +141,7 @@ class Engine:
             [*question.ids[before:], *rows[b * decoding.draws].tokens] for b, question in enumerate(questions)
         ]
         for row in rows:
-            row.read()
+            row.read(None)
         if any(not row.state.ended for row in rows):
             self._grow(rows, self._prefill(texts, trunk), decoding, trunk)
         seconds = (time.perf_counter() - began) / len(rows)
@@ -180,19 +185,22 @@ class Engine:
         active = [i for i in held if not rows[i].state.ended]
         hidden = last[[rows[i].question for i in active]]
         while active:
+            ready = [k for k, i in enumerate(active) if not rows[i].unread]
+            asked = [rows[active[k]] for k in ready]
             tokens, logprobs = self.head.choose(
-                hidden,
-                [rows[i].state for i in active],
-                [rows[i].chance[rows[i].spent] for i in active],
+                hidden[torch.tensor(ready, device=hidden.device)],
+                [row.state for row in asked],
+                [row.chance[row.spent] for row in asked],
                 decoding,
             )
-            for i, token, logprob in zip(active, tokens, logprobs, strict=True):
-                rows[i].take(token, logprob)
+            for row, token, logprob in zip(asked, tokens, logprobs, strict=True):
+                row.take(token, logprob)
             active = [i for i in active if not rows[i].state.ended]
             if not active:
                 return
             held = _leave(growing, held, active, decoding.draws)
-            feeds = [rows[i].read() for i in active]
+            together = len(active) <= RIDING_ROWS or all(len(rows[i].unread) > 1 for i in active)
+            feeds = [rows[i].read(None if together else 1) for i in active]
             at = {row: place for place, row in enumerate(held)}
             counts = [len(feed) for feed in feeds]
             positions = growing.begin([at[i] for i in active], counts)

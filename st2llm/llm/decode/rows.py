@@ -62,9 +62,9 @@ class Row:
             self.tokens.append(token)
             self.unread.append(token)
 
-    def read(self) -> list[int]:
-        """The tokens to read now."""
-        tokens, self.unread = self.unread, []
+    def read(self, most: int | None) -> list[int]:
+        """The tokens to read now, at most so many; None for all."""
+        tokens, self.unread = self.unread[:most], [] if most is None else self.unread[most:]
         return tokens
 
 

@@ -171,6 +171,17 @@ def test_what_the_grammar_forces_is_not_asked_of_the_model(tiny, prompt, monkeyp
     assert passes[1:] == [2, 2]
 
 
+def test_answers_are_the_same_whether_forced_tokens_ride_along_or_wait(tiny, monkeypatch):
+    llm = load_llm(tiny(), dtype="fp32")
+    for grammar in (Numbers(4, 3), FreeText(6, answer=Numbers(2, 2)), Ranking(("12", "123", "45"), 2)):
+        asked = questions(llm, TEXTS, grammar)
+        riding = llm.engine.answer(asked, WARM)
+        monkeypatch.setattr(engine_module, "RIDING_ROWS", 0)
+        waiting = llm.engine.answer(asked, WARM)
+        assert [(d.tokens, d.spent) for d in riding] == [(d.tokens, d.spent) for d in waiting]
+        monkeypatch.undo()
+
+
 def test_little_memory_means_small_batches_and_the_same_answers(tiny):
     llm = load_llm(tiny(), dtype="fp32")
     asked = questions(llm, TEXTS, Numbers(4, 3))
