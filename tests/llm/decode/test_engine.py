@@ -273,3 +273,5 @@ def test_scoring_nothing_is_refused(tiny, prompt):
     llm = load_llm(tiny(), dtype="fp32")
     with pytest.raises(ConfigError, match="at least one token"):
         llm.score(prompt("7,"), ["1", ""])
+    with pytest.raises(ConfigError, match="the prompt is empty"):
+        llm.engine.likelihoods([], [[5]])
