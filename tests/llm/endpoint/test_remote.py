@@ -423,7 +423,7 @@ def _client(endpoint, kept, **environment):
     command = [sys.executable, "-c", CLIENT, f"openai:{endpoint.url}/v1#tiny", str(kept)]
     return subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": str(Path(remote.__file__).parents[2]), **environment},
+        env={**os.environ, "PYTHONPATH": str(Path(remote.__file__).parents[3]), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
