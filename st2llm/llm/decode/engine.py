@@ -70,7 +70,9 @@ class Engine:
         prefix or candidate, or where they do not fit into the model's context.
         """
         if not prefix:
-            raise ConfigError("Candidates are scored behind a prompt, but the prompt is empty. Give it words.")
+            raise ConfigError(
+                "Candidates are scored behind a prompt, but the prompt is empty. Give it words."
+            )
         tree = Tree(candidates)
         self._check_context([len(prefix)], tree.height)
         with packed(self.model), self._laid.used():
