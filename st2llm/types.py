@@ -345,6 +345,10 @@ class Decoding:
             )
 
 
+GREEDY = Decoding()
+"""One answer, the most probable token at each step."""
+
+
 @checked
 @dataclass(frozen=True)
 class Slot:

@@ -16,9 +16,8 @@ from st2llm.data.artefacts import cache_dir
 from st2llm.errors import ConfigError, DataError, StorageError
 from st2llm.llm import answer_file
 from st2llm.llm.endpoint.remote import Streamer
-from st2llm.types import Answer, Completer, Decoding, Prompt
+from st2llm.types import GREEDY, Answer, Completer, Decoding, Prompt
 
-GREEDY = Decoding()
 _MOST_KEYS = 500
 _HINT = (
     "Free space, set ST2LLM_CACHE to a folder that can be written, or keep no answers: ST2LLM_ANSWERS=off."

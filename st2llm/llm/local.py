@@ -22,10 +22,9 @@ from st2llm.llm.decode.engine import VERSION, Engine
 from st2llm.llm.decode.rows import Question
 from st2llm.llm.grammar import automaton
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
-from st2llm.types import Answer, Decoding, Prompt, Slot
+from st2llm.types import GREEDY, Answer, Decoding, Prompt, Slot
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-GREEDY = Decoding()
 
 
 class LanguageModel:

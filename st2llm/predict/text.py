@@ -11,9 +11,8 @@ from jaxtyping import Float64
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.ledger import Category, categorise
 from st2llm.serialize.template import Template
-from st2llm.types import Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer
+from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer
 
-GREEDY = Decoding()
 QUANTILES = (0.05, 0.5, 0.95)
 """Which quantiles of several draws a Prediction holds; between two draws they are interpolated."""
 

@@ -101,6 +101,7 @@ class Engine:
 
         Each token counts among those that the grammar allows there, so that all possible answers sum to one.
         """
+        self._check_lengths(questions)
         paths = [
             path(question.automaton, answer) for question, answer in zip(questions, answers, strict=True)
         ]

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 
 ROWS = 64
-"""Rows that the layout is made for; with many more the library's own call is as fast, and no faster."""
-
-
+"""Rows that the layout is made for; with many more it is as fast as the library's own call."""
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that transformers gives the same input, one right after the other: multiplied as one."""
 

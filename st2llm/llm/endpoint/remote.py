@@ -33,13 +33,12 @@ import httpx
 from st2llm.errors import ArtefactError, ConfigError
 from st2llm.llm.endpoint import key, wire
 from st2llm.llm.endpoint.background import in_background
-from st2llm.types import Answer, Decoding, Prompt
+from st2llm.types import GREEDY, Answer, Decoding, Prompt
 
 PREFIX = "openai:"
 LARGEST_REPLY = 16 * 2**20
 """Bytes of a reply beyond which it is taken for garbage."""
 _AGAIN = (408, 409, 429)
-_GREEDY = Decoding()
 _log = logging.getLogger(__name__)
 
 
@@ -122,13 +121,13 @@ class RemoteModel:
         """The endpoint and its model, without any key: the same as `name`."""
         return self.name
 
-    def complete(self, prompts: Sequence[Prompt], decoding: Decoding = _GREEDY) -> list[Answer]:
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
         """An answer for each draw of each prompt; raises as `stream` does."""
         found = dict(self.stream(prompts, decoding))
         return [found[i] for i in range(len(prompts) * decoding.draws)]
 
     def stream(
-        self, prompts: Sequence[Prompt], decoding: Decoding = _GREEDY, skip: Collection[int] = ()
+        self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY, skip: Collection[int] = ()
     ) -> Generator[tuple[int, Answer], None, None]:
         """Answers in the order of arrival, each with its index in the list that `complete` gives, each once.
 

@@ -267,6 +267,8 @@ def test_an_empty_prompt_is_refused(tiny):
     form = automaton(llm.tokenizer, None)
     with pytest.raises(ConfigError, match="Prompt 1 is empty"):
         llm.engine.answer([Question((5,), form, "a"), Question((), form, "b")], Decoding())
+    with pytest.raises(ConfigError, match="Prompt 1 is empty"):
+        llm.engine.log_likelihood([Question((5,), form, "a"), Question((), form, "b")], [[5], [5]])
 
 
 def test_scoring_nothing_is_refused(tiny, prompt):
