@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from beartype import BeartypeConf, beartype
-from jaxtyping import Bool, Float64, Int64, jaxtyped
+from jaxtyping import Bool, Float64, Int64, UInt8, jaxtyped
 
 from st2llm.errors import DataError, nearest
 
@@ -20,6 +20,10 @@ def checked(cls: type[T]) -> type[T]:
     """Checks field types and array shapes whenever an instance is made (about 13 µs)."""
     decorate: Callable[[type[T]], type[T]] = jaxtyped(typechecker=_check)
     return decorate(cls)
+
+
+MONTH_S = 2_629_746
+"""The step of monthly data in seconds: the mean Gregorian month. Its stamps are calendar months apart."""
 
 
 def slug(name: str) -> str:
@@ -131,13 +135,7 @@ class SensorGraph:
     provenance: Provenance = Provenance()
 
     def __post_init__(self) -> None:
-        wrong = np.flatnonzero(np.diff(self.time) != self.freq_s)
-        if wrong.size:
-            i = int(wrong[0])
-            raise DataError(
-                f"{self.name}: time must advance by {self.freq_s} s, but t[{i}]={self.time[i]} is followed by "
-                f"t[{i + 1}]={self.time[i + 1]}. Sort the stamps, drop duplicates and reindex to the step."
-            )
+        _check_steps(self.name, self.time, self.freq_s)
         empty = np.flatnonzero(~np.isfinite(self.values).any(axis=(0, 2)))
         if empty.size:
             raise DataError(
@@ -152,8 +150,233 @@ class SensorGraph:
 
 @checked
 @dataclass(frozen=True)
+class Layout:
+    """How the nodes of a grid lie: row by row, so that node = row * len(cols) + col.
+
+    rows, cols: where each row and column is, in `unit`: 'degrees' (north, east), 'metres' or 'cells'. Rows may run
+    either way (north to south as well).
+    """
+
+    rows: Float64[np.ndarray, " row"]
+    cols: Float64[np.ndarray, " col"]
+    unit: str = "cells"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the cells in the order of the nodes: r0c0, r0c1, ..."""
+        return tuple(f"r{i}c{j}" for i in range(len(self.rows)) for j in range(len(self.cols)))
+
+
+@checked
+@dataclass(frozen=True)
+class Grid:
+    """Regular readings on a raster.
+
+    values: NaN where a reading is missing (land, cloud). time: int64 seconds UTC, one step `freq_s` apart; where
+    freq_s is MONTH_S the steps are calendar months. rows, cols: see Layout, `unit_space` is its unit.
+
+    Raises DataError where time does not advance step by step, or the axes do not fit the values.
+    """
+
+    name: str
+    unit: str
+    timezone: str
+    freq_s: int
+    values: Float64[np.ndarray, "time row col channel"]
+    time: Int64[np.ndarray, " time"]
+    layout: Layout
+    channels: tuple[str, ...]
+    calendar: Calendar
+    split: SplitPlan
+    description: str = ""
+    quantity: str = "values"
+    notes: tuple[Note, ...] = ()
+    default_task: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
+
+    def __post_init__(self) -> None:
+        _check_steps(self.name, self.time, self.freq_s)
+        given = self.values.shape[1:3]
+        if given != (len(self.layout.rows), len(self.layout.cols)):
+            raise DataError(
+                f"{self.name}: the values have {given[0]} rows and {given[1]} columns, but coordinates are given for "
+                f"{len(self.layout.rows)} and {len(self.layout.cols)}. Correct `dims` in the data card."
+            )
+
+    @property
+    def kind(self) -> str:
+        return "grid"
+
+
+@checked
+@dataclass(frozen=True)
+class Video:
+    """One clip. frames: RGB, oldest first. time_s: seconds from the first frame of each (rates may vary).
+
+    label: the class of the whole clip, or None. labels: all classes of the data set. caption: words about the clip.
+    Raises DataError for a clip without frames, or whose time does not advance.
+    """
+
+    name: str
+    id: str
+    frames: UInt8[np.ndarray, "time row col 3"]
+    time_s: Float64[np.ndarray, " time"]
+    fps: float
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    caption: str = ""
+    split: SplitPlan = SplitPlan(0.7, 0.1, 0.2)
+    description: str = ""
+    default_task: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
+
+    def __post_init__(self) -> None:
+        if not len(self.frames):
+            raise DataError(f"{self.name}: the clip {self.id!r} has no frame. Leave it out, or get the file again.")
+        if (np.diff(self.time_s) <= 0).any():
+            i = int(np.flatnonzero(np.diff(self.time_s) <= 0)[0])
+            raise DataError(
+                f"{self.name}: in the clip {self.id!r} frame {i + 1} at {self.time_s[i + 1]:.3f} s does not come after "
+                f"frame {i} at {self.time_s[i]:.3f} s. Write the file again with increasing stamps."
+            )
+
+    @property
+    def kind(self) -> str:
+        return "video"
+
+
+@checked
+@dataclass(frozen=True)
+class Trajectory:
+    """The fixes (or stays) of one moving object, oldest first.
+
+    name: of the data set. id: of the object. time: int64 seconds UTC, strictly increasing. xy: in `frame`, which is
+    'metres' (east and north of a local origin) or 'scaled' where the source gives no metres; None where only places
+    are known. lonlat: degrees. place: the id of the place of each fix. attributes: one number a fix (duration_min,
+    wind_kn, ...), NaN where missing. part: 0 train, 1 validation, 2 test for each fix, where the source says so.
+
+    Raises DataError where time stands still or runs backwards, or a fix has neither coordinates nor a place.
+    """
+
+    name: str
+    id: str
+    timezone: str
+    time: Int64[np.ndarray, " time"]
+    xy: Float64[np.ndarray, "time 2"] | None = None
+    lonlat: Float64[np.ndarray, "time 2"] | None = None
+    place: tuple[str, ...] | None = None
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    frame: str = "metres"
+    label: str | None = None
+    part: Int64[np.ndarray, " time"] | None = None
+    split: SplitPlan = SplitPlan(0.7, 0.1, 0.2)
+    description: str = ""
+    quantity: str = "positions"
+    default_task: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
+
+    def __post_init__(self) -> None:
+        late = np.flatnonzero(np.diff(self.time) <= 0)
+        if late.size:
+            i = int(late[0])
+            raise DataError(
+                f"{self.name}: the time of object {self.id!r} must strictly increase, but t[{i}]={self.time[i]} is "
+                f"followed by t[{i + 1}]={self.time[i + 1]}. Sort its fixes by time and drop duplicates."
+            )
+        if self.xy is None and self.place is None:
+            raise DataError(
+                f"{self.name}: object {self.id!r} has neither coordinates nor places. Name `x` and `y`, `lon` and "
+                f"`lat`, or `place` in the data card."
+            )
+        for name, values in (("place", self.place), *self.attributes.items()):
+            if values is not None and len(values) != len(self.time):
+                raise DataError(
+                    f"{self.name}: object {self.id!r} has {len(self.time)} fixes, but {name!r} has {len(values)} values."
+                )
+
+    @property
+    def kind(self) -> str:
+        return "trajectory"
+
+
+@checked
+@dataclass(frozen=True)
+class Events:
+    """What happened, when and where: a point pattern in time and space, oldest first.
+
+    time: int64 seconds UTC, never decreasing (several may share a stamp, as in daily records). xy: metres east and
+    north of the centre. mark: code of each event's sort, which counts through `marks`. magnitude: NaN where missing.
+    window: the span observed, seconds UTC. region: west, south, east, north in metres of `xy`: the area observed.
+
+    Raises DataError where time runs backwards, an event lies outside the window, or a mark has no name.
+    """
+
+    name: str
+    timezone: str
+    time: Int64[np.ndarray, " event"]
+    window: tuple[int, int]
+    xy: Float64[np.ndarray, "event 2"] | None = None
+    lonlat: Float64[np.ndarray, "event 2"] | None = None
+    mark: Int64[np.ndarray, " event"] | None = None
+    marks: tuple[str, ...] = ()
+    magnitude: Float64[np.ndarray, " event"] | None = None
+    region: tuple[float, float, float, float] | None = None
+    split: SplitPlan = SplitPlan(0.7, 0.1, 0.2)
+    description: str = ""
+    quantity: str = "events"
+    default_task: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
+
+    def __post_init__(self) -> None:
+        late = np.flatnonzero(np.diff(self.time) < 0)
+        if late.size:
+            i = int(late[0])
+            raise DataError(
+                f"{self.name}: events must be in order of time, but t[{i}]={self.time[i]} is followed by "
+                f"t[{i + 1}]={self.time[i + 1]}. Sort them."
+            )
+        if len(self.time) and not self.window[0] <= self.time[0] <= self.time[-1] <= self.window[1]:
+            raise DataError(
+                f"{self.name}: events run from {self.time[0]} to {self.time[-1]}, outside the window {self.window}. "
+                f"Correct `window` in the data card."
+            )
+        if self.mark is not None and len(self.mark) and not 0 <= self.mark.min() <= self.mark.max() < len(self.marks):
+            raise DataError(
+                f"{self.name}: marks are coded from {self.mark.min()} to {self.mark.max()}, but {len(self.marks)} are named."
+            )
+
+    @property
+    def kind(self) -> str:
+        return "event"
+
+
+def _check_steps(name: str, time: np.ndarray, freq_s: int) -> None:
+    """Raises DataError where time does not advance by freq_s; by 28 to 31 days where the step is a month."""
+    step = np.diff(time)
+    wrong = np.flatnonzero(
+        (step < 28 * 86_400) | (step > 31 * 86_400) if freq_s == MONTH_S else step != freq_s
+    )
+    if wrong.size:
+        i = int(wrong[0])
+        raise DataError(
+            f"{name}: time must advance by {freq_s} s, but t[{i}]={time[i]} is followed by "
+            f"t[{i + 1}]={time[i + 1]}. Sort the stamps, drop duplicates and reindex to the step."
+        )
+
+
+Container = SensorGraph | Grid | list[Video] | list[Trajectory] | Events
+"""What `load_data` returns: a list where a data set has many clips or objects."""
+
+
+@checked
+@dataclass(frozen=True)
 class Side:
-    """What is known beside the values, the same for every path."""
+    """What is known beside the values, the same for every path.
+
+    calendar: of each step; for sequences step_of_day counts steps of freq_s as well (60 s unless said otherwise).
+    channels: names of the values' last axis. options: ids that a code in the values counts through (places, marks,
+    classes), with option_labels as their words. frames: the visible frames of a video alone. lonlat, xy: of the nodes.
+    """
 
     dataset: str
     unit: str
@@ -165,6 +388,14 @@ class Side:
     description: str = ""
     quantity: str = "values"
     notes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    layout: Layout | None = None
+    lonlat: Float64[np.ndarray, "node 2"] | None = None
+    xy: Float64[np.ndarray, "node 2"] | None = None
+    options: tuple[str, ...] = ()
+    option_labels: tuple[str, ...] = ()
+    frames: UInt8[np.ndarray, "seen row col 3"] | None = None
+    fps: float | None = None
 
 
 @checked
@@ -174,7 +405,13 @@ class Sample:
 
     values: NaN wherever `visible` is False, so that no path can see more. wanted: the entries asked for.
     truth: NaN outside `wanted` and where the truth is missing; None where it is not known at all.
-    time: int64 seconds UTC. place: ids along the node axis.
+    time: int64 seconds UTC, never decreasing; where the time of a wanted step is asked for as well, it repeats the
+    last one that is known. place: ids along the node axis (of one object or clip: its id alone).
+
+    The channels (Side.channels) of the kinds: graph and grid: the readings; video: features of regions; trajectory:
+    x, y, then place code and attributes; event: gap_h (hours since the event before), x, y, mark code, magnitude.
+    label: the word that is asked for (a place id, a class, an answer), one of Side.options where there are any; it goes
+    with the truth. question: what is asked, in words, where the task does not say it.
     """
 
     id: str
@@ -186,6 +423,10 @@ class Sample:
     place: tuple[str, ...]
     side: Side
     truth: Float64[np.ndarray, "time node channel"] | None
+    label: str | None = None
+    question: str = ""
+    task: str = "forecast"
+    """The name of the task in templates and suites: forecast, impute, next-place, ..."""
 
     @property
     def origin(self) -> int:
@@ -213,26 +454,35 @@ class Sample:
 
     def without_truth(self) -> "Sample":
         """The same question without its answer: what a predictor is given."""
-        return replace(self, truth=None)
+        return replace(self, truth=None, label=None)
 
 
 @checked
 @dataclass(frozen=True)
 class Prediction:
-    """An answer in raw units. `value` has the sample's shape, NaN outside `wanted`; None where unreadable."""
+    """An answer in raw units. `value` has the sample's shape, NaN outside `wanted`; None where unreadable.
+
+    ranking: options, the most likely first, where a label is asked for (then value may be None).
+    """
 
     value: Float64[np.ndarray, "time node channel"] | None
     samples: Float64[np.ndarray, "draw time node channel"] | None = None
     quantiles: dict[float, np.ndarray] | None = None
     raw: str = ""
     unread_reason: str | None = None
+    ranking: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.value is None) != (self.unread_reason is not None):
+        if (self.value is None and not self.ranking) != (self.unread_reason is not None):
             raise DataError(
-                f"A Prediction holds either a value or the reason why it could not be read, but value is "
-                f"{'None' if self.value is None else 'given'} and unread_reason is {self.unread_reason!r}."
+                f"A Prediction holds either a value (or a ranking) or the reason why it could not be read, but value "
+                f"is {'None' if self.value is None else 'given'} and unread_reason is {self.unread_reason!r}."
             )
+
+    @property
+    def label(self) -> str | None:
+        """The most likely option, where a label was asked for."""
+        return self.ranking[0] if self.ranking else None
 
 
 @checked

@@ -137,7 +137,7 @@ def test_a_sample_cannot_be_changed():
 
 @pytest.mark.parametrize(("value", "reason"), [(None, None), (np.zeros((1, 1, 1)), "no numbers")])
 def test_a_prediction_holds_a_value_or_the_reason_for_none(value, reason):
-    with pytest.raises(DataError, match="either a value or the reason"):
+    with pytest.raises(DataError, match=r"either a value \(or a ranking\) or the reason"):
         Prediction(value, unread_reason=reason)
 
 

@@ -1,12 +1,14 @@
 """Data cards to containers, containers to windows: `load_data`, `cards`, `split`."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from st2llm.data import artefacts, card, graph, safe_open
 from st2llm.data.windows import Splits, Windows, split
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.types import SensorGraph
+from st2llm.types import Container
 
 __all__ = ["Splits", "Windows", "card_path", "cards", "fetch", "load_data", "split"]
 
@@ -18,15 +20,20 @@ def cards() -> list[str]:
     return sorted(path.stem for path in _CARDS.glob("*.yaml"))
 
 
-def load_data(name_or_card: str | Path) -> SensorGraph:
-    """The data of that name, or of that card file.
+_BUILDERS: Mapping[str, Callable[[Any, dict[str, Path]], Container]] = {"graph": graph.build}
+"""What makes a container of each kind from its card and files."""
+
+
+def load_data(name_or_card: str | Path) -> Container:
+    """The data of that name, or of that card file: a container, or a list of many clips or objects.
 
     Files are looked for in the card's folder, then in `$ST2LLM_DATA/<kind>/<name with _>/`, then fetched
     into the cache. Raises ConfigError for an unknown name or a faulty card, ArtefactError where files
     cannot be had, DataError where they do not hold what the card says.
     """
     path = card_path(name_or_card)
-    return graph.build(card.read(path), fetch(path))
+    described = card.read(path)
+    return _BUILDERS[described.kind](described, fetch(path))
 
 
 def fetch(name_or_card: str | Path) -> dict[str, Path]:
@@ -53,7 +60,7 @@ def card_path(name_or_card: str | Path) -> Path:
     )
 
 
-def _locate(described: card.GraphCard, folder: Path) -> dict[str, Path]:
+def _locate(described: card.Card, folder: Path) -> dict[str, Path]:
     """Where the files of a card are, by the names it uses; those that are nowhere are fetched.
 
     Files beside the card or under `$ST2LLM_DATA` must be the pinned ones, where the card pins them.
@@ -73,14 +80,14 @@ def _locate(described: card.GraphCard, folder: Path) -> dict[str, Path]:
     return found
 
 
-def _pins(described: card.GraphCard) -> dict[str, tuple[str, str | None]]:
+def _pins(described: card.Card) -> dict[str, tuple[str, str | None]]:
     """By the card's file names: the name within the source, and its sha256."""
     files = described.source.files if described.source else {}
     return {short: (name, digest) for name, digest in files.items() for short in (name, Path(name).name)}
 
 
 def _fetched(
-    described: card.GraphCard, folder: Path, missing: list[str], homes: list[Path]
+    described: card.Card, folder: Path, missing: list[str], homes: list[Path]
 ) -> dict[str, Path]:
     pins, source = _pins(described), described.source
     if source is None or not source.origin or (source.files and any(name not in pins for name in missing)):

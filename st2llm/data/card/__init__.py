@@ -1,0 +1,40 @@
+"""The data card: one YAML that says where data is, what it means and how its parts fit. A model for each kind."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from st2llm import config, tasks
+from st2llm.data.card.base import Card, Clock, HolidayRule, Shares, file_and_key, seconds_of
+from st2llm.data.card.graph import Distance, EdgeRule, GraphCard, Nodes
+from st2llm.errors import ConfigError, nearest
+
+__all__ = [
+    "CARDS",
+    "Card",
+    "Clock",
+    "Distance",
+    "EdgeRule",
+    "GraphCard",
+    "HolidayRule",
+    "Nodes",
+    "Shares",
+    "file_and_key",
+    "read",
+    "seconds_of",
+]
+
+CARDS: Mapping[str, type[Card]] = {"graph": GraphCard}
+"""The model of each kind's card."""
+
+
+def read(path: Path) -> Card:
+    """The card in a YAML file. Raises ConfigError that names the file, the key and the nearest known key."""
+    content = config.read_yaml(path)
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if isinstance(content, dict) and kind not in CARDS:
+        raise ConfigError(
+            f"{path}: kind must be one of {', '.join(CARDS)}, but it is {kind!r}. {nearest(str(kind), CARDS)}"
+        )
+    card = config.parse(content, into=CARDS.get(str(kind), GraphCard), where=str(path))
+    tasks.from_config(card.default_task)
+    return card
