@@ -19,13 +19,15 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr_
     from st2llm.evaluate.compare import compare
     from st2llm.llm import load_llm
     from st2llm.serialize.template import load_prompt
-    from st2llm.types import Prediction, Prompt, Sample, SensorGraph
+    from st2llm.types import Events, Grid, Prediction, Prompt, Sample, SensorGraph, Trajectory, Video
 
 __all__ = [
     "AlignmentError",
     "ArtefactError",
     "ConfigError",
     "DataError",
+    "Events",
+    "Grid",
     "Prediction",
     "Prompt",
     "Sample",
@@ -33,6 +35,8 @@ __all__ = [
     "St2llmError",
     "StorageError",
     "TrainingError",
+    "Trajectory",
+    "Video",
     "compare",
     "load_data",
     "load_llm",
@@ -48,7 +52,9 @@ _HOMES = {
     "load_llm": "st2llm.llm",
     "load_prompt": "st2llm.serialize.template",
     "compare": "st2llm.evaluate.compare",
-    **dict.fromkeys(["SensorGraph", "Sample", "Prediction", "Prompt"], "st2llm.types"),
+    **dict.fromkeys(
+        ["SensorGraph", "Grid", "Video", "Trajectory", "Events", "Sample", "Prediction", "Prompt"], "st2llm.types"
+    ),
     **dict.fromkeys([name for name in __all__ if name.endswith("Error")], "st2llm.errors"),
 }
 
