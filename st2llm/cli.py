@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from st2llm.errors import St2llmError
@@ -71,17 +72,23 @@ def data_show(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the data into this file.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """What a data set holds: places, steps, gaps, split and licence."""
+    """What a data set holds: shape, span, gaps, dependence in time and space, split and licence."""
     from st2llm.data import load_data
-    from st2llm.data.describe import describe
+    from st2llm.data.describe import describe, rows
     from st2llm.data.describe import plot as draw
 
     data = load_data(name)
-    Console().print(describe(data))
+    facts = describe(data)
     if plot is not None:
         draw(data, plot)
-        typer.echo(f"Drawn into {plot}")
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+    else:
+        _table(["what", "value"], [[escape(key), escape(value)] for key, value in rows(facts)])
+    if plot is not None:
+        typer.echo(f"Drawn into {plot}", err=as_json)
 
 
 @data_app.command("fetch", epilog=_example("st2llm data fetch auckland-pedestrians smollm2-135m"))
@@ -164,6 +171,9 @@ def compare(
     ] = False,
 ) -> None:
     """Compare language-model arms with primitive arms and baselines on identical samples."""
+    from st2llm.evaluate.plan import Overrides, make
+
+    make(suite, Overrides(data, llm, limit), out=out, resume=resume)  # refused before torch is loaded
     from st2llm.evaluate.compare import compare as run
 
     report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume)
@@ -180,7 +190,7 @@ def report(
 ) -> None:
     """Write report.md and report.html of a run anew."""
     if rescore:
-        from st2llm.evaluate.compare import rescore as score_anew
+        from st2llm.evaluate.rescore import rescore as score_anew
 
         score_anew(run)
     else:

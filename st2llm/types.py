@@ -71,12 +71,19 @@ class Note:
 @checked
 @dataclass(frozen=True)
 class SplitPlan:
-    """Shares of the time axis, in order. `align='day'` moves each boundary back to local midnight."""
+    """Shares of the time axis, in order. `align='day'` moves each boundary back to local midnight.
+
+    by: 'time' cuts the time axis; for sequences also 'object' (whole objects, drawn by a hash of their ids), 'label'
+    (`held_out` labels are the test, the others are cut by time) and 'given' (the source says the part of each fix).
+    held_out: ids or labels that are the test part; the shares then speak of the others.
+    """
 
     train: float
     validation: float
     test: float
     align: str = "step"
+    by: str = "time"
+    held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         total = self.train + self.validation + self.test
@@ -214,6 +221,9 @@ class Video:
     """One clip. frames: RGB, oldest first. time_s: seconds from the first frame of each (rates may vary).
 
     label: the class of the whole clip, or None. labels: all classes of the data set. caption: words about the clip.
+    regions: rows and columns of the coarse partition whose brightness and motion are the values of samples. asked:
+    which of these two channels is asked for. part: 0 train, 1 validation, 2 test where the source says so of whole
+    clips (classification); None where shares decide.
     Raises DataError for a clip without frames, or whose time does not advance.
     """
 
@@ -225,6 +235,9 @@ class Video:
     label: str | None = None
     labels: tuple[str, ...] = ()
     caption: str = ""
+    regions: tuple[int, int] = (3, 3)
+    asked: tuple[str, ...] = ("brightness",)
+    part: int | None = None
     split: SplitPlan = SplitPlan(0.7, 0.1, 0.2)
     description: str = ""
     default_task: dict[str, Any] = field(default_factory=dict)
@@ -254,6 +267,10 @@ class Trajectory:
     'metres' (east and north of a local origin) or 'scaled' where the source gives no metres; None where only places
     are known. lonlat: degrees. place: the id of the place of each fix. attributes: one number a fix (duration_min,
     wind_kn, ...), NaN where missing. part: 0 train, 1 validation, 2 test for each fix, where the source says so.
+    known: names of the attributes that are known in advance. place_labels: words of place ids. holidays: names by
+    local day (days since 1970). unit_s: seconds of one unit of `time`: 1, or 0.001 where fixes are less than a second
+    apart (then `time` counts milliseconds, and so does the time of samples, whose Side.freq_s is 0). step: units of
+    `time` between fixes that windows must keep; 0: any step will do; None: the commonest step, where half have it.
 
     Raises DataError where time stands still or runs backwards, or a fix has neither coordinates nor a place.
     """
@@ -274,6 +291,12 @@ class Trajectory:
     quantity: str = "positions"
     default_task: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = Provenance()
+    known: tuple[str, ...] = ()
+    place_labels: dict[str, str] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+    holidays: dict[int, str] = field(default_factory=dict)
+    unit_s: float = 1.0
+    step: int | None = None
 
     def __post_init__(self) -> None:
         late = np.flatnonzero(np.diff(self.time) <= 0)
@@ -307,6 +330,8 @@ class Events:
     time: int64 seconds UTC, never decreasing (several may share a stamp, as in daily records). xy: metres east and
     north of the centre. mark: code of each event's sort, which counts through `marks`. magnitude: NaN where missing.
     window: the span observed, seconds UTC. region: west, south, east, north in metres of `xy`: the area observed.
+    attributes: one number an event (age, temperature, ...), NaN where missing; known: those known in advance.
+    holidays: names by local day (days since 1970).
 
     Raises DataError where time runs backwards, an event lies outside the window, or a mark has no name.
     """
@@ -326,6 +351,10 @@ class Events:
     quantity: str = "events"
     default_task: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = Provenance()
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    holidays: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         late = np.flatnonzero(np.diff(self.time) < 0)
@@ -376,6 +405,7 @@ class Side:
     calendar: of each step; for sequences step_of_day counts steps of freq_s as well (60 s unless said otherwise).
     channels: names of the values' last axis. options: ids that a code in the values counts through (places, marks,
     classes), with option_labels as their words. frames: the visible frames of a video alone. lonlat, xy: of the nodes.
+    track: longitude and latitude of each step of a sequence in degrees, NaN where it may not be seen.
     """
 
     dataset: str
@@ -396,6 +426,7 @@ class Side:
     option_labels: tuple[str, ...] = ()
     frames: UInt8[np.ndarray, "seen row col 3"] | None = None
     fps: float | None = None
+    track: Float64[np.ndarray, "step 2"] | None = None
 
 
 @checked
@@ -463,6 +494,7 @@ class Prediction:
     """An answer in raw units. `value` has the sample's shape, NaN outside `wanted`; None where unreadable.
 
     ranking: options, the most likely first, where a label is asked for (then value may be None).
+    log_density: by channel, the natural logarithm of the predicted density at given values, where there is one.
     """
 
     value: Float64[np.ndarray, "time node channel"] | None
@@ -471,6 +503,7 @@ class Prediction:
     raw: str = ""
     unread_reason: str | None = None
     ranking: tuple[str, ...] | None = None
+    log_density: dict[str, Callable[[np.ndarray], np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
         if (self.value is None and not self.ranking) != (self.unread_reason is not None):
@@ -491,7 +524,8 @@ class Numbers:
     """`count` numbers with `separator` between them, each of 1 to `digits` digits before the point.
 
     fixed: always `digits` digits, zeros in front. decimals: digits after the point, always so many; 0 for none.
-    signed: a number may begin with '-'. low, high: the least and the greatest number; None for no bound.
+    signed: a number may begin with '-'. low, high: the least and the greatest number; None for no bound. gap: stands
+    between two digits of a number, which then has no decimals.
     """
 
     count: int
@@ -502,6 +536,30 @@ class Numbers:
     signed: bool = False
     low: float | None = None
     high: float | None = None
+    gap: str = ""
+
+
+@checked
+@dataclass(frozen=True)
+class Scientific:
+    """`count` numbers such as `1.23e2`: one digit, `decimals` behind the point, a power of ten from `low` to `high`."""
+
+    count: int
+    decimals: int
+    separator: str = ","
+    low: int = -9
+    high: int = 9
+    signed: bool = False
+
+
+@checked
+@dataclass(frozen=True)
+class Words:
+    """`count` of these words, the same as often as it will, `separator` between them."""
+
+    options: tuple[str, ...]
+    count: int
+    separator: str = ","
 
 
 @checked
@@ -558,10 +616,10 @@ class FreeText:
 
     tokens: int = 64
     cue: str = "Answer:"
-    answer: Numbers | Choice | Ranking | Pair | Clock | Json | None = None
+    answer: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock | Json | None = None
 
 
-Grammar = Numbers | Choice | Ranking | Pair | Clock | Json | FreeText
+Grammar = Numbers | Scientific | Words | Choice | Ranking | Pair | Clock | Json | FreeText
 """How an answer may look."""
 
 

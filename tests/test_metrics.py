@@ -49,7 +49,7 @@ def pooled(value, truth, valid, batch):
     ]
     sums = {name: np.asarray(sum(each[name][0] for each in found)) for name in metrics.TOTALS}
     counts = {name: np.asarray(sum(each[name][1] for each in found)) for name in metrics.TOTALS}
-    return {name: float(metrics.metric(name, sums, counts)) for name in metrics.METRICS}
+    return {name: float(metrics.metric(name, sums, counts)) for name in metrics.VALUES}
 
 
 def mean_of_batches(name, batch, value=VALUE, truth=TRUTH, valid=VALID):
@@ -130,7 +130,7 @@ def test_a_truth_of_zero_is_left_out_of_mape_and_of_nothing_else():
     assert found["abs_error"] == (6.0, 2)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", metrics.VALUES)
 def test_nothing_valid_is_not_a_number(name):
     assert math.isnan(metrics.score(VALUE, TRUTH, np.zeros_like(VALID))[name])
 

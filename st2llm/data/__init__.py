@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from st2llm.data import artefacts, card, graph, safe_open
+from st2llm.data import artefacts, card, event, graph, grid, safe_open, trajectory, video
 from st2llm.data.windows import Splits, Windows, split
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.types import Container
@@ -20,20 +20,37 @@ def cards() -> list[str]:
     return sorted(path.stem for path in _CARDS.glob("*.yaml"))
 
 
-_BUILDERS: Mapping[str, Callable[[Any, dict[str, Path]], Container]] = {"graph": graph.build}
+_BUILDERS: Mapping[str, Callable[[Any, dict[str, Path]], Container]] = {
+    "graph": graph.build,
+    "grid": grid.build,
+    "video": video.build,
+    "trajectory": trajectory.build,
+    "event": event.build,
+}
 """What makes a container of each kind from its card and files."""
 
 
 def load_data(name_or_card: str | Path) -> Container:
     """The data of that name, or of that card file: a container, or a list of many clips or objects.
 
-    Files are looked for in the card's folder, then in `$ST2LLM_DATA/<kind>/<name with _>/`, then fetched
-    into the cache. Raises ConfigError for an unknown name or a faulty card, ArtefactError where files
-    cannot be had, DataError where they do not hold what the card says.
+    `NAME#SPLIT` takes one of several `splits` of a card; without it the first of them is taken.
+    Files are looked for in the card's folder, then in `$ST2LLM_DATA/<kind>/<name with _>/` (or the card's own
+    `folder`), then fetched into the cache. Raises ConfigError for an unknown name or a faulty card, ArtefactError where
+    files cannot be had, DataError where they do not hold what the card says.
     """
     path = card_path(name_or_card)
-    described = card.read(path)
+    described = _with_split(card.read(path), str(name_or_card).partition("#")[2])
     return _BUILDERS[described.kind](described, fetch(path))
+
+
+def _with_split(described: card.Card, name: str) -> card.Card:
+    """The card with one of its `splits` alone. Raises ConfigError with the nearest one for a name it does not have."""
+    if not name:
+        return described
+    splits = described.splits or {}
+    if name not in splits:
+        raise ConfigError(f"{described.name} has no split {name!r}. {nearest(name, splits)}")
+    return described.model_copy(update={"split": splits[name], "splits": None})
 
 
 def fetch(name_or_card: str | Path) -> dict[str, Path]:
@@ -43,11 +60,11 @@ def fetch(name_or_card: str | Path) -> dict[str, Path]:
 
 
 def card_path(name_or_card: str | Path) -> Path:
-    """The card file that is meant. Raises ConfigError with the nearest name where there is none."""
-    said = str(name_or_card)
+    """The card file that is meant, `#SPLIT` aside. Raises ConfigError with the nearest name where there is none."""
+    said = str(name_or_card).partition("#")[0]
     if said in cards():
         return _CARDS / f"{said}.yaml"
-    path = Path(name_or_card)
+    path = Path(said)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if path.is_file():
             return path
@@ -68,14 +85,16 @@ def _locate(described: card.Card, folder: Path) -> dict[str, Path]:
     pins = _pins(described)
     homes = [folder]
     if own := os.environ.get("ST2LLM_DATA"):
-        homes.append(Path(own).expanduser() / described.kind / described.name.replace("-", "_"))
+        homes.append(safe_open.inside(Path(own).expanduser(), described.home()))
+    names = described.files_in(homes)
     found: dict[str, Path] = {}
-    for name in described.files():
-        near = [path for path in (safe_open.inside(home, name) for home in homes) if path.is_file()]
+    for name in names:
+        near = [path for path in (safe_open.inside(home, name) for home in homes) if path.exists()]
         if near:
-            artefacts.check_pin(near[0], pins.get(name, (name, None))[1])
+            if not near[0].is_dir():
+                artefacts.check_pin(near[0], pins.get(name, (name, None))[1])
             found[name] = near[0]
-    if missing := [name for name in described.files() if name not in found]:
+    if missing := [name for name in names if name not in found]:
         found.update(_fetched(described, folder, missing, homes))
     return found
 
@@ -94,7 +113,7 @@ def _fetched(
         lost = next((name for name in missing if name not in pins), missing[0])
         raise DataError(
             f"{described.name}: there is no file {lost!r} in {' or '.join(map(str, homes))}. Put it there, "
-            f"set ST2LLM_DATA to the folder that holds {described.kind}/{described.name.replace('-', '_')}/, "
+            f"set ST2LLM_DATA to the folder that holds {described.home()}/, "
             "or correct its name in the card."
         )
     names = {name: pins.get(name, (name, None)) for name in missing}

@@ -1,7 +1,7 @@
 """Local stamps to UTC and UTC to the local calendar: the one place that knows about clocks being changed."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -86,6 +86,33 @@ def calendar_of(
         step_of_day=wall_s.astype(np.int64) // freq_s,
         day_of_week=(day + 3) % 7,
         holiday=tuple(names[i] for i in position),
+    )
+
+
+def holiday_names(
+    span: tuple[int, int], timezone: str, country: str, subdivision: str | None = None
+) -> dict[int, str]:
+    """The public holidays from one instant to another (seconds UTC), by local day since 1970.
+
+    Raises ConfigError for a country or subdivision without a holiday calendar.
+    """
+    first, last = local_times(np.array(span, dtype=np.int64), timezone)
+    named = _holidays(country, subdivision, list(range(int(first.year), int(last.year) + 1)))
+    days = {(day - datetime.date(1970, 1, 1)).days: name for day, name in named.items()}
+    edges = [(moment.date() - datetime.date(1970, 1, 1)).days for moment in (first, last)]
+    return {day: name for day, name in sorted(days.items()) if edges[0] <= day <= edges[1]}
+
+
+def clock_of(
+    time: Int64[np.ndarray, " time"], timezone: str, freq_s: int, named: Mapping[int, str]
+) -> Calendar:
+    """As `calendar_of`, for a few instants and holidays whose names are known by local day (days since 1970)."""
+    wall = time if timezone == "UTC" else _seconds(local_times(time, timezone).tz_localize(None))
+    day = wall // DAY_S
+    return Calendar(
+        step_of_day=(wall % DAY_S) // freq_s,
+        day_of_week=(day + 3) % 7,
+        holiday=tuple(named.get(int(d), "") for d in day) if named else ("",) * len(time),
     )
 
 

@@ -1,13 +1,15 @@
-"""Edges between places: from a matrix, from a list, or from distances on the great circle."""
+"""Edges between places: from a matrix (csv, npz, the pickle of DCRNN), a list, or distances on the great circle."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from st2llm.data import safe_open
-from st2llm.data.card import Distance, GraphCard
+from st2llm.data.card import Distance, GraphCard, file_and_key
+from st2llm.data.card.graph import EdgeColumns
 from st2llm.errors import DataError, nearest
 from st2llm.types import Edges, slug
 
@@ -25,9 +27,10 @@ def build(
     if rule is None:
         return _as_edges([], [], []), []
     if rule.adjacency is not None:
-        return _from_matrix(safe_open.csv(files[rule.adjacency], header=False), len(names), rule.adjacency)
+        name, key = file_and_key(rule.adjacency)
+        return _from_matrix(_matrix(files[name], key, names), len(names), name)
     if rule.listed is not None:
-        return _from_list(safe_open.csv(files[rule.listed]), names, rule.listed), []
+        return _from_list(safe_open.csv(files[rule.listed]), names, rule.listed, rule.columns or EdgeColumns())
     if lonlat is None or rule.distance is None:
         raise DataError(
             f"{card.name}: `edges: distance` needs the places' lon and lat. Give them under `nodes`."
@@ -41,15 +44,44 @@ def _as_edges(source: object, target: object, weight: object) -> Edges:
     return Edges(np.asarray(source, np.int64), np.asarray(target, np.int64), np.asarray(weight, np.float64))
 
 
-def _from_matrix(table: pd.DataFrame, count: int, where: str) -> tuple[Edges, list[str]]:
+def _matrix(path: Path, key: str | None, names: tuple[str, ...]) -> np.ndarray:
+    """The square of weights in a file, in the order of the places."""
+    kind = path.suffix.lower()
+    if kind in (".pkl", ".pickle"):
+        return _from_pickle(safe_open.pickled(path), names, path.name)
+    if kind in (".npz", ".npy"):
+        return safe_open.array(path, key)
+    return safe_open.csv(path, header=False).to_numpy()
+
+
+def _from_pickle(found: Any, names: tuple[str, ...], where: str) -> np.ndarray:
+    """The matrix alone, or what DCRNN pickles: [ids of the places, position of each id, matrix], by the ids."""
+    if isinstance(found, np.ndarray):
+        return found
+    if not isinstance(found, list | tuple) or len(found) != 3 or not isinstance(found[2], np.ndarray):
+        raise DataError(f"{where} should hold [ids, positions, matrix] or a matrix, but it holds {type(found).__name__}.")
+    ids = found[0].tolist() if isinstance(found[0], np.ndarray) else found[0]
+    if not isinstance(ids, list | tuple):
+        raise DataError(f"{where} should begin with the ids of the places, but it begins with {type(ids).__name__}.")
+    at = {str(one): i for i, one in enumerate(ids)}
+    if absent := [name for name in names if name not in at]:
+        raise DataError(f"{where} has no place {absent[0]!r} ({len(absent)} such). {nearest(absent[0], at)}")
+    order = [at[name] for name in names]
+    if found[2].ndim != 2 or min(found[2].shape) <= max(order):
+        raise DataError(f"{where} names {len(at)} places, but its matrix has shape {found[2].shape}.")
+    return found[2][np.ix_(order, order)]
+
+
+def _from_matrix(table: np.ndarray, count: int, where: str) -> tuple[Edges, list[str]]:
     try:
-        matrix = table.to_numpy(dtype=np.float64)
-    except ValueError as error:
+        matrix = np.array(table, dtype=np.float64)
+    except (ValueError, TypeError) as error:
         raise DataError(f"{where} should hold numbers alone, without a head: {error}.") from error
     if matrix.shape != (count, count) or not np.isfinite(matrix).all():
+        shape = " x ".join(map(str, matrix.shape))
         raise DataError(
             f"{where} should be a full matrix of {count} x {count} weights, in the order of the values, but "
-            f"it is {matrix.shape[0]} x {matrix.shape[1]}{'' if np.isfinite(matrix).all() else ' with gaps'}."
+            f"it is {shape}{'' if np.isfinite(matrix).all() else ' with gaps'}."
         )
     loops = int(np.count_nonzero(np.diag(matrix)))
     np.fill_diagonal(matrix, 0.0)
@@ -58,15 +90,19 @@ def _from_matrix(table: pd.DataFrame, count: int, where: str) -> tuple[Edges, li
     return _as_edges(source, target, matrix[source, target]), told
 
 
-def _from_list(table: pd.DataFrame, names: tuple[str, ...], where: str) -> Edges:
-    for column in ("source", "target"):
-        if column not in table.columns:
+def _from_list(
+    table: pd.DataFrame, names: tuple[str, ...], where: str, rule: EdgeColumns
+) -> tuple[Edges, list[str]]:
+    weighed = rule.weight or rule.distance or ("weight" if "weight" in table.columns else None)
+    for column in (rule.source, rule.target, weighed):
+        if column is not None and column not in table.columns:
             raise DataError(
-                f"{where} should have columns source, target and perhaps weight; {column!r} is missing."
+                f"{where} should have columns {rule.source}, {rule.target} and perhaps {weighed or 'weight'}; {column!r} is "
+                f"missing. {nearest(column, map(str, table.columns))}"
             )
     index = {slug(name): i for i, name in enumerate(names)}
     ends = []
-    for column in ("source", "target"):
+    for column in (rule.source, rule.target):
         ends.append([index.get(slug(str(name)), -1) for name in table[column]])
         if -1 in ends[-1]:
             row = ends[-1].index(-1)
@@ -74,14 +110,36 @@ def _from_list(table: pd.DataFrame, names: tuple[str, ...], where: str) -> Edges
             raise DataError(
                 f"{where}: row {row + 1} has the unknown {column} {name!r}. {nearest(name, names)}"
             )
-    weight = (
-        pd.to_numeric(table["weight"], errors="coerce") if "weight" in table.columns else np.ones(len(table))
-    )
-    if not np.isfinite(weight).all():
+    numbers = np.ones(len(table))
+    if weighed is not None:
+        numbers = pd.to_numeric(table[weighed], errors="coerce").to_numpy(np.float64)
+    if not np.isfinite(numbers).all():
         raise DataError(
-            f"{where}: a weight in row {int(np.flatnonzero(~np.isfinite(weight))[0]) + 1} is no number."
+            f"{where}: a {weighed} in row {int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1} is no number."
         )
-    return _as_edges(ends[0], ends[1], weight)
+    return _weighed(np.array(ends), numbers, rule, where)
+
+
+def _weighed(
+    ends: Int64[np.ndarray, "2 edge"], numbers: Float64[np.ndarray, " edge"], rule: EdgeColumns, where: str
+) -> tuple[Edges, list[str]]:
+    told: list[str] = []
+    if rule.distance is not None:
+        sigma = rule.sigma or float(numbers.std())
+        if not sigma > 0:
+            raise DataError(f"{where}: all distances are {numbers[0]:g}, so they have no spread. Give `sigma` in the card.")
+        numbers = np.exp(-((numbers / sigma) ** 2))
+        keep = (numbers >= rule.threshold) & (numbers > 0)
+        told = [f"joined places by exp(-(distance / {sigma:g})^2) >= {rule.threshold:g}: {int(keep.sum())} of {len(keep)} rows"]
+        ends, numbers = ends[:, keep], numbers[keep]
+    if not rule.both_ways:
+        return _as_edges(ends[0], ends[1], numbers), told
+    # A pair that is listed in both directions is joined once each way.
+    pairs = np.concatenate([ends, ends[::-1]], axis=1)
+    _, first = np.unique(pairs, axis=1, return_index=True)
+    first = np.sort(first)
+    both = np.concatenate([numbers, numbers])[first]
+    return _as_edges(pairs[0, first], pairs[1, first], both), [*told, "joined places both ways"]
 
 
 def by_distance(lonlat: Float64[np.ndarray, "node 2"], rule: Distance) -> Edges:

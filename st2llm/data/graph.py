@@ -1,6 +1,5 @@
 """A graph card and its files to a SensorGraph: regular UTC steps, NaN for gaps, places joined by id."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +8,11 @@ import pandas as pd
 import pyproj
 from jaxtyping import Float64, Int64
 
-from st2llm.data import artefacts, calendar, edges, readers, safe_open
-from st2llm.data.card import GraphCard, Nodes, file_and_key
+from st2llm.data import calendar, edges, provenance, readers, safe_open
+from st2llm.data.card import GraphCard, Nodes
+from st2llm.data.steps import Step
 from st2llm.errors import DataError, nearest
-from st2llm.types import Provenance, SensorGraph, slug
-
-SPARSEST = 20
-"""A file of n stamps may span at most this many times n steps; more is taken for a wrong stamp or step."""
-
+from st2llm.types import SensorGraph, slug
 
 @dataclass(frozen=True)
 class Places:
@@ -33,10 +29,10 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
 
     Raises DataError where files do not hold what the card says.
     """
-    readings = readers.read(card, files[file_and_key(card.values)[0]])
+    readings = readers.read(card, files)
     names, places = _places(card, files, readings.ids, readings.values.shape[1])
     values, nulls = _nulls(card, readings.values)
-    time, values, gaps = _regular(card, readings.time, values)
+    time, values, gaps = _stepped(card, readings.time, values)
     links, joined = edges.build(card, files, names, places.lonlat)
     channels = tuple(card.channels or ("value",))
     if len(channels) != values.shape[2]:
@@ -68,22 +64,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         description=card.description,
         quantity=card.quantity,
         default_task=dict(card.default_task),
-        provenance=_provenance(card, files, (*readings.steps, *nulls, *gaps, *joined)),
-    )
-
-
-def _provenance(card: GraphCard, files: dict[str, Path], steps: tuple[str, ...]) -> Provenance:
-    """sha256: of the files' own hashes and the card, so that it names data and reading alike."""
-    digest = hashlib.sha256(card.model_dump_json(by_alias=True).encode())
-    for name in sorted(files):
-        digest.update(f"{name} {artefacts.sha256_of(files[name])}\n".encode())
-    return Provenance(
-        source=(card.source.origin if card.source else "") or ", ".join(sorted(files)),
-        sha256=digest.hexdigest(),
-        licence=card.licence,
-        citation=card.citation,
-        leakage=card.leakage,
-        steps=steps,
+        provenance=provenance.of(card, files, (*readings.steps, *nulls, *gaps, *joined)),
     )
 
 
@@ -97,55 +78,22 @@ def _nulls(
     return np.where(null | infinite, np.nan, values), steps
 
 
-def _regular(
+def _stepped(
     card: GraphCard, time: Int64[np.ndarray, " row"] | None, values: Float64[np.ndarray, "row node channel"]
 ) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time node channel"], list[str]]:
-    """The same readings on one constant UTC step, NaN where there is no row."""
-    step = card.freq_s
+    """The same readings on one constant UTC step, NaN where there is no row; no more steps than the card keeps."""
+    step = Step(card.name, card.freq, card.freq_s, card.timezone)
+    told: list[str] = []
     if time is None:
-        first = _start(card)
-        return first + step * np.arange(len(values), dtype=np.int64), values, []
-    if not len(time):
-        raise DataError(f"{card.name}: no row has a stamp that is an instant in {card.timezone}.")
-    off = np.flatnonzero((time - time[0]) % step)
-    if off.size:
-        begin, stray = (calendar.local_iso(int(time[i]), card.timezone) for i in (0, off[0]))
-        raise DataError(
-            f"{card.name}: stamps should be {card.freq} apart, but {stray} lies between two steps counted "
-            f"from {begin}. Correct `freq`, or the stamp."
-        )
-    row = (time - time[0]) // step
-    count = int(row[-1]) + 1
-    if count > SPARSEST * len(time):
-        raise DataError(
-            f"{card.name}: {len(time)} stamps span {count} steps of {card.freq}, up to "
-            f"{calendar.local_iso(int(time[-1]), card.timezone)}. Correct `freq`, or the stamp that is far "
-            "off."
-        )
-    full = np.full((count, *values.shape[1:]), np.nan)
-    full[row] = values
-    told = [f"put on a regular step of {card.freq} in UTC: {count - len(time)} of {count} steps had no row"]
-    return time[0] + step * np.arange(count, dtype=np.int64), full, told if count > len(time) else []
-
-
-def _start(card: GraphCard) -> int:
-    if card.start is None:
-        raise DataError(
-            f"{card.name}: {card.values} has no stamps. Say `start: 2024-01-31T00:00:00` or `time` in the "
-            "card."
-        )
-    try:
-        stamps = pd.DatetimeIndex([pd.Timestamp(card.start)])
-    except ValueError as error:
-        raise DataError(
-            f"{card.name}: `start` should be a stamp such as 2024-01-31T00:00:00, not {card.start!r}."
-        ) from error
-    instant = calendar.to_utc(stamps, card.timezone)
-    if not instant.known[0]:
-        raise DataError(
-            f"{card.name}: `start` {card.start} is no single instant in {card.timezone}. Add its offset."
-        )
-    return int(instant.seconds[0])
+        time = step.from_start(step.first(card.start, card.said()), len(values))
+    else:
+        time, values, told = step.regular(time, values)
+    if card.steps is None:
+        return time, values, told
+    if card.steps > len(time):
+        raise DataError(f"{card.name}: `steps` keeps {card.steps}, but there are only {len(time)}. Correct the card.")
+    left = len(time) - card.steps
+    return time[: card.steps], values[: card.steps], [*told, f"left out {left} steps after the first {card.steps}"]
 
 
 def _places(
@@ -170,11 +118,11 @@ def _places(
     names = ids or tuple(str(name) for name in table.index)
     if len(names) != count:
         raise DataError(
-            f"{path.name} has {len(names)} places, but {card.values} has {count}. Leave out the others."
+            f"{path.name} has {len(names)} places, but {card.said()} has {count}. Leave out the others."
         )
     if absent := [name for name in names if name.strip() not in table.index]:
         raise DataError(
-            f"{card.values} has readings of {absent[0]!r}, but {path.name} has no such {rule.id!r} "
+            f"{card.said()} has readings of {absent[0]!r}, but {path.name} has no such {rule.id!r} "
             f"({len(absent)} such). {nearest(absent[0], table.index)} Add the row, or `ignore` the column."
         )
     table = table.loc[[name.strip() for name in names]]

@@ -1,5 +1,6 @@
-"""Files of readings (wide and long tables of CSV, parquet and HDF5; npz) to UTC instants, ids and values."""
+"""Files of readings (wide and long tables of CSV, parquet, HDF5 and Arrow; arrays) to UTC instants, ids and values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,13 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from st2llm.data import calendar, safe_open
-from st2llm.data.card import Clock, GraphCard, file_and_key
-from st2llm.errors import DataError, nearest
-
-MENDED_SHARE = 0.001
-"""The share of rows whose date `follow: hour` may mend before the file is taken to be out of order."""
-
+from st2llm.data import calendar, safe_open, stamps
+from st2llm.data.card import GraphCard, file_and_key
+from st2llm.errors import DataError
 
 @dataclass(frozen=True)
 class Readings:
@@ -29,39 +26,74 @@ class Readings:
     steps: tuple[str, ...] = ()
 
 
-def read(card: GraphCard, path: Path) -> Readings:
-    """The readings of a card's values file, which is at `path`.
+def read(card: GraphCard, files: Mapping[str, Path]) -> Readings:
+    """The readings of a card's values; `files` maps the names the card uses to paths.
 
-    Raises DataError for a missing column, text among numbers, stamps that cannot be read, repeat or run
-    backwards.
+    Raises DataError for a missing column, text among numbers, stamps that cannot be read, repeat or run backwards.
     """
-    key = file_and_key(card.values)[1]
-    kind = path.suffix.lower()
-    if kind in (".npz", ".npy"):
-        return Readings(None, None, _cube(safe_open.array(path, key), path))
-    if kind == ".csv":
-        frame = safe_open.csv(path, text=_words(card))
-    elif kind in (".parquet", ".pq"):
-        frame = safe_open.parquet(path)
-    elif kind in (".h5", ".hdf5", ".hdf"):
-        frame = safe_open.hdf(path, key)
-    else:
-        raise DataError(
-            f"{path.name} is none of csv, parquet, npz, npy, h5. Convert it, or correct `values`."
-        )
-    if frame.empty:
-        raise DataError(f"{path.name} has no rows or no columns. A row for each time is expected.")
-    frame.columns = [str(name) for name in frame.columns]
+    found = [_opened(card, one, files[file_and_key(one)[0]]) for _, one in card.parts]
+    path = files[file_and_key(card.parts[0][1])[0]]
+    cubes = [one for one in found if isinstance(one, np.ndarray)]
+    if cubes:
+        if len(found) > 1:
+            raise DataError(f"{card.name}: only tables are joined, but {path.name} is an array. Join the arrays first.")
+        return Readings(None, None, _cube(cubes[0], path))
+    frames = [one for one in found if isinstance(one, pd.DataFrame)]
+    frames = [_rows(card, frame, said, place) for (place, said), frame in zip(card.parts, frames, strict=True)]
+    frame, path = (frames[0], path) if len(frames) == 1 else (_joined(card, frames), Path(card.said()))
     return _long(card, frame, path) if card.layout == "long" else _wide(card, frame, path)
 
 
+PLACE = " place"
+"""The column of places that are told by their files' names."""
+
+
+def _opened(card: GraphCard, said: str, path: Path) -> pd.DataFrame | np.ndarray:
+    key, kind = file_and_key(said)[1], path.suffix.lower()
+    if path.is_dir():
+        return safe_open.saved_dataset(path, key)
+    if kind in (".npz", ".npy"):
+        if kind == ".npz" and key is None:
+            raise DataError(f"{card.name}: {path.name} holds several arrays. Name the one that is meant: {path.name}:data")
+        return safe_open.array(path, key)
+    if kind == ".csv":
+        return safe_open.csv(path, text=_words(card))
+    if kind in (".parquet", ".pq"):
+        return safe_open.parquet(path)
+    if kind in (".h5", ".hdf5", ".hdf"):
+        return safe_open.hdf(path, key) if safe_open.tables_in(path) else safe_open.numbers(path, key)
+    raise DataError(f"{path.name} is none of csv, parquet, npz, npy, h5. Convert it, or correct `values`.")
+
+
+def _rows(card: GraphCard, frame: pd.DataFrame, said: str, place: str | None) -> pd.DataFrame:
+    """A table whose columns are named by words, checked while its own file's name is known."""
+    path = Path(file_and_key(said)[0])
+    if frame.empty:
+        raise DataError(f"{path.name} has no rows or no columns. A row for each time is expected.")
+    frame.columns = [str(name) for name in frame.columns]
+    if card.layout == "long":
+        columns = {name: _numbers(stamps.need(frame, name, path), name, path) for name in card.channels or ()}
+        frame = frame.assign(**columns)
+    return frame if place is None else frame.assign(**{PLACE: place})
+
+
+def _joined(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of the same columns, one after the other; stamps in an index become rows of it."""
+    first = list(frames[0].columns)
+    for (_, said), frame in zip(card.parts, frames, strict=True):
+        if list(frame.columns) != first:
+            odd = next((name for name in (*first, *frame.columns) if (name in first) != (name in frame.columns)), first[0])
+            raise DataError(
+                f"{card.name}: {said} has other columns than {card.parts[0][1]}: {odd!r} is not in both. Only tables with the "
+                "same columns, in the same order, are joined."
+            )
+    return pd.concat(frames, ignore_index=not isinstance(frames[0].index, pd.DatetimeIndex))
+
+
 def _words(card: GraphCard) -> list[str]:
+    """The columns that are no readings. Those of a clock's parts are numbers."""
     clock = card.time
-    return [
-        name
-        for name in (card.place, clock and clock.column, clock and clock.date, clock and clock.hour)
-        if name
-    ]
+    return [name for name in (card.place, clock and clock.column, clock and clock.date, clock and clock.hour) if name]
 
 
 def _cube(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node channel"]:
@@ -74,8 +106,9 @@ def _cube(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node chann
 
 
 def _wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
-    time, keep, steps = _instants(card, frame, path, None)
-    aside = {name for name in (*_words(card), *card.ignore) if name in frame.columns}
+    time, keep, steps = stamps.instants(card, frame, path, None)
+    clock = card.time.columns() if card.time else []
+    aside = {name for name in (*clock, *card.ignore) if name in frame.columns}
     ids = [name for name in frame.columns if name not in aside]
     if not ids:
         raise DataError(f"{path.name} has no column of readings beside {', '.join(sorted(aside))}.")
@@ -88,27 +121,25 @@ def _wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
 
 
 def _long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
-    channels, place = list(card.channels or ()), str(card.place)
-    for name in (place, *channels):
-        _need(frame, name, path)
-    blank = np.flatnonzero(frame[place].isna())
+    channels, place = list(card.channels or ()), str(card.place or PLACE)
+    blank = np.flatnonzero(stamps.need(frame, place, path).isna())
     if blank.size:
         raise DataError(
             f"{path.name}: column {place!r} is empty in row {int(blank[0]) + 1}. Each row needs its place."
         )
     names = frame[place].astype(str)
-    time, keep, steps = _instants(card, frame, path, names.tolist())
-    table = pd.DataFrame({name: _numbers(frame[name], name, path) for name in channels})
+    time, keep, steps = stamps.instants(card, frame, path, names.tolist())
+    table = frame[channels].reset_index(drop=True)
     table.insert(0, "place", names.to_numpy())
     table.insert(0, "time", np.zeros(len(frame), dtype=np.int64) if time is None else time)
     table = table[keep]
     table, said = _single_long(card, table, path)
-    stamps, row = np.unique(table["time"].to_numpy(), return_inverse=True)
+    instants, row = np.unique(table["time"].to_numpy(), return_inverse=True)
     ids = list(dict.fromkeys(table["place"]))
     column = table["place"].map({name: i for i, name in enumerate(ids)}).to_numpy()
-    values = np.full((len(stamps), len(ids), len(channels)), np.nan)
+    values = np.full((len(instants), len(ids), len(channels)), np.nan)
     values[row, column] = table[channels].to_numpy(dtype=np.float64)
-    return Readings(stamps.astype(np.int64), tuple(ids), values, (*steps, *said))
+    return Readings(instants.astype(np.int64), tuple(ids), values, (*steps, *said))
 
 
 def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " time"]:
@@ -118,99 +149,13 @@ def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " 
             f"{path.name}: column {name!r} holds {column.dtype}, but readings are numbers. `ignore` it."
         )
     numbers = pd.to_numeric(column, errors="coerce")
-    bad = np.flatnonzero(numbers.isna() & column.notna())
-    if bad.size:
-        raise DataError(
-            f"{path.name}: column {name!r} should hold numbers, but row {int(bad[0]) + 1} holds "
-            f"{str(column.iloc[int(bad[0])])[:40]!r}. Mend it, or name the column under `ignore` or `time`."
-        )
+    for row in np.flatnonzero(numbers.isna() & column.notna()):
+        if word := str(column.iloc[int(row)]).strip():  # blanks are missing readings
+            raise DataError(
+                f"{path.name}: column {name!r} should hold numbers, but row {int(row) + 1} holds {word[:40]!r}. Mend it, or "
+                "name the column under `ignore` or `time`."
+            )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _need(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    if name not in frame.columns:
-        raise DataError(
-            f"{path.name} has no column {name!r}. {nearest(name, [str(c) for c in frame.columns])}"
-        )
-    return frame[name]
-
-
-def _instants(
-    card: GraphCard, frame: pd.DataFrame, path: Path, group: list[str] | None
-) -> tuple[Int64[np.ndarray, " time"] | None, np.ndarray, list[str]]:
-    """UTC seconds of each row (None without stamps), which rows have an instant, and what was done."""
-    steps: list[str] = []
-    if card.time is not None:
-        stamps, steps = _stamps(card.time, frame, path)
-    elif isinstance(frame.index, pd.DatetimeIndex):
-        stamps = _parsed(frame.index.to_series(), "index", path)
-    else:
-        return None, np.ones(len(frame), dtype=bool), steps
-    instants = calendar.to_utc(stamps, card.timezone, group)
-    return instants.seconds, instants.known, [*steps, *instants.steps]
-
-
-def _stamps(clock: Clock, frame: pd.DataFrame, path: Path) -> tuple[pd.DatetimeIndex, list[str]]:
-    if clock.column is not None:
-        return _parsed(_need(frame, clock.column, path), clock.column, path), []
-    date = _parsed(_need(frame, str(clock.date), path), str(clock.date), path)
-    said = _need(frame, str(clock.hour), path).astype(str)
-    hour = pd.to_numeric(said.str.extract(r"^\s*(\d{1,2})\b")[0], errors="coerce")
-    bad = np.flatnonzero(hour.isna() | (hour > 23))
-    if bad.size:
-        raise DataError(
-            f"{path.name}: column {clock.hour!r} should begin with an hour from 0 to 23, but row "
-            f"{int(bad[0]) + 1} holds {said.iloc[int(bad[0])]!r}."
-        )
-    hours = hour.to_numpy(dtype=np.int64)
-    later = hours < clock.day_starts
-    stamps = pd.DatetimeIndex(date + pd.to_timedelta(hours + 24 * later, unit="h"))
-    steps = [f"hours before {clock.day_starts}:00 belong to the day after their date"] if later.any() else []
-    return _follow_hours(stamps, hours, path, steps) if clock.follow == "hour" else (stamps, steps)
-
-
-def _follow_hours(
-    stamps: pd.DatetimeIndex, hours: Int64[np.ndarray, " time"], path: Path, steps: list[str]
-) -> tuple[pd.DatetimeIndex, list[str]]:
-    """Stamps of a chronicle: from the first row on, the hours run; dates that contradict them are mended."""
-    since = np.concatenate([[0], np.cumsum(np.diff(hours) % 24)])
-    running = stamps[0] + pd.to_timedelta(since, unit="h")
-    wrong = int((running != stamps).sum())
-    if wrong > MENDED_SHARE * len(stamps):
-        i = int(np.flatnonzero(running != stamps)[0])
-        raise DataError(
-            f"{path.name}: by its hours row {i + 1} is {running[i]}, by its date {stamps[i]}, and so for "
-            f"{wrong} of {len(stamps)} rows: too many to mend. Sort the rows, or set `time.follow: date`."
-        )
-    told = f"mended the date of {wrong} rows that contradicts the running hours of the rows around them"
-    return pd.DatetimeIndex(running), [*steps, told] if wrong else steps
-
-
-def _parsed(column: pd.Series, name: str, path: Path) -> pd.DatetimeIndex:
-    """Stamps, naive, or UTC where they carry an offset. Raises DataError that names the first bad row."""
-    kept = column.dtype.kind == "M"
-    try:
-        stamps = pd.to_datetime(column, format=None if kept else "ISO8601")
-        several = False
-    except (ValueError, TypeError):
-        stamps = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-        several = True
-    bad = np.flatnonzero(stamps.isna())
-    if bad.size:
-        raise DataError(
-            f"{path.name}: column {name!r} should hold stamps such as 2024-01-31 06:00, but row "
-            f"{int(bad[0]) + 1} holds {str(column.iloc[int(bad[0])])[:40]!r}. Mend it."
-        )
-    if not several:
-        return pd.DatetimeIndex(stamps)
-    offset = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
-    if not offset.all():
-        i = int(np.flatnonzero(~offset)[0])
-        raise DataError(
-            f"{path.name}: column {name!r} mixes stamps with and without an offset from UTC; row {i + 1} has "
-            "none. Write all of them one way."
-        )
-    return pd.DatetimeIndex(stamps)
 
 
 def _single(

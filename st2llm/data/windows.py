@@ -7,27 +7,28 @@ from functools import cached_property
 from typing import overload
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
-from st2llm.data import calendar
+from st2llm.data import calendar, clips, sequences
+from st2llm.data.field import Field, field_of
+from st2llm.data.splits import Part, Splits
 from st2llm.errors import DataError
-from st2llm.tasks import Task
-from st2llm.types import Calendar, Sample, SensorGraph, Side
+from st2llm.tasks import Forecast, Impute, Interpolate, Krige, Task
+from st2llm.types import Calendar, Container, Events, Grid, Sample, SensorGraph, Side, Trajectory, Video
 
-Neighbours = tuple[tuple[tuple[int, float], ...], ...]
-
+__all__ = ["Part", "Splits", "Windows", "boundaries", "split"]
 
 @dataclass(frozen=True, eq=False)
 class Windows(Sequence[Sample]):
-    """Windows of one part of a split, oldest first; each Sample is made when it is asked for.
+    """Windows of one part of a split of a field, oldest first; each Sample is made when it is asked for.
 
     starts: index of each window's first step on the time axis of `data`.
     """
 
-    data: SensorGraph
+    data: SensorGraph | Grid
     task: Task
     starts: Int64[np.ndarray, " window"]
-    neighbours: Neighbours
+    field: Field
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -58,71 +59,92 @@ class Windows(Sequence[Sample]):
     @cached_property
     def sha256(self) -> str:
         """Names these windows: the data, the task and every start."""
-        said = f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}\n"
+        settings = "" if isinstance(self.task, Forecast) else f" {self.task!r}"  # what its name does not say: seeds
+        said = f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}\n"
         return hashlib.sha256(said.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
 
-    @cached_property
-    def _hidden(self) -> Bool[np.ndarray, "time node channel"]:
-        _, node, channel = self.data.values.shape
-        return self.task.hidden((self.task.length, node, channel))
-
     def _sample(self, start: int) -> Sample:
-        data, hidden = self.data, self._hidden
+        data, field = self.data, self.field
         span = slice(start, start + self.task.length)
-        raw, time = data.values[span], data.time[span]
+        raw, time = field.values[span], data.time[span]
+        hidden = self._hidden(int(time[0]))
         visible = np.isfinite(raw) & ~hidden
-        wanted_s = time[hidden.any(axis=(1, 2))]
+        wanted = self._wanted(hidden, raw)
+        wanted_s = time[wanted.any(axis=(1, 2))]
         first, end = int(wanted_s[0]), int(wanted_s[-1]) + data.freq_s
         return Sample(
-            id=f"{data.name}/{calendar.local_iso(first, data.timezone)}",
+            id=f"{data.name}/{calendar.local_iso(int(time[self.task.context]), data.timezone)}",
             kind=data.kind,
             values=np.where(visible, raw, np.nan),
             visible=visible,
-            wanted=hidden.copy(),
+            wanted=wanted,
             time=time,
-            place=data.places,
+            place=field.places,
             side=self._side(span, first, end),
-            truth=np.where(hidden, raw, np.nan),
+            truth=np.where(wanted, raw, np.nan),
+            task=self.task.word,
         )
 
+    def _hidden(self, begin: int) -> Bool[np.ndarray, "time node channel"]:
+        """What the task hides of the window that begins at that instant, among the places that have readings at all."""
+        there = np.flatnonzero(self.field.alive.any(axis=1))
+        length, (node, channel) = self.task.length, self.field.alive.shape
+        hidden = np.zeros((length, node, channel), dtype=bool)
+        hidden[:, there] = self.task.hidden((length, len(there), channel), f"{self.data.name} {begin}")
+        return hidden
+
+    def _wanted(
+        self, hidden: Bool[np.ndarray, "time node channel"], raw: Float64[np.ndarray, "time node channel"]
+    ) -> Bool[np.ndarray, "time node channel"]:
+        """What is asked for: of the future all that may have a reading, since nobody knows then which will be missing; else
+        what has one. Where none of what is hidden has one, all of it is asked for and nothing is scored."""
+        possible = hidden & self.field.alive
+        if isinstance(self.task, Forecast):
+            return possible
+        there = possible & np.isfinite(raw)
+        return there if there.any() else possible
+
     def _side(self, span: slice, first: int, end: int) -> Side:
-        data, days = self.data, self.data.calendar
+        data, days, field = self.data, self.data.calendar, self.field
         return Side(
             dataset=data.name,
             unit=data.unit,
             timezone=data.timezone,
             freq_s=data.freq_s,
             calendar=Calendar(days.step_of_day[span], days.day_of_week[span], days.holiday[span]),
-            labels=data.labels,
-            neighbours=self.neighbours,
+            labels=field.labels,
+            neighbours=field.neighbours,
             description=data.description,
             quantity=data.quantity,
             notes=tuple(note.text for note in data.notes if note.start < end and note.end > first),
+            channels=data.channels,
+            layout=field.layout,
+            lonlat=field.lonlat,
+            xy=field.xy,
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Splits:
-    """The windows to learn from, to choose by, and to be judged on."""
+def split(data: Container, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
+    """Cuts data by its split plan, then each part into samples of the task, `stride` steps (fixes, events) apart.
 
-    train: Windows
-    validation: Windows
-    test: Windows
+    Fields: see `split_field`. Sequences: see `sequences`. Clips: see `video`. `context` is not of clips.
+    Raises DataError where a part is too short for one sample, or the task does not fit the kind of data.
+    """
+    if stride < 1:
+        raise DataError(f"The stride between windows must be at least 1 step, but it is {stride}.")
+    if isinstance(data, SensorGraph | Grid):
+        return split_field(data, task, stride=stride, context=context)
+    if isinstance(data, list) and data and all(isinstance(clip, Video) for clip in data):
+        return Splits(*clips.split_clips([clip for clip in data if isinstance(clip, Video)], task, stride))
+    if isinstance(data, Events):
+        return Splits(*sequences.split_events(data, task, stride, context=context))
+    if isinstance(data, list) and data and all(isinstance(track, Trajectory) for track in data):
+        tracks = [track for track in data if isinstance(track, Trajectory)]
+        return Splits(*sequences.split_trajectories(tracks, task, stride, context=context))
+    raise DataError("There is nothing to cut: the data set is an empty list. Check the data card's files.")
 
-    def indices(self) -> dict[str, Int64[np.ndarray, " window"]]:
-        """The starts of each part's windows, by the part's name."""
-        return {name: part.indices() for name, part in self._parts()}
 
-    @property
-    def sha256(self) -> str:
-        """Names the whole split."""
-        return hashlib.sha256(" ".join(part.sha256 for _, part in self._parts()).encode()).hexdigest()
-
-    def _parts(self) -> tuple[tuple[str, Windows], ...]:
-        return ("train", self.train), ("validation", self.validation), ("test", self.test)
-
-
-def split(data: SensorGraph, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
+def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
     """Cuts the time axis by the data's split plan, then each part into windows `stride` steps apart.
 
     No window crosses a boundary; with `context` the history alone (never a wanted step) may come from the
@@ -132,17 +154,20 @@ def split(data: SensorGraph, task: Task, *, stride: int = 1, context: bool = Fal
     when clocks change the asked-for day overlaps the next by the hour, or leaves it out. A part of no
     share is empty.
 
-    Raises DataError where a part is too short for one window.
+    Raises DataError where a part is too short for one window, or the task is none of fields.
     """
-    if stride < 1:
-        raise DataError(f"The stride between windows must be at least 1 step, but it is {stride}.")
-    steps = len(data.time)
+    if not isinstance(task, Forecast | Impute | Interpolate | Krige):
+        raise DataError(
+            f"{data.name} is a {data.kind}, which has no {task.word}. Ask for forecast, impute, interpolate or krige."
+        )
+    field, steps = field_of(data), len(data.time)
+    if isinstance(task, Krige) and field.alive.any(axis=1).sum() < 2:
+        raise DataError(f"{data.name} has one place with readings, but krige hides one and shows others. Bring more places.")
     if task.length > steps:
         raise DataError(
             f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Ask for a "
             "shorter history or horizon, or bring more data."
         )
-    neighbours = tuple(tuple(data.edges.of(i)) for i in range(len(data.places)))
     parts, edges = [], boundaries(data)
     for name, begin, end in zip(("train", "validation", "test"), edges[:-1], edges[1:], strict=True):
         room = max(begin - task.context, 0) if context else begin
@@ -153,11 +178,11 @@ def split(data: SensorGraph, task: Task, *, stride: int = 1, context: bool = Fal
                 f"{task.length} ({task.name}, stride {stride}). Give it a larger share or ask for a shorter "
                 "window."
             )
-        parts.append(Windows(data, task, starts, neighbours))
+        parts.append(Windows(data, task, starts, field))
     return Splits(*parts)
 
 
-def boundaries(data: SensorGraph) -> tuple[int, int, int, int]:
+def boundaries(data: SensorGraph | Grid) -> tuple[int, int, int, int]:
     """Where train, validation and test begin, and where test ends, in steps."""
     plan, steps = data.split, len(data.time)
     midnights = _midnights(data.calendar) if plan.align == "day" else np.arange(steps + 1)
@@ -178,7 +203,7 @@ def _midnights(days: Calendar) -> Int64[np.ndarray, " day"]:
 
 
 def _starts(
-    data: SensorGraph, task: Task, room: tuple[int, int], stride: int
+    data: SensorGraph | Grid, task: Task, room: tuple[int, int], stride: int
 ) -> Int64[np.ndarray, " window"]:
     first, last = room[0], room[1] - task.length
     day = calendar.DAY_S // data.freq_s

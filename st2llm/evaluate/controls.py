@@ -102,7 +102,7 @@ def plant(data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool
     shuffled: permutes the notes over the days of each split, so that they say nothing about their day.
     """
     rng = np.random.default_rng(seed)
-    profile = np.maximum(fit_slot_mean(train).at(data.calendar)[:, :places], 1.0)
+    profile = np.maximum(fit_slot_mean(train).at(data.calendar, data.time)[:, :places], 1.0)
     days = _local_days(data)
     names, index = np.unique(days, return_inverse=True)
     part = _parts(data, index, len(names))

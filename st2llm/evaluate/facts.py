@@ -14,6 +14,8 @@ import pandas as pd
 
 from st2llm.errors import DataError
 from st2llm.evaluate.gain import Estimate, Gain
+from st2llm.evaluate.wording import STAND_INS
+from st2llm.metrics import RANKS
 
 PRETRAINED = frozenset({"llm-frozen", "llm-lora"})
 """Backbones that hold pretrained weights of a language model."""
@@ -88,6 +90,38 @@ class Facts:
     @property
     def data(self) -> Mapping[str, Any]:
         return dict(self.run.get("data") or {})
+
+    @property
+    def kind(self) -> str:
+        return str(self.run["suite"].get("kind") or "graph")
+
+    @property
+    def moves(self) -> bool:
+        """Whether positions are asked for."""
+        return self.primary in ("ade_m", "fde_m")
+
+    @property
+    def labels(self) -> bool:
+        """Whether words are asked for."""
+        return self.primary in RANKS or self.primary == "f1"
+
+    @property
+    def stand_in(self) -> str:
+        """What is imputed for unreadable answers, in words."""
+        return STAND_INS.get(str(self.run["suite"].get("stand_in")), "last value")
+
+    @property
+    def of_draws(self) -> str:
+        """How several draws become one answer, in words."""
+        if self.labels:
+            return "the one that most of those that could be read put first"
+        return "the median of those that could be read"
+
+    @property
+    def blocks(self) -> str:
+        """What is resampled as one, in words."""
+        block = ((self.run.get("config") or {}).get("bootstrap") or {}).get("block") or "day"
+        return {"sample": "windows"}.get(str(block), f"{block}s")
 
     def pooled(self, task: str) -> list[Record]:
         """Each predictor once, best first on the primary metric."""

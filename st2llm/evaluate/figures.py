@@ -27,6 +27,7 @@ COLOURS = {
     "text": "#8a3fa0",
 }
 MARKERS = {"baseline": "o", "primitive": "s", "random": "D", "soft": "^", "text": "*"}
+ERROR = "mean absolute error"
 BETTER, WORSE = "#0b7a75", "#b3401f"
 _STYLE = {
     "svg.fonttype": "none",
@@ -98,12 +99,13 @@ def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> 
         return _svg(figure, name, f"Gains with 95 % intervals: {spoken}")
 
 
-def accuracy_cost(points: pd.DataFrame, *, metric: str, name: str = "cost") -> str:
-    """Error against seconds on a logarithmic axis. Columns: predictor role cost_s value low high.
+def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, name: str = "cost") -> str:
+    """A metric against seconds on a logarithmic axis. Columns: predictor role cost_s value low high.
 
-    Arms so bad that they would flatten all others stand at the top edge, with their number.
+    Arms so bad that they would flatten all others stand at the top edge, with their number; where higher is better
+    all are shown.
     """
-    top = _ceiling(points["value"])
+    top = math.inf if higher else _ceiling(points["value"])
     with _chart(4.8, 3.6) as (figure, axes):
         axes.set_xscale("log")
         far = points["value"] > top
@@ -129,7 +131,8 @@ def accuracy_cost(points: pd.DataFrame, *, metric: str, name: str = "cost") -> s
         axes.minorticks_off()
         axes.set_xlabel("time to train and to predict all test windows")
         axes.set_ylabel(metric)
-        axes.set_ylim(top=top)
+        if math.isfinite(top):
+            axes.set_ylim(top=top)
         colours = [COLOURS[str(role)] for role in shown["role"]]
         names = [f"{r.predictor} \N{UPWARDS ARROW} {r.value:.3g}" if r.value > top else str(r.predictor)
                  for r in _rows(points)]  # fmt: skip
@@ -137,8 +140,10 @@ def accuracy_cost(points: pd.DataFrame, *, metric: str, name: str = "cost") -> s
         return _svg(figure, name, f"{metric} of {len(points)} predictors against their cost in seconds")
 
 
-def error_by_step(table: pd.DataFrame, *, unit: str, step_name: str = "step", name: str = "horizon") -> str:
-    """Mean absolute error at each step ahead. Columns: predictor role step error dashed strong.
+def error_by_step(
+    table: pd.DataFrame, *, unit: str, axis: str = "steps ahead", error: str = ERROR, name: str = "horizon"
+) -> str:
+    """Mean error at each step. axis: what steps are called. Columns: predictor role step error dashed strong.
 
     Arms so bad that they would flatten all others leave the chart at its top edge, with their label.
     """
@@ -156,11 +161,13 @@ def error_by_step(table: pd.DataFrame, *, unit: str, step_name: str = "step", na
         axes.set_ylim(max(0.0, low - 0.12 * (ceiling - low)), ceiling)
         axes.set_xlim(float(table["step"].min()) + 1, float(table["step"].max()) + 1)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.set_xlabel(f"{step_name}s ahead")
-        axes.set_ylabel(f"mean absolute error{f' ({unit})' if unit else ''}")
+        axes.set_xlabel(axis)
+        axes.set_ylabel(f"{error}{f' ({unit})' if unit else ''}")
         name_lines(axes, labels, ceiling)
         worst = table.groupby("predictor", sort=False)["error"].mean()
-        return _svg(figure, name, f"Mean absolute error by step ahead for {', '.join(map(str, worst.index))}")
+        return _svg(
+            figure, name, f"{error.capitalize()} by step ahead for {', '.join(map(str, worst.index))}"
+        )
 
 
 def learning_curve(runs: pd.DataFrame, *, role: str, converged: bool | None, name: str) -> str:
@@ -215,6 +222,25 @@ def forecast(
         axes.yaxis.set_major_locator(MaxNLocator(5))
         figure.legend(loc="outside upper left", ncols=4, frameon=False, handlelength=1.6, columnspacing=1.2)
         return _svg(figure, name, f"Truth and forecasts of {', '.join(roles)} over {len(truth)} steps")
+
+
+def paths(lines: pd.DataFrame, *, roles: dict[str, str], unit: str, name: str) -> str:
+    """Paths beside the true one, the first step marked. Columns: predictor step x y true_x true_y."""
+    with _chart(4.2, 3.4) as (figure, axes):
+        truth = lines.drop_duplicates("step").sort_values("step")
+        axes.plot(truth["true_x"], truth["true_y"], color=INK, lw=2.2, marker="o", ms=2.5, label="truth")
+        axes.plot(truth["true_x"].iloc[:1], truth["true_y"].iloc[:1], "o", color=INK, ms=6)
+        for predictor, rows in lines.groupby("predictor", sort=False):
+            if np.isfinite(rows["x"]).any():
+                colour = COLOURS[roles[str(predictor)]]
+                axes.plot(rows["x"], rows["y"], marker=".", color=colour, lw=1.5, label=str(predictor))
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_xlabel(f"east{f' ({unit})' if unit else ''}")
+        axes.set_ylabel(f"north{f' ({unit})' if unit else ''}")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, handlelength=1.6, columnspacing=1.2)
+        return _svg(figure, name, f"The true path and those of {', '.join(roles)} over {len(truth)} steps")
 
 
 def sensor_map(places: pd.DataFrame, edges: pd.DataFrame, *, unit: str, name: str = "map") -> str:
@@ -282,7 +308,7 @@ def _font(match: re.Match[str]) -> str:
 
 
 def _tick(value: float, relative: bool) -> str:
-    return gain(value, relative=relative).replace(".0 %", " %")
+    return gain(value, relative=relative).replace(".0 ", " ")
 
 
 def _span_decades(axes: Any, cost: pd.Series) -> None:

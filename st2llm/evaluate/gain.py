@@ -55,6 +55,11 @@ class Scores:
     def samples(self, predictor: str) -> set[str]:
         return set(self.frame.loc[self.frame["predictor"] == predictor, "sample"])
 
+    def measures(self, name: str, predictor: str) -> bool:
+        """Whether a predictor left what a metric is computed from."""
+        frame = self.frame
+        return metrics.measurable(name, dict.fromkeys(frame.loc[frame["predictor"] == predictor, "metric"]))
+
     def totals(
         self, predictor: str, samples: Sequence[str], seed: int | None = None
     ) -> tuple[BlockTotals, list[str]]:
@@ -80,7 +85,7 @@ class Scores:
         None where they share no sample, or where the gain has no value (a reference without any error).
         """
         both = sorted(self.samples(llm) & self.samples(reference))
-        if not both:
+        if not both or not (self.measures(name, llm) and self.measures(name, reference)):
             return None
         ours, blocks = self.totals(llm, both, seed)
         theirs, _ = self.totals(reference, both, self._matching(reference, seed))
@@ -108,6 +113,7 @@ def _by_total(
 ) -> dict[str, Float64[np.ndarray, "seed block"]]:
     """A column added up by seed and block, for each total."""
     table = frame.pivot_table(index=["metric", "seed"], columns="block", values=column, aggfunc="sum")[blocks]
+    table = table.fillna(0.0)  # a label that no sample of a block is about
     names = table.index.get_level_values("metric").unique()
     return {str(name): table.loc[name].to_numpy(dtype=np.float64) for name in names}
 

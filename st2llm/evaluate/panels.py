@@ -14,8 +14,10 @@ from st2llm.evaluate import wording as w
 from st2llm.evaluate.facts import Facts, Record, number
 from st2llm.evaluate.gain import Gain
 from st2llm.evaluate.verdict import Verdict, outcome_of
+from st2llm.types import MONTH_S
 
-STEPS = {300: "5-minute step", 900: "quarter-hour", 3600: "hour", 86400: "day"}
+STEPS = {300: "5-minute step", 900: "quarter-hour", 3600: "hour", 86400: "day", MONTH_S: "month"}
+_DAY_S = 86_400
 MOST_LINES = 3
 """Forecasts beside one truth, where there is no language model to show."""
 MOST_QUOTED = 6000
@@ -33,10 +35,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Shown:
-    """An example forecast with the words that the language model said."""
+    """An example with the words that the language model said. said: who answered what, where no figure shows it."""
 
     title: str
     svg: str
+    said: tuple[tuple[str, str], ...]
     rank: str
     prompt: str
     answer: str
@@ -77,15 +80,18 @@ def cost(facts: Facts, rows: Sequence[Record], *, name: str) -> str:
         )
     if not points:
         return ""
-    unit = facts.data.get("unit") or ""
-    metric = facts.primary.upper() + (f" ({unit})" if unit and facts.primary in ("mae", "rmse") else "")
-    return figures.accuracy_cost(pd.DataFrame(points), metric=metric, name=name)
+    table = pd.DataFrame(points)
+    unit = w.unit_of(facts.primary, str(facts.data.get("unit") or ""))
+    if unit == "%":
+        table[["value", "low", "high"]] = table[["value", "low", "high"]].astype(float) * 100
+    metric = w.metric_name(facts.primary) + (f" ({unit})" if unit else "")
+    return figures.accuracy_cost(table, metric=metric, higher=not facts.relative, name=name)
 
 
 def horizon(
     facts: Facts, rows: Sequence[Record], errors: Mapping[str, digest.Errors], verdict: Verdict, *, name: str
 ) -> str:
-    if not errors:
+    if not errors or max(len(found.by_step) for found in errors.values()) < 2:
         return ""
     most = facts.most_windows(rows[0].task)
     strong = {verdict.reference, verdict.llm_arm.predictor if verdict.llm_arm else None}
@@ -99,7 +105,10 @@ def horizon(
             tables.append(line)
     step = STEPS.get(int(facts.data.get("freq_s") or 0), "step")
     unit = str(facts.data.get("unit") or "")
-    return figures.error_by_step(pd.concat(tables), unit=unit, step_name=step, name=name)
+    ahead = rows[0].task.startswith("forecast")
+    axis = f"{step}s ahead" if ahead else f"{step}s from the first that is asked for"
+    error = "mean distance" if facts.moves else figures.ERROR
+    return figures.error_by_step(pd.concat(tables), unit=unit, axis=axis, error=error, name=name)
 
 
 def curves(facts: Facts, rows: Sequence[Record], task: str, *, name: str) -> tuple[Panel, ...]:
@@ -142,12 +151,6 @@ def examples(facts: Facts, rows: Sequence[Record], verdict: Verdict, task: str) 
 
 
 def _shown(facts: Facts, example: digest.Example, roles: dict[str, str], *, name: str) -> Shown:
-    zone = ZoneInfo(str(facts.data.get("timezone") or "UTC"))
-    times = example.lines.drop_duplicates("step").sort_values("step")["time"]
-    local = [datetime.fromtimestamp(int(t), UTC).astimezone(zone) for t in times]
-    clock = "%Hh" if all(t.minute == 0 for t in local) else "%H:%M"
-    hours = [f"{t:{clock}}" for t in local]
-    unit = str(facts.data.get("unit") or "")
     said = example.answer or {}
     tokens = (
         f"{w.count(number(said.get('tokens_in')))} tokens in, {w.count(number(said.get('tokens_out')))} out"
@@ -156,14 +159,62 @@ def _shown(facts: Facts, example: digest.Example, roles: dict[str, str], *, name
     draws = example.draws
     tokens = f"draw {int(number(said.get('draw')) or 0) + 1} of {draws}, {tokens}" if draws > 1 else tokens
     return Shown(
-        title=f"{_labels(facts).get(example.place, example.place)}, {local[0]:%a %d %b %Y}",
-        svg=figures.forecast(example.lines, roles=roles, hours=hours, unit=unit, name=name),
+        title=_title(facts, example),
+        svg=_drawing(facts, example, roles, name=name),
+        said=_said(facts, example),
         rank=example.rank,
         prompt=_short(str(said.get("prompt", ""))),
         answer=str(said.get("answer", "")),
         facts=f"{tokens}, {w.duration(number(said.get('seconds')))}" if said else "",
         unread=str(reason) if isinstance(reason, str) else "",
     )
+
+
+def _moments(facts: Facts, example: digest.Example) -> list[datetime]:
+    """The local time of each step that is shown."""
+    zone = ZoneInfo(str(facts.data.get("timezone") or "UTC"))
+    times = example.lines.drop_duplicates("step").sort_values("step")["time"]
+    return [datetime.fromtimestamp(int(t), UTC).astimezone(zone) for t in times]
+
+
+def _title(facts: Facts, example: digest.Example) -> str:
+    """What is shown, and when, where that can be said."""
+    where = _labels(facts).get(example.place, example.place)
+    if facts.kind in ("video", "trajectory"):  # clips have no date, and some paths none that matters
+        return where if where in example.sample else f"{example.sample}, {where}"
+    return f"{where}, {_moments(facts, example)[0]:%a %d %b %Y}"
+
+
+def _drawing(facts: Facts, example: digest.Example, roles: dict[str, str], *, name: str) -> str:
+    """The answers beside the truth: a path, or values over time; '' where there is but one value or a label."""
+    lines, unit = example.lines, str(facts.data.get("unit") or "")
+    if "true_x" in lines:
+        return figures.paths(lines, roles=roles, unit=unit, name=name)
+    if lines["step"].nunique() < 2:
+        return ""
+    local = _moments(facts, example)
+    clock = "%Hh" if all(t.minute == 0 for t in local) else "%H:%M"
+    hours = [f"{t:{clock}}" for t in local]
+    freq_s = int(facts.data.get("freq_s") or 0)
+    if freq_s >= _DAY_S:
+        hours = [f"{t:%d %b}" if freq_s < MONTH_S else f"{t:%b %Y}" for t in local]
+    elif not freq_s:
+        hours = [str(step) for step in sorted(lines["step"].unique())]
+    return figures.forecast(lines, roles=roles, hours=hours, unit=unit, name=name)
+
+
+def _said(facts: Facts, example: digest.Example) -> tuple[tuple[str, str], ...]:
+    """Truth and answers in words, where there is one value or a label."""
+    lines = example.lines
+    if "true_x" in lines or (lines["step"].nunique() > 1 and not lines["label"].notna().any()):
+        return ()
+    unit = str(facts.data.get("unit") or "")
+    first = lines.iloc[0]
+    if (lines["part"] == "label").any():
+        pairs = [(str(row.predictor), str(row.answer or w.NOTHING)) for row in lines.itertuples()]
+        return (("truth", str(first["label"])), *pairs)
+    pairs = [(str(r.predictor), f"{w.figure(number(r.value))} {unit}".strip()) for r in lines.itertuples()]
+    return (("truth", f"{w.figure(number(first['truth']))} {unit}".strip()), *pairs)
 
 
 def _short(prompt: str) -> str:

@@ -31,6 +31,7 @@ def _data(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("what", data.get("description")),
         ("quantity", data.get("quantity")),
         ("places", len(data.get("places") or []) or None),
+        ("holds", data.get("holds")),
         ("time zone", data.get("timezone")),
         ("windows", sizes),
         ("source", data.get("source")),
@@ -104,7 +105,7 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
         ),
         (
             "gain",
-            f"{gain} on {facts.primary.upper()}, over windows both arms answered. Positive: the LLM is better.",
+            f"{gain} on {w.metric_name(facts.primary)}, over windows both arms answered. Positive: the LLM is better.",
         ),
         (
             "best reference",
@@ -123,7 +124,7 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
         (
             "unreadable answers",
             "Counted, and penalised in every table (they take the worst null rule's forecast). Dropped and imputed "
-            "(last value) stand beside it. Of several draws the median of those that could be read counts.",
+            f"({facts.stand_in}) stand beside it. Of several draws {facts.of_draws} counts.",
         ),
         (
             "kept answers",

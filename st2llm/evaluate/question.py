@@ -1,6 +1,7 @@
 """One test sample of a data set as the prompt a language model would be given."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from st2llm import tasks
@@ -8,14 +9,27 @@ from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
+from st2llm.predict.examples import choose_examples
+from st2llm.serialize.anomaly import planted
 from st2llm.serialize.lint import lint
+from st2llm.serialize.questions import Question as Asking
+from st2llm.serialize.questions import ask as put
+from st2llm.serialize.questions import questions
 from st2llm.serialize.template import Template, load_prompt
-from st2llm.types import Prompt, Sample, SensorGraph
+from st2llm.types import Container, Prompt, Sample
+
+_WHOLE = 24
+"""Steps of a field that questions and descriptions are about, unless `history` says otherwise."""
+_EXAMPLES = 2
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask: `index` counts test samples one default horizon apart; None means the card's choice."""
+    """What to ask: `index` counts the samples of the test part, windows of a field one horizon (or one window) apart.
+
+    place: asks for this place alone. history, horizon: None means the card's choice. examples: solved train samples to
+    show, None for two where the template shows any.
+    """
 
     template: str
     data: str
@@ -25,19 +39,21 @@ class Question:
     history: int | None = None
     horizon: int | None = None
     budget: int | None = None
+    examples: int | None = None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A rendered prompt with the template and sample it came from."""
+    """A rendered prompt with the template, the sample and the examples it came from."""
 
     template: Template
     sample: Sample
     prompt: Prompt
+    examples: tuple[Sample, ...] = ()
 
     def lint(self) -> list[str]:
         """Findings where something of the answer reached the text."""
-        return lint(self.template, self.sample)
+        return lint(self.template, self.sample, examples=self.examples)
 
     def record(self) -> dict[str, Any]:
         """What `st2llm prompt --json` prints."""
@@ -53,42 +69,159 @@ class Asked:
 
 
 def ask(question: Question) -> Asked:
-    """Renders the question. Raises DataError for an index or place that the test part does not have,
-    ConfigError for a budget without a language model to count by."""
+    """Renders the question. Raises DataError for an index or place that the test part does not have, ConfigError for a
+    template of another kind, or a budget without a language model to count by."""
     template = load_prompt(question.template)
     if question.budget is not None and question.llm is None:
         raise ConfigError(
             "--budget counts tokens of a language model. Name it with --llm, for instance smollm2-135m."
         )
-    sample = _sample(load_data(question.data), question)
-    if question.place is not None:
-        sample = sample.at(question.place)
-    elif template.head.per == "place":
-        sample = sample.at(sample.place[sample.asked[0]])
-    tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
-    return Asked(template, sample, template.render(sample, budget=question.budget, tokenizer=tokenizer))
-
-
-def _sample(data: SensorGraph, question: Question) -> Sample:
-    task, stride = _task(data, question)
-    test = split(data, task, stride=stride).test
-    if not 0 <= question.index < len(test):
-        have = f"it has {len(test)} test samples for {task.name}, {stride} steps apart"
-        raise DataError(
-            f"--index {question.index} is not in the test part of {data.name}: {have}. "
-            f"Count from 0, or choose a shorter --history and --horizon."
+    data = load_data(question.data)
+    first = _one(data)
+    if first.kind != template.head.kind:
+        raise ConfigError(
+            f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. Take a "
+            f"template {first.kind}/{template.head.task}."
         )
-    return test[question.index]
+    task = task_for(template.head.task, data, question.history, question.horizon)
+    parts = split(data, task, stride=_stride(first.kind, task))
+    sample = _narrowed(template, _picked(parts.test, question.index, first.name, task), question)
+    examples = _examples(template, parts.train, sample, question.examples)
+    tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
+    prompt = template.render(sample, budget=question.budget, tokenizer=tokenizer, examples=examples)
+    return Asked(template, sample, prompt, tuple(examples))
 
 
-def _task(data: SensorGraph, question: Question) -> tuple[tasks.Forecast, int]:
-    """The task asked for, and the default task's horizon, by which test samples are counted."""
-    settings = {"history": question.history, "horizon": question.horizon}
-    given = {name: steps for name, steps in settings.items() if steps is not None}
-    if data.default_task:
-        own = tasks.from_config(data.default_task)[0]
-        return replace(own, **given), own.horizon
-    if len(given) < 2:
-        raise DataError(f"The card of {data.name} has no `default_task`. Give both --history and --horizon.")
-    task = tasks.forecast(**given)
-    return task, task.horizon
+def task_for(
+    word: str, data: Container, history: int | None = None, horizon: int | None = None
+) -> tasks.Task:
+    """The task of a template on this data: the card's own where it names it, else one of its sort and length.
+
+    What is no task of its own (describe, question-answer, anomaly) is about what the card's task shows, of a field
+    the last 24 steps. history: steps that are seen, of masks the length of the window. horizon: steps asked for.
+    Raises DataError where the card has no task to go by and history or horizon are not given.
+    """
+    data = _one(data)
+    own = tasks.from_config(data.default_task)[0] if data.default_task else None
+    if own is not None and word in (own.word, *_SEEN):
+        if word == "anomaly" or word not in _SEEN or own.word != "forecast" or data.kind not in ("graph", "grid"):
+            return _changed(own, history, horizon)
+        return _changed(own, history or min(_length(own, _WHOLE), _WHOLE), horizon)
+    if word in _MADE:
+        return _MADE[word](history or _length(own, _WHOLE), horizon)
+    missing = [name for name, value in (("--history", history), ("--horizon", horizon)) if value is None]
+    if word in ("forecast", *_SEEN) and not missing:
+        return tasks.forecast(history or 1, horizon or 1)
+    if own is not None and word == "forecast":
+        length = _length(own, _WHOLE)
+        return tasks.forecast(history or max(1, length - 1), horizon or 1)
+    needed = " and ".join(missing) or "a `default_task` in the card"
+    raise DataError(f"The card of {data.name} has no `default_task` for {word}. Give {needed}.")
+
+
+_SEEN = ("describe", "question-answer", "anomaly")
+_MADE = {
+    "impute": lambda length, horizon: tasks.impute(max(2, length)),
+    "interpolate": lambda length, horizon: tasks.interpolate(max(3, length)),
+    "krige": lambda length, horizon: tasks.krige(length),
+    "recover": lambda length, horizon: tasks.recover(max(length, (horizon or 1) + 2), horizon or max(1, length // 3)),
+    "next-place": lambda length, horizon: tasks.next_place(),
+    "next-event": lambda length, horizon: tasks.next_event(length),
+    "classify": lambda length, horizon: tasks.classify(),
+}
+"""Tasks of a template that are not the card's own, made of a length and a horizon."""
+
+
+def _one(data: Container) -> Any:
+    """What speaks for a data set: the container, or the first of many."""
+    return data[0] if isinstance(data, list) else data
+
+
+def _length(task: tasks.Task | None, default: int) -> int:
+    """How many steps a task shows."""
+    return default if task is None else task.context or task.length or default
+
+
+def _changed(task: tasks.Task, history: int | None, horizon: int | None) -> tasks.Task:
+    """The task with another history (the length of masks) and horizon (the span of a recovery), where it has them."""
+    known = {field.name for field in fields(task)}  # type: ignore[arg-type]
+    given: dict[str, int] = {}
+    for value, names in ((history, ("history", "length")), (horizon, ("horizon", "span"))):
+        name = next((name for name in names if name in known), None)
+        if value is not None and name is not None:
+            given[name] = value
+    return replace(task, **given) if given else task  # type: ignore[type-var]
+
+
+def _stride(kind: str, task: tasks.Task) -> int:
+    """Windows of a field are one horizon apart, those of masks one window; sequences and clips go step by step."""
+    horizon = getattr(task, "horizon", None)
+    if kind in ("graph", "grid"):
+        return int(horizon or task.length)
+    return int(horizon or 1)
+
+
+def _picked(test: Sequence[Sample], index: int, name: str, task: tasks.Task) -> Sample:
+    if not 0 <= index < len(test):
+        raise DataError(
+            f"--index {index} is not in the test part of {name}: it has {len(test)} test samples for {task.name}. Count "
+            f"from 0, or choose a shorter --history and --horizon."
+        )
+    return test[index]
+
+
+def _narrowed(template: Template, sample: Sample, question: Question) -> Sample:
+    """The sample as the template asks it: of one place, with a question, or with a planted fault."""
+    word, place = template.head.task, question.place
+    if word == "anomaly":
+        if place is not None:
+            sample = sample.at(place)
+        return planted(sample, sample.place[sample.asked[0]])
+    if word == "question-answer":
+        return put(sample, _fitting(template, sample, place))
+    if word == "describe":
+        return sample if place is None else sample.at(place)
+    if place is not None:
+        return sample.at(place)
+    return sample.at(sample.place[sample.asked[0]]) if template.head.per == "place" else sample
+
+
+def _fitting(template: Template, sample: Sample, place: str | None) -> Asking:
+    """The first question about the sample whose answer has the template's grammar; with a place one that names it."""
+    grammar = "text" if template.head.answer is None else template.head.answer.grammar
+    known = [one for one in questions(sample) if _answers(one, grammar)]
+    if place is not None:
+        name = sample.side.labels[sample.at(place).asked[0]]
+        known = [one for one in known if name in one.words or name in one.options]
+    if not known:
+        raise DataError(
+            f"There is no question about {sample.id} that is answered in the grammar {grammar!r}"
+            f"{'' if place is None else f' and names {place!r}'}. Take another --index, --place or template."
+        )
+    return known[0]
+
+
+def _answers(asking: Asking, grammar: str) -> bool:
+    if grammar in ("choice", "ranking"):
+        return bool(asking.options)
+    return grammar != "numbers" or _is_number(asking.answer)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return float(word) == float(word)
+    except ValueError:
+        return False
+
+
+def _examples(template: Template, train: Sequence[Sample], sample: Sample, count: int | None) -> list[Sample]:
+    """Solved train samples, drawn at random, where the template shows any."""
+    if "examples" not in template.body.variables:
+        if count:
+            raise ConfigError(
+                f"Template {template.id} shows no examples. Leave --examples out, or take one that does, for instance "
+                f"{template.head.kind}/{template.head.task}.examples."
+            )
+        return []
+    number = _EXAMPLES if count is None else count
+    return choose_examples("random", number, train)(sample) if number and len(train) else []

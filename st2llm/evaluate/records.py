@@ -11,20 +11,26 @@ from st2llm import metrics
 from st2llm.errors import ConfigError
 from st2llm.evaluate.gain import Gain, Scores
 from st2llm.evaluate.store import Store
-from st2llm.evaluate.suite import STAND_IN, Suite
+from st2llm.evaluate.suite import Suite
+from st2llm.evaluate.tabulate import ANSWERED, ENTRY, complete, mean_draws, score, totals_by_sample
 from st2llm.predict.ledger import add
-
-ENTRY = ["sample", "place", "step", "channel"]
 
 
 @dataclass(frozen=True)
 class Arms:
-    """The finished arms of one task: their facts, by key, and what they predicted."""
+    """The finished arms of one task: their facts, by key, and what they predicted. task: its name."""
 
     suite: Suite
     timezone: str
     facts: list[dict[str, Any]]
     predictions: dict[str, pd.DataFrame]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of the task, whether or not an arm has them all."""
+        name = self.facts[0]["task"]
+        task = next((task for task in self.suite.tasks if task.name == name), self.suite.tasks[0])
+        return self.suite.metrics_of(task)
 
     def of(self, predictor: str) -> list[dict[str, Any]]:
         return [f for f in self.facts if f["predictor"] == predictor]
@@ -37,7 +43,7 @@ class Arms:
 
 def load_arms(store: Store, suite: Suite, task: str, timezone: str) -> Arms:
     facts = [f for f in store.arms() if f["task"] == task]
-    return Arms(suite, timezone, facts, {f["key"]: store.predictions(f["key"]) for f in facts})
+    return Arms(suite, timezone, facts, {f["key"]: complete(store.predictions(f["key"])) for f in facts})
 
 
 def score_arms(arms: Arms, rule: str = "penalised") -> pd.DataFrame:
@@ -45,8 +51,8 @@ def score_arms(arms: Arms, rule: str = "penalised") -> pd.DataFrame:
     tables = []
     for facts in arms.facts:
         frame = resolve_unread(arms, facts, rule)
-        totals = _totals_by_sample(frame)
-        blocks = _blocks(frame, arms.timezone)
+        totals = totals_by_sample(frame)
+        blocks = block_of_samples(frame, str(arms.suite.bootstrap.block), arms.timezone)
         totals.insert(0, "task", facts["task"])
         totals.insert(0, "seed", facts["seed"])
         totals.insert(0, "predictor", facts["predictor"])
@@ -59,25 +65,28 @@ def resolve_unread(arms: Arms, facts: dict[str, Any], rule: str) -> pd.DataFrame
     """Predictions in which no unread entry is left undecided.
 
     dropped: unread entries do not count. penalised: they take the prediction of the null rule that is worst on the
-    primary metric. imputed: they take the last value.
+    primary metric. imputed: they take what the simplest rule says (the last value, the last position, the place
+    visited most, the median gap, the commonest class).
     """
-    frame = arms.predictions[facts["key"]]
+    frame = complete(arms.predictions[facts["key"]])
     if not frame["unread"].any():
         return frame
     if rule == "dropped":
         return frame[~frame["unread"]]
-    source = _stand_in(arms, rule)
+    source = complete(_stand_in(arms, rule))
     other = (
         frame[ENTRY]
         .astype({"sample": str, "place": str})
         .merge(
-            source[[*ENTRY, "value"]].astype({"sample": str, "place": str}),
+            source[[*ENTRY, *ANSWERED]].astype({"sample": str, "place": str}),
             on=ENTRY,
             how="left",
             validate="one_to_one",
         )
     )
-    return frame.assign(value=np.where(frame["unread"], other["value"].to_numpy(), frame["value"]))
+    lost = frame["unread"].to_numpy()
+    taken = {name: np.where(lost, other[name].to_numpy(), frame[name].to_numpy()) for name in ANSWERED}
+    return frame.assign(**taken, draws=np.where(lost, 0, frame["draws"].to_numpy()))
 
 
 def build_records(arms: Arms, scores: pd.DataFrame) -> list[dict[str, Any]]:
@@ -154,7 +163,9 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
         "unread": unread,
         "converged": all(known) if known else None,
         "lr": facts[0].get("lr"),
-        "metrics": {m: table.estimate(m, name, seed).to_json() for m in metrics.METRICS},
+        "metrics": {
+            m: table.estimate(m, name, seed).to_json() for m in arms.metrics if table.measures(m, name)
+        },
         "validation": float(np.mean(validation)) if validation else None,
         "gain_best": best.to_json() if best else None,
         "gain_pretraining": pretraining.to_json() if pretraining else None,
@@ -162,7 +173,15 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
         "unread_rules": _unread_rules(arms, facts) if facts[0]["family"] == "text" else None,
         "ledger": ledger,
         "decoding": facts[0].get("decoding"),
+        **_of_draws(frames),
+        **{key: facts[0][key] for key in ("examples", "budget", "answer_set") if facts[0].get(key)},
     }
+
+
+def _of_draws(frames: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """By which estimator and from how many draws crps was computed, where it was."""
+    draws = mean_draws(pd.concat([complete(frame)[["draws"]] for frame in frames]))
+    return {} if draws is None else {"crps": {"estimator": "fair", "draws": draws}}
 
 
 def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
@@ -170,17 +189,15 @@ def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict
     found = {}
     for rule in ("dropped", "penalised", "imputed"):
         frame = pd.concat([resolve_unread(arms, f, rule) for f in facts])
-        scores = metrics.score(
-            frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy()
-        )
-        found[rule] = {name: value if np.isfinite(value) else None for name, value in scores.items()}
+        values = score(frame, arms.metrics)
+        found[rule] = {name: value if np.isfinite(value) else None for name, value in values.items()}
     return found
 
 
 def _stand_in(arms: Arms, rule: str) -> pd.DataFrame:
     """What the null rule predicted that answers for unreadable entries."""
     known = {f["predictor"]: f["key"] for f in arms.facts if f["family"] == "baseline"}
-    name = STAND_IN if rule == "imputed" else _worst_rule(arms) if known else ""
+    name = arms.suite.stand_in if rule == "imputed" else _worst_rule(arms) if known else ""
     if name not in known:
         raise ConfigError(
             f"{arms.suite.id} has unreadable answers, but no finished {name or 'baseline'!r} to stand in for them. "
@@ -194,11 +211,13 @@ def _worst_rule(arms: Arms) -> str:
     errors = {}
     for f in arms.facts:
         if f["family"] == "baseline":
-            frame = arms.predictions[f["key"]]
-            got = metrics.score(
-                frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy()
-            )
-            errors[f["predictor"]] = got[metric]
+            got = score(arms.predictions[f["key"]], (metric,)).get(metric, np.nan)
+            if np.isfinite(got):
+                errors[f["predictor"]] = got
+    if not errors:
+        raise ConfigError(
+            f"{arms.suite.id} has no rule whose {metric} could be measured, so none is the worst."
+        )
     higher = metric in metrics.HIGHER_IS_BETTER
     return str((min if higher else max)(errors, key=lambda name: errors[name]))
 
@@ -218,29 +237,21 @@ def _mean_cost(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
-    """Long table of metric totals for each sample: columns sample, metric, sum, count."""
-    valid = frame[frame["valid"]]
-    error = (valid["value"] - valid["truth"]).abs()
-    some = valid["truth"] != 0
-    entries = pd.DataFrame(
-        {
-            "sample": valid["sample"].astype(str),
-            "abs_error": error,
-            "squared_error": error**2,
-            "abs_truth": valid["truth"].abs(),
-            "truth": valid["truth"],
-            "squared_truth": valid["truth"] ** 2,
-            "relative_error": (error / valid["truth"].abs()).where(some),
-        }
-    )
-    grouped = entries.groupby("sample", sort=True)[list(metrics.TOTALS)]
-    totals = pd.DataFrame({"sum": grouped.sum().stack(), "count": grouped.count().stack()})
-    return pd.DataFrame(totals.rename_axis(["sample", "metric"]).reset_index())
+def block_of_samples(frame: pd.DataFrame, block: str, timezone: str) -> dict[str, str]:
+    """The block of each sample: what is resampled as one.
 
-
-def _blocks(frame: pd.DataFrame, timezone: str) -> dict[str, str]:
-    """The local day of each sample's asked span (of its middle step), by sample."""
-    middle = frame.groupby(frame["sample"].astype(str))["time"].median()
+    day, week: the local day, or Monday, of its asked span (of its middle step). object: what moves. clip: the clip it
+    is cut from. sample: itself.
+    """
+    names = frame["sample"].astype(str)
+    if block == "sample":
+        return {name: name for name in names.unique()}
+    if block == "clip":
+        return {name: name.split("/", 1)[-1].rsplit("/", 1)[0] for name in names.unique()}
+    if block == "object":
+        return {str(s): str(p) for s, p in frame["place"].astype(str).groupby(names).first().items()}
+    middle = frame.groupby(names)["time"].median()
     local = pd.to_datetime(middle.astype("int64"), unit="s", utc=True).dt.tz_convert(timezone)
+    if block == "week":
+        local = local - pd.to_timedelta(local.dt.weekday, unit="D")
     return {str(sample): str(day) for sample, day in local.dt.strftime("%Y-%m-%d").items()}

@@ -12,11 +12,12 @@ from typing import Any
 
 import psutil
 
-from st2llm.data.windows import Splits
+from st2llm.data.splits import Splits
+from st2llm.evaluate.portrait import data_sha256, describe
 from st2llm.evaluate.study import Study
 from st2llm.evaluate.suite import Suite
 from st2llm.metrics import HIGHER_IS_BETTER
-from st2llm.types import SensorGraph
+from st2llm.types import Container
 
 _PACKAGES = [
     "st2llm",
@@ -35,7 +36,7 @@ _PACKAGES = [
 ]
 
 
-def run_card(suite: Suite, data: SensorGraph, splits: Splits, study: Study) -> dict[str, Any]:
+def run_card(suite: Suite, data: Container, splits: Splits, study: Study) -> dict[str, Any]:
     """What run.json starts with; `seconds` and `encoder_sha256` join when arms have finished."""
     config = suite.model_dump(mode="json")
     commit, dirty = _commit()
@@ -48,6 +49,7 @@ def run_card(suite: Suite, data: SensorGraph, splits: Splits, study: Study) -> d
             "demo": suite.demo,
             "primary_metric": suite.primary_metric,
             "higher_is_better": suite.primary_metric in HIGHER_IS_BETTER,
+            "stand_in": suite.stand_in,
         },
         "environment": environment(),
         "config": config,
@@ -55,7 +57,7 @@ def run_card(suite: Suite, data: SensorGraph, splits: Splits, study: Study) -> d
         "seeds": suite.seeds,
         "commit": commit,
         "dirty": dirty,
-        "data": _describe(data),
+        "data": describe(data),
         "data_sha256": data_sha256(data),
         "split_sha256": splits.sha256,
         "split": {
@@ -83,46 +85,6 @@ def environment() -> dict[str, Any]:
     found["memory_gb"] = round(psutil.virtual_memory().total / 1e9, 1)
     found["platform"] = f"{platform.system()} {platform.machine()}"
     return found
-
-
-def data_sha256(data: SensorGraph) -> str:
-    """Hash of values, stamps, places and notes."""
-    digest = hashlib.sha256()
-    digest.update(data.values.tobytes())
-    digest.update(data.time.tobytes())
-    digest.update(repr((data.places, [(n.start, n.end, n.text) for n in data.notes])).encode())
-    return digest.hexdigest()
-
-
-def _describe(data: SensorGraph) -> dict[str, Any]:
-    source = data.provenance
-    places = [
-        {
-            "id": place,
-            "label": label,
-            "lon": None if data.lonlat is None else float(data.lonlat[i, 0]),
-            "lat": None if data.lonlat is None else float(data.lonlat[i, 1]),
-        }
-        for i, (place, label) in enumerate(zip(data.places, data.labels, strict=True))
-    ]
-    edges = zip(
-        data.edges.source.tolist(), data.edges.target.tolist(), data.edges.weight.tolist(), strict=True
-    )
-    return {
-        "name": data.name,
-        "description": data.description,
-        "unit": data.unit,
-        "quantity": data.quantity,
-        "timezone": data.timezone,
-        "freq_s": data.freq_s,
-        "licence": source.licence,
-        "citation": source.citation,
-        "leakage": source.leakage,
-        "source": source.source,
-        "steps": list(source.steps),
-        "places": places,
-        "edges": [list(edge) for edge in edges],
-    }
 
 
 def _commit() -> tuple[str, bool]:

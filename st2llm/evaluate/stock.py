@@ -55,9 +55,9 @@ def _data(name: str) -> Item:
         here = True
     except (ArtefactError, DataError):
         here = False
-    return Item(
-        name, described.kind, here, f"{described.quantity}, every {described.freq}; {described.licence}"
-    )
+    every = getattr(described, "freq", "")  # a regular step is a key of graph and grid cards alone
+    words = [f"{described.quantity}{f', every {every}' if every else ''}", described.licence]
+    return Item(name, described.kind, here, "; ".join(word for word in words if word))
 
 
 def _model(name: str) -> Item:

@@ -1,8 +1,9 @@
 """One data set and task, all predictors: trains what has to be trained and keeps what each one answered."""
 
+import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,53 +14,37 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from st2llm import llm as language
-from st2llm.data.windows import Splits, Windows
+from st2llm.data.splits import Part, Splits
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldShape
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
+from st2llm.evaluate.job import Job, Watch
+from st2llm.evaluate.portrait import first_of
 from st2llm.evaluate.store import Store, write_whole
-from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite
-from st2llm.evaluate.text_arm import run_text
+from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
+from st2llm.evaluate.tabulate import score, tabulate
+from st2llm.evaluate.text_arm import run_text, writer
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
-from st2llm.metrics import score
 from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
-from st2llm.model.backbone import LLM_BACKBONES
+from st2llm.model.names import LLM_BACKBONES
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.primitive import PrimitivePredictor
 from st2llm.predict.soft import SoftPredictor
 from st2llm.serialize.template import load_prompt
-from st2llm.tasks import Forecast
+from st2llm.tasks import Forecast, Task
 from st2llm.train.loop import Budget, Fit, fit
 from st2llm.train.meter import Meter
-from st2llm.types import Prediction, Sample, SensorGraph
+from st2llm.types import Container, Sample, SensorGraph
 
 _DAY_S = 86_400
 INSTRUCTION = "graph/forecast.soft"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One predictor with one seed; its key names its files."""
-
-    predictor: PredictorSettings
-    seed: int
-    task: str
-    key: str
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Where progress goes: a job begins with so many steps, then reaches one after another."""
-
-    begin: Callable[[str, int], None] = lambda label, steps: None
-    reach: Callable[[int], None] = lambda step: None
-
-
-def even(windows: Windows, count: int | None) -> Windows:
+def even(windows: Part, count: int | None) -> Part:
     """`count` evenly spaced windows, first and last among them; all where count is None or not smaller."""
     if count is None or count >= len(windows):
         return windows
@@ -68,10 +53,27 @@ def even(windows: Windows, count: int | None) -> Windows:
     )
 
 
+def some_places(sample: Sample, count: int | None) -> Sample:
+    """The sample asked for `count` of its places alone, evenly spaced from one that its id decides.
+
+    All where count is None or not smaller; all that is visible stays visible. Every predictor is asked the same.
+    """
+    asked = sample.asked
+    if count is None or count >= len(asked):
+        return sample
+    start = int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:8], "big") % len(asked)
+    kept = [asked[(start + i * len(asked) // count) % len(asked)] for i in range(count)]
+    only = np.zeros_like(sample.wanted)
+    only[:, kept] = True
+    wanted = sample.wanted & only
+    truth = None if sample.truth is None else np.where(wanted, sample.truth, np.nan)
+    return replace(sample, wanted=wanted, truth=truth)
+
+
 class Study:
     """Runs jobs on one data set and task. Everything shared by the arms is fitted once, on the training windows."""
 
-    def __init__(self, suite: Suite, data: SensorGraph, task: Forecast, splits: Splits, watch: Watch) -> None:
+    def __init__(self, suite: Suite, data: Container, task: Task, splits: Splits, watch: Watch) -> None:
         self.suite, self.data, self.task, self.watch = suite, data, task, watch
         self.train = tuple(splits.train)
         self.validation = even(splits.validation, suite.validation.count)
@@ -84,7 +86,7 @@ class Study:
 
     def key(self, predictor: str, seed: int) -> str:
         """Names a job's files; tasks after the suite's first carry their name."""
-        suffix = "" if self.task == self.suite.tasks[0] else f".{self.task.name}"
+        suffix = "" if self.task.name == self.suite.tasks[0].name else f".{self.task.name}"
         return f"{predictor}-{seed}{suffix}"
 
     def jobs(self) -> list[Job]:
@@ -129,7 +131,7 @@ class Study:
     def _baseline(self, job: Job) -> "Outcome":
         with Meter() as fitting:
             predictor = fit_baseline(job.predictor.name, self.train)
-        test = self._chosen(job.predictor)
+        test = self._asked(self._chosen(job.predictor), self.suite.windows)
         self.watch.begin(job.key, len(test))
         with Meter() as meter:
             predictions = predictor.predict(_blind(test))
@@ -149,10 +151,10 @@ class Study:
 
     def _text(self, job: Job) -> "Outcome":
         p = job.predictor
-        test = self._chosen(p)
+        test = self._asked(self._chosen(p), self.suite.windows)
         model = self._model(p, "random" if p.backbone == "llm-random" else "base")
-        self.watch.begin(job.key, len(test) * len(self.data.places) * p.set.draws)
-        run = run_text(p, model, _blind(test), seed=job.seed, reach=self.watch.reach)
+        writing = writer(p, model, self.train, seed=job.seed)
+        run = run_text(job, model, _blind(test), writing=writing, watch=self.watch)
         facts = {
             "validation": None,
             "converged": None,
@@ -168,7 +170,7 @@ class Study:
         soft = job.predictor.family == "soft"
         batch = self._budget.batch
         predictor = (SoftPredictor if soft else PrimitivePredictor)(job.predictor.name, arm, frame, batch)
-        test = self._chosen(job.predictor)
+        test = self._asked(self._chosen(job.predictor), self.suite.windows)
         with Meter() as meter:
             predictions = predictor.predict(_blind(test))
         total, trained = count_parameters(arm)
@@ -241,12 +243,31 @@ class Study:
     @cached_property
     def frame(self) -> Frame:
         template = load_prompt(self.suite.instruction or INSTRUCTION) if self.suite.llm else None
-        slots = len(self.data.places) * self._tokens_per_place()
+        slots = len(self._graph.places) * self._tokens_per_place()
         return fit_frame(self.train, skip=self.suite.skip, template=template, slots=slots)
 
     def _tokens_per_place(self) -> int:
         e = self.suite.encoder
-        return 1 if e.tokens == "place" else -(-self.task.history // e.patch) + 1
+        return 1 if e.tokens == "place" else -(-self._forecast.history // e.patch) + 1
+
+    @property
+    def _graph(self) -> SensorGraph:
+        """The data of trained arms. Raises ConfigError for another kind, whose arms cannot be trained yet."""
+        if not isinstance(self.data, SensorGraph):
+            raise ConfigError(
+                f"{self.suite.id}: arms are trained on sensor graphs so far, but {first_of(self.data).name} is a "
+                f"{first_of(self.data).kind}. Leave soft and primitive predictors out."
+            )
+        return self.data
+
+    @property
+    def _forecast(self) -> Forecast:
+        if not isinstance(self.task, Forecast):
+            raise ConfigError(
+                f"{self.suite.id}: arms are trained to forecast so far, not to {self.task.word}. Leave soft and "
+                f"primitive predictors out."
+            )
+        return self.task
 
     def _warm_encoder(self, seed: int, store: Store) -> dict[str, Tensor] | None:
         """The encoder state that all arms of this seed start from; None where the suite trains none beforehand."""
@@ -291,16 +312,16 @@ class Study:
             model = self._weights(None, "base")
             d_lm, token_rms, heads = model.d_lm, model.token_rms, int(model.model.config.num_attention_heads)
         shape = FieldShape(
-            history=self.task.history,
-            horizon=self.task.horizon,
-            nodes=len(self.data.places),
-            channels=len(self.data.channels),
-            steps_per_day=max(1, _DAY_S // self.data.freq_s),
+            history=self._forecast.history,
+            horizon=self._forecast.horizon,
+            nodes=len(self._graph.places),
+            channels=len(self._graph.channels),
+            steps_per_day=max(1, _DAY_S // self._graph.freq_s),
             note_words=len(self.frame.vocabulary.words),
         )
         return Blueprint(
             shape,
-            self.data.edges,
+            self._graph.edges,
             d_lm,
             token_rms,
             heads,
@@ -343,16 +364,20 @@ class Study:
         """The suite's language model, or None where it has none."""
         return None if self.suite.llm is None else describe_llm(self._model(None, "base"))
 
-    def _chosen(self, predictor: PredictorSettings) -> Windows:
+    def _chosen(self, predictor: PredictorSettings) -> Part:
         return even(self.test, predictor.set.windows)
+
+    def _asked(self, windows: Part, settings: WindowSettings) -> list[Sample]:
+        """The samples of these windows, each asked for as many places as the suite says."""
+        return [some_places(sample, settings.places) for sample in windows]
 
     def _validate(self, predictor: Predictor) -> float | None:
         """The primary metric on the validation windows; None where there are none, or no truth in them."""
         if not len(self.validation):
             return None
-        frame = tabulate(self.validation, predictor.predict(_blind(self.validation)))
-        got = score(frame["value"].to_numpy(), frame["truth"].to_numpy(), frame["valid"].to_numpy())
-        value = got[self.suite.primary_metric]
+        samples = self._asked(self.validation, self.suite.validation)
+        frame = tabulate(samples, predictor.predict(_blind(samples)))
+        value = score(frame, (self.suite.primary_metric,)).get(self.suite.primary_metric, np.nan)
         return value if np.isfinite(value) else None
 
     def _count(self, texts: Sequence[str]) -> int:
@@ -393,35 +418,3 @@ def describe_llm(model: LanguageModel | RemoteModel) -> dict[str, Any]:
 
 def _blind(windows: Sequence[Sample]) -> list[Sample]:
     return [sample.without_truth() for sample in windows]
-
-
-def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """One row for each asked entry of each sample, in order; unread entries have value NaN and unread True."""
-    return pd.concat(
-        [_rows(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)],
-        ignore_index=True,
-    )
-
-
-def _rows(sample: Sample, prediction: Prediction) -> pd.DataFrame:
-    step, node, channel = np.nonzero(sample.wanted)
-    order = np.lexsort((step, channel, node))
-    at = (step[order], node[order], channel[order])
-    truth = np.full(sample.values.shape, np.nan) if sample.truth is None else sample.truth
-    value = np.full(sample.values.shape, np.nan) if prediction.value is None else prediction.value
-    quantiles = prediction.quantiles or {}
-    empty = np.full(len(order), np.nan)
-    table = {
-        "sample": pd.Categorical([sample.id] * len(order)),
-        "place": pd.Categorical.from_codes(at[1], pd.Index(sample.place)),
-        "step": (at[0] - sample.origin).astype(np.int32),
-        "channel": at[2].astype(np.int16),
-        "time": sample.time[at[0]],
-        "value": value[at],
-        "truth": truth[at],
-        "valid": np.isfinite(truth[at]),
-        "unread": ~np.isfinite(value[at]),
-    }
-    for name, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
-        table[name] = quantiles[share][at] if share in quantiles else empty
-    return pd.DataFrame(table)

@@ -1,22 +1,32 @@
 """Suites: which predictors answer which questions, under which budget. One YAML file each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from st2llm import config, recipes, tasks
+from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings
 from st2llm.errors import ConfigError, nearest
-from st2llm.metrics import METRICS
-from st2llm.model.backbone import BACKBONES, LLM_BACKBONES
-from st2llm.predict.baselines import BASELINES
+from st2llm.model.names import BACKBONES, LLM_BACKBONES
+from st2llm.predict import catalogue
+from st2llm.predict.catalogue import RULES
+from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
 
 TEXT_BACKBONES = ("llm-frozen", "llm-random")
 NAME = r"^\w[\w.+-]*$"
 """Ids of suites and names of predictors name files as well."""
-STAND_IN = "last-value"
-"""The rule whose answer is imputed where a text predictor's cannot be read."""
+BLOCKS: Mapping[str, str] = {
+    "graph": "day",
+    "grid": "day",
+    "video": "clip",
+    "trajectory": "object",
+    "event": "week",
+}
+"""What is resampled as one where a suite says nothing: what lies within depends on each other."""
+TRAINED = {"graph": ("forecast",)}
+"""The kinds and tasks for which arms are trained."""
 
 
 class LLMSettings(Settings):
@@ -28,7 +38,7 @@ class LLMSettings(Settings):
 
 class SplitSettings(Settings):
     stride: int | None = None
-    """Steps between windows; None means the horizon, or 1 where that leaves too few windows."""
+    """Steps between windows; None means so many that no step is asked for twice (1 for next places and events)."""
     context: bool = False
 
 
@@ -54,6 +64,13 @@ class LoraConfig(Settings):
     targets: list[str] = Field(["q_proj", "v_proj"])
 
 
+class ExampleSettings(Settings):
+    """Solved training samples that a text predictor shows: at random, the most recent, or those most alike."""
+
+    by: Literal["random", "recent", "shape"] = "random"
+    count: int = Field(2, ge=1, le=32)
+
+
 class Overrides(Settings):
     """What one predictor does differently from its suite."""
 
@@ -70,6 +87,11 @@ class Overrides(Settings):
     """0 takes the most probable token at each step."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Share of the probability that a text predictor draws from, the most probable tokens first."""
+    examples: ExampleSettings | None = None
+    budget: int | None = Field(None, ge=16)
+    """Tokens that a prompt of a text predictor may take; what goes to keep it is recorded with the answer."""
+    answer: dict[str, Any] | None = None
+    """Settings of the answer that differ from the template's head, such as {strategy: spaced, decimals: 1}."""
 
 
 class PredictorSettings(Settings):
@@ -87,8 +109,8 @@ class PredictorSettings(Settings):
             "primitive": tuple(b for b in BACKBONES if b not in LLM_BACKBONES),
         }
         if self.family == "baseline":
-            if self.name not in BASELINES:
-                raise ValueError(f"there is no baseline {self.name!r}. {nearest(self.name, BASELINES)}")
+            if self.name not in RULES:
+                raise ValueError(f"there is no baseline {self.name!r}. {nearest(self.name, RULES)}")
         elif self.backbone not in choices[self.family]:
             known = choices[self.family]
             raise ValueError(
@@ -102,7 +124,7 @@ class PredictorSettings(Settings):
     def _check_draws(self) -> None:
         own, usual = self.set, Overrides()
         if self.family != "text":
-            for key in ("draws", "temperature", "top_p"):
+            for key in ("draws", "temperature", "top_p", "examples", "budget", "answer"):
                 if getattr(own, key) != getattr(usual, key):
                     raise ValueError(
                         f"`{key}` is for text predictors, but {self.name!r} is a {self.family} predictor"
@@ -126,12 +148,17 @@ class BudgetSettings(Settings):
 
 
 class WindowSettings(Settings):
+    """places: every window asks for so many of its places alone, a choice of its own; None means all."""
+
     select: Literal["all", "even"] = "all"
     count: int | None = Field(None, ge=1)
+    places: int | None = Field(None, ge=1)
 
 
 class BootstrapSettings(Settings):
-    block: Literal["day"] = "day"
+    """block: what is resampled as one; by default what BLOCKS says for the suite's kind."""
+
+    block: Literal["day", "week", "object", "clip", "sample"] = "day"
     draws: int = Field(2000, ge=100)
 
 
@@ -146,14 +173,16 @@ class ControlSettings(Settings):
 
 
 class Suite(Settings):
+    """data: a name or card, with `#` and a split's name where the card has several: eth-ucy#hotel."""
+
     id: str = Field(pattern=NAME)
     version: int
-    kind: Literal["graph"]
+    kind: Literal["graph", "grid", "video", "trajectory", "event"]
     title: str = ""
     demo: bool = False
     data: str
     split: SplitSettings = SplitSettings()
-    task: dict[str, dict[str, Any]]
+    task: dict[str, dict[str, Any]] = Field(min_length=1)
     llm: LLMSettings | None = None
     encoder: EncoderConfig = EncoderConfig()
     lora: LoraConfig = LoraConfig()
@@ -169,37 +198,110 @@ class Suite(Settings):
     controls: ControlSettings | None = None
     limit: int | None = Field(None, ge=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_kind(cls, content: Any) -> Any:
+        """What depends on kind and task where the suite does not say it: blocks and the primary metric."""
+        if not isinstance(content, Mapping):
+            return content
+        made = dict(content)
+        kind, words = made.get("kind"), made.get("task")
+        bootstrap = made.get("bootstrap") or {}
+        if kind in BLOCKS and isinstance(bootstrap, Mapping) and "block" not in bootstrap:
+            made["bootstrap"] = {**bootstrap, "block": BLOCKS[kind]}
+        if "primary_metric" not in made and isinstance(kind, str) and isinstance(words, Mapping) and words:
+            word, settings = next(iter(words.items()))
+            asked = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
+            made["primary_metric"] = metrics.metrics_of(kind, str(word), tuple(map(str, asked)))[0]
+        return made
+
     @model_validator(mode="after")
     def _whole(self) -> "Suite":
         names = [p.name for p in self.predictors]
         if len(set(names)) < len(names):
             raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
-        if self.primary_metric not in METRICS:
-            raise ValueError(
-                f"there is no metric {self.primary_metric!r}. {nearest(self.primary_metric, METRICS)}"
-            )
+        self._check_metric()
+        self._check_rules()
         trained = [p.name for p in self.predictors if p.family in ("soft", "primitive")]
         for name in self.controls.predictors if self.controls else []:
             if name not in trained:
                 raise ValueError(
                     f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
                 )
+        words = [word for word in self.task if word not in TRAINED.get(self.kind, ())]
+        if trained and words:
+            raise ValueError(
+                f"soft and primitive predictors are trained for {_trainable()} so far, but {trained[0]!r} should be "
+                f"trained for {words[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
+            )
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
         if self.llm is None and any(
             p.family in ("text", "soft") or p.backbone == "matched" for p in self.predictors
         ):
             raise ValueError("predictors with a language model need `llm: {name: ...}`")
-        if any(p.family == "text" for p in self.predictors) and STAND_IN not in names:
+        if any(p.family == "text" for p in self.predictors) and self.stand_in not in names:
             raise ValueError(
-                f"text predictors need {{name: {STAND_IN}, family: baseline}} beside them: it answers where they "
-                f"cannot be read"
+                f"text predictors need {{name: {self.stand_in}, family: baseline}} beside them: it answers where "
+                f"they cannot be read"
             )
         return self
 
+    def _check_metric(self) -> None:
+        name = self.primary_metric
+        if name not in metrics.METRICS:
+            raise ValueError(f"there is no metric {name!r}. {nearest(name, metrics.METRICS)}")
+        for word, settings in self.task.items():
+            asked = settings.get("asked", ())
+            measured = metrics.metrics_of(self.kind, word, tuple(map(str, asked)))
+            if word in TASKS and name not in measured:
+                raise ValueError(
+                    f"primary_metric {name!r} is not measured for {word} of kind {self.kind}, which has "
+                    f"{', '.join(measured)}"
+                )
+        if name in metrics.OPTIONAL:
+            raise ValueError(f"primary_metric {name!r} is not measured for every predictor. Take another")
+
+    def _check_rules(self) -> None:
+        words = [word for word in self.task if word in TASKS]
+        for predictor in self.predictors:
+            if predictor.family != "baseline":
+                continue
+            scope = RULES[predictor.name]
+            for word in words:
+                if not scope.covers(self.kind, word):
+                    others = ", ".join(catalogue.known(self.kind, words)) or "none yet"
+                    raise ValueError(
+                        f"the baseline {predictor.name!r} does not answer {word} of kind {self.kind}. "
+                        f"Those that do: {others}"
+                    )
+                if scope.timed and self.task[word].get("target_time") is False:
+                    raise ValueError(
+                        f"the baseline {predictor.name!r} needs the time of what is asked, but "
+                        f"{word}.target_time is false"
+                    )
+
     @property
-    def tasks(self) -> list[tasks.Forecast]:
+    def tasks(self) -> list[Task]:
         return tasks.from_config(self.task)
+
+    @property
+    def stand_in(self) -> str:
+        """The rule whose answer is imputed where a text predictor's cannot be read."""
+        return catalogue.stand_in(self.kind, next(iter(self.task)))
+
+    def metrics_of(self, task: Task) -> tuple[str, ...]:
+        """The metrics of one of its tasks, the usual one first."""
+        asked = task.asked if isinstance(task, NextEvent) else ()
+        return metrics.metrics_of(self.kind, task.word, asked)
+
+    def stride_of(self, task: Task) -> int:
+        """Steps between windows: the suite's own, or so many that no step is asked for twice."""
+        if self.split.stride is not None:
+            return self.split.stride
+        if isinstance(task, Forecast):
+            return task.horizon
+        return 1 if isinstance(task, NextEvent | NextPlace) else max(1, task.length)
 
     def predictor(self, name: str) -> PredictorSettings:
         """The predictor of that name. Raises ConfigError with the nearest one."""
@@ -209,6 +311,10 @@ class Suite(Settings):
         raise ConfigError(
             f"{self.id} has no predictor {name!r}. {nearest(name, [p.name for p in self.predictors])}"
         )
+
+
+def _trainable() -> str:
+    return " and ".join(f"{' and '.join(words)} of kind {kind}" for kind, words in TRAINED.items())
 
 
 def as_written_now(config: dict[str, Any]) -> dict[str, Any]:

@@ -48,15 +48,15 @@ def results_table(records: Sequence[Row], primary: str = "mae", *, width: int | 
 
 
 def _columns(primary: str, *, several: bool) -> list[Column]:
-    second = "mae" if primary == "rmse" else "rmse"
+    second = second_of(primary)
     relative = primary not in HIGHER_IS_BETTER
     task = [Column("task", lambda r: str(r["task"]), words=True)] if several else []
     return [
         *task,
         Column("predictor", lambda r: r["predictor"] + ("*" if r["converged"] is False else ""), words=True),
         Column("backbone", lambda r: r["backbone"] or w.NOTHING, words=True, spare=True),
-        Column(f"{primary.upper()} [95 %]", lambda r: _estimate(r["metrics"][primary])),
-        Column(second.upper(), lambda r: w.figure(r["metrics"][second]["value"]), spare=True),
+        Column(f"{w.metric_name(primary)} [95 %]", lambda r: _estimate(primary, r["metrics"].get(primary))),
+        Column(w.metric_name(second), lambda r: _value(second, r["metrics"].get(second)), spare=True),
         Column("gain over best", lambda r: _gain(r["gain_best"], relative=relative)),
         Column("gain of pre-training", lambda r: _gain(r["gain_pretraining"], relative=relative)),
         Column("n", lambda r: w.count(r["n"])),
@@ -67,7 +67,7 @@ def _columns(primary: str, *, several: bool) -> list[Column]:
 
 def _rank(record: Row, primary: str) -> tuple[bool, float]:
     """Best first, what could not be measured last."""
-    value = record["metrics"][primary]["value"]
+    value = (record["metrics"].get(primary) or {}).get("value")
     sign = -1 if primary in HIGHER_IS_BETTER else 1
     return value is None, sign * (value or 0.0)
 
@@ -82,9 +82,20 @@ def verdict_of(run: Path) -> str:
     return "\n".join(dict.fromkeys(lines))
 
 
-def _estimate(metric: Row) -> str:
-    ends = "" if metric["low"] is None else f" [{w.figure(metric['low'])}, {w.figure(metric['high'])}]"
-    return w.figure(metric["value"]) + ends
+def second_of(primary: str) -> str:
+    """The metric that stands beside the primary one."""
+    pairs = {"rmse": "mae", "ade_m": "fde_m", "fde_m": "ade_m", "acc@1": "acc@5"}
+    return pairs.get(primary, "acc@1" if primary in HIGHER_IS_BETTER - {"r2"} else "rmse")
+
+
+def _estimate(name: str, metric: Row | None) -> str:
+    if metric is None or metric["low"] is None:
+        return _value(name, metric)
+    return f"{_value(name, metric)} [{w.score(name, metric['low'])}, {w.score(name, metric['high'])}]"
+
+
+def _value(name: str, metric: Row | None) -> str:
+    return w.score(name, metric["value"]) if metric else w.NOTHING
 
 
 def _gain(gain: Row | None, *, relative: bool) -> str:
@@ -93,4 +104,4 @@ def _gain(gain: Row | None, *, relative: bool) -> str:
     value = w.gain(gain["value"], relative=relative)
     if gain["n_blocks"] < FEWEST_BLOCKS:
         return f"{value} (too few blocks: {gain['n_blocks']} of {FEWEST_BLOCKS})"
-    return f"{value} {w.gain_span(gain['low'], gain['high'], relative=relative)}".strip()
+    return f"{value} {w.gain_span(gain['low'], gain['high'])}".strip()

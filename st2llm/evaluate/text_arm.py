@@ -1,17 +1,20 @@
 """The text arm of a comparison: what it was asked and said, what came of it, and what it cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_parameters
+from st2llm.evaluate.job import SILENT, Job, Watch
 from st2llm.evaluate.suite import PredictorSettings
 from st2llm.llm.answers import remembering
 from st2llm.llm.endpoint.remote import RemoteModel
 from st2llm.llm.local import LanguageModel
+from st2llm.predict.examples import choose_examples
 from st2llm.predict.ledger import tally
-from st2llm.predict.text import TextAnswer, TextPredictor, stitch
-from st2llm.serialize.template import load_prompt
+from st2llm.predict.text import PLAIN, TextAnswer, TextPredictor, Writing, stitch
+from st2llm.serialize.template import Template, load_prompt
 from st2llm.train.meter import Meter
 from st2llm.types import Decoding, Prediction, Sample
 
@@ -24,10 +27,19 @@ class TextRun:
     answers: list[TextAnswer]
     predictions: list[Prediction]
     cost: Cost
+    predictor: PredictorSettings
 
     def facts(self) -> dict[str, Any]:
         """What the arm's facts hold beside those of every arm."""
-        return {"decoding": asdict(self.decoding), "ledger": tally(a.category for a in self.answers)}
+        own = self.predictor.set
+        asked = {
+            "template": self.predictor.template,
+            "examples": own.examples.model_dump() if own.examples else None,
+            "budget": own.budget,
+            "answer_set": own.answer,
+        }
+        ledger = tally(a.category for a in self.answers)
+        return {"decoding": asdict(self.decoding), "ledger": ledger, **asked}
 
     def rows(self) -> list[dict[str, Any]]:
         """A line of the answers file for each answer."""
@@ -40,25 +52,49 @@ def decoding_of(predictor: PredictorSettings, seed: int) -> Decoding:
     return Decoding(draws=own.draws, temperature=own.temperature, top_p=own.top_p, seed=seed)
 
 
+def template_of(predictor: PredictorSettings) -> Template:
+    """A text predictor's template, its answer as the suite wants it."""
+    template = load_prompt(str(predictor.template))
+    return template.with_answer(predictor.set.answer) if predictor.set.answer else template
+
+
+def writer(
+    predictor: PredictorSettings, model: LanguageModel | RemoteModel, train: Sequence[Sample], *, seed: int
+) -> Writing:
+    """What the suite wants in a text predictor's prompts. train: what examples are taken from.
+
+    Raises ConfigError for a budget where the model's tokens cannot be counted here.
+    """
+    own = predictor.set
+    chosen = choose_examples(own.examples.by, own.examples.count, train, seed=seed) if own.examples else None
+    if own.budget is None:
+        return Writing(chosen)
+    if isinstance(model, RemoteModel):
+        raise ConfigError(
+            f"The predictor {predictor.name!r} has a budget of tokens, but those of {model.name} cannot be counted "
+            f"here. Leave `budget` out, or take a model on this machine."
+        )
+    return Writing(chosen, own.budget, model.tokenizer)
+
+
 def run_text(
-    predictor: PredictorSettings,
+    job: Job,
     model: LanguageModel | RemoteModel,
     samples: Sequence[Sample],
     *,
-    seed: int,
-    reach: Callable[[int], None],
+    writing: Writing = PLAIN,
+    watch: Watch = SILENT,
 ) -> TextRun:
-    """Asks the model about all samples; what it was asked before is taken from the user's answers.
-
-    reach: called with the number of answers that there are so far.
-    """
-    decoding = decoding_of(predictor, seed)
-    template = load_prompt(str(predictor.template))
+    """Asks the model about all samples; what it was asked before is taken from the user's answers."""
+    decoding = decoding_of(job.predictor, job.seed)
+    template = template_of(job.predictor)
     with remembering(model, model.identity) as completer:
-        text = TextPredictor(predictor.name, template, completer, decoding=decoding)
+        text = TextPredictor(job.predictor.name, template, completer, decoding=decoding, writing=writing)
+        watch.begin(job.key, sum(len(text.questions(sample)) for sample in samples) * decoding.draws)
         with Meter() as meter:
-            answers = text.answers(samples, done=reach)
-    return TextRun(decoding, answers, stitch(samples, answers), _cost(model, answers, meter, len(samples)))
+            answers = text.answers(samples, done=watch.reach)
+    cost = _cost(model, answers, meter, len(samples))
+    return TextRun(decoding, answers, stitch(samples, answers), cost, job.predictor)
 
 
 def _cost(
@@ -103,4 +139,6 @@ def _row(answer: TextAnswer) -> dict[str, Any]:
         "logprob": said.logprob,
         "seconds": said.seconds,
         "cached": said.cached,
+        "dropped": list(answer.prompt.dropped),
+        "ranking": list(answer.prediction.ranking or ()),
     }

@@ -7,7 +7,7 @@ from typing import Any
 from st2llm.evaluate.facts import Facts, Record
 from st2llm.evaluate.gain import Gain
 from st2llm.evaluate.statistics import FEWEST_BLOCKS
-from st2llm.evaluate.wording import figure, gain_span, plural, size
+from st2llm.evaluate.wording import gain_span, metric_name, plural, score, size, unit_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _llm_of(facts: Facts, arm: Record | None) -> str:
 def _sentence(name: str, arm: str, gain: Gain, *, relative: bool) -> str:
     side = "worse" if gain.value < 0 else "better"
     amount = f"{size(gain.value, relative=relative)} {side}"
-    span = gain_span(gain.low, gain.high, relative=relative)
+    span = gain_span(gain.low, gain.high)
     claim = f"its best arm, {arm}, is {amount} {span} than {gain.vs}"
     return {
         "better": f"{name} helped: {claim}.",
@@ -109,15 +109,17 @@ def _without(facts: Facts, rows: Sequence[Record], arm: Record | None) -> str:
         lead = f"No gain was recorded for {_llm_of(facts, arm)}"
     if best is None:
         return f"{lead}, and nothing could be scored."
-    score = figure(facts.score(best))
+    value = score(facts.primary, facts.score(best))
+    value += " %" if unit_of(facts.primary, "") == "%" else ""
     among = plural(len(rows), "predictor")
-    return f"{lead}: of {among}, {best.predictor} is best with {facts.primary.upper()} {score}."
+    return f"{lead}: of {among}, {best.predictor} is best with {metric_name(facts.primary)} {value}."
 
 
 def _about(facts: Facts, task: str, arm: Record | None) -> str:
     """What the verdict is about: that model, that data, that budget."""
     places = len(facts.data.get("places") or [])
-    where = f"{facts.data.get('name', 'the data')}" + (f" ({plural(places, 'place')})" if places else "")
+    held = plural(places, "place") if places else str(facts.data.get("holds") or "")
+    where = f"{facts.data.get('name', 'the data')}" + (f" ({held})" if held else "")
     windows = facts.most_windows(task)
     seeds = len(facts.run.get("seeds") or [])
     parts = [where]

@@ -12,6 +12,7 @@ from st2llm.evaluate import wording as w
 from st2llm.evaluate.facts import Facts, Record, number, read_gain
 from st2llm.evaluate.gain import Estimate, Gain
 from st2llm.evaluate.verdict import Verdict, judge, llm_name, outcome_of
+from st2llm.metrics import VALUES
 from st2llm.predict.ledger import CATEGORIES, MEANINGS
 
 
@@ -50,7 +51,8 @@ class Row:
 class TaskView:
     task: str
     verdict: Verdict
-    metrics: tuple[str, ...]
+    metrics: tuple[tuple[str, str], ...]
+    """The name of each column of metrics, and its unit."""
     rows: tuple[Row, ...]
     pooling: str
     seeds: tuple[tuple[str, ...], ...]
@@ -94,7 +96,13 @@ class Page:
     cost_names: Mapping[str, str]
     ledger_names: tuple[tuple[str, str], ...]
     primary: str
-    unit: str
+    """The name of the metric that decides."""
+    stand_in: str
+    """What is imputed for an unreadable answer."""
+    error: str
+    """What the error of a place is called."""
+    lower: bool
+    """Whether lower is better."""
     several: bool = False
 
 
@@ -128,8 +136,10 @@ def build(facts: Facts) -> Page:
         protocol=protocol.describe(facts),
         cost_names={key: name for key, (name, _) in COSTS.items()},
         ledger_names=LEDGER,
-        primary=facts.primary,
-        unit=str(facts.data.get("unit") or ""),
+        primary=w.metric_name(facts.primary),
+        stand_in=facts.stand_in,
+        error="distance from the truth" if facts.moves else figures.ERROR,
+        lower=facts.relative,
         several=len(tasks) > 1,
     )
 
@@ -147,25 +157,28 @@ def _task(facts: Facts, task: str, *, number: int) -> TaskView:
     seeds = tuple(sorted({r.seed for r in facts.records if r.task == task and r.seed is not None}))
     shown = panels.examples(facts, rows, verdict, task) if last else ()
     drawn, places = panels.place_map(facts, errors, verdict, rows) if last else ("", ())
+    horizon = panels.horizon(facts, rows, errors, verdict, name=f"h{number}")
     return TaskView(
         task=task,
         verdict=verdict,
-        metrics=names,
+        metrics=tuple(_head(facts, name) for name in names),
         rows=tuple(_row(facts, row, verdict, names) for row in rows),
         pooling=_pooling(facts, rows),
         seeds=_by_seed(facts, task, rows, seeds),
         seed_names=tuple(f"seed {seed}" for seed in seeds),
         rules=_rules(facts, rows),
         ledger=_ledger(rows),
-        drawn=_drawn(rows),
+        drawn=_drawn(facts, rows),
         gains=panels.gains(rows, relative=facts.relative, name=f"g{number}"),
         cost=panels.cost(facts, rows, name=f"c{number}"),
-        horizon=panels.horizon(facts, rows, errors, verdict, name=f"h{number}"),
+        horizon=horizon,
         curves=panels.curves(facts, rows, task, name=f"l{number}"),
         examples=shown,
         map=drawn,
         places=places,
-        left_out=_left_out(facts, errors=bool(errors), last=last, shown=bool(shown), drawn=bool(drawn)),
+        left_out=_left_out(
+            facts, errors=bool(errors), horizon=bool(horizon), last=last, shown=bool(shown), drawn=bool(drawn)
+        ),
     )
 
 
@@ -183,7 +196,7 @@ def _row(facts: Facts, record: Record, verdict: Verdict, names: Sequence[str]) -
         family=record.family,
         backbone=record.backbone or w.NOTHING,
         marks=tuple(marks),
-        metrics=tuple(_metric(record.metrics.get(name)) for name in names),
+        metrics=tuple(_metric(name, record.metrics.get(name)) for name in names),
         gain_best=_gain(record.gain_best, relative=facts.relative),
         gain_pretraining=_gain(record.gain_pretraining, relative=facts.relative),
         n=w.count(record.n),
@@ -200,15 +213,24 @@ def _other_llm(facts: Facts, record: Record) -> str:
     return own if record.llm and own != suite else ""
 
 
-def _metric(score: Estimate | None) -> tuple[str, str]:
-    return (w.figure(score.value), w.span(score.low, score.high)) if score else (w.NOTHING, "")
+def _head(facts: Facts, name: str) -> tuple[str, str]:
+    """A metric's name and unit; the unit of the data stands with the metric that decides alone."""
+    own = w.unit_of(name, str(facts.data.get("unit") or ""))
+    shown = own if name == facts.primary or name not in VALUES else ""
+    return w.metric_name(name), shown
+
+
+def _metric(name: str, score: Estimate | None) -> tuple[str, str]:
+    if score is None:
+        return w.NOTHING, ""
+    return w.score(name, score.value), w.score_span(name, score.low, score.high)
 
 
 def _gain(gain: Gain | None, *, relative: bool) -> GainCell | None:
     if gain is None:
         return None
     side = outcome_of(gain)
-    span = "too few blocks" if side == "few" else w.gain_span(gain.low, gain.high, relative=relative)
+    span = "too few blocks" if side == "few" else w.gain_span(gain.low, gain.high)
     return GainCell(w.gain(gain.value, relative=relative), span, gain.vs, side)
 
 
@@ -219,7 +241,7 @@ def _pooling(facts: Facts, rows: Sequence[Record]) -> str:
         return "Pooled over seeds. Too few blocks for intervals."
     return (
         "Pooled over seeds, with 95 % intervals. Intervals of single arms are wide because all arms share hard "
-        "and easy days; gains are paired and therefore sharper."
+        f"and easy {facts.blocks}; gains are paired and therefore sharper."
     )
 
 
@@ -230,7 +252,10 @@ def _by_seed(
     if len(seeds) < 2:
         return ()
     score = {(r.predictor, r.seed): facts.score(r) for r in facts.records if r.task == task}
-    return tuple((row.predictor, *(w.figure(score.get((row.predictor, s))) for s in seeds)) for row in rows)
+    return tuple(
+        (row.predictor, *(w.score(facts.primary, score.get((row.predictor, s))) for s in seeds))
+        for row in rows
+    )
 
 
 def _rules(facts: Facts, rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
@@ -242,7 +267,8 @@ def _rules(facts: Facts, rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
                 row.unread_rules.get(rule, {}).get(facts.primary)
                 for rule in ("dropped", "penalised", "imputed")
             ]
-            found.append((row.predictor, w.count(row.n), w.count(row.unread), *map(w.figure, values)))
+            said = (w.score(facts.primary, value) for value in values)
+            found.append((row.predictor, w.count(row.n), w.count(row.unread), *said))
     return tuple(found)
 
 
@@ -254,35 +280,41 @@ def _ledger(rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _drawn(rows: Sequence[Record]) -> str:
+def _drawn(facts: Facts, rows: Sequence[Record]) -> str:
     """How each text arm was asked, in words."""
-    said = []
+    said, each = [], "place" if facts.data.get("places") else "question"
     for row in rows:
         if row.decoding:
             draws, temperature = int(row.decoding["draws"]), float(row.decoding["temperature"])
             how = (
-                f"{w.plural(draws, 'draw')} of each place at temperature {temperature:g}, "
+                f"{w.plural(draws, 'draw')} of each {each} at temperature {temperature:g}, "
                 f"top-p {float(row.decoding['top_p']):g}"
                 if temperature
-                else "the most probable answer of each place"
+                else f"the most probable answer of each {each}"
             )
-            said.append(
-                f"{row.predictor}: {how}{'; the median of those that were read counts' * (draws > 1)}."
-            )
+            said.append(f"{row.predictor}: {how}{f'; {facts.of_draws} counts' * (draws > 1)}.")
     return " ".join(said)
 
 
-def _left_out(facts: Facts, *, errors: bool, last: bool, shown: bool, drawn: bool) -> dict[str, str]:
+def _left_out(
+    facts: Facts, *, errors: bool, horizon: bool, last: bool, shown: bool, drawn: bool
+) -> dict[str, str]:
     """Why a part of the page is missing, in words; only for parts that are."""
     gone = {}
     if not errors:
         gone["horizon"] = "This run holds no predictions, so errors by step are not shown."
+    if facts.labels:
+        gone["horizon"] = "A word is asked for, which has no horizon."
+    elif errors and not horizon:
+        gone["horizon"] = "One step is asked for, so there is no horizon."
     if not facts.curves:
         gone["curves"] = "No arm of this run was trained step by step, or its curves were not kept."
     if last and not shown:
         gone["examples"] = "This run holds no predictions, so none is shown beside the truth."
     if last and not drawn:
         gone["map"] = "The places have no coordinates, or there are no predictions to draw."
+        if not facts.data.get("places"):
+            gone["map"] = "These data have no list of fixed places to draw."
     return gone
 
 
@@ -306,14 +338,15 @@ def _control(facts: Facts, name: str) -> Control:
         test_note=str(spec.get("test_note") or ""),
         passed=bool(spec.get("passed")),
         gains=tuple(cells),
-        arms=tuple(_control_arm(arm) for arm in spec.get("arms") or []),
+        arms=tuple(_control_arm(facts, arm) for arm in spec.get("arms") or []),
         svg=figures.gains(pd.DataFrame(bars), relative=facts.relative, name=f"k-{name}") if bars else "",
     )
 
 
-def _control_arm(arm: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    span = w.span(number(arm.get("low")), number(arm.get("high")))
-    return str(arm.get("predictor")), str(arm.get("backbone") or ""), w.figure(number(arm.get("value"))), span
+def _control_arm(facts: Facts, arm: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    span = w.score_span(facts.primary, number(arm.get("low")), number(arm.get("high")))
+    value = w.score(facts.primary, number(arm.get("value")))
+    return str(arm.get("predictor")), str(arm.get("backbone") or ""), value, span
 
 
 def _detectable(facts: Facts, tasks: Sequence[TaskView]) -> str:

@@ -1,10 +1,58 @@
 """Numbers as a reader wants them: signed percents, four significant digits, thousands set apart."""
 
 import math
+from collections.abc import Mapping
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 """What stands where there is nothing to say."""
+
+
+NAMES: Mapping[str, str] = {
+    "acc@1": "Acc@1",
+    "acc@5": "Acc@5",
+    "acc@10": "Acc@10",
+    "ade_m": "ADE",
+    "fde_m": "FDE",
+}
+"""Metrics whose name is not their key in capitals."""
+SHARES = frozenset({"acc@1", "acc@5", "acc@10"})
+"""Metrics that are said in percent."""
+STAND_INS: Mapping[str, str] = {
+    "last-value": "last value",
+    "last-position": "last position",
+    "counts": "place visited most",
+    "median-gap": "median gap",
+    "majority": "commonest class",
+    "mean": "mean of the place",
+}
+"""Rules that stand in for unreadable answers, in words."""
+
+
+def metric_name(key: str) -> str:
+    """What a metric is called: `MAE`, `Acc@1`, `ADE`."""
+    return NAMES.get(key, key.upper())
+
+
+def unit_of(key: str, unit: str) -> str:
+    """The unit of a metric: that of the data, or its own; '' where it has none."""
+    if key in ("ade_m", "fde_m"):
+        return unit or "units of the map"
+    if key in SHARES:
+        return "%"
+    return "nats" if key == "nll" else unit if key in ("mae", "rmse", "crps") else ""
+
+
+def score(key: str, value: float | None) -> str:
+    """A metric's value in its unit: shares in percent, all else as `figure`."""
+    if key in SHARES and value is not None and math.isfinite(value):
+        return f"{100 * value:.2f}"
+    return figure(value)
+
+
+def score_span(key: str, low: float | None, high: float | None) -> str:
+    """An interval of a metric (`25.10 to 27.02`), '' where there is none."""
+    return "" if low is None or high is None else f"{score(key, low)} to {score(key, high)}"
 
 
 def figure(value: float | None) -> str:
@@ -24,17 +72,17 @@ def span(low: float | None, high: float | None) -> str:
 
 
 def gain(value: float | None, *, relative: bool = True) -> str:
-    """A gain with its sign: a share as percent with one decimal, a difference of scores with three."""
+    """A gain with its sign: a share as percent, a difference of scores in points (hundredths), with one decimal."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{_signed(100 * value, 1)} %" if relative else _signed(value, 3)
+    return f"{_signed(100 * value, 1)} {'%' if relative else 'points'}"
 
 
-def gain_span(low: float | None, high: float | None, *, relative: bool = True) -> str:
+def gain_span(low: float | None, high: float | None) -> str:
     """The interval of a gain, in the gain's own unit: `[−5.0, −1.2]`; '' where there is none."""
     if low is None or high is None:
         return ""
-    ends = [_signed(100 * x, 1) if relative else _signed(x, 3) for x in (low, high)]
+    ends = [_signed(100 * x, 1) for x in (low, high)]
     return f"[{ends[0]}, {ends[1]}]"
 
 

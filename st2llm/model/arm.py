@@ -14,7 +14,6 @@ from st2llm.encode.field import FieldEncoder, FieldShape
 from st2llm.errors import ConfigError, nearest
 from st2llm.llm.local import LanguageModel
 from st2llm.model.backbone import (
-    BACKBONES,
     AttentionBackbone,
     LLMBackbone,
     MatchedBackbone,
@@ -22,6 +21,7 @@ from st2llm.model.backbone import (
     matched_size,
     trained,
 )
+from st2llm.model.names import BACKBONES
 from st2llm.types import Edges
 
 

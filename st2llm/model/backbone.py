@@ -16,8 +16,6 @@ from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
 from st2llm.types import Slot
 
-BACKBONES = ("none", "attention", "matched", "llm-random", "llm-frozen", "llm-lora")
-LLM_BACKBONES = ("llm-random", "llm-frozen", "llm-lora")
 _SLOT = "soft"
 
 

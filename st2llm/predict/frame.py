@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import AlignmentError, ConfigError, nearest
-from st2llm.predict.baselines import BASELINES, Rule
+from st2llm.predict.baselines import Forecaster, fit_forecaster
 from st2llm.types import Sample, Serializer, Slot
 
 SKIPS = {"ridge": "ridge-deviation", "slot": "hour-of-week", "last": "last-value"}
@@ -22,7 +22,7 @@ class Frame:
 
     scaler: Scaler
     vocabulary: NoteVocabulary
-    base: Rule | None
+    base: Forecaster | None
     template: Serializer | None
     slots: int
 
@@ -57,5 +57,5 @@ def fit_frame(train: Sequence[Sample], *, skip: str, template: Serializer | None
     """Fits scaler, vocabulary and base forecast. skip: 'ridge', 'slot', 'last' or 'none' (ConfigError otherwise)."""
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
-    base = None if skip == "none" else BASELINES[SKIPS[skip]](train)
+    base = None if skip == "none" else fit_forecaster(SKIPS[skip], train)
     return Frame(fit_scaler(train), fit_notes(train), base, template, slots)

@@ -1,4 +1,4 @@
-"""The text path: write a prompt for each place, let a language model complete it, read the numbers."""
+"""The text path: write a prompt for each place or sample, let a language model complete it, read the answer."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError, DataError
+from st2llm.predict.codes import asked_codes
+from st2llm.predict.examples import Chooser
 from st2llm.predict.ledger import Category, categorise
 from st2llm.serialize.template import Template
-from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer
+from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer, Tokenizer
 
 QUANTILES = (0.05, 0.5, 0.95)
 """Which quantiles of several draws a Prediction holds; between two draws they are interpolated."""
@@ -19,7 +21,10 @@ QUANTILES = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True)
 class TextAnswer:
-    """One answer of the language model, and what came of it. sample: its id. place: the place's id."""
+    """One answer of the language model, and what came of it. sample: its id.
+
+    place: the place's id, '' where it is about several at once.
+    """
 
     sample: str
     place: str
@@ -34,10 +39,27 @@ class TextAnswer:
 
 
 @dataclass(frozen=True)
-class TextPredictor:
-    """Asks `completer` for each place of each sample, `chunk` prompts at a time, each for `decoding.draws` answers.
+class Writing:
+    """What goes into prompts beside the sample. examples: chooses solved samples to show.
 
-    Raises ConfigError for a template whose answers cannot be read as numbers.
+    budget: tokens that a prompt may take, counted by the tokenizer.
+    """
+
+    examples: Chooser | None = None
+    budget: int | None = None
+    tokenizer: Tokenizer | None = None
+
+
+PLAIN = Writing()
+"""The sample alone, however long its prompt."""
+
+
+@dataclass(frozen=True)
+class TextPredictor:
+    """Asks `completer` for each place of each sample (once a sample where the template is `per: sample`), `chunk`
+    prompts at a time, each for `decoding.draws` answers.
+
+    Raises ConfigError for a template whose answers cannot be read.
     """
 
     name: str
@@ -45,12 +67,13 @@ class TextPredictor:
     completer: Completer
     chunk: int = 64
     decoding: Decoding = GREEDY
+    writing: Writing = PLAIN
 
     def __post_init__(self) -> None:
         if self.template.head.answer is None:
             raise ConfigError(
-                f"Predictor {self.name!r} reads numbers from answers, but the head of template "
-                f"{self.template.id} has no `answer`. Choose another template, for instance graph/forecast."
+                f"Predictor {self.name!r} reads answers, but the head of template {self.template.id} has no "
+                f"`answer`. Choose another template, for instance graph/forecast."
             )
         if self.chunk < 1:
             raise ConfigError(
@@ -68,13 +91,27 @@ class TextPredictor:
 
         done: called after each chunk with the number of answers that there are so far.
         """
-        questions = (sample.at(sample.place[node]) for sample in samples for node in sample.asked)
+        questions = (question for sample in samples for question in self.questions(sample))
         found: list[TextAnswer] = []
         while chunk := list(islice(questions, self.chunk)):
             found += self._ask(chunk)
             if done is not None:
                 done(len(found))
         return found
+
+    def questions(self, sample: Sample) -> list[Sample]:
+        """What is asked about a sample: the sample itself, or one narrowed sample for each place."""
+        if self.template.head.per == "sample":
+            return [sample]
+        return [sample.at(sample.place[node]) for node in sample.asked]
+
+    def write(self, question: Sample) -> Prompt:
+        """The prompt of a question, with its examples and within its budget."""
+        own = self.writing
+        chosen = own.examples(question) if own.examples is not None else []
+        if own.budget is None:
+            return self.template.render(question, examples=chosen)
+        return self.template.render(question, examples=chosen, budget=own.budget, tokenizer=own.tokenizer)
 
     def bits_per_value(self, samples: Sequence[Sample]) -> Float64[np.ndarray, " question"]:
         """What the truth of each asked place costs in bits a value: how surprised the model is by it.
@@ -89,17 +126,19 @@ class TextPredictor:
                 f"{type(self.completer).__name__} does not say how likely an answer is. Take a language model on this "
                 f"machine."
             )
-        questions = [sample.at(sample.place[node]) for sample in samples for node in sample.asked]
+        questions = [question for sample in samples for question in self.questions(sample)]
         found = []
         for start in range(0, len(questions), self.chunk):
             chunk = questions[start : start + self.chunk]
-            nats = self.completer.log_likelihood([self.template.render(question) for question in chunk])
-            found += [float(nat) / question.wanted.sum() for nat, question in zip(nats, chunk, strict=True)]
+            nats = self.completer.log_likelihood([self.write(question) for question in chunk])
+            found += [
+                float(nat) / max(1, question.wanted.sum()) for nat, question in zip(nats, chunk, strict=True)
+            ]
         bits: Float64[np.ndarray, " question"] = -np.array(found, dtype=np.float64) / np.log(2)
         return bits
 
     def _ask(self, questions: Sequence[Sample]) -> Iterator[TextAnswer]:
-        prompts = [self.template.render(question) for question in questions]
+        prompts = [self.write(question) for question in questions]
         answers = self.completer.complete(prompts, self.decoding)
         draws = self.decoding.draws
         if len(answers) != len(prompts) * draws:
@@ -109,17 +148,24 @@ class TextPredictor:
             )
         for i, answer in enumerate(answers):
             question, prompt = questions[i // draws], prompts[i // draws]
-            place = question.place[question.asked[0]]
-            yield TextAnswer(question.id, place, prompt, answer, self.template.read(answer.text, question))
+            yield TextAnswer(
+                question.id, place_of(question), prompt, answer, self.template.read(answer.text, question)
+            )
+
+
+def place_of(question: Sample) -> str:
+    """The one place that a question is about; '' where it is about several."""
+    nodes = question.asked or tuple(range(len(question.place)))
+    return question.place[nodes[0]] if len(nodes) == 1 else ""
 
 
 def stitch(samples: Sequence[Sample], answers: Sequence[TextAnswer]) -> list[Prediction]:
-    """The answers for single places put together, one Prediction for each sample.
+    """The answers put together, one Prediction for each sample.
 
     value: the median over the draws that could be read. Where there are several draws, samples holds them all (NaN
     where one could not be read) and quantiles those of QUANTILES. A place of which no draw could be read is NaN;
-    value is None only where no place of the sample could be read. `raw` holds all answers, each after its place's id.
-    Raises DataError for a place without answer.
+    value is None only where no place of the sample could be read. ranking: see `vote`; then value is the code of its
+    first. `raw` holds all answers, each after its place's id. Raises DataError for a place without answer.
     """
     said: dict[tuple[str, str], list[TextAnswer]] = defaultdict(list)
     for answer in answers:
@@ -127,26 +173,64 @@ def stitch(samples: Sequence[Sample], answers: Sequence[TextAnswer]) -> list[Pre
     return [_stitched(sample, said) for sample in samples]
 
 
+def vote(rankings: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """One ranking of several: by how many put an option first, then by its mean rank, then as they were first said.
+
+    In a ranking that does not have it, an option ranks one after the last.
+    """
+    options = list(dict.fromkeys(option for ranking in rankings for option in ranking))
+    first = {option: sum(ranking[0] == option for ranking in rankings) for option in options}
+    ranks = {
+        option: sum(r.index(option) if option in r else len(r) for r in map(list, rankings))
+        for option in options
+    }
+    return tuple(sorted(options, key=lambda option: (-first[option], ranks[option])))
+
+
 def _stitched(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]) -> Prediction:
-    places = [sample.place[node] for node in sample.asked]
-    for place in places:
-        if (sample.id, place) not in said:
-            raise DataError(
-                f"{sample.id} asks for {place!r}, but there is no answer for it. Ask for all places."
-            )
-    all_of_them = [said[sample.id, place] for place in places]
+    all_of_them = _answers_of(sample, said)
     raw = "\n".join(f"{answer.place}: {answer.answer.text}" for one in all_of_them for answer in one)
     draws = np.full((max(map(len, all_of_them)), *sample.values.shape), np.nan)
-    for node, one in zip(sample.asked, all_of_them, strict=True):
+    for one in all_of_them:
         for draw, answer in enumerate(one):
-            if answer.prediction.value is not None:
-                draws[draw, :, node] = np.where(sample.wanted, answer.prediction.value, np.nan)[:, node]
+            value = answer.prediction.value
+            if value is not None:
+                draws[draw] = np.where(sample.wanted & np.isfinite(value), value, draws[draw])
+    rankings = [a.prediction.ranking for one in all_of_them for a in one if a.prediction.ranking]
+    if rankings:
+        return _ranked(sample, vote(rankings), draws, raw)
     if np.isnan(draws).all():
         return Prediction(value=None, raw=raw, unread_reason="; ".join(map(_why, all_of_them)))
     quantiles = dict(zip(QUANTILES, over_draws(draws, QUANTILES), strict=True))
     if len(draws) == 1:
         return Prediction(value=quantiles[0.5], raw=raw)
     return Prediction(value=quantiles[0.5], samples=draws, quantiles=quantiles, raw=raw)
+
+
+def _answers_of(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]) -> list[list[TextAnswer]]:
+    """The draws of each question about a sample. Raises DataError for a place that was not asked for."""
+    if whole := said.get((sample.id, place_of(sample))):
+        return [whole]
+    places = [sample.place[node] for node in sample.asked]
+    for place in places:
+        if (sample.id, place) not in said:
+            raise DataError(
+                f"{sample.id} asks for {place!r}, but there is no answer for it. Ask for all places."
+            )
+    return [said[sample.id, place] for place in places]
+
+
+def _ranked(
+    sample: Sample,
+    ranking: tuple[str, ...],
+    draws: Float64[np.ndarray, "draw time node channel"],
+    raw: str,
+) -> Prediction:
+    """A ranking, with the code of its first option where a code is asked for, and what else was said of numbers."""
+    value = over_draws(draws, (0.5,))[0]
+    if ranking[0] in sample.side.options:
+        value[asked_codes(sample)] = float(sample.side.options.index(ranking[0]))
+    return Prediction(value=value if sample.wanted.any() else None, raw=raw, ranking=ranking)
 
 
 def over_draws(

@@ -1,1 +1,1 @@
-"""Similar windows by shape, similar documents by text: indexes that are fitted on train."""
+"""What resembles a sample: train windows by their shape, documents by their words."""

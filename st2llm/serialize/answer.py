@@ -5,14 +5,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from st2llm import config
 from st2llm.errors import ConfigError, nearest
 from st2llm.serialize.numbers import Notation
+from st2llm.serialize.numbers.quantile_bins import MOST_BINS
+from st2llm.serialize.numbers.scaled import spaced
 from st2llm.types import Choice, Clock, FreeText, Grammar, Json, Numbers, Pair, Ranking
 
 _NO_NUMBER = r"^[^\w.+-]+$"
+_SIGNED_APART = ("spaced-digits", "trend-words")
+"""Strategies whose values hold blanks, so that their separator needs another sign."""
 
 
 class Reasoning(config.Settings):
@@ -63,6 +67,7 @@ class NumbersHead(AnswerHead):
 
     headroom: how many times the largest visible value they can say. fixed: always so many digits, zeros in front.
     decimals: digits after the point. signed: negative values are written with a minus, not shifted above zero.
+    strategy: how values become words, see `numbers.STRATEGIES`; not every one heeds all keys. bins: of quantile bins.
     """
 
     grammar: Literal["numbers"] = "numbers"
@@ -72,17 +77,30 @@ class NumbersHead(AnswerHead):
     fixed: bool = False
     decimals: int = Field(default=0, ge=0, le=6)
     signed: bool = False
+    strategy: Literal[
+        "scaled", "fixed-decimals", "spaced-digits", "scientific", "deltas", "quantile-bins", "trend-words"
+    ] = "scaled"
+    bins: int = Field(default=10, ge=2, le=MOST_BINS)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> "NumbersHead":
+        if self.strategy in _SIGNED_APART and not self.separator.strip():
+            raise ValueError(f"should have a separator with a sign beside blanks, such as ',', for {self.strategy}")
+        return self
 
     @property
     def notation(self) -> Notation:
-        return Notation(
+        notation = Notation(
             self.digits,
             self.separator,
             self.headroom,
             fixed=self.fixed,
             decimals=self.decimals,
             signed=self.signed,
+            strategy=self.strategy,
+            bins=self.bins,
         )
+        return spaced(notation) if self.strategy == "spaced-digits" else notation
 
 
 class ChoiceHead(AnswerHead):

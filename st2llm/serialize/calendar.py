@@ -8,14 +8,18 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from jaxtyping import Int64
 
+from st2llm.types import MONTH_S
+
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 _UNITS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+_SPANS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _DAY_S = 86_400
 _MONTH_S = 28 * _DAY_S
+_YEAR_S = 12 * MONTH_S
 
 
 def local(time: Int64[np.ndarray, " time"], timezone: str) -> list[datetime]:
@@ -25,7 +29,10 @@ def local(time: Int64[np.ndarray, " time"], timezone: str) -> list[datetime]:
 
 
 def step_words(freq_s: int) -> str:
-    """A step in words that follow `every`: `hour`, `5 minutes`, `2 days`."""
+    """A step in words that follow `every`: `hour`, `5 minutes`, `2 days`, `month`."""
+    if freq_s % MONTH_S == 0 and freq_s:
+        months = freq_s // MONTH_S
+        return "month" if months == 1 else "year" if freq_s == _YEAR_S else f"{months} months"
     size, name = next(unit for unit in _UNITS if freq_s % unit[0] == 0)
     return name if freq_s == size else f"{freq_s // size} {name}s"
 
@@ -35,9 +42,48 @@ def date(moment: datetime) -> str:
     return f"{_WEEKDAYS[moment.weekday()]} {moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
 
 
-def stamp(moment: datetime) -> str:
-    """`Tuesday 11 June 2024 09:00`."""
-    return f"{date(moment)} {moment:%H:%M}"
+def stamp(moment: datetime, freq_s: int = 3600) -> str:
+    """`Tuesday 11 June 2024 09:00`; of daily data without the time, of monthly data `June 2024`."""
+    if freq_s >= _MONTH_S:
+        return f"{_MONTHS[moment.month - 1]} {moment.year}"
+    return date(moment) if freq_s >= _DAY_S and freq_s % _DAY_S == 0 else f"{date(moment)} {moment:%H:%M}"
+
+
+def step_stamp(moment: datetime, freq_s: int = 3600) -> str:
+    """`Tue 11 Jun 09:00`; of daily data `Tue 11 Jun`, of monthly data `Jun 2024`."""
+    if freq_s >= _MONTH_S:
+        return f"{_month(moment)} {moment.year}"
+    return _day(moment) if freq_s >= _DAY_S and freq_s % _DAY_S == 0 else f"{_day(moment)} {moment:%H:%M}"
+
+
+def short_stamp(moment: datetime, *, year: bool = False, seconds: bool = False) -> str:
+    """`Tue 11 Jun 09:00`; with the year, and with seconds, where they matter."""
+    clock = f"{moment:%H:%M:%S}" if seconds else f"{moment:%H:%M}"
+    return f"{_day(moment)} {moment.year} {clock}" if year else f"{_day(moment)} {clock}"
+
+
+def short_date(moment: datetime, *, year: bool = False) -> str:
+    """`Tue 11 Jun`, for data that know no time of day."""
+    return f"{_day(moment)} {moment.year}" if year else _day(moment)
+
+
+def weekday_time(moment: datetime) -> str:
+    """`Tue 09:00`, where the date says nothing."""
+    return f"{_WEEKDAYS[moment.weekday()][:3]} {moment:%H:%M}"
+
+
+def weekday(moment: datetime) -> str:
+    """`Tuesday`."""
+    return _WEEKDAYS[moment.weekday()]
+
+
+def duration(seconds: float) -> str:
+    """A span to about three digits, in the largest unit of which there are at least two: `2.4 hours`, `90 minutes`."""
+    size, name = next(((s, n) for s, n in _SPANS if abs(seconds) >= 2 * s), _SPANS[-1])
+    count = seconds / size
+    words = f"{count:.1f}" if abs(count) < 100 and size > 1 else f"{count:.0f}" if abs(count) >= 100 else f"{count:.3g}"
+    words = words.removesuffix(".0")
+    return f"{words} {name}{'' if words == '1' else 's'}"
 
 
 def lines(moments: Sequence[datetime], freq_s: int) -> list[slice]:
@@ -64,14 +110,19 @@ def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> s
     words = label(first, freq_s, holiday)
     if _line(first, freq_s) == _line(last, freq_s):
         return words
+    if freq_s >= _MONTH_S:
+        return f"{words} to {_month(last)} {last.year}"
     return f"{words} to {_day(last)} {last:%H:%M}" if freq_s < _DAY_S else f"{words} to {date(last)}"
 
 
-def days(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
-    """The days in words, each with its public holiday; over a week the first and the last alone.
+def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 3600) -> str:
+    """The days in words, each with its public holiday; over a week the first and the last alone. Months of monthly data.
 
     holidays: the name at each moment, or ''.
     """
+    if freq_s >= _MONTH_S:
+        months = list(dict.fromkeys(stamp(moment, freq_s) for moment in moments))
+        return " and ".join(months) if len(months) <= 3 else f"{months[0]} to {months[-1]}"
     named: dict[str, str] = {}
     for moment, holiday in zip(moments, holidays, strict=True):
         named[date(moment)] = named.get(date(moment), "") or holiday

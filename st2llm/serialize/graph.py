@@ -1,183 +1,310 @@
-"""A sensor graph in words: one place's history, its neighbours, its calendar, and the answer read back."""
+"""A sensor graph in words: one place's history, its neighbours, the network, the calendar, and the answer read back."""
 
-import unicodedata
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
-from st2llm.errors import DataError
-from st2llm.serialize import calendar
-from st2llm.serialize.numbers import MISSING, Notation, NumberText, ScaledIntegers, decimal
-from st2llm.serialize.unread import Unread
-from st2llm.types import Numbers, Prediction, Sample
+from st2llm.errors import ConfigError, DataError
+from st2llm.serialize import anomaly, calendar
+from st2llm.serialize.answer import AnswerHead, NumbersHead
+from st2llm.serialize.compass import way
+from st2llm.serialize.kind import Example, Kind, Plan
+from st2llm.serialize.labels import LabelAnswer
+from st2llm.serialize.moments import ASKED, SHOWN, asked_words, shown_words
+from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, Strategy, decimal
+from st2llm.serialize.plain import plain
+from st2llm.serialize.series import (
+    HIDDEN,
+    Line,
+    SeriesAnswer,
+    blocks,
+    channel_name,
+    decimals,
+    lines,
+    moments_of,
+    origin,
+    rounded,
+    scale_words,
+    seen,
+    shown,
+)
+from st2llm.types import Grammar, Prediction, Sample
 
-SAMPLE_VARIABLES: Mapping[str, str] = {
-    "dataset": "name of the data set",
-    "description": "what the data are, in the card's words; may be empty",
-    "unit": "unit of the values",
-    "quantity": "what is measured, in words",
-    "step": "time between two values, in words that follow 'every': hour, 5 minutes",
-    "places": "how many places the graph has",
-    "history_start": "first moment shown, local: Monday 3 June 2024 00:00",
-    "history_end": "last moment shown",
-    "asked_start": "first moment asked for",
-    "asked_end": "last moment asked for",
-    "asked_days": "the days asked for, with their public holidays",
-    "asked_sorts": "the days asked for by weekday, month and public holiday: a Tuesday in June",
-    "notes": "sentences known in advance (a list)",
-    "count": "how many values are asked for at a place",
+NETWORK: Mapping[str, str] = {
+    "network": "the mean of all places over the last `recent` steps, oldest first, as numbers of the prompt",
+    "busiest": "the place of the greatest visible mean, and that mean",
+    "quietest": "the place of the smallest visible mean, and that mean",
 }
+SAMPLE_VARIABLES: Mapping[str, str] = {**SHOWN, **ASKED}
 PLACE_VARIABLES: Mapping[str, str] = {
     **SAMPLE_VARIABLES,
     "place": "name of the place",
-    "history": "lines, oldest first, each with .label and .numbers",
+    "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
     "asked": "label of the line to be continued",
-    "neighbours": "lines of the heaviest neighbours, each with .label and .numbers",
+    "asked_stamps": "the moments asked for, in short (a list)",
+    "neighbours": "lines of the heaviest neighbours, each with .label, .numbers and .where (200 m north; may be empty)",
     "recent": "how many values of each neighbour are shown",
+    "topology": "each neighbour in words: 8 Queen Street, 200 m north, weight 0.83",
     "number_step": "what a difference of one stands for, in the unit",
     "number_shift": "what was added to every number; 0 where nothing is negative",
+    "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
+    "missing": "whether an x for a missing value is shown",
+    **NETWORK,
+}
+TABLE_VARIABLES: Mapping[str, str] = {
+    **SHOWN,
+    "table": "the readings, place by place: .label, and .lines with .label and .numbers, a line a day",
+    "left_out": "how many places are not in the table",
+    "busiest": NETWORK["busiest"],
+    "quietest": NETWORK["quietest"],
     "missing": "whether an x for a missing value is shown",
 }
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of numbers and what stands before it. `start` says in full when it begins."""
-
-    label: str
-    numbers: str
-    start: str = ""
+QUESTION_VARIABLES: Mapping[str, str] = {
+    **TABLE_VARIABLES,
+    "question": "what is asked, in words",
+    "options": "what can be chosen from; empty where the answer is free (a list)",
+}
+ANOMALY_VARIABLES: Mapping[str, str] = {
+    **SHOWN,
+    "place": "name of the place",
+    "history": "the days before, as lines with .label and .numbers",
+    "day": "the day that is asked about: .label is the stamp, .numbers the reading",
+    "neighbours": "the same steps at the neighbours, each with .label, .numbers and .where",
+    "options": "the stamps to choose from (a list)",
+    "missing": "whether an x for a missing value is shown",
+}
+_SERIES = ("forecast", "impute", "interpolate", "krige")
 
 
 @dataclass(frozen=True)
 class GraphText:
-    """Writes a forecast sample of a sensor graph as words, and reads the answer.
+    """Writes samples of a sensor graph as words, and reads the answers.
 
-    Numbers are `ScaledIntegers` fitted to what is visible at the place that is asked for, so that a round
-    trip moves a value by at most half a step. neighbours: how many are shown, heaviest edge first. recent: how
-    many of their latest values.
+    Series are asked for place by place in numbers (see SeriesAnswer); anomalies, questions and descriptions of the
+    whole graph in words (see LabelAnswer). neighbours: how many are shown, heaviest edge first. recent: how many of
+    their latest values; of tables how many steps, 0 for all. places: how many of them a table has, those that the
+    question names first; 0 for all.
     """
 
     notation: Notation = field(default_factory=Notation)
     neighbours: int = 0
     recent: int = 0
+    places: int = 0
+    task: str = "forecast"
+    per: str = "place"
+    answer: AnswerHead | None = None
 
-    def sample_words(self, sample: Sample) -> dict[str, Any]:
-        """Values of SAMPLE_VARIABLES."""
-        side, origin = sample.side, _origin(sample)
-        moments = calendar.local(sample.time, side.timezone)
-        return {
-            "dataset": _plain(side.dataset),
-            "description": _plain(side.description),
-            "unit": _plain(side.unit),
-            "quantity": _plain(side.quantity),
-            "step": calendar.step_words(side.freq_s),
-            "places": len(sample.place),
-            "history_start": calendar.stamp(moments[0]),
-            "history_end": calendar.stamp(moments[origin - 1]),
-            "asked_start": calendar.stamp(moments[origin]),
-            "asked_end": calendar.stamp(moments[-1]),
-            "asked_days": _plain(calendar.days(moments[origin:], side.calendar.holiday[origin:])),
-            "asked_sorts": _plain(calendar.sorts_of_day(moments[origin:], side.calendar.holiday[origin:])),
-            "notes": tuple(_plain(note) for note in side.notes),
-            "count": len(moments) - origin,
-        }
+    def words(self, sample: Sample) -> dict[str, Any]:
+        if self.task in _SERIES:
+            return self.place_words(sample) if self.per == "place" else asked_words(sample, self.task)
+        return self._anomaly_words(sample) if self.task == "anomaly" else self._table_words(sample)
 
     def place_words(self, sample: Sample) -> dict[str, Any]:
         """Values of PLACE_VARIABLES, for the one place that `sample` asks for."""
-        side, origin, numbers = sample.side, _origin(sample), self.numbers(sample)
-        node, _ = _entry(sample)
-        moments = calendar.local(sample.time, side.timezone)
-        words = self.sample_words(sample) | {
-            "place": _plain(side.labels[node]),
-            "history": self._history(sample, numbers),
-            "asked": _plain(
-                calendar.span_label(moments[origin:], side.freq_s, side.calendar.holiday[origin])
-            ),
-            "neighbours": self._neighbours(sample, numbers),
-            "recent": min(self.recent, origin),
-            "number_step": decimal(numbers.unit),
-            "number_shift": numbers.zero,
+        side, node = sample.side, _node(sample)
+        series = self._series.series(sample)
+        first, one = series[0], len(series) == 1
+        recent = min(self.recent, origin(sample)) if self.task == "forecast" else len(sample.time)
+        words = asked_words(sample, self.task) | {
+            "place": plain(side.labels[node]),
+            "history": self._history(sample),
+            "asked": self._asked(sample),
+            "asked_stamps": self._stamps(sample),
+            "neighbours": self._neighbours(sample, first.numbers, first.channel),
+            "recent": recent,
+            "topology": self._topology(sample, node),
+            "number_step": decimal(first.numbers.unit) if one else "1",
+            "number_shift": first.numbers.zero if one else 0,
+            "number_note": " ".join(dict.fromkeys(each.numbers.note for each in series if each.numbers.note)),
+            **_extremes(sample, first.channel),
+            "network": self._network(sample, first.numbers, first.channel),
         }
         return words | {"missing": _any_missing(words)}
 
-    def numbers(self, sample: Sample) -> ScaledIntegers:
-        """The number strategy of this sample; hidden values have no part in it."""
-        return ScaledIntegers.fit(_visible(sample, *_entry(sample)), self.notation)
+    def numbers(self, sample: Sample) -> Strategy:
+        """The numbers of the first series that is asked for; hidden values have no part in them."""
+        return self._series.series(sample)[0].numbers
 
-    def grammar(self, sample: Sample) -> Numbers:
-        return self.notation.grammar(len(sample.time) - _origin(sample))
+    def grammar(self, sample: Sample) -> Grammar:
+        return self._series.grammar(sample) if self.task in _SERIES else self._label.grammar(self._known(sample))
 
     def truth(self, sample: Sample) -> str:
-        """What a perfect model answers; '' where the truth is not known, `x` where it is missing.
-
-        A value beyond the answer's limits is said as the nearest limit.
-        """
-        if sample.truth is None:
-            return ""
-        node, channel = _entry(sample)
-        numbers = self.numbers(sample)
-        return numbers.write(np.clip(sample.truth[_origin(sample) :, node, channel], *numbers.limits))
+        return self._series.truth(sample) if self.task in _SERIES else self._label.truth(self._known(sample))
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        """The answer as a Prediction of the sample's shape; numbers after the last one asked for are ignored."""
-        numbers, count = self.numbers(sample), self.grammar(sample).count
-        found = numbers.read(text, count)
-        reason = _unread(found, count, numbers)
-        if reason:
-            return Prediction(value=None, raw=text, unread_reason=reason)
-        node, channel = _entry(sample)
-        value = np.full(sample.values.shape, np.nan)
-        value[_origin(sample) :, node, channel] = found
-        return Prediction(value=value, raw=text)
+        if self.task in _SERIES:
+            return self._series.read(text, sample)
+        return self._label.read(text, self._known(sample))
 
-    def _history(self, sample: Sample, numbers: NumberText) -> tuple[Line, ...]:
-        side, origin = sample.side, _origin(sample)
-        moments = calendar.local(sample.time[:origin], side.timezone)
-        values = _visible(sample, *_entry(sample))
+    def precision(self, sample: Sample) -> float | None:
+        return self._series.precision(sample) if self.task in _SERIES else None
+
+    def example(self, solved: Sample, asked: Sample) -> Example:
+        """The history (or table) of a solved sample, and its question where there is one, in its own numbers."""
+        words = self.words(solved)
+        if self.task in _SERIES:
+            name = f"{words['place']}{_scale(words)}"
+            first = [] if name == plain(asked.side.labels[_node(asked)]) else [name]
+            lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
+            last = f"{words['asked']}:" if self.task == "forecast" else "Numbers marked ?: "
+            return Example("\n".join([*first, *lines, last]), self.truth(solved))
+        if self.task == "anomaly":
+            lines = [words["place"], *(f"{line.label} {line.numbers}" for line in words["day"])]
+        else:
+            lines = [f"{block.label}, {line.label}: {line.numbers}" for block in words["table"] for line in block.lines]
+            lines += [plain(solved.question)] if solved.question else []
+        return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
+
+    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return sacrifices(words)
+
+    @property
+    def _series(self) -> SeriesAnswer:
+        return SeriesAnswer(self.notation, self.task)
+
+    @property
+    def _label(self) -> LabelAnswer:
+        if self.answer is None:
+            raise ConfigError(f"A graph/{self.task} template without `answer` reads nothing. Give it an `answer`.")
+        return LabelAnswer(self.answer)
+
+    def _known(self, sample: Sample) -> Sample:
+        return anomaly.stamped(sample) if self.task == "anomaly" else sample
+
+    def _history(self, sample: Sample) -> tuple[Line, ...]:
+        forecast, series = self.task == "forecast", self._series.series(sample)
+        steps = slice(0, origin(sample) if forecast else len(sample.time))
         return tuple(
-            Line(
-                _plain(calendar.label(moments[part.start], side.freq_s, side.calendar.holiday[part.start])),
-                numbers.write(values[part]),
-                calendar.stamp(moments[part.start]),
+            line
+            for one in series
+            for name in [_told_apart(sample, one.channel, one.numbers) if len(series) > 1 else ""]
+            for line in lines(
+                sample, one, steps, name=name, full=not forecast
             )
-            for part in calendar.lines(moments, side.freq_s)
         )
 
-    def _neighbours(self, sample: Sample, numbers: NumberText) -> tuple[Line, ...]:
-        if not self.recent:
+    def _asked(self, sample: Sample) -> str:
+        side, steps = sample.side, np.flatnonzero(sample.wanted.any(axis=(1, 2)))
+        moments = moments_of(sample)[int(steps[0]) : int(steps[-1]) + 1]
+        words = plain(calendar.span_label(moments, side.freq_s, side.calendar.holiday[int(steps[0])]))
+        series = self._series.series(sample)
+        if len(series) == 1:
+            return words
+        each = ", then ".join(f"{len(one.steps)} of {channel_name(sample, one.channel)}" for one in series)
+        return f"{words}, {each}"
+
+    def _stamps(self, sample: Sample) -> tuple[str, ...]:
+        moments = moments_of(sample)
+        steps = np.flatnonzero(sample.wanted.any(axis=(1, 2)))
+        return tuple(calendar.step_stamp(moments[i], sample.side.freq_s) for i in steps.tolist())
+
+    def _neighbours(self, sample: Sample, numbers: Strategy, channel: int) -> tuple[Line, ...]:
+        whole = self.task != "forecast"
+        if not self.recent and not whole:
             return ()
-        node, channel = _entry(sample)
+        node = _node(sample)
+        steps = slice(0, len(sample.time)) if whole else slice(0, origin(sample))
+        first = 0 if whole else -self.recent
         return tuple(
             Line(
-                _plain(sample.side.labels[other]),
-                numbers.write(_visible(sample, other, channel)[-self.recent :]),
+                plain(sample.side.labels[other]),
+                numbers.write(seen(sample, other, channel)[steps][first:]),
+                where=_way(sample, node, other),
             )
             for other, _ in sample.side.neighbours[node][: self.neighbours]
         )
 
+    def _topology(self, sample: Sample, node: int) -> tuple[str, ...]:
+        near = sample.side.neighbours[node][: self.neighbours]
+        return tuple(
+            ", ".join(
+                part
+                for part in (plain(sample.side.labels[i]), _way(sample, node, i), f"weight {weight:.2g}")
+                if part
+            )
+            for i, weight in near
+        )
+
+    def _network(self, sample: Sample, numbers: Strategy, channel: int) -> str:
+        end = origin(sample) if self.task == "forecast" else len(sample.time)
+        return numbers.write(_mean(sample, channel)[:end][-(self.recent or end) :])
+
+    def _table_words(self, sample: Sample) -> dict[str, Any]:
+        side, end = sample.side, shown(sample)
+        labels = [plain(label) for label in side.labels]
+        order = _named_first(labels, sample.question)
+        kept = order[: self.places or len(order)]
+        steps = slice(max(0, end - self.recent) if self.recent else 0, end)
+        words = shown_words(sample) | {
+            "table": blocks(sample, kept, [labels[node] for node in kept], steps),
+            "left_out": len(order) - len(kept),
+            **_extremes(sample, 0),
+            "question": plain(sample.question),
+            "options": LabelAnswer(self.answer).options(sample) if self.answer is not None else (),
+        }
+        if self.recent and end:
+            first = calendar.local(sample.time[[steps.start]], side.timezone)[0]
+            words["history_start"] = calendar.stamp(first, side.freq_s)
+        return words | {"missing": _any_missing(words)}
+
+    def _anomaly_words(self, sample: Sample) -> dict[str, Any]:
+        steps, series = anomaly.day(sample), [seen(sample, 0, 0)]
+        places = decimals(series[0])
+        before = blocks(sample, [0], [""], slice(0, steps.start))[0].lines if steps.start else ()
+        near = sample.side.neighbours[0][: self.neighbours]
+        around = {i: seen(sample, i, 0)[steps] for i, _ in near}
+        words = shown_words(sample) | {
+            "place": plain(sample.side.labels[0]),
+            "history": before,
+            "day": tuple(
+                Line(stamp, rounded(float(value), places))
+                for stamp, value in zip(anomaly.stamps(sample), series[0][steps], strict=True)
+            ),
+            "neighbours": tuple(
+                Line(
+                    plain(sample.side.labels[i]),
+                    ", ".join(rounded(float(v), decimals(values)) for v in values),
+                    where=_way(sample, 0, i),
+                )
+                for i, values in around.items()
+            ),
+            "options": self._known(sample).side.options,
+        }
+        return words | {"missing": _any_missing(words)}
+
 
 def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What may go to save tokens, one by one: neighbours (lightest first), description, oldest history.
+    """What may go to save tokens, one by one: neighbours (lightest first), topology (lightest first), the description,
+    places of a table (last first), the oldest lines of history.
 
-    Yields what went and the words that are left. The newest line of history stays.
+    Yields what went and the words that are left. The newest line of history, those with an entry that is asked for, the
+    first place of a table, and the heaviest neighbour of a place without history stay.
     """
-    left = dict(words)
-    while left.get("neighbours"):
+    left, kept = dict(words), 0 if "history" in words else 1
+    while len(left.get("neighbours", ())) > kept:
         gone = left["neighbours"][-1]
         left["neighbours"] = left["neighbours"][:-1]
         yield f"neighbour {gone.label}", _settled(left)
+    while left.get("topology"):
+        went = left["topology"][-1].partition(",")[0]
+        left["topology"] = left["topology"][:-1]
+        yield f"topology of {went}", _settled(left)
     if left.get("description"):
         left["description"] = ""
         yield "description", _settled(left)
-    while len(left.get("history", ())) > 1:
-        gone = left["history"][0]
-        left["history"] = left["history"][1:]
-        left["history_start"] = left["history"][0].start
-        yield f"history of {gone.label}", _settled(left)
+    while len(left.get("table", ())) > 1:
+        gone = left["table"][-1]
+        left["table"] = left["table"][:-1]
+        left["left_out"] = left.get("left_out", 0) + 1
+        yield f"place {gone.label}", _settled(left)
+    for gone in left.get("history", ())[:-1]:
+        if HIDDEN not in gone.numbers:
+            left["history"] = tuple(line for line in left["history"] if line is not gone)
+            left["history_start"] = left["history"][0].start
+            yield f"history of {gone.label}", _settled(left)
 
 
 def _settled(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,56 +312,101 @@ def _settled(words: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _any_missing(words: Mapping[str, Any]) -> bool:
-    lines = (*words.get("history", ()), *words.get("neighbours", ()))
-    return any(MISSING in line.numbers for line in lines)
+    rows = [*words.get("history", ()), *words.get("neighbours", ()), *words.get("day", ())]
+    rows += [line for block in words.get("table", ()) for line in block.lines]
+    return any(MISSING in line.numbers for line in rows)
 
 
-def _origin(sample: Sample) -> int:
-    """The first wanted step of a forecast. Raises DataError where a sample asks for more than its last steps."""
-    origin = sample.origin
-    asked = sample.wanted[:, list(sample.asked)].max(axis=2)
-    if origin == 0 or not asked[origin:].all():
+def _node(sample: Sample) -> int:
+    """The one place that is asked for."""
+    if len(sample.asked) != 1:
         raise DataError(
-            f"{sample.id} does not ask for the last steps of its window (steps {origin} to "
-            f"{len(sample.time) - 1}), so it is no forecast. Use a template for its task, or tasks.forecast."
+            f"{sample.id} asks for {int(sample.wanted.any(axis=0).sum())} series ({len(sample.asked)} places), but a "
+            f"prompt for one place asks for one. Narrow it first: sample.at({sample.place[sample.asked[0]]!r})."
         )
-    return origin
+    return sample.asked[0]
 
 
-def _entry(sample: Sample) -> tuple[int, int]:
-    """The node and the channel of the one series that is asked for."""
-    pairs = np.argwhere(sample.wanted.any(axis=0))
-    if len(pairs) != 1:
-        raise DataError(
-            f"{sample.id} asks for {len(pairs)} series ({len(sample.asked)} places, "
-            f"{sample.values.shape[2]} channels), but a prompt for one place asks for one. "
-            f"Narrow it first: sample.at({sample.place[sample.asked[0]]!r})."
+def _told_apart(sample: Sample, channel: int, numbers: Strategy) -> str:
+    return f", {channel_name(sample, channel)}{scale_words(numbers)}"
+
+
+def _scale(words: Mapping[str, Any]) -> str:
+    if words["number_shift"]:
+        return f", as value / {words['number_step']} + {words['number_shift']}"
+    return f", in steps of {words['number_step']}" if words["number_step"] != "1" else ""
+
+
+def _way(sample: Sample, node: int, other: int) -> str:
+    """How far and in which direction another place lies, `420 m north-east`; '' where it is not known."""
+    xy = sample.side.xy
+    if xy is None:
+        return ""
+    east, north = (xy[other] - xy[node]).tolist()
+    return way(float(east), float(north))
+
+
+def _mean(sample: Sample, channel: int) -> np.ndarray:
+    """The mean of all visible places at each step, NaN where none is."""
+    visible = sample.visible[:, :, channel]
+    total = np.where(visible, sample.values[:, :, channel], 0.0).sum(axis=1)
+    count = visible.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _extremes(sample: Sample, channel: int) -> dict[str, str]:
+    """The busiest and the quietest place by the mean of what is visible; '' where nothing is."""
+    visible = sample.visible[:, :, channel]
+    count = visible.sum(axis=0)
+    if not count.any():
+        return {"busiest": "", "quietest": ""}
+    mean = np.where(visible, sample.values[:, :, channel], 0.0).sum(axis=0) / np.maximum(count, 1)
+    places = decimals(mean[count > 0])
+    found = {
+        "busiest": int(np.argmax(np.where(count > 0, mean, -np.inf))),
+        "quietest": int(np.argmin(np.where(count > 0, mean, np.inf))),
+    }
+    return {name: f"{plain(sample.side.labels[i])} (mean {rounded(float(mean[i]), min(places, 2))})" for name, i in found.items()}
+
+
+def _named_first(labels: list[str], question: str) -> list[int]:
+    """The places in their order, those that the question names before the others."""
+    said = plain(question).casefold()
+    named = [i for i, label in enumerate(labels) if label and re.search(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", said)]
+    return [*named, *(i for i in range(len(labels)) if i not in set(named))]
+
+
+def _variables(task: str, per: str) -> Mapping[str, str]:
+    if task in _SERIES:
+        return PLACE_VARIABLES if per == "place" else SAMPLE_VARIABLES
+    return {
+        "anomaly": ANOMALY_VARIABLES,
+        "describe": TABLE_VARIABLES,
+        "question-answer": QUESTION_VARIABLES,
+    }[task]
+
+
+def _made(plan: Plan) -> GraphText:
+    if plan.answer is not None and (plan.per == "place") != (plan.task in _SERIES):
+        right = "place" if plan.task in _SERIES else "sample"
+        raise ConfigError(f"graph/{plan.task} is answered per {right}; set `per: {right}` or leave `answer` out.")
+    head = plan.answer if isinstance(plan.answer, NumbersHead) else NumbersHead()
+    if plan.task in _SERIES[1:] and head.strategy in IN_ORDER:
+        raise ConfigError(
+            f"{plan.task} cannot be written in {head.strategy}, which go on from one value to the next. Choose another "
+            f"`strategy` in `answer`."
         )
-    return int(pairs[0][0]), int(pairs[0][1])
+    return GraphText(head.notation, task=plan.task, per=plan.per, answer=plan.answer, **plan.settings)
 
 
-def _visible(sample: Sample, node: int, channel: int) -> Float64[np.ndarray, " time"]:
-    """The series before the first wanted step, NaN where it may not be seen."""
-    before = slice(0, _origin(sample))
-    return np.where(sample.visible[before, node, channel], sample.values[before, node, channel], np.nan)
-
-
-def _unread(found: Float64[np.ndarray, " horizon"], count: int, numbers: NumberText) -> Unread | None:
-    """Why an answer cannot be used, or None."""
-    low, high = numbers.limits
-    if not len(found):
-        return Unread("no number in the answer")
-    if len(found) < count:
-        return Unread(f"too few numbers: {len(found)} of {count}", "truncated")
-    if np.isnan(found).any():
-        return Unread(f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}")
-    if (found < low).any() or (found > high).any() or not np.isfinite(found).all():
-        limits = f"{decimal(low)} and {decimal(high)}"
-        return Unread(f"out of range: a number is not between {limits}", "out_of_range")
-    return None
-
-
-def _plain(text: str) -> str:
-    """One line of printable words, without the control and private characters that mark slots and roles."""
-    visible = "".join(" " if char.isspace() else char for char in text)
-    return " ".join("".join(c for c in visible if unicodedata.category(c)[0] != "C").split())
+KIND = Kind(
+    tasks={
+        **dict.fromkeys(_SERIES, ("numbers",)),
+        "anomaly": ("choice", "ranking"),
+        "describe": ("text",),
+        "question-answer": ("text", "choice", "ranking", "numbers", "time"),
+    },
+    variables=_variables,
+    make=_made,
+    settings={"neighbours": 0, "recent": 0, "places": 0},
+)

@@ -1,7 +1,7 @@
 """Looks for leaks in prompts: whatever a model is told about the values that it is asked for."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -10,6 +10,8 @@ import yaml
 from jaxtyping import Float64
 
 from st2llm.errors import DataError, St2llmError
+from st2llm.serialize.perfect import is_code, reading_findings
+from st2llm.serialize.sources import side_findings, time_findings
 from st2llm.serialize.template import Template
 from st2llm.types import Prompt, Sample
 
@@ -20,15 +22,24 @@ _PHRASE = 6
 """So many words in a row of another data set's description are no chance."""
 
 
-def lint(template: Template, sample: Sample, datasets: Mapping[str, str] | None = None) -> list[str]:
+def lint(
+    template: Template,
+    sample: Sample,
+    datasets: Mapping[str, str] | None = None,
+    examples: Sequence[Sample] = (),
+) -> list[str]:
     """What is wrong with the prompts that a template makes of a sample; empty where nothing is.
 
-    - The prompt must be the same to the byte whatever the future holds, and where it is not known.
+    - The prompt must be the same to the byte whatever the future (the label, the class) is, and where it is not known;
+      frames, positions and calendar of what is hidden may not be in the sample's side information.
     - Target values and their mean, smallest, largest and sum stand neither in the template's own words
-      (numbers of two digits or more) nor in description and notes (three or more), nor anywhere three in a row.
+      (numbers of two digits or more) nor in description and notes (three or more), nor anywhere three in a row. The
+      label stands in none of them, unless all options do, and no name of a clip tells its class.
+    - Where the time of what is asked is hidden, it is nowhere in the text.
+    - No example is of the asked time at the asked place.
     - The template does not speak of another data set. datasets: names and descriptions, default: our cards'.
     - Every variable that is declared is used, and the prompt can be rendered.
-    - What a perfect model would answer can be read back within the stated precision.
+    - What a perfect model would answer can be read back: numbers within the stated precision, of words the label first.
 
     A template for one place is looked at for each place that the sample asks for.
     """
@@ -40,8 +51,9 @@ def lint(template: Template, sample: Sample, datasets: Mapping[str, str] | None 
     found = [*_template_findings(template, sample, known)]
     for part in parts:
         try:
-            found += [*_future_findings(template, part), *_literal_findings(template, part)]
-            found += [*_reading_findings(template, part)]
+            found += [*_future_findings(template, part, examples), *_literal_findings(template, part)]
+            found += [*side_findings(part, examples), *time_findings(template.render(part), template.body.literals, part)]
+            found += [*_name_findings(template, part), *reading_findings(template, part)]
         except St2llmError as error:
             found.append(f"The prompt cannot be rendered: {error}")
     return list(dict.fromkeys(found))
@@ -62,14 +74,16 @@ def _template_findings(template: Template, sample: Sample, datasets: Mapping[str
             yield f"The template holds words of the description of the data set {name!r}."
 
 
-def _future_findings(template: Template, sample: Sample) -> Iterator[str]:
+def _future_findings(template: Template, sample: Sample, examples: Sequence[Sample]) -> Iterator[str]:
     if (sample.visible & sample.wanted).any():
         yield f"{sample.id} shows entries that it asks for: `visible` and `wanted` overlap."
     if np.isfinite(sample.values[~sample.visible]).any():
         yield f"{sample.id} holds values where `visible` is False; they should be NaN."
-    now = _content(template.render(sample))
+    if examples and "examples" not in template.body.variables:
+        examples = ()
+    now = _content(template.render(sample, examples=examples))
     for future in _futures(sample):
-        if _content(template.render(future)) != now:
+        if _content(template.render(future, examples=examples)) != now:
             yield "The prompt changes with the future: hidden values reach its text."
             return
 
@@ -77,27 +91,82 @@ def _future_findings(template: Template, sample: Sample) -> Iterator[str]:
 def _futures(sample: Sample) -> Iterator[Sample]:
     """The same question with other answers: unknown, of the same size, and beyond all that was seen."""
     yield sample.without_truth()
-    scale = float(np.nanmax(np.abs(sample.values), initial=1.0)) if np.isfinite(sample.values).any() else 1.0
-    for top in (scale, 1000 * scale):
-        other = np.random.default_rng(0).uniform(0.0, top, sample.values.shape)
+    seen = sample.values[sample.visible]
+    scale = float(np.nanmax(np.abs(seen), initial=1.0)) if np.isfinite(seen).any() else 1.0
+    coded = sample.label in sample.side.options
+    others = [option for option in sample.side.options if coded and option != sample.label]
+    others = others or [_another(sample.label)]
+    for seed, (top, label) in enumerate(((scale, others[0]), (1000 * scale, others[-1]))):
+        draw = np.random.default_rng(seed)
+        other = draw.uniform(0.0, top, sample.values.shape)
+        for channel in (c for c in range(other.shape[2]) if is_code(sample, c)):
+            other[:, :, channel] = draw.integers(len(sample.side.options), size=other.shape[:2])
         yield replace(
             sample,
             values=np.where(sample.visible, sample.values, other),
             truth=np.where(sample.wanted, other, np.nan),
+            label=None if sample.label is None else label,
         )
 
 
-def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
-    if sample.truth is None or not np.isfinite(sample.truth).any():
+def _another(label: str | None) -> str:
+    """An answer of the same sort that is not this one."""
+    return f"{float(label) + 7:g}" if label and _NUMBER.fullmatch(label) else "something else"
+
+
+def _name_findings(template: Template, sample: Sample) -> Iterator[str]:
+    """Where the name of a clip or an object tells the label and reaches the prompt."""
+    label = _words(sample.label or "")
+    if sample.task != "classify" or not label:
         return
-    targets = list(_targets(template, sample, sample.truth))
+
+    def masked(text: str) -> str:
+        return "something" if _tells(_words(text), label) else text
+
+    side = replace(sample.side, labels=tuple(map(masked, sample.side.labels)), dataset=masked(sample.side.dataset))
+    other = replace(sample, id=masked(sample.id), place=tuple(map(masked, sample.place)), side=side)
+    if _content(template.render(other)) != _content(template.render(sample)):
+        yield f"The name of what is classified holds its label {sample.label!r}, and it reaches the prompt."
+
+
+def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
     side = sample.side
     places = [("The template", template.body.literals, 2), ("The description", side.description, 3)]
     places += [("The note", note, 3) for note in side.notes]
+    if sample.label is not None:
+        yield from _label_findings(sample, [*((where, text) for where, text, _ in places), ("The quantity", side.quantity)])
+    if sample.truth is None or not np.isfinite(sample.truth).any():
+        return
+    targets = list(_targets(template, sample, sample.truth))
     places += [("The label of a place", label, 0) for label in side.labels]
     places += [(name, text, 0) for name, text in (("The quantity", side.quantity), ("The unit", side.unit))]
     for where, text, size in places:
         yield from _told(where, text, size, targets)
+
+
+def _label_findings(sample: Sample, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Where the word that is asked for stands in a text, but not all the words that it is chosen from."""
+    said = {_words(name) for name in _named(sample)} if sample.label is not None else set()
+    options = [_words(option) for option in (sample.side.option_labels or sample.side.options)]
+    for where, text in texts:
+        words = _words(text)
+        if any(_tells(words, label) for label in said):
+            if len(options) > 1 and all(_holds(words, option) for option in options):
+                continue
+            yield f"{where} holds {sample.label!r}, which is the answer. Take it out."
+
+
+def _named(sample: Sample) -> Iterator[str]:
+    side, label = sample.side, sample.label or ""
+    yield label
+    if side.option_labels and label in side.options:
+        yield side.option_labels[side.options.index(label)]
+
+
+def _tells(words: tuple[str, ...], label: tuple[str, ...]) -> bool:
+    """Whether a text holds a label that is no chance: of three letters or two digits at least."""
+    name = "".join(label)
+    return len(name) >= (2 if name.isdigit() else 3) and _holds(words, label)
 
 
 @dataclass(frozen=True)
@@ -114,18 +183,17 @@ class _Target:
 
 
 def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[_Target]:
-    """Each asked series in raw units, and as the prompt's own numbers where those are others."""
+    """Each asked series in raw units, and as the prompt's own numbers where those are others. Codes are no values."""
     for node in sample.asked:
         for channel in range(sample.values.shape[2]):
             series = truth[:, node, channel]
             series = series[np.isfinite(series)]
-            if series.size:
+            if series.size and not is_code(sample, channel):
                 yield _Target(series)
-    if template.head.answer is not None:
-        numbers = template.words.numbers(sample)
-        words = [float(word) for word in _NUMBER.findall(template.words.truth(sample))]
-        if words and (numbers.step != 1 or numbers.shift):
-            yield _Target(np.array(words))
+    if template.head.answer is not None and template.head.answer.grammar == "numbers":
+        words = np.array([float(word) for word in _NUMBER.findall(template.words.truth(sample))])
+        if words.size and not np.array_equal(words, truth[np.isfinite(truth)]):
+            yield _Target(words)
 
 
 def _told(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
@@ -160,21 +228,6 @@ def _same(literal: str, value: float) -> bool:
     return abs(float(literal) - value) <= 0.5 * 10.0**-decimals * (1 + 1e-9)
 
 
-def _reading_findings(template: Template, sample: Sample) -> Iterator[str]:
-    if template.head.answer is None:
-        return
-    numbers = template.words.numbers(sample)
-    low, high = numbers.limits
-    spread = np.random.default_rng(1).uniform(low, high, sample.values.shape)
-    truth = np.where(sample.wanted, spread, np.nan)
-    answer = template.render(replace(sample, truth=truth)).truth
-    read = template.read(answer, sample)
-    if read.value is None:
-        yield f"A perfect answer cannot be read: {read.unread_reason}. Change `answer` in the head."
-    elif np.nanmax(np.abs(read.value - truth)) > numbers.precision * (1 + 1e-6):
-        yield f"A perfect answer is not read back within {numbers.precision}. Change `answer` in the head."
-
-
 def _content(prompt: Prompt) -> tuple[object, ...]:
     return prompt.parts, prompt.messages, prompt.grammar
 
@@ -191,13 +244,13 @@ def _cards() -> dict[str, str]:
     return found
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[a-z0-9]+", text.lower()))
 
 
-def _holds(text: list[str], name: list[str]) -> bool:
+def _holds(text: tuple[str, ...], name: tuple[str, ...]) -> bool:
     return any(text[i : i + len(name)] == name for i in range(len(text) - len(name) + 1))
 
 
-def _phrases(text: list[str]) -> set[tuple[str, ...]]:
-    return {tuple(text[i : i + _PHRASE]) for i in range(len(text) - _PHRASE + 1)}
+def _phrases(text: tuple[str, ...]) -> set[tuple[str, ...]]:
+    return {text[i : i + _PHRASE] for i in range(len(text) - _PHRASE + 1)}

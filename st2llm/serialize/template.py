@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +12,16 @@ from pydantic import Field, SerializeAsAny
 
 from st2llm import config, recipes
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.serialize import KINDS, answer, sandbox
-from st2llm.serialize.answer import AnswerHead, NumbersHead
-from st2llm.serialize.graph import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphText, sacrifices
+from st2llm.serialize import KINDS, answer, budget, sandbox
+from st2llm.serialize.answer import AnswerHead
+from st2llm.serialize.kind import KindText, Plan
 from st2llm.serialize.unread import Unread
 from st2llm.types import Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
-_TASKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"graph": {"forecast": ("numbers",)}}
-"""The tasks of each kind of data, and the grammars in which each may be answered."""
+EXAMPLES: Mapping[str, str] = {
+    "examples": "solved problems of the same sort, each with .text and .answer; the first goes first to save tokens"
+}
+"""What templates of every kind may list beside the variables of their own kind."""
 # Tags are told from data that looks like them by a private character, which no variable may hold.
 _MARK = "\ue000"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
@@ -28,7 +30,7 @@ _ROLE = re.compile(rf"^{_MARK}(system|user)>[ \t]*$", re.MULTILINE)
 
 
 class Head(config.Settings):
-    """The YAML head of a template."""
+    """The YAML head of a template. settings: the keys that are its kind's own, complete with their defaults."""
 
     id: str = Field(min_length=1)
     version: int = Field(ge=1)
@@ -38,8 +40,7 @@ class Head(config.Settings):
     format: Literal["completion", "chat"] = "completion"
     answer: SerializeAsAny[AnswerHead] | None = None
     variables: tuple[str, ...] = ()
-    neighbours: int = Field(default=0, ge=0)
-    recent: int = Field(default=0, ge=0)
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Template:
 
     head: Head
     body: sandbox.Body
-    words: GraphText
+    words: KindText
     spec: TemplateId
 
     @property
@@ -64,18 +65,24 @@ class Template:
         return self.spec.sha256
 
     def render(
-        self, sample: Sample, *, budget: int | None = None, tokenizer: Tokenizer | None = None
+        self,
+        sample: Sample,
+        *,
+        budget: int | None = None,
+        tokenizer: Tokenizer | None = None,
+        examples: Sequence[Sample] = (),
     ) -> Prompt:
         """The prompt for a sample; with a tokenizer its tokens are counted, with a budget it is made to fit.
 
         budget: tokens that the prompt may take, soft tokens and the words of chat messages included, the chat
-        template's own marks not. To fit, neighbours go first (lightest first), then the description, then the
-        oldest lines of history; `Prompt.dropped` says what went. Raises DataError where it cannot fit, or
-        where the template is for one place and the sample asks for several.
+        template's own marks not. To fit, examples go first (from the first on), then what the kind says in
+        `sacrifices`; `Prompt.dropped` says what went. examples: solved samples, the best last; for a template of one
+        place they are narrowed to the place that is asked for. Raises DataError where it cannot fit, where the template
+        is for one place and the sample asks for several, or where the sample itself is among the examples.
         """
         if budget is not None and tokenizer is None:
             raise ConfigError("A budget counts tokens, so render(budget=...) needs tokenizer=... as well.")
-        words = self._words(sample)
+        words = self._words(sample, examples)
         prompt = self._prompt(sample, words, (), tokenizer)
         if budget is None or (prompt.tokens or 0) <= budget:
             return prompt
@@ -98,40 +105,45 @@ class Template:
             return Prediction(value=None, raw=text, unread_reason=reason)
         return replace(self.words.read(found, sample), raw=text)
 
-    def _words(self, sample: Sample) -> dict[str, Any]:
+    def _words(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
         if sample.kind != self.head.kind:
             raise DataError(
                 f"Template {self.id} is for kind {self.head.kind}, but {sample.id} is {sample.kind}."
             )
-        if self.head.per == "sample":
-            return self.words.sample_words(sample)
         self._refuse_several(sample)
-        return self.words.place_words(sample)
+        if examples and "examples" not in self.body.variables:
+            raise ConfigError(
+                f"Template {self.id} has no use for examples. Take one that lists `examples`, or leave them out."
+            )
+        solved = [self.words.example(self._solved(one, sample), sample) for one in examples]
+        return {**self.words.words(sample), "examples": tuple(solved)}
+
+    def _solved(self, example: Sample, sample: Sample) -> Sample:
+        """An example for this sample: of the same place, not the same problem, and with its answer."""
+        if example.id == sample.id:
+            raise DataError(f"{sample.id} is among its own examples, which tells its answer. Take train samples.")
+        if example.truth is None and example.label is None:
+            raise DataError(f"The example {example.id} has no answer. Take samples whose truth is known.")
+        if self.head.per == "place" and len(example.asked) > 1:
+            place = sample.place[sample.asked[0]]
+            return example.at(place if place in example.place else example.place[example.asked[0]])
+        return example
 
     def _refuse_several(self, sample: Sample) -> None:
         if self.head.per == "place" and len(sample.asked) != 1:
+            cure = f" Narrow it first: sample.at({sample.place[sample.asked[0]]!r})." if sample.asked else ""
             raise DataError(
-                f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.asked)}. "
-                f"Narrow it first: sample.at({sample.place[sample.asked[0]]!r})."
+                f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.asked)}.{cure}"
             )
 
     def _fitted(
-        self, sample: Sample, words: dict[str, Any], budget: int, tokenizer: Tokenizer | None
+        self, sample: Sample, words: dict[str, Any], limit: int, tokenizer: Tokenizer | None
     ) -> Prompt:
         shown = {name: value for name, value in words.items() if name in self.body.variables}
         unused = {name: value for name, value in words.items() if name not in shown}
-        dropped: tuple[str, ...] = ()
-        prompt = self._prompt(sample, words, dropped, tokenizer)
-        for gone, left in sacrifices(shown):
-            dropped = (*dropped, gone)
-            prompt = self._prompt(sample, unused | left, dropped, tokenizer)
-            if (prompt.tokens or 0) <= budget:
-                return prompt
-        raise DataError(
-            f"The prompt of {self.id} for {sample.id} takes {prompt.tokens} tokens even without "
-            f"{', '.join(dropped) or 'anything that may go'}, but the budget is {budget}. Raise the budget, "
-            f"or ask for a shorter history."
-        )
+        steps = budget.in_order(shown, self.words.sacrifices)
+        prompts = (self._prompt(sample, unused | left, dropped, tokenizer) for dropped, left in steps)
+        return budget.fit(prompts, limit, where=f"{self.id} for {sample.id}")
 
     def _prompt(
         self, sample: Sample, words: dict[str, Any], dropped: tuple[str, ...], tokenizer: Tokenizer | None
@@ -205,17 +217,51 @@ def parse(source: str, where: str) -> Template:
     head = _head(content, where=f"the head of {where}")
     _check_head(head, where)
     body = sandbox.check(_TAG.sub(_MARK, body_text), where, head.variables)
-    notation = head.answer.notation if isinstance(head.answer, NumbersHead) else NumbersHead().notation
-    words = KINDS[head.kind](notation=notation, neighbours=head.neighbours, recent=head.recent)
+    try:
+        words = KINDS[head.kind].make(Plan(head.task, head.per, head.answer, head.settings))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     return Template(head, body, words, TemplateId(head.id, head.version, sha256))
 
 
 def _head(content: Any, where: str) -> Head:
-    """The head, its answer in the model of its own grammar, so that each error names the keys of that grammar."""
-    if isinstance(content, Mapping) and content.get("answer") is not None:
+    """The head; its answer in the model of its own grammar, and the keys of its kind apart, so that each error names
+    the keys that are meant."""
+    if not isinstance(content, Mapping):
+        return config.parse(content, into=Head, where=where)
+    named = content.get("kind", "graph")
+    if not isinstance(named, str) or named not in KINDS:
+        raise ConfigError(f"{where}: there are no templates of kind {named!r}. {nearest(str(named), KINDS)}")
+    if content.get("answer") is not None:
         content = {**content, "answer": answer.parse(content["answer"], where=f"`answer` in {where}")}
-    return config.parse(content, into=Head, where=where)
+    kind = KINDS[named]
+    shared = set(Head.model_fields) - {"settings"}
+    for key in content:
+        if key not in shared and key not in kind.settings:
+            raise ConfigError(f"{where}: unknown key {key!r}. {nearest(str(key), [*shared, *kind.settings])}")
+    own = {name: _setting(content.get(name, default), default, f"{where}: {name}") for name, default in kind.settings.items()}
+    head = {key: value for key, value in content.items() if key in shared}
+    return config.parse({**head, "settings": own}, into=Head, where=where)
+
+
+def _setting(value: Any, default: Any, where: str) -> Any:
+    """A kind's own key, of the sort that its default has. Raises ConfigError."""
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        fits, wanted = isinstance(value, int) and not isinstance(value, bool) and value >= 0, "a whole number from 0 on"
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+        wanted, value = "a number from 0 on", float(value) if fits else value
+    elif isinstance(default, tuple):
+        fits, wanted = isinstance(value, list | tuple), "a list"
+        value = tuple(value) if fits else value
+    else:
+        fits, wanted = isinstance(value, str), "words"
+    if not fits:
+        raise ConfigError(f"{where} should be {wanted}, but it is {value!r}.")
+    return value
 
 
 def _named(name: str) -> Path:
@@ -229,15 +275,11 @@ def _named(name: str) -> Path:
 
 def variables(head: Head) -> frozenset[str]:
     """The names that a template with this head may list in `variables`."""
-    return frozenset(PLACE_VARIABLES if head.per == "place" else SAMPLE_VARIABLES)
+    return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(EXAMPLES)
 
 
 def _check_head(head: Head, where: str) -> None:
-    if head.kind not in KINDS:
-        raise ConfigError(
-            f"{where}: there are no templates of kind {head.kind!r}. {nearest(head.kind, KINDS)}"
-        )
-    tasks = _TASKS[head.kind]
+    tasks = KINDS[head.kind].tasks
     if head.task not in tasks:
         raise ConfigError(
             f"{where}: {head.kind} templates have no task {head.task!r}. {nearest(head.task, tasks)}"
@@ -254,8 +296,6 @@ def _check_head(head: Head, where: str) -> None:
             raise ConfigError(
                 f"{where}: there is no variable {name!r} per {head.per}. {nearest(name, known)}"
             )
-    if head.answer is not None and head.per != "place":
-        raise ConfigError(f"{where}: an answer is for one place; set `per: place` or leave `answer` out.")
 
 
 def _read(path: Path) -> str:

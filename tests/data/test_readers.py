@@ -14,7 +14,7 @@ LONG_KEYS = {"layout": "long", "time": "when", "place": "site", "channels": ["co
 
 
 def _read(path: Path, name: str = "values.csv") -> readers.Readings:
-    return readers.read(card.read(path), path.parent / name)
+    return readers.read(card.read(path), {name: path.parent / name})
 
 
 def test_a_wide_csv_is_read_in_its_own_order(make_card: Make) -> None:

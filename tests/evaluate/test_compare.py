@@ -15,7 +15,8 @@ import yaml
 from tiny_suite import ST2LLM, leftovers, records, st2llm, untimed
 
 from st2llm.errors import ConfigError
-from st2llm.evaluate.compare import Report, compare, load_report, rescore
+from st2llm.evaluate.compare import compare
+from st2llm.evaluate.rescore import Report, load_report, rescore
 
 SCRIPT = Path(__file__).resolve().parents[2] / "evaluation/compare.py"
 FILES = (

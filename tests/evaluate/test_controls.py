@@ -11,7 +11,7 @@ from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.evaluate import controls
 from st2llm.evaluate.controls import _CARRIERS, _LEVELS, _PHRASES, plant
-from st2llm.evaluate.runcard import data_sha256
+from st2llm.evaluate.portrait import data_sha256
 
 TASK = tasks.forecast(history=48, horizon=24)
 # Days of 23 and of 25 hours, in training and in test.

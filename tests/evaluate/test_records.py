@@ -123,7 +123,7 @@ def test_metrics_of_a_record_can_be_computed_again_from_the_scores_exactly():
         totals = rows.groupby("metric")[["sum", "count"]].sum()
         sums = {str(k): np.asarray(v) for k, v in totals["sum"].items()}
         counts = {str(k): np.asarray(float(v)) for k, v in totals["count"].items()}
-        for name in metrics.METRICS:
+        for name in metrics.VALUES:
             want = float(metrics.metric(name, sums, counts))
             assert record["metrics"][name]["value"] == pytest.approx(want, rel=1e-12), name
 
@@ -302,7 +302,7 @@ def test_metrics_do_not_depend_on_the_order_of_the_predictions():
     frame = table(ERRORS)
     mixed = frame.sample(frac=1.0, random_state=1)
     one, other = (records_of(arms_of(("last-value", 5.0, f)))["last-value", None] for f in (frame, mixed))
-    for name in metrics.METRICS:
+    for name in metrics.VALUES:
         for key in ("value", "low", "high"):
             assert one["metrics"][name][key] == pytest.approx(other["metrics"][name][key], rel=1e-12)
 

@@ -8,8 +8,10 @@ import tiny_suite
 
 from st2llm.data import load_data
 from st2llm.data.windows import split
-from st2llm.evaluate.runcard import data_sha256, environment, run_card
-from st2llm.evaluate.study import Study, Watch
+from st2llm.evaluate.job import Watch
+from st2llm.evaluate.portrait import data_sha256
+from st2llm.evaluate.runcard import environment, run_card
+from st2llm.evaluate.study import Study
 from st2llm.evaluate.suite import Suite
 from st2llm.types import Note
 

@@ -9,8 +9,9 @@ import tiny_suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.evaluate import study as module
+from st2llm.evaluate.job import Watch
 from st2llm.evaluate.store import Store
-from st2llm.evaluate.study import Study, Watch, even
+from st2llm.evaluate.study import Study, even
 from st2llm.evaluate.suite import Suite
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.text import TextPredictor

@@ -7,9 +7,10 @@ import tiny_suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
+from st2llm.evaluate.job import Job, Watch
 from st2llm.evaluate.records import build_records, load_arms, score_arms
 from st2llm.evaluate.store import Store, read_lines
-from st2llm.evaluate.study import Study, Watch
+from st2llm.evaluate.study import Study
 from st2llm.evaluate.suite import Suite
 from st2llm.evaluate.text_arm import decoding_of, run_text
 from st2llm.llm import load_llm
@@ -139,7 +140,7 @@ def test_with_answers_off_each_run_asks_anew(card, llama, town, tmp_path):
 def test_tokens_that_several_draws_share_are_counted_once(town, model, card, llama):
     suite = text_suite(card, llama, DRAWS)
     samples = [sample.without_truth() for sample in list(split(town, suite.tasks[0], stride=24).test)[:1]]
-    done = run_text(suite.predictor("text"), model, samples, seed=0, reach=lambda step: None)
+    done = run_text(Job(suite.predictor("text"), 0, suite.tasks[0].name, "text-0"), model, samples)
     prompts = {a.prompt.sha256: a.answer.tokens_in for a in done.answers}
     assert done.cost.tokens_in <= sum(prompts.values())
     assert done.cost.tokens_out == sum(a.answer.tokens_out for a in done.answers)

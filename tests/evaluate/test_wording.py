@@ -21,8 +21,8 @@ def test_a_gain_is_a_signed_percent_with_one_decimal(value, said):
 
 
 def test_a_gain_of_scores_is_a_signed_difference():
-    assert w.gain(0.0312, relative=False) == "+0.031"
-    assert w.gain_span(-0.01, 0.02, relative=False) == "[−0.010, +0.020]"
+    assert w.gain(0.0312, relative=False) == "+3.1 points"
+    assert w.gain_span(-0.01, 0.02) == "[−1.0, +2.0]"
 
 
 def test_the_interval_of_a_gain_is_in_percent_and_empty_without_ends():

@@ -12,7 +12,8 @@ from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build, state_sha256
-from st2llm.model.backbone import BACKBONES, trained
+from st2llm.model.backbone import trained
+from st2llm.model.names import BACKBONES
 
 HISTORY, HORIZON = 12, 3
 LORA = Adapter(16, ("q_proj", "v_proj"))

@@ -7,7 +7,7 @@ from predict.arms import HISTORY, arm_and_frame, windows
 
 from st2llm import recipes
 from st2llm.llm import load_llm
-from st2llm.model.backbone import LLM_BACKBONES
+from st2llm.model.names import LLM_BACKBONES
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.soft import SoftPredictor

@@ -21,7 +21,7 @@ def at_first(**settings):
 
 def test_the_words_are_those_that_templates_may_use():
     assert set(TEXT.place_words(at_first())) == set(PLACE_VARIABLES)
-    assert set(TEXT.sample_words(forecast_sample())) == set(SAMPLE_VARIABLES)
+    assert set(replace(TEXT, per="sample").words(forecast_sample())) == set(SAMPLE_VARIABLES)
 
 
 def test_history_has_one_line_a_day_with_weekday_date_and_holiday():
@@ -175,7 +175,7 @@ def test_a_sample_that_is_no_forecast_is_refused():
 
 def test_sacrifices_go_from_the_lightest_neighbour_to_the_oldest_day():
     steps = list(sacrifices(TEXT.place_words(at_first())))
-    gone = [name for name, _ in steps]
+    gone = [name for name, _ in steps if not name.startswith("topology")]
     assert gone[:4] == [
         "neighbour 9 Queen Street",
         "neighbour 8 Queen Street",

@@ -191,6 +191,8 @@ def test_a_budget_without_a_tokenizer_is_refused():
         (("grammar: numbers", "digits: 0"), "`answer` in the head of mine.md: digits"),
         (("grammar: numbers", "separator: '7'"), "separator: .* pattern"),
         (("per: place", "per: sample"), "there is no variable 'place' per sample"),
+        (("neighbours: 2", "neighbors: 2"), "unknown key 'neighbors'. Did you mean 'neighbours'"),
+        (("neighbours: 2", "neighbours: many"), "neighbours should be a whole number from 0 on, but it is 'many'"),
         (("id: mine", "id: [mine"), "is not YAML"),
         (("---\nid", "id"), "between two lines"),
     ],
@@ -201,8 +203,8 @@ def test_a_wrong_head_is_one_error_that_names_file_and_cure(change, message):
     assert "mine.md" in str(caught.value)
 
 
-def test_an_answer_per_sample_is_refused():
-    with pytest.raises(ConfigError, match="an answer is for one place"):
+def test_an_answer_in_numbers_per_sample_is_refused_of_a_graph():
+    with pytest.raises(ConfigError, match="mine.md: graph/forecast is answered per place"):
         parse(SOFT.replace("neighbours: 2", "answer: {grammar: numbers}") + "words", "mine.md")
 
 

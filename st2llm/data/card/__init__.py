@@ -5,7 +5,11 @@ from pathlib import Path
 
 from st2llm import config, tasks
 from st2llm.data.card.base import Card, Clock, HolidayRule, Shares, file_and_key, seconds_of
+from st2llm.data.card.event import EventCard
 from st2llm.data.card.graph import Distance, EdgeRule, GraphCard, Nodes
+from st2llm.data.card.grid import GridCard
+from st2llm.data.card.trajectory import TrajectoryCard
+from st2llm.data.card.video import VideoCard
 from st2llm.errors import ConfigError, nearest
 
 __all__ = [
@@ -14,22 +18,34 @@ __all__ = [
     "Clock",
     "Distance",
     "EdgeRule",
+    "EventCard",
     "GraphCard",
+    "GridCard",
     "HolidayRule",
     "Nodes",
     "Shares",
+    "TrajectoryCard",
+    "VideoCard",
     "file_and_key",
     "read",
     "seconds_of",
 ]
 
-CARDS: Mapping[str, type[Card]] = {"graph": GraphCard}
+CARDS: Mapping[str, type[Card]] = {
+    "graph": GraphCard,
+    "grid": GridCard,
+    "video": VideoCard,
+    "trajectory": TrajectoryCard,
+    "event": EventCard,
+}
 """The model of each kind's card."""
 
 
 def read(path: Path) -> Card:
     """The card in a YAML file. Raises ConfigError that names the file, the key and the nearest known key."""
     content = config.read_yaml(path)
+    if isinstance(content, dict) and None in content:  # YAML takes the bare word null for nothing, as a key too
+        content = {"null" if key is None else key: value for key, value in content.items()}
     kind = content.get("kind") if isinstance(content, dict) else None
     if isinstance(content, dict) and kind not in CARDS:
         raise ConfigError(

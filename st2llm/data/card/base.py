@@ -1,5 +1,7 @@
 """What all data cards share: where data is, what it means, how it is split."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -10,13 +12,20 @@ from st2llm.data.artefacts import Source
 from st2llm.types import MONTH_S, SplitPlan
 
 
+def later() -> Any:
+    """A key that came after data sets had been named by the hash of their cards: where it is not given, the hash is
+    what it was without it."""
+    return Field(None, exclude_if=lambda value: value is None)
+
+
 class Clock(Settings):
     """How columns become stamps; stamps without an offset are local to the card's time zone.
 
     column: one column of stamps. Or `date` (a day) with `hour` (0 to 23, words after it such as
-    ':00-6:59' are left out). day_starts: the hour at which a date's rows begin, so that earlier hours
-    belong to the day after it. follow: `date` takes each row's labels as they are; `hour` takes the rows
-    as a chronicle whose hours run on, and mends the few dates that contradict them.
+    ':00-6:59' are left out). Or `parts`, the columns of year, month, day and perhaps hour, minute, second.
+    day_starts: the hour at which a date's rows begin, so that earlier hours belong to the day after it.
+    follow: `date` takes each row's labels as they are; `hour` takes the rows as a chronicle whose hours run
+    on, and mends the few dates that contradict them.
     """
 
     column: str | None = None
@@ -24,24 +33,50 @@ class Clock(Settings):
     hour: str | None = None
     day_starts: int = Field(0, ge=0, le=23)
     follow: Literal["date", "hour"] = "date"
+    parts: list[str] | None = later()
 
     @model_validator(mode="after")
     def _one_way(self) -> "Clock":
-        if (self.column is None) == (self.date is None) or (self.date is None) != (self.hour is None):
-            raise ValueError("give either `column`, or `date` and `hour`")
+        ways = sum(way is not None for way in (self.column, self.date, self.parts))
+        if ways != 1 or (self.date is None) != (self.hour is None):
+            raise ValueError("give either `column`, or `date` and `hour`, or `parts`")
+        if self.parts is not None and not 3 <= len(self.parts) <= 6:
+            raise ValueError("`parts` names the columns of year, month, day, and perhaps hour, minute and second")
         return self
+
+    def columns(self) -> list[str]:
+        """The columns that it reads."""
+        return [name for name in (self.column, self.date, self.hour, *(self.parts or ())) if name]
 
 
 class Shares(Settings):
-    """Shares of the time axis. `align: day` moves each boundary back to local midnight."""
+    """Shares of the time axis. `align: day` moves each boundary back to local midnight.
 
-    train: float
+    by: see SplitPlan. test: a list of objects or labels is held out for the test (`by: object`, `by: label`); the
+    shares then speak of the others. `by: given` needs no shares.
+    """
+
+    train: float = 1.0
     validation: float = 0.0
-    test: float = 0.0
+    test: float | list[str] = 0.0
     align: Literal["step", "day"] = "step"
+    by: Literal["time", "object", "label", "given"] | None = later()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Shares":
+        by = self.by or "time"
+        if "train" not in self.model_fields_set and by != "given":
+            raise ValueError("`train` is missing: the share to learn from")
+        if isinstance(self.test, list) and by not in ("object", "label"):
+            raise ValueError("a list under `test` names objects or labels: add `by: object` or `by: label`")
+        if by == "label" and not isinstance(self.test, list):
+            raise ValueError("`by: label` needs `test`, a list of the labels that are held out")
+        return self
 
     def plan(self) -> SplitPlan:
-        return SplitPlan(self.train, self.validation, self.test, self.align)
+        held = tuple(self.test) if isinstance(self.test, list) else ()
+        share = 0.0 if isinstance(self.test, list) else self.test
+        return SplitPlan(self.train, self.validation, share, self.align, self.by or "time", held)
 
 
 class HolidayRule(Settings):
@@ -60,11 +95,15 @@ ClockOrColumn = Annotated[Clock | None, BeforeValidator(_column)]
 
 
 class Card(Settings):
-    """The keys of every kind of data. `kind` says which further keys there are."""
+    """The keys of every kind of data. `kind` says which further keys there are.
+
+    folder: where the files lie below `$ST2LLM_DATA`; `<kind>/<name with _>` unless said otherwise.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     kind: str
     source: Source | None = None
+    folder: str | None = later()
     timezone: str = "UTC"
     quantity: str = "values"
     unit: str = ""
@@ -91,9 +130,17 @@ class Card(Settings):
             return next(iter(self.splits.values())).plan()
         return (self.split or Shares(train=0.7, validation=0.1, test=0.2)).plan()
 
+    def home(self) -> str:
+        """The folder of the files, below `$ST2LLM_DATA`."""
+        return self.folder or f"{self.kind}/{self.name.replace('-', '_')}"
+
     def files(self) -> list[str]:
         """The names of the files that the card speaks of."""
         raise NotImplementedError
+
+    def files_in(self, folders: Sequence[Path]) -> list[str]:
+        """The same, where a name may be a pattern of what lies in the first of `folders` that has any."""
+        return self.files()
 
 
 def seconds_of(freq: str) -> int:

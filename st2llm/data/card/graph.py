@@ -1,11 +1,11 @@
 """The card of a sensor graph."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
-from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, seconds_of
+from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, later, seconds_of
 
 
 class Nodes(Settings):
@@ -33,31 +33,62 @@ class Distance(Settings):
     threshold: float = Field(0.1, ge=0, le=1)
 
 
+class EdgeColumns(Settings):
+    """The columns of a list of edges. Without `weight` and `distance` each weighs 1.
+
+    distance: in any unit; the weight is exp(-(d / sigma)^2), sigma the standard deviation of all distances unless it is
+    given (Li et al. 2018), and edges below `threshold` are left out. both_ways: each row joins both ways.
+    """
+
+    source: str = "source"
+    target: str = "target"
+    weight: str | None = None
+    distance: str | None = None
+    sigma: float | None = Field(None, gt=0)
+    threshold: float = Field(0.0, ge=0, le=1)
+    both_ways: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> "EdgeColumns":
+        if self.weight is not None and self.distance is not None:
+            raise ValueError("give `weight` or `distance`, not both")
+        return self
+
+
 class EdgeRule(Settings):
-    """Where edges come from: a matrix without a head, a list (source, target[, weight]), or distances."""
+    """Where edges come from: a matrix, a list (source, target[, weight]; else `columns`), or distances.
+
+    adjacency: csv without a head, npy, `file.npz:key`, or the pickle of DCRNN (ids of the places, their positions, the
+    matrix), whose places are found by their ids.
+    """
 
     adjacency: str | None = None
     listed: str | None = Field(None, alias="list")
     distance: Distance | None = None
+    columns: EdgeColumns | None = later()
 
     @model_validator(mode="after")
     def _one(self) -> "EdgeRule":
         if sum(rule is not None for rule in (self.adjacency, self.listed, self.distance)) != 1:
             raise ValueError("give exactly one of `adjacency`, `list`, `distance`")
+        if self.columns is not None and self.listed is None:
+            raise ValueError("`columns` speaks of a `list`")
         return self
 
 
 class GraphCard(Card):
     """Readings at fixed places.
 
-    values: csv, parquet, `file.npz:key` or `file.h5:key`. layout: `wide` has a column for each place,
-    `long` a row for each reading, with the columns `time`, `place` and `channels`. ignore: columns that
-    are no readings. start: the first stamp, where the file has none. null: the value that stands for a
-    missing reading. duplicates: what rows of one stamp become; an error unless said otherwise.
+    values: csv, parquet, `file.npz:key`, npy, `file.h5:key` (of pandas or plain), or a folder that Hugging Face's
+    `datasets` saved (`folder:train`); a list of tables is one after the other, a mapping has one for each place.
+    layout: `wide` has a column for each place, `long` a row for each reading, with the columns `time`, `place` and
+    `channels`. ignore: columns that are no readings. start: the first stamp, where the file has none. null: the value
+    that stands for a missing reading. duplicates: what rows of one stamp become; an error unless said otherwise.
+    steps: only so many steps are kept, from the first.
     """
 
     kind: Literal["graph"]
-    values: str
+    values: str | list[str] | dict[str, str]
     layout: Literal["wide", "long"] = "wide"
     time: ClockOrColumn = None
     place: str | None = None
@@ -69,6 +100,7 @@ class GraphCard(Card):
     edges: EdgeRule | None = None
     null: float | None = None
     duplicates: Literal["error", "first", "mean"] = "error"
+    steps: Annotated[int, Field(ge=1)] | None = later()
 
     @field_validator("start", mode="before")
     @classmethod
@@ -84,7 +116,14 @@ class GraphCard(Card):
 
     @model_validator(mode="after")
     def _whole(self) -> "GraphCard":
-        if self.layout == "long" and (self.time is None or self.place is None or not self.channels):
+        if not self.values:
+            raise ValueError("`values` names no file")
+        if isinstance(self.values, dict):
+            if self.time is None or not self.channels or self.layout == "wide":
+                raise ValueError("a file for each place needs `layout: long`, `time` and `channels` (columns of the files)")
+            if self.place is not None:
+                raise ValueError("a file for each place has no column `place`")
+        elif self.layout == "long" and (self.time is None or self.place is None or not self.channels):
             raise ValueError(
                 "`layout: long` needs `time`, `place` and `channels` (the columns of the readings)"
             )
@@ -94,8 +133,23 @@ class GraphCard(Card):
     def freq_s(self) -> int:
         return seconds_of(self.freq)
 
+    @property
+    def parts(self) -> list[tuple[str | None, str]]:
+        """The entries of `values`, with the place of each where they say it."""
+        if isinstance(self.values, dict):
+            return list(self.values.items())
+        return [(None, one) for one in ([self.values] if isinstance(self.values, str) else self.values)]
+
+    def said(self) -> str:
+        """The values' files in words."""
+        names = [file_and_key(one)[0] for _, one in self.parts]
+        return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
     def files(self) -> list[str]:
         """The names of the files that the card speaks of."""
         edges = self.edges
-        named = [file_and_key(self.values)[0], self.nodes.file if self.nodes else None]
-        return [name for name in [*named, *((edges.adjacency, edges.listed) if edges else ())] if name]
+        named = [file_and_key(one)[0] for _, one in self.parts]
+        beside = [self.nodes.file if self.nodes else None, edges.listed if edges else None]
+        if edges and edges.adjacency:
+            beside.append(file_and_key(edges.adjacency)[0])
+        return list(dict.fromkeys(name for name in [*named, *beside] if name))

@@ -17,7 +17,9 @@ from st2llm.types import (
     Pair,
     Prompt,
     Ranking,
+    Scientific,
     Slot,
+    Words,
 )
 
 JSON_ROOM = 1024
@@ -200,19 +202,25 @@ def _one_line(grammar: Grammar | None) -> bool:
         return False
     if isinstance(grammar, FreeText):
         return grammar.answer is None
-    if isinstance(grammar, Numbers | Ranking) and "\n" in grammar.separator:
+    if isinstance(grammar, Numbers | Scientific | Words | Ranking) and "\n" in grammar.separator:
         return False
-    words = grammar.options if isinstance(grammar, Choice) else ()
+    words = grammar.options if isinstance(grammar, Choice | Words) else ()
     words = grammar.candidates if isinstance(grammar, Ranking) else words
     return not any("\n" in word for word in words)
 
 
-def _longest(grammar: Numbers | Choice | Ranking | Pair | Clock) -> int:
+def _longest(grammar: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock) -> int:
     """Bytes of the longest answer."""
     if isinstance(grammar, Numbers):
         point = grammar.decimals + bool(grammar.decimals)
-        one = grammar.digits + point + grammar.signed + _bytes(grammar.separator)
+        gaps = (grammar.digits - 1) * _bytes(grammar.gap)
+        one = grammar.digits + gaps + point + grammar.signed + _bytes(grammar.separator)
         return grammar.count * one
+    if isinstance(grammar, Scientific):
+        power = max(len(str(grammar.low)), len(str(grammar.high)))
+        return grammar.count * (len("-1.e") + grammar.decimals + power + _bytes(grammar.separator))
+    if isinstance(grammar, Words):
+        return grammar.count * (max(map(_bytes, grammar.options), default=0) + _bytes(grammar.separator))
     if isinstance(grammar, Choice):
         return max(map(_bytes, grammar.options), default=0)
     if isinstance(grammar, Ranking):

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from st2llm.errors import ConfigError
-from st2llm.llm.grammar.number import DIGITS, Number
-from st2llm.types import Choice, Clock, Numbers, Pair, Ranking
+from st2llm.llm.grammar.number import DIGITS, Gapped, Number
+from st2llm.types import Choice, Clock, Numbers, Pair, Ranking, Scientific, Words
 
 _CLOCKS = {"time": "HH:mm", "date": "YYYY-MM-DD", "datetime": "YYYY-MM-DD HH:mm"}
 
@@ -45,26 +45,33 @@ class Machine(Protocol):
         ...
 
 
-def machine(grammar: Numbers | Choice | Ranking | Pair | Clock) -> Machine:
+def machine(grammar: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock) -> Machine:
     """The machine of a grammar. Raises ConfigError for one that says nothing or contradicts itself."""
     match grammar:
         case Numbers():
             return _numbers(grammar)
+        case Scientific():
+            return _powers(grammar)
+        case Words():
+            _check_words("options", grammar.options)
+            _check_series(grammar.count, grammar.separator, "")
+            _check_separator("list of words", grammar.separator, grammar.options)
+            return _series(OneOf(grammar.options), grammar.count, grammar.separator)
         case Choice():
             _check_words("options", grammar.options)
-            return Words(grammar.options)
+            return OneOf(grammar.options)
         case Ranking():
             return Ranked(grammar)
         case Pair():
             _check_coordinate(grammar.x)
             _check_coordinate(grammar.y)
-            parts = Words(("(",)), Number(grammar.x), Words((", ",)), Number(grammar.y), Words((")",))
+            parts = OneOf(("(",)), Number(grammar.x), OneOf((", ",)), Number(grammar.y), OneOf((")",))
             return Chain(parts)
         case Clock():
             return Time(grammar)
 
 
-class Words:
+class OneOf:
     """One of these words. A place is what was written so far."""
 
     start = b""
@@ -115,6 +122,40 @@ class Chain:
 
     def must_stop(self, place: tuple[int, Hashable]) -> bool:
         return place[0] == len(self._parts) - 1 and self._parts[-1].must_stop(place[1])
+
+
+class Forked:
+    """One machine after the other, where a continuation may also be the next one's beginning.
+
+    A place is all that can be meant by what was written: which machine, and the place within.
+    """
+
+    def __init__(self, parts: Sequence[Machine], stops: tuple[bytes, ...] = ()) -> None:
+        self._parts, self.stops = tuple(parts), stops
+        self.start: frozenset[tuple[int, Hashable]] = frozenset({(0, parts[0].start)})
+        self.letters = "".join({part.letters for part in parts})
+        self.longest = sum(part.longest for part in parts)
+
+    def step(self, place: frozenset[tuple[int, Hashable]], byte: int) -> frozenset[tuple[int, Hashable]] | None:
+        return frozenset(there for which, within in place for there in self._ways(which, within, byte)) or None
+
+    def may_stop(self, place: frozenset[tuple[int, Hashable]]) -> bool:
+        last = len(self._parts) - 1
+        return any(which == last and self._parts[which].may_stop(within) for which, within in place)
+
+    def must_stop(self, place: frozenset[tuple[int, Hashable]]) -> bool:
+        last = len(self._parts) - 1
+        return all(which == last and self._parts[which].must_stop(within) for which, within in place)
+
+    def _ways(self, which: int, within: Any, byte: int) -> list[tuple[int, Hashable]]:
+        part, ways = self._parts[which], []
+        if (after := part.step(within, byte)) is not None:
+            ways.append((which, after))
+        if which + 1 < len(self._parts) and part.may_stop(within):
+            follower = self._parts[which + 1]
+            if (after := follower.step(follower.start, byte)) is not None:
+                ways.append((which + 1, after))
+        return ways
 
 
 class Ranked:
@@ -213,25 +254,57 @@ class Time:
 
 def spaced(inner: Machine) -> Machine:
     """An answer behind a blank."""
-    return Chain((Words((" ",)), inner), inner.stops)
+    return Chain((OneOf((" ",)), inner), inner.stops)
 
 
 def _numbers(grammar: Numbers) -> Machine:
-    """`count` numbers. Raises ConfigError for a separator that could be part of a number."""
+    """`count` numbers. Raises ConfigError for a separator or a gap that could be part of a number."""
     taken = "0123456789" + ("-" if grammar.signed else "") + ("." if grammar.decimals else "")
-    if grammar.count < 1 or not grammar.separator or set(grammar.separator) & set(taken):
+    _check_series(grammar.count, grammar.separator, taken)
+    if not grammar.gap:
+        return _series(Number(grammar), grammar.count, grammar.separator)
+    if grammar.decimals or set(grammar.gap) & set(taken):
         raise ConfigError(
-            f"An answer's grammar needs at least 1 number, and a separator without any of {taken}, but it has "
-            f"count {grammar.count}, separator {grammar.separator!r}. Correct the template."
+            f"A gap between digits needs numbers without decimals and no sign of {taken}, but it is {grammar.gap!r}, "
+            f"decimals {grammar.decimals}. Correct the template."
         )
-    number, separator = Number(grammar), Words((grammar.separator,))
-    parts = [number, *(part for _ in range(grammar.count - 1) for part in (separator, number))]
-    return Chain(parts, _stops(grammar.separator.encode()))
+    if not grammar.separator.replace(grammar.gap, ""):
+        raise ConfigError(
+            f"The separator {grammar.separator!r} could not be told from the gap {grammar.gap!r} between digits. "
+            f"Take one with another sign, such as ' , '."
+        )
+    return _series(Gapped(grammar), grammar.count, grammar.separator)
+
+
+def _powers(grammar: Scientific) -> Machine:
+    """`count` numbers with a power of ten. Raises ConfigError as `_numbers` does."""
+    taken = "0123456789-e" + ("." if grammar.decimals else "")
+    _check_series(grammar.count, grammar.separator, taken)
+    first = Number(Numbers(1, 1, decimals=grammar.decimals, signed=grammar.signed))
+    digits = len(str(max(abs(grammar.low), abs(grammar.high))))
+    power = Number(Numbers(1, digits, signed=grammar.low < 0, low=float(grammar.low), high=float(grammar.high)))
+    return _series(Chain((first, OneOf(("e",)), power)), grammar.count, grammar.separator)
+
+
+def _series(one: Machine, count: int, separator: str) -> Machine:
+    """`count` times the same, the separator between."""
+    between = OneOf((separator,))
+    parts = [one, *(part for _ in range(count - 1) for part in (between, one))]
+    forked = isinstance(one, OneOf | Gapped) and separator[0] in one.letters
+    return (Forked if forked else Chain)(parts, _stops(separator.encode()))
 
 
 def _stops(separator: bytes) -> tuple[bytes, ...]:
     """A separator behind the last item says that there is no more, with its blanks or without."""
     return tuple({separator, separator.rstrip() or separator})
+
+
+def _check_series(count: int, separator: str, taken: str) -> None:
+    if count < 1 or not separator or set(separator) & set(taken):
+        raise ConfigError(
+            f"An answer's grammar needs at least 1 number, and a separator without any of {taken!r}, but it has "
+            f"count {count}, separator {separator!r}. Correct the template."
+        )
 
 
 def _check_coordinate(grammar: Numbers) -> None:
@@ -260,10 +333,15 @@ def _check_ranking(grammar: Ranking) -> None:
             f"A ranking needs a count from 1 to its {len(grammar.candidates)} candidates, but count is "
             f"{grammar.count}. Lower the count or give more candidates."
         )
-    mark = (grammar.separator.strip() or grammar.separator)[:1]
-    inside = next((word for word in grammar.candidates if mark in word), "")
+    _check_separator("ranking", grammar.separator, grammar.candidates)
+
+
+def _check_separator(name: str, separator: str, words: Sequence[str]) -> None:
+    """Raises ConfigError for a separator whose first sign, blanks aside, stands in a word as well."""
+    mark = (separator.strip() or separator)[:1]
+    inside = next((word for word in words if mark in word), "")
     if not mark or inside:
         raise ConfigError(
-            f"A ranking's separator must begin with a sign that no candidate holds, but it is "
-            f"{grammar.separator!r} and a candidate is {inside!r}. Choose another separator."
+            f"A {name}'s separator must begin with a sign that no candidate holds, but it is "
+            f"{separator!r} and a candidate is {inside!r}. Choose another separator."
         )

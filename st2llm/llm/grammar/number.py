@@ -108,6 +108,36 @@ class Number:
         return self._minus if minus else self._plus
 
 
+class Gapped:
+    """One whole number with a gap between two of its digits. A place is the number's own, and how much of a gap came."""
+
+    stops: tuple[bytes, ...] = ()
+
+    def __init__(self, grammar: Numbers) -> None:
+        self._number, self._gap = Number(grammar), grammar.gap.encode()
+        self.start = (self._number.start, 0)
+        self.letters = self._number.letters + grammar.gap
+        self.longest = self._number.longest + (grammar.digits - 1) * len(self._gap)
+
+    def step(self, place: tuple[Place, int], byte: int) -> tuple[Place, int] | None:
+        number, came = place
+        inside = number.digits > 0
+        if inside and came < len(self._gap):
+            more = byte == self._gap[came] and (came > 0 or self._may_grow(number))
+            return (number, came + 1) if more else None
+        after = self._number.step(number, byte)
+        return None if after is None else (after, 0)
+
+    def may_stop(self, place: tuple[Place, int]) -> bool:
+        return place[1] == 0 and self._number.may_stop(place[0])
+
+    def must_stop(self, place: tuple[Place, int]) -> bool:
+        return place[1] == 0 and self._number.must_stop(place[0])
+
+    def _may_grow(self, number: Place) -> bool:
+        return any(self._number.step(number, byte) is not None for byte in DIGITS)
+
+
 def _scaled(bound: float, decimals: int, rounding: str) -> int:
     return int((Decimal(str(bound)) * 10**decimals).to_integral_value(rounding))
 

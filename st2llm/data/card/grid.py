@@ -1,0 +1,116 @@
+"""The card of a grid."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from st2llm.config import Settings
+from st2llm.data.card.base import Card, file_and_key, seconds_of
+
+ROLES = ("time", "row", "col", "node", "channel")
+
+
+class Axis(Settings):
+    """Coordinates at a constant step: those of the first row or column, and how far apart they are."""
+
+    first: float
+    step: float
+
+
+class Subset(Settings):
+    """The window of a raster that is kept: degrees north and east (a window may cross 0 and 180), or positions from 0,
+    the last one not included."""
+
+    lat: tuple[float, float] | None = None
+    lon: tuple[float, float] | None = None
+    rows: tuple[int, int] | None = None
+    cols: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Subset":
+        for name in ("lat", "rows", "cols"):
+            pair = getattr(self, name)
+            if pair is not None and pair[0] >= pair[1]:
+                raise ValueError(f"`{name}` goes from the lesser to the greater")
+        if min((*(self.rows or (0,)), *(self.cols or (0,)))) < 0:
+            raise ValueError("positions count from 0")
+        return self
+
+
+class Coarsen(Settings):
+    """So many rows by so many columns become one cell, the mean of those that have a reading."""
+
+    rows: int = Field(1, ge=1)
+    cols: int = Field(1, ge=1)
+
+
+class GridCard(Card):
+    """Readings on a raster.
+
+    values: a NetCDF file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several are joined in time.
+    variable: the variable of NetCDF or Zarr; several become channels. dims: what each axis of the array is: time, row,
+    col, channel, or node (cells row by row, with `shape: [rows, cols]`); an axis of another name has length one. NetCDF
+    and Zarr say it themselves. time: the coordinate of the stamps, where it is not called time.
+    rows, cols: coordinates in `space`: numbers, or the first and the step. NetCDF and Zarr hold them.
+    freq: the step, `month` for calendar months. start: the first stamp, where the files have none.
+    null: the value that stands for a missing reading. outside: the value that cells outside the region hold at all
+    times: they have no reading. subset, coarsen: see there, in this order.
+    """
+
+    kind: Literal["grid"]
+    values: str | list[str]
+    variable: str | list[str] | None = None
+    dims: list[str] | None = None
+    shape: tuple[int, int] | None = None
+    time: str | None = None
+    freq: str
+    start: str | None = None
+    channels: list[str] | None = None
+    rows: Axis | list[float] | None = None
+    cols: Axis | list[float] | None = None
+    space: Literal["degrees", "metres", "cells"] | None = None
+    null: float | None = None
+    outside: float | None = None
+    subset: Subset | None = None
+    coarsen: Coarsen | None = None
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return value.isoformat() if hasattr(value, "isoformat") else value
+
+    @field_validator("freq")
+    @classmethod
+    def _step(cls, value: str) -> str:
+        if seconds_of(value) < 1:
+            raise ValueError("a step of whole seconds is expected, such as 5min, 1h or 1D, or month")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "GridCard":
+        dims = self.dims
+        if dims is not None:
+            known = [name for name in dims if name in ROLES]
+            flat = "node" in known
+            if len(set(known)) < len(known) or "time" not in known or ({"row", "col"} <= set(known)) == flat:
+                raise ValueError("`dims` names each axis once: time, then row and col (or node with `shape`), and channel")
+            if flat and self.shape is None:
+                raise ValueError("`dims: node` needs `shape: [rows, cols]`")
+        if not self.files():
+            raise ValueError("`values` names no file")
+        if (self.rows is None) != (self.cols is None):
+            raise ValueError("give `rows` with `cols`")
+        return self
+
+    @property
+    def freq_s(self) -> int:
+        return seconds_of(self.freq)
+
+    @property
+    def parts(self) -> list[str]:
+        """The entries of `values`, in order of time."""
+        return [self.values] if isinstance(self.values, str) else list(self.values)
+
+    def files(self) -> list[str]:
+        """The names of the files that the card speaks of."""
+        return list(dict.fromkeys(file_and_key(part)[0] for part in self.parts))

@@ -1,0 +1,211 @@
+"""What the cards of trajectories and events share: tables, time, coordinates, harmonisation, side information."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from st2llm.config import Settings
+from st2llm.data.card.base import Card, file_and_key
+from st2llm.data.card.side import SideRule
+
+Degrees4 = Annotated[list[float], Field(min_length=4, max_length=4)]
+"""West, south, east, north."""
+
+
+class Table(Settings):
+    """One table: a file, or `archive.zip:member.csv`. Its rows may all be of one part, and have one label.
+
+    The same id in tables of different labels means different objects.
+    """
+
+    file: str
+    part: Literal["train", "validation", "test"] | None = None
+    label: str | None = None
+
+    @property
+    def name(self) -> str:
+        return file_and_key(self.file)[0]
+
+    @property
+    def member(self) -> str | None:
+        return file_and_key(self.file)[1]
+
+
+def _tables(value: Any) -> Any:
+    several = value if isinstance(value, list) else [value]
+    return [{"file": one} if isinstance(one, str) else one for one in several]
+
+
+class Moment(Settings):
+    """How rows get their time: one of
+
+    - column: stamps, ISO unless `format` says otherwise (strptime); without an offset they are local to `timezone`;
+      with `unit`, numbers since 1970 UTC instead;
+    - day, minute: counted from a start that nobody knows; `weekday` (Monday 0) then sets the day of the week right;
+    - frame: numbers of frames, `fps` of them a second.
+
+    fold: which of two a local time is that clocks show twice; `drop` leaves its rows out, as none can say.
+    """
+
+    column: str | None = None
+    format: str | None = None
+    unit: Literal["s", "ms"] | None = None
+    day: str | None = None
+    minute: str | None = None
+    weekday: str | None = None
+    frame: str | None = None
+    fps: float | None = Field(None, gt=0)
+    fold: Literal["drop", "first", "second"] = "drop"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Moment":
+        if sum(way is not None for way in (self.column, self.day, self.frame)) != 1:
+            raise ValueError("give exactly one of `column`, `day` and `frame`")
+        if (self.frame is None) != (self.fps is None):
+            raise ValueError("give `frame` with `fps`")
+        if (self.day is None) and (self.minute or self.weekday):
+            raise ValueError("`minute` and `weekday` go with `day`")
+        if self.column is None and (self.format or self.unit):
+            raise ValueError("`format` and `unit` go with `column`")
+        return self
+
+
+def _moment(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
+
+
+class StayPoints(Settings):
+    """Stays of at least `minutes` within `radius_m` (Li et al. 2008), and the places that they are of.
+
+    place_m: stays this close, one to the next, are at one place (DBSCAN with clusters of one).
+    """
+
+    radius_m: float = Field(200.0, gt=0)
+    minutes: float = Field(20.0, gt=0)
+    place_m: float = Field(100.0, gt=0)
+
+
+class Resample(Settings):
+    """Fixes at a regular step, on straight lines between those that are at most `max_gap` apart."""
+
+    step: str
+    max_gap: str = "10min"
+
+
+class Outliers(Settings):
+    """Fixes further than `mad` robust deviations from the median of `window` fixes around them (Hampel)."""
+
+    window: int = Field(11, ge=3)
+    mad: float = Field(6.0, gt=0)
+    least_m: float = Field(10.0, ge=0)
+
+
+class Step(Settings):
+    """One step of harmonisation: exactly one of these.
+
+    max_speed: metres a second; a fix that could only be reached faster from the last good one is dropped.
+    jumps: metres; a lone fix further than this from both its neighbours, which are close to each other, is dropped.
+    trips: a gap longer than this ('30min') begins a new object. shortest: objects with fewer fixes are dropped.
+    """
+
+    max_speed: float | None = Field(None, gt=0)
+    jumps: float | None = Field(None, gt=0)
+    outliers: Outliers | None = None
+    trips: str | None = None
+    shortest: int | None = Field(None, ge=1)
+    resample: Resample | None = None
+    stay_points: StayPoints | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {value: {}}
+        if isinstance(value, dict) and isinstance(value.get("resample"), str):
+            return {**value, "resample": {"step": value["resample"]}}
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> "Step":
+        if len(self.model_fields_set) != 1:
+            raise ValueError("one step is expected, such as {max_speed: 50}")
+        return self
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.model_fields_set))
+
+
+class SequenceCard(Card):
+    """Rows with a time and a position.
+
+    table: csv (plain, gzip, `archive.zip:member.csv`), parquet or GeoLife's .plt; a file name may be a glob. header:
+    whether the first row names the columns; else `columns` does. separator: a character, or `whitespace`.
+    x, y: in metres, or `scale_m` metres each, or in a `crs` that pyproj knows (`EPSG:2263`). blank: what becomes of a
+    row without coordinates. bounds: west, south, east, north, as the file counts; a row outside is an error.
+    missing: words that stand for no value, beside the empty cell.
+    """
+
+    table: Annotated[list[Table], BeforeValidator(_tables), Field(min_length=1)]
+    header: bool = True
+    columns: list[str] | None = None
+    separator: str = ","
+    missing: list[str] = Field(default_factory=lambda: ["NA", "NaN", "nan", "null", "None"])
+    time: Annotated[Moment, BeforeValidator(_moment)]
+    lon: str | None = None
+    lat: str | None = None
+    x: str | None = None
+    y: str | None = None
+    crs: str | None = None
+    scale_m: float = Field(1.0, gt=0)
+    blank: Literal["error", "drop"] = "error"
+    bounds: Degrees4 | None = None
+    attributes: dict[str, str] = Field(default_factory=dict)
+    known: list[str] = Field(default_factory=list)
+    side: SideRule | None = None
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {name: name for name in value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _pairs(self) -> "SequenceCard":
+        if (self.lon is None) != (self.lat is None) or (self.x is None) != (self.y is None):
+            raise ValueError("give `lon` with `lat`, `x` with `y`")
+        if self.crs is not None and (self.x is None or self.lon is not None):
+            raise ValueError("`crs` says what `x` and `y` are; leave out `lon` and `lat`, or `crs`")
+        if not self.header and not self.columns:
+            raise ValueError("`header: false` needs `columns`, the names of the columns in order")
+        if self.separator != "whitespace" and len(self.separator) != 1:
+            raise ValueError("`separator` is one character, or `whitespace`")
+        if unknown := sorted(set(self.known) - set(self.attributes) - set(self.side.names() if self.side else ())):
+            raise ValueError(f"`known` names {unknown[0]!r}, which is no attribute")
+        return self
+
+    def files_in(self, folders: Sequence[Path]) -> list[str]:
+        """The names of the files, patterns of tables expanded in the first of `folders` that has any."""
+        found: list[str] = []
+        for name in self.files():
+            near = (expanded(folder, name) for folder in folders) if is_pattern(name) else ()
+            found += next((names for names in near if names), [name])
+        return found
+
+    def files(self) -> list[str]:
+        """The names of the files that the card speaks of."""
+        aside = self.side.files() if self.side else []
+        return list(dict.fromkeys([*(table.name for table in self.table), *aside]))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a file name is a pattern of several."""
+    return any(sign in name for sign in "*?[")
+
+
+def expanded(folder: Path, pattern: str) -> list[str]:
+    """The files below `folder` that fit a pattern, in order."""
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts or not folder.is_dir():
+        return []
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file())

@@ -1,0 +1,73 @@
+"""Side information of any kind of data: tables that are joined by time or by place, and sentences for a span of time."""
+
+from pydantic import Field, model_validator
+
+from st2llm.config import Settings
+
+
+class Weather(Settings):
+    """A table of numbers by time: each reading holds from its stamp on, for at most `max_age`.
+
+    columns: name -> column. known: whether they are known in advance, as forecasts are; else they are hidden wherever
+    the values are. file: csv or parquet; stamps without an offset are local to the card's time zone.
+    """
+
+    file: str
+    time: str
+    columns: dict[str, str] = Field(min_length=1)
+    max_age: str = "3h"
+    known: bool = False
+
+
+class Places(Settings):
+    """A table of places with words: each fix, node or event takes the words of the nearest within `within_m`.
+
+    lon, lat: degrees; or x, y: metres in the same frame as the data.
+    """
+
+    file: str
+    text: str
+    lon: str | None = None
+    lat: str | None = None
+    x: str | None = None
+    y: str | None = None
+    within_m: float = Field(200.0, gt=0)
+
+    @model_validator(mode="after")
+    def _a_pair(self) -> "Places":
+        if (self.lon is None) != (self.lat is None) or (self.x is None) != (self.y is None):
+            raise ValueError("give `lon` with `lat`, `x` with `y`")
+        if (self.lon is None) == (self.x is None):
+            raise ValueError("give either `lon` and `lat`, or `x` and `y`")
+        return self
+
+
+class Notes(Settings):
+    """A table of sentences, each known in advance for the time from `start` until `end`."""
+
+    file: str
+    start: str
+    end: str
+    text: str
+
+
+class SideRule(Settings):
+    """The key `side` of a card."""
+
+    weather: Weather | None = None
+    places: Places | None = None
+    notes: Notes | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> "SideRule":
+        if not self.model_fields_set:
+            raise ValueError("give `weather`, `places` or `notes`")
+        return self
+
+    def files(self) -> list[str]:
+        """The names of the files that are joined."""
+        return [rule.file for rule in (self.weather, self.places, self.notes) if rule is not None]
+
+    def names(self) -> list[str]:
+        """The names of the numbers that are joined by time."""
+        return list(self.weather.columns) if self.weather else []

@@ -1,0 +1,55 @@
+"""The card of trajectories: fixes or stays of moving objects."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from st2llm.data.card.base import seconds_of
+from st2llm.data.card.sequence import SequenceCard, Step
+
+
+class TrajectoryCard(SequenceCard):
+    """Fixes of moving objects.
+
+    object: the column of their ids; without it, all rows are of one object. For .plt files `user` joins all files of a
+    folder, `file` keeps each by itself. place: ids of places. label: a column of classes (or say it for each table).
+    frame: `scaled` where lon/lat or x/y are no degrees nor metres. origin: x and y count from the centre of all
+    fixes, or from each object's first fix (for data that span the globe). freq: the step that windows must keep
+    (`0.4s`, `6h`), or `any`; without it, the commonest step. duplicates: what becomes of rows of one object and time;
+    `spread` tells them a second apart. names: a table of places' words is joined under `side.places`.
+    """
+
+    kind: Literal["trajectory"]
+    object: str | None = None
+    place: str | None = None
+    label: str | None = None
+    frame: Literal["metres", "scaled"] = "metres"
+    origin: Literal["all", "object"] = "all"
+    freq: str | None = None
+    duplicates: Literal["error", "first", "spread"] = "error"
+    harmonise: list[Step] = Field(default_factory=list)
+
+    @field_validator("freq")
+    @classmethod
+    def _step(cls, value: str | None) -> str | None:
+        if value is not None and value != "any" and milliseconds_of(value) < 1:
+            raise ValueError("a step such as 0.4s, 5min or 6h is expected, or `any`")
+        return value
+
+    @model_validator(mode="after")
+    def _positions(self) -> "TrajectoryCard":
+        if self.lon is None and self.x is None and self.place is None:
+            raise ValueError("give `lon` and `lat`, `x` and `y`, or `place`")
+        if self.frame == "scaled" and (self.x is None or self.crs is not None):
+            raise ValueError("`frame: scaled` goes with `x` and `y`, without `crs`")
+        if self.frame == "scaled" and self.harmonise:
+            raise ValueError("`harmonise` needs metres, and `frame: scaled` has none")
+        return self
+
+
+def milliseconds_of(freq: str) -> int:
+    """The milliseconds of a step; 0 where it is no step, or not whole."""
+    if freq.endswith("s") and freq[:-1].replace(".", "", 1).isdigit():
+        span = float(freq[:-1]) * 1000
+        return round(span) if abs(span - round(span)) < 1e-6 else 0
+    return seconds_of(freq) * 1000

@@ -1,0 +1,128 @@
+"""The card of clips."""
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from st2llm.data import safe_open
+from st2llm.data.card.base import Card
+from st2llm.errors import DataError
+
+PARTS = ("train", "validation", "test")
+Part = Literal["train", "validation", "test"]
+CSV = "csv:"
+
+
+class VideoCard(Card):
+    """Clips, one a file.
+
+    files: a pattern of names such as `*.mp4`; where the source pins files, those that match. label: the class of each
+    clip: `stem` (the name of its file without the end), `csv:FILE` (columns `file` and `label`), or a regular
+    expression over the name with a group `(?P<label>...)`. captions: `csv:FILE` (columns `file` and `caption`), or
+    words by stem. size: the most rows and columns of a frame, the shape is kept; frames are made smaller on reading,
+    never larger. fps: the most frames a second that are kept. max_frames: the most of a clip, from its beginning.
+    regions: rows and columns of the partition whose brightness and motion are the values of samples; asked: which of
+    these two is asked for. parts: where whole clips belong in classification: one part for all, or patterns of stems
+    by part; shares of the clips in order of name where not given.
+    """
+
+    kind: Literal["video"]
+    pattern: str = Field(alias="files", min_length=1)
+    label: str | None = None
+    captions: str | dict[str, str] | None = None
+    size: tuple[int, int] = (160, 160)
+    fps: float | None = Field(None, gt=0)
+    max_frames: int | None = Field(None, ge=1)
+    regions: tuple[int, int] = (3, 3)
+    asked: list[Literal["brightness", "motion"]] = Field(default_factory=lambda: ["brightness"], min_length=1)
+    parts: Part | dict[Part, list[str]] | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _stays(cls, value: str) -> str:
+        if value.startswith("/") or ".." in PurePosixPath(value).parts:
+            raise ValueError("a pattern below the card's folder is expected, such as *.mp4, without '..'")
+        return value
+
+    @field_validator("size", "regions")
+    @classmethod
+    def _positive(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if min(value) < 1:
+            raise ValueError("rows and columns of at least 1 are expected")
+        return value
+
+    @field_validator("label")
+    @classmethod
+    def _known_rule(cls, value: str | None) -> str | None:
+        if value is None or value == "stem" or value.startswith(CSV):
+            return value
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        if "label" not in groups:
+            raise ValueError(
+                "`stem`, `csv:FILE` or a regular expression with a group (?P<label>...) is expected"
+            )
+        return value
+
+    @field_validator("captions")
+    @classmethod
+    def _known_captions(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        if isinstance(value, str) and not value.startswith(CSV):
+            raise ValueError("`csv:FILE` or words by stem are expected")
+        return value
+
+    def files(self) -> list[str]:
+        """The names of the files that the card speaks of, as far as it pins them."""
+        pinned = self.source.files if self.source else {}
+        names = (PurePosixPath(name).name for name in pinned)
+        return sorted({name for name in names if fnmatch(name, self.pattern)}) + self.tables()
+
+    def tables(self) -> list[str]:
+        """The names of the tables of labels and captions."""
+        rules = (self.label, self.captions)
+        return sorted(
+            {rule.removeprefix(CSV) for rule in rules if isinstance(rule, str) and rule.startswith(CSV)}
+        )
+
+    def files_in(self, folders: Sequence[Path]) -> list[str]:
+        """The files that the card pins, else those of the first folder in which any name fits the pattern.
+
+        Raises DataError where none does.
+        """
+        if self.source is not None and self.source.files:
+            found = self.files()
+        else:
+            own = [folders[0] / self.source.path] if self.source and self.source.path and folders else []
+            found = next(filter(None, (self._in(folder) for folder in (*folders, *own))), []) + self.tables()
+        if len(found) == len(self.tables()):
+            raise DataError(
+                f"{self.name}: no file is named {self.pattern!r} in {' or '.join(map(str, folders))}. Put the clips "
+                f"there, set ST2LLM_DATA to the folder that holds {self.home()}/, or correct `files` in the card."
+            )
+        return found
+
+    def _in(self, folder: Path) -> list[str]:
+        if not folder.is_dir():
+            return []
+        paths = sorted(path for path in folder.glob(self.pattern) if path.is_file())
+        return [
+            safe_open.inside(folder, path.relative_to(folder).as_posix()).relative_to(folder).as_posix()
+            for path in paths
+        ]
+
+    def part_of(self, stem: str) -> int | None:
+        """Which part a clip belongs to, by number; None where shares decide. Raises DataError where none is named."""
+        if self.parts is None:
+            return None
+        if not isinstance(self.parts, Mapping):
+            return PARTS.index(self.parts)
+        for part, patterns in self.parts.items():
+            if any(fnmatch(stem, pattern) for pattern in patterns):
+                return PARTS.index(part)
+        raise DataError(f"{self.name}: the clip {stem!r} is in no part. Name it in `parts` of the card.")

@@ -1,0 +1,104 @@
+"""What a data set looks like: its numbers in a dict, and a page of pictures, for each of the five kinds."""
+
+from pathlib import Path
+from typing import Any
+
+from st2llm.data.describe import clip, clip_page, field, field_page, movement, movement_page, pattern, pattern_page
+from st2llm.data.describe.facts import One, provenance
+from st2llm.data.describe.page import save
+from st2llm.errors import DataError
+from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
+
+__all__ = ["describe", "plot", "rows"]
+
+PROPERTIES = {
+    "trajectory": "trajectory: where objects are, one after another; space changes with time along each",
+    "event": "event: points in time and space; what is random is when and where they happen",
+    "grid": "grid: values on a raster at regular times; neighbours by adjacency",
+    "video": "video: a raster of pixels at a high rate; content, motion and cuts",
+    "graph": "graph: series at fixed places, joined by edges",
+}
+"""The data properties of the survey (Unraveling Spatio-Temporal Foundation Models, arXiv 2506.01364), in a line each."""
+
+
+def describe(data: Container) -> dict[str, Any]:
+    """The facts of a data set, ready for JSON: shape, span, units, gaps, property, dependence, provenance.
+
+    `dependence` has three parts, each with measures that fit the kind: temporal (autocorrelation of readings, counts
+    or steps; information in the place before), spatial (Moran's I along edges, between adjacent cells or nearest
+    places; Clark-Evans ratio; radius of gyration; agreement of directions) and joint (Moran's I across one step; Knox
+    ratio; agreement of steps that are near in space and time). None stands for what cannot be measured.
+
+    Raises DataError for an empty list.
+    """
+    first = _first(data)
+    return {
+        "name": first.name,
+        "kind": first.kind,
+        "property": PROPERTIES[first.kind],
+        **_numbers(data),
+        **provenance(first),
+    }
+
+
+def plot(data: Container, file: Path) -> None:
+    """Writes a page of pictures that fit the kind, as PNG, whole or not at all."""
+    _first(data)
+    if isinstance(data, SensorGraph):
+        save(field_page.draw_graph, data, file)
+    elif isinstance(data, Grid):
+        save(field_page.draw_grid, data, file)
+    elif isinstance(data, Events):
+        save(pattern_page.draw, data, file)
+    elif isinstance(data[0], Video):
+        save(clip_page.draw, [one for one in data if isinstance(one, Video)], file)
+    else:
+        save(movement_page.draw, [one for one in data if isinstance(one, Trajectory)], file)
+
+
+def rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The facts as lines for a person: name and value, nested names joined by a dot; what is empty is left out."""
+    found: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if value in (None, "", [], {}):
+            if prefix.startswith("dependence"):
+                found.append((f"{prefix}{name}", "cannot be measured"))
+        elif isinstance(value, dict) and (name in ("dependence", "temporal", "spatial", "joint", "levels")):
+            found += rows(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            found.append((f"{prefix}{name}", ", ".join(f"{key}: {_said(one)}" for key, one in value.items())))
+        elif isinstance(value, list):
+            found.append((f"{prefix}{name}", "; ".join(_said(one) for one in value)))
+        else:
+            found.append((f"{prefix}{name}", _said(value)))
+    return found
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(one)}" for key, one in value.items())
+    return str(value)
+
+
+def _numbers(data: Container) -> dict[str, Any]:
+    if isinstance(data, SensorGraph):
+        return field.graph_numbers(data)
+    if isinstance(data, Grid):
+        return field.grid_numbers(data)
+    if isinstance(data, Events):
+        return pattern.pattern_numbers(data)
+    if isinstance(data[0], Video):
+        return clip.clip_numbers([one for one in data if isinstance(one, Video)])
+    return movement.movement_numbers([one for one in data if isinstance(one, Trajectory)])
+
+
+def _first(data: Container) -> One:
+    if not isinstance(data, list):
+        return data
+    if not data:
+        raise DataError("The data set has no clip or object, so there is nothing to describe. Check its files.")
+    return data[0]

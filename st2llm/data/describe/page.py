@@ -1,0 +1,63 @@
+"""A page of pictures: its frame, and what pages share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+T = TypeVar("T")
+INK, SECOND, EDGE, LAND = "#1b4f72", "#c0392b", "#b0bec5", "#e6e2da"
+PALETTE = ("#1b4f72", "#c0392b", "#e6a117", "#2e8b57", "#7d3c98", "#5d6d7e", "#16a0b0", "#a0522d")
+"""Colours of sorts, in order; the rest is grey."""
+REST = "#c9ced3"
+
+
+def save(draw: Callable[[Figure, T], None], data: T, file: Path) -> None:
+    """Lets `draw` fill a page, and writes it in one step, so that a reader never sees half of it."""
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+    ):
+        figure = Figure(figsize=(11, 8), layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure, data)
+        temporary = file.with_name(f".{file.name}.part")
+        try:
+            figure.savefig(temporary, dpi=130, format="png")
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """The mean of what is there, NaN (without a warning) where nothing is."""
+    there = np.isfinite(values)
+    count = there.sum(axis=axis)
+    return np.where(count > 0, np.where(there, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
+
+
+def metres(xy: np.ndarray) -> tuple[float, str]:
+    """What to divide coordinates by, and the unit to write: kilometres of more than 3 km."""
+    span = float(np.nanmax(np.ptp(xy[np.isfinite(xy).all(axis=1)], axis=0))) if len(xy) else 0.0
+    return (1000.0, "km") if span > 3000 else (1.0, "m")
+
+
+def week_map(axes: Axes, hour: np.ndarray, weekday: np.ndarray, title: str) -> None:
+    """How many fall into each hour of the week."""
+    counts = np.zeros((7, 24))
+    np.add.at(counts, (weekday, hour), 1)
+    shown = axes.imshow(counts, aspect="auto", cmap="viridis", interpolation="nearest")
+    axes.set(title=title, xlabel="local hour", xticks=range(0, 24, 4), yticks=range(7))
+    axes.set_yticklabels(("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"))
+    axes.spines[:].set_visible(False)
+    axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+
+
+def empty(axes: Axes, words: str) -> None:
+    """A panel that says why it shows nothing."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="#555555")
+    axes.set_axis_off()

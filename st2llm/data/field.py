@@ -1,0 +1,95 @@
+"""A graph or a grid as windows see it: places in a row, with labels, positions and neighbours."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from st2llm.types import Grid, Layout, SensorGraph
+
+Neighbours = tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """values: a view of the container's. alive: False for a channel that a place never has a reading of (land)."""
+
+    values: Float64[np.ndarray, "time node channel"]
+    alive: Bool[np.ndarray, "node channel"]
+    places: tuple[str, ...]
+    labels: tuple[str, ...]
+    neighbours: Neighbours
+    lonlat: Float64[np.ndarray, "node 2"] | None = None
+    xy: Float64[np.ndarray, "node 2"] | None = None
+    layout: Layout | None = None
+
+
+def field_of(data: SensorGraph | Grid) -> Field:
+    """The field of a container. Nodes of a grid run row by row; their neighbours are the adjacent cells, weight 1."""
+    if isinstance(data, SensorGraph):
+        neighbours = tuple(tuple(data.edges.of(i)) for i in range(len(data.places)))
+        alive = np.isfinite(data.values).any(axis=0)
+        return Field(data.values, alive, data.places, data.labels, neighbours, data.lonlat, data.xy)
+    steps, rows, cols, channels = data.values.shape
+    values = data.values.reshape(steps, rows * cols, channels)
+    alive = np.isfinite(values).any(axis=0)
+    layout = data.layout
+    lonlat = _spread(wrapped(layout.cols), layout.rows) if layout.unit == "degrees" else None
+    xy = _spread(layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean()) if layout.unit == "metres" else None
+    return Field(values, alive, layout.ids, labels_of(layout), _adjacent(layout, alive), lonlat, xy, layout)
+
+
+def wrapped(lon: Float64[np.ndarray, " col"]) -> Float64[np.ndarray, " col"]:
+    """Degrees east from -180 (not itself) to 180."""
+    return np.asarray(180.0 - (180.0 - lon) % 360.0, dtype=np.float64)
+
+
+def labels_of(layout: Layout) -> tuple[str, ...]:
+    """Words for each cell: '60.5°N 20°W' where the axes are degrees, else 'row 3, column 5', counted from 0."""
+    if layout.unit != "degrees":
+        return tuple(f"row {i}, column {j}" for i in range(len(layout.rows)) for j in range(len(layout.cols)))
+    north = [_degrees(at, "NS") for at in _short(layout.rows)]
+    east = [_degrees(at, "EW") for at in _short(wrapped(layout.cols))]
+    return tuple(f"{row} {col}" for row in north for col in east)
+
+
+def _degrees(said: str, ends: str) -> str:
+    """'-20.5' -> '20.5°S'; zero has no side."""
+    value = float(said)
+    return f"{said.lstrip('-')}°{ends[value < 0] if value else ''}"
+
+
+def _short(at: Float64[np.ndarray, " cell"]) -> list[str]:
+    """Coordinates with as many decimals as tell them apart by a tenth of their step."""
+    step = float(np.abs(np.diff(np.sort(at))).min()) if len(at) > 1 else 1.0
+    off = next((d for d in range(6) if np.abs(np.round(at, d) - at).max(initial=0) <= max(step, 1e-5) / 10), 6)
+    return [f"{value + 0.0:.{off}f}" for value in np.round(at, off)]
+
+
+def _spread(
+    east: Float64[np.ndarray, " col"], north: Float64[np.ndarray, " row"]
+) -> Float64[np.ndarray, "node 2"]:
+    cols, rows = np.meshgrid(east, north)
+    return np.column_stack([cols.ravel(), rows.ravel()])
+
+
+def _adjacent(layout: Layout, alive: Bool[np.ndarray, "node channel"]) -> Neighbours:
+    """North, south, west and east of each cell, as rows and columns run; where columns go around the earth, the last one
+    is beside the first. Cells without any reading are nobody's neighbours."""
+    rows, cols = len(layout.rows), len(layout.cols)
+    around = layout.unit == "degrees" and cols > 2 and _full_circle(layout.cols)
+    there = alive.any(axis=1)
+    found = []
+    for node in range(rows * cols):
+        row, col = divmod(node, cols)
+        near = [(row - 1, col), (row + 1, col), (row, col - 1), (row, col + 1)]
+        if around:
+            near = [(i, j % cols) for i, j in near]
+        cells = [i * cols + j for i, j in near if 0 <= i < rows and 0 <= j < cols]
+        found.append(tuple((cell, 1.0) for cell in cells if there[cell]))
+    return tuple(found)
+
+
+def _full_circle(lon: Float64[np.ndarray, " col"]) -> bool:
+    step = np.abs(np.diff(lon))
+    return bool(np.abs(step.sum() + step.mean() - 360.0) < 0.5 * step.mean())

@@ -1,0 +1,234 @@
+"""What frames show, in numpy alone: brightness and motion of regions, where things move, cuts and colours."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+
+from st2llm.errors import DataError
+
+CHANNELS = ("brightness", "motion")
+"""Mean luma, 0 to 255, and mean absolute difference of luma to the frame before, 0 to 255."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""The weights of ITU-R BT.601."""
+_AT_ONCE = 32
+REACH = 7
+"""How far block matching looks, in pixels each way, in frames of at most `WIDEST` pixels."""
+WIDEST = 160
+_BLOCK = 8
+_STILL = 2.0
+"""Blocks whose luma changes by less than this on average are taken for still: noise of cameras and codecs."""
+_FITS = 0.7
+"""A shift explains a change where it leaves at most this share of it."""
+_HAIR = 0.05
+_CUT = 0.5
+
+Frames = UInt8[np.ndarray, "time row col 3"]
+
+
+def luma(frames: Frames) -> Float32[np.ndarray, "time row col"]:
+    """Brightness of each pixel, 0 to 255 (ITU-R BT.601)."""
+    return np.asarray(frames @ _LUMA, dtype=np.float32)
+
+
+def region_values(frames: Frames, regions: tuple[int, int]) -> Float64[np.ndarray, "time node channel"]:
+    """CHANNELS of each region, regions row by row; the motion of the first frame is 0.
+
+    Raises DataError where a frame has fewer pixels than regions along a side.
+    """
+    found = np.zeros((len(frames), regions[0] * regions[1], len(CHANNELS)))
+    last: Float32[np.ndarray, "one row col"] | None = None
+    for start in range(0, len(frames), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        light = luma(frames[part])
+        joined = np.concatenate([light[:1] if last is None else last, light])
+        found[part, :, 0] = region_means(light, regions)
+        found[part, :, 1] = region_means(np.abs(np.diff(joined, axis=0)), regions)
+        last = light[-1:]
+    return found
+
+
+def region_means(
+    values: Float32[np.ndarray, "time row col"], regions: tuple[int, int]
+) -> Float64[np.ndarray, "time node"]:
+    """The mean over each region, row by row."""
+    down, right = (edges(*pair) for pair in zip(values.shape[1:], regions, strict=True))
+    sums = np.add.reduceat(np.add.reduceat(values, down[:-1], axis=1, dtype=np.float64), right[:-1], axis=2)
+    means = sums / np.outer(np.diff(down), np.diff(right))
+    return np.asarray(means.reshape(len(values), -1), dtype=np.float64)
+
+
+def edges(pixels: int, parts: int) -> Int64[np.ndarray, " edge"]:
+    """Where each of so many parts of a side begins, and where the last ends. Raises DataError for too few pixels."""
+    if not 1 <= parts <= pixels:
+        raise DataError(
+            f"Frames of {pixels} pixels along a side cannot be cut into {parts} regions. Correct `regions` or `size`."
+        )
+    return np.rint(np.linspace(0, pixels, parts + 1)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Where things move between two frames, by region. xy: pixels right and down; 0 where nothing moves.
+
+    moving: the share of the region's area that changes.
+    """
+
+    xy: Float64[np.ndarray, "node 2"]
+    moving: Float64[np.ndarray, " node"]
+
+
+def flow(
+    before: UInt8[np.ndarray, "row col 3"], after: UInt8[np.ndarray, "row col 3"], regions: tuple[int, int]
+) -> Flow:
+    """Block matching: of each small block that changes, the shift of at most REACH pixels that explains it best.
+
+    A region moves as its moving blocks do on average, each weighed by how much it changes. Frames wider or higher
+    than WIDEST are averaged down first, so that shifts reach further there.
+    """
+    old, new, scale = _pooled(before), _pooled(after), _factor(before.shape)
+    shifts, gain, moves = _matched(old, new)
+    rows, cols = moves.shape
+    nodes = _nodes_of_blocks(rows, cols, regions)
+    weight = np.where(moves, gain, 0.0)
+    xy, moving = np.zeros((regions[0] * regions[1], 2)), np.zeros(regions[0] * regions[1])
+    for node in range(len(moving)):
+        inside = nodes == node
+        moving[node] = moves[inside].mean() if inside.any() else 0.0
+        total = weight[inside].sum()
+        if total > 0:
+            xy[node] = scale * (shifts[inside] * weight[inside][:, None]).sum(axis=0) / total
+    return Flow(xy, moving)
+
+
+def cuts(frames: Frames) -> Int64[np.ndarray, " cut"]:
+    """The frames that begin a new shot: their colours have less than half in common with those of the frame before.
+
+    The measure is the share of colours (4 x 4 x 4 bins) that two frames do not have in common.
+    """
+    histograms = np.stack([_histogram(frame) for frame in frames])
+    apart = np.abs(np.diff(histograms, axis=0)).sum(axis=1) / 2
+    return np.flatnonzero(apart > _CUT).astype(np.int64) + 1
+
+
+def colours(frame: UInt8[np.ndarray, "row col 3"]) -> list[tuple[str, float]]:
+    """The named colours of a frame and their shares of its area, the largest first."""
+    codes = _named(frame.reshape(-1, 3).astype(np.float32))
+    shares = np.bincount(codes, minlength=len(NAMES)) / len(codes)
+    order = np.argsort(-shares, kind="stable")
+    return [(NAMES[i], float(shares[i])) for i in order if shares[i] > 0]
+
+
+NAMES = (
+    "black",
+    "white",
+    "grey",
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "turquoise",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+)
+
+
+def _named(rgb: Float32[np.ndarray, "pixel 3"]) -> Int64[np.ndarray, " pixel"]:
+    """The index in NAMES of each pixel's colour, from its hue, saturation and value."""
+    high, low = rgb.max(axis=1), rgb.min(axis=1)
+    spread = high - low
+    saturation = spread / np.maximum(high, 1)
+    hue = _hue(rgb, high, np.maximum(spread, 1e-6))
+    found = np.array([3, 4, 5, 6, 7, 8, 9, 10, 3])[
+        np.searchsorted([15, 45, 70, 165, 200, 260, 300, 345], hue, side="right")
+    ]
+    warm = (found == 4) | ((found == 3) & (saturation < 0.6)) | ((found == 5) & (high < 140))
+    found = np.where(warm & (high < 170), 11, found)
+    dull = saturation < 0.18
+    found = np.where(dull, np.where(high > 200, 1, 2), found)
+    return np.where(high < 45, 0, found).astype(np.int64)
+
+
+def _hue(
+    rgb: Float32[np.ndarray, "pixel 3"],
+    high: Float32[np.ndarray, " pixel"],
+    spread: Float32[np.ndarray, " pixel"],
+) -> Float32[np.ndarray, " pixel"]:
+    """Degrees on the circle of colours: red 0, green 120, blue 240."""
+    red, green, blue = rgb.T
+    sixth = np.where(
+        high == red,
+        (green - blue) / spread,
+        np.where(high == green, 2 + (blue - red) / spread, 4 + (red - green) / spread),
+    )
+    return np.asarray(60 * sixth % 360, dtype=np.float32)
+
+
+def _histogram(frame: UInt8[np.ndarray, "row col 3"]) -> Float64[np.ndarray, " bin"]:
+    bins = (frame >> 6).astype(np.int64)
+    codes = bins[..., 0] * 16 + bins[..., 1] * 4 + bins[..., 2]
+    return np.bincount(codes.ravel(), minlength=64) / codes.size
+
+
+def _factor(shape: tuple[int, ...]) -> int:
+    return -(-max(shape[:2]) // WIDEST)
+
+
+def _pooled(frame: UInt8[np.ndarray, "row col 3"]) -> Float32[np.ndarray, "row2 col2"]:
+    """Luma, averaged over squares of pixels where the frame is larger than WIDEST."""
+    light, factor = luma(frame[None])[0], _factor(frame.shape)
+    rows, cols = (side // factor * factor for side in light.shape)
+    squares = light[:rows, :cols].reshape(rows // factor, factor, cols // factor, factor)
+    return np.asarray(squares.mean(axis=(1, 3)), dtype=np.float32)
+
+
+def _matched(
+    old: Float32[np.ndarray, "row col"], new: Float32[np.ndarray, "row col"]
+) -> tuple[
+    Float32[np.ndarray, "down right 2"], Float32[np.ndarray, "down right"], Bool[np.ndarray, "down right"]
+]:
+    """For each block of the newer frame: how far it moved (right, down), how much that explains, whether it moves."""
+    rows, cols = (-(-side // _BLOCK) * _BLOCK for side in new.shape)
+    more = (rows - new.shape[0], cols - new.shape[1])
+    whole = np.pad(new, ((0, more[0]), (0, more[1])), mode="edge")
+    padded = np.pad(old, ((REACH, REACH + more[0]), (REACH, REACH + more[1])), mode="edge")
+    change = _blocks(whole, padded[REACH : REACH + rows, REACH : REACH + cols])
+    best, shifts = change.copy(), np.zeros((*change.shape, 2), dtype=np.float32)
+    for right, down in _nearest_first():
+        # A block that moved by (right, down) was at its own place minus that in the older frame.
+        left = _blocks(
+            whole, padded[REACH - down : REACH - down + rows, REACH - right : REACH - right + cols]
+        )
+        # A hair better is not better: of shifts that explain alike, as in a plain area, the shortest stays.
+        better = left < best - _HAIR
+        best[better] = left[better]
+        shifts[better] = (right, down)
+    moves = (change >= _STILL) & (best <= _FITS * change) & shifts.any(axis=2)
+    return shifts, change - best, moves
+
+
+def _nearest_first() -> Iterator[tuple[int, int]]:
+    reach = range(-REACH, REACH + 1)
+    yield from sorted(
+        ((x, y) for x in reach for y in reach if x or y), key=lambda xy: (xy[0] ** 2 + xy[1] ** 2, xy)
+    )
+
+
+def _blocks(
+    one: Float32[np.ndarray, "row col"], other: Float32[np.ndarray, "row col"]
+) -> Float32[np.ndarray, "down right"]:
+    """The mean difference of two pictures over each block."""
+    apart = np.abs(one - other)
+    rows = apart.reshape(len(apart) // _BLOCK, _BLOCK, -1).sum(axis=1)
+    return np.asarray(rows.reshape(len(rows), -1, _BLOCK).sum(axis=2) / _BLOCK**2, dtype=np.float32)
+
+
+def _nodes_of_blocks(rows: int, cols: int, regions: tuple[int, int]) -> Int64[np.ndarray, "down right"]:
+    """The region in which the middle of each block lies."""
+    down = np.minimum(((np.arange(rows) + 0.5) / rows * regions[0]).astype(np.int64), regions[0] - 1)
+    right = np.minimum(((np.arange(cols) + 0.5) / cols * regions[1]).astype(np.int64), regions[1] - 1)
+    return down[:, None] * regions[1] + right[None, :]

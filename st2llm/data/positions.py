@@ -1,0 +1,176 @@
+"""Coordinates of rows: checked degrees, projected metres, distances."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyproj
+from jaxtyping import Float64, Int64
+
+from st2llm.data.columns import Columns, Sort
+from st2llm.errors import DataError
+
+EARTH_M = 6_371_008.8
+_GEOD = pyproj.Geod(ellps="WGS84")
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """The keys of a card that speak of positions."""
+
+    @property
+    def lon(self) -> str | None: ...
+    @property
+    def lat(self) -> str | None: ...
+    @property
+    def x(self) -> str | None: ...
+    @property
+    def y(self) -> str | None: ...
+    @property
+    def crs(self) -> str | None: ...
+    @property
+    def scale_m(self) -> float: ...
+    @property
+    def bounds(self) -> list[float] | None: ...
+
+
+def wanted(rule: Rule) -> dict[str, Sort]:
+    """The columns of coordinates."""
+    return {name: "number" for name in (rule.lon, rule.lat, rule.x, rule.y) if name}
+
+
+def blank(rule: Rule, table: Columns) -> np.ndarray:
+    """True for the rows that lack a coordinate."""
+    found = np.zeros(table.rows, dtype=bool)
+    for name in wanted(rule):
+        found |= ~np.isfinite(table.number(name))
+    return found
+
+
+def read(
+    rule: Rule, table: Columns
+) -> tuple[Float64[np.ndarray, "row 2"] | None, Float64[np.ndarray, "row 2"] | None, tuple[str, ...]]:
+    """Degrees, metres as the file counts them (each None where the file has none), and what was done.
+
+    Raises DataError for coordinates that cannot be, or that lie outside the card's bounds; rows must have no blanks.
+    """
+    lonlat = _pair(rule.lon, rule.lat, table)
+    xy = _pair(rule.x, rule.y, table)
+    _bounded(rule, lonlat if lonlat is not None else xy)
+    steps: tuple[str, ...] = ()
+    if xy is not None and rule.crs is not None:
+        lonlat, xy = _unprojected(xy * rule.scale_m, rule.crs), None
+        steps = (f"x and y were read in {rule.crs}",)
+    elif xy is not None:
+        xy *= rule.scale_m
+    if lonlat is not None:
+        steps += _degrees(lonlat, rule)
+    return lonlat, xy, steps
+
+
+def metres_from(
+    origin: Float64[np.ndarray, "#row 2"], lonlat: Float64[np.ndarray, "row 2"]
+) -> Float64[np.ndarray, "row 2"]:
+    """Metres east and north of an origin in degrees (azimuthal equidistant, WGS 84)."""
+    out = np.empty_like(lonlat)
+    for start in range(0, len(lonlat), 1 << 20):
+        part = slice(start, start + (1 << 20))
+        here = lonlat[part]
+        there = np.broadcast_to(origin[part] if len(origin) > 1 else origin, here.shape)
+        azimuth, _, distance = _GEOD.inv(there[:, 0], there[:, 1], here[:, 0], here[:, 1])
+        angle = np.deg2rad(azimuth)
+        out[part] = np.column_stack([np.sin(angle) * distance, np.cos(angle) * distance])
+    return out
+
+
+def centre(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "1 2"]:
+    """The middle of positions in degrees; longitudes are averaged on the circle."""
+    radians = np.deg2rad(lonlat[:, 0])
+    east = np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean()))
+    return np.array([[east, lonlat[:, 1].mean()]])
+
+
+def steps_m(
+    lonlat: Float64[np.ndarray, "row 2"] | None, xy: Float64[np.ndarray, "row 2"] | None
+) -> Float64[np.ndarray, " step"]:
+    """Metres from each row to the next: on the great circle where there are degrees, else in the plane."""
+    if lonlat is not None:
+        return between_m(lonlat[:-1], lonlat[1:])
+    if xy is None:
+        raise DataError("There are no coordinates to measure distances by. Name `lon` and `lat`, or `x` and `y`.")
+    return np.hypot(np.diff(xy[:, 0]), np.diff(xy[:, 1]))
+
+
+def between_m(
+    here: Float64[np.ndarray, "row 2"], there: Float64[np.ndarray, "row 2"]
+) -> Float64[np.ndarray, " row"]:
+    """Metres on the great circle (haversine) between positions in degrees."""
+    out = np.empty(len(here))
+    for start in range(0, len(here), 1 << 20):
+        part = slice(start, start + (1 << 20))
+        a, b = np.deg2rad(here[part]), np.deg2rad(there[part])
+        h = np.sin((b[:, 1] - a[:, 1]) / 2) ** 2
+        h += np.cos(a[:, 1]) * np.cos(b[:, 1]) * np.sin((b[:, 0] - a[:, 0]) / 2) ** 2
+        out[part] = 2 * EARTH_M * np.arcsin(np.sqrt(np.minimum(h, 1)))
+    return out
+
+
+def _pair(east: str | None, north: str | None, table: Columns) -> Float64[np.ndarray, "row 2"] | None:
+    if east is None or north is None:
+        return None
+    out = np.empty((table.rows, 2))
+    out[:, 0], out[:, 1] = table.number(east), table.number(north)
+    return out
+
+
+def _degrees(lonlat: Float64[np.ndarray, "row 2"], rule: Rule) -> tuple[str, ...]:
+    """Checks degrees and turns longitudes beyond 180 west, in place."""
+    lon, lat = lonlat[:, 0], lonlat[:, 1]
+    bad = np.flatnonzero((np.abs(lat) > 90) | (lon < -180) | (lon > 360))
+    if bad.size:
+        row = int(bad[0])
+        swapped = np.abs(lon).max() <= 90 < np.abs(lat).max() <= 180
+        cure = f"Are {rule.lon!r} and {rule.lat!r} swapped?" if swapped else "Mend the row, or correct `lon` and `lat`."
+        raise DataError(
+            f"lon should lie within -180 and 180 (or 0 and 360) and lat within ±90 degrees, but row {row + 1} of the "
+            f"positions is at lon {lon[row]:g}, lat {lat[row]:g} ({bad.size} such). {cure}"
+        )
+    east = lon > 180
+    lon[east] -= 360
+    return (f"{int(east.sum())} longitudes beyond 180 were turned west",) if east.any() else ()
+
+
+def _bounded(rule: Rule, pair: Float64[np.ndarray, "row 2"] | None) -> None:
+    if rule.bounds is None or pair is None:
+        return
+    west, south, east, north = rule.bounds
+
+    def outside(a: Any, b: Any) -> np.ndarray:
+        return np.asarray((a < west) | (a > east) | (b < south) | (b > north))
+
+    bad = np.flatnonzero(outside(pair[:, 0], pair[:, 1]))
+    if bad.size:
+        row = int(bad[0])
+        swapped = not outside(pair[row, 1], pair[row, 0])
+        cure = "The two look swapped." if swapped else "Mend the row, or correct `bounds`."
+        raise DataError(
+            f"Row {row + 1} of the positions is at ({pair[row, 0]:g}, {pair[row, 1]:g}), outside the card's `bounds` "
+            f"{rule.bounds} ({bad.size} such). {cure}"
+        )
+
+
+def _unprojected(xy: Float64[np.ndarray, "row 2"], crs: str) -> Float64[np.ndarray, "row 2"]:
+    try:
+        turn = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        lon, lat = turn.transform(xy[:, 0], xy[:, 1])
+    except pyproj.exceptions.ProjError as error:
+        raise DataError(f"`crs` {crs!r} is not one that pyproj knows: {error}. Give one such as EPSG:2263.") from error
+    lonlat = np.column_stack([lon, lat])
+    bad = np.flatnonzero(~np.isfinite(lonlat).all(axis=1))
+    if bad.size:
+        raise DataError(f"Row {int(bad[0]) + 1} has x and y outside of {crs} ({bad.size} such). Correct `crs` or mend them.")
+    return lonlat
+
+
+def offsets(owner: np.ndarray, count: int) -> Int64[np.ndarray, " edge"]:
+    """Where each owner's rows begin in rows sorted by owner, and where the last one's end."""
+    return np.searchsorted(owner, np.arange(count + 1)).astype(np.int64)

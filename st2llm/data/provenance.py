@@ -1,0 +1,34 @@
+"""Where data came from: the hash that names files and card together."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from st2llm.data import artefacts
+from st2llm.data.card import Card
+from st2llm.types import Provenance
+
+
+def of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
+    """sha256: of the files' own hashes and the card, so that it names data and reading alike."""
+    digest = hashlib.sha256(card.model_dump_json(by_alias=True).encode())
+    for name in sorted(files):
+        digest.update(f"{name} {_sha256(files[name])}\n".encode())
+    return Provenance(
+        source=(card.source.origin if card.source else "") or ", ".join(sorted(files)),
+        sha256=digest.hexdigest(),
+        licence=card.licence,
+        citation=card.citation,
+        leakage=card.leakage,
+        steps=steps,
+    )
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; of a folder (a Zarr store, a saved data set) the hash of its files' names and hashes."""
+    if not path.is_dir():
+        return artefacts.sha256_of(path)
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {artefacts.sha256_of(file)}\n".encode())
+    return digest.hexdigest()

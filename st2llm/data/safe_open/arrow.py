@@ -1,0 +1,39 @@
+"""A Hugging Face `datasets` folder as `save_to_disk` leaves it: plain Arrow files that a JSON names."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from st2llm.data.safe_open.limits import checked, inside
+from st2llm.errors import DataError, nearest
+
+STATE_BYTES = 16 * 2**20
+
+
+def saved_dataset(folder: Path, part: str | None = None) -> pd.DataFrame:
+    """The table of a saved `Dataset`, or the `part` of a saved `DatasetDict` ('train').
+
+    Raises DataError where files are missing, damaged, or lie outside the folder.
+    """
+    try:
+        if (names := folder / "dataset_dict.json").is_file():
+            parts = json.loads(checked(names, limit=STATE_BYTES).read_text(encoding="utf-8"))["splits"]
+            if part not in parts:
+                raise DataError(f"{folder.name} has the parts {', '.join(map(str, parts))}. {nearest(str(part), parts)}")
+            folder = inside(folder, str(part))
+        state = json.loads(checked(folder / "state.json", limit=STATE_BYTES).read_text(encoding="utf-8"))
+        if state.get("_indices_files"):
+            raise DataError(f"{folder} is a selection of rows. Call flatten_indices() before save_to_disk.")
+        files = [inside(folder, str(one["filename"])) for one in state["_data_files"]]
+        if not files:
+            raise DataError(f"{folder} names no data files. Save the data set again.")
+        return pa.concat_tables([_stream(checked(file)) for file in files]).to_pandas()
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException) as error:
+        raise DataError(f"{folder} cannot be read as a saved data set: {error}. Save it again with save_to_disk.") from error
+
+
+def _stream(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        return reader.read_all()

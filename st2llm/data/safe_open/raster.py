@@ -1,0 +1,149 @@
+"""NetCDF (3 and 4) and Zarr (folder or zip) through xarray, looked over before anything is decoded."""
+
+import contextlib
+import json
+import math
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from st2llm.data.safe_open import hdf5
+from st2llm.data.safe_open.archive import member_of, plain
+from st2llm.data.safe_open.limits import MAX_BYTES, checked, inside, roomy
+from st2llm.errors import DataError
+
+CODECS = frozenset(
+    "bytes endian transpose blosc zlib gzip bz2 lzma zstd lz4 shuffle delta fixedscaleoffset quantize bitround packbits "
+    "astype crc32 crc32c adler32 fletcher32 jenkins_lookup3 sharding_indexed vlen-utf8 scale_offset cast_value".split()
+)
+"""What a Zarr array may be packed with: all of these turn bytes into bytes or numbers, none runs what it reads."""
+MOST_FILES = 200_000
+META_BYTES = 64 * 2**20
+_NETCDF3 = (b"CDF\x01", b"CDF\x02")
+
+
+@contextlib.contextmanager
+def raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
+    """The variables of a NetCDF file (gzipped or not) or a Zarr store, not yet read; scaled, fill values NaN, time as it
+    is written.
+
+    Raises DataError, also for what goes wrong while the caller reads: damaged files, too large claims, code in codecs.
+    """
+    with contextlib.ExitStack() as stack, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield stack.enter_context(_opened(path, stack, limit))
+        except DataError:
+            raise
+        except MemoryError as error:
+            raise DataError(f"{path.name} needs more memory than there is. Cut it with `subset`.") from error
+        except Exception as error:  # whatever the libraries make of a forged or damaged file is one and the same
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{path} cannot be read as NetCDF or Zarr: {said[:200]}. It is damaged: get it again.") from error
+
+
+def _opened(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
+    if path.is_dir() or path.suffix == ".zip":
+        return _zarr(path, stack, limit)
+    with checked(path, limit=limit).open("rb") as stream:
+        magic = stream.read(8)
+    if magic[:2] == b"\x1f\x8b":
+        bare = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "unpacked.nc"
+        with plain(path, limit=limit) as source, bare.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+        return _opened(bare, stack, limit)
+    if magic == hdf5.MAGIC:
+        hdf5.look_over(path, limit=limit)
+        return xr.open_dataset(path, engine="h5netcdf", decode_times=False)
+    if magic[:4] in _NETCDF3:
+        found = xr.open_dataset(path, engine="scipy", decode_times=False, backend_kwargs={"mmap": False})
+        for name, variable in found.variables.items():
+            roomy(math.prod(variable.shape), path.stat().st_size, f"{path.name}:{name}", limit=limit)
+        return found
+    what = "is empty" if not magic else "begins with neither of their marks"
+    raise DataError(f"{path} should be NetCDF 3 or 4, but it {what}. Get it again, or convert it with xarray.")
+
+
+def _zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
+    files = _in_zip(path, limit) if path.suffix == ".zip" else _in_folder(path)
+    held = sum(files.values())
+    if held > limit:
+        raise DataError(f"{path} has {held:,} bytes, and stores over {limit:,} are not opened. Cut it down.")
+    read = _reader(path, stack)
+    arrays = 0
+    for name in files:
+        if name.rsplit("/", 1)[-1] in (".zarray", "zarr.json"):
+            roomy(files[name], files[name], f"{path.name}/{name}", limit=META_BYTES)
+            arrays += _harmless(json.loads(read(name)), f"{path.name}/{name}", held, limit)
+    if not arrays:
+        raise DataError(f"{path} holds no Zarr array. A folder or zip with zarr.json or .zarray in it is expected.")
+    store: Any = zarr.storage.ZipStore(path, mode="r") if path.suffix == ".zip" else zarr.storage.LocalStore(path, read_only=True)
+    return xr.open_zarr(store, consolidated=False, decode_times=False, chunks=None)
+
+
+def _reader(path: Path, stack: contextlib.ExitStack) -> Any:
+    if path.suffix == ".zip":
+        return stack.enter_context(zipfile.ZipFile(path)).read
+    return lambda name: (path / name).read_bytes()
+
+
+def _in_folder(path: Path) -> dict[str, int]:
+    files: dict[str, int] = {}
+    for one in path.rglob("*"):
+        if one.is_file():
+            name = one.relative_to(path).as_posix()
+            files[name] = inside(path, name).stat().st_size
+            if len(files) > MOST_FILES:
+                raise DataError(f"{path} holds over {MOST_FILES:,} files. Write it with larger chunks.")
+    return files
+
+
+def _in_zip(path: Path, limit: int) -> dict[str, int]:
+    with zipfile.ZipFile(checked(path, limit=limit)) as bundle:
+        names = [info.filename for info in bundle.infolist() if not info.is_dir()]
+        if len(names) > MOST_FILES:
+            raise DataError(f"{path} holds over {MOST_FILES:,} files. Write it with larger chunks.")
+        return {name: member_of(bundle, name, path, limit).file_size for name in names}
+
+
+def _harmless(meta: Any, where: str, held: int, limit: int) -> int:
+    """1 for the description of an array (0 for a group's) that claims no more than it can hold and runs no code."""
+    if not isinstance(meta, Mapping) or "shape" not in meta:
+        return 0
+    version_3 = meta.get("zarr_format") == 3
+    kind = meta["data_type"] if version_3 else meta["dtype"]
+    if not isinstance(kind, str) or kind.startswith("|O"):
+        raise DataError(f"{where} describes {str(kind)[:80]!r}, but numbers are expected. Save it as plain numbers.")
+    for codec in _codecs(meta):
+        if codec.removeprefix("numcodecs.") not in CODECS:
+            raise DataError(f"{where} is packed with {codec!r}, which is not opened. Save it with one of: blosc, zstd, gzip.")
+    size = _itemsize(kind)
+    chunks = meta["chunk_grid"]["configuration"]["chunk_shape"] if version_3 else meta["chunks"]
+    for what, shape in (("", meta["shape"]), ("a chunk of ", chunks)):
+        roomy(math.prod(int(n) for n in shape) * size, held, what + where, limit=limit)
+    return 1
+
+
+def _codecs(meta: Mapping[str, Any]) -> Iterator[str]:
+    """The names of all codecs, of those within others too."""
+    packed = [meta.get("compressor"), *(meta.get("filters") or ())]
+    yield from (str(codec["id"]) for codec in packed if codec is not None)
+    for codec in (*meta.get("codecs", ()), *meta.get("index_codecs", ())):
+        yield str(codec["name"] if isinstance(codec, Mapping) else codec)
+        if isinstance(codec, Mapping) and isinstance(codec.get("configuration"), Mapping):
+            yield from _codecs(codec["configuration"])
+
+
+def _itemsize(kind: str) -> int:
+    try:
+        return int(np.dtype(kind).itemsize)
+    except TypeError:
+        return 16

@@ -1,0 +1,204 @@
+"""Pickles of numbers: numpy arrays, lists, dicts and words are built, and nothing is ever imported or called.
+
+A pickle is a program. Its opcodes are looked over first, and its global names are answered by the stand-ins below,
+which keep shape and bytes until these have been checked; numpy itself sees only bytes that fit.
+"""
+
+import io
+import pickle
+import pickletools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st2llm.data.safe_open.archive import plain
+from st2llm.data.safe_open.limits import MAX_BYTES, roomy
+from st2llm.errors import DataError
+
+MOST_OPCODES = 20_000_000
+DEEPEST = 32
+
+_CALLING = {"EXT1", "EXT2", "EXT4", "INST", "OBJ", "PERSID", "BINPERSID", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
+"""Opcodes that no pickle of arrays and lists has."""
+
+
+def pickled(path: Path, *, limit: int = MAX_BYTES) -> Any:
+    """What a pickle (gzipped or not, any protocol, of Python 2 as well) holds: arrays, lists, tuples, dicts, words, numbers.
+
+    Raises DataError for anything else in it, before anything is built, and for a damaged or oversized file.
+    """
+    with plain(path, limit=limit) as stream:
+        data = stream.read(limit + 1)
+    roomy(len(data), path.stat().st_size, path.name, limit=limit)
+    try:
+        _look_over(data, path)
+        return _resolved(_Builder(io.BytesIO(data), encoding="latin1").load(), {}, 0)
+    except DataError:
+        raise
+    except Exception as error:  # whatever a forged pickle makes of the machine is one and the same to a user
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{path} cannot be read as a pickle of numbers: {said[:200]}. Save its arrays with numpy.savez."
+        ) from error
+
+
+def _look_over(data: bytes, path: Path) -> None:
+    count = 0
+    for opcode, argument, _ in pickletools.genops(data):
+        count += 1
+        if opcode.name in _CALLING:
+            raise DataError(f"{path} is not opened: it holds code (the opcode {opcode.name}). Save its arrays with numpy.savez.")
+        if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _NAMES:
+            raise DataError(_refusal(path, str(argument).replace(" ", ".")))
+        # The memo is an array that grows to the index that is asked for.
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count + len(data):
+            raise DataError(f"{path} is damaged: it speaks of object {argument} of fewer. Get it again.")
+        if count > MOST_OPCODES:
+            raise DataError(f"{path} holds over {MOST_OPCODES:,} objects. Save its arrays with numpy.savez.")
+
+
+def _refusal(path: Path | str, name: str) -> str:
+    return (
+        f"{path} is not opened: it holds a pickle of {name[:80]}, and only numpy arrays, lists, dicts, words and numbers are "
+        "read. Save its arrays with numpy.savez."
+    )
+
+
+class _Kind:
+    """Stands for a numpy dtype: its code and byte order."""
+
+    def __init__(self, code: str = "", *_: Any) -> None:
+        self.code, self.order = str(code), "|"
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or any(part is not None for part in state[2:5]):
+            raise ValueError("an array of records was found, but plain numbers are expected")
+        self.order = str(state[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        if not self.code or self.code[0] not in "?bBiufSU" or not self.code[1:].isdigit() or self.order not in "<>|=":
+            raise ValueError(f"an array of {self.code!r} was found, but plain numbers are expected")
+        return np.dtype(self.code).newbyteorder(self.order)
+
+
+class _Lump:
+    """Stands for a numpy array until its bytes are known to fit its shape."""
+
+    def __init__(self) -> None:
+        self.state: tuple[Any, ...] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        if not isinstance(self.state, tuple) or len(self.state) != 5:
+            raise ValueError("an array without content was found")
+        _, shape, kind, fortran, raw = self.state
+        return _shaped(raw, kind, shape, "F" if fortran else "C")
+
+
+def _shaped(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
+    if isinstance(raw, str):  # the bytes of Python 2
+        raw = raw.encode("latin1")
+    if not isinstance(kind, _Kind) or not isinstance(raw, bytes | bytearray) or not isinstance(shape, tuple):
+        raise ValueError("an array of objects was found, but plain numbers are expected")
+    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 8:
+        raise ValueError(f"an array of the impossible shape {shape} was found")
+    count = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 1
+    if count * kind.dtype.itemsize != len(raw):
+        raise ValueError(f"an array claims shape {shape} of {kind.dtype}, but it has {len(raw):,} bytes")
+    return np.frombuffer(bytes(raw), dtype=kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+class _Value:
+    """Stands for a numpy scalar."""
+
+    def __init__(self, kind: Any = None, raw: Any = b"") -> None:
+        self.kind, self.raw = kind, raw
+
+    def array(self) -> Any:
+        return _shaped(self.raw, self.kind, (), "C")[()]
+
+
+class _Buffer:
+    """Stands for an array of pickle protocol 5."""
+
+    def __init__(self, raw: Any = b"", kind: Any = None, shape: Any = (), order: Any = "C") -> None:
+        self.parts = raw, kind, shape, str(order)
+
+    def array(self) -> np.ndarray:
+        return _shaped(*self.parts)
+
+
+def _lump(*_: Any) -> _Lump:
+    return _Lump()
+
+
+def _encode(text: Any = "", encoding: Any = "latin1") -> bytes:
+    """The bytes that Python 3 writes for Python 2."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError("a call of _codecs.encode was found")
+    return text.encode("latin1")
+
+
+class _Plain:
+    """Stands for the class numpy.ndarray, which a pickle names but which is not made."""
+
+
+_CORES = ("numpy.core", "numpy._core")
+_NAMES: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Plain,
+    ("numpy", "dtype"): _Kind,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): dict,
+    **{(f"{core}.{part}", "_reconstruct"): _lump for core in _CORES for part in ("multiarray", "_multiarray_umath")},
+    **{(f"{core}.{part}", "scalar"): _Value for core in _CORES for part in ("multiarray", "_multiarray_umath")},
+    **{(f"{core}.numeric", "_frombuffer"): _Buffer for core in _CORES},
+}
+
+
+class _Door:
+    """A name of a pickle: may be called, and nothing else be done to it."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a name is given content")
+
+
+class _Builder(pickle.Unpickler):
+    """The standard unpickler, whose names are all stand-ins."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NAMES:
+            raise DataError(_refusal("The pickle", f"{module}.{name}"))
+        return _Door(_NAMES[module, name])
+
+
+def _resolved(item: Any, done: dict[int, Any], depth: int) -> Any:
+    """The same with arrays for their stand-ins; what is held twice is built once."""
+    if depth > DEEPEST:
+        raise ValueError(f"lists are nested more than {DEEPEST} deep, or hold themselves")
+    if isinstance(item, str | bytes | int | float | complex | None):
+        return item
+    if id(item) in done:
+        return done[id(item)]
+    if isinstance(item, _Lump | _Value | _Buffer):
+        found: Any = item.array()
+    elif isinstance(item, dict):
+        found = {_resolved(k, done, depth + 1): _resolved(v, done, depth + 1) for k, v in item.items()}
+    elif isinstance(item, list | tuple):
+        found = type(item)(_resolved(one, done, depth + 1) for one in item)
+    else:
+        raise DataError(_refusal("The pickle", type(item).__name__.strip("_")))
+    done[id(item)] = found
+    return found

@@ -1,0 +1,132 @@
+"""What a container is, for the run card: its name, its zone, what it consists of, and a hash of all that is read."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from st2llm.errors import DataError
+from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
+
+One = SensorGraph | Grid | Video | Trajectory | Events
+_MOST_LISTED = 2000
+"""Places beyond so many are counted, not listed."""
+
+
+def first_of(data: Container) -> One:
+    """What stands for the whole data set: itself, or the first of its objects or clips. Raises DataError for none."""
+    if not isinstance(data, list):
+        return data
+    if not data:
+        raise DataError("The data set holds no object and no clip. Check its card.")
+    return data[0]
+
+
+def timezone_of(data: Container) -> str:
+    """The zone of the data's calendar; clips have none, their clock starts at nought."""
+    one = first_of(data)
+    return "UTC" if isinstance(one, Video) else one.timezone
+
+
+def describe(data: Container) -> dict[str, Any]:
+    """What `run.json` says about the data, and the report shows."""
+    one = first_of(data)
+    source = one.provenance
+    said = {
+        "name": one.name,
+        "description": one.description,
+        "unit": _unit(one),
+        "quantity": _quantity(one),
+        "timezone": timezone_of(data),
+        "freq_s": one.freq_s if isinstance(one, SensorGraph | Grid) else None,
+        "licence": source.licence,
+        "citation": source.citation,
+        "leakage": source.leakage,
+        "source": source.source,
+        "steps": list(source.steps),
+        "holds": _holds(data),
+        "places": _places(one) if isinstance(one, SensorGraph) else [],
+        "edges": _edges(one) if isinstance(one, SensorGraph) else [],
+    }
+    if isinstance(one, SensorGraph):
+        del said["holds"]  # its places are listed
+    return said
+
+
+def data_sha256(data: Container) -> str:
+    """Hash of all that samples are made from: values, stamps, positions, places, marks, frames and notes."""
+    digest = hashlib.sha256()
+    if isinstance(data, SensorGraph | Grid):
+        digest.update(data.values.tobytes())
+        digest.update(data.time.tobytes())
+        notes = [(n.start, n.end, n.text) for n in data.notes]
+        places = data.places if isinstance(data, SensorGraph) else data.layout.ids
+        digest.update(repr((places, notes)).encode())
+        return digest.hexdigest()
+    for one in data if isinstance(data, list) else [data]:
+        for part in _arrays(one):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        digest.update(repr(_words(one)).encode())
+    return digest.hexdigest()
+
+
+def _arrays(one: Video | Trajectory | Events) -> list[np.ndarray]:
+    if isinstance(one, Video):
+        return [one.frames, one.time_s]
+    if isinstance(one, Trajectory):
+        given = [one.time, one.xy, one.lonlat, one.part, *one.attributes.values()]
+    else:
+        given = [one.time, one.xy, one.lonlat, one.mark, one.magnitude]
+    return [part for part in given if part is not None]
+
+
+def _words(one: Video | Trajectory | Events) -> tuple[Any, ...]:
+    if isinstance(one, Video):
+        return one.id, one.label, one.labels
+    if isinstance(one, Trajectory):
+        return one.id, one.place, one.label, tuple(one.attributes)
+    return one.marks, one.window, one.region
+
+
+def _unit(one: One) -> str:
+    if isinstance(one, SensorGraph | Grid):
+        return one.unit
+    if isinstance(one, Trajectory):
+        return "m" if one.xy is not None and one.frame == "metres" else ""
+    return "hours" if isinstance(one, Events) else ""
+
+
+def _quantity(one: One) -> str:
+    return "frames" if isinstance(one, Video) else one.quantity
+
+
+def _holds(data: Container) -> str:
+    """How much there is of it, in words."""
+    if isinstance(data, Grid):
+        rows, cols = data.values.shape[1:3]
+        return f"{rows:,} x {cols:,} cells, {len(data.time):,} steps"
+    if isinstance(data, Events):
+        return f"{len(data.time):,} events" + (f" of {len(data.marks):,} sorts" if data.marks else "")
+    if isinstance(data, list):
+        fixes = sum(len(one.frames if isinstance(one, Video) else one.time) for one in data)
+        clips = data and isinstance(data[0], Video)
+        return f"{len(data):,} {'clips' if clips else 'objects'}, {fixes:,} {'frames' if clips else 'fixes'}"
+    return f"{len(data.places):,} places, {len(data.time):,} steps"
+
+
+def _places(data: SensorGraph) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": place,
+            "label": label,
+            "lon": None if data.lonlat is None else float(data.lonlat[i, 0]),
+            "lat": None if data.lonlat is None else float(data.lonlat[i, 1]),
+        }
+        for i, (place, label) in enumerate(zip(data.places, data.labels, strict=True))
+    ][:_MOST_LISTED]
+
+
+def _edges(data: SensorGraph) -> list[list[float]]:
+    edges = data.edges
+    listed = zip(edges.source.tolist(), edges.target.tolist(), edges.weight.tolist(), strict=True)
+    return [list(edge) for edge in listed if max(edge[:2]) < _MOST_LISTED]

@@ -1,0 +1,269 @@
+"""Predictions beside the truth as one long table, and the totals of every metric that can be read from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from st2llm import metrics
+from st2llm.predict.codes import asked_codes, asks_label
+from st2llm.types import Prediction, Sample
+
+ENTRY = ["sample", "place", "step", "channel"]
+"""What names an entry of the table."""
+ANSWERED = ["value", "rank", "answer", "nll", "crps"]
+"""What a predictor says of an entry, or is scored by; another predictor's may take its place."""
+_PARTS = ("value", "x", "y", "label")
+_LATER = {
+    "part": "value",
+    "rank": np.nan,
+    "label": None,
+    "answer": None,
+    "nll": np.nan,
+    "crps": np.nan,
+    "draws": 0,
+}
+"""Columns that tables of earlier versions do not have, and what they then hold."""
+
+
+def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """One row for each asked entry of each sample, in order; unread entries have value NaN and unread True.
+
+    part: whether an entry is a value, a coordinate (x, y) or a label. Of a label, rank says where the true one stands
+    in the ranking (1 is best, inf: not in it), `label` and `answer` are the words. nll, crps: where the predictor has a
+    density, or draws; draws: of how many draws crps was estimated.
+    """
+    rows = [_rows(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)]
+    return pd.concat(rows, ignore_index=True)
+
+
+def complete(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with every column, those that an earlier version did not write included."""
+    missing = {name: default for name, default in _LATER.items() if name not in frame}
+    return frame.assign(**missing) if missing else frame
+
+
+def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    """The named metrics of a table, those that can be measured."""
+    return metrics.of_totals(_totals(complete(frame)), names)
+
+
+def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of each sample in long form: columns sample, metric, sum, count."""
+    frame = complete(frame)
+    parts = [_value_totals(frame), _label_totals(frame), _displacement_totals(frame), _extra_totals(frame)]
+    some = [part for part in parts if len(part)]
+    if not some:
+        return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
+    found = pd.concat(some, ignore_index=True)
+    return found.sort_values(["sample", "metric"], kind="stable", ignore_index=True)
+
+
+def _rows(sample: Sample, prediction: Prediction) -> pd.DataFrame:
+    step, node, channel = np.nonzero(sample.wanted)
+    order = np.lexsort((step, channel, node))
+    at = (step[order], node[order], channel[order])
+    if not len(order):
+        return _label_alone(sample, prediction)
+    truth = np.full(sample.values.shape, np.nan) if sample.truth is None else sample.truth
+    value = np.full(sample.values.shape, np.nan) if prediction.value is None else prediction.value
+    quantiles = prediction.quantiles or {}
+    empty = np.full(len(order), np.nan)
+    table = {
+        "sample": pd.Categorical([sample.id] * len(order)),
+        "place": pd.Categorical.from_codes(at[1], pd.Index(sample.place)),
+        "step": (at[0] - sample.origin).astype(np.int32),
+        "channel": at[2].astype(np.int16),
+        "time": sample.time[at[0]],
+        "value": value[at],
+        "truth": truth[at],
+        "valid": np.isfinite(truth[at]),
+        "unread": ~np.isfinite(value[at]),
+    }
+    for name, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
+        table[name] = quantiles[share][at] if share in quantiles else empty
+    is_code = asked_codes(sample)[at]
+    found = pd.DataFrame(table).assign(**_beside(sample, prediction, at, truth[at]))
+    return _labelled(found, sample, prediction, is_code) if is_code.any() else found
+
+
+def _beside(
+    sample: Sample,
+    prediction: Prediction,
+    at: tuple[np.ndarray, np.ndarray, np.ndarray],
+    truth: np.ndarray,
+) -> dict[str, object]:
+    """The columns that not every prediction has something for."""
+    names = sample.side.channels
+    moves = sample.kind in ("trajectory", "event")
+    parts = [name if moves and name in ("x", "y") else "value" for name in names]
+    codes = at[2] if len(names) == sample.values.shape[2] else np.zeros_like(at[2])
+    nll, crps = np.full(len(truth), np.nan), np.full(len(truth), np.nan)
+    draws = np.zeros(len(truth), dtype=np.int16)
+    for name, density in (prediction.log_density or {}).items():
+        here = (at[2] == names.index(name)) & np.isfinite(truth)
+        nll[here] = -density(truth[here])
+    if prediction.samples is not None:
+        drawn = prediction.samples[:, at[0], at[1], at[2]]
+        crps, draws = metrics.crps(drawn, truth), np.isfinite(drawn).sum(axis=0).astype(np.int16)
+    kinds = parts or ["value"]
+    return {
+        "part": pd.Categorical([kinds[i] for i in codes], categories=_PARTS),
+        "rank": np.nan,
+        "label": pd.Series([None] * len(truth), dtype=object),
+        "answer": pd.Series([None] * len(truth), dtype=object),
+        "nll": nll,
+        "crps": crps,
+        "draws": draws,
+    }
+
+
+def _labelled(
+    table: pd.DataFrame, sample: Sample, prediction: Prediction, is_code: Bool[np.ndarray, " entry"]
+) -> pd.DataFrame:
+    """The rows of codes turned into labels."""
+    label = _true_label(sample, table.loc[is_code, "truth"].iloc[0])
+    ranking, code = prediction.ranking, table.loc[is_code, "value"].iloc[0]
+    if ranking is None and np.isfinite(code):
+        ranking = (sample.side.options[int(code)],)
+    columns = _label_columns(label, ranking)
+    for name, value in columns.items():
+        column = table[name].astype(object) if name in ("part", "label", "answer") else table[name].copy()
+        column[is_code] = value
+        table[name] = column
+    return table.assign(part=pd.Categorical(table["part"], categories=_PARTS))
+
+
+def _label_alone(sample: Sample, prediction: Prediction) -> pd.DataFrame:
+    """One row for a sample of which nothing but its label is asked."""
+    if not asks_label(sample):
+        return pd.DataFrame()
+    row = {
+        "sample": pd.Categorical([sample.id]),
+        "place": pd.Categorical([sample.place[0]]),
+        "step": np.zeros(1, dtype=np.int32),
+        "channel": np.full(1, -1, dtype=np.int16),
+        "time": sample.time[-1:],
+        "value": np.nan,
+        "truth": np.nan,
+        **dict.fromkeys(("q05", "q50", "q95", "nll", "crps"), np.nan),
+        "draws": np.zeros(1, dtype=np.int16),
+        **{name: [value] for name, value in _label_columns(sample.label, prediction.ranking).items()},
+    }
+    made = pd.DataFrame(row)
+    return made.assign(part=pd.Categorical(made["part"], categories=_PARTS))
+
+
+def _label_columns(label: str | None, ranking: tuple[str, ...] | None) -> dict[str, object]:
+    known = label is not None and ranking is not None
+    return {
+        "part": "label",
+        "rank": metrics.rank_of(str(label), ranking or ()) if known else np.nan,
+        "label": label,
+        "answer": ranking[0] if ranking else None,
+        "valid": label is not None,
+        "unread": ranking is None,
+    }
+
+
+def _true_label(sample: Sample, code: float) -> str | None:
+    if sample.label is not None:
+        return sample.label
+    return sample.side.options[int(code)] if np.isfinite(code) else None
+
+
+def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
+    """Totals over a whole table. Those of values are summed at once, in the order of the table."""
+    values = frame[frame["part"] == "value"]
+    found: dict[str, tuple[float, int]] = {}
+    if len(values):
+        columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
+        found |= metrics.totals(*columns)
+    for part in (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame)):
+        if len(part):
+            grouped = part.groupby("metric")[["sum", "count"]].sum()
+            found |= {str(n): (float(s), int(c)) for n, s, c in grouped.itertuples()}
+    return found
+
+
+def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    valid = frame[frame["valid"] & (frame["part"] == "value")]
+    error = (valid["value"] - valid["truth"]).abs()
+    some = valid["truth"] != 0
+    entries = pd.DataFrame(
+        {
+            "sample": valid["sample"].astype(str),
+            "abs_error": error,
+            "squared_error": error**2,
+            "abs_truth": valid["truth"].abs(),
+            "truth": valid["truth"],
+            "squared_truth": valid["truth"] ** 2,
+            "relative_error": (error / valid["truth"].abs()).where(some),
+        }
+    )
+    return _long(entries, metrics.TOTALS)
+
+
+def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of ranks and of f1, sample by sample."""
+    labels = frame[frame["valid"] & (frame["part"] == "label") & frame["rank"].notna()]
+    if labels.empty:
+        return pd.DataFrame()
+    rank = labels["rank"].to_numpy(dtype=np.float64)
+    hits = {f"hit@{k}": (rank <= k).astype(np.float64) for k in (1, 5, 10)}
+    ranks = pd.DataFrame({"sample": labels["sample"].astype(str), **hits, "reciprocal_rank": 1 / rank})
+    pairs = zip(labels["sample"].astype(str), labels["label"], labels["answer"], strict=True)
+    lines = [
+        {"sample": sample, "metric": name, "sum": total, "count": count}
+        for sample, label, answer in pairs
+        for name, (total, count) in metrics.label_totals([str(label)], [str(answer)]).items()
+    ]
+    counts = pd.DataFrame(lines).groupby(["sample", "metric"], as_index=False).sum()
+    return pd.concat([_long(ranks, [*hits, "reciprocal_rank"]), counts], ignore_index=True)
+
+
+def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Distances at each step and at the last one asked for; a step counts where x and y are both known."""
+    xy = frame[frame["part"].isin(["x", "y"])]
+    if xy.empty:
+        return pd.DataFrame()
+    keys = [xy["sample"].astype(str), xy["place"].astype(str), xy["step"]]
+    away = (xy["value"] - xy["truth"]).where(xy["valid"])
+    squared = (away**2).groupby(keys, sort=False)
+    whole = squared.count() == 2
+    distance = np.sqrt(squared.sum()).where(whole).rename("displacement").reset_index()
+    distance.columns = pd.Index(["sample", "place", "step", "displacement"])
+    last = distance.groupby(["sample", "place"])["step"].transform("max") == distance["step"]
+    distance["final_displacement"] = distance["displacement"].where(last)
+    return _long(distance.drop(columns=["place", "step"]), ("displacement", "final_displacement"))
+
+
+def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of nll and crps, where the predictor has them; an unread entry is scored as the forecast in its place."""
+    valid = frame[frame["valid"] & (frame["part"] == "value")]
+    some: dict[str, str] = {}
+    if valid["nll"].notna().any():
+        some["neg_log_density"] = "nll"
+    if (valid["draws"] > 0).any():
+        some["crps"] = "crps"
+    if not some:
+        return pd.DataFrame()
+    entries = valid[["sample", *some.values()]].astype({"sample": str})
+    if "crps" in some:
+        point = (valid["value"] - valid["truth"]).abs()
+        entries["crps"] = entries["crps"].where(valid["draws"] > 0, point)
+    return _long(entries.rename(columns={v: k for k, v in some.items()}), tuple(some))
+
+
+def _long(entries: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Sums and counts of each column by sample, one row each."""
+    grouped = entries.groupby("sample", sort=True)[list(names)]
+    totals = pd.DataFrame({"sum": grouped.sum().stack(), "count": grouped.count().stack()})
+    return pd.DataFrame(totals.rename_axis(["sample", "metric"]).reset_index())
+
+
+def mean_draws(frame: pd.DataFrame) -> float | None:
+    """How many draws crps was estimated from, on average; None where there were none."""
+    drawn = complete(frame)["draws"]
+    return float(drawn[drawn > 0].mean()) if (drawn > 0).any() else None

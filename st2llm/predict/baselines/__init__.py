@@ -1,0 +1,93 @@
+"""Null rules and closed-form regressions: what any model has to beat. `predict.catalogue` says what each is for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.predict.baselines import events, fields, labels, movement, neighbours
+from st2llm.predict.baselines.fields import fit_ridge
+from st2llm.predict.baselines.rule import Forecaster, Rule, place_forecast
+from st2llm.predict.baselines.slots import SlotMean, fit_slot_mean
+from st2llm.predict.catalogue import RULES
+from st2llm.types import Prediction, Sample
+
+__all__ = [
+    "BASELINES",
+    "BaselinePredictor",
+    "Forecaster",
+    "Rule",
+    "SlotMean",
+    "fit_baseline",
+    "fit_forecaster",
+    "fit_ridge",
+    "fit_slot_mean",
+    "place_forecast",
+]
+
+BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
+    "last-value": fields.last_value,
+    "yesterday": fields.yesterday,
+    "last-week": fields.last_week,
+    "last-year": fields.last_year,
+    "hour-of-week": fields.hour_of_week,
+    "month-of-year": fields.month_of_year,
+    "mean": fields.mean,
+    "ridge": fields.ridge,
+    "ridge-deviation": fields.ridge_deviation,
+    "linear": fields.linear,
+    "neighbours": fields.neighbours,
+    "inverse-distance": fields.inverse_distance,
+    "last-position": movement.last_position,
+    "constant-velocity": movement.constant_velocity,
+    "straight-line": movement.straight_line,
+    "counts": movement.counts,
+    "counts-context": movement.counts_context,
+    "counts-transitions": movement.counts_transitions,
+    "counts-time": movement.counts_time,
+    "counts-all": movement.counts_all,
+    "homogeneous-rate": events.homogeneous_rate,
+    "recent-rate": events.recent_rate,
+    "hour-of-week-rate": events.hour_of_week_rate,
+    "last-gap": events.last_gap,
+    "median-gap": events.median_gap,
+    "majority": labels.majority,
+    "nearest-features": labels.nearest_features,
+    "nearest-windows": neighbours.nearest_windows,
+}
+"""What fits each rule on training samples."""
+
+
+@dataclass(frozen=True)
+class BaselinePredictor:
+    """A fitted rule as a predictor."""
+
+    name: str
+    rule: Rule
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """Raises DataError for a sample of a kind or task that the rule does not answer."""
+        for sample in samples:
+            if not RULES[self.name].covers(sample.kind, sample.task):
+                scope = RULES[self.name]
+                raise DataError(
+                    f"The rule {self.name!r} is for {' or '.join(scope.tasks)} of kind {' or '.join(scope.kinds)}, "
+                    f"but {sample.id} is a {sample.task} of kind {sample.kind}."
+                )
+        return self.rule.answer(samples)
+
+
+def fit_baseline(name: str, train: Sequence[Sample]) -> BaselinePredictor:
+    """Fits the named rule on training windows. Raises ConfigError for an unknown name."""
+    if name not in BASELINES:
+        raise ConfigError(f"There is no baseline {name!r}. {nearest(name, BASELINES)}")
+    return BaselinePredictor(name, BASELINES[name](train))
+
+
+def fit_forecaster(name: str, train: Sequence[Sample]) -> Forecaster:
+    """Fits a rule that arms can correct. Raises ConfigError where the named one does not fill stacked windows."""
+    rule = fit_baseline(name, train).rule
+    if not isinstance(rule, Forecaster):
+        raise ConfigError(
+            f"The rule {name!r} does not forecast stacked windows. Take last-value or ridge-deviation."
+        )
+    return rule

@@ -1,0 +1,303 @@
+"""Null rules and closed-form regressions for fields: sensor graphs, grids, the regions of a video."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from sklearn.linear_model import Ridge
+
+from st2llm.errors import DataError
+from st2llm.predict.baselines.rule import Stack, Whole, filled, known, place_forecast
+from st2llm.predict.baselines.slots import DAY_S, SlotMean, fit_slot_mean, without_slots
+from st2llm.types import MONTH_S, Prediction, Sample
+
+NEAREST = 8
+"""So many places have a say in an average by inverse distance."""
+_LOOK = 64
+
+
+@dataclass(frozen=True)
+class LastValue:
+    """Repeats the last value seen (persistence). Where nothing was seen before, the slot mean."""
+
+    means: SlotMean
+
+    def forecast(self, samples: Sequence[Sample]) -> Stack:
+        return np.stack([self._fill(sample)[sample.origin :] for sample in samples])
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [filled(sample, self._fill(sample)) for sample in samples]
+
+    def _fill(self, sample: Sample) -> Whole:
+        steps = np.arange(len(sample.time))[:, None, None]
+        seen = np.maximum.accumulate(np.where(np.isfinite(sample.values), steps, -1), axis=0)
+        last = np.take_along_axis(sample.values, np.maximum(seen, 0), axis=0)
+        return np.where(seen >= 0, last, self.means.of(sample))
+
+
+@dataclass(frozen=True)
+class SeasonalValue:
+    """Repeats the value of one period before (same hour yesterday, same hour last week, same month last year).
+
+    Where that value is missing, one more period before, as far as the history reaches; then the slot mean.
+    Raises DataError where the history is shorter than the period.
+    """
+
+    means: SlotMean
+    period_s: int
+
+    def forecast(self, samples: Sequence[Sample]) -> Stack:
+        return np.stack([self._one(sample) for sample in samples])
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [place_forecast(sample, self._one(sample)) for sample in samples]
+
+    def _one(self, sample: Sample) -> Float64[np.ndarray, "horizon node channel"]:
+        start, period = sample.origin, self._period(sample)
+        if start < period:
+            raise DataError(
+                f"{sample.id}: a value of {self.period_s // 3600} h before needs a history of {period} steps, "
+                f"but it has {start}. Lengthen task.history or leave this rule out."
+            )
+        rows = self.means.of(sample)[start:]
+        for step in range(len(rows)):
+            source = start + step - period * (1 + step // period)
+            for row in range(source % period, source + 1, period):
+                rows[step] = np.where(np.isfinite(sample.values[row]), sample.values[row], rows[step])
+        return rows
+
+    def _period(self, sample: Sample) -> int:
+        freq_s = sample.side.freq_s
+        if self.period_s % freq_s:
+            raise DataError(
+                f"{sample.side.dataset} has a step of {freq_s} s, which does not go into the "
+                f"{self.period_s // 3600} h of this rule. Leave it out."
+            )
+        return self.period_s // freq_s
+
+
+@dataclass(frozen=True)
+class SlotRule:
+    """The training mean of the place at that slot of the calendar: its hour of week, or its month."""
+
+    means: SlotMean
+
+    def forecast(self, samples: Sequence[Sample]) -> Stack:
+        return np.stack([self.means.of(s)[s.origin :] for s in samples])
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [filled(sample, self.means.of(sample)) for sample in samples]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight line in time between the values seen around; at the ends of the window the nearest value."""
+
+    means: SlotMean
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [filled(sample, self.fill(sample)) for sample in samples]
+
+    def fill(self, sample: Sample) -> Whole:
+        """Values at all entries; of a place of which nothing is seen, the slot mean."""
+        whole = self.means.of(sample)
+        time = sample.time.astype(np.float64)
+        seen = np.isfinite(sample.values)
+        for node, channel in np.argwhere(sample.wanted.any(axis=0) & seen.any(axis=0)):
+            at = seen[:, node, channel]
+            whole[:, node, channel] = np.interp(time, time[at], sample.values[at, node, channel])
+        return whole
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The mean of the neighbours seen at the same step, by edge weight; where none is seen, a line in time."""
+
+    line: Linear
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [filled(sample, self._fill(sample)) for sample in samples]
+
+    def _fill(self, sample: Sample) -> Whole:
+        whole = self.line.fill(sample)
+        for node in sample.asked:
+            near = [(other, weight) for other, weight in sample.side.neighbours[node] if weight > 0]
+            if near:
+                others, weights = (np.array(column) for column in zip(*near, strict=True))
+                whole[:, node] = _average(sample.values[:, others], weights, whole[:, node])
+        return whole
+
+
+@dataclass(frozen=True)
+class InverseDistance:
+    """The mean of the nearest places seen at the same step, by 1 / distance^2 (Shepard 1968): a stand-in for kriging.
+
+    Raises DataError where the places have no coordinates.
+    """
+
+    line: Linear
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [filled(sample, self._fill(sample)) for sample in samples]
+
+    def _fill(self, sample: Sample) -> Whole:
+        whole, xy = self.line.fill(sample), positions(sample)
+        for node in sample.asked:
+            away = np.hypot(*(xy - xy[node]).T)
+            away[node] = np.inf
+            order = np.argsort(away, kind="stable")[: min(_LOOK, len(away) - 1)]
+            nearest = max(float(away[order[0]]), 1e-9) if len(order) else 1.0
+            weights = 1 / np.maximum(away[order] / nearest, 1e-6) ** 2
+            values = sample.values[:, order].copy()
+            values[np.cumsum(np.isfinite(values), axis=1) > NEAREST] = np.nan
+            whole[:, node] = _average(values, weights, whole[:, node])
+        return whole
+
+
+def positions(sample: Sample) -> Float64[np.ndarray, "node 2"]:
+    """Where the places are, in units that are equally long in both directions. Raises DataError without coordinates."""
+    side = sample.side
+    if side.xy is not None:
+        return side.xy
+    if side.lonlat is not None:
+        return _flat(side.lonlat)
+    if side.layout is not None:
+        rows, cols = np.meshgrid(side.layout.rows, side.layout.cols, indexing="ij")
+        xy = np.stack([cols.ravel(), rows.ravel()], axis=1)
+        return _flat(xy) if side.layout.unit == "degrees" else xy
+    raise DataError(
+        f"The places of {side.dataset} have no coordinates, which inverse-distance needs. Give them in the "
+        f"data card, or take the rule `neighbours`."
+    )
+
+
+@dataclass(frozen=True)
+class RidgeForecast:
+    """One linear map from the history of a place to its horizon, shared by all places and channels.
+
+    deviations=True works on differences from the place's hour-of-week mean, the stronger one on daily cycles.
+    Missing inputs take the slot mean (0 as a deviation).
+    """
+
+    means: SlotMean
+    center: float
+    model: Ridge
+    deviations: bool
+
+    def forecast(self, samples: Sequence[Sample]) -> Stack:
+        x = np.stack([_centred(s, self.means, self.center, self.deviations)[: s.origin] for s in samples])
+        b, _, n, c = x.shape
+        rows = np.moveaxis(x, 1, -1).reshape(b * n * c, -1)
+        y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1)
+        usual = np.stack([self.means.of(s)[s.origin :] for s in samples]) if self.deviations else self.center
+        return np.asarray(y + usual, dtype=np.float64)
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        rows = self.forecast(samples)
+        return [place_forecast(sample, one) for sample, one in zip(samples, rows, strict=True)]
+
+
+def fit_ridge(train: Sequence[Sample], *, deviations: bool, penalty: float = 1e-3) -> RidgeForecast:
+    """Closed-form ridge regression with an intercept; the penalty is `penalty` times the number of rows.
+
+    Rows whose asked values are not all known are left out. Raises DataError where none is left.
+    """
+    means = fit_slot_mean(train)
+    values = np.concatenate([sample.values[sample.visible] for sample in train])
+    center = 0.0 if deviations else float(values.mean())
+    inputs, targets = [], []
+    for sample in train:
+        whole, start = _centred(sample, means, center, deviations), sample.origin
+        x = np.moveaxis(whole[:start], 0, -1).reshape(-1, start)
+        raw = np.moveaxis(known(sample)[start:], 0, -1).reshape(len(x), -1)
+        y = np.moveaxis(whole[start:], 0, -1).reshape(len(x), -1)
+        full = np.isfinite(raw).all(axis=1)
+        inputs.append(x[full])
+        targets.append(y[full])
+    x, y = np.concatenate(inputs), np.concatenate(targets)
+    if not len(x):
+        raise DataError(
+            "No training window has all its asked values, so a ridge cannot be fitted. Check the data."
+        )
+    return RidgeForecast(means, center, Ridge(alpha=penalty * len(x)).fit(x, y), deviations)
+
+
+def last_value(train: Sequence[Sample]) -> LastValue:
+    return LastValue(fit_slot_mean(train))
+
+
+def yesterday(train: Sequence[Sample]) -> SeasonalValue:
+    return SeasonalValue(fit_slot_mean(train), DAY_S)
+
+
+def last_week(train: Sequence[Sample]) -> SeasonalValue:
+    return SeasonalValue(fit_slot_mean(train), 7 * DAY_S)
+
+
+def last_year(train: Sequence[Sample]) -> SeasonalValue:
+    """Of monthly data the same month; of shorter steps 52 weeks before, so that days of the week agree."""
+    monthly = train[0].side.freq_s == MONTH_S
+    return SeasonalValue(fit_slot_mean(train), 12 * MONTH_S if monthly else 52 * 7 * DAY_S)
+
+
+def hour_of_week(train: Sequence[Sample]) -> SlotRule:
+    return SlotRule(fit_slot_mean(train))
+
+
+def month_of_year(train: Sequence[Sample]) -> SlotRule:
+    side = train[0].side
+    if side.freq_s != MONTH_S:
+        raise DataError(
+            f"{side.dataset} has a step of {side.freq_s} s, but month-of-year is a rule for monthly data. "
+            f"Take hour-of-week."
+        )
+    return SlotRule(fit_slot_mean(train))
+
+
+def mean(train: Sequence[Sample]) -> SlotRule:
+    return SlotRule(without_slots(fit_slot_mean(train), train))
+
+
+def linear(train: Sequence[Sample]) -> Linear:
+    return Linear(fit_slot_mean(train))
+
+
+def neighbours(train: Sequence[Sample]) -> Neighbours:
+    return Neighbours(linear(train))
+
+
+def inverse_distance(train: Sequence[Sample]) -> InverseDistance:
+    return InverseDistance(linear(train))
+
+
+def ridge(train: Sequence[Sample]) -> RidgeForecast:
+    return fit_ridge(train, deviations=False)
+
+
+def ridge_deviation(train: Sequence[Sample]) -> RidgeForecast:
+    return fit_ridge(train, deviations=True)
+
+
+def _average(
+    values: Float64[np.ndarray, "time other channel"],
+    weights: Float64[np.ndarray, " other"],
+    otherwise: Float64[np.ndarray, "time channel"],
+) -> Float64[np.ndarray, "time channel"]:
+    """The weighted mean over the values that are seen, `otherwise` where none is."""
+    weight = np.isfinite(values) * weights[:, None]
+    total = weight.sum(axis=1)
+    mean = (np.nan_to_num(values) * weight).sum(axis=1) / np.where(total > 0, total, 1.0)
+    return np.where(total > 0, mean, otherwise)
+
+
+def _flat(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
+    stretch = np.cos(np.radians(np.nanmean(lonlat[:, 1])))
+    return np.asarray(lonlat * [stretch, 1.0], dtype=np.float64)
+
+
+def _centred(sample: Sample, means: SlotMean, center: float, deviations: bool) -> Whole:
+    values = known(sample)
+    usual = means.of(sample)
+    whole = np.where(np.isfinite(values), values, usual)
+    return np.asarray(whole - (usual if deviations else center), dtype=np.float64)

@@ -1,0 +1,72 @@
+"""Null rules for classification: the commonest class, and the class of the most similar training window."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.errors import DataError
+from st2llm.predict.baselines.movement import ranked
+from st2llm.types import Prediction, Sample
+
+
+@dataclass(frozen=True)
+class Majority:
+    """Ranks classes by how many training samples they have; ties as the classes are listed."""
+
+    counts: Counter[str]
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [ranked(sample, self._order(sample)) for sample in samples]
+
+    def _order(self, sample: Sample) -> np.ndarray:
+        return np.argsort([-self.counts[option] for option in sample.side.options], kind="stable").astype(
+            np.int64
+        )
+
+
+@dataclass(frozen=True)
+class NearestFeatures:
+    """Ranks classes by their training sample that is most alike: mean and spread of each place and channel over time.
+
+    Distances are Euclidean, each feature in units of its spread over training.
+    """
+
+    features: Float64[np.ndarray, "sample feature"]
+    center: Float64[np.ndarray, " feature"]
+    scale: Float64[np.ndarray, " feature"]
+    labels: tuple[str, ...]
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Prediction:
+        away = np.linalg.norm(self.features - (_features(sample) - self.center) / self.scale, axis=1)
+        nearest = dict.fromkeys(sample.side.options, np.inf)
+        for label, distance in zip(self.labels, away.tolist(), strict=True):
+            nearest[label] = min(nearest.get(label, np.inf), distance)
+        order = np.argsort([nearest[option] for option in sample.side.options], kind="stable")
+        return ranked(sample, order.astype(np.int64))
+
+
+def majority(train: Sequence[Sample]) -> Majority:
+    return Majority(Counter(sample.label for sample in train if sample.label is not None))
+
+
+def nearest_features(train: Sequence[Sample]) -> NearestFeatures:
+    """Raises DataError where no training sample has a label."""
+    solved = [sample for sample in train if sample.label is not None]
+    if not solved:
+        raise DataError("No training sample has a label, so none can be the nearest. Check the data card.")
+    raw = np.stack([_features(sample) for sample in solved])
+    center, spread = raw.mean(axis=0), raw.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    return NearestFeatures((raw - center) / scale, center, scale, tuple(str(s.label) for s in solved))
+
+
+def _features(sample: Sample) -> Float64[np.ndarray, " feature"]:
+    some = np.isfinite(sample.values).any(axis=0)
+    values = np.where(some, sample.values, 0.0)
+    return np.concatenate([np.nanmean(values, axis=0).ravel(), np.nanstd(values, axis=0).ravel()])

@@ -1,0 +1,179 @@
+"""Null rules for moving objects: where they will be, where they have been, which place they visit next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from st2llm.errors import DataError
+from st2llm.predict.baselines.rule import filled
+from st2llm.predict.codes import asked_codes
+from st2llm.types import Prediction, Sample
+
+_DAY_MIN = 1440
+_CONTEXT_DAYS, _CONTEXT_STAYS = 7, 5
+Path = Float64[np.ndarray, "time 2"]
+
+
+@dataclass(frozen=True)
+class LastPosition:
+    """Stays where it was seen last."""
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [_along(sample, self._path(sample)) for sample in samples]
+
+    def _path(self, sample: Sample) -> Path:
+        _, at, xy = _seen(sample)
+        return xy[np.maximum(np.searchsorted(at, np.arange(len(sample.time)), side="right") - 1, 0)]
+
+
+@dataclass(frozen=True)
+class ConstantVelocity:
+    """Goes on as in the last step that was seen: the same speed in the same direction (Schoeller et al. 2020)."""
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [_along(sample, self._path(sample)) for sample in samples]
+
+    def _path(self, sample: Sample) -> Path:
+        clock, at, xy = _seen(sample)
+        before = int(np.searchsorted(at, sample.origin))
+        if before < 2:
+            return np.broadcast_to(xy[max(before - 1, 0)], (len(clock), 2)).copy()
+        a, b = at[before - 2], at[before - 1]
+        speed = (xy[before - 1] - xy[before - 2]) / (clock[b] - clock[a])
+        return np.asarray(xy[before - 1] + (clock - clock[b])[:, None] * speed, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class StraightLine:
+    """A straight line at constant speed between the last fix seen before and the first seen after."""
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [_along(sample, self._path(sample)) for sample in samples]
+
+    def _path(self, sample: Sample) -> Path:
+        clock, at, xy = _seen(sample)
+        return np.stack([np.interp(clock, clock[at], xy[:, i]) for i in range(2)], axis=1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Ranks places by how often they were visited (`reference/protocols.md`, next place on LLM-Mob's splits).
+
+    history: what a stay of the history is worth: 1, or by how near it is on the clock to the time that is asked
+    about. context: what a stay of the context adds. transitions: what each place adds that followed, in the history,
+    the last place of the context. Ties go by the first visit; places never visited come last, as they are listed.
+    """
+
+    context: float = 0.0
+    transitions: float = 0.0
+    by_time: bool = False
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Prediction:
+        places, (history, context) = _stays(sample), _history_and_context(sample)
+        score = np.zeros(len(sample.side.options))
+        np.add.at(score, places[history], self._near(sample)[history] if self.by_time else 1.0)
+        np.add.at(score, places[context], self.context)
+        if len(context):
+            follows = history[1:][places[history[:-1]] == places[context[-1]]]
+            np.add.at(score, places[follows], self.transitions)
+        first = np.full(len(score), len(places))
+        np.minimum.at(first, places[: len(places)], np.arange(len(places)))
+        return ranked(sample, np.lexsort((np.arange(len(score)), first, -score)))
+
+    def _near(self, sample: Sample) -> Float64[np.ndarray, " time"]:
+        """exp(-|hours apart on the clock| / 2) + 0.02, half as much again where both are on weekends, or neither is."""
+        days = sample.side.calendar
+        minute = days.step_of_day * (sample.side.freq_s / 60)
+        apart = np.abs(minute - minute[-1])
+        hours = np.minimum(apart, _DAY_MIN - apart) / 60
+        weekend = days.day_of_week >= 5
+        alike = np.where(weekend == weekend[-1], 1.5, 1.0)
+        return np.asarray((np.exp(-hours / 2) + 0.02) * alike, dtype=np.float64)
+
+
+def ranked(sample: Sample, order: Int64[np.ndarray, " option"]) -> Prediction:
+    """A prediction from the positions of the options, best first; the code of the best where a code is asked for."""
+    value = np.full(sample.values.shape, np.nan)
+    value[asked_codes(sample)] = float(order[0])
+    return Prediction(
+        value=value if sample.wanted.any() else None,
+        ranking=tuple(sample.side.options[int(i)] for i in order),
+    )
+
+
+def last_position(train: Sequence[Sample]) -> LastPosition:
+    return LastPosition()
+
+
+def constant_velocity(train: Sequence[Sample]) -> ConstantVelocity:
+    return ConstantVelocity()
+
+
+def straight_line(train: Sequence[Sample]) -> StraightLine:
+    return StraightLine()
+
+
+def counts(train: Sequence[Sample]) -> Counts:
+    return Counts()
+
+
+def counts_context(train: Sequence[Sample]) -> Counts:
+    return Counts(context=0.9)
+
+
+def counts_transitions(train: Sequence[Sample]) -> Counts:
+    return Counts(context=0.9, transitions=2.0)
+
+
+def counts_time(train: Sequence[Sample]) -> Counts:
+    return Counts(by_time=True)
+
+
+def counts_all(train: Sequence[Sample]) -> Counts:
+    return Counts(context=0.2, transitions=2.0, by_time=True)
+
+
+def _seen(
+    sample: Sample,
+) -> tuple[Float64[np.ndarray, " time"], Int64[np.ndarray, " fix"], Float64[np.ndarray, "fix 2"]]:
+    """A clock, the steps whose position is seen, and the positions. Raises DataError where none is.
+
+    The clock counts steps where stamps repeat, since time then stands still while the object moves.
+    """
+    if not {"x", "y"} <= set(sample.side.channels):
+        raise DataError(
+            f"{sample.id} has no x and y, only {', '.join(sample.side.channels) or 'values without names'}. "
+            f"Rules of movement need positions."
+        )
+    xy = sample.values[:, 0][:, [sample.side.channels.index(name) for name in ("x", "y")]]
+    at = np.flatnonzero(np.isfinite(xy).all(axis=1))
+    if not len(at):
+        raise DataError(f"No position of {sample.id} is seen. Ask for a task that shows some.")
+    steady = (np.diff(sample.time) > 0).all()
+    clock = (sample.time - sample.time[0] if steady else np.arange(len(sample.time))).astype(np.float64)
+    return clock, at, xy[at]
+
+
+def _along(sample: Sample, path: Path) -> Prediction:
+    whole = np.full(sample.values.shape, np.nan)
+    for i, name in enumerate(("x", "y")):
+        whole[:, 0, sample.side.channels.index(name)] = path[:, i]
+    return filled(sample, whole)
+
+
+def _stays(sample: Sample) -> Int64[np.ndarray, " stay"]:
+    """The place of each stay but the one that is asked for, as codes."""
+    return sample.values[:-1, 0, sample.side.channels.index("place")].astype(np.int64)
+
+
+def _history_and_context(sample: Sample) -> tuple[Int64[np.ndarray, " stay"], Int64[np.ndarray, " stay"]]:
+    """The stays of the history and those of the context: the last five, of the last seven days, before the question."""
+    days = sample.time.astype("datetime64[s]").astype("datetime64[D]").astype(np.int64)
+    stays = np.arange(len(sample.time) - 1)
+    late = stays[(days[:-1] >= days[-1] - _CONTEXT_DAYS) & (stays >= len(stays) - _CONTEXT_STAYS)]
+    return stays[: len(stays) - len(late)], late

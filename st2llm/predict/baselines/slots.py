@@ -1,0 +1,83 @@
+"""The training mean of each place by the slot of the calendar that a step falls into."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from st2llm.predict.baselines.rule import Whole, known
+from st2llm.types import MONTH_S, Calendar, Sample
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class SlotMean:
+    """Training mean of each place and channel by local hour of week (step of day x day of week).
+
+    Of monthly data by month of the year; where steps are longer than a day, or have no clock (video), by nothing.
+    A slot never seen in training takes the place's mean over all slots, a place never seen the mean of all places.
+    """
+
+    table: Float64[np.ndarray, "slot node channel"]
+    freq_s: int
+
+    def at(self, calendar: Calendar, time: Int64[np.ndarray, " time"]) -> Whole:
+        return np.asarray(self.table[_slot(calendar, time, self.freq_s)], dtype=np.float64)
+
+    def of(self, sample: Sample) -> Whole:
+        return self.at(sample.side.calendar, sample.time)
+
+
+def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:
+    """Means of all that the training windows hold, asked values included; each time step counts once."""
+    freq_s = train[0].side.freq_s
+    shape = (_count(freq_s), *train[0].values.shape[1:])
+    total, count = np.zeros(shape), np.zeros(shape)
+    done: set[int] = set()
+    for sample in train:
+        fresh = np.array([int(t) not in done for t in sample.time])
+        if freq_s:  # the clocks of clips all begin at nought, so that their stamps say nothing
+            done.update(sample.time.tolist())
+        entries = known(sample)[fresh]
+        slots = _slot(sample.side.calendar, sample.time, freq_s)[fresh]
+        np.add.at(total, slots, np.nan_to_num(entries))
+        np.add.at(count, slots, np.isfinite(entries))
+    overall = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+    everywhere = total.sum() / max(count.sum(), 1)
+    overall = np.where(count.sum(axis=0) > 0, overall, everywhere)
+    return SlotMean(np.where(count > 0, total / np.maximum(count, 1), overall), freq_s)
+
+
+def without_slots(means: SlotMean, train: Sequence[Sample]) -> SlotMean:
+    """The plain mean of each place, whatever the time: the mean over its entries, not over its slots."""
+    shape = train[0].values.shape[1:]
+    total, count = np.zeros(shape), np.zeros(shape)
+    for sample in train:
+        entries = known(sample)
+        total += np.nan_to_num(entries).sum(axis=0)
+        count += np.isfinite(entries).sum(axis=0)
+    mean = np.where(count > 0, total / np.maximum(count, 1), total.sum() / max(count.sum(), 1))
+    return SlotMean(np.broadcast_to(mean, means.table.shape).copy(), means.freq_s)
+
+
+def _count(freq_s: int) -> int:
+    if freq_s == MONTH_S:
+        return 12
+    return 7 * _steps_per_day(freq_s) if 0 < freq_s <= DAY_S else 1
+
+
+def _steps_per_day(freq_s: int) -> int:
+    return -(-DAY_S // freq_s)
+
+
+def _slot(calendar: Calendar, time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
+    if freq_s == MONTH_S:
+        # The middle of a month lies in it whatever the time zone of its first stamp.
+        middle = (time + 14 * DAY_S).astype("datetime64[s]").astype("datetime64[M]")
+        return np.asarray(middle.astype(np.int64) % 12, dtype=np.int64)
+    if 0 < freq_s <= DAY_S:
+        slot = calendar.day_of_week * _steps_per_day(freq_s) + calendar.step_of_day
+        return np.asarray(slot, dtype=np.int64)
+    return np.zeros(len(time), dtype=np.int64)

@@ -1,0 +1,22 @@
+"""Channels whose values are codes of options (places, marks): what is asked there is a word, not a number."""
+
+import numpy as np
+from jaxtyping import Bool
+
+from st2llm.types import Sample
+
+CODES = ("place", "mark")
+"""Channels that count through `Side.options`."""
+
+
+def asked_codes(sample: Sample) -> Bool[np.ndarray, "time node channel"]:
+    """The wanted entries that are codes."""
+    is_code = np.array([name in CODES for name in sample.side.channels], dtype=bool)
+    if sample.kind not in ("trajectory", "event") or len(is_code) != sample.values.shape[2]:
+        return np.zeros(sample.wanted.shape, dtype=bool)
+    return sample.wanted & is_code
+
+
+def asks_label(sample: Sample) -> bool:
+    """Whether a word is asked for: a code, or the class of the whole sample."""
+    return sample.task == "classify" or bool(asked_codes(sample).any())

@@ -1,0 +1,98 @@
+"""Windows made comparable: each series on its own level and scale, what is not a number told apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+Role = Literal["number", "way", "code"]
+"""number: a reading. way: a coordinate of what moves. code: the code of a place or mark, equal or not."""
+
+MISMATCH = 2.0
+"""What a differing code adds to a squared distance: as much as two unrelated z-scores do on average."""
+
+
+def roles(kind: str, channels: Sequence[str], count: int) -> tuple[Role, ...]:
+    """The role of each channel; all are numbers where the channels have no names."""
+    if not channels:
+        return ("number",) * count
+    return tuple(_role(kind, name) for name in channels)
+
+
+def _role(kind: str, name: str) -> Role:
+    if kind not in ("trajectory", "event"):
+        return "number"
+    return "code" if name in ("place", "mark") else "way" if name in ("x", "y") else "number"
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Series of several windows, ready to be compared.
+
+    shape: z-scores of the entries that the asked window shows, 0 where a reading is missing. codes: those of code
+    channels. share: how much of what is asked for comparison is there. level, scale: what was taken off, by series.
+    """
+
+    shape: Float64[np.ndarray, "window entry"]
+    codes: Float64[np.ndarray, "window code"]
+    share: Float64[np.ndarray, " window"]
+    level: Float64[np.ndarray, "window channel"]
+    scale: Float64[np.ndarray, "window channel"]
+
+
+def patterns(
+    values: Float64[np.ndarray, "window time channel"],
+    seen: Bool[np.ndarray, "time channel"],
+    of: Sequence[Role],
+) -> Patterns:
+    """The patterns of windows at the entries that are `seen` in the window they are compared with.
+
+    A number's level is its mean there and its scale its standard deviation; a way's level is its last position and
+    its scale is shared by east and north, so that directions stay. The scale is 0 where nothing varies.
+    """
+    shown = np.where(seen, values, np.nan)
+    there = np.isfinite(shown)
+    level, scale = _mean(shown, there), np.zeros((len(values), values.shape[2]))
+    spread = _mean((shown - level[:, None]) ** 2, there)
+    scale[:] = np.sqrt(np.where(np.isfinite(spread), spread, 0.0))
+    # What is equal up to rounding does not vary: 0.1 + 0.2 must not become a shape of its own.
+    scale[scale < 1e-9 * (1 + np.abs(np.nan_to_num(level)))] = 0.0
+    ways = [i for i, role in enumerate(of) if role == "way"]
+    if ways:
+        level[:, ways] = _last(shown[:, :, ways])
+        scale[:, ways] = np.sqrt((scale[:, ways] ** 2).sum(axis=1, keepdims=True))
+    unit = np.where(scale > 0, scale, 1.0)
+    z = np.where(there, (shown - level[:, None]) / unit[:, None], 0.0)
+    coded = np.array([role == "code" for role in of])
+    return Patterns(
+        shape=z[:, seen & ~coded],
+        codes=values[:, seen & coded],
+        share=there[:, seen].mean(axis=1) if seen.any() else np.zeros(len(values)),
+        level=level,
+        scale=scale,
+    )
+
+
+def distances(asked: Patterns, others: Patterns) -> Float64[np.ndarray, " window"]:
+    """Root mean square difference of `asked` (one window) to each of the others; infinite under half an overlap."""
+    apart = others.shape - asked.shape
+    squared = np.einsum("ij,ij->i", apart, apart) + MISMATCH * (others.codes != asked.codes).sum(axis=1)
+    entries = max(asked.shape.shape[1] + asked.codes.shape[1], 1)
+    return np.where(others.share >= 0.5, np.sqrt(squared / entries), np.inf)
+
+
+def _mean(
+    values: Float64[np.ndarray, "window time channel"], there: Bool[np.ndarray, "window time channel"]
+) -> Float64[np.ndarray, "window channel"]:
+    count = there.sum(axis=1)
+    total = np.where(there, values, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _last(values: Float64[np.ndarray, "window time channel"]) -> Float64[np.ndarray, "window channel"]:
+    last = np.full((len(values), values.shape[2]), np.nan)
+    for step in range(values.shape[1]):
+        last = np.where(np.isfinite(values[:, step]), values[:, step], last)
+    return last

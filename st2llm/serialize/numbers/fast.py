@@ -1,0 +1,92 @@
+"""Token ids of many series straight from arrays, without making their text."""
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int32, Int64
+from tokenizers import Tokenizer
+
+from st2llm.serialize.numbers.cuts import refusal
+from st2llm.serialize.numbers.notation import Notation
+from st2llm.serialize.numbers.rows import Lexicon, coded
+
+_TEXTS = 200
+_LONGEST = 40
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Token ids of several texts, one behind the other. ends: where each text's ids end."""
+
+    ids: Int32[np.ndarray, " token"]
+    ends: Int64[np.ndarray, " batch"]
+
+    def lists(self) -> list[list[int]]:
+        """The ids of each text."""
+        ids, starts = self.ids.tolist(), itertools.chain((0,), self.ends.tolist())
+        return [ids[start:end] for start, end in zip(starts, self.ends.tolist(), strict=False)]
+
+
+@dataclass(frozen=True, eq=False)
+class FastPath:
+    """The ids of each word of a lexicon, for the first value of a text and for one behind a separator.
+
+    padded: a row for each word, first those that begin a text, then the others. lengths: how many ids each has. Made by
+    `fast_path`, which shows that nothing else decides the ids of a word.
+    """
+
+    padded: Int32[np.ndarray, "word token"]
+    lengths: Int64[np.ndarray, " word"]
+
+    def ids(self, codes: Int64[np.ndarray, "batch time"]) -> Ragged:
+        """The ids of series whose values are these words of the lexicon."""
+        rows = codes + len(self.lengths) // 2
+        rows[:, :1] = codes[:, :1]
+        lengths = self.lengths[rows]
+        kept = np.arange(self.padded.shape[1]) < lengths[:, :, None]
+        return Ragged(self.padded[rows][kept], lengths.sum(axis=1).cumsum())
+
+
+def token_ids(
+    values: Float64[np.ndarray, "batch time"], notation: Notation, tokenizer: Tokenizer
+) -> Ragged | None:
+    """The ids of each series, fitted to its own values and written in the notation: those of the tokenizer itself.
+
+    None where that cannot be shown for this tokenizer, or the strategy's words cannot be listed; then write the text
+    and have it tokenized. Raises DataError where a series does not fit into the digits.
+    """
+    rows = coded(values, notation)
+    path = None if rows is None else fast_path(tokenizer, rows.lexicon)
+    return None if rows is None or path is None else path.ids(rows.codes)
+
+
+@functools.lru_cache(maxsize=32)
+def fast_path(tokenizer: Tokenizer, lexicon: Lexicon) -> FastPath | None:
+    """The table of a tokenizer for these words, made once; None where `refusal` says why it might be wrong.
+
+    What was shown is tried as well: each word and many texts are tokenized and compared.
+    """
+    if refusal(tokenizer, lexicon):
+        return None
+    texts = [*lexicon.words, *(lexicon.separator + word for word in lexicon.words)]
+    ids = [found.ids for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    padded = np.zeros((len(ids), max(map(len, ids))), dtype=np.int32)
+    for row, own in zip(padded, ids, strict=True):
+        row[: len(own)] = own
+    path = FastPath(padded, np.array([len(own) for own in ids], dtype=np.int64))
+    return path if _agrees(path, tokenizer, lexicon) else None
+
+
+def _agrees(path: FastPath, tokenizer: Tokenizer, lexicon: Lexicon) -> bool:
+    """Whether the table says what the tokenizer says: of each word behind a separator, and of texts at random."""
+    rng, count = np.random.default_rng(0), len(lexicon.words)
+    every = np.resize(rng.permutation(count), (-(-count // _LONGEST), _LONGEST))
+    some = [rng.integers(0, count, size=(1, 1 + i % _LONGEST)) for i in range(_TEXTS)]
+    for codes in (every, *some):
+        texts = [lexicon.separator.join(lexicon.words[code] for code in row) for row in codes.tolist()]
+        found = tokenizer.encode_batch(texts, add_special_tokens=False)
+        if path.ids(codes.astype(np.int64)).lists() != [list(one.ids) for one in found]:
+            return False
+    return True

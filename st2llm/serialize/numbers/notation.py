@@ -1,0 +1,139 @@
+"""How numbers look, and what every way to write them offers."""
+
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.types import Grammar, Numbers
+
+MISSING = "x"
+"""How a missing value is written."""
+
+MOST_DECIMALS = 9
+"""So many decimals of a value are looked at; finer ones do not count."""
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How numbers look, in prompts and answers.
+
+    digits: the most before the point of an answer's number. headroom: how many times the largest visible value an
+    answer can say. fixed: always `digits` digits, zeros in front. decimals: digits after the point. signed: negative
+    values have a minus; else all are shifted so that none is negative. strategy: a key of `numbers.STRATEGIES`, whose
+    class says what it makes of the rest. bins: of quantile bins.
+    """
+
+    digits: int = 3
+    separator: str = ","
+    headroom: float = 1.0
+    fixed: bool = False
+    decimals: int = 0
+    signed: bool = False
+    strategy: str = "scaled"
+    bins: int = 10
+
+    @property
+    def top(self) -> int:
+        """The greatest number of an answer, in units of its last decimal."""
+        return int(10 ** (self.digits + self.decimals)) - 1
+
+    def word(self, number: int) -> str:
+        """A number, given in units of its last decimal."""
+        whole, part = divmod(abs(number), 10**self.decimals)
+        text = f"{whole:0{self.digits if self.fixed else 1}d}"
+        return "-" * (number < 0) + text + (f".{part:0{self.decimals}d}" if self.decimals else "")
+
+    def number(self, word: str) -> float:
+        """What a word says, in units of the last decimal."""
+        return float(Decimal(word).scaleb(self.decimals)) if self.decimals else float(word)
+
+    def grammar(self, count: int) -> Numbers:
+        """An answer of so many numbers."""
+        return Numbers(
+            count,
+            self.digits,
+            self.separator,
+            fixed=self.fixed,
+            decimals=self.decimals,
+            signed=self.signed,
+        )
+
+
+@runtime_checkable
+class NumberText(Protocol):
+    """A way to write values as words, already fitted to the values that may be seen."""
+
+    @property
+    def precision(self) -> float:
+        """The most that writing and reading back moves a value within `limits`, in the data's unit."""
+        ...
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value that an answer can say."""
+        ...
+
+    def write(self, values: Float64[np.ndarray, " time"]) -> str:
+        """Words for the values, in order; `x` where one is missing."""
+        ...
+
+    def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
+        """The first `count` values of the first run of numbers that is so long, else the longest run.
+
+        A run is held together by separators and blanks, and by labels that end with a colon at the start of
+        a line where it would else be too short. What follows it is ignored, since a model that is not stopped
+        goes on to the next day. NaN where the words say `x`.
+        """
+        ...
+
+
+@runtime_checkable
+class Strategy(NumberText, Protocol):
+    """A NumberText that also says how its answers look, and explains itself to a reader of the prompt."""
+
+    @property
+    def unit(self) -> float:
+        """What a difference of one between two written numbers stands for, in the data's unit."""
+        ...
+
+    @property
+    def zero(self) -> int:
+        """The written number that stands for the value 0."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """How to read the words, in a sentence; '' where they are plain numbers, whose unit and zero say all."""
+        ...
+
+    def grammar(self, count: int) -> Grammar:
+        """An answer of so many values."""
+        ...
+
+
+def decimal(value: float) -> str:
+    """A number in plain words: `5`, `0.02`, `200000`; no exponent unless it would take over 15 signs."""
+    plain = f"{value:.{MOST_DECIMALS}f}".rstrip("0").rstrip(".")
+    return plain if len(plain) <= 15 and float(plain) == value else f"{value:g}"
+
+
+def extent(values: np.ndarray) -> tuple[Float64[np.ndarray, " _"], float, float]:
+    """The finite values, the least and the greatest of them; 0 and 0 where there is none."""
+    finite = values[np.isfinite(values)].astype(np.float64)
+    return (finite, float(finite.min()), float(finite.max())) if finite.size else (finite, 0.0, 0.0)
+
+
+def widened(low: float, high: float, headroom: float) -> tuple[float, float]:
+    """The range with (headroom - 1) of its width more at each end; never below 0 where nothing was."""
+    room = (headroom - 1) * high - (headroom - 1) * low
+    least = low - room
+    return finite(max(least, 0.0) if low >= 0 else least), finite(high + room)
+
+
+def finite(value: float) -> float:
+    """The nearest number that is not infinite."""
+    return max(-sys.float_info.max, min(value, sys.float_info.max))

@@ -1,0 +1,113 @@
+"""Values as the letters of ranges that hold about as many of the visible values each."""
+
+import math
+import string
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.serialize.numbers.notation import MISSING, Notation, decimal, extent, widened
+from st2llm.serialize.numbers.reading import any_of, first_run
+from st2llm.types import Words
+
+MOST_BINS = 20
+_FIGURES = 3
+
+
+@dataclass(frozen=True)
+class QuantileBins:
+    """Ranges between quantiles of the visible values, A the lowest; a letter is read back as the middle of its range.
+
+    edges: of the ranges, lowest first, one more than there are letters. A round trip moves a value within the edges by
+    at most half of the widest range, which skewed values make wide: the mean error is far smaller. A value beyond is
+    written as the nearest range.
+    """
+
+    edges: tuple[float, ...]
+    separator: str = ","
+
+    @classmethod
+    def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "QuantileBins":
+        """`bins` ranges of the notation, fewer where values repeat; with headroom one more at each end.
+
+        Edges are visible values rounded to three figures of their range, so that the legend says them in full.
+        """
+        notation = notation or Notation(strategy="quantile-bins")
+        seen, low, high = extent(values)
+        ranked = np.sort(seen) if seen.size else np.zeros(1)
+        ranks = np.arange(1, notation.bins) * len(ranked) // notation.bins
+        least, most = widened(low, high, notation.headroom)
+        edges = {rounded(float(edge), low, high) for edge in ranked[ranks]}
+        ends = {_outward(edge, low, high, way) for edge, way in ((least, -1), (low, -1), (high, 1), (most, 1))}
+        inner = {edge for edge in edges if min(ends) < edge < max(ends)}
+        return cls(tuple(sorted(inner | ends)), notation.separator)
+
+    @property
+    def letters(self) -> str:
+        return string.ascii_uppercase[: max(1, len(self.edges) - 1)]
+
+    @property
+    def precision(self) -> float:
+        return max(float(np.max(np.diff(np.array(self.edges) / 2))), 0.0) if len(self.edges) > 1 else 0.0
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return self.edges[0], self.edges[-1]
+
+    @property
+    def unit(self) -> float:
+        return 1.0
+
+    @property
+    def zero(self) -> int:
+        return 0
+
+    @property
+    def note(self) -> str:
+        bounds = [decimal(edge) for edge in self.edges]
+        spans = zip(self.letters, bounds, [*bounds[1:], bounds[0]], strict=False)
+        said = ", ".join(f"{letter} {low} to {high}" for letter, low, high in spans)
+        return f"Letters stand for ranges of values: {said}."
+
+    def grammar(self, count: int) -> Words:
+        return Words(tuple(self.letters), count, self.separator)
+
+    def write(self, values: Float64[np.ndarray, " time"]) -> str:
+        inner = np.array(self.edges[1:-1])
+        bins = np.searchsorted(inner, values, side="right")
+        letters = (
+            self.letters[bin_] if known else MISSING
+            for bin_, known in zip(bins.tolist(), np.isfinite(values).tolist(), strict=True)
+        )
+        return self.separator.join(letters)
+
+    def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
+        halves = np.array(self.edges) / 2
+        middles = halves[:-1] + halves[1:] if len(halves) > 1 else np.array(self.edges)
+        words = first_run(text, count, self.separator, any_of(self.letters))
+        values = [math.nan if word == MISSING else middles[self.letters.index(word)] for word in words]
+        return np.array(values, dtype=np.float64)
+
+
+def rounded(value: float, low: float, high: float) -> float:
+    """A value to three figures of the range from low to high; as it is where that cannot be said."""
+    spread = high / 2 - low / 2
+    if spread <= 0 or math.log10(spread) < -290:
+        return value
+    places = _FIGURES - 1 - math.floor(math.log10(spread))
+    try:
+        found = round(value, places)
+    except OverflowError:
+        return value
+    return found if math.isfinite(found) else value
+
+
+def _outward(value: float, low: float, high: float, way: int) -> float:
+    """A bound to the same figures, moved in the direction of `way` where rounding took it to the other side."""
+    found = rounded(value, low, high)
+    if (found - value) * way >= 0:
+        return found
+    places = _FIGURES - 1 - math.floor(math.log10(high / 2 - low / 2))
+    moved = rounded(found + way * 10.0**-places, low, high)
+    return moved if math.isfinite(moved) else value

@@ -1,0 +1,124 @@
+"""Many series at once: each fitted to its own values as `ScaledIntegers.fit` does, and written as codes of words."""
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from st2llm.serialize.numbers.notation import MISSING, Notation
+from st2llm.serialize.numbers.scaled import (
+    FACTORS,
+    LARGE,
+    LEAST_EXPONENT,
+    MOST_EXPONENT,
+    UNITS,
+    no_step,
+    spaced,
+    spelled,
+)
+
+MOST_WORDS = 25_000
+"""Strategies with more different words are not written as codes."""
+_POWERS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
+_EVERY = np.array([float(f"{factor}e{power}") for power in _POWERS for factor in FACTORS])
+_STEPS: np.ndarray = _EVERY[np.isfinite(_EVERY)]
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """All words that a strategy writes, MISSING the last; between two stands the separator. One object for the same."""
+
+    words: tuple[str, ...]
+    separator: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Series as whole numbers: number = value / step + shift, series by series; codes count through the lexicon."""
+
+    lexicon: Lexicon
+    codes: Int64[np.ndarray, "batch time"]
+    step: Float64[np.ndarray, " batch"]
+    shift: Int64[np.ndarray, " batch"]
+
+    def text(self, row: int) -> str:
+        """The words of one series."""
+        return self.lexicon.separator.join(self.lexicon.words[code] for code in self.codes[row].tolist())
+
+
+def coded(values: Float64[np.ndarray, "batch time"], notation: Notation) -> Rows | None:
+    """Each series fitted to its own finite values and written; None for strategies of words that cannot be listed.
+
+    Scaled integers and spaced digits of up to four digits can. Raises DataError where a series fits at no step.
+    """
+    apart = notation.strategy == "spaced-digits"
+    notation = spaced(notation) if apart else notation
+    low = -notation.top if notation.signed else 0
+    if not (apart or notation.strategy == "scaled") or notation.top - low >= MOST_WORDS:
+        return None
+    step, shift = fit_rows(values, notation)
+    lexicon = _lexicon(replace(notation, headroom=1.0), low, apart)
+    number = np.rint(values / step[:, None]) + (shift[:, None] - low)
+    codes = np.where(np.isfinite(values), number, len(lexicon.words) - 1).astype(np.int64)
+    return Rows(lexicon, codes, step, shift)
+
+
+def fit_rows(
+    values: Float64[np.ndarray, "batch time"], notation: Notation
+) -> tuple[Float64[np.ndarray, " batch"], Int64[np.ndarray, " batch"]]:
+    """Step and shift of each series, the same as `ScaledIntegers.fit` of it alone."""
+    known = np.isfinite(values)
+    filled = np.where(known, values, 0.0)
+    low, high = filled.min(axis=1, initial=0.0), filled.max(axis=1, initial=0.0)
+    finest = float(f"1e-{notation.decimals}")
+    step, shift = np.full(len(values), finest), np.zeros(len(values))
+    open_ = np.flatnonzero(low < high)
+    least = np.full(len(open_), finest) if notation.decimals else _resolutions(filled[open_])
+    coarsest = np.maximum(np.maximum(high, -low)[open_] / notation.top, np.nextafter(0.0, 1.0))
+    first = np.floor(np.log10(coarsest)) - 1
+    start = (np.clip(first, LEAST_EXPONENT, MOST_EXPONENT).astype(np.int64) - LEAST_EXPONENT) * len(FACTORS)
+    at = np.maximum(start, np.searchsorted(_STEPS, least))
+    while open_.size:
+        if (late := np.flatnonzero(at >= len(_STEPS))).size:
+            raise no_step(float(low[open_[late[0]]]), float(high[open_[late[0]]]), notation)
+        step[open_] = _STEPS[at]
+        shift[open_], fits = _tried(low[open_], high[open_], _STEPS[at], notation)
+        open_, at = open_[~fits], at[~fits] + 1
+    return step, shift.astype(np.int64)
+
+
+def _tried(
+    low: Float64[np.ndarray, " _"],
+    high: Float64[np.ndarray, " _"],
+    step: Float64[np.ndarray, " _"],
+    notation: Notation,
+) -> tuple[Float64[np.ndarray, " _"], Bool[np.ndarray, " _"]]:
+    """The shift that goes with each step, and whether the series fits."""
+    if notation.signed:
+        shift, most = np.zeros_like(low), np.maximum(high, -low)
+    else:
+        unit = float(10**notation.decimals)
+        shift, most = np.ceil(notation.headroom * (-low / step) / unit) * unit, high
+    return shift, np.rint(notation.headroom * (most / step)) + shift <= notation.top
+
+
+def _resolutions(values: Float64[np.ndarray, "batch time"]) -> Float64[np.ndarray, " batch"]:
+    """`scaled.resolution` of each series; noughts in place of missing values change nothing."""
+    found = np.zeros(len(values))
+    left = np.arange(len(values))
+    large = np.abs(values).max(axis=1, initial=0.0) >= LARGE
+    found[left[large]] = 1.0
+    left = left[~large]
+    for unit in UNITS:
+        scaled = values[left] / unit
+        ends = (np.abs(np.rint(scaled) - scaled) <= 1e-9 * np.abs(scaled)).all(axis=1)
+        found[left[ends]] = unit
+        left = left[~ends]
+    return found
+
+
+@functools.lru_cache(maxsize=32)
+def _lexicon(notation: Notation, low: int, apart: bool) -> Lexicon:
+    words = map(notation.word, range(low, notation.top + 1))
+    return Lexicon((*(map(spelled, words) if apart else words), MISSING), notation.separator)

@@ -1,0 +1,202 @@
+"""Values as whole numbers of a step, and the same with blanks between the digits."""
+
+import itertools
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.errors import DataError
+from st2llm.serialize.numbers.notation import MISSING, MOST_DECIMALS, Notation
+from st2llm.serialize.numbers.reading import NUMBER, first_run
+from st2llm.types import Numbers
+
+LEAST_EXPONENT, MOST_EXPONENT = -300, 308
+FACTORS = (1, 2, 5)
+UNITS = tuple(float(f"1e-{decimals}") for decimals in range(MOST_DECIMALS + 1))
+LARGE = 1e290
+"""Values so large have no decimals, and would overflow where they are looked for."""
+_SPACED = r"-? ?[0-9](?: ?[0-9])*"
+
+
+@dataclass(frozen=True)
+class ScaledIntegers:
+    """Values as whole numbers of `step`, so that a round trip moves a value by at most step / 2.
+
+    step: what the last decimal counts, or the last digit where there are no decimals. shift: whole steps added to
+    every number, so that none is negative; 0 where none is, or a minus may be. `fit` chooses step and shift.
+    """
+
+    step: float
+    shift: int = 0
+    notation: Notation = Notation()
+
+    @classmethod
+    def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "ScaledIntegers":
+        """The smallest step of {1, 2, 5} x 10^k with which `headroom` times the values fit into the digits.
+
+        The step is never finer than the decimals of the notation, or without any those that the values have: counts
+        below ten stay as they are. Raises DataError where no step is large enough.
+        """
+        notation = notation or Notation()
+        finite = values[np.isfinite(values)].astype(np.float64)
+        low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+        finest = float(f"1e-{notation.decimals}")
+        if low == high:
+            return cls(finest, 0, notation)
+        for step in steps(max(high, -low) / notation.top, finest if notation.decimals else resolution(finite)):
+            shift = 0 if notation.signed else _shift(notation.headroom * (-low / step), notation.decimals)
+            most = max(high, -low) if notation.signed else high
+            if round(notation.headroom * (most / step)) + shift <= notation.top:
+                return cls(step, shift, notation)
+        raise no_step(low, high, notation)
+
+    @property
+    def precision(self) -> float:
+        return self.step / 2
+
+    @property
+    def unit(self) -> float:
+        return self.step * 10**self.notation.decimals if self.notation.decimals else self.step
+
+    @property
+    def zero(self) -> int:
+        return self.shift // int(10**self.notation.decimals)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        top = self.notation.top
+        return self.value(-top if self.notation.signed else 0), self.value(top)
+
+    @property
+    def note(self) -> str:
+        return ""
+
+    def grammar(self, count: int) -> Numbers:
+        return self.notation.grammar(count)
+
+    def write(self, values: Float64[np.ndarray, " time"]) -> str:
+        word = self.notation.word
+        return self.notation.separator.join(
+            word(round(value / self.step) + self.shift) if math.isfinite(value) else MISSING
+            for value in values.tolist()
+        )
+
+    def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
+        return self.said(first_run(text, count, self.notation.separator, NUMBER))
+
+    def said(self, words: list[str]) -> Float64[np.ndarray, " horizon"]:
+        """What these words stand for."""
+        values = [math.nan if word == MISSING else self.value(self.notation.number(word)) for word in words]
+        return np.array(values, dtype=np.float64)
+
+    def value(self, number: float) -> float:
+        """What a number stands for, given in units of its last decimal."""
+        whole = float(number) - self.shift
+        value = whole * self.step if self.step >= 1 else whole / round(1 / self.step)
+        if math.isinf(value) and math.isfinite(whole):
+            return math.copysign(sys.float_info.max, whole)
+        return value
+
+
+@dataclass(frozen=True)
+class SpacedDigits:
+    """Scaled integers with a blank between two digits and ` , ` between two values (LLMTime, Gruver et al. 2023).
+
+    Tokenizers that join digits then see each alone. There are no decimals: those of the notation are digits more. A
+    round trip moves a value by at most half a step, as with `ScaledIntegers`, which `inner` is.
+    """
+
+    inner: ScaledIntegers
+
+    @classmethod
+    def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "SpacedDigits":
+        return cls(ScaledIntegers.fit(values, spaced(notation or Notation(strategy="spaced-digits"))))
+
+    @property
+    def precision(self) -> float:
+        return self.inner.precision
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return self.inner.limits
+
+    @property
+    def unit(self) -> float:
+        return self.inner.unit
+
+    @property
+    def zero(self) -> int:
+        return self.inner.zero
+
+    @property
+    def note(self) -> str:
+        return "A blank stands between two digits of a number: 1 2 3 is 123."
+
+    def grammar(self, count: int) -> Numbers:
+        return replace(self.inner.grammar(count), gap=" ")
+
+    def write(self, values: Float64[np.ndarray, " time"]) -> str:
+        words = self.inner.write(values).split(self.inner.notation.separator) if len(values) else []
+        return self.inner.notation.separator.join(spelled(word) for word in words)
+
+    def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
+        words = first_run(text, count, self.inner.notation.separator, _SPACED)
+        return self.inner.said([word.replace(" ", "") for word in words])
+
+
+def spelled(word: str) -> str:
+    """A whole number with blanks between its digits; a minus stays at the first."""
+    return word[0] + " ".join(word[1:]) if word.startswith("-") else " ".join(word)
+
+
+def spaced(notation: Notation) -> Notation:
+    """The notation that spaced digits are written in: no decimals, blanks around the separator.
+
+    Raises DataError for a separator of blanks alone, which could not be told from those between digits.
+    """
+    sign = notation.separator.strip()
+    if not sign:
+        raise DataError(
+            f"Spaced digits need a separator with a sign beside blanks, but it is {notation.separator!r}. "
+            f"Take ',' or ';'."
+        )
+    digits = notation.digits + notation.decimals
+    return replace(notation, separator=f" {sign} ", digits=digits, decimals=0)
+
+
+def no_step(low: float, high: float, notation: Notation) -> DataError:
+    """What is wrong with values that no step can hold."""
+    return DataError(
+        f"Values from {low} to {high} do not fit into {notation.digits} digits at any step. "
+        f"Allow more digits in the template's `answer`, or change the unit of the data."
+    )
+
+
+def _shift(least: float, decimals: int) -> int:
+    """The smallest shift of at least so many steps that is a whole number when it is written."""
+    unit = int(10**decimals)
+    return math.ceil(least / unit) * unit if decimals else math.ceil(least)
+
+
+def steps(least: float, finest: float) -> Iterator[float]:
+    """Steps of {1, 2, 5} x 10^k, not finer than `finest`; the first is at most `least`, so that it may be too small."""
+    first = max(LEAST_EXPONENT, math.floor(math.log10(least)) - 1 if least > 0 else LEAST_EXPONENT)
+    for exponent, factor in itertools.product(range(first, MOST_EXPONENT + 1), FACTORS):
+        step = float(f"{factor}e{exponent}")
+        if finest <= step < math.inf:
+            yield step
+
+
+def resolution(values: Float64[np.ndarray, " time"]) -> float:
+    """The power of ten that the values' decimals end with: 1 for whole numbers; 0 where they do not end."""
+    if np.abs(values).max() >= LARGE:
+        return 1.0
+    for unit in UNITS:
+        scaled = values / unit
+        if (np.abs(np.rint(scaled) - scaled) <= 1e-9 * np.abs(scaled)).all():
+            return unit
+    return 0.0

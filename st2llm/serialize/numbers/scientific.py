@@ -1,0 +1,91 @@
+"""Values with a power of ten."""
+
+import math
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm import types
+from st2llm.serialize.numbers.notation import MISSING, Notation, decimal, extent, finite
+from st2llm.serialize.numbers.reading import NUMBER, first_run
+
+_POWER = NUMBER + r"(?:[eE][+-]?[0-9]{1,4})?"
+
+
+@dataclass(frozen=True)
+class Scientific:
+    """A digit, `decimals` behind the point, and a power of ten: `1.23e2` is 123.
+
+    low, high: the least and the greatest power of an answer. A round trip moves a value by at most half of its own
+    last decimal, so of the largest values by half of 10^(high - decimals): that is `precision`. What is below 10^low
+    is written with that power and a nought in front.
+    """
+
+    decimals: int
+    low: int
+    high: int
+    signed: bool
+    separator: str = ","
+
+    @classmethod
+    def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "Scientific":
+        """`digits` and `decimals` of the notation are together the digits shown; powers are those of the values."""
+        notation = notation or Notation(strategy="scientific")
+        places = notation.digits + notation.decimals - 1
+        seen, least, greatest = extent(values)
+        sizes = np.abs(seen[seen != 0])
+        powers = [0, 0]
+        if sizes.size:
+            top = finite(notation.headroom * float(sizes.max()))
+            powers = [_power(float(sizes.min()), places), min(_power(top, places), sys.float_info.max_10_exp)]
+        return cls(places, powers[0], powers[1], notation.signed or least < 0, notation.separator)
+
+    @property
+    def precision(self) -> float:
+        return float(f"5e{self.high - self.decimals - 1}")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        top = finite(float("9." + "9" * self.decimals + f"e{self.high}"))
+        return -top if self.signed else 0.0, top
+
+    @property
+    def unit(self) -> float:
+        return 1.0
+
+    @property
+    def zero(self) -> int:
+        return 0
+
+    @property
+    def note(self) -> str:
+        example = 1.2345678 * 10.0 ** max(min(self.high, 6), -6)
+        return f"Numbers are written with a power of ten: {self._word(example)} is {decimal(float(self._word(example)))}."
+
+    def grammar(self, count: int) -> types.Scientific:
+        return types.Scientific(
+            count, self.decimals, self.separator, low=self.low, high=self.high, signed=self.signed
+        )
+
+    def write(self, values: Float64[np.ndarray, " time"]) -> str:
+        return self.separator.join(self._word(v) if math.isfinite(v) else MISSING for v in values.tolist())
+
+    def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
+        words = first_run(text, count, self.separator, _POWER)
+        values = [math.nan if word == MISSING else finite(float(word)) for word in words]
+        return np.array(values, dtype=np.float64)
+
+    def _word(self, value: float) -> str:
+        mantissa, _, power = f"{value:.{self.decimals}e}".partition("e")
+        if value and int(power) >= self.low:
+            return f"{mantissa}e{int(power)}"
+        mantissa = f"{Decimal(value).scaleb(-self.low):.{self.decimals}f}"
+        return (mantissa if mantissa.strip("-0.") else mantissa.lstrip("-")) + f"e{self.low}"
+
+
+def _power(value: float, decimals: int) -> int:
+    """The power of ten that a value is written with, once it is rounded."""
+    return int(f"{value:.{decimals}e}".partition("e")[2])

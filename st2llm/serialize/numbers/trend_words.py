@@ -1,0 +1,98 @@
+"""Values as words that say how a level moves."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.serialize.numbers.notation import MISSING, Notation, decimal, extent, widened
+from st2llm.serialize.numbers.quantile_bins import rounded
+from st2llm.serialize.numbers.reading import any_of, first_run
+from st2llm.types import Words
+
+MOVES = {"down a lot": -4, "down": -2, "flat": 0, "up": 2, "up a lot": 4}
+"""What a word moves the level by, in fifths of the range."""
+
+
+@dataclass(frozen=True)
+class TrendWords:
+    """A level that begins at `start` and moves by 0, 2 or 4 times `fifth`, kept between `low` and `high`.
+
+    This is delta modulation: of the five words the one is written that takes the level nearest to the value, so errors
+    do not add up. As the moves reach across the whole range, a round trip moves a value within the limits by at most
+    `fifth`, a fifth of the range: the coarsest of all strategies.
+    """
+
+    low: float
+    high: float
+    start: float
+    fifth: float
+    separator: str = ","
+
+    @classmethod
+    def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "TrendWords":
+        """The range of the values, with headroom wider at each end; the level begins in its middle."""
+        notation = notation or Notation(strategy="trend-words")
+        _, least, most = extent(values)
+        low, high = widened(least, most, notation.headroom)
+        middle = rounded(low / 2 + high / 2, low, high)
+        return cls(low, high, min(max(middle, low), high), _fifth(low, high), notation.separator)
+
+    @property
+    def precision(self) -> float:
+        return self.fifth
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
+    def unit(self) -> float:
+        return 1.0
+
+    @property
+    def zero(self) -> int:
+        return 0
+
+    @property
+    def note(self) -> str:
+        moves = ", ".join(f"{word} {decimal(move * self.fifth)}" for word, move in MOVES.items())
+        return (
+            f"Words say how a level moves that begins each line at {decimal(self.start)} and stays between "
+            f"{decimal(self.low)} and {decimal(self.high)}: {moves}."
+        )
+
+    def grammar(self, count: int) -> Words:
+        return Words(tuple(MOVES), count, self.separator)
+
+    def write(self, values: Float64[np.ndarray, " time"]) -> str:
+        words, level = [], self.start
+        for value in values.tolist():
+            if not math.isfinite(value):
+                words.append(MISSING)
+                continue
+            reached = {word: self._moved(level, move) for word, move in MOVES.items()}
+            words.append(min(reached, key=lambda word: abs(reached[word] / 2 - value / 2)))
+            level = reached[words[-1]]
+        return self.separator.join(words)
+
+    def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
+        values, level = [], self.start
+        for word in first_run(text, count, self.separator, any_of(tuple(MOVES))):
+            level = level if word == MISSING else self._moved(level, MOVES[word])
+            values.append(math.nan if word == MISSING else level)
+        return np.array(values, dtype=np.float64)
+
+    def _moved(self, level: float, move: int) -> float:
+        return min(max(level + move * self.fifth, self.low), self.high)
+
+
+def _fifth(low: float, high: float) -> float:
+    """The least number of two figures that is a fifth of the range or more."""
+    exact = high / 5 - low / 5
+    if exact <= 0:
+        return 0.0
+    power = math.floor(math.log10(exact)) - 1
+    figures = math.ceil(exact / 10.0**power) if power > -300 else 0
+    return max(exact, float(f"{figures}e{power}"))

@@ -1,0 +1,9 @@
+"""Words of a data set as they may stand in a prompt."""
+
+import unicodedata
+
+
+def plain(text: str) -> str:
+    """One line of printable words, without the control and private characters that mark slots and roles."""
+    visible = "".join(" " if char.isspace() else char for char in text)
+    return " ".join("".join(c for c in visible if unicodedata.category(c)[0] != "C").split())

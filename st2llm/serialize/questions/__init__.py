@@ -1,0 +1,77 @@
+"""Questions with exact answers, computed from what a sample shows: to test models with, and to teach them."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from st2llm.errors import DataError, nearest
+from st2llm.serialize.questions import event, graph, grid, trajectory, video
+from st2llm.serialize.questions.question import Question, choice, marked, number
+from st2llm.types import Calendar, Sample
+
+__all__ = ["TASK", "Question", "ask", "choice", "marked", "number", "questions"]
+
+TASK = "question-answer"
+
+_KINDS: Mapping[str, Callable[[Sample, np.random.Generator], Iterator[Question]]] = {
+    "graph": graph.ask_all,
+    "grid": grid.ask_all,
+    "video": video.ask_all,
+    "trajectory": trajectory.ask_all,
+    "event": event.ask_all,
+}
+_CODED = ("place", "mark")
+
+
+def questions(sample: Sample, *, seed: int = 0) -> list[Question]:
+    """Questions of all topics that what is visible answers beyond doubt; which places and times they name is drawn.
+
+    The same sample and seed give the same questions, whatever else is asked. What is hidden plays no part: a topic
+    whose answer would be a tie, or hang on a hidden value, is left out.
+    """
+    if sample.kind not in _KINDS:
+        raise DataError(f"There are no questions about {sample.kind!r}. {nearest(sample.kind, _KINDS)}")
+    digest = hashlib.sha256(f"questions\n{seed}\n{sample.id}".encode()).digest()
+    draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    return list(_KINDS[sample.kind](sample.without_truth(), draw))
+
+
+def ask(sample: Sample, question: Question) -> Sample:
+    """The sample as a problem of its own: only what is visible is left, the question is asked, the label is its answer.
+
+    Steps after the last visible one are cut off. The options of a choice become Side.options, but where the values
+    hold codes that count through them (places, marks): there the question names the options itself.
+    """
+    end = visible_end(sample)
+    visible = sample.visible[:end] & ~sample.wanted[:end]
+    side, days = sample.side, sample.side.calendar
+    coded = any(name in _CODED for name in side.channels) and sample.kind in ("trajectory", "event")
+    return replace(
+        sample,
+        id=f"{sample.id}/{question.topic}",
+        values=np.where(visible, sample.values[:end], np.nan),
+        visible=visible,
+        wanted=np.zeros_like(visible),
+        time=sample.time[:end],
+        truth=None,
+        label=question.answer,
+        question=question.in_full if coded else question.words,
+        task=TASK,
+        side=replace(
+            side,
+            calendar=Calendar(days.step_of_day[:end], days.day_of_week[:end], days.holiday[:end]),
+            options=side.options if coded else question.options,
+            option_labels=side.option_labels if coded else (),
+            track=None if side.track is None else side.track[:end],
+        ),
+    )
+
+
+def visible_end(sample: Sample) -> int:
+    """Where the steps end of which anything is visible. Raises DataError where nothing is."""
+    steps = np.flatnonzero((sample.visible & ~sample.wanted).any(axis=(1, 2)))
+    if not steps.size:
+        raise DataError(f"Nothing of {sample.id} is visible, so nothing can be asked about it.")
+    return int(steps[-1]) + 1

@@ -1,0 +1,108 @@
+"""Questions about what happened."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from st2llm.serialize import visible
+from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.types import Sample
+
+_WEEK_S = 7 * visible.DAY_S
+_MARKS = 12
+
+
+def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+    """The last event's mark, how many in the last week, longest gap, largest magnitude, most frequent mark."""
+    yield from _marks(sample)
+    yield from _last_week(sample)
+    yield from _longest_gap(sample)
+    yield from _largest(sample)
+    yield from _where(sample)
+
+
+def _marks(sample: Sample) -> Iterator[Question]:
+    codes, steps = visible.codes(sample, "mark")
+    words = visible.option_words(sample)
+    if not codes or len(words) < 2 or len(set(words)) != len(words):
+        return
+    offered = words if len(words) <= _MARKS else tuple(words[i] for i in sorted(set(codes)))
+    if len(offered) < 2:
+        return
+    if int(steps[-1]) == visible.last_step(sample):
+        yield choice(
+            "last-mark",
+            "Of which sort is the last event shown?",
+            words[codes[-1]],
+            offered,
+            provenance=f"mark of the last visible event (step {int(steps[-1])})",
+        )
+    counts = np.bincount(codes, minlength=len(words))
+    top = visible.best(counts)
+    if top is not None:
+        yield choice(
+            "most-frequent-mark",
+            "Which sort of event is the most frequent in what is shown?",
+            words[top],
+            offered,
+            provenance="; ".join(f"{words[i]} {int(n)}" for i, n in enumerate(counts) if n),
+        )
+
+
+def _last_week(sample: Sample) -> Iterator[Question]:
+    steps = visible.seen_steps(sample)
+    time = visible.seconds(sample)[steps]
+    if len(steps) < 2 or time[-1] - time[0] < _WEEK_S:
+        return  # what is shown does not reach back a week
+    count = int((time > time[-1] - _WEEK_S).sum())
+    yield number(
+        "count-last-week",
+        "How many events lie in the seven days up to the last event shown, that one included?",
+        count,
+        decimals=0,
+        provenance="visible events later than the last one's time less 7 x 24 hours",
+    )
+
+
+def _longest_gap(sample: Sample) -> Iterator[Question]:
+    steps = visible.seen_steps(sample)
+    if len(steps) < 3:
+        return
+    gaps = np.diff(visible.seconds(sample)[steps]) / 3600
+    yield number(
+        "longest-gap",
+        "How many hours is the longest time between two events shown that follow each other?",
+        float(gaps.max()),
+        decimals=1,
+        unit="hours",
+        provenance=f"maximum of the {len(gaps)} differences of visible times",
+    )
+
+
+def _largest(sample: Sample) -> Iterator[Question]:
+    magnitude = visible.named(sample, "magnitude")
+    if magnitude is None:
+        return
+    yield number(
+        "largest-magnitude",
+        "What is the largest magnitude shown?",
+        float(np.nanmax(magnitude)),
+        decimals=visible.decimals(magnitude, most=2),
+        provenance=f"maximum of {int(np.isfinite(magnitude).sum())} visible magnitudes",
+    )
+
+
+def _where(sample: Sample) -> Iterator[Question]:
+    xy, _ = visible.path(sample)
+    if len(xy) < 2:
+        return
+    east, north = xy[-1] - xy[-2]
+    if abs(north) < 0.1 * abs(east) or not north:
+        return
+    yield choice(
+        "north-or-south",
+        "Does the last event shown with a position lie north or south of the one before it?",
+        "north" if north > 0 else "south",
+        ("north", "south"),
+        provenance=f"{east:.6g} east and {north:.6g} north from the second last visible position to the last",
+    )

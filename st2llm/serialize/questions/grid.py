@@ -1,0 +1,117 @@
+"""Questions about rasters."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from st2llm.serialize import visible
+from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.types import Sample
+
+_CANDIDATES = 4
+
+
+def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+    """Fastest-rising cell, highest region, mean difference of two halves, rise or fall of the whole."""
+    layout = sample.side.layout
+    if layout is None or last_shown(sample) is None:
+        return
+    channel = int(draw.integers(sample.values.shape[2]))
+    yield from _fastest_rising(sample, channel, draw)
+    yield from _highest_region(sample, channel)
+    yield from _difference(sample, channel)
+    yield from _rise_or_fall(sample, channel)
+
+
+def last_shown(sample: Sample) -> int | None:
+    """The last step of which anything is visible."""
+    last = visible.last_step(sample)
+    return None if last < 0 else last
+
+
+def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> Iterator[Question]:
+    last = visible.last_step(sample)
+    both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
+    cells = np.flatnonzero(both)
+    if last < 1 or len(cells) < 2:
+        return
+    kept = sorted(int(i) for i in draw.permutation(cells)[:_CANDIDATES])
+    change = sample.values[last, kept, channel] - sample.values[0, kept, channel]
+    winner = visible.best(change, margin=_least(sample.values[:, kept, channel]))
+    if winner is None:
+        return
+    options = tuple(visible.labels(sample)[i] for i in kept)
+    if len(set(options)) == len(options):
+        yield choice(
+            "fastest-rising",
+            f"From the first map shown to the last, which gained most ({visible.thing(sample, channel)}; a gain may be "
+            f"negative): {'; '.join(options[:-1])} or {options[-1]}?",
+            options[winner],
+            options,
+            provenance=f"changes {', '.join(f'{c:.6g}' for c in change)} from step 0 to step {last}",
+            places=tuple(kept),
+        )
+
+
+def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
+    regions = [(r, mean) for r in _regions(sample) if (mean := visible.mean_of(sample, r.cells, channel)) is not None]
+    if len(regions) < 2:
+        return
+    means = np.array([mean for _, mean in regions])
+    winner = visible.best(means, margin=0.1 * float(means.std()))
+    if winner is None:
+        return
+    word = "warmest" if "temperature" in sample.side.quantity else "highest on average"
+    options = tuple(region.name for region, _ in regions)
+    yield choice(
+        "highest-region",
+        f"Which quarter of the map is {word} ({visible.thing(sample, channel)}) over all that is shown?",
+        options[winner],
+        options,
+        provenance="; ".join(f"{region.name} {mean:.6g}" for region, mean in regions),
+    )
+
+
+def _difference(sample: Sample, channel: int) -> Iterator[Question]:
+    if sample.side.layout is None:
+        return
+    up, down = visible.halves(sample.side.layout)[:2]
+    a, b = visible.mean_of(sample, up.cells, channel), visible.mean_of(sample, down.cells, channel)
+    if a is None or b is None:
+        return
+    yield number(
+        "half-difference",
+        f"What is the mean ({visible.thing(sample, channel)}) of the {up.name} half less that of the {down.name} half, over all "
+        f"that is shown?",
+        a - b,
+        decimals=max(1, min(2, visible.decimals(sample.values[:, :, channel]))),
+        unit=visible.unit_of(sample, channel),
+        provenance=f"means {a:.6g} and {b:.6g} of the visible cells; a middle row counts for neither half",
+    )
+
+
+def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
+    last = visible.last_step(sample)
+    both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
+    if last < 1 or not both.any():
+        return
+    first, latest = (float(sample.values[i, both, channel].mean()) for i in (0, last))
+    if abs(latest - first) <= _least(sample.values[:, both, channel]):
+        return
+    yield choice(
+        "rise-or-fall",
+        f"Did the mean of the map ({visible.thing(sample, channel)}) rise or fall from the first map shown to the last?",
+        "rise" if latest > first else "fall",
+        ("rise", "fall"),
+        provenance=f"mean {first:.6g} at step 0 and {latest:.6g} at step {last} over the {int(both.sum())} cells visible at both",
+    )
+
+
+def _regions(sample: Sample) -> tuple[visible.Region, ...]:
+    return () if sample.side.layout is None else visible.quarters(sample.side.layout)
+
+
+def _least(values: np.ndarray) -> float:
+    """A difference under one hundredth of the spread is no difference."""
+    finite = values[np.isfinite(values)]
+    return 0.01 * float(finite.std()) if finite.size else 0.0

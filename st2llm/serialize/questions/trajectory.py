@@ -1,0 +1,117 @@
+"""Questions about what moves: along coordinates, or from place to place."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from st2llm.serialize import compass, visible
+from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.types import Sample
+
+_CANDIDATES = 4
+
+
+def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+    """Distance travelled, direction, fastest step; where longest, how long at a place, most frequent, how many places."""
+    yield from _along(sample)
+    yield from _stays(sample, draw)
+
+
+def _along(sample: Sample) -> Iterator[Question]:
+    xy, steps = visible.path(sample)
+    if len(xy) < 2 or (np.diff(steps) != 1).any():  # a hidden span within the way has no known length
+        return
+    unit = "metres" if compass.is_metric(sample.side.unit) else sample.side.unit
+    way, straight = visible.length(xy), xy[-1] - xy[0]
+    yield number(
+        "distance",
+        "How long is the way along all the positions shown, in straight lines from one to the next?",
+        way,
+        decimals=0 if way >= 100 else 2,
+        unit=unit,
+        provenance=f"sum of the {len(xy) - 1} distances between consecutive visible fixes",
+    )
+    clear = float(np.hypot(*straight)) > 0.1 * way
+    if clear and _off_border(*straight):
+        word = compass.wind(float(straight[0]), float(straight[1]))
+        yield choice(
+            "direction",
+            "In which direction does the last position shown lie from the first?",
+            word,
+            compass.WINDS,
+            provenance=f"{straight[0]:.6g} east and {straight[1]:.6g} north from the first visible fix to the last",
+        )
+
+
+def _off_border(east: float, north: float) -> bool:
+    """Whether a direction is at least three degrees from the border between two winds."""
+    return abs((compass.degrees(east, north) + 22.5) % 45) > 3 and (compass.degrees(east, north) + 22.5) % 45 < 42
+
+
+def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+    codes, steps = visible.codes(sample, "place")
+    if len(codes) < 2:
+        return
+    words = visible.option_words(sample)
+    visited = sorted(set(codes))
+    yield number(
+        "different-places",
+        "How many different places are visited in what is shown?",
+        len(visited),
+        decimals=0,
+        provenance=f"distinct visible places of {len(codes)} stays",
+    )
+    yield from _top(
+        "most-visits",
+        "Which of these places is visited most often in what is shown?",
+        {place: float(codes.count(place)) for place in visited},
+        words,
+        "number of visible stays",
+    )
+    yield from _durations(sample, codes, steps, words, draw)
+
+
+def _durations(
+    sample: Sample, codes: list[int], steps: np.ndarray, words: tuple[str, ...], draw: np.random.Generator
+) -> Iterator[Question]:
+    minutes = visible.named(sample, "duration_min")
+    if minutes is None:
+        return
+    spent: dict[int, float] = {}
+    for code, step in zip(codes, steps.tolist(), strict=True):
+        spent[code] = spent.get(code, 0.0) + float(minutes[step])
+    whole = {code: total for code, total in spent.items() if np.isfinite(total)}
+    if not whole:
+        return
+    if len(whole) == len(spent):
+        yield from _top(
+            "longest-at",
+            "At which of these places is most time spent, all its stays shown taken together?",
+            whole,
+            words,
+            "sum of the durations of the visible stays",
+        )
+    one = sorted(whole)[int(draw.integers(len(whole)))]
+    yield number(
+        "time-at",
+        f"How many minutes are spent at {words[one]} in all the stays shown?",
+        whole[one],
+        decimals=0,
+        unit="minutes",
+        provenance=f"sum of the durations of the {codes.count(one)} visible stays at {sample.side.options[one]}",
+    )
+
+
+def _top(
+    topic: str, question: str, score: dict[int, float], words: tuple[str, ...], how: str
+) -> Iterator[Question]:
+    """The place that scores most among the few best."""
+    order = sorted(score, key=lambda place: (-score[place], place))
+    kept = order[:_CANDIDATES]
+    if len(kept) < 2 or score[kept[0]] == score[kept[1]]:
+        return
+    listed = sorted(kept)
+    said = "; ".join(f"{words[place]} {score[place]:g}" for place in kept)
+    yield choice(
+        topic, question, words[kept[0]], tuple(words[place] for place in listed), provenance=f"{how}: {said}"
+    )

@@ -1,0 +1,258 @@
+"""What can be measured on the visible part of a sample alone, for questions about it and checks of what is said."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from st2llm.data import frames
+from st2llm.serialize import calendar
+from st2llm.serialize.plain import plain
+from st2llm.types import Layout, Sample
+
+DAY_S = 86_400
+_MS = 1000.0
+
+
+def series(sample: Sample, node: int, channel: int = 0) -> Float64[np.ndarray, " time"]:
+    """One series, NaN where it is not visible."""
+    return np.where(sample.visible[:, node, channel], sample.values[:, node, channel], np.nan)
+
+
+def named(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
+    """The channel of that name of what has one node; None where there is none, or nothing of it is visible."""
+    if name not in sample.side.channels:
+        return None
+    found = series(sample, 0, sample.side.channels.index(name))
+    return found if np.isfinite(found).any() else None
+
+
+def last_step(sample: Sample) -> int:
+    """The last step of which anything is visible; -1 where nothing is."""
+    steps = np.flatnonzero(sample.visible.any(axis=(1, 2)))
+    return int(steps[-1]) if steps.size else -1
+
+
+def seen_steps(sample: Sample) -> Int64[np.ndarray, " step"]:
+    """Steps of which anything is visible and nothing is asked for."""
+    steps = sample.visible.any(axis=(1, 2)) & ~sample.wanted.any(axis=(1, 2))
+    return np.flatnonzero(steps).astype(np.int64)
+
+
+def seconds(sample: Sample) -> Float64[np.ndarray, " time"]:
+    """The time of each step in seconds; where freq_s is 0 the time counts milliseconds."""
+    return sample.time / (1.0 if sample.side.freq_s else _MS)
+
+
+def moments(sample: Sample) -> list[datetime]:
+    """All steps as clocks at the place show them."""
+    return calendar.local(seconds(sample).astype(np.int64), sample.side.timezone)
+
+
+def labels(sample: Sample) -> list[str]:
+    """What the places are called in prompts."""
+    return [plain(label) for label in sample.side.labels]
+
+
+def option_words(sample: Sample) -> tuple[str, ...]:
+    """What the codes of a sample stand for, in words: their labels where all differ, else their ids."""
+    said = [plain(label) for label in sample.side.option_labels]
+    good = len(said) == len(sample.side.options) and all(said) and len(set(said)) == len(said)
+    return tuple(said) if good else tuple(plain(name) for name in sample.side.options)
+
+
+def decimals(values: np.ndarray, most: int = 6) -> int:
+    """How many decimals tell the values apart: none for whole numbers, else so many that the greatest has four digits."""
+    finite = values[np.isfinite(values)]
+    if not finite.size or np.array_equal(finite, np.rint(finite)):
+        return 0
+    top = float(np.abs(finite).max())
+    return int(np.clip(3 - np.floor(np.log10(top)), 0, most)) if top else 0
+
+
+def unit_of(sample: Sample, channel: int) -> str:
+    """The unit of a field's values, '' where channels differ in it or it is not known."""
+    return sample.side.unit if len(sample.side.channels) <= 1 or channel == 0 else ""
+
+
+def thing(sample: Sample, channel: int) -> str:
+    """What is measured, in words: the quantity of the data, or the channel where there are several."""
+    names = sample.side.channels
+    return plain(names[channel]) if len(names) > 1 else plain(sample.side.quantity)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a raster: its name and the cells in it."""
+
+    name: str
+    cells: Bool[np.ndarray, " node"]
+
+
+def halves(layout: Layout) -> tuple[Region, ...]:
+    """The halves of a raster by its coordinates: north, south, east, west; top, bottom, right, left of mere cells.
+
+    A middle row or column belongs to neither half.
+    """
+    row, col = np.meshgrid(np.arange(len(layout.rows)), np.arange(len(layout.cols)), indexing="ij")
+    down, right = row.ravel(), col.ravel()
+    if layout.unit == "cells":
+        names, up, east = ("top", "bottom", "right", "left"), -down.astype(float), right.astype(float)
+    else:
+        names = ("north", "south", "east", "west")
+        up, east = layout.rows[down], layout.cols[right]
+    middle_up, middle_east = _middle(up), _middle(east)
+    sides = (up > middle_up, up < middle_up, east > middle_east, east < middle_east)
+    return tuple(Region(name, cells) for name, cells in zip(names, sides, strict=True))
+
+
+def quarters(layout: Layout) -> tuple[Region, ...]:
+    """The four corners of a raster: north-west, ..., or top left, ... of mere cells."""
+    up, down, east, west = halves(layout)
+    between = " " if layout.unit == "cells" else "-"
+    pairs = ((up, west), (up, east), (down, west), (down, east))
+    return tuple(Region(f"{a.name}{between}{b.name}", a.cells & b.cells) for a, b in pairs)
+
+
+def _middle(at: np.ndarray) -> float:
+    return float((at.min() + at.max()) / 2)
+
+
+def mean_of(sample: Sample, cells: np.ndarray, channel: int = 0) -> float | None:
+    """The mean of what is visible at these nodes; None where nothing is."""
+    shown = sample.visible[:, cells, channel]
+    return float(sample.values[:, cells, channel][shown].mean()) if shown.any() else None
+
+
+def slope(values: Float64[np.ndarray, " time"]) -> float:
+    """The least-squares slope a step of what is there; NaN for fewer than two values."""
+    there = np.flatnonzero(np.isfinite(values))
+    if len(there) < 2:
+        return float("nan")
+    at = there - there.mean()
+    return float((at * values[there]).sum() / (at**2).sum())
+
+
+def path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np.ndarray, " fix"]]:
+    """The visible positions of what moves, and their steps."""
+    x, y = named(sample, "x"), named(sample, "y")
+    if x is None or y is None:
+        return np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
+    xy = np.stack([x, y], axis=1)
+    steps = np.flatnonzero(np.isfinite(xy).all(axis=1))
+    return xy[steps], steps.astype(np.int64)
+
+
+def length(xy: Float64[np.ndarray, "fix 2"]) -> float:
+    """The way along the fixes."""
+    return float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
+
+
+def codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarray, " step"]]:
+    """The visible codes of a channel (place, mark) and their steps."""
+    found = named(sample, name)
+    if found is None:
+        return [], np.zeros(0, dtype=np.int64)
+    steps = np.flatnonzero(np.isfinite(found))
+    return [int(code) for code in found[steps]], steps.astype(np.int64)
+
+
+REGIONS = (
+    ("top left", "top", "top right"),
+    ("left", "centre", "right"),
+    ("bottom left", "bottom", "bottom right"),
+)
+
+
+def region_names(layout: Layout) -> tuple[str, ...]:
+    """The regions of a frame in words: top left, centre, ... of three by three; else row 1, column 2."""
+    rows, cols = len(layout.rows), len(layout.cols)
+    if (rows, cols) == (3, 3):
+        return tuple(name for row in REGIONS for name in row)
+    return tuple(f"row {i + 1}, column {j + 1}" for i in range(rows) for j in range(cols))
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How things move on the whole, in pixels a frame: right and down positive; clear where one direction prevails."""
+
+    right: float
+    down: float
+
+    @property
+    def word(self) -> str:
+        """left, right, up or down; '' where nothing moves or no direction prevails."""
+        across, along = abs(self.right), abs(self.down)
+        if max(across, along) < 0.25 or min(across, along) > 0.5 * max(across, along):
+            return ""
+        if across > along:
+            return "right" if self.right > 0 else "left"
+        return "down" if self.down > 0 else "up"
+
+
+def motion(sample: Sample, most: int = 24) -> Motion | None:
+    """The mean motion of what moves in the visible frames, by block matching; None without frames.
+
+    most: pairs of frames that are compared, evenly over the clip.
+    """
+    shown = sample.side.frames
+    if shown is None or len(shown) < 2:
+        return None
+    pairs = np.unique(np.linspace(0, len(shown) - 2, min(most, len(shown) - 1)).round().astype(np.int64))
+    total, weight = np.zeros(2), 0.0
+    for i in pairs.tolist():
+        found = frames.flow(shown[i], shown[i + 1], (1, 1))
+        total += found.xy[0] * found.moving[0]
+        weight += float(found.moving[0])
+    if not weight:
+        return Motion(0.0, 0.0)
+    return Motion(float(total[0] / weight), float(total[1] / weight))
+
+
+def cut_frames(sample: Sample) -> list[int] | None:
+    """The frames that begin a new shot; None without frames."""
+    shown = sample.side.frames
+    return None if shown is None or len(shown) < 2 else [int(i) for i in frames.cuts(shown)]
+
+
+def brightness(sample: Sample) -> Float64[np.ndarray, " seen"]:
+    """The mean brightness of each step, 0 to 255; empty where the sample has none."""
+    names = sample.side.channels
+    if "brightness" not in names:
+        return np.zeros(0)
+    shown = np.where(sample.visible, sample.values, np.nan)[:, :, names.index("brightness")]
+    whole = np.isfinite(shown).all(axis=1)
+    return np.asarray(shown[whole].mean(axis=1), dtype=np.float64)
+
+
+def motion_energy(sample: Sample) -> Float64[np.ndarray, " node"]:
+    """The mean motion of each region over the visible steps but the first; NaN where none is visible."""
+    names = sample.side.channels
+    if "motion" not in names or len(sample.values) < 2:
+        return np.full(len(sample.place), np.nan)
+    at = names.index("motion")
+    shown = sample.visible[1:, :, at]
+    total = np.where(shown, sample.values[1:, :, at], 0.0).sum(axis=0)
+    count = shown.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def best(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | None:
+    """The position of the greatest value; None where the next greatest comes within `margin` of it, or there is none."""
+    found = np.asarray(values, dtype=np.float64)
+    order = [int(i) for i in np.argsort(-found, kind="stable") if np.isfinite(found[i])]
+    if not order:
+        return None
+    if len(order) > 1 and found[order[0]] - found[order[1]] <= margin:
+        return None
+    return order[0]
+
+
+def by_day(sample: Sample) -> Iterator[tuple[object, list[int]]]:
+    """The local days of a sample and the steps in each, oldest first."""
+    found: dict[object, list[int]] = {}
+    for step, moment in enumerate(moments(sample)):
+        found.setdefault(moment.date(), []).append(step)
+    yield from found.items()

@@ -1,0 +1,116 @@
+import subprocess
+import sys
+
+import five
+import numpy as np
+import pandas as pd
+import pytest
+
+from st2llm.data.convert import frames_of, to_hf_dataset, to_pandas, to_xarray
+from st2llm.errors import DataError
+from dataclasses import replace
+
+
+def _seconds(column):
+    return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+
+
+def test_a_graph_comes_back_from_its_long_table():
+    data = five.graph()
+    data.values[5, 1, 0] = np.nan
+    table = to_pandas(data)
+    assert list(table.columns) == ["time", "place", "count"]
+    wide = table.pivot(index="time", columns="place", values="count")[list(data.places)]
+    np.testing.assert_array_equal(wide.to_numpy(), data.values[:, :, 0])
+    np.testing.assert_array_equal(_seconds(wide.index.to_series()), data.time)
+
+
+def test_a_grid_comes_back_from_its_long_table_with_coordinates():
+    data = five.grid()
+    table = to_pandas(data)
+    back = table["sst"].to_numpy().reshape(data.values.shape[:3])
+    np.testing.assert_array_equal(back, data.values[..., 0])
+    one = table[(table["row"] == 2) & (table["col"] == 1)]
+    assert (one["y"] == 40.0).all() and (one["x"] == 10.0).all() and len(one) == 12
+
+
+def test_objects_come_back_from_their_table_in_order():
+    data = [five.walk(name="a"), five.walk(name="b", north=2.0)]
+    table = to_pandas(data)
+    for one in data:
+        mine = table[table["object"] == one.id]
+        np.testing.assert_array_equal(mine[["x", "y"]].to_numpy(), one.xy)
+        np.testing.assert_array_equal(_seconds(mine["time"]), one.time)
+
+
+def test_stays_keep_their_places_and_attributes():
+    table = to_pandas([five.stays()])
+    assert list(table.columns) == ["object", "time", "place", "duration_min"]
+    assert tuple(table["place"]) == five.stays().place
+
+
+def test_milliseconds_of_a_scene_are_no_seconds():
+    table = to_pandas([replace(five.walk(), unit_s=0.001)])
+    assert (table["time"].iloc[1] - table["time"].iloc[0]) == pd.Timedelta(milliseconds=60)
+
+
+def test_events_come_back_with_the_names_of_their_marks():
+    data = five.events()
+    table = to_pandas(data)
+    assert [data.marks.index(name) for name in table["mark"]] == data.mark.tolist()
+    np.testing.assert_array_equal(table[["x", "y", "magnitude"]].to_numpy()[:, 2], data.magnitude)
+    np.testing.assert_array_equal(_seconds(table["time"]), data.time)
+
+
+def test_a_clip_has_a_row_a_frame():
+    table = to_pandas([five.clip(frames=6), five.clip(frames=4, name="right")])
+    assert table.groupby("clip").size().to_dict() == {"left": 6, "right": 4}
+    assert table["time_s"].tolist()[:3] == [0.0, 0.1, 0.2]
+
+
+def test_a_channel_named_like_an_index_keeps_its_values():
+    table = to_pandas(replace(five.graph(), channels=("place",)))
+    assert {"time", "place", "place_value"} == set(table.columns)
+
+
+@pytest.mark.parametrize("data", [five.graph(), five.grid()])
+def test_a_field_comes_back_from_xarray(data):
+    array = to_xarray(data)
+    np.testing.assert_array_equal(array.to_numpy(), data.values)
+    np.testing.assert_array_equal(array["time"].to_numpy().astype("datetime64[s]").astype(np.int64), data.time)
+    assert array.attrs["units"] == data.unit and array.dims[0] == "time"
+
+
+def test_xarray_knows_places_and_coordinates():
+    array = to_xarray(five.graph())
+    assert float(array.sel(place="gate-1")["lon"]) == pytest.approx(174.71)
+    grid = to_xarray(five.grid())
+    assert grid["y"].to_numpy().tolist() == [60.0, 50.0, 40.0, 30.0]
+
+
+@pytest.mark.parametrize("data", [five.graph(2), five.grid(), [five.stays()], five.events()])
+def test_a_hugging_face_dataset_holds_the_same_rows(data):
+    dataset, table = to_hf_dataset(data), to_pandas(data)
+    assert dataset.column_names == list(table.columns)
+    back = dataset.to_pandas()
+    pd.testing.assert_frame_equal(back, table, check_dtype=False)
+
+
+def test_the_pixels_of_clips_of_several_sizes_come_back():
+    small = five.clip(frames=3)
+    large = replace(five.clip(frames=2, name="large"), frames=np.zeros((2, 96, 96, 3), dtype=np.uint8), label=None)
+    dataset = to_hf_dataset([small, large])
+    np.testing.assert_array_equal(frames_of(dataset[0]), small.frames)
+    assert frames_of(dataset[1]).shape == (2, 96, 96, 3)
+    assert dataset["label"][:] == ["left", None]
+
+
+def test_nothing_makes_no_table():
+    with pytest.raises(DataError, match="no clip or object"):
+        to_pandas([])
+
+
+def test_conversions_work_without_torch():
+    code = "import sys; import st2llm.data.convert; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

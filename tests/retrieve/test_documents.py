@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from st2llm.errors import DataError
+from st2llm.retrieve.text import Document, SentenceEncoder, TextIndex, from_notes, from_places
+from st2llm.types import Note
+import five
+
+WORDS = ("rain", "concert", "station", "snow")
+
+
+class CountWords:
+    """A vector that counts four words."""
+
+    def encode(self, texts):
+        return np.array([[text.lower().count(word) for word in WORDS] for text in texts], dtype=np.float32)
+
+
+DOCUMENTS = [
+    Document("a", "Heavy rain and more rain", "weather", known_s=100),
+    Document("b", "A concert at the arena", "event"),
+    Document("c", "A station with a concert hall", "poi", place="gate-1"),
+]
+
+
+def test_the_nearest_in_meaning_comes_first():
+    index = TextIndex.fit(DOCUMENTS, CountWords())
+    assert isinstance(CountWords(), SentenceEncoder)
+    hits = index.similar("Is there a concert?", 2)
+    assert [hit.document.id for hit in hits] == ["b", "c"]
+    assert hits[0].score == pytest.approx(1.0) and hits[1].score == pytest.approx(2**-0.5)
+
+
+def test_what_became_known_later_is_not_found():
+    index = TextIndex.fit(DOCUMENTS, CountWords())
+    assert [h.document.id for h in index.similar("rain", 3, at_s=100)][0] == "a"
+    assert "a" not in [h.document.id for h in index.similar("rain", 3, at_s=99)]
+
+
+def test_what_is_about_another_place_is_left_out():
+    index = TextIndex.fit(DOCUMENTS, CountWords())
+    assert [h.document.id for h in index.similar("station", 3, place="gate-2")] == ["a", "b"]
+    assert index.similar("station", 3, place="gate-1")[0].document.id == "c"
+
+
+def test_notes_and_places_become_documents():
+    (note,) = from_notes([Note(5, 9, "A concert")])
+    assert (note.text, note.start, note.end, note.sort) == ("A concert", 5, 9, "event")
+    found = from_places(five.graph(), ["by the station", "", "a park"])
+    assert [d.place for d in found] == ["gate-0", "gate-2"]
+    with pytest.raises(DataError, match="2 texts"):
+        from_places(five.graph(), ["a", "b"])
+
+
+def test_no_documents_an_empty_one_and_a_bad_encoder_are_refused():
+    with pytest.raises(DataError, match="at least one"):
+        TextIndex.fit([], CountWords())
+    with pytest.raises(DataError, match="'x' has no text"):
+        TextIndex.fit([Document("x", "  ")], CountWords())
+
+    class Lost:
+        def encode(self, texts):
+            return np.zeros((0, 3), dtype=np.float32)
+
+    with pytest.raises(DataError, match="finite vector"):
+        TextIndex.fit(DOCUMENTS, Lost())
