@@ -2,8 +2,8 @@
 
 python benchmarks/sequences.py [--json] [--rows N] [--forms csv,parquet]
 
-The data are made on the spot and deleted afterwards. Each reading is a process of its own, so that its peak memory (the most
-that was resident, the interpreter included) is its alone.
+The data are made on the spot and deleted afterwards. Each reading is a process of its own, so that its peak memory
+(the most that was resident, the interpreter included) is its alone.
 """
 
 import argparse
@@ -100,7 +100,9 @@ def write(folder: Path, rows: int, form: str, what: str) -> Path:
     blocks = {"fixes": fixes, "events": events}[what](rows)
     first = next(blocks)
     path = folder / f"{what}.{form}"
-    writer = pq.ParquetWriter(path, first.schema) if form == "parquet" else pacsv.CSVWriter(path, first.schema)
+    writer = (
+        pq.ParquetWriter(path, first.schema) if form == "parquet" else pacsv.CSVWriter(path, first.schema)
+    )
     with writer:
         writer.write_table(first)
         for block in blocks:
@@ -112,11 +114,12 @@ def write(folder: Path, rows: int, form: str, what: str) -> Path:
 
 def measure(card: Path, what: str) -> dict[str, float | int | list[str]]:
     """Reads, filters and windows in this process."""
+    load, split = st2llm.load_data, st2llm.split  # imported before the clock starts
     began = time.perf_counter()
-    data = st2llm.load_data(card)
+    data = load(card)
     read_s = time.perf_counter() - began
     began = time.perf_counter()
-    splits = st2llm.split(data, TASKS[what])
+    splits = split(data, TASKS[what])
     window_s = time.perf_counter() - began
     began = time.perf_counter()
     for index in np.linspace(0, len(splits.test) - 1, 200).astype(int):
@@ -144,12 +147,22 @@ def run(rows: int, forms: list[str]) -> list[dict[str, object]]:
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(done.stderr)
-            found.append({"what": what, "form": form, "rows": rows, "file_mib": round(size / 2**20), **json.loads(done.stdout)})
+            found.append(
+                {
+                    "what": what,
+                    "form": form,
+                    "rows": rows,
+                    "file_mib": round(size / 2**20),
+                    **json.loads(done.stdout),
+                }
+            )
     return found
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--forms", default="csv,parquet")

@@ -6,9 +6,10 @@ fast: 5,000 windows of Los-loop, each the 12 values of one place at one time. `f
 (each window written, then all of them in one `encode_batch`) over ids straight from the array; both fit the windows in
 the same one call. `..._fit_alone` lets the text fit each window by itself, as prompts do; `..._batch_fast` takes
 `encode_batch_fast`. The two sides take turns; a ratio is that of the medians, and every id is compared.
-windows: prompts rendered a second, of each kind that has data and a template here.
+windows: prompts rendered a second, of each kind that has data and a template here; by the clock, and by the processor's
+time, in which other work on the machine does not show.
 strategies: tokens a value in the tokenizer, and how far values come back from where they were, as a share of the
-range of the window that the numbers were fitted to: its mean and its largest, over windows drawn from the whole set.
+standard deviation of their place (and channel): the mean and the largest, over windows drawn from the whole set.
 """
 
 import argparse
@@ -45,16 +46,18 @@ SECONDS = 10.0
 """The longest that the windows of one kind are rendered in one turn."""
 
 
-def drawn(values: np.ndarray, count: int, length: int, seed: int = 0) -> np.ndarray:
-    """Windows of single places, drawn at random from [time, place], with at least one reading each."""
-    rng = np.random.default_rng(seed)
+def drawn(values: np.ndarray, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of single places, drawn at random from [time, place], with at least one reading each; and the places."""
+    rng = np.random.default_rng(0)
     found: list[np.ndarray] = []
+    places: list[int] = []
     while len(found) < count:
-        start, place = rng.integers(len(values) - length), rng.integers(values.shape[1])
+        start, place = rng.integers(len(values) - length), int(rng.integers(values.shape[1]))
         window = values[start : start + length, place]
         if np.isfinite(window).any():
             found.append(window)
-    return np.array(found)
+            places.append(place)
+    return np.array(found), np.array(places)
 
 
 def by_text(windows: np.ndarray, tokenizer: Tokenizer, *, alone: bool, fast: bool) -> list[list[int]]:
@@ -77,7 +80,7 @@ def timed(act: Callable[[], object]) -> tuple[float, object]:
 
 def fast(name: str, repeats: int, say: Callable[[str], None]) -> dict[str, object]:
     tokenizer = load_tokenizer(name).tokenizer
-    windows = drawn(st2llm.load_data("los-loop").values[:, :, 0], WINDOWS, LENGTH)
+    windows, _ = drawn(st2llm.load_data("los-loop").values[:, :, 0], WINDOWS, LENGTH)
     sides = {
         "array": lambda: token_ids(windows, NOTATION, tokenizer),
         "text": lambda: by_text(windows, tokenizer, alone=False, fast=False),
@@ -104,57 +107,61 @@ def fast(name: str, repeats: int, say: Callable[[str], None]) -> dict[str, objec
     }
 
 
-def rendered(data_name: str, template_name: str, repeats: int) -> float:
-    """Prompts a second, the median of the turns; each turn takes other test samples, evenly spread."""
+def rendered(data_name: str, template_name: str, repeats: int) -> tuple[float, float]:
+    """Prompts a second by the clock and by the processor's time, medians of turns over test samples evenly spread."""
     template = st2llm.load_prompt(template_name)
     data = st2llm.load_data(data_name)
     first = data[0] if isinstance(data, list) else data
     (task,) = tasks.from_config(first.default_task)
     test = st2llm.split(data, task).test
-    rates = []
+    rates: list[tuple[float, float]] = []
     for turn in range(repeats + 1):
         positions = np.linspace(0, len(test) - 1, num=min(200, len(test))).astype(int)
         samples = [test[int(position)] for position in positions]
         if template.head.per == "place":
             samples = [sample.at(sample.place[sample.asked[turn % len(sample.asked)]]) for sample in samples]
-        began, count = time.perf_counter(), 0
+        began, worked, count = time.perf_counter(), time.process_time(), 0
         while count < len(samples) and time.perf_counter() - began < SECONDS:
             template.render(samples[count])
             count += 1
-        rates.append(count / (time.perf_counter() - began))
-    return statistics.median(rates[1:])
+        rates.append((count / (time.perf_counter() - began), count / (time.process_time() - worked)))
+    by_clock, by_processor = zip(*rates[1:], strict=True)
+    return statistics.median(by_clock), statistics.median(by_processor)
 
 
 def windows(name: str, repeats: int, say: Callable[[str], None]) -> dict[str, object]:
     """The first turn of each kind is not counted: it fills caches."""
     rates: dict[str, float] = {}
+    worked: dict[str, float] = {}
     sources: dict[str, str] = {}
     skipped: dict[str, str] = {}
     for kind, ways in KINDS.items():
         for data_name, template_name in ways:
             try:
-                rates[kind] = rendered(data_name, template_name, repeats)
+                rates[kind], worked[kind] = rendered(data_name, template_name, repeats)
             except St2llmError as error:
                 skipped[kind] = f"{data_name}, {template_name}: {error}"
                 continue
             sources[kind] = f"{data_name}, {template_name}"
             skipped.pop(kind, None)
-            say(f"{kind} ({sources[kind]}): {rates[kind]:.0f} prompts a second")
+            say(
+                f"{kind} ({sources[kind]}): {rates[kind]:.0f} prompts a second, {worked[kind]:.0f} of processor time"
+            )
             break
-    return {"windows_per_s": rates, "windows_of": sources, "skipped": skipped}
+    return {"windows_per_s": rates, "windows_per_cpu_s": worked, "windows_of": sources, "skipped": skipped}
 
 
-def loss(strategy: str, series: np.ndarray, tokenizer: object) -> dict[str, float]:
+def loss(strategy: str, series: np.ndarray, spreads: np.ndarray, tokenizer: object) -> dict[str, float]:
     """Tokens a value and errors of one strategy, each window fitted to itself."""
     tokens, errors, within = [], [], True
-    for window in series:
+    for window, spread in zip(series, spreads, strict=True):
         numbers = fit(strategy, window, NOTATION)
         tokens.append(tokens_per_value(numbers, window[None], tokenizer))
         off = np.abs(numbers.read(numbers.write(window), len(window)) - window)
-        within = within and bool(np.nanmax(off) <= numbers.precision * (1 + 1e-9) + 1e-9 * np.nanmax(np.abs(window)))
-        spread = np.nanmax(window) - np.nanmin(window)
-        if spread > 0:
-            errors.append(off[np.isfinite(off)] / spread)
+        within = within and bool(
+            np.nanmax(off) <= numbers.precision * (1 + 1e-9) + 1e-9 * np.nanmax(np.abs(window))
+        )
+        errors.append(off[np.isfinite(off)] / spread)
     every = np.concatenate(errors)
     return {
         "tokens_per_value": float(np.mean(tokens)),
@@ -172,8 +179,10 @@ def strategies(name: str, repeats: int, say: Callable[[str], None]) -> dict[str,
     for data_name in SETS:
         data = st2llm.load_data(data_name)
         (task,) = tasks.from_config(data.default_task)
-        series = drawn(data.values.reshape(len(data.values), -1), 200, task.history)
-        table[data_name] = {strategy: loss(strategy, series, tokenizer) for strategy in STRATEGIES}
+        flat = data.values.reshape(len(data.values), -1)
+        series, places = drawn(flat, 200, task.history)
+        spreads = np.nanstd(flat, axis=0)[places]
+        table[data_name] = {strategy: loss(strategy, series, spreads, tokenizer) for strategy in STRATEGIES}
         say(f"{data_name}: {len(series)} windows of {task.history} values")
     return {"strategies": table}
 

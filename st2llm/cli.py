@@ -86,9 +86,60 @@ def data_show(
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
     else:
-        _table(["what", "value"], [[escape(key), escape(value)] for key, value in rows(facts)])
+        _table(["what", "value"], [[escape(key), escape(value)] for key, value in rows(facts)], whole=True)
     if plot is not None:
         typer.echo(f"Drawn into {plot}", err=as_json)
+
+
+@data_app.command(
+    "instruct",
+    epilog=_example(
+        "st2llm data instruct auckland-pedestrians --out sets/auckland --task question-answer.chat"
+    ),
+)
+def data_instruct(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the shards are written.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task", metavar="TASK[.VARIANT]", help="A template of the data's kind; may be repeated."
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", metavar="N", min=1, help="Rows of each template; all samples without it."),
+    ] = None,
+    shard: Annotated[int, typer.Option("--shard", metavar="N", min=1, help="Rows of a file.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Draws places and questions.")] = 0,
+    part: Annotated[
+        str, typer.Option("--part", metavar="PART", help="train, validation or test, never mixed.")
+    ] = "train",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the set in --out; finished shards are kept.")
+    ] = False,
+) -> None:
+    """Write prompts with their true answers as a Hugging Face data set, for training on instructions."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from st2llm.evaluate.instruct import Order, instruct, known_parts
+
+    order = Order(name, tuple(task or ()), count, shard, seed, known_parts(part))
+    columns = (
+        TextColumn("shards"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("shards", total=None)
+        done = instruct(
+            order, out, resume=resume, say=lambda at, of: bar.update(shown, completed=at, total=of)
+        )
+    left = f", {done.left_out} left out without a true answer" if done.left_out else ""
+    typer.echo(f"{done.rows} rows in {done.shards} shards ({done.kept} kept){left}: {done.out}")
 
 
 @data_app.command("fetch", epilog=_example("st2llm data fetch auckland-pedestrians smollm2-135m"))
@@ -211,8 +262,11 @@ def doctor() -> None:
     _table(["", "what", "found"], rows)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> None:
+def _table(head: list[str], rows: list[list[str]], *, whole: bool = False) -> None:
+    """Prints a table. whole: the first column is never cut, however narrow the screen."""
     table = Table(*head, box=None, pad_edge=False)
+    if whole:
+        table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row[0]) for row in rows)
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -149,9 +149,7 @@ def events(count: int = 40, *, seed: int = 3) -> Events:
     )
 
 
-def field_samples(
-    data: SensorGraph | Grid, history: int, horizon: int, *, stride: int = 1
-) -> list[Sample]:
+def field_samples(data: SensorGraph | Grid, history: int, horizon: int, *, stride: int = 1) -> list[Sample]:
     """Forecast samples of all windows."""
     layout = data.layout if isinstance(data, Grid) else None
     values = data.values.reshape(len(data.values), -1, data.values.shape[-1])
@@ -176,8 +174,17 @@ def field_samples(
         span = slice(start, start + length)
         days = data.calendar
         cut = Calendar(days.step_of_day[span], days.day_of_week[span], days.holiday[span])
-        made.append(_sample(f"{data.name}/{start}", data.kind, values[span], history, data.time[span],
-                            tuple(places), replace(side, calendar=cut)))
+        made.append(
+            _sample(
+                f"{data.name}/{start}",
+                data.kind,
+                values[span],
+                history,
+                data.time[span],
+                tuple(places),
+                replace(side, calendar=cut),
+            )
+        )
     return made
 
 
@@ -188,7 +195,8 @@ def clip_sample(video: Video, *, regions: tuple[int, int] = (3, 3)) -> Sample:
     rows, cols = regions
     t, h, w = luma.shape
     pieces = [
-        x.reshape(t, rows, h // rows, cols, w // cols).mean(axis=(2, 4)).reshape(t, -1) for x in (luma, motion)
+        x.reshape(t, rows, h // rows, cols, w // cols).mean(axis=(2, 4)).reshape(t, -1)
+        for x in (luma, motion)
     ]
     values = np.stack(pieces, axis=2)
     layout = Layout(np.arange(rows, dtype=np.float64), np.arange(cols, dtype=np.float64))
@@ -217,8 +225,13 @@ def walk_sample(trajectory: Trajectory, history: int) -> Sample:
     values = trajectory.xy[:, None, :]
     side = _sequence_side(trajectory.name, ("x", "y"), trajectory.time, ())
     return _sample(
-        f"{trajectory.name}/{trajectory.id}/0", "trajectory", values, history, trajectory.time,
-        (trajectory.id,), side,
+        f"{trajectory.name}/{trajectory.id}/0",
+        "trajectory",
+        values,
+        history,
+        trajectory.time,
+        (trajectory.id,),
+        side,
     )
 
 
@@ -229,13 +242,21 @@ def stay_sample(trajectory: Trajectory) -> Sample:
     values = np.stack([code, trajectory.attributes["duration_min"]], axis=1)[:, None, :]
     side = _sequence_side(trajectory.name, ("place", "duration_min"), trajectory.time, options)
     sample = _sample(
-        f"{trajectory.name}/{trajectory.id}/0", "trajectory", values, len(values) - 1, trajectory.time,
-        (trajectory.id,), side,
+        f"{trajectory.name}/{trajectory.id}/0",
+        "trajectory",
+        values,
+        len(values) - 1,
+        trajectory.time,
+        (trajectory.id,),
+        side,
     )
     wanted = sample.wanted.copy()
     wanted[:, :, 1] = False
     return replace(
-        sample, wanted=wanted, truth=np.where(wanted, sample.truth, np.nan), label=trajectory.place[-1],
+        sample,
+        wanted=wanted,
+        truth=np.where(wanted, sample.truth, np.nan),
+        label=trajectory.place[-1],
         task="next-place",
     )
 
@@ -276,7 +297,13 @@ def _sequence_side(name: str, channels: tuple[str, ...], time: np.ndarray, optio
 
 
 def _sample(
-    name: str, kind: str, values: np.ndarray, history: int, time: np.ndarray, places: tuple[str, ...], side: Side
+    name: str,
+    kind: str,
+    values: np.ndarray,
+    history: int,
+    time: np.ndarray,
+    places: tuple[str, ...],
+    side: Side,
 ) -> Sample:
     hidden = np.zeros(values.shape, dtype=bool)
     hidden[history:] = True

@@ -33,12 +33,17 @@ _SECONDS = {
 }
 """The seconds of a unit, by its name without a final s."""
 _CALENDARS = {"standard", "gregorian", "proleptic_gregorian"}
-_LATEST = 4_102_444_800 * 4
+_EARLIEST, _LATEST = -12_212_553_600, 16_725_225_600
+"""The years 1583 (before, the standard calendar was another) to 2499."""
 
 
 def role(name: str, attributes: Mapping[str, Any]) -> str | None:
     """What a dimension is: 'time', 'row' or 'col'; None where neither its name nor its coordinate says it."""
-    said = str(attributes.get("standard_name", "")), str(attributes.get("axis", "")), str(attributes.get("units", ""))
+    said = (
+        str(attributes.get("standard_name", "")),
+        str(attributes.get("axis", "")),
+        str(attributes.get("units", "")),
+    )
     if said[0] in _STANDARD:
         return _STANDARD[said[0]]
     if said[1] in _AXES:
@@ -57,7 +62,15 @@ def space(name: str, attributes: Mapping[str, Any]) -> tuple[str, float]:
     unit = str(attributes.get("units", "")).lower()
     if unit.startswith("degree") or name.lower() in {"lat", "lon", "latitude", "longitude"}:
         return "degrees", 1.0
-    lengths = {"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "km": 1000.0, "kilometers": 1000.0}
+    lengths = {
+        "m": 1.0,
+        "metre": 1.0,
+        "metres": 1.0,
+        "meter": 1.0,
+        "meters": 1.0,
+        "km": 1000.0,
+        "kilometers": 1000.0,
+    }
     return ("metres", lengths[unit]) if unit in lengths else ("cells", 1.0)
 
 
@@ -70,31 +83,45 @@ def instants(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> I
     kind = str(attributes.get("calendar", "standard")).lower()
     if kind not in _CALENDARS:
         raise DataError(
-            f"{where}: the calendar {kind!r} has days that never were, or lacks some that were. Convert the file to the "
-            "standard calendar first, for instance with xarray's Dataset.convert_calendar('standard')."
+            f"{where}: the calendar {kind!r} has days that never were, or lacks some that were. Convert the file to "
+            "the standard calendar first, for instance with xarray's Dataset.convert_calendar('standard')."
         )
     units = str(attributes.get("units", ""))
     found = re.fullmatch(r"\s*(\w*?)s?\s+since\s+(.+?)\s*", units, re.IGNORECASE)
     if found is None:
-        raise DataError(f"{where}: time should have units such as 'hours since 1970-01-01', but they are {units!r}.")
+        raise DataError(
+            f"{where}: time should have units such as 'hours since 1970-01-01', but they are {units!r}."
+        )
     steps = np.asarray(values, dtype=np.float64)
     if steps.ndim != 1 or not np.isfinite(steps).all():
-        raise DataError(f"{where}: time should be one finite number a step. Mend its missing or infinite stamps.")
+        raise DataError(
+            f"{where}: time should be one finite number a step. Mend its missing or infinite stamps."
+        )
     word = found[1].lower()
     start = _epoch(found[2], kind, where)
     if word in ("month", "year"):
         return _months(start, steps * (12 if word == "year" else 1), where, units)
     if word not in _SECONDS:
-        raise DataError(f"{where}: time counts {word!r}, but seconds, minutes, hours, days or months are expected.")
+        raise DataError(
+            f"{where}: time counts {word!r}, but seconds, minutes, hours, days or months are expected."
+        )
     seconds = start + steps * _SECONDS[word]
-    if np.abs(seconds).max(initial=0) > _LATEST:
-        raise DataError(f"{where}: the time {units!r} leads out of the years 1442 to 2489. Correct its units.")
+    if ((seconds < _EARLIEST) | (seconds >= _LATEST)).any():
+        raise DataError(
+            f"{where}: the time {units!r} leads out of the years 1583 to 2499. Correct its units."
+        )
     return np.rint(seconds).astype(np.int64)
 
 
 def _months(start: float, steps: np.ndarray, where: str, units: str) -> Int64[np.ndarray, " time"]:
     if (steps != np.rint(steps)).any() or np.abs(steps).max(initial=0) > 12_000:
-        raise DataError(f"{where}: {units!r} should count whole months, but it has fractions. Write days or hours.")
+        raise DataError(
+            f"{where}: {units!r} should count whole months, but it has fractions. Write days or hours."
+        )
+    if not _EARLIEST <= start < _LATEST:
+        raise DataError(
+            f"{where}: {units!r} should count from a day between 1583 and 2499. Write days or hours."
+        )
     first = pd.Timestamp(int(start), unit="s")
     stamps = [first + pd.DateOffset(months=int(n)) for n in steps]
     return np.array([int(stamp.timestamp()) for stamp in stamps], dtype=np.int64)
@@ -108,19 +135,23 @@ def _epoch(said: str, kind: str, where: str) -> float:
         said,
     )
     if found is None:
-        raise DataError(f"{where}: time counts since {said!r}, but a stamp such as 1970-01-01 00:00:00 is expected.")
+        raise DataError(
+            f"{where}: time counts since {said!r}, but a stamp such as 1970-01-01 00:00:00 is expected."
+        )
     year, month, day = (int(found[i]) for i in (1, 2, 3))
     hour, minute, second = (int(found[i] or 0) for i in (4, 5, 6))
     if not (1 <= month <= 12 and 1 <= day <= 31 and hour <= 24 and minute < 60 and second <= 60):
         raise DataError(f"{where}: time counts since {said!r}, which is no date. Correct its units.")
-    days = _day_number(year, month, day, julian=kind != "proleptic_gregorian" and (year, month, day) < (1582, 10, 15))
+    days = _day_number(
+        year, month, day, julian=kind != "proleptic_gregorian" and (year, month, day) < (1582, 10, 15)
+    )
     return 86_400.0 * (days - 2_440_588) + 3600 * hour + 60 * minute + second - _offset(found[7])
 
 
 def _offset(said: str | None) -> int:
     if said is None:
         return 0
-    hours, minutes = (int(part) for part in (re.findall(r"\d{1,2}", said) + ["0"])[:2])
+    hours, minutes = (int(part) for part in [*re.findall(r"\d{1,2}", said), "0"][:2])
     return (-1 if said[0] == "-" else 1) * (3600 * hours + 60 * minutes)
 
 

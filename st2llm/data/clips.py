@@ -68,7 +68,8 @@ class Clips(Sequence[Sample]):
 
     def indices(self) -> Int64[np.ndarray, " window"]:
         """The first frame of each sample, counted through all clips."""
-        return self.store.offsets[self.spans[:, 0]] + self.spans[:, 1]
+        first: Int64[np.ndarray, " window"] = self.store.offsets[self.spans[:, 0]] + self.spans[:, 1]
+        return first
 
     def select(self, positions: Iterable[int]) -> "Clips":
         """The samples at these positions, in this order. Raises IndexError for one that is not there."""
@@ -188,7 +189,7 @@ def _layout(regions: tuple[int, int]) -> Layout:
 
 
 def _side(video: Video, span: slice, hidden: np.ndarray, *, classify: bool) -> Side:
-    seen = ~hidden.any(axis=(1, 2))
+    seen = np.asarray(~hidden.any(axis=(1, 2)))
     shown = video.frames[span]
     steps = len(seen)
     nothing = np.zeros(steps, dtype=np.int64)

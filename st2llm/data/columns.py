@@ -1,4 +1,4 @@
-"""Large tables as typed columns: csv (plain, gzip, in a zip), parquet and .plt, read block by block, never as objects."""
+"""Large tables as typed columns: csv (plain, gzip, in a zip), parquet and .plt, block by block, never as objects."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,19 @@ from st2llm.errors import DataError, nearest
 Sort = Literal["number", "word", "stamp"]
 BLOCK_BYTES = 8 << 20
 BLOCK_ROWS = 1 << 18
+MOST_BYTES = safe_open.MAX_BYTES
+"""What the columns of a table may take in memory."""
 WIDEST_FREE = 512 << 20
 """Tables whose columns are told by blanks are taken into memory whole, up to this size."""
 PLT_COLUMNS = ("lat", "lon", "zero", "altitude_ft", "days", "date", "clock")
 """What the columns of GeoLife's .plt files are, which have six lines of other things above them."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Bytes, from the first to the last."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Stamps:
     zoned: bool
 
 
-Column = Float64[np.ndarray, " row"] | Words | Stamps
+Column = Float64[np.ndarray, " _"] | Words | Stamps
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,9 @@ class Columns:
         return cast(Stamps, self.of[name])
 
 
-def read(path: Path, wanted: Mapping[str, Sort], form: Form = Form(), *, member: str | None = None) -> Columns:
+def read(
+    path: Path, wanted: Mapping[str, Sort], form: Form = Form(), *, member: str | None = None
+) -> Columns:
     """The wanted columns of a table, each as the sort that is asked for.
 
     Raises DataError for a column that is not there, a cell that is not of its sort, rows of unequal length, an empty
@@ -88,13 +99,17 @@ def read(path: Path, wanted: Mapping[str, Sort], form: Form = Form(), *, member:
     gathered = {name: _Gathered(name, sort, form, path.name) for name, sort in wanted.items()}
     rows = 0
     try:
-        for block in _blocks(path, member, list(wanted), form, {name: _ARROW[sort] for name, sort in wanted.items()}):
+        for block in _blocks(
+            path, member, list(wanted), form, {name: _ARROW[sort] for name, sort in wanted.items()}
+        ):
             for name, one in gathered.items():
                 one.add(block.column(name), rows)
             rows += block.num_rows
     except pa.ArrowException as error:
         said = str(error).strip().splitlines()[0][:300]
-        raise DataError(f"{path.name} cannot be read: {said}. Mend that row, or correct the card's columns.") from error
+        raise DataError(
+            f"{path.name} cannot be read: {said}. Mend that row, or correct the card's columns."
+        ) from error
     if not rows:
         raise DataError(f"{path.name} has no rows. A row for each fix or event is expected.")
     return Columns(rows, {name: one.whole() for name, one in gathered.items()})
@@ -119,7 +134,8 @@ def _joined(name: str, parts: Sequence[Column]) -> Column:
         stamps = [part for part in parts if isinstance(part, Stamps)]
         if len({part.zoned for part in stamps}) > 1:
             raise DataError(
-                f"Column {name!r} has stamps with an offset from UTC in some tables and without in others. Write all one way."
+                f"Column {name!r} has stamps with an offset from UTC in some tables and without in others. "
+                "Write all one way."
             )
         return Stamps(np.concatenate([part.micros for part in stamps]), stamps[0].zoned)
     return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
@@ -132,7 +148,9 @@ class _Book:
         self._codes: dict[str, int] = {}
 
     def recode(self, codes: Int32[np.ndarray, " row"], names: Sequence[str]) -> Int32[np.ndarray, " row"]:
-        table = np.array([*(self._codes.setdefault(name, len(self._codes)) for name in names), -1], dtype=np.int32)
+        table = np.array(
+            [*(self._codes.setdefault(name, len(self._codes)) for name in names), -1], dtype=np.int32
+        )
         return table[codes]
 
     def names(self) -> tuple[str, ...]:
@@ -188,7 +206,9 @@ class _Gathered:
         """Stamps with offsets, in a format of their own, or with a fault that must be named."""
         said = pd.Series(words.to_pandas().to_numpy(dtype=object))
         form = self._form.formats.get(self._name, "ISO8601")
-        offset = said.str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(dtype=bool) & (form == "ISO8601")
+        offset = said.str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(dtype=bool) & (
+            form == "ISO8601"
+        )
         stamps = pd.to_datetime(said, errors="coerce", utc=True, format=form)
         bad = np.flatnonzero(stamps.isna().to_numpy())
         if bad.size:
@@ -206,7 +226,8 @@ class _Gathered:
         empty = np.flatnonzero(~_flat(there).astype(bool))
         if empty.size:
             raise DataError(
-                f"{self._where}: column {self._name!r} is empty in row {before + int(empty[0]) + 1}. Each row needs its time."
+                f"{self._where}: column {self._name!r} is empty in row {before + int(empty[0]) + 1}. "
+                "Each row needs its time."
             )
 
     def _mixed(self, row: int) -> DataError:
@@ -271,13 +292,21 @@ def _parquet(path: Path, wanted: list[str]) -> Iterator[Any]:
     try:
         with pq.ParquetFile(safe_open.checked(path)) as file:
             _need(wanted, file.schema_arrow.names, path)
+            # A column of one value packs to nothing, so that a small file may claim any number of rows.
+            if 8 * file.metadata.num_rows * len(wanted) > MOST_BYTES:
+                raise DataError(
+                    f"{path.name} claims {file.metadata.num_rows:,} rows of {len(wanted)} columns, more than "
+                    f"{MOST_BYTES:,} bytes. Cut it into several tables."
+                )
             yield from file.iter_batches(BLOCK_ROWS, columns=wanted, use_threads=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path.name} cannot be read as parquet: {str(error)[:200]}. Write it again.") from error
+        raise DataError(
+            f"{path.name} cannot be read as parquet: {str(error)[:200]}. Write it again."
+        ) from error
 
 
 def _csv(
-    stream: IO[bytes], path: Path, wanted: list[str], form: Form, types: Mapping[str, Any]
+    stream: Stream, path: Path, wanted: list[str], form: Form, types: Mapping[str, Any]
 ) -> Iterator[Any]:
     head, whole = _head(stream, form, path)
     _need(wanted, head, path)
@@ -287,7 +316,9 @@ def _csv(
     separator = " " if form.separator == "whitespace" else form.separator
     with pacsv.open_csv(
         whole,
-        pacsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=head, skip_rows=form.skip + form.header),
+        pacsv.ReadOptions(
+            use_threads=False, block_size=BLOCK_BYTES, column_names=head, skip_rows=form.skip + form.header
+        ),
         pacsv.ParseOptions(delimiter=separator),
         pacsv.ConvertOptions(
             column_types=dict(types),
@@ -299,7 +330,7 @@ def _csv(
         yield from reader
 
 
-def _head(stream: IO[bytes], form: Form, path: Path) -> tuple[list[str], IO[bytes]]:
+def _head(stream: Stream, form: Form, path: Path) -> tuple[list[str], "_Rewound"]:
     """The names of the columns, and the stream with what was read of it put back."""
     first = stream.read(1 << 16)
     if not first.strip():
@@ -321,7 +352,7 @@ def _cells(line: str, separator: str) -> list[str]:
 class _Rewound(io.RawIOBase):
     """A stream whose beginning was read already, from its beginning."""
 
-    def __init__(self, first: bytes, rest: IO[bytes]) -> None:
+    def __init__(self, first: bytes, rest: Stream) -> None:
         super().__init__()
         self._first, self._rest = first, rest
 
@@ -335,12 +366,13 @@ class _Rewound(io.RawIOBase):
         return len(data)
 
 
-def _single_blanks(stream: IO[bytes], path: Path) -> IO[bytes]:
+def _single_blanks(stream: Stream, path: Path) -> Stream:
     """The same table with one blank between cells."""
     text = stream.read(WIDEST_FREE + 1)
     if len(text) > WIDEST_FREE:
         raise DataError(
-            f"{path.name} has over {WIDEST_FREE:,} bytes, too many for `separator: whitespace`. Write it with commas or tabs."
+            f"{path.name} has over {WIDEST_FREE:,} bytes, too many for `separator: whitespace`. Write it with "
+            "commas or tabs."
         )
     return io.BytesIO(re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb"[ \t]+", b" ", text)))
 

@@ -30,7 +30,9 @@ def build(
         name, key = file_and_key(rule.adjacency)
         return _from_matrix(_matrix(files[name], key, names), len(names), name)
     if rule.listed is not None:
-        return _from_list(safe_open.csv(files[rule.listed]), names, rule.listed, rule.columns or EdgeColumns())
+        return _from_list(
+            safe_open.csv(files[rule.listed]), names, rule.listed, rule.columns or EdgeColumns()
+        )
     if lonlat is None or rule.distance is None:
         raise DataError(
             f"{card.name}: `edges: distance` needs the places' lon and lat. Give them under `nodes`."
@@ -59,10 +61,14 @@ def _from_pickle(found: Any, names: tuple[str, ...], where: str) -> np.ndarray:
     if isinstance(found, np.ndarray):
         return found
     if not isinstance(found, list | tuple) or len(found) != 3 or not isinstance(found[2], np.ndarray):
-        raise DataError(f"{where} should hold [ids, positions, matrix] or a matrix, but it holds {type(found).__name__}.")
+        raise DataError(
+            f"{where} should hold [ids, positions, matrix] or a matrix, but it holds {type(found).__name__}."
+        )
     ids = found[0].tolist() if isinstance(found[0], np.ndarray) else found[0]
     if not isinstance(ids, list | tuple):
-        raise DataError(f"{where} should begin with the ids of the places, but it begins with {type(ids).__name__}.")
+        raise DataError(
+            f"{where} should begin with the ids of the places, but it begins with {type(ids).__name__}."
+        )
     at = {str(one): i for i, one in enumerate(ids)}
     if absent := [name for name in names if name not in at]:
         raise DataError(f"{where} has no place {absent[0]!r} ({len(absent)} such). {nearest(absent[0], at)}")
@@ -97,8 +103,8 @@ def _from_list(
     for column in (rule.source, rule.target, weighed):
         if column is not None and column not in table.columns:
             raise DataError(
-                f"{where} should have columns {rule.source}, {rule.target} and perhaps {weighed or 'weight'}; {column!r} is "
-                f"missing. {nearest(column, map(str, table.columns))}"
+                f"{where} should have columns {rule.source}, {rule.target} and perhaps {weighed or 'weight'}; "
+                f"{column!r} is missing. {nearest(column, map(str, table.columns))}"
             )
     index = {slug(name): i for i, name in enumerate(names)}
     ends = []
@@ -127,10 +133,15 @@ def _weighed(
     if rule.distance is not None:
         sigma = rule.sigma or float(numbers.std())
         if not sigma > 0:
-            raise DataError(f"{where}: all distances are {numbers[0]:g}, so they have no spread. Give `sigma` in the card.")
+            raise DataError(
+                f"{where}: all distances are {numbers[0]:g}, so they have no spread. Give `sigma` in the card."
+            )
         numbers = np.exp(-((numbers / sigma) ** 2))
         keep = (numbers >= rule.threshold) & (numbers > 0)
-        told = [f"joined places by exp(-(distance / {sigma:g})^2) >= {rule.threshold:g}: {int(keep.sum())} of {len(keep)} rows"]
+        told = [
+            f"joined places by exp(-(distance / {sigma:g})^2) >= {rule.threshold:g}: "
+            f"{int(keep.sum())} of {len(keep)} rows"
+        ]
         ends, numbers = ends[:, keep], numbers[keep]
     if not rule.both_ways:
         return _as_edges(ends[0], ends[1], numbers), told

@@ -6,13 +6,21 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from st2llm.data import calendar, instants, positions, side, sources
+from st2llm.data import calendar, instants, positions, provenance, side, sources
 from st2llm.data.card.event import EventCard
 from st2llm.data.columns import Columns, Sort
 from st2llm.errors import DataError
 from st2llm.types import Events, Note
 
 Box = tuple[float, float, float, float]
+
+
+def _wanted(card: EventCard) -> dict[str, Sort]:
+    numbers: dict[str, Sort] = dict.fromkeys(card.attributes.values(), "number")
+    if card.magnitude is not None:
+        numbers[card.magnitude] = "number"
+    words = sources.words(card, {"mark": card.mark})
+    return {**words, **positions.wanted(card), **instants.wanted(card.time), **numbers}
 
 
 @dataclass(frozen=True)
@@ -30,14 +38,14 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
 
     Raises DataError where files do not hold what the card says, or an event lies outside the window or region.
     """
-    numbers: dict[str, Sort] = dict.fromkeys([*card.attributes.values(), *([card.magnitude] if card.magnitude else [])], "number")
-    wanted = {**sources.words(card, {"mark": card.mark}), **positions.wanted(card), **instants.wanted(card.time), **numbers}
-    table = sources.read(card, files, wanted).table
+    table = sources.read(card, files, _wanted(card)).table
     times = instants.of(card.time, table, np.zeros(table.rows, dtype=np.int32), timezone=card.timezone)
     seconds = times.time if times.unit_s == 1 else times.time // 1000
     lonlat, file_xy, kept, placed = sources.placed(card, table, times.known)
     if not kept.any():
-        raise DataError(f"{card.name}: no row has both an instant in {card.timezone} and coordinates. Check the card's columns.")
+        raise DataError(
+            f"{card.name}: no row has both an instant in {card.timezone} and coordinates. Check the columns."
+        )
     rows = np.flatnonzero(kept)
     order = np.argsort(seconds[rows], kind="stable")
     rows, time = rows[order], seconds[rows][order]
@@ -61,7 +69,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         description=card.description,
         quantity=card.quantity if "quantity" in card.model_fields_set else "events",
         default_task=dict(card.default_task),
-        provenance=sources.provenance(card, files, (*times.steps, *placed, *joined.steps)),
+        provenance=provenance.of(card, files, (*times.steps, *placed, *joined.steps)),
         attributes=joined.attributes,
         known=joined.known,
         notes=joined.notes,
@@ -76,7 +84,11 @@ def _located(
     if lonlat is not None and file_xy is None:
         box = card.region or [*lonlat.min(axis=0), *lonlat.max(axis=0)]
         _check_region(card, lonlat)
-        middle = np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]]) if card.region else positions.centre(lonlat)
+        middle = (
+            np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]])
+            if card.region
+            else positions.centre(lonlat)
+        )
         xy = positions.metres_from(middle, lonlat)
         # Parallels bend in the plane: the box that holds the corners and the middles of all four sides.
         lon, lat = (np.array([box[a], (box[a] + box[a + 2]) / 2, box[a + 2]]) for a in (0, 1))
@@ -98,8 +110,8 @@ def _check_region(card: EventCard, pair: Float64[np.ndarray, "row 2"]) -> None:
     if out.any():
         row = int(np.flatnonzero(out)[0])
         raise DataError(
-            f"{card.name}: an event is at ({pair[row, 0]:g}, {pair[row, 1]:g}), outside the card's `region` {card.region} "
-            f"({int(out.sum())} such). Widen the region, or leave the events out."
+            f"{card.name}: an event is at ({pair[row, 0]:g}, {pair[row, 1]:g}), outside the card's `region` "
+            f"{card.region} ({int(out.sum())} such). Widen the region, or leave the events out."
         )
 
 
@@ -117,8 +129,8 @@ def _marks(
     column = table.word(card.mark).at(rows)
     if (column.codes < 0).any():
         raise DataError(
-            f"{card.name}: column {card.mark!r} is empty for {int((column.codes < 0).sum())} events. Each event needs its sort: "
-            "fill it in, or leave `mark` out of the card."
+            f"{card.name}: column {card.mark!r} is empty for {int((column.codes < 0).sum())} events. Each event "
+            "needs its sort: fill it in, or leave `mark` out of the card."
         )
     names = tuple(sorted({column.names[code] for code in np.unique(column.codes)}))
     rank = np.array([names.index(name) if name in names else -1 for name in column.names], dtype=np.int64)
@@ -126,14 +138,20 @@ def _marks(
 
 
 def _join(
-    card: EventCard, files: dict[str, Path], table: Columns, rows: Int64[np.ndarray, " row"], time: Int64[np.ndarray, " row"]
+    card: EventCard,
+    files: dict[str, Path],
+    table: Columns,
+    rows: Int64[np.ndarray, " row"],
+    time: Int64[np.ndarray, " row"],
 ) -> Joined:
     attributes = {name: table.number(column)[rows] for name, column in card.attributes.items()}
     rule = card.side
     if rule is None:
         return Joined(attributes, tuple(card.known))
     if rule.places is not None:
-        raise DataError(f"{card.name}: `side.places` joins words to fixes and nodes; of events it is not known what they mean.")
+        raise DataError(
+            f"{card.name}: `side.places` joins words to fixes and nodes, not to events. Leave it out."
+        )
     told: tuple[str, ...] = ()
     known = tuple(card.known)
     if rule.weather:

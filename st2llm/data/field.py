@@ -35,7 +35,11 @@ def field_of(data: SensorGraph | Grid) -> Field:
     alive = np.isfinite(values).any(axis=0)
     layout = data.layout
     lonlat = _spread(wrapped(layout.cols), layout.rows) if layout.unit == "degrees" else None
-    xy = _spread(layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean()) if layout.unit == "metres" else None
+    xy = (
+        _spread(layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean())
+        if layout.unit == "metres"
+        else None
+    )
     return Field(values, alive, layout.ids, labels_of(layout), _adjacent(layout, alive), lonlat, xy, layout)
 
 
@@ -60,9 +64,16 @@ def _degrees(said: str, ends: str) -> str:
 
 
 def _short(at: Float64[np.ndarray, " cell"]) -> list[str]:
-    """Coordinates with as many decimals as tell them apart by a tenth of their step."""
+    """Coordinates with as many decimals as leave them within 0.02, and a twentieth of their step, of where they are."""
     step = float(np.abs(np.diff(np.sort(at))).min()) if len(at) > 1 else 1.0
-    off = next((d for d in range(6) if np.abs(np.round(at, d) - at).max(initial=0) <= max(step, 1e-5) / 10), 6)
+    off = next(
+        (
+            d
+            for d in range(6)
+            if np.abs(np.round(at, d) - at).max(initial=0) <= max(min(step / 20, 0.02), 1e-5)
+        ),
+        6,
+    )
     return [f"{value + 0.0:.{off}f}" for value in np.round(at, off)]
 
 
@@ -74,11 +85,11 @@ def _spread(
 
 
 def _adjacent(layout: Layout, alive: Bool[np.ndarray, "node channel"]) -> Neighbours:
-    """North, south, west and east of each cell, as rows and columns run; where columns go around the earth, the last one
-    is beside the first. Cells without any reading are nobody's neighbours."""
+    """North, south, west and east of each cell, as rows and columns run; where columns go around the earth, the last
+    one is beside the first. Cells without any reading are nobody's neighbours."""
     rows, cols = len(layout.rows), len(layout.cols)
     around = layout.unit == "degrees" and cols > 2 and _full_circle(layout.cols)
-    there = alive.any(axis=1)
+    there = [bool(cell.any()) for cell in alive]
     found = []
     for node in range(rows * cols):
         row, col = divmod(node, cols)

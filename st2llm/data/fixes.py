@@ -64,7 +64,9 @@ class Fixes:
     def without_empty(self) -> "Fixes":
         """The same without objects that have no row left. Raises DataError where none is left at all."""
         if not len(self):
-            raise DataError("No fix is left after harmonisation. Loosen the steps under `harmonise`, or check the units.")
+            raise DataError(
+                "No fix is left after harmonisation. Loosen the steps under `harmonise`, or mend the units."
+            )
         there = np.bincount(self.owner, minlength=len(self.objects)) > 0
         if there.all():
             return self
@@ -92,7 +94,7 @@ def single(fixes: Fixes, rule: str) -> tuple[Fixes, tuple[str, ...]]:
     if rule == "error":
         row = int(again[0])
         raise DataError(
-            f"Object {fixes.objects[fixes.owner[row]]!r} has two rows at time {fixes.time[row]} ({again.size} such rows). "
+            f"Object {fixes.objects[fixes.owner[row]]!r} has two rows at time {fixes.time[row]} ({again.size} such). "
             "Drop one of them, or set `duplicates: first` or `spread` in the card."
         )
     if rule == "first":
@@ -107,7 +109,9 @@ def single(fixes: Fixes, rule: str) -> tuple[Fixes, tuple[str, ...]]:
     late = np.flatnonzero(spread.same() & (np.diff(time) <= 0))
     if late.size:
         raise DataError(
-            f"Object {fixes.objects[fixes.owner[late[0]]]!r} has so many rows at one time that a second for each runs into "
-            "the next time. Set `duplicates: first` in the card."
+            f"Object {fixes.objects[fixes.owner[late[0]]]!r} has so many rows at one time that a second for each "
+            "runs into the next time. Set `duplicates: first` in the card."
         )
-    return spread, (f"{again.size} rows that repeat a time of their object are told a second after the one before",)
+    return spread, (
+        f"{again.size} rows that repeat a time of their object are told a second after the one before",
+    )

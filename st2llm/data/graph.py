@@ -14,6 +14,7 @@ from st2llm.data.steps import Step
 from st2llm.errors import DataError, nearest
 from st2llm.types import SensorGraph, slug
 
+
 @dataclass(frozen=True)
 class Places:
     """Places in the order of the node axis."""
@@ -91,9 +92,15 @@ def _stepped(
     if card.steps is None:
         return time, values, told
     if card.steps > len(time):
-        raise DataError(f"{card.name}: `steps` keeps {card.steps}, but there are only {len(time)}. Correct the card.")
+        raise DataError(
+            f"{card.name}: `steps` keeps {card.steps}, but there are only {len(time)}. Correct the card."
+        )
     left = len(time) - card.steps
-    return time[: card.steps], values[: card.steps], [*told, f"left out {left} steps after the first {card.steps}"]
+    return (
+        time[: card.steps],
+        values[: card.steps],
+        [*told, f"left out {left} steps after the first {card.steps}"],
+    )
 
 
 def _places(

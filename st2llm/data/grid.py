@@ -21,7 +21,9 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
 
     Raises DataError where files do not hold what the card says.
     """
-    whole, told = _joined(card, [rasters.read(card, part, files[file_and_key(part)[0]]) for part in card.parts])
+    whole, told = _joined(
+        card, [rasters.read(card, part, files[file_and_key(part)[0]]) for part in card.parts]
+    )
     step = Step(card.name, card.freq, card.freq_s, card.timezone)
     values, emptied = _missing(card, whole.values)
     if whole.time is None:
@@ -32,10 +34,14 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         time, values, moved = step.regular(whole.time, values)
     values, rows, cols, coarse = _coarsened(card, values, whole)
     if not np.isfinite(values).any():
-        raise DataError(f"{card.name}: no cell has a reading at any time. Correct `null`, `outside` or `subset`.")
+        raise DataError(
+            f"{card.name}: no cell has a reading at any time. Correct `null`, `outside` or `subset`."
+        )
     channels = tuple(card.channels or whole.names or ("value",))
     if len(channels) != values.shape[3]:
-        raise DataError(f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}.")
+        raise DataError(
+            f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
+        )
     rule = card.holidays
     return Grid(
         name=card.name,
@@ -75,7 +81,9 @@ def _joined(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:
         return first, []
     times = [part.time for part in parts if part.time is not None]
     if times and len(times) < len(parts):
-        raise DataError(f"{card.name}: some of the files have stamps, some have none. Join files of one sort.")
+        raise DataError(
+            f"{card.name}: some of the files have stamps, some have none. Join files of one sort."
+        )
     time = np.concatenate(times) if times else None
     told = [f"joined {len(parts)} files in time: {', '.join(str(len(part.values)) for part in parts)} steps"]
     return replace(first, time=time, values=np.concatenate([part.values for part in parts])), told
@@ -97,14 +105,21 @@ def _missing(card: GridCard, values: Values) -> tuple[Values, list[str]]:
         values = np.where(gone, np.nan, values)
     if card.outside is not None:
         beyond = ((values == card.outside) | np.isnan(values)).all(axis=(0, 3))
-        told.append(f"{int(beyond.sum())} cells that hold {card.outside:g} at all times lie outside: they have no reading")
+        told.append(
+            f"{int(beyond.sum())} cells that hold {card.outside:g} at all times lie outside: they have no reading"
+        )
         values = np.where(beyond[None, :, :, None], np.nan, values)
     return values, told
 
 
 def _coarsened(
     card: GridCard, values: Values, whole: Raster
-) -> tuple[Values, Float64[np.ndarray, " row"], Float64[np.ndarray, " col"], list[str]]:
+) -> tuple[
+    Float64[np.ndarray, "time down right channel"],
+    Float64[np.ndarray, " down"],
+    Float64[np.ndarray, " right"],
+    list[str],
+]:
     """Means over blocks of cells, of those that have a reading; what is left over at the far edges is cut off."""
     rule = card.coarsen
     if rule is None or (rule.rows, rule.cols) == (1, 1):
@@ -123,4 +138,9 @@ def _coarsened(
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     rows = whole.rows[: down * rule.rows].reshape(down, -1).mean(axis=1)
     cols = whole.cols[: right * rule.cols].reshape(right, -1).mean(axis=1)
-    return means, rows, cols, [f"made each {rule.rows} x {rule.cols} cells one, the mean of those with a reading"]
+    return (
+        means,
+        rows,
+        cols,
+        [f"made each {rule.rows} x {rule.cols} cells one, the mean of those with a reading"],
+    )

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Int64
-from sklearn.cluster import DBSCAN
+from jaxtyping import Bool, Float64, Int32, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from st2llm.data import positions
 from st2llm.data.card.sequence import Outliers, Resample, StayPoints, Step
@@ -30,7 +33,10 @@ def apply(fixes: Fixes, steps: Sequence[Step]) -> tuple[Fixes, tuple[str, ...]]:
 
 
 def max_speed(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
-    """Drops each fix that could only be reached faster than `limit` metres a second from the last good fix."""
+    """Drops each fix that could only be reached faster than `limit` metres a second from the last good fix.
+
+    Where an object's first step alone is too fast, its first fix is the one that is dropped.
+    """
     apart = fixes.same()
     fast = apart & (positions.steps_m(fixes.lonlat, fixes.xy) > limit * fixes.seconds())
     bad = np.zeros(len(fixes), dtype=bool)
@@ -39,6 +45,10 @@ def max_speed(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
         if first <= row or bad[first]:
             continue
         good, row = int(first) - 1, int(first)
+        begins = good == 0 or not apart[good - 1]
+        if begins and row < count - 1 and apart[row] and not fast[row]:
+            bad[good] = True
+            continue
         while row < count and fixes.owner[row] == fixes.owner[good] and _too_fast(fixes, good, row, limit):
             bad[row] = True
             row += 1
@@ -46,7 +56,7 @@ def max_speed(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
 
 
 def jumps(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
-    """Drops each lone fix that is further than `limit` metres from both its neighbours, which are nearer to each other."""
+    """Drops each lone fix further than `limit` metres from both its neighbours, which are nearer to each other."""
     bad = np.zeros(len(fixes), dtype=bool)
     if len(fixes) > 2:
         same, step = fixes.same(), positions.steps_m(fixes.lonlat, fixes.xy)
@@ -65,7 +75,8 @@ def outliers(fixes: Fixes, rule: Outliers) -> tuple[Fixes, str]:
         off = np.hypot(*(_hampel(xy[begin:end, axis], rule.window)[0] for axis in (0, 1)))
         spread = np.hypot(*(_hampel(xy[begin:end, axis], rule.window)[1] for axis in (0, 1)))
         bad[begin:end] = off > np.maximum(rule.mad * spread, rule.least_m)
-    return fixes.dropping(bad), f"outliers {rule.mad:g} MAD of {rule.window}: dropped {int(bad.sum())} of {len(fixes)} fixes"
+    said = f"outliers {rule.mad:g} MAD of {rule.window}: dropped {int(bad.sum())} of {len(fixes)} fixes"
+    return fixes.dropping(bad), said
 
 
 def trips(fixes: Fixes, gap: str) -> tuple[Fixes, str]:
@@ -76,7 +87,9 @@ def trips(fixes: Fixes, gap: str) -> tuple[Fixes, str]:
     old = fixes.owner[starts]
     number = np.arange(len(old)) - np.searchsorted(old, old) + 1
     many = np.bincount(old, minlength=len(fixes.objects)) > 1
-    names = tuple(f"{fixes.objects[o]}/{n}" if many[o] else fixes.objects[o] for o, n in zip(old, number, strict=True))
+    names = tuple(
+        f"{fixes.objects[o]}/{n}" if many[o] else fixes.objects[o] for o, n in zip(old, number, strict=True)
+    )
     labels = tuple(fixes.labels[o] for o in old) if fixes.labels else ()
     made = replace(fixes, objects=names, labels=labels, owner=trip.astype(np.int32))
     return made, f"trips {gap}: {len(fixes.objects)} objects became {len(names)}"
@@ -85,7 +98,9 @@ def trips(fixes: Fixes, gap: str) -> tuple[Fixes, str]:
 def shortest(fixes: Fixes, least: int) -> tuple[Fixes, str]:
     """Drops objects with fewer than `least` fixes."""
     short = np.bincount(fixes.owner, minlength=len(fixes.objects)) < least
-    return fixes.dropping(short[fixes.owner]), f"shortest {least}: dropped {int(short.sum())} of {len(short)} objects"
+    return fixes.dropping(
+        short[fixes.owner]
+    ), f"shortest {least}: dropped {int(short.sum())} of {len(short)} objects"
 
 
 def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
@@ -95,7 +110,9 @@ def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
     """
     step, widest = seconds(rule.step) / fixes.unit_s, seconds(rule.max_gap) / fixes.unit_s
     if step != round(step):
-        raise ConfigError(f"harmonise.resample.step {rule.step!r} is finer than the data's time. Take whole seconds.")
+        raise ConfigError(
+            f"harmonise.resample.step {rule.step!r} is finer than the data's time. Take whole seconds."
+        )
     every = round(step)
     first = -(-fixes.time // every)
     last = np.zeros_like(first)
@@ -107,7 +124,9 @@ def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
     time = (first[before] + np.arange(len(before)) - np.repeat(np.cumsum(count) - count, count)) * every
     after = np.minimum(before + 1, len(fixes) - 1)
     span = fixes.time[after] - fixes.time[before]
-    share = np.where(near[np.minimum(before, len(near) - 1)] if len(near) else False, (time - fixes.time[before]), 0)
+    share = np.where(
+        near[np.minimum(before, len(near) - 1)] if len(near) else False, (time - fixes.time[before]), 0
+    )
     share = share / np.where(span > 0, span, 1)
     made = replace(
         fixes.at(before),
@@ -116,7 +135,10 @@ def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
         xy=None if fixes.xy is None else _line(fixes.xy, before, after, share[:, None]),
         attributes={name: _line(values, before, after, share) for name, values in fixes.attributes.items()},
     )
-    return made, f"resample {rule.step}: {len(fixes)} fixes became {len(made)}, over gaps up to {rule.max_gap}"
+    return (
+        made,
+        f"resample {rule.step}: {len(fixes)} fixes became {len(made)}, over gaps up to {rule.max_gap}",
+    )
 
 
 def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
@@ -130,9 +152,11 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
         kept += [begin + first for first, _ in found]
         ends += [begin + last for _, last in found]
     if not kept:
-        raise DataError(f"No stay of {rule.minutes:g} minutes within {rule.radius_m:g} m is in the data. Loosen `stay_points`.")
+        raise DataError(
+            f"There is no stay of {rule.minutes:g} minutes within {rule.radius_m:g} m. Loosen `stay_points`."
+        )
     first, last = np.array(kept, dtype=np.int64), np.array(ends, dtype=np.int64)
-    places = DBSCAN(eps=rule.place_m, min_samples=1).fit_predict(_means(xy, first, last)).astype(np.int32)
+    places = _clusters(_means(xy, first, last), rule.place_m)
     made = replace(
         fixes.at(first),
         xy=None if fixes.xy is None else _means(fixes.xy, first, last),
@@ -140,7 +164,9 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
         place=Words(places, tuple(f"p{i}" for i in range(int(places.max()) + 1))),
         attributes={"duration_min": (fixes.time[last] - fixes.time[first]) * fixes.unit_s / 60},
     )
-    said = f"stay_points {rule.radius_m:g} m, {rule.minutes:g} min: {len(fixes)} fixes became {len(made)} stays"
+    said = (
+        f"stay_points {rule.radius_m:g} m, {rule.minutes:g} min: {len(fixes)} fixes became {len(made)} stays"
+    )
     return made, f"{said} at {int(places.max()) + 1} places (within {rule.place_m:g} m)"
 
 
@@ -156,7 +182,7 @@ _STEPS: Mapping[str, Callable[[Fixes, Any], tuple[Fixes, str]]] = {
 
 
 def outlying(values: Float64[np.ndarray, " time"], window: int, mad: float) -> Bool[np.ndarray, " time"]:
-    """The readings of a series further than `mad` robust deviations from the median of `window` around them (Hampel)."""
+    """Readings further than `mad` robust deviations from the median of the `window` around them (Hampel)."""
     off, spread = _hampel(values, window)
     return np.asarray((off > mad * spread) & (spread > 0))
 
@@ -164,7 +190,8 @@ def outlying(values: Float64[np.ndarray, " time"], window: int, mad: float) -> B
 def seconds(span: str) -> float:
     """The seconds of `10min`, `0.4s`, `1h`. Raises ConfigError for what is no span."""
     try:
-        found = pd.Timedelta(span if span[:1].isdigit() else f"1{span}").total_seconds()
+        said = span if span[:1].isdigit() else f"1{span}"
+        found = pd.Timedelta(f"{said[:-1]}D" if said.endswith("d") else said).total_seconds()
     except ValueError:
         found = 0.0
     if not found > 0:
@@ -174,13 +201,15 @@ def seconds(span: str) -> float:
 
 def _metres(fixes: Fixes) -> Float64[np.ndarray, "row 2"]:
     if fixes.xy is None:
-        raise DataError("This step needs coordinates. Name `lon` and `lat`, or `x` and `y`, in the data card.")
+        raise DataError(
+            "This step needs coordinates. Name `lon` and `lat`, or `x` and `y`, in the data card."
+        )
     return fixes.xy
 
 
 def _spans(fixes: Fixes) -> list[tuple[int, int]]:
     edges = fixes.offsets()
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [(int(a), int(b)) for a, b in pairwise(edges) if b > a]
 
 
 def _too_fast(fixes: Fixes, here: int, there: int, limit: float) -> bool:
@@ -224,6 +253,13 @@ def _between_degrees(
     turn = (lonlat[after, 0] - lonlat[before, 0] + 180) % 360 - 180
     out[:, 0] = (lonlat[before, 0] + share * turn + 180) % 360 - 180
     return out
+
+
+def _clusters(xy: Float64[np.ndarray, "stay 2"], reach: float) -> Int32[np.ndarray, " stay"]:
+    """Positions that a chain of steps of at most `reach` joins have one number (DBSCAN with clusters of one)."""
+    pairs = cKDTree(xy).query_pairs(reach, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(xy), len(xy)))
+    return connected_components(links, directed=False)[1].astype(np.int32)
 
 
 def _stays(

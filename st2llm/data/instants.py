@@ -1,4 +1,4 @@
-"""Columns that tell the time (stamps, numbers since 1970, relative days, frames) to int64 instants, and what was done."""
+"""Columns that tell the time (stamps, numbers, relative days, frames) to int64 instants, and what was done."""
 
 from dataclasses import dataclass
 
@@ -31,6 +31,8 @@ def wanted(moment: Moment) -> dict[str, Sort]:
     """The columns that a moment is told by, and their sorts."""
     if moment.column is not None:
         return {moment.column: "number" if moment.unit else "stamp"}
+    if moment.date is not None:
+        return {moment.date: "word", str(moment.clock): "word"}
     names = (moment.frame,) if moment.frame else (moment.day, moment.minute, moment.weekday)
     return {name: "number" for name in names if name}
 
@@ -49,6 +51,9 @@ def of(
         return _all(ms // 1000 if coarse else ms, 1.0 if coarse else 0.001)
     if moment.day is not None:
         return _relative(moment, table, owner)
+    if moment.date is not None:
+        micros, known, steps = to_utc(_two_columns(moment, table), timezone, moment.fold)
+        return _cut(micros, known, fine, steps)
     name = str(moment.column)
     if moment.unit is not None:
         micros = (_whole(table, name) * (1e6 if moment.unit == "s" else 1e3)).astype(np.int64)
@@ -76,22 +81,51 @@ def to_utc(
     gap = np.asarray(local.tz_localize(zone, ambiguous=np.ones(len(local), bool), nonexistent="NaT").isna())
     twice = np.asarray(local.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward").isna())
     first = np.full(len(local), fold != "second")
-    utc = local.tz_localize(zone, ambiguous=first, nonexistent="shift_forward").tz_convert("UTC").tz_localize(None)
+    utc = (
+        local.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
+        .tz_convert("UTC")
+        .tz_localize(None)
+    )
     shift = utc.to_numpy().astype("datetime64[us]").astype(np.int64) - hours * quarter
     known = ~gap[row] & (~twice[row] if fold == "drop" else everything)
     folded, skipped = int(twice[row].sum()), int(gap[row].sum())
-    told = [f"dropped {skipped} rows at local times that {timezone} skips where clocks go forward"] if skipped else []
+    told = (
+        [f"dropped {skipped} rows at local times that {timezone} skips where clocks go forward"]
+        if skipped
+        else []
+    )
     if folded:
         meant = "dropped" if fold == "drop" else f"taken for the {fold} of the two"
         told.append(f"{folded} rows at local times that {timezone} shows twice where clocks go back: {meant}")
     return stamps.micros + shift[row], known, tuple(told)
 
 
+def _two_columns(moment: Moment, table: Columns) -> Stamps:
+    """Days and clocks are few words that many rows share: each is read once."""
+    days, clocks = table.word(str(moment.date)), table.word(str(moment.clock))
+    day = pd.to_datetime(pd.Index(days.names, dtype=object), format=moment.format or "ISO8601", errors="coerce")
+    clock = pd.to_timedelta(pd.Index(clocks.names, dtype=object), errors="coerce")
+    for name, words, read in ((moment.date, days, day), (moment.clock, clocks, clock)):
+        bad = np.flatnonzero(np.append(read.isna(), True)[words.codes])
+        if bad.size:
+            code = int(words.codes[bad[0]])
+            raise DataError(
+                f"Column {name!r} should hold {'days' if words is days else 'clocks such as 13:05:00'}, but row "
+                f"{int(bad[0]) + 1} holds {(*words.names, '')[code][:40]!r}. Mend it, or correct `time.format`."
+            )
+    micros = day.to_numpy().astype("datetime64[us]").astype(np.int64)[days.codes]
+    return Stamps(micros + clock.to_numpy().astype("timedelta64[us]").astype(np.int64)[clocks.codes], False)
+
+
 def _relative(moment: Moment, table: Columns, owner: Int32[np.ndarray, " row"]) -> Times:
     day = _whole(table, str(moment.day)).astype(np.int64)
-    minute = _whole(table, moment.minute).astype(np.int64) if moment.minute else np.zeros(len(day), dtype=np.int64)
+    minute = (
+        _whole(table, moment.minute).astype(np.int64) if moment.minute else np.zeros(len(day), dtype=np.int64)
+    )
     if len(minute) and not 0 <= minute.min() <= minute.max() < 1440:
-        raise DataError(f"Column {moment.minute!r} should hold minutes of the day, 0 to 1439, but it holds others.")
+        raise DataError(
+            f"Column {moment.minute!r} should hold minutes of the day, 0 to 1439, but it holds others."
+        )
     start = np.zeros(len(day), dtype=np.int64)
     if moment.weekday:
         start = (_whole(table, moment.weekday).astype(np.int64) - day - _THURSDAY) % 7
@@ -111,7 +145,8 @@ def _whole(table: Columns, name: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values) | (np.abs(values) > FURTHEST_S))
     if bad.size:
         raise DataError(
-            f"Column {name!r} should tell the time in numbers, but row {int(bad[0]) + 1} holds {values[bad[0]]}. Mend it."
+            f"Column {name!r} should tell the time in numbers, but row {int(bad[0]) + 1} holds {values[bad[0]]}. "
+            "Mend it."
         )
     return values
 

@@ -36,7 +36,9 @@ def of(tracks: Sequence[Trajectory]) -> list[Int8[np.ndarray, " row"]]:
     plan, name = tracks[0].split, tracks[0].name
     if plan.by == "given":
         if any(track.part is None for track in tracks):
-            raise DataError(f"{name}: the split is `by: given`, but the data say no parts. Name a `part` for each table.")
+            raise DataError(
+                f"{name}: the split is `by: given`, but the data say no parts. Give each table a `part`."
+            )
         return [np.asarray(track.part).astype(np.int8) for track in tracks]
     if plan.by == "time":
         return _by_time(tracks, plan)
@@ -44,13 +46,16 @@ def of(tracks: Sequence[Trajectory]) -> list[Int8[np.ndarray, " row"]]:
         return _by_object(tracks, plan)
     if plan.by == "label":
         return _by_label(tracks, plan)
-    raise DataError(f"{name}: there is no split by {plan.by!r}. {nearest(plan.by, ('time', 'object', 'label', 'given'))}")
+    known = ("time", "object", "label", "given")
+    raise DataError(f"{name}: there is no split by {plan.by!r}. {nearest(plan.by, known)}")
 
 
 def _by_time(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
     filled = [track.time for track in tracks if len(track.time)]
     if not filled:
-        raise DataError(f"{tracks[0].name} has no fix at all. Check the file, and the steps under `harmonise`.")
+        raise DataError(
+            f"{tracks[0].name} has no fix at all. Check the file, and the steps under `harmonise`."
+        )
     first, last = min(int(time[0]) for time in filled), max(int(time[-1]) for time in filled)
     edges = cuts(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
     return [by_time(track.time, edges) for track in tracks]
@@ -59,7 +64,9 @@ def _by_time(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndar
 def _by_object(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
     _known(tracks[0].name, plan.held_out, [track.id for track in tracks], "object")
     held = set(plan.held_out)
-    free = sorted((track.id for track in tracks if track.id not in held), key=lambda one: _draw(tracks[0].name, one))
+    free = sorted(
+        (track.id for track in tracks if track.id not in held), key=lambda one: _draw(tracks[0].name, one)
+    )
     shares = np.cumsum([plan.train, plan.validation]) / (plan.train + plan.validation if held else 1.0)
     edges = np.rint(np.round(shares, 9) * len(free)).astype(int)
     rank = {one: int(np.searchsorted(edges, i, side="right")) for i, one in enumerate(free)}
@@ -77,7 +84,9 @@ def _by_label(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.nda
             first, last = min(int(t[0]) for t in times), max(int(t[-1]) for t in times)
             edges[label] = cuts(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
     return [
-        np.full(len(track.time), 2, dtype=np.int8) if label in plan.held_out else by_time(track.time, edges[label])
+        np.full(len(track.time), 2, dtype=np.int8)
+        if label in plan.held_out
+        else by_time(track.time, edges[label])
         for track, label in zip(tracks, labels, strict=True)
     ]
 
@@ -85,7 +94,9 @@ def _by_label(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.nda
 def _known(name: str, held: Sequence[str], known: Sequence[str], what: str) -> None:
     for one in held:
         if one not in known:
-            raise DataError(f"{name}: `split.test` names the {what} {one!r}, which is not there. {nearest(one, set(known))}")
+            raise DataError(
+                f"{name}: `split.test` names the {what} {one!r}. There is none. {nearest(one, set(known))}"
+            )
 
 
 def _draw(name: str, one: str) -> bytes:
@@ -95,5 +106,7 @@ def _draw(name: str, one: str) -> bytes:
 def _midnight(second: int, timezone: str) -> int:
     """The last local midnight at or before an instant (the first moment of the day, where clocks skip midnight)."""
     local = calendar.local_times(np.array([second], dtype=np.int64), timezone)[0]
-    start = local.tz_localize(None).normalize().tz_localize(timezone, ambiguous=True, nonexistent="shift_forward")
+    start = (
+        local.tz_localize(None).normalize().tz_localize(timezone, ambiguous=True, nonexistent="shift_forward")
+    )
     return int(start.timestamp())

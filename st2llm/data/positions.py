@@ -96,7 +96,9 @@ def steps_m(
     if lonlat is not None:
         return between_m(lonlat[:-1], lonlat[1:])
     if xy is None:
-        raise DataError("There are no coordinates to measure distances by. Name `lon` and `lat`, or `x` and `y`.")
+        raise DataError(
+            "There are no coordinates to measure distances by. Name `lon` and `lat`, or `x` and `y`."
+        )
     return np.hypot(np.diff(xy[:, 0]), np.diff(xy[:, 1]))
 
 
@@ -129,7 +131,11 @@ def _degrees(lonlat: Float64[np.ndarray, "row 2"], rule: Rule) -> tuple[str, ...
     if bad.size:
         row = int(bad[0])
         swapped = np.abs(lon).max() <= 90 < np.abs(lat).max() <= 180
-        cure = f"Are {rule.lon!r} and {rule.lat!r} swapped?" if swapped else "Mend the row, or correct `lon` and `lat`."
+        cure = (
+            f"Are {rule.lon!r} and {rule.lat!r} swapped?"
+            if swapped
+            else "Mend the row, or correct `lon` and `lat`."
+        )
         raise DataError(
             f"lon should lie within -180 and 180 (or 0 and 360) and lat within ±90 degrees, but row {row + 1} of the "
             f"positions is at lon {lon[row]:g}, lat {lat[row]:g} ({bad.size} such). {cure}"
@@ -163,11 +169,15 @@ def _unprojected(xy: Float64[np.ndarray, "row 2"], crs: str) -> Float64[np.ndarr
         turn = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
         lon, lat = turn.transform(xy[:, 0], xy[:, 1])
     except pyproj.exceptions.ProjError as error:
-        raise DataError(f"`crs` {crs!r} is not one that pyproj knows: {error}. Give one such as EPSG:2263.") from error
+        raise DataError(
+            f"`crs` {crs!r} is not one that pyproj knows: {error}. Give one such as EPSG:2263."
+        ) from error
     lonlat = np.column_stack([lon, lat])
     bad = np.flatnonzero(~np.isfinite(lonlat).all(axis=1))
     if bad.size:
-        raise DataError(f"Row {int(bad[0]) + 1} has x and y outside of {crs} ({bad.size} such). Correct `crs` or mend them.")
+        raise DataError(
+            f"Row {int(bad[0]) + 1} has x and y outside of {crs} ({bad.size} such). Correct `crs`."
+        )
     return lonlat
 
 

@@ -1,6 +1,7 @@
 """Where data came from: the hash that names files and card together."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,12 @@ from st2llm.types import Provenance
 
 
 def of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
-    """sha256: of the files' own hashes and the card, so that it names data and reading alike."""
-    digest = hashlib.sha256(card.model_dump_json(by_alias=True).encode())
+    """sha256: of the files' own hashes and what the card says, so that it names data and reading alike.
+
+    Keys at their defaults have no part in it: a key that cards learn later changes no hash of before.
+    """
+    said = card.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name in sorted(files):
         digest.update(f"{name} {_sha256(files[name])}\n".encode())
     return Provenance(

@@ -42,12 +42,16 @@ def read(card: GridCard, part: str, path: Path) -> Raster:
             return _labelled(card, found, path)
     if kind in (".npz", ".npy"):
         if kind == ".npz" and key is None:
-            raise DataError(f"{card.name}: {name} holds several arrays. Name the one that is meant: {name}:data")
+            raise DataError(
+                f"{card.name}: {name} holds several arrays. Name the one that is meant: {name}:data"
+            )
         return _bare(card, safe_open.array(path, key), path)
     if kind in (".pkl", ".pickle"):
         found = safe_open.pickled(path)
         if not isinstance(found, np.ndarray):
-            raise DataError(f"{path.name} should hold one array, but it holds {type(found).__name__}. Save it with numpy.save.")
+            raise DataError(
+                f"{path.name} should hold one array, but it holds {type(found).__name__}. Save it with numpy.save."
+            )
         return _bare(card, found, path)
     raise DataError(f"{path.name} is none of nc, zarr, npz, npy, pkl. Convert it, or correct `values`.")
 
@@ -55,7 +59,9 @@ def read(card: GridCard, part: str, path: Path) -> Raster:
 def _bare(card: GridCard, array: np.ndarray, path: Path) -> Raster:
     """An array without names: `dims` says what its axes are, `rows` and `cols` where its cells are."""
     if card.dims is None:
-        raise DataError(f"{card.name}: {path.name} does not name its axes. Say `dims: [time, row, col]` in the card.")
+        raise DataError(
+            f"{card.name}: {path.name} does not name its axes. Say `dims: [time, row, col]` in the card."
+        )
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise DataError(f"{path.name} should hold real numbers, but it holds {array.dtype}.")
     values = _ordered(card, array, card.dims, path)
@@ -69,7 +75,9 @@ def _ordered(
     card: GridCard, array: np.ndarray, dims: Sequence[str], path: Path
 ) -> Float64[np.ndarray, "time row col channel"]:
     if array.ndim != len(dims):
-        raise DataError(f"{path.name} has shape {array.shape}, but `dims` names {len(dims)} axes. Correct `dims`.")
+        raise DataError(
+            f"{path.name} has shape {array.shape}, but `dims` names {len(dims)} axes. Correct `dims`."
+        )
     for axis, name in enumerate(dims):
         if name not in ROLES and array.shape[axis] != 1:
             raise DataError(
@@ -83,7 +91,9 @@ def _ordered(
     if "node" in kept:
         shape = card.shape or (0, 0)
         if array.shape[1] != shape[0] * shape[1]:
-            raise DataError(f"{path.name} has {array.shape[1]} cells, but `shape` says {shape[0]} x {shape[1]}.")
+            raise DataError(
+                f"{path.name} has {array.shape[1]} cells, but `shape` says {shape[0]} x {shape[1]}."
+            )
         array = array.reshape(array.shape[0], *shape, *array.shape[2:])
     return np.asarray(array if "channel" in kept else array[..., None], dtype=np.float64)
 
@@ -99,14 +109,16 @@ def _coordinates(
         elif said is not None:
             at = np.asarray(said, dtype=np.float64)
         if len(at) != count:
-            raise DataError(f"{card.name}: there are {count} {name}, but `{name}` gives {len(at)} coordinates.")
+            raise DataError(
+                f"{card.name}: there are {count} {name}, but `{name}` gives {len(at)} coordinates."
+            )
         found.append(at)
     return found[0], found[1], card.space or "cells"
 
 
 def _kept(
     subset: Subset | None, role: str, at: Float64[np.ndarray, " cell"], space: str
-) -> tuple[Int64[np.ndarray, " cell"], Float64[np.ndarray, " cell"]]:
+) -> tuple[Int64[np.ndarray, " kept"], Float64[np.ndarray, " kept"]]:
     """The positions that a card's subset keeps along an axis, and their coordinates, which never turn back."""
     at = check(role, at, space)
     keep = np.arange(len(at), dtype=np.int64)
@@ -117,7 +129,9 @@ def _kept(
         at = at[keep]
     if degrees:
         if space != "degrees":
-            raise DataError(f"`subset` speaks of degrees, but the {role}s are in {space}. Give `rows` and `cols` there.")
+            raise DataError(
+                f"`subset` speaks of degrees, but the {role}s are in {space}. Give `rows` and `cols` there."
+            )
         west, east = degrees
         if role == "col":
             at = (at - west) % 360 + west
@@ -136,15 +150,19 @@ def check(role: str, at: Float64[np.ndarray, " cell"], space: str) -> Float64[np
         most = 90 if role == "row" else 360
         if not np.isfinite(at).all() or (np.abs(at) > most + 1e-6).any():
             raise DataError(
-                f"The {role}s should be within ±{most} degrees, but they run from {np.nanmin(at):g} to {np.nanmax(at):g}. "
-                "Are latitude and longitude swapped? Correct `dims`."
+                f"The {role}s should be within ±{most} degrees, but they run from {np.nanmin(at):g} to "
+                f"{np.nanmax(at):g}. Are latitude and longitude swapped? Correct `dims`."
             )
         if role == "col":
             back = np.diff(at) < 0
-            at = at + 360.0 * np.concatenate([[0], np.cumsum(back)]) if back.sum() == 1 and len(at) > 2 else at
+            at = (
+                at + 360.0 * np.concatenate([[0], np.cumsum(back)]) if back.sum() == 1 and len(at) > 2 else at
+            )
     turns = np.sign(np.diff(at))
     if len(turns) and (turns[0] == 0 or (turns != turns[0]).any()):
-        raise DataError(f"The coordinates of the {role}s should run one way, but they turn back. Sort the {role}s.")
+        raise DataError(
+            f"The coordinates of the {role}s should run one way, but they turn back. Sort the {role}s."
+        )
     return at
 
 
@@ -153,15 +171,19 @@ def _labelled(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
     array = found[names[0]]
     dims = card.dims or [_role(card, found, str(dim)) for dim in array.dims]
     if len(dims) != len(array.dims):
-        raise DataError(f"{path.name}:{names[0]} has the axes {', '.join(map(str, array.dims))}, but `dims` names {len(dims)}.")
+        raise DataError(
+            f"{path.name}:{names[0]} has the axes {', '.join(map(str, array.dims))}, but `dims` names {len(dims)}."
+        )
     if "time" not in dims:
         raise DataError(
-            f"{path.name}: {names[0]!r} has the axes {', '.join(map(str, array.dims))}, and none of them is time. Readings "
-            "over time are expected: name the axis with `dims`, or join the pictures first."
+            f"{path.name}: {names[0]!r} has the axes {', '.join(map(str, array.dims))}, and none of them is time. "
+            "Readings over time are expected: name the axis with `dims`, or join the pictures first."
         )
     own = {name: str(dim) for name, dim in zip(dims, array.dims, strict=True)}
     if not {"row", "col"} <= set(own):
-        raise DataError(f"{path.name}:{names[0]} has the axes {', '.join(own.values())}: say with `dims` which are row and col.")
+        raise DataError(
+            f"{path.name}:{names[0]} has the axes {', '.join(own.values())}: say with `dims` which are row and col."
+        )
     at, spaces = {}, {}
     for role in ("row", "col"):
         at[role], spaces[role] = _axis(found, own[role])
@@ -175,13 +197,23 @@ def _labelled(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
     parts = []
     for name in names:
         if found[name].dims != array.dims:
-            raise DataError(f"{path.name}: {name!r} has other axes than {names[0]!r}. Join only variables of one shape.")
+            raise DataError(
+                f"{path.name}: {name!r} has other axes than {names[0]!r}. Join only variables of one shape."
+            )
         if not np.issubdtype(found[name].dtype, np.number):
             raise DataError(f"{path.name}: {name!r} holds {found[name].dtype}, but readings are numbers.")
         parts.append(_ordered(card, found[name].isel(pick).to_numpy(), dims, path))
     values = np.ascontiguousarray(np.concatenate(parts, axis=3))
     several = names if values.shape[3] == len(names) else ()
-    return Raster(_time(card, found, own["time"], path), rows, cols, space, values, tuple(several), _unit(found[names[0]]))
+    return Raster(
+        _time(card, found, own["time"], path),
+        rows,
+        cols,
+        space,
+        values,
+        tuple(several),
+        _unit(found[names[0]]),
+    )
 
 
 def _variables(card: GridCard, found: xr.Dataset, path: Path) -> list[str]:
@@ -193,7 +225,9 @@ def _variables(card: GridCard, found: xr.Dataset, path: Path) -> list[str]:
         return asked
     fields = [name for name in known if found[name].ndim >= 3]
     if len(fields) != 1:
-        raise DataError(f"{path.name} has {len(fields)} fields over time and space. Say `variable`: {', '.join(known[:10])}.")
+        raise DataError(
+            f"{path.name} has {len(fields)} fields over time and space. Say `variable`: {', '.join(known[:10])}."
+        )
     return fields
 
 
@@ -218,8 +252,8 @@ def _time(card: GridCard, found: xr.Dataset, dim: str, path: Path) -> Int64[np.n
         if card.start is not None:
             return None
         raise DataError(
-            f"{path.name} has no stamps: its axis {dim!r} has no coordinate. Say `start: 2024-01-31T00:00:00` in the card, "
-            f"or `time`, the variable of the stamps. {nearest(name, [str(one) for one in found.variables])}"
+            f"{path.name} has no stamps: its axis {dim!r} has no coordinate. Say `start: 2024-01-31T00:00:00` in the "
+            f"card, or `time`, the variable of the stamps. {nearest(name, [str(one) for one in found.variables])}"
         )
     return cf.instants(found[name].to_numpy(), found[name].attrs, f"{path.name}:{name}")
 

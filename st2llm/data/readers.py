@@ -12,6 +12,7 @@ from st2llm.data import calendar, safe_open, stamps
 from st2llm.data.card import GraphCard, file_and_key
 from st2llm.errors import DataError
 
+
 @dataclass(frozen=True)
 class Readings:
     """What a file holds. time: int64 seconds UTC, increasing, or None where the file has no stamps.
@@ -36,10 +37,14 @@ def read(card: GraphCard, files: Mapping[str, Path]) -> Readings:
     cubes = [one for one in found if isinstance(one, np.ndarray)]
     if cubes:
         if len(found) > 1:
-            raise DataError(f"{card.name}: only tables are joined, but {path.name} is an array. Join the arrays first.")
+            raise DataError(
+                f"{card.name}: only tables are joined, but {path.name} is an array. Join the arrays first."
+            )
         return Readings(None, None, _cube(cubes[0], path))
     frames = [one for one in found if isinstance(one, pd.DataFrame)]
-    frames = [_rows(card, frame, said, place) for (place, said), frame in zip(card.parts, frames, strict=True)]
+    frames = [
+        _rows(card, frame, said, place) for (place, said), frame in zip(card.parts, frames, strict=True)
+    ]
     frame, path = (frames[0], path) if len(frames) == 1 else (_joined(card, frames), Path(card.said()))
     return _long(card, frame, path) if card.layout == "long" else _wide(card, frame, path)
 
@@ -54,7 +59,9 @@ def _opened(card: GraphCard, said: str, path: Path) -> pd.DataFrame | np.ndarray
         return safe_open.saved_dataset(path, key)
     if kind in (".npz", ".npy"):
         if kind == ".npz" and key is None:
-            raise DataError(f"{card.name}: {path.name} holds several arrays. Name the one that is meant: {path.name}:data")
+            raise DataError(
+                f"{card.name}: {path.name} holds several arrays. Name the one that is meant: {path.name}:data"
+            )
         return safe_open.array(path, key)
     if kind == ".csv":
         return safe_open.csv(path, text=_words(card))
@@ -82,10 +89,10 @@ def _joined(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
     first = list(frames[0].columns)
     for (_, said), frame in zip(card.parts, frames, strict=True):
         if list(frame.columns) != first:
-            odd = next((name for name in (*first, *frame.columns) if (name in first) != (name in frame.columns)), first[0])
+            odd = sorted(set(first) ^ set(frame.columns)) or ["their order"]
             raise DataError(
-                f"{card.name}: {said} has other columns than {card.parts[0][1]}: {odd!r} is not in both. Only tables with the "
-                "same columns, in the same order, are joined."
+                f"{card.name}: {said} and {card.parts[0][1]} have other columns; what differs: {', '.join(odd[:5])}. "
+                "Only tables with the same columns, in the same order, are joined."
             )
     return pd.concat(frames, ignore_index=not isinstance(frames[0].index, pd.DatetimeIndex))
 
@@ -93,7 +100,11 @@ def _joined(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
 def _words(card: GraphCard) -> list[str]:
     """The columns that are no readings. Those of a clock's parts are numbers."""
     clock = card.time
-    return [name for name in (card.place, clock and clock.column, clock and clock.date, clock and clock.hour) if name]
+    return [
+        name
+        for name in (card.place, clock and clock.column, clock and clock.date, clock and clock.hour)
+        if name
+    ]
 
 
 def _cube(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node channel"]:
@@ -152,8 +163,8 @@ def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " 
     for row in np.flatnonzero(numbers.isna() & column.notna()):
         if word := str(column.iloc[int(row)]).strip():  # blanks are missing readings
             raise DataError(
-                f"{path.name}: column {name!r} should hold numbers, but row {int(row) + 1} holds {word[:40]!r}. Mend it, or "
-                "name the column under `ignore` or `time`."
+                f"{path.name}: column {name!r} should hold numbers, but row {int(row) + 1} holds {word[:40]!r}. "
+                "Mend it, or name the column under `ignore` or `time`."
             )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 

@@ -1,4 +1,4 @@
-"""Cutting sequences (trajectories, events) into parts, then into samples: index arrays, and samples made when asked for."""
+"""Cutting trajectories and events into parts, then into samples: index arrays, and samples made when asked for."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -90,8 +90,8 @@ def split_trajectories(
     """
     if not isinstance(task, Forecast | Recover | Impute | Interpolate | Classify | NextPlace):
         raise DataError(
-            f"{data[0].name} holds trajectories, of which {task.word} cannot be asked. Ask for forecast, recover, impute, "
-            "interpolate, next-place or classify."
+            f"{data[0].name} holds trajectories, of which {task.word} cannot be asked. Ask for forecast, recover, "
+            "impute, interpolate, next-place or classify."
         )
     tracks = Tracks.of(data, task)
     parts = tracks.parts
@@ -111,9 +111,13 @@ def split_events(data: Events, task: Task, stride: int = 1, *, context: bool = F
     from the part before). Raises DataError where the task does not fit events, or a part holds no sample.
     """
     if not isinstance(task, NextEvent):
-        raise DataError(f"{data.name} holds events, of which {task.word} cannot be asked. Ask for next-event.")
+        raise DataError(
+            f"{data.name} holds events, of which {task.word} cannot be asked. Ask for next-event."
+        )
     if data.split.by != "time":
-        raise DataError(f"{data.name}: events can only be split by time, not by {data.split.by!r}. Correct `split`.")
+        raise DataError(
+            f"{data.name}: events can only be split by time, not by {data.split.by!r}. Correct `split`."
+        )
     source = Happenings.of(data, task)
     edges = partition.cuts(data.split, data.window[0], data.window[1], data.timezone)
     parts = partition.by_time(data.time, edges)
@@ -137,7 +141,7 @@ def together(part: Rows, least: int = 2) -> Rows:
 def _three(
     source: Source,
     task: Task,
-    found: Sequence[Int64[np.ndarray, " window"]],
+    found: Sequence[Int64[np.ndarray, " _"]],
     data: Trajectory | Events,
     parts: np.ndarray,
 ) -> Three:
@@ -149,7 +153,7 @@ def _three(
         if not len(rows) and (inside or (plan.by != "given" and shares[number] > 0)):
             word = "events" if isinstance(data, Events) else "fixes"
             raise DataError(
-                f"{data.name}: the {partition.PARTS[number]} part has {inside} of {len(parts)} {word}, but none of them make a "
-                f"sample of {task.name}. Ask for fewer steps, give the part more, or bring data with longer runs."
+                f"{data.name}: the {partition.PARTS[number]} part has {inside} of {len(parts)} {word}, none of which "
+                f"makes a sample of {task.name}. Ask for fewer steps, or give the part more."
             )
     return Rows(source, task, found[0]), Rows(source, task, found[1]), Rows(source, task, found[2])

@@ -35,7 +35,7 @@ def weather(
 
     Raises DataError where the table's stamps repeat or cannot be read.
     """
-    sorts: dict[str, columns.Sort] = {name: "number" for name in rule.columns.values()}
+    sorts: dict[str, columns.Sort] = dict.fromkeys(rule.columns.values(), "number")
     table = columns.read(path, {rule.time: "stamp", **sorts})
     micros, known, _ = instants.to_utc(table.stamp(rule.time), timezone, _NO_FOLD)
     rows = np.flatnonzero(known)
@@ -48,8 +48,8 @@ def weather(
         name: np.where(fresh, table.number(column)[rows][np.maximum(last, 0)], np.nan)
         for name, column in rule.columns.items()
     }
-    told = f"{', '.join(found)} of {path.name}: the last reading at most {rule.max_age} old, for {int(fresh.sum())} of {len(time)}"
-    return found, told
+    reach = f"at most {rule.max_age} old, for {int(fresh.sum())} of {len(time)}"
+    return found, f"{', '.join(found)} of {path.name}: the last reading {reach}"
 
 
 def nearest(
@@ -67,7 +67,7 @@ def nearest(
     here = lonlat if rule.lon else xy
     if here is None:
         raise DataError(
-            f"{path.name} has {'degrees' if rule.lon else 'metres'}, but the data have none. Give the places in the other."
+            f"{path.name} has {'degrees' if rule.lon else 'metres'}, but the data have none. Give the others."
         )
     sorts: dict[str, columns.Sort] = {str(name): "number" for name in names}
     table = columns.read(path, {rule.text: "word", **sorts})
@@ -91,13 +91,20 @@ def notes(rule: Notes, path: Path, timezone: str) -> tuple[Note, ...]:
     """The sentences of a table, by their start. Raises DataError for one that ends before it begins."""
     table = columns.read(path, {rule.start: "stamp", rule.end: "stamp", rule.text: "word"})
     begin, end = (
-        instants.to_utc(table.stamp(name), timezone, _NO_FOLD)[0] // 1_000_000 for name in (rule.start, rule.end)
+        instants.to_utc(table.stamp(name), timezone, _NO_FOLD)[0] // 1_000_000
+        for name in (rule.start, rule.end)
     )
     late = np.flatnonzero(end < begin)
     if late.size:
-        raise DataError(f"{path.name}: the note of row {int(late[0]) + 1} ends before it begins. Mend its stamps.")
+        raise DataError(
+            f"{path.name}: the note of row {int(late[0]) + 1} ends before it begins. Mend its stamps."
+        )
     words = table.word(rule.text)
-    told = [Note(int(b), int(e), words.names[c]) for b, e, c in zip(begin, end, words.codes, strict=True) if c >= 0]
+    told = [
+        Note(int(b), int(e), words.names[c])
+        for b, e, c in zip(begin, end, words.codes, strict=True)
+        if c >= 0
+    ]
     return tuple(sorted(told, key=lambda note: (note.start, note.end)))
 
 

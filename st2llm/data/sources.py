@@ -1,6 +1,5 @@
 """The tables of a card of trajectories or events to columns: several files, parts and labels, time, coordinates."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int32
 
-from st2llm.data import artefacts, calendar, columns, instants, positions
+from st2llm.data import calendar, columns, instants, positions
 from st2llm.data.card.base import Card
 from st2llm.data.card.sequence import SequenceCard, Table, is_pattern
 from st2llm.data.columns import Columns, Form, Sort
 from st2llm.errors import DataError
-from st2llm.types import Provenance
 
 PARTS = ("train", "validation", "test")
 
@@ -54,15 +52,17 @@ def words(card: SequenceCard, names: Mapping[str, str | None]) -> dict[str, Sort
     for name in names.values():
         if name is not None:
             found[name] = "word"
-    numbers = {**positions.wanted(card), **instants.wanted(card.time), **dict.fromkeys(card.attributes.values(), "number")}
-    if twice := sorted(set(found) & set(numbers)):
+    numbers = {*positions.wanted(card), *instants.wanted(card.time), *card.attributes.values()}
+    if twice := sorted(numbers & set(found)):
         raise DataError(f"{card.name}: column {twice[0]!r} is named as words and as numbers. Name it once.")
     return found
 
 
 def placed(
     card: SequenceCard, table: Columns, rows: np.ndarray
-) -> tuple[Float64[np.ndarray, "row 2"] | None, Float64[np.ndarray, "row 2"] | None, np.ndarray, tuple[str, ...]]:
+) -> tuple[
+    Float64[np.ndarray, "row 2"] | None, Float64[np.ndarray, "row 2"] | None, np.ndarray, tuple[str, ...]
+]:
     """Degrees and metres of the rows that have them, which rows those are, and what was done.
 
     Raises DataError where a row lacks coordinates and the card does not say `blank: drop`.
@@ -70,8 +70,8 @@ def placed(
     empty = positions.blank(card, table) & rows
     if empty.any() and card.blank == "error":
         raise DataError(
-            f"{card.name}: row {int(np.flatnonzero(empty)[0]) + 1} has no coordinates ({int(empty.sum())} such). Fill them in, "
-            "or set `blank: drop` in the card."
+            f"{card.name}: row {int(np.flatnonzero(empty)[0]) + 1} has no coordinates ({int(empty.sum())} such). Fill "
+            "them in, or set `blank: drop` in the card."
         )
     kept = rows & ~empty
     names = positions.wanted(card)
@@ -81,25 +81,12 @@ def placed(
     return lonlat, xy, kept, (*told, *steps)
 
 
-def provenance(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
-    """sha256: of the card and the files, so that it names data and reading alike."""
-    digest = hashlib.sha256(card.model_dump_json(by_alias=True).encode())
-    for name in sorted(files):
-        digest.update(f"{name} {artefacts.sha256_of(files[name])}\n".encode())
-    return Provenance(
-        source=(card.source.origin if card.source else "") or ", ".join(sorted(files)),
-        sha256=digest.hexdigest(),
-        licence=card.licence,
-        citation=card.citation,
-        leakage=card.leakage,
-        steps=steps,
-    )
-
-
 def holidays(card: Card, first: int, last: int) -> dict[int, str]:
     """The names of public holidays by local day, where the card has a calendar of them."""
     rule = card.holidays
-    return calendar.holiday_names((first, last), card.timezone, rule.country, rule.subdivision) if rule else {}
+    return (
+        calendar.holiday_names((first, last), card.timezone, rule.country, rule.subdivision) if rule else {}
+    )
 
 
 def instant(stamp: str, timezone: str, where: str) -> int:
@@ -108,7 +95,9 @@ def instant(stamp: str, timezone: str, where: str) -> int:
         moment = pd.Timestamp(stamp)
         local: Any = moment.tz_localize(timezone) if moment.tz is None else moment
     except ValueError as error:
-        raise DataError(f"{where}: {stamp!r} is no instant in {timezone}. Write it as 2024-01-31T00:00:00+00:00.") from error
+        raise DataError(
+            f"{where}: {stamp!r} is no instant in {timezone}. Write it as 2024-01-31T00:00:00Z."
+        ) from error
     return int(local.timestamp() // 1)
 
 
@@ -117,5 +106,7 @@ def _files(table: Table, files: Mapping[str, Path]) -> list[Source]:
         return [Source(table, table.name, files[table.name])]
     found = [Source(table, name, path) for name, path in files.items() if Path(name).match(table.name)]
     if not found:
-        raise DataError(f"No file fits {table.name!r}. Correct `table` in the data card, or put the files there.")
+        raise DataError(
+            f"No file fits {table.name!r}. Correct `table` in the data card, or put the files there."
+        )
     return found

@@ -95,17 +95,21 @@ def _parsed(column: pd.Series, name: str, path: Path) -> pd.DatetimeIndex:
 
 
 def _assembled(names: list[str], frame: pd.DataFrame, path: Path) -> pd.DatetimeIndex:
-    """Stamps from the columns of year, month, day and so on. Raises DataError that names the first row that is no date."""
+    """Stamps from the columns of year, month, day and so on. Raises DataError that names the first row that is none."""
     units = ("year", "month", "day", "hour", "minute", "second")
     parts = pd.DataFrame({unit: need(frame, name, path) for unit, name in zip(units, names, strict=False)})
     try:
         stamps = pd.to_datetime(parts, errors="coerce")
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path.name}: columns {', '.join(names)} should hold whole numbers: {error}.") from error
+        raise DataError(
+            f"{path.name}: columns {', '.join(names)} should hold whole numbers: {error}."
+        ) from error
     bad = np.flatnonzero(stamps.isna())
     if bad.size:
         row = ", ".join(str(parts.iloc[int(bad[0])][unit]) for unit in parts.columns)
-        raise DataError(f"{path.name}: columns {', '.join(names)} hold no date in row {int(bad[0]) + 1}: {row}. Mend it.")
+        raise DataError(
+            f"{path.name}: columns {', '.join(names)} hold no date in row {int(bad[0]) + 1}: {row}. Mend it."
+        )
     return pd.DatetimeIndex(stamps)
 
 

@@ -37,7 +37,9 @@ class Step:
             ) from error
         instant = calendar.to_utc(stamps, self.timezone)
         if not instant.known[0]:
-            raise DataError(f"{self.name}: `start` {start} is no single instant in {self.timezone}. Add its offset.")
+            raise DataError(
+                f"{self.name}: `start` {start} is no single instant in {self.timezone}. Add its offset."
+            )
         return int(instant.seconds[0])
 
     def from_start(self, first: int, count: int) -> Int64[np.ndarray, " time"]:
@@ -70,7 +72,11 @@ class Step:
                 "Correct `freq`, or the stamp that is far off."
             )
         stamps = self.from_start(int(time[0]), count)
-        told = [f"put stamps at the beginning of their month in {self.timezone}"] if (stamps[row] != time).any() else []
+        told = (
+            [f"put stamps at the beginning of their month in {self.timezone}"]
+            if (stamps[row] != time).any()
+            else []
+        )
         if count == len(time):
             return stamps, values, told
         full = np.full((count, *values.shape[1:]), np.nan)
@@ -90,11 +96,13 @@ class Step:
     def _month(self, time: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
         """Months since the year 0, by the local calendar."""
         local = calendar.local_times(time, self.timezone)
-        return (local.year.to_numpy() * 12 + local.month.to_numpy() - 1).astype(np.int64)
+        return np.asarray(local.year.to_numpy() * 12 + local.month.to_numpy() - 1, dtype=np.int64)
 
     def _months(self, month: Int64[np.ndarray, " time"]) -> Int64[np.ndarray, " time"]:
         stamps = pd.DatetimeIndex((month - 1970 * 12).astype("datetime64[M]").astype("datetime64[s]"))
-        local = stamps.tz_localize(self.timezone, ambiguous=np.ones(len(month), bool), nonexistent="shift_forward")
+        local = stamps.tz_localize(
+            self.timezone, ambiguous=np.ones(len(month), bool), nonexistent="shift_forward"
+        )
         return local.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
 
     def _said(self, second: np.int64) -> str:
@@ -103,4 +111,8 @@ class Step:
 
 def _hint(freq_s: int) -> str:
     """Days are not all of one length where clocks are changed."""
-    return "; where days are the steps, name a time zone without summer time, such as Etc/GMT+6" if freq_s % calendar.DAY_S == 0 else ""
+    return (
+        "; where days are the steps, name a time zone without summer time, such as Etc/GMT+6"
+        if freq_s % calendar.DAY_S == 0
+        else ""
+    )

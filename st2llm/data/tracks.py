@@ -38,14 +38,20 @@ class Tracks:
             raise DataError("There is no trajectory to cut into samples. Check the data card's table.")
         first = data[0]
         if isinstance(task, NextPlace) and first.place is None:
-            raise DataError(f"{first.name} knows no places, so next-place cannot be asked. Name `place`, or add `stay_points`.")
+            raise DataError(
+                f"{first.name} knows no places to ask for. Name `place` in the card, or add `stay_points`."
+            )
         if not isinstance(task, NextPlace | Classify) and first.xy is None:
-            raise DataError(f"{first.name} has no coordinates, so {task.word} cannot be asked. Ask for next-place.")
+            raise DataError(
+                f"{first.name} has no coordinates, so {task.word} cannot be asked. Ask for next-place."
+            )
         if isinstance(task, Classify) and any(track.label is None for track in data):
-            raise DataError(f"{first.name}: some objects have no label, so classify cannot be asked. Name `label` in the card.")
+            raise DataError(f"{first.name}: some objects have no label to ask for. Name `label` in the card.")
         offsets = np.concatenate([[0], np.cumsum([len(track.time) for track in data])]).astype(np.int64)
         parts = partition.of(data)
-        return cls(data, task, offsets, np.concatenate(parts) if len(parts) > 1 else parts[0], _options(data, task))
+        return cls(
+            data, task, offsets, np.concatenate(parts) if len(parts) > 1 else parts[0], _options(data, task)
+        )
 
     @property
     def name(self) -> str:
@@ -72,8 +78,9 @@ class Tracks:
         best = int(count.argmax())
         if count[best] < COMMON_SHARE * steps.size:
             raise DataError(
-                f"{self.name}: no step between fixes is common (the commonest, {each[best] * self.objects[0].unit_s:g} s, is "
-                f"{count[best] / steps.size:.0%} of them). Add `harmonise: [{{resample: 60s}}]` to the card, or `freq: any`."
+                f"{self.name}: fixes have no common step: the commonest, {each[best] * self.objects[0].unit_s:g} s, "
+                f"is {count[best] / steps.size:.0%} of them. Add `harmonise: [{{resample: 60s}}]` to the card, or "
+                "`freq: any`."
             )
         return int(each[best])
 
@@ -135,19 +142,26 @@ class Tracks:
         mine = self.parts[self.offsets[owner] : self.offsets[owner + 1]]
         return int(np.searchsorted(mine, part, side="left")), int(np.searchsorted(mine, part, side="right"))
 
-    def window(self, track: Trajectory, rows: Int64[np.ndarray, " time"], id: str, label: str | None) -> "Window":
+    def window(
+        self, track: Trajectory, rows: Int64[np.ndarray, " time"], id: str, label: str | None
+    ) -> "Window":
         """Some rows of an object with the values of channels: x, y, the code of the place, attributes."""
         found: dict[str, np.ndarray] = {}
         if track.xy is not None:
             found |= {"x": track.xy[rows, 0], "y": track.xy[rows, 1]}
         if track.place is not None and not isinstance(self.task, Classify):
-            found["place"] = np.array([self.codes.get(track.place[i], np.nan) for i in rows.tolist()], dtype=np.float64)
+            found["place"] = np.array(
+                [self.codes.get(track.place[i], np.nan) for i in rows.tolist()], dtype=np.float64
+            )
         found |= {name: column[rows] for name, column in track.attributes.items()}
         values = np.stack(list(found.values()), axis=1)[:, None, :].astype(np.float64)
         return Window(track, rows, track.time[rows], id, label, tuple(found), values)
 
     def assemble(
-        self, window: "Window", hidden: Bool[np.ndarray, "time 1 channel"], wanted: Bool[np.ndarray, "time 1 channel"]
+        self,
+        window: "Window",
+        hidden: Bool[np.ndarray, "time 1 channel"],
+        wanted: Bool[np.ndarray, "time 1 channel"],
     ) -> Sample:
         """The sample of a window; attributes that are known in advance stay visible."""
         visible = np.isfinite(window.values) & ~(hidden & ~window.of(*window.track.known))
@@ -169,7 +183,9 @@ class Tracks:
         track = window.track
         seconds = (window.time * track.unit_s).astype(np.int64)
         asked = seconds[hidden] if hidden.any() else seconds
-        lonlat = None if track.lonlat is None else np.where(hidden[:, None], np.nan, track.lonlat[window.rows])
+        lonlat = (
+            None if track.lonlat is None else np.where(hidden[:, None], np.nan, track.lonlat[window.rows])
+        )
         return Side(
             dataset=track.name,
             unit="metres" if track.frame == "metres" else "scaled units",
@@ -193,7 +209,7 @@ class Tracks:
         track = self.objects[0]
         if track.unit_s != 1:
             return 0
-        return self.step if self.step and not isinstance(self.task, NextPlace | Classify) else MINUTE_S
+        return MINUTE_S if isinstance(self.task, NextPlace | Classify) else self.step or MINUTE_S
 
     def _calendar(self, track: Trajectory, seconds: Int64[np.ndarray, " time"]) -> Calendar:
         if not self.freq_s:
@@ -236,7 +252,13 @@ def _options(data: Sequence[Trajectory], task: Task) -> tuple[str, ...]:
     found: set[str] = set()
     for track in data:
         found.update(track.place or ())
-    return tuple(sorted(found - {""}, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
+    return tuple(sorted(found - {""}, key=_natural))
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Numbers by size, then words."""
+    number = name.isdecimal()
+    return not number, int(name) if number else 0, name
 
 
 def _joined(objects: Sequence[Trajectory]) -> Int64[np.ndarray, " row"]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from st2llm.data import fixes as fix
-from st2llm.data import harmonise, instants, positions, side, sources
+from st2llm.data import harmonise, instants, positions, provenance, side, sources
 from st2llm.data.card.side import Places
 from st2llm.data.card.trajectory import TrajectoryCard, milliseconds_of
 from st2llm.data.columns import Sort, Words
@@ -35,7 +35,7 @@ def build(card: TrajectoryCard, files: dict[str, Path]) -> list[Trajectory]:
     found, steps = gather(card, files)
     found, done = harmonise.apply(found, card.harmonise)
     found, joined = _join(card, files, found)
-    return _objects(card, found, sources.provenance(card, files, (*steps, *done, *joined.steps)), joined)
+    return _objects(card, found, provenance.of(card, files, (*steps, *done, *joined.steps)), joined)
 
 
 def gather(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tuple[str, ...]]:
@@ -72,7 +72,9 @@ def _join(card: TrajectoryCard, files: dict[str, Path], found: Fixes) -> tuple[F
         read, said = side.weather(rule.weather, files[rule.weather.file], when, card.timezone)
         found = replace(found, attributes={**found.attributes, **read})
         known = tuple(read) if rule.weather.known else ()
-        joined = replace(joined, names=tuple(dict.fromkeys((*joined.names, *known))), steps=(*joined.steps, said))
+        joined = replace(
+            joined, names=tuple(dict.fromkeys((*joined.names, *known))), steps=(*joined.steps, said)
+        )
     if rule and rule.notes:
         joined = replace(joined, notes=side.notes(rule.notes, files[rule.notes.file], card.timezone))
     if rule and rule.places:
@@ -88,7 +90,8 @@ def _near(rule: Places, path: Path, found: Fixes) -> tuple[Fixes, dict[str, str]
         names = tuple(dict.fromkeys(spot.text for spot in spots if spot.text))
         code = {name: i for i, name in enumerate(names)}
         codes = np.array([code.get(spot.text, -1) for spot in spots], dtype=np.int32)
-        told = f"{int((codes >= 0).sum())} of {len(codes)} fixes are at a place of {path.name} within {rule.within_m:g} m"
+        near = f"{int((codes >= 0).sum())} of {len(codes)} fixes"
+        told = f"{near} are at a place of {path.name} within {rule.within_m:g} m"
         return replace(found, place=Words(codes, names)), {}, told
     there = found.place.codes >= 0
     count = np.maximum(np.bincount(found.place.codes[there], minlength=len(found.place.names)), 1)[:, None]
@@ -101,7 +104,9 @@ def _near(rule: Places, path: Path, found: Fixes) -> tuple[Fixes, dict[str, str]
     return found, labels, f"{len(labels)} of {len(spots)} places take the words of the nearest of {path.name}"
 
 
-def _sums(codes: np.ndarray, pair: Float64[np.ndarray, "row 2"], count: int) -> Float64[np.ndarray, "place 2"]:
+def _sums(
+    codes: np.ndarray, pair: Float64[np.ndarray, "row 2"], count: int
+) -> Float64[np.ndarray, "place 2"]:
     return np.column_stack([np.bincount(codes, weights=pair[:, axis], minlength=count) for axis in (0, 1)])
 
 
@@ -125,12 +130,16 @@ def _owners(card: TrajectoryCard, rows: Rows) -> tuple[tuple[str, ...], Int32[np
         inner = rows.table.word(card.object)
         if (inner.codes < 0).any():
             row = int(np.flatnonzero(inner.codes < 0)[0])
-            raise DataError(f"{card.name}: column {card.object!r} is empty in row {row + 1}. Each fix needs its object.")
+            raise DataError(
+                f"{card.name}: column {card.object!r} is empty in row {row + 1}. Each fix has an object."
+            )
     scenes = tuple(dict.fromkeys(one.table.label for one in rows.sources))
     if len(scenes) == 1:
         return inner.names, inner.codes
     scene = np.array([scenes.index(one.table.label) for one in rows.sources], dtype=np.int64)[rows.source]
-    pairs, first, owner = np.unique(scene * len(inner.names) + inner.codes, return_index=True, return_inverse=True)
+    pairs, first, owner = np.unique(
+        scene * len(inner.names) + inner.codes, return_index=True, return_inverse=True
+    )
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
@@ -147,12 +156,16 @@ def _of_path(path: Path, by: str) -> str:
 def _has_parts(rows: Rows) -> bool:
     given = {one.table.part is not None for one in rows.sources}
     if len(given) > 1:
-        raise DataError("Some tables of the card have a `part`, others none. Give it for all of them, or for none.")
+        raise DataError(
+            "Some tables of the card have a `part`, others none. Give it for all of them, or for none."
+        )
     return given == {True}
 
 
 def _parts(rows: Rows) -> np.ndarray:
-    return np.array([sources.PARTS.index(str(one.table.part)) for one in rows.sources], dtype=np.int8)[rows.source]
+    return np.array([sources.PARTS.index(str(one.table.part)) for one in rows.sources], dtype=np.int8)[
+        rows.source
+    ]
 
 
 def _labels(card: TrajectoryCard, rows: Rows, owner: np.ndarray, count: int) -> tuple[str | None, ...]:
@@ -164,8 +177,8 @@ def _labels(card: TrajectoryCard, rows: Rows, owner: np.ndarray, count: int) -> 
         wrong = np.flatnonzero(found[owner] != column.codes)
         if wrong.size:
             raise DataError(
-                f"{card.name}: rows of one object differ in {card.label!r}, first in row {int(wrong[0]) + 1}. A label is of "
-                "the whole object: name it under `attributes`, or cut the objects."
+                f"{card.name}: rows of one object differ in {card.label!r}, first row {int(wrong[0]) + 1}. A label is "
+                "of the whole object: name it under `attributes`, or cut the objects."
             )
         return tuple(None if code < 0 else column.names[code] for code in found)
     found[owner[::-1]] = rows.source[::-1]

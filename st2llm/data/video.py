@@ -133,6 +133,10 @@ def _read(container: InputContainer, path: Path, how: Reading, room: int) -> Foo
     if not container.streams.video:
         raise DataError(f"{path} has no video stream. Leave it out of `files`, or get the right file.")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise DataError(
+            f"{path} has pictures in a coding that is not known here. Convert it, for instance to H.264."
+        )
     if stream.width * stream.height > MAX_PIXELS:
         raise DataError(
             f"{path} has frames of {stream.width} x {stream.height}, more than {MAX_PIXELS} pixels. Convert it."
@@ -243,9 +247,9 @@ def _declared(container: InputContainer, stream: VideoStream, tally: _Tally) -> 
     rate = stream.average_rate
     if container.duration is None or not rate or len(container.streams) != 1 or not tally.time_s:
         return tally.decoded
-    return (
-        math.floor((container.duration / av.time_base - tally.end_s) * float(rate) - 0.5) + tally.decoded
-    )
+    # Stamps are rounded to milliseconds, and the length of the last frame is a guess: one frame is no loss.
+    missing = math.floor((container.duration / av.time_base - tally.end_s) * float(rate) + 0.2)
+    return tally.decoded + (missing if missing > 1 else 0)
 
 
 def _footage(stream: VideoStream, how: Reading, tally: _Tally, whole: bool) -> Footage:

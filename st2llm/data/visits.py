@@ -69,7 +69,9 @@ class Visits:
         week = begin + int(np.searchsorted(day[begin:at], day[at] - CONTEXT_DAYS, side="left"))
         first = max(week, at - self.task.context_stays)
         before = begin if begin else first
-        return np.concatenate([np.arange(max(before - self.task.history, 0), before), np.arange(first, at + 1)])
+        return np.concatenate(
+            [np.arange(max(before - self.task.history, 0), before), np.arange(first, at + 1)]
+        )
 
 
 def _days(track: Trajectory) -> Int64[np.ndarray, " row"]:

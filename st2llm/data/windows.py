@@ -18,6 +18,7 @@ from st2llm.types import Calendar, Container, Events, Grid, Sample, SensorGraph,
 
 __all__ = ["Part", "Splits", "Windows", "boundaries", "split"]
 
+
 @dataclass(frozen=True, eq=False)
 class Windows(Sequence[Sample]):
     """Windows of one part of a split of a field, oldest first; each Sample is made when it is asked for.
@@ -59,8 +60,12 @@ class Windows(Sequence[Sample]):
     @cached_property
     def sha256(self) -> str:
         """Names these windows: the data, the task and every start."""
-        settings = "" if isinstance(self.task, Forecast) else f" {self.task!r}"  # what its name does not say: seeds
-        said = f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}\n"
+        settings = (
+            "" if isinstance(self.task, Forecast) else f" {self.task!r}"
+        )  # what its name does not say: seeds
+        said = (
+            f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}\n"
+        )
         return hashlib.sha256(said.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
 
     def _sample(self, start: int) -> Sample:
@@ -96,12 +101,12 @@ class Windows(Sequence[Sample]):
     def _wanted(
         self, hidden: Bool[np.ndarray, "time node channel"], raw: Float64[np.ndarray, "time node channel"]
     ) -> Bool[np.ndarray, "time node channel"]:
-        """What is asked for: of the future all that may have a reading, since nobody knows then which will be missing; else
-        what has one. Where none of what is hidden has one, all of it is asked for and nothing is scored."""
-        possible = hidden & self.field.alive
+        """What is asked for: of the future all that may have a reading, since nobody knows then which will be missing;
+        else what has one. Where none of what is hidden has one, all of it is asked for and nothing is scored."""
+        possible: Bool[np.ndarray, "time node channel"] = hidden & self.field.alive
         if isinstance(self.task, Forecast):
             return possible
-        there = possible & np.isfinite(raw)
+        there: Bool[np.ndarray, "time node channel"] = possible & np.isfinite(raw)
         return there if there.any() else possible
 
     def _side(self, span: slice, first: int, end: int) -> Side:
@@ -162,7 +167,9 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
         )
     field, steps = field_of(data), len(data.time)
     if isinstance(task, Krige) and field.alive.any(axis=1).sum() < 2:
-        raise DataError(f"{data.name} has one place with readings, but krige hides one and shows others. Bring more places.")
+        raise DataError(
+            f"{data.name} has one place with readings, but krige hides one and shows others. Bring more places."
+        )
     if task.length > steps:
         raise DataError(
             f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Ask for a "

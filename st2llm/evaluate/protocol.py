@@ -24,7 +24,7 @@ def _data(facts: Facts) -> tuple[tuple[str, str], ...]:
     sizes = ", ".join(
         f"{split[key]:,} {key}" for key in ("train", "validation", "test") if split.get(key) is not None
     )
-    selected = len(split.get("selected") or [])
+    selected = int(split.get("selected_count") or len(split.get("selected") or []))
     sizes += f"; {selected:,} test windows selected and all scored" if selected else ""
     return _kept(
         ("name", data.get("name")),

@@ -104,7 +104,12 @@ def task_for(
     data = _one(data)
     own = tasks.from_config(data.default_task)[0] if data.default_task else None
     if own is not None and word in (own.word, *_SEEN):
-        if word == "anomaly" or word not in _SEEN or own.word != "forecast" or data.kind not in ("graph", "grid"):
+        if (
+            word == "anomaly"
+            or word not in _SEEN
+            or own.word != "forecast"
+            or data.kind not in ("graph", "grid")
+        ):
             return _changed(own, history, horizon)
         return _changed(own, history or min(_length(own, _WHOLE), _WHOLE), horizon)
     if word in _MADE:
@@ -124,7 +129,9 @@ _MADE = {
     "impute": lambda length, horizon: tasks.impute(max(2, length)),
     "interpolate": lambda length, horizon: tasks.interpolate(max(3, length)),
     "krige": lambda length, horizon: tasks.krige(length),
-    "recover": lambda length, horizon: tasks.recover(max(length, (horizon or 1) + 2), horizon or max(1, length // 3)),
+    "recover": lambda length, horizon: tasks.recover(
+        max(length, (horizon or 1) + 2), horizon or max(1, length // 3)
+    ),
     "next-place": lambda length, horizon: tasks.next_place(),
     "next-event": lambda length, horizon: tasks.next_event(length),
     "classify": lambda length, horizon: tasks.classify(),

@@ -187,11 +187,12 @@ def _of_draws(frames: Sequence[pd.DataFrame]) -> dict[str, Any]:
 def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Metrics under the three rules; None where a rule leaves nothing to measure."""
     found = {}
-    for rule in ("dropped", "penalised", "imputed"):
-        frame = pd.concat([resolve_unread(arms, f, rule) for f in facts])
-        values = score(frame, arms.metrics)
-        found[rule] = {name: value if np.isfinite(value) else None for name, value in values.items()}
-    return found
+    names: Sequence[str] = arms.metrics
+    for rule in ("penalised", "imputed", "dropped"):
+        values = score(pd.concat([resolve_unread(arms, f, rule) for f in facts]), names)
+        names = names if rule == "dropped" else tuple(values)
+        found[rule] = {n: values[n] if np.isfinite(values.get(n, np.nan)) else None for n in names}
+    return {rule: found[rule] for rule in ("dropped", "penalised", "imputed")}
 
 
 def _stand_in(arms: Arms, rule: str) -> pd.DataFrame:

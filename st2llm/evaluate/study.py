@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -70,17 +70,43 @@ def some_places(sample: Sample, count: int | None) -> Sample:
     return replace(sample, wanted=wanted, truth=truth)
 
 
+class Remembered(Sequence[Sample]):
+    """Samples of a part, each made when it is asked for and then kept: some rules learn nothing and ask for none."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self._made: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | list[Sample]":
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        at = range(len(self))[index]
+        if at not in self._made:
+            self._made[at] = self.part[at]
+        return self._made[at]
+
+
 class Study:
     """Runs jobs on one data set and task. Everything shared by the arms is fitted once, on the training windows."""
 
     def __init__(self, suite: Suite, data: Container, task: Task, splits: Splits, watch: Watch) -> None:
         self.suite, self.data, self.task, self.watch = suite, data, task, watch
-        self.train = tuple(splits.train)
+        self.train = Remembered(splits.train)
         self.validation = even(splits.validation, suite.validation.count)
         count = suite.windows.count if suite.windows.select == "even" else None
         self.test = even(splits.test, count)
         if suite.limit is not None:
             self.test = even(self.test, suite.limit)
+        self._samples: dict[tuple[str, int], list[Sample]] = {}
         self._models: dict[str, LanguageModel | RemoteModel] = {}
         self._refuse_weights_of_an_endpoint()
 
@@ -368,8 +394,11 @@ class Study:
         return even(self.test, predictor.set.windows)
 
     def _asked(self, windows: Part, settings: WindowSettings) -> list[Sample]:
-        """The samples of these windows, each asked for as many places as the suite says."""
-        return [some_places(sample, settings.places) for sample in windows]
+        """The samples of these windows, each asked for as many places as the suite says; made once."""
+        key = (windows.sha256, settings.places or 0)
+        if key not in self._samples:
+            self._samples[key] = [some_places(sample, settings.places) for sample in windows]
+        return self._samples[key]
 
     def _validate(self, predictor: Predictor) -> float | None:
         """The primary metric on the validation windows; None where there are none, or no truth in them."""

@@ -228,7 +228,7 @@ class Suite(Settings):
                 raise ValueError(
                     f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
                 )
-        words = [word for word in self.task if word not in TRAINED.get(self.kind, ())]
+        words = [word for word in self.task if word in TASKS and word not in TRAINED.get(self.kind, ())]
         if trained and words:
             raise ValueError(
                 f"soft and primitive predictors are trained for {_trainable()} so far, but {trained[0]!r} should be "

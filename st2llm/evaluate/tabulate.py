@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from st2llm import metrics
 from st2llm.predict.codes import asked_codes, asks_label
@@ -35,7 +35,17 @@ def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd
     density, or draws; draws: of how many draws crps was estimated.
     """
     rows = [_rows(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)]
-    return pd.concat(rows, ignore_index=True)
+    rows = [row for row in rows if len(row["step"])]
+    counts = [len(row["step"]) for row in rows]
+    table = {name: np.concatenate([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    names = [sample.id for sample in samples if sample.wanted.any() or asks_label(sample)]
+    codes = np.repeat(pd.factorize(pd.Index(names))[0], counts)
+    sample = pd.Categorical.from_codes(codes, pd.Index(dict.fromkeys(names)))
+    found = pd.DataFrame({"sample": sample, **table})
+    if not rows:
+        return found
+    part = pd.Categorical.from_codes(found["part"].to_numpy(), list(_PARTS))
+    return found.assign(place=found["place"].astype("category"), part=part)
 
 
 def complete(frame: pd.DataFrame) -> pd.DataFrame:
@@ -60,59 +70,58 @@ def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values(["sample", "metric"], kind="stable", ignore_index=True)
 
 
-def _rows(sample: Sample, prediction: Prediction) -> pd.DataFrame:
+Columns = dict[str, np.ndarray]
+Entries = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _rows(sample: Sample, prediction: Prediction) -> Columns:
+    """The columns of one sample's entries."""
     step, node, channel = np.nonzero(sample.wanted)
     order = np.lexsort((step, channel, node))
     at = (step[order], node[order], channel[order])
     if not len(order):
         return _label_alone(sample, prediction)
-    truth = np.full(sample.values.shape, np.nan) if sample.truth is None else sample.truth
-    value = np.full(sample.values.shape, np.nan) if prediction.value is None else prediction.value
+    truth = _at(sample.truth, at)
+    value = _at(prediction.value, at)
     quantiles = prediction.quantiles or {}
-    empty = np.full(len(order), np.nan)
     table = {
-        "sample": pd.Categorical([sample.id] * len(order)),
-        "place": pd.Categorical.from_codes(at[1], pd.Index(sample.place)),
+        "place": np.array(sample.place, dtype=object)[at[1]],
         "step": (at[0] - sample.origin).astype(np.int32),
         "channel": at[2].astype(np.int16),
         "time": sample.time[at[0]],
-        "value": value[at],
-        "truth": truth[at],
-        "valid": np.isfinite(truth[at]),
-        "unread": ~np.isfinite(value[at]),
+        "value": value,
+        "truth": truth,
+        "valid": np.isfinite(truth),
+        "unread": ~np.isfinite(value),
     }
     for name, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
-        table[name] = quantiles[share][at] if share in quantiles else empty
+        table[name] = _at(quantiles.get(share), at)
+    table |= _beside(sample, prediction, at, truth)
     is_code = asked_codes(sample)[at]
-    found = pd.DataFrame(table).assign(**_beside(sample, prediction, at, truth[at]))
-    return _labelled(found, sample, prediction, is_code) if is_code.any() else found
+    return _labelled(table, sample, prediction, is_code) if is_code.any() else table
 
 
-def _beside(
-    sample: Sample,
-    prediction: Prediction,
-    at: tuple[np.ndarray, np.ndarray, np.ndarray],
-    truth: np.ndarray,
-) -> dict[str, object]:
+def _at(values: np.ndarray | None, at: Entries) -> Float64[np.ndarray, " entry"]:
+    return np.full(len(at[0]), np.nan) if values is None else np.asarray(values[at], dtype=np.float64)
+
+
+def _beside(sample: Sample, prediction: Prediction, at: Entries, truth: np.ndarray) -> Columns:
     """The columns that not every prediction has something for."""
-    names = sample.side.channels
-    moves = sample.kind in ("trajectory", "event")
-    parts = [name if moves and name in ("x", "y") else "value" for name in names]
-    codes = at[2] if len(names) == sample.values.shape[2] else np.zeros_like(at[2])
-    nll, crps = np.full(len(truth), np.nan), np.full(len(truth), np.nan)
-    draws = np.zeros(len(truth), dtype=np.int16)
+    names, count = sample.side.channels, len(truth)
+    nll, crps, draws = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, dtype=np.int16)
     for name, density in (prediction.log_density or {}).items():
         here = (at[2] == names.index(name)) & np.isfinite(truth)
         nll[here] = -density(truth[here])
     if prediction.samples is not None:
         drawn = prediction.samples[:, at[0], at[1], at[2]]
         crps, draws = metrics.crps(drawn, truth), np.isfinite(drawn).sum(axis=0).astype(np.int16)
-    kinds = parts or ["value"]
+    moves = sample.kind in ("trajectory", "event") and len(names) == sample.values.shape[2]
+    parts = [_PARTS.index(name) if moves and name in ("x", "y") else 0 for name in names]
     return {
-        "part": pd.Categorical([kinds[i] for i in codes], categories=_PARTS),
-        "rank": np.nan,
-        "label": pd.Series([None] * len(truth), dtype=object),
-        "answer": pd.Series([None] * len(truth), dtype=object),
+        "part": np.array(parts, dtype=np.int8)[at[2]] if moves else np.zeros(count, dtype=np.int8),
+        "rank": np.full(count, np.nan),
+        "label": np.full(count, None, dtype=object),
+        "answer": np.full(count, None, dtype=object),
         "nll": nll,
         "crps": crps,
         "draws": draws,
@@ -120,45 +129,41 @@ def _beside(
 
 
 def _labelled(
-    table: pd.DataFrame, sample: Sample, prediction: Prediction, is_code: Bool[np.ndarray, " entry"]
-) -> pd.DataFrame:
-    """The rows of codes turned into labels."""
-    label = _true_label(sample, table.loc[is_code, "truth"].iloc[0])
-    ranking, code = prediction.ranking, table.loc[is_code, "value"].iloc[0]
+    table: Columns, sample: Sample, prediction: Prediction, is_code: Bool[np.ndarray, " entry"]
+) -> Columns:
+    """The entries of codes turned into labels."""
+    label = _true_label(sample, float(table["truth"][is_code][0]))
+    ranking, code = prediction.ranking, float(table["value"][is_code][0])
     if ranking is None and np.isfinite(code):
         ranking = (sample.side.options[int(code)],)
-    columns = _label_columns(label, ranking)
-    for name, value in columns.items():
-        column = table[name].astype(object) if name in ("part", "label", "answer") else table[name].copy()
-        column[is_code] = value
-        table[name] = column
-    return table.assign(part=pd.Categorical(table["part"], categories=_PARTS))
+    for name, value in _label_columns(label, ranking).items():
+        table[name][is_code] = value
+    return table
 
 
-def _label_alone(sample: Sample, prediction: Prediction) -> pd.DataFrame:
-    """One row for a sample of which nothing but its label is asked."""
-    if not asks_label(sample):
-        return pd.DataFrame()
-    row = {
-        "sample": pd.Categorical([sample.id]),
-        "place": pd.Categorical([sample.place[0]]),
-        "step": np.zeros(1, dtype=np.int32),
-        "channel": np.full(1, -1, dtype=np.int16),
-        "time": sample.time[-1:],
-        "value": np.nan,
-        "truth": np.nan,
-        **dict.fromkeys(("q05", "q50", "q95", "nll", "crps"), np.nan),
-        "draws": np.zeros(1, dtype=np.int16),
-        **{name: [value] for name, value in _label_columns(sample.label, prediction.ranking).items()},
+def _label_alone(sample: Sample, prediction: Prediction) -> Columns:
+    """One entry for a sample of which nothing but its label is asked; none where nothing is asked."""
+    count = int(asks_label(sample))
+    first = (np.zeros(count, dtype=np.int64),) * 3
+    table = {
+        "place": np.array(sample.place[:count], dtype=object),
+        "step": np.zeros(count, dtype=np.int32),
+        "channel": np.full(count, -1, dtype=np.int16),
+        "time": sample.time[-1:][:count],
+        **{name: np.full(count, np.nan) for name in ("value", "truth")},
+        **{name: np.zeros(count, dtype=bool) for name in ("valid", "unread")},
+        **{name: np.full(count, np.nan) for name in ("q05", "q50", "q95")},
+        **_beside(sample, Prediction(np.full(sample.values.shape, np.nan)), first, np.full(count, np.nan)),
     }
-    made = pd.DataFrame(row)
-    return made.assign(part=pd.Categorical(made["part"], categories=_PARTS))
+    for name, value in _label_columns(sample.label, prediction.ranking).items():
+        table[name][:] = value
+    return table
 
 
 def _label_columns(label: str | None, ranking: tuple[str, ...] | None) -> dict[str, object]:
     known = label is not None and ranking is not None
     return {
-        "part": "label",
+        "part": _PARTS.index("label"),
         "rank": metrics.rank_of(str(label), ranking or ()) if known else np.nan,
         "label": label,
         "answer": ranking[0] if ranking else None,
@@ -213,14 +218,18 @@ def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
     rank = labels["rank"].to_numpy(dtype=np.float64)
     hits = {f"hit@{k}": (rank <= k).astype(np.float64) for k in (1, 5, 10)}
     ranks = pd.DataFrame({"sample": labels["sample"].astype(str), **hits, "reciprocal_rank": 1 / rank})
-    pairs = zip(labels["sample"].astype(str), labels["label"], labels["answer"], strict=True)
+    found = _long(ranks, [*hits, "reciprocal_rank"])
+    classes = labels[labels["channel"] == -1]
+    if classes.empty:  # of thousands of places, f1 has no use
+        return found
+    pairs = zip(classes["sample"].astype(str), classes["label"], classes["answer"], strict=True)
     lines = [
         {"sample": sample, "metric": name, "sum": total, "count": count}
         for sample, label, answer in pairs
         for name, (total, count) in metrics.label_totals([str(label)], [str(answer)]).items()
     ]
     counts = pd.DataFrame(lines).groupby(["sample", "metric"], as_index=False).sum()
-    return pd.concat([_long(ranks, [*hits, "reciprocal_rank"]), counts], ignore_index=True)
+    return pd.concat([found, counts], ignore_index=True)
 
 
 def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """Sentences as vectors, by a frozen encoder that is loaded once."""
 
+import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from jaxtyping import Float32
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from transformers.utils import logging
 
 from st2llm.data import artefacts
 from st2llm.data.artefacts import Source
@@ -69,8 +71,11 @@ def load(name: str = "minilm", device: str | None = None) -> SentenceEncoder:
     device: as torch names them; the best there is where none is given. Raises ConfigError for a name that means no
     encoder, ArtefactError where it cannot be had.
     """
-    if name in NAMES:
-        return SentenceEncoder(name, _minilm(device))
+    with _quiet():
+        return SentenceEncoder(name, _minilm(device) if name in NAMES else _named(name, device))
+
+
+def _named(name: str, device: str | None) -> SentenceTransformer:
     path = Path(name).expanduser()
     if not path.is_dir() and not _HUB_ID.fullmatch(name):
         raise ConfigError(
@@ -78,7 +83,7 @@ def load(name: str = "minilm", device: str | None = None) -> SentenceEncoder:
             f"Face id (org/name) work too."
         )
     try:
-        found = SentenceTransformer(
+        return SentenceTransformer(
             str(path) if path.is_dir() else name,
             device=device,
             local_files_only=path.is_dir() or artefacts.offline(),
@@ -92,7 +97,18 @@ def load(name: str = "minilm", device: str | None = None) -> SentenceEncoder:
             f"modules.json, config.json and model.safetensors; a Hugging Face id needs the network, "
             f"or its files in the cache."
         ) from error
-    return SentenceEncoder(name, found)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading takes a moment; transformers' bar of it would stand in every output."""
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _minilm(device: str | None) -> SentenceTransformer:

@@ -35,7 +35,9 @@ class NearestForecast:
     def _one(self, sample: Sample) -> Prediction:
         ranking = self._ranking(sample) if not sample.wanted.any() or sample.side.options else None
         if not sample.wanted.any():
-            return Prediction(None, ranking=ranking, unread_reason=None if ranking else "no neighbour in train")
+            return Prediction(
+                None, ranking=ranking, unread_reason=None if ranking else "no neighbour in train"
+            )
         value = np.full(sample.values.shape, np.nan)
         for node in sample.asked:
             value[:, node] = self._values(sample, node)

@@ -139,9 +139,7 @@ class ShapeIndex:
         sample = self.train[int(self.kept[match.window])]
         return sample if match.node is None else sample.at(sample.place[match.node])
 
-    def _asked(
-        self, sample: Sample, node: int | None
-    ) -> tuple[Patterns, Bool[np.ndarray, "time channel"]]:
+    def _asked(self, sample: Sample, node: int | None) -> tuple[Patterns, Bool[np.ndarray, "time channel"]]:
         shown = np.full((1, *self.known.shape[1:]), np.nan)
         steps = min(self.known.shape[1], len(sample.values))
         shown[0, self.known.shape[1] - steps :] = sample.values[len(sample.values) - steps :]

@@ -85,7 +85,9 @@ class NumbersHead(AnswerHead):
     @model_validator(mode="after")
     def _told_apart(self) -> "NumbersHead":
         if self.strategy in _SIGNED_APART and not self.separator.strip():
-            raise ValueError(f"should have a separator with a sign beside blanks, such as ',', for {self.strategy}")
+            raise ValueError(
+                f"should have a separator with a sign beside blanks, such as ',', for {self.strategy}"
+            )
         return self
 
     @property

@@ -42,7 +42,9 @@ class Squares:
         if not len(known):
             raise DataError("No position is known, so there is no map to lay squares over. Leave cells out.")
         low, high = known.min(axis=0), known.max(axis=0)
-        side = _round(max(float((high - low).max()) / across, 1e-3 * max(1.0, float(np.abs(known).max())) / across))
+        side = _round(
+            max(float((high - low).max()) / across, 1e-3 * max(1.0, float(np.abs(known).max())) / across)
+        )
         west, south = (math.floor(float(corner) / side) * side for corner in low)
         return cls(west, south, side, unit)
 

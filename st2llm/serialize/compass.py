@@ -8,7 +8,7 @@ WINDS = ("east", "north-east", "north", "north-west", "west", "south-west", "sou
 _METRES = ("", "m", "metre", "metres", "meter", "meters")
 _KM = 1000.0
 _FAR_M = 1000.0
-_FAST_MS = 12.0
+_FAST_MS = 3.0
 _STRAIGHT = 20.0
 
 
@@ -38,20 +38,20 @@ def distance(length: float, unit: str = "m") -> str:
     return f"{_three(length / _KM)} km" if length >= _FAR_M else f"{_three(length)} m"
 
 
-def way(east: float, north: float, unit: str = "m") -> str:
+def way(east: float, north: float, *, unit: str = "m") -> str:
     """`120 m north-east`; `0 m` where it leads nowhere."""
     length = math.hypot(east, north)
     return f"{distance(length, unit)} {wind(east, north)}".rstrip() if math.isfinite(length) else ""
 
 
 def speed(length: float, seconds: float, unit: str = "m") -> str:
-    """`1.2 m/s`, from 12 m/s on `54 km/h`; '' where no time went by."""
+    """`1.2 m/s`, from 3 m/s on `54 km/h`; '' where no time went by."""
     if seconds <= 0 or not math.isfinite(length):
         return ""
     rate = length / seconds
     if not is_metric(unit):
-        return f"{_three(rate)} {unit}/s"
-    return f"{_three(rate * 3.6)} km/h" if rate >= _FAST_MS else f"{_three(rate)} m/s"
+        return f"{_short(rate)} {unit}/s"
+    return f"{_short(rate * 3.6)} km/h" if rate >= _FAST_MS else f"{_short(rate)} m/s"
 
 
 def turn(before: float, after: float) -> str:
@@ -71,3 +71,8 @@ def _three(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.3g}"
     return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.1g}"
+
+
+def _short(value: float) -> str:
+    """Two digits below a hundred."""
+    return f"{value:.2g}" if 0 < value < 99.5 else _three(value)

@@ -106,8 +106,8 @@ class NextWord:
         sort = self.chosen or ("mark" if "mark" in asked else "square")
         if not ({"mark"} if sort == "mark" else {"x", "y"}) <= asked:
             raise DataError(
-                f"{sample.id} asks for {', '.join(sorted(asked)) or 'nothing'}, so its answer is no {sort}. Set `asked` of "
-                f"the task to [mark] or [x, y], or take event/next-event."
+                f"{sample.id} asks for {', '.join(sorted(asked)) or 'nothing'}, so its answer is no {sort}. Set "
+                f"`asked` of the task to [mark] or [x, y], or take event/next-event."
             )
         return sort
 
@@ -155,7 +155,9 @@ class EventText:
             said = happenings.numbers_run(solved, alike.history(solved), _between(alike, solved))
             return Example(str(said), alike.truth(solved))
         words = self.words(solved)
-        return Example("\n".join(filter(None, (str(words["history"]), words["question"]))), answer.truth(solved))
+        return Example(
+            "\n".join(filter(None, (str(words["history"]), words["question"]))), answer.truth(solved)
+        )
 
     def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Description, then the oldest events. The rates stay: they speak of all that was seen."""

@@ -8,8 +8,8 @@ from jaxtyping import Float64
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize import sequence
 from st2llm.serialize.answer import AnswerHead, NumbersHead, PairHead
-from st2llm.serialize.numbers import Notation, Strategy, decimal, fit
-from st2llm.serialize.track import PositionAnswer, decimals, position_unit, unread
+from st2llm.serialize.numbers import Notation, Strategy, decimal
+from st2llm.serialize.track import PositionAnswer, decimals, fitted, position_unit, unread
 from st2llm.serialize.unread import Unread
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -55,7 +55,9 @@ class Part:
 
     def write(self, values: Float64[np.ndarray, " _"]) -> list[str]:
         low, high = self.limits
-        return [self.numbers.write(np.clip(np.array([(v - self.base) / self.scale]), low, high)) for v in values]
+        return [
+            self.numbers.write(np.clip(np.array([(v - self.base) / self.scale]), low, high)) for v in values
+        ]
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,17 @@ class NextNumbers:
         odd = [name for name in asked if name not in _NUMERIC]
         if odd or not asked:
             raise DataError(
-                f"{sample.id} asks for {odd[0] if odd else 'nothing'!r}, which is no number. Take a template that answers "
-                f"in words (event/next-event.place), or set `asked` of the task."
+                f"{sample.id} asks for {odd[0] if odd else 'nothing'!r}, which is no number. Take a template that "
+                f"answers in words (event/next-event.place), or set `asked` of the task."
             )
         return tuple(asked)
 
     def parts(self, sample: Sample) -> tuple[Part, ...]:
         """How each number is written; what is hidden has no part in it."""
         channels = self.channels(sample)
-        return tuple(self._part(sample, name, self._notation(self.model or sample, channels)) for name in channels)
+        return tuple(
+            self._part(sample, name, self._notation(self.model or sample, channels)) for name in channels
+        )
 
     def grammar(self, sample: Sample) -> Grammar:
         if isinstance(self.head, PairHead):
@@ -96,8 +100,8 @@ class NextNumbers:
         grammars = {part.numbers.grammar(len(parts)) for part in parts}
         if len(grammars) > 1:
             raise DataError(
-                f"The {len(parts)} numbers of {sample.id} look different in this `strategy`, so that one answer cannot hold "
-                f"them all. Choose another in the template's `answer`."
+                f"The {len(parts)} numbers of {sample.id} look different in this `strategy`, so that one answer cannot "
+                f"hold them all. Choose another in the template's `answer`."
             )
         return grammars.pop()
 
@@ -142,7 +146,9 @@ class NextNumbers:
         steps, parts = sequence.shown(sample), self.parts(sample)
         said = [part.write(sequence.channel(sample, part.channel)[steps]) for part in parts]
         gap_only = [part.channel for part in parts] == ["gap_h"]
-        rows = {step: self.separator.join(row) for step, row in zip(steps, zip(*said, strict=True), strict=True)}
+        rows = {
+            step: self.separator.join(row) for step, row in zip(steps, zip(*said, strict=True), strict=True)
+        }
         if gap_only and steps and np.isnan(sequence.channel(sample, "gap_h")[steps[0]]):
             del rows[steps[0]]
         return rows
@@ -152,14 +158,22 @@ class NextNumbers:
         return self.head.separator if isinstance(self.head, NumbersHead) else ", "
 
     def _notation(self, sample: Sample, channels: tuple[str, ...]) -> Notation:
-        """One notation for all numbers: as many decimals as the finest of them needs, signed where one may be below 0."""
+        """One notation for all numbers: as many decimals as the finest needs, signed where one may be below 0."""
+        head = self._head_notation
+        if isinstance(self.head, PairHead):
+            return head
+        fine = [_decimals(sample, name, head) for name in channels]
+        return replace(head, decimals=max(fine), signed=head.signed or channels != ("gap_h",))
+
+    @property
+    def _head_notation(self) -> Notation:
         if isinstance(self.head, PairHead):
             return Notation(self.head.digits, decimals=self.head.decimals, signed=True)
-        if not isinstance(self.head, NumbersHead):
-            raise ConfigError(f"The next event is no number in the grammar {self.head.grammar!r}. Take numbers or pair.")
-        head = self.head.notation
-        fine = [decimals(_sizes(sample, name) / _unit(sample, name, head)[1], head.decimals) for name in channels]
-        return replace(head, decimals=max(fine), signed=head.signed or channels != ("gap_h",))
+        if isinstance(self.head, NumbersHead):
+            return self.head.notation
+        raise ConfigError(
+            f"The next event is no number in the grammar {self.head.grammar!r}. Take numbers or pair."
+        )
 
     def _part(self, sample: Sample, name: str, notation: Notation) -> Part:
         model = self.model or sample
@@ -168,7 +182,9 @@ class NextNumbers:
         if name in "xy":
             seen = sequence.channel(sample, name)[sequence.shown(sample)]
             base = float(seen[np.isfinite(seen)][-1]) if np.isfinite(seen).any() else 0.0
-        return Part(name, unit, scale, base, fit(notation.strategy, _spread(model, name) / scale, notation))
+        return Part(
+            name, unit, scale, base, fitted(_spread(model, name) / scale, self._head_notation, notation)
+        )
 
 
 def _spread(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
@@ -177,7 +193,7 @@ def _spread(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     seen = seen[np.isfinite(seen)]
     if not seen.size:
         return np.zeros(1)
-    return seen - seen[-1] if name in "xy" else seen
+    return np.asarray(seen - seen[-1] if name in "xy" else seen)
 
 
 def _sizes(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
@@ -185,11 +201,20 @@ def _sizes(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     return np.abs(np.diff(_spread(sample, name)) if name in "xy" else _spread(sample, name))
 
 
+def _decimals(sample: Sample, name: str, notation: Notation) -> int:
+    """How many decimals a channel needs; of days that know no time of day none."""
+    if name == "gap_h" and sequence.is_daily(sample):
+        return 0
+    return decimals(_sizes(sample, name) / _unit(sample, name, notation)[1], notation.decimals)
+
+
 def _unit(sample: Sample, name: str, notation: Notation) -> tuple[str, float]:
     """The unit in which a channel is said, and how many of the data's units that is."""
     if name == "gap_h":
+        if sequence.is_daily(sample):
+            return "days", 24.0
         gaps = _spread(sample, name)
-        typical = float(np.median(gaps)) or float(gaps.mean())
+        typical = float(np.median(gaps)) or float(gaps.mean()) or 1.0
         return next((unit, hours) for unit, hours, most in _GAPS if typical <= most)
     if name == "magnitude":
         return "", 1.0

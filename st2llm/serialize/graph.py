@@ -1,7 +1,7 @@
 """A sensor graph in words: one place's history, its neighbours, the network, the calendar, and the answer read back."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from st2llm.serialize.plain import plain
 from st2llm.serialize.series import (
     HIDDEN,
     Line,
+    Series,
     SeriesAnswer,
     blocks,
     channel_name,
@@ -45,6 +46,7 @@ PLACE_VARIABLES: Mapping[str, str] = {
     "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
     "asked": "label of the line to be continued",
     "asked_stamps": "the moments asked for, in short (a list)",
+    "order": "what is asked for one after another, where it is more than one thing: 24 of inflow, then 24 of outflow",
     "neighbours": "lines of the heaviest neighbours, each with .label, .numbers and .where (200 m north; may be empty)",
     "recent": "how many values of each neighbour are shown",
     "topology": "each neighbour in words: 8 Queen Street, 200 m north, weight 0.83",
@@ -110,10 +112,11 @@ class GraphText:
         recent = min(self.recent, origin(sample)) if self.task == "forecast" else len(sample.time)
         words = asked_words(sample, self.task) | {
             "place": plain(side.labels[node]),
-            "history": self._history(sample),
+            "history": self._history(sample, series),
             "asked": self._asked(sample),
             "asked_stamps": self._stamps(sample),
-            "neighbours": self._neighbours(sample, first.numbers, first.channel),
+            "neighbours": self._neighbours(sample),
+            "order": _order(sample, series) if not one else "",
             "recent": recent,
             "topology": self._topology(sample, node),
             "number_step": decimal(first.numbers.unit) if one else "1",
@@ -143,14 +146,14 @@ class GraphText:
         return self._series.precision(sample) if self.task in _SERIES else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
-        """The history (or table) of a solved sample, and its question where there is one, in its own numbers."""
+        """The history of a solved sample in the numbers of the one that is asked; or its table and its question."""
         words = self.words(solved)
         if self.task in _SERIES:
-            name = f"{words['place']}{_scale(words)}"
-            first = [] if name == plain(asked.side.labels[_node(asked)]) else [name]
-            lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
+            series = self._series.like(solved, asked)
+            first = [] if words["place"] == plain(asked.side.labels[_node(asked)]) else [words["place"]]
+            lines = [f"{line.label}:{line.numbers}" for line in self._history(solved, series)]
             last = f"{words['asked']}:" if self.task == "forecast" else "Numbers marked ?: "
-            return Example("\n".join([*first, *lines, last]), self.truth(solved))
+            return Example("\n".join([*first, *lines, last]), self._series.said(solved, series))
         if self.task == "anomaly":
             lines = [words["place"], *(f"{line.label} {line.numbers}" for line in words["day"])]
         else:
@@ -174,8 +177,8 @@ class GraphText:
     def _known(self, sample: Sample) -> Sample:
         return anomaly.stamped(sample) if self.task == "anomaly" else sample
 
-    def _history(self, sample: Sample) -> tuple[Line, ...]:
-        forecast, series = self.task == "forecast", self._series.series(sample)
+    def _history(self, sample: Sample, series: Sequence[Series]) -> tuple[Line, ...]:
+        forecast = self.task == "forecast"
         steps = slice(0, origin(sample) if forecast else len(sample.time))
         return tuple(
             line
@@ -193,29 +196,40 @@ class GraphText:
         series = self._series.series(sample)
         if len(series) == 1:
             return words
-        each = ", then ".join(f"{len(one.steps)} of {channel_name(sample, one.channel)}" for one in series)
-        return f"{words}, {each}"
+        return f"{words}, {_order(sample, series)}"
 
     def _stamps(self, sample: Sample) -> tuple[str, ...]:
         moments = moments_of(sample)
         steps = np.flatnonzero(sample.wanted.any(axis=(1, 2)))
         return tuple(calendar.step_stamp(moments[i], sample.side.freq_s) for i in steps.tolist())
 
-    def _neighbours(self, sample: Sample, numbers: Strategy, channel: int) -> tuple[Line, ...]:
-        whole = self.task != "forecast"
+    def _neighbours(self, sample: Sample) -> tuple[Line, ...]:
+        """The latest values of each neighbour before a forecast, in other tasks all of the window; by channel."""
+        whole, series = self.task != "forecast", self._series.series(sample)
         if not self.recent and not whole:
             return ()
-        node = _node(sample)
-        steps = slice(0, len(sample.time)) if whole else slice(0, origin(sample))
-        first = 0 if whole else -self.recent
+        node, end = _node(sample), len(sample.time) if whole else origin(sample)
+        start = 0 if whole else max(0, end - self.recent)
         return tuple(
             Line(
-                plain(sample.side.labels[other]),
-                numbers.write(seen(sample, other, channel)[steps][first:]),
+                plain(sample.side.labels[other])
+                + (_told_apart(sample, one.channel, one.numbers) if len(series) > 1 else ""),
+                one.numbers.write(seen(sample, other, one.channel)[start:end]),
                 where=_way(sample, node, other),
             )
-            for other, _ in sample.side.neighbours[node][: self.neighbours]
+            for other in self._near(sample, node)
+            for one in series
         )
+
+    def _near(self, sample: Sample, node: int) -> list[int]:
+        """The heaviest neighbours; where a hidden place has none, the nearest places, or else the first ones."""
+        near = [other for other, _ in sample.side.neighbours[node][: self.neighbours]]
+        if near or self.task != "krige":
+            return near
+        others = [i for i in range(len(sample.place)) if i != node and sample.visible[:, i].any()]
+        if (xy := sample.side.xy) is not None:
+            others.sort(key=lambda i: float(np.hypot(*(xy[i] - xy[node]))))
+        return others[: self.neighbours]
 
     def _topology(self, sample: Sample, node: int) -> tuple[str, ...]:
         near = sample.side.neighbours[node][: self.neighbours]
@@ -331,10 +345,9 @@ def _told_apart(sample: Sample, channel: int, numbers: Strategy) -> str:
     return f", {channel_name(sample, channel)}{scale_words(numbers)}"
 
 
-def _scale(words: Mapping[str, Any]) -> str:
-    if words["number_shift"]:
-        return f", as value / {words['number_step']} + {words['number_shift']}"
-    return f", in steps of {words['number_step']}" if words["number_step"] != "1" else ""
+def _order(sample: Sample, series: Sequence[Series]) -> str:
+    """Several series in the order in which they are asked for: `24 of inflow, then 24 of outflow`."""
+    return ", then ".join(f"{len(one.steps)} of {channel_name(sample, one.channel)}" for one in series)
 
 
 def _way(sample: Sample, node: int, other: int) -> str:

@@ -49,6 +49,7 @@ PLACE_VARIABLES: Mapping[str, str] = {
     "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
     "asked": "label of the line to be continued",
     "asked_stamps": "the moments asked for, in short (a list)",
+    "order": "what is asked for one after another, where it is more than one thing: 24 of inflow, then 24 of outflow",
     "neighbours": "lines of the cells beside, each with .label, .numbers and .where (north)",
     "recent": "how many values of each neighbour are shown",
     "number_step": "what a difference of one stands for, in the unit",
@@ -133,12 +134,16 @@ class RegionAnswer:
         return self.numbers(means, means[0].channel).grammar(count)
 
     def truth(self, sample: Sample) -> str:
+        return self.said(sample, sample)
+
+    def said(self, sample: Sample, scaled: Sample) -> str:
+        """The truth of a sample in the numbers of another (or its own)."""
         if sample.truth is None:
             return ""
-        means, start = self.means(sample), origin(sample)
+        means, own, start = self.means(sample), self.means(scaled), origin(sample)
         said = []
         for one in means:
-            numbers = self.numbers(means, one.channel)
+            numbers = self.numbers(own, one.channel)
             values = raster.means(sample, one.region, one.channel, sample.truth)[start:]
             said.append(numbers.write(np.clip(values, *numbers.limits)))
         return separator(self.numbers(means, means[0].channel)).join(said)
@@ -197,10 +202,11 @@ class GridText:
     def example(self, solved: Sample, asked: Sample) -> Example:
         if self.task in _SERIES and self.cell.per == "place":
             return self.cell.example(solved, asked)
-        words = self.words(solved)
         if self.task in _SERIES:
-            lines = [f"{line.label}{_scaled(words)}:{line.numbers}" for line in words["history"]]
-            return Example("\n".join([*lines, f"{words['asked']}: "]), self.truth(solved))
+            words, answer = self._region_words(solved, asked), self.regions.said(solved, asked)
+            lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
+            return Example("\n".join([*lines, f"{words['asked']}: "]), answer)
+        words = self.words(solved)
         lines = [words["table_time"], *(f"{line.label}: {line.numbers}" for line in words["table"])]
         lines += [plain(solved.question)] if solved.question else []
         return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
@@ -220,16 +226,19 @@ class GridText:
         words = self.cell.place_words(sample)
         node = sample.asked[0]
         near = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
-        lines = zip(words["neighbours"], near, strict=False)
+        each = len(words["neighbours"]) // max(1, len(near))
+        lines = zip(words["neighbours"], [other for other in near for _ in range(each)], strict=False)
         words["neighbours"] = tuple(replace(line, where=raster.toward(sample, node, other)) for line, other in lines)
         before = origin(sample) if self.task == "forecast" else None
         kept = {name: value for name, value in words.items() if name in PLACE_VARIABLES}
         return kept | self._map(sample, int(np.flatnonzero(sample.wanted.any(axis=(0, 1)))[0]), before)
 
-    def _region_words(self, sample: Sample) -> dict[str, Any]:
+    def _region_words(self, sample: Sample, scaled: Sample | None = None) -> dict[str, Any]:
+        """scaled: the sample in whose numbers it is written, its own where not given."""
         start, means = origin(sample), self.regions.means(sample)
         steps, channels = len(sample.time) - start, sorted({one.channel for one in means})
-        numbers = {channel: self.regions.numbers(means, channel) for channel in channels}
+        own = means if scaled is None else self.regions.means(scaled)
+        numbers = {channel: self.regions.numbers(own, channel) for channel in channels}
         several = len(channels) > 1
         labels = [
             one.region.name + (f", {channel_name(sample, one.channel)}{scale_words(numbers[one.channel])}" if several else "")
@@ -365,12 +374,6 @@ def _last(sample: Sample, nodes: np.ndarray, channel: int, before: int) -> Float
     last = before - 1 - np.argmax(visible[::-1], axis=0)
     values = sample.values[last, nodes, channel]
     return np.where(visible.any(axis=0), values, np.nan)
-
-
-def _scaled(words: Mapping[str, Any]) -> str:
-    if words["number_shift"]:
-        return f", as value / {words['number_step']} + {words['number_shift']}"
-    return f", in steps of {words['number_step']}" if words["number_step"] != "1" else ""
 
 
 def _variables(task: str, per: str) -> Mapping[str, str]:

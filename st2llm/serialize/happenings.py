@@ -17,10 +17,9 @@ from st2llm.types import Sample
 
 HAPPENINGS: Mapping[str, str] = {
     "events": "how many events are seen",
-    "history": "the events that are seen, oldest first, each with .line, .label (Mon 3 Jun 09:00), .gap (2.3 hours), "
-    ".away (way from the event before: 3.2 km north-east), .square, .geohash, .hexagon (where there are degrees), .near "
-    "(name of the nearest known place), .mark, "
-    ".magnitude, .attributes",
+    "history": "the events that are seen, oldest first, each with .line, .label (Mon 3 Jun 09:00), .gap (2.3 hours "
+    "after), .away (way from the event before: 3.2 km north-east), .square, .geohash, .hexagon (where there are "
+    "degrees), .near (name of the nearest known place), .mark, .magnitude, .attributes",
     "numbers": "what is asked for as numbers, event by event in one row, in the form of the answer",
     "columns": "what each number of an event says, in order (a list): hours since the event before",
     "count": "how many numbers are asked for",
@@ -30,9 +29,8 @@ HAPPENINGS: Mapping[str, str] = {
     "last": "when the last event that is seen was: Monday 3 June 2024 09:00",
     "last_square": "square of the last event that is seen, or ''",
     "span": "from the first event that is seen to the last: 5.1 days",
-    "rate": "how many there were in that time: 4.2 events a day",
-    "recent": "how many events `recent_rate` is about",
-    "recent_rate": "the same over the last few",
+    "rate": "how many there were in that time: 4.2 events a day; '' where it was no time",
+    "recent_rate": "the same of the last few: 4.9 events a day over the last 5",
     "typical_gap": "the median gap: 5.7 hours",
     "longest_gap": "the longest gap",
     "marks": "how many of each sort: 17 larceny, 3 robbery; '' where there are no sorts",
@@ -45,7 +43,7 @@ HAPPENINGS: Mapping[str, str] = {
     "missing": "whether an x for a missing number is shown",
 }
 RECENT = 5
-_DAY_S = 86_400.0
+DAY_S = 86_400
 _OWN = ("gap_h", "x", "y", "mark", "magnitude")
 
 
@@ -69,7 +67,7 @@ class Happening:
     @property
     def line(self) -> str:
         """`Mon 3 Jun 09:00, 2.3 hours after: robbery in C4, 3.2 km north-east of the one before, magnitude 1.4`."""
-        when = f"{self.label}, {self.gap} after" if self.gap else self.label
+        when = f"{self.label}, {self.gap}" if self.gap else self.label
         where = f"in {self.square}" if self.square else ""
         near = f"near {self.near}" if self.near else ""
         away = {"": "", "0 m": "where the one before was"}.get(self.away, f"{self.away} of the one before")
@@ -91,20 +89,22 @@ def words(sample: Sample, across: int) -> dict[str, Any]:
     gaps = gaps[np.isfinite(gaps)]
     size = sequence.channel(sample, "magnitude")[steps]
     recent = min(RECENT, len(steps))
+    last = "" if not steps else calendar.stamp(moments[steps[-1]], DAY_S if sequence.is_daily(sample) else 60)
     full = squares.seen(positions(sample)[steps]) if squares is not None else Counter()
     return {
         "events": len(steps),
         "history": Run(tuple(history)),
         "known": sequence.known(sample, _OWN),
-        "last": calendar.stamp(moments[steps[-1]]) if steps else "",
+        "last": last,
         "last_square": history[-1].square if history else "",
         "span": calendar.duration(float(time[steps[-1]] - time[steps[0]])) if steps else "",
         "rate": rate(time[steps]),
-        "recent": recent,
-        "recent_rate": rate(time[steps][-recent:]),
+        "recent_rate": _recent_rate(time[steps][-recent:]),
         "typical_gap": calendar.duration(float(np.median(gaps))) if gaps.size else "",
         "longest_gap": calendar.duration(float(gaps.max())) if gaps.size else "",
-        "marks": ", ".join(f"{n} {mark}" for mark, n in Counter(h.mark for h in history if h.mark).most_common()),
+        "marks": ", ".join(
+            f"{n} {mark}" for mark, n in Counter(h.mark for h in history if h.mark).most_common()
+        ),
         "strongest": f"{np.nanmax(size):g}" if np.isfinite(size).any() else "",
         "squares": squares.words if squares is not None else "",
         "full_squares": tuple(f"{name}: {n} event{'' if n == 1 else 's'}" for name, n in full.most_common()),
@@ -120,19 +120,27 @@ def squares_of(sample: Sample, across: int) -> Squares | None:
 
 
 def rate(time: Float64[np.ndarray, " _"]) -> str:
-    """`4.2 events a day`: how many follow the first, over the time that they take; '' of one event alone.
+    """`4.2 events a day`: how many follow the first, over the time that they take; '' where they take none.
 
-    Rare events are counted by the year.
+    Rare events are counted by the year, frequent ones by the hour.
     """
-    if len(time) < 2:
-        return ""
-    spent = float(time[-1] - time[0])
+    spent = float(time[-1] - time[0]) if len(time) else 0.0
     if spent <= 0:
-        return "all at the same time"
-    daily = (len(time) - 1) / (spent / _DAY_S)
+        return ""
+    daily = (len(time) - 1) / (spent / DAY_S)
+    if daily >= 48:
+        return f"{daily / 24:.1f} events an hour"
     if daily >= 0.1:
         return f"{daily:.1f} events a day"
     return f"{daily * 365.25:.1f} events a year"
+
+
+def _recent_rate(time: Float64[np.ndarray, " _"]) -> str:
+    """`4.9 events a day over the last 5`."""
+    if len(time) < 2:
+        return ""
+    daily = rate(time)
+    return f"{daily} over the last {len(time)}" if daily else f"the last {len(time)} all at the same time"
 
 
 def marks(sample: Sample) -> dict[str, str]:
@@ -169,8 +177,8 @@ def _happenings(sample: Sample, steps: list[int], squares: Squares | None) -> li
                 step,
                 far,
                 labels[step],
-                gap=calendar.duration(float(gap[step]) * 3600) if np.isfinite(gap[step]) else "",
-                away=compass.way(*way.tolist(), unit),
+                gap=_after(float(gap[step])),
+                away=compass.way(*way.tolist(), unit=unit),
                 square=squares.name(*here.tolist()) if squares is not None else "",
                 geohash=cells.geohash(lon, lat),
                 hexagon=cells.hexagon(lon, lat),
@@ -182,6 +190,13 @@ def _happenings(sample: Sample, steps: list[int], squares: Squares | None) -> li
         )
         last = step if np.isfinite(here).all() else last
     return found
+
+
+def _after(gap_h: float) -> str:
+    """`2.3 hours after`, `at the same time`; '' where it is not known."""
+    if not np.isfinite(gap_h):
+        return ""
+    return f"{calendar.duration(gap_h * 3600)} after" if gap_h else "at the same time"
 
 
 def _near(sample: Sample, here: Float64[np.ndarray, " 2"]) -> str:

@@ -199,6 +199,8 @@ def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[
 def _told(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
     """Findings in one text. size: digits that a number must have to count; 0 looks for runs alone."""
     literals = _NUMBER.findall(text)
+    if len(literals) < (1 if size else _RUN):
+        return
     for target in targets:
         if _run(literals, target):
             yield f"{where} holds {_RUN} or more target values in a row."

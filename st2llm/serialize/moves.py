@@ -95,7 +95,7 @@ def words(sample: Sample, track: Track, across: int) -> dict[str, Any]:
         "number_base": f"the {'last fix seen before the question' if before else 'first fix seen'}",
         "number_form": "steps" if track.steps else "positions",
         "moved": compass.distance(path, unit),
-        "displaced": compass.way(*(xy[before[-1]] - xy[before[0]]).tolist(), unit) if before else "",
+        "displaced": compass.way(*(xy[before[-1]] - xy[before[0]]).tolist(), unit=unit) if before else "",
         "mean_speed": compass.speed(path, spent, unit),
         "squares": cells.Squares.fit(xy[known], across, unit).words,
         "missing": len(known) < len(steps),
@@ -106,7 +106,12 @@ def words(sample: Sample, track: Track, across: int) -> dict[str, Any]:
 def nothing() -> dict[str, Any]:
     """Values of MOVES where no position is known."""
     words = dict.fromkeys(MOVES, "")
-    return {**words, "fixes": 0, "missing": False, **{name: Run(()) for name in ("history", "track", "before", "after")}}
+    return {
+        **words,
+        "fixes": 0,
+        "missing": False,
+        **{name: Run(()) for name in ("history", "track", "before", "after")},
+    }
 
 
 def row(sample: Sample, track: Track) -> Run:
@@ -139,8 +144,8 @@ def _fixes(sample: Sample, track: Track, across: int) -> list[Fix]:
                 far,
                 labels[step],
                 numbers=track.at(here),
-                away=compass.way(*(here - base).tolist(), unit),
-                came=compass.way(*way.tolist(), unit),
+                away=compass.way(*(here - base).tolist(), unit=unit),
+                came=compass.way(*way.tolist(), unit=unit),
                 speed=compass.speed(float(np.hypot(*way)), gone, unit),
                 heading=compass.wind(*way.tolist()),
                 square=squares.name(*here.tolist()),
@@ -164,7 +169,9 @@ def _last(
     way = xy[b] - xy[a]
     turning = ""
     if len(before) > 2:
-        turning = compass.turn(compass.degrees(*(xy[a] - xy[before[-3]]).tolist()), compass.degrees(*way.tolist()))
+        turning = compass.turn(
+            compass.degrees(*(xy[a] - xy[before[-3]]).tolist()), compass.degrees(*way.tolist())
+        )
     return {
         "speed": compass.speed(float(np.hypot(*way)), float(time[b] - time[a]), unit),
         "heading": compass.wind(*way.tolist()),

@@ -28,7 +28,9 @@ def chosen(text: str, options: Sequence[str]) -> str | Unread:
     return Unread(f"{_short(line)!r} is none of the {len(options)} options", "invalid")
 
 
-def ranked(text: str, candidates: Sequence[str], count: int, separator: str = ", ") -> tuple[str, ...] | Unread:
+def ranked(
+    text: str, candidates: Sequence[str], count: int, separator: str = ", "
+) -> tuple[str, ...] | Unread:
     """The first `count` candidates of the first line with words, the best first; what follows them is ignored.
 
     An id that is no candidate, one that is named twice and too few of them make the answer unread.

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
 from st2llm.serialize.plain import plain
-from st2llm.serialize.series import Line, decimals, rounded, seen
+from st2llm.serialize.series import Line, decimals, rounded
 from st2llm.types import Layout, Sample
 
 LAND = "--"
@@ -85,7 +85,8 @@ def means(
 ) -> Float64[np.ndarray, " time"]:
     """A region's mean at each step, over what is visible (or over the finite ones of `values`); NaN where nothing is."""
     if values is None:
-        block = np.stack([seen(sample, node, channel) for node in region.nodes.tolist()], axis=1)
+        visible = sample.visible[:, region.nodes, channel]
+        block = np.where(visible, sample.values[:, region.nodes, channel], np.nan)
     else:
         block = values[:, region.nodes, channel]
     there = np.isfinite(block)
@@ -141,8 +142,8 @@ def _mean(values: np.ndarray, layout: Layout, row: np.ndarray, col: np.ndarray) 
 def _axis(layout: Layout, band: np.ndarray, axis: np.ndarray, name: str) -> str:
     """`40°N`, `row 3`, `rows 1-4`, `1200 m`."""
     if layout.unit == "cells":
-        first, last = int(band[0]) + 1, int(band[-1]) + 1
-        return f"{name} {first}" if first == last else f"{name}s {first}-{last}"
+        first, last = float(axis[band[0]]), float(axis[band[-1]])
+        return f"{name} {first:g}" if len(band) == 1 else f"{name}s {first:g}-{last:g}"
     middle = float(axis[band].mean())
     if layout.unit != "degrees":
         return f"{middle:g} m"

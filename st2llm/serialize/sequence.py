@@ -62,7 +62,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Run:
-    """Items in a row, of which all but the nearest `least` may go to save tokens; printed with the separator between."""
+    """Items in a row, of which all but the nearest `least` may go to save tokens; the separator stands between."""
 
     items: tuple[Item, ...]
     separator: str = "\n"
@@ -144,8 +144,7 @@ def common(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
 
 def asked(sample: Sample) -> Bool[np.ndarray, " time"]:
     """The steps of which something is asked for."""
-    steps: Bool[np.ndarray, " time"] = sample.wanted.any(axis=(1, 2))
-    return steps
+    return np.asarray(sample.wanted.any(axis=(1, 2)))
 
 
 def origin(sample: Sample) -> int:
@@ -203,10 +202,19 @@ def labels(sample: Sample) -> list[str]:
     moments = clocks(sample)
     seen = [moments[step] for step in shown(sample)] or moments
     year = seen[0].year != seen[-1].year
-    if all((m.hour, m.minute, m.second) == (0, 0, 0) for m in seen) and len(seen) > 1:
+    if is_daily(sample):
         return [calendar.short_date(moment, year=year) for moment in moments]
     fine = any(moment.second for moment in seen)
     return [calendar.short_stamp(moment, year=year, seconds=fine) for moment in moments]
+
+
+def is_daily(sample: Sample) -> bool:
+    """Whether all that is seen, more than one step, has stamps of local midnight: the time of day is not known."""
+    steps = shown(sample)
+    if not has_clock(sample) or len(steps) < 2:
+        return False
+    moments = calendar.local(sample.time[steps], sample.side.timezone)
+    return all((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in moments)
 
 
 def step_words(sample: Sample) -> str:

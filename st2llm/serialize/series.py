@@ -1,7 +1,7 @@
 """Series of regular fields as lines of numbers, and answers in numbers: what graph and grid share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -106,14 +106,22 @@ class SeriesAnswer:
 
         A value beyond the answer's limits is said as the nearest limit.
         """
+        return self.said(sample, self.series(sample))
+
+    def said(self, sample: Sample, series: Sequence[Series]) -> str:
+        """The truth of a sample in the numbers of these series."""
         if sample.truth is None:
             return ""
-        series = self.series(sample)
         said = [
             one.numbers.write(np.clip(sample.truth[one.steps, one.node, one.channel], *one.numbers.limits))
             for one in series
         ]
         return said[0] if len(said) == 1 else separator(series[0].numbers).join(said)
+
+    def like(self, solved: Sample, asked: Sample) -> tuple[Series, ...]:
+        """The series of a solved sample in the numbers of one that is asked, channel by channel."""
+        numbers = {one.channel: one.numbers for one in self.series(asked)}
+        return tuple(replace(one, numbers=numbers.get(one.channel, one.numbers)) for one in self.series(solved))
 
     def read(self, text: str, sample: Sample) -> Prediction:
         """The answer as a Prediction of the sample's shape; numbers after the last one asked for are ignored."""

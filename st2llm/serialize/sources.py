@@ -80,7 +80,7 @@ def _true_time(sample: Sample) -> datetime | None:
 
 def _repeats(sample: Sample) -> bool:
     """Whether the time of the last step repeats the one before, and so is hidden."""
-    return len(sample.time) > 1 and sample.time[-1] == sample.time[-2]
+    return len(sample.time) > 1 and bool(sample.time[-1] == sample.time[-2])
 
 
 def _places_asked(sample: Sample) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from st2llm.errors import DataError
 from st2llm.serialize import calendar, options, sequence
-from st2llm.serialize.answer import AnswerHead, ChoiceHead, RankingHead
+from st2llm.serialize.answer import AnswerHead, RankingHead
 from st2llm.serialize.plain import plain
 from st2llm.serialize.sequence import Run
 from st2llm.serialize.unread import Unread
@@ -65,8 +65,7 @@ class Visited:
     name: str = ""
 
     def __str__(self) -> str:
-        times = "visit" if self.visits == 1 else "visits"
-        return f"{self.place}{f' ({self.name})' if self.name else ''}: {self.visits} {times}"
+        return f"{self.place}{f' {self.name}' if self.name else ''} ({self.visits})"
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,9 @@ class PlaceAnswer:
     def grammar(self, sample: Sample) -> Grammar:
         words = tuple(map(plain, self.candidates(sample)))
         if not words:
-            raise DataError(f"{sample.id} knows no places to choose from. Name the column of `place` in the data card.")
+            raise DataError(
+                f"{sample.id} knows no places to choose from. Name the column of `place` in the data card."
+            )
         if isinstance(self.head, RankingHead):
             return Ranking(words, self.count(sample), self.head.separator)
         return Choice(words)

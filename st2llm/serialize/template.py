@@ -1,6 +1,7 @@
 """Prompt templates: Markdown files with a YAML head and a Jinja body, which a person may edit."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -104,6 +105,23 @@ class Template:
             reason = Unread(f"no line that begins with the cue {self.head.answer.cue!r}")
             return Prediction(value=None, raw=text, unread_reason=reason)
         return replace(self.words.read(found, sample), raw=text)
+
+    def with_answer(self, settings: Mapping[str, Any]) -> "Template":
+        """The same template with some settings of its answer changed, such as {"strategy": "deltas", "decimals": 1}.
+
+        Its sha256 is another, made of the file's and of the settings. Raises ConfigError as a wrong head does.
+        """
+        where = f"`answer` as set for {self.id}"
+        if self.head.answer is None:
+            raise ConfigError(f"{where}: the head of the template has no `answer` that could be changed.")
+        own = self.head.answer.model_dump(exclude_unset=True, by_alias=True)
+        changed = answer.parse({**own, "grammar": self.head.answer.grammar, **settings}, where=where)
+        head = self.head.model_copy(update={"answer": changed})
+        _check_head(head, where)
+        words = KINDS[head.kind].make(Plan(head.task, head.per, changed, head.settings))
+        named = f"{self.sha256}\n{json.dumps(dict(settings), sort_keys=True)}"
+        spec = replace(self.spec, sha256=hashlib.sha256(named.encode()).hexdigest())
+        return replace(self, head=head, words=words, spec=spec)
 
     def _words(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
         if sample.kind != self.head.kind:

@@ -50,8 +50,12 @@ class PositionAnswer:
         if isinstance(head, NumbersHead):
             return Track.fit(sample, head.notation, steps=self.steps)
         if isinstance(head, PairHead):
-            return Track.fit(sample, Notation(head.digits, decimals=head.decimals, headroom=_PAIR_ROOM), steps=self.steps)
-        raise ConfigError(f"Positions cannot be answered in the grammar {head.grammar!r}. Take numbers or pair.")
+            return Track.fit(
+                sample, Notation(head.digits, decimals=head.decimals, headroom=_PAIR_ROOM), steps=self.steps
+            )
+        raise ConfigError(
+            f"Positions cannot be answered in the grammar {head.grammar!r}. Take numbers or pair."
+        )
 
     def grammar(self, sample: Sample) -> Grammar:
         track, count = self.track(sample), len(wanted_steps(sample))
@@ -61,7 +65,9 @@ class PositionAnswer:
                     f"{sample.id} asks for {count} positions, but a pair is one. Answer in numbers, or ask for one."
                 )
             bounds = (None, None)
-            return self.head.model_copy(update={"decimals": track.notation.decimals, "signed": True}).pair(bounds, bounds)
+            return self.head.model_copy(update={"decimals": track.notation.decimals, "signed": True}).pair(
+                bounds, bounds
+            )
         return track.numbers.grammar(2 * count)
 
     def truth(self, sample: Sample) -> str:
@@ -93,8 +99,9 @@ class PositionAnswer:
 class Track:
     """How the positions of one sample are written: relative to `base`, in `unit`, as `numbers`.
 
-    base: the last position seen before the first one that is asked for (see `base_of`). scale: how many units of the coordinates `unit`
-    stands for. notation: how numbers look. steps: each position is written as the way from the one before. `fit` makes one from what is visible.
+    base: the last position seen before the first one that is asked for (see `base_of`). scale: how many units of the
+    coordinates `unit` stands for. notation: how numbers look. steps: each position is written as the way from the one
+    before. `fit` makes one from what is visible.
     """
 
     base: tuple[float, float]
@@ -117,19 +124,23 @@ class Track:
         lengths = np.hypot(ways[:, 0], ways[:, 1])
         fine = replace(notation, signed=True, decimals=decimals(lengths, notation.decimals))
         shown = np.concatenate([ways, away[:1] / scale]) if steps else away / scale
-        return cls(base_of(sample), unit, scale, fit(fine.strategy, shown.ravel(), fine), fine, steps)
+        return cls(base_of(sample), unit, scale, fitted(shown.ravel(), notation, fine), fine, steps)
 
     @property
     def precision(self) -> float:
         """The most that writing and reading moves a coordinate, in the data's unit; what floats lose is counted in."""
-        return self.numbers.precision * self.scale + 4 * float(np.spacing(max(map(abs, (*self.base, self._reach)))))
+        return self.numbers.precision * self.scale + 4 * float(
+            np.spacing(max(map(abs, (*self.base, self._reach))))
+        )
 
     @property
     def step_words(self) -> str:
         """What a difference of 1 stands for, where it is not 1 unit: `0.5 kilometres`; else ''."""
         return "" if self.numbers.unit == 1 else f"{decimal(self.numbers.unit)} {self.unit}"
 
-    def words(self, xy: Float64[np.ndarray, "time 2"], before: tuple[float, float] | None = None) -> tuple[str, ...]:
+    def words(
+        self, xy: Float64[np.ndarray, "time 2"], before: tuple[float, float] | None = None
+    ) -> tuple[str, ...]:
         """`east,north` of each position, `x,x` where one is missing. before: where the first step begins (base)."""
         if not self.steps:
             return tuple(self.numbers.write(row) for row in self._fitting(xy) / self.scale)
@@ -146,7 +157,7 @@ class Track:
 
     def at(self, xy: Float64[np.ndarray, " 2"]) -> str:
         """`east,north` of one position from the base, whatever the form of the answer."""
-        return self.numbers.write(_away(xy, np.array(self.base)) / self.scale)
+        return self.numbers.write(_away(xy[None], np.array(self.base))[0] / self.scale)
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, "horizon 2"] | Unread:
         """So many positions, or why there are not."""
@@ -172,9 +183,11 @@ class Track:
     ) -> Float64[np.ndarray, "time 2"]:
         """The way from the base in the coordinates' own unit, as far as numbers can say it."""
         low, high = (limit * self.scale for limit in self.numbers.limits)
-        return np.clip(_away(xy, np.array(self.base) if base is None else base), low, high)
+        return np.asarray(np.clip(_away(xy, np.array(self.base) if base is None else base), low, high))
 
-    def _positions(self, found: Float64[np.ndarray, " _"], count: int) -> Float64[np.ndarray, "horizon 2"] | Unread:
+    def _positions(
+        self, found: Float64[np.ndarray, " _"], count: int
+    ) -> Float64[np.ndarray, "horizon 2"] | Unread:
         reason = unread(found, count, self.numbers.limits)
         if reason is not None:
             return reason
@@ -186,8 +199,8 @@ def positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
     """The coordinates that may be seen, NaN elsewhere. Raises DataError for a sample without coordinates."""
     if column(sample, "x") is None or column(sample, "y") is None:
         raise DataError(
-            f"{sample.id} has no coordinates x and y, but {', '.join(sample.side.channels) or 'no named channel'}. Take "
-            f"a template for places, for instance trajectory/next-place."
+            f"{sample.id} has no coordinates x and y, but {', '.join(sample.side.channels) or 'no named channel'}. "
+            f"Take a template for places, for instance trajectory/next-place."
         )
     xy = np.column_stack([channel(sample, "x"), channel(sample, "y")])
     return np.where(np.isfinite(xy).all(axis=1, keepdims=True), xy, np.nan)
@@ -208,7 +221,9 @@ def base_of(sample: Sample) -> tuple[float, float]:
 def wanted_steps(sample: Sample) -> list[int]:
     """The steps whose positions are asked for. Raises DataError where there are none, or x is asked for without y."""
     names = sample.side.channels
-    x, y = (sample.wanted[:, 0, names.index(name)] if name in names else np.zeros(0, dtype=bool) for name in "xy")
+    x, y = (
+        sample.wanted[:, 0, names.index(name)] if name in names else np.zeros(0, dtype=bool) for name in "xy"
+    )
     if not x.any() or not np.array_equal(x, y):
         raise DataError(
             f"{sample.id} asks for no positions (x and y of the same steps). Take a template for its task, "
@@ -230,7 +245,13 @@ def decimals(sizes: Float64[np.ndarray, " _"], most: int) -> int:
     some = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not some.size:
         return most
-    return int(min(max(math.ceil(-math.log10(float(np.median(some)) * FINE) - 1e-9), 0), most))
+    return int(min(max(math.ceil(-math.log10(float(np.median(some))) - math.log10(FINE) - 1e-9), 0), most))
+
+
+def fitted(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation) -> Strategy:
+    """A strategy fitted to values; where the decimals of a notation are not needed, to whole numbers."""
+    whole = notation.decimals and not fine.decimals
+    return fit(fine.strategy, np.rint(values) if whole else values, fine)
 
 
 def unread(found: Float64[np.ndarray, " _"], count: int, limits: tuple[float, float]) -> Unread | None:
@@ -243,11 +264,15 @@ def unread(found: Float64[np.ndarray, " _"], count: int, limits: tuple[float, fl
     if np.isnan(found).any():
         return Unread(f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}")
     if (found < low).any() or (found > high).any():
-        return Unread(f"out of range: a number is not between {decimal(low)} and {decimal(high)}", "out_of_range")
+        return Unread(
+            f"out of range: a number is not between {decimal(low)} and {decimal(high)}", "out_of_range"
+        )
     return None
 
 
-def _away(xy: Float64[np.ndarray, "time 2"], base: Float64[np.ndarray, " 2"]) -> Float64[np.ndarray, "time 2"]:
+def _away(
+    xy: Float64[np.ndarray, "time 2"], base: Float64[np.ndarray, " 2"]
+) -> Float64[np.ndarray, "time 2"]:
     """Differences, kept finite where coordinates are at the end of what floats can say."""
     most = float(np.finfo(np.float64).max) / 8
-    return np.clip(xy, -most, most) - np.clip(base, -most, most)
+    return np.asarray(np.clip(xy, -most, most) - np.clip(base, -most, most))

@@ -46,12 +46,18 @@ class TrajectoryText:
 
     def __post_init__(self) -> None:
         if self.form not in _FORMS:
-            raise ConfigError(f"`form` of a trajectory template is positions or steps, but it is {self.form!r}.")
+            raise ConfigError(
+                f"`form` of a trajectory template is positions or steps, but it is {self.form!r}."
+            )
 
     def words(self, sample: Sample) -> dict[str, Any]:
         if self.plan.task == "next-place":
             return {**sequence.common(sample), **self._stays(sample)}
-        words = {**self._stays(sample), **self._moves(sample), **sequence.common(sample, self._choices(sample))}
+        words = {
+            **self._stays(sample),
+            **self._moves(sample),
+            **sequence.common(sample, self._choices(sample)),
+        }
         return words | self._asked(sample) if self.plan.task in _POSITIONS else words
 
     def grammar(self, sample: Sample) -> Grammar:
@@ -102,13 +108,19 @@ class TrajectoryText:
     def _moves(self, sample: Sample) -> dict[str, Any]:
         if self.plan.task not in _POSITIONS and not _has_positions(sample):
             return {**moves.nothing(), "object": sequence.object_name(sample)}
-        head = self._head if isinstance(self._head, NumbersHead | PairHead) else NumbersHead(digits=4, decimals=2)
+        head = (
+            self._head
+            if isinstance(self._head, NumbersHead | PairHead)
+            else NumbersHead(digits=4, decimals=2)
+        )
         return moves.words(sample, PositionAnswer(head, self.form == "steps").track(sample), self.cells)
 
     def _stays(self, sample: Sample) -> dict[str, Any]:
         if sequence.column(sample, "place") is None:
             if self.plan.task == "next-place":
-                raise DataError(f"{sample.id} has no places. Take a template for positions: trajectory/forecast.")
+                raise DataError(
+                    f"{sample.id} has no places. Take a template for positions: trajectory/forecast."
+                )
             return stays.nothing()
         count = PlaceAnswer(self._head).count(sample) if self.plan.task == "next-place" else 0
         return stays.words(sample, self.context, count)

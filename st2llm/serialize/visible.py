@@ -94,18 +94,16 @@ class Region:
 def halves(layout: Layout) -> tuple[Region, ...]:
     """The halves of a raster by its coordinates: north, south, east, west; top, bottom, right, left of mere cells.
 
-    A middle row or column belongs to neither half.
+    A middle row belongs to the north (top), a middle column to the west (left), as in the regions that prompts show.
     """
+    cells = layout.unit == "cells"
+    names = ("top", "bottom", "right", "left") if cells else ("north", "south", "east", "west")
     row, col = np.meshgrid(np.arange(len(layout.rows)), np.arange(len(layout.cols)), indexing="ij")
-    down, right = row.ravel(), col.ravel()
-    if layout.unit == "cells":
-        names, up, east = ("top", "bottom", "right", "left"), -down.astype(float), right.astype(float)
-    else:
-        names = ("north", "south", "east", "west")
-        up, east = layout.rows[down], layout.cols[right]
-    middle_up, middle_east = _middle(up), _middle(east)
-    sides = (up > middle_up, up < middle_up, east > middle_east, east < middle_east)
-    return tuple(Region(name, cells) for name, cells in zip(names, sides, strict=True))
+    up = _rank(np.arange(len(layout.rows)) if cells else -layout.rows)[row.ravel()] < -(
+        -len(layout.rows) // 2
+    )
+    west = _rank(layout.cols)[col.ravel()] < -(-len(layout.cols) // 2)
+    return tuple(Region(name, inside) for name, inside in zip(names, (up, ~up, ~west, west), strict=True))
 
 
 def quarters(layout: Layout) -> tuple[Region, ...]:
@@ -116,14 +114,16 @@ def quarters(layout: Layout) -> tuple[Region, ...]:
     return tuple(Region(f"{a.name}{between}{b.name}", a.cells & b.cells) for a, b in pairs)
 
 
-def _middle(at: np.ndarray) -> float:
-    return float((at.min() + at.max()) / 2)
+def _rank(at: np.ndarray) -> np.ndarray:
+    """The place of each coordinate among all, from low to high."""
+    return np.argsort(np.argsort(at, kind="stable"), kind="stable")
 
 
-def mean_of(sample: Sample, cells: np.ndarray, channel: int = 0) -> float | None:
-    """The mean of what is visible at these nodes; None where nothing is."""
-    shown = sample.visible[:, cells, channel]
-    return float(sample.values[:, cells, channel][shown].mean()) if shown.any() else None
+def mean_of(sample: Sample, cells: np.ndarray, channel: int = 0, step: int | None = None) -> float | None:
+    """The mean of what is visible at these nodes (at one step); None where nothing is."""
+    steps = slice(None) if step is None else slice(step, step + 1)
+    shown = sample.visible[steps][:, cells, channel]
+    return float(sample.values[steps][:, cells, channel][shown].mean()) if shown.any() else None
 
 
 def slope(values: Float64[np.ndarray, " time"]) -> float:
@@ -160,9 +160,9 @@ def codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarray, " ste
 
 
 REGIONS = (
-    ("top left", "top", "top right"),
-    ("left", "centre", "right"),
-    ("bottom left", "bottom", "bottom right"),
+    ("top left", "top centre", "top right"),
+    ("middle left", "centre", "middle right"),
+    ("bottom left", "bottom centre", "bottom right"),
 )
 
 

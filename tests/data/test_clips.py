@@ -16,6 +16,7 @@ from st2llm.errors import DataError
 from st2llm.types import SplitPlan, Video
 
 PLAN = SplitPlan(0.6, 0.2, 0.2)
+EVEN = SplitPlan(0.4, 0.3, 0.3)
 
 
 def clip(name: str = "a", count: int = 40, **keys: object) -> Video:
@@ -70,7 +71,7 @@ def test_frames_of_which_a_region_is_hidden_are_not_shown():
 
 
 def test_interpolation_shows_every_so_many_th_frame():
-    film = clip()
+    film = replace(clip(), split=EVEN)
     sample = split_clips([film], tasks.interpolate(9, 4))[0][0]
     assert np.array_equal(sample.side.frames, film.frames[[0, 4, 8]])
 

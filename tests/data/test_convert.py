@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import five
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 from st2llm.data.convert import frames_of, to_hf_dataset, to_pandas, to_xarray
 from st2llm.errors import DataError
-from dataclasses import replace
 
 
 def _seconds(column):
-    return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+    return (
+        column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+    )
 
 
 def test_a_graph_comes_back_from_its_long_table():
@@ -77,7 +79,9 @@ def test_a_channel_named_like_an_index_keeps_its_values():
 def test_a_field_comes_back_from_xarray(data):
     array = to_xarray(data)
     np.testing.assert_array_equal(array.to_numpy(), data.values)
-    np.testing.assert_array_equal(array["time"].to_numpy().astype("datetime64[s]").astype(np.int64), data.time)
+    np.testing.assert_array_equal(
+        array["time"].to_numpy().astype("datetime64[s]").astype(np.int64), data.time
+    )
     assert array.attrs["units"] == data.unit and array.dims[0] == "time"
 
 
@@ -98,7 +102,9 @@ def test_a_hugging_face_dataset_holds_the_same_rows(data):
 
 def test_the_pixels_of_clips_of_several_sizes_come_back():
     small = five.clip(frames=3)
-    large = replace(five.clip(frames=2, name="large"), frames=np.zeros((2, 96, 96, 3), dtype=np.uint8), label=None)
+    large = replace(
+        five.clip(frames=2, name="large"), frames=np.zeros((2, 96, 96, 3), dtype=np.uint8), label=None
+    )
     dataset = to_hf_dataset([small, large])
     np.testing.assert_array_equal(frames_of(dataset[0]), small.frames)
     assert frames_of(dataset[1]).shape == (2, 96, 96, 3)

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import five
 import numpy as np
-import pytest
 import torch
 
 from st2llm.encode.geometric import to_pyg

@@ -3,6 +3,7 @@ import os
 import pytest
 
 from st2llm import data
+from st2llm.data.card import CARDS
 from st2llm.errors import ConfigError
 from st2llm.evaluate import stock
 
@@ -18,7 +19,15 @@ def _here():
 
 
 def test_nothing_is_here_with_an_empty_cache():
-    assert _here() == {"auckland-pedestrians": False, "los-loop": False, "smollm2-135m": False}
+    assert {"auckland-pedestrians", "los-loop", "smollm2-135m"} <= set(_here())
+    assert not any(_here().values())
+
+
+def test_data_of_every_kind_are_listed_each_with_what_it_is():
+    items = {item.name: item for item in stock.items()}
+    assert {item.kind for item in items.values()} == {*CARDS, "language model"}
+    assert items["los-loop"].about.startswith("mean traffic speed in miles per hour, every 5min; ")
+    assert all(item.about and "every ;" not in item.about for item in items.values())
 
 
 def test_data_in_the_data_folder_counts_as_here_without_a_cache(tmp_path, monkeypatch):

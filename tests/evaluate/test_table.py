@@ -48,7 +48,7 @@ def test_gains_are_percents_with_their_interval():
 
 
 def test_gains_of_a_score_are_differences():
-    assert "+0.100 [+0.050, +0.150]" in shown([record("llm", 1.0, gain=gain(0.1, 0.05, 0.15))], "r2")
+    assert "+10.0 points [+5.0, +15.0]" in shown([record("llm", 1.0, gain=gain(0.1, 0.05, 0.15))], "r2")
 
 
 def test_under_twenty_blocks_the_table_says_too_few_blocks():

@@ -55,7 +55,7 @@ def test_how_answers_were_drawn_is_said_in_words(tmp_path):
             line["decoding"] |= {"draws": 5, "temperature": 0.7}
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert view.build(facts.read(tmp_path)).tasks[0].drawn == (
-        "text: 5 draws of each place at temperature 0.7, top-p 1; the median of those that were read counts."
+        "text: 5 draws of each place at temperature 0.7, top-p 1; the median of those that could be read counts."
     )
 
 

@@ -43,10 +43,7 @@ def test_labels_are_the_most_probable_classes_the_best_first(encoder):
     (row,) = encoder.labels(pictures(1), top=1000)
     shares = [share for _, share in row]
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=1e-4)
-    assert (
-        encoder.labels(pictures(1), top=2)[0] == pytest.approx(row[:2])
-        or encoder.labels(pictures(1), top=2)[0][0][0] == row[0][0]
-    )
+    assert [name for name, _ in encoder.labels(pictures(1), top=2)[0]] == [name for name, _ in row[:2]]
     assert encoder.labels(pictures(0)) == []
 
 
@@ -131,7 +128,7 @@ def test_a_pickle_with_a_payload_is_never_run(pickled, tmp_path):
 
 def test_weights_of_another_model_are_refused_by_name(pickled):
     torch.save({"conv1.weight": torch.zeros(1)}, pickled)
-    with pytest.raises(ArtefactError, match="holds 'conv1.weight'"):
+    with pytest.raises(ArtefactError, match="hold 'conv1.weight'"):
         image._weights()
 
 

@@ -1,10 +1,10 @@
+import five
 import numpy as np
 import pytest
 
 from st2llm.errors import DataError
 from st2llm.retrieve.text import Document, SentenceEncoder, TextIndex, from_notes, from_places
 from st2llm.types import Note
-import five
 
 WORDS = ("rain", "concert", "station", "snow")
 

@@ -24,7 +24,10 @@ def test_the_future_comes_on_the_level_and_scale_of_the_asked_window():
 
 
 def test_a_straight_walk_goes_on_in_its_direction():
-    train = [five.walk_sample(five.walk(name=f"w{i}", east=e, north=n), 8) for i, (e, n) in enumerate([(1, 0), (0, 1)])]
+    train = [
+        five.walk_sample(five.walk(name=f"w{i}", east=e, north=n), 8)
+        for i, (e, n) in enumerate([(1, 0), (0, 1)])
+    ]
     asked = five.walk(name="asked", east=0.0, north=3.0)
     asked = five.walk_sample(replace(asked, xy=asked.xy + 900.0), 8)
     (answer,) = fit_nearest(train, k=1).predict([asked.without_truth()])
@@ -50,7 +53,9 @@ def test_a_gap_between_events_is_never_negative():
     samples = five.event_samples(five.events())
     answers = fit_nearest(samples[:15], k=1).predict(samples[20:])
     assert all(np.nanmin(answer.value) >= 0 for answer in answers)
-    assert all(np.isfinite(answer.value[s.wanted]).all() for answer, s in zip(answers, samples[20:], strict=True))
+    assert all(
+        np.isfinite(answer.value[s.wanted]).all() for answer, s in zip(answers, samples[20:], strict=True)
+    )
 
 
 def test_the_median_leaves_out_a_neighbour_that_is_wild():

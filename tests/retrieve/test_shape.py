@@ -102,7 +102,10 @@ def test_the_answer_of_the_asked_sample_plays_no_part():
 
 
 def test_walks_are_compared_by_direction_wherever_they_are():
-    east, north = five.walk_sample(five.walk(name="e"), 6), five.walk_sample(five.walk(name="n", east=0, north=1), 6)
+    east, north = (
+        five.walk_sample(five.walk(name="e"), 6),
+        five.walk_sample(five.walk(name="n", east=0, north=1), 6),
+    )
     far = five.walk(name="far", east=0.0, north=2.0)
     far = five.walk_sample(replace(far, xy=far.xy + 5e4), 6)
     assert ShapeIndex.fit([east, north]).similar(far, 1)[0].id == north.id
@@ -111,7 +114,10 @@ def test_walks_are_compared_by_direction_wherever_they_are():
 def test_stays_of_unequal_number_are_compared_from_their_ends_by_the_places():
     user = five.stays()
     short = replace(
-        user, id="short", time=user.time[2:], place=user.place[2:],
+        user,
+        id="short",
+        time=user.time[2:],
+        place=user.place[2:],
         attributes={"duration_min": user.attributes["duration_min"][2:]},
     )
     strange = replace(short, id="strange", place=("gym", "home", "gym", "work"))

@@ -42,7 +42,9 @@ def track_sample(
     wanted[asked, :, :2] = True
     gone = np.zeros(values.shape, dtype=bool)
     gone[asked] = True
-    return _sample("trajectory", task, values, gone, wanted, _times(len(xy), freq_s, step), names, freq_s, side)
+    return _sample(
+        "trajectory", task, values, gone, wanted, _times(len(xy), freq_s, step), names, freq_s, side
+    )
 
 
 def stay_sample(
@@ -64,7 +66,9 @@ def stay_sample(
         time[-1] = time[-2]
     options = tuple(f"p{i}" for i in range(7))
     own = {"options": options, **(side or {})}
-    sample = _sample("trajectory", "next-place", values, gone, wanted, time, ("place", "duration_min"), 60, own)
+    sample = _sample(
+        "trajectory", "next-place", values, gone, wanted, time, ("place", "duration_min"), 60, own
+    )
     return replace(sample, label=options[places[-1]])
 
 
@@ -84,7 +88,13 @@ def event_sample(
         at = np.arange(count)
         xy = np.column_stack([2000.0 * (at % 3), 1500.0 * (at % 2) + 100 * at])
     mark = np.array([marks[i % len(marks)] for i in range(count)], dtype=np.float64)
-    columns = {"gap_h": gap, "x": xy[:, 0], "y": xy[:, 1], "mark": mark, "magnitude": 1 + 0.1 * np.arange(count)}
+    columns = {
+        "gap_h": gap,
+        "x": xy[:, 0],
+        "y": xy[:, 1],
+        "mark": mark,
+        "magnitude": 1 + 0.1 * np.arange(count),
+    }
     values = np.column_stack([columns[name] for name in channels])[:, None, :]
     gone = np.zeros(values.shape, dtype=bool)
     gone[-1] = True
@@ -103,7 +113,9 @@ def asked_words(sample: Sample, task: str, *, label: str | None = None, question
     """The same data with nothing hidden but a word asked for."""
     nothing = np.zeros(sample.wanted.shape, dtype=bool)
     side_of = replace(sample.side, **side)
-    return replace(sample, task=task, wanted=nothing, truth=None, label=label, question=question, side=side_of)
+    return replace(
+        sample, task=task, wanted=nothing, truth=None, label=label, question=question, side=side_of
+    )
 
 
 def _times(count: int, freq_s: int, step: int) -> np.ndarray:

@@ -11,10 +11,12 @@ from st2llm import tasks
 from st2llm.serialize.anomaly import planted
 from st2llm.serialize.questions import ask, questions
 from st2llm.serialize.template import Template
-from st2llm.types import Layout, Sample
+from st2llm.types import MONTH_S, Layout, Sample
 
 XY = np.array([[0.0, 0.0], [300.0, 10.0], [-20.0, -450.0]])
 _DAY = 86_400
+_ONE_SERIES = ("deltas", "trend-words", "fixed-decimals", "scientific")
+"""Strategies that write one series in an answer, or several of like size."""
 
 
 def for_template(template: Template) -> dict[str, Sample]:
@@ -32,6 +34,8 @@ def for_template(template: Template) -> dict[str, Sample]:
         return {name: made[name] for name in fitting}
     if head.answer is not None and head.answer.grammar == "pair":
         return {name: _one_step(one) for name, one in made.items()}
+    if getattr(head.answer, "strategy", "scaled") in _ONE_SERIES:
+        made.pop("two channels", None)
     return made
 
 
@@ -114,7 +118,7 @@ def grids() -> dict[str, Sample]:
     months = replace(
         sea,
         time=(np.datetime64("2020-01", "M") + np.arange(len(sea.time))).astype("datetime64[s]").astype(np.int64),
-        side=replace(sea.side, freq_s=five.MONTH_S if hasattr(five, "MONTH_S") else 2_629_746),
+        side=replace(sea.side, freq_s=MONTH_S),
     )
     return {"sea": sea, "counts": count, "two channels": _two_channels(count), "months": months}
 

@@ -87,3 +87,30 @@ def test_sorts_of_day_name_weekday_month_and_holiday_but_no_date():
     moments = calendar.local(np.array([1_718_000_000, 1_718_050_000]), AUCKLAND)
     said = calendar.sorts_of_day(moments, ["", "Matariki"])
     assert said == "a Monday in June and a Tuesday in June (public holiday: Matariki)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 seconds"),
+        (0.4, "0.4 seconds"),
+        (1, "1 second"),
+        (90, "90 seconds"),
+        (1800, "30 minutes"),
+        (3600, "60 minutes"),
+        (8460, "2.4 hours"),
+        (86_400, "24 hours"),
+        (5 * 86_400, "5 days"),
+        (400 * 86_400, "400 days"),
+    ],
+)
+def test_a_span_is_said_in_the_largest_unit_of_which_there_are_two(seconds, words):
+    assert calendar.duration(seconds) == words
+
+
+def test_short_stamps_have_what_matters():
+    moment = datetime(2024, 6, 11, 9, 5, 7)
+    assert calendar.short_stamp(moment) == "Tue 11 Jun 09:05"
+    assert calendar.short_stamp(moment, year=True, seconds=True) == "Tue 11 Jun 2024 09:05:07"
+    assert calendar.short_date(moment, year=True) == "Tue 11 Jun 2024"
+    assert calendar.weekday_time(moment) == "Tue 09:05" and calendar.weekday(moment) == "Tuesday"

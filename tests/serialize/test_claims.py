@@ -79,7 +79,14 @@ def test_what_cannot_be_held_against_the_values_is_uncheckable(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "A pleasant street.", "On Monday 1 January 2024 it was cold.", "45 Queen Street", "?!;;;...", "Gate 1 Gate 2"],
+    [
+        "",
+        "A pleasant street.",
+        "On Monday 1 January 2024 it was cold.",
+        "45 Queen Street",
+        "?!;;;...",
+        "Gate 1 Gate 2",
+    ],
 )
 def test_words_without_a_claim_are_no_claim(text):
     sample = replace(GRAPH, side=replace(GRAPH.side, labels=("45 Queen Street", "Gate 1", "Gate 2")))
@@ -128,7 +135,11 @@ def test_a_value_at_a_clock_counts_where_there_is_one_day():
 def test_of_several_channels_one_must_be_named():
     values = np.concatenate([GRAPH.values, GRAPH.values + 1000], axis=2)
     two = replace(
-        GRAPH, values=values, visible=np.isfinite(values), wanted=np.repeat(GRAPH.wanted, 2, axis=2), truth=None,
+        GRAPH,
+        values=values,
+        visible=np.isfinite(values),
+        wanted=np.repeat(GRAPH.wanted, 2, axis=2),
+        truth=None,
         side=replace(GRAPH.side, channels=("wind", "heat")),
     )
     assert _verdicts("The highest heat at Gate 0 is 1140.", two) == [("maximum", "supported")]

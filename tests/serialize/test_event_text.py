@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serialize.moves import asked_words, event_sample
 
+from serialize.moves import asked_words, event_sample
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize import KINDS
 from st2llm.serialize.answer import ChoiceHead, NumbersHead, PairHead, RankingHead
@@ -51,7 +51,7 @@ def test_an_event_text_fulfils_the_protocol():
 
 
 @given(st.lists(GAPS, min_size=2, max_size=8), st.floats(0, 1))
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_a_round_trip_moves_no_gap_by_more_than_the_precision(seen, share):
     sample = event_sample((*seen, share * max(seen)))
     text = text_of()
@@ -59,7 +59,7 @@ def test_a_round_trip_moves_no_gap_by_more_than_the_precision(seen, share):
 
 
 @given(st.sampled_from([0.0, 1e-9, 24.0, 1e12, 1e290]), st.integers(2, 6))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_gaps_that_are_all_alike_tiny_or_huge_are_read_back(gap, count):
     sample = event_sample((1.0,) * (count + 1), channels=("gap_h",))
     values = np.where(np.isfinite(sample.values), gap, np.nan)
@@ -69,11 +69,13 @@ def test_gaps_that_are_all_alike_tiny_or_huge_are_read_back(gap, count):
 
 
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=3, max_size=6), GAPS)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_gap_position_and_magnitude_are_read_back_together(points, gap):
     xy = np.array(points)
     gaps = np.linspace(0, gap, len(points))
-    sample = event_sample(tuple(gaps), xy=np.concatenate([xy, xy[:1]]), asked=("gap_h", "x", "y", "magnitude"))
+    sample = event_sample(
+        tuple(gaps), xy=np.concatenate([xy, xy[:1]]), asked=("gap_h", "x", "y", "magnitude")
+    )
     text = text_of()
     assert text.grammar(sample).count == 4 and text.grammar(sample).signed
     assert off(text, sample) <= text.precision(sample)
@@ -99,7 +101,13 @@ def test_a_gap_beyond_the_digits_is_said_as_far_as_they_reach():
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
-    [("", "unreadable"), ("soon", "unreadable"), ("x", "unreadable"), ("-2.00", "out_of_range"), ("99999", "out_of_range")],
+    [
+        ("", "unreadable"),
+        ("soon", "unreadable"),
+        ("x", "unreadable"),
+        ("-2.00", "out_of_range"),
+        ("99999", "out_of_range"),
+    ],
 )
 def test_a_gap_that_cannot_be_read_says_of_which_kind_it_is(answer, kind):
     read = text_of().read(answer, event_sample())
@@ -117,7 +125,7 @@ def test_a_gap_is_read_into_its_channel_alone():
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_no_words_make_reading_fail(words):
     for text, sample in (
         (text_of(), event_sample()),
@@ -148,8 +156,10 @@ def test_the_template_of_a_position_lints_clean():
 @pytest.mark.parametrize("name", WORDS)
 def test_templates_of_words_lint_clean(name):
     label = "12" if name.endswith("number") else "larceny"
-    sample = asked_words(event_sample(), name.split(".")[0], label=label, question="Of what sort is the last?")
-    sample = replace(sample, side=replace(sample.side, options=())) if name.endswith("number") else sample
+    own = {"channels": ("gap_h", "x", "y"), "side": {"options": ()}} if name.endswith("number") else {}
+    sample = asked_words(
+        event_sample(**own), name.split(".")[0], label=label, question="Of what sort is the last?"
+    )
     assert lint(load_prompt(f"event/{name}"), sample) == []
 
 
@@ -161,7 +171,7 @@ def test_neither_the_next_event_nor_its_time_reach_the_words(name):
     assert template.render(sample.without_truth()).text == text
     later = replace(sample, truth=sample.truth + 2.0, label=None)
     assert template.render(later).text == text
-    assert "14:45" not in text and "Tue 9 Jan 10:45" in text or "10:45" in text
+    assert "14:45" not in text and "10:45" in text
 
 
 def test_the_prompt_reads_like_this():
@@ -187,18 +197,25 @@ def test_the_prompt_reads_like_this():
 
 def test_daily_events_have_dates_without_a_time():
     sample = event_sample((16.0, 0.0, 24.0, 24.0, 24.0))
-    midnight = replace(sample, time=sample.time - sample.time[0] + 1_704_690_000)  # Mon 8 Jan 2024 00:00 in New York
+    midnight = replace(
+        sample, time=sample.time - sample.time[0] + 1_704_690_000
+    )  # Mon 8 Jan 2024 00:00 in New York
     midnight = replace(midnight, time=1_704_690_000 + 86_400 * np.array([0, 1, 1, 2, 3, 3]))
     lines = [event.line for event in text_of().words(midnight)["history"]]
-    assert lines[0].startswith("Mon 8 Jan: larceny") and lines[2].startswith("Tue 9 Jan, 0 seconds after")
+    assert text_of().words(midnight)["last"] == "Thursday 11 January 2024"
+    assert text_of().words(midnight)["columns"] == ("days since the event before",)
+    assert text_of().truth(midnight) == "1" and text_of().precision(midnight) == pytest.approx(12.0)
+    assert lines[0].startswith("Mon 8 Jan: larceny") and lines[2].startswith("Tue 9 Jan, at the same time")
 
 
 def test_the_rate_counts_the_events_that_follow_the_first():
     words = text_of().words(event_sample((12.0,) * 9))
-    assert (words["rate"], words["recent"], words["recent_rate"]) == ("2.0 events a day", 5, "2.0 events a day")
+    assert words["rate"] == "2.0 events a day" and words["recent_rate"] == "2.0 events a day over the last 5"
+    assert text_of().words(event_sample((0.25,) * 9))["rate"] == "4.0 events an hour"
     rare = text_of().words(event_sample((24.0 * 100,) * 5))
     assert rare["rate"] == "3.7 events a year"
-    assert text_of().words(event_sample((0.0,) * 5))["rate"] == "all at the same time"
+    burst = text_of().words(event_sample((0.0,) * 6))
+    assert (burst["rate"], burst["recent_rate"]) == ("", "the last 5 all at the same time")
 
 
 def test_named_places_are_told_where_they_are_known():
@@ -222,7 +239,9 @@ def test_events_without_position_sort_or_magnitude_are_told_by_their_gaps():
 
 def test_a_sort_is_chosen_and_read_as_its_code():
     text, sample = text_of(CHOICE), event_sample(asked=("mark",))
-    assert text.grammar(sample) == Choice(("larceny", "robbery", "assault")) and text.truth(sample) == "larceny"
+    assert (
+        text.grammar(sample) == Choice(("larceny", "robbery", "assault")) and text.truth(sample) == "larceny"
+    )
     read = text.read("Assault", sample)
     assert read.ranking == ("assault",) and np.nanmax(read.value) == 2 and text.precision(sample) is None
     assert kind_of(text.read("arson", sample).unread_reason) == "invalid"
@@ -246,7 +265,7 @@ def test_a_square_is_chosen_among_those_with_events_and_elsewhere():
 
 
 @given(st.floats(-3e4, 3e4), st.floats(-3e4, 3e4))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_the_right_square_holds_the_right_position(x, y):
     text, sample = text_of(CHOICE), event_sample(asked=("x", "y"))
     truth = sample.truth.copy()
@@ -287,7 +306,7 @@ def test_what_goes_for_a_budget_is_the_description_and_then_the_oldest_event():
     whole = template.render(sample, tokenizer=Letters())
     less = template.render(sample, budget=whole.tokens - 120, tokenizer=Letters())
     assert less.dropped[:2] == ("description", "history of Mon 8 Jan 08:00")
-    assert len(less.dropped) >= 3 and "2.50" not in less.text and less.truth == whole.truth
+    assert len(less.dropped) >= 3 and ":2.50" not in less.text and less.truth == whole.truth
 
 
 def test_an_example_is_in_the_units_of_the_events_that_are_asked_about():

@@ -1,4 +1,4 @@
-"""Many series at once are what each is alone; token ids straight from arrays are the tokenizer's own, or are refused."""
+"""Many series at once are what each is alone; ids straight from arrays are the tokenizer's own, or are refused."""
 
 import re
 
@@ -32,7 +32,9 @@ NOTATIONS = st.builds(
     fixed=st.booleans(),
     signed=st.booleans(),
 )
-CORPUS = [f"{i},{(i * 7) % 1000}, {i % 97} x,x,-{i} people; walked , by at {i % 24}:00.\n" for i in range(1200)]
+CORPUS = [
+    f"{i},{(i * 7) % 1000}, {i % 97} x,x,-{i} people; walked , by at {i % 24}:00.\n" for i in range(1200)
+]
 
 
 def trained(splitter, size: int = 900) -> Tokenizer:
@@ -130,8 +132,12 @@ def test_words_that_cannot_be_listed_have_no_codes(notation):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    arrays(np.float64, (7, 9), elements=st.one_of(st.floats(-500, 900), st.just(np.nan), st.integers(0, 80).map(float))),
-    NOTATIONS.filter(lambda notation: notation.digits > 1),
+    arrays(
+        np.float64,
+        (7, 9),
+        elements=st.one_of(st.floats(-500, 900), st.just(np.nan), st.integers(0, 80).map(float)),
+    ),
+    NOTATIONS.filter(lambda notation: notation.digits in (2, 3)),
     st.booleans(),
 )
 def test_ids_from_arrays_are_the_tokenizer_s_own(tokenizer, values, notation, apart):
@@ -198,7 +204,10 @@ def cut() -> Tokenizer:
         (lambda: trained(pre_tokenizers.Sequence([split(GPT2), bytewise()])), "unknown effect|two"),
         (lambda: with_token("12,"), "an added token"),
         (lambda: normalized(normalizers.Prepend("_")), "normalized"),
-        (lambda: normalized(normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])), "normalized"),
+        (
+            lambda: normalized(normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])),
+            "normalized",
+        ),
         (dropping, "at random"),
         (cut, "truncated"),
     ],

@@ -25,9 +25,9 @@ ANY = st.one_of(
 )
 FREE = arrays(np.float64, st.integers(1, 25), elements=ANY)
 CONSTANT = st.tuples(ANY, st.integers(1, 9)).map(lambda pair: np.full(pair[1], pair[0]))
-ALIKE = st.tuples(st.floats(-1e6, 1e6), arrays(np.float64, st.integers(1, 25), elements=st.floats(-1, 1))).map(
-    lambda pair: pair[0] + pair[1]
-)
+ALIKE = st.tuples(
+    st.floats(-1e6, 1e6), arrays(np.float64, st.integers(1, 25), elements=st.floats(-1, 1))
+).map(lambda pair: pair[0] + pair[1])
 SERIES = st.one_of(FREE, CONSTANT, ALIKE)
 NOTATIONS = st.builds(
     Notation,
@@ -125,9 +125,7 @@ def test_a_strategy_explains_itself_and_is_a_number_text(name):
 def test_what_follows_the_answer_is_ignored_and_labels_are_left_out(name):
     numbers = fit(name, WAVE)
     words = numbers.write(WAVE[:4])
-    np.testing.assert_array_equal(
-        numbers.read(f"{words}\nWed 12 Jun:{words}", 4), numbers.read(words, 4)
-    )
+    np.testing.assert_array_equal(numbers.read(f"{words}\nWed 12 Jun:{words}", 4), numbers.read(words, 4))
     np.testing.assert_array_equal(numbers.read(f"Here they are: [{words}].", 4), numbers.read(words, 4))
 
 
@@ -217,7 +215,9 @@ def test_errors_of_deltas_and_trends_do_not_add_up():
     values = np.cumsum(np.full(2000, 0.3)) % 100
     for name in IN_ORDER:
         numbers = fit(name, values, Notation(digits=2))
-        assert np.abs(numbers.read(numbers.write(values), 2000) - values).max() <= numbers.precision * (1 + 1e-9)
+        assert np.abs(numbers.read(numbers.write(values), 2000) - values).max() <= numbers.precision * (
+            1 + 1e-9
+        )
 
 
 def test_bins_are_as_full_as_each_other_and_their_legend_says_their_edges():

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serialize.moves import DAY, HOUR, asked_words, path, stay_sample, track_sample
 
+from serialize.moves import DAY, HOUR, asked_words, path, stay_sample, track_sample
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize import KINDS
 from st2llm.serialize.answer import ChoiceHead, NumbersHead, PairHead, RankingHead
 from st2llm.serialize.kind import KindText, Plan
 from st2llm.serialize.lint import lint
-from st2llm.serialize.template import load_prompt, parse
+from st2llm.serialize.template import load_prompt
 from st2llm.serialize.trajectory import TrajectoryText
 from st2llm.serialize.unread import kind_of
 from st2llm.types import Choice, FreeText, Numbers, Pair, Ranking
@@ -28,7 +28,10 @@ NAMES = [f"trajectory/{name}" for name in (
     "forecast", "forecast.chat", "forecast.examples", "forecast.reason", "forecast.steps", "recover", "recover.chat",
     "recover.row", "interpolate", "interpolate.chat",
 )]  # fmt: skip
-PLACES = [f"trajectory/next-place{variant}" for variant in ("", ".untimed", ".chat", ".reason", ".examples", ".choice")]
+PLACES = [
+    f"trajectory/next-place{variant}"
+    for variant in ("", ".untimed", ".chat", ".reason", ".examples", ".choice")
+]
 
 
 class Letters:
@@ -61,10 +64,12 @@ def test_a_trajectory_text_fulfils_the_protocol():
     assert isinstance(text_of(), KindText) and KINDS["trajectory"].settings["context"] == 5
 
 
-@pytest.mark.parametrize("head", [HEAD, HEAD.model_copy(update={"decimals": 0}), NumbersHead(digits=3, headroom=4)])
+@pytest.mark.parametrize(
+    "head", [HEAD, HEAD.model_copy(update={"decimals": 0}), NumbersHead(digits=3, headroom=4)]
+)
 @pytest.mark.parametrize("form", ["positions", "steps"])
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_a_round_trip_moves_no_position_by_more_than_the_precision(head, form, data):
     values = data.draw(st.sampled_from([METRES, TINY]))
     seen = np.array(data.draw(st.lists(st.tuples(values, values), min_size=2, max_size=6)))
@@ -81,7 +86,7 @@ def test_a_round_trip_moves_no_position_by_more_than_the_precision(head, form, d
 
 
 @given(st.lists(st.tuples(ANY, ANY), min_size=3, max_size=6))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_positions_of_any_size_are_written_and_read_within_the_precision(points):
     seen = np.array(points)
     sample = track_sample(np.concatenate([seen, seen[:1]]), horizon=1)
@@ -90,7 +95,7 @@ def test_positions_of_any_size_are_written_and_read_within_the_precision(points)
 
 
 @given(METRES, METRES, st.integers(2, 8))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_something_that_does_not_move_is_read_back_to_the_last_decimal(x, y, count):
     sample = track_sample(np.tile([x, y], (count + 2, 1)), horizon=2)
     text = text_of()
@@ -113,7 +118,9 @@ def test_fewer_decimals_are_written_where_steps_are_long():
 def test_numbers_are_counted_from_the_last_fix_seen_before_the_question():
     sample = track_sample(np.array([[5.0, 5], [6, 4], [7, 3], [8, 1]]), horizon=1)
     words = text_of().words(sample)
-    assert str(words["track"]) == "-2.00,2.00,-1.00,1.00,0.00,0.00" and text_of().truth(sample) == "1.00,-2.00"
+    assert (
+        str(words["track"]) == "-2.00,2.00,-1.00,1.00,0.00,0.00" and text_of().truth(sample) == "1.00,-2.00"
+    )
     assert [fix.away for fix in words["history"]] == ["2.83 m north-west", "1.41 m north-west", "0 m"]
     assert (words["heading"], words["turning"], words["moved"]) == ("south-east", "straight on", "2.83 m")
 
@@ -156,7 +163,7 @@ def test_a_pair_answers_one_position_and_only_one():
 
 
 @given(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_pair_moves_no_coordinate_by_more_than_the_precision(x, y):
     sample = track_sample(np.array([[0.0, 0.0], [x, y], [x / 2, y / 3]]), horizon=1)
     text = text_of(head=PairHead(grammar="pair", digits=5, decimals=2))
@@ -179,7 +186,9 @@ def test_an_answer_that_cannot_be_read_says_of_which_kind_it_is(answer, kind):
     assert read.value is None and kind_of(read.unread_reason) == kind and read.raw == answer
 
 
-@pytest.mark.parametrize(("answer", "kind"), [("", "unreadable"), ("(1.0, ", "truncated"), ("(x, 1)", "unreadable")])
+@pytest.mark.parametrize(
+    ("answer", "kind"), [("", "unreadable"), ("(1.0, ", "truncated"), ("(x, 1)", "unreadable")]
+)
 def test_a_pair_that_cannot_be_read_says_of_which_kind_it_is(answer, kind):
     text = text_of(head=PairHead(grammar="pair"))
     assert kind_of(text.read(answer, track_sample(horizon=1)).unread_reason) == kind
@@ -192,7 +201,7 @@ def test_numbers_behind_those_asked_for_are_ignored():
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_no_words_make_reading_fail(words):
     for text, sample in (
         (text_of(), track_sample()),
@@ -209,7 +218,11 @@ def test_the_asked_positions_do_not_reach_the_words(name):
     template, sample = load_prompt(name), the_sample(name)
     elsewhere = np.where(sample.wanted, 1e4 + sample.truth, np.nan)
     other = replace(sample, truth=elsewhere)
-    assert template.render(other).text == template.render(sample).text == template.render(sample.without_truth()).text
+    assert (
+        template.render(other).text
+        == template.render(sample).text
+        == template.render(sample.without_truth()).text
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,10 +242,17 @@ def test_a_template_of_places_lints_clean(name, told):
 def test_templates_of_words_lint_clean(name, sample):
     label = "12" if name.endswith("number") else "bus"
     asked = asked_words(
-        sample, name.split(".")[0], label=label, question="What is it?", options=("bus", "walk"), option_labels=()
+        sample,
+        name.split(".")[0],
+        label=label,
+        question="What is it?",
+        options=("bus", "walk"),
+        option_labels=(),
     )
     if "stay" in str(sample.side.channels) or "place" in sample.side.channels:
-        asked = replace(asked, side=replace(asked.side, options=sample.side.options), label=sample.side.options[0])
+        asked = replace(
+            asked, side=replace(asked.side, options=sample.side.options), label=sample.side.options[0]
+        )
         asked = replace(asked, label="12") if name.endswith("number") else asked
     assert lint(load_prompt(f"trajectory/{name}"), asked) == []
 
@@ -250,8 +270,8 @@ def test_the_chat_prompt_reads_like_this():
         "-0.8 s: -2.00,0.00\n"
         "-0.4 s: -1.00,0.00; 2.5 m/s east\n"
         "0.0 s: 0.00,0.00; 2.5 m/s east\n"
-        "Forecast the next 2 fixes, from +0.4 s to +0.8 s: east,north of the first, east,north of the second and so on, "
-        "4 numbers separated by commas."
+        "Forecast the next 2 fixes, from +0.4 s to +0.8 s: east,north of the first, east,north of the second and so "
+        "on, 4 numbers separated by commas."
     )
 
 
@@ -259,10 +279,12 @@ def test_attributes_and_cells_are_told_where_there_are_any():
     wind = np.linspace(30, 49, 20)
     track = np.column_stack([np.linspace(-80, -70, 20), np.linspace(20, 30, 20)])
     track[-4:] = np.nan
-    sample = track_sample(path() * 1e4, horizon=4, freq_s=60, step=6 * HOUR, attributes={"wind_kn": wind}, side={"track": track})
+    sample = track_sample(
+        path() * 1e4, horizon=4, freq_s=60, step=6 * HOUR, attributes={"wind_kn": wind}, side={"track": track}
+    )
     fixes = text_of().words(sample)["history"]
     assert fixes[0].attributes == "wind 30 kn" and fixes[0].label == "Mon 8 Jan 08:00"
-    assert fixes[0].geohash == "d7jk6dt" or len(fixes[0].geohash) == 7
+    assert fixes[0].geohash == "d5x1g8c"
     assert fixes[0].hexagon.startswith("88") and fixes[0].square == "A1"
     assert "wind 30 kn" in load_prompt("trajectory/forecast").render(sample).text
 
@@ -270,7 +292,7 @@ def test_attributes_and_cells_are_told_where_there_are_any():
 def test_a_sample_that_shows_no_position_is_one_error():
     xy = path(5)
     xy[:4] = np.nan
-    with pytest.raises(DataError, match="shows no position before the first one asked for"):
+    with pytest.raises(DataError, match="shows no position at all"):
         text_of().words(track_sample(xy, horizon=1))
     with pytest.raises(DataError, match="has no coordinates x and y"):
         text_of().words(stay_sample())
@@ -309,7 +331,7 @@ def test_the_duration_and_the_place_of_the_asked_stay_are_not_told():
 def test_stays_are_told_by_weekday_time_duration_and_id_the_last_five_as_context():
     words = text_of("next-place", RankingHead(grammar="ranking")).words(stay_sample())
     assert words["context"][4].line == "Thu 16:00, 160 min: place p3" and len(words["context"]) == 5
-    assert len(words["past"]) == 6 and [str(v) for v in words["visited"]][0] == "p3: 6 visits"
+    assert len(words["past"]) == 6 and str(words["visited"][0]) == "p3 (6)"
 
 
 def test_stays_of_more_than_seven_days_ago_are_no_context():
@@ -333,7 +355,7 @@ def test_a_ranking_is_read_as_ids_and_the_code_of_the_best():
 
 
 @given(st.integers(1, 7), st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_every_ranking_of_different_candidates_is_read_as_it_was_written(count, data):
     head = RankingHead(grammar="ranking", count=count)
     text, sample = text_of("next-place", head), stay_sample((0, 1, 2, 3, 4, 5, 6, 0))
@@ -367,13 +389,17 @@ def test_a_choice_of_place_is_one_id():
 def test_thoughts_come_before_the_ranking():
     prompt = load_prompt("trajectory/next-place.reason").render(stay_sample())
     assert isinstance(prompt.grammar, FreeText) and isinstance(prompt.grammar.answer, Ranking)
-    read = load_prompt("trajectory/next-place.reason").read("Home at night.\nAnswer: p1, p3, p2, p4", stay_sample())
+    read = load_prompt("trajectory/next-place.reason").read(
+        "Home at night.\nAnswer: p1, p3, p2, p4", stay_sample()
+    )
     assert read.ranking == ("p1", "p3", "p2", "p4")
 
 
 def test_names_of_places_are_told_beside_their_ids():
     labels = tuple(f"Shop {i}" for i in range(7))
-    words = text_of("next-place", RankingHead(grammar="ranking")).words(stay_sample(side={"option_labels": labels}))
+    words = text_of("next-place", RankingHead(grammar="ranking")).words(
+        stay_sample(side={"option_labels": labels})
+    )
     assert words["context"][4].line.endswith("place p3 (Shop 3)")
 
 

@@ -17,7 +17,7 @@ from st2llm.serialize.looks import direction
 from st2llm.serialize.template import load_prompt, parse
 from st2llm.types import Choice, FreeText, Numbers, Sample, SplitPlan, Video
 
-PLAN = SplitPlan(0.4, 0.2, 0.4)
+PLAN = SplitPlan(0.4, 0.3, 0.3)
 NAMES = sorted(path.stem for path in recipes.listing("prompts", "video/*.md"))
 TASKS = {
     "forecast": tasks.forecast(12, 4),
@@ -40,7 +40,7 @@ def asked(task: str, clips: list[Video] | None = None) -> Sample:
 
 
 def labelled(**keys: object) -> Sample:
-    given = {"label": "goes_right", "labels": ("goes_right", "stands_still"), **keys}
+    given = {"label": "goes_right", "labels": ("goes_right", "stands_still"), "part": 0, **keys}
     return split_clips([clip(**given)], tasks.classify())[0][0]
 
 
@@ -220,7 +220,8 @@ def test_the_class_is_chosen_among_the_words_of_the_data_set_and_never_told():
 
 def test_the_id_of_a_clip_and_its_caption_stay_out_of_the_question_for_its_class():
     sample = split_clips(
-        [clip("secret-word", label="x", labels=("x", "y"), caption="A secret caption.")], tasks.classify()
+        [clip("secret-word", label="x", labels=("x", "y"), part=0, caption="A secret caption.")],
+        tasks.classify(),
     )[0][0]
     assert all(
         "secret" not in load_prompt(f"video/{n}").render(sample).text
@@ -243,7 +244,9 @@ def test_examples_are_solved_in_their_own_numbers():
     text = template.render(sample, examples=[part[0][0], part[0][5]]).text
     truth = template.words.truth(part[0][5].at("r1c1"))
     assert "Solved example 2:" in text and f"frames 13 to 16:{truth}" in text
-    classes = split_clips([clip(n, label=n, labels=("a", "b")) for n in "ab"], tasks.classify(20), 20)[0]
+    classes = split_clips(
+        [clip(n, label=n, labels=("a", "b"), part=0) for n in "ab"], tasks.classify(20), 20
+    )[0]
     said = load_prompt("video/classify.examples").render(classes[1], examples=[classes[0]]).text
     assert "It is: a" in said
 

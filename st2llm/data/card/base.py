@@ -41,7 +41,9 @@ class Clock(Settings):
         if ways != 1 or (self.date is None) != (self.hour is None):
             raise ValueError("give either `column`, or `date` and `hour`, or `parts`")
         if self.parts is not None and not 3 <= len(self.parts) <= 6:
-            raise ValueError("`parts` names the columns of year, month, day, and perhaps hour, minute and second")
+            raise ValueError(
+                "`parts` names the columns of year, month, day, and perhaps hour, minute and second"
+            )
         return self
 
     def columns(self) -> list[str]:
@@ -122,6 +124,11 @@ class Card(Settings):
             raise ValueError("give `split` or `splits`, not both")
         if self.splits is not None and not self.splits:
             raise ValueError("`splits` names no split")
+        said = [self.split] if self.split else list((self.splits or {}).values())
+        if self.kind in ("graph", "grid", "event") and any(
+            shares.by not in (None, "time") for shares in said
+        ):
+            raise ValueError(f"a {self.kind} data set can only be split `by: time`")
         return self
 
     def plan(self) -> SplitPlan:

@@ -120,7 +120,9 @@ class GraphCard(Card):
             raise ValueError("`values` names no file")
         if isinstance(self.values, dict):
             if self.time is None or not self.channels or self.layout == "wide":
-                raise ValueError("a file for each place needs `layout: long`, `time` and `channels` (columns of the files)")
+                raise ValueError(
+                    "a file for each place needs `layout: long`, `time` and `channels` (columns of the files)"
+                )
             if self.place is not None:
                 raise ValueError("a file for each place has no column `place`")
         elif self.layout == "long" and (self.time is None or self.place is None or not self.channels):

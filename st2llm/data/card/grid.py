@@ -47,7 +47,8 @@ class Coarsen(Settings):
 class GridCard(Card):
     """Readings on a raster.
 
-    values: a NetCDF file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several are joined in time.
+    values: a NetCDF file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several are
+    joined in time.
     variable: the variable of NetCDF or Zarr; several become channels. dims: what each axis of the array is: time, row,
     col, channel, or node (cells row by row, with `shape: [rows, cols]`); an axis of another name has length one. NetCDF
     and Zarr say it themselves. time: the coordinate of the stamps, where it is not called time.
@@ -93,7 +94,9 @@ class GridCard(Card):
             known = [name for name in dims if name in ROLES]
             flat = "node" in known
             if len(set(known)) < len(known) or "time" not in known or ({"row", "col"} <= set(known)) == flat:
-                raise ValueError("`dims` names each axis once: time, then row and col (or node with `shape`), and channel")
+                raise ValueError(
+                    "`dims` names each axis once: time, then row and col (or node with `shape`), and channel"
+                )
             if flat and self.shape is None:
                 raise ValueError("`dims: node` needs `shape: [rows, cols]`")
         if not self.files():

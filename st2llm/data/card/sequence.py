@@ -43,6 +43,7 @@ class Moment(Settings):
 
     - column: stamps, ISO unless `format` says otherwise (strptime); without an offset they are local to `timezone`;
       with `unit`, numbers since 1970 UTC instead;
+    - date, clock: a stamp in two columns; `format` is that of the date;
     - day, minute: counted from a start that nobody knows; `weekday` (Monday 0) then sets the day of the week right;
     - frame: numbers of frames, `fps` of them a second.
 
@@ -52,6 +53,8 @@ class Moment(Settings):
     column: str | None = None
     format: str | None = None
     unit: Literal["s", "ms"] | None = None
+    date: str | None = None
+    clock: str | None = None
     day: str | None = None
     minute: str | None = None
     weekday: str | None = None
@@ -61,14 +64,16 @@ class Moment(Settings):
 
     @model_validator(mode="after")
     def _one_way(self) -> "Moment":
-        if sum(way is not None for way in (self.column, self.day, self.frame)) != 1:
-            raise ValueError("give exactly one of `column`, `day` and `frame`")
+        if sum(way is not None for way in (self.column, self.date, self.day, self.frame)) != 1:
+            raise ValueError("give exactly one of `column`, `date`, `day` and `frame`")
+        if (self.date is None) != (self.clock is None):
+            raise ValueError("give `date` with `clock`")
         if (self.frame is None) != (self.fps is None):
             raise ValueError("give `frame` with `fps`")
         if (self.day is None) and (self.minute or self.weekday):
             raise ValueError("`minute` and `weekday` go with `day`")
-        if self.column is None and (self.format or self.unit):
-            raise ValueError("`format` and `unit` go with `column`")
+        if (self.column is None and self.unit) or (self.column is None and self.date is None and self.format):
+            raise ValueError("`unit` goes with `column`, `format` with `column` or `date`")
         return self
 
 
@@ -79,7 +84,7 @@ def _moment(value: Any) -> Any:
 class StayPoints(Settings):
     """Stays of at least `minutes` within `radius_m` (Li et al. 2008), and the places that they are of.
 
-    place_m: stays this close, one to the next, are at one place (DBSCAN with clusters of one).
+    place_m: stays that a chain of steps of at most this joins are at one place (DBSCAN with clusters of one).
     """
 
     radius_m: float = Field(200.0, gt=0)
@@ -181,7 +186,9 @@ class SequenceCard(Card):
             raise ValueError("`header: false` needs `columns`, the names of the columns in order")
         if self.separator != "whitespace" and len(self.separator) != 1:
             raise ValueError("`separator` is one character, or `whitespace`")
-        if unknown := sorted(set(self.known) - set(self.attributes) - set(self.side.names() if self.side else ())):
+        if unknown := sorted(
+            set(self.known) - set(self.attributes) - set(self.side.names() if self.side else ())
+        ):
             raise ValueError(f"`known` names {unknown[0]!r}, which is no attribute")
         return self
 

@@ -1,4 +1,4 @@
-"""Side information of any kind of data: tables that are joined by time or by place, and sentences for a span of time."""
+"""Side information of any kind of data: tables joined by time or by place, and sentences for a span of time."""
 
 from pydantic import Field, model_validator
 

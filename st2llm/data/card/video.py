@@ -38,7 +38,7 @@ class VideoCard(Card):
     fps: float | None = Field(None, gt=0)
     max_frames: int | None = Field(None, ge=1)
     regions: tuple[int, int] = (3, 3)
-    asked: list[Literal["brightness", "motion"]] = Field(default_factory=lambda: ["brightness"], min_length=1)
+    asked: list[Literal["brightness", "motion"]] = Field(["brightness"], min_length=1)
     parts: Part | dict[Part, list[str]] | None = None
 
     @field_validator("pattern")

@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from st2llm.data.describe import clip, clip_page, field, field_page, movement, movement_page, pattern, pattern_page
+from st2llm.data.describe import (
+    clip,
+    clip_page,
+    field,
+    field_page,
+    movement,
+    movement_page,
+    pattern,
+    pattern_page,
+)
 from st2llm.data.describe.facts import One, provenance
 from st2llm.data.describe.page import save
 from st2llm.errors import DataError
@@ -57,14 +66,15 @@ def plot(data: Container, file: Path) -> None:
 
 
 def rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The facts as lines for a person: name and value, nested names joined by a dot; what is empty is left out."""
+    """The facts as lines for a person: name and value, nested names joined by a dot; what is empty is left out,
+    but for a dependence that cannot be measured."""
     found: list[tuple[str, str]] = []
     for name, value in facts.items():
         if value in (None, "", [], {}):
-            if prefix.startswith("dependence"):
+            if prefix.startswith(("temporal", "spatial", "joint")):
                 found.append((f"{prefix}{name}", "cannot be measured"))
         elif isinstance(value, dict) and (name in ("dependence", "temporal", "spatial", "joint", "levels")):
-            found += rows(value, f"{prefix}{name}.")
+            found += rows(value, "" if name == "dependence" else f"{prefix}{name}.")
         elif isinstance(value, dict):
             found.append((f"{prefix}{name}", ", ".join(f"{key}: {_said(one)}" for key, one in value.items())))
         elif isinstance(value, list):
@@ -100,5 +110,7 @@ def _first(data: Container) -> One:
     if not isinstance(data, list):
         return data
     if not data:
-        raise DataError("The data set has no clip or object, so there is nothing to describe. Check its files.")
+        raise DataError(
+            "The data set has no clip or object, so there is nothing to describe. Check its files."
+        )
     return data[0]

@@ -17,7 +17,9 @@ _FRAMES = 600
 
 def draw(figure: Figure, data: Sequence[Video]) -> None:
     """Frames of some clips, their brightness and motion over time, and the classes (or lengths) of all."""
-    shown = [data[i] for i in np.unique(np.linspace(0, len(data) - 1, min(_CLIPS, len(data))).round().astype(int))]
+    shown = [
+        data[i] for i in np.unique(np.linspace(0, len(data) - 1, min(_CLIPS, len(data))).round().astype(int))
+    ]
     rows = figure.add_gridspec(2, 1, height_ratios=[1.15 * len(shown) / 2 + 0.4, 1.4])
     sheet = rows[0].subgridspec(len(shown), _SHOTS)
     for row, one in enumerate(shown):
@@ -44,8 +46,18 @@ def _shot(axes: Axes, one: Video, at: int, *, first: bool) -> None:
 def _curves(axes: Axes, data: Sequence[Video], *, channel: int) -> None:
     for i, one in enumerate(data):
         values = frames.region_values(one.frames[:_FRAMES], (1, 1))[:, 0, channel]
-        axes.plot(one.time_s[: len(values)], values, color=PALETTE[i % len(PALETTE)], linewidth=0.9, label=one.id[:18])
-    axes.set(title=("brightness", "motion")[channel], xlabel="seconds", ylabel="luma" if channel == 0 else "change of luma")
+        axes.plot(
+            one.time_s[: len(values)],
+            values,
+            color=PALETTE[i % len(PALETTE)],
+            linewidth=0.9,
+            label=one.id[:18],
+        )
+    axes.set(
+        title=("brightness", "motion")[channel],
+        xlabel="seconds",
+        ylabel="luma" if channel == 0 else "change of luma",
+    )
     axes.margins(x=0.01)
     if channel == 0:
         axes.legend(frameon=False, fontsize=6.5, loc="best")
@@ -53,13 +65,14 @@ def _curves(axes: Axes, data: Sequence[Video], *, channel: int) -> None:
 
 def _classes(axes: Axes, data: Sequence[Video]) -> None:
     counts = Counter(one.label for one in data if one.label is not None)
-    if len(counts) > 1:
+    if len(counts) > 1 and len(counts) < len(data):
         top = counts.most_common(20)[::-1]
         axes.barh(range(len(top)), [count for _, count in top], color=INK)
         axes.set(title=f"clips of {len(counts)} classes", yticks=range(len(top)))
         axes.set_yticklabels([str(label) for label, _ in top], fontsize=7)
         axes.xaxis.get_major_locator().set_params(integer=True)
         return
+    data = data[:40]
     axes.barh(range(len(data)), [one.time_s[-1] for one in data], color=INK)
     axes.set(title="seconds of each clip", yticks=range(len(data)))
-    axes.set_yticklabels([one.id[:18] for one in data], fontsize=7)
+    axes.set_yticklabels([one.id[:18] for one in data], fontsize=min(7.0, 120 / len(data)))

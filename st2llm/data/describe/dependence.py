@@ -57,9 +57,7 @@ def morans_i(values: Float64[np.ndarray, " node"], edges: Edges) -> float | None
     return int(there.sum()) / float(weight.sum()) * together / spread
 
 
-def space_time_i(
-    values: Float64[np.ndarray, "time node channel"], edges: Edges, lag: int
-) -> float | None:
+def space_time_i(values: Float64[np.ndarray, "time node channel"], edges: Edges, lag: int) -> float | None:
     """Moran's I across `lag` steps: what a place shows beside its mean, against its neighbours that much earlier.
 
     lag 0 is the spatial dependence of the anomalies themselves. None without edges, pairs or variation.
@@ -79,9 +77,7 @@ def space_time_i(
         z = np.where(there, z / spread, 0.0)
         late, early = z[lag:], z[: len(z) - lag]
         together += float((late * (weights @ early.T).T).sum())
-        weight += float(
-            (there[lag:] * (weights @ there[: len(z) - lag].T.astype(np.float64)).T).sum()
-        )
+        weight += float((there[lag:] * (weights @ there[: len(z) - lag].T.astype(np.float64)).T).sum())
         square, count = square + float((z**2).sum()), count + int(there.sum())
     return together / weight / (square / count) if weight and square else None
 

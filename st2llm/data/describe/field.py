@@ -77,16 +77,21 @@ def _edges(data: SensorGraph) -> tuple[Edges, str]:
     """The graph's own edges; where it has none, each place's nearest."""
     if len(data.edges.weight) or data.xy is None:
         return data.edges, "edges" if len(data.edges.weight) else ""
-    return dependence.nearest_edges(data.xy), f"the {min(dependence.NEAREST, len(data.xy) - 1)} nearest places"
+    return dependence.nearest_edges(
+        data.xy
+    ), f"the {min(dependence.NEAREST, len(data.xy) - 1)} nearest places"
 
 
 def _dependence(values: np.ndarray, edges: Edges, near: str, freq_s: int) -> dict[str, Any]:
     there = np.isfinite(values[:, :, 0])
     count = there.sum(axis=0)
-    means = np.where(count > 0, np.where(there, values[:, :, 0], 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+    means = np.where(
+        count > 0, np.where(there, values[:, :, 0], 0).sum(axis=0) / np.maximum(count, 1), np.nan
+    )
     return {
         "temporal": {
-            f"autocorrelation_{name}": dependence.autocorrelation(values, lag) for name, lag in lags(freq_s).items()
+            f"autocorrelation_{name}": dependence.autocorrelation(values, lag)
+            for name, lag in lags(freq_s).items()
         },
         "spatial": {
             "neighbours": near or "none: no edges, no coordinates",

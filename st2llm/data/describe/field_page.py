@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from st2llm.data import calendar
-from st2llm.data.describe.page import EDGE, INK, LAND, empty, mean
+from st2llm.data.describe.page import EDGE, INK, LAND, dates, empty, mean
 from st2llm.types import MONTH_S, Grid, SensorGraph
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -27,23 +27,28 @@ def draw_graph(figure: Figure, data: SensorGraph) -> None:
 
 
 def draw_grid(figure: Figure, data: Grid) -> None:
-    """The series, a map of the means, a map of the change, and the mean day or year."""
-    grid = figure.add_gridspec(2, 3, height_ratios=[1, 1.3], width_ratios=[1, 1, 0.8])
+    """The series, the mean day or year, the values; a map of the means and one of the change."""
+    below = float(np.clip(5.2 * _aspect(data) + 1.1, 3.4, 7.0))  # as high as the maps are
+    figure.set_size_inches(11, 3.2 + below)
+    rows = figure.add_gridspec(2, 1, height_ratios=[2.9, below])
+    above, maps = rows[0].subgridspec(1, 3, width_ratios=[2, 1, 0.8]), rows[1].subgridspec(1, 2)
     values = data.values[..., 0]
     whole = mean(values.reshape(len(values), -1), axis=1)
-    _series(figure.add_subplot(grid[0, :2]), data, whole, "mean of all cells")
-    _profile(figure.add_subplot(grid[0, 2]), data, whole)
-    _raster(figure.add_subplot(grid[1, 0]), data, mean(values, axis=0), "mean", "viridis")
+    _series(figure.add_subplot(above[0]), data, whole, "mean of all cells")
+    _profile(figure.add_subplot(above[1]), data, whole)
+    _histogram(figure.add_subplot(above[2]), data, values)
+    _raster(figure.add_subplot(maps[0]), data, mean(values, axis=0), "mean", "viridis")
     quarter = max(1, len(values) // 4)
     change = mean(values[-quarter:], axis=0) - mean(values[:quarter], axis=0)
-    _raster(figure.add_subplot(grid[1, 1]), data, change, "last quarter less first", "RdBu_r")
-    _histogram(figure.add_subplot(grid[1, 2]), data, values)
+    _raster(figure.add_subplot(maps[1]), data, change, "last quarter of the time less the first", "RdBu_r")
     rows, cols = data.values.shape[1:3]
     figure.suptitle(f"{data.name}: {_what(data)}, {rows} x {cols} cells, {_when(data)}", fontsize=12)
 
 
 def _what(data: Field) -> str:
-    several = f" ({data.channels[0]}, first of {len(data.channels)} channels)" if len(data.channels) > 1 else ""
+    several = (
+        f" ({data.channels[0]}, first of {len(data.channels)} channels)" if len(data.channels) > 1 else ""
+    )
     return f"{data.quantity}{several}"
 
 
@@ -63,6 +68,7 @@ def _series(axes: Axes, data: Field, shown: Float64[np.ndarray, " time"], title:
     axes.plot(local, shown, color=INK, linewidth=0.8)
     axes.set(title=title, ylabel=data.unit)
     axes.margins(x=0.005)
+    dates(axes)
 
 
 def _profile(axes: Axes, data: Field, whole: Float64[np.ndarray, " time"]) -> None:
@@ -81,17 +87,25 @@ def _profile(axes: Axes, data: Field, whole: Float64[np.ndarray, " time"]) -> No
                 used, row = np.unique(slots[there], return_inverse=True)
                 level = np.bincount(row, whole[there]) / np.bincount(row)
                 axes.plot(used * data.freq_s / 3600, level, label=name, color=colours[day], linewidth=1.4)
-        axes.set(title="mean day, by weekday", xlabel="local hour", ylabel=data.unit, xlim=(0, 24), xticks=range(0, 25, 4))
+        axes.set(
+            title="mean day, by weekday",
+            xlabel="local hour",
+            ylabel=data.unit,
+            xlim=(0, 24),
+            xticks=range(0, 25, 4),
+        )
         axes.legend(frameon=False, fontsize=8)
 
 
 def _cycle(
     axes: Axes, slot: np.ndarray, whole: np.ndarray, names: tuple[str, ...], title: str, unit: str
 ) -> None:
-    level = [float(mean(whole[slot == i], axis=0)) if (slot == i).any() else np.nan for i in range(len(names))]
+    level = [
+        float(mean(whole[slot == i], axis=0)) if (slot == i).any() else np.nan for i in range(len(names))
+    ]
     axes.plot(range(len(names)), level, color=INK, marker="o", markersize=4)
     axes.set(title=title, ylabel=unit, xticks=range(len(names)))
-    axes.set_xticklabels(names, fontsize=8)
+    axes.set_xticklabels([name[0] for name in names] if len(names) > 7 else names, fontsize=8)
 
 
 def _raster(axes: Axes, data: Grid, values: np.ndarray, title: str, colours: str) -> None:
@@ -106,12 +120,27 @@ def _raster(axes: Axes, data: Grid, values: np.ndarray, title: str, colours: str
     extent = (*_edges(layout.cols[across]), *_edges(layout.rows[order]))
     shown = axes.imshow(
         np.ma.masked_invalid(values[np.ix_(order, across)]), cmap=colours, interpolation="nearest",
-        extent=(extent[0], extent[1], extent[3], extent[2]), aspect="equal" if not cells else "auto",
+        extent=(extent[0], extent[1], extent[3], extent[2]), aspect="equal",
         vmin=limits[0], vmax=limits[1],
     )  # fmt: skip
-    names = ("degrees east", "degrees north") if layout.unit == "degrees" else (f"column ({layout.unit})", f"row ({layout.unit})")
+    names = ("degrees east", "degrees north") if layout.unit == "degrees" else _axis_names(layout.unit)
     axes.set(title=f"{title}{f' ({data.unit})' if data.unit else ''}", xlabel=names[0], ylabel=names[1])
-    axes.figure.colorbar(shown, ax=axes, shrink=0.8, orientation="horizontal" if not cells else "vertical")
+    axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+
+
+def _axis_names(unit: str) -> tuple[str, str]:
+    return ("column", "row") if unit == "cells" else (f"{unit} east", f"{unit} north")
+
+
+def _aspect(data: Grid) -> float:
+    """How high a map is for its width; a square where cells have no coordinates."""
+    layout = data.layout
+    if layout.unit == "cells":
+        return len(layout.rows) / len(layout.cols)
+    high, wide = (
+        abs(edges[1] - edges[0]) for edges in (_edges(np.sort(layout.rows)), _edges(np.sort(layout.cols)))
+    )
+    return float(high / wide) if wide else 1.0
 
 
 def _edges(at: np.ndarray) -> tuple[float, float]:
@@ -128,7 +157,9 @@ def _histogram(axes: Axes, data: Grid, values: np.ndarray) -> None:
         return
     axes.hist(finite, bins=40, color=INK)
     zero = float((finite == 0).mean())
-    axes.set(title=f"values{f', {zero:.0%} of them 0' if zero > 0.01 else ''}", xlabel=data.unit, yscale="log")
+    axes.set(
+        title=f"values{f', {zero:.0%} of them 0' if zero > 0.01 else ''}", xlabel=data.unit, yscale="log"
+    )
     axes.set_ylabel("readings")
 
 

@@ -19,7 +19,10 @@ def movement_numbers(data: Sequence[Trajectory]) -> dict[str, Any]:
     first = data[0]
     fixes = np.array([len(one.time) for one in data])
     steps_s = np.concatenate([np.diff(one.time) for one in data]) * first.unit_s
-    values = {name: np.concatenate([one.attributes.get(name, np.zeros(0)) for one in data]) for name in first.attributes}
+    values = {
+        name: np.concatenate([one.attributes.get(name, np.zeros(0)) for one in data])
+        for name in first.attributes
+    }
     missing = {name: float((~np.isfinite(v)).mean()) if v.size else 1.0 for name, v in values.items()}
     return {
         "shape": {"object": len(data), "fix": int(fixes.sum())},
@@ -40,7 +43,9 @@ def movement_numbers(data: Sequence[Trajectory]) -> dict[str, Any]:
 def _span(data: Sequence[Trajectory]) -> dict[str, str]:
     first, last = min(int(one.time[0]) for one in data), max(int(one.time[-1]) for one in data)
     unit = data[0].unit_s
-    return facts.span(int(first * unit), int(last * unit), data[0].timezone)
+    if unit != 1.0:  # a scene whose clock starts anywhere
+        return {"first": f"{first * unit:g} s", "last": f"{last * unit:g} s"}
+    return facts.span(first, last, data[0].timezone)
 
 
 def _dependence(data: Sequence[Trajectory]) -> dict[str, Any]:
@@ -49,17 +54,25 @@ def _dependence(data: Sequence[Trajectory]) -> dict[str, Any]:
     joint: dict[str, Any] = {}
     if data[0].xy is not None:
         start, step, time, owner = _steps(data)
-        # Pedestrians of several scenes share one frame's numbers but not one place, so objects of one data set only.
+        # What carries several labels may be several scenes whose coordinates have nothing to do with each other.
+        scenes = sorted({one.label or "" for one in data})
+        scene = np.array([scenes.index(one.label or "") for one in data])
         temporal["step_autocorrelation"] = step_autocorrelation(data)
         spatial["radius_of_gyration_median"] = radius_of_gyration(data)
-        spatial["direction_agreement_nearest"] = _agreement(start, step, owner)
-        width = float(np.median(np.concatenate([np.diff(one.time) for one in data if len(one.time) > 1] or [np.ones(1)])))
+        spatial["direction_agreement_nearest"] = _agreement(start, step, owner, scene)
+        width = float(
+            np.median(
+                np.concatenate([np.diff(one.time) for one in data if len(one.time) > 1] or [np.ones(1)])
+            )
+        )
         joint["direction_agreement_nearest_and_simultaneous"] = _agreement(
-            start, step, owner, time=time, within=width
+            start, step, owner, scene, time=time, within=width
         )
     if data[0].place is not None:
         here, before, hour = _visits(data)
-        temporal["bits_from_place_before"] = dependence.mutual_information(here[before >= 0], before[before >= 0])
+        temporal["bits_from_place_before"] = dependence.mutual_information(
+            here[before >= 0], before[before >= 0]
+        )
         spatial["place_entropy_bits"] = dependence.entropy(np.unique(here, return_counts=True)[1])
         joint["bits_from_hour_of_day"] = dependence.mutual_information(here, hour)
     return {"temporal": temporal, "spatial": spatial, "joint": joint}
@@ -78,7 +91,11 @@ def step_autocorrelation(data: Sequence[Trajectory]) -> float | None:
 
 def radius_of_gyration(data: Sequence[Trajectory]) -> float | None:
     """The median over objects of the root mean square distance from their own centre, in the unit of xy."""
-    radii = [float(np.sqrt(((one.xy - one.xy.mean(axis=0)) ** 2).sum(axis=1).mean())) for one in data if one.xy is not None]
+    radii = [
+        float(np.sqrt(((one.xy - one.xy.mean(axis=0)) ** 2).sum(axis=1).mean()))
+        for one in data
+        if one.xy is not None
+    ]
     return float(np.median(radii)) if radii else None
 
 
@@ -86,7 +103,12 @@ def _steps(
     data: Sequence[Trajectory],
 ) -> tuple[Float64[np.ndarray, "step 2"], Float64[np.ndarray, "step 2"], np.ndarray, np.ndarray]:
     """Where steps start, where they go, when, and whose they are; of very many evenly so many."""
-    starts, steps, times, owners = [np.zeros((0, 2))], [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+    starts, steps, times, owners = (
+        [np.zeros((0, 2))],
+        [np.zeros((0, 2))],
+        [np.zeros(0)],
+        [np.zeros(0, dtype=np.int64)],
+    )
     for i, one in enumerate(data):
         if one.xy is not None and len(one.xy) > 1:
             way = np.diff(one.xy, axis=0)
@@ -96,7 +118,6 @@ def _steps(
             times.append(one.time[:-1][moved].astype(np.float64))
             owners.append(np.full(int(moved.sum()), i, dtype=np.int64))
     start, step, time, owner = (np.concatenate(x) for x in (starts, steps, times, owners))
-    # A jump across the frame where one object ends and the next begins is no step: owners keep them apart.
     if len(start) > _MOST_STEPS:
         kept = np.linspace(0, len(start) - 1, _MOST_STEPS).round().astype(np.int64)
         start, step, time, owner = start[kept], step[kept], time[kept], owner[kept]
@@ -104,16 +125,22 @@ def _steps(
 
 
 def _agreement(
-    start: np.ndarray, step: np.ndarray, owner: np.ndarray, *, time: np.ndarray | None = None, within: float = 0.0
+    start: np.ndarray,
+    step: np.ndarray,
+    owner: np.ndarray,
+    scene: np.ndarray,
+    *,
+    time: np.ndarray | None = None,
+    within: float = 0.0,
 ) -> float | None:
-    """The mean cosine between a step and the nearest one in space of another object (and at the same time).
+    """The mean cosine between a step and the nearest one in space of another object of its label (at the same time).
 
-    Steps that have none among their 32 nearest are left out; None where nothing is left.
+    scene: of each object. Steps that have none among their 64 nearest are left out; None where nothing is left.
     """
     if len(start) < 2 or len(np.unique(owner)) < 2:
         return None
-    _, near = cKDTree(start).query(start, k=min(32, len(start)))
-    fits = owner[near] != owner[:, None]
+    _, near = cKDTree(start).query(start, k=min(64, len(start)))
+    fits = (owner[near] != owner[:, None]) & (scene[owner][near] == scene[owner][:, None])
     if time is not None:
         fits &= np.abs(time[near] - time[:, None]) <= within
     some = np.flatnonzero(fits.any(axis=1))
@@ -134,4 +161,8 @@ def _visits(data: Sequence[Trajectory]) -> tuple[np.ndarray, np.ndarray, np.ndar
         before += [-1, *codes[:-1]]
         local = calendar.local_times((one.time * one.unit_s).astype(np.int64), one.timezone)
         hour.append(local.hour.to_numpy()[: len(codes)])
-    return np.array(here, dtype=np.int64), np.array(before, dtype=np.int64), np.concatenate(hour).astype(np.int64)
+    return (
+        np.array(here, dtype=np.int64),
+        np.array(before, dtype=np.int64),
+        np.concatenate(hour).astype(np.int64),
+    )

@@ -17,22 +17,28 @@ _TRACKS, _PLACES = 400, 15
 
 def draw(figure: Figure, data: Sequence[Trajectory]) -> None:
     """Tracks on a map (or the most visited places), when fixes happen, the lengths of steps, fixes of an object."""
-    grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1])
-    if data[0].xy is not None or data[0].lonlat is not None:
-        _tracks(figure.add_subplot(grid[:, 0]), data)
+    if _wide(data):
+        grid = figure.add_gridspec(2, 2, height_ratios=[1.1, 1])
+        main, when, steps = grid[0, :], grid[1, 0], grid[1, 1]
     else:
-        _visits(figure.add_subplot(grid[:, 0]), data)
-    _when(figure.add_subplot(grid[0, 1]), data)
-    _steps(figure.add_subplot(grid[1, 1]), data)
+        grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1])
+        main, when, steps = grid[:, 0], grid[0, 1], grid[1, 1]
+    located = data[0].xy is not None or data[0].lonlat is not None
+    draw_main = _visits if not located else _tracks if data[0].place is None else _spots
+    draw_main(figure.add_subplot(main), data)
+    _when(figure.add_subplot(when), data)
+    _steps(figure.add_subplot(steps), data)
     fixes = sum(len(one.time) for one in data)
-    figure.suptitle(f"{data[0].name}: {data[0].quantity}, {len(data):,} objects, {fixes:,} fixes", fontsize=12)
+    figure.suptitle(
+        f"{data[0].name}: {data[0].quantity}, {len(data):,} objects, {fixes:,} fixes", fontsize=12
+    )
 
 
 def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
-    shown = [data[i] for i in np.unique(np.linspace(0, len(data) - 1, min(_TRACKS, len(data))).round().astype(int))]
-    # Tracks over thousands of kilometres are read on a map of degrees, not of metres.
-    wide = data[0].lonlat is not None and data[0].xy is not None and float(np.ptp(data[0].xy, axis=0).max()) > 1e6
-    degrees = data[0].lonlat is not None and (wide or data[0].xy is None)
+    shown = [
+        data[i] for i in np.unique(np.linspace(0, len(data) - 1, min(_TRACKS, len(data))).round().astype(int))
+    ]
+    degrees = _in_degrees(data)
     lines = [line for one in shown if (line := one.lonlat if degrees else one.xy) is not None]
     scale, unit = (1.0, "") if degrees else metres(np.concatenate(lines))
     scale = scale if data[0].frame == "metres" else 1.0
@@ -49,6 +55,47 @@ def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
     axes.set(title=f"tracks{several}", xlabel=names[0], ylabel=names[1], aspect="equal")
     axes.legend(frameon=False, fontsize=8, loc="upper right")
     axes.autoscale()
+
+
+def _spots(axes: Axes, data: Sequence[Trajectory]) -> None:
+    """Where places with coordinates are, and how often each is visited: lines between visits would hide them."""
+    degrees = _in_degrees(data)
+    visits: Counter[str] = Counter()
+    where: dict[str, np.ndarray] = {}
+    for one in data:
+        line = one.lonlat if degrees else one.xy
+        for i, place in enumerate(one.place or ()):
+            visits[place] += 1
+            if line is not None:
+                where.setdefault(place, line[i])
+    names = [name for name, _ in visits.most_common()[::-1] if name in where]
+    xy = np.array([where[name] for name in names])
+    counts = np.array([visits[name] for name in names], dtype=np.float64)
+    scale, unit = (
+        (1.0, "degrees") if degrees else metres(xy) if data[0].frame == "metres" else (1.0, "scaled units")
+    )
+    size = 3 + 120 * counts / counts.max()
+    dots = axes.scatter(
+        *(xy / scale).T, s=size, c=counts, norm="log", cmap="viridis", alpha=0.7, linewidths=0
+    )
+    axes.figure.colorbar(dots, ax=axes, shrink=0.6, label="visits")
+    axes.set(title=f"{len(names):,} places", xlabel=f"{unit} east", ylabel=f"{unit} north", aspect="equal")
+
+
+def _in_degrees(data: Sequence[Trajectory]) -> bool:
+    """Tracks over thousands of kilometres are read on a map of degrees, not of metres."""
+    known = np.concatenate([one.lonlat for one in data if one.lonlat is not None] or [np.zeros((1, 2))])
+    return data[0].lonlat is not None and (data[0].xy is None or float(np.ptp(known, axis=0).max()) > 10)
+
+
+def _wide(data: Sequence[Trajectory]) -> bool:
+    """Whether the map is much wider than high, so that it goes above the other panels."""
+    degrees = _in_degrees(data)
+    lines = [line for one in data if (line := one.lonlat if degrees else one.xy) is not None]
+    if not lines:
+        return False
+    across, along = np.ptp(np.concatenate(lines), axis=0)
+    return bool(across > 1.7 * along)
 
 
 def _pieces(line: np.ndarray, degrees: bool) -> list[np.ndarray]:
@@ -76,13 +123,21 @@ def _when(axes: Axes, data: Sequence[Trajectory]) -> None:
         axes.set(title="fixes over time", xlabel="minutes from the first", ylabel="fixes")
         return
     local = calendar.local_times((time * data[0].unit_s).astype(np.int64), data[0].timezone)
-    week_map(axes, local.hour.to_numpy(), local.dayofweek.to_numpy(), "fixes by hour of the week")
+    if len(np.unique(local.hour)) <= 4:
+        # Records of every sixth hour say nothing by the hour, but much by the season.
+        axes.bar(range(12), np.bincount(local.month.to_numpy() - 1, minlength=12), color=INK)
+        axes.set(title="fixes by month", xticks=range(12))
+        axes.set_xticklabels(list("JFMAMJJASOND"))
+        return
+    week_map(axes, local.hour.to_numpy(), local.day_of_week.to_numpy(), "fixes by hour of the week")
 
 
 def _steps(axes: Axes, data: Sequence[Trajectory]) -> None:
     if data[0].xy is not None:
         lengths = np.concatenate([np.hypot(*np.diff(one.xy, axis=0).T) for one in data if one.xy is not None])
         title, unit = "length of steps", "metres" if data[0].frame == "metres" else "scaled"
+        if unit == "metres" and float(np.median(lengths)) > 3000:
+            lengths, unit = lengths / 1000, "km"
     elif "duration_min" in data[0].attributes:
         lengths = np.concatenate([one.attributes["duration_min"] for one in data]) / 60
         title, unit = "duration of stays", "hours"
@@ -96,7 +151,9 @@ def _steps(axes: Axes, data: Sequence[Trajectory]) -> None:
     low, high = float(positive.min()), float(positive.max())
     bins = np.geomspace(low, high, 40) if high > 50 * low else np.linspace(low, high + 1e-9, 40)
     axes.hist(positive, bins=bins, color=INK)
-    axes.axvline(float(np.median(positive)), color=SECOND, linewidth=1.2, label=f"median {np.median(positive):.3g}")
+    axes.axvline(
+        float(np.median(positive)), color=SECOND, linewidth=1.2, label=f"median {np.median(positive):.3g}"
+    )
     still = 1 - positive.size / max(1, lengths.size)
     axes.set(title=f"{title}{f', {still:.0%} are 0' if still > 0.005 else ''}", xlabel=unit, ylabel="count")
     if high > 50 * low:

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 T = TypeVar("T")
@@ -40,10 +41,17 @@ def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     return np.where(count > 0, np.where(there, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
+def dates(axes: Axes) -> None:
+    """Ticks in time that have room for their words."""
+    locator = AutoDateLocator(minticks=3, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
 def metres(xy: np.ndarray) -> tuple[float, str]:
     """What to divide coordinates by, and the unit to write: kilometres of more than 3 km."""
     span = float(np.nanmax(np.ptp(xy[np.isfinite(xy).all(axis=1)], axis=0))) if len(xy) else 0.0
-    return (1000.0, "km") if span > 3000 else (1.0, "m")
+    return (1000.0, "km") if span > 3000 else (1.0, "metres")
 
 
 def week_map(axes: Axes, hour: np.ndarray, weekday: np.ndarray, title: str) -> None:

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from st2llm.data import calendar
-from st2llm.data.describe.page import INK, PALETTE, REST, SECOND, empty, metres, week_map
+from st2llm.data.describe.page import INK, PALETTE, REST, SECOND, dates, empty, metres, week_map
 from st2llm.data.describe.pattern import daily
 from st2llm.types import Events
 
@@ -20,7 +20,9 @@ def draw(figure: Figure, data: Events) -> None:
     _when(figure.add_subplot(grid[1, 1]), data)
     _gaps(figure.add_subplot(grid[2, 1]), data)
     first, last = (calendar.local_iso(at, data.timezone)[:10] for at in data.window)
-    figure.suptitle(f"{data.name}: {data.quantity}, {len(data.time):,} events, {first} to {last}", fontsize=12)
+    figure.suptitle(
+        f"{data.name}: {data.quantity}, {len(data.time):,} events, {first} to {last}", fontsize=12
+    )
 
 
 def _map(axes: Axes, data: Events) -> None:
@@ -39,7 +41,9 @@ def _map(axes: Axes, data: Events) -> None:
             colour = PALETTE[place] if named else REST
             label = data.marks[code] if named else "others" if place == len(PALETTE) else None
             axes.scatter(xy[mine, 0], xy[mine, 1], s=size, color=colour, alpha=0.5, linewidths=0, label=label)
-        axes.legend(frameon=True, fontsize=7, markerscale=max(1.0, 5 / size**0.5), loc="upper left", framealpha=0.85)
+        axes.legend(
+            frameon=True, fontsize=7, markerscale=max(1.0, 5 / size**0.5), loc="upper left", framealpha=0.85
+        )
     else:
         days = (data.time[kept] - data.window[0]) / calendar.DAY_S
         dots = axes.scatter(xy[:, 0], xy[:, 1], s=size, c=days, cmap="viridis", alpha=0.6, linewidths=0)
@@ -59,11 +63,12 @@ def _counts(axes: Axes, data: Events) -> None:
     axes.step(at, summed, where="post", color=INK, linewidth=0.8)
     axes.set(title="events a week" if width == 7 else "events a day")
     axes.margins(x=0.005)
+    dates(axes)
 
 
 def _when(axes: Axes, data: Events) -> None:
     local = calendar.local_times(data.time, data.timezone)
-    hour, weekday = local.hour.to_numpy(), local.dayofweek.to_numpy()
+    hour, weekday = local.hour.to_numpy(), local.day_of_week.to_numpy()
     if len(hour) and (hour == hour[0]).mean() > 0.999:
         month = local.month.to_numpy() - 1
         axes.bar(range(12), np.bincount(month, minlength=12), color=INK)
@@ -81,7 +86,9 @@ def _gaps(axes: Axes, data: Events) -> None:
         return
     together = 1 - len(positive) / len(gaps)
     axes.hist(positive, bins=np.geomspace(positive.min(), positive.max(), 40), color=INK)
-    axes.axvline(float(np.median(positive)), color=SECOND, linewidth=1.2, label=f"median {np.median(positive):.3g} h")
+    axes.axvline(
+        float(np.median(positive)), color=SECOND, linewidth=1.2, label=f"median {np.median(positive):.3g} h"
+    )
     zero = f", {together:.0%} at the same time" if together > 0.005 else ""
     axes.set(title=f"time between events{zero}", xlabel="hours", xscale="log")
     axes.legend(frameon=False, fontsize=8)

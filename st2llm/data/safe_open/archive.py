@@ -26,7 +26,7 @@ def unpack(archive: Path, member: str, target: Path, *, limit: int = MAX_BYTES) 
             info = member_of(bundle, member, archive, limit)
             with bundle.open(info) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise DataError(f"{archive.name} is damaged ({error}). Download it again.") from error
 
 
@@ -46,7 +46,9 @@ def plain(path: Path, member: str | None = None, *, limit: int = MAX_BYTES) -> I
                     with bundle.open(member_of(bundle, name, path, limit)) as packed:
                         yield packed
             elif member is not None:
-                raise DataError(f"{path.name} is no zip archive, so it holds no {member!r}. Correct its name in the card.")
+                raise DataError(
+                    f"{path.name} is no zip archive, so it holds no {member!r}. Correct its name in the card."
+                )
             elif magic[:2] == b"\x1f\x8b":
                 most = min(limit, max(limits.FREE_BYTES, limits.MAX_RATIO * path.stat().st_size))
                 with gzip.GzipFile(fileobj=raw) as packed:
@@ -60,7 +62,7 @@ def plain(path: Path, member: str | None = None, *, limit: int = MAX_BYTES) -> I
 class _Counted(io.RawIOBase):
     """A stream that stops where it has given too much: packed bytes do not say beforehand how many they are."""
 
-    def __init__(self, packed: IO[bytes], most: int, name: str) -> None:
+    def __init__(self, packed: gzip.GzipFile, most: int, name: str) -> None:
         super().__init__()
         self._packed, self._left, self._said = packed, most, (name, most)
 
@@ -81,7 +83,8 @@ def _only(bundle: zipfile.ZipFile, path: Path) -> str:
     names = [info.filename for info in bundle.infolist() if not info.is_dir()]
     if len(names) != 1:
         raise DataError(
-            f"{path.name} holds {len(names)} files. Name the one that is meant: {path.name}:{(names or ['file.csv'])[0]}"
+            f"{path.name} holds {len(names)} files. Name the one that is meant: {path.name}:"
+            f"{(names or ['file.csv'])[0]}"
         )
     return names[0]
 

@@ -21,7 +21,9 @@ def saved_dataset(folder: Path, part: str | None = None) -> pd.DataFrame:
         if (names := folder / "dataset_dict.json").is_file():
             parts = json.loads(checked(names, limit=STATE_BYTES).read_text(encoding="utf-8"))["splits"]
             if part not in parts:
-                raise DataError(f"{folder.name} has the parts {', '.join(map(str, parts))}. {nearest(str(part), parts)}")
+                raise DataError(
+                    f"{folder.name} has the parts {', '.join(map(str, parts))}. {nearest(str(part), parts)}"
+                )
             folder = inside(folder, str(part))
         state = json.loads(checked(folder / "state.json", limit=STATE_BYTES).read_text(encoding="utf-8"))
         if state.get("_indices_files"):
@@ -29,9 +31,13 @@ def saved_dataset(folder: Path, part: str | None = None) -> pd.DataFrame:
         files = [inside(folder, str(one["filename"])) for one in state["_data_files"]]
         if not files:
             raise DataError(f"{folder} names no data files. Save the data set again.")
-        return pa.concat_tables([_stream(checked(file)) for file in files]).to_pandas()
+        table = pa.concat_tables([_stream(checked(file)) for file in files])
+        table.validate(full=True)
+        return pd.DataFrame(table.to_pandas())
     except (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException) as error:
-        raise DataError(f"{folder} cannot be read as a saved data set: {error}. Save it again with save_to_disk.") from error
+        raise DataError(
+            f"{folder} cannot be read as a saved data set: {error}. Save it again with save_to_disk."
+        ) from error
 
 
 def _stream(path: Path) -> pa.Table:

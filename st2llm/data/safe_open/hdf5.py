@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from st2llm.data.safe_open.limits import MAX_BYTES, checked, roomy
+from st2llm.data.safe_open.limits import MAX_BYTES, checked, first_line, roomy
 from st2llm.errors import DataError, nearest
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -30,7 +30,9 @@ def numbers(path: Path, key: str | None = None, *, limit: int = MAX_BYTES) -> np
             return np.asarray(found[name][()])
     except DataError:
         raise
-    except Exception as error:  # whatever HDF5 makes of a forged or damaged file is one and the same to a user
+    except (
+        Exception
+    ) as error:  # whatever HDF5 makes of a forged or damaged file is one and the same to a user
         raise damaged(path, error) from error
 
 
@@ -48,8 +50,9 @@ def look_over(path: Path, *, limit: int = MAX_BYTES) -> None:
 
 def damaged(path: Path, error: Exception) -> DataError:
     """The one message for a file that HDF5 cannot make sense of."""
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return DataError(f"{path} cannot be read as HDF5: {said[:200]}. It is truncated or damaged: get it again.")
+    return DataError(
+        f"{path} cannot be read as HDF5: {first_line(error)}. It is truncated or damaged: get it again."
+    )
 
 
 def _walk(file: h5py.File, path: Path, limit: int) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -64,7 +67,9 @@ def _walk(file: h5py.File, path: Path, limit: int) -> Iterator[tuple[str, h5py.D
             if budget < 0:
                 raise DataError(f"{path.name} holds over {MOST_OBJECTS:,} objects. It is not opened.")
             if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-                raise DataError(f"{path.name}:{prefix}{name} lies in another file, which is not opened. Copy it in.")
+                raise DataError(
+                    f"{path.name}:{prefix}{name} lies in another file, which is not opened. Copy it in."
+                )
             item = group[name]
             if isinstance(item, h5py.Group) and hash(item.id) not in seen:
                 seen.add(hash(item.id))
@@ -97,8 +102,6 @@ def tables_in(path: Path) -> bool:
     """Whether pandas wrote this HDF5 file: its groups say so."""
     try:
         with h5py.File(checked(path), "r") as file:
-            return any(
-                "pandas_type" in item.attrs for item in file.values() if isinstance(item, h5py.Group)
-            )
+            return any("pandas_type" in item.attrs for item in file.values() if isinstance(item, h5py.Group))
     except Exception as error:  # as above
         raise damaged(path, error) from error

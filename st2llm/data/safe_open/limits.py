@@ -29,9 +29,14 @@ def checked(path: Path, *, limit: int = MAX_BYTES) -> Path:
 
 
 def roomy(claim: int, held: int, where: str, *, limit: int = MAX_BYTES) -> None:
-    """Raises DataError where `held` bytes claim to be so many more than they can honestly be, or more than the limit."""
+    """Raises DataError where `held` bytes claim to be far more than they can honestly be, or more than the limit."""
     if claim > limit or (claim > FREE_BYTES and claim > MAX_RATIO * max(held, 1)):
         raise DataError(
-            f"{where} claims {claim:,} bytes, over the limit of {limit:,} or of {MAX_RATIO} times the {held:,} bytes that "
-            "it is packed in. It is not opened: cut it down, or get it again."
+            f"{where} claims {claim:,} bytes, over the limit of {limit:,} or of {MAX_RATIO} times the {held:,} bytes "
+            "that it is packed in. It is not opened: cut it down, or get it again."
         )
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, for one line of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

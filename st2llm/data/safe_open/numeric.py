@@ -28,7 +28,11 @@ def array(path: Path, key: str | None = None, *, limit: int = MAX_BYTES) -> np.n
                 _check_header(packed, info.file_size, f"{path}:{key}", limit)
             with bundle.open(info) as packed:
                 return np.asarray(np.lib.format.read_array(packed, allow_pickle=False))
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever numpy and zip make of a forged or damaged file is one and the same to a user
         raise DataError(
             f"{path} cannot be read as a numpy file: {error}. Write it again with numpy.savez."
         ) from error

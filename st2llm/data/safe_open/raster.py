@@ -17,12 +17,12 @@ import zarr
 
 from st2llm.data.safe_open import hdf5
 from st2llm.data.safe_open.archive import member_of, plain
-from st2llm.data.safe_open.limits import MAX_BYTES, checked, inside, roomy
-from st2llm.errors import DataError
+from st2llm.data.safe_open.limits import MAX_BYTES, checked, first_line, inside, roomy
+from st2llm.errors import DataError, St2llmError
 
 CODECS = frozenset(
-    "bytes endian transpose blosc zlib gzip bz2 lzma zstd lz4 shuffle delta fixedscaleoffset quantize bitround packbits "
-    "astype crc32 crc32c adler32 fletcher32 jenkins_lookup3 sharding_indexed vlen-utf8 scale_offset cast_value".split()
+    "bytes endian transpose blosc zlib gzip bz2 lzma zstd lz4 shuffle delta fixedscaleoffset quantize "  # noqa: SIM905
+    "bitround packbits astype crc32 crc32c adler32 fletcher32 jenkins_lookup3 sharding_indexed vlen-utf8 scale_offset cast_value".split()
 )
 """What a Zarr array may be packed with: all of these turn bytes into bytes or numbers, none runs what it reads."""
 MOST_FILES = 200_000
@@ -32,8 +32,8 @@ _NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 @contextlib.contextmanager
 def raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
-    """The variables of a NetCDF file (gzipped or not) or a Zarr store, not yet read; scaled, fill values NaN, time as it
-    is written.
+    """The variables of a NetCDF file (gzipped or not) or a Zarr store, not yet read; scaled, fill values NaN, time
+    as it is written.
 
     Raises DataError, also for what goes wrong while the caller reads: damaged files, too large claims, code in codecs.
     """
@@ -41,13 +41,16 @@ def raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
         warnings.simplefilter("ignore")
         try:
             yield stack.enter_context(_opened(path, stack, limit))
-        except DataError:
+        except St2llmError:
             raise
         except MemoryError as error:
             raise DataError(f"{path.name} needs more memory than there is. Cut it with `subset`.") from error
-        except Exception as error:  # whatever the libraries make of a forged or damaged file is one and the same
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{path} cannot be read as NetCDF or Zarr: {said[:200]}. It is damaged: get it again.") from error
+        except (
+            Exception
+        ) as error:  # whatever the libraries make of a forged or damaged file is one and the same
+            raise DataError(
+                f"{path} cannot be read as NetCDF or Zarr: {first_line(error)}. It is damaged: get it again."
+            ) from error
 
 
 def _opened(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
@@ -69,7 +72,9 @@ def _opened(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
             roomy(math.prod(variable.shape), path.stat().st_size, f"{path.name}:{name}", limit=limit)
         return found
     what = "is empty" if not magic else "begins with neither of their marks"
-    raise DataError(f"{path} should be NetCDF 3 or 4, but it {what}. Get it again, or convert it with xarray.")
+    raise DataError(
+        f"{path} should be NetCDF 3 or 4, but it {what}. Get it again, or convert it with xarray."
+    )
 
 
 def _zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
@@ -84,8 +89,14 @@ def _zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
             roomy(files[name], files[name], f"{path.name}/{name}", limit=META_BYTES)
             arrays += _harmless(json.loads(read(name)), f"{path.name}/{name}", held, limit)
     if not arrays:
-        raise DataError(f"{path} holds no Zarr array. A folder or zip with zarr.json or .zarray in it is expected.")
-    store: Any = zarr.storage.ZipStore(path, mode="r") if path.suffix == ".zip" else zarr.storage.LocalStore(path, read_only=True)
+        raise DataError(
+            f"{path} holds no Zarr array. A folder or zip with zarr.json or .zarray in it is expected."
+        )
+    store: Any = (
+        zarr.storage.ZipStore(path, mode="r")
+        if path.suffix == ".zip"
+        else zarr.storage.LocalStore(path, read_only=True)
+    )
     return xr.open_zarr(store, consolidated=False, decode_times=False, chunks=None)
 
 
@@ -121,10 +132,14 @@ def _harmless(meta: Any, where: str, held: int, limit: int) -> int:
     version_3 = meta.get("zarr_format") == 3
     kind = meta["data_type"] if version_3 else meta["dtype"]
     if not isinstance(kind, str) or kind.startswith("|O"):
-        raise DataError(f"{where} describes {str(kind)[:80]!r}, but numbers are expected. Save it as plain numbers.")
+        raise DataError(
+            f"{where} describes {str(kind)[:80]!r}, but numbers are expected. Save it as plain numbers."
+        )
     for codec in _codecs(meta):
         if codec.removeprefix("numcodecs.") not in CODECS:
-            raise DataError(f"{where} is packed with {codec!r}, which is not opened. Save it with one of: blosc, zstd, gzip.")
+            raise DataError(
+                f"{where} is packed with {codec!r}, which is not opened. Save it with one of: blosc, zstd, gzip."
+            )
     size = _itemsize(kind)
     chunks = meta["chunk_grid"]["configuration"]["chunk_shape"] if version_3 else meta["chunks"]
     for what, shape in (("", meta["shape"]), ("a chunk of ", chunks)):

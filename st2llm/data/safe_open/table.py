@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
-from st2llm.data.safe_open.limits import checked
+from st2llm.data.safe_open.limits import MAX_BYTES, checked, first_line
 from st2llm.errors import DataError
 
 
@@ -25,9 +26,21 @@ def csv(path: Path, *, header: bool = True, text: Sequence[str] = (), limit: int
         ) from error
 
 
-def parquet(path: Path) -> pd.DataFrame:
-    """The table of a parquet file."""
+def parquet(path: Path, *, limit: int = MAX_BYTES) -> pd.DataFrame:
+    """The table of a parquet file. Its own account of rows and columns is looked at before memory is taken."""
     try:
-        return pd.read_parquet(checked(path))
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}. Write it again.") from error
+        with pq.ParquetFile(checked(path, limit=limit)) as file:
+            claim = file.metadata.num_rows * max(file.metadata.num_columns, 1) * 8
+            if claim > limit:
+                raise DataError(
+                    f"{path} claims {claim:,} bytes, and tables over {limit:,} are not opened. Cut it down."
+                )
+            table = file.read()
+        table.validate(full=True)
+        return pd.DataFrame(table.to_pandas())
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever Arrow makes of a forged or damaged file is one and the same to a user
+        raise DataError(f"{path} cannot be read as parquet: {first_line(error)}. Write it again.") from error

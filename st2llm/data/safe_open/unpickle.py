@@ -14,18 +14,29 @@ from typing import Any
 import numpy as np
 
 from st2llm.data.safe_open.archive import plain
-from st2llm.data.safe_open.limits import MAX_BYTES, roomy
+from st2llm.data.safe_open.limits import MAX_BYTES, first_line, roomy
 from st2llm.errors import DataError
 
 MOST_OPCODES = 20_000_000
 DEEPEST = 32
 
-_CALLING = {"EXT1", "EXT2", "EXT4", "INST", "OBJ", "PERSID", "BINPERSID", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
+_CALLING = {
+    "EXT1",
+    "EXT2",
+    "EXT4",
+    "INST",
+    "OBJ",
+    "PERSID",
+    "BINPERSID",
+    "NEWOBJ",
+    "NEWOBJ_EX",
+    "NEXT_BUFFER",
+}
 """Opcodes that no pickle of arrays and lists has."""
 
 
 def pickled(path: Path, *, limit: int = MAX_BYTES) -> Any:
-    """What a pickle (gzipped or not, any protocol, of Python 2 as well) holds: arrays, lists, tuples, dicts, words, numbers.
+    """What a pickle (gzipped or not, any protocol, of Python 2 as well) holds: arrays, lists, dicts, words, numbers.
 
     Raises DataError for anything else in it, before anything is built, and for a damaged or oversized file.
     """
@@ -38,18 +49,17 @@ def pickled(path: Path, *, limit: int = MAX_BYTES) -> Any:
     except DataError:
         raise
     except Exception as error:  # whatever a forged pickle makes of the machine is one and the same to a user
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path} cannot be read as a pickle of numbers: {said[:200]}. Save its arrays with numpy.savez."
+            f"{path} cannot be read as a pickle of numbers: {first_line(error)}. Save its arrays with numpy.savez."
         ) from error
 
 
 def _look_over(data: bytes, path: Path) -> None:
-    count = 0
-    for opcode, argument, _ in pickletools.genops(data):
-        count += 1
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in _CALLING:
-            raise DataError(f"{path} is not opened: it holds code (the opcode {opcode.name}). Save its arrays with numpy.savez.")
+            raise DataError(
+                f"{path} is not opened: it holds code (the opcode {opcode.name}). Save its arrays with numpy.savez."
+            )
         if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _NAMES:
             raise DataError(_refusal(path, str(argument).replace(" ", ".")))
         # The memo is an array that grows to the index that is asked for.
@@ -61,8 +71,8 @@ def _look_over(data: bytes, path: Path) -> None:
 
 def _refusal(path: Path | str, name: str) -> str:
     return (
-        f"{path} is not opened: it holds a pickle of {name[:80]}, and only numpy arrays, lists, dicts, words and numbers are "
-        "read. Save its arrays with numpy.savez."
+        f"{path} is not opened: it holds a pickle of {name[:80]}, and only numpy arrays, lists, dicts, words and "
+        "numbers are read. Save its arrays with numpy.savez."
     )
 
 
@@ -79,9 +89,14 @@ class _Kind:
 
     @property
     def dtype(self) -> np.dtype:
-        if not self.code or self.code[0] not in "?bBiufSU" or not self.code[1:].isdigit() or self.order not in "<>|=":
+        if (
+            not self.code
+            or self.code[0] not in "?bBiufSU"
+            or not self.code[1:].isdigit()
+            or self.order not in "<>|="
+        ):
             raise ValueError(f"an array of {self.code!r} was found, but plain numbers are expected")
-        return np.dtype(self.code).newbyteorder(self.order)
+        return np.dtype(self.order.replace("|", "=") + self.code)
 
 
 class _Lump:
@@ -144,6 +159,11 @@ def _encode(text: Any = "", encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """What Python 3 writes for no bytes at all for Python 2."""
+    return b""
+
+
 class _Plain:
     """Stands for the class numpy.ndarray, which a pickle names but which is not made."""
 
@@ -153,9 +173,18 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Plain,
     ("numpy", "dtype"): _Kind,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
     ("collections", "OrderedDict"): dict,
-    **{(f"{core}.{part}", "_reconstruct"): _lump for core in _CORES for part in ("multiarray", "_multiarray_umath")},
-    **{(f"{core}.{part}", "scalar"): _Value for core in _CORES for part in ("multiarray", "_multiarray_umath")},
+    **{
+        (f"{core}.{part}", "_reconstruct"): _lump
+        for core in _CORES
+        for part in ("multiarray", "_multiarray_umath")
+    },
+    **{
+        (f"{core}.{part}", "scalar"): _Value
+        for core in _CORES
+        for part in ("multiarray", "_multiarray_umath")
+    },
     **{(f"{core}.numeric", "_frombuffer"): _Buffer for core in _CORES},
 }
 

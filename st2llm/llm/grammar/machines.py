@@ -136,8 +136,12 @@ class Forked:
         self.letters = "".join({part.letters for part in parts})
         self.longest = sum(part.longest for part in parts)
 
-    def step(self, place: frozenset[tuple[int, Hashable]], byte: int) -> frozenset[tuple[int, Hashable]] | None:
-        return frozenset(there for which, within in place for there in self._ways(which, within, byte)) or None
+    def step(
+        self, place: frozenset[tuple[int, Hashable]], byte: int
+    ) -> frozenset[tuple[int, Hashable]] | None:
+        return (
+            frozenset(there for which, within in place for there in self._ways(which, within, byte)) or None
+        )
 
     def may_stop(self, place: frozenset[tuple[int, Hashable]]) -> bool:
         last = len(self._parts) - 1
@@ -282,7 +286,9 @@ def _powers(grammar: Scientific) -> Machine:
     _check_series(grammar.count, grammar.separator, taken)
     first = Number(Numbers(1, 1, decimals=grammar.decimals, signed=grammar.signed))
     digits = len(str(max(abs(grammar.low), abs(grammar.high))))
-    power = Number(Numbers(1, digits, signed=grammar.low < 0, low=float(grammar.low), high=float(grammar.high)))
+    power = Number(
+        Numbers(1, digits, signed=grammar.low < 0, low=float(grammar.low), high=float(grammar.high))
+    )
     return _series(Chain((first, OneOf(("e",)), power)), grammar.count, grammar.separator)
 
 

@@ -109,7 +109,7 @@ class Number:
 
 
 class Gapped:
-    """One whole number with a gap between two of its digits. A place is the number's own, and how much of a gap came."""
+    """One whole number with a gap between two of its digits. A place is the number's, and how much of a gap came."""
 
     stops: tuple[bytes, ...] = ()
 

@@ -61,9 +61,9 @@ class StraightLine:
 class Counts:
     """Ranks places by how often they were visited (`reference/protocols.md`, next place on LLM-Mob's splits).
 
-    history: what a stay of the history is worth: 1, or by how near it is on the clock to the time that is asked
+    by_time: a stay of the history is worth not 1, but the more the nearer it is on the clock to the time that is asked
     about. context: what a stay of the context adds. transitions: what each place adds that followed, in the history,
-    the last place of the context. Ties go by the first visit; places never visited come last, as they are listed.
+    the last place of the context. Ties go by the first visit; a place without a score is not in the ranking.
     """
 
     context: float = 0.0
@@ -81,9 +81,9 @@ class Counts:
         if len(context):
             follows = history[1:][places[history[:-1]] == places[context[-1]]]
             np.add.at(score, places[follows], self.transitions)
-        first = np.full(len(score), len(places))
-        np.minimum.at(first, places[: len(places)], np.arange(len(places)))
-        return ranked(sample, np.lexsort((np.arange(len(score)), first, -score)))
+        visited, first = np.unique(places, return_index=True)
+        order = visited[np.lexsort((first, -score[visited]))]
+        return ranked(sample, order[score[order] > 0])
 
     def _near(self, sample: Sample) -> Float64[np.ndarray, " time"]:
         """exp(-|hours apart on the clock| / 2) + 0.02, half as much again where both are on weekends, or neither is."""

@@ -36,7 +36,9 @@ class Number:
         """Whether it says the truth: within half a unit of its last decimal, or 5 % where it is said to be rough."""
         room = 0.5 * 10.0**-self.decimals
         # 12,400 may stand for anything that rounds to it only where the words say so.
-        return abs(self.value - truth) <= (max(room, 0.05 * abs(truth)) if about else room) * (1 + 1e-9) + 1e-9
+        return (
+            abs(self.value - truth) <= (max(room, 0.05 * abs(truth)) if about else room) * (1 + 1e-9) + 1e-9
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Clause:
         """Whether it speaks of some of the time shown only."""
         return bool(self.clocks) or PART.search(self.low) is not None
 
-    def number_after(self, found: re.Match[str], room: int = 60, *, units: Sequence[str] = ()) -> Number | None:
+    def number_after(
+        self, found: re.Match[str], room: int = 60, *, units: Sequence[str] = ()
+    ) -> Number | None:
         """The first value within so many signs behind a match, no keyword of another claim between; its use is noted."""
         for number in self.numbers:
             between = self.low[found.end() : number.start]
@@ -107,7 +111,9 @@ _MONTH = (
     r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:t(?:ember)?)?|oct(?:ober)?|"
     r"nov(?:ember)?|dec(?:ember)?"
 )
-_CLOCK = re.compile(r"\b([01]?\d|2[0-4]):([0-5]\d)(?::[0-5]\d)?(\s*[ap]\.?m\b\.?)?|\b(1[0-2]|0?[1-9])\s*([ap])\.?m\b\.?", re.I)
+_CLOCK = re.compile(
+    r"\b([01]?\d|2[0-4]):([0-5]\d)(?::[0-5]\d)?(\s*[ap]\.?m\b\.?)?|\b(1[0-2]|0?[1-9])\s*([ap])\.?m\b\.?", re.I
+)
 _DATE = re.compile(
     rf"\b\d{{4}}-\d\d(?:-\d\d)?\b|\b\d{{1,2}}(?:st|nd|rd|th)?(?:\s+of)?\s+(?:{_MONTH})\b(?:\s+\d{{4}}\b)?|"
     rf"\b(?:{_MONTH})\s+\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s+\d{{4}}\b)?|\b(?:{_MONTH})\s+\d{{4}}\b|\b(?:in|of|since)\s+(?:19|20)\d\d\b",
@@ -115,7 +121,8 @@ _DATE = re.compile(
 )
 _NUMBER = re.compile(r"(?<![\w.,])[-−+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.,])[-−+]?\d+(?:\.\d+)?")
 _NOT_VALUE = re.compile(
-    r"\s*(?:%|percent|per cent|st\b|nd\b|rd\b|th\b|thousand|million|billion|k\b|times\b|x\b|[-–]\s*\d|degrees? to\b|/\d)", re.I
+    r"\s*(?:%|percent|per cent|st\b|nd\b|rd\b|th\b|thousand|million|billion|k\b|times\b|x\b|[-–]\s*\d|degrees? to\b|/\d)",
+    re.I,
 )
 _UNIT = re.compile(r"\s*([a-zµ°/]+(?:\s+per\s+[a-z]+)?)", re.I)
 _SENTENCE = re.compile(r"(?<=[.!?])(?:\s+|$)|\n+|;\s*")
@@ -157,7 +164,9 @@ def _clause(words: str, names: Sequence[str], last: str) -> Clause:
         low = _blank(low, match)
     for match in _DATE.finditer(low):
         low = _blank(low, match)
-    numbers = tuple(_number(match, low) for match in _NUMBER.finditer(low) if not _NOT_VALUE.match(low, match.end()))
+    numbers = tuple(
+        _number(match, low) for match in _NUMBER.finditer(low) if not _NOT_VALUE.match(low, match.end())
+    )
     return Clause(words, low, numbers, tuple(clocks), tuple(name for _, name in sorted(found)), last)
 
 

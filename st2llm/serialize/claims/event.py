@@ -12,18 +12,39 @@ from st2llm.types import Sample
 _EVENTS = re.compile(r"(?:events?|incidents?|records?|cases?|crimes?|earthquakes?|reports?)\b")
 _LAST_WEEK = re.compile(r"\b(?:last|past) (?:week|seven days|7 days)\b")
 _LAST = re.compile(r"\b(?:last|latest|most recent)\b")
-_GAP = re.compile(r"\b(?:longest|largest|greatest|maximum)\b.{0,30}\b(?:gap|pause|interval|quiet|wait|time between)\b")
+_GAP = re.compile(
+    r"\b(?:longest|largest|greatest|maximum)\b.{0,30}\b(?:gap|pause|interval|quiet|wait|time between)\b"
+)
 _MEAN_GAP = re.compile(r"\b(?:averag\w+|mean)\b.{0,30}\b(?:gap|pause|interval|wait|time between)\b")
-_LARGEST = re.compile(r"\b(?:largest|highest|strongest|greatest|maximum|biggest)\b(?!.{0,30}\b(?:gap|pause|interval)\b)")
+_LARGEST = re.compile(
+    r"\b(?:largest|highest|strongest|greatest|maximum|biggest)\b(?!.{0,30}\b(?:gap|pause|interval)\b)"
+)
 _FREQUENT = re.compile(r"\b(?:most (?:frequent|common|often)|dominant|majority)\b")
-_SPANS = {"hour": 1.0, "hours": 1.0, "h": 1.0, "minute": 1 / 60, "minutes": 1 / 60, "min": 1 / 60, "day": 24.0, "days": 24.0}
+_SPANS = {
+    "hour": 1.0,
+    "hours": 1.0,
+    "h": 1.0,
+    "minute": 1 / 60,
+    "minutes": 1 / 60,
+    "min": 1 / 60,
+    "day": 24.0,
+    "days": 24.0,
+}
 _WEEK_S = 7 * visible.DAY_S
 
 
 def names(sample: Sample) -> list[str]:
     """The marks, and their plurals."""
     words = visible.option_words(sample)
-    return list(dict.fromkeys([*words, *(f"{word}s" for word in words), *(f"{word[:-1]}ies" for word in words if word.endswith("y"))]))
+    return list(
+        dict.fromkeys(
+            [
+                *words,
+                *(f"{word}s" for word in words),
+                *(f"{word[:-1]}ies" for word in words if word.endswith("y")),
+            ]
+        )
+    )
 
 
 def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -54,7 +75,9 @@ def _magnitude(clause: Clause, sample: Sample) -> Iterator[Claim]:
         return
     number = clause.number_after(found, 60)
     if number is not None:
-        yield judged(clause, "largest magnitude", number, [] if magnitude is None else [float(np.nanmax(magnitude))])
+        yield judged(
+            clause, "largest magnitude", number, [] if magnitude is None else [float(np.nanmax(magnitude))]
+        )
 
 
 def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -67,7 +90,11 @@ def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
     if _FREQUENT.search(clause.low):
         top = visible.best(np.bincount(codes, minlength=len(words)))
         yield worded(clause, "most frequent mark", said, None if top is None else words[top])
-    elif _LAST.search(clause.low) and not clause.numbers and not re.search(r"\blast (?:week|day|\d)", clause.low):
+    elif (
+        _LAST.search(clause.low)
+        and not clause.numbers
+        and not re.search(r"\blast (?:week|day|\d)", clause.low)
+    ):
         known = int(steps[-1]) == visible.last_step(sample)
         yield worded(clause, "last mark", said, words[codes[-1]] if known else None)
 
@@ -86,7 +113,11 @@ def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
         clause.used.add(number.start)
         week = _LAST_WEEK.search(clause.low)
         about = f"number of {words[mark]}" if mark is not None else "number of events"
-        if not len(time) or (clause.part_of_time and not week) or re.search(r"\b(?:more|less|fewer|at least|over|under)\b", clause.low):
+        if (
+            not len(time)
+            or (clause.part_of_time and not week)
+            or re.search(r"\b(?:more|less|fewer|at least|over|under)\b", clause.low)
+        ):
             yield Claim(clause.words, about, f"{number.value:g}", "uncheckable")
             continue
         if week:

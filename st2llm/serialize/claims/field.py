@@ -14,11 +14,19 @@ from st2llm.types import Sample
 Table = Float64[np.ndarray, "time node"]
 
 _HIGH, _LOW, _MEAN = (re.compile(rf"\b(?:{words})\b") for words in (HIGH, LOW, MEAN))
-_FROM_TO = re.compile(r"\b(?:rang\w+|var\w+|between|lie|lies|values)\b[^\d]{0,40}(?:from|between)?[^\d]{0,20}$")
+_FROM_TO = re.compile(
+    r"\b(?:rang\w+|var\w+|between|lie|lies|values)\b[^\d]{0,40}(?:from|between)?[^\d]{0,20}$"
+)
 _FIRST = re.compile(r"\b(?:start(?:s|ed|ing)?|beg[iau]n(?:s|ning)?|first value|opens?)\b")
-_END = re.compile(r"\b(?:end(?:s|ed|ing)?|latest(?: value)?|last value|most recent(?: value)?|finish(?:es|ed)?)\b")
-_RISE = re.compile(r"\b(?:ris(?:e|es|ing|en)|rose|increas\w+|grow\w*|grew|climb\w*|upwards?|warm(?:s|ed|ing))\b")
-_FALL = re.compile(r"\b(?:falls?|falling|fell|fallen|declin\w+|decreas\w+|drop\w*|downwards?|shrink\w*|shrank|cool(?:s|ed|ing))\b")
+_END = re.compile(
+    r"\b(?:end(?:s|ed|ing)?|latest(?: value)?|last value|most recent(?: value)?|finish(?:es|ed)?)\b"
+)
+_RISE = re.compile(
+    r"\b(?:ris(?:e|es|ing|en)|rose|increas\w+|grow\w*|grew|climb\w*|upwards?|warm(?:s|ed|ing))\b"
+)
+_FALL = re.compile(
+    r"\b(?:falls?|falling|fell|fallen|declin\w+|decreas\w+|drop\w*|downwards?|shrink\w*|shrank|cool(?:s|ed|ing))\b"
+)
 _FLAT = re.compile(r"\b(?:flat|steady|stable|unchanged|constant)\b")
 _MORE = re.compile(r"\b(?:busier|higher|warmer|more|larger|greater|hotter)\b.{0,40}\bthan\b")
 _LESS = re.compile(r"\b(?:quieter|lower|cooler|colder|fewer|less|smaller)\b.{0,40}\bthan\b")
@@ -86,7 +94,9 @@ def _channel(clause: Clause, sample: Sample) -> int | None:
     said = [
         i
         for i, name in enumerate(channels)
-        if re.search(rf"(?<!\w){re.escape(name.lower().replace('_', ' '))}(?!\w)", clause.low.replace("_", " "))
+        if re.search(
+            rf"(?<!\w){re.escape(name.lower().replace('_', ' '))}(?!\w)", clause.low.replace("_", " ")
+        )
         or re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", clause.words.lower())
     ]
     return said[0] if len(said) == 1 else None
@@ -189,7 +199,13 @@ def _trend(clause: Clause, readings: list[Reading], per_day: int) -> Iterator[Cl
         return
     truths = {trend(reading.line, per_day) for reading in readings}
     word = next(iter(said))
-    if len(said) > 1 or clause.part_of_time or not truths or None in truths or (len(truths) > 1 and word not in truths):
+    if (
+        len(said) > 1
+        or clause.part_of_time
+        or not truths
+        or None in truths
+        or (len(truths) > 1 and word not in truths)
+    ):
         yield Claim(clause.words, "trend", " and ".join(sorted(said)), "uncheckable")
     else:
         yield worded(clause, "trend", word, word if word in truths else str(next(iter(truths))))

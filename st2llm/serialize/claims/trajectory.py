@@ -18,7 +18,9 @@ _MOVES = re.compile(
     r"\b(?:head\w*|mov\w+|travel\w*|walk\w*|go(?:es|ing)|went|drift\w*|track\w*|direction|towards?|leads?)\b[^\d]{0,40}?"
     r"\b((?:north|south)[ -]?(?:east|west)|north|south|east|west)(?:wards?|ern|erly|ward)?\b"
 )
-_LEGS = re.compile(r"\b(?:turn\w*|then|first|initially|finally|later|before|after|back|north of|south of|east of|west of)\b")
+_LEGS = re.compile(
+    r"\b(?:turn\w*|then|first|initially|finally|later|before|after|back|north of|south of|east of|west of)\b"
+)
 _PLACES = re.compile(r"\b(?:different|distinct|unique)\s+(?:places|locations)\b")
 _FIXES = re.compile(r"\b(?:stays|visits|fixes|positions|points)\b")
 _LONGEST = re.compile(r"\b(?:longest|most (?:of (?:the|its) )?time)\b")
@@ -55,7 +57,11 @@ def _distance(clause: Clause, sample: Sample) -> Iterator[Claim]:
         elif number.unit in _SPEEDS and _SPEED.search(clause.low):
             clause.used.add(number.start)
             span = float(np.ptp(visible.seconds(sample)[steps])) if len(steps) > 1 else 0.0
-            mean = [visible.length(xy) / span / _SPEEDS[number.unit]] if span and metric and _whole(sample) else []
+            mean = (
+                [visible.length(xy) / span / _SPEEDS[number.unit]]
+                if span and metric and _whole(sample)
+                else []
+            )
             known = re.search(r"\b(?:averag\w+|mean)\b", clause.low) is not None
             yield judged(clause, "mean speed", number, mean if known else [], unit=number.unit)
 

@@ -18,7 +18,9 @@ _MOVES = re.compile(
 _SIDES = re.compile(r"\b(?:from|on|in|at|of) (?:the )?(?:top |bottom |upper |lower )?(?:left|right)\b(?! to)")
 _LIGHT = re.compile(r"\b(brighter|darker|brightens?|darkens?|brightest|darkest)\b")
 _WHEN = re.compile(r"\b(start|beginning|end)\b")
-_MOST = re.compile(r"\bmost (?:of the )?(?:motion|movement|activity)\b|\bmoves most\b|\bmost active\b|\bmotion is (?:greatest|strongest|highest)\b")
+_MOST = re.compile(
+    r"\bmost (?:of the )?(?:motion|movement|activity)\b|\bmoves most\b|\bmost active\b|\bmotion is (?:greatest|strongest|highest)\b"
+)
 
 
 def names(sample: Sample) -> list[str]:
@@ -41,7 +43,14 @@ def _cut(clause: Clause, sample: Sample) -> Iterator[Claim]:
         return
     cuts = visible.cut_frames(sample)
     said = "no cut" if _NO.search(clause.low[: found.start()]) else "a cut"
-    number = next((n for n in clause.numbers if n.end < found.start() and len(clause.low[n.end : found.start()].split()) < 2), None)
+    number = next(
+        (
+            n
+            for n in clause.numbers
+            if n.end < found.start() and len(clause.low[n.end : found.start()].split()) < 2
+        ),
+        None,
+    )
     if cuts is None:
         yield Claim(clause.words, "cut", said, "uncheckable")
     elif number is not None:
@@ -61,7 +70,13 @@ def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
     said = (across.group(1) or across.group(2)) if across else found.group(1)
     moves = visible.motion(sample)
     unclear = across is None and _SIDES.search(clause.low) is not None
-    if moves is None or not moves.word or visible.cut_frames(sample) or unclear or re.search(r"\bthen\b|\bback\b", clause.low):
+    if (
+        moves is None
+        or not moves.word
+        or visible.cut_frames(sample)
+        or unclear
+        or re.search(r"\bthen\b|\bback\b", clause.low)
+    ):
         yield Claim(clause.words, "direction", said, "uncheckable")
         return
     yield worded(clause, "direction", said, moves.word)
@@ -87,7 +102,12 @@ def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
     if found is None or layout is None:
         return
     names_ = visible.region_names(layout)
-    text = clause.low.replace("upper", "top").replace("lower", "bottom").replace("middle", "centre").replace("center", "centre")
+    text = (
+        clause.low.replace("upper", "top")
+        .replace("lower", "bottom")
+        .replace("middle", "centre")
+        .replace("center", "centre")
+    )
     said = [n for n in names_ if re.search(rf"\b{re.escape(n)}\b", text)]
     said = [n for n in said if not any(n != other and n in other for other in said)]
     if len(said) != 1:
@@ -103,7 +123,9 @@ def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
         if number.unit == "frames":
             clause.used.add(number.start)
             yield judged(clause, "frames", number, [float(len(steps))])
-        elif number.unit in ("second", "seconds", "s") and re.search(r"\b(?:lasts?|long|duration|clip|length)\b", clause.low):
+        elif number.unit in ("second", "seconds", "s") and re.search(
+            r"\b(?:lasts?|long|duration|clip|length)\b", clause.low
+        ):
             clause.used.add(number.start)
             time = visible.seconds(sample)[steps]
             step = float(np.median(np.diff(time))) if len(time) > 1 else 0.0

@@ -7,9 +7,9 @@ other. Both are shown from the tokenizer's own parts:
 - added tokens are found in the raw text, so none may be made of the text's letters alone;
 - a normalizer must be absent or one that leaves ASCII as it is;
 - a pre-tokenizer that isolates digits cuts at each end of a run of digits, wherever it stands;
-- the splitting patterns of GPT-2, Llama 3 and Qwen 2 read from left to right and never go on behind a run of letters or
-  of digits; they look ahead only behind blanks. So a piece ends where a value ends and a sign or blank follows, and what
-  was matched since the last cut is the same whatever follows;
+- the splitting patterns of GPT-2, Llama 3 and Qwen 2 read from left to right and never go on behind a run of letters
+  or of digits; they look ahead only behind blanks. So a piece ends where a value ends and a sign or blank follows, and
+  what was matched since the last cut is the same whatever follows;
 - where no pattern splits, byte-pair merges act on the whole text. No merge crosses a cut if no entry of the vocabulary
   holds the two letters beside it; then those on the two sides do not know of each other.
 """

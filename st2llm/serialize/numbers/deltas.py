@@ -27,7 +27,7 @@ class Deltas:
     step: float
     low: int
     high: int
-    notation: Notation = Notation(strategy="deltas", signed=True)
+    notation: Notation
 
     @classmethod
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "Deltas":

@@ -24,7 +24,7 @@ class FixedDecimals:
     whole: int
     decimals: int
     signed: bool
-    notation: Notation = Notation(strategy="fixed-decimals")
+    notation: Notation
 
     @classmethod
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "FixedDecimals":
@@ -52,7 +52,9 @@ class FixedDecimals:
     def limits(self) -> tuple[float, float]:
         top = "9" * self.whole + ("." + "9" * self.decimals if self.decimals else "")
         high = finite(float(top))
-        while len(f"{high:.{self.decimals}f}") > len(top):  # sixteen nines are no float, and the next one is longer
+        while len(f"{high:.{self.decimals}f}") > len(
+            top
+        ):  # sixteen nines are no float, and the next one is longer
             high = math.nextafter(high, 0.0)
         return -high if self.signed else 0.0, high
 
@@ -91,4 +93,6 @@ class FixedDecimals:
             return MISSING
         text = f"{abs(value):.{self.decimals}f}"
         minus = "-" if value < 0 and text.strip("0.") else ""
-        return minus + (text.zfill(self.whole + bool(self.decimals) + self.decimals) if self.notation.fixed else text)
+        return minus + (
+            text.zfill(self.whole + bool(self.decimals) + self.decimals) if self.notation.fixed else text
+        )

@@ -63,6 +63,9 @@ class Notation:
         )
 
 
+PLAIN = Notation()
+
+
 @runtime_checkable
 class NumberText(Protocol):
     """A way to write values as words, already fitted to the values that may be seen."""

@@ -39,7 +39,9 @@ class QuantileBins:
         ranks = np.arange(1, notation.bins) * len(ranked) // notation.bins
         least, most = widened(low, high, notation.headroom)
         edges = {rounded(float(edge), low, high) for edge in ranked[ranks]}
-        ends = {_outward(edge, low, high, way) for edge, way in ((least, -1), (low, -1), (high, 1), (most, 1))}
+        ends = {
+            _outward(edge, low, high, way) for edge, way in ((least, -1), (low, -1), (high, 1), (most, 1))
+        }
         inner = {edge for edge in edges if min(ends) < edge < max(ends)}
         return cls(tuple(sorted(inner | ends)), notation.separator)
 

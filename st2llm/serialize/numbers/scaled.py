@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import DataError
-from st2llm.serialize.numbers.notation import MISSING, MOST_DECIMALS, Notation
+from st2llm.serialize.numbers.notation import MISSING, MOST_DECIMALS, PLAIN, Notation
 from st2llm.serialize.numbers.reading import NUMBER, first_run
 from st2llm.types import Numbers
 
@@ -32,7 +32,7 @@ class ScaledIntegers:
 
     step: float
     shift: int = 0
-    notation: Notation = Notation()
+    notation: Notation = PLAIN
 
     @classmethod
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "ScaledIntegers":
@@ -41,13 +41,15 @@ class ScaledIntegers:
         The step is never finer than the decimals of the notation, or without any those that the values have: counts
         below ten stay as they are. Raises DataError where no step is large enough.
         """
-        notation = notation or Notation()
+        notation = notation or PLAIN
         finite = values[np.isfinite(values)].astype(np.float64)
         low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
         finest = float(f"1e-{notation.decimals}")
         if low == high:
             return cls(finest, 0, notation)
-        for step in steps(max(high, -low) / notation.top, finest if notation.decimals else resolution(finite)):
+        for step in steps(
+            max(high, -low) / notation.top, finest if notation.decimals else resolution(finite)
+        ):
             shift = 0 if notation.signed else _shift(notation.headroom * (-low / step), notation.decimals)
             most = max(high, -low) if notation.signed else high
             if round(notation.headroom * (most / step)) + shift <= notation.top:

@@ -35,7 +35,7 @@ class Scientific:
         """`digits` and `decimals` of the notation are together the digits shown; powers are those of the values."""
         notation = notation or Notation(strategy="scientific")
         places = notation.digits + notation.decimals - 1
-        seen, least, greatest = extent(values)
+        seen, least, _ = extent(values)
         sizes = np.abs(seen[seen != 0])
         powers = [0, 0]
         if sizes.size:
@@ -62,8 +62,8 @@ class Scientific:
 
     @property
     def note(self) -> str:
-        example = 1.2345678 * 10.0 ** max(min(self.high, 6), -6)
-        return f"Numbers are written with a power of ten: {self._word(example)} is {decimal(float(self._word(example)))}."
+        example = self._word(1.2345678 * 10.0 ** max(min(self.high, 6), -6))
+        return f"Numbers are written with a power of ten: {example} is {decimal(float(example))}."
 
     def grammar(self, count: int) -> types.Scientific:
         return types.Scientific(

@@ -23,6 +23,9 @@ _KINDS: Mapping[str, Callable[[Sample, np.random.Generator], Iterator[Question]]
     "event": event.ask_all,
 }
 _CODED = ("place", "mark")
+_SEQUENCES = ("trajectory", "event")
+MOST_PLACES = 12
+"""Places of a graph that a question keeps: those it names, and others in their order."""
 
 
 def questions(sample: Sample, *, seed: int = 0) -> list[Question]:
@@ -41,13 +44,16 @@ def questions(sample: Sample, *, seed: int = 0) -> list[Question]:
 def ask(sample: Sample, question: Question) -> Sample:
     """The sample as a problem of its own: only what is visible is left, the question is asked, the label is its answer.
 
-    Steps after the last visible one are cut off. The options of a choice become Side.options, but where the values
-    hold codes that count through them (places, marks): there the question names the options itself.
+    Steps after the last visible one are cut off, and of a graph with more than MOST_PLACES places those that the
+    question does not name, so that a prompt can show all that is left. The options of a choice become Side.options, but where the values
+    hold codes that count through them (places, marks). Of kinds whose templates list no options the question does.
     """
+    sample = _fewer(sample, question)
     end = visible_end(sample)
     visible = sample.visible[:end] & ~sample.wanted[:end]
     side, days = sample.side, sample.side.calendar
-    coded = any(name in _CODED for name in side.channels) and sample.kind in ("trajectory", "event")
+    coded = any(name in _CODED for name in side.channels) and sample.kind in _SEQUENCES
+    listed = sample.kind in ("graph", "grid")  # their templates list the options
     return replace(
         sample,
         id=f"{sample.id}/{question.topic}",
@@ -57,7 +63,7 @@ def ask(sample: Sample, question: Question) -> Sample:
         time=sample.time[:end],
         truth=None,
         label=question.answer,
-        question=question.in_full if coded else question.words,
+        question=question.words if listed else question.in_full,
         task=TASK,
         side=replace(
             side,
@@ -65,6 +71,36 @@ def ask(sample: Sample, question: Question) -> Sample:
             options=side.options if coded else question.options,
             option_labels=side.option_labels if coded else (),
             track=None if side.track is None else side.track[:end],
+        ),
+    )
+
+
+def _fewer(sample: Sample, question: Question) -> Sample:
+    """A graph without the places that are too many."""
+    if sample.kind != "graph" or len(sample.place) <= MOST_PLACES or not question.places:
+        return sample
+    named = set(question.places)
+    others = [i for i in range(len(sample.place)) if i not in named][: max(0, MOST_PLACES - len(named))]
+    kept = sorted([*named, *others])
+    moved = {node: i for i, node in enumerate(kept)}
+    side = sample.side
+    neighbours = tuple(
+        tuple((moved[other], weight) for other, weight in side.neighbours[node] if other in moved)
+        for node in kept
+    )
+    return replace(
+        sample,
+        values=sample.values[:, kept],
+        visible=sample.visible[:, kept],
+        wanted=sample.wanted[:, kept],
+        place=tuple(sample.place[i] for i in kept),
+        truth=None,
+        side=replace(
+            side,
+            labels=tuple(side.labels[i] for i in kept),
+            neighbours=neighbours,
+            lonlat=None if side.lonlat is None else side.lonlat[kept],
+            xy=None if side.xy is None else side.xy[kept],
         ),
     )
 

@@ -10,6 +10,7 @@ from st2llm.types import Sample
 
 _WEEK_S = 7 * visible.DAY_S
 _MARKS = 12
+_SPANS = ((visible.DAY_S, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
@@ -68,14 +69,19 @@ def _longest_gap(sample: Sample) -> Iterator[Question]:
     steps = visible.seen_steps(sample)
     if len(steps) < 3:
         return
-    gaps = np.diff(visible.seconds(sample)[steps]) / 3600
+    gaps = np.diff(visible.seconds(sample)[steps])
+    longest = float(gaps.max())
+    size, unit = next(((size, unit) for size, unit in _SPANS if longest >= 2 * size), _SPANS[-1])
+    if longest <= 0:
+        return
     yield number(
         "longest-gap",
-        "How many hours is the longest time between two events shown that follow each other?",
-        float(gaps.max()),
+        f"How many {unit} is the longest time between two events shown that follow each other?",
+        longest / size,
         decimals=1,
-        unit="hours",
-        provenance=f"maximum of the {len(gaps)} differences of visible times",
+        unit=unit,
+        provenance=f"maximum of the {len(gaps)} differences of visible times: {longest:g} s",
+        within=0.02,
     )
 
 

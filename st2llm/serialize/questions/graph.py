@@ -29,7 +29,9 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
     yield from _highest(sample, channel, one)
 
 
-def _busiest_at(sample: Sample, channel: int, some: list[int], draw: np.random.Generator) -> Iterator[Question]:
+def _busiest_at(
+    sample: Sample, channel: int, some: list[int], draw: np.random.Generator
+) -> Iterator[Question]:
     shown = sample.visible[:, some, channel].all(axis=1)
     steps = np.flatnonzero(shown)
     if len(some) < 2 or not steps.size:
@@ -52,7 +54,9 @@ def _busiest_at(sample: Sample, channel: int, some: list[int], draw: np.random.G
     )
 
 
-def _busier_of_two(sample: Sample, channel: int, some: list[int], draw: np.random.Generator) -> Iterator[Question]:
+def _busier_of_two(
+    sample: Sample, channel: int, some: list[int], draw: np.random.Generator
+) -> Iterator[Question]:
     if len(some) < 2:
         return
     pair = sorted(int(i) for i in draw.permutation(some)[:2])
@@ -123,7 +127,11 @@ def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generato
     if sample.side.freq_s >= visible.DAY_S:
         return
     per_day = visible.DAY_S // sample.side.freq_s
-    days = [steps for _, steps in visible.by_day(sample) if len(steps) >= per_day and np.isfinite(values[steps]).all()]
+    days = [
+        steps
+        for _, steps in visible.by_day(sample)
+        if len(steps) >= per_day and np.isfinite(values[steps]).all()
+    ]
     if not days:
         return
     steps = days[-1]

@@ -54,7 +54,9 @@ def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> 
 
 
 def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
-    regions = [(r, mean) for r in _regions(sample) if (mean := visible.mean_of(sample, r.cells, channel)) is not None]
+    last = visible.last_step(sample)
+    found = [(region, visible.mean_of(sample, region.cells, channel, last)) for region in _regions(sample)]
+    regions = [(region, mean) for region, mean in found if mean is not None]
     if len(regions) < 2:
         return
     means = np.array([mean for _, mean in regions])
@@ -65,10 +67,11 @@ def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
     options = tuple(region.name for region, _ in regions)
     yield choice(
         "highest-region",
-        f"Which quarter of the map is {word} ({visible.thing(sample, channel)}) over all that is shown?",
+        f"Which quarter of the last map shown is {word} ({visible.thing(sample, channel)})?",
         options[winner],
         options,
-        provenance="; ".join(f"{region.name} {mean:.6g}" for region, mean in regions),
+        provenance=f"means at step {last}: "
+        + "; ".join(f"{region.name} {mean:.6g}" for region, mean in regions),
     )
 
 
@@ -76,17 +79,19 @@ def _difference(sample: Sample, channel: int) -> Iterator[Question]:
     if sample.side.layout is None:
         return
     up, down = visible.halves(sample.side.layout)[:2]
-    a, b = visible.mean_of(sample, up.cells, channel), visible.mean_of(sample, down.cells, channel)
+    last = visible.last_step(sample)
+    a, b = (visible.mean_of(sample, half.cells, channel, last) for half in (up, down))
     if a is None or b is None:
         return
     yield number(
         "half-difference",
-        f"What is the mean ({visible.thing(sample, channel)}) of the {up.name} half less that of the {down.name} half, over all "
-        f"that is shown?",
+        f"On the last map shown, what is the mean ({visible.thing(sample, channel)}) of the {up.name} half less that of the "
+        f"{down.name} half? A middle row belongs to the {up.name}.",
         a - b,
         decimals=max(1, min(2, visible.decimals(sample.values[:, :, channel]))),
         unit=visible.unit_of(sample, channel),
-        provenance=f"means {a:.6g} and {b:.6g} of the visible cells; a middle row counts for neither half",
+        provenance=f"means {a:.6g} and {b:.6g} of the visible cells at step {last}",
+        within=0.02,
     )
 
 

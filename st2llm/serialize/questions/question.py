@@ -27,6 +27,8 @@ class Question:
     decimals: int = 0
     options: tuple[str, ...] = ()
     places: tuple[int, ...] = ()
+    within: float = 0.0
+    """Of a number that prompts tell rounded: the share of it by which an answer may be off."""
 
     def __post_init__(self) -> None:
         if self.sort == "choice" and (self.answer not in self.options or len(set(self.options)) < 2):
@@ -41,7 +43,7 @@ class Question:
         return f"{self.words} Answer with one of: {', '.join(self.options)}." if self.options else self.words
 
     def right(self, text: str) -> bool | None:
-        """Whether an answer is right: the option, or the number within one unit of its last decimal; None if unreadable."""
+        """Whether an answer is right: the option, or the number within one unit of its last decimal (or `within`); None if unreadable."""
         return marked(text, self)
 
 
@@ -54,14 +56,19 @@ def number(
     unit: str = "",
     provenance: str,
     places: tuple[int, ...] = (),
+    within: float = 0.0,
 ) -> Question:
     """A question that a number answers; the words say in which unit and to how many decimals."""
     said = f"{value:.{decimals}f}"
     if float(said) == 0:
         said = said.removeprefix("-")
-    digits = "a whole number" if decimals == 0 else f"a number with {decimals} decimal{'s' if decimals > 1 else ''}"
+    digits = (
+        "a whole number"
+        if decimals == 0
+        else f"a number with {decimals} decimal{'s' if decimals > 1 else ''}"
+    )
     asked = f"{words} Answer with {digits}{f' in {unit}' if unit else ''}."
-    return Question(topic, asked, said, "number", provenance, unit, decimals, (), places)
+    return Question(topic, asked, said, "number", provenance, unit, decimals, (), places, within)
 
 
 def choice(
@@ -74,7 +81,7 @@ def choice(
     places: tuple[int, ...] = (),
 ) -> Question:
     """A question that one of several words answers."""
-    return Question(topic, words, answer, "choice", provenance, "", 0, options, places)
+    return Question(topic, words, answer, "choice", provenance, options=options, places=places)
 
 
 def marked(text: str, question: Question) -> bool | None:
@@ -83,12 +90,19 @@ def marked(text: str, question: Question) -> bool | None:
         said = line.strip(" .\"'*").casefold()
         found = [option for option in question.options if option.casefold() == said]
         if not found:
-            found = [o for o in question.options if re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", line, re.I)]
+            found = [
+                o for o in question.options if re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", line, re.I)
+            ]
             # `top left` holds `top` and `left`: the longest option that covers the others is meant.
-            found = [o for o in found if not any(o != other and o.casefold() in other.casefold() for other in found)]
+            found = [
+                o
+                for o in found
+                if not any(o != other and o.casefold() in other.casefold() for other in found)
+            ]
         return None if len(found) != 1 else found[0] == question.answer
     said_number = _NUMBER.search(line)
     if said_number is None:
         return None
     got = float(said_number.group().replace(",", "").replace("−", "-"))
-    return abs(got - float(question.answer)) <= 1.0001 * 10.0**-question.decimals * (question.decimals > 0) + 1e-9
+    true, unit = float(question.answer), 10.0**-question.decimals if question.decimals else 0.0
+    return abs(got - true) <= 1.0001 * max(unit, question.within * abs(true)) + 1e-9

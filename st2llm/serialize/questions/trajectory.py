@@ -9,6 +9,7 @@ from st2llm.serialize.questions.question import Question, choice, number
 from st2llm.types import Sample
 
 _CANDIDATES = 4
+_KM, _FAR_M = 1000.0, 10_000.0
 
 
 def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
@@ -21,15 +22,21 @@ def _along(sample: Sample) -> Iterator[Question]:
     xy, steps = visible.path(sample)
     if len(xy) < 2 or (np.diff(steps) != 1).any():  # a hidden span within the way has no known length
         return
-    unit = "metres" if compass.is_metric(sample.side.unit) else sample.side.unit
     way, straight = visible.length(xy), xy[-1] - xy[0]
+    if way <= 0:
+        return
+    metric = compass.is_metric(sample.side.unit)
+    scale, unit = (
+        (_KM, "kilometres") if metric and way >= _FAR_M else (1.0, "metres" if metric else sample.side.unit)
+    )
     yield number(
         "distance",
         "How long is the way along all the positions shown, in straight lines from one to the next?",
-        way,
-        decimals=0 if way >= 100 else 2,
+        way / scale,
+        decimals=0 if way / scale >= 100 else 2,
         unit=unit,
-        provenance=f"sum of the {len(xy) - 1} distances between consecutive visible fixes",
+        provenance=f"sum of the {len(xy) - 1} distances between consecutive visible fixes: {way:.6g}",
+        within=0.02,
     )
     clear = float(np.hypot(*straight)) > 0.1 * way
     if clear and _off_border(*straight):
@@ -45,7 +52,10 @@ def _along(sample: Sample) -> Iterator[Question]:
 
 def _off_border(east: float, north: float) -> bool:
     """Whether a direction is at least three degrees from the border between two winds."""
-    return abs((compass.degrees(east, north) + 22.5) % 45) > 3 and (compass.degrees(east, north) + 22.5) % 45 < 42
+    return (
+        abs((compass.degrees(east, north) + 22.5) % 45) > 3
+        and (compass.degrees(east, north) + 22.5) % 45 < 42
+    )
 
 
 def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
@@ -94,12 +104,17 @@ def _durations(
     one = sorted(whole)[int(draw.integers(len(whole)))]
     yield number(
         "time-at",
-        f"How many minutes are spent at {words[one]} in all the stays shown?",
+        f"How many minutes are spent at {_place(words[one])} in all the stays shown?",
         whole[one],
         decimals=0,
         unit="minutes",
         provenance=f"sum of the durations of the {codes.count(one)} visible stays at {sample.side.options[one]}",
     )
+
+
+def _place(word: str) -> str:
+    """Places that are known by number alone are called `place 9` in prompts."""
+    return f"place {word}" if word.isdigit() else word
 
 
 def _top(

@@ -51,7 +51,9 @@ def test_places_in_two_alike_pairs_have_a_morans_i_of_one_whatever_a_place_witho
 def test_a_wave_that_runs_from_place_to_place_is_seen_one_step_later():
     time, place = np.arange(600), np.arange(12)
     noise = np.random.default_rng(1).normal(size=700)
-    values = noise[time[:, None] - place[None, :] + 20][:, :, None]  # place i shows what place i - 1 showed before
+    values = noise[time[:, None] - place[None, :] + 20][
+        :, :, None
+    ]  # place i shows what place i - 1 showed before
     edges = Edges(place[:-1].astype(np.int64), place[1:].astype(np.int64), np.ones(11))
     assert space_time_i(values, edges, 1) == pytest.approx(1.0, abs=0.1)
     assert space_time_i(values, edges, 0) == pytest.approx(0.0, abs=0.1)

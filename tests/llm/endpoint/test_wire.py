@@ -17,7 +17,9 @@ from st2llm.types import (
     Numbers,
     Pair,
     Ranking,
+    Scientific,
     Slot,
+    Words,
 )
 
 CHAT = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "12,"})
@@ -60,6 +62,8 @@ def test_plain_words_become_a_completion_that_stops_at_a_line_break(prompt):
         Numbers(2, 2, separator="\n"),
         Ranking(("a", "b\nc"), 2),
         Choice(("a\nb",)),
+        Words(("a", "b"), 2, "\n"),
+        Scientific(2, 1, "\n"),
     ],
 )
 def test_an_answer_of_several_lines_does_not_stop_at_the_first(prompt, grammar):
@@ -87,6 +91,9 @@ def test_what_an_endpoint_cannot_be_asked_is_refused(prompt):
     ("grammar", "longest"),
     [
         (Numbers(3, 4, decimals=2, signed=True), "-1234.56,-1234.56,-1234.56"),
+        (Numbers(2, 3, " , ", gap=" "), "1 2 3 , 4 5 6"),
+        (Scientific(2, 2, signed=True, low=-12), "-1.23e-12,-1.23e-12"),
+        (Words(("up", "up a lot"), 2, ", "), "up a lot, up a lot"),
         (Choice(("yes", "perhaps")), "perhaps"),
         (Choice(("東京駅",)), "東京駅"),
         (Ranking(("node-1", "node-22"), 2), "node-22, node-22"),

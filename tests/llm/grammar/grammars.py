@@ -3,11 +3,12 @@
 import datetime
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from st2llm.types import Choice, Clock, FreeText, Json, Numbers, Pair, Ranking
+from st2llm.types import Choice, Clock, FreeText, Json, Numbers, Pair, Ranking, Scientific, Words
 
 ONE = st.just(1)
 SEPARATORS = [",", ", ", " ", "\n", " | ", "; "]
@@ -37,6 +38,7 @@ def written(value: int, grammar: Numbers) -> str:
     """A number of so many last decimals, as its grammar writes it."""
     whole, part = divmod(abs(value), 10**grammar.decimals)
     text = f"{whole:0{grammar.digits}d}" if grammar.fixed else str(whole)
+    text = grammar.gap.join(text)
     return "-" * (value < 0) + text + (f".{part:0{grammar.decimals}d}" if grammar.decimals else "")
 
 
@@ -57,6 +59,37 @@ def number(draw, count=ONE):
         low=low,
         high=high,
     )
+
+
+@st.composite
+def gapped(draw):
+    """Whole numbers with a blank between two digits."""
+    found = draw(
+        number(st.integers(1, 3)).filter(lambda grammar: grammar.separator.strip() and not grammar.decimals)
+    )
+    return replace(found, gap=" ", separator=draw(st.sampled_from([",", " , ", "; ", " | "])))
+
+
+@st.composite
+def powers(draw):
+    low, high = sorted(draw(st.tuples(st.integers(-12, 12), st.integers(-12, 12))))
+    separator = draw(st.sampled_from([",", ", ", " "]))
+    return Scientific(
+        draw(st.integers(1, 3)),
+        draw(st.integers(0, 3)),
+        separator,
+        low=low,
+        high=high,
+        signed=draw(st.booleans()),
+    )
+
+
+@st.composite
+def listed(draw):
+    separator = draw(st.sampled_from([" , ", ",", ", ", " | ", "; "]))
+    known = ["up", "up a lot", "flat", "down", "down a lot", "A", "B", "上", "上海"]
+    words = draw(st.lists(st.sampled_from(known), min_size=1, max_size=6, unique=True))
+    return Words(tuple(words), draw(st.integers(1, 4)), separator)
 
 
 def span(grammar: Numbers) -> tuple[int, int]:
@@ -83,6 +116,9 @@ def ranking(draw):
 
 NARROW = st.one_of(
     number(st.integers(1, 4)),
+    gapped(),
+    powers(),
+    listed(),
     choice(),
     ranking(),
     st.builds(Pair, number(), number()),
@@ -101,6 +137,13 @@ def answer(draw, grammar):
                 st.lists(st.integers(*span(grammar)), min_size=grammar.count, max_size=grammar.count)
             )
             return grammar.separator.join(written(value, grammar) for value in values)
+        case Scientific():
+            one = Numbers(1, 1, decimals=grammar.decimals, signed=grammar.signed)
+            values = draw(st.lists(st.integers(*span(one)), min_size=grammar.count, max_size=grammar.count))
+            power = st.integers(grammar.low, grammar.high)
+            return grammar.separator.join(f"{written(value, one)}e{draw(power)}" for value in values)
+        case Words(options, count, separator):
+            return separator.join(draw(st.lists(st.sampled_from(options), min_size=count, max_size=count)))
         case Choice(options):
             return draw(st.sampled_from(options))
         case Ranking(candidates, count, separator):
@@ -117,6 +160,10 @@ def answer(draw, grammar):
 
 
 def is_number(text: str, grammar: Numbers) -> bool:
+    if grammar.gap:
+        apart = text.lstrip("-").split(grammar.gap)
+        plain = replace(grammar, gap="")
+        return all(len(digit) == 1 for digit in apart) and is_number(text.replace(grammar.gap, ""), plain)
     whole = rf"[0-9]{{{grammar.digits}}}" if grammar.fixed else rf"(0|[1-9][0-9]{{0,{grammar.digits - 1}}})"
     part = rf"\.[0-9]{{{grammar.decimals}}}" if grammar.decimals else ""
     if re.fullmatch(f"-?{whole}{part}", text) is None or (text.startswith("-") and not float(text)):
@@ -131,6 +178,19 @@ def is_readable(text: str, grammar) -> bool:
         case Numbers():
             parts = text.split(grammar.separator)
             return len(parts) == grammar.count and all(is_number(part, grammar) for part in parts)
+        case Scientific():
+            one = Numbers(1, 1, decimals=grammar.decimals, signed=grammar.signed)
+            parts = [part.partition("e") for part in text.split(grammar.separator)]
+            powers = [power for _, _, power in parts]
+            known = all(
+                grammar.low <= int(power) <= grammar.high and power == str(int(power)) for power in powers
+            )
+            return (
+                known and len(parts) == grammar.count and all(is_number(first, one) for first, _, _ in parts)
+            )
+        case Words(options, count, separator):
+            parts = text.split(separator)
+            return len(parts) == count and set(parts) <= set(options)
         case Choice(options):
             return text in options
         case Ranking(candidates, count, separator):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from st2llm.errors import ConfigError
 from st2llm.llm.grammar.machines import Machine, machine, spaced
-from st2llm.types import Choice, Clock, Numbers, Pair, Ranking
+from st2llm.types import Choice, Clock, Numbers, Pair, Ranking, Scientific, Words
 
 # beartype draws which items of a tuple it looks at, also of the grammars that hypothesis makes
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
@@ -55,6 +55,17 @@ def test_a_number_is_within_its_range_and_every_number_of_the_range_is_one(gramm
         (Numbers(2, 1, " ", low=4, high=5), {"4 4", "4 5", "5 4", "5 5"}),
         (Choice(("a", "ab", "b")), {"a", "ab", "b"}),
         (Choice((" yes",)), {" yes"}),
+        (Words(("up", "up a"), 2, " , "), {"up , up", "up , up a", "up a , up", "up a , up a"}),
+        (Words(("A", "B"), 2, ","), {"A,A", "A,B", "B,A", "B,B"}),
+        (Words(("a", "ab"), 1, "|"), {"a", "ab"}),
+        (Scientific(1, 0, low=-1, high=0), {f"{digit}e{power}" for digit in range(10) for power in (-1, 0)}),
+        (
+            Scientific(1, 0, low=99, high=101),
+            {f"{digit}e{power}" for digit in range(10) for power in (99, 100, 101)},
+        ),
+        (Numbers(2, 2, " , ", low=9, high=10, gap=" "), {"9 , 9", "9 , 1 0", "1 0 , 9", "1 0 , 1 0"}),
+        (Numbers(1, 3, " ,", fixed=True, high=1, gap=" "), {"0 0 0", "0 0 1"}),
+        (Numbers(1, 2, ",", signed=True, low=-10, high=-9, gap=" "), {"-9", "-1 0"}),
         (Ranking(("1", "17", "170"), 2, ","), {"1,17", "1,170", "17,1", "17,170", "170,1", "170,17"}),
         (Ranking(("a", "a b"), 2, " > "), {"a > a b", "a b > a"}),
         (Pair(Numbers(1, 1, high=0), Numbers(1, 1, low=8)), {"(0, 8)", "(0, 9)"}),
@@ -147,6 +158,17 @@ def test_an_answer_may_stand_behind_a_blank():
         (Ranking(("a", "b"), 1, ""), "begin with a sign"),
         (Pair(Numbers(2, 3), Numbers(1, 3)), "count 1 for x and y"),
         (Pair(Numbers(1, 3), Numbers(1, 3, low=5, high=4)), "range from low to high"),
+        (Words((), 2), "needs options"),
+        (Words(("a", "b"), 0), "at least 1"),
+        (Words(("up a lot", "b"), 2, " "), "a candidate is 'up a lot'"),
+        (Words(("a,b", "b"), 2), "a candidate is 'a,b'"),
+        (Scientific(0, 2), "at least 1 number"),
+        (Scientific(2, 2, "e"), "a separator without"),
+        (Scientific(1, -1), "no less than 0 decimals"),
+        (Scientific(1, 1, low=3, high=2), "range from low to high"),
+        (Numbers(2, 3, " ", gap=" "), "could not be told from the gap"),
+        (Numbers(2, 3, ",", decimals=1, gap=" "), "numbers without decimals"),
+        (Numbers(2, 3, ",", gap="0"), "A gap between digits"),
         (Clock("moment"), "knows the forms time, date, datetime"),
     ],
 )
