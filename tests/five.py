@@ -29,8 +29,8 @@ def graph(days: int = 10, nodes: int = 3) -> SensorGraph:
     hour = np.arange(len(time)) % 24
     wave = 40 * np.cos((hour - 17) * 2 * np.pi / 24)
     values = np.rint(100.0 * (np.arange(nodes) + 1) + wave[:, None])[:, :, None]
-    source = np.array([i for i in range(nodes - 1)] + [i + 1 for i in range(nodes - 1)], dtype=np.int64)
-    target = np.array([i + 1 for i in range(nodes - 1)] + [i for i in range(nodes - 1)], dtype=np.int64)
+    source = np.array(list(range(nodes - 1)) + [i + 1 for i in range(nodes - 1)], dtype=np.int64)
+    target = np.array([i + 1 for i in range(nodes - 1)] + list(range(nodes - 1)), dtype=np.int64)
     xy = np.column_stack([1000.0 * np.arange(nodes), np.zeros(nodes)])
     return SensorGraph(
         name="tiny-graph",

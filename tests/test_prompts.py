@@ -14,7 +14,7 @@ from st2llm.types import FreeText, Slot
 
 ROOT = Path(__file__).resolve().parents[1] / "prompts"
 NAMES = sorted(str(path.relative_to(ROOT).with_suffix("")) for path in ROOT.glob("*/*.md"))
-FORECASTS = [name for name in NAMES if name.startswith("graph/forecast")]
+FORECASTS = [f"graph/{name}" for name in ("forecast", "forecast.chat", "forecast.soft", "forecast.examples")]
 COMMITTED = {
     "forecast": "6accca85487a",
     "forecast.chat": "0b4679679401",

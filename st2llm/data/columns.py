@@ -151,7 +151,7 @@ class _Book:
         table = np.array(
             [*(self._codes.setdefault(name, len(self._codes)) for name in names), -1], dtype=np.int32
         )
-        return table[codes]
+        return np.asarray(table[codes])
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._codes)

@@ -41,8 +41,11 @@ def to_pandas(data: Container) -> pd.DataFrame:
 
 
 def to_xarray(data: SensorGraph | Grid) -> xr.DataArray:
-    """A labelled array: dims time, place, channel of a graph (lon and lat along place), time, row, col, channel of a grid
-    (y and x along them, degrees north and east where the grid is in degrees). Stamps are UTC without a zone."""
+    """A labelled array; stamps are UTC without a zone.
+
+    Dims of a graph: time, place, channel, with lon, lat, x and y along place where they are known. Dims of a grid:
+    time, row, col, channel, with y along row and x along col (degrees north and east where the grid is in degrees).
+    """
     time = data.time.astype("datetime64[s]").astype("datetime64[ns]")
     coords: dict[str, Any] = {"time": time, "channel": list(data.channels)}
     if isinstance(data, SensorGraph):

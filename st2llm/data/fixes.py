@@ -103,7 +103,7 @@ def single(fixes: Fixes, rule: str) -> tuple[Fixes, tuple[str, ...]]:
         return fixes.dropping(bad), (f"dropped {again.size} rows that repeat a time of their object",)
     time = fixes.time.copy()
     unit = round(1 / fixes.unit_s)
-    for row in again:
+    for row in again.tolist():
         time[row] = time[row - 1] + unit
     spread = replace(fixes, time=time)
     late = np.flatnonzero(spread.same() & (np.diff(time) <= 0))

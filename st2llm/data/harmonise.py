@@ -223,7 +223,7 @@ def _between(
     if fixes.lonlat is not None:
         return positions.between_m(fixes.lonlat[here], fixes.lonlat[there])
     step = _metres(fixes)[there] - _metres(fixes)[here]
-    return np.hypot(step[:, 0], step[:, 1])
+    return np.asarray(np.hypot(step[:, 0], step[:, 1]))
 
 
 def _hampel(
@@ -259,7 +259,7 @@ def _clusters(xy: Float64[np.ndarray, "stay 2"], reach: float) -> Int32[np.ndarr
     """Positions that a chain of steps of at most `reach` joins have one number (DBSCAN with clusters of one)."""
     pairs = cKDTree(xy).query_pairs(reach, output_type="ndarray")
     links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(xy), len(xy)))
-    return connected_components(links, directed=False)[1].astype(np.int32)
+    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int32)
 
 
 def _stays(

@@ -103,7 +103,9 @@ def to_utc(
 def _two_columns(moment: Moment, table: Columns) -> Stamps:
     """Days and clocks are few words that many rows share: each is read once."""
     days, clocks = table.word(str(moment.date)), table.word(str(moment.clock))
-    day = pd.to_datetime(pd.Index(days.names, dtype=object), format=moment.format or "ISO8601", errors="coerce")
+    day = pd.to_datetime(
+        pd.Index(days.names, dtype=object), format=moment.format or "ISO8601", errors="coerce"
+    )
     clock = pd.to_timedelta(pd.Index(clocks.names, dtype=object), errors="coerce")
     for name, words, read in ((moment.date, days, day), (moment.clock, clocks, clock)):
         bad = np.flatnonzero(np.append(read.isna(), True)[words.codes])

@@ -105,7 +105,7 @@ class Tracks:
         found = np.repeat(begins, count) + stride * within
         if lead:
             found = found[(parts[found + lead] == part) & (parts[found + length - 1] == part)]
-        return found.astype(np.int64)
+        return np.asarray(found, dtype=np.int64)
 
     def whole(self, part: int) -> Int64[np.ndarray, " window"]:
         """The first row in a part of each object that has any there."""
@@ -173,7 +173,7 @@ class Tracks:
             wanted=wanted,
             time=window.time,
             place=(window.track.id,),
-            side=self._side(window, hidden.any(axis=(1, 2))),
+            side=self._side(window, np.asarray(hidden.any(axis=(1, 2)))),
             truth=np.where(wanted, window.values, np.nan),
             label=window.label,
             task=self.task.word,

@@ -163,9 +163,8 @@ def _has_parts(rows: Rows) -> bool:
 
 
 def _parts(rows: Rows) -> np.ndarray:
-    return np.array([sources.PARTS.index(str(one.table.part)) for one in rows.sources], dtype=np.int8)[
-        rows.source
-    ]
+    number = np.array([sources.PARTS.index(str(one.table.part)) for one in rows.sources], dtype=np.int8)
+    return np.asarray(number[rows.source])
 
 
 def _labels(card: TrajectoryCard, rows: Rows, owner: np.ndarray, count: int) -> tuple[str | None, ...]:

@@ -47,6 +47,8 @@ class Record:
     """Answers of a text arm by category."""
     decoding: Mapping[str, Any] | None = None
     """How a text arm drew its answers."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What a text arm did otherwise than its template: examples, budget, answer_set."""
 
     @property
     def role(self) -> str:
@@ -218,6 +220,7 @@ def _record(line: Mapping[str, Any], folder: Path) -> Record:
         and {rule: {m: number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},
         ledger=line.get("ledger"),
         decoding=line.get("decoding"),
+        asked={key: line[key] for key in ("examples", "budget", "answer_set") if line.get(key)},
     )
 
 

@@ -94,7 +94,8 @@ def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> 
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x, relative)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel("worse  \N{LEFTWARDS ARROW}  gain  \N{RIGHTWARDS ARROW}  better")
+        unit = "" if relative else " in points"
+        axes.set_xlabel(f"worse  \N{LEFTWARDS ARROW}  gain{unit}  \N{RIGHTWARDS ARROW}  better")
         spoken = ", ".join(f"{r.label} {gain(r.value, relative=relative)}" for r in _rows(rows))
         return _svg(figure, name, f"Gains with 95 % intervals: {spoken}")
 
@@ -308,7 +309,7 @@ def _font(match: re.Match[str]) -> str:
 
 
 def _tick(value: float, relative: bool) -> str:
-    return gain(value, relative=relative).replace(".0 ", " ")
+    return gain(value, relative=relative).replace(".0 ", " ").removesuffix(" points")
 
 
 def _span_decades(axes: Any, cost: pd.Series) -> None:

@@ -121,7 +121,7 @@ def instruct(
         else:
             made = [row for number in span if (row := _row(order, data, sources, number)) is not None]
             table = pa.Table.from_pylist(made, schema=SCHEMA)
-            write_whole(path, lambda file, table=table: pq.write_table(table, file, compression="zstd"))
+            _save(table, path)
             rows, left_out = rows + len(made), left_out + len(span) - len(made)
         if say is not None:
             say(shard + 1, shards)
@@ -131,6 +131,10 @@ def instruct(
         )
     write_json(out / MANIFEST, read_json(out / MANIFEST) | {"rows": rows, "left_out": left_out, "done": True})
     return Written(out, rows, left_out, shards, kept)
+
+
+def _save(table: pa.Table, path: Path) -> None:
+    write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def _first(data: Container) -> Any:
@@ -145,8 +149,8 @@ def _sources(order: Order, data: Container) -> list[_Source]:
         word = template.head.task
         if word in _NO_TRUTH or template.head.answer is None:
             raise ConfigError(
-                f"Template {template.id} has no true answer to learn from. Take one whose answer the data know, such as "
-                f"{kind}/question-answer."
+                f"Template {template.id} has no true answer to learn from. Take one whose answer the data "
+                f"know, such as {kind}/question-answer."
             )
         task = task_for(word, data)
         parts = split(data, task, stride=_stride(kind, task))
@@ -199,8 +203,8 @@ def _claim(order: Order, out: Path, data: Container, sources: Sequence[_Source],
     for key, value in plan.items():
         if before.get(key) != value:
             raise ConfigError(
-                f"{out} holds a set with another {key} ({_short(before.get(key))}, now {_short(value)}), so it cannot be "
-                f"resumed. Choose another --out, or undo the change."
+                f"{out} holds a set with another {key} ({_short(before.get(key))}, now {_short(value)}), so it cannot "
+                f"be resumed. Choose another --out, or undo the change."
             )
     for left in out.glob(".*.parquet"):
         if re.fullmatch(r"\..+\.parquet\.\w+\.parquet", left.name):

@@ -55,8 +55,8 @@ def _columns(primary: str, *, several: bool) -> list[Column]:
         *task,
         Column("predictor", lambda r: r["predictor"] + ("*" if r["converged"] is False else ""), words=True),
         Column("backbone", lambda r: r["backbone"] or w.NOTHING, words=True, spare=True),
-        Column(f"{w.metric_name(primary)} [95 %]", lambda r: _estimate(primary, r["metrics"].get(primary))),
-        Column(w.metric_name(second), lambda r: _value(second, r["metrics"].get(second)), spare=True),
+        Column(f"{_head(primary)} [95 %]", lambda r: _estimate(primary, r["metrics"].get(primary))),
+        Column(_head(second), lambda r: _value(second, r["metrics"].get(second)), spare=True),
         Column("gain over best", lambda r: _gain(r["gain_best"], relative=relative)),
         Column("gain of pre-training", lambda r: _gain(r["gain_pretraining"], relative=relative)),
         Column("n", lambda r: w.count(r["n"])),
@@ -86,6 +86,12 @@ def second_of(primary: str) -> str:
     """The metric that stands beside the primary one."""
     pairs = {"rmse": "mae", "ade_m": "fde_m", "fde_m": "ade_m", "acc@1": "acc@5"}
     return pairs.get(primary, "acc@1" if primary in HIGHER_IS_BETTER - {"r2"} else "rmse")
+
+
+def _head(name: str) -> str:
+    """A metric's name, with its unit where that is its own."""
+    unit = w.unit_of(name, "m") if name in ("ade_m", "fde_m") else w.unit_of(name, "")
+    return f"{w.metric_name(name)}{f' ({unit})' if unit else ''}"
 
 
 def _estimate(name: str, metric: Row | None) -> str:

@@ -103,6 +103,8 @@ class Page:
     """What the error of a place is called."""
     lower: bool
     """Whether lower is better."""
+    by: str
+    """By what examples are chosen."""
     several: bool = False
 
 
@@ -140,6 +142,7 @@ def build(facts: Facts) -> Page:
         stand_in=facts.stand_in,
         error="distance from the truth" if facts.moves else figures.ERROR,
         lower=facts.relative,
+        by="the rank of the true word" if facts.labels else "relative error",
         several=len(tasks) > 1,
     )
 
@@ -292,8 +295,22 @@ def _drawn(facts: Facts, rows: Sequence[Record]) -> str:
                 if temperature
                 else f"the most probable answer of each {each}"
             )
-            said.append(f"{row.predictor}: {how}{f'; {facts.of_draws} counts' * (draws > 1)}.")
+            counts = f"; {facts.of_draws} counts" if draws > 1 else ""
+            said.append(f"{row.predictor}: {how}{counts}{_set(row)}.")
     return " ".join(said)
+
+
+def _set(record: Record) -> str:
+    """What a text arm did otherwise than its template says, in words."""
+    own, parts = record.asked, []
+    if examples := own.get("examples"):
+        how = {"random": "drawn at random", "recent": "the latest", "shape": "the most alike"}
+        parts.append(f"{w.plural(examples['count'], 'example')}, {how[examples['by']]}")
+    if answer := own.get("answer_set"):
+        parts.append("numbers as " + ", ".join(f"{key} {value}" for key, value in answer.items()))
+    if budget := own.get("budget"):
+        parts.append(f"prompts of at most {budget:,} tokens")
+    return "".join(f"; {part}" for part in parts)
 
 
 def _left_out(

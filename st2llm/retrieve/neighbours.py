@@ -50,35 +50,22 @@ class NearestForecast:
         return tuple(label for label, _ in Counter(labels).most_common()) or None
 
     def _values(self, sample: Sample, node: int) -> Float64[np.ndarray, "time channel"]:
-        matches = self.index.matches(sample, node, self.k)
-        asked = self.index.pattern(sample, node)
-        level, scale = asked.level[0], asked.scale[0]
-        futures = [self._brought(match, sample, node, level, scale) for match in matches]
+        found, steps = self.index.search(sample, node, self.k), len(sample.values)
+        raw = [self._fitted(match, steps) for match in found.matches]
+        futures = [
+            _brought(future, (found.level, found.scale), theirs)
+            for future, theirs in zip(raw, zip(found.levels, found.scales, strict=True), strict=True)
+        ]
         kinds = roles(sample.kind, sample.side.channels, sample.values.shape[2])
-        out = np.empty(sample.values.shape[0:1] + sample.values.shape[2:])
+        out = np.empty((steps, sample.values.shape[2]))
         for channel, role in enumerate(kinds):
             if role == "code":
-                raw = [self._fitted(match, len(out))[:, channel] for match in matches]
-                out[:, channel] = _majority(raw, len(out))
-            else:
-                column = _middle([future[:, channel] for future in futures], len(out), self.centre)
-                column = np.where(np.isfinite(column), column, level[channel])
-                out[:, channel] = np.maximum(column, 0.0) if self._floor(sample, channel) else column
+                out[:, channel] = _majority([future[:, channel] for future in raw], steps)
+                continue
+            column = _middle([future[:, channel] for future in futures], steps, self.centre)
+            column = np.where(np.isfinite(column), column, found.level[channel])
+            out[:, channel] = np.maximum(column, 0.0) if self._floor(sample, channel) else column
         return out
-
-    def _brought(
-        self,
-        match: Match,
-        sample: Sample,
-        node: int,
-        level: Float64[np.ndarray, " channel"],
-        scale: Float64[np.ndarray, " channel"],
-    ) -> Float64[np.ndarray, "time channel"]:
-        their_level, their_scale = self.index.level_and_scale(match, sample, node)
-        both = (scale > 0) & (their_scale > 0)
-        ratio = np.where(both, scale / np.where(both, their_scale, 1.0), 1.0)
-        future = self._fitted(match, len(sample.values)) - their_level
-        return np.asarray(level + future * np.clip(ratio, 1 / STRETCH, STRETCH))
 
     def _fitted(self, match: Match, steps: int) -> Float64[np.ndarray, "time channel"]:
         """The last steps of a neighbour, NaN in front where it is shorter."""
@@ -107,18 +94,32 @@ def fit_nearest(
     return NearestForecast(ShapeIndex.fit(train, places=places), k, centre)
 
 
+Scaling = tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]]
+
+
+def _brought(
+    future: Float64[np.ndarray, "time channel"], own: Scaling, theirs: Scaling
+) -> Float64[np.ndarray, "time channel"]:
+    """A neighbour's values on the asked window's level and scale; shifted alone where either does not vary."""
+    both = (own[1] > 0) & (theirs[1] > 0)
+    ratio = np.where(both, own[1] / np.where(both, theirs[1], 1.0), 1.0)
+    return np.asarray(own[0] + (future - theirs[0]) * np.clip(ratio, 1 / STRETCH, STRETCH))
+
+
 def _middle(
     rows: Sequence[Float64[np.ndarray, " time"]], steps: int, centre: str
 ) -> Float64[np.ndarray, " time"]:
     """The centre of what is there at each step, NaN where nothing is."""
     if not rows:
         return np.full(steps, np.nan)
-    stack = np.stack(rows)
-    out = np.full(steps, np.nan)
-    there = np.isfinite(stack).any(axis=0)
-    take = np.nanmedian if centre == "median" else np.nanmean
-    out[there] = take(stack[:, there], axis=0)
-    return out
+    stack = np.sort(np.stack(rows), axis=0)  # NaN goes to the end
+    count = np.isfinite(stack).sum(axis=0)
+    if centre == "mean":
+        total = np.where(np.isfinite(stack), stack, 0.0).sum(axis=0)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    at = np.arange(steps)
+    low, high = stack[np.maximum(count - 1, 0) // 2, at], stack[np.minimum(count // 2, len(rows) - 1), at]
+    return np.where(count > 0, (low + high) / 2, np.nan)
 
 
 def _majority(rows: Sequence[Float64[np.ndarray, " time"]], steps: int) -> Float64[np.ndarray, " time"]:

@@ -17,7 +17,7 @@ MISMATCH = 2.0
 def roles(kind: str, channels: Sequence[str], count: int) -> tuple[Role, ...]:
     """The role of each channel; all are numbers where the channels have no names."""
     if not channels:
-        return ("number",) * count
+        return tuple(_role(kind, "") for _ in range(count))
     return tuple(_role(kind, name) for name in channels)
 
 

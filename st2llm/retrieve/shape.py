@@ -25,6 +25,17 @@ class Match:
 
 
 @dataclass(frozen=True, eq=False)
+class Found:
+    """What a search found, the nearest first. level, scale: of what was asked; levels, scales: of each match."""
+
+    matches: list[Match]
+    level: Float64[np.ndarray, " channel"]
+    scale: Float64[np.ndarray, " channel"]
+    levels: list[Float64[np.ndarray, " channel"]]
+    scales: list[Float64[np.ndarray, " channel"]]
+
+
+@dataclass(frozen=True, eq=False)
 class ShapeIndex:
     """Solved train windows, to be compared with what another window shows. Made by `fit`; holds nothing but train.
 
@@ -96,6 +107,10 @@ class ShapeIndex:
 
     def matches(self, sample: Sample, node: int | None, k: int) -> list[Match]:
         """The k nearest windows at one place of the sample (None: all its places at once), with their distances."""
+        return self.search(sample, node, k).matches
+
+    def search(self, sample: Sample, node: int | None, k: int) -> Found:
+        """The k nearest windows, with the levels and scales that their shapes were freed from."""
         if k < 1:
             raise DataError(f"At least one neighbour must be asked for, but k is {k}.")
         self._refuse_other(sample)
@@ -105,23 +120,16 @@ class ShapeIndex:
         if node is not None and (self.places == "any" or len(found) < k):
             others = [other for other in range(self.known.shape[2]) if other != node]
             more = [match for other in others for match in self._ranked(asked, seen, other, free, k)]
-            found = (
-                sorted([*found, *more], key=_nearer)
-                if self.places == "any"
-                else [*found, *sorted(more, key=_nearer)]
-            )
-        return found[:k]
-
-    def pattern(self, sample: Sample, node: int | None) -> Patterns:
-        """What the sample shows, as it is compared."""
-        return self._asked(sample, node)[0]
-
-    def level_and_scale(
-        self, match: Match, sample: Sample, node: int | None
-    ) -> tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]]:
-        """Those of a neighbour at the entries that the sample shows."""
-        there = self._others(self._asked(sample, node)[1], match.node)
-        return there.level[match.window], there.scale[match.window]
+            if self.places == "any":
+                found = sorted([*found, *more], key=_nearer)
+            else:
+                found = [*found, *sorted(more, key=_nearer)]
+        found = found[:k]
+        theirs = [self._others(seen, match.node) for match in found]
+        rows = [(p.level[m.window], p.scale[m.window]) for p, m in zip(theirs, found, strict=True)]
+        return Found(
+            found, asked.level[0], asked.scale[0], [row[0] for row in rows], [row[1] for row in rows]
+        )
 
     def future(self, match: Match) -> Float64[np.ndarray, "time channel"]:
         """All that a neighbour holds, with the answer."""
@@ -172,19 +180,38 @@ class ShapeIndex:
         return self._cache[key]
 
     def _roles(self, node: int | None) -> tuple[Role, ...]:
+        return self._one_place if node is not None else self._one_place * self.known.shape[2]
+
+    @cached_property
+    def _one_place(self) -> tuple[Role, ...]:
         first = self.train[int(self.kept[0])]
-        one = roles(first.kind, first.side.channels, self.known.shape[3])
-        return one if node is not None else one * self.known.shape[2]
+        return roles(first.kind, first.side.channels, self.known.shape[3])
 
     def _free(self, sample: Sample) -> Bool[np.ndarray, " window"]:
         """Windows that are not the sample, nor hold any of the time it asks for (of the same object, if it is one)."""
-        free = np.array([one != sample.id for one in self.ids])
         wanted = sample.time[sample.wanted.any(axis=(1, 2))]
+        free = np.ones(len(self.kept), dtype=bool)
         if len(wanted):
-            reach = (self.spans[:, 1] >= wanted[0]) & (self.spans[:, 0] <= wanted[-1])
-            own = object_of(sample)
-            free &= ~(reach & np.array([one == own for one in self.objects]))
+            own = self._objects == self._codes.get(object_of(sample), -1)
+            free = ~((self.spans[:, 1] >= wanted[0]) & (self.spans[:, 0] <= wanted[-1]) & own)
+        free[self._rows.get(sample.id, [])] = False
         return free
+
+    @cached_property
+    def _rows(self) -> dict[str, list[int]]:
+        """The windows of each id."""
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(self.ids):
+            found.setdefault(name, []).append(row)
+        return found
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(dict.fromkeys(self.objects))}
+
+    @cached_property
+    def _objects(self) -> Int64[np.ndarray, " window"]:
+        return np.array([self._codes[name] for name in self.objects], dtype=np.int64)
 
     def _refuse_other(self, sample: Sample) -> None:
         if sample.values.shape[1:] != self.known.shape[2:]:

@@ -194,10 +194,12 @@ def clocks(sample: Sample) -> list[datetime]:
 
 
 def labels(sample: Sample) -> list[str]:
-    """What stands for the moment of each step: `Tue 11 Jun 09:00`, or `-0.8 s` from the last one seen."""
+    """What stands for the moment of each step: `Tue 11 Jun 09:00`, or `-0.8 s` from the last one seen before the question (where
+    none is, from the first one seen)."""
     time = seconds(sample)
     if not has_clock(sample):
-        zero = time[max(origin(sample) - 1, 0)]
+        steps = shown(sample)
+        zero = time[max((step for step in steps if step < origin(sample)), default=steps[0] if steps else 0)]
         return [f"{second - zero:+.1f} s" if second != zero else "0.0 s" for second in time.tolist()]
     moments = clocks(sample)
     seen = [moments[step] for step in shown(sample)] or moments

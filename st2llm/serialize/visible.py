@@ -64,7 +64,7 @@ def option_words(sample: Sample) -> tuple[str, ...]:
 
 
 def decimals(values: np.ndarray, most: int = 6) -> int:
-    """How many decimals tell the values apart: none for whole numbers, else so many that the greatest has four digits."""
+    """How many decimals tell values apart: none for whole numbers, else so many that the greatest has four digits."""
     finite = values[np.isfinite(values)]
     if not finite.size or np.array_equal(finite, np.rint(finite)):
         return 0
@@ -240,7 +240,7 @@ def motion_energy(sample: Sample) -> Float64[np.ndarray, " node"]:
 
 
 def best(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | None:
-    """The position of the greatest value; None where the next greatest comes within `margin` of it, or there is none."""
+    """The position of the greatest value; None where the next one comes within `margin` of it, or there is none."""
     found = np.asarray(values, dtype=np.float64)
     order = [int(i) for i in np.argsort(-found, kind="stable") if np.isfinite(found[i])]
     if not order:

@@ -21,10 +21,19 @@ TRAJECTORY: dict[str, Any] = {
     "x": "east",
     "y": "north",
 }
-EVENT: dict[str, Any] = {"name": "tiny-events", "kind": "event", "table": "rows.csv", "time": "when", "x": "east", "y": "north"}
+EVENT: dict[str, Any] = {
+    "name": "tiny-events",
+    "kind": "event",
+    "table": "rows.csv",
+    "time": "when",
+    "x": "east",
+    "y": "north",
+}
 
 
-def write(folder: Path, rows: str | bytes | None = WALKS, base: dict[str, Any] = TRAJECTORY, **keys: Any) -> Path:
+def write(
+    folder: Path, rows: str | bytes | None = WALKS, base: dict[str, Any] = TRAJECTORY, **keys: Any
+) -> Path:
     """A card beside `rows.csv` (or what `table` names); keywords replace keys of the card, None leaves one out."""
     card = {key: value for key, value in {**base, **keys}.items() if value is not None}
     if rows is not None:

@@ -29,7 +29,11 @@ def test_cells_are_of_the_sort_that_is_asked_for(tmp_path: Path) -> None:
     assert table.word("id").names == ("a", "b")
     np.testing.assert_array_equal(table.number("x"), [1.5, np.nan, -2000.0])
     stamps = pd.to_datetime(table.stamp("when").micros, unit="us")
-    assert [str(one) for one in stamps] == ["2024-01-01 00:00:00", "2024-01-02 03:04:05", "2024-01-03 00:00:00"]
+    assert [str(one) for one in stamps] == [
+        "2024-01-01 00:00:00",
+        "2024-01-02 03:04:05",
+        "2024-01-03 00:00:00",
+    ]
 
 
 def test_a_word_that_looks_like_a_missing_value_stays_a_word(tmp_path: Path) -> None:
@@ -43,7 +47,11 @@ def test_a_gzip_a_zip_and_a_plain_file_hold_the_same_whatever_their_names(tmp_pa
     with zipfile.ZipFile(tmp_path / "b.dat", "w") as bundle:
         bundle.writestr("inner/t.csv", TEXT)
     plain = columns.read(write(tmp_path, TEXT), WANTED)
-    for path, member in ((tmp_path / "a.txt", None), (tmp_path / "b.dat", "inner/t.csv"), (tmp_path / "b.dat", None)):
+    for path, member in (
+        (tmp_path / "a.txt", None),
+        (tmp_path / "b.dat", "inner/t.csv"),
+        (tmp_path / "b.dat", None),
+    ):
         found = columns.read(path, WANTED, member=member)
         np.testing.assert_array_equal(found.number("x"), plain.number("x"))
         assert found.word("id").names == plain.word("id").names
@@ -80,7 +88,9 @@ def test_columns_may_stand_apart_by_any_blanks_and_have_no_head(tmp_path: Path) 
 
 
 def test_a_head_may_have_a_byte_order_mark_and_quotes(tmp_path: Path) -> None:
-    table = columns.read(write(tmp_path, '\ufeff"id, of whom",x\n"a,b",1\n'), {"id, of whom": "word", "x": "number"})
+    table = columns.read(
+        write(tmp_path, '\ufeff"id, of whom",x\n"a,b",1\n'), {"id, of whom": "word", "x": "number"}
+    )
     assert table.word("id, of whom").names == ("a,b",)
 
 
@@ -93,7 +103,9 @@ def test_stamps_with_offsets_are_instants(tmp_path: Path) -> None:
 
 def test_stamps_may_have_a_format_of_their_own(tmp_path: Path) -> None:
     path = write(tmp_path, "when\n10/02/2015 12:11:00 PM\n10/02/2015 12:11:00 AM\n")
-    found = columns.read(path, {"when": "stamp"}, Form(formats={"when": "%m/%d/%Y %I:%M:%S %p"})).stamp("when")
+    found = columns.read(path, {"when": "stamp"}, Form(formats={"when": "%m/%d/%Y %I:%M:%S %p"})).stamp(
+        "when"
+    )
     assert (np.diff(found.micros) == -12 * 3600 * 1_000_000).all()
 
 
@@ -141,7 +153,9 @@ def test_a_parquet_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         columns.read(write(tmp_path, whole[: len(whole) // 2], "t.parquet"), {"x": "number"})
 
 
-def test_a_gzip_that_swells_beyond_the_limit_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gzip_that_swells_beyond_the_limit_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("st2llm.data.safe_open.limits.FREE_BYTES", 1 << 20)
     path = write(tmp_path, gzip.compress(b"x\n" + b"1\n" * 4_000_000), "t.csv.gz")
     with pytest.raises(DataError, match="unpacks to more than"):
@@ -205,7 +219,9 @@ def test_a_path_that_is_no_file_is_named(tmp_path: Path) -> None:
         columns.read(tmp_path / "t.csv", WANTED)
 
 
-def test_a_parquet_file_that_claims_more_than_fits_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parquet_file_that_claims_more_than_fits_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pd.DataFrame({"x": np.zeros(100_000)}).to_parquet(tmp_path / "t.parquet")
     monkeypatch.setattr(columns, "MOST_BYTES", 1000)
     with pytest.raises(DataError, match="100,000 rows"):

@@ -23,7 +23,9 @@ def events(path: Path | str) -> Events:
 
 def test_rows_become_events_in_order_of_time_and_ties_keep_their_order(tmp_path: Path) -> None:
     found = events(write(tmp_path, ROWS, EVENT, **MORE))
-    assert found.time.tolist() == [int(pd.Timestamp(t, tz="UTC").timestamp()) for t in ("2024-01-01 06:00", *["2024-01-02"] * 2)]
+    assert found.time.tolist() == [
+        int(pd.Timestamp(t, tz="UTC").timestamp()) for t in ("2024-01-01 06:00", *["2024-01-02"] * 2)
+    ]
     assert found.xy is not None
     assert found.xy.tolist() == [[3, 4], [1, 2], [5, 6]]
     assert found.marks == ("a", "b")
@@ -41,7 +43,11 @@ def test_kilometres_become_metres(tmp_path: Path) -> None:
 
 
 def test_the_window_and_region_of_the_card_are_kept(tmp_path: Path) -> None:
-    keys = {"window": ["2024-01-01T00:00:00", "2024-01-03T00:00:00"], "region": [0, 0, 10, 10], "timezone": "Asia/Tokyo"}
+    keys = {
+        "window": ["2024-01-01T00:00:00", "2024-01-03T00:00:00"],
+        "region": [0, 0, 10, 10],
+        "timezone": "Asia/Tokyo",
+    }
     found = events(write(tmp_path, ROWS, EVENT, **keys))
     assert found.window[0] == pd.Timestamp("2024-01-01T00:00+09:00").timestamp()
     assert found.region == (0, 0, 10, 10)
@@ -82,7 +88,11 @@ def test_holidays_are_named_by_local_day(tmp_path: Path) -> None:
         (ROWS, {"region": [0, 0, 4, 10]}, "outside the card's `region`"),
         (ROWS, {"window": ["then", "now"]}, "is no instant"),
         (ROWS.replace("3,4", ","), {}, "has no coordinates"),
-        ("when,lon,lat\n2024-01-01,95,170\n", {"x": None, "y": None, "lon": "lon", "lat": "lat"}, "lat within"),
+        (
+            "when,lon,lat\n2024-01-01,95,170\n",
+            {"x": None, "y": None, "lon": "lon", "lat": "lat"},
+            "lat within",
+        ),
         (
             "when,east,north\n2024-03-10T02:30:00,1,2\n",
             {"timezone": "America/New_York"},

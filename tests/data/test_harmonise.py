@@ -9,7 +9,9 @@ from st2llm.data.fixes import Fixes, single
 from st2llm.errors import ConfigError, DataError
 
 
-def fixes(xy: list[tuple[float, float]], time: list[int] | None = None, owner: list[int] | None = None) -> Fixes:
+def fixes(
+    xy: list[tuple[float, float]], time: list[int] | None = None, owner: list[int] | None = None
+) -> Fixes:
     count = len(xy)
     who = np.array(owner or [0] * count, dtype=np.int32)
     return Fixes(
@@ -38,7 +40,9 @@ def test_a_bad_first_fix_does_not_cost_the_rest() -> None:
 
 
 def test_speed_is_not_measured_from_one_object_to_the_next() -> None:
-    found, _ = harmonise.max_speed(fixes([(0, 0), (1, 0), (900, 0), (901, 0)], [0, 1, 0, 1], [0, 0, 1, 1]), 10)
+    found, _ = harmonise.max_speed(
+        fixes([(0, 0), (1, 0), (900, 0), (901, 0)], [0, 1, 0, 1], [0, 0, 1, 1]), 10
+    )
     assert len(found) == 4
 
 
@@ -85,7 +89,9 @@ def test_resampling_puts_fixes_on_the_clock_along_straight_lines() -> None:
 
 
 def test_resampling_does_not_fill_wide_gaps() -> None:
-    found, _ = harmonise.resample(fixes([(0, 0), (1, 0), (2, 0)], [0, 10, 100]), Resample(step="10s", max_gap="30s"))
+    found, _ = harmonise.resample(
+        fixes([(0, 0), (1, 0), (2, 0)], [0, 10, 100]), Resample(step="10s", max_gap="30s")
+    )
     assert found.time.tolist() == [0, 10, 100]
 
 
@@ -97,7 +103,13 @@ def test_resampling_does_not_join_objects() -> None:
 
 def test_resampling_goes_the_short_way_round_the_globe() -> None:
     some = fixes([(0, 0), (1, 1)], [0, 20])
-    some = Fixes(some.objects, some.owner, some.time, lonlat=np.array([[179.0, 0.0], [-179.0, 0.0]]), labels=some.labels)
+    some = Fixes(
+        some.objects,
+        some.owner,
+        some.time,
+        lonlat=np.array([[179.0, 0.0], [-179.0, 0.0]]),
+        labels=some.labels,
+    )
     found, _ = harmonise.resample(some, Resample(step="10s"))
     assert abs(abs(found.lonlat[1, 0]) - 180) < 1e-9
 
@@ -139,7 +151,9 @@ def test_data_without_stays_say_so() -> None:
 
 def test_steps_run_in_their_order_and_each_is_told() -> None:
     some = fixes([(0, 0), (1, 0), (900, 0), (3, 0)], [0, 10, 20, 30])
-    found, told = harmonise.apply(some, [Step.model_validate({"max_speed": 10}), Step.model_validate({"resample": "10s"})])
+    found, told = harmonise.apply(
+        some, [Step.model_validate({"max_speed": 10}), Step.model_validate({"resample": "10s"})]
+    )
     assert found.time.tolist() == [0, 10, 20, 30]
     assert found.xy[2, 0] == 2
     assert [one.split()[0] for one in told] == ["max_speed", "resample"]

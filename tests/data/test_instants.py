@@ -14,7 +14,10 @@ def stamps(*said: str) -> Columns:
 
 
 def numbers(**columns: list[float]) -> Columns:
-    return Columns(len(next(iter(columns.values()))), {name: np.array(v, dtype=np.float64) for name, v in columns.items()})
+    return Columns(
+        len(next(iter(columns.values()))),
+        {name: np.array(v, dtype=np.float64) for name, v in columns.items()},
+    )
 
 
 def owners(count: int) -> np.ndarray:
@@ -27,7 +30,10 @@ def utc(*said: str) -> list[int]:
 
 def test_local_stamps_are_turned_to_utc_on_both_sides_of_a_change_of_clocks() -> None:
     found = instants.of(
-        Moment(column="t"), stamps("2024-03-10 01:59", "2024-03-10 03:00"), owners(2), timezone="America/New_York"
+        Moment(column="t"),
+        stamps("2024-03-10 01:59", "2024-03-10 03:00"),
+        owners(2),
+        timezone="America/New_York",
     )
     assert found.time.tolist() == utc("2024-03-10 06:59", "2024-03-10 07:00")
     assert found.known.all()
@@ -35,13 +41,18 @@ def test_local_stamps_are_turned_to_utc_on_both_sides_of_a_change_of_clocks() ->
 
 def test_a_local_time_that_clocks_skip_is_dropped_and_told() -> None:
     found = instants.of(
-        Moment(column="t"), stamps("2024-03-10 02:30", "2024-03-10 03:30"), owners(2), timezone="America/New_York"
+        Moment(column="t"),
+        stamps("2024-03-10 02:30", "2024-03-10 03:30"),
+        owners(2),
+        timezone="America/New_York",
     )
     assert found.known.tolist() == [False, True]
     assert "dropped 1 rows at local times that America/New_York skips" in found.steps[0]
 
 
-@pytest.mark.parametrize(("fold", "expected"), [("first", "2024-11-03 05:30"), ("second", "2024-11-03 06:30")])
+@pytest.mark.parametrize(
+    ("fold", "expected"), [("first", "2024-11-03 05:30"), ("second", "2024-11-03 06:30")]
+)
 def test_a_local_time_that_clocks_show_twice_is_the_one_that_the_card_says(fold: str, expected: str) -> None:
     moment = Moment(column="t", fold=fold)
     found = instants.of(moment, stamps("2024-11-03 01:30"), owners(1), timezone="America/New_York")
@@ -50,7 +61,9 @@ def test_a_local_time_that_clocks_show_twice_is_the_one_that_the_card_says(fold:
 
 
 def test_a_local_time_that_clocks_show_twice_is_dropped_unless_the_card_says_which() -> None:
-    found = instants.of(Moment(column="t"), stamps("2024-11-03 01:30"), owners(1), timezone="America/New_York")
+    found = instants.of(
+        Moment(column="t"), stamps("2024-11-03 01:30"), owners(1), timezone="America/New_York"
+    )
     assert not found.known.any()
     assert found.steps[0].endswith("dropped")
 
@@ -110,5 +123,7 @@ def test_zones_of_odd_offsets_agree_with_pandas(timezone: str) -> None:
     found = instants.of(Moment(column="t"), stamps(*map(str, local)), owners(len(local)), timezone=timezone)
     known = ~there.isna()
     assert (found.known == known).all()
-    expected = there[known].tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+    expected = (
+        there[known].tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+    )
     assert (found.time[known] == expected).all()

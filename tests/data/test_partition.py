@@ -35,7 +35,9 @@ def test_whole_objects_are_drawn_by_their_ids_and_not_by_their_order() -> None:
     tracks = [track(f"o{i}", 10 * i, 5, SplitPlan(0.6, 0.2, 0.2, by="object")) for i in range(10)]
     parts = {one.id: set(part.tolist()) for one, part in zip(tracks, partition.of(tracks), strict=True)}
     assert sorted(number for found in parts.values() for number in found) == [0] * 6 + [1] * 2 + [2] * 2
-    again = {one.id: set(part.tolist()) for one, part in zip(tracks[::-1], partition.of(tracks[::-1]), strict=True)}
+    again = {
+        one.id: set(part.tolist()) for one, part in zip(tracks[::-1], partition.of(tracks[::-1]), strict=True)
+    }
     assert again == parts
 
 
@@ -48,7 +50,11 @@ def test_named_objects_are_held_out() -> None:
 
 def test_labels_that_are_not_held_out_are_cut_each_by_its_own_span() -> None:
     plan = SplitPlan(0.9, 0.1, 0.0, by="label", held_out=("z",))
-    tracks = [track("1", 0, 100, plan, "x"), track("2", 10_000, 100, plan, "y"), track("3", 50, 10, plan, "z")]
+    tracks = [
+        track("1", 0, 100, plan, "x"),
+        track("2", 10_000, 100, plan, "y"),
+        track("3", 50, 10, plan, "z"),
+    ]
     x, y, z = partition.of(tracks)
     assert np.bincount(x).tolist() == np.bincount(y).tolist() == [90, 10]
     assert set(z.tolist()) == {2}
@@ -76,7 +82,10 @@ def test_a_plan_that_does_not_fit_is_refused(plan: SplitPlan, message: str) -> N
 @given(st.floats(0.05, 0.9), st.integers(2, 300))
 def test_no_train_fix_is_later_than_a_test_fix(train: float, count: int) -> None:
     rest = (1 - train) / 2
-    tracks = [track("a", 0, count, SplitPlan(train, rest, rest)), track("b", 7, count, SplitPlan(train, rest, rest))]
+    tracks = [
+        track("a", 0, count, SplitPlan(train, rest, rest)),
+        track("b", 7, count, SplitPlan(train, rest, rest)),
+    ]
     parts = np.concatenate(partition.of(tracks))
     time = np.concatenate([one.time for one in tracks])
     for earlier, later in ((0, 1), (1, 2), (0, 2)):

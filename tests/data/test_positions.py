@@ -59,7 +59,9 @@ def test_a_grid_that_nobody_knows_is_refused() -> None:
 
 
 @given(
-    st.floats(-179, 179), st.floats(-80, 80), st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=5)
+    st.floats(-179, 179),
+    st.floats(-80, 80),
+    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=5),
 )
 def test_local_metres_are_those_of_the_azimuthal_equidistant_plane(
     east: float, north: float, away: list[tuple[float, float]]

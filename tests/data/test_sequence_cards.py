@@ -17,7 +17,8 @@ HERE = [
 ]  # fmt: skip
 FROM_WHEELS = ["ibtracs-wmo", "taiwan-dengue"]
 real = pytest.mark.skipif(
-    not (Path(os.environ.get("ST2LLM_DATA", "nowhere")) / "trajectory/eth_ucy").is_dir(), reason="needs the real files"
+    not (Path(os.environ.get("ST2LLM_DATA", "nowhere")) / "trajectory/eth_ucy").is_dir(),
+    reason="needs the real files",
 )
 
 
@@ -58,7 +59,9 @@ def test_a_card_says_where_data_are_from_and_what_they_may_be_used_for(name: str
         ("zara2", 5910, 0.324, 0.724),
     ],
 )
-def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(scene: str, windows: int, ade: float, fde: float) -> None:
+def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(
+    scene: str, windows: int, ade: float, fde: float
+) -> None:
     splits = st2llm.split(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
     assert len(splits.test) == windows
     test = splits.test
@@ -67,7 +70,10 @@ def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(scene: str, win
     assert error.mean() == pytest.approx(ade, abs=6e-4)
     assert error[:, -1].mean() == pytest.approx(fde, abs=6e-4)
     scenes = {sample.place[0].split("/")[0] for sample in (splits.test[i] for i in range(0, windows, 97))}
-    learnt = {sample.place[0].split("/")[0] for sample in (splits.train[i] for i in range(0, len(splits.train), 997))}
+    learnt = {
+        sample.place[0].split("/")[0]
+        for sample in (splits.train[i] for i in range(0, len(splits.train), 997))
+    }
     assert not scenes & learnt
 
 
@@ -144,7 +150,11 @@ def test_the_stamps_of_geolife_stays_fall_on_their_weekdays() -> None:
 def test_the_geolife_sample_is_put_on_a_minute_and_says_how() -> None:
     data = tracks("geolife-sample")
     assert {one.id[:3] for one in data} == {"001", "005"}
-    assert all((np.diff(one.time) == 60).all() for one in data if len(one.time) > 1 and one.step == 60 and one.id == "001/2")
+    assert all(
+        (np.diff(one.time) == 60).all()
+        for one in data
+        if len(one.time) > 1 and one.step == 60 and one.id == "001/2"
+    )
     steps = data[0].provenance.steps
     assert [step.split()[0] for step in steps[-4:]] == ["max_speed", "trips", "resample", "shortest"]
     speed = np.concatenate([positions.steps_m(one.lonlat, None) for one in data]) / 60
@@ -195,7 +205,9 @@ def test_cyclones_are_read_from_the_wheel() -> None:
     assert (len(data), sum(len(one.time) for one in data)) == (4736, 149_703)
     assert data[0].xy is not None
     assert data[0].xy[0].tolist() == [0, 0]
-    assert np.isnan(np.concatenate([one.attributes["wind_kn"] for one in data])).mean() == pytest.approx(0.2817, abs=1e-3)
+    assert np.isnan(np.concatenate([one.attributes["wind_kn"] for one in data])).mean() == pytest.approx(
+        0.2817, abs=1e-3
+    )
     assert all(np.abs(one.lonlat[:, 0]).max() <= 180 for one in data if one.lonlat is not None)
 
 

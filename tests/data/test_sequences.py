@@ -16,7 +16,9 @@ from tests.data.rows import write
 MONDAY = 1_704_067_200
 
 
-def walk(name: str = "ann", time: list[int] | None = None, *, label: str | None = None, **keys: object) -> Trajectory:
+def walk(
+    name: str = "ann", time: list[int] | None = None, *, label: str | None = None, **keys: object
+) -> Trajectory:
     """A walk east, a fix a minute: x counts the metres, y the fix."""
     at = MONDAY + np.array(time if time is not None else np.arange(40) * 60, dtype=np.int64)
     xy = np.column_stack([at - MONDAY, np.arange(len(at))]).astype(np.float64)
@@ -28,7 +30,8 @@ def happenings(count: int = 60, **keys: object) -> Events:
     time = MONDAY + np.cumsum(np.arange(count)).astype(np.int64) * 60
     made = Events(
         "quakes", "UTC", time, (int(time[0]), int(time[-1])), xy=np.arange(2.0 * count).reshape(-1, 2),
-        mark=np.arange(count) % 2, marks=("big", "small"), magnitude=np.arange(count) / 10, split=SplitPlan(0.5, 0.25, 0.25),
+        mark=np.arange(count) % 2, marks=("big", "small"), magnitude=np.arange(count) / 10,
+        split=SplitPlan(0.5, 0.25, 0.25),
     )  # fmt: skip
     return replace(made, **keys)
 
@@ -64,7 +67,9 @@ def test_no_window_joins_two_objects_or_two_parts() -> None:
 
 
 def test_with_context_the_history_alone_may_come_from_the_part_before() -> None:
-    plain, wide = (sequences.split_trajectories([walk()], tasks.forecast(3, 2), 1, context=c) for c in (False, True))
+    plain, wide = (
+        sequences.split_trajectories([walk()], tasks.forecast(3, 2), 1, context=c) for c in (False, True)
+    )
     assert [len(part) for part in wide] == [16, 9, 9]
     asked = {int(sample.time[3]) for sample in wide[2]}
     assert min(asked) == MONDAY + 60 * 30
@@ -226,7 +231,11 @@ def test_an_event_is_asked_for_after_those_before_it_and_its_time_is_not_told() 
 def test_the_sort_of_the_next_event_is_a_label() -> None:
     train = sequences.split_events(happenings(), tasks.next_event(3, ("mark",)))[0]
     assert {sample.label for sample in train} == {"big", "small"}
-    assert all(sample.label == ("big", "small")[int(sample.truth[3, 0, 3])] for sample in train if sample.truth is not None)
+    assert all(
+        sample.label == ("big", "small")[int(sample.truth[3, 0, 3])]
+        for sample in train
+        if sample.truth is not None
+    )
 
 
 def test_events_of_one_part_alone_make_its_samples() -> None:
@@ -271,7 +280,8 @@ def test_windows_are_exactly_those_that_a_plain_search_finds(
     gaps: list[list[int]], history: int, horizon: int, stride: int
 ) -> None:
     data = [
-        walk(f"o{i}", np.cumsum([0, *gap]).tolist(), step=60, split=SplitPlan(0.6, 0.2, 0.2)) for i, gap in enumerate(gaps)
+        walk(f"o{i}", np.cumsum([0, *gap]).tolist(), step=60, split=SplitPlan(0.6, 0.2, 0.2))
+        for i, gap in enumerate(gaps)
     ]
     task = tasks.forecast(history, horizon)
     tracks = sequences.Tracks.of(data, task)
@@ -284,7 +294,11 @@ def test_windows_are_exactly_those_that_a_plain_search_finds(
                 fresh = i == 0 or mine[i] != mine[i - 1] or one.time[i] - one.time[i - 1] != 60
                 run = i if fresh else run
                 end = i + task.length
-                inside = end <= len(one.time) and (mine[i:end] == part).all() and (np.diff(one.time[i:end]) == 60).all()
+                inside = (
+                    end <= len(one.time)
+                    and (mine[i:end] == part).all()
+                    and (np.diff(one.time[i:end]) == 60).all()
+                )
                 if inside and (i - run) % stride == 0:
                     expected.append(row + i)
             row += len(one.time)

@@ -27,7 +27,9 @@ def seconds(*stamps: str) -> np.ndarray:
 
 def test_a_reading_holds_from_its_stamp_on_until_it_is_too_old(tmp_path: Path) -> None:
     rule = Weather(file="t.csv", time="when", columns={"rain_mm": "mm"}, max_age="2h")
-    asked = seconds("2024-02-29 23:59", "2024-03-01 00:00", "2024-03-01 02:00", "2024-03-01 02:01", "2024-03-01 08:00")
+    asked = seconds(
+        "2024-02-29 23:59", "2024-03-01 00:00", "2024-03-01 02:00", "2024-03-01 02:01", "2024-03-01 08:00"
+    )
     found, told = side.weather(rule, file(tmp_path, RAIN), asked, "UTC")
     np.testing.assert_array_equal(found["rain_mm"], [np.nan, 1, 1, np.nan, 3])
     assert "for 3 of 5" in told
@@ -88,7 +90,9 @@ def test_a_card_joins_weather_places_and_notes_to_its_tracks(tmp_path: Path) -> 
         "places": {"file": "shops.csv", "text": "name", "x": "east", "y": "north", "within_m": 100},
         "notes": {"file": "news.csv", "start": "from", "end": "to", "text": "words"},
     }
-    data = st2llm.load_data(write(tmp_path, side=rules, split={"train": 0.5, "validation": 0.25, "test": 0.25}))
+    data = st2llm.load_data(
+        write(tmp_path, side=rules, split={"train": 0.5, "validation": 0.25, "test": 0.25})
+    )
     assert isinstance(data, list)
     ann = data[0]
     assert isinstance(ann, Trajectory)
@@ -104,7 +108,8 @@ def test_a_card_joins_weather_places_and_notes_to_its_tracks(tmp_path: Path) -> 
 
 def test_places_that_the_data_know_take_the_words_of_the_nearest(tmp_path: Path) -> None:
     file(tmp_path, SHOPS, "shops.csv")
-    text = "who,when,east,north,spot\na,2024-03-01,10,0,1\na,2024-03-02,980,0,2\na,2024-03-03,-10,0,1\na,2024-03-04,500,0,3\n"
+    rows = ("03-01,10,0,1", "03-02,980,0,2", "03-03,-10,0,1", "03-04,500,0,3")
+    text = "who,when,east,north,spot\n" + "".join(f"a,2024-{row}\n" for row in rows)
     rules = {"places": {"file": "shops.csv", "text": "name", "x": "east", "y": "north", "within_m": 100}}
     data = st2llm.load_data(write(tmp_path, text, place="spot", side=rules))
     assert isinstance(data, list)

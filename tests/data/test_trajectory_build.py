@@ -42,7 +42,15 @@ def test_degrees_become_metres_from_the_centre(tmp_path: Path) -> None:
 
 def test_each_object_may_be_its_own_origin(tmp_path: Path) -> None:
     text = "who,t,lon,lat\na,2024-01-01,10,50\na,2024-01-02,10,51\nb,2024-01-01,-100,0\nb,2024-01-02,-99,0\n"
-    keys = {"object": "who", "time": "t", "x": None, "y": None, "lon": "lon", "lat": "lat", "origin": "object"}
+    keys = {
+        "object": "who",
+        "time": "t",
+        "x": None,
+        "y": None,
+        "lon": "lon",
+        "lat": "lat",
+        "origin": "object",
+    }
     a, b = tracks(write(tmp_path, text, **keys))
     assert a.xy is not None
     assert b.xy is not None
@@ -53,7 +61,10 @@ def test_each_object_may_be_its_own_origin(tmp_path: Path) -> None:
 def test_tables_with_labels_keep_their_objects_apart_and_parts_are_kept(tmp_path: Path) -> None:
     for name in ("one.txt", "two.txt"):
         (tmp_path / name).write_text("0 1 0.5 2\n10 1 1.5 3\n", encoding="utf-8")
-    table = [{"file": "one.txt", "label": "north", "part": "train"}, {"file": "two.txt", "label": "south", "part": "test"}]
+    table = [
+        {"file": "one.txt", "label": "north", "part": "train"},
+        {"file": "two.txt", "label": "south", "part": "test"},
+    ]
     path = write(
         tmp_path, None, table=table, header=False, columns=["f", "who", "x", "y"], separator="whitespace", x="x", y="y",
         time={"frame": "f", "fps": 25}, freq="0.4s", split={"by": "given"},
@@ -73,7 +84,14 @@ def test_plt_files_of_a_user_are_one_track_and_their_folders_name_it(tmp_path: P
         folder.mkdir(parents=True, exist_ok=True)
         rows = "".join(f"39.9,116.3{i},0,492,39744.5,2008-10-{20 + day},02:53:0{i}\r\n" for i in range(3))
         (folder / f"{name}.plt").write_text(PLT + rows, encoding="utf-8")
-    keys = {"object": None, "time": {"date": "date", "clock": "clock"}, "x": None, "y": None, "lon": "lon", "lat": "lat"}
+    keys = {
+        "object": None,
+        "time": {"date": "date", "clock": "clock"},
+        "x": None,
+        "y": None,
+        "lon": "lon",
+        "lat": "lat",
+    }
     found = tracks(write(tmp_path, None, table="Data/*/Trajectory/*.plt", **keys))
     assert [(one.id, len(one.time)) for one in found] == [("000", 6), ("001", 3)]
     assert found[0].time[0] == pd.Timestamp("2008-10-21T02:53:00Z").timestamp()
@@ -94,7 +112,10 @@ def test_stays_know_their_places_and_attributes(tmp_path: Path) -> None:
 
 
 def test_harmonisation_is_named_in_the_provenance(tmp_path: Path) -> None:
-    path = write(tmp_path, harmonise=[{"max_speed": 50}, {"trips": "6h"}, {"resample": {"step": "30min", "max_gap": "2h"}}])
+    path = write(
+        tmp_path,
+        harmonise=[{"max_speed": 50}, {"trips": "6h"}, {"resample": {"step": "30min", "max_gap": "2h"}}],
+    )
     found = tracks(path)
     assert [step.split()[0] for step in found[0].provenance.steps] == ["max_speed", "trips", "resample"]
     assert found[0].step == 1800
@@ -135,9 +156,21 @@ def test_a_track_of_one_fix_is_read_but_makes_no_sample(tmp_path: Path) -> None:
         ("who,when,east,north\na,2024-01-01T00:00Z,1,2\na,2024-01-02,1,2\n", {}, "mixes stamps"),
         ("who,when,east,north\na,then,1,2\n", {}, "row 1 holds 'then'"),
         ("who,when,east,north\na,2024-01-01,1,2\n", {"label": "east"}, "as words and as numbers"),
-        ("who,when,east,north\na,2024-01-01,1,2\na,2024-01-02,1,2\n", {"label": "when"}, "as words and as numbers"),
-        ("who,when,east,north,sort\na,2024-01-01,1,2,x\na,2024-01-02,1,2,y\n", {"label": "sort"}, "differ in 'sort'"),
-        ("who,when,lon,lat\na,2024-01-01,39,116\n", {"x": None, "y": None, "lon": "lon", "lat": "lat"}, "swapped?"),
+        (
+            "who,when,east,north\na,2024-01-01,1,2\na,2024-01-02,1,2\n",
+            {"label": "when"},
+            "as words and as numbers",
+        ),
+        (
+            "who,when,east,north,sort\na,2024-01-01,1,2,x\na,2024-01-02,1,2,y\n",
+            {"label": "sort"},
+            "differ in 'sort'",
+        ),
+        (
+            "who,when,lon,lat\na,2024-01-01,39,116\n",
+            {"x": None, "y": None, "lon": "lon", "lat": "lat"},
+            "swapped?",
+        ),
     ],
 )
 def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str, keys: dict, message: str) -> None:

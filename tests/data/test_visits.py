@@ -15,7 +15,7 @@ DAY = 86_400
 
 
 def person(name: str, days: list[int], parts: list[int], **keys: object) -> Trajectory:
-    """A stay each of these days, ten minutes after the one before on the same day; the place is the number of the stay."""
+    """A stay each of these days, on one day ten minutes apart; the place is the number of the stay, modulo 7."""
     order = np.arange(len(days))
     hour = np.array([days[:i].count(day) for i, day in enumerate(days)])
     one = Trajectory(

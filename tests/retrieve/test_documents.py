@@ -33,7 +33,7 @@ def test_the_nearest_in_meaning_comes_first():
 
 def test_what_became_known_later_is_not_found():
     index = TextIndex.fit(DOCUMENTS, CountWords())
-    assert [h.document.id for h in index.similar("rain", 3, at_s=100)][0] == "a"
+    assert next(h.document.id for h in index.similar("rain", 3, at_s=100)) == "a"
     assert "a" not in [h.document.id for h in index.similar("rain", 3, at_s=99)]
 
 

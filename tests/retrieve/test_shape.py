@@ -28,7 +28,7 @@ def test_the_same_shape_on_another_level_and_scale_is_nearest():
     index = ShapeIndex.fit([_sample(v, i) for i, v in enumerate([FALL, RISE, BUMP])])
     asked = _sample([100, 120, 140, 160, 0], 9)
     found = index.similar(asked, 3)
-    assert [sample.id for sample in found][0] == "made/1"
+    assert next(sample.id for sample in found) == "made/1"
     assert index.matches(asked, 0, 1)[0].distance == pytest.approx(0.0, abs=1e-6)
 
 

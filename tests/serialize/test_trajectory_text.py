@@ -26,7 +26,7 @@ GAP = np.isin(np.arange(20), [6, 7, 8, 9])
 TRACKS = ("forecast", "recover", "interpolate")
 NAMES = [f"trajectory/{name}" for name in (
     "forecast", "forecast.chat", "forecast.examples", "forecast.reason", "forecast.steps", "recover", "recover.chat",
-    "recover.row", "interpolate", "interpolate.chat",
+    "recover.row", "interpolate", "interpolate.chat", "impute", "impute.chat", "forecast.pair",
 )]  # fmt: skip
 PLACES = [
     f"trajectory/next-place{variant}"
@@ -50,6 +50,8 @@ def text_of(task="forecast", head=HEAD, **settings):
 
 def the_sample(name):
     task = name.split("/")[1].split(".")[0]
+    if name.endswith("pair"):
+        return track_sample(horizon=1)
     return track_sample() if task == "forecast" else track_sample(hidden=GAP, task=task)
 
 
@@ -447,3 +449,25 @@ def test_an_example_of_a_place_holds_context_time_and_answer():
     other = replace(stay_sample((0, 1, 2, 3, 4, 5, 6)), id="other")
     text = load_prompt("trajectory/next-place.examples").render(stay_sample(), examples=[other]).text
     assert "Wed 08:00: place p6, p0, p1, p2" in text
+
+
+def test_what_is_known_in_advance_of_the_asked_moments_is_told():
+    rain = np.arange(20.0)
+    sample = track_sample(horizon=2, freq_s=60, step=HOUR, attributes={"rain_mm": rain})
+    seen = sample.visible.copy()
+    seen[-2:, 0, 2] = True
+    known = replace(sample, visible=seen, values=np.where(seen[:, :, 2:], rain[:, None, None], sample.values))
+    known = replace(known, values=np.where(known.visible, known.values, np.nan))
+    text = load_prompt("trajectory/forecast").render(known).text
+    assert (
+        "Known in advance, Tue 9 Jan 02:00: rain 18 mm\nKnown in advance, Tue 9 Jan 03:00: rain 19 mm\n"
+        in text
+    )
+
+
+def test_numbers_count_from_the_first_fix_where_none_is_seen_before_the_question():
+    hidden = np.arange(20) < 2
+    sample = track_sample(hidden=hidden, task="impute")
+    prompt = load_prompt("trajectory/impute").render(sample)
+    assert "from the first fix seen" in prompt.text and prompt.truth == "-0.60,-0.54,-0.30,-0.27"
+    assert "Lost: the 2 fixes at -0.8 s, -0.4 s" in prompt.text

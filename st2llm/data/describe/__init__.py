@@ -27,7 +27,7 @@ PROPERTIES = {
     "video": "video: a raster of pixels at a high rate; content, motion and cuts",
     "graph": "graph: series at fixed places, joined by edges",
 }
-"""The data properties of the survey (Unraveling Spatio-Temporal Foundation Models, arXiv 2506.01364), in a line each."""
+"""The data properties of the survey (Unraveling Spatio-Temporal Foundation Models, arXiv 2506.01364), a line each."""
 
 
 def describe(data: Container) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from st2llm.data import frames
 from st2llm.data.describe.page import INK, PALETTE
@@ -70,7 +71,7 @@ def _classes(axes: Axes, data: Sequence[Video]) -> None:
         axes.barh(range(len(top)), [count for _, count in top], color=INK)
         axes.set(title=f"clips of {len(counts)} classes", yticks=range(len(top)))
         axes.set_yticklabels([str(label) for label, _ in top], fontsize=7)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return
     data = data[:40]
     axes.barh(range(len(data)), [one.time_s[-1] for one in data], color=INK)

@@ -79,7 +79,7 @@ def _dependence(data: Sequence[Trajectory]) -> dict[str, Any]:
 
 
 def step_autocorrelation(data: Sequence[Trajectory]) -> float | None:
-    """How far a step goes on as the step before: sum of their products over the sum of squares; 1 is a straight line."""
+    """How far a step goes on as the one before: sum of products over sum of squares; 1 is a straight line."""
     together, square = 0.0, 0.0
     for one in data:
         if one.xy is not None and len(one.xy) > 2:

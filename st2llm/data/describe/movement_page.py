@@ -76,7 +76,14 @@ def _spots(axes: Axes, data: Sequence[Trajectory]) -> None:
     )
     size = 3 + 120 * counts / counts.max()
     dots = axes.scatter(
-        *(xy / scale).T, s=size, c=counts, norm="log", cmap="viridis", alpha=0.7, linewidths=0
+        xy[:, 0] / scale,
+        xy[:, 1] / scale,
+        s=size,
+        c=counts,
+        norm="log",
+        cmap="viridis",
+        alpha=0.7,
+        linewidths=0,
     )
     axes.figure.colorbar(dots, ax=axes, shrink=0.6, label="visits")
     axes.set(title=f"{len(names):,} places", xlabel=f"{unit} east", ylabel=f"{unit} north", aspect="equal")
@@ -150,7 +157,7 @@ def _steps(axes: Axes, data: Sequence[Trajectory]) -> None:
         return
     low, high = float(positive.min()), float(positive.max())
     bins = np.geomspace(low, high, 40) if high > 50 * low else np.linspace(low, high + 1e-9, 40)
-    axes.hist(positive, bins=bins, color=INK)
+    axes.hist(positive, bins=bins.tolist(), color=INK)
     axes.axvline(
         float(np.median(positive)), color=SECOND, linewidth=1.2, label=f"median {np.median(positive):.3g}"
     )

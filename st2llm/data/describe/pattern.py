@@ -62,10 +62,11 @@ def _dependence(data: Events, gaps: Float64[np.ndarray, " gap"]) -> dict[str, An
         return {"temporal": temporal, "spatial": {}, "joint": {}}
     known = np.isfinite(data.xy).all(axis=1)
     xy, time = data.xy[known], data.time[known]
-    box = data.region
-    if box is None and len(xy):
-        box = (*(float(v) for v in xy.min(axis=0)), *(float(v) for v in xy.max(axis=0)))
-    area = 0.0 if box is None else (box[2] - box[0]) * (box[3] - box[1])
+    if data.region is not None:
+        west, south, east, north = data.region
+        area = (east - west) * (north - south)
+    else:
+        area = float(np.prod(np.ptp(xy, axis=0))) if len(xy) else 0.0
     knox = dependence.knox_ratio(time, xy)
     near = None if knox is None else {"metres": round(knox[1], 1), "hours": round(knox[2] / 3600, 2)}
     return {

@@ -85,7 +85,7 @@ def _gaps(axes: Axes, data: Events) -> None:
         empty(axes, "no gaps to show")
         return
     together = 1 - len(positive) / len(gaps)
-    axes.hist(positive, bins=np.geomspace(positive.min(), positive.max(), 40), color=INK)
+    axes.hist(positive, bins=np.geomspace(positive.min(), positive.max(), 40).tolist(), color=INK)
     axes.axvline(
         float(np.median(positive)), color=SECOND, linewidth=1.2, label=f"median {np.median(positive):.3g} h"
     )

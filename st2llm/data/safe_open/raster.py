@@ -20,10 +20,13 @@ from st2llm.data.safe_open.archive import member_of, plain
 from st2llm.data.safe_open.limits import MAX_BYTES, checked, first_line, inside, roomy
 from st2llm.errors import DataError, St2llmError
 
-CODECS = frozenset(
-    "bytes endian transpose blosc zlib gzip bz2 lzma zstd lz4 shuffle delta fixedscaleoffset quantize "  # noqa: SIM905
-    "bitround packbits astype crc32 crc32c adler32 fletcher32 jenkins_lookup3 sharding_indexed vlen-utf8 scale_offset cast_value".split()
-)
+# fmt: off
+CODECS = frozenset([
+    "bytes", "endian", "transpose", "blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "shuffle",
+    "delta", "fixedscaleoffset", "quantize", "bitround", "packbits", "astype", "crc32", "crc32c", "adler32",
+    "fletcher32", "jenkins_lookup3", "sharding_indexed", "vlen-utf8", "scale_offset", "cast_value",
+])
+# fmt: on
 """What a Zarr array may be packed with: all of these turn bytes into bytes or numbers, none runs what it reads."""
 MOST_FILES = 200_000
 META_BYTES = 64 * 2**20

@@ -9,7 +9,8 @@ shown: it is right where either reading is, and wrong only where both are.
 - graph and grid: `highest | maximum | peak ... 140`, `lowest ... 60`, `average ... 100`; `ranges from 60 to 140`;
   `starts at 80`, `ends at 90`; `peaks at 17:00` (the clock of the extreme, or of the extreme of the mean day); `80 at
   08:00` where one such moment is shown; `rises | falls | stays flat`, of the whole that is shown alone (last quarter
-  against first, in whole days where two are shown: a quarter of a standard deviation is clear, a tenth is flat); `A is busier than B`.
+  against first, in whole days where two are shown: a quarter of a standard deviation is clear, a tenth is flat);
+  `A is busier than B`.
 - grid: `the south is warmest` (against the other half), `the north-west is coldest` (among the quarters).
 - trajectory: `walks 35 metres` (along the way, or straight), `average speed 1.2 m/s`, `heads north-east` (from the
   first position to the last: right within 34 degrees, wrong beyond 67), `5 stays`, `3 different places`, `longest at

@@ -10,7 +10,7 @@ Verdict = Literal["supported", "contradicted", "uncheckable"]
 
 @dataclass(frozen=True)
 class Claim:
-    """What a clause says of the data. about: maximum, mean, trend, ... said: in its own words. found: what the data say.
+    """What a clause says. about: maximum, mean, trend, ... said: in its own words. found: what the data say.
 
     found is '' where the claim is uncheckable.
     """
@@ -43,7 +43,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Clause:
-    """Some words with one thing said. low: in small letters, names and clocks blanked out by `_`. names: what was blanked."""
+    """Some words with one thing said. low: in small letters, names, clocks and dates blanked. names: those names."""
 
     words: str
     low: str
@@ -70,7 +70,7 @@ class Clause:
     def number_after(
         self, found: re.Match[str], room: int = 60, *, units: Sequence[str] = ()
     ) -> Number | None:
-        """The first value within so many signs behind a match, no keyword of another claim between; its use is noted."""
+        """The first value within so many signs behind a match, no other keyword between; its use is noted."""
         for number in self.numbers:
             between = self.low[found.end() : number.start]
             if number.start >= found.end():
@@ -84,7 +84,7 @@ class Clause:
         """The last value just before a match, as in `140 is the highest`."""
         for number in reversed(self.numbers):
             between = self.low[number.end : found.start()]
-            if number.end <= found.start() and re.fullmatch(r"[^\d]{0,%d}" % room, between):
+            if number.end <= found.start() and len(between) <= room and not re.search(r"\d", between):
                 if re.search(r"\b(is|was|being|as)\b", between) and not KEYS.search(between):
                     self.used.add(number.start)
                     return number
@@ -121,7 +121,8 @@ _DATE = re.compile(
 )
 _NUMBER = re.compile(r"(?<![\w.,])[-−+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.,])[-−+]?\d+(?:\.\d+)?")
 _NOT_VALUE = re.compile(
-    r"\s*(?:%|percent|per cent|st\b|nd\b|rd\b|th\b|thousand|million|billion|k\b|times\b|x\b|[-–]\s*\d|degrees? to\b|/\d)",
+    r"\s*(?:%|percent|per cent|st\b|nd\b|rd\b|th\b|thousand|million|billion|k\b|times\b|x\b|[-–]\s*\d|"
+    r"degrees? to\b|/\d)",
     re.I,
 )
 _UNIT = re.compile(r"\s*([a-zµ°/]+(?:\s+per\s+[a-z]+)?)", re.I)

@@ -55,7 +55,7 @@ def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _time(sample: Sample) -> np.ndarray:
-    return visible.seconds(sample)[visible.seen_steps(sample)]
+    return np.asarray(visible.seconds(sample)[visible.seen_steps(sample)])
 
 
 def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -101,7 +101,7 @@ def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
     time = _time(sample)
-    codes, steps = visible.codes(sample, "mark")
+    codes, _steps = visible.codes(sample, "mark")
     words = visible.option_words(sample)
     for number in clause.numbers:
         if number.start in clause.used or number.decimals:

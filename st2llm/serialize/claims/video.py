@@ -19,7 +19,8 @@ _SIDES = re.compile(r"\b(?:from|on|in|at|of) (?:the )?(?:top |bottom |upper |low
 _LIGHT = re.compile(r"\b(brighter|darker|brightens?|darkens?|brightest|darkest)\b")
 _WHEN = re.compile(r"\b(start|beginning|end)\b")
 _MOST = re.compile(
-    r"\bmost (?:of the )?(?:motion|movement|activity)\b|\bmoves most\b|\bmost active\b|\bmotion is (?:greatest|strongest|highest)\b"
+    r"\bmost (?:of the )?(?:motion|movement|activity)\b|\bmoves most\b|\bmost active\b|"
+    r"\bmotion is (?:greatest|strongest|highest)\b"
 )
 
 

@@ -45,8 +45,9 @@ def ask(sample: Sample, question: Question) -> Sample:
     """The sample as a problem of its own: only what is visible is left, the question is asked, the label is its answer.
 
     Steps after the last visible one are cut off, and of a graph with more than MOST_PLACES places those that the
-    question does not name, so that a prompt can show all that is left. The options of a choice become Side.options, but where the values
-    hold codes that count through them (places, marks). Of kinds whose templates list no options the question does.
+    question does not name, so that a prompt can show all that is left. The options of a choice become Side.options,
+    but where the values hold codes that count through them (places, marks). Graph and grid templates list the
+    options; of other kinds the question does so itself.
     """
     sample = _fewer(sample, question)
     end = visible_end(sample)

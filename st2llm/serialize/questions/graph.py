@@ -114,7 +114,8 @@ def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]
     compared = several if span > 1 else "the last value shown with the one before it"
     yield from _choice(
         "rise-or-fall",
-        f"Compare {compared} at {visible.labels(sample)[node]} ({visible.thing(sample, channel)}): did it rise or fall?",
+        f"Compare {compared} at {visible.labels(sample)[node]} ({visible.thing(sample, channel)}): "
+        f"did it rise or fall?",
         "rise" if change > 0 else "fall",
         ("rise", "fall"),
         f"mean {after.mean():.6g} of the last {span} visible values less {before.mean():.6g} of the {span} before",
@@ -166,7 +167,7 @@ def _highest(sample: Sample, channel: int, node: int) -> Iterator[Question]:
 
 
 def _last_day(sample: Sample) -> list[int] | None:
-    """The steps of the last 24 hours shown (of daily or coarser data the last seven steps); None where it is too short."""
+    """The last 24 hours shown (of daily or coarser data the last seven steps); None where it is too short."""
     last, freq = visible.last_step(sample), sample.side.freq_s
     count = visible.DAY_S // freq if 0 < freq < visible.DAY_S else 7
     return list(range(last + 1 - count, last + 1)) if last + 1 >= count else None

@@ -85,8 +85,8 @@ def _difference(sample: Sample, channel: int) -> Iterator[Question]:
         return
     yield number(
         "half-difference",
-        f"On the last map shown, what is the mean ({visible.thing(sample, channel)}) of the {up.name} half less that of the "
-        f"{down.name} half? A middle row belongs to the {up.name}.",
+        f"On the last map shown, what is the mean ({visible.thing(sample, channel)}) of the {up.name} half less "
+        f"that of the {down.name} half? A middle row belongs to the {up.name}.",
         a - b,
         decimals=max(1, min(2, visible.decimals(sample.values[:, :, channel]))),
         unit=visible.unit_of(sample, channel),
@@ -105,10 +105,11 @@ def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
         return
     yield choice(
         "rise-or-fall",
-        f"Did the mean of the map ({visible.thing(sample, channel)}) rise or fall from the first map shown to the last?",
+        f"Did the mean of the map ({visible.thing(sample, channel)}) rise or fall from the first map shown to the "
+        f"last?",
         "rise" if latest > first else "fall",
         ("rise", "fall"),
-        provenance=f"mean {first:.6g} at step 0 and {latest:.6g} at step {last} over the {int(both.sum())} cells visible at both",
+        provenance=f"mean {first:.6g} at step 0 and {latest:.6g} at step {last}, of {int(both.sum())} cells",
     )
 
 

@@ -43,7 +43,10 @@ class Question:
         return f"{self.words} Answer with one of: {', '.join(self.options)}." if self.options else self.words
 
     def right(self, text: str) -> bool | None:
-        """Whether an answer is right: the option, or the number within one unit of its last decimal (or `within`); None if unreadable."""
+        """Whether an answer names the option, or a number within one unit of the last decimal (or `within`).
+
+        None for an answer in which neither can be read.
+        """
         return marked(text, self)
 
 

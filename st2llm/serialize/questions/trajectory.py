@@ -13,7 +13,7 @@ _KM, _FAR_M = 1000.0, 10_000.0
 
 
 def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
-    """Distance travelled, direction, fastest step; where longest, how long at a place, most frequent, how many places."""
+    """Distance travelled and direction; how many places, where most often and longest, how long at a place."""
     yield from _along(sample)
     yield from _stays(sample, draw)
 
