@@ -133,7 +133,9 @@ def data_instruct(
         TextColumn("{task.completed}/{task.total}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
         shown = bar.add_task("shards", total=None)
         done = instruct(
             order, out, resume=resume, say=lambda at, of: bar.update(shown, completed=at, total=of)

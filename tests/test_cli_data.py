@@ -58,7 +58,7 @@ def test_an_instruction_set_is_written_and_resumed(card, tmp_path):
     again = run_cli(*order, "--task", "forecast", "--task", "question-answer.choice", "--resume")
     assert again.stdout.startswith("12 rows in 3 shards (3 kept)"), again.stderr
     refused = run_cli(*order, "--task", "forecast", "--resume")
-    assert _is_one_message(refused) and "another templates" in refused.stderr
+    assert _is_one_message(refused) and "another order" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -194,8 +194,8 @@ def clocks(sample: Sample) -> list[datetime]:
 
 
 def labels(sample: Sample) -> list[str]:
-    """What stands for the moment of each step: `Tue 11 Jun 09:00`, or `-0.8 s` from the last one seen before the question (where
-    none is, from the first one seen)."""
+    """What stands for the moment of each step: `Tue 11 Jun 09:00`, or `-0.8 s` from the last one seen before the
+    question (where none is, from the first one seen)."""
     time = seconds(sample)
     if not has_clock(sample):
         steps = shown(sample)

@@ -99,3 +99,15 @@ def test_a_repeated_and_a_backward_stamp_are_named() -> None:
         calendar.check_increasing(np.array([3600, 3600]), "UTC", "a.csv")
     with pytest.raises(DataError, match="1970-01-01T00:00:00.* comes after a later stamp"):
         calendar.check_increasing(np.array([3600, 0]), "UTC", "a.csv")
+
+
+def test_a_calendar_by_named_days_is_that_of_the_country() -> None:
+    time = np.arange(1_703_980_800, 1_704_240_000, 5400, dtype=np.int64)
+    span = (int(time[0]), int(time[-1]))
+    named = calendar.holiday_names(span, "Pacific/Auckland", "NZ")
+    short = calendar.clock_of(time, "Pacific/Auckland", 60, named)
+    whole = calendar.calendar_of(time, "Pacific/Auckland", freq_s=60, country="NZ")
+    np.testing.assert_array_equal(short.step_of_day, whole.step_of_day)
+    np.testing.assert_array_equal(short.day_of_week, whole.day_of_week)
+    assert short.holiday == whole.holiday
+    assert "New Year's Day" in set(short.holiday)

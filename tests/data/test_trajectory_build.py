@@ -1,3 +1,6 @@
+import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +232,29 @@ def test_mutated_rows_are_read_or_refused_and_never_break(
         assert tracks(path)
     except St2llmError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("rows", "keys", "message"),
+    ids=["cut short", "swapped"],
+    argvalues=[
+        (gzip.compress(WALKS.encode())[:60], {}, "rows.csv is damaged"),
+        (
+            b"who,when,lon,lat\na,2024-01-01,39.9,116.3\n",
+            {"x": None, "y": None, "lon": "lon", "lat": "lat"},
+            "swapped?",
+        ),
+    ],
+)
+def test_the_command_line_tells_a_faulty_table_in_one_line(
+    tmp_path: Path, rows: bytes, keys: dict, message: str
+) -> None:
+    path = write(tmp_path, rows, **keys)
+    code = "import sys; from st2llm.cli import main; sys.exit(main(['data', 'show', sys.argv[1]]))"
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert {file.name for file in tmp_path.iterdir()} == {"rows.csv", "tiny-tracks.yaml"}

@@ -41,7 +41,7 @@ def test_a_plan_says_for_how_many_prompts_what_must_go():
     template = load_prompt("graph/forecast")
     costs = plan(template, questions(), Letters()).costs
     made = plan(template, questions(), Letters(), budget=costs[0].whole)
-    assert made.whole == 1 and made.dropped == {"neighbour": 2, "description": 1}
+    assert made.whole == 1 and made.dropped == {"neighbour": 2, "description": 1, "history": 1}
     assert all(cost.fitted <= costs[0].whole for cost in made.costs)
     rendered = [template.render(s, budget=costs[0].whole, tokenizer=Letters()).dropped for s in questions()]
     assert [cost.dropped for cost in made.costs] == rendered

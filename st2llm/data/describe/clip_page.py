@@ -12,7 +12,7 @@ from st2llm.data import frames
 from st2llm.data.describe.page import INK, PALETTE
 from st2llm.types import Video
 
-_CLIPS, _SHOTS, _CURVES = 4, 4, 8
+_CLIPS, _SHOTS = 4, 4
 _FRAMES = 600
 
 
@@ -27,9 +27,8 @@ def draw(figure: Figure, data: Sequence[Video]) -> None:
         for column, at in enumerate(np.linspace(0, len(one.frames) - 1, _SHOTS).round().astype(int).tolist()):
             _shot(figure.add_subplot(sheet[row, column]), one, at, first=column == 0)
     below = rows[1].subgridspec(1, 3)
-    curves = data[: _CURVES if len(data) <= _CURVES else _CLIPS] if len(data) <= _CURVES else shown
-    _curves(figure.add_subplot(below[0, 0]), curves, channel=0)
-    _curves(figure.add_subplot(below[0, 1]), curves, channel=1)
+    _curves(figure.add_subplot(below[0, 0]), shown, channel=0)
+    _curves(figure.add_subplot(below[0, 1]), shown, channel=1)
     _classes(figure.add_subplot(below[0, 2]), data)
     count = sum(len(one.frames) for one in data)
     figure.suptitle(f"{data[0].name}: {len(data)} clips, {count:,} frames", fontsize=12)

@@ -13,6 +13,7 @@ from st2llm.data.describe.page import INK, PALETTE, SECOND, empty, metres, week_
 from st2llm.types import Trajectory
 
 _TRACKS, _PLACES = 400, 15
+_TAIL = 0.1
 
 
 def draw(figure: Figure, data: Sequence[Trajectory]) -> None:
@@ -40,7 +41,9 @@ def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
     ]
     degrees = _in_degrees(data)
     lines = [line for one in shown if (line := one.lonlat if degrees else one.xy) is not None]
-    scale, unit = (1.0, "") if degrees else metres(np.concatenate(lines))
+    every = np.concatenate(lines)
+    span = _middle(every)
+    scale, unit = (1.0, "") if degrees else metres(every if span is None else np.array(span).T)
     scale = scale if data[0].frame == "metres" else 1.0
     pieces = [piece for line in lines for piece in _pieces(line / scale, degrees) if len(piece) > 1]
     if pieces:
@@ -52,9 +55,12 @@ def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
     if not degrees and data[0].frame != "metres":
         names = ("x (scaled)", "y (scaled)")
     several = f", {len(shown)} of {len(data):,}" if len(shown) < len(data) else ""
+    axes.autoscale()
+    if near := _middle(np.concatenate(lines) / scale):
+        axes.set(xlim=near[0], ylim=near[1])
+        several += ", where most fixes are"
     axes.set(title=f"tracks{several}", xlabel=names[0], ylabel=names[1], aspect="equal")
     axes.legend(frameon=False, fontsize=8, loc="upper right")
-    axes.autoscale()
 
 
 def _spots(axes: Axes, data: Sequence[Trajectory]) -> None:
@@ -89,10 +95,21 @@ def _spots(axes: Axes, data: Sequence[Trajectory]) -> None:
     axes.set(title=f"{len(names):,} places", xlabel=f"{unit} east", ylabel=f"{unit} north", aspect="equal")
 
 
+def _middle(xy: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """The span of most fixes, where a few far ones would make it a dot; None where all can be shown."""
+    low, high = np.nanquantile(xy, [_TAIL, 1 - _TAIL], axis=0)
+    room = 0.15 * float((high - low).max())
+    if not room or float(np.ptp(xy, axis=0).max()) < 4 * float((high - low).max()):
+        return None
+    spans = [(float(a - room), float(b + room)) for a, b in zip(low, high, strict=True)]
+    return spans[0], spans[1]
+
+
 def _in_degrees(data: Sequence[Trajectory]) -> bool:
     """Tracks over thousands of kilometres are read on a map of degrees, not of metres."""
     known = np.concatenate([one.lonlat for one in data if one.lonlat is not None] or [np.zeros((1, 2))])
-    return data[0].lonlat is not None and (data[0].xy is None or float(np.ptp(known, axis=0).max()) > 10)
+    low, high = np.nanquantile(known, [_TAIL, 1 - _TAIL], axis=0)
+    return data[0].lonlat is not None and (data[0].xy is None or float((high - low).max()) > 10)
 
 
 def _wide(data: Sequence[Trajectory]) -> bool:
@@ -101,8 +118,10 @@ def _wide(data: Sequence[Trajectory]) -> bool:
     lines = [line for one in data if (line := one.lonlat if degrees else one.xy) is not None]
     if not lines:
         return False
-    across, along = np.ptp(np.concatenate(lines), axis=0)
-    return bool(across > 1.7 * along)
+    every = np.concatenate(lines)
+    spans = _middle(every) or tuple(zip(every.min(axis=0), every.max(axis=0), strict=True))
+    across, along = (float(b - a) for a, b in spans)
+    return across > 1.7 * along
 
 
 def _pieces(line: np.ndarray, degrees: bool) -> list[np.ndarray]:

@@ -96,7 +96,7 @@ class HourOfWeekRate:
         density = partial(self._log_density, start)
         return _gap(sample, self.usual, found, density)
 
-    def _expected(self, start: float, gap: Float64[np.ndarray, " gap"]) -> Float64[np.ndarray, " gap"]:
+    def _expected(self, start: float, gap: Float64[np.ndarray, "*gap"]) -> Float64[np.ndarray, "*gap"]:
         """How many events are expected within a gap that begins at that hour of the week."""
         until = np.concatenate([[0.0], np.cumsum(self.rates)])
         ends = np.stack(np.broadcast_arrays(start, start + gap))

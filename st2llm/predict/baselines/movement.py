@@ -171,7 +171,9 @@ def _stays(sample: Sample) -> Int64[np.ndarray, " stay"]:
     return sample.values[:-1, 0, sample.side.channels.index("place")].astype(np.int64)
 
 
-def _history_and_context(sample: Sample) -> tuple[Int64[np.ndarray, " stay"], Int64[np.ndarray, " stay"]]:
+def _history_and_context(
+    sample: Sample,
+) -> tuple[Int64[np.ndarray, " history"], Int64[np.ndarray, " context"]]:
     """The stays of the history and those of the context: the last five, of the last seven days, before the question."""
     days = sample.time.astype("datetime64[s]").astype("datetime64[D]").astype(np.int64)
     stays = np.arange(len(sample.time) - 1)
