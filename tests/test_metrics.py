@@ -8,6 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
     mean_absolute_error,
     mean_absolute_percentage_error,
     mean_squared_error,
@@ -189,3 +191,170 @@ def test_r2_is_at_most_one_and_a_perfect_forecast_is_perfect(pair):
     assert metrics.score(value, truth, everything(truth.shape))["r2"] <= 1
     perfect = metrics.score(truth, truth, everything(truth.shape))
     assert (perfect["mae"], perfect["rmse"], perfect["wape"], perfect["r2"]) == (0, 0, 0, 1)
+
+
+# ranks
+
+RANKS_OF = np.array([1.0, 3.0, math.inf, 10.0, 6.0])
+
+
+def of_ranks(rank):
+    return metrics.of_totals(metrics.rank_totals(np.asarray(rank, dtype=np.float64)), metrics.RANKS)
+
+
+def test_accuracies_and_reciprocal_ranks_worked_out_by_hand():
+    got = of_ranks(RANKS_OF)
+    assert got == pytest.approx(
+        {"acc@1": 0.2, "acc@5": 0.4, "acc@10": 0.8, "mrr": (1 + 1 / 3 + 0.1 + 1 / 6) / 5}
+    )
+
+
+def test_a_true_label_beyond_the_ranking_is_missed_not_left_out():
+    assert metrics.rank_of("c", ("a", "b")) == math.inf
+    assert metrics.rank_of("b", ("a", "b")) == 2
+    assert of_ranks([math.inf]) == {"acc@1": 0, "acc@5": 0, "acc@10": 0, "mrr": 0}
+
+
+@given(st.lists(st.one_of(st.integers(1, 30).map(float), st.just(math.inf)), min_size=1), st.randoms())
+def test_accuracy_grows_with_k_and_mrr_lies_between(ranks, random):
+    got = of_ranks(ranks)
+    assert 0 <= got["acc@1"] <= got["mrr"] <= 1
+    assert got["acc@1"] <= got["acc@5"] <= got["acc@10"] <= 1
+    random.shuffle(ranks)
+    assert of_ranks(ranks) == pytest.approx(got)
+
+
+# positions
+
+
+def test_displacements_are_distances_and_the_last_one_stands_apart():
+    got = np.array([[[3.0, 4.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 5.0]]])
+    want = np.array([[[0.0, 0.0], [1.0, 1.0]], [[0.0, 1.0], [0.0, 0.0]]])
+    away = metrics.displacement(got, want)
+    assert away.tolist() == [[5, 0], [1, 5]]
+    found = metrics.of_totals(metrics.displacement_totals(away), ("ade_m", "fde_m"))
+    assert found == {"ade_m": 11 / 4, "fde_m": 5 / 2}
+
+
+def test_a_step_without_truth_counts_for_neither():
+    away = np.array([[1.0, NAN, 3.0], [5.0, 6.0, NAN]])
+    found = metrics.of_totals(metrics.displacement_totals(away), ("ade_m", "fde_m"))
+    assert found == {"ade_m": 15 / 4, "fde_m": 3.0}
+
+
+@given(arrays(np.float64, (3, 4, 2), **VARIED), arrays(np.float64, (3, 4, 2), **VARIED), st.floats(-3, 3))
+def test_distances_are_symmetric_and_do_not_change_when_the_map_is_turned(a, b, angle):
+    away = metrics.displacement(a, b)
+    np.testing.assert_allclose(away, metrics.displacement(b, a))
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    np.testing.assert_allclose(metrics.displacement(a @ turn, b @ turn), away, rtol=1e-9, atol=1e-7)
+    assert (away >= 0).all()
+
+
+# draws
+
+
+def test_crps_of_two_draws_by_hand():
+    # mean |x - t| = (1 + 3) / 2, sum over ordered pairs of |x - x'| = 8, over 2 * 2 * 1
+    assert metrics.crps(np.array([[1.0], [5.0]]), np.array([2.0])).tolist() == [2 - 8 / 4]
+
+
+def test_crps_of_a_normal_forecast_is_the_known_one_whatever_the_number_of_draws():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=200_000)
+    exact = 1 / math.sqrt(math.pi)  # the mean over truths of the same normal distribution
+    for draws in (2, 8):
+        x = rng.normal(size=(draws, 200_000))
+        fair = metrics.crps(x, truth).mean()
+        assert fair == pytest.approx(exact, abs=0.005)
+        pairs = np.abs(x[:, None] - x[None]).mean(axis=(0, 1)) / 2
+        biased = (np.abs(x - truth).mean(axis=0) - pairs).mean()
+        assert biased == pytest.approx(exact * (1 + 1 / draws), abs=0.005)
+
+
+def test_one_draw_is_a_point_forecast_and_none_has_no_score():
+    draws = np.array([[4.0, NAN, 1.0], [NAN, NAN, 3.0]])
+    got = metrics.crps(draws, np.array([1.0, 1.0, 2.0]))
+    assert got[0] == 3
+    assert math.isnan(got[1])
+    assert got[2] == 0  # 1 - 4 / 4
+
+
+@given(
+    arrays(np.float64, (5, 4), **VARIED), arrays(np.float64, 4, **VARIED), st.permutations(range(5)), NUMBERS
+)
+def test_crps_heeds_neither_the_order_of_draws_nor_where_zero_is(draws, truth, order, shift):
+    got = metrics.crps(draws, truth)
+    np.testing.assert_allclose(metrics.crps(draws[order], truth), got, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(metrics.crps(draws + shift, truth + shift), got, rtol=1e-9, atol=1e-6)
+    assert (got <= np.abs(draws - truth).mean(axis=0) + 1e-9).all()
+
+
+# yes or no, and classes
+
+SCORES = arrays(np.float64, 40, elements=st.integers(0, metrics.BINS - 1).map(lambda n: n / metrics.BINS))
+TRUE = arrays(np.bool_, 40)
+
+
+@given(SCORES, TRUE)
+def test_auprc_and_f1_are_those_of_scikit_learn(score, positive):
+    assume(positive.any())
+    got = metrics.of_totals(metrics.score_totals(score, positive), ("auprc", "f1"))
+    assert got["auprc"] == pytest.approx(average_precision_score(positive, score))
+    said = score >= 0.5
+    assert got["f1"] == pytest.approx(f1_score(positive, said))
+    assert 0 <= got["f1"] <= 1
+    assert positive.mean() / 40 <= got["auprc"] <= 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1))
+def test_f1_of_classes_is_the_macro_one_of_scikit_learn_and_symmetric(pairs):
+    truth, answer = [t for t, _ in pairs], [a for _, a in pairs]
+    got = metrics.of_totals(metrics.label_totals(truth, answer), ("f1",))["f1"]
+    assert got == pytest.approx(f1_score(truth, answer, average="macro", zero_division=0))
+    assert got == pytest.approx(metrics.of_totals(metrics.label_totals(answer, truth), ("f1",))["f1"])
+
+
+def test_nll_is_the_mean_over_events_of_a_rate_on_a_span():
+    # n events at rate 2 on [0, 10], the wait after the last one left out: -(n ln 2 - 2 * 10)
+    gaps = np.diff(np.linspace(0, 10, 8))
+    nats = -(math.log(2) - 2 * gaps)
+    found = metrics.of_totals({"neg_log_density": (float(nats.sum()), len(nats))}, ("nll",))
+    assert found["nll"] * len(nats) == pytest.approx(-(7 * math.log(2) - 20))
+
+
+# which metrics a task has
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "asked", "first", "others"),
+    [
+        ("graph", "forecast", (), "mae", {"rmse", "crps"}),
+        ("grid", "krige", (), "mae", {"r2"}),
+        ("video", "classify", (), "acc@1", {"f1", "mrr"}),
+        ("trajectory", "forecast", (), "ade_m", {"fde_m"}),
+        ("trajectory", "recover", (), "ade_m", set()),
+        ("trajectory", "next-place", (), "acc@1", {"acc@10", "mrr"}),
+        ("event", "next-event", ("gap_h",), "mae", {"nll", "crps"}),
+        ("event", "next-event", ("x", "y"), "ade_m", set()),
+        ("event", "next-event", ("mark",), "acc@1", {"mrr"}),
+        ("event", "next-event", ("gap_h", "x", "y", "mark"), "mae", {"ade_m", "acc@1"}),
+        ("graph", "anomaly", (), "auprc", {"f1"}),
+    ],
+)
+def test_each_task_has_its_metrics_the_usual_one_first(kind, task, asked, first, others):
+    found = metrics.metrics_of(kind, task, asked)
+    assert found[0] == first
+    assert others <= set(found) <= set(metrics.METRICS)
+
+
+def test_metrics_say_whether_totals_suffice_for_them():
+    assert metrics.measurable("mae", metrics.totals(VALUE, TRUTH, VALID))
+    assert not metrics.measurable("nll", metrics.totals(VALUE, TRUTH, VALID))
+    for name in metrics.METRICS:
+        assert not metrics.measurable(name, {})
+
+
+def test_every_metric_knows_which_way_is_better():
+    up = {"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "f1"}
+    assert {name for name in metrics.METRICS if name in metrics.HIGHER_IS_BETTER} == up

@@ -43,8 +43,16 @@ def asked(template, sample):
 
 
 def test_every_kind_has_a_completion_a_chat_a_few_shot_and_a_thinking_template_of_its_main_task():
-    main = {"graph": "forecast", "grid": "forecast", "video": "classify", "trajectory": "forecast", "event": "next-event"}
-    wanted = {f"{kind}/{task}{end}" for kind, task in main.items() for end in ("", ".chat", ".examples", ".reason")}
+    main = {
+        "graph": "forecast",
+        "grid": "forecast",
+        "video": "classify",
+        "trajectory": "forecast",
+        "event": "next-event",
+    }
+    wanted = {
+        f"{kind}/{task}{end}" for kind, task in main.items() for end in ("", ".chat", ".examples", ".reason")
+    }
     assert wanted <= set(NAMES)
 
 

@@ -1,11 +1,12 @@
 """One test sample of a data set as the prompt a language model would be given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from st2llm import tasks
 from st2llm.data import load_data
+from st2llm.data.splits import Part
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
@@ -80,13 +81,13 @@ def ask(question: Question) -> Asked:
     first = _one(data)
     if first.kind != template.head.kind:
         raise ConfigError(
-            f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. Take a "
-            f"template {first.kind}/{template.head.task}."
+            f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. Take "
+            f"a template {first.kind}/{template.head.task}."
         )
     task = task_for(template.head.task, data, question.history, question.horizon)
     parts = split(data, task, stride=_stride(first.kind, task))
     sample = _narrowed(template, _picked(parts.test, question.index, first.name, task), question)
-    examples = _examples(template, parts.train, sample, question.examples)
+    examples = _examples(template, cast(Sequence[Sample], parts.train), sample, question.examples)
     tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
     prompt = template.render(sample, budget=question.budget, tokenizer=tokenizer, examples=examples)
     return Asked(template, sample, prompt, tuple(examples))
@@ -101,40 +102,41 @@ def task_for(
     the last 24 steps. history: steps that are seen, of masks the length of the window. horizon: steps asked for.
     Raises DataError where the card has no task to go by and history or horizon are not given.
     """
-    data = _one(data)
-    own = tasks.from_config(data.default_task)[0] if data.default_task else None
-    if own is not None and word in (own.word, *_SEEN):
-        if (
-            word == "anomaly"
-            or word not in _SEEN
-            or own.word != "forecast"
-            or data.kind not in ("graph", "grid")
-        ):
-            return _changed(own, history, horizon)
-        return _changed(own, history or min(_length(own, _WHOLE), _WHOLE), horizon)
+    first = _one(data)
+    own = tasks.from_config(first.default_task)[0] if first.default_task else None
+    length = history or _length(own)
+    if own is not None and word == own.word:
+        return _changed(own, history, horizon)
+    if own is not None and word in _SEEN:
+        short = own.word == "forecast" and first.kind in ("graph", "grid") and word != "anomaly"
+        return _changed(own, history or min(length, _WHOLE) if short else history, horizon)
     if word in _MADE:
-        return _MADE[word](history or _length(own, _WHOLE), horizon)
+        return _MADE[word](length, horizon)
     missing = [name for name, value in (("--history", history), ("--horizon", horizon)) if value is None]
-    if word in ("forecast", *_SEEN) and not missing:
-        return tasks.forecast(history or 1, horizon or 1)
-    if own is not None and word == "forecast":
-        length = _length(own, _WHOLE)
+    if not missing or (own is not None and word == "forecast"):
         return tasks.forecast(history or max(1, length - 1), horizon or 1)
-    needed = " and ".join(missing) or "a `default_task` in the card"
-    raise DataError(f"The card of {data.name} has no `default_task` for {word}. Give {needed}.")
+    raise DataError(
+        f"The card of {first.name} has no `default_task` for {word}. Give {' and '.join(missing)}, or name the task in "
+        f"the card."
+    )
 
 
 _SEEN = ("describe", "question-answer", "anomaly")
-_MADE = {
-    "impute": lambda length, horizon: tasks.impute(max(2, length)),
-    "interpolate": lambda length, horizon: tasks.interpolate(max(3, length)),
-    "krige": lambda length, horizon: tasks.krige(length),
-    "recover": lambda length, horizon: tasks.recover(
-        max(length, (horizon or 1) + 2), horizon or max(1, length // 3)
-    ),
-    "next-place": lambda length, horizon: tasks.next_place(),
-    "next-event": lambda length, horizon: tasks.next_event(length),
-    "classify": lambda length, horizon: tasks.classify(),
+
+
+def _recover(length: int, horizon: int | None) -> tasks.Task:
+    span = horizon or max(1, length // 3)
+    return tasks.recover(max(length, span + 2), span)
+
+
+_MADE: Mapping[str, Callable[[int, int | None], tasks.Task]] = {
+    "impute": lambda length, _: tasks.impute(max(2, length)),
+    "interpolate": lambda length, _: tasks.interpolate(max(3, length)),
+    "krige": lambda length, _: tasks.krige(length),
+    "recover": _recover,
+    "next-place": lambda length, _: tasks.next_place(),
+    "next-event": lambda length, _: tasks.next_event(length),
+    "classify": lambda length, _: tasks.classify(),
 }
 """Tasks of a template that are not the card's own, made of a length and a horizon."""
 
@@ -144,9 +146,9 @@ def _one(data: Container) -> Any:
     return data[0] if isinstance(data, list) else data
 
 
-def _length(task: tasks.Task | None, default: int) -> int:
+def _length(task: tasks.Task | None) -> int:
     """How many steps a task shows."""
-    return default if task is None else task.context or task.length or default
+    return _WHOLE if task is None else task.context or task.length or _WHOLE
 
 
 def _changed(task: tasks.Task, history: int | None, horizon: int | None) -> tasks.Task:
@@ -168,11 +170,11 @@ def _stride(kind: str, task: tasks.Task) -> int:
     return int(horizon or 1)
 
 
-def _picked(test: Sequence[Sample], index: int, name: str, task: tasks.Task) -> Sample:
+def _picked(test: Part, index: int, name: str, task: tasks.Task) -> Sample:
     if not 0 <= index < len(test):
         raise DataError(
-            f"--index {index} is not in the test part of {name}: it has {len(test)} test samples for {task.name}. Count "
-            f"from 0, or choose a shorter --history and --horizon."
+            f"--index {index} is not in the test part of {name}: it has {len(test)} test samples for {task.name}. "
+            f"Count from 0, or choose a shorter --history and --horizon."
         )
     return test[index]
 

@@ -254,5 +254,6 @@ def block_of_samples(frame: pd.DataFrame, block: str, timezone: str) -> dict[str
     middle = frame.groupby(names)["time"].median()
     local = pd.to_datetime(middle.astype("int64"), unit="s", utc=True).dt.tz_convert(timezone)
     if block == "week":
-        local = local - pd.to_timedelta(local.dt.weekday, unit="D")
+        local = local.dt.tz_localize(None)  # a Monday's date, whatever the clocks did since
+        local = local - pd.to_timedelta(local.dt.day_of_week, unit="D")
     return {str(sample): str(day) for sample, day in local.dt.strftime("%Y-%m-%d").items()}

@@ -221,19 +221,19 @@ class Suite(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
         self._check_metric()
-        self._check_rules()
         trained = [p.name for p in self.predictors if p.family in ("soft", "primitive")]
-        for name in self.controls.predictors if self.controls else []:
-            if name not in trained:
-                raise ValueError(
-                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
-                )
         words = [word for word in self.task if word in TASKS and word not in TRAINED.get(self.kind, ())]
         if trained and words:
             raise ValueError(
                 f"soft and primitive predictors are trained for {_trainable()} so far, but {trained[0]!r} should be "
                 f"trained for {words[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
             )
+        self._check_rules()
+        for name in self.controls.predictors if self.controls else []:
+            if name not in trained:
+                raise ValueError(
+                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
+                )
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
         if self.llm is None and any(

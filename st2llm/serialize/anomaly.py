@@ -39,7 +39,9 @@ def stamps(sample: Sample) -> tuple[str, ...]:
 
 def stamped(sample: Sample) -> Sample:
     """The sample with its stamps as options, where it has none."""
-    return sample if sample.side.options else replace(sample, side=replace(sample.side, options=stamps(sample)))
+    return (
+        sample if sample.side.options else replace(sample, side=replace(sample.side, options=stamps(sample)))
+    )
 
 
 def planted(sample: Sample, place: str, seed: int = 0) -> Sample:
@@ -55,7 +57,9 @@ def planted(sample: Sample, place: str, seed: int = 0) -> Sample:
     values, steps = sample.values[:, nodes].copy(), day(sample)
     there = np.flatnonzero(np.isfinite(seen(sample, node, 0)[steps])) + steps.start
     if not len(there):
-        raise DataError(f"{sample.id} has no visible reading of {place!r} on its last day. Take another place or sample.")
+        raise DataError(
+            f"{sample.id} has no visible reading of {place!r} on its last day. Take another place or sample."
+        )
     digest = hashlib.sha256(f"{sample.id}\n{place}\n{seed}".encode()).digest()
     draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     step = int(there[draw.integers(len(there))])
@@ -75,7 +79,8 @@ def _of(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
     side = sample.side
     index = {node: i for i, node in enumerate(nodes)}
     near = tuple(
-        tuple((index[other], weight) for other, weight in side.neighbours[node] if other in index) for node in nodes
+        tuple((index[other], weight) for other, weight in side.neighbours[node] if other in index)
+        for node in nodes
     )
     kept = replace(
         side,

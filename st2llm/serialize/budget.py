@@ -104,7 +104,12 @@ def plan(
 
 
 def _cost(
-    template: Renderer, sample: Sample, whole: Prompt, budget: int | None, tokenizer: Tokenizer, shown: Sequence[Sample]
+    template: Renderer,
+    sample: Sample,
+    whole: Prompt,
+    budget: int | None,
+    tokenizer: Tokenizer,
+    shown: Sequence[Sample],
 ) -> Cost:
     tokens = whole.tokens or 0
     if budget is None or tokens <= budget:

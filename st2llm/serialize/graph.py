@@ -1,6 +1,5 @@
 """A sensor graph in words: one place's history, its neighbours, the network, the calendar, and the answer read back."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +9,10 @@ import numpy as np
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize import anomaly, calendar
 from st2llm.serialize.answer import AnswerHead, NumbersHead
-from st2llm.serialize.compass import way
 from st2llm.serialize.kind import Example, Kind, Plan
 from st2llm.serialize.labels import LabelAnswer
 from st2llm.serialize.moments import ASKED, SHOWN, asked_words, shown_words
+from st2llm.serialize.network import extremes, named_first, network_mean, topology, way_to
 from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, Strategy, decimal
 from st2llm.serialize.plain import plain
 from st2llm.serialize.series import (
@@ -113,16 +112,16 @@ class GraphText:
         words = asked_words(sample, self.task) | {
             "place": plain(side.labels[node]),
             "history": self._history(sample, series),
-            "asked": self._asked(sample),
+            "asked": self._asked(sample, series),
             "asked_stamps": self._stamps(sample),
-            "neighbours": self._neighbours(sample),
+            "neighbours": self._neighbours(sample, series),
             "order": _order(sample, series) if not one else "",
             "recent": recent,
-            "topology": self._topology(sample, node),
+            "topology": topology(sample, node, self.neighbours),
             "number_step": decimal(first.numbers.unit) if one else "1",
             "number_shift": first.numbers.zero if one else 0,
             "number_note": " ".join(dict.fromkeys(each.numbers.note for each in series if each.numbers.note)),
-            **_extremes(sample, first.channel),
+            **extremes(sample, first.channel),
             "network": self._network(sample, first.numbers, first.channel),
         }
         return words | {"missing": _any_missing(words)}
@@ -132,7 +131,9 @@ class GraphText:
         return self._series.series(sample)[0].numbers
 
     def grammar(self, sample: Sample) -> Grammar:
-        return self._series.grammar(sample) if self.task in _SERIES else self._label.grammar(self._known(sample))
+        return (
+            self._series.grammar(sample) if self.task in _SERIES else self._label.grammar(self._known(sample))
+        )
 
     def truth(self, sample: Sample) -> str:
         return self._series.truth(sample) if self.task in _SERIES else self._label.truth(self._known(sample))
@@ -157,7 +158,11 @@ class GraphText:
         if self.task == "anomaly":
             lines = [words["place"], *(f"{line.label} {line.numbers}" for line in words["day"])]
         else:
-            lines = [f"{block.label}, {line.label}: {line.numbers}" for block in words["table"] for line in block.lines]
+            lines = [
+                f"{block.label}, {line.label}: {line.numbers}"
+                for block in words["table"]
+                for line in block.lines
+            ]
             lines += [plain(solved.question)] if solved.question else []
         return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
 
@@ -171,7 +176,9 @@ class GraphText:
     @property
     def _label(self) -> LabelAnswer:
         if self.answer is None:
-            raise ConfigError(f"A graph/{self.task} template without `answer` reads nothing. Give it an `answer`.")
+            raise ConfigError(
+                f"A graph/{self.task} template without `answer` reads nothing. Give it an `answer`."
+            )
         return LabelAnswer(self.answer)
 
     def _known(self, sample: Sample) -> Sample:
@@ -184,16 +191,13 @@ class GraphText:
             line
             for one in series
             for name in [_told_apart(sample, one.channel, one.numbers) if len(series) > 1 else ""]
-            for line in lines(
-                sample, one, steps, name=name, full=not forecast
-            )
+            for line in lines(sample, one, steps, name=name, full=not forecast)
         )
 
-    def _asked(self, sample: Sample) -> str:
+    def _asked(self, sample: Sample, series: Sequence[Series]) -> str:
         side, steps = sample.side, np.flatnonzero(sample.wanted.any(axis=(1, 2)))
         moments = moments_of(sample)[int(steps[0]) : int(steps[-1]) + 1]
         words = plain(calendar.span_label(moments, side.freq_s, side.calendar.holiday[int(steps[0])]))
-        series = self._series.series(sample)
         if len(series) == 1:
             return words
         return f"{words}, {_order(sample, series)}"
@@ -203,9 +207,9 @@ class GraphText:
         steps = np.flatnonzero(sample.wanted.any(axis=(1, 2)))
         return tuple(calendar.step_stamp(moments[i], sample.side.freq_s) for i in steps.tolist())
 
-    def _neighbours(self, sample: Sample) -> tuple[Line, ...]:
+    def _neighbours(self, sample: Sample, series: Sequence[Series]) -> tuple[Line, ...]:
         """The latest values of each neighbour before a forecast, in other tasks all of the window; by channel."""
-        whole, series = self.task != "forecast", self._series.series(sample)
+        whole = self.task != "forecast"
         if not self.recent and not whole:
             return ()
         node, end = _node(sample), len(sample.time) if whole else origin(sample)
@@ -215,7 +219,7 @@ class GraphText:
                 plain(sample.side.labels[other])
                 + (_told_apart(sample, one.channel, one.numbers) if len(series) > 1 else ""),
                 one.numbers.write(seen(sample, other, one.channel)[start:end]),
-                where=_way(sample, node, other),
+                where=way_to(sample, node, other),
             )
             for other in self._near(sample, node)
             for one in series
@@ -231,31 +235,20 @@ class GraphText:
             others.sort(key=lambda i: float(np.hypot(*(xy[i] - xy[node]))))
         return others[: self.neighbours]
 
-    def _topology(self, sample: Sample, node: int) -> tuple[str, ...]:
-        near = sample.side.neighbours[node][: self.neighbours]
-        return tuple(
-            ", ".join(
-                part
-                for part in (plain(sample.side.labels[i]), _way(sample, node, i), f"weight {weight:.2g}")
-                if part
-            )
-            for i, weight in near
-        )
-
     def _network(self, sample: Sample, numbers: Strategy, channel: int) -> str:
         end = origin(sample) if self.task == "forecast" else len(sample.time)
-        return numbers.write(_mean(sample, channel)[:end][-(self.recent or end) :])
+        return numbers.write(network_mean(sample, channel)[:end][-(self.recent or end) :])
 
     def _table_words(self, sample: Sample) -> dict[str, Any]:
         side, end = sample.side, shown(sample)
         labels = [plain(label) for label in side.labels]
-        order = _named_first(labels, sample.question)
+        order = named_first(labels, sample.question)
         kept = order[: self.places or len(order)]
         steps = slice(max(0, end - self.recent) if self.recent else 0, end)
         words = shown_words(sample) | {
             "table": blocks(sample, kept, [labels[node] for node in kept], steps),
             "left_out": len(order) - len(kept),
-            **_extremes(sample, 0),
+            **extremes(sample, 0),
             "question": plain(sample.question),
             "options": LabelAnswer(self.answer).options(sample) if self.answer is not None else (),
         }
@@ -281,7 +274,7 @@ class GraphText:
                 Line(
                     plain(sample.side.labels[i]),
                     ", ".join(rounded(float(v), decimals(values)) for v in values),
-                    where=_way(sample, 0, i),
+                    where=way_to(sample, 0, i),
                 )
                 for i, values in around.items()
             ),
@@ -350,45 +343,6 @@ def _order(sample: Sample, series: Sequence[Series]) -> str:
     return ", then ".join(f"{len(one.steps)} of {channel_name(sample, one.channel)}" for one in series)
 
 
-def _way(sample: Sample, node: int, other: int) -> str:
-    """How far and in which direction another place lies, `420 m north-east`; '' where it is not known."""
-    xy = sample.side.xy
-    if xy is None:
-        return ""
-    east, north = (xy[other] - xy[node]).tolist()
-    return way(float(east), float(north))
-
-
-def _mean(sample: Sample, channel: int) -> np.ndarray:
-    """The mean of all visible places at each step, NaN where none is."""
-    visible = sample.visible[:, :, channel]
-    total = np.where(visible, sample.values[:, :, channel], 0.0).sum(axis=1)
-    count = visible.sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _extremes(sample: Sample, channel: int) -> dict[str, str]:
-    """The busiest and the quietest place by the mean of what is visible; '' where nothing is."""
-    visible = sample.visible[:, :, channel]
-    count = visible.sum(axis=0)
-    if not count.any():
-        return {"busiest": "", "quietest": ""}
-    mean = np.where(visible, sample.values[:, :, channel], 0.0).sum(axis=0) / np.maximum(count, 1)
-    places = decimals(mean[count > 0])
-    found = {
-        "busiest": int(np.argmax(np.where(count > 0, mean, -np.inf))),
-        "quietest": int(np.argmin(np.where(count > 0, mean, np.inf))),
-    }
-    return {name: f"{plain(sample.side.labels[i])} (mean {rounded(float(mean[i]), min(places, 2))})" for name, i in found.items()}
-
-
-def _named_first(labels: list[str], question: str) -> list[int]:
-    """The places in their order, those that the question names before the others."""
-    said = plain(question).casefold()
-    named = [i for i, label in enumerate(labels) if label and re.search(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", said)]
-    return [*named, *(i for i in range(len(labels)) if i not in set(named))]
-
-
 def _variables(task: str, per: str) -> Mapping[str, str]:
     if task in _SERIES:
         return PLACE_VARIABLES if per == "place" else SAMPLE_VARIABLES
@@ -402,7 +356,9 @@ def _variables(task: str, per: str) -> Mapping[str, str]:
 def _made(plan: Plan) -> GraphText:
     if plan.answer is not None and (plan.per == "place") != (plan.task in _SERIES):
         right = "place" if plan.task in _SERIES else "sample"
-        raise ConfigError(f"graph/{plan.task} is answered per {right}; set `per: {right}` or leave `answer` out.")
+        raise ConfigError(
+            f"graph/{plan.task} is answered per {right}; set `per: {right}` or leave `answer` out."
+        )
     head = plan.answer if isinstance(plan.answer, NumbersHead) else NumbersHead()
     if plan.task in _SERIES[1:] and head.strategy in IN_ORDER:
         raise ConfigError(

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from st2llm.errors import ConfigError
 from st2llm.serialize import calendar, raster
@@ -14,13 +13,12 @@ from st2llm.serialize.graph import GraphText
 from st2llm.serialize.kind import Example, Kind, Plan
 from st2llm.serialize.labels import LabelAnswer
 from st2llm.serialize.moments import ASKED, SHOWN, asked_words, shown_words
-from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, Strategy, decimal, fit
+from st2llm.serialize.numbers import IN_ORDER, MISSING, decimal
 from st2llm.serialize.plain import plain
-from st2llm.serialize.raster import Region
+from st2llm.serialize.regions import RegionAnswer
 from st2llm.serialize.series import (
     HIDDEN,
     Line,
-    SeriesAnswer,
     blocks,
     channel_name,
     decimals,
@@ -28,14 +26,12 @@ from st2llm.serialize.series import (
     origin,
     rounded,
     scale_words,
-    separator,
     shown,
-    unread,
 )
 from st2llm.types import Grammar, Prediction, Sample
 
 MAP: Mapping[str, str] = {
-    "table": "the latest step shown as a coarse table, north on top: lines with .label and .numbers; -- where none is read",
+    "table": "the latest step as a coarse table, north on top: lines with .label and .numbers; -- where none is read",
     "columns": "the labels of the table's columns (a list)",
     "table_time": "the moment of the table",
     "each": "what a number of the table is: the mean of 4 x 6 cells",
@@ -75,7 +71,7 @@ TABLE_VARIABLES: Mapping[str, str] = {
     **MAP,
     "first_table": "the first step shown, as such a table",
     "first_time": "the moment of that table",
-    "named": "the readings of the cells that the question or its options name: .label, and .lines with .label, .numbers",
+    "named": "the readings of the cells that the question or its options name: .label and .lines, as of a history",
     "missing": PLACE_VARIABLES["missing"],
 }
 QUESTION_VARIABLES: Mapping[str, str] = {
@@ -88,87 +84,12 @@ _MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
-class Means:
-    """The asked steps of one region's mean. base: what each of its cells is taken to be where the mean stays."""
-
-    region: Region
-    channel: int
-    history: Float64[np.ndarray, " time"]
-    base: Float64[np.ndarray, " cell"]
-
-
-@dataclass(frozen=True)
-class RegionAnswer:
-    """Forecasts of regional means: region by region, channel by channel, oldest first, in one scale of each channel.
-
-    A mean that was read is laid over the cells of its region: each keeps its distance from the mean of the last step
-    that was seen, so that the cells' mean is the mean that was said.
-    """
-
-    notation: Notation
-    across: int
-
-    def means(self, sample: Sample) -> tuple[Means, ...]:
-        start, found = origin(sample), []
-        for channel in np.flatnonzero(sample.wanted.any(axis=(0, 1))).tolist():
-            for region in raster.regions(sample, self.across):
-                nodes = region.nodes[sample.wanted[start, region.nodes, channel]]
-                if not len(nodes):
-                    continue
-                asked = Region(region.name, nodes)
-                history = raster.means(sample, asked, channel)[:start]
-                base = _last(sample, nodes, channel, start)
-                level = float(np.nanmean(base)) if np.isfinite(base).any() else 0.0
-                base = np.where(np.isfinite(base), base, level)
-                found.append(Means(asked, channel, history, base - base.mean()))
-        return tuple(found)
-
-    def numbers(self, means: tuple[Means, ...], channel: int) -> Strategy:
-        """The numbers of a channel, fitted to what was seen of all regions."""
-        values = np.concatenate([one.history for one in means if one.channel == channel])
-        return fit(self.notation.strategy, values, self.notation)
-
-    def grammar(self, sample: Sample) -> Grammar:
-        means = self.means(sample)
-        count = len(means) * (len(sample.time) - origin(sample))
-        return self.numbers(means, means[0].channel).grammar(count)
-
-    def truth(self, sample: Sample) -> str:
-        return self.said(sample, sample)
-
-    def said(self, sample: Sample, scaled: Sample) -> str:
-        """The truth of a sample in the numbers of another (or its own)."""
-        if sample.truth is None:
-            return ""
-        means, own, start = self.means(sample), self.means(scaled), origin(sample)
-        said = []
-        for one in means:
-            numbers = self.numbers(own, one.channel)
-            values = raster.means(sample, one.region, one.channel, sample.truth)[start:]
-            said.append(numbers.write(np.clip(values, *numbers.limits)))
-        return separator(self.numbers(means, means[0].channel)).join(said)
-
-    def read(self, text: str, sample: Sample) -> Prediction:
-        means, start = self.means(sample), origin(sample)
-        steps = len(sample.time) - start
-        count, value = len(means) * steps, np.full(sample.values.shape, np.nan)
-        for i, one in enumerate(means):
-            numbers = self.numbers(means, one.channel)
-            found = numbers.read(text, count)
-            own = found[i * steps : (i + 1) * steps] if len(found) == count else found
-            if reason := unread(own, steps if len(found) == count else count, numbers):
-                return Prediction(value=None, raw=text, unread_reason=reason)
-            value[start:, one.region.nodes, one.channel] = own[:, None] + one.base[None, :]
-        return Prediction(value=np.where(sample.wanted, value, np.nan), raw=text)
-
-
-@dataclass(frozen=True)
 class GridText:
     """Writes samples of a raster as words, and reads the answers.
 
     per place: one cell's series, as a graph's place. per sample: the means of `regions` x `regions` regions (see
     RegionAnswer), or words about the whole raster. cells: rows and columns of the coarse table at most; 0 for all.
-    top: how many of the greatest cells are named. neighbours, recent: cells beside, and how many of their latest values.
+    top: how many of the greatest cells are named. neighbours, recent: cells beside, how many of their latest values.
     """
 
     cell: GraphText
@@ -219,7 +140,9 @@ class GridText:
         if self.task in _SERIES:
             return self.cell if self.cell.per == "place" else self.regions
         if self.answer is None:
-            raise ConfigError(f"A grid/{self.task} template without `answer` reads nothing. Give it an `answer`.")
+            raise ConfigError(
+                f"A grid/{self.task} template without `answer` reads nothing. Give it an `answer`."
+            )
         return LabelAnswer(self.answer)
 
     def _place_words(self, sample: Sample) -> dict[str, Any]:
@@ -228,7 +151,9 @@ class GridText:
         near = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
         each = len(words["neighbours"]) // max(1, len(near))
         lines = zip(words["neighbours"], [other for other in near for _ in range(each)], strict=False)
-        words["neighbours"] = tuple(replace(line, where=raster.toward(sample, node, other)) for line, other in lines)
+        words["neighbours"] = tuple(
+            replace(line, where=raster.toward(sample, node, other)) for line, other in lines
+        )
         before = origin(sample) if self.task == "forecast" else None
         kept = {name: value for name, value in words.items() if name in PLACE_VARIABLES}
         return kept | self._map(sample, int(np.flatnonzero(sample.wanted.any(axis=(0, 1)))[0]), before)
@@ -241,7 +166,8 @@ class GridText:
         numbers = {channel: self.regions.numbers(own, channel) for channel in channels}
         several = len(channels) > 1
         labels = [
-            one.region.name + (f", {channel_name(sample, one.channel)}{scale_words(numbers[one.channel])}" if several else "")
+            one.region.name
+            + (f", {channel_name(sample, one.channel)}{scale_words(numbers[one.channel])}" if several else "")
             for one in means
         ]
         first = numbers[channels[0]]
@@ -264,13 +190,17 @@ class GridText:
         step = int(first[0]) if len(first) else 0
         values = np.where(sample.visible[step, :, 0], sample.values[step, :, 0], np.nan)
         options = LabelAnswer(self.answer).options(sample) if self.answer is not None else ()
-        words = shown_words(sample) | self._map(sample, 0, None) | {
-            "first_table": raster.table(sample, values, self.cells).rows,
-            "first_time": calendar.stamp(moments_of(sample)[step], sample.side.freq_s),
-            "named": self._named(sample, " | ".join((sample.question, *options))),
-            "question": plain(sample.question),
-            "options": options,
-        }
+        words = (
+            shown_words(sample)
+            | self._map(sample, 0, None)
+            | {
+                "first_table": raster.table(sample, values, self.cells).rows,
+                "first_time": calendar.stamp(moments_of(sample)[step], sample.side.freq_s),
+                "named": self._named(sample, " | ".join((sample.question, *options))),
+                "question": plain(sample.question),
+                "options": options,
+            }
+        )
         return words | {"missing": _any_missing(words)}
 
     def _named(self, sample: Sample, text: str) -> tuple[Any, ...]:
@@ -305,7 +235,11 @@ class GridText:
             if len(there) and np.isfinite(means[step]):
                 places = min(max(1, decimals(means)), 2)
                 change = float(means[step] - means[there[0]])
-                said = f" ({'+' if change >= 0 else '-'}{rounded(abs(change), places)})" if len(there) > 1 else ""
+                said = (
+                    f" ({'+' if change >= 0 else '-'}{rounded(abs(change), places)})"
+                    if len(there) > 1
+                    else ""
+                )
                 made.append(Line(region.name, rounded(float(means[step]), places) + said))
         return tuple(made)
 
@@ -368,14 +302,6 @@ def _says(text: str, label: str) -> bool:
     return False
 
 
-def _last(sample: Sample, nodes: np.ndarray, channel: int, before: int) -> Float64[np.ndarray, " cell"]:
-    """The last visible reading of each cell before a step; NaN where there is none."""
-    visible = sample.visible[:before, nodes, channel]
-    last = before - 1 - np.argmax(visible[::-1], axis=0)
-    values = sample.values[last, nodes, channel]
-    return np.where(visible.any(axis=0), values, np.nan)
-
-
 def _variables(task: str, per: str) -> Mapping[str, str]:
     if task in _SERIES:
         return PLACE_VARIABLES if per == "place" else SAMPLE_VARIABLES
@@ -388,7 +314,11 @@ def _made(plan: Plan) -> GridText:
     if plan.per == "place" and plan.task not in _SERIES:
         raise ConfigError(f"grid/{plan.task} is about the whole raster; set `per: sample`.")
     head = plan.answer if isinstance(plan.answer, NumbersHead) else NumbersHead()
-    if head.strategy in IN_ORDER and (plan.per == "sample" or plan.task != "forecast") and plan.task in _SERIES:
+    if (
+        head.strategy in IN_ORDER
+        and (plan.per == "sample" or plan.task != "forecast")
+        and plan.task in _SERIES
+    ):
         raise ConfigError(
             f"grid/{plan.task} per {plan.per} cannot be written in {head.strategy}, which go on from one value to the "
             f"next. Choose another `strategy` in `answer`."

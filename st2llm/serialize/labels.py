@@ -49,7 +49,9 @@ class LabelAnswer:
             return head.choice(self._some(sample))
         if isinstance(head, RankingHead):
             return head.ranking(self._some(sample))
-        raise ConfigError(f"A label cannot be answered in the grammar {head.grammar!r}. Choose another grammar.")
+        raise ConfigError(
+            f"A label cannot be answered in the grammar {head.grammar!r}. Choose another grammar."
+        )
 
     def truth(self, sample: Sample) -> str:
         """The label in words; '' where it is not known. Of a ranking it is the first, then the others as they stand."""

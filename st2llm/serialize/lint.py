@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
 
 import numpy as np
@@ -52,7 +53,10 @@ def lint(
     for part in parts:
         try:
             found += [*_future_findings(template, part, examples), *_literal_findings(template, part)]
-            found += [*side_findings(part, examples), *time_findings(template.render(part), template.body.literals, part)]
+            found += [
+                *side_findings(part, examples),
+                *time_findings(template.render(part), template.body.literals, part),
+            ]
             found += [*_name_findings(template, part), *reading_findings(template, part)]
         except St2llmError as error:
             found.append(f"The prompt cannot be rendered: {error}")
@@ -123,7 +127,9 @@ def _name_findings(template: Template, sample: Sample) -> Iterator[str]:
     def masked(text: str) -> str:
         return "something" if _tells(_words(text), label) else text
 
-    side = replace(sample.side, labels=tuple(map(masked, sample.side.labels)), dataset=masked(sample.side.dataset))
+    side = replace(
+        sample.side, labels=tuple(map(masked, sample.side.labels)), dataset=masked(sample.side.dataset)
+    )
     other = replace(sample, id=masked(sample.id), place=tuple(map(masked, sample.place)), side=side)
     if _content(template.render(other)) != _content(template.render(sample)):
         yield f"The name of what is classified holds its label {sample.label!r}, and it reaches the prompt."
@@ -134,7 +140,9 @@ def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
     places = [("The template", template.body.literals, 2), ("The description", side.description, 3)]
     places += [("The note", note, 3) for note in side.notes]
     if sample.label is not None:
-        yield from _label_findings(sample, [*((where, text) for where, text, _ in places), ("The quantity", side.quantity)])
+        yield from _label_findings(
+            sample, [*((where, text) for where, text, _ in places), ("The quantity", side.quantity)]
+        )
     if sample.truth is None or not np.isfinite(sample.truth).any():
         return
     targets = list(_targets(template, sample, sample.truth))
@@ -234,6 +242,7 @@ def _content(prompt: Prompt) -> tuple[object, ...]:
     return prompt.parts, prompt.messages, prompt.grammar
 
 
+@cache
 def _cards() -> dict[str, str]:
     """Names and descriptions of the data sets that ship with the package."""
     found = {}

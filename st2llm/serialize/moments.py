@@ -42,7 +42,7 @@ def shown_words(sample: Sample) -> dict[str, Any]:
 
 
 def asked_words(sample: Sample, task: str) -> dict[str, Any]:
-    """Values of SHOWN and ASKED. A forecast shows what lies before its first asked step, other tasks the whole window."""
+    """Values of SHOWN and ASKED. A forecast shows what lies before its first asked step, others the window."""
     side = sample.side
     moments = moments_of(sample)
     first = origin(sample) if task == "forecast" else 0

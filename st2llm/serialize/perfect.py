@@ -9,7 +9,13 @@ from st2llm.serialize.template import Template
 from st2llm.types import Prediction, Prompt, Sample
 
 _CODES = ("place", "mark")
-_SPOKEN = {"numbers": "12", "text": "yes", "time": "09:30", "date": "2024-06-11", "datetime": "2024-06-11 09:30"}
+_SPOKEN = {
+    "numbers": "12",
+    "text": "yes",
+    "time": "09:30",
+    "date": "2024-06-11",
+    "datetime": "2024-06-11 09:30",
+}
 _OF_WORDS = ("anomaly", "classify", "describe", "question-answer")
 """Tasks whose answer is `Sample.label`, whatever else a sample hides."""
 
@@ -45,9 +51,14 @@ def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) 
         return read.ranking is not None
     precision = template.words.precision(solved)
     if precision is None:
-        return template.render(replace(solved, truth=np.where(solved.wanted, read.value, np.nan))).truth == prompt.truth
+        return (
+            template.render(replace(solved, truth=np.where(solved.wanted, read.value, np.nan))).truth
+            == prompt.truth
+        )
     off = np.abs(read.value - solved.truth)
-    return bool(np.nanmax(off, initial=0.0) <= precision * (1 + 1e-6) and np.isfinite(read.value[solved.wanted]).all())
+    return bool(
+        np.nanmax(off, initial=0.0) <= precision * (1 + 1e-6) and np.isfinite(read.value[solved.wanted]).all()
+    )
 
 
 def _alike(read: str, label: str) -> bool:
@@ -63,7 +74,9 @@ def _solved(template: Template, sample: Sample) -> Iterator[Sample]:
     """The sample with answers made up: values as they were seen elsewhere, options, words."""
     if sample.wanted.any() and template.head.task not in _OF_WORDS:
         yield _made_up(sample)
-    elif sample.side.options and (template.head.answer is None or template.head.answer.grammar not in ("numbers", "time")):
+    elif sample.side.options and (
+        template.head.answer is None or template.head.answer.grammar not in ("numbers", "time")
+    ):
         for option in dict.fromkeys([sample.side.options[0], sample.side.options[-1]]):
             yield replace(sample, label=option)
     else:
@@ -79,17 +92,17 @@ def _made_up(sample: Sample) -> Sample:
     draw, options = np.random.default_rng(1), sample.side.options
     truth = np.full(sample.values.shape, np.nan)
     label = sample.label
-    for channel in range(truth.shape[2]):
+    for channel in range(sample.values.shape[2]):
         wanted, shown = sample.wanted[:, :, channel], sample.values[:, :, channel]
         if is_code(sample, channel):
-            truth[:, :, channel][wanted] = code = float(draw.integers(len(options)))
-            label = options[int(code)] if wanted.any() and label is not None else label
+            code = int(draw.integers(len(options)))
+            truth[:, :, channel][wanted] = code
+            label = options[code] if wanted.any() and label is not None else label
         else:
-            own = shown[:, sample.wanted.any(axis=(0, 2))]
+            own = shown[:, list(sample.asked)]
             own = own[np.isfinite(own)] if np.isfinite(own).any() else shown[np.isfinite(shown)]
             low, high = (float(own.min()), float(own.max())) if own.size else (0.0, 1.0)
             truth[:, :, channel] = np.where(wanted, draw.uniform(low, high, wanted.shape), np.nan)
     if label is None and sample.task == "next-place" and options:
-        code = draw.integers(len(options))
-        label = options[int(code)]
+        label = options[int(draw.integers(len(options)))]
     return replace(sample, truth=truth, label=label)

@@ -62,14 +62,16 @@ def top(sample: Sample, values: Float64[np.ndarray, " node"], count: int) -> tup
     there = np.flatnonzero(np.isfinite(values))
     best = there[np.argsort(-values[there], kind="stable")][:count]
     places = min(decimals(values), 2)
-    return tuple(f"{plain(sample.side.labels[i])}: {rounded(float(values[i]), places)}" for i in best.tolist())
+    return tuple(
+        f"{plain(sample.side.labels[i])}: {rounded(float(values[i]), places)}" for i in best.tolist()
+    )
 
 
 def regions(sample: Sample, across: int) -> tuple[Region, ...]:
     """The raster cut into `across` rows and columns of regions, named by compass; those of land alone are left out."""
     layout = layout_of(sample)
     rows, cols = _bands(layout.rows, across, _turned(layout)), _bands(layout.cols, across, False)
-    sea = sample.visible.any(axis=(0, 2)) | sample.wanted.any(axis=(0, 2))
+    sea = np.asarray((sample.visible | sample.wanted).any(axis=(0, 2)))
     found = []
     for i, row in enumerate(rows):
         for j, col in enumerate(cols):
@@ -81,9 +83,12 @@ def regions(sample: Sample, across: int) -> tuple[Region, ...]:
 
 
 def means(
-    sample: Sample, region: Region, channel: int, values: Float64[np.ndarray, "time node channel"] | None = None
+    sample: Sample,
+    region: Region,
+    channel: int,
+    values: Float64[np.ndarray, "time node channel"] | None = None,
 ) -> Float64[np.ndarray, " time"]:
-    """A region's mean at each step, over what is visible (or over the finite ones of `values`); NaN where nothing is."""
+    """A region's mean at each step, over what is visible (or the finite ones of `values`); NaN where nothing is."""
     if values is None:
         visible = sample.visible[:, region.nodes, channel]
         block = np.where(visible, sample.values[:, region.nodes, channel], np.nan)
@@ -94,7 +99,9 @@ def means(
     return np.where(count > 0, np.where(there, block, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def latest(sample: Sample, channel: int, before: int | None = None) -> tuple[int, Float64[np.ndarray, " node"]]:
+def latest(
+    sample: Sample, channel: int, before: int | None = None
+) -> tuple[int, Float64[np.ndarray, " node"]]:
     """The last step with a visible reading, and its values; -1 and NaN where there is none."""
     steps = np.flatnonzero(sample.visible[:before, :, channel].any(axis=1))
     if not len(steps):
@@ -110,11 +117,17 @@ def toward(sample: Sample, node: int, other: int) -> str:
     north = float(layout.rows[i] - layout.rows[r]) if i != r else 0.0
     east = float(layout.cols[j] - layout.cols[c]) if j != c else 0.0
     if layout.unit == "cells":
-        words = ("below" if north > 0 else "above" if north else "", "right" if east > 0 else "left" if east else "")
+        words = (
+            "below" if north > 0 else "above" if north else "",
+            "right" if east > 0 else "left" if east else "",
+        )
         return " ".join(word for word in words if word)
     if layout.unit == "degrees":
         east = (east + 180) % 360 - 180
-    words = ("north" if north > 0 else "south" if north else "", "east" if east > 0 else "west" if east else "")
+    words = (
+        "north" if north > 0 else "south" if north else "",
+        "east" if east > 0 else "west" if east else "",
+    )
     return "-".join(word for word in words if word)
 
 
@@ -124,7 +137,11 @@ def _cell(value: float, places: int) -> str:
 
 def _bands(axis: Float64[np.ndarray, " row"], count: int, turned: bool) -> list[np.ndarray]:
     """The axis in `count` even bands of indices, at most one for each; from high to low coordinates where turned."""
-    order = np.argsort(-axis if turned else axis, kind="stable") if turned or axis[0] > axis[-1] else np.arange(len(axis))
+    order = (
+        np.argsort(-axis if turned else axis, kind="stable")
+        if turned or axis[0] > axis[-1]
+        else np.arange(len(axis))
+    )
     return [np.sort(band) for band in np.array_split(order, max(1, min(count or len(axis), len(axis))))]
 
 

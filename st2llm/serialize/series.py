@@ -68,8 +68,8 @@ class SeriesAnswer:
             origin(sample)
         if len(pairs) > 1 and self.notation.strategy in IN_ORDER:
             raise DataError(
-                f"{sample.id} asks for {len(pairs)} series in one answer, but {self.notation.strategy} go on from one value to "
-                f"the next. Choose another `strategy` in the template's `answer`."
+                f"{sample.id} asks for {len(pairs)} series in one answer, but {self.notation.strategy} go on from one "
+                f"value to the next. Choose another `strategy` in the template's `answer`."
             )
         return tuple(
             Series(
@@ -96,8 +96,8 @@ class SeriesAnswer:
         found = [one.numbers.grammar(count) for one in series]
         if any(one != found[0] for one in found):
             raise DataError(
-                f"The {len(series)} series of {sample.id} have different {self.notation.strategy}, so that one answer cannot hold "
-                f"them all. Choose another `strategy` in the template's `answer`."
+                f"The {len(series)} series of {sample.id} have different {self.notation.strategy}, so that one answer "
+                f"cannot hold them all. Choose another `strategy` in the template's `answer`."
             )
         return found[0]
 
@@ -121,7 +121,9 @@ class SeriesAnswer:
     def like(self, solved: Sample, asked: Sample) -> tuple[Series, ...]:
         """The series of a solved sample in the numbers of one that is asked, channel by channel."""
         numbers = {one.channel: one.numbers for one in self.series(asked)}
-        return tuple(replace(one, numbers=numbers.get(one.channel, one.numbers)) for one in self.series(solved))
+        return tuple(
+            replace(one, numbers=numbers.get(one.channel, one.numbers)) for one in self.series(solved)
+        )
 
     def read(self, text: str, sample: Sample) -> Prediction:
         """The answer as a Prediction of the sample's shape; numbers after the last one asked for are ignored."""
@@ -250,9 +252,7 @@ def rounded(value: float, places: int) -> str:
     return f"{0.0 if round(value, places) == 0 else value:.{places}f}"
 
 
-def blocks(
-    sample: Sample, nodes: Sequence[int], labels: Sequence[str], steps: slice
-) -> tuple[Block, ...]:
+def blocks(sample: Sample, nodes: Sequence[int], labels: Sequence[str], steps: slice) -> tuple[Block, ...]:
     """The readings themselves, place by place (and channel by channel), a line a day."""
     channels = range(sample.values.shape[2])
     visible = np.where(sample.visible, sample.values, np.nan)[steps]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
+from jaxtyping import Bool
 
 from st2llm.serialize import calendar
 from st2llm.types import Prompt, Sample
@@ -13,19 +14,18 @@ _LATER = ("next-event", "next-place")
 
 def side_findings(sample: Sample, examples: Sequence[Sample] = ()) -> Iterator[str]:
     """What the side information of a sample, or an example, tells of what is hidden."""
-    side, hidden = sample.side, ~sample.visible.any(axis=(1, 2))
+    side = sample.side
+    hidden: Bool[np.ndarray, " time"] = np.logical_not(np.asarray(sample.visible.any(axis=(1, 2))))
     steps = int((~hidden).sum())
     if side.frames is not None and hidden.any() and len(side.frames) > steps:
-        yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames reach the prompt."
+        yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames are told."
     if side.track is not None and len(side.track) == len(hidden):
         asked = sample.wanted.any(axis=(1, 2)) & _places_asked(sample)
         if np.isfinite(side.track[asked]).any():
             yield f"{sample.id} holds the position of a step that it asks for in Side.track; it should be NaN."
     if sample.task in _LATER and _repeats(sample):
         days = side.calendar
-        same = all(
-            series[-1] == series[-2] for series in (days.step_of_day, days.day_of_week, days.holiday)
-        )
+        same = all(series[-1] == series[-2] for series in (days.step_of_day, days.day_of_week, days.holiday))
         if not same:
             yield f"{sample.id} hides the time of what it asks for, but its calendar tells it."
     if sample.task == "next-event" and len(sample.time) > 1 and not _repeats(sample):
@@ -46,7 +46,11 @@ def time_findings(prompt: Prompt, literals: str, sample: Sample) -> Iterator[str
             yield f"The prompt holds {said!r}, the time of the event that is asked for."
             return
     clock = f"{moment:%H:%M}"
-    for where, words in (("The template", literals), ("The description", sample.side.description), *_notes(sample)):
+    for where, words in (
+        ("The template", literals),
+        ("The description", sample.side.description),
+        *_notes(sample),
+    ):
         if clock in words:
             yield f"{where} holds {clock}, the time of day of the event that is asked for."
 
@@ -71,7 +75,9 @@ def _true_time(sample: Sample) -> datetime | None:
     if not np.isfinite(gap) or len(sample.time) < 2:
         return None
     time = int(sample.time[-2]) + round(gap * 3600)
-    moments = calendar.local(np.array([time, *sample.time[:-1].tolist()], dtype=np.int64), sample.side.timezone)
+    moments = calendar.local(
+        np.array([time, *sample.time[:-1].tolist()], dtype=np.int64), sample.side.timezone
+    )
     asked, *shown = moments
     if f"{asked:%H:%M}" == "00:00" or any(f"{m:%Y-%m-%d %H:%M}" == f"{asked:%Y-%m-%d %H:%M}" for m in shown):
         return None
@@ -83,11 +89,11 @@ def _repeats(sample: Sample) -> bool:
     return len(sample.time) > 1 and bool(sample.time[-1] == sample.time[-2])
 
 
-def _places_asked(sample: Sample) -> np.ndarray:
+def _places_asked(sample: Sample) -> Bool[np.ndarray, " time"]:
     """Steps at which a position is asked for."""
     names = sample.side.channels
     where = [i for i, name in enumerate(names) if name in ("x", "y")]
-    return sample.wanted[:, :, where].any(axis=(1, 2)) if where else np.zeros(len(sample.time), dtype=bool)
+    return np.array([bool(step[:, where].any()) for step in sample.wanted], dtype=bool)
 
 
 def _overlap(example: Sample, sample: Sample) -> bool:

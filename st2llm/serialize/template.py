@@ -3,45 +3,26 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, SerializeAsAny
 
-from st2llm import config, recipes
+from st2llm import recipes
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.serialize import KINDS, answer, budget, sandbox
-from st2llm.serialize.answer import AnswerHead
+from st2llm.serialize.head import Head, check, read
 from st2llm.serialize.kind import KindText, Plan
 from st2llm.serialize.unread import Unread
 from st2llm.types import Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
-EXAMPLES: Mapping[str, str] = {
-    "examples": "solved problems of the same sort, each with .text and .answer; the first goes first to save tokens"
-}
-"""What templates of every kind may list beside the variables of their own kind."""
 # Tags are told from data that looks like them by a private character, which no variable may hold.
 _MARK = "\ue000"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
 _SLOT = re.compile(_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
 _ROLE = re.compile(rf"^{_MARK}(system|user)>[ \t]*$", re.MULTILINE)
-
-
-class Head(config.Settings):
-    """The YAML head of a template. settings: the keys that are its kind's own, complete with their defaults."""
-
-    id: str = Field(min_length=1)
-    version: int = Field(ge=1)
-    kind: str
-    task: str
-    per: Literal["place", "sample"]
-    format: Literal["completion", "chat"] = "completion"
-    answer: SerializeAsAny[AnswerHead] | None = None
-    variables: tuple[str, ...] = ()
-    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +98,7 @@ class Template:
         own = self.head.answer.model_dump(exclude_unset=True, by_alias=True)
         changed = answer.parse({**own, "grammar": self.head.answer.grammar, **settings}, where=where)
         head = self.head.model_copy(update={"answer": changed})
-        _check_head(head, where)
+        check(head, where)
         words = KINDS[head.kind].make(Plan(head.task, head.per, changed, head.settings))
         named = f"{self.sha256}\n{json.dumps(dict(settings), sort_keys=True)}"
         spec = replace(self.spec, sha256=hashlib.sha256(named.encode()).hexdigest())
@@ -139,7 +120,9 @@ class Template:
     def _solved(self, example: Sample, sample: Sample) -> Sample:
         """An example for this sample: of the same place, not the same problem, and with its answer."""
         if example.id == sample.id:
-            raise DataError(f"{sample.id} is among its own examples, which tells its answer. Take train samples.")
+            raise DataError(
+                f"{sample.id} is among its own examples, which tells its answer. Take train samples."
+            )
         if example.truth is None and example.label is None:
             raise DataError(f"The example {example.id} has no answer. Take samples whose truth is known.")
         if self.head.per == "place" and len(example.asked) > 1:
@@ -232,8 +215,8 @@ def parse(source: str, where: str) -> Template:
         content = yaml.safe_load(head_text)
     except yaml.YAMLError as error:
         raise ConfigError(f"The head of {where} is not YAML: {str(error).splitlines()[0]}.") from error
-    head = _head(content, where=f"the head of {where}")
-    _check_head(head, where)
+    head = read(content, where=f"the head of {where}")
+    check(head, where)
     body = sandbox.check(_TAG.sub(_MARK, body_text), where, head.variables)
     try:
         words = KINDS[head.kind].make(Plan(head.task, head.per, head.answer, head.settings))
@@ -243,45 +226,6 @@ def parse(source: str, where: str) -> Template:
     return Template(head, body, words, TemplateId(head.id, head.version, sha256))
 
 
-def _head(content: Any, where: str) -> Head:
-    """The head; its answer in the model of its own grammar, and the keys of its kind apart, so that each error names
-    the keys that are meant."""
-    if not isinstance(content, Mapping):
-        return config.parse(content, into=Head, where=where)
-    named = content.get("kind", "graph")
-    if not isinstance(named, str) or named not in KINDS:
-        raise ConfigError(f"{where}: there are no templates of kind {named!r}. {nearest(str(named), KINDS)}")
-    if content.get("answer") is not None:
-        content = {**content, "answer": answer.parse(content["answer"], where=f"`answer` in {where}")}
-    kind = KINDS[named]
-    shared = set(Head.model_fields) - {"settings"}
-    for key in content:
-        if key not in shared and key not in kind.settings:
-            raise ConfigError(f"{where}: unknown key {key!r}. {nearest(str(key), [*shared, *kind.settings])}")
-    own = {name: _setting(content.get(name, default), default, f"{where}: {name}") for name, default in kind.settings.items()}
-    head = {key: value for key, value in content.items() if key in shared}
-    return config.parse({**head, "settings": own}, into=Head, where=where)
-
-
-def _setting(value: Any, default: Any, where: str) -> Any:
-    """A kind's own key, of the sort that its default has. Raises ConfigError."""
-    if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        fits, wanted = isinstance(value, int) and not isinstance(value, bool) and value >= 0, "a whole number from 0 on"
-    elif isinstance(default, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-        wanted, value = "a number from 0 on", float(value) if fits else value
-    elif isinstance(default, tuple):
-        fits, wanted = isinstance(value, list | tuple), "a list"
-        value = tuple(value) if fits else value
-    else:
-        fits, wanted = isinstance(value, str), "words"
-    if not fits:
-        raise ConfigError(f"{where} should be {wanted}, but it is {value!r}.")
-    return value
-
-
 def _named(name: str) -> Path:
     """The first root that has the template; a name is no path, so the working folder has no say."""
     for root in recipes.roots():
@@ -289,31 +233,6 @@ def _named(name: str) -> Path:
             return path
     known = ["/".join(path.parts[-2:]).removesuffix(".md") for path in recipes.listing("prompts", "*/*.md")]
     raise ConfigError(f"There is no template {name!r}. {nearest(name, known)}")
-
-
-def variables(head: Head) -> frozenset[str]:
-    """The names that a template with this head may list in `variables`."""
-    return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(EXAMPLES)
-
-
-def _check_head(head: Head, where: str) -> None:
-    tasks = KINDS[head.kind].tasks
-    if head.task not in tasks:
-        raise ConfigError(
-            f"{where}: {head.kind} templates have no task {head.task!r}. {nearest(head.task, tasks)}"
-        )
-    grammars = tasks[head.task]
-    if head.answer is not None and head.answer.grammar not in grammars:
-        raise ConfigError(
-            f"{where}: {head.kind}/{head.task} is answered in {' or '.join(grammars)}, but the grammar of `answer` "
-            f"is {head.answer.grammar!r}."
-        )
-    known = variables(head)
-    for name in head.variables:
-        if name not in known:
-            raise ConfigError(
-                f"{where}: there is no variable {name!r} per {head.per}. {nearest(name, known)}"
-            )
 
 
 def _read(path: Path) -> str:

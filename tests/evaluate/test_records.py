@@ -2,6 +2,7 @@
 
 import json
 
+import handmade
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,13 +14,16 @@ from st2llm.evaluate.gain import Scores
 from st2llm.evaluate.records import (
     Arms,
     best_reference,
+    block_of_samples,
     build_records,
     random_twin,
     resolve_unread,
     score_arms,
 )
 from st2llm.evaluate.suite import Suite
+from st2llm.evaluate.tabulate import tabulate
 from st2llm.predict.ledger import tally
+from st2llm.types import Prediction
 
 DAYS, PLACES, STEPS = 24, ("a", "b"), 2
 MIDNIGHT = 1_704_020_400  # 2024-01-01 in Auckland
@@ -340,3 +344,146 @@ def test_a_block_is_the_local_day_of_what_is_asked():
     days = scores.groupby("sample")["block"].unique()
     assert [list(day) for day in days[:2]] == [["2024-01-01"], ["2024-01-02"]]
     assert Scores(scores, 100).gain("mae", "last-value", "last-value").n_blocks == DAYS
+
+
+# blocks of every kind
+
+
+def _blocks_of(samples, places, times, block, timezone="UTC"):
+    frame = pd.DataFrame({"sample": samples, "place": places, "time": times})
+    return block_of_samples(frame, block, timezone)
+
+
+@pytest.mark.parametrize(
+    ("block", "want"),
+    [
+        ("day", {"d/u1/0": "2024-01-07", "d/u1/1": "2024-01-09", "d/u2/0": "2024-01-08"}),
+        ("week", {"d/u1/0": "2024-01-01", "d/u1/1": "2024-01-08", "d/u2/0": "2024-01-08"}),
+        ("object", {"d/u1/0": "u1", "d/u1/1": "u1", "d/u2/0": "u2"}),
+        ("clip", {"d/u1/0": "u1", "d/u1/1": "u1", "d/u2/0": "u2"}),
+        ("sample", {name: name for name in ("d/u1/0", "d/u1/1", "d/u2/0")}),
+    ],
+)
+def test_blocks_are_days_weeks_objects_clips_or_samples(block, want):
+    sunday_night = 1_704_668_400 - 3600  # 2024-01-07 22:00 UTC
+    times = [sunday_night, sunday_night + 86_400 * 2, sunday_night + 3 * 3600]
+    assert _blocks_of(["d/u1/0", "d/u1/1", "d/u2/0"], ["u1", "u1", "u2"], times, block) == want
+
+
+def test_the_week_begins_on_monday_in_the_local_zone():
+    late_sunday = 1_704_668_400  # 23:00 UTC, Monday noon in Auckland
+    assert _blocks_of(["s"], ["p"], [late_sunday], "week", "Pacific/Auckland") == {"s": "2024-01-08"}
+    assert _blocks_of(["s"], ["p"], [late_sunday], "week") == {"s": "2024-01-01"}
+
+
+# other kinds than fields
+
+PLACES_SUITE = {
+    "kind": "trajectory",
+    "task": {"next-place": {"history": 3}},
+    "llm": {"name": "tiny"},
+}
+
+
+def _stays(truths):
+    return [handmade.stays([("a", 1), ("b", 2), (t, 3)], name=f"user{i}/0") for i, t in enumerate(truths)]
+
+
+def _ranked(samples, rankings):
+    answers = [
+        Prediction(None, unread_reason="no place") if r is None else Prediction(s.truth * 0, ranking=tuple(r))
+        for s, r in zip(samples, rankings, strict=True)
+    ]
+    return tabulate(samples, answers)
+
+
+def _place_arms(rankings):
+    """A text arm with these rankings of 24 people beside two rules: one always right, one always second."""
+    truths = "abc" * 8
+    samples = _stays(truths)
+    told = {
+        "counts": _ranked(samples, truths),
+        "counts-context": _ranked(samples, [f"d{t}" for t in truths]),
+        "text": _ranked(samples, rankings),
+    }
+    suite = Suite.model_validate(
+        {
+            "id": "p", "version": 1, "data": "d", **PLACES_SUITE,
+            "predictors": [
+                {"name": "counts", "family": "baseline"},
+                {"name": "counts-context", "family": "baseline"},
+                {"name": "text", "family": "text", "backbone": "llm-frozen", "template": "trajectory/next-place"},
+            ],
+        }
+    )  # fmt: skip
+    facts = [
+        {
+            "key": name, "predictor": name, "family": "text" if name == "text" else "baseline",
+            "backbone": "llm-frozen" if name == "text" else None, "pretrained": name == "text", "lora": False,
+            "llm": None, "task": suite.tasks[0].name, "seed": 0, "converged": None, "cost": COST,
+            "validation": {"counts": 1.0, "counts-context": 0.0}.get(name),
+        }
+        for name in told
+    ]  # fmt: skip
+    return Arms(suite, "UTC", facts, told)
+
+
+def test_rankings_are_scored_and_their_gain_is_a_difference():
+    found = records_of(_place_arms(["a"] * 24))
+    got = found["text", None]
+    assert {name: got["metrics"][name]["value"] for name in ("acc@1", "acc@5", "mrr")} == pytest.approx(
+        {"acc@1": 1 / 3, "acc@5": 1 / 3, "mrr": 1 / 3}
+    )
+    assert (got["n"], got["unread"]) == (24, 0)
+    assert got["gain_best"]["vs"] == "counts"
+    assert got["gain_best"]["value"] == pytest.approx(1 / 3 - 1)
+    assert got["gain_best"]["n_blocks"] == 24
+    assert set(got["metrics"]) == set(metrics.RANKS)
+    json.dumps(got, allow_nan=False)
+
+
+def test_unread_rankings_are_imputed_by_counts_and_penalised_by_the_worst_rule():
+    rankings = [None] * 12 + ["x"] * 12
+    got = records_of(_place_arms(rankings))["text", None]
+    assert (got["n"], got["unread"]) == (24, 12)
+    rules = {rule: found["acc@1"] for rule, found in got["unread_rules"].items()}
+    assert rules == {"dropped": 0.0, "penalised": 0.0, "imputed": 0.5}
+    assert got["unread_rules"]["penalised"]["acc@5"] == 0.5  # the worst rule is always second
+    assert got["metrics"]["acc@1"]["value"] == 0.0
+    assert got["metrics"]["acc@5"]["value"] == 0.5
+
+
+def test_crps_stands_in_the_record_with_its_estimator_and_an_unread_entry_counts_as_its_stand_in():
+    sample = [handmade.events([1, 2, 4.0], name=str(i)) for i in range(2)]
+    draws = np.stack([np.where(sample[0].wanted, v, np.nan) for v in (3.0, 7.0)])
+    drawn = Prediction(np.where(sample[0].wanted, 5.0, np.nan), samples=draws)
+    last = [Prediction(np.where(s.wanted, 10.0, np.nan)) for s in sample]
+    suite = Suite.model_validate(
+        {
+            "id": "e", "version": 1, "data": "d", "kind": "event", "task": {"next-event": {"history": 3}},
+            "llm": {"name": "tiny"},
+            "predictors": [
+                {"name": "median-gap", "family": "baseline"},
+                {"name": "text", "family": "text", "backbone": "llm-frozen", "template": "event/next-event"},
+            ],
+        }
+    )  # fmt: skip
+    facts = [
+        {
+            "key": name, "predictor": name, "family": family, "backbone": "llm-frozen" if family == "text" else None,
+            "pretrained": family == "text", "lora": False, "llm": None, "task": suite.tasks[0].name, "seed": 0,
+            "converged": None, "cost": COST, "validation": None,
+        }
+        for name, family in (("median-gap", "baseline"), ("text", "text"))
+    ]  # fmt: skip
+    told = {
+        "median-gap": tabulate(sample, last),
+        "text": tabulate(sample, [drawn, Prediction(None, unread_reason="nothing")]),
+    }
+    found = records_of(Arms(suite, "UTC", facts, told))
+    text = found["text", None]
+    assert text["crps"] == {"estimator": "fair", "draws": 2.0}
+    assert text["metrics"]["crps"]["value"] == pytest.approx((2 - 8 / 4 + 6) / 2)
+    assert text["unread_rules"]["dropped"]["crps"] == 0.0
+    assert "crps" not in found["median-gap", None]["metrics"]
+    assert "nll" not in text["metrics"]

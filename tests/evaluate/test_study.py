@@ -11,7 +11,7 @@ from st2llm.data.windows import split
 from st2llm.evaluate import study as module
 from st2llm.evaluate.job import Watch
 from st2llm.evaluate.store import Store
-from st2llm.evaluate.study import Study, even
+from st2llm.evaluate.study import Remembered, Study, even, some_places
 from st2llm.evaluate.suite import Suite
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.text import TextPredictor
@@ -70,6 +70,46 @@ def test_all_windows_are_taken_where_no_fewer_are_asked(town, count):
     windows = split(town, tiny_suite_task(), stride=24).test
     assert len(windows) == tiny_suite.TEST_DAYS
     assert even(windows, count) is windows
+
+
+def test_some_places_are_as_many_as_asked_the_same_for_a_sample_and_others_for_others(town):
+    windows = split(town, tiny_suite_task(), stride=24).test
+    chosen = [some_places(sample, 2).asked for sample in windows]
+    assert {len(nodes) for nodes in chosen} == {2}
+    assert chosen == [some_places(sample, 2).asked for sample in windows]
+    assert {node for nodes in chosen for node in nodes} == {0, 1, 2}
+    narrow = some_places(windows[0], 1)
+    assert np.array_equal(narrow.values, windows[0].values, equal_nan=True)
+    assert np.isfinite(narrow.truth).sum() <= narrow.wanted.sum() == 24
+    for count in (None, 3, 9):
+        assert some_places(windows[0], count) is not None
+        assert some_places(windows[0], count).asked == (0, 1, 2)
+
+
+def test_every_predictor_is_asked_for_the_same_places(made, card, llama, tmp_path):
+    study, _ = made(card, llama, windows={"places": 1}, limit=4)
+    store = Store(tmp_path)
+    asked = set()
+    for job in study.jobs():
+        if job.predictor.name in ("last-value", "ridge-deviation", "text"):
+            study.run(job, store)
+            frame = store.predictions(job.key)
+            pairs = frame[["sample", "place"]].astype(str).drop_duplicates()
+            few = 3 if job.predictor.name == "text" else 4
+            assert len(pairs) == few
+            asked.update(map(tuple, pairs.to_numpy().tolist()))
+    assert len(asked) == 4
+
+
+def test_training_samples_are_made_when_they_are_asked_for_and_kept(town):
+    part = split(town, tiny_suite_task(), stride=24).train
+    seen = Remembered(part)
+    assert len(seen) == len(part)
+    assert seen[3] is seen[3]
+    assert [sample.id for sample in seen[-2:]] == [part[-2].id, part[-1].id]
+    assert [sample.id for sample in seen] == [sample.id for sample in part]
+    with pytest.raises(IndexError):
+        seen[len(part)]
 
 
 def test_a_limit_keeps_evenly_spaced_test_windows(made, card, llama):

@@ -9,7 +9,7 @@ import yaml
 
 from st2llm import recipes
 from st2llm.errors import ConfigError
-from st2llm.evaluate.suite import as_written_now, load_suites
+from st2llm.evaluate.suite import Suite, as_written_now, load_suites
 
 SUITES = Path(recipes.locate("evaluation/suites/demo.yaml")).parent
 
@@ -45,6 +45,77 @@ def test_a_whole_suite_loads(load):
     assert suite.predictor("llm-lora").pretrained
     assert not suite.predictor("random-lora").pretrained
     assert suite.tasks[0].length == tiny_suite.HISTORY + tiny_suite.HORIZON
+
+
+def of_kind(kind, task, rules, **changes):
+    """A suite of rules of any kind."""
+    predictors = [{"name": name, "family": "baseline"} for name in rules]
+    return {
+        "id": "s",
+        "version": 1,
+        "kind": kind,
+        "data": "d",
+        "task": task,
+        "predictors": predictors,
+    } | changes
+
+
+NEXT = {"next-place": {"history": 3}}
+KINDS = {
+    "grid": (of_kind("grid", {"krige": {"length": 4}}, ["mean", "inverse-distance"]), "mae", "day", "mean"),
+    "clips": (of_kind("video", {"classify": {}}, ["majority"]), "acc@1", "clip", "majority"),
+    "paths": (
+        of_kind("trajectory", {"forecast": {"history": 8, "horizon": 12}}, ["constant-velocity"]),
+        "ade_m", "object", "last-position",
+    ),
+    "places": (of_kind("trajectory", NEXT, ["counts-all"]), "acc@1", "object", "counts"),
+    "events": (of_kind("event", {"next-event": {"history": 9}}, ["last-gap"]), "mae", "week", "median-gap"),
+    "marks": (
+        of_kind("event", {"next-event": {"history": 9, "asked": ["mark"]}}, ["last-gap"]),
+        "acc@1", "week", "median-gap",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "metric", "block", "stand_in"), KINDS.values(), ids=KINDS)
+def test_metric_blocks_and_stand_in_go_by_kind_and_task(content, metric, block, stand_in):
+    suite = Suite.model_validate(content)
+    assert (suite.primary_metric, suite.bootstrap.block, suite.stand_in) == (metric, block, stand_in)
+    again = Suite.model_validate(suite.model_dump(mode="json"))
+    assert again == suite
+    own = Suite.model_validate(content | {"bootstrap": {"block": "sample", "draws": 100}})
+    assert own.bootstrap.block == "sample"
+
+
+def test_a_text_predictor_needs_the_rule_of_its_kind_beside_it():
+    text = {"name": "text", "family": "text", "backbone": "llm-frozen", "template": "trajectory/next-place"}
+    content = of_kind("trajectory", NEXT, ["counts-all"], llm={"name": "x"})
+    content["predictors"].append(text)
+    with pytest.raises(ValueError, match="need {name: counts, family: baseline} beside them"):
+        Suite.model_validate(content)
+
+
+def test_a_rule_that_needs_the_time_is_refused_where_it_is_not_told():
+    untimed = {"next-place": {"history": 3, "target_time": False}}
+    assert Suite.model_validate(of_kind("trajectory", untimed, ["counts-transitions"]))
+    with pytest.raises(ValueError, match="'counts-all' needs the time of what is asked"):
+        Suite.model_validate(of_kind("trajectory", untimed, ["counts-all"]))
+
+
+@pytest.mark.parametrize(
+    ("task", "stride"),
+    [
+        ({"forecast": {"history": 8, "horizon": 12}}, 12),
+        ({"recover": {"length": 20, "span": 6}}, 20),
+        ({"next-place": {"history": 3}}, 1),
+    ],
+)
+def test_windows_are_so_far_apart_that_nothing_is_asked_twice(task, stride):
+    rules = {"forecast": "last-position", "recover": "straight-line", "next-place": "counts"}
+    suite = Suite.model_validate(of_kind("trajectory", task, [rules[next(iter(task))]]))
+    assert suite.stride_of(suite.tasks[0]) == stride
+    own = Suite.model_validate(suite.model_dump() | {"split": {"stride": 5}})
+    assert own.stride_of(own.tasks[0]) == 5
 
 
 BAD = {
@@ -84,6 +155,34 @@ BAD = {
     "text without last-value": (lambda s: s["predictors"].pop(0), "last-value, family: baseline"),
     "controls of an unknown arm": (set_("controls", "predictors", to=["nones"]), "Did you mean 'none'?"),
     "controls of a rule": (set_("controls", "predictors", to=["last-value"]), "is not a trained predictor"),
+    "examples of an arm that does not write": (
+        set_("predictors", 3, "set", to={"examples": {"by": "random"}}),
+        "`examples` is for text predictors, but 'none' is a primitive predictor",
+    ),
+    "an unknown choice of examples": (
+        set_("predictors", 9, "set", to={"examples": {"by": "shap"}}),
+        "predictors.9.set.examples.by",
+    ),
+    "no example": (set_("predictors", 9, "set", to={"examples": {"count": 0}}), "examples.count"),
+    "a metric of another kind": (
+        set_("primary_metric", to="ade_m"),
+        "primary_metric 'ade_m' is not measured for forecast of kind graph, which has mae, rmse",
+    ),
+    "a metric that not every arm has": (
+        set_("primary_metric", to="crps"),
+        "'crps' is not measured for every predictor",
+    ),
+    "a rule of another kind": (
+        set_("predictors", 1, "name", to="counts"),
+        "the baseline 'counts' does not answer forecast of kind graph. Those that do: last-value",
+    ),
+    "an unknown block": (set_("bootstrap", "block", to="month"), "bootstrap.block"),
+    "an unknown kind": (set_("kind", to="graphs"), "kind: "),
+    "arms trained for another task": (
+        set_("task", to={"impute": {"length": 24}}),
+        "soft and primitive predictors are trained for forecast of kind graph so far, but 'none' should be "
+        "trained for impute of kind graph",
+    ),
     "no budget": (without("budget"), "need `budget: {steps:"),
     "no language model": (without("llm"), "need `llm: {name: ...}`"),
     "no learning rate": (set_("budget", "lr", to=[]), "budget.lr"),

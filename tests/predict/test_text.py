@@ -1,11 +1,14 @@
 from dataclasses import dataclass, field, replace
 
+import handmade
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from serialize.graphs import counts, forecast_sample
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.predict.text import TextPredictor, over_draws, stitch
+from st2llm.predict.text import TextPredictor, Writing, over_draws, stitch, vote
 from st2llm.serialize.template import load_prompt
 from st2llm.types import Answer, Completer, Decoding, Scorer
 
@@ -277,3 +280,93 @@ def test_a_uniform_guess_at_three_digits_costs_ten_bits_a_value():
 def test_a_completer_that_gives_no_likelihoods_is_refused_as_a_scorer():
     with pytest.raises(ConfigError, match="Oracle does not say how likely"):
         TextPredictor("oracle", TEMPLATE, Oracle()).bits_per_value([forecast_sample(counts(192, 3))])
+
+
+# whole samples, rankings, examples, budgets
+
+
+class Sayer:
+    """Says the given words one after the other, whatever it is asked; remembers the prompts."""
+
+    def __init__(self, *words):
+        self.words, self.prompts = words, []
+
+    def complete(self, prompts, decoding):
+        self.prompts += prompts
+        draws = [i for _ in prompts for i in range(decoding.draws)]
+        return [Answer(self.words[i % len(self.words)], 9, 5, 0.1, draw=d) for i, d in enumerate(draws)]
+
+
+PLACES = load_prompt("trajectory/next-place")
+STAYS = [handmade.stays([(p, d) for d, p in enumerate("abcabc")], name=f"user/{i}") for i in range(2)]
+
+
+def test_a_template_per_sample_is_asked_once_a_sample():
+    sayer = Sayer("b, a, c")
+    answers = TextPredictor("text", PLACES, sayer).answers([s.without_truth() for s in STAYS])
+    assert [(answer.sample, answer.place) for answer in answers] == [(s.id, "user") for s in STAYS]
+    (first, _) = stitch(STAYS, answers)
+    assert first.ranking[0] == "b"
+    assert first.value[-1, 0, 0] == 1.0
+    assert np.isnan(first.value[:-1]).all()
+
+
+def test_rankings_of_several_draws_are_put_together_by_votes_then_by_mean_rank():
+    assert vote([("a", "b"), ("b", "a"), ("b", "c")]) == ("b", "a", "c")
+    # each is first once; a is 1st and 2nd, b 1st and last
+    assert vote([("a", "c", "b"), ("b", "a", "c")])[:2] == ("a", "b")
+    assert vote([("a",), ("b",)]) == ("a", "b")  # as first said
+    assert vote([("c", "b", "a")]) == ("c", "b", "a")
+
+
+@given(st.lists(st.permutations("abcd").map(lambda p: tuple(p[:3])), min_size=1, max_size=6))
+def test_a_vote_holds_every_option_once_and_a_majority_wins(rankings):
+    found = vote(rankings)
+    assert sorted(found) == sorted({option for ranking in rankings for option in ranking})
+    for option in found:
+        if sum(ranking[0] == option for ranking in rankings) * 2 > len(rankings):
+            assert found[0] == option
+
+
+def test_a_draw_that_was_not_read_has_no_vote():
+    sayer = Sayer("c, a, b", "nothing at all", "c, b, a")
+    predictor = TextPredictor("text", PLACES, sayer, decoding=Decoding(draws=3, temperature=1.0))
+    (answer, _) = predictor.predict([s.without_truth() for s in STAYS])
+    assert answer.ranking[0] == "c"
+
+
+def test_a_sample_of_which_no_ranking_could_be_read_is_unread():
+    (answer, _) = TextPredictor("text", PLACES, Sayer("I do not know.")).predict(STAYS)
+    assert answer.value is None
+    assert answer.ranking is None
+    assert answer.unread_reason
+
+
+def test_examples_of_the_asked_place_stand_in_the_prompt():
+    asked, example = samples(2)
+    template = load_prompt("graph/forecast.examples")
+    sayer = Sayer("1")
+    predictor = TextPredictor("text", template, sayer, writing=Writing(lambda sample: [example]))
+    predictor.answers([asked.without_truth()])
+    for prompt, node in zip(sayer.prompts, asked.asked, strict=True):
+        said = template.render(asked.at(asked.place[node]).without_truth(), examples=[example]).text
+        assert prompt.text == said
+        assert len(prompt.text) > len(template.render(asked.at(asked.place[node]).without_truth()).text)
+
+
+class Letters:
+    """A tokenizer whose tokens are letters."""
+
+    def encode(self, text):
+        return list(map(ord, text))
+
+    def decode(self, ids):
+        return "".join(map(chr, ids))
+
+
+def test_prompts_keep_their_budget_and_say_what_went():
+    sayer = Sayer("1")
+    writing = Writing(budget=700, tokenizer=Letters())
+    answers = TextPredictor("text", TEMPLATE, sayer, writing=writing).answers([samples(1)[0].without_truth()])
+    assert all(len(prompt.text) <= 700 for prompt in sayer.prompts)
+    assert all(answer.prompt.dropped for answer in answers)

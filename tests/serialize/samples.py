@@ -30,7 +30,11 @@ def for_template(template: Template) -> dict[str, Sample]:
     made = dict(_MAKERS[head.kind](head.task))
     if head.kind == "event" and head.task == "next-event" and head.answer is not None:
         codes = {"choice": ("mark", "where"), "ranking": ("mark", "where")}
-        fitting = ("where",) if head.id.endswith(".where") else codes.get(head.answer.grammar, ("gap", "gap and place"))
+        fitting = (
+            ("where",)
+            if head.id.endswith(".where")
+            else codes.get(head.answer.grammar, ("gap", "gap and place"))
+        )
         return {name: made[name] for name in fitting}
     if head.answer is not None and head.answer.grammar == "pair":
         return {name: _one_step(one) for name, one in made.items()}
@@ -71,7 +75,9 @@ def _graphs() -> dict[str, Sample]:
         "five minutes": forecast_sample(counts(24, 3), horizon=12, freq_s=300),
         "daily": forecast_sample(counts(60, 3), horizon=7, freq_s=_DAY),
         "two channels": _two_channels(forecast_sample(counts(96, 3), side=placed)),
-        "notes": forecast_sample(counts(96, 3), side={"notes": ("A festival fills the square.",), "description": ""}),
+        "notes": forecast_sample(
+            counts(96, 3), side={"notes": ("A festival fills the square.",), "description": ""}
+        ),
         "nothing": forecast_sample(np.zeros((96, 3))),
     }
 
@@ -114,10 +120,14 @@ def grids() -> dict[str, Sample]:
     count = replace(sea, id="count", values=np.rint(sea.values), truth=np.rint(sea.truth))
     layout = Layout(np.arange(4.0), np.arange(3.0))
     cells = tuple(f"row {i + 1}, column {j + 1}" for i in range(4) for j in range(3))
-    count = replace(count, side=replace(count.side, layout=layout, labels=cells, quantity="crimes", unit="reports"))
+    count = replace(
+        count, side=replace(count.side, layout=layout, labels=cells, quantity="crimes", unit="reports")
+    )
     months = replace(
         sea,
-        time=(np.datetime64("2020-01", "M") + np.arange(len(sea.time))).astype("datetime64[s]").astype(np.int64),
+        time=(np.datetime64("2020-01", "M") + np.arange(len(sea.time)))
+        .astype("datetime64[s]")
+        .astype(np.int64),
         side=replace(sea.side, freq_s=MONTH_S),
     )
     return {"sea": sea, "counts": count, "two channels": _two_channels(count), "months": months}
@@ -126,7 +136,9 @@ def grids() -> dict[str, Sample]:
 def _without_land(sample: Sample) -> Sample:
     """Cells that are never read are never asked for."""
     sea = (np.isfinite(sample.values) | np.isfinite(sample.truth)).any(axis=0)[None]
-    return replace(sample, wanted=sample.wanted & sea, truth=np.where(sample.wanted & sea, sample.truth, np.nan))
+    return replace(
+        sample, wanted=sample.wanted & sea, truth=np.where(sample.wanted & sea, sample.truth, np.nan)
+    )
 
 
 def _beside(sample: Sample, rows: int, cols: int) -> Sample:
@@ -145,7 +157,9 @@ def _grid(task: str) -> Iterator[tuple[str, Sample]]:
 
 def _video(task: str) -> Iterator[tuple[str, Sample]]:
     for name, step in (("left", -4), ("right", 4)):
-        whole = replace(five.clip_sample(five.clip(step=step, name=name)), place=five.clip_sample(five.clip()).place)
+        whole = replace(
+            five.clip_sample(five.clip(step=step, name=name)), place=five.clip_sample(five.clip()).place
+        )
         if task in ("classify", "describe"):
             yield name, whole if task == "classify" else replace(whole, task=task)
             continue
@@ -155,11 +169,14 @@ def _video(task: str) -> Iterator[tuple[str, Sample]]:
         asked = masked(replace(whole, label=None), mask)
         wanted = asked.wanted & np.array([True, False])
         seen = asked.visible.any(axis=(1, 2))
-        yield name, replace(
-            asked,
-            wanted=wanted,
-            truth=np.where(wanted, asked.truth, np.nan),
-            side=replace(asked.side, frames=whole.side.frames[seen], options=(), option_labels=()),
+        yield (
+            name,
+            replace(
+                asked,
+                wanted=wanted,
+                truth=np.where(wanted, asked.truth, np.nan),
+                side=replace(asked.side, frames=whole.side.frames[seen], options=(), option_labels=()),
+            ),
         )
 
 
@@ -173,10 +190,14 @@ def _trajectory(task: str) -> Iterator[tuple[str, Sample]]:
         walk = five.walk_sample(five.walk(east=east, north=north), 8)
         turned = walk.values + np.sin(np.arange(len(walk.time)))[:, None, None]
         bent = replace(walk, values=np.where(walk.visible, turned, np.nan))
-        asked = masked(bent, tasks.recover(len(walk.time), 3)) if task == "recover" else replace(bent, task=task)
+        asked = (
+            masked(bent, tasks.recover(len(walk.time), 3)) if task == "recover" else replace(bent, task=task)
+        )
         if task == "classify":
             side = replace(bent.side, options=("walk", "bus"), option_labels=("walk", "bus"))
-            asked = replace(bent, task=task, wanted=np.zeros_like(bent.wanted), truth=None, label="bus", side=side)
+            asked = replace(
+                bent, task=task, wanted=np.zeros_like(bent.wanted), truth=None, label="bus", side=side
+            )
         yield name, asked
 
 
@@ -186,7 +207,12 @@ def _one_step(sample: Sample) -> Sample:
     wanted[sample.origin + 1 :] = False
     end = sample.origin + 1
     days = sample.side.calendar
-    cut = replace(days, step_of_day=days.step_of_day[:end], day_of_week=days.day_of_week[:end], holiday=days.holiday[:end])
+    cut = replace(
+        days,
+        step_of_day=days.step_of_day[:end],
+        day_of_week=days.day_of_week[:end],
+        holiday=days.holiday[:end],
+    )
     return replace(
         sample,
         values=sample.values[:end],
@@ -237,7 +263,13 @@ def _wanting(sample: Sample, asked: tuple[str, ...]) -> Sample:
 
 
 _MAKERS = {"graph": _graph, "grid": _grid, "video": _video, "trajectory": _trajectory, "event": _event}
-_SEEN = {"graph": "forecast", "grid": "forecast", "video": "classify", "trajectory": "forecast", "event": "next-event"}
+_SEEN = {
+    "graph": "forecast",
+    "grid": "forecast",
+    "video": "classify",
+    "trajectory": "forecast",
+    "event": "next-event",
+}
 
 
 def _asked(kind: str, grammar: str) -> Iterator[tuple[str, Sample]]:
@@ -245,6 +277,8 @@ def _asked(kind: str, grammar: str) -> Iterator[tuple[str, Sample]]:
     for name, sample in list(_MAKERS[kind](_SEEN[kind]))[:3]:
         for question in questions(replace(sample, label=None)):
             numeric = question.answer.replace(".", "", 1).lstrip("-").isdigit()
-            if (grammar in ("choice", "ranking") and not question.options) or (grammar == "numbers" and not numeric):
+            if (grammar in ("choice", "ranking") and not question.options) or (
+                grammar == "numbers" and not numeric
+            ):
                 continue
             yield f"{name}, {question.topic}", ask(sample, question)

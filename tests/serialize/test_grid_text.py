@@ -35,8 +35,15 @@ def test_a_table_has_north_on_top_whatever_way_the_rows_run_and_dashes_for_land(
     assert made.columns == ("0°E", "10°E", "20°E") and made.each == "the value of a cell"
     assert made.rows[0].numbers == "-- 1 2" and made.rows[3].numbers == "9 10 11"
     layout = SEA.side.layout
-    turned = replace(SEA, side=replace(SEA.side, layout=Layout(layout.rows[::-1].copy(), layout.cols, "degrees")))
-    assert [line.numbers for line in raster.table(turned, values, 8).rows] == ["9 10 11", "6 7 8", "3 4 5", "-- 1 2"]
+    turned = replace(
+        SEA, side=replace(SEA.side, layout=Layout(layout.rows[::-1].copy(), layout.cols, "degrees"))
+    )
+    assert [line.numbers for line in raster.table(turned, values, 8).rows] == [
+        "9 10 11",
+        "6 7 8",
+        "3 4 5",
+        "-- 1 2",
+    ]
 
 
 def test_a_coarse_table_averages_what_is_read():
@@ -115,7 +122,9 @@ def test_a_cell_is_read_back_within_the_precision(values):
 def test_no_words_of_a_model_raise(text):
     for name, sample in (("grid/forecast", cell()), ("grid/forecast.regions", SEA), ("grid/describe", SEA)):
         prediction = load_prompt(name).read(text, sample)
-        assert (prediction.unread_reason is None) == (prediction.value is not None or prediction.ranking is not None)
+        assert (prediction.unread_reason is None) == (
+            prediction.value is not None or prediction.ranking is not None
+        )
 
 
 def test_questions_show_the_cells_that_they_name_in_full():

@@ -38,14 +38,17 @@ def test_a_ranking_has_the_label_first():
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"), [("", "no id"), ("Moon, Zoo", "none of the 3"), ("Zoo, Zoo", "named twice"), ("Zoo", "too few")]
+    ("answer", "reason"),
+    [("", "no id"), ("Moon, Zoo", "none of the 3"), ("Zoo, Zoo", "named twice"), ("Zoo", "too few")],
 )
 def test_a_ranking_that_cannot_be_used_has_a_reason(answer, reason):
     prediction = head(grammar="ranking", count=2).read(answer, PLACES)
     assert prediction.ranking is None and reason in prediction.unread_reason
 
 
-@pytest.mark.parametrize(("said", "read"), [("412", "412"), ("about 3.50 people", "3.5"), ("-7", "-7"), ("none", None)])
+@pytest.mark.parametrize(
+    ("said", "read"), [("412", "412"), ("about 3.50 people", "3.5"), ("-7", "-7"), ("none", None)]
+)
 def test_the_answer_to_a_question_is_one_number(said, read):
     prediction = head(grammar="numbers", signed=True).read(said, asked())
     assert prediction.label == read
@@ -59,7 +62,11 @@ def test_a_number_is_said_with_the_decimals_of_the_grammar():
 
 @pytest.mark.parametrize(
     ("form", "said", "read"),
-    [("time", "at 09:30", "09:30"), ("date", "2024-06-11.", "2024-06-11"), ("datetime", "2024-06-11T09:30", "2024-06-11 09:30")],
+    [
+        ("time", "at 09:30", "09:30"),
+        ("date", "2024-06-11.", "2024-06-11"),
+        ("datetime", "2024-06-11T09:30", "2024-06-11 09:30"),
+    ],
 )
 def test_a_time_is_found_in_the_words(form, said, read):
     answer = head(grammar="time", form=form)
@@ -91,7 +98,11 @@ def test_no_words_of_a_model_raise(text, grammar):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.text("abcdefgh ", min_size=1, max_size=12).map(str.strip).filter(bool), min_size=2, unique=True))
+@given(
+    st.lists(
+        st.text("abcdefgh ", min_size=1, max_size=12).map(str.strip).filter(bool), min_size=2, unique=True
+    )
+)
 def test_every_option_is_read_back(options):
     for grammar in ("choice", "ranking"):
         answer = head(grammar=grammar)

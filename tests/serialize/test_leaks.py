@@ -71,13 +71,19 @@ def _truth_time(sample: Sample) -> int:
 def _value_in_words() -> Planted:
     template, sample = _graph()
     value = f"{sample.truth[170, 0, 0]:g}"
-    return Planted((template, sample), (_edited(template, "{{ place }}", f"About {value}."), sample), "a target value")
+    return Planted(
+        (template, sample), (_edited(template, "{{ place }}", f"About {value}."), sample), "a target value"
+    )
 
 
 def _statistic_in_words() -> Planted:
     template, sample = _graph()
     total = f"{np.nansum(sample.truth):g}"
-    return Planted((template, sample), (_edited(template, "{{ place }}", f"In all {total}."), sample), "the sum of the target")
+    return Planted(
+        (template, sample),
+        (_edited(template, "{{ place }}", f"In all {total}."), sample),
+        "the sum of the target",
+    )
 
 
 def _value_in_a_note() -> Planted:
@@ -90,7 +96,9 @@ def _run_in_a_label() -> Planted:
     template, sample = _graph()
     run = " ".join(f"{v:g}" for v in sample.truth[170:174, 0, 0])
     leaky = _sided(sample, labels=(f"Queen Street {run}", "B", "C"))
-    return Planted((template, sample), (template, leaky), "The label of a place holds 3 or more target values in a row")
+    return Planted(
+        (template, sample), (template, leaky), "The label of a place holds 3 or more target values in a row"
+    )
 
 
 def _hidden_statistic_by_code() -> Planted:
@@ -111,7 +119,7 @@ def _hidden_frames() -> Planted:
     sample = for_template(template)["left"]
     sample = sample.at(sample.place[sample.asked[0]])
     frames = five.clip(step=-4).frames
-    return Planted((template, sample), (template, _sided(sample, frames=frames)), "hidden frames")
+    return Planted((template, sample), (template, _sided(sample, frames=frames)), "hidden frames are told")
 
 
 def _class_in_a_name() -> Planted:
@@ -131,7 +139,11 @@ def _time_of_the_event() -> Planted:
     template, sample = _event()
     time = sample.time.copy()
     time[-1] = _truth_time(sample)
-    return Planted((template, sample), (template, replace(sample, time=time)), "asks for the next event, but holds its time")
+    return Planted(
+        (template, sample),
+        (template, replace(sample, time=time)),
+        "asks for the next event, but holds its time",
+    )
 
 
 def _time_in_a_note() -> Planted:
@@ -166,7 +178,11 @@ def _example_of_the_future() -> Planted:
 def _another_data_set() -> Planted:
     template, sample = _graph()
     words = "Speeds of cars on highways of Los Angeles, measured by loop detectors in March."
-    return Planted((template, sample), (_edited(template, "{{ place }}", words), sample), "description of the data set 'los-loop'")
+    return Planted(
+        (template, sample),
+        (_edited(template, "{{ place }}", words), sample),
+        "description of the data set 'los-loop'",
+    )
 
 
 PLANTED = {

@@ -81,7 +81,9 @@ class StepsByTheTruth(GraphText):
         words = super().place_words(sample)
         seen = np.array([float(n) for line in words["history"] for n in line.numbers.split(",")])
         numbers = ScaledIntegers.fit(np.concatenate([seen, np.nan_to_num(self._future(sample))]))
-        return words | {"history": tuple(replace(line, numbers=numbers.write(seen)) for line in words["history"])}
+        return words | {
+            "history": tuple(replace(line, numbers=numbers.write(seen)) for line in words["history"])
+        }
 
     def _future(self, sample):
         return np.zeros(1) if sample.truth is None else sample.truth[168:, 0, 0]

@@ -7,7 +7,8 @@ import pytest
 
 from serialize.graphs import counts, forecast_sample
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.template import load_prompt, parse, variables
+from st2llm.serialize.head import variables
+from st2llm.serialize.template import load_prompt, parse
 from st2llm.types import Serializer, Slot
 
 HEAD = """---
@@ -192,7 +193,10 @@ def test_a_budget_without_a_tokenizer_is_refused():
         (("grammar: numbers", "separator: '7'"), "separator: .* pattern"),
         (("per: place", "per: sample"), "there is no variable 'place' per sample"),
         (("neighbours: 2", "neighbors: 2"), "unknown key 'neighbors'. Did you mean 'neighbours'"),
-        (("neighbours: 2", "neighbours: many"), "neighbours should be a whole number from 0 on, but it is 'many'"),
+        (
+            ("neighbours: 2", "neighbours: many"),
+            "neighbours should be a whole number from 0 on, but it is 'many'",
+        ),
         (("id: mine", "id: [mine"), "is not YAML"),
         (("---\nid", "id"), "between two lines"),
     ],

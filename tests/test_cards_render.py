@@ -1,0 +1,81 @@
+"""Real data in words: 100 random samples of every card whose data is here fit a budget, and the lint finds no leak."""
+
+import os
+
+import numpy as np
+import pytest
+
+from st2llm.data import cards, load_data
+from st2llm.data.windows import split
+from st2llm.errors import ArtefactError, DataError
+from st2llm.evaluate.question import task_for
+from st2llm.llm.tokenizer import load_tokenizer
+from st2llm.serialize.budget import plan
+from st2llm.serialize.lint import lint
+from st2llm.serialize.questions import ask, questions
+from st2llm.serialize.template import load_prompt
+
+pytestmark = pytest.mark.slow
+
+BUDGET, SAMPLES = 1500, int(os.environ.get("ST2LLM_RENDER_SAMPLES", "100"))
+EVENTS = ("event/next-event", "event/describe", "event/question-answer")
+MOVES = ("trajectory/forecast", "trajectory/describe", "trajectory/question-answer")
+TEMPLATES = {
+    "graph": ("graph/forecast", "graph/impute", "graph/krige", "graph/describe", "graph/question-answer"),
+    "grid": ("grid/forecast", "grid/forecast.regions", "grid/krige", "grid/describe", "grid/question-answer"),
+    "trajectory": MOVES,
+    "event": EVENTS,
+    "video": ("video/forecast", "video/describe", "video/question-answer"),
+}
+MAIN = {"next-place": "trajectory/next-place", "classify": "video/classify"}
+
+
+def _templates(data):
+    """The main template of the data's own task, and those about what it shows."""
+    first = data[0] if isinstance(data, list) else data
+    (own,) = first.default_task or {"forecast": {}}
+    names = TEMPLATES[first.kind]
+    return (MAIN[own], *(name for name in names if not name.endswith("forecast"))) if own in MAIN else names
+
+
+def _asked(template, sample):
+    """The sample as the template asks it; None where there is nothing that it could ask about."""
+    if template.head.task == "question-answer":
+        found = questions(sample)
+        return ask(sample, found[0]) if found else None
+    if template.head.per == "place":
+        return sample.at(
+            sample.place[sample.asked[int(np.argmax(sample.wanted.sum(axis=(0, 2))[list(sample.asked)]))]]
+        )
+    return sample
+
+
+def _here(name):
+    try:
+        return load_data(name)
+    except (ArtefactError, DataError) as error:
+        if "There is no file" in str(error) or isinstance(error, ArtefactError):
+            pytest.skip(f"{name} is not here: {str(error)[:80]}")
+        raise
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("name", cards())
+def test_random_samples_of_a_card_render_within_the_budget_and_tell_no_answer(name):
+    data, tokenizer = _here(name), load_tokenizer("smollm2-135m")
+    first = data[0] if isinstance(data, list) else data
+    draw = np.random.default_rng(0)
+    for prompt in _templates(data):
+        template = load_prompt(prompt)
+        test = split(data, task_for(template.head.task, data)).test
+        chosen = draw.permutation(len(test))[:SAMPLES].tolist()
+        asked = [one for one in (_asked(template, test[int(i)]) for i in chosen) if one is not None]
+        if not asked:
+            assert template.head.task == "question-answer"
+            continue
+        made = plan(template, asked, tokenizer, BUDGET)
+        assert made.impossible == (), f"{prompt} on {name}: {made}"
+        assert all(cost.fitted <= BUDGET for cost in made.costs)
+        for one in asked[:3]:
+            assert lint(template, one) == [], f"{prompt} on {name}, {one.id}"
+        assert first.kind == template.head.kind
