@@ -77,7 +77,8 @@ def _entry_errors(table: pd.DataFrame) -> pd.DataFrame:
     if len(steps):
         away = np.hypot(steps["x"] - steps["true_x"], steps["y"] - steps["true_y"])
         found = steps.assign(error=away, size=1.0)
-    return found[np.isfinite(found["error"])]
+    kept: pd.DataFrame = found[np.isfinite(found["error"])]
+    return kept
 
 
 def path_steps(table: pd.DataFrame) -> pd.DataFrame:

@@ -104,7 +104,6 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
             "Metrics pool over all valid entries of all places and steps, in raw units; missing truth is left out.",
         ),
         *_estimators(facts),
-        *_estimators(facts),
         (
             "gain",
             f"{gain} on {w.metric_name(facts.primary)}, over windows both arms answered. Positive: the LLM is better.",
@@ -133,19 +132,6 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
             "An answer that was kept from an earlier run costs the seconds that it took when it was asked.",
         ),
     )
-
-
-def _estimators(facts: Facts) -> tuple[tuple[str, str], ...]:
-    """How metrics that are estimated came about, where there are any."""
-    measured = {name for record in facts.records for name in record.metrics}
-    said = {
-        "crps": (
-            "From the draws of each answer, by the fair estimator, whose mean does not depend on their number "
-            "(Ferro 2014); of a forecast that stands in, or of a single draw, its absolute error."
-        ),
-        "nll": "Minus the logarithm of the predicted density at the truth, in nats; for rules that have a density.",
-    }
-    return tuple((w.metric_name(name), words) for name, words in said.items() if name in measured)
 
 
 def _estimators(facts: Facts) -> tuple[tuple[str, str], ...]:

@@ -85,7 +85,7 @@ def ask(question: Question) -> Asked:
             f"a template {first.kind}/{template.head.task}."
         )
     task = task_for(template.head.task, data, question.history, question.horizon)
-    parts = split(data, task, stride=_stride(first.kind, task))
+    parts = split(data, task, stride=_stride(first, task))
     sample = _narrowed(template, _picked(parts.test, question.index, first.name, task), question)
     examples = _examples(template, cast(Sequence[Sample], parts.train), sample, question.examples)
     tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
@@ -162,10 +162,14 @@ def _changed(task: tasks.Task, history: int | None, horizon: int | None) -> task
     return replace(task, **given) if given else task  # type: ignore[type-var]
 
 
-def _stride(kind: str, task: tasks.Task) -> int:
-    """Windows of a field are one horizon apart, those of masks one window; sequences and clips go step by step."""
+def _stride(first: Any, task: tasks.Task) -> int:
+    """Forecasts are one horizon apart, that of the card's own task where it has one, so that an index means the same
+    window whatever horizon is asked for; masks of a field one window; other sequences and clips go step by step."""
     horizon = getattr(task, "horizon", None)
-    if kind in ("graph", "grid"):
+    if horizon and first.default_task:
+        own = tasks.from_config(first.default_task)[0]
+        horizon = getattr(own, "horizon", None) or horizon
+    if first.kind in ("graph", "grid"):
         return int(horizon or task.length)
     return int(horizon or 1)
 

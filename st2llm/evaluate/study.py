@@ -258,13 +258,16 @@ class Study:
     @cached_property
     def _stacked(self) -> tuple[FieldBatch, FieldBatch]:
         """Training and validation windows without words, as primitive arms take them."""
-        return self.frame.stack(self.train, reads=False), self.frame.stack(self.validation, reads=False)
+        chosen = Remembered(self.validation)
+        return self.frame.stack(self.train, reads=False), self.frame.stack(chosen, reads=False)
 
     @cached_property
     def _worded(self) -> tuple[FieldBatch, FieldBatch]:
         """The same with the instruction of each window, for arms that read."""
         train, validation = self._stacked
-        return self.frame.with_words(train, self.train), self.frame.with_words(validation, self.validation)
+        return self.frame.with_words(train, self.train), self.frame.with_words(
+            validation, Remembered(self.validation)
+        )
 
     @cached_property
     def frame(self) -> Frame:

@@ -207,7 +207,12 @@ class Suite(Settings):
         made = dict(content)
         kind, words = made.get("kind"), made.get("task")
         bootstrap = made.get("bootstrap") or {}
-        if kind in BLOCKS and isinstance(bootstrap, Mapping) and "block" not in bootstrap:
+        if (
+            isinstance(kind, str)
+            and kind in BLOCKS
+            and isinstance(bootstrap, Mapping)
+            and "block" not in bootstrap
+        ):
             made["bootstrap"] = {**bootstrap, "block": BLOCKS[kind]}
         if "primary_metric" not in made and isinstance(kind, str) and isinstance(words, Mapping) and words:
             word, settings = next(iter(words.items()))

@@ -44,14 +44,14 @@ def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd
     found = pd.DataFrame({"sample": sample, **table})
     if not rows:
         return found
-    part = pd.Categorical.from_codes(found["part"].to_numpy(), list(_PARTS))
+    part = pd.Categorical.from_codes(found["part"].to_numpy(dtype=np.int8), pd.Index(_PARTS))
     return found.assign(place=found["place"].astype("category"), part=part)
 
 
 def complete(frame: pd.DataFrame) -> pd.DataFrame:
     """A table with every column, those that an earlier version did not write included."""
     missing = {name: default for name, default in _LATER.items() if name not in frame}
-    return frame.assign(**missing) if missing else frame
+    return frame.assign(**missing) if missing else frame  # type: ignore[arg-type]
 
 
 def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
@@ -241,7 +241,7 @@ def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
     away = (xy["value"] - xy["truth"]).where(xy["valid"])
     squared = (away**2).groupby(keys, sort=False)
     whole = squared.count() == 2
-    distance = np.sqrt(squared.sum()).where(whole).rename("displacement").reset_index()
+    distance = (squared.sum() ** 0.5).where(whole).rename("displacement").reset_index()
     distance.columns = pd.Index(["sample", "place", "step", "displacement"])
     last = distance.groupby(["sample", "place"])["step"].transform("max") == distance["step"]
     distance["final_displacement"] = distance["displacement"].where(last)

@@ -14,7 +14,7 @@ def asked_codes(sample: Sample) -> Bool[np.ndarray, "time node channel"]:
     is_code = np.array([name in CODES for name in sample.side.channels], dtype=bool)
     if sample.kind not in ("trajectory", "event") or len(is_code) != sample.values.shape[2]:
         return np.zeros(sample.wanted.shape, dtype=bool)
-    return sample.wanted & is_code
+    return np.asarray(sample.wanted & is_code, dtype=bool)
 
 
 def asks_label(sample: Sample) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize import anomaly, calendar
+from st2llm.serialize import anomaly, calendar, sacrifice
 from st2llm.serialize.answer import AnswerHead, NumbersHead
 from st2llm.serialize.kind import Example, Kind, Plan
 from st2llm.serialize.labels import LabelAnswer
@@ -16,7 +16,6 @@ from st2llm.serialize.network import extremes, named_first, network_mean, topolo
 from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, Strategy, decimal
 from st2llm.serialize.plain import plain
 from st2llm.serialize.series import (
-    HIDDEN,
     Line,
     Series,
     SeriesAnswer,
@@ -219,6 +218,7 @@ class GraphText:
                 plain(sample.side.labels[other])
                 + (_told_apart(sample, one.channel, one.numbers) if len(series) > 1 else ""),
                 one.numbers.write(seen(sample, other, one.channel)[start:end]),
+                start=plain(sample.side.labels[other]),
                 where=way_to(sample, node, other),
             )
             for other in self._near(sample, node)
@@ -274,6 +274,7 @@ class GraphText:
                 Line(
                     plain(sample.side.labels[i]),
                     ", ".join(rounded(float(v), decimals(values)) for v in values),
+                    start=plain(sample.side.labels[i]),
                     where=way_to(sample, 0, i),
                 )
                 for i, values in around.items()
@@ -290,11 +291,9 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     Yields what went and the words that are left. The newest line of history, those with an entry that is asked for, the
     first place of a table, and the heaviest neighbour of a place without history stay.
     """
-    left, kept = dict(words), 0 if "history" in words else 1
-    while len(left.get("neighbours", ())) > kept:
-        gone = left["neighbours"][-1]
-        left["neighbours"] = left["neighbours"][:-1]
-        yield f"neighbour {gone.label}", _settled(left)
+    left = dict(words)
+    for gone in sacrifice.of_neighbours(left):
+        yield gone, _settled(left)
     while left.get("topology"):
         went = left["topology"][-1].partition(",")[0]
         left["topology"] = left["topology"][:-1]
@@ -303,15 +302,11 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
         left["description"] = ""
         yield "description", _settled(left)
     while len(left.get("table", ())) > 1:
-        gone = left["table"][-1]
-        left["table"] = left["table"][:-1]
+        block, left["table"] = left["table"][-1], left["table"][:-1]
         left["left_out"] = left.get("left_out", 0) + 1
-        yield f"place {gone.label}", _settled(left)
-    for gone in left.get("history", ())[:-1]:
-        if HIDDEN not in gone.numbers:
-            left["history"] = tuple(line for line in left["history"] if line is not gone)
-            left["history_start"] = left["history"][0].start
-            yield f"history of {gone.label}", _settled(left)
+        yield f"place {block.label}", _settled(left)
+    for gone in sacrifice.of_history(left):
+        yield gone, _settled(left)
 
 
 def _settled(words: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import ConfigError
-from st2llm.serialize import calendar, raster
+from st2llm.serialize import calendar, raster, sacrifice
 from st2llm.serialize.answer import AnswerHead, NumbersHead
 from st2llm.serialize.graph import GraphText
 from st2llm.serialize.kind import Example, Kind, Plan
@@ -17,7 +17,6 @@ from st2llm.serialize.numbers import IN_ORDER, MISSING, decimal
 from st2llm.serialize.plain import plain
 from st2llm.serialize.regions import RegionAnswer
 from st2llm.serialize.series import (
-    HIDDEN,
     Line,
     blocks,
     channel_name,
@@ -256,29 +255,24 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
         left["first_table"] = ()
         yield "table of the first step", _settled(left)
     while left.get("top"):
-        gone, left["top"] = left["top"][-1], left["top"][:-1]
-        yield f"top cell {gone}", _settled(left)
+        cell, left["top"] = left["top"][-1], left["top"][:-1]
+        yield f"top cell {cell}", _settled(left)
     if left.get("table"):
         left["table"] = ()
         yield "table of the latest step", _settled(left)
     if left.get("description"):
         left["description"] = ""
         yield "description", _settled(left)
-    kept = 0 if "history" in words else 1
-    while len(left.get("neighbours", ())) > kept:
-        line, left["neighbours"] = left["neighbours"][-1], left["neighbours"][:-1]
-        yield f"neighbour {line.label}", _settled(left)
+    for gone in sacrifice.of_neighbours(left):
+        yield gone, _settled(left)
     if left.get("regions"):
         left["regions"] = ()
         yield "regions", _settled(left)
     while left.get("named"):
         block, left["named"] = left["named"][-1], left["named"][:-1]
         yield f"cell {block.label}", _settled(left)
-    for line in left.get("history", ())[:-1] if "total" not in left else ():
-        if HIDDEN not in line.numbers:
-            left["history"] = tuple(one for one in left["history"] if one is not line)
-            left["history_start"] = left["history"][0].start
-            yield f"history of {line.label}", _settled(left)
+    for gone in () if "total" in left else sacrifice.of_history(left):
+        yield gone, _settled(left)
 
 
 def _settled(words: Mapping[str, Any]) -> dict[str, Any]:

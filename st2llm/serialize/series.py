@@ -21,7 +21,8 @@ _DIGITS = 4
 
 @dataclass(frozen=True)
 class Line:
-    """A line of numbers and what stands before it. start: when it begins, in full. where: how far away, in words."""
+    """A line of numbers and what stands before it. start: when it begins, in full; of a neighbour its name. where: how
+    far away, in words."""
 
     label: str
     numbers: str

@@ -191,12 +191,13 @@ def _rate(train: Sequence[Sample]) -> float:
 
 def _asked(sample: Sample) -> Float64[np.ndarray, "event channel"]:
     """What a training sample asks for, every channel of the last event that is known."""
-    return known(sample)[-1, :1]
+    asked: Float64[np.ndarray, "event channel"] = known(sample)[-1, :1]
+    return asked
 
 
 def _seen(sample: Sample, channel: str) -> Float64[np.ndarray, " event"]:
     values = sample.values[:-1, 0, sample.side.channels.index(channel)]
-    return values[np.isfinite(values)]
+    return np.asarray(values[np.isfinite(values)], dtype=np.float64)
 
 
 def _hour_of_week(sample: Sample) -> float:

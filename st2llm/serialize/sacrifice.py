@@ -1,0 +1,32 @@
+"""What goes to save tokens where lines of numbers are shown: neighbours from the lightest on, history from the oldest.
+
+Each generator changes the words in place, and yields what went.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from st2llm.serialize.series import HIDDEN
+
+
+def of_neighbours(left: dict[str, Any]) -> Iterator[str]:
+    """Neighbours with all their lines, the last first; one stays for a place of which no history is shown."""
+    kept = 0 if "history" in left else 1
+    names = list(dict.fromkeys(line.start for line in left.get("neighbours", ())))
+    while len(names) > kept:
+        gone = names.pop()
+        left["neighbours"] = tuple(line for line in left["neighbours"] if line.start != gone)
+        yield f"neighbour {gone}"
+
+
+def of_history(left: dict[str, Any]) -> Iterator[str]:
+    """Lines that begin at the same moment together, the oldest first; the newest stay, and those with an entry that is
+    asked for."""
+    starts = list(dict.fromkeys(line.start for line in left.get("history", ())))
+    for start in starts[:-1]:
+        gone = [line for line in left["history"] if line.start == start]
+        if any(HIDDEN in line.numbers for line in gone):
+            continue
+        left["history"] = tuple(line for line in left["history"] if line.start != start)
+        left["history_start"] = left["history"][0].start
+        yield f"history of {gone[0].label if len(gone) == 1 else start}"
