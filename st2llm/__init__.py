@@ -53,7 +53,8 @@ _HOMES = {
     "load_prompt": "st2llm.serialize.template",
     "compare": "st2llm.evaluate.compare",
     **dict.fromkeys(
-        ["SensorGraph", "Grid", "Video", "Trajectory", "Events", "Sample", "Prediction", "Prompt"], "st2llm.types"
+        ["SensorGraph", "Grid", "Video", "Trajectory", "Events", "Sample", "Prediction", "Prompt"],
+        "st2llm.types",
     ),
     **dict.fromkeys([name for name in __all__ if name.endswith("Error")], "st2llm.errors"),
 }

@@ -222,7 +222,9 @@ class NextEvent:
     def __post_init__(self) -> None:
         _at_least(self, 1, "history")
         if not self.asked:
-            raise ConfigError("next-event.asked is empty. Name channels of the events: [gap_h] or [gap_h, x, y].")
+            raise ConfigError(
+                "next-event.asked is empty. Name channels of the events: [gap_h] or [gap_h, x, y]."
+            )
 
     @property
     def name(self) -> str:
@@ -330,7 +332,9 @@ def from_config(spec: Mapping[str, Mapping[str, Any]]) -> list[Task]:
         horizons = settings.get("horizon")
         for one in horizons if isinstance(horizons, list) else [horizons]:
             values = {**settings, **({"horizon": one} if "horizon" in settings else {})}
-            found.append(made(**{key: _cast(name, known[key].type, key, value) for key, value in values.items()}))
+            found.append(
+                made(**{key: _cast(name, known[key].type, key, value) for key, value in values.items()})
+            )
     return found
 
 
@@ -356,7 +360,9 @@ def _cast(task: str, sort: object, key: str, value: Any) -> Any:
             return tuple(map(str, value))
     except (TypeError, ValueError):
         pass
-    wanted = " or ".join(map(repr, get_args(sort))) if sort not in (int, float, bool, tuple[str, ...]) else sort
+    wanted = (
+        " or ".join(map(repr, get_args(sort))) if sort not in (int, float, bool, tuple[str, ...]) else sort
+    )
     said = wanted.__name__ if isinstance(wanted, type) else str(wanted)
     raise ConfigError(f"task.{task}.{key} should be {said}, but it is {value!r}.")
 
@@ -377,7 +383,9 @@ def _at_least(task: Any, least: int, *names: str) -> None:
     for name in names:
         if (steps := getattr(task, name)) < least:
             step = f"{least} step{'' if least == 1 else 's'}"
-            raise ConfigError(f"{task.word}.{name} must be at least {step}, but it is {steps}. Set it in `task`.")
+            raise ConfigError(
+                f"{task.word}.{name} must be at least {step}, but it is {steps}. Set it in `task`."
+            )
 
 
 def _a_share(task: Any, name: str) -> None:
@@ -387,4 +395,6 @@ def _a_share(task: Any, name: str) -> None:
 
 def _one_of(task: Any, name: str, known: tuple[str, ...]) -> None:
     if getattr(task, name) not in known:
-        raise ConfigError(f"{task.word}.{name} has no {getattr(task, name)!r}. {nearest(getattr(task, name), known)}")
+        raise ConfigError(
+            f"{task.word}.{name} has no {getattr(task, name)!r}. {nearest(getattr(task, name), known)}"
+        )

@@ -245,7 +245,9 @@ class Video:
 
     def __post_init__(self) -> None:
         if not len(self.frames):
-            raise DataError(f"{self.name}: the clip {self.id!r} has no frame. Leave it out, or get the file again.")
+            raise DataError(
+                f"{self.name}: the clip {self.id!r} has no frame. Leave it out, or get the file again."
+            )
         if (np.diff(self.time_s) <= 0).any():
             i = int(np.flatnonzero(np.diff(self.time_s) <= 0)[0])
             raise DataError(
@@ -314,7 +316,7 @@ class Trajectory:
         for name, values in (("place", self.place), *self.attributes.items()):
             if values is not None and len(values) != len(self.time):
                 raise DataError(
-                    f"{self.name}: object {self.id!r} has {len(self.time)} fixes, but {name!r} has {len(values)} values."
+                    f"{self.name}: object {self.id!r} has {len(self.time)} fixes and {len(values)} of {name!r}."
                 )
 
     @property
@@ -369,9 +371,13 @@ class Events:
                 f"{self.name}: events run from {self.time[0]} to {self.time[-1]}, outside the window {self.window}. "
                 f"Correct `window` in the data card."
             )
-        if self.mark is not None and len(self.mark) and not 0 <= self.mark.min() <= self.mark.max() < len(self.marks):
+        if (
+            self.mark is not None
+            and len(self.mark)
+            and not 0 <= self.mark.min() <= self.mark.max() < len(self.marks)
+        ):
             raise DataError(
-                f"{self.name}: marks are coded from {self.mark.min()} to {self.mark.max()}, but {len(self.marks)} are named."
+                f"{self.name}: marks run from {self.mark.min()} to {self.mark.max()}, but {len(self.marks)} are named."
             )
 
     @property

@@ -105,9 +105,7 @@ def _pins(described: card.Card) -> dict[str, tuple[str, str | None]]:
     return {short: (name, digest) for name, digest in files.items() for short in (name, Path(name).name)}
 
 
-def _fetched(
-    described: card.Card, folder: Path, missing: list[str], homes: list[Path]
-) -> dict[str, Path]:
+def _fetched(described: card.Card, folder: Path, missing: list[str], homes: list[Path]) -> dict[str, Path]:
     pins, source = _pins(described), described.source
     if source is None or not source.origin or (source.files and any(name not in pins for name in missing)):
         lost = next((name for name in missing if name not in pins), missing[0])

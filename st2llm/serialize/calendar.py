@@ -81,7 +81,13 @@ def duration(seconds: float) -> str:
     """A span to about three digits, in the largest unit of which there are at least two: `2.4 hours`, `90 minutes`."""
     size, name = next(((s, n) for s, n in _SPANS if abs(seconds) >= 2 * s), _SPANS[-1])
     count = seconds / size
-    words = f"{count:.1f}" if abs(count) < 100 and size > 1 else f"{count:.0f}" if abs(count) >= 100 else f"{count:.3g}"
+    words = (
+        f"{count:.1f}"
+        if abs(count) < 100 and size > 1
+        else f"{count:.0f}"
+        if abs(count) >= 100
+        else f"{count:.3g}"
+    )
     words = words.removesuffix(".0")
     return f"{words} {name}{'' if words == '1' else 's'}"
 
@@ -116,7 +122,7 @@ def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> s
 
 
 def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 3600) -> str:
-    """The days in words, each with its public holiday; over a week the first and the last alone. Months of monthly data.
+    """The days in words, each with its public holiday; over a week the first and last alone; of monthly data months.
 
     holidays: the name at each moment, or ''.
     """

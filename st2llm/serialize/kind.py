@@ -18,7 +18,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a template's head says and the words of a kind need. settings: the head's own keys of that kind, complete."""
+    """What a template's head says and the words of a kind need. settings: the kind's own keys of the head, complete."""
 
     task: str
     per: Literal["place", "sample"]

@@ -274,7 +274,7 @@ _SEEN = {
 
 def _asked(kind: str, grammar: str) -> Iterator[tuple[str, Sample]]:
     """Questions whose answers are of that grammar."""
-    for name, sample in list(_MAKERS[kind](_SEEN[kind]))[:3]:
+    for name, sample in list(_MAKERS[kind](_SEEN[kind]))[: 1 if kind == "video" else 3]:
         for question in questions(replace(sample, label=None)):
             numeric = question.answer.replace(".", "", 1).lstrip("-").isdigit()
             if (grammar in ("choice", "ranking") and not question.options) or (

@@ -44,7 +44,9 @@ CARDS: Mapping[str, type[Card]] = {
 def read(path: Path) -> Card:
     """The card in a YAML file. Raises ConfigError that names the file, the key and the nearest known key."""
     content = config.read_yaml(path)
-    if isinstance(content, dict) and None in content:  # YAML takes the bare word null for nothing, as a key too
+    if (
+        isinstance(content, dict) and None in content
+    ):  # YAML takes the bare word null for nothing, as a key too
         content = {"null" if key is None else key: value for key, value in content.items()}
     kind = content.get("kind") if isinstance(content, dict) else None
     if isinstance(content, dict) and kind not in CARDS:
