@@ -56,7 +56,7 @@ def _here(name):
     try:
         return load_data(name)
     except (ArtefactError, DataError) as error:
-        if "There is no file" in str(error) or isinstance(error, ArtefactError):
+        if "there is no file" in str(error) or isinstance(error, ArtefactError):
             pytest.skip(f"{name} is not here: {str(error)[:80]}")
         raise
 

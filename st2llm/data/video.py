@@ -1,6 +1,5 @@
 """A video card and its files to clips: mp4, avi and mkv through PyAV, made small while they are read."""
 
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,11 +13,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from st2llm.data import artefacts, frames, safe_open
+from st2llm.data import frames, provenance, safe_open
 from st2llm.data.card.video import CSV, VideoCard
 from st2llm.data.clips import split_clips
 from st2llm.errors import DataError, nearest
-from st2llm.types import Provenance, Video
+from st2llm.types import Video
 
 __all__ = ["Reading", "build", "read", "split_clips"]
 
@@ -105,7 +104,7 @@ def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
                 split=card.plan(),
                 description=card.description,
                 default_task=dict(card.default_task),
-                provenance=_provenance(card, name, files[name], footage.steps),
+                provenance=provenance.of(card, {name: files[name]}, footage.steps),
             )
         )
     return clips
@@ -343,17 +342,3 @@ def _column(path: Path, column: str, names: list[str]) -> dict[str, str]:
             )
         found[name] = words[known[0]]
     return found
-
-
-def _provenance(card: VideoCard, name: str, path: Path, steps: tuple[str, ...]) -> Provenance:
-    """sha256: of the file's own hash and the card, so that it names data and reading alike."""
-    digest = hashlib.sha256(card.model_dump_json(by_alias=True).encode())
-    digest.update(f"{name} {artefacts.sha256_of(path)}\n".encode())
-    return Provenance(
-        source=(card.source.origin if card.source else "") or name,
-        sha256=digest.hexdigest(),
-        licence=card.licence,
-        citation=card.citation,
-        leakage=card.leakage,
-        steps=steps,
-    )

@@ -37,12 +37,12 @@ class NextWord:
     def options(self, sample: Sample) -> dict[str, str]:
         """Ids and the words for them."""
         if self.sort(sample) == "mark":
-            return happenings.marks(sample)
+            return sequence.names(sample.side.options, sample.side.option_labels)
         squares = self._squares(sample)
         seen = squares.seen(positions(sample)[sequence.shown(sample)])
         return {name: name for name in (*seen, cells.ELSEWHERE)}
 
-    def grammar(self, sample: Sample) -> Grammar:
+    def grammar(self, sample: Sample) -> Choice | Ranking:
         words = tuple(self.options(sample).values())
         if isinstance(self.head, RankingHead):
             return Ranking(words, min(self.head.count, len(words)), self.head.separator)
@@ -61,13 +61,7 @@ class NextWord:
 
     def read(self, text: str, sample: Sample) -> Prediction:
         ids = {word: key for key, word in self.options(sample).items()}
-        found: tuple[str, ...] | Unread
-        if isinstance(self.head, RankingHead):
-            count = min(self.head.count, len(ids))
-            found = options.ranked(text, tuple(ids), count, self.head.separator)
-        else:
-            one = options.chosen(text, tuple(ids))
-            found = one if isinstance(one, Unread) else (one,)
+        found = options.picked(text, self.grammar(sample))
         if isinstance(found, Unread):
             return Prediction(value=None, raw=text, unread_reason=found)
         ranking = tuple(ids[word] for word in found)

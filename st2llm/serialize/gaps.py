@@ -9,7 +9,8 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.serialize import sequence
 from st2llm.serialize.answer import AnswerHead, NumbersHead, PairHead
 from st2llm.serialize.numbers import Notation, Strategy, decimal
-from st2llm.serialize.track import PositionAnswer, decimals, fitted, position_unit, unread
+from st2llm.serialize.series import unread
+from st2llm.serialize.track import PositionAnswer, decimals, fitted, position_unit
 from st2llm.serialize.unread import Unread
 from st2llm.types import Grammar, Prediction, Sample
 

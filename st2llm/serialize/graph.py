@@ -13,7 +13,7 @@ from st2llm.serialize.kind import Example, Kind, Plan
 from st2llm.serialize.labels import LabelAnswer
 from st2llm.serialize.moments import ASKED, SHOWN, asked_words, shown_words
 from st2llm.serialize.network import extremes, named_first, network_mean, topology, way_to
-from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, Strategy, decimal
+from st2llm.serialize.numbers import IN_ORDER, Notation, Strategy, decimal
 from st2llm.serialize.plain import plain
 from st2llm.serialize.series import (
     Line,
@@ -123,7 +123,7 @@ class GraphText:
             **extremes(sample, first.channel),
             "network": self._network(sample, first.numbers, first.channel),
         }
-        return words | {"missing": _any_missing(words)}
+        return words | {"missing": sacrifice.any_missing(words)}
 
     def numbers(self, sample: Sample) -> Strategy:
         """The numbers of the first series that is asked for; hidden values have no part in them."""
@@ -174,11 +174,7 @@ class GraphText:
 
     @property
     def _label(self) -> LabelAnswer:
-        if self.answer is None:
-            raise ConfigError(
-                f"A graph/{self.task} template without `answer` reads nothing. Give it an `answer`."
-            )
-        return LabelAnswer(self.answer)
+        return LabelAnswer.of(self.answer, f"graph/{self.task}")
 
     def _known(self, sample: Sample) -> Sample:
         return anomaly.stamped(sample) if self.task == "anomaly" else sample
@@ -255,7 +251,7 @@ class GraphText:
         if self.recent and end:
             first = calendar.local(sample.time[[steps.start]], side.timezone)[0]
             words["history_start"] = calendar.stamp(first, side.freq_s)
-        return words | {"missing": _any_missing(words)}
+        return words | {"missing": sacrifice.any_missing(words)}
 
     def _anomaly_words(self, sample: Sample) -> dict[str, Any]:
         steps, series = anomaly.day(sample), [seen(sample, 0, 0)]
@@ -281,7 +277,7 @@ class GraphText:
             ),
             "options": self._known(sample).side.options,
         }
-        return words | {"missing": _any_missing(words)}
+        return words | {"missing": sacrifice.any_missing(words)}
 
 
 def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -293,30 +289,20 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     """
     left = dict(words)
     for gone in sacrifice.of_neighbours(left):
-        yield gone, _settled(left)
+        yield gone, sacrifice.settled(left)
     while left.get("topology"):
         went = left["topology"][-1].partition(",")[0]
         left["topology"] = left["topology"][:-1]
-        yield f"topology of {went}", _settled(left)
+        yield f"topology of {went}", sacrifice.settled(left)
     if left.get("description"):
         left["description"] = ""
-        yield "description", _settled(left)
+        yield "description", sacrifice.settled(left)
     while len(left.get("table", ())) > 1:
         block, left["table"] = left["table"][-1], left["table"][:-1]
         left["left_out"] = left.get("left_out", 0) + 1
-        yield f"place {block.label}", _settled(left)
+        yield f"place {block.label}", sacrifice.settled(left)
     for gone in sacrifice.of_history(left):
-        yield gone, _settled(left)
-
-
-def _settled(words: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(words) | {"missing": _any_missing(words)}
-
-
-def _any_missing(words: Mapping[str, Any]) -> bool:
-    rows = [*words.get("history", ()), *words.get("neighbours", ()), *words.get("day", ())]
-    rows += [line for block in words.get("table", ()) for line in block.lines]
-    return any(MISSING in line.numbers for line in rows)
+        yield gone, sacrifice.settled(left)
 
 
 def _node(sample: Sample) -> int:

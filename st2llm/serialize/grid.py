@@ -13,7 +13,7 @@ from st2llm.serialize.graph import GraphText
 from st2llm.serialize.kind import Example, Kind, Plan
 from st2llm.serialize.labels import LabelAnswer
 from st2llm.serialize.moments import ASKED, SHOWN, asked_words, shown_words
-from st2llm.serialize.numbers import IN_ORDER, MISSING, decimal
+from st2llm.serialize.numbers import IN_ORDER, decimal
 from st2llm.serialize.plain import plain
 from st2llm.serialize.regions import RegionAnswer
 from st2llm.serialize.series import (
@@ -138,11 +138,7 @@ class GridText:
     def _answer(self) -> GraphText | RegionAnswer | LabelAnswer:
         if self.task in _SERIES:
             return self.cell if self.cell.per == "place" else self.regions
-        if self.answer is None:
-            raise ConfigError(
-                f"A grid/{self.task} template without `answer` reads nothing. Give it an `answer`."
-            )
-        return LabelAnswer(self.answer)
+        return LabelAnswer.of(self.answer, f"grid/{self.task}")
 
     def _place_words(self, sample: Sample) -> dict[str, Any]:
         words = self.cell.place_words(sample)
@@ -182,7 +178,7 @@ class GridText:
             "number_note": " ".join(dict.fromkeys(one.note for one in numbers.values() if one.note)),
             **self._map(sample, channels[0], start),
         }
-        return words | {"missing": _any_missing(words)}
+        return words | {"missing": sacrifice.any_missing(words)}
 
     def _table_words(self, sample: Sample) -> dict[str, Any]:
         first = np.flatnonzero(sample.visible[:, :, 0].any(axis=1))
@@ -200,7 +196,7 @@ class GridText:
                 "options": options,
             }
         )
-        return words | {"missing": _any_missing(words)}
+        return words | {"missing": sacrifice.any_missing(words)}
 
     def _named(self, sample: Sample, text: str) -> tuple[Any, ...]:
         """The readings of the cells that are named, at most _MOST_NAMED."""
@@ -253,36 +249,26 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     left = dict(words)
     if left.get("first_table"):
         left["first_table"] = ()
-        yield "table of the first step", _settled(left)
+        yield "table of the first step", sacrifice.settled(left)
     while left.get("top"):
         cell, left["top"] = left["top"][-1], left["top"][:-1]
-        yield f"top cell {cell}", _settled(left)
+        yield f"top cell {cell}", sacrifice.settled(left)
     if left.get("table"):
         left["table"] = ()
-        yield "table of the latest step", _settled(left)
+        yield "table of the latest step", sacrifice.settled(left)
     if left.get("description"):
         left["description"] = ""
-        yield "description", _settled(left)
+        yield "description", sacrifice.settled(left)
     for gone in sacrifice.of_neighbours(left):
-        yield gone, _settled(left)
+        yield gone, sacrifice.settled(left)
     if left.get("regions"):
         left["regions"] = ()
-        yield "regions", _settled(left)
+        yield "regions", sacrifice.settled(left)
     while left.get("named"):
         block, left["named"] = left["named"][-1], left["named"][:-1]
-        yield f"cell {block.label}", _settled(left)
+        yield f"cell {block.label}", sacrifice.settled(left)
     for gone in () if "total" in left else sacrifice.of_history(left):
-        yield gone, _settled(left)
-
-
-def _settled(words: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(words) | {"missing": _any_missing(words)}
-
-
-def _any_missing(words: Mapping[str, Any]) -> bool:
-    rows = [*words.get("history", ()), *words.get("neighbours", ())]
-    rows += [line for block in words.get("named", ()) for line in block.lines]
-    return any(MISSING in line.numbers for line in rows)
+        yield gone, sacrifice.settled(left)
 
 
 def _says(text: str, label: str) -> bool:

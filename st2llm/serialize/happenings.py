@@ -143,15 +143,6 @@ def _recent_rate(time: Float64[np.ndarray, " _"]) -> str:
     return f"{daily} over the last {len(time)}" if daily else f"the last {len(time)} all at the same time"
 
 
-def marks(sample: Sample) -> dict[str, str]:
-    """The id of each sort of event, and its words."""
-    side = sample.side
-    said = [plain(label) for label in (side.option_labels or side.options)]
-    if len(said) != len(side.options) or len(set(said)) != len(said) or not all(said):
-        said = [plain(option) for option in side.options]
-    return dict(zip(side.options, said, strict=True))
-
-
 def numbers_run(sample: Sample, said: Mapping[int, str], separator: str) -> Run:
     """The numbers of each event in one row; said: by step."""
     labels, steps = sequence.labels(sample), list(said)
@@ -163,7 +154,8 @@ def numbers_run(sample: Sample, said: Mapping[int, str], separator: str) -> Run:
 
 
 def _happenings(sample: Sample, steps: list[int], squares: Squares | None) -> list[Happening]:
-    labels, unit, words_of = sequence.labels(sample), sample.side.unit, list(marks(sample).values())
+    labels, unit = sequence.labels(sample), sample.side.unit
+    words_of = list(sequence.names(sample.side.options, sample.side.option_labels).values())
     gap, size = sequence.channel(sample, "gap_h"), sequence.channel(sample, "magnitude")
     code = sequence.channel(sample, "mark")
     xy = positions(sample) if squares is not None else np.full((len(sample.time), 2), np.nan)

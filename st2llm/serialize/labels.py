@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.answer import AnswerHead, ChoiceHead, ClockHead, NumbersHead, RankingHead, TextHead
 from st2llm.serialize.numbers import decimal
-from st2llm.serialize.options import chosen, ranked
+from st2llm.serialize.options import picked
 from st2llm.serialize.plain import plain
 from st2llm.serialize.unread import Unread
-from st2llm.types import Grammar, Prediction, Sample
+from st2llm.types import Choice, Grammar, Prediction, Sample
 
 _NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?(?![\w])", re.ASCII)
 _CLOCKS = {
@@ -29,6 +29,13 @@ class LabelAnswer:
     """
 
     head: AnswerHead
+
+    @classmethod
+    def of(cls, head: AnswerHead | None, template: str) -> "LabelAnswer":
+        """Raises ConfigError for a template without an answer. template: its kind and task."""
+        if head is None:
+            raise ConfigError(f"A {template} template without `answer` reads nothing. Give it an `answer`.")
+        return cls(head)
 
     def options(self, sample: Sample) -> tuple[str, ...]:
         """The words to choose from, in the order of Side.options; empty where the answer is free."""
@@ -77,11 +84,9 @@ class LabelAnswer:
     def _found(self, text: str, sample: Sample) -> Sequence[str] | Unread:
         head = self.head
         if isinstance(head, ChoiceHead):
-            word = chosen(text, self._some(sample))
-            return word if isinstance(word, Unread) else (word,)
+            return picked(text, Choice(self._some(sample)))
         if isinstance(head, RankingHead):
-            ranking = head.ranking(self._some(sample))
-            return ranked(text, ranking.candidates, ranking.count, ranking.separator)
+            return picked(text, head.ranking(self._some(sample)))
         if isinstance(head, NumbersHead):
             number = _NUMBER.search(text.replace(",", "") if head.separator != "," else text)
             return (decimal(float(number.group())),) if number else Unread("no number in the answer")

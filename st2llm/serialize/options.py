@@ -4,8 +4,17 @@ import re
 from collections.abc import Sequence
 
 from st2llm.serialize.unread import Unread
+from st2llm.types import Choice, Ranking
 
 _WRAPPING = " \t\r\n.\"'`[](){}*"
+
+
+def picked(text: str, grammar: Choice | Ranking) -> tuple[str, ...] | Unread:
+    """What an answer in this grammar picks, the best first."""
+    if isinstance(grammar, Ranking):
+        return ranked(text, grammar.candidates, grammar.count, grammar.separator)
+    one = chosen(text, grammar.options)
+    return one if isinstance(one, Unread) else (one,)
 
 
 def chosen(text: str, options: Sequence[str]) -> str | Unread:

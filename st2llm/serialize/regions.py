@@ -65,7 +65,8 @@ class RegionAnswer:
         """The truth of a sample in the numbers of another (or its own)."""
         if sample.truth is None:
             return ""
-        means, own, start = self.means(sample), self.means(scaled), origin(sample)
+        means, start = self.means(sample), origin(sample)
+        own = means if scaled is sample else self.means(scaled)
         said = []
         for one in means:
             numbers = self.numbers(own, one.channel)
@@ -81,7 +82,7 @@ class RegionAnswer:
             numbers = self.numbers(means, one.channel)
             found = numbers.read(text, count)
             own = found[i * steps : (i + 1) * steps] if len(found) == count else found
-            if reason := unread(own, steps if len(found) == count else count, numbers):
+            if reason := unread(own, steps if len(found) == count else count, numbers.limits):
                 return Prediction(value=None, raw=text, unread_reason=reason)
             value[start:, one.region.nodes, one.channel] = own[:, None] + one.base[None, :]
         return Prediction(value=np.where(sample.wanted, value, np.nan), raw=text)

@@ -3,10 +3,11 @@
 Each generator changes the words in place, and yields what went.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from st2llm.serialize.series import HIDDEN
+from st2llm.serialize.numbers import MISSING
+from st2llm.serialize.series import HIDDEN, Block
 
 
 def of_neighbours(left: dict[str, Any]) -> Iterator[str]:
@@ -30,3 +31,16 @@ def of_history(left: dict[str, Any]) -> Iterator[str]:
         left["history"] = tuple(line for line in left["history"] if line.start != start)
         left["history_start"] = left["history"][0].start
         yield f"history of {gone[0].label if len(gone) == 1 else start}"
+
+
+def settled(words: Mapping[str, Any]) -> dict[str, Any]:
+    """The words as they are left, with `missing` as it is now."""
+    return dict(words) | {"missing": any_missing(words)}
+
+
+def any_missing(words: Mapping[str, Any]) -> bool:
+    """Whether an x for a missing value is shown in any line of numbers, alone or in a block."""
+    rows = [line for name in ("history", "neighbours", "day") for line in words.get(name, ())]
+    blocks = [block for name in ("table", "named") for block in words.get(name, ())]
+    rows += [line for block in blocks if isinstance(block, Block) for line in block.lines]
+    return any(MISSING in line.numbers for line in rows)

@@ -1,8 +1,9 @@
 """Series of regular fields as lines of numbers, and answers in numbers: what graph and grid share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -133,7 +134,7 @@ class SeriesAnswer:
         for one in series:
             found = one.numbers.read(text, count)
             own = found if len(found) < count else found[start : start + len(one.steps)]
-            if reason := unread(own, len(own) if len(found) == count else count, one.numbers):
+            if reason := unread(own, len(own) if len(found) == count else count, one.numbers.limits):
                 return Prediction(value=None, raw=text, unread_reason=reason)
             value[one.steps, one.node, one.channel] = own
             start += len(one.steps)
@@ -196,14 +197,22 @@ def lines(
     name: stands behind each label, where several series are told apart. full: entries that are asked for stand there
     as HIDDEN.
     """
-    side, values = sample.side, seen(sample, one.node, one.channel)[steps]
+    values = seen(sample, one.node, one.channel)[steps]
     asked = sample.wanted[steps, one.node, one.channel] & full
+    return _by_day(sample, steps, lambda part: written(one.numbers, values[part], asked[part]), name)
+
+
+def _by_day(
+    sample: Sample, steps: slice, numbers: Callable[[slice], str], name: str = ""
+) -> tuple[Line, ...]:
+    """A line for each day of these steps; numbers: the words for a part of them."""
+    side = sample.side
     moments = calendar.local(sample.time[steps], side.timezone)
     holidays = side.calendar.holiday[steps]
     return tuple(
         Line(
             plain(calendar.label(moments[part.start], side.freq_s, holidays[part.start])) + name,
-            written(one.numbers, values[part], asked[part]),
+            numbers(part),
             calendar.stamp(moments[part.start], side.freq_s),
         )
         for part in calendar.lines(moments, side.freq_s)
@@ -217,28 +226,28 @@ def scale_words(numbers: Strategy, unit: str = "") -> str:
     return f" in steps of {decimal(numbers.unit)} {unit}".rstrip() if decimal(numbers.unit) != "1" else ""
 
 
-def unread(found: Float64[np.ndarray, " horizon"], count: int, numbers: NumberText) -> Unread | None:
-    """Why numbers cannot be used as an answer, or None."""
-    low, high = numbers.limits
+def unread(found: Float64[np.ndarray, " horizon"], count: int, limits: tuple[float, float]) -> Unread | None:
+    """Why numbers cannot be used as an answer, or None. limits: the least and the greatest that it can say."""
+    low, high = limits
     if not len(found):
         return Unread("no number in the answer")
     if len(found) < count:
         return Unread(f"too few numbers: {len(found)} of {count}", "truncated")
     if np.isnan(found).any():
         return Unread(f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}")
-    if (found < low).any() or (found > high).any() or not np.isfinite(found).all():
-        limits = f"{decimal(low)} and {decimal(high)}"
-        return Unread(f"out of range: a number is not between {limits}", "out_of_range")
+    if (found < low).any() or (found > high).any():
+        between = f"{decimal(low)} and {decimal(high)}"
+        return Unread(f"out of range: a number is not between {between}", "out_of_range")
     return None
 
 
-def decimals(values: np.ndarray) -> int:
+def decimals(values: np.ndarray, most: int = 9) -> int:
     """How many decimals tell values apart: none for whole numbers, else so many that the greatest has four digits."""
     finite = values[np.isfinite(values)]
     if not finite.size or np.array_equal(finite, np.rint(finite)):
         return 0
     top = float(np.abs(finite).max())
-    return int(np.clip(_DIGITS - 1 - np.floor(np.log10(top)), 0, 9)) if top else 0
+    return int(np.clip(_DIGITS - 1 - np.floor(np.log10(top)), 0, most)) if top else 0
 
 
 def readable(values: Float64[np.ndarray, " time"], places: int) -> str:
@@ -259,25 +268,15 @@ def blocks(sample: Sample, nodes: Sequence[int], labels: Sequence[str], steps: s
     visible = np.where(sample.visible, sample.values, np.nan)[steps]
     places = {channel: decimals(visible[:, :, channel]) for channel in channels}
     return tuple(
-        Block(label, _plain_lines(sample, node, channel, steps, places[channel]))
+        Block(label, _by_day(sample, steps, partial(_readings, visible[:, node, channel], places[channel])))
         for node, name in zip(nodes, labels, strict=True)
         for channel in channels
         for label in [name if len(channels) == 1 else f"{name}, {channel_name(sample, channel)}"]
     )
 
 
-def _plain_lines(sample: Sample, node: int, channel: int, steps: slice, places: int) -> tuple[Line, ...]:
-    side, values = sample.side, seen(sample, node, channel)[steps]
-    moments = calendar.local(sample.time[steps], side.timezone)
-    holidays = side.calendar.holiday[steps]
-    return tuple(
-        Line(
-            plain(calendar.label(moments[part.start], side.freq_s, holidays[part.start])),
-            readable(values[part], places),
-            calendar.stamp(moments[part.start], side.freq_s),
-        )
-        for part in calendar.lines(moments, side.freq_s)
-    )
+def _readings(values: Float64[np.ndarray, " time"], places: int, part: slice) -> str:
+    return readable(values[part], places)
 
 
 def moments_of(sample: Sample) -> list[datetime]:

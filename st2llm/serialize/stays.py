@@ -13,7 +13,7 @@ from st2llm.serialize.answer import AnswerHead, RankingHead
 from st2llm.serialize.plain import plain
 from st2llm.serialize.sequence import Run
 from st2llm.serialize.unread import Unread
-from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
+from st2llm.types import Choice, Prediction, Ranking, Sample
 
 STAYS: Mapping[str, str] = {
     "object": "name of the moving object",
@@ -84,7 +84,7 @@ class PlaceAnswer:
         wanted = self.head.count if isinstance(self.head, RankingHead) else 1
         return max(1, min(wanted, len(seen(sample)), len(sample.side.options)))
 
-    def grammar(self, sample: Sample) -> Grammar:
+    def grammar(self, sample: Sample) -> Choice | Ranking:
         words = tuple(map(plain, self.candidates(sample)))
         if not words:
             raise DataError(
@@ -104,12 +104,7 @@ class PlaceAnswer:
 
     def read(self, text: str, sample: Sample) -> Prediction:
         ids = {plain(place): place for place in self.candidates(sample)}
-        found: tuple[str, ...] | Unread
-        if isinstance(self.head, RankingHead):
-            found = options.ranked(text, tuple(ids), self.count(sample), self.head.separator)
-        else:
-            one = options.chosen(text, tuple(ids))
-            found = one if isinstance(one, Unread) else (one,)
+        found = options.picked(text, self.grammar(sample))
         if isinstance(found, Unread):
             return Prediction(value=None, raw=text, unread_reason=found)
         ranking = tuple(ids[word] for word in found)

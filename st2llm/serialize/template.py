@@ -16,13 +16,21 @@ from st2llm.serialize import KINDS, answer, budget, sandbox
 from st2llm.serialize.head import Head, check, read
 from st2llm.serialize.kind import KindText, Plan
 from st2llm.serialize.unread import Unread
-from st2llm.types import Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
+from st2llm.types import Grammar, Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
 # Tags are told from data that looks like them by a private character, which no variable may hold.
 _MARK = "\ue000"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
 _SLOT = re.compile(_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
 _ROLE = re.compile(rf"^{_MARK}(system|user)>[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What is asked of a sample, however much of it the words tell: a perfect answer and the grammar of answers."""
+
+    truth: str
+    grammar: Grammar | None
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,10 @@ class Template:
         """
         if budget is not None and tokenizer is None:
             raise ConfigError("A budget counts tokens, so render(budget=...) needs tokenizer=... as well.")
-        words = self._words(sample, examples)
-        prompt = self._prompt(sample, words, (), tokenizer)
-        if budget is None or (prompt.tokens or 0) <= budget:
-            return prompt
-        return self._fitted(sample, words, budget, tokenizer)
+        words, reply = self._words(sample, examples), self._reply(sample)
+        if budget is None:
+            return self._prompt(words, reply, (), tokenizer)
+        return self._fitted(sample, words, reply, budget, tokenizer)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         """The answer as a Prediction; value None and a reason where it cannot be read.
@@ -99,10 +106,9 @@ class Template:
         changed = answer.parse({**own, "grammar": self.head.answer.grammar, **settings}, where=where)
         head = self.head.model_copy(update={"answer": changed})
         check(head, where)
-        words = KINDS[head.kind].make(Plan(head.task, head.per, changed, head.settings))
         named = f"{self.sha256}\n{json.dumps(dict(settings), sort_keys=True)}"
         spec = replace(self.spec, sha256=hashlib.sha256(named.encode()).hexdigest())
-        return replace(self, head=head, words=words, spec=spec)
+        return replace(self, head=head, words=_words_of(head), spec=spec)
 
     def _words(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
         if sample.kind != self.head.kind:
@@ -137,28 +143,33 @@ class Template:
                 f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.asked)}.{cure}"
             )
 
+    def _reply(self, sample: Sample) -> _Reply:
+        head = self.head.answer
+        if head is None:
+            return _Reply("", None)
+        return _Reply(head.said(self.words.truth(sample)), head.wrapped(self.words.grammar(sample)))
+
     def _fitted(
-        self, sample: Sample, words: dict[str, Any], limit: int, tokenizer: Tokenizer | None
+        self, sample: Sample, words: dict[str, Any], reply: _Reply, limit: int, tokenizer: Tokenizer | None
     ) -> Prompt:
         shown = {name: value for name, value in words.items() if name in self.body.variables}
         unused = {name: value for name, value in words.items() if name not in shown}
         steps = budget.in_order(shown, self.words.sacrifices)
-        prompts = (self._prompt(sample, unused | left, dropped, tokenizer) for dropped, left in steps)
+        prompts = (self._prompt(unused | left, reply, dropped, tokenizer) for dropped, left in steps)
         return budget.fit(prompts, limit, where=f"{self.id} for {sample.id}")
 
     def _prompt(
-        self, sample: Sample, words: dict[str, Any], dropped: tuple[str, ...], tokenizer: Tokenizer | None
+        self, words: dict[str, Any], reply: _Reply, dropped: tuple[str, ...], tokenizer: Tokenizer | None
     ) -> Prompt:
         text = self.body.render(words)
         messages = self._messages(text) if self.head.format == "chat" else ()
         parts = ("\n\n".join(m["content"] for m in messages),) if messages else self._parts(text)
-        head = self.head.answer
         return Prompt(
             messages=messages,
             parts=parts,
-            truth="" if head is None else head.said(self.words.truth(sample)),
+            truth=reply.truth,
             template=self.spec,
-            grammar=None if head is None else head.wrapped(self.words.grammar(sample)),
+            grammar=reply.grammar,
             dropped=dropped,
             tokens=_count(parts, tokenizer) if tokenizer is not None else None,
         )
@@ -219,11 +230,15 @@ def parse(source: str, where: str) -> Template:
     check(head, where)
     body = sandbox.check(_TAG.sub(_MARK, body_text), where, head.variables)
     try:
-        words = KINDS[head.kind].make(Plan(head.task, head.per, head.answer, head.settings))
+        words = _words_of(head)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     return Template(head, body, words, TemplateId(head.id, head.version, sha256))
+
+
+def _words_of(head: Head) -> KindText:
+    return KINDS[head.kind].make(Plan(head.task, head.per, head.answer, head.settings))
 
 
 def _named(name: str) -> Path:

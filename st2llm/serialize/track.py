@@ -10,9 +10,10 @@ from jaxtyping import Float64
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.answer import AnswerHead, NumbersHead, PairHead
 from st2llm.serialize.compass import is_metric
-from st2llm.serialize.numbers import MISSING, Notation, Strategy, decimal, fit
+from st2llm.serialize.numbers import Notation, Strategy, decimal, fit
 from st2llm.serialize.plain import plain
 from st2llm.serialize.sequence import channel, column, origin
+from st2llm.serialize.series import unread
 from st2llm.serialize.unread import Unread
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -252,22 +253,6 @@ def fitted(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation
     """A strategy fitted to values; where the decimals of a notation are not needed, to whole numbers."""
     whole = notation.decimals and not fine.decimals
     return fit(fine.strategy, np.rint(values) if whole else values, fine)
-
-
-def unread(found: Float64[np.ndarray, " _"], count: int, limits: tuple[float, float]) -> Unread | None:
-    """Why an answer in numbers cannot be used, or None."""
-    low, high = limits
-    if not len(found):
-        return Unread("no number in the answer")
-    if len(found) < count:
-        return Unread(f"too few numbers: {len(found)} of {count}", "truncated")
-    if np.isnan(found).any():
-        return Unread(f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}")
-    if (found < low).any() or (found > high).any():
-        return Unread(
-            f"out of range: a number is not between {decimal(low)} and {decimal(high)}", "out_of_range"
-        )
-    return None
 
 
 def _away(

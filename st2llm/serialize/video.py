@@ -9,6 +9,7 @@ from jaxtyping import Int64, UInt8
 
 from st2llm.data.frames import CHANNELS
 from st2llm.errors import ConfigError, DataError
+from st2llm.serialize import sacrifice
 from st2llm.serialize.answer import AnswerHead, NumbersHead
 from st2llm.serialize.kind import Example, Kind, Plan
 from st2llm.serialize.labels import LabelAnswer
@@ -17,6 +18,7 @@ from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, Strategy, deci
 from st2llm.serialize.plain import plain
 from st2llm.serialize.series import (
     Line,
+    Series,
     SeriesAnswer,
     channel_name,
     origin,
@@ -149,11 +151,7 @@ class VideoText:
 
     @property
     def _label(self) -> LabelAnswer:
-        if self.answer is None:
-            raise ConfigError(
-                f"A video/{self.task} template without `answer` reads nothing. Give it an `answer`."
-            )
-        return LabelAnswer(self.answer)
+        return LabelAnswer.of(self.answer, f"video/{self.task}")
 
     def _shown(self, sample: Sample) -> dict[str, Any]:
         """Values of SHOWN."""
@@ -194,10 +192,10 @@ class VideoText:
         other = 1 - one.channel if len(sample.side.channels) == 2 else one.channel
         words: dict[str, Any] = {
             "place": plain(sample.side.labels[one.node]),
-            "history": self._history(sample, steps),
+            "history": self._history(sample, one, steps),
             "asked": _span(one.steps),
             "asked_frames": tuple(str(step + 1) for step in one.steps.tolist()),
-            "neighbours": self._neighbours(sample, steps, recent),
+            "neighbours": self._neighbours(sample, one, steps, recent),
             "recent": recent,
             "other": self._other(sample, one.node, other, steps)[-recent:]
             if recent and other != one.channel
@@ -207,7 +205,7 @@ class VideoText:
             "number_shift": one.numbers.zero,
             "number_note": one.numbers.note,
         }
-        return words | {"missing": _any_missing(words)}
+        return words | {"missing": sacrifice.any_missing(words)}
 
     def _channel(self, sample: Sample) -> str:
         """The one channel that is asked for."""
@@ -219,25 +217,23 @@ class VideoText:
             )
         return channel_name(sample, int(asked[0]))
 
-    def _history(self, sample: Sample, steps: slice) -> tuple[Line, ...]:
-        one = self._series.series(sample)[0]
+    def _history(self, sample: Sample, one: Series, steps: slice) -> tuple[Line, ...]:
         values = seen(sample, one.node, one.channel)
         asked = sample.wanted[:, one.node, one.channel] & (self.task != "forecast")
         made = []
         for begin in range(0, steps.stop, _LINE):
             part = slice(begin, min(begin + _LINE, steps.stop))
             numbers = written(one.numbers, values[part], asked[part])
-            made.append(Line(_span(np.arange(part.start, part.stop)), numbers))
+            label = _span(np.arange(part.start, part.stop))
+            made.append(Line(label, numbers, start=label))
         return tuple(made)
 
-    def _neighbours(self, sample: Sample, steps: slice, recent: int) -> tuple[Line, ...]:
-        one = self._series.series(sample)[0]
+    def _neighbours(self, sample: Sample, one: Series, steps: slice, recent: int) -> tuple[Line, ...]:
         near = sample.side.neighbours[one.node][: self.neighbours] if recent else ()
         return tuple(
-            Line(
-                plain(sample.side.labels[i]), one.numbers.write(seen(sample, i, one.channel)[steps][-recent:])
-            )
+            Line(label, one.numbers.write(seen(sample, i, one.channel)[steps][-recent:]), start=label)
             for i, _ in near
+            for label in [plain(sample.side.labels[i])]
         )
 
     def _other(self, sample: Sample, node: int, channel: int, steps: slice) -> tuple[str, ...]:
@@ -252,40 +248,31 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     the looks, every other look (again and again, newest first, until one is left), movement, the description, the
     oldest lines of history.
 
-    Yields what went and the words that are left. One look and the newest line of history stay.
+    Yields what went and the words that are left. One look, the newest line of history, lines with an entry that is
+    asked for, and one neighbour of a region without history stay.
     """
     left = dict(words)
-    while left.get("neighbours"):
-        line, left["neighbours"] = left["neighbours"][-1], left["neighbours"][:-1]
-        yield f"neighbour {line.label}", _settled(left)
+    for gone in sacrifice.of_neighbours(left):
+        yield gone, sacrifice.settled(left)
     if left.get("other"):
         left["other"] = ()
-        yield f"values of {left.get('other_channel', 'the other channel')}", _settled(left)
+        yield f"values of {left.get('other_channel', 'the other channel')}", sacrifice.settled(left)
     if any(look.colours for look in left.get("looks", ())):
         left["looks"] = tuple(look.without_colours() for look in left["looks"])
-        yield "colours", _settled(left)
+        yield "colours", sacrifice.settled(left)
     while len(left.get("looks", ())) > 1:
         for position in range(len(left["looks"]) - 2, -1, -2):
             look = left["looks"][position]
             left["looks"] = (*left["looks"][:position], *left["looks"][position + 1 :])
-            yield f"look at {look.time}", _settled(left)
+            yield f"look at {look.time}", sacrifice.settled(left)
     if left.get("movement"):
         left["movement"] = ()
-        yield "movement", _settled(left)
+        yield "movement", sacrifice.settled(left)
     if left.get("description"):
         left["description"] = ""
-        yield "description", _settled(left)
-    while len(left.get("history", ())) > 1:
-        line, left["history"] = left["history"][0], left["history"][1:]
-        yield f"history of {line.label}", _settled(left)
-
-
-def _settled(words: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(words) | {"missing": _any_missing(words)}
-
-
-def _any_missing(words: Mapping[str, Any]) -> bool:
-    return any(MISSING in line.numbers for line in (*words.get("history", ()), *words.get("neighbours", ())))
+        yield "description", sacrifice.settled(left)
+    for gone in sacrifice.of_history(left):
+        yield gone, sacrifice.settled(left)
 
 
 def _span(steps: Int64[np.ndarray, " step"]) -> str:

@@ -2,37 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from st2llm.data import frames
-from st2llm.serialize import calendar
+from st2llm.serialize import sequence, series
 from st2llm.serialize.plain import plain
 from st2llm.types import Layout, Sample
 
 DAY_S = 86_400
-_MS = 1000.0
-
-
-def series(sample: Sample, node: int, channel: int = 0) -> Float64[np.ndarray, " time"]:
-    """One series, NaN where it is not visible."""
-    return np.where(sample.visible[:, node, channel], sample.values[:, node, channel], np.nan)
 
 
 def named(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
     """The channel of that name of what has one node; None where there is none, or nothing of it is visible."""
     if name not in sample.side.channels:
         return None
-    found = series(sample, 0, sample.side.channels.index(name))
+    found = series.seen(sample, 0, sample.side.channels.index(name))
     return found if np.isfinite(found).any() else None
-
-
-def last_step(sample: Sample) -> int:
-    """The last step of which anything is visible; -1 where nothing is."""
-    steps = np.flatnonzero(sample.visible.any(axis=(1, 2)))
-    return int(steps[-1]) if steps.size else -1
 
 
 def seen_steps(sample: Sample) -> Int64[np.ndarray, " step"]:
@@ -41,35 +28,24 @@ def seen_steps(sample: Sample) -> Int64[np.ndarray, " step"]:
     return np.flatnonzero(steps).astype(np.int64)
 
 
-def seconds(sample: Sample) -> Float64[np.ndarray, " time"]:
-    """The time of each step in seconds; where freq_s is 0 the time counts milliseconds."""
-    return sample.time / (1.0 if sample.side.freq_s else _MS)
+def last_step(sample: Sample) -> int:
+    """The last step of which anything is visible; -1 where nothing is."""
+    return series.shown(sample) - 1
 
 
-def moments(sample: Sample) -> list[datetime]:
-    """All steps as clocks at the place show them."""
-    return calendar.local(seconds(sample).astype(np.int64), sample.side.timezone)
+def decimals(values: np.ndarray, most: int = 6) -> int:
+    """How many decimals tell values apart (see `series.decimals`), at most so many."""
+    return series.decimals(values, most)
+
+
+def option_words(sample: Sample) -> tuple[str, ...]:
+    """What the codes of a sample stand for, in words: their labels where all differ, else their ids."""
+    return tuple(sequence.names(sample.side.options, sample.side.option_labels).values())
 
 
 def labels(sample: Sample) -> list[str]:
     """What the places are called in prompts."""
     return [plain(label) for label in sample.side.labels]
-
-
-def option_words(sample: Sample) -> tuple[str, ...]:
-    """What the codes of a sample stand for, in words: their labels where all differ, else their ids."""
-    said = [plain(label) for label in sample.side.option_labels]
-    good = len(said) == len(sample.side.options) and all(said) and len(set(said)) == len(said)
-    return tuple(said) if good else tuple(plain(name) for name in sample.side.options)
-
-
-def decimals(values: np.ndarray, most: int = 6) -> int:
-    """How many decimals tell values apart: none for whole numbers, else so many that the greatest has four digits."""
-    finite = values[np.isfinite(values)]
-    if not finite.size or np.array_equal(finite, np.rint(finite)):
-        return 0
-    top = float(np.abs(finite).max())
-    return int(np.clip(3 - np.floor(np.log10(top)), 0, most)) if top else 0
 
 
 def unit_of(sample: Sample, channel: int) -> str:
@@ -159,21 +135,6 @@ def codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarray, " ste
     return [int(code) for code in found[steps]], steps.astype(np.int64)
 
 
-REGIONS = (
-    ("top left", "top centre", "top right"),
-    ("middle left", "centre", "middle right"),
-    ("bottom left", "bottom centre", "bottom right"),
-)
-
-
-def region_names(layout: Layout) -> tuple[str, ...]:
-    """The regions of a frame in words: top left, centre, ... of three by three; else row 1, column 2."""
-    rows, cols = len(layout.rows), len(layout.cols)
-    if (rows, cols) == (3, 3):
-        return tuple(name for row in REGIONS for name in row)
-    return tuple(f"row {i + 1}, column {j + 1}" for i in range(rows) for j in range(cols))
-
-
 @dataclass(frozen=True)
 class Motion:
     """How things move on the whole, in pixels a frame: right and down positive; clear where one direction prevails."""
@@ -253,6 +214,6 @@ def best(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | 
 def by_day(sample: Sample) -> Iterator[tuple[object, list[int]]]:
     """The local days of a sample and the steps in each, oldest first."""
     found: dict[object, list[int]] = {}
-    for step, moment in enumerate(moments(sample)):
+    for step, moment in enumerate(sequence.clocks(sample)):
         found.setdefault(moment.date(), []).append(step)
     yield from found.items()

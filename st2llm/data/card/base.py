@@ -12,12 +12,6 @@ from st2llm.data.artefacts import Source
 from st2llm.types import MONTH_S, SplitPlan
 
 
-def later() -> Any:
-    """A key that came after data sets had been named by the hash of their cards: where it is not given, the hash is
-    what it was without it."""
-    return Field(None, exclude_if=lambda value: value is None)
-
-
 class Clock(Settings):
     """How columns become stamps; stamps without an offset are local to the card's time zone.
 
@@ -33,7 +27,7 @@ class Clock(Settings):
     hour: str | None = None
     day_starts: int = Field(0, ge=0, le=23)
     follow: Literal["date", "hour"] = "date"
-    parts: list[str] | None = later()
+    parts: list[str] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "Clock":
@@ -62,7 +56,7 @@ class Shares(Settings):
     validation: float = 0.0
     test: float | list[str] = 0.0
     align: Literal["step", "day"] = "step"
-    by: Literal["time", "object", "label", "given"] | None = later()
+    by: Literal["time", "object", "label", "given"] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "Shares":
@@ -105,7 +99,7 @@ class Card(Settings):
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     kind: str
     source: Source | None = None
-    folder: str | None = later()
+    folder: str | None = None
     timezone: str = "UTC"
     quantity: str = "values"
     unit: str = ""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
-from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, later, seconds_of
+from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, seconds_of
 
 
 class Nodes(Settings):
@@ -65,7 +65,7 @@ class EdgeRule(Settings):
     adjacency: str | None = None
     listed: str | None = Field(None, alias="list")
     distance: Distance | None = None
-    columns: EdgeColumns | None = later()
+    columns: EdgeColumns | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "EdgeRule":
@@ -100,7 +100,7 @@ class GraphCard(Card):
     edges: EdgeRule | None = None
     null: float | None = None
     duplicates: Literal["error", "first", "mean"] = "error"
-    steps: Annotated[int, Field(ge=1)] | None = later()
+    steps: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("start", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import visible
+from st2llm.serialize import sequence, visible
 from st2llm.serialize.claims.clause import Claim, Clause, judged, worded
 from st2llm.types import Sample
 
@@ -55,7 +55,7 @@ def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _time(sample: Sample) -> np.ndarray:
-    return np.asarray(visible.seconds(sample)[visible.seen_steps(sample)])
+    return np.asarray(sequence.seconds(sample)[visible.seen_steps(sample)])
 
 
 def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:

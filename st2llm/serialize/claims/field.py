@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.serialize import visible
+from st2llm.serialize import sequence, visible
 from st2llm.serialize.claims.clause import HIGH, LOW, MEAN, Claim, Clause, judged, worded
 from st2llm.types import Sample
 
@@ -155,7 +155,7 @@ def _times(clause: Clause, sample: Sample, readings: list[Reading]) -> Iterator[
     if len(clause.clocks) != 1 or not 0 < sample.side.freq_s < visible.DAY_S:
         return
     minute = clause.clocks[0]
-    clock = [m.hour * 60 + m.minute for m in visible.moments(sample)]
+    clock = [m.hour * 60 + m.minute for m in sequence.clocks(sample)]
     said = f"{minute // 60:02d}:{minute % 60:02d}"
     for about, pattern, sign in (("time of maximum", _HIGH, 1.0), ("time of minimum", _LOW, -1.0)):
         if pattern.search(clause.low):

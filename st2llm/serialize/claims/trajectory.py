@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import compass, visible
+from st2llm.serialize import compass, sequence, visible
 from st2llm.serialize.claims.clause import Claim, Clause, judged, worded
 from st2llm.types import Sample
 
@@ -56,7 +56,7 @@ def _distance(clause: Clause, sample: Sample) -> Iterator[Claim]:
             yield judged(clause, "distance", number, [] if part else truths, unit=number.unit)
         elif number.unit in _SPEEDS and _SPEED.search(clause.low):
             clause.used.add(number.start)
-            span = float(np.ptp(visible.seconds(sample)[steps])) if len(steps) > 1 else 0.0
+            span = float(np.ptp(sequence.seconds(sample)[steps])) if len(steps) > 1 else 0.0
             mean = (
                 [visible.length(xy) / span / _SPEEDS[number.unit]]
                 if span and metric and _whole(sample)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import visible
+from st2llm.serialize import sequence, visible
 from st2llm.serialize.claims.clause import Claim, Clause, judged, worded
 from st2llm.types import Sample
 
@@ -102,7 +102,7 @@ def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
     found = _MOST.search(clause.low)
     if found is None or layout is None:
         return
-    names_ = visible.region_names(layout)
+    names_ = tuple(visible.labels(sample))
     text = (
         clause.low.replace("upper", "top")
         .replace("lower", "bottom")
@@ -128,7 +128,7 @@ def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
             r"\b(?:lasts?|long|duration|clip|length)\b", clause.low
         ):
             clause.used.add(number.start)
-            time = visible.seconds(sample)[steps]
+            time = sequence.seconds(sample)[steps]
             step = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
             span = float(time[-1] - time[0]) if len(time) else 0.0
             yield judged(clause, "duration", number, [span, span + step], unit="seconds")

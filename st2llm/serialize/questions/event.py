@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import visible
+from st2llm.serialize import sequence, visible
 from st2llm.serialize.questions.question import Question, choice, number
 from st2llm.types import Sample
 
@@ -52,7 +52,7 @@ def _marks(sample: Sample) -> Iterator[Question]:
 
 def _last_week(sample: Sample) -> Iterator[Question]:
     steps = visible.seen_steps(sample)
-    time = visible.seconds(sample)[steps]
+    time = sequence.seconds(sample)[steps]
     if len(steps) < 2 or time[-1] - time[0] < _WEEK_S:
         return  # what is shown does not reach back a week
     count = int((time > time[-1] - _WEEK_S).sum())
@@ -69,7 +69,7 @@ def _longest_gap(sample: Sample) -> Iterator[Question]:
     steps = visible.seen_steps(sample)
     if len(steps) < 3:
         return
-    gaps = np.diff(visible.seconds(sample)[steps])
+    gaps = np.diff(sequence.seconds(sample)[steps])
     longest = float(gaps.max())
     size, unit = next(((size, unit) for size, unit in _SPANS if longest >= 2 * size), _SPANS[-1])
     if longest <= 0:

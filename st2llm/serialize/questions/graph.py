@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from st2llm.serialize import calendar, visible
+from st2llm.serialize import calendar, sequence, series, visible
 from st2llm.serialize.questions.question import Question, choice, number
 from st2llm.types import MONTH_S, Sample
 
@@ -16,7 +16,7 @@ _MORNING = 8
 def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
     """Busiest at 8, mean of the last day, which of two is busier, rise or fall, peak hour, highest value."""
     channel = int(draw.integers(sample.values.shape[2]))
-    nodes = [i for i in range(len(sample.place)) if np.isfinite(visible.series(sample, i, channel)).any()]
+    nodes = [i for i in range(len(sample.place)) if np.isfinite(series.seen(sample, i, channel)).any()]
     if not nodes:
         return
     some = sorted(int(i) for i in draw.permutation(nodes)[:_CANDIDATES])
@@ -36,7 +36,7 @@ def _busiest_at(
     steps = np.flatnonzero(shown)
     if len(some) < 2 or not steps.size:
         return
-    moments, names = visible.moments(sample), visible.labels(sample)
+    moments, names = sequence.clocks(sample), visible.labels(sample)
     morning = [int(i) for i in steps if (moments[i].hour, moments[i].minute) == (_MORNING, 0)]
     step = int(morning[-1]) if morning else int(steps[int(draw.integers(len(steps)))])
     winner = visible.best(sample.values[step, some, channel])
@@ -82,7 +82,7 @@ def _busier_of_two(
 
 def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Question]:
     steps = _last_day(sample)
-    values = visible.series(sample, node, channel)[steps] if steps is not None else np.zeros(0)
+    values = series.seen(sample, node, channel)[steps] if steps is not None else np.zeros(0)
     if not values.size or not np.isfinite(values).all():
         return
     places = max(1, visible.decimals(values))
@@ -99,7 +99,7 @@ def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Quest
 
 
 def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]:
-    values = visible.series(sample, node, channel)[: visible.last_step(sample) + 1]
+    values = series.seen(sample, node, channel)[: visible.last_step(sample) + 1]
     span = len(_last_day(sample) or []) or len(values) // 2
     span = min(span, len(values) // 2)
     if span < 1:
@@ -124,7 +124,7 @@ def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]
 
 
 def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generator) -> Iterator[Question]:
-    values, moments = visible.series(sample, node, channel), visible.moments(sample)
+    values, moments = series.seen(sample, node, channel), sequence.clocks(sample)
     if sample.side.freq_s >= visible.DAY_S:
         return
     per_day = visible.DAY_S // sample.side.freq_s
@@ -154,7 +154,7 @@ def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generato
 
 
 def _highest(sample: Sample, channel: int, node: int) -> Iterator[Question]:
-    values = visible.series(sample, node, channel)
+    values = series.seen(sample, node, channel)
     yield number(
         "highest-value",
         f"What is the highest value shown ({visible.thing(sample, channel)}) at {visible.labels(sample)[node]}?",

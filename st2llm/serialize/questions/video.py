@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import visible
+from st2llm.serialize import sequence, visible
 from st2llm.serialize.questions.question import Question, choice, number
 from st2llm.types import Sample
 
@@ -28,7 +28,7 @@ def _most_motion(sample: Sample) -> Iterator[Question]:
     top = visible.best(energy, margin=0.1 * float(np.nanmax(energy)))
     if top is None:
         return
-    names = visible.region_names(layout)
+    names = tuple(visible.labels(sample))
     yield choice(
         "most-motion",
         "Which region of the picture moves most?",
@@ -86,7 +86,7 @@ def _duration(sample: Sample) -> Iterator[Question]:
     steps = visible.seen_steps(sample)
     if len(steps) < 2:
         return
-    span = visible.seconds(sample)[steps]
+    span = sequence.seconds(sample)[steps]
     yield number(
         "duration",
         "How much time lies between the first and the last frame shown?",
