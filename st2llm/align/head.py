@@ -43,22 +43,22 @@ class DownHead(nn.Module):
 
 
 class NumberHead(nn.Module):
-    """Numbers from place embeddings: all steps of the horizon at once, in standardised units.
+    """Numbers from place embeddings: all asked steps of a window at once, in standardised units.
 
-    The last layer starts at zero, so an untrained arm is exactly its closed-form base forecast.
+    context: leading steps of the window that are never asked for; 0 is said of them. The last layer starts at zero,
+    so an untrained arm is exactly its closed-form base.
     """
 
-    def __init__(self, d_st: int, *, horizon: int, channels: int) -> None:
+    def __init__(self, d_st: int, *, context: int, horizon: int, channels: int) -> None:
         super().__init__()
-        self.d_st, self.horizon, self.channels = d_st, horizon, channels
+        self.d_st, self.context, self.horizon, self.channels = d_st, context, horizon, channels
         self.net = nn.Sequential(nn.LayerNorm(d_st), nn.Linear(d_st, d_st), nn.GELU())
         self.out = nn.Linear(d_st, horizon * channels)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(
-        self, z: Float[Tensor, "batch node {self.d_st}"]
-    ) -> Float[Tensor, "batch horizon node channel"]:
+    def forward(self, z: Float[Tensor, "batch node {self.d_st}"]) -> Float[Tensor, "batch time node channel"]:
         b, n, _ = z.shape
         flat: Tensor = self.out(self.net(z))
-        return torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)
+        asked = torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)
+        return nn.functional.pad(asked, (0, 0, 0, 0, self.context, 0))

@@ -14,20 +14,20 @@ from st2llm.types import Sample
 
 @dataclass(frozen=True)
 class FieldBatch:
-    """Stacked windows of one field: `history` steps seen, `horizon` steps asked.
+    """Stacked windows of one field, all their steps: what is seen and what is asked differ by masks alone.
 
-    seen: standardised values, 0 where not visible. base: standardised closed-form forecast that the arm corrects
-    (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
+    values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
+    corrects (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
     day of week, holiday (0 or 1). notes: ids of note words in the training vocabulary, padded with 0.
     words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
     """
 
-    seen: Float32[Tensor, "batch time node channel"]
+    values: Float32[Tensor, "batch time node channel"]
     visible: Bool[Tensor, "batch time node channel"]
-    calendar: Int64[Tensor, "batch step 3"]
-    base: Float32[Tensor, "batch horizon node channel"]
-    target: Float32[Tensor, "batch horizon node channel"]
-    valid: Bool[Tensor, "batch horizon node channel"]
+    calendar: Int64[Tensor, "batch time 3"]
+    base: Float32[Tensor, "batch time node channel"]
+    target: Float32[Tensor, "batch time node channel"]
+    valid: Bool[Tensor, "batch time node channel"]
     notes: Int64[Tensor, "batch note"]
     words: tuple[str, ...]
 
@@ -39,6 +39,21 @@ class FieldBatch:
         index = torch.as_tensor(list(rows), dtype=torch.int64)
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "words"}
         return replace(self, words=tuple(self.words[i] for i in rows), **picked)
+
+    def hide(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
+        """The same windows with more hidden, and exactly that asked for: what was visible under the mask is the target.
+
+        What the windows asked before is no target any more; the base, which has seen what is hidden now, is dropped.
+        """
+        newly = mask & self.visible
+        return replace(
+            self,
+            values=self.values.masked_fill(mask, 0.0),
+            visible=self.visible & ~mask,
+            base=torch.zeros_like(self.base),
+            target=self.values.masked_fill(~newly, 0.0),
+            valid=newly,
+        )
 
     def to(self, device: torch.device) -> "FieldBatch":
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "words"}
@@ -70,25 +85,24 @@ def stack(
     scaler: Scaler,
     vocabulary: NoteVocabulary,
     *,
-    base: Float64[np.ndarray, "batch horizon node channel"] | None = None,
+    base: Float64[np.ndarray, "batch time node channel"] | None = None,
 ) -> FieldBatch:
-    """Stacks samples whose asked steps form the suffix of the window.
+    """Stacks samples of one task.
 
-    base: closed-form forecast in raw units; without one, arms predict from 0.
+    base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0.
     A sample without truth gets an all-False `valid`.
     """
-    start = samples[0].origin
-    values = np.stack([s.values for s in samples])[:, :start]
-    visible = np.stack([s.visible for s in samples])[:, :start]
-    hidden = np.stack([s.wanted for s in samples])[:, start:]
+    values = np.stack([s.values for s in samples])
+    visible = np.stack([s.visible for s in samples])
+    wanted = np.stack([s.wanted for s in samples])
     unknown = np.full(samples[0].values.shape, np.nan)
-    truth = np.stack([unknown if s.truth is None else s.truth for s in samples])[:, start:]
-    valid = hidden & np.isfinite(truth)
+    truth = np.stack([unknown if s.truth is None else s.truth for s in samples])
+    valid = wanted & np.isfinite(truth)
     ids = [vocabulary.ids(s.side.notes) for s in samples]
     width = max(1, max(len(row) for row in ids))
-    z_base = np.zeros(truth.shape) if base is None else scaler.scale(base)
+    z_base = np.zeros(truth.shape) if base is None else np.nan_to_num(scaler.scale(base))
     return FieldBatch(
-        seen=_float(np.where(visible, scaler.scale(values), 0.0)),
+        values=_float(np.where(visible, scaler.scale(values), 0.0)),
         visible=torch.from_numpy(visible),
         calendar=torch.from_numpy(np.stack([_calendar(s) for s in samples])),
         base=_float(z_base),
@@ -99,7 +113,7 @@ def stack(
     )
 
 
-def _calendar(sample: Sample) -> Int64[np.ndarray, "step 3"]:
+def _calendar(sample: Sample) -> Int64[np.ndarray, "time 3"]:
     calendar = sample.side.calendar
     holiday = np.array([bool(name) for name in calendar.holiday], dtype=np.int64)
     return np.stack([calendar.step_of_day, calendar.day_of_week, holiday], axis=1)

@@ -48,8 +48,9 @@ class PatchEmbedding(nn.Module):
             nn.init.normal_(table.weight, std=0.02)
 
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch node patch d_st"]:
-        b, _, n, _ = batch.seen.shape
-        both = torch.cat([batch.seen, batch.visible.to(batch.seen.dtype)], dim=-1)
+        b, _, n, _ = batch.values.shape
+        values, visible = batch.values[:, : self.history], batch.visible[:, : self.history]
+        both = torch.cat([values, visible.to(values.dtype)], dim=-1)
         missing = self.count * self.patch - self.history
         both = nn.functional.pad(both, (0, 0, 0, 0, missing, 0))
         rows = both.permute(0, 2, 1, 3).reshape(b, n, self.count, -1)

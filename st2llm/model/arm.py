@@ -65,10 +65,12 @@ class Probe(nn.Module):
             torch.manual_seed(seed)
             self.encoder = _encoder(blueprint)
             shape = blueprint.shape
-            self.head = NumberHead(blueprint.encoder.d_st, horizon=shape.horizon, channels=shape.channels)
+            self.head = NumberHead(
+                blueprint.encoder.d_st, context=shape.history, horizon=shape.horizon, channels=shape.channels
+            )
         self.per_place = self.encoder.slots // shape.nodes
 
-    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch horizon node channel"]:
+    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch time node channel"]:
         correction: Tensor = self.head(self.encoder(batch)[:, self.per_place - 1 :: self.per_place])
         return batch.base + correction
 
@@ -87,12 +89,14 @@ class Arm(nn.Module):
                 self.encoder.load_state_dict(dict(warm))
             self.up = UpHead(e.d_st, b.d_lm, token_rms=b.token_rms)
             self.down = DownHead(b.d_lm, e.d_st)
-            self.head = NumberHead(e.d_st, horizon=b.shape.horizon, channels=b.shape.channels)
+            self.head = NumberHead(
+                e.d_st, context=b.shape.history, horizon=b.shape.horizon, channels=b.shape.channels
+            )
         self.backbone: nn.Module = NoBackbone()
         self.per_place = self.encoder.slots // b.shape.nodes
         self.shared_sha256 = state_sha256(self)
 
-    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch horizon node channel"]:
+    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch time node channel"]:
         soft = self.up(self.encoder(batch))
         states, words = self.backbone(soft, batch.words)
         places = self.down(states[:, self.per_place - 1 :: self.per_place], words)

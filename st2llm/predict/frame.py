@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from jaxtyping import Float64
+
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import AlignmentError, ConfigError, nearest
-from st2llm.predict.baselines import Forecaster, fit_forecaster
+from st2llm.predict.baselines import BaselinePredictor, fit_baseline
 from st2llm.types import Sample, Serializer, Slot
 
 SKIPS = {"ridge": "ridge-deviation", "slot": "hour-of-week", "last": "last-value"}
@@ -16,21 +19,27 @@ SKIPS = {"ridge": "ridge-deviation", "slot": "hour-of-week", "last": "last-value
 class Frame:
     """Fitted on training windows alone, then the same for all arms.
 
-    base: the closed-form forecast that arms correct, or None. template: writes the words before the soft tokens.
+    base: the closed-form rule whose answers arms correct, or None. template: writes the words before the soft tokens.
     slots: how many soft tokens the encoder makes.
     """
 
     scaler: Scaler
     vocabulary: NoteVocabulary
-    base: Forecaster | None
+    base: BaselinePredictor | None
     template: Serializer | None
     slots: int
 
     def stack(self, samples: Sequence[Sample], *, reads: bool) -> FieldBatch:
         """Tensors of these samples; with `reads`, also the words that a language model reads."""
-        base = None if self.base is None else self.base.forecast(samples)
-        batch = stack(samples, self.scaler, self.vocabulary, base=base)
+        batch = stack(samples, self.scaler, self.vocabulary, base=self._filled(samples))
         return self.with_words(batch, samples) if reads else batch
+
+    def _filled(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
+        """The closed-form answers that arms correct, NaN where they say nothing."""
+        if self.base is None:
+            return None
+        answers = self.base.predict([sample.without_truth() for sample in samples])
+        return np.stack([answer.value for answer in answers if answer.value is not None])
 
     def with_words(self, batch: FieldBatch, samples: Sequence[Sample]) -> FieldBatch:
         return replace(batch, words=tuple(self.words(sample) for sample in samples))
@@ -57,5 +66,5 @@ def fit_frame(train: Sequence[Sample], *, skip: str, template: Serializer | None
     """Fits scaler, vocabulary and base forecast. skip: 'ridge', 'slot', 'last' or 'none' (ConfigError otherwise)."""
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
-    base = None if skip == "none" else fit_forecaster(SKIPS[skip], train)
+    base = None if skip == "none" else fit_baseline(SKIPS[skip], train)
     return Frame(fit_scaler(train), fit_notes(train), base, template, slots)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from st2llm.model.arm import Arm
-from st2llm.predict.baselines import place_forecast
+from st2llm.predict.baselines import filled
 from st2llm.predict.frame import Frame
 from st2llm.types import Prediction, Sample
 
@@ -37,5 +37,5 @@ def run_arm(
         part = [sample.without_truth() for sample in samples[start : start + batch]]
         z = arm(frame.stack(part, reads=reads).to(device)).cpu().numpy().astype(np.float64)
         rows = frame.scaler.unscale(z)
-        answers += [place_forecast(sample, row) for sample, row in zip(part, rows, strict=True)]
+        answers += [filled(sample, row) for sample, row in zip(part, rows, strict=True)]
     return answers

@@ -58,7 +58,7 @@ class Fit:
 
 
 def absolute_error(
-    got: Float[Tensor, "batch horizon node channel"], batch: FieldBatch, scale: Float[Tensor, "node channel"]
+    got: Float[Tensor, "batch time node channel"], batch: FieldBatch, scale: Float[Tensor, "node channel"]
 ) -> tuple[Float[Tensor, ""], int]:
     """Sum of absolute errors in raw units over valid entries, and their count.
 

@@ -40,14 +40,23 @@ def test_down_hears_states_of_any_scale_alike():
 
 
 def test_numbers_are_zero_before_training():
-    got = NumberHead(8, horizon=5, channels=2)(torch.randn(4, 3, 8))
+    got = NumberHead(8, context=0, horizon=5, channels=2)(torch.randn(4, 3, 8))
     assert got.shape == (4, 5, 3, 2)
     assert not got.any()
 
 
+def test_nothing_is_said_of_steps_that_are_never_asked_for():
+    head = NumberHead(8, context=3, horizon=2, channels=1)
+    torch.nn.init.normal_(head.out.weight)
+    got = head(torch.randn(4, 5, 8))
+    assert got.shape == (4, 5, 5, 1)
+    assert not got[:, :3].any()
+    assert got[:, 3:].all()
+
+
 def test_numbers_of_a_place_come_from_that_place():
     torch.manual_seed(0)
-    head = NumberHead(8, horizon=5, channels=2)
+    head = NumberHead(8, context=0, horizon=5, channels=2)
     torch.nn.init.normal_(head.out.weight)
     z = torch.randn(4, 3, 8)
     other = z.clone()
@@ -58,7 +67,7 @@ def test_numbers_of_a_place_come_from_that_place():
 
 
 def test_steps_and_channels_of_the_last_layer_are_in_order():
-    head = NumberHead(8, horizon=2, channels=3)
+    head = NumberHead(8, context=0, horizon=2, channels=3)
     with torch.no_grad():
         head.out.bias.copy_(torch.arange(6.0))
     assert head(torch.zeros(1, 1, 8))[0, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -67,7 +76,7 @@ def test_steps_and_channels_of_the_last_layer_are_in_order():
 def test_the_heads_overfit_one_batch():
     torch.manual_seed(0)
     parts = torch.nn.ModuleList(
-        [UpHead(8, 32, token_rms=0.1), DownHead(32, 8), NumberHead(8, horizon=2, channels=1)]
+        [UpHead(8, 32, token_rms=0.1), DownHead(32, 8), NumberHead(8, context=0, horizon=2, channels=1)]
     )
     z, want = torch.randn(4, 3, 8), torch.randn(4, 2, 3, 1)
     optimiser = torch.optim.Adam(parts.parameters(), lr=1e-2)

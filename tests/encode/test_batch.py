@@ -33,17 +33,17 @@ def test_values_are_standardised_and_zero_where_they_are_missing():
     given = samples(missing=True)
     scaler = fit_scaler(given)
     batch = stack(given, scaler, NONE)
-    assert batch.seen.shape == (3, 12, 3, 1)
-    assert batch.target.shape == batch.base.shape == (3, 3, 3, 1)
+    assert batch.values.shape == (3, 15, 3, 1)
+    assert batch.target.shape == batch.base.shape == (3, 15, 3, 1)
     assert not batch.visible[0, 3, 0, 0]
-    assert batch.seen[0, 3, 0, 0] == 0
-    np.testing.assert_allclose(batch.seen[0, 5], scaler.scale(given[0].values[5]), rtol=1e-6)
+    assert batch.values[0, 3, 0, 0] == 0
+    np.testing.assert_allclose(batch.values[0, 5], scaler.scale(given[0].values[5]), rtol=1e-6)
 
 
 def test_a_missing_truth_is_not_valid_and_is_zero():
     batch = stack(given := samples(missing=True), fit_scaler(given), NONE)
-    assert not batch.valid[0, 1, 1, 0]
-    assert batch.target[0, 1, 1, 0] == 0
+    assert not batch.valid[0, 13, 1, 0]
+    assert batch.target[0, 13, 1, 0] == 0
     assert int(batch.valid.sum()) == 3 * 9 - 2
 
 
@@ -61,7 +61,7 @@ def test_without_truth_nothing_is_valid():
 def test_places_that_are_not_asked_for_are_not_valid():
     given = samples()
     batch = stack([s.at("place-1") for s in given], fit_scaler(given), NONE)
-    assert batch.valid[:, :, 1].all()
+    assert batch.valid[:, 12:, 1].all()
     assert not batch.valid[:, :, [0, 2]].any()
 
 
@@ -80,8 +80,8 @@ def test_no_future_gets_into_what_is_seen(future):
 def test_a_forecast_in_raw_units_becomes_a_standardised_base():
     given = samples()
     scaler = Scaler(np.full((3, 1), 10.0), np.full((3, 1), 4.0))
-    batch = stack(given, scaler, NONE, base=np.full((3, 3, 3, 1), 18.0))
-    assert torch.equal(batch.base, torch.full((3, 3, 3, 1), 2.0))
+    batch = stack(given, scaler, NONE, base=np.full((3, 15, 3, 1), 18.0))
+    assert torch.equal(batch.base, torch.full((3, 15, 3, 1), 2.0))
     assert not stack(given, scaler, NONE).base.any()
 
 
@@ -105,7 +105,7 @@ def test_a_holiday_is_marked_at_its_steps_alone():
 def test_rows_taken_from_a_batch_are_those_stacked_alone():
     given = fields.noted(samples(missing=True), ["busy day", "quiet day", "quiet night"])
     scaler, words = fit_scaler(given), fit_notes(given)
-    base = np.arange(27.0).reshape(3, 3, 3, 1)
+    base = np.arange(135.0).reshape(3, 15, 3, 1)
     whole = replace(stack(given, scaler, words, base=base), words=("a", "b", "c"))
     for i in range(3):
         alone = stack([given[i]], scaler, words, base=base[i : i + 1])
@@ -113,7 +113,22 @@ def test_rows_taken_from_a_batch_are_those_stacked_alone():
     turned = whole.take([2, 0])
     assert len(turned) == 2
     assert turned.words == ("c", "a")
-    assert torch.equal(turned.seen, whole.seen[[2, 0]])
+    assert torch.equal(turned.values, whole.values[[2, 0]])
+
+
+def test_hiding_more_asks_for_exactly_that_and_shows_none_of_it():
+    given = samples(missing=True)
+    batch = stack(given, fit_scaler(given), NONE, base=np.ones((3, 15, 3, 1)))
+    mask = torch.zeros_like(batch.visible)
+    mask[:, 2:5, 0] = True  # holds the missing reading of place 0
+    hidden = batch.hide(mask)
+    assert not hidden.visible[mask].any()
+    assert not hidden.values[mask].any()
+    assert torch.equal(hidden.valid, mask & batch.visible)
+    assert not hidden.valid[0, 3, 0, 0]
+    assert torch.equal(hidden.target[hidden.valid], batch.values[hidden.valid])
+    assert torch.equal(hidden.values[~mask], batch.values[~mask])
+    assert not hidden.base.any()
 
 
 def test_moving_a_batch_keeps_all_of_it():

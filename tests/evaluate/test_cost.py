@@ -18,7 +18,7 @@ class Matrix(nn.Module):
         self.map = nn.Linear(24, 6, bias=False)
 
     def forward(self, batch):
-        return self.map(batch.seen[..., 0].transpose(1, 2)).transpose(1, 2)[..., None]
+        return self.map(batch.values[:, :24, :, 0].transpose(1, 2)).transpose(1, 2)[..., None]
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_the_loss_falls_and_is_told_in_raw_units():
     assert got.seconds > 0
     assert got.peak_mb > 10
     assert evaluate(arm, validation, scale, 4) == pytest.approx(got.curve.best, rel=1e-6)
-    raw = (arm(validation) - validation.target).abs().detach() * scale
+    raw = ((arm(validation) - validation.target).abs().detach() * scale)[validation.valid]
     assert got.curve.best == pytest.approx(float(raw.mean()), rel=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_a_loss_that_is_no_number_at_once_leaves_the_first_state():
 def test_an_evaluation_does_not_depend_on_the_batch(batch):
     data = level(np.arange(10.0))
     valid = data.valid.clone()
-    valid[3, 0] = valid[9] = False
+    valid[3, HISTORY] = valid[9] = False
     data = replace(data, valid=valid, target=data.target * valid)
     errors = [i for i in range(9) for _ in range(1 if i == 3 else 2)]
     assert evaluate(Level(), data, ONE, batch) == pytest.approx(np.mean(errors), rel=1e-6)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.predict.baselines import events, fields, labels, movement, neighbours
 from st2llm.predict.baselines.fields import fit_ridge
-from st2llm.predict.baselines.rule import Forecaster, Rule, place_forecast
+from st2llm.predict.baselines.rule import Rule, filled
 from st2llm.predict.baselines.slots import SlotMean, fit_slot_mean
 from st2llm.predict.catalogue import RULES
 from st2llm.types import Prediction, Sample
@@ -14,14 +14,12 @@ from st2llm.types import Prediction, Sample
 __all__ = [
     "BASELINES",
     "BaselinePredictor",
-    "Forecaster",
     "Rule",
     "SlotMean",
+    "filled",
     "fit_baseline",
-    "fit_forecaster",
     "fit_ridge",
     "fit_slot_mean",
-    "place_forecast",
 ]
 
 BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
@@ -81,13 +79,3 @@ def fit_baseline(name: str, train: Sequence[Sample]) -> BaselinePredictor:
     if name not in BASELINES:
         raise ConfigError(f"There is no baseline {name!r}. {nearest(name, BASELINES)}")
     return BaselinePredictor(name, BASELINES[name](train))
-
-
-def fit_forecaster(name: str, train: Sequence[Sample]) -> Forecaster:
-    """Fits a rule that arms can correct. Raises ConfigError where the named one does not fill stacked windows."""
-    rule = fit_baseline(name, train).rule
-    if not isinstance(rule, Forecaster):
-        raise ConfigError(
-            f"The rule {name!r} does not forecast stacked windows. Take last-value or ridge-deviation."
-        )
-    return rule

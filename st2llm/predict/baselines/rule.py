@@ -19,13 +19,6 @@ class Rule(Protocol):
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]: ...
 
 
-@runtime_checkable
-class Forecaster(Protocol):
-    """Fills the asked steps of stacked windows, in raw units: what arms with a `skip` correct."""
-
-    def forecast(self, samples: Sequence[Sample]) -> Stack: ...
-
-
 def filled(sample: Sample, whole: Whole) -> Prediction:
     """A prediction of the sample's shape from values at all its entries; NaN where nothing is asked."""
     return Prediction(np.where(sample.wanted, whole, np.nan))
