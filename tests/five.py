@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from st2llm.data.calendar import calendar_of
+from st2llm.data.clips import region_names
 from st2llm.types import (
     Calendar,
     Edges,
@@ -207,7 +208,7 @@ def clip_sample(video: Video, *, regions: tuple[int, int] = (3, 3)) -> Sample:
         timezone="UTC",
         freq_s=0,
         calendar=_no_calendar(t),
-        labels=layout.ids,
+        labels=region_names(regions),
         neighbours=tuple(() for _ in layout.ids),
         channels=("brightness", "motion"),
         layout=layout,
