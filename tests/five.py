@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from st2llm.data.calendar import calendar_of
-from st2llm.data.clips import region_names
 from st2llm.types import (
     Calendar,
     Edges,
@@ -208,7 +207,7 @@ def clip_sample(video: Video, *, regions: tuple[int, int] = (3, 3)) -> Sample:
         timezone="UTC",
         freq_s=0,
         calendar=_no_calendar(t),
-        labels=region_names(regions),
+        labels=layout.ids,
         neighbours=tuple(() for _ in layout.ids),
         channels=("brightness", "motion"),
         layout=layout,
