@@ -1,5 +1,6 @@
 """Put spatio-temporal data into a language model, and find out whether it was worth it."""
 
+import logging
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ __all__ = [
     "split",
     "tasks",
 ]
+
+# peft imports bitsandbytes, which on CPUs with AVX512-BF16 asks for an optional kernel from a hub and warns the user of
+# any command that it is not there. Nothing here waits for it.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # Names are looked up on first use, so that `import st2llm` is quick and leaves torch alone.
 _HOMES = {
