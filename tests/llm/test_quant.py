@@ -62,12 +62,15 @@ def unpacked(llm: LanguageModel, folder: str) -> nn.Module:
 
 
 def adapters_gradient(llm: LanguageModel, adapters: list[nn.Parameter]) -> float:
-    """The norm of the adapters' gradient at a fixed loss. Their second factors are set, as after some steps."""
+    """The norm of the adapters' gradient at a fixed loss; one that no gradient reaches counts as zero.
+
+    Their second factors are set, as after some steps.
+    """
     for weight in adapters:
         weight.grad = None
     states = llm.model.base_model(input_ids=IDS).last_hidden_state.float()
     (states * torch.linspace(-1, 1, states.shape[-1])).sum().backward()
-    return float(torch.cat([weight.grad.flatten() for weight in adapters]).norm())
+    return sum(float(weight.grad.norm()) ** 2 for weight in adapters if weight.grad is not None) ** 0.5
 
 
 def with_adapters(llm: LanguageModel, architecture: str) -> list[nn.Parameter]:

@@ -51,7 +51,18 @@ def _attend(
         softcap=settings.get("softcap"),
         window=settings.get("sliding_window"),
     )
-    return _PASS.get().attend(module.layer_idx, query[0], key[0], value[0], rule)[None], None
+    return attend(module.layer_idx, query[0], key[0], value[0], rule)[None], None
+
+
+def attend(
+    layer: int,
+    query: Float[Tensor, "head token d"],
+    key: Float[Tensor, "kv_head token d"],
+    value: Float[Tensor, "kv_head token d"],
+    rule: Rule,
+) -> Float[Tensor, "token head d"]:
+    """The attention of the pass of the moment. Inside `forward` only."""
+    return _PASS.get().attend(layer, query, key, value, rule)
 
 
 AttentionInterface.register(NAME, _attend)
@@ -185,9 +196,10 @@ class Growing:
     """A pass, again and again, that lengthens answers: `draws` to each prompt share the prompt's keys and values.
 
     A query meets three stretches of keys: the trunk that all prompts begin with, the rest of its prompt, and its
-    own answer so far; one softmax runs over all three. Rows are counted prompt by prompt. room: the most tokens of
-    an answer. `begin` says which rows get how many tokens in the coming forward pass. `prompts` are left empty, so
-    that what they held is held once.
+    own answer so far; one softmax runs over all three. Scores and answers' own keys and values are kept in fp32: a
+    product of three rows with fifty is two to three times faster so than in bf16, and closer to the truth. Rows
+    are counted prompt by prompt. room: the most tokens of an answer. `begin` says which rows get how many tokens
+    in the coming forward pass. `prompts` are left empty, so that what they held is held once.
     """
 
     def __init__(self, trunk: Keys | None, prompts: Sequence[Keys], *, draws: int, room: int) -> None:
@@ -204,8 +216,9 @@ class Growing:
             self.value.append(_padded([prompt.value.pop(0) for prompt in prompts]))
         batch, kv, longest, d = self.value[0].shape
         self.longest = longest
-        self.own_value = [value.new_zeros(batch, kv, draws, room, d) for value in self.value]
-        self.own_key = [key.new_zeros(batch, kv, draws, d, room) for key in self.key]
+        own = torch.float32
+        self.own_value = [value.new_zeros(batch, kv, draws, room, d, dtype=own) for value in self.value]
+        self.own_key = [key.new_zeros(batch, kv, draws, d, room, dtype=own) for key in self.key]
         self.used = torch.zeros(len(prompts) * draws, dtype=torch.long, device=self.device)
 
     def begin(self, rows: Sequence[int], counts: Sequence[int]) -> Int[Tensor, " token"]:
@@ -228,7 +241,7 @@ class Growing:
         self._start = self.used
         self.used = self.used.index_add(0, row, count)
         self._stop = int(self.used.max())
-        self._bias: dict[int | None, Tensor] = {}
+        self._bias: dict[int | None, tuple[int, Tensor] | None] = {}
         return self.before + self.length[self._row // self.draws] + self._offset
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
@@ -236,10 +249,12 @@ class Growing:
         q = self._grouped(query.transpose(0, 1) * rule.scaling, key.shape[0])
         scores = _capped(self._scores(layer, q), rule.softcap)
         batch, kv, draws, group, width, _ = q.shape
-        scores.view(batch, kv, draws, group, width, -1).add_(self._hidden(rule.window).to(scores.dtype))
-        out = self._weighed(layer, scores.softmax(-1, dtype=torch.float32).to(value.dtype))
+        if (hidden := self._hidden(rule.window)) is not None:
+            first, bias = hidden
+            scores.view(batch, kv, draws, group, width, -1)[..., first:].add_(bias)
+        out = self._weighed(layer, scores.softmax(-1))
         out = out.view(batch, kv, draws, group, width, -1).permute(0, 2, 4, 1, 3, 5)
-        out = out.reshape(batch * draws * width, kv * group, -1)
+        out = out.reshape(batch * draws * width, kv * group, -1).to(value.dtype)
         return out if self._dense else out[self._flat]
 
     def _write(self, layer: int, key: Tensor, value: Tensor) -> None:
@@ -273,32 +288,32 @@ class Growing:
         batch, kv, draws, group, width, d = q.shape
         rows = group * width
         told_until = self.before + self.longest
-        scores = q.new_empty(batch, kv, draws, rows, told_until + self._stop)
         by_row = q.reshape(batch, kv, draws, rows, d)
         by_prompt = by_row.view(batch, kv, draws * rows, d)
+        scores = q.new_empty(batch, kv, draws, rows, told_until + self._stop, dtype=torch.float32)
         if self.trunk is not None:
             shared = by_prompt.transpose(0, 1).reshape(kv, -1, d) @ self.trunk.key[layer].transpose(1, 2)
             scores[..., : self.before] = shared.view(kv, batch, draws, rows, -1).transpose(0, 1)
         told = by_prompt @ self.key[layer]
         scores[..., self.before : told_until] = told.view(batch, kv, draws, rows, -1)
-        scores[..., told_until:] = by_row @ self.own_key[layer][..., : self._stop]
+        scores[..., told_until:] = by_row.float() @ self.own_key[layer][..., : self._stop]
         return scores
 
     def _weighed(self, layer: int, weights: Tensor) -> Float[Tensor, "batch kv draw query d"]:
         batch, kv, draws, rows, _ = weights.shape
-        told_until = self.before + self.longest
-        told = weights[..., self.before : told_until].reshape(batch, kv, draws * rows, -1)
-        out = (told @ self.value[layer]).view(batch, kv, draws, rows, -1)
-        own = self.own_value[layer][..., : self._stop, :]
-        out += weights[..., told_until:] @ own
+        told_until, dtype = self.before + self.longest, self.value[layer].dtype
+        out = weights[..., told_until:] @ self.own_value[layer][..., : self._stop, :]
+        told = weights[..., self.before : told_until].to(dtype).reshape(batch, kv, draws * rows, -1)
+        out += (told @ self.value[layer]).view(batch, kv, draws, rows, -1)
         if self.trunk is not None:
-            shared = weights[..., : self.before].transpose(0, 1).reshape(kv, -1, self.before)
+            shared = weights[..., : self.before].to(dtype).transpose(0, 1).reshape(kv, -1, self.before)
             seen = (shared @ self.trunk.value[layer]).view(kv, batch, draws, rows, -1)
             out += seen.transpose(0, 1)
         return out
 
-    def _hidden(self, window: int | None) -> Float[Tensor, "batch 1 draw 1 width seen"]:
-        """Zero for the keys that a query sees, -inf for the others."""
+    def _hidden(self, window: int | None) -> tuple[int, Float[Tensor, "batch 1 draw 1 width seen"]] | None:
+        """Zero for the keys that a query sees, -inf for the others: the first column of those where it differs at all,
+        and the columns from there on. None where every query sees all."""
         if window not in self._bias:
             told, own = (
                 torch.arange(self.longest, device=self.device),
@@ -322,9 +337,13 @@ class Growing:
                 )
                 parts = [seen & (at > here - window) for seen, at in zip(parts, where, strict=True)]
             seen = torch.cat(parts, dim=-1)
-            self._bias[window] = torch.zeros(seen.shape, device=self.device).masked_fill_(~seen, -torch.inf)[
-                :, None, :, None
-            ]
+            partly = torch.nonzero(~seen.flatten(0, 2).all(dim=0))
+            if len(partly):
+                first = int(partly[0])
+                bias = torch.zeros(seen.shape, device=self.device).masked_fill_(~seen, -torch.inf)
+                self._bias[window] = first, bias[:, None, :, None, :, first:]
+            else:
+                self._bias[window] = None
         return self._bias[window]
 
 

@@ -1,4 +1,4 @@
-"""Weights of linear layers laid out once for few rows: the library's call lays them out anew at every token."""
+"""A frozen model's layers with their weights laid out once for few rows, and the layers of a llama run whole."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,25 +6,36 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-ROWS = 64
-"""Rows that the layout is made for; with many more it is as fast as the library's own call."""
+from st2llm.llm.decode.layer import FusedLayer, Rotation, fits
+from st2llm.llm.decode.product import LaidProduct
+
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that transformers gives the same input, one right after the other: multiplied as one."""
 
-Call = Callable[[Tensor], Tensor]
+Call = Callable[..., Tensor]
 
 
 class Laid:
     """The linear layers of a frozen model with weights in oneDNN's own layout, in fp32 where bf16 is emulated.
 
     On a CPU that has no bf16 instructions, a bf16 layer multiplies in fp32 (the same weights, exactly) and rounds
-    its result: several times faster there, and closer to the truth. Layers of other classes (quantised, adapted)
-    and other devices are left alone, as is everything where this build of torch has no such operator.
+    its result: several times faster there, and closer to the truth. Layers of a llama are run whole (`FusedLayer`).
+    Layers of other classes (quantised, adapted) and other devices are left alone, as is everything where this build
+    of torch has no such operator.
     """
 
     def __init__(self, model: nn.Module, *, native_bf16: bool) -> None:
-        self._calls: dict[nn.Linear, Call] = {}
+        self._calls: dict[nn.Module, Call] = {}
+        rotation, within = Rotation(), set()
+        for layer in model.modules():
+            if fits(layer) and all(_fits(m) for name, m in layer.named_modules() if name.endswith("_proj")):
+                weight = next(m.weight for name, m in layer.named_modules() if name.endswith("_proj"))
+                widen = weight.dtype == torch.bfloat16 and not native_bf16
+                self._calls[layer] = FusedLayer(layer, rotation, widen=widen)
+                within |= set(layer.modules())
         for parent in model.modules():
+            if parent in within:
+                continue
             for names in (*SIBLINGS, *((name,) for name, _ in parent.named_children())):
                 layers = [getattr(parent, name, None) for name in names]
                 if all(_fits(layer) and layer not in self._calls for layer in layers):
@@ -51,16 +62,7 @@ class _Product:
     """Layers with one input, multiplied at the first one's call; the others take their share of the result."""
 
     def __init__(self, layers: Sequence[nn.Linear], *, widen: bool) -> None:
-        self.dtype = torch.float32 if widen else layers[0].weight.dtype
-        weight = torch.cat([layer.weight.detach() for layer in layers]).to(self.dtype)
-        self.laid = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-        self.bias: Tensor | None = None
-        if any(layer.bias is not None for layer in layers):
-            none = [weight.new_zeros(layer.out_features) for layer in layers]
-            given = [
-                empty if layer.bias is None else layer.bias for empty, layer in zip(none, layers, strict=True)
-            ]
-            self.bias = torch.cat([bias.detach().to(self.dtype) for bias in given])
+        self._laid = LaidProduct(layers, torch.float32 if widen else layers[0].weight.dtype)
         self.widths = [layer.out_features for layer in layers]
         self.input: Tensor | None = None
         self.shares: tuple[Tensor, ...] = ()
@@ -77,10 +79,7 @@ class _Product:
         return call
 
     def _all(self, x: Tensor) -> Tensor:
-        done: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x.to(self.dtype), self.laid, self.bias, "none", [], ""
-        )
-        return done.to(x.dtype)
+        return self._laid(x).to(x.dtype)
 
 
 def _fits(layer: object) -> bool:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from st2llm.llm.decode.linear import ROWS, Laid
+from st2llm.llm.decode.linear import Laid
+from st2llm.llm.decode.product import ROWS
 
 
 class Part(nn.Module):
