@@ -47,7 +47,7 @@ class FusedLayer:
         q, k, v, o = (attention.get_submodule(f"{name}_proj") for name in "qkvo")
         gate, up, down = (mlp.get_submodule(f"{name}_proj") for name in ("gate", "up", "down"))
         dtype = torch.float32 if widen else q.weight.dtype  # type: ignore[assignment]
-        self._widths = [layer.out_features // self._head_d for layer in (q, k, v)]  # type: ignore[operator]
+        self._widths: list[int] = [int(layer.out_features) // self._head_d for layer in (q, k, v)]  # type: ignore[arg-type]
         self._qkv = LaidProduct([q, k, v], dtype)  # type: ignore[list-item, arg-type]
         self._o, self._gate, self._up, self._down = (
             LaidProduct([linear], dtype)  # type: ignore[list-item, arg-type]
