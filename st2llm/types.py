@@ -70,6 +70,19 @@ class Note:
 
 @checked
 @dataclass(frozen=True)
+class Reading:
+    """A number beside the data at each step, the same for all places: weather, a price. NaN where there is none.
+
+    known: whether it is known in advance, as a forecast of the weather is.
+    """
+
+    name: str
+    values: Float64[np.ndarray, " time"]
+    known: bool = False
+
+
+@checked
+@dataclass(frozen=True)
 class SplitPlan:
     """Shares of the time axis, in order. `align='day'` moves each boundary back to local midnight.
 
@@ -140,9 +153,14 @@ class SensorGraph:
     notes: tuple[Note, ...] = ()
     default_task: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = Provenance()
+    beside: tuple[Reading, ...] = ()
+    """Side information by time."""
+    about: tuple[str, ...] = ()
+    """Side information by place: words about each, '' for none; empty where there are none at all."""
 
     def __post_init__(self) -> None:
         _check_steps(self.name, self.time, self.freq_s)
+        _check_side(self.name, self.beside, len(self.time), self.about, len(self.places))
         empty = np.flatnonzero(~np.isfinite(self.values).any(axis=(0, 2)))
         if empty.size:
             raise DataError(
@@ -200,9 +218,15 @@ class Grid:
     notes: tuple[Note, ...] = ()
     default_task: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = Provenance()
+    beside: tuple[Reading, ...] = ()
+    """Side information by time."""
+    about: tuple[str, ...] = ()
+    """Side information by cell, row by row: words about each, '' for none; empty where there are none at all."""
 
     def __post_init__(self) -> None:
         _check_steps(self.name, self.time, self.freq_s)
+        cells = len(self.layout.rows) * len(self.layout.cols)
+        _check_side(self.name, self.beside, len(self.time), self.about, cells)
         given = self.values.shape[1:3]
         if given != (len(self.layout.rows), len(self.layout.cols)):
             raise DataError(
@@ -399,6 +423,19 @@ def _check_steps(name: str, time: np.ndarray, freq_s: int) -> None:
         )
 
 
+def _check_side(
+    name: str, beside: tuple[Reading, ...], steps: int, about: tuple[str, ...], places: int
+) -> None:
+    """Raises DataError where side information does not cover each step, or each place."""
+    for reading in beside:
+        if len(reading.values) != steps:
+            raise DataError(
+                f"{name} has {steps} steps, but {len(reading.values)} of {reading.name!r} are given beside them."
+            )
+    if about and len(about) != places:
+        raise DataError(f"{name} has {places} places, but words about {len(about)} are given.")
+
+
 Container = SensorGraph | Grid | list[Video] | list[Trajectory] | Events
 """What `load_data` returns: a list where a data set has many clips or objects."""
 
@@ -409,6 +446,8 @@ class Side:
     """What is known beside the values, the same for every path.
 
     calendar: of each step; for sequences step_of_day counts steps of freq_s as well (60 s unless said otherwise).
+    beside: readings of each step that are the same for all places, NaN where they may not be seen. about: words about
+    each node, or empty.
     channels: names of the values' last axis. options: ids that a code in the values counts through (places, marks,
     classes), with option_labels as their words. frames: the visible frames of a video alone. lonlat, xy: of the nodes.
     track: longitude and latitude of each step of a sequence in degrees, NaN where it may not be seen.
@@ -433,6 +472,8 @@ class Side:
     frames: UInt8[np.ndarray, "seen row col 3"] | None = None
     fps: float | None = None
     track: Float64[np.ndarray, "step 2"] | None = None
+    beside: tuple[Reading, ...] = ()
+    about: tuple[str, ...] = ()
 
 
 @checked

@@ -14,6 +14,11 @@ from st2llm.types import FreeText, Slot
 
 ROOT = Path(__file__).resolve().parents[1] / "prompts"
 NAMES = sorted(str(path.relative_to(ROOT).with_suffix("")) for path in ROOT.glob("*/*.md"))
+REAL = [
+    pytest.param(name, marks=pytest.mark.slow) if load_prompt(name).head.settings.get("labels") else name
+    for name in NAMES
+]
+"""Those whose words come from a real image classifier are slow."""
 FORECASTS = [f"graph/{name}" for name in ("forecast", "forecast.chat", "forecast.soft", "forecast.examples")]
 COMMITTED = {
     "forecast": "6accca85487a",
@@ -67,7 +72,7 @@ def test_a_template_has_the_name_of_its_file(name):
     assert load_prompt(name).id == name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REAL)
 def test_every_template_lints_clean_on_samples_of_its_kind_and_task(name):
     template = load_prompt(name)
     samples = for_template(template)
@@ -75,7 +80,7 @@ def test_every_template_lints_clean_on_samples_of_its_kind_and_task(name):
     assert {case: found for case, sample in samples.items() if (found := lint(template, sample))} == {}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REAL)
 def test_every_template_renders_tidy_lines(name):
     template = load_prompt(name)
     for sample in for_template(template).values():

@@ -34,13 +34,17 @@ def field_of(data: SensorGraph | Grid) -> Field:
     values = data.values.reshape(steps, rows * cols, channels)
     alive = np.isfinite(values).any(axis=0)
     layout = data.layout
-    lonlat = _spread(wrapped(layout.cols), layout.rows) if layout.unit == "degrees" else None
-    xy = (
-        _spread(layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean())
-        if layout.unit == "metres"
-        else None
-    )
+    lonlat, xy = centres(layout)
     return Field(values, alive, layout.ids, labels_of(layout), _adjacent(layout, alive), lonlat, xy, layout)
+
+
+def centres(
+    layout: Layout,
+) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
+    """Degrees of each cell, or metres from the middle of the grid, row by row; None for what the axes are not in."""
+    lonlat = _spread(wrapped(layout.cols), layout.rows) if layout.unit == "degrees" else None
+    east, north = layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean()
+    return lonlat, _spread(east, north) if layout.unit == "metres" else None
 
 
 def wrapped(lon: Float64[np.ndarray, " col"]) -> Float64[np.ndarray, " col"]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyproj
 from jaxtyping import Float64, Int64
 
-from st2llm.data import calendar, edges, provenance, readers, safe_open
+from st2llm.data import calendar, edges, provenance, readers, safe_open, side
 from st2llm.data.card import GraphCard, Nodes
 from st2llm.data.steps import Step
 from st2llm.errors import DataError, nearest
@@ -41,6 +41,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
         )
     rule = card.holidays
+    aside = side.of_field(card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.xy)
     return SensorGraph(
         name=card.name,
         unit=card.unit,
@@ -65,7 +66,10 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         description=card.description,
         quantity=card.quantity,
         default_task=dict(card.default_task),
-        provenance=provenance.of(card, files, (*readings.steps, *nulls, *gaps, *joined)),
+        provenance=provenance.of(card, files, (*readings.steps, *nulls, *gaps, *joined, *aside.told)),
+        notes=aside.notes,
+        beside=aside.beside,
+        about=aside.about,
     )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.data import calendar, provenance, rasters
+from st2llm.data import calendar, provenance, rasters, side
 from st2llm.data.card import GridCard, file_and_key
+from st2llm.data.field import centres
 from st2llm.data.rasters import Raster
 from st2llm.data.steps import Step
 from st2llm.errors import DataError
@@ -42,7 +43,9 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         raise DataError(
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
         )
-    rule = card.holidays
+    rule, layout = card.holidays, Layout(rows, cols, whole.space)
+    lonlat, xy = centres(layout)
+    aside = side.of_field(card.side, files, time, card.timezone, lonlat=lonlat, xy=xy)
     return Grid(
         name=card.name,
         unit=card.unit or whole.unit,
@@ -50,7 +53,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         freq_s=card.freq_s,
         values=values,
         time=time,
-        layout=Layout(rows, cols, whole.space),
+        layout=layout,
         channels=channels,
         calendar=calendar.calendar_of(
             time,
@@ -63,7 +66,12 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         description=card.description,
         quantity=card.quantity,
         default_task=dict(card.default_task),
-        provenance=provenance.of(card, files, (*told, *_cut(card, whole), *emptied, *moved, *coarse)),
+        provenance=provenance.of(
+            card, files, (*told, *_cut(card, whole), *emptied, *moved, *coarse, *aside.told)
+        ),
+        notes=aside.notes,
+        beside=aside.beside,
+        about=aside.about,
     )
 
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64, Int64
 from scipy.spatial import cKDTree
 
 from st2llm.data import columns, instants, positions
 from st2llm.data.calendar import check_increasing
-from st2llm.data.card.side import Notes, Places, Weather
+from st2llm.data.card.side import Notes, Places, SideRule, Weather
 from st2llm.data.harmonise import seconds
+from st2llm.data.stamps import assembled
 from st2llm.errors import DataError
-from st2llm.types import Note
+from st2llm.types import Note, Reading
 
 _NO_FOLD = "first"
 
@@ -28,6 +30,46 @@ class Spot:
     distance_m: float
 
 
+@dataclass(frozen=True)
+class Aside:
+    """What is joined to a field: readings by step, words by place, sentences by span, and what was done, in words."""
+
+    beside: tuple[Reading, ...] = ()
+    about: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+def of_field(
+    rule: SideRule | None,
+    files: dict[str, Path],
+    time: Int64[np.ndarray, " time"],
+    timezone: str,
+    *,
+    lonlat: Float64[np.ndarray, "node 2"] | None,
+    xy: Float64[np.ndarray, "node 2"] | None,
+) -> Aside:
+    """Side information of a graph or a grid. Raises DataError as the joins do."""
+    if rule is None:
+        return Aside()
+    beside: tuple[Reading, ...] = ()
+    about: tuple[str, ...] = ()
+    told: list[str] = []
+    if rule.weather:
+        read, said = weather(rule.weather, files[rule.weather.file], time, timezone)
+        beside = tuple(Reading(name, values, rule.weather.known) for name, values in read.items())
+        told.append(said)
+    if rule.places:
+        about = tuple(
+            spot.text for spot in nearest(rule.places, files[rule.places.file], lonlat=lonlat, xy=xy)
+        )
+        told.append(f"words of {rule.places.file} about {sum(map(bool, about))} of {len(about)} places")
+    sentences = notes(rule.notes, files[rule.notes.file], timezone) if rule.notes else ()
+    if rule.notes:
+        told.append(f"{len(sentences)} notes of {rule.notes.file}")
+    return Aside(beside, about, sentences, tuple(told))
+
+
 def weather(
     rule: Weather, path: Path, time: Int64[np.ndarray, " row"], timezone: str
 ) -> tuple[dict[str, Float64[np.ndarray, " row"]], str]:
@@ -36,8 +78,16 @@ def weather(
     Raises DataError where the table's stamps repeat or cannot be read.
     """
     sorts: dict[str, columns.Sort] = dict.fromkeys(rule.columns.values(), "number")
-    table = columns.read(path, {rule.time: "stamp", **sorts})
-    micros, known, _ = instants.to_utc(table.stamp(rule.time), timezone, _NO_FOLD)
+    form = columns.Form(missing=tuple(rule.missing))
+    if isinstance(rule.time, str):
+        table = columns.read(path, {rule.time: "stamp", **sorts}, form)
+        given = table.stamp(rule.time)
+    else:
+        parts: dict[str, columns.Sort] = dict.fromkeys(rule.time, "number")
+        table = columns.read(path, {**parts, **sorts}, form)
+        local = assembled(rule.time, pd.DataFrame({name: table.number(name) for name in parts}), path)
+        given = columns.Stamps(local.as_unit("us").asi8, zoned=False)
+    micros, known, _ = instants.to_utc(given, timezone, _NO_FOLD)
     rows = np.flatnonzero(known)
     rows = rows[np.argsort(micros[rows], kind="stable")]
     stamps = micros[rows] // 1_000_000

@@ -33,7 +33,7 @@ def _stamps(clock: Clock, frame: pd.DataFrame, path: Path) -> tuple[pd.DatetimeI
     if clock.column is not None:
         return _parsed(need(frame, clock.column, path), clock.column, path), []
     if clock.parts is not None:
-        return _assembled(clock.parts, frame, path), []
+        return assembled(clock.parts, frame, path), []
     date = _parsed(need(frame, str(clock.date), path), str(clock.date), path)
     said = need(frame, str(clock.hour), path).astype(str)
     hour = pd.to_numeric(said.str.extract(r"^\s*(\d{1,2})\b")[0], errors="coerce")
@@ -94,7 +94,7 @@ def _parsed(column: pd.Series, name: str, path: Path) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(stamps)
 
 
-def _assembled(names: list[str], frame: pd.DataFrame, path: Path) -> pd.DatetimeIndex:
+def assembled(names: list[str], frame: pd.DataFrame, path: Path) -> pd.DatetimeIndex:
     """Stamps from the columns of year, month, day and so on. Raises DataError that names the first row that is none."""
     units = ("year", "month", "day", "hour", "minute", "second")
     parts = pd.DataFrame({unit: need(frame, name, path) for unit, name in zip(units, names, strict=False)})

@@ -85,7 +85,7 @@ class Windows(Sequence[Sample]):
             wanted=wanted,
             time=time,
             place=field.places,
-            side=self._side(span, first, end),
+            side=self._side(span, hidden, first, end),
             truth=np.where(wanted, raw, np.nan),
             task=self.task.word,
         )
@@ -109,8 +109,10 @@ class Windows(Sequence[Sample]):
         there: Bool[np.ndarray, "time node channel"] = possible & np.isfinite(raw)
         return there if there.any() else possible
 
-    def _side(self, span: slice, first: int, end: int) -> Side:
+    def _side(self, span: slice, hidden: Bool[np.ndarray, "time node channel"], first: int, end: int) -> Side:
         data, days, field = self.data, self.data.calendar, self.field
+        # What is not known in advance is hidden at the steps of which all that there is is hidden.
+        ahead = (hidden | ~field.alive).all(axis=(1, 2))
         return Side(
             dataset=data.name,
             unit=data.unit,
@@ -126,6 +128,11 @@ class Windows(Sequence[Sample]):
             layout=field.layout,
             lonlat=field.lonlat,
             xy=field.xy,
+            beside=tuple(
+                replace(one, values=np.where(ahead & (not one.known), np.nan, one.values[span]))
+                for one in data.beside
+            ),
+            about=data.about,
         )
 
 

@@ -41,6 +41,7 @@ SAMPLE_VARIABLES: Mapping[str, str] = {**SHOWN, **ASKED}
 PLACE_VARIABLES: Mapping[str, str] = {
     **SAMPLE_VARIABLES,
     "place": "name of the place",
+    "about": "words about the place, such as what is near it; may be empty",
     "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
     "asked": "label of the line to be continued",
     "asked_stamps": "the moments asked for, in short (a list)",
@@ -110,6 +111,7 @@ class GraphText:
         recent = min(self.recent, origin(sample)) if self.task == "forecast" else len(sample.time)
         words = asked_words(sample, self.task) | {
             "place": plain(side.labels[node]),
+            "about": plain(side.about[node]) if side.about else "",
             "history": self._history(sample, series),
             "asked": self._asked(sample, series),
             "asked_stamps": self._stamps(sample),
@@ -281,8 +283,9 @@ class GraphText:
 
 
 def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What may go to save tokens, one by one: neighbours (lightest first), topology (lightest first), the description,
-    places of a table (last first), the oldest lines of history.
+    """What may go to save tokens, one by one: neighbours (lightest first), topology (lightest first), what is known of
+    readings beside the data (last first), the description, words about the place, places of a table (last first), the
+    oldest lines of history.
 
     Yields what went and the words that are left. The newest line of history, those with an entry that is asked for, the
     first place of a table, and the heaviest neighbour of a place without history stay.
@@ -294,9 +297,12 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
         went = left["topology"][-1].partition(",")[0]
         left["topology"] = left["topology"][:-1]
         yield f"topology of {went}", sacrifice.settled(left)
-    if left.get("description"):
-        left["description"] = ""
-        yield "description", sacrifice.settled(left)
+    for gone in sacrifice.of_readings(left):
+        yield gone, sacrifice.settled(left)
+    for name, said in (("description", "description"), ("about", "words about the place")):
+        if left.get(name):
+            left[name] = ""
+            yield said, sacrifice.settled(left)
     while len(left.get("table", ())) > 1:
         block, left["table"] = left["table"][-1], left["table"][:-1]
         left["left_out"] = left.get("left_out", 0) + 1

@@ -41,6 +41,7 @@ PLACE_VARIABLES: Mapping[str, str] = {
     **SHOWN,
     **ASKED,
     "place": "name of the cell: 60.5°N 20.0°W",
+    "about": "words about the cell, such as what is in it; may be empty",
     "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
     "asked": "label of the line to be continued",
     "asked_stamps": "the moments asked for, in short (a list)",
@@ -240,8 +241,9 @@ class GridText:
 
 
 def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What may go to save tokens, one by one: the first table, top cells (smallest first), the table, the description,
-    neighbours (last first), regions, named cells (last first), the oldest lines of a cell's history.
+    """What may go to save tokens, one by one: the first table, top cells (smallest first), the table, readings
+    beside the data, the description, words about the cell, neighbours (last first), regions, named cells (last
+    first), the oldest lines of a cell's history.
 
     The newest line of a cell's history stays, lines with an entry that is asked for, the histories of regions that are
     asked for, and one neighbour of a cell without history.
@@ -256,9 +258,12 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     if left.get("table"):
         left["table"] = ()
         yield "table of the latest step", sacrifice.settled(left)
-    if left.get("description"):
-        left["description"] = ""
-        yield "description", sacrifice.settled(left)
+    for gone in sacrifice.of_readings(left):
+        yield gone, sacrifice.settled(left)
+    for name, said in (("description", "description"), ("about", "words about the cell")):
+        if left.get(name):
+            left[name] = ""
+            yield said, sacrifice.settled(left)
     for gone in sacrifice.of_neighbours(left):
         yield gone, sacrifice.settled(left)
     if left.get("regions"):

@@ -1,14 +1,17 @@
 """What every prompt of a regular field may say: the data set, its step, when what is shown begins and what is asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from st2llm.serialize import calendar
 from st2llm.serialize.plain import plain
-from st2llm.serialize.series import moments_of, origin, shown
+from st2llm.serialize.series import Line, decimals, moments_of, origin, readable, shown
 from st2llm.types import Sample
+
+_LATEST = 6
+"""So many of the last readings beside the data are told."""
 
 SHOWN: Mapping[str, str] = {
     "dataset": "name of the data set",
@@ -21,6 +24,7 @@ SHOWN: Mapping[str, str] = {
     "history_start": "first moment shown, local: Monday 3 June 2024 00:00",
     "history_end": "last moment shown",
     "notes": "sentences known in advance (a list)",
+    "beside": "the last readings of each thing beside the data, such as weather: .label and .numbers",
 }
 ASKED: Mapping[str, str] = {
     "asked_start": "first moment asked for",
@@ -28,6 +32,7 @@ ASKED: Mapping[str, str] = {
     "asked_days": "the days asked for, with their public holidays",
     "asked_sorts": "the days asked for by weekday, month and public holiday: a Tuesday in June",
     "count": "how many values are asked for at a place",
+    "ahead": "the same where it is known in advance, for the steps asked for: .label and .numbers",
 }
 
 
@@ -38,6 +43,7 @@ def shown_words(sample: Sample) -> dict[str, Any]:
     return _about(sample) | {
         "history_start": calendar.stamp(moments[0], side.freq_s),
         "history_end": calendar.stamp(moments[1], side.freq_s),
+        "beside": _beside(sample, range(shown(sample))[-_LATEST:]),
     }
 
 
@@ -57,7 +63,20 @@ def asked_words(sample: Sample, task: str) -> dict[str, Any]:
         "asked_days": plain(calendar.days(asked, holidays, side.freq_s)),
         "asked_sorts": plain(calendar.sorts_of_day(asked, holidays)),
         "count": _count(sample),
+        "beside": _beside(sample, range(first or len(moments))[-_LATEST:]),
+        "ahead": _beside(sample, steps, known=True),
     }
+
+
+def _beside(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tuple[Line, ...]:
+    """Readings beside the data at these steps, those of which one is there. known: those known in advance alone."""
+    found = []
+    for one in sample.side.beside:
+        values = one.values[list(steps)]
+        if np.isfinite(values).any() and (one.known or not known):
+            label = plain(one.name.replace("_", " "))
+            found.append(Line(label, readable(values, decimals(one.values)), start=label))
+    return tuple(found)
 
 
 def _count(sample: Sample) -> int:

@@ -33,6 +33,14 @@ def of_history(left: dict[str, Any]) -> Iterator[str]:
         yield f"history of {gone[0].label if len(gone) == 1 else start}"
 
 
+def of_readings(left: dict[str, Any]) -> Iterator[str]:
+    """Readings beside the data, last first: those of the past, then those known in advance."""
+    for name, when in (("beside", "past"), ("ahead", "coming")):
+        while left.get(name):
+            line, left[name] = left[name][-1], left[name][:-1]
+            yield f"{when} {line.label}"
+
+
 def settled(words: Mapping[str, Any]) -> dict[str, Any]:
     """The words as they are left, with `missing` as it is now."""
     return dict(words) | {"missing": any_missing(words)}

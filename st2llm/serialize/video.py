@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -302,7 +304,18 @@ def _made(plan: Plan) -> VideoText:
             f"video/{plan.task} cannot be written in {head.strategy}, which go on from one value to the next. Choose "
             f"another `strategy` in `answer`."
         )
-    return VideoText(head.notation, plan.task, plan.per, plan.answer, **plan.settings)
+    settings = dict(plan.settings)
+    top = settings.pop("labels")
+    describe: Describe | None = partial(_imagenet, top=top) if top else None
+    return VideoText(head.notation, plan.task, plan.per, plan.answer, **settings, describe=describe)
+
+
+def _imagenet(
+    frames: UInt8[np.ndarray, "time row col 3"], *, top: int
+) -> Sequence[Sequence[tuple[str, float]]]:
+    """The `top` most probable ImageNet classes of each frame; torch is loaded here, where a template asks for them."""
+    labels: Describe = partial(import_module("st2llm.features.image").load().labels, top=top)
+    return labels(frames)
 
 
 KIND = Kind(
@@ -314,5 +327,5 @@ KIND = Kind(
     },
     variables=_variables,
     make=_made,
-    settings={"frames": 4, "neighbours": 0, "recent": 0},
+    settings={"frames": 4, "neighbours": 0, "recent": 0, "labels": 0},
 )

@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import st2llm
 from st2llm.data import graph, load_data
 from st2llm.errors import ArtefactError, ConfigError, DataError
+from st2llm.types import SensorGraph
 
 Make = Callable[..., Path]
 HOURS = "stamp,Queen St,High St\n"
@@ -178,3 +180,57 @@ def test_several_channels_need_their_names(make_card: Make) -> None:
         load_data(path)
     named = _renamed(make_card(time=None, start="2024-01-01", channels=["a", "b", "c"]), "v.npz:data")
     assert load_data(named).channels == ("a", "b", "c")
+
+
+RAIN = "when,mm\n" + "".join(f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00,{i / 10}\n" for i in range(72))
+SHOPS = "what,lon,lat\na bakery,174.7661,-36.8480\n"
+
+
+def _with_side(make_card: Make, *, known: bool) -> SensorGraph:
+    weather = {
+        "file": "rain.csv",
+        "time": "when",
+        "columns": {"rain_mm": "mm"},
+        "max_age": "1h",
+        "known": known,
+    }
+    shops = {"file": "shops.csv", "text": "what", "lon": "lon", "lat": "lat", "within_m": 50}
+    path = make_card(side={"weather": weather, "places": shops})
+    (path.parent / "rain.csv").write_text(RAIN, encoding="utf-8")
+    (path.parent / "shops.csv").write_text(SHOPS, encoding="utf-8")
+    data = load_data(path)
+    assert isinstance(data, SensorGraph)
+    return data
+
+
+def test_tables_are_joined_by_time_and_by_place_and_told(make_card: Make) -> None:
+    data = _with_side(make_card, known=False)
+    np.testing.assert_allclose(data.beside[0].values, np.arange(72) / 10)
+    assert data.about == ("a bakery", "")
+    assert any("rain_mm of rain.csv" in step for step in data.provenance.steps)
+    assert any("about 1 of 2 places" in step for step in data.provenance.steps)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_not_known_in_advance_is_hidden_where_the_forecast_begins(
+    make_card: Make, known: bool
+) -> None:
+    part = st2llm.split(_with_side(make_card, known=known), st2llm.tasks.forecast(6, 3)).test
+    sample = part[0]
+    values = sample.side.beside[0].values
+    start = int(part.indices()[0])
+    np.testing.assert_allclose(values[:6], np.arange(start, start + 6) / 10)
+    assert np.isfinite(values[6:]).all() == known
+    prompt = st2llm.load_prompt("graph/forecast.side").render(sample.at("queen-st")).text
+    assert "queen" in prompt.lower() and "a bakery" in prompt and "rain mm in the last hours" in prompt
+    assert ("rain mm expected" in prompt) == known
+
+
+def test_side_information_goes_before_the_history_where_tokens_are_few(make_card: Make) -> None:
+    sample = (
+        st2llm.split(_with_side(make_card, known=True), st2llm.tasks.forecast(6, 3)).test[0].at("queen-st")
+    )
+    template = st2llm.load_prompt("graph/forecast.side")
+    words = template.words.words(sample)
+    gone = [went for went, _ in template.words.sacrifices(words)]
+    assert gone.index("past rain mm") < gone.index("coming rain mm") < gone.index("words about the place")

@@ -374,8 +374,24 @@ def test_ett_is_split_as_the_field_splits_it(name: str) -> None:
 @pytest.mark.slow
 def test_beijing_has_the_shape_and_the_gaps_of_the_published_files() -> None:
     data = _graph("beijing-prsa")
-    assert data.values.shape == (35_064, 12, 11)
-    assert data.channels[0] == "PM2.5"
-    missing = np.isnan(data.values).mean(axis=(0, 1))
-    assert missing[0] == pytest.approx(0.021, abs=5e-4)
-    assert missing[4] == pytest.approx(0.049, abs=5e-4)
+    assert data.values.shape == (35_064, 12, 1)
+    assert data.channels == ("PM2.5",)
+    assert np.isnan(data.values).mean() == pytest.approx(0.021, abs=5e-4)
+
+
+@needs_shared
+@pytest.mark.slow
+def test_the_weather_of_beijing_stands_beside_the_data_and_stops_where_the_forecast_begins() -> None:
+    data = _graph("beijing-prsa")
+    assert [one.name for one in data.beside] == [
+        "temperature",
+        "dew_point",
+        "pressure_hpa",
+        "rain_mm",
+        "wind",
+    ]
+    temperature = data.beside[0].values
+    assert temperature[0] == -0.7 and temperature[-1] == 8.6  # as the first and last rows of the file say
+    sample = split(data, tasks.forecast(48, 24), stride=24).test[0]
+    seen = sample.side.beside[0].values
+    assert np.isfinite(seen[:48]).all() and np.isnan(seen[48:]).all()

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from st2llm.errors import DataError
+from st2llm.features.text import load
 from st2llm.retrieve.text import Document, SentenceEncoder, TextIndex, from_notes, from_places
 from st2llm.types import Note
 
@@ -64,3 +65,24 @@ def test_no_documents_an_empty_one_and_a_bad_encoder_are_refused():
 
     with pytest.raises(DataError, match="finite vector"):
         TextIndex.fit(DOCUMENTS, Lost())
+
+
+@pytest.mark.slow
+def test_the_real_encoder_finds_the_document_that_means_the_same_in_other_words():
+    index = TextIndex.fit(
+        [
+            Document("a", "A football match fills the stadium in the evening.", "event"),
+            Document("b", "Heavy rain and gusts are forecast for the afternoon.", "weather"),
+            Document("c", "The museum of modern art is next to the square.", "poi", place="gate-1"),
+            Document("d", "Trains are not running because of a strike.", "event"),
+        ],
+        load("minilm"),
+    )
+    asked = {
+        "Will it be wet and windy?": "b",
+        "Many fans come to see the teams play.": "a",
+        "Where can one look at paintings?": "c",
+        "Commuters have to find another way to work.": "d",
+    }
+    assert {words: index.similar(words, 1)[0].document.id for words in asked} == asked
+    assert all(hit.score < 0.999 for words in asked for hit in index.similar(words, 1))

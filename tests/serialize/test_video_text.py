@@ -1,5 +1,6 @@
 """Videos in words: what a person reads off the prompt is true of the frames, and answers come back as they were."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from st2llm import recipes, tasks
 from st2llm.data.clips import split_clips
 from st2llm.errors import ConfigError, DataError
+from st2llm.features.image import load as load_classifier
 from st2llm.serialize.lint import lint
 from st2llm.serialize.looks import direction
 from st2llm.serialize.template import load_prompt, parse
@@ -206,6 +208,16 @@ def test_labels_come_from_outside_for_the_frames_that_are_told_alone():
     assert "perhaps in it: suit 53%, bow tie 20%" in text and "not labelled" not in text
     assert len(given) == 1 and len(given[0]) == 6 and np.array_equal(given[0][-1], sample.side.frames[-1])
     assert "not labelled" in template.render(sample).text
+
+
+@pytest.mark.slow
+def test_a_template_that_asks_for_labels_gets_those_of_a_real_classifier():
+    asks = load_prompt("video/describe.labels")
+    text = asks.render(labelled()).text
+    told = re.findall(r"perhaps in it: (\D+) (\d+)%, (\D+) (\d+)%\.", text)
+    assert len(told) == 6
+    assert all({first, second} <= set(load_classifier().names) for first, _, second, _ in told)
+    assert all(100 >= int(best) >= int(next_best) for _, best, _, next_best in told)
 
 
 def test_the_class_is_chosen_among_the_words_of_the_data_set_and_never_told():

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, seconds_of
+from st2llm.data.card.side import SideRule
 
 
 class Nodes(Settings):
@@ -101,6 +102,7 @@ class GraphCard(Card):
     null: float | None = None
     duplicates: Literal["error", "first", "mean"] = "error"
     steps: Annotated[int, Field(ge=1)] | None = None
+    side: SideRule | None = None
 
     @field_validator("start", mode="before")
     @classmethod
@@ -154,4 +156,5 @@ class GraphCard(Card):
         beside = [self.nodes.file if self.nodes else None, edges.listed if edges else None]
         if edges and edges.adjacency:
             beside.append(file_and_key(edges.adjacency)[0])
-        return list(dict.fromkeys(name for name in [*named, *beside] if name))
+        aside = self.side.files() if self.side else []
+        return list(dict.fromkeys(name for name in [*named, *beside, *aside] if name))

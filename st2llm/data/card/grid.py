@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.card.base import Card, file_and_key, seconds_of
+from st2llm.data.card.side import SideRule
 
 ROLES = ("time", "row", "col", "node", "channel")
 
@@ -72,6 +73,7 @@ class GridCard(Card):
     space: Literal["degrees", "metres", "cells"] | None = None
     null: float | None = None
     outside: float | None = None
+    side: SideRule | None = None
     subset: Subset | None = None
     coarsen: Coarsen | None = None
 
@@ -116,4 +118,5 @@ class GridCard(Card):
 
     def files(self) -> list[str]:
         """The names of the files that the card speaks of."""
-        return list(dict.fromkeys(file_and_key(part)[0] for part in self.parts))
+        aside = self.side.files() if self.side else []
+        return list(dict.fromkeys([*(file_and_key(part)[0] for part in self.parts), *aside]))

@@ -8,14 +8,17 @@ from st2llm.config import Settings
 class Weather(Settings):
     """A table of numbers by time: each reading holds from its stamp on, for at most `max_age`.
 
-    columns: name -> column. known: whether they are known in advance, as forecasts are; else they are hidden wherever
-    the values are. file: csv or parquet; stamps without an offset are local to the card's time zone.
+    time: the column of stamps, or those of year, month, day, hour and so on. columns: name -> column. known:
+    whether they are known in advance, as forecasts are; else they are hidden wherever the values are. file: csv or
+    parquet; stamps without an offset are local to the card's time zone. missing: words that stand for no reading,
+    beside the empty cell.
     """
 
     file: str
-    time: str
+    time: str | list[str]
     columns: dict[str, str] = Field(min_length=1)
     max_age: str = "3h"
+    missing: list[str] = []
     known: bool = False
 
 
