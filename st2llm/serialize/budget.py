@@ -135,14 +135,35 @@ def in_order(words: Words, sacrifices: Sacrifices) -> Iterator[tuple[tuple[str, 
         yield dropped, rest
 
 
-def fit(prompts: Iterable[Prompt], budget: int, *, where: str) -> Prompt:
-    """The first prompt within the budget. Raises DataError where none is; `prompts` holds one at least."""
-    prompt: Prompt | None = None
-    for prompt in prompts:
+def fit(
+    steps: Sequence[tuple[tuple[str, ...], Words]],
+    render: Callable[[tuple[str, ...], Words], Prompt],
+    budget: int,
+    *,
+    where: str,
+) -> Prompt:
+    """The prompt that drops so many parts, in order, that it keeps the budget, while with one part more it does not.
+
+    steps: what was dropped and the words that are left, the whole first. They are halved again and again rather than
+    tried one by one, since a table of hundreds of places is long to render. Raises DataError where even the last step
+    does not fit.
+    """
+    whole = render(*steps[0])
+    if (whole.tokens or 0) <= budget:
+        return whole
+    least = render(*steps[-1])
+    if (least.tokens or 0) > budget:
+        raise DataError(
+            f"The prompt of {where} takes {least.tokens} tokens even without "
+            f"{', '.join(least.dropped) or 'anything that may go'}, but the budget is {budget}. Raise the budget, or "
+            f"ask for a shorter history."
+        )
+    over, within, found = 0, len(steps) - 1, least
+    while within - over > 1:
+        middle = (over + within) // 2
+        prompt = render(*steps[middle])
         if (prompt.tokens or 0) <= budget:
-            return prompt
-    taken, without = (0, ()) if prompt is None else (prompt.tokens, prompt.dropped)
-    raise DataError(
-        f"The prompt of {where} takes {taken} tokens even without {', '.join(without) or 'anything that may go'}, but "
-        f"the budget is {budget}. Raise the budget, or ask for a shorter history."
-    )
+            within, found = middle, prompt
+        else:
+            over = middle
+    return found

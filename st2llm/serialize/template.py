@@ -154,9 +154,13 @@ class Template:
     ) -> Prompt:
         shown = {name: value for name, value in words.items() if name in self.body.variables}
         unused = {name: value for name, value in words.items() if name not in shown}
-        steps = budget.in_order(shown, self.words.sacrifices)
-        prompts = (self._prompt(unused | left, reply, dropped, tokenizer) for dropped, left in steps)
-        return budget.fit(prompts, limit, where=f"{self.id} for {sample.id}")
+        steps = list(budget.in_order(shown, self.words.sacrifices))
+        return budget.fit(
+            steps,
+            lambda dropped, left: self._prompt(unused | dict(left), reply, dropped, tokenizer),
+            limit,
+            where=f"{self.id} for {sample.id}",
+        )
 
     def _prompt(
         self, words: dict[str, Any], reply: _Reply, dropped: tuple[str, ...], tokenizer: Tokenizer | None

@@ -18,7 +18,7 @@ class Weather(Settings):
     time: str | list[str]
     columns: dict[str, str] = Field(min_length=1)
     max_age: str = "3h"
-    missing: list[str] = []
+    missing: list[str] = Field(default_factory=list)
     known: bool = False
 
 
