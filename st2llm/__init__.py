@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr_
     )
     from st2llm.evaluate.compare import compare
     from st2llm.llm import load_llm
+    from st2llm.predict.wrapped import wrap
     from st2llm.serialize.template import load_prompt
     from st2llm.types import Events, Grid, Prediction, Prompt, Sample, SensorGraph, Trajectory, Video
 
@@ -44,6 +45,7 @@ __all__ = [
     "load_prompt",
     "split",
     "tasks",
+    "wrap",
 ]
 
 # peft imports bitsandbytes, which on CPUs with AVX512-BF16 asks for an optional kernel from a hub and warns the user of
@@ -57,6 +59,7 @@ _HOMES = {
     "load_llm": "st2llm.llm",
     "load_prompt": "st2llm.serialize.template",
     "compare": "st2llm.evaluate.compare",
+    "wrap": "st2llm.predict.wrapped",
     **dict.fromkeys(
         ["SensorGraph", "Grid", "Video", "Trajectory", "Events", "Sample", "Prediction", "Prompt"],
         "st2llm.types",

@@ -1,6 +1,6 @@
 """Runs a suite: every arm on identical samples, planted controls beside it, records and a report of the answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from st2llm.evaluate.runcard import run_card
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.study import Study
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
+from st2llm.predict import Predictor
 from st2llm.types import Container, SensorGraph
 
 CONTROL_RULES = ("hour-of-week", "ridge-deviation")
@@ -46,15 +47,20 @@ def compare(
     limit: int | None = None,
     resume: bool = False,
     progress: bool = True,
+    predictors: Sequence[Predictor] = (),
 ) -> Report:
     """Runs a suite (or a list of suites, each into its own folder below `out`) and reports.
 
+    predictors: others that stand beside those of the suite (see `st2llm.wrap`), as arms without a language model.
     data, llm, limit override the suite's. out: by default runs/<suite id>. resume: goes on in `out`; finished arms are
     not run again. Raises ConfigError for names that do not exist, StorageError where results cannot be written.
     """
-    planned = plan.make(suite, plan.Overrides(data=data, llm=llm, limit=limit), out=out, resume=resume)
+    names = tuple(predictor.name for predictor in predictors)
+    changes = plan.Overrides(data=data, llm=llm, limit=limit, given=names)
+    planned = plan.make(suite, changes, out=out, resume=resume)
     found = [
-        _run(one, store, progress=progress) for one, store in zip(planned.suites, planned.stores, strict=True)
+        _run(one, store, predictors, progress=progress)
+        for one, store in zip(planned.suites, planned.stores, strict=True)
     ]
     if len(found) == 1:
         return found[0]
@@ -62,13 +68,13 @@ def compare(
     return Report(planned.root, [r for f in found for r in f.records], scores, tuple(found))
 
 
-def _run(suite: Suite, store: Store, *, progress: bool) -> Report:
+def _run(suite: Suite, store: Store, given: Sequence[Predictor], *, progress: bool) -> Report:
     data = _loaded(suite)
     splits = [
         split(data, task, stride=suite.stride_of(task), context=suite.split.context) for task in suite.tasks
     ]
     with _watching(progress) as watch:
-        studies = [Study(suite, data, t, s, watch) for t, s in zip(suite.tasks, splits, strict=True)]
+        studies = [Study(suite, data, t, s, watch, given) for t, s in zip(suite.tasks, splits, strict=True)]
         store.open(run_card(suite, data, splits[0], studies[0]))
         # Controls first: a suite that cannot see a planted gain is not worth its hours.
         if suite.controls is not None and isinstance(data, SensorGraph):

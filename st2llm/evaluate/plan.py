@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from st2llm import config
 from st2llm.errors import ConfigError
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.suite import Suite, load_suites
@@ -16,6 +17,8 @@ class Overrides:
     data: str | None = None
     llm: str | None = None
     limit: int | None = None
+    given: tuple[str, ...] = ()
+    """Names of predictors that a program hands over."""
 
 
 @dataclass(frozen=True)
@@ -64,4 +67,6 @@ def _overridden(suite: Suite, overrides: Overrides) -> Suite:
         changes["llm"] = {**suite.llm.model_dump(), "name": overrides.llm}
     if overrides.limit is not None:
         changes["limit"] = overrides.limit
-    return Suite.model_validate({**suite.model_dump(), **changes})
+    whole = {**suite.model_dump(), **changes}
+    whole["predictors"] += [{"name": name, "family": "primitive", "given": True} for name in overrides.given]
+    return config.parse(whole, into=Suite, where=suite.id)

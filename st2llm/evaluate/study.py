@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -29,7 +30,7 @@ from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
 from st2llm.model.names import LLM_BACKBONES
-from st2llm.predict import Predictor
+from st2llm.predict import Predictor, filed
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.primitive import PrimitivePredictor
@@ -98,8 +99,18 @@ class Remembered(Sequence[Sample]):
 class Study:
     """Runs jobs on one data set and task. Everything shared by the arms is fitted once, on the training windows."""
 
-    def __init__(self, suite: Suite, data: Container, task: Task, splits: Splits, watch: Watch) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        data: Container,
+        task: Task,
+        splits: Splits,
+        watch: Watch,
+        given: Sequence[Predictor] = (),
+    ) -> None:
         self.suite, self.data, self.task, self.watch = suite, data, task, watch
+        self.given: dict[str, Predictor] = {predictor.name: predictor for predictor in given}
+        self.given |= {p.name: filed.read(Path(p.file), name=p.name) for p in suite.predictors if p.file}
         self.train = Remembered(splits.train)
         self.validation = even(splits.validation, suite.validation.count)
         count = suite.windows.count if suite.windows.select == "even" else None
@@ -119,7 +130,7 @@ class Study:
         """Every predictor once for each seed; rules and text run once, since a text predictor has draws instead."""
         found = []
         for predictor in self.suite.predictors:
-            seeds = self.suite.seeds if predictor.family in ("soft", "primitive") else self.suite.seeds[:1]
+            seeds = self.suite.seeds if predictor.trained else self.suite.seeds[:1]
             found += [Job(predictor, seed, self.task.name, self.key(predictor.name, seed)) for seed in seeds]
         return found
 
@@ -129,8 +140,8 @@ class Study:
             return facts
         began = time.perf_counter()
         family = job.predictor.family
-        if family == "baseline":
-            outcome = self._baseline(job)
+        if family == "baseline" or job.predictor.foreign:
+            outcome = self._answered(job)
         elif family == "text":
             outcome = self._text(job)
         else:
@@ -154,9 +165,10 @@ class Study:
             "seed": job.seed,
         }
 
-    def _baseline(self, job: Job) -> "Outcome":
+    def _answered(self, job: Job) -> "Outcome":
+        """A rule, or somebody else's model: it is fitted at once, or was before, and answers."""
         with Meter() as fitting:
-            predictor = fit_baseline(job.predictor.name, self.train)
+            predictor = self._ready(job.predictor)
         test = self._asked(self._chosen(job.predictor), self.suite.windows)
         self.watch.begin(job.key, len(test))
         with Meter() as meter:
@@ -168,12 +180,22 @@ class Study:
         return Outcome(
             facts={
                 "validation": self._validate(predictor),
+                "file_sha256": predictor.sha256 if isinstance(predictor, filed.FiledPredictor) else None,
                 "converged": None,
                 "cost": cost.to_json(),
                 "curves": [],
             },
             predictions=tabulate(test, predictions),
         )
+
+    def _ready(self, settings: PredictorSettings) -> Predictor:
+        if not settings.foreign:
+            return fit_baseline(settings.name, self.train)
+        if settings.name not in self.given:
+            raise ConfigError(
+                f"{settings.name!r} was handed over by a program, which is not here: run that program again."
+            )
+        return self.given[settings.name]
 
     def _text(self, job: Job) -> "Outcome":
         p = job.predictor
@@ -404,10 +426,13 @@ class Study:
         return self._samples[key]
 
     def _validate(self, predictor: Predictor) -> float | None:
-        """The primary metric on the validation windows; None where there are none, or no truth in them."""
+        """The primary metric on the validation windows; None where there are none, no truth in them, or a file of
+        predictions has nothing of them."""
         if not len(self.validation):
             return None
         samples = self._asked(self.validation, self.suite.validation)
+        if isinstance(predictor, filed.FiledPredictor) and not predictor.knows(samples):
+            return None
         frame = tabulate(samples, predictor.predict(_blind(samples)))
         value = score(frame, (self.suite.primary_metric,)).get(self.suite.primary_metric, np.nan)
         return value if np.isfinite(value) else None

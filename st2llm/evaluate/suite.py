@@ -99,6 +99,10 @@ class PredictorSettings(Settings):
     family: Literal["text", "soft", "primitive", "baseline"]
     backbone: str | None = None
     template: str | None = None
+    file: str | None = None
+    """Predictions made elsewhere, in the layout of a run's `predictions/*.parquet` (or csv)."""
+    given: bool = False
+    """It was handed to `compare` in Python."""
     set: Overrides = Overrides()
 
     @model_validator(mode="after")
@@ -108,7 +112,13 @@ class PredictorSettings(Settings):
             "soft": LLM_BACKBONES,
             "primitive": tuple(b for b in BACKBONES if b not in LLM_BACKBONES),
         }
-        if self.family == "baseline":
+        if self.foreign:
+            if self.family not in ("primitive", "baseline") or self.backbone or self.template:
+                raise ValueError(
+                    f"{self.name!r} is somebody else's, so its family is primitive or baseline, and it has neither "
+                    f"backbone nor template"
+                )
+        elif self.family == "baseline":
             if self.name not in RULES:
                 raise ValueError(f"there is no baseline {self.name!r}. {nearest(self.name, RULES)}")
         elif self.backbone not in choices[self.family]:
@@ -134,6 +144,16 @@ class PredictorSettings(Settings):
                 f"{own.draws} draws of {self.name!r} at temperature 0 would all be the same. "
                 f"Set a temperature above 0, for instance 0.7"
             )
+
+    @property
+    def foreign(self) -> bool:
+        """Whether its answers are somebody else's: from a file, or from a model that was handed over."""
+        return self.given or self.file is not None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained here."""
+        return self.family in ("soft", "primitive") and not self.foreign
 
     @property
     def pretrained(self) -> bool:
@@ -226,7 +246,7 @@ class Suite(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
         self._check_metric()
-        trained = [p.name for p in self.predictors if p.family in ("soft", "primitive")]
+        trained = [p.name for p in self.predictors if p.trained]
         words = [word for word in self.task if word in TASKS and word not in TRAINED.get(self.kind, ())]
         if trained and words:
             raise ValueError(
@@ -270,7 +290,7 @@ class Suite(Settings):
     def _check_rules(self) -> None:
         words = [word for word in self.task if word in TASKS]
         for predictor in self.predictors:
-            if predictor.family != "baseline":
+            if predictor.family != "baseline" or predictor.foreign:
                 continue
             scope = RULES[predictor.name]
             for word in words:
