@@ -1,7 +1,8 @@
-"""The field encoder: temporal patches of every place, attention over time, graph layers over places."""
+"""The field encoder: temporal patches of every place, mixed over time, then over places along the edges."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -9,14 +10,21 @@ from torch_geometric.nn import GATv2Conv, GCNConv
 
 from st2llm.encode.batch import FieldBatch
 from st2llm.errors import ConfigError, nearest
-from st2llm.types import Edges
+from st2llm.types import Edges, Sample
 
 GRAPH_LAYERS = {"gcn": GCNConv, "gat": GATv2Conv}
+GRAPHS = (*GRAPH_LAYERS, "none")
+MIXERS = ("transformer", "mlp")
 
 
 @dataclass(frozen=True)
 class FieldShape:
-    """The numbers a field encoder is built from. `steps_per_day` is how many steps a local day has at most."""
+    """The numbers a field encoder is built from.
+
+    history: steps that are read, from the window's first on. horizon: steps that are asked for, up to its last. amid:
+    whether these are the same steps (imputation, kriging), rather than one after the other (forecasts).
+    steps_per_day: how many steps a local day has at most.
+    """
 
     history: int
     horizon: int
@@ -24,6 +32,22 @@ class FieldShape:
     channels: int
     steps_per_day: int
     note_words: int = 0
+    amid: bool = False
+
+    @property
+    def context(self) -> int:
+        """Leading steps that are never asked for."""
+        return 0 if self.amid else self.history
+
+
+def edges_of(sample: Sample) -> Edges:
+    """The edges along which a sample's places are neighbours: adjacent cells, joined sensors."""
+    pairs = [(j, i, w) for i, near in enumerate(sample.side.neighbours) for j, w in near]
+    return Edges(
+        source=np.array([source for source, _, _ in pairs], dtype=np.int64),
+        target=np.array([target for _, target, _ in pairs], dtype=np.int64),
+        weight=np.array([weight for _, _, weight in pairs], dtype=np.float64),
+    )
 
 
 class PatchEmbedding(nn.Module):
@@ -35,7 +59,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, shape: FieldShape, *, d_st: int, patch: int) -> None:
         super().__init__()
-        self.patch, self.history = patch, shape.history
+        self.patch, self.history, self.context = patch, shape.history, shape.context
         self.count = -(-shape.history // patch)
         self.values = nn.Linear(2 * patch * shape.channels, d_st)
         self.position = nn.Embedding(self.count + 1, d_st)
@@ -56,7 +80,7 @@ class PatchEmbedding(nn.Module):
         rows = both.permute(0, 2, 1, 3).reshape(b, n, self.count, -1)
         first = torch.arange(self.count, device=rows.device) * self.patch - missing
         past = self._time(batch.calendar[:, first.clamp(min=0)])
-        asked = self._time(batch.calendar[:, self.history :]).mean(dim=1, keepdim=True)
+        asked = self._time(batch.calendar[:, self.context :]).mean(dim=1, keepdim=True)
         question = asked + self.notes(batch.notes)[:, None]
         tokens = torch.cat(
             [self.values(rows) + past[:, None], question[:, None].expand(-1, n, -1, -1)], dim=2
@@ -75,8 +99,6 @@ class GraphLayer(nn.Module):
 
     def __init__(self, kind: str, *, d_st: int) -> None:
         super().__init__()
-        if kind not in GRAPH_LAYERS:
-            raise ConfigError(f"There is no graph layer {kind!r}. {nearest(kind, GRAPH_LAYERS)}")
         self.norm = nn.LayerNorm(d_st)
         self.weighted = kind == "gcn"
         self.layer = GCNConv(d_st, d_st) if self.weighted else GATv2Conv(d_st, d_st // 4, heads=4, edge_dim=1)
@@ -96,26 +118,62 @@ class GraphLayer(nn.Module):
         return z + torch.nn.functional.gelu(out.reshape(b, n, d))
 
 
+class ResidualMLP(nn.Module):
+    """All tokens of a place at once through residual layers, as in STID (Shao et al. 2022), into its last token."""
+
+    def __init__(self, tokens: int, *, d_st: int, layers: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(tokens * d_st, 2 * d_st)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(2 * d_st, 2 * d_st), nn.ReLU(), nn.Linear(2 * d_st, 2 * d_st))
+            for _ in range(layers)
+        )
+        self.leave = nn.Linear(2 * d_st, d_st)
+
+    def forward(self, z: Float[Tensor, "row patch d_st"]) -> Float[Tensor, "row patch d_st"]:
+        hidden: Tensor = self.enter(z.flatten(1))
+        for layer in self.layers:
+            hidden = hidden + layer(hidden)
+        return torch.cat([z[:, :-1], self.leave(hidden)[:, None]], dim=1)
+
+
 class FieldEncoder(nn.Module):
     """Turns a batch of windows into `slots` embeddings of width d_st, the same for every arm of a comparison.
 
-    Patches and a question token a place -> transformer over time -> graph layers over places. With
+    Patches and a question token a place -> a mixer over time (transformer, or mlp) -> a layer over places. With
     tokens='place' a place becomes one token (its question token); with tokens='patch' all its tokens are kept.
     """
 
     def __init__(
-        self, shape: FieldShape, edges: Edges, *, d_st: int, patch: int, layers: int, graph: str, tokens: str
+        self,
+        shape: FieldShape,
+        edges: Edges,
+        *,
+        d_st: int,
+        patch: int,
+        layers: int,
+        graph: str,
+        tokens: str,
+        mixer: str = "transformer",
     ) -> None:
         super().__init__()
         if tokens not in ("place", "patch"):
             raise ConfigError(f"There is no token layout {tokens!r}. {nearest(tokens, ('place', 'patch'))}")
+        if mixer not in MIXERS:
+            raise ConfigError(f"There is no mixer {mixer!r}. {nearest(mixer, MIXERS)}")
+        if graph not in GRAPHS:
+            raise ConfigError(f"There is no graph layer {graph!r}. {nearest(graph, GRAPHS)}")
         self.tokens = tokens
         self.embed = PatchEmbedding(shape, d_st=d_st, patch=patch)
-        block = nn.TransformerEncoderLayer(
-            d_st, 4, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.time = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
-        self.space = GraphLayer(graph, d_st=d_st)
+        self.time: nn.Module
+        if mixer == "mlp":
+            self.time = ResidualMLP(self.embed.count + 1, d_st=d_st, layers=layers)
+        else:
+            block = nn.TransformerEncoderLayer(
+                d_st, 4, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            self.time = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+        self.space = None if graph == "none" else GraphLayer(graph, d_st=d_st)
         index = torch.stack([torch.from_numpy(edges.source), torch.from_numpy(edges.target)])
         self.register_buffer("edges", index, persistent=False)
         self.register_buffer("weight", torch.from_numpy(edges.weight).float(), persistent=False)
@@ -126,7 +184,9 @@ class FieldEncoder(nn.Module):
         tokens = self.embed(batch)
         b, n, p, d = tokens.shape
         z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
-        question: Tensor = self.space(z[:, :, -1], self.edges, self.weight)
+        question: Tensor = z[:, :, -1]
+        if self.space is not None:
+            question = self.space(question, self.edges, self.weight)
         if self.tokens == "place":
             return question
         return torch.cat([z[:, :, :-1], question[:, :, None]], dim=2).reshape(b, n * p, d)

@@ -17,11 +17,10 @@ from torch import Tensor
 from st2llm import llm as language
 from st2llm.data.splits import Part, Splits
 from st2llm.encode.batch import FieldBatch
-from st2llm.encode.field import FieldShape
+from st2llm.encode.field import FieldShape, edges_of
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.job import Job, Watch
-from st2llm.evaluate.portrait import first_of
 from st2llm.evaluate.store import Store, write_whole
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
 from st2llm.evaluate.tabulate import score, tabulate
@@ -36,10 +35,10 @@ from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.primitive import PrimitivePredictor
 from st2llm.predict.soft import SoftPredictor
 from st2llm.serialize.template import load_prompt
-from st2llm.tasks import Forecast, Task
+from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Fit, fit
 from st2llm.train.meter import Meter
-from st2llm.types import Container, Sample, SensorGraph
+from st2llm.types import Container, Sample
 
 _DAY_S = 86_400
 INSTRUCTION = "graph/forecast.soft"
@@ -294,31 +293,26 @@ class Study:
     @cached_property
     def frame(self) -> Frame:
         template = load_prompt(self.suite.instruction or INSTRUCTION) if self.suite.llm else None
-        slots = len(self._graph.places) * self._tokens_per_place()
+        slots = self._shape.nodes * self._tokens_per_place()
         return fit_frame(self.train, skip=self.suite.skip, template=template, slots=slots)
 
     def _tokens_per_place(self) -> int:
         e = self.suite.encoder
-        return 1 if e.tokens == "place" else -(-self._forecast.history // e.patch) + 1
+        return 1 if e.tokens == "place" else -(-self._shape.history // e.patch) + 1
 
-    @property
-    def _graph(self) -> SensorGraph:
-        """The data of trained arms. Raises ConfigError for another kind, whose arms cannot be trained yet."""
-        if not isinstance(self.data, SensorGraph):
-            raise ConfigError(
-                f"{self.suite.id}: arms are trained on sensor graphs so far, but {first_of(self.data).name} is a "
-                f"{first_of(self.data).kind}. Leave soft and primitive predictors out."
-            )
-        return self.data
-
-    @property
-    def _forecast(self) -> Forecast:
-        if not isinstance(self.task, Forecast):
-            raise ConfigError(
-                f"{self.suite.id}: arms are trained to forecast so far, not to {self.task.word}. Leave soft and "
-                f"primitive predictors out."
-            )
-        return self.task
+    @cached_property
+    def _shape(self) -> FieldShape:
+        """What the encoder of trained arms has to fit, as far as windows say it; `_blueprint` adds the notes' words."""
+        first, length = self.train[0], self.task.length
+        context = self.task.context
+        return FieldShape(
+            history=context or length,
+            horizon=length - context,
+            nodes=len(first.place),
+            channels=first.values.shape[2],
+            steps_per_day=max(1, _DAY_S // first.side.freq_s) if first.side.freq_s else 1,
+            amid=not context,
+        )
 
     def _warm_encoder(self, seed: int, store: Store) -> dict[str, Tensor] | None:
         """The encoder state that all arms of this seed start from; None where the suite trains none beforehand."""
@@ -362,17 +356,9 @@ class Study:
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
             model = self._weights(None, "base")
             d_lm, token_rms, heads = model.d_lm, model.token_rms, int(model.model.config.num_attention_heads)
-        shape = FieldShape(
-            history=self._forecast.history,
-            horizon=self._forecast.horizon,
-            nodes=len(self._graph.places),
-            channels=len(self._graph.channels),
-            steps_per_day=max(1, _DAY_S // self._graph.freq_s),
-            note_words=len(self.frame.vocabulary.words),
-        )
         return Blueprint(
-            shape,
-            self._graph.edges,
+            replace(self._shape, note_words=len(self.frame.vocabulary.words)),
+            edges_of(self.train[0]),
             d_lm,
             token_rms,
             heads,

@@ -25,8 +25,12 @@ BLOCKS: Mapping[str, str] = {
     "event": "week",
 }
 """What is resampled as one where a suite says nothing: what lies within depends on each other."""
-TRAINED = {"graph": ("forecast",)}
-"""The kinds and tasks for which arms are trained."""
+_MASKS = ("forecast", "impute", "interpolate", "krige")
+TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "primitive": dict.fromkeys(("graph", "grid", "video"), _MASKS),
+    "soft": {"graph": ("forecast",)},
+}
+"""The kinds and tasks for which arms are trained, by family."""
 
 
 class LLMSettings(Settings):
@@ -54,8 +58,9 @@ class EncoderConfig(Settings):
     d_st: int = 64
     patch: int = 24
     layers: int = 2
-    graph: Literal["gat", "gcn"] = "gat"
+    graph: Literal["gat", "gcn", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
+    mixer: Literal["transformer", "mlp"] = "transformer"
     warmup: WarmupSettings | None = None
 
 
@@ -206,7 +211,7 @@ class Suite(Settings):
     llm: LLMSettings | None = None
     encoder: EncoderConfig = EncoderConfig()
     lora: LoraConfig = LoraConfig()
-    skip: Literal["ridge", "slot", "last", "none"] = "none"
+    skip: Literal["ridge", "slot", "last", "linear", "neighbours", "none"] = "none"
     instruction: str | None = None
     predictors: list[PredictorSettings] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
@@ -247,12 +252,13 @@ class Suite(Settings):
             raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
         self._check_metric()
         trained = [p.name for p in self.predictors if p.trained]
-        words = [word for word in self.task if word in TASKS and word not in TRAINED.get(self.kind, ())]
-        if trained and words:
-            raise ValueError(
-                f"soft and primitive predictors are trained for {_trainable()} so far, but {trained[0]!r} should be "
-                f"trained for {words[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
-            )
+        for p in (p for p in self.predictors if p.trained):
+            words = [w for w in self.task if w in TASKS and w not in TRAINED[p.family].get(self.kind, ())]
+            if words:
+                raise ValueError(
+                    f"{p.family} predictors are trained for {_trainable(p.family)} so far, but {p.name!r} should be "
+                    f"trained for {words[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
+                )
         self._check_rules()
         for name in self.controls.predictors if self.controls else []:
             if name not in trained:
@@ -338,8 +344,11 @@ class Suite(Settings):
         )
 
 
-def _trainable() -> str:
-    return " and ".join(f"{' and '.join(words)} of kind {kind}" for kind, words in TRAINED.items())
+def _trainable(family: str) -> str:
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for kind, words in TRAINED[family].items():
+        kinds.setdefault(words, []).append(kind)
+    return " and ".join(f"{', '.join(words)} of kind {', '.join(names)}" for words, names in kinds.items())
 
 
 def as_written_now(config: dict[str, Any]) -> dict[str, Any]:

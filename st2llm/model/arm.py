@@ -34,6 +34,7 @@ class EncoderSettings:
     layers: int = 2
     graph: str = "gat"
     tokens: str = "place"
+    mixer: str = "transformer"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Probe(nn.Module):
             self.encoder = _encoder(blueprint)
             shape = blueprint.shape
             self.head = NumberHead(
-                blueprint.encoder.d_st, context=shape.history, horizon=shape.horizon, channels=shape.channels
+                blueprint.encoder.d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels
             )
         self.per_place = self.encoder.slots // shape.nodes
 
@@ -90,7 +91,7 @@ class Arm(nn.Module):
             self.up = UpHead(e.d_st, b.d_lm, token_rms=b.token_rms)
             self.down = DownHead(b.d_lm, e.d_st)
             self.head = NumberHead(
-                e.d_st, context=b.shape.history, horizon=b.shape.horizon, channels=b.shape.channels
+                e.d_st, context=b.shape.context, horizon=b.shape.horizon, channels=b.shape.channels
             )
         self.backbone: nn.Module = NoBackbone()
         self.per_place = self.encoder.slots // b.shape.nodes
@@ -132,7 +133,14 @@ def build(
 def _encoder(blueprint: Blueprint) -> FieldEncoder:
     b, e = blueprint, blueprint.encoder
     return FieldEncoder(
-        b.shape, b.edges, d_st=e.d_st, patch=e.patch, layers=e.layers, graph=e.graph, tokens=e.tokens
+        b.shape,
+        b.edges,
+        d_st=e.d_st,
+        patch=e.patch,
+        layers=e.layers,
+        graph=e.graph,
+        tokens=e.tokens,
+        mixer=e.mixer,
     )
 
 

@@ -12,7 +12,13 @@ from st2llm.errors import AlignmentError, ConfigError, nearest
 from st2llm.predict.baselines import BaselinePredictor, fit_baseline
 from st2llm.types import Sample, Serializer, Slot
 
-SKIPS = {"ridge": "ridge-deviation", "slot": "hour-of-week", "last": "last-value"}
+SKIPS = {
+    "ridge": "ridge-deviation",
+    "slot": "hour-of-week",
+    "last": "last-value",
+    "linear": "linear",
+    "neighbours": "neighbours",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Frame:
 
 
 def fit_frame(train: Sequence[Sample], *, skip: str, template: Serializer | None, slots: int) -> Frame:
-    """Fits scaler, vocabulary and base forecast. skip: 'ridge', 'slot', 'last' or 'none' (ConfigError otherwise)."""
+    """Fits scaler, vocabulary and base forecast. skip: one of SKIPS, or 'none' (ConfigError otherwise)."""
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
     base = None if skip == "none" else fit_baseline(SKIPS[skip], train)

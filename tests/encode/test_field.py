@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from st2llm.encode.batch import FieldBatch, fit_notes, stack
-from st2llm.encode.field import FieldEncoder, FieldShape
+from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.types import Edges
@@ -32,6 +32,13 @@ def encoder(tokens="place", graph="gat", *, patch=4, layers=1, edges=fields.EDGE
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
     torch.manual_seed(0)
     return FieldEncoder(shape, edges, d_st=d_st, patch=patch, layers=layers, graph=graph, tokens=tokens)
+
+
+def masked(count=5, *, share=0.3) -> FieldBatch:
+    """Windows of which entries are hidden and asked for amid the others."""
+    whole = batch_of(count)
+    draw = torch.rand(whole.visible.shape, generator=torch.Generator().manual_seed(0))
+    return whole.hide(draw < share)
 
 
 LAYOUTS = [(tokens, graph) for tokens in ("place", "patch") for graph in ("gat", "gcn")]
@@ -184,3 +191,75 @@ def test_an_unknown_graph_layer_is_refused_with_the_nearest_name():
 def test_an_unknown_token_layout_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="There is no token layout 'places'. Did you mean 'place'?"):
         encoder(tokens="places")
+
+
+@pytest.mark.parametrize("graph", ["none", "gcn"])
+def test_residual_layers_mix_all_tokens_of_a_place_into_its_question(graph):
+    shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
+    torch.manual_seed(0)
+    made = FieldEncoder(
+        shape, fields.EDGES, d_st=16, patch=4, layers=2, graph=graph, tokens="place", mixer="mlp"
+    )
+    batch = batch_of()
+    out = made(batch)
+    assert out.shape == (5, NODES, 16)
+    torch.testing.assert_close(made(batch.take([3])), out[3:4], rtol=1e-4, atol=1e-5)
+    (out * torch.randn_like(out)).sum().backward()
+    assert [name for name, p in made.named_parameters() if p.grad is None or not p.grad.any()] == []
+    values = batch.values.clone()
+    values[0, 0, 0] += 1
+    moved = (made(replace(batch, values=values)) - out).abs().amax(dim=2)[0]
+    assert moved[0] > 1e-4
+    assert graph == "gcn" or moved[1:].max() == 0
+
+
+def test_entries_hidden_amid_a_window_are_read_from_what_is_left():
+    length = HISTORY + HORIZON
+    shape = FieldShape(length, length, NODES, 1, 24, note_words=8, amid=True)
+    assert shape.context == 0
+    torch.manual_seed(0)
+    made = FieldEncoder(shape, fields.EDGES, d_st=16, patch=5, layers=1, graph="gat", tokens="place")
+    head, batch = torch.nn.Linear(16, length), masked()
+    optimiser = torch.optim.Adam([*made.parameters(), *head.parameters()], lr=1e-2)
+    errors = []
+    for _ in range(150):
+        got = head(made(batch)).movedim(2, 1)[..., None]
+        loss = ((got - batch.target) ** 2 * batch.valid).sum() / batch.valid.sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        errors.append(float(loss.detach()))
+    assert errors[-1] < 0.05 * errors[0]
+
+
+def test_what_is_hidden_reaches_the_encoder_by_no_way():
+    length = HISTORY + HORIZON
+    shape = FieldShape(length, length, NODES, 1, 24, note_words=8, amid=True)
+    made, batch = (
+        FieldEncoder(shape, fields.EDGES, d_st=16, patch=5, layers=1, graph="gat", tokens="place"),
+        masked(),
+    )
+    other = replace(batch, target=batch.target + 100)
+    with torch.no_grad():
+        assert torch.equal(made(batch), made(other))
+    assert not batch.values[batch.valid].any()
+
+
+def test_the_edges_of_a_sample_are_those_of_its_neighbours():
+    sample = fields.windows(fields.series(30), history=HISTORY, horizon=HORIZON)[0]
+    near = (((1, 2.0),), ((0, 1.0), (2, 0.5)), ())
+    found = edges_of(replace(sample, side=replace(sample.side, neighbours=near)))
+    assert list(zip(found.source, found.target, found.weight, strict=True)) == [
+        (1, 0, 2.0),
+        (0, 1, 1.0),
+        (2, 1, 0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"), [("mixer", "mpl", "no mixer 'mpl'"), ("graph", "nome", "no graph layer 'nome'")]
+)
+def test_an_unknown_part_is_refused_with_the_nearest_name(key, value, said):
+    settings = {"d_st": 16, "patch": 4, "layers": 1, "graph": "gat", "tokens": "place", key: value}
+    with pytest.raises(ConfigError, match=said):
+        FieldEncoder(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, **settings)

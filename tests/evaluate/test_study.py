@@ -309,3 +309,36 @@ def test_a_language_model_that_nobody_changes_is_loaded_once(made, card, llama, 
         if job.predictor.name in ("llm-frozen", "text"):
             study.run(job, Store(tmp_path))
     assert loads == [str(llama)]
+
+
+@pytest.mark.parametrize(
+    ("task", "skip"),
+    [
+        ({"impute": {"length": 24, "share": 0.3}}, "linear"),
+        ({"interpolate": {"length": 24, "every": 4}}, "linear"),
+        ({"krige": {"length": 12, "share": 0.3}}, "neighbours"),
+    ],
+)
+def test_a_primitive_arm_fills_what_is_hidden_amid_a_window(town, card, tmp_path, task, skip):
+    rule = "linear" if skip == "linear" else "neighbours"
+    suite = Suite.model_validate(
+        {
+            **tiny_suite.rules(card),
+            "task": task,
+            "split": {"stride": 12},
+            "skip": skip,
+            "encoder": {"d_st": 16, "patch": 6, "layers": 1},
+            "predictors": [
+                {"name": rule, "family": "baseline"},
+                {"name": "none", "family": "primitive", "backbone": "none"},
+            ],
+            "budget": {"steps": 60, "batch": 16, "lr": [3e-3]},
+        }
+    )
+    made = suite.tasks[0]
+    study = Study(suite, town, made, split(town, made, stride=12), Watch())
+    store = Store(tmp_path)
+    rule_facts, arm_facts = (study.run(job, store) for job in study.jobs())
+    # It starts out as the rule that it corrects, and is kept at its best validation error.
+    assert arm_facts["validation"] <= rule_facts["validation"] * 1.001
+    assert len(store.predictions("none-0")) == len(store.predictions(f"{rule}-0"))

@@ -180,8 +180,8 @@ BAD = {
     "an unknown kind": (set_("kind", to="graphs"), "kind: "),
     "arms trained for another task": (
         set_("task", to={"impute": {"length": 24}}),
-        "soft and primitive predictors are trained for forecast of kind graph so far, but 'none' should be "
-        "trained for impute of kind graph",
+        "soft predictors are trained for forecast of kind graph so far, but 'llm-random' should be trained for impute "
+        "of kind graph",
     ),
     "no budget": (without("budget"), "need `budget: {steps:"),
     "no language model": (without("llm"), "need `llm: {name: ...}`"),
