@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from st2llm.data.calendar import calendar_of
+from st2llm.data.clips import region_names
 from st2llm.types import (
     Calendar,
     Edges,
@@ -186,6 +187,12 @@ def field_samples(data: SensorGraph | Grid, history: int, horizon: int, *, strid
             )
         )
     return made
+
+
+def named_clip(video: Video) -> Sample:
+    """The same with its regions named as those of real clips are: top left, ..."""
+    sample = clip_sample(video)
+    return replace(sample, side=replace(sample.side, labels=region_names((3, 3))))
 
 
 def clip_sample(video: Video, *, regions: tuple[int, int] = (3, 3)) -> Sample:

@@ -6,22 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st2llm.data.clips import region_names
 from st2llm.serialize.claims import check
-
-
-def _named(sample):
-    """The clip with its regions named as those of real clips are."""
-    return replace(sample, side=replace(sample.side, labels=region_names((3, 3))))
-
 
 GRAPH = five.field_samples(five.graph(), 48, 6)[0]
 GRID = five.field_samples(five.grid(), 8, 2)[0]
 WALK = five.walk_sample(five.walk(east=3.0, north=4.0), 8)
 STAYS = five.stay_sample(five.stays())
 EVENTS = five.event_samples(five.events(), 30)[0]
-CLIP = _named(five.clip_sample(five.clip()))
-CUT = _named(five.clip_sample(five.clip(cut=True)))
+CLIP = five.named_clip(five.clip())
+CUT = five.named_clip(five.clip(cut=True))
 GAP = float(np.diff(five.events().time[:30]).max() / 3600)
 
 

@@ -115,7 +115,7 @@ def test_a_cut_is_seen_and_then_no_direction_is_asked_for():
 
 
 def test_the_region_that_moves_most_is_where_the_square_is():
-    found = _by_topic(five.clip_sample(five.clip(frames=4, step=-2)))
+    found = _by_topic(five.named_clip(five.clip(frames=4, step=-2)))
     assert found["most-motion"].answer == "middle right"
 
 
