@@ -11,7 +11,7 @@ from st2llm.config import Settings
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.names import BACKBONES, LLM_BACKBONES
 from st2llm.predict import catalogue
-from st2llm.predict.catalogue import RULES
+from st2llm.predict.catalogue import FOREIGN, RULES
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
 
 TEXT_BACKBONES = ("llm-frozen", "llm-random")
@@ -108,6 +108,8 @@ class PredictorSettings(Settings):
     """Predictions made elsewhere, in the layout of a run's `predictions/*.parquet` (or csv)."""
     given: bool = False
     """It was handed to `compare` in Python."""
+    model: str | None = None
+    """A pretrained model of others, zero-shot: see `FOREIGN`."""
     set: Overrides = Overrides()
 
     @model_validator(mode="after")
@@ -117,6 +119,8 @@ class PredictorSettings(Settings):
             "soft": LLM_BACKBONES,
             "primitive": tuple(b for b in BACKBONES if b not in LLM_BACKBONES),
         }
+        if self.model is not None and self.model not in FOREIGN:
+            raise ValueError(f"there is no model {self.model!r}. {nearest(self.model, FOREIGN)}")
         if self.foreign:
             if self.family not in ("primitive", "baseline") or self.backbone or self.template:
                 raise ValueError(
@@ -152,8 +156,8 @@ class PredictorSettings(Settings):
 
     @property
     def foreign(self) -> bool:
-        """Whether its answers are somebody else's: from a file, or from a model that was handed over."""
-        return self.given or self.file is not None
+        """Whether its answers are somebody else's: from a file, or from a model of others."""
+        return self.given or self.file is not None or self.model is not None
 
     @property
     def trained(self) -> bool:
@@ -296,19 +300,20 @@ class Suite(Settings):
     def _check_rules(self) -> None:
         words = [word for word in self.task if word in TASKS]
         for predictor in self.predictors:
-            if predictor.family != "baseline" or predictor.foreign:
+            if predictor.model is None and (predictor.family != "baseline" or predictor.foreign):
                 continue
-            scope = RULES[predictor.name]
+            what = "model" if predictor.model else "baseline"
+            scope = FOREIGN[predictor.model] if predictor.model else RULES[predictor.name]
             for word in words:
                 if not scope.covers(self.kind, word):
                     others = ", ".join(catalogue.known(self.kind, words)) or "none yet"
                     raise ValueError(
-                        f"the baseline {predictor.name!r} does not answer {word} of kind {self.kind}. "
+                        f"the {what} {predictor.name!r} does not answer {word} of kind {self.kind}. "
                         f"Those that do: {others}"
                     )
                 if scope.timed and self.task[word].get("target_time") is False:
                     raise ValueError(
-                        f"the baseline {predictor.name!r} needs the time of what is asked, but "
+                        f"the {what} {predictor.name!r} needs the time of what is asked, but "
                         f"{word}.target_time is false"
                     )
 

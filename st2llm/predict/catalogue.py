@@ -53,6 +53,9 @@ RULES: Mapping[str, Scope] = {
 }
 """Every null rule and closed-form regression by its name."""
 
+FOREIGN: Mapping[str, Scope] = {"fracast-0": Scope(FIELDS, ("forecast",))}
+"""Pretrained models of others by the name that a suite gives as `model`."""
+
 _STAND_INS: Mapping[str, str] = {
     "krige": "mean",
     "next-place": "counts",

@@ -84,3 +84,16 @@ def test_what_is_somebody_elses_has_no_backbone_of_ours(card, wrong):
     content["predictors"].append({"name": "x", "family": "primitive", "file": "p.csv", **wrong})
     with pytest.raises(ValueError, match="is somebody else's"):
         Suite.model_validate(content)
+
+
+def test_a_pretrained_model_is_named_and_asked_only_what_it_answers(card):
+    content = tiny_suite.rules(card)
+    content["predictors"].append({"name": "x", "family": "primitive", "model": "fracast-1"})
+    with pytest.raises(ValueError, match=r"there is no model 'fracast-1'\. Did you mean 'fracast-0'"):
+        Suite.model_validate(content)
+    content["predictors"][-1]["model"] = "fracast-0"
+    assert Suite.model_validate(content).predictor("x").foreign
+    with pytest.raises(ValueError, match="the model 'x' does not answer impute of kind graph"):
+        Suite.model_validate(
+            {**content, "task": {"impute": {"length": 24}}, "predictors": content["predictors"][-1:]}
+        )
