@@ -259,6 +259,7 @@ class Growing:
 
     def _write(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Keeps the new tokens' keys and values; in one stroke where all answers are equally long."""
+        key, value = key.to(self.own_key[layer].dtype), value.to(self.own_value[layer].dtype)
         if self._even is not None:
             batch, kv, draws, d, _ = self.own_key[layer].shape
             span = slice(self._even, self._even + self._width)

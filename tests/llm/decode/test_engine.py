@@ -81,6 +81,25 @@ def test_draws_have_the_probability_of_their_text_read_anew(tiny, architecture, 
         assert draw.logprob == pytest.approx(logprob, abs=2e-3)
 
 
+@pytest.mark.parametrize(("architecture", "digits"), MODELS)
+def test_in_bf16_answers_of_unequal_length_have_the_probability_they_have_in_fp32(tiny, architecture, digits):
+    exact, llm = (load_llm(tiny(architecture, digits), dtype=dtype) for dtype in ("fp32", "bf16"))
+    asked = questions(llm, [SHARED + text for text in TEXTS], Numbers(4, 3))
+    drawn = llm.engine.answer(asked, WARM)
+    assert len({len(draw.tokens) for draw in drawn}) > 1
+    off = []
+    for i, draw in enumerate(drawn):
+        question, tokens = asked[i // WARM.draws], list(draw.tokens)
+        all_ways, one_way = (
+            exact.engine.log_likelihood([question], [tokens])[0],
+            naive(exact, question, tokens)[1],
+        )
+        if abs(all_ways - one_way) < 1e-3:  # where it can end in one way alone, the draw is that way
+            off.append(abs(draw.logprob - one_way))
+    assert len(off) >= 4
+    assert np.mean(off) < 0.3 and max(off) < 1.0
+
+
 def test_a_seed_reproduces_draws_whatever_else_is_in_the_batch(tiny):
     llm = load_llm(tiny(), dtype="fp32")
     asked = questions(llm, TEXTS, Numbers(4, 3))
