@@ -29,9 +29,8 @@ from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
 from st2llm.model.names import LLM_BACKBONES
-from st2llm.predict import Predictor, filed
+from st2llm.predict import Predictor, filed, foreign
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.foreign import MODELS
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.primitive import PrimitivePredictor
 from st2llm.predict.soft import SoftPredictor
@@ -111,7 +110,7 @@ class Study:
         self.suite, self.data, self.task, self.watch = suite, data, task, watch
         self.given: dict[str, Predictor] = {predictor.name: predictor for predictor in given}
         self.given |= {p.name: filed.read(Path(p.file), name=p.name) for p in suite.predictors if p.file}
-        self.given |= {p.name: MODELS[p.model](p.name) for p in suite.predictors if p.model}
+        self.given |= {p.name: foreign.load(p.model, name=p.name) for p in suite.predictors if p.model}
         self.train = Remembered(splits.train)
         self.validation = even(splits.validation, suite.validation.count)
         count = suite.windows.count if suite.windows.select == "even" else None

@@ -11,7 +11,7 @@ from st2llm.config import Settings
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.names import BACKBONES, LLM_BACKBONES
 from st2llm.predict import catalogue
-from st2llm.predict.catalogue import FOREIGN, RULES
+from st2llm.predict.catalogue import FOREIGN, HOUSED, RULES
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
 
 TEXT_BACKBONES = ("llm-frozen", "llm-random")
@@ -109,7 +109,7 @@ class PredictorSettings(Settings):
     given: bool = False
     """It was handed to `compare` in Python."""
     model: str | None = None
-    """A pretrained model of others, zero-shot: see `FOREIGN`."""
+    """A pretrained model of others, zero-shot: see `FOREIGN`. The weights of some are named: chronos:FOLDER."""
     set: Overrides = Overrides()
 
     @model_validator(mode="after")
@@ -119,8 +119,13 @@ class PredictorSettings(Settings):
             "soft": LLM_BACKBONES,
             "primitive": tuple(b for b in BACKBONES if b not in LLM_BACKBONES),
         }
-        if self.model is not None and self.model not in FOREIGN:
-            raise ValueError(f"there is no model {self.model!r}. {nearest(self.model, FOREIGN)}")
+        if self.model is not None:
+            word, _, weights = self.model.partition(":")
+            if word not in FOREIGN:
+                raise ValueError(f"there is no model {self.model!r}. {nearest(word, FOREIGN)}")
+            if (word in HOUSED) != bool(weights):
+                wanted = f"{word}:<hub id or folder>" if word in HOUSED else word
+                raise ValueError(f"{self.name!r} has the model {self.model!r}, which is written {wanted}")
         if self.foreign:
             if self.family not in ("primitive", "baseline") or self.backbone or self.template:
                 raise ValueError(
@@ -303,7 +308,7 @@ class Suite(Settings):
             if predictor.model is None and (predictor.family != "baseline" or predictor.foreign):
                 continue
             what = "model" if predictor.model else "baseline"
-            scope = FOREIGN[predictor.model] if predictor.model else RULES[predictor.name]
+            scope = FOREIGN[predictor.model.partition(":")[0]] if predictor.model else RULES[predictor.name]
             for word in words:
                 if not scope.covers(self.kind, word):
                     others = ", ".join(catalogue.known(self.kind, words)) or "none yet"

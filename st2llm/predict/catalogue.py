@@ -53,8 +53,13 @@ RULES: Mapping[str, Scope] = {
 }
 """Every null rule and closed-form regression by its name."""
 
-FOREIGN: Mapping[str, Scope] = {"fracast-0": Scope(FIELDS, ("forecast",))}
-"""Pretrained models of others by the name that a suite gives as `model`."""
+FOREIGN: Mapping[str, Scope] = {
+    "fracast-0": Scope(FIELDS, ("forecast",)),
+    "chronos": Scope(FIELDS, ("forecast",)),
+}
+"""Pretrained models of others by the name that a suite gives as `model`, before the colon if there is one."""
+HOUSED = ("chronos",)
+"""Those of them whose weights are named after a colon: a hub id, or a folder."""
 
 _STAND_INS: Mapping[str, str] = {
     "krige": "mean",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from st2llm.data import artefacts
-from st2llm.errors import DataError
+from st2llm.predict.foreign.series import asked_series
 from st2llm.types import Prediction, Sample
 
 REQUIREMENT = "fracast==0.1.0"
@@ -247,25 +247,8 @@ class FracastPredictor:
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        start = sample.origin
-        series = [(int(n), int(c)) for n, c in np.argwhere(sample.wanted.any(axis=0))]
-        past = np.stack([sample.values[:start, n, c] for n, c in series])
-        few = np.flatnonzero(np.isfinite(past).sum(axis=1) < LEAST)
-        if sample.visible[start:].any() or few.size:
-            why = (
-                f"{sample.place[series[int(few[0])][0]]!r} has fewer than {LEAST} readings in its {start} steps"
-                if few.size
-                else "entries after the first asked one are visible"
-            )
-            raise DataError(
-                f"{self.name} forecasts what follows at least {LEAST} readings, but in {sample.id} {why}. Lengthen "
-                f"task.history, or leave this model out."
-            )
-        found = self.quantiles(past, len(sample.time) - start)
-        whole = np.full((len(QUANTILES), *sample.values.shape), np.nan)
-        for row, (n, c) in zip(found, series, strict=True):
-            whole[:, start:, n, c] = row.T
-        whole[:, ~sample.wanted] = np.nan
+        series = asked_series(sample, name=self.name, least=LEAST)
+        whole = series.laid_out(sample, self.quantiles(series.past, series.horizon))
         return Prediction(whole[4].copy(), quantiles=dict(zip(QUANTILES, whole, strict=True)))
 
     def quantiles(
@@ -302,6 +285,6 @@ def weights() -> Fracast:
     return model.eval().requires_grad_(False)
 
 
-def load(name: str) -> FracastPredictor:
+def load(name: str, _: str = "") -> FracastPredictor:
     """The pretrained model as a predictor of that name."""
     return FracastPredictor(name, weights())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from st2llm.errors import DataError
-from st2llm.predict.foreign import MODELS
+from st2llm.predict.foreign import load
 from st2llm.predict.foreign.fracast import Fracast, FracastPredictor, periods, seasonal_fill
 
 HISTORY, HORIZON = 48, 12
@@ -93,7 +93,7 @@ def test_the_real_weights_say_what_their_own_package_says():
     rows = np.stack(
         [50 + 20 * np.sin(2 * np.pi * t / 24) + draw.normal(0, 3, 600), np.cumsum(draw.normal(0, 1, 600))]
     )
-    got = MODELS["fracast-0"]("fracast").quantiles(rows[:, -48:], 3)[:, :, [0, 4, 8]]
+    got = load("fracast-0", name="fracast").quantiles(rows[:, -48:], 3)[:, :, [0, 4, 8]]
     want = [
         [[43.0524, 50.0447, 59.0001], [43.4641, 53.6045, 65.7583], [46.6285, 57.892, 70.6705]],
         [[-25.8671, -24.5673, -23.8142], [-26.4038, -24.716, -23.7151], [-26.5388, -24.33, -23.2022]],

@@ -1,0 +1,82 @@
+"""Any scikit-learn regressor as a forecaster of fields: one for all places, from the history to all asked steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from sklearn.base import RegressorMixin, clone
+from sklearn.multioutput import MultiOutputRegressor
+
+from st2llm.encode.scaler import Scaler, fit_scaler
+from st2llm.errors import ConfigError, DataError
+from st2llm.types import Prediction, Sample
+
+
+@dataclass(frozen=True)
+class RegressorPredictor:
+    """A fitted regressor. It reads the standardised history of a series and the calendar of the first asked step."""
+
+    name: str
+    regressor: Any
+    scaler: Scaler
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Prediction:
+        start = sample.origin
+        _, nodes, channels = sample.values.shape
+        found = np.asarray(self.regressor.predict(_features(sample, self.scaler)), dtype=np.float64)
+        rows = found.reshape(nodes, channels, -1)
+        whole = np.full(sample.values.shape, np.nan)
+        whole[start:] = self.scaler.unscale(np.moveaxis(rows, 2, 0))
+        return Prediction(np.where(sample.wanted, whole, np.nan))
+
+
+def fit_regressor(
+    estimator: Any, train: Sequence[Sample], *, name: str, rows: int = 100_000
+) -> RegressorPredictor:
+    """Fits a clone of the estimator on training windows of one forecast task; the estimator stays as it is.
+
+    A row is one series of one window: its history standardised place by place (0 where a reading is missing) and
+    time of day, day of week of the first asked step; the targets are its asked steps, and rows that lack one are left
+    out. Regressors of one target get a copy for each step. rows: at most so many, evenly spaced, are fitted on.
+    Raises ConfigError for what is no regressor, DataError where no row is whole.
+    """
+    if not isinstance(estimator, RegressorMixin):
+        raise ConfigError(
+            f"{name} should be a scikit-learn regressor, but is a {type(estimator).__name__}. Give for instance "
+            f"HistGradientBoostingRegressor(), or wrap your own model with st2llm.wrap."
+        )
+    scaler = fit_scaler(train)
+    x = np.concatenate([_features(sample, scaler) for sample in train])
+    y = np.concatenate([_targets(sample, scaler) for sample in train])
+    whole = np.flatnonzero(np.isfinite(y).all(axis=1))
+    if not whole.size:
+        raise DataError(
+            f"{name} cannot be fitted: in none of {len(y)} training series are all {y.shape[1]} asked steps known. "
+            f"Shorten the horizon, or fill the gaps of the data."
+        )
+    kept = whole[np.linspace(0, len(whole) - 1, min(rows, len(whole))).astype(np.int64)]
+    regressor = clone(estimator)
+    if not regressor.__sklearn_tags__().target_tags.multi_output:
+        regressor = MultiOutputRegressor(regressor)
+    return RegressorPredictor(name, regressor.fit(x[kept], y[kept]), scaler)
+
+
+def _features(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row feature"]:
+    start = sample.origin
+    past = np.nan_to_num(scaler.scale(sample.values)[:start])
+    series = np.moveaxis(past, 0, 2).reshape(-1, start)
+    calendar, day = sample.side.calendar, max(1, 86_400 // max(1, sample.side.freq_s))
+    turns = np.array([calendar.step_of_day[start] / day, calendar.day_of_week[start] / 7]) * 2 * np.pi
+    when = np.concatenate([np.sin(turns), np.cos(turns)])
+    return np.concatenate([series, np.broadcast_to(when, (len(series), len(when)))], axis=1)
+
+
+def _targets(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row horizon"]:
+    truth = np.full(sample.values.shape, np.nan) if sample.truth is None else sample.truth
+    asked = scaler.scale(truth)[sample.origin :]
+    return np.moveaxis(asked, 0, 2).reshape(-1, len(asked))
