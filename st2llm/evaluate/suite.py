@@ -11,7 +11,7 @@ from st2llm.config import Settings
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.names import BACKBONES, LLM_BACKBONES
 from st2llm.predict import catalogue
-from st2llm.predict.catalogue import FOREIGN, HOUSED, RULES
+from st2llm.predict.catalogue import FOREIGN, RULES
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
 
 TEXT_BACKBONES = ("llm-frozen", "llm-random")
@@ -123,8 +123,8 @@ class PredictorSettings(Settings):
             word, _, weights = self.model.partition(":")
             if word not in FOREIGN:
                 raise ValueError(f"there is no model {self.model!r}. {nearest(word, FOREIGN)}")
-            if (word in HOUSED) != bool(weights):
-                wanted = f"{word}:<hub id or folder>" if word in HOUSED else word
+            if FOREIGN[word].housed != bool(weights):
+                wanted = f"{word}:<hub id or folder>" if FOREIGN[word].housed else word
                 raise ValueError(f"{self.name!r} has the model {self.model!r}, which is written {wanted}")
         if self.foreign:
             if self.family not in ("primitive", "baseline") or self.backbone or self.template:

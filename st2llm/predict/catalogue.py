@@ -11,11 +11,15 @@ _ALL = (*_IN_TIME, "krige")
 
 @dataclass(frozen=True)
 class Scope:
-    """What a rule answers. timed: it needs the time of what is asked."""
+    """What a rule or model answers. timed: it needs the time of what is asked.
+
+    housed: its weights are named after a colon, by hub id or folder.
+    """
 
     kinds: tuple[str, ...]
     tasks: tuple[str, ...]
     timed: bool = False
+    housed: bool = False
 
     def covers(self, kind: str, task: str) -> bool:
         return kind in self.kinds and task in self.tasks
@@ -55,11 +59,9 @@ RULES: Mapping[str, Scope] = {
 
 FOREIGN: Mapping[str, Scope] = {
     "fracast-0": Scope(FIELDS, ("forecast",)),
-    "chronos": Scope(FIELDS, ("forecast",)),
+    "chronos": Scope(FIELDS, ("forecast",), housed=True),
 }
 """Pretrained models of others by the name that a suite gives as `model`, before the colon if there is one."""
-HOUSED = ("chronos",)
-"""Those of them whose weights are named after a colon: a hub id, or a folder."""
 
 _STAND_INS: Mapping[str, str] = {
     "krige": "mean",

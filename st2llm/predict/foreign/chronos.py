@@ -101,8 +101,8 @@ class ChronosPredictor:
     ) -> Float64[np.ndarray, "row horizon draw"]:
         """Draws of the next steps of each series, in its own units; NaN in `past` was not seen."""
         blocks: list[np.ndarray] = []
+        rows = max(1, _ROWS // self.draws)
         while (left := horizon - sum(block.shape[1] for block in blocks)) > 0:
-            rows = max(1, _ROWS // self.draws)
             parts = [
                 self._block(past[i : i + rows], min(left, self.block)) for i in range(0, len(past), rows)
             ]

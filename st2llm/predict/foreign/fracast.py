@@ -285,6 +285,6 @@ def weights() -> Fracast:
     return model.eval().requires_grad_(False)
 
 
-def load(name: str, _: str = "") -> FracastPredictor:
+def load(name: str, _: str) -> FracastPredictor:
     """The pretrained model as a predictor of that name."""
     return FracastPredictor(name, weights())

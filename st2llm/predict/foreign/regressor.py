@@ -11,6 +11,8 @@ from sklearn.multioutput import MultiOutputRegressor
 
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
+from st2llm.predict.baselines.rule import known, place_forecast
+from st2llm.predict.baselines.slots import DAY_S
 from st2llm.types import Prediction, Sample
 
 
@@ -26,13 +28,10 @@ class RegressorPredictor:
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        start = sample.origin
         _, nodes, channels = sample.values.shape
         found = np.asarray(self.regressor.predict(_features(sample, self.scaler)), dtype=np.float64)
         rows = found.reshape(nodes, channels, -1)
-        whole = np.full(sample.values.shape, np.nan)
-        whole[start:] = self.scaler.unscale(np.moveaxis(rows, 2, 0))
-        return Prediction(np.where(sample.wanted, whole, np.nan))
+        return place_forecast(sample, self.scaler.unscale(np.moveaxis(rows, 2, 0)))
 
 
 def fit_regressor(
@@ -70,13 +69,12 @@ def _features(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row featur
     start = sample.origin
     past = np.nan_to_num(scaler.scale(sample.values)[:start])
     series = np.moveaxis(past, 0, 2).reshape(-1, start)
-    calendar, day = sample.side.calendar, max(1, 86_400 // max(1, sample.side.freq_s))
+    calendar, day = sample.side.calendar, max(1, DAY_S // max(1, sample.side.freq_s))
     turns = np.array([calendar.step_of_day[start] / day, calendar.day_of_week[start] / 7]) * 2 * np.pi
     when = np.concatenate([np.sin(turns), np.cos(turns)])
     return np.concatenate([series, np.broadcast_to(when, (len(series), len(when)))], axis=1)
 
 
 def _targets(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row horizon"]:
-    truth = np.full(sample.values.shape, np.nan) if sample.truth is None else sample.truth
-    asked = scaler.scale(truth)[sample.origin :]
+    asked = scaler.scale(known(sample))[sample.origin :]
     return np.moveaxis(asked, 0, 2).reshape(-1, len(asked))
