@@ -16,8 +16,9 @@ TOTALS = ("abs_error", "squared_error", "abs_truth", "truth", "squared_truth", "
 HIGHER_IS_BETTER = frozenset({"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "f1"})
 VALUES = ("mae", "rmse", "wape", "r2", "mape")
 RANKS = ("acc@1", "acc@5", "acc@10", "mrr")
-METRICS = (*VALUES, *RANKS, "ade_m", "fde_m", "nll", "crps", "auprc", "f1")
-OPTIONAL = ("nll", "crps")
+PATHS = ("minade_m", "minfde_m", "energy_m")
+METRICS = (*VALUES, *RANKS, "ade_m", "fde_m", "nll", "crps", "cover90", *PATHS, "auprc", "f1")
+OPTIONAL = ("nll", "crps", "cover90", *PATHS)
 """Metrics that only predictors with a density, or with draws, have; none of them can rank all arms of a suite."""
 BINS = 1000
 """Scores of `auprc` are told apart to this share."""
@@ -35,6 +36,10 @@ _RATIOS: Mapping[str, tuple[str, str, str]] = {
     "fde_m": ("final_displacement", "count", "final_displacement"),
     "nll": ("neg_log_density", "count", "neg_log_density"),
     "crps": ("crps", "count", "crps"),
+    "cover90": ("covered", "count", "covered"),
+    "minade_m": ("best_displacement", "count", "best_displacement"),
+    "minfde_m": ("best_final_displacement", "count", "best_final_displacement"),
+    "energy_m": ("energy", "count", "energy"),
 }
 """Metrics that are the sum of one total, divided by the count or the sum of another (rmse: the root of that)."""
 
@@ -54,13 +59,13 @@ def metrics_of(kind: str, task: str, asked: Sequence[str] = ()) -> tuple[str, ..
         where = {"x", "y"} <= set(asked)
         values = any(name not in ("x", "y", "mark") for name in asked) or not asked
         return (
-            *(("mae", "rmse", "wape", "nll", "crps") if values else ()),
+            *(("mae", "rmse", "wape", "nll", "crps", "cover90") if values else ()),
             *(("ade_m",) if where else ()),
             *(RANKS if "mark" in asked else ()),
         )
     if kind == "trajectory":
-        return ("ade_m", "fde_m") if task == "forecast" else ("ade_m",)
-    return (*VALUES, "crps")
+        return ("ade_m", "fde_m", *PATHS) if task == "forecast" else ("ade_m",)
+    return (*VALUES, "crps", "cover90")
 
 
 def totals(
@@ -133,6 +138,31 @@ def crps(
         return np.asarray(np.where(m > 0, away / m - spread, np.nan), dtype=np.float64)
 
 
+def path_scores(
+    draws: Float64[np.ndarray, "draw step 2"], truth: Float64[np.ndarray, "step 2"]
+) -> tuple[float, float, float]:
+    """Of draws of one path: the mean distance of the best draw, the last distance of the best, and the energy score.
+
+    The best of m draws says how far they reach, not how likely they are: it falls with m and with their spread. The
+    energy score (Gneiting and Raftery 2007), by the fair estimator over whole paths, is proper: mean |X - t| - sum over
+    pairs |X - X'| / (m (m - 1)), norms over all steps divided by the root of their number. In the unit of positions;
+    steps whose truth is missing are left out, NaN where none is left.
+    """
+    some = np.isfinite(truth).all(axis=1)
+    if not some.any():
+        return float("nan"), float("nan"), float("nan")
+    x, t, m = draws[:, some], truth[some], len(draws)
+    away = np.hypot(*np.moveaxis(x - t, -1, 0))
+    steps = float(np.sqrt(some.sum()))
+    whole = np.sqrt((away**2).sum(axis=1)) / steps
+    flat = x.reshape(m, -1)
+    square = (flat**2).sum(axis=1)
+    apart = np.sqrt(np.maximum(square[:, None] + square - 2 * flat @ flat.T, 0.0)) / steps
+    np.fill_diagonal(apart, 0.0)
+    energy = whole.mean() - (apart.sum() / (2 * m * (m - 1)) if m > 1 else 0.0)
+    return float(away.mean(axis=1).min()), float(away[:, -1].min()), float(energy)
+
+
 def label_totals(truth: Sequence[str], answer: Sequence[str]) -> dict[str, tuple[float, int]]:
     """Totals of f1 over labels: how often each is true, is answered, and both."""
     found: dict[str, tuple[float, int]] = {}
@@ -180,7 +210,8 @@ def metric(
 
     mae, rmse, crps: raw units. wape: sum |error| / sum |truth|. mape: a fraction, over entries whose truth is not 0.
     r2: 1 - SSE / SST, NaN for a truth that never changes. acc@k, mrr: shares, over all candidates, a true label that
-    is not in the ranking counts as missed. ade_m, fde_m: in the unit of the positions. nll: nats an entry. f1: the mean
+    is not in the ranking counts as missed. ade_m, fde_m, minade_m, minfde_m, energy_m (`path_scores`): in the unit of
+    the positions. nll: nats an entry. cover90: share of the truths between the quantiles of 5 and 95 %. f1: the mean
     over the labels that are ever true or answered (of a yes-or-no question: of yes). auprc: average precision.
     NaN where there is nothing to measure. Raises ConfigError for an unknown name.
     """

@@ -58,6 +58,9 @@ class Edges:
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
 
+NO_EDGES = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64))
+
+
 @checked
 @dataclass(frozen=True)
 class Note:

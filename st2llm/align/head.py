@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from st2llm.encode.batch import FieldBatch
+
 
 class UpHead(nn.Module):
     """Two linear layers with a GELU between, normed to the LLM's own token scale.
@@ -45,8 +47,8 @@ class DownHead(nn.Module):
 class NumberHead(nn.Module):
     """Numbers from place embeddings: all asked steps of a window at once, in standardised units.
 
-    context: leading steps of the window that are never asked for; 0 is said of them. The last layer starts at zero,
-    so an untrained arm is exactly its closed-form base.
+    context: leading steps of the window that are never asked for; 0 is added there. The last layer starts at zero,
+    so an untrained arm is exactly the closed-form base of its batch.
     """
 
     def __init__(self, d_st: int, *, context: int, horizon: int, channels: int) -> None:
@@ -57,7 +59,15 @@ class NumberHead(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, z: Float[Tensor, "batch node {self.d_st}"]) -> Float[Tensor, "batch time node channel"]:
+    def forward(
+        self, z: Float[Tensor, "batch node {self.d_st}"], batch: FieldBatch
+    ) -> Float[Tensor, "batch time node channel"]:
+        return batch.base + self.correction(z)
+
+    def correction(
+        self, z: Float[Tensor, "batch node {self.d_st}"]
+    ) -> Float[Tensor, "batch time node channel"]:
+        """What is added to the base."""
         b, n, _ = z.shape
         flat: Tensor = self.out(self.net(z))
         asked = torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)

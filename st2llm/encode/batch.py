@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,8 +13,45 @@ from st2llm.encode.scaler import Scaler
 from st2llm.types import Sample
 
 
+@runtime_checkable
+class Batch(Protocol):
+    """Stacked samples of any kind: rows can be picked and moved to a device."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Sequence[int]) -> Any: ...
+
+    def to(self, device: torch.device) -> Any: ...
+
+
+R = TypeVar("R", bound="Rows")
+
+
+class Rows:
+    """Picks and moves the rows of a dataclass whose fields are tensors with a row a sample, but for `words`."""
+
+    words: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def take(self: R, rows: Sequence[int]) -> R:
+        """The samples at these positions, in this order."""
+        index = torch.as_tensor(list(rows), dtype=torch.int64)
+        picked = {name: getattr(self, name)[index] for name in self.tensors()}
+        return replace(self, words=tuple(self.words[i] for i in rows), **picked)  # type: ignore[type-var]
+
+    def to(self: R, device: torch.device) -> R:
+        moved = {name: getattr(self, name).to(device) for name in self.tensors()}
+        return replace(self, **moved)  # type: ignore[type-var]
+
+    def tensors(self) -> list[str]:
+        """The names of its tensors."""
+        return [f.name for f in fields(self) if f.name != "words"]  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class FieldBatch:
+class FieldBatch(Rows):
     """Stacked windows of one field, all their steps: what is seen and what is asked differ by masks alone.
 
     values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
@@ -31,15 +69,6 @@ class FieldBatch:
     notes: Int64[Tensor, "batch note"]
     words: tuple[str, ...]
 
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def take(self, rows: Sequence[int]) -> "FieldBatch":
-        """The samples at these positions, in this order."""
-        index = torch.as_tensor(list(rows), dtype=torch.int64)
-        picked = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "words"}
-        return replace(self, words=tuple(self.words[i] for i in rows), **picked)
-
     def hide(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
         """The same windows with more hidden, and exactly that asked for: what was visible under the mask is the target.
 
@@ -54,10 +83,6 @@ class FieldBatch:
             target=self.values.masked_fill(~newly, 0.0),
             valid=newly,
         )
-
-    def to(self, device: torch.device) -> "FieldBatch":
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "words"}
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True)

@@ -179,9 +179,16 @@ class FieldEncoder(nn.Module):
         self.register_buffer("weight", torch.from_numpy(edges.weight).float(), persistent=False)
         per_place = 1 if tokens == "place" else self.embed.count + 1
         self.slots = shape.nodes * per_place
+        self.asked = slice(per_place - 1, None, per_place)
+        """The slots that heads read: the question token of each place."""
 
-    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch slot d_st"]:
+    def forward(
+        self, batch: FieldBatch, also: Float[Tensor, "batch d_st"] | None = None
+    ) -> Float[Tensor, "batch slot d_st"]:
+        """also: something known of the whole window, added to all its tokens."""
         tokens = self.embed(batch)
+        if also is not None:
+            tokens = tokens + also[:, None, None]
         b, n, p, d = tokens.shape
         z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
         question: Tensor = z[:, :, -1]

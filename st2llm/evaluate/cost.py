@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from st2llm.encode.batch import FieldBatch
+from st2llm.encode.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def count_flops(arm: nn.Module, one: FieldBatch) -> float:
+def count_flops(arm: nn.Module, one: Batch) -> float:
     """Floating-point operations of one forward pass over `one` sample (matrix products, as torch counts them)."""
     with FlopCounterMode(display=False) as counter:
         arm(one)

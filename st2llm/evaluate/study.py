@@ -16,7 +16,7 @@ from torch import Tensor
 
 from st2llm import llm as language
 from st2llm.data.splits import Part, Splits
-from st2llm.encode.batch import FieldBatch
+from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
@@ -29,16 +29,18 @@ from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
 from st2llm.model.names import LLM_BACKBONES
+from st2llm.model.objective import Likelihood, Objective, Regression
 from st2llm.predict import Predictor, filed, foreign
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.frame import Frame, fit_frame
-from st2llm.predict.primitive import PrimitivePredictor
+from st2llm.predict.frame import fit_frame
+from st2llm.predict.primitive import AnyFrame, PrimitivePredictor
+from st2llm.predict.sequence import SequenceFrame, fit_sequence_frame
 from st2llm.predict.soft import SoftPredictor
 from st2llm.serialize.template import load_prompt
 from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Fit, fit
 from st2llm.train.meter import Meter
-from st2llm.types import Container, Sample
+from st2llm.types import NO_EDGES, Container, Sample
 
 _DAY_S = 86_400
 INSTRUCTION = "graph/forecast.soft"
@@ -250,7 +252,7 @@ class Study:
         """One training run for each learning rate; the run and arm with the lowest validation error are kept."""
         budget = self._budget
         train, validation = self._worded if job.predictor.family == "soft" else self._stacked
-        scale = torch.from_numpy(self.frame.scaler.std).float()
+        objective = self._objective
         warm = self._warm_encoder(job.seed, store)
         runs: list[Fit] = []
         best: tuple[Fit, Arm] | None = None
@@ -258,7 +260,9 @@ class Study:
             self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
             arm = self._build(job, warm)
             plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate)
-            done = fit(arm, train, validation, plan, scale=scale, seed=job.seed, tick=self.watch.reach)
+            done = fit(
+                arm, train, validation, plan, objective=objective, seed=job.seed, tick=self.watch.reach
+            )
             runs.append(done)
             if best is None or done.curve.best < best[0].curve.best:
                 best = (done, arm)
@@ -272,19 +276,30 @@ class Study:
             raise ConfigError(f"{self.suite.id} trains arms and so needs a `budget`.")
         return self.suite.budget
 
+    @cached_property
+    def _objective(self) -> Objective:
+        if self._sequential:
+            return Likelihood()
+        return Regression(torch.from_numpy(self.frame.scaler.std).float())
+
+    @property
+    def _sequential(self) -> bool:
+        """Whether samples are sequences of points, not windows of a field."""
+        return self.suite.kind in ("trajectory", "event")
+
     def _rates(self, job: Job, store: Store) -> list[float]:
         """Learning rates to try: the whole list for the first seed, then the one chosen there on validation."""
         first = store.finished(self.key(job.predictor.name, self.suite.seeds[0]))
         return [float(first["lr"])] if first else list(self._budget.lr)
 
     @cached_property
-    def _stacked(self) -> tuple[FieldBatch, FieldBatch]:
+    def _stacked(self) -> tuple[Batch, Batch]:
         """Training and validation windows without words, as primitive arms take them."""
         chosen = Remembered(self.validation)
         return self.frame.stack(self.train, reads=False), self.frame.stack(chosen, reads=False)
 
     @cached_property
-    def _worded(self) -> tuple[FieldBatch, FieldBatch]:
+    def _worded(self) -> tuple[Batch, Batch]:
         """The same with the instruction of each window, for arms that read."""
         train, validation = self._stacked
         return self.frame.with_words(train, self.train), self.frame.with_words(
@@ -292,7 +307,9 @@ class Study:
         )
 
     @cached_property
-    def frame(self) -> Frame:
+    def frame(self) -> AnyFrame:
+        if self._sequential:
+            return fit_sequence_frame(self.train, skip=self.suite.skip, points=self.task.context)
         template = load_prompt(self.suite.instruction or INSTRUCTION) if self.suite.llm else None
         slots = self._shape.nodes * self._tokens_per_place()
         return fit_frame(self.train, skip=self.suite.skip, template=template, slots=slots)
@@ -328,7 +345,7 @@ class Study:
                 probe,
                 *self._stacked,
                 Budget(steps=settings.steps, batch=settings.batch, lr=settings.lr),
-                scale=torch.from_numpy(self.frame.scaler.std).float(),
+                objective=self._objective,
                 seed=seed,
                 tick=self.watch.reach,
             )
@@ -357,13 +374,17 @@ class Study:
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
             model = self._weights(None, "base")
             d_lm, token_rms, heads = model.d_lm, model.token_rms, int(model.model.config.num_attention_heads)
+        settings = EncoderSettings(**e.model_dump(exclude={"warmup"}))
+        frame = self.frame
+        if isinstance(frame, SequenceFrame):
+            return Blueprint(frame.shape, NO_EDGES, d_lm, token_rms, heads, settings)
         return Blueprint(
-            replace(self._shape, note_words=len(self.frame.vocabulary.words)),
+            replace(self._shape, note_words=len(frame.vocabulary.words)),
             edges_of(self.train[0]),
             d_lm,
             token_rms,
             heads,
-            EncoderSettings(**e.model_dump(exclude={"warmup"})),
+            settings,
         )
 
     def _refuse_weights_of_an_endpoint(self) -> None:

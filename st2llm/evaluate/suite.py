@@ -27,7 +27,11 @@ BLOCKS: Mapping[str, str] = {
 """What is resampled as one where a suite says nothing: what lies within depends on each other."""
 _MASKS = ("forecast", "impute", "interpolate", "krige")
 TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "primitive": dict.fromkeys(("graph", "grid", "video"), _MASKS),
+    "primitive": {
+        **dict.fromkeys(("graph", "grid", "video"), _MASKS),
+        "trajectory": ("forecast", "next-place"),
+        "event": ("next-event",),
+    },
     "soft": {"graph": ("forecast",)},
 }
 """The kinds and tasks for which arms are trained, by family."""
@@ -61,6 +65,10 @@ class EncoderConfig(Settings):
     graph: Literal["gat", "gcn", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
+    causal: bool = False
+    """Sequences: whether a point hears those before it alone."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Sequences: share of activations that training leaves out."""
     warmup: WarmupSettings | None = None
 
 
@@ -220,7 +228,9 @@ class Suite(Settings):
     llm: LLMSettings | None = None
     encoder: EncoderConfig = EncoderConfig()
     lora: LoraConfig = LoraConfig()
-    skip: Literal["ridge", "slot", "last", "linear", "neighbours", "none"] = "none"
+    skip: Literal[
+        "ridge", "slot", "last", "linear", "neighbours", "counts-transitions", "counts-all", "none"
+    ] = "none"
     instruction: str | None = None
     predictors: list[PredictorSettings] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)

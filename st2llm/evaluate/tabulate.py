@@ -12,7 +12,7 @@ from st2llm.types import Prediction, Sample
 
 ENTRY = ["sample", "place", "step", "channel"]
 """What names an entry of the table."""
-ANSWERED = ["value", "rank", "answer", "nll", "crps"]
+ANSWERED = ["value", "rank", "answer", "nll", "crps", *metrics.PATHS]
 """What a predictor says of an entry, or is scored by; another predictor's may take its place."""
 _PARTS = ("value", "x", "y", "label")
 _LATER = {
@@ -23,6 +23,7 @@ _LATER = {
     "nll": np.nan,
     "crps": np.nan,
     "draws": 0,
+    **dict.fromkeys(metrics.PATHS, np.nan),
 }
 """Columns that tables of earlier versions do not have, and what they then hold."""
 
@@ -125,7 +126,24 @@ def _beside(sample: Sample, prediction: Prediction, at: Entries, truth: np.ndarr
         "nll": nll,
         "crps": crps,
         "draws": draws,
+        **_paths(sample, prediction, at),
     }
+
+
+def _paths(sample: Sample, prediction: Prediction, at: Entries) -> Columns:
+    """The scores of draws of a whole path, at its first entry."""
+    found = {name: np.full(len(at[0]), np.nan) for name in metrics.PATHS}
+    names = sample.side.channels
+    if sample.kind != "trajectory" or sample.task != "forecast" or not {"x", "y"} <= set(names):
+        return found
+    if prediction.samples is None or sample.truth is None or not len(at[0]):
+        return found
+    xy = [names.index("x"), names.index("y")]
+    truth = sample.truth[sample.origin :, 0][:, xy]
+    scores = metrics.path_scores(prediction.samples[:, sample.origin :, 0][..., xy], truth)
+    for name, value in zip(metrics.PATHS, scores, strict=True):
+        found[name][0] = value
+    return found
 
 
 def _labelled(
@@ -250,12 +268,32 @@ def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of nll and crps, where the predictor has them; an unread entry is scored as the forecast in its place."""
+    return pd.concat([_draw_totals(frame), _path_totals(frame)], ignore_index=True)
+
+
+def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of metrics.PATHS, one entry a path."""
+    paths = frame[frame["energy_m"].notna()]
+    if paths.empty:
+        return pd.DataFrame()
+    names = ("best_displacement", "best_final_displacement", "energy")
+    entries = paths[["sample", *metrics.PATHS]].astype({"sample": str})
+    return _long(entries.rename(columns=dict(zip(metrics.PATHS, names, strict=True))), names)
+
+
+def _draw_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of nll, crps and cover90."""
     valid = frame[frame["valid"] & (frame["part"] == "value")]
     some: dict[str, str] = {}
     if valid["nll"].notna().any():
         some["neg_log_density"] = "nll"
     if (valid["draws"] > 0).any():
         some["crps"] = "crps"
+    ranged = valid["q05"].notna() & valid["q95"].notna()
+    if ranged.any():
+        some["covered"] = "covered"
+        inside = (valid["q05"] <= valid["truth"]) & (valid["truth"] <= valid["q95"])
+        valid = valid.assign(covered=inside.astype(float).where(ranged))
     if not some:
         return pd.DataFrame()
     entries = valid[["sample", *some.values()]].astype({"sample": str})

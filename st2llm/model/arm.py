@@ -3,14 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.align.head import DownHead, NumberHead, UpHead
+from st2llm.align.sequence_head import sequence_head
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldEncoder, FieldShape
+from st2llm.encode.points import PointBatch
+from st2llm.encode.sequence import SequenceEncoder, SequenceShape
 from st2llm.errors import ConfigError, nearest
 from st2llm.llm.local import LanguageModel
 from st2llm.model.backbone import (
@@ -35,6 +38,8 @@ class EncoderSettings:
     graph: str = "gat"
     tokens: str = "place"
     mixer: str = "transformer"
+    causal: bool = False
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Adapter:
 class Blueprint:
     """All that an arm is built from, but for its backbone's language model."""
 
-    shape: FieldShape
+    shape: FieldShape | SequenceShape
     edges: Edges
     d_lm: int
     token_rms: float
@@ -64,16 +69,12 @@ class Probe(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.encoder = _encoder(blueprint)
-            shape = blueprint.shape
-            self.head = NumberHead(
-                blueprint.encoder.d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels
-            )
-        self.per_place = self.encoder.slots // shape.nodes
+            self.encoder = encoder_of(blueprint)
+            self.head = head_of(blueprint)
 
-    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch time node channel"]:
-        correction: Tensor = self.head(self.encoder(batch)[:, self.per_place - 1 :: self.per_place])
-        return batch.base + correction
+    def forward(self, batch: FieldBatch | PointBatch) -> Any:
+        """What the head says of a batch: numbers of fields, scores of places, draws of paths."""
+        return self.head(self.encoder(batch)[:, self.encoder.asked], batch)
 
 
 class Arm(nn.Module):
@@ -85,24 +86,19 @@ class Arm(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             b, e = blueprint, blueprint.encoder
-            self.encoder = _encoder(b)
+            self.encoder = encoder_of(b)
             if warm is not None:
                 self.encoder.load_state_dict(dict(warm))
             self.up = UpHead(e.d_st, b.d_lm, token_rms=b.token_rms)
             self.down = DownHead(b.d_lm, e.d_st)
-            self.head = NumberHead(
-                e.d_st, context=b.shape.context, horizon=b.shape.horizon, channels=b.shape.channels
-            )
+            self.head = head_of(b)
         self.backbone: nn.Module = NoBackbone()
-        self.per_place = self.encoder.slots // b.shape.nodes
         self.shared_sha256 = state_sha256(self)
 
-    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch time node channel"]:
+    def forward(self, batch: FieldBatch | PointBatch) -> Any:
         soft = self.up(self.encoder(batch))
         states, words = self.backbone(soft, batch.words)
-        places = self.down(states[:, self.per_place - 1 :: self.per_place], words)
-        correction: Tensor = self.head(places)
-        return batch.base + correction
+        return self.head(self.down(states[:, self.encoder.asked], words), batch)
 
 
 def build(
@@ -130,11 +126,16 @@ def build(
     return arm
 
 
-def _encoder(blueprint: Blueprint) -> FieldEncoder:
-    b, e = blueprint, blueprint.encoder
+def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
+    """A fresh encoder for fields or for sequences, as the shape says."""
+    shape, e = blueprint.shape, blueprint.encoder
+    if isinstance(shape, SequenceShape):
+        return SequenceEncoder(
+            shape, d_st=e.d_st, layers=e.layers, mixer=e.mixer, causal=e.causal, dropout=e.dropout
+        )
     return FieldEncoder(
-        b.shape,
-        b.edges,
+        shape,
+        blueprint.edges,
         d_st=e.d_st,
         patch=e.patch,
         layers=e.layers,
@@ -142,6 +143,14 @@ def _encoder(blueprint: Blueprint) -> FieldEncoder:
         tokens=e.tokens,
         mixer=e.mixer,
     )
+
+
+def head_of(blueprint: Blueprint) -> nn.Module:
+    """A fresh head for what the shape asks."""
+    shape, d_st = blueprint.shape, blueprint.encoder.d_st
+    if isinstance(shape, SequenceShape):
+        return sequence_head(d_st, shape)
+    return NumberHead(d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels)
 
 
 def _backbone(

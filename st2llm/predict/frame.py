@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import AlignmentError, ConfigError, nearest
-from st2llm.predict.baselines import BaselinePredictor, fit_baseline
-from st2llm.types import Sample, Serializer, Slot
+from st2llm.predict.baselines import BaselinePredictor, filled, fit_baseline
+from st2llm.types import Prediction, Sample, Serializer, Slot
 
 SKIPS = {
     "ridge": "ridge-deviation",
@@ -47,7 +49,18 @@ class Frame:
         answers = self.base.predict([sample.without_truth() for sample in samples])
         return np.stack([answer.value for answer in answers if answer.value is not None])
 
-    def with_words(self, batch: FieldBatch, samples: Sequence[Sample]) -> FieldBatch:
+    def asking(self, batch: Any) -> Any:
+        """A batch as it is asked about: fields need nothing more."""
+        return batch
+
+    def answers(
+        self, samples: Sequence[Sample], said: Float[Tensor, "batch time node channel"]
+    ) -> list[Prediction]:
+        """What an arm said of these samples, as predictions in raw units."""
+        rows = self.scaler.unscale(said.cpu().numpy().astype(np.float64))
+        return [filled(sample, row) for sample, row in zip(samples, rows, strict=True)]
+
+    def with_words(self, batch: Any, samples: Sequence[Sample]) -> Any:
         return replace(batch, words=tuple(self.words(sample) for sample in samples))
 
     def words(self, sample: Sample) -> str:

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from torch import nn
 
 from st2llm.model.arm import Arm
-from st2llm.predict.baselines import filled
 from st2llm.predict.frame import Frame
+from st2llm.predict.sequence import SequenceFrame
 from st2llm.types import Prediction, Sample
+
+AnyFrame = Frame | SequenceFrame
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class PrimitivePredictor:
 
     name: str
     arm: Arm
-    frame: Frame
+    frame: AnyFrame
     batch: int = 8
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
@@ -27,15 +29,13 @@ class PrimitivePredictor:
 
 @torch.inference_mode()
 def run_arm(
-    arm: Arm, frame: Frame, samples: Sequence[Sample], *, batch: int, reads: bool
+    arm: nn.Module, frame: AnyFrame, samples: Sequence[Sample], *, batch: int, reads: bool
 ) -> list[Prediction]:
-    """Forecasts in raw units, `batch` samples at a time; the last batch may be smaller, none is padded."""
+    """Answers in raw units, `batch` samples at a time; the last batch may be smaller, none is padded."""
     arm.eval()
     device = next(arm.parameters()).device
     answers = []
     for start in range(0, len(samples), batch):
         part = [sample.without_truth() for sample in samples[start : start + batch]]
-        z = arm(frame.stack(part, reads=reads).to(device)).cpu().numpy().astype(np.float64)
-        rows = frame.scaler.unscale(z)
-        answers += [filled(sample, row) for sample, row in zip(part, rows, strict=True)]
+        answers += frame.answers(part, arm(frame.asking(frame.stack(part, reads=reads)).to(device)))
     return answers

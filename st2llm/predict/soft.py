@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from st2llm.model.arm import Arm
-from st2llm.predict.frame import Frame
-from st2llm.predict.primitive import run_arm
+from st2llm.predict.primitive import AnyFrame, run_arm
 from st2llm.types import Prediction, Sample
 
 
@@ -15,7 +14,7 @@ class SoftPredictor:
 
     name: str
     arm: Arm
-    frame: Frame
+    frame: AnyFrame
     batch: int = 8
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:

@@ -1,22 +1,40 @@
-"""The one training loop, on accelerate: AdamW, warm-up and cosine, clipping, the best state by validation."""
+"""The one training loop, on accelerate: AdamW, warm-up and cosine, clipping, the best state by validation.
 
+What is trained for is an `Objective`. All that is random about a step (which windows, what is hidden) depends on the
+seed and the step alone and is drawn for the whole batch, so that a run that was killed goes on as if it had not been,
+and two processes, or several small batches in place of a large one, do what one does.
+"""
+
+import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from st2llm.encode.batch import FieldBatch
+from st2llm.encode.batch import Batch
 from st2llm.errors import TrainingError
+from st2llm.model.objective import Objective
 from st2llm.train.meter import Meter
+
+_EVALUATION = -1
+"""The step whose random choices every evaluation makes."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long every arm trains. Steps are optimiser steps of `batch` windows."""
+    """How long an arm trains. Steps are optimiser steps of `batch` windows.
+
+    accumulate: into how many parts a batch is cut, one after the other, with the same result. precision: of the
+    forward pass (weights, losses and the optimiser stay in fp32). patience: evaluations without a better one after
+    which training stops; None goes on to the end.
+    """
 
     steps: int
     batch: int
@@ -25,11 +43,14 @@ class Budget:
     warmup: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
+    accumulate: int = 1
+    precision: Literal["no", "bf16"] = "no"
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Losses over time: mean absolute error in raw units, training (since the last entry) and validation."""
+    """Losses over time, in the objective's unit: training (since the last entry) and validation."""
 
     lr: float
     step: tuple[int, ...]
@@ -45,7 +66,7 @@ class Curve:
         """True where the last quarter of training lowered the best validation error by less than 1 %."""
         quarter = max(1, len(self.validation) // 4)
         before = min(self.validation[:-quarter], default=math.inf)
-        return before <= self.best * 1.01
+        return before <= self.best + 0.01 * abs(self.best)
 
 
 @dataclass(frozen=True)
@@ -57,99 +78,270 @@ class Fit:
     peak_mb: float
 
 
-def absolute_error(
-    got: Float[Tensor, "batch time node channel"], batch: FieldBatch, scale: Float[Tensor, "node channel"]
-) -> tuple[Float[Tensor, ""], int]:
-    """Sum of absolute errors in raw units over valid entries, and their count.
+@dataclass
+class Progress:
+    """All that a run needs to go on from where it was: saved by a `Keeper` after each evaluation.
 
-    scale: raw units per standardised unit. The sum, not a mean of batch means, so that pooling is exact.
+    rows: step, training loss, validation loss, the untrained state first. best, weights: of the best evaluation
+    and the trained weights then. current, optimiser: the trained weights now, and the optimiser's tensors.
     """
-    error = (got - batch.target).abs() * scale
-    return (error * batch.valid).sum(), int(batch.valid.sum())
+
+    step: int
+    rows: list[tuple[int, float, float]]
+    best: float
+    weights: dict[str, Tensor]
+    current: dict[str, Tensor]
+    optimiser: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """Keeps the progress of a run where it outlives the process."""
+
+    def save(self, progress: Progress, terms: Mapping[str, float]) -> None:
+        """terms: the objective's parts at this evaluation, for the log."""
+        ...
+
+    def load(self) -> Progress | None:
+        """What was saved last; None where the run begins."""
+        ...
 
 
 def fit(
     arm: nn.Module,
-    train: FieldBatch,
-    validation: FieldBatch,
+    train: Batch,
+    validation: Batch,
     budget: Budget,
     *,
-    scale: Float[Tensor, "node channel"],
+    objective: Objective,
     seed: int,
     tick: Callable[[int], None] = lambda step: None,
+    keeper: Keeper | None = None,
 ) -> Fit:
     """Trains what requires a gradient and leaves the arm in its best state by validation error.
 
-    The order of batches depends on `seed` alone, the same for every arm. tick: called after each step.
+    The order of batches depends on `seed` alone, the same for every arm. tick: called after each step. keeper: saves
+    after each evaluation; where it has something saved, training goes on from there, to the very same end.
     Raises TrainingError, naming the step, where the loss is not finite; the arm then holds its best state so far.
     """
     with Meter() as meter:
-        curve = _train(arm, train, validation, budget, scale=scale, seed=seed, tick=tick)
-    return Fit(curve, meter.seconds, meter.peak_mb)
+        run = _Run(arm, train, validation, budget, objective=objective, seed=seed, keeper=keeper)
+        curve = run.through(tick)
+    return Fit(curve, meter.seconds + run.before_s, meter.peak_mb)
 
 
-def _train(
-    arm: nn.Module,
-    train: FieldBatch,
-    validation: FieldBatch,
-    budget: Budget,
-    *,
-    scale: Float[Tensor, "node channel"],
-    seed: int,
-    tick: Callable[[int], None],
-) -> Curve:
-    accelerator = Accelerator(mixed_precision="no")
-    weights = [p for p in arm.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=budget.lr, weight_decay=budget.weight_decay, fused=True)
-    plan = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, budget))
-    model, stepper = accelerator.prepare(arm, optimiser)
-    device = accelerator.device
-    train, validation, scale = train.to(device), validation.to(device), scale.to(device)
-    order = _Order(len(train), budget.batch, seed)
-    every = max(1, budget.steps // budget.evaluations)
-    typical = float(scale.mean())
-    rows: list[tuple[int, float, float]] = [(0, math.nan, evaluate(model, validation, scale, budget.batch))]
-    best, kept = rows[0][2], _snapshot(arm)
-    running, seen = 0.0, 0
-    for step in range(1, budget.steps + 1):
-        model.train()
-        batch = train.take(order.next())
-        total, count = absolute_error(model(batch), batch, scale)
-        loss = total / max(count, 1) / typical
-        if not torch.isfinite(loss):
-            _restore(arm, kept)
+class _Learner(nn.Module):
+    """Arm and objective as one module, so that processes can share its gradients."""
+
+    def __init__(self, arm: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.arm, self.objective = arm, objective
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.objective.totals(self.arm, batch)
+
+
+class _Run:
+    def __init__(
+        self,
+        arm: nn.Module,
+        train: Batch,
+        validation: Batch,
+        budget: Budget,
+        *,
+        objective: Objective,
+        seed: int,
+        keeper: Keeper | None,
+    ) -> None:
+        handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+        self.accelerator = Accelerator(mixed_precision=budget.precision, kwargs_handlers=handlers)
+        if objective.whole_batch and (self.accelerator.num_processes > 1 or budget.accumulate > 1):
             raise TrainingError(
-                f"The loss is {loss.item()} at step {step} of {budget.steps} (learning rate {budget.lr}). "
-                f"The arm keeps its state of the best evaluation before. Lower budget.lr, or look for infinities."
+                "A contrastive objective compares all windows of a batch with each other, so the batch cannot be cut "
+                "into parts. Train it in one process with accumulate: 1."
             )
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(weights, budget.clip)
-        stepper.step()
-        plan.step()
-        stepper.zero_grad()
-        running, seen = running + float(total.detach()), seen + count
-        if step % every == 0 or step == budget.steps:
-            error = evaluate(model, validation, scale, budget.batch)
-            rows.append((step, running / max(seen, 1), error))
-            running, seen = 0.0, 0
-            if error < best:
-                best, kept = error, _snapshot(arm)
-        tick(step)
-    _restore(arm, kept)
-    steps, losses, errors = zip(*rows[1:], strict=True)
-    return Curve(budget.lr, steps, losses, errors)
+        parts = self.accelerator.num_processes * budget.accumulate
+        if parts > min(budget.batch, len(train)):
+            raise TrainingError(
+                f"A batch of {min(budget.batch, len(train))} windows cannot be cut into {parts} parts "
+                f"({self.accelerator.num_processes} processes, accumulate {budget.accumulate}). Raise budget.batch."
+            )
+        self.arm, self.budget, self.objective, self.seed, self.keeper = arm, budget, objective, seed, keeper
+        self.weights = {name: p for name, p in arm.named_parameters() if p.requires_grad}
+        trained = list(self.weights.values())
+        optimiser = torch.optim.AdamW(
+            trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
+        )
+        self.learner, self.optimiser = self.accelerator.prepare(_Learner(arm, objective), optimiser)
+        device = self.accelerator.device
+        self.train, self.validation = train.to(device), validation.to(device)
+        self.order = _Order(len(train), budget.batch, seed)
+        self.running: dict[str, float] = {}
+        self.seen: dict[str, int] = {}
+        self.before_s = 0.0
+        self.progress = self._begin()
+
+    def _begin(self) -> Progress:
+        found = self.keeper.load() if self.keeper else None
+        if found is None:
+            first = self._validate()
+            kept = self._snapshot()
+            return Progress(0, [(0, math.nan, first)], first, kept, kept)
+        self._restore(found.current)
+        self._restore_optimiser(found.optimiser)
+        for _ in range(found.step):
+            self.order.next()
+        self.before_s = found.seconds
+        return found
+
+    def through(self, tick: Callable[[int], None]) -> Curve:
+        budget, progress = self.budget, self.progress
+        every = max(1, budget.steps // budget.evaluations)
+        began = time.perf_counter()
+        for step in range(progress.step + 1, budget.steps + 1):
+            if self._out_of_patience():
+                break
+            drawn = self._step(step)
+            if step % every == 0 or step == budget.steps:
+                self._evaluate(step, drawn, time.perf_counter() - began)
+            tick(step)
+        self._restore(progress.weights)
+        steps, losses, errors = zip(*progress.rows[1:], strict=True)
+        return Curve(budget.lr, steps, losses, errors)
+
+    def _step(self, step: int) -> Batch:
+        self.learner.train()
+        whole: Batch = self.objective.draw(self.train.take(self.order.next()), _generator(self.seed, step))
+        torch.manual_seed(
+            self.seed * 1_000_003 + step
+        )  # dropout of a step, wherever training was taken up again
+        counts, shares = self.objective.counts(whole), self.objective.shares
+        world, here = self.accelerator.num_processes, self.accelerator.process_index
+        parts = world * self.budget.accumulate
+        mine = [p for p in range(parts) if p % world == here]
+        for i, part in enumerate(mine):
+            rows = range(len(whole))[part::parts]
+            last = i == len(mine) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.learner):
+                totals = self.learner(whole.take(rows))
+                loss = sum(shares[name] * total / max(counts[name], 1) for name, total in totals.items())
+                self._check(loss, step)
+                self.accelerator.backward(loss * world)
+            for name, total in totals.items():
+                self.running[name] = self.running.get(name, 0.0) + float(total.detach())
+        for name, count in counts.items():
+            self.seen[name] = self.seen.get(name, 0) + count
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.budget.lr * _rate(step - 1, self.budget)
+        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return whole
+
+    def _check(self, loss: Tensor, step: int) -> None:
+        if torch.isfinite(loss):
+            return
+        self._restore(self.progress.weights)
+        raise TrainingError(
+            f"The loss is {loss.item()} at step {step} of {self.budget.steps} (learning rate {self.budget.lr}). "
+            f"The arm keeps its state of the best evaluation before. Lower budget.lr, or look for infinities."
+        )
+
+    def _evaluate(self, step: int, drawn: Batch, seconds: float) -> None:
+        progress = self.progress
+        summed = self.accelerator.reduce(torch.tensor(list(self.running.values()), dtype=torch.float64))
+        means = {
+            name: float(total) / max(self.seen[name], 1)
+            for name, total in zip(self.running, summed, strict=True)
+        }
+        error = self._validate()
+        progress.step = step
+        progress.rows.append((step, self.objective.value(means), error))
+        self.running, self.seen = {}, {}
+        progress.current = self._snapshot()
+        if error < progress.best:
+            progress.best, progress.weights = error, progress.current
+        if self.keeper is not None:
+            progress.optimiser, progress.seconds = self._optimiser_state(), self.before_s + seconds
+            if self.accelerator.is_main_process:
+                self.keeper.save(progress, {**means, **self._cosines(drawn)})
+            self.accelerator.wait_for_everyone()
+
+    def _cosines(self, drawn: Batch) -> dict[str, float]:
+        """Cosines between the gradients of each two parts of the objective, on the last batch."""
+        if len(self.objective.shares) < 2:
+            return {}
+        totals = self.objective.totals(self.arm, drawn)
+        weights = list(self.weights.values())
+        gradients = {
+            name: torch.cat(
+                [
+                    (torch.zeros_like(p) if g is None else g).flatten()
+                    for p, g in zip(
+                        weights,
+                        torch.autograd.grad(total, weights, retain_graph=True, allow_unused=True),
+                        strict=True,
+                    )
+                ]
+            )
+            for name, total in totals.items()
+        }
+        return {
+            f"cosine {a}, {b}": float(nn.functional.cosine_similarity(gradients[a], gradients[b], dim=0))
+            for a, b in itertools.combinations(gradients, 2)
+        }
+
+    def _validate(self) -> float:
+        return evaluate(self.arm, self.validation, self.objective, self.budget.batch, seed=self.seed)
+
+    def _out_of_patience(self) -> bool:
+        if self.budget.patience is None:
+            return False
+        errors = [error for _, _, error in self.progress.rows]
+        return len(errors) - 1 - errors.index(min(errors)) >= self.budget.patience
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.weights.items()}
+
+    @torch.no_grad()
+    def _restore(self, kept: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.weights.items():
+            parameter.copy_(kept[name])
+
+    def _optimiser_state(self) -> dict[str, Tensor]:
+        """By weight and by what is kept of it: `exp_avg/encoder.embed.values.weight`."""
+        state = self.optimiser.optimizer.state
+        return {
+            f"{key}/{name}": torch.as_tensor(kept).detach().clone()
+            for name, p in self.weights.items()
+            for key, kept in state.get(p, {}).items()
+        }
+
+    def _restore_optimiser(self, kept: Mapping[str, Tensor]) -> None:
+        state = self.optimiser.optimizer.state
+        for path, tensor in kept.items():
+            key, _, name = path.partition("/")
+            weight = self.weights[name]
+            state[weight][key] = tensor.clone() if key == "step" else tensor.to(weight.device)
 
 
 @torch.inference_mode()
-def evaluate(arm: nn.Module, data: FieldBatch, scale: Float[Tensor, "node channel"], batch: int) -> float:
-    """Mean absolute error in raw units, pooled over all valid entries; every sample counts, whatever the batch."""
+def evaluate(arm: nn.Module, data: Batch, objective: Objective, batch: int, *, seed: int = 0) -> float:
+    """The objective's value over all of `data`; every sample counts, whatever the batch.
+
+    What the objective draws at random it draws once for all of `data`, the same at each evaluation.
+    """
     arm.eval()
-    total, count = 0.0, 0
-    for start in range(0, len(data), batch):
-        part = data.take(range(start, min(start + batch, len(data))))
-        summed, entries = absolute_error(arm(part), part, scale)
-        total, count = total + float(summed), count + entries
-    return total / max(count, 1)
+    drawn = objective.draw(data, _generator(seed, _EVALUATION))
+    totals: dict[str, float] = {}
+    size = len(drawn) if objective.whole_batch else batch
+    for start in range(0, len(drawn), size):
+        part = drawn.take(range(start, min(start + size, len(drawn))))
+        for name, total in objective.totals(arm, part).items():
+            totals[name] = totals.get(name, 0.0) + float(total)
+    counts = objective.counts(drawn)
+    return objective.value({name: total / max(counts[name], 1) for name, total in totals.items()})
 
 
 class _Order:
@@ -167,6 +359,11 @@ class _Order:
         return picked
 
 
+def _generator(seed: int, step: int) -> torch.Generator:
+    """What a step draws depends on the seed and the step alone, wherever training was taken up again."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + 1) % 2**63)
+
+
 def _rate(step: int, budget: Budget) -> float:
     """Share of the learning rate at a step: linear warm-up, then a cosine down to a tenth."""
     warm = max(1, int(budget.warmup * budget.steps))
@@ -174,14 +371,3 @@ def _rate(step: int, budget: Budget) -> float:
         return (step + 1) / warm
     done = (step - warm) / max(1, budget.steps - warm)
     return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _snapshot(arm: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in arm.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def _restore(arm: nn.Module, kept: dict[str, Tensor]) -> None:
-    for name, parameter in arm.named_parameters():
-        if name in kept:
-            parameter.copy_(kept[name])

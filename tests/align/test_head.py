@@ -40,7 +40,7 @@ def test_down_hears_states_of_any_scale_alike():
 
 
 def test_numbers_are_zero_before_training():
-    got = NumberHead(8, context=0, horizon=5, channels=2)(torch.randn(4, 3, 8))
+    got = NumberHead(8, context=0, horizon=5, channels=2).correction(torch.randn(4, 3, 8))
     assert got.shape == (4, 5, 3, 2)
     assert not got.any()
 
@@ -48,7 +48,7 @@ def test_numbers_are_zero_before_training():
 def test_nothing_is_said_of_steps_that_are_never_asked_for():
     head = NumberHead(8, context=3, horizon=2, channels=1)
     torch.nn.init.normal_(head.out.weight)
-    got = head(torch.randn(4, 5, 8))
+    got = head.correction(torch.randn(4, 5, 8))
     assert got.shape == (4, 5, 5, 1)
     assert not got[:, :3].any()
     assert got[:, 3:].all()
@@ -61,7 +61,7 @@ def test_numbers_of_a_place_come_from_that_place():
     z = torch.randn(4, 3, 8)
     other = z.clone()
     other[:, 1, 0] += 1
-    moved = (head(z) - head(other)).abs().amax(dim=(0, 1, 3))
+    moved = (head.correction(z) - head.correction(other)).abs().amax(dim=(0, 1, 3))
     assert moved[1] > 0.01
     assert (moved[0], moved[2]) == (0, 0)
 
@@ -70,7 +70,7 @@ def test_steps_and_channels_of_the_last_layer_are_in_order():
     head = NumberHead(8, context=0, horizon=2, channels=3)
     with torch.no_grad():
         head.out.bias.copy_(torch.arange(6.0))
-    assert head(torch.zeros(1, 1, 8))[0, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert head.correction(torch.zeros(1, 1, 8))[0, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_the_heads_overfit_one_batch():
@@ -83,7 +83,7 @@ def test_the_heads_overfit_one_batch():
     losses = []
     for _ in range(150):
         up, down, numbers = parts
-        loss = (numbers(down(up(z), torch.zeros(4, 32))) - want).square().mean()
+        loss = (numbers.correction(down(up(z), torch.zeros(4, 32))) - want).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -19,6 +19,7 @@ from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import load_llm, quant
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Adapter, Blueprint, EncoderSettings, build
+from st2llm.model.objective import Regression
 from st2llm.train.loop import Budget, fit
 from st2llm.types import Numbers
 
@@ -228,7 +229,14 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
         if "lora_B" in name or name.startswith("head"):
             torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(1))
     before = arm_gradient(arm, batch)
-    fit(arm, batch, batch, Budget(2, 4, 0.0, evaluations=2, weight_decay=0.0), scale=torch.ones(3, 1), seed=0)
+    fit(
+        arm,
+        batch,
+        batch,
+        Budget(2, 4, 0.0, evaluations=2, weight_decay=0.0),
+        objective=Regression(torch.ones(3, 1)),
+        seed=0,
+    )
     after = arm_gradient(arm, batch)
     assert sum(before.values()) > 0
     assert after == pytest.approx(before, rel=1e-4)

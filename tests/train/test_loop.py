@@ -13,7 +13,8 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import TrainingError
 from st2llm.model.arm import Blueprint, EncoderSettings, build
-from st2llm.train.loop import Budget, Curve, absolute_error, evaluate, fit
+from st2llm.model.objective import Regression, absolute_error
+from st2llm.train.loop import Budget, Curve, evaluate, fit
 
 HISTORY, HORIZON = 6, 2
 ONE = torch.ones(1, 1)
@@ -66,22 +67,22 @@ def field_arm():
 def test_the_loss_falls_and_is_told_in_raw_units():
     train, validation, scale = field_batches()
     arm = field_arm()
-    before = evaluate(arm, validation, scale, 4)
-    got = fit(arm, train, validation, Budget(40, 8, 1e-2, evaluations=4), scale=scale, seed=0)
+    before = evaluate(arm, validation, Regression(scale), 4)
+    got = fit(arm, train, validation, Budget(40, 8, 1e-2, evaluations=4), objective=Regression(scale), seed=0)
     assert got.curve.step == (10, 20, 30, 40)
     assert got.curve.train[-1] < 0.7 * got.curve.train[0]
     assert got.curve.best < 0.8 * before
     assert got.curve.lr == 1e-2
     assert got.seconds > 0
     assert got.peak_mb > 10
-    assert evaluate(arm, validation, scale, 4) == pytest.approx(got.curve.best, rel=1e-6)
+    assert evaluate(arm, validation, Regression(scale), 4) == pytest.approx(got.curve.best, rel=1e-6)
     raw = ((arm(validation) - validation.target).abs().detach() * scale)[validation.valid]
     assert got.curve.best == pytest.approx(float(raw.mean()), rel=1e-5)
 
 
 def test_the_best_state_is_restored_where_validation_gets_worse_again():
     arm = Level()
-    got = fit(arm, level(1.0), level(0.35), plain(steps=40), scale=ONE, seed=0)
+    got = fit(arm, level(1.0), level(0.35), plain(steps=40), objective=Regression(ONE), seed=0)
     assert got.curve.validation[-1] > got.curve.best + 0.2
     assert abs(arm.level.item() - 0.35) == pytest.approx(got.curve.best, abs=1e-6)
     assert arm.level.item() < 0.7
@@ -89,7 +90,7 @@ def test_the_best_state_is_restored_where_validation_gets_worse_again():
 
 def test_the_first_state_is_kept_where_training_only_makes_it_worse():
     arm = Level()
-    fit(arm, level(1.0), level(-1.0), plain(), scale=ONE, seed=0)
+    fit(arm, level(1.0), level(-1.0), plain(), objective=Regression(ONE), seed=0)
     assert arm.level.item() == 0
 
 
@@ -99,7 +100,9 @@ def test_the_same_seed_gives_the_same_weights_and_curve():
     curves = []
     for arm, seed in zip(arms, (0, 0, 1), strict=True):
         torch.rand(seed + 3)  # whatever was drawn before must not matter
-        curves.append(fit(arm, train, validation, Budget(6, 4, 5e-3), scale=scale, seed=seed).curve)
+        curves.append(
+            fit(arm, train, validation, Budget(6, 4, 5e-3), objective=Regression(scale), seed=seed).curve
+        )
     assert curves[0] == curves[1]
     assert curves[0] != curves[2]
     assert all(torch.equal(a, b) for a, b in zip(arms[0].parameters(), arms[1].parameters(), strict=True))
@@ -110,7 +113,7 @@ def test_frozen_weights_are_neither_trained_nor_decayed():
     arm = field_arm()
     arm.encoder.requires_grad_(False)
     before = [p.clone() for p in arm.encoder.parameters()]
-    fit(arm, train, train, Budget(5, 4, 1e-2, weight_decay=0.5), scale=scale, seed=0)
+    fit(arm, train, train, Budget(5, 4, 1e-2, weight_decay=0.5), objective=Regression(scale), seed=0)
     assert all(torch.equal(a, b) for a, b in zip(before, arm.encoder.parameters(), strict=True))
     assert arm.head.out.weight.any()
 
@@ -118,7 +121,7 @@ def test_frozen_weights_are_neither_trained_nor_decayed():
 def test_a_loss_that_is_no_number_stops_training_and_names_the_step():
     arm = Level(fails_at=7)
     with pytest.raises(TrainingError, match="The loss is nan at step 7 of 20 \\(learning rate 0.1\\)"):
-        fit(arm, level(1.0), level(1.0), plain(), scale=ONE, seed=0)
+        fit(arm, level(1.0), level(1.0), plain(), objective=Regression(ONE), seed=0)
     # The last evaluation before was at step 6; the state kept is that one, as a run of 6 steps shows.
     watched: list[float] = []
     whole = Level()
@@ -127,7 +130,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_step():
         level(1.0),
         level(1.0),
         plain(),
-        scale=ONE,
+        objective=Regression(ONE),
         seed=0,
         tick=lambda _: watched.append(whole.level.item()),
     )
@@ -137,7 +140,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_step():
 def test_a_loss_that_is_no_number_at_once_leaves_the_first_state():
     arm = Level(0.25, fails_at=1)
     with pytest.raises(TrainingError, match="at step 1 of 20"):
-        fit(arm, level(1.0), level(1.0), plain(), scale=ONE, seed=0)
+        fit(arm, level(1.0), level(1.0), plain(), objective=Regression(ONE), seed=0)
     assert arm.level.item() == 0.25
 
 
@@ -148,16 +151,16 @@ def test_an_evaluation_does_not_depend_on_the_batch(batch):
     valid[3, HISTORY] = valid[9] = False
     data = replace(data, valid=valid, target=data.target * valid)
     errors = [i for i in range(9) for _ in range(1 if i == 3 else 2)]
-    assert evaluate(Level(), data, ONE, batch) == pytest.approx(np.mean(errors), rel=1e-6)
+    assert evaluate(Level(), data, Regression(ONE), batch) == pytest.approx(np.mean(errors), rel=1e-6)
 
 
 def test_the_last_batch_counts_though_it_is_not_full():
-    assert evaluate(Level(), level([0.0] * 7 + [3.0] * 3), ONE, 7) == pytest.approx(0.9)
+    assert evaluate(Level(), level([0.0] * 7 + [3.0] * 3), Regression(ONE), 7) == pytest.approx(0.9)
 
 
 def test_a_mean_of_batch_means_would_be_another_number():
     data = level([0.0] * 7 + [3.0] * 3)
-    means = [evaluate(Level(), data.take(rows), ONE, 64) for rows in (range(7), range(7, 10))]
+    means = [evaluate(Level(), data.take(rows), Regression(ONE), 64) for rows in (range(7), range(7, 10))]
     assert np.mean(means) == pytest.approx(1.5)
 
 
@@ -180,7 +183,7 @@ def test_nothing_is_added_by_entries_that_are_not_valid():
 @pytest.mark.parametrize("batch", [1, 3, 4, 10])
 def test_every_window_comes_once_an_epoch_and_none_is_dropped(batch):
     arm = Level()
-    fit(arm, level(1.0), level(1.0), plain(steps=30, batch=batch), scale=ONE, seed=0)
+    fit(arm, level(1.0), level(1.0), plain(steps=30, batch=batch), objective=Regression(ONE), seed=0)
     assert {len(rows) for rows in arm.seen} == {batch}
     flat = [i for rows in arm.seen for i in rows]
     epochs = [flat[i : i + 10] for i in range(0, len(flat) - 9, 10)]
@@ -190,14 +193,14 @@ def test_every_window_comes_once_an_epoch_and_none_is_dropped(batch):
 
 def test_a_batch_is_never_larger_than_the_data():
     arm = Level()
-    fit(arm, level(1.0, count=3), level(1.0), plain(steps=4, batch=64), scale=ONE, seed=0)
+    fit(arm, level(1.0, count=3), level(1.0), plain(steps=4, batch=64), objective=Regression(ONE), seed=0)
     assert all(sorted(rows) == [0, 1, 2] for rows in arm.seen)
 
 
 def test_the_order_depends_on_the_seed_alone():
     arms = [Level(), Level(5.0), Level()]
     for arm, seed in zip(arms, (0, 0, 1), strict=True):
-        fit(arm, level(1.0), level(1.0), plain(), scale=ONE, seed=seed)
+        fit(arm, level(1.0), level(1.0), plain(), objective=Regression(ONE), seed=seed)
     assert arms[0].seen == arms[1].seen
     assert arms[0].seen != arms[2].seen
 
@@ -211,7 +214,7 @@ def test_the_learning_rate_warms_up_then_falls_along_a_cosine_to_a_tenth():
         far,
         far,
         plain(steps=40, lr=0.5, warmup=0.25),
-        scale=ONE,
+        objective=Regression(ONE),
         seed=0,
         tick=lambda _: at.append(arm.level.item()),
     )
@@ -224,7 +227,13 @@ def test_the_learning_rate_warms_up_then_falls_along_a_cosine_to_a_tenth():
 def test_every_step_is_ticked_and_evaluations_are_spread_with_one_at_the_end():
     ticks: list[int] = []
     got = fit(
-        Level(), level(1.0), level(1.0), plain(steps=11, evaluations=4), scale=ONE, seed=0, tick=ticks.append
+        Level(),
+        level(1.0),
+        level(1.0),
+        plain(steps=11, evaluations=4),
+        objective=Regression(ONE),
+        seed=0,
+        tick=ticks.append,
     )
     assert ticks == list(range(1, 12))
     assert got.curve.step == (2, 4, 6, 8, 10, 11)
@@ -235,7 +244,13 @@ def test_the_training_loss_is_that_since_the_last_evaluation():
     arm = Level()
     budget = plain(steps=4, evaluations=2)
     got = fit(
-        arm, level(1.0), level(1.0), budget, scale=ONE, seed=0, tick=lambda _: ticks.append(arm.level.item())
+        arm,
+        level(1.0),
+        level(1.0),
+        budget,
+        objective=Regression(ONE),
+        seed=0,
+        tick=lambda _: ticks.append(arm.level.item()),
     )
     at = [0.0, *ticks]
     assert got.curve.train == pytest.approx([1 - (at[0] + at[1]) / 2, 1 - (at[2] + at[3]) / 2], rel=1e-5)

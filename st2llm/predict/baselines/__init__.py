@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.predict.baselines import events, fields, labels, movement, neighbours
+from st2llm.predict.baselines import etas, events, fields, labels, movement, neighbours
 from st2llm.predict.baselines.fields import fit_ridge
 from st2llm.predict.baselines.rule import Rule, filled
 from st2llm.predict.baselines.slots import SlotMean, fit_slot_mean
@@ -37,6 +37,7 @@ BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
     "inverse-distance": fields.inverse_distance,
     "last-position": movement.last_position,
     "constant-velocity": movement.constant_velocity,
+    "constant-velocity-angular": movement.constant_velocity_angular,
     "straight-line": movement.straight_line,
     "counts": movement.counts,
     "counts-context": movement.counts_context,
@@ -46,6 +47,7 @@ BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
     "homogeneous-rate": events.homogeneous_rate,
     "recent-rate": events.recent_rate,
     "hour-of-week-rate": events.hour_of_week_rate,
+    "etas": etas.etas,
     "last-gap": events.last_gap,
     "median-gap": events.median_gap,
     "majority": labels.majority,

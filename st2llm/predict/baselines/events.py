@@ -35,7 +35,7 @@ def fit_usual(train: Sequence[Sample]) -> Usual:
     """Raises DataError where there is no training event."""
     if not len(train):
         raise DataError("Rules of events are fitted on training samples, but there is none. Correct `split`.")
-    asked = np.concatenate([_asked(sample) for sample in train])
+    asked = np.concatenate([asked_of(sample) for sample in train])
     channels = train[0].side.channels
     some = np.isfinite(asked).any(axis=0)
     median = np.full(len(channels), np.nan)
@@ -73,7 +73,7 @@ class RecentRate:
         return [_exponential(sample, self.usual, self._rate(sample)) for sample in samples]
 
     def _rate(self, sample: Sample) -> float:
-        gaps = _seen(sample, "gap_h")
+        gaps = seen_of(sample, "gap_h")
         return 1 / float(gaps.mean()) if len(gaps) and gaps.mean() > _SHORTEST_H else self.rate
 
 
@@ -94,7 +94,7 @@ class HourOfWeekRate:
         start = _hour_of_week(sample)
         found = [self._quantile(start, share) for share in SHARES]
         density = partial(self._log_density, start)
-        return _gap(sample, self.usual, found, density)
+        return gap_answer(sample, self.usual, found, density)
 
     def _expected(self, start: float, gap: Float64[np.ndarray, "*gap"]) -> Float64[np.ndarray, "*gap"]:
         """How many events are expected within a gap that begins at that hour of the week."""
@@ -134,10 +134,10 @@ class LastGap:
     def _one(self, sample: Sample) -> Prediction:
         whole = self.usual.rest(sample)
         for i, name in enumerate(self.usual.channels):
-            seen = _seen(sample, name)
+            seen = seen_of(sample, name)
             if len(seen):
                 whole[..., i] = seen[-1]
-        marks = _seen(sample, "mark") if "mark" in self.usual.channels else np.empty(0)
+        marks = seen_of(sample, "mark") if "mark" in self.usual.channels else np.empty(0)
         order = self.usual.marks
         if len(marks):
             order = np.concatenate([[int(marks[-1])], order[order != int(marks[-1])]])
@@ -166,7 +166,7 @@ def hour_of_week_rate(train: Sequence[Sample]) -> HourOfWeekRate:
     """One event is added to each hour of the week, so that no hour is without."""
     usual, rate = fit_usual(train), _rate(train)
     gap = train[0].side.channels.index("gap_h")
-    at = [_hour_of_week(sample) + float(_asked(sample)[0, gap]) for sample in train]
+    at = [_hour_of_week(sample) + float(asked_of(sample)[0, gap]) for sample in train]
     hours = np.array([hour for hour in at if math.isfinite(hour)])
     counts = np.bincount((hours % _WEEK_H).astype(np.int64) % _WEEK_H, minlength=_WEEK_H) + 1.0
     return HourOfWeekRate(usual, np.asarray(rate * counts / counts.mean(), dtype=np.float64))
@@ -183,19 +183,19 @@ def median_gap(train: Sequence[Sample]) -> MedianGap:
 def _rate(train: Sequence[Sample]) -> float:
     """Events an hour: 1 / the mean gap of what training samples ask for; where they ask for none, of what they show."""
     gap = train[0].side.channels.index("gap_h")
-    gaps = np.array([_asked(sample)[0, gap] for sample in train])
+    gaps = np.array([asked_of(sample)[0, gap] for sample in train])
     if not np.isfinite(gaps).any():
-        gaps = np.concatenate([_seen(sample, "gap_h") for sample in train])
+        gaps = np.concatenate([seen_of(sample, "gap_h") for sample in train])
     return 1 / max(float(gaps[np.isfinite(gaps)].mean()), _SHORTEST_H)
 
 
-def _asked(sample: Sample) -> Float64[np.ndarray, "event channel"]:
+def asked_of(sample: Sample) -> Float64[np.ndarray, "event channel"]:
     """What a training sample asks for, every channel of the last event that is known."""
     asked: Float64[np.ndarray, "event channel"] = known(sample)[-1, :1]
     return asked
 
 
-def _seen(sample: Sample, channel: str) -> Float64[np.ndarray, " event"]:
+def seen_of(sample: Sample, channel: str) -> Float64[np.ndarray, " event"]:
     values = sample.values[:-1, 0, sample.side.channels.index(channel)]
     return np.asarray(values[np.isfinite(values)], dtype=np.float64)
 
@@ -207,14 +207,16 @@ def _hour_of_week(sample: Sample) -> float:
 
 
 def _exponential(sample: Sample, usual: Usual, rate: float) -> Prediction:
-    return _gap(sample, usual, [-math.log(1 - share) / rate for share in SHARES], partial(_density, rate))
+    return gap_answer(
+        sample, usual, [-math.log(1 - share) / rate for share in SHARES], partial(_density, rate)
+    )
 
 
 def _density(rate: float, gap: np.ndarray) -> np.ndarray:
     return np.asarray(math.log(rate) - rate * gap)
 
 
-def _gap(
+def gap_answer(
     sample: Sample, usual: Usual, found: Sequence[float], density: Callable[[np.ndarray], np.ndarray]
 ) -> Prediction:
     """The median gap, its quantiles and its density; all else as usual."""

@@ -1,0 +1,266 @@
+"""Samples of moving objects, stays and events stacked into tensors: a row of numbers a point, the question last."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from torch import Tensor
+
+from st2llm.encode.batch import Rows
+from st2llm.types import Sample
+
+BINS = 48
+"""Parts of a day that a point's time of day is told by."""
+_HOUR_S, _DAY_S = 3600, 86_400
+_SHORTEST_H = 0.5 / 3600
+"""Stamps are whole seconds: a gap of none is taken for half of one."""
+
+
+@dataclass(frozen=True)
+class PointBatch(Rows):
+    """Stacked sequences, padded on the left to the same number of points.
+
+    numbers: standardised features of each point. codes: place or mark of each point, from 1; 0 where there is none.
+    calendar: part of the day and day of the week of each point, then of the question. position: x, y and time of each
+    point, then of the question (of which x and y are 0), for rotary attention. real: False where padded.
+    base: what an untrained arm answers: the weight of each point in the log (next place), a path (forecast).
+    target, valid: what is asked: [step, channel]. noise: what draws are made from.
+    """
+
+    numbers: Float32[Tensor, "batch point feature"]
+    codes: Int64[Tensor, "batch point"]
+    calendar: Int64[Tensor, "batch slot 2"]
+    position: Float32[Tensor, "batch slot 3"]
+    real: Bool[Tensor, "batch point"]
+    base: Float32[Tensor, "batch base channel"]
+    target: Float32[Tensor, "batch horizon channel"]
+    valid: Bool[Tensor, "batch horizon channel"]
+    noise: Float32[Tensor, "batch draw wave"]
+    words: tuple[str, ...]
+
+    def with_noise(self, draws: int, waves: int, generator: torch.Generator) -> "PointBatch":
+        """The same with fresh standard normal noise for so many draws."""
+        noise = torch.randn((len(self), draws, waves), generator=generator)
+        return replace(self, noise=noise.to(self.numbers.device))
+
+
+@dataclass(frozen=True)
+class PointScaler:
+    """Mean and deviation of each feature of the training points, and the size of one unit of space in metres."""
+
+    mean: Float64[np.ndarray, " feature"]
+    std: Float64[np.ndarray, " feature"]
+    metres: float
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "kind": "point",
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "metres": self.metres,
+        }
+
+
+@dataclass(frozen=True)
+class Points:
+    """One sample's points before stacking; see PointBatch."""
+
+    numbers: Float64[np.ndarray, "point feature"]
+    codes: Int64[np.ndarray, " point"]
+    calendar: Int64[np.ndarray, "slot 2"]
+    position: Float64[np.ndarray, "slot 3"]
+    base: Float64[np.ndarray, "base channel"]
+    target: Float64[np.ndarray, "horizon channel"]
+
+
+@dataclass(frozen=True)
+class LocalFrame:
+    """Where an object was seen last and which way it went: paths of all objects look alike from there."""
+
+    origin: Float64[np.ndarray, " 2"]
+    turn: Float64[np.ndarray, "2 2"]
+
+    def into(self, xy: Float64[np.ndarray, "*step 2"]) -> Float64[np.ndarray, "*step 2"]:
+        return np.asarray((xy - self.origin) @ self.turn, dtype=np.float64)
+
+    def out(self, xy: Float64[np.ndarray, "*step 2"]) -> Float64[np.ndarray, "*step 2"]:
+        return np.asarray(xy @ self.turn.T + self.origin, dtype=np.float64)
+
+
+def local_frame(sample: Sample) -> LocalFrame:
+    """The frame whose origin is the last position seen and whose first axis is the direction of the last step."""
+    xy = _positions(sample)
+    seen = xy[np.isfinite(xy).all(axis=1)]
+    step = seen[-1] - seen[-2] if len(seen) > 1 else np.zeros(2)
+    length = float(np.hypot(*step))
+    ahead = step / length if length > 1e-6 else np.array([1.0, 0.0])
+    return LocalFrame(seen[-1].copy(), np.stack([ahead, [-ahead[1], ahead[0]]], axis=1))
+
+
+def points_of(sample: Sample, *, weights: Float64[np.ndarray, " point"] | None = None) -> Points:
+    """The points of a sample of the task forecast, next-place or next-event.
+
+    weights: of each stay in a counting rule, whose logarithm an arm corrects; 1 where not given.
+    """
+    if sample.task == "next-place":
+        return _stays(sample, weights)
+    if sample.task == "next-event":
+        return _events(sample)
+    return _path(sample)
+
+
+def _path(sample: Sample) -> Points:
+    frame, xy = local_frame(sample), _positions(sample)
+    count = sample.origin
+    local = frame.into(xy[:count])
+    step = np.diff(local, axis=0, prepend=local[:1])
+    seconds = np.diff(sample.time[:count], prepend=sample.time[:1]).astype(np.float64)
+    horizon = len(sample.time) - count
+    truth = frame.into(_positions(sample, of=sample.truth)[count:])
+    base = step[-1] * np.arange(1, horizon + 1)[:, None]
+    t = np.arange(-count + 1, 2, dtype=np.float64)
+    return Points(
+        numbers=np.column_stack([local, step, np.hypot(*step.T), np.log1p(seconds)]),
+        codes=np.zeros(count, dtype=np.int64),
+        calendar=_calendar(sample, count),
+        position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
+        base=base,
+        target=truth,
+    )
+
+
+def _stays(sample: Sample, weights: Float64[np.ndarray, " point"] | None) -> Points:
+    channel = sample.side.channels.index("place")
+    place = sample.values[:-1, 0, channel]
+    code = np.where(np.isfinite(place), place, -1).astype(np.int64) + 1
+    hours = (sample.time[-1] - sample.time[:-1]) / _HOUR_S
+    other = [i for i, name in enumerate(sample.side.channels) if name not in ("place", "x", "y")]
+    beside = np.log1p(np.nan_to_num(np.abs(sample.values[:-1, 0][:, other])))
+    before, two = np.roll(code, 1), np.roll(code, 2)
+    before[:1], two[:2] = 0, 0
+    latest, second = code[-1], code[-2] if len(code) > 1 else 0
+    minute = sample.side.calendar.step_of_day * (sample.side.freq_s / 60)
+    apart = np.abs(minute[:-1] - minute[-1])
+    clock = np.minimum(apart, 1440 - apart) / 60
+    weekend = sample.side.calendar.day_of_week >= 5
+    count = np.array([(code == one).sum() for one in code])
+    flags = [
+        code == latest,
+        before == latest,
+        (before == latest) & (two == second),
+        weekend[:-1] == weekend[-1],
+        sample.side.calendar.day_of_week[:-1] == sample.side.calendar.day_of_week[-1],
+    ]
+    numbers = [
+        np.log1p(hours),
+        np.exp(-clock / 2),
+        np.exp(-clock / 8),
+        np.log1p(count),
+        np.arange(len(code))[::-1] / 10,
+    ]
+    weight = np.ones(len(code)) if weights is None else weights
+    truth = np.nan if sample.truth is None else sample.truth[-1, 0, channel]
+    days = (sample.time - sample.time[-1]) / _DAY_S
+    return Points(
+        numbers=np.column_stack([*numbers, *flags, beside]).astype(np.float64),
+        codes=code,
+        calendar=_calendar(sample, len(code)),
+        position=np.column_stack([np.zeros((len(days), 2)), days]),
+        base=np.log(np.maximum(weight, 1e-4))[:, None],
+        target=np.array([[truth]]),
+    )
+
+
+def _events(sample: Sample) -> Points:
+    channels = sample.side.channels
+    count = len(sample.time) - 1
+    seen = sample.values[:count, 0]
+    gap = log_gap(np.nan_to_num(seen[:, channels.index("gap_h")], nan=1.0))
+    hours = (sample.time[count] - sample.time[:count]) / _HOUR_S
+    age = log_gap(hours)
+    xy = _positions(sample)[:count] if "x" in channels else np.zeros((count, 2))
+    away = xy - xy[-1]
+    other = [i for i, name in enumerate(channels) if name not in ("gap_h", "x", "y", "mark")]
+    code = np.zeros(count, dtype=np.int64)
+    if "mark" in channels:
+        mark = seen[:, channels.index("mark")]
+        code = np.where(np.isfinite(mark), mark, -1).astype(np.int64) + 1
+    asked = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
+    wanted = [log_gap(asked[-1, 0, channels.index("gap_h")])]
+    wanted += [*(_positions(sample, of=asked)[-1] - xy[-1])] if "x" in channels else []
+    return Points(
+        numbers=np.column_stack([gap, age, away, np.hypot(*away.T), np.nan_to_num(seen[:, other])]),
+        codes=code,
+        calendar=_calendar(sample, count),
+        position=np.column_stack(
+            [np.vstack([away, [0.0, 0.0]]), np.append(-np.log1p(np.maximum(hours, 0)), 0.0)]
+        ),
+        base=np.zeros((1, 1)),
+        target=np.array([wanted]),
+    )
+
+
+def log_gap(hours: np.ndarray | float) -> np.ndarray:
+    """The natural logarithm of gaps in hours; one of none is taken for half a second."""
+    return np.asarray(np.log(np.maximum(hours, _SHORTEST_H)), dtype=np.float64)
+
+
+def fit_points(train: Sequence[Points]) -> PointScaler:
+    """Statistics of the training points; a feature that never changes keeps its unit."""
+    rows = np.concatenate([points.numbers for points in train])
+    std = rows.std(axis=0)
+    paths = np.concatenate([points.position[:, :2] for points in train])
+    metres = float(np.sqrt((paths**2).mean()))
+    return PointScaler(rows.mean(axis=0), np.where(std > 1e-9, std, 1.0), metres if metres > 1e-9 else 1.0)
+
+
+def stack_points(rows: Sequence[Points], scaler: PointScaler, *, points: int) -> PointBatch:
+    """Stacks samples, the last `points` points of each; space is counted in units of the scaler."""
+    numbers = [(row.numbers[-points:] - scaler.mean) / scaler.std for row in rows]
+    space = np.array([scaler.metres, scaler.metres, 1.0])
+    lengths = [len(row) for row in numbers]
+    real = np.stack([np.arange(points) >= points - length for length in lengths])
+    targets = np.stack([row.target for row in rows])
+    bases = [row.base if len(row.base) != len(row.numbers) else row.base[-points:] for row in rows]
+    per_point = len(rows[0].base) == len(rows[0].numbers) and rows[0].base.shape[1] == 1
+    base = np.stack([_left(one, points) if per_point else one for one in bases])
+    return PointBatch(
+        numbers=_float(np.stack([_left(one, points) for one in numbers])),
+        codes=torch.from_numpy(np.stack([_left(row.codes[-points:], points) for row in rows])),
+        calendar=torch.from_numpy(np.stack([_left(row.calendar[-points - 1 :], points + 1) for row in rows])),
+        position=_float(np.stack([_left(row.position[-points - 1 :] / space, points + 1) for row in rows])),
+        real=torch.from_numpy(real),
+        base=_float(base),
+        target=_float(np.nan_to_num(targets)),
+        valid=torch.from_numpy(np.isfinite(targets)),
+        noise=torch.zeros((len(rows), 0, 0)),
+        words=("",) * len(rows),
+    )
+
+
+def _left(rows: np.ndarray, length: int) -> np.ndarray:
+    """The rows with zeros before them."""
+    missing = length - len(rows)
+    return np.concatenate([np.zeros((missing, *rows.shape[1:]), dtype=rows.dtype), rows])
+
+
+def _positions(sample: Sample, *, of: np.ndarray | None = None) -> Float64[np.ndarray, "time 2"]:
+    channels = sample.side.channels
+    values = sample.values if of is None and sample.values is not None else of
+    if of is None:
+        values = sample.values
+    at = [channels.index("x"), channels.index("y")]
+    return np.asarray(values[:, 0][:, at], dtype=np.float64)
+
+
+def _calendar(sample: Sample, count: int) -> Int64[np.ndarray, "slot 2"]:
+    """Part of the day and day of the week of the points, and of the step that is asked for first."""
+    calendar = sample.side.calendar
+    part = calendar.step_of_day[: count + 1] * sample.side.freq_s * BINS // _DAY_S
+    return np.stack([np.clip(part, 0, BINS - 1), calendar.day_of_week[: count + 1]], axis=1).astype(np.int64)
+
+
+def _float(array: Float[np.ndarray, "*shape"]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

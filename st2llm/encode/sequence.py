@@ -1,0 +1,154 @@
+"""The sequence encoder: a token a point from numbers, code and calendar, mixed by attention over space and time."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from st2llm.encode.points import BINS, PointBatch
+from st2llm.errors import ConfigError, nearest
+
+MIXERS = ("transformer", "mlp")
+_HEADS = 4
+
+
+@dataclass(frozen=True)
+class SequenceShape:
+    """The numbers a sequence encoder and its head are built from.
+
+    task: forecast (a path), next-place or next-event. points: that are read at most. features: numbers a point.
+    codes: places or marks there are. horizon, channels: of what is asked. places: the popularity of each place in
+    training, for the head. gaps: quantiles of the logarithm of the training gaps in hours.
+    """
+
+    task: str
+    points: int
+    features: int
+    codes: int
+    horizon: int
+    channels: int
+    gaps: tuple[float, ...] = ()
+    metres: float = 1.0
+
+
+class Rotary(nn.Module):
+    """Turns queries and keys by angles that follow x, y and time, so that attention sees differences alone.
+
+    RoPE (Su et al. 2021) on real coordinates, as in TrajFM (Lin et al. 2024): a third of the pairs of each head turns
+    with each coordinate, at frequencies from 4 down to 1/64 of a turn a unit.
+    """
+
+    turns: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        pairs = width // 2
+        axis = torch.arange(pairs) % 3
+        rank = torch.arange(pairs) // 3
+        speed = 4.0 * 2.0 ** (-8.0 * rank / max(1, int(rank.max())))
+        turns = torch.zeros((3, pairs))
+        turns[axis, torch.arange(pairs)] = speed
+        self.register_buffer("turns", turns, persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch head slot width"], position: Float[Tensor, "batch slot 3"]
+    ) -> Float[Tensor, "batch head slot width"]:
+        angle = (position @ self.turns)[:, None]
+        even, odd = x[..., 0::2], x[..., 1::2]
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+class RotaryBlock(nn.Module):
+    """A pre-norm transformer block with rotary attention."""
+
+    def __init__(self, d_st: int, *, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(d_st), nn.LayerNorm(d_st)])
+        self.qkv, self.out = nn.Linear(d_st, 3 * d_st), nn.Linear(d_st, d_st)
+        self.rotary = Rotary(d_st // _HEADS)
+        self.feed = nn.Sequential(
+            nn.Linear(d_st, 2 * d_st), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * d_st, d_st)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch slot d_st"],
+        position: Float[Tensor, "batch slot 3"],
+        mask: Bool[Tensor, "batch 1 slot slot"],
+    ) -> Float[Tensor, "batch slot d_st"]:
+        b, s, d = z.shape
+        q, k, v = self.qkv(self.norms[0](z)).reshape(b, s, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        q, k = self.rotary(q, position), self.rotary(k, position)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        z = z + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, s, d)))
+        fed: Tensor = self.dropout(self.feed(self.norms[1](z)))
+        return z + fed
+
+
+class SequenceEncoder(nn.Module):
+    """Turns a batch of sequences into `slots` embeddings: one a point, then the question's.
+
+    mixer: 'transformer' (rotary attention over points), or 'mlp' (all points at once into the question). causal: a
+    point hears those before it alone. Padding is heard by nobody.
+    """
+
+    asked = slice(None)
+
+    def __init__(
+        self,
+        shape: SequenceShape,
+        *,
+        d_st: int,
+        layers: int,
+        mixer: str = "transformer",
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if mixer not in MIXERS:
+            raise ConfigError(f"There is no mixer {mixer!r}. {nearest(mixer, MIXERS)}")
+        if mixer == "transformer" and d_st % (2 * _HEADS):
+            raise ConfigError(
+                f"encoder.d_st must be a multiple of {2 * _HEADS} for rotary attention, not {d_st}."
+            )
+        self.causal, self.slots = causal, shape.points + 1
+        self.numbers = nn.Linear(shape.features, d_st)
+        self.code = nn.Embedding(shape.codes + 1, d_st, padding_idx=0)
+        self.part, self.day = nn.Embedding(BINS, d_st), nn.Embedding(7, d_st)
+        self.question = nn.Parameter(0.02 * torch.randn(d_st))
+        for table in (self.part, self.day, self.code):
+            nn.init.normal_(table.weight, std=0.02)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList()
+        self.whole: nn.Module | None = None
+        if mixer == "mlp":
+            wide = 2 * d_st
+            self.whole = nn.Sequential(
+                nn.Linear(self.slots * d_st, wide),
+                nn.GELU(),
+                nn.Linear(wide, wide),
+                nn.GELU(),
+                nn.Linear(wide, d_st),
+            )
+        else:
+            self.blocks.extend(RotaryBlock(d_st, dropout=dropout) for _ in range(layers))
+
+    def forward(self, batch: PointBatch) -> Float[Tensor, "batch slot d_st"]:
+        b, p, _ = batch.numbers.shape
+        z: Tensor
+        calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
+        points = self.numbers(batch.numbers) + self.code(batch.codes)
+        z = torch.cat([points, self.question.expand(b, 1, -1)], dim=1) + calendar
+        real = torch.cat([batch.real, batch.real.new_ones(b, 1)], dim=1)
+        z = self.dropout(z) * real[..., None]
+        if self.whole is not None:
+            return torch.cat([z[:, :-1], self.whole(z.flatten(1))[:, None]], dim=1)
+        mask = real[:, None, None] | torch.eye(p + 1, dtype=torch.bool, device=z.device)
+        if self.causal:
+            mask = mask & torch.ones((p + 1, p + 1), dtype=torch.bool, device=z.device).tril()
+        for block in self.blocks:
+            z = block(z, batch.position, mask)
+        return z

@@ -1,0 +1,369 @@
+"""What an arm is trained for: totals and counts, so that parts of a batch add up to the whole.
+
+`Regression` and `Likelihood` train an arm for the question that its windows ask. The others are for `Windowed`, the
+encoder with heads for whole windows: `Masked`, `Contrastive`, `Diffusion`, and `Combined`, a weighted sum of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from st2llm.align.sequence_head import DRAWS, WAVES
+from st2llm.encode.batch import Batch, FieldBatch
+from st2llm.encode.points import PointBatch
+from st2llm.errors import ConfigError, nearest
+from st2llm.model.diffusion import Schedule
+from st2llm.model.masks import draw_mask
+from st2llm.types import NO_EDGES, Edges
+
+VIEWS = ("hide", "noise", "scale")
+"""Augmentations of a window for contrastive training."""
+_FROM_LABELS = ("temporal-shift", "mixup", "label-shift")
+"""Augmentations of STGCL and others that blend in steps after the window, which is what is asked later on."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What is minimised: the sum over its terms of `share * total / count`."""
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """By term: its weight, divided by what is usual of it where its unit is large."""
+        ...
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether windows of a batch are compared with each other, so that it must not be cut."""
+        ...
+
+    def draw(self, batch: Any, generator: torch.Generator) -> Any:
+        """The batch with all that is random about a step: what is hidden, which noise is added."""
+        ...
+
+    def counts(self, batch: Any) -> dict[str, int]:
+        """How many entries each term of a drawn batch has."""
+        ...
+
+    def totals(self, arm: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """The sum of each term over a drawn batch, or over part of one."""
+        ...
+
+    def value(self, means: Mapping[str, float]) -> float:
+        """One number to choose the best state by, lower is better, from the mean of each term."""
+        ...
+
+
+class OneTerm:
+    """An objective of a single term, without random choices."""
+
+    name = "loss"
+    usual = 1.0
+    whole_batch = False
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {self.name: 1 / self.usual}
+
+    def draw(self, batch: Any, generator: torch.Generator) -> Any:
+        return batch
+
+    def value(self, means: Mapping[str, float]) -> float:
+        return means[self.name]
+
+
+def absolute_error(
+    got: Float[Tensor, "batch time node channel"], batch: FieldBatch, scale: Float[Tensor, "node channel"]
+) -> tuple[Float[Tensor, ""], int]:
+    """Sum of absolute errors in raw units over valid entries, and their count.
+
+    scale: raw units per standardised unit. The sum, not a mean of batch means, so that pooling is exact.
+    """
+    error = (got - batch.target).abs() * scale.to(got.device)
+    return (error * batch.valid).sum(), int(batch.valid.sum())
+
+
+class Regression(OneTerm):
+    """Mean absolute error in raw units of what the windows ask: the next steps, a span, whole places."""
+
+    name = "regression"
+
+    def __init__(self, scale: Float[Tensor, "node channel"]) -> None:
+        self.scale = scale
+        self.usual = float(scale.mean())
+
+    def counts(self, batch: FieldBatch) -> dict[str, int]:
+        return {self.name: int(batch.valid.sum())}
+
+    def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
+        return {self.name: absolute_error(arm(batch), batch, self.scale)[0]}
+
+
+class Likelihood(OneTerm):
+    """The loss of the arm's own head: a proper score of what it predicts (nats, or an energy score)."""
+
+    name = "likelihood"
+
+    def draw(self, batch: Any, generator: torch.Generator) -> Any:
+        is_path = isinstance(batch, PointBatch) and batch.target.shape[1] > 1
+        return batch.with_noise(DRAWS, WAVES, generator) if is_path else batch
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {self.name: len(batch)}
+
+    def totals(self, arm: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        head: nn.Module = arm.head  # type: ignore[assignment]
+        return {self.name: head.loss(arm(batch), batch).sum()}  # type: ignore[operator]
+
+
+class Masked(OneTerm):
+    """Mean absolute error, standardised, of visible entries that are hidden anew at each step (and of those alone).
+
+    policies: one is drawn for each step, as in UniST (Yuan et al. 2024). ratio: share of a window that is hidden.
+    """
+
+    name = "masked"
+
+    def __init__(self, edges: Edges, *, policies: Sequence[str] = ("random",), ratio: float = 0.5) -> None:
+        self.edges, self.policies, self.ratio = edges, tuple(policies), ratio
+        for policy in self.policies:  # a wrong one is told at once, not when it is drawn
+            draw_mask(policy, ratio, (1, 2, 1), NO_EDGES, torch.Generator())
+
+    def draw(self, batch: FieldBatch, generator: torch.Generator) -> FieldBatch:
+        chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
+        mask = draw_mask(chosen, self.ratio, _shape(batch), self.edges, generator)
+        return batch.hide(mask.to(batch.visible.device))
+
+    def counts(self, batch: FieldBatch) -> dict[str, int]:
+        return {self.name: int(batch.valid.sum())}
+
+    def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
+        return {self.name: ((arm(batch) - batch.target).abs() * batch.valid).sum()}
+
+
+@dataclass(frozen=True)
+class Views:
+    """Two views of the same windows, and their time of day in days."""
+
+    first: FieldBatch
+    second: FieldBatch
+    clock: Float[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, rows: Sequence[int]) -> "Views":
+        index = torch.as_tensor(list(rows), dtype=torch.int64)
+        return Views(self.first.take(rows), self.second.take(rows), self.clock[index])
+
+    def to(self, device: torch.device) -> "Views":
+        return Views(self.first.to(device), self.second.to(device), self.clock.to(device))
+
+
+class Contrastive(OneTerm):
+    """InfoNCE between two views of a window (STGCL, Liu et al. 2022), in nats, without negatives that are alike.
+
+    level: 'graph' compares windows (the mean over their places), 'node' places: a place with itself in other windows,
+    and with other places of its window. near_hours: other windows whose time of day is as near as that are left out.
+    Neighbours along the edges are left out among places. views: how a window is changed, each seen entry for itself;
+    augmentations that use what comes after the window are refused (ConfigError), since that is what is asked.
+    """
+
+    name = "contrastive"
+    whole_batch = True
+
+    def __init__(
+        self,
+        edges: Edges,
+        *,
+        steps_per_day: int,
+        level: str = "graph",
+        views: Sequence[str] = ("hide",),
+        near_hours: float = 2.0,
+        temperature: float = 0.1,
+        strength: float = 0.1,
+    ) -> None:
+        for view in views:
+            if view in _FROM_LABELS:
+                raise ConfigError(
+                    f"The augmentation {view!r} blends in steps after the window, which is what is asked of the "
+                    f"model later: it would learn from labels. Take some of {', '.join(VIEWS)}."
+                )
+            if view not in VIEWS:
+                raise ConfigError(f"There is no augmentation {view!r}. {nearest(view, VIEWS)}")
+        if level not in ("graph", "node"):
+            raise ConfigError(f"There is no level {level!r}. {nearest(level, ('graph', 'node'))}")
+        self.edges, self.steps_per_day, self.level, self.views = edges, steps_per_day, level, tuple(views)
+        self.near_days, self.temperature, self.strength = near_hours / 24, temperature, strength
+
+    def draw(self, batch: FieldBatch, generator: torch.Generator) -> Views:
+        clock = batch.calendar[:, 0, 0].float() / self.steps_per_day
+        return Views(self._view(batch, generator), self._view(batch, generator), clock)
+
+    def _view(self, batch: FieldBatch, generator: torch.Generator) -> FieldBatch:
+        device, made = batch.values.device, batch
+        for view in self.views:
+            if view == "hide":
+                shape = batch.visible.shape
+                mask = torch.rand(shape, generator=generator).to(device) < self.strength
+                made = replace(made, values=made.values.masked_fill(mask, 0.0), visible=made.visible & ~mask)
+            elif view == "noise":
+                noise = torch.randn(batch.values.shape, generator=generator).to(device)
+                made = replace(made, values=made.values + self.strength * noise * made.visible)
+            else:
+                factor = 1 + self.strength * (
+                    2 * torch.rand((len(batch), 1, 1, 1), generator=generator).to(device) - 1
+                )
+                made = replace(made, values=made.values * factor)
+        return made
+
+    def counts(self, batch: Views) -> dict[str, int]:
+        nodes = batch.first.values.shape[2] if self.level == "node" else 1
+        return {self.name: len(batch) * nodes}
+
+    def totals(self, arm: nn.Module, batch: Views) -> dict[str, Tensor]:
+        project: nn.Module = arm.project  # type: ignore[assignment]
+        first, second = (
+            nn.functional.normalize(project(arm.embedded(view)), dim=-1)  # type: ignore[operator]
+            for view in (batch.first, batch.second)
+        )
+        alike = self._alike(batch.clock)
+        if self.level == "graph":
+            first, second = (
+                nn.functional.normalize(z.mean(dim=1, keepdim=True), dim=-1) for z in (first, second)
+            )
+            return {
+                self.name: info_nce(first.transpose(0, 1), second.transpose(0, 1), alike, self.temperature)
+            }
+        across = first.transpose(0, 1) @ second.transpose(0, 1).transpose(1, 2) / self.temperature
+        within = first @ second.transpose(1, 2) / self.temperature
+        across = across.masked_fill(alike[None], -torch.inf)
+        within = within.masked_fill(self._neighbours(within.shape[1], within.device)[None], -torch.inf)
+        positive = (first * second).sum(dim=-1) / self.temperature
+        negatives = torch.cat([across.transpose(0, 1), within], dim=2)
+        every = torch.logsumexp(torch.cat([positive[..., None], negatives], dim=2), dim=2)
+        return {self.name: (every - positive).sum()}
+
+    def _alike(self, clock: Float[Tensor, " batch"]) -> Bool[Tensor, "batch batch"]:
+        apart = (clock[:, None] - clock[None]).abs() % 1.0
+        near = torch.minimum(apart, 1.0 - apart) <= self.near_days
+        return near | torch.eye(len(clock), dtype=torch.bool, device=clock.device)
+
+    def _neighbours(self, nodes: int, device: torch.device) -> Bool[Tensor, "node node"]:
+        near = torch.eye(nodes, dtype=torch.bool)
+        source, target = torch.from_numpy(self.edges.source), torch.from_numpy(self.edges.target)
+        near[source, target] = near[target, source] = True
+        return near.to(device)
+
+
+def info_nce(
+    first: Float[Tensor, "group batch d"],
+    second: Float[Tensor, "group batch d"],
+    alike: Bool[Tensor, "batch batch"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """The sum of -log of the share of each positive among itself and the negatives that are not `alike` (nats)."""
+    similar = first @ second.transpose(1, 2) / temperature
+    positive = similar.diagonal(dim1=1, dim2=2)
+    negatives = similar.masked_fill(alike[None], -torch.inf)
+    every = torch.logsumexp(torch.cat([positive[..., None], negatives], dim=2), dim=2)
+    return (every - positive).sum()
+
+
+@dataclass(frozen=True)
+class Noisy(FieldBatch):
+    """Windows whose asked entries are noised to the time `t`. clean: what an arm should say of them."""
+
+    noised: Float[Tensor, "batch time node channel"]
+    clean: Float[Tensor, "batch time node channel"]
+    t: Float[Tensor, " batch"]
+
+
+class Diffusion(OneTerm):
+    """Noise on the asked entries alone, undone by what is visible (CSDI, Tashiro 2021; DiffSTG, Wen 2023).
+
+    What is noised is the standardised truth less the base. The mean squared error of what the model says of it.
+    """
+
+    name = "diffusion"
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def draw(self, batch: FieldBatch, generator: torch.Generator) -> Noisy:
+        device = batch.values.device
+        t = torch.rand(len(batch), generator=generator).clamp(min=1e-3).to(device)
+        noise = torch.randn(batch.values.shape, generator=generator).to(device)
+        x = (batch.target - batch.base) * batch.valid
+        noised = self.schedule.noised(x, noise, t) * batch.valid
+        kept = {name: getattr(batch, name) for name in (*batch.tensors(), "words")}
+        return Noisy(**kept, noised=noised, clean=self.schedule.target(x, noise, t), t=t)
+
+    def counts(self, batch: Noisy) -> dict[str, int]:
+        return {self.name: int(batch.valid.sum())}
+
+    def totals(self, arm: nn.Module, batch: Noisy) -> dict[str, Tensor]:
+        said: Tensor = arm.denoised(batch, batch.noised, batch.t)  # type: ignore[operator]
+        return {self.name: (((said - batch.clean) ** 2) * batch.valid).sum()}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What each term of a combination has drawn of the same windows."""
+
+    parts: Mapping[str, Batch]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def take(self, rows: Sequence[int]) -> "Drawn":
+        return replace(self, parts={name: part.take(rows) for name, part in self.parts.items()})
+
+    def to(self, device: torch.device) -> "Drawn":
+        return replace(self, parts={name: part.to(device) for name, part in self.parts.items()})
+
+
+class Combined:
+    """A weighted sum of objectives, each on its own draw of the same windows."""
+
+    def __init__(self, terms: Mapping[str, tuple[Objective, float]]) -> None:
+        """terms: by name, an objective of one term and its weight. Raises ConfigError where there is none."""
+        if not terms:
+            raise ConfigError("A combination needs at least one objective: regression, masked, ...")
+        self.terms = dict(terms)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {
+            name: weight * share
+            for name, (term, weight) in self.terms.items()
+            for share in term.shares.values()
+        }
+
+    @property
+    def whole_batch(self) -> bool:
+        return any(term.whole_batch for term, _ in self.terms.values())
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
+        return Drawn({name: term.draw(batch, generator) for name, (term, _) in self.terms.items()})
+
+    def counts(self, batch: Drawn) -> dict[str, int]:
+        found = ((name, term.counts(batch.parts[name])) for name, (term, _) in self.terms.items())
+        return {name: next(iter(counts.values())) for name, counts in found}
+
+    def totals(self, arm: nn.Module, batch: Drawn) -> dict[str, Tensor]:
+        found = ((name, term.totals(arm, batch.parts[name])) for name, (term, _) in self.terms.items())
+        return {name: next(iter(totals.values())) for name, totals in found}
+
+    def value(self, means: Mapping[str, float]) -> float:
+        if len(self.terms) == 1:
+            return next(iter(means.values()))
+        return sum(self.shares[name] * mean for name, mean in means.items())
+
+
+def _shape(batch: FieldBatch) -> tuple[int, int, int]:
+    b, t, n, _ = batch.values.shape
+    return b, t, n

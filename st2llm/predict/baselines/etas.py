@@ -1,0 +1,117 @@
+"""A self-exciting rate of events in the manner of earthquakes: each event is followed by others, fewer as time goes by.
+
+Ogata's epidemic type aftershock sequence (1988) in time alone, fitted by maximum likelihood. What is seen of the past
+is what a sample shows, so that the rule knows no more than any other; older events are part of the background.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.optimize import minimize
+
+from st2llm.predict.baselines.events import SHARES, Usual, asked_of, fit_usual, gap_answer, seen_of
+from st2llm.types import Prediction, Sample
+
+_FITTED = 5000
+"""Training samples that are fitted at most, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """mu + sum over past events of k exp(alpha (magnitude - smallest)) (age + c)^-p, events an hour; c in hours."""
+
+    mu: float
+    k: float
+    alpha: float
+    c: float
+    p: float
+
+    def at(
+        self, gap: Float64[np.ndarray, "*row"], age: Float64[np.ndarray, "*row event"], size: np.ndarray
+    ) -> tuple[Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"]]:
+        """The rate `gap` hours after the last event, and how many events are expected until then.
+
+        age: hours from each event to the last one, inf where there is none. size: magnitudes above the smallest.
+        """
+        weight = self.k * np.exp(self.alpha * size)
+        start, end = age + self.c, age + gap[..., None] + self.c
+        rate = self.mu + (weight * end**-self.p).sum(axis=-1)
+        whole = (weight * (start ** (1 - self.p) - end ** (1 - self.p))).sum(axis=-1) / (self.p - 1)
+        return rate, self.mu * gap + whole
+
+
+@dataclass(frozen=True)
+class Etas:
+    usual: Usual
+    rate: Rate
+    smallest: float
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Prediction:
+        age, size = _past(sample, self.smallest)
+        found = [self._quantile(age, size, share) for share in SHARES]
+        return gap_answer(sample, self.usual, found, partial(self._log_density, age, size))
+
+    def _log_density(self, age: np.ndarray, size: np.ndarray, gap: np.ndarray) -> np.ndarray:
+        hours = np.asarray(gap, dtype=np.float64)
+        rate, expected = self.rate.at(hours, np.broadcast_to(age, (*hours.shape, len(age))), size)
+        return np.asarray(np.log(rate) - expected)
+
+    def _quantile(self, age: np.ndarray, size: np.ndarray, share: float) -> float:
+        """The gap within which an event comes with that probability, by bisection."""
+        target, low, high = -np.log(1 - share), 0.0, 1.0
+        while self.rate.at(np.array(high), age, size)[1] < target:
+            high *= 2
+        for _ in range(50):
+            middle = (low + high) / 2
+            if self.rate.at(np.array(middle), age, size)[1] < target:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
+
+
+def etas(train: Sequence[Sample]) -> Etas:
+    """Maximum likelihood of the gaps that training samples ask for."""
+    usual = fit_usual(train)
+    chosen = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, _FITTED).round())]
+    at = train[0].side.channels.index("gap_h")
+    smallest = min(float(seen_of(s, "magnitude").min()) for s in chosen) if _sized(train[0]) else 0.0
+    pairs = [(float(asked_of(s)[0, at]), *_past(s, smallest)) for s in chosen]
+    pairs = [pair for pair in pairs if np.isfinite(pair[0])]
+    gap = np.array([pair[0] for pair in pairs])
+    width = max(len(pair[1]) for pair in pairs)
+    age = np.stack([np.pad(p[1], (width - len(p[1]), 0), constant_values=np.inf) for p in pairs])
+    size = np.stack([np.pad(p[2], (width - len(p[2]), 0)) for p in pairs])
+
+    def loss(free: np.ndarray) -> float:
+        rate, expected = _rate(free).at(gap, age, size)
+        return float((expected - np.log(rate)).mean())
+
+    mean = 1 / max(float(gap.mean()), 1e-6)
+    first = np.log([0.5 * mean, 0.05, 0.5, 0.05, 0.2])
+    found = minimize(loss, first, method="L-BFGS-B", bounds=[(-16, 8)] * 3 + [(-10, 4), (-4, 1.5)])
+    return Etas(usual, _rate(found.x), smallest)
+
+
+def _rate(free: np.ndarray) -> Rate:
+    mu, k, alpha, c, over = np.exp(free)
+    return Rate(float(mu), float(k), float(alpha), float(c), 1 + float(over))
+
+
+def _sized(sample: Sample) -> bool:
+    return "magnitude" in sample.side.channels
+
+
+def _past(sample: Sample, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Hours from each event that is seen to the last of them, and its magnitude above the smallest."""
+    hours = (sample.time[-2] - sample.time[:-1]) / 3600
+    if not _sized(sample):
+        return hours, np.zeros(len(hours))
+    size = sample.values[:-1, 0, sample.side.channels.index("magnitude")] - smallest
+    return hours, np.nan_to_num(size)
