@@ -162,4 +162,4 @@ def fit_sequence_frame(train: Sequence[Sample], *, skip: str, points: int) -> Se
 
 
 def _points(samples: Sequence[Sample], rule: Counts | None) -> list[Points]:
-    return [points_of(s, weights=None if rule is None else rule.weights(s)) for s in samples]
+    return [points_of(s, weights=None if rule is None else rule.weights(s).sum(axis=0)) for s in samples]

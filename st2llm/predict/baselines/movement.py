@@ -113,19 +113,22 @@ class Counts:
     def _one(self, sample: Sample) -> Prediction:
         places = _stays(sample)
         score = np.zeros(len(sample.side.options))
-        np.add.at(score, places, self.weights(sample))
+        for part in self.weights(
+            sample
+        ):  # one after the other: the published ties hang on the order of the sums
+            np.add.at(score, places, part)
         visited, first = np.unique(places, return_index=True)
         order = visited[np.lexsort((first, -score[visited]))]
         return ranked(sample, order[score[order] > 0])
 
-    def weights(self, sample: Sample) -> Float64[np.ndarray, " stay"]:
-        """What each stay adds to the score of its place."""
+    def weights(self, sample: Sample) -> Float64[np.ndarray, "3 stay"]:
+        """What each stay adds to the score of its place: as history, as context, as what followed."""
         places, (history, context) = _stays(sample), _history_and_context(sample)
-        found = np.zeros(len(places))
-        found[history] = self._near(sample)[history] if self.by_time else 1.0
-        found[context] += self.context
+        found = np.zeros((3, len(places)))
+        found[0, history] = self._near(sample)[history] if self.by_time else 1.0
+        found[1, context] = self.context
         if len(context):
-            found[history[1:][places[history[:-1]] == places[context[-1]]]] += self.transitions
+            found[2, history[1:][places[history[:-1]] == places[context[-1]]]] = self.transitions
         return found
 
     def _near(self, sample: Sample) -> Float64[np.ndarray, " time"]:
