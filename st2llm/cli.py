@@ -203,6 +203,49 @@ def prompt(
         raise typer.Exit(1)
 
 
+@app.command(
+    epilog=_example("st2llm pretrain los-loop-masked --set budget.steps=500 --out runs/masked --resume")
+)
+def pretrain(
+    recipe: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in alignment/configs/.")
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as budget.steps=500."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the run goes; default runs/<id>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in DIR.")] = False,
+) -> None:
+    """Train an encoder without a language model: what is next, what was hidden, what is alike, what is noise."""
+    from st2llm.evaluate.progress import watching
+    from st2llm.train import pretrain as module
+
+    settings = module.load_recipe(recipe, module.read_changes(changes or []))
+    root = out or Path("runs") / settings.id
+    with watching(True) as watch:
+        watch.begin(settings.id, settings.budget.steps)
+        done = module.pretrain(settings, root, resume=resume, tick=watch.reach)
+    state = "converged" if done.curve.converged else "not converged"
+    typer.echo(f"Best validation value {done.curve.best:.6g} ({state}) after {done.curve.step[-1]} steps.")
+    typer.echo(f"Checkpoint: {root / 'best'}")
+
+
+@app.command(epilog=_example("st2llm predict runs/masked --data los-loop --out answers.parquet"))
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain wrote.")],
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the answers go.")],
+) -> None:
+    """Answer with a checkpoint: one row an asked entry. Needs no labels: blank readings are what is forecast."""
+    from st2llm.evaluate.answering import answer
+
+    count = answer(checkpoint, data, out)
+    typer.echo(f"{count:,} answers in {out}")
+
+
 @app.command(epilog=_example("st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume"))
 def compare(
     suite: Annotated[

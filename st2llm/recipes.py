@@ -37,6 +37,12 @@ def locate(name: str | Path) -> Path:
     raise ConfigError(f"There is no {name}. {nearest(path.name, beside)}")
 
 
+def spelled(name: str | Path, folder: str) -> str | Path:
+    """A bare name means a YAML file of that folder: `demo` is evaluation/suites/demo.yaml."""
+    text = str(name)
+    return name if "/" in text or text.endswith((".yaml", ".yml")) else f"{folder}/{text}.yaml"
+
+
 def listing(folder: str, pattern: str) -> list[Path]:
     """All recipe files below `folder`, those of earlier roots hiding later ones of the same name."""
     seen: dict[Path, Path] = {}

@@ -69,6 +69,15 @@ class FieldBatch(Rows):
     notes: Int64[Tensor, "batch note"]
     words: tuple[str, ...]
 
+    def reveal(self) -> "FieldBatch":
+        """The same windows with what they ask shown, where it is known: whole windows to learn from."""
+        return replace(
+            self,
+            values=torch.where(self.valid, self.target, self.values),
+            visible=self.visible | self.valid,
+            valid=torch.zeros_like(self.valid),
+        )
+
     def hide(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
         """The same windows with more hidden, and exactly that asked for: what was visible under the mask is the target.
 

@@ -1,20 +1,9 @@
 """Runs a suite: every arm on identical samples, planted controls beside it, records and a report of the answers."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from st2llm.data import load_data
 from st2llm.data.splits import Splits
@@ -24,6 +13,7 @@ from st2llm.evaluate import plan
 from st2llm.evaluate.controls import Planted, plant
 from st2llm.evaluate.job import Watch
 from st2llm.evaluate.portrait import first_of
+from st2llm.evaluate.progress import watching
 from st2llm.evaluate.rescore import Report, rescore
 from st2llm.evaluate.runcard import run_card
 from st2llm.evaluate.store import Store
@@ -73,7 +63,7 @@ def _run(suite: Suite, store: Store, given: Sequence[Predictor], *, progress: bo
     splits = [
         split(data, task, stride=suite.stride_of(task), context=suite.split.context) for task in suite.tasks
     ]
-    with _watching(progress) as watch:
+    with watching(progress) as watch:
         studies = [Study(suite, data, t, s, watch, given) for t, s in zip(suite.tasks, splits, strict=True)]
         store.open(run_card(suite, data, splits[0], studies[0]))
         # Controls first: a suite that cannot see a planted gain is not worth its hours.
@@ -147,30 +137,3 @@ def control_suite(suite: Suite, planted: Planted) -> Suite:
             "limit": None,
         }
     )
-
-
-@contextmanager
-def _watching(show: bool) -> Iterator[Watch]:
-    """Progress on stderr: in a terminal a bar for the job at hand with its time left, else a line a job."""
-    console = Console(stderr=True)
-    if not show:
-        yield Watch()
-        return
-    if not console.is_terminal:
-        yield Watch(begin=lambda label, steps: console.print(f"{label}: {steps} steps"))
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        jobs: list[TaskID] = []
-
-        def begin(label: str, steps: int) -> None:
-            jobs.append(bar.add_task(label, total=steps))
-
-        yield Watch(begin, lambda step: bar.update(jobs[-1], completed=step))

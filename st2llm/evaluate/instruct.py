@@ -17,7 +17,8 @@ from st2llm.data import load_data, split
 from st2llm.data.splits import Part
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.evaluate.question import task_for
-from st2llm.evaluate.store import read_json, write_json, write_whole
+from st2llm.evaluate.store import read_json, write_json
+from st2llm.files import write_whole
 from st2llm.serialize import questions
 from st2llm.serialize.template import Template, load_prompt
 from st2llm.types import Choice, Container, Sample, Slot

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from st2llm.evaluate import facts, view
-from st2llm.evaluate.store import write_whole
+from st2llm.files import write_whole
 
 _TEMPLATES = Path(__file__).with_name("templates")
 

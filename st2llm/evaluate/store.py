@@ -1,42 +1,16 @@
 """The run folder: every file written whole or not at all, so that a killed run goes on where it stopped."""
 
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from st2llm.errors import ConfigError, StorageError
+from st2llm.errors import ConfigError
 from st2llm.evaluate.suite import as_written_now
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then puts it in place in one step.
-
-    Raises StorageError where the disk is full or the folder cannot be written; `path` is then as it was before.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} could not be written: {error.strerror or error}. What was finished before is kept. "
-            f"Free space or choose another --out folder, then run again with --resume."
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
+from st2llm.files import write_whole
 
 _TEMPORARY = re.compile(r"\..+(\.\w+)\.\w{8}\1")
 

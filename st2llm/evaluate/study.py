@@ -21,16 +21,18 @@ from st2llm.encode.field import FieldShape, edges_of
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.job import Job, Watch
-from st2llm.evaluate.store import Store, write_whole
+from st2llm.evaluate.store import Store
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
 from st2llm.evaluate.tabulate import score, tabulate
 from st2llm.evaluate.text_arm import run_text, writer
+from st2llm.files import write_whole
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
-from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build
+from st2llm.model.arm import Adapter, Arm, Blueprint, Probe, build
 from st2llm.model.names import LLM_BACKBONES
 from st2llm.model.objective import Likelihood, Objective, Regression
-from st2llm.predict import Predictor, filed, foreign
+from st2llm.model.recipe import EncoderSettings
+from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.frame import fit_frame
 from st2llm.predict.primitive import AnyFrame, PrimitivePredictor
@@ -113,6 +115,11 @@ class Study:
         self.given: dict[str, Predictor] = {predictor.name: predictor for predictor in given}
         self.given |= {p.name: filed.read(Path(p.file), name=p.name) for p in suite.predictors if p.file}
         self.given |= {p.name: foreign.load(p.model, name=p.name) for p in suite.predictors if p.model}
+        self.given |= {
+            p.name: checkpointed.read(Path(p.checkpoint), name=p.name)
+            for p in suite.predictors
+            if p.checkpoint
+        }
         self.train = Remembered(splits.train)
         self.validation = even(splits.validation, suite.validation.count)
         count = suite.windows.count if suite.windows.select == "even" else None
@@ -182,7 +189,7 @@ class Study:
         return Outcome(
             facts={
                 "validation": self._validate(predictor),
-                "file_sha256": predictor.sha256 if isinstance(predictor, filed.FiledPredictor) else None,
+                "file_sha256": getattr(predictor, "sha256", None),
                 "converged": None,
                 "cost": cost.to_json(),
                 "curves": [],

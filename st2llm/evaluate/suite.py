@@ -10,6 +10,7 @@ from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.names import BACKBONES, LLM_BACKBONES
+from st2llm.model.recipe import EncoderSettings, SplitSettings
 from st2llm.predict import catalogue
 from st2llm.predict.catalogue import FOREIGN, RULES
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
@@ -44,12 +45,6 @@ class LLMSettings(Settings):
     quant: Literal["none", "int8", "nf4"] = "none"
 
 
-class SplitSettings(Settings):
-    stride: int | None = None
-    """Steps between windows; None means so many that no step is asked for twice (1 for next places and events)."""
-    context: bool = False
-
-
 class WarmupSettings(Settings):
     """Training of the shared encoder alone, under a head that is thrown away, before any arm begins."""
 
@@ -58,17 +53,7 @@ class WarmupSettings(Settings):
     lr: float = 1e-3
 
 
-class EncoderConfig(Settings):
-    d_st: int = 64
-    patch: int = 24
-    layers: int = 2
-    graph: Literal["gat", "gcn", "none"] = "gat"
-    tokens: Literal["place", "patch"] = "place"
-    mixer: Literal["transformer", "mlp"] = "transformer"
-    causal: bool = False
-    """Sequences: whether a point hears those before it alone."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Sequences: share of activations that training leaves out."""
+class EncoderConfig(EncoderSettings):
     warmup: WarmupSettings | None = None
 
 
@@ -114,6 +99,8 @@ class PredictorSettings(Settings):
     template: str | None = None
     file: str | None = None
     """Predictions made elsewhere, in the layout of a run's `predictions/*.parquet` (or csv)."""
+    checkpoint: str | None = None
+    """A folder that `st2llm pretrain` wrote; its best state answers."""
     given: bool = False
     """It was handed to `compare` in Python."""
     model: str | None = None
@@ -169,8 +156,8 @@ class PredictorSettings(Settings):
 
     @property
     def foreign(self) -> bool:
-        """Whether its answers are somebody else's: from a file, or from a model of others."""
-        return self.given or self.file is not None or self.model is not None
+        """Whether it was made elsewhere: a file, a model of others, a checkpoint."""
+        return self.given or any(part is not None for part in (self.file, self.model, self.checkpoint))
 
     @property
     def trained(self) -> bool:
@@ -381,7 +368,7 @@ def as_written_now(config: dict[str, Any]) -> dict[str, Any]:
 
 def load_suites(name: str | Path) -> list[Suite]:
     """The suite of a YAML file, or those of a file that lists suite files. Each is checked before anything runs."""
-    path = recipes.locate(_spelled(name))
+    path = recipes.locate(recipes.spelled(name, "evaluation/suites"))
     content = config.read_yaml(path)
     if not isinstance(content, list):
         return [_parse(content, path)]
@@ -398,7 +385,7 @@ def _listed(path: Path, entry: Any) -> Suite:
     if not isinstance(entry, str):
         raise ConfigError(f"{path} should list suite files, a path each, but it holds {str(entry)[:80]!r}.")
     beside = path.parent / entry
-    found = beside if beside.is_file() else recipes.locate(_spelled(entry))
+    found = beside if beside.is_file() else recipes.locate(recipes.spelled(entry, "evaluation/suites"))
     return _parse(config.read_yaml(found), found)
 
 
@@ -406,9 +393,3 @@ def _parse(content: Any, path: Path) -> Suite:
     suite = config.parse(content, into=Suite, where=str(path))
     _ = suite.tasks
     return suite
-
-
-def _spelled(name: str | Path) -> str | Path:
-    """`demo` means evaluation/suites/demo.yaml."""
-    text = str(name)
-    return name if "/" in text or text.endswith((".yaml", ".yml")) else f"evaluation/suites/{text}.yaml"

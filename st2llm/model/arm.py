@@ -25,21 +25,8 @@ from st2llm.model.backbone import (
     trained,
 )
 from st2llm.model.names import BACKBONES
+from st2llm.model.recipe import EncoderSettings
 from st2llm.types import Edges
-
-
-@dataclass(frozen=True)
-class EncoderSettings:
-    """What every arm of a comparison shares."""
-
-    d_st: int = 64
-    patch: int = 24
-    layers: int = 2
-    graph: str = "gat"
-    tokens: str = "place"
-    mixer: str = "transformer"
-    causal: bool = False
-    dropout: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Likelihood(OneTerm):
 
 
 class Masked(OneTerm):
-    """Mean absolute error, standardised, of visible entries that are hidden anew at each step (and of those alone).
+    """Mean absolute error, standardised, of entries of whole windows, hidden anew at each step (and of those alone).
 
     policies: one is drawn for each step, as in UniST (Yuan et al. 2024). ratio: share of a window that is hidden.
     """
@@ -135,7 +135,7 @@ class Masked(OneTerm):
     def draw(self, batch: FieldBatch, generator: torch.Generator) -> FieldBatch:
         chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
         mask = draw_mask(chosen, self.ratio, _shape(batch), self.edges, generator)
-        return batch.hide(mask.to(batch.visible.device))
+        return batch.reveal().hide(mask.to(batch.visible.device))
 
     def counts(self, batch: FieldBatch) -> dict[str, int]:
         return {self.name: int(batch.valid.sum())}

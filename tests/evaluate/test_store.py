@@ -15,9 +15,9 @@ from st2llm.evaluate.store import (
     write_json,
     write_lines,
     write_table,
-    write_whole,
 )
 from st2llm.evaluate.suite import Suite
+from st2llm.files import write_whole
 
 CONFIG = {"limit": None, "title": "", "predictors": [{"name": "a", "x": 1}, {"name": "b", "x": 1}]}
 RUN = {

@@ -1,0 +1,155 @@
+"""Checkpoint folders: weights as safetensors, all else as text; a folder is whole or not there."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from st2llm.errors import ConfigError, StorageError
+
+ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser.safetensors"
+_OLD = ".old"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder says in words and numbers; its weights are loaded by `load_into`.
+
+    config: what the run was made from, with the shape of its module. state: step, rng, best and the curve so far.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    state: dict[str, Any]
+    scaler: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    *,
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+    scaler: Mapping[str, Any],
+    card: str,
+    optimiser: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Writes a folder beside `folder`, then puts it in its place: a fault or a kill leaves the earlier one.
+
+    weights: by name, those of the encoder beginning with `encoder.`. card: the text of the model card.
+    Raises StorageError where the disk is full or the folder cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    old = folder.with_name(f".{folder.name}{_OLD}")
+    try:
+        parts: dict[str, dict[str, Tensor]] = {ENCODER: {}, HEAD: {}}
+        for name, tensor in weights.items():
+            own = name.removeprefix("encoder.")
+            parts[ENCODER if own != name else HEAD][own] = tensor.detach().cpu().contiguous()
+        for name, tensors in parts.items():
+            save_file(tensors, made / name)
+        if optimiser is not None:
+            save_file(
+                {name: t.detach().cpu().contiguous() for name, t in optimiser.items()}, made / OPTIMISER
+            )
+        (made / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+        for name, content in (("state.json", state), ("scaler.json", scaler)):
+            (made / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (made / "README.md").write_text(card, encoding="utf-8")
+        made.chmod(0o755)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        made.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(made, ignore_errors=True)
+        raise StorageError(
+            f"The checkpoint {folder} could not be written: {getattr(error, 'strerror', None) or error}. What was "
+            f"saved before is kept. Free space, then run again with --resume."
+        ) from error
+
+
+def read(folder: Path) -> Checkpoint:
+    """What a checkpoint folder says. A run's folder stands for its `best`. Raises ConfigError where it is none."""
+    for place in (folder, folder / "best"):
+        old = place.with_name(f".{place.name}{_OLD}")
+        if not place.exists() and old.exists():  # killed between the two renames of `save`
+            old.rename(place)
+        if (place / "config.yaml").is_file():
+            return Checkpoint(
+                place, _yaml(place / "config.yaml"), _json(place / "state.json"), _json(place / "scaler.json")
+            )
+    raise ConfigError(
+        f"{folder} is no checkpoint: neither it nor its `best` holds a config.yaml. Give the folder that "
+        f"`st2llm pretrain --out` wrote."
+    )
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises ConfigError where it is missing, cut short or something else."""
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"The checkpoint lacks {path.name}: there is no {path}. Train it again.") from error
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as safetensors ({error}): it was cut short, or is another kind of file. Files "
+            f"that can run code (pickles) are never opened. Train it again, or take another checkpoint."
+        ) from error
+    return found
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    """All weights of a checkpoint folder by the names that `save` was given."""
+    encoder = {f"encoder.{name}": tensor for name, tensor in tensors(folder / ENCODER).items()}
+    return encoder | tensors(folder / HEAD)
+
+
+def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, where: str, only: str = "") -> None:
+    """Puts weights into a module. only: those whose names begin so. Raises ConfigError where they do not fit."""
+    own = {name: p for name, p in module.named_parameters() if name.startswith(only)}
+    lost = sorted(set(own) - set(weights))
+    wrong = [n for n, p in own.items() if n in weights and weights[n].shape != p.shape]
+    if lost or wrong:
+        name = wrong[0] if wrong else lost[0]
+        came = f"{tuple(weights[name].shape)}" if name in weights else "nothing"
+        raise ConfigError(
+            f"{where} does not fit: {name} should have the shape {tuple(own[name].shape)}, but {came} came, and so for "
+            f"{len(lost) + len(wrong)} weights. Take the data, task and encoder that it was trained with."
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Train the checkpoint again.") from error
+    return found
+
+
+def sha256_of(folder: Path) -> str:
+    """Hash of the weights of a checkpoint folder."""
+    digest = hashlib.sha256()
+    for name in (ENCODER, HEAD):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

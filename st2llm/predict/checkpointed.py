@@ -1,0 +1,154 @@
+"""A checkpoint that answers: what `st2llm pretrain` trained, as one more predictor."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from st2llm.encode.batch import NoteVocabulary
+from st2llm.encode.field import FieldShape, edges_of
+from st2llm.encode.points import PointScaler
+from st2llm.encode.scaler import Scaler
+from st2llm.encode.sequence import SequenceShape
+from st2llm.errors import DataError
+from st2llm.model import checkpoint
+from st2llm.model.arm import Blueprint, build
+from st2llm.model.diffusion import Schedule
+from st2llm.model.recipe import Recipe
+from st2llm.model.windowed import Windowed
+from st2llm.predict.baselines import filled
+from st2llm.predict.frame import Frame, fit_frame
+from st2llm.predict.primitive import AnyFrame, run_arm
+from st2llm.predict.sequence import SHARES, SKIPS, SequenceFrame, fit_sequence_frame
+from st2llm.types import NO_EDGES, Prediction, Sample
+
+_DAY_S = 86_400
+_BATCH = 32
+
+
+def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
+    """What training samples say of scales and sizes."""
+    if train[0].kind in ("trajectory", "event"):
+        return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context)
+    return fit_frame(train, skip="none", template=None, slots=len(train[0].place))
+
+
+def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
+    """The shape of a module for whole windows like this sample, or for sequences."""
+    if isinstance(frame, SequenceFrame):
+        return frame.shape
+    steps, nodes, channels = sample.values.shape
+    per_day = max(1, _DAY_S // sample.side.freq_s) if sample.side.freq_s else 1
+    words = len(frame.vocabulary.words)
+    return FieldShape(steps, steps, nodes, channels, per_day, note_words=words, amid=True)
+
+
+def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
+    """A fresh module: for sequences the arm without a backbone, for fields the encoder with heads for whole windows."""
+    d = recipe.encoder.d_st
+    if isinstance(shape, SequenceShape):
+        return build("none", Blueprint(shape, NO_EDGES, d, 1.0, 4, recipe.encoder), seed=recipe.seed)
+    diffusion = recipe.objectives.diffusion
+    schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None
+    blueprint = Blueprint(shape, edges_of(sample), d, 1.0, 4, recipe.encoder)
+    return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
+
+
+def described(recipe: Recipe, frame: AnyFrame, shape: FieldShape | SequenceShape) -> dict[str, Any]:
+    """The config of a checkpoint: the recipe, and what it takes to build the module anew."""
+    kind = "sequence" if isinstance(shape, SequenceShape) else "field"
+    words = [] if isinstance(frame, SequenceFrame) else list(frame.vocabulary.words)
+    numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shape).items()}
+    return {"recipe": recipe.model_dump(mode="json"), "shape": {"of": kind, **numbers}, "words": words}
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointPredictor:
+    """Answers with a trained checkpoint. Made by `read`; the module is built with the first samples it is asked."""
+
+    name: str
+    checkpoint: checkpoint.Checkpoint
+    recipe: Recipe
+    frame: AnyFrame
+    shape: FieldShape | SequenceShape
+    sha256: str
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """Raises DataError for samples of another size or kind than those it was trained on."""
+        if not samples:
+            return []
+        self._check(samples[0])
+        module = module_of(self.recipe, self.shape, samples[0])
+        where = str(self.checkpoint.folder)
+        checkpoint.load_into(module, checkpoint.weights_of(self.checkpoint.folder), where=where)
+        if isinstance(module, Windowed) and not (
+            self.recipe.objectives.regression or self.recipe.objectives.masked
+        ):
+            return self._drawn(module, samples)
+        return run_arm(module, self.frame, samples, batch=_BATCH, reads=False)
+
+    def _check(self, sample: Sample) -> None:
+        if isinstance(self.shape, SequenceShape):
+            if sample.task != self.shape.task:
+                raise DataError(
+                    f"{self.checkpoint.folder} was trained for {self.shape.task}, but {sample.id} asks for "
+                    f"{sample.task}. Take the task that it was trained for."
+                )
+            return
+        came, own = sample.values.shape, (self.shape.history, self.shape.nodes, self.shape.channels)
+        if came != own:
+            raise DataError(
+                f"{self.checkpoint.folder} was trained on windows of {own[0]} steps, {own[1]} places and {own[2]} "
+                f"channels, but {sample.id} has {came[0]}, {came[1]} and {came[2]}. Take the data and task it knows."
+            )
+
+    def _drawn(self, module: Windowed, samples: Sequence[Sample]) -> list[Prediction]:
+        settings, frame = self.recipe.objectives.diffusion, self.frame
+        if settings is None or not isinstance(frame, Frame):
+            raise DataError(
+                f"{self.checkpoint.folder} was trained to compare windows alone (contrastive), so it has no answers. "
+                f"Start another run from its encoder (`start: FOLDER`) with an objective that answers."
+            )
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        found = []
+        for begin in range(0, len(samples), _BATCH):
+            part = [sample.without_truth() for sample in samples[begin : begin + _BATCH]]
+            batch = frame.stack(part, reads=False).to(next(module.parameters()).device)
+            drawn = module.sampled(batch, draws=settings.draws, steps=settings.steps, generator=generator)
+            raw = frame.scaler.unscale(drawn.cpu().numpy().astype(np.float64))
+            found += [_spread(sample, raw[:, i]) for i, sample in enumerate(part)]
+        return found
+
+
+def _spread(sample: Sample, draws: np.ndarray) -> Prediction:
+    """The median, the quantiles and the draws themselves."""
+    asked = np.where(sample.wanted, draws, np.nan)
+    levels = np.full((len(SHARES), *sample.values.shape), np.nan)
+    levels[:, sample.wanted] = np.quantile(asked[:, sample.wanted], SHARES, axis=0)
+    quantiles = dict(zip(SHARES, levels, strict=True))
+    return Prediction(filled(sample, quantiles[0.5]).value, samples=asked, quantiles=quantiles)
+
+
+def read(folder: Path, *, name: str) -> CheckpointPredictor:
+    """A checkpoint folder, or a run's folder (its best state), as a predictor. Raises ConfigError where it is none."""
+    found = checkpoint.read(folder)
+    recipe = Recipe.model_validate(found.config["recipe"])
+    kept = dict(found.config["shape"])
+    scaler = found.scaler
+    shape: FieldShape | SequenceShape
+    frame: AnyFrame
+    if kept.pop("of") == "sequence":
+        shape = SequenceShape(**{**kept, "gaps": tuple(kept["gaps"])})
+        points = PointScaler(np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"])
+        rule = SKIPS[recipe.skip]([]) if recipe.skip != "none" else None
+        frame = SequenceFrame(points, shape, rule, slots=shape.points + 1)
+    else:
+        shape = FieldShape(**kept)
+        own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
+        frame = Frame(own, NoteVocabulary(tuple(found.config["words"])), None, None, shape.nodes)
+    digest = checkpoint.sha256_of(found.folder)
+    return replace(CheckpointPredictor(name, found, recipe, frame, shape, ""), sha256=digest)
