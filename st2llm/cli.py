@@ -225,9 +225,11 @@ def pretrain(
 
     settings = module.load_recipe(recipe, module.read_changes(changes or []))
     root = out or Path("runs") / settings.id
-    with watching(True) as watch:
+    with watching(module.is_main()) as watch:
         watch.begin(settings.id, settings.budget.steps)
         done = module.pretrain(settings, root, resume=resume, tick=watch.reach)
+    if not module.is_main():
+        return
     state = "converged" if done.curve.converged else "not converged"
     typer.echo(f"Best validation value {done.curve.best:.6g} ({state}) after {done.curve.step[-1]} steps.")
     typer.echo(f"Checkpoint: {root / 'best'}")

@@ -13,7 +13,18 @@ import pytest
 import yaml
 
 ST2LLM = Path(sys.executable).with_name("st2llm")
-COMMANDS = ["data list", "data show", "data fetch", "data instruct", "prompt", "compare", "report", "doctor"]
+COMMANDS = [
+    "data list",
+    "data show",
+    "data fetch",
+    "data instruct",
+    "prompt",
+    "pretrain",
+    "predict",
+    "compare",
+    "report",
+    "doctor",
+]
 
 
 def run_cli(*arguments, cwd=None, **environment):

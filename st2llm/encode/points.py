@@ -14,6 +14,8 @@ from st2llm.types import Sample
 BINS = 48
 """Parts of a day that a point's time of day is told by."""
 _HOUR_S, _DAY_S = 3600, 86_400
+_SLOWEST_M = 0.1
+"""Metres a step below which paths are not told larger."""
 _SHORTEST_H = 0.5 / 3600
 """Stamps are whole seconds: a gap of none is taken for half of one."""
 
@@ -26,6 +28,7 @@ class PointBatch(Rows):
     calendar: part of the day and day of the week of each point, then of the question. position: x, y and time of each
     point, then of the question (of which x and y are 0), for rotary attention. real: False where padded.
     base: what an untrained arm answers: the weight of each point in the log (next place), a path (forecast).
+    size: the mean step of a path in metres, by which corrections of the base are measured.
     target, valid: what is asked: [step, channel]. noise: what draws are made from.
     """
 
@@ -34,10 +37,11 @@ class PointBatch(Rows):
     calendar: Int64[Tensor, "batch slot 2"]
     position: Float32[Tensor, "batch slot 3"]
     real: Bool[Tensor, "batch point"]
-    base: Float32[Tensor, "batch base channel"]
+    base: Float32[Tensor, "batch row part"]
     target: Float32[Tensor, "batch horizon channel"]
     valid: Bool[Tensor, "batch horizon channel"]
     noise: Float32[Tensor, "batch draw wave"]
+    size: Float32[Tensor, " batch"]
     words: tuple[str, ...]
 
     def with_noise(self, draws: int, waves: int, generator: torch.Generator) -> "PointBatch":
@@ -71,8 +75,9 @@ class Points:
     codes: Int64[np.ndarray, " point"]
     calendar: Int64[np.ndarray, "slot 2"]
     position: Float64[np.ndarray, "slot 3"]
-    base: Float64[np.ndarray, "base channel"]
+    base: Float64[np.ndarray, "row part"]
     target: Float64[np.ndarray, "horizon channel"]
+    size: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,13 +95,16 @@ class LocalFrame:
 
 
 def local_frame(sample: Sample) -> LocalFrame:
-    """The frame whose origin is the last position seen and whose first axis is the direction of the last step."""
+    """The frame whose origin is the last position seen; its first axis is the last step's direction."""
     xy = _positions(sample)
     seen = xy[np.isfinite(xy).all(axis=1)]
     step = seen[-1] - seen[-2] if len(seen) > 1 else np.zeros(2)
     length = float(np.hypot(*step))
     ahead = step / length if length > 1e-6 else np.array([1.0, 0.0])
-    return LocalFrame(seen[-1].copy(), np.stack([ahead, [-ahead[1], ahead[0]]], axis=1))
+    left = np.array([-ahead[1], ahead[0]])
+    # The second axis points to the side that the object came from, so that a bend and its mirror image are one.
+    side = 1.0 if float(((seen - seen[-1]) @ left).mean()) >= 0 else -1.0
+    return LocalFrame(seen[-1].copy(), np.stack([ahead, side * left], axis=1))
 
 
 def points_of(sample: Sample, *, weights: Float64[np.ndarray, " point"] | None = None) -> Points:
@@ -128,6 +136,7 @@ def _path(sample: Sample) -> Points:
         position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
         base=base,
         target=truth,
+        size=float(np.maximum(np.hypot(*np.diff(local, axis=0).T).mean() if count > 1 else 1.0, _SLOWEST_M)),
     )
 
 
@@ -236,6 +245,7 @@ def stack_points(rows: Sequence[Points], scaler: PointScaler, *, points: int) ->
         target=_float(np.nan_to_num(targets)),
         valid=torch.from_numpy(np.isfinite(targets)),
         noise=torch.zeros((len(rows), 0, 0)),
+        size=torch.tensor([row.size for row in rows], dtype=torch.float32),
         words=("",) * len(rows),
     )
 

@@ -28,8 +28,8 @@ class Schedule:
     noise - x; of the others the velocity is a noise - s x.
     """
 
-    name: ScheduleName = "cosine"
-    says: Says = "epsilon"
+    name: str = "cosine"
+    says: str = "epsilon"
 
     def __post_init__(self) -> None:
         if self.name not in get_args(ScheduleName):

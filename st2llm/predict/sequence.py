@@ -23,7 +23,7 @@ from st2llm.encode.points import (
 )
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, nearest
-from st2llm.predict.baselines.movement import Counts, counts_all, counts_transitions, ranked
+from st2llm.predict.baselines.movement import ConstantVelocity, Counts, counts_all, counts_transitions, ranked
 from st2llm.predict.baselines.rule import filled
 from st2llm.types import Prediction, Sample
 
@@ -31,7 +31,10 @@ SHARES = (0.05, 0.5, 0.95)
 SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
 """Counting rules that arms for the next place start from."""
 DRAWS = 100
-"""Paths that a forecast is the median of; the first KEPT of them are kept as draws."""
+"""Paths of which a forecast takes the median; the first KEPT of them are kept as draws.
+
+The point forecast is the mean of that median and constant velocity (equal weights, Bates and Granger 1969): of two
+forecasts that fail on different scenes the mean fails less. The draws are the arm's own."""
 KEPT = 20
 _QUANTILES = 32
 
@@ -83,8 +86,9 @@ class SequenceFrame:
             value[..., sample.origin :, 0, at[1]] = frame.out(xy)[..., 1]
             return np.where(sample.wanted, value, np.nan)
 
-        middle = filled(sample, whole(np.median(paths, axis=0)))
-        return Prediction(middle.value, samples=whole(paths[:KEPT]))
+        straight = ConstantVelocity().path(sample)[sample.origin :]
+        middle = (whole(np.median(paths, axis=0)) + whole(frame.into(straight))) / 2
+        return Prediction(filled(sample, middle).value, samples=whole(paths[:KEPT]))
 
     def _next_event(self, sample: Sample, said: NextEventSaid, row: int) -> Prediction:
         mixture = GapMixture(

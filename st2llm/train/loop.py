@@ -134,12 +134,14 @@ def fit(
 class _Learner(nn.Module):
     """Arm and objective as one module, so that processes can share its gradients."""
 
-    def __init__(self, arm: nn.Module, objective: Objective) -> None:
+    def __init__(self, arm: nn.Module, objective: Objective, *, bf16: bool) -> None:
         super().__init__()
-        self.arm, self.objective = arm, objective
+        self.arm, self.objective, self.bf16 = arm, objective, bf16
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.objective.totals(self.arm, batch)
+        device = next(self.arm.parameters()).device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
+            return {name: total.float() for name, total in self.objective.totals(self.arm, batch).items()}
 
 
 class _Run:
@@ -155,7 +157,7 @@ class _Run:
         keeper: Keeper | None,
     ) -> None:
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-        self.accelerator = Accelerator(mixed_precision=budget.precision, kwargs_handlers=handlers)
+        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
         if objective.whole_batch and (self.accelerator.num_processes > 1 or budget.accumulate > 1):
             raise TrainingError(
                 "A contrastive objective compares all windows of a batch with each other, so the batch cannot be cut "
@@ -173,7 +175,9 @@ class _Run:
         optimiser = torch.optim.AdamW(
             trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
         )
-        self.learner, self.optimiser = self.accelerator.prepare(_Learner(arm, objective), optimiser)
+        self.learner, self.optimiser = self.accelerator.prepare(
+            _Learner(arm, objective, bf16=budget.precision == "bf16"), optimiser
+        )
         device = self.accelerator.device
         self.train, self.validation = train.to(device), validation.to(device)
         self.order = _Order(len(train), budget.batch, seed)

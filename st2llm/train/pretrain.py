@@ -1,6 +1,7 @@
 """`st2llm pretrain`: an encoder and its heads by any objectives, saved at each evaluation and resumed exactly."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,17 @@ def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, 
     return Combined(terms)
 
 
+def is_main() -> bool:
+    """Whether this is the first, or only, process of `accelerate launch`: the one that writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class RunFolder:
     """Keeps a run in a folder: a Keeper for the loop."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.main = is_main()
         self.made: dict[str, Any] = {}
         self.scaler: dict[str, Any] = {}
         self.saved_best: float | None = None
@@ -147,6 +154,8 @@ class RunFolder:
     def open(self, recipe: Recipe, *, resume: bool) -> None:
         """Raises ConfigError where the folder holds a run that this one must not touch."""
         path = self.root / RUN
+        if not self.main:
+            return
         now = recipe.model_dump(mode="json")
         if not path.exists():
             return
@@ -167,9 +176,11 @@ class RunFolder:
     ) -> None:
         """What goes into each checkpoint beside the weights; from here on `root` holds a run."""
         self.made, self.scaler, self.recipe = made, scaler, recipe
+        self.params = sum(p.numel() for p in module.parameters())
+        if not self.main:
+            return
         text = json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n"
         write_whole(self.root / RUN, lambda file: file.write_text(text, encoding="utf-8"))
-        self.params = sum(p.numel() for p in module.parameters())
 
     def save(self, progress: Progress, terms: Mapping[str, float]) -> None:
         step, train, validation = progress.rows[-1]

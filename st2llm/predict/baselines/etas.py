@@ -40,7 +40,7 @@ class Rate:
         start, end = age + self.c, age + gap[..., None] + self.c
         rate = self.mu + (weight * end**-self.p).sum(axis=-1)
         whole = (weight * (start ** (1 - self.p) - end ** (1 - self.p))).sum(axis=-1) / (self.p - 1)
-        return rate, self.mu * gap + whole
+        return np.asarray(rate), np.asarray(self.mu * gap + whole)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,148 @@
+"""Heads of sequences: untrained they are their rule, what they say is a distribution, and they learn it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from st2llm.align.sequence_head import WAVES, EventHead, GapMixture, PathHead, PlaceHead
+from st2llm.encode.points import PointBatch
+from st2llm.encode.sequence import SequenceShape
+
+D, POINTS, CODES = 16, 5, 4
+
+
+def shape(task, **more):
+    settings = {"points": POINTS, "features": 3, "codes": CODES, "horizon": 1, "channels": 1, **more}
+    return SequenceShape(task=task, **settings)
+
+
+def batch(count=3, *, codes=None, base=None, target=None, noise=0) -> PointBatch:
+    target = torch.zeros((count, 1, 1)) if target is None else target
+    return PointBatch(
+        numbers=torch.zeros((count, POINTS, 3)),
+        codes=torch.zeros((count, POINTS), dtype=torch.long) if codes is None else codes,
+        calendar=torch.zeros((count, POINTS + 1, 2), dtype=torch.long),
+        position=torch.zeros((count, POINTS + 1, 3)),
+        real=torch.ones((count, POINTS), dtype=torch.bool),
+        base=torch.zeros((count, POINTS, 1)) if base is None else base,
+        target=target,
+        valid=torch.ones_like(target, dtype=torch.bool),
+        noise=torch.randn((count, noise, WAVES), generator=torch.Generator().manual_seed(0)),
+        size=torch.ones(count),
+        words=("",) * count,
+    )
+
+
+def tokens(count=3):
+    return torch.randn((count, POINTS + 1, D), generator=torch.Generator().manual_seed(1))
+
+
+def test_an_untrained_place_head_is_the_weights_of_its_rule():
+    codes = torch.tensor([[1, 2, 2, 3, 2]])
+    base = torch.log(torch.tensor([[1.0, 1.0, 1.0, 4.0, 0.5]]))[..., None]
+    said = PlaceHead(D, shape("next-place"))(tokens(1), batch(1, codes=codes, base=base))
+    share = torch.exp(said[0].detach())
+    assert float(share.sum()) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(share[:3] / share[:3].sum(), np.array([1, 2.5, 4]) / 7.5, atol=2e-3)
+    assert float(share[3]) < 0.002
+
+
+def test_a_place_head_can_say_a_place_that_was_never_visited():
+    torch.manual_seed(0)
+    head = PlaceHead(D, shape("next-place"))
+    data = batch(codes=torch.ones((3, POINTS), dtype=torch.long), target=torch.full((3, 1, 1), 3.0))
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(100):
+        loss = head.loss(head(tokens(), data), data).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert head(tokens(), data).argmax(dim=1).tolist() == [3, 3, 3]
+    assert float(loss.detach()) < 0.3
+
+
+def test_padded_points_have_no_weight():
+    head = PlaceHead(D, shape("next-place"))
+    codes = torch.tensor([[0, 0, 1, 2, 2]])
+    data = replace(batch(1, codes=codes), real=torch.tensor([[False, False, True, True, True]]))
+    share = torch.exp(head(tokens(1), data)[0].detach())
+    np.testing.assert_allclose(share[:2] / share[:2].sum(), [1 / 3, 2 / 3], atol=2e-3)
+
+
+def test_a_mixture_of_gaps_is_a_density():
+    mixture = GapMixture(torch.tensor([[0.3, -1.0]]), torch.tensor([[0.0, 1.5]]), torch.tensor([[-0.5, 0.2]]))
+    hours = torch.linspace(1e-4, 400, 400_000, dtype=torch.float64)
+    density = torch.exp(mixture.log_density(torch.log(hours)[None].float())[0]).double()
+    assert float(torch.trapezoid(density, hours)) == pytest.approx(1, abs=0.01)
+
+
+def test_an_event_head_learns_the_gaps_it_is_shown():
+    rng = np.random.default_rng(0)
+    gaps = np.log(rng.exponential(2.0, size=(3000, 1, 1)))
+    head = EventHead(D, shape("next-event", gaps=tuple(np.quantile(gaps, np.linspace(0.01, 0.99, 32)))))
+    data = batch(3000, target=torch.from_numpy(gaps).float())
+    z = torch.zeros((3000, POINTS + 1, D))
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.01)
+    for _ in range(200):
+        loss = head.loss(head(z, data), data).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    truth = 1 + np.log(2.0)  # the entropy of an exponential distribution with mean 2, in nats
+    assert float(loss.detach()) == pytest.approx(truth, abs=0.05)
+
+
+def test_where_an_event_is_said_is_a_density_over_space():
+    torch.manual_seed(0)
+    head = EventHead(D, shape("next-event", channels=3, gaps=(0.0, 1.0)))
+    said = head(tokens(1), batch(1))
+    side = torch.linspace(-12, 12, 401)
+    grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).reshape(-1, 2)
+    with torch.no_grad():
+        density = torch.stack([torch.exp(EventHead.log_place(said, at[None]))[0] for at in grid[::1]])
+    assert float(density.sum()) * float(side[1] - side[0]) ** 2 == pytest.approx(1, abs=0.02)
+
+
+def test_an_untrained_path_is_the_base():
+    base = torch.randn((3, 4, 2), generator=torch.Generator().manual_seed(0))
+    data = batch(base=base, target=torch.zeros((3, 4, 2)), noise=5)
+    said = PathHead(D, shape("forecast", horizon=4, channels=2))(tokens(), data)
+    torch.testing.assert_close(said, base[:, None].expand(3, 5, 4, 2))
+
+
+def test_paths_trained_by_the_energy_score_spread_as_the_truth_does():
+    """Each walk goes left or right by one; draws must do both, not the middle."""
+    torch.manual_seed(0)
+    n, horizon = 512, 2
+    head = PathHead(D, shape("forecast", horizon=horizon, channels=2))
+    side = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0)
+    target = torch.stack([torch.zeros(n, horizon), side[:, None].expand(n, horizon)], dim=-1)
+    data = batch(n, base=torch.zeros((n, horizon, 2)), target=target)
+    z = torch.zeros((n, POINTS + 1, D))
+    optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
+    for step in range(400):
+        noisy = data.with_noise(8, WAVES, torch.Generator().manual_seed(step))
+        loss = head.loss(head(z, noisy), noisy).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        drawn = head(z[:4], data.take(range(4)).with_noise(400, WAVES, torch.Generator().manual_seed(0)))
+    y = drawn[..., 1].flatten()
+    assert float((y > 0).float().mean()) == pytest.approx(0.5, abs=0.1)
+    assert float(y.abs().mean()) == pytest.approx(1, abs=0.15)
+    assert float((y.abs() < 0.5).float().mean()) < 0.2
+
+
+def test_steps_without_truth_do_not_count():
+    head = PathHead(D, shape("forecast", horizon=3, channels=2))
+    data = batch(2, base=torch.zeros((2, 3, 2)), target=torch.zeros((2, 3, 2)), noise=2)
+    valid = data.valid.clone()
+    valid[:, 2] = False
+    hidden = replace(data, valid=valid)
+    far = hidden.target.clone()
+    far[:, 2] = 100.0
+    said = head(tokens(2), hidden)
+    torch.testing.assert_close(head.loss(said, hidden), head.loss(said, replace(hidden, target=far)))

@@ -1,0 +1,92 @@
+"""Points of sequences: the question sees nothing of the answer, padding is nothing, paths are told from the walker."""
+
+from dataclasses import replace
+
+import five
+import numpy as np
+import pytest
+import torch
+
+from st2llm import tasks
+from st2llm.data.windows import split
+from st2llm.encode.points import fit_points, local_frame, log_gap, points_of, stack_points
+from st2llm.types import Sample, SplitPlan
+
+PLAN = SplitPlan(0.6, 0.2, 0.2)
+
+
+def paths(**way) -> list[Sample]:
+    walks = [replace(five.walk(40, name=f"w{i}", **way), split=PLAN) for i in range(3)]
+    part = split(walks, tasks.forecast(4, 3)).train
+    return [part[i] for i in range(len(part))]
+
+
+def stays() -> list[Sample]:
+    return [five.stay_sample(five.stays(f"user-{i}")) for i in range(3)]
+
+
+def events() -> list[Sample]:
+    return five.event_samples(five.events(), 3)
+
+
+@pytest.mark.parametrize("make", [paths, stays, events])
+def test_without_the_truth_all_is_the_same_but_the_target(make):
+    for sample in make():
+        known, blind = points_of(sample), points_of(sample.without_truth())
+        for name in ("numbers", "codes", "calendar", "position", "base"):
+            np.testing.assert_array_equal(getattr(known, name), getattr(blind, name))
+        assert np.isnan(blind.target).all()
+        assert np.isfinite(known.target).any()
+
+
+@pytest.mark.parametrize("make", [paths, stays, events])
+def test_padding_is_on_the_left_and_holds_nothing(make):
+    rows = [points_of(sample) for sample in make()]
+    batch = stack_points(rows, fit_points(rows), points=9)
+    for i, row in enumerate(rows):
+        count = len(row.numbers)
+        assert batch.real[i].tolist() == [False] * (9 - count) + [True] * count
+        assert not batch.numbers[i, : 9 - count].any()
+        assert not batch.codes[i, : 9 - count].any()
+    assert torch.isfinite(batch.numbers).all()
+
+
+def test_only_the_last_points_are_read_where_there_are_more():
+    rows = [points_of(sample) for sample in paths()]
+    whole = stack_points(rows, fit_points(rows), points=4)
+    short = stack_points(rows, fit_points(rows), points=2)
+    assert torch.equal(short.numbers, whole.numbers[:, 2:])
+    assert torch.equal(short.position, whole.position[:, 2:])
+
+
+def test_walks_in_all_directions_look_alike_from_where_one_stands():
+    east, north = paths(east=1.0, north=0.0), paths(east=0.0, north=1.0)
+    for one, other in zip(east, north, strict=True):
+        a, b = points_of(one), points_of(other)
+        np.testing.assert_allclose(a.numbers, b.numbers, atol=1e-9)
+        np.testing.assert_allclose(a.target, b.target, atol=1e-9)
+        np.testing.assert_allclose(a.base, a.target, atol=1e-9)  # straight on at constant speed
+
+
+def test_a_local_frame_leads_back_to_where_it_came_from():
+    xy = np.random.default_rng(0).normal(size=(7, 2))
+    frame = local_frame(paths(east=0.3, north=-0.8)[0])
+    np.testing.assert_allclose(frame.out(frame.into(xy)), xy)
+    np.testing.assert_allclose(frame.turn @ frame.turn.T, np.eye(2), atol=1e-12)
+
+
+def test_who_stands_still_has_a_frame_too():
+    sample = paths(east=0.0, north=0.0)[0]
+    assert np.isfinite(points_of(sample).numbers).all()
+
+
+def test_a_gap_of_none_is_half_a_second():
+    assert float(log_gap(0.0)) == pytest.approx(np.log(0.5 / 3600))
+    assert float(log_gap(2.0)) == pytest.approx(np.log(2))
+
+
+def test_features_that_never_change_stay_finite():
+    rows = [points_of(sample) for sample in paths()]
+    scaler = fit_points(rows)
+    assert (scaler.std > 0).all()
+    assert scaler.metres > 0

@@ -1,0 +1,125 @@
+"""Arms of sequences answer as any predictor does: whole rankings, densities and draws, without the truth."""
+
+from dataclasses import replace
+
+import five
+import numpy as np
+import pytest
+import torch
+
+from st2llm import tasks
+from st2llm.data.windows import split
+from st2llm.errors import ConfigError
+from st2llm.metrics import path_scores
+from st2llm.model.arm import Blueprint, build
+from st2llm.model.objective import Likelihood
+from st2llm.model.recipe import EncoderSettings
+from st2llm.predict.baselines import fit_baseline
+from st2llm.predict.primitive import run_arm
+from st2llm.predict.sequence import KEPT, fit_sequence_frame
+from st2llm.train.loop import Budget, fit
+from st2llm.types import NO_EDGES, SplitPlan, Trajectory
+
+
+def arm_of(frame):
+    settings = EncoderSettings(d_st=16, layers=1)
+    return build("none", Blueprint(frame.shape, NO_EDGES, 16, 1.0, 4, settings), seed=0)
+
+
+def bends(count=60) -> list:
+    """Walkers who turn left by the same angle at each step."""
+    walks = []
+    for i in range(count):
+        angle = 0.15 * np.arange(12) + i
+        xy = np.cumsum(np.stack([np.cos(angle), np.sin(angle)], axis=1), axis=0)
+        walk: Trajectory = replace(
+            five.walk(12, name=f"w{i}"), xy=xy, split=SplitPlan(0.6, 0.2, 0.2, by="object")
+        )
+        walks.append(walk)
+    part = split(walks, tasks.forecast(5, 4)).train
+    return [part[i] for i in range(len(part))]
+
+
+def test_a_path_arm_learns_to_bend_where_constant_velocity_goes_straight():
+    samples = bends()
+    frame = fit_sequence_frame(samples, skip="none", points=5)
+    arm, data = arm_of(frame), frame.stack(samples, reads=False)
+    fit(arm, data, data, Budget(300, 32, 3e-3), objective=Likelihood(), seed=0)
+    straight = fit_baseline("constant-velocity", samples).predict(samples)
+    got = run_arm(arm, frame, [s.without_truth() for s in samples], batch=16, reads=False)
+
+    def error(answers):
+        return np.nanmean([np.abs(a.value - s.truth) for a, s in zip(answers, samples, strict=True)])
+
+    assert error(got) < 0.6 * error(straight)  # half of the bend at most, for the point is half constant velocity
+    middle = [np.median(a.samples, axis=0) for a in got]
+    away = np.nanmean([np.abs(m - s.truth) for m, s in zip(middle, samples, strict=True)])
+    assert away < 0.3 * error(straight)
+    assert got[0].samples.shape == (KEPT, *samples[0].values.shape)
+    assert np.isfinite(got[0].value[samples[0].wanted]).all()
+    assert np.isnan(got[0].value[~samples[0].wanted]).all()
+
+
+def test_an_untrained_path_arm_is_constant_velocity():
+    samples = bends(20)
+    frame = fit_sequence_frame(samples, skip="none", points=5)
+    got = run_arm(arm_of(frame), frame, samples, batch=3, reads=False)
+    want = fit_baseline("constant-velocity", samples).predict(samples)
+    for mine, rule in zip(got, want, strict=True):
+        np.testing.assert_allclose(mine.value, rule.value, atol=1e-4)
+
+
+def test_answers_do_not_depend_on_the_batch():
+    samples = bends(20)
+    frame = fit_sequence_frame(samples, skip="none", points=5)
+    arm = arm_of(frame)
+    torch.nn.init.normal_(arm.head.out.weight, std=0.1)
+    one = run_arm(arm, frame, samples, batch=1, reads=False)
+    many = run_arm(arm, frame, samples, batch=64, reads=False)
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(a.samples, b.samples, atol=1e-4)
+
+
+def test_an_untrained_arm_for_the_next_place_ranks_as_its_rule_does():
+    samples = [five.stay_sample(five.stays(f"user-{i}")) for i in range(3)]
+    frame = fit_sequence_frame(samples, skip="counts-transitions", points=5)
+    got = run_arm(arm_of(frame), frame, samples, batch=8, reads=False)
+    want = fit_baseline("counts-transitions", samples).predict(samples)
+    for mine, rule in zip(got, want, strict=True):
+        assert mine.label == rule.label
+        assert sorted(mine.ranking) == sorted(samples[0].side.options)
+
+
+def test_an_arm_for_events_says_a_density_and_its_quantiles():
+    samples = five.event_samples(five.events(), 5)
+    frame = fit_sequence_frame(samples, skip="none", points=5)
+    answer = run_arm(arm_of(frame), frame, samples[:2], batch=8, reads=False)[0]
+    density = answer.log_density["gap_h"]
+    at = samples[0].side.channels.index("gap_h")
+    low, middle, high = (answer.quantiles[share][-1, 0, at] for share in (0.05, 0.5, 0.95))
+    assert low < middle < high
+    assert answer.value[-1, 0, at] == pytest.approx(middle)
+    hours = np.geomspace(1e-5, 1e5, 40_001)
+    below = np.trapezoid(np.exp(density(hours[hours <= middle])), hours[hours <= middle])
+    assert below == pytest.approx(0.5, abs=0.02)
+    assert np.trapezoid(np.exp(density(hours)), hours) == pytest.approx(1, abs=0.02)
+
+
+def test_a_skip_that_a_task_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match="next-event has no skip 'counts-all'"):
+        fit_sequence_frame(five.event_samples(five.events(), 5), skip="counts-all", points=5)
+
+
+def test_angular_noise_is_tuned_so_that_a_draw_comes_near():
+    samples = bends()
+    rule = fit_baseline("constant-velocity-angular", samples)
+    got = rule.predict(samples)
+    straight = fit_baseline("constant-velocity", samples).predict(samples)
+    assert rule.rule.angle > 0.1
+    for noisy, one, sample in zip(got, straight, samples, strict=True):
+        np.testing.assert_allclose(noisy.value, one.value)
+        truth = sample.truth[sample.origin :, 0, :2]
+        scores = path_scores(noisy.samples[:, sample.origin :, 0, :2], truth)
+        assert scores[0] <= np.hypot(*(one.value[sample.origin :, 0, :2] - truth).T).mean() + 0.05
+    again = rule.predict(samples[:1])[0]
+    np.testing.assert_array_equal(again.samples, got[0].samples)

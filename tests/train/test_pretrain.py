@@ -1,0 +1,206 @@
+"""A run of `st2llm pretrain` is taken up exactly, is the same in two processes, and answers without labels."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tiny_field import write_card
+
+from st2llm.errors import ConfigError, DataError
+from st2llm.evaluate.answering import answer
+from st2llm.model import checkpoint
+from st2llm.train.pretrain import load_recipe, pretrain, read_changes
+
+ROOT = Path(__file__).resolve().parents[2]
+ENCODER = {"d_st": 8, "patch": 6, "layers": 1}
+
+
+def recipe_file(folder: Path, **changes) -> Path:
+    card = write_card(folder / "data")
+    made = {
+        "id": "tiny",
+        "data": str(card),
+        "split": {"stride": 3},
+        "task": {"forecast": {"history": 12, "horizon": 6}},
+        "encoder": ENCODER,
+        "objectives": {"regression": {}, "masked": {"ratio": 0.4}},
+        "budget": {"steps": 12, "batch": 8, "lr": 1e-3, "evaluations": 4},
+        **changes,
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(made))
+    return path
+
+
+def log(out: Path) -> list[dict]:
+    lines = (out / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def same(one: Path, other: Path, *, exact=True) -> None:
+    for part in ("best", "last"):
+        a, b = (checkpoint.weights_of(folder / part) for folder in (one, other))
+        for name in a:
+            if exact:
+                np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
+            else:
+                np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), atol=2e-5, err_msg=name)
+
+
+def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path):
+    recipe = load_recipe(recipe_file(tmp_path))
+    pretrain(recipe, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step):
+        if step == 8:  # two steps after the last evaluation
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        pretrain(recipe, tmp_path / "broken", tick=kill)
+    assert log(tmp_path / "broken") == log(tmp_path / "whole")[:2]
+    ticks: list[int] = []
+    pretrain(recipe, tmp_path / "broken", resume=True, tick=ticks.append)
+    assert ticks == list(range(7, 13))
+    assert log(tmp_path / "broken") == log(tmp_path / "whole")
+    same(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    path = recipe_file(tmp_path)
+    pretrain(load_recipe(path), tmp_path / "one")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    more = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    more += ["--main_process_port", "0"]
+    script = [str(ROOT / "alignment" / "pretrain.py"), str(path), "--out", str(tmp_path / "two")]
+    done = subprocess.run(
+        [*launch, *more, *script],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("Best validation value") == 1
+    same(tmp_path / "one", tmp_path / "two", exact=False)
+    for a, b in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
+        assert b == pytest.approx(a, rel=1e-4, abs=1e-4)
+
+
+def test_patience_ends_a_run_that_has_stopped_to_learn(tmp_path):
+    changes = read_changes(["budget.patience=2", "budget.lr=1e-12", "budget.evaluations=12"])
+    done = pretrain(load_recipe(recipe_file(tmp_path), changes), tmp_path / "out")
+    assert done.curve.step[-1] < 12
+
+
+def test_bf16_learns_as_fp32_does(tmp_path):
+    found = []
+    for precision in ("no", "bf16"):
+        path = recipe_file(tmp_path)
+        changes = {"budget.precision": precision, "budget.steps": 60, "budget.lr": 1e-2}
+        recipe = load_recipe(path, changes)
+        found.append(pretrain(recipe, tmp_path / precision).curve)
+    assert found[1].best == pytest.approx(found[0].best, rel=0.03)
+    assert found[0].best < 0.95 * found[0].validation[0]
+    weights = checkpoint.weights_of(tmp_path / "bf16" / "last")
+    assert {str(t.dtype) for t in weights.values()} == {"torch.float32"}
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_as_another(tmp_path):
+    recipe = load_recipe(recipe_file(tmp_path))
+    pretrain(recipe, tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds a run already. Add --resume"):
+        pretrain(recipe, tmp_path / "out")
+    other = load_recipe(recipe_file(tmp_path), {"budget.lr": 5e-4})
+    with pytest.raises(ConfigError, match="another recipe: budget differ"):
+        pretrain(other, tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objectives": {}}, "objectives is empty"),
+        ({"objectives": {"maskd": {}}}, "unknown key 'objectives.maskd'. .*'masked'"),
+        ({"task": {"forcast": {}}}, "no task 'forcast'. .*'forecast'"),
+        ({"objectives": {"likelihood": {}}}, "likelihood is for sequences"),
+        ({"objectives": {"contrastive": {"views": ["mixup"]}}}, "learn from labels"),
+    ],
+)
+def test_a_wrong_recipe_is_told_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        pretrain(load_recipe(recipe_file(tmp_path, **changes)), tmp_path / "out")
+    assert not (tmp_path / "out" / "best").exists()
+
+
+def test_settings_are_changed_by_dotted_keys():
+    got = read_changes(["budget.steps=5", "objectives.masked.policies=[tube, span]", "start=null"])
+    assert got == {"budget.steps": 5, "objectives.masked.policies": ["tube", "span"], "start": None}
+    with pytest.raises(ConfigError, match="key=value"):
+        read_changes(["budget.steps"])
+
+
+def test_every_config_that_ships_is_a_recipe():
+    paths = sorted((ROOT / "alignment").glob("*/*.yaml"))
+    assert len(paths) >= 3
+    for path in paths:
+        load_recipe(path)
+
+
+def test_a_checkpoint_answers_blank_readings(tmp_path):
+    path = recipe_file(tmp_path)
+    pretrain(load_recipe(path), tmp_path / "run")
+    card = Path(yaml.safe_load(path.read_text())["data"])
+    table = pd.read_csv(card.parent / "values.csv")
+    table.iloc[-6:, 1:] = np.nan
+    table.to_csv(card.parent / "values.csv", index=False)
+    count = answer(tmp_path / "run", str(card), tmp_path / "answers.parquet")
+    got = pd.read_parquet(tmp_path / "answers.parquet")
+    assert len(got) == count
+    assert np.isfinite(got["value"]).all()
+    assert "truth" not in got
+    last = got[got["time"] == got["time"].max()]
+    assert len(last) == 3
+    assert last["step"].eq(5).all()
+
+
+def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
+    path = recipe_file(tmp_path, objectives={"diffusion": {"draws": 8, "steps": 5}})
+    pretrain(load_recipe(path), tmp_path / "run")
+    card = yaml.safe_load(path.read_text())["data"]
+    answer(tmp_path / "run", card, tmp_path / "answers.parquet")
+    got = pd.read_parquet(tmp_path / "answers.parquet")
+    assert (got["q05"] < got["q95"]).all()
+
+
+def test_a_contrastive_checkpoint_has_no_answers_but_another_run_starts_from_it(tmp_path):
+    path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1}})
+    pretrain(load_recipe(path), tmp_path / "run")
+    card = yaml.safe_load(path.read_text())["data"]
+    with pytest.raises(DataError, match="has no answers"):
+        answer(tmp_path / "run", card, tmp_path / "answers.parquet")
+    changes = {"objectives": {"regression": {}}, "start": str(tmp_path / "run"), "budget.lr": 1e-12}
+    pretrain(load_recipe(path, changes), tmp_path / "next")
+    a, b = (checkpoint.weights_of(tmp_path / run / "best") for run in ("run", "next"))
+    encoder = [name for name in a if name.startswith("encoder.")]
+    assert encoder
+    for name in encoder:
+        np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), atol=1e-6)
+
+
+def test_other_data_than_it_knows_is_refused(tmp_path):
+    path = recipe_file(tmp_path)
+    pretrain(load_recipe(path), tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    card = write_card(tmp_path / "other", places=2)
+    with pytest.raises(DataError, match="18 steps, 3 places and 1 channels, but .* has 18, 2 and 1"):
+        answer(tmp_path / "run", str(card), tmp_path / "answers.parquet")
+    assert not (tmp_path / "answers.parquet").exists()
