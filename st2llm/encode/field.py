@@ -110,11 +110,13 @@ class GraphLayer(nn.Module):
         weight: Float[Tensor, " edge"],
     ) -> Float[Tensor, "batch node d_st"]:
         b, n, d = z.shape
+        if self.weighted:  # all windows on one graph at once
+            mixed: Tensor = self.layer(self.norm(z), edges, weight)
+            return z + torch.nn.functional.gelu(mixed)
         shift = (torch.arange(b, device=z.device) * n)[:, None, None]
         index = (edges[None] + shift).permute(1, 0, 2).reshape(2, -1)
-        repeated = weight.repeat(b)
         flat = self.norm(z).reshape(b * n, d)
-        out: Tensor = self.layer(flat, index, repeated if self.weighted else repeated[:, None])
+        out: Tensor = self.layer(flat, index, weight.repeat(b)[:, None])
         return z + torch.nn.functional.gelu(out.reshape(b, n, d))
 
 

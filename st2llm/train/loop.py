@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from st2llm.encode.batch import Batch
 from st2llm.errors import TrainingError
 from st2llm.model.objective import Objective
+from st2llm.train.heap import keep_freed_memory
 from st2llm.train.meter import Meter
 
 _EVALUATION = -1
@@ -179,6 +180,8 @@ class _Run:
             _Learner(arm, objective, bf16=budget.precision == "bf16"), optimiser
         )
         device = self.accelerator.device
+        if device.type == "cpu":
+            keep_freed_memory()
         self.train, self.validation = train.to(device), validation.to(device)
         self.order = _Order(len(train), budget.batch, seed)
         self.running: dict[str, float] = {}
