@@ -250,7 +250,8 @@ class Contrastive(OneTerm):
     def _alike(self, clock: Float[Tensor, " batch"]) -> Bool[Tensor, "batch batch"]:
         apart = (clock[:, None] - clock[None]).abs() % 1.0
         near = torch.minimum(apart, 1.0 - apart) <= self.near_days
-        return near | torch.eye(len(clock), dtype=torch.bool, device=clock.device)
+        itself = torch.eye(len(clock), dtype=torch.bool, device=clock.device)
+        return near | itself if self.steps_per_day > 1 else itself  # days and clips have no time of day
 
     def _neighbours(self, nodes: int, device: torch.device) -> Bool[Tensor, "node node"]:
         near = torch.eye(nodes, dtype=torch.bool)
