@@ -117,9 +117,10 @@ class SequenceEncoder(nn.Module):
         self.causal, self.slots = causal, shape.points + 1
         self.numbers = nn.Linear(shape.features, d_st)
         self.code = nn.Embedding(shape.codes + 1, d_st, padding_idx=0)
+        self.latest = nn.Embedding(shape.codes + 1, d_st, padding_idx=0)
         self.part, self.day = nn.Embedding(BINS, d_st), nn.Embedding(7, d_st)
         self.question = nn.Parameter(0.02 * torch.randn(d_st))
-        for table in (self.part, self.day, self.code):
+        for table in (self.part, self.day, self.code, self.latest):
             nn.init.normal_(table.weight, std=0.02)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList()
@@ -141,7 +142,8 @@ class SequenceEncoder(nn.Module):
         z: Tensor
         calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
         points = self.numbers(batch.numbers) + self.code(batch.codes)
-        z = torch.cat([points, self.question.expand(b, 1, -1)], dim=1) + calendar
+        question = self.question + self.latest(batch.codes[:, -1:])  # what comes next follows what was last
+        z = torch.cat([points, question], dim=1) + calendar
         real = torch.cat([batch.real, batch.real.new_ones(b, 1)], dim=1)
         z = self.dropout(z) * real[..., None]
         if self.whole is not None:
