@@ -175,7 +175,9 @@ class PathHead(nn.Module):
         noise = batch.noise if batch.noise.shape[1] else batch.noise.new_zeros(len(batch), 1, WAVES)
         question = self.norm(z[:, -1:]).expand(-1, noise.shape[1], -1)
         steps = self.out(self.hidden(torch.cat([question, noise], dim=-1)))
-        moved = steps.reshape(*steps.shape[:2], self.horizon, 2).cumsum(dim=2) * batch.size[:, None, None, None]
+        moved = (
+            steps.reshape(*steps.shape[:2], self.horizon, 2).cumsum(dim=2) * batch.size[:, None, None, None]
+        )
         paths: Tensor = batch.base[:, None] + moved
         return paths
 

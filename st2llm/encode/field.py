@@ -1,5 +1,6 @@
 """The field encoder: temporal patches of every place, mixed over time, then over places along the edges."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,10 +55,11 @@ class PatchEmbedding(nn.Module):
     """Cuts each place's history into patches of `patch` steps and embeds values, gaps, time and place.
 
     A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
-    question, carries the calendar of the asked steps and the notes; it comes last.
+    question, carries the calendar of the asked steps and the notes; it comes last. without: names of embeddings that
+    are left out.
     """
 
-    def __init__(self, shape: FieldShape, *, d_st: int, patch: int) -> None:
+    def __init__(self, shape: FieldShape, *, d_st: int, patch: int, without: Sequence[str] = ()) -> None:
         super().__init__()
         self.patch, self.history, self.context = patch, shape.history, shape.context
         self.count = -(-shape.history // patch)
@@ -70,6 +72,10 @@ class PatchEmbedding(nn.Module):
         self.notes = nn.EmbeddingBag(shape.note_words + 2, d_st, mode="mean", padding_idx=0)
         for table in (self.position, self.step_of_day, self.day_of_week, self.holiday, self.node, self.notes):
             nn.init.normal_(table.weight, std=0.02)
+        for name in without:  # a table that is never anything but 0
+            table = getattr(self, name)
+            nn.init.zeros_(table.weight)
+            table.weight.requires_grad_(False)
 
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch node patch d_st"]:
         b, _, n, _ = batch.values.shape
@@ -157,6 +163,7 @@ class FieldEncoder(nn.Module):
         graph: str,
         tokens: str,
         mixer: str = "transformer",
+        without: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if tokens not in ("place", "patch"):
@@ -166,7 +173,7 @@ class FieldEncoder(nn.Module):
         if graph not in GRAPHS:
             raise ConfigError(f"There is no graph layer {graph!r}. {nearest(graph, GRAPHS)}")
         self.tokens = tokens
-        self.embed = PatchEmbedding(shape, d_st=d_st, patch=patch)
+        self.embed = PatchEmbedding(shape, d_st=d_st, patch=patch, without=without)
         self.time: nn.Module
         if mixer == "mlp":
             self.time = ResidualMLP(self.embed.count + 1, d_st=d_st, layers=layers)

@@ -129,6 +129,7 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         graph=e.graph,
         tokens=e.tokens,
         mixer=e.mixer,
+        without=e.without,
     )
 
 

@@ -13,7 +13,9 @@ from st2llm.tasks import Task
 class EncoderSettings(Settings):
     """What every arm of a comparison shares.
 
-    Fields: patch, graph and tokens. Sequences: causal (a point hears those before it alone) and dropout.
+    Fields: patch, graph, tokens, and what of time and place is told beside the values (without: what is not; without
+    `node` places are told apart by their values and neighbours alone). Sequences: causal (a point hears those before it
+    alone) and dropout.
     """
 
     d_st: int = Field(64, ge=4)
@@ -22,6 +24,7 @@ class EncoderSettings(Settings):
     graph: Literal["gat", "gcn", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
+    without: list[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"]] = []
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
 

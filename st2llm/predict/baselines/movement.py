@@ -175,7 +175,9 @@ def _nearest(rule: ConstantVelocityAngular, samples: Sequence[Sample]) -> float:
             continue
         xy = [sample.side.channels.index(name) for name in ("x", "y")]
         truth = sample.truth[sample.origin :, 0][:, xy]
-        away = displacement(rule.draws(sample)[:, sample.origin :], np.broadcast_to(truth, (_DRAWS, *truth.shape)))
+        away = displacement(
+            rule.draws(sample)[:, sample.origin :], np.broadcast_to(truth, (_DRAWS, *truth.shape))
+        )
         total += float(np.nan_to_num(np.nanmean(away, axis=1)).min())
     return total / max(len(samples), 1)
 
