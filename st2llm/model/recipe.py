@@ -24,7 +24,7 @@ class EncoderSettings(Settings):
     graph: Literal["gat", "gcn", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
-    without: list[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"]] = []
+    without: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
 
