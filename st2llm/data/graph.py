@@ -34,6 +34,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
     names, places = _places(card, files, readings.ids, readings.values.shape[1])
     values, nulls = _nulls(card, readings.values)
     time, values, gaps = _stepped(card, readings.time, values)
+    values, scaled = _standardised(card, values)
     links, joined = edges.build(card, files, names, places.lonlat)
     channels = tuple(card.channels or ("value",))
     if len(channels) != values.shape[2]:
@@ -66,7 +67,9 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         description=card.description,
         quantity=card.quantity,
         default_task=dict(card.default_task),
-        provenance=provenance.of(card, files, (*readings.steps, *nulls, *gaps, *joined, *aside.told)),
+        provenance=provenance.of(
+            card, files, (*readings.steps, *nulls, *gaps, *scaled, *joined, *aside.told)
+        ),
         notes=aside.notes,
         beside=aside.beside,
         about=aside.about,
@@ -105,6 +108,22 @@ def _stepped(
         values[: card.steps],
         [*told, f"left out {left} steps after the first {card.steps}"],
     )
+
+
+def _standardised(
+    card: GraphCard, values: Float64[np.ndarray, "time node channel"]
+) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
+    if card.standardise is None:
+        return values, []
+    known = values[: card.standardise]
+    if len(known) < card.standardise or not np.isfinite(known).any(axis=0).all():
+        raise DataError(
+            f"{card.name}: `standardise` takes mean and deviation from the first {card.standardise} steps, but there "
+            f"are {len(known)}, or a place has no reading in them. Correct the card."
+        )
+    std = np.nanstd(known, axis=0)
+    scaled = (values - np.nanmean(known, axis=0)) / np.where(std > 0, std, 1.0)
+    return scaled, [f"values are told in deviations from the mean of the first {card.standardise} steps"]
 
 
 def _places(

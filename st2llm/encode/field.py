@@ -56,11 +56,20 @@ class PatchEmbedding(nn.Module):
 
     A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
     question, carries the calendar of the asked steps and the notes; it comes last. without: names of embeddings that
-    are left out.
+    are left out. centre: each place's visible values less their own mean.
     """
 
-    def __init__(self, shape: FieldShape, *, d_st: int, patch: int, without: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        shape: FieldShape,
+        *,
+        d_st: int,
+        patch: int,
+        without: Sequence[str] = (),
+        centre: bool = False,
+    ) -> None:
         super().__init__()
+        self.centre = centre
         self.patch, self.history, self.context = patch, shape.history, shape.context
         self.count = -(-shape.history // patch)
         self.values = nn.Linear(2 * patch * shape.channels, d_st)
@@ -80,7 +89,11 @@ class PatchEmbedding(nn.Module):
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch node patch d_st"]:
         b, _, n, _ = batch.values.shape
         values, visible = batch.values[:, : self.history], batch.visible[:, : self.history]
-        both = torch.cat([values, visible.to(values.dtype)], dim=-1)
+        shown = visible.to(values.dtype)
+        if self.centre:
+            level = (values * shown).sum(dim=1, keepdim=True) / shown.sum(dim=1, keepdim=True).clamp(min=1)
+            values = (values - level) * shown
+        both = torch.cat([values, shown], dim=-1)
         missing = self.count * self.patch - self.history
         both = nn.functional.pad(both, (0, 0, 0, 0, missing, 0))
         rows = both.permute(0, 2, 1, 3).reshape(b, n, self.count, -1)
@@ -164,6 +177,7 @@ class FieldEncoder(nn.Module):
         tokens: str,
         mixer: str = "transformer",
         without: Sequence[str] = (),
+        centre: bool = False,
     ) -> None:
         super().__init__()
         if tokens not in ("place", "patch"):
@@ -173,7 +187,7 @@ class FieldEncoder(nn.Module):
         if graph not in GRAPHS:
             raise ConfigError(f"There is no graph layer {graph!r}. {nearest(graph, GRAPHS)}")
         self.tokens = tokens
-        self.embed = PatchEmbedding(shape, d_st=d_st, patch=patch, without=without)
+        self.embed = PatchEmbedding(shape, d_st=d_st, patch=patch, without=without, centre=centre)
         self.time: nn.Module
         if mixer == "mlp":
             self.time = ResidualMLP(self.embed.count + 1, d_st=d_st, layers=layers)

@@ -287,7 +287,8 @@ class Study:
     def _objective(self) -> Objective:
         if self._sequential:
             return Likelihood()
-        return Regression(torch.from_numpy(self.frame.scaler.std).float())
+        squared = self._budget.loss == "squared"
+        return Regression(torch.from_numpy(self.frame.scaler.std).float(), squared=squared)
 
     @property
     def _sequential(self) -> bool:

@@ -171,8 +171,11 @@ class PredictorSettings(Settings):
 
 
 class BudgetSettings(Settings):
+    """loss: of fields, what arms minimise and are chosen by."""
+
     steps: int = Field(ge=1)
     batch: int = Field(32, ge=1)
+    loss: Literal["absolute", "squared"] = "absolute"
     lr: list[float] = Field([1e-4], min_length=1)
 
 
@@ -216,7 +219,15 @@ class Suite(Settings):
     encoder: EncoderConfig = EncoderConfig()
     lora: LoraConfig = LoraConfig()
     skip: Literal[
-        "ridge", "slot", "last", "linear", "neighbours", "counts-transitions", "counts-all", "none"
+        "ridge",
+        "ridge-plain",
+        "slot",
+        "last",
+        "linear",
+        "neighbours",
+        "counts-transitions",
+        "counts-all",
+        "none",
     ] = "none"
     instruction: str | None = None
     predictors: list[PredictorSettings] = Field(min_length=1)

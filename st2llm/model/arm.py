@@ -130,6 +130,7 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         tokens=e.tokens,
         mixer=e.mixer,
         without=e.without,
+        centre=e.centre,
     )
 
 

@@ -87,19 +87,23 @@ def absolute_error(
 
 
 class Regression(OneTerm):
-    """Mean absolute error in raw units of what the windows ask: the next steps, a span, whole places."""
+    """Mean absolute (or squared) error in raw units of what the windows ask: the next steps, a span, whole places."""
 
     name = "regression"
 
-    def __init__(self, scale: Float[Tensor, "node channel"]) -> None:
-        self.scale = scale
-        self.usual = float(scale.mean())
+    def __init__(self, scale: Float[Tensor, "node channel"], *, squared: bool = False) -> None:
+        self.scale, self.squared = scale, squared
+        self.usual = float((scale**2 if squared else scale).mean())
 
     def counts(self, batch: FieldBatch) -> dict[str, int]:
         return {self.name: int(batch.valid.sum())}
 
     def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
-        return {self.name: absolute_error(arm(batch), batch, self.scale)[0]}
+        got = arm(batch)
+        if self.squared:
+            error = (got - batch.target) * self.scale.to(got.device)
+            return {self.name: (error**2 * batch.valid).sum()}
+        return {self.name: absolute_error(got, batch, self.scale)[0]}
 
 
 class Likelihood(OneTerm):

@@ -14,7 +14,8 @@ class EncoderSettings(Settings):
     """What every arm of a comparison shares.
 
     Fields: patch, graph, tokens, and what of time and place is told beside the values (without: what is not; without
-    `node` places are told apart by their values and neighbours alone). Sequences: causal (a point hears those before it
+    `node` places are told apart by their values and neighbours alone), and centre (each place's window less its own
+    mean, where levels drift; after RevIN, Kim et al. 2022). Sequences: causal (a point hears those before it
     alone) and dropout.
     """
 
@@ -25,6 +26,7 @@ class EncoderSettings(Settings):
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
     without: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
+    centre: bool = False
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
 

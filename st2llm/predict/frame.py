@@ -16,6 +16,7 @@ from st2llm.types import Prediction, Sample, Serializer, Slot
 
 SKIPS = {
     "ridge": "ridge-deviation",
+    "ridge-plain": "ridge",
     "slot": "hour-of-week",
     "last": "last-value",
     "linear": "linear",

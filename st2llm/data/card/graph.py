@@ -85,7 +85,8 @@ class GraphCard(Card):
     layout: `wide` has a column for each place, `long` a row for each reading, with the columns `time`, `place` and
     `channels`. ignore: columns that are no readings. start: the first stamp, where the file has none. null: the value
     that stands for a missing reading. duplicates: what rows of one stamp become; an error unless said otherwise.
-    steps: only so many steps are kept, from the first.
+    steps: only so many steps are kept, from the first. standardise: the first so many steps give each place and channel
+    a mean and a deviation, in which all values are told.
     """
 
     kind: Literal["graph"]
@@ -102,6 +103,7 @@ class GraphCard(Card):
     null: float | None = None
     duplicates: Literal["error", "first", "mean"] = "error"
     steps: Annotated[int, Field(ge=1)] | None = None
+    standardise: Annotated[int, Field(ge=2)] | None = None
     side: SideRule | None = None
 
     @field_validator("start", mode="before")
