@@ -358,3 +358,33 @@ def test_metrics_say_whether_totals_suffice_for_them():
 def test_every_metric_knows_which_way_is_better():
     up = {"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "f1"}
     assert {name for name in metrics.METRICS if name in metrics.HIGHER_IS_BETTER} == up
+
+
+def test_path_scores_are_the_best_of_the_draws_and_a_proper_score():
+    truth = np.array([[1.0, 0.0], [2.0, 0.0]])
+    away = np.array([[[0.0, 3.0]] * 2, [[0.0, -1.0]] * 2, [[0.0, 2.0], [0.0, 0.5]]])
+    draws = truth + away
+    best, last, energy = metrics.path_scores(draws, truth)
+    assert best == pytest.approx(1.0)
+    assert last == pytest.approx(0.5)
+    norms = [np.linalg.norm(draw - truth) for draw in draws]
+    pairs = [np.linalg.norm(a - b) for i, a in enumerate(draws) for j, b in enumerate(draws) if i != j]
+    assert energy == pytest.approx((np.mean(norms) - np.mean(pairs) / 2) / np.sqrt(2))
+
+
+def test_the_energy_score_prefers_draws_from_the_truth():
+    rng = np.random.default_rng(0)
+    truths = rng.normal(size=(400, 3, 2))
+    right, narrow, wide = (
+        np.mean([metrics.path_scores(s * rng.normal(size=(20, 3, 2)), t)[2] for t in truths])
+        for s in (1.0, 0.3, 2.5)
+    )
+    assert right < narrow - 0.05
+    assert right < wide - 0.05
+
+
+def test_steps_of_a_path_without_truth_are_left_out():
+    truth = np.array([[1.0, 0.0], [np.nan, 0.0]])
+    draws = np.zeros((3, 2, 2))
+    assert metrics.path_scores(draws, truth)[:2] == pytest.approx((1.0, 1.0))
+    assert np.isnan(metrics.path_scores(draws, truth * np.nan)).all()

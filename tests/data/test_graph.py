@@ -234,3 +234,20 @@ def test_side_information_goes_before_the_history_where_tokens_are_few(make_card
     words = template.words.words(sample)
     gone = [went for went, _ in template.words.sacrifices(words)]
     assert gone.index("past rain mm") < gone.index("coming rain mm") < gone.index("words about the place")
+
+
+def test_values_are_told_in_deviations_of_the_first_steps(make_card: Make) -> None:
+    plain = load_data(make_card())
+    card = make_card(standardise=3)
+    data = load_data(card)
+    known = plain.values[:3]
+    want = (plain.values - np.nanmean(known, axis=0)) / np.where(
+        np.nanstd(known, axis=0) > 0, np.nanstd(known, axis=0), 1.0
+    )
+    np.testing.assert_allclose(data.values, want)
+    assert any("the mean of the first 3 steps" in step for step in data.provenance.steps)
+
+
+def test_more_steps_to_standardise_by_than_there_are_is_refused(make_card: Make) -> None:
+    with pytest.raises(DataError, match="from the first 9999 steps, but there are"):
+        load_data(make_card(standardise=9999))

@@ -263,3 +263,53 @@ def test_an_unknown_part_is_refused_with_the_nearest_name(key, value, said):
     settings = {"d_st": 16, "patch": 4, "layers": 1, "graph": "gat", "tokens": "place", key: value}
     with pytest.raises(ConfigError, match=said):
         FieldEncoder(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, **settings)
+
+
+def settled(**settings) -> FieldEncoder:
+    shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
+    torch.manual_seed(0)
+    return FieldEncoder(
+        shape,
+        LONELY,
+        d_st=16,
+        patch=4,
+        layers=1,
+        graph="none",
+        tokens="place",
+        **settings,
+    )
+
+
+def test_without_their_embedding_places_of_like_values_are_one():
+    batch = batch_of()
+    alike = replace(
+        batch,
+        values=batch.values[:, :, :1].expand(-1, -1, NODES, -1).clone(),
+        visible=batch.visible[:, :, :1].expand(-1, -1, NODES, -1).clone(),
+    )
+    told, blind = settled()(alike), settled(without=("node",))(alike)
+    assert (told[:, 0] - told[:, 1]).abs().max() > 1e-3
+    torch.testing.assert_close(blind[:, 0], blind[:, 1])
+
+
+@pytest.mark.parametrize(("name", "column"), [("step_of_day", 0), ("day_of_week", 1), ("holiday", 2)])
+def test_an_embedding_that_is_left_out_is_not_heard_and_not_trained(name, column):
+    batch = batch_of()
+    calendar = batch.calendar.clone()
+    calendar[..., column] = 1 - calendar[..., column].clamp(max=1)
+    other = replace(batch, calendar=calendar)
+    assert (settled()(batch) - settled()(other)).abs().max() > 1e-4
+    made = settled(without=(name,))
+    torch.testing.assert_close(made(batch), made(other))
+    table = getattr(made.embed, name)
+    assert not table.weight.requires_grad
+    assert not table.weight.any()
+
+
+def test_a_centred_encoder_does_not_heed_the_level_of_a_window():
+    batch = batch_of()
+    higher = replace(batch, values=batch.values + 7.0 * batch.visible)
+    assert (settled()(batch) - settled()(higher)).abs().max() > 1e-2
+    made = settled(centre=True)
+    torch.testing.assert_close(made(batch), made(higher), atol=1e-4, rtol=1e-4)
+    assert (made(batch) - made(replace(batch, values=2 * batch.values))).abs().max() > 1e-3

@@ -173,3 +173,13 @@ def test_samples_hold_what_is_seen_and_differ_where_it_is_hidden():
     assert torch.equal(drawn, again)
     assert not drawn[:, data.visible].any()
     assert (drawn[:, data.valid].std(dim=0) > 0).all()
+
+
+def test_squared_regression_is_the_mean_squared_error_in_raw_units():
+    arm, data, scale = module(), batch(), torch.full((NODES, 1), 10.0)
+    objective = Regression(scale, squared=True)
+    with torch.no_grad():
+        got = float(objective.totals(arm, data)["regression"]) / objective.counts(data)["regression"]
+        want = float((((arm(data) - data.target) * 10)[data.valid] ** 2).mean())
+    assert got == pytest.approx(want, rel=1e-5)
+    assert objective.shares["regression"] == pytest.approx(0.01)

@@ -51,7 +51,9 @@ def test_a_path_arm_learns_to_bend_where_constant_velocity_goes_straight():
     def error(answers):
         return np.nanmean([np.abs(a.value - s.truth) for a, s in zip(answers, samples, strict=True)])
 
-    assert error(got) < 0.6 * error(straight)  # half of the bend at most, for the point is half constant velocity
+    assert error(got) < 0.6 * error(
+        straight
+    )  # half of the bend at most, for the point is half constant velocity
     middle = [np.median(a.samples, axis=0) for a in got]
     away = np.nanmean([np.abs(m - s.truth) for m, s in zip(middle, samples, strict=True)])
     assert away < 0.3 * error(straight)

@@ -14,6 +14,7 @@ from tiny_field import write_card
 
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.answering import answer
+from st2llm.evaluate.compare import compare
 from st2llm.model import checkpoint
 from st2llm.train.pretrain import load_recipe, pretrain, read_changes
 
@@ -204,3 +205,24 @@ def test_other_data_than_it_knows_is_refused(tmp_path):
     with pytest.raises(DataError, match="18 steps, 3 places and 1 channels, but .* has 18, 2 and 1"):
         answer(tmp_path / "run", str(card), tmp_path / "answers.parquet")
     assert not (tmp_path / "answers.parquet").exists()
+
+
+def test_a_checkpoint_stands_beside_other_arms_of_a_suite(tmp_path):
+    path = recipe_file(tmp_path)
+    pretrain(load_recipe(path), tmp_path / "run")
+    suite = {
+        "id": "with-checkpoint",
+        "version": 1,
+        "kind": "graph",
+        "data": yaml.safe_load(path.read_text())["data"],
+        "task": {"forecast": {"history": 12, "horizon": 6}},
+        "predictors": [
+            {"name": "last-value", "family": "baseline"},
+            {"name": "mine", "family": "primitive", "checkpoint": str(tmp_path / "run")},
+        ],
+    }
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    report = compare(tmp_path / "suite.yaml", out=tmp_path / "out")
+    found = {record["predictor"]: record for record in report.records if record["seed"] is None}
+    assert np.isfinite(found["mine"]["metrics"]["mae"]["value"])
+    assert found["mine"]["family"] == "primitive"

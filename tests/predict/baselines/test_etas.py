@@ -53,7 +53,10 @@ def nats(rule, chosen):
     answers = rule.predict([s.without_truth() for s in chosen])
     at = chosen[0].side.channels.index("gap_h")
     return np.mean(
-        [-float(a.log_density["gap_h"](s.truth[-1, 0, at : at + 1])[0]) for a, s in zip(answers, chosen, strict=True)]
+        [
+            -float(a.log_density["gap_h"](s.truth[-1, 0, at : at + 1])[0])
+            for a, s in zip(answers, chosen, strict=True)
+        ]
     )
 
 
