@@ -142,7 +142,11 @@ def _estimators(facts: Facts) -> tuple[tuple[str, str], ...]:
             "From the draws of each answer, by the fair estimator, whose mean does not depend on their number "
             "(Ferro 2014); of a forecast that stands in, or of a single draw, its absolute error."
         ),
-        "nll": "Minus the logarithm of the predicted density at the truth, in nats; for rules that have a density.",
+        "nll": "Minus the logarithm of the predicted density at the truth, in nats; where there is a density.",
+        "cover90": "Share of the truths between a predictor's quantiles of 5 and 95 %; 90 % is right.",
+        "minade_m": "Mean distance of the nearest draw, of at most 20; it falls with their number and spread.",
+        "minfde_m": "The last distance of the draw that ends nearest.",
+        "energy_m": "Energy score of draws of a path, by the fair estimator, over the root of the steps; proper.",
     }
     return tuple((w.metric_name(name), words) for name, words in said.items() if name in measured)
 

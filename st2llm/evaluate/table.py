@@ -90,7 +90,7 @@ def second_of(primary: str) -> str:
 
 def _head(name: str) -> str:
     """A metric's name, with its unit where that is its own."""
-    unit = w.unit_of(name, "m") if name in ("ade_m", "fde_m") else w.unit_of(name, "")
+    unit = w.unit_of(name, "m") if name.endswith("_m") else w.unit_of(name, "")
     return f"{w.metric_name(name)}{f' ({unit})' if unit else ''}"
 
 

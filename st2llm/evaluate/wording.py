@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from st2llm.metrics import PATHS
+
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 """What stands where there is nothing to say."""
@@ -14,9 +16,13 @@ NAMES: Mapping[str, str] = {
     "acc@10": "Acc@10",
     "ade_m": "ADE",
     "fde_m": "FDE",
+    "minade_m": "best draw's ADE",
+    "minfde_m": "best draw's FDE",
+    "energy_m": "energy score",
+    "cover90": "in its 90 %",
 }
 """Metrics whose name is not their key in capitals."""
-SHARES = frozenset({"acc@1", "acc@5", "acc@10"})
+SHARES = frozenset({"acc@1", "acc@5", "acc@10", "cover90"})
 """Metrics that are said in percent."""
 STAND_INS: Mapping[str, str] = {
     "last-value": "last value",
@@ -36,7 +42,7 @@ def metric_name(key: str) -> str:
 
 def unit_of(key: str, unit: str) -> str:
     """The unit of a metric: that of the data, or its own; '' where it has none."""
-    if key in ("ade_m", "fde_m"):
+    if key in ("ade_m", "fde_m", *PATHS):
         return unit or "units of the map"
     if key in SHARES:
         return "%"
