@@ -174,7 +174,9 @@ def test_a_checkpoint_answers_blank_readings(tmp_path):
 
 
 def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
-    path = recipe_file(tmp_path, objectives={"diffusion": {"draws": 8, "steps": 5}})
+    path = recipe_file(
+        tmp_path, objectives={"diffusion": {"draws": 8, "steps": 5}}, encoder={**ENCODER, "without": ["node"]}
+    )
     pretrain(load_recipe(path), tmp_path / "run")
     card = yaml.safe_load(path.read_text())["data"]
     answer(tmp_path / "run", card, tmp_path / "answers.parquet")
