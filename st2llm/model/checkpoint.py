@@ -118,7 +118,7 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, where: str, only: str = "") -> None:
-    """Puts trained weights into a module. only: those whose names begin so. Raises ConfigError where they do not fit."""
+    """Puts trained weights into a module. only: those whose names begin so. ConfigError where they do not fit."""
     own = {name: p for name, p in module.named_parameters() if p.requires_grad and name.startswith(only)}
     lost = sorted(set(own) - set(weights))
     wrong = [n for n, p in own.items() if n in weights and weights[n].shape != p.shape]
