@@ -81,13 +81,25 @@ class GapMixture:
 
 
 @dataclass(frozen=True)
+class PlaceMixture:
+    """A mixture of round normals in the plane, in the unit of the points."""
+
+    share: Float[Tensor, "batch kernel"]
+    centre: Float[Tensor, "batch kernel 2"]
+    log_width: Float[Tensor, "batch kernel"]
+
+    def log_density(self, at: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
+        away = ((at[:, None] - self.centre) ** 2).sum(dim=-1)
+        kernel = -2 * self.log_width - _LOG_2PI - 0.5 * away * torch.exp(-2 * self.log_width)
+        return torch.logsumexp(torch.log_softmax(self.share, dim=1) + kernel, dim=1)
+
+
+@dataclass(frozen=True)
 class NextEventSaid:
-    """What is said of the next event: when, and where from the last one on (in the unit of the points)."""
+    """What is said of the next event: when, and where from the last one on."""
 
     gap: GapMixture
-    share: Float[Tensor, "batch point"] | None = None
-    centre: Float[Tensor, "batch point 2"] | None = None
-    log_width: Float[Tensor, "batch point"] | None = None
+    place: PlaceMixture | None = None
 
 
 class EventHead(nn.Module):
@@ -110,7 +122,7 @@ class EventHead(nn.Module):
             self.out.bias[:_COMPONENTS] = 0.0
             self.out.bias[_COMPONENTS : 2 * _COMPONENTS] = quantiles[at]
             self.out.bias[2 * _COMPONENTS :] = math.log(max(spread / 4, 1e-3))
-        self.where = shape.channels == 3
+        self.where, self.metres = shape.channels == 3, shape.metres
         if self.where:
             self.point = nn.Sequential(nn.Linear(2 * d_st, d_st), nn.GELU(), nn.Linear(d_st, 2))
             self.wide = nn.Linear(d_st, 2)
@@ -128,25 +140,15 @@ class EventHead(nn.Module):
         share = torch.cat([share.masked_fill(~batch.real, -1e9), wide_share], dim=1)
         centre = torch.cat([batch.position[:, :-1, :2], batch.position.new_zeros(len(z), 1, 2)], dim=1)
         log_width = torch.cat([width - 2.0, wide_width + 0.5], dim=1).clamp(-7.0, 4.0)
-        return NextEventSaid(gap, share, centre, log_width)
+        return NextEventSaid(gap, PlaceMixture(share, centre, log_width))
 
     def loss(self, said: NextEventSaid, batch: PointBatch) -> Float[Tensor, " batch"]:
         """Nats an event: of the gap in hours, and where the place is asked of the place in units of the points."""
         nats = -said.gap.log_density(batch.target[:, 0, 0]) * batch.valid[:, 0, 0]
-        if said.share is None:
+        if said.place is None:
             return nats
         at = batch.target[:, 0, 1:3] / self.metres
-        return nats - self.log_place(said, at) * batch.valid[:, 0, 1]
-
-    metres = 1.0
-
-    @staticmethod
-    def log_place(said: NextEventSaid, at: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
-        """The logarithm of the density of a place, from the last event on, in units of the points."""
-        assert said.share is not None and said.centre is not None and said.log_width is not None
-        away = ((at[:, None] - said.centre) ** 2).sum(dim=-1)
-        kernel = -2 * said.log_width - _LOG_2PI - 0.5 * away * torch.exp(-2 * said.log_width)
-        return torch.logsumexp(torch.log_softmax(said.share, dim=1) + kernel, dim=1)
+        return nats - said.place.log_density(at) * batch.valid[:, 0, 1]
 
 
 class PathHead(nn.Module):
@@ -208,8 +210,4 @@ def sequence_head(d_st: int, shape: SequenceShape) -> nn.Module:
     """The head of a task."""
     if shape.task == "next-place":
         return PlaceHead(d_st, shape)
-    if shape.task == "next-event":
-        head = EventHead(d_st, shape)
-        head.metres = shape.metres
-        return head
-    return PathHead(d_st, shape)
+    return EventHead(d_st, shape) if shape.task == "next-event" else PathHead(d_st, shape)

@@ -78,6 +78,8 @@ class Points:
     base: Float64[np.ndarray, "row part"]
     target: Float64[np.ndarray, "horizon channel"]
     size: float = 1.0
+    pointwise: bool = False
+    """Whether the base has a row a point, to be cut and padded as they are."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _path(sample: Sample) -> Points:
     step = np.diff(local, axis=0, prepend=local[:1])
     seconds = np.diff(sample.time[:count], prepend=sample.time[:1]).astype(np.float64)
     horizon = len(sample.time) - count
-    truth = frame.into(_positions(sample, of=sample.truth)[count:])
+    truth = frame.into(_xy(sample, sample.truth)[count:])
     base = step[-1] * np.arange(1, horizon + 1)[:, None]
     t = np.arange(-count + 1, 2, dtype=np.float64)
     return Points(
@@ -179,6 +181,7 @@ def _stays(sample: Sample, weights: Float64[np.ndarray, " point"] | None) -> Poi
         position=np.column_stack([np.zeros((len(days), 2)), days]),
         base=np.log(np.maximum(weight, 1e-4))[:, None],
         target=np.array([[truth]]),
+        pointwise=True,
     )
 
 
@@ -198,7 +201,7 @@ def _events(sample: Sample) -> Points:
         code = np.where(np.isfinite(mark), mark, -1).astype(np.int64) + 1
     asked = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
     wanted = [log_gap(asked[-1, 0, channels.index("gap_h")])]
-    wanted += [*(_positions(sample, of=asked)[-1] - xy[-1])] if "x" in channels else []
+    wanted += [*(_xy(sample, asked)[-1] - xy[-1])] if "x" in channels else []
     return Points(
         numbers=np.column_stack([gap, age, away, np.hypot(*away.T), np.nan_to_num(seen[:, other])]),
         codes=code,
@@ -232,9 +235,7 @@ def stack_points(rows: Sequence[Points], scaler: PointScaler, *, points: int) ->
     lengths = [len(row) for row in numbers]
     real = np.stack([np.arange(points) >= points - length for length in lengths])
     targets = np.stack([row.target for row in rows])
-    bases = [row.base if len(row.base) != len(row.numbers) else row.base[-points:] for row in rows]
-    per_point = len(rows[0].base) == len(rows[0].numbers) and rows[0].base.shape[1] == 1
-    base = np.stack([_left(one, points) if per_point else one for one in bases])
+    base = np.stack([_left(row.base[-points:], points) if row.pointwise else row.base for row in rows])
     return PointBatch(
         numbers=_float(np.stack([_left(one, points) for one in numbers])),
         codes=torch.from_numpy(np.stack([_left(row.codes[-points:], points) for row in rows])),
@@ -256,12 +257,15 @@ def _left(rows: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([np.zeros((missing, *rows.shape[1:]), dtype=rows.dtype), rows])
 
 
-def _positions(sample: Sample, *, of: np.ndarray | None = None) -> Float64[np.ndarray, "time 2"]:
-    channels = sample.side.channels
-    values = sample.values if of is None and sample.values is not None else of
-    if of is None:
-        values = sample.values
-    at = [channels.index("x"), channels.index("y")]
+def _positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
+    return _xy(sample, sample.values)
+
+
+def _xy(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarray, "time 2"]:
+    """x and y of each step of values (or of a truth that is not known: NaN)."""
+    if values is None:
+        return np.full((len(sample.time), 2), np.nan)
+    at = [sample.side.channels.index(name) for name in ("x", "y")]
     return np.asarray(values[:, 0][:, at], dtype=np.float64)
 
 

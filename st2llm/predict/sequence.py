@@ -98,9 +98,9 @@ class SequenceFrame:
         low, middle, high = _gap_quantiles(mixture)
         value = np.full(sample.values.shape, np.nan)
         value[-1, 0, gap_at] = middle
-        if said.share is not None and said.centre is not None:
-            share = torch.softmax(said.share[row], dim=0)[:, None]
-            away = (share * said.centre[row]).sum(dim=0).cpu().numpy() * self.scaler.metres
+        if said.place is not None:
+            share = torch.softmax(said.place.share[row], dim=0)[:, None]
+            away = (share * said.place.centre[row]).sum(dim=0).cpu().numpy() * self.scaler.metres
             for i, name in enumerate(("x", "y")):
                 channel = sample.side.channels.index(name)
                 value[-1, 0, channel] = sample.values[-2, 0, channel] + away[i]
