@@ -23,7 +23,7 @@ _LATER = {
     "nll": np.nan,
     "crps": np.nan,
     "draws": 0,
-    **dict.fromkeys(metrics.PATHS, np.nan),
+    **dict.fromkeys(("q05", "q50", "q95", *metrics.PATHS), np.nan),
 }
 """Columns that tables of earlier versions do not have, and what they then hold."""
 
