@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
@@ -13,9 +14,21 @@ def keep_freed_memory() -> bool:
     A step on the CPU frees all of its activations and asks for them again in the next. Each time the system has to
     clear their pages: of wide graphs that took longer than the arithmetic (benchmarks/scale.py).
     """
+    mallopt = _glibc("mallopt")
+    return mallopt is not None and bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
+
+
+def give_back_freed_memory() -> bool:
+    """Gives back what was kept so far, so that what comes next is measured for itself; False where it cannot."""
+    malloc_trim = _glibc("malloc_trim")
+    if malloc_trim is None:
+        return False
+    malloc_trim(0)
+    return True
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where there is no such."""
     if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
+        return None
+    return getattr(ctypes.CDLL(None), name, None)
