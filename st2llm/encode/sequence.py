@@ -18,8 +18,8 @@ class SequenceShape:
     """The numbers a sequence encoder and its head are built from.
 
     task: forecast (a path), next-place or next-event. points: that are read at most. features: numbers a point.
-    codes: places or marks there are. horizon, channels: of what is asked. places: the popularity of each place in
-    training, for the head. gaps: quantiles of the logarithm of the training gaps in hours.
+    codes: places or marks there are. horizon, channels: of what is asked. gaps: quantiles of the logarithm
+    of the training gaps in hours. metres: in a unit of space.
     """
 
     task: str

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from st2llm.align.head import NumberHead
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldShape
 from st2llm.errors import ConfigError
-from st2llm.model.arm import Blueprint, encoder_of
+from st2llm.model.arm import Blueprint, encoder_of, head_of
 from st2llm.model.diffusion import Schedule
 
 _LIMIT = 8.0
@@ -34,7 +35,7 @@ class Windowed(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = encoder_of(blueprint)
-            self.head = NumberHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
+            self.head = head_of(blueprint)
             self.project = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, d))
             self.denoise = NumberHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
             self.level = nn.Sequential(nn.Linear(2 * _WAVES, d), nn.GELU(), nn.Linear(d, d))
@@ -54,7 +55,7 @@ class Windowed(nn.Module):
     ) -> Float[Tensor, "batch time node channel"]:
         """What the model says of the noised entries, given the visible ones."""
         seen = torch.where(batch.visible, batch.values, noised)
-        z = self.encoder(_with_values(batch, seen), self.level(_waves(t)))[:, self.encoder.asked]
+        z = self.encoder(replace(batch, values=seen), self.level(_waves(t)))[:, self.encoder.asked]
         said: Tensor = self.denoise.correction(z)
         # What is hardly noised is nearly known: the head says what is left.
         return said + noised if self.schedule.says == "epsilon" else said
@@ -87,8 +88,3 @@ _WAVES = 8
 def _waves(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch wave"]:
     angle = t[:, None] * torch.pi * 2.0 ** torch.arange(_WAVES, device=t.device)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-
-def _with_values(batch: FieldBatch, values: Float[Tensor, "batch time node channel"]) -> FieldBatch:
-    kept = {name: getattr(batch, name) for name in FieldBatch.__dataclass_fields__}
-    return FieldBatch(**{**kept, "values": values})

@@ -1,7 +1,7 @@
 """A checkpoint that answers: what `st2llm pretrain` trained, as one more predictor."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from st2llm.model.diffusion import Schedule
 from st2llm.model.recipe import Recipe
 from st2llm.model.windowed import Windowed
 from st2llm.predict.baselines import filled
+from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.primitive import AnyFrame, run_arm
-from st2llm.predict.sequence import SHARES, SKIPS, SequenceFrame, fit_sequence_frame
+from st2llm.predict.sequence import SKIPS, SequenceFrame, fit_sequence_frame
 from st2llm.types import NO_EDGES, Prediction, Sample
 
 _DAY_S = 86_400
@@ -150,5 +151,4 @@ def read(folder: Path, *, name: str) -> CheckpointPredictor:
         shape = FieldShape(**kept)
         own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
         frame = Frame(own, NoteVocabulary(tuple(found.config["words"])), None, None, shape.nodes)
-    digest = checkpoint.sha256_of(found.folder)
-    return replace(CheckpointPredictor(name, found, recipe, frame, shape, ""), sha256=digest)
+    return CheckpointPredictor(name, found, recipe, frame, shape, checkpoint.sha256_of(found.folder))

@@ -23,11 +23,11 @@ from st2llm.encode.points import (
 )
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, nearest
+from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.movement import ConstantVelocity, Counts, counts_all, counts_transitions, ranked
 from st2llm.predict.baselines.rule import filled
 from st2llm.types import Prediction, Sample
 
-SHARES = (0.05, 0.5, 0.95)
 SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
 """Counting rules that arms for the next place start from."""
 DRAWS = 100

@@ -113,9 +113,8 @@ class Counts:
     def _one(self, sample: Sample) -> Prediction:
         places = _stays(sample)
         score = np.zeros(len(sample.side.options))
-        for part in self.weights(
-            sample
-        ):  # one after the other: the published ties hang on the order of the sums
+        # One after the other: the published ties hang on the order of the sums.
+        for part in self.weights(sample):
             np.add.at(score, places, part)
         visited, first = np.unique(places, return_index=True)
         order = visited[np.lexsort((first, -score[visited]))]
