@@ -5,7 +5,7 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from st2llm.errors import St2llmError
+
+if TYPE_CHECKING:
+    from st2llm.train.loop import Fit
 
 app = typer.Typer(
     name="st2llm",
@@ -32,6 +35,18 @@ Llm = Annotated[
     str | None,
     typer.Option("--llm", metavar="NAME", help="A language model: smollm2-135m, a hub id or a folder."),
 ]
+
+Recipe_ = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in alignment/configs/.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as budget.steps=500."),
+]
+RunOut = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where the run goes; default runs/<id>.")
+]
+RunResume = Annotated[bool, typer.Option("--resume", help="Go on with the run in DIR.")]
 
 
 def _example(command: str) -> str:
@@ -117,6 +132,10 @@ def data_instruct(
     part: Annotated[
         str, typer.Option("--part", metavar="PART", help="train, validation or test, never mixed.")
     ] = "train",
+    budget: Annotated[
+        int | None, typer.Option("--budget", metavar="TOKENS", help="Drop parts of prompts until they fit.")
+    ] = None,
+    llm: Llm = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the set in --out; finished shards are kept.")
     ] = False,
@@ -126,7 +145,7 @@ def data_instruct(
 
     from st2llm.evaluate.instruct import Order, instruct, known_parts
 
-    order = Order(name, tuple(task or ()), count, shard, seed, known_parts(part))
+    order = Order(name, tuple(task or ()), count, shard, seed, known_parts(part), budget, llm)
     columns = (
         TextColumn("shards"),
         BarColumn(),
@@ -207,32 +226,60 @@ def prompt(
     epilog=_example("st2llm pretrain los-loop-masked --set budget.steps=500 --out runs/masked --resume")
 )
 def pretrain(
-    recipe: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in alignment/configs/.")
-    ],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as budget.steps=500."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the run goes; default runs/<id>.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in DIR.")] = False,
+    recipe: Recipe_,
+    changes: Changes = None,
+    out: RunOut = None,
+    resume: RunResume = False,
 ) -> None:
     """Train an encoder without a language model: what is next, what was hidden, what is alike, what is noise."""
     from st2llm.evaluate.progress import watching
+    from st2llm.model.recipe import Recipe
     from st2llm.train import pretrain as module
+    from st2llm.train.folder import is_main
+    from st2llm.train.recipes import load_recipe, read_changes
 
-    settings = module.load_recipe(recipe, module.read_changes(changes or []))
+    settings = load_recipe(recipe, read_changes(changes or []), into=Recipe)
     root = out or Path("runs") / settings.id
-    with watching(module.is_main()) as watch:
+    with watching(is_main()) as watch:
         watch.begin(settings.id, settings.budget.steps)
         done = module.pretrain(settings, root, resume=resume, tick=watch.reach)
-    if not module.is_main():
+    _say_trained(done, root)
+
+
+@app.command(
+    epilog=_example("st2llm finetune questions-graph --set budget.steps=100 --out runs/questions --resume")
+)
+def finetune(
+    recipe: Recipe_,
+    changes: Changes = None,
+    out: RunOut = None,
+    resume: RunResume = False,
+) -> None:
+    """Train part of a language model: adapters, norms or all, on instructions and their answers."""
+    from st2llm.evaluate.progress import watching
+    from st2llm.evaluate.tune import tune
+    from st2llm.model.tuning import InstructRecipe
+    from st2llm.train.folder import is_main
+    from st2llm.train.recipes import load_recipe, read_changes
+
+    settings = load_recipe(recipe, read_changes(changes or []), into=InstructRecipe)
+    root = out or Path("runs") / settings.id
+    with watching(is_main()) as watch:
+        done = tune(settings, root, resume=resume, watch=watch)
+    _say_trained(done, root)
+
+
+def _say_trained(done: "Fit", root: Path) -> None:
+    """What a finished run has come to."""
+    from st2llm.train.folder import is_main
+
+    if not is_main():
         return
     state = "converged" if done.curve.converged else "not converged"
     typer.echo(f"Best validation value {done.curve.best:.6g} ({state}) after {done.curve.step[-1]} steps.")
     typer.echo(f"Checkpoint: {root / 'best'}")
+    if (root / "report.md").exists():
+        typer.echo(f"Report: {root / 'report.md'}")
 
 
 @app.command(epilog=_example("st2llm predict runs/masked --data los-loop --out answers.parquet"))

@@ -19,6 +19,7 @@ from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.evaluate.question import task_for
 from st2llm.evaluate.store import read_json, write_json
 from st2llm.files import write_whole
+from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template import Template, load_prompt
 from st2llm.types import Choice, Container, Sample, Slot
@@ -40,6 +41,9 @@ SCHEMA = pa.schema(
         ("sample", pa.string()),
         ("place", pa.string()),
         ("topic", pa.string()),
+        ("options", pa.list_(pa.string())),
+        ("decimals", pa.int64()),
+        ("within", pa.float64()),
         ("provenance", pa.string()),
         ("licence", pa.string()),
         ("template", pa.string()),
@@ -50,14 +54,16 @@ SCHEMA = pa.schema(
         ("prompt_sha256", pa.string()),
     ]
 )
-"""The columns of each shard. messages: as chat templates take them, the true answer last."""
+"""The columns of each shard. messages: as chat templates take them, the true answer last. options: of a question
+that leaves a choice; decimals, within: how exact a number is to be."""
 
 
 @dataclass(frozen=True)
 class Order:
     """What to write. templates: by name below their kind (forecast, question-answer.choice); empty for the card's task
     and questions. count: rows of each template, None for as many as the part has samples. shard: rows of a file.
-    part: of the split; another part than train goes into files of its own name and is marked in each row.
+    part: of the split; another part than train goes into files of its own name and is marked in each row. budget:
+    tokens that a prompt may take, counted by the tokenizer of `llm`.
     """
 
     data: str
@@ -66,11 +72,17 @@ class Order:
     shard: int = 1000
     seed: int = 0
     part: Literal["train", "validation", "test"] = "train"
+    budget: int | None = None
+    llm: str | None = None
 
     def __post_init__(self) -> None:
         if self.shard < 1 or (self.count is not None and self.count < 1):
             raise ConfigError(
                 f"--count and --shard must be at least 1, but are {self.count} and {self.shard}."
+            )
+        if (self.budget is None) != (self.llm is None):
+            raise ConfigError(
+                "--budget counts tokens of a language model: give --budget and --llm together, or neither."
             )
 
 
@@ -215,7 +227,7 @@ def _claim(order: Order, out: Path, data: Container, sources: Sequence[_Source],
 def _plan(order: Order, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
     first = _first(data)
     return {
-        "order": {key: value for key, value in asdict(order).items() if key != "data"},
+        "order": {k: v for k, v in asdict(order).items() if k != "data" and (v is not None or k == "count")},
         "dataset": first.name,
         "data_sha256": first.provenance.sha256,
         "licence": first.provenance.licence,
@@ -247,8 +259,8 @@ def _row(order: Order, data: Container, sources: Sequence[_Source], number: int)
     digest = hashlib.sha256(f"{order.seed}\n{order.part}\n{source.template.id}\n{number}".encode()).digest()
     draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     for sample in _candidates(source, number, draw):
-        for solved, topic, how in _solved(source.template, sample, order.seed, draw):
-            if (row := _made(source, data, solved, order.part, topic, how)) is not None:
+        for solved, asked, how in _solved(source.template, sample, order.seed, draw):
+            if (row := _made(source, data, solved, order, asked, how)) is not None:
                 return row
     return None
 
@@ -264,19 +276,19 @@ def _candidates(source: _Source, number: int, draw: np.random.Generator) -> Iter
 
 def _solved(
     template: Template, sample: Sample, seed: int, draw: np.random.Generator
-) -> Iterator[tuple[Sample, str, str]]:
-    """Solved problems that the template can ask of a sample, in drawn order: sample, topic, how the answer is known."""
+) -> Iterator[tuple[Sample, questions.Question | None, str]]:
+    """Solved problems that the template can ask of a sample, in drawn order: sample, question, how it is known."""
     if template.head.task == questions.TASK:
         known = [one for one in questions.questions(sample, seed=seed) if _fits(template, one)]
         for i in draw.permutation(len(known)).tolist():
-            yield questions.ask(sample, known[i]), known[i].topic, known[i].provenance
+            yield questions.ask(sample, known[i]), known[i], known[i].provenance
         return
     how = f"the {template.head.task} task's own truth: the readings that the sample hides"
     if template.head.per != "place" or len(sample.asked) <= 1:
-        yield sample, "", how
+        yield sample, None, how
         return
     for i in draw.permutation(len(sample.asked))[:_DRAWS].tolist():
-        yield sample.at(sample.place[sample.asked[i]]), "", how
+        yield sample.at(sample.place[sample.asked[i]]), None, how
 
 
 def _fits(template: Template, one: questions.Question) -> bool:
@@ -286,11 +298,17 @@ def _fits(template: Template, one: questions.Question) -> bool:
 
 
 def _made(
-    source: _Source, data: Container, sample: Sample, part: str, topic: str, how: str
+    source: _Source,
+    data: Container,
+    sample: Sample,
+    order: Order,
+    asked: questions.Question | None,
+    how: str,
 ) -> dict[str, Any] | None:
     if sample.wanted.any() and (sample.truth is None or not np.isfinite(sample.truth[sample.wanted]).all()):
         return None
-    prompt = source.template.render(sample)
+    tokenizer = load_tokenizer(order.llm) if order.llm is not None else None
+    prompt = source.template.render(sample, budget=order.budget, tokenizer=tokenizer)
     if not prompt.truth or any(isinstance(piece, Slot) for piece in prompt.parts):
         return None
     if isinstance(prompt.grammar, Choice) and prompt.truth not in prompt.grammar.options:
@@ -303,11 +321,14 @@ def _made(
         "truth": prompt.truth,
         "kind": sample.kind,
         "task": source.template.head.task,
-        "split": part,
+        "split": order.part,
         "dataset": first.name,
         "sample": sample.id,
         "place": place,
-        "topic": topic,
+        "topic": asked.topic if asked else "",
+        "options": list(asked.options) if asked else [],
+        "decimals": asked.decimals if asked else 0,
+        "within": asked.within if asked else 0.0,
         "provenance": f"{first.provenance.source or first.name}: {how}",
         "licence": first.provenance.licence,
         "template": source.template.id,

@@ -40,7 +40,7 @@ _PACKAGES = [
 def run_card(suite: Suite, data: Container, splits: Splits, study: Study) -> dict[str, Any]:
     """What run.json starts with; `seconds` and `encoder_sha256` join when arms have finished."""
     config = suite.model_dump(mode="json")
-    commit, dirty = _commit()
+    commit, dirty = code_commit()
     return {
         "suite": {
             "id": suite.id,
@@ -95,7 +95,7 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def _commit() -> tuple[str, bool]:
+def code_commit() -> tuple[str, bool]:
     """The commit of the code and whether it was changed since; ('unknown', False) outside a git checkout."""
     here = Path(__file__).resolve().parent
     try:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from st2llm import llm as language
+from st2llm.align.settings import FROZEN
 from st2llm.data.splits import Part, Splits
 from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape, edges_of
@@ -28,7 +29,7 @@ from st2llm.evaluate.text_arm import run_text, writer
 from st2llm.files import write_whole
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
-from st2llm.model.arm import Adapter, Arm, Blueprint, Probe, build
+from st2llm.model.arm import Arm, Blueprint, Probe, blueprint_of, build
 from st2llm.model.names import LLM_BACKBONES
 from st2llm.model.objective import Likelihood, Objective, Regression
 from st2llm.model.recipe import EncoderSettings
@@ -365,7 +366,7 @@ class Study:
     def _build(self, job: Job, warm: dict[str, Tensor] | None) -> Arm:
         p, lora = job.predictor, self.suite.lora
         adapted = p.backbone in ("llm-lora", "matched") or p.set.lora
-        adapter = Adapter(lora.rank, tuple(lora.targets)) if adapted else None
+        how = lora if adapted else FROZEN
         model = None
         if p.backbone in (*LLM_BACKBONES, "matched"):
             kind = "random" if p.backbone == "llm-random" else "base"
@@ -374,26 +375,18 @@ class Study:
                 if adapted or kind == "random"
                 else self._weights(p, kind)
             )
-        return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, adapter=adapter)
+        return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, how=how)
 
     def _blueprint(self) -> Blueprint:
         e = self.suite.encoder
-        d_lm, token_rms, heads = e.d_st, 1.0, 4
+        settings, up = EncoderSettings(**e.model_dump(exclude={"warmup"})), self.suite.up
+        frame, model = self.frame, None
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
             model = self._weights(None, "base")
-            d_lm, token_rms, heads = model.d_lm, model.token_rms, int(model.model.config.num_attention_heads)
-        settings = EncoderSettings(**e.model_dump(exclude={"warmup"}))
-        frame = self.frame
         if isinstance(frame, SequenceFrame):
-            return Blueprint(frame.shape, NO_EDGES, d_lm, token_rms, heads, settings)
-        return Blueprint(
-            replace(self._shape, note_words=len(frame.vocabulary.words)),
-            edges_of(self.train[0]),
-            d_lm,
-            token_rms,
-            heads,
-            settings,
-        )
+            return blueprint_of(frame.shape, NO_EDGES, settings, llm=model, up=up)
+        shape = replace(self._shape, note_words=len(frame.vocabulary.words))
+        return blueprint_of(shape, edges_of(self.train[0]), settings, llm=model, up=up)
 
     def _refuse_weights_of_an_endpoint(self) -> None:
         llm = self.suite.llm

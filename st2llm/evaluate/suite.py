@@ -7,10 +7,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from st2llm import config, metrics, recipes, tasks
+from st2llm.align.settings import Adaptation, Projection
 from st2llm.config import Settings
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.names import BACKBONES, LLM_BACKBONES
-from st2llm.model.recipe import EncoderSettings, SplitSettings
+from st2llm.model.recipe import EncoderSettings, LLMSettings, SplitSettings
 from st2llm.predict import catalogue
 from st2llm.predict.catalogue import FOREIGN, RULES
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
@@ -38,13 +39,6 @@ TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """The kinds and tasks for which arms are trained, by family."""
 
 
-class LLMSettings(Settings):
-    name: str
-    depth: int | None = None
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    quant: Literal["none", "int8", "nf4"] = "none"
-
-
 class WarmupSettings(Settings):
     """Training of the shared encoder alone, under a head that is thrown away, before any arm begins."""
 
@@ -57,9 +51,10 @@ class EncoderConfig(EncoderSettings):
     warmup: WarmupSettings | None = None
 
 
-class LoraConfig(Settings):
-    rank: int = Field(8, ge=1)
-    targets: list[str] = Field(["q_proj", "v_proj"])
+class LoraConfig(Adaptation):
+    """What `llm-lora` trains of its language model, and the twins of that arm: adapters, unless `method` says else."""
+
+    method: Literal["frozen", "lora", "norms", "partial", "full"] = "lora"
 
 
 class ExampleSettings(Settings):
@@ -218,6 +213,8 @@ class Suite(Settings):
     llm: LLMSettings | None = None
     encoder: EncoderConfig = EncoderConfig()
     lora: LoraConfig = LoraConfig()
+    up: Projection = Projection()
+    """The projection head of every trained arm."""
     skip: Literal[
         "ridge",
         "ridge-plain",

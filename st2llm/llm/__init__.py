@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def load_llm(
-    name: str, *, depth: int | None = None, dtype: str = "auto", quant: str = "none", seed: int = 0
+    name: str,
+    *,
+    depth: int | None = None,
+    dtype: str = "auto",
+    quant: str = "none",
+    seed: int = 0,
 ) -> "LanguageModel | RemoteModel":
     """A frozen language model: `smollm2-135m`, a Hugging Face id, a folder, a .gguf file, or `random:<one of these>`.
 

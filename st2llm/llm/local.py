@@ -30,9 +30,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class LanguageModel:
     """A causal language model in eval mode whose every parameter is frozen.
 
-    depth: layers kept, of depth_full. sha256: of the weights on disk, or as drawn where not pretrained.
-    d_lm: width of the embedding table. token_rms: root mean square of that table's entries,
-    as the first layer sees them.
+    revision: of the hub's repository, None where it is not from there. depth: layers kept, of depth_full. sha256: of
+    the weights on disk, or as drawn where not pretrained. d_lm: width of the embedding table. token_rms: root mean
+    square of that table's entries, as the first layer sees them.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class LanguageModel:
     ) -> None:
         table: Tensor = model.get_input_embeddings().weight
         self.name = found.name
+        self.revision = found.folder.name if found.folder.parent.name == "snapshots" else None
         self.pretrained = found.pretrained
         self.model = model
         self.tokenizer: FastTokenizer = read_tokenizer(found.folder)

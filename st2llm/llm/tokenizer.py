@@ -1,5 +1,6 @@
 """A model's own tokenizer and chat template, without torch or transformers."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from st2llm.errors import ConfigError
 from st2llm.llm.source import resolve
-from st2llm.types import Prompt
+from st2llm.types import Prompt, TemplateId
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,11 +81,36 @@ class FastTokenizer:
             return self.encode(self.chat(prompt.messages))
         return list(self.tokenizer.encode(prompt.text, add_special_tokens=True).ids)
 
+    def lesson(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
+        """A conversation that ends with an answer: what the model is given, and the answer with the mark of its end.
+
+        Where there is no chat template, the messages stand a line each. Raises ConfigError where the last message is
+        not the assistant's, or a chat template refuses the others.
+        """
+        *told, last = messages
+        if last.get("role") != "assistant" or not told:
+            raise ConfigError(
+                f"A row to learn from ends with the assistant's answer, but its messages are of the roles "
+                f"{', '.join(m.get('role', '?') for m in messages)}. Give `messages` with the answer last."
+            )
+        end = [] if self.eos is None else [self.eos]
+        answer = [*self.encode(last["content"].strip()), *end]
+        if self.template is not None:
+            return self.encode(self.chat(told)), answer
+        return self.prompt_ids(self.asking(told)), answer
+
+    def asking(self, messages: Sequence[Mapping[str, str]]) -> Prompt:
+        """Messages as a prompt: in the model's own template, or a line each where it has none."""
+        plain = "\n".join(message["content"] for message in messages) + "\n"
+        kept = tuple(dict(message) for message in messages) if self.template is not None else ()
+        return Prompt(kept, (plain,), "", TemplateId("messages", 1, ""))
+
     def _id(self, name: str) -> int | None:
         word = self.specials.get(name)
         return None if word is None else self.tokenizer.token_to_id(word)
 
 
+@functools.lru_cache(maxsize=4)
 def load_tokenizer(name: str) -> FastTokenizer:
     """The tokenizer of a model, by the names that `load_llm` knows."""
     return read_tokenizer(resolve(name).folder)

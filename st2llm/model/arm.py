@@ -3,13 +3,18 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.align.head import DownHead, NumberHead, UpHead
+from st2llm.align.head import NumberHead
+from st2llm.align.projection import down_head, up_head
+from st2llm.align.prototypes import Vocabulary, mean_rows
 from st2llm.align.sequence_head import sequence_head
+from st2llm.align.settings import FROZEN, Adaptation, Projection
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldEncoder, FieldShape
 from st2llm.encode.points import PointBatch
@@ -30,14 +35,6 @@ from st2llm.types import Edges
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """LoRA rank and the linear layers it goes beside."""
-
-    rank: int = 8
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-
-
-@dataclass(frozen=True)
 class Blueprint:
     """All that an arm is built from, but for its backbone's language model."""
 
@@ -47,6 +44,9 @@ class Blueprint:
     token_rms: float
     heads: int
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    up: Projection = field(default_factory=Projection)
+    vocabulary: Vocabulary | None = None
+    """Where a reprogramming head speaks in the rows of a language model."""
 
 
 class Probe(nn.Module):
@@ -64,28 +64,45 @@ class Probe(nn.Module):
         return self.head(self.encoder(batch)[:, self.encoder.asked], batch)
 
 
-class Arm(nn.Module):
+class Speaking(nn.Module):
+    """The encoder and the head that makes soft tokens of what it says."""
+
+    def __init__(self, blueprint: Blueprint, *, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._make(blueprint)
+
+    def _make(self, b: Blueprint) -> None:
+        self.encoder = encoder_of(b)
+        self.up = up_head(b.up, b.encoder.d_st, b.d_lm, token_rms=b.token_rms, vocabulary=b.vocabulary)
+
+    def soft(self, batch: FieldBatch | PointBatch) -> Float[Tensor, "batch slot d_lm"]:
+        """The soft tokens of a batch."""
+        tokens: Tensor = self.up(self.encoder(batch))
+        return tokens
+
+
+class Arm(Speaking):
     """encoder -> up -> backbone -> down -> head, added to the base forecast; all in standardised units."""
 
     def __init__(self, blueprint: Blueprint, *, seed: int, warm: Mapping[str, Tensor] | None = None) -> None:
         """Builds the shared parts from `seed` (and `warm`, the encoder's state) before any backbone exists."""
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            b, e = blueprint, blueprint.encoder
-            self.encoder = encoder_of(b)
-            if warm is not None:
-                self.encoder.load_state_dict(dict(warm))
-            self.up = UpHead(e.d_st, b.d_lm, token_rms=b.token_rms)
-            self.down = DownHead(b.d_lm, e.d_st)
-            self.head = head_of(b)
+        super().__init__(blueprint, seed=seed)
+        if warm is not None:
+            self.encoder.load_state_dict(dict(warm))
         self.backbone: nn.Module = NoBackbone()
         self.shared_sha256 = state_sha256(self)
 
+    def _make(self, b: Blueprint) -> None:
+        super()._make(b)
+        self.down = down_head(b.up, b.d_lm, b.encoder.d_st)
+        self.head = head_of(b)
+
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
-        soft = self.up(self.encoder(batch))
-        states, words = self.backbone(soft, batch.words)
-        return self.head(self.down(states[:, self.encoder.asked], words), batch)
+        z = self.encoder(batch)
+        states, words = self.backbone(self.up(z), batch.words)
+        return self.head(self.down(z, states, words, self.encoder.asked), batch)
 
 
 def build(
@@ -95,22 +112,42 @@ def build(
     seed: int,
     warm: Mapping[str, Tensor] | None = None,
     llm: LanguageModel | None = None,
-    adapter: Adapter | None = None,
+    how: Adaptation = FROZEN,
 ) -> Arm:
     """An arm with the named backbone. Shared parts depend on blueprint, seed and warm alone, never on the backbone.
 
     warm: state of an encoder trained before (`Probe`). llm: needed by `llm-*` and `matched`, and used up by them
-    where there is an adapter (it is put in place). adapter: trained beside `llm-lora`, and beside `llm-random` when
-    it is to be the twin of a LoRA arm; `matched` takes its size from it. Raises ConfigError for an unknown
-    backbone, or where the language model is missing.
+    where any of it is trained (adapters are put in place). how: what of the model is trained in `llm-lora`, and in
+    `llm-random` when it is to be the twin of such an arm; `matched` takes its size from it. Raises ConfigError for an
+    unknown backbone, where the language model is missing, and for `llm-lora` with nothing to train.
     """
     if backbone not in BACKBONES:
         raise ConfigError(f"There is no backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
     arm = Arm(blueprint, seed=seed, warm=warm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        arm.backbone = _backbone(backbone, blueprint, llm, adapter)
+        arm.backbone = _backbone(backbone, blueprint, llm, how)
     return arm
+
+
+def blueprint_of(
+    shape: FieldShape | SequenceShape,
+    edges: Edges,
+    encoder: EncoderSettings,
+    *,
+    llm: LanguageModel | None,
+    up: Projection,
+) -> Blueprint:
+    """A blueprint as wide as the language model; as wide as the encoder where there is none."""
+    if llm is None:
+        return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up)
+    vocabulary = None
+    if up.head == "reprogramming":
+        table = llm.model.get_input_embeddings().weight.detach()
+        named = mean_rows([llm.embed(word) for word in up.words]) if up.words else None
+        vocabulary = Vocabulary(table, named)
+    heads = int(llm.model.config.num_attention_heads)
+    return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary)
 
 
 def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
@@ -142,9 +179,7 @@ def head_of(blueprint: Blueprint) -> nn.Module:
     return NumberHead(d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels)
 
 
-def _backbone(
-    name: str, blueprint: Blueprint, llm: LanguageModel | None, adapter: Adapter | None
-) -> nn.Module:
+def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, how: Adaptation) -> nn.Module:
     if name == "none":
         return NoBackbone()
     if name == "attention":
@@ -153,18 +188,31 @@ def _backbone(
         raise ConfigError(
             f"The backbone {name!r} needs a language model: give `llm: {{name: ...}}` in the suite."
         )
-    rank, targets = (adapter.rank, adapter.targets) if adapter else (0, ())
+    if name == "llm-lora" and how.frozen:
+        raise ConfigError(
+            "The backbone 'llm-lora' trains part of its language model, but nothing of it is to be trained. Give "
+            "`lora: {rank: ..., targets: [...]}`."
+        )
+    through = partial(LLMBackbone, prompt=blueprint.up.prompt, near=_near(blueprint))
     if name == "matched":
-        wanted = trained(LLMBackbone(llm, rank=rank, targets=targets))
+        wanted = trained(through(llm, how))
         width, feedforward, layers = matched_size(blueprint.d_lm, wanted)
         return MatchedBackbone(blueprint.d_lm, width=width, feedforward=feedforward, layers=layers)
-    if name == "llm-frozen":
-        return LLMBackbone(llm)
-    if name == "llm-lora" and not rank:
+    return through(llm, FROZEN if name == "llm-frozen" else how)
+
+
+def _near(blueprint: Blueprint) -> Bool[Tensor, "slot slot"] | None:
+    """Which places hear which, where soft tokens are places that hear their neighbours."""
+    if blueprint.up.mask != "adjacency":
+        return None
+    shape, edges = blueprint.shape, blueprint.edges
+    if isinstance(shape, SequenceShape) or blueprint.encoder.tokens != "place":
         raise ConfigError(
-            "The backbone 'llm-lora' needs `lora: {rank: ..., targets: [...]}` with a rank above 0."
+            "up.mask: adjacency is for soft tokens that are places of a field (encoder.tokens: place)."
         )
-    return LLMBackbone(llm, rank=rank, targets=targets)
+    near = torch.eye(shape.nodes, dtype=torch.bool)
+    near[torch.from_numpy(edges.target), torch.from_numpy(edges.source)] = True
+    return near
 
 
 def state_sha256(module: nn.Module) -> str:

@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from st2llm.align.lora import add_lora
+from st2llm.align.adapt import adapt
+from st2llm.align.settings import FROZEN, Adaptation
 from st2llm.align.splice import pad_left, splice
 from st2llm.errors import ConfigError
-from st2llm.llm.local import LanguageModel
+from st2llm.llm.local import LanguageModel, layers_of
 from st2llm.types import Slot
 
 _SLOT = "soft"
@@ -77,31 +78,51 @@ class MatchedBackbone(nn.Module):
 class LLMBackbone(nn.Module):
     """A language model that reads words, then the soft tokens; the states at the soft tokens come out.
 
-    Its own weights are frozen; with `rank` LoRA adapters beside `targets` are trained. Soft tokens enter in the
-    model's dtype and states leave in fp32. Without adapters the words' keys and values cannot change, so they are
-    computed once a text and kept (`Memory`); with adapters every step reads the words anew.
+    how: what of the model is trained. Soft tokens enter in the model's dtype and states leave in fp32. Of a frozen
+    model the words' keys and values cannot change, so they are computed once a text and kept (`Memory`); a model that
+    is trained reads the words anew at every step. prompt: so many learned vectors before the soft tokens (Lester et al.
+    2021). near: which soft tokens hear each other, in place of those before them (ST-LLM+, Liu et al. 2025).
     """
 
-    def __init__(self, llm: LanguageModel, *, rank: int = 0, targets: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        llm: LanguageModel,
+        how: Adaptation = FROZEN,
+        *,
+        prompt: int = 0,
+        near: Bool[Tensor, "slot slot"] | None = None,
+    ) -> None:
         super().__init__()
-        self.llm = llm
+        self.llm, self.how = llm, how
         self.base = llm.model.base_model
-        self.memory = None if rank else Memory(llm)
-        if rank:
-            add_lora(self.base, rank=rank, targets=targets)
+        self.memory = Memory(llm) if how.frozen else None
+        adapt(self.base, how)
+        if how.checkpointing:
+            _checkpoint_layers(llm)
+        self.prompt = nn.Parameter(llm.token_rms * torch.randn(prompt, llm.d_lm)) if prompt else None
+        self.near: Bool[Tensor, "slot slot"] | None
+        self.register_buffer("near", near, persistent=False)
 
     def train(self, mode: bool = True) -> "LLMBackbone":
         """The language model itself stays in eval mode: its dropout (gpt2 has some) would blur what it keeps."""
         super().train(mode)
         self.base.eval()
+        if self.how.checkpointing:  # a layer looks at its own mode alone, its parts stay in eval mode
+            for layer in layers_of(self.llm.model):
+                layer.training = mode
         return self
 
     def forward(
         self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
+        led = soft
+        if self.prompt is not None:
+            led = torch.cat([self.prompt.expand(len(soft), -1, -1), soft], dim=1)
         if self.memory is None or not any(words):  # a model cannot be asked to remember nothing at all
-            return self._anew(soft, words)
-        return self._remembered(self.memory, soft, words)
+            states, mean = self._anew(led, words)
+        else:
+            states, mean = self._remembered(self.memory, led, words)
+        return states[:, led.shape[1] - soft.shape[1] :], mean
 
     def _anew(
         self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
@@ -113,7 +134,7 @@ class LLMBackbone(nn.Module):
         batch = pad_left([rows for rows, _ in pieces], [marks for _, marks in pieces])
         states: Tensor = self.base(
             inputs_embeds=batch.rows,
-            attention_mask=batch.real.long(),
+            attention_mask=self._mask(batch.real[:, :-slots], slots),
             position_ids=batch.position,
             use_cache=False,
         ).last_hidden_state.float()
@@ -122,20 +143,38 @@ class LLMBackbone(nn.Module):
     def _remembered(
         self, memory: "Memory", soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
-        b, slots, _ = soft.shape
+        slots = soft.shape[1]
         past, lengths, mean = memory.recall(words)
         longest = int(lengths.max())
         real = torch.arange(longest, device=soft.device) >= longest - lengths[:, None]
-        mask = torch.cat([real, real.new_ones(b, slots)], dim=1)
-        position = lengths[:, None] + torch.arange(slots, device=soft.device)
+        mask = self._mask(real, slots)
         states: Tensor = self.base(
             inputs_embeds=soft.to(self.llm.dtype),
-            attention_mask=mask.long(),
-            position_ids=position,
+            attention_mask=mask if mask.ndim == 2 else mask[:, :, longest:],
+            position_ids=lengths[:, None] + torch.arange(slots, device=soft.device),
             past_key_values=past,
             use_cache=True,
         ).last_hidden_state.float()
         return states, mean
+
+    def _mask(self, real: Bool[Tensor, "batch word"], slots: int) -> Tensor:
+        """What is not padding; with `near`, for each token what it hears: [batch, 1, token, token], added to scores."""
+        b, words = real.shape
+        whole = torch.cat([real, real.new_ones(b, slots)], dim=1)
+        if self.near is None:
+            return whole.long()
+        size = words + slots
+        hears = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
+        own = len(self.near)
+        hears[size - own :, size - own :] = self.near
+        hears = hears & whole[:, None] | torch.eye(size, dtype=torch.bool, device=real.device)
+        mask = torch.zeros(hears.shape, dtype=self.llm.dtype, device=real.device)
+        return mask.masked_fill(~hears, torch.finfo(self.llm.dtype).min)[:, None]
+
+
+def _checkpoint_layers(llm: LanguageModel) -> None:
+    """Layers are computed again on the way back (Chen et al. 2016)."""
+    llm.model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from st2llm.align.adapt import merge, read_adapter, save_adapter
+from st2llm.align.settings import Adaptation
 from st2llm.errors import ConfigError, StorageError
+from st2llm.llm import load_llm
+from st2llm.llm.local import LanguageModel
 
 ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser.safetensors"
+ADAPTER, TUNED, BASE = "adapter", "llm.safetensors", "base.json"
+_LLM = "backbone.base."
+"""How the names of a language model's weights begin in arms and speakers."""
 _OLD = ".old"
+
+
+@dataclass(frozen=True)
+class Beneath:
+    """The language model that a checkpoint stands on, and what of it was trained."""
+
+    llm: LanguageModel
+    how: Adaptation
+
+    def to_json(self) -> dict[str, Any]:
+        llm = self.llm
+        return {
+            "id": llm.name,
+            "revision": llm.revision,
+            "sha256": llm.sha256,
+            "depth": llm.depth,
+            "depth_full": llm.depth_full,
+            "dtype": str(llm.dtype).removeprefix("torch."),
+            "quant": llm.quant,
+            "prefix": llm.model.base_model_prefix,
+        }
 
 
 @dataclass(frozen=True)
@@ -43,22 +71,24 @@ def save(
     scaler: Mapping[str, Any],
     card: str,
     optimiser: Mapping[str, Tensor] | None = None,
+    beneath: Beneath | None = None,
 ) -> None:
     """Writes a folder beside `folder`, then puts it in its place: a fault or a kill leaves the earlier one.
 
-    weights: by name, those of the encoder beginning with `encoder.`. card: the text of the model card.
+    weights: by name, those of the encoder beginning with `encoder.`. card: the text of the model card. beneath: the
+    language model, of which the trained weights alone are kept: adapters as peft writes them.
     Raises StorageError where the disk is full or the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     old = folder.with_name(f".{folder.name}{_OLD}")
     try:
-        parts: dict[str, dict[str, Tensor]] = {ENCODER: {}, HEAD: {}}
-        for name, tensor in weights.items():
-            own = name.removeprefix("encoder.")
-            parts[ENCODER if own != name else HEAD][own] = tensor.detach().cpu().contiguous()
-        for name, tensors in parts.items():
-            save_file(tensors, made / name)
+        own, llms = _parted(weights)
+        for name, tensors in own.items():
+            if tensors or not llms:
+                save_file(tensors, made / name)
+        if beneath is not None:
+            _save_beneath(made, llms, beneath)
         if optimiser is not None:
             save_file(
                 {name: t.detach().cpu().contiguous() for name, t in optimiser.items()}, made / OPTIMISER
@@ -79,6 +109,28 @@ def save(
             f"The checkpoint {folder} could not be written: {getattr(error, 'strerror', None) or error}. What was "
             f"saved before is kept. Free space, then run again with --resume."
         ) from error
+
+
+def _parted(weights: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Weights by the file that they go into, and those of the language model."""
+    parts: dict[str, dict[str, Tensor]] = {ENCODER: {}, HEAD: {}}
+    llms = {}
+    for name, tensor in weights.items():
+        plain = tensor.detach().cpu().contiguous()
+        if name.startswith(_LLM):
+            llms[name.removeprefix(_LLM)] = plain
+            continue
+        own = name.removeprefix("encoder.")
+        parts[ENCODER if own != name else HEAD][own] = plain
+    return parts, llms
+
+
+def _save_beneath(folder: Path, weights: Mapping[str, Tensor], beneath: Beneath) -> None:
+    (folder / BASE).write_text(json.dumps(beneath.to_json(), indent=1) + "\n", encoding="utf-8")
+    if beneath.how.method == "lora":
+        save_adapter(folder / ADAPTER, weights, beneath.how, beneath.llm.model, base=beneath.llm.name)
+    elif weights:
+        save_file(dict(weights), folder / TUNED)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -113,8 +165,30 @@ def tensors(path: Path) -> dict[str, Tensor]:
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
     """All weights of a checkpoint folder by the names that `save` was given."""
-    encoder = {f"encoder.{name}": tensor for name, tensor in tensors(folder / ENCODER).items()}
-    return encoder | tensors(folder / HEAD)
+    base = _json(folder / BASE) if (folder / BASE).exists() else None
+    found: dict[str, Tensor] = {}
+    if base is None or (folder / HEAD).exists() or (folder / ENCODER).exists():
+        found = {f"encoder.{name}": tensor for name, tensor in tensors(folder / ENCODER).items()}
+        found |= tensors(folder / HEAD)
+    if base is not None and (folder / ADAPTER).exists():
+        adapters = read_adapter(folder / ADAPTER, prefix=str(base["prefix"]))
+        found |= {_LLM + name: tensor for name, tensor in adapters.items()}
+    if (folder / TUNED).exists():
+        found |= {_LLM + name: tensor for name, tensor in tensors(folder / TUNED).items()}
+    return found
+
+
+def check_base(folder: Path, llm: LanguageModel) -> None:
+    """Raises ConfigError where the checkpoint was trained on another language model than this one."""
+    if not (folder / BASE).exists():
+        return
+    base = _json(folder / BASE)
+    for key, own in (("sha256", llm.sha256), ("depth", llm.depth)):
+        if base.get(key) != own:
+            raise ConfigError(
+                f"{folder} was trained on {base.get('id')} ({key} {str(base.get(key))[:12]}), but the language model "
+                f"is {llm.name} ({key} {str(own)[:12]}). Load the one that base.json names."
+            )
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, where: str, only: str = "") -> None:
@@ -134,6 +208,31 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, where: str, o
             parameter.copy_(weights[name])
 
 
+def tuned(folder: Path, *, dtype: str = "auto") -> LanguageModel:
+    """The language model of a checkpoint with what was trained of it in its weights: one without adapters.
+
+    A model that was trained quantised is loaded without quantisation, since adapters cannot be merged into it. Raises
+    ConfigError for a folder without a language model, and where the base model is not the one it was trained on.
+    """
+    place = read(folder).folder
+    if not (place / BASE).exists():
+        raise ConfigError(f"{folder} holds no {BASE}: it was trained without a language model.")
+    base = _json(place / BASE)
+    llm = load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype)
+    if not isinstance(llm, LanguageModel):
+        raise ConfigError(f"{base['id']} answers from elsewhere, so nothing can be put into its weights.")
+    check_base(place, llm)
+    if (place / ADAPTER).exists():
+        merge(llm.model, place / ADAPTER)
+    if (place / TUNED).exists():
+        names = dict(llm.model.base_model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in tensors(place / TUNED).items():
+                names[name].copy_(tensor)
+    llm.sha256 = f"{llm.sha256}+{sha256_of(place)}"
+    return llm
+
+
 def _yaml(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
@@ -150,6 +249,6 @@ def _json(path: Path) -> dict[str, Any]:
 def sha256_of(folder: Path) -> str:
     """Hash of the weights of a checkpoint folder."""
     digest = hashlib.sha256()
-    for name in (ENCODER, HEAD):
-        digest.update((folder / name).read_bytes())
+    for path in sorted(p for p in folder.rglob("*.safetensors") if p.name != OPTIMISER):
+        digest.update(path.read_bytes())
     return digest.hexdigest()

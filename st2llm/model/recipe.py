@@ -31,6 +31,15 @@ class EncoderSettings(Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class LLMSettings(Settings):
+    """Which language model, and how it is loaded; see `load_llm`."""
+
+    name: str
+    depth: int | None = None
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    quant: Literal["none", "int8", "nf4"] = "none"
+
+
 class SplitSettings(Settings):
     stride: int | None = None
     """Steps between windows; None means so many that no step is asked for twice (1 for next places and events)."""

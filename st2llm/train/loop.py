@@ -23,7 +23,10 @@ from st2llm.errors import TrainingError
 from st2llm.model.objective import Objective
 from st2llm.train.heap import keep_freed_memory
 from st2llm.train.meter import Meter
+from st2llm.train.source import Shuffled, Source
 
+Watching = Callable[[int], None]
+"""Is told each finished step."""
 _EVALUATION = -1
 """The step whose random choices every evaluation makes."""
 
@@ -111,13 +114,13 @@ class Keeper(Protocol):
 
 def fit(
     arm: nn.Module,
-    train: Batch,
+    train: Batch | Source,
     validation: Batch,
     budget: Budget,
     *,
     objective: Objective,
     seed: int,
-    tick: Callable[[int], None] = lambda step: None,
+    tick: Watching = lambda step: None,
     keeper: Keeper | None = None,
 ) -> Fit:
     """Trains what requires a gradient and leaves the arm in its best state by validation error.
@@ -149,7 +152,7 @@ class _Run:
     def __init__(
         self,
         arm: nn.Module,
-        train: Batch,
+        train: Batch | Source,
         validation: Batch,
         budget: Budget,
         *,
@@ -164,10 +167,12 @@ class _Run:
                 "A contrastive objective compares all windows of a batch with each other, so the batch cannot be cut "
                 "into parts. Train it in one process with accumulate: 1."
             )
+        device = self.accelerator.device
+        self.source = train if isinstance(train, Source) else Shuffled(train.to(device), budget.batch, seed)
         parts = self.accelerator.num_processes * budget.accumulate
-        if parts > min(budget.batch, len(train)):
+        if parts > self.source.batch:
             raise TrainingError(
-                f"A batch of {min(budget.batch, len(train))} windows cannot be cut into {parts} parts "
+                f"A batch of {self.source.batch} windows cannot be cut into {parts} parts "
                 f"({self.accelerator.num_processes} processes, accumulate {budget.accumulate}). Raise budget.batch."
             )
         self.arm, self.budget, self.objective, self.seed, self.keeper = arm, budget, objective, seed, keeper
@@ -179,11 +184,9 @@ class _Run:
         self.learner, self.optimiser = self.accelerator.prepare(
             _Learner(arm, objective, bf16=budget.precision == "bf16"), optimiser
         )
-        device = self.accelerator.device
         if device.type == "cpu":
             keep_freed_memory()
-        self.train, self.validation = train.to(device), validation.to(device)
-        self.order = _Order(len(train), budget.batch, seed)
+        self.validation = validation.to(device)
         self.running: dict[str, float] = {}
         self.seen: dict[str, int] = {}
         self.before_s = 0.0
@@ -198,7 +201,7 @@ class _Run:
         self._restore(found.current)
         self._restore_optimiser(found.optimiser)
         for _ in range(found.step):
-            self.order.next()
+            self.source.skip()
         self.before_s = found.seconds
         return found
 
@@ -219,7 +222,9 @@ class _Run:
 
     def _step(self, step: int) -> Batch:
         self.learner.train()
-        whole: Batch = self.objective.draw(self.train.take(self.order.next()), _generator(self.seed, step))
+        whole: Batch = self.objective.draw(
+            self.source.next().to(self.accelerator.device), _generator(self.seed, step)
+        )
         torch.manual_seed(
             self.seed * 1_000_003 + step
         )  # dropout of a step, wherever training was taken up again
@@ -349,21 +354,6 @@ def evaluate(arm: nn.Module, data: Batch, objective: Objective, batch: int, *, s
             totals[name] = totals.get(name, 0.0) + float(total)
     counts = objective.counts(drawn)
     return objective.value({name: total / max(counts[name], 1) for name, total in totals.items()})
-
-
-class _Order:
-    """Positions of the next batch: epochs of seeded permutations, wrapping around so that none is left out."""
-
-    def __init__(self, length: int, batch: int, seed: int) -> None:
-        self.length, self.batch = length, min(batch, length)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.queue: list[int] = []
-
-    def next(self) -> list[int]:
-        while len(self.queue) < self.batch:
-            self.queue += torch.randperm(self.length, generator=self.generator).tolist()
-        picked, self.queue = self.queue[: self.batch], self.queue[self.batch :]
-        return picked
 
 
 def _generator(seed: int, step: int) -> torch.Generator:

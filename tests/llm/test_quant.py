@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from st2llm.align.lora import add_lora
+from st2llm.align.adapt import adapt
+from st2llm.align.settings import FROZEN, Adaptation
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, stack
 from st2llm.encode.field import FieldShape
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import load_llm, quant
 from st2llm.llm.local import LanguageModel
-from st2llm.model.arm import Adapter, Blueprint, EncoderSettings, build
+from st2llm.model.arm import Blueprint, EncoderSettings, build
 from st2llm.model.objective import Regression
 from st2llm.train.loop import Budget, fit
 from st2llm.types import Numbers
@@ -76,7 +77,10 @@ def adapters_gradient(llm: LanguageModel, adapters: list[nn.Parameter]) -> float
 
 def with_adapters(llm: LanguageModel, architecture: str) -> list[nn.Parameter]:
     torch.manual_seed(0)
-    adapters = add_lora(llm.model.base_model, rank=2, targets=TARGETS.get(architecture, ("q_proj", "v_proj")))
+    adapters = adapt(
+        llm.model.base_model,
+        Adaptation(method="lora", rank=2, targets=TARGETS.get(architecture, ("q_proj", "v_proj"))),
+    )
     for weight in adapters:
         nn.init.normal_(weight, std=0.05)
     return adapters
@@ -223,8 +227,10 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
     shape = Blueprint(
         FieldShape(12, 3, 3, 1, 24), fields.EDGES, 64, 0.3, 4, EncoderSettings(d_st=16, patch=4, layers=1)
     )
-    adapter = Adapter(2, ("q_proj", "v_proj")) if backbone == "llm-lora" else None
-    arm = build(backbone, shape, seed=0, llm=load(tiny(width=64), kind), adapter=adapter)
+    adapter = (
+        Adaptation(method="lora", rank=2, targets=("q_proj", "v_proj")) if backbone == "llm-lora" else FROZEN
+    )
+    arm = build(backbone, shape, seed=0, llm=load(tiny(width=64), kind), how=adapter)
     for name, weight in arm.named_parameters():
         if "lora_B" in name or name.startswith("head"):
             torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(1))

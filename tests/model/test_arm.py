@@ -6,17 +6,18 @@ import fields
 import pytest
 import torch
 
+from st2llm.align.settings import FROZEN, Adaptation
 from st2llm.encode.batch import FieldBatch, fit_notes, stack
 from st2llm.encode.field import FieldShape
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
-from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, Probe, build, state_sha256
+from st2llm.model.arm import Arm, Blueprint, EncoderSettings, Probe, build, state_sha256
 from st2llm.model.backbone import trained
 from st2llm.model.names import BACKBONES
 
 HISTORY, HORIZON = 12, 3
-LORA = Adapter(16, ("q_proj", "v_proj"))
+LORA = Adaptation(method="lora", rank=16, targets=("q_proj", "v_proj"))
 SHARED = ("encoder", "up", "down", "head")
 
 
@@ -40,8 +41,8 @@ def arm(tiny):
     def make(backbone: str, *, seed=0, tokens="place", warm=None) -> Arm:
         name = ("random:" if backbone == "llm-random" else "") + tiny()
         llm = load_llm(name, depth=2, dtype="fp32", seed=7) if backbone in BACKBONES[2:] else None
-        adapter = LORA if backbone in ("matched", "llm-lora") else None
-        return build(backbone, blueprint(tokens), seed=seed, warm=warm, llm=llm, adapter=adapter)
+        adapter = LORA if backbone in ("matched", "llm-lora") else FROZEN
+        return build(backbone, blueprint(tokens), seed=seed, warm=warm, llm=llm, how=adapter)
 
     return make
 
@@ -186,14 +187,14 @@ def test_words_change_what_an_arm_with_a_language_model_says(arm, name):
 
 def test_an_adapter_makes_the_random_arm_the_twin_of_the_lora_arm(tiny, arm):
     llm = load_llm("random:" + tiny(), depth=2, dtype="fp32", seed=7)
-    twin = build("llm-random", blueprint(), seed=0, llm=llm, adapter=LORA)
+    twin = build("llm-random", blueprint(), seed=0, llm=llm, how=LORA)
     assert trained(twin) == trained(arm("llm-lora"))
     assert backbone_weights(twin).keys() == backbone_weights(arm("llm-lora")).keys()
 
 
 def test_a_frozen_arm_takes_no_adapter(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
-    assert trained(build("llm-frozen", blueprint(), seed=0, llm=llm, adapter=LORA).backbone) == 0
+    assert trained(build("llm-frozen", blueprint(), seed=0, llm=llm, how=LORA).backbone) == 0
 
 
 def test_an_unknown_backbone_is_refused_with_the_nearest_name():
@@ -207,10 +208,9 @@ def test_a_backbone_without_its_language_model_is_refused(name):
         build(name, blueprint(), seed=0)
 
 
-@pytest.mark.parametrize("adapter", [None, Adapter(0)])
-def test_a_lora_arm_without_a_rank_is_refused(tiny, adapter):
-    with pytest.raises(ConfigError, match="'llm-lora' needs `lora:"):
-        build("llm-lora", blueprint(), seed=0, llm=load_llm(tiny(), depth=2, dtype="fp32"), adapter=adapter)
+def test_a_lora_arm_with_nothing_to_train_is_refused(tiny):
+    with pytest.raises(ConfigError, match="nothing of it is to be trained. Give `lora:"):
+        build("llm-lora", blueprint(), seed=0, llm=load_llm(tiny(), depth=2, dtype="fp32"))
 
 
 def test_the_hash_of_a_state_tells_names_and_values():

@@ -4,10 +4,11 @@ import fields
 import pytest
 import torch
 
+from st2llm.align.settings import Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
-from st2llm.model.arm import Adapter, Blueprint, EncoderSettings, build
+from st2llm.model.arm import Blueprint, EncoderSettings, build
 from st2llm.model.backbone import (
     AttentionBackbone,
     Backbone,
@@ -42,7 +43,7 @@ def frozen(tiny, architecture="llama", name="", dtype="fp32"):
 def anew(tiny, architecture="llama"):
     """The same model with fresh adapters, which change nothing, so that it reads the words at every step."""
     llm = load_llm(tiny(architecture), depth=2, dtype="fp32")
-    return LLMBackbone(llm, rank=2, targets=TARGETS[architecture]).eval()
+    return LLMBackbone(llm, Adaptation(method="lora", rank=2, targets=TARGETS[architecture])).eval()
 
 
 def answer(backbone, words=WORDS):
@@ -112,7 +113,7 @@ def test_the_matched_arm_is_within_five_percent_of_the_lora_arm(tiny, rank, dept
             blueprint,
             seed=0,
             llm=load_llm(tiny(), depth=depth, dtype="fp32"),
-            adapter=Adapter(rank, ("q_proj", "v_proj")),
+            how=Adaptation(method="lora", rank=rank, targets=("q_proj", "v_proj")),
         )
         for name in ("llm-lora", "matched")
     }

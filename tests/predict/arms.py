@@ -3,9 +3,10 @@
 import fields
 import torch
 
+from st2llm.align.settings import FROZEN, Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.llm.local import LanguageModel
-from st2llm.model.arm import Adapter, Arm, Blueprint, EncoderSettings, build
+from st2llm.model.arm import Arm, Blueprint, EncoderSettings, build
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.types import Sample, Serializer
 
@@ -28,7 +29,13 @@ def arm_and_frame(
 ) -> tuple[Arm, Frame]:
     settings = EncoderSettings(d_st=8, patch=8, layers=1, tokens=tokens)
     blueprint = Blueprint(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
-    arm = build(backbone, blueprint, seed=0, llm=llm, adapter=Adapter(4) if backbone == "llm-lora" else None)
+    arm = build(
+        backbone,
+        blueprint,
+        seed=0,
+        llm=llm,
+        how=Adaptation(method="lora", rank=4) if backbone == "llm-lora" else FROZEN,
+    )
     if trained:
         with torch.random.fork_rng():
             torch.manual_seed(1)

@@ -16,7 +16,9 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.answering import answer
 from st2llm.evaluate.compare import compare
 from st2llm.model import checkpoint
-from st2llm.train.pretrain import load_recipe, pretrain, read_changes
+from st2llm.model.recipe import Recipe
+from st2llm.train.pretrain import pretrain
+from st2llm.train.recipes import load_recipe, read_changes
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = {"d_st": 8, "patch": 6, "layers": 1}
@@ -55,7 +57,7 @@ def same(one: Path, other: Path, *, exact=True) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path):
-    recipe = load_recipe(recipe_file(tmp_path))
+    recipe = load_recipe(recipe_file(tmp_path), into=Recipe)
     pretrain(recipe, tmp_path / "whole")
 
     class KilledError(Exception):
@@ -77,7 +79,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path):
 
 def test_two_processes_train_as_one_does(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path), tmp_path / "one")
+    pretrain(load_recipe(path, into=Recipe), tmp_path / "one")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     more = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     more += ["--main_process_port", "0"]
@@ -99,7 +101,7 @@ def test_two_processes_train_as_one_does(tmp_path):
 
 def test_patience_ends_a_run_that_has_stopped_to_learn(tmp_path):
     changes = read_changes(["budget.patience=2", "budget.lr=1e-12", "budget.evaluations=12"])
-    done = pretrain(load_recipe(recipe_file(tmp_path), changes), tmp_path / "out")
+    done = pretrain(load_recipe(recipe_file(tmp_path), changes, into=Recipe), tmp_path / "out")
     assert done.curve.step[-1] < 12
 
 
@@ -108,7 +110,7 @@ def test_bf16_learns_as_fp32_does(tmp_path):
     for precision in ("no", "bf16"):
         path = recipe_file(tmp_path)
         changes = {"budget.precision": precision, "budget.steps": 60, "budget.lr": 1e-2}
-        recipe = load_recipe(path, changes)
+        recipe = load_recipe(path, changes, into=Recipe)
         found.append(pretrain(recipe, tmp_path / precision).curve)
     assert found[1].best == pytest.approx(found[0].best, rel=0.03)
     assert found[0].best < 0.95 * found[0].validation[0]
@@ -117,7 +119,7 @@ def test_bf16_learns_as_fp32_does(tmp_path):
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_as_another(tmp_path):
-    recipe = load_recipe(recipe_file(tmp_path))
+    recipe = load_recipe(recipe_file(tmp_path), into=Recipe)
     pretrain(recipe, tmp_path / "out")
     with pytest.raises(ConfigError, match="holds a run already. Add --resume"):
         pretrain(recipe, tmp_path / "out")
@@ -153,12 +155,12 @@ def test_every_config_that_ships_is_a_recipe():
     paths = sorted((ROOT / "alignment").glob("*/*.yaml"))
     assert len(paths) >= 3
     for path in paths:
-        load_recipe(path)
+        load_recipe(path, into=Recipe)
 
 
 def test_a_checkpoint_answers_blank_readings(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path), tmp_path / "run")
+    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
     card = Path(yaml.safe_load(path.read_text())["data"])
     table = pd.read_csv(card.parent / "values.csv")
     table.iloc[-6:, 1:] = np.nan
@@ -177,7 +179,7 @@ def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
     path = recipe_file(
         tmp_path, objectives={"diffusion": {"draws": 8, "steps": 5}}, encoder={**ENCODER, "without": ["node"]}
     )
-    pretrain(load_recipe(path), tmp_path / "run")
+    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
     card = yaml.safe_load(path.read_text())["data"]
     answer(tmp_path / "run", card, tmp_path / "answers.parquet")
     got = pd.read_parquet(tmp_path / "answers.parquet")
@@ -186,12 +188,12 @@ def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
 
 def test_a_contrastive_checkpoint_has_no_answers_but_another_run_starts_from_it(tmp_path):
     path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1}})
-    pretrain(load_recipe(path), tmp_path / "run")
+    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
     card = yaml.safe_load(path.read_text())["data"]
     with pytest.raises(DataError, match="has no answers"):
         answer(tmp_path / "run", card, tmp_path / "answers.parquet")
     changes = {"objectives": {"regression": {}}, "start": str(tmp_path / "run"), "budget.lr": 1e-12}
-    pretrain(load_recipe(path, changes), tmp_path / "next")
+    pretrain(load_recipe(path, changes, into=Recipe), tmp_path / "next")
     a, b = (checkpoint.weights_of(tmp_path / run / "best") for run in ("run", "next"))
     encoder = [name for name in a if name.startswith("encoder.")]
     assert encoder
@@ -201,7 +203,7 @@ def test_a_contrastive_checkpoint_has_no_answers_but_another_run_starts_from_it(
 
 def test_other_data_than_it_knows_is_refused(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path), tmp_path / "run")
+    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
     (tmp_path / "other").mkdir()
     card = write_card(tmp_path / "other", places=2)
     with pytest.raises(DataError, match="18 steps, 3 places and 1 channels, but .* has 18, 2 and 1"):
@@ -211,7 +213,7 @@ def test_other_data_than_it_knows_is_refused(tmp_path):
 
 def test_a_checkpoint_stands_beside_other_arms_of_a_suite(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path), tmp_path / "run")
+    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
     suite = {
         "id": "with-checkpoint",
         "version": 1,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from st2llm.align.lora import add_lora
+from st2llm.align.adapt import adapt
+from st2llm.align.settings import Adaptation
 from st2llm.llm import load_llm
 from st2llm.llm.decode.attention import Reading, forward, packed
 from st2llm.llm.decode.layer import fits
@@ -40,5 +41,5 @@ def test_layers_that_are_built_otherwise_are_left_to_the_library(tiny, architect
 def test_a_layer_with_adapters_is_left_to_the_library(tiny):
     llm = load_llm(tiny("llama"), dtype="fp32")
     assert all(fits(layer) for layer in layers(llm))
-    add_lora(llm.model.base_model, rank=2, targets=["q_proj"])
+    adapt(llm.model.base_model, Adaptation(method="lora", rank=2, targets=["q_proj"]))
     assert not any(fits(layer) for layer in layers(llm))

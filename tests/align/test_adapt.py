@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from st2llm.align.lora import add_lora
+from st2llm.align.adapt import adapt
+from st2llm.align.settings import Adaptation
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.local import fingerprint
@@ -38,12 +39,12 @@ def base(tiny, architecture):
 def test_a_fresh_adapter_changes_nothing(base, architecture):
     with torch.no_grad():
         before = states(base)
-        add_lora(base, rank=4, targets=TARGETS[architecture])
+        adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
         assert torch.equal(states(base), before)
 
 
 def test_only_adapters_are_trained_and_all_of_them_are_returned(base, architecture):
-    adapters = add_lora(base, rank=4, targets=TARGETS[architecture])
+    adapters = adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
     trained = {name: p for name, p in base.named_parameters() if p.requires_grad}
     assert len(trained) == len(adapters) == 2 * 2 * len(TARGETS[architecture])
     assert all("lora_" in name for name in trained)
@@ -51,7 +52,7 @@ def test_only_adapters_are_trained_and_all_of_them_are_returned(base, architectu
 
 
 def test_a_factor_pair_has_rank_times_both_widths(base, architecture):
-    adapters = add_lora(base, rank=4, targets=TARGETS[architecture])
+    adapters = adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
     # Two layers of width 32: llama's queries give 32 and its values 16, gpt2's c_attn gives all three at once.
     outs = {"llama": (32, 16), "gpt2": (96,)}[architecture]
     assert sum(p.numel() for p in adapters) == 2 * sum(4 * (32 + out) for out in outs)
@@ -59,7 +60,7 @@ def test_a_factor_pair_has_rank_times_both_widths(base, architecture):
 
 def test_a_training_step_moves_every_adapter_and_no_other_weight(base, architecture):
     before = frozen_weights(base)
-    adapters = add_lora(base, rank=4, targets=TARGETS[architecture])
+    adapters = adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
     for p in adapters:  # the second factors start at zero, and with them the first one's gradient
         torch.nn.init.normal_(p, std=0.1)
     start = [p.detach().clone() for p in adapters]
@@ -75,7 +76,7 @@ def test_a_training_step_moves_every_adapter_and_no_other_weight(base, architect
 
 def test_adapters_are_fp32_beside_a_bf16_model(tiny):
     base = load_llm(tiny(), depth=2, dtype="bf16").model.base_model
-    adapters = add_lora(base, rank=2, targets=["q_proj"])
+    adapters = adapt(base, Adaptation(method="lora", rank=2, targets=["q_proj"]))
     assert {p.dtype for p in adapters} == {torch.float32}
     others = {p.dtype for name, p in base.named_parameters() if "lora_" not in name}
     assert others == {torch.bfloat16}
@@ -88,10 +89,10 @@ def test_a_layer_that_is_not_there_is_refused_with_the_nearest_name(tiny):
     with pytest.raises(
         ConfigError, match="no linear layer 'v_porj', which lora.targets names. Did you mean 'v_proj'?"
     ):
-        add_lora(base, rank=2, targets=["q_proj", "v_porj"])
+        adapt(base, Adaptation(method="lora", rank=2, targets=["q_proj", "v_porj"]))
     assert fingerprint(base) == untouched
 
 
 def test_a_target_may_be_named_with_the_module_that_holds_it(tiny):
     base = load_llm(tiny(), depth=2, dtype="fp32").model.base_model
-    assert len(add_lora(base, rank=2, targets=["self_attn.q_proj"])) == 4
+    assert len(adapt(base, Adaptation(method="lora", rank=2, targets=["self_attn.q_proj"]))) == 4

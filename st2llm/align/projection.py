@@ -1,0 +1,167 @@
+"""Projection heads: embeddings up to a language model's width as soft tokens, and its states back down."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from st2llm.align.prototypes import Prototypes, Vocabulary, prototypes_of
+from st2llm.align.settings import Projection
+from st2llm.errors import ConfigError
+
+_HEADS = 4
+
+
+class LinearHead(nn.Module):
+    """One linear layer, normed to the LLM's own token scale (UrbanGPT, Li et al. 2024, projects so).
+
+    token_rms: root mean square of the LLM's embedding table, so that a fresh head speaks at the volume that the frozen
+    model is used to. The norm is ours.
+    """
+
+    def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
+        super().__init__()
+        self.d_st, self.d_lm, self.token_rms = d_st, d_lm, token_rms
+        self.net = nn.Sequential(nn.Linear(d_st, d_lm), nn.RMSNorm(d_lm))
+
+    def forward(self, z: Float[Tensor, "batch slot {self.d_st}"]) -> Float[Tensor, "batch slot {self.d_lm}"]:
+        tokens: Tensor = self.net(z)
+        return self.token_rms * tokens
+
+
+class UpHead(LinearHead):
+    """Two linear layers with a GELU between (LLaVA-1.5, Liu et al. 2023), normed as LinearHead is."""
+
+    def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
+        super().__init__(d_st, d_lm, token_rms=token_rms)
+        self.net = nn.Sequential(nn.Linear(d_st, d_lm), nn.GELU(), nn.Linear(d_lm, d_lm), nn.RMSNorm(d_lm))
+
+
+class Resampler(nn.Module):
+    """`tokens` learned queries read all slots by cross-attention: a fixed number of soft tokens, however many slots.
+
+    Q-Former (BLIP-2, Li et al. 2023) and Perceiver resampler (Flamingo, Alayrac et al. 2022), in one layer.
+    """
+
+    def __init__(self, d_st: int, d_lm: int, *, token_rms: float, tokens: int) -> None:
+        super().__init__()
+        self.d_st, self.d_lm, self.tokens = d_st, d_lm, tokens
+        self.queries = nn.Parameter(0.02 * torch.randn(tokens, d_st))
+        self.norm = nn.LayerNorm(d_st)
+        self.attention = nn.MultiheadAttention(d_st, _HEADS, batch_first=True)
+        self.up = UpHead(d_st, d_lm, token_rms=token_rms)
+
+    def forward(
+        self, z: Float[Tensor, "batch slot {self.d_st}"]
+    ) -> Float[Tensor, "batch {self.tokens} {self.d_lm}"]:
+        heard = self.norm(z)
+        asking = self.queries.expand(len(z), -1, -1)
+        said, _ = self.attention(asking, heard, heard, need_weights=False)
+        tokens: Tensor = self.up(asking + said)
+        return tokens
+
+
+class Reprogramming(nn.Module):
+    """Each slot attends over text prototypes, rows of the LLM's vocabulary or sums of them, and is their mixture.
+
+    Time-LLM (Jin et al. 2024): queries from the slots, keys and values from the prototypes, multi-head.
+    """
+
+    def __init__(self, d_st: int, d_lm: int, *, token_rms: float, prototypes: Prototypes) -> None:
+        super().__init__()
+        self.d_st, self.d_lm, self.token_rms = d_st, d_lm, token_rms
+        self.prototypes = prototypes
+        self.width = max(8, d_st // _HEADS)
+        self.query = nn.Linear(d_st, _HEADS * self.width)
+        self.key = nn.Linear(d_lm, _HEADS * self.width)
+        self.value = nn.Linear(d_lm, _HEADS * self.width)
+        self.out = nn.Sequential(nn.Linear(_HEADS * self.width, d_lm), nn.RMSNorm(d_lm))
+
+    def forward(self, z: Float[Tensor, "batch slot {self.d_st}"]) -> Float[Tensor, "batch slot {self.d_lm}"]:
+        b, s, _ = z.shape
+        words = self.prototypes() / self.token_rms
+        query = self.query(z).reshape(b, s, _HEADS, self.width).transpose(1, 2)
+        key, value = (
+            part(words).reshape(-1, _HEADS, self.width).transpose(0, 1).expand(b, -1, -1, -1)
+            for part in (self.key, self.value)
+        )
+        said = nn.functional.scaled_dot_product_attention(query, key, value)
+        tokens: Tensor = self.out(said.transpose(1, 2).reshape(b, s, -1))
+        return self.token_rms * tokens
+
+
+def up_head(
+    how: Projection,
+    d_st: int,
+    d_lm: int,
+    *,
+    token_rms: float,
+    vocabulary: Vocabulary | None = None,
+) -> nn.Module:
+    """A fresh head. vocabulary: whose rows a reprogramming head speaks in.
+
+    Raises ConfigError where a reprogramming head has none.
+    """
+    if how.head == "linear":
+        return LinearHead(d_st, d_lm, token_rms=token_rms)
+    if how.head == "mlp":
+        return UpHead(d_st, d_lm, token_rms=token_rms)
+    if how.head == "resampler":
+        return Resampler(d_st, d_lm, token_rms=token_rms, tokens=how.tokens)
+    if vocabulary is None:
+        raise ConfigError(
+            "A reprogramming head speaks in the rows of a language model's vocabulary, but there is no language model. "
+            "Give `llm: {name: ...}`, or take another head."
+        )
+    return Reprogramming(d_st, d_lm, token_rms=token_rms, prototypes=prototypes_of(how, vocabulary))
+
+
+class DownHead(nn.Module):
+    """Reads the encoder's width back out of the backbone: each slot's state, and the mean state of the words.
+
+    The words' part is zero for backbones that read no words. Norms first, because hidden states of different
+    backbones differ in scale by orders of magnitude.
+    """
+
+    def __init__(self, d_lm: int, d_st: int) -> None:
+        super().__init__()
+        self.d_lm, self.d_st = d_lm, d_st
+        self.slot = nn.Sequential(nn.RMSNorm(d_lm), nn.Linear(d_lm, d_st))
+        self.word = nn.Sequential(nn.RMSNorm(d_lm), nn.Linear(d_lm, d_st))
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch slot {self.d_st}"],
+        states: Float[Tensor, "batch soft {self.d_lm}"],
+        words: Float[Tensor, "batch {self.d_lm}"],
+        asked: slice,
+    ) -> Float[Tensor, "batch asked {self.d_st}"]:
+        """What the head of an arm reads for each asked slot. z: what the encoder said, before it went up."""
+        total: Tensor = self.slot(states[:, asked]) + self.word(words)[:, None]
+        return total
+
+
+class AttendingDown(DownHead):
+    """For soft tokens that are no slots: each asked slot looks for what concerns it among the states."""
+
+    def __init__(self, d_lm: int, d_st: int) -> None:
+        super().__init__(d_lm, d_st)
+        self.norm = nn.LayerNorm(d_st)
+        self.attention = nn.MultiheadAttention(d_st, _HEADS, batch_first=True)
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch slot {self.d_st}"],
+        states: Float[Tensor, "batch soft {self.d_lm}"],
+        words: Float[Tensor, "batch {self.d_lm}"],
+        asked: slice,
+    ) -> Float[Tensor, "batch asked {self.d_st}"]:
+        heard = self.slot(states)
+        asking = self.norm(z[:, asked])
+        said, _ = self.attention(asking, heard, heard, need_weights=False)
+        total: Tensor = asking + said + self.word(words)[:, None]
+        return total
+
+
+def down_head(how: Projection, d_lm: int, d_st: int) -> DownHead:
+    """A fresh head that reads what the up head's tokens became."""
+    return (AttendingDown if how.head == "resampler" else DownHead)(d_lm, d_st)

@@ -1,0 +1,95 @@
+"""`st2llm finetune` from end to end: the instruction set is made, a model is trained on it, and examined."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from st2llm.evaluate.exam import TUNED, UNTUNED, examine, write
+from st2llm.evaluate.instruct import Order, instruct
+from st2llm.evaluate.job import SILENT, Watch
+from st2llm.evaluate.runcard import code_commit
+from st2llm.llm.local import LanguageModel
+from st2llm.model import checkpoint
+from st2llm.model.tuning import InstructRecipe
+from st2llm.train.folder import is_main
+from st2llm.train.instructions import Rows, finetune, weights_of
+from st2llm.train.loop import Fit
+
+_SET = "instructions"
+
+
+def tune(recipe: InstructRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> Fit:
+    """Makes the set (where the recipe names data), fine-tunes, and writes the exam's report.md into `out`.
+
+    Each part is kept when it is finished: a killed run goes on with `resume`. Raises as `instruct` and
+    `train.instructions.finetune` do.
+    """
+    path = _set_of(recipe, out, resume=resume)
+    watch.begin(recipe.id, recipe.budget.steps)
+    done = finetune(recipe, path, out, resume=resume, tick=watch.reach)
+    if is_main() and recipe.instructions.test:
+        _examine(recipe, path, out, watch)
+    return done
+
+
+def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:
+    wanted = recipe.instructions
+    if wanted.data is None:
+        return str(wanted.path)
+    folder = out / _SET
+    counts = {"train": wanted.count, "validation": wanted.validation, "test": wanted.test}
+    if is_main():
+        for part, count in counts.items():
+            if (count and not (folder / part / "instruct.json").exists()) or (resume and count):
+                order = Order(
+                    wanted.data,
+                    wanted.templates,
+                    count,
+                    seed=recipe.seed,
+                    part=part,  # type: ignore[arg-type]
+                    budget=wanted.budget,
+                    llm=recipe.llm.name if wanted.budget else None,
+                )
+                instruct(order, folder / part, resume=resume)
+    return str(folder)
+
+
+def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None:
+    rows = Rows(path)
+    test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
+    plain = recipe.llm.model_copy(update={"quant": "none"})
+    models: dict[str, Callable[[], LanguageModel]] = {
+        UNTUNED: lambda: weights_of(plain),
+        TUNED: lambda: checkpoint.tuned(out, dtype=recipe.llm.dtype),
+    }
+    watch.begin(f"{recipe.id}, exam", len(test) * len(models))
+    exam = examine(test, train, models, tick=watch.reach)
+    write(exam, out, title=recipe.title or recipe.id, facts=_facts(recipe, out, test))
+
+
+def _facts(recipe: InstructRecipe, out: Path, test: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    found = checkpoint.read(out)
+    state, r, a = found.state, recipe, recipe.adapt
+    first, (commit, changed) = test[0], code_commit()
+    return [
+        (
+            "language model",
+            f"{r.llm.name}, trained in {r.llm.quant if r.llm.quant != 'none' else r.llm.dtype}",
+        ),
+        (
+            "adaptation",
+            f"{a.method}, rank {a.rank}, {', '.join(a.targets)}" if a.method == "lora" else a.method,
+        ),
+        (
+            "instructions",
+            f"{first.get('dataset') or r.instructions.path}, {', '.join(r.instructions.templates)}",
+        ),
+        ("data sha256", str(first.get("data_sha256"))),
+        (
+            "best state",
+            f"step {state['step']} of {r.budget.steps}, batch {r.budget.batch}, rate {r.budget.lr:g}",
+        ),
+        ("validation, nats a token", f"{state['best']:.4g}, before training {state['rows'][0][2]:.4g}"),
+        ("seed", str(r.seed)),
+        ("commit", f"{commit}, changed since" if changed else commit),
+    ]
