@@ -63,7 +63,7 @@ class Order:
     """What to write. templates: by name below their kind (forecast, question-answer.choice); empty for the card's task
     and questions. count: rows of each template, None for as many as the part has samples. shard: rows of a file.
     part: of the split; another part than train goes into files of its own name and is marked in each row. budget:
-    tokens that a prompt may take, counted by the tokenizer of `llm`.
+    tokens that a prompt may take, counted by the tokenizer of `llm`; what cannot be told in so few is not asked.
     """
 
     data: str
@@ -308,7 +308,12 @@ def _made(
     if sample.wanted.any() and (sample.truth is None or not np.isfinite(sample.truth[sample.wanted]).all()):
         return None
     tokenizer = load_tokenizer(order.llm) if order.llm is not None else None
-    prompt = source.template.render(sample, budget=order.budget, tokenizer=tokenizer)
+    try:
+        prompt = source.template.render(sample, budget=order.budget, tokenizer=tokenizer)
+    except DataError:
+        if order.budget is None:
+            raise
+        return None  # this one cannot be told in so few tokens; another question or sample may
     if not prompt.truth or any(isinstance(piece, Slot) for piece in prompt.parts):
         return None
     if isinstance(prompt.grammar, Choice) and prompt.truth not in prompt.grammar.options:
