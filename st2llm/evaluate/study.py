@@ -18,7 +18,7 @@ from st2llm import llm as language
 from st2llm.align.settings import FROZEN
 from st2llm.data.splits import Part, Splits
 from st2llm.encode.batch import Batch
-from st2llm.encode.field import FieldShape, edges_of
+from st2llm.encode.field import edges_of
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.job import Job, Watch
@@ -35,18 +35,14 @@ from st2llm.model.objective import Likelihood, Objective, Regression
 from st2llm.model.recipe import EncoderSettings
 from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.frame import fit_frame
+from st2llm.predict.framing import field_shape, frame_for
 from st2llm.predict.primitive import AnyFrame, PrimitivePredictor
-from st2llm.predict.sequence import SequenceFrame, fit_sequence_frame
+from st2llm.predict.sequence import SequenceFrame
 from st2llm.predict.soft import SoftPredictor
-from st2llm.serialize.template import load_prompt
 from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Fit, fit
 from st2llm.train.meter import Meter
 from st2llm.types import NO_EDGES, Container, Sample
-
-_DAY_S = 86_400
-INSTRUCTION = "graph/forecast.soft"
 
 
 def even(windows: Part, count: int | None) -> Part:
@@ -317,28 +313,14 @@ class Study:
 
     @cached_property
     def frame(self) -> AnyFrame:
-        if self._sequential:
-            return fit_sequence_frame(self.train, skip=self.suite.skip, points=self.task.context)
-        template = load_prompt(self.suite.instruction or INSTRUCTION) if self.suite.llm else None
-        slots = self._shape.nodes * self._tokens_per_place()
-        return fit_frame(self.train, skip=self.suite.skip, template=template, slots=slots)
-
-    def _tokens_per_place(self) -> int:
-        e = self.suite.encoder
-        return 1 if e.tokens == "place" else -(-self._shape.history // e.patch) + 1
-
-    @cached_property
-    def _shape(self) -> FieldShape:
-        """What the encoder of trained arms has to fit, as far as windows say it; `_blueprint` adds the notes' words."""
-        first, length = self.train[0], self.task.length
-        context = self.task.context
-        return FieldShape(
-            history=context or length,
-            horizon=length - context,
-            nodes=len(first.place),
-            channels=first.values.shape[2],
-            steps_per_day=max(1, _DAY_S // first.side.freq_s) if first.side.freq_s else 1,
-            amid=not context,
+        return frame_for(
+            self.train,
+            self.task,
+            skip=self.suite.skip,
+            instruction=self.suite.instruction,
+            encoder=self.suite.encoder,
+            up=self.suite.up,
+            reads=any(p.family == "soft" for p in self.suite.predictors),
         )
 
     def _warm_encoder(self, seed: int, store: Store) -> dict[str, Tensor] | None:
@@ -385,7 +367,7 @@ class Study:
             model = self._weights(None, "base")
         if isinstance(frame, SequenceFrame):
             return blueprint_of(frame.shape, NO_EDGES, settings, llm=model, up=up)
-        shape = replace(self._shape, note_words=len(frame.vocabulary.words))
+        shape = field_shape(self.train[0], self.task, frame)
         return blueprint_of(shape, edges_of(self.train[0]), settings, llm=model, up=up)
 
     def _refuse_weights_of_an_endpoint(self) -> None:

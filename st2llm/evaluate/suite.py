@@ -28,15 +28,12 @@ BLOCKS: Mapping[str, str] = {
 }
 """What is resampled as one where a suite says nothing: what lies within depends on each other."""
 _MASKS = ("forecast", "impute", "interpolate", "krige")
-TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "primitive": {
-        **dict.fromkeys(("graph", "grid", "video"), _MASKS),
-        "trajectory": ("forecast", "next-place"),
-        "event": ("next-event",),
-    },
-    "soft": {"graph": ("forecast",)},
+TRAINED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("graph", "grid", "video"), _MASKS),
+    "trajectory": ("forecast", "next-place"),
+    "event": ("next-event",),
 }
-"""The kinds and tasks for which arms are trained, by family."""
+"""The kinds and tasks for which arms are trained, soft and primitive ones alike."""
 
 
 class WarmupSettings(Settings):
@@ -267,10 +264,10 @@ class Suite(Settings):
         self._check_metric()
         trained = [p.name for p in self.predictors if p.trained]
         for p in (p for p in self.predictors if p.trained):
-            words = [w for w in self.task if w in TASKS and w not in TRAINED[p.family].get(self.kind, ())]
+            words = [w for w in self.task if w in TASKS and w not in TRAINED.get(self.kind, ())]
             if words:
                 raise ValueError(
-                    f"{p.family} predictors are trained for {_trainable(p.family)} so far, but {p.name!r} should be "
+                    f"{p.family} predictors are trained for {_trainable()} so far, but {p.name!r} should be "
                     f"trained for {words[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
                 )
         self._check_rules()
@@ -359,9 +356,9 @@ class Suite(Settings):
         )
 
 
-def _trainable(family: str) -> str:
+def _trainable() -> str:
     kinds: dict[tuple[str, ...], list[str]] = {}
-    for kind, words in TRAINED[family].items():
+    for kind, words in TRAINED.items():
         kinds.setdefault(words, []).append(kind)
     return " and ".join(f"{', '.join(words)} of kind {', '.join(names)}" for words, names in kinds.items())
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
-from st2llm.errors import AlignmentError, ConfigError, nearest
+from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines import BaselinePredictor, filled, fit_baseline
-from st2llm.types import Prediction, Sample, Serializer, Slot
+from st2llm.predict.instruction import instruction
+from st2llm.types import Prediction, Sample, Serializer
 
 SKIPS = {
     "ridge": "ridge-deviation",
@@ -29,7 +30,7 @@ class Frame:
     """Fitted on training windows alone, then the same for all arms.
 
     base: the closed-form rule whose answers arms correct, or None. template: writes the words before the soft tokens.
-    slots: how many soft tokens the encoder makes.
+    slots: how many soft tokens there are.
     """
 
     scaler: Scaler
@@ -65,21 +66,8 @@ class Frame:
         return replace(batch, words=tuple(self.words(sample) for sample in samples))
 
     def words(self, sample: Sample) -> str:
-        """The instruction of one sample. Raises AlignmentError unless its one slot comes last and fits the encoder."""
-        if self.template is None:
-            return ""
-        *words, last = self.template.render(sample.without_truth()).parts
-        if not isinstance(last, Slot) or any(isinstance(part, Slot) for part in words):
-            raise AlignmentError(
-                f"A soft-token instruction holds one <soft> slot, as its last part, but {sample.id} rendered "
-                f"{[type(part).__name__ for part in (*words, last)]}. Move the slot to the end of the template."
-            )
-        if last.length != self.slots:
-            raise AlignmentError(
-                f"Slot {last.name!r} holds {last.length} tokens, but the encoder makes {self.slots}. "
-                f"Write `tokens={{{{ places }}}}` in the template, or set encoder.tokens to match."
-            )
-        return "".join(str(word) for word in words)
+        """The instruction of one sample; see `instruction`."""
+        return instruction(self.template, sample, self.slots)
 
 
 def fit_frame(train: Sequence[Sample], *, skip: str, template: Serializer | None, slots: int) -> Frame:

@@ -26,7 +26,8 @@ from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.movement import ConstantVelocity, Counts, counts_all, counts_transitions, ranked
 from st2llm.predict.baselines.rule import filled
-from st2llm.types import Prediction, Sample
+from st2llm.predict.instruction import instruction
+from st2llm.types import Prediction, Sample, Serializer
 
 SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
 """Counting rules that arms for the next place start from."""
@@ -43,22 +44,27 @@ _QUANTILES = 32
 class SequenceFrame:
     """Fitted on training samples alone, then the same for all arms.
 
-    rule: whose weights arms for the next place start from.
+    rule: whose weights arms for the next place start from. template: writes the words before the soft tokens. slots:
+    how many soft tokens there are.
     """
 
     scaler: PointScaler
     shape: SequenceShape
     rule: Counts | None = None
+    template: Serializer | None = None
     slots: int = 0
 
     def stack(self, samples: Sequence[Sample], *, reads: bool) -> PointBatch:
-        return stack_points(_points(samples, self.rule), self.scaler, points=self.shape.points)
+        """Tensors of these samples; with `reads`, also the words that a language model reads."""
+        batch = stack_points(_points(samples, self.rule), self.scaler, points=self.shape.points)
+        return self.with_words(batch, samples) if reads else batch
 
     def with_words(self, batch: Any, samples: Sequence[Sample]) -> Any:
-        return batch
+        return replace(batch, words=tuple(self.words(sample) for sample in samples))
 
     def words(self, sample: Sample) -> str:
-        return ""
+        """The instruction of one sample; see `instruction`."""
+        return instruction(self.template, sample, self.slots)
 
     def asking(self, batch: Any) -> Any:
         """With the noise that answers are drawn from, the same for every sample and arm."""
@@ -135,8 +141,18 @@ def _gap_quantiles(mixture: GapMixture) -> tuple[float, float, float]:
     return found[0], found[1], found[2]
 
 
-def fit_sequence_frame(train: Sequence[Sample], *, skip: str, points: int) -> SequenceFrame:
-    """Fits scaler, shape and the rule that arms start from. skip: 'none', or one of SKIPS for the next place."""
+def fit_sequence_frame(
+    train: Sequence[Sample],
+    *,
+    skip: str,
+    points: int,
+    template: Serializer | None = None,
+    slots: int | None = None,
+) -> SequenceFrame:
+    """Fits scaler, shape and the rule that arms start from. skip: 'none', or one of SKIPS for the next place.
+
+    slots: of soft tokens; None means one for each point and one for the question.
+    """
     task = train[0].task
     if skip != "none" and (task != "next-place" or skip not in SKIPS):
         known = ("none", *SKIPS) if task == "next-place" else ("none",)
@@ -162,7 +178,7 @@ def fit_sequence_frame(train: Sequence[Sample], *, skip: str, points: int) -> Se
         gaps=gaps,
         metres=scaler.metres,
     )
-    return SequenceFrame(scaler, shape, rule, slots=points + 1)
+    return SequenceFrame(scaler, shape, rule, template, points + 1 if slots is None else slots)
 
 
 def _points(samples: Sequence[Sample], rule: Counts | None) -> list[Points]:

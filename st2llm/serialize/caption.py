@@ -26,5 +26,7 @@ def caption(sample: Sample, *, seed: int = 0) -> str:
             continue
         where = ", ".join(sample.side.labels[node] for node in one.places[:2])
         unit = f" {one.unit}" if one.unit else ""
-        clauses[one.topic] = f"{one.topic.replace('-', ' ')}{f' ({where})' if where else ''}: {one.answer}{unit}"
+        clauses[one.topic] = (
+            f"{one.topic.replace('-', ' ')}{f' ({where})' if where else ''}: {one.answer}{unit}"
+        )
     return "; ".join(clauses[topic] for topic in sorted(clauses)) + "."

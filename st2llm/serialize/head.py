@@ -10,8 +10,9 @@ from st2llm.errors import ConfigError, nearest
 from st2llm.serialize import KINDS, answer
 from st2llm.serialize.answer import AnswerHead
 
-EXAMPLES: Mapping[str, str] = {
-    "examples": "solved problems of the same sort, each with .text and .answer; the first goes first to save tokens"
+SHARED: Mapping[str, str] = {
+    "examples": "solved problems of the same sort, each with .text and .answer; the first goes first to save tokens",
+    "soft": "how many soft tokens an encoder makes of the sample, for <soft name=... tokens={{ soft }}>",
 }
 """What templates of every kind may list beside the variables of their own kind."""
 
@@ -77,7 +78,7 @@ def _setting(value: Any, default: Any, where: str) -> Any:
 
 def variables(head: Head) -> frozenset[str]:
     """The names that a template with this head may list in `variables`."""
-    return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(EXAMPLES)
+    return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(SHARED)
 
 
 def check(head: Head, where: str) -> None:

@@ -61,18 +61,22 @@ class Template:
         budget: int | None = None,
         tokenizer: Tokenizer | None = None,
         examples: Sequence[Sample] = (),
+        soft: int | None = None,
     ) -> Prompt:
         """The prompt for a sample; with a tokenizer its tokens are counted, with a budget it is made to fit.
 
         budget: tokens that the prompt may take, soft tokens and the words of chat messages included, the chat
         template's own marks not. To fit, examples go first (from the first on), then what the kind says in
         `sacrifices`; `Prompt.dropped` says what went. examples: solved samples, the best last; for a template of one
-        place they are narrowed to the place that is asked for. Raises DataError where it cannot fit, where the template
-        is for one place and the sample asks for several, or where the sample itself is among the examples.
+        place they are narrowed to the place that is asked for. soft: how many soft tokens there will be; without it a
+        place of a field counts as one, and of a sequence a step that is seen. Raises DataError where it cannot fit,
+        where the template is for one place and the sample asks for several, or where the sample itself is among the
+        examples.
         """
         if budget is not None and tokenizer is None:
             raise ConfigError("A budget counts tokens, so render(budget=...) needs tokenizer=... as well.")
         words, reply = self._words(sample, examples), self._reply(sample)
+        words["soft"] = soft if soft is not None else _soft(sample)
         if budget is None:
             return self._prompt(words, reply, (), tokenizer)
         return self._fitted(sample, words, reply, budget, tokenizer)
@@ -273,6 +277,12 @@ def _cut(source: str, where: str) -> tuple[str, str]:
     if _MARK in source:
         raise ConfigError(f"{where} holds the private character U+E000, which marks slots. Take it out.")
     return found.group(1), found.group(2)
+
+
+def _soft(sample: Sample) -> int:
+    """As many soft tokens as a sample has places or, of a sequence, steps that are seen."""
+    places = len(sample.place)
+    return places if places > 1 else max(1, int(sample.visible.any(axis=(1, 2)).sum()))
 
 
 def _count(parts: tuple[str | Slot, ...], tokenizer: Tokenizer) -> int:

@@ -23,7 +23,7 @@ class Fixed:
 
     parts: tuple
 
-    def render(self, sample):
+    def render(self, sample, *, soft=None):
         assert sample.truth is None
         return Prompt((), self.parts, "", TemplateId("fixed", 1, ""))
 

@@ -265,3 +265,18 @@ def test_prompts_need_no_torch():
         check=True,
     )
     assert done.stdout.strip() == "False"
+
+
+SOFT = ["/".join(path.parts[-2:]).removesuffix(".md") for path in recipes.listing("prompts", "*/*.soft.md")]
+
+
+def test_there_is_a_soft_instruction_for_every_task_that_arms_are_trained_for():
+    known = {f"{kind}/{task}.soft" for kind, words in TRAINED.items() for task in words}
+    assert known == set(SOFT)
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_a_soft_instruction_ends_with_a_slot_of_as_many_tokens_as_are_asked_for(name):
+    template = load_prompt(name)
+    assert template.head.variables[-1] == "soft"
+    assert "tokens={{ soft }}>" in template.body.source.rstrip()[-40:]

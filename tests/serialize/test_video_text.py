@@ -20,7 +20,7 @@ from st2llm.serialize.template import load_prompt, parse
 from st2llm.types import Choice, FreeText, Numbers, Sample, SplitPlan, Video
 
 PLAN = SplitPlan(0.4, 0.3, 0.3)
-NAMES = sorted(path.stem for path in recipes.listing("prompts", "video/*.md"))
+NAMES = sorted(p.stem for p in recipes.listing("prompts", "video/*.md") if not p.stem.endswith(".soft"))
 TASKS = {
     "forecast": tasks.forecast(12, 4),
     "impute": tasks.impute(12, 0.25),

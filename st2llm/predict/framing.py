@@ -1,0 +1,55 @@
+"""From training samples and a task to the frame and the shape that every arm is built for."""
+
+from collections.abc import Sequence
+
+from st2llm.align.settings import Projection
+from st2llm.encode.field import FieldShape
+from st2llm.model.recipe import EncoderSettings
+from st2llm.predict.frame import Frame, fit_frame
+from st2llm.predict.sequence import SequenceFrame, fit_sequence_frame
+from st2llm.serialize.template import load_prompt
+from st2llm.tasks import Task
+from st2llm.types import Sample
+
+_DAY_S = 86_400
+
+
+def steps_per_day(sample: Sample) -> int:
+    """How many steps a local day has at most; 1 where steps are longer than a day, or of no fixed length."""
+    return max(1, _DAY_S // sample.side.freq_s) if sample.side.freq_s else 1
+
+
+def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:
+    """What an encoder of fields has to fit for a task like this sample's."""
+    context = task.context
+    return FieldShape(
+        history=context or task.length,
+        horizon=task.length - context,
+        nodes=len(sample.place),
+        channels=sample.values.shape[2],
+        steps_per_day=steps_per_day(sample),
+        note_words=len(frame.vocabulary.words),
+        amid=not context,
+    )
+
+
+def frame_for(
+    train: Sequence[Sample],
+    task: Task,
+    *,
+    skip: str,
+    encoder: EncoderSettings,
+    up: Projection,
+    instruction: str | None = None,
+    reads: bool,
+) -> Frame | SequenceFrame:
+    """What every arm of a comparison is shown. reads: whether any of them reads an instruction before its soft tokens;
+    None for an instruction is `<kind>/<task>.soft`.
+    """
+    first = train[0]
+    template = load_prompt(instruction or f"{first.kind}/{first.task}.soft") if reads else None
+    tokens = up.tokens if up.head == "resampler" else None
+    if first.kind in ("trajectory", "event"):
+        return fit_sequence_frame(train, skip=skip, points=task.context, template=template, slots=tokens)
+    patches = 1 if encoder.tokens == "place" else -(-(task.context or task.length) // encoder.patch) + 1
+    return fit_frame(train, skip=skip, template=template, slots=tokens or len(first.place) * patches)
