@@ -246,6 +246,27 @@ def pretrain(
     _say_trained(done, root)
 
 
+@app.command(epilog=_example("st2llm align align-graph --set budget.steps=100 --out runs/align --resume"))
+def align(
+    recipe: Recipe_,
+    changes: Changes = None,
+    out: RunOut = None,
+    resume: RunResume = False,
+) -> None:
+    """Bring an encoder into a frozen language model's space, and report what that did."""
+    from st2llm.evaluate.alignment import align_and_report
+    from st2llm.evaluate.progress import watching
+    from st2llm.model.tuning import BridgeRecipe
+    from st2llm.train.folder import is_main
+    from st2llm.train.recipes import load_recipe, read_changes
+
+    settings = load_recipe(recipe, read_changes(changes or []), into=BridgeRecipe)
+    root = out or Path("runs") / settings.id
+    with watching(is_main()) as watch:
+        done = align_and_report(settings, root, resume=resume, watch=watch)
+    _say_trained(done, root)
+
+
 @app.command(
     epilog=_example("st2llm finetune questions-graph --set budget.steps=100 --out runs/questions --resume")
 )
@@ -255,14 +276,14 @@ def finetune(
     out: RunOut = None,
     resume: RunResume = False,
 ) -> None:
-    """Train part of a language model: adapters, norms or all, on instructions and their answers."""
+    """Train part of a language model (LoRA, QLoRA, norms, all): on instructions, or behind soft tokens."""
     from st2llm.evaluate.progress import watching
     from st2llm.evaluate.tune import tune
-    from st2llm.model.tuning import InstructRecipe
+    from st2llm.model.tuning import read_tuning
     from st2llm.train.folder import is_main
     from st2llm.train.recipes import load_recipe, read_changes
 
-    settings = load_recipe(recipe, read_changes(changes or []), into=InstructRecipe)
+    settings = load_recipe(recipe, read_changes(changes or []), into=read_tuning)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         done = tune(settings, root, resume=resume, watch=watch)
@@ -278,8 +299,9 @@ def _say_trained(done: "Fit", root: Path) -> None:
     state = "converged" if done.curve.converged else "not converged"
     typer.echo(f"Best validation value {done.curve.best:.6g} ({state}) after {done.curve.step[-1]} steps.")
     typer.echo(f"Checkpoint: {root / 'best'}")
-    if (root / "report.md").exists():
-        typer.echo(f"Report: {root / 'report.md'}")
+    for page in ("report.md", "alignment.md"):
+        if (root / page).exists():
+            typer.echo(f"Report: {root / page}")
 
 
 @app.command(epilog=_example("st2llm predict runs/masked --data los-loop --out answers.parquet"))

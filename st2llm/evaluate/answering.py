@@ -10,7 +10,6 @@ from st2llm.data.windows import Part, split
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.tabulate import tabulate
 from st2llm.files import write_whole
-from st2llm.model.recipe import Recipe
 from st2llm.predict import checkpointed
 from st2llm.types import Container, Grid, Sample, SensorGraph, SplitPlan
 
@@ -35,7 +34,7 @@ def answer(folder: Path, data: str, out: Path) -> int:
     return len(kept)
 
 
-def _windows(data: Container, recipe: Recipe) -> list[Sample]:
+def _windows(data: Container, recipe: checkpointed.AnyRecipe) -> list[Sample]:
     task = recipe.the_task
     if not isinstance(data, SensorGraph | Grid):
         part = split(data, task, stride=recipe.split.stride or 1).test

@@ -10,20 +10,28 @@ from st2llm.evaluate.job import SILENT, Watch
 from st2llm.evaluate.runcard import code_commit
 from st2llm.llm.local import LanguageModel
 from st2llm.model import checkpoint
-from st2llm.model.tuning import InstructRecipe
+from st2llm.model.tuning import BridgeRecipe, InstructRecipe
+from st2llm.predict.checkpointed import language_model
+from st2llm.train import bridge
 from st2llm.train.folder import is_main
-from st2llm.train.instructions import Rows, finetune, weights_of
+from st2llm.train.instructions import Rows, finetune
 from st2llm.train.loop import Fit
 
 _SET = "instructions"
 
 
-def tune(recipe: InstructRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> Fit:
-    """Makes the set (where the recipe names data), fine-tunes, and writes the exam's report.md into `out`.
+def tune(
+    recipe: InstructRecipe | BridgeRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
+) -> Fit:
+    """Fine-tunes behind soft tokens, or on instructions: then it makes the set first (where the recipe names data), and
+    writes the exam's report.md into `out` at the end.
 
     Each part is kept when it is finished: a killed run goes on with `resume`. Raises as `instruct` and
     `train.instructions.finetune` do.
     """
+    if isinstance(recipe, BridgeRecipe):
+        watch.begin(recipe.id, recipe.budget.steps)
+        return bridge.finetune(recipe, out, resume=resume, tick=watch.reach).fit
     path = _set_of(recipe, out, resume=resume)
     watch.begin(recipe.id, recipe.budget.steps)
     done = finetune(recipe, path, out, resume=resume, tick=watch.reach)
@@ -59,7 +67,7 @@ def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None
     test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
     plain = recipe.llm.model_copy(update={"quant": "none"})
     models: dict[str, Callable[[], LanguageModel]] = {
-        UNTUNED: lambda: weights_of(plain),
+        UNTUNED: lambda: language_model(plain),
         TUNED: lambda: checkpoint.tuned(out, dtype=recipe.llm.dtype),
     }
     watch.begin(f"{recipe.id}, exam", len(test) * len(models))

@@ -208,6 +208,17 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, where: str, o
             parameter.copy_(weights[name])
 
 
+def load_heads(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Puts in the weights of heads (up, down, head) that are there with the same shape; returns their names."""
+    own = dict(module.named_parameters())
+    heads = ("up.", "down.", "head.")
+    fit = [n for n, t in weights.items() if n.startswith(heads) and n in own and own[n].shape == t.shape]
+    with torch.no_grad():
+        for name in fit:
+            own[name].copy_(weights[name])
+    return fit
+
+
 def tuned(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     """The language model of a checkpoint with what was trained of it in its weights: one without adapters.
 

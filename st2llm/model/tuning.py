@@ -1,12 +1,15 @@
 """What `st2llm align` and `st2llm finetune` are told: settings alone, read without torch."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from st2llm.align.settings import Adaptation
+from st2llm import tasks
+from st2llm.align.settings import Adaptation, Projection
 from st2llm.config import Settings
-from st2llm.model.recipe import LLMSettings, RunBudget
+from st2llm.errors import nearest
+from st2llm.model.recipe import EncoderSettings, LLMSettings, RunBudget, SplitSettings
+from st2llm.tasks import Task
 
 
 class InstructionSettings(Settings):
@@ -60,3 +63,91 @@ def with_lora(content: Any) -> Any:
     if not isinstance(content, dict) or not isinstance(content.get("adapt"), dict):
         return content
     return {**content, "adapt": {"method": "lora", **content["adapt"]}}
+
+
+class Weighted(Settings):
+    weight: float = Field(1.0, gt=0)
+
+
+class Tempered(Weighted):
+    temperature: float = Field(0.1, gt=0)
+
+
+class BridgeObjectives(Settings):
+    """What brings an encoder to a language model: the weighted sum of those that are given.
+
+    regression: absolute errors of fields, read from the model's states; likelihood: the same of sequences. language:
+    nats of a description after the soft tokens. contrast: soft tokens find their descriptions, and these them.
+    prototypes: TEST's terms; see `model.alignment`.
+    """
+
+    regression: Weighted | None = None
+    likelihood: Weighted | None = None
+    language: Weighted | None = None
+    contrast: Tempered | None = None
+    prototypes: Tempered | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+    @property
+    def told(self) -> bool:
+        """Whether any of them is about descriptions."""
+        return bool({"language", "contrast", "prototypes"} & set(self.given))
+
+
+class BridgeRecipe(Settings):
+    """A run of `st2llm align`, or of `st2llm finetune` on soft tokens: encoder -> up -> language model -> down -> head.
+
+    data, split, task, encoder, skip: as in a suite. start: a checkpoint whose encoder this run starts from, and whose
+    heads where they are of the same shapes. up: the projection head. adapt: what of the language model is trained;
+    nothing for align. instruction: what the model reads before the soft tokens; None means `<kind>/<task>.soft`.
+    validation: samples that choose the best state and are reported on. control: also trains a twin on the same
+    architecture with random weights, which the alignment report is held against.
+    """
+
+    id: str = Field(pattern=r"^\w[\w.+-]*$")
+    title: str = ""
+    data: str
+    split: SplitSettings = SplitSettings()
+    task: dict[str, dict[str, Any]] = Field(min_length=1, max_length=1)
+    encoder: EncoderSettings = EncoderSettings()
+    start: str | None = None
+    llm: LLMSettings
+    up: Projection = Projection()
+    adapt: Adaptation = Adaptation()
+    skip: Literal["last", "counts-transitions", "counts-all", "none"] = "none"
+    instruction: str | None = None
+    objectives: BridgeObjectives
+    budget: RunBudget
+    validation: int | None = Field(None, ge=2)
+    seed: int = 0
+    control: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains(cls, content: Any) -> Any:
+        return with_lora(content)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "BridgeRecipe":
+        if not self.objectives.given:
+            raise ValueError(
+                "objectives is empty: give regression, likelihood, language, contrast or prototypes"
+            )
+        if self.objectives.regression and self.objectives.likelihood:
+            raise ValueError("regression is for fields and likelihood for sequences: give one of them")
+        word = next(iter(self.task))
+        if word not in tasks.TASKS:
+            raise ValueError(f"there is no task {word!r}. {nearest(word, tasks.TASKS)}")
+        return self
+
+    @property
+    def the_task(self) -> Task:
+        return tasks.from_config(self.task)[0]
+
+
+def read_tuning(content: Any) -> type[InstructRecipe] | type[BridgeRecipe]:
+    """Which recipe a file for `st2llm finetune` holds: instructions, or a task behind soft tokens."""
+    return InstructRecipe if isinstance(content, dict) and "instructions" in content else BridgeRecipe

@@ -14,21 +14,27 @@ from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.points import PointScaler
 from st2llm.encode.scaler import Scaler
 from st2llm.encode.sequence import SequenceShape
-from st2llm.errors import DataError
+from st2llm.errors import ConfigError, DataError
+from st2llm.llm import load_llm
+from st2llm.llm.local import LanguageModel
 from st2llm.model import checkpoint
-from st2llm.model.arm import Blueprint, build
+from st2llm.model.arm import Arm, Blueprint, blueprint_of, build
 from st2llm.model.diffusion import Schedule
-from st2llm.model.recipe import Recipe
+from st2llm.model.recipe import LLMSettings, Recipe
+from st2llm.model.tuning import BridgeRecipe
 from st2llm.model.windowed import Windowed
-from st2llm.predict.baselines import filled
+from st2llm.predict.baselines import filled, fit_baseline
 from st2llm.predict.baselines.events import SHARES
+from st2llm.predict.frame import SKIPS as FIELD_SKIPS
 from st2llm.predict.frame import Frame, fit_frame
+from st2llm.predict.framing import field_shape, steps_per_day
 from st2llm.predict.primitive import AnyFrame, run_arm
 from st2llm.predict.sequence import SKIPS, SequenceFrame, fit_sequence_frame
+from st2llm.serialize.template import Template, load_prompt
 from st2llm.types import NO_EDGES, Prediction, Sample
 
-_DAY_S = 86_400
 _BATCH = 32
+AnyRecipe = Recipe | BridgeRecipe
 
 
 def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
@@ -43,9 +49,33 @@ def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
     if isinstance(frame, SequenceFrame):
         return frame.shape
     steps, nodes, channels = sample.values.shape
-    per_day = max(1, _DAY_S // sample.side.freq_s) if sample.side.freq_s else 1
     words = len(frame.vocabulary.words)
-    return FieldShape(steps, steps, nodes, channels, per_day, note_words=words, amid=True)
+    return FieldShape(steps, steps, nodes, channels, steps_per_day(sample), note_words=words, amid=True)
+
+
+def bridge_shape(frame: AnyFrame, recipe: BridgeRecipe, sample: Sample) -> FieldShape | SequenceShape:
+    """The shape of an arm for the question of a recipe."""
+    return frame.shape if isinstance(frame, SequenceFrame) else field_shape(sample, recipe.the_task, frame)
+
+
+def bridge_of(
+    recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
+) -> Arm:
+    """A fresh arm through a language model, adapted as the recipe says."""
+    edges = NO_EDGES if isinstance(shape, SequenceShape) else edges_of(sample)
+    blueprint = blueprint_of(shape, edges, recipe.encoder, llm=llm, up=recipe.up)
+    name = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
+    return build(name, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)
+
+
+def language_model(settings: LLMSettings) -> LanguageModel:
+    """A language model on this machine. Raises ConfigError for one behind an endpoint."""
+    llm = load_llm(settings.name, depth=settings.depth, dtype=settings.dtype, quant=settings.quant)
+    if not isinstance(llm, LanguageModel):
+        raise ConfigError(
+            f"{settings.name} answers from elsewhere, but a model's weights are needed. Take one on this machine."
+        )
+    return llm
 
 
 def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
@@ -59,12 +89,18 @@ def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample)
     return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
 
 
-def described(recipe: Recipe, frame: AnyFrame, shape: FieldShape | SequenceShape) -> dict[str, Any]:
+def described(recipe: AnyRecipe, frame: AnyFrame, shape: FieldShape | SequenceShape) -> dict[str, Any]:
     """The config of a checkpoint: the recipe, and what it takes to build the module anew."""
     kind = "sequence" if isinstance(shape, SequenceShape) else "field"
     words = [] if isinstance(frame, SequenceFrame) else list(frame.vocabulary.words)
     numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shape).items()}
-    return {"recipe": recipe.model_dump(mode="json"), "shape": {"of": kind, **numbers}, "words": words}
+    template = frame.template.id if isinstance(frame.template, Template) else None
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "shape": {"of": kind, **numbers},
+        "words": words,
+        "instruction": template,
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +109,7 @@ class CheckpointPredictor:
 
     name: str
     checkpoint: checkpoint.Checkpoint
-    recipe: Recipe
+    recipe: AnyRecipe
     frame: AnyFrame
     shape: FieldShape | SequenceShape
     sha256: str
@@ -83,14 +119,25 @@ class CheckpointPredictor:
         if not samples:
             return []
         self._check(samples[0])
-        module = module_of(self.recipe, self.shape, samples[0])
-        where = str(self.checkpoint.folder)
+        module, where = self._module(samples[0]), str(self.checkpoint.folder)
         checkpoint.load_into(module, checkpoint.weights_of(self.checkpoint.folder), where=where)
-        if isinstance(module, Windowed) and not (
-            self.recipe.objectives.regression or self.recipe.objectives.masked
-        ):
-            return self._drawn(module, samples)
-        return run_arm(module, self.frame, samples, batch=_BATCH, reads=False)
+        recipe, reads = self.recipe, isinstance(self.recipe, BridgeRecipe)
+        if isinstance(recipe, BridgeRecipe):
+            if not (recipe.objectives.regression or recipe.objectives.likelihood):
+                raise DataError(
+                    f"{where} was aligned by {', '.join(recipe.objectives.given)}, so its head has learned no answers. "
+                    f"Go on from its encoder (`start: FOLDER`) with an objective that answers."
+                )
+        elif isinstance(module, Windowed) and not (recipe.objectives.regression or recipe.objectives.masked):
+            return self._drawn(module, recipe, samples)
+        return run_arm(module, self.frame, samples, batch=_BATCH, reads=reads)
+
+    def _module(self, sample: Sample) -> nn.Module:
+        if not isinstance(self.recipe, BridgeRecipe):
+            return module_of(self.recipe, self.shape, sample)
+        llm = language_model(self.recipe.llm)
+        checkpoint.check_base(self.checkpoint.folder, llm)
+        return bridge_of(self.recipe, self.shape, sample, llm)
 
     def _check(self, sample: Sample) -> None:
         if isinstance(self.shape, SequenceShape):
@@ -100,21 +147,23 @@ class CheckpointPredictor:
                     f"{sample.task}. Take the task that it was trained for."
                 )
             return
-        came, own = sample.values.shape, (self.shape.history, self.shape.nodes, self.shape.channels)
+        shape = self.shape
+        own = (shape.history + (0 if shape.amid else shape.horizon), shape.nodes, shape.channels)
+        came = sample.values.shape
         if came != own:
             raise DataError(
                 f"{self.checkpoint.folder} was trained on windows of {own[0]} steps, {own[1]} places and {own[2]} "
                 f"channels, but {sample.id} has {came[0]}, {came[1]} and {came[2]}. Take the data and task it knows."
             )
 
-    def _drawn(self, module: Windowed, samples: Sequence[Sample]) -> list[Prediction]:
-        settings, frame = self.recipe.objectives.diffusion, self.frame
+    def _drawn(self, module: Windowed, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
+        settings, frame = recipe.objectives.diffusion, self.frame
         if settings is None or not isinstance(frame, Frame):
             raise DataError(
                 f"{self.checkpoint.folder} was trained to compare windows alone (contrastive), so it has no answers. "
                 f"Start another run from its encoder (`start: FOLDER`) with an objective that answers."
             )
-        generator = torch.Generator().manual_seed(self.recipe.seed)
+        generator = torch.Generator().manual_seed(recipe.seed)
         found = []
         for begin in range(0, len(samples), _BATCH):
             part = [sample.without_truth() for sample in samples[begin : begin + _BATCH]]
@@ -137,18 +186,32 @@ def _spread(sample: Sample, draws: np.ndarray) -> Prediction:
 def read(folder: Path, *, name: str) -> CheckpointPredictor:
     """A checkpoint folder, or a run's folder (its best state), as a predictor. Raises ConfigError where it is none."""
     found = checkpoint.read(folder)
-    recipe = Recipe.model_validate(found.config["recipe"])
+    made = found.config["recipe"]
+    if "shape" not in found.config:
+        raise ConfigError(
+            f"{folder} was fine-tuned on instructions: it answers in words. Name it in a suite, as `checkpoint` of a "
+            f"text predictor."
+        )
+    recipe: AnyRecipe = (BridgeRecipe if "llm" in made else Recipe).model_validate(made)
     kept = dict(found.config["shape"])
     scaler = found.scaler
+    template, tokens = None, None
+    if isinstance(recipe, BridgeRecipe):
+        template = load_prompt(found.config["instruction"]) if found.config["instruction"] else None
+        tokens = recipe.up.tokens if recipe.up.head == "resampler" else None
     shape: FieldShape | SequenceShape
     frame: AnyFrame
     if kept.pop("of") == "sequence":
         shape = SequenceShape(**{**kept, "gaps": tuple(kept["gaps"])})
         points = PointScaler(np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"])
         rule = SKIPS[recipe.skip]([]) if recipe.skip != "none" else None
-        frame = SequenceFrame(points, shape, rule, slots=shape.points + 1)
+        slots = shape.points + 1 if tokens is None else tokens
+        frame = SequenceFrame(points, shape, rule, template, slots)
     else:
         shape = FieldShape(**kept)
         own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
-        frame = Frame(own, NoteVocabulary(tuple(found.config["words"])), None, None, shape.nodes)
+        base = fit_baseline(FIELD_SKIPS[recipe.skip], []) if recipe.skip != "none" else None
+        patches = 1 if recipe.encoder.tokens == "place" else -(-shape.history // recipe.encoder.patch) + 1
+        slots = shape.nodes * patches if tokens is None else tokens
+        frame = Frame(own, NoteVocabulary(tuple(found.config["words"])), base, template, slots)
     return CheckpointPredictor(name, found, recipe, frame, shape, checkpoint.sha256_of(found.folder))

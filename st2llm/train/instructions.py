@@ -7,13 +7,11 @@ from typing import Any
 import datasets
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.llm import load_llm
-from st2llm.llm.local import LanguageModel
 from st2llm.llm.tokenizer import FastTokenizer
 from st2llm.model import checkpoint
-from st2llm.model.recipe import LLMSettings
 from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import InstructRecipe
+from st2llm.predict.checkpointed import language_model
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
 from st2llm.train.source import Streamed
@@ -86,7 +84,7 @@ def finetune(
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
     rows = Rows(path)
-    llm = weights_of(recipe.llm)
+    llm = language_model(recipe.llm)
     tokenizer = llm.tokenizer
 
     def fits(row: dict[str, Any]) -> bool:
@@ -123,16 +121,6 @@ def finetune(
         tick=tick,
         keeper=folder,
     )
-
-
-def weights_of(settings: LLMSettings) -> LanguageModel:
-    """A language model on this machine. Raises ConfigError for one behind an endpoint."""
-    llm = load_llm(settings.name, depth=settings.depth, dtype=settings.dtype, quant=settings.quant)
-    if not isinstance(llm, LanguageModel):
-        raise ConfigError(
-            f"{settings.name} answers from elsewhere, but training needs a model's weights. Take one on this machine."
-        )
-    return llm
 
 
 def _card(r: InstructRecipe, path: str, params: int, left_out: int, state: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ def pretrain(
     stride = recipe.split.stride or int(getattr(task, "horizon", 1))
     parts = split(data, task, stride=stride, context=recipe.split.context)
     train = [parts.train[i] for i in range(len(parts.train))]
-    validation = _even(parts.validation, recipe.validation)
+    validation = even(parts.validation, recipe.validation)
     for name, samples in (("training", train), ("validation", validation)):
         if not samples:
             raise ConfigError(
@@ -122,7 +122,8 @@ def _card(r: Recipe, params: int, state: Mapping[str, Any]) -> str:
     )
 
 
-def _even(part: Part, count: int | None) -> list[Sample]:
+def even(part: Part, count: int | None) -> list[Sample]:
+    """`count` evenly spaced samples, the first and the last among them; all where there are no more."""
     whole = len(part)
     at = (
         range(whole)

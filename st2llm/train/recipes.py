@@ -1,6 +1,6 @@
 """Training recipes from files, with settings changed on the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,14 +13,18 @@ from st2llm.errors import ConfigError
 R = TypeVar("R", bound=Settings)
 
 
-def load_recipe(path: str | Path, changes: Mapping[str, Any] | None = None, *, into: type[R]) -> R:
-    """A recipe file with changes by dotted key, such as {'budget.steps': 10}. Raises ConfigError."""
+def load_recipe(
+    path: str | Path, changes: Mapping[str, Any] | None = None, *, into: type[R] | Callable[[Any], type[R]]
+) -> R:
+    """A recipe file with changes by dotted key, such as {'budget.steps': 10}. into: the recipe's
+    class, or what chooses it by the content. Raises ConfigError."""
     found = recipes.locate(recipes.spelled(path, "alignment/configs"))
     content = config.read_yaml(found)
     if isinstance(content, dict):
         for key, value in (changes or {}).items():
             content = _changed(content, key.split("."), value)
-    return config.parse(content, into=into, where=str(found))
+    chosen = into if isinstance(into, type) else into(content)
+    return config.parse(content, into=chosen, where=str(found))
 
 
 def read_changes(words: list[str]) -> dict[str, Any]:

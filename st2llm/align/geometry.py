@@ -1,0 +1,135 @@
+"""How alike two sets of embeddings of the same things are: what alignment did, in numbers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+
+from st2llm.errors import AlignmentError
+
+Rows = Float64[np.ndarray, "sample d"]
+Measure = Callable[[np.ndarray, np.ndarray], float]
+_SUBSETS = 200
+_KEPT = 0.8
+
+
+def cka(x: Rows, y: Float64[np.ndarray, "sample e"]) -> float:
+    """Linear centred kernel alignment (Kornblith et al. 2019) by the unbiased HSIC (Song et al. 2012): about 0 for
+    embeddings that have nothing to do with each other, 1 for ones that are rotations of each other.
+
+    Raises AlignmentError below four samples.
+    """
+    if len(x) < 4:
+        raise AlignmentError(f"CKA needs four samples at least, but there are {len(x)}.")
+    k, m = (_without_diagonal(z @ z.T) for z in (x - x.mean(axis=0), y - y.mean(axis=0)))
+    return float(_hsic(k, m) / np.sqrt(max(_hsic(k, k) * _hsic(m, m), 1e-30)))
+
+
+def rsa(x: Rows, y: Float64[np.ndarray, "sample e"]) -> float:
+    """Representational similarity (Kriegeskorte et al. 2008): Spearman's correlation of the cosine distances."""
+    found = spearmanr(pdist(_centred(x), "cosine"), pdist(_centred(y), "cosine")).statistic
+    return float(found)
+
+
+def hits(x: Rows, y: Rows, k: int, *, labels: Sequence[str] | None = None) -> Float64[np.ndarray, " sample"]:
+    """Whether each sample's own y is among the k nearest of x's row by cosine, each side less its own mean: 0 or 1.
+
+    labels: samples with equal labels count as each other's own.
+    """
+    a, b = (z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12) for z in (_centred(x), _centred(y)))
+    near = np.argsort(-(a @ b.T), axis=1, kind="stable")[:, :k]
+    names = np.array(list(labels) if labels is not None else np.arange(len(x)))
+    return np.asarray((names[near] == names[:, None]).any(axis=1), dtype=np.float64)
+
+
+def modality_gap(x: Rows, y: Rows) -> float:
+    """The distance between the centres of both sides, rows of unit length (Liang et al. 2022): 0 to 2."""
+    a, b = (z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12) for z in (x, y))
+    return float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0)))
+
+
+def effective_rank(x: Rows) -> float:
+    """The exponential of the entropy of the singular values (Roy and Vetterli 2007): 1 to the width."""
+    values = np.linalg.svd(_centred(x), compute_uv=False)
+    share = values / max(values.sum(), 1e-30)
+    share = share[share > 1e-12]
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def probe_transfer(x: Rows, y: Rows, labels: Sequence[str]) -> tuple[float, float]:
+    """A linear probe is fitted on y (texts) of the even samples and asked about x of the odd ones: its accuracy, and
+    that of the most common label. Each side is standardised by its own mean and deviation.
+
+    Raises AlignmentError where the even samples have one label alone.
+    """
+    names = np.array(list(labels))
+    fit, asked = np.arange(0, len(names), 2), np.arange(1, len(names), 2)
+    if len(set(names[fit].tolist())) < 2:
+        raise AlignmentError("A probe needs two labels at least among the samples that it is fitted on.")
+    probe = LogisticRegression(C=0.1, max_iter=2000).fit(_standardised(y)[fit], names[fit])
+    usual = max(set(names[fit].tolist()), key=names[fit].tolist().count)
+    said = probe.predict(_standardised(x)[asked])
+    return float((said == names[asked]).mean()), float((names[asked] == usual).mean())
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measure of paired embeddings, its 95 % interval, and what pairs at random give: mean and highest 2.5 %."""
+
+    value: float
+    low: float
+    high: float
+    permuted: float
+    permuted_high: float
+
+
+def estimate(measure: Measure, x: Rows, y: Float64[np.ndarray, "sample e"], *, seed: int = 0) -> Estimate:
+    """The measure with an interval by the delete-d jackknife (Shao and Wu 1989), 200 subsets of four fifths; resampling
+    with replacement would make samples their own neighbours. Permuted: 200 draws of pairs at random.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(x)
+    value = measure(x, y)
+    kept = max(4, round(_KEPT * n))
+    parts = [measure(x[rows], y[rows]) for rows in _subsets(rng, n, kept)]
+    spread = 1.96 * float(np.std(parts)) * np.sqrt(kept / max(1, n - kept))
+    chance = np.array([measure(x, y[rng.permutation(n)]) for _ in range(_SUBSETS)])
+    return Estimate(
+        value, value - spread, value + spread, float(chance.mean()), float(np.quantile(chance, 0.975))
+    )
+
+
+def nearest_words(
+    tokens: Float64[np.ndarray, "token d"], table: Float64[np.ndarray, "word d"], count: int = 5
+) -> Int64[np.ndarray, "token count"]:
+    """The rows of an embedding table that are nearest to each token by cosine, the nearest first."""
+    a, b = (z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12) for z in (tokens, table))
+    return np.asarray(np.argsort(-(a @ b.T), axis=1, kind="stable")[:, :count], dtype=np.int64)
+
+
+def _subsets(rng: np.random.Generator, n: int, kept: int) -> list[np.ndarray]:
+    return [np.sort(rng.permutation(n)[:kept]) for _ in range(_SUBSETS)]
+
+
+def _centred(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x - x.mean(axis=0))
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    return np.asarray((x - x.mean(axis=0)) / x.std(axis=0).clip(1e-9))
+
+
+def _without_diagonal(kernel: np.ndarray) -> np.ndarray:
+    made = kernel.copy()
+    np.fill_diagonal(made, 0.0)
+    return made
+
+
+def _hsic(k: np.ndarray, m: np.ndarray) -> float:
+    n = len(k)
+    cross = k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(axis=0) @ m.sum(axis=0)) / (n - 2)
+    return float(((k * m).sum() + cross) / (n * (n - 3)))

@@ -1,0 +1,180 @@
+"""`st2llm align`, and `st2llm finetune` on soft tokens: an encoder is joined to a language model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from st2llm.align.prototypes import Vocabulary, mean_rows, prototypes_of
+from st2llm.data import load_data
+from st2llm.data.windows import split
+from st2llm.errors import ConfigError
+from st2llm.llm.local import LanguageModel
+from st2llm.model import checkpoint
+from st2llm.model.alignment import Captioning, Matching, Of, Prototyped, Told
+from st2llm.model.arm import Arm
+from st2llm.model.objective import Combined, Likelihood, Objective, Regression
+from st2llm.model.tuning import BridgeRecipe
+from st2llm.predict.checkpointed import bridge_of, bridge_shape, described, language_model
+from st2llm.predict.framing import frame_for
+from st2llm.predict.primitive import AnyFrame
+from st2llm.predict.sequence import SequenceFrame
+from st2llm.serialize.caption import caption
+from st2llm.train.folder import RunFolder
+from st2llm.train.loop import Budget, Fit, Watching, fit
+from st2llm.train.pretrain import even
+from st2llm.types import Sample
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """A finished run: the arm in its best state, and the samples and descriptions it was chosen by."""
+
+    fit: Fit
+    arm: Arm
+    frame: AnyFrame
+    validation: tuple[Sample, ...]
+    captions: tuple[str, ...]
+    llm: LanguageModel
+
+
+def align(
+    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: Watching = lambda step: None
+) -> Bridged:
+    """Trains encoder and projection head against a frozen language model, which is bit-identical afterwards.
+
+    Raises ConfigError where `adapt` would train part of it: that is `st2llm finetune`.
+    """
+    if not recipe.adapt.frozen:
+        raise ConfigError(
+            f"{recipe.id}: align leaves the language model as it is, but adapt.method is {recipe.adapt.method}. Leave "
+            f"`adapt` out, or run `st2llm finetune`."
+        )
+    return join(recipe, out, resume=resume, tick=tick)
+
+
+def finetune(
+    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: Watching = lambda step: None
+) -> Bridged:
+    """Trains part of the language model as well. Raises ConfigError where `adapt` is frozen, or nothing answers."""
+    if recipe.adapt.frozen:
+        raise ConfigError(
+            f"{recipe.id}: adapt.method is frozen, so this is `st2llm align`. Take lora, or run that."
+        )
+    if not (recipe.objectives.regression or recipe.objectives.likelihood):
+        raise ConfigError(
+            f"{recipe.id}: fine-tuning on soft tokens is for the task, so give objectives.regression (fields) or "
+            f"objectives.likelihood (sequences)."
+        )
+    return join(recipe, out, resume=resume, tick=tick)
+
+
+def join(
+    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: Watching = lambda step: None
+) -> Bridged:
+    """Trains by a recipe into `out`: `best/`, `last/`, log.jsonl and run.json, as `pretrain` does."""
+    folder = RunFolder(out, recipe, seed=recipe.seed)
+    folder.open(resume=resume)
+    task = recipe.the_task
+    parts = split(
+        load_data(recipe.data),
+        task,
+        stride=recipe.split.stride or int(getattr(task, "horizon", 1)),
+        context=recipe.split.context,
+    )
+    train = [parts.train[i] for i in range(len(parts.train))]
+    validation = even(parts.validation, recipe.validation)
+    for name, samples in (("training", train), ("validation", validation)):
+        if len(samples) < 2:
+            raise ConfigError(
+                f"{recipe.data} has {len(samples)} {name} samples for {task.name}, but two are needed at least. Name a "
+                f"split that has three parts (data: NAME#SPLIT), or ask for shorter windows."
+            )
+    answers = bool(recipe.objectives.regression or recipe.objectives.likelihood)
+    frame = frame_for(
+        train,
+        task,
+        skip=recipe.skip,
+        encoder=recipe.encoder,
+        up=recipe.up,
+        instruction=recipe.instruction,
+        reads=answers,
+    )
+    llm = language_model(recipe.llm)
+    before = llm.fingerprint() if recipe.adapt.frozen else ""
+    shape = bridge_shape(frame, recipe, train[0])
+    arm = bridge_of(recipe, shape, train[0], llm)
+    if recipe.start:
+        start = checkpoint.read(Path(recipe.start))
+        weights = checkpoint.weights_of(start.folder)
+        checkpoint.load_into(arm, weights, where=str(start.folder), only="encoder.")
+        checkpoint.load_heads(arm, weights)
+    params = sum(p.numel() for p in arm.parameters() if p.requires_grad)
+    folder.describe(
+        described(recipe, frame, shape),
+        frame.scaler.to_json(),
+        lambda state: _card(recipe, params, state),
+        checkpoint.Beneath(llm, recipe.adapt),
+    )
+    captions = tuple(map(caption, validation))
+    told = _told(frame, train, tuple(map(caption, train)) if recipe.objectives.told else (), reads=answers)
+    done = fit(
+        arm,
+        told,
+        _told(frame, validation, captions, reads=answers),
+        Budget(**recipe.budget.model_dump()),
+        objective=_objective(recipe, frame, llm),
+        seed=recipe.seed,
+        tick=tick,
+        keeper=folder,
+    )
+    if before and llm.fingerprint() != before:
+        raise AssertionError("a frozen language model was changed by training")
+    return Bridged(done, arm, frame, tuple(validation), captions, llm)
+
+
+def _told(frame: AnyFrame, samples: Sequence[Sample], captions: tuple[str, ...], *, reads: bool) -> Told:
+    return Told(frame.stack(samples, reads=reads), captions or ("",) * len(samples))
+
+
+def _objective(recipe: BridgeRecipe, frame: AnyFrame, llm: LanguageModel) -> Objective:
+    given = recipe.objectives
+    terms: dict[str, tuple[Objective, float]] = {}
+    sequential = isinstance(frame, SequenceFrame)
+    if (sequential and given.regression) or (not sequential and given.likelihood):
+        kinds = ("sequences", "likelihood") if sequential else ("fields", "regression")
+        raise ConfigError(f"{recipe.id}: {kinds[0]} are trained by objectives.{kinds[1]}.")
+    if given.regression and not isinstance(frame, SequenceFrame):
+        scale = torch.from_numpy(frame.scaler.std).float()
+        terms["regression"] = (Of(Regression(scale)), given.regression.weight)
+    if given.likelihood:
+        terms["likelihood"] = (Of(Likelihood()), given.likelihood.weight)
+    if given.language:
+        terms["language"] = (Captioning(llm), given.language.weight)
+    if given.contrast:
+        terms["contrast"] = (Matching(given.contrast.temperature), given.contrast.weight)
+    if given.prototypes:
+        table = llm.model.get_input_embeddings().weight.detach()
+        named = mean_rows([llm.embed(word) for word in recipe.up.words]) if recipe.up.words else None
+        by = recipe.up if recipe.up.by != "learned" else recipe.up.model_copy(update={"by": "kmeans"})
+        rows = prototypes_of(by, Vocabulary(table, named))()
+        terms["prototypes"] = (
+            Prototyped(rows.detach(), temperature=given.prototypes.temperature),
+            given.prototypes.weight,
+        )
+    return Combined(terms)
+
+
+def _card(r: BridgeRecipe, params: int, state: Any) -> str:
+    rows = state["rows"]
+    return (
+        f"---\nlibrary_name: st2llm\nbase_model: {r.llm.name}\ndatasets: [{r.data}]\n---\n# {r.title or r.id}\n\n"
+        f"A spatio-temporal encoder whose embeddings {r.llm.name} reads as soft tokens through a {r.up.head} head; "
+        f"{params:,} trained parameters ({r.adapt.method} language model).\n\n| | |\n|---|---|\n"
+        f"| task | `{r.task}` |\n| objectives | {', '.join(r.objectives.given)} |\n"
+        f"| steps | {state['step']} of {r.budget.steps}, batch {r.budget.batch}, learning rate {r.budget.lr:g} |\n"
+        f"| seed | {r.seed} |\n| best validation value | {state['best']:.6g} (untrained {rows[0][2]:.6g}) |\n\n"
+        f"Trained on one data set; nothing is known of how it does on others.\n"
+    )
