@@ -171,7 +171,8 @@ def meaning(arm: nn.Module, soft: Float[Tensor, "batch slot d_lm"]) -> Float[Ten
     """What soft tokens mean to the language model: the mean of its last states, no words before them."""
     backbone: LLMBackbone = arm.backbone  # type: ignore[assignment]
     states, _ = backbone(soft, ("",) * len(soft))
-    return states.mean(dim=1)
+    mean: Tensor = states.mean(dim=1)
+    return mean
 
 
 @torch.no_grad()
