@@ -1,6 +1,6 @@
 """A checkpoint that answers: what `st2llm pretrain` trained, as one more predictor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from st2llm.model.diffusion import Schedule
 from st2llm.model.recipe import LLMSettings, Recipe
 from st2llm.model.tuning import BridgeRecipe
 from st2llm.model.windowed import Windowed
-from st2llm.predict.baselines import filled, fit_baseline
+from st2llm.predict.baselines import BaselinePredictor, filled
 from st2llm.predict.baselines.events import SHARES
-from st2llm.predict.frame import SKIPS as FIELD_SKIPS
+from st2llm.predict.baselines.fields import LastValue
+from st2llm.predict.baselines.slots import SlotMean
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.framing import field_shape, steps_per_day
 from st2llm.predict.primitive import AnyFrame, run_arm
@@ -101,6 +102,20 @@ def described(recipe: AnyRecipe, frame: AnyFrame, shape: FieldShape | SequenceSh
         "words": words,
         "instruction": template,
     }
+
+
+def scaled(frame: AnyFrame) -> dict[str, Any]:
+    """The scaler.json of a checkpoint: scales, and of a frame with a last-value base what stands in for gaps."""
+    found: dict[str, Any] = dict(frame.scaler.to_json())
+    if isinstance(frame, Frame) and frame.base is not None:
+        means: SlotMean = frame.base.rule.means  # type: ignore[attr-defined]
+        found["slots"] = {"table": means.table.tolist(), "freq_s": means.freq_s}
+    return found
+
+
+def _last_value(slots: Mapping[str, Any]) -> BaselinePredictor:
+    means = SlotMean(np.array(slots["table"], dtype=np.float64), int(slots["freq_s"]))
+    return BaselinePredictor("last-value", LastValue(means))
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +225,7 @@ def read(folder: Path, *, name: str) -> CheckpointPredictor:
     else:
         shape = FieldShape(**kept)
         own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
-        base = fit_baseline(FIELD_SKIPS[recipe.skip], []) if recipe.skip != "none" else None
+        base = _last_value(scaler["slots"]) if recipe.skip == "last" else None
         patches = 1 if recipe.encoder.tokens == "place" else -(-shape.history // recipe.encoder.patch) + 1
         slots = shape.nodes * patches if tokens is None else tokens
         frame = Frame(own, NoteVocabulary(tuple(found.config["words"])), base, template, slots)

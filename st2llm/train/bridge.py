@@ -17,7 +17,7 @@ from st2llm.model.alignment import Captioning, Matching, Of, Prototyped, Told
 from st2llm.model.arm import Arm
 from st2llm.model.objective import Combined, Likelihood, Objective, Regression
 from st2llm.model.tuning import BridgeRecipe
-from st2llm.predict.checkpointed import bridge_of, bridge_shape, described, language_model
+from st2llm.predict.checkpointed import bridge_of, bridge_shape, described, language_model, scaled
 from st2llm.predict.framing import frame_for
 from st2llm.predict.primitive import AnyFrame
 from st2llm.predict.sequence import SequenceFrame
@@ -114,7 +114,7 @@ def join(
     params = sum(p.numel() for p in arm.parameters() if p.requires_grad)
     folder.describe(
         described(recipe, frame, shape),
-        frame.scaler.to_json(),
+        scaled(frame),
         lambda state: _card(recipe, params, state),
         checkpoint.Beneath(llm, recipe.adapt),
     )
