@@ -96,6 +96,11 @@ class LLMBackbone(nn.Module):
         self.llm, self.how = llm, how
         self.base = llm.model.base_model
         self.memory = Memory(llm) if how.frozen else None
+        if near is not None and window_of(llm) is not None:
+            raise ConfigError(
+                f"Some layers of {llm.name} hear the last {window_of(llm)} tokens alone, so places cannot hear their "
+                f"neighbours in them. Take mask: causal, or a model whose layers hear everything."
+            )
         adapt(self.base, how)
         if how.checkpointing:
             _checkpoint_layers(llm)
@@ -172,9 +177,16 @@ class LLMBackbone(nn.Module):
         return mask.masked_fill(~hears, torch.finfo(self.llm.dtype).min)[:, None]
 
 
+def window_of(llm: LanguageModel) -> int | None:
+    """How far back the layers hear that do not hear everything; None where all do."""
+    config = llm.model.config.get_text_config()
+    sliding = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return int(config.sliding_window) if sliding else None
+
+
 def _checkpoint_layers(llm: LanguageModel) -> None:
     """Layers are computed again on the way back (Chen et al. 2016)."""
-    llm.model.gradient_checkpointing_enable({"use_reentrant": False})
+    llm.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 @dataclass(frozen=True)

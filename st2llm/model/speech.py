@@ -15,7 +15,7 @@ from st2llm.errors import AlignmentError
 from st2llm.llm.decode.head import Head
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, Speaking
-from st2llm.model.backbone import LLMBackbone
+from st2llm.model.backbone import LLMBackbone, window_of
 from st2llm.model.objective import OneTerm
 from st2llm.types import Slot
 
@@ -65,13 +65,25 @@ class Packed:
     asked: Bool[Tensor, "row seq"]
     target: Int64[Tensor, " answer"]
 
-    def mask(self, dtype: torch.dtype) -> Float[Tensor, "row 1 seq seq"]:
-        """Each token hears itself and what is before it in its own prompt: 0 there, else the least of dtype."""
+    def mask(self, dtype: torch.dtype, window: int | None = None) -> Float[Tensor, "row 1 seq seq"]:
+        """Each token hears itself and what is before it in its own prompt: 0 there, else the least of dtype.
+
+        window: of layers that hear the last so many tokens alone.
+        """
         size = self.rows.shape[1]
         same = self.segment[:, :, None] == self.segment[:, None, :]
         hears = same & torch.ones(size, size, dtype=torch.bool, device=same.device).tril()
+        if window is not None:
+            hears = hears & (self.position[:, :, None] - self.position[:, None, :] < window)
         mask = torch.zeros(hears.shape, dtype=dtype, device=same.device)
         return mask.masked_fill(~hears, torch.finfo(dtype).min)[:, None]
+
+    def masks(self, llm: LanguageModel) -> Tensor | dict[str, Tensor]:
+        """The mask, or those by sort of layer where a model's layers differ in how far they hear."""
+        whole, window = self.mask(llm.dtype), window_of(llm)
+        if window is None:
+            return whole
+        return {"full_attention": whole, "sliding_attention": self.mask(llm.dtype, window)}
 
 
 def pack(
@@ -149,7 +161,7 @@ def nats(
     packed = pack([p.to(llm.dtype) for p in prompts], embedded, answers, length=length)
     states: Tensor = llm.model.base_model(
         inputs_embeds=packed.rows,
-        attention_mask=packed.mask(llm.dtype),
+        attention_mask=packed.masks(llm),
         position_ids=packed.position,
         use_cache=False,
     ).last_hidden_state
