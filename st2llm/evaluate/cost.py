@@ -32,7 +32,7 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: there a view of a weight has no history to follow
 def count_flops(arm: nn.Module, one: Batch) -> float:
     """Floating-point operations of one forward pass over `one` sample (matrix products, as torch counts them)."""
     with FlopCounterMode(display=False) as counter:
