@@ -32,9 +32,11 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
-@torch.no_grad()  # not inference_mode: there a view of a weight has no history to follow
 def count_flops(arm: nn.Module, one: Batch) -> float:
-    """Floating-point operations of one forward pass over `one` sample (matrix products, as torch counts them)."""
+    """Floating-point operations of one forward pass over `one` sample (matrix products, as torch counts them).
+
+    Gradients are on: without them a view of a weight has no history, which the counter asks for.
+    """
     with FlopCounterMode(display=False) as counter:
         arm(one)
     return float(counter.get_total_flops())

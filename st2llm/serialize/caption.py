@@ -8,18 +8,23 @@ from st2llm.serialize.questions import questions
 from st2llm.types import Sample
 
 _MOST = 8
+_DAY_S = 86_400
+_SAME = 0.02
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def caption(sample: Sample, *, seed: int = 0) -> str:
     """What the visible values say, one clause a question that has an exact answer: `peak hour: 15:00; ...`.
 
     At most eight clauses, each of another topic, drawn by `seed` and the sample's id: the same sample always has the
-    same caption. Nothing that is asked for, nor anything computed from it, is in it.
+    same caption. Before them, of fields of several places, what all places together do, and of times of day the day of
+    the week. Nothing that is asked for, nor anything computed from it, is in it.
     """
     known = questions(sample.without_truth(), seed=seed)
     digest = hashlib.sha256(f"{seed}\n{sample.id}".encode()).digest()
     order = np.random.default_rng(int.from_bytes(digest[:8], "big")).permutation(len(known))
     clauses: dict[str, str] = {}
+    told = _whole(sample)
     for i in order.tolist():
         one = known[i]
         if one.topic in clauses or len(clauses) == _MOST:
@@ -29,4 +34,34 @@ def caption(sample: Sample, *, seed: int = 0) -> str:
         clauses[one.topic] = (
             f"{one.topic.replace('-', ' ')}{f' ({where})' if where else ''}: {one.answer}{unit}"
         )
-    return "; ".join(clauses[topic] for topic in sorted(clauses)) + "."
+    told += [clauses[topic] for topic in sorted(clauses)]
+    return "; ".join(told or ["nothing that could be told exactly"]) + "."
+
+
+def _whole(sample: Sample) -> list[str]:
+    """The day of the last step that is visible; how all places together stand, and which is highest."""
+    seen = sample.visible & ~sample.wanted
+    steps = np.flatnonzero(seen.any(axis=(1, 2)))
+    if not len(steps):
+        return []
+    found = []
+    if 0 < sample.side.freq_s <= _DAY_S:
+        found.append(f"last day: {_DAYS[int(sample.side.calendar.day_of_week[steps[-1]])]}")
+    if len(sample.place) < 2 or sample.kind not in ("graph", "grid", "video"):
+        return found
+    values = np.where(seen, sample.values, np.nan)[steps, :, 0]
+    half = len(steps) // 2
+    known = np.isfinite(values[:half]).any(axis=0) & np.isfinite(values[half:]).any(axis=0)
+    if half and known.any():
+        before, after = (np.nanmean(part[:, known]) for part in (values[:half], values[half:]))
+        size = abs(after - before) / max(abs(before), 1e-9)
+        word = "about the same" if size < _SAME else ("higher" if after > before else "lower")
+        found.append(f"all places, later half against earlier: {word}")
+        found.append(f"highest place of all: {sample.side.labels[int(np.argmax(_means(values, known)))]}")
+    return found
+
+
+def _means(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    made = np.full(values.shape[1], -np.inf)
+    made[known] = np.nanmean(values[:, known], axis=0)
+    return made
