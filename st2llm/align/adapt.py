@@ -31,13 +31,20 @@ def peft_config(how: Adaptation, model: nn.Module) -> LoraConfig:
             )
     # gpt2 keeps its linear layers transposed, which peft wants to be told.
     transposed = any(isinstance(layer, Conv1D) for target in how.targets for layer in _named(target, linear))
-    depth = _depth(model)
+    # Of some layers alone, each by its whole name: peft's own setting for layers wants names of the whole model.
+    depth, targets = _depth(model), list(how.targets)
+    if how.layers is not None:
+        last = {f".{i}." for i in range(max(0, depth - how.layers), depth)}
+        targets = sorted(
+            name
+            for name, m in linear.items()
+            if any(layer in name for layer in last) and any(name.endswith(f".{t}") for t in how.targets)
+        )
     return LoraConfig(
         r=how.rank,
         lora_alpha=how.alpha or 2 * how.rank,  # type: ignore[arg-type]
         lora_dropout=0.0,
-        target_modules=list(how.targets),
-        layers_to_transform=None if how.layers is None else list(range(max(0, depth - how.layers), depth)),
+        target_modules=targets,
         fan_in_fan_out=transposed,
         use_dora=how.dora,
         use_rslora=how.rslora,

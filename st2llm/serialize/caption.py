@@ -53,15 +53,16 @@ def _whole(sample: Sample) -> list[str]:
     half = len(steps) // 2
     known = np.isfinite(values[:half]).any(axis=0) & np.isfinite(values[half:]).any(axis=0)
     if half and known.any():
-        before, after = (np.nanmean(part[:, known]) for part in (values[:half], values[half:]))
+        before, after = (float(np.nanmean(part[:, known])) for part in (values[:half], values[half:]))
         size = abs(after - before) / max(abs(before), 1e-9)
         word = "about the same" if size < _SAME else ("higher" if after > before else "lower")
         found.append(f"all places, later half against earlier: {word}")
-        found.append(f"highest place of all: {sample.side.labels[int(np.argmax(_means(values, known)))]}")
+        found.append(f"highest place of all: {sample.side.labels[int(np.argmax(_means(values)))]}")
     return found
 
 
-def _means(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    made = np.full(values.shape[1], -np.inf)
-    made[known] = np.nanmean(values[:, known], axis=0)
-    return made
+def _means(values: np.ndarray) -> np.ndarray:
+    """The mean of each place over what is known of it, -inf where nothing is."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.asarray(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), -np.inf))

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from peft import PeftModel
 
-from st2llm.align.adapt import adapt
+from st2llm.align.adapt import adapt, merge, read_adapter, save_adapter
 from st2llm.align.settings import Adaptation
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
@@ -96,3 +97,96 @@ def test_a_layer_that_is_not_there_is_refused_with_the_nearest_name(tiny):
 def test_a_target_may_be_named_with_the_module_that_holds_it(tiny):
     base = load_llm(tiny(), depth=2, dtype="fp32").model.base_model
     assert len(adapt(base, Adaptation(method="lora", rank=2, targets=["self_attn.q_proj"]))) == 4
+
+
+def adapted(tiny, **settings):
+    """A tiny model with random adapters, and their weights by name in the base model."""
+    llm = load_llm(tiny(), depth=2, dtype="fp32")
+    how = Adaptation(method="lora", rank=4, **settings)
+    adapt(llm.model.base_model, how)
+    generator = torch.Generator().manual_seed(3)
+    for p in llm.model.parameters():
+        if p.requires_grad:
+            p.data = 0.2 * torch.randn(p.shape, generator=generator) + (1.0 if p.ndim == 1 else 0.0)
+    weights = {n: p for n, p in llm.model.base_model.named_parameters() if p.requires_grad}
+    return llm, how, weights
+
+
+SORTS = [
+    {},
+    {"dora": True},
+    {"rslora": True},
+    {"layers": 1},
+    {"alpha": 5.0},
+    {"targets": ("up_proj", "o_proj")},
+]
+
+
+@pytest.mark.parametrize("settings", SORTS)
+def test_peft_itself_takes_a_saved_adapter(tiny, tmp_path, settings):
+    llm, how, weights = adapted(tiny, **settings)
+    save_adapter(tmp_path, weights, how, llm.model, base="tiny")
+    assert not list(tmp_path.glob("*.bin"))
+    plain = load_llm(tiny(), depth=2, dtype="fp32").model
+    theirs = PeftModel.from_pretrained(plain, str(tmp_path))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(input_ids=IDS).logits, llm.model(input_ids=IDS).logits)
+
+
+@pytest.mark.parametrize("settings", SORTS)
+def test_a_merged_adapter_says_what_it_said_beside_the_weights(tiny, tmp_path, settings):
+    llm, how, weights = adapted(tiny, **settings)
+    save_adapter(tmp_path, weights, how, llm.model, base="tiny")
+    plain = load_llm(tiny(), depth=2, dtype="fp32").model
+    before = plain(input_ids=IDS).logits.detach()
+    merge(plain, tmp_path)
+    with torch.no_grad():
+        got = plain(input_ids=IDS).logits
+        torch.testing.assert_close(got, llm.model(input_ids=IDS).logits, rtol=1e-4, atol=1e-4)
+    assert (got - before).abs().max() > 0.1
+    assert not any("lora_" in name for name, _ in plain.named_parameters())
+    assert not any(p.requires_grad for p in plain.parameters())
+
+
+def test_an_adapter_of_another_base_is_refused_by_name_and_shape(tiny, tmp_path):
+    llm, how, weights = adapted(tiny)
+    save_adapter(tmp_path, weights, how, llm.model, base="tiny")
+    other = load_llm(tiny(width=64), depth=2, dtype="fp32").model
+    with pytest.raises(
+        ConfigError, match=r"was made for another model: .* is of shape .* there and of shape .* here"
+    ):
+        merge(other, tmp_path)
+
+
+def test_a_truncated_adapter_and_one_that_is_a_pickle_are_refused(tiny, tmp_path):
+    llm, how, weights = adapted(tiny)
+    save_adapter(tmp_path, weights, how, llm.model, base="tiny")
+    file = tmp_path / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match="cannot be read as safetensors"):
+        read_adapter(tmp_path, prefix="model")
+    file.unlink()
+    (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ConfigError, match="other formats can run code and are not opened"):
+        read_adapter(tmp_path, prefix="model")
+
+
+@pytest.mark.parametrize("method", ["norms", "partial", "full"])
+def test_own_weights_are_trained_in_fp32_alone(tiny, method):
+    model = load_llm(tiny(), depth=2, dtype="bf16").model
+    with pytest.raises(ConfigError, match="must be fp32 for that, but they are bfloat16"):
+        adapt(model.base_model, Adaptation(method=method))
+
+
+def test_more_layers_than_there_are_cannot_train_their_attention(tiny):
+    model = load_llm(tiny(), depth=2, dtype="fp32").model
+    with pytest.raises(ConfigError, match="adapt.layers is 3, but this model has 2 layers"):
+        adapt(model.base_model, Adaptation(method="partial", layers=3))
+
+
+def test_learned_positions_are_trained_with_the_norms(tiny):
+    model = load_llm(tiny("gpt2"), depth=2, dtype="fp32").model
+    adapt(model.base_model, Adaptation(method="norms"))
+    trained = {name for name, p in model.base_model.named_parameters() if p.requires_grad}
+    assert "wpe.weight" in trained and all(".ln_" in f".{n}" or n == "wpe.weight" for n in trained)
