@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench systems clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,14 @@ check: .venv/.dev  ## format, lint, types, layers and the fast tests
 
 bench: .venv/.run  ## speed and memory, as ratios within one run
 	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done
+
+systems: .venv/.run  ## published transfer systems: trained one after the other, then compared
+	@for s in test-align time-llm urbangpt test-forecast; do \
+	  $(BIN)/st2llm align alignment/systems/$$s.yaml --out runs/$$s --resume || exit 1; done
+	@for s in gpt4ts stg-llm st-llm st-llm-plus gatgpt; do \
+	  $(BIN)/st2llm finetune alignment/systems/$$s.yaml --out runs/$$s --resume || exit 1; done
+	$(BIN)/st2llm compare systems-auckland --out runs/systems-auckland --resume
+	$(BIN)/st2llm compare systems-auckland-impute --out runs/systems-auckland-impute --resume
 
 clean:  ## what was built and run; .venv and the cache of downloads stay
 	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

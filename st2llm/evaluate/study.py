@@ -29,10 +29,11 @@ from st2llm.evaluate.text_arm import run_text, writer
 from st2llm.files import write_whole
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel
+from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, Blueprint, Probe, blueprint_of, build
 from st2llm.model.names import LLM_BACKBONES
 from st2llm.model.objective import Likelihood, Objective, Regression
-from st2llm.model.recipe import EncoderSettings
+from st2llm.model.recipe import EncoderSettings, LLMSettings
 from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.framing import field_shape, frame_for
@@ -115,7 +116,7 @@ class Study:
         self.given |= {
             p.name: checkpointed.read(Path(p.checkpoint), name=p.name)
             for p in suite.predictors
-            if p.checkpoint
+            if p.checkpoint and p.foreign
         }
         self.train = Remembered(splits.train)
         self.validation = even(splits.validation, suite.validation.count)
@@ -206,7 +207,10 @@ class Study:
     def _text(self, job: Job) -> "Outcome":
         p = job.predictor
         test = self._asked(self._chosen(p), self.suite.windows)
-        model = self._model(p, "random" if p.backbone == "llm-random" else "base")
+        if p.checkpoint:
+            model: LanguageModel | RemoteModel = checkpoint.tuned(Path(p.checkpoint), dtype=self._llm.dtype)
+        else:
+            model = self._model(p, "random" if p.backbone == "llm-random" else "base")
         writing = writer(p, model, self.train, seed=job.seed)
         run = run_text(job, model, _blind(test), writing=writing, watch=self.watch)
         facts = {
@@ -395,12 +399,16 @@ class Study:
         return self._models[key]
 
     def _load(self, predictor: PredictorSettings | None, kind: str, seed: int) -> LanguageModel | RemoteModel:
-        settings = self.suite.llm
-        if settings is None:
-            raise ConfigError(f"{self.suite.id} needs `llm: {{name: ...}}`.")
+        settings = self._llm
         name = f"random:{settings.name}" if kind == "random" else settings.name
         depth = (predictor.set.depth if predictor else None) or settings.depth
         return language.load_llm(name, depth=depth, dtype=settings.dtype, quant=settings.quant, seed=seed)
+
+    @property
+    def _llm(self) -> LLMSettings:
+        if self.suite.llm is None:
+            raise ConfigError(f"{self.suite.id} needs `llm: {{name: ...}}`.")
+        return self.suite.llm
 
     def describe_llm(self) -> dict[str, Any] | None:
         """The suite's language model, or None where it has none."""

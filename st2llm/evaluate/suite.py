@@ -92,7 +92,8 @@ class PredictorSettings(Settings):
     file: str | None = None
     """Predictions made elsewhere, in the layout of a run's `predictions/*.parquet` (or csv)."""
     checkpoint: str | None = None
-    """A folder that `st2llm pretrain` wrote; its best state answers."""
+    """A folder that `st2llm pretrain`, `align` or `finetune` wrote; its best state answers. Of a text predictor the
+    language model, tuned on instructions, that is asked."""
     given: bool = False
     """It was handed to `compare` in Python."""
     model: str | None = None
@@ -113,7 +114,14 @@ class PredictorSettings(Settings):
             if FOREIGN[word].housed != bool(weights):
                 wanted = f"{word}:<hub id or folder>" if FOREIGN[word].housed else word
                 raise ValueError(f"{self.name!r} has the model {self.model!r}, which is written {wanted}")
-        if self.foreign:
+        if self.checkpoint is not None and self.family in ("soft", "text"):
+            known = {"text": ("llm-lora",), "soft": ("llm-frozen", "llm-lora")}[self.family]
+            if self.backbone not in known or bool(self.template) != (self.family == "text"):
+                raise ValueError(
+                    f"{self.name!r} is a checkpoint behind a language model: a soft one has the backbone llm-frozen or "
+                    f"llm-lora and no template, a text one (tuned on instructions) llm-lora and a template"
+                )
+        elif self.foreign:
             if self.family not in ("primitive", "baseline") or self.backbone or self.template:
                 raise ValueError(
                     f"{self.name!r} is somebody else's, so its family is primitive or baseline, and it has neither "
@@ -148,8 +156,9 @@ class PredictorSettings(Settings):
 
     @property
     def foreign(self) -> bool:
-        """Whether it was made elsewhere: a file, a model of others, a checkpoint."""
-        return self.given or any(part is not None for part in (self.file, self.model, self.checkpoint))
+        """Whether it was made elsewhere: a file, a model of others, a checkpoint that answers by itself."""
+        checkpoint = self.checkpoint if self.family != "text" else None
+        return self.given or any(part is not None for part in (self.file, self.model, checkpoint))
 
     @property
     def trained(self) -> bool:
