@@ -271,6 +271,8 @@ def mean_state(
 
 def _left_padded(tensors: Sequence[Tensor], longest: int) -> Tensor:
     """Per-text [layer, head, token, width] as one [layer, batch, head, token, width], zeros on the left."""
+    if all(tensor is tensors[0] for tensor in tensors):  # one text for all: nothing has to be copied
+        return tensors[0][:, None].expand(-1, len(tensors), -1, -1, -1)
     return torch.stack(
         [nn.functional.pad(tensor, (0, 0, longest - tensor.shape[2], 0)) for tensor in tensors], dim=1
     )
