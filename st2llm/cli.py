@@ -256,11 +256,11 @@ def align(
     """Bring an encoder into a frozen language model's space, and report what that did."""
     from st2llm.evaluate.alignment import align_and_report
     from st2llm.evaluate.progress import watching
-    from st2llm.model.tuning import BridgeRecipe
+    from st2llm.model.tuning import read_aligning
     from st2llm.train.folder import is_main
     from st2llm.train.recipes import load_recipe, read_changes
 
-    settings = load_recipe(recipe, read_changes(changes or []), into=BridgeRecipe)
+    settings = load_recipe(recipe, read_changes(changes or []), into=read_aligning)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         done = align_and_report(settings, root, resume=resume, watch=watch)

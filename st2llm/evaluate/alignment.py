@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from st2llm.align import geometry
+from st2llm.errors import ConfigError
 from st2llm.evaluate.job import SILENT, Watch
 from st2llm.evaluate.runcard import code_commit
 from st2llm.evaluate.store import write_json
+from st2llm.evaluate.tune import tune
 from st2llm.files import write_whole
 from st2llm.model.alignment import embedded, meaning
-from st2llm.model.tuning import BridgeRecipe
+from st2llm.model.tuning import BridgeRecipe, TalkRecipe
 from st2llm.train.bridge import Bridged, align
 from st2llm.train.folder import is_main
 from st2llm.train.loop import Fit
@@ -43,8 +45,19 @@ class Look:
     text: np.ndarray
 
 
-def align_and_report(recipe: BridgeRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> Fit:
-    """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`."""
+def align_and_report(
+    recipe: BridgeRecipe | TalkRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
+) -> Fit:
+    """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`.
+
+    On questions about clips the exam's report.md is the report. Raises ConfigError where part of the model would train.
+    """
+    if isinstance(recipe, TalkRecipe):
+        if not recipe.adapt.frozen:
+            raise ConfigError(
+                f"{recipe.id}: adapt.method is {recipe.adapt.method}, so this is `st2llm finetune`."
+            )
+        return tune(recipe, out, resume=resume, watch=watch)
     watch.begin(recipe.id, recipe.budget.steps)
     done = align(recipe, out, resume=resume, tick=watch.reach)
     looks = [look(done)]

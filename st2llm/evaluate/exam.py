@@ -17,6 +17,8 @@ from st2llm.serialize.questions.question import Question
 from st2llm.types import FreeText
 
 TUNED, UNTUNED, MAJORITY = "fine-tuned", "zero-shot", "majority"
+Answerer = Callable[[Sequence[dict[str, Any]]], list[str]]
+"""Answers rows of questions, in order."""
 _DRAWS = 2000
 _TOKENS = 24
 _CHUNK = 32
@@ -35,9 +37,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Exam:
-    """All marks, and what they add up to."""
+    """All marks, and what they add up to. names: who was examined, the one that it is about first."""
 
     marks: tuple[Mark, ...]
+    names: tuple[str, ...] = (TUNED, UNTUNED, MAJORITY)
 
     @property
     def scores(self) -> Scores:
@@ -69,12 +72,12 @@ class Exam:
                 "exact": scores.estimate(_METRIC, who).to_json(),
                 "unread": sum(mark.right is None for mark in self.of(who)),
             }
-            for who in (TUNED, UNTUNED, MAJORITY)
+            for who in self.names
         ]
 
     def gain(self, reference: str) -> Gain | None:
         """How many more of the answers are exact after fine-tuning, as a difference of shares."""
-        return self.scores.gain(_METRIC, TUNED, reference)
+        return self.scores.gain(_METRIC, self.names[0], reference)
 
     def topics(self) -> list[tuple[str, int, dict[str, float]]]:
         """By topic: how many questions, and the share of exact answers of each."""
@@ -82,22 +85,22 @@ class Exam:
         for topic in sorted({mark.row["topic"] for mark in self.marks}):
             mine = [mark for mark in self.marks if mark.row["topic"] == topic]
             shares = {}
-            for who in (TUNED, UNTUNED, MAJORITY):
+            for who in self.names:
                 own = [mark.right is True for mark in mine if mark.who == who]
                 shares[who] = sum(own) / len(own)
-            found.append((topic, len(mine) // 3, shares))
+            found.append((topic, len(mine) // len(self.names), shares))
         return found
 
 
 def examine(
     rows: Sequence[dict[str, Any]],
     train: Sequence[dict[str, Any]],
-    models: dict[str, Callable[[], LanguageModel]],
+    answerers: dict[str, Callable[[], Answerer]],
     *,
     tick: Callable[[int], None] = lambda done: None,
 ) -> Exam:
-    """Puts the questions of `rows` to each model, loaded when its turn comes, and to the rule that says what is most
-    often right.
+    """Puts the questions of `rows` to each who answers, made when its turn comes, and to the rule that says what is
+    most often right. The first is the one that the exam is about.
 
     train: rows that the rule counts: the most common answer of a question's topic that is among its options.
     Raises DataError for rows that are no questions.
@@ -107,18 +110,27 @@ def examine(
     usual = [_usual(row, train) for row in rows]
     marks = [Mark(MAJORITY, row, said, asked(row).right(said)) for row, said in zip(rows, usual, strict=True)]
     done = 0
-    for who, load in models.items():
-        llm = load()
+    for who, make in answerers.items():
+        answer = make()
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
-            prompts = [
-                replace(llm.tokenizer.asking(row["messages"][:-1]), grammar=FreeText(_TOKENS)) for row in part
-            ]
-            for row, answer in zip(part, llm.complete(prompts), strict=True):
-                marks.append(Mark(who, row, answer.text, asked(row).right(answer.text)))
+            for row, said in zip(part, answer(part), strict=True):
+                marks.append(Mark(who, row, said, asked(row).right(said)))
             done += len(part)
             tick(done)
-    return Exam(tuple(marks))
+    return Exam(tuple(marks), (*answerers, MAJORITY))
+
+
+def in_words(llm: LanguageModel) -> Answerer:
+    """A language model that is asked the messages of a row as they stand."""
+
+    def answer(rows: Sequence[dict[str, Any]]) -> list[str]:
+        prompts = [
+            replace(llm.tokenizer.asking(row["messages"][:-1]), grammar=FreeText(_TOKENS)) for row in rows
+        ]
+        return [answer.text for answer in llm.complete(prompts)]
+
+    return answer
 
 
 def asked(row: dict[str, Any]) -> Question:
@@ -159,7 +171,7 @@ def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]
             for m in exam.marks
         ),
     )
-    gains = {name: gain.to_json() for name in (UNTUNED, MAJORITY) if (gain := exam.gain(name)) is not None}
+    gains = {name: gain.to_json() for name in exam.names[1:] if (gain := exam.gain(name)) is not None}
     write_json(out / "gains.json", gains)
     text = _page(exam, title, facts)
     write_whole(out / "report.md", lambda file: file.write_text(text, encoding="utf-8"))
@@ -181,11 +193,11 @@ def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
         "",
         "## By topic",
         "",
-        "| topic | n | fine-tuned | zero-shot | majority |",
-        "|---|---:|---:|---:|---:|",
+        f"| topic | n | {' | '.join(exam.names)} |",
+        "|---|---:|" + "---:|" * len(exam.names),
     ]
     for topic, n, shares in exam.topics():
-        numbers = " | ".join(f"{100 * shares[who]:.1f} %" for who in (TUNED, UNTUNED, MAJORITY))
+        numbers = " | ".join(f"{100 * shares[who]:.1f} %" for who in exam.names)
         lines.append(f"| {topic} | {n} | {numbers} |")
     lines += ["", "## How", "", *(f"- {name}: {value}" for name, value in facts), ""]
     lines += [
@@ -200,7 +212,7 @@ def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
 
 def _verdict(exam: Exam) -> str:
     words = []
-    for name in (UNTUNED, MAJORITY):
+    for name in exam.names[1:]:
         gain = exam.gain(name)
         if gain is None:
             continue
@@ -208,4 +220,4 @@ def _verdict(exam: Exam) -> str:
         if gain.low is not None and gain.high is not None:
             span = f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
         words.append(f"{100 * gain.value:+.1f} points over {name} ({span})")
-    return f"Exact answers after fine-tuning: {'; '.join(words)}."
+    return f"Exact answers of {exam.names[0]}: {'; '.join(words)}."

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from st2llm.evaluate.exam import TUNED, UNTUNED, examine, write
+from st2llm.evaluate.exam import TUNED, UNTUNED, Answerer, examine, in_words, write
 from st2llm.evaluate.instruct import Order, instruct
 from st2llm.evaluate.job import SILENT, Watch
 from st2llm.evaluate.runcard import code_commit
-from st2llm.llm.local import LanguageModel
 from st2llm.model import checkpoint
-from st2llm.model.tuning import BridgeRecipe, InstructRecipe
+from st2llm.model.tuning import BridgeRecipe, InstructRecipe, TalkRecipe
 from st2llm.predict.checkpointed import language_model
-from st2llm.train import bridge
+from st2llm.train import bridge, talk
 from st2llm.train.folder import is_main
 from st2llm.train.instructions import Rows, finetune
 from st2llm.train.loop import Fit
@@ -21,7 +20,11 @@ _SET = "instructions"
 
 
 def tune(
-    recipe: InstructRecipe | BridgeRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
+    recipe: InstructRecipe | BridgeRecipe | TalkRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    watch: Watch = SILENT,
 ) -> Fit:
     """Fine-tunes behind soft tokens, or on instructions: then it makes the set first (where the recipe names data), and
     writes the exam's report.md into `out` at the end.
@@ -32,12 +35,47 @@ def tune(
     if isinstance(recipe, BridgeRecipe):
         watch.begin(recipe.id, recipe.budget.steps)
         return bridge.finetune(recipe, out, resume=resume, tick=watch.reach).fit
+    if isinstance(recipe, TalkRecipe):
+        return _talk(recipe, out, resume=resume, watch=watch)
     path = _set_of(recipe, out, resume=resume)
     watch.begin(recipe.id, recipe.budget.steps)
     done = finetune(recipe, path, out, resume=resume, tick=watch.reach)
     if is_main() and recipe.instructions.test:
         _examine(recipe, path, out, watch)
     return done
+
+
+BLIND = "without video"
+
+
+def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
+    """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips."""
+    watch.begin(recipe.id, recipe.budget.steps)
+    done = talk.talk(recipe, out, resume=resume, tick=watch.reach)
+    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: done.answer}
+    if recipe.control:
+        watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
+        again = resume and (out / "blind" / "run.json").exists()
+        blind = talk.talk(recipe, out / "blind", resume=again, tick=watch.reach, blind=True)
+        answerers[BLIND] = lambda: blind.answer
+    if not is_main():
+        return done.fit
+    rows = talk.exam_rows(recipe)
+    watch.begin(f"{recipe.id}, exam", len(rows) * len(answerers))
+    exam = examine(rows, done.rows, answerers, tick=watch.reach)
+    commit, changed = code_commit()
+    facts = [
+        ("language model", f"{recipe.llm.name}, depth {done.speaker.llm.depth}"),
+        ("head and adaptation", f"{recipe.up.head}, {recipe.adapt.method}"),
+        ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(done.rows)} questions"),
+        ("asked about", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
+        ("steps", f"{done.fit.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
+        ("validation, nats a token", f"{done.fit.curve.best:.4g}"),
+        ("seed", str(recipe.seed)),
+        ("commit", f"{commit}, changed since" if changed else commit),
+    ]
+    write(exam, out, title=recipe.title or recipe.id, facts=facts)
+    return done.fit
 
 
 def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:
@@ -66,9 +104,9 @@ def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None
     rows = Rows(path)
     test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
     plain = recipe.llm.model_copy(update={"quant": "none"})
-    models: dict[str, Callable[[], LanguageModel]] = {
-        UNTUNED: lambda: language_model(plain),
-        TUNED: lambda: checkpoint.tuned(out, dtype=recipe.llm.dtype),
+    models: dict[str, Callable[[], Answerer]] = {
+        TUNED: lambda: in_words(checkpoint.tuned(out, dtype=recipe.llm.dtype)),
+        UNTUNED: lambda: in_words(language_model(plain)),
     }
     watch.begin(f"{recipe.id}, exam", len(test) * len(models))
     exam = examine(test, train, models, tick=watch.reach)

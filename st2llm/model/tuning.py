@@ -148,6 +148,46 @@ class BridgeRecipe(Settings):
         return tasks.from_config(self.task)[0]
 
 
-def read_tuning(content: Any) -> type[InstructRecipe] | type[BridgeRecipe]:
-    """Which recipe a file for `st2llm finetune` holds: instructions, or a task behind soft tokens."""
-    return InstructRecipe if isinstance(content, dict) and "instructions" in content else BridgeRecipe
+def read_tuning(content: Any) -> type[InstructRecipe] | type[BridgeRecipe] | type["TalkRecipe"]:
+    """Which recipe a file for `st2llm finetune` holds: instructions, a task or questions behind soft tokens."""
+    if not isinstance(content, dict):
+        return BridgeRecipe
+    return InstructRecipe if "instructions" in content else TalkRecipe if "clips" in content else BridgeRecipe
+
+
+class TalkRecipe(Settings):
+    """A run of `st2llm finetune` on questions about data that a model hears as soft tokens (VideoChat, Li et al. 2023).
+
+    clips: how many clips are made to train on. test: data sets whose clips the questions of the exam are about.
+    frames: of the windows that questions are about. topics: of the questions. template: holds a slot amid its words.
+    control: a twin that is trained and asked without seeing anything.
+    """
+
+    id: str = Field(pattern=r"^\w[\w.+-]*$")
+    title: str = ""
+    clips: int = Field(ge=8)
+    test: tuple[str, ...] = Field(min_length=1)
+    windows: int = Field(40, ge=1)
+    """Of each data set in the exam, evenly spaced."""
+    frames: int = Field(16, ge=4)
+    topics: tuple[str, ...] = ("most-motion", "brighter-when", "is-there-a-cut", "direction")
+    template: str = "video/question-answer.soft"
+    encoder: EncoderSettings = EncoderSettings()
+    start: str | None = None
+    llm: LLMSettings
+    up: Projection = Projection()
+    adapt: Adaptation = Adaptation()
+    budget: RunBudget
+    validation: int = Field(40, ge=2)
+    seed: int = 0
+    control: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains(cls, content: Any) -> Any:
+        return with_lora(content)
+
+
+def read_aligning(content: Any) -> type[BridgeRecipe] | type[TalkRecipe]:
+    """Which recipe a file for `st2llm align` holds: descriptions of samples, or questions about clips."""
+    return TalkRecipe if isinstance(content, dict) and "clips" in content else BridgeRecipe

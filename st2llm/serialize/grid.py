@@ -294,7 +294,7 @@ def _variables(task: str, per: str) -> Mapping[str, str]:
 
 
 def _made(plan: Plan) -> GridText:
-    if plan.per == "sample" and plan.task in _SERIES[1:]:
+    if plan.per == "sample" and plan.task in _SERIES[1:] and plan.answer is not None:
         raise ConfigError(f"grid/{plan.task} is asked cell by cell; set `per: place`.")
     if plan.per == "place" and plan.task not in _SERIES:
         raise ConfigError(f"grid/{plan.task} is about the whole raster; set `per: sample`.")

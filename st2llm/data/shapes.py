@@ -1,0 +1,58 @@
+"""Clips of shapes that move, made on the spot: as many as are wanted to train on, with nothing to fetch."""
+
+import numpy as np
+
+from st2llm.errors import DataError
+from st2llm.types import Provenance, SplitPlan, Video
+
+_ROWS, _COLS, _FPS = 72, 96, 12.0
+
+
+def moving_shapes(count: int, *, frames: int = 16, seed: int = 0) -> list[Video]:
+    """`count` clips of one or two squares that move over a textured wall, each of `frames` frames at 12 a second.
+
+    Size, contrast, place, direction and speed are drawn; half of the clips grow brighter or darker, every fourth cuts
+    to another wall. The same seed makes the same clips. Raises DataError for fewer than one clip or four frames.
+    """
+    if count < 1 or frames < 4:
+        raise DataError(f"Made clips need a count of 1 and 4 frames at least, but {count} and {frames} came.")
+    return [_clip(i, frames, np.random.default_rng([seed, i])) for i in range(count)]
+
+
+def _clip(number: int, frames: int, rng: np.random.Generator) -> Video:
+    shown = _scene(frames, rng)
+    if rng.random() < 0.25:
+        at = int(rng.integers(frames // 4, 3 * frames // 4))
+        shown[at:] = _scene(frames, rng)[at:]
+    if rng.random() < 0.5:
+        ramp = np.linspace(0, rng.choice([-1, 1]) * rng.uniform(15, 70), frames)
+        shown = shown + ramp[:, None, None]
+    shown = shown + rng.normal(0, rng.uniform(0, 4), shown.shape)
+    grey = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+    return Video(
+        name="moving-shapes",
+        id=f"shapes-{number:05d}",
+        frames=np.repeat(grey[..., None], 3, axis=3),
+        time_s=np.arange(frames) / _FPS,
+        fps=_FPS,
+        split=SplitPlan(1.0, 0.0, 0.0),
+        provenance=Provenance(source="made by st2llm", licence="Apache-2.0"),
+    )
+
+
+def _scene(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A wall with a broad texture, before which squares move on straight lines and come in again where they leave."""
+    level, depth = rng.uniform(40, 200), rng.uniform(2, 25)
+    coarse = rng.normal(0, depth, (6, 8))
+    wall = level + np.kron(coarse, np.ones((_ROWS // 6, _COLS // 8)))
+    shown = np.repeat(wall[None], frames, axis=0)
+    for _ in range(int(rng.integers(1, 3))):
+        size = int(rng.integers(10, 28))
+        tone = rng.choice([-1, 1]) * rng.uniform(40, 130)
+        speed, angle = rng.uniform(1.0, 5.0), rng.uniform(0, 2 * np.pi)
+        x, y = rng.uniform(0, _COLS), rng.uniform(0, _ROWS)
+        for i in range(frames):
+            rows = (int(y + i * speed * np.sin(angle)) + np.arange(size)) % _ROWS
+            cols = (int(x + i * speed * np.cos(angle)) + np.arange(size)) % _COLS
+            shown[i][np.ix_(rows, cols)] = wall[np.ix_(rows, cols)] + tone
+    return shown

@@ -1,0 +1,186 @@
+"""Questions about clips that a language model hears as soft tokens: trained on made clips, asked about real ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from st2llm import tasks
+from st2llm.data import load_data
+from st2llm.data.shapes import moving_shapes
+from st2llm.data.windows import split
+from st2llm.encode.batch import FieldBatch
+from st2llm.encode.field import edges_of
+from st2llm.errors import DataError
+from st2llm.model import checkpoint
+from st2llm.model.arm import blueprint_of
+from st2llm.model.speech import Speaker, Talk, Telling
+from st2llm.model.tuning import TalkRecipe
+from st2llm.predict.checkpointed import language_model
+from st2llm.predict.frame import Frame
+from st2llm.predict.framing import field_shape, frame_for
+from st2llm.serialize.questions import ask, questions
+from st2llm.serialize.template import Template, load_prompt
+from st2llm.tasks import Task
+from st2llm.train.folder import RunFolder
+from st2llm.train.loop import Budget, Fit, Watching, fit
+from st2llm.types import Prompt, Sample, SplitPlan
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Talked:
+    """A finished run: who answers, and the rows it was trained on."""
+
+    fit: Fit
+    speaker: Speaker
+    frame: Frame
+    template: Template
+    rows: list[dict[str, Any]]
+    blind: bool
+
+    def answer(self, rows: Sequence[dict[str, Any]]) -> list[str]:
+        """Its answers to rows of `exam_rows`."""
+        found = []
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            found += self.speaker.answers(
+                talk_of(part, self.frame, self.template, self.speaker, blind=self.blind)
+            )
+        return found
+
+
+def talk(
+    recipe: TalkRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    tick: Watching = lambda step: None,
+    blind: bool = False,
+) -> Talked:
+    """Trains encoder, projection head and adapters on questions about made clips, the loss on the answers alone.
+
+    blind: nothing of the clips is shown, in training and after: the control without video. Raises as `pretrain` does.
+    """
+    folder = RunFolder(out, recipe, seed=recipe.seed)
+    folder.open(resume=resume)
+    task = _task(recipe)
+    samples = _windows(moving_shapes(recipe.clips, frames=recipe.frames + 1, seed=recipe.seed), task)
+    cut = max(1, len(samples) // 10)
+    frame = frame_for(samples[:-cut], task, skip="none", encoder=recipe.encoder, up=recipe.up, reads=False)
+    if not isinstance(frame, Frame):
+        raise DataError("Clips are fields, but the frame is of sequences.")
+    train, validation = (rows_of(part, recipe.topics) for part in (samples[:-cut], samples[-cut:]))
+    validation = validation[:: max(1, len(validation) // recipe.validation)]
+    llm = language_model(recipe.llm)
+    shape = field_shape(samples[0], task, frame)
+    blueprint = blueprint_of(shape, edges_of(samples[0]), recipe.encoder, llm=llm, up=recipe.up)
+    speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
+    if recipe.start:
+        weights = checkpoint.weights_of(checkpoint.read(Path(recipe.start)).folder)
+        checkpoint.load_into(speaker, weights, where=recipe.start, only="encoder.")
+        checkpoint.load_heads(speaker, weights)
+    template = load_prompt(recipe.template)
+    params = sum(p.numel() for p in speaker.parameters() if p.requires_grad)
+    folder.describe(
+        {"recipe": recipe.model_dump(mode="json"), "of": "talk"},
+        frame.scaler.to_json(),
+        lambda state: _card(recipe, params, state),
+        checkpoint.Beneath(llm, recipe.adapt),
+    )
+    done = fit(
+        speaker,
+        talk_of(train, frame, template, speaker, blind=blind),
+        talk_of(validation, frame, template, speaker, blind=blind),
+        Budget(**recipe.budget.model_dump()),
+        objective=Telling(),
+        seed=recipe.seed,
+        tick=tick,
+        keeper=folder,
+    )
+    return Talked(done, speaker, frame, template, train, blind)
+
+
+def exam_rows(recipe: TalkRecipe) -> list[dict[str, Any]]:
+    """Questions about evenly spaced windows of each test data set's clips. Raises DataError where there is none."""
+    task, found = _task(recipe), []
+    for name in recipe.test:
+        data = load_data(name)
+        clips = [
+            replace(clip, split=SplitPlan(1.0, 0.0, 0.0))
+            for clip in (data if isinstance(data, list) else [data])
+        ]
+        samples = _windows(clips, task)
+        if not samples:
+            raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
+        count = min(recipe.windows, len(samples))
+        chosen = [samples[i * len(samples) // count] for i in range(count)]
+        found += rows_of(chosen, recipe.topics)
+    return found
+
+
+def rows_of(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each question of these topics about each sample, with what an exam marks it by."""
+    return [
+        {
+            "id": f"{sample.id}/{one.topic}",
+            "sample": sample.id,
+            "topic": one.topic,
+            "truth": one.answer,
+            "options": list(one.options),
+            "decimals": one.decimals,
+            "within": one.within,
+            "window": sample,
+            "question": one,
+        }
+        for sample in samples
+        for one in questions(sample)
+        if one.topic in topics
+    ]
+
+
+def talk_of(
+    rows: Sequence[dict[str, Any]], frame: Frame, template: Template, speaker: Speaker, *, blind: bool
+) -> Talk:
+    """Rows as prompts with slots, and the windows that fill these."""
+    tokenizer = speaker.llm.tokenizer
+    prompts = [template.render(ask(row["window"], row["question"]), soft=frame.slots) for row in rows]
+    end = () if tokenizer.eos is None else (tokenizer.eos,)
+    data = frame.stack([row["window"].without_truth() for row in rows], reads=False)
+    return Talk(
+        tuple(_pieces(prompt, tokenizer.encode) for prompt in prompts),
+        tuple((*tokenizer.encode(f" {row['truth']}"), *end) for row in rows),
+        _hidden(data) if blind else data,
+    )
+
+
+def _pieces(prompt: Prompt, encode: Any) -> tuple[Any, ...]:
+    return tuple(tuple(encode(part)) if isinstance(part, str) else part for part in prompt.parts)
+
+
+def _hidden(batch: FieldBatch) -> FieldBatch:
+    """The same windows with nothing seen."""
+    return replace(batch, values=torch.zeros_like(batch.values), visible=torch.zeros_like(batch.visible))
+
+
+def _task(recipe: TalkRecipe) -> Task:
+    return tasks.forecast(recipe.frames, 1)
+
+
+def _windows(clips: Sequence[Any], task: Task) -> list[Sample]:
+    """Windows of clips that are all of one part, one after the other."""
+    part = split(list(clips), task, stride=task.length).train
+    return [part[i] for i in range(len(part))]
+
+
+def _card(r: TalkRecipe, params: int, state: Any) -> str:
+    return (
+        f"---\nlibrary_name: st2llm\nbase_model: {r.llm.name}\n---\n# {r.title or r.id}\n\n"
+        f"{r.llm.name} hears clips as soft tokens through a {r.up.head} head and answers questions about them; "
+        f"{params:,} trained parameters ({r.adapt.method}). Trained on {r.clips} made clips.\n\n| | |\n|---|---|\n"
+        f"| steps | {state['step']} of {r.budget.steps}, batch {r.budget.batch}, learning rate {r.budget.lr:g} |\n"
+        f"| validation, nats a token | {state['best']:.4g} (before {state['rows'][0][2]:.4g}) |\n"
+    )
