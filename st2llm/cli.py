@@ -306,7 +306,9 @@ def _say_trained(done: "Fit", root: Path) -> None:
 
 @app.command(epilog=_example("st2llm predict runs/masked --data los-loop --out answers.parquet"))
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain wrote.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote.")
+    ],
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the answers go.")],
 ) -> None:
@@ -315,6 +317,22 @@ def predict(
 
     count = answer(checkpoint, data, out)
     typer.echo(f"{count:,} answers in {out}")
+
+
+@app.command(epilog=_example("st2llm push runs/questions ./tuned-model --merged"))
+def push(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="FOLDER|hub:OWNER/NAME", help="Where it goes.")],
+    merged: Annotated[
+        bool, typer.Option("--merged", help="One plain language model, what was trained in its weights.")
+    ] = False,
+) -> None:
+    """Hand a checkpoint on: to a new folder or a hub, as it is or merged into one model."""
+    from st2llm.model.push import push as hand_on
+
+    typer.echo(f"Pushed to {hand_on(checkpoint, target, merged=merged)}")
 
 
 @app.command(epilog=_example("st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume"))

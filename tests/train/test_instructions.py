@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from tiny_llm import tiny
 
@@ -18,6 +19,7 @@ from st2llm.evaluate.exam import MAJORITY, TUNED, UNTUNED
 from st2llm.evaluate.tune import tune
 from st2llm.llm import load_llm
 from st2llm.model import checkpoint
+from st2llm.model.push import push
 from st2llm.model.tuning import InstructRecipe
 from st2llm.train.instructions import Rows, finetune
 
@@ -190,3 +192,23 @@ def test_a_run_that_trains_nothing_and_a_set_that_is_none_are_refused(tmp_path, 
     pq.write_table(pa.table({"words": ["a"]}), tmp_path / "wrong" / "train.parquet")
     with pytest.raises(DataError, match="should have a column `messages`"):
         Rows(str(tmp_path / "wrong"))
+
+
+def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_path, tiny):
+    path = write_set(tmp_path / "set")
+    finetune(recipe(tiny(), path), str(path), tmp_path / "out")
+    where = push(tmp_path / "out", str(tmp_path / "merged"), merged=True)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        plain = load_llm(where, dtype="fp32").model(input_ids=ids).logits
+        tuned = checkpoint.tuned(tmp_path / "out", dtype="fp32").model(input_ids=ids).logits
+    torch.testing.assert_close(plain, tuned)
+    whole = push(tmp_path / "out", str(tmp_path / "copy"))
+    assert (
+        checkpoint.weights_of(Path(whole)).keys() == checkpoint.weights_of(tmp_path / "out" / "best").keys()
+    )
+    with pytest.raises(ConfigError, match="is there already"):
+        push(tmp_path / "out", str(tmp_path / "copy"))
+    with pytest.raises(ConfigError, match="is no checkpoint"):
+        push(tmp_path / "set", str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()

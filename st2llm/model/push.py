@@ -1,0 +1,59 @@
+"""A checkpoint handed on: into a folder or a repository of a hub, as it is or merged into one plain model."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from st2llm.errors import ConfigError, StorageError
+from st2llm.llm.source import resolve
+from st2llm.model import checkpoint
+
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+
+
+def push(folder: Path, target: str, *, merged: bool = False) -> str:
+    """Hands a checkpoint (a run's best state) to `target` and returns where it is.
+
+    target: a folder that is not there yet, written as a path (./tuned, /data/tuned), or a repository of a hub, written
+    `hub:owner/name`. merged: the language model with what was trained in its weights, as transformers saves one, in
+    place of the adapters. Raises ConfigError for a folder that is no checkpoint, a target that is there, or a merge
+    where nothing of a language model was trained; StorageError where the hub or the disk refuses.
+    """
+    found = checkpoint.read(folder)
+    local = not target.startswith("hub:")
+    if local and Path(target).exists():
+        raise ConfigError(f"{target} is there already. Name a folder that is not, or take it away first.")
+    with tempfile.TemporaryDirectory(dir=Path(target).absolute().parent if local else None) as room:
+        made = Path(room) / "made"
+        try:
+            _merge(found.folder, made) if merged else shutil.copytree(found.folder, made)
+            if local:
+                made.rename(target)
+                return target
+            name = target.removeprefix("hub:")
+            api = HfApi()
+            api.create_repo(name, exist_ok=True, private=True)
+            return str(api.upload_folder(repo_id=name, folder_path=str(made)))
+        except (HfHubHTTPError, HFValidationError) as error:
+            raise StorageError(
+                f"The hub refused {target}: {error}. Log in (hf auth login), or check the name."
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{target} could not be written: {error.strerror or error}. Nothing of it is left."
+            ) from error
+
+
+def _merge(folder: Path, out: Path) -> None:
+    llm = checkpoint.tuned(folder, dtype="fp32")
+    if not (folder / checkpoint.ADAPTER).exists() and not (folder / checkpoint.TUNED).exists():
+        raise ConfigError(f"{folder} trained nothing of its language model, so there is nothing to merge.")
+    llm.model.save_pretrained(out)
+    source = resolve(llm.name).folder
+    for name in _TOKENIZER:
+        if (source / name).is_file():
+            shutil.copy(source / name, out / name)
+    shutil.copy(folder / "README.md", out / "README.md")
