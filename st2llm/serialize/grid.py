@@ -105,7 +105,11 @@ class GridText:
     def words(self, sample: Sample) -> dict[str, Any]:
         if self.task not in _SERIES:
             return self._table_words(sample)
-        return self._place_words(sample) if self.cell.per == "place" else self._region_words(sample)
+        if self.cell.per == "place":
+            return self._place_words(sample)
+        if self.task != "forecast":  # told to soft tokens alone: no region's history has to be written
+            return shown_words(sample) | asked_words(sample, self.task)
+        return self._region_words(sample)
 
     def grammar(self, sample: Sample) -> Grammar:
         return self._answer.grammar(sample)
@@ -289,7 +293,8 @@ def _says(text: str, label: str) -> bool:
 
 def _variables(task: str, per: str) -> Mapping[str, str]:
     if task in _SERIES:
-        return PLACE_VARIABLES if per == "place" else SAMPLE_VARIABLES
+        whole = SAMPLE_VARIABLES if task == "forecast" else {**SHOWN, **ASKED}
+        return PLACE_VARIABLES if per == "place" else whole
     return {"describe": TABLE_VARIABLES, "question-answer": QUESTION_VARIABLES}[task]
 
 

@@ -179,9 +179,8 @@ BAD = {
     "an unknown block": (set_("bootstrap", "block", to="month"), "bootstrap.block"),
     "an unknown kind": (set_("kind", to="graphs"), "kind: "),
     "arms trained for another task": (
-        set_("task", to={"impute": {"length": 24}}),
-        "soft predictors are trained for forecast of kind graph so far, but 'llm-random' should be trained for impute "
-        "of kind graph",
+        set_("task", to={"classify": {}}),
+        "predictors are trained for forecast, impute, interpolate, krige of kind graph, grid, video and forecast",
     ),
     "no budget": (without("budget"), "need `budget: {steps:"),
     "no language model": (without("llm"), "need `llm: {name: ...}`"),
