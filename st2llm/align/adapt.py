@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from st2llm.align.settings import Adaptation
+from st2llm.align.weights import tensors
 from st2llm.errors import ConfigError, nearest
 
 _OWN = ("norms", "partial", "full")
@@ -34,7 +34,7 @@ def peft_config(how: Adaptation, model: nn.Module) -> LoraConfig:
     # Of some layers alone, each by its whole name: peft's own setting for layers wants names of the whole model.
     depth, targets = _depth(model), list(how.targets)
     if how.layers is not None:
-        last = {f".{i}." for i in range(max(0, depth - how.layers), depth)}
+        last = _last_layers(max(0, depth - how.layers), depth)
         targets = sorted(
             name
             for name, m in linear.items()
@@ -96,7 +96,7 @@ def _own_names(model: nn.Module, how: Adaptation) -> list[str]:
         last = how.layers or depth
         if last > depth:
             raise ConfigError(f"adapt.layers is {last}, but this model has {depth} layers.")
-        kept = {f".{i}." for i in range(depth - last, depth)}
+        kept = _last_layers(depth - last, depth)
         found += [name for name in names if "attn" in name and any(layer in f".{name}" for layer in kept)]
     return found
 
@@ -130,12 +130,12 @@ def save_adapter(
     settings.task_type = "CAUSAL_LM"
     settings.inference_mode = True
     settings.save_pretrained(str(folder))
-    tensors = {
-        _to_peft(name, model): t.detach().cpu().contiguous()
+    adapters = {
+        _to_peft(name, model.base_model_prefix): t.detach().cpu().contiguous()
         for name, t in weights.items()
         if is_adapter(name)
     }
-    save_file(tensors, folder / "adapter_model.safetensors")
+    save_file(adapters, folder / "adapter_model.safetensors")
 
 
 def read_adapter(folder: Path, *, prefix: str) -> dict[str, Tensor]:
@@ -150,14 +150,7 @@ def read_adapter(folder: Path, *, prefix: str) -> dict[str, Tensor]:
             f"{folder} holds no adapter_model.safetensors. Give the `adapter` folder of a checkpoint that "
             f"`st2llm finetune` wrote; other formats can run code and are not opened."
         )
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"{path} cannot be read as safetensors ({error}): it was cut short, or is another kind of file. Train it "
-            f"again, or take another checkpoint."
-        ) from error
-    return {_from_peft(name, prefix): tensor for name, tensor in found.items()}
+    return {_from_peft(name, prefix): tensor for name, tensor in tensors(path).items()}
 
 
 def merge(model: PreTrainedModel, folder: Path) -> None:
@@ -204,12 +197,12 @@ def _size(tensor: Tensor | None) -> str:
     return "not there" if tensor is None else f"of shape {tuple(tensor.shape)}"
 
 
-def _to_peft(name: str, model: PreTrainedModel) -> str:
+def _to_peft(name: str, prefix: str) -> str:
     """`layers.0.self_attn.q_proj.lora_A.default.weight` as peft's files have it."""
     plain = name.replace(".default", "")
     if "lora_magnitude_vector" in plain:
         plain = plain.removesuffix(".weight")
-    return f"{_PEFT}{model.base_model_prefix}.{plain}"
+    return f"{_PEFT}{prefix}.{plain}"
 
 
 def _from_peft(name: str, prefix: str) -> str:
@@ -219,6 +212,11 @@ def _from_peft(name: str, prefix: str) -> str:
     if own.endswith("lora_magnitude_vector"):
         own += ".default.weight"
     return own
+
+
+def _last_layers(begin: int, depth: int) -> set[str]:
+    """What names of weights hold that lie in a layer from `begin` on."""
+    return {f".{i}." for i in range(begin, depth)}
 
 
 def _depth(model: nn.Module) -> int:

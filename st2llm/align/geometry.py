@@ -25,7 +25,7 @@ def cka(x: Rows, y: Float64[np.ndarray, "sample e"]) -> float:
     """
     if len(x) < 4:
         raise AlignmentError(f"CKA needs four samples at least, but there are {len(x)}.")
-    k, m = (_without_diagonal(z @ z.T) for z in (x - x.mean(axis=0), y - y.mean(axis=0)))
+    k, m = (_without_diagonal(z @ z.T) for z in (_centred(x), _centred(y)))
     return float(_hsic(k, m) / np.sqrt(max(_hsic(k, k) * _hsic(m, m), 1e-30)))
 
 
@@ -40,7 +40,7 @@ def hits(x: Rows, y: Rows, k: int, *, labels: Sequence[str] | None = None) -> Fl
 
     labels: samples with equal labels count as each other's own.
     """
-    a, b = (z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12) for z in (_centred(x), _centred(y)))
+    a, b = unit(_centred(x)), unit(_centred(y))
     near = np.argsort(-(a @ b.T), axis=1, kind="stable")[:, :k]
     names = np.array(list(labels) if labels is not None else np.arange(len(x)))
     return np.asarray((names[near] == names[:, None]).any(axis=1), dtype=np.float64)
@@ -48,7 +48,7 @@ def hits(x: Rows, y: Rows, k: int, *, labels: Sequence[str] | None = None) -> Fl
 
 def modality_gap(x: Rows, y: Rows) -> float:
     """The distance between the centres of both sides, rows of unit length (Liang et al. 2022): 0 to 2."""
-    a, b = (z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12) for z in (x, y))
+    a, b = unit(x), unit(y)
     return float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0)))
 
 
@@ -107,8 +107,13 @@ def nearest_words(
     tokens: Float64[np.ndarray, "token d"], table: Float64[np.ndarray, "word d"], count: int = 5
 ) -> Int64[np.ndarray, "token count"]:
     """The rows of an embedding table that are nearest to each token by cosine, the nearest first."""
-    a, b = (z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12) for z in (tokens, table))
+    a, b = unit(tokens), unit(table)
     return np.asarray(np.argsort(-(a @ b.T), axis=1, kind="stable")[:, :count], dtype=np.int64)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows of length 1; a row of zeros stays one."""
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12))
 
 
 def _subsets(rng: np.random.Generator, n: int, kept: int) -> list[np.ndarray]:

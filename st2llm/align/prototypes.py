@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from st2llm.align.settings import Projection
 from st2llm.errors import ConfigError
+from st2llm.llm.local import LanguageModel
 
 
 class Prototypes(nn.Module):
@@ -79,6 +80,7 @@ def prototypes_of(how: Projection, vocabulary: Vocabulary) -> Prototypes:
     return Prototypes(torch.from_numpy((axes * scale).astype(np.float32)))
 
 
-def mean_rows(embedded: Sequence[Float[Tensor, "_ d_lm"]]) -> Float[Tensor, "word d_lm"]:
-    """A row for each word or phrase: the mean of its tokens' embeddings."""
-    return torch.stack([rows.float().mean(dim=0) for rows in embedded])
+def vocabulary_of(llm: LanguageModel, words: Sequence[str]) -> Vocabulary:
+    """A model's table, and for each word or phrase the mean of its tokens' embeddings."""
+    named = torch.stack([llm.embed(word).float().mean(dim=0) for word in words]) if words else None
+    return Vocabulary(llm.model.get_input_embeddings().weight.detach(), named)

@@ -58,3 +58,12 @@ class Splits:
 
     def _parts(self) -> tuple[tuple[str, Part], ...]:
         return ("train", self.train), ("validation", self.validation), ("test", self.test)
+
+
+def even(windows: Part, count: int | None) -> Part:
+    """`count` evenly spaced windows, first and last among them; all where count is None or not smaller."""
+    if count is None or count >= len(windows):
+        return windows
+    return windows.select(
+        np.unique(np.linspace(0, len(windows) - 1, count).round().astype(np.int64)).tolist()
+    )

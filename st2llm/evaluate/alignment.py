@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from st2llm.align import geometry
 from st2llm.errors import ConfigError
 from st2llm.evaluate.job import SILENT, Watch
-from st2llm.evaluate.runcard import code_commit
+from st2llm.evaluate.runcard import commit_words
 from st2llm.evaluate.store import write_json
 from st2llm.evaluate.tune import tune
 from st2llm.files import write_whole
@@ -165,7 +165,6 @@ def write(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look], out: Path)
 
 
 def _page(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look]) -> str:
-    commit, changed = code_commit()
     r, first = recipe, looks[0]
     lines = [f"# What alignment did: {r.title or r.id}", "", "## Verdict", "", f"**{_verdict(looks)}**", ""]
     names = ["pretrained", "random weights"][: len(looks)]
@@ -202,7 +201,7 @@ def _page(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look]) -> str:
         f"- head: {r.up.head}; objectives: {', '.join(r.objectives.given)}",
         f"- steps {done.fit.curve.step[-1]}, batch {r.budget.batch}, rate {r.budget.lr:g}, seed {r.seed}; best "
         f"validation value {done.fit.curve.best:.5g} ({'converged' if done.fit.curve.converged else 'not converged'})",
-        f"- commit: {commit}{', changed since' if changed else ''}",
+        f"- commit: {commit_words()}",
         "",
         "Data: the mean of the model's last states over the soft tokens. Text: the same over the tokens of the "
         "description, which was computed from what is visible. Intervals: delete-d jackknife over samples. Pairs at "
@@ -255,7 +254,7 @@ def _figure(looks: Sequence[Look]) -> Figure:
     left.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     for axes, one, name in zip(clouds, looks, ("pretrained weights", "random weights"), strict=False):
-        rows = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in (one.soft, one.text)]
+        rows = [geometry.unit(z) for z in (one.soft, one.text)]
         flat = PCA(2, random_state=0).fit_transform(np.concatenate(rows))
         cut = len(one.soft)
         axes.scatter(*flat[:cut].T, s=10, color="#1f5fa8", label="data", alpha=0.7)

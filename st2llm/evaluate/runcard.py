@@ -95,6 +95,12 @@ def environment() -> dict[str, Any]:
     return found
 
 
+def commit_words() -> str:
+    """The commit of the code, and whether it was changed since, for a page."""
+    commit, changed = code_commit()
+    return f"{commit}, changed since" if changed else commit
+
+
 def code_commit() -> tuple[str, bool]:
     """The commit of the code and whether it was changed since; ('unknown', False) outside a git checkout."""
     here = Path(__file__).resolve().parent

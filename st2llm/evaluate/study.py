@@ -16,7 +16,7 @@ from torch import Tensor
 
 from st2llm import llm as language
 from st2llm.align.settings import FROZEN
-from st2llm.data.splits import Part, Splits
+from st2llm.data.splits import Part, Splits, even
 from st2llm.encode.batch import Batch
 from st2llm.encode.field import edges_of
 from st2llm.errors import ConfigError
@@ -28,7 +28,7 @@ from st2llm.evaluate.tabulate import score, tabulate
 from st2llm.evaluate.text_arm import run_text, writer
 from st2llm.files import write_whole
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
-from st2llm.llm.local import LanguageModel
+from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, Blueprint, Probe, blueprint_of, build
 from st2llm.model.names import LLM_BACKBONES
@@ -44,15 +44,6 @@ from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Fit, fit
 from st2llm.train.meter import Meter
 from st2llm.types import NO_EDGES, Container, Sample
-
-
-def even(windows: Part, count: int | None) -> Part:
-    """`count` evenly spaced windows, first and last among them; all where count is None or not smaller."""
-    if count is None or count >= len(windows):
-        return windows
-    return windows.select(
-        np.unique(np.linspace(0, len(windows) - 1, count).round().astype(np.int64)).tolist()
-    )
 
 
 def some_places(sample: Sample, count: int | None) -> Sample:
@@ -386,10 +377,10 @@ class Study:
                 )
 
     def _weights(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel:
-        return _local(self._model(predictor, kind))
+        return with_weights(self._model(predictor, kind))
 
     def _load_weights(self, predictor: PredictorSettings, kind: str, seed: int) -> LanguageModel:
-        return _local(self._load(predictor, kind, seed))
+        return with_weights(self._load(predictor, kind, seed))
 
     def _model(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel | RemoteModel:
         """A language model whose weights nobody changes, loaded once for each depth."""
@@ -448,12 +439,6 @@ class Outcome:
     facts: dict[str, Any]
     predictions: pd.DataFrame
     answers: list[dict[str, Any]] = field(default_factory=list)
-
-
-def _local(model: LanguageModel | RemoteModel) -> LanguageModel:
-    if isinstance(model, RemoteModel):
-        raise ConfigError(f"{model.name} answers from elsewhere, but the weights of a model are needed here.")
-    return model
 
 
 def describe_llm(model: LanguageModel | RemoteModel) -> dict[str, Any]:

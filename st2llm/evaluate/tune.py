@@ -7,7 +7,7 @@ from typing import Any
 from st2llm.evaluate.exam import TUNED, UNTUNED, Answerer, examine, in_words, write
 from st2llm.evaluate.instruct import Order, instruct
 from st2llm.evaluate.job import SILENT, Watch
-from st2llm.evaluate.runcard import code_commit
+from st2llm.evaluate.runcard import commit_words
 from st2llm.model import checkpoint
 from st2llm.model.tuning import BridgeRecipe, InstructRecipe, TalkRecipe
 from st2llm.predict.checkpointed import language_model
@@ -63,7 +63,6 @@ def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
     rows = talk.exam_rows(recipe)
     watch.begin(f"{recipe.id}, exam", len(rows) * len(answerers))
     exam = examine(rows, done.rows, answerers, tick=watch.reach)
-    commit, changed = code_commit()
     facts = [
         ("language model", f"{recipe.llm.name}, depth {done.speaker.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head}, {recipe.adapt.method}"),
@@ -72,7 +71,7 @@ def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
         ("steps", f"{done.fit.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
         ("validation, nats a token", f"{done.fit.curve.best:.4g}"),
         ("seed", str(recipe.seed)),
-        ("commit", f"{commit}, changed since" if changed else commit),
+        ("commit", commit_words()),
     ]
     write(exam, out, title=recipe.title or recipe.id, facts=facts)
     return done.fit
@@ -116,7 +115,7 @@ def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None
 def _facts(recipe: InstructRecipe, out: Path, test: list[dict[str, Any]]) -> list[tuple[str, str]]:
     found = checkpoint.read(out)
     state, r, a = found.state, recipe, recipe.adapt
-    first, (commit, changed) = test[0], code_commit()
+    first = test[0]
     return [
         (
             "language model",
@@ -137,5 +136,5 @@ def _facts(recipe: InstructRecipe, out: Path, test: list[dict[str, Any]]) -> lis
         ),
         ("validation, nats a token", f"{state['best']:.4g}, before training {state['rows'][0][2]:.4g}"),
         ("seed", str(r.seed)),
-        ("commit", f"{commit}, changed since" if changed else commit),
+        ("commit", commit_words()),
     ]

@@ -138,6 +138,16 @@ class LanguageModel:
         return fingerprint(self.model)
 
 
+def with_weights(model: Any) -> LanguageModel:
+    """The model itself, where it is on this machine. Raises ConfigError for one behind an endpoint."""
+    if not isinstance(model, LanguageModel):
+        raise ConfigError(
+            f"{model.name} answers from elsewhere, but the weights of a model are needed here. Take one on this "
+            f"machine."
+        )
+    return model
+
+
 def load(name: str, *, depth: int | None, dtype: str, quant: str, seed: int) -> LanguageModel:
     """Loads, quantises, cuts and freezes a model. seed: of the weights of `random:<id>`."""
     kind = choose_dtype(dtype, device := best_device())

@@ -93,11 +93,14 @@ class FastTokenizer:
                 f"A row to learn from ends with the assistant's answer, but its messages are of the roles "
                 f"{', '.join(m.get('role', '?') for m in messages)}. Give `messages` with the answer last."
             )
-        end = [] if self.eos is None else [self.eos]
-        answer = [*self.encode(last["content"].strip()), *end]
+        answer = self.closed(last["content"].strip())
         if self.template is not None:
             return self.encode(self.chat(told)), answer
         return self.prompt_ids(self.asking(told)), answer
+
+    def closed(self, text: str) -> list[int]:
+        """Ids of an answer with the mark of its end, where the model has one."""
+        return [*self.encode(text), *([] if self.eos is None else [self.eos])]
 
     def asking(self, messages: Sequence[Mapping[str, str]]) -> Prompt:
         """Messages as a prompt: in the model's own template, or a line each where it has none."""

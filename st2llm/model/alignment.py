@@ -59,8 +59,7 @@ class Captioning(OneTerm):
     name = "language"
 
     def __init__(self, llm: LanguageModel) -> None:
-        end = [] if llm.tokenizer.eos is None else [llm.tokenizer.eos]
-        self.tokenizer, self.end = llm.tokenizer, end
+        self.tokenizer = llm.tokenizer
 
     def counts(self, batch: Told) -> dict[str, int]:
         return {self.name: sum(len(answer) for answer in self._answers(batch))}
@@ -72,7 +71,7 @@ class Captioning(OneTerm):
         return {self.name: nats(llm, prompts, self._answers(batch))}
 
     def _answers(self, batch: Told) -> list[list[int]]:
-        return [[*self.tokenizer.encode(f" {caption}"), *self.end] for caption in batch.captions]
+        return [self.tokenizer.closed(f" {caption}") for caption in batch.captions]
 
 
 class Matching(OneTerm):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from st2llm.align.head import NumberHead
 from st2llm.align.projection import down_head, up_head
-from st2llm.align.prototypes import Vocabulary, mean_rows
+from st2llm.align.prototypes import Vocabulary, vocabulary_of
 from st2llm.align.sequence_head import sequence_head
 from st2llm.align.settings import FROZEN, Adaptation, Projection
 from st2llm.encode.batch import FieldBatch
@@ -141,11 +141,7 @@ def blueprint_of(
     """A blueprint as wide as the language model; as wide as the encoder where there is none."""
     if llm is None:
         return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up)
-    vocabulary = None
-    if up.head == "reprogramming":
-        table = llm.model.get_input_embeddings().weight.detach()
-        named = mean_rows([llm.embed(word) for word in up.words]) if up.words else None
-        vocabulary = Vocabulary(table, named)
+    vocabulary = vocabulary_of(llm, up.words) if up.head == "reprogramming" else None
     heads = int(llm.model.config.num_attention_heads)
     return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary)
 

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from st2llm.align.adapt import merge, read_adapter, save_adapter
 from st2llm.align.settings import Adaptation
+from st2llm.align.weights import tensors
 from st2llm.errors import ConfigError, StorageError
 from st2llm.llm import load_llm
-from st2llm.llm.local import LanguageModel
+from st2llm.llm.local import LanguageModel, with_weights
 
 ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser.safetensors"
 ADAPTER, TUNED, BASE = "adapter", "llm.safetensors", "base.json"
@@ -84,9 +85,9 @@ def save(
     old = folder.with_name(f".{folder.name}{_OLD}")
     try:
         own, llms = _parted(weights)
-        for name, tensors in own.items():
-            if tensors or not llms:
-                save_file(tensors, made / name)
+        for name, part in own.items():
+            if part or not llms:
+                save_file(part, made / name)
         if beneath is not None:
             _save_beneath(made, llms, beneath)
         if optimiser is not None:
@@ -149,20 +150,6 @@ def read(folder: Path) -> Checkpoint:
     )
 
 
-def tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises ConfigError where it is missing, cut short or something else."""
-    try:
-        found: dict[str, Tensor] = load_file(path)
-    except FileNotFoundError as error:
-        raise ConfigError(f"The checkpoint lacks {path.name}: there is no {path}. Train it again.") from error
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"{path} cannot be read as safetensors ({error}): it was cut short, or is another kind of file. Files "
-            f"that can run code (pickles) are never opened. Train it again, or take another checkpoint."
-        ) from error
-    return found
-
-
 def weights_of(folder: Path) -> dict[str, Tensor]:
     """All weights of a checkpoint folder by the names that `save` was given."""
     base = _json(folder / BASE) if (folder / BASE).exists() else None
@@ -208,6 +195,18 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, where: str, o
             parameter.copy_(weights[name])
 
 
+def start_from(module: nn.Module, folder: Path, *, heads: bool = False) -> None:
+    """Puts in the encoder of another checkpoint; with `heads` also its heads, where they are of the same shapes.
+
+    Raises ConfigError where there is no checkpoint, or its encoder does not fit.
+    """
+    place = read(folder).folder
+    weights = weights_of(place)
+    load_into(module, weights, where=str(place), only="encoder.")
+    if heads:
+        load_heads(module, weights)
+
+
 def load_heads(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Puts in the weights of heads (up, down, head) that are there with the same shape; returns their names."""
     own = dict(module.named_parameters())
@@ -229,9 +228,7 @@ def tuned(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     if not (place / BASE).exists():
         raise ConfigError(f"{folder} holds no {BASE}: it was trained without a language model.")
     base = _json(place / BASE)
-    llm = load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype)
-    if not isinstance(llm, LanguageModel):
-        raise ConfigError(f"{base['id']} answers from elsewhere, so nothing can be put into its weights.")
+    llm = with_weights(load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype))
     check_base(place, llm)
     if (place / ADAPTER).exists():
         merge(llm.model, place / ADAPTER)

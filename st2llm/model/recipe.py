@@ -87,7 +87,15 @@ class DiffusionSettings(Settings):
     steps: int = Field(20, ge=1)
 
 
-class Objectives(Settings):
+class Terms(Settings):
+    """Named terms, each given or None."""
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+
+class Objectives(Terms):
     """What is minimised: the weighted sum of those that are given."""
 
     regression: RegressionSettings | None = None
@@ -95,10 +103,6 @@ class Objectives(Settings):
     masked: MaskedSettings | None = None
     contrastive: ContrastiveSettings | None = None
     diffusion: DiffusionSettings | None = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
 
 
 class RunBudget(Settings):

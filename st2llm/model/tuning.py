@@ -8,7 +8,7 @@ from st2llm import tasks
 from st2llm.align.settings import Adaptation, Projection
 from st2llm.config import Settings
 from st2llm.errors import nearest
-from st2llm.model.recipe import EncoderSettings, LLMSettings, RunBudget, SplitSettings
+from st2llm.model.recipe import EncoderSettings, LLMSettings, RunBudget, SplitSettings, Terms
 from st2llm.tasks import Task
 
 
@@ -73,7 +73,7 @@ class Tempered(Weighted):
     temperature: float = Field(0.1, gt=0)
 
 
-class BridgeObjectives(Settings):
+class BridgeObjectives(Terms):
     """What brings an encoder to a language model: the weighted sum of those that are given.
 
     regression: absolute errors of fields, read from the model's states; likelihood: the same of sequences. language:
@@ -86,10 +86,6 @@ class BridgeObjectives(Settings):
     language: Weighted | None = None
     contrast: Tempered | None = None
     prototypes: Tempered | None = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
 
     @property
     def told(self) -> bool:

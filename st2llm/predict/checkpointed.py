@@ -16,7 +16,7 @@ from st2llm.encode.scaler import Scaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
-from st2llm.llm.local import LanguageModel
+from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, Blueprint, blueprint_of, build
 from st2llm.model.diffusion import Schedule
@@ -28,7 +28,7 @@ from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.fields import LastValue
 from st2llm.predict.baselines.slots import SlotMean
 from st2llm.predict.frame import Frame, fit_frame
-from st2llm.predict.framing import field_shape, steps_per_day
+from st2llm.predict.framing import field_shape, field_slots, steps_per_day
 from st2llm.predict.primitive import AnyFrame, run_arm
 from st2llm.predict.sequence import SKIPS, SequenceFrame, fit_sequence_frame
 from st2llm.serialize.template import Template, load_prompt
@@ -71,12 +71,8 @@ def bridge_of(
 
 def language_model(settings: LLMSettings) -> LanguageModel:
     """A language model on this machine. Raises ConfigError for one behind an endpoint."""
-    llm = load_llm(settings.name, depth=settings.depth, dtype=settings.dtype, quant=settings.quant)
-    if not isinstance(llm, LanguageModel):
-        raise ConfigError(
-            f"{settings.name} answers from elsewhere, but a model's weights are needed. Take one on this machine."
-        )
-    return llm
+    s = settings
+    return with_weights(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
 
 
 def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
@@ -226,7 +222,6 @@ def read(folder: Path, *, name: str) -> CheckpointPredictor:
         shape = FieldShape(**kept)
         own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
         base = _last_value(scaler["slots"]) if recipe.skip == "last" else None
-        patches = 1 if recipe.encoder.tokens == "place" else -(-shape.history // recipe.encoder.patch) + 1
-        slots = shape.nodes * patches if tokens is None else tokens
+        slots = field_slots(shape.nodes, shape.history, recipe.encoder) if tokens is None else tokens
         frame = Frame(own, NoteVocabulary(tuple(found.config["words"])), base, template, slots)
     return CheckpointPredictor(name, found, recipe, frame, shape, checkpoint.sha256_of(found.folder))

@@ -33,6 +33,11 @@ def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:
     )
 
 
+def field_slots(nodes: int, history: int, encoder: EncoderSettings) -> int:
+    """How many embeddings an encoder of fields makes: one a place, or one a patch of it and one for its question."""
+    return nodes * (1 if encoder.tokens == "place" else -(-history // encoder.patch) + 1)
+
+
 def frame_for(
     train: Sequence[Sample],
     task: Task,
@@ -51,5 +56,5 @@ def frame_for(
     tokens = up.tokens if up.head == "resampler" else None
     if first.kind in ("trajectory", "event"):
         return fit_sequence_frame(train, skip=skip, points=task.context, template=template, slots=tokens)
-    patches = 1 if encoder.tokens == "place" else -(-(task.context or task.length) // encoder.patch) + 1
-    return fit_frame(train, skip=skip, template=template, slots=tokens or len(first.place) * patches)
+    slots = tokens or field_slots(len(first.place), task.context or task.length, encoder)
+    return fit_frame(train, skip=skip, template=template, slots=slots)

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 
-from st2llm.align.prototypes import Vocabulary, mean_rows, prototypes_of
+from st2llm.align.prototypes import prototypes_of, vocabulary_of
 from st2llm.data import load_data
+from st2llm.data.splits import even
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
 from st2llm.model import checkpoint
 from st2llm.model.alignment import Captioning, Matching, Of, Prototyped, Told
 from st2llm.model.arm import Arm
+from st2llm.model.backbone import trained
 from st2llm.model.objective import Combined, Likelihood, Objective, Regression
 from st2llm.model.tuning import BridgeRecipe
 from st2llm.predict.checkpointed import bridge_of, bridge_shape, described, language_model, scaled
@@ -24,7 +26,6 @@ from st2llm.predict.sequence import SequenceFrame
 from st2llm.serialize.caption import caption
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
-from st2llm.train.pretrain import even
 from st2llm.types import Sample
 
 
@@ -85,7 +86,7 @@ def join(
         context=recipe.split.context,
     )
     train = [parts.train[i] for i in range(len(parts.train))]
-    validation = even(parts.validation, recipe.validation)
+    validation = list(even(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):
         if len(samples) < 2:
             raise ConfigError(
@@ -107,11 +108,8 @@ def join(
     shape = bridge_shape(frame, recipe, train[0])
     arm = bridge_of(recipe, shape, train[0], llm)
     if recipe.start:
-        start = checkpoint.read(Path(recipe.start))
-        weights = checkpoint.weights_of(start.folder)
-        checkpoint.load_into(arm, weights, where=str(start.folder), only="encoder.")
-        checkpoint.load_heads(arm, weights)
-    params = sum(p.numel() for p in arm.parameters() if p.requires_grad)
+        checkpoint.start_from(arm, Path(recipe.start), heads=True)
+    params = trained(arm)
     folder.describe(
         described(recipe, frame, shape),
         scaled(frame),
@@ -156,10 +154,8 @@ def _objective(recipe: BridgeRecipe, frame: AnyFrame, llm: LanguageModel) -> Obj
     if given.contrast:
         terms["contrast"] = (Matching(given.contrast.temperature), given.contrast.weight)
     if given.prototypes:
-        table = llm.model.get_input_embeddings().weight.detach()
-        named = mean_rows([llm.embed(word) for word in recipe.up.words]) if recipe.up.words else None
         by = recipe.up if recipe.up.by != "learned" else recipe.up.model_copy(update={"by": "kmeans"})
-        rows = prototypes_of(by, Vocabulary(table, named))()
+        rows = prototypes_of(by, vocabulary_of(llm, recipe.up.words))()
         terms["prototypes"] = (
             Prototyped(rows.detach(), temperature=given.prototypes.temperature),
             given.prototypes.weight,

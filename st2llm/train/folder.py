@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from st2llm.align.weights import tensors
 from st2llm.config import Settings
 from st2llm.errors import ConfigError
 from st2llm.files import write_whole
@@ -98,7 +99,7 @@ class RunFolder:
             best=float(state["best"]),
             weights=checkpoint.weights_of(best.folder),
             current=checkpoint.weights_of(last.folder),
-            optimiser=checkpoint.tensors(last.folder / checkpoint.OPTIMISER),
+            optimiser=tensors(last.folder / checkpoint.OPTIMISER),
             seconds=float(state["seconds"]),
         )
 

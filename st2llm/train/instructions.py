@@ -7,8 +7,8 @@ from typing import Any
 import datasets
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.llm.tokenizer import FastTokenizer
 from st2llm.model import checkpoint
+from st2llm.model.backbone import trained
 from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import InstructRecipe
 from st2llm.predict.checkpointed import language_model
@@ -63,9 +63,12 @@ class Rows:
         return epoch
 
 
-def talk_of(rows: list[dict[str, Any]], tokenizer: FastTokenizer) -> Talk:
-    """Rows of messages as tokens: the prompt, and the answer with the mark of its end."""
-    lessons = [tokenizer.lesson(row["messages"]) for row in rows]
+Lesson = tuple[list[int], list[int]]
+"""A prompt, and the answer with the mark of its end, as tokens."""
+
+
+def talk_of(lessons: list[Lesson]) -> Talk:
+    """Prompts of words alone, with their answers."""
     return Talk(
         tuple((tuple(prompt),) for prompt, _ in lessons), tuple(tuple(answer) for _, answer in lessons)
     )
@@ -85,26 +88,23 @@ def finetune(
     folder.open(resume=resume)
     rows = Rows(path)
     llm = language_model(recipe.llm)
-    tokenizer = llm.tokenizer
 
-    def fits(row: dict[str, Any]) -> bool:
-        prompt, answer = tokenizer.lesson(row["messages"])
-        return len(prompt) + len(answer) <= recipe.length
+    def read(row: dict[str, Any]) -> Lesson | None:
+        prompt, answer = llm.tokenizer.lesson(row["messages"])
+        return (prompt, answer) if len(prompt) + len(answer) <= recipe.length else None
 
     count = recipe.instructions.validation
     held = rows.read("validation", limit=count)
     after = 0 if held else count
-    chosen = [row for row in held or rows.read("train", limit=count) if fits(row)]
+    lessons = [read(row) for row in held or rows.read("train", limit=count)]
+    chosen = [lesson for lesson in lessons if lesson is not None]
     if not chosen:
         raise DataError(f"No validation row of {path} fits into length: {recipe.length} tokens. Raise it.")
     train = Streamed(
-        rows.epochs(recipe.seed, after=after),
-        usable=fits,
-        make=lambda picked: talk_of(picked, tokenizer),
-        batch=recipe.budget.batch,
+        rows.epochs(recipe.seed, after=after), read=read, make=talk_of, batch=recipe.budget.batch
     )
     speaker = Speaker(llm, recipe.adapt, seed=recipe.seed, length=recipe.length if recipe.pack else None)
-    params = sum(p.numel() for p in speaker.parameters() if p.requires_grad)
+    params = trained(speaker)
     folder.describe(
         {"recipe": recipe.model_dump(mode="json"), "of": "instructions"},
         {},
@@ -114,7 +114,7 @@ def finetune(
     return fit(
         speaker,
         train,
-        talk_of(chosen, tokenizer),
+        talk_of(chosen),
         Budget(**recipe.budget.model_dump()),
         objective=Telling(),
         seed=recipe.seed,

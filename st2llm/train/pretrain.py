@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from st2llm.data import load_data
-from st2llm.data.windows import Part, split
+from st2llm.data.splits import even
+from st2llm.data.windows import split
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
@@ -51,7 +51,7 @@ def pretrain(
     stride = recipe.split.stride or int(getattr(task, "horizon", 1))
     parts = split(data, task, stride=stride, context=recipe.split.context)
     train = [parts.train[i] for i in range(len(parts.train))]
-    validation = even(parts.validation, recipe.validation)
+    validation = list(even(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):
         if not samples:
             raise ConfigError(
@@ -62,10 +62,7 @@ def pretrain(
     shape = shape_of(frame, train[0])
     module = module_of(recipe, shape, train[0])
     if recipe.start:
-        start = checkpoint.read(Path(recipe.start))
-        checkpoint.load_into(
-            module, checkpoint.weights_of(start.folder), where=str(start.folder), only="encoder."
-        )
+        checkpoint.start_from(module, Path(recipe.start))
     made, params = described(recipe, frame, shape), sum(p.numel() for p in module.parameters())
     folder.describe(made, frame.scaler.to_json(), lambda state: _card(recipe, params, state))
     budget = Budget(**recipe.budget.model_dump())
@@ -120,14 +117,3 @@ def _card(r: Recipe, params: int, state: Mapping[str, Any]) -> str:
         f"Answers: `st2llm predict FOLDER --data {r.data} --out answers.parquet`. Trained on one data set; nothing "
         f"is known of how it does on others.\n"
     )
-
-
-def even(part: Part, count: int | None) -> list[Sample]:
-    """`count` evenly spaced samples, the first and the last among them; all where there are no more."""
-    whole = len(part)
-    at = (
-        range(whole)
-        if count is None or count >= whole
-        else np.linspace(0, whole - 1, count).round().astype(int)
-    )
-    return [part[int(i)] for i in at]

@@ -49,19 +49,20 @@ class Shuffled:
 class Streamed:
     """Batches of rows that are read as they are needed, epoch after epoch, each in an order of its own.
 
-    rows: the rows of an epoch, by its number. make: a batch of rows; None for a row that is left out, which `left_out`
-    counts in the first epoch. Raises DataError where an epoch has not one row that can be used.
+    rows: the rows of an epoch, by its number. read: what a row becomes; None for one that is left out, which `left_out`
+    counts in the first epoch. make: a batch of what was read. Raises DataError where an epoch has
+    not one row that can be used.
     """
 
     def __init__(
         self,
         rows: Callable[[int], Iterator[Any]],
         *,
-        usable: Callable[[Any], bool],
+        read: Callable[[Any], Any],
         make: Callable[[list[Any]], Any],
         batch: int,
     ) -> None:
-        self.rows, self.usable, self.make, self.batch = rows, usable, make, batch
+        self.rows, self.read, self.make, self.batch = rows, read, make, batch
         self.left_out = 0
         self.epoch = -1
         self._since = 0
@@ -77,8 +78,8 @@ class Streamed:
         found: list[Any] = []
         while len(found) < self.batch:
             for row in self._reading:
-                if self.usable(row):
-                    found.append(row)
+                if (item := self.read(row)) is not None:
+                    found.append(item)
                     self._since += 1
                     if len(found) == self.batch:
                         break

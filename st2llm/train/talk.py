@@ -16,6 +16,7 @@ from st2llm.encode.field import edges_of
 from st2llm.errors import DataError
 from st2llm.model import checkpoint
 from st2llm.model.arm import blueprint_of
+from st2llm.model.backbone import trained
 from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import TalkRecipe
 from st2llm.predict.checkpointed import language_model
@@ -80,11 +81,9 @@ def talk(
     blueprint = blueprint_of(shape, edges_of(samples[0]), recipe.encoder, llm=llm, up=recipe.up)
     speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
     if recipe.start:
-        weights = checkpoint.weights_of(checkpoint.read(Path(recipe.start)).folder)
-        checkpoint.load_into(speaker, weights, where=recipe.start, only="encoder.")
-        checkpoint.load_heads(speaker, weights)
+        checkpoint.start_from(speaker, Path(recipe.start), heads=True)
     template = load_prompt(recipe.template)
-    params = sum(p.numel() for p in speaker.parameters() if p.requires_grad)
+    params = trained(speaker)
     folder.describe(
         {"recipe": recipe.model_dump(mode="json"), "of": "talk"},
         frame.scaler.to_json(),
@@ -148,11 +147,10 @@ def talk_of(
     """Rows as prompts with slots, and the windows that fill these."""
     tokenizer = speaker.llm.tokenizer
     prompts = [template.render(ask(row["window"], row["question"]), soft=frame.slots) for row in rows]
-    end = () if tokenizer.eos is None else (tokenizer.eos,)
     data = frame.stack([row["window"].without_truth() for row in rows], reads=False)
     return Talk(
         tuple(_pieces(prompt, tokenizer.encode) for prompt in prompts),
-        tuple((*tokenizer.encode(f" {row['truth']}"), *end) for row in rows),
+        tuple(tuple(tokenizer.closed(f" {row['truth']}")) for row in rows),
         _hidden(data) if blind else data,
     )
 

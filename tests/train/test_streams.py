@@ -8,7 +8,10 @@ from st2llm.train.source import Streamed
 
 def streamed(usable=lambda row: True, rows=7, batch=3):
     return Streamed(
-        lambda epoch: iter([(epoch, i) for i in range(rows)]), usable=usable, make=list, batch=batch
+        lambda epoch: iter([(epoch, i) for i in range(rows)]),
+        read=lambda row: row if usable(row) else None,
+        make=list,
+        batch=batch,
     )
 
 
