@@ -50,6 +50,7 @@ def windows(places: int) -> FieldBatch:
         base=torch.zeros(shape),
         target=values,
         valid=asked.clone(),
+        features=torch.zeros(BATCH, 0),
         notes=torch.zeros((BATCH, 1), dtype=torch.int64),
         words=("",) * BATCH,
     )

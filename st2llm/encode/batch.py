@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
+from st2llm.encode.beside import windows_of
 from st2llm.encode.scaler import Scaler
 from st2llm.types import Sample
 
@@ -57,6 +58,7 @@ class FieldBatch(Rows):
     values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
     corrects (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
     day of week, holiday (0 or 1). notes: ids of note words in the training vocabulary, padded with 0.
+    features: what frozen encoders say of each window (see `encode.beside`), of width 0 where they are not asked.
     words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
     """
 
@@ -67,6 +69,7 @@ class FieldBatch(Rows):
     target: Float32[Tensor, "batch time node channel"]
     valid: Bool[Tensor, "batch time node channel"]
     notes: Int64[Tensor, "batch note"]
+    features: Float32[Tensor, "batch feature"]
     words: tuple[str, ...]
 
     def reveal(self) -> "FieldBatch":
@@ -81,7 +84,8 @@ class FieldBatch(Rows):
     def hide(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
         """The same windows with more hidden, and exactly that asked for: what was visible under the mask is the target.
 
-        What the windows asked before is no target any more; the base, which has seen what is hidden now, is dropped.
+        What the windows asked before is no target any more; base and features, which have seen what is hidden now, are
+        dropped.
         """
         newly = mask & self.visible
         return replace(
@@ -89,6 +93,7 @@ class FieldBatch(Rows):
             values=self.values.masked_fill(mask, 0.0),
             visible=self.visible & ~mask,
             base=torch.zeros_like(self.base),
+            features=torch.zeros_like(self.features),
             target=self.values.masked_fill(~newly, 0.0),
             valid=newly,
         )
@@ -120,10 +125,12 @@ def stack(
     vocabulary: NoteVocabulary,
     *,
     base: Float64[np.ndarray, "batch time node channel"] | None = None,
+    also: Sequence[str] = (),
 ) -> FieldBatch:
     """Stacks samples of one task.
 
-    base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0.
+    base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0. also: which
+    features of windows are made.
     A sample without truth gets an all-False `valid`.
     """
     values = np.stack([s.values for s in samples])
@@ -143,6 +150,7 @@ def stack(
         target=_float(np.where(valid, scaler.scale(truth), 0.0)),
         valid=torch.from_numpy(valid),
         notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
+        features=windows_of(samples, also),
         words=("",) * len(samples),
     )
 

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv, GCNConv
+from torch_geometric.nn import GATv2Conv, GCNConv, TAGConv
 
 from st2llm.encode.batch import FieldBatch
+from st2llm.encode.beside import place_width, window_width
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample
 
-GRAPH_LAYERS = {"gcn": GCNConv, "gat": GATv2Conv}
-GRAPHS = (*GRAPH_LAYERS, "none")
+GRAPHS = ("gcn", "gat", "diffusion", "none")
 MIXERS = ("transformer", "mlp")
 
 
@@ -56,7 +56,8 @@ class PatchEmbedding(nn.Module):
 
     A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
     question, carries the calendar of the asked steps and the notes; it comes last. without: names of embeddings that
-    are left out. centre: each place's visible values less their own mean.
+    are left out. centre: each place's visible values less their own mean. also, places: what is joined to the tokens
+    beside these, and the numbers about each place that this takes (`encode.beside.places_of`).
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class PatchEmbedding(nn.Module):
         patch: int,
         without: Sequence[str] = (),
         centre: bool = False,
+        also: Sequence[str] = (),
+        places: Float[Tensor, "node feature"] | None = None,
     ) -> None:
         super().__init__()
         self.centre = centre
@@ -85,6 +88,25 @@ class PatchEmbedding(nn.Module):
             table = getattr(self, name)
             nn.init.zeros_(table.weight)
             table.weight.requires_grad_(False)
+        self._join(shape, d_st, also, places)
+
+    def _join(
+        self, shape: FieldShape, d_st: int, also: Sequence[str], places: Float[Tensor, "node feature"] | None
+    ) -> None:
+        """Makes the layers that what is known beside the values goes through."""
+        width = place_width(also)
+        if width and (places is None or places.shape != (shape.nodes, width)):
+            came = "nothing" if places is None else f"{tuple(places.shape)}"
+            raise ConfigError(
+                f"encoder.also: {', '.join(also)} takes {width} numbers about each of {shape.nodes} places, but "
+                f"{came} came. Give `places_of(sample, edges, also)`."
+            )
+        self.register_buffer("places", places if width else None, persistent=False)
+        self.of_place = nn.Linear(width, d_st, bias=False) if width else None
+        wide = window_width(also)
+        self.of_window = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, d_st)) if wide else None
+        bins = shape.channels * (shape.history // 2 + 1)
+        self.frequency = nn.Linear(bins, d_st) if "frequency" in also else None
 
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch node patch d_st"]:
         b, _, n, _ = batch.values.shape
@@ -105,6 +127,12 @@ class PatchEmbedding(nn.Module):
             [self.values(rows) + past[:, None], question[:, None].expand(-1, n, -1, -1)], dim=2
         )
         placed: Tensor = tokens + self.position.weight + self.node.weight[:, None]
+        if self.of_place is not None:
+            placed = placed + self.of_place(self.places)[:, None]
+        if self.of_window is not None:
+            placed = placed + self.of_window(batch.features)[:, None, None]
+        if self.frequency is not None:
+            placed = placed + self.frequency(_spectrum(values * shown))[:, :, None]
         return placed
 
     def _time(self, calendar: Int64[Tensor, "batch patch 3"]) -> Float[Tensor, "batch patch d_st"]:
@@ -113,14 +141,57 @@ class PatchEmbedding(nn.Module):
         return total
 
 
+def _spectrum(
+    values: Float[Tensor, "batch time node channel"],
+) -> Float[Tensor, "batch node bin"]:
+    """The logarithm of how strong each frequency of a place's history is."""
+    strength = torch.fft.rfft(values.float(), dim=1, norm="ortho").abs()
+    return torch.log1p(strength).permute(0, 2, 1, 3).flatten(2)
+
+
+class Diffusion(nn.Module):
+    """Random walks of up to two steps along the edges and against them (DCRNN, Li et al. 2018)."""
+
+    def __init__(self, d_st: int) -> None:
+        super().__init__()
+        self.along = TAGConv(d_st, d_st, K=2, normalize=False)
+        self.against = TAGConv(d_st, d_st, K=2, normalize=False, bias=False)
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch node d_st"],
+        edges: Int64[Tensor, "2 edge"],
+        weight: Float[Tensor, " edge"],
+    ) -> Float[Tensor, "batch node d_st"]:
+        back = edges.flip(0)
+        walks = [weight / _total(weight, ends[0], z.shape[1])[ends[0]] for ends in (edges, back)]
+        mixed: Tensor = self.along(z, edges, walks[0]) + self.against(z, back, walks[1])
+        return mixed
+
+
+def _total(
+    weight: Float[Tensor, " edge"], node: Int64[Tensor, " edge"], nodes: int
+) -> Float[Tensor, " node"]:
+    """What the edges of each node weigh together, a little at least."""
+    return (
+        torch.zeros(nodes, dtype=weight.dtype, device=weight.device)
+        .index_add(0, node, weight)
+        .clamp(min=1e-12)
+    )
+
+
 class GraphLayer(nn.Module):
     """One torch-geometric layer over the places of each sample, added to its input."""
 
     def __init__(self, kind: str, *, d_st: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_st)
-        self.weighted = kind == "gcn"
-        self.layer = GCNConv(d_st, d_st) if self.weighted else GATv2Conv(d_st, d_st // 4, heads=4, edge_dim=1)
+        self.weighted = kind != "gat"
+        self.layer: nn.Module
+        if kind == "gat":
+            self.layer = GATv2Conv(d_st, d_st // 4, heads=4, edge_dim=1)
+        else:
+            self.layer = GCNConv(d_st, d_st) if kind == "gcn" else Diffusion(d_st)
 
     def forward(
         self,
@@ -178,6 +249,8 @@ class FieldEncoder(nn.Module):
         mixer: str = "transformer",
         without: Sequence[str] = (),
         centre: bool = False,
+        also: Sequence[str] = (),
+        places: Float[Tensor, "node feature"] | None = None,
     ) -> None:
         super().__init__()
         if tokens not in ("place", "patch"):
@@ -187,7 +260,9 @@ class FieldEncoder(nn.Module):
         if graph not in GRAPHS:
             raise ConfigError(f"There is no graph layer {graph!r}. {nearest(graph, GRAPHS)}")
         self.tokens = tokens
-        self.embed = PatchEmbedding(shape, d_st=d_st, patch=patch, without=without, centre=centre)
+        self.embed = PatchEmbedding(
+            shape, d_st=d_st, patch=patch, without=without, centre=centre, also=also, places=places
+        )
         self.time: nn.Module
         if mixer == "mlp":
             self.time = ResidualMLP(self.embed.count + 1, d_st=d_st, layers=layers)

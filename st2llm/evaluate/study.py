@@ -18,7 +18,6 @@ from st2llm import llm as language
 from st2llm.align.settings import FROZEN
 from st2llm.data.splits import Part, Splits, even
 from st2llm.encode.batch import Batch
-from st2llm.encode.field import edges_of
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.job import Job, Watch
@@ -36,12 +35,12 @@ from st2llm.model.objective import Likelihood, Objective, Regression
 from st2llm.model.recipe import EncoderSettings, LLMSettings
 from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.framing import field_shape, frame_for
+from st2llm.predict.framing import field_blueprint, field_shape, frame_for
 from st2llm.predict.primitive import AnyFrame, PrimitivePredictor
 from st2llm.predict.sequence import SequenceFrame
 from st2llm.predict.soft import SoftPredictor
 from st2llm.tasks import Task
-from st2llm.train.loop import Budget, Fit, fit
+from st2llm.train.loop import Budget, Curve, Fit, fit
 from st2llm.train.meter import Meter
 from st2llm.types import NO_EDGES, Container, Sample
 
@@ -219,6 +218,9 @@ class Study:
         soft = job.predictor.family == "soft"
         batch = self._budget.batch
         predictor = (SoftPredictor if soft else PrimitivePredictor)(job.predictor.name, arm, frame, batch)
+        validation = self._validate(predictor)
+        if self._budget.refit:
+            self._refit(job, arm, chosen.curve, store)
         test = self._asked(self._chosen(job.predictor), self.suite.windows)
         with Meter() as meter:
             predictions = predictor.predict(_blind(test))
@@ -235,7 +237,7 @@ class Study:
             peak_mb=max(chosen.peak_mb, meter.peak_mb),
         )
         facts = {
-            "validation": self._validate(predictor),
+            "validation": validation,
             "converged": chosen.curve.converged,
             "lr": chosen.curve.lr,
             "encoder_sha256": arm.shared_sha256,
@@ -268,6 +270,19 @@ class Study:
         if best is None:
             raise ConfigError(f"{self.suite.id}: budget.lr is empty. Give at least one learning rate.")
         return runs, *best
+
+    def _refit(self, job: Job, arm: Arm, curve: Curve, store: Store) -> None:
+        """Trains the arm anew, as it was best on validation, with the validation windows among the training ones."""
+        budget = self._budget
+        samples = [*self.train, *Remembered(self.validation)]
+        data = self.frame.stack(samples, reads=job.predictor.family == "soft")
+        fresh = self._build(job, self._warm_encoder(job.seed, store))
+        steps = max(1, curve.best_step)
+        self.watch.begin(f"{job.key} with validation", steps)
+        plan = Budget(steps=budget.steps, batch=budget.batch, lr=curve.lr, stop=steps)
+        last = data.take(range(len(self.train), len(data)))
+        fit(fresh, data, last, plan, objective=self._objective, seed=job.seed, tick=self.watch.reach)
+        arm.load_state_dict(fresh.state_dict())
 
     @property
     def _budget(self) -> BudgetSettings:
@@ -363,7 +378,7 @@ class Study:
         if isinstance(frame, SequenceFrame):
             return blueprint_of(frame.shape, NO_EDGES, settings, llm=model, up=up)
         shape = field_shape(self.train[0], self.task, frame)
-        return blueprint_of(shape, edges_of(self.train[0]), settings, llm=model, up=up)
+        return field_blueprint(shape, self.train[0], settings, llm=model, up=up)
 
     def _refuse_weights_of_an_endpoint(self) -> None:
         llm = self.suite.llm

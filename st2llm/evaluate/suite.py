@@ -172,12 +172,17 @@ class PredictorSettings(Settings):
 
 
 class BudgetSettings(Settings):
-    """loss: of fields, what arms minimise and are chosen by."""
+    """loss: of fields, what arms minimise and are chosen by.
+
+    refit: once rate and steps are chosen on validation, an arm is trained anew for those on training and validation
+    windows together, and answers test so; what validation says of it is of the first run.
+    """
 
     steps: int = Field(ge=1)
     batch: int = Field(32, ge=1)
     loss: Literal["absolute", "squared"] = "absolute"
     lr: list[float] = Field([1e-4], min_length=1)
+    refit: bool = False
 
 
 class WindowSettings(Settings):

@@ -47,6 +47,8 @@ class Blueprint:
     up: Projection = field(default_factory=Projection)
     vocabulary: Vocabulary | None = None
     """Where a reprogramming head speaks in the rows of a language model."""
+    places: Float[Tensor, "node feature"] | None = None
+    """What `encoder.also` tells of each place."""
 
 
 class Probe(nn.Module):
@@ -137,19 +139,22 @@ def blueprint_of(
     *,
     llm: LanguageModel | None,
     up: Projection,
+    places: Float[Tensor, "node feature"] | None = None,
 ) -> Blueprint:
     """A blueprint as wide as the language model; as wide as the encoder where there is none."""
     if llm is None:
-        return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up)
+        return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up, places=places)
     vocabulary = vocabulary_of(llm, up.words) if up.head == "reprogramming" else None
     heads = int(llm.model.config.num_attention_heads)
-    return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary)
+    return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary, places)
 
 
 def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
     """A fresh encoder for fields or for sequences, as the shape says."""
     shape, e = blueprint.shape, blueprint.encoder
     if isinstance(shape, SequenceShape):
+        if e.also:
+            raise ConfigError(f"encoder.also ({', '.join(e.also)}) is for fields, but these are sequences.")
         return SequenceEncoder(
             shape, d_st=e.d_st, layers=e.layers, mixer=e.mixer, causal=e.causal, dropout=e.dropout
         )
@@ -164,6 +169,8 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         mixer=e.mixer,
         without=e.without,
         centre=e.centre,
+        also=e.also,
+        places=blueprint.places,
     )
 
 

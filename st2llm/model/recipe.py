@@ -15,17 +15,20 @@ class EncoderSettings(Settings):
 
     Fields: patch, graph, tokens, and what of time and place is told beside the values (without: what is not; without
     `node` places are told apart by their values and neighbours alone), and centre (each place's window less its own
-    mean, where levels drift; after RevIN, Kim et al. 2022). Sequences: causal (a point hears those before it
-    alone) and dropout.
+    mean, where levels drift; after RevIN, Kim et al. 2022). also: what is joined beside that, where a data set has it:
+    coordinates, the graph's laplacian, the frequency of each place's history, and frozen features of text (MiniLM, of
+    places and notes) and of images (EfficientNet, of the frames that are seen); see `encode.beside`. Sequences: causal
+    (a point hears those before it alone) and dropout.
     """
 
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
     layers: int = Field(2, ge=1)
-    graph: Literal["gat", "gcn", "none"] = "gat"
+    graph: Literal["gat", "gcn", "diffusion", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
     without: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
+    also: tuple[Literal["coordinates", "laplacian", "frequency", "text", "image"], ...] = ()
     centre: bool = False
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from st2llm.align.settings import Projection
 from st2llm.encode.batch import NoteVocabulary
-from st2llm.encode.field import FieldShape, edges_of
+from st2llm.encode.field import FieldShape
 from st2llm.encode.points import PointScaler
 from st2llm.encode.scaler import Scaler
 from st2llm.encode.sequence import SequenceShape
@@ -28,7 +29,7 @@ from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.fields import LastValue
 from st2llm.predict.baselines.slots import SlotMean
 from st2llm.predict.frame import Frame, fit_frame
-from st2llm.predict.framing import field_shape, field_slots, steps_per_day
+from st2llm.predict.framing import field_blueprint, field_shape, field_slots, steps_per_day
 from st2llm.predict.primitive import AnyFrame, run_arm
 from st2llm.predict.sequence import SKIPS, SequenceFrame, fit_sequence_frame
 from st2llm.serialize.template import Template, load_prompt
@@ -42,7 +43,7 @@ def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
     """What training samples say of scales and sizes."""
     if train[0].kind in ("trajectory", "event"):
         return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context)
-    return fit_frame(train, skip="none", template=None, slots=len(train[0].place))
+    return fit_frame(train, skip="none", template=None, slots=len(train[0].place), also=recipe.encoder.also)
 
 
 def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
@@ -63,8 +64,10 @@ def bridge_of(
     recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
 ) -> Arm:
     """A fresh arm through a language model, adapted as the recipe says."""
-    edges = NO_EDGES if isinstance(shape, SequenceShape) else edges_of(sample)
-    blueprint = blueprint_of(shape, edges, recipe.encoder, llm=llm, up=recipe.up)
+    if isinstance(shape, SequenceShape):
+        blueprint = blueprint_of(shape, NO_EDGES, recipe.encoder, llm=llm, up=recipe.up)
+    else:
+        blueprint = field_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
     name = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
     return build(name, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)
 
@@ -82,7 +85,7 @@ def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample)
         return build("none", Blueprint(shape, NO_EDGES, d, 1.0, 4, recipe.encoder), seed=recipe.seed)
     diffusion = recipe.objectives.diffusion
     schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None
-    blueprint = Blueprint(shape, edges_of(sample), d, 1.0, 4, recipe.encoder)
+    blueprint = field_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
     return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
 
 
@@ -223,5 +226,7 @@ def read(folder: Path, *, name: str) -> CheckpointPredictor:
         own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
         base = _last_value(scaler["slots"]) if recipe.skip == "last" else None
         slots = field_slots(shape.nodes, shape.history, recipe.encoder) if tokens is None else tokens
-        frame = Frame(own, NoteVocabulary(tuple(found.config["words"])), base, template, slots)
+        frame = Frame(
+            own, NoteVocabulary(tuple(found.config["words"])), base, template, slots, recipe.encoder.also
+        )
     return CheckpointPredictor(name, found, recipe, frame, shape, checkpoint.sha256_of(found.folder))

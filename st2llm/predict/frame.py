@@ -30,7 +30,7 @@ class Frame:
     """Fitted on training windows alone, then the same for all arms.
 
     base: the closed-form rule whose answers arms correct, or None. template: writes the words before the soft tokens.
-    slots: how many soft tokens there are.
+    slots: how many soft tokens there are. also: features of windows that the encoder joins to the values.
     """
 
     scaler: Scaler
@@ -38,10 +38,11 @@ class Frame:
     base: BaselinePredictor | None
     template: Serializer | None
     slots: int
+    also: tuple[str, ...] = ()
 
     def stack(self, samples: Sequence[Sample], *, reads: bool) -> FieldBatch:
         """Tensors of these samples; with `reads`, also the words that a language model reads."""
-        batch = stack(samples, self.scaler, self.vocabulary, base=self._filled(samples))
+        batch = stack(samples, self.scaler, self.vocabulary, base=self._filled(samples), also=self.also)
         return self.with_words(batch, samples) if reads else batch
 
     def _filled(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
@@ -70,9 +71,16 @@ class Frame:
         return instruction(self.template, sample, self.slots)
 
 
-def fit_frame(train: Sequence[Sample], *, skip: str, template: Serializer | None, slots: int) -> Frame:
+def fit_frame(
+    train: Sequence[Sample],
+    *,
+    skip: str,
+    template: Serializer | None,
+    slots: int,
+    also: tuple[str, ...] = (),
+) -> Frame:
     """Fits scaler, vocabulary and base forecast. skip: one of SKIPS, or 'none' (ConfigError otherwise)."""
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
     base = None if skip == "none" else fit_baseline(SKIPS[skip], train)
-    return Frame(fit_scaler(train), fit_notes(train), base, template, slots)
+    return Frame(fit_scaler(train), fit_notes(train), base, template, slots, also)

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 from st2llm.align.settings import Projection
-from st2llm.encode.field import FieldShape
+from st2llm.encode.beside import places_of
+from st2llm.encode.field import FieldShape, edges_of
+from st2llm.llm.local import LanguageModel
+from st2llm.model.arm import Blueprint, blueprint_of
 from st2llm.model.recipe import EncoderSettings
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.sequence import SequenceFrame, fit_sequence_frame
@@ -33,6 +36,15 @@ def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:
     )
 
 
+def field_blueprint(
+    shape: FieldShape, sample: Sample, encoder: EncoderSettings, *, llm: LanguageModel | None, up: Projection
+) -> Blueprint:
+    """What an arm for fields like this sample's is built from: its neighbours, and what is known of its places."""
+    edges = edges_of(sample)
+    places = places_of(sample, edges, encoder.also)
+    return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places)
+
+
 def field_slots(nodes: int, history: int, encoder: EncoderSettings) -> int:
     """How many embeddings an encoder of fields makes: one a place, or one a patch of it and one for its question."""
     return nodes * (1 if encoder.tokens == "place" else -(-history // encoder.patch) + 1)
@@ -57,4 +69,4 @@ def frame_for(
     if first.kind in ("trajectory", "event"):
         return fit_sequence_frame(train, skip=skip, points=task.context, template=template, slots=tokens)
     slots = tokens or field_slots(len(first.place), task.context or task.length, encoder)
-    return fit_frame(train, skip=skip, template=template, slots=slots)
+    return fit_frame(train, skip=skip, template=template, slots=slots, also=encoder.also)

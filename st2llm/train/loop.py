@@ -37,7 +37,8 @@ class Budget:
 
     accumulate: into how many parts a batch is cut, one after the other, with the same result. precision: of the
     forward pass (weights, losses and the optimiser stay in fp32). patience: evaluations without a better one after
-    which training stops; None goes on to the end.
+    which training stops; None goes on to the end. stop: ends after so many of the steps and keeps the last state, not
+    the best: for training anew on data that hold the validation part as well.
     """
 
     steps: int
@@ -50,6 +51,7 @@ class Budget:
     accumulate: int = 1
     precision: Literal["no", "bf16"] = "no"
     patience: int | None = None
+    stop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Curve:
     @property
     def best(self) -> float:
         return min(self.validation)
+
+    @property
+    def best_step(self) -> int:
+        """The step of the best validation error."""
+        return self.step[self.validation.index(self.best)]
 
     @property
     def converged(self) -> bool:
@@ -207,16 +214,17 @@ class _Run:
 
     def through(self, tick: Callable[[int], None]) -> Curve:
         budget, progress = self.budget, self.progress
+        last = budget.stop or budget.steps
         every = max(1, budget.steps // budget.evaluations)
         began = time.perf_counter()
-        for step in range(progress.step + 1, budget.steps + 1):
+        for step in range(progress.step + 1, last + 1):
             if self._out_of_patience():
                 break
             drawn = self._step(step)
-            if step % every == 0 or step == budget.steps:
+            if step % every == 0 or step == last:
                 self._evaluate(step, drawn, time.perf_counter() - began)
             tick(step)
-        self._restore(progress.weights)
+        self._restore(progress.current if budget.stop else progress.weights)
         steps, losses, errors = zip(*progress.rows[1:], strict=True)
         return Curve(budget.lr, steps, losses, errors)
 

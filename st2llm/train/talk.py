@@ -12,16 +12,14 @@ from st2llm.data import load_data
 from st2llm.data.shapes import moving_shapes
 from st2llm.data.windows import split
 from st2llm.encode.batch import FieldBatch
-from st2llm.encode.field import edges_of
 from st2llm.errors import DataError
 from st2llm.model import checkpoint
-from st2llm.model.arm import blueprint_of
 from st2llm.model.backbone import trained
 from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import TalkRecipe
 from st2llm.predict.checkpointed import language_model
 from st2llm.predict.frame import Frame
-from st2llm.predict.framing import field_shape, frame_for
+from st2llm.predict.framing import field_blueprint, field_shape, frame_for
 from st2llm.serialize.questions import ask, questions
 from st2llm.serialize.template import Template, load_prompt
 from st2llm.tasks import Task
@@ -78,7 +76,7 @@ def talk(
     validation = validation[:: max(1, len(validation) // recipe.validation)]
     llm = language_model(recipe.llm)
     shape = field_shape(samples[0], task, frame)
-    blueprint = blueprint_of(shape, edges_of(samples[0]), recipe.encoder, llm=llm, up=recipe.up)
+    blueprint = field_blueprint(shape, samples[0], recipe.encoder, llm=llm, up=recipe.up)
     speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
     if recipe.start:
         checkpoint.start_from(speaker, Path(recipe.start), heads=True)

@@ -88,6 +88,21 @@ def test_the_best_state_is_restored_where_validation_gets_worse_again():
     assert arm.level.item() < 0.7
 
 
+def test_a_run_that_is_to_stop_keeps_its_last_state_and_the_pace_of_the_whole():
+    arm, whole = Level(), Level()
+    got = fit(
+        arm, level(1.0), level(0.35), replace(plain(steps=40), stop=32), objective=Regression(ONE), seed=0
+    )
+    assert got.curve.step[-1] == 32
+    seen = {}
+    fit(
+        whole, level(1.0), level(0.35), plain(steps=40), objective=Regression(ONE), seed=0,
+        tick=lambda step: seen.update({step: whole.level.item()}),
+    )  # fmt: skip
+    assert arm.level.item() == seen[32]
+    assert abs(arm.level.item() - 0.35) > got.curve.best + 0.1
+
+
 def test_the_first_state_is_kept_where_training_only_makes_it_worse():
     arm = Level()
     fit(arm, level(1.0), level(-1.0), plain(), objective=Regression(ONE), seed=0)
@@ -274,3 +289,4 @@ def test_a_run_has_converged_where_its_last_quarter_won_less_than_a_percent(vali
     curve = Curve(1e-3, steps, validation, validation)
     assert curve.converged is converged
     assert curve.best == min(validation)
+    assert validation[curve.best_step] == curve.best

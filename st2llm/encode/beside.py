@@ -1,0 +1,142 @@
+"""What is known beside the values, as numbers: of each place (geometry, frozen text features) and of each window."""
+
+import functools
+from collections.abc import Sequence
+from importlib import import_module
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.transforms import AddLaplacianEigenvectorPE
+from torch_geometric.utils import to_undirected
+
+from st2llm.errors import ConfigError
+from st2llm.types import Edges, Sample
+
+OCTAVES = 6
+"""Frequencies that a coordinate is told by, each twice the one before."""
+EIGENVECTORS = 8
+_TEXT, _IMAGE = 384, 1280
+_LOOKS = 4
+"""Frames of a window that are looked at, evenly spaced up to the last that is seen."""
+
+
+def place_width(also: Sequence[str]) -> int:
+    """How many numbers `places_of` makes for a place."""
+    return sum(
+        {"coordinates": 4 * OCTAVES, "laplacian": EIGENVECTORS, "text": _TEXT}.get(one, 0) for one in also
+    )
+
+
+def window_width(also: Sequence[str]) -> int:
+    """How many numbers `windows_of` makes for a window."""
+    return sum({"text": _TEXT, "image": 2 * _IMAGE}.get(one, 0) for one in also)
+
+
+def places_of(sample: Sample, edges: Edges, also: Sequence[str]) -> Float[Tensor, "node feature"]:
+    """Numbers about each place that no window changes, in the order of `also`.
+
+    coordinates: sines and cosines of the standardised position (Tancik et al. 2020). laplacian: the first eigenvectors
+    of the graph (Dwivedi et al. 2020), each with its largest entry positive; 0 beyond what a small graph has. text: the
+    frozen sentence vector of a place's label and what is told about it.
+    Raises ConfigError for coordinates of places that have none.
+    """
+    rows = [_PLACE[one](sample, edges) for one in also if one in _PLACE]
+    empty = np.zeros((len(sample.place), 0), dtype=np.float32)
+    return torch.from_numpy(np.concatenate([empty, *rows], axis=1).astype(np.float32))
+
+
+def windows_of(samples: Sequence[Sample], also: Sequence[str]) -> Float[Tensor, "window feature"]:
+    """Numbers about each window, in the order of `also`.
+
+    text: the mean sentence vector of its notes, 0 without notes. image: EfficientNet's features of the frames that are
+    seen, their mean and what the last has more than the first; 0 where a sample has no frames.
+    """
+    rows = [_WINDOW[one](samples) for one in also if one in _WINDOW]
+    empty = np.zeros((len(samples), 0), dtype=np.float32)
+    return torch.from_numpy(np.concatenate([empty, *rows], axis=1))
+
+
+def _coordinates(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
+    xy = sample.side.xy if sample.side.xy is not None else sample.side.lonlat
+    if xy is None or not np.isfinite(xy).all():
+        raise ConfigError(
+            f"encoder.also: coordinates needs the position of each place, but {sample.side.dataset} has none. Add them "
+            f"to its card, or leave `coordinates` out."
+        )
+    scale = float(xy.std(axis=0).max()) or 1.0
+    angle = ((xy - xy.mean(axis=0)) / scale)[:, :, None] * (np.pi / 4 * 2.0 ** np.arange(OCTAVES))
+    waves = np.concatenate([np.sin(angle), np.cos(angle)], axis=2)
+    return np.asarray(waves.reshape(len(xy), -1), dtype=np.float32)
+
+
+def _laplacian(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
+    nodes = len(sample.place)
+    found = np.zeros((nodes, EIGENVECTORS), dtype=np.float32)
+    count = min(EIGENVECTORS, nodes - 2)
+    if count < 1 or not len(edges.source):
+        return found
+    index = torch.from_numpy(np.stack([edges.source, edges.target]))
+    index, weight = to_undirected(
+        index, torch.from_numpy(edges.weight).float(), num_nodes=nodes, reduce="mean"
+    )
+    data = Data(edge_index=index, edge_weight=weight, num_nodes=nodes)
+    # A fixed start makes the sparse solver repeat itself; signs are drawn by the transform and settled here.
+    start = (
+        {"v0": np.ones(nodes, dtype=np.float32)}
+        if nodes >= AddLaplacianEigenvectorPE.SPARSE_THRESHOLD
+        else {}
+    )
+    made = AddLaplacianEigenvectorPE(count, is_undirected=True, **start)(
+        data
+    ).laplacian_eigenvector_pe.numpy()
+    largest = made[np.abs(made).argmax(axis=0), np.arange(count)]
+    found[:, :count] = made * np.sign(largest) * np.sqrt(nodes)
+    return found
+
+
+def _labels(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
+    about = sample.side.about or ("",) * len(sample.side.labels)
+    told = [f"{label}. {words}".strip() for label, words in zip(sample.side.labels, about, strict=True)]
+    return _sentences(tuple(told))
+
+
+def _notes(samples: Sequence[Sample]) -> Float32[np.ndarray, "window feature"]:
+    said = sorted({note for sample in samples for note in sample.side.notes})
+    row = dict(zip(said, _sentences(tuple(said)), strict=True))
+    rows = [[row[note] for note in sample.side.notes] for sample in samples]
+    return np.stack([np.mean(found, axis=0) if found else np.zeros(_TEXT) for found in rows]).astype(
+        np.float32
+    )
+
+
+def _frames(samples: Sequence[Sample]) -> Float32[np.ndarray, "window feature"]:
+    return np.stack([_seen(sample) for sample in samples])
+
+
+def _seen(sample: Sample) -> Float32[np.ndarray, " feature"]:
+    frames = sample.side.frames
+    if frames is None or not len(frames):
+        return np.zeros(2 * _IMAGE, dtype=np.float32)
+    chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, _LOOKS)).astype(np.int64))
+    found = _features(frames[chosen].tobytes(), frames[chosen].shape)
+    return np.concatenate([found.mean(axis=0), found[-1] - found[0]])
+
+
+# The frozen encoders take seconds to load; they are where they are asked for alone.
+@functools.lru_cache(maxsize=8192)
+def _features(pixels: bytes, shape: tuple[int, ...]) -> Float32[np.ndarray, "frame feature"]:
+    frames = np.frombuffer(pixels, dtype=np.uint8).reshape(shape).copy()
+    found: np.ndarray = import_module("st2llm.features.image").load().features(frames)
+    return found
+
+
+def _sentences(texts: tuple[str, ...]) -> Float32[np.ndarray, "text feature"]:
+    found: np.ndarray = import_module("st2llm.features.text").load("minilm").encode(texts)
+    return found
+
+
+_PLACE = {"coordinates": _coordinates, "laplacian": _laplacian, "text": _labels}
+_WINDOW = {"text": _notes, "image": _frames}
