@@ -715,6 +715,11 @@ class Slot:
     name: str
     length: int
 
+    @property
+    def tag(self) -> str:
+        """How it stands in a chat message: the private character is held by no data, so none is taken for a slot."""
+        return f"\ue000soft name={self.name} tokens={self.length}>"
+
 
 @checked
 @dataclass(frozen=True)
@@ -731,7 +736,8 @@ class TemplateId:
 class Prompt:
     """What a language model is given. `parts` are words and slots in order; `text` is the words alone.
 
-    truth: what a perfect answer would say, in the grammar's own words ('' where not known).
+    messages: of a chat; a slot stands in them as its `tag`. truth: what a perfect answer would say, in the grammar's
+    own words ('' where not known).
     dropped: what was left out to keep the budget, in the order it went.
     """
 

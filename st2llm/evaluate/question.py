@@ -60,7 +60,7 @@ class Asked:
         """What `st2llm prompt --json` prints."""
         made_by = self.prompt.template
         return {
-            "messages": list(self.prompt.messages),
+            "messages": [{**m, "content": m["content"].replace("\ue000", "<")} for m in self.prompt.messages],
             "text": self.prompt.text,
             "tokens": self.prompt.tokens,
             "truth": self.prompt.truth,

@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from st2llm.errors import ConfigError
 from st2llm.llm.source import resolve
-from st2llm.types import Prompt, TemplateId
+from st2llm.types import Prompt, Slot, TemplateId
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +80,22 @@ class FastTokenizer:
         if prompt.messages:
             return self.encode(self.chat(prompt.messages))
         return list(self.tokenizer.encode(prompt.text, add_special_tokens=True).ids)
+
+    def pieces(self, prompt: Prompt) -> tuple[tuple[int, ...] | Slot, ...]:
+        """A prompt as ids, with the slots that soft tokens fill; of messages within the chat template."""
+        slots = [part for part in prompt.parts if isinstance(part, Slot)]
+        found: list[tuple[int, ...] | Slot] = []
+        left = self.chat(prompt.messages) if prompt.messages else ""
+        if not prompt.messages:
+            left = "".join(part.tag if isinstance(part, Slot) else part for part in prompt.parts)
+            begin = self.tokenizer.encode("", add_special_tokens=True).ids[:1]
+            if begin and begin[0] == self.bos:
+                found.append(tuple(begin))
+        for slot in slots:
+            before, _, left = left.partition(slot.tag)
+            found += [tuple(self.encode(before)), slot]
+        found.append(tuple(self.encode(left)))
+        return tuple(piece for piece in found if piece != ())
 
     def lesson(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """A conversation that ends with an answer: what the model is given, and the answer with the mark of its end.

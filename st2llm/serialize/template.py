@@ -171,7 +171,7 @@ class Template:
     ) -> Prompt:
         text = self.body.render(words)
         messages = self._messages(text) if self.head.format == "chat" else ()
-        parts = ("\n\n".join(m["content"] for m in messages),) if messages else self._parts(text)
+        parts = self._parts("\n\n".join(m["content"] for m in messages) if messages else text)
         return Prompt(
             messages=messages,
             parts=parts,
@@ -194,22 +194,26 @@ class Template:
         if any(isinstance(part, str) and _MARK in part for part in parts):
             raise ConfigError(
                 f"{self.body.where}: a slot reads <soft name=NAME tokens=NUMBER> with a number above 0, "
-                f"and <system> and <user> belong to `format: chat`."
+                f"and <system> and <user>, a line each, belong to `format: chat`."
             )
         return tuple(part for part in parts if part != "")
 
     def _messages(self, text: str) -> tuple[dict[str, str], ...]:
         before, *rest = _ROLE.split(text)
         messages = tuple(
-            {"role": role, "content": content.strip()}
+            {"role": role, "content": _SLOT.sub(_tag, content.strip())}
             for role, content in zip(rest[::2], rest[1::2], strict=True)
         )
-        if before.strip() or not messages or messages[-1]["role"] != "user" or _MARK in "".join(rest):
+        if before.strip() or not messages or messages[-1]["role"] != "user":
             raise ConfigError(
                 f"{self.body.where}: a chat body holds a line <system> (or none) and a line <user>, each "
-                f"followed by its words; soft slots belong to `format: completion`."
+                f"followed by its words."
             )
         return messages
+
+
+def _tag(found: re.Match[str]) -> str:
+    return Slot(found.group(1), int(found.group(2))).tag
 
 
 def load_prompt(name: str, root: Path | None = None) -> Template:

@@ -25,7 +25,7 @@ from st2llm.serialize.template import Template, load_prompt
 from st2llm.tasks import Task
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
-from st2llm.types import Prompt, Sample, SplitPlan
+from st2llm.types import Sample, SplitPlan
 
 _BATCH = 16
 
@@ -143,18 +143,14 @@ def talk_of(
     rows: Sequence[dict[str, Any]], frame: Frame, template: Template, speaker: Speaker, *, blind: bool
 ) -> Talk:
     """Rows as prompts with slots, and the windows that fill these."""
-    tokenizer = speaker.llm.tokenizer
+    tokenizer, told = speaker.llm.tokenizer, "" if template.head.format == "chat" else " "
     prompts = [template.render(ask(row["window"], row["question"]), soft=frame.slots) for row in rows]
     data = frame.stack([row["window"].without_truth() for row in rows], reads=False)
     return Talk(
-        tuple(_pieces(prompt, tokenizer.encode) for prompt in prompts),
-        tuple(tuple(tokenizer.closed(f" {row['truth']}")) for row in rows),
+        tuple(tokenizer.pieces(prompt) for prompt in prompts),
+        tuple(tuple(tokenizer.closed(f"{told}{row['truth']}")) for row in rows),
         _hidden(data) if blind else data,
     )
-
-
-def _pieces(prompt: Prompt, encode: Any) -> tuple[Any, ...]:
-    return tuple(tuple(encode(part)) if isinstance(part, str) else part for part in prompt.parts)
 
 
 def _hidden(batch: FieldBatch) -> FieldBatch:

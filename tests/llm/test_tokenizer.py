@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from st2llm.errors import ConfigError
 from st2llm.llm.tokenizer import FastTokenizer, load_tokenizer
-from st2llm.types import Tokenizer
+from st2llm.types import Prompt, Slot, TemplateId, Tokenizer
 
 TALK = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "12, 14 é\n{{ 1 }}"})
 
@@ -81,3 +81,29 @@ def test_smollm2_speaks_its_own_template_and_splits_every_digit():
     assert len(tokenizer.encode("1234,56")) == 7
     assert len(tokenizer.encode("\n\n1")) == 2
     assert (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.vocab_size) == (1, 2, 2, 49152)
+
+
+SLOTS = (Slot("a", 3), Slot("b", 2))
+
+
+def test_slots_in_a_chat_stand_where_the_chat_template_puts_their_words(tiny):
+    tokenizer = load_tokenizer(tiny())
+    content = f"12 {SLOTS[0].tag}, 13{SLOTS[1].tag} 14"
+    messages = ({"role": "user", "content": content},)
+    parts = ("12 ", SLOTS[0], ", 13", SLOTS[1], " 14")
+    pieces = tokenizer.pieces(Prompt(messages, parts, "", TemplateId("t", 1, "")))
+    assert [piece for piece in pieces if isinstance(piece, Slot)] == list(SLOTS)
+    words = ["".join(tokenizer.decode(piece) for piece in pieces if not isinstance(piece, Slot))]
+    plain = tokenizer.chat([{"role": "user", "content": "12 , 13 14"}])
+    assert words == [plain]
+
+
+def test_slots_in_plain_words_begin_as_the_tokenizer_begins(tiny):
+    tokenizer = load_tokenizer(tiny())
+    pieces = tokenizer.pieces(Prompt((), ("12 ", SLOTS[0], ", 13"), "", TemplateId("t", 1, "")))
+    assert pieces == (
+        (tokenizer.bos,),
+        tuple(tokenizer.encode("12 ")),
+        SLOTS[0],
+        tuple(tokenizer.encode(", 13")),
+    )

@@ -121,7 +121,7 @@ def test_a_chat_template_gives_messages():
 
 
 @pytest.mark.parametrize(
-    "body", ["words", "<user>\na\n<system>\nb", "before\n<user>\na", "<user>\n<soft name=a tokens=1>"]
+    "body", ["words", "<user>\na\n<system>\nb", "before\n<user>\na", "<user>\na\n<system>"]
 )
 def test_a_chat_body_without_a_user_line_last_is_one_error(body):
     with pytest.raises(ConfigError, match="a chat body holds"):
@@ -287,3 +287,20 @@ def test_a_soft_instruction_ends_with_a_slot_of_as_many_tokens_as_are_asked_for(
     assert template.head.variables[-1] == "soft"
     source = (recipes.locate(f"prompts/{name}.md")).read_text()
     assert source.rstrip().endswith("tokens={{ soft }}>")
+
+
+def test_slots_stand_amid_the_words_of_a_chat_and_data_cannot_make_one():
+    head = HEAD.replace("per: place", "per: place\nformat: chat")
+    body = "<system>\nAnswer.\n<user>\nSee <soft name=places tokens=3> and\n<soft name=near tokens=2>: {{ place }}\n"
+    prompt = template(body, head).render(at_first())
+    slots = [part for part in prompt.parts if isinstance(part, Slot)]
+    assert [(slot.name, slot.length) for slot in slots] == [("places", 3), ("near", 2)]
+    said = prompt.messages[1]["content"]
+    assert said.startswith(f"See {slots[0].tag} and\n{slots[1].tag}: ")
+    assert "soft" not in prompt.text
+
+
+def test_a_slot_that_is_not_one_is_an_error_in_a_chat_too():
+    head = HEAD.replace("per: place", "per: place\nformat: chat")
+    with pytest.raises(ConfigError, match="a slot reads"):
+        template("<user>\nSee <soft tokens=0>: {{ place }}\n", head).render(at_first())
