@@ -49,32 +49,36 @@ BLIND = "without video"
 
 
 def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
-    """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips."""
+    """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips. Where clips
+    are told in words, the twin is the model as it was before."""
     watch.begin(recipe.id, recipe.budget.steps)
-    done = talk.talk(recipe, out, resume=resume, tick=watch.reach)
-    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: done.answer}
-    if recipe.control:
+    pupil, done = talk.talk(recipe, out, resume=resume, tick=watch.reach)
+    hears = talk.hears(pupil.template)
+    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pupil.answer}
+    if recipe.control and hears:
         watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
         again = resume and (out / "blind" / "run.json").exists()
-        blind = talk.talk(recipe, out / "blind", resume=again, tick=watch.reach, blind=True)
+        blind, _ = talk.talk(recipe, out / "blind", resume=again, tick=watch.reach, blind=True)
         answerers[BLIND] = lambda: blind.answer
+    elif recipe.control:
+        answerers[UNTUNED] = lambda: talk.before(recipe)[0].answer
     if not is_main():
-        return done.fit
+        return done
     rows = talk.exam_rows(recipe)
     watch.begin(f"{recipe.id}, exam", len(rows) * len(answerers))
-    exam = examine(rows, done.rows, answerers, tick=watch.reach)
+    exam = examine(rows, pupil.rows, answerers, tick=watch.reach)
     facts = [
-        ("language model", f"{recipe.llm.name}, depth {done.speaker.llm.depth}"),
-        ("head and adaptation", f"{recipe.up.head}, {recipe.adapt.method}"),
-        ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(done.rows)} questions"),
+        ("language model", f"{recipe.llm.name}, depth {pupil.speaker.llm.depth}"),
+        ("head and adaptation", f"{recipe.up.head if hears else 'words'}, {recipe.adapt.method}"),
+        ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(pupil.rows)} questions"),
         ("asked about", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
-        ("steps", f"{done.fit.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
-        ("validation, nats a token", f"{done.fit.curve.best:.4g}"),
+        ("steps", f"{done.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
+        ("validation, nats a token", f"{done.curve.best:.4g}"),
         ("seed", str(recipe.seed)),
         ("commit", commit_words()),
     ]
     write(exam, out, title=recipe.title or recipe.id, facts=facts)
-    return done.fit
+    return done
 
 
 def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:

@@ -155,8 +155,9 @@ class TalkRecipe(Settings):
     """A run of `st2llm finetune` on questions about data that a model hears as soft tokens (VideoChat, Li et al. 2023).
 
     clips: how many clips are made to train on. test: data sets whose clips the questions of the exam are about.
-    frames: of the windows that questions are about. topics: of the questions. template: holds a slot amid its words.
-    control: a twin that is trained and asked without seeing anything.
+    frames: of the windows that questions are about. topics: of the questions. template: holds a slot amid its words;
+    one without tells clips in words, in `words` tokens at most. control: a twin that is trained and asked without
+    seeing anything; of words the model before training.
     """
 
     id: str = Field(pattern=r"^\w[\w.+-]*$")
@@ -168,6 +169,7 @@ class TalkRecipe(Settings):
     frames: int = Field(16, ge=4)
     topics: tuple[str, ...] = ("most-motion", "brighter-when", "is-there-a-cut", "direction")
     template: str = "video/question-answer.soft"
+    words: int | None = Field(None, ge=16)
     encoder: EncoderSettings = EncoderSettings()
     start: str | None = None
     llm: LLMSettings

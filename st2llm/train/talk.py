@@ -1,4 +1,5 @@
-"""Questions about clips that a language model hears as soft tokens: trained on made clips, asked about real ones."""
+"""Questions about clips that a language model hears as soft tokens, or is told in words: trained on made clips, asked
+about real ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from st2llm.data import load_data
 from st2llm.data.shapes import moving_shapes
 from st2llm.data.windows import split
 from st2llm.encode.batch import FieldBatch
-from st2llm.errors import DataError
+from st2llm.errors import ConfigError, DataError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
 from st2llm.model.speech import Speaker, Talk, Telling
@@ -31,25 +32,48 @@ _BATCH = 16
 
 
 @dataclass(frozen=True)
-class Talked:
-    """A finished run: who answers, and the rows it was trained on."""
+class Pupil:
+    """Who learns to answer and then answers, and the rows to learn from."""
 
-    fit: Fit
     speaker: Speaker
     frame: Frame
     template: Template
     rows: list[dict[str, Any]]
     blind: bool
+    words: int | None
 
     def answer(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         """Its answers to rows of `exam_rows`."""
         found = []
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
-            found += self.speaker.answers(
-                talk_of(part, self.frame, self.template, self.speaker, blind=self.blind)
-            )
+            found += self.speaker.answers(self.talk(part))
         return found
+
+    def talk(self, rows: Sequence[dict[str, Any]]) -> Talk:
+        """Rows as prompts, and the windows that fill their slots."""
+        tokenizer = self.speaker.llm.tokenizer
+        prompts = [
+            self.template.render(
+                ask(row["window"], row["question"]),
+                soft=self.frame.slots,
+                budget=self.words,
+                tokenizer=tokenizer,
+            )
+            for row in rows
+        ]
+        begin = "" if self.template.head.format == "chat" else " "
+        answers = tuple(tuple(tokenizer.closed(f"{begin}{row['truth']}")) for row in rows)
+        pieces = tuple(tokenizer.pieces(prompt) for prompt in prompts)
+        if not hears(self.template):
+            return Talk(pieces, answers)
+        data = self.frame.stack([row["window"].without_truth() for row in rows], reads=False)
+        return Talk(pieces, answers, _hidden(data) if self.blind else data)
+
+
+def hears(template: Template) -> bool:
+    """Whether its prompts hold soft tokens; if not, all is told in words."""
+    return "soft" in template.body.variables
 
 
 def talk(
@@ -59,13 +83,38 @@ def talk(
     resume: bool = False,
     tick: Watching = lambda step: None,
     blind: bool = False,
-) -> Talked:
+) -> tuple[Pupil, Fit]:
     """Trains encoder, projection head and adapters on questions about made clips, the loss on the answers alone.
 
+    A template without a slot tells clips in words, and nothing but adapters is trained.
     blind: nothing of the clips is shown, in training and after: the control without video. Raises as `pretrain` does.
     """
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
+    made, validation = before(recipe, blind=blind)
+    speaker, llm = made.speaker, made.speaker.llm
+    params = trained(speaker)
+    folder.describe(
+        {"recipe": recipe.model_dump(mode="json"), "of": "talk"},
+        made.frame.scaler.to_json(),
+        lambda state: _card(recipe, params, state),
+        checkpoint.Beneath(llm, recipe.adapt),
+    )
+    done = fit(
+        speaker,
+        made.talk(made.rows),
+        made.talk(validation),
+        Budget(**recipe.budget.model_dump()),
+        objective=Telling(),
+        seed=recipe.seed,
+        tick=tick,
+        keeper=folder,
+    )
+    return made, done
+
+
+def before(recipe: TalkRecipe, *, blind: bool = False) -> tuple[Pupil, list[dict[str, Any]]]:
+    """Who is trained by a recipe, as it is before, and the rows that its best state is chosen by."""
     task = _task(recipe)
     samples = _windows(moving_shapes(recipe.clips, frames=recipe.frames + 1, seed=recipe.seed), task)
     cut = max(1, len(samples) // 10)
@@ -73,32 +122,21 @@ def talk(
     if not isinstance(frame, Frame):
         raise DataError("Clips are fields, but the frame is of sequences.")
     train, validation = (rows_of(part, recipe.topics) for part in (samples[:-cut], samples[-cut:]))
-    validation = validation[:: max(1, len(validation) // recipe.validation)]
-    llm = language_model(recipe.llm)
-    shape = field_shape(samples[0], task, frame)
-    blueprint = field_blueprint(shape, samples[0], recipe.encoder, llm=llm, up=recipe.up)
+    template, llm = load_prompt(recipe.template), language_model(recipe.llm)
+    blueprint = None
+    if hears(template):
+        shape = field_shape(samples[0], task, frame)
+        blueprint = field_blueprint(shape, samples[0], recipe.encoder, llm=llm, up=recipe.up)
+    elif recipe.adapt.frozen or recipe.start or blind:
+        raise ConfigError(
+            f"{recipe.id}: {recipe.template} tells clips in words, so there is nothing to train but the language "
+            f"model. Set adapt.method to lora, and leave `start` out."
+        )
     speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
     if recipe.start:
         checkpoint.start_from(speaker, Path(recipe.start), heads=True)
-    template = load_prompt(recipe.template)
-    params = trained(speaker)
-    folder.describe(
-        {"recipe": recipe.model_dump(mode="json"), "of": "talk"},
-        frame.scaler.to_json(),
-        lambda state: _card(recipe, params, state),
-        checkpoint.Beneath(llm, recipe.adapt),
-    )
-    done = fit(
-        speaker,
-        talk_of(train, frame, template, speaker, blind=blind),
-        talk_of(validation, frame, template, speaker, blind=blind),
-        Budget(**recipe.budget.model_dump()),
-        objective=Telling(),
-        seed=recipe.seed,
-        tick=tick,
-        keeper=folder,
-    )
-    return Talked(done, speaker, frame, template, train, blind)
+    made = Pupil(speaker, frame, template, train, blind, recipe.words)
+    return made, validation[:: max(1, len(validation) // recipe.validation)]
 
 
 def exam_rows(recipe: TalkRecipe) -> list[dict[str, Any]]:
@@ -137,20 +175,6 @@ def rows_of(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, 
         for one in questions(sample)
         if one.topic in topics
     ]
-
-
-def talk_of(
-    rows: Sequence[dict[str, Any]], frame: Frame, template: Template, speaker: Speaker, *, blind: bool
-) -> Talk:
-    """Rows as prompts with slots, and the windows that fill these."""
-    tokenizer, told = speaker.llm.tokenizer, "" if template.head.format == "chat" else " "
-    prompts = [template.render(ask(row["window"], row["question"]), soft=frame.slots) for row in rows]
-    data = frame.stack([row["window"].without_truth() for row in rows], reads=False)
-    return Talk(
-        tuple(tokenizer.pieces(prompt) for prompt in prompts),
-        tuple(tuple(tokenizer.closed(f"{told}{row['truth']}")) for row in rows),
-        _hidden(data) if blind else data,
-    )
 
 
 def _hidden(batch: FieldBatch) -> FieldBatch:

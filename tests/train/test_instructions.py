@@ -212,3 +212,24 @@ def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_
     with pytest.raises(ConfigError, match="is no checkpoint"):
         push(tmp_path / "set", str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_adapters_are_trained_on_a_quantised_base_and_put_on_the_plain_one(tmp_path, tiny, kind):
+    path = write_set(tmp_path / "set", rows=120)
+    name = tiny(width=64)
+    plan = recipe(
+        name, path, llm={"name": name, "depth": 2, "dtype": "fp32", "quant": kind},
+        budget={"steps": 60, "batch": 8, "lr": 1e-2, "evaluations": 3},
+    )  # fmt: skip
+    tune(plan, tmp_path / "out")
+    kept = checkpoint.weights_of(tmp_path / "out" / "last")
+    assert kept and all("lora_" in name for name in kept)
+    rows = log(tmp_path / "out")
+    assert rows[-1]["validation"] < 0.9 * rows[0]["validation"]
+    base = json.loads((tmp_path / "out" / "best" / "base.json").read_text())
+    assert base["sha256"] == load_llm(name, depth=2, dtype="fp32").sha256
+    tuned = checkpoint.tuned(tmp_path / "out", dtype="fp32")
+    assert not any("lora_" in name for name, _ in tuned.model.named_parameters())
+    records = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    assert {record["predictor"] for record in records} == {TUNED, UNTUNED, MAJORITY}
