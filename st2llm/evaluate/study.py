@@ -260,7 +260,7 @@ class Study:
         for rate in self._rates(job, store):
             self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
             arm = self._build(job, warm)
-            plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate)
+            plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate, average=budget.average)
             done = fit(
                 arm, train, validation, plan, objective=objective, seed=job.seed, tick=self.watch.reach
             )
@@ -279,7 +279,7 @@ class Study:
         fresh = self._build(job, self._warm_encoder(job.seed, store))
         steps = max(1, curve.best_step)
         self.watch.begin(f"{job.key} with validation", steps)
-        plan = Budget(steps=budget.steps, batch=budget.batch, lr=curve.lr, stop=steps)
+        plan = Budget(steps=budget.steps, batch=budget.batch, lr=curve.lr, stop=steps, average=budget.average)
         last = data.take(range(len(self.train), len(data)))
         fit(fresh, data, last, plan, objective=self._objective, seed=job.seed, tick=self.watch.reach)
         arm.load_state_dict(fresh.state_dict())

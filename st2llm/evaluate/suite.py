@@ -175,7 +175,8 @@ class BudgetSettings(Settings):
     """loss: of fields, what arms minimise and are chosen by.
 
     refit: once rate and steps are chosen on validation, an arm is trained anew for those on training and validation
-    windows together, and answers test so; what validation says of it is of the first run.
+    windows together, and answers test so; what validation says of it is of the first run. average: of the weights, see
+    `train.loop.Budget`.
     """
 
     steps: int = Field(ge=1)
@@ -183,6 +184,7 @@ class BudgetSettings(Settings):
     loss: Literal["absolute", "squared"] = "absolute"
     lr: list[float] = Field([1e-4], min_length=1)
     refit: bool = False
+    average: float = Field(0.0, ge=0, lt=1)
 
 
 class WindowSettings(Settings):

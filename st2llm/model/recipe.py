@@ -121,6 +121,7 @@ class RunBudget(Settings):
     accumulate: int = Field(1, ge=1)
     precision: Literal["no", "bf16"] = "no"
     patience: int | None = Field(None, ge=1)
+    average: float = Field(0.0, ge=0, lt=1)
 
 
 class Recipe(Settings):

@@ -29,6 +29,8 @@ Watching = Callable[[int], None]
 """Is told each finished step."""
 _EVALUATION = -1
 """The step whose random choices every evaluation makes."""
+_AVERAGE = "average"
+"""Stands among what the optimiser keeps of each weight."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Budget:
     accumulate: into how many parts a batch is cut, one after the other, with the same result. precision: of the
     forward pass (weights, losses and the optimiser stay in fp32). patience: evaluations without a better one after
     which training stops; None goes on to the end. stop: ends after so many of the steps and keeps the last state, not
-    the best: for training anew on data that hold the validation part as well.
+    the best: for training anew on data that hold the validation part as well. average: what is evaluated and kept is
+    the exponential moving average of the weights, which keeps this share of itself at each step (0: the weights alone;
+    Polyak and Juditsky 1992).
     """
 
     steps: int
@@ -52,6 +56,7 @@ class Budget:
     precision: Literal["no", "bf16"] = "no"
     patience: int | None = None
     stop: int | None = None
+    average: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ class Progress:
     """All that a run needs to go on from where it was: saved by a `Keeper` after each evaluation.
 
     rows: step, training loss, validation loss, the untrained state first. best, weights: of the best evaluation
-    and the trained weights then. current, optimiser: the trained weights now, and the optimiser's tensors.
+    and the trained weights then. current, optimiser: the trained weights now, and the optimiser's tensors; last: what
+    stands for the weights now, which is their average where one is kept.
     """
 
     step: int
@@ -102,6 +108,7 @@ class Progress:
     best: float
     weights: dict[str, Tensor]
     current: dict[str, Tensor]
+    last: dict[str, Tensor] = field(default_factory=dict)
     optimiser: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -194,6 +201,9 @@ class _Run:
         if device.type == "cpu":
             keep_freed_memory()
         self.validation = validation.to(device)
+        self.averaged = (
+            {name: p.detach().clone() for name, p in self.weights.items()} if budget.average else {}
+        )
         self.running: dict[str, float] = {}
         self.seen: dict[str, int] = {}
         self.before_s = 0.0
@@ -224,7 +234,7 @@ class _Run:
             if step % every == 0 or step == last:
                 self._evaluate(step, drawn, time.perf_counter() - began)
             tick(step)
-        self._restore(progress.current if budget.stop else progress.weights)
+        self._restore(progress.last if budget.stop else progress.weights)
         steps, losses, errors = zip(*progress.rows[1:], strict=True)
         return Curve(budget.lr, steps, losses, errors)
 
@@ -257,7 +267,16 @@ class _Run:
         self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
+        self._average(step)
         return whole
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        kept = min(
+            self.budget.average, step / (step + 9)
+        )  # the first steps, far from anything, are soon forgotten
+        for name, mean in self.averaged.items():
+            mean.lerp_(self.weights[name], 1 - kept)
 
     def _check(self, loss: Tensor, step: int) -> None:
         if torch.isfinite(loss):
@@ -275,13 +294,18 @@ class _Run:
             name: float(total) / max(self.seen[name], 1)
             for name, total in zip(self.running, summed, strict=True)
         }
+        now = self._snapshot()
+        if self.averaged:
+            self._restore(self.averaged)
         error = self._validate()
         progress.step = step
         progress.rows.append((step, self.objective.value(means), error))
         self.running, self.seen = {}, {}
-        progress.current = self._snapshot()
+        progress.current = now
         if error < progress.best:
-            progress.best, progress.weights = error, progress.current
+            progress.best, progress.weights = error, self._snapshot()
+        progress.last = self._snapshot() if self.averaged else now
+        self._restore(now)
         if self.keeper is not None:
             progress.optimiser, progress.seconds = self._optimiser_state(), self.before_s + seconds
             if self.accelerator.is_main_process:
@@ -336,13 +360,16 @@ class _Run:
             f"{key}/{name}": torch.as_tensor(kept).detach().clone()
             for name, p in self.weights.items()
             for key, kept in state.get(p, {}).items()
-        }
+        } | {f"{_AVERAGE}/{name}": mean.clone() for name, mean in self.averaged.items()}
 
     def _restore_optimiser(self, kept: Mapping[str, Tensor]) -> None:
         state = self.optimiser.optimizer.state
         for path, tensor in kept.items():
             key, _, name = path.partition("/")
             weight = self.weights[name]
+            if key == _AVERAGE:
+                self.averaged[name] = tensor.to(weight.device)
+                continue
             state[weight][key] = tensor.clone() if key == "step" else tensor.to(weight.device)
 
 

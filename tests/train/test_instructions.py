@@ -218,10 +218,8 @@ def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_
 def test_adapters_are_trained_on_a_quantised_base_and_put_on_the_plain_one(tmp_path, tiny, kind):
     path = write_set(tmp_path / "set", rows=120)
     name = tiny(width=64)
-    plan = recipe(
-        name, path, llm={"name": name, "depth": 2, "dtype": "fp32", "quant": kind},
-        budget={"steps": 60, "batch": 8, "lr": 1e-2, "evaluations": 3},
-    )  # fmt: skip
+    plain = recipe(name, path, budget={"steps": 60, "batch": 8, "lr": 1e-2, "evaluations": 3})
+    plan = plain.model_copy(update={"llm": plain.llm.model_copy(update={"quant": kind})})
     tune(plan, tmp_path / "out")
     kept = checkpoint.weights_of(tmp_path / "out" / "last")
     assert kept and all("lora_" in name for name in kept)

@@ -88,6 +88,23 @@ def test_the_best_state_is_restored_where_validation_gets_worse_again():
     assert arm.level.item() < 0.7
 
 
+def test_what_is_kept_of_an_averaged_run_is_the_average_of_its_weights():
+    arm, seen = Level(), []
+    budget = replace(plain(steps=20, evaluations=20), average=0.8, stop=20)
+    twin = Level()
+    fit(
+        twin, level(1.0), level(1.0), plain(steps=20), objective=Regression(ONE), seed=0,
+        tick=lambda step: seen.append(twin.level.item()),
+    )  # fmt: skip
+    got = fit(arm, level(1.0), level(1.0), budget, objective=Regression(ONE), seed=0)
+    mean = 0.0
+    for step, now in enumerate(seen, start=1):
+        kept = min(0.8, step / (step + 9))
+        mean = kept * mean + (1 - kept) * now
+    assert arm.level.item() == pytest.approx(mean, rel=1e-5)
+    assert got.curve.validation[-1] == pytest.approx(abs(1.0 - mean), rel=1e-4)
+
+
 def test_a_run_that_is_to_stop_keeps_its_last_state_and_the_pace_of_the_whole():
     arm, whole = Level(), Level()
     got = fit(

@@ -57,8 +57,10 @@ def same(one: Path, other: Path, *, exact=True) -> None:
                 np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), atol=2e-5, err_msg=name)
 
 
-def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path):
-    recipe = load_recipe(recipe_file(tmp_path), into=Recipe)
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, average):
+    budget = {"steps": 12, "batch": 8, "lr": 1e-3, "evaluations": 4, "average": average}
+    recipe = load_recipe(recipe_file(tmp_path, budget=budget), into=Recipe)
     pretrain(recipe, tmp_path / "whole")
 
     class KilledError(Exception):
