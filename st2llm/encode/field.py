@@ -11,10 +11,11 @@ from torch_geometric.nn import GATv2Conv, GCNConv, TAGConv
 
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.beside import place_width, window_width
+from st2llm.encode.regions import Partition, RegionMixer
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample
 
-GRAPHS = ("gcn", "gat", "diffusion", "none")
+GRAPHS = ("gcn", "gat", "diffusion", "regions", "none")
 MIXERS = ("transformer", "mlp")
 
 
@@ -80,7 +81,8 @@ class PatchEmbedding(nn.Module):
         self.step_of_day = nn.Embedding(shape.steps_per_day, d_st)
         self.day_of_week = nn.Embedding(7, d_st)
         self.holiday = nn.Embedding(2, d_st)
-        self.node = nn.Embedding(shape.nodes, d_st)
+        # Without places of their own, weights are for any number of places.
+        self.node = nn.Embedding(1 if "node" in without else shape.nodes, d_st)
         self.notes = nn.EmbeddingBag(shape.note_words + 2, d_st, mode="mean", padding_idx=0)
         for table in (self.position, self.step_of_day, self.day_of_week, self.holiday, self.node, self.notes):
             nn.init.normal_(table.weight, std=0.02)
@@ -232,7 +234,8 @@ class ResidualMLP(nn.Module):
 class FieldEncoder(nn.Module):
     """Turns a batch of windows into `slots` embeddings of width d_st, the same for every arm of a comparison.
 
-    Patches and a question token a place -> a mixer over time (transformer, or mlp) -> a layer over places. With
+    Patches and a question token a place -> a mixer over time (transformer, or mlp) -> a layer over places, along edges
+    or (graph='regions') through regions of at most `region` places, as `partition` says. With
     tokens='place' a place becomes one token (its question token); with tokens='patch' all its tokens are kept.
     """
 
@@ -251,6 +254,8 @@ class FieldEncoder(nn.Module):
         centre: bool = False,
         also: Sequence[str] = (),
         places: Float[Tensor, "node feature"] | None = None,
+        partition: Partition | None = None,
+        region: int = 16,
     ) -> None:
         super().__init__()
         if tokens not in ("place", "patch"):
@@ -271,7 +276,11 @@ class FieldEncoder(nn.Module):
                 d_st, 4, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
             )
             self.time = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
-        self.space = None if graph == "none" else GraphLayer(graph, d_st=d_st)
+        self.space: nn.Module | None = None
+        if graph == "regions":
+            self.space = RegionMixer(partition, d_st=d_st, cap=region)
+        elif graph != "none":
+            self.space = GraphLayer(graph, d_st=d_st)
         index = torch.stack([torch.from_numpy(edges.source), torch.from_numpy(edges.target)])
         self.register_buffer("edges", index, persistent=False)
         self.register_buffer("weight", torch.from_numpy(edges.weight).float(), persistent=False)
@@ -291,7 +300,8 @@ class FieldEncoder(nn.Module):
         z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
         question: Tensor = z[:, :, -1]
         if self.space is not None:
-            question = self.space(question, self.edges, self.weight)
+            along = () if isinstance(self.space, RegionMixer) else (self.edges, self.weight)
+            question = self.space(question, *along)
         if self.tokens == "place":
             return question
         return torch.cat([z[:, :, :-1], question[:, :, None]], dim=2).reshape(b, n * p, d)

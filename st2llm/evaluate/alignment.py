@@ -17,10 +17,10 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.job import SILENT, Watch
 from st2llm.evaluate.runcard import commit_words
 from st2llm.evaluate.store import write_json
-from st2llm.evaluate.tune import tune
+from st2llm.evaluate.tune import paired, tune
 from st2llm.files import write_whole
 from st2llm.model.alignment import embedded, meaning
-from st2llm.model.tuning import BridgeRecipe, TalkRecipe
+from st2llm.model.tuning import BridgeRecipe, PairRecipe, TalkRecipe
 from st2llm.train.bridge import Bridged, align
 from st2llm.train.folder import is_main
 from st2llm.train.loop import Fit
@@ -46,12 +46,14 @@ class Look:
 
 
 def align_and_report(
-    recipe: BridgeRecipe | TalkRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
+    recipe: BridgeRecipe | TalkRecipe | PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
 ) -> Fit:
     """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`.
 
     On questions about clips the exam's report.md is the report. Raises ConfigError where part of the model would train.
     """
+    if isinstance(recipe, PairRecipe):
+        return paired(recipe, out, resume=resume, watch=watch)
     if isinstance(recipe, TalkRecipe):
         if not recipe.adapt.frozen:
             raise ConfigError(

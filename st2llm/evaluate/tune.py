@@ -9,9 +9,9 @@ from st2llm.evaluate.instruct import Order, instruct
 from st2llm.evaluate.job import SILENT, Watch
 from st2llm.evaluate.runcard import commit_words
 from st2llm.model import checkpoint
-from st2llm.model.tuning import BridgeRecipe, InstructRecipe, TalkRecipe
+from st2llm.model.tuning import BridgeRecipe, ClipQuestions, InstructRecipe, PairRecipe, TalkRecipe
 from st2llm.predict.checkpointed import language_model
-from st2llm.train import bridge, talk
+from st2llm.train import bridge, clips, pair, talk
 from st2llm.train.folder import is_main
 from st2llm.train.instructions import Rows, finetune
 from st2llm.train.loop import Fit
@@ -57,28 +57,69 @@ def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pupil.answer}
     if recipe.control and hears:
         watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
-        again = resume and (out / "blind" / "run.json").exists()
-        blind, _ = talk.talk(recipe, out / "blind", resume=again, tick=watch.reach, blind=True)
+        twin, again = _beside(out, resume)
+        blind, _ = talk.talk(recipe, twin, resume=again, tick=watch.reach, blind=True)
         answerers[BLIND] = lambda: blind.answer
     elif recipe.control:
         answerers[UNTUNED] = lambda: talk.before(recipe)[0].answer
-    if not is_main():
-        return done
-    rows = talk.exam_rows(recipe)
-    watch.begin(f"{recipe.id}, exam", len(rows) * len(answerers))
-    exam = examine(rows, pupil.rows, answerers, tick=watch.reach)
     facts = [
         ("language model", f"{recipe.llm.name}, depth {pupil.speaker.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head if hears else 'words'}, {recipe.adapt.method}"),
-        ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(pupil.rows)} questions"),
+    ]
+    _ask(recipe, out, done, pupil.rows, answerers, facts, watch)
+    return done
+
+
+def paired(recipe: PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> Fit:
+    """Brings made clips and sentences into one space, and a twin that sees nothing; both are examined on real clips."""
+    watch.begin(recipe.id, recipe.budget.steps)
+    pairer, done = pair.pair(recipe, out, resume=resume, tick=watch.reach)
+    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pairer.answer}
+    if recipe.control:
+        watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
+        twin, again = _beside(out, resume)
+        blind, _ = pair.pair(recipe, twin, resume=again, tick=watch.reach, blind=True)
+        answerers[BLIND] = lambda: blind.answer
+    joined = ", ".join(("values", *recipe.encoder.also))
+    facts = [
+        ("clips", joined),
+        ("sentences", "all-MiniLM-L6-v2, frozen"),
+        ("common space", f"{recipe.width} numbers"),
+    ]
+    _ask(recipe, out, done, pairer.rows, answerers, facts, watch)
+    return done
+
+
+def _beside(out: Path, resume: bool) -> tuple[Path, bool]:
+    """Where the twin of a run is, and whether it was begun."""
+    return out / "blind", resume and (out / "blind" / "run.json").exists()
+
+
+def _ask(
+    recipe: ClipQuestions,
+    out: Path,
+    done: Fit,
+    train: list[dict[str, Any]],
+    answerers: dict[str, Callable[[], Answerer]],
+    facts: list[tuple[str, str]],
+    watch: Watch,
+) -> None:
+    """The exam on real clips, written by the first process alone."""
+    if not is_main():
+        return
+    rows = clips.exam_rows(recipe)
+    watch.begin(f"{recipe.id}, exam", len(rows) * len(answerers))
+    exam = examine(rows, train, answerers, tick=watch.reach)
+    told = [
+        *facts,
+        ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(train)} questions"),
         ("asked about", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
         ("steps", f"{done.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
-        ("validation, nats a token", f"{done.curve.best:.4g}"),
+        ("validation", f"{done.curve.best:.4g} nats"),
         ("seed", str(recipe.seed)),
         ("commit", commit_words()),
     ]
-    write(exam, out, title=recipe.title or recipe.id, facts=facts)
-    return done
+    write(exam, out, title=recipe.title or recipe.id, facts=told)
 
 
 def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:

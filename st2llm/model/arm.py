@@ -18,6 +18,7 @@ from st2llm.align.settings import FROZEN, Adaptation, Projection
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldEncoder, FieldShape
 from st2llm.encode.points import PointBatch
+from st2llm.encode.regions import Partition
 from st2llm.encode.sequence import SequenceEncoder, SequenceShape
 from st2llm.errors import ConfigError, nearest
 from st2llm.llm.local import LanguageModel
@@ -49,6 +50,8 @@ class Blueprint:
     """Where a reprogramming head speaks in the rows of a language model."""
     places: Float[Tensor, "node feature"] | None = None
     """What `encoder.also` tells of each place."""
+    partition: Partition | None = None
+    """The regions that places mix through, where `encoder.graph` is `regions`."""
 
 
 class Probe(nn.Module):
@@ -140,13 +143,14 @@ def blueprint_of(
     llm: LanguageModel | None,
     up: Projection,
     places: Float[Tensor, "node feature"] | None = None,
+    partition: Partition | None = None,
 ) -> Blueprint:
     """A blueprint as wide as the language model; as wide as the encoder where there is none."""
     if llm is None:
-        return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up, places=places)
+        return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up, places=places, partition=partition)
     vocabulary = vocabulary_of(llm, up.words) if up.head == "reprogramming" else None
     heads = int(llm.model.config.num_attention_heads)
-    return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary, places)
+    return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary, places, partition)
 
 
 def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
@@ -171,6 +175,8 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         centre=e.centre,
         also=e.also,
         places=blueprint.places,
+        partition=blueprint.partition,
+        region=e.region,
     )
 
 

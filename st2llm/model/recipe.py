@@ -24,11 +24,13 @@ class EncoderSettings(Settings):
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
     layers: int = Field(2, ge=1)
-    graph: Literal["gat", "gcn", "diffusion", "none"] = "gat"
+    graph: Literal["gat", "gcn", "diffusion", "regions", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
     without: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
     also: tuple[Literal["coordinates", "laplacian", "frequency", "text", "image"], ...] = ()
+    region: int = Field(16, ge=1)
+    """Places of a region at most, where graph is `regions`."""
     centre: bool = False
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)

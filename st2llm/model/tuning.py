@@ -151,13 +151,12 @@ def read_tuning(content: Any) -> type[InstructRecipe] | type[BridgeRecipe] | typ
     return InstructRecipe if "instructions" in content else TalkRecipe if "clips" in content else BridgeRecipe
 
 
-class TalkRecipe(Settings):
-    """A run of `st2llm finetune` on questions about data that a model hears as soft tokens (VideoChat, Li et al. 2023).
+class ClipQuestions(Settings):
+    """A run on questions about clips.
 
     clips: how many clips are made to train on. test: data sets whose clips the questions of the exam are about.
-    frames: of the windows that questions are about. topics: of the questions. template: holds a slot amid its words;
-    one without tells clips in words, in `words` tokens at most. control: a twin that is trained and asked without
-    seeing anything; of words the model before training.
+    windows: of each data set in the exam, evenly spaced. frames: of the windows that questions are about. topics: of
+    the questions. control: a twin that is trained and asked without seeing anything.
     """
 
     id: str = Field(pattern=r"^\w[\w.+-]*$")
@@ -165,20 +164,28 @@ class TalkRecipe(Settings):
     clips: int = Field(ge=8)
     test: tuple[str, ...] = Field(min_length=1)
     windows: int = Field(40, ge=1)
-    """Of each data set in the exam, evenly spaced."""
     frames: int = Field(16, ge=4)
     topics: tuple[str, ...] = ("most-motion", "brighter-when", "is-there-a-cut", "direction")
-    template: str = "video/question-answer.soft"
-    words: int | None = Field(None, ge=16)
     encoder: EncoderSettings = EncoderSettings()
-    start: str | None = None
-    llm: LLMSettings
-    up: Projection = Projection()
-    adapt: Adaptation = Adaptation()
     budget: RunBudget
     validation: int = Field(40, ge=2)
     seed: int = 0
     control: bool = True
+
+
+class TalkRecipe(ClipQuestions):
+    """A run of `st2llm finetune` on questions about clips that a model hears as soft tokens (VideoChat, Li 2023).
+
+    template: holds a slot amid its words; one without tells clips in words, in `words` tokens at most, and the control
+    is then the model before training.
+    """
+
+    template: str = "video/question-answer.soft"
+    words: int | None = Field(None, ge=16)
+    start: str | None = None
+    llm: LLMSettings
+    up: Projection = Projection()
+    adapt: Adaptation = Adaptation()
 
     @model_validator(mode="before")
     @classmethod
@@ -186,6 +193,20 @@ class TalkRecipe(Settings):
         return with_lora(content)
 
 
-def read_aligning(content: Any) -> type[BridgeRecipe] | type[TalkRecipe]:
+class PairRecipe(ClipQuestions):
+    """A run of `st2llm align` that brings clips and sentences into one space, without a language model: CLIP's way
+    (Radford et al. 2021), with frozen sentence vectors and the encoder's embeddings. Questions are answered by the
+    option whose sentence lies nearest.
+
+    width: numbers of a vector in the common space. temperature: of the softmax over a batch.
+    """
+
+    width: int = Field(64, ge=4)
+    temperature: float = Field(0.07, gt=0)
+
+
+def read_aligning(content: Any) -> type[BridgeRecipe] | type[TalkRecipe] | type[PairRecipe]:
     """Which recipe a file for `st2llm align` holds: descriptions of samples, or questions about clips."""
-    return TalkRecipe if isinstance(content, dict) and "clips" in content else BridgeRecipe
+    if not isinstance(content, dict) or "clips" not in content:
+        return BridgeRecipe
+    return TalkRecipe if "llm" in content else PairRecipe

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from st2llm.align.settings import Projection
 from st2llm.encode.beside import places_of
 from st2llm.encode.field import FieldShape, edges_of
+from st2llm.encode.regions import partition_of
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, blueprint_of
 from st2llm.model.recipe import EncoderSettings
@@ -42,7 +43,8 @@ def field_blueprint(
     """What an arm for fields like this sample's is built from: its neighbours, and what is known of its places."""
     edges = edges_of(sample)
     places = places_of(sample, edges, encoder.also)
-    return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places)
+    regions = partition_of(sample, edges, encoder.region) if encoder.graph == "regions" else None
+    return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
 
 
 def field_slots(nodes: int, history: int, encoder: EncoderSettings) -> int:

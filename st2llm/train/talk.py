@@ -2,31 +2,23 @@
 about real ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from st2llm import tasks
-from st2llm.data import load_data
-from st2llm.data.shapes import moving_shapes
-from st2llm.data.windows import split
-from st2llm.encode.batch import FieldBatch
-from st2llm.errors import ConfigError, DataError
+from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
 from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import TalkRecipe
 from st2llm.predict.checkpointed import language_model
 from st2llm.predict.frame import Frame
-from st2llm.predict.framing import field_blueprint, field_shape, frame_for
-from st2llm.serialize.questions import ask, questions
+from st2llm.predict.framing import field_blueprint, field_shape
+from st2llm.serialize.questions import ask
 from st2llm.serialize.template import Template, load_prompt
-from st2llm.tasks import Task
+from st2llm.train.clips import frame_of, hidden, made_clips
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
-from st2llm.types import Sample, SplitPlan
 
 _BATCH = 16
 
@@ -68,7 +60,7 @@ class Pupil:
         if not hears(self.template):
             return Talk(pieces, answers)
         data = self.frame.stack([row["window"].without_truth() for row in rows], reads=False)
-        return Talk(pieces, answers, _hidden(data) if self.blind else data)
+        return Talk(pieces, answers, hidden(data) if self.blind else data)
 
 
 def hears(template: Template) -> bool:
@@ -115,18 +107,13 @@ def talk(
 
 def before(recipe: TalkRecipe, *, blind: bool = False) -> tuple[Pupil, list[dict[str, Any]]]:
     """Who is trained by a recipe, as it is before, and the rows that its best state is chosen by."""
-    task = _task(recipe)
-    samples = _windows(moving_shapes(recipe.clips, frames=recipe.frames + 1, seed=recipe.seed), task)
-    cut = max(1, len(samples) // 10)
-    frame = frame_for(samples[:-cut], task, skip="none", encoder=recipe.encoder, up=recipe.up, reads=False)
-    if not isinstance(frame, Frame):
-        raise DataError("Clips are fields, but the frame is of sequences.")
-    train, validation = (rows_of(part, recipe.topics) for part in (samples[:-cut], samples[-cut:]))
+    clips = made_clips(recipe)
+    frame = frame_of(clips, recipe, up=recipe.up)
     template, llm = load_prompt(recipe.template), language_model(recipe.llm)
     blueprint = None
     if hears(template):
-        shape = field_shape(samples[0], task, frame)
-        blueprint = field_blueprint(shape, samples[0], recipe.encoder, llm=llm, up=recipe.up)
+        shape = field_shape(clips.samples[0], clips.task, frame)
+        blueprint = field_blueprint(shape, clips.samples[0], recipe.encoder, llm=llm, up=recipe.up)
     elif recipe.adapt.frozen or recipe.start or blind:
         raise ConfigError(
             f"{recipe.id}: {recipe.template} tells clips in words, so there is nothing to train but the language "
@@ -135,61 +122,7 @@ def before(recipe: TalkRecipe, *, blind: bool = False) -> tuple[Pupil, list[dict
     speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
     if recipe.start:
         checkpoint.start_from(speaker, Path(recipe.start), heads=True)
-    made = Pupil(speaker, frame, template, train, blind, recipe.words)
-    return made, validation[:: max(1, len(validation) // recipe.validation)]
-
-
-def exam_rows(recipe: TalkRecipe) -> list[dict[str, Any]]:
-    """Questions about evenly spaced windows of each test data set's clips. Raises DataError where there is none."""
-    task, found = _task(recipe), []
-    for name in recipe.test:
-        data = load_data(name)
-        clips = [
-            replace(clip, split=SplitPlan(1.0, 0.0, 0.0))
-            for clip in (data if isinstance(data, list) else [data])
-        ]
-        samples = _windows(clips, task)
-        if not samples:
-            raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
-        count = min(recipe.windows, len(samples))
-        chosen = [samples[i * len(samples) // count] for i in range(count)]
-        found += rows_of(chosen, recipe.topics)
-    return found
-
-
-def rows_of(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each question of these topics about each sample, with what an exam marks it by."""
-    return [
-        {
-            "id": f"{sample.id}/{one.topic}",
-            "sample": sample.id,
-            "topic": one.topic,
-            "truth": one.answer,
-            "options": list(one.options),
-            "decimals": one.decimals,
-            "within": one.within,
-            "window": sample,
-            "question": one,
-        }
-        for sample in samples
-        for one in questions(sample)
-        if one.topic in topics
-    ]
-
-
-def _hidden(batch: FieldBatch) -> FieldBatch:
-    """The same windows with nothing seen."""
-    return replace(batch, values=torch.zeros_like(batch.values), visible=torch.zeros_like(batch.visible))
-
-
-def _task(recipe: TalkRecipe) -> Task:
-    return tasks.forecast(recipe.frames, 1)
-
-
-def _windows(clips: Sequence[Any], task: Task) -> list[Sample]:
-    """Windows of clips that are all of one part, one after the other."""
-    part = split(list(clips), task, stride=task.length).train
-    return [part[i] for i in range(len(part))]
+    return Pupil(speaker, frame, template, clips.train, blind, recipe.words), clips.validation
 
 
 def _card(r: TalkRecipe, params: int, state: Any) -> str:

@@ -16,7 +16,7 @@ FILES = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("systems/*.yaml")])
 
 def recipe_of(path: Path):
     content = yaml.safe_load(path.read_text())
-    if "llm" not in content:
+    if "llm" not in content and "clips" not in content:
         return load_recipe(path, into=Recipe)
     frozen = (
         content.get("adapt", {}).get("method", "frozen" if "adapt" not in content else "lora") == "frozen"

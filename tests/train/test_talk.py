@@ -13,8 +13,9 @@ from st2llm.evaluate import tune as tuning
 from st2llm.evaluate.exam import TUNED, UNTUNED
 from st2llm.model import checkpoint
 from st2llm.model.tuning import TalkRecipe
-from st2llm.train import talk as module
-from st2llm.train.talk import before, hears, rows_of, talk
+from st2llm.train import clips
+from st2llm.train.clips import rows_of
+from st2llm.train.talk import before, hears, talk
 from st2llm.types import Slot
 
 __all__ = ["tiny"]
@@ -100,7 +101,7 @@ def test_the_exam_is_about_other_clips_and_has_its_control(tiny, tmp_path, monke
     plan = recipe(tiny(), **change)
     others, _ = before(recipe(tiny(), seed=5))
     asked = rows_of([row["window"] for row in others.rows[:3]], plan.topics)
-    monkeypatch.setattr(module, "exam_rows", lambda _: asked)
+    monkeypatch.setattr(clips, "exam_rows", lambda _: asked)
     tuning.tune(plan, tmp_path / "out")
     records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert {record["predictor"] for record in records} >= {TUNED, twin}

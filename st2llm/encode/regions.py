@@ -1,0 +1,117 @@
+"""One patcher for grids and graphs: places that lie together share a region, whose size is capped, and regions mix.
+
+Nothing in it knows how many places there are: weights trained on a grid run on a graph that they have never seen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+from torch import Tensor, nn
+
+from st2llm.errors import ConfigError
+from st2llm.types import Edges, Sample
+
+_BITS = 12
+_HEADS = 4
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The region of each place and its slot there: no slot of a region is taken twice, none is beyond the cap."""
+
+    region: Int64[np.ndarray, " node"]
+    slot: Int64[np.ndarray, " node"]
+    cap: int
+
+    @property
+    def count(self) -> int:
+        return int(self.region.max()) + 1
+
+
+def partition_of(sample: Sample, edges: Edges, cap: int) -> Partition:
+    """Regions of at most `cap` places, always the same for the same places.
+
+    A raster is cut into square blocks. Places with positions are put in order along Hilbert's curve, others along the
+    graph (reverse Cuthill-McKee), and the order is cut into runs.
+    """
+    layout, nodes = sample.side.layout, len(sample.place)
+    if layout is not None and len(layout.rows) * len(layout.cols) == nodes:
+        return _blocks(len(layout.rows), len(layout.cols), cap)
+    xy = sample.side.xy if sample.side.xy is not None else sample.side.lonlat
+    if xy is not None and np.isfinite(xy).all():
+        order = np.argsort(_hilbert(xy), kind="stable")
+    else:
+        ones = np.ones(len(edges.source), dtype=np.int8)
+        graph = coo_array((ones, (edges.source, edges.target)), shape=(nodes, nodes)).tocsr()
+        order = np.asarray(reverse_cuthill_mckee(graph + graph.T, symmetric_mode=True), dtype=np.int64)
+    region, slot = np.empty(nodes, dtype=np.int64), np.empty(nodes, dtype=np.int64)
+    rank = np.arange(nodes)
+    region[order], slot[order] = rank // cap, rank % cap
+    return Partition(region, slot, cap)
+
+
+def _blocks(rows: int, cols: int, cap: int) -> Partition:
+    side = max(1, int(np.sqrt(cap)))
+    row, col = np.divmod(np.arange(rows * cols), cols)
+    region = (row // side) * -(-cols // side) + col // side
+    return Partition(region.astype(np.int64), (row % side * side + col % side).astype(np.int64), cap)
+
+
+def _hilbert(xy: Float[np.ndarray, "node 2"]) -> Int64[np.ndarray, " node"]:
+    """How far along Hilbert's curve over their bounding square the points lie (Hilbert 1891; the usual bit steps)."""
+    low = xy.min(axis=0)
+    scale = float((xy.max(axis=0) - low).max()) or 1.0
+    x, y = np.minimum((xy - low) / scale * 2**_BITS, 2**_BITS - 1).astype(np.int64).T
+    along = np.zeros(len(xy), dtype=np.int64)
+    for bit in reversed(range(_BITS)):
+        size = 1 << bit
+        right, up = (x & size) > 0, (y & size) > 0
+        along += size * size * ((3 * right) ^ up)
+        flip = ~up & right
+        x, y = np.where(flip, size - 1 - x, x), np.where(flip, size - 1 - y, y)
+        x, y = np.where(~up, y, x) & (size - 1), np.where(~up, x, y) & (size - 1)
+    return along
+
+
+class RegionMixer(nn.Module):
+    """Places into their region's token, a transformer block over regions, and back to each place by a shared query."""
+
+    region: Tensor
+    place: Tensor
+    size: Tensor
+
+    def __init__(self, partition: Partition | None, *, d_st: int, cap: int) -> None:
+        super().__init__()
+        if partition is None or partition.cap > cap:
+            raise ConfigError(
+                f"encoder.graph: regions takes a partition of places into regions of at most {cap}. Give "
+                f"`partition_of(sample, edges, {cap})`."
+            )
+        self.norm = nn.LayerNorm(d_st)
+        self.slot = nn.Embedding(cap, d_st)
+        nn.init.normal_(self.slot.weight, std=0.02)
+        self.enter = nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
+        self.over = nn.TransformerEncoderLayer(
+            d_st, _HEADS, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.ask, self.told = nn.Linear(d_st, d_st), nn.Linear(d_st, d_st, bias=False)
+        self.leave = nn.Linear(d_st, d_st)
+        region = torch.from_numpy(partition.region)
+        self.register_buffer("region", region, persistent=False)
+        self.register_buffer("place", torch.from_numpy(partition.slot), persistent=False)
+        self.register_buffer(
+            "size", torch.bincount(region, minlength=partition.count).float(), persistent=False
+        )
+
+    def forward(self, z: Float[Tensor, "batch node d_st"]) -> Float[Tensor, "batch node d_st"]:
+        known = self.norm(z) + self.slot(self.place)
+        b, _, d = z.shape
+        total = z.new_zeros(b, len(self.size), d).index_add(1, self.region, self.enter(known))
+        regions = self.over(total / self.size[:, None])
+        asked = nn.functional.gelu(self.ask(known) + self.told(regions)[:, self.region])
+        said: Tensor = z + self.leave(asked)
+        return said

@@ -1,0 +1,106 @@
+"""Questions about clips with computed answers: of made clips to learn from, of real ones to be examined on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from st2llm import tasks
+from st2llm.align.settings import Projection
+from st2llm.data import load_data
+from st2llm.data.shapes import moving_shapes
+from st2llm.data.windows import split
+from st2llm.encode.batch import FieldBatch
+from st2llm.errors import DataError
+from st2llm.model.tuning import ClipQuestions
+from st2llm.predict.frame import Frame
+from st2llm.predict.framing import frame_for
+from st2llm.serialize.questions import questions
+from st2llm.tasks import Task
+from st2llm.types import Sample, SplitPlan
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Windows of made clips to learn from, and rows of questions about these and, of other clips, to choose by."""
+
+    samples: tuple[Sample, ...]
+    task: Task
+    train: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
+
+
+def made_clips(recipe: ClipQuestions) -> Clips:
+    """Nine tenths of the made clips are learned from, the others choose the best state."""
+    task = _task(recipe)
+    samples = _windows(moving_shapes(recipe.clips, frames=recipe.frames + 1, seed=recipe.seed), task)
+    cut = max(1, len(samples) // 10)
+    train, held = (rows_of(part, recipe.topics) for part in (samples[:-cut], samples[-cut:]))
+    return Clips(tuple(samples[:-cut]), task, train, held[:: max(1, len(held) // recipe.validation)])
+
+
+def frame_of(clips: Clips, recipe: ClipQuestions, *, up: Projection) -> Frame:
+    """What is fitted on the clips that are learned from."""
+    frame = frame_for(clips.samples, clips.task, skip="none", encoder=recipe.encoder, up=up, reads=False)
+    if not isinstance(frame, Frame):
+        raise DataError("Clips are fields, but the frame is of sequences.")
+    return frame
+
+
+def exam_rows(recipe: ClipQuestions) -> list[dict[str, Any]]:
+    """Questions about evenly spaced windows of each test data set's clips. Raises DataError where there is none."""
+    task, found = _task(recipe), []
+    for name in recipe.test:
+        data = load_data(name)
+        clips = [
+            replace(clip, split=SplitPlan(1.0, 0.0, 0.0))
+            for clip in (data if isinstance(data, list) else [data])
+        ]
+        samples = _windows(clips, task)
+        if not samples:
+            raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
+        count = min(recipe.windows, len(samples))
+        chosen = [samples[i * len(samples) // count] for i in range(count)]
+        found += rows_of(chosen, recipe.topics)
+    return found
+
+
+def rows_of(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each question of these topics about each sample, with what an exam marks it by."""
+    return [
+        {
+            "id": f"{sample.id}/{one.topic}",
+            "sample": sample.id,
+            "topic": one.topic,
+            "truth": one.answer,
+            "options": list(one.options),
+            "decimals": one.decimals,
+            "within": one.within,
+            "window": sample,
+            "question": one,
+        }
+        for sample in samples
+        for one in questions(sample)
+        if one.topic in topics
+    ]
+
+
+def hidden(batch: FieldBatch) -> FieldBatch:
+    """The same windows with nothing seen."""
+    return replace(
+        batch,
+        values=torch.zeros_like(batch.values),
+        visible=torch.zeros_like(batch.visible),
+        features=torch.zeros_like(batch.features),
+    )
+
+
+def _task(recipe: ClipQuestions) -> Task:
+    return tasks.forecast(recipe.frames, 1)
+
+
+def _windows(clips: Sequence[Any], task: Task) -> list[Sample]:
+    """Windows of clips that are all of one part, one after the other."""
+    part = split(list(clips), task, stride=task.length).train
+    return [part[i] for i in range(len(part))]
