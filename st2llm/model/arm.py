@@ -24,12 +24,14 @@ from st2llm.errors import ConfigError, nearest
 from st2llm.llm.local import LanguageModel
 from st2llm.model.backbone import (
     AttentionBackbone,
+    BlockBackbone,
     LLMBackbone,
     MatchedBackbone,
     NoBackbone,
     matched_size,
     trained,
 )
+from st2llm.model.experts import Experts, feed_forward
 from st2llm.model.names import BACKBONES
 from st2llm.model.recipe import EncoderSettings
 from st2llm.types import Edges
@@ -193,6 +195,10 @@ def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, how: A
         return NoBackbone()
     if name == "attention":
         return AttentionBackbone(blueprint.d_lm, heads=blueprint.heads)
+    if name in ("dense", "experts"):  # an expert is half as wide, and each token takes two: the same cost
+        d = blueprint.d_lm
+        feed = feed_forward(d, 2 * d) if name == "dense" else Experts(d, d)
+        return BlockBackbone(d, heads=blueprint.heads, feed=feed)
     if llm is None:
         raise ConfigError(
             f"The backbone {name!r} needs a language model: give `llm: {{name: ...}}` in the suite."

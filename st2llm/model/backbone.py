@@ -54,6 +54,21 @@ class AttentionBackbone(nn.Module):
         return soft + mixed, torch.zeros_like(soft[:, 0])
 
 
+class BlockBackbone(nn.Module):
+    """One transformer block over the slots: attention, then a feed-forward layer, dense or of experts."""
+
+    def __init__(self, d_lm: int, *, heads: int, feed: nn.Module) -> None:
+        super().__init__()
+        self.attention = AttentionBackbone(d_lm, heads=heads)
+        self.norm, self.feed = nn.RMSNorm(d_lm), feed
+
+    def forward(
+        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+    ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
+        z, nothing = self.attention(soft, words)
+        return z + self.feed(self.norm(z)), nothing
+
+
 class MatchedBackbone(nn.Module):
     """A transformer from scratch with as many trained parameters as the LoRA arm has in its adapters.
 

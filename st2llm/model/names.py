@@ -1,4 +1,4 @@
 """The backbones by name, for checks before torch is loaded."""
 
-BACKBONES = ("none", "attention", "matched", "llm-random", "llm-frozen", "llm-lora")
+BACKBONES = ("none", "attention", "dense", "experts", "matched", "llm-random", "llm-frozen", "llm-lora")
 LLM_BACKBONES = ("llm-random", "llm-frozen", "llm-lora")

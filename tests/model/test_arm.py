@@ -40,7 +40,7 @@ def blueprint(tokens="place") -> Blueprint:
 def arm(tiny):
     def make(backbone: str, *, seed=0, tokens="place", warm=None) -> Arm:
         name = ("random:" if backbone == "llm-random" else "") + tiny()
-        llm = load_llm(name, depth=2, dtype="fp32", seed=7) if backbone in BACKBONES[2:] else None
+        llm = load_llm(name, depth=2, dtype="fp32", seed=7) if backbone in BACKBONES[4:] else None
         adapter = LORA if backbone in ("matched", "llm-lora") else FROZEN
         return build(backbone, blueprint(tokens), seed=seed, warm=warm, llm=llm, how=adapter)
 
@@ -159,7 +159,10 @@ def test_the_gradient_reaches_every_trained_parameter_that_the_backbone_uses(arm
     }
     # Primitive backbones read no words; the batch has no notes and no holidays to speak of.
     spared = set() if name.startswith("llm-") else {"down.word.0.weight", "down.word.1.weight"}
-    assert still - {"encoder.embed.notes.weight"} == spared
+    # Of four experts those that no slot of so few has chosen are not used.
+    unused = {key for key in still if key.startswith("backbone.feed.experts.")}
+    assert len(unused) < 4 * 4
+    assert still - unused - {"encoder.embed.notes.weight"} == spared
 
 
 @pytest.mark.parametrize("tokens", ["place", "patch"])
@@ -202,7 +205,7 @@ def test_an_unknown_backbone_is_refused_with_the_nearest_name():
         build("llm-loar", blueprint(), seed=0)
 
 
-@pytest.mark.parametrize("name", BACKBONES[2:])
+@pytest.mark.parametrize("name", BACKBONES[4:])
 def test_a_backbone_without_its_language_model_is_refused(name):
     with pytest.raises(ConfigError, match=f"The backbone '{name}' needs a language model"):
         build(name, blueprint(), seed=0)

@@ -1,0 +1,60 @@
+"""A feed-forward layer of which each token takes two of four parts, and its dense twin of the same cost."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+COUNT, TOP = 4, 2
+_BALANCE = 0.01
+
+
+class Experts(nn.Module):
+    """A mixture of experts: each token goes through the `top` of `count` feed-forward layers that its router likes best
+    (Shazeer et al. 2017; Lepikhin et al. 2021).
+
+    In training, the gradient of a load-balancing loss (Fedus et al. 2022: count x share of tokens x mean probability,
+    summed over experts; 1 where balanced) is added at the output, weighted by `balance`, so that no objective need know
+    of it. load: the share of choices that fell on each expert in the last pass.
+    """
+
+    def __init__(
+        self, d: int, hidden: int, *, count: int = COUNT, top: int = TOP, balance: float = _BALANCE
+    ) -> None:
+        super().__init__()
+        self.top, self.balance = top, balance
+        self.router = nn.Linear(d, count, bias=False)
+        self.experts = nn.ModuleList(feed_forward(d, hidden) for _ in range(count))
+        self.load: Tensor = torch.full((count,), 1 / count)
+
+    def forward(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        rows = z.reshape(-1, z.shape[-1])
+        shares = torch.softmax(self.router(rows).float(), dim=-1)
+        weight, chosen = shares.topk(self.top, dim=-1)
+        weight = (weight / weight.sum(dim=-1, keepdim=True)).to(rows.dtype)
+        out = torch.zeros_like(rows)
+        for number, expert in enumerate(self.experts):
+            row, place = torch.nonzero(chosen == number, as_tuple=True)
+            out = out.index_add(0, row, expert(rows[row]) * weight[row, place, None])
+        self.load = torch.bincount(chosen.flatten(), minlength=len(self.experts)).detach() / chosen.numel()
+        if self.training and torch.is_grad_enabled():
+            uneven = len(self.experts) * (self.load * shares.mean(dim=0)).sum()
+            out = _Beside.apply(out, self.balance * uneven)  # type: ignore[no-untyped-call]
+        return out.reshape(z.shape)
+
+
+class _Beside(torch.autograd.Function):
+    """Hands its first input on; in the backward pass the second, a loss of its own, gets a gradient of 1."""
+
+    @staticmethod
+    def forward(context: Any, out: Tensor, loss: Tensor) -> Tensor:
+        return out.view_as(out)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return gradient, gradient.new_ones(())
+
+
+def feed_forward(d: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(d, hidden), nn.GELU(), nn.Linear(hidden, d))
