@@ -24,6 +24,7 @@ from st2llm.predict.framing import frame_for
 from st2llm.predict.primitive import AnyFrame
 from st2llm.predict.sequence import SequenceFrame
 from st2llm.serialize.caption import caption
+from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
 from st2llm.types import Sample
@@ -164,13 +165,13 @@ def _objective(recipe: BridgeRecipe, frame: AnyFrame, llm: LanguageModel) -> Obj
 
 
 def _card(r: BridgeRecipe, params: int, state: Any) -> str:
-    rows = state["rows"]
-    return (
-        f"---\nlibrary_name: st2llm\nbase_model: {r.llm.name}\ndatasets: [{r.data}]\n---\n# {r.title or r.id}\n\n"
+    return model_card(
+        r,
         f"A spatio-temporal encoder whose embeddings {r.llm.name} reads as soft tokens through a {r.up.head} head; "
-        f"{params:,} trained parameters ({r.adapt.method} language model).\n\n| | |\n|---|---|\n"
-        f"| task | `{r.task}` |\n| objectives | {', '.join(r.objectives.given)} |\n"
-        f"| steps | {state['step']} of {r.budget.steps}, batch {r.budget.batch}, learning rate {r.budget.lr:g} |\n"
-        f"| seed | {r.seed} |\n| best validation value | {state['best']:.6g} (untrained {rows[0][2]:.6g}) |\n\n"
-        f"Trained on one data set; nothing is known of how it does on others.\n"
+        f"{params:,} trained parameters ({r.adapt.method} language model).",
+        state=state,
+        unit="weighted loss",
+        rows=[("task", f"`{r.task}`"), ("objectives", ", ".join(r.objectives.given))],
+        after="Trained on one data set; nothing is known of how it does on others.",
+        head={"base_model": r.llm.name, "datasets": f"[{r.data}]"},
     )

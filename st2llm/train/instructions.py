@@ -12,6 +12,7 @@ from st2llm.model.backbone import trained
 from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import InstructRecipe
 from st2llm.predict.checkpointed import language_model
+from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
 from st2llm.train.source import Streamed
@@ -124,14 +125,16 @@ def finetune(
 
 
 def _card(r: InstructRecipe, path: str, params: int, left_out: int, state: Mapping[str, Any]) -> str:
-    rows = state["rows"]
-    return (
-        f"---\nlibrary_name: peft\nbase_model: {r.llm.name}\n---\n# {r.title or r.id}\n\n"
+    return model_card(
+        r,
         f"{r.llm.name} fine-tuned by `st2llm finetune` on instructions ({r.adapt.method}, {params:,} trained "
-        f"parameters); the loss is on the answers alone.\n\n| | |\n|---|---|\n"
-        f"| instructions | `{r.instructions.data or path}` |\n"
-        f"| rows left out (longer than {r.length} tokens) | {left_out} |\n"
-        f"| steps | {state['step']} of {r.budget.steps}, batch {r.budget.batch}, learning rate {r.budget.lr:g} |\n"
-        f"| seed | {r.seed} |\n| validation, nats a token | {state['best']:.4g} (before {rows[0][2]:.4g}) |\n\n"
-        f"`adapter/` is a peft adapter: `PeftModel.from_pretrained(model, FOLDER/adapter)`.\n"
+        f"parameters); the loss is on the answers alone.",
+        state=state,
+        unit="nats a token",
+        rows=[
+            ("instructions", f"`{r.instructions.data or path}`"),
+            (f"rows left out (longer than {r.length} tokens)", str(left_out)),
+        ],
+        after="`adapter/` is a peft adapter: `PeftModel.from_pretrained(model, FOLDER/adapter)`.",
+        head={"library_name": "peft", "base_model": r.llm.name},
     )

@@ -16,6 +16,7 @@ from st2llm.model.paired import Paired, Pairing, Pairs
 from st2llm.model.tuning import PairRecipe
 from st2llm.predict.frame import Frame
 from st2llm.predict.framing import field_blueprint, field_shape
+from st2llm.train.card import model_card
 from st2llm.train.clips import frame_of, hidden, made_clips
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
@@ -112,10 +113,10 @@ def pair(
 
 def _card(r: PairRecipe, params: int, state: Any) -> str:
     joined = f" with {', '.join(r.encoder.also)}" if r.encoder.also else ""
-    return (
-        f"---\nlibrary_name: st2llm\n---\n# {r.title or r.id}\n\n"
+    return model_card(
+        r,
         f"Clips (encoder{joined}) and sentences (all-MiniLM-L6-v2) in one space of {r.width} numbers; {params:,} "
-        f"trained parameters. Trained on {r.clips} made clips.\n\n| | |\n|---|---|\n"
-        f"| steps | {state['step']} of {r.budget.steps}, batch {r.budget.batch}, learning rate {r.budget.lr:g} |\n"
-        f"| validation, nats a pair | {state['best']:.4g} (before {state['rows'][0][2]:.4g}) |\n"
+        f"trained parameters. Trained on {r.clips} made clips.",
+        state=state,
+        unit="nats a pair",
     )

@@ -26,6 +26,7 @@ from st2llm.model.objective import (
 from st2llm.model.recipe import Recipe
 from st2llm.predict.checkpointed import described, frame_of, module_of, shape_of
 from st2llm.predict.frame import Frame
+from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, fit
 from st2llm.types import Sample
@@ -107,13 +108,13 @@ def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, 
 
 
 def _card(r: Recipe, params: int, state: Mapping[str, Any]) -> str:
-    rows = state["rows"]
-    return (
-        f"---\nlibrary_name: st2llm\ndatasets: [{r.data}]\n---\n# {r.title or r.id}\n\n"
-        f"A spatio-temporal encoder with its heads, {params:,} parameters, trained by `st2llm pretrain` on "
-        f"`{r.data}`.\n\n| | |\n|---|---|\n| task | `{r.task}` |\n| objectives | {', '.join(r.objectives.given)} |\n"
-        f"| steps | {state['step']} of {r.budget.steps}, batch {r.budget.batch}, learning rate {r.budget.lr:g} |\n"
-        f"| seed | {r.seed} |\n| best validation value | {state['best']:.6g} (untrained {rows[0][2]:.6g}) |\n\n"
-        f"Answers: `st2llm predict FOLDER --data {r.data} --out answers.parquet`. Trained on one data set; nothing "
-        f"is known of how it does on others.\n"
+    return model_card(
+        r,
+        f"A spatio-temporal encoder with its heads, {params:,} parameters, trained by `st2llm pretrain` on `{r.data}`.",
+        state=state,
+        unit="weighted loss",
+        rows=[("task", f"`{r.task}`"), ("objectives", ", ".join(r.objectives.given))],
+        after=f"Answers: `st2llm predict FOLDER --data {r.data} --out answers.parquet`. Trained on one data set; "
+        f"nothing is known of how it does on others.",
+        head={"datasets": f"[{r.data}]"},
     )

@@ -16,6 +16,7 @@ from st2llm.predict.frame import Frame
 from st2llm.predict.framing import field_blueprint, field_shape
 from st2llm.serialize.questions import ask
 from st2llm.serialize.template import Template, load_prompt
+from st2llm.train.card import model_card
 from st2llm.train.clips import frame_of, hidden, made_clips
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
@@ -126,10 +127,11 @@ def before(recipe: TalkRecipe, *, blind: bool = False) -> tuple[Pupil, list[dict
 
 
 def _card(r: TalkRecipe, params: int, state: Any) -> str:
-    return (
-        f"---\nlibrary_name: st2llm\nbase_model: {r.llm.name}\n---\n# {r.title or r.id}\n\n"
-        f"{r.llm.name} hears clips as soft tokens through a {r.up.head} head and answers questions about them; "
-        f"{params:,} trained parameters ({r.adapt.method}). Trained on {r.clips} made clips.\n\n| | |\n|---|---|\n"
-        f"| steps | {state['step']} of {r.budget.steps}, batch {r.budget.batch}, learning rate {r.budget.lr:g} |\n"
-        f"| validation, nats a token | {state['best']:.4g} (before {state['rows'][0][2]:.4g}) |\n"
+    return model_card(
+        r,
+        f"{r.llm.name} answers questions about clips ({r.template}); {params:,} trained parameters ({r.adapt.method}). "
+        f"Trained on {r.clips} made clips.",
+        state=state,
+        unit="nats a token",
+        head={"base_model": r.llm.name},
     )
