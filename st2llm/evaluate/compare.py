@@ -10,21 +10,28 @@ from st2llm.data.splits import Splits
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.evaluate import plan
-from st2llm.evaluate.controls import Planted, plant
+from st2llm.evaluate.controls import plant
 from st2llm.evaluate.job import Watch
+from st2llm.evaluate.planted import planted_splits
 from st2llm.evaluate.portrait import first_of
 from st2llm.evaluate.progress import watching
 from st2llm.evaluate.rescore import Report, rescore
 from st2llm.evaluate.runcard import run_card
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.study import Study
-from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
+from st2llm.evaluate.suite import BootstrapSettings, BudgetSettings, PredictorSettings, Suite, WindowSettings
 from st2llm.predict import Predictor
 from st2llm.types import Container, SensorGraph
 
-CONTROL_RULES = ("hour-of-week", "ridge-deviation")
-# Words that differ by the note alone: a frozen model reads each of them once.
-CONTROL_INSTRUCTION = "graph/forecast.note"
+CONTROL_RULES = {
+    "graph": ("hour-of-week", "ridge-deviation"),
+    "grid": ("mean", "last-value"),
+    "video": ("mean", "last-value"),
+    "forecast": ("constant-velocity", "last-position"),
+    "next-place": ("counts", "counts-transitions"),
+    "next-event": ("median-gap", "homogeneous-rate"),
+}
+"""By kind of field, or by task of sequences."""
 _CONTROL_SEED = 7
 
 
@@ -67,7 +74,7 @@ def _run(suite: Suite, store: Store, given: Sequence[Predictor], *, progress: bo
         studies = [Study(suite, data, t, s, watch, given) for t, s in zip(suite.tasks, splits, strict=True)]
         store.open(run_card(suite, data, splits[0], studies[0]))
         # Controls first: a suite that cannot see a planted gain is not worth its hours.
-        if suite.controls is not None and isinstance(data, SensorGraph):
+        if suite.controls is not None:
             for name in ("positive", "negative"):
                 _run_control(suite, data, splits[0], store.root / "controls" / name, watch)
         for study in studies:
@@ -87,46 +94,48 @@ def _loaded(suite: Suite) -> Container:
     return data
 
 
-def _run_control(suite: Suite, data: SensorGraph, splits: Splits, folder: Path, watch: Watch) -> None:
+def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, watch: Watch) -> None:
     """One planted control as a comparison of its own, in a folder inside the run's."""
     settings = suite.controls
     if settings is None:
         return
-    task = suite.tasks[0]
-    planted = _planted(suite, data, splits, folder.name)
-    made = split(planted.data, task, stride=suite.stride_of(task), context=suite.split.context)
-    study = Study(control_suite(suite, planted), planted.data, task, made, watch)
+    task, shuffled = suite.tasks[0], folder.name == "negative"
+    if isinstance(data, SensorGraph):
+        places = min(settings.places, len(data.places))
+        planted = plant(data, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED)
+        data, notes = planted.data, (planted.train_note, planted.test_note)
+        made = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
+    else:
+        made = planted_splits(splits, shuffled=shuffled, seed=_CONTROL_SEED)
+        notes = (made.train[0].side.notes[0], made.test[0].side.notes[0])
+    study = Study(control_suite(suite, folder.name), data, task, made, watch)
     store = Store(folder)
-    card = run_card(study.suite, planted.data, made, study)
-    store.open({**card, "train_note": planted.train_note, "test_note": planted.test_note})
+    card = run_card(study.suite, data, made, study)
+    store.open({**card, "train_note": notes[0], "test_note": notes[1]})
     for job in study.jobs():
         study.run(job, store)
 
 
-def _planted(suite: Suite, data: SensorGraph, splits: Splits, which: str) -> Planted:
+def control_suite(suite: Suite, name: str) -> Suite:
+    """The suite's own arms and budget rules on planted data: one seed, one learning rate, two rules."""
     settings = suite.controls
     if settings is None:
         raise ConfigError(f"{suite.id} plans no controls.")
-    places = min(settings.places, len(data.places))
-    return plant(data, list(splits.train), places=places, shuffled=which == "negative", seed=_CONTROL_SEED)
-
-
-def control_suite(suite: Suite, planted: Planted) -> Suite:
-    """The suite's own arms and budget rules on planted data: one seed, one learning rate, its two strongest rules."""
-    settings = suite.controls
-    if settings is None:
-        raise ConfigError(f"{suite.id} plans no controls.")
-    rules = [PredictorSettings(name=name, family="baseline") for name in CONTROL_RULES]
+    word = suite.tasks[0].word
+    known = CONTROL_RULES[suite.kind if suite.kind in CONTROL_RULES else word]
+    rules = [PredictorSettings(name=rule, family="baseline") for rule in known]
     arms = [suite.predictor(name) for name in settings.predictors]
     batch = suite.budget.batch if suite.budget else 8
     return suite.model_copy(
         update={
-            "id": f"{suite.id}-{planted.data.name}",
-            "data": planted.data.name,
-            "instruction": CONTROL_INSTRUCTION,
+            "id": f"{suite.id}-{name}-control",
+            # Words that differ by the note alone: a frozen model reads each of them once.
+            "instruction": f"{suite.kind}/{word}.note",
             # The slot mean is what is known of a planted day without its note: arms that correct it start out level
             # with the best rule. (From a ridge, which reads the noise of the days before, they started out behind.)
-            "skip": "slot",
+            "skip": "slot" if suite.kind == "graph" else suite.skip if suite.kind == "trajectory" else "none",
+            # Days of a sensor graph have a level each; of other kinds each sample has one of its own.
+            "bootstrap": suite.bootstrap if suite.kind == "graph" else BootstrapSettings(block="sample"),
             # An encoder warmed up on these notes would know them by heart, and every arm would start from there.
             "encoder": suite.encoder.model_copy(update={"warmup": None}),
             "predictors": [*rules, *arms],

@@ -14,7 +14,8 @@ from st2llm.data.windows import boundaries
 from st2llm.predict.baselines import fit_slot_mean
 from st2llm.types import Note, Sample, SensorGraph
 
-_LEVELS = (0.4, 1.0, 1.6)
+LEVELS = (0.4, 1.0, 1.6)
+"""What a level makes of what is usual."""
 _NOISE = 0.05
 _CARRIERS = ("Note for the day: {}.", "Today {}.", "The warden writes: {}.")
 _PHRASES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -106,15 +107,15 @@ def plant(data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool
     days = _local_days(data)
     names, index = np.unique(days, return_inverse=True)
     part = _parts(data, index, len(names))
-    level = rng.integers(len(_LEVELS), size=len(names))
-    texts = [_sentence(str(part[d]), int(level[d]), rng) for d in range(len(names))]
+    level = rng.integers(len(LEVELS), size=len(names))
+    texts = [sentence(str(part[d]), int(level[d]), rng) for d in range(len(names))]
     if shuffled:
         for which in np.unique(part):
             rows = np.flatnonzero(part == which)
             texts_of = [texts[i] for i in rows]
             for row, other in zip(rows, rng.permutation(len(rows)), strict=True):
                 texts[row] = texts_of[int(other)]
-    factor = np.array(_LEVELS)[level][index][:, None, None]
+    factor = np.array(LEVELS)[level][index][:, None, None]
     values = profile * factor * np.exp(rng.normal(0, _NOISE, size=profile.shape))
     kept = (data.edges.source < places) & (data.edges.target < places)
     edges = replace(
@@ -139,7 +140,8 @@ def plant(data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool
     return Planted(made, texts[first], texts[last])
 
 
-def _sentence(part: str, level: int, rng: np.random.Generator) -> str:
+def sentence(part: str, level: int, rng: np.random.Generator) -> str:
+    """Words of a level (0 to 2) that no other part of a split has."""
     phrases = _PHRASES[part][level]
     return _CARRIERS[int(rng.integers(len(_CARRIERS)))].format(phrases[int(rng.integers(len(phrases)))])
 

@@ -10,7 +10,7 @@ from st2llm import tasks
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.evaluate import controls
-from st2llm.evaluate.controls import _CARRIERS, _LEVELS, _PHRASES, plant
+from st2llm.evaluate.controls import _CARRIERS, _PHRASES, LEVELS, plant
 from st2llm.evaluate.portrait import data_sha256
 
 TASK = tasks.forecast(history=48, horizon=24)
@@ -53,7 +53,7 @@ def levels(data, windows):
     profile = np.maximum(_profile(data), 1.0)
     asked = [slice(start + TASK.history, start + TASK.length) for start in windows.indices()]
     shares = [np.median(data.values[rows] / profile[rows]) for rows in asked]
-    return [int(np.argmin(np.abs(np.array(_LEVELS) - share))) for share in shares]
+    return [int(np.argmin(np.abs(np.array(LEVELS) - share))) for share in shares]
 
 
 def _profile(data):

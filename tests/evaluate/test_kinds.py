@@ -223,3 +223,55 @@ def test_data_of_another_kind_than_the_suites_are_refused(town, tmp_path):
     path = suite(town, "walks", "trajectory", WALK, ["last-position"])
     with pytest.raises(ConfigError, match="is a suite of kind trajectory, but .* is of kind event"):
         compare(path, data=str(town / "events.yaml"), out=tmp_path / "run", progress=False)
+
+
+STAY_TASK = {"next-place": {"history": 6, "context_stays": 3, "target_time": True}}
+HOURS = {"encoder": {"d_st": 16, "patch": 12}}
+CONTROLS = {"predictors": ["none", "llm-random", "llm-frozen"], "steps": 3, "lr": 1e-3, "windows": 24}
+ARMS = [
+    {"name": "none", "family": "primitive", "backbone": "none"},
+    {"name": "llm-random", "family": "soft", "backbone": "llm-random"},
+    {"name": "llm-frozen", "family": "soft", "backbone": "llm-frozen"},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "task", "rules", "more"),
+    [
+        ("events", "event", {"next-event": {"history": 5, "asked": ["gap_h"]}}, ["median-gap"], {}),
+        (
+            "stays",
+            "trajectory",
+            {"next-place": {"history": 6, "context_stays": 3, "target_time": True}},
+            ["counts"],
+            {},
+        ),
+        ("walks", "trajectory", WALK, ["constant-velocity"], {}),
+        (
+            "raster",
+            "grid",
+            {"forecast": {"history": 24, "horizon": 2}},
+            ["mean"],
+            {"encoder": {"d_st": 16, "patch": 12}},
+        ),
+    ],
+)
+def test_every_kind_has_planted_controls(town, llama, tmp_path, name, kind, task, rules, more):
+    stride = 24 if kind == "grid" else 1
+    more = {"encoder": {"d_st": 16, "layers": 1}, **more}
+    content = {
+        "id": f"{name}-controls", "version": 1, "kind": kind, "data": str(town / f"{name}.yaml"), "task": task,
+        "split": {"stride": stride}, "llm": {"name": str(llama), "dtype": "fp32"}, "bootstrap": {"draws": 100},
+        "predictors": [*({"name": rule, "family": "baseline"} for rule in rules), *ARMS],
+        "budget": {"steps": 2, "batch": 4, "lr": [1e-3]}, "windows": {"select": "even", "count": 24},
+        "validation": {"select": "even", "count": 8}, "controls": CONTROLS, **more,
+    }  # fmt: skip
+    path = tiny_suite.write_suite(tmp_path / "suite.yaml", content)
+    compare(path, out=tmp_path / "run", progress=False)
+    found = json.loads((tmp_path / "run" / "controls.json").read_text())
+    assert set(found) == {"positive", "negative"}
+    for control in found.values():
+        assert {arm["predictor"] for arm in control["arms"]} >= {"none", "llm-random", "llm-frozen"}
+        assert control["gain_best"] and control["gain_pretraining"]
+    assert found["positive"]["train_note"] != found["positive"]["test_note"]
+    assert "control" in (tmp_path / "run" / "report.md").read_text().lower()
