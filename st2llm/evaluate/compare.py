@@ -33,6 +33,7 @@ CONTROL_RULES = {
 }
 """By kind of field, or by task of sequences."""
 _CONTROL_SEED = 7
+_DAY_S = 86_400
 
 
 def compare(
@@ -100,7 +101,8 @@ def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, wa
     if settings is None:
         return
     task, shuffled = suite.tasks[0], folder.name == "negative"
-    if isinstance(data, SensorGraph):
+    by_day = has_days(suite, data)
+    if by_day and isinstance(data, SensorGraph):
         places = min(settings.places, len(data.places))
         planted = plant(data, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED)
         data, notes = planted.data, (planted.train_note, planted.test_note)
@@ -108,7 +110,7 @@ def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, wa
     else:
         made = planted_splits(splits, shuffled=shuffled, seed=_CONTROL_SEED)
         notes = (made.train[0].side.notes[0], made.test[0].side.notes[0])
-    study = Study(control_suite(suite, folder.name), data, task, made, watch)
+    study = Study(control_suite(suite, folder.name, by_day=by_day), data, task, made, watch)
     store = Store(folder)
     card = run_card(study.suite, data, made, study)
     store.open({**card, "train_note": notes[0], "test_note": notes[1]})
@@ -116,8 +118,17 @@ def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, wa
         study.run(job, store)
 
 
-def control_suite(suite: Suite, name: str) -> Suite:
-    """The suite's own arms and budget rules on planted data: one seed, one learning rate, two rules."""
+def has_days(suite: Suite, data: Container) -> bool:
+    """Whether each window of a suite asks about a whole day at least, which a day's level can be planted into."""
+    horizon = int(getattr(suite.tasks[0], "horizon", 0))
+    return isinstance(data, SensorGraph) and horizon * data.freq_s >= _DAY_S
+
+
+def control_suite(suite: Suite, name: str, *, by_day: bool) -> Suite:
+    """The suite's own arms and budget rules on planted data: one seed, one learning rate, two rules.
+
+    by_day: days have a level each, as `controls.plant` makes them; if not, each sample has one of its own.
+    """
     settings = suite.controls
     if settings is None:
         raise ConfigError(f"{suite.id} plans no controls.")
@@ -133,9 +144,8 @@ def control_suite(suite: Suite, name: str) -> Suite:
             "instruction": f"{suite.kind}/{word}.note",
             # The slot mean is what is known of a planted day without its note: arms that correct it start out level
             # with the best rule. (From a ridge, which reads the noise of the days before, they started out behind.)
-            "skip": "slot" if suite.kind == "graph" else suite.skip if suite.kind == "trajectory" else "none",
-            # Days of a sensor graph have a level each; of other kinds each sample has one of its own.
-            "bootstrap": suite.bootstrap if suite.kind == "graph" else BootstrapSettings(block="sample"),
+            "skip": "slot" if by_day else suite.skip if suite.kind == "trajectory" else "none",
+            "bootstrap": suite.bootstrap if by_day else BootstrapSettings(block="sample"),
             # An encoder warmed up on these notes would know them by heart, and every arm would start from there.
             "encoder": suite.encoder.model_copy(update={"warmup": None}),
             "predictors": [*rules, *arms],

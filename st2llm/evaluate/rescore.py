@@ -157,19 +157,22 @@ def _judge(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
     return found
 
 
+_LEAST = 0.005
+"""A planted gain must lie above this: less is what arms that have learned nothing differ by."""
 _CONTROL_WORDS = {
     "positive": (
-        "The level of each day is told by a note. Notes of training, validation and test share no phrase, so only "
-        "weights that knew before which words mean the same carry the level over. Both gains must be above zero."
+        "The level of each day (where less than a day is asked for: of each sample) is told by a note. Notes of training, "
+        "validation and test share no phrase, so only weights that knew before which words mean the same carry the level "
+        "over. Both gains must be above zero, by half a percent at least."
     ),
-    "negative": "The same notes, shuffled over the days: they tell nothing. Both intervals must hold zero.",
+    "negative": "The same notes, shuffled: they tell nothing. Both intervals must hold zero.",
 }
 
 
 def _as_planted(name: str, low: float | None, high: float | None) -> bool:
     if low is None or high is None:
         return False
-    return low > 0 if name == "positive" else low <= 0 <= high
+    return low > _LEAST if name == "positive" else low <= 0 <= high
 
 
 def _curves(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
