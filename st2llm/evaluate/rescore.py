@@ -161,9 +161,9 @@ _LEAST = 0.005
 """A planted gain must lie above this: less is what arms that have learned nothing differ by."""
 _CONTROL_WORDS = {
     "positive": (
-        "The level of each day (where less than a day is asked for: of each sample) is told by a note. Notes of training, "
-        "validation and test share no phrase, so only weights that knew before which words mean the same carry the level "
-        "over. Both gains must be above zero, by half a percent at least."
+        "The level of each day (where less than a day is asked for: of each sample) is told by a note. Notes of "
+        "training, validation and test share no phrase, so only weights that knew before which words mean the same "
+        "carry the level over. Both gains must be above zero, by half a percent at least."
     ),
     "negative": "The same notes, shuffled: they tell nothing. Both intervals must hold zero.",
 }

@@ -235,6 +235,7 @@ ARMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "task", "rules", "more"),
     [

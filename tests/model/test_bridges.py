@@ -87,6 +87,7 @@ def learn(arm, batch, objective, steps=40, lr=1e-2):
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,6 +121,7 @@ def test_a_batch_is_learned_by_heart_and_what_is_frozen_stays(tiny, kind, head, 
         assert any("mlp" in n for n in moved) and not any("embed" in n for n in moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_says_what_its_samples_say_alone(tiny, kind, head):
