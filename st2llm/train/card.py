@@ -1,11 +1,12 @@
 """The model card of a training run: what it is, what it learned from, and how far it came."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from st2llm.model.recipe import RunBudget
 
 
+@runtime_checkable
 class Run(Protocol):
     """What every recipe of a training run has."""
 
