@@ -20,7 +20,10 @@ from st2llm.serialize.template import load_prompt, parse
 from st2llm.types import Choice, FreeText, Numbers, Sample, SplitPlan, Video
 
 PLAN = SplitPlan(0.4, 0.3, 0.3)
-NAMES = sorted(p.stem for p in recipes.listing("prompts", "video/*.md") if not p.stem.endswith(".soft"))
+# Without `.soft` and `.note`: these stand before soft tokens and are answered by no words.
+NAMES = sorted(
+    p.stem for p in recipes.listing("prompts", "video/*.md") if not p.stem.endswith((".soft", ".note"))
+)
 TASKS = {
     "forecast": tasks.forecast(12, 4),
     "impute": tasks.impute(12, 0.25),
