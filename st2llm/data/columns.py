@@ -105,7 +105,7 @@ def read(
             for name, one in gathered.items():
                 one.add(block.column(name), rows)
             rows += block.num_rows
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # packed words may be no UTF-8
         said = str(error).strip().splitlines()[0][:300]
         raise DataError(
             f"{path.name} cannot be read: {said}. Mend that row, or correct the card's columns."
