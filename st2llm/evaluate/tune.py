@@ -1,6 +1,7 @@
 """`st2llm finetune` from end to end: the instruction set is made, a model is trained on it, and examined."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from st2llm.evaluate.instruct import Order, instruct
 from st2llm.evaluate.job import SILENT, Watch
 from st2llm.evaluate.runcard import commit_words
 from st2llm.model import checkpoint
+from st2llm.model.speech import Speaker
 from st2llm.model.tuning import BridgeRecipe, ClipQuestions, InstructRecipe, PairRecipe, TalkRecipe
 from st2llm.predict.checkpointed import language_model
 from st2llm.train import bridge, clips, pair, talk
@@ -61,7 +63,7 @@ def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
         blind, _ = talk.talk(recipe, twin, resume=again, tick=watch.reach, blind=True)
         answerers[BLIND] = lambda: blind.answer
     elif recipe.control:
-        answerers[UNTUNED] = lambda: talk.before(recipe)[0].answer
+        answerers[UNTUNED] = lambda: replace(pupil, speaker=Speaker(language_model(recipe.llm))).answer
     facts = [
         ("language model", f"{recipe.llm.name}, depth {pupil.speaker.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head if hears else 'words'}, {recipe.adapt.method}"),
