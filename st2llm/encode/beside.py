@@ -48,6 +48,26 @@ def places_of(sample: Sample, edges: Edges, also: Sequence[str]) -> Float[Tensor
     return torch.from_numpy(np.concatenate([empty, *rows], axis=1).astype(np.float32))
 
 
+def codes_of(sample: Sample, also: Sequence[str]) -> Float[Tensor, "code feature"] | None:
+    """Numbers about each place or mark that a sequence counts through: frozen sentence vectors of what they are called.
+
+    None without `also`. Raises ConfigError for what is for fields alone, and where nothing is counted through.
+    """
+    if not also:
+        return None
+    if wrong := sorted(set(also) - {"text"}):
+        raise ConfigError(
+            f"encoder.also: {', '.join(wrong)} is for fields, but {sample.side.dataset} holds sequences, which take "
+            f"`text` alone. Leave it out."
+        )
+    if not sample.side.options:
+        raise ConfigError(
+            f"encoder.also: text tells what places and marks are called, but {sample.side.dataset} has none of them. "
+            f"Leave it out."
+        )
+    return torch.from_numpy(_sentences(sample.side.option_labels or sample.side.options))
+
+
 def windows_of(samples: Sequence[Sample], also: Sequence[str]) -> Float[Tensor, "window feature"]:
     """Numbers about each window, in the order of `also`.
 

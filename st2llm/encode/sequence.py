@@ -96,6 +96,7 @@ class SequenceEncoder(nn.Module):
     """
 
     asked = slice(None)
+    known: Tensor | None
 
     def __init__(
         self,
@@ -106,8 +107,15 @@ class SequenceEncoder(nn.Module):
         mixer: str = "transformer",
         causal: bool = False,
         dropout: float = 0.0,
+        codes: Float[Tensor, "code feature"] | None = None,
     ) -> None:
+        """codes: what is known of each place or mark (`codes_of`). Raises ConfigError where there are not as many."""
         super().__init__()
+        if codes is not None and len(codes) != shape.codes:
+            raise ConfigError(
+                f"encoder.also tells of {len(codes)} places or marks, but the sequences count {shape.codes}. Take "
+                f"the data that the encoder was built for."
+            )
         if mixer not in MIXERS:
             raise ConfigError(f"There is no mixer {mixer!r}. {nearest(mixer, MIXERS)}")
         if mixer == "transformer" and d_st % (2 * _HEADS):
@@ -122,6 +130,10 @@ class SequenceEncoder(nn.Module):
         self.question = nn.Parameter(0.02 * torch.randn(d_st))
         for table in (self.part, self.day, self.code, self.latest):
             nn.init.normal_(table.weight, std=0.02)
+        # Code 0 is no code: nothing is known of it.
+        known = None if codes is None else nn.functional.pad(codes, (0, 0, 1, 0))
+        self.register_buffer("known", known, persistent=False)
+        self.of_code = None if codes is None else nn.Linear(codes.shape[1], d_st, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList()
         self.whole: nn.Module | None = None
@@ -143,6 +155,9 @@ class SequenceEncoder(nn.Module):
         calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
         points = self.numbers(batch.numbers) + self.code(batch.codes)
         question = self.question + self.latest(batch.codes[:, -1:])  # what comes next follows what was last
+        if self.of_code is not None and self.known is not None:
+            told = self.of_code(self.known[batch.codes])
+            points, question = points + told, question + told[:, -1:]
         z = torch.cat([points, question], dim=1) + calendar
         real = torch.cat([batch.real, batch.real.new_ones(b, 1)], dim=1)
         z = self.dropout(z) * real[..., None]

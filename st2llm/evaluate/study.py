@@ -11,7 +11,6 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from st2llm import llm as language
@@ -25,24 +24,24 @@ from st2llm.evaluate.store import Store
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
 from st2llm.evaluate.tabulate import score, tabulate
 from st2llm.evaluate.text_arm import run_text, writer
-from st2llm.files import write_whole
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
-from st2llm.model.arm import Arm, Blueprint, Probe, blueprint_of, build
+from st2llm.model.arm import Arm, Blueprint, build
 from st2llm.model.names import LLM_BACKBONES
 from st2llm.model.objective import Likelihood, Objective, Regression
 from st2llm.model.recipe import EncoderSettings, LLMSettings
 from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.framing import field_blueprint, field_shape, frame_for
+from st2llm.predict.framing import field_blueprint, field_shape, frame_for, sequence_blueprint
 from st2llm.predict.primitive import AnyFrame, PrimitivePredictor
 from st2llm.predict.sequence import SequenceFrame
 from st2llm.predict.soft import SoftPredictor
 from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Curve, Fit, fit
 from st2llm.train.meter import Meter
-from st2llm.types import NO_EDGES, Container, Sample
+from st2llm.train.warm import warm_encoder
+from st2llm.types import Container, Sample
 
 
 def some_places(sample: Sample, count: int | None) -> Sample:
@@ -341,19 +340,15 @@ class Study:
         path = store.root / "encoder" / f"{self.key('warm', seed)}.safetensors"
         if not path.exists():
             self.watch.begin(f"encoder, seed {seed}", settings.steps)
-            probe = Probe(self._blueprint(), seed=seed)
-            fit(
-                probe,
-                *self._stacked,
-                Budget(steps=settings.steps, batch=settings.batch, lr=settings.lr),
-                objective=self._objective,
-                seed=seed,
-                tick=self.watch.reach,
-            )
-            state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
-            write_whole(path, lambda file: file.write_bytes(save(state)))
-        loaded: dict[str, Tensor] = load_file(path)
-        return loaded
+        return warm_encoder(
+            path,
+            self._blueprint(),
+            *self._stacked,
+            settings,
+            objective=self._objective,
+            seed=seed,
+            tick=self.watch.reach,
+        )
 
     def _build(self, job: Job, warm: dict[str, Tensor] | None) -> Arm:
         p, lora = job.predictor, self.suite.lora
@@ -376,7 +371,7 @@ class Study:
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
             model = self._weights(None, "base")
         if isinstance(frame, SequenceFrame):
-            return blueprint_of(frame.shape, NO_EDGES, settings, llm=model, up=up)
+            return sequence_blueprint(frame.shape, self.train[0], settings, llm=model, up=up)
         shape = field_shape(self.train[0], self.task, frame)
         return field_blueprint(shape, self.train[0], settings, llm=model, up=up)
 

@@ -11,7 +11,7 @@ from st2llm.align.settings import Adaptation, Projection
 from st2llm.config import Settings
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.names import BACKBONES, LLM_BACKBONES
-from st2llm.model.recipe import EncoderSettings, LLMSettings, SplitSettings
+from st2llm.model.recipe import EncoderSettings, LLMSettings, SplitSettings, WarmupSettings
 from st2llm.predict import catalogue
 from st2llm.predict.catalogue import FOREIGN, RULES
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
@@ -34,14 +34,6 @@ TRAINED: Mapping[str, tuple[str, ...]] = {
     "event": ("next-event",),
 }
 """The kinds and tasks for which arms are trained, soft and primitive ones alike."""
-
-
-class WarmupSettings(Settings):
-    """Training of the shared encoder alone, under a head that is thrown away, before any arm begins."""
-
-    steps: int = Field(ge=1)
-    batch: int = Field(32, ge=1)
-    lr: float = 1e-3
 
 
 class EncoderConfig(EncoderSettings):

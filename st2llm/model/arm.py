@@ -51,7 +51,7 @@ class Blueprint:
     vocabulary: Vocabulary | None = None
     """Where a reprogramming head speaks in the rows of a language model."""
     places: Float[Tensor, "node feature"] | None = None
-    """What `encoder.also` tells of each place."""
+    """What `encoder.also` tells of each place; of sequences, of each code (a place or a mark)."""
     partition: Partition | None = None
     """The regions that places mix through, where `encoder.graph` is `regions`."""
 
@@ -159,10 +159,14 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
     """A fresh encoder for fields or for sequences, as the shape says."""
     shape, e = blueprint.shape, blueprint.encoder
     if isinstance(shape, SequenceShape):
-        if e.also:
-            raise ConfigError(f"encoder.also ({', '.join(e.also)}) is for fields, but these are sequences.")
         return SequenceEncoder(
-            shape, d_st=e.d_st, layers=e.layers, mixer=e.mixer, causal=e.causal, dropout=e.dropout
+            shape,
+            d_st=e.d_st,
+            layers=e.layers,
+            mixer=e.mixer,
+            causal=e.causal,
+            dropout=e.dropout,
+            codes=blueprint.places if e.also else None,
         )
     return FieldEncoder(
         shape,

@@ -10,6 +10,14 @@ from st2llm.errors import nearest
 from st2llm.tasks import Task
 
 
+class WarmupSettings(Settings):
+    """Training of the shared encoder alone, under a head that is thrown away, before any arm begins."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(32, ge=1)
+    lr: float = 1e-3
+
+
 class EncoderSettings(Settings):
     """What every arm of a comparison shares.
 

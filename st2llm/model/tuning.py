@@ -8,7 +8,7 @@ from st2llm import tasks
 from st2llm.align.settings import Adaptation, Projection
 from st2llm.config import Settings
 from st2llm.errors import nearest
-from st2llm.model.recipe import EncoderSettings, LLMSettings, RunBudget, SplitSettings, Terms
+from st2llm.model.recipe import EncoderSettings, LLMSettings, RunBudget, SplitSettings, Terms, WarmupSettings
 from st2llm.tasks import Task
 
 
@@ -97,10 +97,11 @@ class BridgeRecipe(Settings):
     """A run of `st2llm align`, or of `st2llm finetune` on soft tokens: encoder -> up -> language model -> down -> head.
 
     data, split, task, encoder, skip: as in a suite. start: a checkpoint whose encoder this run starts from, and whose
-    heads where they are of the same shapes. up: the projection head. adapt: what of the language model is trained;
-    nothing for align. instruction: what the model reads before the soft tokens; None means `<kind>/<task>.soft`.
-    validation: samples that choose the best state and are reported on. control: also trains a twin on the same
-    architecture with random weights, which the alignment report is held against.
+    heads where they are of the same shapes. warmup: trains the encoder alone first, for the task, under a head that is
+    thrown away. hold: the encoder then stays as it is. up: the projection head. adapt: what of the language model is
+    trained; nothing for align. instruction: what the model reads before the soft tokens; None means
+    `<kind>/<task>.soft`. validation: samples that choose the best state and are reported on. control: also trains a
+    twin on the same architecture with random weights, which the alignment report is held against.
     """
 
     id: str = Field(pattern=r"^\w[\w.+-]*$")
@@ -110,6 +111,8 @@ class BridgeRecipe(Settings):
     task: dict[str, dict[str, Any]] = Field(min_length=1, max_length=1)
     encoder: EncoderSettings = EncoderSettings()
     start: str | None = None
+    warmup: WarmupSettings | None = None
+    hold: bool = False
     llm: LLMSettings
     up: Projection = Projection()
     adapt: Adaptation = Adaptation()
@@ -134,6 +137,12 @@ class BridgeRecipe(Settings):
             )
         if self.objectives.regression and self.objectives.likelihood:
             raise ValueError("regression is for fields and likelihood for sequences: give one of them")
+        if self.hold and not (self.start or self.warmup):
+            raise ValueError("hold keeps an encoder as it was trained before: give `start` or `warmup`")
+        if self.warmup and not (self.objectives.regression or self.objectives.likelihood):
+            raise ValueError(
+                "warmup trains the encoder for the task: give objectives.regression or likelihood"
+            )
         word = next(iter(self.task))
         if word not in tasks.TASKS:
             raise ValueError(f"there is no task {word!r}. {nearest(word, tasks.TASKS)}")

@@ -19,7 +19,7 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
-from st2llm.model.arm import Arm, Blueprint, blueprint_of, build
+from st2llm.model.arm import Arm, Blueprint, build
 from st2llm.model.diffusion import Schedule
 from st2llm.model.recipe import LLMSettings, Recipe
 from st2llm.model.tuning import BridgeRecipe
@@ -29,11 +29,17 @@ from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.fields import LastValue
 from st2llm.predict.baselines.slots import SlotMean
 from st2llm.predict.frame import Frame, fit_frame
-from st2llm.predict.framing import field_blueprint, field_shape, field_slots, steps_per_day
+from st2llm.predict.framing import (
+    field_blueprint,
+    field_shape,
+    field_slots,
+    sequence_blueprint,
+    steps_per_day,
+)
 from st2llm.predict.primitive import AnyFrame, run_arm
 from st2llm.predict.sequence import SKIPS, SequenceFrame, fit_sequence_frame
 from st2llm.serialize.template import Template, load_prompt
-from st2llm.types import NO_EDGES, Prediction, Sample
+from st2llm.types import Prediction, Sample
 
 _BATCH = 32
 AnyRecipe = Recipe | BridgeRecipe
@@ -64,12 +70,19 @@ def bridge_of(
     recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
 ) -> Arm:
     """A fresh arm through a language model, adapted as the recipe says."""
-    if isinstance(shape, SequenceShape):
-        blueprint = blueprint_of(shape, NO_EDGES, recipe.encoder, llm=llm, up=recipe.up)
-    else:
-        blueprint = field_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
     name = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
-    return build(name, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)
+    return build(
+        name, bridge_blueprint(recipe, shape, sample, llm), seed=recipe.seed, llm=llm, how=recipe.adapt
+    )
+
+
+def bridge_blueprint(
+    recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
+) -> Blueprint:
+    """What the arm of a recipe is built from."""
+    if isinstance(shape, SequenceShape):
+        return sequence_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
+    return field_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
 
 
 def language_model(settings: LLMSettings) -> LanguageModel:
@@ -80,9 +93,9 @@ def language_model(settings: LLMSettings) -> LanguageModel:
 
 def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
     """A fresh module: for sequences the arm without a backbone, for fields the encoder with heads for whole windows."""
-    d = recipe.encoder.d_st
     if isinstance(shape, SequenceShape):
-        return build("none", Blueprint(shape, NO_EDGES, d, 1.0, 4, recipe.encoder), seed=recipe.seed)
+        made = sequence_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
+        return build("none", made, seed=recipe.seed)
     diffusion = recipe.objectives.diffusion
     schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None
     blueprint = field_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())

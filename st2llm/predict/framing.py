@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from st2llm.align.settings import Projection
-from st2llm.encode.beside import places_of
+from st2llm.encode.beside import codes_of, places_of
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.regions import partition_of
+from st2llm.encode.sequence import SequenceShape
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, blueprint_of
 from st2llm.model.recipe import EncoderSettings
@@ -13,7 +14,7 @@ from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.sequence import SequenceFrame, fit_sequence_frame
 from st2llm.serialize.template import load_prompt
 from st2llm.tasks import Task
-from st2llm.types import Sample
+from st2llm.types import NO_EDGES, Sample
 
 _DAY_S = 86_400
 
@@ -45,6 +46,18 @@ def field_blueprint(
     places = places_of(sample, edges, encoder.also)
     regions = partition_of(sample, edges, encoder.region) if encoder.graph == "regions" else None
     return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
+
+
+def sequence_blueprint(
+    shape: SequenceShape,
+    sample: Sample,
+    encoder: EncoderSettings,
+    *,
+    llm: LanguageModel | None,
+    up: Projection,
+) -> Blueprint:
+    """What an arm for sequences like this sample's is built from, and what is known of its codes."""
+    return blueprint_of(shape, NO_EDGES, encoder, llm=llm, up=up, places=codes_of(sample, encoder.also))
 
 
 def field_slots(nodes: int, history: int, encoder: EncoderSettings) -> int:

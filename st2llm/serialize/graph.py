@@ -12,7 +12,7 @@ from st2llm.serialize.answer import AnswerHead, NumbersHead
 from st2llm.serialize.kind import Example, Kind, Plan
 from st2llm.serialize.labels import LabelAnswer
 from st2llm.serialize.moments import ASKED, SHOWN, asked_words, shown_words
-from st2llm.serialize.network import extremes, named_first, network_mean, topology, way_to
+from st2llm.serialize.network import extremes, named_first, network_mean, statistics, topology, way_to
 from st2llm.serialize.numbers import IN_ORDER, Notation, Strategy, decimal
 from st2llm.serialize.plain import plain
 from st2llm.serialize.series import (
@@ -37,7 +37,11 @@ NETWORK: Mapping[str, str] = {
     "busiest": "the place of the greatest visible mean, and that mean",
     "quietest": "the place of the smallest visible mean, and that mean",
 }
-SAMPLE_VARIABLES: Mapping[str, str] = {**SHOWN, **ASKED}
+SAMPLE_VARIABLES: Mapping[str, str] = {
+    **SHOWN,
+    **ASKED,
+    "statistics": "range, median, trend and most alike lags of the mean over places, in a line; may be empty",
+}
 PLACE_VARIABLES: Mapping[str, str] = {
     **SAMPLE_VARIABLES,
     "place": "name of the place",
@@ -100,7 +104,7 @@ class GraphText:
 
     def words(self, sample: Sample) -> dict[str, Any]:
         if self.task in _SERIES:
-            return self.place_words(sample) if self.per == "place" else asked_words(sample, self.task)
+            return self.place_words(sample) if self.per == "place" else self._asked_words(sample)
         return self._anomaly_words(sample) if self.task == "anomaly" else self._table_words(sample)
 
     def place_words(self, sample: Sample) -> dict[str, Any]:
@@ -109,7 +113,7 @@ class GraphText:
         series = self._series.series(sample)
         first, one = series[0], len(series) == 1
         recent = min(self.recent, origin(sample)) if self.task == "forecast" else len(sample.time)
-        words = asked_words(sample, self.task) | {
+        words = self._asked_words(sample) | {
             "place": plain(side.labels[node]),
             "about": plain(side.about[node]) if side.about else "",
             "history": self._history(sample, series),
@@ -177,6 +181,9 @@ class GraphText:
     @property
     def _label(self) -> LabelAnswer:
         return LabelAnswer.of(self.answer, f"graph/{self.task}")
+
+    def _asked_words(self, sample: Sample) -> dict[str, Any]:
+        return asked_words(sample, self.task) | {"statistics": statistics(sample, 0)}
 
     def _known(self, sample: Sample) -> Sample:
         return anomaly.stamped(sample) if self.task == "anomaly" else sample

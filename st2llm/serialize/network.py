@@ -8,7 +8,11 @@ from jaxtyping import Float64
 from st2llm.serialize.compass import way
 from st2llm.serialize.plain import plain
 from st2llm.serialize.series import decimals, rounded
+from st2llm.serialize.visible import slope
 from st2llm.types import Sample
+
+MOST_LAGS = 5
+"""Lags that a window is told to be most alike at."""
 
 
 def topology(sample: Sample, node: int, count: int) -> tuple[str, ...]:
@@ -35,6 +39,34 @@ def network_mean(sample: Sample, channel: int) -> Float64[np.ndarray, " time"]:
     total = np.where(visible, sample.values[:, :, channel], 0.0).sum(axis=1)
     count = visible.sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def statistics(sample: Sample, channel: int) -> str:
+    """What Time-LLM (Jin et al. 2024) tells of a window before its patches, here of the mean over places: range,
+    median, trend, and the lags of the greatest autocorrelation; '' where fewer than MOST_LAGS + 1 steps are known.
+    """
+    mean = network_mean(sample, channel)
+    known = np.flatnonzero(np.isfinite(mean))
+    if len(known) <= MOST_LAGS:
+        return ""
+    values = mean[known]
+    places = min(decimals(values), 2)
+    low, high, middle = (rounded(float(x), places) for x in (values.min(), values.max(), np.median(values)))
+    rise = slope(mean)
+    trend = "upward" if rise > 0 else "downward" if rise < 0 else "level"
+    whole = np.interp(np.arange(known[0], known[-1] + 1), known, values)
+    lags = ", ".join(str(lag) for lag in _alike(whole - whole.mean()))
+    alike = f"; most alike at lags of {lags} steps" if lags else ""
+    return f"lowest {low}, highest {high}, median {middle}, trend {trend}{alike}"
+
+
+def _alike(values: Float64[np.ndarray, " time"]) -> list[int]:
+    """The MOST_LAGS lags of the greatest autocorrelation, greatest first; none where nothing varies."""
+    if not np.any(values):
+        return []
+    power = np.abs(np.fft.rfft(values, n=2 * len(values))) ** 2
+    found = np.fft.irfft(power)[1 : len(values)]
+    return [int(lag) + 1 for lag in np.argsort(-found, kind="stable")[:MOST_LAGS]]
 
 
 def extremes(sample: Sample, channel: int) -> dict[str, str]:

@@ -19,7 +19,14 @@ from st2llm.model.arm import Arm
 from st2llm.model.backbone import trained
 from st2llm.model.objective import Combined, Likelihood, Objective, Regression
 from st2llm.model.tuning import BridgeRecipe
-from st2llm.predict.checkpointed import bridge_of, bridge_shape, described, language_model, scaled
+from st2llm.predict.checkpointed import (
+    bridge_blueprint,
+    bridge_of,
+    bridge_shape,
+    described,
+    language_model,
+    scaled,
+)
 from st2llm.predict.framing import frame_for
 from st2llm.predict.primitive import AnyFrame
 from st2llm.predict.sequence import SequenceFrame
@@ -27,6 +34,7 @@ from st2llm.serialize.caption import caption
 from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
+from st2llm.train.warm import warm_encoder
 from st2llm.types import Sample
 
 
@@ -110,6 +118,7 @@ def join(
     arm = bridge_of(recipe, shape, train[0], llm)
     if recipe.start:
         checkpoint.start_from(arm, Path(recipe.start), heads=True)
+    arm.encoder.requires_grad_(not recipe.hold)
     params = trained(arm)
     folder.describe(
         described(recipe, frame, shape),
@@ -119,6 +128,19 @@ def join(
     )
     captions = tuple(map(caption, validation))
     told = _told(frame, train, tuple(map(caption, train)) if recipe.objectives.told else (), reads=answers)
+    if recipe.warmup:
+        blueprint = bridge_blueprint(recipe, shape, train[0], llm)
+        warm = warm_encoder(
+            out / "encoder.safetensors",
+            blueprint,
+            frame.stack(train, reads=False),
+            frame.stack(validation, reads=False),
+            recipe.warmup,
+            objective=_alone(frame),
+            seed=recipe.seed,
+            tick=tick,
+        )
+        arm.encoder.load_state_dict(warm)
     done = fit(
         arm,
         told,
@@ -138,6 +160,13 @@ def _told(frame: AnyFrame, samples: Sequence[Sample], captions: tuple[str, ...],
     return Told(frame.stack(samples, reads=reads), captions or ("",) * len(samples))
 
 
+def _alone(frame: AnyFrame) -> Objective:
+    """What an encoder is trained for before it meets a language model: the task."""
+    if isinstance(frame, SequenceFrame):
+        return Likelihood()
+    return Regression(torch.from_numpy(frame.scaler.std).float())
+
+
 def _objective(recipe: BridgeRecipe, frame: AnyFrame, llm: LanguageModel) -> Objective:
     given = recipe.objectives
     terms: dict[str, tuple[Objective, float]] = {}
@@ -145,11 +174,9 @@ def _objective(recipe: BridgeRecipe, frame: AnyFrame, llm: LanguageModel) -> Obj
     if (sequential and given.regression) or (not sequential and given.likelihood):
         kinds = ("sequences", "likelihood") if sequential else ("fields", "regression")
         raise ConfigError(f"{recipe.id}: {kinds[0]} are trained by objectives.{kinds[1]}.")
-    if given.regression and not isinstance(frame, SequenceFrame):
-        scale = torch.from_numpy(frame.scaler.std).float()
-        terms["regression"] = (Of(Regression(scale)), given.regression.weight)
-    if given.likelihood:
-        terms["likelihood"] = (Of(Likelihood()), given.likelihood.weight)
+    for name, term in (("regression", given.regression), ("likelihood", given.likelihood)):
+        if term:
+            terms[name] = (Of(_alone(frame)), term.weight)
     if given.language:
         terms["language"] = (Captioning(llm), given.language.weight)
     if given.contrast:

@@ -190,8 +190,11 @@ class _Run:
                 f"({self.accelerator.num_processes} processes, accumulate {budget.accumulate}). Raise budget.batch."
             )
         self.arm, self.budget, self.objective, self.seed, self.keeper = arm, budget, objective, seed, keeper
-        self.weights = {name: p for name, p in arm.named_parameters() if p.requires_grad}
-        trained = list(self.weights.values())
+        # An encoder that is held as it is belongs to what is kept all the same.
+        self.weights = {
+            name: p for name, p in arm.named_parameters() if p.requires_grad or name.startswith("encoder.")
+        }
+        trained = [p for p in self.weights.values() if p.requires_grad]
         optimiser = torch.optim.AdamW(
             trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
         )
@@ -317,7 +320,7 @@ class _Run:
         if len(self.objective.shares) < 2:
             return {}
         totals = self.objective.totals(self.arm, drawn)
-        weights = list(self.weights.values())
+        weights = [p for p in self.weights.values() if p.requires_grad]
         gradients = {
             name: torch.cat(
                 [

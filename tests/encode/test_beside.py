@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import five
 import numpy as np
 import pytest
 import torch
 
 from st2llm.encode.batch import fit_notes, stack
-from st2llm.encode.beside import place_width, places_of, window_width, windows_of
+from st2llm.encode.beside import codes_of, place_width, places_of, window_width, windows_of
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
@@ -158,3 +159,23 @@ def test_frames_are_seen_by_the_frozen_encoder():
     assert not rows[0].any()
     assert rows[1].abs().sum() > 1.0
     torch.testing.assert_close(rows[1], windows_of(given, ["text", "image"])[1, 384:])
+
+
+def test_places_that_are_called_alike_lie_close():
+    one = five.event_samples(five.events())[0]
+    labels = ("café", "coffee shop", "railway")
+    named = replace(one, side=replace(one.side, options=("a", "b", "c"), option_labels=labels))
+    found = codes_of(named, ["text"])
+    assert found.shape == (3, 384)
+    near = torch.nn.functional.normalize(found, dim=1) @ torch.nn.functional.normalize(found, dim=1).T
+    assert near[0, 1] > near[0, 2] + 0.1
+
+
+def test_sequences_refuse_what_is_for_fields_and_names_where_there_are_none():
+    one = five.event_samples(five.events())[0]
+    assert codes_of(one, []) is None
+    with pytest.raises(ConfigError, match="coordinates, image is for fields"):
+        codes_of(one, ["text", "image", "coordinates"])
+    bare = replace(one, side=replace(one.side, options=(), option_labels=()))
+    with pytest.raises(ConfigError, match="none of them"):
+        codes_of(bare, ["text"])

@@ -97,3 +97,19 @@ def test_what_does_not_fit_is_refused():
         encoder(mixer="mpl")
     with pytest.raises(ConfigError, match="a multiple of 8"):
         encoder(d_st=20)
+
+
+def test_what_a_code_is_called_is_heard_and_no_code_says_nothing():
+    names = torch.randn((5, 7), generator=torch.Generator().manual_seed(1))
+    made, data = encoder(codes=names), batch()
+    other = encoder(codes=names.roll(1, dims=0))
+    other.load_state_dict(made.state_dict())
+    assert (made(data) - other(data)).abs().max() > 1e-4
+    none = replace(data, codes=torch.zeros_like(data.codes))
+    torch.testing.assert_close(made(none), other(none))
+    assert "known" not in made.state_dict()  # frozen features come from the data, not from a checkpoint
+
+
+def test_names_of_another_count_of_codes_are_refused():
+    with pytest.raises(ConfigError, match="4 places or marks, but the sequences count 5"):
+        encoder(codes=torch.zeros((4, 7)))

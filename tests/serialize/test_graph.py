@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis.extra.numpy import arrays
 from serialize.graphs import counts, forecast_sample
 from st2llm.errors import DataError
 from st2llm.serialize.graph import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphText, sacrifices
+from st2llm.serialize.network import statistics
 from st2llm.serialize.numbers import Notation
+from st2llm.serialize.template import load_prompt
 
 TEXT = GraphText(neighbours=2, recent=6)
 
@@ -184,3 +187,28 @@ def test_sacrifices_go_from_the_lightest_neighbour_to_the_oldest_day():
     ]
     assert len(steps[-1][1]["history"]) == 1
     assert steps[-1][1]["history_start"] == "Sunday 9 June 2024 00:00"
+
+
+def test_statistics_tell_range_trend_and_the_lags_of_a_cycle():
+    """Time-LLM's words about a window, of the mean over places."""
+    wave = 100 + 50 * np.sin(2 * np.pi * np.arange(96) / 8) + 0.5 * np.arange(96)
+    sample = forecast_sample(np.stack([wave, wave + 10, wave + 20], axis=1), horizon=24)
+    said = statistics(sample, 0)
+    assert "trend upward" in said
+    shown = wave[:72] + 10
+    low, high, lags = re.fullmatch(
+        r"lowest (\S+), highest (\S+), median \S+, trend upward; most alike at lags of (.*) steps", said
+    ).groups()
+    assert (float(low), float(high)) == pytest.approx((shown.min(), shown.max()), abs=0.006)
+    assert "8" in lags.split(", ")
+    prompt = load_prompt("graph/forecast.soft-statistics").render(sample.without_truth(), soft=3)
+    assert f"Mean over places: {said}." in prompt.parts[0]
+    loud = replace(sample, values=np.where(sample.visible, sample.values, 1e6))
+    assert statistics(loud, 0) == said  # what is hidden plays no part
+
+
+def test_no_statistics_are_told_of_a_window_that_is_hardly_seen():
+    sample = forecast_sample(np.ones((30, 2)), horizon=26)
+    assert statistics(sample, 0) == ""
+    flat = statistics(forecast_sample(np.ones((30, 2)), horizon=6), 0)
+    assert flat.endswith("trend level")

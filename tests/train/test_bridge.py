@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny_field import write_card
 from tiny_llm import tiny
 
@@ -140,6 +142,36 @@ def test_a_second_stage_starts_from_encoder_and_head_of_the_first(tmp_path, tiny
     for name in first:
         if name.startswith(("encoder.", "up.")):
             np.testing.assert_allclose(second[name].numpy(), first[name].numpy(), atol=1e-7, err_msg=name)
+
+
+def test_an_encoder_that_was_trained_before_is_held_and_kept(tmp_path, tiny):
+    """UrbanGPT's way: the encoder learns the task alone, then what leads to the model is trained and nothing else."""
+    budget = {"steps": 30, "batch": 8, "lr": 1e-3}
+    plan = recipe(tmp_path, tiny(), warmup=budget, hold=True)
+    done = align(plan, tmp_path / "held")
+    warm = load_file(tmp_path / "held" / "encoder.safetensors")
+    fresh = align(recipe(tmp_path, tiny()), tmp_path / "fresh").arm.encoder.state_dict()
+    moved = 0
+    for name, tensor in done.arm.encoder.state_dict().items():
+        assert torch.equal(tensor, warm[name]), name
+        moved += not torch.equal(tensor, fresh[name])
+    assert moved > 3
+    errors = [row["validation"] for row in log(tmp_path / "held")]
+    assert min(errors) < errors[0]
+    predictor = checkpointed.read(tmp_path / "held", name="held")
+    samples = [sample.without_truth() for sample in done.validation]
+    ours = run_arm(done.arm, done.frame, samples, batch=8, reads=True)
+    for a, b in zip(predictor.predict(samples), ours, strict=True):
+        np.testing.assert_allclose(a.value, b.value, rtol=1e-4, atol=1e-4)
+    again = align(plan, tmp_path / "held", resume=True)
+    assert torch.equal(again.arm.encoder.state_dict()[name], warm[name])
+
+
+def test_an_encoder_that_was_never_trained_is_not_held(tmp_path, tiny):
+    with pytest.raises(ValueError, match="give `start` or `warmup`"):
+        recipe(tmp_path, tiny(), hold=True)
+    with pytest.raises(ValueError, match="warmup trains the encoder for the task"):
+        recipe(tmp_path, tiny(), warmup={"steps": 3}, objectives={"contrast": {}})
 
 
 def test_an_aligned_checkpoint_has_no_answers_and_says_what_to_do(tmp_path, tiny):
