@@ -23,7 +23,7 @@ from st2llm.model.arm import build
 from st2llm.model.objective import Regression
 from st2llm.model.recipe import EncoderSettings
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.framing import field_blueprint, field_shape, frame_for
+from st2llm.predict.framing import blueprint_for, field_shape, frame_for
 from st2llm.predict.primitive import PrimitivePredictor
 from st2llm.train.loop import Budget, fit
 
@@ -36,7 +36,7 @@ def native(parts, task, steps: int) -> PrimitivePredictor:
     train, validation = (list(part) for part in (parts.train, parts.validation))
     frame = frame_for(train, task, skip="ridge", encoder=ENCODER, up=Projection(), reads=False)
     shape = field_shape(train[0], task, frame)
-    arm = build("none", field_blueprint(shape, train[0], ENCODER, llm=None, up=Projection()), seed=0)
+    arm = build("none", blueprint_for(shape, train[0], ENCODER, llm=None, up=Projection()), seed=0)
     fit(
         arm, frame.stack(train, reads=False), frame.stack(validation, reads=False),
         Budget(steps=steps, batch=32, lr=1e-3),

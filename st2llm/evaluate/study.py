@@ -33,7 +33,7 @@ from st2llm.model.objective import Likelihood, Objective, Regression
 from st2llm.model.recipe import EncoderSettings, LLMSettings
 from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.framing import field_blueprint, field_shape, frame_for, sequence_blueprint
+from st2llm.predict.framing import blueprint_for, field_shape, frame_for
 from st2llm.predict.primitive import AnyFrame, PrimitivePredictor
 from st2llm.predict.sequence import SequenceFrame
 from st2llm.predict.soft import SoftPredictor
@@ -370,10 +370,10 @@ class Study:
         frame, model = self.frame, None
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
             model = self._weights(None, "base")
-        if isinstance(frame, SequenceFrame):
-            return sequence_blueprint(frame.shape, self.train[0], settings, llm=model, up=up)
-        shape = field_shape(self.train[0], self.task, frame)
-        return field_blueprint(shape, self.train[0], settings, llm=model, up=up)
+        shape = (
+            frame.shape if isinstance(frame, SequenceFrame) else field_shape(self.train[0], self.task, frame)
+        )
+        return blueprint_for(shape, self.train[0], settings, llm=model, up=up)
 
     def _refuse_weights_of_an_endpoint(self) -> None:
         llm = self.suite.llm

@@ -159,6 +159,11 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
     """A fresh encoder for fields or for sequences, as the shape says."""
     shape, e = blueprint.shape, blueprint.encoder
     if isinstance(shape, SequenceShape):
+        if e.also and blueprint.places is None:
+            raise ConfigError(
+                f"encoder.also: {', '.join(e.also)} takes numbers about each place or mark, but none came. Give "
+                f"`codes_of(sample, also)`."
+            )
         return SequenceEncoder(
             shape,
             d_st=e.d_st,
@@ -166,7 +171,7 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
             mixer=e.mixer,
             causal=e.causal,
             dropout=e.dropout,
-            codes=blueprint.places if e.also else None,
+            codes=blueprint.places,
         )
     return FieldEncoder(
         shape,

@@ -19,7 +19,7 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
-from st2llm.model.arm import Arm, Blueprint, build
+from st2llm.model.arm import Arm, build
 from st2llm.model.diffusion import Schedule
 from st2llm.model.recipe import LLMSettings, Recipe
 from st2llm.model.tuning import BridgeRecipe
@@ -30,10 +30,9 @@ from st2llm.predict.baselines.fields import LastValue
 from st2llm.predict.baselines.slots import SlotMean
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.framing import (
-    field_blueprint,
+    blueprint_for,
     field_shape,
     field_slots,
-    sequence_blueprint,
     steps_per_day,
 )
 from st2llm.predict.primitive import AnyFrame, run_arm
@@ -70,19 +69,9 @@ def bridge_of(
     recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
 ) -> Arm:
     """A fresh arm through a language model, adapted as the recipe says."""
+    blueprint = blueprint_for(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
     name = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
-    return build(
-        name, bridge_blueprint(recipe, shape, sample, llm), seed=recipe.seed, llm=llm, how=recipe.adapt
-    )
-
-
-def bridge_blueprint(
-    recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
-) -> Blueprint:
-    """What the arm of a recipe is built from."""
-    if isinstance(shape, SequenceShape):
-        return sequence_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
-    return field_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
+    return build(name, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)
 
 
 def language_model(settings: LLMSettings) -> LanguageModel:
@@ -93,12 +82,11 @@ def language_model(settings: LLMSettings) -> LanguageModel:
 
 def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
     """A fresh module: for sequences the arm without a backbone, for fields the encoder with heads for whole windows."""
+    blueprint = blueprint_for(shape, sample, recipe.encoder, llm=None, up=Projection())
     if isinstance(shape, SequenceShape):
-        made = sequence_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
-        return build("none", made, seed=recipe.seed)
+        return build("none", blueprint, seed=recipe.seed)
     diffusion = recipe.objectives.diffusion
     schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None
-    blueprint = field_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
     return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
 
 

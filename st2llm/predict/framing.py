@@ -38,26 +38,21 @@ def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:
     )
 
 
-def field_blueprint(
-    shape: FieldShape, sample: Sample, encoder: EncoderSettings, *, llm: LanguageModel | None, up: Projection
-) -> Blueprint:
-    """What an arm for fields like this sample's is built from: its neighbours, and what is known of its places."""
-    edges = edges_of(sample)
-    places = places_of(sample, edges, encoder.also)
-    regions = partition_of(sample, edges, encoder.region) if encoder.graph == "regions" else None
-    return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
-
-
-def sequence_blueprint(
-    shape: SequenceShape,
+def blueprint_for(
+    shape: FieldShape | SequenceShape,
     sample: Sample,
     encoder: EncoderSettings,
     *,
     llm: LanguageModel | None,
     up: Projection,
 ) -> Blueprint:
-    """What an arm for sequences like this sample's is built from, and what is known of its codes."""
-    return blueprint_of(shape, NO_EDGES, encoder, llm=llm, up=up, places=codes_of(sample, encoder.also))
+    """What an arm for samples like this one is built from: its neighbours, and what is known of its places or codes."""
+    if isinstance(shape, SequenceShape):
+        return blueprint_of(shape, NO_EDGES, encoder, llm=llm, up=up, places=codes_of(sample, encoder.also))
+    edges = edges_of(sample)
+    places = places_of(sample, edges, encoder.also)
+    regions = partition_of(sample, edges, encoder.region) if encoder.graph == "regions" else None
+    return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
 
 
 def field_slots(nodes: int, history: int, encoder: EncoderSettings) -> int:

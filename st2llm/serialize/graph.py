@@ -43,7 +43,8 @@ SAMPLE_VARIABLES: Mapping[str, str] = {
     "statistics": "range, median, trend and most alike lags of the mean over places, in a line; may be empty",
 }
 PLACE_VARIABLES: Mapping[str, str] = {
-    **SAMPLE_VARIABLES,
+    **SHOWN,
+    **ASKED,
     "place": "name of the place",
     "about": "words about the place, such as what is near it; may be empty",
     "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
@@ -104,7 +105,7 @@ class GraphText:
 
     def words(self, sample: Sample) -> dict[str, Any]:
         if self.task in _SERIES:
-            return self.place_words(sample) if self.per == "place" else self._asked_words(sample)
+            return self.place_words(sample) if self.per == "place" else self._sample_words(sample)
         return self._anomaly_words(sample) if self.task == "anomaly" else self._table_words(sample)
 
     def place_words(self, sample: Sample) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class GraphText:
         series = self._series.series(sample)
         first, one = series[0], len(series) == 1
         recent = min(self.recent, origin(sample)) if self.task == "forecast" else len(sample.time)
-        words = self._asked_words(sample) | {
+        words = asked_words(sample, self.task) | {
             "place": plain(side.labels[node]),
             "about": plain(side.about[node]) if side.about else "",
             "history": self._history(sample, series),
@@ -182,7 +183,7 @@ class GraphText:
     def _label(self) -> LabelAnswer:
         return LabelAnswer.of(self.answer, f"graph/{self.task}")
 
-    def _asked_words(self, sample: Sample) -> dict[str, Any]:
+    def _sample_words(self, sample: Sample) -> dict[str, Any]:
         return asked_words(sample, self.task) | {"statistics": statistics(sample, 0)}
 
     def _known(self, sample: Sample) -> Sample:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from st2llm.align.prototypes import prototypes_of, vocabulary_of
+from st2llm.align.settings import Projection
 from st2llm.data import load_data
 from st2llm.data.splits import even
 from st2llm.data.windows import split
@@ -19,15 +20,8 @@ from st2llm.model.arm import Arm
 from st2llm.model.backbone import trained
 from st2llm.model.objective import Combined, Likelihood, Objective, Regression
 from st2llm.model.tuning import BridgeRecipe
-from st2llm.predict.checkpointed import (
-    bridge_blueprint,
-    bridge_of,
-    bridge_shape,
-    described,
-    language_model,
-    scaled,
-)
-from st2llm.predict.framing import frame_for
+from st2llm.predict.checkpointed import bridge_of, bridge_shape, described, language_model, scaled
+from st2llm.predict.framing import blueprint_for, frame_for
 from st2llm.predict.primitive import AnyFrame
 from st2llm.predict.sequence import SequenceFrame
 from st2llm.serialize.caption import caption
@@ -129,7 +123,7 @@ def join(
     captions = tuple(map(caption, validation))
     told = _told(frame, train, tuple(map(caption, train)) if recipe.objectives.told else (), reads=answers)
     if recipe.warmup:
-        blueprint = bridge_blueprint(recipe, shape, train[0], llm)
+        blueprint = blueprint_for(shape, train[0], recipe.encoder, llm=None, up=Projection())
         warm = warm_encoder(
             out / "encoder.safetensors",
             blueprint,

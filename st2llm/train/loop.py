@@ -194,9 +194,9 @@ class _Run:
         self.weights = {
             name: p for name, p in arm.named_parameters() if p.requires_grad or name.startswith("encoder.")
         }
-        trained = [p for p in self.weights.values() if p.requires_grad]
+        self.trained = [p for p in self.weights.values() if p.requires_grad]
         optimiser = torch.optim.AdamW(
-            trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
+            self.trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
         )
         self.learner, self.optimiser = self.accelerator.prepare(
             _Learner(arm, objective, bf16=budget.precision == "bf16"), optimiser
@@ -320,14 +320,13 @@ class _Run:
         if len(self.objective.shares) < 2:
             return {}
         totals = self.objective.totals(self.arm, drawn)
-        weights = [p for p in self.weights.values() if p.requires_grad]
         gradients = {
             name: torch.cat(
                 [
                     (torch.zeros_like(p) if g is None else g).flatten()
                     for p, g in zip(
-                        weights,
-                        torch.autograd.grad(total, weights, retain_graph=True, allow_unused=True),
+                        self.trained,
+                        torch.autograd.grad(total, self.trained, retain_graph=True, allow_unused=True),
                         strict=True,
                     )
                 ]

@@ -15,7 +15,7 @@ from st2llm.features import text
 from st2llm.model.paired import Paired, Pairing, Pairs
 from st2llm.model.tuning import PairRecipe
 from st2llm.predict.frame import Frame
-from st2llm.predict.framing import field_blueprint, field_shape
+from st2llm.predict.framing import blueprint_for, field_shape
 from st2llm.train.card import model_card
 from st2llm.train.clips import frame_of, hidden, made_clips
 from st2llm.train.folder import RunFolder
@@ -88,7 +88,7 @@ def pair(
     clips = made_clips(recipe)
     frame = frame_of(clips, recipe, up=Projection())
     shape, first = field_shape(clips.samples[0], clips.task, frame), clips.samples[0]
-    blueprint = field_blueprint(shape, first, recipe.encoder, llm=None, up=Projection())
+    blueprint = blueprint_for(shape, first, recipe.encoder, llm=None, up=Projection())
     d_text = text.load("minilm").width
     model = Paired(blueprint, d_text=d_text, width=recipe.width, seed=recipe.seed)
     pairer = Pairer(model, frame, clips.train, blind)

@@ -13,7 +13,7 @@ from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import TalkRecipe
 from st2llm.predict.checkpointed import language_model
 from st2llm.predict.frame import Frame
-from st2llm.predict.framing import field_blueprint, field_shape
+from st2llm.predict.framing import blueprint_for, field_shape
 from st2llm.serialize.questions import ask
 from st2llm.serialize.template import Template, load_prompt
 from st2llm.train.card import model_card
@@ -114,7 +114,7 @@ def before(recipe: TalkRecipe, *, blind: bool = False) -> tuple[Pupil, list[dict
     blueprint = None
     if hears(template):
         shape = field_shape(clips.samples[0], clips.task, frame)
-        blueprint = field_blueprint(shape, clips.samples[0], recipe.encoder, llm=llm, up=recipe.up)
+        blueprint = blueprint_for(shape, clips.samples[0], recipe.encoder, llm=llm, up=recipe.up)
     elif recipe.adapt.frozen or recipe.start or blind:
         raise ConfigError(
             f"{recipe.id}: {recipe.template} tells clips in words, so there is nothing to train but the language "
