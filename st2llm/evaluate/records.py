@@ -1,6 +1,6 @@
 """From predictions to scores to result records: everything here can be computed again from the run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,28 @@ from st2llm.evaluate.tabulate import ANSWERED, ENTRY, complete, mean_draws, scor
 from st2llm.predict.ledger import add
 
 
+class Tables(Mapping[str, pd.DataFrame]):
+    """What finished arms predicted, by key: read when asked for, and the latest few kept, since there may be millions
+    of entries an arm."""
+
+    def __init__(self, store: Store, keep: int = 3) -> None:
+        self.store, self.keep = store, keep
+        self._kept: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, key: str) -> pd.DataFrame:
+        if key not in self._kept:
+            if len(self._kept) >= self.keep:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self.store.predictions(key)
+        return self._kept[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (facts["key"] for facts in self.store.arms())
+
+    def __len__(self) -> int:
+        return len(self.store.arms())
+
+
 @dataclass(frozen=True)
 class Arms:
     """The finished arms of one task: their facts, by key, and what they predicted. task: its name."""
@@ -23,7 +45,7 @@ class Arms:
     suite: Suite
     timezone: str
     facts: list[dict[str, Any]]
-    predictions: dict[str, pd.DataFrame]
+    predictions: Mapping[str, pd.DataFrame]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -43,7 +65,7 @@ class Arms:
 
 def load_arms(store: Store, suite: Suite, task: str, timezone: str) -> Arms:
     facts = [f for f in store.arms() if f["task"] == task]
-    return Arms(suite, timezone, facts, {f["key"]: complete(store.predictions(f["key"])) for f in facts})
+    return Arms(suite, timezone, facts, Tables(store))
 
 
 def score_arms(arms: Arms, rule: str = "penalised") -> pd.DataFrame:
@@ -68,12 +90,12 @@ def resolve_unread(arms: Arms, facts: dict[str, Any], rule: str) -> pd.DataFrame
     primary metric. imputed: they take what the simplest rule says (the last value, the last position, the place
     visited most, the median gap, the commonest class).
     """
-    frame = complete(arms.predictions[facts["key"]])
+    frame = arms.predictions[facts["key"]]
     if not frame["unread"].any():
         return frame
     if rule == "dropped":
         return frame[~frame["unread"]]
-    source = complete(_stand_in(arms, rule))
+    frame, source = complete(frame), complete(_stand_in(arms, rule))
     other = (
         frame[ENTRY]
         .astype({"sample": str, "place": str})
@@ -180,7 +202,8 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
 
 def _of_draws(frames: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """By which estimator and from how many draws crps was computed, where it was."""
-    draws = mean_draws(pd.concat([complete(frame)[["draws"]] for frame in frames]))
+    drawn = [frame[["draws"]] for frame in frames if "draws" in frame]
+    draws = mean_draws(pd.concat(drawn)) if drawn else None
     return {} if draws is None else {"crps": {"estimator": "fair", "draws": draws}}
 
 

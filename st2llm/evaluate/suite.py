@@ -223,6 +223,7 @@ class Suite(Settings):
     skip: Literal[
         "ridge",
         "ridge-plain",
+        "ridge-centred",
         "slot",
         "last",
         "linear",

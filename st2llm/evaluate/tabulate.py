@@ -15,17 +15,18 @@ ENTRY = ["sample", "place", "step", "channel"]
 ANSWERED = ["value", "rank", "answer", "nll", "crps", *metrics.PATHS]
 """What a predictor says of an entry, or is scored by; another predictor's may take its place."""
 _PARTS = ("value", "x", "y", "label")
-_LATER = {
-    "part": "value",
+_SELDOM: dict[str, float | int | str | None] = {
     "rank": np.nan,
     "label": None,
     "answer": None,
     "nll": np.nan,
     "crps": np.nan,
     "draws": 0,
-    **dict.fromkeys(("q05", "q50", "q95", *metrics.PATHS), np.nan),
+    **dict.fromkeys(metrics.PATHS, np.nan),
 }
-"""Columns that tables of earlier versions do not have, and what they then hold."""
+"""Columns that a table has where some entry has something in them, and what the other entries hold."""
+_LATER = {"part": "value", **_SELDOM, **dict.fromkeys(("q05", "q50", "q95"), np.nan)}
+"""Columns that a table may lack, those of earlier versions too, and what all its entries then hold."""
 
 
 def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd.DataFrame:
@@ -33,15 +34,17 @@ def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd
 
     part: whether an entry is a value, a coordinate (x, y) or a label. Of a label, rank says where the true one stands
     in the ranking (1 is best, inf: not in it), `label` and `answer` are the words. nll, crps: where the predictor has a
-    density, or draws; draws: of how many draws crps was estimated.
+    density, or draws; draws: of how many draws crps was estimated. Columns that say nothing of any entry are left out:
+    `complete` adds them.
     """
     rows = [_rows(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)]
     rows = [row for row in rows if len(row["step"])]
     counts = [len(row["step"]) for row in rows]
-    table = {name: np.concatenate([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-    names = [sample.id for sample in samples if sample.wanted.any() or asks_label(sample)]
-    codes = np.repeat(pd.factorize(pd.Index(names))[0], counts)
-    sample = pd.Categorical.from_codes(codes, pd.Index(dict.fromkeys(names)))
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = {name: np.concatenate([_column(row, name) for row in rows]) for name in names}
+    ids = [sample.id for sample in samples if sample.wanted.any() or asks_label(sample)]
+    codes = np.repeat(pd.factorize(pd.Index(ids))[0], counts)
+    sample = pd.Categorical.from_codes(codes, pd.Index(dict.fromkeys(ids)))
     found = pd.DataFrame({"sample": sample, **table})
     if not rows:
         return found
@@ -50,25 +53,32 @@ def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd
 
 
 def complete(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with every column, those that an earlier version did not write included."""
+    """A table with every column, those included that say nothing of any entry."""
     missing = {name: default for name, default in _LATER.items() if name not in frame}
     return frame.assign(**missing) if missing else frame  # type: ignore[arg-type]
 
 
 def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     """The named metrics of a table, those that can be measured."""
-    return metrics.of_totals(_totals(complete(frame)), names)
+    return metrics.of_totals(_totals(frame), names)
 
 
 def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of each sample in long form: columns sample, metric, sum, count."""
-    frame = complete(frame)
     parts = [_value_totals(frame), _label_totals(frame), _displacement_totals(frame), _extra_totals(frame)]
     some = [part for part in parts if len(part)]
     if not some:
         return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
     found = pd.concat(some, ignore_index=True)
     return found.sort_values(["sample", "metric"], kind="stable", ignore_index=True)
+
+
+def _part(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """The entries of these parts. Tables of the first version hold values alone."""
+    if "part" not in frame:
+        return frame if "value" in names else frame.iloc[:0]
+    inside = frame["part"].isin(names)
+    return frame if inside.all() else frame[inside]
 
 
 Columns = dict[str, np.ndarray]
@@ -106,41 +116,43 @@ def _at(values: np.ndarray | None, at: Entries) -> Float64[np.ndarray, " entry"]
     return np.full(len(at[0]), np.nan) if values is None else np.asarray(values[at], dtype=np.float64)
 
 
+def _column(row: Columns, name: str) -> np.ndarray:
+    """A column of one sample's entries, which hold nothing in it where they have none."""
+    if name in row:
+        return row[name]
+    rest = _SELDOM[name]
+    return np.full(len(row["step"]), rest, dtype=object if rest is None else None)
+
+
 def _beside(sample: Sample, prediction: Prediction, at: Entries, truth: np.ndarray) -> Columns:
     """The columns that not every prediction has something for."""
     names, count = sample.side.channels, len(truth)
-    nll, crps, draws = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, dtype=np.int16)
+    table: Columns = {"part": np.zeros(count, dtype=np.int8)}
+    if sample.kind in ("trajectory", "event") and len(names) == sample.values.shape[2]:
+        parts = [_PARTS.index(name) if name in ("x", "y") else 0 for name in names]
+        table["part"] = np.array(parts, dtype=np.int8)[at[2]]
     for name, density in (prediction.log_density or {}).items():
+        nll = table.setdefault("nll", np.full(count, np.nan))
         here = (at[2] == names.index(name)) & np.isfinite(truth)
         nll[here] = -density(truth[here])
     if prediction.samples is not None:
         drawn = prediction.samples[:, at[0], at[1], at[2]]
-        crps, draws = metrics.crps(drawn, truth), np.isfinite(drawn).sum(axis=0).astype(np.int16)
-    moves = sample.kind in ("trajectory", "event") and len(names) == sample.values.shape[2]
-    parts = [_PARTS.index(name) if moves and name in ("x", "y") else 0 for name in names]
-    return {
-        "part": np.array(parts, dtype=np.int8)[at[2]] if moves else np.zeros(count, dtype=np.int8),
-        "rank": np.full(count, np.nan),
-        "label": np.full(count, None, dtype=object),
-        "answer": np.full(count, None, dtype=object),
-        "nll": nll,
-        "crps": crps,
-        "draws": draws,
-        **_paths(sample, prediction, at),
-    }
+        table["crps"] = metrics.crps(drawn, truth)
+        table["draws"] = np.isfinite(drawn).sum(axis=0).astype(np.int16)
+    return table | _paths(sample, prediction, at)
 
 
 def _paths(sample: Sample, prediction: Prediction, at: Entries) -> Columns:
     """The scores of draws of a whole path, at its first entry."""
-    found = {name: np.full(len(at[0]), np.nan) for name in metrics.PATHS}
     names = sample.side.channels
     if sample.kind != "trajectory" or sample.task != "forecast" or not {"x", "y"} <= set(names):
-        return found
+        return {}
     if prediction.samples is None or sample.truth is None or not len(at[0]):
-        return found
+        return {}
     xy = [names.index("x"), names.index("y")]
     truth = sample.truth[sample.origin :, 0][:, xy]
     scores = metrics.path_scores(prediction.samples[:, sample.origin :, 0][..., xy], truth)
+    found = {name: np.full(len(at[0]), np.nan) for name in metrics.PATHS}
     for name, value in zip(metrics.PATHS, scores, strict=True):
         found[name][0] = value
     return found
@@ -155,6 +167,7 @@ def _labelled(
     if ranking is None and np.isfinite(code):
         ranking = (sample.side.options[int(code)],)
     for name, value in _label_columns(label, ranking).items():
+        table[name] = _column(table, name)
         table[name][is_code] = value
     return table
 
@@ -174,6 +187,7 @@ def _label_alone(sample: Sample, prediction: Prediction) -> Columns:
         **_beside(sample, Prediction(np.full(sample.values.shape, np.nan)), first, np.full(count, np.nan)),
     }
     for name, value in _label_columns(sample.label, prediction.ranking).items():
+        table[name] = _column(table, name)
         table[name][:] = value
     return table
 
@@ -198,7 +212,7 @@ def _true_label(sample: Sample, code: float) -> str | None:
 
 def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
     """Totals over a whole table. Those of values are summed at once, in the order of the table."""
-    values = frame[frame["part"] == "value"]
+    values = _part(frame, "value")
     found: dict[str, tuple[float, int]] = {}
     if len(values):
         columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
@@ -211,7 +225,7 @@ def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
 
 
 def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    valid = frame[frame["valid"] & (frame["part"] == "value")]
+    valid = _part(frame[frame["valid"]], "value")
     error = (valid["value"] - valid["truth"]).abs()
     some = valid["truth"] != 0
     entries = pd.DataFrame(
@@ -230,7 +244,9 @@ def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of ranks and of f1, sample by sample."""
-    labels = frame[frame["valid"] & (frame["part"] == "label") & frame["rank"].notna()]
+    if "rank" not in frame:
+        return pd.DataFrame()
+    labels = _part(frame[frame["valid"] & frame["rank"].notna()], "label")
     if labels.empty:
         return pd.DataFrame()
     rank = labels["rank"].to_numpy(dtype=np.float64)
@@ -252,7 +268,7 @@ def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """Distances at each step and at the last one asked for; a step counts where x and y are both known."""
-    xy = frame[frame["part"].isin(["x", "y"])]
+    xy = _part(frame, "x", "y")
     if xy.empty:
         return pd.DataFrame()
     keys = [xy["sample"].astype(str), xy["place"].astype(str), xy["step"]]
@@ -273,9 +289,9 @@ def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of metrics.PATHS, one entry a path."""
-    paths = frame[frame["energy_m"].notna()]
-    if paths.empty:
+    if "energy_m" not in frame:
         return pd.DataFrame()
+    paths = frame[frame["energy_m"].notna()]
     names = ("best_displacement", "best_final_displacement", "energy")
     entries = paths[["sample", *metrics.PATHS]].astype({"sample": str})
     return _long(entries.rename(columns=dict(zip(metrics.PATHS, names, strict=True))), names)
@@ -283,17 +299,18 @@ def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of nll, crps and cover90."""
-    valid = frame[frame["valid"] & (frame["part"] == "value")]
+    valid = _part(frame[frame["valid"]], "value")
     some: dict[str, str] = {}
-    if valid["nll"].notna().any():
+    if "nll" in valid and valid["nll"].notna().any():
         some["neg_log_density"] = "nll"
-    if (valid["draws"] > 0).any():
+    if "draws" in valid and (valid["draws"] > 0).any():
         some["crps"] = "crps"
-    ranged = valid["q05"].notna() & valid["q95"].notna()
-    if ranged.any():
-        some["covered"] = "covered"
-        inside = (valid["q05"] <= valid["truth"]) & (valid["truth"] <= valid["q95"])
-        valid = valid.assign(covered=inside.astype(float).where(ranged))
+    if {"q05", "q95"} <= set(valid):
+        ranged = valid["q05"].notna() & valid["q95"].notna()
+        if ranged.any():
+            some["covered"] = "covered"
+            inside = (valid["q05"] <= valid["truth"]) & (valid["truth"] <= valid["q95"])
+            valid = valid.assign(covered=inside.astype(float).where(ranged))
     if not some:
         return pd.DataFrame()
     entries = valid[["sample", *some.values()]].astype({"sample": str})
@@ -312,5 +329,7 @@ def _long(entries: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def mean_draws(frame: pd.DataFrame) -> float | None:
     """How many draws crps was estimated from, on average; None where there were none."""
-    drawn = complete(frame)["draws"]
+    if "draws" not in frame:
+        return None
+    drawn = frame["draws"]
     return float(drawn[drawn > 0].mean()) if (drawn > 0).any() else None

@@ -35,6 +35,7 @@ RULES: Mapping[str, Scope] = {
     "mean": Scope(FIELDS, _ALL),
     "ridge": Scope(FIELDS, ("forecast",)),
     "ridge-deviation": Scope(FIELDS, ("forecast",)),
+    "ridge-centred": Scope(FIELDS, ("forecast",)),
     "linear": Scope(FIELDS, ("impute", "interpolate")),
     "neighbours": Scope(FIELDS, ("impute", "interpolate", "krige")),
     "inverse-distance": Scope(FIELDS, ("impute", "interpolate", "krige")),

@@ -18,6 +18,7 @@ from st2llm.types import Prediction, Sample, Serializer
 SKIPS = {
     "ridge": "ridge-deviation",
     "ridge-plain": "ridge",
+    "ridge-centred": "ridge-centred",
     "slot": "hour-of-week",
     "last": "last-value",
     "linear": "linear",

@@ -69,10 +69,32 @@ def test_totals_of_samples_add_up_to_those_of_the_whole():
 
 def test_a_table_of_an_earlier_version_is_scored_as_before():
     frame = tabulate(FIELD, [said(s, s.truth[s.wanted] + 1.0) for s in FIELD])
-    older = frame.drop(columns=["part", "rank", "label", "answer", "nll", "crps", "draws"])
+    older = frame.drop(columns=["part", "q05", "q50", "q95"])
     assert score(older, metrics.VALUES) == score(frame, metrics.VALUES)
     pd.testing.assert_frame_equal(totals_by_sample(older), totals_by_sample(frame))
-    assert complete(frame) is frame
+
+
+def test_columns_that_say_nothing_are_left_out_and_may_be_added():
+    frame = tabulate(FIELD, [said(s, s.truth[s.wanted]) for s in FIELD])
+    assert not {"rank", "label", "nll", "crps", "draws", "energy_m"} & set(frame)
+    whole = complete(frame)
+    assert whole["rank"].isna().all() and (whole["draws"] == 0).all()
+    assert complete(whole) is whole
+
+
+def test_a_column_that_one_answer_has_is_there_for_all():
+    """What is drawn of one sample alone: the others are scored by their value."""
+    draws = np.stack([FIELD[1].truth - 1.0, FIELD[1].truth + 1.0])
+    answers = [said(s, s.truth[s.wanted] + 1.0) for s in FIELD]
+    answers[1] = Prediction(answers[1].value, samples=draws)
+    frame = tabulate(FIELD, answers)
+    assert frame.groupby("sample", observed=True, sort=False)["draws"].max().tolist() == [
+        0,
+        2,
+        *[0] * (len(FIELD) - 2),
+    ]
+    assert frame["crps"].notna().sum() == 6
+    assert mean_draws(frame) == 2
 
 
 # positions

@@ -32,6 +32,7 @@ BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
     "mean": fields.mean,
     "ridge": fields.ridge,
     "ridge-deviation": fields.ridge_deviation,
+    "ridge-centred": fields.ridge_centred,
     "linear": fields.linear,
     "neighbours": fields.neighbours,
     "inverse-distance": fields.inverse_distance,

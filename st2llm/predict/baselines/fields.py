@@ -1,7 +1,8 @@
 """Null rules and closed-form regressions for fields: sensor graphs, grids, the regions of a video."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -172,43 +173,60 @@ def positions(sample: Sample) -> Float64[np.ndarray, "node 2"]:
     )
 
 
+Level = Literal["overall", "slot", "window"]
+
+
 @dataclass(frozen=True)
 class RidgeForecast:
     """One linear map from the history of a place to its horizon, shared by all places and channels.
 
-    deviations=True works on differences from the place's hour-of-week mean, the stronger one on daily cycles.
-    Missing inputs take the slot mean (0 as a deviation).
+    level: what values are told as differences from: `overall`, one mean of all that was seen in training; `slot`, the
+    place's hour-of-week mean, the stronger one on daily cycles; `window`, the mean of the history at hand, the
+    stronger one where the level drifts from season to season (as DLinear and NLinear do, Zeng et al. 2023).
+    Missing inputs take the slot mean.
     """
 
     means: SlotMean
-    center: float
+    overall: float
     model: Ridge
-    deviations: bool
+    level: Level
 
     def forecast(self, samples: Sequence[Sample]) -> Stack:
-        x = np.stack([_centred(s, self.means, self.center, self.deviations)[: s.origin] for s in samples])
+        whole, level = zip(*(self.parts(sample) for sample in samples), strict=True)
+        x = np.stack([one[: s.origin] for one, s in zip(whole, samples, strict=True)])
         b, _, n, c = x.shape
         rows = np.moveaxis(x, 1, -1).reshape(b * n * c, -1)
         y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1)
-        usual = np.stack([self.means.of(s)[s.origin :] for s in samples]) if self.deviations else self.center
+        usual = np.stack([one[s.origin :] for one, s in zip(level, samples, strict=True)])
         return np.asarray(y + usual, dtype=np.float64)
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
         rows = self.forecast(samples)
         return [place_forecast(sample, one) for sample, one in zip(samples, rows, strict=True)]
 
+    def parts(self, sample: Sample) -> tuple[Whole, Whole]:
+        """A window as differences from its level, and that level, both at all steps."""
+        values, usual = known(sample), self.means.of(sample)
+        whole = np.where(np.isfinite(values), values, usual)
+        if self.level == "slot":
+            level = usual
+        elif self.level == "window":
+            level = np.broadcast_to(whole[: sample.origin].mean(axis=0), whole.shape)
+        else:
+            level = np.full(whole.shape, self.overall)
+        return whole - level, level
 
-def fit_ridge(train: Sequence[Sample], *, deviations: bool, penalty: float = 1e-3) -> RidgeForecast:
+
+def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -> RidgeForecast:
     """Closed-form ridge regression with an intercept; the penalty is `penalty` times the number of rows.
 
     Rows whose asked values are not all known are left out. Raises DataError where none is left.
     """
-    means = fit_slot_mean(train)
-    values = np.concatenate([sample.values[sample.visible] for sample in train])
-    center = 0.0 if deviations else float(values.mean())
+    seen = np.concatenate([sample.values[sample.visible] for sample in train])
+    rule = RidgeForecast(fit_slot_mean(train), float(seen.mean()) if len(seen) else 0.0, Ridge(), level)
     inputs, targets = [], []
     for sample in train:
-        whole, start = _centred(sample, means, center, deviations), sample.origin
+        (whole, _), start = rule.parts(sample), sample.origin
         x = np.moveaxis(whole[:start], 0, -1).reshape(-1, start)
         raw = np.moveaxis(known(sample)[start:], 0, -1).reshape(len(x), -1)
         y = np.moveaxis(whole[start:], 0, -1).reshape(len(x), -1)
@@ -220,7 +238,7 @@ def fit_ridge(train: Sequence[Sample], *, deviations: bool, penalty: float = 1e-
         raise DataError(
             "No training window has all its asked values, so a ridge cannot be fitted. Check the data."
         )
-    return RidgeForecast(means, center, Ridge(alpha=penalty * len(x)).fit(x, y), deviations)
+    return replace(rule, model=Ridge(alpha=penalty * len(x)).fit(x, y))
 
 
 def last_value(train: Sequence[Sample]) -> LastValue:
@@ -272,11 +290,15 @@ def inverse_distance(train: Sequence[Sample]) -> InverseDistance:
 
 
 def ridge(train: Sequence[Sample]) -> RidgeForecast:
-    return fit_ridge(train, deviations=False)
+    return fit_ridge(train, level="overall")
 
 
 def ridge_deviation(train: Sequence[Sample]) -> RidgeForecast:
-    return fit_ridge(train, deviations=True)
+    return fit_ridge(train, level="slot")
+
+
+def ridge_centred(train: Sequence[Sample]) -> RidgeForecast:
+    return fit_ridge(train, level="window")
 
 
 def _average(
@@ -294,10 +316,3 @@ def _average(
 def _flat(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
     stretch = np.cos(np.radians(np.nanmean(lonlat[:, 1])))
     return np.asarray(lonlat * [stretch, 1.0], dtype=np.float64)
-
-
-def _centred(sample: Sample, means: SlotMean, center: float, deviations: bool) -> Whole:
-    values = known(sample)
-    usual = means.of(sample)
-    whole = np.where(np.isfinite(values), values, usual)
-    return np.asarray(whole - (usual if deviations else center), dtype=np.float64)

@@ -161,13 +161,33 @@ def test_ridge_on_deviations_is_the_closed_form_solution_on_deviations():
     np.testing.assert_allclose(predicted, (x[15:18] @ weights + intercept).T + offset, rtol=1e-8)
 
 
+def test_a_centred_ridge_is_the_closed_form_solution_on_windows_less_their_mean():
+    samples = windows(four_weeks()[:300], 8, 3, stride=2)
+    train, test = samples[:100], samples[100:]
+    x, y = rows_of(train, 0.0)
+    level = x.mean(axis=1, keepdims=True)
+    weights, intercept = closed_form(x - level, y - level, 1e-3 * len(x))
+    asked, _ = rows_of(test, 0.0)
+    level = asked.mean(axis=1, keepdims=True)
+    want = ((asked - level) @ weights + intercept + level).reshape(len(test), 3, 3)
+    got = np.stack([p.value[8:, :, 0].T for p in fit_baseline("ridge-centred", train).predict(test)])
+    np.testing.assert_allclose(got, want, rtol=1e-8)
+
+
+def test_a_centred_ridge_follows_a_level_it_has_never_seen():
+    train = windows(four_weeks()[:300], 8, 3, stride=2)
+    rule = fit_ridge(train, level="window")
+    (low,), (high,) = (windows(four_weeks()[300:311] + shift, 8, 3) for shift in (0.0, 1000.0))
+    np.testing.assert_allclose(rule.forecast([high]), rule.forecast([low]) + 1000.0)
+
+
 def test_ridge_on_deviations_recovers_an_exact_linear_law():
     # A wave of 67.2 h turns its sign from one week to the next, so that two weeks' means are the weekly profile.
     hour = np.arange(3 * WEEK)
     profile = 100 + np.random.default_rng(0).normal(0, 20, WEEK)
     values = np.tile(profile, 3) + 10 * np.cos(2 * np.pi * 5 * hour / (2 * WEEK))
     train = windows(values[: 2 * WEEK], 4, 4)
-    rule = fit_ridge(train, deviations=True, penalty=1e-6)
+    rule = fit_ridge(train, level="slot", penalty=1e-6)
     test = windows(values[2 * WEEK :], 4, 4, first=fields.MONDAY + 2 * WEEK * 3600)
     got = rule.forecast(test)
     np.testing.assert_allclose(got, np.stack([s.truth[4:] for s in test]), atol=1e-4)
@@ -178,8 +198,8 @@ def test_ridge_leaves_out_training_rows_whose_truth_is_not_all_known():
     gone = values.copy()
     gone[7:11, 1] = NAN  # the asked steps of the first window
     samples, holed = (windows(v, 6, 4, stride=10) for v in (values, gone))
-    rule = fit_ridge(holed, deviations=False)
-    x, y = rows_of(holed, rule.center)
+    rule = fit_ridge(holed, level="overall")
+    x, y = rows_of(holed, rule.overall)
     full = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
     assert (~full).sum() == 2
     assert rule.model.alpha == pytest.approx(1e-3 * (len(x) - 1))  # a gap in the inputs alone costs no row
@@ -196,7 +216,7 @@ def test_a_missing_input_of_ridge_is_its_slot_mean():
     filled = sample.values.copy()
     filled[3, 1] = fit_slot_mean(train).of(sample)[3, 1]
     known = replace(sample, values=filled)
-    for name in ("ridge", "ridge-deviation"):
+    for name in ("ridge", "ridge-deviation", "ridge-centred"):
         np.testing.assert_allclose(forecast(name, blind, train), forecast(name, known, train))
 
 
