@@ -226,6 +226,7 @@ class Suite(Settings):
         "ridge-centred",
         "slot",
         "last",
+        "level",
         "linear",
         "neighbours",
         "counts-transitions",

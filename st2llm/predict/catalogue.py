@@ -27,6 +27,7 @@ class Scope:
 
 RULES: Mapping[str, Scope] = {
     "last-value": Scope(FIELDS, _IN_TIME),
+    "window-mean": Scope(FIELDS, _IN_TIME),
     "yesterday": Scope(_REGULAR, ("forecast",)),
     "last-week": Scope(_REGULAR, ("forecast",)),
     "last-year": Scope(_REGULAR, ("forecast",)),

@@ -21,6 +21,7 @@ SKIPS = {
     "ridge-centred": "ridge-centred",
     "slot": "hour-of-week",
     "last": "last-value",
+    "level": "window-mean",
     "linear": "linear",
     "neighbours": "neighbours",
 }

@@ -40,7 +40,13 @@ def frame(skip="none", template=None, slots=NODES):
 
 
 @pytest.mark.parametrize(
-    ("skip", "rule"), [("ridge", "ridge-deviation"), ("slot", "hour-of-week"), ("last", "last-value")]
+    ("skip", "rule"),
+    [
+        ("ridge", "ridge-deviation"),
+        ("slot", "hour-of-week"),
+        ("last", "last-value"),
+        ("level", "window-mean"),
+    ],
 )
 def test_a_skip_is_the_closed_form_forecast_in_standardised_units(skip, rule):
     samples = train()

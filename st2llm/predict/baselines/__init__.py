@@ -24,6 +24,7 @@ __all__ = [
 
 BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
     "last-value": fields.last_value,
+    "window-mean": fields.window_mean,
     "yesterday": fields.yesterday,
     "last-week": fields.last_week,
     "last-year": fields.last_year,

@@ -38,6 +38,24 @@ class LastValue:
 
 
 @dataclass(frozen=True)
+class WindowMean:
+    """The mean of what is seen of a place in the window. Where nothing is seen, the slot mean."""
+
+    means: SlotMean
+
+    def forecast(self, samples: Sequence[Sample]) -> Stack:
+        return np.stack([self._fill(sample)[sample.origin :] for sample in samples])
+
+    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [filled(sample, self._fill(sample)) for sample in samples]
+
+    def _fill(self, sample: Sample) -> Whole:
+        count = np.isfinite(sample.values).sum(axis=0)
+        mean = np.nansum(sample.values, axis=0) / np.maximum(count, 1)
+        return np.where(count > 0, mean, self.means.of(sample))
+
+
+@dataclass(frozen=True)
 class SeasonalValue:
     """Repeats the value of one period before (same hour yesterday, same hour last week, same month last year).
 
@@ -243,6 +261,10 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
 
 def last_value(train: Sequence[Sample]) -> LastValue:
     return LastValue(fit_slot_mean(train))
+
+
+def window_mean(train: Sequence[Sample]) -> WindowMean:
+    return WindowMean(fit_slot_mean(train))
 
 
 def yesterday(train: Sequence[Sample]) -> SeasonalValue:
