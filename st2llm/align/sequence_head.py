@@ -202,6 +202,39 @@ class PathHead(nn.Module):
         return score
 
 
+class TrackHead(nn.Module):
+    """Says of every point of a path where it is and how long after the one before (TrajFM, Lin et al. 2024).
+
+    What is said is a correction of the base, places on straight lines between those seen, in mean steps of the path.
+    Untrained, it is the base.
+    """
+
+    def __init__(self, d_st: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_st)
+        self.hidden = nn.Sequential(nn.Linear(d_st, d_st), nn.GELU())
+        self.out = nn.Linear(d_st, 3)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self, z: Float[Tensor, "batch slot d_st"], batch: PointBatch
+    ) -> Float[Tensor, "batch point 3"]:
+        """x and y in metres, and the logarithm of 1 and the seconds since the point before."""
+        said = self.out(self.hidden(self.norm(z[:, :-1])))
+        unit = torch.stack([batch.size, batch.size, torch.ones_like(batch.size)], dim=1)
+        moved: Tensor = batch.base + said * unit[:, None]
+        return moved
+
+    def loss(self, said: Float[Tensor, "batch point 3"], batch: PointBatch) -> Float[Tensor, " batch"]:
+        """Of each path the mean over its hidden points of how far off they are, in mean steps, and of their log gap."""
+        error = (said - batch.target) * batch.valid
+        away = _norm(error[..., :2].abs()) / batch.size[:, None] * batch.valid[..., 0]
+        count = batch.valid[..., ::2].sum(dim=(1, 2)).clamp(min=1)
+        total: Tensor = (away.sum(dim=1) + error[..., 2].abs().sum(dim=1)) / count
+        return total
+
+
 def _norm(distance: Float[Tensor, "*row step"]) -> Float[Tensor, "*row"]:
     return ((distance**2).sum(dim=-1) + 1e-12).sqrt()
 
@@ -210,4 +243,6 @@ def sequence_head(d_st: int, shape: SequenceShape) -> nn.Module:
     """The head of a task."""
     if shape.task == "next-place":
         return PlaceHead(d_st, shape)
+    if shape.task == "track":
+        return TrackHead(d_st)
     return EventHead(d_st, shape) if shape.task == "next-event" else PathHead(d_st, shape)

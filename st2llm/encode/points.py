@@ -128,13 +128,13 @@ def _path(sample: Sample) -> Points:
     step = np.diff(local, axis=0, prepend=local[:1])
     seconds = np.diff(sample.time[:count], prepend=sample.time[:1]).astype(np.float64)
     horizon = len(sample.time) - count
-    truth = frame.into(_xy(sample, sample.truth)[count:])
+    truth = frame.into(positions_of(sample, sample.truth)[count:])
     base = step[-1] * np.arange(1, horizon + 1)[:, None]
     t = np.arange(-count + 1, 2, dtype=np.float64)
     return Points(
         numbers=np.column_stack([local, step, np.hypot(*step.T), np.log1p(seconds)]),
         codes=np.zeros(count, dtype=np.int64),
-        calendar=_calendar(sample, count),
+        calendar=calendar_of(sample, count),
         position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
         base=base,
         target=truth,
@@ -177,7 +177,7 @@ def _stays(sample: Sample, weights: Float64[np.ndarray, " point"] | None) -> Poi
     return Points(
         numbers=np.column_stack([*numbers, *flags, beside]).astype(np.float64),
         codes=code,
-        calendar=_calendar(sample, len(code)),
+        calendar=calendar_of(sample, len(code)),
         position=np.column_stack([np.zeros((len(days), 2)), days]),
         base=np.log(np.maximum(weight, 1e-4))[:, None],
         target=np.array([[truth]]),
@@ -201,11 +201,11 @@ def _events(sample: Sample) -> Points:
         code = np.where(np.isfinite(mark), mark, -1).astype(np.int64) + 1
     asked = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
     wanted = [log_gap(asked[-1, 0, channels.index("gap_h")])]
-    wanted += [*(_xy(sample, asked)[-1] - xy[-1])] if "x" in channels else []
+    wanted += [*(positions_of(sample, asked)[-1] - xy[-1])] if "x" in channels else []
     return Points(
         numbers=np.column_stack([gap, age, away, np.hypot(*away.T), np.nan_to_num(seen[:, other])]),
         codes=code,
-        calendar=_calendar(sample, count),
+        calendar=calendar_of(sample, count),
         position=np.column_stack(
             [np.vstack([away, [0.0, 0.0]]), np.append(-np.log1p(np.maximum(hours, 0)), 0.0)]
         ),
@@ -258,10 +258,10 @@ def _left(rows: np.ndarray, length: int) -> np.ndarray:
 
 
 def _positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
-    return _xy(sample, sample.values)
+    return positions_of(sample, sample.values)
 
 
-def _xy(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarray, "time 2"]:
+def positions_of(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarray, "time 2"]:
     """x and y of each step of values (or of a truth that is not known: NaN)."""
     if values is None:
         return np.full((len(sample.time), 2), np.nan)
@@ -269,7 +269,7 @@ def _xy(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarray, "time 
     return np.asarray(values[:, 0][:, at], dtype=np.float64)
 
 
-def _calendar(sample: Sample, count: int) -> Int64[np.ndarray, "slot 2"]:
+def calendar_of(sample: Sample, count: int) -> Int64[np.ndarray, "slot 2"]:
     """Part of the day and day of the week of the points, and of the step that is asked for first."""
     calendar = sample.side.calendar
     part = calendar.step_of_day[: count + 1] * sample.side.freq_s * BINS // _DAY_S

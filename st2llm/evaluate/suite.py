@@ -30,7 +30,7 @@ BLOCKS: Mapping[str, str] = {
 _MASKS = ("forecast", "impute", "interpolate", "krige")
 TRAINED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("graph", "grid", "video"), _MASKS),
-    "trajectory": ("forecast", "next-place"),
+    "trajectory": ("forecast", "recover", "next-place"),
     "event": ("next-event",),
 }
 """The kinds and tasks for which arms are trained, soft and primitive ones alike."""

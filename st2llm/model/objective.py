@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from st2llm.align.sequence_head import DRAWS, WAVES
 from st2llm.encode.batch import Batch, FieldBatch
 from st2llm.encode.points import PointBatch
+from st2llm.encode.track import TrackBatch
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.diffusion import Schedule
 from st2llm.model.masks import draw_mask
 from st2llm.types import NO_EDGES, Edges
 
+TRACK_POLICIES = ("random", "span")
+"""How points of a path are hidden."""
 VIEWS = ("hide", "noise", "scale")
 """Augmentations of a window for contrastive training."""
 _FROM_LABELS = ("temporal-shift", "mixup", "label-shift")
@@ -112,7 +115,8 @@ class Likelihood(OneTerm):
     name = "likelihood"
 
     def draw(self, batch: Any, generator: torch.Generator) -> Any:
-        is_path = isinstance(batch, PointBatch) and batch.target.shape[1] > 1
+        drawn = isinstance(batch, PointBatch) and not isinstance(batch, TrackBatch)
+        is_path = drawn and batch.target.shape[1] > 1
         return batch.with_noise(DRAWS, WAVES, generator) if is_path else batch
 
     def counts(self, batch: Batch) -> dict[str, int]:
@@ -146,6 +150,41 @@ class Masked(OneTerm):
 
     def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
         return {self.name: ((arm(batch) - batch.target).abs() * batch.valid).sum()}
+
+
+class MaskedTracks(OneTerm):
+    """Whole paths, points of which are hidden anew at each step; the loss is of those alone (TrajFM, Lin et al. 2024).
+
+    policies: random points, or a span of them; one is drawn for each step. ratio: share of a path's points. What is
+    hidden of a point, its place, its time or both, is drawn for each point (of a span, for each path).
+    """
+
+    name = "masked"
+
+    def __init__(self, *, policies: Sequence[str] = ("random",), ratio: float = 0.5) -> None:
+        for policy in policies:
+            if policy not in TRACK_POLICIES:
+                raise ConfigError(
+                    f"Points of a path are hidden by {' or '.join(TRACK_POLICIES)}, but the policy {policy!r} came: "
+                    f"a path has no places beside it. Correct objectives.masked.policies."
+                )
+        self.policies, self.ratio = tuple(policies), ratio
+
+    def draw(self, batch: TrackBatch, generator: torch.Generator) -> TrackBatch:
+        chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
+        b, p = batch.real.shape
+        points = draw_mask(chosen, self.ratio, (b, p, 1), NO_EDGES, generator)[:, :, 0]
+        # 0: place and time, 1: the place alone, 2: the time alone
+        part = torch.randint(3, (b, p if chosen == "random" else 1, 1), generator=generator)
+        hidden = points & torch.cat([part != 2, part != 1], dim=-1)
+        return batch.hide(hidden.to(batch.real.device))
+
+    def counts(self, batch: TrackBatch) -> dict[str, int]:
+        return {self.name: len(batch)}
+
+    def totals(self, arm: nn.Module, batch: TrackBatch) -> dict[str, Tensor]:
+        head: nn.Module = arm.head  # type: ignore[assignment]
+        return {self.name: head.loss(arm(batch), batch).sum()}  # type: ignore[operator]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ AnyRecipe = Recipe | BridgeRecipe
 def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
     """What training samples say of scales and sizes."""
     if train[0].kind in ("trajectory", "event"):
-        return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context)
+        whole = train[0].task == "forecast" and recipe.objectives.masked is not None
+        return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context, whole=whole)
     return fit_frame(train, skip="none", template=None, slots=len(train[0].place), also=recipe.encoder.also)
 
 
@@ -156,9 +157,10 @@ class CheckpointPredictor:
 
     def _check(self, sample: Sample) -> None:
         if isinstance(self.shape, SequenceShape):
-            if sample.task != self.shape.task:
+            known = ("forecast", "recover") if self.shape.task == "track" else (self.shape.task,)
+            if sample.task not in known:
                 raise DataError(
-                    f"{self.checkpoint.folder} was trained for {self.shape.task}, but {sample.id} asks for "
+                    f"{self.checkpoint.folder} was trained for {' and '.join(known)}, but {sample.id} asks for "
                     f"{sample.task}. Take the task that it was trained for."
                 )
             return

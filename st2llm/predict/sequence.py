@@ -22,6 +22,7 @@ from st2llm.encode.points import (
     stack_points,
 )
 from st2llm.encode.sequence import SequenceShape
+from st2llm.encode.track import FEATURES, KNOWN, origin_of, stack_tracks
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.movement import ConstantVelocity, Counts, counts_all, counts_transitions, ranked
@@ -56,6 +57,9 @@ class SequenceFrame:
 
     def stack(self, samples: Sequence[Sample], *, reads: bool) -> PointBatch:
         """Tensors of these samples; with `reads`, also the words that a language model reads."""
+        if self.shape.task == "track":
+            tracks = stack_tracks(samples, points=self.shape.points)
+            return self.with_words(tracks, samples) if reads else tracks
         batch = stack_points(_points(samples, self.rule), self.scaler, points=self.shape.points)
         return self.with_words(batch, samples) if reads else batch
 
@@ -80,6 +84,8 @@ class SequenceFrame:
         rows = said.cpu().numpy().astype(np.float64)
         if self.shape.task == "next-place":
             return [ranked(s, np.argsort(-row, kind="stable")) for s, row in zip(samples, rows, strict=True)]
+        if self.shape.task == "track":
+            return [_track(s, row[-len(s.time) :]) for s, row in zip(samples, rows, strict=True)]
         return [self._path(sample, row) for sample, row in zip(samples, rows, strict=True)]
 
     def _path(self, sample: Sample, paths: Float64[np.ndarray, "draw horizon 2"]) -> Prediction:
@@ -121,6 +127,14 @@ class SequenceFrame:
         )
 
 
+def _track(sample: Sample, path: Float64[np.ndarray, "time 3"]) -> Prediction:
+    """The asked places of a path that is told from its first position."""
+    value = np.full(sample.values.shape, np.nan)
+    for i, name in enumerate(("x", "y")):
+        value[:, 0, sample.side.channels.index(name)] = path[:, i] + origin_of(sample)[i]
+    return filled(sample, value)
+
+
 def _density(mixture: GapMixture, hours: np.ndarray) -> np.ndarray:
     gaps = torch.from_numpy(log_gap(hours))
     return np.asarray(mixture.log_density(gaps.reshape(1, -1)).numpy()[0].reshape(np.shape(hours)))
@@ -148,15 +162,19 @@ def fit_sequence_frame(
     points: int,
     template: Serializer | None = None,
     slots: int | None = None,
+    whole: bool = False,
 ) -> SequenceFrame:
     """Fits scaler, shape and the rule that arms start from. skip: 'none', or one of SKIPS for the next place.
 
-    slots: of soft tokens; None means one for each point and one for the question.
+    slots: of soft tokens; None means one for each point and one for the question. whole: paths are read whole, what is
+    asked as hidden points (`encode.track`), as recoveries always are.
     """
     task = train[0].task
     if skip != "none" and (task != "next-place" or skip not in SKIPS):
         known = ("none", *SKIPS) if task == "next-place" else ("none",)
         raise ConfigError(f"{task} has no skip {skip!r}. {nearest(skip, known)}")
+    if whole or task == "recover":
+        return _tracks(train, template, slots)
     rule = SKIPS[skip](train) if skip != "none" else None
     rows = _points(train, rule)
     scaler = fit_points(rows)
@@ -179,6 +197,14 @@ def fit_sequence_frame(
         metres=scaler.metres,
     )
     return SequenceFrame(scaler, shape, rule, template, points + 1 if slots is None else slots)
+
+
+def _tracks(train: Sequence[Sample], template: Serializer | None, slots: int | None) -> SequenceFrame:
+    """Paths are scaled each by its own mean step, so that nothing is fitted but their length."""
+    points = max(len(sample.time) for sample in train)
+    shape = SequenceShape("track", points, FEATURES, KNOWN, horizon=points, channels=3)
+    unit = PointScaler(np.zeros(FEATURES), np.ones(FEATURES), 1.0)
+    return SequenceFrame(unit, shape, None, template, points + 1 if slots is None else slots)
 
 
 def _points(samples: Sequence[Sample], rule: Counts | None) -> list[Points]:

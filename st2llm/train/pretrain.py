@@ -20,6 +20,7 @@ from st2llm.model.objective import (
     Diffusion,
     Likelihood,
     Masked,
+    MaskedTracks,
     Objective,
     Regression,
 )
@@ -83,12 +84,7 @@ def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, 
     """What the recipe minimises. Raises ConfigError for an objective that the kind of data does not have."""
     given = recipe.objectives
     if isinstance(shape, SequenceShape):
-        if set(given.given) != {"likelihood"}:
-            raise ConfigError(
-                f"{recipe.id}: sequences are trained by `objectives: {{likelihood: {{}}}}`, but "
-                f"{', '.join(given.given)} came."
-            )
-        return Likelihood()
+        return _of_sequences(recipe, shape)
     if given.likelihood or not isinstance(frame, Frame):
         raise ConfigError(
             f"{recipe.id}: likelihood is for sequences. Fields have regression, masked, contrastive and diffusion."
@@ -105,6 +101,23 @@ def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, 
     if d := given.diffusion:
         terms["diffusion"] = (Diffusion(Schedule(d.schedule, d.says)), d.weight)
     return Combined(terms)
+
+
+def _of_sequences(recipe: Recipe, shape: SequenceShape) -> Objective:
+    """The score of the head, and of paths also what is hidden anew at each step."""
+    given = recipe.objectives
+    allowed = {"likelihood", "masked"} if shape.task == "track" else {"likelihood"}
+    if not set(given.given) <= allowed:
+        raise ConfigError(
+            f"{recipe.id}: {shape.task} is trained by {' and '.join(sorted(allowed))}, but "
+            f"{', '.join(given.given)} came. Correct `objectives`."
+        )
+    terms: dict[str, tuple[Objective, float]] = {}
+    if given.likelihood:
+        terms["likelihood"] = (Likelihood(), given.likelihood.weight)
+    if m := given.masked:
+        terms["masked"] = (MaskedTracks(policies=m.policies, ratio=m.ratio), m.weight)
+    return terms["likelihood"][0] if set(terms) == {"likelihood"} else Combined(terms)
 
 
 def _card(r: Recipe, params: int, state: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from st2llm.align.sequence_head import WAVES, EventHead, GapMixture, PathHead, PlaceHead
+from st2llm.align.sequence_head import WAVES, EventHead, GapMixture, PathHead, PlaceHead, TrackHead
 from st2llm.encode.points import PointBatch
 from st2llm.encode.sequence import SequenceShape
 
@@ -146,3 +146,18 @@ def test_steps_without_truth_do_not_count():
     far[:, 2] = 100.0
     said = head(tokens(2), hidden)
     torch.testing.assert_close(head.loss(said, hidden), head.loss(said, replace(hidden, target=far)))
+
+
+def test_an_untrained_track_head_is_its_base_and_its_loss_counts_hidden_points_alone():
+    base = torch.arange(15.0).reshape(1, POINTS, 3)
+    target = base + torch.tensor([3.0, 4.0, 0.5])
+    data = replace(batch(1, base=base, target=target), size=torch.tensor([2.0]))
+    head = TrackHead(D)
+    said = head(tokens(1), data)
+    assert torch.equal(said, base)
+    hidden = torch.zeros((1, POINTS, 3), dtype=torch.bool)
+    hidden[0, 1, :2] = hidden[0, 3, 2] = (
+        True  # the place of one point, 5 m or 2.5 steps off; the time of another
+    )
+    loss = head.loss(said, replace(data, valid=hidden))
+    assert float(loss.detach()) == pytest.approx((2.5 + 0.5) / 2, abs=1e-5)

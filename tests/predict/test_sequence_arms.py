@@ -12,7 +12,7 @@ from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.metrics import path_scores
 from st2llm.model.arm import Blueprint, build
-from st2llm.model.objective import Likelihood
+from st2llm.model.objective import Likelihood, MaskedTracks
 from st2llm.model.recipe import EncoderSettings
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.primitive import run_arm
@@ -125,3 +125,50 @@ def test_angular_noise_is_tuned_so_that_a_draw_comes_near():
         assert scores[0] <= np.hypot(*(one.value[sample.origin :, 0, :2] - truth).T).mean() + 0.05
     again = rule.predict(samples[:1])[0]
     np.testing.assert_array_equal(again.samples, got[0].samples)
+
+
+def circles(task, count=60) -> list:
+    """Walkers on circles, in the middle (or at the end) of which the place is asked."""
+    angle, walks = 0.5 * np.arange(12), []
+    for i in range(count):
+        xy = 50 * np.stack([np.cos(angle + i), np.sin(angle + i)], axis=1)
+        plan = SplitPlan(0.6, 0.2, 0.2, by="object")
+        walks.append(replace(five.walk(12, name=f"c{i}"), xy=xy, split=plan))
+    part = split(walks, task).train
+    return [part[i] for i in range(len(part))]
+
+
+def off(answers, samples) -> float:
+    return float(np.nanmean([np.abs(a.value - s.truth) for a, s in zip(answers, samples, strict=True)]))
+
+
+def test_a_recovery_arm_learns_the_bend_that_a_straight_line_cuts_off():
+    samples = circles(tasks.recover(12, 4))
+    frame = fit_sequence_frame(samples, skip="none", points=1)
+    arm, data = arm_of(frame), frame.stack(samples, reads=False)
+    straight = off(fit_baseline("straight-line", samples).predict(samples), samples)
+    blind = [s.without_truth() for s in samples]
+    untrained = run_arm(arm, frame, blind, batch=16, reads=False)
+    assert off(untrained, samples) == pytest.approx(straight, rel=1e-4)
+    fit(arm, data, data, Budget(200, 32, 3e-3), objective=Likelihood(), seed=0)
+    answers = run_arm(arm, frame, blind, batch=16, reads=False)
+    assert off(answers, samples) < 0.3 * straight
+    assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(answers, samples, strict=True))
+    assert all(np.isnan(a.value[~s.wanted]).all() for a, s in zip(answers, samples, strict=True))
+
+
+def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
+    """TrajFM's point: what is hidden is the task."""
+    recoveries, forecasts = circles(tasks.recover(12, 4)), circles(tasks.forecast(9, 3))
+    frame = fit_sequence_frame(recoveries, skip="none", points=1)
+    arm, data = arm_of(frame), frame.stack(recoveries, reads=False)
+    masked = MaskedTracks(policies=("random", "span"), ratio=0.35)
+    fit(arm, data, data, Budget(500, 32, 3e-3), objective=masked, seed=0)
+    for samples, rule, share in ((recoveries, "straight-line", 0.5), (forecasts, "constant-velocity", 0.8)):
+        answers = run_arm(arm, frame, [s.without_truth() for s in samples], batch=16, reads=False)
+        assert off(answers, samples) < share * off(fit_baseline(rule, samples).predict(samples), samples)
+
+
+def test_points_of_a_path_are_hidden_at_random_or_in_a_span():
+    with pytest.raises(ConfigError, match="random or span, but the policy 'tube' came"):
+        MaskedTracks(policies=("tube",))

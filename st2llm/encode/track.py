@@ -1,0 +1,186 @@
+"""Whole paths of moving objects, of whose points place, time or both may be hidden: what is asked differs by masks.
+
+After TrajFM (Lin et al. 2024): every point says of itself whether its place and its time are known, and a task is a
+mask: a forecast hides the places of the last points, a recovery those in the middle, a time of arrival the last stamp.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from torch import Tensor
+
+from st2llm.encode.points import PointBatch, calendar_of, positions_of
+from st2llm.errors import DataError
+from st2llm.types import Sample
+
+FEATURES = 8
+"""Numbers a point."""
+KNOWN = 4
+"""Codes a point has: place and time known, place hidden, time hidden, both hidden."""
+_SLOWEST_M = 0.1
+_REACH = 10.0
+"""Mean steps that make one unit of space for rotary attention."""
+
+
+@dataclass(frozen=True)
+class TrackBatch(PointBatch):
+    """Stacked paths, padded on the left. Its base, target and valid have a row a point: x, y in metres, log gap.
+
+    path: x, y in metres from the first fix that is seen, and seconds from the first point, all that is known. has: what
+    is known of each point, its place and its time, hidden or not. shown: what is seen of it.
+    """
+
+    path: Float32[Tensor, "batch point 3"]
+    has: Bool[Tensor, "batch point 2"]
+    shown: Bool[Tensor, "batch point 2"]
+
+    def hide(self, mask: Bool[Tensor, "batch point 2"]) -> "TrackBatch":
+        """The same paths, known as a whole but for the mask, and exactly that asked for: a place, a time.
+
+        What was asked before is seen now, where it is known. The first point of a path stays as it is.
+        """
+        first = self.real & (self.real.cumsum(dim=1) == 1)
+        return seen_as(self, self.has & ~(mask & self.real[..., None] & ~first[..., None]))
+
+
+def stack_tracks(samples: Sequence[Sample], *, points: int) -> TrackBatch:
+    """Stacks whole paths of at most `points` points; asked places are hidden. Raises DataError for longer ones."""
+    long = next((sample for sample in samples if len(sample.time) > points), None)
+    if long is not None:
+        raise DataError(
+            f"{long.id} has {len(long.time)} points, but the model reads {points} at most. Ask for a shorter path."
+        )
+    count = len(samples)
+    path = np.zeros((count, points, 3))
+    has, shown = np.zeros((count, points, 2), dtype=bool), np.zeros((count, points, 2), dtype=bool)
+    calendar = np.zeros((count, points + 1, 2), dtype=np.int64)
+    for row, sample in enumerate(samples):
+        at = slice(points - len(sample.time), points)
+        seen, truth = positions_of(sample, sample.values), positions_of(sample, sample.truth)
+        visible = np.isfinite(seen).all(axis=1)
+        whole = np.where(visible[:, None], seen, truth)
+        path[row, at, :2] = np.nan_to_num(whole - origin_of(sample))
+        path[row, at, 2] = sample.time - sample.time[0]
+        has[row, at] = np.stack([np.isfinite(whole).all(axis=1), np.ones(len(whole), dtype=bool)], axis=1)
+        shown[row, at] = np.stack([visible, np.ones(len(whole), dtype=bool)], axis=1)
+        own = calendar_of(sample, len(sample.time) - 1)
+        calendar[row, points - len(sample.time) :] = np.vstack([own, own[-1:]])
+    blank = torch.zeros((count, points, 3))
+    batch = TrackBatch(
+        numbers=torch.zeros((count, points, FEATURES)),
+        codes=torch.zeros((count, points), dtype=torch.int64),
+        calendar=torch.from_numpy(calendar),
+        position=torch.zeros((count, points + 1, 3)),
+        real=torch.from_numpy(np.arange(points) >= points - np.array([[len(s.time)] for s in samples])),
+        base=blank,
+        target=blank,
+        valid=blank.bool(),
+        noise=torch.zeros((count, 0, 0)),
+        size=torch.ones(count),
+        words=("",) * count,
+        path=torch.from_numpy(path.astype(np.float32)),
+        has=torch.from_numpy(has),
+        shown=torch.from_numpy(shown),
+    )
+    return seen_as(batch, batch.shown)
+
+
+def origin_of(sample: Sample) -> Float64[np.ndarray, " 2"]:
+    """The first position that is seen, from which a path is told. Raises DataError where none is."""
+    xy = positions_of(sample, sample.values)
+    seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
+    if not len(seen):
+        raise DataError(
+            f"Of {sample.id} no position is seen, so nothing can be said of its path. Leave it out."
+        )
+    return np.asarray(xy[seen[0]], dtype=np.float64)
+
+
+def seen_as(batch: TrackBatch, shown: Bool[Tensor, "batch point 2"]) -> TrackBatch:
+    """The batch with this much of it seen, and the rest asked for, as far as it is known."""
+    real, index = batch.real, torch.arange(batch.real.shape[1], device=batch.real.device).float()
+    where, when = shown[..., 0] & real, shown[..., 1] & real
+    seconds = _filled(batch.path[..., 2:], when, index.expand_as(real))
+    xy = _filled(batch.path[..., :2], where, seconds[..., 0])
+    steps = real[:, :-1]  # padding comes first
+    size = (torch.linalg.vector_norm(xy.diff(dim=1), dim=-1) * steps).sum(dim=1) / steps.sum(dim=1).clamp(
+        min=1
+    )
+    size = size.clamp(min=_SLOWEST_M)
+    scale = size[:, None, None]
+    gap = torch.log1p(seconds.diff(dim=1, prepend=seconds[:, :1]).clamp(min=0))
+    before, after = _away(where), _away(where.flip(1)).flip(1)
+    moved = xy.diff(dim=1, prepend=xy[:, :1]) / scale
+    numbers = torch.cat(
+        [
+            xy / (_REACH * scale),
+            moved,
+            gap / 5,
+            (torch.log(scale) / 5).expand(-1, len(index), -1),
+            torch.log1p(before)[..., None],
+            torch.log1p(after)[..., None],
+        ],
+        dim=-1,
+    )
+    codes = 1 + (~where).long() + 2 * (~when).long()
+    place = torch.cat([xy / (_REACH * scale), index[None, :, None].expand(len(real), -1, 1)], dim=-1)
+    truth = torch.log1p(batch.path[..., 2:].diff(dim=1, prepend=batch.path[:, :1, 2:]).clamp(min=0))
+    asked = batch.has & ~shown & real[..., None]
+    return replace(
+        batch,
+        numbers=numbers * real[..., None],
+        codes=codes * real,
+        calendar=_calendar_seen(batch.calendar, when),
+        position=torch.cat([place, place[:, -1:]], dim=1),
+        base=torch.cat([xy, gap], dim=-1),
+        target=torch.cat([batch.path[..., :2], truth], dim=-1),
+        valid=asked[..., (0, 0, 1)],
+        size=size,
+        shown=shown,
+    )
+
+
+def _filled(
+    values: Float[Tensor, "batch point part"],
+    seen: Bool[Tensor, "batch point"],
+    clock: Float[Tensor, "batch point"],
+) -> Float[Tensor, "batch point part"]:
+    """Unseen points on a straight line between those around them; after the last as fast as before it."""
+    b, p, parts = values.shape
+    index = torch.arange(p, device=values.device).expand(b, p)
+    before = torch.where(seen, index, -1).cummax(dim=1).values
+    after = torch.where(seen, index, p).flip(1).cummin(dim=1).values.flip(1)
+    # The last two that are seen carry a path on; before the first, it stood where it was seen first.
+    last = before[:, -1:]
+    earlier = torch.where(seen & (index < last), index, -1).amax(dim=1, keepdim=True)
+    ends = after == p
+    low = torch.where(ends, earlier, before).clamp(min=0)
+    high = torch.where(ends, last, after).clamp(min=0, max=p - 1)
+    low = torch.where((before < 0) | (ends & (earlier < 0)), high, low)
+    span = clock.gather(1, high) - clock.gather(1, low)
+    share = torch.where(span > 0, (clock - clock.gather(1, low)) / span.clamp(min=1e-6), 0.0)[..., None]
+
+    def at(rows: Int64[Tensor, "batch point"]) -> Float[Tensor, "batch point part"]:
+        return values.gather(1, rows[..., None].expand(-1, -1, parts))
+
+    return torch.where(seen[..., None], values, at(low) + share * (at(high) - at(low)))
+
+
+def _away(seen: Bool[Tensor, "batch point"]) -> Float[Tensor, "batch point"]:
+    """Steps since the last point that is seen; the length of the path where there is none."""
+    index = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
+    last = torch.where(seen, index, -1).cummax(dim=1).values
+    return torch.where(last >= 0, index - last, seen.shape[1]).float()
+
+
+def _calendar_seen(
+    calendar: Int64[Tensor, "batch slot 2"], when: Bool[Tensor, "batch point"]
+) -> Int64[Tensor, "batch slot 2"]:
+    """Part of the day and day of the week of each point; where its time is hidden, those of the last known one."""
+    index = torch.arange(when.shape[1], device=when.device).expand_as(when)
+    last = torch.where(when, index, -1).cummax(dim=1).values.clamp(min=0)
+    last = torch.cat([last, last[:, -1:]], dim=1)
+    return calendar.gather(1, last[..., None].expand(-1, -1, 2))
