@@ -6,17 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import handmade
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from tiny_field import write_card
 
+import st2llm
+from st2llm import tasks
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.answering import answer
 from st2llm.evaluate.compare import compare
 from st2llm.model import checkpoint
 from st2llm.model.recipe import Recipe
+from st2llm.predict import checkpointed
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe, read_changes
 
@@ -194,6 +198,62 @@ def test_a_contrastive_checkpoint_has_no_answers_but_another_run_starts_from_it(
     assert encoder
     for name in encoder:
         np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), atol=1e-6)
+
+
+def test_paths_learned_by_masks_are_recovered_and_forecast_by_one_checkpoint(tmp_path):
+    """TrajFM on real pedestrians; a run that was killed ends as one that was not."""
+    changes = {"budget.steps": 6, "budget.evaluations": 3, "validation": 20, "split.stride": 40}
+    changes |= {"data": "eth-ucy#zara1", "task": {"recover": {"length": 16, "span": 4}}}
+    recipe = load_recipe(ROOT / "alignment" / "systems" / "trajfm.yaml", changes, into=Recipe)
+
+    def kill(step):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    pretrain(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(recipe, tmp_path / "broken", tick=kill)
+    pretrain(recipe, tmp_path / "broken", resume=True)
+    same(tmp_path / "whole", tmp_path / "broken")
+    predictor = checkpointed.read(tmp_path / "whole", name="trajfm")
+    data = st2llm.load_data(recipe.data)
+    for task in (tasks.recover(16, 4), tasks.forecast(10, 6)):
+        part = st2llm.split(data, task, stride=40).test
+        samples = [part[i].without_truth() for i in range(4)]
+        answers = predictor.predict(samples)
+        assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(answers, samples, strict=True))
+    stays = handmade.stays([("a", 1), ("b", 2)])
+    with pytest.raises(DataError, match="trained for forecast and recover, but .* asks for next-place"):
+        predictor.predict([stays])
+
+
+@pytest.mark.parametrize(
+    ("task", "objectives", "message"),
+    [
+        (
+            {"forecast": {"history": 5, "horizon": 3}},
+            {"contrastive": {}},
+            "forecast is trained by likelihood",
+        ),
+        (
+            {"recover": {"length": 8, "span": 3}},
+            {"regression": {}},
+            "track is trained by likelihood and masked",
+        ),
+        ({"recover": {"length": 8, "span": 3}}, {"masked": {"policies": ["tube"]}}, "the policy 'tube' came"),
+    ],
+)
+def test_objectives_that_paths_do_not_have_are_told(tmp_path, task, objectives, message):
+    made = {
+        "id": "t",
+        "data": "eth-ucy#zara1",
+        "task": task,
+        "objectives": objectives,
+        "budget": {"steps": 2},
+    }
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(made))
+    with pytest.raises(ConfigError, match=message):
+        pretrain(load_recipe(tmp_path / "t.yaml", into=Recipe), tmp_path / "out")
 
 
 def test_other_data_than_it_knows_is_refused(tmp_path):
