@@ -335,6 +335,7 @@ def test_the_list_of_data_names_both_data_sets():
     assert "los-loop" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_names_what_is_installed_and_what_is_missing(tmp_path):
     done = run_cli("doctor", ST2LLM_CACHE=str(tmp_path), ST2LLM_OFFLINE="1")
     assert done.returncode == 0, done.stderr

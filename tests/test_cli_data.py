@@ -50,6 +50,7 @@ def test_the_list_shows_data_of_every_kind(tmp_path):
     assert {"graph", "grid", "video", "trajectory", "event"} <= words
 
 
+@pytest.mark.slow
 def test_an_instruction_set_is_written_and_resumed(card, tmp_path):
     order = ["data", "instruct", card, "--out", tmp_path / "set", "--count", "6", "--shard", "5"]
     done = run_cli(*order, "--task", "forecast", "--task", "question-answer.choice")

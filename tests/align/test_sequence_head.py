@@ -94,6 +94,7 @@ def test_an_event_head_learns_the_gaps_it_is_shown():
     assert float(loss.detach()) == pytest.approx(truth, abs=0.05)
 
 
+@pytest.mark.slow
 def test_where_an_event_is_said_is_a_density_over_space():
     torch.manual_seed(0)
     head = EventHead(D, shape("next-event", channels=3, gaps=(0.0, 1.0)))

@@ -19,6 +19,7 @@ def test_the_same_seed_makes_the_same_clips():
     assert not np.array_equal(one[0].frames, moving_shapes(1, seed=2)[0].frames)
 
 
+@pytest.mark.slow
 def test_every_topic_has_several_answers_and_none_is_nearly_always_right():
     part = st2llm.split(moving_shapes(120, frames=17), tasks.forecast(16, 1), stride=17).train
     assert len(part) == 120

@@ -264,6 +264,7 @@ DATA = Path(os.environ.get("ST2LLM_DATA", "")) / "video"
 here = pytest.mark.skipif(not (DATA / "kth_few").is_dir(), reason="the clips are not in ST2LLM_DATA")
 
 
+@pytest.mark.slow
 @here
 def test_the_kth_clips_are_read_with_the_class_of_their_names():
     clips = data.load_data("kth-few")
@@ -280,6 +281,7 @@ def test_the_kth_clips_are_read_with_the_class_of_their_names():
     assert {round(clip.fps) for clip in clips} == {25}
 
 
+@pytest.mark.slow
 @here
 def test_the_twenty_signs_are_read_in_under_a_gigabyte():
     code = (

@@ -136,6 +136,7 @@ def test_a_set_that_broke_off_goes_on_and_ends_as_if_it_had_not(card, tmp_path, 
     assert again.kept == again.shards == 5
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_shards_and_goes_on(card, tmp_path):
     out = tmp_path / "set"
     code = "import sys; from st2llm.cli import main; main(sys.argv[1:])"

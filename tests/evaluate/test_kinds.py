@@ -12,6 +12,8 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.compare import compare
 from st2llm.evaluate.rescore import rescore
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(5)
 
 
@@ -235,7 +237,6 @@ ARMS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "task", "rules", "more"),
     [

@@ -180,6 +180,7 @@ def started(processes):
         process.stdin.flush()
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
     path = tmp_path / "answers.sqlite3"
     both = [writer(path, 0, 400), writer(path, 200, 400)]
@@ -333,6 +334,7 @@ def test_a_full_disk_is_an_error_that_says_what_to_do_and_keeps_what_was_there(s
 # keys
 
 
+@pytest.mark.slow
 def test_a_key_is_the_same_for_the_same_question_in_another_process():
     code = (
         "from st2llm.llm.answers import answer_key; from st2llm.types import *\n"

@@ -89,6 +89,7 @@ def test_a_gguf_with_a_tensor_that_would_be_dropped_is_refused(tiny, tmp_path):
         convert(scaled, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_refusal_comes_through_the_process_as_one_line(tmp_path):
     wrong = tmp_path / "model.gguf"
     wrong.write_bytes(b"GGUF" + os.urandom(60))

@@ -57,6 +57,7 @@ def train(made, steps=400):
     return made.load, float(loss.detach())
 
 
+@pytest.mark.slow
 def test_the_load_is_balanced_and_stays_uneven_without_the_balancing_loss():
     even, loss = train(experts(balance=0.2))
     uneven, _ = train(experts(balance=0.0))

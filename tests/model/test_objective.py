@@ -41,6 +41,7 @@ def objectives():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", objectives())
 def test_every_objective_learns(name):
     schedule = Schedule("flow", "velocity") if name == "flow" else None

@@ -40,6 +40,7 @@ def bends(count=60) -> list:
     return [part[i] for i in range(len(part))]
 
 
+@pytest.mark.slow
 def test_a_path_arm_learns_to_bend_where_constant_velocity_goes_straight():
     samples = bends()
     frame = fit_sequence_frame(samples, skip="none", points=5)
@@ -157,6 +158,7 @@ def test_a_recovery_arm_learns_the_bend_that_a_straight_line_cuts_off():
     assert all(np.isnan(a.value[~s.wanted]).all() for a, s in zip(answers, samples, strict=True))
 
 
+@pytest.mark.slow
 def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
     """TrajFM's point: what is hidden is the task."""
     recoveries, forecasts = circles(tasks.recover(12, 4)), circles(tasks.forecast(9, 3))

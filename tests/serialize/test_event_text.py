@@ -68,6 +68,7 @@ def test_gaps_that_are_all_alike_tiny_or_huge_are_read_back(gap, count):
     assert off(text, sample) <= text.precision(sample)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=3, max_size=6), GAPS)
 @settings(max_examples=60, deadline=None)
 def test_gap_position_and_magnitude_are_read_back_together(points, gap):

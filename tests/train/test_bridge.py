@@ -22,6 +22,8 @@ from st2llm.predict import checkpointed
 from st2llm.predict.primitive import run_arm
 from st2llm.train.bridge import align, finetune
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["tiny"]
 
 

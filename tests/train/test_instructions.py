@@ -23,6 +23,8 @@ from st2llm.model.push import push
 from st2llm.model.tuning import InstructRecipe
 from st2llm.train.instructions import Rows, finetune
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["tiny"]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -214,7 +216,6 @@ def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_adapters_are_trained_on_a_quantised_base_and_put_on_the_plain_one(tmp_path, tiny, kind):
     path = write_set(tmp_path / "set", rows=120)

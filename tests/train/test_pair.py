@@ -17,6 +17,8 @@ from st2llm.model.tuning import PairRecipe
 from st2llm.train import clips
 from st2llm.train.pair import PROMPTS, pair, sentences
 
+pytestmark = pytest.mark.slow
+
 
 class Sentences:
     """A vector a sentence, at random but always the same: what MiniLM is to the code, without loading it."""

@@ -24,6 +24,8 @@ from st2llm.predict import checkpointed
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe, read_changes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = {"d_st": 8, "patch": 6, "layers": 1}
 

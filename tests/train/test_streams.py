@@ -5,6 +5,8 @@ import pytest
 from st2llm.errors import DataError
 from st2llm.train.source import Streamed
 
+pytestmark = pytest.mark.slow
+
 
 def streamed(usable=lambda row: True, rows=7, batch=3):
     return Streamed(

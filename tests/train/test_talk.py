@@ -18,6 +18,8 @@ from st2llm.train.clips import rows_of
 from st2llm.train.talk import before, hears, talk
 from st2llm.types import Slot
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["tiny"]
 
 
@@ -81,7 +83,6 @@ def test_heads_and_adapters_are_trained_and_kept(tiny, tmp_path):
         talk(plan, tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_in_words_nothing_but_adapters_is_trained(tiny, tmp_path):
     plan = recipe(tiny(), **WORDS)
     pupil, _ = talk(plan, tmp_path / "out")
@@ -97,7 +98,6 @@ def test_in_words_there_is_nothing_else_to_train(tiny, change):
         before(recipe(tiny(), **WORDS, **change))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("change", "twin"), [({}, tuning.BLIND), (WORDS, UNTUNED)])
 def test_the_exam_is_about_other_clips_and_has_its_control(tiny, tmp_path, monkeypatch, change, twin):
     plan = recipe(tiny(), **change)

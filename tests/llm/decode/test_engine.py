@@ -60,6 +60,7 @@ def _column(tokens, at, allowed, state) -> int:
     return int(np.flatnonzero(np.isin(allowed, wanted))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "digits"), MODELS)
 def test_batched_answers_are_those_of_reading_each_text_anew(tiny, architecture, digits):
     llm = load_llm(tiny(architecture, digits), dtype="fp32")
@@ -81,6 +82,7 @@ def test_draws_have_the_probability_of_their_text_read_anew(tiny, architecture, 
         assert draw.logprob == pytest.approx(logprob, abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "digits"), MODELS)
 def test_in_bf16_answers_of_unequal_length_have_the_probability_they_have_in_fp32(tiny, architecture, digits):
     exact, llm = (load_llm(tiny(architecture, digits), dtype=dtype) for dtype in ("fp32", "bf16"))
@@ -136,6 +138,7 @@ def test_bf16_in_a_batch_is_as_near_to_fp32_as_the_librarys_bf16_alone(tiny, arc
     assert 0 < ours < 1.1 * theirs
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31),

@@ -89,6 +89,7 @@ def words(answers):
     return [(answer.text, answer.prompt_sha256, answer.draw, answer.finish) for answer in answers]
 
 
+@pytest.mark.slow
 def test_it_is_a_completer_that_streams(endpoint):
     llm = load_llm(f"openai:{endpoint.url}/v1/#tiny")
     assert isinstance(llm, Completer)

@@ -64,6 +64,7 @@ def test_whatever_is_chosen_the_answer_is_readable(tokenizer, grammar, seed):
     assert not end.cut
 
 
+@pytest.mark.slow
 @QUIET
 @given(grammar=THOUGHT, seed=st.integers(0, 2**32))
 def test_whatever_is_thought_the_answer_is_readable(tokenizer, grammar, seed):
@@ -73,6 +74,7 @@ def test_whatever_is_thought_the_answer_is_readable(tokenizer, grammar, seed):
     assert not end.cut
 
 
+@pytest.mark.slow
 @QUIET
 @given(grammar=EXACT, data=st.data())
 def test_every_readable_answer_can_be_written_in_the_tokenizer_s_own_way(tokenizer, grammar, data):

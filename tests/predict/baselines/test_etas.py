@@ -60,6 +60,7 @@ def nats(rule, chosen):
     )
 
 
+@pytest.mark.slow
 def test_it_is_as_likely_as_the_truth_and_more_than_a_constant_rate(samples):
     train, test = samples
     fitted = fit_baseline("etas", train)
