@@ -213,7 +213,10 @@ class GraphLayer(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """All tokens of a place at once through residual layers, as in STID (Shao et al. 2022), into its last token."""
+    """All tokens of a place at once through residual layers, as in STID (Shao et al. 2022), into its last token.
+
+    Without a layer it is linear.
+    """
 
     def __init__(self, tokens: int, *, d_st: int, layers: int) -> None:
         super().__init__()

@@ -31,7 +31,8 @@ class EncoderSettings(Settings):
 
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=0)
+    """0, of the mlp alone: one linear map of all that is seen of a place (after DLinear and NLinear, Zeng et al. 2023)."""
     graph: Literal["gat", "gcn", "diffusion", "regions", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
@@ -42,6 +43,12 @@ class EncoderSettings(Settings):
     centre: bool = False
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> "EncoderSettings":
+        if not self.layers and self.mixer != "mlp":
+            raise ValueError("encoder.layers: 0 is for mixer: mlp; a transformer needs a layer at least")
+        return self
 
 
 class LLMSettings(Settings):
