@@ -11,13 +11,16 @@ class NumberHead(nn.Module):
     """Numbers from place embeddings: all asked steps of a window at once, in standardised units.
 
     context: leading steps of the window that are never asked for; 0 is added there. The last layer starts at zero,
-    so an untrained arm is exactly the closed-form base of its batch.
+    so an untrained arm is exactly the closed-form base of its batch. linear: without the layer before it, so that how
+    strong an embedding is counts.
     """
 
-    def __init__(self, d_st: int, *, context: int, horizon: int, channels: int) -> None:
+    def __init__(self, d_st: int, *, context: int, horizon: int, channels: int, linear: bool = False) -> None:
         super().__init__()
         self.d_st, self.context, self.horizon, self.channels = d_st, context, horizon, channels
-        self.net = nn.Sequential(nn.LayerNorm(d_st), nn.Linear(d_st, d_st), nn.GELU())
+        self.net = (
+            nn.Identity() if linear else nn.Sequential(nn.LayerNorm(d_st), nn.Linear(d_st, d_st), nn.GELU())
+        )
         self.out = nn.Linear(d_st, horizon * channels)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)

@@ -196,7 +196,10 @@ def head_of(blueprint: Blueprint) -> nn.Module:
     shape, d_st = blueprint.shape, blueprint.encoder.d_st
     if isinstance(shape, SequenceShape):
         return sequence_head(d_st, shape)
-    return NumberHead(d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels)
+    linear = not blueprint.encoder.layers
+    return NumberHead(
+        d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels, linear=linear
+    )
 
 
 def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, how: Adaptation) -> nn.Module:

@@ -11,6 +11,7 @@ from st2llm.encode.batch import FieldBatch, fit_notes, stack
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
+from st2llm.model.recipe import EncoderSettings
 from st2llm.types import Edges
 
 HISTORY, HORIZON, NODES = 12, 3, 3
@@ -313,3 +314,15 @@ def test_a_centred_encoder_does_not_heed_the_level_of_a_window():
     made = settled(centre=True)
     torch.testing.assert_close(made(batch), made(higher), atol=1e-4, rtol=1e-4)
     assert (made(batch) - made(replace(batch, values=2 * batch.values))).abs().max() > 1e-3
+
+
+def test_without_a_layer_the_mlp_is_linear_in_what_it_sees():
+    shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
+    made = FieldEncoder(
+        shape, fields.EDGES, d_st=16, patch=HISTORY, layers=0, graph="none", tokens="place", mixer="mlp"
+    ).eval()
+    batch = batch_of()
+    zero, one, two = (made(replace(batch, values=k * batch.values)) for k in (0.0, 1.0, 2.0))
+    torch.testing.assert_close(two - zero, 2 * (one - zero), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="a transformer needs a layer at least"):
+        EncoderSettings(layers=0)
