@@ -32,7 +32,7 @@ class EncoderSettings(Settings):
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
     layers: int = Field(2, ge=0)
-    """0, of the mlp alone: linear from what is seen of a place to its answer (as DLinear and NLinear, Zeng et al. 2023)."""
+    """0, of the mlp alone: linear from what is seen of a place to its answer (as NLinear, Zeng et al. 2023)."""
     graph: Literal["gat", "gcn", "diffusion", "regions", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
