@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ST2LLM = Path(sys.executable).with_name("st2llm")
 COMMANDS = [
     "data list",
@@ -335,7 +337,6 @@ def test_the_list_of_data_names_both_data_sets():
     assert "los-loop" in done.stdout
 
 
-@pytest.mark.slow
 def test_the_doctor_names_what_is_installed_and_what_is_missing(tmp_path):
     done = run_cli("doctor", ST2LLM_CACHE=str(tmp_path), ST2LLM_OFFLINE="1")
     assert done.returncode == 0, done.stderr
@@ -378,14 +379,12 @@ def test_an_interrupt_exits_130_and_speaks_of_resume():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_tokens_are_counted_where_a_model_is_named(tiny):
     done = run_cli("prompt", "graph/forecast", "--data", tiny, "--llm", "smollm2-135m", "--json")
     shown = json.loads(done.stdout)
     assert shown["tokens"] > len(shown["text"]) / 10
 
 
-@pytest.mark.slow
 def test_the_script_under_a_launcher_of_two_processes_does_the_work_once(tmp_path):
     launch = [
         sys.executable,

@@ -6,6 +6,8 @@ import pytest
 import yaml
 from test_cli import _is_one_message, run_cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def card(tmp_path):
@@ -50,7 +52,6 @@ def test_the_list_shows_data_of_every_kind(tmp_path):
     assert {"graph", "grid", "video", "trajectory", "event"} <= words
 
 
-@pytest.mark.slow
 def test_an_instruction_set_is_written_and_resumed(card, tmp_path):
     order = ["data", "instruct", card, "--out", tmp_path / "set", "--count", "6", "--shard", "5"]
     done = run_cli(*order, "--task", "forecast", "--task", "question-answer.choice")

@@ -59,6 +59,7 @@ def mean_of_batches(name, batch, value=VALUE, truth=TRUTH, valid=VALID):
     return np.nanmean([metrics.score(value[p], truth[p], valid[p])[name] for p in parts])
 
 
+@pytest.mark.slow
 @given(PAIRS)
 def test_on_dense_data_they_are_those_of_scikit_learn(pair):
     value, drawn = pair
@@ -296,6 +297,7 @@ SCORES = arrays(np.float64, 40, elements=st.integers(0, metrics.BINS - 1).map(la
 TRUE = arrays(np.bool_, 40)
 
 
+@pytest.mark.slow
 @given(SCORES, TRUE)
 def test_auprc_and_f1_are_those_of_scikit_learn(score, positive):
     assume(positive.any())

@@ -76,6 +76,7 @@ def test_a_template_has_the_name_of_its_file(name):
     assert load_prompt(name).id == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_every_template_lints_clean_on_samples_of_its_kind_and_task(name):
     template = load_prompt(name)
@@ -84,6 +85,7 @@ def test_every_template_lints_clean_on_samples_of_its_kind_and_task(name):
     assert {case: found for case, sample in samples.items() if (found := lint(template, sample))} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_every_template_renders_tidy_lines(name):
     template = load_prompt(name)

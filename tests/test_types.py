@@ -161,6 +161,7 @@ def test_the_hash_of_a_prompt_sees_slots_and_words_but_not_the_truth():
     assert replace(one, parts=("1,", Slot("series", 5), "2")).sha256 != one.sha256
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_a_slug_is_made_of_lower_case_words_and_is_its_own_slug(name):
     made = types.slug(name)

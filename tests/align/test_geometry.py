@@ -89,6 +89,7 @@ def test_an_estimate_holds_its_value_and_says_what_chance_gives(rng):
     assert noise.low < noise.permuted_high
 
 
+@pytest.mark.slow
 def test_the_interval_covers_what_the_measure_is_of_many_samples():
     """Of 40 small draws, nearly all intervals hold the value of a large one."""
 

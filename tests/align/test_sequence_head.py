@@ -113,6 +113,7 @@ def test_an_untrained_path_is_the_base():
     torch.testing.assert_close(said, base[:, None].expand(3, 5, 4, 2))
 
 
+@pytest.mark.slow
 def test_paths_trained_by_the_energy_score_spread_as_the_truth_does():
     """Each walk goes left or right by one; draws must do both, not the middle."""
     torch.manual_seed(0)

@@ -189,6 +189,7 @@ def test_only_http_addresses_are_fetched(address: str) -> None:
         artefacts.fetch(Source(url=address, files={"passwd": DIGEST}))
 
 
+@pytest.mark.slow
 def test_two_processes_that_fetch_at_once_both_get_the_file(server: Server) -> None:
     code = (
         "import sys; from st2llm.data.artefacts import Source, fetch;"

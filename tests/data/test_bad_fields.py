@@ -154,6 +154,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_file_is_one_clear_message(
     outcomes: dict[str, tuple[int, str, str, list[str]]], name: str

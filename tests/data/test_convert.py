@@ -116,6 +116,7 @@ def test_nothing_makes_no_table():
         to_pandas([])
 
 
+@pytest.mark.slow
 def test_conversions_work_without_torch():
     code = "import sys; import st2llm.data.convert; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -49,6 +49,7 @@ def test_a_folder_of_a_path_source_is_fetched_in_place(make_card: Make) -> None:
     assert load_data(path).places == ("queen-st", "high-st")
 
 
+@pytest.mark.slow
 def test_loading_and_splitting_leave_torch_and_matplotlib_unimported(make_card: Make) -> None:
     code = (
         "import sys; import st2llm.data as data; from st2llm import tasks;"

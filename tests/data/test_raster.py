@@ -168,6 +168,7 @@ def test_mutated_netcdf_comes_back_as_numbers_or_as_a_data_error(
         assert str(error)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_zarr_comes_back_as_numbers_or_as_a_data_error(tmp_path: Path, data: st.DataObject) -> None:

@@ -77,6 +77,7 @@ def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(
     assert not scenes & learnt
 
 
+@pytest.mark.slow
 @real
 def test_the_windows_of_at_least_two_pedestrians_are_those_of_social_gan() -> None:
     errors = []

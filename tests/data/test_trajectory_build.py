@@ -234,6 +234,7 @@ def test_mutated_rows_are_read_or_refused_and_never_break(
         assert "\n" not in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "keys", "message"),
     ids=["cut short", "swapped"],

@@ -251,6 +251,7 @@ def test_mutated_bytes_give_frames_or_one_error_and_leave_nothing_open(whole, tm
     assert open_files() == before
 
 
+@pytest.mark.slow
 def test_the_command_line_says_one_message_for_a_broken_film(tmp_path):
     (tmp_path / "a.mkv").write_bytes(films.write(tmp_path / "b.mkv", FILM).read_bytes()[:700])
     run = f"from st2llm.cli import main\nmain({['data', 'show', str(card(tmp_path))]!r})"

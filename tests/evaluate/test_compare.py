@@ -18,6 +18,8 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.compare import compare
 from st2llm.evaluate.rescore import Report, load_report, rescore
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "evaluation/compare.py"
 FILES = (
     "run.json",
@@ -44,7 +46,6 @@ def _is_one_message(done):
 # A finished run.
 
 
-@pytest.mark.slow
 def test_a_run_leaves_every_promised_file_and_no_other_traces(finished):
     assert all((finished / name).is_file() for name in FILES)
     keys = {path.stem for path in (finished / "arms").glob("*.json")}
@@ -53,7 +54,6 @@ def test_a_run_leaves_every_promised_file_and_no_other_traces(finished):
     assert leftovers(finished) == []
 
 
-@pytest.mark.slow
 def test_scores_and_predictions_have_the_promised_columns(finished):
     scores = pd.read_parquet(finished / "scores.parquet")
     assert {"predictor", "seed", "sample", "block", "metric", "sum", "count"} <= set(scores)
@@ -63,7 +63,6 @@ def test_scores_and_predictions_have_the_promised_columns(finished):
         assert promised <= set(pd.read_parquet(path)), path.name
 
 
-@pytest.mark.slow
 def test_records_are_pooled_and_by_seed_and_count_every_answer(finished):
     found = {(r["predictor"], r["seed"]): r for r in records(finished)}
     assert len(found) == (3 + 1) * 2 + 6 * 3
@@ -74,7 +73,6 @@ def test_records_are_pooled_and_by_seed_and_count_every_answer(finished):
     assert (found["text", None]["n"], found["text", None]["unread"]) == (3 * places, 0)
 
 
-@pytest.mark.slow
 def test_gains_are_over_common_windows_and_few_of_them_have_no_interval(finished):
     found = {(r["predictor"], r["seed"]): r for r in records(finished)}
     lora, text = found["llm-lora", None], found["text", None]
@@ -87,7 +85,6 @@ def test_gains_are_over_common_windows_and_few_of_them_have_no_interval(finished
     assert lora["gain_best"]["vs"] == best["predictor"]
 
 
-@pytest.mark.slow
 def test_the_run_card_names_model_and_encoders(finished):
     card = json.loads((finished / "run.json").read_text())
     assert card["llm"]["depth"] == 2
@@ -95,7 +92,6 @@ def test_the_run_card_names_model_and_encoders(finished):
     assert card["seconds"] > 0
 
 
-@pytest.mark.slow
 def test_both_controls_are_judged_with_both_gains(finished):
     found = json.loads((finished / "controls.json").read_text())
     assert set(found) == {"positive", "negative"}
@@ -108,7 +104,6 @@ def test_both_controls_are_judged_with_both_gains(finished):
     assert found["positive"]["train_note"] != found["positive"]["test_note"]
 
 
-@pytest.mark.slow
 def test_the_command_prints_table_verdict_and_where_the_report_is(finished):
     said = (finished.parent / "stdout.txt").read_text()
     assert "too few blocks: 3 of 20" in said
@@ -119,7 +114,6 @@ def test_the_command_prints_table_verdict_and_where_the_report_is(finished):
     assert all(line.endswith(" steps") for line in progress)
 
 
-@pytest.mark.slow
 def test_reporting_and_scoring_again_change_no_byte_of_the_results(finished):
     names = ("results.jsonl", "scores.parquet", "controls.json", "report.md")
     before = {name: (finished / name).read_bytes() for name in names}
@@ -132,7 +126,6 @@ def test_reporting_and_scoring_again_change_no_byte_of_the_results(finished):
     assert {name: (finished / name).read_bytes() for name in names} == before
 
 
-@pytest.mark.slow
 def test_a_report_holds_records_scores_gains_and_a_verdict(finished):
     report = load_report(finished)
     assert report.records == records(finished)
@@ -159,7 +152,6 @@ def _killed(suite, out, *, when):
     return {path: path.stat().st_mtime_ns for path in out.rglob("arms/*.json") if path.name[0] != "."}
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_several_moments_goes_on_and_ends_with_the_same_numbers(
     whole_suite, finished, tmp_path
 ):
@@ -192,7 +184,6 @@ def _same_numbers(run, other):
         assert controls[0].read_text() == controls[1].read_text()
 
 
-@pytest.mark.slow
 def test_another_limit_or_changed_data_cannot_go_on_in_the_same_folder(card, tmp_path):
     own = tiny_suite.write_card(tmp_path / "town")
     suite = tiny_suite.write_suite(tmp_path / "rules.yaml", tiny_suite.rules(own))
@@ -229,7 +220,6 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_one_message_leaves_whole_files_and_a_bigger_one_lets_it_go_on(
     card, small_disk, tmp_path
 ):
@@ -274,7 +264,6 @@ def _read_whole(path):
 # Refused, and its exit codes.
 
 
-@pytest.mark.slow
 def test_a_suite_that_names_what_is_not_there_is_one_message_and_nothing_is_written(card, tmp_path):
     predictors = [{"name": "last-valu", "family": "baseline"}]
     suite = tiny_suite.write_suite(tmp_path / "bad.yaml", tiny_suite.rules(card, predictors=predictors))
@@ -284,7 +273,6 @@ def test_a_suite_that_names_what_is_not_there_is_one_message_and_nothing_is_writ
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_a_command_that_is_not_understood_exits_2(tmp_path):
     for arguments in (["compare"], ["compare", "demo", "--limit", "0"], ["compare", "demo", "--what"]):
         done = st2llm(*arguments, cwd=tmp_path)
@@ -376,7 +364,6 @@ def _list(card, folder):
     return path
 
 
-@pytest.mark.slow
 def test_a_list_of_suites_runs_each_into_its_own_folder_and_prints_each_verdict(card, tmp_path):
     suites, out = _list(card, tmp_path), tmp_path / "runs"
     done = st2llm("compare", suites, "--out", out)
@@ -421,7 +408,6 @@ def test_a_list_is_refused_before_any_work_where_one_of_its_folders_holds_a_run(
     assert not (tmp_path / "runs/one").exists()
 
 
-@pytest.mark.slow
 def test_the_script_is_the_command(rules, tmp_path):
     done = subprocess.run(
         [sys.executable, SCRIPT, rules, "--out", tmp_path / "script"],

@@ -36,6 +36,7 @@ def test_faults_lie_in_the_test_part_and_nowhere_else(town):
     np.testing.assert_array_equal(again.values, broken.values)
 
 
+@pytest.mark.slow
 def test_too_many_faults_are_refused(town):
     with pytest.raises(DataError, match="do not fit"):
         plant_faults(town, 5000)

@@ -33,6 +33,7 @@ def pooled(report):
     return {record["predictor"]: record for record in report.records if record["seed"] is None}
 
 
+@pytest.mark.slow
 def test_a_wrapped_model_is_validated_scored_and_listed_like_any_other(suite, tmp_path):
     report = st2llm.compare(
         suite, out=tmp_path / "run", progress=False, predictors=[st2llm.wrap(yesterday, name="theirs")]
@@ -44,6 +45,7 @@ def test_a_wrapped_model_is_validated_scored_and_listed_like_any_other(suite, tm
     assert facts["validation"] > 0
 
 
+@pytest.mark.slow
 def test_predictions_of_a_file_score_as_they_did_where_they_were_made(suite, tmp_path):
     first = st2llm.compare(
         suite, out=tmp_path / "one", progress=False, predictors=[st2llm.wrap(yesterday, name="theirs")]

@@ -136,6 +136,7 @@ def test_detectable_is_half_the_width_of_the_interval():
     assert got.low < got.value < got.high
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.floats(0.1, 100), min_size=2, max_size=8),
@@ -149,6 +150,7 @@ def test_the_gain_of_a_over_b_and_of_b_over_a_have_opposite_signs(ours, theirs):
     assert (1 - there) * (1 - back) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_gain_holds_the_true_one_about_95_times_in_a_hundred():
     rng = np.random.default_rng(5)
     hits, trials, truth = 0, 40, np.zeros(40)

@@ -207,6 +207,7 @@ def test_unread_answers_are_counted_and_scored_under_three_rules_by_hand():
     assert record["metrics"]["mae"]["value"] == pytest.approx(rules["penalised"])
 
 
+@pytest.mark.slow
 def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
     arms = _text_arms()
     ledger = tally(["readable"] * 20 + ["truncated"] * 3 + ["refused"])
@@ -278,6 +279,7 @@ def test_without_any_validation_there_is_no_best_reference_and_no_gain():
     assert records_of(arms)["lora", None]["gain_best"] is None
 
 
+@pytest.mark.slow
 def test_the_random_twin_has_the_same_family_and_the_same_trained_parts():
     arms = arms_of(
         *(

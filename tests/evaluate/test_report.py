@@ -10,6 +10,8 @@ from evaluate import fake_run
 from st2llm.errors import DataError
 from st2llm.evaluate.report import write_report
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"days": 12, "arms": fake_run.FEW_ARMS}
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -256,7 +258,6 @@ def test_a_folder_without_a_run_is_refused_and_left_empty(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed: the page is not looked at")
 def test_a_browser_shows_the_page_at_desk_and_phone_width_without_overflow_or_complaint(run, tmp_path):
     page = (run / "report.html").read_text(encoding="utf-8")

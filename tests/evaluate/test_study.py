@@ -311,6 +311,7 @@ def test_a_language_model_that_nobody_changes_is_loaded_once(made, card, llama, 
     assert loads == [str(llama)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "skip"),
     [

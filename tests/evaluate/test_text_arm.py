@@ -90,6 +90,7 @@ def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(card, llam
         np.testing.assert_allclose(place[name], np.quantile(said, share, axis=0))
 
 
+@pytest.mark.slow
 def test_the_record_counts_answers_and_holds_the_ledger(card, llama, town, tmp_path):
     study, _ = study_of(card, llama, town)
     facts, _, _, store = run(study, tmp_path)
@@ -131,6 +132,7 @@ class Silent:
         self.__dict__ = real.__dict__
 
 
+@pytest.mark.slow
 def test_with_answers_off_each_run_asks_anew(card, llama, town, tmp_path):
     for name in ("one", "two"):
         _, rows, _, _ = run(study_of(card, llama, town)[0], tmp_path / name)

@@ -1,8 +1,11 @@
 import json
 
+import pytest
 from evaluate import fake_run
 
 from st2llm.evaluate import facts, panels, view
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"days": 12, "arms": fake_run.FEW_ARMS}
 

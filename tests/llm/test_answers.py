@@ -194,6 +194,7 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
         assert all(found[key(i)].text.startswith(f"answer {i} x") for i in range(600))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 7, 60])
 def test_after_a_kill_the_file_opens_and_holds_every_answer_whose_put_had_returned(tmp_path, after):
     path = tmp_path / "answers.sqlite3"
@@ -213,6 +214,7 @@ def test_after_a_kill_the_file_opens_and_holds_every_answer_whose_put_had_return
     assert [p.name for p in tmp_path.glob("*damaged*")] == []
 
 
+@pytest.mark.slow
 def test_a_kill_while_another_process_writes_leaves_the_other_one_unharmed(tmp_path):
     path = tmp_path / "answers.sqlite3"
     killed, other = writer(path, 10**6, 10**6), writer(path, 0, 150)
@@ -558,6 +560,7 @@ def test_another_word_than_on_and_off_is_refused(cache, monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_remembering_needs_no_torch():
     code = "import sys, st2llm.llm.answers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

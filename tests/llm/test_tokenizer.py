@@ -61,6 +61,7 @@ def test_padding_falls_back_to_the_end_of_text(tiny):
     assert tokenizer.pad == tokenizer.eos == 2
 
 
+@pytest.mark.slow
 def test_tokenizer_and_grammar_leave_torch_unimported(tiny):
     code = (
         "import sys; from st2llm.llm import grammar, load_llm; from st2llm.types import Numbers\n"

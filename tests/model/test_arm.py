@@ -119,6 +119,7 @@ def test_an_untrained_arm_is_exactly_its_base_forecast(arm, name, tokens):
         assert torch.equal(Probe(blueprint(tokens), seed=0)(batch), batch.base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_it_overfits_one_batch(arm, name):
     trainee, batch = arm(name), batch_of(2)

@@ -144,6 +144,7 @@ def test_a_contrastive_batch_is_not_cut():
         fit(module(), batch(), batch(), Budget(2, 8, 1e-3, accumulate=2), objective=objective, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 3, 8])
 def test_small_batches_in_place_of_a_large_one_train_the_same(parts):
     found = []

@@ -104,6 +104,7 @@ def test_what_the_prompt_says_is_not_learned(tiny):
     assert said.tokens == sum(len(answer) for answer in said.answers)
 
 
+@pytest.mark.slow
 def test_a_speaker_learns_answers_by_heart_and_says_them(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
     how = Adaptation(

@@ -113,6 +113,7 @@ def test_a_skip_that_a_task_does_not_have_is_refused():
         fit_sequence_frame(five.event_samples(five.events(), 5), skip="counts-all", points=5)
 
 
+@pytest.mark.slow
 def test_angular_noise_is_tuned_so_that_a_draw_comes_near():
     samples = bends()
     rule = fit_baseline("constant-velocity-angular", samples)
@@ -143,6 +144,7 @@ def off(answers, samples) -> float:
     return float(np.nanmean([np.abs(a.value - s.truth) for a, s in zip(answers, samples, strict=True)]))
 
 
+@pytest.mark.slow
 def test_a_recovery_arm_learns_the_bend_that_a_straight_line_cuts_off():
     samples = circles(tasks.recover(12, 4))
     frame = fit_sequence_frame(samples, skip="none", points=1)

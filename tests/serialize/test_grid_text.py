@@ -105,6 +105,7 @@ def test_regional_means_are_read_back_and_laid_over_the_cells():
     np.testing.assert_allclose(gaps, np.diff(last[first.nodes]))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(arrays(np.float64, (11, 12, 1), elements=st.floats(-1e5, 1e5) | st.integers(0, 900).map(float)))
 def test_a_cell_is_read_back_within_the_precision(values):
@@ -117,6 +118,7 @@ def test_a_cell_is_read_back_within_the_precision(values):
     assert np.abs(read - want).max() <= text.precision(sample) * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.text() | st.text(alphabet="0123456789,x.-: \n"))
 def test_no_words_of_a_model_raise(text):

@@ -254,6 +254,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read():
     assert parse(source, "mine.md").render(at_first()).text.endswith("Mon 10 Jun:")
 
 
+@pytest.mark.slow
 def test_prompts_need_no_torch():
     code = (
         "import sys\nfrom st2llm.serialize import lint\nfrom st2llm.serialize.template import load_prompt\n"

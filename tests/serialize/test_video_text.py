@@ -85,6 +85,7 @@ def test_every_template_renders_and_reads_its_own_perfect_answer(name):
         assert found.label == sample.label or float(found.label) == float(sample.label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_lint_finds_nothing_in_our_templates(name):
     assert lint(load_prompt(f"video/{name}"), sample_for(name)) == []

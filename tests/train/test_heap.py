@@ -25,6 +25,7 @@ assert meter.peak_mb - before < 100, "what was before counts"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone has the settings")
 def test_freed_memory_stays_with_the_process_until_it_is_asked_back():
     subprocess.run([sys.executable, "-c", _PROBE], check=True, timeout=120)

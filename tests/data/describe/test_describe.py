@@ -45,6 +45,7 @@ def test_every_kind_has_shape_span_property_and_three_sorts_of_dependence_as_jso
     assert len(measured) >= 2 and np.isfinite(measured).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_every_kind_has_a_page_of_pictures(kind, tmp_path):
     plot(CONTAINERS[kind](), tmp_path / "page.png")

@@ -73,6 +73,7 @@ def test_batched_answers_are_those_of_reading_each_text_anew(tiny, architecture,
                 assert draw.logprob == pytest.approx(logprob, abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "digits"), MODELS)
 def test_draws_have_the_probability_of_their_text_read_anew(tiny, architecture, digits):
     llm = load_llm(tiny(architecture, digits), dtype="fp32")

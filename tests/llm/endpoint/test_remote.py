@@ -98,6 +98,7 @@ def test_it_is_a_completer_that_streams(endpoint):
     assert llm.complete([]) == []
 
 
+@pytest.mark.slow
 def test_answers_come_prompt_by_prompt_and_draw_by_draw(truth, prompts):
     assert [(answer.prompt_sha256, answer.draw) for answer in truth] == [
         (prompt.sha256, draw) for prompt in prompts for draw in range(2)
@@ -117,6 +118,7 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(endpoint, truth, prompt
     assert words(llm.complete(prompts[:2], other)) != words(truth[:4])
 
 
+@pytest.mark.slow
 def test_greedy_answers_are_those_of_the_model_itself(endpoint, prompts, tiny):
     mine = load_llm(tiny(), dtype="fp32").complete(prompts)
     got = endpoint.llm(Patience()).complete(prompts)
@@ -124,6 +126,7 @@ def test_greedy_answers_are_those_of_the_model_itself(endpoint, prompts, tiny):
     assert [answer.tokens_in for answer in got] == [answer.tokens_in for answer in mine]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", fake_endpoint.TROUBLES)
 def test_no_answer_is_lost_to(endpoint, truth, prompts, kind):
     endpoint.plan(share=1.0, most=1, kinds=[kind])
@@ -144,6 +147,7 @@ def test_an_answer_that_comes_twice_counts_once_and_is_not_taken_for_another(end
     assert set(endpoint.counts()["delivered"].values()) == {1}
 
 
+@pytest.mark.slow
 def test_in_a_storm_no_answer_is_lost_and_none_is_counted_twice(endpoint, truth, prompts):
     kinds = [kind for kind in fake_endpoint.TROUBLES if kind != "429-date"]  # up to a second for all workers
     endpoint.plan(seed=1, share=0.6, kinds=kinds + fake_endpoint.DOUBLES)
@@ -435,6 +439,7 @@ def _lines(kept):
     return [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
 
 
+@pytest.mark.slow
 def test_after_a_kill_nothing_that_was_kept_is_asked_again(endpoint, truth, prompts, tmp_path):
     kept = tmp_path / "answers.jsonl"
     endpoint.plan(slow_s=0.15, share=0.3, kinds=["500", "reset", "html", "sent-twice"], seed=3)

@@ -198,6 +198,7 @@ def test_states_and_automata_are_what_the_engine_expects(tokenizer):
         assert isinstance(found, Automaton) and isinstance(found.start, State)
 
 
+@pytest.mark.slow
 def test_the_modules_need_no_torch():
     code = (
         "import sys; from st2llm.llm.grammar import automaton, json_schema; "
