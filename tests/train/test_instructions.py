@@ -133,7 +133,7 @@ def test_two_processes_train_as_one_does(tmp_path, tiny):
 
 def test_the_exam_marks_before_and_after_and_the_rule(tmp_path, tiny):
     path = write_set(tmp_path / "set", rows=200)
-    budget = {"steps": 300, "batch": 16, "lr": 1e-2, "evaluations": 6}
+    budget = {"steps": 150, "batch": 16, "lr": 1e-2, "evaluations": 3}
     tune(recipe(tiny(), path, budget=budget), tmp_path / "out")
     records = {
         r["predictor"]: r
