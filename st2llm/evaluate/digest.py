@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from st2llm.evaluate.facts import Facts, answers
 from st2llm.evaluate.tabulate import complete
@@ -49,9 +50,10 @@ class Example:
 
 
 def load(path: Path) -> pd.DataFrame:
-    """One predictions file, in long form."""
-    table = pd.read_parquet(path)
-    return complete(table)[[name for name in [*_NEEDED, *_QUANTILES, *_LABELS] if name in complete(table)]]
+    """One predictions file, in long form: the columns that pages need, as far as it has them."""
+    held = pq.read_schema(path).names
+    table = pd.read_parquet(path, columns=[n for n in (*_NEEDED, *_QUANTILES, *_LABELS) if n in held])
+    return table if "part" in table else table.assign(part="value")
 
 
 def errors(paths: Sequence[Path]) -> Errors | None:
@@ -144,7 +146,8 @@ def _choose(table: pd.DataFrame, words: pd.DataFrame) -> list[tuple[str, str, st
 
 def _relative_errors(table: pd.DataFrame) -> pd.Series:
     """By sample and place, the best first: error as a share of the truth's size, or the rank of the true label."""
-    labels = table[(table["part"] == "label") & table["valid"] & table["rank"].notna()]
+    labels = table[(table["part"] == "label") & table["valid"]]
+    labels = labels[labels["rank"].notna()] if len(labels) else labels
     if len(labels):
         return labels.groupby(["sample", "place"], observed=True)["rank"].max().sort_values(kind="stable")
     kept = _entry_errors(table[table["valid"] & np.isfinite(table["value"])])
@@ -165,7 +168,8 @@ def _spread(words: pd.DataFrame, known: pd.DataFrame, *, alone: bool = False) ->
 def _lines(tables: dict[str, pd.DataFrame], sample: str, place: str) -> pd.DataFrame:
     parts = []
     for name, table in tables.items():
-        rows = table[(table["sample"].astype(str) == sample) & (table["place"].astype(str) == place)]
+        rows = table[(table["sample"] == sample) & (table["place"] == place)]
+        rows = complete(rows)[[*_NEEDED, *_QUANTILES, *_LABELS]]
         path = path_steps(rows)
         if len(path):
             parts.append(path.assign(predictor=name).sort_values("step"))
