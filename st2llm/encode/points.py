@@ -44,6 +44,11 @@ class PointBatch(Rows):
     size: Float32[Tensor, " batch"]
     words: tuple[str, ...]
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether several steps are answered at once, by draws of a whole path."""
+        return self.target.shape[1] > 1
+
     def with_noise(self, draws: int, waves: int, generator: torch.Generator) -> "PointBatch":
         """The same with fresh standard normal noise for so many draws."""
         noise = torch.randn((len(self), draws, waves), generator=generator)

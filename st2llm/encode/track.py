@@ -37,6 +37,11 @@ class TrackBatch(PointBatch):
     has: Bool[Tensor, "batch point 2"]
     shown: Bool[Tensor, "batch point 2"]
 
+    @property
+    def is_drawn(self) -> bool:
+        """Each point has one answer."""
+        return False
+
     def hide(self, mask: Bool[Tensor, "batch point 2"]) -> "TrackBatch":
         """The same paths, known as a whole but for the mask, and exactly that asked for: a place, a time.
 

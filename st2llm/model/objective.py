@@ -115,9 +115,8 @@ class Likelihood(OneTerm):
     name = "likelihood"
 
     def draw(self, batch: Any, generator: torch.Generator) -> Any:
-        drawn = isinstance(batch, PointBatch) and not isinstance(batch, TrackBatch)
-        is_path = drawn and batch.target.shape[1] > 1
-        return batch.with_noise(DRAWS, WAVES, generator) if is_path else batch
+        is_drawn = isinstance(batch, PointBatch) and batch.is_drawn
+        return batch.with_noise(DRAWS, WAVES, generator) if is_drawn else batch
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {self.name: len(batch)}
@@ -152,7 +151,7 @@ class Masked(OneTerm):
         return {self.name: ((arm(batch) - batch.target).abs() * batch.valid).sum()}
 
 
-class MaskedTracks(OneTerm):
+class MaskedTracks(Likelihood):
     """Whole paths, points of which are hidden anew at each step; the loss is of those alone (TrajFM, Lin et al. 2024).
 
     policies: random points, or a span of them; one is drawn for each step. ratio: share of a path's points. What is
@@ -178,13 +177,6 @@ class MaskedTracks(OneTerm):
         part = torch.randint(3, (b, p if chosen == "random" else 1, 1), generator=generator)
         hidden = points & torch.cat([part != 2, part != 1], dim=-1)
         return batch.hide(hidden.to(batch.real.device))
-
-    def counts(self, batch: TrackBatch) -> dict[str, int]:
-        return {self.name: len(batch)}
-
-    def totals(self, arm: nn.Module, batch: TrackBatch) -> dict[str, Tensor]:
-        head: nn.Module = arm.head  # type: ignore[assignment]
-        return {self.name: head.loss(arm(batch), batch).sum()}  # type: ignore[operator]
 
 
 @dataclass(frozen=True)

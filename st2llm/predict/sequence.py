@@ -129,9 +129,9 @@ class SequenceFrame:
 
 def _track(sample: Sample, path: Float64[np.ndarray, "time 3"]) -> Prediction:
     """The asked places of a path that is told from its first position."""
-    value = np.full(sample.values.shape, np.nan)
+    value, origin = np.full(sample.values.shape, np.nan), origin_of(sample)
     for i, name in enumerate(("x", "y")):
-        value[:, 0, sample.side.channels.index(name)] = path[:, i] + origin_of(sample)[i]
+        value[:, 0, sample.side.channels.index(name)] = path[:, i] + origin[i]
     return filled(sample, value)
 
 

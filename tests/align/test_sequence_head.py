@@ -158,8 +158,7 @@ def test_an_untrained_track_head_is_its_base_and_its_loss_counts_hidden_points_a
     said = head(tokens(1), data)
     assert torch.equal(said, base)
     hidden = torch.zeros((1, POINTS, 3), dtype=torch.bool)
-    hidden[0, 1, :2] = hidden[0, 3, 2] = (
-        True  # the place of one point, 5 m or 2.5 steps off; the time of another
-    )
+    # The place of one point, 5 m or 2.5 steps off, and the time of another.
+    hidden[0, 1, :2] = hidden[0, 3, 2] = True
     loss = head.loss(said, replace(data, valid=hidden))
     assert float(loss.detach()) == pytest.approx((2.5 + 0.5) / 2, abs=1e-5)

@@ -19,8 +19,8 @@ _LOOK = 64
 
 
 @dataclass(frozen=True)
-class LastValue:
-    """Repeats the last value seen (persistence). Where nothing was seen before, the slot mean."""
+class _Filling:
+    """A rule that says something of all entries of a window, and answers with what is asked of it."""
 
     means: SlotMean
 
@@ -31,6 +31,14 @@ class LastValue:
         return [filled(sample, self._fill(sample)) for sample in samples]
 
     def _fill(self, sample: Sample) -> Whole:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LastValue(_Filling):
+    """Repeats the last value seen (persistence). Where nothing was seen before, the slot mean."""
+
+    def _fill(self, sample: Sample) -> Whole:
         steps = np.arange(len(sample.time))[:, None, None]
         seen = np.maximum.accumulate(np.where(np.isfinite(sample.values), steps, -1), axis=0)
         last = np.take_along_axis(sample.values, np.maximum(seen, 0), axis=0)
@@ -38,16 +46,8 @@ class LastValue:
 
 
 @dataclass(frozen=True)
-class WindowMean:
+class WindowMean(_Filling):
     """The mean of what is seen of a place in the window. Where nothing is seen, the slot mean."""
-
-    means: SlotMean
-
-    def forecast(self, samples: Sequence[Sample]) -> Stack:
-        return np.stack([self._fill(sample)[sample.origin :] for sample in samples])
-
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [filled(sample, self._fill(sample)) for sample in samples]
 
     def _fill(self, sample: Sample) -> Whole:
         count = np.isfinite(sample.values).sum(axis=0)
@@ -240,8 +240,8 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
 
     Rows whose asked values are not all known are left out. Raises DataError where none is left.
     """
-    seen = np.concatenate([sample.values[sample.visible] for sample in train])
-    rule = RidgeForecast(fit_slot_mean(train), float(seen.mean()) if len(seen) else 0.0, Ridge(), level)
+    overall = _mean_seen(train) if level == "overall" else 0.0
+    rule = RidgeForecast(fit_slot_mean(train), overall, Ridge(), level)
     inputs, targets = [], []
     for sample in train:
         (whole, _), start = rule.parts(sample), sample.origin
@@ -257,6 +257,11 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
             "No training window has all its asked values, so a ridge cannot be fitted. Check the data."
         )
     return replace(rule, model=Ridge(alpha=penalty * len(x)).fit(x, y))
+
+
+def _mean_seen(train: Sequence[Sample]) -> float:
+    seen = np.concatenate([sample.values[sample.visible] for sample in train])
+    return float(seen.mean()) if len(seen) else 0.0
 
 
 def last_value(train: Sequence[Sample]) -> LastValue:
