@@ -259,9 +259,14 @@ class Study:
         for rate in self._rates(job, store):
             self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
             arm = self._build(job, warm)
-            plan = Budget(steps=budget.steps, batch=budget.batch, lr=rate, average=budget.average)
             done = fit(
-                arm, train, validation, plan, objective=objective, seed=job.seed, tick=self.watch.reach
+                arm,
+                train,
+                validation,
+                self._plan(rate),
+                objective=objective,
+                seed=job.seed,
+                tick=self.watch.reach,
             )
             runs.append(done)
             if best is None or done.curve.best < best[0].curve.best:
@@ -272,16 +277,19 @@ class Study:
 
     def _refit(self, job: Job, arm: Arm, curve: Curve, store: Store) -> None:
         """Trains the arm anew, as it was best on validation, with the validation windows among the training ones."""
-        budget = self._budget
         samples = [*self.train, *Remembered(self.validation)]
         data = self.frame.stack(samples, reads=job.predictor.family == "soft")
         fresh = self._build(job, self._warm_encoder(job.seed, store))
         steps = max(1, curve.best_step)
         self.watch.begin(f"{job.key} with validation", steps)
-        plan = Budget(steps=budget.steps, batch=budget.batch, lr=curve.lr, stop=steps, average=budget.average)
+        plan = replace(self._plan(curve.lr), stop=steps)
         last = data.take(range(len(self.train), len(data)))
         fit(fresh, data, last, plan, objective=self._objective, seed=job.seed, tick=self.watch.reach)
         arm.load_state_dict(fresh.state_dict())
+
+    def _plan(self, rate: float) -> Budget:
+        given = self._budget.model_dump(include={"steps", "batch", "weight_decay", "average"})
+        return Budget(lr=rate, **given)
 
     @property
     def _budget(self) -> BudgetSettings:

@@ -175,6 +175,7 @@ class BudgetSettings(Settings):
     batch: int = Field(32, ge=1)
     loss: Literal["absolute", "squared"] = "absolute"
     lr: list[float] = Field([1e-4], min_length=1)
+    weight_decay: float = Field(0.01, ge=0)
     refit: bool = False
     average: float = Field(0.0, ge=0, lt=1)
 

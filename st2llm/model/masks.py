@@ -1,18 +1,18 @@
-"""What is hidden in masked pre-training: five policies over whole batches of windows.
+"""What is hidden in masked pre-training: six policies over whole batches of windows.
 
 The survey's mask study and UniST (Yuan et al. 2024) name them; all hide about `ratio` of a window's entries.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from st2llm.errors import ConfigError, nearest
+from st2llm.model.recipe import Policy
 from st2llm.types import Edges
 
-Policy = Literal["random", "tube", "block", "span", "cluster"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
 
@@ -25,8 +25,9 @@ def draw_mask(
 ) -> Bool[Tensor, "batch time node 1"]:
     """True where a window is hidden, all channels of an entry alike. shape: windows, steps, places.
 
-    random: single entries. tube: whole places over all steps. span: all places over a run of steps. cluster: places
-    that are near each other over all steps. block: near places over a run of steps.
+    random: single entries. tube: whole places over all steps. span: all places over a run of steps. future: all
+    places over the last steps, the temporal mask of UniST. cluster: places that are near each other over all steps.
+    block: near places over a run of steps.
     At least one entry of each window is hidden and one is left. Raises ConfigError for an unknown policy or a ratio
     that is not between 0 and 1.
     """
@@ -40,8 +41,9 @@ def draw_mask(
     if policy == "tube":
         places = _least(torch.rand((b, n), generator=generator), ratio)
         return places[:, None].expand(b, t, n)[..., None].clone()
-    if policy == "span":
-        return _span(b, t, ratio, generator)[:, :, None].expand(b, t, n)[..., None].clone()
+    if policy in ("span", "future"):
+        run = _span(b, t, ratio, generator, at_end=policy == "future")
+        return run[:, :, None].expand(b, t, n)[..., None].clone()
     share = ratio if policy == "cluster" else ratio**0.5
     places = _least(_away(b, n, edges, generator), share)
     steps = _span(b, t, share, generator) if policy == "block" else torch.ones((b, t), dtype=torch.bool)
@@ -57,9 +59,12 @@ def _least(score: Float[Tensor, "batch *entry"], ratio: float) -> Bool[Tensor, "
     return chosen.reshape(score.shape)
 
 
-def _span(b: int, t: int, ratio: float, generator: torch.Generator) -> Bool[Tensor, "batch time"]:
+def _span(
+    b: int, t: int, ratio: float, generator: torch.Generator, *, at_end: bool = False
+) -> Bool[Tensor, "batch time"]:
     length = min(max(1, round(ratio * t)), max(1, t - 1))
-    start = torch.randint(t - length + 1, (b, 1), generator=generator)
+    first = t - length if at_end else 0
+    start = torch.randint(first, t - length + 1, (b, 1), generator=generator)
     step = torch.arange(t)
     return (step >= start) & (step < start + length)
 

@@ -21,7 +21,7 @@ from st2llm.model.diffusion import Schedule
 from st2llm.model.masks import draw_mask
 from st2llm.types import NO_EDGES, Edges
 
-TRACK_POLICIES = ("random", "span")
+TRACK_POLICIES = ("random", "span", "future")
 """How points of a path are hidden."""
 VIEWS = ("hide", "noise", "scale")
 """Augmentations of a window for contrastive training."""
@@ -154,8 +154,9 @@ class Masked(OneTerm):
 class MaskedTracks(Likelihood):
     """Whole paths, points of which are hidden anew at each step; the loss is of those alone (TrajFM, Lin et al. 2024).
 
-    policies: random points, or a span of them; one is drawn for each step. ratio: share of a path's points. What is
-    hidden of a point, its place, its time or both, is drawn for each point (of a span, for each path).
+    policies: random points, a span of them, or the last ones (UniTraj, Zhu et al. 2025); one is drawn for each step.
+    ratio: share of a path's points. What is hidden of a point, its place, its time or both, is drawn for each point (of
+    a span and of the last ones, for each path).
     """
 
     name = "masked"

@@ -9,6 +9,9 @@ from st2llm.config import Settings
 from st2llm.errors import nearest
 from st2llm.tasks import Task
 
+Policy = Literal["random", "tube", "block", "span", "future", "cluster"]
+"""What a mask hides; see `model.masks`."""
+
 
 class WarmupSettings(Settings):
     """Training of the shared encoder alone, under a head that is thrown away, before any arm begins."""
@@ -82,7 +85,7 @@ class MaskedSettings(Settings):
     """Whole windows, hidden anew at each step; see `model.masks`."""
 
     weight: float = Field(1.0, gt=0)
-    policies: list[Literal["random", "tube", "block", "span", "cluster"]] = Field(["random"], min_length=1)
+    policies: list[Policy] = Field(["random"], min_length=1)
     ratio: float = Field(0.5, gt=0, lt=1)
 
 
