@@ -1,29 +1,31 @@
 """What each objective teaches an encoder: reconstruction, a frozen probe, and what training and sampling cost.
 
-python benchmarks/objectives.py [--json] [--kinds graph,grid,video] [--steps N] [--part objectives|masks]
+python benchmarks/objectives.py [--json] [--kinds graph,grid,video,trajectory] [--steps N] [--part objectives|masks]
 
-Three kinds of data (Los Angeles loop speeds, New York bikes, people who walk and wave). Every run has the same encoder,
-windows, steps and seed. The probe is a ridge regression from the frozen encoder's embeddings of the history to the
-steps after it; its error is set against that of a probe on the untrained encoder. part masks: masked training on the
-sensor graph by policy and ratio.
+Three kinds of fields (Los Angeles loop speeds, New York bikes, people who walk and wave) and the paths of two people in
+Beijing, of which masks and regression alone are compared. Every run has the same encoder, windows, steps and seed. The
+probe is a ridge regression from the frozen encoder's embeddings of the history to the steps after it; its error is set
+against that of a probe on the untrained encoder. part masks: masked training by policy and ratio.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.linear_model import Ridge
+from torch import nn
 
 import st2llm
 from st2llm.data.windows import Part
-from st2llm.encode.batch import FieldBatch
-from st2llm.encode.field import edges_of
+from st2llm.encode.batch import Batch
 from st2llm.model.masks import POLICIES
-from st2llm.model.objective import Masked
+from st2llm.model.objective import TRACK_POLICIES
 from st2llm.model.recipe import Recipe
 from st2llm.model.windowed import Windowed
 from st2llm.predict.checkpointed import frame_of, module_of, shape_of
@@ -34,15 +36,27 @@ DATA = {
     "graph": ("los-loop#validated", {"forecast": {"history": 12, "horizon": 12}}, 2),
     "grid": ("nyc-bike1", {"forecast": {"history": 24, "horizon": 6}}, 6),
     "video": ("kth-few", {"forecast": {"history": 8, "horizon": 4}}, 4),
+    "trajectory": ("geolife-sample", {"forecast": {"history": 15, "horizon": 5}}, 5),
 }
+UNIST = {"policies": ["random", "tube", "block", "future"], "ratio": 0.5}
+"""The masks of UniST (Yuan et al. 2024)."""
+FEW = {"policies": ["random", "future"], "ratio": 0.3}
+"""Single entries, and the last steps: what is missing where readings fail, and what a forecast asks for."""
 OBJECTIVES = {
     "regression": {"regression": {}},
-    "masked": {"masked": {"policies": list(POLICIES), "ratio": 0.5}},
+    "masked": {"masked": FEW},
+    "masked, UniST": {"masked": UNIST},
     "contrastive": {"contrastive": {"views": ["hide", "noise"], "near_hours": 1.0}},
     "diffusion": {"diffusion": {"draws": 10, "steps": 20}},
     "regression + masked": {"regression": {}, "masked": {"weight": 0.5}},
     "masked + contrastive": {"masked": {}, "contrastive": {"weight": 0.1, "near_hours": 1.0}},
 }
+ON_PATHS = {
+    "regression": {"likelihood": {}},
+    "masked": {"masked": {"policies": list(TRACK_POLICIES), "ratio": 0.5}},
+    "regression + masked": {"likelihood": {}, "masked": {"weight": 0.5, "policies": list(TRACK_POLICIES)}},
+}
+RATIOS = (0.25, 0.5, 0.75)
 TRAIN, TEST, SEED = 600, 200, 0
 
 
@@ -60,6 +74,16 @@ class Task:
     def horizon(self) -> int:
         return int(self.recipe.task["forecast"]["horizon"])
 
+    @property
+    def objectives(self) -> dict[str, dict]:
+        """What there is to compare."""
+        return ON_PATHS if self.kind == "trajectory" else OBJECTIVES
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """How entries of such windows can be hidden."""
+        return TRACK_POLICIES if self.kind == "trajectory" else POLICIES
+
 
 def even(part: Part, count: int) -> list:
     return [part[int(i)] for i in np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).astype(int))]
@@ -67,13 +91,15 @@ def even(part: Part, count: int) -> list:
 
 def task_of(kind: str, steps: int) -> Task:
     name, words, stride = DATA[kind]
+    paths = kind == "trajectory"
     recipe = Recipe.model_validate(
         {
             "id": kind,
             "data": name,
             "task": words,
-            "encoder": {"d_st": 64, "patch": 6, "layers": 2, "graph": "gcn", "mixer": "mlp"},
-            "objectives": {"regression": {}},
+            "encoder": {"d_st": 64, "layers": 2}
+            | ({} if paths else {"patch": 6, "graph": "gcn", "mixer": "mlp"}),
+            "objectives": {"masked": {}},
             "budget": {"steps": steps, "batch": 32, "lr": 1e-3},
             "seed": SEED,
         }
@@ -93,44 +119,48 @@ class Bench:
         self.train, self.validation, self.test = (
             stack(part, reads=False) for part in (task.train, task.validation, task.test)
         )
-        self.random = self.probe(self.module())
+        self.random = self.probe(self.module(self.recipe({"masked": {}})))
 
-    def module(self, objectives: dict | None = None) -> Windowed:
-        found = module_of(self.recipe(objectives), self.shape, self.task.train[0])
-        assert isinstance(found, Windowed)
-        return found
+    def module(self, recipe: Recipe) -> nn.Module:
+        return module_of(recipe, self.shape, self.task.train[0])
 
-    def recipe(self, objectives: dict | None) -> Recipe:
-        made = self.task.recipe.model_dump()
-        return Recipe.model_validate({**made, "objectives": objectives or {"regression": {}}})
+    def recipe(self, objectives: dict) -> Recipe:
+        return Recipe.model_validate({**self.task.recipe.model_dump(), "objectives": objectives})
 
     def run(self, objectives: dict) -> dict[str, float]:
-        recipe, module = self.recipe(objectives), self.module(objectives)
+        recipe = self.recipe(objectives)
+        module = self.module(recipe)
         budget = Budget(**recipe.budget.model_dump())
         objective = objective_of(recipe, self.frame, self.shape, self.task.train[0])
         done = fit(module, self.train, self.validation, budget, objective=objective, seed=SEED)
         probe = self.probe(module)
         row = {"train_s": done.seconds, "probe": probe, "probe_gain": 1 - probe / self.random}
         if "masked" in objectives:
-            row["hidden"] = self.hidden(module, "random", 0.5)
-        if "regression" in objectives:
-            row["forecast"] = self.error(module(self.test).detach(), self.test)
-        if "diffusion" in objectives:
+            row["hidden"] = self.hidden(module)
+        if "regression" in objectives or "likelihood" in objectives:
+            row["forecast"] = self.error(module(self.test).detach())
+        if isinstance(module, Windowed) and "diffusion" in objectives:
             began = time.perf_counter()
             drawn = module.sampled(
                 self.test, draws=10, steps=20, generator=torch.Generator().manual_seed(SEED)
             )
             row["sample_s"] = (time.perf_counter() - began) / len(self.test)
-            row["forecast"] = self.error(drawn.median(dim=0).values, self.test)
+            row["forecast"] = self.error(drawn.median(dim=0).values)
         return row
 
-    def hidden(self, module: Windowed, policy: str, ratio: float) -> float:
-        """Mean absolute error, in deviations, of hidden entries of test windows."""
-        masked = Masked(edges_of(self.task.train[0]), policies=(policy,), ratio=ratio)
+    def hidden(self, module: nn.Module) -> float:
+        """Mean error of a random half of the entries of test windows."""
+        masked = objective_of(
+            self.recipe({"masked": {"ratio": 0.5}}), self.frame, self.shape, self.task.train[0]
+        )
         return evaluate(module, self.test, masked, 32, seed=SEED)
 
+    def error(self, said: torch.Tensor) -> float:
+        """Mean absolute error of the asked entries of test windows, in deviations of each place."""
+        return float((said - self.test.target).abs()[self.test.valid].mean())
+
     @torch.inference_mode()
-    def probe(self, module: Windowed) -> float:
+    def probe(self, module: nn.Module) -> float:
         """Mean absolute error of a ridge regression on frozen embeddings, in deviations."""
         module.eval()
         x, y, known = self._rows(module, self.train)
@@ -139,20 +169,33 @@ class Bench:
         x, y, known = self._rows(module, self.test)
         return float(np.abs(model.predict(x) - y)[known].mean())
 
-    def _rows(self, module: Windowed, batch: FieldBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        starts = range(0, len(batch), 32)
-        parts = [module.embedded(batch.take(range(i, min(i + 32, len(batch))))) for i in starts]
-        z = torch.cat(parts)
+    def _rows(self, module: nn.Module, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Embeddings, what is asked of each, and how much of that is known."""
         steps = self.task.horizon
         y, known = (
             torch.movedim(t[:, -steps:], 1, 2).flatten(2).flatten(0, 1).numpy()
             for t in (batch.target, batch.valid)
         )
-        return z.flatten(0, 1).numpy(), y, known
+        return in_parts(module.embedded, batch).flatten(0, 1).numpy(), y, known
 
-    @staticmethod
-    def error(said: torch.Tensor, batch: FieldBatch) -> float:
-        return float((said - batch.target).abs()[batch.valid].mean())
+
+class PathBench(Bench):
+    """Paths: a row of the probe is a point, of which is asked how many mean steps it is off a straight course."""
+
+    def error(self, said: torch.Tensor) -> float:
+        away = torch.linalg.vector_norm((said - self.test.target)[..., :2], dim=-1) / self.test.size[:, None]
+        return float(away[self.test.valid[..., 0]].mean())
+
+    def _rows(self, module: nn.Module, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        asked = batch.valid[..., 0]
+        off = (batch.target - batch.base)[..., :2] / batch.size[:, None, None]
+        y = off[asked].numpy()
+        return in_parts(module.encoder, batch)[:, :-1][asked].numpy(), y, np.ones(y.shape, dtype=bool)
+
+
+def in_parts(said: Callable[[Any], torch.Tensor], batch: Batch) -> torch.Tensor:
+    starts = range(0, len(batch), 32)
+    return torch.cat([said(batch.take(range(i, min(i + 32, len(batch))))) for i in starts])
 
 
 def main() -> None:
@@ -162,24 +205,26 @@ def main() -> None:
     reader.add_argument("--steps", type=int, default=400)
     reader.add_argument("--part", choices=["objectives", "masks"], default="objectives")
     asked = reader.parse_args()
-    kinds = asked.kinds.split(",") if asked.part == "objectives" else ["graph"]
-    for kind in kinds:
-        bench = Bench(task_of(kind, asked.steps))
+    for kind in asked.kinds.split(","):
+        task = task_of(kind, asked.steps)
+        bench = (PathBench if kind == "trajectory" else Bench)(task)
         print(json.dumps({"kind": kind, "what": "untrained", "probe": bench.random}), flush=True)
-        if asked.part == "objectives":
-            runs = OBJECTIVES
-        else:
-            runs = {
-                f"{policy} {ratio:g}": {"masked": {"policies": [policy], "ratio": ratio}}
-                for policy in POLICIES
-                for ratio in (0.25, 0.5, 0.75)
-            }
+        runs = task.objectives if asked.part == "objectives" else masks(task.policies)
         for what, objectives in runs.items():
             print(json.dumps({"kind": kind, "what": what, **_rounded(bench.run(objectives))}), flush=True)
     if not asked.json:
         print(
             f"Seed {SEED}, {asked.steps} steps of 32 windows, at most {TRAIN} windows to train on and {TEST} to test."
         )
+
+
+def masks(policies: Sequence[str]) -> dict[str, dict]:
+    """Masked training by each policy and ratio."""
+    return {
+        f"{policy} {ratio:g}": {"masked": {"policies": [policy], "ratio": ratio}}
+        for policy in policies
+        for ratio in RATIOS
+    }
 
 
 def _rounded(row: dict[str, float]) -> dict[str, float]:
