@@ -1,10 +1,11 @@
-"""The head of fields: numbers from place embeddings."""
+"""Heads that read embeddings: numbers of places, the class of a whole sample."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.encode.batch import FieldBatch
+from st2llm.encode.points import PointBatch
 
 
 class NumberHead(nn.Module):
@@ -38,3 +39,27 @@ class NumberHead(nn.Module):
         flat: Tensor = self.out(self.net(z))
         asked = torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)
         return nn.functional.pad(asked, (0, 0, 0, 0, self.context, 0))
+
+
+class ClassHead(nn.Module):
+    """Scores of classes from the mean of what is read of a sample: the places of a field, the question of a path."""
+
+    def __init__(self, d_st: int, classes: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.LayerNorm(d_st), nn.Linear(d_st, d_st), nn.GELU())
+        self.out = nn.Linear(d_st, classes)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self, z: Float[Tensor, "batch slot d_st"], batch: FieldBatch | PointBatch
+    ) -> Float[Tensor, "batch class"]:
+        """The logarithm of the probability of each class."""
+        read = z[:, -1] if isinstance(batch, PointBatch) else z.mean(dim=1)
+        return torch.log_softmax(self.out(self.net(read)), dim=1)
+
+    def loss(
+        self, said: Float[Tensor, "batch class"], batch: FieldBatch | PointBatch
+    ) -> Float[Tensor, " batch"]:
+        """Nats a sample; 0 where the class is not known."""
+        return nn.functional.nll_loss(said, batch.label, ignore_index=-1, reduction="none")

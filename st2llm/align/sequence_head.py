@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from st2llm.align.head import ClassHead
 from st2llm.encode.points import PointBatch
 from st2llm.encode.sequence import SequenceShape
 
@@ -58,9 +59,7 @@ class PlaceHead(nn.Module):
 
     def loss(self, said: Float[Tensor, "batch place"], batch: PointBatch) -> Float[Tensor, " batch"]:
         """Nats a stay."""
-        code = batch.target[:, 0, 0].long()
-        nats = -said.gather(1, code[:, None])[:, 0]
-        return nats * batch.valid[:, 0, 0]
+        return nn.functional.nll_loss(said, batch.label, ignore_index=-1, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -243,6 +242,8 @@ def sequence_head(d_st: int, shape: SequenceShape) -> nn.Module:
     """The head of a task."""
     if shape.task == "next-place":
         return PlaceHead(d_st, shape)
+    if shape.task == "classify":
+        return ClassHead(d_st, shape.codes)
     if shape.task == "track":
         return TrackHead(d_st)
     return EventHead(d_st, shape) if shape.task == "next-event" else PathHead(d_st, shape)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from st2llm.encode.beside import windows_of
 from st2llm.encode.scaler import Scaler
+from st2llm.errors import DataError
 from st2llm.types import Sample
 
 
@@ -59,6 +60,7 @@ class FieldBatch(Rows):
     corrects (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
     day of week, holiday (0 or 1). notes: ids of note words in the training vocabulary, padded with 0.
     features: what frozen encoders say of each window (see `encode.beside`), of width 0 where they are not asked.
+    label: the class of each window, counted through the options; -1 where none is asked for, or it is not known.
     words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
     """
 
@@ -70,6 +72,7 @@ class FieldBatch(Rows):
     valid: Bool[Tensor, "batch time node channel"]
     notes: Int64[Tensor, "batch note"]
     features: Float32[Tensor, "batch feature"]
+    label: Int64[Tensor, " batch"]
     words: tuple[str, ...]
 
     def reveal(self) -> "FieldBatch":
@@ -131,8 +134,14 @@ def stack(
 
     base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0. also: which
     features of windows are made.
-    A sample without truth gets an all-False `valid`.
+    A sample without truth gets an all-False `valid`. Raises DataError for samples of different sizes.
     """
+    odd = next((s for s in samples if s.values.shape != samples[0].values.shape), None)
+    if odd is not None:
+        raise DataError(
+            f"Windows of one size are stacked, but {samples[0].id} has {samples[0].values.shape} steps, places and "
+            f"channels and {odd.id} has {odd.values.shape}. Ask for windows of one length (task.classify.length)."
+        )
     values = np.stack([s.values for s in samples])
     visible = np.stack([s.visible for s in samples])
     wanted = np.stack([s.wanted for s in samples])
@@ -151,8 +160,14 @@ def stack(
         valid=torch.from_numpy(valid),
         notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
         features=windows_of(samples, also),
+        label=torch.tensor([label_of(s) for s in samples], dtype=torch.int64),
         words=("",) * len(samples),
     )
+
+
+def label_of(sample: Sample) -> int:
+    """The class of a sample, counted through its options; -1 where none is asked for, or it is not known."""
+    return -1 if sample.label is None else sample.side.options.index(sample.label)
 
 
 def _calendar(sample: Sample) -> Int64[np.ndarray, "time 3"]:

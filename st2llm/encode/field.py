@@ -25,7 +25,7 @@ class FieldShape:
 
     history: steps that are read, from the window's first on. horizon: steps that are asked for, up to its last. amid:
     whether these are the same steps (imputation, kriging), rather than one after the other (forecasts).
-    steps_per_day: how many steps a local day has at most.
+    steps_per_day: how many steps a local day has at most. classes: there are, where a window's class is asked for.
     """
 
     history: int
@@ -35,6 +35,7 @@ class FieldShape:
     steps_per_day: int
     note_words: int = 0
     amid: bool = False
+    classes: int = 0
 
     @property
     def context(self) -> int:

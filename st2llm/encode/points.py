@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.encode.batch import Rows
+from st2llm.encode.batch import Rows, label_of
 from st2llm.types import Sample
 
 BINS = 48
@@ -48,6 +48,11 @@ class PointBatch(Rows):
     def is_drawn(self) -> bool:
         """Whether several steps are answered at once, by draws of a whole path."""
         return self.target.shape[1] > 1
+
+    @property
+    def label(self) -> Int64[Tensor, " batch"]:
+        """The code that is asked for: a place, a class; -1 where it is not known."""
+        return torch.where(self.valid[:, 0, 0], self.target[:, 0, 0].long(), -1)
 
     def with_noise(self, draws: int, waves: int, generator: torch.Generator) -> "PointBatch":
         """The same with fresh standard normal noise for so many draws."""
@@ -115,7 +120,7 @@ def local_frame(sample: Sample) -> LocalFrame:
 
 
 def points_of(sample: Sample, *, weights: Float64[np.ndarray, " point"] | None = None) -> Points:
-    """The points of a sample of the task forecast, next-place or next-event.
+    """The points of a sample of the task forecast, next-place, next-event or classify.
 
     weights: of each stay in a counting rule, whose logarithm an arm corrects; 1 where not given.
     """
@@ -123,27 +128,57 @@ def points_of(sample: Sample, *, weights: Float64[np.ndarray, " point"] | None =
         return _stays(sample, weights)
     if sample.task == "next-event":
         return _events(sample)
-    return _path(sample)
+    return _classed(sample) if sample.task == "classify" else _path(sample)
 
 
 def _path(sample: Sample) -> Points:
     frame, xy = local_frame(sample), _positions(sample)
     count = sample.origin
     local = frame.into(xy[:count])
-    step = np.diff(local, axis=0, prepend=local[:1])
-    seconds = np.diff(sample.time[:count], prepend=sample.time[:1]).astype(np.float64)
+    numbers, step, size = _moves(local, sample.time[:count])
     horizon = len(sample.time) - count
     truth = frame.into(positions_of(sample, sample.truth)[count:])
     base = step[-1] * np.arange(1, horizon + 1)[:, None]
     t = np.arange(-count + 1, 2, dtype=np.float64)
     return Points(
-        numbers=np.column_stack([local, step, np.hypot(*step.T), np.log1p(seconds)]),
+        numbers=numbers,
         codes=np.zeros(count, dtype=np.int64),
         calendar=calendar_of(sample, count),
         position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
         base=base,
         target=truth,
-        size=float(np.maximum(np.hypot(*np.diff(local, axis=0).T).mean() if count > 1 else 1.0, _SLOWEST_M)),
+        size=size,
+    )
+
+
+def _moves(
+    local: Float64[np.ndarray, "point 2"], time: Int64[np.ndarray, " point"]
+) -> tuple[Float64[np.ndarray, "point feature"], Float64[np.ndarray, "point 2"], float]:
+    """What is told of each point of a path, its steps, and the mean step in metres."""
+    step = np.diff(local, axis=0, prepend=local[:1])
+    seconds = np.diff(time, prepend=time[:1]).astype(np.float64)
+    size = np.hypot(*step[1:].T).mean() if len(step) > 1 else 1.0
+    numbers = np.column_stack([local, step, np.hypot(*step.T), np.log1p(seconds)])
+    return numbers, step, float(np.maximum(size, _SLOWEST_M))
+
+
+def _classed(sample: Sample) -> Points:
+    """A whole path as it looks from its last fix; gaps are left out."""
+    xy = _positions(sample)
+    seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
+    local = local_frame(sample).into(xy[seen])
+    numbers, _, size = _moves(local, sample.time[seen])
+    calendar = calendar_of(sample, len(sample.time))[seen]
+    label = label_of(sample)
+    t = np.arange(-len(seen) + 1, 2, dtype=np.float64)
+    return Points(
+        numbers=numbers,
+        codes=np.zeros(len(seen), dtype=np.int64),
+        calendar=np.vstack([calendar, calendar[-1:]]),
+        position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
+        base=np.zeros((1, 1)),
+        target=np.array([[np.nan if label < 0 else float(label)]]),
+        size=size,
     )
 
 

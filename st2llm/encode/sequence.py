@@ -17,8 +17,9 @@ _HEADS = 4
 class SequenceShape:
     """The numbers a sequence encoder and its head are built from.
 
-    task: forecast (a path), next-place, next-event, or track (a whole path, some of it hidden). points: that are read
-    at most. features: numbers a point. codes: places or marks there are (of a track, what is known of a point).
+    task: forecast (a path), next-place, next-event, classify (a path), or track (a whole path, some of it hidden).
+    points: that are read at most. features: numbers a point. codes: places, marks or classes there are (of a track,
+    what is known of a point).
     horizon, channels: of what is asked. gaps: quantiles of the logarithm of the training gaps in hours. metres: in a
     unit of space.
     """

@@ -17,6 +17,8 @@ from st2llm import llm as language
 from st2llm.align.settings import FROZEN
 from st2llm.data.splits import Part, Splits, even
 from st2llm.encode.batch import Batch
+from st2llm.encode.field import FieldShape
+from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.job import Job, Watch
@@ -29,13 +31,12 @@ from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, Blueprint, build
 from st2llm.model.names import LLM_BACKBONES
-from st2llm.model.objective import Likelihood, Objective, Regression
+from st2llm.model.objective import Objective, of_task
 from st2llm.model.recipe import EncoderSettings, LLMSettings
 from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.framing import blueprint_for, field_shape, frame_for
+from st2llm.predict.framing import blueprint_for, frame_for, shape_for
 from st2llm.predict.primitive import AnyFrame, PrimitivePredictor
-from st2llm.predict.sequence import SequenceFrame
 from st2llm.predict.soft import SoftPredictor
 from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Curve, Fit, fit
@@ -299,15 +300,12 @@ class Study:
 
     @cached_property
     def _objective(self) -> Objective:
-        if self._sequential:
-            return Likelihood()
-        squared = self._budget.loss == "squared"
-        return Regression(torch.from_numpy(self.frame.scaler.std).float(), squared=squared)
+        scale = torch.from_numpy(self.frame.scaler.std).float()
+        return of_task(self._shape, scale, squared=self._budget.loss == "squared")
 
     @property
-    def _sequential(self) -> bool:
-        """Whether samples are sequences of points, not windows of a field."""
-        return self.suite.kind in ("trajectory", "event")
+    def _shape(self) -> FieldShape | SequenceShape:
+        return shape_for(self.frame, self.train[0], self.task)
 
     def _rates(self, job: Job, store: Store) -> list[float]:
         """Learning rates to try: the whole list for the first seed, then the one chosen there on validation."""
@@ -375,13 +373,10 @@ class Study:
     def _blueprint(self) -> Blueprint:
         e = self.suite.encoder
         settings, up = EncoderSettings(**e.model_dump(exclude={"warmup"})), self.suite.up
-        frame, model = self.frame, None
+        model = None
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
             model = self._weights(None, "base")
-        shape = (
-            frame.shape if isinstance(frame, SequenceFrame) else field_shape(self.train[0], self.task, frame)
-        )
-        return blueprint_for(shape, self.train[0], settings, llm=model, up=up)
+        return blueprint_for(self._shape, self.train[0], settings, llm=model, up=up)
 
     def _refuse_weights_of_an_endpoint(self) -> None:
         llm = self.suite.llm

@@ -29,8 +29,9 @@ BLOCKS: Mapping[str, str] = {
 """What is resampled as one where a suite says nothing: what lies within depends on each other."""
 _MASKS = ("forecast", "impute", "interpolate", "krige")
 TRAINED: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("graph", "grid", "video"), _MASKS),
-    "trajectory": ("forecast", "recover", "next-place"),
+    **dict.fromkeys(("graph", "grid"), _MASKS),
+    "video": (*_MASKS, "classify"),
+    "trajectory": ("forecast", "recover", "next-place", "classify"),
     "event": ("next-event",),
 }
 """The kinds and tasks for which arms are trained, soft and primitive ones alike."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.align.head import NumberHead
+from st2llm.align.head import ClassHead, NumberHead
 from st2llm.align.projection import down_head, up_head
 from st2llm.align.prototypes import Vocabulary, vocabulary_of
 from st2llm.align.sequence_head import sequence_head
@@ -196,6 +196,8 @@ def head_of(blueprint: Blueprint) -> nn.Module:
     shape, d_st = blueprint.shape, blueprint.encoder.d_st
     if isinstance(shape, SequenceShape):
         return sequence_head(d_st, shape)
+    if shape.classes:
+        return ClassHead(d_st, shape.classes)
     linear = not blueprint.encoder.layers
     return NumberHead(
         d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels, linear=linear

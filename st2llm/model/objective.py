@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from st2llm.align.sequence_head import DRAWS, WAVES
 from st2llm.encode.batch import Batch, FieldBatch
+from st2llm.encode.field import FieldShape
 from st2llm.encode.points import PointBatch
+from st2llm.encode.sequence import SequenceShape
 from st2llm.encode.track import TrackBatch
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.diffusion import Schedule
@@ -126,6 +128,15 @@ class Likelihood(OneTerm):
         return {self.name: head.loss(arm(batch), batch).sum()}  # type: ignore[operator]
 
 
+def of_task(
+    shape: FieldShape | SequenceShape, scale: Float[Tensor, "*node channel"], *, squared: bool = False
+) -> Regression | Likelihood:
+    """What an arm is trained for: errors of values in raw units (scale: see `Regression`), or its head's own score."""
+    if isinstance(shape, SequenceShape) or shape.classes:
+        return Likelihood()
+    return Regression(scale, squared=squared)
+
+
 class Masked(OneTerm):
     """Mean absolute error, standardised, of entries of whole windows, hidden anew at each step (and of those alone).
 
@@ -165,7 +176,7 @@ class MaskedTracks(Likelihood):
         for policy in policies:
             if policy not in TRACK_POLICIES:
                 raise ConfigError(
-                    f"Points of a path are hidden by {' or '.join(TRACK_POLICIES)}, but the policy {policy!r} came: "
+                    f"Points of a path are hidden by {', '.join(TRACK_POLICIES)}, but the policy {policy!r} came: "
                     f"a path has no places beside it. Correct objectives.masked.policies."
                 )
         self.policies, self.ratio = tuple(policies), ratio

@@ -31,7 +31,7 @@ from st2llm.predict.baselines.slots import SlotMean
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.framing import (
     blueprint_for,
-    field_shape,
+    classes_of,
     field_slots,
     steps_per_day,
 )
@@ -58,12 +58,16 @@ def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
         return frame.shape
     steps, nodes, channels = sample.values.shape
     words = len(frame.vocabulary.words)
-    return FieldShape(steps, steps, nodes, channels, steps_per_day(sample), note_words=words, amid=True)
-
-
-def bridge_shape(frame: AnyFrame, recipe: BridgeRecipe, sample: Sample) -> FieldShape | SequenceShape:
-    """The shape of an arm for the question of a recipe."""
-    return frame.shape if isinstance(frame, SequenceFrame) else field_shape(sample, recipe.the_task, frame)
+    return FieldShape(
+        steps,
+        steps,
+        nodes,
+        channels,
+        steps_per_day(sample),
+        note_words=words,
+        amid=True,
+        classes=classes_of(sample),
+    )
 
 
 def bridge_of(
@@ -82,9 +86,10 @@ def language_model(settings: LLMSettings) -> LanguageModel:
 
 
 def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
-    """A fresh module: for sequences the arm without a backbone, for fields the encoder with heads for whole windows."""
+    """A fresh module: for sequences and classes the arm without a backbone, for values of fields the encoder with heads
+    for whole windows."""
     blueprint = blueprint_for(shape, sample, recipe.encoder, llm=None, up=Projection())
-    if isinstance(shape, SequenceShape):
+    if isinstance(shape, SequenceShape) or shape.classes:
         return build("none", blueprint, seed=recipe.seed)
     diffusion = recipe.objectives.diffusion
     schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None

@@ -12,6 +12,7 @@ from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines import BaselinePredictor, filled, fit_baseline
+from st2llm.predict.baselines.movement import by_score
 from st2llm.predict.instruction import instruction
 from st2llm.types import Prediction, Sample, Serializer
 
@@ -58,10 +59,10 @@ class Frame:
         """A batch as it is asked about: fields need nothing more."""
         return batch
 
-    def answers(
-        self, samples: Sequence[Sample], said: Float[Tensor, "batch time node channel"]
-    ) -> list[Prediction]:
-        """What an arm said of these samples, as predictions in raw units."""
+    def answers(self, samples: Sequence[Sample], said: Float[Tensor, "batch *entry"]) -> list[Prediction]:
+        """What an arm said of these samples, as predictions in raw units; scores of classes as rankings."""
+        if samples[0].task == "classify":
+            return by_score(samples, said.cpu().numpy().astype(np.float64))
         rows = self.scaler.unscale(said.cpu().numpy().astype(np.float64))
         return [filled(sample, row) for sample, row in zip(samples, rows, strict=True)]
 

@@ -35,7 +35,18 @@ def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:
         steps_per_day=steps_per_day(sample),
         note_words=len(frame.vocabulary.words),
         amid=not context,
+        classes=classes_of(sample),
     )
+
+
+def classes_of(sample: Sample) -> int:
+    """How many classes a sample like this may have; 0 where no class is asked for."""
+    return len(sample.side.options) if sample.task == "classify" else 0
+
+
+def shape_for(frame: Frame | SequenceFrame, sample: Sample, task: Task) -> FieldShape | SequenceShape:
+    """What an encoder has to fit for the question of a task."""
+    return frame.shape if isinstance(frame, SequenceFrame) else field_shape(sample, task, frame)
 
 
 def blueprint_for(

@@ -25,7 +25,13 @@ from st2llm.encode.sequence import SequenceShape
 from st2llm.encode.track import FEATURES, KNOWN, origin_of, stack_tracks
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines.events import SHARES
-from st2llm.predict.baselines.movement import ConstantVelocity, Counts, counts_all, counts_transitions, ranked
+from st2llm.predict.baselines.movement import (
+    ConstantVelocity,
+    Counts,
+    by_score,
+    counts_all,
+    counts_transitions,
+)
 from st2llm.predict.baselines.rule import filled
 from st2llm.predict.instruction import instruction
 from st2llm.types import Prediction, Sample, Serializer
@@ -82,8 +88,8 @@ class SequenceFrame:
         if isinstance(said, NextEventSaid):
             return [self._next_event(sample, said, row) for row, sample in enumerate(samples)]
         rows = said.cpu().numpy().astype(np.float64)
-        if self.shape.task == "next-place":
-            return [ranked(s, np.argsort(-row, kind="stable")) for s, row in zip(samples, rows, strict=True)]
+        if self.shape.task in ("next-place", "classify"):
+            return by_score(samples, rows)
         if self.shape.task == "track":
             return [_track(s, row[-len(s.time) :]) for s, row in zip(samples, rows, strict=True)]
         return [self._path(sample, row) for sample, row in zip(samples, rows, strict=True)]
@@ -166,8 +172,9 @@ def fit_sequence_frame(
 ) -> SequenceFrame:
     """Fits scaler, shape and the rule that arms start from. skip: 'none', or one of SKIPS for the next place.
 
-    slots: of soft tokens; None means one for each point and one for the question. whole: paths are read whole, what is
-    asked as hidden points (`encode.track`), as recoveries always are.
+    points: that are read; 0 reads as many as the longest training sample has. slots: of soft tokens; None means one for
+    each point and one for the question. whole: paths are read whole, what is asked as hidden points (`encode.track`),
+    as recoveries always are.
     """
     task = train[0].task
     if skip != "none" and (task != "next-place" or skip not in SKIPS):
@@ -177,6 +184,7 @@ def fit_sequence_frame(
         return _tracks(train, template, slots)
     rule = SKIPS[skip](train) if skip != "none" else None
     rows = _points(train, rule)
+    points = points or max(len(row.numbers) for row in rows)
     scaler = fit_points(rows)
     gaps: tuple[float, ...] = ()
     if task == "next-event":

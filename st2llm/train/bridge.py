@@ -18,12 +18,11 @@ from st2llm.model import checkpoint
 from st2llm.model.alignment import Captioning, Matching, Of, Prototyped, Told
 from st2llm.model.arm import Arm
 from st2llm.model.backbone import trained
-from st2llm.model.objective import Combined, Likelihood, Objective, Regression
+from st2llm.model.objective import Combined, Likelihood, Objective, Regression, of_task
 from st2llm.model.tuning import BridgeRecipe
-from st2llm.predict.checkpointed import bridge_of, bridge_shape, described, language_model, scaled
-from st2llm.predict.framing import blueprint_for, frame_for
+from st2llm.predict.checkpointed import bridge_of, described, language_model, scaled
+from st2llm.predict.framing import blueprint_for, frame_for, shape_for
 from st2llm.predict.primitive import AnyFrame
-from st2llm.predict.sequence import SequenceFrame
 from st2llm.serialize.caption import caption
 from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
@@ -108,7 +107,8 @@ def join(
     )
     llm = language_model(recipe.llm)
     before = llm.fingerprint() if recipe.adapt.frozen else ""
-    shape = bridge_shape(frame, recipe, train[0])
+    shape = shape_for(frame, train[0], task)
+    alone = of_task(shape, torch.from_numpy(frame.scaler.std).float())
     arm = bridge_of(recipe, shape, train[0], llm)
     if recipe.start:
         checkpoint.start_from(arm, Path(recipe.start), heads=True)
@@ -130,7 +130,7 @@ def join(
             frame.stack(train, reads=False),
             frame.stack(validation, reads=False),
             recipe.warmup,
-            objective=_alone(frame),
+            objective=alone,
             seed=recipe.seed,
             tick=tick,
         )
@@ -140,7 +140,7 @@ def join(
         told,
         _told(frame, validation, captions, reads=answers),
         Budget(**recipe.budget.model_dump()),
-        objective=_objective(recipe, frame, llm),
+        objective=_objective(recipe, alone, llm),
         seed=recipe.seed,
         tick=tick,
         keeper=folder,
@@ -154,23 +154,16 @@ def _told(frame: AnyFrame, samples: Sequence[Sample], captions: tuple[str, ...],
     return Told(frame.stack(samples, reads=reads), captions or ("",) * len(samples))
 
 
-def _alone(frame: AnyFrame) -> Objective:
-    """What an encoder is trained for before it meets a language model: the task."""
-    if isinstance(frame, SequenceFrame):
-        return Likelihood()
-    return Regression(torch.from_numpy(frame.scaler.std).float())
-
-
-def _objective(recipe: BridgeRecipe, frame: AnyFrame, llm: LanguageModel) -> Objective:
+def _objective(recipe: BridgeRecipe, alone: Regression | Likelihood, llm: LanguageModel) -> Objective:
+    """alone: what the encoder would be trained for without a language model, the task."""
     given = recipe.objectives
     terms: dict[str, tuple[Objective, float]] = {}
-    sequential = isinstance(frame, SequenceFrame)
-    if (sequential and given.regression) or (not sequential and given.likelihood):
-        kinds = ("sequences", "likelihood") if sequential else ("fields", "regression")
-        raise ConfigError(f"{recipe.id}: {kinds[0]} are trained by objectives.{kinds[1]}.")
+    if {"regression", "likelihood"} & set(given.given) - {alone.name}:
+        what = "values of fields" if isinstance(alone, Regression) else "sequences and classes"
+        raise ConfigError(f"{recipe.id}: {what} are trained by objectives.{alone.name}.")
     for name, term in (("regression", given.regression), ("likelihood", given.likelihood)):
         if term:
-            terms[name] = (Of(_alone(frame)), term.weight)
+            terms[name] = (Of(alone), term.weight)
     if given.language:
         terms["language"] = (Captioning(llm), given.language.weight)
     if given.contrast:

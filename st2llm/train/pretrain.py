@@ -83,8 +83,8 @@ def pretrain(
 def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, sample: Sample) -> Objective:
     """What the recipe minimises. Raises ConfigError for an objective that the kind of data does not have."""
     given = recipe.objectives
-    if isinstance(shape, SequenceShape):
-        return _of_sequences(recipe, shape)
+    if isinstance(shape, SequenceShape) or shape.classes:
+        return _of_own_head(recipe, shape)
     if given.likelihood or not isinstance(frame, Frame):
         raise ConfigError(
             f"{recipe.id}: likelihood is for sequences. Fields have regression, masked, contrastive and diffusion."
@@ -103,13 +103,14 @@ def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, 
     return Combined(terms)
 
 
-def _of_sequences(recipe: Recipe, shape: SequenceShape) -> Objective:
-    """The score of the head, and of paths also what is hidden anew at each step."""
+def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective:
+    """The score of the head of sequences and classes, and of paths also what is hidden anew at each step."""
     given = recipe.objectives
-    allowed = {"likelihood", "masked"} if shape.task == "track" else {"likelihood"}
+    task = shape.task if isinstance(shape, SequenceShape) else "classify"
+    allowed = {"likelihood", "masked"} if task == "track" else {"likelihood"}
     if not set(given.given) <= allowed:
         raise ConfigError(
-            f"{recipe.id}: {shape.task} is trained by {' and '.join(sorted(allowed))}, but "
+            f"{recipe.id}: {task} is trained by {' and '.join(sorted(allowed))}, but "
             f"{', '.join(given.given)} came. Correct `objectives`."
         )
     terms: dict[str, tuple[Objective, float]] = {}

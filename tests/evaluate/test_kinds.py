@@ -22,6 +22,7 @@ def town(tmp_path_factory):
     """A folder of cards: people who walk, people who stay, events, and a raster."""
     folder = tmp_path_factory.mktemp("kinds")
     _walks(folder)
+    _gaits(folder)
     _stays(folder)
     _events(folder)
     _raster(folder)
@@ -45,6 +46,23 @@ def _walks(folder):
     _card(
         folder, "walks", kind="trajectory", table="walks.csv", object="who", time="at", x="x", y="y", freq="1min",
         unit="m", split={"train": 0.5, "validation": 0.2, "test": 0.3, "by": "time"},
+    )  # fmt: skip
+
+
+def _gaits(folder):
+    for gait, turn in (("bends", 0.5), ("straight", 0.0)):
+        rows = []
+        for who in range(10):
+            angle = RNG.uniform(0, 6) + turn * np.arange(40)
+            for step, (x, y) in enumerate(
+                np.cumsum(np.stack([np.cos(angle), np.sin(angle)], axis=1), axis=0)
+            ):
+                rows.append((f"{gait}{who}", f"2024-01-01T10:{step:02d}:00", x, y))
+        pd.DataFrame(rows, columns=["who", "at", "x", "y"]).to_csv(folder / f"{gait}.csv", index=False)
+    _card(
+        folder, "gaits", kind="trajectory", object="who", time="at", x="x", y="y", freq="1min", unit="m",
+        table=[{"file": f"{gait}.csv", "label": gait} for gait in ("bends", "straight")],
+        split={"train": 0.5, "validation": 0.2, "test": 0.3, "by": "time"},
     )  # fmt: skip
 
 
@@ -169,6 +187,35 @@ def test_places_are_compared_by_accuracy(town, llama, tmp_path):
     ):
         assert words in page, words
     assert "Acc@1 (%)" in "".join(str(column.header) for column in report.table().columns)
+    same_again(tmp_path / "run")
+
+
+def test_classes_are_told_by_trained_arms_beside_rules(town, llama, tmp_path):
+    arms = [
+        {"name": "none", "family": "primitive", "backbone": "none"},
+        {"name": "llm-lora", "family": "soft", "backbone": "llm-lora"},
+    ]
+    content = {
+        "id": "gaits",
+        "version": 1,
+        "kind": "trajectory",
+        "data": str(town / "gaits.yaml"),
+        "task": {"classify": {"length": 6}},
+        "split": {"stride": 6},
+        "llm": {"name": str(llama), "dtype": "fp32"},
+        "encoder": {"d_st": 16, "layers": 1},
+        "budget": {"steps": 30, "batch": 16, "lr": [0.005]},
+        "bootstrap": {"draws": 100},
+        "predictors": [{"name": "majority", "family": "baseline"}, *arms],
+    }
+    path = tiny_suite.write_suite(town / "gaits-suite.yaml", content)
+    compare(path, out=tmp_path / "run", progress=False)
+    got = found(tmp_path / "run")
+    accuracy = {name: record["metrics"]["acc@1"]["value"] for name, record in got.items()}
+    assert accuracy["majority"] < 0.6
+    assert accuracy["none"] == 1.0
+    assert accuracy["llm-lora"] > 0.8
+    assert got["llm-lora"]["gain_best"]["vs"] == "none"
     same_again(tmp_path / "run")
 
 

@@ -180,7 +180,7 @@ BAD = {
     "an unknown kind": (set_("kind", to="graphs"), "kind: "),
     "arms trained for another task": (
         set_("task", to={"classify": {}}),
-        "predictors are trained for forecast, impute, interpolate, krige of kind graph, grid, video and forecast",
+        "predictors are trained for forecast, impute, interpolate, krige of kind graph, grid and forecast",
     ),
     "no budget": (without("budget"), "need `budget: {steps:"),
     "no language model": (without("llm"), "need `llm: {name: ...}`"),

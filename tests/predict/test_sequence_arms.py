@@ -174,5 +174,5 @@ def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
 
 
 def test_points_of_a_path_are_hidden_at_random_or_in_a_span():
-    with pytest.raises(ConfigError, match="random or span, but the policy 'tube' came"):
+    with pytest.raises(ConfigError, match="random, span, future, but the policy 'tube' came"):
         MaskedTracks(policies=("tube",))

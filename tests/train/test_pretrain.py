@@ -229,9 +229,33 @@ def test_paths_learned_by_masks_are_recovered_and_forecast_by_one_checkpoint(tmp
         predictor.predict([stays])
 
 
+def test_a_checkpoint_says_classes(tmp_path):
+    """Which scene a real pedestrian walks in, of the scenes of one split."""
+    made = {
+        "id": "scenes",
+        "data": "eth-ucy#zara1",
+        "split": {"stride": 12},
+        "task": {"classify": {"length": 12}},
+        "encoder": {"d_st": 16, "layers": 1},
+        "objectives": {"likelihood": {}},
+        "budget": {"steps": 40, "batch": 32, "lr": 3e-3, "evaluations": 2},
+    }
+    (tmp_path / "scenes.yaml").write_text(yaml.safe_dump(made))
+    recipe = load_recipe(tmp_path / "scenes.yaml", into=Recipe)
+    pretrain(recipe, tmp_path / "out")
+    part = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=12).validation
+    samples = [part[i] for i in range(len(part))]
+    predictor = checkpointed.read(tmp_path / "out", name="scenes")
+    answers = predictor.predict([sample.without_truth() for sample in samples])
+    exact = np.mean([answer.label == sample.label for answer, sample in zip(answers, samples, strict=True)])
+    most = max(np.mean([sample.label == one for sample in samples]) for one in samples[0].side.options)
+    assert exact > most
+
+
 @pytest.mark.parametrize(
     ("task", "objectives", "message"),
     [
+        ({"classify": {"length": 12}}, {"masked": {}}, "classify is trained by likelihood"),
         (
             {"forecast": {"history": 5, "horizon": 3}},
             {"contrastive": {}},

@@ -151,6 +151,12 @@ def ranked(sample: Sample, order: Int64[np.ndarray, " option"]) -> Prediction:
     )
 
 
+def by_score(samples: Sequence[Sample], scores: Float64[np.ndarray, "sample option"]) -> list[Prediction]:
+    """Predictions from a score of each option; ties as the options are listed."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return [ranked(sample, row) for sample, row in zip(samples, order, strict=True)]
+
+
 def last_position(train: Sequence[Sample]) -> LastPosition:
     return LastPosition()
 

@@ -1,0 +1,124 @@
+"""Trained arms that say a class: of clips, and of paths."""
+
+from dataclasses import replace
+
+import films
+import five
+import numpy as np
+import pytest
+import torch
+
+from st2llm import tasks
+from st2llm.align.settings import Projection
+from st2llm.data import split
+from st2llm.errors import DataError
+from st2llm.model.arm import build
+from st2llm.model.objective import Likelihood, of_task
+from st2llm.model.recipe import EncoderSettings
+from st2llm.predict.framing import blueprint_for, frame_for, shape_for
+from st2llm.predict.primitive import run_arm
+from st2llm.train.loop import Budget, evaluate, fit
+from st2llm.types import SplitPlan, Trajectory, Video
+
+ENCODER = EncoderSettings(d_st=16, patch=4, layers=1)
+WAYS = ("left", "right")
+
+
+def clips(lengths=(12,) * 12) -> list:
+    """A square goes to the right, or the same film is shown backwards: single frames say nothing."""
+    made = []
+    for i, count in enumerate(lengths):
+        film, way = films.square_film(count, 30, 36), WAYS[i % 2]
+        made.append(
+            Video(
+                name="films",
+                id=f"{i:02d}",
+                frames=film if way == "right" else film[::-1].copy(),
+                time_s=np.arange(count) / 25,
+                fps=25.0,
+                label=way,
+                labels=WAYS,
+                split=SplitPlan(0.8, 0.1, 0.1),
+            )
+        )
+    part = split(made, tasks.classify(min(lengths) if len(set(lengths)) == 1 else 0)).train
+    return [part[i] for i in range(len(part))]
+
+
+def paths(count=24) -> list:
+    """Walkers who bend, and walkers who go straight, of different numbers of fixes."""
+    walks: list[Trajectory] = []
+    for i in range(count):
+        steps, bends = 8 + i % 5, i % 2 == 0
+        angle = (0.4 if bends else 0.0) * np.arange(steps) + i
+        xy = np.cumsum(np.stack([np.cos(angle), np.sin(angle)], axis=1), axis=0)
+        walk = five.walk(steps, name=f"w{i}")
+        label = "bends" if bends else "straight"
+        walks.append(replace(walk, xy=xy, label=label, split=SplitPlan(0.8, 0.1, 0.1, by="object")))
+    part = split(walks, tasks.classify()).train
+    return [part[i] for i in range(len(part))]
+
+
+def arm_and_frame(samples, task):
+    up = Projection()
+    frame = frame_for(samples, task, skip="none", encoder=ENCODER, up=up, reads=False)
+    shape = shape_for(frame, samples[0], task)
+    blueprint = blueprint_for(shape, samples[0], ENCODER, llm=None, up=up)
+    return build("none", blueprint, seed=0), frame, shape
+
+
+@pytest.mark.parametrize(
+    ("samples", "task"), [(clips(), tasks.classify(12)), (paths(), tasks.classify())], ids=["clips", "paths"]
+)
+def test_an_arm_learns_to_tell_classes_apart(samples, task):
+    arm, frame, shape = arm_and_frame(samples, task)
+    objective = of_task(shape, torch.from_numpy(frame.scaler.std).float())
+    assert isinstance(objective, Likelihood)
+    data = frame.stack(samples, reads=False)
+    assert evaluate(arm, data, objective, 8) == pytest.approx(
+        np.log(2), abs=1e-5
+    )  # untrained, it knows nothing
+    fit(arm, data, data, Budget(60, 8, 5e-3), objective=objective, seed=0)
+    answers = run_arm(arm, frame, samples, batch=5, reads=False)
+    assert [answer.label for answer in answers] == [sample.label for sample in samples]
+    assert all(sorted(answer.ranking) == sorted(samples[0].side.options) for answer in answers)
+
+
+def test_the_class_is_never_read():
+    samples = clips()
+    _, frame, _ = arm_and_frame(samples, tasks.classify(12))
+    blind = frame.stack([sample.without_truth() for sample in samples], reads=False)
+    assert (blind.label == -1).all()
+    told = frame.stack(samples, reads=False)
+    assert told.label.tolist() == [WAYS.index(sample.label) for sample in samples]
+    for name in set(told.tensors()) - {"label"}:
+        torch.testing.assert_close(getattr(told, name), getattr(blind, name))
+
+
+def test_a_class_that_is_not_known_costs_nothing():
+    samples = clips()
+    arm, frame, _ = arm_and_frame(samples, tasks.classify(12))
+    batch = frame.stack([samples[0], samples[1].without_truth()], reads=False)
+    nats = arm.head.loss(arm(batch), batch)
+    assert nats[0] > 0
+    assert nats[1] == 0
+
+
+def test_a_longer_path_is_read_from_its_end():
+    samples = paths()
+    arm, frame, _ = arm_and_frame(samples, tasks.classify())
+    assert frame.shape.points == 12
+    long = replace(five.walk(40, name="long"), label="straight", split=SplitPlan(1.0, 0.0, 0.0, by="object"))
+    part = split([long, *[replace(long, id=f"other {i}") for i in range(3)]], tasks.classify()).train
+    asked = replace(part[0], side=replace(part[0].side, options=samples[0].side.options))
+    assert run_arm(arm, frame, [asked.without_truth()], batch=1, reads=False)[0].label in (
+        "bends",
+        "straight",
+    )
+
+
+def test_clips_of_different_lengths_are_not_stacked():
+    samples = clips((12, 20) * 6)
+    _, frame, _ = arm_and_frame(samples[::2], tasks.classify(12))
+    with pytest.raises(DataError, match=r"00/0 has \(12, 9, 2\) .*01/0 has \(20, 9, 2\)"):
+        frame.stack(samples, reads=False)
