@@ -101,6 +101,22 @@ class FieldBatch(Rows):
             valid=newly,
         )
 
+    def altered(self, view: str, strength: float, generator: torch.Generator) -> "FieldBatch":
+        """The same windows as they might have been seen: entries hidden, noised, or (whole windows) scaled."""
+        device, shape = self.values.device, self.values.shape
+        if view == "hide":
+            mask = torch.rand(shape, generator=generator).to(device) < strength
+            return replace(self, values=self.values.masked_fill(mask, 0.0), visible=self.visible & ~mask)
+        if view == "noise":
+            noise = torch.randn(shape, generator=generator).to(device)
+            return replace(self, values=self.values + strength * noise * self.visible)
+        return replace(self, values=self.values * scales(len(self), 4, strength, generator).to(device))
+
+
+def scales(count: int, dims: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Factors about 1, one a sample, that many dimensions wide."""
+    return 1 + strength * (2 * torch.rand((count, *[1] * (dims - 1)), generator=generator) - 1)
+
 
 @dataclass(frozen=True)
 class NoteVocabulary:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.encode.batch import Rows, label_of
+from st2llm.encode.batch import Rows, label_of, scales
 from st2llm.types import Sample
 
 BINS = 48
@@ -53,6 +53,18 @@ class PointBatch(Rows):
     def label(self) -> Int64[Tensor, " batch"]:
         """The code that is asked for: a place, a class; -1 where it is not known."""
         return torch.where(self.valid[:, 0, 0], self.target[:, 0, 0].long(), -1)
+
+    def altered(self, view: str, strength: float, generator: torch.Generator) -> "PointBatch":
+        """The same sequences as they might have been recorded: points missing (never the last), noised, or scaled."""
+        device, shape = self.numbers.device, self.numbers.shape
+        if view == "hide":
+            missing = (torch.rand(self.real.shape, generator=generator) < strength).to(device)
+            missing[:, -1] = False
+            return replace(self, real=self.real & ~missing)
+        if view == "noise":
+            noise = torch.randn(shape, generator=generator).to(device)
+            return replace(self, numbers=self.numbers + strength * noise * self.real[..., None])
+        return replace(self, numbers=self.numbers * scales(len(self), 3, strength, generator).to(device))
 
     def with_noise(self, draws: int, waves: int, generator: torch.Generator) -> "PointBatch":
         """The same with fresh standard normal noise for so many draws."""

@@ -16,7 +16,8 @@ from st2llm.encode.points import PointBatch
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Arm
 from st2llm.model.backbone import LLMBackbone, mean_state
-from st2llm.model.objective import Objective, OneTerm, info_nce
+from st2llm.model.contrast import info_nce
+from st2llm.model.objective import Objective, OneTerm
 from st2llm.model.speech import nats
 
 CUE = "\nDescription:"

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from st2llm.encode.batch import FieldBatch
 from st2llm.model.arm import Blueprint, encoder_of
-from st2llm.model.objective import OneTerm, info_nce
+from st2llm.model.contrast import info_nce
+from st2llm.model.objective import OneTerm
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from st2llm.align.head import NumberHead
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldShape
+from st2llm.encode.points import PointBatch
 from st2llm.errors import ConfigError
-from st2llm.model.arm import Blueprint, encoder_of, head_of
+from st2llm.model.arm import Arm, Blueprint, encoder_of, head_of
 from st2llm.model.diffusion import Schedule
 
 _LIMIT = 8.0
@@ -36,7 +37,7 @@ class Windowed(nn.Module):
             torch.manual_seed(seed)
             self.encoder = encoder_of(blueprint)
             self.head = head_of(blueprint)
-            self.project = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, d))
+            self.project = comparison_head(d)
             self.denoise = NumberHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
             self.level = nn.Sequential(nn.Linear(2 * _WAVES, d), nn.GELU(), nn.Linear(d, d))
         self.schedule = schedule or Schedule()
@@ -80,6 +81,24 @@ class Windowed(nn.Module):
                 said = self.denoised(batch, x, t)
                 x = self.schedule.stepped(x, said, t, until.expand(len(batch)), limit=_LIMIT) * hidden
             yield batch.base + x
+
+
+class Sequenced(Arm):
+    """The arm of sequences without a backbone, with a head where they are compared (contrastive)."""
+
+    def _make(self, b: Blueprint) -> None:
+        super()._make(b)
+        self.project = comparison_head(b.encoder.d_st)
+
+    def embedded(self, batch: PointBatch) -> Float[Tensor, "batch 1 d_st"]:
+        """The embedding of each sequence: of its question."""
+        z: Tensor = self.encoder(batch)[:, -1:]
+        return z
+
+
+def comparison_head(d_st: int) -> nn.Module:
+    """Between embeddings and what is compared of them; thrown away afterwards (SimCLR, Chen et al. 2020)."""
+    return nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
 
 
 _WAVES = 8

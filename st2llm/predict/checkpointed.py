@@ -23,7 +23,7 @@ from st2llm.model.arm import Arm, build
 from st2llm.model.diffusion import Schedule
 from st2llm.model.recipe import LLMSettings, Recipe
 from st2llm.model.tuning import BridgeRecipe
-from st2llm.model.windowed import Windowed
+from st2llm.model.windowed import Sequenced, Windowed
 from st2llm.predict.baselines import BaselinePredictor, filled
 from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.fields import LastValue
@@ -89,6 +89,8 @@ def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample)
     """A fresh module: for sequences and classes the arm without a backbone, for values of fields the encoder with heads
     for whole windows."""
     blueprint = blueprint_for(shape, sample, recipe.encoder, llm=None, up=Projection())
+    if isinstance(shape, SequenceShape) and recipe.objectives.contrastive:
+        return Sequenced(blueprint, seed=recipe.seed)
     if isinstance(shape, SequenceShape) or shape.classes:
         return build("none", blueprint, seed=recipe.seed)
     diffusion = recipe.objectives.diffusion
@@ -149,7 +151,7 @@ class CheckpointPredictor:
                     f"{where} was aligned by {', '.join(recipe.objectives.given)}, so its head has learned no answers. "
                     f"Go on from its encoder (`start: FOLDER`) with an objective that answers."
                 )
-        elif isinstance(module, Windowed) and not (recipe.objectives.regression or recipe.objectives.masked):
+        elif not {"regression", "likelihood", "masked"} & set(recipe.objectives.given):
             return self._drawn(module, recipe, samples)
         return run_arm(module, self.frame, samples, batch=_BATCH, reads=reads)
 
@@ -178,11 +180,11 @@ class CheckpointPredictor:
                 f"channels, but {sample.id} has {came[0]}, {came[1]} and {came[2]}. Take the data and task it knows."
             )
 
-    def _drawn(self, module: Windowed, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
+    def _drawn(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
         settings, frame = recipe.objectives.diffusion, self.frame
-        if settings is None or not isinstance(frame, Frame):
+        if settings is None or not isinstance(frame, Frame) or not isinstance(module, Windowed):
             raise DataError(
-                f"{self.checkpoint.folder} was trained to compare windows alone (contrastive), so it has no answers. "
+                f"{self.checkpoint.folder} was trained to compare alone (contrastive), so it has no answers. "
                 f"Start another run from its encoder (`start: FOLDER`) with an objective that answers."
             )
         generator = torch.Generator().manual_seed(recipe.seed)

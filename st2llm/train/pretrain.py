@@ -10,13 +10,14 @@ from st2llm.data import load_data
 from st2llm.data.splits import even
 from st2llm.data.windows import split
 from st2llm.encode.field import FieldShape, edges_of
+from st2llm.encode.points import BINS
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
+from st2llm.model.contrast import Contrastive
 from st2llm.model.diffusion import Schedule
 from st2llm.model.objective import (
     Combined,
-    Contrastive,
     Diffusion,
     Likelihood,
     Masked,
@@ -30,7 +31,7 @@ from st2llm.predict.frame import Frame
 from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, fit
-from st2llm.types import Sample
+from st2llm.types import NO_EDGES, Sample
 
 
 def pretrain(
@@ -104,10 +105,11 @@ def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, 
 
 
 def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective:
-    """The score of the head of sequences and classes, and of paths also what is hidden anew at each step."""
+    """The score of the head of sequences and classes; sequences are compared too, and of paths points are hidden."""
     given = recipe.objectives
     task = shape.task if isinstance(shape, SequenceShape) else "classify"
-    allowed = {"likelihood", "masked"} if task == "track" else {"likelihood"}
+    allowed = {"likelihood", *(("contrastive",) if isinstance(shape, SequenceShape) else ())}
+    allowed |= {"masked"} if task == "track" else set()
     if not set(given.given) <= allowed:
         raise ConfigError(
             f"{recipe.id}: {task} is trained by {' and '.join(sorted(allowed))}, but "
@@ -118,6 +120,13 @@ def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective
         terms["likelihood"] = (Likelihood(), given.likelihood.weight)
     if m := given.masked:
         terms["masked"] = (MaskedTracks(policies=m.policies, ratio=m.ratio), m.weight)
+    if c := given.contrastive:
+        if c.level != "graph":
+            raise ConfigError(
+                f"{recipe.id}: sequences are compared as wholes. Take contrastive.level: graph."
+            )
+        settings = c.model_dump(exclude={"weight"})
+        terms["contrastive"] = (Contrastive(NO_EDGES, steps_per_day=BINS, **settings), c.weight)
     return terms["likelihood"][0] if set(terms) == {"likelihood"} else Combined(terms)
 
 

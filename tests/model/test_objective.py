@@ -1,7 +1,6 @@
 """Each objective learns, adds up over parts of a batch, and asks only for what it may."""
 
 import fields
-import numpy as np
 import pytest
 import torch
 
@@ -10,8 +9,9 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError, TrainingError
 from st2llm.model.arm import Blueprint
+from st2llm.model.contrast import Contrastive
 from st2llm.model.diffusion import Schedule
-from st2llm.model.objective import Combined, Contrastive, Diffusion, Masked, Regression, info_nce
+from st2llm.model.objective import Combined, Diffusion, Masked, Regression
 from st2llm.model.recipe import EncoderSettings
 from st2llm.model.windowed import Windowed
 from st2llm.train.loop import Budget, fit
@@ -97,45 +97,6 @@ def test_what_is_hidden_cannot_change_what_a_masked_model_says():
     drawn = Masked(fields.EDGES, ratio=0.5).draw(batch(), torch.Generator().manual_seed(0))
     other = drawn.hide(torch.zeros_like(drawn.visible))
     assert torch.equal(arm(drawn), arm(other))
-
-
-def test_info_nce_is_the_closed_form_and_leaves_out_what_is_alike():
-    z = torch.eye(4)[None]
-    apart = torch.eye(4, dtype=torch.bool)
-    want = 4 * np.log(1 + 3 * np.exp(-1 / 0.5))
-    assert float(info_nce(z, z, apart, 0.5)) == pytest.approx(want, rel=1e-5)
-    all_alike = torch.ones((4, 4), dtype=torch.bool)
-    assert float(info_nce(z, z, all_alike, 0.5)) == pytest.approx(0, abs=1e-6)
-
-
-def test_windows_at_a_like_time_of_day_are_no_negatives():
-    near = Contrastive(fields.EDGES, steps_per_day=24, near_hours=2)
-    clock = torch.tensor([23.0, 0.5, 2.0, 12.0]) / 24
-    assert near._alike(clock).tolist() == [
-        [True, True, False, False],
-        [True, True, True, False],
-        [False, True, True, False],
-        [False, False, False, True],
-    ]
-
-
-def test_neighbours_along_the_edges_are_no_negatives():
-    got = Contrastive(fields.EDGES, steps_per_day=24, level="node")._neighbours(3, torch.device("cpu"))
-    for s, t in zip(fields.EDGES.source, fields.EDGES.target, strict=True):
-        assert got[s, t]
-        assert got[t, s]
-    assert got.diagonal().all()
-
-
-@pytest.mark.parametrize("view", ["temporal-shift", "mixup"])
-def test_augmentations_from_labels_are_refused(view):
-    with pytest.raises(ConfigError, match="it would learn from labels"):
-        Contrastive(fields.EDGES, steps_per_day=24, views=(view,))
-
-
-def test_an_unknown_view_names_the_nearest():
-    with pytest.raises(ConfigError, match="'hide'"):
-        Contrastive(fields.EDGES, steps_per_day=24, views=("hid",))
 
 
 def test_a_contrastive_batch_is_not_cut():

@@ -252,19 +252,45 @@ def test_a_checkpoint_says_classes(tmp_path):
     assert exact > most
 
 
+def test_sequences_compared_with_each_other_have_no_answers_but_another_run_starts_from_them(tmp_path):
+    made = {
+        "id": "walks",
+        "data": "eth-ucy#zara1",
+        "split": {"stride": 40},
+        "task": {"forecast": {"history": 5, "horizon": 3}},
+        "encoder": {"d_st": 16, "layers": 1},
+        "objectives": {"contrastive": {}},
+        "budget": {"steps": 4, "batch": 16, "lr": 1e-3, "evaluations": 2},
+        "validation": 20,
+    }
+    (tmp_path / "walks.yaml").write_text(yaml.safe_dump(made))
+    pretrain(load_recipe(tmp_path / "walks.yaml", into=Recipe), tmp_path / "compared")
+    part = st2llm.split(st2llm.load_data(made["data"]), tasks.forecast(5, 3), stride=40).test
+    samples = [part[i].without_truth() for i in range(3)]
+    with pytest.raises(DataError, match="compare alone"):
+        checkpointed.read(tmp_path / "compared", name="c").predict(samples)
+    changes = {
+        "start": str(tmp_path / "compared"),
+        "objectives": {"likelihood": {}, "contrastive": {"weight": 0.1}},
+    }
+    pretrain(load_recipe(tmp_path / "walks.yaml", changes, into=Recipe), tmp_path / "both")
+    answers = checkpointed.read(tmp_path / "both", name="b").predict(samples)
+    assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(answers, samples, strict=True))
+
+
 @pytest.mark.parametrize(
     ("task", "objectives", "message"),
     [
-        ({"classify": {"length": 12}}, {"masked": {}}, "classify is trained by likelihood"),
+        ({"classify": {"length": 12}}, {"masked": {}}, "classify is trained by contrastive and likelihood"),
         (
             {"forecast": {"history": 5, "horizon": 3}},
-            {"contrastive": {}},
-            "forecast is trained by likelihood",
+            {"contrastive": {"level": "node"}},
+            "compared as wholes",
         ),
         (
             {"recover": {"length": 8, "span": 3}},
             {"regression": {}},
-            "track is trained by likelihood and masked",
+            "track is trained by contrastive and likelihood and masked",
         ),
         ({"recover": {"length": 8, "span": 3}}, {"masked": {"policies": ["tube"]}}, "the policy 'tube' came"),
     ],
