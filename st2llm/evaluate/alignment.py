@@ -19,6 +19,7 @@ from st2llm.evaluate.runcard import commit_words
 from st2llm.evaluate.store import write_json
 from st2llm.evaluate.tune import paired, tune
 from st2llm.files import write_whole
+from st2llm.model import checkpoint
 from st2llm.model.alignment import embedded, meaning
 from st2llm.model.tuning import BridgeRecipe, PairRecipe, TalkRecipe
 from st2llm.train.bridge import Bridged, align
@@ -68,7 +69,10 @@ def align_and_report(
         twin = recipe.model_copy(update={"llm": llm, "control": False})
         again = resume and (out / "random" / "run.json").exists()
         watch.begin(f"{recipe.id}, random weights", recipe.budget.steps)
-        looks.append(look(align(twin, out / "random", resume=again, tick=watch.reach)))
+        aligned = align(
+            twin, out / "random", resume=again, tick=watch.reach, encoder=out / checkpoint.ENCODER
+        )
+        looks.append(look(aligned))
     if is_main():
         write(recipe, done, looks, out)
     return done.fit

@@ -101,16 +101,17 @@ def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, wa
     if settings is None:
         return
     task, shuffled = suite.tasks[0], folder.name == "negative"
-    by_day = has_days(suite, data)
-    if by_day and isinstance(data, SensorGraph):
-        places = min(settings.places, len(data.places))
-        planted = plant(data, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED)
+    days = with_days(suite, data)
+    if days is not None:
+        places = min(settings.places, len(days.places))
+        planted = plant(days, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED)
         data, notes = planted.data, (planted.train_note, planted.test_note)
         made = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
     else:
         made = planted_splits(splits, shuffled=shuffled, seed=_CONTROL_SEED)
         notes = (made.train[0].side.notes[0], made.test[0].side.notes[0])
-    study = Study(control_suite(suite, folder.name, by_day=by_day), data, task, made, watch)
+    controlled = control_suite(suite, folder.name, by_day=days is not None)
+    study = Study(controlled, data, task, made, watch)
     store = Store(folder)
     card = run_card(study.suite, data, made, study)
     store.open({**card, "train_note": notes[0], "test_note": notes[1]})
@@ -118,10 +119,10 @@ def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, wa
         study.run(job, store)
 
 
-def has_days(suite: Suite, data: Container) -> bool:
-    """Whether each window of a suite asks about a whole day at least, which a day's level can be planted into."""
+def with_days(suite: Suite, data: Container) -> SensorGraph | None:
+    """The data, if each window of a suite asks about a whole day at least, which a day's level can be planted into."""
     horizon = int(getattr(suite.tasks[0], "horizon", 0))
-    return isinstance(data, SensorGraph) and horizon * data.freq_s >= _DAY_S
+    return data if isinstance(data, SensorGraph) and horizon * data.freq_s >= _DAY_S else None
 
 
 def control_suite(suite: Suite, name: str, *, by_day: bool) -> Suite:

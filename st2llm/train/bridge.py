@@ -44,18 +44,23 @@ class Bridged:
 
 
 def align(
-    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: Watching = lambda step: None
+    recipe: BridgeRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    tick: Watching = lambda step: None,
+    encoder: Path | None = None,
 ) -> Bridged:
     """Trains encoder and projection head against a frozen language model, which is bit-identical afterwards.
 
-    Raises ConfigError where `adapt` would train part of it: that is `st2llm finetune`.
+    encoder: where the encoder of a warm-up is kept, or already is; None means in `out`. Raises ConfigError where `adapt` would train part of it: that is `st2llm finetune`.
     """
     if not recipe.adapt.frozen:
         raise ConfigError(
             f"{recipe.id}: align leaves the language model as it is, but adapt.method is {recipe.adapt.method}. Leave "
             f"`adapt` out, or run `st2llm finetune`."
         )
-    return join(recipe, out, resume=resume, tick=tick)
+    return join(recipe, out, resume=resume, tick=tick, encoder=encoder)
 
 
 def finetune(
@@ -75,7 +80,12 @@ def finetune(
 
 
 def join(
-    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: Watching = lambda step: None
+    recipe: BridgeRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    tick: Watching = lambda step: None,
+    encoder: Path | None = None,
 ) -> Bridged:
     """Trains by a recipe into `out`: `best/`, `last/`, log.jsonl and run.json, as `pretrain` does."""
     folder = RunFolder(out, recipe, seed=recipe.seed)
@@ -125,14 +135,13 @@ def join(
     if recipe.warmup:
         blueprint = blueprint_for(shape, train[0], recipe.encoder, llm=None, up=Projection())
         warm = warm_encoder(
-            out / "encoder.safetensors",
+            encoder or out / checkpoint.ENCODER,
             blueprint,
             frame.stack(train, reads=False),
             frame.stack(validation, reads=False),
             recipe.warmup,
             objective=alone,
             seed=recipe.seed,
-            tick=tick,
         )
         arm.encoder.load_state_dict(warm)
     done = fit(

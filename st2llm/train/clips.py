@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -32,12 +33,17 @@ class Clips:
 
 
 def made_clips(recipe: ClipQuestions) -> Clips:
-    """Nine tenths of the made clips are learned from, the others choose the best state."""
-    task = _task(recipe)
-    samples = _windows(moving_shapes(recipe.clips, frames=recipe.frames + 1, seed=recipe.seed), task)
+    """Nine tenths of the made clips are learned from, the others choose the best state. A run's twin gets the same."""
+    return _made(recipe.clips, recipe.frames, recipe.seed, recipe.topics, recipe.validation)
+
+
+@lru_cache(maxsize=1)
+def _made(count: int, length: int, seed: int, topics: tuple[str, ...], validation: int) -> Clips:
+    task = tasks.forecast(length, 1)
+    samples = _windows(moving_shapes(count, frames=length + 1, seed=seed), task)
     cut = max(1, len(samples) // 10)
-    train, held = (rows_of(part, recipe.topics) for part in (samples[:-cut], samples[-cut:]))
-    return Clips(tuple(samples[:-cut]), task, train, held[:: max(1, len(held) // recipe.validation)])
+    train, held = (rows_of(part, topics) for part in (samples[:-cut], samples[-cut:]))
+    return Clips(tuple(samples[:-cut]), task, train, held[:: max(1, len(held) // validation)])
 
 
 def frame_of(clips: Clips, recipe: ClipQuestions, *, up: Projection) -> Frame:
@@ -50,7 +56,7 @@ def frame_of(clips: Clips, recipe: ClipQuestions, *, up: Projection) -> Frame:
 
 def exam_rows(recipe: ClipQuestions) -> list[dict[str, Any]]:
     """Questions about evenly spaced windows of each test data set's clips. Raises DataError where there is none."""
-    task, found = _task(recipe), []
+    task, found = tasks.forecast(recipe.frames, 1), []
     for name in recipe.test:
         data = load_data(name)
         clips = [
@@ -86,18 +92,17 @@ def rows_of(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, 
     ]
 
 
-def hidden(batch: FieldBatch) -> FieldBatch:
-    """The same windows with nothing seen."""
+def stacked(frame: Frame, rows: Sequence[dict[str, Any]], *, blind: bool) -> FieldBatch:
+    """The windows that questions are about, without the truth; blind: with nothing seen of them."""
+    batch = frame.stack([row["window"].without_truth() for row in rows], reads=False)
+    if not blind:
+        return batch
     return replace(
         batch,
         values=torch.zeros_like(batch.values),
         visible=torch.zeros_like(batch.visible),
         features=torch.zeros_like(batch.features),
     )
-
-
-def _task(recipe: ClipQuestions) -> Task:
-    return tasks.forecast(recipe.frames, 1)
 
 
 def _windows(clips: Sequence[Any], task: Task) -> list[Sample]:

@@ -17,7 +17,7 @@ from st2llm.model.tuning import PairRecipe
 from st2llm.predict.frame import Frame
 from st2llm.predict.framing import blueprint_for, field_shape
 from st2llm.train.card import model_card
-from st2llm.train.clips import frame_of, hidden, made_clips
+from st2llm.train.clips import frame_of, made_clips, stacked
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
 
@@ -52,8 +52,7 @@ class Pairer:
 
     def data(self, rows: Sequence[dict[str, Any]]) -> FieldBatch:
         """The windows that questions are about."""
-        stacked = self.frame.stack([row["window"].without_truth() for row in rows], reads=False)
-        return hidden(stacked) if self.blind else stacked
+        return stacked(self.frame, rows, blind=self.blind)
 
     def pairs(self, rows: Sequence[dict[str, Any]]) -> Pairs:
         """Windows with the sentence of the true answer."""

@@ -17,7 +17,7 @@ from st2llm.predict.framing import blueprint_for, field_shape
 from st2llm.serialize.questions import ask
 from st2llm.serialize.template import Template, load_prompt
 from st2llm.train.card import model_card
-from st2llm.train.clips import frame_of, hidden, made_clips
+from st2llm.train.clips import frame_of, made_clips, stacked
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, Watching, fit
 
@@ -60,8 +60,7 @@ class Pupil:
         pieces = tuple(tokenizer.pieces(prompt) for prompt in prompts)
         if not hears(self.template):
             return Talk(pieces, answers)
-        data = self.frame.stack([row["window"].without_truth() for row in rows], reads=False)
-        return Talk(pieces, answers, hidden(data) if self.blind else data)
+        return Talk(pieces, answers, stacked(self.frame, rows, blind=self.blind))
 
 
 def hears(template: Template) -> bool:
