@@ -53,7 +53,8 @@ def align(
 ) -> Bridged:
     """Trains encoder and projection head against a frozen language model, which is bit-identical afterwards.
 
-    encoder: where the encoder of a warm-up is kept, or already is; None means in `out`. Raises ConfigError where `adapt` would train part of it: that is `st2llm finetune`.
+    encoder: where the encoder of a warm-up is kept, or already is; None means in `out`. Raises ConfigError where
+    `adapt` would train part of the model: that is `st2llm finetune`.
     """
     if not recipe.adapt.frozen:
         raise ConfigError(
