@@ -99,8 +99,15 @@ def up_head(
 ) -> nn.Module:
     """A fresh head. vocabulary: whose rows a reprogramming head speaks in.
 
-    Raises ConfigError where a reprogramming head has none.
+    Raises ConfigError where a reprogramming head has none, and for no head before a language model.
     """
+    if how.head == "none":
+        if d_lm != d_st:
+            raise ConfigError(
+                f"up.head: none hands {d_st} numbers a slot to a model that reads {d_lm}. It is for suites of native "
+                f"arms alone; take linear or mlp."
+            )
+        return nn.Identity()
     if how.head == "linear":
         return LinearHead(d_st, d_lm, token_rms=token_rms)
     if how.head == "mlp":
@@ -162,6 +169,21 @@ class AttendingDown(DownHead):
         return total
 
 
-def down_head(how: Projection, d_lm: int, d_st: int) -> DownHead:
+class Straight(nn.Module):
+    """Hands on what the backbone says of each asked slot."""
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch slot d_st"],
+        states: Float[Tensor, "batch slot d_st"],
+        words: Float[Tensor, "batch d_st"],
+        asked: slice,
+    ) -> Float[Tensor, "batch asked d_st"]:
+        return states[:, asked]
+
+
+def down_head(how: Projection, d_lm: int, d_st: int) -> nn.Module:
     """A fresh head that reads what the up head's tokens became."""
+    if how.head == "none":
+        return Straight()
     return (AttendingDown if how.head == "resampler" else DownHead)(d_lm, d_st)

@@ -42,14 +42,15 @@ FROZEN = Adaptation()
 class Projection(Settings):
     """How embeddings become soft tokens, and how the language model's states are read.
 
-    head: one of HEADS. tokens: how many a resampler makes of all that the encoder says (Q-Former, Li et al. 2023;
-    Perceiver, Jaegle et al. 2021). prototypes: how many rows of the vocabulary a reprogramming head speaks in
-    (Time-LLM, Jin et al. 2024), found by `by`: a learned map of the table, k-means, principal components, or the
-    embeddings of `words`. prompt: learned vectors before the soft tokens (Lester et al. 2021). mask: what soft
-    tokens hear of each other: those before them (causal), or those of neighbouring places (adjacency; ST-LLM+).
+    head: one of HEADS, or none, which hands embeddings to native backbones as they are. tokens: how many a resampler
+    makes of all that the encoder says (Q-Former, Li et al. 2023; Perceiver, Jaegle et al. 2021). prototypes: how many
+    rows of the vocabulary a reprogramming head speaks in (Time-LLM, Jin et al. 2024), found by `by`: a learned map of
+    the table, k-means, principal components, or the embeddings of `words`. prompt: learned vectors before the soft
+    tokens (Lester et al. 2021). mask: what soft tokens hear of each other: those before them (causal), or those of
+    neighbouring places (adjacency; ST-LLM+).
     """
 
-    head: Literal["linear", "mlp", "resampler", "reprogramming"] = "mlp"
+    head: Literal["linear", "mlp", "resampler", "reprogramming", "none"] = "mlp"
     tokens: int = Field(16, ge=1)
     prototypes: int = Field(64, ge=2)
     by: Literal["learned", "kmeans", "pca", "words"] = "learned"

@@ -101,6 +101,30 @@ class FieldBatch(Rows):
             valid=newly,
         )
 
+    @property
+    def asked(self) -> Bool[Tensor, "batch time node channel"]:
+        """The entries whose truth is known, of which noise is learned."""
+        return self.valid
+
+    @property
+    def hidden(self) -> Bool[Tensor, "batch time node channel"]:
+        """The entries that are drawn."""
+        return ~self.visible
+
+    def residual(self) -> Float32[Tensor, "batch time node channel"]:
+        """What is asked, less the base."""
+        return (self.target - self.base) * self.valid
+
+    def restored(
+        self, x: Float32[Tensor, "batch time node channel"]
+    ) -> Float32[Tensor, "batch time node channel"]:
+        """The answer of which this is the residual."""
+        return self.base + x
+
+    def noised(self, x: Float32[Tensor, "batch time node channel"]) -> "FieldBatch":
+        """The same windows with this in place of what is hidden."""
+        return replace(self, values=torch.where(self.visible, self.values, x))
+
     def altered(self, view: str, strength: float, generator: torch.Generator) -> "FieldBatch":
         """The same windows as they might have been seen: entries hidden, noised, or (whole windows) scaled."""
         device, shape = self.values.device, self.values.shape

@@ -151,7 +151,10 @@ class SequenceEncoder(nn.Module):
         else:
             self.blocks.extend(RotaryBlock(d_st, dropout=dropout) for _ in range(layers))
 
-    def forward(self, batch: PointBatch) -> Float[Tensor, "batch slot d_st"]:
+    def forward(
+        self, batch: PointBatch, also: Float[Tensor, "batch d_st"] | None = None
+    ) -> Float[Tensor, "batch slot d_st"]:
+        """also: something known of the whole sequence, added to all its slots."""
         b, p, _ = batch.numbers.shape
         z: Tensor
         calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
@@ -161,6 +164,8 @@ class SequenceEncoder(nn.Module):
             told = self.of_code(self.known[batch.codes])
             points, question = points + told, question + told[:, -1:]
         z = torch.cat([points, question], dim=1) + calendar
+        if also is not None:
+            z = z + also[:, None]
         real = torch.cat([batch.real, batch.real.new_ones(b, 1)], dim=1)
         z = self.dropout(z) * real[..., None]
         if self.whole is not None:

@@ -50,6 +50,30 @@ class TrackBatch(PointBatch):
         first = self.real & (self.real.cumsum(dim=1) == 1)
         return seen_as(self, self.has & ~(mask & self.real[..., None] & ~first[..., None]))
 
+    @property
+    def asked(self) -> Bool[Tensor, "batch point 2"]:
+        """The coordinates whose truth is known, of which noise is learned."""
+        return self.valid[..., :2]
+
+    @property
+    def hidden(self) -> Bool[Tensor, "batch point 2"]:
+        """The coordinates that are drawn."""
+        return (self.real & ~self.shown[..., 0])[..., None].expand(-1, -1, 2)
+
+    def residual(self) -> Float32[Tensor, "batch point 2"]:
+        """How far off the base the asked places are, in mean steps."""
+        return (self.target - self.base)[..., :2] / self.size[:, None, None] * self.asked
+
+    def restored(self, x: Float32[Tensor, "batch point 2"]) -> Float32[Tensor, "batch point 2"]:
+        """The places in metres of which this is the residual."""
+        return self.base[..., :2] + x * self.size[:, None, None]
+
+    def noised(self, x: Float32[Tensor, "batch point 2"]) -> "TrackBatch":
+        """The same paths with their points off by this: what is told of a point follows its place."""
+        moved = x.diff(dim=1, prepend=x[:, :1])
+        off = torch.cat([x / _REACH, moved, torch.zeros_like(self.numbers[..., 4:])], dim=-1)
+        return replace(self, numbers=self.numbers + off * self.real[..., None])
+
 
 def stack_tracks(samples: Sequence[Sample], *, points: int) -> TrackBatch:
     """Stacks whole paths of at most `points` points; asked places are hidden. Raises DataError for longer ones."""

@@ -188,18 +188,30 @@ class MaskedTracks(Likelihood):
 
 
 @dataclass(frozen=True)
-class Noisy(FieldBatch):
-    """Windows whose asked entries are noised to the time `t`. clean: what an arm should say of them."""
+class Noisy:
+    """Samples, the residuals of what they ask, noised to the time `t`, and what an arm should say of these."""
 
-    noised: Float[Tensor, "batch time node channel"]
-    clean: Float[Tensor, "batch time node channel"]
+    batch: FieldBatch | TrackBatch
+    noised: Float[Tensor, "batch *entry"]
+    clean: Float[Tensor, "batch *entry"]
     t: Float[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def take(self, rows: Sequence[int]) -> "Noisy":
+        index = torch.as_tensor(list(rows), dtype=torch.int64)
+        return Noisy(self.batch.take(rows), self.noised[index], self.clean[index], self.t[index])
+
+    def to(self, device: torch.device) -> "Noisy":
+        return Noisy(self.batch.to(device), self.noised.to(device), self.clean.to(device), self.t.to(device))
 
 
 class Diffusion(OneTerm):
     """Noise on the asked entries alone, undone by what is visible (CSDI, Tashiro 2021; DiffSTG, Wen 2023).
 
-    What is noised is the standardised truth less the base. The mean squared error of what the model says of it.
+    What is noised is the truth less the base, standardised (of a path in its mean steps). The mean squared error of
+    what the model says of it.
     """
 
     name = "diffusion"
@@ -207,21 +219,19 @@ class Diffusion(OneTerm):
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 
-    def draw(self, batch: FieldBatch, generator: torch.Generator) -> Noisy:
-        device = batch.values.device
-        t = torch.rand(len(batch), generator=generator).clamp(min=1e-3).to(device)
-        noise = torch.randn(batch.values.shape, generator=generator).to(device)
-        x = (batch.target - batch.base) * batch.valid
-        noised = self.schedule.noised(x, noise, t) * batch.valid
-        kept = {name: getattr(batch, name) for name in (*batch.tensors(), "words")}
-        return Noisy(**kept, noised=noised, clean=self.schedule.target(x, noise, t), t=t)
+    def draw(self, batch: FieldBatch | TrackBatch, generator: torch.Generator) -> Noisy:
+        x = batch.residual()
+        t = torch.rand(len(batch), generator=generator).clamp(min=1e-3).to(x.device)
+        noise = torch.randn(x.shape, generator=generator).to(x.device)
+        noised = self.schedule.noised(x, noise, t) * batch.asked
+        return Noisy(batch, noised, self.schedule.target(x, noise, t), t)
 
     def counts(self, batch: Noisy) -> dict[str, int]:
-        return {self.name: int(batch.valid.sum())}
+        return {self.name: int(batch.batch.asked.sum())}
 
     def totals(self, arm: nn.Module, batch: Noisy) -> dict[str, Tensor]:
-        said: Tensor = arm.denoised(batch, batch.noised, batch.t)  # type: ignore[operator]
-        return {self.name: (((said - batch.clean) ** 2) * batch.valid).sum()}
+        said: Tensor = arm.denoised(batch.batch, batch.noised, batch.t)  # type: ignore[operator]
+        return {self.name: (((said - batch.clean) ** 2) * batch.batch.asked).sum()}
 
 
 @dataclass(frozen=True)

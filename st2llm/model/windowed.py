@@ -1,8 +1,7 @@
-"""The encoder with heads for whole windows: what `st2llm pretrain` trains, for any mask and any objective."""
+"""What `st2llm pretrain` trains for any objective: an encoder with heads for whole windows, or for whole sequences."""
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -12,19 +11,67 @@ from st2llm.align.head import NumberHead
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldShape
 from st2llm.encode.points import PointBatch
+from st2llm.encode.track import TrackBatch
 from st2llm.errors import ConfigError
 from st2llm.model.arm import Arm, Blueprint, encoder_of, head_of
 from st2llm.model.diffusion import Schedule
 
 _LIMIT = 8.0
-"""Standard deviations that a sampled residual is held within."""
+"""Standard deviations (of paths mean steps) that a sampled residual is held within."""
+_WAVES = 8
 
 
-class Windowed(nn.Module):
+class Denoiser(nn.Module):
+    """Says what noise there is on what is hidden, and so draws it. `level` tells the encoder the time of the noise."""
+
+    schedule: Schedule
+    level: nn.Module
+
+    def denoised(
+        self,
+        batch: FieldBatch | TrackBatch,
+        noised: Float[Tensor, "batch *entry"],
+        t: Float[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *entry"]:
+        """What the model says of the noised entries, given the visible ones."""
+        said = self.noise_in(batch.noised(noised), self.level(_waves(t)))
+        # What is hardly noised is nearly known: the head says what is left.
+        return said + noised if self.schedule.says == "epsilon" else said
+
+    def noise_in(
+        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+    ) -> Float[Tensor, "batch *entry"]:
+        """What the head reads in samples that hold noise."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def sampled(
+        self, batch: FieldBatch | TrackBatch, *, draws: int, steps: int, generator: torch.Generator
+    ) -> Float[Tensor, "draw batch *entry"]:
+        """Draws of the hidden entries, standardised (of paths in metres): from noise, in so many steps of DDIM (of
+        flow: Euler)."""
+        self.eval()
+        return torch.stack(list(self._draws(batch, draws, steps, generator)))
+
+    def _draws(
+        self, batch: FieldBatch | TrackBatch, draws: int, steps: int, generator: torch.Generator
+    ) -> Iterator[Float[Tensor, "batch *entry"]]:
+        hidden = batch.hidden
+        times = torch.linspace(1.0, 0.0, steps + 1, device=hidden.device)
+        for _ in range(draws):
+            x = torch.randn(hidden.shape, generator=generator).to(hidden.device) * hidden
+            for now, until in itertools.pairwise(times):
+                t = now.expand(len(batch))
+                said = self.denoised(batch, x, t)
+                x = self.schedule.stepped(x, said, t, until.expand(len(batch)), limit=_LIMIT) * hidden
+            yield batch.restored(x)
+
+
+class Windowed(Denoiser):
     """One encoder that reads a whole window, hidden entries as unseen, and heads that speak of each of its entries.
 
     head: what hidden entries are (regression, masked). project: where windows are compared (contrastive). denoise:
-    what noise there is (diffusion); `level` tells the encoder the time of the noise.
+    what noise there is (diffusion).
     Its blueprint's shape is `amid`: a forecast is a window whose last steps are hidden.
     """
 
@@ -39,7 +86,7 @@ class Windowed(nn.Module):
             self.head = head_of(blueprint)
             self.project = comparison_head(d)
             self.denoise = NumberHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
-            self.level = nn.Sequential(nn.Linear(2 * _WAVES, d), nn.GELU(), nn.Linear(d, d))
+            self.level = level_of(d)
         self.schedule = schedule or Schedule()
 
     def embedded(self, batch: FieldBatch) -> Float[Tensor, "batch node d_st"]:
@@ -51,49 +98,39 @@ class Windowed(nn.Module):
         answer: Tensor = self.head(self.embedded(batch), batch)
         return answer
 
-    def denoised(
-        self, batch: FieldBatch, noised: Float[Tensor, "batch time node channel"], t: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch time node channel"]:
-        """What the model says of the noised entries, given the visible ones."""
-        seen = torch.where(batch.visible, batch.values, noised)
-        z = self.encoder(replace(batch, values=seen), self.level(_waves(t)))[:, self.encoder.asked]
-        said: Tensor = self.denoise.correction(z)
-        # What is hardly noised is nearly known: the head says what is left.
-        return said + noised if self.schedule.says == "epsilon" else said
-
-    @torch.inference_mode()
-    def sampled(
-        self, batch: FieldBatch, *, draws: int, steps: int, generator: torch.Generator
-    ) -> Float[Tensor, "draw batch time node channel"]:
-        """Draws of the hidden entries, standardised: from noise, in so many steps of DDIM (of flow: Euler)."""
-        self.eval()
-        return torch.stack(list(self._draws(batch, draws, steps, generator)))
-
-    def _draws(
-        self, batch: FieldBatch, draws: int, steps: int, generator: torch.Generator
-    ) -> Iterator[Float[Tensor, "batch time node channel"]]:
-        device, hidden = batch.values.device, ~batch.visible
-        times = torch.linspace(1.0, 0.0, steps + 1, device=device)
-        for _ in range(draws):
-            x = torch.randn(batch.values.shape, generator=generator).to(device) * hidden
-            for now, until in itertools.pairwise(times):
-                t = now.expand(len(batch))
-                said = self.denoised(batch, x, t)
-                x = self.schedule.stepped(x, said, t, until.expand(len(batch)), limit=_LIMIT) * hidden
-            yield batch.base + x
+    def noise_in(
+        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+    ) -> Float[Tensor, "batch *entry"]:
+        said: Tensor = self.denoise.correction(self.encoder(batch, level)[:, self.encoder.asked])
+        return said
 
 
-class Sequenced(Arm):
-    """The arm of sequences without a backbone, with a head where they are compared (contrastive)."""
+class Sequenced(Arm, Denoiser):
+    """The arm of sequences without a backbone, with heads of its own for whole sequences.
+
+    project: where they are compared (contrastive). denoise: what noise there is on hidden places of a path (diffusion).
+    """
+
+    def __init__(self, blueprint: Blueprint, *, seed: int, schedule: Schedule | None = None) -> None:
+        super().__init__(blueprint, seed=seed)
+        self.schedule = schedule or Schedule()
 
     def _make(self, b: Blueprint) -> None:
         super()._make(b)
-        self.project = comparison_head(b.encoder.d_st)
+        d = b.encoder.d_st
+        self.project, self.level = comparison_head(d), level_of(d)
+        self.denoise = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU(), nn.Linear(d, 2))
 
     def embedded(self, batch: PointBatch) -> Float[Tensor, "batch 1 d_st"]:
         """The embedding of each sequence: of its question."""
         z: Tensor = self.encoder(batch)[:, -1:]
         return z
+
+    def noise_in(
+        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+    ) -> Float[Tensor, "batch *entry"]:
+        said: Tensor = self.denoise(self.encoder(batch, level)[:, :-1])
+        return said
 
 
 def comparison_head(d_st: int) -> nn.Module:
@@ -101,7 +138,9 @@ def comparison_head(d_st: int) -> nn.Module:
     return nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
 
 
-_WAVES = 8
+def level_of(d_st: int) -> nn.Module:
+    """The embedding of a time of the noise."""
+    return nn.Sequential(nn.Linear(2 * _WAVES, d_st), nn.GELU(), nn.Linear(d_st, d_st))
 
 
 def _waves(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch wave"]:

@@ -23,9 +23,8 @@ from st2llm.model.arm import Arm, build
 from st2llm.model.diffusion import Schedule
 from st2llm.model.recipe import LLMSettings, Recipe
 from st2llm.model.tuning import BridgeRecipe
-from st2llm.model.windowed import Sequenced, Windowed
-from st2llm.predict.baselines import BaselinePredictor, filled
-from st2llm.predict.baselines.events import SHARES
+from st2llm.model.windowed import Denoiser, Sequenced, Windowed
+from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.baselines.fields import LastValue
 from st2llm.predict.baselines.slots import SlotMean
 from st2llm.predict.frame import Frame, fit_frame
@@ -47,7 +46,8 @@ AnyRecipe = Recipe | BridgeRecipe
 def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
     """What training samples say of scales and sizes."""
     if train[0].kind in ("trajectory", "event"):
-        whole = train[0].task == "forecast" and recipe.objectives.masked is not None
+        given = recipe.objectives
+        whole = train[0].task == "forecast" and bool(given.masked or given.diffusion)
         return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context, whole=whole)
     return fit_frame(train, skip="none", template=None, slots=len(train[0].place), also=recipe.encoder.also)
 
@@ -89,12 +89,12 @@ def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample)
     """A fresh module: for sequences and classes the arm without a backbone, for values of fields the encoder with heads
     for whole windows."""
     blueprint = blueprint_for(shape, sample, recipe.encoder, llm=None, up=Projection())
-    if isinstance(shape, SequenceShape) and recipe.objectives.contrastive:
-        return Sequenced(blueprint, seed=recipe.seed)
+    contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
+    schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None
+    if isinstance(shape, SequenceShape) and (contrastive or diffusion):
+        return Sequenced(blueprint, seed=recipe.seed, schedule=schedule)
     if isinstance(shape, SequenceShape) or shape.classes:
         return build("none", blueprint, seed=recipe.seed)
-    diffusion = recipe.objectives.diffusion
-    schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None
     return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
 
 
@@ -182,7 +182,7 @@ class CheckpointPredictor:
 
     def _drawn(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
         settings, frame = recipe.objectives.diffusion, self.frame
-        if settings is None or not isinstance(frame, Frame) or not isinstance(module, Windowed):
+        if settings is None or not isinstance(module, Denoiser):
             raise DataError(
                 f"{self.checkpoint.folder} was trained to compare alone (contrastive), so it has no answers. "
                 f"Start another run from its encoder (`start: FOLDER`) with an objective that answers."
@@ -191,20 +191,10 @@ class CheckpointPredictor:
         found = []
         for begin in range(0, len(samples), _BATCH):
             part = [sample.without_truth() for sample in samples[begin : begin + _BATCH]]
-            batch = frame.stack(part, reads=False).to(next(module.parameters()).device)
+            batch: Any = frame.stack(part, reads=False).to(next(module.parameters()).device)
             drawn = module.sampled(batch, draws=settings.draws, steps=settings.steps, generator=generator)
-            raw = frame.scaler.unscale(drawn.cpu().numpy().astype(np.float64))
-            found += [_spread(sample, raw[:, i]) for i, sample in enumerate(part)]
+            found += frame.drawn(part, drawn)
         return found
-
-
-def _spread(sample: Sample, draws: np.ndarray) -> Prediction:
-    """The median, the quantiles and the draws themselves."""
-    asked = np.where(sample.wanted, draws, np.nan)
-    levels = np.full((len(SHARES), *sample.values.shape), np.nan)
-    levels[:, sample.wanted] = np.quantile(asked[:, sample.wanted], SHARES, axis=0)
-    quantiles = dict(zip(SHARES, levels, strict=True))
-    return Prediction(filled(sample, quantiles[0.5]).value, samples=asked, quantiles=quantiles)
 
 
 def read(folder: Path, *, name: str) -> CheckpointPredictor:

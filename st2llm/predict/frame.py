@@ -12,6 +12,7 @@ from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines import BaselinePredictor, filled, fit_baseline
+from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.movement import by_score
 from st2llm.predict.instruction import instruction
 from st2llm.types import Prediction, Sample, Serializer
@@ -66,12 +67,28 @@ class Frame:
         rows = self.scaler.unscale(said.cpu().numpy().astype(np.float64))
         return [filled(sample, row) for sample, row in zip(samples, rows, strict=True)]
 
+    def drawn(
+        self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch time node channel"]
+    ) -> list[Prediction]:
+        """Draws of what these samples ask, as predictions in raw units: the median, quantiles and the draws."""
+        raw = self.scaler.unscale(draws.cpu().numpy().astype(np.float64))
+        return [spread(sample, raw[:, row]) for row, sample in enumerate(samples)]
+
     def with_words(self, batch: Any, samples: Sequence[Sample]) -> Any:
         return replace(batch, words=tuple(self.words(sample) for sample in samples))
 
     def words(self, sample: Sample) -> str:
         """The instruction of one sample; see `instruction`."""
         return instruction(self.template, sample, self.slots)
+
+
+def spread(sample: Sample, draws: Float64[np.ndarray, "draw time node channel"]) -> Prediction:
+    """The median, the quantiles and the draws themselves."""
+    asked = np.where(sample.wanted, draws, np.nan)
+    levels = np.full((len(SHARES), *sample.values.shape), np.nan)
+    levels[:, sample.wanted] = np.quantile(asked[:, sample.wanted], SHARES, axis=0)
+    quantiles = dict(zip(SHARES, levels, strict=True))
+    return Prediction(filled(sample, quantiles[0.5]).value, samples=asked, quantiles=quantiles)
 
 
 def fit_frame(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from st2llm.align.sequence_head import WAVES, GapMixture, NextEventSaid
@@ -91,8 +91,21 @@ class SequenceFrame:
         if self.shape.task in ("next-place", "classify"):
             return by_score(samples, rows)
         if self.shape.task == "track":
-            return [_track(s, row[-len(s.time) :]) for s, row in zip(samples, rows, strict=True)]
+            paths = [row[-len(s.time) :] for s, row in zip(samples, rows, strict=True)]
+            return [filled(s, _asked_places(s, path)) for s, path in zip(samples, paths, strict=True)]
         return [self._path(sample, row) for sample, row in zip(samples, rows, strict=True)]
+
+    def drawn(
+        self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch point 2"]
+    ) -> list[Prediction]:
+        """Draws of the asked places of whole paths as predictions: their median, and the draws."""
+        rows, found = draws.cpu().numpy().astype(np.float64), []
+        for row, sample in enumerate(samples):
+            paths = rows[:, row, -len(sample.time) :]
+            kept = np.stack([_asked_places(sample, path) for path in paths])
+            middle = filled(sample, _asked_places(sample, np.median(paths, axis=0)))
+            found.append(replace(middle, samples=kept))
+        return found
 
     def _path(self, sample: Sample, paths: Float64[np.ndarray, "draw horizon 2"]) -> Prediction:
         frame = local_frame(sample)
@@ -133,12 +146,14 @@ class SequenceFrame:
         )
 
 
-def _track(sample: Sample, path: Float64[np.ndarray, "time 3"]) -> Prediction:
-    """The asked places of a path that is told from its first position."""
+def _asked_places(
+    sample: Sample, path: Float64[np.ndarray, "time part"]
+) -> Float64[np.ndarray, "time 1 channel"]:
+    """The asked places of a path that is told from its first position (x, y and perhaps more); NaN elsewhere."""
     value, origin = np.full(sample.values.shape, np.nan), origin_of(sample)
     for i, name in enumerate(("x", "y")):
         value[:, 0, sample.side.channels.index(name)] = path[:, i] + origin[i]
-    return filled(sample, value)
+    return np.where(sample.wanted, value, np.nan)
 
 
 def _density(mixture: GapMixture, hours: np.ndarray) -> np.ndarray:

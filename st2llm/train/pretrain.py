@@ -109,7 +109,7 @@ def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective
     given = recipe.objectives
     task = shape.task if isinstance(shape, SequenceShape) else "classify"
     allowed = {"likelihood", *(("contrastive",) if isinstance(shape, SequenceShape) else ())}
-    allowed |= {"masked"} if task == "track" else set()
+    allowed |= {"masked", "diffusion"} if task == "track" else set()
     if not set(given.given) <= allowed:
         raise ConfigError(
             f"{recipe.id}: {task} is trained by {' and '.join(sorted(allowed))}, but "
@@ -120,6 +120,8 @@ def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective
         terms["likelihood"] = (Likelihood(), given.likelihood.weight)
     if m := given.masked:
         terms["masked"] = (MaskedTracks(policies=m.policies, ratio=m.ratio), m.weight)
+    if d := given.diffusion:
+        terms["diffusion"] = (Diffusion(Schedule(d.schedule, d.says)), d.weight)
     if c := given.contrastive:
         if c.level != "graph":
             raise ConfigError(

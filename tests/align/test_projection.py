@@ -112,6 +112,15 @@ def test_more_prototypes_than_the_vocabulary_has_are_refused():
         prototypes_of(Projection(head="reprogramming", prototypes=500, by="kmeans"), vocabulary())
 
 
+def test_no_head_hands_embeddings_on_and_stands_before_no_language_model():
+    z = torch.randn(2, 3, D)
+    assert torch.equal(up_head(settings("none"), D, D, token_rms=RMS)(z), z)
+    made = down_head(settings("none"), D, D)
+    assert torch.equal(made(z, z + 1, torch.zeros(2, D), slice(2, None, 3)), (z + 1)[:, 2:])
+    with pytest.raises(ConfigError, match=f"hands {D} numbers a slot to a model that reads {D_LM}"):
+        up_head(settings("none"), D, D_LM, token_rms=RMS)
+
+
 def test_reprogramming_without_a_vocabulary_is_refused():
     with pytest.raises(ConfigError, match="there is no language model"):
         up_head(settings("reprogramming"), D, D_LM, token_rms=RMS)

@@ -52,6 +52,20 @@ def test_of_a_path_of_which_one_fix_is_seen_the_object_stands_still():
     assert not batch.base[0, :, :2].any()
 
 
+def test_noise_moves_what_is_told_of_the_points_it_is_on():
+    batch = stack_tracks([walk()], points=8)
+    x = torch.randn((1, 8, 2)) * batch.hidden
+    made = batch.noised(x)
+    places = batch.restored(x)
+    scale = float(batch.size)
+    torch.testing.assert_close(made.numbers[0, 2:, :2], places[0, 2:] / (10 * scale))
+    torch.testing.assert_close(made.numbers[0, 3:, 2:4], places[0, 2:].diff(dim=0) / scale)
+    assert torch.equal(made.numbers[..., 4:], batch.numbers[..., 4:])
+    torch.testing.assert_close(
+        batch.restored(batch.residual())[batch.asked], batch.target[..., :2][batch.asked]
+    )
+
+
 def test_nothing_that_is_hidden_is_read():
     """Paths that differ in what is hidden alone are told alike."""
     other = [*BEND[:2], (99, 99), (-50, 3), *BEND[4:]]

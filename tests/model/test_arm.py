@@ -6,7 +6,7 @@ import fields
 import pytest
 import torch
 
-from st2llm.align.settings import FROZEN, Adaptation
+from st2llm.align.settings import FROZEN, Adaptation, Projection
 from st2llm.encode.batch import FieldBatch, fit_notes, stack
 from st2llm.encode.field import FieldShape
 from st2llm.encode.scaler import fit_scaler
@@ -34,6 +34,19 @@ def batch_of(count=4) -> FieldBatch:
 def blueprint(tokens="place") -> Blueprint:
     settings = EncoderSettings(d_st=16, patch=4, layers=1, tokens=tokens)
     return Blueprint(FieldShape(HISTORY, HORIZON, 3, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
+
+
+def test_without_layers_and_heads_an_arm_is_linear_from_end_to_end():
+    settings = EncoderSettings(d_st=16, patch=HISTORY, layers=0, graph="none", mixer="mlp")
+    shape = FieldShape(HISTORY, HORIZON, 3, 1, 24)
+    made = build(
+        "none", Blueprint(shape, fields.EDGES, 16, 1.0, 4, settings, Projection(head="none")), seed=0
+    )
+    torch.nn.init.normal_(made.head.out.weight)
+    batch = batch_of()
+    zero, one, two = (made(replace(batch, values=k * batch.values)) for k in (0.0, 1.0, 2.0))
+    assert (one - zero).abs().max() > 1e-2
+    torch.testing.assert_close(two - zero, 2 * (one - zero), rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.metrics import path_scores
 from st2llm.model.arm import Blueprint, build
-from st2llm.model.objective import Likelihood, MaskedTracks
+from st2llm.model.objective import Diffusion, Likelihood, MaskedTracks
 from st2llm.model.recipe import EncoderSettings
+from st2llm.model.windowed import Sequenced
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.primitive import run_arm
 from st2llm.predict.sequence import KEPT, fit_sequence_frame
@@ -171,6 +172,23 @@ def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
     for samples, rule, share in ((recoveries, "straight-line", 0.5), (forecasts, "constant-velocity", 0.8)):
         answers = run_arm(arm, frame, [s.without_truth() for s in samples], batch=16, reads=False)
         assert off(answers, samples) < share * off(fit_baseline(rule, samples).predict(samples), samples)
+
+
+@pytest.mark.slow
+def test_diffusion_draws_the_hidden_places_of_a_path():
+    samples = circles(tasks.recover(12, 4))
+    frame = fit_sequence_frame(samples, skip="none", points=1)
+    blueprint = Blueprint(frame.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
+    module, data = Sequenced(blueprint, seed=0), frame.stack(samples, reads=False)
+    fit(module, data, data, Budget(600, 32, 3e-3), objective=Diffusion(module.schedule), seed=0)
+    blind = [s.without_truth() for s in samples]
+    batch = frame.stack(blind, reads=False)
+    drawn = module.sampled(batch, draws=8, steps=10, generator=torch.Generator().manual_seed(0))
+    seen = batch.shown[..., 0]
+    assert torch.equal(drawn[0][seen], batch.base[..., :2][seen])
+    answers = frame.drawn(blind, drawn)
+    assert answers[0].samples.shape == (8, *samples[0].values.shape)
+    assert off(answers, samples) < 0.5 * off(fit_baseline("straight-line", samples).predict(samples), samples)
 
 
 def test_points_of_a_path_are_hidden_at_random_or_in_a_span():

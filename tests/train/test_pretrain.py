@@ -229,6 +229,20 @@ def test_paths_learned_by_masks_are_recovered_and_forecast_by_one_checkpoint(tmp
         predictor.predict([stays])
 
 
+def test_a_diffusion_checkpoint_of_paths_answers_with_draws(tmp_path):
+    changes = {"budget.steps": 4, "budget.evaluations": 2, "validation": 20, "split.stride": 40}
+    changes |= {"data": "eth-ucy#zara1", "task": {"recover": {"length": 16, "span": 4}}}
+    changes |= {"objectives": {"diffusion": {"draws": 3, "steps": 2}, "masked": None}}
+    recipe = load_recipe(ROOT / "alignment" / "systems" / "trajfm.yaml", changes, into=Recipe)
+    pretrain(recipe, tmp_path / "run")
+    part = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=40).test
+    sample = part[0].without_truth()
+    answered = checkpointed.read(tmp_path / "run", name="d").predict([sample])[0]
+    assert answered.samples.shape == (3, *sample.values.shape)
+    assert np.isfinite(answered.samples[:, sample.wanted]).all()
+    assert np.isnan(answered.value[~sample.wanted]).all()
+
+
 def test_a_checkpoint_says_classes(tmp_path):
     """Which scene a real pedestrian walks in, of the scenes of one split."""
     made = {
@@ -290,7 +304,7 @@ def test_sequences_compared_with_each_other_have_no_answers_but_another_run_star
         (
             {"recover": {"length": 8, "span": 3}},
             {"regression": {}},
-            "track is trained by contrastive and likelihood and masked",
+            "track is trained by contrastive and diffusion and likelihood and masked",
         ),
         ({"recover": {"length": 8, "span": 3}}, {"masked": {"policies": ["tube"]}}, "the policy 'tube' came"),
     ],
