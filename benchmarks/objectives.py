@@ -3,7 +3,7 @@
 python benchmarks/objectives.py [--json] [--kinds graph,grid,video,trajectory] [--steps N] [--part objectives|masks]
 
 Three kinds of fields (Los Angeles loop speeds, New York bikes, people who walk and wave) and the paths of two people in
-Beijing, of which masks and regression alone are compared. Every run has the same encoder, windows, steps and seed. The
+Beijing. Every run has the same encoder, windows, steps and seed. The
 probe is a ridge regression from the frozen encoder's embeddings of the history to the steps after it; its error is set
 against that of a probe on the untrained encoder. part masks: masked training by policy and ratio.
 """
@@ -27,7 +27,7 @@ from st2llm.encode.batch import Batch
 from st2llm.model.masks import POLICIES
 from st2llm.model.objective import TRACK_POLICIES
 from st2llm.model.recipe import Recipe
-from st2llm.model.windowed import Windowed
+from st2llm.model.windowed import Denoiser
 from st2llm.predict.checkpointed import frame_of, module_of, shape_of
 from st2llm.train.loop import Budget, evaluate, fit
 from st2llm.train.pretrain import objective_of
@@ -53,8 +53,11 @@ OBJECTIVES = {
 }
 ON_PATHS = {
     "regression": {"likelihood": {}},
-    "masked": {"masked": {"policies": list(TRACK_POLICIES), "ratio": 0.5}},
-    "regression + masked": {"likelihood": {}, "masked": {"weight": 0.5, "policies": list(TRACK_POLICIES)}},
+    "masked": {"masked": FEW},
+    "contrastive": {"contrastive": {"views": ["hide", "noise"], "near_hours": 1.0}},
+    "diffusion": {"diffusion": {"draws": 10, "steps": 20}},
+    "regression + masked": {"likelihood": {}, "masked": {"weight": 0.5, **FEW}},
+    "masked + contrastive": {"masked": FEW, "contrastive": {"weight": 0.1, "near_hours": 1.0}},
 }
 RATIOS = (0.25, 0.5, 0.75)
 TRAIN, TEST, SEED = 600, 200, 0
@@ -139,7 +142,7 @@ class Bench:
             row["hidden"] = self.hidden(module)
         if "regression" in objectives or "likelihood" in objectives:
             row["forecast"] = self.error(module(self.test).detach())
-        if isinstance(module, Windowed) and "diffusion" in objectives:
+        if isinstance(module, Denoiser) and "diffusion" in objectives:
             began = time.perf_counter()
             drawn = module.sampled(
                 self.test, draws=10, steps=20, generator=torch.Generator().manual_seed(SEED)
@@ -183,7 +186,8 @@ class PathBench(Bench):
     """Paths: a row of the probe is a point, of which is asked how many mean steps it is off a straight course."""
 
     def error(self, said: torch.Tensor) -> float:
-        away = torch.linalg.vector_norm((said - self.test.target)[..., :2], dim=-1) / self.test.size[:, None]
+        off = said[..., :2] - self.test.target[..., :2]
+        away = torch.linalg.vector_norm(off, dim=-1) / self.test.size[:, None]
         return float(away[self.test.valid[..., 0]].mean())
 
     def _rows(self, module: nn.Module, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
