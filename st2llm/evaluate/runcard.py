@@ -68,7 +68,7 @@ def run_card(suite: Suite, data: Container, splits: Splits, study: Study) -> dic
             **_selected(study),
         },
         "tasks": [task.name for task in suite.tasks],
-        "llm": study.describe_llm(),
+        "llm": study.models.describe(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

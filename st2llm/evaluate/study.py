@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from st2llm import llm as language
 from st2llm.align.settings import FROZEN
 from st2llm.data.splits import Part, Splits, even
 from st2llm.encode.batch import Batch
@@ -22,6 +21,7 @@ from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.job import Job, Watch
+from st2llm.evaluate.models import Models, describe
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
 from st2llm.evaluate.tabulate import score, tabulate
@@ -32,7 +32,7 @@ from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, Blueprint, build
 from st2llm.model.names import LLM_BACKBONES
 from st2llm.model.objective import Objective, of_task
-from st2llm.model.recipe import EncoderSettings, LLMSettings
+from st2llm.model.recipe import EncoderSettings
 from st2llm.predict import Predictor, checkpointed, filed, foreign
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.framing import blueprint_for, frame_for, shape_for
@@ -115,8 +115,7 @@ class Study:
         if suite.limit is not None:
             self.test = even(self.test, suite.limit)
         self._samples: dict[tuple[str, int], list[Sample]] = {}
-        self._models: dict[str, LanguageModel | RemoteModel] = {}
-        self._refuse_weights_of_an_endpoint()
+        self.models = Models(suite)
 
     def key(self, predictor: str, seed: int) -> str:
         """Names a job's files; tasks after the suite's first carry their name."""
@@ -157,7 +156,7 @@ class Study:
             "backbone": p.backbone,
             "pretrained": p.pretrained,
             "lora": p.set.lora or p.backbone == "llm-lora",
-            "llm": describe_llm(self._model(p, "base")) if uses_llm else None,
+            "llm": describe(self.models.named(p)) if uses_llm else None,
             "task": job.task,
             "seed": job.seed,
         }
@@ -198,9 +197,11 @@ class Study:
         p = job.predictor
         test = self._asked(self._chosen(p), self.suite.windows)
         if p.checkpoint:
-            model: LanguageModel | RemoteModel = checkpoint.tuned(Path(p.checkpoint), dtype=self._llm.dtype)
+            model: LanguageModel | RemoteModel = checkpoint.tuned(
+                Path(p.checkpoint), dtype=self.models.settings.dtype
+            )
         else:
-            model = self._model(p, "random" if p.backbone == "llm-random" else "base")
+            model = self.models.of(p)
         writing = writer(p, model, self.train, seed=job.seed)
         run = run_text(job, model, _blind(test), writing=writing, watch=self.watch)
         facts = {
@@ -232,7 +233,7 @@ class Study:
             flops=count_flops(arm, frame.stack([test[0].without_truth()], reads=soft)),
             train_s=chosen.seconds,
             predict_s_per_sample=meter.seconds / len(test),
-            tokens_in=self._count(words) + len(words) * frame.slots if soft else None,
+            tokens_in=self.models.count(words) + len(words) * frame.slots if soft else None,
             tokens_out=0 if soft else None,
             peak_mb=max(chosen.peak_mb, meter.peak_mb),
         )
@@ -362,12 +363,8 @@ class Study:
         how = lora if adapted else FROZEN
         model = None
         if p.backbone in (*LLM_BACKBONES, "matched"):
-            kind = "random" if p.backbone == "llm-random" else "base"
-            model = (
-                self._load_weights(p, kind, job.seed)
-                if adapted or kind == "random"
-                else self._weights(p, kind)
-            )
+            changed = adapted or p.backbone == "llm-random"
+            model = self.models.fresh(p, job.seed) if changed else with_weights(self.models.of(p))
         return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, how=how)
 
     def _blueprint(self) -> Blueprint:
@@ -375,48 +372,8 @@ class Study:
         settings, up = EncoderSettings(**e.model_dump(exclude={"warmup"})), self.suite.up
         model = None
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
-            model = self._weights(None, "base")
+            model = with_weights(self.models.of())
         return blueprint_for(self._shape, self.train[0], settings, llm=model, up=up)
-
-    def _refuse_weights_of_an_endpoint(self) -> None:
-        llm = self.suite.llm
-        if llm is None or not llm.name.startswith(PREFIX):
-            return
-        for p in self.suite.predictors:
-            if p.family == "soft" or p.backbone in ("matched", "llm-random"):
-                raise ConfigError(
-                    f"{self.suite.id}: the predictor {p.name!r} needs a language model's weights, but {llm.name} "
-                    f"answers from elsewhere. Take a model on this machine, or leave this predictor out."
-                )
-
-    def _weights(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel:
-        return with_weights(self._model(predictor, kind))
-
-    def _load_weights(self, predictor: PredictorSettings, kind: str, seed: int) -> LanguageModel:
-        return with_weights(self._load(predictor, kind, seed))
-
-    def _model(self, predictor: PredictorSettings | None, kind: str) -> LanguageModel | RemoteModel:
-        """A language model whose weights nobody changes, loaded once for each depth."""
-        key = f"{kind}-{predictor.set.depth if predictor else None}"
-        if key not in self._models:
-            self._models[key] = self._load(predictor, kind, self.suite.seeds[0])
-        return self._models[key]
-
-    def _load(self, predictor: PredictorSettings | None, kind: str, seed: int) -> LanguageModel | RemoteModel:
-        settings = self._llm
-        name = f"random:{settings.name}" if kind == "random" else settings.name
-        depth = (predictor.set.depth if predictor else None) or settings.depth
-        return language.load_llm(name, depth=depth, dtype=settings.dtype, quant=settings.quant, seed=seed)
-
-    @property
-    def _llm(self) -> LLMSettings:
-        if self.suite.llm is None:
-            raise ConfigError(f"{self.suite.id} needs `llm: {{name: ...}}`.")
-        return self.suite.llm
-
-    def describe_llm(self) -> dict[str, Any] | None:
-        """The suite's language model, or None where it has none."""
-        return None if self.suite.llm is None else describe_llm(self._model(None, "base"))
 
     def _chosen(self, predictor: PredictorSettings) -> Part:
         return even(self.test, predictor.set.windows)
@@ -440,10 +397,6 @@ class Study:
         value = score(frame, (self.suite.primary_metric,)).get(self.suite.primary_metric, np.nan)
         return value if np.isfinite(value) else None
 
-    def _count(self, texts: Sequence[str]) -> int:
-        known = {text: len(self._weights(None, "base").tokenizer.encode(text)) for text in set(texts)}
-        return sum(known[text] for text in texts)
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -452,22 +405,6 @@ class Outcome:
     facts: dict[str, Any]
     predictions: pd.DataFrame
     answers: list[dict[str, Any]] = field(default_factory=list)
-
-
-def describe_llm(model: LanguageModel | RemoteModel) -> dict[str, Any]:
-    """Which model it is: name, layers kept, dtype, hash of the weights, parameters; of an endpoint the name alone."""
-    if isinstance(model, RemoteModel):
-        unknown = ("depth", "depth_full", "dtype", "quant", "sha256", "params")
-        return {"name": model.name, **dict.fromkeys(unknown)}
-    return {
-        "name": model.name,
-        "depth": model.depth,
-        "depth_full": model.depth_full,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "quant": model.quant,
-        "sha256": model.sha256,
-        "params": count_parameters(model.model)[0],
-    }
 
 
 def _blind(windows: Sequence[Sample]) -> list[Sample]:

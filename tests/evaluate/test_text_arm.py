@@ -159,7 +159,7 @@ ENDPOINT = "openai:http://127.0.0.1:9/v1#some-model"
 
 def test_an_endpoint_may_answer_the_text_arm_and_is_described_by_its_name(card, town):
     study, _ = study_of(card, ENDPOINT, town, llm={"name": ENDPOINT})
-    described = study.describe_llm()
+    described = study.models.describe()
     assert described["name"] == ENDPOINT
     assert {value for key, value in described.items() if key != "name"} == {None}
 
