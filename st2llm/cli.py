@@ -312,7 +312,7 @@ def predict(
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the answers go.")],
 ) -> None:
-    """Answer with a checkpoint: one row an asked entry. Needs no labels: blank readings are what is forecast."""
+    """Answer with a checkpoint, one row an asked entry, all of the data and what comes next. Needs no labels."""
     from st2llm.evaluate.answering import answer
 
     count = answer(checkpoint, data, out)

@@ -98,8 +98,10 @@ def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample)
     return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
 
 
-def described(recipe: AnyRecipe, frame: AnyFrame, shape: FieldShape | SequenceShape) -> dict[str, Any]:
-    """The config of a checkpoint: the recipe, and what it takes to build the module anew."""
+def described(
+    recipe: AnyRecipe, frame: AnyFrame, shape: FieldShape | SequenceShape, sample: Sample
+) -> dict[str, Any]:
+    """The config of a checkpoint: the recipe, and what it takes to build the module anew. sample: of training."""
     kind = "sequence" if isinstance(shape, SequenceShape) else "field"
     words = [] if isinstance(frame, SequenceFrame) else list(frame.vocabulary.words)
     numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shape).items()}
@@ -108,6 +110,7 @@ def described(recipe: AnyRecipe, frame: AnyFrame, shape: FieldShape | SequenceSh
         "recipe": recipe.model_dump(mode="json"),
         "shape": {"of": kind, **numbers},
         "words": words,
+        "options": list(sample.side.options),
         "instruction": template,
     }
 
@@ -162,7 +165,17 @@ class CheckpointPredictor:
         checkpoint.check_base(self.checkpoint.folder, llm)
         return bridge_of(self.recipe, self.shape, sample, llm)
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The places or classes that it knows, in its own order; none where it asks for numbers."""
+        return tuple(self.checkpoint.config.get("options", ()))
+
     def _check(self, sample: Sample) -> None:
+        if self.options and sample.side.options != self.options:
+            raise DataError(
+                f"{self.checkpoint.folder} was trained on {_some(self.options)}, but {sample.id} offers "
+                f"{_some(sample.side.options)}. Take the data it knows."
+            )
         if isinstance(self.shape, SequenceShape):
             known = ("forecast", "recover") if self.shape.task == "track" else (self.shape.task,)
             if sample.task not in known:
@@ -195,6 +208,10 @@ class CheckpointPredictor:
             drawn = module.sampled(batch, draws=settings.draws, steps=settings.steps, generator=generator)
             found += frame.drawn(part, drawn)
         return found
+
+
+def _some(options: tuple[str, ...]) -> str:
+    return f"{len(options)} places or classes ({', '.join(options[:3])}{', ...' if len(options) > 3 else ''})"
 
 
 def read(folder: Path, *, name: str) -> CheckpointPredictor:

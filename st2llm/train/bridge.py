@@ -126,7 +126,7 @@ def join(
     arm.encoder.requires_grad_(not recipe.hold)
     params = trained(arm)
     folder.describe(
-        described(recipe, frame, shape),
+        described(recipe, frame, shape, train[0]),
         scaled(frame),
         lambda state: _card(recipe, params, state),
         checkpoint.Beneath(llm, recipe.adapt),

@@ -66,7 +66,7 @@ def pretrain(
     module = module_of(recipe, shape, train[0])
     if recipe.start:
         checkpoint.start_from(module, Path(recipe.start))
-    made, params = described(recipe, frame, shape), sum(p.numel() for p in module.parameters())
+    made, params = described(recipe, frame, shape, train[0]), sum(p.numel() for p in module.parameters())
     folder.describe(made, frame.scaler.to_json(), lambda state: _card(recipe, params, state))
     budget = Budget(**recipe.budget.model_dump())
     return fit(
