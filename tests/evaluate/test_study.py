@@ -8,6 +8,7 @@ import tiny_suite
 
 from st2llm.data import load_data
 from st2llm.data.windows import split
+from st2llm.evaluate import models
 from st2llm.evaluate import study as module
 from st2llm.evaluate.job import Watch
 from st2llm.evaluate.store import Store
@@ -300,9 +301,9 @@ def test_predictors_may_ask_for_fewer_windows_of_the_same_test_part(made, card, 
 
 def test_a_language_model_that_nobody_changes_is_loaded_once(made, card, llama, tmp_path, monkeypatch):
     loads = []
-    real = module.language.load_llm
+    real = models.language.load_llm
     monkeypatch.setattr(
-        module.language, "load_llm", lambda name, **more: loads.append(name) or real(name, **more)
+        models.language, "load_llm", lambda name, **more: loads.append(name) or real(name, **more)
     )
     study, _ = made(card, llama, budget={"steps": 1, "batch": 2, "lr": [1e-3]}, limit=2)
     for job in study.jobs():

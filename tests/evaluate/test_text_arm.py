@@ -105,8 +105,8 @@ def test_a_second_run_asks_nothing_and_costs_what_the_first_one_cost(card, llama
     first, rows, frame, _ = run(study_of(card, llama, town)[0], tmp_path / "one")
     study, told = study_of(card, llama, town)
     asked = []
-    real = study._model(study.suite.predictor("text"), "base")
-    study._models["base-None"] = Silent(real, asked)
+    real = study.models.of(study.suite.predictor("text"))
+    study.models._known[False, None] = Silent(real, asked)
     second, again, same, _ = run(study, tmp_path / "two")
     assert asked == []
     assert told[-1] == 18
