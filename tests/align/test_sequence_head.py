@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from st2llm.align.sequence_head import WAVES, EventHead, GapMixture, PathHead, PlaceHead, TrackHead
+from st2llm.align.sequence_head import (
+    WAVES,
+    EventHead,
+    GapMixture,
+    PathHead,
+    PlaceHead,
+    PlaceMixture,
+    TrackHead,
+)
 from st2llm.encode.points import PointBatch
 from st2llm.encode.sequence import SequenceShape
 
@@ -94,15 +102,17 @@ def test_an_event_head_learns_the_gaps_it_is_shown():
     assert float(loss.detach()) == pytest.approx(truth, abs=0.05)
 
 
-@pytest.mark.slow
 def test_where_an_event_is_said_is_a_density_over_space():
     torch.manual_seed(0)
     head = EventHead(D, shape("next-event", channels=3, gaps=(0.0, 1.0)))
-    said = head(tokens(1), batch(1))
+    place = head(tokens(1), batch(1)).place
     side = torch.linspace(-12, 12, 401)
     grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).reshape(-1, 2)
     with torch.no_grad():
-        density = torch.stack([torch.exp(said.place.log_density(at[None]))[0] for at in grid])
+        parts = (
+            part.expand(len(grid), *part.shape[1:]) for part in (place.share, place.centre, place.log_width)
+        )
+        density = torch.exp(PlaceMixture(*parts).log_density(grid))
     assert float(density.sum()) * float(side[1] - side[0]) ** 2 == pytest.approx(1, abs=0.02)
 
 
