@@ -3,9 +3,9 @@
 python benchmarks/objectives.py [--json] [--kinds graph,grid,video,trajectory] [--steps N] [--part objectives|masks]
 
 Three kinds of fields (Los Angeles loop speeds, New York bikes, people who walk and wave) and the paths of two people in
-Beijing. Every run has the same encoder, windows, steps and seed. The
-probe is a ridge regression from the frozen encoder's embeddings of the history to the steps after it; its error is set
-against that of a probe on the untrained encoder. part masks: masked training by policy and ratio.
+Beijing. Every run has the same encoder, windows, steps and seed. The probe is a ridge regression from the frozen
+encoder's embeddings of the history to the steps after it; its error is set against that of a probe on the untrained
+encoder. part masks: masked training by policy and ratio.
 """
 
 import argparse
@@ -54,8 +54,8 @@ OBJECTIVES = {
 ON_PATHS = {
     "regression": {"likelihood": {}},
     "masked": {"masked": FEW},
-    "contrastive": {"contrastive": {"views": ["hide", "noise"], "near_hours": 1.0}},
-    "diffusion": {"diffusion": {"draws": 10, "steps": 20}},
+    "contrastive": OBJECTIVES["contrastive"],
+    "diffusion": OBJECTIVES["diffusion"],
     "regression + masked": {"likelihood": {}, "masked": {"weight": 0.5, **FEW}},
     "masked + contrastive": {"masked": FEW, "contrastive": {"weight": 0.1, "near_hours": 1.0}},
 }

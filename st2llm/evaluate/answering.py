@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.data import load_data
+from st2llm.data.clips import Clips
 from st2llm.data.sequences import Rows
 from st2llm.data.tracks import Tracks
 from st2llm.data.windows import Part, split
@@ -16,7 +17,7 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.tabulate import tabulate
 from st2llm.files import write_whole
 from st2llm.predict import checkpointed
-from st2llm.tasks import Classify, Forecast, NextEvent, Task
+from st2llm.tasks import Classify, Forecast, Task
 from st2llm.types import Container, Events, Grid, Sample, SensorGraph, SplitPlan, Trajectory, Video
 
 _KEPT = ["sample", "place", "step", "channel", "time", "value", "label", "q05", "q50", "q95", "answer"]
@@ -48,15 +49,14 @@ def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Samp
         every: Part = split(replace(data, split=_EVERYTHING), task, stride=1).train
         at = np.arange(len(every) - 1, -1, -step)[::-1]
     elif isinstance(data, Events):
-        whole = _with_one_more(data) if isinstance(task, NextEvent) else data
-        every = split(replace(whole, split=_EVERYTHING), task, stride=1).train
+        every = split(replace(_with_one_more(data), split=_EVERYTHING), task, stride=1).train
         at = np.arange(len(every))
     else:
         objects = [_whole(one, task, options) for one in data]
         if isinstance(task, Forecast) and isinstance(objects[0], Trajectory):
             objects = _gone_on(objects, task)
         every = split(objects, task, stride=1).train
-        at = _last_first(every, step) if isinstance(every, Rows) and task.length else np.arange(len(every))
+        at = _from_end(every, step) if task.length else np.arange(len(every))
     if not len(at):
         raise DataError(f"The data hold no window of {task.length} steps for {task.name}. Bring more data.")
     return [_known(every[int(i)], task, options) for i in at]
@@ -115,13 +115,13 @@ def _blanks(data: Trajectory | Events, rows: int, *names: str) -> dict[str, Any]
     return made | {"attributes": {name: longer(known) for name, known in data.attributes.items()}}
 
 
-def _last_first(every: Rows, step: int) -> Int64[np.ndarray, " window"]:
-    """Of each object the last window, and those a step apart before it; of stays and the like, all."""
-    if not isinstance(every.source, Tracks):
+def _from_end(every: Part, step: int) -> Int64[np.ndarray, " window"]:
+    """Of each object or clip the last window, and those a step apart before it; of stays and whole objects, all."""
+    if isinstance(every, Clips):
+        owner, first = every.spans[:, 0], every.spans[:, 1]
+    elif isinstance(every, Rows) and isinstance(every.source, Tracks):
+        owner, first = np.searchsorted(every.source.offsets, every.rows, side="right"), every.rows
+    else:
         return np.arange(len(every))
-    owner = np.searchsorted(every.source.offsets, every.rows, side="right")
-    from_end = np.empty(len(owner), dtype=np.int64)
-    for one in np.unique(owner):
-        mine = owner == one
-        from_end[mine] = every.rows[mine][-1] - every.rows[mine]
-    return np.flatnonzero(from_end % step == 0)
+    last = first[np.searchsorted(owner, owner, side="right") - 1]  # windows stand in order of their owners
+    return np.flatnonzero((last - first) % step == 0)

@@ -1,7 +1,8 @@
 """What an arm is trained for: totals and counts, so that parts of a batch add up to the whole.
 
-`Regression` and `Likelihood` train an arm for the question that its windows ask. The others are for `Windowed`, the
-encoder with heads for whole windows: `Masked`, `Contrastive`, `Diffusion`, and `Combined`, a weighted sum of them.
+`Regression` and `Likelihood` train an arm for the question that its windows ask. The others are for whole windows and
+sequences (`model.windowed`): `Masked`, `MaskedTracks`, `Diffusion`, `Contrastive` (`model.contrast`), and `Combined`, a
+weighted sum of them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """What `st2llm pretrain` trains for any objective: an encoder with heads for whole windows, or for whole sequences."""
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -21,7 +22,7 @@ _LIMIT = 8.0
 _WAVES = 8
 
 
-class Denoiser(nn.Module):
+class Denoiser(nn.Module, ABC):
     """Says what noise there is on what is hidden, and so draws it. `level` tells the encoder the time of the noise."""
 
     schedule: Schedule
@@ -38,11 +39,11 @@ class Denoiser(nn.Module):
         # What is hardly noised is nearly known: the head says what is left.
         return said + noised if self.schedule.says == "epsilon" else said
 
+    @abstractmethod
     def noise_in(
         self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
         """What the head reads in samples that hold noise."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def sampled(

@@ -21,7 +21,7 @@ from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, build
 from st2llm.model.diffusion import Schedule
-from st2llm.model.recipe import LLMSettings, Recipe
+from st2llm.model.recipe import DiffusionSettings, LLMSettings, Recipe
 from st2llm.model.tuning import BridgeRecipe
 from st2llm.model.windowed import Denoiser, Sequenced, Windowed
 from st2llm.predict.baselines import BaselinePredictor
@@ -85,12 +85,17 @@ def language_model(settings: LLMSettings) -> LanguageModel:
     return with_weights(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
 
 
+def schedule_of(settings: DiffusionSettings) -> Schedule:
+    """How a run adds noise, and what its model says of it."""
+    return Schedule(settings.schedule, settings.says)
+
+
 def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
     """A fresh module: for sequences and classes the arm without a backbone, for values of fields the encoder with heads
     for whole windows."""
     blueprint = blueprint_for(shape, sample, recipe.encoder, llm=None, up=Projection())
     contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
-    schedule = Schedule(diffusion.schedule, diffusion.says) if diffusion else None
+    schedule = schedule_of(diffusion) if diffusion else None
     if isinstance(shape, SequenceShape) and (contrastive or diffusion):
         return Sequenced(blueprint, seed=recipe.seed, schedule=schedule)
     if isinstance(shape, SequenceShape) or shape.classes:

@@ -171,9 +171,8 @@ def _objective(recipe: BridgeRecipe, alone: Regression | Likelihood, llm: Langua
     if {"regression", "likelihood"} & set(given.given) - {alone.name}:
         what = "values of fields" if isinstance(alone, Regression) else "sequences and classes"
         raise ConfigError(f"{recipe.id}: {what} are trained by objectives.{alone.name}.")
-    for name, term in (("regression", given.regression), ("likelihood", given.likelihood)):
-        if term:
-            terms[name] = (Of(alone), term.weight)
+    if task := getattr(given, alone.name):
+        terms[alone.name] = (Of(alone), task.weight)
     if given.language:
         terms["language"] = (Captioning(llm), given.language.weight)
     if given.contrast:

@@ -15,7 +15,6 @@ from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
 from st2llm.model.contrast import Contrastive
-from st2llm.model.diffusion import Schedule
 from st2llm.model.objective import (
     Combined,
     Diffusion,
@@ -25,13 +24,13 @@ from st2llm.model.objective import (
     Objective,
     Regression,
 )
-from st2llm.model.recipe import Recipe
-from st2llm.predict.checkpointed import described, frame_of, module_of, shape_of
+from st2llm.model.recipe import Objectives, Recipe
+from st2llm.predict.checkpointed import described, frame_of, module_of, schedule_of, shape_of
 from st2llm.predict.frame import Frame
 from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
 from st2llm.train.loop import Budget, Fit, fit
-from st2llm.types import NO_EDGES, Sample
+from st2llm.types import NO_EDGES, Edges, Sample
 
 
 def pretrain(
@@ -96,11 +95,7 @@ def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, 
         terms["regression"] = (Regression(scale), given.regression.weight)
     if m := given.masked:
         terms["masked"] = (Masked(edges, policies=m.policies, ratio=m.ratio), m.weight)
-    if c := given.contrastive:
-        settings = c.model_dump(exclude={"weight"})
-        terms["contrastive"] = (Contrastive(edges, steps_per_day=shape.steps_per_day, **settings), c.weight)
-    if d := given.diffusion:
-        terms["diffusion"] = (Diffusion(Schedule(d.schedule, d.says)), d.weight)
+    terms |= _shared(given, edges, shape.steps_per_day)
     return Combined(terms)
 
 
@@ -120,16 +115,21 @@ def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective
         terms["likelihood"] = (Likelihood(), given.likelihood.weight)
     if m := given.masked:
         terms["masked"] = (MaskedTracks(policies=m.policies, ratio=m.ratio), m.weight)
-    if d := given.diffusion:
-        terms["diffusion"] = (Diffusion(Schedule(d.schedule, d.says)), d.weight)
-    if c := given.contrastive:
-        if c.level != "graph":
-            raise ConfigError(
-                f"{recipe.id}: sequences are compared as wholes. Take contrastive.level: graph."
-            )
-        settings = c.model_dump(exclude={"weight"})
-        terms["contrastive"] = (Contrastive(NO_EDGES, steps_per_day=BINS, **settings), c.weight)
+    if given.contrastive and given.contrastive.level != "graph":
+        raise ConfigError(f"{recipe.id}: sequences are compared as wholes. Take contrastive.level: graph.")
+    terms |= _shared(given, NO_EDGES, BINS)
     return terms["likelihood"][0] if set(terms) == {"likelihood"} else Combined(terms)
+
+
+def _shared(given: Objectives, edges: Edges, steps_per_day: int) -> dict[str, tuple[Objective, float]]:
+    """The terms that fields and sequences have alike."""
+    terms: dict[str, tuple[Objective, float]] = {}
+    if c := given.contrastive:
+        settings = c.model_dump(exclude={"weight"})
+        terms["contrastive"] = (Contrastive(edges, steps_per_day=steps_per_day, **settings), c.weight)
+    if d := given.diffusion:
+        terms["diffusion"] = (Diffusion(schedule_of(d)), d.weight)
+    return terms
 
 
 def _card(r: Recipe, params: int, state: Mapping[str, Any]) -> str:

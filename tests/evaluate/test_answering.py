@@ -1,15 +1,18 @@
 """`st2llm predict` answers all of a data set and what comes after it, without labels."""
 
+import films
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from st2llm import tasks
 from st2llm.errors import DataError
-from st2llm.evaluate.answering import answer
+from st2llm.evaluate.answering import _windows, answer
 from st2llm.model.recipe import Recipe
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe
+from st2llm.types import Video
 
 pytestmark = pytest.mark.slow
 
@@ -126,3 +129,18 @@ def test_places_that_it_was_not_trained_on_are_refused(tmp_path):
         DataError, match=r"trained on 3 places or classes \(gym, home, work\), but .* \(bar, home, work\)"
     ):
         answers(run, stays("away", ["bar", "home", "work"]))
+
+
+def test_clips_are_asked_window_by_window_from_their_end():
+    clips = [
+        Video(
+            name="films",
+            id=name,
+            frames=films.square_film(count, 30, 36),
+            time_s=np.arange(count) / 25,
+            fps=25.0,
+        )
+        for name, count in (("a", 12), ("b", 9))
+    ]
+    asked = _windows(clips, tasks.forecast(4, 3), ())
+    assert [sample.id for sample in asked] == ["films/a/2", "films/a/5", "films/b/2"]

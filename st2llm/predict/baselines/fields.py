@@ -1,5 +1,6 @@
 """Null rules and closed-form regressions for fields: sensor graphs, grids, the regions of a video."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,7 +20,7 @@ _LOOK = 64
 
 
 @dataclass(frozen=True)
-class _Filling:
+class _Filling(ABC):
     """A rule that says something of all entries of a window, and answers with what is asked of it."""
 
     means: SlotMean
@@ -30,8 +31,8 @@ class _Filling:
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [filled(sample, self._fill(sample)) for sample in samples]
 
-    def _fill(self, sample: Sample) -> Whole:
-        raise NotImplementedError
+    @abstractmethod
+    def _fill(self, sample: Sample) -> Whole: ...
 
 
 @dataclass(frozen=True)
