@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.types import Calendar
+from st2llm.types import MONTH_S, Calendar
 
 DAY_S = 86_400
 
@@ -119,6 +119,13 @@ def clock_of(
 def local_times(time: Int64[np.ndarray, " time"], timezone: str) -> pd.DatetimeIndex:
     """The same instants on the local clock."""
     return pd.DatetimeIndex(time.astype("datetime64[s]")).tz_localize("UTC").tz_convert(zone(timezone))
+
+
+def month_of(time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
+    """The month of the year of instants, January is 0; of monthly data the month that a stamp stands for."""
+    # The middle of a month lies in it whatever the time zone of its first stamp.
+    middle = time + 14 * DAY_S if freq_s == MONTH_S else time
+    return np.asarray(middle.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12)
 
 
 def local_iso(second: int, timezone: str) -> str:

@@ -8,6 +8,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data.columns import Columns, Sort
 from st2llm.errors import DataError
+from st2llm.types import Sample
 
 EARTH_M = 6_371_008.8
 _GEOD = pyproj.Geod(ellps="WGS84")
@@ -184,3 +185,21 @@ def _unprojected(xy: Float64[np.ndarray, "row 2"], crs: str) -> Float64[np.ndarr
 def offsets(owner: np.ndarray, count: int) -> Int64[np.ndarray, " edge"]:
     """Where each owner's rows begin in rows sorted by owner, and where the last one's end."""
     return np.searchsorted(owner, np.arange(count + 1)).astype(np.int64)
+
+
+def in_plane(sample: Sample) -> Float64[np.ndarray, "node 2"] | None:
+    """Where the places are, in units that are equally long in both directions; None without coordinates."""
+    side = sample.side
+    if side.xy is not None:
+        return side.xy
+    if side.lonlat is not None:
+        return _stretched(side.lonlat)
+    if side.layout is not None:
+        rows, cols = np.meshgrid(side.layout.rows, side.layout.cols, indexing="ij")
+        xy = np.stack([cols.ravel(), rows.ravel()], axis=1)
+        return _stretched(xy) if side.layout.unit == "degrees" else xy
+    return None
+
+
+def _stretched(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
+    return np.asarray(lonlat * [np.cos(np.radians(np.nanmean(lonlat[:, 1]))), 1.0], dtype=np.float64)

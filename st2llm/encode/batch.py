@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
+from st2llm.data.calendar import month_of
 from st2llm.encode.beside import windows_of
 from st2llm.encode.scaler import Scaler
 from st2llm.errors import DataError
@@ -58,7 +59,7 @@ class FieldBatch(Rows):
 
     values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
     corrects (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
-    day of week, holiday (0 or 1). notes: ids of note words in the training vocabulary, padded with 0.
+    day of week, holiday (0 or 1), month (0 to 11). notes: ids of note words in the training vocabulary, padded with 0.
     features: what frozen encoders say of each window (see `encode.beside`), of width 0 where they are not asked.
     label: the class of each window, counted through the options; -1 where none is asked for, or it is not known.
     words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
@@ -66,7 +67,7 @@ class FieldBatch(Rows):
 
     values: Float32[Tensor, "batch time node channel"]
     visible: Bool[Tensor, "batch time node channel"]
-    calendar: Int64[Tensor, "batch time 3"]
+    calendar: Int64[Tensor, "batch time 4"]
     base: Float32[Tensor, "batch time node channel"]
     target: Float32[Tensor, "batch time node channel"]
     valid: Bool[Tensor, "batch time node channel"]
@@ -168,12 +169,14 @@ def stack(
     vocabulary: NoteVocabulary,
     *,
     base: Float64[np.ndarray, "batch time node channel"] | None = None,
+    level: Float64[np.ndarray, "batch time node channel"] | None = None,
     also: Sequence[str] = (),
 ) -> FieldBatch:
     """Stacks samples of one task.
 
-    base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0. also: which
-    features of windows are made.
+    base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0. level: in raw
+    units, what values are told as differences from; without one, the scaler's mean. also: which features of windows are
+    made.
     A sample without truth gets an all-False `valid`. Raises DataError for samples of different sizes.
     """
     odd = next((s for s in samples if s.values.shape != samples[0].values.shape), None)
@@ -190,13 +193,13 @@ def stack(
     valid = wanted & np.isfinite(truth)
     ids = [vocabulary.ids(s.side.notes) for s in samples]
     width = max(1, max(len(row) for row in ids))
-    z_base = np.zeros(truth.shape) if base is None else np.nan_to_num(scaler.scale(base))
+    z_base = np.zeros(truth.shape) if base is None else np.nan_to_num(scaler.scale(base, level))
     return FieldBatch(
-        values=_float(np.where(visible, scaler.scale(values), 0.0)),
+        values=_float(np.where(visible, scaler.scale(values, level), 0.0)),
         visible=torch.from_numpy(visible),
         calendar=torch.from_numpy(np.stack([_calendar(s) for s in samples])),
         base=_float(z_base),
-        target=_float(np.where(valid, scaler.scale(truth), 0.0)),
+        target=_float(np.where(valid, scaler.scale(truth, level), 0.0)),
         valid=torch.from_numpy(valid),
         notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
         features=windows_of(samples, also),
@@ -210,10 +213,11 @@ def label_of(sample: Sample) -> int:
     return -1 if sample.label is None else sample.side.options.index(sample.label)
 
 
-def _calendar(sample: Sample) -> Int64[np.ndarray, "time 3"]:
+def _calendar(sample: Sample) -> Int64[np.ndarray, "time 4"]:
     calendar = sample.side.calendar
     holiday = np.array([bool(name) for name in calendar.holiday], dtype=np.int64)
-    return np.stack([calendar.step_of_day, calendar.day_of_week, holiday], axis=1)
+    month = month_of(sample.time, sample.side.freq_s)
+    return np.stack([calendar.step_of_day, calendar.day_of_week, holiday, month], axis=1)
 
 
 def _float(array: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import AddLaplacianEigenvectorPE
 from torch_geometric.utils import to_undirected
 
+from st2llm.data.positions import in_plane
 from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 
@@ -80,7 +81,7 @@ def windows_of(samples: Sequence[Sample], also: Sequence[str]) -> Float[Tensor, 
 
 
 def _coordinates(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
-    xy = sample.side.xy if sample.side.xy is not None else sample.side.lonlat
+    xy = in_plane(sample)
     if xy is None or not np.isfinite(xy).all():
         raise ConfigError(
             f"encoder.also: coordinates needs the position of each place, but {sample.side.dataset} has none. Add them "

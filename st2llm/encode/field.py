@@ -59,7 +59,9 @@ class PatchEmbedding(nn.Module):
     A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
     question, carries the calendar of the asked steps and the notes; it comes last. without: names of embeddings that
     are left out. centre: each place's visible values less their own mean. also, places: what is joined to the tokens
-    beside these, and the numbers about each place that this takes (`encode.beside.places_of`).
+    beside these, and the numbers about each place that this takes (`encode.beside.places_of`). join: whether what is
+    known of time and place is added to the embedded values, or scales them (`scale`; feature-wise modulation without a
+    shift, Perez et al. 2018): then it says how far a value counts there and then, and nothing where values are 0.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class PatchEmbedding(nn.Module):
         centre: bool = False,
         also: Sequence[str] = (),
         places: Float[Tensor, "node feature"] | None = None,
+        join: str = "add",
     ) -> None:
         super().__init__()
         self.centre = centre
@@ -91,9 +94,15 @@ class PatchEmbedding(nn.Module):
             table = getattr(self, name)
             nn.init.zeros_(table.weight)
             table.weight.requires_grad_(False)
-        self._join(shape, d_st, also, places)
+        self._beside(shape, d_st, also, places)
+        self.gate: nn.Module | None = None
+        if join == "scale":
+            last = nn.Linear(d_st, d_st)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.gate = nn.Sequential(nn.GELU(), nn.Linear(d_st, d_st), nn.GELU(), last)
 
-    def _join(
+    def _beside(
         self, shape: FieldShape, d_st: int, also: Sequence[str], places: Float[Tensor, "node feature"] | None
     ) -> None:
         """Makes the layers that what is known beside the values goes through."""
@@ -110,6 +119,9 @@ class PatchEmbedding(nn.Module):
         self.of_window = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, d_st)) if wide else None
         bins = shape.channels * (shape.history // 2 + 1)
         self.frequency = nn.Linear(bins, d_st) if "frequency" in also else None
+        self.month = nn.Embedding(12, d_st) if "month" in also else None
+        if self.month is not None:
+            nn.init.normal_(self.month.weight, std=0.02)
 
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch node patch d_st"]:
         b, _, n, _ = batch.values.shape
@@ -126,22 +138,25 @@ class PatchEmbedding(nn.Module):
         past = self._time(batch.calendar[:, first.clamp(min=0)])
         asked = self._time(batch.calendar[:, self.context :]).mean(dim=1, keepdim=True)
         question = asked + self.notes(batch.notes)[:, None]
-        tokens = torch.cat(
-            [self.values(rows) + past[:, None], question[:, None].expand(-1, n, -1, -1)], dim=2
-        )
-        placed: Tensor = tokens + self.position.weight + self.node.weight[:, None]
+        when = torch.cat([past, question], dim=1)[:, None]
+        beside = when + self.position.weight + self.node.weight[:, None]
         if self.of_place is not None:
-            placed = placed + self.of_place(self.places)[:, None]
+            beside = beside + self.of_place(self.places)[:, None]
         if self.of_window is not None:
-            placed = placed + self.of_window(batch.features)[:, None, None]
+            beside = beside + self.of_window(batch.features)[:, None, None]
         if self.frequency is not None:
-            placed = placed + self.frequency(_spectrum(values * shown))[:, :, None]
-        return placed
+            beside = beside + self.frequency(_spectrum(values * shown))[:, :, None]
+        embedded = self.values(rows)
+        if self.gate is None:
+            return beside + nn.functional.pad(embedded, (0, 0, 0, 1))
+        scaled = embedded * (1 + self.gate(beside[:, :, :-1] + beside[:, :, -1:]))
+        asking = self.position.weight[-1].expand(b, n, 1, -1)
+        return torch.cat([scaled, asking], dim=2)
 
-    def _time(self, calendar: Int64[Tensor, "batch patch 3"]) -> Float[Tensor, "batch patch d_st"]:
-        step, day, holiday = calendar.unbind(dim=-1)
+    def _time(self, calendar: Int64[Tensor, "batch patch 4"]) -> Float[Tensor, "batch patch d_st"]:
+        step, day, holiday, month = calendar.unbind(dim=-1)
         total: Tensor = self.step_of_day(step) + self.day_of_week(day) + self.holiday(holiday)
-        return total
+        return total if self.month is None else total + self.month(month)
 
 
 def _spectrum(
@@ -260,6 +275,7 @@ class FieldEncoder(nn.Module):
         places: Float[Tensor, "node feature"] | None = None,
         partition: Partition | None = None,
         region: int = 16,
+        join: str = "add",
     ) -> None:
         super().__init__()
         if tokens not in ("place", "patch"):
@@ -270,7 +286,14 @@ class FieldEncoder(nn.Module):
             raise ConfigError(f"There is no graph layer {graph!r}. {nearest(graph, GRAPHS)}")
         self.tokens = tokens
         self.embed = PatchEmbedding(
-            shape, d_st=d_st, patch=patch, without=without, centre=centre, also=also, places=places
+            shape,
+            d_st=d_st,
+            patch=patch,
+            without=without,
+            centre=centre,
+            also=also,
+            places=places,
+            join=join,
         )
         self.time: nn.Module
         if mixer == "mlp":

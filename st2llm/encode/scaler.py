@@ -1,6 +1,6 @@
 """Standardising values place by place, with statistics of the training part alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,34 +12,46 @@ from st2llm.types import Sample
 
 @dataclass(frozen=True)
 class Scaler:
-    """z = (value - mean) / std for each place and channel. Missing values take no part in the statistics."""
+    """z = (value - mean) / std for each place and channel. Missing values take no part in the statistics.
+
+    level: stands for the mean where what is usual is known entry by entry.
+    """
 
     mean: Float64[np.ndarray, "node channel"]
     std: Float64[np.ndarray, "node channel"]
 
     def scale(
-        self, values: Float64[np.ndarray, "*lead node channel"]
+        self,
+        values: Float64[np.ndarray, "*lead node channel"],
+        level: Float64[np.ndarray, "*entry node channel"] | None = None,
     ) -> Float64[np.ndarray, "*lead node channel"]:
-        return np.asarray((values - self.mean) / self.std, dtype=np.float64)
+        return np.asarray((values - (self.mean if level is None else level)) / self.std, dtype=np.float64)
 
     def unscale(
-        self, z: Float64[np.ndarray, "*lead node channel"]
+        self,
+        z: Float64[np.ndarray, "*lead node channel"],
+        level: Float64[np.ndarray, "*entry node channel"] | None = None,
     ) -> Float64[np.ndarray, "*lead node channel"]:
-        return np.asarray(z * self.std + self.mean, dtype=np.float64)
+        return np.asarray(z * self.std + (self.mean if level is None else level), dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "place", "mean": self.mean.tolist(), "std": self.std.tolist()}
 
 
-def fit_scaler(train: Sequence[Sample]) -> Scaler:
-    """Mean and standard deviation of what is visible in the training windows.
+def fit_scaler(
+    train: Sequence[Sample],
+    usual: Callable[[Sample], Float64[np.ndarray, "time node channel"]] | None = None,
+) -> Scaler:
+    """Mean and standard deviation of what is visible in the training windows; with `usual`, of its differences from
+    what that says is usual.
 
     A place that never changes, or is never seen, gets a standard deviation of 1 and (unseen) the mean of all places.
     """
     shape = train[0].values.shape[1:]
     total, square, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for sample in train:
-        seen = np.where(sample.visible, sample.values, 0.0)
+        values = sample.values if usual is None else sample.values - usual(sample)
+        seen = np.where(sample.visible, values, 0.0)
         total += seen.sum(axis=0)
         square += (seen**2).sum(axis=0)
         count += sample.visible.sum(axis=0)

@@ -225,6 +225,7 @@ class Suite(Settings):
     skip: Literal[
         "ridge",
         "ridge-plain",
+        "ridge-held-out",
         "ridge-centred",
         "slot",
         "last",

@@ -188,6 +188,7 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         places=blueprint.places,
         partition=blueprint.partition,
         region=e.region,
+        join=e.join,
     )
 
 

@@ -26,9 +26,12 @@ class EncoderSettings(Settings):
 
     Fields: patch, graph, tokens, and what of time and place is told beside the values (without: what is not; without
     `node` places are told apart by their values and neighbours alone), and centre (each place's window less its own
-    mean, where levels drift; after RevIN, Kim et al. 2022). also: what is joined beside that, where a data set has it:
-    coordinates, the graph's laplacian, the frequency of each place's history, and frozen features of text (MiniLM, of
-    places and notes) and of images (EfficientNet, of the frames that are seen); see `encode.beside`. Sequences: causal
+    mean, where levels drift; after RevIN, Kim et al. 2022). level: what values are told as differences from, each
+    place's mean or, on a calendar, its mean in that slot (of which training windows are held out). also: what is joined
+    beside that, where a data set has it: the month, coordinates, the graph's laplacian, the frequency of each place's
+    history, and frozen features of text (MiniLM, of places and notes) and of images (EfficientNet, of the frames that
+    are seen); see `encode.beside`. join: whether all that is told beside the values is added to them or scales them.
+    Sequences: causal
     (a point hears those before it alone) and dropout.
     """
 
@@ -40,10 +43,12 @@ class EncoderSettings(Settings):
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
     without: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
-    also: tuple[Literal["coordinates", "laplacian", "frequency", "text", "image"], ...] = ()
+    also: tuple[Literal["month", "coordinates", "laplacian", "frequency", "text", "image"], ...] = ()
     region: int = Field(16, ge=1)
     """Places of a region at most, where graph is `regions`."""
     centre: bool = False
+    level: Literal["place", "slot"] = "place"
+    join: Literal["add", "scale"] = "add"
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
 

@@ -36,6 +36,7 @@ RULES: Mapping[str, Scope] = {
     "mean": Scope(FIELDS, _ALL),
     "ridge": Scope(FIELDS, ("forecast",)),
     "ridge-deviation": Scope(FIELDS, ("forecast",)),
+    "ridge-held-out": Scope(_REGULAR, ("forecast",)),
     "ridge-centred": Scope(FIELDS, ("forecast",)),
     "linear": Scope(FIELDS, ("impute", "interpolate")),
     "neighbours": Scope(FIELDS, ("impute", "interpolate", "krige")),

@@ -26,7 +26,7 @@ from st2llm.model.tuning import BridgeRecipe
 from st2llm.model.windowed import Denoiser, Sequenced, Windowed
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.baselines.fields import LastValue
-from st2llm.predict.baselines.slots import SlotMean
+from st2llm.predict.baselines.slots import HeldOut, SlotMean
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.framing import (
     blueprint_for,
@@ -49,7 +49,8 @@ def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
         given = recipe.objectives
         whole = train[0].task == "forecast" and bool(given.masked or given.diffusion)
         return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context, whole=whole)
-    return fit_frame(train, skip="none", template=None, slots=len(train[0].place), also=recipe.encoder.also)
+    e, slots = recipe.encoder, len(train[0].place)
+    return fit_frame(train, skip="none", template=None, slots=slots, also=e.also, level=e.level)
 
 
 def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
@@ -121,17 +122,27 @@ def described(
 
 
 def scaled(frame: AnyFrame) -> dict[str, Any]:
-    """The scaler.json of a checkpoint: scales, and of a frame with a last-value base what stands in for gaps."""
+    """The scaler.json of a checkpoint: scales, what is usual in each slot of the calendar where values are told as
+    differences from it, and of a frame with a last-value base what stands in for gaps."""
     found: dict[str, Any] = dict(frame.scaler.to_json())
     if isinstance(frame, Frame) and frame.base is not None:
-        means: SlotMean = frame.base.rule.means  # type: ignore[attr-defined]
-        found["slots"] = {"table": means.table.tolist(), "freq_s": means.freq_s}
+        found["slots"] = _table(frame.base.rule.means)  # type: ignore[attr-defined]
+    if isinstance(frame, Frame) and frame.usual is not None:
+        usual = frame.usual
+        found["usual"] = _table(usual.means if isinstance(usual, HeldOut) else usual)
     return found
 
 
+def _table(means: SlotMean) -> dict[str, Any]:
+    return {"table": means.table.tolist(), "freq_s": means.freq_s}
+
+
+def _means(kept: Mapping[str, Any]) -> SlotMean:
+    return SlotMean(np.array(kept["table"], dtype=np.float64), int(kept["freq_s"]))
+
+
 def _last_value(slots: Mapping[str, Any]) -> BaselinePredictor:
-    means = SlotMean(np.array(slots["table"], dtype=np.float64), int(slots["freq_s"]))
-    return BaselinePredictor("last-value", LastValue(means))
+    return BaselinePredictor("last-value", LastValue(_means(slots)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +259,7 @@ def read(folder: Path, *, name: str) -> CheckpointPredictor:
         own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
         base = _last_value(scaler["slots"]) if recipe.skip == "last" else None
         slots = field_slots(shape.nodes, shape.history, recipe.encoder) if tokens is None else tokens
-        frame = Frame(
-            own, NoteVocabulary(tuple(found.config["words"])), base, template, slots, recipe.encoder.also
-        )
+        usual = _means(scaler["usual"]) if "usual" in scaler else None
+        words = NoteVocabulary(tuple(found.config["words"]))
+        frame = Frame(own, words, base, template, slots, recipe.encoder.also, usual)
     return CheckpointPredictor(name, found, recipe, frame, shape, checkpoint.sha256_of(found.folder))

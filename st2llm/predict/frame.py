@@ -11,7 +11,14 @@ from torch import Tensor
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, nearest
-from st2llm.predict.baselines import BaselinePredictor, filled, fit_baseline
+from st2llm.predict.baselines import (
+    BaselinePredictor,
+    HeldOut,
+    SlotMean,
+    filled,
+    fit_baseline,
+    fit_held_out,
+)
 from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.movement import by_score
 from st2llm.predict.instruction import instruction
@@ -20,6 +27,7 @@ from st2llm.types import Prediction, Sample, Serializer
 SKIPS = {
     "ridge": "ridge-deviation",
     "ridge-plain": "ridge",
+    "ridge-held-out": "ridge-held-out",
     "ridge-centred": "ridge-centred",
     "slot": "hour-of-week",
     "last": "last-value",
@@ -34,7 +42,9 @@ class Frame:
     """Fitted on training windows alone, then the same for all arms.
 
     base: the closed-form rule whose answers arms correct, or None. template: writes the words before the soft tokens.
-    slots: how many soft tokens there are. also: features of windows that the encoder joins to the values.
+    slots: how many soft tokens there are. also: features of windows that the encoder joins to the values. usual: what
+    values are told as differences from, where that changes from slot to slot of the calendar; None is the scaler's
+    mean of each place.
     """
 
     scaler: Scaler
@@ -43,10 +53,12 @@ class Frame:
     template: Serializer | None
     slots: int
     also: tuple[str, ...] = ()
+    usual: HeldOut | SlotMean | None = None
 
     def stack(self, samples: Sequence[Sample], *, reads: bool) -> FieldBatch:
         """Tensors of these samples; with `reads`, also the words that a language model reads."""
-        batch = stack(samples, self.scaler, self.vocabulary, base=self._filled(samples), also=self.also)
+        base, level = self._filled(samples), self._level(samples)
+        batch = stack(samples, self.scaler, self.vocabulary, base=base, level=level, also=self.also)
         return self.with_words(batch, samples) if reads else batch
 
     def _filled(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
@@ -56,6 +68,10 @@ class Frame:
         answers = self.base.predict([sample.without_truth() for sample in samples])
         return np.stack([answer.value for answer in answers if answer.value is not None])
 
+    def _level(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
+        """What is usual at each entry, where differences from it are told."""
+        return None if self.usual is None else np.stack([self.usual.of(sample) for sample in samples])
+
     def asking(self, batch: Any) -> Any:
         """A batch as it is asked about: fields need nothing more."""
         return batch
@@ -64,14 +80,14 @@ class Frame:
         """What an arm said of these samples, as predictions in raw units; scores of classes as rankings."""
         if samples[0].task == "classify":
             return by_score(samples, said.cpu().numpy().astype(np.float64))
-        rows = self.scaler.unscale(said.cpu().numpy().astype(np.float64))
+        rows = self.scaler.unscale(said.cpu().numpy().astype(np.float64), self._level(samples))
         return [filled(sample, row) for sample, row in zip(samples, rows, strict=True)]
 
     def drawn(
         self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch time node channel"]
     ) -> list[Prediction]:
         """Draws of what these samples ask, as predictions in raw units: the median, quantiles and the draws."""
-        raw = self.scaler.unscale(draws.cpu().numpy().astype(np.float64))
+        raw = self.scaler.unscale(draws.cpu().numpy().astype(np.float64), self._level(samples))
         return [spread(sample, raw[:, row]) for row, sample in enumerate(samples)]
 
     def with_words(self, batch: Any, samples: Sequence[Sample]) -> Any:
@@ -98,9 +114,17 @@ def fit_frame(
     template: Serializer | None,
     slots: int,
     also: tuple[str, ...] = (),
+    level: str = "place",
 ) -> Frame:
-    """Fits scaler, vocabulary and base forecast. skip: one of SKIPS, or 'none' (ConfigError otherwise)."""
+    """Fits scaler, vocabulary and base forecast. skip: one of SKIPS, or 'none' (ConfigError otherwise).
+
+    level: what values are told as differences from, each place's mean (`place`) or its mean in that slot of the
+    calendar (`slot`), of which a training window is held out (`HeldOut`; DataError for windows without a clock).
+    """
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
-    base = None if skip == "none" else fit_baseline(SKIPS[skip], train)
-    return Frame(fit_scaler(train), fit_notes(train), base, template, slots, also)
+    from_usual = level == "slot" and skip == "slot"  # then no base says what the level says
+    base = None if skip == "none" or from_usual else fit_baseline(SKIPS[skip], train)
+    usual = fit_held_out(train) if level == "slot" else None
+    scaler = fit_scaler(train, usual.of if usual else None)
+    return Frame(scaler, fit_notes(train), base, template, slots, also, usual)

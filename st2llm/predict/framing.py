@@ -90,4 +90,4 @@ def frame_for(
     if first.kind in ("trajectory", "event"):
         return fit_sequence_frame(train, skip=skip, points=task.context, template=template, slots=tokens)
     slots = tokens or field_slots(len(first.place), task.context or task.length, encoder)
-    return fit_frame(train, skip=skip, template=template, slots=slots, also=encoder.also)
+    return fit_frame(train, skip=skip, template=template, slots=slots, also=encoder.also, level=encoder.level)

@@ -14,6 +14,7 @@ from st2llm.encode.batch import FieldBatch
 from st2llm.features import text
 from st2llm.model.paired import Paired, Pairing, Pairs
 from st2llm.model.tuning import PairRecipe
+from st2llm.predict.checkpointed import scaled
 from st2llm.predict.frame import Frame
 from st2llm.predict.framing import blueprint_for, field_shape
 from st2llm.train.card import model_card
@@ -94,7 +95,7 @@ def pair(
     params = sum(weight.numel() for weight in model.parameters())
     folder.describe(
         {"recipe": recipe.model_dump(mode="json"), "of": "pair"},
-        frame.scaler.to_json(),
+        scaled(frame),
         lambda state: _card(recipe, params, state),
     )
     done = fit(

@@ -25,7 +25,7 @@ from st2llm.model.objective import (
     Regression,
 )
 from st2llm.model.recipe import Objectives, Recipe
-from st2llm.predict.checkpointed import described, frame_of, module_of, schedule_of, shape_of
+from st2llm.predict.checkpointed import described, frame_of, module_of, scaled, schedule_of, shape_of
 from st2llm.predict.frame import Frame
 from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
@@ -66,7 +66,7 @@ def pretrain(
     if recipe.start:
         checkpoint.start_from(module, Path(recipe.start))
     made, params = described(recipe, frame, shape, train[0]), sum(p.numel() for p in module.parameters())
-    folder.describe(made, frame.scaler.to_json(), lambda state: _card(recipe, params, state))
+    folder.describe(made, scaled(frame), lambda state: _card(recipe, params, state))
     budget = Budget(**recipe.budget.model_dump())
     return fit(
         module,

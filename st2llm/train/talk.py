@@ -11,7 +11,7 @@ from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
 from st2llm.model.speech import Speaker, Talk, Telling
 from st2llm.model.tuning import TalkRecipe
-from st2llm.predict.checkpointed import language_model
+from st2llm.predict.checkpointed import language_model, scaled
 from st2llm.predict.frame import Frame
 from st2llm.predict.framing import blueprint_for, field_shape
 from st2llm.serialize.questions import ask
@@ -88,7 +88,7 @@ def talk(
     params = trained(speaker)
     folder.describe(
         {"recipe": recipe.model_dump(mode="json"), "of": "talk"},
-        made.frame.scaler.to_json(),
+        scaled(made.frame),
         lambda state: _card(recipe, params, state),
         checkpoint.Beneath(llm, recipe.adapt),
     )

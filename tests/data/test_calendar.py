@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st2llm.data import calendar
+from st2llm.data.calendar import month_of
 from st2llm.errors import ConfigError, DataError
+from st2llm.types import MONTH_S
 
 AUCKLAND = "Pacific/Auckland"
 
@@ -111,3 +113,15 @@ def test_a_calendar_by_named_days_is_that_of_the_country() -> None:
     np.testing.assert_array_equal(short.day_of_week, whole.day_of_week)
     assert short.holiday == whole.holiday
     assert "New Year's Day" in set(short.holiday)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/Los_Angeles"])
+def test_a_month_is_the_one_its_stamp_stands_for_in_any_zone(zone):
+    stamps = pd.date_range("2023-11-01", periods=5, freq="MS", tz=zone)
+    seconds = stamps.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+    assert month_of(seconds, MONTH_S).tolist() == [10, 11, 0, 1, 2]
+
+
+def test_the_month_of_an_hour_is_the_one_it_lies_in():
+    seconds = np.array(["2024-01-31T23:00", "2024-02-01T00:00"], dtype="datetime64[s]").astype(np.int64)
+    assert month_of(seconds, 3600).tolist() == [0, 1]

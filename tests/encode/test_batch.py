@@ -87,9 +87,9 @@ def test_a_forecast_in_raw_units_becomes_a_standardised_base():
 
 def test_the_calendar_covers_history_and_horizon():
     batch = stack(given := samples(), fit_scaler(given), NONE)
-    assert batch.calendar.shape == (3, 15, 3)
+    assert batch.calendar.shape == (3, 15, 4)
     assert batch.calendar[2, :, 0].tolist() == [h % 24 for h in range(2, 17)]
-    assert batch.calendar[:, :, 1:].unique().tolist() == [0]  # a Monday without a holiday
+    assert batch.calendar[:, :, 1:].unique().tolist() == [0]  # a Monday of January without a holiday
 
 
 def test_a_holiday_is_marked_at_its_steps_alone():

@@ -12,6 +12,7 @@ from st2llm.encode.beside import codes_of, place_width, places_of, window_width,
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
+from st2llm.types import Layout
 from tests import fields
 
 HISTORY, HORIZON, NODES = 12, 3, 5
@@ -53,6 +54,13 @@ def test_coordinates_tell_places_apart_and_forget_where_the_map_begins():
     torch.testing.assert_close(waves, places_of(moved, edges_of(moved), ["coordinates"]))
     near, far = (waves[0] - waves[1]).norm(), (waves[0] - waves[4]).norm()
     assert near < far
+
+
+def test_cells_of_a_raster_have_coordinates():
+    layout = Layout(np.array([10.0]), np.array([20.0, 22.0, 24.0, 26.0, 28.0]), "degrees")
+    one = samples(1, xy=None, lonlat=None, layout=layout)[0]
+    waves = places_of(one, edges_of(one), ["coordinates"])
+    assert len(np.unique(waves.numpy().round(5), axis=0)) == NODES
 
 
 def test_places_without_positions_have_no_coordinates():

@@ -35,6 +35,18 @@ def encoder(tokens="place", graph="gat", *, patch=4, layers=1, edges=fields.EDGE
     return FieldEncoder(shape, edges, d_st=d_st, patch=patch, layers=layers, graph=graph, tokens=tokens)
 
 
+def scaling(also=("month",), **changes) -> FieldEncoder:
+    """An encoder in which what is told beside the values scales them, with gates that are open unevenly."""
+    shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
+    torch.manual_seed(0)
+    made = FieldEncoder(
+        shape, fields.EDGES, d_st=16, patch=4, layers=0, graph="none", tokens="place", mixer="mlp", also=also,
+        join="scale", **changes,
+    )  # fmt: skip
+    torch.nn.init.normal_(made.embed.gate[-1].weight)
+    return made
+
+
 def masked(count=5, *, share=0.3) -> FieldBatch:
     """Windows of which entries are hidden and asked for amid the others."""
     whole = batch_of(count)
@@ -326,3 +338,40 @@ def test_without_a_layer_the_mlp_is_linear_in_what_it_sees():
     torch.testing.assert_close(two - zero, 2 * (one - zero), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="a transformer needs a layer at least"):
         EncoderSettings(layers=0)
+
+
+def test_what_scales_says_nothing_where_values_are_nothing():
+    made, batch = scaling(), batch_of()
+    torch.nn.init.zeros_(made.embed.values.bias)
+    empty = replace(batch, values=torch.zeros_like(batch.values), visible=torch.zeros_like(batch.visible))
+    with torch.no_grad():
+        assert torch.allclose(made(empty), made(empty)[0, 0])  # whatever the time, the place and the notes
+        assert not torch.allclose(made(batch)[:, 0], made(batch)[:, 1])
+
+
+def test_with_gates_as_they_begin_values_pass_as_they_are():
+    made, batch = scaling(), batch_of()
+    torch.nn.init.zeros_(made.embed.gate[-1].weight)
+    with torch.no_grad():
+        tokens = made.embed(batch)
+        later = made.embed(replace(batch, calendar=(batch.calendar + 1) % 2))
+    torch.testing.assert_close(tokens, later)
+
+
+@pytest.mark.parametrize("column", [0, 1, 2, 3])
+def test_each_part_of_the_calendar_scales(column):
+    made, batch = scaling(), batch_of()
+    moved = batch.calendar.clone()
+    moved[..., column] = 1 - moved[..., column].clamp(max=1)
+    with torch.no_grad():
+        assert not torch.allclose(made(batch), made(replace(batch, calendar=moved)))
+
+
+def test_the_month_is_told_where_it_is_asked_for():
+    batch = batch_of()
+    moved = batch.calendar.clone()
+    moved[..., 3] = (moved[..., 3] + 6) % 12
+    with torch.no_grad():
+        for also, told in (((), False), (("month",), True)):
+            made = scaling(also)
+            assert torch.equal(made(batch), made(replace(batch, calendar=moved))) is not told

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import fields
 import numpy as np
 import pytest
+import torch
 
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
-from st2llm.predict.baselines import fit_baseline
+from st2llm.predict.baselines import fit_baseline, fit_held_out
 from st2llm.predict.frame import fit_frame
 from st2llm.serialize.template import load_prompt
 from st2llm.types import Prediction, Prompt, Serializer, Slot, TemplateId
@@ -73,6 +74,32 @@ def test_everything_is_fitted_on_the_training_windows_alone():
     fitted = fit_frame(samples, skip="ridge", template=None, slots=NODES)
     np.testing.assert_array_equal(fitted.scaler.mean, fit_scaler(samples).mean)
     assert fitted.vocabulary.words == ("busy", "day")
+
+
+def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_of():
+    samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
+    fitted = fit_frame(samples, skip="slot", template=None, slots=NODES, level="slot")
+    batch, held = fitted.stack(samples, reads=False), fit_held_out(samples)
+    usual = np.stack([held.of(sample) for sample in samples])
+    seen = np.stack([np.where(s.visible, s.values, 0) - held.of(s) * s.visible for s in samples])
+    np.testing.assert_allclose(batch.values.numpy() * fitted.scaler.std, seen, atol=1e-3)
+    truth = np.stack([np.nan_to_num(sample.truth) for sample in samples])
+    wanted = np.stack([sample.wanted for sample in samples])
+    np.testing.assert_allclose(batch.target.numpy() * fitted.scaler.std, (truth - usual) * wanted, atol=1e-3)
+    assert float(batch.values[batch.visible].std()) == pytest.approx(1, rel=0.01)
+    assert not batch.base.any()  # the rule `slot` says just what is usual
+
+
+def test_an_arm_that_says_nothing_says_what_is_usual():
+    samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
+    fitted = fit_frame(samples, skip="none", template=None, slots=NODES, level="slot")
+    (later,) = fields.windows(fields.series(30), history=24, horizon=6, first=fields.MONDAY + 504 * 3600)
+    batch = fitted.stack([later], reads=False)
+    (said,) = fitted.answers([later], torch.zeros_like(batch.base))
+    (drawn,) = fitted.drawn([later], torch.zeros_like(batch.base)[None])
+    want = fit_baseline("hour-of-week", samples).predict([later])[0].value
+    np.testing.assert_allclose(said.value, want)
+    np.testing.assert_allclose(drawn.value, want)
 
 
 def test_the_words_are_all_that_comes_before_the_slot():

@@ -10,6 +10,7 @@ import handmade
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from tiny_field import write_card
 
@@ -21,6 +22,7 @@ from st2llm.evaluate.compare import compare
 from st2llm.model import checkpoint
 from st2llm.model.recipe import Recipe
 from st2llm.predict import checkpointed
+from st2llm.predict.baselines import fit_slot_mean
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe, read_changes
 
@@ -174,6 +176,23 @@ def test_a_checkpoint_answers_blank_readings(tmp_path):
     last = got[got["time"] == got["time"].max()]
     assert len(last) == 3
     assert last["step"].eq(5).all()
+
+
+def test_a_checkpoint_keeps_what_was_usual(tmp_path):
+    encoder = {**ENCODER, "level": "slot", "join": "scale", "also": ["month"]}
+    path = recipe_file(tmp_path, encoder=encoder)
+    recipe = load_recipe(path, into=Recipe)
+    pretrain(recipe, tmp_path / "run")
+    parts = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=3)
+    train, test = list(parts.train), list(parts.test)
+    kept = checkpointed.read(tmp_path / "run", name="kept")
+    np.testing.assert_allclose(kept.frame.usual.table, fit_slot_mean(train).table)
+    fitted = checkpointed.frame_of(recipe, train)
+    ours, theirs = kept.frame.stack(test, reads=False), fitted.stack(test, reads=False)
+    for name in ours.tensors():
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
+    (said,) = kept.predict(test[:1])
+    assert np.isfinite(said.value[test[0].wanted]).all()
 
 
 def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):

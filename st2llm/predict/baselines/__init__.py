@@ -7,17 +7,19 @@ from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.predict.baselines import etas, events, fields, labels, movement, neighbours
 from st2llm.predict.baselines.fields import fit_ridge
 from st2llm.predict.baselines.rule import Rule, filled
-from st2llm.predict.baselines.slots import SlotMean, fit_slot_mean
+from st2llm.predict.baselines.slots import HeldOut, SlotMean, fit_held_out, fit_slot_mean
 from st2llm.predict.catalogue import RULES
 from st2llm.types import Prediction, Sample
 
 __all__ = [
     "BASELINES",
     "BaselinePredictor",
+    "HeldOut",
     "Rule",
     "SlotMean",
     "filled",
     "fit_baseline",
+    "fit_held_out",
     "fit_ridge",
     "fit_slot_mean",
 ]
@@ -33,6 +35,7 @@ BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
     "mean": fields.mean,
     "ridge": fields.ridge,
     "ridge-deviation": fields.ridge_deviation,
+    "ridge-held-out": fields.ridge_held_out,
     "ridge-centred": fields.ridge_centred,
     "linear": fields.linear,
     "neighbours": fields.neighbours,

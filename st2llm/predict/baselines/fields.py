@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float64
 from sklearn.linear_model import Ridge
 
+from st2llm.data.calendar import DAY_S
+from st2llm.data.positions import in_plane
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import Stack, Whole, filled, known, place_forecast
-from st2llm.predict.baselines.slots import DAY_S, SlotMean, fit_slot_mean, without_slots
+from st2llm.predict.baselines.slots import HeldOut, SlotMean, fit_held_out, fit_slot_mean, without_slots
 from st2llm.types import MONTH_S, Prediction, Sample
 
 NEAREST = 8
@@ -162,7 +164,12 @@ class InverseDistance:
         return [filled(sample, self._fill(sample)) for sample in samples]
 
     def _fill(self, sample: Sample) -> Whole:
-        whole, xy = self.line.fill(sample), positions(sample)
+        whole, xy = self.line.fill(sample), in_plane(sample)
+        if xy is None:
+            raise DataError(
+                f"The places of {sample.side.dataset} have no coordinates, which inverse-distance needs. Give them in "
+                f"the data card, or take the rule `neighbours`."
+            )
         for node in sample.asked:
             away = np.hypot(*(xy - xy[node]).T)
             away[node] = np.inf
@@ -175,24 +182,7 @@ class InverseDistance:
         return whole
 
 
-def positions(sample: Sample) -> Float64[np.ndarray, "node 2"]:
-    """Where the places are, in units that are equally long in both directions. Raises DataError without coordinates."""
-    side = sample.side
-    if side.xy is not None:
-        return side.xy
-    if side.lonlat is not None:
-        return _flat(side.lonlat)
-    if side.layout is not None:
-        rows, cols = np.meshgrid(side.layout.rows, side.layout.cols, indexing="ij")
-        xy = np.stack([cols.ravel(), rows.ravel()], axis=1)
-        return _flat(xy) if side.layout.unit == "degrees" else xy
-    raise DataError(
-        f"The places of {side.dataset} have no coordinates, which inverse-distance needs. Give them in the "
-        f"data card, or take the rule `neighbours`."
-    )
-
-
-Level = Literal["overall", "slot", "window"]
+Level = Literal["overall", "slot", "held-out", "window"]
 
 
 @dataclass(frozen=True)
@@ -200,12 +190,13 @@ class RidgeForecast:
     """One linear map from the history of a place to its horizon, shared by all places and channels.
 
     level: what values are told as differences from: `overall`, one mean of all that was seen in training; `slot`, the
-    place's hour-of-week mean, the stronger one on daily cycles; `window`, the mean of the history at hand, the
-    stronger one where the level drifts from season to season (as DLinear and NLinear do, Zeng et al. 2023).
+    place's hour-of-week mean, the stronger one on daily cycles; `held-out`, the same, but fitted on windows held out
+    of it (`HeldOut`), the stronger one where a slot was seen a few times alone; `window`, the mean of the history at
+    hand, the stronger one where the level drifts from season to season (as DLinear and NLinear do, Zeng et al. 2023).
     Missing inputs take the slot mean.
     """
 
-    means: SlotMean
+    means: SlotMean | HeldOut
     overall: float
     model: Ridge
     level: Level
@@ -227,7 +218,7 @@ class RidgeForecast:
         """A window as differences from its level, and that level, both at all steps."""
         values, usual = known(sample), self.means.of(sample)
         whole = np.where(np.isfinite(values), values, usual)
-        if self.level == "slot":
+        if self.level in ("slot", "held-out"):
             level = usual
         elif self.level == "window":
             level = np.broadcast_to(whole[: sample.origin].mean(axis=0), whole.shape)
@@ -242,7 +233,8 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
     Rows whose asked values are not all known are left out. Raises DataError where none is left.
     """
     overall = _mean_seen(train) if level == "overall" else 0.0
-    rule = RidgeForecast(fit_slot_mean(train), overall, Ridge(), level)
+    means = fit_held_out(train) if level == "held-out" else fit_slot_mean(train)
+    rule = RidgeForecast(means, overall, Ridge(), level)
     inputs, targets = [], []
     for sample in train:
         (whole, _), start = rule.parts(sample), sample.origin
@@ -325,6 +317,10 @@ def ridge_deviation(train: Sequence[Sample]) -> RidgeForecast:
     return fit_ridge(train, level="slot")
 
 
+def ridge_held_out(train: Sequence[Sample]) -> RidgeForecast:
+    return fit_ridge(train, level="held-out")
+
+
 def ridge_centred(train: Sequence[Sample]) -> RidgeForecast:
     return fit_ridge(train, level="window")
 
@@ -339,8 +335,3 @@ def _average(
     total = weight.sum(axis=1)
     mean = (np.nan_to_num(values) * weight).sum(axis=1) / np.where(total > 0, total, 1.0)
     return np.where(total > 0, mean, otherwise)
-
-
-def _flat(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
-    stretch = np.cos(np.radians(np.nanmean(lonlat[:, 1])))
-    return np.asarray(lonlat * [stretch, 1.0], dtype=np.float64)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from st2llm.data.calendar import DAY_S, month_of
+from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import Whole, known
 from st2llm.types import MONTH_S, Calendar, Sample
-
-DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,72 @@ class SlotMean:
         return self.at(sample.side.calendar, sample.time)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Slot means that leave out what the window at hand gave to them (the jackknife).
+
+    Means that hold a training window's own values make its differences from them too small, and each of them a little
+    the negative of the others of its slot: where a slot was seen a few times alone, what is fitted on such differences
+    does not hold on later ones. A window that gave nothing gets the means themselves.
+    """
+
+    means: SlotMean
+    held: "_Held"
+
+    def of(self, sample: Sample) -> Whole:
+        own = np.isin(self.held.time, sample.time)
+        if not own.any():
+            return self.means.of(sample)
+        return _means(self.held.rows[~own], self.held.slots[~own], self.means.freq_s).of(sample)
+
+
 def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:
     """Means of all that the training windows hold, asked values included; each time step counts once."""
+    held = _held(train)
+    return _means(held.rows, held.slots, train[0].side.freq_s)
+
+
+def fit_held_out(train: Sequence[Sample]) -> HeldOut:
+    """The same, with what it takes to leave each training window out. Raises DataError for windows without a clock."""
+    side = train[0].side
+    if not side.freq_s:
+        raise DataError(
+            f"{side.dataset} has no clock, so no window can be held out of the means of its slots. Count values from "
+            f"each place's own mean (`level: place`)."
+        )
+    held = _held(train)
+    return HeldOut(_means(held.rows, held.slots, side.freq_s), held)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """All that training windows hold, a row a time step."""
+
+    time: Int64[np.ndarray, " step"]
+    rows: Float64[np.ndarray, "step node channel"]
+    slots: Int64[np.ndarray, " step"]
+
+
+def _held(train: Sequence[Sample]) -> _Held:
     freq_s = train[0].side.freq_s
-    shape = (_count(freq_s), *train[0].values.shape[1:])
-    total, count = np.zeros(shape), np.zeros(shape)
     done: set[int] = set()
+    parts = []
     for sample in train:
         fresh = np.array([int(t) not in done for t in sample.time])
         if freq_s:  # the clocks of clips all begin at nought, so that their stamps say nothing
             done.update(sample.time.tolist())
-        entries = known(sample)[fresh]
-        slots = _slot(sample.side.calendar, sample.time, freq_s)[fresh]
-        np.add.at(total, slots, np.nan_to_num(entries))
-        np.add.at(count, slots, np.isfinite(entries))
+        slots = _slot(sample.side.calendar, sample.time, freq_s)
+        parts.append((sample.time[fresh], known(sample)[fresh], slots[fresh]))
+    time, rows, slots = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _Held(time, rows, slots)
+
+
+def _means(
+    rows: Float64[np.ndarray, "step node channel"], slots: Int64[np.ndarray, " step"], freq_s: int
+) -> SlotMean:
+    total, count = np.zeros((2, _count(freq_s), *rows.shape[1:]))
+    np.add.at(total, slots, np.nan_to_num(rows))
+    np.add.at(count, slots, np.isfinite(rows))
     overall = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
     everywhere = total.sum() / max(count.sum(), 1)
     overall = np.where(count.sum(axis=0) > 0, overall, everywhere)
@@ -74,9 +126,7 @@ def _steps_per_day(freq_s: int) -> int:
 
 def _slot(calendar: Calendar, time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
     if freq_s == MONTH_S:
-        # The middle of a month lies in it whatever the time zone of its first stamp.
-        middle = (time + 14 * DAY_S).astype("datetime64[s]").astype("datetime64[M]")
-        return np.asarray(middle.astype(np.int64) % 12, dtype=np.int64)
+        return month_of(time, freq_s)
     if 0 < freq_s <= DAY_S:
         slot = calendar.day_of_week * _steps_per_day(freq_s) + calendar.step_of_day
         return np.asarray(slot, dtype=np.int64)

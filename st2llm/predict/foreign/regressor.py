@@ -9,10 +9,10 @@ from jaxtyping import Float64
 from sklearn.base import RegressorMixin, clone
 from sklearn.multioutput import MultiOutputRegressor
 
+from st2llm.data.calendar import DAY_S
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.baselines.rule import known, place_forecast
-from st2llm.predict.baselines.slots import DAY_S
 from st2llm.types import Prediction, Sample
 
 

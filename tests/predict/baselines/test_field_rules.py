@@ -13,7 +13,7 @@ from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict import Predictor
-from st2llm.predict.baselines import BASELINES, fit_baseline, fit_ridge, fit_slot_mean
+from st2llm.predict.baselines import BASELINES, fit_baseline, fit_held_out, fit_ridge, fit_slot_mean
 from st2llm.predict.catalogue import RULES
 from st2llm.types import MONTH_S
 
@@ -164,6 +164,47 @@ def test_ridge_on_deviations_is_the_closed_form_solution_on_deviations():
     predicted = fit_baseline("ridge-deviation", samples).predict(samples[5:6])[0].value[8:, :, 0]
     offset = means[(5 * 12 + 8 + np.arange(4)) % WEEK]
     np.testing.assert_allclose(predicted, (x[15:18] @ weights + intercept).T + offset, rtol=1e-8)
+
+
+def test_a_window_is_held_out_of_the_means_of_its_slots():
+    values = four_weeks()
+    held = fit_held_out(windows(values, 24, 24, stride=12))
+    for sample in windows(values, 24, 24, stride=36):
+        start = int(sample.time[0] - fields.MONDAY) // 3600
+        others = values.copy()
+        others[start : start + 48] = NAN
+        want = fit_slot_mean(windows(others, 24, 24, stride=48)).of(sample)
+        np.testing.assert_allclose(held.of(sample), want)
+        np.testing.assert_array_equal(held.of(sample.without_truth()), held.of(sample))
+
+
+def test_a_window_that_gave_nothing_gets_the_means_themselves():
+    train = windows(four_weeks(), 24, 24, stride=48)
+    (later,) = windows(np.zeros((30, 3)), 24, 6, first=fields.MONDAY + 4 * WEEK * 3600)
+    np.testing.assert_array_equal(fit_held_out(train).of(later), fit_slot_mean(train).of(later))
+
+
+def test_without_a_clock_no_window_is_held_out():
+    (sample,) = windows(np.arange(10.0), 8, 2)
+    still = replace(sample, side=replace(sample.side, freq_s=0))
+    with pytest.raises(DataError, match=r"has no clock, so no window can be held out .* own mean"):
+        fit_held_out([still])
+
+
+def test_held_out_ridges_do_not_take_the_noise_of_few_weeks_for_a_law():
+    # Nothing but noise about the level of each hour: a reading of last week says how far the mean of three weeks is
+    # off, so its weight is positive; beside means that hold both readings, it looks negative.
+    noise = np.random.default_rng(0).normal(0, 1, (8 * WEEK, 6))
+    train, test = windows(noise[: 3 * WEEK], WEEK, 2), windows(noise[3 * WEEK :], WEEK, 2, stride=7)
+    weight, error = {}, {}
+    for level in ("slot", "held-out"):
+        rule = fit_ridge(train, level=level)
+        weight[level] = rule.model.coef_[0, 0]  # the same hour of the week before
+        error[level] = np.mean(
+            [np.abs(r - s.truth[WEEK:]) for r, s in zip(rule.forecast(test), test, strict=True)]
+        )
+    assert weight["slot"] < -0.1 < 0.1 < weight["held-out"]
+    assert error["held-out"] < error["slot"]
 
 
 def test_a_centred_ridge_is_the_closed_form_solution_on_windows_less_their_mean():
