@@ -13,11 +13,11 @@ from st2llm.errors import ConfigError, nearest
 
 TOTALS = ("abs_error", "squared_error", "abs_truth", "truth", "squared_truth", "relative_error")
 """Of values."""
-HIGHER_IS_BETTER = frozenset({"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "f1"})
+HIGHER_IS_BETTER = frozenset({"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "event_f1", "f1"})
 VALUES = ("mae", "rmse", "wape", "r2", "mape")
 RANKS = ("acc@1", "acc@5", "acc@10", "mrr")
 PATHS = ("minade_m", "minfde_m", "energy_m")
-METRICS = (*VALUES, *RANKS, "ade_m", "fde_m", "nll", "crps", "cover90", *PATHS, "auprc", "f1")
+METRICS = (*VALUES, *RANKS, "ade_m", "fde_m", "nll", "crps", "cover90", *PATHS, "auprc", "event_f1", "f1")
 OPTIONAL = ("nll", "crps", "cover90", *PATHS)
 """Metrics that only predictors with a density, or with draws, have; none of them can rank all arms of a suite."""
 BINS = 1000
@@ -50,7 +50,7 @@ def metrics_of(kind: str, task: str, asked: Sequence[str] = ()) -> tuple[str, ..
     Values are scored apart from positions, and both apart from labels, so that no metric mixes units.
     """
     if task == "anomaly":
-        return ("auprc", "f1")
+        return ("auprc", "event_f1", "f1", *VALUES)
     if task == "next-place":
         return RANKS
     if task == "classify":
@@ -198,6 +198,8 @@ def measurable(name: str, found: Mapping[str, object]) -> bool:
         return any(total.startswith("bin:") for total in found)
     if name == "f1":
         return any(total.startswith("true:") for total in found)
+    if name == "event_f1":
+        return {"alarm", "fault"} <= set(found)
     if name == "r2":
         return {"squared_error", "truth", "squared_truth"} <= set(found)
     return set(_RATIOS[name][::2]) <= set(found)
@@ -213,6 +215,7 @@ def metric(
     is not in the ranking counts as missed. ade_m, fde_m, minade_m, minfde_m, energy_m (`path_scores`): in the unit of
     the positions. nll: nats an entry. cover90: share of the truths between the quantiles of 5 and 95 %. f1: the mean
     over the labels that are ever true or answered (of a yes-or-no question: of yes). auprc: average precision.
+    event_f1: of the share of alarms that are right and the share of faults that are found, 0 where nothing is alarmed.
     NaN where there is nothing to measure. Raises ConfigError for an unknown name.
     """
     if name not in METRICS:
@@ -224,6 +227,8 @@ def metric(
             return _f1(sums)
         if name == "auprc":
             return _auprc(sums, counts)
+        if name == "event_f1":
+            return _event_f1(sums, counts)
         above, how, below = _RATIOS[name]
         found = sums[above] / (sums if how == "sum" else counts)[below]
         return np.asarray(np.sqrt(found) if name == "rmse" else found, dtype=np.float64)
@@ -241,6 +246,16 @@ def _f1(sums: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "*draw"]:
     each = np.stack([2 * sums[f"both:{one}"] / (sums[f"true:{one}"] + sums[f"said:{one}"]) for one in labels])
     some = np.isfinite(each)
     return np.asarray(np.where(some, each, 0.0).sum(axis=0) / some.sum(axis=0), dtype=np.float64)
+
+
+def _event_f1(
+    sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]
+) -> Float64[np.ndarray, "*draw"]:
+    alarms = np.asarray(counts["alarm"])
+    precision = np.where(alarms > 0, sums["alarm"] / np.maximum(alarms, 1), 0.0)
+    recall = sums["fault"] / np.asarray(counts["fault"], dtype=np.float64)
+    both = precision + recall
+    return np.asarray(np.where(both > 0, 2 * precision * recall / both, both), dtype=np.float64)
 
 
 def _auprc(sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "*draw"]:

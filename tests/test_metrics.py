@@ -341,7 +341,7 @@ def test_nll_is_the_mean_over_events_of_a_rate_on_a_span():
         ("event", "next-event", ("x", "y"), "ade_m", set()),
         ("event", "next-event", ("mark",), "acc@1", {"mrr"}),
         ("event", "next-event", ("gap_h", "x", "y", "mark"), "mae", {"ade_m", "acc@1"}),
-        ("graph", "anomaly", (), "auprc", {"f1"}),
+        ("graph", "anomaly", (), "auprc", {"event_f1", "f1", "mae"}),
     ],
 )
 def test_each_task_has_its_metrics_the_usual_one_first(kind, task, asked, first, others):
@@ -358,7 +358,7 @@ def test_metrics_say_whether_totals_suffice_for_them():
 
 
 def test_every_metric_knows_which_way_is_better():
-    up = {"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "f1"}
+    up = {"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "event_f1", "f1"}
     assert {name for name in metrics.METRICS if name in metrics.HIGHER_IS_BETTER} == up
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from st2llm.data import load_data
+from st2llm.data.calendar import local_iso
 from st2llm.data.splits import Splits
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.evaluate import plan
 from st2llm.evaluate.controls import plant
+from st2llm.evaluate.faults import Fault, plant_faults, read_faults
 from st2llm.evaluate.job import Watch
 from st2llm.evaluate.planted import planted_splits
 from st2llm.evaluate.portrait import first_of
@@ -67,13 +70,15 @@ def compare(
 
 
 def _run(suite: Suite, store: Store, given: Sequence[Predictor], *, progress: bool) -> Report:
-    data = _loaded(suite)
+    data, faults = _with_faults(suite, _loaded(suite))
     splits = [
         split(data, task, stride=suite.stride_of(task), context=suite.split.context) for task in suite.tasks
     ]
     with watching(progress) as watch:
-        studies = [Study(suite, data, t, s, watch, given) for t, s in zip(suite.tasks, splits, strict=True)]
-        store.open(run_card(suite, data, splits[0], studies[0]))
+        studies = [
+            Study(suite, data, t, s, watch, given, faults) for t, s in zip(suite.tasks, splits, strict=True)
+        ]
+        store.open({**run_card(suite, data, splits[0], studies[0]), **_told(data, faults)})
         # Controls first: a suite that cannot see a planted gain is not worth its hours.
         if suite.controls is not None:
             for name in ("positive", "negative"):
@@ -93,6 +98,32 @@ def _loaded(suite: Suite) -> Container:
             f"take other data."
         )
     return data
+
+
+def _with_faults(suite: Suite, data: Container) -> tuple[Container, tuple[Fault, ...]]:
+    """The data with the faults that are to be found, and which these are."""
+    asked = suite.faults
+    if asked is None or not isinstance(data, SensorGraph):
+        return data, ()
+    if asked.planted is not None:
+        return plant_faults(data, asked.planted, seed=asked.seed)
+    return data, read_faults(Path(str(asked.documented)), data)
+
+
+def _told(data: Container, faults: Sequence[Fault]) -> dict[str, Any]:
+    """The faults as run.json holds them: steps of the data, the last one included."""
+    if not isinstance(data, SensorGraph) or not faults:
+        return {}
+    rows = [
+        {
+            "place": data.places[fault.node],
+            "start": local_iso(int(data.time[fault.start]), data.timezone),
+            "end": local_iso(int(data.time[fault.stop - 1]), data.timezone),
+            "kind": fault.kind,
+        }
+        for fault in faults
+    ]
+    return {"faults": rows}
 
 
 def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, watch: Watch) -> None:

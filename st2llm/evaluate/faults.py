@@ -1,4 +1,4 @@
-"""Anomaly detection: faults planted into readings, and how well a predictor's residuals find them.
+"""Anomaly detection: faults in readings, planted or documented, and how well a predictor's residuals find them.
 
 A reading is the more suspicious the further it lies from what a predictor says of it, in units of that place's usual
 residual on the training part. Thresholds come from there alone, and no hit is spread over its event (no point
@@ -7,19 +7,19 @@ adjustment: Kim et al., AAAI 2022, show that it makes random scores look good).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64
-from sklearn.metrics import average_precision_score
+import pandas as pd
+from jaxtyping import Float64
 
+from st2llm.data.calendar import local_iso, to_utc
 from st2llm.data.windows import boundaries
-from st2llm.errors import DataError
-from st2llm.predict import Predictor
-from st2llm.types import Sample, SensorGraph
+from st2llm.errors import DataError, nearest
+from st2llm.evaluate.tabulate import runs
+from st2llm.types import SensorGraph
 
-Kind = Literal["spike", "stuck", "drift", "noise", "zero"]
-KINDS: tuple[Kind, ...] = ("spike", "stuck", "drift", "noise", "zero")
+KINDS = ("spike", "stuck", "drift", "noise", "zero")
 """One reading far off; the same reading again and again; a slow departure; a noisy spell; nothing at all."""
 _LONGEST = {"spike": 1, "stuck": 12, "drift": 24, "noise": 12, "zero": 12}
 _LEAST_SCALE = 1e-9
@@ -27,29 +27,12 @@ _LEAST_SCALE = 1e-9
 
 @dataclass(frozen=True)
 class Fault:
-    """Steps [start, stop) of one place."""
+    """Steps [start, stop) of one place. kind: one of KINDS, or as it is documented."""
 
-    kind: Kind
+    kind: str
     node: int
     start: int
     stop: int
-
-
-@dataclass(frozen=True)
-class Detection:
-    """How well faults were found.
-
-    auprc: average precision over readings. f1, precision, recall: of events at the threshold; an alarm is a run of
-    readings above it, a fault is found where an alarm touches it, an alarm is right where it touches a fault.
-    base_rate: share of the readings that are faulty, which is the auprc of a guess. found: share found by kind.
-    """
-
-    auprc: float
-    f1: float
-    precision: float
-    recall: float
-    base_rate: float
-    found: dict[str, float]
 
 
 def plant_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[SensorGraph, tuple[Fault, ...]]:
@@ -95,7 +78,7 @@ def plant_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[Senso
 
 
 def _broken(
-    kind: Kind, before: Float64[np.ndarray, " step"], spread: float, rng: np.random.Generator
+    kind: str, before: Float64[np.ndarray, " step"], spread: float, rng: np.random.Generator
 ) -> Float64[np.ndarray, " step"]:
     length, sign = len(before), float(rng.choice([-1.0, 1.0]))
     if kind == "spike":
@@ -109,69 +92,99 @@ def _broken(
     return np.zeros(length)
 
 
-def residuals(
-    predictor: Predictor, samples: Sequence[Sample], data: SensorGraph
-) -> Float64[np.ndarray, "time node"]:
-    """How far readings lie from what the predictor says of them, NaN where nothing was asked or known.
+def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
+    """Documented faults: a csv with columns place, start, end (stamps of the first and the last faulty reading, local
+    where they name no zone) and, if known, kind.
 
-    samples: windows of `data` whose asked steps do not overlap.
+    Raises DataError, naming the row, for a place or stamp that the data do not have, an end before its start, and where
+    no fault lies in the test part.
     """
-    at = {int(t): i for i, t in enumerate(data.time)}
-    found = np.full(data.values.shape[:2], np.nan)
-    answers = predictor.predict([sample.without_truth() for sample in samples])
-    for sample, answer in zip(samples, answers, strict=True):
-        if answer.value is None or sample.truth is None:
-            continue
-        away = np.where(sample.wanted, np.abs(sample.truth - answer.value), np.nan)[:, :, 0]
-        rows = np.array([at[int(t)] for t in sample.time])
-        asked = sample.wanted.any(axis=(1, 2))
-        found[rows[asked]] = away[asked]
-    return found
-
-
-def suspicion(
-    away: Float64[np.ndarray, "time node"], usual: Float64[np.ndarray, "time node"]
-) -> Float64[np.ndarray, "time node"]:
-    """Residuals in units of the median residual of each place on the training part."""
-    return np.asarray(away / np.maximum(np.nanmedian(usual, axis=0), _LEAST_SCALE))
-
-
-def detect(score: Float64[np.ndarray, "time node"], threshold: float, faults: Sequence[Fault]) -> Detection:
-    """Marks scores against faults; readings without a score count nowhere. Raises DataError without a fault."""
-    faulty = np.zeros(score.shape, dtype=bool)
-    for fault in faults:
-        faulty[fault.start : fault.stop, fault.node] = True
-    known = np.isfinite(score)
-    seen = [f for f in faults if known[f.start : f.stop, f.node].any()]
-    if not seen:
+    table = _table(path)
+    stamps = {}
+    for name in ("start", "end"):
+        try:
+            given = pd.DatetimeIndex(pd.to_datetime(table[name]))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: column {name!r} holds what is no time ({error}).") from error
+        stamps[name] = to_utc(given, data.timezone).seconds
+    found = []
+    for row, place in enumerate(table["place"].astype(str)):
+        if place not in data.places:
+            raise DataError(f"{path}, row {row + 2}: no place {place!r}. {nearest(place, data.places)}")
+        start, stop = np.searchsorted(data.time, [stamps["start"][row], stamps["end"][row] + 1])
+        if start >= stop:
+            raise DataError(
+                f"{path}, row {row + 2}: no reading of {data.name} lies between {table['start'][row]} and "
+                f"{table['end'][row]}. Give the stamps of the first and the last faulty reading."
+            )
+        kind = str(table["kind"][row]) if "kind" in table else "documented"
+        found.append(Fault(kind, data.places.index(place), int(start), int(stop)))
+    begin = int(boundaries(data)[2])
+    if not any(fault.stop > begin for fault in found):
         raise DataError(
-            "No fault lies where the predictor was asked. Ask about the test part that holds them."
+            f"{path}: none of {len(found)} faults lies in the test part of {data.name}, which begins at "
+            f"{local_iso(int(data.time[begin]), data.timezone)}. Name a split whose test part holds them."
         )
-    alarm = known & (np.nan_to_num(score) > threshold)
-    right, alarms = _touching(alarm, faulty)
-    found = {f: bool(alarm[f.start : f.stop, f.node].any()) for f in seen}
-    precision, recall = right / max(alarms, 1), float(np.mean(list(found.values())))
-    by_kind: dict[str, float] = {
-        kind: float(np.mean([hit for f, hit in found.items() if f.kind == kind]))
-        for kind in KINDS
-        if any(f.kind == kind for f in seen)
-    }
-    return Detection(
-        auprc=float(average_precision_score(faulty[known], score[known])),
-        f1=2 * precision * recall / max(precision + recall, 1e-12),
-        precision=precision,
-        recall=recall,
-        base_rate=float(faulty[known].mean()),
-        found=by_kind,
-    )
+    return tuple(found)
 
 
-def _touching(alarm: Bool[np.ndarray, "time node"], faulty: Bool[np.ndarray, "time node"]) -> tuple[int, int]:
-    """How many runs of alarms touch a fault, and how many runs there are."""
-    right = total = 0
-    for node in range(alarm.shape[1]):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], alarm[:, node].astype(np.int8), [0]])))
-        for begin, end in zip(edges[::2], edges[1::2], strict=True):
-            total += 1
-            right += bool(faulty[begin:end, node].any())
-    return right, total
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"Faults should stand in a csv file at {path}, but it cannot be read: {error}."
+        ) from error
+    if missing := sorted({"place", "start", "end"} - set(table.columns)):
+        raise DataError(f"{path} needs the columns place, start and end, but has no {', '.join(missing)}.")
+    return table
+
+
+def suspected(
+    table: pd.DataFrame, training: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault], share: float
+) -> pd.DataFrame:
+    """The table of predictions with two columns more.
+
+    suspicion: how far a reading lies from what is said of it, in median residuals of its place on training, over that
+    share's quantile of the same on training: above 1 is an alarm. fault: its kind, or ''. training: the predictor's own
+    table of training windows.
+    """
+    usual = _residual(training).groupby(_series(training), observed=True).median()
+    usual = usual.clip(lower=_LEAST_SCALE)
+    threshold = float((_residual(training) / _per_row(usual, training)).quantile(share))
+    suspicion = _residual(table) / _per_row(usual, table) / max(threshold, _LEAST_SCALE)
+    return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
+
+
+def _residual(table: pd.DataFrame) -> pd.Series:
+    return (table["value"] - table["truth"]).abs().where(table["valid"])
+
+
+def _series(table: pd.DataFrame) -> list[pd.Series]:
+    return [table["place"].astype(str), table["channel"]]
+
+
+def _per_row(usual: pd.Series, table: pd.DataFrame) -> np.ndarray:
+    """The usual residual of each entry's place; of a place without one in training, the median of all."""
+    rows = usual.reindex(pd.MultiIndex.from_arrays(_series(table))).fillna(usual.median())
+    return np.asarray(rows, dtype=np.float64)
+
+
+def _kinds(table: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault]) -> pd.Series:
+    """What is wrong with each entry: the kind of its fault, or ''."""
+    names = ["", *dict.fromkeys(fault.kind for fault in faults)]
+    codes = np.zeros(data.values.shape[:2], dtype=np.int16)
+    for fault in faults:
+        codes[fault.start : fault.stop, fault.node] = names.index(fault.kind)
+    node = pd.Index(data.places).get_indexer(pd.Index(table["place"].astype(str)))
+    found = codes[np.searchsorted(data.time, table["time"].to_numpy()), node]
+    return pd.Series(np.array(names, dtype=object)[found], index=table.index).astype("category")
+
+
+def found_by_kind(table: pd.DataFrame) -> dict[str, float]:
+    """The share of the faults of each kind in which a reading was alarmed; see `tabulate.runs`."""
+    faulty = runs(table, table["fault"] != "")
+    hit = (table["suspicion"] > 1).groupby(faulty).any()
+    kind = table["fault"].astype(str).groupby(faulty).first()
+    inside = kind.index >= 0
+    return {str(name): float(share) for name, share in hit[inside].groupby(kind[inside]).mean().items()}

@@ -117,6 +117,7 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
             "95 %, paired bootstrap over blocks, drawn jointly for both arms, seeds resampled within.",
         ),
         ("too few blocks", f"Under {FEWEST_BLOCKS} blocks there is no interval and no verdict."),
+        *_faults(facts),
         ("learning rate", "Chosen for each arm on validation, from one list."),
         (
             "same start",
@@ -130,6 +131,28 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
         (
             "kept answers",
             "An answer that was kept from an earlier run costs the seconds that it took when it was asked.",
+        ),
+    )
+
+
+def _faults(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """How faults were looked for, where they were."""
+    asked = (facts.run.get("config") or {}).get("faults")
+    if not asked:
+        return ()
+    whence = "planted into the test part" if asked.get("planted") else "documented"
+    return (
+        (
+            "faults",
+            f"{len(facts.run.get('faults') or []):,} {whence}; run.json lists them. A reading is the more suspicious "
+            f"the further it lies from what an arm says of it, in median residuals of its place on "
+            f"{asked.get('training')} training windows. An alarm is above the {100 * asked.get('share', 0):g} % "
+            f"quantile of the same, there alone.",
+        ),
+        (
+            "events",
+            "Runs of readings of a place within a window: a fault is found, an alarm right, where they touch. AUPRC "
+            "is of readings. No point adjustment (Kim et al. 2022).",
         ),
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from st2llm import metrics
 from st2llm.errors import ConfigError
+from st2llm.evaluate.faults import found_by_kind
 from st2llm.evaluate.gain import Gain, Scores
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.suite import Suite
@@ -131,7 +132,7 @@ def best_reference(arms: Arms) -> str | None:
             candidates[name] = float(np.mean([f["validation"] for f in facts]))
     if not candidates:
         return None
-    higher = arms.suite.primary_metric in metrics.HIGHER_IS_BETTER
+    higher = arms.suite.chosen_by in metrics.HIGHER_IS_BETTER
     return (max if higher else min)(candidates, key=lambda name: candidates[name])
 
 
@@ -196,6 +197,7 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
         "ledger": ledger,
         "decoding": facts[0].get("decoding"),
         **_of_draws(frames),
+        **({"found": found_by_kind(pd.concat(frames))} if suite.faults is not None else {}),
         **{key: facts[0][key] for key in ("examples", "budget", "answer_set") if facts[0].get(key)},
     }
 

@@ -20,6 +20,7 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_flops, count_parameters
+from st2llm.evaluate.faults import Fault, suspected
 from st2llm.evaluate.job import Job, Watch
 from st2llm.evaluate.models import Models, describe
 from st2llm.evaluate.store import Store
@@ -42,7 +43,7 @@ from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Curve, Fit, fit
 from st2llm.train.meter import Meter
 from st2llm.train.warm import warm_encoder
-from st2llm.types import Container, Sample
+from st2llm.types import Container, Prediction, Sample, SensorGraph
 
 
 def some_places(sample: Sample, count: int | None) -> Sample:
@@ -98,7 +99,9 @@ class Study:
         splits: Splits,
         watch: Watch,
         given: Sequence[Predictor] = (),
+        faults: Sequence[Fault] = (),
     ) -> None:
+        self.faults = faults
         self.suite, self.data, self.task, self.watch = suite, data, task, watch
         self.given: dict[str, Predictor] = {predictor.name: predictor for predictor in given}
         self.given |= {p.name: filed.read(Path(p.file), name=p.name) for p in suite.predictors if p.file}
@@ -181,8 +184,19 @@ class Study:
                 "cost": cost.to_json(),
                 "curves": [],
             },
-            predictions=tabulate(test, predictions),
+            predictions=self._table(predictor, test, predictions),
         )
+
+    def _table(
+        self, predictor: Predictor, test: Sequence[Sample], predictions: Sequence[Prediction]
+    ) -> pd.DataFrame:
+        """Predictions beside the truth; where faults are looked for, how suspicious each reading is."""
+        table = tabulate(test, predictions)
+        if self.suite.faults is None or not isinstance(self.data, SensorGraph):
+            return table
+        usual = list(even(self.train.part, self.suite.faults.training))
+        training = tabulate(usual, predictor.predict(_blind(usual)))
+        return suspected(table, training, self.data, self.faults, self.suite.faults.share)
 
     def _ready(self, settings: PredictorSettings) -> Predictor:
         if not settings.foreign:
@@ -248,7 +262,7 @@ class Study:
                 for run in runs
             ],
         }
-        return Outcome(facts=facts, predictions=tabulate(test, predictions))
+        return Outcome(facts=facts, predictions=self._table(predictor, test, predictions))
 
     def _fit_all(self, job: Job, store: Store) -> tuple[list[Fit], Fit, Arm]:
         """One training run for each learning rate; the run and arm with the lowest validation error are kept."""
@@ -394,7 +408,8 @@ class Study:
         if isinstance(predictor, filed.FiledPredictor) and not predictor.knows(samples):
             return None
         frame = tabulate(samples, predictor.predict(_blind(samples)))
-        value = score(frame, (self.suite.primary_metric,)).get(self.suite.primary_metric, np.nan)
+        metric = self.suite.chosen_by
+        value = score(frame, (metric,)).get(metric, np.nan)
         return value if np.isfinite(value) else None
 
 

@@ -196,6 +196,26 @@ class BootstrapSettings(Settings):
     draws: int = Field(2000, ge=100)
 
 
+class FaultSettings(Settings):
+    """Faults that predictors' residuals are to find: so many planted into the test part, or those of a csv file.
+
+    training: how many training windows say what residuals are usual. share: of their readings, those that are to stay
+    below the threshold of an alarm.
+    """
+
+    planted: int | None = Field(None, ge=1)
+    documented: str | None = None
+    seed: int = 0
+    training: int = Field(200, ge=1)
+    share: float = Field(0.995, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "FaultSettings":
+        if (self.planted is None) == (self.documented is None):
+            raise ValueError("faults takes `planted: COUNT` or `documented: FILE.csv`, one of the two")
+        return self
+
+
 class ControlSettings(Settings):
     """Planted controls: which of the suite's trained predictors run on them, and for how long."""
 
@@ -245,6 +265,8 @@ class Suite(Settings):
     primary_metric: str = "mae"
     bootstrap: BootstrapSettings = BootstrapSettings()
     controls: ControlSettings | None = None
+    faults: FaultSettings | None = None
+    """Faults to be found, and so the measures of anomaly detection beside those of values."""
     limit: int | None = Field(None, ge=1)
 
     @model_validator(mode="before")
@@ -265,6 +287,7 @@ class Suite(Settings):
             made["bootstrap"] = {**bootstrap, "block": BLOCKS[kind]}
         if "primary_metric" not in made and isinstance(kind, str) and isinstance(words, Mapping) and words:
             word, settings = next(iter(words.items()))
+            word = "anomaly" if made.get("faults") else word
             asked = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
             made["primary_metric"] = metrics.metrics_of(kind, str(word), tuple(map(str, asked)))[0]
         return made
@@ -275,6 +298,7 @@ class Suite(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
         self._check_metric()
+        self._check_faults()
         trained = [p.name for p in self.predictors if p.trained]
         for p in (p for p in self.predictors if p.trained):
             words = [w for w in self.task if w in TASKS and w not in TRAINED.get(self.kind, ())]
@@ -308,7 +332,9 @@ class Suite(Settings):
             raise ValueError(f"there is no metric {name!r}. {nearest(name, metrics.METRICS)}")
         for word, settings in self.task.items():
             asked = settings.get("asked", ())
-            measured = metrics.metrics_of(self.kind, word, tuple(map(str, asked)))
+            measured = metrics.metrics_of(
+                self.kind, "anomaly" if self.faults else word, tuple(map(str, asked))
+            )
             if word in TASKS and name not in measured:
                 raise ValueError(
                     f"primary_metric {name!r} is not measured for {word} of kind {self.kind}, which has "
@@ -316,6 +342,23 @@ class Suite(Settings):
                 )
         if name in metrics.OPTIONAL:
             raise ValueError(f"primary_metric {name!r} is not measured for every predictor. Take another")
+
+    def _check_faults(self) -> None:
+        if self.faults is None:
+            return
+        wrong = sorted(set(self.task) & set(TASKS) - {"forecast", "impute", "interpolate"})
+        if self.kind != "graph" or wrong:
+            raise ValueError(
+                f"faults are found in the readings of a sensor graph, by what is said of them (forecast, impute, "
+                f"interpolate), but this suite asks for {', '.join(wrong or self.task)} of kind {self.kind}"
+            )
+        if text := [p.name for p in self.predictors if p.family == "text"]:
+            raise ValueError(
+                f"faults want residuals of {self.faults.training} training windows as well, which would take "
+                f"{text[0]!r} as many answers again. Leave text predictors out"
+            )
+        if self.controls is not None:
+            raise ValueError("faults and controls are both planted; give one of them")
 
     def _check_rules(self) -> None:
         words = [word for word in self.task if word in TASKS]
@@ -342,6 +385,11 @@ class Suite(Settings):
         return tasks.from_config(self.task)
 
     @property
+    def chosen_by(self) -> str:
+        """The metric on validation, where nothing is faulty, that arms and references are chosen by."""
+        return "mae" if self.faults is not None else self.primary_metric
+
+    @property
     def stand_in(self) -> str:
         """The rule whose answer is imputed where a text predictor's cannot be read."""
         return catalogue.stand_in(self.kind, next(iter(self.task)))
@@ -349,6 +397,8 @@ class Suite(Settings):
     def metrics_of(self, task: Task) -> tuple[str, ...]:
         """The metrics of one of its tasks, the usual one first."""
         asked = task.asked if isinstance(task, NextEvent) else ()
+        if self.faults is not None:
+            return metrics.metrics_of(self.kind, "anomaly")
         return metrics.metrics_of(self.kind, task.word, asked)
 
     def stride_of(self, task: Task) -> int:

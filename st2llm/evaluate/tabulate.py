@@ -66,6 +66,7 @@ def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
 def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of each sample in long form: columns sample, metric, sum, count."""
     parts = [_value_totals(frame), _label_totals(frame), _displacement_totals(frame), _extra_totals(frame)]
+    parts.append(_fault_totals(frame))
     some = [part for part in parts if len(part)]
     if not some:
         return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
@@ -217,7 +218,8 @@ def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
     if len(values):
         columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
         found |= metrics.totals(*columns)
-    for part in (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame)):
+    parts = (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame), _fault_totals(frame))
+    for part in parts:
         if len(part):
             grouped = part.groupby("metric")[["sum", "count"]].sum()
             found |= {str(n): (float(s), int(c)) for n, s, c in grouped.itertuples()}
@@ -318,6 +320,49 @@ def _draw_totals(frame: pd.DataFrame) -> pd.DataFrame:
         point = (valid["value"] - valid["truth"]).abs()
         entries["crps"] = entries["crps"].where(valid["draws"] > 0, point)
     return _long(entries.rename(columns={v: k for k, v in some.items()}), tuple(some))
+
+
+def _fault_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of auprc and f1 over readings, and of event_f1, sample by sample, where faults are looked for.
+
+    An event is a run of readings of one place within a sample. A fault is found where an alarm touches it, an alarm is
+    right where it touches a fault.
+    """
+    if "suspicion" not in frame:
+        return pd.DataFrame()
+    known = frame[frame["suspicion"].notna()]
+    faulty, alarmed = known["fault"] != "", known["suspicion"] > 1
+    lines = []
+    score = known["suspicion"] / (1 + known["suspicion"])  # an alarm is a half
+    for sample, at in known.groupby("sample", observed=True).indices.items():
+        totals = metrics.score_totals(score.to_numpy()[at], faulty.to_numpy()[at])
+        lines += [(str(sample), name, total, count) for name, (total, count) in totals.items()]
+    for name, flag, other in (("alarm", alarmed, faulty), ("fault", faulty, alarmed)):
+        run = runs(known, flag)
+        events = pd.DataFrame({"sample": known["sample"].astype(str), "run": run, "touched": other})
+        touched = events[events["run"] >= 0].groupby(["sample", "run"])["touched"].any()
+        for sample, got in touched.groupby("sample"):
+            lines.append((str(sample), name, float(got.sum()), len(got)))
+        # What a sample has none of adds nothing, but is known.
+        lines += [
+            (one, name, 0.0, 0) for one in set(events["sample"]) - set(touched.index.get_level_values(0))
+        ]
+    return pd.DataFrame(lines, columns=["sample", "metric", "sum", "count"])
+
+
+def runs(frame: pd.DataFrame, flag: pd.Series) -> np.ndarray:
+    """Numbers the runs of flagged entries: steps of one place and channel that follow each other; -1 elsewhere.
+
+    frame: in the order of `tabulate`.
+    """
+    keys = [pd.factorize(frame[name].astype(str))[0] for name in ("sample", "place", "channel")]
+    goes_on = np.ones(len(frame), dtype=bool)
+    goes_on[:1] = False
+    for key in keys:
+        goes_on[1:] &= key[1:] == key[:-1]
+    on, step = flag.to_numpy(dtype=bool), frame["step"].to_numpy()
+    goes_on[1:] &= (step[1:] == step[:-1] + 1) & on[:-1]
+    return np.where(on, np.cumsum(on & ~goes_on) - 1, -1)
 
 
 def _long(entries: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ NOTHING = "\N{EN DASH}"
 
 
 NAMES: Mapping[str, str] = {
+    "event_f1": "event F1",
     "acc@1": "Acc@1",
     "acc@5": "Acc@5",
     "acc@10": "Acc@10",
