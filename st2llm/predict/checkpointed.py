@@ -10,6 +10,9 @@ import torch
 from torch import nn
 
 from st2llm.align.settings import Projection
+from st2llm.data import load_data
+from st2llm.data.splits import Splits
+from st2llm.data.windows import split
 from st2llm.encode.batch import NoteVocabulary
 from st2llm.encode.field import FieldShape
 from st2llm.encode.points import PointScaler
@@ -27,6 +30,7 @@ from st2llm.model.windowed import Denoiser, Sequenced, Windowed
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.baselines.fields import LastValue
 from st2llm.predict.baselines.slots import HeldOut, SlotMean
+from st2llm.predict.compared import retrieved
 from st2llm.predict.frame import Frame, fit_frame
 from st2llm.predict.framing import (
     blueprint_for,
@@ -37,7 +41,7 @@ from st2llm.predict.framing import (
 from st2llm.predict.primitive import AnyFrame, run_arm
 from st2llm.predict.sequence import SKIPS, SequenceFrame, fit_sequence_frame
 from st2llm.serialize.template import Template, load_prompt
-from st2llm.types import Prediction, Sample
+from st2llm.types import Container, Prediction, Sample
 
 _BATCH = 32
 AnyRecipe = Recipe | BridgeRecipe
@@ -212,10 +216,7 @@ class CheckpointPredictor:
     def _drawn(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
         settings, frame = recipe.objectives.diffusion, self.frame
         if settings is None or not isinstance(module, Denoiser):
-            raise DataError(
-                f"{self.checkpoint.folder} was trained to compare alone (contrastive), so it has no answers. "
-                f"Start another run from its encoder (`start: FOLDER`) with an objective that answers."
-            )
+            return self._retrieved(module, recipe, samples)
         generator = torch.Generator().manual_seed(recipe.seed)
         found = []
         for begin in range(0, len(samples), _BATCH):
@@ -224,6 +225,20 @@ class CheckpointPredictor:
             drawn = module.sampled(batch, draws=settings.draws, steps=settings.steps, generator=generator)
             found += frame.drawn(part, drawn)
         return found
+
+    def _retrieved(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
+        """What was trained to compare alone has no answers of its own: it finds training windows that have."""
+        contrast = recipe.objectives.contrastive
+        train = splits_of(recipe, load_data(recipe.data)).train
+        each = contrast is not None and contrast.level == "node"
+        return retrieved(module, self.frame, list(train), samples, each=each)
+
+
+def splits_of(recipe: AnyRecipe, data: Container) -> Splits:
+    """The parts that a run trains and chooses on; windows begin a horizon apart where the recipe does not say."""
+    task = recipe.the_task
+    stride = recipe.split.stride or int(getattr(task, "horizon", 1))
+    return split(data, task, stride=stride, context=recipe.split.context)
 
 
 def _some(options: tuple[str, ...]) -> str:

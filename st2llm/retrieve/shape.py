@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -35,6 +35,17 @@ class Found:
     scales: list[Float64[np.ndarray, " channel"]]
 
 
+@runtime_checkable
+class Measure(Protocol):
+    """How far a sample is from every window of a train part, by anything but its shape."""
+
+    def apart(
+        self, sample: Sample, node: int | None, windows: Int64[np.ndarray, " window"]
+    ) -> Float64[np.ndarray, " window"]:
+        """windows: positions in the train part. node: the place that is asked about, None for all of them."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class ShapeIndex:
     """Solved train windows, to be compared with what another window shows. Made by `fit`; holds nothing but train.
@@ -46,7 +57,7 @@ class ShapeIndex:
 
     kept: positions in `train` of the windows held. known: all that they hold, truth included, in single precision.
     spans: first and last second of each. places: 'same' takes windows of the asked place, others only when there are
-    too few of them; 'any' ranks all places alike.
+    too few of them; 'any' ranks all places alike. measure: ranks windows in place of their shapes' distance.
     """
 
     train: Sequence[Sample]
@@ -57,11 +68,17 @@ class ShapeIndex:
     ids: tuple[str, ...]
     labels: tuple[str | None, ...]
     places: Literal["same", "any"] = "same"
+    measure: Measure | None = None
     _cache: dict[tuple[int | None, bytes], Patterns] = field(default_factory=dict, repr=False)
 
     @classmethod
     def fit(
-        cls, train: Sequence[Sample], *, places: Literal["same", "any"] = "same", budget_mb: int = 512
+        cls,
+        train: Sequence[Sample],
+        *,
+        places: Literal["same", "any"] = "same",
+        measure: Measure | None = None,
+        budget_mb: int = 512,
     ) -> "ShapeIndex":
         """An index over the windows of a train part. It is given no other part, so it can return none.
 
@@ -94,6 +111,7 @@ class ShapeIndex:
             tuple(ids),
             tuple(labels),
             places,
+            measure,
         )
 
     def similar(self, sample: Sample, k: int) -> list[Sample]:
@@ -116,10 +134,10 @@ class ShapeIndex:
         self._refuse_other(sample)
         asked, seen = self._asked(sample, node)
         free = self._free(sample)
-        found = self._ranked(asked, seen, node, free, k)
+        found = self._ranked(sample, asked, seen, node, free, k)
         if node is not None and (self.places == "any" or len(found) < k):
             others = [other for other in range(self.known.shape[2]) if other != node]
-            more = [match for other in others for match in self._ranked(asked, seen, other, free, k)]
+            more = [match for other in others for match in self._ranked(sample, asked, seen, other, free, k)]
             if self.places == "any":
                 found = sorted([*found, *more], key=_nearer)
             else:
@@ -157,6 +175,7 @@ class ShapeIndex:
 
     def _ranked(
         self,
+        sample: Sample,
         asked: Patterns,
         seen: Bool[np.ndarray, "time channel"],
         node: int | None,
@@ -164,7 +183,11 @@ class ShapeIndex:
         k: int,
     ) -> list[Match]:
         """The nearest k at one node; ties go to the later window, whose times are nearer to what comes after train."""
-        apart = np.where(free, distances(asked, self._others(seen, node)), np.inf)
+        if self.measure is None:
+            away = distances(asked, self._others(seen, node))
+        else:
+            away = self.measure.apart(sample, node, self.kept)
+        apart = np.where(free, away, np.inf)
         order = np.lexsort((-np.arange(len(apart)), apart))[:k]
         return [Match(int(i), node, float(apart[i])) for i in order if np.isfinite(apart[i])]
 

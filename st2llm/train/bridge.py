@@ -11,7 +11,6 @@ from st2llm.align.prototypes import prototypes_of, vocabulary_of
 from st2llm.align.settings import Projection
 from st2llm.data import load_data
 from st2llm.data.splits import even
-from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
 from st2llm.model import checkpoint
@@ -20,7 +19,7 @@ from st2llm.model.arm import Arm
 from st2llm.model.backbone import trained
 from st2llm.model.objective import Combined, Likelihood, Objective, Regression, of_task
 from st2llm.model.tuning import BridgeRecipe
-from st2llm.predict.checkpointed import bridge_of, described, language_model, scaled
+from st2llm.predict.checkpointed import bridge_of, described, language_model, scaled, splits_of
 from st2llm.predict.framing import blueprint_for, frame_for, shape_for
 from st2llm.predict.primitive import AnyFrame
 from st2llm.serialize.caption import caption
@@ -92,12 +91,7 @@ def join(
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
     task = recipe.the_task
-    parts = split(
-        load_data(recipe.data),
-        task,
-        stride=recipe.split.stride or int(getattr(task, "horizon", 1)),
-        context=recipe.split.context,
-    )
+    parts = splits_of(recipe, load_data(recipe.data))
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(even(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):

@@ -8,7 +8,6 @@ import torch
 
 from st2llm.data import load_data
 from st2llm.data.splits import even
-from st2llm.data.windows import split
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.points import BINS
 from st2llm.encode.sequence import SequenceShape
@@ -25,7 +24,15 @@ from st2llm.model.objective import (
     Regression,
 )
 from st2llm.model.recipe import Objectives, Recipe
-from st2llm.predict.checkpointed import described, frame_of, module_of, scaled, schedule_of, shape_of
+from st2llm.predict.checkpointed import (
+    described,
+    frame_of,
+    module_of,
+    scaled,
+    schedule_of,
+    shape_of,
+    splits_of,
+)
 from st2llm.predict.frame import Frame
 from st2llm.train.card import model_card
 from st2llm.train.folder import RunFolder
@@ -49,9 +56,7 @@ def pretrain(
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
     task = recipe.the_task
-    data = load_data(recipe.data)
-    stride = recipe.split.stride or int(getattr(task, "horizon", 1))
-    parts = split(data, task, stride=stride, context=recipe.split.context)
+    parts = splits_of(recipe, load_data(recipe.data))
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(even(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):

@@ -206,12 +206,24 @@ def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
     assert (got["q05"] < got["q95"]).all()
 
 
-def test_a_contrastive_checkpoint_has_no_answers_but_another_run_starts_from_it(tmp_path):
+@pytest.mark.parametrize("level", ["graph", "node"])
+def test_a_contrastive_checkpoint_answers_with_what_followed_the_nearest_windows(tmp_path, level):
+    path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1, "level": level}})
+    recipe = load_recipe(path, into=Recipe)
+    pretrain(recipe, tmp_path / "run")
+    count = answer(tmp_path / "run", recipe.data, tmp_path / "answers.parquet")
+    got = pd.read_parquet(tmp_path / "answers.parquet")
+    assert len(got) == count
+    assert np.isfinite(got["value"]).all()
+    parts = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=3)
+    (said,) = checkpointed.read(tmp_path / "run", name="c").predict([parts.test[0].without_truth()])
+    futures = np.stack([sample.truth[12:] for sample in parts.train])
+    assert futures.min() - 30 <= said.value[12:].min() <= said.value[12:].max() <= futures.max() + 30
+
+
+def test_another_run_starts_from_a_contrastive_checkpoint(tmp_path):
     path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1}})
     pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
-    card = yaml.safe_load(path.read_text())["data"]
-    with pytest.raises(DataError, match="has no answers"):
-        answer(tmp_path / "run", card, tmp_path / "answers.parquet")
     changes = {"objectives": {"regression": {}}, "start": str(tmp_path / "run"), "budget.lr": 1e-12}
     pretrain(load_recipe(path, changes, into=Recipe), tmp_path / "next")
     a, b = (checkpoint.weights_of(tmp_path / run / "best") for run in ("run", "next"))
@@ -285,7 +297,7 @@ def test_a_checkpoint_says_classes(tmp_path):
     assert exact > most
 
 
-def test_sequences_compared_with_each_other_have_no_answers_but_another_run_starts_from_them(tmp_path):
+def test_sequences_compared_with_each_other_are_retrieved_and_another_run_starts_from_them(tmp_path):
     made = {
         "id": "walks",
         "data": "eth-ucy#zara1",
@@ -300,8 +312,8 @@ def test_sequences_compared_with_each_other_have_no_answers_but_another_run_star
     pretrain(load_recipe(tmp_path / "walks.yaml", into=Recipe), tmp_path / "compared")
     part = st2llm.split(st2llm.load_data(made["data"]), tasks.forecast(5, 3), stride=40).test
     samples = [part[i].without_truth() for i in range(3)]
-    with pytest.raises(DataError, match="compare alone"):
-        checkpointed.read(tmp_path / "compared", name="c").predict(samples)
+    found = checkpointed.read(tmp_path / "compared", name="c").predict(samples)
+    assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(found, samples, strict=True))
     changes = {
         "start": str(tmp_path / "compared"),
         "objectives": {"likelihood": {}, "contrastive": {"weight": 0.1}},
@@ -332,6 +344,7 @@ def test_objectives_that_paths_do_not_have_are_told(tmp_path, task, objectives, 
     made = {
         "id": "t",
         "data": "eth-ucy#zara1",
+        "split": {"stride": 40},
         "task": task,
         "objectives": objectives,
         "budget": {"steps": 2},
