@@ -15,6 +15,7 @@ from st2llm.evaluate import plan
 from st2llm.evaluate.controls import plant
 from st2llm.evaluate.faults import Fault, plant_faults, read_faults
 from st2llm.evaluate.job import Watch
+from st2llm.evaluate.parts import BootstrapSettings, BudgetSettings, PredictorSettings, WindowSettings
 from st2llm.evaluate.planted import planted_splits
 from st2llm.evaluate.portrait import first_of
 from st2llm.evaluate.progress import watching
@@ -22,7 +23,7 @@ from st2llm.evaluate.rescore import Report, rescore
 from st2llm.evaluate.runcard import run_card
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.study import Study
-from st2llm.evaluate.suite import BootstrapSettings, BudgetSettings, PredictorSettings, Suite, WindowSettings
+from st2llm.evaluate.suite import Suite
 from st2llm.predict import Predictor
 from st2llm.types import Container, SensorGraph
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from st2llm.evaluate.suite import PredictorSettings
+from st2llm.evaluate.parts import PredictorSettings
 
 
 @dataclass(frozen=True)

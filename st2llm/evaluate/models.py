@@ -6,7 +6,8 @@ from typing import Any
 from st2llm import llm as language
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import count_parameters
-from st2llm.evaluate.suite import PredictorSettings, Suite
+from st2llm.evaluate.parts import PredictorSettings
+from st2llm.evaluate.suite import Suite
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model.recipe import LLMSettings

@@ -23,8 +23,9 @@ from st2llm.evaluate.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.faults import Fault, suspected
 from st2llm.evaluate.job import Job, Watch
 from st2llm.evaluate.models import Models, describe
+from st2llm.evaluate.parts import BudgetSettings, PredictorSettings, WindowSettings
 from st2llm.evaluate.store import Store
-from st2llm.evaluate.suite import BudgetSettings, PredictorSettings, Suite, WindowSettings
+from st2llm.evaluate.suite import Suite
 from st2llm.evaluate.tabulate import score, tabulate
 from st2llm.evaluate.text_arm import run_text, writer
 from st2llm.llm.endpoint.remote import PREFIX, RemoteModel

@@ -7,7 +7,7 @@ from typing import Any
 from st2llm.errors import ConfigError
 from st2llm.evaluate.cost import Cost, count_parameters
 from st2llm.evaluate.job import SILENT, Job, Watch
-from st2llm.evaluate.suite import PredictorSettings
+from st2llm.evaluate.parts import PredictorSettings
 from st2llm.llm.answers import remembering
 from st2llm.llm.endpoint.remote import RemoteModel
 from st2llm.llm.local import LanguageModel
