@@ -23,6 +23,8 @@ KINDS = ("spike", "stuck", "drift", "noise", "zero")
 """One reading far off; the same reading again and again; a slow departure; a noisy spell; nothing at all."""
 _LONGEST = {"spike": 1, "stuck": 12, "drift": 24, "noise": 12, "zero": 12}
 _LEAST_SCALE = 1e-9
+_LEAST_SHARE = 0.1
+"""Of the middle one of a place's hours, what each hour's usual residual is at least."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +147,17 @@ def suspected(
 ) -> pd.DataFrame:
     """The table of predictions with two columns more.
 
-    suspicion: how far a reading lies from what is said of it, in median residuals of its place on training, over that
-    share's quantile of the same on training: above 1 is an alarm. fault: its kind, or ''. training: the predictor's own
-    table of training windows.
+    suspicion: how far a reading lies from what is said of it, in median residuals of its place at that hour of the day
+    on training, over that share's quantile of the same on training: above 1 is an alarm. fault: its kind, or ''.
+    training: the predictor's own table of training windows.
     """
-    usual = _residual(training).groupby(_series(training), observed=True).median()
-    usual = usual.clip(lower=_LEAST_SCALE)
-    threshold = float((_residual(training) / _per_row(usual, training)).quantile(share))
-    suspicion = _residual(table) / _per_row(usual, table) / max(threshold, _LEAST_SCALE)
+    zone = data.timezone
+    usual = _residual(training).groupby(_slots(training, zone), observed=True).median()
+    # A place that is silent at night is off by nothing then: an hour's residuals are told by those of the day as well.
+    least = _LEAST_SHARE * usual.groupby(level=[0, 1]).transform("median")
+    usual = usual.clip(lower=least).clip(lower=_LEAST_SCALE)
+    threshold = float((_residual(training) / _per_row(usual, training, zone)).quantile(share))
+    suspicion = _residual(table) / _per_row(usual, table, zone) / max(threshold, _LEAST_SCALE)
     return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
 
 
@@ -160,13 +165,15 @@ def _residual(table: pd.DataFrame) -> pd.Series:
     return (table["value"] - table["truth"]).abs().where(table["valid"])
 
 
-def _series(table: pd.DataFrame) -> list[pd.Series]:
-    return [table["place"].astype(str), table["channel"]]
+def _slots(table: pd.DataFrame, timezone: str) -> list[pd.Series]:
+    """Place, channel and local hour of each entry."""
+    local = pd.to_datetime(table["time"], unit="s", utc=True).dt.tz_convert(timezone)
+    return [table["place"].astype(str), table["channel"], local.dt.hour]
 
 
-def _per_row(usual: pd.Series, table: pd.DataFrame) -> np.ndarray:
-    """The usual residual of each entry's place; of a place without one in training, the median of all."""
-    rows = usual.reindex(pd.MultiIndex.from_arrays(_series(table))).fillna(usual.median())
+def _per_row(usual: pd.Series, table: pd.DataFrame, timezone: str) -> np.ndarray:
+    """The usual residual of each entry's slot; of one without any in training, the median of all."""
+    rows = usual.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).fillna(usual.median())
     return np.asarray(rows, dtype=np.float64)
 
 

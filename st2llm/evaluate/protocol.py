@@ -145,9 +145,9 @@ def _faults(facts: Facts) -> tuple[tuple[str, str], ...]:
         (
             "faults",
             f"{len(facts.run.get('faults') or []):,} {whence}; run.json lists them. A reading is the more suspicious "
-            f"the further it lies from what an arm says of it, in median residuals of its place on "
-            f"{asked.get('training')} training windows. An alarm is above the {100 * asked.get('share', 0):g} % "
-            f"quantile of the same, there alone.",
+            f"the further it lies from what an arm says of it, in median residuals of its place at that hour "
+            f"of the day on {asked.get('training')} training windows. An alarm is above the "
+            f"{100 * asked.get('share', 0):g} % quantile of the same, there alone.",
         ),
         (
             "events",
