@@ -41,18 +41,21 @@ class HeldOut:
 
     means: SlotMean
     held: "_Held"
+    sums: "_Sums"
 
     def of(self, sample: Sample) -> Whole:
         own = np.isin(self.held.time, sample.time)
         if not own.any():
             return self.means.of(sample)
-        return _means(self.held.rows[~own], self.held.slots[~own], self.means.freq_s).of(sample)
+        given = _sums(self.held.rows[own], self.held.slots[own], len(self.means.table))
+        left = _Sums(self.sums.total - given.total, self.sums.count - given.count)
+        return left.means(self.means.freq_s).of(sample)
 
 
 def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:
     """Means of all that the training windows hold, asked values included; each time step counts once."""
-    held = _held(train)
-    return _means(held.rows, held.slots, train[0].side.freq_s)
+    held, freq_s = _held(train), train[0].side.freq_s
+    return _sums(held.rows, held.slots, _count(freq_s)).means(freq_s)
 
 
 def fit_held_out(train: Sequence[Sample]) -> HeldOut:
@@ -64,7 +67,8 @@ def fit_held_out(train: Sequence[Sample]) -> HeldOut:
             f"each place's own mean (`level: place`)."
         )
     held = _held(train)
-    return HeldOut(_means(held.rows, held.slots, side.freq_s), held)
+    sums = _sums(held.rows, held.slots, _count(side.freq_s))
+    return HeldOut(sums.means(side.freq_s), held, sums)
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,28 @@ def _held(train: Sequence[Sample]) -> _Held:
     return _Held(time, rows, slots)
 
 
-def _means(
-    rows: Float64[np.ndarray, "step node channel"], slots: Int64[np.ndarray, " step"], freq_s: int
-) -> SlotMean:
-    total, count = np.zeros((2, _count(freq_s), *rows.shape[1:]))
+@dataclass(frozen=True)
+class _Sums:
+    """Sums of the entries of each slot, and how many there are."""
+
+    total: Float64[np.ndarray, "slot node channel"]
+    count: Float64[np.ndarray, "slot node channel"]
+
+    def means(self, freq_s: int) -> SlotMean:
+        total, count = self.total, self.count
+        overall = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+        everywhere = total.sum() / max(count.sum(), 1)
+        overall = np.where(count.sum(axis=0) > 0, overall, everywhere)
+        return SlotMean(np.where(count > 0, total / np.maximum(count, 1), overall), freq_s)
+
+
+def _sums(
+    rows: Float64[np.ndarray, "step node channel"], slots: Int64[np.ndarray, " step"], count: int
+) -> _Sums:
+    total, seen = np.zeros((2, count, *rows.shape[1:]))
     np.add.at(total, slots, np.nan_to_num(rows))
-    np.add.at(count, slots, np.isfinite(rows))
-    overall = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
-    everywhere = total.sum() / max(count.sum(), 1)
-    overall = np.where(count.sum(axis=0) > 0, overall, everywhere)
-    return SlotMean(np.where(count > 0, total / np.maximum(count, 1), overall), freq_s)
+    np.add.at(seen, slots, np.isfinite(rows))
+    return _Sums(total, seen)
 
 
 def without_slots(means: SlotMean, train: Sequence[Sample]) -> SlotMean:
