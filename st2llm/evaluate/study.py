@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from st2llm.align.settings import FROZEN
+from st2llm.data import load_data
 from st2llm.data.splits import Part, Splits, even
+from st2llm.data.windows import split
 from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
@@ -24,6 +26,7 @@ from st2llm.evaluate.faults import Fault, suspected
 from st2llm.evaluate.job import Job, Watch
 from st2llm.evaluate.models import Models, describe
 from st2llm.evaluate.parts import BudgetSettings, PredictorSettings, WindowSettings
+from st2llm.evaluate.portrait import first_of
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.suite import Suite
 from st2llm.evaluate.tabulate import score, tabulate
@@ -362,15 +365,26 @@ class Study:
         path = store.root / "encoder" / f"{self.key('warm', seed)}.safetensors"
         if not path.exists():
             self.watch.begin(f"encoder, seed {seed}", settings.steps)
+        home = self if settings.data is None else self._elsewhere(settings.data)
         return warm_encoder(
             path,
-            self._blueprint(),
-            *self._stacked,
+            home._blueprint(),
+            *home._stacked,
             settings,
-            objective=self._objective,
+            objective=home._objective,
             seed=seed,
             tick=self.watch.reach,
         )
+
+    def _elsewhere(self, name: str) -> "Study":
+        """The same question of other data, to learn from. Raises ConfigError for data of another kind."""
+        suite, data = self.suite, load_data(name)
+        if (kind := first_of(data).kind) != suite.kind:
+            raise ConfigError(
+                f"{suite.id} is a suite of kind {suite.kind}, but encoder.warmup.data names {name} of kind {kind}."
+            )
+        parts = split(data, self.task, stride=suite.stride_of(self.task), context=suite.split.context)
+        return Study(suite.model_copy(update={"predictors": []}), data, self.task, parts, self.watch)
 
     def _build(self, job: Job, warm: dict[str, Tensor] | None) -> Arm:
         p, lora = job.predictor, self.suite.lora
@@ -380,7 +394,15 @@ class Study:
         if p.backbone in (*LLM_BACKBONES, "matched"):
             changed = adapted or p.backbone == "llm-random"
             model = self.models.fresh(p, job.seed) if changed else with_weights(self.models.of(p))
-        return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, how=how)
+        try:
+            return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, how=how)
+        except RuntimeError as error:
+            if self.suite.encoder.warmup is None or self.suite.encoder.warmup.data is None:
+                raise
+            raise ConfigError(
+                f"What was learned on {self.suite.encoder.warmup.data} does not fit {self.suite.data}: {error}. Leave "
+                f"out what belongs to places (`encoder.without: [node]`), and take data of as many channels."
+            ) from error
 
     def _blueprint(self) -> Blueprint:
         e = self.suite.encoder

@@ -94,10 +94,14 @@ class Arm(Speaking):
     """encoder -> up -> backbone -> down -> head, added to the base forecast; all in standardised units."""
 
     def __init__(self, blueprint: Blueprint, *, seed: int, warm: Mapping[str, Tensor] | None = None) -> None:
-        """Builds the shared parts from `seed` (and `warm`, the encoder's state) before any backbone exists."""
+        """Builds the shared parts from `seed` (and `warm`, the encoder's state and, as `head.*`, perhaps the head's)
+        before any backbone exists."""
         super().__init__(blueprint, seed=seed)
         if warm is not None:
-            self.encoder.load_state_dict(dict(warm))
+            head = {name.removeprefix("head."): t for name, t in warm.items() if name.startswith("head.")}
+            self.encoder.load_state_dict({n: t for n, t in warm.items() if not n.startswith("head.")})
+            if head:
+                self.head.load_state_dict(head)
         self.backbone: nn.Module = NoBackbone()
         self.shared_sha256 = state_sha256(self)
 
@@ -123,7 +127,7 @@ def build(
 ) -> Arm:
     """An arm with the named backbone. Shared parts depend on blueprint, seed and warm alone, never on the backbone.
 
-    warm: state of an encoder trained before (`Probe`). llm: needed by `llm-*` and `matched`, and used up by them
+    warm: state of an encoder trained before (`Probe`), and of its head. llm: needed by `llm-*` and `matched`, and used up by them
     where any of it is trained (adapters are put in place). how: what of the model is trained in `llm-lora`, and in
     `llm-random` when it is to be the twin of such an arm; `matched` takes its size from it. Raises ConfigError for an
     unknown backbone, where the language model is missing, and for `llm-lora` with nothing to train.

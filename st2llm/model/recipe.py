@@ -14,11 +14,18 @@ Policy = Literal["random", "tube", "block", "span", "future", "cluster"]
 
 
 class WarmupSettings(Settings):
-    """Training of the shared encoder alone, under a head that is thrown away, before any arm begins."""
+    """Training of the shared encoder alone, under a head that is thrown away, before any arm begins.
+
+    data: in a suite, other data of its kind to train it on, for the same task; then the head is kept as well, so that
+    an arm without a backbone starts with all that was learned there. Weights must know no place (`without: [node]`).
+    average: see `RunBudget`.
+    """
 
     steps: int = Field(ge=1)
     batch: int = Field(32, ge=1)
     lr: float = 1e-3
+    average: float = Field(0.0, ge=0, lt=1)
+    data: str | None = None
 
 
 class EncoderSettings(Settings):

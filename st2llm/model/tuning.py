@@ -139,6 +139,10 @@ class BridgeRecipe(Settings):
             raise ValueError("regression is for fields and likelihood for sequences: give one of them")
         if self.hold and not (self.start or self.warmup):
             raise ValueError("hold keeps an encoder as it was trained before: give `start` or `warmup`")
+        if self.warmup and self.warmup.data:
+            raise ValueError(
+                "warmup.data is for suites: give `start`, a checkpoint that was trained on other data"
+            )
         if self.warmup and not (self.objectives.regression or self.objectives.likelihood):
             raise ValueError(
                 "warmup trains the encoder for the task: give objectives.regression or likelihood"

@@ -1,4 +1,4 @@
-"""An encoder that is trained alone, under a head that is thrown away, before it speaks to anything."""
+"""An encoder that is trained alone, under a head of its own, before it speaks to anything."""
 
 from pathlib import Path
 
@@ -24,12 +24,17 @@ def warm_encoder(
     seed: int,
     tick: Watching = lambda step: None,
 ) -> dict[str, Tensor]:
-    """The state of an encoder trained so, kept in `path`; what is there already is not trained again."""
+    """The state of an encoder trained so, kept in `path`; what is there already is not trained again.
+
+    Where it was trained on other data, the state of its head stands beside it, as `head.*`.
+    """
     if not path.exists():
         probe = Probe(blueprint, seed=seed)
-        budget = Budget(steps=settings.steps, batch=settings.batch, lr=settings.lr)
+        budget = Budget(**settings.model_dump(include={"steps", "batch", "lr", "average"}))
         fit(probe, train, validation, budget, objective=objective, seed=seed, tick=tick)
         state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
+        if settings.data is not None:
+            state |= {f"head.{name}": tensor.contiguous() for name, tensor in probe.head.state_dict().items()}
         write_whole(path, lambda file: file.write_bytes(save(state)))
     loaded: dict[str, Tensor] = load_file(path)
     return loaded
