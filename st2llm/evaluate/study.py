@@ -399,8 +399,10 @@ class Study:
         except RuntimeError as error:
             if self.suite.encoder.warmup is None or self.suite.encoder.warmup.data is None:
                 raise
+            told = [line.strip() for line in str(error).splitlines() if "mismatch" in line]
             raise ConfigError(
-                f"What was learned on {self.suite.encoder.warmup.data} does not fit {self.suite.data}: {error}. Leave "
+                f"What was learned on {self.suite.encoder.warmup.data} does not fit {self.suite.data}: "
+                f"{(told or [str(error)])[0]} Leave "
                 f"out what belongs to places (`encoder.without: [node]`), and take data of as many channels."
             ) from error
 

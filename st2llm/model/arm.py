@@ -127,10 +127,10 @@ def build(
 ) -> Arm:
     """An arm with the named backbone. Shared parts depend on blueprint, seed and warm alone, never on the backbone.
 
-    warm: state of an encoder trained before (`Probe`), and of its head. llm: needed by `llm-*` and `matched`, and used up by them
-    where any of it is trained (adapters are put in place). how: what of the model is trained in `llm-lora`, and in
-    `llm-random` when it is to be the twin of such an arm; `matched` takes its size from it. Raises ConfigError for an
-    unknown backbone, where the language model is missing, and for `llm-lora` with nothing to train.
+    warm: state of an encoder trained before (`Probe`), and of its head. llm: needed by `llm-*` and `matched`, and used
+    up by them where any of it is trained (adapters are put in place). how: what of the model is trained in `llm-lora`,
+    and in `llm-random` when it is to be the twin of such an arm; `matched` takes its size from it. Raises ConfigError
+    for an unknown backbone, where the language model is missing, and for `llm-lora` with nothing to train.
     """
     if backbone not in BACKBONES:
         raise ConfigError(f"There is no backbone {backbone!r}. {nearest(backbone, BACKBONES)}")

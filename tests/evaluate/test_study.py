@@ -1,15 +1,20 @@
 """Arms are trained on the same terms, asked the same blind questions, and scored on every window."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_field
 import tiny_suite
+from safetensors.torch import load_file
 
 from st2llm.data import load_data
 from st2llm.data.windows import split
+from st2llm.errors import ConfigError
 from st2llm.evaluate import models
 from st2llm.evaluate import study as module
+from st2llm.evaluate.compare import compare
 from st2llm.evaluate.job import Watch
 from st2llm.evaluate.store import Store
 from st2llm.evaluate.study import Remembered, Study, even, some_places
@@ -225,6 +230,42 @@ def test_adapters_are_trained_beside_frozen_weights_alone(ran):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_an_arm_starts_with_what_other_places_have_taught_it(tmp_path):
+    here, there = (
+        tiny_field.write_card(tmp_path / name, places=n) for name, n in (("here", 3), ("there", 5))
+    )
+    content = {
+        "id": "moved", "version": 1, "kind": "graph", "data": str(here), "split": {"stride": 6},
+        "task": {"forecast": {"history": 24, "horizon": 6}}, "up": {"head": "none"},
+        "encoder": {
+            "d_st": 16, "patch": 24, "layers": 1, "graph": "none", "mixer": "mlp", "without": ["node"],
+            "warmup": {"steps": 120, "batch": 16, "lr": 3e-3, "data": str(there)},
+        },
+        "predictors": [
+            {"name": "mean", "family": "baseline"}, {"name": "none", "family": "primitive", "backbone": "none"},
+        ],
+        "budget": {"steps": 1, "batch": 4, "lr": [1e-9]},
+    }  # fmt: skip
+    report = compare(
+        tiny_suite.write_suite(tmp_path / "s.yaml", content), out=tmp_path / "run", progress=False
+    )
+    mae = {row["predictor"]: row["metrics"]["mae"]["value"] for row in report.records}
+    assert mae["none"] < 0.5 * mae["mean"]  # nothing was learned here
+    assert any(name.startswith("head.") for name in load_file(tmp_path / "run/encoder/warm-0.safetensors"))
+    content["encoder"]["without"] = []
+    with pytest.raises(
+        ConfigError, match=r"What was learned on .* does not fit .*`encoder.without: \[node\]`"
+    ):
+        compare(tiny_suite.write_suite(tmp_path / "t.yaml", content), out=tmp_path / "other", progress=False)
+    content["encoder"]["warmup"]["data"] = "nyc-bike1"
+    if "ST2LLM_DATA" in os.environ:
+        with pytest.raises(ConfigError, match="encoder.warmup.data names nyc-bike1 of kind grid"):
+            compare(
+                tiny_suite.write_suite(tmp_path / "u.yaml", content), out=tmp_path / "third", progress=False
+            )
+
+
 def test_a_finished_job_is_not_run_again_and_the_warm_encoder_is_used_again(ran, made, card, llama):
     _, store, _ = ran
     warm = store.root / "encoder/warm-0.safetensors"

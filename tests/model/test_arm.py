@@ -116,6 +116,17 @@ def test_an_encoder_trained_before_is_taken_by_every_arm(arm):
     assert not {p.data_ptr() for p in arms[0].parameters()} & {t.data_ptr() for t in warm.values()}
 
 
+def test_a_head_trained_before_is_taken_with_its_encoder(arm):
+    probe = Probe(blueprint(), seed=5)
+    with torch.no_grad():
+        for p in probe.parameters():
+            p.add_(0.01)
+    warm = dict(probe.encoder.state_dict()) | {f"head.{n}": t for n, t in probe.head.state_dict().items()}
+    made = arm("none", warm=warm)
+    assert state_sha256(made.encoder) == state_sha256(probe.encoder)
+    assert state_sha256(made.head) == state_sha256(probe.head)
+
+
 def test_an_encoder_of_another_shape_is_refused(arm):
     warm = Probe(blueprint("place"), seed=5).encoder.state_dict()
     warm["embed.node.weight"] = torch.zeros(4, 16)
