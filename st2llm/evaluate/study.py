@@ -384,7 +384,9 @@ class Study:
                 f"{suite.id} is a suite of kind {suite.kind}, but encoder.warmup.data names {name} of kind {kind}."
             )
         parts = split(data, self.task, stride=suite.stride_of(self.task), context=suite.split.context)
-        return Study(suite.model_copy(update={"predictors": []}), data, self.task, parts, self.watch)
+        there = Study(suite.model_copy(update={"predictors": []}), data, self.task, parts, self.watch)
+        there.models = self.models
+        return there
 
     def _build(self, job: Job, warm: dict[str, Tensor] | None) -> Arm:
         p, lora = job.predictor, self.suite.lora

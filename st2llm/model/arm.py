@@ -163,6 +163,11 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
     """A fresh encoder for fields or for sequences, as the shape says."""
     shape, e = blueprint.shape, blueprint.encoder
     if isinstance(shape, SequenceShape):
+        if e.level != "place" or e.join != "add":
+            raise ConfigError(
+                "encoder.level and encoder.join are for fields, whose values have a place and slots of a calendar. "
+                "Leave them out for sequences."
+            )
         if e.also and blueprint.places is None:
             raise ConfigError(
                 f"encoder.also: {', '.join(e.also)} takes numbers about each place or mark, but none came. Give "

@@ -10,9 +10,10 @@ from st2llm.align.settings import FROZEN, Adaptation, Projection
 from st2llm.encode.batch import FieldBatch, fit_notes, stack
 from st2llm.encode.field import FieldShape
 from st2llm.encode.scaler import fit_scaler
+from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
-from st2llm.model.arm import Arm, Blueprint, EncoderSettings, Probe, build, state_sha256
+from st2llm.model.arm import Arm, Blueprint, EncoderSettings, Probe, build, encoder_of, state_sha256
 from st2llm.model.backbone import trained
 from st2llm.model.names import BACKBONES
 
@@ -125,6 +126,14 @@ def test_a_head_trained_before_is_taken_with_its_encoder(arm):
     made = arm("none", warm=warm)
     assert state_sha256(made.encoder) == state_sha256(probe.encoder)
     assert state_sha256(made.head) == state_sha256(probe.head)
+
+
+@pytest.mark.parametrize("setting", [{"level": "slot"}, {"join": "scale"}])
+def test_sequences_have_neither_slots_nor_values_to_scale(setting):
+    shape = SequenceShape(task="next-place", points=4, features=3, codes=5, horizon=1, channels=1)
+    made = replace(blueprint(), shape=shape, encoder=EncoderSettings(**setting))
+    with pytest.raises(ConfigError, match=r"encoder.level and encoder.join are for fields"):
+        encoder_of(made)
 
 
 def test_an_encoder_of_another_shape_is_refused(arm):
