@@ -399,13 +399,13 @@ class Study:
         try:
             return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, how=how)
         except RuntimeError as error:
-            if self.suite.encoder.warmup is None or self.suite.encoder.warmup.data is None:
+            warmup = self.suite.encoder.warmup
+            told = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+            if warmup is None or warmup.data is None or not told:
                 raise
-            told = [line.strip() for line in str(error).splitlines() if "mismatch" in line]
             raise ConfigError(
-                f"What was learned on {self.suite.encoder.warmup.data} does not fit {self.suite.data}: "
-                f"{(told or [str(error)])[0]} Leave "
-                f"out what belongs to places (`encoder.without: [node]`), and take data of as many channels."
+                f"What was learned on {warmup.data} does not fit {self.suite.data}: {told[0]} Leave out what belongs "
+                f"to places (`encoder.without: [node]`), and take data of as many channels."
             ) from error
 
     def _blueprint(self) -> Blueprint:

@@ -66,7 +66,6 @@ def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
 def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of each sample in long form: columns sample, metric, sum, count."""
     parts = [_value_totals(frame), _label_totals(frame), _displacement_totals(frame), _extra_totals(frame)]
-    parts.append(_fault_totals(frame))
     some = [part for part in parts if len(part)]
     if not some:
         return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
@@ -218,8 +217,7 @@ def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
     if len(values):
         columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
         found |= metrics.totals(*columns)
-    parts = (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame), _fault_totals(frame))
-    for part in parts:
+    for part in (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame)):
         if len(part):
             grouped = part.groupby("metric")[["sum", "count"]].sum()
             found |= {str(n): (float(s), int(c)) for n, s, c in grouped.itertuples()}
@@ -285,8 +283,11 @@ def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Totals of nll and crps, where the predictor has them; an unread entry is scored as the forecast in its place."""
-    return pd.concat([_draw_totals(frame), _path_totals(frame)], ignore_index=True)
+    """Totals of nll and crps, where the predictor has them, and of faults, where they are looked for.
+
+    An unread entry is scored as the forecast in its place.
+    """
+    return pd.concat([_draw_totals(frame), _path_totals(frame), _fault_totals(frame)], ignore_index=True)
 
 
 def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:

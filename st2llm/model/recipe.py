@@ -38,8 +38,7 @@ class EncoderSettings(Settings):
     beside that, where a data set has it: the month, coordinates, the graph's laplacian, the frequency of each place's
     history, and frozen features of text (MiniLM, of places and notes) and of images (EfficientNet, of the frames that
     are seen); see `encode.beside`. join: whether all that is told beside the values is added to them or scales them.
-    Sequences: causal
-    (a point hears those before it alone) and dropout.
+    Sequences: causal (a point hears those before it alone) and dropout.
     """
 
     d_st: int = Field(64, ge=4)

@@ -41,7 +41,7 @@ from st2llm.predict.framing import (
 from st2llm.predict.primitive import AnyFrame, run_arm
 from st2llm.predict.sequence import SKIPS, SequenceFrame, fit_sequence_frame
 from st2llm.serialize.template import Template, load_prompt
-from st2llm.types import Container, Prediction, Sample
+from st2llm.types import Prediction, Sample
 
 _BATCH = 32
 AnyRecipe = Recipe | BridgeRecipe
@@ -229,16 +229,17 @@ class CheckpointPredictor:
     def _retrieved(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
         """What was trained to compare alone has no answers of its own: it finds training windows that have."""
         contrast = recipe.objectives.contrastive
-        train = splits_of(recipe, load_data(recipe.data)).train
+        train = splits_of(recipe).train
         each = contrast is not None and contrast.level == "node"
         return retrieved(module, self.frame, list(train), samples, each=each)
 
 
-def splits_of(recipe: AnyRecipe, data: Container) -> Splits:
-    """The parts that a run trains and chooses on; windows begin a horizon apart where the recipe does not say."""
+def splits_of(recipe: AnyRecipe) -> Splits:
+    """The parts of its data that a run trains and chooses on; windows begin a horizon apart where the recipe does not
+    say."""
     task = recipe.the_task
     stride = recipe.split.stride or int(getattr(task, "horizon", 1))
-    return split(data, task, stride=stride, context=recipe.split.context)
+    return split(load_data(recipe.data), task, stride=stride, context=recipe.split.context)
 
 
 def _some(options: tuple[str, ...]) -> str:

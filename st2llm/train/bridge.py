@@ -9,7 +9,6 @@ import torch
 
 from st2llm.align.prototypes import prototypes_of, vocabulary_of
 from st2llm.align.settings import Projection
-from st2llm.data import load_data
 from st2llm.data.splits import even
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
@@ -91,7 +90,7 @@ def join(
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
     task = recipe.the_task
-    parts = splits_of(recipe, load_data(recipe.data))
+    parts = splits_of(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(even(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from st2llm.data import load_data
 from st2llm.data.splits import even
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.points import BINS
@@ -56,7 +55,7 @@ def pretrain(
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
     task = recipe.the_task
-    parts = splits_of(recipe, load_data(recipe.data))
+    parts = splits_of(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(even(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):
