@@ -1,0 +1,70 @@
+"""What the documentation shows runs: every code block of README.md and docs/, page by page."""
+
+import pytest
+from markdown_page import MARKERS, PARSED, ROOT, RUN, UNCHECKED, Session, assert_same_output, blocks
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _name(page):
+    return str(page.relative_to(ROOT))
+
+
+def _run_page(page, folder, monkeypatch, *, slow):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    session = Session(page, folder)
+    for block in blocks(page):
+        session.run(block, slow=slow)
+
+
+def _with_fast_blocks():
+    return [page for page in PAGES if any(b.runs and "slow" not in b.markers for b in blocks(page))]
+
+
+def _with_slow_blocks():
+    return [page for page in PAGES if any(b.runs and "slow" in b.markers for b in blocks(page))]
+
+
+@pytest.mark.parametrize("page", _with_fast_blocks(), ids=_name)
+def test_the_code_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
+    _run_page(page, tmp_path, monkeypatch, slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", _with_slow_blocks(), ids=_name)
+def test_a_page_runs_with_its_slow_code_blocks(page, tmp_path, monkeypatch):
+    _run_page(page, tmp_path, monkeypatch, slow=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_code_block_has_a_known_language_and_known_markers(page):
+    for block in blocks(page):
+        where = f"{_name(page)}:{block.line}"
+        assert block.language in RUN | set(PARSED) | UNCHECKED, f"{where} has language {block.language!r}"
+        assert set(block.markers) <= MARKERS, f"{where} has markers {sorted(block.markers)}"
+        if "skip" in block.markers:
+            assert block.markers["skip"].startswith("because "), f"{where} is skipped without a reason"
+
+
+def test_a_page_s_blocks_share_names_a_folder_and_the_last_output(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- test: file words.csv -->\n```csv\na,b\n```\n\n"
+        "```python\nfrom pathlib import Path\nseen = Path('words.csv').read_text()\n```\n"
+        "Some words.\n```python\nprint(seen)\n```\n<!-- test: output -->\n```text\na,b\n```\n"
+        "```bash\ncat words.csv | wc -l\n```\n<!-- test: output -->\n```text\n1\n```\n"
+        "<!-- test: skip because it cannot end -->\n```python\nwhile True: pass\n```\n"
+        "<!-- test: fails -->\n```bash\nst2llm data show nothing-of-the-sort\n```\n"
+        "<!-- test: output -->\n```text\nerror: ...\n```\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "run").mkdir()
+    _run_page(page, tmp_path / "run", monkeypatch, slow=False)
+
+
+def test_output_that_differs_from_the_page_is_an_error():
+    assert_same_output("a   1\nb 2\nc 3\n", "a 1 ... c 3", "here")
+    with pytest.raises(AssertionError, match="page.md:3 shows"):
+        assert_same_output("a 1\n", "a 2", "page.md:3")
