@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import st2llm
 from st2llm.llm import load_llm
 from st2llm.llm.decode.attention import packed
-from st2llm.llm.decode.rows import Question
+from st2llm.llm.decode.requests import Question
 from st2llm.llm.grammar import automaton
 from st2llm.llm.local import LanguageModel, best_device, choose_dtype
 from st2llm.types import Decoding, Numbers, Prompt, TemplateId

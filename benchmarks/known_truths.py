@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from st2llm import tasks
+from st2llm.config.model import EncoderSettings, Objectives, Recipe
 from st2llm.data.calendar import calendar_of
-from st2llm.data.windows import split
+from st2llm.data.windows.field import split
 from st2llm.metrics import crps
 from st2llm.model.arm import Blueprint, build
-from st2llm.model.diffusion import Schedule
-from st2llm.model.objective import Diffusion, Likelihood, Regression
-from st2llm.model.recipe import EncoderSettings, Objectives, Recipe
+from st2llm.model.objectives.diffusion import Schedule
+from st2llm.model.objectives.objective import Diffusion, Likelihood, Regression
+from st2llm.predict.arm import run_arm
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.checkpointed import frame_of, module_of, shape_of
-from st2llm.predict.primitive import run_arm
-from st2llm.predict.sequence import fit_sequence_frame
+from st2llm.predict.checkpoint import frame_of, module_of, shape_of
+from st2llm.predict.preprocess.sequence import fit_sequence_frame
 from st2llm.train.loop import Budget, fit
 from st2llm.types import NO_EDGES, Edges, Events, Sample, SensorGraph, SplitPlan, Trajectory
 

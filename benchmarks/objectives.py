@@ -22,13 +22,13 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 import st2llm
-from st2llm.data.windows import Part
+from st2llm.config.model import Recipe
+from st2llm.data.windows.field import Part
 from st2llm.encode.batch import Batch
-from st2llm.model.masks import POLICIES
-from st2llm.model.objective import TRACK_POLICIES
-from st2llm.model.recipe import Recipe
-from st2llm.model.windowed import Denoiser
-from st2llm.predict.checkpointed import frame_of, module_of, shape_of
+from st2llm.model.objectives.masks import POLICIES
+from st2llm.model.objectives.objective import TRACK_POLICIES
+from st2llm.model.pretraining import Denoiser
+from st2llm.predict.checkpoint import frame_of, module_of, shape_of
 from st2llm.train.loop import Budget, evaluate, fit
 from st2llm.train.pretrain import objective_of
 

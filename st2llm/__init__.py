@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr__` finds the same names
     from st2llm import tasks
     from st2llm.data import load_data
-    from st2llm.data.windows import split
+    from st2llm.data.windows.field import split
     from st2llm.errors import (
         AlignmentError,
         ArtefactError,
@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr_
         StorageError,
         TrainingError,
     )
-    from st2llm.evaluate.compare import compare
+    from st2llm.evaluate.run.compare import compare
     from st2llm.llm import load_llm
-    from st2llm.predict.wrapped import wrap
-    from st2llm.serialize.template import load_prompt
+    from st2llm.predict.external.wrapper import wrap
+    from st2llm.serialize.template.template import load_prompt
     from st2llm.types import Events, Grid, Prediction, Prompt, Sample, SensorGraph, Trajectory, Video
 
 __all__ = [
@@ -55,11 +55,11 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # Names are looked up on first use, so that `import st2llm` is quick and leaves torch alone.
 _HOMES = {
     "load_data": "st2llm.data",
-    "split": "st2llm.data.windows",
+    "split": "st2llm.data.windows.field",
     "load_llm": "st2llm.llm",
-    "load_prompt": "st2llm.serialize.template",
-    "compare": "st2llm.evaluate.compare",
-    "wrap": "st2llm.predict.wrapped",
+    "load_prompt": "st2llm.serialize.template.template",
+    "compare": "st2llm.evaluate.run.compare",
+    "wrap": "st2llm.predict.external.wrapper",
     **dict.fromkeys(
         ["SensorGraph", "Grid", "Video", "Trajectory", "Events", "Sample", "Prediction", "Prompt"],
         "st2llm.types",

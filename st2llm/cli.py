@@ -74,9 +74,9 @@ def _options(
 @data_app.command("list", epilog=_example("st2llm data list"))
 def data_list() -> None:
     """The data sets that have a card, and whether their files are here."""
-    from st2llm.evaluate import stock
+    from st2llm.commands import catalog
 
-    _table(["name", "kind", "here", "about"], [item.row() for item in stock.items()])
+    _table(["name", "kind", "here", "about"], [item.row() for item in catalog.items()])
 
 
 @data_app.command("show", epilog=_example("st2llm data show auckland-pedestrians --plot counts.png"))
@@ -143,7 +143,7 @@ def data_instruct(
     """Write prompts with their true answers as a Hugging Face data set, for training on instructions."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from st2llm.evaluate.instruct import Order, instruct, known_parts
+    from st2llm.commands.instruct import Order, instruct, known_parts
 
     order = Order(name, tuple(task or ()), count, shard, seed, known_parts(part), budget, llm)
     columns = (
@@ -168,12 +168,12 @@ def data_fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets and language models.")],
 ) -> None:
     """Download what is missing into the cache, and check it."""
-    from st2llm.evaluate import stock
+    from st2llm.commands import catalog
 
     for name in names:
         if sys.stderr.isatty():
             typer.echo(f"Fetching {name}", err=True)
-        typer.echo(f"{name}: {stock.fetch(name)}")
+        typer.echo(f"{name}: {catalog.fetch(name)}")
 
 
 @app.command(
@@ -204,7 +204,7 @@ def prompt(
     lint: Annotated[bool, typer.Option("--lint", help="Look for leaks; exit 1 where there are any.")] = False,
 ) -> None:
     """The prompt a language model would be given for one test sample; --llm counts its tokens."""
-    from st2llm.evaluate.question import Question, ask
+    from st2llm.commands.prompt import Question, ask
 
     asked = ask(
         Question(
@@ -232,10 +232,10 @@ def pretrain(
     resume: RunResume = False,
 ) -> None:
     """Train an encoder without a language model: what is next, what was hidden, what is alike, what is noise."""
-    from st2llm.evaluate.progress import watching
-    from st2llm.model.recipe import Recipe
+    from st2llm.config.model import Recipe
+    from st2llm.evaluate.run.progress import watching
     from st2llm.train import pretrain as module
-    from st2llm.train.folder import is_main
+    from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, read_changes
 
     settings = load_recipe(recipe, read_changes(changes or []), into=Recipe)
@@ -254,10 +254,10 @@ def align(
     resume: RunResume = False,
 ) -> None:
     """Bring an encoder into a frozen language model's space, and report what that did."""
-    from st2llm.evaluate.alignment import align_and_report
-    from st2llm.evaluate.progress import watching
-    from st2llm.model.tuning import read_aligning
-    from st2llm.train.folder import is_main
+    from st2llm.commands.align import align_and_report
+    from st2llm.config.training import read_aligning
+    from st2llm.evaluate.run.progress import watching
+    from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, read_changes
 
     settings = load_recipe(recipe, read_changes(changes or []), into=read_aligning)
@@ -277,10 +277,10 @@ def finetune(
     resume: RunResume = False,
 ) -> None:
     """Train part of a language model (LoRA, QLoRA, norms, all): on instructions, or behind soft tokens."""
-    from st2llm.evaluate.progress import watching
-    from st2llm.evaluate.tune import tune
-    from st2llm.model.tuning import read_tuning
-    from st2llm.train.folder import is_main
+    from st2llm.commands.finetune import tune
+    from st2llm.config.training import read_tuning
+    from st2llm.evaluate.run.progress import watching
+    from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, read_changes
 
     settings = load_recipe(recipe, read_changes(changes or []), into=read_tuning)
@@ -292,7 +292,7 @@ def finetune(
 
 def _say_trained(done: "Fit", root: Path) -> None:
     """What a finished run has come to."""
-    from st2llm.train.folder import is_main
+    from st2llm.train.checkpointing import is_main
 
     if not is_main():
         return
@@ -313,7 +313,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the answers go.")],
 ) -> None:
     """Answer with a checkpoint, one row an asked entry, all of the data and what comes next. Needs no labels."""
-    from st2llm.evaluate.answering import answer
+    from st2llm.commands.predict import answer
 
     count = answer(checkpoint, data, out)
     typer.echo(f"{count:,} answers in {out}")
@@ -356,10 +356,10 @@ def compare(
     ] = False,
 ) -> None:
     """Compare language-model arms with primitive arms and baselines on identical samples."""
-    from st2llm.evaluate.plan import Overrides, make
+    from st2llm.evaluate.run.plan import Overrides, make
 
     make(suite, Overrides(data, llm, limit), out=out, resume=resume)  # refused before torch is loaded
-    from st2llm.evaluate.compare import compare as run
+    from st2llm.evaluate.run.compare import compare as run
 
     report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume)
     Console().print(report.table())
@@ -375,11 +375,11 @@ def report(
 ) -> None:
     """Write report.md and report.html of a run anew."""
     if rescore:
-        from st2llm.evaluate.rescore import rescore as score_anew
+        from st2llm.evaluate.scoring.rescore import rescore as score_anew
 
         score_anew(run)
     else:
-        from st2llm.evaluate.report import write_report
+        from st2llm.evaluate.report.write import write_report
 
         write_report(run)
     typer.echo(f"Report: {run / 'report.html'}")
@@ -388,7 +388,7 @@ def report(
 @app.command(epilog=_example("st2llm doctor"))
 def doctor() -> None:
     """What is installed, what is cached and what is missing."""
-    from st2llm.evaluate.doctor import examine
+    from st2llm.commands.doctor import examine
 
     rows = [
         [fact.group, fact.name, fact.value if fact.well else f"[red]{fact.value}[/red]"] for fact in examine()

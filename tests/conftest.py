@@ -4,11 +4,17 @@ import os
 from pathlib import Path
 
 from jaxtyping import install_import_hook
+from support import typecheck  # noqa: F401  (the hook finds it by name)
 
 # Where tensors are. Checking every call of what reads, words and reports as well took half of the run.
 _TENSORS = ("align", "encode", "features", "metrics", "model", "predict", "train", "types")
-install_import_hook([f"st2llm.{name}" for name in _TENSORS], "typecheck.check")
+install_import_hook([f"st2llm.{name}" for name in _TENSORS], "support.typecheck.check")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if "ST2LLM_DATA" not in os.environ and _SHARED.is_dir():
     os.environ["ST2LLM_DATA"] = str(_SHARED)
+
+# No test is answered from an earlier one's cache of answers, and none leaves answers in the user's own file.
+os.environ["ST2LLM_ANSWERS"] = "off"
+
+pytest_plugins = ["support.fixtures"]

@@ -6,15 +6,15 @@ import os
 import numpy as np
 import pytest
 
+from st2llm.commands.prompt import task_for
 from st2llm.data import cards, load_data
-from st2llm.data.windows import split
+from st2llm.data.windows.field import split
 from st2llm.errors import ArtefactError, DataError
-from st2llm.evaluate.question import task_for
 from st2llm.llm.tokenizer import load_tokenizer
-from st2llm.serialize.budget import plan
-from st2llm.serialize.lint import lint
+from st2llm.serialize.lint.leaks import lint
 from st2llm.serialize.questions import ask, questions
-from st2llm.serialize.template import load_prompt
+from st2llm.serialize.template.budget import plan
+from st2llm.serialize.template.template import load_prompt
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from support.command_line import is_one_message, run_cli
 
 pytestmark = pytest.mark.slow
 
-ST2LLM = Path(sys.executable).with_name("st2llm")
 COMMANDS = [
     "data list",
     "data show",
@@ -29,30 +29,13 @@ COMMANDS = [
 ]
 
 
-def run_cli(*arguments, cwd=None, **environment):
-    """`st2llm arguments` in a process of its own, on a wide terminal."""
-    return subprocess.run(
-        [ST2LLM, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 def _main_where(patch, *arguments):
     """The command line in a process where `patch` was run first: for faults that cannot be ordered."""
     run = f"from st2llm.cli import main\nmain({list(arguments)!r})"
-    code = f"import st2llm.evaluate.stock as stock\n{patch}\n{run}"
+    code = f"import st2llm.commands.catalog as stock\n{patch}\n{run}"
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
     )
-
-
-def _is_one_message(done):
-    return done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
 # A small data set, whole; each case of bad input spoils one thing.
@@ -168,14 +151,14 @@ BAD_CARDS = [
 @pytest.mark.parametrize(
     ("spoil", "says"), BAD_CARDS, ids=[spoil.__name__.strip("_") for spoil, _ in BAD_CARDS]
 )
-def test_a_bad_card_is_one_message_and_nothing_is_drawn(tmp_path, spoil, says):
+def test_a_bad_cardis_one_message_and_nothing_is_drawn(tmp_path, spoil, says):
     card, tables = _card(), _tables()
     spoil(card, tables)
     path = _write(tmp_path, card, tables)
     before = sorted(tmp_path.iterdir())
 
     done = run_cli("data", "show", path, "--plot", tmp_path / "drawn.png")
-    assert _is_one_message(done), done.stderr
+    assert is_one_message(done), done.stderr
     assert re.search(says, done.stderr), done.stderr
     assert done.stdout == ""
     assert sorted(tmp_path.iterdir()) == before
@@ -198,9 +181,9 @@ def test_a_good_card_is_shown_and_drawn(tiny, tmp_path):
         (["report", "no-such-run"], "no-such-run"),
     ],
 )
-def test_an_unknown_name_is_one_message_that_offers_the_nearest(arguments, says, tmp_path):
+def test_an_unknown_nameis_one_message_that_offers_the_nearest(arguments, says, tmp_path):
     done = run_cli(*arguments, cwd=tmp_path)
-    assert _is_one_message(done), done.stderr
+    assert is_one_message(done), done.stderr
     assert says in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -217,9 +200,9 @@ def test_an_unknown_name_is_one_message_that_offers_the_nearest(arguments, says,
         (["graph/forecast", "--llm", "smollm2-135"], "Did you mean 'smollm2-135m'"),
     ],
 )
-def test_a_prompt_that_cannot_be_made_is_one_message(tiny, arguments, says):
+def test_a_prompt_that_cannot_be_madeis_one_message(tiny, arguments, says):
     done = run_cli("prompt", *arguments, "--data", tiny)
-    assert _is_one_message(done), done.stderr
+    assert is_one_message(done), done.stderr
     assert says in done.stderr
     assert done.stdout == ""
 
@@ -305,11 +288,11 @@ def test_a_command_that_is_not_understood_exits_2(arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_an_output_path_that_is_a_file_is_one_message_and_left_as_it_is(tmp_path):
+def test_an_output_path_that_is_a_fileis_one_message_and_left_as_it_is(tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("mine")
     done = run_cli("compare", "evaluation/suites/demo.yaml", "--out", taken)
-    assert _is_one_message(done), done.stderr
+    assert is_one_message(done), done.stderr
     assert str(taken) in done.stderr
     assert taken.read_text() == "mine"
 
@@ -347,15 +330,15 @@ def test_the_doctor_names_what_is_installed_and_what_is_missing(tmp_path):
 
 def test_offline_with_nothing_cached_says_which_command_gets_it(tmp_path):
     done = run_cli("data", "fetch", "smollm2-135m", ST2LLM_CACHE=str(tmp_path / "cache"), ST2LLM_OFFLINE="1")
-    assert _is_one_message(done), done.stderr
+    assert is_one_message(done), done.stderr
     assert "st2llm data fetch smollm2-135m" in done.stderr
     assert "ST2LLM_OFFLINE" in done.stderr
 
 
-def test_a_fault_of_ours_is_one_message_and_a_traceback_only_with_debug():
+def test_a_fault_of_oursis_one_message_and_a_traceback_only_with_debug():
     fault = "def boom(*_): raise ValueError('odd')\nstock.items = boom"
     quiet = _main_where(fault, "data", "list")
-    assert _is_one_message(quiet), quiet.stderr
+    assert is_one_message(quiet), quiet.stderr
     assert "Unexpected ValueError: odd" in quiet.stderr
     for words in (["--debug", "data", "list"], ["data", "list", "--debug"]):
         loud = _main_where(fault, *words)
@@ -363,11 +346,11 @@ def test_a_fault_of_ours_is_one_message_and_a_traceback_only_with_debug():
         assert "Traceback" in loud.stderr
 
 
-def test_a_full_disk_is_one_message_that_names_the_file():
+def test_a_full_diskis_one_message_that_names_the_file():
     done = _main_where(
         "def boom(*_): raise OSError(28, 'x', 'results.jsonl')\nstock.items = boom", "data", "list"
     )
-    assert _is_one_message(done), done.stderr
+    assert is_one_message(done), done.stderr
     assert "no room left" in done.stderr
     assert "results.jsonl" in done.stderr
 

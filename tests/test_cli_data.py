@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from test_cli import _is_one_message, run_cli
+from support.command_line import is_one_message, run_cli
 
 pytestmark = pytest.mark.slow
 
@@ -40,9 +40,9 @@ def test_facts_as_json_are_one_object_even_with_a_picture(card, tmp_path):
     assert "Drawn into" in done.stderr and (tmp_path / "page.png").is_file()
 
 
-def test_a_folder_for_the_picture_that_is_not_there_is_one_message(card, tmp_path):
+def test_a_folder_for_the_picture_that_is_not_thereis_one_message(card, tmp_path):
     done = run_cli("data", "show", card, "--plot", tmp_path / "none/page.png")
-    assert _is_one_message(done), done.stderr
+    assert is_one_message(done), done.stderr
 
 
 def test_the_list_shows_data_of_every_kind(tmp_path):
@@ -60,7 +60,7 @@ def test_an_instruction_set_is_written_and_resumed(card, tmp_path):
     again = run_cli(*order, "--task", "forecast", "--task", "question-answer.choice", "--resume")
     assert again.stdout.startswith("12 rows in 3 shards (3 kept)"), again.stderr
     refused = run_cli(*order, "--task", "forecast", "--resume")
-    assert _is_one_message(refused) and "another order" in refused.stderr
+    assert is_one_message(refused) and "another order" in refused.stderr
 
 
 @pytest.mark.parametrize(

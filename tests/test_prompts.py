@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serialize.graphs import counts, forecast_sample
-from serialize.samples import for_template, narrowed
+from support.graph_samples import counts, forecast_sample
+from support.text_samples import for_template, narrowed
 
-from st2llm.serialize.lint import lint
-from st2llm.serialize.template import load_prompt
+from st2llm.serialize.lint.leaks import lint
+from st2llm.serialize.template.template import load_prompt
 from st2llm.types import FreeText, Slot
 
 ROOT = Path(__file__).resolve().parents[1] / "prompts"

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from st2llm.data import artefacts, card, event, graph, grid, safe_open, trajectory, video
-from st2llm.data.windows import Splits, Windows, split
+from st2llm.data import card, fetch, safe_open
+from st2llm.data.load import event, graph, grid, trajectory, video
+from st2llm.data.windows.field import Splits, Windows, split
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.types import Container
 
-__all__ = ["Splits", "Windows", "card_path", "cards", "fetch", "load_data", "split"]
+__all__ = ["Splits", "Windows", "card_path", "cards", "fetch_dataset", "load_data", "split"]
 
 _CARDS = Path(__file__).resolve().parent / "cards"
 
@@ -40,7 +41,7 @@ def load_data(name_or_card: str | Path) -> Container:
     """
     path = card_path(name_or_card)
     described = _with_split(card.read(path), str(name_or_card).partition("#")[2])
-    return _BUILDERS[described.kind](described, fetch(path))
+    return _BUILDERS[described.kind](described, fetch_dataset(path))
 
 
 def _with_split(described: card.Card, name: str) -> card.Card:
@@ -53,7 +54,7 @@ def _with_split(described: card.Card, name: str) -> card.Card:
     return described.model_copy(update={"split": splits[name], "splits": None})
 
 
-def fetch(name_or_card: str | Path) -> dict[str, Path]:
+def fetch_dataset(name_or_card: str | Path) -> dict[str, Path]:
     """Brings the files of a data set without reading them: where they are, by the names its card uses."""
     path = card_path(name_or_card)
     return _locate(card.read(path), path.parent)
@@ -92,7 +93,7 @@ def _locate(described: card.Card, folder: Path) -> dict[str, Path]:
         near = [path for path in (safe_open.inside(home, name) for home in homes) if path.exists()]
         if near:
             if not near[0].is_dir():
-                artefacts.check_pin(near[0], pins.get(name, (name, None))[1])
+                fetch.check_pin(near[0], pins.get(name, (name, None))[1])
             found[name] = near[0]
     if missing := [name for name in names if name not in found]:
         found.update(_fetched(described, folder, missing, homes))
@@ -116,5 +117,5 @@ def _fetched(described: card.Card, folder: Path, missing: list[str], homes: list
         )
     names = {name: pins.get(name, (name, None)) for name in missing}
     asked = source.model_copy(update={"files": dict(names.values())})
-    paths = artefacts.fetch(asked, folder=folder, hint=f"st2llm data fetch {described.name}")
+    paths = fetch.fetch(asked, folder=folder, hint=f"st2llm data fetch {described.name}")
     return {name: paths[inner] for name, (inner, _) in names.items()}

@@ -1,6 +1,6 @@
 """Containers as what other libraries work on: pandas tables, xarray arrays, Hugging Face datasets.
 
-Graphs for torch-geometric are in `st2llm.encode.geometric`, since this layer works without torch.
+Graphs for torch-geometric are in `st2llm.encode.pyg`, since this layer works without torch.
 """
 
 from collections.abc import Iterator, Sequence

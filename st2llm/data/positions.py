@@ -6,7 +6,7 @@ import numpy as np
 import pyproj
 from jaxtyping import Float64, Int64
 
-from st2llm.data.columns import Columns, Sort
+from st2llm.data.read.columns import Columns, Sort
 from st2llm.errors import DataError
 from st2llm.types import Sample
 

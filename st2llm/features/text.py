@@ -14,8 +14,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers.utils import logging
 
-from st2llm.data import artefacts
-from st2llm.data.artefacts import Source
+from st2llm.data import fetch
+from st2llm.data.fetch import Source
 from st2llm.errors import ArtefactError, ConfigError, nearest
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -86,7 +86,7 @@ def _named(name: str, device: str | None) -> SentenceTransformer:
         return SentenceTransformer(
             str(path) if path.is_dir() else name,
             device=device,
-            local_files_only=path.is_dir() or artefacts.offline(),
+            local_files_only=path.is_dir() or fetch.offline(),
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
@@ -113,7 +113,7 @@ def _quiet() -> Iterator[None]:
 
 def _minilm(device: str | None) -> SentenceTransformer:
     """The packaged folder lacks the (empty) folder of its last module, so its three modules are put together here."""
-    files = artefacts.fetch(MINILM, hint="st2llm data fetch minilm")
+    files = fetch.fetch(MINILM, hint="st2llm data fetch minilm")
     folder = files[f"{_FOLDER}/config.json"].parent
     transformer = Transformer(str(folder), max_seq_length=_MAX_TOKENS)
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from st2llm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from st2llm.llm.endpoint.remote import RemoteModel
+    from st2llm.llm.endpoint.client import RemoteModel
     from st2llm.llm.local import LanguageModel
 
 
@@ -48,5 +48,5 @@ def _remote(name: str, *, depth: int | None, dtype: str, quant: str) -> "RemoteM
             "A model behind an endpoint has the weights that its server loaded, so it cannot be drawn at random. "
             "Give random: a Hugging Face id or a folder."
         )
-    found: RemoteModel = importlib.import_module("st2llm.llm.endpoint.remote").parse(name)
+    found: RemoteModel = importlib.import_module("st2llm.llm.endpoint.client").parse(name)
     return found

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from st2llm.errors import ArtefactError
-from st2llm.llm.source import REFUSED
+from st2llm.llm.model_files import REFUSED
 
 PRE_TOKENIZERS = {
     "smollm": pre_tokenizers.Sequence(

@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 from transformers.utils import logging
 
 from st2llm.errors import AlignmentError, ConfigError
-from st2llm.llm import quant as quantise
-from st2llm.llm import source
+from st2llm.llm import model_files
+from st2llm.llm import quantise as quantise
 from st2llm.llm.decode.engine import VERSION, Engine
-from st2llm.llm.decode.rows import Question
+from st2llm.llm.decode.requests import Question
 from st2llm.llm.grammar import automaton
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
 from st2llm.types import GREEDY, Answer, Decoding, Prompt, Slot
@@ -37,7 +37,7 @@ class LanguageModel:
 
     def __init__(
         self,
-        found: source.Source,
+        found: model_files.Source,
         model: PreTrainedModel,
         *,
         depth_full: int,
@@ -60,7 +60,7 @@ class LanguageModel:
         # A gemma multiplies its table's rows by this before its layers see them.
         volume = float(getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0))
         self.token_rms = volume * float(table.float().square().mean().sqrt())
-        self._tokenizer_sha256 = source.tokenizer_sha256(found.folder)
+        self._tokenizer_sha256 = model_files.tokenizer_sha256(found.folder)
 
     def embed(self, text: str) -> Float[Tensor, "token d_lm"]:
         """Rows of the embedding table for the words as they stand, in the model's dtype; no bos is added."""
@@ -152,7 +152,7 @@ def load(name: str, *, depth: int | None, dtype: str, quant: str, seed: int) -> 
     """Loads, quantises, cuts and freezes a model. seed: of the weights of `random:<id>`."""
     kind = choose_dtype(dtype, device := best_device())
     wanted = How(kind, device, quantise.settings(quant, kind))
-    found = source.resolve(name)
+    found = model_files.resolve(name)
     _refuse_quantised(found.folder)
     model = _pretrained(found.folder, wanted) if found.pretrained else _random(found.folder, wanted, seed)
     depth_full = len(layers_of(model))

@@ -13,7 +13,7 @@ import tokenizers
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from st2llm.errors import ConfigError
-from st2llm.llm.source import resolve
+from st2llm.llm.model_files import resolve
 from st2llm.types import Prompt, Slot, TemplateId
 
 

@@ -14,7 +14,9 @@ from st2llm.align.head import ClassHead, NumberHead
 from st2llm.align.projection import down_head, up_head
 from st2llm.align.prototypes import Vocabulary, vocabulary_of
 from st2llm.align.sequence_head import sequence_head
-from st2llm.align.settings import FROZEN, Adaptation, Projection
+from st2llm.config.adaptation import FROZEN, Adaptation, Projection
+from st2llm.config.backbones import BACKBONES
+from st2llm.config.model import EncoderSettings
 from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldEncoder, FieldShape
 from st2llm.encode.points import PointBatch
@@ -32,8 +34,6 @@ from st2llm.model.backbone import (
     trained,
 )
 from st2llm.model.experts import Experts, feed_forward
-from st2llm.model.names import BACKBONES
-from st2llm.model.recipe import EncoderSettings
 from st2llm.types import Edges
 
 

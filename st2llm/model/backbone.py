@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from st2llm.align.adapt import adapt
-from st2llm.align.settings import FROZEN, Adaptation
+from st2llm.align.adapters import adapt
 from st2llm.align.splice import pad_left, splice
+from st2llm.config.adaptation import FROZEN, Adaptation
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel, layers_of
 from st2llm.types import Slot

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from st2llm.errors import ConfigError, StorageError
-from st2llm.llm.source import resolve
+from st2llm.llm.model_files import resolve
 from st2llm.model import checkpoint
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.errors import DataError
-from st2llm.retrieve.shape import ShapeIndex
+from st2llm.retrieve.windows import ShapeIndex
 from st2llm.types import Sample
 
 Chooser = Callable[[Sample], list[Sample]]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from st2llm.model.arm import Arm
-from st2llm.predict.primitive import AnyFrame, run_arm
+from st2llm.predict.arm import AnyFrame, run_arm
 from st2llm.types import Prediction, Sample
 
 

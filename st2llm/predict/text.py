@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError, DataError
+from st2llm.predict.answer_counts import Category, categorise
 from st2llm.predict.codes import asked_codes
 from st2llm.predict.examples import Chooser
-from st2llm.predict.ledger import Category, categorise
-from st2llm.serialize.template import Template
+from st2llm.serialize.template.template import Template
 from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer, Tokenizer
 
 QUANTILES = (0.05, 0.5, 0.95)

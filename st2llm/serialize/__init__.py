@@ -1,15 +1,19 @@
-"""Containers as words and words as predictions. `KINDS` says how each kind of data is written and read."""
+"""Containers as text and text as predictions. `KINDS` says how each kind of data is written and read."""
 
 from collections.abc import Mapping
 
-from st2llm.serialize import event, graph, grid, trajectory, video
-from st2llm.serialize.kind import Kind
+from st2llm.serialize.event.text import KIND as EVENT
+from st2llm.serialize.graph.text import KIND as GRAPH
+from st2llm.serialize.grid.text import KIND as GRID
+from st2llm.serialize.template.kind import Kind
+from st2llm.serialize.trajectory.text import KIND as TRAJECTORY
+from st2llm.serialize.video.text import KIND as VIDEO
 
 KINDS: Mapping[str, Kind] = {
-    "graph": graph.KIND,
-    "grid": grid.KIND,
-    "video": video.KIND,
-    "trajectory": trajectory.KIND,
-    "event": event.KIND,
+    "graph": GRAPH,
+    "grid": GRID,
+    "video": VIDEO,
+    "trajectory": TRAJECTORY,
+    "event": EVENT,
 }
-"""What each kind brings so that templates can speak of it."""
+"""What each kind adds to templates: its variables, settings and answers."""

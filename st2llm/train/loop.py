@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from st2llm.encode.batch import Batch
 from st2llm.errors import TrainingError
-from st2llm.model.objective import Objective
-from st2llm.train.heap import keep_freed_memory
+from st2llm.model.objectives.objective import Objective
+from st2llm.train.batches import Shuffled, Source
+from st2llm.train.memory import keep_freed_memory
 from st2llm.train.meter import Meter
-from st2llm.train.source import Shuffled, Source
 
 Watching = Callable[[int], None]
 """Is told each finished step."""

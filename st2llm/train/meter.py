@@ -5,7 +5,7 @@ import time
 
 import psutil
 
-from st2llm.train.heap import give_back_freed_memory
+from st2llm.train.memory import give_back_freed_memory
 
 
 class Meter:

@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 
-from st2llm.data.splits import even
+from st2llm.config.model import Objectives, Recipe
+from st2llm.data.windows.splits import even
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.points import BINS
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
-from st2llm.model.contrast import Contrastive
-from st2llm.model.objective import (
+from st2llm.model.objectives.contrastive import Contrastive
+from st2llm.model.objectives.objective import (
     Combined,
     Diffusion,
     Likelihood,
@@ -22,20 +23,11 @@ from st2llm.model.objective import (
     Objective,
     Regression,
 )
-from st2llm.model.recipe import Objectives, Recipe
-from st2llm.predict.checkpointed import (
-    described,
-    frame_of,
-    module_of,
-    scaled,
-    schedule_of,
-    shape_of,
-    splits_of,
-)
-from st2llm.predict.frame import Frame
-from st2llm.train.card import model_card
-from st2llm.train.folder import RunFolder
+from st2llm.predict.checkpoint import described, frame_of, module_of, scaled, schedule_of, shape_of, splits_of
+from st2llm.predict.preprocess.field import Frame
+from st2llm.train.checkpointing import RunFolder
 from st2llm.train.loop import Budget, Fit, fit
+from st2llm.train.model_card import model_card
 from st2llm.types import NO_EDGES, Edges, Sample
 
 

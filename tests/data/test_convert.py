@@ -2,10 +2,10 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import five
 import numpy as np
 import pandas as pd
 import pytest
+from support import five_kinds
 
 from st2llm.data.convert import frames_of, to_hf_dataset, to_pandas, to_xarray
 from st2llm.errors import DataError
@@ -18,7 +18,7 @@ def _seconds(column):
 
 
 def test_a_graph_comes_back_from_its_long_table():
-    data = five.graph()
+    data = five_kinds.graph()
     data.values[5, 1, 0] = np.nan
     table = to_pandas(data)
     assert list(table.columns) == ["time", "place", "count"]
@@ -28,7 +28,7 @@ def test_a_graph_comes_back_from_its_long_table():
 
 
 def test_a_grid_comes_back_from_its_long_table_with_coordinates():
-    data = five.grid()
+    data = five_kinds.grid()
     table = to_pandas(data)
     back = table["sst"].to_numpy().reshape(data.values.shape[:3])
     np.testing.assert_array_equal(back, data.values[..., 0])
@@ -37,7 +37,7 @@ def test_a_grid_comes_back_from_its_long_table_with_coordinates():
 
 
 def test_objects_come_back_from_their_table_in_order():
-    data = [five.walk(name="a"), five.walk(name="b", north=2.0)]
+    data = [five_kinds.walk(name="a"), five_kinds.walk(name="b", north=2.0)]
     table = to_pandas(data)
     for one in data:
         mine = table[table["object"] == one.id]
@@ -46,18 +46,18 @@ def test_objects_come_back_from_their_table_in_order():
 
 
 def test_stays_keep_their_places_and_attributes():
-    table = to_pandas([five.stays()])
+    table = to_pandas([five_kinds.stays()])
     assert list(table.columns) == ["object", "time", "place", "duration_min"]
-    assert tuple(table["place"]) == five.stays().place
+    assert tuple(table["place"]) == five_kinds.stays().place
 
 
 def test_milliseconds_of_a_scene_are_no_seconds():
-    table = to_pandas([replace(five.walk(), unit_s=0.001)])
+    table = to_pandas([replace(five_kinds.walk(), unit_s=0.001)])
     assert (table["time"].iloc[1] - table["time"].iloc[0]) == pd.Timedelta(milliseconds=60)
 
 
 def test_events_come_back_with_the_names_of_their_marks():
-    data = five.events()
+    data = five_kinds.events()
     table = to_pandas(data)
     assert [data.marks.index(name) for name in table["mark"]] == data.mark.tolist()
     np.testing.assert_array_equal(table[["x", "y", "magnitude"]].to_numpy()[:, 2], data.magnitude)
@@ -65,17 +65,17 @@ def test_events_come_back_with_the_names_of_their_marks():
 
 
 def test_a_clip_has_a_row_a_frame():
-    table = to_pandas([five.clip(frames=6), five.clip(frames=4, name="right")])
+    table = to_pandas([five_kinds.clip(frames=6), five_kinds.clip(frames=4, name="right")])
     assert table.groupby("clip").size().to_dict() == {"left": 6, "right": 4}
     assert table["time_s"].tolist()[:3] == [0.0, 0.1, 0.2]
 
 
 def test_a_channel_named_like_an_index_keeps_its_values():
-    table = to_pandas(replace(five.graph(), channels=("place",)))
+    table = to_pandas(replace(five_kinds.graph(), channels=("place",)))
     assert {"time", "place", "place_value"} == set(table.columns)
 
 
-@pytest.mark.parametrize("data", [five.graph(), five.grid()])
+@pytest.mark.parametrize("data", [five_kinds.graph(), five_kinds.grid()])
 def test_a_field_comes_back_from_xarray(data):
     array = to_xarray(data)
     np.testing.assert_array_equal(array.to_numpy(), data.values)
@@ -86,13 +86,15 @@ def test_a_field_comes_back_from_xarray(data):
 
 
 def test_xarray_knows_places_and_coordinates():
-    array = to_xarray(five.graph())
+    array = to_xarray(five_kinds.graph())
     assert float(array.sel(place="gate-1")["lon"]) == pytest.approx(174.71)
-    grid = to_xarray(five.grid())
+    grid = to_xarray(five_kinds.grid())
     assert grid["y"].to_numpy().tolist() == [60.0, 50.0, 40.0, 30.0]
 
 
-@pytest.mark.parametrize("data", [five.graph(2), five.grid(), [five.stays()], five.events()])
+@pytest.mark.parametrize(
+    "data", [five_kinds.graph(2), five_kinds.grid(), [five_kinds.stays()], five_kinds.events()]
+)
 def test_a_hugging_face_dataset_holds_the_same_rows(data):
     dataset, table = to_hf_dataset(data), to_pandas(data)
     assert dataset.column_names == list(table.columns)
@@ -101,9 +103,9 @@ def test_a_hugging_face_dataset_holds_the_same_rows(data):
 
 
 def test_the_pixels_of_clips_of_several_sizes_come_back():
-    small = five.clip(frames=3)
+    small = five_kinds.clip(frames=3)
     large = replace(
-        five.clip(frames=2, name="large"), frames=np.zeros((2, 96, 96, 3), dtype=np.uint8), label=None
+        five_kinds.clip(frames=2, name="large"), frames=np.zeros((2, 96, 96, 3), dtype=np.uint8), label=None
     )
     dataset = to_hf_dataset([small, large])
     np.testing.assert_array_equal(frames_of(dataset[0]), small.frames)

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from st2llm import tasks
-from st2llm.data import artefacts, fetch, load_data, split
+from st2llm.data import fetch, fetch_dataset, load_data, split
 from st2llm.errors import ArtefactError, ConfigError, DataError
 from st2llm.types import SensorGraph
 
 Make = Callable[..., Path]
 HAS_LOS_LOOP = (Path(os.environ.get("ST2LLM_DATA", "nowhere")) / "graph/los_loop/los_speed.csv").is_file()
-_REAL_CACHE = str(artefacts.cache_dir())
+_REAL_CACHE = str(fetch.cache_dir())
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
@@ -45,7 +45,7 @@ def test_a_folder_of_a_path_source_is_fetched_in_place(make_card: Make) -> None:
     folder = path.parent / "folder"
     folder.mkdir()
     (path.parent / "values.csv").rename(folder / "values.csv")
-    assert fetch(path)["values.csv"] == folder / "values.csv"
+    assert fetch_dataset(path)["values.csv"] == folder / "values.csv"
     assert load_data(path).places == ("queen-st", "high-st")
 
 
@@ -78,7 +78,7 @@ def auckland() -> Iterator[SensorGraph]:
     """The real data, from the user's own cache where it is there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ST2LLM_CACHE", _REAL_CACHE)
-        fetch("auckland-pedestrians")
+        fetch_dataset("auckland-pedestrians")
         yield load_data("auckland-pedestrians")
 
 
@@ -105,7 +105,7 @@ def test_every_row_of_auckland_is_kept_in_order_but_those_of_the_clock_changes(a
     """In 2024 the file has no row for the skipped hour."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ST2LLM_CACHE", _REAL_CACHE)
-        frame = pd.read_csv(fetch("auckland-pedestrians")["hourly_counts.csv"])
+        frame = pd.read_csv(fetch_dataset("auckland-pedestrians")["hourly_counts.csv"])
     day_before = {str(pd.Timestamp(day).date() - pd.Timedelta("1D")) for day in (*FOLDS, *GAPS)}
     dropped = frame["date"].isin(day_before) & frame["hour"].str.startswith("2:")
     assert dropped.sum() == 13

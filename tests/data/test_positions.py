@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from st2llm.data import positions
 from st2llm.data.card.trajectory import TrajectoryCard
-from st2llm.data.columns import Columns
+from st2llm.data.read.columns import Columns
 from st2llm.errors import DataError
 
 CARD = {"name": "t", "kind": "trajectory", "table": "t.csv", "time": "t"}

@@ -3,10 +3,10 @@
 from dataclasses import fields as fields_of
 from dataclasses import replace
 
-import fields
 import numpy as np
 import pytest
 import torch
+from support import fields
 
 from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-import fields
 import numpy as np
 import pytest
 import torch
+from support import fields
 
+from st2llm.config.model import EncoderSettings
 from st2llm.encode.batch import FieldBatch, fit_notes, stack
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
-from st2llm.model.recipe import EncoderSettings
 from st2llm.types import Edges
 
 HISTORY, HORIZON, NODES = 12, 3, 3

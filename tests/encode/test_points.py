@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-import five
 import numpy as np
 import pytest
 import torch
+from support import five_kinds
 
 from st2llm import tasks
-from st2llm.data.windows import split
+from st2llm.data.windows.field import split
 from st2llm.encode.points import fit_points, local_frame, log_gap, points_of, stack_points
 from st2llm.types import Sample, SplitPlan
 
@@ -16,17 +16,17 @@ PLAN = SplitPlan(0.6, 0.2, 0.2)
 
 
 def paths(**way) -> list[Sample]:
-    walks = [replace(five.walk(40, name=f"w{i}", **way), split=PLAN) for i in range(3)]
+    walks = [replace(five_kinds.walk(40, name=f"w{i}", **way), split=PLAN) for i in range(3)]
     part = split(walks, tasks.forecast(4, 3)).train
     return [part[i] for i in range(len(part))]
 
 
 def stays() -> list[Sample]:
-    return [five.stay_sample(five.stays(f"user-{i}")) for i in range(3)]
+    return [five_kinds.stay_sample(five_kinds.stays(f"user-{i}")) for i in range(3)]
 
 
 def events() -> list[Sample]:
-    return five.event_samples(five.events(), 3)
+    return five_kinds.event_samples(five_kinds.events(), 3)
 
 
 @pytest.mark.parametrize("make", [paths, stays, events])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support import fields
 
 from st2llm.encode.batch import fit_notes, stack
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
@@ -12,7 +13,6 @@ from st2llm.encode.regions import partition_of
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.types import Layout
-from tests import fields
 
 HISTORY, HORIZON, CAP = 12, 3, 4
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-import fields
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support import fields
 
 from st2llm.encode.scaler import Scaler, fit_scaler
 

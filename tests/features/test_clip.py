@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_llm
 import torch
+from support import tiny_llm
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from st2llm.errors import ArtefactError, ConfigError

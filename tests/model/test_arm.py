@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
-import fields
 import pytest
 import torch
+from support import fields
+from support.arms import small_blueprint as blueprint
 
-from st2llm.align.settings import FROZEN, Adaptation, Projection
+from st2llm.config.adaptation import FROZEN, Adaptation, Projection
+from st2llm.config.backbones import BACKBONES
 from st2llm.encode.batch import FieldBatch, fit_notes, stack
 from st2llm.encode.field import FieldShape
 from st2llm.encode.scaler import fit_scaler
@@ -15,7 +17,6 @@ from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.model.arm import Arm, Blueprint, EncoderSettings, Probe, build, encoder_of, state_sha256
 from st2llm.model.backbone import trained
-from st2llm.model.names import BACKBONES
 
 HISTORY, HORIZON = 12, 3
 LORA = Adaptation(method="lora", rank=16, targets=("q_proj", "v_proj"))
@@ -30,11 +31,6 @@ def batch_of(count=4) -> FieldBatch:
     words = tuple(f"{i} people walked by at {7 * i}:00." for i in range(count))
     generator = torch.Generator().manual_seed(3)
     return replace(batch, words=words, base=torch.randn(batch.base.shape, generator=generator))
-
-
-def blueprint(tokens="place") -> Blueprint:
-    settings = EncoderSettings(d_st=16, patch=4, layers=1, tokens=tokens)
-    return Blueprint(FieldShape(HISTORY, HORIZON, 3, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
 
 
 def test_without_layers_and_heads_an_arm_is_linear_from_end_to_end():

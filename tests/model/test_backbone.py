@@ -1,10 +1,10 @@
 """Backbones: of matched size, frozen where they say so, and the same whether words are remembered or read anew."""
 
-import fields
 import pytest
 import torch
+from support import fields
 
-from st2llm.align.settings import Adaptation
+from st2llm.config.adaptation import Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm

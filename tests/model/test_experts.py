@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_arm import blueprint
+from support.arms import small_blueprint as blueprint
 from torch.utils.flop_counter import FlopCounterMode
 
 from st2llm.model.arm import build

@@ -2,21 +2,20 @@
 
 from dataclasses import replace
 
-import films
-import five
 import numpy as np
 import pytest
 import torch
+from support import five_kinds, video_files
 
 from st2llm import tasks
-from st2llm.align.settings import Projection
+from st2llm.config.adaptation import Projection
+from st2llm.config.model import EncoderSettings
 from st2llm.data import split
 from st2llm.errors import DataError
 from st2llm.model.arm import build
-from st2llm.model.objective import Likelihood, of_task
-from st2llm.model.recipe import EncoderSettings
-from st2llm.predict.framing import blueprint_for, frame_for, shape_for
-from st2llm.predict.primitive import run_arm
+from st2llm.model.objectives.objective import Likelihood, of_task
+from st2llm.predict.arm import run_arm
+from st2llm.predict.preprocess.fit import blueprint_for, frame_for, shape_for
 from st2llm.train.loop import Budget, evaluate, fit
 from st2llm.types import SplitPlan, Trajectory, Video
 
@@ -28,7 +27,7 @@ def clips(lengths=(12,) * 12) -> list:
     """A square goes to the right, or the same film is shown backwards: single frames say nothing."""
     made = []
     for i, count in enumerate(lengths):
-        film, way = films.square_film(count, 30, 36), WAYS[i % 2]
+        film, way = video_files.square_film(count, 30, 36), WAYS[i % 2]
         made.append(
             Video(
                 name="films",
@@ -52,7 +51,7 @@ def paths(count=24) -> list:
         steps, bends = 8 + i % 5, i % 2 == 0
         angle = (0.4 if bends else 0.0) * np.arange(steps) + i
         xy = np.cumsum(np.stack([np.cos(angle), np.sin(angle)], axis=1), axis=0)
-        walk = five.walk(steps, name=f"w{i}")
+        walk = five_kinds.walk(steps, name=f"w{i}")
         label = "bends" if bends else "straight"
         walks.append(replace(walk, xy=xy, label=label, split=SplitPlan(0.8, 0.1, 0.1, by="object")))
     part = split(walks, tasks.classify()).train
@@ -108,7 +107,9 @@ def test_a_longer_path_is_read_from_its_end():
     samples = paths()
     arm, frame, _ = arm_and_frame(samples, tasks.classify())
     assert frame.shape.points == 12
-    long = replace(five.walk(40, name="long"), label="straight", split=SplitPlan(1.0, 0.0, 0.0, by="object"))
+    long = replace(
+        five_kinds.walk(40, name="long"), label="straight", split=SplitPlan(1.0, 0.0, 0.0, by="object")
+    )
     part = split([long, *[replace(long, id=f"other {i}") for i in range(3)]], tasks.classify()).train
     asked = replace(part[0], side=replace(part[0].side, options=samples[0].side.options))
     assert run_arm(arm, frame, [asked.without_truth()], batch=1, reads=False)[0].label in (

@@ -1,9 +1,8 @@
 """Examples come from training alone: at random but always the same, the latest before, or the most alike."""
 
-import fields
-import handmade
 import numpy as np
 import pytest
+from support import fields, handmade
 
 from st2llm.errors import DataError
 from st2llm.predict.examples import choose_examples

@@ -2,22 +2,22 @@
 
 from dataclasses import replace
 
-import five
 import numpy as np
 import pytest
 import torch
+from support import five_kinds
 
 from st2llm import tasks
-from st2llm.data.windows import split
+from st2llm.config.model import EncoderSettings
+from st2llm.data.windows.field import split
 from st2llm.errors import ConfigError
 from st2llm.metrics import path_scores
 from st2llm.model.arm import Blueprint, build
-from st2llm.model.objective import Diffusion, Likelihood, MaskedTracks
-from st2llm.model.recipe import EncoderSettings
-from st2llm.model.windowed import Sequenced
+from st2llm.model.objectives.objective import Diffusion, Likelihood, MaskedTracks
+from st2llm.model.pretraining import Sequenced
+from st2llm.predict.arm import run_arm
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.primitive import run_arm
-from st2llm.predict.sequence import KEPT, fit_sequence_frame
+from st2llm.predict.preprocess.sequence import KEPT, fit_sequence_frame
 from st2llm.train.loop import Budget, fit
 from st2llm.types import NO_EDGES, SplitPlan, Trajectory
 
@@ -34,7 +34,7 @@ def bends(count=60) -> list:
         angle = 0.15 * np.arange(12) + i
         xy = np.cumsum(np.stack([np.cos(angle), np.sin(angle)], axis=1), axis=0)
         walk: Trajectory = replace(
-            five.walk(12, name=f"w{i}"), xy=xy, split=SplitPlan(0.6, 0.2, 0.2, by="object")
+            five_kinds.walk(12, name=f"w{i}"), xy=xy, split=SplitPlan(0.6, 0.2, 0.2, by="object")
         )
         walks.append(walk)
     part = split(walks, tasks.forecast(5, 4)).train
@@ -85,7 +85,7 @@ def test_answers_do_not_depend_on_the_batch():
 
 
 def test_an_untrained_arm_for_the_next_place_ranks_as_its_rule_does():
-    samples = [five.stay_sample(five.stays(f"user-{i}")) for i in range(3)]
+    samples = [five_kinds.stay_sample(five_kinds.stays(f"user-{i}")) for i in range(3)]
     frame = fit_sequence_frame(samples, skip="counts-transitions", points=5)
     got = run_arm(arm_of(frame), frame, samples, batch=8, reads=False)
     want = fit_baseline("counts-transitions", samples).predict(samples)
@@ -95,7 +95,7 @@ def test_an_untrained_arm_for_the_next_place_ranks_as_its_rule_does():
 
 
 def test_an_arm_for_events_says_a_density_and_its_quantiles():
-    samples = five.event_samples(five.events(), 5)
+    samples = five_kinds.event_samples(five_kinds.events(), 5)
     frame = fit_sequence_frame(samples, skip="none", points=5)
     answer = run_arm(arm_of(frame), frame, samples[:2], batch=8, reads=False)[0]
     density = answer.log_density["gap_h"]
@@ -111,7 +111,7 @@ def test_an_arm_for_events_says_a_density_and_its_quantiles():
 
 def test_a_skip_that_a_task_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="next-event has no skip 'counts-all'"):
-        fit_sequence_frame(five.event_samples(five.events(), 5), skip="counts-all", points=5)
+        fit_sequence_frame(five_kinds.event_samples(five_kinds.events(), 5), skip="counts-all", points=5)
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def circles(task, count=60) -> list:
     for i in range(count):
         xy = 50 * np.stack([np.cos(angle + i), np.sin(angle + i)], axis=1)
         plan = SplitPlan(0.6, 0.2, 0.2, by="object")
-        walks.append(replace(five.walk(12, name=f"c{i}"), xy=xy, split=plan))
+        walks.append(replace(five_kinds.walk(12, name=f"c{i}"), xy=xy, split=plan))
     part = split(walks, task).train
     return [part[i] for i in range(len(part))]
 

@@ -1,17 +1,17 @@
 """A soft arm answers as the primitive ones do, and its language model reads each sample's own words."""
 
-import fields
 import numpy as np
 import pytest
-from predict.arms import HISTORY, arm_and_frame, windows
+from support import fields
+from support.arms import HISTORY, arm_and_frame, windows
 
 from st2llm import recipes
+from st2llm.config.backbones import LLM_BACKBONES
 from st2llm.llm import load_llm
-from st2llm.model.names import LLM_BACKBONES
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.soft import SoftPredictor
-from st2llm.serialize.template import parse
+from st2llm.serialize.template.template import parse
 
 
 def instruction(tokens):

@@ -1,15 +1,15 @@
 from dataclasses import dataclass, field, replace
 
-import handmade
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serialize.graphs import counts, forecast_sample
+from support import handmade
+from support.graph_samples import counts, forecast_sample
 
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.text import TextPredictor, Writing, over_draws, stitch, vote
-from st2llm.serialize.template import load_prompt
+from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Answer, Completer, Decoding, Scorer
 
 TEMPLATE = load_prompt("graph/forecast")

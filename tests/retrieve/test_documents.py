@@ -1,10 +1,10 @@
-import five
 import numpy as np
 import pytest
+from support import five_kinds
 
 from st2llm.errors import DataError
 from st2llm.features.text import load
-from st2llm.retrieve.text import Document, SentenceEncoder, TextIndex, from_notes, from_places
+from st2llm.retrieve.documents import Document, SentenceEncoder, TextIndex, from_notes, from_places
 from st2llm.types import Note
 
 WORDS = ("rain", "concert", "station", "snow")
@@ -47,10 +47,10 @@ def test_what_is_about_another_place_is_left_out():
 def test_notes_and_places_become_documents():
     (note,) = from_notes([Note(5, 9, "A concert")])
     assert (note.text, note.start, note.end, note.sort) == ("A concert", 5, 9, "event")
-    found = from_places(five.graph(), ["by the station", "", "a park"])
+    found = from_places(five_kinds.graph(), ["by the station", "", "a park"])
     assert [d.place for d in found] == ["gate-0", "gate-2"]
     with pytest.raises(DataError, match="2 texts"):
-        from_places(five.graph(), ["a", "b"])
+        from_places(five_kinds.graph(), ["a", "b"])
 
 
 def test_no_documents_an_empty_one_and_a_bad_encoder_are_refused():

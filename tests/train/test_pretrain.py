@@ -6,22 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import handmade
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
-from tiny_field import write_card
+from support import handmade
+from support.tiny_field import write_card
 
 import st2llm
 from st2llm import tasks
+from st2llm.commands.predict import answer
+from st2llm.config.model import Recipe
 from st2llm.errors import ConfigError, DataError
-from st2llm.evaluate.answering import answer
-from st2llm.evaluate.compare import compare
+from st2llm.evaluate.run.compare import compare
 from st2llm.model import checkpoint
-from st2llm.model.recipe import Recipe
-from st2llm.predict import checkpointed
+from st2llm.predict import checkpoint as checkpointed
 from st2llm.predict.baselines import fit_slot_mean
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe, read_changes

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from st2llm.model.recipe import Recipe
-from st2llm.model.tuning import BridgeRecipe, InstructRecipe, TalkRecipe, read_aligning, read_tuning
+from st2llm.config.model import Recipe
+from st2llm.config.training import BridgeRecipe, InstructRecipe, TalkRecipe, read_aligning, read_tuning
 from st2llm.train.recipes import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2] / "alignment"

@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
 from st2llm.config import Settings
-from st2llm.data.artefacts import Source
+from st2llm.data.fetch import Source
 from st2llm.types import MONTH_S, SplitPlan
 
 

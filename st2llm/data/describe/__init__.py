@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from st2llm.data.describe import (
-    clip,
-    clip_page,
+    event,
+    event_plot,
     field,
-    field_page,
-    movement,
-    movement_page,
-    pattern,
-    pattern_page,
+    field_plot,
+    trajectory,
+    trajectory_plot,
+    video,
+    video_plot,
 )
-from st2llm.data.describe.facts import One, provenance
-from st2llm.data.describe.page import save
+from st2llm.data.describe.plotting import save
+from st2llm.data.describe.summary import One, provenance
 from st2llm.errors import DataError
 from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
 
@@ -54,15 +54,15 @@ def plot(data: Container, file: Path) -> None:
     """Writes a page of pictures that fit the kind, as PNG, whole or not at all."""
     _first(data)
     if isinstance(data, SensorGraph):
-        save(field_page.draw_graph, data, file)
+        save(field_plot.draw_graph, data, file)
     elif isinstance(data, Grid):
-        save(field_page.draw_grid, data, file)
+        save(field_plot.draw_grid, data, file)
     elif isinstance(data, Events):
-        save(pattern_page.draw, data, file)
+        save(event_plot.draw, data, file)
     elif isinstance(data[0], Video):
-        save(clip_page.draw, [one for one in data if isinstance(one, Video)], file)
+        save(video_plot.draw, [one for one in data if isinstance(one, Video)], file)
     else:
-        save(movement_page.draw, [one for one in data if isinstance(one, Trajectory)], file)
+        save(trajectory_plot.draw, [one for one in data if isinstance(one, Trajectory)], file)
 
 
 def rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -100,10 +100,10 @@ def _numbers(data: Container) -> dict[str, Any]:
     if isinstance(data, Grid):
         return field.grid_numbers(data)
     if isinstance(data, Events):
-        return pattern.pattern_numbers(data)
+        return event.pattern_numbers(data)
     if isinstance(data[0], Video):
-        return clip.clip_numbers([one for one in data if isinstance(one, Video)])
-    return movement.movement_numbers([one for one in data if isinstance(one, Trajectory)])
+        return video.clip_numbers([one for one in data if isinstance(one, Video)])
+    return trajectory.movement_numbers([one for one in data if isinstance(one, Trajectory)])
 
 
 def _first(data: Container) -> One:

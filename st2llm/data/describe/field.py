@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from st2llm.data import calendar
-from st2llm.data.describe import dependence, facts
+from st2llm.data.describe import dependence, summary
 from st2llm.types import MONTH_S, Edges, Grid, SensorGraph
 
 WORST = 5
@@ -59,13 +59,13 @@ def lags(freq_s: int) -> dict[str, int]:
 def _levels(data: SensorGraph | Grid) -> dict[str, Any]:
     """Mean, least and greatest: of each channel where there are several, which need not share a unit."""
     if len(data.channels) == 1:
-        return facts.spread(data.values)
-    return {"levels": {name: facts.spread(data.values[..., i]) for i, name in enumerate(data.channels)}}
+        return summary.spread(data.values)
+    return {"levels": {name: summary.spread(data.values[..., i]) for i, name in enumerate(data.channels)}}
 
 
 def _common(data: SensorGraph | Grid) -> dict[str, Any]:
     return {
-        **facts.span(int(data.time[0]), int(data.time[-1]), data.timezone),
+        **summary.span(int(data.time[0]), int(data.time[-1]), data.timezone),
         "step_s": data.freq_s,
         "unit": data.unit,
         "quantity": data.quantity,

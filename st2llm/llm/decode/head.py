@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from st2llm.llm.grammar.states import State
+from st2llm.llm.grammar.automaton import State
 from st2llm.types import Decoding
 
 WIDE_ROWS = 256

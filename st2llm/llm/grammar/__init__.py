@@ -2,11 +2,11 @@
 
 import functools
 
+from st2llm.llm.grammar.automaton import Automaton, Resumable, State
+from st2llm.llm.grammar.byte_machines import machine, spaced
 from st2llm.llm.grammar.free_text import LineAutomaton, ThoughtAutomaton
 from st2llm.llm.grammar.json_schema import JsonAutomaton
-from st2llm.llm.grammar.machines import machine, spaced
-from st2llm.llm.grammar.narrow import NarrowAutomaton
-from st2llm.llm.grammar.states import Automaton, Resumable, State
+from st2llm.llm.grammar.token_automaton import NarrowAutomaton
 from st2llm.llm.grammar.vocabulary import Vocabulary, vocabulary
 from st2llm.llm.tokenizer import FastTokenizer
 from st2llm.types import FreeText, Grammar, Json

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.errors import ConfigError
-from st2llm.llm.grammar.states import CUT, STOPPED, WHOLE, Resumable, State, refuse
+from st2llm.llm.grammar.automaton import CUT, STOPPED, WHOLE, Resumable, State, refuse
 from st2llm.llm.grammar.vocabulary import Vocabulary
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from llguidance import LLMatcher, LLTokenizer
 
 from st2llm.errors import ConfigError
-from st2llm.llm.grammar.states import CUT, STOPPED, WHOLE, State, refuse
+from st2llm.llm.grammar.automaton import CUT, STOPPED, WHOLE, State, refuse
 from st2llm.llm.grammar.vocabulary import Vocabulary
 from st2llm.llm.tokenizer import FastTokenizer
 

@@ -1,14 +1,14 @@
-"""Null rules and closed-form regressions: what any model has to beat. `predict.catalogue` says what each is for."""
+"""Null rules and closed-form regressions: what any model has to beat. `config.catalog` says what each is for."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from st2llm.config.catalog import RULES
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.predict.baselines import etas, events, fields, labels, movement, neighbours
+from st2llm.predict.baselines import etas, events, fields, labels, movement, retrieval
 from st2llm.predict.baselines.fields import fit_ridge
 from st2llm.predict.baselines.rule import Rule, filled
 from st2llm.predict.baselines.slots import HeldOut, SlotMean, fit_held_out, fit_slot_mean
-from st2llm.predict.catalogue import RULES
 from st2llm.types import Prediction, Sample
 
 __all__ = [
@@ -57,7 +57,7 @@ BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
     "median-gap": events.median_gap,
     "majority": labels.majority,
     "nearest-features": labels.nearest_features,
-    "nearest-windows": neighbours.nearest_windows,
+    "nearest-windows": retrieval.nearest_windows,
 }
 """What fits each rule on training samples."""
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import sequence, visible
 from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.text import sequence, statistics
 from st2llm.types import Sample
 
-_WEEK_S = 7 * visible.DAY_S
+_WEEK_S = 7 * statistics.DAY_S
 _MARKS = 12
-_SPANS = ((visible.DAY_S, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+_SPANS = ((statistics.DAY_S, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
@@ -23,14 +23,14 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 
 
 def _marks(sample: Sample) -> Iterator[Question]:
-    codes, steps = visible.codes(sample, "mark")
-    words = visible.option_words(sample)
+    codes, steps = statistics.codes(sample, "mark")
+    words = statistics.option_words(sample)
     if not codes or len(words) < 2 or len(set(words)) != len(words):
         return
     offered = words if len(words) <= _MARKS else tuple(words[i] for i in sorted(set(codes)))
     if len(offered) < 2:
         return
-    if int(steps[-1]) == visible.last_step(sample):
+    if int(steps[-1]) == statistics.last_step(sample):
         yield choice(
             "last-mark",
             "Of which sort is the last event shown?",
@@ -39,7 +39,7 @@ def _marks(sample: Sample) -> Iterator[Question]:
             provenance=f"mark of the last visible event (step {int(steps[-1])})",
         )
     counts = np.bincount(codes, minlength=len(words))
-    top = visible.best(counts)
+    top = statistics.best(counts)
     if top is not None:
         yield choice(
             "most-frequent-mark",
@@ -51,7 +51,7 @@ def _marks(sample: Sample) -> Iterator[Question]:
 
 
 def _last_week(sample: Sample) -> Iterator[Question]:
-    steps = visible.seen_steps(sample)
+    steps = statistics.seen_steps(sample)
     time = sequence.seconds(sample)[steps]
     if len(steps) < 2 or time[-1] - time[0] < _WEEK_S:
         return  # what is shown does not reach back a week
@@ -66,7 +66,7 @@ def _last_week(sample: Sample) -> Iterator[Question]:
 
 
 def _longest_gap(sample: Sample) -> Iterator[Question]:
-    steps = visible.seen_steps(sample)
+    steps = statistics.seen_steps(sample)
     if len(steps) < 3:
         return
     gaps = np.diff(sequence.seconds(sample)[steps])
@@ -86,20 +86,20 @@ def _longest_gap(sample: Sample) -> Iterator[Question]:
 
 
 def _largest(sample: Sample) -> Iterator[Question]:
-    magnitude = visible.named(sample, "magnitude")
+    magnitude = statistics.named(sample, "magnitude")
     if magnitude is None:
         return
     yield number(
         "largest-magnitude",
         "What is the largest magnitude shown?",
         float(np.nanmax(magnitude)),
-        decimals=visible.decimals(magnitude, most=2),
+        decimals=statistics.decimals(magnitude, most=2),
         provenance=f"maximum of {int(np.isfinite(magnitude).sum())} visible magnitudes",
     )
 
 
 def _where(sample: Sample) -> Iterator[Question]:
-    xy, _ = visible.path(sample)
+    xy, _ = statistics.path(sample)
     if len(xy) < 2:
         return
     east, north = xy[-1] - xy[-2]

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import numpy as np
 
-from st2llm.serialize import calendar, sequence, series, visible
 from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.text import calendar, sequence, series, statistics
 from st2llm.types import MONTH_S, Sample
 
 _CANDIDATES = 4
@@ -36,17 +36,17 @@ def _busiest_at(
     steps = np.flatnonzero(shown)
     if len(some) < 2 or not steps.size:
         return
-    moments, names = sequence.clocks(sample), visible.labels(sample)
+    moments, names = sequence.clocks(sample), statistics.labels(sample)
     morning = [int(i) for i in steps if (moments[i].hour, moments[i].minute) == (_MORNING, 0)]
     step = int(morning[-1]) if morning else int(steps[int(draw.integers(len(steps)))])
-    winner = visible.best(sample.values[step, some, channel])
+    winner = statistics.best(sample.values[step, some, channel])
     if winner is None:
         return
     options = tuple(names[i] for i in some)
     when = _when(moments[step], sample.side.freq_s)
     yield from _choice(
         "busiest-at",
-        f"Which had the highest value ({visible.thing(sample, channel)}) {when}: {_or(options)}?",
+        f"Which had the highest value ({statistics.thing(sample, channel)}) {when}: {_or(options)}?",
         options[winner],
         options,
         f"argmax over places {', '.join(sample.place[i] for i in some)} of the value at step {step}",
@@ -64,14 +64,14 @@ def _busier_of_two(
     if not both.any():
         return
     means = sample.values[:, pair, channel][both].mean(axis=0)
-    winner = visible.best(means, margin=0.02 * float(np.abs(means).mean()))
+    winner = statistics.best(means, margin=0.02 * float(np.abs(means).mean()))
     if winner is None:
         return
-    names = visible.labels(sample)
+    names = statistics.labels(sample)
     options = (names[pair[0]], names[pair[1]])
     yield from _choice(
         "busier-of-two",
-        f"Over all that is shown, which of the two has the higher mean ({visible.thing(sample, channel)}): "
+        f"Over all that is shown, which of the two has the higher mean ({statistics.thing(sample, channel)}): "
         f"{options[0]} or {options[1]}?",
         options[winner],
         options,
@@ -85,21 +85,21 @@ def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Quest
     values = series.seen(sample, node, channel)[steps] if steps is not None else np.zeros(0)
     if not values.size or not np.isfinite(values).all():
         return
-    places = max(1, visible.decimals(values))
+    places = max(1, statistics.decimals(values))
     yield number(
         "mean-last-day",
-        f"What is the mean value ({visible.thing(sample, channel)}) at {visible.labels(sample)[node]} over the last "
-        f"{len(values)} values shown?",
+        f"What is the mean value ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]} "
+        f"over the last {len(values)} values shown?",
         float(values.mean()),
         decimals=places,
-        unit=visible.unit_of(sample, channel),
+        unit=statistics.unit_of(sample, channel),
         provenance=f"mean of the last {len(values)} visible values of {sample.place[node]}",
         places=(node,),
     )
 
 
 def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]:
-    values = series.seen(sample, node, channel)[: visible.last_step(sample) + 1]
+    values = series.seen(sample, node, channel)[: statistics.last_step(sample) + 1]
     span = len(_last_day(sample) or []) or len(values) // 2
     span = min(span, len(values) // 2)
     if span < 1:
@@ -114,7 +114,7 @@ def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]
     compared = several if span > 1 else "the last value shown with the one before it"
     yield from _choice(
         "rise-or-fall",
-        f"Compare {compared} at {visible.labels(sample)[node]} ({visible.thing(sample, channel)}): "
+        f"Compare {compared} at {statistics.labels(sample)[node]} ({statistics.thing(sample, channel)}): "
         f"did it rise or fall?",
         "rise" if change > 0 else "fall",
         ("rise", "fall"),
@@ -125,18 +125,18 @@ def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]
 
 def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generator) -> Iterator[Question]:
     values, moments = series.seen(sample, node, channel), sequence.clocks(sample)
-    if sample.side.freq_s >= visible.DAY_S:
+    if sample.side.freq_s >= statistics.DAY_S:
         return
-    per_day = visible.DAY_S // sample.side.freq_s
+    per_day = statistics.DAY_S // sample.side.freq_s
     days = [
         steps
-        for _, steps in visible.by_day(sample)
+        for _, steps in statistics.by_day(sample)
         if len(steps) >= per_day and np.isfinite(values[steps]).all()
     ]
     if not days:
         return
     steps = days[-1]
-    top = visible.best(values[steps])
+    top = statistics.best(values[steps])
     if top is None or len(steps) < _CANDIDATES:
         return
     wrong = draw.permutation([i for i in range(len(steps)) if i != top])[: _CANDIDATES - 1]
@@ -144,8 +144,8 @@ def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generato
     options = tuple(f"{moments[steps[i]]:%H:%M}" for i in kept)
     yield from _choice(
         "peak-hour",
-        f"At which time was the value ({visible.thing(sample, channel)}) at {visible.labels(sample)[node]} highest "
-        f"on {calendar.date(moments[steps[0]])}?",
+        f"At which time was the value ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]} "
+        f"highest on {calendar.date(moments[steps[0]])}?",
         f"{moments[steps[top]]:%H:%M}",
         options,
         f"argmax of {sample.place[node]} over the {len(steps)} steps of {moments[steps[0]]:%Y-%m-%d}",
@@ -157,10 +157,10 @@ def _highest(sample: Sample, channel: int, node: int) -> Iterator[Question]:
     values = series.seen(sample, node, channel)
     yield number(
         "highest-value",
-        f"What is the highest value shown ({visible.thing(sample, channel)}) at {visible.labels(sample)[node]}?",
+        f"What is the highest value shown ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]}?",
         float(np.nanmax(values)),
-        decimals=visible.decimals(values),
-        unit=visible.unit_of(sample, channel),
+        decimals=statistics.decimals(values),
+        unit=statistics.unit_of(sample, channel),
         provenance=f"maximum of the visible values of {sample.place[node]}",
         places=(node,),
     )
@@ -168,8 +168,8 @@ def _highest(sample: Sample, channel: int, node: int) -> Iterator[Question]:
 
 def _last_day(sample: Sample) -> list[int] | None:
     """The last 24 hours shown (of daily or coarser data the last seven steps); None where it is too short."""
-    last, freq = visible.last_step(sample), sample.side.freq_s
-    count = visible.DAY_S // freq if 0 < freq < visible.DAY_S else 7
+    last, freq = statistics.last_step(sample), sample.side.freq_s
+    count = statistics.DAY_S // freq if 0 < freq < statistics.DAY_S else 7
     return list(range(last + 1 - count, last + 1)) if last + 1 >= count else None
 
 
@@ -185,6 +185,6 @@ def _or(options: tuple[str, ...]) -> str:
 
 
 def _when(moment: datetime, freq_s: int) -> str:
-    if freq_s >= 28 * visible.DAY_S or freq_s == MONTH_S:
+    if freq_s >= 28 * statistics.DAY_S or freq_s == MONTH_S:
         return f"in {calendar.stamp(moment, freq_s)}"
-    return f"on {calendar.date(moment)}" + ("" if freq_s >= visible.DAY_S else f" at {moment:%H:%M}")
+    return f"on {calendar.date(moment)}" + ("" if freq_s >= statistics.DAY_S else f" at {moment:%H:%M}")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import visible
 from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.text import statistics
 from st2llm.types import Sample
 
 _CANDIDATES = 4
@@ -25,27 +25,27 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 
 def last_shown(sample: Sample) -> int | None:
     """The last step of which anything is visible."""
-    last = visible.last_step(sample)
+    last = statistics.last_step(sample)
     return None if last < 0 else last
 
 
 def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> Iterator[Question]:
-    last = visible.last_step(sample)
+    last = statistics.last_step(sample)
     both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
     cells = np.flatnonzero(both)
     if last < 1 or len(cells) < 2:
         return
     kept = sorted(int(i) for i in draw.permutation(cells)[:_CANDIDATES])
     change = sample.values[last, kept, channel] - sample.values[0, kept, channel]
-    winner = visible.best(change, margin=_least(sample.values[:, kept, channel]))
+    winner = statistics.best(change, margin=_least(sample.values[:, kept, channel]))
     if winner is None:
         return
-    options = tuple(visible.labels(sample)[i] for i in kept)
+    options = tuple(statistics.labels(sample)[i] for i in kept)
     if len(set(options)) == len(options):
         yield choice(
             "fastest-rising",
-            f"From the first map shown to the last, which gained most ({visible.thing(sample, channel)}; a gain may be "
-            f"negative): {'; '.join(options[:-1])} or {options[-1]}?",
+            f"From the first map shown to the last, which gained most ({statistics.thing(sample, channel)}; a gain "
+            f"may be negative): {'; '.join(options[:-1])} or {options[-1]}?",
             options[winner],
             options,
             provenance=f"changes {', '.join(f'{c:.6g}' for c in change)} from step 0 to step {last}",
@@ -54,20 +54,20 @@ def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> 
 
 
 def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
-    last = visible.last_step(sample)
-    found = [(region, visible.mean_of(sample, region.cells, channel, last)) for region in _regions(sample)]
+    last = statistics.last_step(sample)
+    found = [(region, statistics.mean_of(sample, region.cells, channel, last)) for region in _regions(sample)]
     regions = [(region, mean) for region, mean in found if mean is not None]
     if len(regions) < 2:
         return
     means = np.array([mean for _, mean in regions])
-    winner = visible.best(means, margin=0.1 * float(means.std()))
+    winner = statistics.best(means, margin=0.1 * float(means.std()))
     if winner is None:
         return
     word = "warmest" if "temperature" in sample.side.quantity else "highest on average"
     options = tuple(region.name for region, _ in regions)
     yield choice(
         "highest-region",
-        f"Which quarter of the last map shown is {word} ({visible.thing(sample, channel)})?",
+        f"Which quarter of the last map shown is {word} ({statistics.thing(sample, channel)})?",
         options[winner],
         options,
         provenance=f"means at step {last}: "
@@ -78,25 +78,25 @@ def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
 def _difference(sample: Sample, channel: int) -> Iterator[Question]:
     if sample.side.layout is None:
         return
-    up, down = visible.halves(sample.side.layout)[:2]
-    last = visible.last_step(sample)
-    a, b = (visible.mean_of(sample, half.cells, channel, last) for half in (up, down))
+    up, down = statistics.halves(sample.side.layout)[:2]
+    last = statistics.last_step(sample)
+    a, b = (statistics.mean_of(sample, half.cells, channel, last) for half in (up, down))
     if a is None or b is None:
         return
     yield number(
         "half-difference",
-        f"On the last map shown, what is the mean ({visible.thing(sample, channel)}) of the {up.name} half less "
+        f"On the last map shown, what is the mean ({statistics.thing(sample, channel)}) of the {up.name} half less "
         f"that of the {down.name} half? A middle row belongs to the {up.name}.",
         a - b,
-        decimals=max(1, min(2, visible.decimals(sample.values[:, :, channel]))),
-        unit=visible.unit_of(sample, channel),
+        decimals=max(1, min(2, statistics.decimals(sample.values[:, :, channel]))),
+        unit=statistics.unit_of(sample, channel),
         provenance=f"means {a:.6g} and {b:.6g} of the visible cells at step {last}",
         within=0.02,
     )
 
 
 def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
-    last = visible.last_step(sample)
+    last = statistics.last_step(sample)
     both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
     if last < 1 or not both.any():
         return
@@ -105,7 +105,7 @@ def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
         return
     yield choice(
         "rise-or-fall",
-        f"Did the mean of the map ({visible.thing(sample, channel)}) rise or fall from the first map shown to the "
+        f"Did the mean of the map ({statistics.thing(sample, channel)}) rise or fall from the first map shown to the "
         f"last?",
         "rise" if latest > first else "fall",
         ("rise", "fall"),
@@ -113,8 +113,8 @@ def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
     )
 
 
-def _regions(sample: Sample) -> tuple[visible.Region, ...]:
-    return () if sample.side.layout is None else visible.quarters(sample.side.layout)
+def _regions(sample: Sample) -> tuple[statistics.Region, ...]:
+    return () if sample.side.layout is None else statistics.quarters(sample.side.layout)
 
 
 def _least(values: np.ndarray) -> float:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import compass, visible
 from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.text import compass, statistics
 from st2llm.types import Sample
 
 _CANDIDATES = 4
@@ -19,10 +19,10 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 
 
 def _along(sample: Sample) -> Iterator[Question]:
-    xy, steps = visible.path(sample)
+    xy, steps = statistics.path(sample)
     if len(xy) < 2 or (np.diff(steps) != 1).any():  # a hidden span within the way has no known length
         return
-    way, straight = visible.length(xy), xy[-1] - xy[0]
+    way, straight = statistics.length(xy), xy[-1] - xy[0]
     if way <= 0:
         return
     metric = compass.is_metric(sample.side.unit)
@@ -59,10 +59,10 @@ def _off_border(east: float, north: float) -> bool:
 
 
 def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
-    codes, steps = visible.codes(sample, "place")
+    codes, steps = statistics.codes(sample, "place")
     if len(codes) < 2:
         return
-    words = visible.option_words(sample)
+    words = statistics.option_words(sample)
     visited = sorted(set(codes))
     yield number(
         "different-places",
@@ -84,7 +84,7 @@ def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 def _durations(
     sample: Sample, codes: list[int], steps: np.ndarray, words: tuple[str, ...], draw: np.random.Generator
 ) -> Iterator[Question]:
-    minutes = visible.named(sample, "duration_min")
+    minutes = statistics.named(sample, "duration_min")
     if minutes is None:
         return
     spent: dict[int, float] = {}

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize import sequence, visible
 from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.text import sequence, statistics
 from st2llm.types import Sample
 
 DIRECTIONS = ("left", "right", "up", "down")
@@ -22,13 +22,13 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 
 
 def _most_motion(sample: Sample) -> Iterator[Question]:
-    layout, energy = sample.side.layout, visible.motion_energy(sample)
+    layout, energy = sample.side.layout, statistics.motion_energy(sample)
     if layout is None or len(energy) < 2 or not np.isfinite(energy).any():
         return
-    top = visible.best(energy, margin=0.1 * float(np.nanmax(energy)))
+    top = statistics.best(energy, margin=0.1 * float(np.nanmax(energy)))
     if top is None:
         return
-    names = tuple(visible.labels(sample))
+    names = tuple(statistics.labels(sample))
     yield choice(
         "most-motion",
         "Which region of the picture moves most?",
@@ -40,7 +40,7 @@ def _most_motion(sample: Sample) -> Iterator[Question]:
 
 
 def _brighter(sample: Sample) -> Iterator[Question]:
-    light = visible.brightness(sample)
+    light = statistics.brightness(sample)
     part = len(light) // 4
     if part < 1:
         return
@@ -57,7 +57,7 @@ def _brighter(sample: Sample) -> Iterator[Question]:
 
 
 def _cut(sample: Sample) -> Iterator[Question]:
-    cuts = visible.cut_frames(sample)
+    cuts = statistics.cut_frames(sample)
     if cuts is None:
         return
     yield choice(
@@ -70,8 +70,8 @@ def _cut(sample: Sample) -> Iterator[Question]:
 
 
 def _direction(sample: Sample) -> Iterator[Question]:
-    moves = visible.motion(sample)
-    if moves is None or not moves.word or visible.cut_frames(sample):
+    moves = statistics.motion(sample)
+    if moves is None or not moves.word or statistics.cut_frames(sample):
         return
     yield choice(
         "direction",
@@ -83,7 +83,7 @@ def _direction(sample: Sample) -> Iterator[Question]:
 
 
 def _duration(sample: Sample) -> Iterator[Question]:
-    steps = visible.seen_steps(sample)
+    steps = statistics.seen_steps(sample)
     if len(steps) < 2:
         return
     span = sequence.seconds(sample)[steps]

@@ -1,6 +1,6 @@
-import five
 import numpy as np
 import pytest
+from support import five_kinds
 
 from st2llm.data.describe.dependence import (
     autocorrelation,
@@ -113,4 +113,4 @@ def test_a_code_that_says_all_of_another_has_its_entropy_in_bits():
 
 def test_the_graph_of_nearest_places_is_empty_for_one_place():
     assert len(nearest_edges(np.zeros((1, 2))).weight) == 0
-    assert len(nearest_edges(five.graph(nodes=3).xy).weight) == 6
+    assert len(nearest_edges(five_kinds.graph(nodes=3).xy).weight) == 6

@@ -3,10 +3,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import five
 import matplotlib.image
 import numpy as np
 import pytest
+from support import five_kinds
 
 from st2llm.data import load_data
 from st2llm.data.describe import describe, plot, rows
@@ -17,20 +17,20 @@ Make = Callable[..., Path]
 
 
 def _walks():
-    return [five.walk(name=f"w{i}", east=1.0, north=0.1 * i, steps=40) for i in range(5)]
+    return [five_kinds.walk(name=f"w{i}", east=1.0, north=0.1 * i, steps=40) for i in range(5)]
 
 
 def _clips():
-    return [five.clip(name="left"), five.clip(step=4, name="right", cut=True)]
+    return [five_kinds.clip(name="left"), five_kinds.clip(step=4, name="right", cut=True)]
 
 
 CONTAINERS = {
-    "graph": five.graph,
-    "grid": five.grid,
+    "graph": five_kinds.graph,
+    "grid": five_kinds.grid,
     "video": _clips,
     "trajectory": _walks,
-    "stays": lambda: [five.stays("user-1"), five.stays("user-2")],
-    "event": lambda: five.events(300),
+    "stays": lambda: [five_kinds.stays("user-1"), five_kinds.stays("user-2")],
+    "event": lambda: five_kinds.events(300),
 }
 
 
@@ -57,10 +57,10 @@ def test_every_kind_has_a_page_of_pictures(kind, tmp_path):
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     with pytest.raises(FileNotFoundError):
-        plot(five.graph(), tmp_path / "none" / "page.png")
+        plot(five_kinds.graph(), tmp_path / "none" / "page.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(OSError):
-        plot(five.graph(), tmp_path / "folder.png")
+        plot(five_kinds.graph(), tmp_path / "folder.png")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
 
@@ -75,13 +75,13 @@ def test_a_description_says_what_is_missing_where(make_card: Make) -> None:
 
 
 def test_land_is_no_missing_reading():
-    facts = describe(five.grid())
+    facts = describe(five_kinds.grid())
     assert facts["empty_cells_share"] == pytest.approx(1 / 12)
     assert facts["missing_share"] == 0.0
 
 
 def test_monthly_data_are_held_against_the_year_before():
-    data = five.grid(months=36)
+    data = five_kinds.grid(months=36)
     month = np.arange("2000-01", "2003-01", dtype="datetime64[M]").astype("datetime64[s]").astype(np.int64)
     wave = np.cos(np.arange(36) * 2 * np.pi / 12)[:, None, None, None] + np.zeros_like(data.values)
     facts = describe(replace(data, values=wave, time=month, freq_s=MONTH_S))
@@ -90,7 +90,7 @@ def test_monthly_data_are_held_against_the_year_before():
 
 
 def test_a_graph_without_edges_is_measured_among_its_nearest_places():
-    data = five.graph(nodes=6)
+    data = five_kinds.graph(nodes=6)
     none = np.zeros(0, dtype=np.int64)
     bare = replace(data, edges=replace(data.edges, source=none, target=none, weight=np.zeros(0)))
     assert describe(bare)["dependence"]["spatial"]["neighbours"] == "the 4 nearest places"
@@ -106,8 +106,8 @@ def test_straight_walks_go_on_as_they_went_and_side_by_side_ones_agree():
 
 
 def test_events_of_one_spot_in_bursts_are_near_in_space_and_time():
-    data = five.events(400)
-    day = (data.time - data.time[0]) // (10 * five.DAY)
+    data = five_kinds.events(400)
+    day = (data.time - data.time[0]) // (10 * five_kinds.DAY)
     data = replace(
         data, xy=np.column_stack([1000.0 * day, np.random.default_rng(0).normal(0, 5, 400)]), region=None
     )
@@ -116,7 +116,7 @@ def test_events_of_one_spot_in_bursts_are_near_in_space_and_time():
 
 
 def test_several_channels_have_levels_of_their_own():
-    data = five.graph()
+    data = five_kinds.graph()
     two = replace(data, values=np.concatenate([data.values, 1 + data.values], axis=2), channels=("a", "b"))
     assert set(describe(two)["levels"]) == {"a", "b"}
 
@@ -129,7 +129,7 @@ def test_a_graph_is_drawn_with_or_without_coordinates(make_card: Make, tmp_path:
 
 
 def test_rows_for_a_person_leave_out_what_is_empty_and_name_what_is_nested():
-    said = dict(rows(describe(five.graph())))
+    said = dict(rows(describe(five_kinds.graph())))
     assert said["shape"] == "time: 240, node: 3, channel: 1"
     assert "temporal.autocorrelation_day" in said
     assert "licence" not in said

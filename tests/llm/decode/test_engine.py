@@ -13,9 +13,9 @@ from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.decode import engine as engine_module
 from st2llm.llm.decode.attention import packed
+from st2llm.llm.decode.batching import batches
 from st2llm.llm.decode.engine import Engine
-from st2llm.llm.decode.plan import batches
-from st2llm.llm.decode.rows import Question
+from st2llm.llm.decode.requests import Question
 from st2llm.llm.grammar import automaton
 from st2llm.types import Choice, Decoding, FreeText, Numbers, Ranking
 

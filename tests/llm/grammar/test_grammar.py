@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from grammars import EXACT, NARROW, THOUGHT, answer, is_readable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.grammars import EXACT, NARROW, THOUGHT, answer, is_readable
 
 from st2llm.errors import ConfigError
 from st2llm.llm.grammar import Automaton, State, automaton

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-import five
 import numpy as np
 import pytest
+from support import five_kinds
 
 from st2llm import tasks
-from st2llm.data.windows import split
+from st2llm.data.windows.field import split
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.baselines.etas import Rate
 from st2llm.types import SplitPlan
@@ -34,7 +34,7 @@ def hawkes(count=1500, *, seed=0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def samples():
     hours = hawkes()
-    base = five.events(40)
+    base = five_kinds.events(40)
     n = len(hours)
     data = replace(
         base,

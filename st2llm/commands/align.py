@@ -1,0 +1,274 @@
+"""`st2llm align` from end to end, and its report: what alignment did, against random weights and random pairs."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from st2llm.align import geometry
+from st2llm.commands.finetune import paired, tune
+from st2llm.config.training import BridgeRecipe, PairRecipe, TalkRecipe
+from st2llm.errors import ConfigError
+from st2llm.evaluate.run.job import SILENT, Watch
+from st2llm.evaluate.run.run_card import commit_words
+from st2llm.evaluate.run.store import write_json
+from st2llm.files import write_whole
+from st2llm.model import checkpoint
+from st2llm.model.objectives.alignment import embedded, meaning
+from st2llm.train.align import Bridged, align
+from st2llm.train.checkpointing import is_main
+from st2llm.train.loop import Fit
+
+_BATCH = 16
+_TOPS = (1, 5, 10)
+_WORDS = 8
+_CLAUSE = re.compile(r"(?:^|; )([a-z][a-z ]*?)(?: \([^)]*\))?: ([^;]+?)(?=;|\.$)")
+mpl.use("agg")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one language model makes of the same samples: measures by name, words near soft tokens, and both clouds."""
+
+    name: str
+    measures: dict[str, geometry.Estimate]
+    facts: dict[str, float]
+    words: list[list[str]]
+    probe: tuple[str, float, float] | None
+    soft: np.ndarray
+    text: np.ndarray
+
+
+def align_and_report(
+    recipe: BridgeRecipe | TalkRecipe | PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
+) -> Fit:
+    """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`.
+
+    On questions about clips the exam's report.md is the report. Raises ConfigError where part of the model would train.
+    """
+    if isinstance(recipe, PairRecipe):
+        return paired(recipe, out, resume=resume, watch=watch)
+    if isinstance(recipe, TalkRecipe):
+        if not recipe.adapt.frozen:
+            raise ConfigError(
+                f"{recipe.id}: adapt.method is {recipe.adapt.method}, so this is `st2llm finetune`."
+            )
+        return tune(recipe, out, resume=resume, watch=watch)
+    watch.begin(recipe.id, recipe.budget.steps)
+    done = align(recipe, out, resume=resume, tick=watch.reach)
+    looks = [look(done)]
+    if recipe.control and not recipe.llm.name.startswith("random:"):
+        llm = recipe.llm.model_copy(update={"name": f"random:{recipe.llm.name}"})
+        twin = recipe.model_copy(update={"llm": llm, "control": False})
+        again = resume and (out / "random" / "run.json").exists()
+        watch.begin(f"{recipe.id}, random weights", recipe.budget.steps)
+        aligned = align(
+            twin, out / "random", resume=again, tick=watch.reach, encoder=out / checkpoint.ENCODER
+        )
+        looks.append(look(aligned))
+    if is_main():
+        write(recipe, done, looks, out)
+    return done.fit
+
+
+def look(done: Bridged) -> Look:
+    """Measures how soft tokens and descriptions of the validation samples lie to each other."""
+    soft, tokens = _soft(done)
+    text = embedded(done.llm, done.captions).cpu().numpy().astype(np.float64)
+    measures = {
+        "linear CKA": geometry.estimate(geometry.cka, soft, text),
+        "RSA": geometry.estimate(geometry.rsa, soft, text),
+    }
+    for k in _TOPS:
+        if k < len(soft):
+            measures[f"data finds text @{k}"] = geometry.estimate(_finds(k), soft, text)
+            measures[f"text finds data @{k}"] = geometry.estimate(_finds(k), text, soft)
+    facts = {
+        "modality gap (0 to 2)": geometry.modality_gap(soft, text),
+        "effective rank of soft tokens": geometry.effective_rank(soft),
+        "effective rank of texts": geometry.effective_rank(text),
+    }
+    words = _words(done, tokens)
+    return Look(done.llm.name, measures, facts, words, _probe(soft, text, done.captions), soft, text)
+
+
+def _finds(k: int) -> geometry.Measure:
+    return lambda x, y: float(geometry.hits(x, y, k).mean())
+
+
+@torch.inference_mode()
+def _soft(done: Bridged) -> tuple[np.ndarray, np.ndarray]:
+    """What the soft tokens of each sample mean to the model, and some of the tokens themselves."""
+    done.arm.eval()
+    device = next(done.arm.parameters()).device
+    means, first = [], []
+    for start in range(0, len(done.validation), _BATCH):
+        part = list(done.validation[start : start + _BATCH])
+        soft = done.arm.soft(done.frame.stack(part, reads=False).to(device))
+        means.append(meaning(done.arm, soft).float().cpu().numpy())
+        first.append(soft[:, 0].float().cpu().numpy())
+    return np.concatenate(means).astype(np.float64), np.concatenate(first).astype(np.float64)
+
+
+def _words(done: Bridged, tokens: np.ndarray) -> list[list[str]]:
+    """Words nearest to the first soft token of a few samples, then to the prototypes of a reprogramming head."""
+    table = done.llm.model.get_input_embeddings().weight.detach().float().cpu().numpy().astype(np.float64)
+    rows = [tokens[np.linspace(0, len(tokens) - 1, min(_WORDS, len(tokens))).round().astype(int)]]
+    prototypes = getattr(done.arm.up, "prototypes", None)
+    if prototypes is not None:
+        rows.append(prototypes().detach().float().cpu().numpy().astype(np.float64)[:_WORDS])
+    found = geometry.nearest_words(np.concatenate(rows), table)
+    return [[done.llm.tokenizer.decode([int(i)]).strip() or "(blank)" for i in row] for row in found]
+
+
+def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple[str, float, float] | None:
+    """Probe transfer on the clause whose answers are the most evenly spread; None where no clause has two answers."""
+    answers: dict[str, dict[int, str]] = {}
+    for i, caption in enumerate(captions):
+        for topic, answer in _CLAUSE.findall(caption):
+            answers.setdefault(topic, {})[i] = answer
+    best: tuple[float, str] | None = None
+    for topic, known in answers.items():
+        counts = Counter(known.values())
+        if not 2 <= len(counts) <= 8 or len(known) < 20:
+            continue
+        most = max(counts.values()) / len(known)
+        if best is None or most < best[0]:
+            best = (most, topic)
+    if best is None:
+        return None
+    rows = sorted(answers[best[1]])
+    labels = [answers[best[1]][i] for i in rows]
+    if len(set(labels[::2])) < 2:
+        return None
+    return (best[1], *geometry.probe_transfer(soft[rows], text[rows], labels))
+
+
+def write(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look], out: Path) -> None:
+    """alignment.md, alignment.json and alignment.png."""
+    content = [
+        {
+            "llm": one.name,
+            "measures": {name: asdict(value) for name, value in one.measures.items()},
+            "facts": one.facts,
+            "probe": one.probe,
+            "words": one.words,
+        }
+        for one in looks
+    ]
+    write_json(out / "alignment.json", content)
+    figure = _figure(looks)
+    write_whole(out / "alignment.png", lambda file: figure.savefig(file, dpi=110, format="png"))
+    text = _page(recipe, done, looks)
+    write_whole(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _page(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look]) -> str:
+    r, first = recipe, looks[0]
+    lines = [f"# What alignment did: {r.title or r.id}", "", "## Verdict", "", f"**{_verdict(looks)}**", ""]
+    names = ["pretrained", "random weights"][: len(looks)]
+    lines += ["## Measures", "", f"{len(done.validation)} validation samples, each with its description.", ""]
+    lines.append("| measure | " + " | ".join(f"{n} (95 %) | {n}, pairs at random" for n in names) + " |")
+    lines.append("|---|" + "---:|---:|" * len(names))
+    for name in first.measures:
+        cells = []
+        for one in looks:
+            m = one.measures[name]
+            cells.append(
+                f"{m.value:.3f} ({m.low:.3f} to {m.high:.3f}) | {m.permuted:.3f}, below {m.permuted_high:.3f}"
+            )
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name in first.facts:
+        lines.append(f"| {name} | " + " | ".join(f"{one.facts[name]:.2f} | –" for one in looks) + " |")
+    for one, name in zip(looks, names, strict=True):
+        if one.probe is not None:
+            topic, got, usual = one.probe
+            lines += [
+                "",
+                f"Probe transfer, {name}: `{topic}`, fitted on texts and asked about data, is right in "
+                f"{100 * got:.0f} % (the most common answer: {100 * usual:.0f} %).",
+            ]
+    lines += ["", "![Measures, and both clouds](alignment.png)", "", "## Nearest words", ""]
+    lines += ["Of the first soft token of samples, then of prototypes where the head has them:", ""]
+    lines += [f"- {', '.join(f'`{_plain(word)}`' for word in row)}" for row in first.words]
+    lines += [
+        "",
+        "## How",
+        "",
+        f"- language model: {r.llm.name}, depth {done.llm.depth}, bit-identical afterwards",
+        f"- data and task: {r.data}, {r.task}",
+        f"- head: {r.up.head}; objectives: {', '.join(r.objectives.given)}",
+        f"- steps {done.fit.curve.step[-1]}, batch {r.budget.batch}, rate {r.budget.lr:g}, seed {r.seed}; best "
+        f"validation value {done.fit.curve.best:.5g} ({'converged' if done.fit.curve.converged else 'not converged'})",
+        f"- commit: {commit_words()}",
+        "",
+        "Data: the mean of the model's last states over the soft tokens. Text: the same over the tokens of the "
+        "description, which was computed from what is visible. Intervals: delete-d jackknife over samples. Pairs at "
+        "random: mean and highest 2.5 % of 200 permutations. Random weights: a twin of the same architecture, head and "
+        "budget whose language model was drawn at random.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(word: str) -> str:
+    return word.replace("`", "'").replace("|", "/").replace("\n", " ")
+
+
+def _verdict(looks: Sequence[Look]) -> str:
+    """Which measures are above chance, and whether pretrained weights are what does it."""
+    first = looks[0]
+    above = [name for name, m in first.measures.items() if m.low > m.permuted_high]
+    words = f"{len(above)} of {len(first.measures)} measures are above pairs at random"
+    if len(looks) == 1:
+        return f"{words}. No twin on random weights was trained."
+    twin = looks[1].measures
+    better = [n for n, m in first.measures.items() if m.low > twin[n].high]
+    worse = [n for n, m in first.measures.items() if m.high < twin[n].low]
+    said = f"{len(better)} are higher than on random weights, {len(worse)} are lower, with intervals apart"
+    return f"{words}; {said}."
+
+
+def _figure(looks: Sequence[Look]) -> Figure:
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    left, *clouds = figure.subplots(
+        1, 1 + len(looks), width_ratios=[1.5, *([1] * len(looks))], squeeze=False
+    )[0]
+    names = list(looks[0].measures)
+    colours = ["#1f5fa8", "#b8860b"]
+    for i, one in enumerate(looks):
+        at = np.arange(len(names)) + 0.28 * i
+        values = np.array([one.measures[n].value for n in names])
+        spans = np.array([[one.measures[n].value - one.measures[n].low for n in names]] * 2)
+        label = "pretrained weights" if i == 0 else "random weights"
+        left.errorbar(values, at, xerr=spans, fmt="o", ms=5, color=colours[i], label=label, capsize=2)
+        chance = [one.measures[n].permuted_high for n in names]
+        left.scatter(
+            chance, at, marker="|", s=80, color="0.45", label="97.5 % of pairs at random" if i == 0 else None
+        )
+    left.set_yticks(np.arange(len(names)) + 0.14, names)
+    left.invert_yaxis()
+    left.set_xlabel("value")
+    left.grid(axis="x", color="0.9")
+    left.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    for axes, one, name in zip(clouds, looks, ("pretrained weights", "random weights"), strict=False):
+        rows = [geometry.unit(z) for z in (one.soft, one.text)]
+        flat = PCA(2, random_state=0).fit_transform(np.concatenate(rows))
+        cut = len(one.soft)
+        axes.scatter(*flat[:cut].T, s=10, color="#1f5fa8", label="data", alpha=0.7)
+        axes.scatter(*flat[cut:].T, s=10, color="#c0392b", label="text", alpha=0.7, marker="^")
+        axes.set_title(name, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel("first principal component", fontsize=8)
+        axes.set_ylabel("second", fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,80 @@
+"""The data sets and language models that are known by name: which are here, and how the others come."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from st2llm import data
+from st2llm.data import card
+from st2llm.data.fetch import cache_dir
+from st2llm.errors import ArtefactError, ConfigError, DataError, nearest
+from st2llm.llm.model_files import EMBEDDED, LAYOUT, MANIFEST, resolve
+
+
+@dataclass(frozen=True)
+class Item:
+    """A data set or language model by name. here: whether it can be used without the network."""
+
+    name: str
+    kind: str
+    here: bool
+    about: str
+
+    def row(self) -> list[str]:
+        return [self.name, self.kind, "yes" if self.here else "no", self.about]
+
+
+def items() -> list[Item]:
+    """All that is known by name: data sets, then language models."""
+    return [*map(_data, data.cards()), *map(_model, EMBEDDED)]
+
+
+def fetch(name: str) -> Path:
+    """Brings a data set or language model, and says which folder it is in.
+
+    Raises ConfigError for a name that means neither, ArtefactError where it cannot be had.
+    """
+    if name in data.cards() or name.endswith((".yaml", ".yml")):
+        return next(iter(data.fetch_dataset(name).values())).parent
+    if name in EMBEDDED or "/" in name:
+        return resolve(name).folder
+    known = [*data.cards(), *EMBEDDED]
+    raise ConfigError(
+        f"There is no data set or language model {name!r}. {nearest(name, known)} "
+        f"The path of a card (.yaml) and a Hugging Face id (org/name) work too."
+    )
+
+
+def _data(name: str) -> Item:
+    described = card.read(data.card_path(name))
+    try:
+        with _without_network():
+            data.fetch_dataset(name)
+        here = True
+    except (ArtefactError, DataError):
+        here = False
+    every = getattr(described, "freq", "")  # a regular step is a key of graph and grid cards alone
+    words = [f"{described.quantity}{f', every {every}' if every else ''}", described.licence]
+    return Item(name, described.kind, here, "; ".join(word for word in words if word))
+
+
+def _model(name: str) -> Item:
+    model = EMBEDDED[name]
+    folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT}"
+    return Item(name, "language model", (folder / MANIFEST).is_file(), model.requirement)
+
+
+@contextmanager
+def _without_network() -> Iterator[None]:
+    """Fetching refuses within; what is cached is found and checked as ever."""
+    before = os.environ.get("ST2LLM_OFFLINE")
+    os.environ["ST2LLM_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ST2LLM_OFFLINE"]
+        else:
+            os.environ["ST2LLM_OFFLINE"] = before

@@ -1,0 +1,92 @@
+"""What is installed, what the machine has, what is cached and what is missing."""
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import torch
+
+from st2llm.commands import catalog
+from st2llm.data.fetch import cache_dir, offline
+from st2llm.llm import cache, quantise
+from st2llm.llm.local import best_device
+
+MIB, GIB = 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the doctor's table. well: False where something is missing; `value` then says how to get it."""
+
+    group: str
+    name: str
+    value: str
+    well: bool = True
+
+
+def examine() -> list[Fact]:
+    """All facts, in the order a person asks for them."""
+    return [*_packages(), *_machine(), *_cache()]
+
+
+def _packages() -> list[Fact]:
+    """Every dependency that the package names, by the version found here."""
+    facts = [Fact("installed", "python", platform.python_version())]
+    needed = [line for line in metadata.requires("st2llm") or [] if "extra ==" not in line]
+    for name in ["st2llm", *(re.split(r"[<>=!~;\[ ]", line)[0] for line in needed)]:
+        try:
+            facts.append(Fact("installed", name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            facts.append(Fact("installed", name, f"missing: pip install {name}", well=False))
+    return facts
+
+
+def _machine() -> list[Fact]:
+    memory = psutil.virtual_memory()
+    return [
+        Fact("machine", "system", f"{platform.system()} {platform.machine()}"),
+        Fact("machine", "cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}"),
+        Fact("machine", "memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free"),
+        Fact("machine", "devices", ", ".join(_devices())),
+        _quantisation(),
+    ]
+
+
+def _quantisation() -> Fact:
+    found = quantise.available(best_device())
+    lacking = f"none on {best_device().type}: reinstall bitsandbytes, or load with quant='none'"
+    return Fact("machine", "quantisation", ", ".join(found) or lacking, well=bool(found))
+
+
+def _devices() -> list[str]:
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def _cache() -> list[Fact]:
+    folder = cache_dir()
+    facts = [
+        Fact("cache", "folder", f"{folder} ({_size(folder)})"),
+        Fact("cache", "data folder", os.environ.get("ST2LLM_DATA", "none (ST2LLM_DATA is not set)")),
+        Fact("cache", "answers of language models", _answers()),
+        Fact("cache", "network", "off (ST2LLM_OFFLINE)" if offline() else "used where something is missing"),
+    ]
+    for item in catalog.items():
+        value = "here" if item.here else f"missing: st2llm data fetch {item.name}"
+        facts.append(Fact("cache", f"{item.kind} {item.name}", value, well=item.here))
+    return facts
+
+
+def _answers() -> str:
+    if not cache.switched_on():
+        return "not kept (ST2LLM_ANSWERS=off)"
+    return _size(cache.default_path().parent)
+
+
+def _size(folder: Path) -> str:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"

@@ -1,0 +1,223 @@
+"""An exam on the test part of an instruction set: exact answers before and after fine-tuning, and by rule."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from st2llm.errors import DataError
+from st2llm.evaluate.run.store import write_json, write_lines
+from st2llm.evaluate.scoring.gain import Gain, Scores
+from st2llm.files import write_whole
+from st2llm.llm.local import LanguageModel
+from st2llm.serialize.questions.question import Question
+from st2llm.types import FreeText
+
+TUNED, UNTUNED, MAJORITY = "fine-tuned", "zero-shot", "majority"
+Answerer = Callable[[Sequence[dict[str, Any]]], list[str]]
+"""Answers rows of questions, in order."""
+_DRAWS = 2000
+_TOKENS = 24
+_CHUNK = 32
+_METRIC = "acc@1"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One answer to one question. right: None where neither an option nor a number can be read in it."""
+
+    who: str
+    row: dict[str, Any]
+    answer: str
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class Exam:
+    """All marks, and what they add up to. names: who was examined, the one that it is about first."""
+
+    marks: tuple[Mark, ...]
+    names: tuple[str, ...] = (TUNED, UNTUNED, MAJORITY)
+
+    @property
+    def scores(self) -> Scores:
+        """Exact answers by who answered; questions about one sample are resampled together."""
+        rows = [
+            {
+                "predictor": m.who,
+                "seed": 0,
+                "sample": m.row["id"] + m.row["topic"],
+                "block": m.row["sample"],
+                "metric": "hit@1",
+                "sum": float(m.right is True),
+                "count": 1,
+            }
+            for m in self.marks
+        ]
+        return Scores(pd.DataFrame(rows), _DRAWS)
+
+    def of(self, who: str) -> list[Mark]:
+        return [mark for mark in self.marks if mark.who == who]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A line for each who answered: exact answers with their interval, and how many could not be read."""
+        scores = self.scores
+        return [
+            {
+                "predictor": who,
+                "n": len(self.of(who)),
+                "exact": scores.estimate(_METRIC, who).to_json(),
+                "unread": sum(mark.right is None for mark in self.of(who)),
+            }
+            for who in self.names
+        ]
+
+    def gain(self, reference: str) -> Gain | None:
+        """How many more of the answers are exact after fine-tuning, as a difference of shares."""
+        return self.scores.gain(_METRIC, self.names[0], reference)
+
+    def topics(self) -> list[tuple[str, int, dict[str, float]]]:
+        """By topic: how many questions, and the share of exact answers of each."""
+        found = []
+        for topic in sorted({mark.row["topic"] for mark in self.marks}):
+            mine = [mark for mark in self.marks if mark.row["topic"] == topic]
+            shares = {}
+            for who in self.names:
+                own = [mark.right is True for mark in mine if mark.who == who]
+                shares[who] = sum(own) / len(own)
+            found.append((topic, len(mine) // len(self.names), shares))
+        return found
+
+
+def examine(
+    rows: Sequence[dict[str, Any]],
+    train: Sequence[dict[str, Any]],
+    answerers: dict[str, Callable[[], Answerer]],
+    *,
+    tick: Callable[[int], None] = lambda done: None,
+) -> Exam:
+    """Puts the questions of `rows` to each who answers, made when its turn comes, and to the rule that says what is
+    most often right. The first is the one that the exam is about.
+
+    train: rows that the rule counts: the most common answer of a question's topic that is among its options.
+    Raises DataError for rows that are no questions.
+    """
+    if not rows:
+        raise DataError("There is no test row to be examined on. Set instructions.test above 0.")
+    usual = [_usual(row, train) for row in rows]
+    marks = [Mark(MAJORITY, row, said, asked(row).right(said)) for row, said in zip(rows, usual, strict=True)]
+    done = 0
+    for who, make in answerers.items():
+        answer = make()
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            for row, said in zip(part, answer(part), strict=True):
+                marks.append(Mark(who, row, said, asked(row).right(said)))
+            done += len(part)
+            tick(done)
+    return Exam(tuple(marks), (*answerers, MAJORITY))
+
+
+def in_words(llm: LanguageModel) -> Answerer:
+    """A language model that is asked the messages of a row as they stand."""
+
+    def answer(rows: Sequence[dict[str, Any]]) -> list[str]:
+        prompts = [
+            replace(llm.tokenizer.asking(row["messages"][:-1]), grammar=FreeText(_TOKENS)) for row in rows
+        ]
+        return [answer.text for answer in llm.complete(prompts)]
+
+    return answer
+
+
+def asked(row: dict[str, Any]) -> Question:
+    """The question of a row, by which its answer is marked."""
+    options = tuple(row.get("options") or ())
+    return Question(
+        topic=row.get("topic") or "",
+        words="",
+        answer=row["truth"],
+        sort="choice" if options else "number",
+        provenance="",
+        decimals=int(row.get("decimals") or 0),
+        options=options,
+        within=float(row.get("within") or 0.0),
+    )
+
+
+def _usual(row: dict[str, Any], train: Sequence[dict[str, Any]]) -> str:
+    """The answer that is most often right for this topic in training, of those that the question offers."""
+    options = set(row["options"])
+    known = Counter(other["truth"] for other in train if other["topic"] == row["topic"])
+    best = [answer for answer, _ in known.most_common() if not options or answer in options]
+    return best[0] if best else (row["options"][0] if options else "0")
+
+
+def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]) -> None:
+    """report.md, results.jsonl and answers.jsonl in a folder; run.json is the training run's."""
+    write_lines(out / "results.jsonl", exam.records())
+    write_lines(
+        out / "answers.jsonl",
+        (
+            {
+                "predictor": m.who,
+                **{k: m.row[k] for k in ("id", "topic", "truth")},
+                "answer": m.answer,
+                "right": m.right,
+            }
+            for m in exam.marks
+        ),
+    )
+    gains = {name: gain.to_json() for name in exam.names[1:] if (gain := exam.gain(name)) is not None}
+    write_json(out / "gains.json", gains)
+    text = _page(exam, title, facts)
+    write_whole(out / "report.md", lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
+    lines = [f"# {title}", "", "## Verdict", "", f"**{_verdict(exam)}**", "", "## Exact answers", ""]
+    lines += ["| who | exact | 95 % interval | unreadable | n |", "|---|---:|---|---:|---:|"]
+    for record in exam.records():
+        own = record["exact"]
+        span = (
+            "too few blocks" if own["low"] is None else f"{100 * own['low']:.1f} to {100 * own['high']:.1f} %"
+        )
+        share = 100 * record["unread"] / record["n"]
+        lines.append(
+            f"| {record['predictor']} | {100 * own['value']:.1f} % | {span} | {share:.1f} % | {record['n']} |"
+        )
+    lines += [
+        "",
+        "## By topic",
+        "",
+        f"| topic | n | {' | '.join(exam.names)} |",
+        "|---|---:|" + "---:|" * len(exam.names),
+    ]
+    for topic, n, shares in exam.topics():
+        numbers = " | ".join(f"{100 * shares[who]:.1f} %" for who in exam.names)
+        lines.append(f"| {topic} | {n} | {numbers} |")
+    lines += ["", "## How", "", *(f"- {name}: {value}" for name, value in facts), ""]
+    lines += [
+        "Intervals: 95 % by bootstrap over samples, questions about one sample drawn together. Majority: the most "
+        "common training answer of the topic among the options. An answer is exact where it names the option, or a "
+        "number within one unit of the last decimal asked for (whole numbers: exactly); one that names neither is "
+        "unreadable and counts as wrong.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(exam: Exam) -> str:
+    words = []
+    for name in exam.names[1:]:
+        gain = exam.gain(name)
+        if gain is None:
+            continue
+        span = "too few blocks for an interval"
+        if gain.low is not None and gain.high is not None:
+            span = f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
+        words.append(f"{100 * gain.value:+.1f} points over {name} ({span})")
+    return f"Exact answers of {exam.names[0]}: {'; '.join(words)}."

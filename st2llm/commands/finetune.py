@@ -1,0 +1,187 @@
+"""`st2llm finetune` from end to end: the instruction set is made, a model is trained on it, and examined."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from st2llm.commands.exam import TUNED, UNTUNED, Answerer, examine, in_words, write
+from st2llm.commands.instruct import Order, instruct
+from st2llm.config.training import BridgeRecipe, ClipQuestions, InstructRecipe, PairRecipe, TalkRecipe
+from st2llm.evaluate.run.job import SILENT, Watch
+from st2llm.evaluate.run.run_card import commit_words
+from st2llm.model import checkpoint
+from st2llm.model.prompted import Speaker
+from st2llm.predict.checkpoint import language_model
+from st2llm.train import align, clip, clip_questions, video_qa
+from st2llm.train.checkpointing import is_main
+from st2llm.train.finetune import Rows, finetune
+from st2llm.train.loop import Fit
+
+_SET = "instructions"
+
+
+def tune(
+    recipe: InstructRecipe | BridgeRecipe | TalkRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    watch: Watch = SILENT,
+) -> Fit:
+    """Fine-tunes behind soft tokens, or on instructions: then it makes the set first (where the recipe names data), and
+    writes the exam's report.md into `out` at the end.
+
+    Each part is kept when it is finished: a killed run goes on with `resume`. Raises as `instruct` and
+    `train.finetune.finetune` do.
+    """
+    if isinstance(recipe, BridgeRecipe):
+        watch.begin(recipe.id, recipe.budget.steps)
+        return align.finetune(recipe, out, resume=resume, tick=watch.reach).fit
+    if isinstance(recipe, TalkRecipe):
+        return _talk(recipe, out, resume=resume, watch=watch)
+    path = _set_of(recipe, out, resume=resume)
+    watch.begin(recipe.id, recipe.budget.steps)
+    done = finetune(recipe, path, out, resume=resume, tick=watch.reach)
+    if is_main() and recipe.instructions.test:
+        _examine(recipe, path, out, watch)
+    return done
+
+
+BLIND = "without video"
+
+
+def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
+    """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips. Where clips
+    are told in words, the twin is the model as it was before."""
+    watch.begin(recipe.id, recipe.budget.steps)
+    pupil, done = video_qa.talk(recipe, out, resume=resume, tick=watch.reach)
+    hears = video_qa.hears(pupil.template)
+    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pupil.answer}
+    if recipe.control and hears:
+        watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
+        twin, again = _beside(out, resume)
+        blind, _ = video_qa.talk(recipe, twin, resume=again, tick=watch.reach, blind=True)
+        answerers[BLIND] = lambda: blind.answer
+    elif recipe.control:
+        answerers[UNTUNED] = lambda: replace(pupil, speaker=Speaker(language_model(recipe.llm))).answer
+    facts = [
+        ("language model", f"{recipe.llm.name}, depth {pupil.speaker.llm.depth}"),
+        ("head and adaptation", f"{recipe.up.head if hears else 'words'}, {recipe.adapt.method}"),
+    ]
+    _ask(recipe, out, done, pupil.rows, answerers, facts, watch)
+    return done
+
+
+def paired(recipe: PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> Fit:
+    """Brings made clips and sentences into one space, and a twin that sees nothing; both are examined on real clips."""
+    watch.begin(recipe.id, recipe.budget.steps)
+    pairer, done = clip.pair(recipe, out, resume=resume, tick=watch.reach)
+    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pairer.answer}
+    if recipe.control:
+        watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
+        twin, again = _beside(out, resume)
+        blind, _ = clip.pair(recipe, twin, resume=again, tick=watch.reach, blind=True)
+        answerers[BLIND] = lambda: blind.answer
+    joined = ", ".join(("values", *recipe.encoder.also))
+    facts = [
+        ("clips", joined),
+        ("sentences", "all-MiniLM-L6-v2, frozen"),
+        ("common space", f"{recipe.width} numbers"),
+    ]
+    _ask(recipe, out, done, pairer.rows, answerers, facts, watch)
+    return done
+
+
+def _beside(out: Path, resume: bool) -> tuple[Path, bool]:
+    """Where the twin of a run is, and whether it was begun."""
+    return out / "blind", resume and (out / "blind" / "run.json").exists()
+
+
+def _ask(
+    recipe: ClipQuestions,
+    out: Path,
+    done: Fit,
+    train: list[dict[str, Any]],
+    answerers: dict[str, Callable[[], Answerer]],
+    facts: list[tuple[str, str]],
+    watch: Watch,
+) -> None:
+    """The exam on real clips, written by the first process alone."""
+    if not is_main():
+        return
+    rows = clip_questions.exam_rows(recipe)
+    watch.begin(f"{recipe.id}, exam", len(rows) * len(answerers))
+    exam = examine(rows, train, answerers, tick=watch.reach)
+    told = [
+        *facts,
+        ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(train)} questions"),
+        ("asked about", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
+        ("steps", f"{done.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
+        ("validation", f"{done.curve.best:.4g} nats"),
+        ("seed", str(recipe.seed)),
+        ("commit", commit_words()),
+    ]
+    write(exam, out, title=recipe.title or recipe.id, facts=told)
+
+
+def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:
+    wanted = recipe.instructions
+    if wanted.data is None:
+        return str(wanted.path)
+    folder = out / _SET
+    counts = {"train": wanted.count, "validation": wanted.validation, "test": wanted.test}
+    if is_main():
+        for part, count in counts.items():
+            if (count and not (folder / part / "instruct.json").exists()) or (resume and count):
+                order = Order(
+                    wanted.data,
+                    wanted.templates,
+                    count,
+                    seed=recipe.seed,
+                    part=part,  # type: ignore[arg-type]
+                    budget=wanted.budget,
+                    llm=recipe.llm.name if wanted.budget else None,
+                )
+                instruct(order, folder / part, resume=resume)
+    return str(folder)
+
+
+def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None:
+    rows = Rows(path)
+    test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
+    plain = recipe.llm.model_copy(update={"quant": "none"})
+    models: dict[str, Callable[[], Answerer]] = {
+        TUNED: lambda: in_words(checkpoint.tuned(out, dtype=recipe.llm.dtype)),
+        UNTUNED: lambda: in_words(language_model(plain)),
+    }
+    watch.begin(f"{recipe.id}, exam", len(test) * len(models))
+    exam = examine(test, train, models, tick=watch.reach)
+    write(exam, out, title=recipe.title or recipe.id, facts=_facts(recipe, out, test))
+
+
+def _facts(recipe: InstructRecipe, out: Path, test: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    found = checkpoint.read(out)
+    state, r, a = found.state, recipe, recipe.adapt
+    first = test[0]
+    return [
+        (
+            "language model",
+            f"{r.llm.name}, trained in {r.llm.quant if r.llm.quant != 'none' else r.llm.dtype}",
+        ),
+        (
+            "adaptation",
+            f"{a.method}, rank {a.rank}, {', '.join(a.targets)}" if a.method == "lora" else a.method,
+        ),
+        (
+            "instructions",
+            f"{first.get('dataset') or r.instructions.path}, {', '.join(r.instructions.templates)}",
+        ),
+        ("data sha256", str(first.get("data_sha256"))),
+        (
+            "best state",
+            f"step {state['step']} of {r.budget.steps}, batch {r.budget.batch}, rate {r.budget.lr:g}",
+        ),
+        ("validation, nats a token", f"{state['best']:.4g}, before training {state['rows'][0][2]:.4g}"),
+        ("seed", str(r.seed)),
+        ("commit", commit_words()),
+    ]

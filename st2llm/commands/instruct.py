@@ -1,0 +1,353 @@
+"""Instruction sets: prompts with their true answers, row by row, in shards that a killed run goes on from."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from st2llm import tasks
+from st2llm.commands.prompt import task_for
+from st2llm.data import load_data, split
+from st2llm.data.windows.splits import Part
+from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.evaluate.run.store import read_json, write_json
+from st2llm.files import write_whole
+from st2llm.llm.tokenizer import load_tokenizer
+from st2llm.serialize import questions
+from st2llm.serialize.template.template import Template, load_prompt
+from st2llm.types import Choice, Container, Sample, Slot
+
+MANIFEST = "instruct.json"
+_NO_TRUTH = ("describe", "anomaly")
+_DRAWS = 8
+"""How many samples a row tries before it is left out, because the data know no true answer there."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("truth", pa.string()),
+        ("kind", pa.string()),
+        ("task", pa.string()),
+        ("split", pa.string()),
+        ("dataset", pa.string()),
+        ("sample", pa.string()),
+        ("place", pa.string()),
+        ("topic", pa.string()),
+        ("options", pa.list_(pa.string())),
+        ("decimals", pa.int64()),
+        ("within", pa.float64()),
+        ("provenance", pa.string()),
+        ("licence", pa.string()),
+        ("template", pa.string()),
+        ("template_version", pa.int64()),
+        ("template_sha256", pa.string()),
+        ("data_sha256", pa.string()),
+        ("split_sha256", pa.string()),
+        ("prompt_sha256", pa.string()),
+    ]
+)
+"""The columns of each shard. messages: as chat templates take them, the true answer last. options: of a question
+that leaves a choice; decimals, within: how exact a number is to be."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to write. templates: by name below their kind (forecast, question-answer.choice); empty for the card's task
+    and questions. count: rows of each template, None for as many as the part has samples. shard: rows of a file.
+    part: of the split; another part than train goes into files of its own name and is marked in each row. budget:
+    tokens that a prompt may take, counted by the tokenizer of `llm`; what cannot be told in so few is not asked.
+    """
+
+    data: str
+    templates: tuple[str, ...] = ()
+    count: int | None = None
+    shard: int = 1000
+    seed: int = 0
+    part: Literal["train", "validation", "test"] = "train"
+    budget: int | None = None
+    llm: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.shard < 1 or (self.count is not None and self.count < 1):
+            raise ConfigError(
+                f"--count and --shard must be at least 1, but are {self.count} and {self.shard}."
+            )
+        if (self.budget is None) != (self.llm is None):
+            raise ConfigError(
+                "--budget counts tokens of a language model: give --budget and --llm together, or neither."
+            )
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is there after a run. left_out: rows for which no sample had a true answer. kept: shards of earlier runs."""
+
+    out: Path
+    rows: int
+    left_out: int
+    shards: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the rows of one template come from."""
+
+    template: Template
+    part: Part
+    split_sha256: str
+    count: int
+
+
+def instruct(
+    order: Order, out: Path, *, resume: bool = False, say: Callable[[int, int], None] | None = None
+) -> Written:
+    """Writes an instruction set into a folder: `<part>-00000-of-00012.parquet`, ..., and instruct.json.
+
+    Rows are made one by one, and a shard is written when it is full, whole or not at all; with `resume` finished
+    shards are kept, so a killed run goes on where it stopped and ends with the same files. A row depends on the order,
+    its number and nothing else. `datasets.load_dataset(str(out))` reads it. say: is told shards done and all shards.
+
+    Raises ConfigError where the folder holds another set, or this one without `resume`; DataError where the data have
+    no such task, or hold no truth for it.
+    """
+    data = load_data(order.data)
+    sources = _sources(order, data)
+    total = sum(source.count for source in sources)
+    shards = -(-total // order.shard)
+    _claim(order, out, data, sources, resume=resume)
+    kept, left_out, rows = 0, 0, 0
+    for shard in range(shards):
+        path = out / f"{order.part}-{shard:05d}-of-{shards:05d}.parquet"
+        span = range(shard * order.shard, min((shard + 1) * order.shard, total))
+        if path.is_file():
+            kept, rows = kept + 1, rows + pq.read_metadata(path).num_rows
+            left_out += len(span) - pq.read_metadata(path).num_rows
+        else:
+            made = [row for number in span if (row := _row(order, data, sources, number)) is not None]
+            table = pa.Table.from_pylist(made, schema=SCHEMA)
+            _save(table, path)
+            rows, left_out = rows + len(made), left_out + len(span) - len(made)
+        if say is not None:
+            say(shard + 1, shards)
+    if not rows:
+        raise DataError(
+            f"{_first(data).name}: none of {total} rows has a true answer. Take another --task, or data that hold one."
+        )
+    write_json(out / MANIFEST, read_json(out / MANIFEST) | {"rows": rows, "left_out": left_out, "done": True})
+    return Written(out, rows, left_out, shards, kept)
+
+
+def _save(table: pa.Table, path: Path) -> None:
+    write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def _first(data: Container) -> Any:
+    return data[0] if isinstance(data, list) else data
+
+
+def _sources(order: Order, data: Container) -> list[_Source]:
+    kind = _first(data).kind
+    found = []
+    for name in order.templates or _usual(data):
+        template = load_prompt(f"{kind}/{name}")
+        word = template.head.task
+        if word in _NO_TRUTH or template.head.answer is None:
+            raise ConfigError(
+                f"Template {template.id} has no true answer to learn from. Take one whose answer the data "
+                f"know, such as {kind}/question-answer."
+            )
+        task = task_for(word, data)
+        parts = split(data, task, stride=_stride(kind, task))
+        part: Part = getattr(parts, order.part)
+        if not len(part):
+            raise DataError(
+                f"{_first(data).name} has no {order.part} sample for {task.name}. Choose another --part."
+            )
+        found.append(_Source(template, part, parts.sha256, order.count or len(part)))
+    return found
+
+
+def _usual(data: Container) -> tuple[str, ...]:
+    """The card's own task, and questions; in chat where there is a chat template."""
+    own = tasks.from_config(_first(data).default_task)
+    words = [own[0].word] if own else []
+    return tuple(_chat(_first(data).kind, word) for word in [*words, "question-answer"])
+
+
+def _chat(kind: str, word: str) -> str:
+    try:
+        load_prompt(f"{kind}/{word}.chat")
+    except ConfigError:
+        return word
+    return f"{word}.chat"
+
+
+def _stride(kind: str, task: tasks.Task) -> int:
+    """Windows of a field follow each other by what is asked; sequences and clips go one by one."""
+    horizon = getattr(task, "horizon", None)
+    return int(horizon or task.length) if kind in ("graph", "grid") else int(horizon or 1)
+
+
+def _claim(order: Order, out: Path, data: Container, sources: Sequence[_Source], *, resume: bool) -> None:
+    """Takes the folder for this set, or refuses: what is asked now must be what is there."""
+    plan = json.loads(json.dumps(_plan(order, data, sources)))
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file, but a folder for the shards is expected. Choose another --out.")
+    path = out / MANIFEST
+    if not path.is_file():
+        if out.is_dir() and any(out.glob("*.parquet")):
+            raise ConfigError(f"{out} holds parquet files of something else. Choose another --out.")
+        write_json(path, plan)
+        return
+    before = read_json(path)
+    if not resume:
+        raise ConfigError(
+            f"{out} already holds an instruction set. Go on with --resume, or choose another --out."
+        )
+    for key, value in plan.items():
+        if before.get(key) != value:
+            raise ConfigError(
+                f"{out} holds a set with another {key} ({_short(before.get(key))}, now {_short(value)}), so it cannot "
+                f"be resumed. Choose another --out, or undo the change."
+            )
+    for left in out.glob(".*.parquet"):
+        if re.fullmatch(r"\..+\.parquet\.\w+\.parquet", left.name):
+            left.unlink()
+
+
+def _plan(order: Order, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
+    first = _first(data)
+    return {
+        "order": {k: v for k, v in asdict(order).items() if k != "data" and (v is not None or k == "count")},
+        "dataset": first.name,
+        "data_sha256": first.provenance.sha256,
+        "licence": first.provenance.licence,
+        "citation": first.provenance.citation,
+        "templates": [
+            {
+                "id": source.template.id,
+                "version": source.template.version,
+                "sha256": source.template.sha256,
+                "split_sha256": source.split_sha256,
+                "rows": source.count,
+            }
+            for source in sources
+        ],
+    }
+
+
+def _short(value: object) -> str:
+    words = json.dumps(value)
+    return words if len(words) < 80 else f"{words[:77]}..."
+
+
+def _row(order: Order, data: Container, sources: Sequence[_Source], number: int) -> dict[str, Any] | None:
+    """Row `number` of the set; None where none of the samples it may be of has a true answer."""
+    for source in sources:
+        if number < source.count:
+            break
+        number -= source.count
+    digest = hashlib.sha256(f"{order.seed}\n{order.part}\n{source.template.id}\n{number}".encode()).digest()
+    draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    for sample in _candidates(source, number, draw):
+        for solved, asked, how in _solved(source.template, sample, order.seed, draw):
+            if (row := _made(source, data, solved, order, asked, how)) is not None:
+                return row
+    return None
+
+
+def _candidates(source: _Source, number: int, draw: np.random.Generator) -> Iterator[Sample]:
+    """The sample of a row, spread evenly over the part; then some drawn ones."""
+    size = len(source.part)
+    even = number * size // source.count if source.count <= size else number % size
+    yield source.part[even]
+    for position in draw.integers(size, size=_DRAWS - 1).tolist():
+        yield source.part[int(position)]
+
+
+def _solved(
+    template: Template, sample: Sample, seed: int, draw: np.random.Generator
+) -> Iterator[tuple[Sample, questions.Question | None, str]]:
+    """Solved problems that the template can ask of a sample, in drawn order: sample, question, how it is known."""
+    if template.head.task == questions.TASK:
+        known = [one for one in questions.questions(sample, seed=seed) if _fits(template, one)]
+        for i in draw.permutation(len(known)).tolist():
+            yield questions.ask(sample, known[i]), known[i], known[i].provenance
+        return
+    how = f"the {template.head.task} task's own truth: the readings that the sample hides"
+    if template.head.per != "place" or len(sample.asked) <= 1:
+        yield sample, None, how
+        return
+    for i in draw.permutation(len(sample.asked))[:_DRAWS].tolist():
+        yield sample.at(sample.place[sample.asked[i]]), None, how
+
+
+def _fits(template: Template, one: questions.Question) -> bool:
+    """Whether an answer has the template's grammar."""
+    grammar = "" if template.head.answer is None else template.head.answer.grammar
+    return {"choice": one.sort == "choice", "numbers": one.sort == "number"}.get(grammar, grammar == "text")
+
+
+def _made(
+    source: _Source,
+    data: Container,
+    sample: Sample,
+    order: Order,
+    asked: questions.Question | None,
+    how: str,
+) -> dict[str, Any] | None:
+    if sample.wanted.any() and (sample.truth is None or not np.isfinite(sample.truth[sample.wanted]).all()):
+        return None
+    tokenizer = load_tokenizer(order.llm) if order.llm is not None else None
+    try:
+        prompt = source.template.render(sample, budget=order.budget, tokenizer=tokenizer)
+    except DataError:
+        if order.budget is None:
+            raise
+        return None  # this one cannot be told in so few tokens; another question or sample may
+    if not prompt.truth or any(isinstance(piece, Slot) for piece in prompt.parts):
+        return None
+    if isinstance(prompt.grammar, Choice) and prompt.truth not in prompt.grammar.options:
+        return None  # a question about directions, where the options are the codes of places or marks
+    told = [dict(message) for message in prompt.messages] or [{"role": "user", "content": prompt.text}]
+    first, place = _first(data), sample.place[sample.asked[0]] if len(sample.asked) == 1 else ""
+    return {
+        "id": "|".join(word for word in (sample.id, place, source.template.id) if word),
+        "messages": [*told, {"role": "assistant", "content": prompt.truth}],
+        "truth": prompt.truth,
+        "kind": sample.kind,
+        "task": source.template.head.task,
+        "split": order.part,
+        "dataset": first.name,
+        "sample": sample.id,
+        "place": place,
+        "topic": asked.topic if asked else "",
+        "options": list(asked.options) if asked else [],
+        "decimals": asked.decimals if asked else 0,
+        "within": asked.within if asked else 0.0,
+        "provenance": f"{first.provenance.source or first.name}: {how}",
+        "licence": first.provenance.licence,
+        "template": source.template.id,
+        "template_version": source.template.version,
+        "template_sha256": source.template.sha256,
+        "data_sha256": first.provenance.sha256,
+        "split_sha256": source.split_sha256,
+        "prompt_sha256": prompt.sha256,
+    }
+
+
+def known_parts(name: str) -> Literal["train", "validation", "test"]:
+    """The part of that name. Raises ConfigError with the nearest name."""
+    for part in ("train", "validation", "test"):
+        if name == part:
+            return part  # type: ignore[return-value]
+    raise ConfigError(f"A split has no part {name!r}. {nearest(name, ('train', 'validation', 'test'))}")

@@ -1,0 +1,240 @@
+"""One test sample of a data set as the prompt a language model would be given."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+from st2llm import tasks
+from st2llm.data import load_data
+from st2llm.data.windows.field import split
+from st2llm.data.windows.splits import Part
+from st2llm.errors import ConfigError, DataError
+from st2llm.llm.tokenizer import load_tokenizer
+from st2llm.predict.examples import choose_examples
+from st2llm.serialize.graph.anomaly import planted
+from st2llm.serialize.lint.leaks import lint
+from st2llm.serialize.questions import Question as Asking
+from st2llm.serialize.questions import ask as put
+from st2llm.serialize.questions import questions
+from st2llm.serialize.template.template import Template, load_prompt
+from st2llm.types import Container, Prompt, Sample
+
+_WHOLE = 24
+"""Steps of a field that questions and descriptions are about, unless `history` says otherwise."""
+_EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask: `index` counts the samples of the test part, windows of a field one horizon (or one window) apart.
+
+    place: asks for this place alone. history, horizon: None means the card's choice. examples: solved train samples to
+    show, None for two where the template shows any.
+    """
+
+    template: str
+    data: str
+    llm: str | None = None
+    index: int = 0
+    place: str | None = None
+    history: int | None = None
+    horizon: int | None = None
+    budget: int | None = None
+    examples: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A rendered prompt with the template, the sample and the examples it came from."""
+
+    template: Template
+    sample: Sample
+    prompt: Prompt
+    examples: tuple[Sample, ...] = ()
+
+    def lint(self) -> list[str]:
+        """Findings where something of the answer reached the text."""
+        return lint(self.template, self.sample, examples=self.examples)
+
+    def record(self) -> dict[str, Any]:
+        """What `st2llm prompt --json` prints."""
+        made_by = self.prompt.template
+        return {
+            "messages": [{**m, "content": m["content"].replace("\ue000", "<")} for m in self.prompt.messages],
+            "text": self.prompt.text,
+            "tokens": self.prompt.tokens,
+            "truth": self.prompt.truth,
+            "template": {"id": made_by.id, "version": made_by.version, "sha256": made_by.sha256},
+            "dropped": list(self.prompt.dropped),
+        }
+
+
+def ask(question: Question) -> Asked:
+    """Renders the question. Raises DataError for an index or place that the test part does not have, ConfigError for a
+    template of another kind, or a budget without a language model to count by."""
+    template = load_prompt(question.template)
+    if question.budget is not None and question.llm is None:
+        raise ConfigError(
+            "--budget counts tokens of a language model. Name it with --llm, for instance smollm2-135m."
+        )
+    data = load_data(question.data)
+    first = _one(data)
+    if first.kind != template.head.kind:
+        raise ConfigError(
+            f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. Take "
+            f"a template {first.kind}/{template.head.task}."
+        )
+    task = task_for(template.head.task, data, question.history, question.horizon)
+    parts = split(data, task, stride=_stride(first, task))
+    sample = _narrowed(template, _picked(parts.test, question.index, first.name, task), question)
+    examples = _examples(template, cast(Sequence[Sample], parts.train), sample, question.examples)
+    tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
+    prompt = template.render(sample, budget=question.budget, tokenizer=tokenizer, examples=examples)
+    return Asked(template, sample, prompt, tuple(examples))
+
+
+def task_for(
+    word: str, data: Container, history: int | None = None, horizon: int | None = None
+) -> tasks.Task:
+    """The task of a template on this data: the card's own where it names it, else one of its sort and length.
+
+    What is no task of its own (describe, question-answer, anomaly) is about what the card's task shows, of a field
+    the last 24 steps. history: steps that are seen, of masks the length of the window. horizon: steps asked for.
+    Raises DataError where the card has no task to go by and history or horizon are not given.
+    """
+    first = _one(data)
+    own = tasks.from_config(first.default_task)[0] if first.default_task else None
+    length = history or _length(own)
+    if own is not None and word == own.word:
+        return _changed(own, history, horizon)
+    if own is not None and word in _SEEN:
+        short = own.word == "forecast" and first.kind in ("graph", "grid") and word != "anomaly"
+        return _changed(own, history or min(length, _WHOLE) if short else history, horizon)
+    if word in _MADE:
+        return _MADE[word](length, horizon)
+    missing = [name for name, value in (("--history", history), ("--horizon", horizon)) if value is None]
+    if not missing or (own is not None and word == "forecast"):
+        return tasks.forecast(history or max(1, length - 1), horizon or 1)
+    raise DataError(
+        f"The card of {first.name} has no `default_task` for {word}. Give {' and '.join(missing)}, or name the task in "
+        f"the card."
+    )
+
+
+_SEEN = ("describe", "question-answer", "anomaly")
+
+
+def _recover(length: int, horizon: int | None) -> tasks.Task:
+    span = horizon or max(1, length // 3)
+    return tasks.recover(max(length, span + 2), span)
+
+
+_MADE: Mapping[str, Callable[[int, int | None], tasks.Task]] = {
+    "impute": lambda length, _: tasks.impute(max(2, length)),
+    "interpolate": lambda length, _: tasks.interpolate(max(3, length)),
+    "krige": lambda length, _: tasks.krige(length),
+    "recover": _recover,
+    "next-place": lambda length, _: tasks.next_place(),
+    "next-event": lambda length, _: tasks.next_event(length),
+    "classify": lambda length, _: tasks.classify(),
+}
+"""Tasks of a template that are not the card's own, made of a length and a horizon."""
+
+
+def _one(data: Container) -> Any:
+    """What speaks for a data set: the container, or the first of many."""
+    return data[0] if isinstance(data, list) else data
+
+
+def _length(task: tasks.Task | None) -> int:
+    """How many steps a task shows."""
+    return _WHOLE if task is None else task.context or task.length or _WHOLE
+
+
+def _changed(task: tasks.Task, history: int | None, horizon: int | None) -> tasks.Task:
+    """The task with another history (the length of masks) and horizon (the span of a recovery), where it has them."""
+    known = {field.name for field in fields(task)}  # type: ignore[arg-type]
+    given: dict[str, int] = {}
+    for value, names in ((history, ("history", "length")), (horizon, ("horizon", "span"))):
+        name = next((name for name in names if name in known), None)
+        if value is not None and name is not None:
+            given[name] = value
+    return replace(task, **given) if given else task  # type: ignore[type-var]
+
+
+def _stride(first: Any, task: tasks.Task) -> int:
+    """Forecasts are one horizon apart, that of the card's own task where it has one, so that an index means the same
+    window whatever horizon is asked for; masks of a field one window; other sequences and clips go step by step."""
+    horizon = getattr(task, "horizon", None)
+    if horizon and first.default_task:
+        own = tasks.from_config(first.default_task)[0]
+        horizon = getattr(own, "horizon", None) or horizon
+    if first.kind in ("graph", "grid"):
+        return int(horizon or task.length)
+    return int(horizon or 1)
+
+
+def _picked(test: Part, index: int, name: str, task: tasks.Task) -> Sample:
+    if not 0 <= index < len(test):
+        raise DataError(
+            f"--index {index} is not in the test part of {name}: it has {len(test)} test samples for {task.name}. "
+            f"Count from 0, or choose a shorter --history and --horizon."
+        )
+    return test[index]
+
+
+def _narrowed(template: Template, sample: Sample, question: Question) -> Sample:
+    """The sample as the template asks it: of one place, with a question, or with a planted fault."""
+    word, place = template.head.task, question.place
+    if word == "anomaly":
+        if place is not None:
+            sample = sample.at(place)
+        return planted(sample, sample.place[sample.asked[0]])
+    if word == "question-answer":
+        return put(sample, _fitting(template, sample, place))
+    if word == "describe":
+        return sample if place is None else sample.at(place)
+    if place is not None:
+        return sample.at(place)
+    return sample.at(sample.place[sample.asked[0]]) if template.head.per == "place" else sample
+
+
+def _fitting(template: Template, sample: Sample, place: str | None) -> Asking:
+    """The first question about the sample whose answer has the template's grammar; with a place one that names it."""
+    grammar = "text" if template.head.answer is None else template.head.answer.grammar
+    known = [one for one in questions(sample) if _answers(one, grammar)]
+    if place is not None:
+        name = sample.side.labels[sample.at(place).asked[0]]
+        known = [one for one in known if name in one.words or name in one.options]
+    if not known:
+        raise DataError(
+            f"There is no question about {sample.id} that is answered in the grammar {grammar!r}"
+            f"{'' if place is None else f' and names {place!r}'}. Take another --index, --place or template."
+        )
+    return known[0]
+
+
+def _answers(asking: Asking, grammar: str) -> bool:
+    if grammar in ("choice", "ranking"):
+        return bool(asking.options)
+    return grammar != "numbers" or _is_number(asking.answer)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return float(word) == float(word)
+    except ValueError:
+        return False
+
+
+def _examples(template: Template, train: Sequence[Sample], sample: Sample, count: int | None) -> list[Sample]:
+    """Solved train samples, drawn at random, where the template shows any."""
+    if "examples" not in template.body.variables:
+        if count:
+            raise ConfigError(
+                f"Template {template.id} shows no examples. Leave --examples out, or take one that does, for instance "
+                f"{template.head.kind}/{template.head.task}.examples."
+            )
+        return []
+    number = _EXAMPLES if count is None else count
+    return choose_examples("random", number, train)(sample) if number and len(train) else []

@@ -1,0 +1,280 @@
+"""Suites: which predictors answer which questions, under which budget. One YAML file each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from st2llm import config, metrics, recipes, tasks
+from st2llm.config import Settings, catalog
+from st2llm.config.adaptation import Projection
+from st2llm.config.catalog import FOREIGN, RULES
+from st2llm.config.model import LLMSettings, SplitSettings
+from st2llm.config.predictors import (
+    NAME,
+    BootstrapSettings,
+    BudgetSettings,
+    ControlSettings,
+    EncoderConfig,
+    FaultSettings,
+    LoraConfig,
+    PredictorSettings,
+    WindowSettings,
+)
+from st2llm.errors import ConfigError, nearest
+from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
+
+BLOCKS: Mapping[str, str] = {
+    "graph": "day",
+    "grid": "day",
+    "video": "clip",
+    "trajectory": "object",
+    "event": "week",
+}
+"""What is resampled as one where a suite says nothing: what lies within depends on each other."""
+_MASKS = ("forecast", "impute", "interpolate", "krige")
+TRAINED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("graph", "grid"), _MASKS),
+    "video": (*_MASKS, "classify"),
+    "trajectory": ("forecast", "recover", "next-place", "classify"),
+    "event": ("next-event",),
+}
+"""The kinds and tasks for which arms are trained, soft and primitive ones alike."""
+
+
+class Suite(Settings):
+    """data: a name or card, with `#` and a split's name where the card has several: eth-ucy#hotel."""
+
+    id: str = Field(pattern=NAME)
+    version: int
+    kind: Literal["graph", "grid", "video", "trajectory", "event"]
+    title: str = ""
+    demo: bool = False
+    data: str
+    split: SplitSettings = SplitSettings()
+    task: dict[str, dict[str, Any]] = Field(min_length=1)
+    llm: LLMSettings | None = None
+    encoder: EncoderConfig = EncoderConfig()
+    lora: LoraConfig = LoraConfig()
+    up: Projection = Projection()
+    """The projection head of every trained arm."""
+    skip: Literal[
+        "ridge",
+        "ridge-plain",
+        "ridge-held-out",
+        "ridge-centred",
+        "slot",
+        "last",
+        "level",
+        "linear",
+        "neighbours",
+        "counts-transitions",
+        "counts-all",
+        "none",
+    ] = "none"
+    instruction: str | None = None
+    predictors: list[PredictorSettings] = Field(min_length=1)
+    seeds: list[int] = Field([0], min_length=1)
+    budget: BudgetSettings | None = None
+    windows: WindowSettings = WindowSettings()
+    validation: WindowSettings = WindowSettings()
+    primary_metric: str = "mae"
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    controls: ControlSettings | None = None
+    faults: FaultSettings | None = None
+    """Faults to be found, and so the measures of anomaly detection beside those of values."""
+    limit: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_kind(cls, content: Any) -> Any:
+        """What depends on kind and task where the suite does not say it: blocks and the primary metric."""
+        if not isinstance(content, Mapping):
+            return content
+        made = dict(content)
+        kind, words = made.get("kind"), made.get("task")
+        bootstrap = made.get("bootstrap") or {}
+        if (
+            isinstance(kind, str)
+            and kind in BLOCKS
+            and isinstance(bootstrap, Mapping)
+            and "block" not in bootstrap
+        ):
+            made["bootstrap"] = {**bootstrap, "block": BLOCKS[kind]}
+        if "primary_metric" not in made and isinstance(kind, str) and isinstance(words, Mapping) and words:
+            word, settings = next(iter(words.items()))
+            word = "anomaly" if made.get("faults") else word
+            asked = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
+            made["primary_metric"] = metrics.metrics_of(kind, str(word), tuple(map(str, asked)))[0]
+        return made
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Suite":
+        names = [p.name for p in self.predictors]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
+        self._check_metric()
+        self._check_faults()
+        trained = [p.name for p in self.predictors if p.trained]
+        for p in (p for p in self.predictors if p.trained):
+            words = [w for w in self.task if w in TASKS and w not in TRAINED.get(self.kind, ())]
+            if words:
+                raise ValueError(
+                    f"{p.family} predictors are trained for {_trainable()} so far, but {p.name!r} should be "
+                    f"trained for {words[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
+                )
+        self._check_rules()
+        for name in self.controls.predictors if self.controls else []:
+            if name not in trained:
+                raise ValueError(
+                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
+                )
+        if trained and self.budget is None:
+            raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
+        if self.llm is None and any(
+            p.family in ("text", "soft") or p.backbone == "matched" for p in self.predictors
+        ):
+            raise ValueError("predictors with a language model need `llm: {name: ...}`")
+        if any(p.family == "text" for p in self.predictors) and self.stand_in not in names:
+            raise ValueError(
+                f"text predictors need {{name: {self.stand_in}, family: baseline}} beside them: it answers where "
+                f"they cannot be read"
+            )
+        return self
+
+    def _check_metric(self) -> None:
+        name = self.primary_metric
+        if name not in metrics.METRICS:
+            raise ValueError(f"there is no metric {name!r}. {nearest(name, metrics.METRICS)}")
+        for word, settings in self.task.items():
+            asked = settings.get("asked", ())
+            measured = metrics.metrics_of(
+                self.kind, "anomaly" if self.faults else word, tuple(map(str, asked))
+            )
+            if word in TASKS and name not in measured:
+                raise ValueError(
+                    f"primary_metric {name!r} is not measured for {word} of kind {self.kind}, which has "
+                    f"{', '.join(measured)}"
+                )
+        if name in metrics.OPTIONAL:
+            raise ValueError(f"primary_metric {name!r} is not measured for every predictor. Take another")
+
+    def _check_faults(self) -> None:
+        if self.faults is None:
+            return
+        wrong = sorted(set(self.task) & set(TASKS) - {"forecast", "impute", "interpolate"})
+        if self.kind != "graph" or wrong:
+            raise ValueError(
+                f"faults are found in the readings of a sensor graph, by what is said of them (forecast, impute, "
+                f"interpolate), but this suite asks for {', '.join(wrong or self.task)} of kind {self.kind}"
+            )
+        if text := [p.name for p in self.predictors if p.family == "text"]:
+            raise ValueError(
+                f"faults want residuals of {self.faults.training} training windows as well, which would take "
+                f"{text[0]!r} as many answers again. Leave text predictors out"
+            )
+        if self.controls is not None:
+            raise ValueError("faults and controls are both planted; give one of them")
+
+    def _check_rules(self) -> None:
+        words = [word for word in self.task if word in TASKS]
+        for predictor in self.predictors:
+            if predictor.model is None and (predictor.family != "baseline" or predictor.foreign):
+                continue
+            what = "model" if predictor.model else "baseline"
+            scope = FOREIGN[predictor.model.partition(":")[0]] if predictor.model else RULES[predictor.name]
+            for word in words:
+                if not scope.covers(self.kind, word):
+                    others = ", ".join(catalog.known(self.kind, words)) or "none yet"
+                    raise ValueError(
+                        f"the {what} {predictor.name!r} does not answer {word} of kind {self.kind}. "
+                        f"Those that do: {others}"
+                    )
+                if scope.timed and self.task[word].get("target_time") is False:
+                    raise ValueError(
+                        f"the {what} {predictor.name!r} needs the time of what is asked, but "
+                        f"{word}.target_time is false"
+                    )
+
+    @property
+    def tasks(self) -> list[Task]:
+        return tasks.from_config(self.task)
+
+    @property
+    def chosen_by(self) -> str:
+        """The metric on validation, where nothing is faulty, that arms and references are chosen by."""
+        return "mae" if self.faults is not None else self.primary_metric
+
+    @property
+    def stand_in(self) -> str:
+        """The rule whose answer is imputed where a text predictor's cannot be read."""
+        return catalog.stand_in(self.kind, next(iter(self.task)))
+
+    def metrics_of(self, task: Task) -> tuple[str, ...]:
+        """The metrics of one of its tasks, the usual one first."""
+        asked = task.asked if isinstance(task, NextEvent) else ()
+        if self.faults is not None:
+            return metrics.metrics_of(self.kind, "anomaly")
+        return metrics.metrics_of(self.kind, task.word, asked)
+
+    def stride_of(self, task: Task) -> int:
+        """Steps between windows: the suite's own, or so many that no step is asked for twice."""
+        if self.split.stride is not None:
+            return self.split.stride
+        if isinstance(task, Forecast):
+            return task.horizon
+        return 1 if isinstance(task, NextEvent | NextPlace) else max(1, task.length)
+
+    def predictor(self, name: str) -> PredictorSettings:
+        """The predictor of that name. Raises ConfigError with the nearest one."""
+        for predictor in self.predictors:
+            if predictor.name == name:
+                return predictor
+        raise ConfigError(
+            f"{self.id} has no predictor {name!r}. {nearest(name, [p.name for p in self.predictors])}"
+        )
+
+
+def _trainable() -> str:
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for kind, words in TRAINED.items():
+        kinds.setdefault(words, []).append(kind)
+    return " and ".join(f"{', '.join(words)} of kind {', '.join(names)}" for words, names in kinds.items())
+
+
+def as_written_now(config: dict[str, Any]) -> dict[str, Any]:
+    """An earlier run's config with settings that came since at their defaults; as it stands where it is no suite."""
+    try:
+        return Suite.model_validate(config).model_dump(mode="json")
+    except ValidationError:
+        return config
+
+
+def load_suites(name: str | Path) -> list[Suite]:
+    """The suite of a YAML file, or those of a file that lists suite files. Each is checked before anything runs."""
+    path = recipes.locate(recipes.spelled(name, "evaluation/suites"))
+    content = config.read_yaml(path)
+    if not isinstance(content, list):
+        return [_parse(content, path)]
+    found = [_listed(path, entry) for entry in content]
+    ids = [suite.id for suite in found]
+    if not ids or len(set(ids)) < len(ids):
+        twice = f"{next(i for i in ids if ids.count(i) > 1)!r} twice" if ids else "none"
+        raise ConfigError(f"{path} should list suites of different ids, but it lists {twice}.")
+    return found
+
+
+def _listed(path: Path, entry: Any) -> Suite:
+    """A suite that a list names: beside the list, or found as any other."""
+    if not isinstance(entry, str):
+        raise ConfigError(f"{path} should list suite files, a path each, but it holds {str(entry)[:80]!r}.")
+    beside = path.parent / entry
+    found = beside if beside.is_file() else recipes.locate(recipes.spelled(entry, "evaluation/suites"))
+    return _parse(config.read_yaml(found), found)
+
+
+def _parse(content: Any, path: Path) -> Suite:
+    suite = config.parse(content, into=Suite, where=str(path))
+    _ = suite.tasks
+    return suite

@@ -1,0 +1,194 @@
+"""Pages of graphs and grids."""
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from st2llm.data import calendar
+from st2llm.data.describe.plotting import EDGE, INK, LAND, dates, empty, mean
+from st2llm.types import MONTH_S, Grid, SensorGraph
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+Field = SensorGraph | Grid
+
+
+def draw_graph(figure: Figure, data: SensorGraph) -> None:
+    """The mean day by weekday, the series, and a map of the places with their edges."""
+    grid = figure.add_gridspec(2, 2, height_ratios=[1, 1.3], width_ratios=[1, 1.1])
+    values = data.values[:, :, 0]
+    _series(figure.add_subplot(grid[0, :]), data, mean(values, axis=1), "mean of all places")
+    _profile(figure.add_subplot(grid[1, 0]), data, mean(values, axis=1))
+    _places(figure.add_subplot(grid[1, 1]), data)
+    figure.suptitle(f"{data.name}: {_what(data)}, {len(data.places)} places, {_when(data)}", fontsize=12)
+
+
+def draw_grid(figure: Figure, data: Grid) -> None:
+    """The series, the mean day or year, the values; a map of the means and one of the change."""
+    below = float(np.clip(5.2 * _aspect(data) + 1.1, 3.4, 7.0))  # as high as the maps are
+    figure.set_size_inches(11, 3.2 + below)
+    rows = figure.add_gridspec(2, 1, height_ratios=[2.9, below])
+    above, maps = rows[0].subgridspec(1, 3, width_ratios=[2, 1, 0.8]), rows[1].subgridspec(1, 2)
+    values = data.values[..., 0]
+    whole = mean(values.reshape(len(values), -1), axis=1)
+    _series(figure.add_subplot(above[0]), data, whole, "mean of all cells")
+    _profile(figure.add_subplot(above[1]), data, whole)
+    _histogram(figure.add_subplot(above[2]), data, values)
+    _raster(figure.add_subplot(maps[0]), data, mean(values, axis=0), "mean", "viridis")
+    quarter = max(1, len(values) // 4)
+    change = mean(values[-quarter:], axis=0) - mean(values[:quarter], axis=0)
+    _raster(figure.add_subplot(maps[1]), data, change, "last quarter of the time less the first", "RdBu_r")
+    rows, cols = data.values.shape[1:3]
+    figure.suptitle(f"{data.name}: {_what(data)}, {rows} x {cols} cells, {_when(data)}", fontsize=12)
+
+
+def _what(data: Field) -> str:
+    several = (
+        f" ({data.channels[0]}, first of {len(data.channels)} channels)" if len(data.channels) > 1 else ""
+    )
+    return f"{data.quantity}{several}"
+
+
+def _when(data: Field) -> str:
+    first, last = (calendar.local_iso(int(data.time[i]), data.timezone)[:10] for i in (0, -1))
+    return f"{first} to {last}"
+
+
+def _series(axes: Axes, data: Field, shown: Float64[np.ndarray, " time"], title: str) -> None:
+    """By day where there is more than a month, else by step."""
+    local = calendar.local_times(data.time, data.timezone).tz_localize(None).to_numpy()
+    day = calendar.DAY_S // data.freq_s
+    if day > 1 and len(shown) > 31 * day:
+        whole = len(shown) // day * day
+        shown, local = mean(shown[:whole].reshape(-1, day), axis=1), local[:whole:day]
+        title += ", daily means"
+    axes.plot(local, shown, color=INK, linewidth=0.8)
+    axes.set(title=title, ylabel=data.unit)
+    axes.margins(x=0.005)
+    dates(axes)
+
+
+def _profile(axes: Axes, data: Field, whole: Float64[np.ndarray, " time"]) -> None:
+    """The mean day by weekday; of daily data the mean week, of monthly data the mean year."""
+    slots, weekday = data.calendar.step_of_day, data.calendar.day_of_week
+    if data.freq_s >= 28 * calendar.DAY_S or data.freq_s == MONTH_S:
+        months = calendar.local_times(data.time, data.timezone).month.to_numpy() - 1
+        _cycle(axes, months, whole, MONTHS, "mean year", data.unit)
+    elif data.freq_s >= calendar.DAY_S:
+        _cycle(axes, weekday, whole, DAYS, "mean week", data.unit)
+    else:
+        colours = [*matplotlib.colormaps["viridis"](np.linspace(0, 0.65, 5)).tolist(), "#e67e22", "#c0392b"]
+        for day, name in enumerate(DAYS):
+            there = (weekday == day) & np.isfinite(whole)
+            if there.any():
+                used, row = np.unique(slots[there], return_inverse=True)
+                level = np.bincount(row, whole[there]) / np.bincount(row)
+                axes.plot(used * data.freq_s / 3600, level, label=name, color=colours[day], linewidth=1.4)
+        axes.set(
+            title="mean day, by weekday",
+            xlabel="local hour",
+            ylabel=data.unit,
+            xlim=(0, 24),
+            xticks=range(0, 25, 4),
+        )
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _cycle(
+    axes: Axes, slot: np.ndarray, whole: np.ndarray, names: tuple[str, ...], title: str, unit: str
+) -> None:
+    level = [
+        float(mean(whole[slot == i], axis=0)) if (slot == i).any() else np.nan for i in range(len(names))
+    ]
+    axes.plot(range(len(names)), level, color=INK, marker="o", markersize=4)
+    axes.set(title=title, ylabel=unit, xticks=range(len(names)))
+    axes.set_xticklabels([name[0] for name in names] if len(names) > 7 else names, fontsize=8)
+
+
+def _raster(axes: Axes, data: Grid, values: np.ndarray, title: str, colours: str) -> None:
+    """A map, north (or row 0 of mere cells) above."""
+    layout = data.layout
+    cells = layout.unit == "cells"
+    up = layout.rows if not cells else -layout.rows
+    order, across = np.argsort(-up, kind="stable"), np.argsort(layout.cols, kind="stable")
+    axes.set_facecolor(LAND)
+    edge = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
+    limits = (-edge, edge) if colours == "RdBu_r" else (None, None)
+    extent = (*_edges(layout.cols[across]), *_edges(layout.rows[order]))
+    shown = axes.imshow(
+        np.ma.masked_invalid(values[np.ix_(order, across)]), cmap=colours, interpolation="nearest",
+        extent=(extent[0], extent[1], extent[3], extent[2]), aspect="equal",
+        vmin=limits[0], vmax=limits[1],
+    )  # fmt: skip
+    names = ("degrees east", "degrees north") if layout.unit == "degrees" else _axis_names(layout.unit)
+    axes.set(title=f"{title}{f' ({data.unit})' if data.unit else ''}", xlabel=names[0], ylabel=names[1])
+    axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+
+
+def _axis_names(unit: str) -> tuple[str, str]:
+    return ("column", "row") if unit == "cells" else (f"{unit} east", f"{unit} north")
+
+
+def _aspect(data: Grid) -> float:
+    """How high a map is for its width; a square where cells have no coordinates."""
+    layout = data.layout
+    if layout.unit == "cells":
+        return len(layout.rows) / len(layout.cols)
+    high, wide = (
+        abs(edges[1] - edges[0]) for edges in (_edges(np.sort(layout.rows)), _edges(np.sort(layout.cols)))
+    )
+    return float(high / wide) if wide else 1.0
+
+
+def _edges(at: np.ndarray) -> tuple[float, float]:
+    """The outer edges of cells at these centres, first to last."""
+    if len(at) < 2:
+        return float(at[0]) - 0.5, float(at[0]) + 0.5
+    return float(at[0] - (at[1] - at[0]) / 2), float(at[-1] + (at[-1] - at[-2]) / 2)
+
+
+def _histogram(axes: Axes, data: Grid, values: np.ndarray) -> None:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        empty(axes, "no reading")
+        return
+    axes.hist(finite, bins=40, color=INK)
+    zero = float((finite == 0).mean())
+    axes.set(
+        title=f"values{f', {zero:.0%} of them 0' if zero > 0.01 else ''}", xlabel=data.unit, yscale="log"
+    )
+    axes.set_ylabel("readings")
+
+
+def _places(axes: Axes, data: SensorGraph) -> None:
+    axes.set_title(f"places and {len(data.edges.weight)} edges; colour: mean {data.unit}")
+    if data.xy is None:
+        empty(axes, "no coordinates")
+        return
+    span = float(np.ptp(data.xy, axis=0).max())
+    scale, unit = (1000.0, "km") if span > 3000 else (1.0, "m")
+    xy, edges = data.xy / scale, data.edges
+    width = 1.5 * edges.weight / max(float(edges.weight.max(initial=0.0)), 1e-12)
+    lines = [(xy[i], xy[j]) for i, j in zip(edges.source, edges.target, strict=True)]
+    axes.add_collection(LineCollection(lines, linewidths=width.tolist(), colors=EDGE, zorder=1))
+    level = mean(data.values[:, :, 0], axis=0)
+    dots = axes.scatter(
+        xy[:, 0], xy[:, 1], c=level, s=28, cmap="viridis", zorder=2, edgecolors="white", linewidths=0.5
+    )
+    axes.figure.colorbar(dots, ax=axes, shrink=0.8)
+    for place in _labelled(xy) if len(xy) <= 40 else []:
+        axes.annotate(data.labels[place], xy[place], xytext=(4, 3), textcoords="offset points", fontsize=6.5)
+    axes.set(xlabel=f"{unit} east", ylabel=f"{unit} north", aspect="equal")
+    axes.margins(0.12)
+
+
+def _labelled(xy: Float64[np.ndarray, "node 2"]) -> list[int]:
+    """Places that can carry a label without hiding the label of one before."""
+    room, kept = float(np.ptp(xy[:, 1])) / 28, list[int]()
+    for i in range(len(xy)):
+        if all(abs(xy[i, 1] - xy[j, 1]) > room or abs(xy[i, 0] - xy[j, 0]) > 14 * room for j in kept):
+            kept.append(i)
+    return kept

@@ -1,0 +1,68 @@
+"""The numbers of clips."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.data import video_features
+from st2llm.data.describe import dependence, summary
+from st2llm.types import Video
+
+REGIONS = (8, 8)
+_FRAMES = 250
+
+
+def clip_numbers(data: Sequence[Video]) -> dict[str, Any]:
+    """Facts and dependence of clips. Dependence: of the brightness of 8 x 8 regions, mean over clips, each by its
+    first 250 frames."""
+    sizes = Counter(f"{one.frames.shape[2]}x{one.frames.shape[1]}" for one in data)
+    labels = Counter(one.label for one in data if one.label is not None)
+    return {
+        "shape": {"clip": len(data), "frame": sum(len(one.frames) for one in data)},
+        "size": dict(sizes),
+        "frames_of_a_clip": summary.quartiles(np.array([len(one.frames) for one in data])),
+        "fps": summary.quartiles(np.array([one.fps for one in data])),
+        "seconds_of_a_clip": summary.quartiles(np.array([one.time_s[-1] for one in data])),
+        "unit": "luma 0 to 255",
+        "quantity": "frames",
+        "labels": dict(labels),
+        "captions": sum(bool(one.caption) for one in data),
+        "missing_share": 0.0,
+        "dependence": _dependence(data),
+    }
+
+
+def light(one: Video) -> Float64[np.ndarray, "time node channel"]:
+    """The brightness of the regions of a clip's first frames."""
+    shown = one.frames[:_FRAMES]
+    regions = (min(REGIONS[0], shown.shape[1]), min(REGIONS[1], shown.shape[2]))
+    return video_features.region_values(shown, regions)[:, :, :1]
+
+
+def _dependence(data: Sequence[Video]) -> dict[str, Any]:
+    found: dict[str, list[float]] = {"temporal": [], "spatial": [], "anomalies": [], "joint": []}
+    for one in data:
+        values = light(one)
+        shown = one.frames.shape[1:3]
+        edges = dependence.cell_edges(min(REGIONS[0], shown[0]), min(REGIONS[1], shown[1]))
+        for name, value in (
+            ("temporal", dependence.autocorrelation(values, 1)),
+            ("spatial", dependence.morans_i(values[:, :, 0].mean(axis=0), edges)),
+            ("anomalies", dependence.space_time_i(values, edges, 0)),
+            ("joint", dependence.space_time_i(values, edges, 1)),
+        ):
+            if value is not None:
+                found[name].append(value)
+    mean = {name: float(np.mean(values)) if values else None for name, values in found.items()}
+    return {
+        "temporal": {"autocorrelation_frame": mean["temporal"]},
+        "spatial": {
+            "neighbours": "the 4 adjacent regions of 8 x 8",
+            "morans_i_of_means": mean["spatial"],
+            "morans_i_of_anomalies": mean["anomalies"],
+        },
+        "joint": {"space_time_morans_i_lag_1": mean["joint"]},
+    }

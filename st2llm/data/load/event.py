@@ -1,0 +1,181 @@
+"""An event card and its files to Events: sorted by time, projected, with the window and region observed."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from st2llm.data import calendar, positions, time_columns
+from st2llm.data.card.event import EventCard
+from st2llm.data.load import provenance
+from st2llm.data.read import sequence_tables
+from st2llm.data.read.columns import Columns, Sort
+from st2llm.data.windows import side
+from st2llm.errors import DataError
+from st2llm.types import Events, Note
+
+Box = tuple[float, float, float, float]
+
+
+def _wanted(card: EventCard) -> dict[str, Sort]:
+    numbers: dict[str, Sort] = dict.fromkeys(card.attributes.values(), "number")
+    if card.magnitude is not None:
+        numbers[card.magnitude] = "number"
+    words = sequence_tables.words(card, {"mark": card.mark})
+    return {**words, **positions.wanted(card), **time_columns.wanted(card.time), **numbers}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What is joined to events. known: attributes known in advance."""
+
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    steps: tuple[str, ...] = ()
+
+
+def build(card: EventCard, files: dict[str, Path]) -> Events:
+    """The events that a card describes; `files` maps the names the card uses to paths.
+
+    Raises DataError where files do not hold what the card says, or an event lies outside the window or region.
+    """
+    table = sequence_tables.read(card, files, _wanted(card)).table
+    times = time_columns.of(card.time, table, np.zeros(table.rows, dtype=np.int32), timezone=card.timezone)
+    seconds = times.time if times.unit_s == 1 else times.time // 1000
+    lonlat, file_xy, kept, placed = sequence_tables.placed(card, table, times.known)
+    if not kept.any():
+        raise DataError(
+            f"{card.name}: no row has both an instant in {card.timezone} and coordinates. Check the columns."
+        )
+    rows = np.flatnonzero(kept)
+    order = np.argsort(seconds[rows], kind="stable")
+    rows, time = rows[order], seconds[rows][order]
+    lonlat, file_xy = (None if pair is None else pair[order] for pair in (lonlat, file_xy))
+    xy, region = _located(card, lonlat, file_xy)
+    mark, marks = _marks(card, table, rows)
+    joined = _join(card, files, table, rows, time)
+    window = _window(card, time)
+    return Events(
+        name=card.name,
+        timezone=card.timezone,
+        time=time,
+        window=window,
+        xy=xy,
+        lonlat=lonlat,
+        mark=mark,
+        marks=marks,
+        magnitude=table.number(card.magnitude)[rows] if card.magnitude else None,
+        region=region,
+        split=card.plan(),
+        description=card.description,
+        quantity=card.quantity if "quantity" in card.model_fields_set else "events",
+        default_task=dict(card.default_task),
+        provenance=provenance.of(card, files, (*times.steps, *placed, *joined.steps)),
+        attributes=joined.attributes,
+        known=joined.known,
+        notes=joined.notes,
+        holidays=sequence_tables.holidays(card, *window),
+    )
+
+
+def _located(
+    card: EventCard, lonlat: Float64[np.ndarray, "row 2"] | None, file_xy: Float64[np.ndarray, "row 2"] | None
+) -> tuple[Float64[np.ndarray, "row 2"] | None, Box | None]:
+    """Metres from the centre of the region (or of all events), and the region in these metres."""
+    if lonlat is not None and file_xy is None:
+        box = card.region or [*lonlat.min(axis=0), *lonlat.max(axis=0)]
+        _check_region(card, lonlat)
+        middle = (
+            np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]])
+            if card.region
+            else positions.centre(lonlat)
+        )
+        xy = positions.metres_from(middle, lonlat)
+        # Parallels bend in the plane: the box that holds the corners and the middles of all four sides.
+        lon, lat = (np.array([box[a], (box[a] + box[a + 2]) / 2, box[a + 2]]) for a in (0, 1))
+        rim = positions.metres_from(middle, np.array([[a, b] for a in lon for b in lat], dtype=np.float64))
+        return xy, _box(np.concatenate([rim, xy.min(axis=0)[None], xy.max(axis=0)[None]]))
+    if file_xy is None:
+        return None, None
+    if card.region is not None and lonlat is None:
+        _check_region(card, file_xy / card.scale_m)
+        return file_xy, _box(np.array(card.region, dtype=np.float64).reshape(2, 2) * card.scale_m)
+    return file_xy, _box(file_xy)
+
+
+def _check_region(card: EventCard, pair: Float64[np.ndarray, "row 2"]) -> None:
+    if card.region is None:
+        return
+    west, south, east, north = card.region
+    out = (pair[:, 0] < west) | (pair[:, 0] > east) | (pair[:, 1] < south) | (pair[:, 1] > north)
+    if out.any():
+        row = int(np.flatnonzero(out)[0])
+        raise DataError(
+            f"{card.name}: an event is at ({pair[row, 0]:g}, {pair[row, 1]:g}), outside the card's `region` "
+            f"{card.region} ({int(out.sum())} such). Widen the region, or leave the events out."
+        )
+
+
+def _box(xy: Float64[np.ndarray, "row 2"]) -> Box:
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _marks(
+    card: EventCard, table: Columns, rows: Int64[np.ndarray, " row"]
+) -> tuple[Int64[np.ndarray, " row"] | None, tuple[str, ...]]:
+    """Codes through the sorts of events in order of their names. Raises DataError for an event without one."""
+    if card.mark is None:
+        return None, ()
+    column = table.word(card.mark).at(rows)
+    if (column.codes < 0).any():
+        raise DataError(
+            f"{card.name}: column {card.mark!r} is empty for {int((column.codes < 0).sum())} events. Each event "
+            "needs its sort: fill it in, or leave `mark` out of the card."
+        )
+    names = tuple(sorted({column.names[code] for code in np.unique(column.codes)}))
+    rank = np.array([names.index(name) if name in names else -1 for name in column.names], dtype=np.int64)
+    return rank[column.codes], names
+
+
+def _join(
+    card: EventCard,
+    files: dict[str, Path],
+    table: Columns,
+    rows: Int64[np.ndarray, " row"],
+    time: Int64[np.ndarray, " row"],
+) -> Joined:
+    attributes = {name: table.number(column)[rows] for name, column in card.attributes.items()}
+    rule = card.side
+    if rule is None:
+        return Joined(attributes, tuple(card.known))
+    if rule.places is not None:
+        raise DataError(
+            f"{card.name}: `side.places` joins words to fixes and nodes, not to events. Leave it out."
+        )
+    told: tuple[str, ...] = ()
+    known = tuple(card.known)
+    if rule.weather:
+        read, said = side.weather(rule.weather, files[rule.weather.file], time, card.timezone)
+        attributes, told = {**attributes, **read}, (said,)
+        known += tuple(name for name in read if rule.weather.known and name not in known)
+    notes = side.notes(rule.notes, files[rule.notes.file], card.timezone) if rule.notes else ()
+    return Joined(attributes, known, notes, told)
+
+
+def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]:
+    first, last = int(time[0]), int(time[-1])
+    if card.window is None:
+        return first, last
+    begin, end = (
+        sequence_tables.instant(stamp, card.timezone, f"{card.name}: `window`") for stamp in card.window
+    )
+    if first < begin or last > end:
+        stray = first if first < begin else last
+        raise DataError(
+            f"{card.name}: an event of {calendar.local_iso(stray, card.timezone)} is outside the card's `window` "
+            f"{card.window}. Correct the window, or leave the event out."
+        )
+    return begin, end

@@ -1,0 +1,117 @@
+"""The fixes of all objects as columns, sorted by object and time: what harmonisation works on."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int8, Int32, Int64
+
+from st2llm.data.read.columns import Words
+from st2llm.errors import DataError
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """Rows of fixes. owner: the object of each, as an index into `objects`. time: in units of unit_s seconds.
+
+    labels: of each object. part: 0 train, 1 validation, 2 test of each row. attributes: NaN where missing.
+    """
+
+    objects: tuple[str, ...]
+    owner: Int32[np.ndarray, " row"]
+    time: Int64[np.ndarray, " row"]
+    unit_s: float = 1.0
+    lonlat: Float64[np.ndarray, "row 2"] | None = None
+    xy: Float64[np.ndarray, "row 2"] | None = None
+    place: Words | None = None
+    part: Int8[np.ndarray, " row"] | None = None
+    labels: tuple[str | None, ...] = ()
+    attributes: dict[str, Float64[np.ndarray, " row"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def at(self, rows: Any) -> "Fixes":
+        """The rows of a mask, a slice or indices, in that order; objects stay, even those that lose all rows."""
+        cut = {
+            f.name: value[rows]
+            for f in fields(self)
+            if f.name in _ROWS and (value := getattr(self, f.name)) is not None
+        }
+        place = self.place.at(rows) if self.place is not None else None
+        return replace(self, **cut, place=place, attributes={k: v[rows] for k, v in self.attributes.items()})
+
+    def dropping(self, bad: np.ndarray) -> "Fixes":
+        return self.at(~bad) if bad.any() else self
+
+    def sorted(self) -> "Fixes":
+        """By object, then time; rows of one object and time keep their order."""
+        later = (np.diff(self.owner) > 0) | ((np.diff(self.owner) == 0) & (np.diff(self.time) >= 0))
+        return self if later.all() else self.at(np.lexsort((self.time, self.owner)))
+
+    def offsets(self) -> Int64[np.ndarray, " edge"]:
+        """Where each object's rows begin, and where the last one's end."""
+        return np.searchsorted(self.owner, np.arange(len(self.objects) + 1)).astype(np.int64)
+
+    def same(self) -> np.ndarray:
+        """Whether each row but the first is of the same object as the row before."""
+        return np.asarray(self.owner[1:] == self.owner[:-1])
+
+    def seconds(self) -> Float64[np.ndarray, " step"]:
+        """From each row to the next."""
+        return np.diff(self.time) * self.unit_s
+
+    def without_empty(self) -> "Fixes":
+        """The same without objects that have no row left. Raises DataError where none is left at all."""
+        if not len(self):
+            raise DataError(
+                "No fix is left after harmonisation. Loosen the steps under `harmonise`, or mend the units."
+            )
+        there = np.bincount(self.owner, minlength=len(self.objects)) > 0
+        if there.all():
+            return self
+        code = (np.cumsum(there) - 1).astype(np.int32)
+        kept = [i for i, some in enumerate(there) if some]
+        return replace(
+            self,
+            objects=tuple(self.objects[i] for i in kept),
+            labels=tuple(self.labels[i] for i in kept) if self.labels else (),
+            owner=code[self.owner],
+        )
+
+
+_ROWS = ("owner", "time", "lonlat", "xy", "part")
+
+
+def single(fixes: Fixes, rule: str) -> tuple[Fixes, tuple[str, ...]]:
+    """One row for each object and time: an `error`, the `first`, or `spread` a second apart.
+
+    Raises DataError that names a repeated time, or one that cannot be spread.
+    """
+    again = np.flatnonzero(fixes.same() & (np.diff(fixes.time) == 0)) + 1
+    if not again.size:
+        return fixes, ()
+    if rule == "error":
+        row = int(again[0])
+        raise DataError(
+            f"Object {fixes.objects[fixes.owner[row]]!r} has two rows at time {fixes.time[row]} ({again.size} such). "
+            "Drop one of them, or set `duplicates: first` or `spread` in the card."
+        )
+    if rule == "first":
+        bad = np.zeros(len(fixes), dtype=bool)
+        bad[again] = True
+        return fixes.dropping(bad), (f"dropped {again.size} rows that repeat a time of their object",)
+    time = fixes.time.copy()
+    unit = round(1 / fixes.unit_s)
+    for row in again.tolist():
+        time[row] = time[row - 1] + unit
+    spread = replace(fixes, time=time)
+    late = np.flatnonzero(spread.same() & (np.diff(time) <= 0))
+    if late.size:
+        raise DataError(
+            f"Object {fixes.objects[fixes.owner[late[0]]]!r} has so many rows at one time that a second for each "
+            "runs into the next time. Set `duplicates: first` in the card."
+        )
+    return spread, (
+        f"{again.size} rows that repeat a time of their object are told a second after the one before",
+    )

@@ -1,0 +1,218 @@
+"""A graph card and its files to a SensorGraph: regular UTC steps, NaN for gaps, places joined by id."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyproj
+from jaxtyping import Float64, Int64
+
+from st2llm.data import calendar, safe_open
+from st2llm.data.card import GraphCard, Nodes
+from st2llm.data.load import edges, provenance
+from st2llm.data.load.regular_steps import Step
+from st2llm.data.read import readings as readers
+from st2llm.data.windows import side
+from st2llm.errors import DataError, nearest
+from st2llm.types import SensorGraph, slug
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places in the order of the node axis."""
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    lonlat: Float64[np.ndarray, "node 2"] | None = None
+    xy: Float64[np.ndarray, "node 2"] | None = None
+
+
+def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
+    """The container that a card describes; `files` maps the names the card uses to paths.
+
+    Raises DataError where files do not hold what the card says.
+    """
+    readings = readers.read(card, files)
+    names, places = _places(card, files, readings.ids, readings.values.shape[1])
+    values, nulls = _nulls(card, readings.values)
+    time, values, gaps = _stepped(card, readings.time, values)
+    values, scaled = _standardised(card, values)
+    links, joined = edges.build(card, files, names, places.lonlat)
+    channels = tuple(card.channels or ("value",))
+    if len(channels) != values.shape[2]:
+        raise DataError(
+            f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
+        )
+    rule = card.holidays
+    aside = side.of_field(card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.xy)
+    return SensorGraph(
+        name=card.name,
+        unit=card.unit,
+        timezone=card.timezone,
+        freq_s=card.freq_s,
+        values=values,
+        time=time,
+        places=places.ids,
+        labels=places.labels,
+        channels=channels,
+        edges=links,
+        calendar=calendar.calendar_of(
+            time,
+            card.timezone,
+            freq_s=card.freq_s,
+            country=rule.country if rule else "",
+            subdivision=rule.subdivision if rule else None,
+        ),
+        split=card.plan(),
+        lonlat=places.lonlat,
+        xy=places.xy,
+        description=card.description,
+        quantity=card.quantity,
+        default_task=dict(card.default_task),
+        provenance=provenance.of(
+            card, files, (*readings.steps, *nulls, *gaps, *scaled, *joined, *aside.told)
+        ),
+        notes=aside.notes,
+        beside=aside.beside,
+        about=aside.about,
+    )
+
+
+def _nulls(
+    card: GraphCard, values: Float64[np.ndarray, "time node channel"]
+) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
+    infinite = np.isinf(values)
+    null = np.zeros_like(infinite) if card.null is None else values == card.null
+    steps = [f"{int(null.sum())} readings of {card.null:g} are missing"] if null.any() else []
+    steps += [f"{int(infinite.sum())} infinite readings are missing"] if infinite.any() else []
+    return np.where(null | infinite, np.nan, values), steps
+
+
+def _stepped(
+    card: GraphCard, time: Int64[np.ndarray, " row"] | None, values: Float64[np.ndarray, "row node channel"]
+) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time node channel"], list[str]]:
+    """The same readings on one constant UTC step, NaN where there is no row; no more steps than the card keeps."""
+    step = Step(card.name, card.freq, card.freq_s, card.timezone)
+    told: list[str] = []
+    if time is None:
+        time = step.from_start(step.first(card.start, card.said()), len(values))
+    else:
+        time, values, told = step.regular(time, values)
+    if card.steps is None:
+        return time, values, told
+    if card.steps > len(time):
+        raise DataError(
+            f"{card.name}: `steps` keeps {card.steps}, but there are only {len(time)}. Correct the card."
+        )
+    left = len(time) - card.steps
+    return (
+        time[: card.steps],
+        values[: card.steps],
+        [*told, f"left out {left} steps after the first {card.steps}"],
+    )
+
+
+def _standardised(
+    card: GraphCard, values: Float64[np.ndarray, "time node channel"]
+) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
+    if card.standardise is None:
+        return values, []
+    known = values[: card.standardise]
+    if len(known) < card.standardise or not np.isfinite(known).any(axis=0).all():
+        raise DataError(
+            f"{card.name}: `standardise` takes mean and deviation from the first {card.standardise} steps, but there "
+            f"are {len(known)}, or a place has no reading in them. Correct the card."
+        )
+    std = np.nanstd(known, axis=0)
+    scaled = (values - np.nanmean(known, axis=0)) / np.where(std > 0, std, 1.0)
+    return scaled, [f"values are told in deviations from the mean of the first {card.standardise} steps"]
+
+
+def _places(
+    card: GraphCard, files: dict[str, Path], ids: tuple[str, ...] | None, count: int
+) -> tuple[tuple[str, ...], Places]:
+    """The names that the files use, and the places, both in the order of the values."""
+    if card.nodes is None:
+        names = ids or tuple(str(i) for i in range(count))
+        return names, Places(_slugs(card.name, names), names)
+    rule, path = card.nodes, files[card.nodes.file]
+    table = safe_open.csv(path, text=[name for name in (rule.id, rule.label) if name])
+    for column in (rule.id, rule.label, rule.lon, rule.lat, rule.x, rule.y):
+        if column is not None and column not in table.columns:
+            raise DataError(
+                f"{path.name} has no column {column!r}. {nearest(column, [str(c) for c in table.columns])}"
+            )
+    table = table.set_index(table[rule.id].astype(str).str.strip())
+    if table.index.has_duplicates:
+        raise DataError(
+            f"{path.name}: place {table.index[table.index.duplicated()][0]!r} has two rows. Keep one."
+        )
+    names = ids or tuple(str(name) for name in table.index)
+    if len(names) != count:
+        raise DataError(
+            f"{path.name} has {len(names)} places, but {card.said()} has {count}. Leave out the others."
+        )
+    if absent := [name for name in names if name.strip() not in table.index]:
+        raise DataError(
+            f"{card.said()} has readings of {absent[0]!r}, but {path.name} has no such {rule.id!r} "
+            f"({len(absent)} such). {nearest(absent[0], table.index)} Add the row, or `ignore` the column."
+        )
+    table = table.loc[[name.strip() for name in names]]
+    labels = tuple(str(label) for label in table[rule.label]) if rule.label else names
+    return names, Places(_slugs(card.name, names), labels, *_positions(rule, table, path))
+
+
+def _slugs(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    ids = tuple(slug(name) for name in names)
+    seen: dict[str, str] = {}
+    for name, place in zip(names, ids, strict=True):
+        if not place or place in seen:
+            raise DataError(
+                f"{where}: places {seen.get(place, '')!r} and {name!r} both get the id {place!r}. Rename one."
+            )
+        seen[place] = name
+    return ids
+
+
+def _positions(
+    rule: Nodes, table: pd.DataFrame, path: Path
+) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
+    """lon/lat in degrees and x/y in metres from the centre of the places, each None where it is not known."""
+    lonlat = _pair(rule.lon, rule.lat, table, path)
+    if lonlat is not None and ((np.abs(lonlat[:, 0]) > 180).any() or (np.abs(lonlat[:, 1]) > 90).any()):
+        raise DataError(
+            f"{path.name}: lon must be within ±180 and lat within ±90 degrees. Are {rule.lon} and {rule.lat} "
+            "swapped?"
+        )
+    xy = _pair(rule.x, rule.y, table, path)
+    if xy is not None:
+        return lonlat, xy - xy.mean(axis=0)
+    return lonlat, None if lonlat is None else local_metres(lonlat)
+
+
+def _pair(
+    east: str | None, north: str | None, table: pd.DataFrame, path: Path
+) -> Float64[np.ndarray, "node 2"] | None:
+    if east is None or north is None:
+        return None
+    pair = np.column_stack(
+        [pd.to_numeric(table[c], errors="coerce").to_numpy(np.float64) for c in (east, north)]
+    )
+    bad = np.flatnonzero(~np.isfinite(pair).all(axis=1))
+    if bad.size:
+        raise DataError(
+            f"{path.name}: place {table.index[int(bad[0])]!r} has no number in {east!r} or {north!r} "
+            f"({bad.size} such). Each place needs coordinates: fill them in, or leave the columns out of the "
+            "card."
+        )
+    return pair
+
+
+def local_metres(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
+    """Metres east and north of the centre of the places (azimuthal equidistant, WGS 84)."""
+    radians = np.deg2rad(lonlat)
+    x, y = np.cos(radians[:, 0]).mean(), np.sin(radians[:, 0]).mean()
+    centre = float(np.rad2deg(np.arctan2(y, x))), float(lonlat[:, 1].mean())
+    frame = pyproj.Proj(proj="aeqd", lon_0=centre[0], lat_0=centre[1], ellps="WGS84")
+    return np.column_stack(frame(lonlat[:, 0], lonlat[:, 1])).astype(np.float64)

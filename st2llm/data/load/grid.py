@@ -1,0 +1,157 @@
+"""A grid card and its files to a Grid: regular UTC steps, NaN where a cell has no reading."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.data import calendar
+from st2llm.data.card import GridCard, file_and_key
+from st2llm.data.load import provenance
+from st2llm.data.load.regular_steps import Step
+from st2llm.data.read import rasters
+from st2llm.data.read.rasters import Raster
+from st2llm.data.windows import side
+from st2llm.data.windows.places import centres
+from st2llm.errors import DataError
+from st2llm.types import Grid, Layout
+
+Values = Float64[np.ndarray, "time row col channel"]
+
+
+def build(card: GridCard, files: dict[str, Path]) -> Grid:
+    """The container that a card describes; `files` maps the names the card uses to paths.
+
+    Raises DataError where files do not hold what the card says.
+    """
+    whole, told = _joined(
+        card, [rasters.read(card, part, files[file_and_key(part)[0]]) for part in card.parts]
+    )
+    step = Step(card.name, card.freq, card.freq_s, card.timezone)
+    values, emptied = _missing(card, whole.values)
+    if whole.time is None:
+        time = step.from_start(step.first(card.start, ", ".join(card.parts)), len(values))
+        moved: list[str] = []
+    else:
+        calendar.check_increasing(whole.time, card.timezone, ", ".join(card.parts))
+        time, values, moved = step.regular(whole.time, values)
+    values, rows, cols, coarse = _coarsened(card, values, whole)
+    if not np.isfinite(values).any():
+        raise DataError(
+            f"{card.name}: no cell has a reading at any time. Correct `null`, `outside` or `subset`."
+        )
+    channels = tuple(card.channels or whole.names or ("value",))
+    if len(channels) != values.shape[3]:
+        raise DataError(
+            f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
+        )
+    rule, layout = card.holidays, Layout(rows, cols, whole.space)
+    lonlat, xy = centres(layout)
+    aside = side.of_field(card.side, files, time, card.timezone, lonlat=lonlat, xy=xy)
+    return Grid(
+        name=card.name,
+        unit=card.unit or whole.unit,
+        timezone=card.timezone,
+        freq_s=card.freq_s,
+        values=values,
+        time=time,
+        layout=layout,
+        channels=channels,
+        calendar=calendar.calendar_of(
+            time,
+            card.timezone,
+            freq_s=card.freq_s,
+            country=rule.country if rule else "",
+            subdivision=rule.subdivision if rule else None,
+        ),
+        split=card.plan(),
+        description=card.description,
+        quantity=card.quantity,
+        default_task=dict(card.default_task),
+        provenance=provenance.of(
+            card, files, (*told, *_cut(card, whole), *emptied, *moved, *coarse, *aside.told)
+        ),
+        notes=aside.notes,
+        beside=aside.beside,
+        about=aside.about,
+    )
+
+
+def _joined(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:
+    """Parts one after the other in time. Raises DataError where they are not of one raster."""
+    first = parts[0]
+    for name, part in zip(card.parts, parts, strict=True):
+        same = part.values.shape[1:] == first.values.shape[1:] and part.space == first.space
+        if not same or not (np.allclose(part.rows, first.rows) and np.allclose(part.cols, first.cols)):
+            raise DataError(
+                f"{card.name}: {name} has cells of shape {part.values.shape[1:]}, and {card.parts[0]} of "
+                f"{first.values.shape[1:]}, or they lie elsewhere. Only parts of one raster are joined."
+            )
+    if len(parts) == 1:
+        return first, []
+    times = [part.time for part in parts if part.time is not None]
+    if times and len(times) < len(parts):
+        raise DataError(
+            f"{card.name}: some of the files have stamps, some have none. Join files of one sort."
+        )
+    time = np.concatenate(times) if times else None
+    told = [f"joined {len(parts)} files in time: {', '.join(str(len(part.values)) for part in parts)} steps"]
+    return replace(first, time=time, values=np.concatenate([part.values for part in parts])), told
+
+
+def _cut(card: GridCard, whole: Raster) -> list[str]:
+    said = card.subset.model_dump(exclude_none=True) if card.subset else {}
+    window = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in said.items())
+    return [f"kept {len(whole.rows)} x {len(whole.cols)} cells: {window}"] if window else []
+
+
+def _missing(card: GridCard, values: Values) -> tuple[Values, list[str]]:
+    """NaN for the card's `null`, for what is infinite, and for cells `outside` the region."""
+    told = []
+    infinite = np.isinf(values)
+    gone = infinite if card.null is None else infinite | (values == card.null)
+    if gone.any():
+        told.append(f"{int(gone.sum())} readings that are infinite or {card.null} are missing")
+        values = np.where(gone, np.nan, values)
+    if card.outside is not None:
+        beyond = ((values == card.outside) | np.isnan(values)).all(axis=(0, 3))
+        told.append(
+            f"{int(beyond.sum())} cells that hold {card.outside:g} at all times lie outside: they have no reading"
+        )
+        values = np.where(beyond[None, :, :, None], np.nan, values)
+    return values, told
+
+
+def _coarsened(
+    card: GridCard, values: Values, whole: Raster
+) -> tuple[
+    Float64[np.ndarray, "time down right channel"],
+    Float64[np.ndarray, " down"],
+    Float64[np.ndarray, " right"],
+    list[str],
+]:
+    """Means over blocks of cells, of those that have a reading; what is left over at the far edges is cut off."""
+    rule = card.coarsen
+    if rule is None or (rule.rows, rule.cols) == (1, 1):
+        return values, whole.rows, whole.cols, []
+    down, right = values.shape[1] // rule.rows, values.shape[2] // rule.cols
+    if not down or not right:
+        raise DataError(
+            f"{card.name}: `coarsen` makes cells of {rule.rows} x {rule.cols}, but there are only "
+            f"{values.shape[1]} x {values.shape[2]}."
+        )
+    cut = values[:, : down * rule.rows, : right * rule.cols]
+    blocks = cut.reshape(len(values), down, rule.rows, right, rule.cols, -1)
+    there = np.isfinite(blocks)
+    count = there.sum(axis=(2, 4))
+    total = np.where(there, blocks, 0.0).sum(axis=(2, 4))
+    means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    rows = whole.rows[: down * rule.rows].reshape(down, -1).mean(axis=1)
+    cols = whole.cols[: right * rule.cols].reshape(right, -1).mean(axis=1)
+    return (
+        means,
+        rows,
+        cols,
+        [f"made each {rule.rows} x {rule.cols} cells one, the mean of those with a reading"],
+    )

@@ -1,0 +1,39 @@
+"""Where data came from: the hash that names files and card together."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from st2llm.data import fetch
+from st2llm.data.card import Card
+from st2llm.types import Provenance
+
+
+def of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
+    """sha256: of the files' own hashes and what the card says, so that it names data and reading alike.
+
+    Keys at their defaults have no part in it: a key that cards learn later changes no hash of before.
+    """
+    said = card.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name in sorted(files):
+        digest.update(f"{name} {_sha256(files[name])}\n".encode())
+    return Provenance(
+        source=(card.source.origin if card.source else "") or ", ".join(sorted(files)),
+        sha256=digest.hexdigest(),
+        licence=card.licence,
+        citation=card.citation,
+        leakage=card.leakage,
+        steps=steps,
+    )
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; of a folder (a Zarr store, a saved data set) the hash of its files' names and hashes."""
+    if not path.is_dir():
+        return fetch.sha256_of(path)
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {fetch.sha256_of(file)}\n".encode())
+    return digest.hexdigest()

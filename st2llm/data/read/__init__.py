@@ -1,0 +1,1 @@
+"""Reading files: tables, rasters and their conventions, as typed columns and arrays."""

@@ -1,0 +1,263 @@
+"""Files of rasters (NetCDF, Zarr, npz, npy, pickled arrays) to instants, coordinates and values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float64, Int64
+
+from st2llm.data import safe_open
+from st2llm.data.card import GridCard, file_and_key
+from st2llm.data.card.grid import ROLES, Axis, Subset
+from st2llm.data.read import cf
+from st2llm.errors import DataError, nearest
+
+
+@dataclass(frozen=True)
+class Raster:
+    """What a file holds. time: int64 seconds UTC, or None where it has no stamps.
+
+    rows, cols: coordinates in `space` ('degrees', 'metres' or 'cells'). names: of the channels, where the file has any.
+    """
+
+    time: Int64[np.ndarray, " time"] | None
+    rows: Float64[np.ndarray, " row"]
+    cols: Float64[np.ndarray, " col"]
+    space: str
+    values: Float64[np.ndarray, "time row col channel"]
+    names: tuple[str, ...] = ()
+    unit: str = ""
+
+
+def read(card: GridCard, part: str, path: Path) -> Raster:
+    """One entry of a card's `values`, which is at `path`, its `subset` alone.
+
+    Raises DataError where the file does not hold what the card says.
+    """
+    name, key = file_and_key(part)
+    kind = path.suffix.lower()
+    if path.is_dir() or kind in (".nc", ".nc4", ".cdf", ".gz", ".zip", ".zarr", ".netcdf"):
+        with safe_open.raster(path) as found:
+            return _labelled(card, found, path)
+    if kind in (".npz", ".npy"):
+        if kind == ".npz" and key is None:
+            raise DataError(
+                f"{card.name}: {name} holds several arrays. Name the one that is meant: {name}:data"
+            )
+        return _bare(card, safe_open.array(path, key), path)
+    if kind in (".pkl", ".pickle"):
+        found = safe_open.pickled(path)
+        if not isinstance(found, np.ndarray):
+            raise DataError(
+                f"{path.name} should hold one array, but it holds {type(found).__name__}. Save it with numpy.save."
+            )
+        return _bare(card, found, path)
+    raise DataError(f"{path.name} is none of nc, zarr, npz, npy, pkl. Convert it, or correct `values`.")
+
+
+def _bare(card: GridCard, array: np.ndarray, path: Path) -> Raster:
+    """An array without names: `dims` says what its axes are, `rows` and `cols` where its cells are."""
+    if card.dims is None:
+        raise DataError(
+            f"{card.name}: {path.name} does not name its axes. Say `dims: [time, row, col]` in the card."
+        )
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise DataError(f"{path.name} should hold real numbers, but it holds {array.dtype}.")
+    values = _ordered(card, array, card.dims, path)
+    rows, cols, space = _coordinates(card, values.shape[1:3])
+    keep = [_kept(card.subset, *one) for one in (("row", rows, space), ("col", cols, space))]
+    (at_rows, rows), (at_cols, cols) = keep
+    return Raster(None, rows, cols, space, np.ascontiguousarray(values[:, at_rows][:, :, at_cols]))
+
+
+def _ordered(
+    card: GridCard, array: np.ndarray, dims: Sequence[str], path: Path
+) -> Float64[np.ndarray, "time row col channel"]:
+    if array.ndim != len(dims):
+        raise DataError(
+            f"{path.name} has shape {array.shape}, but `dims` names {len(dims)} axes. Correct `dims`."
+        )
+    for axis, name in enumerate(dims):
+        if name not in ROLES and array.shape[axis] != 1:
+            raise DataError(
+                f"{path.name}: the axis {name!r} has length {array.shape[axis]}, but an axis that is none of "
+                f"{', '.join(ROLES)} must have length 1. {nearest(name, ROLES)}"
+            )
+    kept = [name for name in dims if name in ROLES]
+    array = array.reshape([n for n, name in zip(array.shape, dims, strict=True) if name in ROLES])
+    order = [name for name in ROLES if name in kept]
+    array = np.transpose(array, [kept.index(name) for name in order])
+    if "node" in kept:
+        shape = card.shape or (0, 0)
+        if array.shape[1] != shape[0] * shape[1]:
+            raise DataError(
+                f"{path.name} has {array.shape[1]} cells, but `shape` says {shape[0]} x {shape[1]}."
+            )
+        array = array.reshape(array.shape[0], *shape, *array.shape[2:])
+    return np.asarray(array if "channel" in kept else array[..., None], dtype=np.float64)
+
+
+def _coordinates(
+    card: GridCard, shape: tuple[int, ...]
+) -> tuple[Float64[np.ndarray, " row"], Float64[np.ndarray, " col"], str]:
+    found = []
+    for name, said, count in (("rows", card.rows, shape[0]), ("cols", card.cols, shape[1])):
+        at = np.arange(count, dtype=np.float64)
+        if isinstance(said, Axis):
+            at = said.first + said.step * at
+        elif said is not None:
+            at = np.asarray(said, dtype=np.float64)
+        if len(at) != count:
+            raise DataError(
+                f"{card.name}: there are {count} {name}, but `{name}` gives {len(at)} coordinates."
+            )
+        found.append(at)
+    return found[0], found[1], card.space or "cells"
+
+
+def _kept(
+    subset: Subset | None, role: str, at: Float64[np.ndarray, " cell"], space: str
+) -> tuple[Int64[np.ndarray, " kept"], Float64[np.ndarray, " kept"]]:
+    """The positions that a card's subset keeps along an axis, and their coordinates, which never turn back."""
+    at = check(role, at, space)
+    keep = np.arange(len(at), dtype=np.int64)
+    positions = subset and (subset.rows if role == "row" else subset.cols)
+    degrees = subset and (subset.lat if role == "row" else subset.lon)
+    if positions:
+        keep = keep[slice(*positions)]
+        at = at[keep]
+    if degrees:
+        if space != "degrees":
+            raise DataError(
+                f"`subset` speaks of degrees, but the {role}s are in {space}. Give `rows` and `cols` there."
+            )
+        west, east = degrees
+        if role == "col":
+            at = (at - west) % 360 + west
+            order = np.argsort(at, kind="stable")
+            keep, at, east = keep[order], at[order], west + ((east - west) % 360 or 360.0)
+        inside = (at >= west - 1e-6) & (at <= east + 1e-6)
+        keep, at = keep[inside], at[inside]
+    if not len(keep):
+        raise DataError(f"`subset` keeps no {role}. Correct its window.")
+    return keep, at
+
+
+def check(role: str, at: Float64[np.ndarray, " cell"], space: str) -> Float64[np.ndarray, " cell"]:
+    """The same coordinates, longitudes that jump from 180 to -180 (or 360 to 0) run on. Raises DataError."""
+    if space == "degrees":
+        most = 90 if role == "row" else 360
+        if not np.isfinite(at).all() or (np.abs(at) > most + 1e-6).any():
+            raise DataError(
+                f"The {role}s should be within ±{most} degrees, but they run from {np.nanmin(at):g} to "
+                f"{np.nanmax(at):g}. Are latitude and longitude swapped? Correct `dims`."
+            )
+        if role == "col":
+            back = np.diff(at) < 0
+            at = (
+                at + 360.0 * np.concatenate([[0], np.cumsum(back)]) if back.sum() == 1 and len(at) > 2 else at
+            )
+    turns = np.sign(np.diff(at))
+    if len(turns) and (turns[0] == 0 or (turns != turns[0]).any()):
+        raise DataError(
+            f"The coordinates of the {role}s should run one way, but they turn back. Sort the {role}s."
+        )
+    return at
+
+
+def _labelled(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
+    names = _variables(card, found, path)
+    array = found[names[0]]
+    dims = card.dims or [_role(card, found, str(dim)) for dim in array.dims]
+    if len(dims) != len(array.dims):
+        raise DataError(
+            f"{path.name}:{names[0]} has the axes {', '.join(map(str, array.dims))}, but `dims` names {len(dims)}."
+        )
+    if "time" not in dims:
+        raise DataError(
+            f"{path.name}: {names[0]!r} has the axes {', '.join(map(str, array.dims))}, and none of them is time. "
+            "Readings over time are expected: name the axis with `dims`, or join the pictures first."
+        )
+    own = {name: str(dim) for name, dim in zip(dims, array.dims, strict=True)}
+    if not {"row", "col"} <= set(own):
+        raise DataError(
+            f"{path.name}:{names[0]} has the axes {', '.join(own.values())}: say with `dims` which are row and col."
+        )
+    at, spaces = {}, {}
+    for role in ("row", "col"):
+        at[role], spaces[role] = _axis(found, own[role])
+    shape = (len(at["row"]), len(at["col"]))
+    if card.rows is not None:
+        at["row"], at["col"], spaces["row"] = _coordinates(card, shape)
+        spaces["col"] = spaces["row"]
+    space = card.space or (spaces["row"] if spaces["row"] == spaces["col"] else "cells")
+    (at_rows, rows), (at_cols, cols) = (_kept(card.subset, role, at[role], space) for role in ("row", "col"))
+    pick = {own["row"]: at_rows, own["col"]: at_cols}
+    parts = []
+    for name in names:
+        if found[name].dims != array.dims:
+            raise DataError(
+                f"{path.name}: {name!r} has other axes than {names[0]!r}. Join only variables of one shape."
+            )
+        if not np.issubdtype(found[name].dtype, np.number):
+            raise DataError(f"{path.name}: {name!r} holds {found[name].dtype}, but readings are numbers.")
+        parts.append(_ordered(card, found[name].isel(pick).to_numpy(), dims, path))
+    values = np.ascontiguousarray(np.concatenate(parts, axis=3))
+    several = names if values.shape[3] == len(names) else ()
+    return Raster(
+        _time(card, found, own["time"], path),
+        rows,
+        cols,
+        space,
+        values,
+        tuple(several),
+        _unit(found[names[0]]),
+    )
+
+
+def _variables(card: GridCard, found: xr.Dataset, path: Path) -> list[str]:
+    known = [str(name) for name in found.data_vars]
+    if card.variable is not None:
+        asked = [card.variable] if isinstance(card.variable, str) else list(card.variable)
+        if absent := [name for name in asked if name not in known]:
+            raise DataError(f"{path.name} has no variable {absent[0]!r}. {nearest(absent[0], known)}")
+        return asked
+    fields = [name for name in known if found[name].ndim >= 3]
+    if len(fields) != 1:
+        raise DataError(
+            f"{path.name} has {len(fields)} fields over time and space. Say `variable`: {', '.join(known[:10])}."
+        )
+    return fields
+
+
+def _role(card: GridCard, found: xr.Dataset, dim: str) -> str:
+    if dim == card.time:
+        return "time"
+    attributes = found[dim].attrs if dim in found.variables else {}
+    return cf.role(dim, attributes) or dim
+
+
+def _axis(found: xr.Dataset, dim: str) -> tuple[Float64[np.ndarray, " cell"], str]:
+    """The coordinate of a dimension and its unit; positions where it has none."""
+    if dim not in found.variables or not np.issubdtype(found[dim].dtype, np.number):
+        return np.arange(found.sizes[dim], dtype=np.float64), "cells"
+    space, factor = cf.space(dim, found[dim].attrs)
+    return factor * found[dim].to_numpy().astype(np.float64), space
+
+
+def _time(card: GridCard, found: xr.Dataset, dim: str, path: Path) -> Int64[np.ndarray, " time"] | None:
+    name = card.time or dim
+    if name not in found.variables:
+        if card.start is not None:
+            return None
+        raise DataError(
+            f"{path.name} has no stamps: its axis {dim!r} has no coordinate. Say `start: 2024-01-31T00:00:00` in the "
+            f"card, or `time`, the variable of the stamps. {nearest(name, [str(one) for one in found.variables])}"
+        )
+    return cf.instants(found[name].to_numpy(), found[name].attrs, f"{path.name}:{name}")
+
+
+def _unit(array: xr.DataArray) -> str:
+    return str(array.attrs.get("units", ""))

@@ -1,0 +1,1 @@
+"""Windows, samples and splits, one module for each kind of data."""

@@ -1,0 +1,228 @@
+"""Cutting data by time, then into windows inside each part: lazy sequences of samples, hashed."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import overload
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from st2llm.data import calendar
+from st2llm.data.windows import sequences, video
+from st2llm.data.windows.places import Field, field_of
+from st2llm.data.windows.splits import Part, Splits
+from st2llm.errors import DataError
+from st2llm.tasks import Forecast, Impute, Interpolate, Krige, Task
+from st2llm.types import Calendar, Container, Events, Grid, Sample, SensorGraph, Side, Trajectory, Video
+
+__all__ = ["Part", "Splits", "Windows", "boundaries", "split"]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows(Sequence[Sample]):
+    """Windows of one part of a split of a field, oldest first; each Sample is made when it is asked for.
+
+    starts: index of each window's first step on the time axis of `data`.
+    """
+
+    data: SensorGraph | Grid
+    task: Task
+    starts: Int64[np.ndarray, " window"]
+    field: Field
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Windows": ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | Windows":
+        if isinstance(index, slice):
+            return replace(self, starts=self.starts[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(
+                f"There is no window {index}: {self.data.name} has {len(self)} in this part of the split."
+            )
+        return self._sample(int(self.starts[index]))
+
+    def indices(self) -> Int64[np.ndarray, " window"]:
+        """Index of each window's first step on the time axis of `data`."""
+        return self.starts.copy()
+
+    def select(self, positions: Iterable[int]) -> "Windows":
+        """The windows at these positions, in this order. Raises IndexError for one that is not there."""
+        return replace(self, starts=self.starts[np.asarray(list(positions), dtype=np.int64)])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Names these windows: the data, the task and every start."""
+        settings = (
+            "" if isinstance(self.task, Forecast) else f" {self.task!r}"
+        )  # what its name does not say: seeds
+        said = (
+            f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}\n"
+        )
+        return hashlib.sha256(said.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
+
+    def _sample(self, start: int) -> Sample:
+        data, field = self.data, self.field
+        span = slice(start, start + self.task.length)
+        raw, time = field.values[span], data.time[span]
+        hidden = self._hidden(int(time[0]))
+        visible = np.isfinite(raw) & ~hidden
+        wanted = self._wanted(hidden, raw)
+        wanted_s = time[wanted.any(axis=(1, 2))]
+        first, end = int(wanted_s[0]), int(wanted_s[-1]) + data.freq_s
+        return Sample(
+            id=f"{data.name}/{calendar.local_iso(int(time[self.task.context]), data.timezone)}",
+            kind=data.kind,
+            values=np.where(visible, raw, np.nan),
+            visible=visible,
+            wanted=wanted,
+            time=time,
+            place=field.places,
+            side=self._side(span, hidden, first, end),
+            truth=np.where(wanted, raw, np.nan),
+            task=self.task.word,
+        )
+
+    def _hidden(self, begin: int) -> Bool[np.ndarray, "time node channel"]:
+        """What the task hides of the window that begins at that instant, among the places that have readings at all."""
+        there = np.flatnonzero(self.field.alive.any(axis=1))
+        length, (node, channel) = self.task.length, self.field.alive.shape
+        hidden = np.zeros((length, node, channel), dtype=bool)
+        hidden[:, there] = self.task.hidden((length, len(there), channel), f"{self.data.name} {begin}")
+        return hidden
+
+    def _wanted(
+        self, hidden: Bool[np.ndarray, "time node channel"], raw: Float64[np.ndarray, "time node channel"]
+    ) -> Bool[np.ndarray, "time node channel"]:
+        """What is asked for: of the future all that may have a reading, since nobody knows then which will be missing;
+        else what has one. Where none of what is hidden has one, all of it is asked for and nothing is scored."""
+        possible: Bool[np.ndarray, "time node channel"] = hidden & self.field.alive
+        if isinstance(self.task, Forecast):
+            return possible
+        there: Bool[np.ndarray, "time node channel"] = possible & np.isfinite(raw)
+        return there if there.any() else possible
+
+    def _side(self, span: slice, hidden: Bool[np.ndarray, "time node channel"], first: int, end: int) -> Side:
+        data, days, field = self.data, self.data.calendar, self.field
+        # What is not known in advance is hidden at the steps of which all that there is is hidden.
+        ahead = (hidden | ~field.alive).all(axis=(1, 2))
+        return Side(
+            dataset=data.name,
+            unit=data.unit,
+            timezone=data.timezone,
+            freq_s=data.freq_s,
+            calendar=Calendar(days.step_of_day[span], days.day_of_week[span], days.holiday[span]),
+            labels=field.labels,
+            neighbours=field.neighbours,
+            description=data.description,
+            quantity=data.quantity,
+            notes=tuple(note.text for note in data.notes if note.start < end and note.end > first),
+            channels=data.channels,
+            layout=field.layout,
+            lonlat=field.lonlat,
+            xy=field.xy,
+            beside=tuple(
+                replace(one, values=np.where(ahead & (not one.known), np.nan, one.values[span]))
+                for one in data.beside
+            ),
+            about=data.about,
+        )
+
+
+def split(data: Container, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
+    """Cuts data by its split plan, then each part into samples of the task, `stride` steps (fixes, events) apart.
+
+    Fields: see `split_field`. Sequences: see `sequences`. Clips: see `video`. `context` is not of clips.
+    Raises DataError where a part is too short for one sample, or the task does not fit the kind of data.
+    """
+    if stride < 1:
+        raise DataError(f"The stride between windows must be at least 1 step, but it is {stride}.")
+    if isinstance(data, SensorGraph | Grid):
+        return split_field(data, task, stride=stride, context=context)
+    if isinstance(data, list) and data and all(isinstance(clip, Video) for clip in data):
+        return Splits(*video.split_clips([clip for clip in data if isinstance(clip, Video)], task, stride))
+    if isinstance(data, Events):
+        return Splits(*sequences.split_events(data, task, stride, context=context))
+    if isinstance(data, list) and data and all(isinstance(track, Trajectory) for track in data):
+        tracks = [track for track in data if isinstance(track, Trajectory)]
+        return Splits(*sequences.split_trajectories(tracks, task, stride, context=context))
+    raise DataError("There is nothing to cut: the data set is an empty list. Check the data card's files.")
+
+
+def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
+    """Cuts the time axis by the data's split plan, then each part into windows `stride` steps apart.
+
+    No window crosses a boundary; with `context` the history alone (never a wanted step) may come from the
+    part before. Boundaries are int(cumulative share x steps), moved back to local midnight where the plan
+    says `align: day`. With `align: day` and a stride of whole days, a window is asked for from each (or
+    every second, ...) local midnight on: windows keep their length in steps, so on the two days a year
+    when clocks change the asked-for day overlaps the next by the hour, or leaves it out. A part of no
+    share is empty.
+
+    Raises DataError where a part is too short for one window, or the task is none of fields.
+    """
+    if not isinstance(task, Forecast | Impute | Interpolate | Krige):
+        raise DataError(
+            f"{data.name} is a {data.kind}, which has no {task.word}. Ask for forecast, impute, interpolate or krige."
+        )
+    field, steps = field_of(data), len(data.time)
+    if isinstance(task, Krige) and field.alive.any(axis=1).sum() < 2:
+        raise DataError(
+            f"{data.name} has one place with readings, but krige hides one and shows others. Bring more places."
+        )
+    if task.length > steps:
+        raise DataError(
+            f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Ask for a "
+            "shorter history or horizon, or bring more data."
+        )
+    parts, edges = [], boundaries(data)
+    for name, begin, end in zip(("train", "validation", "test"), edges[:-1], edges[1:], strict=True):
+        room = max(begin - task.context, 0) if context else begin
+        starts = _starts(data, task, (room, end), stride)
+        if not len(starts) and (end > begin or getattr(data.split, name) > 0):
+            raise DataError(
+                f"{data.name}: the {name} part has {end - begin} of {steps} steps, too few for one window of "
+                f"{task.length} ({task.name}, stride {stride}). Give it a larger share or ask for a shorter "
+                "window."
+            )
+        parts.append(Windows(data, task, starts, field))
+    return Splits(*parts)
+
+
+def boundaries(data: SensorGraph | Grid) -> tuple[int, int, int, int]:
+    """Where train, validation and test begin, and where test ends, in steps."""
+    plan, steps = data.split, len(data.time)
+    midnights = _midnights(data.calendar) if plan.align == "day" else np.arange(steps + 1)
+    cuts = [0]
+    # Shares are rounded first: 0.7 + 0.1 is a hair under 0.8, which must not cost a step.
+    for share in (plan.train, plan.train + plan.validation):
+        cut = steps if share > 1 - 1e-9 else int(round(share, 9) * steps + 1e-6)
+        before = midnights[midnights <= cut]
+        cuts.append(cut if cut == steps else int(before[-1]) if len(before) else 0)
+    return cuts[0], cuts[1], cuts[2], steps
+
+
+def _midnights(days: Calendar) -> Int64[np.ndarray, " day"]:
+    """The first step of each local day (00:00, or the first step after it where clocks skip midnight)."""
+    turned = np.flatnonzero(np.diff(days.day_of_week) != 0) + 1
+    whole = [0] if len(days.step_of_day) and days.step_of_day[0] == 0 else []
+    return np.concatenate([np.array(whole, dtype=np.int64), turned])
+
+
+def _starts(
+    data: SensorGraph | Grid, task: Task, room: tuple[int, int], stride: int
+) -> Int64[np.ndarray, " window"]:
+    first, last = room[0], room[1] - task.length
+    day = calendar.DAY_S // data.freq_s
+    if data.split.align != "day" or calendar.DAY_S % data.freq_s or stride % day:
+        return np.arange(first, last + 1, stride, dtype=np.int64)
+    starts = _midnights(data.calendar) - task.context
+    return starts[(starts >= first) & (starts <= last)][:: stride // day]

@@ -1,0 +1,1 @@
+"""Data with a known answer: planted text controls and planted faults."""

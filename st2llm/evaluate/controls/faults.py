@@ -1,0 +1,197 @@
+"""Anomaly detection: faults in readings, planted or documented, and how well a predictor's residuals find them.
+
+A reading is the more suspicious the further it lies from what a predictor says of it, in units of that place's usual
+residual on the training part. Thresholds come from there alone, and no hit is spread over its event (no point
+adjustment: Kim et al., AAAI 2022, show that it makes random scores look good).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from st2llm.data.calendar import local_iso, to_utc
+from st2llm.data.windows.field import boundaries
+from st2llm.errors import DataError, nearest
+from st2llm.evaluate.scoring.score_table import runs
+from st2llm.types import SensorGraph
+
+KINDS = ("spike", "stuck", "drift", "noise", "zero")
+"""One reading far off; the same reading again and again; a slow departure; a noisy spell; nothing at all."""
+_LONGEST = {"spike": 1, "stuck": 12, "drift": 24, "noise": 12, "zero": 12}
+_LEAST_SCALE = 1e-9
+_LEAST_SHARE = 0.1
+"""Of the middle one of a place's hours, what each hour's usual residual is at least."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Steps [start, stop) of one place. kind: one of KINDS, or as it is documented."""
+
+    kind: str
+    node: int
+    start: int
+    stop: int
+
+
+def plant_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[SensorGraph, tuple[Fault, ...]]:
+    """The data with `count` faults in the test part alone, of all kinds in turn, none beside another of its place.
+
+    Sizes are told by the place's own spread (standard deviation of the readings before the test part). Raises DataError
+    where so many do not fit.
+    """
+    rng = np.random.default_rng(seed)
+    begin = int(boundaries(data)[2])
+    values, steps = data.values.copy(), len(data.time)
+    taken = np.zeros(values.shape[:2], dtype=bool)
+    spread = np.nanstd(values[:begin, :, 0], axis=0)
+    found: list[Fault] = []
+    for _ in range(100 * count):
+        if len(found) == count:
+            break
+        kind = KINDS[len(found) % len(KINDS)]
+        length = 1 if kind == "spike" else int(rng.integers(4, _LONGEST[kind] + 1))
+        node = int(rng.integers(values.shape[1]))
+        start = int(rng.integers(begin, max(begin + 1, steps - length)))
+        span = slice(max(begin, start - 2), start + length + 2)
+        before = values[start : start + length, node, 0]
+        if (
+            taken[span, node].any()
+            or len(before) < length
+            or not np.isfinite(before).all()
+            or not spread[node]
+        ):
+            continue
+        after = _broken(kind, before, spread[node], rng)
+        if np.abs(after - before).max() < 0.25 * spread[node]:
+            continue  # nobody could see it
+        values[start : start + length, node, 0] = after
+        taken[span, node] = True
+        found.append(Fault(kind, node, start, start + length))
+    if len(found) < count:
+        raise DataError(
+            f"{data.name}: {count} faults do not fit into the {steps - begin} steps of its test part, {len(found)} do. "
+            f"Ask for fewer."
+        )
+    return replace(data, name=f"{data.name}-faults", values=values), tuple(found)
+
+
+def _broken(
+    kind: str, before: Float64[np.ndarray, " step"], spread: float, rng: np.random.Generator
+) -> Float64[np.ndarray, " step"]:
+    length, sign = len(before), float(rng.choice([-1.0, 1.0]))
+    if kind == "spike":
+        return np.asarray(before + sign * rng.uniform(2.0, 4.0) * spread)
+    if kind == "stuck":
+        return np.full(length, before[0])
+    if kind == "drift":
+        return np.asarray(before + sign * np.linspace(0.2, 2.0, length) * spread)
+    if kind == "noise":
+        return np.asarray(before + rng.normal(0.0, 1.5 * spread, length))
+    return np.zeros(length)
+
+
+def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
+    """Documented faults: a csv with columns place, start, end (stamps of the first and the last faulty reading, local
+    where they name no zone) and, if known, kind.
+
+    Raises DataError, naming the row, for a place or stamp that the data do not have, an end before its start, and where
+    no fault lies in the test part.
+    """
+    table = _table(path)
+    stamps = {}
+    for name in ("start", "end"):
+        try:
+            given = pd.DatetimeIndex(pd.to_datetime(table[name]))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: column {name!r} holds what is no time ({error}).") from error
+        stamps[name] = to_utc(given, data.timezone).seconds
+    found = []
+    for row, place in enumerate(table["place"].astype(str)):
+        if place not in data.places:
+            raise DataError(f"{path}, row {row + 2}: no place {place!r}. {nearest(place, data.places)}")
+        start, stop = np.searchsorted(data.time, [stamps["start"][row], stamps["end"][row] + 1])
+        if start >= stop:
+            raise DataError(
+                f"{path}, row {row + 2}: no reading of {data.name} lies between {table['start'][row]} and "
+                f"{table['end'][row]}. Give the stamps of the first and the last faulty reading."
+            )
+        kind = str(table["kind"][row]) if "kind" in table else "documented"
+        found.append(Fault(kind, data.places.index(place), int(start), int(stop)))
+    begin = int(boundaries(data)[2])
+    if not any(fault.stop > begin for fault in found):
+        raise DataError(
+            f"{path}: none of {len(found)} faults lies in the test part of {data.name}, which begins at "
+            f"{local_iso(int(data.time[begin]), data.timezone)}. Name a split whose test part holds them."
+        )
+    return tuple(found)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"Faults should stand in a csv file at {path}, but it cannot be read: {error}."
+        ) from error
+    if missing := sorted({"place", "start", "end"} - set(table.columns)):
+        raise DataError(f"{path} needs the columns place, start and end, but has no {', '.join(missing)}.")
+    return table
+
+
+def suspected(
+    table: pd.DataFrame, training: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault], share: float
+) -> pd.DataFrame:
+    """The table of predictions with two columns more.
+
+    suspicion: how far a reading lies from what is said of it, in median residuals of its place at that hour of the day
+    on training, over that share's quantile of the same on training: above 1 is an alarm. fault: its kind, or ''.
+    training: the predictor's own table of training windows.
+    """
+    zone = data.timezone
+    usual = _residual(training).groupby(_slots(training, zone), observed=True).median()
+    # A place that is silent at night is off by nothing then: an hour's residuals are told by those of the day as well.
+    least = _LEAST_SHARE * usual.groupby(level=[0, 1]).transform("median")
+    usual = usual.clip(lower=least).clip(lower=_LEAST_SCALE)
+    threshold = float((_residual(training) / _per_row(usual, training, zone)).quantile(share))
+    suspicion = _residual(table) / _per_row(usual, table, zone) / max(threshold, _LEAST_SCALE)
+    return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
+
+
+def _residual(table: pd.DataFrame) -> pd.Series:
+    return (table["value"] - table["truth"]).abs().where(table["valid"])
+
+
+def _slots(table: pd.DataFrame, timezone: str) -> list[pd.Series]:
+    """Place, channel and local hour of each entry."""
+    local = pd.to_datetime(table["time"], unit="s", utc=True).dt.tz_convert(timezone)
+    return [table["place"].astype(str), table["channel"], local.dt.hour]
+
+
+def _per_row(usual: pd.Series, table: pd.DataFrame, timezone: str) -> np.ndarray:
+    """The usual residual of each entry's slot; of one without any in training, the median of all."""
+    rows = usual.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).fillna(usual.median())
+    return np.asarray(rows, dtype=np.float64)
+
+
+def _kinds(table: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault]) -> pd.Series:
+    """What is wrong with each entry: the kind of its fault, or ''."""
+    names = ["", *dict.fromkeys(fault.kind for fault in faults)]
+    codes = np.zeros(data.values.shape[:2], dtype=np.int16)
+    for fault in faults:
+        codes[fault.start : fault.stop, fault.node] = names.index(fault.kind)
+    node = pd.Index(data.places).get_indexer(pd.Index(table["place"].astype(str)))
+    found = codes[np.searchsorted(data.time, table["time"].to_numpy()), node]
+    return pd.Series(np.array(names, dtype=object)[found], index=table.index).astype("category")
+
+
+def found_by_kind(table: pd.DataFrame) -> dict[str, float]:
+    """The share of the faults of each kind in which a reading was alarmed; see `tabulate.runs`."""
+    faulty = runs(table, table["fault"] != "")
+    hit = (table["suspicion"] > 1).groupby(faulty).any()
+    kind = table["fault"].astype(str).groupby(faulty).first()
+    inside = kind.index >= 0
+    return {str(name): float(share) for name, share in hit[inside].groupby(kind[inside]).mean().items()}

@@ -1,0 +1,138 @@
+"""Planted controls for any kind of data, sample by sample: the answer depends on a sentence, or on nothing told.
+
+Positive: the answer of each sample is made anew from what is seen and a level, and a note tells the level in words
+that training, validation and test do not share. Negative: the note tells another level, drawn by itself.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import overload
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from st2llm.data.windows.splits import Part, Splits
+from st2llm.evaluate.controls.graph_notes import LEVELS, sentence
+from st2llm.types import Sample
+
+_NOISE = 0.05
+_GAPS = (0.2, 1.0, 5.0)
+"""What a level makes of the usual gap between events."""
+_LEAST_STEP = 0.1
+
+
+@dataclass(frozen=True)
+class PlantedPart:
+    """A part whose samples get a level, a note and an answer; drawn from seed and id alone, the same whenever asked."""
+
+    part: Part
+    name: str
+    shuffled: bool
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "PlantedPart": ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | PlantedPart":
+        if isinstance(index, slice):
+            return replace(self, part=self.part[index])
+        return plant(self.part[index], self.name, shuffled=self.shuffled, seed=self.seed)
+
+    def indices(self) -> Int64[np.ndarray, " window"]:
+        return self.part.indices()
+
+    def select(self, positions: Iterable[int]) -> "PlantedPart":
+        return replace(self, part=self.part.select(positions))
+
+    @property
+    def sha256(self) -> str:
+        told = f"{self.part.sha256} {self.name} {self.shuffled} {self.seed}"
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+def planted_splits(splits: Splits, *, shuffled: bool, seed: int) -> Splits:
+    """The same samples with planted notes and answers."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return Splits(**{name: PlantedPart(part, name, shuffled, seed) for name, part in parts.items()})
+
+
+def plant(sample: Sample, part: str, *, shuffled: bool, seed: int) -> Sample:
+    """The sample with a note, and the answer that its level makes of what is seen. Noise of 5 % (log-normal)."""
+    key = hashlib.sha256(f"{seed} {sample.id}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(key[:8], "big"))
+    level, other = (int(n) for n in rng.integers(len(LEVELS), size=2))
+    note = sentence(part, other if shuffled else level, rng)
+    side = replace(sample.side, notes=(note,))
+    if sample.truth is None:
+        return replace(sample, side=side)
+    return _ANSWERS.get(sample.task, _field)(replace(sample, side=side), level, rng)
+
+
+def _field(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
+    """Each place: the mean of what is seen of it, times what the level makes of it."""
+    shown = np.where(sample.visible, sample.values, np.nan)
+    seen = np.isfinite(shown).sum(axis=0)
+    mean = np.where(seen > 0, np.nansum(shown, axis=0) / np.maximum(seen, 1), 0.0)
+    usual = np.maximum(mean, 1.0)
+    noise = np.exp(rng.normal(0, _NOISE, size=sample.values.shape))
+    return replace(sample, truth=np.where(sample.wanted, usual * LEVELS[level] * noise, np.nan))
+
+
+def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
+    """On as before, slower or faster."""
+    if sample.kind != "trajectory":
+        return _field(sample, level, rng)
+    x, y = (sample.side.channels.index(name) for name in ("x", "y"))
+    xy = np.where(sample.visible, sample.values, np.nan)[:, 0][:, [x, y]]
+    seen = xy[np.isfinite(xy).all(axis=1)]
+    away = seen[-1] - seen[0]
+    length = float(np.hypot(*away))
+    ahead = away / length if length > 1e-6 else np.array([1.0, 0.0])
+    step = max(length / max(len(seen) - 1, 1), _LEAST_STEP) * LEVELS[level]
+    asked = np.flatnonzero(sample.wanted.any(axis=(1, 2)))
+    paces = step * np.exp(rng.normal(0, _NOISE, size=len(asked)))
+    truth = np.full(sample.values.shape, np.nan)
+    truth[asked[:, None], 0, [x, y]] = seen[-1] + np.cumsum(paces)[:, None] * ahead
+    return replace(sample, truth=np.where(sample.wanted, truth, np.nan))
+
+
+def _gap(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
+    """The usual gap, a fifth of it or five times as long."""
+    channel = sample.side.channels.index("gap_h")
+    seen = _seen(sample, channel)
+    usual = float(np.exp(np.median(np.log(seen[seen > 0])))) if (seen > 0).any() else 1.0
+    truth = np.array(sample.truth, dtype=np.float64)
+    truth[-1, 0, channel] = usual * _GAPS[level] * float(np.exp(rng.normal(0, _NOISE)))
+    return replace(sample, truth=np.where(sample.wanted, truth, np.nan))
+
+
+def _place(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
+    """The latest place, the one before it, or the one before that; of fewer places, these in turn."""
+    channel = sample.side.channels.index("place")
+    latest = list(dict.fromkeys(_seen(sample, channel)[::-1].astype(int).tolist()))
+    code = latest[level % len(latest)]
+    truth = np.array(sample.truth, dtype=np.float64)
+    truth[-1, 0, channel] = code
+    return replace(sample, truth=np.where(sample.wanted, truth, np.nan), label=sample.side.options[code])
+
+
+def _seen(sample: Sample, channel: int) -> Float64[np.ndarray, " step"]:
+    shown = np.where(sample.visible, sample.values, np.nan)[:, 0, channel]
+    return np.asarray(shown[np.isfinite(shown)])
+
+
+_ANSWERS: dict[str, Callable[[Sample, int, np.random.Generator], Sample]] = {
+    "forecast": _path,
+    "next-event": _gap,
+    "next-place": _place,
+}

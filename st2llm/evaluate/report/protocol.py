@@ -1,0 +1,185 @@
+"""The protocol of a run in words: data, suite, model, environment and the rules of comparison."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from st2llm.evaluate.scoring import formats as w
+from st2llm.evaluate.scoring.bootstrap import FEWEST_BLOCKS
+from st2llm.evaluate.scoring.run_folder import Facts, number
+
+
+def describe(facts: Facts) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """How the numbers were made, in groups of (name, what)."""
+    return (
+        ("Data", _data(facts)),
+        ("Suite and run", _suite(facts)),
+        ("Language model", _llm(facts)),
+        ("Environment", _environment(facts)),
+        ("Rules", _rules_in_words(facts)),
+    )
+
+
+def _data(facts: Facts) -> tuple[tuple[str, str], ...]:
+    data, split = facts.data, facts.run.get("split") or {}
+    sizes = ", ".join(
+        f"{split[key]:,} {key}" for key in ("train", "validation", "test") if split.get(key) is not None
+    )
+    selected = int(split.get("selected_count") or len(split.get("selected") or []))
+    sizes += f"; {selected:,} test windows selected and all scored" if selected else ""
+    return _kept(
+        ("name", data.get("name")),
+        ("what", data.get("description")),
+        ("quantity", data.get("quantity")),
+        ("places", len(data.get("places") or []) or None),
+        ("holds", data.get("holds")),
+        ("time zone", data.get("timezone")),
+        ("windows", sizes),
+        ("source", data.get("source")),
+        ("licence", data.get("licence")),
+        ("citation", data.get("citation")),
+        ("seen by language models?", data.get("leakage")),
+        ("what was done to it", "; ".join(map(str, data.get("steps") or []))),
+        ("data sha256", facts.run.get("data_sha256")),
+        ("split sha256", facts.run.get("split_sha256")),
+    )
+
+
+def _suite(facts: Facts) -> tuple[tuple[str, str], ...]:
+    run, suite, config = facts.run, facts.run["suite"], facts.run.get("config") or {}
+    hashes = sorted({str(value) for value in (run.get("encoder_sha256") or {}).values()})
+    commit = str(run.get("commit") or "")
+    commit += " with uncommitted changes" if run.get("dirty") and commit else ""
+    budget = config.get("budget") or {}
+    started = run.get("started")
+    if isinstance(started, (int, float)):
+        started = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
+    return _kept(
+        ("suite", f"{suite.get('id')} version {suite.get('version')}"),
+        ("tasks", ", ".join(facts.tasks)),
+        ("seeds", ", ".join(map(str, run.get("seeds") or []))),
+        (
+            "budget of each trained arm",
+            ", ".join(f"{k} {_plain(v)}" for k, v in budget.items() if v is not None),
+        ),
+        ("bootstrap", ", ".join(f"{k} {_plain(v)}" for k, v in (config.get("bootstrap") or {}).items())),
+        ("commit", commit),
+        ("started", started),
+        ("took", w.duration(number(run.get("seconds"))) if run.get("seconds") else None),
+        ("config sha256", run.get("config_sha256")),
+        ("initial encoder sha256", ", ".join(hashes)),
+    )
+
+
+def _llm(facts: Facts) -> tuple[tuple[str, str], ...]:
+    llm = facts.run.get("llm")
+    if not llm:
+        return (("took part", "no"),)
+    parameters, known = number(llm.get("params")), llm.get("depth_full") is not None  # not of an endpoint
+    return _kept(
+        ("name", llm.get("name")),
+        ("layers", f"{llm.get('depth') or llm['depth_full']} of {llm['depth_full']}" if known else None),
+        ("dtype", llm.get("dtype")),
+        ("quantisation", llm.get("quant") or ("none" if known else None)),
+        ("parameters", w.large(parameters) if parameters else None),
+        ("weights sha256", llm.get("sha256")),
+    )
+
+
+def _environment(facts: Facts) -> tuple[tuple[str, str], ...]:
+    found = facts.run.get("environment") or {}
+    return _kept(*((str(key).replace("_", " "), _plain(v)) for key, v in found.items() if v is not None))
+
+
+def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
+    gain = (
+        "(reference error − LLM error) / reference error" if facts.relative else "LLM score − reference score"
+    )
+    return (
+        (
+            "windows",
+            "All arms see the same visible values and side information. Every selected window is scored.",
+        ),
+        (
+            "pooling",
+            "Metrics pool over all valid entries of all places and steps, in raw units; missing truth is left out.",
+        ),
+        *_estimators(facts),
+        (
+            "gain",
+            f"{gain} on {w.metric_name(facts.primary)}, over windows both arms answered. Positive: the LLM is better.",
+        ),
+        (
+            "best reference",
+            "The arm best on validation among all without pretrained LLM weights. Test never chooses.",
+        ),
+        (
+            "intervals",
+            "95 %, paired bootstrap over blocks, drawn jointly for both arms, seeds resampled within.",
+        ),
+        ("too few blocks", f"Under {FEWEST_BLOCKS} blocks there is no interval and no verdict."),
+        *_faults(facts),
+        ("learning rate", "Chosen for each arm on validation, from one list."),
+        (
+            "same start",
+            "All trained arms start from the same encoder weights, by hash, and train as many steps.",
+        ),
+        (
+            "unreadable answers",
+            "Counted, and penalised in every table (they take the worst null rule's forecast). Dropped and imputed "
+            f"({facts.stand_in}) stand beside it. Of several draws {facts.of_draws} counts.",
+        ),
+        (
+            "kept answers",
+            "An answer that was kept from an earlier run costs the seconds that it took when it was asked.",
+        ),
+    )
+
+
+def _faults(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """How faults were looked for, where they were."""
+    asked = (facts.run.get("config") or {}).get("faults")
+    if not asked:
+        return ()
+    whence = "planted into the test part" if asked.get("planted") else "documented"
+    return (
+        (
+            "faults",
+            f"{len(facts.run.get('faults') or []):,} {whence}; run.json lists them. A reading is the more suspicious "
+            f"the further it lies from what an arm says of it, in median residuals of its place at that hour "
+            f"of the day on {asked.get('training')} training windows. An alarm is above the "
+            f"{100 * asked.get('share', 0):g} % quantile of the same, there alone.",
+        ),
+        (
+            "events",
+            "Runs of readings of a place within a window: a fault is found, an alarm right, where they touch. AUPRC "
+            "is of readings. No point adjustment (Kim et al. 2022).",
+        ),
+    )
+
+
+def _estimators(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """How metrics that are estimated came about, where there are any."""
+    measured = {name for record in facts.records for name in record.metrics}
+    said = {
+        "crps": (
+            "From the draws of each answer, by the fair estimator, whose mean does not depend on their number "
+            "(Ferro 2014); of a forecast that stands in, or of a single draw, its absolute error."
+        ),
+        "nll": "Minus the logarithm of the predicted density at the truth, in nats; where there is a density.",
+        "cover90": "Share of the truths between a predictor's quantiles of 5 and 95 %; 90 % is right.",
+        "minade_m": "Mean distance of the nearest draw, of at most 20; it falls with their number and spread.",
+        "minfde_m": "The last distance of the draw that ends nearest.",
+        "energy_m": "Energy score of draws of a path, by the fair estimator, over the root of the steps; proper.",
+    }
+    return tuple((w.metric_name(name), words) for name, words in said.items() if name in measured)
+
+
+def _kept(*pairs: tuple[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Pairs that say something: what was not recorded is not shown."""
+    return tuple((name, str(value)) for name, value in pairs if value not in (None, ""))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(_plain(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

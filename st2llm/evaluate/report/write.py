@@ -1,0 +1,59 @@
+"""Writes the report of a run: report.md to quote, and report.html, one self-contained page to read in a minute."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from st2llm.evaluate.report import page as view
+from st2llm.evaluate.scoring import run_folder
+from st2llm.files import write_whole
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_report(run: Path) -> None:
+    """Reads a run folder and writes report.md and report.html into it, each replaced as a whole.
+
+    Raises DataError where run.json or results.jsonl is missing or broken, StorageError where nothing can be written.
+    """
+    page = view.build(run_folder.read(run))
+    for name, text in {"report.md": markdown(page), "report.html": html(page)}.items():
+        write_whole(run / name, partial(_write, text=text))
+
+
+def _write(path: Path, *, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def html(page: view.Page) -> str:
+    """The page with its style and its figures inline: it asks the network for nothing."""
+    style = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    return _environment().get_template("report.html.j2").render(page=page, style=style)
+
+
+def markdown(page: view.Page) -> str:
+    """Verdict, table, controls and protocol, without figures."""
+    text = _environment().get_template("report.md.j2").render(page=page)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=select_autoescape(["html.j2", "html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["cell"] = _cell
+    return made
+
+
+def _cell(value: object) -> str:
+    """Words of others, made harmless in Markdown: no markup, no pipe, no line break."""
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|~]|(?<=\])\()", r"\\\1", text)

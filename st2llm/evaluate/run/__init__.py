@@ -1,0 +1,1 @@
+"""Running a suite: plan, jobs, runners and the run folder."""

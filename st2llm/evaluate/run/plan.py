@@ -1,0 +1,72 @@
+"""What a comparison is going to do, checked before any model or data is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from st2llm import config
+from st2llm.config.suite import Suite, load_suites
+from st2llm.errors import ConfigError
+from st2llm.evaluate.run.store import Store
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a command says otherwise than the suite file."""
+
+    data: str | None = None
+    llm: str | None = None
+    limit: int | None = None
+    given: tuple[str, ...] = ()
+    """Names of predictors that a program hands over."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Suites and the folders that they are run in. root: holds them all."""
+
+    suites: tuple[Suite, ...]
+    stores: tuple[Store, ...]
+    root: Path
+
+
+def make(
+    suite: str | Path, overrides: Overrides, *, out: str | Path | None = None, resume: bool = False
+) -> Plan:
+    """Reads a suite, or a list of suites, and claims where it is going to be written.
+
+    out: by default runs/<suite id>. Raises ConfigError for names that do not exist, a folder that holds another run,
+    or data for several suites at once.
+    """
+    suites = load_suites(suite)
+    root = (
+        Path(out)
+        if out is not None
+        else Path("runs") / (suites[0].id if len(suites) == 1 else Path(suite).stem)
+    )
+    if len(suites) > 1 and overrides.data is not None:
+        raise ConfigError(
+            f"--data needs a suite with one data set, but {suite} lists {len(suites)} suites. Run one of them."
+        )
+    planned = tuple(_overridden(one, overrides) for one in suites)
+    stores = tuple(Store(root / one.id if len(suites) > 1 else root) for one in suites)
+    for store in (Store(root), *stores):
+        store.claim(resume=resume)
+    return Plan(planned, stores, root)
+
+
+def _overridden(suite: Suite, overrides: Overrides) -> Suite:
+    changes: dict[str, Any] = {}
+    if overrides.data is not None:
+        changes["data"] = overrides.data
+    if overrides.llm is not None:
+        if suite.llm is None:
+            raise ConfigError(
+                f"{suite.id} has no language model to replace by {overrides.llm!r}. Leave --llm out."
+            )
+        changes["llm"] = {**suite.llm.model_dump(), "name": overrides.llm}
+    if overrides.limit is not None:
+        changes["limit"] = overrides.limit
+    whole = {**suite.model_dump(), **changes}
+    whole["predictors"] += [{"name": name, "family": "primitive", "given": True} for name in overrides.given]
+    return config.parse(whole, into=Suite, where=suite.id)

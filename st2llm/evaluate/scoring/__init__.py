@@ -1,0 +1,1 @@
+"""From predictions to scores, gains with intervals, records and the verdict."""

@@ -1,0 +1,123 @@
+"""The LLM gain: how much better an arm is than its reference, on the samples that both answered."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from st2llm import metrics
+from st2llm.evaluate.scoring.bootstrap import BlockTotals, draw_blocks, interval, pooled
+
+_BOOTSTRAP_SEED = 20_250_101
+
+
+@dataclass(frozen=True)
+class Gain:
+    """(E_ref - E_llm) / E_ref; for higher-is-better metrics score_llm - score_ref. Positive: the LLM is better.
+
+    low, high: 95 % interval, None under 20 blocks. detectable: half the interval's width, about the smallest gain
+    that this comparison could have told from zero.
+    """
+
+    vs: str
+    value: float
+    low: float | None
+    high: float | None
+    n_blocks: int
+    detectable: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its interval. None where there was nothing to measure."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Totals of one task: columns predictor, seed, sample, block, metric (the total's name), sum, count."""
+
+    frame: pd.DataFrame
+    draws: int
+
+    def samples(self, predictor: str) -> set[str]:
+        return set(self.frame.loc[self.frame["predictor"] == predictor, "sample"])
+
+    def measures(self, name: str, predictor: str) -> bool:
+        """Whether a predictor left what a metric is computed from."""
+        frame = self.frame
+        return metrics.measurable(name, dict.fromkeys(frame.loc[frame["predictor"] == predictor, "metric"]))
+
+    def totals(
+        self, predictor: str, samples: Sequence[str], seed: int | None = None
+    ) -> tuple[BlockTotals, list[str]]:
+        """Block totals of one predictor on these samples (all seeds, or one), and the blocks in order."""
+        frame = self.frame[(self.frame["predictor"] == predictor) & self.frame["sample"].isin(list(samples))]
+        if seed is not None:
+            frame = frame[frame["seed"] == seed]
+        blocks = sorted(set(frame["block"]))
+        return BlockTotals(_by_total(frame, "sum", blocks), _by_total(frame, "count", blocks)), blocks
+
+    def estimate(self, name: str, predictor: str, seed: int | None = None) -> Estimate:
+        """A metric of one predictor with its interval, on all samples it answered."""
+        arm, blocks = self.totals(predictor, sorted(self.samples(predictor)), seed)
+        draws = draw_blocks(len(blocks), draws=self.draws, seeds=arm.shape[0], seed=_BOOTSTRAP_SEED)
+        value = pooled(name, arm)
+        if not np.isfinite(value):
+            return Estimate(None, None, None)
+        return Estimate(value, *interval(draws.pooled(name, arm), len(blocks)))
+
+    def gain(self, name: str, llm: str, reference: str, seed: int | None = None) -> Gain | None:
+        """The gain of `llm` over `reference` on the samples both answered, blocks drawn jointly.
+
+        None where they share no sample, or where the gain has no value (a reference without any error).
+        """
+        both = sorted(self.samples(llm) & self.samples(reference))
+        if not both or not (self.measures(name, llm) and self.measures(name, reference)):
+            return None
+        ours, blocks = self.totals(llm, both, seed)
+        theirs, _ = self.totals(reference, both, self._matching(reference, seed))
+        seeds = max(ours.shape[0], theirs.shape[0])
+        draws = draw_blocks(len(blocks), draws=self.draws, seeds=seeds, seed=_BOOTSTRAP_SEED)
+        higher = name in metrics.HIGHER_IS_BETTER
+        value = float(_difference(np.asarray(pooled(name, ours)), np.asarray(pooled(name, theirs)), higher))
+        if not np.isfinite(value):
+            return None
+        spread = _difference(draws.pooled(name, ours), draws.pooled(name, theirs), higher)
+        low, high = interval(spread, len(blocks))
+        detectable = None if low is None or high is None else (high - low) / 2
+        return Gain(reference, value, low, high, len(blocks), detectable)
+
+    def _matching(self, predictor: str, seed: int | None) -> int | None:
+        """The same seed where the reference has it; rules without seeds answer for every seed."""
+        if seed is None:
+            return None
+        seeds = set(self.frame.loc[self.frame["predictor"] == predictor, "seed"])
+        return seed if seed in seeds else None
+
+
+def _by_total(
+    frame: pd.DataFrame, column: str, blocks: list[str]
+) -> dict[str, Float64[np.ndarray, "seed block"]]:
+    """A column added up by seed and block, for each total."""
+    table = frame.pivot_table(index=["metric", "seed"], columns="block", values=column, aggfunc="sum")[blocks]
+    table = table.fillna(0.0)  # a label that no sample of a block is about
+    names = table.index.get_level_values("metric").unique()
+    return {str(name): table.loc[name].to_numpy(dtype=np.float64) for name in names}
+
+
+def _difference(llm: np.ndarray, reference: np.ndarray, higher: bool) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(llm - reference if higher else (reference - llm) / reference, dtype=np.float64)

@@ -1,0 +1,270 @@
+"""What a run folder holds, read back: records, curves, answers and controls. Nothing is computed here."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from st2llm.errors import DataError
+from st2llm.evaluate.scoring.formats import STAND_INS
+from st2llm.evaluate.scoring.gain import Estimate, Gain
+from st2llm.metrics import RANKS
+
+PRETRAINED = frozenset({"llm-frozen", "llm-lora"})
+"""Backbones that hold pretrained weights of a language model."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One predictor on one task: a line of results.jsonl. `seed` None is pooled over the seeds.
+
+    llm: the language model it used, where that was described; an arm may keep another depth than the suite's.
+    """
+
+    predictor: str
+    task: str
+    family: str
+    backbone: str
+    llm: Mapping[str, Any] | None
+    seed: int | None
+    n: int
+    unread: int
+    converged: bool | None
+    metrics: Mapping[str, Estimate]
+    gain_best: Gain | None
+    gain_pretraining: Gain | None
+    cost: Mapping[str, float | None]
+    validation: float | None
+    unread_rules: Mapping[str, Mapping[str, float | None]] | None
+    ledger: Mapping[str, int] | None = None
+    """Answers of a text arm by category."""
+    decoding: Mapping[str, Any] | None = None
+    """How a text arm drew its answers."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What a text arm did otherwise than its template: examples, budget, answer_set."""
+
+    @property
+    def role(self) -> str:
+        """What stands behind the answers: baseline, primitive, random, soft or text (both pretrained)."""
+        if self.backbone == "llm-random":
+            return "random"
+        return (
+            self.family if self.family in ("baseline", "text") else "soft" if self.pretrained else "primitive"
+        )
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it holds pretrained weights of a language model."""
+        return self.backbone in PRETRAINED
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run folder. `windows` counts the distinct samples that each (task, predictor) was scored on."""
+
+    folder: Path
+    run: Mapping[str, Any]
+    records: tuple[Record, ...]
+    curves: tuple[Mapping[str, Any], ...] = ()
+    controls: Mapping[str, Any] = field(default_factory=dict)
+    windows: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> str:
+        return str(self.run["suite"]["primary_metric"])
+
+    @property
+    def relative(self) -> bool:
+        """Gains are shares of the reference's error, unless a higher score is better: then differences."""
+        return not self.run["suite"].get("higher_is_better", False)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(record.task for record in self.records))
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return dict(self.run.get("data") or {})
+
+    @property
+    def kind(self) -> str:
+        return str(self.run["suite"].get("kind") or "graph")
+
+    @property
+    def moves(self) -> bool:
+        """Whether positions are asked for."""
+        return self.primary in ("ade_m", "fde_m")
+
+    @property
+    def labels(self) -> bool:
+        """Whether words are asked for."""
+        return self.primary in RANKS or self.primary == "f1"
+
+    @property
+    def stand_in(self) -> str:
+        """What is imputed for unreadable answers, in words."""
+        return STAND_INS.get(str(self.run["suite"].get("stand_in")), "last value")
+
+    @property
+    def of_draws(self) -> str:
+        """How several draws become one answer, in words."""
+        if self.labels:
+            return "the one that most of those that could be read put first"
+        return "the median of those that could be read"
+
+    @property
+    def blocks(self) -> str:
+        """What is resampled as one, in words."""
+        block = ((self.run.get("config") or {}).get("bootstrap") or {}).get("block") or "day"
+        return {"sample": "windows"}.get(str(block), f"{block}s")
+
+    def pooled(self, task: str) -> list[Record]:
+        """Each predictor once, best first on the primary metric."""
+        rows = [record for record in self.records if record.task == task and record.seed is None]
+        sign = 1 if self.relative else -1
+        return sorted(rows, key=lambda r: (_last(self.score(r), sign), r.predictor))
+
+    def score(self, record: Record) -> float | None:
+        found = record.metrics.get(self.primary)
+        return None if found is None else found.value
+
+    def most_windows(self, task: str) -> int:
+        """How many windows the arms with the most were scored on; 0 where scores are missing."""
+        return max((n for (of, _), n in self.windows.items() if of == task), default=0)
+
+    def files(self, folder: str, predictor: str, task: str, *, suffix: str) -> list[Path]:
+        """Files of a predictor on a task, by seed: `<predictor>-<seed>` for the first task, `.<task>` after it else."""
+        tail = rf"(\.{re.escape(task)})" + ("?" if task == self.tasks[0] else "")
+        name = re.compile(rf"{re.escape(predictor)}-\w+{tail}{re.escape(suffix)}")
+        return sorted(p for p in (self.folder / folder).glob(f"*{suffix}") if name.fullmatch(p.name))
+
+
+def read(folder: Path) -> Facts:
+    """Reads a run folder. Raises DataError where run.json or results.jsonl is missing or not what it should be."""
+    run = _json(folder / "run.json")
+    if not isinstance(run, dict) or "primary_metric" not in (run.get("suite") or {}):
+        raise DataError(f"{folder / 'run.json'} names no suite.primary_metric. Run `st2llm compare` again.")
+    records = tuple(_record(line, folder) for line in _lines(folder / "results.jsonl"))
+    if not records:
+        raise DataError(
+            f"{folder / 'results.jsonl'} holds no record yet. Finish the run: `st2llm compare --resume`."
+        )
+    curves, controls = folder / "curves.jsonl", folder / "controls.json"
+    return Facts(
+        folder=folder,
+        run=run,
+        records=records,
+        curves=tuple(_lines(curves)) if curves.is_file() else (),
+        controls=_json(controls) if controls.is_file() else {},
+        windows=_windows(folder / "scores.parquet"),
+    )
+
+
+def answers(paths: Sequence[Path]) -> pd.DataFrame:
+    """What a language model said, over all seeds: a row an answer; empty where nothing was kept."""
+    return pd.DataFrame([line for path in paths for line in _lines(path)])
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def read_gain(spec: Any) -> Gain | None:
+    """A gain as it was written, None where none was."""
+    value = number(spec.get("value")) if spec else None
+    if value is None:
+        return None
+    return Gain(
+        vs=str(spec.get("vs", "")),
+        value=value,
+        low=number(spec.get("low")),
+        high=number(spec.get("high")),
+        n_blocks=int(spec.get("n_blocks") or 0),
+        detectable=number(spec.get("detectable")),
+    )
+
+
+def _record(line: Mapping[str, Any], folder: Path) -> Record:
+    missing = sorted({"predictor", "task", "family", "n", "metrics"} - set(line))
+    if missing:
+        raise DataError(
+            f"A record in {folder / 'results.jsonl'} has no {missing[0]!r}: {str(dict(line))[:120]}"
+        )
+    rules = line.get("unread_rules")
+    return Record(
+        predictor=str(line["predictor"]),
+        task=str(line["task"]),
+        family=str(line["family"]),
+        backbone=str(line.get("backbone") or ""),
+        llm=line["llm"] if isinstance(line.get("llm"), dict) else None,
+        seed=line.get("seed"),
+        n=int(line["n"]),
+        unread=int(line.get("unread") or 0),
+        converged=line.get("converged"),
+        metrics=_metrics(line["metrics"]),
+        gain_best=read_gain(line.get("gain_best")),
+        gain_pretraining=read_gain(line.get("gain_pretraining")),
+        cost={name: number(value) for name, value in (line.get("cost") or {}).items()},
+        validation=number(line.get("validation")),
+        unread_rules=rules
+        and {rule: {m: number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},
+        ledger=line.get("ledger"),
+        decoding=line.get("decoding"),
+        asked={key: line[key] for key in ("examples", "budget", "answer_set") if line.get(key)},
+    )
+
+
+def _metrics(specs: Mapping[str, Any]) -> dict[str, Estimate]:
+    """The metrics that could be computed; low and high are None under too few blocks."""
+    values = {name: number(spec.get("value")) for name, spec in specs.items() if spec}
+    ends = {name: (number(specs[name].get("low")), number(specs[name].get("high"))) for name in values}
+    return {name: Estimate(value, *ends[name]) for name, value in values.items() if value is not None}
+
+
+def _last(value: float | None, sign: int) -> float:
+    return math.inf if value is None else sign * value
+
+
+def _windows(path: Path) -> dict[tuple[str, str], int]:
+    if not path.is_file():
+        return {}
+    table = pd.read_parquet(path)
+    if "task" not in table:
+        return {}
+    pairs = table[["task", "predictor", "sample"]].astype(str).drop_duplicates()
+    counts = Counter(zip(pairs["task"], pairs["predictor"], strict=True))
+    return dict(counts)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"There is no {path}. Give a folder that `st2llm compare --out` wrote.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} is not readable as JSON ({error}). Run `st2llm compare --resume` again."
+        ) from error
+
+
+def _lines(path: Path) -> list[Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"There is no {path}. Give a folder that `st2llm compare --out` wrote.") from error
+    try:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path} holds a line that is not JSON ({error}). Run `st2llm compare --resume`."
+        ) from error

@@ -1,0 +1,167 @@
+"""The verdict: one honest sentence about one language model, with its interval, or the reason why there is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from st2llm.evaluate.scoring.bootstrap import FEWEST_BLOCKS
+from st2llm.evaluate.scoring.formats import gain_span, metric_name, plural, score, size, unit_of
+from st2llm.evaluate.scoring.gain import Gain
+from st2llm.evaluate.scoring.run_folder import Facts, Record
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """outcome: better, worse, open (the interval holds zero), few (too few blocks) or none (no LLM took part).
+
+    cautions: what the reader must know before believing the sentence.
+    """
+
+    outcome: str
+    sentence: str
+    about: str
+    cautions: tuple[str, ...]
+    llm_arm: Record | None
+    reference: str | None
+
+
+def judge(facts: Facts, task: str) -> Verdict:
+    """The verdict on a task, about the LLM arm that was best on validation."""
+    rows = facts.pooled(task)
+    arm = best_llm_arm(rows, lower=facts.relative)
+    if arm is None or arm.gain_best is None:
+        reference = next((row.predictor for row in rows if not row.pretrained), None)
+        return Verdict(
+            "none",
+            _without(facts, rows, arm),
+            _about(facts, task, arm),
+            _cautions(facts, rows, arm),
+            arm,
+            reference,
+        )
+    gain = arm.gain_best
+    sentence = _sentence(_llm_of(facts, arm), arm.predictor, gain, relative=facts.relative)
+    return Verdict(
+        outcome_of(gain), sentence, _about(facts, task, arm), _cautions(facts, rows, arm), arm, gain.vs
+    )
+
+
+def outcome_of(gain: Gain) -> str:
+    """`few` under 20 blocks or without an interval; else the side of zero on which the whole interval lies."""
+    if gain.n_blocks < FEWEST_BLOCKS or gain.low is None or gain.high is None:
+        return "few"
+    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "open"
+
+
+def best_llm_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
+    """The arm with pretrained weights that was best on validation.
+
+    Arms without a validation score stand back for those with one; where none has one, the test gain decides.
+    """
+    arms = [row for row in rows if row.pretrained]
+    scored = [row for row in arms if row.validation is not None]
+    if scored:
+        sign = 1 if lower else -1
+        return min(scored, key=lambda row: sign * (row.validation or 0.0))
+    gained = [row for row in arms if row.gain_best is not None]
+    return max(
+        gained, key=lambda row: row.gain_best.value if row.gain_best else 0.0, default=next(iter(arms), None)
+    )
+
+
+def llm_name(llm: Mapping[str, Any] | None) -> str:
+    """A language model with what was used of it: `smollm2-135m (6 of 30 layers, bf16, nf4)`."""
+    if not llm:
+        return "no language model"
+    depth, full = llm.get("depth"), llm.get("depth_full")
+    depth = depth or full
+    layers = f"{depth} of {full} layers" if full and depth != full else f"{depth} layers" if depth else ""
+    dtype = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}.get(
+        str(llm.get("dtype")), llm.get("dtype")
+    )
+    parts = [str(part) for part in (layers, dtype, llm.get("quant")) if part and part != "none"]
+    return f"{llm.get('name')}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _llm_of(facts: Facts, arm: Record | None) -> str:
+    """The model that the arm used: its own where it was described, else the suite's."""
+    return llm_name((arm.llm if arm else None) or facts.run.get("llm"))
+
+
+def _sentence(name: str, arm: str, gain: Gain, *, relative: bool) -> str:
+    side = "worse" if gain.value < 0 else "better"
+    amount = f"{size(gain.value, relative=relative)} {side}"
+    span = gain_span(gain.low, gain.high)
+    claim = f"its best arm, {arm}, is {amount} {span} than {gain.vs}"
+    return {
+        "better": f"{name} helped: {claim}.",
+        "worse": f"{name} did not help: {claim}.",
+        "open": f"{name} made no difference that this run can show: {claim}, and the interval holds zero.",
+        "few": f"Too few blocks for a verdict on {name}: its best arm, {arm}, measured {amount} than {gain.vs}, "
+        f"but on {plural(gain.n_blocks, 'block')} where {FEWEST_BLOCKS} are needed.",
+    }[outcome_of(gain)]
+
+
+def _without(facts: Facts, rows: Sequence[Record], arm: Record | None) -> str:
+    best = next((row for row in rows if facts.score(row) is not None), None)
+    lead = "No language model took part"
+    if arm is not None:
+        lead = f"No gain was recorded for {_llm_of(facts, arm)}"
+    if best is None:
+        return f"{lead}, and nothing could be scored."
+    value = score(facts.primary, facts.score(best))
+    value += " %" if unit_of(facts.primary, "") == "%" else ""
+    among = plural(len(rows), "predictor")
+    return f"{lead}: of {among}, {best.predictor} is best with {metric_name(facts.primary)} {value}."
+
+
+def _about(facts: Facts, task: str, arm: Record | None) -> str:
+    """What the verdict is about: that model, that data, that budget."""
+    places = len(facts.data.get("places") or [])
+    held = plural(places, "place") if places else str(facts.data.get("holds") or "")
+    where = f"{facts.data.get('name', 'the data')}" + (f" ({held})" if held else "")
+    windows = facts.most_windows(task)
+    seeds = len(facts.run.get("seeds") or [])
+    parts = [where]
+    if facts.run.get("llm"):
+        parts.insert(0, _llm_of(facts, arm))
+    parts += [plural(windows, "test window")] if windows else []
+    parts += [plural(seeds, "seed")] if seeds else []
+    parts += _budget(facts)
+    return "This is about " + ", ".join(parts) + ", and about nothing else."
+
+
+def _budget(facts: Facts) -> list[str]:
+    budget = (facts.run.get("config") or {}).get("budget") or {}
+    if not facts.run.get("llm") or not budget:
+        return []
+    steps = f"{budget['steps']:,} steps" if budget.get("steps") else ""
+    seconds = f"{budget['seconds']:,} s" if budget.get("seconds") else ""
+    batch = f" of batch {budget['batch']}" if budget.get("batch") else ""
+    return [f"{steps or seconds}{batch} for each trained arm"] if steps or seconds else []
+
+
+def _cautions(facts: Facts, rows: Sequence[Record], arm: Record | None) -> tuple[str, ...]:
+    found = []
+    if facts.run["suite"].get("demo"):
+        found.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
+    for name, meaning in (
+        ("positive", "this run could not have seen a gain that was there, so the verdict says little"),
+        ("negative", "it shows a gain where none was planted, so the gains here are not to be trusted"),
+    ):
+        control = facts.controls.get(name)
+        if control and not control.get("passed"):
+            found.append(f"The {name} control failed: {meaning}.")
+    compared = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
+    found += [
+        f"{row.predictor} has not converged: with more steps its error may fall."
+        for row in rows
+        if row.predictor in compared and row.converged is False
+    ]
+    if arm is not None and arm.unread:
+        found.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
+    if arm is not None and arm.validation is None:
+        found.append(
+            "No LLM arm has a validation score, so the best one was chosen on test: that flatters it."
+        )
+    return tuple(found)

@@ -1,0 +1,372 @@
+"""A language model behind an OpenAI-compatible endpoint: vLLM, TGI, llama.cpp, OpenAI. Imports no torch.
+
+Answers arrive one by one and are handed on as they arrive. So a completer MAY offer, beside `complete`,
+
+    stream(prompts, decoding, skip=()) -> Iterator[tuple[int, Answer]]     # see `Streamer`
+
+which yields each answer with its index in the flat list of `complete` (`prompt * draws + draw`), in the order of
+arrival, each index once and none of `skip`. Where some answers cannot be had, it yields all the others before it
+raises. Whoever stores each answer as it comes loses none of them to a failure or a kill, and skips those it has
+the next time, single draws of a prompt included: no answer that arrived is asked for twice.
+`identity` names the endpoint and its model, without any key, for use in such a store's keys.
+
+Every draw is a request of its own with a seed of its own, never `n` choices of one request: a server that gives
+fewer than n loses nothing, and an answer does not depend on how many others were asked for. A connection is used
+once: a server that sends a reply twice could otherwise have the second taken for the answer to the next question.
+
+The key is read from the environment when a request is signed, and is kept nowhere.
+"""
+
+import asyncio
+import logging
+import queue
+import random
+import time
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol, runtime_checkable
+
+import httpx
+
+from st2llm.errors import ArtefactError, ConfigError
+from st2llm.llm.endpoint import api_key, protocol
+from st2llm.llm.endpoint.background import in_background
+from st2llm.types import GREEDY, Answer, Decoding, Prompt
+
+PREFIX = "openai:"
+LARGEST_REPLY = 16 * 2**20
+"""Bytes of a reply beyond which it is taken for garbage."""
+_AGAIN = (408, 409, 429)
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Streamer(Protocol):
+    """A Completer whose answers can be had as they arrive, each with its index in the flat list, each once.
+
+    skip: indices that are not to be asked for.
+    """
+
+    def stream(
+        self, prompts: Sequence[Prompt], decoding: Decoding = ..., skip: Collection[int] = ...
+    ) -> Iterator[tuple[int, Answer]]: ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for an endpoint, in seconds, and how often to ask it.
+
+    read_s: without a single byte. total_s: for one whole reply. attempts: requests for one answer. wait_s: before
+    the second attempt; doubled before each further one up to longest_wait_s, less up to a half by chance. A server
+    that asks for a longer wait than longest_wait_s is not waited for. give_up: answers in a row that could not
+    be had, after which no new ones are asked for.
+
+    Raises ConfigError for settings without meaning.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 120.0
+    total_s: float = 600.0
+    attempts: int = 6
+    wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    give_up: int = 16
+
+    def __post_init__(self) -> None:
+        least = min(self.connect_s, self.read_s, self.total_s, self.attempts, self.give_up)
+        if least <= 0 or min(self.wait_s, self.longest_wait_s) < 0:
+            raise ConfigError(f"Patience needs times, attempts and give_up above 0, but has {self}.")
+
+    def before(self, attempt: int) -> float:
+        """The wait before this attempt, in seconds; the second is the first to be waited for."""
+        longest = min(self.longest_wait_s, self.wait_s * 2.0 ** min(attempt - 2, 60))
+        return longest * random.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A Completer for an OpenAI-compatible endpoint. concurrency: requests in flight at once.
+
+    base_url: all before `/chat/completions`, for instance `http://127.0.0.1:8000/v1`.
+
+    Grammars are not enforced: an endpoint is told the JSON schema of `types.Json` and nothing of the others, and its
+    words are taken as they come (free text without an answer line ends at its first line break). `logprob` is None.
+    Tokens are those of the server's `usage`, and 0 where it gives none. seconds: from request to reply of the attempt
+    that was answered, over the number of requests in flight. A refusal is an answer whose finish is 'refused'.
+
+    Raises ConfigError for a base url that is not one, or holds a password or a query.
+    """
+
+    base_url: str
+    model: str
+    concurrency: int = 8
+    patience: Patience = Patience()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", _checked_url(self.base_url))
+        if not self.model or self.concurrency < 1:
+            raise ConfigError(
+                f"An endpoint needs the name of its model and a concurrency of at least 1, but has "
+                f"{self.model!r} and {self.concurrency}."
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{PREFIX}{self.base_url}#{self.model}"
+
+    @property
+    def identity(self) -> str:
+        """The endpoint and its model, without any key: the same as `name`."""
+        return self.name
+
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
+        """An answer for each draw of each prompt; raises as `stream` does."""
+        found = dict(self.stream(prompts, decoding))
+        return [found[i] for i in range(len(prompts) * decoding.draws)]
+
+    def stream(
+        self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY, skip: Collection[int] = ()
+    ) -> Generator[tuple[int, Answer], None, None]:
+        """Answers in the order of arrival, each with its index in the list that `complete` gives, each once.
+
+        Closing the iterator cancels what is in flight. After all that could be had it raises ArtefactError for answers
+        that did not come in spite of all attempts, ConfigError for what the server will never answer (a wrong key,
+        an unknown model, a prompt that is too long). AlignmentError and ConfigError for prompts that cannot be asked
+        come before the first request.
+        """
+        api_key.check()
+        questions = [protocol.question(prompt, decoding, self.model) for prompt in prompts]
+        known = frozenset(skip)
+        indices = [i for i in range(len(prompts) * decoding.draws) if i not in known]
+        run = _Run(self, questions, decoding, indices)
+        with in_background(run.all, lambda: run.arrived.put(None)) as outcome:
+            while (news := run.arrived.get()) is not None:
+                yield news
+            outcome()
+        run.raise_failures()
+
+
+def parse(name: str) -> RemoteModel:
+    """The endpoint that `openai:<base_url>#<model>` names; raises ConfigError where that is not its form."""
+    base_url, _, model = name.removeprefix(PREFIX).partition("#")
+    if not name.startswith(PREFIX) or not base_url or not model:
+        shown = name if "@" not in name and "?" not in name else PREFIX + "..."
+        raise ConfigError(
+            f"An endpoint's name should read {PREFIX}<base_url>#<model>, for instance "
+            f"{PREFIX}http://127.0.0.1:8000/v1#my-model, but it is {shown!r}."
+        )
+    return RemoteModel(base_url, model)
+
+
+class _AgainError(Exception):
+    """This attempt came to nothing, another may not. wait_s: what the server asked for."""
+
+    def __init__(self, words: str, wait_s: float | None = None) -> None:
+        super().__init__(words)
+        self.wait_s = wait_s
+
+
+class _LostError(Exception):
+    """There will be no answer. forever: a matter of settings, not of luck. all: to no other question either."""
+
+    def __init__(self, words: str, *, forever: bool = False, all_of_them: bool = False) -> None:
+        super().__init__(words)
+        self.forever, self.all_of_them = forever, all_of_them
+
+
+class _Run:
+    """One call of `stream`: workers take the next question, see it through, and put its answer into `arrived`."""
+
+    def __init__(
+        self,
+        model: RemoteModel,
+        questions: Sequence[protocol.Question],
+        decoding: Decoding,
+        indices: Sequence[int],
+    ) -> None:
+        self.model, self.patience = model, model.patience
+        self.questions, self.decoding = questions, decoding
+        self.total = len(indices)
+        self.workers = min(model.concurrency, self.total)
+        self.rest = iter(indices)
+        self.arrived: queue.SimpleQueue[tuple[int, Answer] | None] = queue.SimpleQueue()
+        self.lost: dict[int, _LostError] = {}
+        self.answered = self.lost_in_a_row = 0
+        self.stopped = False
+        self.not_before = 0.0
+        self.limit = "max_tokens"
+
+    async def all(self) -> None:
+        if not self.total:
+            return
+        times = httpx.Timeout(self.patience.read_s, connect=self.patience.connect_s)
+        limits = httpx.Limits(max_connections=self.workers, max_keepalive_connections=0)
+        async with (
+            httpx.AsyncClient(
+                base_url=self.model.base_url, auth=api_key.Bearer(), timeout=times, limits=limits
+            ) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(self.workers):
+                group.create_task(self._work(client))
+
+    async def _work(self, client: httpx.AsyncClient) -> None:
+        for index in self.rest:
+            if self.stopped:
+                return
+            try:
+                answer = await self._see_through(client, index)
+            except _LostError as error:
+                self.lost[index] = error
+                self.lost_in_a_row += 1
+                self.stopped |= error.all_of_them or self.lost_in_a_row >= self.patience.give_up
+            else:
+                self.answered += 1
+                self.lost_in_a_row = 0
+                self.arrived.put((index, answer))
+
+    async def _see_through(self, client: httpx.AsyncClient, index: int) -> Answer:
+        for attempt in range(1, self.patience.attempts + 1):
+            await asyncio.sleep(self.not_before - time.monotonic())
+            try:
+                return await self._ask(client, index)
+            except _AgainError as error:
+                last = error
+            _log.info("%s: attempt %d of %d: %s", self._which(index), attempt, self.patience.attempts, last)
+            if attempt < self.patience.attempts:
+                await self._wait(attempt + 1, last)
+        raise _LostError(f"{self.patience.attempts} attempts were made, the last one came to: {last}")
+
+    async def _wait(self, attempt: int, reason: _AgainError) -> None:
+        """Waits before an attempt; a wait that the server asks for is kept by all workers."""
+        asked_s = reason.wait_s or 0.0
+        if asked_s > self.patience.longest_wait_s:
+            raise _LostError(f"{reason} (it asks for a wait of {asked_s:.0f} s)")
+        self.not_before = max(self.not_before, time.monotonic() + asked_s)
+        await asyncio.sleep(self.patience.before(attempt))
+
+    async def _ask(self, client: httpx.AsyncClient, index: int) -> Answer:
+        """One request. Raises _AgainError or _LostError where it brings no answer."""
+        asked, draw = self.questions[index // self.decoding.draws], index % self.decoding.draws
+        body = {**asked.body, "seed": protocol.draw_seed(self.decoding.seed, asked.sha256, draw)}
+        body[self.limit] = body.pop("max_tokens")
+        began = time.perf_counter()
+        response, content = await self._post(client, asked.path, body)
+        seconds = (time.perf_counter() - began) / self.workers
+        if not response.is_success:
+            if self._other_limit(response, content, body):
+                return await self._ask(client, index)
+            reply = self._judge(response, content)
+        else:
+            try:
+                reply = protocol.read(content, asked)
+            except protocol.GarbageError as error:
+                raise _AgainError(str(error)) from None
+        return Answer(
+            text=reply.text,
+            tokens_in=reply.tokens_in,
+            tokens_out=reply.tokens_out,
+            seconds=seconds,
+            prompt_sha256=asked.sha256,
+            draw=draw,
+            finish=reply.finish,
+        )
+
+    async def _post(
+        self, client: httpx.AsyncClient, path: str, body: dict[str, Any]
+    ) -> tuple[httpx.Response, bytes]:
+        content = bytearray()
+        try:
+            async with (
+                asyncio.timeout(self.patience.total_s),
+                client.stream("POST", path, json=body) as response,
+            ):
+                async for part in response.aiter_bytes():
+                    content += part
+                    if len(content) > LARGEST_REPLY:
+                        raise _AgainError(f"a reply of more than {LARGEST_REPLY} bytes")
+        except TimeoutError:
+            raise _AgainError(f"no whole reply within {self.patience.total_s:g} s") from None
+        except httpx.ReadTimeout:
+            raise _AgainError(f"a stall: not a byte for {self.patience.read_s:g} s") from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise _AgainError(f"{type(error).__name__} {error}".strip()) from None
+        return response, api_key.without(bytes(content))
+
+    def _other_limit(self, response: httpx.Response, content: bytes, body: dict[str, Any]) -> bool:
+        """Whether to ask again with the name that newer OpenAI models give to `max_tokens`."""
+        if response.status_code != 400 or "max_tokens" not in body:
+            return False
+        if b"max_completion_tokens" in content:
+            self.limit = "max_completion_tokens"
+        return self.limit not in body
+
+    def _judge(self, response: httpx.Response, content: bytes) -> protocol.Reply:
+        """A refusal by status 400 is a reply; any other status without success is raised."""
+        status = response.status_code
+        code, said = protocol.complaint(content)
+        words = f"HTTP {status}: {said}"
+        if status == 400 and code == "content_filter":
+            return protocol.Reply("", "refused", 0, 0)
+        if (status in _AGAIN and code != "insufficient_quota") or status >= 500:
+            raise _AgainError(words, _retry_after(response))
+        if status in (401, 403):
+            raise _LostError(f"{words} {api_key.advice()}", forever=True, all_of_them=True)
+        if status == 404:
+            words = (
+                f"{words} Check the model's name {self.model.model!r} and the base url {self.model.base_url}."
+            )
+            raise _LostError(words, forever=True, all_of_them=True)
+        raise _LostError(words, forever=True, all_of_them=status == 429)
+
+    def raise_failures(self) -> None:
+        if not self.lost:
+            return
+        index, first = next(iter(self.lost.items()))
+        missing = self.total - self.answered
+        unasked = missing - len(self.lost)
+        raise (ConfigError if first.forever else ArtefactError)(
+            f"{self.model.identity} gave no answer to {self._which(index)}: {first} In all {self.answered} of "
+            f"{self.total} answers arrived and were handed over; {len(self.lost)} were asked for in vain, {unasked} "
+            f"not at all. Mend the cause and ask again: where answers are stored, only the {missing} missing ones "
+            f"will be asked for."
+        )
+
+    def _which(self, index: int) -> str:
+        prompt, draw = divmod(index, self.decoding.draws)
+        sha256 = self.questions[prompt].sha256[:12]
+        return f"prompt {prompt + 1} of {len(self.questions)} (sha256 {sha256}, draw {draw})"
+
+
+def _checked_url(base_url: str) -> str:
+    """The base url without a slash at its end. What may hold a secret is refused unseen."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.userinfo or url.query or "@" in base_url or "?" in base_url:
+        raise ConfigError(
+            f"An endpoint's base url must hold no user, password or query, since it is written to files. Put the "
+            f"key into ${api_key.KEYS[0]}."
+        )
+    if url.scheme not in ("http", "https") or not url.host or url.fragment:
+        raise ConfigError(
+            f"An endpoint's base url should read like http://127.0.0.1:8000/v1, but it is {base_url!r}."
+        )
+    return base_url.rstrip("/")
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait, given in seconds or as a date."""
+    asked = response.headers.get("retry-after", "").strip()
+    if asked.isascii() and asked.replace(".", "", 1).isdigit():
+        return float(asked)
+    try:
+        date = parsedate_to_datetime(asked)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,1 @@
+"""Training objectives: supervised, masked, contrastive, diffusion and alignment losses."""

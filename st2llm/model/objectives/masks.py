@@ -1,0 +1,86 @@
+"""What is hidden in masked pre-training: six policies over whole batches of windows.
+
+The survey's mask study and UniST (Yuan et al. 2024) name them; all hide about `ratio` of a window's entries.
+"""
+
+from typing import get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from st2llm.config.model import Policy
+from st2llm.errors import ConfigError, nearest
+from st2llm.types import Edges
+
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+
+def draw_mask(
+    policy: str,
+    ratio: float,
+    shape: tuple[int, int, int],
+    edges: Edges,
+    generator: torch.Generator,
+) -> Bool[Tensor, "batch time node 1"]:
+    """True where a window is hidden, all channels of an entry alike. shape: windows, steps, places.
+
+    random: single entries. tube: whole places over all steps. span: all places over a run of steps. future: all
+    places over the last steps, the temporal mask of UniST. cluster: places that are near each other over all steps.
+    block: near places over a run of steps.
+    At least one entry of each window is hidden and one is left. Raises ConfigError for an unknown policy or a ratio
+    that is not between 0 and 1.
+    """
+    if policy not in POLICIES:
+        raise ConfigError(f"There is no mask policy {policy!r}. {nearest(policy, POLICIES)}")
+    if not 0 < ratio < 1:
+        raise ConfigError(f"The ratio of a mask lies between 0 and 1, but it is {ratio}.")
+    b, t, n = shape
+    if policy == "random":
+        return _least(torch.rand((b, t, n), generator=generator), ratio)[..., None]
+    if policy == "tube":
+        places = _least(torch.rand((b, n), generator=generator), ratio)
+        return places[:, None].expand(b, t, n)[..., None].clone()
+    if policy in ("span", "future"):
+        run = _span(b, t, ratio, generator, at_end=policy == "future")
+        return run[:, :, None].expand(b, t, n)[..., None].clone()
+    share = ratio if policy == "cluster" else ratio**0.5
+    places = _least(_away(b, n, edges, generator), share)
+    steps = _span(b, t, share, generator) if policy == "block" else torch.ones((b, t), dtype=torch.bool)
+    return (steps[:, :, None] & places[:, None])[..., None]
+
+
+def _least(score: Float[Tensor, "batch *entry"], ratio: float) -> Bool[Tensor, "batch *entry"]:
+    """The entries of each row with the least scores, so many as the ratio says."""
+    flat = score.flatten(1)
+    count = min(max(1, round(ratio * flat.shape[1])), max(1, flat.shape[1] - 1))
+    chosen = torch.zeros_like(flat, dtype=torch.bool)
+    chosen.scatter_(1, flat.argsort(dim=1)[:, :count], True)
+    return chosen.reshape(score.shape)
+
+
+def _span(
+    b: int, t: int, ratio: float, generator: torch.Generator, *, at_end: bool = False
+) -> Bool[Tensor, "batch time"]:
+    length = min(max(1, round(ratio * t)), max(1, t - 1))
+    first = t - length if at_end else 0
+    start = torch.randint(first, t - length + 1, (b, 1), generator=generator)
+    step = torch.arange(t)
+    return (step >= start) & (step < start + length)
+
+
+def _away(b: int, n: int, edges: Edges, generator: torch.Generator) -> Float[Tensor, "batch node"]:
+    """How many edges each place is away from a place drawn for each window, and a fraction to break ties."""
+    near = torch.zeros((n, n))
+    source, target = torch.from_numpy(edges.source), torch.from_numpy(edges.target)
+    near[source, target] = near[target, source] = 1.0
+    reached = torch.nn.functional.one_hot(torch.randint(n, (b,), generator=generator), n).float()
+    away = torch.full((b, n), float(n))
+    away[reached > 0] = 0.0
+    for hops in range(1, n):
+        wider = ((reached + reached @ near) > 0).float()
+        if torch.equal(wider, reached):
+            break
+        away[(wider > 0) & (reached == 0)] = float(hops)
+        reached = wider
+    return away + 0.5 * torch.rand((b, n), generator=generator)

@@ -1,0 +1,149 @@
+"""What `st2llm pretrain` trains for any objective: an encoder with heads for whole windows, or for whole sequences."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from st2llm.align.head import NumberHead
+from st2llm.encode.batch import FieldBatch
+from st2llm.encode.field import FieldShape
+from st2llm.encode.points import PointBatch
+from st2llm.encode.trajectory import TrackBatch
+from st2llm.errors import ConfigError
+from st2llm.model.arm import Arm, Blueprint, encoder_of, head_of
+from st2llm.model.objectives.diffusion import Schedule
+
+_LIMIT = 8.0
+"""Standard deviations (of paths mean steps) that a sampled residual is held within."""
+_WAVES = 8
+
+
+class Denoiser(nn.Module, ABC):
+    """Says what noise there is on what is hidden, and so draws it. `level` tells the encoder the time of the noise."""
+
+    schedule: Schedule
+    level: nn.Module
+
+    def denoised(
+        self,
+        batch: FieldBatch | TrackBatch,
+        noised: Float[Tensor, "batch *entry"],
+        t: Float[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *entry"]:
+        """What the model says of the noised entries, given the visible ones."""
+        said = self.noise_in(batch.noised(noised), self.level(_waves(t)))
+        # What is hardly noised is nearly known: the head says what is left.
+        return said + noised if self.schedule.says == "epsilon" else said
+
+    @abstractmethod
+    def noise_in(
+        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+    ) -> Float[Tensor, "batch *entry"]:
+        """What the head reads in samples that hold noise."""
+
+    @torch.inference_mode()
+    def sampled(
+        self, batch: FieldBatch | TrackBatch, *, draws: int, steps: int, generator: torch.Generator
+    ) -> Float[Tensor, "draw batch *entry"]:
+        """Draws of the hidden entries, standardised (of paths in metres): from noise, in so many steps of DDIM (of
+        flow: Euler)."""
+        self.eval()
+        return torch.stack(list(self._draws(batch, draws, steps, generator)))
+
+    def _draws(
+        self, batch: FieldBatch | TrackBatch, draws: int, steps: int, generator: torch.Generator
+    ) -> Iterator[Float[Tensor, "batch *entry"]]:
+        hidden = batch.hidden
+        times = torch.linspace(1.0, 0.0, steps + 1, device=hidden.device)
+        for _ in range(draws):
+            x = torch.randn(hidden.shape, generator=generator).to(hidden.device) * hidden
+            for now, until in itertools.pairwise(times):
+                t = now.expand(len(batch))
+                said = self.denoised(batch, x, t)
+                x = self.schedule.stepped(x, said, t, until.expand(len(batch)), limit=_LIMIT) * hidden
+            yield batch.restored(x)
+
+
+class Windowed(Denoiser):
+    """One encoder that reads a whole window, hidden entries as unseen, and heads that speak of each of its entries.
+
+    head: what hidden entries are (regression, masked). project: where windows are compared (contrastive). denoise:
+    what noise there is (diffusion).
+    Its blueprint's shape is `amid`: a forecast is a window whose last steps are hidden.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, seed: int, schedule: Schedule | None = None) -> None:
+        super().__init__()
+        shape, d = blueprint.shape, blueprint.encoder.d_st
+        if not isinstance(shape, FieldShape) or not shape.amid:
+            raise ConfigError("Whole windows are windows of fields: give a FieldShape with amid=True.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder = encoder_of(blueprint)
+            self.head = head_of(blueprint)
+            self.project = comparison_head(d)
+            self.denoise = NumberHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
+            self.level = level_of(d)
+        self.schedule = schedule or Schedule()
+
+    def embedded(self, batch: FieldBatch) -> Float[Tensor, "batch node d_st"]:
+        """The embedding of each place."""
+        z: Tensor = self.encoder(batch)[:, self.encoder.asked]
+        return z
+
+    def forward(self, batch: FieldBatch) -> Float[Tensor, "batch time node channel"]:
+        answer: Tensor = self.head(self.embedded(batch), batch)
+        return answer
+
+    def noise_in(
+        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+    ) -> Float[Tensor, "batch *entry"]:
+        said: Tensor = self.denoise.correction(self.encoder(batch, level)[:, self.encoder.asked])
+        return said
+
+
+class Sequenced(Arm, Denoiser):
+    """The arm of sequences without a backbone, with heads of its own for whole sequences.
+
+    project: where they are compared (contrastive). denoise: what noise there is on hidden places of a path (diffusion).
+    """
+
+    def __init__(self, blueprint: Blueprint, *, seed: int, schedule: Schedule | None = None) -> None:
+        super().__init__(blueprint, seed=seed)
+        self.schedule = schedule or Schedule()
+
+    def _make(self, b: Blueprint) -> None:
+        super()._make(b)
+        d = b.encoder.d_st
+        self.project, self.level = comparison_head(d), level_of(d)
+        self.denoise = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU(), nn.Linear(d, 2))
+
+    def embedded(self, batch: PointBatch) -> Float[Tensor, "batch 1 d_st"]:
+        """The embedding of each sequence: of its question."""
+        z: Tensor = self.encoder(batch)[:, -1:]
+        return z
+
+    def noise_in(
+        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+    ) -> Float[Tensor, "batch *entry"]:
+        said: Tensor = self.denoise(self.encoder(batch, level)[:, :-1])
+        return said
+
+
+def comparison_head(d_st: int) -> nn.Module:
+    """Between embeddings and what is compared of them; thrown away afterwards (SimCLR, Chen et al. 2020)."""
+    return nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
+
+
+def level_of(d_st: int) -> nn.Module:
+    """The embedding of a time of the noise."""
+    return nn.Sequential(nn.Linear(2 * _WAVES, d_st), nn.GELU(), nn.Linear(d_st, d_st))
+
+
+def _waves(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch wave"]:
+    angle = t[:, None] * torch.pi * 2.0 ** torch.arange(_WAVES, device=t.device)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

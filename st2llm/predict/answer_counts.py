@@ -1,0 +1,67 @@
+"""The ledger of a text predictor: what came of each answer, every answer in one category."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
+
+from st2llm.serialize.answer.unread import kind_of
+from st2llm.types import Answer, Prediction
+
+Category = Literal[
+    "readable", "unreadable", "out_of_range", "invalid", "repeated", "truncated", "refused"
+]  # fmt: skip
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+MEANINGS: Mapping[Category, str] = {
+    "readable": "it was read and counts",
+    "unreadable": "nothing in it has the form that was asked for",
+    "out_of_range": "a number is beyond the limits that were given",
+    "invalid": "an id is none of the candidates",
+    "repeated": "an id stands in it twice, or it ends in the same words four times over",
+    "truncated": "it holds too few of what was asked for, or its tokens were used up",
+    "refused": "the endpoint gave none",
+}
+LOOPS = 4
+"""So many times in a row the same words end an answer before it is said to go round in a circle."""
+_LONGEST_LOOP = 8
+
+
+def categorise(answer: Answer, prediction: Prediction) -> Category:
+    """The one category of an answer, from what was said and what could be read in it.
+
+    An answer that was read is readable, whatever else it says. Numbers that repeat are no loop: a street may be empty
+    all night.
+    """
+    if answer.finish == "refused":
+        return "refused"
+    if prediction.unread_reason is None:
+        return "readable"
+    kind = kind_of(prediction.unread_reason)
+    if kind not in ("unreadable", "truncated"):
+        return kind
+    if goes_round(answer.text):
+        return "repeated"
+    return "truncated" if answer.finish == "length" else kind
+
+
+def tally(categories: Iterable[Category]) -> dict[Category, int]:
+    """How many answers each category has, in the order of CATEGORIES, noughts too."""
+    counts = Counter(categories)
+    return {category: counts[category] for category in CATEGORIES}
+
+
+def add(ledgers: Iterable[Mapping[Category, int]]) -> dict[Category, int]:
+    """The ledgers of several seeds as one."""
+    total: Counter[Category] = Counter()
+    for ledger in ledgers:
+        total.update(ledger)
+    return tally(total.elements())
+
+
+def goes_round(text: str) -> bool:
+    """Whether the text ends in the same words, 1 to 8 of them and not numbers alone, LOOPS times in a row."""
+    words = text.split()
+    for size in range(1, min(_LONGEST_LOOP, len(words) // LOOPS) + 1):
+        last = words[-size:]
+        if words[-size * LOOPS :] == last * LOOPS and any(char.isalpha() for char in "".join(last)):
+            return True
+    return False

@@ -1,0 +1,276 @@
+"""A checkpoint that answers: what `st2llm pretrain` trained, as one more predictor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from st2llm.config.adaptation import Projection
+from st2llm.config.model import DiffusionSettings, LLMSettings, Recipe
+from st2llm.config.training import BridgeRecipe
+from st2llm.data import load_data
+from st2llm.data.windows.field import split
+from st2llm.data.windows.splits import Splits
+from st2llm.encode.batch import NoteVocabulary
+from st2llm.encode.field import FieldShape
+from st2llm.encode.points import PointScaler
+from st2llm.encode.scaler import Scaler
+from st2llm.encode.sequence import SequenceShape
+from st2llm.errors import ConfigError, DataError
+from st2llm.llm import load_llm
+from st2llm.llm.local import LanguageModel, with_weights
+from st2llm.model import checkpoint
+from st2llm.model.arm import Arm, build
+from st2llm.model.objectives.diffusion import Schedule
+from st2llm.model.pretraining import Denoiser, Sequenced, Windowed
+from st2llm.predict.arm import AnyFrame, run_arm
+from st2llm.predict.baselines import BaselinePredictor
+from st2llm.predict.baselines.fields import LastValue
+from st2llm.predict.baselines.slots import HeldOut, SlotMean
+from st2llm.predict.preprocess.field import Frame, fit_frame
+from st2llm.predict.preprocess.fit import blueprint_for, classes_of, field_slots, steps_per_day
+from st2llm.predict.preprocess.sequence import SKIPS, SequenceFrame, fit_sequence_frame
+from st2llm.predict.retrieval import retrieved
+from st2llm.serialize.template.template import Template, load_prompt
+from st2llm.types import Prediction, Sample
+
+_BATCH = 32
+AnyRecipe = Recipe | BridgeRecipe
+
+
+def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
+    """What training samples say of scales and sizes."""
+    if train[0].kind in ("trajectory", "event"):
+        given = recipe.objectives
+        whole = train[0].task == "forecast" and bool(given.masked or given.diffusion)
+        return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context, whole=whole)
+    e, slots = recipe.encoder, len(train[0].place)
+    return fit_frame(train, skip="none", template=None, slots=slots, also=e.also, level=e.level)
+
+
+def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
+    """The shape of a module for whole windows like this sample, or for sequences."""
+    if isinstance(frame, SequenceFrame):
+        return frame.shape
+    steps, nodes, channels = sample.values.shape
+    words = len(frame.vocabulary.words)
+    return FieldShape(
+        steps,
+        steps,
+        nodes,
+        channels,
+        steps_per_day(sample),
+        note_words=words,
+        amid=True,
+        classes=classes_of(sample),
+    )
+
+
+def bridge_of(
+    recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
+) -> Arm:
+    """A fresh arm through a language model, adapted as the recipe says."""
+    blueprint = blueprint_for(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
+    name = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
+    return build(name, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)
+
+
+def language_model(settings: LLMSettings) -> LanguageModel:
+    """A language model on this machine. Raises ConfigError for one behind an endpoint."""
+    s = settings
+    return with_weights(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
+
+
+def schedule_of(settings: DiffusionSettings) -> Schedule:
+    """How a run adds noise, and what its model says of it."""
+    return Schedule(settings.schedule, settings.says)
+
+
+def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
+    """A fresh module: for sequences and classes the arm without a backbone, for values of fields the encoder with heads
+    for whole windows."""
+    blueprint = blueprint_for(shape, sample, recipe.encoder, llm=None, up=Projection())
+    contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
+    schedule = schedule_of(diffusion) if diffusion else None
+    if isinstance(shape, SequenceShape) and (contrastive or diffusion):
+        return Sequenced(blueprint, seed=recipe.seed, schedule=schedule)
+    if isinstance(shape, SequenceShape) or shape.classes:
+        return build("none", blueprint, seed=recipe.seed)
+    return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
+
+
+def described(
+    recipe: AnyRecipe, frame: AnyFrame, shape: FieldShape | SequenceShape, sample: Sample
+) -> dict[str, Any]:
+    """The config of a checkpoint: the recipe, and what it takes to build the module anew. sample: of training."""
+    kind = "sequence" if isinstance(shape, SequenceShape) else "field"
+    words = [] if isinstance(frame, SequenceFrame) else list(frame.vocabulary.words)
+    numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shape).items()}
+    template = frame.template.id if isinstance(frame.template, Template) else None
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "shape": {"of": kind, **numbers},
+        "words": words,
+        "options": list(sample.side.options),
+        "instruction": template,
+    }
+
+
+def scaled(frame: AnyFrame) -> dict[str, Any]:
+    """The scaler.json of a checkpoint: scales, what is usual in each slot of the calendar where values are told as
+    differences from it, and of a frame with a last-value base what stands in for gaps."""
+    found: dict[str, Any] = dict(frame.scaler.to_json())
+    if isinstance(frame, Frame) and frame.base is not None:
+        found["slots"] = _table(frame.base.rule.means)  # type: ignore[attr-defined]
+    if isinstance(frame, Frame) and frame.usual is not None:
+        usual = frame.usual
+        found["usual"] = _table(usual.means if isinstance(usual, HeldOut) else usual)
+    return found
+
+
+def _table(means: SlotMean) -> dict[str, Any]:
+    return {"table": means.table.tolist(), "freq_s": means.freq_s}
+
+
+def _means(kept: Mapping[str, Any]) -> SlotMean:
+    return SlotMean(np.array(kept["table"], dtype=np.float64), int(kept["freq_s"]))
+
+
+def _last_value(slots: Mapping[str, Any]) -> BaselinePredictor:
+    return BaselinePredictor("last-value", LastValue(_means(slots)))
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointPredictor:
+    """Answers with a trained checkpoint. Made by `read`; the module is built with the first samples it is asked."""
+
+    name: str
+    checkpoint: checkpoint.Checkpoint
+    recipe: AnyRecipe
+    frame: AnyFrame
+    shape: FieldShape | SequenceShape
+    sha256: str
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """Raises DataError for samples of another size or kind than those it was trained on."""
+        if not samples:
+            return []
+        self._check(samples[0])
+        module, where = self._module(samples[0]), str(self.checkpoint.folder)
+        checkpoint.load_into(module, checkpoint.weights_of(self.checkpoint.folder), where=where)
+        recipe, reads = self.recipe, isinstance(self.recipe, BridgeRecipe)
+        if isinstance(recipe, BridgeRecipe):
+            if not (recipe.objectives.regression or recipe.objectives.likelihood):
+                raise DataError(
+                    f"{where} was aligned by {', '.join(recipe.objectives.given)}, so its head has learned no answers. "
+                    f"Go on from its encoder (`start: FOLDER`) with an objective that answers."
+                )
+        elif not {"regression", "likelihood", "masked"} & set(recipe.objectives.given):
+            return self._drawn(module, recipe, samples)
+        return run_arm(module, self.frame, samples, batch=_BATCH, reads=reads)
+
+    def _module(self, sample: Sample) -> nn.Module:
+        if not isinstance(self.recipe, BridgeRecipe):
+            return module_of(self.recipe, self.shape, sample)
+        llm = language_model(self.recipe.llm)
+        checkpoint.check_base(self.checkpoint.folder, llm)
+        return bridge_of(self.recipe, self.shape, sample, llm)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The places or classes that it knows, in its own order; none where it asks for numbers."""
+        return tuple(self.checkpoint.config.get("options", ()))
+
+    def _check(self, sample: Sample) -> None:
+        if self.options and sample.side.options != self.options:
+            raise DataError(
+                f"{self.checkpoint.folder} was trained on {_some(self.options)}, but {sample.id} offers "
+                f"{_some(sample.side.options)}. Take the data it knows."
+            )
+        if isinstance(self.shape, SequenceShape):
+            known = ("forecast", "recover") if self.shape.task == "track" else (self.shape.task,)
+            if sample.task not in known:
+                raise DataError(
+                    f"{self.checkpoint.folder} was trained for {' and '.join(known)}, but {sample.id} asks for "
+                    f"{sample.task}. Take the task that it was trained for."
+                )
+            return
+        shape = self.shape
+        own = (shape.history + (0 if shape.amid else shape.horizon), shape.nodes, shape.channels)
+        came = sample.values.shape
+        if came != own:
+            raise DataError(
+                f"{self.checkpoint.folder} was trained on windows of {own[0]} steps, {own[1]} places and {own[2]} "
+                f"channels, but {sample.id} has {came[0]}, {came[1]} and {came[2]}. Take the data and task it knows."
+            )
+
+    def _drawn(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
+        settings, frame = recipe.objectives.diffusion, self.frame
+        if settings is None or not isinstance(module, Denoiser):
+            return self._retrieved(module, recipe, samples)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        found = []
+        for begin in range(0, len(samples), _BATCH):
+            part = [sample.without_truth() for sample in samples[begin : begin + _BATCH]]
+            batch: Any = frame.stack(part, reads=False).to(next(module.parameters()).device)
+            drawn = module.sampled(batch, draws=settings.draws, steps=settings.steps, generator=generator)
+            found += frame.drawn(part, drawn)
+        return found
+
+    def _retrieved(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
+        """What was trained to compare alone has no answers of its own: it finds training windows that have."""
+        contrast = recipe.objectives.contrastive
+        train = splits_of(recipe).train
+        each = contrast is not None and contrast.level == "node"
+        return retrieved(module, self.frame, list(train), samples, each=each)
+
+
+def splits_of(recipe: AnyRecipe) -> Splits:
+    """The parts of its data that a run trains and chooses on; windows begin a horizon apart where the recipe does not
+    say."""
+    task = recipe.the_task
+    stride = recipe.split.stride or int(getattr(task, "horizon", 1))
+    return split(load_data(recipe.data), task, stride=stride, context=recipe.split.context)
+
+
+def _some(options: tuple[str, ...]) -> str:
+    return f"{len(options)} places or classes ({', '.join(options[:3])}{', ...' if len(options) > 3 else ''})"
+
+
+def read(folder: Path, *, name: str) -> CheckpointPredictor:
+    """A checkpoint folder, or a run's folder (its best state), as a predictor. Raises ConfigError where it is none."""
+    found = checkpoint.read(folder)
+    made = found.config["recipe"]
+    if "shape" not in found.config:
+        raise ConfigError(
+            f"{folder} was fine-tuned on instructions: it answers in words. Name it in a suite, as `checkpoint` of a "
+            f"text predictor."
+        )
+    recipe: AnyRecipe = (BridgeRecipe if "llm" in made else Recipe).model_validate(made)
+    kept = dict(found.config["shape"])
+    scaler = found.scaler
+    template, tokens = None, None
+    if isinstance(recipe, BridgeRecipe):
+        template = load_prompt(found.config["instruction"]) if found.config["instruction"] else None
+        tokens = recipe.up.tokens if recipe.up.head == "resampler" else None
+    shape: FieldShape | SequenceShape
+    frame: AnyFrame
+    if kept.pop("of") == "sequence":
+        shape = SequenceShape(**{**kept, "gaps": tuple(kept["gaps"])})
+        points = PointScaler(np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"])
+        rule = SKIPS[recipe.skip]([]) if recipe.skip != "none" else None
+        slots = shape.points + 1 if tokens is None else tokens
+        frame = SequenceFrame(points, shape, rule, template, slots)
+    else:
+        shape = FieldShape(**kept)
+        own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
+        base = _last_value(scaler["slots"]) if recipe.skip == "last" else None
+        slots = field_slots(shape.nodes, shape.history, recipe.encoder) if tokens is None else tokens
+        usual = _means(scaler["usual"]) if "usual" in scaler else None
+        words = NoteVocabulary(tuple(found.config["words"]))
+        frame = Frame(own, words, base, template, slots, recipe.encoder.also, usual)
+    return CheckpointPredictor(name, found, recipe, frame, shape, checkpoint.sha256_of(found.folder))

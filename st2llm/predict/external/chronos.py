@@ -1,0 +1,176 @@
+"""Chronos: a T5 trained on time series as text, each value a token (Ansari et al. 2024, arXiv:2403.07815).
+
+A series is divided by the mean of its absolute values and cut into equal bins; T5 goes on with tokens, many times
+over, and the bins' centres are the draws. transformers has the model; the tokens are written here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+from transformers import AutoConfig, T5ForConditionalGeneration
+
+from st2llm.errors import ArtefactError, ConfigError
+from st2llm.predict.external.series import asked_series
+from st2llm.types import Prediction, Sample
+
+LEAST = 2
+_TOKENIZER = "MeanScaleUniformBins"
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Equal bins of scaled values. The first `special` tokens are none (0 pads, 1 ends), nor is the one after them.
+
+    low, high: centres of the outermost bins, which take all that lies beyond.
+    """
+
+    low: float
+    high: float
+    tokens: int
+    special: int
+    pad: int = 0
+    end: int = 1
+
+    @property
+    def first(self) -> int:
+        """The token of the lowest bin."""
+        return self.special + 1
+
+    @property
+    def centres(self) -> Float[Tensor, " bin"]:
+        return torch.linspace(self.low, self.high, self.tokens - self.special - 1)
+
+    def encode(
+        self, past: Float[Tensor, "row time"]
+    ) -> tuple[Int64[Tensor, "row token"], Bool[Tensor, "row token"], Float[Tensor, " row"]]:
+        """Tokens with the end behind them, which of them are readings (NaN is none), and the scale of each row."""
+        seen = ~past.isnan()
+        size = torch.nan_to_num(past).abs().sum(dim=1) / seen.sum(dim=1).clamp(min=1)
+        scale = torch.where(size > 0, size, torch.ones_like(size))
+        edges = (self.centres[1:] + self.centres[:-1]) / 2
+        ids = torch.bucketize(past / scale[:, None], edges, right=True) + self.first
+        ids = ids.clamp(0, self.tokens - 1).masked_fill(~seen, self.pad)
+        last = torch.full((len(past), 1), self.end)
+        return torch.cat([ids, last], dim=1), torch.cat([seen, last == self.end], dim=1), scale
+
+    def decode(self, ids: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Centres of the bins, on the scale of 1."""
+        found: Tensor = self.centres[(ids - self.first).clamp(0, len(self.centres) - 1)]
+        return found
+
+
+@dataclass(frozen=True)
+class ChronosPredictor:
+    """Forecasts each asked series from its own visible past: `draws` draws, their median is the value.
+
+    context: last steps that are read. block: steps forecast at once; longer horizons go on from the medians, as the
+    authors do. The draws of a sample depend on its id alone, not on what else is asked.
+    """
+
+    name: str
+    model: T5ForConditionalGeneration
+    bins: Bins
+    context: int
+    block: int
+    draws: int
+    temperature: float
+    top_k: int
+    top_p: float
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """Raises DataError where asked entries are not a sample's suffix, or a series has fewer than 2 readings."""
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Prediction:
+        series = asked_series(sample, name=self.name, least=LEAST)
+        seed = int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:4], "big")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            found = self.sample(series.past, series.horizon)
+        whole = series.laid_out(sample, found)
+        return Prediction(np.median(whole, axis=0), samples=whole)
+
+    def sample(
+        self, past: Float64[np.ndarray, "row time"], horizon: int
+    ) -> Float64[np.ndarray, "row horizon draw"]:
+        """Draws of the next steps of each series, in its own units; NaN in `past` was not seen."""
+        blocks: list[np.ndarray] = []
+        rows = max(1, _ROWS // self.draws)
+        while (left := horizon - sum(block.shape[1] for block in blocks)) > 0:
+            parts = [
+                self._block(past[i : i + rows], min(left, self.block)) for i in range(0, len(past), rows)
+            ]
+            blocks.append(np.concatenate(parts))
+            past = np.concatenate([past, np.median(blocks[-1], axis=2)], axis=1)
+        return np.concatenate(blocks, axis=1)
+
+    @torch.inference_mode()
+    def _block(
+        self, past: Float64[np.ndarray, "row time"], steps: int
+    ) -> Float64[np.ndarray, "row horizon draw"]:
+        ids, seen, scale = self.bins.encode(torch.from_numpy(past[:, -self.context :]).float())
+        device = self.model.device
+        found = self.model.generate(
+            input_ids=ids.to(device),
+            attention_mask=seen.to(device),
+            do_sample=True,
+            num_return_sequences=self.draws,
+            min_new_tokens=steps,
+            max_new_tokens=steps,
+            eos_token_id=self.bins.end,
+            pad_token_id=self.bins.pad,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+        values = self.bins.decode(found[:, 1:].cpu()).reshape(len(past), self.draws, steps)
+        return (values * scale[:, None, None]).transpose(1, 2).numpy().astype(np.float64)
+
+
+def load(name: str, weights: str) -> ChronosPredictor:
+    """A Chronos-T5 as a predictor of that name. weights: a hub id, or a folder of `save_pretrained` (safetensors).
+
+    Raises ArtefactError where there is nothing to read, ConfigError where it is another kind of model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(weights)
+        settings = getattr(config, "chronos_config", None)
+        if not settings or settings.get("tokenizer_class") != _TOKENIZER or config.model_type != "t5":
+            raise ConfigError(
+                f"chronos:{weights} should be a Chronos-T5 (model_type t5, with a chronos_config whose tokenizer_class "
+                f"is {_TOKENIZER}), but it is a {config.model_type} "
+                f"{'with another chronos_config' if settings else 'without chronos_config'}. Name one of the "
+                f"chronos-t5 models."
+            )
+        model = T5ForConditionalGeneration.from_pretrained(weights, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise ArtefactError(
+            f"The Chronos weights {weights!r} cannot be read: {first} Give a hub id, or a folder that "
+            f"`save_pretrained` wrote."
+        ) from error
+    kwargs = settings["tokenizer_kwargs"]
+    return ChronosPredictor(
+        name=name,
+        model=model.eval().requires_grad_(False),
+        bins=Bins(
+            low=kwargs["low_limit"],
+            high=kwargs["high_limit"],
+            tokens=settings["n_tokens"],
+            special=settings["n_special_tokens"],
+            pad=settings["pad_token_id"],
+            end=settings["eos_token_id"],
+        ),
+        context=settings["context_length"],
+        block=settings["prediction_length"],
+        draws=settings["num_samples"],
+        temperature=settings["temperature"],
+        top_k=settings["top_k"],
+        top_p=settings["top_p"],
+    )

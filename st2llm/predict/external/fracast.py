@@ -1,0 +1,290 @@
+"""Fracast-0, a pretrained time-series foundation model of 85,001 parameters: one dilated filter used at ten scales.
+
+The weights come out of their PyPI wheel (Apache-2.0), of which nothing is imported; the forward pass is written here
+after its mechanism. Periods by a significance-tested periodogram and the seasonal fill are those of TinyCast
+(arXiv:2608.15767), as the wheel says.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from st2llm.data import fetch
+from st2llm.predict.external.series import asked_series
+from st2llm.types import Prediction, Sample
+
+REQUIREMENT = "fracast==0.1.0"
+MEMBER = "fracast/weights/model.safetensors"
+SHA256 = "0d678f123f3d1f91c5065cca2b5d40eccc469360afc2381b27290486011ded2c"
+
+CONTEXT = 2048
+BLOCK = 48
+"""Steps forecast at once; longer horizons go on from the medians."""
+LEAST = 8
+"""Readings that a series must have."""
+QUANTILES = tuple(round(0.1 * i, 1) for i in range(1, 10))
+_WIDTH, _STAGES, _PERIODS, _PHASES, _TAIL, _ROWS = 64, 10, 4, 16, 128, 64
+
+
+def recency(position: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time 5"]:
+    """Where a step lies from the last one seen: its distance in contexts, that on a log scale, and three decays."""
+    delta = (position - (CONTEXT - 1)) / CONTEXT
+    far = delta.abs()
+    decays = [torch.exp(-rate * far) for rate in (0.5, 2.0, 8.0)]
+    return torch.stack([delta, delta.sign() * torch.log1p(far) / math.log(2), *decays], dim=-1)
+
+
+def periods(
+    x: Float[Tensor, "batch time"], seen: Bool[Tensor, "batch time"]
+) -> Int64[Tensor, "batch period"]:
+    """The periods of the four highest significant peaks of each periodogram, 0 where there are fewer.
+
+    What is not seen is the mean. A peak counts where its share of the power exceeds what the largest of as many bins
+    of white noise has in one case of twenty.
+    """
+    count = seen.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = (x * seen).sum(dim=1, keepdim=True) / count
+    filled = torch.where(seen, x, mean)
+    power = torch.fft.rfft(filled - filled.mean(dim=1, keepdim=True)).abs().square()[:, 1:]
+    share = power / power.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    bins = share.shape[1]
+    longest = x.shape[1] // 2
+    peak = torch.zeros_like(share, dtype=torch.bool)
+    peak[:, 1:-1] = (share[:, 1:-1] > share[:, :-2]) & (share[:, 1:-1] > share[:, 2:])
+    peak[:, : x.shape[1] // longest - 1] = False
+    found = torch.where(peak & (share >= math.log(bins / 0.05) / bins), share, -torch.inf)
+    score, at = found.topk(_PERIODS, dim=1)
+    length = torch.round(x.shape[1] / (at + 1).float()).long()
+    return torch.where(torch.isfinite(score), length, 0)
+
+
+def phases(position: Float[Tensor, "batch time"], period: Int64[Tensor, "batch period"]) -> Tensor:
+    """Sine and cosine of each step's phase in each period, 0 where there is no such period."""
+    turn = 2 * math.pi * position[..., None] / period.clamp(min=1)[:, None]
+    both = torch.stack([turn.sin(), turn.cos()], dim=-1) * (period > 0)[:, None, :, None]
+    return both.flatten(2)
+
+
+def seasonal_fill(
+    x: Float[Tensor, "batch time"],
+    seen: Bool[Tensor, "batch time"],
+    ahead: Float[Tensor, "batch horizon"],
+    period: Int64[Tensor, "batch period"],
+) -> Float[Tensor, "batch horizon"]:
+    """The mean of what was seen at the same phase, in 16 bins of the first period; of all where nothing was."""
+    first = period[:, :1].clamp(min=1).float()
+
+    def phase(position: Tensor) -> Tensor:
+        return (position % first / first * _PHASES).clamp(max=_PHASES - 1).long()
+
+    steps = torch.arange(x.shape[1], device=x.device).float()[None]
+    bins = functional.one_hot(phase(steps), _PHASES).to(x.dtype) * seen[..., None]
+    count, total = bins.sum(dim=1), (bins * x[..., None]).sum(dim=1)
+    mean = (x * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(count > 0, total / count.clamp(min=1), mean).gather(1, phase(ahead))
+
+
+class Gated(nn.Module):
+    """A gated SiLU between two linear layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 3 * width), nn.Linear(3 * width // 2, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, dim=-1)
+        done: Tensor = self.down(functional.silu(gate) * value)
+        return done
+
+
+class Past(nn.Module):
+    """A filter of three taps for each channel that reaches `dilation` and twice `dilation` steps back."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dw_weight = nn.Parameter(torch.zeros(width, 1, 3))
+        self.dw_bias = nn.Parameter(torch.zeros(width))
+
+    def filtered(
+        self, x: Float[Tensor, "batch time width"], dilation: int
+    ) -> Float[Tensor, "batch time width"]:
+        padded = functional.pad(x.transpose(1, 2), (2 * dilation, 0))
+        groups = len(self.dw_bias)
+        done = functional.conv1d(padded, self.dw_weight, self.dw_bias, dilation=dilation, groups=groups)
+        return done.transpose(1, 2)
+
+
+class Stage(Past):
+    """The one filter of all scales: past steps, then all channels, then a gated layer, each added and normed."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.pw, self.ffn = nn.Linear(width, width), Gated(width)
+        self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
+
+    def forward(self, x: Tensor, dilation: int) -> Tensor:
+        x = self.norm1(x + self.pw(self.filtered(x, dilation)))
+        done: Tensor = self.norm2(x + self.ffn(x))
+        return done
+
+
+class Ahead(Past):
+    """A filter along the forecast steps, added and normed."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.norm = nn.RMSNorm(width)
+
+    def forward(self, x: Tensor, dilation: int) -> Tensor:
+        done: Tensor = self.norm(x + self.filtered(x, dilation))
+        return done
+
+
+class Core(nn.Module):
+    """Values and whether they were seen, with recency and phases, through the filter at dilations 1, 2, 4, ... 512."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(7, _WIDTH)
+        self.periodic = nn.ModuleDict({"proj": nn.Linear(2 * _PERIODS, _WIDTH)})
+        self.scale = nn.ModuleDict({"to_gb": nn.Linear(8, 2 * _WIDTH)})
+        self.block, self.norm = Stage(_WIDTH), nn.RMSNorm(_WIDTH)
+
+    def forward(self, x: Tensor, seen: Tensor, period: Tensor) -> Float[Tensor, "batch time width"]:
+        steps = torch.arange(CONTEXT, device=x.device).float().expand(len(x), -1)
+        z = self.in_proj(torch.cat([x[..., None], seen[..., None].to(x.dtype), recency(steps)], dim=-1))
+        z = z + self.periodic["proj"](phases(steps, period))
+        for stage in range(_STAGES):
+            angle = stage * math.pi / 2.0 ** torch.arange(4, device=x.device, dtype=torch.float32)
+            gain, shift = self.scale["to_gb"](torch.cat([angle.sin(), angle.cos()])).chunk(2, dim=-1)
+            z = self.block(z * (1 + gain) + shift, 2**stage)
+        done: Tensor = self.norm(z)
+        return done
+
+
+class FutureStates(nn.Module):
+    """States of the forecast steps: the filter runs on from the last steps seen over the seasonal fill."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_proj, self.block, self.out_proj = (
+            nn.Linear(6, _WIDTH),
+            Stage(_WIDTH),
+            nn.Linear(_WIDTH, _WIDTH),
+        )
+
+    def forward(self, hidden: Tensor, fill: Tensor, where: Tensor) -> Tensor:
+        z = torch.cat([hidden[:, -_TAIL:], self.in_proj(torch.cat([fill[..., None], where], dim=-1))], dim=1)
+        for stage in range(6):
+            z = self.block(z, 2**stage)
+        done: Tensor = self.out_proj(z[:, -BLOCK:])
+        return done
+
+
+class Head(nn.Module):
+    """Nine quantiles of 48 steps from the mean and the last state of the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary_proj = nn.Linear(2 * _WIDTH + 5, _WIDTH)
+        self.queries = nn.Parameter(torch.zeros(BLOCK, _WIDTH))
+        self.decoder_ffns = nn.ModuleList([Gated(_WIDTH)])
+        self.decoder_norms = nn.ModuleList([nn.RMSNorm(_WIDTH)])
+        self.fc_blocks = nn.ModuleList([Ahead(_WIDTH), Ahead(_WIDTH)])
+        self.future_conv = FutureStates()
+        self.out_proj = nn.Linear(_WIDTH, len(QUANTILES))
+
+    def forward(
+        self, hidden: Tensor, x: Tensor, seen: Tensor, period: Tensor
+    ) -> Float[Tensor, "batch horizon quantile"]:
+        ahead = torch.arange(CONTEXT, CONTEXT + BLOCK, device=x.device).float().expand(len(x), -1)
+        where = recency(ahead)
+        summary = torch.cat([hidden.mean(dim=1), hidden[:, -1]], dim=-1)[:, None].expand(-1, BLOCK, -1)
+        z = self.summary_proj(torch.cat([where, summary], dim=-1)) + self.queries
+        z = self.decoder_norms[0](z + self.decoder_ffns[0](z))
+        for i, block in enumerate(self.fc_blocks):
+            z = block(z, 2**i)
+        z = z + self.future_conv(hidden, seasonal_fill(x, seen, ahead, period), where)
+        done: Tensor = self.out_proj(z)
+        return done
+
+
+class Fracast(nn.Module):
+    """Contexts scaled to 0..1 to quantiles on that scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core, self.head = Core(), Head()
+
+    def forward(
+        self, x: Float[Tensor, "batch time"], seen: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch horizon quantile"]:
+        period = periods(x, seen)
+        done: Tensor = self.head(self.core(x, seen, period), x, seen, period)
+        return done
+
+
+@dataclass(frozen=True)
+class FracastPredictor:
+    """Forecasts each asked series from its own visible past: the median is the value, with nine quantiles.
+
+    At most the last 2048 steps are read. Scaled by the least and greatest value seen, anew for each block of 48 steps.
+    """
+
+    name: str
+    model: Fracast
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """Raises DataError where asked entries are not a sample's suffix, or a series has fewer than 8 readings."""
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Prediction:
+        series = asked_series(sample, name=self.name, least=LEAST)
+        whole = series.laid_out(sample, self.quantiles(series.past, series.horizon))
+        return Prediction(whole[4].copy(), quantiles=dict(zip(QUANTILES, whole, strict=True)))
+
+    def quantiles(
+        self, past: Float64[np.ndarray, "row time"], horizon: int
+    ) -> Float64[np.ndarray, "row horizon quantile"]:
+        """Nine quantiles of the next steps of each series, in its own units; NaN in `past` was not seen."""
+        blocks: list[np.ndarray] = []
+        while sum(block.shape[1] for block in blocks) < horizon:
+            blocks.append(
+                np.concatenate([self._block(past[i : i + _ROWS]) for i in range(0, len(past), _ROWS)])
+            )
+            past = np.concatenate([past, blocks[-1][:, :, 4]], axis=1)
+        return np.concatenate(blocks, axis=1)[:, :horizon]
+
+    @torch.inference_mode()
+    def _block(self, past: Float64[np.ndarray, "row time"]) -> Float64[np.ndarray, "row horizon quantile"]:
+        tail = past[:, -CONTEXT:].astype(np.float32)
+        low = np.nanmin(tail, axis=1, keepdims=True).astype(np.float64)
+        span = np.maximum(np.nanmax(tail, axis=1, keepdims=True) - low, 1e-5)
+        seen = np.zeros((len(tail), CONTEXT), dtype=bool)
+        scaled = np.zeros((len(tail), CONTEXT), dtype=np.float32)
+        seen[:, -tail.shape[1] :] = np.isfinite(tail)
+        scaled[:, -tail.shape[1] :] = np.where(np.isfinite(tail), (tail - low) / span, 0.0)
+        device = self.model.head.queries.device
+        found = self.model(torch.from_numpy(scaled).to(device), torch.from_numpy(seen).to(device))
+        return np.asarray(found.cpu().numpy() * span[:, :, None] + low[:, :, None], dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=1)
+def weights() -> Fracast:
+    """The model with its pretrained weights, fetched once. Raises ArtefactError where they cannot be had."""
+    model = Fracast()
+    model.load_state_dict(load_file(fetch.pypi_file(REQUIREMENT, MEMBER, SHA256)))
+    return model.eval().requires_grad_(False)
+
+
+def load(name: str, _: str) -> FracastPredictor:
+    """The pretrained model as a predictor of that name."""
+    return FracastPredictor(name, weights())

@@ -1,0 +1,234 @@
+"""What every arm of a comparison of sequences is shown, and how what it says becomes an answer in raw units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from st2llm.align.sequence_head import WAVES, GapMixture, NextEventSaid
+from st2llm.encode.points import (
+    PointBatch,
+    Points,
+    PointScaler,
+    fit_points,
+    local_frame,
+    log_gap,
+    points_of,
+    stack_points,
+)
+from st2llm.encode.sequence import SequenceShape
+from st2llm.encode.trajectory import FEATURES, KNOWN, origin_of, stack_tracks
+from st2llm.errors import ConfigError, nearest
+from st2llm.predict.baselines.events import SHARES
+from st2llm.predict.baselines.movement import (
+    ConstantVelocity,
+    Counts,
+    by_score,
+    counts_all,
+    counts_transitions,
+)
+from st2llm.predict.baselines.rule import filled
+from st2llm.predict.preprocess.instruction import instruction
+from st2llm.types import Prediction, Sample, Serializer
+
+SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
+"""Counting rules that arms for the next place start from."""
+DRAWS = 100
+"""Paths of which a forecast takes the median; the first KEPT of them are kept as draws.
+
+The point forecast is the mean of that median and constant velocity (equal weights, Bates and Granger 1969): of two
+forecasts that fail on different scenes the mean fails less. The draws are the arm's own."""
+KEPT = 20
+_QUANTILES = 32
+
+
+@dataclass(frozen=True)
+class SequenceFrame:
+    """Fitted on training samples alone, then the same for all arms.
+
+    rule: whose weights arms for the next place start from. template: writes the words before the soft tokens. slots:
+    how many soft tokens there are.
+    """
+
+    scaler: PointScaler
+    shape: SequenceShape
+    rule: Counts | None = None
+    template: Serializer | None = None
+    slots: int = 0
+
+    def stack(self, samples: Sequence[Sample], *, reads: bool) -> PointBatch:
+        """Tensors of these samples; with `reads`, also the words that a language model reads."""
+        if self.shape.task == "track":
+            tracks = stack_tracks(samples, points=self.shape.points)
+            return self.with_words(tracks, samples) if reads else tracks
+        batch = stack_points(_points(samples, self.rule), self.scaler, points=self.shape.points)
+        return self.with_words(batch, samples) if reads else batch
+
+    def with_words(self, batch: Any, samples: Sequence[Sample]) -> Any:
+        return replace(batch, words=tuple(self.words(sample) for sample in samples))
+
+    def words(self, sample: Sample) -> str:
+        """The instruction of one sample; see `instruction`."""
+        return instruction(self.template, sample, self.slots)
+
+    def asking(self, batch: Any) -> Any:
+        """With the noise that answers are drawn from, the same for every sample and arm."""
+        if self.shape.task != "forecast":
+            return batch
+        noise = torch.randn((1, DRAWS, WAVES), generator=torch.Generator().manual_seed(0))
+        return replace(batch, noise=noise.expand(len(batch), -1, -1).to(batch.numbers.device))
+
+    def answers(self, samples: Sequence[Sample], said: "Tensor | NextEventSaid") -> list[Prediction]:
+        """What an arm said of these samples, as predictions."""
+        if isinstance(said, NextEventSaid):
+            return [self._next_event(sample, said, row) for row, sample in enumerate(samples)]
+        rows = said.cpu().numpy().astype(np.float64)
+        if self.shape.task in ("next-place", "classify"):
+            return by_score(samples, rows)
+        if self.shape.task == "track":
+            paths = [row[-len(s.time) :] for s, row in zip(samples, rows, strict=True)]
+            return [filled(s, _asked_places(s, path)) for s, path in zip(samples, paths, strict=True)]
+        return [self._path(sample, row) for sample, row in zip(samples, rows, strict=True)]
+
+    def drawn(
+        self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch point 2"]
+    ) -> list[Prediction]:
+        """Draws of the asked places of whole paths as predictions: their median, and the draws."""
+        rows, found = draws.cpu().numpy().astype(np.float64), []
+        for row, sample in enumerate(samples):
+            paths = rows[:, row, -len(sample.time) :]
+            kept = np.stack([_asked_places(sample, path) for path in paths])
+            middle = filled(sample, _asked_places(sample, np.median(paths, axis=0)))
+            found.append(replace(middle, samples=kept))
+        return found
+
+    def _path(self, sample: Sample, paths: Float64[np.ndarray, "draw horizon 2"]) -> Prediction:
+        frame = local_frame(sample)
+        at = [sample.side.channels.index(name) for name in ("x", "y")]
+
+        def whole(xy: np.ndarray) -> np.ndarray:
+            value = np.full((*np.shape(xy)[:-2], *sample.values.shape), np.nan)
+            value[..., sample.origin :, 0, at[0]] = frame.out(xy)[..., 0]
+            value[..., sample.origin :, 0, at[1]] = frame.out(xy)[..., 1]
+            return np.where(sample.wanted, value, np.nan)
+
+        straight = ConstantVelocity().path(sample)[sample.origin :]
+        middle = (whole(np.median(paths, axis=0)) + whole(frame.into(straight))) / 2
+        return Prediction(filled(sample, middle).value, samples=whole(paths[:KEPT]))
+
+    def _next_event(self, sample: Sample, said: NextEventSaid, row: int) -> Prediction:
+        mixture = GapMixture(
+            *(t[row : row + 1].cpu().double() for t in (said.gap.weight, said.gap.mean, said.gap.log_std))
+        )
+        gap_at = sample.side.channels.index("gap_h")
+        low, middle, high = _gap_quantiles(mixture)
+        value = np.full(sample.values.shape, np.nan)
+        value[-1, 0, gap_at] = middle
+        if said.place is not None:
+            share = torch.softmax(said.place.share[row], dim=0)[:, None]
+            away = (share * said.place.centre[row]).sum(dim=0).cpu().numpy() * self.scaler.metres
+            for i, name in enumerate(("x", "y")):
+                channel = sample.side.channels.index(name)
+                value[-1, 0, channel] = sample.values[-2, 0, channel] + away[i]
+        quantiles = {}
+        for of, gap in zip(SHARES, (low, middle, high), strict=True):
+            quantiles[of] = np.full(value.shape, np.nan)
+            quantiles[of][-1, 0, gap_at] = gap
+        return Prediction(
+            value=np.where(sample.wanted, value, np.nan),
+            quantiles=quantiles,
+            log_density={"gap_h": partial(_density, mixture)},
+        )
+
+
+def _asked_places(
+    sample: Sample, path: Float64[np.ndarray, "time part"]
+) -> Float64[np.ndarray, "time 1 channel"]:
+    """The asked places of a path that is told from its first position (x, y and perhaps more); NaN elsewhere."""
+    value, origin = np.full(sample.values.shape, np.nan), origin_of(sample)
+    for i, name in enumerate(("x", "y")):
+        value[:, 0, sample.side.channels.index(name)] = path[:, i] + origin[i]
+    return np.where(sample.wanted, value, np.nan)
+
+
+def _density(mixture: GapMixture, hours: np.ndarray) -> np.ndarray:
+    gaps = torch.from_numpy(log_gap(hours))
+    return np.asarray(mixture.log_density(gaps.reshape(1, -1)).numpy()[0].reshape(np.shape(hours)))
+
+
+def _gap_quantiles(mixture: GapMixture) -> tuple[float, float, float]:
+    """Gaps in hours at SHARES, by bisection on the logarithm."""
+    weight = torch.softmax(mixture.weight, dim=1)
+    std = torch.exp(mixture.log_std)
+    shares = torch.tensor(SHARES, dtype=torch.float64)
+    low = (mixture.mean - 8 * std).min().expand(3).clone()
+    high = (mixture.mean + 8 * std).max().expand(3).clone()
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = (weight[0] * torch.special.ndtr((middle[:, None] - mixture.mean[0]) / std[0])).sum(dim=1)
+        low, high = torch.where(below < shares, middle, low), torch.where(below < shares, high, middle)
+    found = torch.exp((low + high) / 2).tolist()
+    return found[0], found[1], found[2]
+
+
+def fit_sequence_frame(
+    train: Sequence[Sample],
+    *,
+    skip: str,
+    points: int,
+    template: Serializer | None = None,
+    slots: int | None = None,
+    whole: bool = False,
+) -> SequenceFrame:
+    """Fits scaler, shape and the rule that arms start from. skip: 'none', or one of SKIPS for the next place.
+
+    points: that are read; 0 reads as many as the longest training sample has. slots: of soft tokens; None means one for
+    each point and one for the question. whole: paths are read whole, what is asked as hidden points
+    (`encode.trajectory`), as recoveries always are.
+    """
+    task = train[0].task
+    if skip != "none" and (task != "next-place" or skip not in SKIPS):
+        known = ("none", *SKIPS) if task == "next-place" else ("none",)
+        raise ConfigError(f"{task} has no skip {skip!r}. {nearest(skip, known)}")
+    if whole or task == "recover":
+        return _tracks(train, template, slots)
+    rule = SKIPS[skip](train) if skip != "none" else None
+    rows = _points(train, rule)
+    points = points or max(len(row.numbers) for row in rows)
+    scaler = fit_points(rows)
+    gaps: tuple[float, ...] = ()
+    if task == "next-event":
+        known_gaps = np.array([row.target[0, 0] for row in rows])
+        gaps = tuple(np.nanquantile(known_gaps, np.linspace(0.01, 0.99, _QUANTILES)).tolist())
+    horizon, channels = rows[0].target.shape
+    asked = {train[0].side.channels[i] for i in np.flatnonzero(train[0].wanted.any(axis=(0, 1)))}
+    if task == "next-event" and not {"x", "y"} <= asked:
+        channels = 1
+    shape = SequenceShape(
+        task=task,
+        points=points,
+        features=rows[0].numbers.shape[1],
+        codes=len(train[0].side.options),
+        horizon=horizon,
+        channels=channels,
+        gaps=gaps,
+        metres=scaler.metres,
+    )
+    return SequenceFrame(scaler, shape, rule, template, points + 1 if slots is None else slots)
+
+
+def _tracks(train: Sequence[Sample], template: Serializer | None, slots: int | None) -> SequenceFrame:
+    """Paths are scaled each by its own mean step, so that nothing is fitted but their length."""
+    points = max(len(sample.time) for sample in train)
+    shape = SequenceShape("track", points, FEATURES, KNOWN, horizon=points, channels=3)
+    unit = PointScaler(np.zeros(FEATURES), np.ones(FEATURES), 1.0)
+    return SequenceFrame(unit, shape, None, template, points + 1 if slots is None else slots)
+
+
+def _points(samples: Sequence[Sample], rule: Counts | None) -> list[Points]:
+    return [points_of(s, weights=None if rule is None else rule.weights(s).sum(axis=0)) for s in samples]

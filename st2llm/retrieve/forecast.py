@@ -1,0 +1,131 @@
+"""A forecast that copies: the futures of the train windows most alike, brought to the asked window's level."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.retrieve.patterns import roles
+from st2llm.retrieve.windows import Match, ShapeIndex
+from st2llm.types import Prediction, Sample
+
+STRETCH = 4.0
+"""The most by which a neighbour's future is stretched or shrunk: a nearly constant neighbour must not explode."""
+_NOT_BELOW_0 = frozenset({"gap_h", "magnitude"})
+
+
+@dataclass(frozen=True)
+class NearestForecast:
+    """The mean or median of k neighbours' futures, each less its own level, on the asked window's level and scale.
+
+    Codes (a place, a mark) go to the majority of the neighbours, and so does a label; ties go to the nearest.
+    """
+
+    index: ShapeIndex
+    k: int = 5
+    centre: Literal["mean", "median"] = "median"
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """An answer for each sample; a place without a neighbour takes the mean of what it shows."""
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Prediction:
+        ranking = self._ranking(sample) if not sample.wanted.any() or sample.side.options else None
+        if not sample.wanted.any():
+            return Prediction(
+                None, ranking=ranking, unread_reason=None if ranking else "no neighbour in train"
+            )
+        value = np.full(sample.values.shape, np.nan)
+        for node in sample.asked:
+            value[:, node] = self._values(sample, node)
+        return Prediction(np.where(sample.wanted, value, np.nan), ranking=ranking)
+
+    def _ranking(self, sample: Sample) -> tuple[str, ...] | None:
+        """The neighbours' labels, the most frequent first; None where train has none."""
+        found = self.index.matches(sample, None, self.k)
+        labels = [label for match in found if (label := self.index.labels[match.window]) is not None]
+        return tuple(label for label, _ in Counter(labels).most_common()) or None
+
+    def _values(self, sample: Sample, node: int) -> Float64[np.ndarray, "time channel"]:
+        found, steps = self.index.search(sample, node, self.k), len(sample.values)
+        raw = [self._fitted(match, steps) for match in found.matches]
+        futures = [
+            _brought(future, (found.level, found.scale), theirs)
+            for future, theirs in zip(raw, zip(found.levels, found.scales, strict=True), strict=True)
+        ]
+        kinds = roles(sample.kind, sample.side.channels, sample.values.shape[2])
+        out = np.empty((steps, sample.values.shape[2]))
+        for channel, role in enumerate(kinds):
+            if role == "code":
+                out[:, channel] = _majority([future[:, channel] for future in raw], steps)
+                continue
+            column = _middle([future[:, channel] for future in futures], steps, self.centre)
+            column = np.where(np.isfinite(column), column, found.level[channel])
+            out[:, channel] = np.maximum(column, 0.0) if self._floor(sample, channel) else column
+        return out
+
+    def _fitted(self, match: Match, steps: int) -> Float64[np.ndarray, "time channel"]:
+        """The last steps of a neighbour, NaN in front where it is shorter."""
+        future = self.index.future(match)
+        out = np.full((steps, future.shape[1]), np.nan)
+        have = min(steps, len(future))
+        out[steps - have :] = future[len(future) - have :]
+        return out
+
+    def _floor(self, sample: Sample, channel: int) -> bool:
+        """Whether a channel never goes below 0: gaps between events, and what never did in train."""
+        names = sample.side.channels
+        if names and names[channel] in _NOT_BELOW_0 and sample.kind == "event":
+            return True
+        return sample.kind != "trajectory" and bool(self.index.lowest[channel] >= 0)
+
+
+def fit_nearest(
+    train: Sequence[Sample],
+    *,
+    k: int = 5,
+    centre: Literal["mean", "median"] = "median",
+    places: Literal["same", "any"] = "same",
+) -> NearestForecast:
+    """The rule `nearest-windows`, fitted on a train part."""
+    return NearestForecast(ShapeIndex.fit(train, places=places), k, centre)
+
+
+Scaling = tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]]
+
+
+def _brought(
+    future: Float64[np.ndarray, "time channel"], own: Scaling, theirs: Scaling
+) -> Float64[np.ndarray, "time channel"]:
+    """A neighbour's values on the asked window's level and scale; shifted alone where either does not vary."""
+    both = (own[1] > 0) & (theirs[1] > 0)
+    ratio = np.where(both, own[1] / np.where(both, theirs[1], 1.0), 1.0)
+    return np.asarray(own[0] + (future - theirs[0]) * np.clip(ratio, 1 / STRETCH, STRETCH))
+
+
+def _middle(
+    rows: Sequence[Float64[np.ndarray, " time"]], steps: int, centre: str
+) -> Float64[np.ndarray, " time"]:
+    """The centre of what is there at each step, NaN where nothing is."""
+    if not rows:
+        return np.full(steps, np.nan)
+    stack = np.sort(np.stack(rows), axis=0)  # NaN goes to the end
+    count = np.isfinite(stack).sum(axis=0)
+    if centre == "mean":
+        total = np.where(np.isfinite(stack), stack, 0.0).sum(axis=0)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    at = np.arange(steps)
+    low, high = stack[np.maximum(count - 1, 0) // 2, at], stack[np.minimum(count // 2, len(rows) - 1), at]
+    return np.where(count > 0, (low + high) / 2, np.nan)
+
+
+def _majority(rows: Sequence[Float64[np.ndarray, " time"]], steps: int) -> Float64[np.ndarray, " time"]:
+    out = np.full(steps, np.nan)
+    for step in range(steps):
+        votes = Counter(float(row[step]) for row in rows if np.isfinite(row[step]))
+        if votes:
+            out[step] = votes.most_common(1)[0][0]
+    return out

@@ -1,0 +1,269 @@
+"""Train windows that look like an asked one: z-normalised, exact nearest neighbours, by place or anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from st2llm.errors import DataError
+from st2llm.retrieve.patterns import Patterns, Role, distances, patterns, roles
+from st2llm.types import Sample
+
+_CACHE_ENTRIES = 16_000_000
+
+
+@dataclass(frozen=True)
+class Match:
+    """One neighbour. window: its place in `ShapeIndex.known`. node: its place, None where all are compared."""
+
+    window: int
+    node: int | None
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search found, the nearest first. level, scale: of what was asked; levels, scales: of each match."""
+
+    matches: list[Match]
+    level: Float64[np.ndarray, " channel"]
+    scale: Float64[np.ndarray, " channel"]
+    levels: list[Float64[np.ndarray, " channel"]]
+    scales: list[Float64[np.ndarray, " channel"]]
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """How far a sample is from every window of a train part, by anything but its shape."""
+
+    def apart(
+        self, sample: Sample, node: int | None, windows: Int64[np.ndarray, " window"]
+    ) -> Float64[np.ndarray, " window"]:
+        """windows: positions in the train part. node: the place that is asked about, None for all of them."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeIndex:
+    """Solved train windows, to be compared with what another window shows. Made by `fit`; holds nothing but train.
+
+    A window's shape is each of its series (place and channel) less its mean, over its standard deviation, at the
+    entries that the asked window shows; positions of what moves are taken from the last one known, on one scale for
+    east and north; codes of places and marks are equal or not. The distance is the root mean square difference.
+    Windows of unequal length are compared from their ends.
+
+    kept: positions in `train` of the windows held. known: all that they hold, truth included, in single precision.
+    spans: first and last second of each. places: 'same' takes windows of the asked place, others only when there are
+    too few of them; 'any' ranks all places alike. measure: ranks windows in place of their shapes' distance.
+    """
+
+    train: Sequence[Sample]
+    kept: Int64[np.ndarray, " window"]
+    known: Float32[np.ndarray, "window time node channel"]
+    spans: Int64[np.ndarray, "window 2"]
+    objects: tuple[str, ...]
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    places: Literal["same", "any"] = "same"
+    measure: Measure | None = None
+    _cache: dict[tuple[int | None, bytes], Patterns] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def fit(
+        cls,
+        train: Sequence[Sample],
+        *,
+        places: Literal["same", "any"] = "same",
+        measure: Measure | None = None,
+        budget_mb: int = 512,
+    ) -> "ShapeIndex":
+        """An index over the windows of a train part. It is given no other part, so it can return none.
+
+        budget_mb: memory for the windows; where they would take more, so many are kept, evenly over the part.
+        Raises DataError for a part without windows.
+        """
+        if not len(train):
+            raise DataError("An index over train windows needs at least one of them, but the part is empty.")
+        room = max(1, int(budget_mb * 2**20 // (4 * max(1, train[0].values.size))))
+        kept = np.unique(np.linspace(0, len(train) - 1, min(room, len(train))).round().astype(np.int64))
+        held: list[np.ndarray] = []
+        spans, objects, ids, labels = [], [], [], []
+        for position in kept.tolist():
+            sample = train[position]
+            held.append(solved(sample).astype(np.float32))
+            spans.append((int(sample.time[0]), int(sample.time[-1])))
+            objects.append(object_of(sample))
+            ids.append(sample.id)
+            labels.append(sample.label)
+        length = max(len(values) for values in held)
+        known = np.full((len(held), length, *held[0].shape[1:]), np.nan, dtype=np.float32)
+        for row, values in enumerate(held):
+            known[row, length - len(values) :] = values
+        return cls(
+            train,
+            kept,
+            known,
+            np.array(spans, dtype=np.int64),
+            tuple(objects),
+            tuple(ids),
+            tuple(labels),
+            places,
+            measure,
+        )
+
+    def similar(self, sample: Sample, k: int) -> list[Sample]:
+        """The k train windows most like what `sample` shows, the nearest first, solved.
+
+        Each is narrowed to one place where `sample` asks for one of several. Fewer than k where train has no more:
+        windows that reach into the span the sample asks for are left out, and so is the sample itself.
+        """
+        found = self.matches(sample, self._node(sample), k)
+        return [self._sample(match) for match in found]
+
+    def matches(self, sample: Sample, node: int | None, k: int) -> list[Match]:
+        """The k nearest windows at one place of the sample (None: all its places at once), with their distances."""
+        return self.search(sample, node, k).matches
+
+    def search(self, sample: Sample, node: int | None, k: int) -> Found:
+        """The k nearest windows, with the levels and scales that their shapes were freed from."""
+        if k < 1:
+            raise DataError(f"At least one neighbour must be asked for, but k is {k}.")
+        self._refuse_other(sample)
+        asked, seen = self._asked(sample, node)
+        free = self._free(sample)
+        found = self._ranked(sample, asked, seen, node, free, k)
+        if node is not None and (self.places == "any" or len(found) < k):
+            others = [other for other in range(self.known.shape[2]) if other != node]
+            more = [match for other in others for match in self._ranked(sample, asked, seen, other, free, k)]
+            if self.places == "any":
+                found = sorted([*found, *more], key=_nearer)
+            else:
+                found = [*found, *sorted(more, key=_nearer)]
+        found = found[:k]
+        theirs = [self._others(seen, match.node) for match in found]
+        rows = [(p.level[m.window], p.scale[m.window]) for p, m in zip(theirs, found, strict=True)]
+        return Found(
+            found, asked.level[0], asked.scale[0], [row[0] for row in rows], [row[1] for row in rows]
+        )
+
+    def future(self, match: Match) -> Float64[np.ndarray, "time channel"]:
+        """All that a neighbour holds, with the answer."""
+        return np.asarray(_series(self.known[match.window : match.window + 1], match.node)[0])
+
+    @cached_property
+    def lowest(self) -> Float64[np.ndarray, " channel"]:
+        """The least value of each channel in train."""
+        return np.asarray(np.fmin.reduce(self.known, axis=(0, 1, 2)), dtype=np.float64)
+
+    def _node(self, sample: Sample) -> int | None:
+        return sample.asked[0] if len(sample.asked) == 1 and len(sample.place) > 1 else None
+
+    def _sample(self, match: Match) -> Sample:
+        sample = self.train[int(self.kept[match.window])]
+        return sample if match.node is None else sample.at(sample.place[match.node])
+
+    def _asked(self, sample: Sample, node: int | None) -> tuple[Patterns, Bool[np.ndarray, "time channel"]]:
+        shown = np.full((1, *self.known.shape[1:]), np.nan)
+        steps = min(self.known.shape[1], len(sample.values))
+        shown[0, self.known.shape[1] - steps :] = sample.values[len(sample.values) - steps :]
+        rows = _series(shown, node)
+        seen = np.isfinite(rows[0])
+        return patterns(rows, seen, self._roles(node)), seen
+
+    def _ranked(
+        self,
+        sample: Sample,
+        asked: Patterns,
+        seen: Bool[np.ndarray, "time channel"],
+        node: int | None,
+        free: Bool[np.ndarray, " window"],
+        k: int,
+    ) -> list[Match]:
+        """The nearest k at one node; ties go to the later window, whose times are nearer to what comes after train."""
+        if self.measure is None:
+            away = distances(asked, self._others(seen, node))
+        else:
+            away = self.measure.apart(sample, node, self.kept)
+        apart = np.where(free, away, np.inf)
+        order = np.lexsort((-np.arange(len(apart)), apart))[:k]
+        return [Match(int(i), node, float(apart[i])) for i in order if np.isfinite(apart[i])]
+
+    def _others(self, seen: Bool[np.ndarray, "time channel"], node: int | None) -> Patterns:
+        """All windows at one node as they are compared with that mask; those of the last masks are remembered."""
+        key = (node, np.packbits(seen).tobytes())
+        if key not in self._cache:
+            made = patterns(_series(self.known, node), seen, self._roles(node))
+            room = max(1, _CACHE_ENTRIES // max(1, made.shape.size))
+            while len(self._cache) >= room:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[key] = made
+        return self._cache[key]
+
+    def _roles(self, node: int | None) -> tuple[Role, ...]:
+        return self._one_place if node is not None else self._one_place * self.known.shape[2]
+
+    @cached_property
+    def _one_place(self) -> tuple[Role, ...]:
+        first = self.train[int(self.kept[0])]
+        return roles(first.kind, first.side.channels, self.known.shape[3])
+
+    def _free(self, sample: Sample) -> Bool[np.ndarray, " window"]:
+        """Windows that are not the sample, nor hold any of the time it asks for (of the same object, if it is one)."""
+        wanted = sample.time[sample.wanted.any(axis=(1, 2))]
+        free = np.ones(len(self.kept), dtype=bool)
+        if len(wanted):
+            own = self._objects == self._codes.get(object_of(sample), -1)
+            free = ~((self.spans[:, 1] >= wanted[0]) & (self.spans[:, 0] <= wanted[-1]) & own)
+        free[self._rows.get(sample.id, [])] = False
+        return free
+
+    @cached_property
+    def _rows(self) -> dict[str, list[int]]:
+        """The windows of each id."""
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(self.ids):
+            found.setdefault(name, []).append(row)
+        return found
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(dict.fromkeys(self.objects))}
+
+    @cached_property
+    def _objects(self) -> Int64[np.ndarray, " window"]:
+        return np.array([self._codes[name] for name in self.objects], dtype=np.int64)
+
+    def _refuse_other(self, sample: Sample) -> None:
+        if sample.values.shape[1:] != self.known.shape[2:]:
+            raise DataError(
+                f"{sample.id} has {sample.values.shape[1]} places and {sample.values.shape[2]} channels, but the index "
+                f"was fitted on windows with {self.known.shape[2]} and {self.known.shape[3]}. Fit it on the train part "
+                f"of the same data."
+            )
+
+
+def solved(sample: Sample) -> Float64[np.ndarray, "time node channel"]:
+    """All that a train sample holds: what it shows and, where it asks, the truth."""
+    if sample.truth is None:
+        return sample.values
+    return np.where(sample.wanted, sample.truth, sample.values)
+
+
+def object_of(sample: Sample) -> str:
+    """The object or clip a sample is of, '' for a field or a point pattern, which is one object."""
+    if sample.kind == "video":
+        return "/".join(sample.id.split("/")[:-1])
+    return sample.place[0] if sample.kind == "trajectory" else ""
+
+
+def _series(values: np.ndarray, node: int | None) -> Float64[np.ndarray, "window time channel"]:
+    if node is not None:
+        return np.asarray(values[:, :, node], dtype=np.float64)
+    return np.asarray(values.reshape(*values.shape[:2], -1), dtype=np.float64)
+
+
+def _nearer(match: Match) -> tuple[float, int]:
+    return match.distance, -match.window

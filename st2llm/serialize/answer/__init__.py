@@ -1,0 +1,1 @@
+"""Answers: their settings, and how labels and choices are written and read."""

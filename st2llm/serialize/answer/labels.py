@@ -1,0 +1,128 @@
+"""Answers that are no series: a class, a place, the answer to a question; written and read in any grammar of words."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from st2llm.errors import ConfigError, DataError
+from st2llm.serialize.answer.options import picked
+from st2llm.serialize.answer.settings import (
+    AnswerHead,
+    ChoiceHead,
+    ClockHead,
+    NumbersHead,
+    RankingHead,
+    TextHead,
+)
+from st2llm.serialize.answer.unread import Unread
+from st2llm.serialize.numbers import decimal
+from st2llm.serialize.text.plain import plain
+from st2llm.types import Choice, Grammar, Prediction, Sample
+
+_NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?(?![\w])", re.ASCII)
+_CLOCKS = {
+    "time": r"\b(?:[01]?[0-9]|2[0-3]):[0-5][0-9]\b",
+    "date": r"\b[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])\b",
+    "datetime": r"\b[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]\b",
+}
+
+
+@dataclass(frozen=True)
+class LabelAnswer:
+    """Writes `Sample.label` and reads it back, the prediction being `Prediction.ranking`, the best first.
+
+    choice and ranking: of Side.options, said as Side.option_labels where there are any. numbers: the one number that
+    answers a question. time: a clock, a date or both. text: the first line as it is.
+    """
+
+    head: AnswerHead
+
+    @classmethod
+    def of(cls, head: AnswerHead | None, template: str) -> "LabelAnswer":
+        """Raises ConfigError for a template without an answer. template: its kind and task."""
+        if head is None:
+            raise ConfigError(f"A {template} template without `answer` reads nothing. Give it an `answer`.")
+        return cls(head)
+
+    def options(self, sample: Sample) -> tuple[str, ...]:
+        """The words to choose from, in the order of Side.options; empty where the answer is free."""
+        side = sample.side
+        own = self.head.options if isinstance(self.head, ChoiceHead) else ()
+        names = own or side.option_labels or side.options
+        return tuple(plain(name) for name in names)
+
+    def grammar(self, sample: Sample) -> Grammar:
+        head = self.head
+        if isinstance(head, NumbersHead):
+            return head.notation.grammar(1)
+        if isinstance(head, TextHead):
+            return head.text()
+        if isinstance(head, ClockHead):
+            return head.clock()
+        if isinstance(head, ChoiceHead):
+            return head.choice(self._some(sample))
+        if isinstance(head, RankingHead):
+            return head.ranking(self._some(sample))
+        raise ConfigError(
+            f"A label cannot be answered in the grammar {head.grammar!r}. Choose another grammar."
+        )
+
+    def truth(self, sample: Sample) -> str:
+        """The label in words; '' where it is not known. Of a ranking it is the first, then the others as they stand."""
+        if sample.label is None:
+            return ""
+        word = self._word(sample.label, sample)
+        if isinstance(self.head, RankingHead):
+            ranking = self.head.ranking(self._some(sample))
+            others = [option for option in ranking.candidates if option != word]
+            return ranking.separator.join([word, *others][: ranking.count])
+        if isinstance(self.head, NumbersHead):
+            decimals = self.head.decimals
+            return f"{float(word):.{decimals}f}" if decimals else decimal(float(word))
+        return word
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        """The best option first; a reason where there is none. Never raises on a model's words."""
+        found = self._found(text, sample)
+        if isinstance(found, Unread):
+            return Prediction(value=None, raw=text, unread_reason=found)
+        return Prediction(value=None, raw=text, ranking=tuple(self._id(word, sample) for word in found))
+
+    def _found(self, text: str, sample: Sample) -> Sequence[str] | Unread:
+        head = self.head
+        if isinstance(head, ChoiceHead):
+            return picked(text, Choice(self._some(sample)))
+        if isinstance(head, RankingHead):
+            return picked(text, head.ranking(self._some(sample)))
+        if isinstance(head, NumbersHead):
+            number = _NUMBER.search(text.replace(",", "") if head.separator != "," else text)
+            return (decimal(float(number.group())),) if number else Unread("no number in the answer")
+        if isinstance(head, ClockHead):
+            clock = re.search(_CLOCKS[head.form], text, re.ASCII)
+            return (clock.group().replace("T", " "),) if clock else Unread(f"no {head.form} in the answer")
+        line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+        return (line,) if line else Unread("no word in the answer")
+
+    def _some(self, sample: Sample) -> tuple[str, ...]:
+        options = self.options(sample)
+        if not options:
+            raise DataError(
+                f"{sample.id} has no options to choose from. Take a template whose answer is free (grammar: text or "
+                f"numbers), or give `options` in its `answer`."
+            )
+        return options
+
+    def _word(self, label: str, sample: Sample) -> str:
+        """How an option is said."""
+        side = sample.side
+        named = side.option_labels and not (isinstance(self.head, ChoiceHead) and self.head.options)
+        if named and label in side.options:
+            return plain(side.option_labels[side.options.index(label)])
+        return plain(label)
+
+    def _id(self, word: str, sample: Sample) -> str:
+        """The option that a word means."""
+        side, words = sample.side, self.options(sample)
+        if side.options and word in words and len(words) == len(side.options):
+            return side.options[words.index(word)]
+        return word

@@ -1,0 +1,223 @@
+"""Events in words: gaps, weekday and hour, squares of a map, sorts and strengths, and the next one read back."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from st2llm.errors import ConfigError, DataError
+from st2llm.serialize.answer import options
+from st2llm.serialize.answer.labels import LabelAnswer
+from st2llm.serialize.answer.settings import AnswerHead, ChoiceHead, NumbersHead, PairHead, RankingHead
+from st2llm.serialize.answer.unread import Unread
+from st2llm.serialize.event import variables
+from st2llm.serialize.event.answer import NextNumbers
+from st2llm.serialize.event.variables import HAPPENINGS
+from st2llm.serialize.template.kind import Example, Kind, Plan
+from st2llm.serialize.text import cells, sequence
+from st2llm.serialize.text.sequence import COMMON, Run
+from st2llm.serialize.trajectory.answer import PositionAnswer, positions
+from st2llm.serialize.trajectory.stays import coded
+from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
+
+_CHOSEN = ("", "mark", "square")
+
+
+@dataclass(frozen=True)
+class NextWord:
+    """The next event's sort, or the square of the map that it falls into, chosen among those that are offered.
+
+    Squares are those with events that were seen, the fullest first, then `elsewhere`; an answer's value is the middle
+    of its square, and `elsewhere` has none. chosen: `mark` or `square`; '' takes the sort where it is asked for.
+    """
+
+    head: AnswerHead
+    across: int
+    chosen: str = ""
+
+    def options(self, sample: Sample) -> dict[str, str]:
+        """Ids and the words for them."""
+        if self.sort(sample) == "mark":
+            return sequence.names(sample.side.options, sample.side.option_labels)
+        squares = self._squares(sample)
+        seen = squares.seen(positions(sample)[sequence.shown(sample)])
+        return {name: name for name in (*seen, cells.ELSEWHERE)}
+
+    def grammar(self, sample: Sample) -> Choice | Ranking:
+        words = tuple(self.options(sample).values())
+        if isinstance(self.head, RankingHead):
+            return Ranking(words, min(self.head.count, len(words)), self.head.separator)
+        return Choice(words)
+
+    def truth(self, sample: Sample) -> str:
+        """The right word, in a ranking followed by the others as they stand; '' where it is not known."""
+        right = self._right(sample)
+        if right is None:
+            return ""
+        words = self.options(sample)
+        if not isinstance(self.head, RankingHead):
+            return words[right]
+        ranked = list(dict.fromkeys((words[right], *words.values())))
+        return self.head.separator.join(ranked[: min(self.head.count, len(words))])
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        ids = {word: key for key, word in self.options(sample).items()}
+        found = options.picked(text, self.grammar(sample))
+        if isinstance(found, Unread):
+            return Prediction(value=None, raw=text, unread_reason=found)
+        ranking = tuple(ids[word] for word in found)
+        return Prediction(value=self._value(sample, ranking[0]), ranking=ranking, raw=text)
+
+    def _right(self, sample: Sample) -> str | None:
+        if sample.truth is None:
+            return None
+        step, channels = sequence.origin(sample), sample.side.channels
+        if self.sort(sample) == "mark":
+            code = sample.truth[step, 0, channels.index("mark")]
+            return sample.side.options[int(code)] if np.isfinite(code) else None
+        x, y = (float(sample.truth[step, 0, channels.index(name)]) for name in "xy")
+        square = self._squares(sample).name(x, y)
+        return (square if square in self.options(sample) else cells.ELSEWHERE) if square else None
+
+    def _value(self, sample: Sample, option: str) -> np.ndarray | None:
+        if self.sort(sample) == "mark":
+            return coded(sample, "mark", option)
+        if option == cells.ELSEWHERE:
+            return None
+        value = np.full(sample.values.shape, np.nan)
+        columns = [sample.side.channels.index(name) for name in "xy"]
+        value[sequence.origin(sample), 0, columns] = self._squares(sample).centre(option)
+        return value
+
+    def _squares(self, sample: Sample) -> cells.Squares:
+        squares = variables.squares_of(sample, self.across)
+        if squares is None:
+            raise DataError(f"{sample.id} shows no position, so no square can be chosen. Set `chosen: mark`.")
+        return squares
+
+    def sort(self, sample: Sample) -> str:
+        """`mark` or `square`. Raises DataError for what the sample does not ask."""
+        asked = {name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()}
+        sort = self.chosen or ("mark" if "mark" in asked else "square")
+        if not ({"mark"} if sort == "mark" else {"x", "y"}) <= asked:
+            raise DataError(
+                f"{sample.id} asks for {', '.join(sorted(asked)) or 'nothing'}, so its answer is no {sort}. Set "
+                f"`asked` of the task to [mark] or [x, y], or take event/next-event."
+            )
+        return sort
+
+
+@dataclass(frozen=True)
+class EventText:
+    """Writes samples of events as words, and reads the answer.
+
+    Numbers of the next event are in a stated unit and step (see NextNumbers), so that a round trip moves a value by at
+    most half a step. The time of the event that is asked for reaches no word.
+
+    cells: squares side by side on the map. chosen: what is chosen in words, `mark` or `square` (see NextWord).
+    """
+
+    plan: Plan
+    cells: int = 6
+    chosen: str = ""
+
+    def __post_init__(self) -> None:
+        if self.chosen not in _CHOSEN:
+            raise ConfigError(f"`chosen` of an event template is mark or square, but it is {self.chosen!r}.")
+
+    def words(self, sample: Sample) -> dict[str, Any]:
+        words = {**variables.words(sample, self.cells), **self._numbers(sample)}
+        return {**sequence.common(sample, self._choices(sample)), **words}
+
+    def grammar(self, sample: Sample) -> Grammar:
+        return self._answer.grammar(sample)
+
+    def truth(self, sample: Sample) -> str:
+        return self._answer.truth(sample)
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        return self._answer.read(text, sample)
+
+    def precision(self, sample: Sample) -> float | None:
+        answer = self._answer
+        return answer.precision(sample) if isinstance(answer, NextNumbers) else None
+
+    def example(self, solved: Sample, asked: Sample) -> Example:
+        """Numbers in the units and steps of the sample that is asked; squares are those of the solved one's own map."""
+        answer = self._answer
+        if isinstance(answer, NextNumbers):
+            alike = answer.like(asked)
+            said = variables.numbers_run(solved, alike.history(solved), _between(alike, solved))
+            return Example(str(said), alike.truth(solved))
+        words = self.words(solved)
+        return Example(
+            "\n".join(filter(None, (str(words["history"]), words["question"]))), answer.truth(solved)
+        )
+
+    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Description, then the oldest events. The rates stay: they speak of all that was seen."""
+        return sequence.sacrifices(words)
+
+    @property
+    def _answer(self) -> NextNumbers | NextWord | LabelAnswer:
+        head = self.plan.answer or NumbersHead(digits=3, decimals=2)
+        if self.plan.task != "next-event":
+            return LabelAnswer(head)
+        if isinstance(head, ChoiceHead | RankingHead):
+            return NextWord(head, self.cells, self.chosen)
+        return NextNumbers(head)
+
+    def _choices(self, sample: Sample) -> tuple[str, ...]:
+        answer = self._answer
+        if isinstance(answer, NextWord):
+            return tuple(answer.options(sample).values())
+        chooses = isinstance(answer, LabelAnswer) and isinstance(answer.head, ChoiceHead)
+        return answer.options(sample) if chooses and isinstance(answer, LabelAnswer) else ()
+
+    def _numbers(self, sample: Sample) -> dict[str, Any]:
+        answer = self._answer
+        words = dict.fromkeys(("gap_unit", "number_note", "where_unit", "where_step", "chosen"), "")
+        if isinstance(answer, NextWord):
+            words["chosen"] = "sort" if answer.sort(sample) == "mark" else "square"
+        silent = (
+            self.plan.task == "next-event" and self.plan.answer is None
+        )  # for soft tokens: no number is told
+        if silent or not isinstance(answer, NextNumbers):
+            return {**words, "numbers": Run(()), "columns": (), "count": 0, "missing": False}
+        if isinstance(answer.head, PairHead):
+            track = PositionAnswer(answer.head).track(sample)
+            words |= {"where_unit": track.unit, "where_step": track.step_words}
+        parts, rows = answer.parts(sample), answer.history(sample)
+        return {
+            **words,
+            "numbers": variables.numbers_run(sample, rows, _between(answer, sample)),
+            "columns": tuple(part.words for part in parts),
+            "count": len(parts),
+            "number_note": " ".join(dict.fromkeys(part.numbers.note for part in parts if part.numbers.note)),
+            "gap_unit": next((part.unit for part in parts if part.channel == "gap_h"), ""),
+            "missing": any("x" in row for row in rows.values()),
+        }
+
+
+def _between(answer: NextNumbers, sample: Sample) -> str:
+    """What stands between events: the separator itself where an event is one number, else a wider one."""
+    return answer.separator if len(answer.channels(sample)) == 1 else "; "
+
+
+def _made(plan: Plan) -> EventText:
+    sequence.refuse_strategy(plan.answer, "event")
+    return EventText(plan, **plan.settings)
+
+
+KIND = Kind(
+    tasks={
+        "next-event": ("numbers", "pair", "choice", "ranking"),
+        "classify": ("choice",),
+        "describe": ("text",),
+        "question-answer": ("text", "choice", "numbers", "time"),
+    },
+    variables=lambda task, per: {**COMMON, **HAPPENINGS},
+    make=_made,
+    settings={"cells": 6, "chosen": ""},
+)

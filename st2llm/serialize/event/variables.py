@@ -1,0 +1,199 @@
+"""Events in words: how long after the one before, when in the week, where, of what sort, how strong."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.serialize.text import calendar, cells, compass, sequence
+from st2llm.serialize.text.cells import Squares
+from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.sequence import Run, Word
+from st2llm.serialize.trajectory.answer import positions
+from st2llm.types import Sample
+
+HAPPENINGS: Mapping[str, str] = {
+    "events": "how many events are seen",
+    "history": "the events that are seen, oldest first, each with .line, .label (Mon 3 Jun 09:00), .gap (2.3 hours "
+    "after), .away (way from the event before: 3.2 km north-east), .square, .geohash, .hexagon (where there are "
+    "degrees), .near (name of the nearest known place), .mark, .magnitude, .attributes",
+    "numbers": "what is asked for as numbers, event by event in one row, in the form of the answer",
+    "columns": "what each number of an event says, in order (a list): hours since the event before",
+    "count": "how many numbers are asked for",
+    "number_note": "how to read the numbers, in a sentence; '' where they are plain",
+    "gap_unit": "unit of the gaps in numbers: minutes, hours, days",
+    "known": "what is known in advance of the next event, a line where there is anything",
+    "last": "when the last event that is seen was: Monday 3 June 2024 09:00",
+    "last_square": "square of the last event that is seen, or ''",
+    "span": "from the first event that is seen to the last: 5.1 days",
+    "rate": "how many there were in that time: 4.2 events a day; '' where it was no time",
+    "recent_rate": "the same of the last few: 4.9 events a day over the last 5",
+    "typical_gap": "the median gap: 5.7 hours",
+    "longest_gap": "the longest gap",
+    "marks": "how many of each sort: 17 larceny, 3 robbery; '' where there are no sorts",
+    "strongest": "the largest magnitude seen, or ''",
+    "squares": "what the names of squares mean; '' where no position is known",
+    "full_squares": "squares with events, the fullest first, each with its count: C4: 7 events",
+    "where_unit": "of a position that is answered as a pair, its unit",
+    "where_step": "what a difference of one stands for in such a pair, where it is not one unit; else ''",
+    "chosen": "what is chosen of the options: sort or square; else ''",
+    "missing": "whether an x for a missing number is shown",
+}
+RECENT = 5
+DAY_S = 86_400
+_OWN = ("gap_h", "x", "y", "mark", "magnitude")
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One event in words; '' for whatever is unknown."""
+
+    step: int
+    apart: int
+    label: str
+    gap: str = ""
+    away: str = ""
+    square: str = ""
+    geohash: str = ""
+    hexagon: str = ""
+    near: str = ""
+    mark: str = ""
+    magnitude: str = ""
+    attributes: str = ""
+
+    @property
+    def line(self) -> str:
+        """`Mon 3 Jun 09:00, 2.3 hours after: robbery in C4, 3.2 km north-east of the one before, magnitude 1.4`."""
+        when = f"{self.label}, {self.gap}" if self.gap else self.label
+        where = f"in {self.square}" if self.square else ""
+        near = f"near {self.near}" if self.near else ""
+        away = {"": "", "0 m": "where the one before was"}.get(self.away, f"{self.away} of the one before")
+        size = f"magnitude {self.magnitude}" if self.magnitude else ""
+        told = [part for part in (f"{self.mark} {where}".strip(), near, away, size, self.attributes) if part]
+        return f"{when}: {', '.join(told)}" if told else when
+
+    def __str__(self) -> str:
+        return self.line
+
+
+def words(sample: Sample, across: int) -> dict[str, Any]:
+    """Values of HAPPENINGS but those of the answer's numbers. across: how many squares lie side by side on the map."""
+    steps, time = sequence.shown(sample), sequence.seconds(sample)
+    moments = sequence.clocks(sample)
+    squares = squares_of(sample, across)
+    history = _happenings(sample, steps, squares)
+    gaps = sequence.channel(sample, "gap_h")[steps] * 3600
+    gaps = gaps[np.isfinite(gaps)]
+    size = sequence.channel(sample, "magnitude")[steps]
+    recent = min(RECENT, len(steps))
+    last = "" if not steps else calendar.stamp(moments[steps[-1]], DAY_S if sequence.is_daily(sample) else 60)
+    full = squares.seen(positions(sample)[steps]) if squares is not None else Counter()
+    return {
+        "events": len(steps),
+        "history": Run(tuple(history)),
+        "known": sequence.known(sample, _OWN),
+        "last": last,
+        "last_square": history[-1].square if history else "",
+        "span": calendar.duration(float(time[steps[-1]] - time[steps[0]])) if steps else "",
+        "rate": rate(time[steps]),
+        "recent_rate": _recent_rate(time[steps][-recent:]),
+        "typical_gap": calendar.duration(float(np.median(gaps))) if gaps.size else "",
+        "longest_gap": calendar.duration(float(gaps.max())) if gaps.size else "",
+        "marks": ", ".join(
+            f"{n} {mark}" for mark, n in Counter(h.mark for h in history if h.mark).most_common()
+        ),
+        "strongest": f"{np.nanmax(size):g}" if np.isfinite(size).any() else "",
+        "squares": squares.words if squares is not None else "",
+        "full_squares": tuple(f"{name}: {n} event{'' if n == 1 else 's'}" for name, n in full.most_common()),
+    }
+
+
+def squares_of(sample: Sample, across: int) -> Squares | None:
+    """The map's squares over the events that are seen; None where no position is known."""
+    if sequence.column(sample, "x") is None or sequence.column(sample, "y") is None:
+        return None
+    seen = positions(sample)[sequence.shown(sample)]
+    return Squares.fit(seen, across, sample.side.unit) if np.isfinite(seen).all(axis=1).any() else None
+
+
+def rate(time: Float64[np.ndarray, " _"]) -> str:
+    """`4.2 events a day`: how many follow the first, over the time that they take; '' where they take none.
+
+    Rare events are counted by the year, frequent ones by the hour.
+    """
+    spent = float(time[-1] - time[0]) if len(time) else 0.0
+    if spent <= 0:
+        return ""
+    daily = (len(time) - 1) / (spent / DAY_S)
+    if daily >= 48:
+        return f"{daily / 24:.1f} events an hour"
+    if daily >= 0.1:
+        return f"{daily:.1f} events a day"
+    return f"{daily * 365.25:.1f} events a year"
+
+
+def _recent_rate(time: Float64[np.ndarray, " _"]) -> str:
+    """`4.9 events a day over the last 5`."""
+    if len(time) < 2:
+        return ""
+    daily = rate(time)
+    return f"{daily} over the last {len(time)}" if daily else f"the last {len(time)} all at the same time"
+
+
+def numbers_run(sample: Sample, said: Mapping[int, str], separator: str) -> Run:
+    """The numbers of each event in one row; said: by step."""
+    labels, steps = sequence.labels(sample), list(said)
+    items = [
+        Word(step, far, labels[step], said[step])
+        for step, far in zip(steps, sequence.apart(sample, steps), strict=True)
+    ]
+    return Run(tuple(items), separator)
+
+
+def _happenings(sample: Sample, steps: list[int], squares: Squares | None) -> list[Happening]:
+    labels, unit = sequence.labels(sample), sample.side.unit
+    words_of = list(sequence.names(sample.side.options, sample.side.option_labels).values())
+    gap, size = sequence.channel(sample, "gap_h"), sequence.channel(sample, "magnitude")
+    code = sequence.channel(sample, "mark")
+    xy = positions(sample) if squares is not None else np.full((len(sample.time), 2), np.nan)
+    found, last = [], None
+    for step, far in zip(steps, sequence.apart(sample, steps), strict=True):
+        here = xy[step]
+        lon, lat = (np.nan, np.nan) if sample.side.track is None else sample.side.track[step].tolist()
+        way = here - xy[last] if last is not None else np.full(2, np.nan)
+        found.append(
+            Happening(
+                step,
+                far,
+                labels[step],
+                gap=_after(float(gap[step])),
+                away=compass.way(*way.tolist(), unit=unit),
+                square=squares.name(*here.tolist()) if squares is not None else "",
+                geohash=cells.geohash(lon, lat),
+                hexagon=cells.hexagon(lon, lat),
+                near=_near(sample, here),
+                mark=words_of[int(code[step])] if np.isfinite(code[step]) else "",
+                magnitude=f"{size[step]:g}" if np.isfinite(size[step]) else "",
+                attributes=sequence.attributes(sample, step, _OWN),
+            )
+        )
+        last = step if np.isfinite(here).all() else last
+    return found
+
+
+def _after(gap_h: float) -> str:
+    """`2.3 hours after`, `at the same time`; '' where it is not known."""
+    if not np.isfinite(gap_h):
+        return ""
+    return f"{calendar.duration(gap_h * 3600)} after" if gap_h else "at the same time"
+
+
+def _near(sample: Sample, here: Float64[np.ndarray, " 2"]) -> str:
+    """The nearest of the side's named places; '' where it names none."""
+    side = sample.side
+    if side.xy is None or len(side.labels) != len(side.xy) or not np.isfinite(here).all():
+        return ""
+    return plain(side.labels[int(np.hypot(*(side.xy - here).T).argmin())])

@@ -1,0 +1,1 @@
+"""Sensor graphs as text: variables of the templates, network statistics, anomaly questions."""

@@ -1,0 +1,104 @@
+"""Anomalies as a question: one reading of the day that is shown was changed; which?
+
+Real data do not say which of their readings are wrong. So a reading is disturbed on purpose (`planted`), as in the
+imputation of anomaly benchmarks: the stamp of it is the label, and the model ranks or chooses stamps.
+"""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+
+from st2llm.errors import DataError
+from st2llm.serialize.text import calendar
+from st2llm.serialize.text.series import seen, shown
+from st2llm.types import Sample
+
+_LEAST = 6
+_AROUND = 4
+_SIZE = 4.0
+
+
+def day(sample: Sample) -> slice:
+    """The steps that are asked about: the last day shown (of daily data the last month), six steps at least."""
+    end = shown(sample)
+    moments = calendar.local(sample.time[:end], sample.side.timezone)
+    parts = calendar.lines(moments, sample.side.freq_s)
+    start = parts[-1].start if parts else 0
+    return slice(start if end - start >= _LEAST else max(0, end - _LEAST), end)
+
+
+def stamps(sample: Sample) -> tuple[str, ...]:
+    """The words for those steps, each once: `09:00` within a day, else with the date."""
+    moments = calendar.local(sample.time[day(sample)], sample.side.timezone)
+    clocks = tuple(f"{moment:%H:%M}" for moment in moments)
+    if sample.side.freq_s < 86_400 and len(set(clocks)) == len(clocks):
+        return clocks
+    return tuple(calendar.step_stamp(moment, sample.side.freq_s) for moment in moments)
+
+
+def stamped(sample: Sample) -> Sample:
+    """The sample with its stamps as options, where it has none."""
+    return (
+        sample if sample.side.options else replace(sample, side=replace(sample.side, options=stamps(sample)))
+    )
+
+
+def planted(sample: Sample, place: str, seed: int = 0) -> Sample:
+    """A question about one place: one of its visible readings of the last day is moved by four standard deviations.
+
+    The first node is the place, the others are up to four neighbours, which stay as they are; nothing is `wanted`, and
+    `label` is the stamp. Which reading and which way follow from the sample's id, the place and the seed; where no
+    reading is negative, none becomes so. Raises DataError where no reading of that day is visible.
+    """
+    sample = sample.at(place) if sample.wanted.any() else sample
+    node = sample.place.index(place)
+    nodes = [node, *(other for other, _ in sample.side.neighbours[node][:_AROUND])]
+    values, steps = sample.values[:, nodes].copy(), day(sample)
+    there = np.flatnonzero(np.isfinite(seen(sample, node, 0)[steps])) + steps.start
+    if not len(there):
+        raise DataError(
+            f"{sample.id} has no visible reading of {place!r} on its last day. Take another place or sample."
+        )
+    digest = hashlib.sha256(f"{sample.id}\n{place}\n{seed}".encode()).digest()
+    draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    step = int(there[draw.integers(len(there))])
+    series = seen(sample, node, 0)
+    spread = float(np.nanstd(series)) or max(1.0, abs(float(series[step])))
+    sign = 1 if draw.random() < 0.5 else -1
+    if np.nanmin(series) >= 0 > series[step] + sign * _SIZE * spread:
+        sign = 1
+    moved = series[step] + sign * _SIZE * spread
+    values[step, 0, 0] = np.rint(moved) if np.array_equal(series[there], np.rint(series[there])) else moved
+    made = _of(sample, nodes, values)
+    return replace(made, label=made.side.options[step - steps.start])
+
+
+def _of(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
+    """The sample of these nodes alone, with nothing asked for but the stamp."""
+    side = sample.side
+    index = {node: i for i, node in enumerate(nodes)}
+    near = tuple(
+        tuple((index[other], weight) for other, weight in side.neighbours[node] if other in index)
+        for node in nodes
+    )
+    kept = replace(
+        side,
+        labels=tuple(side.labels[node] for node in nodes),
+        neighbours=near,
+        lonlat=None if side.lonlat is None else side.lonlat[nodes],
+        xy=None if side.xy is None else side.xy[nodes],
+        layout=None,
+    )
+    visible = sample.visible[:, nodes]
+    made = replace(
+        sample,
+        values=values,
+        visible=visible,
+        wanted=np.zeros_like(visible),
+        place=tuple(sample.place[node] for node in nodes),
+        side=kept,
+        truth=None,
+        task="anomaly",
+    )
+    return stamped(made)

@@ -1,0 +1,1 @@
+"""Grids as text: variables of the templates, coarse tables, answers by region."""

@@ -1,0 +1,188 @@
+"""A raster in words: a coarse table of one step, its top cells, and the regions that it falls into."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from st2llm.errors import DataError
+from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.series import Line, decimals, rounded
+from st2llm.types import Layout, Sample
+
+LAND = "--"
+"""How a cell without a reading is written in a table."""
+_ROWS = ("north", "middle", "south")
+_COLS = ("west", "middle", "east")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A block of cells. nodes: those of them that are ever read or asked for."""
+
+    name: str
+    nodes: Int64[np.ndarray, " cell"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One step as a coarse table, north on top. columns: their labels. rows: a line each. each: what a number is."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Line, ...]
+    each: str
+
+
+def layout_of(sample: Sample) -> Layout:
+    """Raises DataError for a sample that does not say how its cells lie."""
+    layout = sample.side.layout
+    if layout is None or len(layout.rows) * len(layout.cols) != len(sample.place):
+        raise DataError(f"{sample.id} does not say how its {len(sample.place)} cells lie. Give Side.layout.")
+    return layout
+
+
+def table(sample: Sample, values: Float64[np.ndarray, " node"], cells: int) -> Table:
+    """The values of one step, averaged to at most `cells` rows and columns; LAND where nothing is read."""
+    layout = layout_of(sample)
+    rows, cols = _bands(layout.rows, cells, _turned(layout)), _bands(layout.cols, cells, False)
+    means = np.array([[_mean(values, layout, row, col) for col in cols] for row in rows])
+    places = min(decimals(means), 2)
+    lines = tuple(
+        Line(_axis(layout, row, layout.rows, "row"), " ".join(_cell(float(value), places) for value in line))
+        for row, line in zip(rows, means, strict=True)
+    )
+    size = f"{len(rows[0])} x {len(cols[0])}"
+    each = "the value of a cell" if size == "1 x 1" else f"the mean of {size} cells"
+    return Table(tuple(_axis(layout, col, layout.cols, "column") for col in cols), lines, each)
+
+
+def top(sample: Sample, values: Float64[np.ndarray, " node"], count: int) -> tuple[str, ...]:
+    """The cells of the greatest values: `60.5°N 20.0°W: 21.3`."""
+    there = np.flatnonzero(np.isfinite(values))
+    best = there[np.argsort(-values[there], kind="stable")][:count]
+    places = min(decimals(values), 2)
+    return tuple(
+        f"{plain(sample.side.labels[i])}: {rounded(float(values[i]), places)}" for i in best.tolist()
+    )
+
+
+def regions(sample: Sample, across: int) -> tuple[Region, ...]:
+    """The raster cut into `across` rows and columns of regions, named by compass; those of land alone are left out."""
+    layout = layout_of(sample)
+    rows, cols = _bands(layout.rows, across, _turned(layout)), _bands(layout.cols, across, False)
+    sea = np.asarray((sample.visible | sample.wanted).any(axis=(0, 2)))
+    found = []
+    for i, row in enumerate(rows):
+        for j, col in enumerate(cols):
+            nodes = (row[:, None] * len(layout.cols) + col[None, :]).ravel()
+            nodes = nodes[sea[nodes]]
+            if len(nodes):
+                found.append(Region(_region_name(layout, row, col, (i, len(rows)), (j, len(cols))), nodes))
+    return tuple(found)
+
+
+def means(
+    sample: Sample,
+    region: Region,
+    channel: int,
+    values: Float64[np.ndarray, "time node channel"] | None = None,
+) -> Float64[np.ndarray, " time"]:
+    """A region's mean at each step, over what is visible (or the finite ones of `values`); NaN where nothing is."""
+    if values is None:
+        visible = sample.visible[:, region.nodes, channel]
+        block = np.where(visible, sample.values[:, region.nodes, channel], np.nan)
+    else:
+        block = values[:, region.nodes, channel]
+    there = np.isfinite(block)
+    count = there.sum(axis=1)
+    return np.where(count > 0, np.where(there, block, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
+def latest(
+    sample: Sample, channel: int, before: int | None = None
+) -> tuple[int, Float64[np.ndarray, " node"]]:
+    """The last step with a visible reading, and its values; -1 and NaN where there is none."""
+    steps = np.flatnonzero(sample.visible[:before, :, channel].any(axis=1))
+    if not len(steps):
+        return -1, np.full(len(sample.place), np.nan)
+    step = int(steps[-1])
+    return step, np.where(sample.visible[step, :, channel], sample.values[step, :, channel], np.nan)
+
+
+def toward(sample: Sample, node: int, other: int) -> str:
+    """The direction of another cell: north, south-east; for cells without a compass above, below, left, right."""
+    layout = layout_of(sample)
+    (r, c), (i, j) = divmod(node, len(layout.cols)), divmod(other, len(layout.cols))
+    north = float(layout.rows[i] - layout.rows[r]) if i != r else 0.0
+    east = float(layout.cols[j] - layout.cols[c]) if j != c else 0.0
+    if layout.unit == "cells":
+        words = (
+            "below" if north > 0 else "above" if north else "",
+            "right" if east > 0 else "left" if east else "",
+        )
+        return " ".join(word for word in words if word)
+    if layout.unit == "degrees":
+        east = (east + 180) % 360 - 180
+    words = (
+        "north" if north > 0 else "south" if north else "",
+        "east" if east > 0 else "west" if east else "",
+    )
+    return "-".join(word for word in words if word)
+
+
+def _cell(value: float, places: int) -> str:
+    return LAND if np.isnan(value) else rounded(value, places)
+
+
+def _bands(axis: Float64[np.ndarray, " row"], count: int, turned: bool) -> list[np.ndarray]:
+    """The axis in `count` even bands of indices, at most one for each; from high to low coordinates where turned."""
+    order = (
+        np.argsort(-axis if turned else axis, kind="stable")
+        if turned or axis[0] > axis[-1]
+        else np.arange(len(axis))
+    )
+    return [np.sort(band) for band in np.array_split(order, max(1, min(count or len(axis), len(axis))))]
+
+
+def _turned(layout: Layout) -> bool:
+    """Whether rows are shown from high to low: north on top where the axis has a compass."""
+    return layout.unit != "cells"
+
+
+def _mean(values: np.ndarray, layout: Layout, row: np.ndarray, col: np.ndarray) -> float:
+    block = values.reshape(len(layout.rows), len(layout.cols))[np.ix_(row, col)]
+    block = block[np.isfinite(block)]
+    return float(block.mean()) if block.size else float("nan")
+
+
+def _axis(layout: Layout, band: np.ndarray, axis: np.ndarray, name: str) -> str:
+    """`40°N`, `row 3`, `rows 1-4`, `1200 m`."""
+    if layout.unit == "cells":
+        first, last = float(axis[band[0]]), float(axis[band[-1]])
+        return f"{name} {first:g}" if len(band) == 1 else f"{name}s {first:g}-{last:g}"
+    middle = float(axis[band].mean())
+    if layout.unit != "degrees":
+        return f"{middle:g} m"
+    middle = middle - 360 if name == "column" and middle > 180 else middle
+    sign = ("N" if middle >= 0 else "S") if name == "row" else ("E" if middle >= 0 else "W")
+    return f"{round(abs(middle), 1):g}°{sign}"
+
+
+def _region_name(
+    layout: Layout, row: np.ndarray, col: np.ndarray, at_row: tuple[int, int], at_col: tuple[int, int]
+) -> str:
+    if layout.unit == "cells":
+        return f"{_axis(layout, row, layout.rows, 'row')}, {_axis(layout, col, layout.cols, 'column')}"
+    if max(at_row[1], at_col[1]) > len(_ROWS):
+        return f"around {_axis(layout, row, layout.rows, 'row')} {_axis(layout, col, layout.cols, 'column')}"
+    words = [_compass(_ROWS, at_row), _compass(_COLS, at_col)]
+    named = [word for word in words if word not in ("", "middle")]
+    return "-".join(named) or "middle"
+
+
+def _compass(names: Sequence[str], at: tuple[int, int]) -> str:
+    index, count = at
+    if count == 1:
+        return ""
+    return names[index] if count == len(names) else (names[0], names[-1])[index]

@@ -1,0 +1,144 @@
+"""Claims about what happened."""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from st2llm.serialize.lint.claims.clause import Claim, Clause, judged, worded
+from st2llm.serialize.text import sequence, statistics
+from st2llm.types import Sample
+
+_EVENTS = re.compile(r"(?:events?|incidents?|records?|cases?|crimes?|earthquakes?|reports?)\b")
+_LAST_WEEK = re.compile(r"\b(?:last|past) (?:week|seven days|7 days)\b")
+_LAST = re.compile(r"\b(?:last|latest|most recent)\b")
+_GAP = re.compile(
+    r"\b(?:longest|largest|greatest|maximum)\b.{0,30}\b(?:gap|pause|interval|quiet|wait|time between)\b"
+)
+_MEAN_GAP = re.compile(r"\b(?:averag\w+|mean)\b.{0,30}\b(?:gap|pause|interval|wait|time between)\b")
+_LARGEST = re.compile(
+    r"\b(?:largest|highest|strongest|greatest|maximum|biggest)\b(?!.{0,30}\b(?:gap|pause|interval)\b)"
+)
+_FREQUENT = re.compile(r"\b(?:most (?:frequent|common|often)|dominant|majority)\b")
+_SPANS = {
+    "hour": 1.0,
+    "hours": 1.0,
+    "h": 1.0,
+    "minute": 1 / 60,
+    "minutes": 1 / 60,
+    "min": 1 / 60,
+    "day": 24.0,
+    "days": 24.0,
+}
+_WEEK_S = 7 * statistics.DAY_S
+
+
+def names(sample: Sample) -> list[str]:
+    """The marks, and their plurals."""
+    words = statistics.option_words(sample)
+    return list(
+        dict.fromkeys(
+            [
+                *words,
+                *(f"{word}s" for word in words),
+                *(f"{word[:-1]}ies" for word in words if word.endswith("y")),
+            ]
+        )
+    )
+
+
+def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    yield from _gaps(clause, sample)
+    yield from _magnitude(clause, sample)
+    yield from _marks(clause, sample)
+    yield from _counts(clause, sample)
+
+
+def _time(sample: Sample) -> np.ndarray:
+    return np.asarray(sequence.seconds(sample)[statistics.seen_steps(sample)])
+
+
+def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    gaps = np.diff(_time(sample)) / 3600
+    for about, pattern, take in (("longest gap", _GAP, np.max), ("mean gap", _MEAN_GAP, np.mean)):
+        found = pattern.search(clause.low)
+        number = clause.number_after(found) if found else None
+        if number is not None:
+            factor = _SPANS.get(number.unit)
+            truths = [float(take(gaps)) / factor] if factor and len(gaps) else []
+            yield judged(clause, about, number, truths, unit=number.unit)
+
+
+def _magnitude(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    found, magnitude = _LARGEST.search(clause.low), statistics.named(sample, "magnitude")
+    if found is None or not re.search(r"\bmagnitudes?\b|\bstrongest\b|\bsize\b", clause.low):
+        return
+    number = clause.number_after(found, 60)
+    if number is not None:
+        yield judged(
+            clause, "largest magnitude", number, [] if magnitude is None else [float(np.nanmax(magnitude))]
+        )
+
+
+def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    codes, steps = statistics.codes(sample, "mark")
+    words = statistics.option_words(sample)
+    named = [code for name in clause.names if (code := _code(name, words)) is not None]
+    if not codes or len(set(named)) != 1:
+        return
+    said = words[named[0]]
+    if _FREQUENT.search(clause.low):
+        top = statistics.best(np.bincount(codes, minlength=len(words)))
+        yield worded(clause, "most frequent mark", said, None if top is None else words[top])
+    elif (
+        _LAST.search(clause.low)
+        and not clause.numbers
+        and not re.search(r"\blast (?:week|day|\d)", clause.low)
+    ):
+        known = int(steps[-1]) == statistics.last_step(sample)
+        yield worded(clause, "last mark", said, words[codes[-1]] if known else None)
+
+
+def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    time = _time(sample)
+    codes, _steps = statistics.codes(sample, "mark")
+    words = statistics.option_words(sample)
+    for number in clause.numbers:
+        if number.start in clause.used or number.decimals:
+            continue
+        after = clause.low[number.end :].lstrip()
+        mark = _mark_after(clause, number.end, words)
+        if mark is None and not _EVENTS.match(after):
+            continue
+        clause.used.add(number.start)
+        week = _LAST_WEEK.search(clause.low)
+        about = f"number of {words[mark]}" if mark is not None else "number of events"
+        if (
+            not len(time)
+            or (clause.part_of_time and not week)
+            or re.search(r"\b(?:more|less|fewer|at least|over|under)\b", clause.low)
+        ):
+            yield Claim(clause.words, about, f"{number.value:g}", "uncheckable")
+            continue
+        if week:
+            reach = time[-1] - time[0] >= _WEEK_S
+            truths = [float((time > time[-1] - _WEEK_S).sum())] if reach and mark is None else []
+        else:
+            truths = [float(codes.count(mark) if mark is not None else len(time))]
+        yield judged(clause, about, number, truths)
+
+
+def _mark_after(clause: Clause, end: int, words: tuple[str, ...]) -> int | None:
+    """The mark that is named right behind a number: `12 thefts`."""
+    rest = clause.words.lower()[end:].lstrip()
+    for name in sorted(clause.names, key=len, reverse=True):
+        if rest.startswith(name.lower()):
+            return _code(name, words)
+    return None
+
+
+def _code(name: str, words: tuple[str, ...]) -> int | None:
+    for i, word in enumerate(words):
+        if name in (word, f"{word}s") or (word.endswith("y") and name == f"{word[:-1]}ies"):
+            return i
+    return None

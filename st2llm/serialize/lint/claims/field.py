@@ -1,0 +1,284 @@
+"""Claims about readings at places and on rasters."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.serialize.lint.claims.clause import HIGH, LOW, MEAN, Claim, Clause, judged, worded
+from st2llm.serialize.text import sequence, statistics
+from st2llm.types import Sample
+
+Table = Float64[np.ndarray, "time node"]
+
+_HIGH, _LOW, _MEAN = (re.compile(rf"\b(?:{words})\b") for words in (HIGH, LOW, MEAN))
+_FROM_TO = re.compile(
+    r"\b(?:rang\w+|var\w+|between|lie|lies|values)\b[^\d]{0,40}(?:from|between)?[^\d]{0,20}$"
+)
+_FIRST = re.compile(r"\b(?:start(?:s|ed|ing)?|beg[iau]n(?:s|ning)?|first value|opens?)\b")
+_END = re.compile(
+    r"\b(?:end(?:s|ed|ing)?|latest(?: value)?|last value|most recent(?: value)?|finish(?:es|ed)?)\b"
+)
+_RISE = re.compile(
+    r"\b(?:ris(?:e|es|ing|en)|rose|increas\w+|grow\w*|grew|climb\w*|upwards?|warm(?:s|ed|ing))\b"
+)
+_FALL = re.compile(
+    r"\b(?:falls?|falling|fell|fallen|declin\w+|decreas\w+|drop\w*|downwards?|shrink\w*|shrank|cool(?:s|ed|ing))\b"
+)
+_FLAT = re.compile(r"\b(?:flat|steady|stable|unchanged|constant)\b")
+_MORE = re.compile(r"\b(?:busier|higher|warmer|more|larger|greater|hotter)\b.{0,40}\bthan\b")
+_LESS = re.compile(r"\b(?:quieter|lower|cooler|colder|fewer|less|smaller)\b.{0,40}\bthan\b")
+_CLEAR, _LEVEL = 0.25, 0.1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to take what a clause is about: some nodes of a channel. values: NaN where not visible."""
+
+    name: str
+    values: Table
+
+    @property
+    def line(self) -> Float64[np.ndarray, " time"]:
+        """The mean over the nodes at each step."""
+        there = np.isfinite(self.values)
+        count = there.sum(axis=1)
+        return np.where(
+            count > 0, np.where(there, self.values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan
+        )
+
+
+def names(sample: Sample) -> list[str]:
+    """What may be named: places (ids and labels) and channels."""
+    return list(dict.fromkeys([*statistics.labels(sample), *sample.place]))
+
+
+def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    """All claims of a clause."""
+    readings = _readings(clause, sample)
+    yield from _extremes(clause, readings)
+    yield from _ends(clause, readings)
+    yield from _times(clause, sample, readings)
+    yield from _trend(clause, readings, _per_day(sample))
+    if len(set(_nodes(clause, sample))) == 2:
+        yield from _comparison(clause, sample)
+    if sample.side.layout is not None:
+        yield from _region(clause, sample)
+
+
+def _readings(clause: Clause, sample: Sample) -> list[Reading]:
+    """The subject: what the clause names; else what was named before and the whole; none where it is not clear."""
+    channel = _channel(clause, sample)
+    if channel is None:
+        return []
+    values = np.where(sample.visible, sample.values, np.nan)[:, :, channel]
+    named = list(dict.fromkeys(_nodes(clause, sample)))
+    if len(named) > 1:
+        return []
+    if named:
+        return [Reading(sample.place[named[0]], values[:, named])]
+    region = _named_region(clause, sample)
+    if region is not None:
+        return [Reading(region.name, values[:, region.cells])]
+    whole = [Reading("all", values)]
+    before = _node(clause.last_name, sample)
+    return whole if before is None else [Reading(sample.place[before], values[:, [before]]), *whole]
+
+
+def _channel(clause: Clause, sample: Sample) -> int | None:
+    channels = sample.side.channels
+    if len(channels) <= 1:
+        return 0
+    said = [
+        i
+        for i, name in enumerate(channels)
+        if re.search(
+            rf"(?<!\w){re.escape(name.lower().replace('_', ' '))}(?!\w)", clause.low.replace("_", " ")
+        )
+        or re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", clause.words.lower())
+    ]
+    return said[0] if len(said) == 1 else None
+
+
+def _nodes(clause: Clause, sample: Sample) -> list[int]:
+    return [node for name in clause.names if (node := _node(name, sample)) is not None]
+
+
+def _node(name: str, sample: Sample) -> int | None:
+    labels = statistics.labels(sample)
+    if name in labels and labels.count(name) == 1:
+        return labels.index(name)
+    return sample.place.index(name) if name in sample.place else None
+
+
+def _extremes(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
+    ranged = _FROM_TO.search(clause.low[: clause.numbers[0].start]) if len(clause.numbers) > 1 else None
+    if ranged and re.fullmatch(r"[^\d]{0,24}\b(?:and|to)\b[^\d]{0,12}", _between(clause, 0, 1)):
+        low, high = clause.numbers[:2]
+        clause.used.update((low.start, high.start))
+        yield judged(clause, "minimum", low, [_stat(r, np.nanmin) for r in readings])
+        yield judged(clause, "maximum", high, [_stat(r, np.nanmax) for r in readings])
+        return
+    for about, pattern, take in (
+        ("maximum", _HIGH, np.nanmax),
+        ("minimum", _LOW, np.nanmin),
+        ("mean", _MEAN, np.nanmean),
+    ):
+        for found in pattern.finditer(clause.low):
+            both = _MEAN.search(clause.low) and (_HIGH.search(clause.low) or _LOW.search(clause.low))
+            number = clause.number_after(found) or clause.number_before(found)
+            if number is not None and number.unit not in ("hour", "hours", "day", "days", "places", "cells"):
+                yield judged(clause, about, number, [] if both else [_stat(r, take) for r in readings])
+                break
+
+
+def _between(clause: Clause, first: int, second: int) -> str:
+    return clause.low[clause.numbers[first].end : clause.numbers[second].start]
+
+
+def _stat(reading: Reading, take: object) -> float | None:
+    return float(take(reading.values)) if np.isfinite(reading.values).any() else None  # type: ignore[operator]
+
+
+def _ends(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
+    for about, pattern, at in (("first value", _FIRST, 0), ("last value", _END, -1)):
+        found = pattern.search(clause.low)
+        number = clause.number_after(found, 30) if found else None
+        if number is not None:
+            lines = [line[np.isfinite(line)] for line in (r.line for r in readings)]
+            yield judged(clause, about, number, [float(line[at]) if line.size else None for line in lines])
+
+
+def _times(clause: Clause, sample: Sample, readings: list[Reading]) -> Iterator[Claim]:
+    if len(clause.clocks) != 1 or not 0 < sample.side.freq_s < statistics.DAY_S:
+        return
+    minute = clause.clocks[0]
+    clock = [m.hour * 60 + m.minute for m in sequence.clocks(sample)]
+    said = f"{minute // 60:02d}:{minute % 60:02d}"
+    for about, pattern, sign in (("time of maximum", _HIGH, 1.0), ("time of minimum", _LOW, -1.0)):
+        if pattern.search(clause.low):
+            found = {t for r in readings for t in _peak_times(r, clock, sign)}
+            truth = None if not found else ", ".join(f"{t // 60:02d}:{t % 60:02d}" for t in sorted(found))
+            yield worded(clause, about, said, truth, right=minute in found)
+            return
+    free = [number for number in clause.numbers if number.start not in clause.used]
+    steps = [i for i, at in enumerate(clock) if at == minute]
+    if len(free) == 1 and steps:
+        clause.used.add(free[0].start)
+        truths = [float(r.line[steps[0]]) for r in readings if np.isfinite(r.line[steps[0]])]
+        yield judged(clause, f"value at {said}", free[0], truths if len(steps) == 1 else [])
+
+
+def _peak_times(reading: Reading, clock: list[int], sign: float) -> set[int]:
+    """The times of day of the extreme of the readings, and of the extreme of their mean day."""
+    line = sign * reading.line
+    there = np.isfinite(line)
+    if not there.any():
+        return set()
+    at = np.array(clock)
+    found = {int(t) for t in at[there & (line >= np.nanmax(line) - 1e-9)]}
+    times = np.unique(at[there])
+    means = np.array([line[there & (at == t)].mean() for t in times])
+    return found | {int(t) for t in times[means >= means.max() - 1e-9]}
+
+
+def _per_day(sample: Sample) -> int:
+    freq = sample.side.freq_s
+    return statistics.DAY_S // freq if 0 < freq < statistics.DAY_S else 1
+
+
+def _trend(clause: Clause, readings: list[Reading], per_day: int) -> Iterator[Claim]:
+    said = {
+        word
+        for word, pattern in (("rise", _RISE), ("fall", _FALL), ("flat", _FLAT))
+        if pattern.search(clause.low)
+    }
+    if not said or re.search(r"\b(?:rises?|falls?|drop\w*|peaks?)\b[^\d_]{0,20}\bto\b", clause.low):
+        return
+    truths = {trend(reading.line, per_day) for reading in readings}
+    word = next(iter(said))
+    if (
+        len(said) > 1
+        or clause.part_of_time
+        or not truths
+        or None in truths
+        or (len(truths) > 1 and word not in truths)
+    ):
+        yield Claim(clause.words, "trend", " and ".join(sorted(said)), "uncheckable")
+    else:
+        yield worded(clause, "trend", word, word if word in truths else str(next(iter(truths))))
+
+
+def trend(line: Float64[np.ndarray, " time"], per_day: int = 1) -> str | None:
+    """rise, fall or flat by the means of the last and first quarter, None where it is not clear.
+
+    per_day: where two days or more are shown, the quarters are whole days, at least one, so that the hours of a day
+    are no trend.
+    """
+    there = np.isfinite(line)
+    first = int(there.argmax()) if there.any() else 0
+    shown = line[first : len(line) - int(there[::-1].argmax())] if there.any() else line[:0]
+    quarter = len(shown) // 4
+    if per_day > 1 and len(shown) >= 2 * per_day:
+        quarter = max(per_day, quarter // per_day * per_day)
+    ends = shown[:quarter], shown[len(shown) - quarter :]
+    if quarter < 1 or not all(np.isfinite(end).any() for end in ends):
+        return None
+    spread = float(np.nanstd(shown))
+    change = float(np.nanmean(ends[1]) - np.nanmean(ends[0]))
+    if abs(change) <= _LEVEL * spread or spread <= 1e-9 * max(1.0, abs(float(np.nanmean(shown)))):
+        return "flat"
+    return None if abs(change) < _CLEAR * spread else "rise" if change > 0 else "fall"
+
+
+def _comparison(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    """`A is busier than B`: the mean of A above that of B."""
+    more, less = _MORE.search(clause.low), _LESS.search(clause.low)
+    channel = _channel(clause, sample)
+    if (more is None) == (less is None) or channel is None:
+        return
+    first, second = list(dict.fromkeys(_nodes(clause, sample)))
+    means = [statistics.mean_of(sample, np.array([node]), channel) for node in (first, second)]
+    names_ = [sample.place[node] for node in (first, second)]
+    said = f"{names_[0]} {'above' if more else 'below'} {names_[1]}"
+    if means[0] is None or means[1] is None or means[0] == means[1]:
+        yield Claim(clause.words, "comparison", said, "uncheckable")
+        return
+    truth = f"{names_[0]} {'above' if means[0] > means[1] else 'below'} {names_[1]}"
+    yield worded(clause, "comparison", said, truth)
+
+
+def _named_region(clause: Clause, sample: Sample) -> statistics.Region | None:
+    """The one quarter or half of a raster that is named."""
+    if sample.side.layout is None:
+        return None
+    regions = [*statistics.quarters(sample.side.layout), *statistics.halves(sample.side.layout)]
+    said = re.sub(r"\b(north|south)[ -]?(east|west)(?:ern)?\b", r"\1-\2", clause.low)
+    said = re.sub(r"\b(north|south|east|west)ern\b", r"\1", said)
+    found = [r for r in regions if re.search(rf"(?<![\w-]){re.escape(r.name)}(?![\w-])", said)]
+    found = [r for r in found if not any(r.name != other.name and r.name in other.name for other in found)]
+    return found[0] if len(found) == 1 else None
+
+
+def _region(clause: Clause, sample: Sample) -> Iterator[Claim]:
+    """`the south is warmest`: among the quarters, or against the other half."""
+    region, channel = _named_region(clause, sample), _channel(clause, sample)
+    high, low = _HIGH.search(clause.low), _LOW.search(clause.low)
+    if region is None or channel is None or (high is None) == (low is None) or clause.numbers:
+        return
+    layout = sample.side.layout
+    if layout is None:
+        return
+    halves = statistics.halves(layout)
+    pairs = (halves[:2], halves[2:])
+    rivals = next(
+        (pair for pair in pairs if region.name in [r.name for r in pair]), statistics.quarters(layout)
+    )
+    means = [(r.name, statistics.mean_of(sample, r.cells, channel)) for r in rivals]
+    known = [(name, mean if high else -mean) for name, mean in means if mean is not None]
+    spread = float(np.std([mean for _, mean in known])) if known else 0.0
+    top = statistics.best([mean for _, mean in known], margin=0.02 * spread)
+    truth = None if top is None or len(known) < 2 else known[top][0]
+    yield worded(clause, "region of the highest" if high else "region of the lowest", region.name, truth)

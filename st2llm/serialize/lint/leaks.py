@@ -1,0 +1,267 @@
+"""Looks for leaks in prompts: whatever a model is told about the values that it is asked for."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import yaml
+from jaxtyping import Float64
+
+from st2llm.errors import DataError, St2llmError
+from st2llm.serialize.lint.round_trip import is_code, reading_findings
+from st2llm.serialize.lint.side_information import side_findings, time_findings
+from st2llm.serialize.template.template import Template
+from st2llm.types import Prompt, Sample
+
+_NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?(?![\w])", re.ASCII)
+_RUN = 3
+"""So many target values in a row are no chance."""
+_PHRASE = 6
+"""So many words in a row of another data set's description are no chance."""
+
+
+def lint(
+    template: Template,
+    sample: Sample,
+    datasets: Mapping[str, str] | None = None,
+    examples: Sequence[Sample] = (),
+) -> list[str]:
+    """What is wrong with the prompts that a template makes of a sample; empty where nothing is.
+
+    - The prompt must be the same to the byte whatever the future (the label, the class) is, and where it is not known;
+      frames, positions and calendar of what is hidden may not be in the sample's side information.
+    - Target values and their mean, smallest, largest and sum stand neither in the template's own words
+      (numbers of two digits or more) nor in description and notes (three or more), nor anywhere three in a row. The
+      label stands in none of them, unless all options do, and no name of a clip tells its class.
+    - Where the time of what is asked is hidden, it is nowhere in the text.
+    - No example is of the asked time at the asked place.
+    - The template does not speak of another data set. datasets: names and descriptions, default: our cards'.
+    - Every variable that is declared is used, and the prompt can be rendered.
+    - What a perfect model would answer can be read back: numbers within the stated precision, of words the label first.
+
+    A template for one place is looked at for each place that the sample asks for.
+    """
+    known = _cards() if datasets is None else datasets
+    if template.head.per == "place" and len(sample.asked) > 1:
+        parts = [sample.at(sample.place[node]) for node in sample.asked]
+    else:
+        parts = [sample]
+    found = [*_template_findings(template, sample, known)]
+    for part in parts:
+        try:
+            found += [*_future_findings(template, part, examples), *_literal_findings(template, part)]
+            found += [
+                *side_findings(part, examples),
+                *time_findings(template.render(part), template.body.literals, part),
+            ]
+            found += [*_name_findings(template, part), *reading_findings(template, part)]
+        except St2llmError as error:
+            found.append(f"The prompt cannot be rendered: {error}")
+    return list(dict.fromkeys(found))
+
+
+def _template_findings(template: Template, sample: Sample, datasets: Mapping[str, str]) -> Iterator[str]:
+    idle = set(template.head.variables) - template.body.variables
+    for name in sorted(idle):
+        yield f"The variable {name!r} is declared but not used. Take it out of the head."
+    own, said = _words(sample.side.dataset), _words(template.body.literals)
+    for name, description in datasets.items():
+        if _words(name) == own or not _words(name):
+            continue
+        if _holds(said, _words(name)):
+            yield f"The template names the data set {name!r}, but the sample is of {sample.side.dataset!r}."
+        phrases = _phrases(_words(description)) - _phrases(_words(sample.side.description))
+        if phrases & _phrases(said):
+            yield f"The template holds words of the description of the data set {name!r}."
+
+
+def _future_findings(template: Template, sample: Sample, examples: Sequence[Sample]) -> Iterator[str]:
+    if (sample.visible & sample.wanted).any():
+        yield f"{sample.id} shows entries that it asks for: `visible` and `wanted` overlap."
+    if np.isfinite(sample.values[~sample.visible]).any():
+        yield f"{sample.id} holds values where `visible` is False; they should be NaN."
+    if examples and "examples" not in template.body.variables:
+        examples = ()
+    now = _content(template.render(sample, examples=examples))
+    for future in _futures(sample):
+        if _content(template.render(future, examples=examples)) != now:
+            yield "The prompt changes with the future: hidden values reach its text."
+            return
+
+
+def _futures(sample: Sample) -> Iterator[Sample]:
+    """The same question with other answers: unknown, of the same size, and beyond all that was seen."""
+    yield sample.without_truth()
+    seen = sample.values[sample.visible]
+    scale = float(np.nanmax(np.abs(seen), initial=1.0)) if np.isfinite(seen).any() else 1.0
+    coded = sample.label in sample.side.options
+    others = [option for option in sample.side.options if coded and option != sample.label]
+    others = others or [_another(sample.label)]
+    for seed, (top, label) in enumerate(((scale, others[0]), (1000 * scale, others[-1]))):
+        draw = np.random.default_rng(seed)
+        other = draw.uniform(0.0, top, sample.values.shape)
+        for channel in (c for c in range(other.shape[2]) if is_code(sample, c)):
+            other[:, :, channel] = draw.integers(len(sample.side.options), size=other.shape[:2])
+        yield replace(
+            sample,
+            values=np.where(sample.visible, sample.values, other),
+            truth=np.where(sample.wanted, other, np.nan),
+            label=None if sample.label is None else label,
+        )
+
+
+def _another(label: str | None) -> str:
+    """An answer of the same sort that is not this one."""
+    return f"{float(label) + 7:g}" if label and _NUMBER.fullmatch(label) else "something else"
+
+
+def _name_findings(template: Template, sample: Sample) -> Iterator[str]:
+    """Where the name of a clip or an object tells the label and reaches the prompt."""
+    label = _words(sample.label or "")
+    if sample.task != "classify" or not label:
+        return
+
+    def masked(text: str) -> str:
+        return "something" if _tells(_words(text), label) else text
+
+    side = replace(
+        sample.side, labels=tuple(map(masked, sample.side.labels)), dataset=masked(sample.side.dataset)
+    )
+    other = replace(sample, id=masked(sample.id), place=tuple(map(masked, sample.place)), side=side)
+    if _content(template.render(other)) != _content(template.render(sample)):
+        yield f"The name of what is classified holds its label {sample.label!r}, and it reaches the prompt."
+
+
+def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
+    side = sample.side
+    places = [("The template", template.body.literals, 2), ("The description", side.description, 3)]
+    places += [("The note", note, 3) for note in side.notes]
+    if sample.label is not None:
+        yield from _label_findings(
+            sample, [*((where, text) for where, text, _ in places), ("The quantity", side.quantity)]
+        )
+    if sample.truth is None or not np.isfinite(sample.truth).any():
+        return
+    targets = list(_targets(template, sample, sample.truth))
+    places += [("The label of a place", label, 0) for label in side.labels]
+    places += [(name, text, 0) for name, text in (("The quantity", side.quantity), ("The unit", side.unit))]
+    for where, text, size in places:
+        yield from _told(where, text, size, targets)
+
+
+def _label_findings(sample: Sample, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Where the word that is asked for stands in a text, but not all the words that it is chosen from."""
+    said = {_words(name) for name in _named(sample)} if sample.label is not None else set()
+    options = [_words(option) for option in (sample.side.option_labels or sample.side.options)]
+    for where, text in texts:
+        words = _words(text)
+        if any(_tells(words, label) for label in said):
+            if len(options) > 1 and all(_holds(words, option) for option in options):
+                continue
+            yield f"{where} holds {sample.label!r}, which is the answer. Take it out."
+
+
+def _named(sample: Sample) -> Iterator[str]:
+    side, label = sample.side, sample.label or ""
+    yield label
+    if side.option_labels and label in side.options:
+        yield side.option_labels[side.options.index(label)]
+
+
+def _tells(words: tuple[str, ...], label: tuple[str, ...]) -> bool:
+    """Whether a text holds a label that is no chance: of three letters or two digits at least."""
+    name = "".join(label)
+    return len(name) >= (2 if name.isdigit() else 3) and _holds(words, label)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One asked series in one notation, oldest first, and statistics over it."""
+
+    values: Float64[np.ndarray, " horizon"]
+
+    def named(self) -> Iterator[tuple[str, float]]:
+        for name, statistic in (("mean", np.mean), ("min", np.min), ("max", np.max), ("sum", np.sum)):
+            yield f"the {name} of the target", float(statistic(self.values))
+        for value in self.values:
+            yield "a target value", float(value)
+
+
+def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[_Target]:
+    """Each asked series in raw units, and as the prompt's own numbers where those are others. Codes are no values."""
+    for node in sample.asked:
+        for channel in range(sample.values.shape[2]):
+            series = truth[:, node, channel]
+            series = series[np.isfinite(series)]
+            if series.size and not is_code(sample, channel):
+                yield _Target(series)
+    if template.head.answer is not None and template.head.answer.grammar == "numbers":
+        words = np.array([float(word) for word in _NUMBER.findall(template.words.truth(sample))])
+        if words.size and not np.array_equal(words, truth[np.isfinite(truth)]):
+            yield _Target(words)
+
+
+def _told(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
+    """Findings in one text. size: digits that a number must have to count; 0 looks for runs alone."""
+    literals = _NUMBER.findall(text)
+    if len(literals) < (1 if size else _RUN):
+        return
+    for target in targets:
+        if _run(literals, target):
+            yield f"{where} holds {_RUN} or more target values in a row."
+        for literal in literals:
+            if not size or len(literal.strip("-").replace(".", "")) < size:
+                continue
+            name = next((name for name, value in target.named() if _same(literal, value)), None)
+            if name is not None:
+                yield f"{where} holds the number {literal}, which is {name}. Use a variable or take it out."
+
+
+def _run(literals: list[str], target: _Target) -> bool:
+    """Whether the literals hold `_RUN` target values in a row that are not all the same."""
+    for start in range(len(target.values) - _RUN + 1):
+        wanted = target.values[start : start + _RUN].tolist()
+        if len(set(wanted)) == 1:
+            continue
+        for at in range(len(literals) - _RUN + 1):
+            if all(_same(a, b) for a, b in zip(literals[at : at + _RUN], wanted, strict=True)):
+                return True
+    return False
+
+
+def _same(literal: str, value: float) -> bool:
+    """Whether the literal is the value, rounded to as many decimals as the literal has."""
+    decimals = len(literal.partition(".")[2])
+    return abs(float(literal) - value) <= 0.5 * 10.0**-decimals * (1 + 1e-9)
+
+
+def _content(prompt: Prompt) -> tuple[object, ...]:
+    return prompt.parts, prompt.messages, prompt.grammar
+
+
+@cache
+def _cards() -> dict[str, str]:
+    """Names and descriptions of the data sets that ship with the package."""
+    found = {}
+    for file in (resources.files("st2llm") / "data" / "cards").iterdir():
+        if file.name.endswith(".yaml"):
+            card = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if not isinstance(card, dict) or "name" not in card:
+                raise DataError(f"The data card {file.name} holds no name. Mend the card.")
+            found[str(card["name"])] = str(card.get("description", ""))
+    return found
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def _holds(text: tuple[str, ...], name: tuple[str, ...]) -> bool:
+    return any(text[i : i + len(name)] == name for i in range(len(text) - len(name) + 1))
+
+
+def _phrases(text: tuple[str, ...]) -> set[tuple[str, ...]]:
+    return {text[i : i + _PHRASE] for i in range(len(text) - _PHRASE + 1)}

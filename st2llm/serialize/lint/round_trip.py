@@ -1,0 +1,108 @@
+"""Whether a perfect answer can be read back: answers made up for a sample, written and read."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from st2llm.serialize.template.template import Template
+from st2llm.types import Prediction, Prompt, Sample
+
+_CODES = ("place", "mark")
+_SPOKEN = {
+    "numbers": "12",
+    "text": "yes",
+    "time": "09:30",
+    "date": "2024-06-11",
+    "datetime": "2024-06-11 09:30",
+}
+_OF_WORDS = ("anomaly", "classify", "describe", "question-answer")
+"""Tasks whose answer is `Sample.label`, whatever else a sample hides."""
+
+
+def is_code(sample: Sample, channel: int) -> bool:
+    """Whether a channel holds codes into Side.options, not values."""
+    names = sample.side.channels
+    return channel < len(names) and names[channel] in _CODES and bool(sample.side.options)
+
+
+def reading_findings(template: Template, sample: Sample) -> Iterator[str]:
+    """What is wrong with reading the answers of a model that always knows."""
+    if template.head.answer is None:
+        return
+    for solved in _solved(template, sample):
+        prompt = template.render(solved)
+        read = template.read(prompt.truth, sample.without_truth())
+        if read.unread_reason is not None:
+            yield f"A perfect answer cannot be read: {read.unread_reason}. Change `answer` in the head."
+        elif not _same(template, solved, read, prompt):
+            precision = template.words.precision(solved)
+            within = "the same" if precision is None else f"within {precision}"
+            yield f"A perfect answer is not read back {within}. Change `answer` in the head."
+
+
+def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) -> bool:
+    """Numbers within the precision; without one, words that would be said again; the label first of a ranking."""
+    if read.ranking is not None and solved.label is not None:
+        head = template.head.answer
+        said = (head.found(prompt.truth) if head is not None else "") or ""
+        return _alike(read.ranking[0], solved.label) or _alike(read.ranking[0], said)
+    if read.value is None or solved.truth is None:
+        return read.ranking is not None
+    precision = template.words.precision(solved)
+    if precision is None:
+        return (
+            template.render(replace(solved, truth=np.where(solved.wanted, read.value, np.nan))).truth
+            == prompt.truth
+        )
+    off = np.abs(read.value - solved.truth)
+    return bool(
+        np.nanmax(off, initial=0.0) <= precision * (1 + 1e-6) and np.isfinite(read.value[solved.wanted]).all()
+    )
+
+
+def _alike(read: str, label: str) -> bool:
+    if read == label:
+        return True
+    try:
+        return float(read) == float(label)
+    except ValueError:
+        return False
+
+
+def _solved(template: Template, sample: Sample) -> Iterator[Sample]:
+    """The sample with answers made up: values as they were seen elsewhere, options, words."""
+    if sample.wanted.any() and template.head.task not in _OF_WORDS:
+        yield _made_up(sample)
+    elif sample.side.options and (
+        template.head.answer is None or template.head.answer.grammar not in ("numbers", "time")
+    ):
+        for option in dict.fromkeys([sample.side.options[0], sample.side.options[-1]]):
+            yield replace(sample, label=option)
+    else:
+        head = template.head.answer
+        grammar = "" if head is None else getattr(head, "form", head.grammar)
+        options = getattr(head, "options", ())
+        if word := (options[0] if options else _SPOKEN.get(grammar, "")):
+            yield replace(sample, label=word)
+
+
+def _made_up(sample: Sample) -> Sample:
+    """Values between the smallest and the greatest that are seen of each channel; codes of any option."""
+    draw, options = np.random.default_rng(1), sample.side.options
+    truth = np.full(sample.values.shape, np.nan)
+    label = sample.label
+    for channel in range(sample.values.shape[2]):
+        wanted, shown = sample.wanted[:, :, channel], sample.values[:, :, channel]
+        if is_code(sample, channel):
+            code = int(draw.integers(len(options)))
+            truth[:, :, channel][wanted] = code
+            label = options[code] if wanted.any() and label is not None else label
+        else:
+            own = shown[:, list(sample.asked)]
+            own = own[np.isfinite(own)] if np.isfinite(own).any() else shown[np.isfinite(shown)]
+            low, high = (float(own.min()), float(own.max())) if own.size else (0.0, 1.0)
+            truth[:, :, channel] = np.where(wanted, draw.uniform(low, high, wanted.shape), np.nan)
+    if label is None and sample.task == "next-place" and options:
+        label = options[int(draw.integers(len(options)))]
+    return replace(sample, truth=truth, label=label)

@@ -1,0 +1,108 @@
+"""Leaks by other ways than values: frames, positions, the calendar, the time of what is asked, and examples."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import numpy as np
+from jaxtyping import Bool
+
+from st2llm.serialize.text import calendar
+from st2llm.types import Prompt, Sample
+
+_LATER = ("next-event", "next-place")
+
+
+def side_findings(sample: Sample, examples: Sequence[Sample] = ()) -> Iterator[str]:
+    """What the side information of a sample, or an example, tells of what is hidden."""
+    side = sample.side
+    hidden: Bool[np.ndarray, " time"] = np.logical_not(np.asarray(sample.visible.any(axis=(1, 2))))
+    steps = int((~hidden).sum())
+    if side.frames is not None and hidden.any() and len(side.frames) > steps:
+        yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames are told."
+    if side.track is not None and len(side.track) == len(hidden):
+        asked = sample.wanted.any(axis=(1, 2)) & _places_asked(sample)
+        if np.isfinite(side.track[asked]).any():
+            yield f"{sample.id} holds the position of a step that it asks for in Side.track; it should be NaN."
+    if sample.task in _LATER and _repeats(sample):
+        days = side.calendar
+        same = all(series[-1] == series[-2] for series in (days.step_of_day, days.day_of_week, days.holiday))
+        if not same:
+            yield f"{sample.id} hides the time of what it asks for, but its calendar tells it."
+    if sample.task == "next-event" and len(sample.time) > 1 and not _repeats(sample):
+        yield f"{sample.id} asks for the next event, but holds its time; it should repeat the last one that is known."
+    for example in examples:
+        if _overlap(example, sample):
+            yield f"The example {example.id} is of the time and place that {sample.id} asks for."
+
+
+def time_findings(prompt: Prompt, literals: str, sample: Sample) -> Iterator[str]:
+    """Where the text tells the time of an event whose time is asked for. literals: the template's own words."""
+    moment = _true_time(sample)
+    if moment is None:
+        return
+    text = prompt.text
+    for said in dict.fromkeys(_stamps(moment)):
+        if said in text:
+            yield f"The prompt holds {said!r}, the time of the event that is asked for."
+            return
+    clock = f"{moment:%H:%M}"
+    for where, words in (
+        ("The template", literals),
+        ("The description", sample.side.description),
+        *_notes(sample),
+    ):
+        if clock in words:
+            yield f"{where} holds {clock}, the time of day of the event that is asked for."
+
+
+def _notes(sample: Sample) -> Iterator[tuple[str, str]]:
+    yield from (("The note", note) for note in sample.side.notes)
+
+
+def _stamps(moment: datetime) -> Iterator[str]:
+    yield calendar.stamp(moment)
+    yield calendar.step_stamp(moment)
+    yield f"{moment:%Y-%m-%d %H:%M}"
+    yield f"{moment:%Y-%m-%dT%H:%M}"
+
+
+def _true_time(sample: Sample) -> datetime | None:
+    """When the asked event happens; None where its time is not asked for, not known, or that of one that is seen."""
+    names = sample.side.channels
+    if sample.truth is None or "gap_h" not in names or sample.task != "next-event":
+        return None
+    gap = float(sample.truth[-1, 0, names.index("gap_h")])
+    if not np.isfinite(gap) or len(sample.time) < 2:
+        return None
+    time = int(sample.time[-2]) + round(gap * 3600)
+    moments = calendar.local(
+        np.array([time, *sample.time[:-1].tolist()], dtype=np.int64), sample.side.timezone
+    )
+    asked, *shown = moments
+    if f"{asked:%H:%M}" == "00:00" or any(f"{m:%Y-%m-%d %H:%M}" == f"{asked:%Y-%m-%d %H:%M}" for m in shown):
+        return None
+    return asked
+
+
+def _repeats(sample: Sample) -> bool:
+    """Whether the time of the last step repeats the one before, and so is hidden."""
+    return len(sample.time) > 1 and bool(sample.time[-1] == sample.time[-2])
+
+
+def _places_asked(sample: Sample) -> Bool[np.ndarray, " time"]:
+    """Steps at which a position is asked for."""
+    names = sample.side.channels
+    where = [i for i, name in enumerate(names) if name in ("x", "y")]
+    return np.array([bool(step[:, where].any()) for step in sample.wanted], dtype=bool)
+
+
+def _overlap(example: Sample, sample: Sample) -> bool:
+    """Whether an example tells what is asked: an asked time of the sample, at one of its asked places."""
+    if example.side.dataset != sample.side.dataset or sample.side.freq_s == 0:
+        return False
+    places = {sample.place[node] for node in sample.asked} or set(sample.place)
+    if not places & set(example.place):
+        return False
+    asked = sample.time[sample.wanted.any(axis=(1, 2))]
+    told = example.time[(example.wanted | example.visible).any(axis=(1, 2))]
+    return bool(np.isin(asked, told).any()) and example.task == sample.task

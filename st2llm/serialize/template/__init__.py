@@ -1,0 +1,1 @@
+"""Prompt templates: YAML head, sandboxed Jinja body, token budget."""

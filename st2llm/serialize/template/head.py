@@ -1,0 +1,103 @@
+"""The YAML head of a template: its own keys, those of its kind, and whether they fit each other."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from st2llm import config
+from st2llm.errors import ConfigError, nearest
+from st2llm.serialize import KINDS
+from st2llm.serialize.answer import settings
+from st2llm.serialize.answer.settings import AnswerHead
+
+SHARED: Mapping[str, str] = {
+    "examples": "solved problems of the same sort, each with .text and .answer; the first goes first to save tokens",
+    "soft": "how many soft tokens an encoder makes of the sample, for <soft name=... tokens={{ soft }}>",
+}
+"""What templates of every kind may list beside the variables of their own kind."""
+
+
+class Head(config.Settings):
+    """The YAML head of a template. settings: the keys that are its kind's own, complete with their defaults."""
+
+    id: str = Field(min_length=1)
+    version: int = Field(ge=1)
+    kind: str
+    task: str
+    per: Literal["place", "sample"]
+    format: Literal["completion", "chat"] = "completion"
+    answer: SerializeAsAny[AnswerHead] | None = None
+    variables: tuple[str, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+def read(content: Any, where: str) -> Head:
+    """The head; its answer in the model of its own grammar, and the keys of its kind apart, so that each error names
+    the keys that are meant."""
+    if not isinstance(content, Mapping):
+        return config.parse(content, into=Head, where=where)
+    named = content.get("kind", "graph")
+    if not isinstance(named, str) or named not in KINDS:
+        raise ConfigError(f"{where}: there are no templates of kind {named!r}. {nearest(str(named), KINDS)}")
+    if content.get("answer") is not None:
+        content = {**content, "answer": settings.parse(content["answer"], where=f"`answer` in {where}")}
+    kind = KINDS[named]
+    shared = set(Head.model_fields) - {"settings"}
+    for key in content:
+        if key not in shared and key not in kind.settings:
+            raise ConfigError(f"{where}: unknown key {key!r}. {nearest(str(key), [*shared, *kind.settings])}")
+    own = {
+        name: _setting(content.get(name, default), default, f"{where}: {name}")
+        for name, default in kind.settings.items()
+    }
+    head = {key: value for key, value in content.items() if key in shared}
+    return config.parse({**head, "settings": own}, into=Head, where=where)
+
+
+def _setting(value: Any, default: Any, where: str) -> Any:
+    """A kind's own key, of the sort that its default has. Raises ConfigError."""
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        fits, wanted = (
+            isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+            "a whole number from 0 on",
+        )
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+        wanted, value = "a number from 0 on", float(value) if fits else value
+    elif isinstance(default, tuple):
+        fits, wanted = isinstance(value, list | tuple), "a list"
+        value = tuple(value) if fits else value
+    else:
+        fits, wanted = isinstance(value, str), "words"
+    if not fits:
+        raise ConfigError(f"{where} should be {wanted}, but it is {value!r}.")
+    return value
+
+
+def variables(head: Head) -> frozenset[str]:
+    """The names that a template with this head may list in `variables`."""
+    return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(SHARED)
+
+
+def check(head: Head, where: str) -> None:
+    """Raises ConfigError where task, grammar or variables are not those of the kind."""
+    tasks = KINDS[head.kind].tasks
+    if head.task not in tasks:
+        raise ConfigError(
+            f"{where}: {head.kind} templates have no task {head.task!r}. {nearest(head.task, tasks)}"
+        )
+    grammars = tasks[head.task]
+    if head.answer is not None and head.answer.grammar not in grammars:
+        raise ConfigError(
+            f"{where}: {head.kind}/{head.task} is answered in {' or '.join(grammars)}, but the grammar of `answer` "
+            f"is {head.answer.grammar!r}."
+        )
+    known = variables(head)
+    for name in head.variables:
+        if name not in known:
+            raise ConfigError(
+                f"{where}: there is no variable {name!r} per {head.per}. {nearest(name, known)}"
+            )

@@ -1,0 +1,1 @@
+"""Building blocks of text that several kinds share: calendar, directions, series of numbers, statistics."""

@@ -1,0 +1,103 @@
+"""Places as cells: a map's squares, geohashes, and H3's hexagons."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import h3
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.errors import DataError
+from st2llm.serialize.text.compass import distance, is_metric
+
+ELSEWHERE = "elsewhere"
+"""The answer for a place in none of the cells that are offered."""
+
+_MOST = 26
+_BASE32 = "0123456789bcdefghjkmnpqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Squares:
+    """A map's squares over what was seen: letters run from west to east, numbers from south to north.
+
+    west, south: the corner of A1. side: of a square. All in the unit of the coordinates.
+    """
+
+    west: float
+    south: float
+    side: float
+    unit: str = "m"
+
+    @classmethod
+    def fit(cls, xy: Float64[np.ndarray, "point 2"], across: int, unit: str = "m") -> "Squares":
+        """Squares of a round size, so that about `across` of them span the longer side of what was seen.
+
+        Raises DataError where no point is known, or more than 26 squares across are asked for.
+        """
+        if not 1 <= across <= _MOST // 2:
+            raise DataError(f"A map has 1 to {_MOST // 2} squares across, but `cells` is {across}.")
+        known = xy[np.isfinite(xy).all(axis=1)]
+        if not len(known):
+            raise DataError("No position is known, so there is no map to lay squares over. Leave cells out.")
+        low, high = known.min(axis=0), known.max(axis=0)
+        side = _round(
+            max(float((high - low).max()) / across, 1e-3 * max(1.0, float(np.abs(known).max())) / across)
+        )
+        west, south = (math.floor(float(corner) / side) * side for corner in low)
+        return cls(west, south, side, unit)
+
+    def name(self, x: float, y: float) -> str:
+        """`C4`; ELSEWHERE for what lies west of A, south of 1 or east of Z, '' where it is unknown."""
+        if not (math.isfinite(x) and math.isfinite(y)):
+            return ""
+        column, row = math.floor((x - self.west) / self.side), math.floor((y - self.south) / self.side)
+        return f"{chr(65 + column)}{row + 1}" if 0 <= column < _MOST and 0 <= row < 10**6 else ELSEWHERE
+
+    def centre(self, name: str) -> tuple[float, float]:
+        """Where the middle of a square is."""
+        column, row = ord(name[0]) - 65, int(name[1:]) - 1
+        return self.west + (column + 0.5) * self.side, self.south + (row + 0.5) * self.side
+
+    @property
+    def words(self) -> str:
+        """What the names mean."""
+        size = distance(self.side, self.unit) if is_metric(self.unit) else f"{self.side:g} {self.unit}"
+        return f"squares of {size}, letters from west to east, numbers from south to north"
+
+    def seen(self, xy: Float64[np.ndarray, "point 2"]) -> Counter[str]:
+        """How many points lie in each square, the fullest first."""
+        names = [self.name(float(x), float(y)) for x, y in xy]
+        return Counter(dict(Counter(name for name in names if name not in ("", ELSEWHERE)).most_common()))
+
+
+def geohash(lon: float, lat: float, length: int = 7) -> str:
+    """The geohash of a position, `xn774c0` (Niemeyer 2008): 7 signs are about 150 m across; '' where it is unknown."""
+    if not (math.isfinite(lon) and math.isfinite(lat)):
+        return ""
+    spans, signs, even = [[-180.0, 180.0], [-90.0, 90.0]], "", True
+    for _ in range(length):
+        code = 0
+        for _ in range(5):
+            span, value = (spans[0], lon) if even else (spans[1], lat)
+            middle = (span[0] + span[1]) / 2
+            above = value >= middle
+            span[0 if above else 1] = middle
+            code, even = 2 * code + above, not even
+        signs += _BASE32[code]
+    return signs
+
+
+def hexagon(lon: float, lat: float, resolution: int = 8) -> str:
+    """H3's hexagon around a position (Brodsky 2018): resolution 8 is about 1 km across; '' where it is unknown."""
+    if not (math.isfinite(lon) and math.isfinite(lat)):
+        return ""
+    return str(h3.latlng_to_cell(lat, lon, resolution))
+
+
+def _round(side: float) -> float:
+    """The smallest of 1, 2, 5 x 10^k that is at least as long."""
+    power = math.floor(math.log10(side)) if side > 0 else 0
+    sides = (float(f"{factor}e{exponent}") for exponent in (power, power + 1) for factor in (1, 2, 5))
+    return next(s for s in sides if s >= side * (1 - 1e-9))

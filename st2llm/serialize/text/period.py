@@ -1,0 +1,99 @@
+"""What every prompt of a regular field may say: the data set, its step, when what is shown begins and what is asked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from st2llm.serialize.text import calendar
+from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.series import Line, decimals, moments_of, origin, readable, shown
+from st2llm.types import Sample
+
+_LATEST = 6
+"""So many of the last readings beside the data are told."""
+
+SHOWN: Mapping[str, str] = {
+    "dataset": "name of the data set",
+    "description": "what the data are, in the card's words; may be empty",
+    "unit": "unit of the values",
+    "quantity": "what is measured, in words",
+    "step": "time between two values, in words that follow 'every': hour, 5 minutes",
+    "places": "how many places there are",
+    "channels": "names of what is measured at each place, where it is more than one thing (a list)",
+    "history_start": "first moment shown, local: Monday 3 June 2024 00:00",
+    "history_end": "last moment shown",
+    "notes": "sentences known in advance (a list)",
+    "beside": "the last readings of each thing beside the data, such as weather: .label and .numbers",
+}
+ASKED: Mapping[str, str] = {
+    "asked_start": "first moment asked for",
+    "asked_end": "last moment asked for",
+    "asked_days": "the days asked for, with their public holidays",
+    "asked_sorts": "the days asked for by weekday, month and public holiday: a Tuesday in June",
+    "count": "how many values are asked for at a place",
+    "ahead": "the same where it is known in advance, for the steps asked for: .label and .numbers",
+}
+
+
+def shown_words(sample: Sample) -> dict[str, Any]:
+    """Values of SHOWN."""
+    side = sample.side
+    moments = calendar.local(sample.time[[0, max(shown(sample) - 1, 0)]], side.timezone)
+    return _about(sample) | {
+        "history_start": calendar.stamp(moments[0], side.freq_s),
+        "history_end": calendar.stamp(moments[1], side.freq_s),
+        "beside": _beside(sample, range(shown(sample))[-_LATEST:]),
+    }
+
+
+def asked_words(sample: Sample, task: str) -> dict[str, Any]:
+    """Values of SHOWN and ASKED. A forecast shows what lies before its first asked step, others the window."""
+    side = sample.side
+    moments = moments_of(sample)
+    first = origin(sample) if task == "forecast" else 0
+    steps = range(first, len(moments)) if first else np.flatnonzero(sample.wanted.any(axis=(1, 2))).tolist()
+    asked = [moments[i] for i in steps]
+    holidays = [side.calendar.holiday[i] for i in steps]
+    return _about(sample) | {
+        "history_start": calendar.stamp(moments[0], side.freq_s),
+        "history_end": calendar.stamp(moments[first - 1], side.freq_s),
+        "asked_start": calendar.stamp(asked[0], side.freq_s),
+        "asked_end": calendar.stamp(asked[-1], side.freq_s),
+        "asked_days": plain(calendar.days(asked, holidays, side.freq_s)),
+        "asked_sorts": plain(calendar.sorts_of_day(asked, holidays)),
+        "count": _count(sample),
+        "beside": _beside(sample, range(first or len(moments))[-_LATEST:]),
+        "ahead": _beside(sample, steps, known=True),
+    }
+
+
+def _beside(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tuple[Line, ...]:
+    """Readings beside the data at these steps, those of which one is there. known: those known in advance alone."""
+    found = []
+    for one in sample.side.beside:
+        values = one.values[list(steps)]
+        if np.isfinite(values).any() and (one.known or not known):
+            label = plain(one.name.replace("_", " "))
+            found.append(Line(label, readable(values, decimals(one.values)), start=label))
+    return tuple(found)
+
+
+def _count(sample: Sample) -> int:
+    """How many values are asked for at each place (the first of them, where they differ)."""
+    return int(sample.wanted[:, sample.asked[0]].sum())
+
+
+def _about(sample: Sample) -> dict[str, Any]:
+    side = sample.side
+    several = sample.values.shape[2] > 1
+    return {
+        "dataset": plain(side.dataset),
+        "description": plain(side.description),
+        "unit": plain(side.unit),
+        "quantity": plain(side.quantity),
+        "step": calendar.step_words(side.freq_s),
+        "places": len(sample.place),
+        "channels": tuple(plain(name.replace("_", " ")) for name in side.channels) if several else (),
+        "notes": tuple(plain(note) for note in side.notes),
+    }

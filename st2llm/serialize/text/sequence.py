@@ -1,0 +1,265 @@
+"""What trajectories and events share in words: their clocks, their attributes, and runs that may be cut."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from st2llm.errors import ConfigError
+from st2llm.serialize.answer.settings import AnswerHead, NumbersHead
+from st2llm.serialize.numbers import IN_ORDER
+from st2llm.serialize.text import calendar
+from st2llm.serialize.text.plain import plain
+from st2llm.types import Sample
+
+COMMON: Mapping[str, str] = {
+    "dataset": "name of the data set",
+    "description": "what the data are, in the card's words; may be empty",
+    "quantity": "what is told, in words",
+    "unit": "unit of the coordinates",
+    "timezone": "the time zone of all clocks",
+    "notes": "sentences known in advance (a list)",
+    "history_start": "first moment shown, local: Monday 3 June 2024 00:00; '' where the clock means nothing",
+    "history_end": "last moment shown",
+    "question": "what is asked, in the sample's own words; may be empty",
+    "options": "the words to choose from (a list); empty where the answer is no choice",
+}
+
+_MILLISECONDS = 1000
+_UNITS = {"kn": "kn", "min": "min", "m": "m", "km": "km", "h": "h", "s": "s", "c": "°C", "hpa": "hPa", "kmh": "km/h",
+          "ms": "m/s", "mm": "mm", "pct": "%", "deg": "degrees", "years": "years", "mb": "mb"}  # fmt: skip
+
+
+@runtime_checkable
+class Item(Protocol):
+    """What is told of one step. apart: how many steps lie between it and what is asked for."""
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def apart(self) -> int: ...
+
+    @property
+    def label(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Word:
+    """An item that is a word alone."""
+
+    step: int
+    apart: int
+    label: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Run:
+    """Items in a row, of which all but the nearest `least` may go to save tokens; the separator stands between."""
+
+    items: tuple[Item, ...]
+    separator: str = "\n"
+    least: int = 2
+
+    def __str__(self) -> str:
+        return self.separator.join(map(str, self.items))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    def __getitem__(self, at: int) -> Item:
+        return self.items[at]
+
+
+def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What may go to save tokens, one by one: the description, then what is farthest from the question (of a history
+    the oldest), the same step from all runs that are shown. The nearest `least` items of each run stay."""
+    left = dict(words)
+    if left.get("description"):
+        left = {**left, "description": ""}
+        yield "description", left
+    while loose := [item for run in left.values() if isinstance(run, Run) for item in _loose(run)]:
+        gone = max(loose, key=lambda item: (item.apart, -item.step))
+        left = {name: _without(value, gone.step) for name, value in left.items()}
+        yield f"history of {gone.label}", left
+
+
+def _loose(run: Run) -> list[Item]:
+    """The items of a run that may go."""
+    by_nearness = sorted(run.items, key=lambda item: (item.apart, -item.step))
+    return by_nearness[run.least :]
+
+
+def _without(value: Any, step: int) -> Any:
+    if not isinstance(value, Run) or all(item.step != step for item in _loose(value)):
+        return value
+    return replace(value, items=tuple(item for item in value.items if item.step != step))
+
+
+def apart(sample: Sample, steps: Sequence[int]) -> list[int]:
+    """How far each step is from the nearest one that is asked for; from the end where none is."""
+    wanted = np.flatnonzero(asked(sample))
+    if not wanted.size:
+        wanted = np.array([len(sample.time)])
+    return [int(np.abs(wanted - step).min()) for step in steps]
+
+
+def refuse_strategy(head: AnswerHead | None, kind: str) -> None:
+    """Raises ConfigError for numbers that go on from those before: east and north, gaps and ways take turns here."""
+    if isinstance(head, NumbersHead) and head.strategy in IN_ORDER:
+        raise ConfigError(
+            f"{kind} templates cannot write numbers in {head.strategy}, which go on from one value to the next. Choose "
+            f"another `strategy` in `answer`; for ways from fix to fix set `form: steps`."
+        )
+
+
+def common(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
+    """Values of COMMON."""
+    side, seen = sample.side, shown(sample)
+    moments = clocks(sample)
+    first, last = (moments[seen[0]], moments[seen[-1]]) if len(seen) and has_clock(sample) else (None, None)
+    return {
+        "dataset": plain(side.dataset),
+        "description": plain(side.description),
+        "quantity": plain(side.quantity),
+        "unit": plain(side.unit),
+        "timezone": plain(side.timezone),
+        "notes": tuple(plain(note) for note in side.notes),
+        "history_start": "" if first is None else calendar.stamp(first),
+        "history_end": "" if last is None else calendar.stamp(last),
+        "question": plain(sample.question),
+        "options": tuple(choices),
+    }
+
+
+def asked(sample: Sample) -> Bool[np.ndarray, " time"]:
+    """The steps of which something is asked for."""
+    return np.asarray(sample.wanted.any(axis=(1, 2)))
+
+
+def origin(sample: Sample) -> int:
+    """The first step that is asked for; behind the last one where none is."""
+    steps = np.flatnonzero(asked(sample))
+    return int(steps[0]) if steps.size else len(sample.time)
+
+
+def shown(sample: Sample) -> list[int]:
+    """The steps of which something may be seen, and nothing is asked for."""
+    steps = sample.visible.any(axis=(1, 2)) & ~asked(sample)
+    return [int(step) for step in np.flatnonzero(steps)]
+
+
+def column(sample: Sample, name: str) -> int | None:
+    """Where a channel stands; None where the sample has none of that name."""
+    return sample.side.channels.index(name) if name in sample.side.channels else None
+
+
+def channel(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
+    """What may be seen of a channel, NaN elsewhere, and everywhere where there is none of that name."""
+    at = column(sample, name)
+    if at is None:
+        return np.full(len(sample.time), np.nan)
+    values: Float64[np.ndarray, " time"] = np.where(sample.visible[:, 0, at], sample.values[:, 0, at], np.nan)
+    return values
+
+
+def object_name(sample: Sample) -> str:
+    """What the moving object is called."""
+    return plain(sample.side.labels[0])
+
+
+def has_clock(sample: Sample) -> bool:
+    """Whether stamps are moments of a day; a side whose freq_s is 0 counts milliseconds of a scene."""
+    return sample.side.freq_s != 0
+
+
+def seconds(sample: Sample) -> Float64[np.ndarray, " time"]:
+    """The time of each step in seconds."""
+    return sample.time / (1.0 if has_clock(sample) else _MILLISECONDS)
+
+
+def clocks(sample: Sample) -> list[datetime]:
+    """The moments as clocks at the place show them."""
+    return calendar.local(seconds(sample).astype(np.int64), sample.side.timezone)
+
+
+def labels(sample: Sample) -> list[str]:
+    """What stands for the moment of each step: `Tue 11 Jun 09:00`, or `-0.8 s` from the last one seen before the
+    question (where none is, from the first one seen)."""
+    time = seconds(sample)
+    if not has_clock(sample):
+        steps = shown(sample)
+        zero = time[max((step for step in steps if step < origin(sample)), default=steps[0] if steps else 0)]
+        return [f"{second - zero:+.1f} s" if second != zero else "0.0 s" for second in time.tolist()]
+    moments = clocks(sample)
+    seen = [moments[step] for step in shown(sample)] or moments
+    year = seen[0].year != seen[-1].year
+    if is_daily(sample):
+        return [calendar.short_date(moment, year=year) for moment in moments]
+    fine = any(moment.second for moment in seen)
+    return [calendar.short_stamp(moment, year=year, seconds=fine) for moment in moments]
+
+
+def is_daily(sample: Sample) -> bool:
+    """Whether all that is seen, more than one step, has stamps of local midnight: the time of day is not known."""
+    steps = shown(sample)
+    if not has_clock(sample) or len(steps) < 2:
+        return False
+    moments = calendar.local(sample.time[steps], sample.side.timezone)
+    return all((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in moments)
+
+
+def step_words(sample: Sample) -> str:
+    """The step in words that follow `every`: `6 hours`, `0.4 seconds`; '' where steps differ."""
+    ways = np.diff(seconds(sample))
+    if not len(ways) or ways.max() - ways.min() > 1e-9 or ways[0] <= 0:
+        return ""
+    step = float(ways[0])
+    return calendar.step_words(int(step)) if step == int(step) else calendar.duration(step)
+
+
+def known(sample: Sample, own: Sequence[str]) -> tuple[str, ...]:
+    """What is known in advance of the moments asked for, a line each: `Tue 11 Jun 09:00: rain 2 mm`; of a moment that
+    may not be told, `next: ...`."""
+    found, names = [], labels(sample)
+    for step in np.flatnonzero(asked(sample)).tolist():
+        told = attributes(sample, step, own)
+        hidden = step > 0 and sample.time[step] <= sample.time[step - 1]
+        found += [f"{'next' if hidden else names[step]}: {told}"] if told else []
+    return tuple(found)
+
+
+def attributes(sample: Sample, step: int, known: Sequence[str]) -> str:
+    """What may be seen at a step beside the channels `known`: `wind 35 kn, pressure 990 mb`."""
+    words = []
+    for at, name in enumerate(sample.side.channels):
+        value = sample.values[step, 0, at]
+        if name not in known and sample.visible[step, 0, at] and np.isfinite(value):
+            words.append(_attribute(name, float(value)))
+    return ", ".join(words)
+
+
+def names(ids: Sequence[str], labels: Sequence[str] = ()) -> dict[str, str]:
+    """What each id is called in an answer: its label where all have one of their own, else the id."""
+    said = [plain(label) for label in labels]
+    if len(said) == len(ids) and all(said) and len(set(said)) == len(said):
+        return dict(zip(ids, said, strict=True))
+    return {name: plain(name) for name in ids}
+
+
+def _attribute(name: str, value: float) -> str:
+    """`wind_kn` and 35 as `wind 35 kn`."""
+    words, _, unit = name.rpartition("_")
+    if words and unit.lower() in _UNITS:
+        return f"{plain(words.replace('_', ' '))} {value:.6g} {_UNITS[unit.lower()]}"
+    return f"{plain(name.replace('_', ' '))} {value:.6g}"

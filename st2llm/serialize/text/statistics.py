@@ -1,0 +1,219 @@
+"""What can be measured on the visible part of a sample alone, for questions about it and checks of what is said."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from st2llm.data import video_features
+from st2llm.serialize.text import sequence, series
+from st2llm.serialize.text.plain import plain
+from st2llm.types import Layout, Sample
+
+DAY_S = 86_400
+
+
+def named(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
+    """The channel of that name of what has one node; None where there is none, or nothing of it is visible."""
+    if name not in sample.side.channels:
+        return None
+    found = series.seen(sample, 0, sample.side.channels.index(name))
+    return found if np.isfinite(found).any() else None
+
+
+def seen_steps(sample: Sample) -> Int64[np.ndarray, " step"]:
+    """Steps of which anything is visible and nothing is asked for."""
+    steps = sample.visible.any(axis=(1, 2)) & ~sample.wanted.any(axis=(1, 2))
+    return np.flatnonzero(steps).astype(np.int64)
+
+
+def last_step(sample: Sample) -> int:
+    """The last step of which anything is visible; -1 where nothing is."""
+    return series.shown(sample) - 1
+
+
+def decimals(values: np.ndarray, most: int = 6) -> int:
+    """How many decimals tell values apart (see `series.decimals`), at most so many."""
+    return series.decimals(values, most)
+
+
+def option_words(sample: Sample) -> tuple[str, ...]:
+    """What the codes of a sample stand for, in words: their labels where all differ, else their ids."""
+    return tuple(sequence.names(sample.side.options, sample.side.option_labels).values())
+
+
+def labels(sample: Sample) -> list[str]:
+    """What the places are called in prompts."""
+    return [plain(label) for label in sample.side.labels]
+
+
+def unit_of(sample: Sample, channel: int) -> str:
+    """The unit of a field's values, '' where channels differ in it or it is not known."""
+    return sample.side.unit if len(sample.side.channels) <= 1 or channel == 0 else ""
+
+
+def thing(sample: Sample, channel: int) -> str:
+    """What is measured, in words: the quantity of the data, or the channel where there are several."""
+    names = sample.side.channels
+    return plain(names[channel]) if len(names) > 1 else plain(sample.side.quantity)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a raster: its name and the cells in it."""
+
+    name: str
+    cells: Bool[np.ndarray, " node"]
+
+
+def halves(layout: Layout) -> tuple[Region, ...]:
+    """The halves of a raster by its coordinates: north, south, east, west; top, bottom, right, left of mere cells.
+
+    A middle row belongs to the north (top), a middle column to the west (left), as in the regions that prompts show.
+    """
+    cells = layout.unit == "cells"
+    names = ("top", "bottom", "right", "left") if cells else ("north", "south", "east", "west")
+    row, col = np.meshgrid(np.arange(len(layout.rows)), np.arange(len(layout.cols)), indexing="ij")
+    up = _rank(np.arange(len(layout.rows)) if cells else -layout.rows)[row.ravel()] < -(
+        -len(layout.rows) // 2
+    )
+    west = _rank(layout.cols)[col.ravel()] < -(-len(layout.cols) // 2)
+    return tuple(Region(name, inside) for name, inside in zip(names, (up, ~up, ~west, west), strict=True))
+
+
+def quarters(layout: Layout) -> tuple[Region, ...]:
+    """The four corners of a raster: north-west, ..., or top left, ... of mere cells."""
+    up, down, east, west = halves(layout)
+    between = " " if layout.unit == "cells" else "-"
+    pairs = ((up, west), (up, east), (down, west), (down, east))
+    return tuple(Region(f"{a.name}{between}{b.name}", a.cells & b.cells) for a, b in pairs)
+
+
+def _rank(at: np.ndarray) -> np.ndarray:
+    """The place of each coordinate among all, from low to high."""
+    return np.argsort(np.argsort(at, kind="stable"), kind="stable")
+
+
+def mean_of(sample: Sample, cells: np.ndarray, channel: int = 0, step: int | None = None) -> float | None:
+    """The mean of what is visible at these nodes (at one step); None where nothing is."""
+    steps = slice(None) if step is None else slice(step, step + 1)
+    shown = sample.visible[steps][:, cells, channel]
+    return float(sample.values[steps][:, cells, channel][shown].mean()) if shown.any() else None
+
+
+def slope(values: Float64[np.ndarray, " time"]) -> float:
+    """The least-squares slope a step of what is there; NaN for fewer than two values."""
+    there = np.flatnonzero(np.isfinite(values))
+    if len(there) < 2:
+        return float("nan")
+    at = there - there.mean()
+    return float((at * values[there]).sum() / (at**2).sum())
+
+
+def path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np.ndarray, " fix"]]:
+    """The visible positions of what moves, and their steps."""
+    x, y = named(sample, "x"), named(sample, "y")
+    if x is None or y is None:
+        return np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
+    xy = np.stack([x, y], axis=1)
+    steps = np.flatnonzero(np.isfinite(xy).all(axis=1))
+    return xy[steps], steps.astype(np.int64)
+
+
+def length(xy: Float64[np.ndarray, "fix 2"]) -> float:
+    """The way along the fixes."""
+    return float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
+
+
+def codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarray, " step"]]:
+    """The visible codes of a channel (place, mark) and their steps."""
+    found = named(sample, name)
+    if found is None:
+        return [], np.zeros(0, dtype=np.int64)
+    steps = np.flatnonzero(np.isfinite(found))
+    return [int(code) for code in found[steps]], steps.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How things move on the whole, in pixels a frame: right and down positive; clear where one direction prevails."""
+
+    right: float
+    down: float
+
+    @property
+    def word(self) -> str:
+        """left, right, up or down; '' where nothing moves or no direction prevails."""
+        across, along = abs(self.right), abs(self.down)
+        if max(across, along) < 0.25 or min(across, along) > 0.5 * max(across, along):
+            return ""
+        if across > along:
+            return "right" if self.right > 0 else "left"
+        return "down" if self.down > 0 else "up"
+
+
+def motion(sample: Sample, most: int = 24) -> Motion | None:
+    """The mean motion of what moves in the visible frames, by block matching; None without frames.
+
+    most: pairs of frames that are compared, evenly over the clip.
+    """
+    shown = sample.side.frames
+    if shown is None or len(shown) < 2:
+        return None
+    pairs = np.unique(np.linspace(0, len(shown) - 2, min(most, len(shown) - 1)).round().astype(np.int64))
+    total, weight = np.zeros(2), 0.0
+    for i in pairs.tolist():
+        found = video_features.flow(shown[i], shown[i + 1], (1, 1))
+        total += found.xy[0] * found.moving[0]
+        weight += float(found.moving[0])
+    if not weight:
+        return Motion(0.0, 0.0)
+    return Motion(float(total[0] / weight), float(total[1] / weight))
+
+
+def cut_frames(sample: Sample) -> list[int] | None:
+    """The frames that begin a new shot; None without frames."""
+    shown = sample.side.frames
+    return None if shown is None or len(shown) < 2 else [int(i) for i in video_features.cuts(shown)]
+
+
+def brightness(sample: Sample) -> Float64[np.ndarray, " seen"]:
+    """The mean brightness of each step, 0 to 255; empty where the sample has none."""
+    names = sample.side.channels
+    if "brightness" not in names:
+        return np.zeros(0)
+    shown = np.where(sample.visible, sample.values, np.nan)[:, :, names.index("brightness")]
+    whole = np.isfinite(shown).all(axis=1)
+    return np.asarray(shown[whole].mean(axis=1), dtype=np.float64)
+
+
+def motion_energy(sample: Sample) -> Float64[np.ndarray, " node"]:
+    """The mean motion of each region over the visible steps but the first; NaN where none is visible."""
+    names = sample.side.channels
+    if "motion" not in names or len(sample.values) < 2:
+        return np.full(len(sample.place), np.nan)
+    at = names.index("motion")
+    shown = sample.visible[1:, :, at]
+    total = np.where(shown, sample.values[1:, :, at], 0.0).sum(axis=0)
+    count = shown.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def best(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | None:
+    """The position of the greatest value; None where the next one comes within `margin` of it, or there is none."""
+    found = np.asarray(values, dtype=np.float64)
+    order = [int(i) for i in np.argsort(-found, kind="stable") if np.isfinite(found[i])]
+    if not order:
+        return None
+    if len(order) > 1 and found[order[0]] - found[order[1]] <= margin:
+        return None
+    return order[0]
+
+
+def by_day(sample: Sample) -> Iterator[tuple[object, list[int]]]:
+    """The local days of a sample and the steps in each, oldest first."""
+    found: dict[object, list[int]] = {}
+    for step, moment in enumerate(sequence.clocks(sample)):
+        found.setdefault(moment.date(), []).append(step)
+    yield from found.items()

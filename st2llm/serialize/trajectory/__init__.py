@@ -1,0 +1,1 @@
+"""Trajectories as text: fixes, stays, and answers in coordinates."""

@@ -1,0 +1,263 @@
+"""Positions as numbers: metres east and north of the last fix that is seen, and back."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.errors import ConfigError, DataError
+from st2llm.serialize.answer.settings import AnswerHead, NumbersHead, PairHead
+from st2llm.serialize.answer.unread import Unread
+from st2llm.serialize.numbers import Notation, Strategy, decimal, fit
+from st2llm.serialize.text.compass import is_metric
+from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.sequence import channel, column, origin
+from st2llm.serialize.text.series import unread
+from st2llm.types import Grammar, Prediction, Sample
+
+FINE = 0.01
+"""Numbers need no more decimals than tell a hundredth of a typical step from the next."""
+
+_KM = 1000.0
+_PAIR_ROOM = 4.0
+_PAIR = re.compile(r"\(\s*(-?[0-9]+(?:\.[0-9]+)?|x)\s*,\s*(-?[0-9]+(?:\.[0-9]+)?|x)\s*\)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class PositionAnswer:
+    """Answers that are positions: numbers east,north,east,north,..., or one pair (east, north).
+
+    head: the grammar. steps: each position is said as the way from the one before it. model: the sample to whose values
+    the numbers are fitted, where it is another.
+    """
+
+    head: AnswerHead
+    steps: bool = False
+    model: Sample | None = None
+
+    def like(self, model: Sample) -> "PositionAnswer":
+        """The same in the numbers of another sample, for examples beside it."""
+        return replace(self, model=model)
+
+    def track(self, sample: Sample) -> "Track":
+        """The notation of a sample; what is hidden has no part in it."""
+        fitted = self._fitted(self.model or sample)
+        return fitted if self.model is None else replace(fitted, base=base_of(sample))
+
+    def _fitted(self, sample: Sample) -> "Track":
+        head = self.head
+        if isinstance(head, NumbersHead):
+            return Track.fit(sample, head.notation, steps=self.steps)
+        if isinstance(head, PairHead):
+            return Track.fit(
+                sample, Notation(head.digits, decimals=head.decimals, headroom=_PAIR_ROOM), steps=self.steps
+            )
+        raise ConfigError(
+            f"Positions cannot be answered in the grammar {head.grammar!r}. Take numbers or pair."
+        )
+
+    def grammar(self, sample: Sample) -> Grammar:
+        track, count = self.track(sample), len(wanted_steps(sample))
+        if isinstance(self.head, PairHead):
+            if count != 1:
+                raise DataError(
+                    f"{sample.id} asks for {count} positions, but a pair is one. Answer in numbers, or ask for one."
+                )
+            bounds = (None, None)
+            return self.head.model_copy(update={"decimals": track.notation.decimals, "signed": True}).pair(
+                bounds, bounds
+            )
+        return track.numbers.grammar(2 * count)
+
+    def truth(self, sample: Sample) -> str:
+        """What a perfect model answers, as far as its numbers reach; '' where it is not known."""
+        if sample.truth is None:
+            return ""
+        columns = [sample.side.channels.index("x"), sample.side.channels.index("y")]
+        track = self.track(sample)
+        words = track.words(sample.truth[wanted_steps(sample)][:, 0, columns])
+        if isinstance(self.head, PairHead):
+            return f"({words[0].replace(track.separator, ', ')})"
+        return track.separator.join(words)
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        track, steps = self.track(sample), wanted_steps(sample)
+        found = track.pair(text) if isinstance(self.head, PairHead) else track.read(text, len(steps))
+        if isinstance(found, Unread):
+            return Prediction(value=None, raw=text, unread_reason=found)
+        value = np.full(sample.values.shape, np.nan)
+        value[steps, 0, sample.side.channels.index("x")] = found[:, 0]
+        value[steps, 0, sample.side.channels.index("y")] = found[:, 1]
+        return Prediction(value=value, raw=text)
+
+    def precision(self, sample: Sample) -> float:
+        return self.track(sample).precision
+
+
+@dataclass(frozen=True)
+class Track:
+    """How the positions of one sample are written: relative to `base`, in `unit`, as `numbers`.
+
+    base: the last position seen before the first one that is asked for (see `base_of`). scale: how many units of the
+    coordinates `unit` stands for. notation: how numbers look. steps: each position is written as the way from the one
+    before. `fit` makes one from what is visible.
+    """
+
+    base: tuple[float, float]
+    unit: str
+    scale: float
+    numbers: Strategy
+    notation: Notation
+    steps: bool = False
+
+    @classmethod
+    def fit(cls, sample: Sample, notation: Notation, *, steps: bool = False) -> "Track":
+        """Kilometres where metres do not fit into the digits; decimals as FINE says, at most those of the notation.
+
+        Raises DataError where no position is visible.
+        """
+        seen, base = positions(sample), np.array(base_of(sample))
+        away = _away(seen[np.isfinite(seen).all(axis=1)], base)
+        unit, scale = position_unit(sample.side.unit, float(np.abs(away).max(initial=0.0)), notation)
+        ways = np.diff(away, axis=0) / scale
+        lengths = np.hypot(ways[:, 0], ways[:, 1])
+        fine = replace(notation, signed=True, decimals=decimals(lengths, notation.decimals))
+        shown = np.concatenate([ways, away[:1] / scale]) if steps else away / scale
+        return cls(base_of(sample), unit, scale, fitted(shown.ravel(), notation, fine), fine, steps)
+
+    @property
+    def precision(self) -> float:
+        """The most that writing and reading moves a coordinate, in the data's unit; what floats lose is counted in."""
+        return self.numbers.precision * self.scale + 4 * float(
+            np.spacing(max(map(abs, (*self.base, self._reach))))
+        )
+
+    @property
+    def step_words(self) -> str:
+        """What a difference of 1 stands for, where it is not 1 unit: `0.5 kilometres`; else ''."""
+        return "" if self.numbers.unit == 1 else f"{decimal(self.numbers.unit)} {self.unit}"
+
+    def words(
+        self, xy: Float64[np.ndarray, "time 2"], before: tuple[float, float] | None = None
+    ) -> tuple[str, ...]:
+        """`east,north` of each position, `x,x` where one is missing. before: where the first step begins (base)."""
+        if not self.steps:
+            return tuple(self.numbers.write(row) for row in self._fitting(xy) / self.scale)
+        at = np.array(self.base if before is None else before)
+        said = []
+        for row in xy:
+            if not np.isfinite(row).all():
+                said.append(self.numbers.write(np.full(2, np.nan)))
+                continue
+            way = self._fitting(row[None], at)[0] / self.scale
+            said.append(self.numbers.write(way))
+            at = at + self.numbers.read(said[-1], 2) * self.scale
+        return tuple(said)
+
+    def at(self, xy: Float64[np.ndarray, " 2"]) -> str:
+        """`east,north` of one position from the base, whatever the form of the answer."""
+        return self.numbers.write(_away(xy[None], np.array(self.base))[0] / self.scale)
+
+    def read(self, text: str, count: int) -> Float64[np.ndarray, "horizon 2"] | Unread:
+        """So many positions, or why there are not."""
+        return self._positions(self.numbers.read(text, 2 * count), 2 * count)
+
+    def pair(self, text: str) -> Float64[np.ndarray, "horizon 2"] | Unread:
+        """One position, written `(east, north)`."""
+        found = _PAIR.search(text)
+        if found is None:
+            return Unread("no pair (x, y) in the answer", "truncated" if "(" in text else "unreadable")
+        return self._positions(self.numbers.read(",".join(found.groups()).replace(",", self.separator), 2), 2)
+
+    @property
+    def separator(self) -> str:
+        return self.notation.separator
+
+    @property
+    def _reach(self) -> float:
+        return min(self.numbers.limits[1] * self.scale, float(np.finfo(np.float64).max) / 8)
+
+    def _fitting(
+        self, xy: Float64[np.ndarray, "time 2"], base: Float64[np.ndarray, " 2"] | None = None
+    ) -> Float64[np.ndarray, "time 2"]:
+        """The way from the base in the coordinates' own unit, as far as numbers can say it."""
+        low, high = (limit * self.scale for limit in self.numbers.limits)
+        return np.asarray(np.clip(_away(xy, np.array(self.base) if base is None else base), low, high))
+
+    def _positions(
+        self, found: Float64[np.ndarray, " _"], count: int
+    ) -> Float64[np.ndarray, "horizon 2"] | Unread:
+        reason = unread(found, count, self.numbers.limits)
+        if reason is not None:
+            return reason
+        ways = found.reshape(-1, 2) * self.scale
+        return np.array(self.base) + (np.cumsum(ways, axis=0) if self.steps else ways)
+
+
+def positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
+    """The coordinates that may be seen, NaN elsewhere. Raises DataError for a sample without coordinates."""
+    if column(sample, "x") is None or column(sample, "y") is None:
+        raise DataError(
+            f"{sample.id} has no coordinates x and y, but {', '.join(sample.side.channels) or 'no named channel'}. "
+            f"Take a template for places, for instance trajectory/next-place."
+        )
+    xy = np.column_stack([channel(sample, "x"), channel(sample, "y")])
+    return np.where(np.isfinite(xy).all(axis=1, keepdims=True), xy, np.nan)
+
+
+def base_of(sample: Sample) -> tuple[float, float]:
+    """Where numbers are counted from: the last position that is seen before the first one asked for, or, where none is,
+    the first one seen. Raises DataError where there is none at all."""
+    seen = positions(sample)
+    known = np.flatnonzero(np.isfinite(seen).all(axis=1))
+    if not known.size:
+        raise DataError(f"{sample.id} shows no position at all. Ask for a longer history.")
+    before = known[known < origin(sample)]
+    x, y = seen[before[-1] if before.size else known[0]].tolist()
+    return float(x), float(y)
+
+
+def wanted_steps(sample: Sample) -> list[int]:
+    """The steps whose positions are asked for. Raises DataError where there are none, or x is asked for without y."""
+    names = sample.side.channels
+    x, y = (
+        sample.wanted[:, 0, names.index(name)] if name in names else np.zeros(0, dtype=bool) for name in "xy"
+    )
+    if not x.any() or not np.array_equal(x, y):
+        raise DataError(
+            f"{sample.id} asks for no positions (x and y of the same steps). Take a template for its task, "
+            f"{sample.kind}/{sample.task}."
+        )
+    return [int(step) for step in np.flatnonzero(x)]
+
+
+def position_unit(unit: str, reach: float, notation: Notation) -> tuple[str, float]:
+    """The unit in which positions are said, and how many of the data's units it is: kilometres where metres would not
+    fit into the digits."""
+    if not is_metric(unit):
+        return plain(unit), 1.0
+    return ("kilometres", _KM) if reach > 10**notation.digits / notation.headroom else ("metres", 1.0)
+
+
+def decimals(sizes: Float64[np.ndarray, " _"], most: int) -> int:
+    """How many decimals tell FINE of a typical size from the next; `most` where nothing moves."""
+    some = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not some.size:
+        return most
+    return int(min(max(math.ceil(-math.log10(float(np.median(some))) - math.log10(FINE) - 1e-9), 0), most))
+
+
+def fitted(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation) -> Strategy:
+    """A strategy fitted to values; where the decimals of a notation are not needed, to whole numbers."""
+    whole = notation.decimals and not fine.decimals
+    return fit(fine.strategy, np.rint(values) if whole else values, fine)
+
+
+def _away(
+    xy: Float64[np.ndarray, "time 2"], base: Float64[np.ndarray, " 2"]
+) -> Float64[np.ndarray, "time 2"]:
+    """Differences, kept finite where coordinates are at the end of what floats can say."""
+    most = float(np.finfo(np.float64).max) / 8
+    return np.asarray(np.clip(xy, -most, most) - np.clip(base, -most, most))

@@ -1,0 +1,183 @@
+"""A trajectory in words: its fixes as ways and directions, its stays as visits, and the answer read back."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from st2llm.errors import ConfigError, DataError
+from st2llm.serialize.answer.labels import LabelAnswer
+from st2llm.serialize.answer.settings import AnswerHead, NumbersHead, PairHead
+from st2llm.serialize.template.kind import Example, Kind, Plan
+from st2llm.serialize.text import sequence
+from st2llm.serialize.text.sequence import COMMON
+from st2llm.serialize.trajectory import stays, variables
+from st2llm.serialize.trajectory.answer import PositionAnswer, positions, wanted_steps
+from st2llm.serialize.trajectory.stays import PlaceAnswer
+from st2llm.types import Grammar, Prediction, Sample
+
+ASKED: Mapping[str, str] = {
+    "count": "how many positions are asked for",
+    "numbers": "how many numbers that is: two for each",
+    "asked": "the moments that are asked for (a list)",
+    "known": "what is known in advance of these moments, a line each where there is anything",
+    "asked_first": "the first of them",
+    "asked_last": "the last of them",
+}
+_FORMS = ("positions", "steps")
+_POSITIONS = ("forecast", "recover", "interpolate", "impute")
+
+
+@dataclass(frozen=True)
+class TrajectoryText:
+    """Writes samples of one moving object as words, and reads the answer.
+
+    Positions are numbers in a stated step from the last fix seen before the question (see Track), so that a round trip
+    moves a coordinate by at most half a step. Places are answered by their ids.
+
+    form: `positions` from that fix, or `steps` from fix to fix. cells: squares side by side on the map. context: how
+    many stays at most are told as the context of the question.
+    """
+
+    plan: Plan
+    form: str = "positions"
+    cells: int = 8
+    context: int = 5
+
+    def __post_init__(self) -> None:
+        if self.form not in _FORMS:
+            raise ConfigError(
+                f"`form` of a trajectory template is positions or steps, but it is {self.form!r}."
+            )
+
+    def words(self, sample: Sample) -> dict[str, Any]:
+        if self.plan.task == "next-place":
+            return {**sequence.common(sample), **self._stays(sample)}
+        words = {
+            **self._stays(sample),
+            **self._moves(sample),
+            **sequence.common(sample, self._choices(sample)),
+        }
+        return words | self._asked(sample) if self.plan.task in _POSITIONS else words
+
+    def grammar(self, sample: Sample) -> Grammar:
+        return self._answer.grammar(sample)
+
+    def truth(self, sample: Sample) -> str:
+        return self._answer.truth(sample)
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        return self._answer.read(text, sample)
+
+    def precision(self, sample: Sample) -> float | None:
+        answer = self._answer
+        return answer.precision(sample) if isinstance(answer, PositionAnswer) else None
+
+    def example(self, solved: Sample, asked: Sample) -> Example:
+        """Positions in the numbers of the sample that is asked, from the solved one's own last fix."""
+        words = self.words(solved)
+        if self.plan.task == "next-place":
+            question = f"{words['asked_time']}: place" if words["asked_time"] else "next: place"
+            return Example("\n".join([*map(str, words["context"]), question]), self._answer.truth(solved))
+        answer = self._answer
+        if not isinstance(answer, PositionAnswer):
+            told = words["track"] if len(words["track"]) else words["stays"]
+            return Example("\n".join(filter(None, (str(told), words["question"]))), answer.truth(solved))
+        alike = answer.like(asked)
+        row = variables.row(solved, alike.track(solved))
+        return Example(_gapped(row, solved), alike.truth(solved))
+
+    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Description, then what is farthest from the question: of a history the oldest. The context stays."""
+        return sequence.sacrifices(words)
+
+    @property
+    def _answer(self) -> PositionAnswer | PlaceAnswer | LabelAnswer:
+        head = self._head
+        if self.plan.task == "next-place":
+            return PlaceAnswer(head)
+        if self.plan.task in _POSITIONS:
+            return PositionAnswer(head, self.form == "steps")
+        return LabelAnswer(head)
+
+    @property
+    def _head(self) -> AnswerHead:
+        """How positions are written where the template has no answer, too."""
+        return self.plan.answer or NumbersHead(digits=4, decimals=2, signed=True)
+
+    def _moves(self, sample: Sample) -> dict[str, Any]:
+        if self.plan.task not in _POSITIONS and not _has_positions(sample):
+            return {**variables.nothing(), "object": sequence.object_name(sample)}
+        head = (
+            self._head
+            if isinstance(self._head, NumbersHead | PairHead)
+            else NumbersHead(digits=4, decimals=2)
+        )
+        return variables.words(sample, PositionAnswer(head, self.form == "steps").track(sample), self.cells)
+
+    def _stays(self, sample: Sample) -> dict[str, Any]:
+        if sequence.column(sample, "place") is None:
+            if self.plan.task == "next-place":
+                raise DataError(
+                    f"{sample.id} has no places. Take a template for positions: trajectory/forecast."
+                )
+            return stays.nothing()
+        count = PlaceAnswer(self._head).count(sample) if self.plan.task == "next-place" else 0
+        return stays.words(sample, self.context, count)
+
+    def _choices(self, sample: Sample) -> tuple[str, ...]:
+        answer = self._answer
+        chooses = isinstance(answer, LabelAnswer) and self._head.grammar in ("choice", "ranking")
+        return answer.options(sample) if chooses and isinstance(answer, LabelAnswer) else ()
+
+    def _asked(self, sample: Sample) -> dict[str, Any]:
+        labels, steps = sequence.labels(sample), wanted_steps(sample)
+        return {
+            "count": len(steps),
+            "numbers": 2 * len(steps),
+            "asked": tuple(labels[step] for step in steps),
+            "known": sequence.known(sample, variables.OWN),
+            "asked_first": labels[steps[0]],
+            "asked_last": labels[steps[-1]],
+        }
+
+
+def _has_positions(sample: Sample) -> bool:
+    known = sequence.column(sample, "x") is not None and sequence.column(sample, "y") is not None
+    return known and bool(np.isfinite(positions(sample)).all(axis=1).any())
+
+
+def _gapped(row: sequence.Run, sample: Sample) -> str:
+    """The numbers that are seen; `...` stands for what is asked for amid them."""
+    origin = sequence.origin(sample)
+    before, after = ([str(item) for item in row if (item.step < origin) is side] for side in (True, False))
+    return row.separator.join(before) + (f" ... {row.separator.join(after)}" if after else "")
+
+
+def _variables(task: str, per: str) -> Mapping[str, str]:
+    if task == "next-place":
+        return {**COMMON, **stays.STAYS}
+    return {**COMMON, **stays.STAYS, **variables.MOVES, **(ASKED if task in _POSITIONS else {})}
+
+
+def _made(plan: Plan) -> TrajectoryText:
+    sequence.refuse_strategy(plan.answer, "trajectory")
+    return TrajectoryText(plan, **plan.settings)
+
+
+KIND = Kind(
+    tasks={
+        "forecast": ("numbers", "pair"),
+        "recover": ("numbers", "pair"),
+        "interpolate": ("numbers", "pair"),
+        "impute": ("numbers", "pair"),
+        "next-place": ("ranking", "choice"),
+        "classify": ("choice", "ranking"),
+        "describe": ("text",),
+        "question-answer": ("text", "choice", "numbers", "time"),
+    },
+    variables=_variables,
+    make=_made,
+    settings={"form": "positions", "cells": 8, "context": 5},
+)

@@ -1,0 +1,179 @@
+"""The fixes of a moving object in words: where it was, how fast and whither it went."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.serialize.text import cells, compass, sequence
+from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.sequence import Run, Word
+from st2llm.serialize.trajectory.answer import Track, positions
+from st2llm.types import Sample
+
+MOVES: Mapping[str, str] = {
+    "object": "name of the moving object",
+    "step": "time between two fixes, in words that follow 'every'; '' where it varies",
+    "fixes": "how many fixes are seen",
+    "history": "the fixes that are seen, oldest first, each with .line, .label (moment), .numbers (east,north), .away "
+    "(way from the last fix seen: 120 m north-east), .came (way from the fix before), .speed, .heading, .square, "
+    ".geohash, .hexagon (where there are degrees), .place, .attributes",
+    "track": "the numbers of all fixes in one row, in the form of the answer",
+    "before": "of the track, what lies before the first moment asked for",
+    "after": "of the track, what lies after it",
+    "number_unit": "unit of the numbers: metres, kilometres",
+    "number_step": "what a difference of one stands for, where it is not one unit; else ''",
+    "number_note": "how to read the numbers, in a sentence; '' where they are plain",
+    "number_base": "where positions are counted from: the last fix seen before the question",
+    "number_form": "'positions' counted from the last fix seen before the question, or 'steps' from fix to fix",
+    "moved": "length of the way that is seen: 340 m",
+    "displaced": "way from the first fix seen to the last before the question: 120 m north-east",
+    "speed": "at the last fix seen before the question: 1.2 m/s",
+    "mean_speed": "over all that is seen",
+    "heading": "where it went last: north-east",
+    "turning": "how its last two steps turn: straight on, 40 degrees to the left",
+    "squares": "what the names of squares mean; '' where no position is known",
+    "missing": "whether an x for a missing position is shown",
+}
+OWN = ("x", "y", "place")
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One fix in words; '' for whatever is unknown."""
+
+    step: int
+    apart: int
+    label: str
+    numbers: str = ""
+    away: str = ""
+    came: str = ""
+    speed: str = ""
+    heading: str = ""
+    square: str = ""
+    geohash: str = ""
+    hexagon: str = ""
+    place: str = ""
+    attributes: str = ""
+
+    @property
+    def line(self) -> str:
+        """`Tue 11 Jun 09:00: 120 m west, 1.2 m/s north-east`."""
+        going = f"{self.speed} {self.heading}".strip()
+        away = self.away if self.away not in ("", "0 m") else "here" if self.away else "position unknown"
+        parts = [away, going, f"at {self.place}" if self.place else "", self.attributes]
+        return f"{self.label}: {', '.join(part for part in parts if part)}"
+
+    def __str__(self) -> str:
+        return self.line
+
+
+def words(sample: Sample, track: Track, across: int) -> dict[str, Any]:
+    """Values of MOVES. across: how many squares lie side by side on the map."""
+    steps, origin = sequence.shown(sample), sequence.origin(sample)
+    xy, time = positions(sample), sequence.seconds(sample)
+    known = [step for step in steps if np.isfinite(xy[step]).all()]
+    before = [step for step in known if step < origin]
+    numbers = row(sample, track)
+    ways = np.diff(xy[known], axis=0)
+    unit = sample.side.unit
+    path = float(np.hypot(ways[:, 0], ways[:, 1]).sum())
+    spent = float(time[known[-1]] - time[known[0]])
+    return {
+        "object": sequence.object_name(sample),
+        "step": sequence.step_words(sample),
+        "fixes": len(known),
+        "history": Run(tuple(_fixes(sample, track, across))),
+        "track": numbers,
+        "before": Run(tuple(item for item in numbers if item.step < origin), numbers.separator),
+        "after": Run(tuple(item for item in numbers if item.step > origin), numbers.separator, least=1),
+        "number_unit": track.unit,
+        "number_step": track.step_words,
+        "number_note": track.numbers.note,
+        "number_base": f"the {'last fix seen before the question' if before else 'first fix seen'}",
+        "number_form": "steps" if track.steps else "positions",
+        "moved": compass.distance(path, unit),
+        "displaced": compass.way(*(xy[before[-1]] - xy[before[0]]).tolist(), unit=unit) if before else "",
+        "mean_speed": compass.speed(path, spent, unit),
+        "squares": cells.Squares.fit(xy[known], across, unit).words,
+        "missing": len(known) < len(steps),
+        **_last(xy, time, before, unit),
+    }
+
+
+def nothing() -> dict[str, Any]:
+    """Values of MOVES where no position is known."""
+    words = dict.fromkeys(MOVES, "")
+    return {
+        **words,
+        "fixes": 0,
+        "missing": False,
+        **{name: Run(()) for name in ("history", "track", "before", "after")},
+    }
+
+
+def row(sample: Sample, track: Track) -> Run:
+    """The numbers of all fixes that are seen; of steps, the first fix says nothing."""
+    steps, xy = sequence.shown(sample), positions(sample)
+    labels, apart = sequence.labels(sample), sequence.apart(sample, steps)
+    known = [step for step in steps if np.isfinite(xy[step]).all()]
+    first = (float(xy[known[0]][0]), float(xy[known[0]][1]))
+    said = track.words(xy[steps], first)
+    items = [Word(step, far, labels[step], text) for step, far, text in zip(steps, apart, said, strict=True)]
+    return Run(tuple(item for item in items if not (track.steps and item.step == known[0])), track.separator)
+
+
+def _fixes(sample: Sample, track: Track, across: int) -> list[Fix]:
+    steps, xy, time = sequence.shown(sample), positions(sample), sequence.seconds(sample)
+    labels, unit, lonlat = sequence.labels(sample), sample.side.unit, sample.side.track
+    squares = cells.Squares.fit(xy[steps], across, unit)
+    places, codes = sample.side.options, sequence.channel(sample, "place")
+    base = np.array(track.base)
+    fixes, last = [], None
+    for step, far in zip(steps, sequence.apart(sample, steps), strict=True):
+        here = xy[step]
+        known = bool(np.isfinite(here).all())
+        way = here - xy[last] if last is not None else np.full(2, np.nan)
+        gone = float(time[step] - time[last]) if last is not None else 0.0
+        lon, lat = (np.nan, np.nan) if lonlat is None or not known else lonlat[step].tolist()
+        fixes.append(
+            Fix(
+                step,
+                far,
+                labels[step],
+                numbers=track.at(here),
+                away=compass.way(*(here - base).tolist(), unit=unit),
+                came=compass.way(*way.tolist(), unit=unit),
+                speed=compass.speed(float(np.hypot(*way)), gone, unit),
+                heading=compass.wind(*way.tolist()),
+                square=squares.name(*here.tolist()),
+                geohash=cells.geohash(lon, lat),
+                hexagon=cells.hexagon(lon, lat),
+                place=plain(places[int(codes[step])]) if np.isfinite(codes[step]) else "",
+                attributes=sequence.attributes(sample, step, OWN),
+            )
+        )
+        last = step if known else last
+    return fixes
+
+
+def _last(
+    xy: Float64[np.ndarray, "time 2"], time: Float64[np.ndarray, " time"], before: list[int], unit: str
+) -> dict[str, str]:
+    """How it went when it was seen last."""
+    if len(before) < 2:
+        return {"speed": "", "heading": "", "turning": ""}
+    a, b = before[-2:]
+    way = xy[b] - xy[a]
+    turning = ""
+    if len(before) > 2:
+        turning = compass.turn(
+            compass.degrees(*(xy[a] - xy[before[-3]]).tolist()), compass.degrees(*way.tolist())
+        )
+    return {
+        "speed": compass.speed(float(np.hypot(*way)), float(time[b] - time[a]), unit),
+        "heading": compass.wind(*way.tolist()),
+        "turning": turning,
+    }

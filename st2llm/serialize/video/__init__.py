@@ -1,0 +1,1 @@
+"""Videos as text: variables of the templates computed from frames."""

@@ -1,0 +1,212 @@
+"""Looks at the visible frames of a sample: brightness, motion, directions, colours and labels as words."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar, overload
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from st2llm.data import video_features
+from st2llm.serialize.text.plain import plain
+from st2llm.types import Sample
+
+_PAIRS = 12
+"""Pairs of frames at which the movement over a clip is looked at."""
+_MOVES = 0.05
+"""A region moves where this share of its area does."""
+_SLOW = 0.5
+"""Pixels a frame below which a direction means nothing."""
+_COLOURS = 3
+_LEAST_SHARE = 0.05
+_WAYS = ("right", "down and right", "down", "down and left", "left", "up and left", "up", "up and right")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One frame in words. time: from the beginning of what is shown. Each of the others may be ''.
+
+    brightness: mean of each region. motion: mean of each region since the look before. moves: where the things in each
+    region that moves go to, in pixels a frame. colours: the commonest by name. labels: what was said to be in it.
+    """
+
+    time: str
+    brightness: str
+    motion: str
+    moves: str
+    colours: str = ""
+    labels: str = ""
+
+    def without_colours(self) -> "Look":
+        return replace(self, colours="")
+
+
+@dataclass(frozen=True)
+class Movement:
+    """What moves in one region over all that is shown, in words."""
+
+    label: str
+    text: str
+
+
+def seen_steps(sample: Sample) -> Int64[np.ndarray, " seen"]:
+    """The steps of which nothing is hidden, in the order of Side.frames."""
+    steps: Int64[np.ndarray, " seen"] = np.flatnonzero(sample.visible.all(axis=(1, 2))).astype(np.int64)
+    return steps
+
+
+def looks(
+    sample: Sample,
+    count: int,
+    describe: Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]] | None,
+) -> tuple[Look, ...]:
+    """At most `count` of the visible frames, evenly spread, the last one among them."""
+    steps = seen_steps(sample)
+    if not len(steps) or not count:
+        return ()
+    chosen = np.unique(
+        np.rint(np.linspace(0, len(steps) - 1, min(count, len(steps)) + 1)[1:]).astype(np.int64)
+    )
+    pictures = sample.side.frames
+    said = [""] * len(chosen)
+    if describe is not None and pictures is not None:
+        said = [_labels(row) for row in describe(pictures[chosen])]
+    return tuple(
+        _look(sample, steps, int(position), int(before), labels)
+        for position, before, labels in zip(chosen, (-1, *chosen[:-1]), said, strict=True)
+    )
+
+
+T = TypeVar("T")
+
+
+class Late(Sequence[T]):
+    """Items that are found when they are first asked for: templates that do not tell them do not pay for them."""
+
+    def __init__(self, find: Callable[[], tuple[T, ...]]) -> None:
+        self._find = find
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return self._found[index]
+
+    @cached_property
+    def _found(self) -> tuple[T, ...]:
+        return self._find()
+
+
+def movements(sample: Sample) -> tuple[Movement, ...]:
+    """Of each region how often it moves in up to _PAIRS looks at pairs of frames, and which ways; empty where no two
+    frames that follow each other are visible."""
+    pairs = _pairs(sample)
+    if not pairs:
+        return ()
+    flows = [_flow(sample, position) for position in pairs]
+    said = []
+    for node, label in enumerate(sample.side.labels):
+        there = [one for one in flows if one.moving[node] >= _MOVES]
+        ways = Counter(way for one in there if (way := direction(one.xy[node])))
+        text = "still"
+        if there:
+            most = ", ".join(f"{way} {count}" for way, count in ways.most_common(3))
+            text = f"moves in {len(there)} of {len(flows)} looks" + (f": {most}" if most else "")
+        said.append(Movement(plain(label), text))
+    return tuple(said)
+
+
+def cut_times(sample: Sample) -> tuple[str, ...]:
+    """When a new shot begins, among visible frames that follow each other."""
+    steps, pictures = seen_steps(sample), sample.side.frames
+    if pictures is None or len(pictures) < 2:
+        return ()
+    return tuple(
+        _seconds(sample, int(steps[position]))
+        for position in video_features.cuts(pictures).tolist()
+        if steps[position] - steps[position - 1] == 1
+    )
+
+
+def direction(xy: Float64[np.ndarray, "2"]) -> str:
+    """Which way in the picture: `left`, `up and right`; '' below _SLOW pixels a frame."""
+    if float(np.hypot(*xy)) < _SLOW:
+        return ""
+    return _WAYS[round(float(np.arctan2(xy[1], xy[0])) / (np.pi / 4)) % 8]
+
+
+def _look(sample: Sample, steps: Int64[np.ndarray, " seen"], position: int, before: int, labels: str) -> Look:
+    step, pictures = int(steps[position]), sample.side.frames
+    since = steps[before + 1 : position + 1]
+    return Look(
+        time=_seconds(sample, step),
+        brightness=_by_region(sample, sample.values[step, :, 0]),
+        motion=_by_region(sample, sample.values[since, :, 1].mean(axis=0)),
+        moves=_moves(sample, position) if position and step - steps[position - 1] == 1 else "",
+        colours="" if pictures is None else _colours(pictures[position]),
+        labels=labels,
+    )
+
+
+def _moves(sample: Sample, position: int) -> str:
+    if sample.side.frames is None:
+        return ""
+    flow = _flow(sample, position)
+    said = [
+        f"{plain(label)} ({way} {float(np.hypot(*flow.xy[node])):.1f})"
+        for node, label in enumerate(sample.side.labels)
+        if flow.moving[node] >= _MOVES and (way := direction(flow.xy[node]))
+    ]
+    return ", ".join(said) or "nothing"
+
+
+def _flow(sample: Sample, position: int) -> video_features.Flow:
+    """Where things move to the visible frame at `position` from the one before it."""
+    pictures, layout = sample.side.frames, sample.side.layout
+    regions = (len(layout.rows), len(layout.cols)) if layout is not None else (1, len(sample.place))
+    if pictures is None:
+        nothing = np.zeros(len(sample.place))
+        return video_features.Flow(np.zeros((len(sample.place), 2)), nothing)
+    return video_features.flow(pictures[position - 1], pictures[position], regions)
+
+
+def _pairs(sample: Sample) -> list[int]:
+    """Positions of visible frames whose frame before is visible as well, at most _PAIRS, evenly spread."""
+    steps = seen_steps(sample)
+    if sample.side.frames is None:
+        return []
+    following = np.flatnonzero(np.diff(steps) == 1) + 1
+    if not len(following):
+        return []
+    spread = np.rint(np.linspace(0, len(following) - 1, min(_PAIRS, len(following)))).astype(np.int64)
+    return [int(position) for position in following[np.unique(spread)]]
+
+
+def _by_region(sample: Sample, values: Float64[np.ndarray, " node"]) -> str:
+    return ", ".join(
+        f"{plain(label)} {value:.0f}"
+        for label, value in zip(sample.side.labels, values.tolist(), strict=True)
+    )
+
+
+def _colours(picture: UInt8[np.ndarray, "row col 3"]) -> str:
+    found = [(name, share) for name, share in video_features.colours(picture) if share >= _LEAST_SHARE][
+        :_COLOURS
+    ]
+    return ", ".join(f"{name} {share:.0%}" for name, share in found)
+
+
+def _labels(row: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{plain(label)} {share:.0%}" for label, share in row)
+
+
+def _seconds(sample: Sample, step: int) -> str:
+    return f"{float(sample.time[step] - sample.time[0]) / 1000:.2f} s"

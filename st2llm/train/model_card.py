@@ -1,0 +1,53 @@
+"""The model card of a training run: what it is, what it learned from, and how far it came."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from st2llm.config.model import RunBudget
+
+
+@runtime_checkable
+class Run(Protocol):
+    """What every recipe of a training run has."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def budget(self) -> RunBudget: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def model_card(
+    run: Run,
+    about: str,
+    *,
+    state: Mapping[str, Any],
+    unit: str,
+    rows: Sequence[tuple[str, str]] = (),
+    after: str = "",
+    head: Mapping[str, str] | None = None,
+) -> str:
+    """A README.md with the YAML head that model hubs read.
+
+    about: a sentence or two on what it is. state: of the checkpoint. unit: of the validation loss. rows: facts for the
+    table, before those that every run has. after: what else a user wants to know. head: keys beside the library.
+    """
+    budget, keys = run.budget, {"library_name": "st2llm", **(head or {})}
+    table = [
+        *rows,
+        ("steps", f"{state['step']} of {budget.steps}, batch {budget.batch}, learning rate {budget.lr:g}"),
+        ("seed", str(run.seed)),
+        (f"validation, {unit}", f"{state['best']:.6g} (before {state['rows'][0][2]:.6g})"),
+    ]
+    return "\n".join(
+        [
+            "---",
+            *(f"{key}: {value}" for key, value in keys.items()),
+            f"---\n# {run.title or run.id}\n\n{about}\n\n| | |\n|---|---|",
+            *(f"| {name} | {value} |" for name, value in table),
+            f"\n{after}\n" if after else "",
+        ]
+    )

@@ -1,0 +1,73 @@
+"""The dataclasses that modules pass to each other: containers, samples, prompts and predictions."""
+
+from st2llm.types.checked import checked
+from st2llm.types.containers import (
+    Container,
+    Events,
+    Grid,
+    Provenance,
+    SensorGraph,
+    SplitPlan,
+    Trajectory,
+    Video,
+)
+from st2llm.types.grammar import (
+    Choice,
+    Clock,
+    FreeText,
+    Grammar,
+    Json,
+    Numbers,
+    Pair,
+    Ranking,
+    Scientific,
+    Words,
+)
+from st2llm.types.interfaces import Completer, Scorer, Serializer, Tokenizer
+from st2llm.types.prompt import GREEDY, Answer, Decoding, Prompt, Slot, TemplateId
+from st2llm.types.sample import Prediction, Sample, Side
+from st2llm.types.side import MONTH_S, Calendar, Note, Reading
+from st2llm.types.space import NO_EDGES, Edges, Layout, slug
+
+__all__ = [
+    "GREEDY",
+    "MONTH_S",
+    "NO_EDGES",
+    "Answer",
+    "Calendar",
+    "Choice",
+    "Clock",
+    "Completer",
+    "Container",
+    "Decoding",
+    "Edges",
+    "Events",
+    "FreeText",
+    "Grammar",
+    "Grid",
+    "Json",
+    "Layout",
+    "Note",
+    "Numbers",
+    "Pair",
+    "Prediction",
+    "Prompt",
+    "Provenance",
+    "Ranking",
+    "Reading",
+    "Sample",
+    "Scientific",
+    "Scorer",
+    "SensorGraph",
+    "Serializer",
+    "Side",
+    "Slot",
+    "SplitPlan",
+    "TemplateId",
+    "Tokenizer",
+    "Trajectory",
+    "Video",
+    "Words",
+    "checked",
+    "slug",
+]

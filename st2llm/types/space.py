@@ -1,0 +1,52 @@
+"""Where values lie: edges between nodes, the layout of a grid, ids of places."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from st2llm.types.checked import checked
+
+
+def slug(name: str) -> str:
+    """The id of a place: its name in lower case, words joined by hyphens (`30 Queen Street` -> `30-queen-street`)."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+@checked
+@dataclass(frozen=True)
+class Edges:
+    """Directed weighted edges between nodes, by index."""
+
+    source: Int64[np.ndarray, " edge"]
+    target: Int64[np.ndarray, " edge"]
+    weight: Float64[np.ndarray, " edge"]
+
+    def of(self, node: int) -> list[tuple[int, float]]:
+        """Neighbours that send to `node`, heaviest first, without itself."""
+        rows = np.flatnonzero((self.target == node) & (self.source != node))
+        pairs = [(int(self.source[i]), float(self.weight[i])) for i in rows]
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+
+
+NO_EDGES = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64))
+
+
+@checked
+@dataclass(frozen=True)
+class Layout:
+    """How the nodes of a grid lie: row by row, so that node = row * len(cols) + col.
+
+    rows, cols: where each row and column is, in `unit`: 'degrees' (north, east), 'metres' or 'cells'. Rows may run
+    either way (north to south as well).
+    """
+
+    rows: Float64[np.ndarray, " row"]
+    cols: Float64[np.ndarray, " col"]
+    unit: str = "cells"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the cells in the order of the nodes: r0c0, r0c1, ..."""
+        return tuple(f"r{i}c{j}" for i in range(len(self.rows)) for j in range(len(self.cols)))

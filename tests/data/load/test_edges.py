@@ -1,0 +1,56 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from st2llm.data import load_data
+from st2llm.data.card import Distance
+from st2llm.data.load import edges
+from st2llm.errors import DataError
+
+Make = Callable[..., Path]
+
+
+def test_distance_edges_are_a_gaussian_of_the_great_circle_without_loops() -> None:
+    lonlat = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 10.0]])
+    km = np.deg2rad(1) * edges.EARTH_KM
+    found = edges.by_distance(lonlat, Distance(sigma_km=100.0, threshold=0.1))
+    assert list(zip(found.source.tolist(), found.target.tolist(), strict=True)) == [(0, 1), (1, 0)]
+    np.testing.assert_allclose(found.weight, np.exp(-((km / 100) ** 2)))
+
+
+def test_a_place_far_from_all_has_no_edge(make_card: Make) -> None:
+    data = load_data(make_card(edges={"distance": {"sigma_km": 0.001, "threshold": 0.5}}))
+    assert data.edges.of(0) == []
+
+
+def test_an_adjacency_matrix_gives_directed_edges_without_loops(make_card: Make) -> None:
+    path = make_card(edges={"adjacency": "adj.csv"})
+    (path.parent / "adj.csv").write_text("1,0.5\n0,1\n", encoding="utf-8")
+    data = load_data(path)
+    assert data.edges.of(1) == [(0, 0.5)]
+    assert data.edges.of(0) == []
+    assert "left out 2 edges from a place to itself" in data.provenance.steps
+
+
+def test_an_adjacency_of_another_size_is_refused(make_card: Make) -> None:
+    path = make_card(edges={"adjacency": "adj.csv"})
+    (path.parent / "adj.csv").write_text("1,0,0\n0,1,0\n0,0,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="2 x 2 weights.*3 x 3"):
+        load_data(path)
+
+
+def test_a_list_of_edges_is_read_with_and_without_weights(make_card: Make) -> None:
+    path = make_card(edges={"list": "edges.csv"})
+    (path.parent / "edges.csv").write_text("source,target,weight\nQueen St,High St,2\n", encoding="utf-8")
+    assert load_data(path).edges.of(1) == [(0, 2.0)]
+    (path.parent / "edges.csv").write_text("source,target\nQueen St,High St\n", encoding="utf-8")
+    assert load_data(path).edges.of(1) == [(0, 1.0)]
+
+
+def test_an_edge_to_an_unknown_node_gets_the_nearest_name(make_card: Make) -> None:
+    path = make_card(edges={"list": "edges.csv"})
+    (path.parent / "edges.csv").write_text("source,target\nQueen St,Hihg St\n", encoding="utf-8")
+    with pytest.raises(DataError, match="row 1 has the unknown target 'Hihg St'. Did you mean 'High St'"):
+        load_data(path)

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.csv_files import EVENT, write
+
+from st2llm.data import load_data
+from st2llm.errors import ConfigError, DataError, St2llmError
+from st2llm.types import Events
+
+ROWS = "when,east,north,sort,size\n2024-01-02,1,2,b,1.5\n2024-01-01T06:00,3,4,a,\n2024-01-02,5,6,a,2.5\n"
+MORE = {"mark": "sort", "magnitude": "size"}
+
+
+def events(path: Path | str) -> Events:
+    found = load_data(path)
+    assert isinstance(found, Events)
+    return found
+
+
+def test_rows_become_events_in_order_of_time_and_ties_keep_their_order(tmp_path: Path) -> None:
+    found = events(write(tmp_path, ROWS, EVENT, **MORE))
+    assert found.time.tolist() == [
+        int(pd.Timestamp(t, tz="UTC").timestamp()) for t in ("2024-01-01 06:00", *["2024-01-02"] * 2)
+    ]
+    assert found.xy is not None
+    assert found.xy.tolist() == [[3, 4], [1, 2], [5, 6]]
+    assert found.marks == ("a", "b")
+    assert found.mark is not None
+    assert found.mark.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(found.magnitude, [np.nan, 1.5, 2.5])
+    assert found.region == (1, 2, 5, 6)
+    assert found.window == (found.time[0], found.time[-1])
+
+
+def test_kilometres_become_metres(tmp_path: Path) -> None:
+    found = events(write(tmp_path, ROWS, EVENT, scale_m=1000))
+    assert found.xy is not None
+    assert found.xy[0].tolist() == [3000, 4000]
+
+
+def test_the_window_and_region_of_the_card_are_kept(tmp_path: Path) -> None:
+    keys = {
+        "window": ["2024-01-01T00:00:00", "2024-01-03T00:00:00"],
+        "region": [0, 0, 10, 10],
+        "timezone": "Asia/Tokyo",
+    }
+    found = events(write(tmp_path, ROWS, EVENT, **keys))
+    assert found.window[0] == pd.Timestamp("2024-01-01T00:00+09:00").timestamp()
+    assert found.region == (0, 0, 10, 10)
+
+
+def test_a_region_in_degrees_holds_all_events_in_metres(tmp_path: Path) -> None:
+    text = "when,lon,lat\n2024-01-01,-74.0,40.7\n2024-01-02,-73.9,40.8\n"
+    keys = {"x": None, "y": None, "lon": "lon", "lat": "lat", "region": [-74.3, 40.4, -73.6, 41.0]}
+    found = events(write(tmp_path, text, EVENT, **keys))
+    assert found.xy is not None
+    assert found.region is not None
+    west, south, east, north = found.region
+    assert (found.xy >= [west, south]).all()
+    assert (found.xy <= [east, north]).all()
+    np.testing.assert_allclose([east - west, north - south], [59_300, 66_700], rtol=0.01)
+
+
+def test_events_without_coordinates_may_be_dropped_and_it_is_told(tmp_path: Path) -> None:
+    found = events(write(tmp_path, ROWS.replace("3,4", ","), EVENT, blank="drop"))
+    assert len(found.time) == 2
+    assert "dropped 1 rows without coordinates" in found.provenance.steps
+
+
+def test_holidays_are_named_by_local_day(tmp_path: Path) -> None:
+    found = events(write(tmp_path, ROWS, EVENT, holidays={"country": "US"}))
+    assert list(found.holidays.values()) == ["New Year's Day"]
+    assert next(iter(found.holidays)) == 19723
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "message"),
+    [
+        ("", {}, "is empty"),
+        ("when,east,north\n2024-01-01,1,2\n2024-01-0", {}, "cannot be read"),
+        (ROWS, {"mark": "kind"}, "has no column 'kind'"),
+        (ROWS.replace(",b,", ",,"), MORE, "'sort' is empty for 1 events"),
+        (ROWS, {"window": ["2024-01-01T00:00:00", "2024-01-01T12:00:00"]}, "outside the card's `window`"),
+        (ROWS, {"region": [0, 0, 4, 10]}, "outside the card's `region`"),
+        (ROWS, {"window": ["then", "now"]}, "is no instant"),
+        (ROWS.replace("3,4", ","), {}, "has no coordinates"),
+        (
+            "when,lon,lat\n2024-01-01,95,170\n",
+            {"x": None, "y": None, "lon": "lon", "lat": "lat"},
+            "lat within",
+        ),
+        (
+            "when,east,north\n2024-03-10T02:30:00,1,2\n",
+            {"timezone": "America/New_York"},
+            "no row has both an instant in America/New_York",
+        ),
+    ],
+)
+def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str, keys: dict, message: str) -> None:
+    with pytest.raises(DataError) as told:
+        load_data(write(tmp_path, text, EVENT, **keys))
+    assert message in str(told.value)
+
+
+def test_a_box_that_is_turned_round_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="west < east"):
+        load_data(write(tmp_path, ROWS, EVENT, region=[10, 0, 0, 10]))
+
+
+def test_events_can_only_be_split_by_time(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="by: time"):
+        load_data(write(tmp_path, ROWS, EVENT, split={"by": "given"}))
+
+
+@given(at=st.integers(0, len(ROWS) - 1), byte=st.integers(0, 255))
+def test_mutated_rows_are_read_or_refused_and_never_break(
+    at: int, byte: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = bytearray(ROWS.encode())
+    rows[at] = byte
+    path = write(tmp_path_factory.mktemp("m"), bytes(rows), EVENT, **MORE)
+    try:
+        assert len(events(path).time)
+    except St2llmError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from st2llm.data.load.regular_steps import Step
+from st2llm.errors import DataError
+from st2llm.types import MONTH_S
+
+DAILY = Step("tiny", "1D", 86_400, "UTC")
+MONTHLY = Step("tiny", "month", MONTH_S, "Pacific/Auckland")
+
+
+def _at(*stamps: str) -> np.ndarray:
+    return np.array(stamps, dtype="datetime64[s]").astype(np.int64)
+
+
+def test_steps_without_a_row_are_nan_and_told() -> None:
+    time, values, told = DAILY.regular(
+        _at("2024-01-01", "2024-01-02", "2024-01-04"), np.array([[1.0], [2.0], [4.0]])
+    )
+    assert (np.diff(time) == 86_400).all()
+    np.testing.assert_array_equal(values[:, 0], [1, 2, np.nan, 4])
+    assert told == ["put on a regular step of 1D in UTC: 1 of 4 steps had no row"]
+
+
+def test_months_are_put_at_their_beginning_in_the_datas_own_time_zone() -> None:
+    time, values, told = MONTHLY.regular(_at("2024-01-16", "2024-02-15", "2024-04-16"), np.ones((3, 1)))
+    assert [str(t) for t in time.astype("datetime64[s]")] == [
+        "2023-12-31T11:00:00",
+        "2024-01-31T11:00:00",
+        "2024-02-29T11:00:00",
+        "2024-03-31T11:00:00",
+    ]
+    assert np.isnan(values[2, 0])
+    assert [line.split(":")[0] for line in told] == [
+        "put stamps at the beginning of their month in Pacific/Auckland",
+        "put month by month",
+    ]
+
+
+def test_two_stamps_of_one_month_are_refused() -> None:
+    with pytest.raises(DataError, match="a month apart"):
+        MONTHLY.regular(_at("2024-01-01", "2024-01-20"), np.ones((2, 1)))
+
+
+def test_months_from_a_start_are_calendar_months() -> None:
+    step = Step("tiny", "month", MONTH_S, "UTC")
+    time = step.from_start(step.first("2023-12-01", "a.npy"), 3)
+    assert [str(t)[:10] for t in time.astype("datetime64[s]")] == ["2023-12-01", "2024-01-01", "2024-02-01"]
+
+
+def test_a_day_of_23_hours_is_named_with_the_cure() -> None:
+    step = Step("tiny", "1D", 86_400, "America/Chicago")
+    local = _at("2024-03-09T06:00", "2024-03-10T06:00", "2024-03-11T05:00")
+    with pytest.raises(DataError, match="a time zone without summer time, such as Etc/GMT"):
+        step.regular(local, np.ones((3, 1)))
+
+
+@pytest.mark.parametrize("start", [None, "soon", "2024-03-10T02:30:00"])
+def test_a_start_that_is_no_instant_is_refused(start: str | None) -> None:
+    with pytest.raises(DataError, match="start"):
+        Step("tiny", "1h", 3600, "America/Chicago").first(start, "a.npy")
+
+
+def test_a_stamp_far_off_is_refused() -> None:
+    with pytest.raises(DataError, match="far off"):
+        DAILY.regular(_at("2024-01-01", "2024-01-02", "2424-01-02"), np.ones((3, 1)))
+
+
+def test_no_row_at_all_is_refused() -> None:
+    with pytest.raises(DataError, match="no row has a stamp"):
+        DAILY.regular(np.array([], dtype=np.int64), np.ones((0, 1)))

@@ -1,0 +1,424 @@
+"""Whole comparisons through the command line, in real processes: finished, killed, out of space, resumed, refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from support import tiny_suite
+from support.tiny_suite import ST2LLM, leftovers, records, st2llm, untimed
+
+from st2llm.errors import ConfigError
+from st2llm.evaluate.run.compare import compare
+from st2llm.evaluate.scoring.rescore import Report, load_report, rescore
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).resolve().parents[3] / "evaluation/compare.py"
+FILES = (
+    "run.json",
+    "results.jsonl",
+    "scores.parquet",
+    "curves.jsonl",
+    "controls.json",
+    "report.md",
+    "report.html",
+)
+
+
+@pytest.fixture
+def rules(card, tmp_path):
+    """The file of a suite without any training."""
+    return tiny_suite.write_suite(tmp_path / "rules.yaml", tiny_suite.rules(card))
+
+
+def _is_one_message(done):
+    said = [line for line in done.stderr.splitlines() if not line.endswith(" steps")]
+    return done.returncode == 1 and len(said) == 1 and said[0].startswith("error: ")
+
+
+# A finished run.
+
+
+def test_a_run_leaves_every_promised_file_and_no_other_traces(finished):
+    assert all((finished / name).is_file() for name in FILES)
+    keys = {path.stem for path in (finished / "arms").glob("*.json")}
+    assert {path.stem for path in (finished / "predictions").glob("*.parquet")} == keys
+    assert len(keys) == 3 + 6 * 2 + 1
+    assert leftovers(finished) == []
+
+
+def test_scores_and_predictions_have_the_promised_columns(finished):
+    scores = pd.read_parquet(finished / "scores.parquet")
+    assert {"predictor", "seed", "sample", "block", "metric", "sum", "count"} <= set(scores)
+    promised = {"sample", "place", "step", "channel", "time", "value", "truth", "valid", "unread"}
+    promised |= {"q05", "q50", "q95"}
+    for path in (finished / "predictions").glob("*.parquet"):
+        assert promised <= set(pd.read_parquet(path)), path.name
+
+
+def test_records_are_pooled_and_by_seed_and_count_every_answer(finished):
+    found = {(r["predictor"], r["seed"]): r for r in records(finished)}
+    assert len(found) == (3 + 1) * 2 + 6 * 3
+    windows, places = tiny_suite.TEST_DAYS, len(tiny_suite.PLACES)
+    assert found["last-value", None]["n"] == windows * places
+    assert found["llm-lora", None]["n"] == 2 * windows * places
+    assert found["llm-lora", 1]["n"] == windows * places
+    assert (found["text", None]["n"], found["text", None]["unread"]) == (3 * places, 0)
+
+
+def test_gains_are_over_common_windows_and_few_of_them_have_no_interval(finished):
+    found = {(r["predictor"], r["seed"]): r for r in records(finished)}
+    lora, text = found["llm-lora", None], found["text", None]
+    assert lora["gain_best"]["n_blocks"] == tiny_suite.TEST_DAYS
+    assert lora["gain_best"]["low"] is not None
+    assert lora["gain_pretraining"]["vs"] == "random-lora"
+    assert found["llm-frozen", None]["gain_pretraining"]["vs"] == "llm-random"
+    assert (text["gain_best"]["n_blocks"], text["gain_best"]["low"]) == (3, None)
+    best = min((r for r in found.values() if r["validation"] is not None), key=lambda r: r["validation"])
+    assert lora["gain_best"]["vs"] == best["predictor"]
+
+
+def test_the_run_card_names_model_and_encoders(finished):
+    card = json.loads((finished / "run.json").read_text())
+    assert card["llm"]["depth"] == 2
+    assert set(card["encoder_sha256"]) == {"0", "1"}
+    assert card["seconds"] > 0
+
+
+def test_both_controls_are_judged_with_both_gains(finished):
+    found = json.loads((finished / "controls.json").read_text())
+    assert set(found) == {"positive", "negative"}
+    for name, control in found.items():
+        assert control["llm_arm"] == "llm-frozen"
+        assert control["gain_pretraining"]["vs"] == "llm-random"
+        spans = [(control[key]["low"], control[key]["high"]) for key in ("gain_best", "gain_pretraining")]
+        right = [low > 0 if name == "positive" else low <= 0 <= high for low, high in spans]
+        assert control["passed"] == all(right)
+    assert found["positive"]["train_note"] != found["positive"]["test_note"]
+
+
+def test_the_command_prints_table_verdict_and_where_the_report_is(finished):
+    said = (finished.parent / "stdout.txt").read_text()
+    assert "too few blocks: 3 of 20" in said
+    assert "llm-lora" in said
+    assert str(finished / "report.html") in said.replace("\n", "")
+    progress = (finished.parent / "stderr.txt").read_text().splitlines()
+    assert "llm-lora-0 lr 0.01: 4 steps" in progress
+    assert all(line.endswith(" steps") for line in progress)
+
+
+def test_reporting_and_scoring_again_change_no_byte_of_the_results(finished):
+    names = ("results.jsonl", "scores.parquet", "controls.json", "report.md")
+    before = {name: (finished / name).read_bytes() for name in names}
+    for options in ([], ["--rescore"]):
+        done = st2llm("report", finished, *options)
+        assert done.returncode == 0, done.stderr
+        assert {name: (finished / name).read_bytes() for name in names} == before
+        assert str(finished / "report.html") in done.stdout.replace("\n", "")
+    rescore(finished)
+    assert {name: (finished / name).read_bytes() for name in names} == before
+
+
+def test_a_report_holds_records_scores_gains_and_a_verdict(finished):
+    report = load_report(finished)
+    assert report.records == records(finished)
+    assert report.gains["forecast-48-24/llm-lora"]["pretraining"]["vs"] == "random-lora"
+    assert set(report.gains) == {f"forecast-48-24/{name}" for name in ("llm-frozen", "llm-lora", "text")}
+    assert "2 layers" in report.verdict
+    assert report.save() == finished / "report.html"
+
+
+# Killed, and resumed.
+
+
+def _killed(suite, out, *, when):
+    """Starts a run, or goes on with it, and kills it as soon as `when()` holds; what was finished by then."""
+    command = [ST2LLM, "compare", suite, "--out", out, "--resume"]
+    process = subprocess.Popen(
+        command, env=tiny_suite.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not when():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return {path: path.stat().st_mtime_ns for path in out.rglob("arms/*.json") if path.name[0] != "."}
+
+
+def test_a_run_killed_at_several_moments_goes_on_and_ends_with_the_same_numbers(
+    whole_suite, finished, tmp_path
+):
+    out = tmp_path / "killed"
+    done = {}
+    moments = [
+        lambda: any(out.glob("controls/positive/arms/*.json")),
+        lambda: len(list(out.glob("arms/*.json"))) >= 7,
+    ]
+    for when in moments:
+        arms = _killed(whole_suite, out, when=when)
+        assert arms.items() >= done.items(), "a finished arm was run again"
+        done = arms
+    (out / "arms/.text-0.json.a1b2c3d4.json").write_text('{"key": "te')  # a kill while a file was written
+    ended = st2llm("compare", whole_suite, "--out", out, "--resume")
+    assert ended.returncode == 0, ended.stderr
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert leftovers(out) == []
+    _same_numbers(out, finished)
+    assert len(json.loads((out / "run.json").read_text())["resumed"]) == len(moments)
+
+
+def _same_numbers(run, other):
+    assert untimed(run) == untimed(other)
+    scores = [pd.read_parquet(folder / "scores.parquet") for folder in (run, other)]
+    pd.testing.assert_frame_equal(*scores, check_exact=True)
+    controls = [folder / "controls.json" for folder in (run, other)]
+    assert [path.exists() for path in controls].count(True) in (0, 2)
+    if controls[0].exists():
+        assert controls[0].read_text() == controls[1].read_text()
+
+
+def test_another_limit_or_changed_data_cannot_go_on_in_the_same_folder(card, tmp_path):
+    own = tiny_suite.write_card(tmp_path / "town")
+    suite = tiny_suite.write_suite(tmp_path / "rules.yaml", tiny_suite.rules(own))
+    compare(suite, out=tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match="another limit"):
+        compare(suite, out=tmp_path / "run", limit=5, resume=True, progress=False)
+    values = (own.parent / "values.csv").read_text().replace(",60.0", ",61.0")
+    (own.parent / "values.csv").write_text(values)
+    with pytest.raises(ConfigError, match="another data_sha256"):
+        compare(suite, out=tmp_path / "run", resume=True, progress=False)
+    assert len(records(tmp_path / "run")) == 6
+
+
+# Out of space.
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 160 kB, and a way to make it bigger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command here")
+    if done.returncode:
+        pytest.skip(f"mounting a small disk is not permitted here: {done.stderr.strip()}")
+
+    def enlarge():
+        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+
+    yield folder, enlarge
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_message_leaves_whole_files_and_a_bigger_one_lets_it_go_on(
+    card, small_disk, tmp_path
+):
+    folder, enlarge = small_disk
+    arms = [
+        *tiny_suite.rules(card)["predictors"],
+        {"name": "none", "family": "primitive", "backbone": "none"},
+    ]
+    encoder = {"d_st": 16, "layers": 1, "warmup": {"steps": 2, "batch": 4}}
+    content = tiny_suite.rules(
+        card, predictors=arms, seeds=[0, 1, 2], budget={"steps": 2, "batch": 4, "lr": [1e-3]}, encoder=encoder
+    )
+    suite = tiny_suite.write_suite(tmp_path / "suite.yaml", content)
+    full = st2llm("compare", suite, "--out", folder / "run")
+    assert _is_one_message(full), full.stderr
+    assert "No space left on device" in full.stderr
+    assert "--resume" in full.stderr
+    kept = [path for path in (folder / "run").rglob("*") if path.is_file()]
+    assert folder / "run/arms/last-value-0.json" in kept
+    assert not (folder / "run/report.html").exists()
+    assert leftovers(folder) == []
+    for path in kept:
+        _read_whole(path)
+    enlarge()
+    for command in (["--out", folder / "run", "--resume"], ["--out", tmp_path / "whole"]):
+        ended = st2llm("compare", suite, *command)
+        assert ended.returncode == 0, ended.stderr
+    _same_numbers(folder / "run", tmp_path / "whole")
+
+
+def _read_whole(path):
+    if path.suffix == ".json":
+        json.loads(path.read_text(encoding="utf-8"))
+    elif path.suffix == ".jsonl":
+        assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    elif path.suffix == ".parquet":
+        assert len(pd.read_parquet(path))
+    else:
+        assert path.stat().st_size
+
+
+# Refused, and its exit codes.
+
+
+def test_a_suite_that_names_what_is_not_there_is_one_message_and_nothing_is_written(card, tmp_path):
+    predictors = [{"name": "last-valu", "family": "baseline"}]
+    suite = tiny_suite.write_suite(tmp_path / "bad.yaml", tiny_suite.rules(card, predictors=predictors))
+    done = st2llm("compare", suite, "--out", tmp_path / "run")
+    assert _is_one_message(done), done.stderr
+    assert "Did you mean 'last-value'?" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_command_that_is_not_understood_exits_2(tmp_path):
+    for arguments in (["compare"], ["compare", "demo", "--limit", "0"], ["compare", "demo", "--what"]):
+        done = st2llm(*arguments, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_run_into_the_same_folder_is_refused_before_any_work(rules, tmp_path):
+    compare(rules, out=tmp_path / "run", progress=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="already holds a run"):
+        compare(rules, out=tmp_path / "run", progress=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_language_model_cannot_be_set_where_the_suite_has_none(rules, tmp_path):
+    with pytest.raises(ConfigError, match="no language model to replace"):
+        compare(rules, llm="smollm2-135m", out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ask", [rescore, load_report])
+def test_a_folder_without_a_run_has_no_report(ask, tmp_path):
+    with pytest.raises(ConfigError, match="holds no run.json"):
+        ask(tmp_path)
+
+
+def test_a_run_without_a_finished_arm_cannot_be_scored(rules, tmp_path):
+    compare(rules, out=tmp_path / "run", progress=False)
+    for path in (tmp_path / "run/arms").glob("*.json"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="no finished arm yet.*--resume"):
+        rescore(tmp_path / "run")
+
+
+def test_progress_is_said_only_when_asked(rules, tmp_path, capfd):
+    compare(rules, out=tmp_path / "quiet", progress=False)
+    assert capfd.readouterr() == ("", "")
+    compare(rules, out=tmp_path / "told", progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.split("\n")[:3] == [
+        f"{name}-0: 22 steps" for name in ("last-value", "hour-of-week", "ridge-deviation")
+    ]
+
+
+def test_a_limit_keeps_evenly_spaced_windows_and_says_so_in_the_card(rules, tmp_path):
+    report = compare(rules, out=tmp_path / "run", limit=4, progress=False)
+    assert {r["n"] for r in report.records} == {4 * 3}
+    assert json.loads((tmp_path / "run/run.json").read_text())["config"]["limit"] == 4
+
+
+def test_other_data_can_be_given_for_the_suites_own(rules, tmp_path):
+    other = tiny_suite.write_card(tmp_path / "other", days=60)
+    report = compare(rules, data=str(other), out=tmp_path / "run", progress=False)
+    assert {r["data"] for r in report.records} == {str(other)}
+    assert report.records[0]["n"] == 16 * 3
+
+
+def test_several_horizons_are_several_tasks_with_files_of_their_own(card, tmp_path):
+    content = tiny_suite.rules(card, task={"forecast": {"history": 48, "horizon": [12, 24]}})
+    suite = tiny_suite.write_suite(tmp_path / "rules.yaml", content)
+    report = compare(suite, out=tmp_path / "run", progress=False)
+    assert {r["task"] for r in report.records} == {"forecast-48-12", "forecast-48-24"}
+    assert len(list((tmp_path / "run/predictions").glob("*.parquet"))) == 6
+    assert len(report.verdict.splitlines()) == 2
+
+
+def test_constant_data_that_a_rule_knows_exactly_is_scored_without_a_fault(tmp_path):
+    own = tiny_suite.write_card(tmp_path / "town")
+    table = pd.read_csv(own.parent / "values.csv")
+    table[list(tiny_suite.PLACES)] = np.float64(7)
+    table.to_csv(own.parent / "values.csv", index=False)
+    suite = tiny_suite.write_suite(tmp_path / "rules.yaml", tiny_suite.rules(own))
+    report = compare(suite, out=tmp_path / "run", progress=False)
+    assert {r["metrics"]["mae"]["value"] for r in report.records if r["predictor"] == "last-value"} == {0.0}
+    assert all(r["metrics"]["r2"]["value"] is None for r in report.records)
+
+
+# A list of suites, and the script.
+
+
+def _list(card, folder):
+    for name, metric in (("one", "mae"), ("two", "r2")):
+        content = tiny_suite.rules(card, id=name, primary_metric=metric)
+        tiny_suite.write_suite(folder / f"{name}.yaml", content)
+    path = folder / "both.yaml"
+    path.write_text(yaml.safe_dump(["one.yaml", "two.yaml"]))
+    return path
+
+
+def test_a_list_of_suites_runs_each_into_its_own_folder_and_prints_each_verdict(card, tmp_path):
+    suites, out = _list(card, tmp_path), tmp_path / "runs"
+    done = st2llm("compare", suites, "--out", out)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    for name in ("one", "two"):
+        assert {r["suite"] for r in records(out / name)} == {name}
+        assert f"{name}: No language model took part" in said
+        assert str(out / name / "report.html") in said.replace("\n", "")
+    assert "MAE [95 %]" in said
+    assert "R2 [95 %]" in said
+
+
+def test_the_report_of_a_list_joins_its_parts(card, tmp_path):
+    suites, out = _list(card, tmp_path), tmp_path / "runs"
+    report = compare(suites, out=out, progress=False)
+    assert isinstance(report, Report)
+    assert [part.path for part in report.parts] == [out / "one", out / "two"]
+    assert report.verdict.splitlines() == [f"{p.path.name}: {p.verdict}" for p in report.parts]
+    assert report.pages == [out / "one/report.html", out / "two/report.html"]
+    assert len(report.records) == 12
+    assert set(report.scores["suite"]) == {"one", "two"}
+    for page in report.pages:
+        page.unlink()
+    assert report.save() == out
+    assert all(page.is_file() for page in report.pages)
+
+
+def test_a_list_takes_no_other_data_and_no_file_for_a_folder(card, tmp_path):
+    suites = _list(card, tmp_path)
+    with pytest.raises(ConfigError, match="a suite with one data set"):
+        compare(suites, data=str(card), out=tmp_path / "runs", progress=False)
+    with pytest.raises(ConfigError, match="is a file, but a folder"):
+        compare(suites, out=suites, progress=False)
+
+
+def test_a_list_is_refused_before_any_work_where_one_of_its_folders_holds_a_run(card, tmp_path):
+    suites = _list(card, tmp_path)
+    compare(tmp_path / "two.yaml", out=tmp_path / "runs/two", progress=False)
+    with pytest.raises(ConfigError, match="two already holds a run"):
+        compare(suites, out=tmp_path / "runs", progress=False)
+    assert not (tmp_path / "runs/one").exists()
+
+
+def test_the_script_is_the_command(rules, tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, rules, "--out", tmp_path / "script"],
+        env=tiny_suite.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "script/report.html") in done.stdout.replace("\n", "")
+    report = compare(rules, out=tmp_path / "function", progress=False)
+    assert report.verdict in done.stdout
+    _same_numbers(tmp_path / "script", tmp_path / "function")

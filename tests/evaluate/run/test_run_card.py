@@ -1,0 +1,95 @@
+"""The run card holds what it takes to run again, and to tell whether it was the same."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import tiny_suite
+
+from st2llm.config.suite import Suite
+from st2llm.data import load_data
+from st2llm.data.windows.field import split
+from st2llm.evaluate.run.data_summary import data_sha256
+from st2llm.evaluate.run.job import Watch
+from st2llm.evaluate.run.run_card import environment, run_card
+from st2llm.evaluate.run.study import Study
+from st2llm.types import Note
+
+
+@pytest.fixture(scope="module")
+def town(card):
+    return load_data(str(card))
+
+
+def card_of(town, **changes):
+    suite = Suite.model_validate(tiny_suite.rules("town", **changes))
+    task = suite.tasks[0]
+    splits = split(town, task, stride=24)
+    return run_card(suite, town, splits, Study(suite, town, task, splits, Watch())), splits
+
+
+def test_every_promised_field_is_there(town):
+    found, splits = card_of(town)
+    promised = {"environment", "config", "config_sha256", "seeds", "commit", "data_sha256", "split_sha256"}
+    assert promised <= set(found)
+    assert found["split_sha256"] == splits.sha256
+    assert found["seeds"] == [0]
+    assert found["tasks"] == ["forecast-48-24"]
+    assert found["llm"] is None
+    assert found["split"] == {
+        "train": 38,
+        "validation": 14,
+        "test": 22,
+        "selected": [sample.id for sample in splits.test],
+    }
+
+
+def test_the_config_is_the_whole_suite_and_loads_again(town):
+    found, _ = card_of(town)
+    assert Suite.model_validate(found["config"]).bootstrap.draws == 200
+
+
+def test_the_hash_of_the_config_changes_with_every_setting(town):
+    same, again, other = (card_of(town, **c)[0]["config_sha256"] for c in ({}, {}, {"seeds": [1]}))
+    assert same == again != other
+
+
+def test_it_says_whether_higher_is_better(town):
+    directions = {m: card_of(town, primary_metric=m)[0]["suite"]["higher_is_better"] for m in ("mae", "r2")}
+    assert directions == {"mae": False, "r2": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: {"values": np.where(np.isnan(data.values), 1.0, data.values)},
+        lambda data: {"time": data.time + 3600},
+        lambda data: {"places": (*data.places[:-1], "elsewhere")},
+        lambda data: {"notes": (Note(0, 1, "a note"),)},
+    ],
+    ids=["values", "time", "places", "notes"],
+)
+def test_the_hash_of_the_data_changes_with_all_that_is_read(town, change):
+    assert data_sha256(replace(town, **change(town))) != data_sha256(town)
+    assert data_sha256(replace(town)) == data_sha256(town)
+
+
+def test_places_are_listed_with_coordinates_and_edges_by_index(town):
+    found = card_of(town)[0]["data"]
+    assert [place["label"] for place in found["places"]] == list(tiny_suite.PLACES)
+    assert found["places"][1]["lat"] == -36.848
+    assert all(source < 3 and target < 3 for source, target, _ in found["edges"])
+
+
+def test_places_without_coordinates_are_listed_without(town):
+    suite = Suite.model_validate(tiny_suite.rules("town"))
+    bare, task = replace(town, lonlat=None, xy=None), suite.tasks[0]
+    splits = split(bare, task, stride=24)
+    found = run_card(suite, bare, splits, Study(suite, bare, task, splits, Watch()))
+    assert found["data"]["places"][0]["lon"] is None
+
+
+def test_the_environment_names_versions_and_machine():
+    found = environment()
+    for name in ("python", "torch", "transformers", "numpy", "st2llm", "cores", "memory_gb", "platform"):
+        assert found[name], name

@@ -1,0 +1,170 @@
+"""The text arm asks a real tiny model, keeps what it said, and does not ask for it again."""
+
+import numpy as np
+import pytest
+from support import tiny_suite
+
+from st2llm.config.suite import Suite
+from st2llm.data import load_data
+from st2llm.data.windows.field import split
+from st2llm.errors import ConfigError
+from st2llm.evaluate.run.job import Job, Watch
+from st2llm.evaluate.run.store import Store, read_lines
+from st2llm.evaluate.run.study import Study
+from st2llm.evaluate.run.text import decoding_of, run_text
+from st2llm.evaluate.scoring.records import build_records, load_arms, score_arms
+from st2llm.llm import load_llm
+from st2llm.predict.answer_counts import CATEGORIES
+from st2llm.types import Decoding
+
+DRAWS = {"draws": 3, "temperature": 1.0, "top_p": 0.9}
+WINDOWS, PLACES = 2, 3
+
+
+@pytest.fixture(scope="module")
+def town(card):
+    return load_data(str(card))
+
+
+@pytest.fixture(scope="module")
+def model(llama):
+    return load_llm(str(llama), dtype="fp32")
+
+
+@pytest.fixture
+def remembered(tmp_path, monkeypatch):
+    """Answers are kept, in a folder of this test's own."""
+    monkeypatch.setenv("ST2LLM_ANSWERS", "on")
+    monkeypatch.setenv("ST2LLM_CACHE", str(tmp_path / "cache"))
+
+
+def text_suite(card, llama, own, **changes):
+    suite = tiny_suite.everything(card, llama)
+    text = suite["predictors"][-1] | {"set": {"windows": WINDOWS, **own}}
+    rules = suite["predictors"][:3]
+    return Suite.model_validate(suite | {"predictors": [*rules, text], "controls": None} | changes)
+
+
+def study_of(card, llama, town, own=DRAWS, **changes):
+    suite = text_suite(card, llama, own, **changes)
+    told = []
+    watch = Watch(lambda label, steps: told.append((label, steps)), lambda step: told.append(step))
+    return Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), watch), told
+
+
+def run(study, folder):
+    """Every job of a study: the facts, rows and predictions of its text arm, and the store."""
+    store = Store(folder)
+    for job in study.jobs():
+        study.run(job, store)
+    return (
+        store.finished("text-0"),
+        read_lines(folder / "answers/text-0.jsonl"),
+        store.predictions("text-0"),
+        store,
+    )
+
+
+def test_every_draw_of_every_place_is_kept_with_its_category(card, llama, town, tmp_path):
+    study, told = study_of(card, llama, town)
+    facts, rows, _, _ = run(study, tmp_path)
+    assert len(rows) == WINDOWS * PLACES * 3
+    assert [row["draw"] for row in rows] == [0, 1, 2] * WINDOWS * PLACES
+    assert {row["category"] for row in rows} == {"readable"}
+    assert {row["cached"] for row in rows} == {False}
+    assert {"finish", "prompt", "answer", "logprob", "seconds", "tokens_in", "tokens_out"} <= set(rows[0])
+    assert len({row["answer"] for row in rows}) > WINDOWS * PLACES
+    assert facts["ledger"] == {category: 18 * (category == "readable") for category in CATEGORIES}
+    assert facts["decoding"] == {**DRAWS, "seed": 0}
+    assert ("text-0", 18) in told
+    assert told[-1] == 18
+
+
+def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(card, llama, town, tmp_path):
+    study, _ = study_of(card, llama, town)
+    _, rows, frame, _ = run(study, tmp_path)
+    place = frame[(frame["sample"] == rows[0]["sample"]) & (frame["place"] == rows[0]["place"])]
+    said = np.array([[float(word) for word in row["answer"].split(",")] for row in rows[:3]])
+    np.testing.assert_allclose(place["value"], np.median(said, axis=0))
+    for name, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
+        np.testing.assert_allclose(place[name], np.quantile(said, share, axis=0))
+
+
+@pytest.mark.slow
+def test_the_record_counts_answers_and_holds_the_ledger(card, llama, town, tmp_path):
+    study, _ = study_of(card, llama, town)
+    facts, _, _, store = run(study, tmp_path)
+    arms = load_arms(store, study.suite, study.task.name, "UTC")
+    record = next(r for r in build_records(arms, score_arms(arms)) if r["predictor"] == "text")
+    assert (record["n"], record["unread"]) == (18, 0)
+    assert record["ledger"] == facts["ledger"]
+    assert record["decoding"]["draws"] == 3
+
+
+def test_a_second_run_asks_nothing_and_costs_what_the_first_one_cost(card, llama, town, tmp_path, remembered):
+    first, rows, frame, _ = run(study_of(card, llama, town)[0], tmp_path / "one")
+    study, told = study_of(card, llama, town)
+    asked = []
+    real = study.models.of(study.suite.predictor("text"))
+    study.models._known[False, None] = Silent(real, asked)
+    second, again, same, _ = run(study, tmp_path / "two")
+    assert asked == []
+    assert told[-1] == 18
+    assert {row["cached"] for row in rows} == {False}
+    assert {row["cached"] for row in again} == {True}
+    assert [row["answer"] for row in again] == [row["answer"] for row in rows]
+    assert [row["seconds"] for row in again] == [row["seconds"] for row in rows]
+    assert same["value"].equals(frame["value"])
+    asked_s = sum(row["seconds"] for row in rows) / WINDOWS
+    for facts in (first, second):
+        assert facts["cost"]["predict_s_per_sample"] >= asked_s
+    for key in ("tokens_in", "tokens_out", "flops", "params_total"):
+        assert first["cost"][key] == second["cost"][key]
+
+
+class Silent:
+    """The model, were it not that it may not be asked anything."""
+
+    def __init__(self, real, asked):
+        self.__class__ = type(
+            "Silent", (type(real),), {"complete": lambda _, prompts, decoding: asked.append(prompts)}
+        )
+        self.__dict__ = real.__dict__
+
+
+@pytest.mark.slow
+def test_with_answers_off_each_run_asks_anew(card, llama, town, tmp_path):
+    for name in ("one", "two"):
+        _, rows, _, _ = run(study_of(card, llama, town)[0], tmp_path / name)
+        assert {row["cached"] for row in rows} == {False}
+
+
+def test_tokens_that_several_draws_share_are_counted_once(town, model, card, llama):
+    suite = text_suite(card, llama, DRAWS)
+    samples = [sample.without_truth() for sample in list(split(town, suite.tasks[0], stride=24).test)[:1]]
+    done = run_text(Job(suite.predictor("text"), 0, suite.tasks[0].name, "text-0"), model, samples)
+    prompts = {a.prompt.sha256: a.answer.tokens_in for a in done.answers}
+    assert done.cost.tokens_in <= sum(prompts.values())
+    assert done.cost.tokens_out == sum(a.answer.tokens_out for a in done.answers)
+
+
+def test_a_suite_says_how_answers_are_drawn_and_the_seed_of_the_job_draws_them(card, llama):
+    predictor = text_suite(card, llama, DRAWS).predictor("text")
+    assert decoding_of(predictor, 7) == Decoding(draws=3, temperature=1.0, top_p=0.9, seed=7)
+    assert decoding_of(text_suite(card, llama, {}).predictor("text"), 0) == Decoding()
+
+
+ENDPOINT = "openai:http://127.0.0.1:9/v1#some-model"
+
+
+def test_an_endpoint_may_answer_the_text_arm_and_is_described_by_its_name(card, town):
+    study, _ = study_of(card, ENDPOINT, town, llm={"name": ENDPOINT})
+    described = study.models.describe()
+    assert described["name"] == ENDPOINT
+    assert {value for key, value in described.items() if key != "name"} == {None}
+
+
+def test_an_endpoint_for_arms_that_need_weights_is_refused_before_any_work(card, llama, town):
+    suite = Suite.model_validate(tiny_suite.everything(card, llama) | {"llm": {"name": ENDPOINT}})
+    with pytest.raises(ConfigError, match="'matched' needs a language model's weights, but openai:"):
+        Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), Watch())

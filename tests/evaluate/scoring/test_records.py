@@ -1,0 +1,491 @@
+"""From predictions to records, by hand: two places, two hours a day, made-up arms."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import mean_absolute_error, r2_score
+from support import handmade
+
+from st2llm import metrics
+from st2llm.config.suite import Suite
+from st2llm.errors import ConfigError
+from st2llm.evaluate.scoring.gain import Scores
+from st2llm.evaluate.scoring.records import (
+    Arms,
+    best_reference,
+    block_of_samples,
+    build_records,
+    random_twin,
+    resolve_unread,
+    score_arms,
+)
+from st2llm.evaluate.scoring.score_table import tabulate
+from st2llm.predict.answer_counts import tally
+from st2llm.types import Prediction
+
+DAYS, PLACES, STEPS = 24, ("a", "b"), 2
+MIDNIGHT = 1_704_020_400  # 2024-01-01 in Auckland
+PREDICTORS = {
+    "last-value": {"family": "baseline"},
+    "hour-of-week": {"family": "baseline"},
+    "none": {"family": "primitive", "backbone": "none"},
+    "random": {"family": "soft", "backbone": "llm-random"},
+    "random-lora": {"family": "soft", "backbone": "llm-random", "set": {"lora": True}},
+    "frozen": {"family": "soft", "backbone": "llm-frozen"},
+    "lora": {"family": "soft", "backbone": "llm-lora"},
+    "text": {"family": "text", "backbone": "llm-frozen", "template": "graph/forecast"},
+}
+COST = {
+    "params_total": 10, "params_trained": 4, "flops": 2.0, "train_s": 1.0, "predict_s_per_sample": 0.5,
+    "tokens_in": None, "tokens_out": None, "peak_mb": 100.0,
+}  # fmt: skip
+
+
+def suite_of(names, **changes):
+    return Suite.model_validate(
+        {
+            "id": "made-up",
+            "version": 1,
+            "kind": "graph",
+            "data": "town",
+            "task": {"forecast": {"history": 4, "horizon": STEPS}},
+            "llm": {"name": "tiny"},
+            "predictors": [{"name": name, **PREDICTORS[name]} for name in names],
+            "budget": {"steps": 1},
+            "bootstrap": {"draws": 100},
+        }
+        | changes
+    )
+
+
+def truth_of(days=DAYS):
+    return 10.0 + np.arange(days * len(PLACES) * STEPS) % 7
+
+
+def table(errors, *, days=DAYS, unread=(), truth=None):
+    """Predictions that miss the truth by `errors`; `unread` are (day, place) without an answer."""
+    day, place, step = (x.ravel() for x in np.meshgrid(range(days), range(2), range(STEPS), indexing="ij"))
+    true = truth_of(days) if truth is None else truth
+    value = true + np.broadcast_to(errors, true.shape)
+    lost = np.array([(d, PLACES[p]) in unread for d, p in zip(day, place, strict=True)])
+    frame = pd.DataFrame(
+        {
+            "sample": [f"day{d:02d}" for d in day],
+            "place": [PLACES[p] for p in place],
+            "step": step.astype(np.int32),
+            "channel": np.int16(0),
+            "time": MIDNIGHT + day * 86_400 + step * 3600,
+            "value": np.where(lost, np.nan, value),
+            "truth": true,
+            "valid": np.isfinite(true),
+            "unread": lost,
+        }
+    )
+    return frame.astype({"sample": "category", "place": "category"})
+
+
+def arms_of(*given, **changes):
+    """Arms (name, validation, table) or (name, validation, [table of seed 0, table of seed 1])."""
+    names = [name for name, _, _ in given]
+    facts, predictions = [], {}
+    for name, validation, found in given:
+        spec = PREDICTORS[name]
+        backbone = spec.get("backbone")
+        for seed, frame in enumerate(found if isinstance(found, list) else [found]):
+            key = f"{name}-{seed}"
+            predictions[key] = frame
+            facts.append(
+                {
+                    "key": key, "predictor": name, "family": spec["family"], "backbone": backbone,
+                    "pretrained": backbone in ("llm-frozen", "llm-lora"),
+                    "lora": backbone == "llm-lora" or "set" in spec,
+                    "llm": None, "task": "forecast-4-2", "seed": seed, "validation": validation,
+                    "converged": None if spec["family"] == "baseline" else seed == 0,
+                    "cost": {**COST, "train_s": 1.0 + seed, "peak_mb": 100.0 + seed},
+                }
+            )  # fmt: skip
+    return Arms(suite_of(names, **changes), "Pacific/Auckland", facts, predictions)
+
+
+def records_of(arms):
+    return {(r["predictor"], r["seed"]): r for r in build_records(arms, score_arms(arms))}
+
+
+ERRORS = np.random.default_rng(0).normal(0, 3, DAYS * 4)
+
+
+def test_metrics_of_a_record_can_be_computed_again_from_the_scores_exactly():
+    arms = arms_of(("last-value", 5.0, table(ERRORS)), ("lora", 4.0, [table(ERRORS / 2), table(ERRORS / 3)]))
+    scores = score_arms(arms)
+    assert set(scores) == {"predictor", "seed", "task", "sample", "block", "metric", "sum", "count"}
+    for record in build_records(arms, scores):
+        rows = scores[scores["predictor"] == record["predictor"]]
+        if record["seed"] is not None:
+            rows = rows[rows["seed"] == record["seed"]]
+        totals = rows.groupby("metric")[["sum", "count"]].sum()
+        sums = {str(k): np.asarray(v) for k, v in totals["sum"].items()}
+        counts = {str(k): np.asarray(float(v)) for k, v in totals["count"].items()}
+        for name in metrics.VALUES:
+            want = float(metrics.metric(name, sums, counts))
+            assert record["metrics"][name]["value"] == pytest.approx(want, rel=1e-12), name
+
+
+def test_metrics_agree_with_scikit_learn():
+    frame = table(ERRORS)
+    record = records_of(arms_of(("last-value", 5.0, frame)))["last-value", None]
+    assert record["metrics"]["mae"]["value"] == pytest.approx(
+        mean_absolute_error(frame["truth"], frame["value"])
+    )
+    assert record["metrics"]["r2"]["value"] == pytest.approx(r2_score(frame["truth"], frame["value"]))
+
+
+def test_a_record_holds_every_field_that_is_promised():
+    record = records_of(arms_of(("last-value", 5.0, table(ERRORS)), ("lora", 4.0, table(ERRORS / 2))))[
+        "lora", None
+    ]
+    promised = [
+        "suite",
+        "data",
+        "kind",
+        "task",
+        "predictor",
+        "family",
+        "backbone",
+        "llm",
+        "seed",
+        "n",
+        "unread",
+        "converged",
+        "metrics",
+        "cost",
+    ]
+    assert {*promised, "gain_best", "gain_pretraining"} <= set(record)
+    assert set(record["gain_best"]) >= {"vs", "value", "low", "high", "n_blocks"}
+    assert set(record["cost"]) == set(COST)
+    assert all(set(estimate) == {"value", "low", "high"} for estimate in record["metrics"].values())
+
+
+def test_there_is_a_record_of_each_seed_and_one_pooled_over_them():
+    arms = arms_of(("last-value", 5.0, table(2.0)), ("none", 5.0, [table(1.0), table(3.0)]))
+    found = records_of(arms)
+    assert set(found) == {("last-value", None), ("last-value", 0), ("none", None), ("none", 0), ("none", 1)}
+    assert [found["none", s]["metrics"]["mae"]["value"] for s in (0, 1, None)] == pytest.approx(
+        [1.0, 3.0, 2.0]
+    )
+    assert found["none", None]["seeds"] == [0, 1]
+    assert found["none", None]["cost"]["train_s"] == 1.5
+    assert found["none", None]["cost"]["peak_mb"] == 101.0
+    assert [found["none", s]["converged"] for s in (0, 1, None)] == [True, False, False]
+
+
+def test_n_counts_answers_of_windows_and_places_over_seeds():
+    found = records_of(arms_of(("last-value", 5.0, table(2.0)), ("none", 5.0, [table(1.0), table(3.0)])))
+    assert found["last-value", None]["n"] == DAYS * len(PLACES)
+    assert found["none", None]["n"] == 2 * DAYS * len(PLACES)
+
+
+def _text_arms(unread=((0, "a"), (1, "b")), **changes):
+    return arms_of(
+        ("last-value", 5.0, table(2.0)),
+        ("hour-of-week", 5.0, table(-8.0)),
+        ("text", None, table(1.0, days=4, unread=set(unread))),
+        **changes,
+    )
+
+
+def test_unread_answers_are_counted_and_scored_under_three_rules_by_hand():
+    record = records_of(_text_arms())["text", None]
+    assert (record["n"], record["unread"]) == (8, 2)
+    rules = {rule: found["mae"] for rule, found in record["unread_rules"].items()}
+    assert rules == {
+        "dropped": pytest.approx(1.0),
+        "penalised": pytest.approx((12 * 1.0 + 4 * 8.0) / 16),
+        "imputed": pytest.approx((12 * 1.0 + 4 * 2.0) / 16),
+    }
+    assert record["metrics"]["mae"]["value"] == pytest.approx(rules["penalised"])
+
+
+@pytest.mark.slow
+def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
+    arms = _text_arms()
+    ledger = tally(["readable"] * 20 + ["truncated"] * 3 + ["refused"])
+    decoding = {"draws": 3, "temperature": 0.7, "top_p": 1.0, "seed": 0}
+    facts = [f | {"ledger": ledger, "decoding": decoding} if f["family"] == "text" else f for f in arms.facts]
+    found = records_of(Arms(arms.suite, arms.timezone, facts, arms.predictions))
+    record = found["text", None]
+    assert (record["n"], record["unread"]) == (24, 4)
+    assert (record["ledger"], record["decoding"]) == (ledger, decoding)
+    assert record["unread_rules"] == records_of(arms)["text", None]["unread_rules"]
+    assert found["last-value", None]["ledger"] is None
+    json.dumps(record, allow_nan=False)
+
+
+def test_the_penalty_is_the_worst_null_rule_on_the_primary_metric_whatever_its_direction():
+    record = records_of(_text_arms(primary_metric="r2"))["text", None]
+    assert record["unread_rules"]["penalised"]["mae"] == pytest.approx((12 * 1.0 + 4 * 8.0) / 16)
+
+
+def test_an_arm_of_which_nothing_could_be_read_is_penalised_and_writes_no_nan():
+    every = [(day, place) for day in range(4) for place in PLACES]
+    record = records_of(_text_arms(every))["text", None]
+    assert record["unread_rules"]["dropped"]["mae"] is None
+    assert record["metrics"]["mae"]["value"] == pytest.approx(8.0)
+    json.dumps(record, allow_nan=False)
+
+
+def test_entries_that_were_read_keep_their_own_value_under_every_rule():
+    arms = _text_arms()
+    facts = arms.of("text")[0]
+    for rule in ("penalised", "imputed"):
+        frame = resolve_unread(arms, facts, rule)
+        read = ~frame["unread"]
+        assert (frame["value"] - frame["truth"])[read].tolist() == [1.0] * int(read.sum())
+        assert frame["value"].notna().all()
+    assert len(resolve_unread(arms, facts, "dropped")) == 12
+
+
+def test_unread_answers_without_a_finished_rule_to_stand_in_are_an_error_that_says_so():
+    whole = _text_arms()
+    arms = Arms(whole.suite, whole.timezone, whole.of("text"), whole.predictions)
+    with pytest.raises(ConfigError, match="unreadable answers.*--resume"):
+        score_arms(arms)
+
+
+def test_the_reference_is_the_arm_that_is_best_on_validation_not_on_test():
+    arms = arms_of(
+        ("last-value", 3.0, table(9.0)), ("none", 4.0, table(1.0)), ("lora", 1.0, table(4.5))
+    )  # fmt: skip
+    assert best_reference(arms) == "last-value"
+    gain = records_of(arms)["lora", None]["gain_best"]
+    assert (gain["vs"], gain["value"]) == ("last-value", pytest.approx(0.5))
+
+
+def test_arms_with_pretrained_weights_are_no_reference_but_random_ones_are():
+    arms = arms_of(("last-value", 3.0, table(9.0)), ("frozen", 1.0, table(1.0)), ("random", 2.0, table(2.0)))
+    assert best_reference(arms) == "random"
+
+
+def test_the_best_reference_has_the_highest_validation_where_higher_is_better():
+    given = (("last-value", 0.9, table(9.0)), ("none", 0.2, table(1.0)), ("lora", 0.5, table(4.5)))
+    assert best_reference(arms_of(*given, primary_metric="r2")) == "last-value"
+    assert best_reference(arms_of(*given, primary_metric="mae")) == "none"
+
+
+def test_without_any_validation_there_is_no_best_reference_and_no_gain():
+    arms = arms_of(("last-value", None, table(9.0)), ("lora", None, table(1.0)))
+    assert best_reference(arms) is None
+    assert records_of(arms)["lora", None]["gain_best"] is None
+
+
+@pytest.mark.slow
+def test_the_random_twin_has_the_same_family_and_the_same_trained_parts():
+    arms = arms_of(
+        *(
+            (name, 5.0, table(2.0))
+            for name in ("last-value", "random", "random-lora", "frozen", "lora", "text")
+        )
+    )
+    assert random_twin(arms, "frozen") == "random"
+    assert random_twin(arms, "lora") == "random-lora"
+    assert random_twin(arms, "text") is None
+    assert random_twin(arms, "random") is None
+    got = records_of(arms)["lora", None]["gain_pretraining"]
+    assert (got["vs"], got["value"]) == ("random-lora", 0.0)
+
+
+def test_only_arms_with_pretrained_weights_have_gains():
+    found = records_of(
+        arms_of(("last-value", 3.0, table(9.0)), ("random", 2.0, table(2.0)), ("frozen", 1.0, table(1.0)))
+    )
+    assert found["random", None]["gain_best"] is None
+    assert found["last-value", None]["gain_pretraining"] is None
+    assert found["frozen", None]["gain_best"]["value"] == pytest.approx(0.5)
+
+
+def test_metrics_do_not_depend_on_the_order_of_the_predictions():
+    frame = table(ERRORS)
+    mixed = frame.sample(frac=1.0, random_state=1)
+    one, other = (records_of(arms_of(("last-value", 5.0, f)))["last-value", None] for f in (frame, mixed))
+    for name in metrics.VALUES:
+        for key in ("value", "low", "high"):
+            assert one["metrics"][name][key] == pytest.approx(other["metrics"][name][key], rel=1e-12)
+
+
+def test_entries_without_truth_do_not_count():
+    truth = truth_of()
+    truth[::3] = np.nan
+    arms = arms_of(("last-value", 5.0, table(2.0, truth=truth)))
+    scores = score_arms(arms)
+    errors = scores[scores["metric"] == "abs_error"]
+    assert errors["count"].sum() == np.isfinite(truth).sum()
+    assert records_of(arms)["last-value", None]["metrics"]["mae"]["value"] == pytest.approx(2.0)
+
+
+def test_a_percentage_counts_only_where_the_truth_is_not_zero():
+    truth = truth_of()
+    truth[:8] = 0.0
+    arms = arms_of(("last-value", 5.0, table(2.0, truth=truth)))
+    want = (2.0 / truth[8:]).mean()
+    assert records_of(arms)["last-value", None]["metrics"]["mape"]["value"] == pytest.approx(want)
+
+
+def test_no_record_holds_a_number_that_json_does_not_know():
+    truth = np.zeros(DAYS * 4)
+    truth[:4] = 5.0  # one day alone has a percentage, so most draws have none
+    arms = arms_of(("last-value", 5.0, table(0.0, truth=truth)), ("lora", 4.0, table(1.0, truth=truth)))
+    found = records_of(arms)
+    json.dumps(list(found.values()), allow_nan=False)
+    assert found["lora", None]["metrics"]["mape"] == {"value": 0.2, "low": None, "high": None}
+    assert found["lora", None]["gain_best"] is None
+
+
+def test_a_block_is_the_local_day_of_what_is_asked():
+    scores = score_arms(arms_of(("last-value", 5.0, table(2.0))))
+    days = scores.groupby("sample")["block"].unique()
+    assert [list(day) for day in days[:2]] == [["2024-01-01"], ["2024-01-02"]]
+    assert Scores(scores, 100).gain("mae", "last-value", "last-value").n_blocks == DAYS
+
+
+# blocks of every kind
+
+
+def _blocks_of(samples, places, times, block, timezone="UTC"):
+    frame = pd.DataFrame({"sample": samples, "place": places, "time": times})
+    return block_of_samples(frame, block, timezone)
+
+
+@pytest.mark.parametrize(
+    ("block", "want"),
+    [
+        ("day", {"d/u1/0": "2024-01-07", "d/u1/1": "2024-01-09", "d/u2/0": "2024-01-08"}),
+        ("week", {"d/u1/0": "2024-01-01", "d/u1/1": "2024-01-08", "d/u2/0": "2024-01-08"}),
+        ("object", {"d/u1/0": "u1", "d/u1/1": "u1", "d/u2/0": "u2"}),
+        ("clip", {"d/u1/0": "u1", "d/u1/1": "u1", "d/u2/0": "u2"}),
+        ("sample", {name: name for name in ("d/u1/0", "d/u1/1", "d/u2/0")}),
+    ],
+)
+def test_blocks_are_days_weeks_objects_clips_or_samples(block, want):
+    sunday_night = 1_704_668_400 - 3600  # 2024-01-07 22:00 UTC
+    times = [sunday_night, sunday_night + 86_400 * 2, sunday_night + 3 * 3600]
+    assert _blocks_of(["d/u1/0", "d/u1/1", "d/u2/0"], ["u1", "u1", "u2"], times, block) == want
+
+
+def test_the_week_begins_on_monday_in_the_local_zone():
+    late_sunday = 1_704_668_400  # 23:00 UTC, Monday noon in Auckland
+    assert _blocks_of(["s"], ["p"], [late_sunday], "week", "Pacific/Auckland") == {"s": "2024-01-08"}
+    assert _blocks_of(["s"], ["p"], [late_sunday], "week") == {"s": "2024-01-01"}
+
+
+# other kinds than fields
+
+PLACES_SUITE = {
+    "kind": "trajectory",
+    "task": {"next-place": {"history": 3}},
+    "llm": {"name": "tiny"},
+}
+
+
+def _stays(truths):
+    return [handmade.stays([("a", 1), ("b", 2), (t, 3)], name=f"user{i}/0") for i, t in enumerate(truths)]
+
+
+def _ranked(samples, rankings):
+    answers = [
+        Prediction(None, unread_reason="no place") if r is None else Prediction(s.truth * 0, ranking=tuple(r))
+        for s, r in zip(samples, rankings, strict=True)
+    ]
+    return tabulate(samples, answers)
+
+
+def _place_arms(rankings):
+    """A text arm with these rankings of 24 people beside two rules: one always right, one always second."""
+    truths = "abc" * 8
+    samples = _stays(truths)
+    told = {
+        "counts": _ranked(samples, truths),
+        "counts-context": _ranked(samples, [f"d{t}" for t in truths]),
+        "text": _ranked(samples, rankings),
+    }
+    suite = Suite.model_validate(
+        {
+            "id": "p", "version": 1, "data": "d", **PLACES_SUITE,
+            "predictors": [
+                {"name": "counts", "family": "baseline"},
+                {"name": "counts-context", "family": "baseline"},
+                {"name": "text", "family": "text", "backbone": "llm-frozen", "template": "trajectory/next-place"},
+            ],
+        }
+    )  # fmt: skip
+    facts = [
+        {
+            "key": name, "predictor": name, "family": "text" if name == "text" else "baseline",
+            "backbone": "llm-frozen" if name == "text" else None, "pretrained": name == "text", "lora": False,
+            "llm": None, "task": suite.tasks[0].name, "seed": 0, "converged": None, "cost": COST,
+            "validation": {"counts": 1.0, "counts-context": 0.0}.get(name),
+        }
+        for name in told
+    ]  # fmt: skip
+    return Arms(suite, "UTC", facts, told)
+
+
+def test_rankings_are_scored_and_their_gain_is_a_difference():
+    found = records_of(_place_arms(["a"] * 24))
+    got = found["text", None]
+    assert {name: got["metrics"][name]["value"] for name in ("acc@1", "acc@5", "mrr")} == pytest.approx(
+        {"acc@1": 1 / 3, "acc@5": 1 / 3, "mrr": 1 / 3}
+    )
+    assert (got["n"], got["unread"]) == (24, 0)
+    assert got["gain_best"]["vs"] == "counts"
+    assert got["gain_best"]["value"] == pytest.approx(1 / 3 - 1)
+    assert got["gain_best"]["n_blocks"] == 24
+    assert set(got["metrics"]) == set(metrics.RANKS)
+    json.dumps(got, allow_nan=False)
+
+
+def test_unread_rankings_are_imputed_by_counts_and_penalised_by_the_worst_rule():
+    rankings = [None] * 12 + ["x"] * 12
+    got = records_of(_place_arms(rankings))["text", None]
+    assert (got["n"], got["unread"]) == (24, 12)
+    rules = {rule: found["acc@1"] for rule, found in got["unread_rules"].items()}
+    assert rules == {"dropped": 0.0, "penalised": 0.0, "imputed": 0.5}
+    assert got["unread_rules"]["penalised"]["acc@5"] == 0.5  # the worst rule is always second
+    assert got["metrics"]["acc@1"]["value"] == 0.0
+    assert got["metrics"]["acc@5"]["value"] == 0.5
+
+
+def test_crps_stands_in_the_record_with_its_estimator_and_an_unread_entry_counts_as_its_stand_in():
+    sample = [handmade.events([1, 2, 4.0], name=str(i)) for i in range(2)]
+    draws = np.stack([np.where(sample[0].wanted, v, np.nan) for v in (3.0, 7.0)])
+    drawn = Prediction(np.where(sample[0].wanted, 5.0, np.nan), samples=draws)
+    last = [Prediction(np.where(s.wanted, 10.0, np.nan)) for s in sample]
+    suite = Suite.model_validate(
+        {
+            "id": "e", "version": 1, "data": "d", "kind": "event", "task": {"next-event": {"history": 3}},
+            "llm": {"name": "tiny"},
+            "predictors": [
+                {"name": "median-gap", "family": "baseline"},
+                {"name": "text", "family": "text", "backbone": "llm-frozen", "template": "event/next-event"},
+            ],
+        }
+    )  # fmt: skip
+    facts = [
+        {
+            "key": name, "predictor": name, "family": family, "backbone": "llm-frozen" if family == "text" else None,
+            "pretrained": family == "text", "lora": False, "llm": None, "task": suite.tasks[0].name, "seed": 0,
+            "converged": None, "cost": COST, "validation": None,
+        }
+        for name, family in (("median-gap", "baseline"), ("text", "text"))
+    ]  # fmt: skip
+    told = {
+        "median-gap": tabulate(sample, last),
+        "text": tabulate(sample, [drawn, Prediction(None, unread_reason="nothing")]),
+    }
+    found = records_of(Arms(suite, "UTC", facts, told))
+    text = found["text", None]
+    assert text["crps"] == {"estimator": "fair", "draws": 2.0}
+    assert text["metrics"]["crps"]["value"] == pytest.approx((2 - 8 / 4 + 6) / 2)
+    assert text["unread_rules"]["dropped"]["crps"] == 0.0
+    assert "crps" not in found["median-gap", None]["metrics"]
+    assert "nll" not in text["metrics"]

@@ -1,0 +1,544 @@
+"""An endpoint's answers are all had, each once and in order, however badly its server behaves."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from support import fake_endpoint
+
+from st2llm.errors import AlignmentError, ArtefactError, ConfigError
+from st2llm.llm import load_llm
+from st2llm.llm.endpoint import client
+from st2llm.llm.endpoint.client import Patience, RemoteModel, Streamer
+from st2llm.types import Completer, Decoding, FreeText, Numbers, Slot
+
+KEY = "sk-test-0123456789abcdef"
+QUICK = Patience(connect_s=5, read_s=2, total_s=3, attempts=5, wait_s=0.01, longest_wait_s=2)
+DRAWS = Decoding(draws=2, temperature=0.8, seed=5)
+GRAMMAR = Numbers(4, 3)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The server's process and how to speak to it."""
+
+    url: str
+    client: httpx.Client
+
+    def llm(self, patience=QUICK, concurrency=8, model="tiny"):
+        return RemoteModel(f"{self.url}/v1", model, concurrency, patience)
+
+    def plan(self, **settings):
+        """Sets how it behaves from now on, and forgets what was."""
+        self.client.post("/schedule", json=fake_endpoint.schedule(**settings))
+
+    def counts(self):
+        return self.client.get("/counts").json()
+
+
+@pytest.fixture(scope="module")
+def server(tiny):
+    command = [sys.executable, fake_endpoint.__file__, tiny(), KEY]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+            with httpx.Client(base_url=url, timeout=30) as client:
+                yield Endpoint(url, client)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def endpoint(server, monkeypatch):
+    monkeypatch.setenv("ST2LLM_OPENAI_KEY", KEY)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server.plan()
+    return server
+
+
+@pytest.fixture(scope="module")
+def prompts(prompt):
+    """Eight plain texts and eight conversations."""
+    plain = [prompt(f"{i},{i + 1},", GRAMMAR) for i in range(8)]
+    asked = [({"role": "user", "content": f"What follows {i}?"},) for i in range(8)]
+    return plain + [prompt("", GRAMMAR, messages=messages) for messages in asked]
+
+
+@pytest.fixture(scope="module")
+def truth(server, prompts):
+    """What the model says where nothing goes wrong."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ST2LLM_OPENAI_KEY", KEY)
+        server.plan()
+        return server.llm(Patience()).complete(prompts, DRAWS)
+
+
+def words(answers):
+    return [(answer.text, answer.prompt_sha256, answer.draw, answer.finish) for answer in answers]
+
+
+@pytest.mark.slow
+def test_it_is_a_completer_that_streams(endpoint):
+    llm = load_llm(f"openai:{endpoint.url}/v1/#tiny")
+    assert isinstance(llm, Completer)
+    assert isinstance(llm, Streamer)
+    assert llm.identity == llm.name == f"openai:{endpoint.url}/v1#tiny"
+    assert llm.complete([]) == []
+
+
+@pytest.mark.slow
+def test_answers_come_prompt_by_prompt_and_draw_by_draw(truth, prompts):
+    assert [(answer.prompt_sha256, answer.draw) for answer in truth] == [
+        (prompt.sha256, draw) for prompt in prompts for draw in range(2)
+    ]
+    assert len({answer.text for answer in truth}) > len(truth) // 2
+    assert all(answer.tokens_in > 0 and answer.tokens_out > 0 and answer.seconds > 0 for answer in truth)
+    assert {(answer.logprob, answer.finish, answer.cached) for answer in truth} == {(None, "whole", False)}
+
+
+def test_an_answer_does_not_depend_on_what_else_is_asked(endpoint, truth, prompts):
+    llm = endpoint.llm(Patience(), concurrency=1)
+    assert words(llm.complete(prompts[13:14], DRAWS)) == words(truth[26:28])
+    assert words(llm.complete(prompts[3:5][::-1], DRAWS)) == words(truth[8:10] + truth[6:8])
+    first = Decoding(draws=1, temperature=0.8, seed=5)
+    assert words(llm.complete(prompts[:2], first)) == words(truth[0:4:2])
+    other = Decoding(draws=2, temperature=0.8, seed=6)
+    assert words(llm.complete(prompts[:2], other)) != words(truth[:4])
+
+
+@pytest.mark.slow
+def test_greedy_answers_are_those_of_the_model_itself(endpoint, prompts, tiny):
+    mine = load_llm(tiny(), dtype="fp32").complete(prompts)
+    got = endpoint.llm(Patience()).complete(prompts)
+    assert [answer.text for answer in got] == [answer.text for answer in mine]
+    assert [answer.tokens_in for answer in got] == [answer.tokens_in for answer in mine]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", fake_endpoint.TROUBLES)
+def test_no_answer_is_lost_to(endpoint, truth, prompts, kind):
+    endpoint.plan(share=1.0, most=1, kinds=[kind])
+    hasty = Patience(read_s=0.6, total_s=1.2, attempts=5, wait_s=0.01)
+    began = time.monotonic()
+    got = endpoint.llm(hasty).complete([prompts[2], prompts[9]], DRAWS)
+    assert words(got) == words(truth[4:6] + truth[18:20])
+    assert endpoint.counts()["troubles"] == {kind: 4}
+    assert time.monotonic() - began < 15  # a drip goes on for 20 s, a stall for 30
+
+
+@pytest.mark.parametrize("kind", fake_endpoint.DOUBLES)
+def test_an_answer_that_comes_twice_counts_once_and_is_not_taken_for_another(endpoint, truth, prompts, kind):
+    endpoint.plan(share=1.0, most=1, kinds=[kind])
+    news = list(endpoint.llm(concurrency=2).stream(prompts, DRAWS))
+    assert sorted(index for index, _ in news) == list(range(len(truth)))
+    assert words(answer for _, answer in sorted(news, key=lambda pair: pair[0])) == words(truth)
+    assert set(endpoint.counts()["delivered"].values()) == {1}
+
+
+@pytest.mark.slow
+def test_in_a_storm_no_answer_is_lost_and_none_is_counted_twice(endpoint, truth, prompts):
+    kinds = [kind for kind in fake_endpoint.TROUBLES if kind != "429-date"]  # up to a second for all workers
+    endpoint.plan(seed=1, share=0.6, kinds=kinds + fake_endpoint.DOUBLES)
+    patience = Patience(connect_s=5, read_s=2, total_s=2.5, attempts=4, wait_s=0.01)
+    news = list(endpoint.llm(patience).stream(prompts, DRAWS))
+    assert sorted(index for index, _ in news) == list(range(len(truth)))
+    assert words(answer for _, answer in sorted(news, key=lambda pair: pair[0])) == words(truth)
+    counts = endpoint.counts()
+    assert list(counts["delivered"].values()) == [1] * len(truth)
+    assert len(counts["troubles"]) >= 10
+    assert sum(counts["asked"].values()) > 1.4 * len(truth)
+
+
+def test_no_more_requests_than_stated_are_in_flight(endpoint, prompts, truth):
+    for concurrency in (3, 8):
+        endpoint.plan(slow_s=0.1, together=concurrency)
+        assert words(endpoint.llm(Patience(), concurrency).complete(prompts[:5], DRAWS)) == words(truth[:10])
+        assert endpoint.counts()["most_flying"] == concurrency
+
+
+def test_draws_are_requests_of_their_own_with_seeds_of_their_own(endpoint, prompts):
+    endpoint.llm().complete(prompts[:2], DRAWS)
+    bodies = endpoint.counts()["bodies"]
+    assert len({body["seed"] for body in bodies}) == len(bodies) == 4
+    assert not any("n" in body for body in bodies)
+
+
+def test_what_was_had_before_is_not_asked_for(endpoint, prompts, truth):
+    news = dict(endpoint.llm().stream(prompts[:3], DRAWS, skip={0, 3, 4}))
+    assert {index: answer.text for index, answer in news.items()} == {i: truth[i].text for i in (1, 2, 5)}
+    assert sum(endpoint.counts()["asked"].values()) == 3
+
+
+def test_all_others_are_answered_before_a_lost_one_is_told_and_only_it_is_asked_again(
+    endpoint, prompts, prompt, truth
+):
+    asked = [*prompts[:3], prompt("lost 9,", GRAMMAR), *prompts[3:6]]
+    endpoint.plan(lost="lost")
+    had = {}
+    with pytest.raises(ArtefactError) as told:
+        had.update(_kept(endpoint.llm().stream(asked, DRAWS), had))
+    assert sorted(had) == [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]
+    message = str(told.value)
+    assert re.search(rf"prompt 4 of 7 \(sha256 {asked[3].sha256[:12]}, draw [01]\)", message)
+    assert "5 attempts were made, the last one came to: HTTP 503: Overloaded." in message
+    assert "12 of 14 answers arrived and were handed over" in message
+    assert "only the 2 missing ones" in message
+
+    endpoint.plan()
+    had.update(endpoint.llm().stream(asked, DRAWS, skip=had.keys()))
+    assert sorted(had) == list(range(14))
+    assert words(had[i] for i in (*range(6), *range(8, 14))) == words(truth[:12])
+    assert sum(endpoint.counts()["asked"].values()) == 2
+
+
+def _kept(stream, had):
+    for index, answer in stream:
+        had[index] = answer
+    return had
+
+
+def test_a_server_that_never_answers_is_given_up_before_all_prompts_were_tried(endpoint, prompt):
+    endpoint.plan(lost="lost")
+    patience = Patience(attempts=2, wait_s=0.0, give_up=4)
+    with pytest.raises(ArtefactError, match=r"4 were asked for in vain, 16 not at all"):
+        endpoint.llm(patience, concurrency=1).complete([prompt(f"lost {i}", GRAMMAR) for i in range(20)])
+    assert sum(endpoint.counts()["asked"].values()) == 0
+    assert len(endpoint.counts()["bodies"]) == 8
+
+
+def test_a_server_that_is_not_there_is_named(prompts):
+    llm = RemoteModel("http://127.0.0.1:9/v1", "tiny", patience=Patience(attempts=2, wait_s=0.0))
+    with pytest.raises(
+        ArtefactError, match=r"openai:http://127.0.0.1:9/v1#tiny gave no answer .* ConnectError"
+    ):
+        llm.complete(prompts[:2])
+
+
+def test_a_wait_that_the_server_asks_for_is_kept(endpoint, prompts, truth):
+    endpoint.plan(share=1.0, most=1, kinds=["429-after"])
+    answers = endpoint.llm(Patience(wait_s=0.0)).complete(prompts[:1], Decoding(temperature=0.8, seed=5))
+    assert words(answers) == words(truth[:1])
+    first, second = endpoint.counts()["times"]
+    assert second - first >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("7", 7, 7),
+        ("0.5", 0.5, 0.5),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        ("Wed, 21 Oct 2065 07:28:00", 1e8, 1e11),
+    ],
+)
+def test_a_wait_is_asked_for_in_seconds_or_until_a_date(header, least, most):
+    response = httpx.Response(429, headers={"Retry-After": header})
+    assert least <= client._retry_after(response) <= most
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Retry-After": "soon"}, {"Retry-After": "-3"}, {"Retry-After": "nan"}]
+)
+def test_a_wait_that_means_nothing_is_our_own_to_choose(headers):
+    assert client._retry_after(httpx.Response(429, headers=headers)) is None
+
+
+def test_our_own_waits_double_with_jitter_up_to_the_longest():
+    patience = Patience(wait_s=1.0, longest_wait_s=5.0)
+    for attempt, longest in [(2, 1), (3, 2), (4, 4), (5, 5), (500, 5)]:
+        waits = [patience.before(attempt) for _ in range(50)]
+        assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+def test_a_server_that_asks_for_a_longer_wait_than_we_have_is_not_waited_for(endpoint, prompts):
+    endpoint.plan(share=1.0, kinds=["429-long"])
+    with pytest.raises(ArtefactError, match=r"HTTP 429: Too busy. \(it asks for a wait of 3600 s\)"):
+        endpoint.llm().complete(prompts[:1])
+    assert sum(endpoint.counts()["asked"].values()) == 1
+
+
+def test_a_quota_that_is_used_up_is_not_asked_again(endpoint, prompts):
+    endpoint.plan(share=1.0, kinds=["429-quota"])
+    with pytest.raises(ConfigError, match="HTTP 429: Too busy"):
+        endpoint.llm(concurrency=1).complete(prompts)
+    assert sum(endpoint.counts()["asked"].values()) == 1
+
+
+@pytest.mark.parametrize("variable", ["ST2LLM_OPENAI_KEY", "OPENAI_API_KEY"])
+def test_a_wrong_key_is_told_by_its_variable_and_not_tried_again(endpoint, prompts, monkeypatch, variable):
+    monkeypatch.delenv("ST2LLM_OPENAI_KEY")
+    monkeypatch.setenv(variable, "sk-wrong-key-9876543210")
+    with pytest.raises(ConfigError, match=rf"HTTP 401.*The key in \${variable} was not accepted") as told:
+        endpoint.llm(concurrency=2).complete(prompts)
+    assert "9876543210" not in str(told.value)
+    assert "0 of 16 answers arrived" in str(told.value)
+
+
+def test_a_missing_key_is_told_by_the_variable_to_put_it_into(endpoint, prompts, monkeypatch):
+    monkeypatch.setenv("ST2LLM_OPENAI_KEY", " ")
+    with pytest.raises(ConfigError, match=r"HTTP 401.*No key was sent: put one into \$ST2LLM_OPENAI_KEY"):
+        endpoint.llm().complete(prompts[:1])
+
+
+def test_the_projects_own_variable_comes_first(endpoint, prompts, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-key-9876543210")
+    assert len(endpoint.llm().complete(prompts[:1])) == 1
+
+
+def test_an_unknown_model_is_named_and_asked_for_once_a_worker(endpoint, prompts):
+    with pytest.raises(
+        ConfigError, match=r"HTTP 404: The model `huge` does not exist.*'huge'.*base url http"
+    ):
+        endpoint.llm(model="huge", concurrency=2).complete(prompts)
+
+
+def test_a_prompt_that_is_too_long_is_told_after_all_others_were_answered(endpoint, prompts, prompt):
+    endpoint.plan(too_long="far too long")
+    asked = [prompts[0], prompt("far too long", GRAMMAR), *prompts[1:8]]
+    had = {}
+    with pytest.raises(ConfigError, match=r"prompt 2 of 9 .*HTTP 400: This model's maximum context length"):
+        _kept(endpoint.llm(concurrency=2).stream(asked), had)
+    assert sorted(had) == [0, *range(2, 9)]
+    assert len(endpoint.counts()["bodies"]) == 9
+
+
+def test_a_refusal_is_an_answer_without_words(endpoint, prompt):
+    endpoint.plan(refused="forbidden", filtered="filtered")
+    user = ({"role": "user", "content": "forbidden"},)
+    asked = [prompt("forbidden"), prompt("", messages=user), prompt("filtered"), prompt("12,")]
+    assert [(answer.text == "", answer.finish) for answer in endpoint.llm().complete(asked)] == [
+        (True, "refused"),
+        (True, "refused"),
+        (True, "refused"),
+        (False, "whole"),
+    ]
+
+
+def test_an_answer_that_ran_out_of_tokens_is_told_from_a_whole_one(endpoint, prompt):
+    (answer,) = endpoint.llm().complete([prompt("12,", FreeText(2))])
+    assert (answer.finish, len(answer.text)) == ("length", 2)
+
+
+def test_tokens_are_zero_where_the_server_does_not_count_them(endpoint, prompts):
+    endpoint.plan(usage=False)
+    (answer,) = endpoint.llm().complete(prompts[:1])
+    assert (answer.tokens_in, answer.tokens_out) == (0, 0)
+
+
+def test_the_newer_name_of_the_limit_is_used_where_a_server_wants_it(endpoint, prompts, truth):
+    endpoint.plan(plain=False)
+    assert words(endpoint.llm(Patience(attempts=1)).complete(prompts, DRAWS)) == words(truth)
+    bodies = endpoint.counts()["bodies"]
+    assert 0 < sum("max_tokens" in body for body in bodies) <= 8
+
+
+def test_it_can_be_asked_where_an_event_loop_runs_already(endpoint, prompts, truth):
+    async def notebook():
+        return endpoint.llm().complete(prompts[:2], DRAWS)
+
+    assert words(asyncio.run(notebook())) == words(truth[:4])
+
+
+def test_leaving_early_ends_what_is_in_flight(endpoint, prompts):
+    endpoint.plan(slow_s=0.1)
+    stream = endpoint.llm(concurrency=2).stream(prompts, DRAWS)
+    next(stream)
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 1.5
+    assert not any(thread.name == "st2llm-background" for thread in threading.enumerate())
+    assert len(endpoint.counts()["bodies"]) < 8
+
+
+def test_a_defect_of_our_own_is_seen_and_not_waited_for(endpoint, prompts, monkeypatch):
+    monkeypatch.setattr(client.protocol, "read", lambda *_: 1 / 0)
+    with pytest.raises(ExceptionGroup) as told:
+        endpoint.llm(concurrency=1).complete(prompts)
+    assert told.group_contains(ZeroDivisionError)
+
+
+def test_prompts_that_cannot_be_asked_are_told_before_any_is(endpoint, prompts, prompt):
+    with pytest.raises(AlignmentError, match="slot 'places'"):
+        endpoint.llm().complete([*prompts, prompt("12,", slots=(Slot("places", 2),))])
+    assert endpoint.counts()["bodies"] == []
+
+
+def test_the_key_is_in_no_log_error_repr_or_attribute(endpoint, prompts, caplog):
+    llm = endpoint.llm(Patience(attempts=2, wait_s=0.0))
+    endpoint.plan(share=1.0, kinds=["echo"], most=9)
+    with (
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(ArtefactError, match=r"Debug page.*Bearer \[key\]") as told,
+    ):
+        llm.complete(prompts[:2], DRAWS)
+    assert len(caplog.records) > 4
+    shown = [
+        caplog.text,
+        str(told.value),
+        repr(told.value.__dict__),
+        repr(llm),
+        repr(vars(llm)),
+        llm.identity,
+    ]
+    assert not any(KEY in words for words in shown)
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nx", "sk-secret x", "sk-sécret-x"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(endpoint, prompts, monkeypatch, key):
+    monkeypatch.setenv("ST2LLM_OPENAI_KEY", key)
+    with pytest.raises(ConfigError, match=r"\$ST2LLM_OPENAI_KEY should hold a key of printable") as told:
+        endpoint.llm().complete(prompts[:1])
+    assert key[:5] not in str(told.value)
+
+
+CLIENT = """
+import json, logging, sys, traceback
+from pathlib import Path
+from st2llm.llm import load_llm
+from st2llm.types import Decoding, Numbers, Prompt, TemplateId
+
+logging.basicConfig(level=logging.DEBUG)
+name, kept = sys.argv[1], Path(sys.argv[2])
+prompts = [Prompt((), (f"{i},{i + 1},",), "", TemplateId("t", 1, ""), Numbers(4, 3)) for i in range(8)]
+lines = kept.read_text().splitlines() if kept.exists() else []
+had = {json.loads(line)[0] for line in lines}
+with kept.open("a") as file:
+    try:
+        for index, answer in load_llm(name).stream(prompts, Decoding(draws=2, temperature=0.8, seed=5), skip=had):
+            print(json.dumps([index, answer.text]), file=file, flush=True)
+    except Exception:
+        traceback.print_exc()
+print("torch" in sys.modules, "transformers" in sys.modules)
+"""
+
+
+def _client(endpoint, kept, **environment):
+    command = [sys.executable, "-c", CLIENT, f"openai:{endpoint.url}/v1#tiny", str(kept)]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(Path(client.__file__).parents[3]), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _lines(kept):
+    return [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+
+
+@pytest.mark.slow
+def test_after_a_kill_nothing_that_was_kept_is_asked_again(endpoint, truth, prompts, tmp_path):
+    kept = tmp_path / "answers.jsonl"
+    endpoint.plan(slow_s=0.15, share=0.3, kinds=["500", "reset", "html", "sent-twice"], seed=3)
+    with _client(endpoint, kept) as first:
+        while len(_lines(kept)) < 4 and first.poll() is None:
+            time.sleep(0.01)
+        first.kill()
+    before = [index for index, _ in _lines(kept)]
+    assert 4 <= len(before) < 16
+    delivered = endpoint.counts()["delivered"]
+
+    with _client(endpoint, kept) as second:
+        output = second.communicate(timeout=60)[0]
+    assert output.splitlines()[-1] == "False False"
+    assert KEY not in output
+    assert "POST" in output
+    lines = _lines(kept)
+    assert [index for index, _ in lines[: len(before)]] == before
+    assert sorted(index for index, _ in lines) == list(range(16))
+    assert [text for _, text in sorted(lines)] == [answer.text for answer in truth[:16]]
+    again = Counter(endpoint.counts()["delivered"])
+    assert {again[name_of(prompts, index)] for index in before} == {1}
+    assert sum(again.values()) <= 16 + 8  # none but those that were in flight at the kill
+    assert sum(delivered.values()) >= len(before)
+
+
+def name_of(prompts, index):
+    prompt, draw = prompts[index // 2], index % 2
+    return fake_endpoint.name_of(prompt.text, client.protocol.draw_seed(DRAWS.seed, prompt.sha256, draw))
+
+
+def test_the_key_is_in_no_output_of_a_program_that_fails(endpoint, tmp_path):
+    endpoint.plan(share=1.0, kinds=["429-long", "429-quota"], most=99)
+    with _client(endpoint, tmp_path / "kept", OPENAI_API_KEY="sk-other-key-123456789") as client:
+        output = client.communicate(timeout=60)[0]
+    assert "Traceback" in output
+    assert KEY not in output
+    assert "sk-other" not in output
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"depth": 3}, "depth must be None for a model behind an endpoint, but it is 3"),
+        ({"dtype": "bf16"}, "dtype must be 'auto' .* but it is 'bf16'"),
+        ({"quant": "nf4"}, "quant must be 'none' .* but it is 'nf4'"),
+    ],
+)
+def test_settings_that_the_server_has_made_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load_llm("openai:http://127.0.0.1:8000/v1#tiny", **settings)
+
+
+def test_an_endpoint_has_no_random_weights():
+    with pytest.raises(ConfigError, match="cannot be drawn at random"):
+        load_llm("random:openai:http://127.0.0.1:8000/v1#tiny")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai:",
+        "openai:http://x/v1",
+        "openai:#tiny",
+        "openai:http://x/v1#",
+        "openai:ftp://x/v1#m",
+        "openai:x#m",
+    ],
+)
+def test_a_name_that_is_no_endpoint_is_refused_with_an_example(name):
+    with pytest.raises(ConfigError, match=r"should read .*http://127.0.0.1:8000/v1|should read like http"):
+        load_llm(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai:http://me:hunter2@x/v1#m",
+        "openai:http://me:hunter2@x/v1",
+        "openai:http://x/v1?key=hunter2#m",
+        "openai:http://hunter2@x/v1#m",
+        "openai:http://me:hunter2@[/v1#m",
+    ],
+)
+def test_a_secret_in_a_name_is_refused_unseen(name):
+    with pytest.raises(ConfigError) as told:
+        load_llm(name)
+    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in repr(told.value.__context__)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"attempts": 0}, {"read_s": 0.0}, {"wait_s": -1.0}, {"give_up": 0}, {"total_s": -1.0}]
+)
+def test_patience_without_meaning_is_refused(settings):
+    with pytest.raises(ConfigError, match="Patience needs"):
+        Patience(**settings)
+
+
+def test_a_concurrency_without_meaning_is_refused():
+    with pytest.raises(ConfigError, match="concurrency of at least 1, but has 'm' and 0"):
+        RemoteModel("http://x/v1", "m", 0)

@@ -1,0 +1,73 @@
+"""Predictions of a file are those of the run that wrote them, and a row that is amiss is named."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from support import fields
+
+from st2llm.errors import DataError
+from st2llm.evaluate.scoring.score_table import tabulate
+from st2llm.predict.baselines import fit_baseline
+from st2llm.predict.external import predictions_file
+
+
+def samples():
+    return fields.windows(fields.series(80), history=48, horizon=3, stride=12)
+
+
+@pytest.fixture
+def table():
+    given = samples()
+    return tabulate(given, fit_baseline("yesterday", given).predict(given))
+
+
+def written(table, path):
+    table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
+    return predictions_file.read(path, name="theirs")
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv"])
+def test_what_a_run_wrote_is_read_as_it_was(table, tmp_path, name):
+    given = samples()
+    want = fit_baseline("yesterday", given).predict(given)
+    got = written(table, tmp_path / name).predict([s.without_truth() for s in given])
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one.value, other.value)
+
+
+def test_quantiles_are_taken_where_all_are_there(table, tmp_path):
+    whole = written(table.assign(q05=1.0, q95=9.0), tmp_path / "p.parquet").predict(samples()[:1])[0]
+    assert set(whole.quantiles) == {0.05, 0.95}
+    assert (whole.quantiles[0.95][48:] == 9).all()
+
+
+def test_a_value_that_is_not_there_is_an_answer_that_was_not_read(table, tmp_path):
+    first = samples()[0].id
+    table.loc[table["sample"] == first, "value"] = np.nan
+    answer = written(table, tmp_path / "p.parquet").predict(samples()[:1])[0]
+    assert answer.value is None and answer.unread_reason == "no value in the file"
+
+
+def test_it_is_known_whether_there_is_anything_of_some_samples(table, tmp_path):
+    read = written(table[table["sample"] == samples()[1].id], tmp_path / "p.parquet")
+    assert not read.knows(samples()[:1])
+    assert read.knows(samples())
+    with pytest.raises(DataError, match="no rows of 1 of 1 samples, the first 'made-up/"):
+        read.predict(samples()[:1])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.iloc[1:], "has no row for .* and so for 1 entries"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "has 2 rows for"),
+        (lambda t: t.assign(step=t["step"] + 1), "nothing is asked of .* step 3"),
+        (lambda t: t.assign(channel=4), "channel 4"),
+        (lambda t: t.assign(place="nowhere"), "at place 'nowhere'"),
+        (lambda t: t.drop(columns="value"), "has no column 'value'"),
+        (lambda t: t.assign(value="many"), "'value' should hold numbers"),
+    ],
+)
+def test_a_row_that_is_amiss_is_named(table, tmp_path, change, said):
+    with pytest.raises(DataError, match=said):
+        written(change(table.astype({"place": str})), tmp_path / "p.csv").predict(samples())

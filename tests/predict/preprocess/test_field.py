@@ -1,0 +1,152 @@
+"""A frame shows every arm the same: one scaler, one base forecast, one instruction whose slot comes last."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from support import fields
+
+from st2llm.encode.scaler import fit_scaler
+from st2llm.errors import AlignmentError, ConfigError
+from st2llm.predict.baselines import fit_baseline, fit_held_out
+from st2llm.predict.preprocess.field import fit_frame
+from st2llm.serialize.template.template import load_prompt
+from st2llm.types import Prediction, Prompt, Serializer, Slot, TemplateId
+
+NODES = 3
+LAST = (Slot("places", NODES),)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Renders the same parts for every sample, and refuses to be shown a truth."""
+
+    parts: tuple
+
+    def render(self, sample, *, soft=None):
+        assert sample.truth is None
+        return Prompt((), self.parts, "", TemplateId("fixed", 1, ""))
+
+    def read(self, text, sample):
+        return Prediction(None, unread_reason="it is not read")
+
+
+def train():
+    return fields.windows(fields.series(240), history=48, horizon=6, stride=12)
+
+
+def frame(skip="none", template=None, slots=NODES):
+    return fit_frame(train(), skip=skip, template=template, slots=slots)
+
+
+@pytest.mark.parametrize(
+    ("skip", "rule"),
+    [
+        ("ridge", "ridge-deviation"),
+        ("slot", "hour-of-week"),
+        ("last", "last-value"),
+        ("level", "window-mean"),
+    ],
+)
+def test_a_skip_is_the_closed_form_forecast_in_standardised_units(skip, rule):
+    samples = train()
+    batch = frame(skip).stack(samples[:2], reads=False)
+    raw = np.stack([p.value[48:] for p in fit_baseline(rule, samples).predict(samples[:2])])
+    np.testing.assert_allclose(
+        batch.base[:, 48:].numpy(), fit_scaler(samples).scale(raw), rtol=1e-4, atol=1e-5
+    )
+    assert not batch.base[:, :48].any()
+    assert batch.base[:, 48:].any()
+
+
+def test_without_a_skip_arms_start_from_zero():
+    assert not frame("none").stack(train()[:2], reads=False).base.any()
+
+
+def test_an_unknown_skip_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="There is no skip 'rigde'. Did you mean 'ridge'?"):
+        frame("rigde")
+
+
+def test_everything_is_fitted_on_the_training_windows_alone():
+    samples = fields.noted(train(), ["busy day"] * len(train()))
+    fitted = fit_frame(samples, skip="ridge", template=None, slots=NODES)
+    np.testing.assert_array_equal(fitted.scaler.mean, fit_scaler(samples).mean)
+    assert fitted.vocabulary.words == ("busy", "day")
+
+
+def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_of():
+    samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
+    fitted = fit_frame(samples, skip="slot", template=None, slots=NODES, level="slot")
+    batch, held = fitted.stack(samples, reads=False), fit_held_out(samples)
+    usual = np.stack([held.of(sample) for sample in samples])
+    seen = np.stack([np.where(s.visible, s.values, 0) - held.of(s) * s.visible for s in samples])
+    np.testing.assert_allclose(batch.values.numpy() * fitted.scaler.std, seen, atol=1e-3)
+    truth = np.stack([np.nan_to_num(sample.truth) for sample in samples])
+    wanted = np.stack([sample.wanted for sample in samples])
+    np.testing.assert_allclose(batch.target.numpy() * fitted.scaler.std, (truth - usual) * wanted, atol=1e-3)
+    assert float(batch.values[batch.visible].std()) == pytest.approx(1, rel=0.01)
+    assert not batch.base.any()  # the rule `slot` says just what is usual
+
+
+def test_an_arm_that_says_nothing_says_what_is_usual():
+    samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
+    fitted = fit_frame(samples, skip="none", template=None, slots=NODES, level="slot")
+    (later,) = fields.windows(fields.series(30), history=24, horizon=6, first=fields.MONDAY + 504 * 3600)
+    batch = fitted.stack([later], reads=False)
+    (said,) = fitted.answers([later], torch.zeros_like(batch.base))
+    (drawn,) = fitted.drawn([later], torch.zeros_like(batch.base)[None])
+    want = fit_baseline("hour-of-week", samples).predict([later])[0].value
+    np.testing.assert_allclose(said.value, want)
+    np.testing.assert_allclose(drawn.value, want)
+
+
+def test_the_words_are_all_that_comes_before_the_slot():
+    template = Fixed(("Forecast ", "people.\n", *LAST))
+    assert isinstance(template, Serializer)
+    batch = frame(template=template).stack(train()[:2], reads=True)
+    assert batch.words == ("Forecast people.\n",) * 2
+
+
+def test_an_arm_that_does_not_read_is_shown_no_words():
+    batch = frame(template=Fixed(("Forecast ", *LAST))).stack(train()[:2], reads=False)
+    assert batch.words == ("", "")
+
+
+def test_without_a_template_there_is_nothing_to_read():
+    assert frame().stack(train()[:2], reads=True).words == ("", "")
+
+
+@pytest.mark.parametrize(
+    "parts", [("words alone",), (*LAST, "words after"), (*LAST, "between", *LAST), (Slot("other", 3), *LAST)]
+)
+def test_a_slot_that_is_not_the_one_last_part_is_refused(parts):
+    with pytest.raises(AlignmentError, match="holds one <soft> slot, as its last part"):
+        frame(template=Fixed(parts)).words(train()[0])
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_a_slot_that_does_not_fit_the_encoder_is_refused(length):
+    template = Fixed(("words", Slot("places", length)))
+    with pytest.raises(AlignmentError, match=f"Slot 'places' holds {length} tokens, but the encoder makes 3"):
+        frame(template=template).words(train()[0])
+
+
+def test_the_shipped_instruction_fits_and_tells_the_notes():
+    given = fields.noted(train()[:2], ["Big crowds at the harbour.", ""])
+    first, second = frame(template=load_prompt("graph/forecast.soft")).stack(given, reads=True).words
+    assert "people an hour" in first
+    assert "Big crowds at the harbour." in first
+    assert "Big crowds" not in second
+
+
+def test_no_truth_reaches_the_tensors_that_arms_read():
+    samples = train()[:3]
+    fitted = frame("ridge", load_prompt("graph/forecast.soft"))
+    ours = fitted.stack([s.without_truth() for s in samples], reads=True)
+    theirs = fitted.stack([fields.with_truth(s, 1e6) for s in samples], reads=True)
+    for name in ("values", "visible", "calendar", "base", "notes"):
+        assert (getattr(ours, name) == getattr(theirs, name)).all()
+    assert ours.words == theirs.words
+    assert not ours.valid.any()

@@ -1,0 +1,49 @@
+"""A small arm with every weight drawn at random, and the frame it was made for."""
+
+import torch
+
+from st2llm.config.adaptation import FROZEN, Adaptation
+from st2llm.encode.field import FieldShape
+from st2llm.llm.local import LanguageModel
+from st2llm.model.arm import Arm, Blueprint, EncoderSettings, build
+from st2llm.predict.preprocess.field import Frame, fit_frame
+from st2llm.types import Sample, Serializer
+from support import fields
+
+HISTORY, HORIZON, NODES = 24, 4, 3
+
+
+def windows() -> list[Sample]:
+    values = fields.series(240)
+    values[[5, 40], [0, 2]] = float("nan")
+    return fields.windows(values, history=HISTORY, horizon=HORIZON, stride=12)
+
+
+def small_blueprint(tokens: str = "place") -> Blueprint:
+    """Of 12 steps in and 3 out at three places."""
+    settings = EncoderSettings(d_st=16, patch=4, layers=1, tokens=tokens)
+    return Blueprint(FieldShape(12, 3, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
+
+
+def arm_and_frame(
+    backbone: str,
+    *,
+    llm: LanguageModel | None = None,
+    tokens: str = "place",
+    template: Serializer | None = None,
+    trained: bool = True,
+) -> tuple[Arm, Frame]:
+    settings = EncoderSettings(d_st=8, patch=8, layers=1, tokens=tokens)
+    blueprint = Blueprint(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
+    arm = build(
+        backbone,
+        blueprint,
+        seed=0,
+        llm=llm,
+        how=Adaptation(method="lora", rank=4) if backbone == "llm-lora" else FROZEN,
+    )
+    if trained:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            torch.nn.init.normal_(arm.head.out.weight, std=0.3)
+    return arm, fit_frame(windows()[:8], skip="ridge", template=template, slots=arm.encoder.slots)

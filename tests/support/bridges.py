@@ -1,0 +1,57 @@
+"""Arms through a language model for every kind of data: six samples, their task, the arm, its batch and objective."""
+
+from dataclasses import replace
+
+import torch
+
+import st2llm
+from st2llm import tasks
+from st2llm.config.adaptation import Adaptation, Projection
+from st2llm.config.model import EncoderSettings
+from st2llm.encode.field import edges_of
+from st2llm.model.arm import blueprint_of, build
+from st2llm.model.objectives.objective import Likelihood, Regression
+from st2llm.predict.preprocess.fit import field_shape, frame_for
+from st2llm.types import NO_EDGES
+from support import five_kinds
+
+ENCODER = EncoderSettings(d_st=16, patch=4, layers=1, graph="gcn", mixer="mlp")
+
+
+def problem(kind):
+    """Six samples and their task."""
+    if kind == "graph":
+        task = tasks.forecast(12, 3)
+        data = five_kinds.graph()
+    elif kind == "grid":
+        task, data = tasks.forecast(4, 1), five_kinds.grid(40)
+    elif kind == "video":
+        task = tasks.forecast(6, 2)
+        part = st2llm.split(
+            [five_kinds.clip(40, name=f"c{i}", step=-1 - i) for i in range(2)], task, stride=2
+        ).train
+        return [part[i] for i in range(6)], task
+    elif kind == "trajectory":
+        task = tasks.forecast(8, 4)
+        walks = [five_kinds.walk(12, name=f"w{i}", east=1 + 0.3 * i, north=0.2 * i) for i in range(6)]
+        straight = [five_kinds.walk_sample(walk, 8) for walk in walks]
+        bent = [replace(s, truth=s.truth + 4.0 * (i % 3 - 1)) for i, s in enumerate(straight)]
+        return bent, task
+    else:
+        return five_kinds.event_samples(five_kinds.events(40), 12)[:6], tasks.next_event(12)
+    part = st2llm.split(data, task, stride=1).train
+    return [part[i] for i in range(6)], task
+
+
+def joined(kind, llm, *, up=None, how=None, seed=0):
+    """An arm through a language model, its batch and its objective."""
+    samples, task = problem(kind)
+    up, how = up or Projection(), how or Adaptation()
+    frame = frame_for(samples, task, skip="none", encoder=ENCODER, up=up, reads=True)
+    field = kind in ("graph", "grid", "video")
+    shape = field_shape(samples[0], task, frame) if field else frame.shape
+    blueprint = blueprint_of(shape, edges_of(samples[0]) if field else NO_EDGES, ENCODER, llm=llm, up=up)
+    arm = build("llm-frozen" if how.frozen else "llm-lora", blueprint, seed=seed, llm=llm, how=how)
+    batch = frame.stack(samples, reads=True)
+    objective = Regression(torch.from_numpy(frame.scaler.std).float()) if field else Likelihood()
+    return arm, objective.draw(batch, torch.Generator().manual_seed(0)), objective

@@ -1,0 +1,86 @@
+"""Clips and sentences are brought together, and questions answered by the sentence that lies nearest."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from st2llm.commands import finetune as tuning
+from st2llm.commands.align import align_and_report
+from st2llm.commands.exam import TUNED
+from st2llm.config.training import PairRecipe
+from st2llm.errors import ConfigError
+from st2llm.features import text
+from st2llm.model import checkpoint
+from st2llm.model.objectives.paired import Paired, Pairing
+from st2llm.train import clip_questions
+from st2llm.train.clip import PROMPTS, pair, sentences
+
+pytestmark = pytest.mark.slow
+
+
+class Sentences:
+    """A vector a sentence, at random but always the same: what MiniLM is to the code, without loading it."""
+
+    width = 12
+
+    def encode(self, texts):
+        rows = [np.random.default_rng(list(one.encode())).normal(size=self.width) for one in texts]
+        return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch):
+    monkeypatch.setattr(text, "load", lambda name: Sentences())
+
+
+def recipe(**changes) -> PairRecipe:
+    made = {
+        "id": "tiny", "clips": 40, "frames": 4, "topics": ["brighter-when"], "windows": 2, "test": ["kth-few"],
+        "encoder": {"d_st": 16, "patch": 2, "layers": 1, "graph": "gcn"}, "width": 8, "validation": 4,
+        "budget": {"steps": 120, "batch": 16, "lr": 1e-2, "evaluations": 4}, **changes,
+    }  # fmt: skip
+    return PairRecipe.model_validate(made)
+
+
+def test_a_clip_finds_the_sentence_that_is_true_of_it(tmp_path):
+    pairer, done = pair(recipe(), tmp_path / "out")
+    assert done.curve.train[-1] < 0.8 * done.curve.train[0]
+    answers = pairer.answer(pairer.rows)
+    right = np.mean([answer == row["truth"] for answer, row in zip(answers, pairer.rows, strict=True)])
+    usual = max(np.mean([row["truth"] == one for row in pairer.rows]) for one in pairer.rows[0]["options"])
+    assert right > usual + 0.1
+    assert all(answer in row["options"] for answer, row in zip(answers, pairer.rows, strict=True))
+    kept = checkpoint.weights_of(tmp_path / "out" / "best")
+    assert {"of_clip.weight", "of_text.weight"} <= kept.keys()
+    with pytest.raises(ConfigError, match="resume"):
+        pair(recipe(), tmp_path / "out")
+
+
+def test_equal_sentences_are_no_negatives_of_each_other(tmp_path):
+    pairer, _ = pair(recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1}), tmp_path / "out")
+    model, row = pairer.model, pairer.rows[0]
+    assert isinstance(model, Paired)
+    twice = pairer.pairs([row, row])
+    (total,) = Pairing(0.1).totals(model, twice).values()
+    assert float(total.detach()) == pytest.approx(0.0, abs=1e-5)
+    assert sentences([row], [row["truth"]]).shape == (1, Sentences.width)
+    assert len(PROMPTS) > 1
+
+
+def test_without_video_all_clips_are_one(tmp_path):
+    few = recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1})
+    pairer, _ = pair(few, tmp_path / "out", blind=True)
+    vectors = pairer.model.clip(pairer.data(pairer.rows[:4]))
+    torch.testing.assert_close(vectors, vectors[:1].expand_as(vectors), atol=1e-4, rtol=0)
+
+
+def test_the_command_examines_it_beside_its_control(tmp_path, monkeypatch):
+    few = recipe(budget={"steps": 2, "batch": 8, "lr": 1e-3, "evaluations": 1})
+    monkeypatch.setattr(
+        clip_questions, "exam_rows", lambda asked: clip_questions.made_clips(asked).validation
+    )
+    align_and_report(few, tmp_path / "out")
+    records = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    assert {record["predictor"] for record in records} >= {TUNED, tuning.BLIND}
