@@ -63,8 +63,9 @@ class FastTokenizer:
                 "(no messages), or choose an instruction-tuned model."
             )
         try:
-            template = _environment().from_string(self.template)
-            return template.render(messages=list(messages), add_generation_prompt=True, **self.specials)
+            return _compiled(self.template).render(
+                messages=list(messages), add_generation_prompt=True, **self.specials
+            )
         except jinja2.TemplateError as error:
             raise ConfigError(
                 f"The model's chat template refused messages of the roles "
@@ -144,6 +145,12 @@ def read_tokenizer(folder: Path) -> FastTokenizer:
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
     words = {name: _word(settings[name]) for name in names if settings.get(name) is not None}
     return FastTokenizer(tokenizer, _template(folder, settings), words)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(template: str) -> jinja2.Template:
+    """A chat template, compiled once: that takes longer than rendering it."""
+    return _environment().from_string(template)
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:

@@ -19,6 +19,8 @@ from st2llm.train.model_card import model_card
 
 _BUFFER = 1000
 """Rows that a stream is shuffled among."""
+_SHARDS = 10
+"""Shards that fill the buffer together."""
 
 
 class Rows:
@@ -55,7 +57,9 @@ class Rows:
     def epochs(self, seed: int, *, after: int = 0) -> Any:
         """The training rows of an epoch by its number, each in another order. after: first rows that are left aside."""
         whole = self.parts["train"].skip(after) if after else self.parts["train"]
-        shuffled = whole.shuffle(seed=seed, buffer_size=_BUFFER)
+        # With more shards than there are, `datasets` waits five seconds for threads at the end of every epoch.
+        shards = min(_SHARDS, whole.num_shards)
+        shuffled = whole.shuffle(seed=seed, buffer_size=_BUFFER, max_buffer_input_shards=shards)
 
         def epoch(number: int) -> Iterator[dict[str, Any]]:
             shuffled.set_epoch(number)
