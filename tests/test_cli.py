@@ -351,7 +351,7 @@ def test_a_full_diskis_one_message_that_names_the_file():
         "def boom(*_): raise OSError(28, 'x', 'results.jsonl')\nstock.items = boom", "data", "list"
     )
     assert is_one_message(done), done.stderr
-    assert "no room left" in done.stderr
+    assert "no space left" in done.stderr
     assert "results.jsonl" in done.stderr
 
 

@@ -37,7 +37,7 @@ def test_facts_as_json_are_one_object_even_with_a_picture(card, tmp_path):
     facts = json.loads(done.stdout)
     assert facts["kind"] == "graph" and facts["shape"]["time"] == 480
     assert facts["dependence"]["temporal"]["autocorrelation_day"] is not None
-    assert "Drawn into" in done.stderr and (tmp_path / "page.png").is_file()
+    assert "Plot: " in done.stderr and (tmp_path / "page.png").is_file()
 
 
 def test_a_folder_for_the_picture_that_is_not_thereis_one_message(card, tmp_path):

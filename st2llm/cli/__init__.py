@@ -1,0 +1,85 @@
+"""The command line: every command calls one function of the package and prints what it returns."""
+
+import errno
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from st2llm.cli import comparison, data, environment, prompts, training
+from st2llm.errors import St2llmError
+
+app = typer.Typer(
+    name="st2llm",
+    help="Put spatio-temporal data into a language model, and find out whether it was worth it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (prompts, training, comparison, environment):
+    app.add_typer(group.app)
+app.add_typer(data.app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import st2llm
+
+        typer.echo(f"st2llm {st2llm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Put spatio-temporal data into a language model, and find out whether it was worth it."""
+
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def _message(error: Exception) -> str:
+    """The one message that a user sees for an error."""
+    if isinstance(error, St2llmError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        where = f" for {error.filename}" if error.filename else ""
+        return f"There is no space left on the disk{where}. Free some and run the same command again."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename or 'no file named'}. Give a path that can be used."
+    return (
+        f"Unexpected {type(error).__name__}: {error}. This is a bug in st2llm: run again with --debug and report the "
+        f"traceback."
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits: 0 done, 1 failed, 2 usage error, 130 interrupted.
+
+    arguments: those of the process where None. `--debug` may stand anywhere among them.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=[argument for argument in given if argument != "--debug"])
+    except KeyboardInterrupt:
+        sys.exit(_interrupted())
+    except SystemExit as leaving:
+        sys.exit(_interrupted() if leaving.code == 130 else leaving.code)
+    except Exception as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        typer.echo(f"error: {_message(error)}", err=True)
+        sys.exit(1)
+
+
+def _interrupted() -> int:
+    typer.echo(
+        "Interrupted. What was finished is kept: `st2llm compare ... --resume` goes on from there.", err=True
+    )
+    return 130

@@ -1,0 +1,6 @@
+"""`python -m st2llm.cli` is the command `st2llm`."""
+
+from st2llm.cli import main
+
+if __name__ == "__main__":
+    main()

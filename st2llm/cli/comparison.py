@@ -1,0 +1,64 @@
+"""Commands that run a suite and write its report: compare and report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from st2llm.cli.options import Llm, example
+
+app = typer.Typer()
+
+
+@app.command(epilog=example("st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume"))
+def compare(
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A suite file, or the name of one in evaluation/suites.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of a suite that has one."),
+    ] = None,
+    llm: Llm = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder of the run; default runs/<suite id>."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N test windows.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out; finished arms are kept.")
+    ] = False,
+) -> None:
+    """Run a suite: compare language-model arms with primitive arms and baselines on identical samples."""
+    from st2llm.evaluate.run.plan import Overrides, make
+
+    make(
+        suite, Overrides(data, llm, limit), out=out, resume=resume
+    )  # errors of the suite come before torch is loaded
+    from st2llm.evaluate.run.compare import compare as run
+
+    report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume)
+    Console().print(report.table())
+    typer.echo("\n".join([report.verdict, *(f"Report: {page}" for page in report.pages)]))
+
+
+@app.command(epilog=example("st2llm report runs/demo"))
+def report(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that compare wrote.")],
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="Recompute the scores from the predictions first.")
+    ] = False,
+) -> None:
+    """Write report.md and report.html of a finished run again."""
+    if rescore:
+        from st2llm.evaluate.scoring.rescore import rescore as rescore_run
+
+        rescore_run(run)
+    else:
+        from st2llm.evaluate.report.write import write_report
+
+        write_report(run)
+    typer.echo(f"Report: {run / 'report.html'}")

@@ -1,0 +1,126 @@
+"""`st2llm data`: lists, describes and fetches data sets, and writes instruction sets."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from st2llm.cli.options import Llm, example, print_table
+
+app = typer.Typer(help="List, describe and fetch data sets; write instruction sets.", no_args_is_help=True)
+
+
+@app.command("list", epilog=example("st2llm data list"))
+def data_list() -> None:
+    """List the data sets that have a card, and the language models, and whether their files are on this machine."""
+    from st2llm.commands import catalog
+
+    print_table(["name", "kind", "here", "about"], [item.row() for item in catalog.items()])
+
+
+@app.command("show", epilog=example("st2llm data show auckland-pedestrians --plot counts.png"))
+def data_show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
+    ],
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Plot the data into this file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Describe a data set: shape, time span, gaps, temporal and spatial dependence, split and licence."""
+    from st2llm.data import load_data
+    from st2llm.data.describe import describe, rows
+    from st2llm.data.describe import plot as draw
+
+    data = load_data(name)
+    facts = describe(data)
+    if plot is not None:
+        draw(data, plot)
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+    else:
+        print_table(
+            ["what", "value"], [[escape(key), escape(value)] for key, value in rows(facts)], whole=True
+        )
+    if plot is not None:
+        typer.echo(f"Plot: {plot}", err=as_json)
+
+
+@app.command(
+    "instruct",
+    epilog=example(
+        "st2llm data instruct auckland-pedestrians --out sets/auckland --task question-answer.chat"
+    ),
+)
+def data_instruct(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The folder that the shards are written into.")
+    ],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task", metavar="TASK[.VARIANT]", help="A template of the data's kind; may be repeated."
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", metavar="N", min=1, help="Rows per template; by default every sample."),
+    ] = None,
+    shard: Annotated[int, typer.Option("--shard", metavar="N", min=1, help="Rows per shard.")] = 1000,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of the choice of places and questions.")
+    ] = 0,
+    part: Annotated[
+        str, typer.Option("--part", metavar="PART", help="Part of the split: train, validation or test.")
+    ] = "train",
+    budget: Annotated[
+        int | None,
+        typer.Option("--budget", metavar="TOKENS", help="Truncate prompts to at most this many tokens."),
+    ] = None,
+    llm: Llm = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the set in --out; finished shards are kept.")
+    ] = False,
+) -> None:
+    """Write prompts with their true answers as a Hugging Face data set for instruction tuning."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from st2llm.commands.instruct import Order, instruct, known_parts
+
+    order = Order(name, tuple(task or ()), count, shard, seed, known_parts(part), budget, llm)
+    columns = (
+        TextColumn("shards"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        shown = bar.add_task("shards", total=None)
+        done = instruct(
+            order, out, resume=resume, say=lambda at, of: bar.update(shown, completed=at, total=of)
+        )
+    left = f", {done.left_out} left out because they have no true answer" if done.left_out else ""
+    typer.echo(f"{done.rows} rows in {done.shards} shards ({done.kept} kept){left}: {done.out}")
+
+
+@app.command("fetch", epilog=example("st2llm data fetch auckland-pedestrians smollm2-135m"))
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets and language models.")],
+) -> None:
+    """Download missing data sets and language models into the cache, and verify their checksums."""
+    from st2llm.commands import catalog
+
+    for name in names:
+        if sys.stderr.isatty():
+            typer.echo(f"Fetching {name}", err=True)
+        typer.echo(f"{name}: {catalog.fetch(name)}")

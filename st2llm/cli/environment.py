@@ -1,0 +1,18 @@
+"""`st2llm doctor`: what is installed, cached and missing."""
+
+import typer
+
+from st2llm.cli.options import example, print_table
+
+app = typer.Typer()
+
+
+@app.command(epilog=example("st2llm doctor"))
+def doctor() -> None:
+    """Check the environment: what is installed, cached and missing."""
+    from st2llm.commands.doctor import examine
+
+    rows = [
+        [fact.group, fact.name, fact.value if fact.well else f"[red]{fact.value}[/red]"] for fact in examine()
+    ]
+    print_table(["", "what", "found"], rows)

@@ -1,0 +1,131 @@
+"""Commands that train a model, answer with it and publish it: pretrain, align, finetune, predict, push."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from st2llm.cli.options import Changes, ConfigName, Data, Resume, RunFolder, example
+
+if TYPE_CHECKING:
+    from st2llm.train.loop import Fit
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=example("st2llm pretrain los-loop-masked --set budget.steps=500 --out runs/masked --resume")
+)
+def pretrain(
+    recipe: ConfigName,
+    changes: Changes = None,
+    out: RunFolder = None,
+    resume: Resume = False,
+) -> None:
+    """Pre-train an encoder without a language model: next value, masked values, contrastive or diffusion."""
+    from st2llm.config.model import Recipe
+    from st2llm.evaluate.run.progress import watching
+    from st2llm.train import pretrain as module
+    from st2llm.train.checkpointing import is_main
+    from st2llm.train.recipes import load_recipe, read_changes
+
+    settings = load_recipe(recipe, read_changes(changes or []), into=Recipe)
+    root = out or Path("runs") / settings.id
+    with watching(is_main()) as watch:
+        watch.begin(settings.id, settings.budget.steps)
+        done = module.pretrain(settings, root, resume=resume, tick=watch.reach)
+    _print_result(done, root)
+
+
+@app.command(epilog=example("st2llm align align-graph --set budget.steps=100 --out runs/align --resume"))
+def align(
+    recipe: ConfigName,
+    changes: Changes = None,
+    out: RunFolder = None,
+    resume: Resume = False,
+) -> None:
+    """Align an encoder with the embedding space of a frozen language model, and report alignment metrics."""
+    from st2llm.commands.align import align_and_report
+    from st2llm.config.training import read_aligning
+    from st2llm.evaluate.run.progress import watching
+    from st2llm.train.checkpointing import is_main
+    from st2llm.train.recipes import load_recipe, read_changes
+
+    settings = load_recipe(recipe, read_changes(changes or []), into=read_aligning)
+    root = out or Path("runs") / settings.id
+    with watching(is_main()) as watch:
+        done = align_and_report(settings, root, resume=resume, watch=watch)
+    _print_result(done, root)
+
+
+@app.command(
+    epilog=example("st2llm finetune questions-graph --set budget.steps=100 --out runs/questions --resume")
+)
+def finetune(
+    recipe: ConfigName,
+    changes: Changes = None,
+    out: RunFolder = None,
+    resume: Resume = False,
+) -> None:
+    """Fine-tune a language model (LoRA, QLoRA, norms or all weights) on instructions or on soft tokens."""
+    from st2llm.commands.finetune import tune
+    from st2llm.config.training import read_tuning
+    from st2llm.evaluate.run.progress import watching
+    from st2llm.train.checkpointing import is_main
+    from st2llm.train.recipes import load_recipe, read_changes
+
+    settings = load_recipe(recipe, read_changes(changes or []), into=read_tuning)
+    root = out or Path("runs") / settings.id
+    with watching(is_main()) as watch:
+        done = tune(settings, root, resume=resume, watch=watch)
+    _print_result(done, root)
+
+
+def _print_result(done: "Fit", root: Path) -> None:
+    """Prints the best validation value, the checkpoint and the report of a finished run."""
+    from st2llm.train.checkpointing import is_main
+
+    if not is_main():
+        return
+    state = "converged" if done.curve.converged else "not converged"
+    typer.echo(f"Best validation value {done.curve.best:.6g} ({state}) after {done.curve.step[-1]} steps.")
+    typer.echo(f"Checkpoint: {root / 'best'}")
+    for page in ("report.md", "alignment.md"):
+        if (root / page).exists():
+            typer.echo(f"Report: {root / page}")
+
+
+@app.command(epilog=example("st2llm predict runs/masked --data los-loop --out answers.parquet"))
+def predict(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote.")
+    ],
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE.parquet", help="The file that the predictions are written into."),
+    ],
+) -> None:
+    """Predict all windows of a data set and the steps after its end with a checkpoint. Needs no labels."""
+    from st2llm.commands.predict import answer
+
+    count = answer(checkpoint, data, out)
+    typer.echo(f"{count:,} predictions in {out}")
+
+
+@app.command(epilog=example("st2llm push runs/questions ./tuned-model --merged"))
+def push(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote.")
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="FOLDER|hub:OWNER/NAME", help="A new folder, or a repository of the hub.")
+    ],
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Merge adapters into the weights: one plain language model.")
+    ] = False,
+) -> None:
+    """Copy a checkpoint to a new folder or a hub, as it is or merged into one model."""
+    from st2llm.model.push import push as push_checkpoint
+
+    typer.echo(f"Pushed to {push_checkpoint(checkpoint, target, merged=merged)}")
