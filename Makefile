@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench systems clean
+.PHONY: help demo test check docs bench systems clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,11 @@ $(BIN)/python:
 	$(PIP) -e ".[dev]"
 	@touch .venv/.run $@
 
+.venv/.docs: .venv/.run
+	@echo "Installing what the documentation site needs"
+	$(PIP) -e ".[docs]"
+	@touch $@
+
 demo: .venv/.run  ## the main question answered on real data, in minutes
 	$(BIN)/st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume
 
@@ -50,6 +55,10 @@ check: .venv/.dev  ## format, lint, types, layers and the fast tests
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
+# Material prints a notice about MkDocs itself at each build; it is no warning of ours.
+docs: .venv/.docs  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: .venv/.run  ## speed and memory, as ratios within one run
 	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done
 
@@ -62,5 +71,5 @@ systems: .venv/.run  ## published transfer systems: trained one after the other,
 	$(BIN)/st2llm compare systems-auckland-impute --out runs/systems-auckland-impute --resume
 
 clean:  ## what was built and run; .venv and the cache of downloads stay
-	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf runs site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -96,11 +96,9 @@ def test_the_cards_in_the_docs_are_cards_that_are_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
-    for code in blocks:
-        assert _python(code, tmp_path, ST2LLM_RECIPES=str(_short_demo(tmp_path / "own")))
+def test_the_demo_runs_from_python(tmp_path):
+    code = "import st2llm\nreport = st2llm.compare('demo', out='runs/demo')\nprint(report.verdict)"
+    assert _python(code, tmp_path, ST2LLM_RECIPES=str(_short_demo(tmp_path / "own")))
     assert (tmp_path / "runs/demo/report.html").is_file()
 
 
