@@ -1,7 +1,11 @@
 """What the documentation shows runs: every code block of README.md and docs/, page by page."""
 
+import re
+import subprocess
+import sys
+
 import pytest
-from markdown_page import MARKERS, PARSED, ROOT, RUN, UNCHECKED, Session, assert_same_output, blocks
+from support.markdown_page import MARKERS, PARSED, ROOT, RUN, UNCHECKED, Session, assert_same_output, blocks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -68,3 +72,19 @@ def test_output_that_differs_from_the_page_is_an_error():
     assert_same_output("a   1\nb 2\nc 3\n", "a 1 ... c 3", "here")
     with pytest.raises(AssertionError, match="page.md:3 shows"):
         assert_same_output("a 1\n", "a 2", "page.md:3")
+
+
+def test_each_walk_of_the_architecture_page_names_files_that_exist_and_none_twice():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    walks = [section for section in page.split("\n## ") if section.startswith("Walk ")]
+    assert len(walks) == 3
+    for walk in walks:
+        files = re.findall(r"`(st2llm/[\w/]+\.py)`", walk)
+        assert len(set(files)) == len(files) >= 10
+        assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_the_figures_are_drawn_by_the_command_in_the_repository(tmp_path):
+    subprocess.run([sys.executable, ROOT / "docs/figures/make.py", tmp_path], check=True)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {path.name for path in (ROOT / "docs/figures").glob("*.svg")}

@@ -141,7 +141,8 @@ def draw_packages(path: Path) -> None:
         "commands": "what the command line calls",
         "cli": "the command line",
         "types": "containers, samples, prompts, protocols",
-        "tasks": "masks, settings, metrics, recipe files",
+        "config": "every settings class",
+        "tasks": "masks, recipe files, metrics",
         "errors": "one class for each cause",
     }
     for height, modules in enumerate(rows):

@@ -18,7 +18,7 @@ import yaml
 
 from st2llm.cli import main
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUN = {"python", "bash"}  # languages that are executed
 PARSED = {"yaml": yaml.safe_load, "json": json.loads}
 UNCHECKED = {"text", "csv", "markdown", "bibtex"}
