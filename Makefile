@@ -57,7 +57,7 @@ check: .venv/.dev  ## format, lint, types, layers and the fast tests
 
 # Material prints a notice about MkDocs itself at each build; it is no warning of ours.
 docs: .venv/.docs  ## the documentation site, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv/.run  ## speed and memory, as ratios within one run
 	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done

@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from support.markdown_page import MARKERS, PARSED, ROOT, RUN, UNCHECKED, Session, assert_same_output, blocks
+
+from st2llm.cli import app
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -88,3 +91,13 @@ def test_the_figures_are_drawn_by_the_command_in_the_repository(tmp_path):
     subprocess.run([sys.executable, ROOT / "docs/figures/make.py", tmp_path], check=True)
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn == {path.name for path in (ROOT / "docs/figures").glob("*.svg")}
+
+
+def test_the_command_line_reference_names_every_command_and_option():
+    page = (ROOT / "docs/reference/command-line.md").read_text(encoding="utf-8")
+    root = typer.main.get_command(app)
+    commands = {**root.commands, **root.commands["data"].commands}
+    for name, command in commands.items():
+        assert re.search(rf"^.*st2llm (?:[\w, ]+ )?{name}\b", page, re.MULTILINE), name
+        options = [option for parameter in command.params for option in parameter.opts]
+        assert [option for option in options if option.startswith("--") and option not in page] == []
