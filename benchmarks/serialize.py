@@ -119,7 +119,10 @@ def rendered(data_name: str, template_name: str, repeats: int) -> tuple[float, f
         positions = np.linspace(0, len(test) - 1, num=min(200, len(test))).astype(int)
         samples = [test[int(position)] for position in positions]
         if template.head.per == "place":
-            samples = [sample.at(sample.place[sample.asked[turn % len(sample.asked)]]) for sample in samples]
+            samples = [
+                sample.at(sample.place[sample.wanted_nodes[turn % len(sample.wanted_nodes)]])
+                for sample in samples
+            ]
         began, worked, count = time.perf_counter(), time.process_time(), 0
         while count < len(samples) and time.perf_counter() - began < SECONDS:
             template.render(samples[count])

@@ -1,6 +1,5 @@
 """A task is a mask: which entries of a window are hidden, and therefore asked for."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from st2llm.errors import ConfigError, nearest
+from st2llm.types import seed_from
 
 Shape = tuple[int, int, int]
 
@@ -369,8 +369,7 @@ def _cast(task: str, sort: object, key: str, value: Any) -> Any:
 
 def _rng(name: str, seed: int, key: str) -> np.random.Generator:
     """The same mask for the same window, on every machine and in every order."""
-    digest = hashlib.sha256(f"{name}\n{seed}\n{key}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    return np.random.default_rng(seed_from(f"{name}\n{seed}\n{key}"))
 
 
 def _last(shape: Shape) -> Bool[np.ndarray, "time node channel"]:

@@ -48,7 +48,9 @@ def _asked(template, sample):
         return ask(sample, found[0]) if found else None
     if template.head.per == "place":
         return sample.at(
-            sample.place[sample.asked[int(np.argmax(sample.wanted.sum(axis=(0, 2))[list(sample.asked)]))]]
+            sample.place[
+                sample.wanted_nodes[int(np.argmax(sample.wanted.sum(axis=(0, 2))[list(sample.wanted_nodes)]))]
+            ]
         )
     return sample
 

@@ -132,9 +132,9 @@ def test_a_template_reads_the_truth_back_within_its_precision(name, case):
     template = load_prompt(name)
     sample = asked(template, SAMPLES[case])
     numbers = template.words.numbers(sample)
-    want = sample.truth[sample.origin :, 0, 0]
+    want = sample.truth[sample.first_wanted_step :, 0, 0]
     answer = template.head.answer.said(numbers.write(np.clip(np.nan_to_num(want), *numbers.limits)))
-    read = template.read(answer, sample).value[sample.origin :, 0, 0]
+    read = template.read(answer, sample).value[sample.first_wanted_step :, 0, 0]
     near = np.abs(read - np.clip(want, *numbers.limits)) <= numbers.precision * (1 + 1e-9)
     assert near[np.isfinite(want)].all()
 

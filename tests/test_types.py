@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from st2llm.types import (
     Side,
     Slot,
     SplitPlan,
+    seed_from,
 )
 
 STEPS, NODES = 6, 3
@@ -109,14 +111,48 @@ def test_shares_that_are_no_split_are_refused(shares):
 
 
 def test_a_sample_asks_from_its_first_wanted_step_at_every_place():
-    assert _sample().origin == 4
-    assert _sample().asked == (0, 1, 2)
+    assert _sample().first_wanted_step == 4
+    assert _sample().wanted_nodes == (0, 1, 2)
+
+
+def test_steps_and_series_of_a_sample_are_those_with_a_wanted_or_a_visible_entry():
+    sample = _sample().at("b")
+    assert sample.wanted_steps.tolist() == [4, 5]
+    assert sample.visible_steps.tolist() == sample.complete_steps.tolist() == [0, 1, 2, 3]
+    assert sample.last_visible_step == 3
+    assert sample.wanted_channels == (0,)
+    assert sample.wanted_series == ((1, 0),)
+
+
+def test_a_step_that_is_partly_visible_is_neither_complete_nor_context_once_something_of_it_is_wanted():
+    sample = _sample()
+    visible, wanted = sample.visible.copy(), sample.wanted.copy()
+    visible[4, 0], wanted[4, 0] = True, False
+    sample = replace(sample, visible=visible, wanted=wanted)
+    assert sample.visible_steps.tolist() == [0, 1, 2, 3, 4]
+    assert sample.context_steps.tolist() == sample.complete_steps.tolist() == [0, 1, 2, 3]
+
+
+def test_a_sample_that_wants_nothing_starts_after_its_last_step():
+    nothing = replace(
+        _sample(), wanted=np.zeros((STEPS, NODES, 1), bool), visible=np.zeros((STEPS, NODES, 1), bool)
+    )
+    assert nothing.first_wanted_step == STEPS
+    assert nothing.last_visible_step == -1
+    assert nothing.wanted_nodes == nothing.wanted_channels == nothing.wanted_series == ()
+
+
+def test_a_seed_is_the_first_bits_of_the_hash_of_a_text():
+    digest = hashlib.sha256(b"los-loop/2012-03-01").digest()
+    assert seed_from("los-loop/2012-03-01") == int.from_bytes(digest[:8], "big")
+    assert seed_from("los-loop/2012-03-01", bits=31) == int.from_bytes(digest[:4], "big") >> 1
+    assert seed_from("los-loop/2012-03-01", bits=128) == int.from_bytes(digest[:16], "big")
 
 
 @pytest.mark.parametrize("name", ["queen-street", "Queen Street"])
 def test_a_sample_narrowed_to_a_place_asks_for_it_alone_and_sees_as_much(name):
     whole, one = _sample(), _sample().at(name)
-    assert one.asked == (0,)
+    assert one.wanted_nodes == (0,)
     assert np.array_equal(one.values, whole.values, equal_nan=True)
     assert np.array_equal(np.isfinite(one.truth), one.wanted)
 

@@ -1,6 +1,5 @@
 """Instruction sets: prompts with their true answers, row by row, in shards that a killed run goes on from."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from st2llm.files import write_whole
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.types import Choice, Container, Sample, Slot
+from st2llm.types import Choice, Container, Sample, Slot, seed_from
 
 MANIFEST = "instruct.json"
 _NO_TRUTH = ("describe", "anomaly")
@@ -256,8 +255,7 @@ def _row(order: Order, data: Container, sources: Sequence[_Source], number: int)
         if number < source.count:
             break
         number -= source.count
-    digest = hashlib.sha256(f"{order.seed}\n{order.part}\n{source.template.id}\n{number}".encode()).digest()
-    draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    draw = np.random.default_rng(seed_from(f"{order.seed}\n{order.part}\n{source.template.id}\n{number}"))
     for sample in _candidates(source, number, draw):
         for solved, asked, how in _solved(source.template, sample, order.seed, draw):
             if (row := _made(source, data, solved, order, asked, how)) is not None:
@@ -284,11 +282,11 @@ def _solved(
             yield questions.ask(sample, known[i]), known[i], known[i].provenance
         return
     how = f"the {template.head.task} task's own truth: the readings that the sample hides"
-    if template.head.per != "place" or len(sample.asked) <= 1:
+    if template.head.per != "place" or len(sample.wanted_nodes) <= 1:
         yield sample, None, how
         return
-    for i in draw.permutation(len(sample.asked))[:_DRAWS].tolist():
-        yield sample.at(sample.place[sample.asked[i]]), None, how
+    for i in draw.permutation(len(sample.wanted_nodes))[:_DRAWS].tolist():
+        yield sample.at(sample.place[sample.wanted_nodes[i]]), None, how
 
 
 def _fits(template: Template, one: questions.Question) -> bool:
@@ -319,7 +317,7 @@ def _made(
     if isinstance(prompt.grammar, Choice) and prompt.truth not in prompt.grammar.options:
         return None  # a question about directions, where the options are the codes of places or marks
     told = [dict(message) for message in prompt.messages] or [{"role": "user", "content": prompt.text}]
-    first, place = _first(data), sample.place[sample.asked[0]] if len(sample.asked) == 1 else ""
+    first, place = _first(data), sample.place[sample.wanted_nodes[0]] if len(sample.wanted_nodes) == 1 else ""
     return {
         "id": "|".join(word for word in (sample.id, place, source.template.id) if word),
         "messages": [*told, {"role": "assistant", "content": prompt.truth}],

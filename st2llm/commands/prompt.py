@@ -189,14 +189,14 @@ def _narrowed(template: Template, sample: Sample, question: Question) -> Sample:
     if word == "anomaly":
         if place is not None:
             sample = sample.at(place)
-        return planted(sample, sample.place[sample.asked[0]])
+        return planted(sample, sample.place[sample.wanted_nodes[0]])
     if word == "question-answer":
         return put(sample, _fitting(template, sample, place))
     if word == "describe":
         return sample if place is None else sample.at(place)
     if place is not None:
         return sample.at(place)
-    return sample.at(sample.place[sample.asked[0]]) if template.head.per == "place" else sample
+    return sample.at(sample.place[sample.wanted_nodes[0]]) if template.head.per == "place" else sample
 
 
 def _fitting(template: Template, sample: Sample, place: str | None) -> Asking:
@@ -204,7 +204,7 @@ def _fitting(template: Template, sample: Sample, place: str | None) -> Asking:
     grammar = "text" if template.head.answer is None else template.head.answer.grammar
     known = [one for one in questions(sample) if _answers(one, grammar)]
     if place is not None:
-        name = sample.side.labels[sample.at(place).asked[0]]
+        name = sample.side.labels[sample.at(place).wanted_nodes[0]]
         known = [one for one in known if name in one.words or name in one.options]
     if not known:
         raise DataError(

@@ -11,9 +11,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.types import MONTH_S, Calendar
-
-DAY_S = 86_400
+from st2llm.types import DAY_S, MONTH_S, Calendar
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from st2llm.data import calendar
 from st2llm.data.card.sequence import Moment
 from st2llm.data.read.columns import Columns, Sort, Stamps
 from st2llm.errors import DataError
+from st2llm.types import DAY_S
 
 _THURSDAY = 3
 """The day of the week of 1970-01-01, Monday being 0."""
-FURTHEST_S = 250_000 * 365 * calendar.DAY_S
+FURTHEST_S = 250_000 * 365 * DAY_S
 """Stamps further from 1970 than this are taken for faults."""
 
 
@@ -139,7 +140,7 @@ def _relative(moment: Moment, table: Columns, owner: Int32[np.ndarray, " row"]) 
                 f"{int(order[differs[0] + 1]) + 1}: days do not run through the week. Leave `weekday` out, or mend it."
             )
     told = ("days are counted from a start that is not known; the week of 1970-01-01 stands for it",)
-    return _all((start + day) * calendar.DAY_S + minute * 60, 1.0, told)
+    return _all((start + day) * DAY_S + minute * 60, 1.0, told)
 
 
 def _whole(table: Columns, name: str) -> np.ndarray:

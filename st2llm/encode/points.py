@@ -9,11 +9,10 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from st2llm.encode.batch import Rows, label_of, scales
-from st2llm.types import Sample
+from st2llm.types import DAY_S, HOUR_S, Sample
 
 BINS = 48
 """Parts of a day that a point's time of day is told by."""
-_HOUR_S, _DAY_S = 3600, 86_400
 _SLOWEST_M = 0.1
 """Metres a step below which paths are not told larger."""
 _SHORTEST_H = 0.5 / 3600
@@ -145,7 +144,7 @@ def points_of(sample: Sample, *, weights: Float64[np.ndarray, " point"] | None =
 
 def _path(sample: Sample) -> Points:
     frame, xy = local_frame(sample), _positions(sample)
-    count = sample.origin
+    count = sample.first_wanted_step
     local = frame.into(xy[:count])
     numbers, step, size = _moves(local, sample.time[:count])
     horizon = len(sample.time) - count
@@ -198,7 +197,7 @@ def _stays(sample: Sample, weights: Float64[np.ndarray, " point"] | None) -> Poi
     channel = sample.side.channels.index("place")
     place = sample.values[:-1, 0, channel]
     code = np.where(np.isfinite(place), place, -1).astype(np.int64) + 1
-    hours = (sample.time[-1] - sample.time[:-1]) / _HOUR_S
+    hours = (sample.time[-1] - sample.time[:-1]) / HOUR_S
     other = [i for i, name in enumerate(sample.side.channels) if name not in ("place", "x", "y")]
     beside = np.log1p(np.nan_to_num(np.abs(sample.values[:-1, 0][:, other])))
     before, two = np.roll(code, 1), np.roll(code, 2)
@@ -225,7 +224,7 @@ def _stays(sample: Sample, weights: Float64[np.ndarray, " point"] | None) -> Poi
     ]
     weight = np.ones(len(code)) if weights is None else weights
     truth = np.nan if sample.truth is None else sample.truth[-1, 0, channel]
-    days = (sample.time - sample.time[-1]) / _DAY_S
+    days = (sample.time - sample.time[-1]) / DAY_S
     return Points(
         numbers=np.column_stack([*numbers, *flags, beside]).astype(np.float64),
         codes=code,
@@ -242,7 +241,7 @@ def _events(sample: Sample) -> Points:
     count = len(sample.time) - 1
     seen = sample.values[:count, 0]
     gap = log_gap(np.nan_to_num(seen[:, channels.index("gap_h")], nan=1.0))
-    hours = (sample.time[count] - sample.time[:count]) / _HOUR_S
+    hours = (sample.time[count] - sample.time[:count]) / HOUR_S
     age = log_gap(hours)
     xy = _positions(sample)[:count] if "x" in channels else np.zeros((count, 2))
     away = xy - xy[-1]
@@ -324,7 +323,7 @@ def positions_of(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarra
 def calendar_of(sample: Sample, count: int) -> Int64[np.ndarray, "slot 2"]:
     """Part of the day and day of the week of the points, and of the step that is asked for first."""
     calendar = sample.side.calendar
-    part = calendar.step_of_day[: count + 1] * sample.side.freq_s * BINS // _DAY_S
+    part = calendar.step_of_day[: count + 1] * sample.side.freq_s * BINS // DAY_S
     return np.stack([np.clip(part, 0, BINS - 1), calendar.day_of_week[: count + 1]], axis=1).astype(np.int64)
 
 

@@ -1,6 +1,5 @@
 """Solved training samples to show in a prompt: at random, the most recent, or those most alike."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +9,7 @@ from jaxtyping import Int64
 
 from st2llm.errors import DataError
 from st2llm.retrieve.windows import ShapeIndex
-from st2llm.types import Sample
+from st2llm.types import Sample, seed_from
 
 Chooser = Callable[[Sample], list[Sample]]
 """Gives the examples for a sample, the best last."""
@@ -26,8 +25,7 @@ class RandomExamples:
     seed: int
 
     def __call__(self, sample: Sample) -> list[Sample]:
-        digest = hashlib.sha256(f"{self.seed}\n{sample.id}\n{sample.asked}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        rng = np.random.default_rng(seed_from(f"{self.seed}\n{sample.id}\n{sample.wanted_nodes}"))
         drawn = rng.permutation(len(self.train))[: self.count + 1].tolist()
         return _others(sample, [self.train[int(i)] for i in drawn])[: self.count]
 

@@ -103,7 +103,7 @@ class TextPredictor:
         """What is asked about a sample: the sample itself, or one narrowed sample for each place."""
         if self.template.head.per == "sample":
             return [sample]
-        return [sample.at(sample.place[node]) for node in sample.asked]
+        return [sample.at(sample.place[node]) for node in sample.wanted_nodes]
 
     def write(self, question: Sample) -> Prompt:
         """The prompt of a question, with its examples and within its budget."""
@@ -155,7 +155,7 @@ class TextPredictor:
 
 def place_of(question: Sample) -> str:
     """The one place that a question is about; '' where it is about several."""
-    nodes = question.asked or tuple(range(len(question.place)))
+    nodes = question.wanted_nodes or tuple(range(len(question.place)))
     return question.place[nodes[0]] if len(nodes) == 1 else ""
 
 
@@ -211,7 +211,7 @@ def _answers_of(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]
     """The draws of each question about a sample. Raises DataError for a place that was not asked for."""
     if whole := said.get((sample.id, place_of(sample))):
         return [whole]
-    places = [sample.place[node] for node in sample.asked]
+    places = [sample.place[node] for node in sample.wanted_nodes]
     for place in places:
         if (sample.id, place) not in said:
             raise DataError(

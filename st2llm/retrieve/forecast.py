@@ -39,7 +39,7 @@ class NearestForecast:
                 None, ranking=ranking, unread_reason=None if ranking else "no neighbour in train"
             )
         value = np.full(sample.values.shape, np.nan)
-        for node in sample.asked:
+        for node in sample.wanted_nodes:
             value[:, node] = self._values(sample, node)
         return Prediction(np.where(sample.wanted, value, np.nan), ranking=ranking)
 

@@ -159,7 +159,7 @@ class ShapeIndex:
         return np.asarray(np.fmin.reduce(self.known, axis=(0, 1, 2)), dtype=np.float64)
 
     def _node(self, sample: Sample) -> int | None:
-        return sample.asked[0] if len(sample.asked) == 1 and len(sample.place) > 1 else None
+        return sample.wanted_nodes[0] if len(sample.wanted_nodes) == 1 and len(sample.place) > 1 else None
 
     def _sample(self, match: Match) -> Sample:
         sample = self.train[int(self.kept[match.window])]
@@ -212,7 +212,7 @@ class ShapeIndex:
 
     def _free(self, sample: Sample) -> Bool[np.ndarray, " window"]:
         """Windows that are not the sample, nor hold any of the time it asks for (of the same object, if it is one)."""
-        wanted = sample.time[sample.wanted.any(axis=(1, 2))]
+        wanted = sample.time[sample.wanted_steps]
         free = np.ones(len(self.kept), dtype=bool)
         if len(wanted):
             own = self._objects == self._codes.get(object_of(sample), -1)

@@ -11,6 +11,7 @@ from st2llm.types.containers import (
     Trajectory,
     Video,
 )
+from st2llm.types.durations import DAY_S, HOUR_S, MONTH_S
 from st2llm.types.grammar import (
     Choice,
     Clock,
@@ -26,11 +27,14 @@ from st2llm.types.grammar import (
 from st2llm.types.interfaces import Completer, Scorer, Serializer, Tokenizer
 from st2llm.types.prompt import GREEDY, Answer, Decoding, Prompt, Slot, TemplateId
 from st2llm.types.sample import Prediction, Sample, Side
-from st2llm.types.side import MONTH_S, Calendar, Note, Reading
+from st2llm.types.seed import seed_from
+from st2llm.types.side import Calendar, Note, Reading
 from st2llm.types.space import NO_EDGES, Edges, Layout, slug
 
 __all__ = [
+    "DAY_S",
     "GREEDY",
+    "HOUR_S",
     "MONTH_S",
     "NO_EDGES",
     "Answer",
@@ -69,5 +73,6 @@ __all__ = [
     "Video",
     "Words",
     "checked",
+    "seed_from",
     "slug",
 ]

@@ -8,7 +8,8 @@ from jaxtyping import Float64, Int64, UInt8
 
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
-from st2llm.types.side import MONTH_S, Calendar, Note, Reading
+from st2llm.types.durations import DAY_S, MONTH_S
+from st2llm.types.side import Calendar, Note, Reading
 from st2llm.types.space import Edges, Layout
 
 
@@ -324,9 +325,7 @@ class Events:
 def _check_steps(name: str, time: np.ndarray, freq_s: int) -> None:
     """Raises DataError where time does not advance by freq_s; by 28 to 31 days where the step is a month."""
     step = np.diff(time)
-    wrong = np.flatnonzero(
-        (step < 28 * 86_400) | (step > 31 * 86_400) if freq_s == MONTH_S else step != freq_s
-    )
+    wrong = np.flatnonzero((step < 28 * DAY_S) | (step > 31 * DAY_S) if freq_s == MONTH_S else step != freq_s)
     if wrong.size:
         i = int(wrong[0])
         raise DataError(

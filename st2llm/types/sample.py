@@ -79,14 +79,52 @@ class Sample:
     """The name of the task in templates and suites: forecast, impute, next-place, ..."""
 
     @property
-    def origin(self) -> int:
-        """Index of the first wanted step."""
-        return int(np.flatnonzero(self.wanted.any(axis=(1, 2)))[0])
+    def wanted_steps(self) -> Int64[np.ndarray, " step"]:
+        """Indices along the time axis that have a wanted entry, ascending."""
+        return np.flatnonzero(self.wanted.any(axis=(1, 2))).astype(np.int64)
 
     @property
-    def asked(self) -> tuple[int, ...]:
-        """Indices of the places that are asked for."""
-        return tuple(int(i) for i in np.flatnonzero(self.wanted.any(axis=(0, 2))))
+    def first_wanted_step(self) -> int:
+        """Index of the first step with a wanted entry; the number of steps where nothing is wanted."""
+        steps = self.wanted_steps
+        return int(steps[0]) if steps.size else len(self.time)
+
+    @property
+    def visible_steps(self) -> Int64[np.ndarray, " step"]:
+        """Indices along the time axis that have a visible entry, ascending."""
+        return np.flatnonzero(self.visible.any(axis=(1, 2))).astype(np.int64)
+
+    @property
+    def last_visible_step(self) -> int:
+        """Index of the last step with a visible entry; -1 where nothing is visible."""
+        steps = self.visible_steps
+        return int(steps[-1]) if steps.size else -1
+
+    @property
+    def context_steps(self) -> Int64[np.ndarray, " step"]:
+        """Indices of the steps that have a visible entry and no wanted one, ascending."""
+        context = self.visible.any(axis=(1, 2)) & ~self.wanted.any(axis=(1, 2))
+        return np.flatnonzero(context).astype(np.int64)
+
+    @property
+    def complete_steps(self) -> Int64[np.ndarray, " step"]:
+        """Indices of the steps whose entries are all visible, ascending."""
+        return np.flatnonzero(self.visible.all(axis=(1, 2))).astype(np.int64)
+
+    @property
+    def wanted_nodes(self) -> tuple[int, ...]:
+        """Indices along the node axis (into `place`) that have a wanted entry, ascending."""
+        return tuple(int(node) for node in np.flatnonzero(self.wanted.any(axis=(0, 2))))
+
+    @property
+    def wanted_channels(self) -> tuple[int, ...]:
+        """Indices along the channel axis that have a wanted entry, ascending."""
+        return tuple(int(channel) for channel in np.flatnonzero(self.wanted.any(axis=(0, 1))))
+
+    @property
+    def wanted_series(self) -> tuple[tuple[int, int], ...]:
+        """The (node, channel) pairs that have a wanted entry, in order of node, then channel."""
+        return tuple((int(node), int(channel)) for node, channel in np.argwhere(self.wanted.any(axis=0)))
 
     def at(self, place: str) -> "Sample":
         """The same sample asked for one place alone; all that is visible stays visible.

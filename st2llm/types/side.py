@@ -7,9 +7,6 @@ from jaxtyping import Float64, Int64
 
 from st2llm.types.checked import checked
 
-MONTH_S = 2_629_746
-"""The step of monthly data in seconds: the mean Gregorian month. Its stamps are calendar months apart."""
-
 
 @checked
 @dataclass(frozen=True)

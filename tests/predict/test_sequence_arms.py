@@ -123,9 +123,9 @@ def test_angular_noise_is_tuned_so_that_a_draw_comes_near():
     assert rule.rule.angle > 0.1
     for noisy, one, sample in zip(got, straight, samples, strict=True):
         np.testing.assert_allclose(noisy.value, one.value)
-        truth = sample.truth[sample.origin :, 0, :2]
-        scores = path_scores(noisy.samples[:, sample.origin :, 0, :2], truth)
-        assert scores[0] <= np.hypot(*(one.value[sample.origin :, 0, :2] - truth).T).mean() + 0.05
+        truth = sample.truth[sample.first_wanted_step :, 0, :2]
+        scores = path_scores(noisy.samples[:, sample.first_wanted_step :, 0, :2], truth)
+        assert scores[0] <= np.hypot(*(one.value[sample.first_wanted_step :, 0, :2] - truth).T).mean() + 0.05
     again = rule.predict(samples[:1])[0]
     np.testing.assert_array_equal(again.samples, got[0].samples)
 

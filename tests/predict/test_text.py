@@ -271,10 +271,10 @@ def test_a_uniform_guess_at_three_digits_costs_ten_bits_a_value():
     sample = forecast_sample(counts(192, 3))
     assert isinstance(Even(), Scorer)
     bits = TextPredictor("even", TEMPLATE, Even(), chunk=2).bits_per_value([sample, sample])
-    assert bits == pytest.approx(np.full(2 * len(sample.asked), np.log2(1000)))
-    first = sample.side.labels[sample.asked[0]]
+    assert bits == pytest.approx(np.full(2 * len(sample.wanted_nodes), np.log2(1000)))
+    first = sample.side.labels[sample.wanted_nodes[0]]
     bits = TextPredictor("even", TEMPLATE, Even(refused=(first,))).bits_per_value([sample])
-    assert np.isnan(bits).tolist() == [True] + [False] * (len(sample.asked) - 1)
+    assert np.isnan(bits).tolist() == [True] + [False] * (len(sample.wanted_nodes) - 1)
 
 
 def test_a_completer_that_gives_no_likelihoods_is_refused_as_a_scorer():
@@ -348,7 +348,7 @@ def test_examples_of_the_asked_place_stand_in_the_prompt():
     sayer = Sayer("1")
     predictor = TextPredictor("text", template, sayer, writing=Writing(lambda sample: [example]))
     predictor.answers([asked.without_truth()])
-    for prompt, node in zip(sayer.prompts, asked.asked, strict=True):
+    for prompt, node in zip(sayer.prompts, asked.wanted_nodes, strict=True):
         said = template.render(asked.at(asked.place[node]).without_truth(), examples=[example]).text
         assert prompt.text == said
         assert len(prompt.text) > len(template.render(asked.at(asked.place[node]).without_truth()).text)

@@ -45,14 +45,14 @@ def test_nearest_is_exact_as_a_plain_loop_finds_it():
 def test_what_is_found_is_solved_and_narrowed_to_the_place_asked_for():
     samples = five_kinds.field_samples(five_kinds.graph(), 24, 6, stride=24)
     found = ShapeIndex.fit(samples[:6]).similar(samples[8].at("gate-1"), 2)
-    assert [sample.asked for sample in found] == [(1,), (1,)]
+    assert [sample.wanted_nodes for sample in found] == [(1,), (1,)]
     assert np.isfinite(solved(found[0])[:, 1]).all()
 
 
 def test_without_narrowing_whole_windows_are_found():
     samples = five_kinds.field_samples(five_kinds.graph(), 24, 6, stride=24)
     found = ShapeIndex.fit(samples[:6]).similar(samples[8], 2)
-    assert [sample.asked for sample in found] == [(0, 1, 2)] * 2
+    assert [sample.wanted_nodes for sample in found] == [(0, 1, 2)] * 2
 
 
 def test_any_place_may_answer_where_the_index_says_so_and_the_same_place_comes_first_elsewhere():
@@ -87,7 +87,7 @@ def test_nothing_after_the_train_part_changes_what_is_found():
 def test_a_train_sample_finds_neither_itself_nor_a_window_that_holds_its_answer():
     samples = five_kinds.field_samples(five_kinds.graph(), 24, 6, stride=3)
     asked = samples[20]
-    wanted = asked.time[asked.wanted.any(axis=(1, 2))]
+    wanted = asked.time[asked.wanted_steps]
     found = ShapeIndex.fit(samples).similar(asked, len(samples))
     assert len(found) > 10
     for sample in found:

@@ -45,7 +45,7 @@ def for_template(template: Template) -> dict[str, Sample]:
 
 def narrowed(template: Template, sample: Sample) -> Sample:
     """As the template wants it: asked for its first place where it is for one."""
-    return sample if template.head.per == "sample" else sample.at(sample.place[sample.asked[0]])
+    return sample if template.head.per == "sample" else sample.at(sample.place[sample.wanted_nodes[0]])
 
 
 def masked(sample: Sample, task: tasks.Task) -> Sample:
@@ -205,8 +205,8 @@ def _trajectory(task: str) -> Iterator[tuple[str, Sample]]:
 def _one_step(sample: Sample) -> Sample:
     """The same with one asked step: what can be said as a pair."""
     wanted = sample.wanted.copy()
-    wanted[sample.origin + 1 :] = False
-    end = sample.origin + 1
+    wanted[sample.first_wanted_step + 1 :] = False
+    end = sample.first_wanted_step + 1
     days = sample.side.calendar
     cut = replace(
         days,

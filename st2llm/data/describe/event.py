@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.data import calendar
 from st2llm.data.describe import dependence, summary
-from st2llm.types import Events
+from st2llm.types import DAY_S, Events
 
 _MARKS = 12
 
@@ -16,7 +15,7 @@ def pattern_numbers(data: Events) -> dict[str, Any]:
     """Facts and dependence of what happened."""
     gaps = np.diff(data.time) / 3600
     magnitude = np.zeros(0) if data.magnitude is None else data.magnitude
-    days = (data.window[1] - data.window[0]) / calendar.DAY_S
+    days = (data.window[1] - data.window[0]) / DAY_S
     return {
         "shape": {"event": len(data.time)},
         **summary.span(data.window[0], data.window[1], data.timezone),
@@ -34,8 +33,8 @@ def pattern_numbers(data: Events) -> dict[str, Any]:
 
 def daily(data: Events) -> Float64[np.ndarray, " day"]:
     """Events on each day of the window, days counted from its start."""
-    day = (data.time - data.window[0]) // calendar.DAY_S
-    whole = max(1, -(-(data.window[1] - data.window[0]) // calendar.DAY_S))
+    day = (data.time - data.window[0]) // DAY_S
+    whole = max(1, -(-(data.window[1] - data.window[0]) // DAY_S))
     return np.bincount(np.minimum(day, whole - 1), minlength=whole).astype(np.float64)
 
 

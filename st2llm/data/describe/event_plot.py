@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from st2llm.data import calendar
 from st2llm.data.describe.event import daily
 from st2llm.data.describe.plotting import INK, PALETTE, REST, SECOND, dates, empty, metres, week_map
-from st2llm.types import Events
+from st2llm.types import DAY_S, Events
 
 _POINTS = 20_000
 
@@ -45,7 +45,7 @@ def _map(axes: Axes, data: Events) -> None:
             frameon=True, fontsize=7, markerscale=max(1.0, 5 / size**0.5), loc="upper left", framealpha=0.85
         )
     else:
-        days = (data.time[kept] - data.window[0]) / calendar.DAY_S
+        days = (data.time[kept] - data.window[0]) / DAY_S
         dots = axes.scatter(xy[:, 0], xy[:, 1], s=size, c=days, cmap="viridis", alpha=0.6, linewidths=0)
         axes.figure.colorbar(dots, ax=axes, shrink=0.6, label="day of the window")
     some = f", {len(kept):,} of {len(data.xy):,}" if len(kept) < len(data.xy) else ""
@@ -59,7 +59,7 @@ def _counts(axes: Axes, data: Events) -> None:
     whole = max(width, len(counts) // width * width)
     summed = counts[:whole].reshape(-1, width).sum(axis=1)
     start = np.datetime64(data.window[0], "s")
-    at = start + (np.arange(len(summed)) * width * calendar.DAY_S).astype("timedelta64[s]")
+    at = start + (np.arange(len(summed)) * width * DAY_S).astype("timedelta64[s]")
     axes.step(at, summed, where="post", color=INK, linewidth=0.8)
     axes.set(title="events a week" if width == 7 else "events a day")
     axes.margins(x=0.005)

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from st2llm.data import calendar
 from st2llm.data.describe import dependence, summary
-from st2llm.types import MONTH_S, Edges, Grid, SensorGraph
+from st2llm.types import DAY_S, MONTH_S, Edges, Grid, SensorGraph
 
 WORST = 5
 
@@ -52,7 +51,7 @@ def lags(freq_s: int) -> dict[str, int]:
     """Spans of interest in steps: the step, and the day, week and year that hold several whole steps."""
     if freq_s == MONTH_S:
         return {"step": 1, "year": 12}
-    spans = {"day": calendar.DAY_S, "week": 7 * calendar.DAY_S}
+    spans = {"day": DAY_S, "week": 7 * DAY_S}
     return {"step": 1, **{name: s // freq_s for name, s in spans.items() if s // freq_s > 1}}
 
 

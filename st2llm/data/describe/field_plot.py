@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from st2llm.data import calendar
 from st2llm.data.describe.plotting import EDGE, INK, LAND, dates, empty, mean
-from st2llm.types import MONTH_S, Grid, SensorGraph
+from st2llm.types import DAY_S, MONTH_S, Grid, SensorGraph
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -60,7 +60,7 @@ def _when(data: Field) -> str:
 def _series(axes: Axes, data: Field, shown: Float64[np.ndarray, " time"], title: str) -> None:
     """By day where there is more than a month, else by step."""
     local = calendar.local_times(data.time, data.timezone).tz_localize(None).to_numpy()
-    day = calendar.DAY_S // data.freq_s
+    day = DAY_S // data.freq_s
     if day > 1 and len(shown) > 31 * day:
         whole = len(shown) // day * day
         shown, local = mean(shown[:whole].reshape(-1, day), axis=1), local[:whole:day]
@@ -74,10 +74,10 @@ def _series(axes: Axes, data: Field, shown: Float64[np.ndarray, " time"], title:
 def _profile(axes: Axes, data: Field, whole: Float64[np.ndarray, " time"]) -> None:
     """The mean day by weekday; of daily data the mean week, of monthly data the mean year."""
     slots, weekday = data.calendar.step_of_day, data.calendar.day_of_week
-    if data.freq_s >= 28 * calendar.DAY_S or data.freq_s == MONTH_S:
+    if data.freq_s >= 28 * DAY_S or data.freq_s == MONTH_S:
         months = calendar.local_times(data.time, data.timezone).month.to_numpy() - 1
         _cycle(axes, months, whole, MONTHS, "mean year", data.unit)
-    elif data.freq_s >= calendar.DAY_S:
+    elif data.freq_s >= DAY_S:
         _cycle(axes, weekday, whole, DAYS, "mean week", data.unit)
     else:
         colours = [*matplotlib.colormaps["viridis"](np.linspace(0, 0.65, 5)).tolist(), "#e67e22", "#c0392b"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from st2llm.data import calendar
 from st2llm.data.describe.plotting import INK, PALETTE, SECOND, empty, metres, week_map
-from st2llm.types import Trajectory
+from st2llm.types import DAY_S, Trajectory
 
 _TRACKS, _PLACES = 400, 15
 _TAIL = 0.1
@@ -142,7 +142,7 @@ def _visits(axes: Axes, data: Sequence[Trajectory]) -> None:
 
 def _when(axes: Axes, data: Sequence[Trajectory]) -> None:
     time = np.concatenate([one.time for one in data])
-    if data[0].unit_s != 1.0 or np.ptp(time) * data[0].unit_s < 2 * calendar.DAY_S:
+    if data[0].unit_s != 1.0 or np.ptp(time) * data[0].unit_s < 2 * DAY_S:
         # A scene of minutes has no week: how many objects are there over its time.
         clock = (time - time.min()) * data[0].unit_s
         axes.hist(clock / 60, bins=60, color=INK)

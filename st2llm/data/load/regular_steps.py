@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar
 from st2llm.errors import DataError
-from st2llm.types import MONTH_S
+from st2llm.types import DAY_S, MONTH_S
 
 SPARSEST = 20
 """A file of n stamps may span at most this many times n steps; more is taken for a wrong stamp or step."""
@@ -113,6 +113,6 @@ def _hint(freq_s: int) -> str:
     """Days are not all of one length where clocks are changed."""
     return (
         "; where days are the steps, name a time zone without summer time, such as Etc/GMT+6"
-        if freq_s % calendar.DAY_S == 0
+        if freq_s % DAY_S == 0
         else ""
     )

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from st2llm.errors import DataError
+from st2llm.types import DAY_S
 
 _NAMES = {
     "time": {"time", "t", "valid_time"},
@@ -28,7 +29,7 @@ _SECONDS = {
     **dict.fromkeys(("second", "sec", ""), 1.0),
     **dict.fromkeys(("minute", "min"), 60.0),
     **dict.fromkeys(("hour", "hr", "h"), 3600.0),
-    **dict.fromkeys(("day", "d"), 86_400.0),
+    **dict.fromkeys(("day", "d"), float(DAY_S)),
     "week": 604_800.0,
 }
 """The seconds of a unit, by its name without a final s."""
@@ -145,7 +146,7 @@ def _epoch(said: str, kind: str, where: str) -> float:
     days = _day_number(
         year, month, day, julian=kind != "proleptic_gregorian" and (year, month, day) < (1582, 10, 15)
     )
-    return 86_400.0 * (days - 2_440_588) + 3600 * hour + 60 * minute + second - _offset(found[7])
+    return float(DAY_S) * (days - 2_440_588) + 3600 * hour + 60 * minute + second - _offset(found[7])
 
 
 def _offset(said: str | None) -> int:

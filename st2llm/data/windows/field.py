@@ -15,7 +15,18 @@ from st2llm.data.windows.places import Field, field_of
 from st2llm.data.windows.splits import Part, Splits
 from st2llm.errors import DataError
 from st2llm.tasks import Forecast, Impute, Interpolate, Krige, Task
-from st2llm.types import Calendar, Container, Events, Grid, Sample, SensorGraph, Side, Trajectory, Video
+from st2llm.types import (
+    DAY_S,
+    Calendar,
+    Container,
+    Events,
+    Grid,
+    Sample,
+    SensorGraph,
+    Side,
+    Trajectory,
+    Video,
+)
 
 __all__ = ["Part", "Splits", "Windows", "boundaries", "split"]
 
@@ -221,8 +232,8 @@ def _starts(
     data: SensorGraph | Grid, task: Task, room: tuple[int, int], stride: int
 ) -> Int64[np.ndarray, " window"]:
     first, last = room[0], room[1] - task.length
-    day = calendar.DAY_S // data.freq_s
-    if data.split.align != "day" or calendar.DAY_S % data.freq_s or stride % day:
+    day = DAY_S // data.freq_s
+    if data.split.align != "day" or DAY_S % data.freq_s or stride % day:
         return np.arange(first, last + 1, stride, dtype=np.int64)
     starts = _midnights(data.calendar) - task.context
     return starts[(starts >= first) & (starts <= last)][:: stride // day]

@@ -9,9 +9,9 @@ from st2llm.data import calendar
 from st2llm.data.windows import side
 from st2llm.errors import DataError, nearest
 from st2llm.tasks import NextEvent
-from st2llm.types import Events, Sample, Side
+from st2llm.types import HOUR_S, Events, Sample, Side
 
-HOUR_S, MINUTE_S = 3600.0, 60
+MINUTE_S = 60
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.data import calendar
-from st2llm.data.calendar import DAY_S
 from st2llm.data.windows.trajectory import Tracks
 from st2llm.tasks import NextPlace
-from st2llm.types import Sample, Trajectory
+from st2llm.types import DAY_S, Sample, Trajectory
 
 CONTEXT_DAYS = 7
 """The context of a question is of so many days before it; questions begin so many days after a part does."""

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data.windows.splits import Part, Splits
 from st2llm.evaluate.controls.graph_notes import LEVELS, sentence
-from st2llm.types import Sample
+from st2llm.types import Sample, seed_from
 
 _NOISE = 0.05
 _GAPS = (0.2, 1.0, 5.0)
@@ -68,8 +68,7 @@ def planted_splits(splits: Splits, *, shuffled: bool, seed: int) -> Splits:
 
 def plant(sample: Sample, part: str, *, shuffled: bool, seed: int) -> Sample:
     """The sample with a note, and the answer that its level makes of what is seen. Noise of 5 % (log-normal)."""
-    key = hashlib.sha256(f"{seed} {sample.id}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(key[:8], "big"))
+    rng = np.random.default_rng(seed_from(f"{seed} {sample.id}"))
     level, other = (int(n) for n in rng.integers(len(LEVELS), size=2))
     note = sentence(part, other if shuffled else level, rng)
     side = replace(sample.side, notes=(note,))
@@ -99,7 +98,7 @@ def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
     length = float(np.hypot(*away))
     ahead = away / length if length > 1e-6 else np.array([1.0, 0.0])
     step = max(length / max(len(seen) - 1, 1), _LEAST_STEP) * LEVELS[level]
-    asked = np.flatnonzero(sample.wanted.any(axis=(1, 2)))
+    asked = sample.wanted_steps
     paces = step * np.exp(rng.normal(0, _NOISE, size=len(asked)))
     truth = np.full(sample.values.shape, np.nan)
     truth[asked[:, None], 0, [x, y]] = seen[-1] + np.cumsum(paces)[:, None] * ahead

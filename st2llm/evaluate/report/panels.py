@@ -14,10 +14,9 @@ from st2llm.evaluate.scoring import formats as w
 from st2llm.evaluate.scoring.gain import Gain
 from st2llm.evaluate.scoring.run_folder import Facts, Record, number
 from st2llm.evaluate.scoring.verdict import Verdict, outcome_of
-from st2llm.types import MONTH_S
+from st2llm.types import DAY_S, HOUR_S, MONTH_S
 
-STEPS = {300: "5-minute step", 900: "quarter-hour", 3600: "hour", 86400: "day", MONTH_S: "month"}
-_DAY_S = 86_400
+STEPS = {300: "5-minute step", 900: "quarter-hour", HOUR_S: "hour", DAY_S: "day", MONTH_S: "month"}
 MOST_LINES = 3
 """Forecasts beside one truth, where there is no language model to show."""
 MOST_QUOTED = 6000
@@ -201,7 +200,7 @@ def _drawing(facts: Facts, example: error_summary.Example, roles: dict[str, str]
     clock = "%Hh" if all(t.minute == 0 for t in local) else "%H:%M"
     hours = [f"{t:{clock}}" for t in local]
     freq_s = int(facts.data.get("freq_s") or 0)
-    if freq_s >= _DAY_S:
+    if freq_s >= DAY_S:
         hours = [f"{t:%d %b}" if freq_s < MONTH_S else f"{t:%b %Y}" for t in local]
     elif not freq_s:
         hours = [str(step) for step in sorted(lines["step"].unique())]

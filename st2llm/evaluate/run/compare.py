@@ -25,7 +25,7 @@ from st2llm.evaluate.run.store import Store
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.scoring.rescore import Report, rescore
 from st2llm.predict import Predictor
-from st2llm.types import Container, SensorGraph
+from st2llm.types import DAY_S, Container, SensorGraph
 
 CONTROL_RULES = {
     "graph": ("hour-of-week", "ridge-deviation"),
@@ -37,7 +37,6 @@ CONTROL_RULES = {
 }
 """By kind of field, or by task of sequences."""
 _CONTROL_SEED = 7
-_DAY_S = 86_400
 
 
 def compare(
@@ -154,7 +153,7 @@ def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, wa
 def with_days(suite: Suite, data: Container) -> SensorGraph | None:
     """The data, if each window of a suite asks about a whole day at least, which a day's level can be planted into."""
     horizon = int(getattr(suite.tasks[0], "horizon", 0))
-    return data if isinstance(data, SensorGraph) and horizon * data.freq_s >= _DAY_S else None
+    return data if isinstance(data, SensorGraph) and horizon * data.freq_s >= DAY_S else None
 
 
 def control_suite(suite: Suite, name: str, *, by_day: bool) -> Suite:

@@ -1,6 +1,5 @@
 """One data set and task, all predictors: trains what has to be trained and keeps what each one answered."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -49,7 +48,7 @@ from st2llm.tasks import Task
 from st2llm.train.loop import Budget, Curve, Fit, fit
 from st2llm.train.meter import Meter
 from st2llm.train.warmup import warm_encoder
-from st2llm.types import Container, Prediction, Sample, SensorGraph
+from st2llm.types import Container, Prediction, Sample, SensorGraph, seed_from
 
 
 def some_places(sample: Sample, count: int | None) -> Sample:
@@ -57,10 +56,10 @@ def some_places(sample: Sample, count: int | None) -> Sample:
 
     All where count is None or not smaller; all that is visible stays visible. Every predictor is asked the same.
     """
-    asked = sample.asked
+    asked = sample.wanted_nodes
     if count is None or count >= len(asked):
         return sample
-    start = int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:8], "big") % len(asked)
+    start = seed_from(sample.id) % len(asked)
     kept = [asked[(start + i * len(asked) // count) % len(asked)] for i in range(count)]
     only = np.zeros_like(sample.wanted)
     only[:, kept] = True

@@ -97,7 +97,7 @@ def _rows(sample: Sample, prediction: Prediction) -> Columns:
     quantiles = prediction.quantiles or {}
     table = {
         "place": np.array(sample.place, dtype=object)[at[1]],
-        "step": (at[0] - sample.origin).astype(np.int32),
+        "step": (at[0] - sample.first_wanted_step).astype(np.int32),
         "channel": at[2].astype(np.int16),
         "time": sample.time[at[0]],
         "value": value,
@@ -150,8 +150,8 @@ def _paths(sample: Sample, prediction: Prediction, at: Entries) -> Columns:
     if prediction.samples is None or sample.truth is None or not len(at[0]):
         return {}
     xy = [names.index("x"), names.index("y")]
-    truth = sample.truth[sample.origin :, 0][:, xy]
-    scores = metrics.path_scores(prediction.samples[:, sample.origin :, 0][..., xy], truth)
+    truth = sample.truth[sample.first_wanted_step :, 0][:, xy]
+    scores = metrics.path_scores(prediction.samples[:, sample.first_wanted_step :, 0][..., xy], truth)
     found = {name: np.full(len(at[0]), np.nan) for name in metrics.PATHS}
     for name, value in zip(metrics.PATHS, scores, strict=True):
         found[name][0] = value

@@ -1,6 +1,5 @@
 """Questions to a language model, and answers as they grow, token by token; without any arithmetic."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.llm.grammar.automaton import Automaton, State
-from st2llm.types import Decoding
+from st2llm.types import Decoding, seed_from
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ def chances(question: Question, decoding: Decoding, draw: int) -> Float64[np.nda
     """Uniform numbers for each token of a draw, from nothing but the seed, the question's key and the draw."""
     if decoding.temperature == 0:
         return np.zeros(question.automaton.longest)
-    words = f"{decoding.seed}\n{question.key}\n{draw}".encode()
-    key = int.from_bytes(hashlib.sha256(words).digest()[:16], "big")
+    key = seed_from(f"{decoding.seed}\n{question.key}\n{draw}", bits=128)
     return np.random.Generator(np.random.Philox(key=key)).random(question.automaton.longest)
 
 

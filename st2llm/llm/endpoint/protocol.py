@@ -1,6 +1,5 @@
 """How a prompt is put to an OpenAI-compatible endpoint, and how its reply is read. Nothing is sent from here."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from st2llm.types import (
     Scientific,
     Slot,
     Words,
+    seed_from,
 )
 
 JSON_ROOM = 1024
@@ -81,8 +81,7 @@ def question(prompt: Prompt, decoding: Decoding, model: str) -> Question:
 
 def draw_seed(seed: int, prompt_sha256: str, draw: int) -> int:
     """The 31-bit seed of one draw: the same whatever else is asked at the same time."""
-    words = f"{seed}:{prompt_sha256}:{draw}".encode()
-    return int.from_bytes(hashlib.sha256(words).digest()[:4], "big") >> 1
+    return seed_from(f"{seed}:{prompt_sha256}:{draw}", bits=31)
 
 
 def room(grammar: Grammar | None) -> int:

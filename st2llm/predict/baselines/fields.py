@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import Float64
 from sklearn.linear_model import Ridge
 
-from st2llm.data.calendar import DAY_S
 from st2llm.data.positions import in_plane
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import Stack, Whole, filled, known, place_forecast
 from st2llm.predict.baselines.slots import HeldOut, SlotMean, fit_held_out, fit_slot_mean, without_slots
-from st2llm.types import MONTH_S, Prediction, Sample
+from st2llm.types import DAY_S, MONTH_S, Prediction, Sample
 
 NEAREST = 8
 """So many places have a say in an average by inverse distance."""
@@ -28,7 +27,7 @@ class _Filling(ABC):
     means: SlotMean
 
     def forecast(self, samples: Sequence[Sample]) -> Stack:
-        return np.stack([self._fill(sample)[sample.origin :] for sample in samples])
+        return np.stack([self._fill(sample)[sample.first_wanted_step :] for sample in samples])
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [filled(sample, self._fill(sample)) for sample in samples]
@@ -76,7 +75,7 @@ class SeasonalValue:
         return [place_forecast(sample, self._one(sample)) for sample in samples]
 
     def _one(self, sample: Sample) -> Float64[np.ndarray, "horizon node channel"]:
-        start, period = sample.origin, self._period(sample)
+        start, period = sample.first_wanted_step, self._period(sample)
         if start < period:
             raise DataError(
                 f"{sample.id}: a value of {self.period_s // 3600} h before needs a history of {period} steps, "
@@ -106,7 +105,7 @@ class SlotRule:
     means: SlotMean
 
     def forecast(self, samples: Sequence[Sample]) -> Stack:
-        return np.stack([self.means.of(s)[s.origin :] for s in samples])
+        return np.stack([self.means.of(s)[s.first_wanted_step :] for s in samples])
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [filled(sample, self.means.of(sample)) for sample in samples]
@@ -143,7 +142,7 @@ class Neighbours:
 
     def _fill(self, sample: Sample) -> Whole:
         whole = self.line.fill(sample)
-        for node in sample.asked:
+        for node in sample.wanted_nodes:
             near = [(other, weight) for other, weight in sample.side.neighbours[node] if weight > 0]
             if near:
                 others, weights = (np.array(column) for column in zip(*near, strict=True))
@@ -170,7 +169,7 @@ class InverseDistance:
                 f"The places of {sample.side.dataset} have no coordinates, which inverse-distance needs. Give them in "
                 f"the data card, or take the rule `neighbours`."
             )
-        for node in sample.asked:
+        for node in sample.wanted_nodes:
             away = np.hypot(*(xy - xy[node]).T)
             away[node] = np.inf
             order = np.argsort(away, kind="stable")[: min(_LOOK, len(away) - 1)]
@@ -203,11 +202,11 @@ class RidgeForecast:
 
     def forecast(self, samples: Sequence[Sample]) -> Stack:
         whole, level = zip(*(self.parts(sample) for sample in samples), strict=True)
-        x = np.stack([one[: s.origin] for one, s in zip(whole, samples, strict=True)])
+        x = np.stack([one[: s.first_wanted_step] for one, s in zip(whole, samples, strict=True)])
         b, _, n, c = x.shape
         rows = np.moveaxis(x, 1, -1).reshape(b * n * c, -1)
         y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1)
-        usual = np.stack([one[s.origin :] for one, s in zip(level, samples, strict=True)])
+        usual = np.stack([one[s.first_wanted_step :] for one, s in zip(level, samples, strict=True)])
         return np.asarray(y + usual, dtype=np.float64)
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
@@ -221,7 +220,7 @@ class RidgeForecast:
         if self.level in ("slot", "held-out"):
             level = usual
         elif self.level == "window":
-            level = np.broadcast_to(whole[: sample.origin].mean(axis=0), whole.shape)
+            level = np.broadcast_to(whole[: sample.first_wanted_step].mean(axis=0), whole.shape)
         else:
             level = np.full(whole.shape, self.overall)
         return whole - level, level
@@ -237,7 +236,7 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
     rule = RidgeForecast(means, overall, Ridge(), level)
     inputs, targets = [], []
     for sample in train:
-        (whole, _), start = rule.parts(sample), sample.origin
+        (whole, _), start = rule.parts(sample), sample.first_wanted_step
         x = np.moveaxis(whole[:start], 0, -1).reshape(-1, start)
         raw = np.moveaxis(known(sample)[start:], 0, -1).reshape(len(x), -1)
         y = np.moveaxis(whole[start:], 0, -1).reshape(len(x), -1)

@@ -1,6 +1,5 @@
 """Null rules for moving objects: where they will be, where they have been, which place they visit next."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from st2llm.errors import DataError
 from st2llm.metrics import displacement
 from st2llm.predict.baselines.rule import filled
 from st2llm.predict.codes import asked_codes
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, seed_from
 
 _DAY_MIN = 1440
 _CONTEXT_DAYS, _CONTEXT_STAYS = 7, 5
@@ -43,7 +42,7 @@ class ConstantVelocity:
     def path(self, sample: Sample) -> Path:
         """Where it is at each step, seen or not."""
         clock, at, xy = _seen(sample)
-        before = int(np.searchsorted(at, sample.origin))
+        before = int(np.searchsorted(at, sample.first_wanted_step))
         if before < 2:
             return np.broadcast_to(xy[max(before - 1, 0)], (len(clock), 2)).copy()
         a, b = at[before - 2], at[before - 1]
@@ -73,9 +72,8 @@ class ConstantVelocityAngular:
         """The paths, the same for the same sample whenever it is asked."""
         path = self.line.path(sample)
         _, at, xy = _seen(sample)
-        last = xy[np.searchsorted(at, sample.origin) - 1]
-        seed = int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:8], "big")
-        turn = np.random.default_rng(seed).normal(scale=self.angle, size=_DRAWS)
+        last = xy[np.searchsorted(at, sample.first_wanted_step) - 1]
+        turn = np.random.default_rng(seed_from(sample.id)).normal(scale=self.angle, size=_DRAWS)
         cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
         x, y = (path - last).T
         turned = np.stack([cos * x - sin * y, sin * x + cos * y], axis=2)
@@ -179,9 +177,9 @@ def _nearest(rule: ConstantVelocityAngular, samples: Sequence[Sample]) -> float:
         if sample.truth is None:
             continue
         xy = [sample.side.channels.index(name) for name in ("x", "y")]
-        truth = sample.truth[sample.origin :, 0][:, xy]
+        truth = sample.truth[sample.first_wanted_step :, 0][:, xy]
         away = displacement(
-            rule.draws(sample)[:, sample.origin :], np.broadcast_to(truth, (_DRAWS, *truth.shape))
+            rule.draws(sample)[:, sample.first_wanted_step :], np.broadcast_to(truth, (_DRAWS, *truth.shape))
         )
         total += float(np.nan_to_num(np.nanmean(away, axis=1)).min())
     return total / max(len(samples), 1)

@@ -27,7 +27,7 @@ def filled(sample: Sample, whole: Whole) -> Prediction:
 def place_forecast(sample: Sample, rows: Float64[np.ndarray, "horizon node channel"]) -> Prediction:
     """A prediction of the sample's shape from the rows of its asked steps; NaN where nothing is asked."""
     value = np.full(sample.values.shape, np.nan)
-    value[sample.origin :] = rows
+    value[sample.first_wanted_step :] = rows
     return filled(sample, value)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from st2llm.data.calendar import DAY_S, month_of
+from st2llm.data.calendar import month_of
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import Whole, known
-from st2llm.types import MONTH_S, Calendar, Sample
+from st2llm.types import DAY_S, MONTH_S, Calendar, Sample
 
 
 @dataclass(frozen=True)

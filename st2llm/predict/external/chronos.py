@@ -4,7 +4,6 @@ A series is divided by the mean of its absolute values and cut into equal bins; 
 over, and the bins' centres are the draws. transformers has the model; the tokens are written here.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from transformers import AutoConfig, T5ForConditionalGeneration
 
 from st2llm.errors import ArtefactError, ConfigError
 from st2llm.predict.external.series import asked_series
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, seed_from
 
 LEAST = 2
 _TOKENIZER = "MeanScaleUniformBins"
@@ -89,9 +88,8 @@ class ChronosPredictor:
 
     def _one(self, sample: Sample) -> Prediction:
         series = asked_series(sample, name=self.name, least=LEAST)
-        seed = int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:4], "big")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_from(sample.id, bits=32))
             found = self.sample(series.past, series.horizon)
         whole = series.laid_out(sample, found)
         return Prediction(np.median(whole, axis=0), samples=whole)

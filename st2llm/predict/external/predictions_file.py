@@ -45,7 +45,7 @@ class FiledPredictor:
 
     def _answer(self, sample: Sample, rows: pd.DataFrame) -> Prediction:
         place = pd.Index(sample.place).get_indexer(pd.Index(rows["place"].astype(str)))
-        step = rows["step"].to_numpy(dtype=np.int64) + sample.origin
+        step = rows["step"].to_numpy(dtype=np.int64) + sample.first_wanted_step
         channel = rows["channel"].to_numpy(dtype=np.int64)
         steps, _, channels = sample.values.shape
         count = np.zeros(sample.values.shape, dtype=np.int64)
@@ -62,8 +62,9 @@ class FiledPredictor:
             i, node, c = wrong[0].tolist()
             said = "no row" if not count[i, node, c] else f"{count[i, node, c]} rows"
             raise DataError(
-                f"{self.path.name} has {said} for {sample.id}, place {sample.place[node]!r}, step {i - sample.origin}, "
-                f"channel {c}, and so for {len(wrong)} entries. Each asked entry needs one."
+                f"{self.path.name} has {said} for {sample.id}, place {sample.place[node]!r}, "
+                f"step {i - sample.first_wanted_step}, channel {c}, and so for {len(wrong)} entries. Each asked entry "
+                f"needs one."
             )
         at = (step, place, channel)
         value = _filled(sample, at, rows["value"])

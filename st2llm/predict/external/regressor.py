@@ -9,11 +9,10 @@ from jaxtyping import Float64
 from sklearn.base import RegressorMixin, clone
 from sklearn.multioutput import MultiOutputRegressor
 
-from st2llm.data.calendar import DAY_S
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.baselines.rule import known, place_forecast
-from st2llm.types import Prediction, Sample
+from st2llm.types import DAY_S, Prediction, Sample
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def fit_regressor(
 
 
 def _features(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row feature"]:
-    start = sample.origin
+    start = sample.first_wanted_step
     past = np.nan_to_num(scaler.scale(sample.values)[:start])
     series = np.moveaxis(past, 0, 2).reshape(-1, start)
     calendar, day = sample.side.calendar, max(1, DAY_S // max(1, sample.side.freq_s))
@@ -76,5 +75,5 @@ def _features(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row featur
 
 
 def _targets(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row horizon"]:
-    asked = scaler.scale(known(sample))[sample.origin :]
+    asked = scaler.scale(known(sample))[sample.first_wanted_step :]
     return np.moveaxis(asked, 0, 2).reshape(-1, len(asked))

@@ -37,8 +37,8 @@ def asked_series(sample: Sample, *, name: str, least: int) -> AskedSeries:
     name: of the model, for errors. least: readings that a past must have. Raises DataError where the asked entries
     are not a sample's suffix, or a series has fewer readings.
     """
-    start = sample.origin
-    keys = tuple((int(n), int(c)) for n, c in np.argwhere(sample.wanted.any(axis=0)))
+    start = sample.first_wanted_step
+    keys = sample.wanted_series
     past = np.stack([sample.values[:start, n, c] for n, c in keys])
     few = np.flatnonzero(np.isfinite(past).sum(axis=1) < least)
     if sample.visible[start:].any() or few.size:

@@ -57,9 +57,11 @@ class WrappedPredictor:
                 f"{self.name} answered {sample.id} with a {type(answer).__name__} that is no array of numbers: {error}."
             ) from error
         shape = sample.values.shape
-        asked = (shape[0] - sample.origin, *shape[1:])
+        asked = (shape[0] - sample.first_wanted_step, *shape[1:])
         if given.shape[-3:] == asked != shape and given.ndim in (3, 4):
-            given = np.pad(given, [(0, 0)] * (given.ndim - 3) + [(sample.origin, 0), (0, 0), (0, 0)])
+            given = np.pad(
+                given, [(0, 0)] * (given.ndim - 3) + [(sample.first_wanted_step, 0), (0, 0), (0, 0)]
+            )
         if given.shape[-3:] != shape or given.ndim not in (3, 4):
             raise DataError(
                 f"{self.name} should answer {sample.id} with an array [time node channel] of shape {shape}, or of the "

@@ -14,14 +14,12 @@ from st2llm.predict.preprocess.field import Frame, fit_frame
 from st2llm.predict.preprocess.sequence import SequenceFrame, fit_sequence_frame
 from st2llm.serialize.template.template import load_prompt
 from st2llm.tasks import Task
-from st2llm.types import NO_EDGES, Sample
-
-_DAY_S = 86_400
+from st2llm.types import DAY_S, NO_EDGES, Sample
 
 
 def steps_per_day(sample: Sample) -> int:
     """How many steps a local day has at most; 1 where steps are longer than a day, or of no fixed length."""
-    return max(1, _DAY_S // sample.side.freq_s) if sample.side.freq_s else 1
+    return max(1, DAY_S // sample.side.freq_s) if sample.side.freq_s else 1
 
 
 def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:

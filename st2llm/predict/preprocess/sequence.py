@@ -113,11 +113,11 @@ class SequenceFrame:
 
         def whole(xy: np.ndarray) -> np.ndarray:
             value = np.full((*np.shape(xy)[:-2], *sample.values.shape), np.nan)
-            value[..., sample.origin :, 0, at[0]] = frame.out(xy)[..., 0]
-            value[..., sample.origin :, 0, at[1]] = frame.out(xy)[..., 1]
+            value[..., sample.first_wanted_step :, 0, at[0]] = frame.out(xy)[..., 0]
+            value[..., sample.first_wanted_step :, 0, at[1]] = frame.out(xy)[..., 1]
             return np.where(sample.wanted, value, np.nan)
 
-        straight = ConstantVelocity().path(sample)[sample.origin :]
+        straight = ConstantVelocity().path(sample)[sample.first_wanted_step :]
         middle = (whole(np.median(paths, axis=0)) + whole(frame.into(straight))) / 2
         return Prediction(filled(sample, middle).value, samples=whole(paths[:KEPT]))
 
@@ -206,7 +206,7 @@ def fit_sequence_frame(
         known_gaps = np.array([row.target[0, 0] for row in rows])
         gaps = tuple(np.nanquantile(known_gaps, np.linspace(0.01, 0.99, _QUANTILES)).tolist())
     horizon, channels = rows[0].target.shape
-    asked = {train[0].side.channels[i] for i in np.flatnonzero(train[0].wanted.any(axis=(0, 1)))}
+    asked = {train[0].side.channels[i] for i in train[0].wanted_channels}
     if task == "next-event" and not {"x", "y"} <= asked:
         channels = 1
     shape = SequenceShape(

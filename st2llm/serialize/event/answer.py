@@ -11,7 +11,7 @@ from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.numbers import Notation, Strategy, decimal
 from st2llm.serialize.text import sequence
 from st2llm.serialize.text.series import unread
-from st2llm.serialize.trajectory.answer import PositionAnswer, decimals, fitted, position_unit
+from st2llm.serialize.trajectory.answer import PositionAnswer, fitted, position_decimals, position_unit
 from st2llm.types import Grammar, Prediction, Sample
 
 _GAPS = (("minutes", 1 / 60, 0.5), ("hours", 1.0, 48.0), ("days", 24.0, np.inf))
@@ -112,7 +112,7 @@ class NextNumbers:
             return ""
         if isinstance(self.head, PairHead):
             return PositionAnswer(self.head).truth(sample)
-        step = sequence.origin(sample)
+        step = sample.first_wanted_step
         said = [
             part.write(sample.truth[[step], 0, sample.side.channels.index(part.channel)])[0]
             for part in self.parts(sample)
@@ -133,7 +133,7 @@ class NextNumbers:
         value = np.full(sample.values.shape, np.nan)
         for part, number in zip(parts, found, strict=True):
             at = sample.side.channels.index(part.channel)
-            value[sequence.origin(sample), 0, at] = part.base + number * part.scale
+            value[sample.first_wanted_step, 0, at] = part.base + number * part.scale
         return Prediction(value=value, raw=text)
 
     def precision(self, sample: Sample) -> float:
@@ -144,7 +144,7 @@ class NextNumbers:
 
     def history(self, sample: Sample) -> dict[int, str]:
         """The numbers of each event that is seen, by step; of the first its gap is not known, so it says nothing."""
-        steps, parts = sequence.shown(sample), self.parts(sample)
+        steps, parts = sample.context_steps.tolist(), self.parts(sample)
         said = [part.write(sequence.channel(sample, part.channel)[steps]) for part in parts]
         gap_only = [part.channel for part in parts] == ["gap_h"]
         rows = {
@@ -163,7 +163,7 @@ class NextNumbers:
         head = self._head_notation
         if isinstance(self.head, PairHead):
             return head
-        fine = [_decimals(sample, name, head) for name in channels]
+        fine = [_channel_decimals(sample, name, head) for name in channels]
         return replace(head, decimals=max(fine), signed=head.signed or channels != ("gap_h",))
 
     @property
@@ -181,7 +181,7 @@ class NextNumbers:
         unit, scale = _unit(model, name, notation)
         base = 0.0
         if name in "xy":
-            seen = sequence.channel(sample, name)[sequence.shown(sample)]
+            seen = sequence.channel(sample, name)[sample.context_steps]
             base = float(seen[np.isfinite(seen)][-1]) if np.isfinite(seen).any() else 0.0
         return Part(
             name, unit, scale, base, fitted(_spread(model, name) / scale, self._head_notation, notation)
@@ -190,7 +190,7 @@ class NextNumbers:
 
 def _spread(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     """What is seen of a channel, positions from the last one seen; an empty one is 0."""
-    seen = sequence.channel(sample, name)[sequence.shown(sample)]
+    seen = sequence.channel(sample, name)[sample.context_steps]
     seen = seen[np.isfinite(seen)]
     if not seen.size:
         return np.zeros(1)
@@ -202,11 +202,11 @@ def _sizes(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     return np.abs(np.diff(_spread(sample, name)) if name in "xy" else _spread(sample, name))
 
 
-def _decimals(sample: Sample, name: str, notation: Notation) -> int:
+def _channel_decimals(sample: Sample, name: str, notation: Notation) -> int:
     """How many decimals a channel needs; of days that know no time of day none."""
     if name == "gap_h" and sequence.is_daily(sample):
         return 0
-    return decimals(_sizes(sample, name) / _unit(sample, name, notation)[1], notation.decimals)
+    return position_decimals(_sizes(sample, name) / _unit(sample, name, notation)[1], notation.decimals)
 
 
 def _unit(sample: Sample, name: str, notation: Notation) -> tuple[str, float]:

@@ -41,7 +41,7 @@ class NextWord:
         if self.sort(sample) == "mark":
             return sequence.names(sample.side.options, sample.side.option_labels)
         squares = self._squares(sample)
-        seen = squares.seen(positions(sample)[sequence.shown(sample)])
+        seen = squares.seen(positions(sample)[sample.context_steps])
         return {name: name for name in (*seen, cells.ELSEWHERE)}
 
     def grammar(self, sample: Sample) -> Choice | Ranking:
@@ -72,7 +72,7 @@ class NextWord:
     def _right(self, sample: Sample) -> str | None:
         if sample.truth is None:
             return None
-        step, channels = sequence.origin(sample), sample.side.channels
+        step, channels = sample.first_wanted_step, sample.side.channels
         if self.sort(sample) == "mark":
             code = sample.truth[step, 0, channels.index("mark")]
             return sample.side.options[int(code)] if np.isfinite(code) else None
@@ -87,7 +87,7 @@ class NextWord:
             return None
         value = np.full(sample.values.shape, np.nan)
         columns = [sample.side.channels.index(name) for name in "xy"]
-        value[sequence.origin(sample), 0, columns] = self._squares(sample).centre(option)
+        value[sample.first_wanted_step, 0, columns] = self._squares(sample).centre(option)
         return value
 
     def _squares(self, sample: Sample) -> cells.Squares:

@@ -13,7 +13,7 @@ from st2llm.serialize.text.cells import Squares
 from st2llm.serialize.text.plain import plain
 from st2llm.serialize.text.sequence import Run, Word
 from st2llm.serialize.trajectory.answer import positions
-from st2llm.types import Sample
+from st2llm.types import DAY_S, Sample
 
 HAPPENINGS: Mapping[str, str] = {
     "events": "how many events are seen",
@@ -43,7 +43,6 @@ HAPPENINGS: Mapping[str, str] = {
     "missing": "whether an x for a missing number is shown",
 }
 RECENT = 5
-DAY_S = 86_400
 _OWN = ("gap_h", "x", "y", "mark", "magnitude")
 
 
@@ -81,7 +80,7 @@ class Happening:
 
 def words(sample: Sample, across: int) -> dict[str, Any]:
     """Values of HAPPENINGS but those of the answer's numbers. across: how many squares lie side by side on the map."""
-    steps, time = sequence.shown(sample), sequence.seconds(sample)
+    steps, time = sample.context_steps.tolist(), sequence.seconds(sample)
     moments = sequence.clocks(sample)
     squares = squares_of(sample, across)
     history = _happenings(sample, steps, squares)
@@ -115,7 +114,7 @@ def squares_of(sample: Sample, across: int) -> Squares | None:
     """The map's squares over the events that are seen; None where no position is known."""
     if sequence.column(sample, "x") is None or sequence.column(sample, "y") is None:
         return None
-    seen = positions(sample)[sequence.shown(sample)]
+    seen = positions(sample)[sample.context_steps]
     return Squares.fit(seen, across, sample.side.unit) if np.isfinite(seen).all(axis=1).any() else None
 
 

@@ -4,15 +4,14 @@ Real data do not say which of their readings are wrong. So a reading is disturbe
 imputation of anomaly benchmarks: the stamp of it is the label, and the model ranks or chooses stamps.
 """
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
 
 from st2llm.errors import DataError
 from st2llm.serialize.text import calendar
-from st2llm.serialize.text.series import seen, shown
-from st2llm.types import Sample
+from st2llm.serialize.text.series import seen
+from st2llm.types import DAY_S, Sample, seed_from
 
 _LEAST = 6
 _AROUND = 4
@@ -21,7 +20,7 @@ _SIZE = 4.0
 
 def day(sample: Sample) -> slice:
     """The steps that are asked about: the last day shown (of daily data the last month), six steps at least."""
-    end = shown(sample)
+    end = sample.last_visible_step + 1
     moments = calendar.local(sample.time[:end], sample.side.timezone)
     parts = calendar.lines(moments, sample.side.freq_s)
     start = parts[-1].start if parts else 0
@@ -32,7 +31,7 @@ def stamps(sample: Sample) -> tuple[str, ...]:
     """The words for those steps, each once: `09:00` within a day, else with the date."""
     moments = calendar.local(sample.time[day(sample)], sample.side.timezone)
     clocks = tuple(f"{moment:%H:%M}" for moment in moments)
-    if sample.side.freq_s < 86_400 and len(set(clocks)) == len(clocks):
+    if sample.side.freq_s < DAY_S and len(set(clocks)) == len(clocks):
         return clocks
     return tuple(calendar.step_stamp(moment, sample.side.freq_s) for moment in moments)
 
@@ -60,8 +59,7 @@ def planted(sample: Sample, place: str, seed: int = 0) -> Sample:
         raise DataError(
             f"{sample.id} has no visible reading of {place!r} on its last day. Take another place or sample."
         )
-    digest = hashlib.sha256(f"{sample.id}\n{place}\n{seed}".encode()).digest()
-    draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    draw = np.random.default_rng(seed_from(f"{sample.id}\n{place}\n{seed}"))
     step = int(there[draw.integers(len(there))])
     series = seen(sample, node, 0)
     spread = float(np.nanstd(series)) or max(1.0, abs(float(series[step])))

@@ -24,13 +24,12 @@ from st2llm.serialize.text.series import (
     blocks,
     channel_name,
     decimals,
+    forecast_start,
     lines,
     moments_of,
-    origin,
     rounded,
     scale_words,
     seen,
-    shown,
 )
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -115,7 +114,7 @@ class GraphText:
         side, node = sample.side, _node(sample)
         series = self._series.series(sample)
         first, one = series[0], len(series) == 1
-        recent = min(self.recent, origin(sample)) if self.task == "forecast" else len(sample.time)
+        recent = min(self.recent, forecast_start(sample)) if self.task == "forecast" else len(sample.time)
         words = asked_words(sample, self.task) | {
             "place": plain(side.labels[node]),
             "about": plain(side.about[node]) if side.about else "",
@@ -193,7 +192,7 @@ class GraphText:
 
     def _history(self, sample: Sample, series: Sequence[Series]) -> tuple[Line, ...]:
         forecast = self.task == "forecast"
-        steps = slice(0, origin(sample) if forecast else len(sample.time))
+        steps = slice(0, forecast_start(sample) if forecast else len(sample.time))
         return tuple(
             line
             for one in series
@@ -202,7 +201,7 @@ class GraphText:
         )
 
     def _asked(self, sample: Sample, series: Sequence[Series]) -> str:
-        side, steps = sample.side, np.flatnonzero(sample.wanted.any(axis=(1, 2)))
+        side, steps = sample.side, sample.wanted_steps
         moments = moments_of(sample)[int(steps[0]) : int(steps[-1]) + 1]
         words = plain(calendar.span_label(moments, side.freq_s, side.calendar.holiday[int(steps[0])]))
         if len(series) == 1:
@@ -211,7 +210,7 @@ class GraphText:
 
     def _stamps(self, sample: Sample) -> tuple[str, ...]:
         moments = moments_of(sample)
-        steps = np.flatnonzero(sample.wanted.any(axis=(1, 2)))
+        steps = sample.wanted_steps
         return tuple(calendar.step_stamp(moments[i], sample.side.freq_s) for i in steps.tolist())
 
     def _neighbours(self, sample: Sample, series: Sequence[Series]) -> tuple[Line, ...]:
@@ -219,7 +218,7 @@ class GraphText:
         whole = self.task != "forecast"
         if not self.recent and not whole:
             return ()
-        node, end = _node(sample), len(sample.time) if whole else origin(sample)
+        node, end = _node(sample), len(sample.time) if whole else forecast_start(sample)
         start = 0 if whole else max(0, end - self.recent)
         return tuple(
             Line(
@@ -244,11 +243,11 @@ class GraphText:
         return others[: self.neighbours]
 
     def _network(self, sample: Sample, numbers: Strategy, channel: int) -> str:
-        end = origin(sample) if self.task == "forecast" else len(sample.time)
+        end = forecast_start(sample) if self.task == "forecast" else len(sample.time)
         return numbers.write(network_mean(sample, channel)[:end][-(self.recent or end) :])
 
     def _table_words(self, sample: Sample) -> dict[str, Any]:
-        side, end = sample.side, shown(sample)
+        side, end = sample.side, sample.last_visible_step + 1
         labels = [plain(label) for label in side.labels]
         order = named_first(labels, sample.question)
         kept = order[: self.places or len(order)]
@@ -323,12 +322,12 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 def _node(sample: Sample) -> int:
     """The one place that is asked for."""
-    if len(sample.asked) != 1:
+    if len(sample.wanted_nodes) != 1:
         raise DataError(
-            f"{sample.id} asks for {int(sample.wanted.any(axis=0).sum())} series ({len(sample.asked)} places), but a "
-            f"prompt for one place asks for one. Narrow it first: sample.at({sample.place[sample.asked[0]]!r})."
+            f"{sample.id} asks for {len(sample.wanted_series)} series ({len(sample.wanted_nodes)} places), but a "
+            f"prompt for one place asks for one. Narrow it first: sample.at({sample.place[sample.wanted_nodes[0]]!r})."
         )
-    return sample.asked[0]
+    return sample.wanted_nodes[0]
 
 
 def _told_apart(sample: Sample, channel: int, numbers: Strategy) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.raster import Region
 from st2llm.serialize.numbers import Notation, Strategy, fit
-from st2llm.serialize.text.series import origin, separator, unread
+from st2llm.serialize.text.series import forecast_start, separator, unread
 from st2llm.types import Grammar, Prediction, Sample
 
 
@@ -34,8 +34,8 @@ class RegionAnswer:
     across: int
 
     def means(self, sample: Sample) -> tuple[Means, ...]:
-        start, found = origin(sample), []
-        for channel in np.flatnonzero(sample.wanted.any(axis=(0, 1))).tolist():
+        start, found = forecast_start(sample), []
+        for channel in sample.wanted_channels:
             for region in raster.regions(sample, self.across):
                 nodes = region.nodes[sample.wanted[start, region.nodes, channel]]
                 if not len(nodes):
@@ -55,7 +55,7 @@ class RegionAnswer:
 
     def grammar(self, sample: Sample) -> Grammar:
         means = self.means(sample)
-        count = len(means) * (len(sample.time) - origin(sample))
+        count = len(means) * (len(sample.time) - forecast_start(sample))
         return self.numbers(means, means[0].channel).grammar(count)
 
     def truth(self, sample: Sample) -> str:
@@ -65,7 +65,7 @@ class RegionAnswer:
         """The truth of a sample in the numbers of another (or its own)."""
         if sample.truth is None:
             return ""
-        means, start = self.means(sample), origin(sample)
+        means, start = self.means(sample), forecast_start(sample)
         own = means if scaled is sample else self.means(scaled)
         said = []
         for one in means:
@@ -75,7 +75,7 @@ class RegionAnswer:
         return separator(self.numbers(means, means[0].channel)).join(said)
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        means, start = self.means(sample), origin(sample)
+        means, start = self.means(sample), forecast_start(sample)
         steps = len(sample.time) - start
         count, value = len(means) * steps, np.full(sample.values.shape, np.nan)
         for i, one in enumerate(means):

@@ -23,11 +23,10 @@ from st2llm.serialize.text.series import (
     blocks,
     channel_name,
     decimals,
+    forecast_start,
     moments_of,
-    origin,
     rounded,
     scale_words,
-    shown,
 )
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -149,20 +148,20 @@ class GridText:
 
     def _place_words(self, sample: Sample) -> dict[str, Any]:
         words = self.cell.place_words(sample)
-        node = sample.asked[0]
+        node = sample.wanted_nodes[0]
         near = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
         each = len(words["neighbours"]) // max(1, len(near))
         lines = zip(words["neighbours"], [other for other in near for _ in range(each)], strict=False)
         words["neighbours"] = tuple(
             replace(line, where=raster.toward(sample, node, other)) for line, other in lines
         )
-        before = origin(sample) if self.task == "forecast" else None
+        before = forecast_start(sample) if self.task == "forecast" else None
         kept = {name: value for name, value in words.items() if name in PLACE_VARIABLES}
-        return kept | self._map(sample, int(np.flatnonzero(sample.wanted.any(axis=(0, 1)))[0]), before)
+        return kept | self._map(sample, sample.wanted_channels[0], before)
 
     def _region_words(self, sample: Sample, scaled: Sample | None = None) -> dict[str, Any]:
         """scaled: the sample in whose numbers it is written, its own where not given."""
-        start, means = origin(sample), self.regions.means(sample)
+        start, means = forecast_start(sample), self.regions.means(sample)
         steps, channels = len(sample.time) - start, sorted({one.channel for one in means})
         own = means if scaled is None else self.regions.means(scaled)
         numbers = {channel: self.regions.numbers(own, channel) for channel in channels}
@@ -210,7 +209,7 @@ class GridText:
         said = f" {plain(text)} ".casefold()
         labels = [plain(label) for label in sample.side.labels]
         nodes = [i for i, label in enumerate(labels) if _says(said, label.casefold())][:_MOST_NAMED]
-        return blocks(sample, nodes, [labels[i] for i in nodes], slice(0, shown(sample)))
+        return blocks(sample, nodes, [labels[i] for i in nodes], slice(0, sample.last_visible_step + 1))
 
     def _map(self, sample: Sample, channel: int, before: int | None) -> dict[str, Any]:
         """Values of MAP, of the last step that is shown."""

@@ -45,8 +45,8 @@ def lint(
     A template for one place is looked at for each place that the sample asks for.
     """
     known = _cards() if datasets is None else datasets
-    if template.head.per == "place" and len(sample.asked) > 1:
-        parts = [sample.at(sample.place[node]) for node in sample.asked]
+    if template.head.per == "place" and len(sample.wanted_nodes) > 1:
+        parts = [sample.at(sample.place[node]) for node in sample.wanted_nodes]
     else:
         parts = [sample]
     found = [*_template_findings(template, sample, known)]
@@ -192,7 +192,7 @@ class _Target:
 
 def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[_Target]:
     """Each asked series in raw units, and as the prompt's own numbers where those are others. Codes are no values."""
-    for node in sample.asked:
+    for node in sample.wanted_nodes:
         for channel in range(sample.values.shape[2]):
             series = truth[:, node, channel]
             series = series[np.isfinite(series)]

@@ -99,7 +99,7 @@ def _made_up(sample: Sample) -> Sample:
             truth[:, :, channel][wanted] = code
             label = options[code] if wanted.any() and label is not None else label
         else:
-            own = shown[:, list(sample.asked)]
+            own = shown[:, list(sample.wanted_nodes)]
             own = own[np.isfinite(own)] if np.isfinite(own).any() else shown[np.isfinite(shown)]
             low, high = (float(own.min()), float(own.max())) if own.size else (0.0, 1.0)
             truth[:, :, channel] = np.where(wanted, draw.uniform(low, high, wanted.shape), np.nan)

@@ -100,9 +100,9 @@ def _overlap(example: Sample, sample: Sample) -> bool:
     """Whether an example tells what is asked: an asked time of the sample, at one of its asked places."""
     if example.side.dataset != sample.side.dataset or sample.side.freq_s == 0:
         return False
-    places = {sample.place[node] for node in sample.asked} or set(sample.place)
+    places = {sample.place[node] for node in sample.wanted_nodes} or set(sample.place)
     if not places & set(example.place):
         return False
-    asked = sample.time[sample.wanted.any(axis=(1, 2))]
+    asked = sample.time[sample.wanted_steps]
     told = example.time[(example.wanted | example.visible).any(axis=(1, 2))]
     return bool(np.isin(asked, told).any()) and example.task == sample.task

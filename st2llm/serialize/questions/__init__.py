@@ -1,6 +1,5 @@
 """Questions with exact answers, computed from what a sample shows: to test models with, and to teach them."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ import numpy as np
 from st2llm.errors import DataError, nearest
 from st2llm.serialize.questions import event, graph, grid, trajectory, video
 from st2llm.serialize.questions.question import Question, choice, marked, number
-from st2llm.types import Calendar, Sample
+from st2llm.types import Calendar, Sample, seed_from
 
 __all__ = ["TASK", "Question", "ask", "choice", "marked", "number", "questions"]
 
@@ -36,8 +35,7 @@ def questions(sample: Sample, *, seed: int = 0) -> list[Question]:
     """
     if sample.kind not in _KINDS:
         raise DataError(f"There are no questions about {sample.kind!r}. {nearest(sample.kind, _KINDS)}")
-    digest = hashlib.sha256(f"questions\n{seed}\n{sample.id}".encode()).digest()
-    draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    draw = np.random.default_rng(seed_from(f"questions\n{seed}\n{sample.id}"))
     return list(_KINDS[sample.kind](sample.without_truth(), draw))
 
 

@@ -1,14 +1,11 @@
 """A description of what is visible of a sample, in words that were computed from its values."""
 
-import hashlib
-
 import numpy as np
 
 from st2llm.serialize.questions import questions
-from st2llm.types import Sample
+from st2llm.types import DAY_S, Sample, seed_from
 
 _MOST = 8
-_DAY_S = 86_400
 _SAME = 0.02
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -21,8 +18,7 @@ def caption(sample: Sample, *, seed: int = 0) -> str:
     the week. Nothing that is asked for, nor anything computed from it, is in it.
     """
     known = questions(sample.without_truth(), seed=seed)
-    digest = hashlib.sha256(f"{seed}\n{sample.id}".encode()).digest()
-    order = np.random.default_rng(int.from_bytes(digest[:8], "big")).permutation(len(known))
+    order = np.random.default_rng(seed_from(f"{seed}\n{sample.id}")).permutation(len(known))
     clauses: dict[str, str] = {}
     told = _whole(sample)
     for i in order.tolist():
@@ -45,7 +41,7 @@ def _whole(sample: Sample) -> list[str]:
     if not len(steps):
         return []
     found = []
-    if 0 < sample.side.freq_s <= _DAY_S:
+    if 0 < sample.side.freq_s <= DAY_S:
         found.append(f"last day: {_DAYS[int(sample.side.calendar.day_of_week[steps[-1]])]}")
     if len(sample.place) < 2 or sample.kind not in ("graph", "grid", "video"):
         return found

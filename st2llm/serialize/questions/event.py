@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from st2llm.serialize.questions.question import Question, choice, number
-from st2llm.serialize.text import sequence, statistics
-from st2llm.types import Sample
+from st2llm.serialize.text import sequence, series, statistics
+from st2llm.types import DAY_S, Sample
 
-_WEEK_S = 7 * statistics.DAY_S
+_WEEK_S = 7 * DAY_S
 _MARKS = 12
-_SPANS = ((statistics.DAY_S, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+_SPANS = ((DAY_S, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
@@ -30,7 +30,7 @@ def _marks(sample: Sample) -> Iterator[Question]:
     offered = words if len(words) <= _MARKS else tuple(words[i] for i in sorted(set(codes)))
     if len(offered) < 2:
         return
-    if int(steps[-1]) == statistics.last_step(sample):
+    if int(steps[-1]) == sample.last_visible_step:
         yield choice(
             "last-mark",
             "Of which sort is the last event shown?",
@@ -51,7 +51,7 @@ def _marks(sample: Sample) -> Iterator[Question]:
 
 
 def _last_week(sample: Sample) -> Iterator[Question]:
-    steps = statistics.seen_steps(sample)
+    steps = sample.context_steps
     time = sequence.seconds(sample)[steps]
     if len(steps) < 2 or time[-1] - time[0] < _WEEK_S:
         return  # what is shown does not reach back a week
@@ -66,7 +66,7 @@ def _last_week(sample: Sample) -> Iterator[Question]:
 
 
 def _longest_gap(sample: Sample) -> Iterator[Question]:
-    steps = statistics.seen_steps(sample)
+    steps = sample.context_steps
     if len(steps) < 3:
         return
     gaps = np.diff(sequence.seconds(sample)[steps])
@@ -93,7 +93,7 @@ def _largest(sample: Sample) -> Iterator[Question]:
         "largest-magnitude",
         "What is the largest magnitude shown?",
         float(np.nanmax(magnitude)),
-        decimals=statistics.decimals(magnitude, most=2),
+        decimals=series.decimals(magnitude, most=2),
         provenance=f"maximum of {int(np.isfinite(magnitude).sum())} visible magnitudes",
     )
 

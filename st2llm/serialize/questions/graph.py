@@ -7,7 +7,7 @@ import numpy as np
 
 from st2llm.serialize.questions.question import Question, choice, number
 from st2llm.serialize.text import calendar, sequence, series, statistics
-from st2llm.types import MONTH_S, Sample
+from st2llm.types import DAY_S, MONTH_S, Sample
 
 _CANDIDATES = 4
 _MORNING = 8
@@ -85,7 +85,7 @@ def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Quest
     values = series.seen(sample, node, channel)[steps] if steps is not None else np.zeros(0)
     if not values.size or not np.isfinite(values).all():
         return
-    places = max(1, statistics.decimals(values))
+    places = max(1, series.decimals(values, most=6))
     yield number(
         "mean-last-day",
         f"What is the mean value ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]} "
@@ -99,7 +99,7 @@ def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Quest
 
 
 def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]:
-    values = series.seen(sample, node, channel)[: statistics.last_step(sample) + 1]
+    values = series.seen(sample, node, channel)[: sample.last_visible_step + 1]
     span = len(_last_day(sample) or []) or len(values) // 2
     span = min(span, len(values) // 2)
     if span < 1:
@@ -125,9 +125,9 @@ def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]
 
 def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generator) -> Iterator[Question]:
     values, moments = series.seen(sample, node, channel), sequence.clocks(sample)
-    if sample.side.freq_s >= statistics.DAY_S:
+    if sample.side.freq_s >= DAY_S:
         return
-    per_day = statistics.DAY_S // sample.side.freq_s
+    per_day = DAY_S // sample.side.freq_s
     days = [
         steps
         for _, steps in statistics.by_day(sample)
@@ -159,7 +159,7 @@ def _highest(sample: Sample, channel: int, node: int) -> Iterator[Question]:
         "highest-value",
         f"What is the highest value shown ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]}?",
         float(np.nanmax(values)),
-        decimals=statistics.decimals(values),
+        decimals=series.decimals(values, most=6),
         unit=statistics.unit_of(sample, channel),
         provenance=f"maximum of the visible values of {sample.place[node]}",
         places=(node,),
@@ -168,8 +168,8 @@ def _highest(sample: Sample, channel: int, node: int) -> Iterator[Question]:
 
 def _last_day(sample: Sample) -> list[int] | None:
     """The last 24 hours shown (of daily or coarser data the last seven steps); None where it is too short."""
-    last, freq = statistics.last_step(sample), sample.side.freq_s
-    count = statistics.DAY_S // freq if 0 < freq < statistics.DAY_S else 7
+    last, freq = sample.last_visible_step, sample.side.freq_s
+    count = DAY_S // freq if 0 < freq < DAY_S else 7
     return list(range(last + 1 - count, last + 1)) if last + 1 >= count else None
 
 
@@ -185,6 +185,6 @@ def _or(options: tuple[str, ...]) -> str:
 
 
 def _when(moment: datetime, freq_s: int) -> str:
-    if freq_s >= 28 * statistics.DAY_S or freq_s == MONTH_S:
+    if freq_s >= 28 * DAY_S or freq_s == MONTH_S:
         return f"in {calendar.stamp(moment, freq_s)}"
-    return f"on {calendar.date(moment)}" + ("" if freq_s >= statistics.DAY_S else f" at {moment:%H:%M}")
+    return f"on {calendar.date(moment)}" + ("" if freq_s >= DAY_S else f" at {moment:%H:%M}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from st2llm.serialize.questions.question import Question, choice, number
-from st2llm.serialize.text import statistics
+from st2llm.serialize.text import series, statistics
 from st2llm.types import Sample
 
 _CANDIDATES = 4
@@ -25,12 +25,12 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 
 def last_shown(sample: Sample) -> int | None:
     """The last step of which anything is visible."""
-    last = statistics.last_step(sample)
+    last = sample.last_visible_step
     return None if last < 0 else last
 
 
 def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> Iterator[Question]:
-    last = statistics.last_step(sample)
+    last = sample.last_visible_step
     both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
     cells = np.flatnonzero(both)
     if last < 1 or len(cells) < 2:
@@ -54,7 +54,7 @@ def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> 
 
 
 def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
-    last = statistics.last_step(sample)
+    last = sample.last_visible_step
     found = [(region, statistics.mean_of(sample, region.cells, channel, last)) for region in _regions(sample)]
     regions = [(region, mean) for region, mean in found if mean is not None]
     if len(regions) < 2:
@@ -79,7 +79,7 @@ def _difference(sample: Sample, channel: int) -> Iterator[Question]:
     if sample.side.layout is None:
         return
     up, down = statistics.halves(sample.side.layout)[:2]
-    last = statistics.last_step(sample)
+    last = sample.last_visible_step
     a, b = (statistics.mean_of(sample, half.cells, channel, last) for half in (up, down))
     if a is None or b is None:
         return
@@ -88,7 +88,7 @@ def _difference(sample: Sample, channel: int) -> Iterator[Question]:
         f"On the last map shown, what is the mean ({statistics.thing(sample, channel)}) of the {up.name} half less "
         f"that of the {down.name} half? A middle row belongs to the {up.name}.",
         a - b,
-        decimals=max(1, min(2, statistics.decimals(sample.values[:, :, channel]))),
+        decimals=max(1, min(2, series.decimals(sample.values[:, :, channel], most=6))),
         unit=statistics.unit_of(sample, channel),
         provenance=f"means {a:.6g} and {b:.6g} of the visible cells at step {last}",
         within=0.02,
@@ -96,7 +96,7 @@ def _difference(sample: Sample, channel: int) -> Iterator[Question]:
 
 
 def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
-    last = statistics.last_step(sample)
+    last = sample.last_visible_step
     both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
     if last < 1 or not both.any():
         return

@@ -83,7 +83,7 @@ def _direction(sample: Sample) -> Iterator[Question]:
 
 
 def _duration(sample: Sample) -> Iterator[Question]:
-    steps = statistics.seen_steps(sample)
+    steps = sample.context_steps
     if len(steps) < 2:
         return
     span = sequence.seconds(sample)[steps]

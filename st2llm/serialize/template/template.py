@@ -137,16 +137,20 @@ class Template:
             )
         if example.truth is None and example.label is None:
             raise DataError(f"The example {example.id} has no answer. Take samples whose truth is known.")
-        if self.head.per == "place" and len(example.asked) > 1:
-            place = sample.place[sample.asked[0]]
-            return example.at(place if place in example.place else example.place[example.asked[0]])
+        if self.head.per == "place" and len(example.wanted_nodes) > 1:
+            place = sample.place[sample.wanted_nodes[0]]
+            return example.at(place if place in example.place else example.place[example.wanted_nodes[0]])
         return example
 
     def _refuse_several(self, sample: Sample) -> None:
-        if self.head.per == "place" and len(sample.asked) != 1:
-            cure = f" Narrow it first: sample.at({sample.place[sample.asked[0]]!r})." if sample.asked else ""
+        if self.head.per == "place" and len(sample.wanted_nodes) != 1:
+            cure = (
+                f" Narrow it first: sample.at({sample.place[sample.wanted_nodes[0]]!r})."
+                if sample.wanted_nodes
+                else ""
+            )
             raise DataError(
-                f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.asked)}.{cure}"
+                f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.wanted_nodes)}.{cure}"
             )
 
     def _reply(self, sample: Sample) -> _Reply:
@@ -288,7 +292,7 @@ def _cut(source: str, where: str) -> tuple[str, str]:
 def _soft(sample: Sample) -> int:
     """As many soft tokens as a sample has places or, of a sequence, steps that are seen."""
     places = len(sample.place)
-    return places if places > 1 else max(1, int(sample.visible.any(axis=(1, 2)).sum()))
+    return places if places > 1 else max(1, len(sample.visible_steps))
 
 
 def _count(parts: tuple[str | Slot, ...], tokenizer: Tokenizer) -> int:

@@ -8,17 +8,16 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from jaxtyping import Int64
 
-from st2llm.types import MONTH_S
+from st2llm.types import DAY_S, HOUR_S, MONTH_S
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-_UNITS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
-_SPANS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
-_DAY_S = 86_400
-_MONTH_S = 28 * _DAY_S
+_UNITS = ((7 * DAY_S, "week"), (DAY_S, "day"), (HOUR_S, "hour"), (60, "minute"), (1, "second"))
+_SPANS = ((DAY_S, "day"), (HOUR_S, "hour"), (60, "minute"), (1, "second"))
+_MONTH_S = 28 * DAY_S
 _YEAR_S = 12 * MONTH_S
 
 
@@ -46,14 +45,14 @@ def stamp(moment: datetime, freq_s: int = 3600) -> str:
     """`Tuesday 11 June 2024 09:00`; of daily data without the time, of monthly data `June 2024`."""
     if freq_s >= _MONTH_S:
         return f"{_MONTHS[moment.month - 1]} {moment.year}"
-    return date(moment) if freq_s >= _DAY_S and freq_s % _DAY_S == 0 else f"{date(moment)} {moment:%H:%M}"
+    return date(moment) if freq_s >= DAY_S and freq_s % DAY_S == 0 else f"{date(moment)} {moment:%H:%M}"
 
 
 def step_stamp(moment: datetime, freq_s: int = 3600) -> str:
     """`Tue 11 Jun 09:00`; of daily data `Tue 11 Jun`, of monthly data `Jun 2024`."""
     if freq_s >= _MONTH_S:
         return f"{_month(moment)} {moment.year}"
-    return _day(moment) if freq_s >= _DAY_S and freq_s % _DAY_S == 0 else f"{_day(moment)} {moment:%H:%M}"
+    return _day(moment) if freq_s >= DAY_S and freq_s % DAY_S == 0 else f"{_day(moment)} {moment:%H:%M}"
 
 
 def short_stamp(moment: datetime, *, year: bool = False, seconds: bool = False) -> str:
@@ -103,7 +102,7 @@ def label(moment: datetime, freq_s: int, holiday: str = "") -> str:
     """What stands before a line that begins here: `Tue 11 Jun`, `Tue 11 Jun from 09:00 (Matariki)`."""
     if freq_s >= _MONTH_S:
         return str(moment.year) if moment.month == 1 else f"{moment.year} from {_month(moment)}"
-    if freq_s >= _DAY_S:
+    if freq_s >= DAY_S:
         month = f"{_month(moment)} {moment.year}"
         return month if moment.day == 1 else f"{month} from {_day(moment)}"
     begun = "" if (moment.hour, moment.minute, moment.second) == (0, 0, 0) else f" from {moment:%H:%M}"
@@ -118,7 +117,7 @@ def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> s
         return words
     if freq_s >= _MONTH_S:
         return f"{words} to {_month(last)} {last.year}"
-    return f"{words} to {_day(last)} {last:%H:%M}" if freq_s < _DAY_S else f"{words} to {date(last)}"
+    return f"{words} to {_day(last)} {last:%H:%M}" if freq_s < DAY_S else f"{words} to {date(last)}"
 
 
 def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 3600) -> str:
@@ -150,7 +149,7 @@ def sorts_of_day(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
 
 
 def _line(moment: datetime, freq_s: int) -> tuple[int, ...]:
-    size = 1 if freq_s >= _MONTH_S else 2 if freq_s >= _DAY_S else 3
+    size = 1 if freq_s >= _MONTH_S else 2 if freq_s >= DAY_S else 3
     return (moment.year, moment.month, moment.day)[:size]
 
 

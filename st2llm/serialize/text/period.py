@@ -7,7 +7,7 @@ import numpy as np
 
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.series import Line, decimals, moments_of, origin, readable, shown
+from st2llm.serialize.text.series import Line, decimals, forecast_start, moments_of, readable
 from st2llm.types import Sample
 
 _LATEST = 6
@@ -39,11 +39,11 @@ ASKED: Mapping[str, str] = {
 def shown_words(sample: Sample) -> dict[str, Any]:
     """Values of SHOWN."""
     side = sample.side
-    moments = calendar.local(sample.time[[0, max(shown(sample) - 1, 0)]], side.timezone)
+    moments = calendar.local(sample.time[[0, max(sample.last_visible_step, 0)]], side.timezone)
     return _about(sample) | {
         "history_start": calendar.stamp(moments[0], side.freq_s),
         "history_end": calendar.stamp(moments[1], side.freq_s),
-        "beside": _beside(sample, range(shown(sample))[-_LATEST:]),
+        "beside": _beside(sample, range(sample.last_visible_step + 1)[-_LATEST:]),
     }
 
 
@@ -51,8 +51,8 @@ def asked_words(sample: Sample, task: str) -> dict[str, Any]:
     """Values of SHOWN and ASKED. A forecast shows what lies before its first asked step, others the window."""
     side = sample.side
     moments = moments_of(sample)
-    first = origin(sample) if task == "forecast" else 0
-    steps = range(first, len(moments)) if first else np.flatnonzero(sample.wanted.any(axis=(1, 2))).tolist()
+    first = forecast_start(sample) if task == "forecast" else 0
+    steps = range(first, len(moments)) if first else sample.wanted_steps.tolist()
     asked = [moments[i] for i in steps]
     holidays = [side.calendar.holiday[i] for i in steps]
     return _about(sample) | {
@@ -81,7 +81,7 @@ def _beside(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tup
 
 def _count(sample: Sample) -> int:
     """How many values are asked for at each place (the first of them, where they differ)."""
-    return int(sample.wanted[:, sample.asked[0]].sum())
+    return int(sample.wanted[:, sample.wanted_nodes[0]].sum())
 
 
 def _about(sample: Sample) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from st2llm.errors import ConfigError
 from st2llm.serialize.answer.settings import AnswerHead, NumbersHead
@@ -108,7 +108,7 @@ def _without(value: Any, step: int) -> Any:
 
 def apart(sample: Sample, steps: Sequence[int]) -> list[int]:
     """How far each step is from the nearest one that is asked for; from the end where none is."""
-    wanted = np.flatnonzero(asked(sample))
+    wanted = sample.wanted_steps
     if not wanted.size:
         wanted = np.array([len(sample.time)])
     return [int(np.abs(wanted - step).min()) for step in steps]
@@ -125,7 +125,7 @@ def refuse_strategy(head: AnswerHead | None, kind: str) -> None:
 
 def common(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
     """Values of COMMON."""
-    side, seen = sample.side, shown(sample)
+    side, seen = sample.side, sample.context_steps.tolist()
     moments = clocks(sample)
     first, last = (moments[seen[0]], moments[seen[-1]]) if len(seen) and has_clock(sample) else (None, None)
     return {
@@ -140,23 +140,6 @@ def common(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
         "question": plain(sample.question),
         "options": tuple(choices),
     }
-
-
-def asked(sample: Sample) -> Bool[np.ndarray, " time"]:
-    """The steps of which something is asked for."""
-    return np.asarray(sample.wanted.any(axis=(1, 2)))
-
-
-def origin(sample: Sample) -> int:
-    """The first step that is asked for; behind the last one where none is."""
-    steps = np.flatnonzero(asked(sample))
-    return int(steps[0]) if steps.size else len(sample.time)
-
-
-def shown(sample: Sample) -> list[int]:
-    """The steps of which something may be seen, and nothing is asked for."""
-    steps = sample.visible.any(axis=(1, 2)) & ~asked(sample)
-    return [int(step) for step in np.flatnonzero(steps)]
 
 
 def column(sample: Sample, name: str) -> int | None:
@@ -198,11 +181,13 @@ def labels(sample: Sample) -> list[str]:
     question (where none is, from the first one seen)."""
     time = seconds(sample)
     if not has_clock(sample):
-        steps = shown(sample)
-        zero = time[max((step for step in steps if step < origin(sample)), default=steps[0] if steps else 0)]
+        steps = sample.context_steps.tolist()
+        zero = time[
+            max((step for step in steps if step < sample.first_wanted_step), default=steps[0] if steps else 0)
+        ]
         return [f"{second - zero:+.1f} s" if second != zero else "0.0 s" for second in time.tolist()]
     moments = clocks(sample)
-    seen = [moments[step] for step in shown(sample)] or moments
+    seen = [moments[step] for step in sample.context_steps.tolist()] or moments
     year = seen[0].year != seen[-1].year
     if is_daily(sample):
         return [calendar.short_date(moment, year=year) for moment in moments]
@@ -212,7 +197,7 @@ def labels(sample: Sample) -> list[str]:
 
 def is_daily(sample: Sample) -> bool:
     """Whether all that is seen, more than one step, has stamps of local midnight: the time of day is not known."""
-    steps = shown(sample)
+    steps = sample.context_steps.tolist()
     if not has_clock(sample) or len(steps) < 2:
         return False
     moments = calendar.local(sample.time[steps], sample.side.timezone)
@@ -232,7 +217,7 @@ def known(sample: Sample, own: Sequence[str]) -> tuple[str, ...]:
     """What is known in advance of the moments asked for, a line each: `Tue 11 Jun 09:00: rain 2 mm`; of a moment that
     may not be told, `next: ...`."""
     found, names = [], labels(sample)
-    for step in np.flatnonzero(asked(sample)).tolist():
+    for step in sample.wanted_steps.tolist():
         told = attributes(sample, step, own)
         hidden = step > 0 and sample.time[step] <= sample.time[step - 1]
         found += [f"{'next' if hidden else names[step]}: {told}"] if told else []

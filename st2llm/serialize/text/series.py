@@ -63,11 +63,11 @@ class SeriesAnswer:
 
     def series(self, sample: Sample) -> tuple[Series, ...]:
         """Raises DataError where nothing is asked for, or a forecast asks for more than its last steps."""
-        pairs = np.argwhere(sample.wanted.any(axis=0))
+        pairs = sample.wanted_series
         if not len(pairs):
             raise DataError(f"{sample.id} asks for no value. Choose a template for its task ({sample.task}).")
         if self.task == "forecast":
-            origin(sample)
+            forecast_start(sample)
         if len(pairs) > 1 and self.notation.strategy in IN_ORDER:
             raise DataError(
                 f"{sample.id} asks for {len(pairs)} series in one answer, but {self.notation.strategy} go on from one "
@@ -87,7 +87,7 @@ class SeriesAnswer:
         """The numbers of one series; hidden values have no part in them."""
         values = seen(sample, node, channel)
         if self.task == "forecast":
-            values = values[: origin(sample)]
+            values = values[: forecast_start(sample)]
         elif not np.isfinite(values).any():
             values = np.where(sample.visible[:, :, channel], sample.values[:, :, channel], np.nan)
         return fit(self.notation.strategy, values, self.notation)
@@ -144,22 +144,16 @@ class SeriesAnswer:
         return max(one.numbers.precision for one in self.series(sample))
 
 
-def origin(sample: Sample) -> int:
+def forecast_start(sample: Sample) -> int:
     """The first wanted step of a forecast. Raises DataError where a sample asks for more than its last steps."""
-    first = sample.origin
-    asked = sample.wanted[:, list(sample.asked)].max(axis=2)
+    first = sample.first_wanted_step
+    asked = sample.wanted[:, list(sample.wanted_nodes)].max(axis=2)
     if first == 0 or not asked[first:].all():
         raise DataError(
             f"{sample.id} does not ask for the last steps of its window (steps {first} to "
             f"{len(sample.time) - 1}), so it is no forecast. Use a template for its task, or tasks.forecast."
         )
     return first
-
-
-def shown(sample: Sample) -> int:
-    """How many leading steps can be seen at all: up to the last one with a visible reading."""
-    steps = np.flatnonzero(sample.visible.any(axis=(1, 2)))
-    return int(steps[-1]) + 1 if len(steps) else 0
 
 
 def seen(sample: Sample, node: int, channel: int) -> Float64[np.ndarray, " time"]:

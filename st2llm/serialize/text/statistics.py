@@ -11,8 +11,6 @@ from st2llm.serialize.text import sequence, series
 from st2llm.serialize.text.plain import plain
 from st2llm.types import Layout, Sample
 
-DAY_S = 86_400
-
 
 def named(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
     """The channel of that name of what has one node; None where there is none, or nothing of it is visible."""
@@ -20,22 +18,6 @@ def named(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
         return None
     found = series.seen(sample, 0, sample.side.channels.index(name))
     return found if np.isfinite(found).any() else None
-
-
-def seen_steps(sample: Sample) -> Int64[np.ndarray, " step"]:
-    """Steps of which anything is visible and nothing is asked for."""
-    steps = sample.visible.any(axis=(1, 2)) & ~sample.wanted.any(axis=(1, 2))
-    return np.flatnonzero(steps).astype(np.int64)
-
-
-def last_step(sample: Sample) -> int:
-    """The last step of which anything is visible; -1 where nothing is."""
-    return series.shown(sample) - 1
-
-
-def decimals(values: np.ndarray, most: int = 6) -> int:
-    """How many decimals tell values apart (see `series.decimals`), at most so many."""
-    return series.decimals(values, most)
 
 
 def option_words(sample: Sample) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.numbers import Notation, Strategy, decimal, fit
 from st2llm.serialize.text.compass import is_metric
 from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.sequence import channel, column, origin
+from st2llm.serialize.text.sequence import channel, column
 from st2llm.serialize.text.series import unread
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -123,7 +123,7 @@ class Track:
         unit, scale = position_unit(sample.side.unit, float(np.abs(away).max(initial=0.0)), notation)
         ways = np.diff(away, axis=0) / scale
         lengths = np.hypot(ways[:, 0], ways[:, 1])
-        fine = replace(notation, signed=True, decimals=decimals(lengths, notation.decimals))
+        fine = replace(notation, signed=True, decimals=position_decimals(lengths, notation.decimals))
         shown = np.concatenate([ways, away[:1] / scale]) if steps else away / scale
         return cls(base_of(sample), unit, scale, fitted(shown.ravel(), notation, fine), fine, steps)
 
@@ -214,7 +214,7 @@ def base_of(sample: Sample) -> tuple[float, float]:
     known = np.flatnonzero(np.isfinite(seen).all(axis=1))
     if not known.size:
         raise DataError(f"{sample.id} shows no position at all. Ask for a longer history.")
-    before = known[known < origin(sample)]
+    before = known[known < sample.first_wanted_step]
     x, y = seen[before[-1] if before.size else known[0]].tolist()
     return float(x), float(y)
 
@@ -241,7 +241,7 @@ def position_unit(unit: str, reach: float, notation: Notation) -> tuple[str, flo
     return ("kilometres", _KM) if reach > 10**notation.digits / notation.headroom else ("metres", 1.0)
 
 
-def decimals(sizes: Float64[np.ndarray, " _"], most: int) -> int:
+def position_decimals(sizes: Float64[np.ndarray, " _"], most: int) -> int:
     """How many decimals tell FINE of a typical size from the next; `most` where nothing moves."""
     some = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not some.size:

@@ -149,14 +149,14 @@ def nothing() -> dict[str, Any]:
 
 def seen(sample: Sample) -> Counter[str]:
     """How often each place is seen; equally often visited ones in the order of their first visit."""
-    codes = sequence.channel(sample, "place")[sequence.shown(sample)]
+    codes = sequence.channel(sample, "place")[sample.context_steps]
     return Counter(sample.side.options[int(code)] for code in codes[np.isfinite(codes)])
 
 
 def _stays(sample: Sample) -> list[Stay]:
     moments, names = sequence.clocks(sample), _names(sample)
     codes, minutes = sequence.channel(sample, "place"), sequence.channel(sample, "duration_min")
-    steps = [step for step in sequence.shown(sample) if np.isfinite(codes[step])]
+    steps = [step for step in sample.context_steps.tolist() if np.isfinite(codes[step])]
     found = []
     for step, far in zip(steps, sequence.apart(sample, steps), strict=True):
         moment, place = moments[step], sample.side.options[int(codes[step])]
@@ -188,13 +188,13 @@ def _names(sample: Sample) -> dict[str, str]:
 
 def _time_is_told(sample: Sample) -> bool:
     """Time repeats the last that is known where the task hides that of the stay which is asked for."""
-    origin = sequence.origin(sample)
+    origin = sample.first_wanted_step
     return 0 < origin < len(sample.time) and bool(sample.time[origin] > sample.time[origin - 1])
 
 
 def _context(sample: Sample, steps: list[int], most: int) -> set[int]:
     """The last stays of the last seven local days, at most so many."""
     moments = sequence.clocks(sample)
-    today = moments[min(sequence.origin(sample), len(moments) - 1)].date()
+    today = moments[min(sample.first_wanted_step, len(moments) - 1)].date()
     late = [step for step in steps if (today - moments[step].date()).days <= CONTEXT_DAYS]
     return set(late[-most:]) if most else set()

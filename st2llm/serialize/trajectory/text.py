@@ -150,7 +150,7 @@ def _has_positions(sample: Sample) -> bool:
 
 def _gapped(row: sequence.Run, sample: Sample) -> str:
     """The numbers that are seen; `...` stands for what is asked for amid them."""
-    origin = sequence.origin(sample)
+    origin = sample.first_wanted_step
     before, after = ([str(item) for item in row if (item.step < origin) is side] for side in (True, False))
     return row.separator.join(before) + (f" ... {row.separator.join(after)}" if after else "")
 

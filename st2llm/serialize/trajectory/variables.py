@@ -72,7 +72,7 @@ class Fix:
 
 def words(sample: Sample, track: Track, across: int) -> dict[str, Any]:
     """Values of MOVES. across: how many squares lie side by side on the map."""
-    steps, origin = sequence.shown(sample), sequence.origin(sample)
+    steps, origin = sample.context_steps.tolist(), sample.first_wanted_step
     xy, time = positions(sample), sequence.seconds(sample)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
     before = [step for step in known if step < origin]
@@ -116,7 +116,7 @@ def nothing() -> dict[str, Any]:
 
 def row(sample: Sample, track: Track) -> Run:
     """The numbers of all fixes that are seen; of steps, the first fix says nothing."""
-    steps, xy = sequence.shown(sample), positions(sample)
+    steps, xy = sample.context_steps.tolist(), positions(sample)
     labels, apart = sequence.labels(sample), sequence.apart(sample, steps)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
     first = (float(xy[known[0]][0]), float(xy[known[0]][1]))
@@ -126,7 +126,7 @@ def row(sample: Sample, track: Track) -> Run:
 
 
 def _fixes(sample: Sample, track: Track, across: int) -> list[Fix]:
-    steps, xy, time = sequence.shown(sample), positions(sample), sequence.seconds(sample)
+    steps, xy, time = sample.context_steps.tolist(), positions(sample), sequence.seconds(sample)
     labels, unit, lonlat = sequence.labels(sample), sample.side.unit, sample.side.track
     squares = cells.Squares.fit(xy[steps], across, unit)
     places, codes = sample.side.options, sequence.channel(sample, "place")

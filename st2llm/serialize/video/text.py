@@ -22,13 +22,13 @@ from st2llm.serialize.text.series import (
     Series,
     SeriesAnswer,
     channel_name,
-    origin,
+    forecast_start,
     rounded,
     scale_words,
     seen,
     written,
 )
-from st2llm.serialize.video.variables import Late, cut_times, looks, movements, seen_steps
+from st2llm.serialize.video.variables import Late, cut_times, looks, movements
 from st2llm.types import Grammar, Prediction, Sample
 
 Describe = Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]]
@@ -104,7 +104,7 @@ class VideoText:
             return self._shown(sample) | self._asked_words(sample)
         words = self._shown(sample) | {
             "channel": self._channel(sample),
-            "count": int(sample.wanted.any(axis=(1, 2)).sum()),
+            "count": len(sample.wanted_steps),
         }
         return words | self._place_words(sample) if self.per == "place" else words
 
@@ -132,7 +132,7 @@ class VideoText:
         if self.task in _SERIES:
             text = [f"{line.label}:{line.numbers}" for line in words["history"]]
             last = [f"{words['asked']}:"] if self.task == "forecast" else []
-            same = words["place"] == plain(asked.side.labels[asked.asked[0]])
+            same = words["place"] == plain(asked.side.labels[asked.wanted_nodes[0]])
             step = scale_words(self._series.series(solved)[0].numbers, words["unit"])
             first = (
                 []
@@ -157,8 +157,8 @@ class VideoText:
 
     def _shown(self, sample: Sample) -> dict[str, Any]:
         """Values of SHOWN."""
-        side, steps = sample.side, seen_steps(sample)
-        time = sample.time[sample.visible.any(axis=(1, 2))]
+        side, steps = sample.side, sample.complete_steps
+        time = sample.time[sample.visible_steps]
         rows, cols = side.frames.shape[1:3] if side.frames is not None else (0, 0)
         return {
             "dataset": plain(side.dataset),
@@ -189,7 +189,7 @@ class VideoText:
         self._channel(sample)
         one = self._series.series(sample)[0]
         forecast = self.task == "forecast"
-        steps = slice(0, origin(sample) if forecast else len(sample.time))
+        steps = slice(0, forecast_start(sample) if forecast else len(sample.time))
         recent = min(self.recent, steps.stop) if forecast else steps.stop
         other = 1 - one.channel if len(sample.side.channels) == 2 else one.channel
         words: dict[str, Any] = {
@@ -211,13 +211,13 @@ class VideoText:
 
     def _channel(self, sample: Sample) -> str:
         """The one channel that is asked for."""
-        asked = np.flatnonzero(sample.wanted.any(axis=(0, 1)))
+        asked = sample.wanted_channels
         if len(asked) != 1:
             raise DataError(
                 f"{sample.id} asks for {len(asked)} of {', '.join(CHANNELS)}, but a prompt asks for one of them. Set "
                 f"`asked` in the data card to one, or Video.asked."
             )
-        return channel_name(sample, int(asked[0]))
+        return channel_name(sample, asked[0])
 
     def _history(self, sample: Sample, one: Series, steps: slice) -> tuple[Line, ...]:
         values = seen(sample, one.node, one.channel)

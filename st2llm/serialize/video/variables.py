@@ -51,19 +51,13 @@ class Movement:
     text: str
 
 
-def seen_steps(sample: Sample) -> Int64[np.ndarray, " seen"]:
-    """The steps of which nothing is hidden, in the order of Side.frames."""
-    steps: Int64[np.ndarray, " seen"] = np.flatnonzero(sample.visible.all(axis=(1, 2))).astype(np.int64)
-    return steps
-
-
 def looks(
     sample: Sample,
     count: int,
     describe: Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]] | None,
 ) -> tuple[Look, ...]:
     """At most `count` of the visible frames, evenly spread, the last one among them."""
-    steps = seen_steps(sample)
+    steps = sample.complete_steps
     if not len(steps) or not count:
         return ()
     chosen = np.unique(
@@ -126,7 +120,7 @@ def movements(sample: Sample) -> tuple[Movement, ...]:
 
 def cut_times(sample: Sample) -> tuple[str, ...]:
     """When a new shot begins, among visible frames that follow each other."""
-    steps, pictures = seen_steps(sample), sample.side.frames
+    steps, pictures = sample.complete_steps, sample.side.frames
     if pictures is None or len(pictures) < 2:
         return ()
     return tuple(
@@ -180,7 +174,7 @@ def _flow(sample: Sample, position: int) -> video_features.Flow:
 
 def _pairs(sample: Sample) -> list[int]:
     """Positions of visible frames whose frame before is visible as well, at most _PAIRS, evenly spread."""
-    steps = seen_steps(sample)
+    steps = sample.complete_steps
     if sample.side.frames is None:
         return []
     following = np.flatnonzero(np.diff(steps) == 1) + 1

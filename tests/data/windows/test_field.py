@@ -123,7 +123,7 @@ def test_daily_origins_are_local_midnights_whatever_the_clocks_do() -> None:
     plan = SplitPlan(0.5, 0.2, 0.3, align="day")
     data = _data(24 * 40, first=april, plan=plan)
     parts = _parts(split(data, tasks.forecast(24, 24), stride=24))
-    slots = [int(s.side.calendar.step_of_day[s.origin]) for part in parts for s in part]
+    slots = [int(s.side.calendar.step_of_day[s.first_wanted_step]) for part in parts for s in part]
     assert set(slots) == {0}
     gaps = {int(gap) for part in parts for gap in np.diff(part.indices())}
     assert gaps == {24, 25}

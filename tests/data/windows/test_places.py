@@ -171,7 +171,7 @@ def test_land_is_never_wanted_and_takes_no_share_of_a_mask(task: Task) -> None:
         assert not sample.wanted[:, 6].any()
         assert sample.wanted.any()
     if task.word == "krige":
-        assert len(_first(_grid(), task).asked) == round(0.25 * 11)
+        assert len(_first(_grid(), task).wanted_nodes) == round(0.25 * 11)
 
 
 def test_a_raster_of_almost_nothing_but_land_still_asks_for_water() -> None:
@@ -179,7 +179,7 @@ def test_a_raster_of_almost_nothing_but_land_still_asks_for_water() -> None:
     values = np.full_like(data.values, np.nan)
     values[:, 0, :2] = data.values[:, 0, :2]
     for sample in split(replace(data, values=values), tasks.krige(6, share=0.5)).train:
-        assert len(sample.asked) == 1
+        assert len(sample.wanted_nodes) == 1
         assert sample.visible.any()
 
 

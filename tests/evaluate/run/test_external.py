@@ -16,7 +16,7 @@ def yesterday(samples):
     """The rule of that name, written by somebody who knows nothing of ours; a gap is 60."""
     found = []
     for sample in samples:
-        start = sample.origin
+        start = sample.first_wanted_step
         day = sample.values[start - 24 : start]
         found.append(np.where(np.isfinite(day), day, 60.0))
     return found

@@ -79,16 +79,16 @@ def test_all_windows_are_taken_where_no_fewer_are_asked(town, count):
 
 def test_some_places_are_as_many_as_asked_the_same_for_a_sample_and_others_for_others(town):
     windows = split(town, tiny_suite_task(), stride=24).test
-    chosen = [some_places(sample, 2).asked for sample in windows]
+    chosen = [some_places(sample, 2).wanted_nodes for sample in windows]
     assert {len(nodes) for nodes in chosen} == {2}
-    assert chosen == [some_places(sample, 2).asked for sample in windows]
+    assert chosen == [some_places(sample, 2).wanted_nodes for sample in windows]
     assert {node for nodes in chosen for node in nodes} == {0, 1, 2}
     narrow = some_places(windows[0], 1)
     assert np.array_equal(narrow.values, windows[0].values, equal_nan=True)
     assert np.isfinite(narrow.truth).sum() <= narrow.wanted.sum() == 24
     for count in (None, 3, 9):
         assert some_places(windows[0], count) is not None
-        assert some_places(windows[0], count).asked == (0, 1, 2)
+        assert some_places(windows[0], count).wanted_nodes == (0, 1, 2)
 
 
 def test_every_predictor_is_asked_for_the_same_places(made, card, llama, tmp_path):

@@ -36,7 +36,7 @@ def forecast(name, sample, train=None):
     """What the rule says at the asked steps: [horizon, node]."""
     (answer,) = fit_baseline(name, train or [sample]).predict([sample])
     assert answer.value is not None
-    return answer.value[sample.origin :, :, 0]
+    return answer.value[sample.first_wanted_step :, :, 0]
 
 
 def four_weeks(nodes=3):
@@ -130,7 +130,7 @@ def test_a_place_never_seen_takes_the_mean_of_all_places():
 def rows_of(samples, center):
     """History and horizon of every place of every window, with `center` taken off."""
     whole = [np.where(s.wanted, s.truth, s.values)[:, :, 0] - center for s in samples]
-    start = samples[0].origin
+    start = samples[0].first_wanted_step
     return np.concatenate([w[:start].T for w in whole]), np.concatenate([w[start:].T for w in whole])
 
 

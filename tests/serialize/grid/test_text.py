@@ -96,12 +96,12 @@ def test_regional_means_are_read_back_and_laid_over_the_cells():
     asked = SEA.wanted
     assert np.isfinite(prediction.value[asked]).all() and np.isnan(prediction.value[~asked]).all()
     for region in raster.regions(SEA, 2):
-        want = raster.means(SEA, region, 0, SEA.truth)[SEA.origin :]
-        got = raster.means(SEA, region, 0, prediction.value)[SEA.origin :]
+        want = raster.means(SEA, region, 0, SEA.truth)[SEA.first_wanted_step :]
+        got = raster.means(SEA, region, 0, prediction.value)[SEA.first_wanted_step :]
         np.testing.assert_allclose(got, want, atol=0.005 + 1e-9)
-    last = SEA.values[SEA.origin - 1, :, 0]
+    last = SEA.values[SEA.first_wanted_step - 1, :, 0]
     first, *_ = raster.regions(SEA, 2)
-    gaps = np.diff(prediction.value[SEA.origin, first.nodes, 0])
+    gaps = np.diff(prediction.value[SEA.first_wanted_step, first.nodes, 0])
     np.testing.assert_allclose(gaps, np.diff(last[first.nodes]))
 
 

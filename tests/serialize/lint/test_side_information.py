@@ -117,7 +117,7 @@ def _visible_target() -> Planted:
 def _hidden_frames() -> Planted:
     template = load_prompt("video/forecast")
     sample = for_template(template)["left"]
-    sample = sample.at(sample.place[sample.asked[0]])
+    sample = sample.at(sample.place[sample.wanted_nodes[0]])
     frames = five_kinds.clip(step=-4).frames
     return Planted((template, sample), (template, _sided(sample, frames=frames)), "hidden frames are told")
 

@@ -32,7 +32,7 @@ def test_the_whole_field_is_told_with_its_day():
     said = caption(SAMPLES["graph"])
     day = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
     sample = SAMPLES["graph"]
-    last = int(sample.side.calendar.day_of_week[sample.origin - 1])
+    last = int(sample.side.calendar.day_of_week[sample.first_wanted_step - 1])
     assert said.startswith(f"last day: {day[last]}; ")
     assert "highest place of all: Gate 2" in said
     assert "later half against earlier: about the same" in said

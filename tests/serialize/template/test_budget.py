@@ -67,7 +67,7 @@ def test_examples_go_first_from_the_first_on():
 
 def test_a_line_with_an_entry_that_is_asked_for_never_goes():
     sample = masked(forecast_sample(counts(192, 3)), tasks.impute(192, 0.02))
-    sample = sample.at(sample.place[sample.asked[0]])
+    sample = sample.at(sample.place[sample.wanted_nodes[0]])
     template = load_prompt("graph/impute")
     whole = template.render(sample, tokenizer=Letters())
     prompt = None
@@ -83,7 +83,7 @@ def test_a_line_with_an_entry_that_is_asked_for_never_goes():
 def test_a_place_that_nobody_measures_keeps_a_neighbour():
     for kind, base in (("graph", forecast_sample(counts(48, 3))), ("grid", grids()["sea"])):
         sample = masked(base, tasks.krige(len(base.time)))
-        sample = sample.at(sample.place[sample.asked[0]])
+        sample = sample.at(sample.place[sample.wanted_nodes[0]])
         words = load_prompt(f"{kind}/krige").words
         shown = {name: value for name, value in words.words(sample).items() if name != "history"}
         *_, (_, left) = words.sacrifices(shown)
@@ -98,7 +98,7 @@ def test_no_sample_is_no_plan():
 def test_the_parts_of_a_map_go_in_the_stated_order():
     sample = grids()["sea"]
     template = load_prompt("grid/forecast")
-    asked = sample.at(sample.place[sample.asked[0]])
+    asked = sample.at(sample.place[sample.wanted_nodes[0]])
     shown = {k: v for k, v in template.words.words(asked).items() if k in template.body.variables}
     gone = [name.split()[0] for name, _ in template.words.sacrifices(shown)]
     assert list(dict.fromkeys(gone)) == ["top", "table", "description", "neighbour"]

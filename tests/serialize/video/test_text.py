@@ -41,7 +41,7 @@ def clip(name: str = "a", film: np.ndarray | None = None, **keys: object) -> Vid
 
 def asked(task: str, clips: list[Video] | None = None) -> Sample:
     sample = split_clips(clips or [clip()], TASKS[task])[2][0]
-    return sample.at(sample.place[sample.asked[len(sample.asked) // 2]])
+    return sample.at(sample.place[sample.wanted_nodes[len(sample.wanted_nodes) // 2]])
 
 
 def labelled(**keys: object) -> Sample:
@@ -102,7 +102,7 @@ def test_a_round_trip_of_a_forecast_moves_no_value_by_more_than_the_precision(le
     sample = asked("forecast")
     draw = np.random.default_rng(seed)
     values = np.clip(level + spread * draw.standard_normal(sample.values.shape), 0, 255)
-    node = sample.asked[0]
+    node = sample.wanted_nodes[0]
     wanted = np.zeros_like(sample.wanted)
     wanted[12:, node, channel] = True
     top = np.nanmax(values[:12, node, channel], initial=0)
@@ -143,7 +143,7 @@ def test_the_numbers_of_the_history_are_the_brightness_of_the_region():
     said = [
         float(n) * float(words["number_step"]) for line in words["history"] for n in line.numbers.split(",")
     ]
-    node = sample.asked[0]
+    node = sample.wanted_nodes[0]
     assert np.allclose(said, sample.values[:12, node, 0], atol=float(words["number_step"]) / 2 + 1e-9)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from st2llm.serialize.lint.claims.clause import Claim, Clause, judged, worded
 from st2llm.serialize.text import sequence, statistics
-from st2llm.types import Sample
+from st2llm.types import DAY_S, Sample
 
 _EVENTS = re.compile(r"(?:events?|incidents?|records?|cases?|crimes?|earthquakes?|reports?)\b")
 _LAST_WEEK = re.compile(r"\b(?:last|past) (?:week|seven days|7 days)\b")
@@ -30,7 +30,7 @@ _SPANS = {
     "day": 24.0,
     "days": 24.0,
 }
-_WEEK_S = 7 * statistics.DAY_S
+_WEEK_S = 7 * DAY_S
 
 
 def names(sample: Sample) -> list[str]:
@@ -55,7 +55,7 @@ def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _time(sample: Sample) -> np.ndarray:
-    return np.asarray(sequence.seconds(sample)[statistics.seen_steps(sample)])
+    return np.asarray(sequence.seconds(sample)[sample.context_steps])
 
 
 def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -95,7 +95,7 @@ def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
         and not clause.numbers
         and not re.search(r"\blast (?:week|day|\d)", clause.low)
     ):
-        known = int(steps[-1]) == statistics.last_step(sample)
+        known = int(steps[-1]) == sample.last_visible_step
         yield worded(clause, "last mark", said, words[codes[-1]] if known else None)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from st2llm.serialize.lint.claims.clause import HIGH, LOW, MEAN, Claim, Clause, judged, worded
 from st2llm.serialize.text import sequence, statistics
-from st2llm.types import Sample
+from st2llm.types import DAY_S, Sample
 
 Table = Float64[np.ndarray, "time node"]
 
@@ -152,7 +152,7 @@ def _ends(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
 
 
 def _times(clause: Clause, sample: Sample, readings: list[Reading]) -> Iterator[Claim]:
-    if len(clause.clocks) != 1 or not 0 < sample.side.freq_s < statistics.DAY_S:
+    if len(clause.clocks) != 1 or not 0 < sample.side.freq_s < DAY_S:
         return
     minute = clause.clocks[0]
     clock = [m.hour * 60 + m.minute for m in sequence.clocks(sample)]
@@ -186,7 +186,7 @@ def _peak_times(reading: Reading, clock: list[int], sign: float) -> set[int]:
 
 def _per_day(sample: Sample) -> int:
     freq = sample.side.freq_s
-    return statistics.DAY_S // freq if 0 < freq < statistics.DAY_S else 1
+    return DAY_S // freq if 0 < freq < DAY_S else 1
 
 
 def _trend(clause: Clause, readings: list[Reading], per_day: int) -> Iterator[Claim]:

@@ -121,7 +121,7 @@ def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    steps = statistics.seen_steps(sample)
+    steps = sample.context_steps
     for number in clause.numbers:
         if number.unit == "frames":
             clause.used.add(number.start)
