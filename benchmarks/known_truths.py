@@ -19,8 +19,9 @@ from st2llm.data.calendar import calendar_of
 from st2llm.data.windows.field import split
 from st2llm.metrics import crps
 from st2llm.model.arm import Blueprint, build
-from st2llm.model.objectives.diffusion import Schedule
-from st2llm.model.objectives.objective import Diffusion, Likelihood, Regression
+from st2llm.model.objectives.diffusion import Diffusion
+from st2llm.model.objectives.noise_schedule import Schedule
+from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.arm import run_arm
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.checkpoint import frame_of, module_of, shape_of

@@ -25,8 +25,8 @@ import st2llm
 from st2llm.config.model import Recipe
 from st2llm.data.windows.field import Part
 from st2llm.encode.batch import Batch
+from st2llm.model.objectives.masked import TRACK_POLICIES
 from st2llm.model.objectives.masks import POLICIES
-from st2llm.model.objectives.objective import TRACK_POLICIES
 from st2llm.model.pretraining import Denoiser
 from st2llm.predict.checkpoint import frame_of, module_of, shape_of
 from st2llm.train.loop import Budget, evaluate, fit

@@ -18,10 +18,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from st2llm.config.model import EncoderSettings
-from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldShape
+from st2llm.encode.field_batch import FieldBatch
 from st2llm.model.arm import Blueprint, build
-from st2llm.model.objectives.objective import Regression
+from st2llm.model.objectives.supervised import Regression
 from st2llm.train.loop import Budget, fit
 from st2llm.types import Edges
 

@@ -24,11 +24,11 @@ from st2llm import tasks
 from st2llm.config.adaptation import Projection
 from st2llm.config.model import EncoderSettings
 from st2llm.data.windows.splits import even
-from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldShape
+from st2llm.encode.field_batch import FieldBatch
 from st2llm.evaluate.run.run_card import commit_words
 from st2llm.model.arm import build
-from st2llm.model.objectives.objective import Regression
+from st2llm.model.objectives.supervised import Regression
 from st2llm.predict.preprocess.fit import blueprint_for, field_shape, frame_for
 from st2llm.train.loop import Budget, fit
 from st2llm.types import Grid, Sample

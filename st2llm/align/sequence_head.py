@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.align.head import ClassHead
-from st2llm.encode.points import PointBatch
+from st2llm.align.output_head import ClassHead
+from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
 
 WAVES = 8

@@ -12,7 +12,7 @@ import torch
 
 from st2llm.commands import catalog
 from st2llm.data.fetch import cache_dir, offline
-from st2llm.llm import cache, quantise
+from st2llm.llm import answer_cache, quantise
 from st2llm.llm.local import best_device
 
 MIB, GIB = 2**20, 2**30
@@ -82,9 +82,9 @@ def _cache() -> list[Fact]:
 
 
 def _answers() -> str:
-    if not cache.switched_on():
+    if not answer_cache.switched_on():
         return "not kept (ST2LLM_ANSWERS=off)"
-    return _size(cache.default_path().parent)
+    return _size(answer_cache.default_path().parent)
 
 
 def _size(folder: Path) -> str:

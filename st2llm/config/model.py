@@ -102,7 +102,7 @@ class MaskedSettings(Settings):
 
 
 class ContrastiveSettings(Settings):
-    """Two views of each window; see `model.objectives.objective.Contrastive`."""
+    """Two views of each window; see `model.objectives.contrastive.Contrastive`."""
 
     weight: float = Field(1.0, gt=0)
     level: Literal["graph", "node"] = "graph"

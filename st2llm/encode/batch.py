@@ -1,18 +1,12 @@
-"""Samples of fields stacked into tensors once, so that a training step only picks rows."""
+"""Stacked samples as tensors: the interface of a batch, and picking and moving its rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.data.calendar import month_of
-from st2llm.encode.extra_features import windows_of
-from st2llm.encode.scaler import Scaler
-from st2llm.errors import DataError
 from st2llm.types import Sample
 
 
@@ -53,172 +47,11 @@ class Rows:
         return [f.name for f in fields(self) if f.name != "words"]  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class FieldBatch(Rows):
-    """Stacked windows of one field, all their steps: what is seen and what is asked differ by masks alone.
-
-    values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
-    corrects (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
-    day of week, holiday (0 or 1), month (0 to 11). notes: ids of note words in the training vocabulary, padded with 0.
-    features: vectors of frozen encoders for each window (see `encode.extra_features`), of width 0 where none is used.
-    label: the class of each window, counted through the options; -1 where none is asked for, or it is not known.
-    words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
-    """
-
-    values: Float32[Tensor, "batch time node channel"]
-    visible: Bool[Tensor, "batch time node channel"]
-    calendar: Int64[Tensor, "batch time 4"]
-    base: Float32[Tensor, "batch time node channel"]
-    target: Float32[Tensor, "batch time node channel"]
-    valid: Bool[Tensor, "batch time node channel"]
-    notes: Int64[Tensor, "batch note"]
-    features: Float32[Tensor, "batch feature"]
-    label: Int64[Tensor, " batch"]
-    words: tuple[str, ...]
-
-    def reveal(self) -> "FieldBatch":
-        """The same windows with what they ask shown, where it is known: whole windows to learn from."""
-        return replace(
-            self,
-            values=torch.where(self.valid, self.target, self.values),
-            visible=self.visible | self.valid,
-            valid=torch.zeros_like(self.valid),
-        )
-
-    def hide(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
-        """The same windows with more hidden, and exactly that asked for: what was visible under the mask is the target.
-
-        What the windows asked before is no target any more; base and features, which have seen what is hidden now, are
-        dropped.
-        """
-        newly = mask & self.visible
-        return replace(
-            self,
-            values=self.values.masked_fill(mask, 0.0),
-            visible=self.visible & ~mask,
-            base=torch.zeros_like(self.base),
-            features=torch.zeros_like(self.features),
-            target=self.values.masked_fill(~newly, 0.0),
-            valid=newly,
-        )
-
-    @property
-    def asked(self) -> Bool[Tensor, "batch time node channel"]:
-        """The entries whose truth is known, of which noise is learned."""
-        return self.valid
-
-    @property
-    def hidden(self) -> Bool[Tensor, "batch time node channel"]:
-        """The entries that are drawn."""
-        return ~self.visible
-
-    def residual(self) -> Float32[Tensor, "batch time node channel"]:
-        """What is asked, less the base."""
-        return (self.target - self.base) * self.valid
-
-    def restored(
-        self, x: Float32[Tensor, "batch time node channel"]
-    ) -> Float32[Tensor, "batch time node channel"]:
-        """The answer of which this is the residual."""
-        return self.base + x
-
-    def noised(self, x: Float32[Tensor, "batch time node channel"]) -> "FieldBatch":
-        """The same windows with this in place of what is hidden."""
-        return replace(self, values=torch.where(self.visible, self.values, x))
-
-    def altered(self, view: str, strength: float, generator: torch.Generator) -> "FieldBatch":
-        """The same windows as they might have been seen: entries hidden, noised, or (whole windows) scaled."""
-        device, shape = self.values.device, self.values.shape
-        if view == "hide":
-            mask = torch.rand(shape, generator=generator).to(device) < strength
-            return replace(self, values=self.values.masked_fill(mask, 0.0), visible=self.visible & ~mask)
-        if view == "noise":
-            noise = torch.randn(shape, generator=generator).to(device)
-            return replace(self, values=self.values + strength * noise * self.visible)
-        return replace(self, values=self.values * scales(len(self), 4, strength, generator).to(device))
-
-
 def scales(count: int, dims: int, strength: float, generator: torch.Generator) -> Tensor:
     """Factors about 1, one a sample, that many dimensions wide."""
     return 1 + strength * (2 * torch.rand((count, *[1] * (dims - 1)), generator=generator) - 1)
 
 
-@dataclass(frozen=True)
-class NoteVocabulary:
-    """Words of the training notes, numbered from 2; 1 is a word not seen in training, 0 is padding."""
-
-    words: tuple[str, ...]
-
-    def ids(self, notes: Sequence[str]) -> list[int]:
-        known = {word: i + 2 for i, word in enumerate(self.words)}
-        return [known.get(word, 1) for word in _split(notes)]
-
-
-def fit_notes(train: Sequence[Sample]) -> NoteVocabulary:
-    """The vocabulary of the notes of the training windows (empty where there are no notes)."""
-    return NoteVocabulary(tuple(sorted({word for sample in train for word in _split(sample.side.notes)})))
-
-
-def _split(notes: Sequence[str]) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in " ".join(notes).lower()).split()
-
-
-def stack(
-    samples: Sequence[Sample],
-    scaler: Scaler,
-    vocabulary: NoteVocabulary,
-    *,
-    base: Float64[np.ndarray, "batch time node channel"] | None = None,
-    level: Float64[np.ndarray, "batch time node channel"] | None = None,
-    also: Sequence[str] = (),
-) -> FieldBatch:
-    """Stacks samples of one task.
-
-    base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0. level: in raw
-    units, what values are told as differences from; without one, the scaler's mean. also: which features of windows are
-    made.
-    A sample without truth gets an all-False `valid`. Raises DataError for samples of different sizes.
-    """
-    odd = next((s for s in samples if s.values.shape != samples[0].values.shape), None)
-    if odd is not None:
-        raise DataError(
-            f"Windows of one size are stacked, but {samples[0].id} has {samples[0].values.shape} steps, places and "
-            f"channels and {odd.id} has {odd.values.shape}. Ask for windows of one length (task.classify.length)."
-        )
-    values = np.stack([s.values for s in samples])
-    visible = np.stack([s.visible for s in samples])
-    wanted = np.stack([s.wanted for s in samples])
-    unknown = np.full(samples[0].values.shape, np.nan)
-    truth = np.stack([unknown if s.truth is None else s.truth for s in samples])
-    valid = wanted & np.isfinite(truth)
-    ids = [vocabulary.ids(s.side.notes) for s in samples]
-    width = max(1, max(len(row) for row in ids))
-    z_base = np.zeros(truth.shape) if base is None else np.nan_to_num(scaler.scale(base, level))
-    return FieldBatch(
-        values=_float(np.where(visible, scaler.scale(values, level), 0.0)),
-        visible=torch.from_numpy(visible),
-        calendar=torch.from_numpy(np.stack([_calendar(s) for s in samples])),
-        base=_float(z_base),
-        target=_float(np.where(valid, scaler.scale(truth, level), 0.0)),
-        valid=torch.from_numpy(valid),
-        notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
-        features=windows_of(samples, also),
-        label=torch.tensor([label_of(s) for s in samples], dtype=torch.int64),
-        words=("",) * len(samples),
-    )
-
-
 def label_of(sample: Sample) -> int:
     """The class of a sample, counted through its options; -1 where none is asked for, or it is not known."""
     return -1 if sample.label is None else sample.side.options.index(sample.label)
-
-
-def _calendar(sample: Sample) -> Int64[np.ndarray, "time 4"]:
-    calendar = sample.side.calendar
-    holiday = np.array([bool(name) for name in calendar.holiday], dtype=np.int64)
-    month = month_of(sample.time, sample.side.freq_s)
-    return np.stack([calendar.step_of_day, calendar.day_of_week, holiday, month], axis=1)
-
-
-def _float(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

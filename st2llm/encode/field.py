@@ -9,8 +9,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GCNConv, TAGConv
 
-from st2llm.encode.batch import FieldBatch
 from st2llm.encode.extra_features import place_width, window_width
+from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.regions import Partition, RegionMixer
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample

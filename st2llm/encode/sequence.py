@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.encode.points import BINS, PointBatch
+from st2llm.encode.point_batch import BINS, PointBatch
 from st2llm.errors import ConfigError, nearest
 
 MIXERS = ("transformer", "mlp")

@@ -228,8 +228,8 @@ def _replace(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _convert(name: str, gguf: Path, target: Path) -> None:
-    """Runs `st2llm.llm.convert` in a process of its own, so that this one stays without torch."""
-    command = [sys.executable, "-m", "st2llm.llm.convert", str(gguf), str(target)]
+    """Runs `st2llm.llm.convert_gguf` in a process of its own, so that this one stays without torch."""
+    command = [sys.executable, "-m", "st2llm.llm.convert_gguf", str(gguf), str(target)]
     home = str(Path(st2llm.__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")])}
     with Console(stderr=True).status(

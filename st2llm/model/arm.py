@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.align.head import ClassHead, NumberHead
+from st2llm.align.output_head import ClassHead, NumberHead
 from st2llm.align.projection import down_head, up_head
 from st2llm.align.prototypes import Vocabulary, vocabulary_of
 from st2llm.align.sequence_head import sequence_head
 from st2llm.config.adaptation import FROZEN, Adaptation, Projection
 from st2llm.config.backbones import BACKBONES
 from st2llm.config.model import EncoderSettings
-from st2llm.encode.batch import FieldBatch
 from st2llm.encode.field import FieldEncoder, FieldShape
-from st2llm.encode.points import PointBatch
+from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.regions import Partition
 from st2llm.encode.sequence import SequenceEncoder, SequenceShape
 from st2llm.errors import ConfigError, nearest
@@ -33,7 +33,7 @@ from st2llm.model.backbone import (
     matched_size,
     trained,
 )
-from st2llm.model.experts import Experts, feed_forward
+from st2llm.model.mixture_of_experts import Experts, feed_forward
 from st2llm.types import Edges
 
 

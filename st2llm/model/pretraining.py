@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.align.head import NumberHead
-from st2llm.encode.batch import FieldBatch
+from st2llm.align.output_head import NumberHead
 from st2llm.encode.field import FieldShape
-from st2llm.encode.points import PointBatch
-from st2llm.encode.trajectory import TrackBatch
+from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.point_batch import PointBatch
+from st2llm.encode.trajectory_batch import TrackBatch
 from st2llm.errors import ConfigError
 from st2llm.model.arm import Arm, Blueprint, encoder_of, head_of
-from st2llm.model.objectives.diffusion import Schedule
+from st2llm.model.objectives.noise_schedule import Schedule
 
 _LIMIT = 8.0
 """Standard deviations (of paths mean steps) that a sampled residual is held within."""

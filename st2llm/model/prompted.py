@@ -12,7 +12,7 @@ from st2llm.align.splice import splice
 from st2llm.config.adaptation import FROZEN, Adaptation
 from st2llm.encode.batch import Batch
 from st2llm.errors import AlignmentError
-from st2llm.llm.decode.head import Head
+from st2llm.llm.decode.lm_head import Head
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, Speaking
 from st2llm.model.backbone import LLMBackbone, window_of

@@ -15,9 +15,9 @@ from st2llm.config.training import BridgeRecipe
 from st2llm.data import load_data
 from st2llm.data.windows.field import split
 from st2llm.data.windows.splits import Splits
-from st2llm.encode.batch import NoteVocabulary
 from st2llm.encode.field import FieldShape
-from st2llm.encode.points import PointScaler
+from st2llm.encode.field_batch import NoteVocabulary
+from st2llm.encode.point_batch import PointScaler
 from st2llm.encode.scaler import Scaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, DataError
@@ -25,7 +25,7 @@ from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, build
-from st2llm.model.objectives.diffusion import Schedule
+from st2llm.model.objectives.noise_schedule import Schedule
 from st2llm.model.pretraining import Denoiser, Sequenced, Windowed
 from st2llm.predict.arm import AnyFrame, run_arm
 from st2llm.predict.baselines import BaselinePredictor

@@ -17,7 +17,9 @@ from st2llm.model import checkpoint
 from st2llm.model.arm import Arm
 from st2llm.model.backbone import trained
 from st2llm.model.objectives.alignment import Captioning, Matching, Of, Prototyped, Told
-from st2llm.model.objectives.objective import Combined, Likelihood, Objective, Regression, of_task
+from st2llm.model.objectives.combined import Combined
+from st2llm.model.objectives.objective import Objective
+from st2llm.model.objectives.supervised import Likelihood, Regression, of_task
 from st2llm.predict.arm import AnyFrame
 from st2llm.predict.checkpoint import bridge_of, described, language_model, scaled, splits_of
 from st2llm.predict.preprocess.fit import blueprint_for, frame_for, shape_for

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from st2llm.config.adaptation import Projection
 from st2llm.config.training import PairRecipe
-from st2llm.encode.batch import FieldBatch
+from st2llm.encode.field_batch import FieldBatch
 from st2llm.features import text
-from st2llm.model.objectives.paired import Paired, Pairing, Pairs
+from st2llm.model.objectives.video_text import Paired, Pairing, Pairs
 from st2llm.predict.checkpoint import scaled
 from st2llm.predict.preprocess.field import Frame
 from st2llm.predict.preprocess.fit import blueprint_for, field_shape

@@ -9,20 +9,16 @@ import torch
 from st2llm.config.model import Objectives, Recipe
 from st2llm.data.windows.splits import even
 from st2llm.encode.field import FieldShape, edges_of
-from st2llm.encode.points import BINS
+from st2llm.encode.point_batch import BINS
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
+from st2llm.model.objectives.combined import Combined
 from st2llm.model.objectives.contrastive import Contrastive
-from st2llm.model.objectives.objective import (
-    Combined,
-    Diffusion,
-    Likelihood,
-    Masked,
-    MaskedTracks,
-    Objective,
-    Regression,
-)
+from st2llm.model.objectives.diffusion import Diffusion
+from st2llm.model.objectives.masked import Masked, MaskedTracks
+from st2llm.model.objectives.objective import Objective
+from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.checkpoint import described, frame_of, module_of, scaled, schedule_of, shape_of, splits_of
 from st2llm.predict.preprocess.field import Frame
 from st2llm.train.checkpointing import RunFolder

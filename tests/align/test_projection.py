@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from st2llm.align.head import NumberHead
+from st2llm.align.output_head import NumberHead
 from st2llm.align.projection import down_head, up_head
 from st2llm.align.prototypes import Vocabulary, prototypes_of
 from st2llm.config.adaptation import HEADS, Projection

@@ -15,7 +15,7 @@ from st2llm.align.sequence_head import (
     PlaceMixture,
     TrackHead,
 )
-from st2llm.encode.points import PointBatch
+from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
 
 D, POINTS, CODES = 16, 5, 4

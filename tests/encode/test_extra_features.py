@@ -7,9 +7,9 @@ import pytest
 import torch
 from support import fields, five_kinds
 
-from st2llm.encode.batch import fit_notes, stack
 from st2llm.encode.extra_features import codes_of, place_width, places_of, window_width, windows_of
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
+from st2llm.encode.field_batch import fit_notes, stack
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.types import Layout

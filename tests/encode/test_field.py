@@ -8,8 +8,8 @@ import torch
 from support import fields
 
 from st2llm.config.model import EncoderSettings
-from st2llm.encode.batch import FieldBatch, fit_notes, stack
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
+from st2llm.encode.field_batch import FieldBatch, fit_notes, stack
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.types import Edges

@@ -7,8 +7,8 @@ import pytest
 import torch
 from support import fields
 
-from st2llm.encode.batch import fit_notes, stack
 from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
+from st2llm.encode.field_batch import fit_notes, stack
 from st2llm.encode.regions import partition_of
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError

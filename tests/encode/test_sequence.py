@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from st2llm.encode.points import PointBatch
+from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import Rotary, SequenceEncoder, SequenceShape
 from st2llm.errors import ConfigError
 

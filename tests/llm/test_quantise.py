@@ -13,14 +13,14 @@ from transformers import AutoModelForCausalLM
 
 from st2llm.align.adapters import adapt
 from st2llm.config.adaptation import FROZEN, Adaptation
-from st2llm.encode.batch import FieldBatch, NoteVocabulary, stack
 from st2llm.encode.field import FieldShape
+from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import load_llm, quantise
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, EncoderSettings, build
-from st2llm.model.objectives.objective import Regression
+from st2llm.model.objectives.supervised import Regression
 from st2llm.train.loop import Budget, fit
 from st2llm.types import Numbers
 

@@ -13,7 +13,7 @@ from st2llm.config.model import EncoderSettings
 from st2llm.data import split
 from st2llm.errors import DataError
 from st2llm.model.arm import build
-from st2llm.model.objectives.objective import Likelihood, of_task
+from st2llm.model.objectives.supervised import Likelihood, of_task
 from st2llm.predict.arm import run_arm
 from st2llm.predict.preprocess.fit import blueprint_for, frame_for, shape_for
 from st2llm.train.loop import Budget, evaluate, fit

@@ -13,7 +13,9 @@ from st2llm.data.windows.field import split
 from st2llm.errors import ConfigError
 from st2llm.metrics import path_scores
 from st2llm.model.arm import Blueprint, build
-from st2llm.model.objectives.objective import Diffusion, Likelihood, MaskedTracks
+from st2llm.model.objectives.diffusion import Diffusion
+from st2llm.model.objectives.masked import MaskedTracks
+from st2llm.model.objectives.supervised import Likelihood
 from st2llm.model.pretraining import Sequenced
 from st2llm.predict.arm import run_arm
 from st2llm.predict.baselines import fit_baseline

@@ -10,7 +10,7 @@ from st2llm.config.adaptation import Adaptation, Projection
 from st2llm.config.model import EncoderSettings
 from st2llm.encode.field import edges_of
 from st2llm.model.arm import blueprint_of, build
-from st2llm.model.objectives.objective import Likelihood, Regression
+from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.preprocess.fit import field_shape, frame_for
 from st2llm.types import NO_EDGES
 from support import five_kinds

@@ -13,7 +13,7 @@ from st2llm.config.training import PairRecipe
 from st2llm.errors import ConfigError
 from st2llm.features import text
 from st2llm.model import checkpoint
-from st2llm.model.objectives.paired import Paired, Pairing
+from st2llm.model.objectives.video_text import Paired, Pairing
 from st2llm.train import clip_questions
 from st2llm.train.clip import PROMPTS, pair, sentences
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from support import fields
 
-from st2llm.encode.batch import FieldBatch, NoteVocabulary, stack
 from st2llm.encode.field import FieldShape
+from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import TrainingError
 from st2llm.model.arm import Blueprint, EncoderSettings, build
-from st2llm.model.objectives.objective import Regression, absolute_error
+from st2llm.model.objectives.supervised import Regression, absolute_error
 from st2llm.train.loop import Budget, Curve, evaluate, fit
 
 HISTORY, HORIZON = 6, 2

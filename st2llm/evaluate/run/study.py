@@ -36,7 +36,8 @@ from st2llm.llm.endpoint.client import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, Blueprint, build
-from st2llm.model.objectives.objective import Objective, of_task
+from st2llm.model.objectives.objective import Objective
+from st2llm.model.objectives.supervised import of_task
 from st2llm.predict import Predictor, external
 from st2llm.predict import checkpoint as checkpointed
 from st2llm.predict.arm import AnyFrame, PrimitivePredictor

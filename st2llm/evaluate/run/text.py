@@ -8,7 +8,7 @@ from st2llm.config.predictors import PredictorSettings
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
 from st2llm.evaluate.run.job import SILENT, Job, Watch
-from st2llm.llm.cache import remembering
+from st2llm.llm.answer_cache import remembering
 from st2llm.llm.endpoint.client import RemoteModel
 from st2llm.llm.local import LanguageModel
 from st2llm.predict.answer_counts import tally

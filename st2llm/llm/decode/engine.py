@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from st2llm.errors import ConfigError
 from st2llm.llm.decode.attention import Growing, Keys, Reading, forward, packed
 from st2llm.llm.decode.batching import PASS_TOKENS, batches, bytes_per_token, chunks, shared
-from st2llm.llm.decode.head import Head
+from st2llm.llm.decode.lm_head import Head
 from st2llm.llm.decode.packed_layers import Laid
 from st2llm.llm.decode.requests import Draw, Question, Row, chances, drawn, path
 from st2llm.llm.decode.token_tree import Tree

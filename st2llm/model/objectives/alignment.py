@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.encode.batch import Batch, FieldBatch
-from st2llm.encode.points import PointBatch
+from st2llm.encode.batch import Batch
+from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.point_batch import PointBatch
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Arm
 from st2llm.model.backbone import LLMBackbone, mean_state

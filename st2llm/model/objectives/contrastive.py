@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.encode.batch import FieldBatch
-from st2llm.encode.points import PointBatch
+from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.point_batch import PointBatch
 from st2llm.errors import ConfigError, nearest
 from st2llm.model.objectives.objective import OneTerm
 from st2llm.types import Edges

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
+from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines import (

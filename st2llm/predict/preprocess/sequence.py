@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from st2llm.align.sequence_head import WAVES, GapMixture, NextEventSaid
-from st2llm.encode.points import (
+from st2llm.encode.point_batch import (
     PointBatch,
     Points,
     PointScaler,
@@ -22,7 +22,7 @@ from st2llm.encode.points import (
     stack_points,
 )
 from st2llm.encode.sequence import SequenceShape
-from st2llm.encode.trajectory import FEATURES, KNOWN, origin_of, stack_tracks
+from st2llm.encode.trajectory_batch import FEATURES, KNOWN, origin_of, stack_tracks
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines.events import SHARES
 from st2llm.predict.baselines.movement import (

@@ -5,7 +5,7 @@ import torch
 from support.fields import series, windows
 from torch import nn
 
-from st2llm.encode.batch import fit_notes, stack
+from st2llm.encode.field_batch import fit_notes, stack
 from st2llm.encode.scaler import fit_scaler
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 

@@ -6,7 +6,7 @@ import torch
 from support import fields, five_kinds
 
 from st2llm.config.model import EncoderSettings
-from st2llm.encode.points import BINS
+from st2llm.encode.point_batch import BINS
 from st2llm.errors import ConfigError
 from st2llm.model.arm import Blueprint
 from st2llm.model.objectives.contrastive import VIEWS, Contrastive, info_nce

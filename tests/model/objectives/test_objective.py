@@ -5,14 +5,17 @@ import torch
 from support import fields
 
 from st2llm.config.model import EncoderSettings
-from st2llm.encode.batch import fit_notes, stack
 from st2llm.encode.field import FieldShape
+from st2llm.encode.field_batch import fit_notes, stack
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError, TrainingError
 from st2llm.model.arm import Blueprint
+from st2llm.model.objectives.combined import Combined
 from st2llm.model.objectives.contrastive import Contrastive
-from st2llm.model.objectives.diffusion import Schedule
-from st2llm.model.objectives.objective import Combined, Diffusion, Masked, Regression
+from st2llm.model.objectives.diffusion import Diffusion
+from st2llm.model.objectives.masked import Masked
+from st2llm.model.objectives.noise_schedule import Schedule
+from st2llm.model.objectives.supervised import Regression
 from st2llm.model.pretraining import Windowed
 from st2llm.train.loop import Budget, fit
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from st2llm.errors import ConfigError
-from st2llm.model.objectives.diffusion import Schedule
+from st2llm.model.objectives.noise_schedule import Schedule
 
 SCHEDULES = [
     Schedule(name, says) for name in ("linear", "cosine", "quadratic") for says in ("epsilon", "velocity")

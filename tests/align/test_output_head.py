@@ -2,7 +2,7 @@
 
 import torch
 
-from st2llm.align.head import NumberHead
+from st2llm.align.output_head import NumberHead
 
 
 def test_numbers_are_zero_before_training():

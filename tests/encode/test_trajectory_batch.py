@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import handmade
 
-from st2llm.encode.trajectory import origin_of, seen_as, stack_tracks
+from st2llm.encode.trajectory_batch import origin_of, seen_as, stack_tracks
 from st2llm.errors import DataError
 
 NAN = np.nan

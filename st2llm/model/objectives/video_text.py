@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.encode.batch import FieldBatch
+from st2llm.encode.field_batch import FieldBatch
 from st2llm.model.arm import Blueprint, encoder_of
 from st2llm.model.objectives.contrastive import info_nce
 from st2llm.model.objectives.objective import OneTerm

@@ -6,7 +6,7 @@ from support.arms import small_blueprint as blueprint
 from torch.utils.flop_counter import FlopCounterMode
 
 from st2llm.model.arm import build
-from st2llm.model.experts import COUNT, TOP, Experts, feed_forward
+from st2llm.model.mixture_of_experts import COUNT, TOP, Experts, feed_forward
 
 D, HIDDEN = 16, 32
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from st2llm.llm import load_llm
-from st2llm.llm.decode.head import Head
+from st2llm.llm.decode.lm_head import Head
 from st2llm.types import Decoding
 
 

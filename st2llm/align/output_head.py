@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.encode.batch import FieldBatch
-from st2llm.encode.points import PointBatch
+from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.point_batch import PointBatch
 
 
 class NumberHead(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.encode.points import PointBatch, calendar_of, positions_of
+from st2llm.encode.point_batch import PointBatch, calendar_of, positions_of
 from st2llm.errors import DataError
 from st2llm.types import Sample
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import fields
 
-from st2llm.encode.batch import FieldBatch, NoteVocabulary, fit_notes, stack
+from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 
 NONE = NoteVocabulary(())

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from st2llm.data.fetch import cache_dir
 from st2llm.errors import ConfigError, DataError, StorageError
-from st2llm.llm import cache_file
+from st2llm.llm import answer_database
 from st2llm.llm.endpoint.client import Streamer
 from st2llm.types import GREEDY, Answer, Completer, Decoding, Prompt
 
@@ -39,7 +39,7 @@ class AnswerStore:
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock"):
-                self._file = cache_file.open_file(path)
+                self._file = answer_database.open_file(path)
 
     def __enter__(self) -> "AnswerStore":
         return self
@@ -65,7 +65,7 @@ class AnswerStore:
                     f"SELECT key, body, digest FROM answer WHERE key IN ({marks})", part
                 )
                 for row in rows.fetchall():
-                    if cache_file.is_sound(row):
+                    if answer_database.is_sound(row):
                         found[row[0]] = _read(row[1])
                     else:
                         self._drop(row[0])
@@ -74,8 +74,10 @@ class AnswerStore:
     def put(self, answers: Iterable[tuple[bytes, Answer]]) -> None:
         """Keeps answers by key, all of them or (where it raises or is killed) none."""
         bodies = [(key, _write(answer)) for key, answer in answers]
-        with self._explained(), cache_file.transaction(self._file):
-            cache_file.insert(self._file, [(key, body, cache_file.digest(key, body)) for key, body in bodies])
+        with self._explained(), answer_database.transaction(self._file):
+            answer_database.insert(
+                self._file, [(key, body, answer_database.digest(key, body)) for key, body in bodies]
+            )
 
     def _drop(self, key: bytes) -> None:
         warnings.warn(
@@ -90,7 +92,11 @@ class AnswerStore:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            hint = "Run again: the damaged file is then set aside." if cache_file.is_damage(error) else _HINT
+            hint = (
+                "Run again: the damaged file is then set aside."
+                if answer_database.is_damage(error)
+                else _HINT
+            )
             raise StorageError(f"Answers could not be kept in {self.path}: {error}. {hint}") from error
         except OSError as error:
             raise StorageError(f"Answers could not be kept in {self.path}: {error}. {_HINT}") from error
@@ -187,7 +193,7 @@ def answer_key(identity: str, prompt: Prompt, decoding: Decoding, draw: int) -> 
 
 def default_path() -> Path:
     """The file of this user's answers, in the cache folder."""
-    return cache_dir() / "answers" / f"answers-{cache_file.VERSION}.sqlite3"
+    return cache_dir() / "answers" / f"answers-{answer_database.VERSION}.sqlite3"
 
 
 def switched_on() -> bool:

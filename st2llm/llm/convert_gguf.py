@@ -1,6 +1,6 @@
 """Turns a GGUF into a folder that transformers loads fast: fp32 safetensors, tokenizer.json, config.json.
 
-python -m st2llm.llm.convert model.gguf folder
+python -m st2llm.llm.convert_gguf model.gguf folder
 """
 
 import json

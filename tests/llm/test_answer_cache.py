@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from st2llm.errors import ConfigError, DataError, StorageError
-from st2llm.llm.cache import AnswerStore, Remembered, answer_key, default_path, remembering
+from st2llm.llm.answer_cache import AnswerStore, Remembered, answer_key, default_path, remembering
 from st2llm.types import Answer, Completer, Decoding, Numbers
 
 SAMPLED = Decoding(draws=3, temperature=0.7, seed=4)
@@ -333,7 +333,7 @@ def test_a_full_disk_is_an_error_that_says_what_to_do_and_keeps_what_was_there(s
 @pytest.mark.slow
 def test_a_key_is_the_same_for_the_same_question_in_another_process():
     code = (
-        "from st2llm.llm.cache import answer_key; from st2llm.types import *\n"
+        "from st2llm.llm.answer_cache import answer_key; from st2llm.types import *\n"
         "asked = Prompt((), ('How many?',), '', TemplateId('t', 1, ''), FreeText(answer=Choice(('a', 'b'))))\n"
         "print(answer_key('m', asked, Decoding(), 0).hex())"
     )
@@ -556,5 +556,5 @@ def test_another_word_than_on_and_off_is_refused(cache, monkeypatch):
 
 @pytest.mark.slow
 def test_remembering_needs_no_torch():
-    code = "import sys, st2llm.llm.cache; sys.exit('torch' in sys.modules)"
+    code = "import sys, st2llm.llm.answer_cache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,65 @@
+"""A weighted sum of objectives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from st2llm.encode.batch import Batch
+from st2llm.errors import ConfigError
+from st2llm.model.objectives.objective import Objective
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What each term of a combination has drawn of the same windows."""
+
+    parts: Mapping[str, Batch]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def take(self, rows: Sequence[int]) -> "Drawn":
+        return replace(self, parts={name: part.take(rows) for name, part in self.parts.items()})
+
+    def to(self, device: torch.device) -> "Drawn":
+        return replace(self, parts={name: part.to(device) for name, part in self.parts.items()})
+
+
+class Combined:
+    """A weighted sum of objectives, each on its own draw of the same windows."""
+
+    def __init__(self, terms: Mapping[str, tuple[Objective, float]]) -> None:
+        """terms: by name, an objective of one term and its weight. Raises ConfigError where there is none."""
+        if not terms:
+            raise ConfigError("A combination needs at least one objective: regression, masked, ...")
+        self.terms = dict(terms)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {
+            name: weight * share
+            for name, (term, weight) in self.terms.items()
+            for share in term.shares.values()
+        }
+
+    @property
+    def whole_batch(self) -> bool:
+        return any(term.whole_batch for term, _ in self.terms.values())
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
+        return Drawn({name: term.draw(batch, generator) for name, (term, _) in self.terms.items()})
+
+    def counts(self, batch: Drawn) -> dict[str, int]:
+        found = ((name, term.counts(batch.parts[name])) for name, (term, _) in self.terms.items())
+        return {name: next(iter(counts.values())) for name, counts in found}
+
+    def totals(self, arm: nn.Module, batch: Drawn) -> dict[str, Tensor]:
+        found = ((name, term.totals(arm, batch.parts[name])) for name, (term, _) in self.terms.items())
+        return {name: next(iter(totals.values())) for name, totals in found}
+
+    def value(self, means: Mapping[str, float]) -> float:
+        if len(self.terms) == 1:
+            return next(iter(means.values()))
+        return sum(self.shares[name] * mean for name, mean in means.items())

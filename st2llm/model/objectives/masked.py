@@ -1,0 +1,76 @@
+"""Masked pre-training of whole windows and whole paths."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.trajectory_batch import TrackBatch
+from st2llm.errors import ConfigError
+from st2llm.model.objectives.masks import draw_mask
+from st2llm.model.objectives.objective import OneTerm
+from st2llm.model.objectives.supervised import Likelihood
+from st2llm.types import NO_EDGES, Edges
+
+TRACK_POLICIES = ("random", "span", "future")
+"""How points of a path are hidden."""
+
+
+class Masked(OneTerm):
+    """Mean absolute error, standardised, of entries of whole windows, hidden anew at each step (and of those alone).
+
+    policies: one is drawn for each step, as in UniST (Yuan et al. 2024). ratio: share of a window that is hidden.
+    """
+
+    name = "masked"
+
+    def __init__(self, edges: Edges, *, policies: Sequence[str] = ("random",), ratio: float = 0.5) -> None:
+        self.edges, self.policies, self.ratio = edges, tuple(policies), ratio
+        for policy in self.policies:  # a wrong one is told at once, not when it is drawn
+            draw_mask(policy, ratio, (1, 2, 1), NO_EDGES, torch.Generator())
+
+    def draw(self, batch: FieldBatch, generator: torch.Generator) -> FieldBatch:
+        chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
+        mask = draw_mask(chosen, self.ratio, _shape(batch), self.edges, generator)
+        return batch.reveal().hide(mask.to(batch.visible.device))
+
+    def counts(self, batch: FieldBatch) -> dict[str, int]:
+        return {self.name: int(batch.valid.sum())}
+
+    def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
+        return {self.name: ((arm(batch) - batch.target).abs() * batch.valid).sum()}
+
+
+class MaskedTracks(Likelihood):
+    """Whole paths, points of which are hidden anew at each step; the loss is of those alone (TrajFM, Lin et al. 2024).
+
+    policies: random points, a span of them, or the last ones (UniTraj, Zhu et al. 2025); one is drawn for each step.
+    ratio: share of a path's points. What is hidden of a point, its place, its time or both, is drawn for each point (of
+    a span and of the last ones, for each path).
+    """
+
+    name = "masked"
+
+    def __init__(self, *, policies: Sequence[str] = ("random",), ratio: float = 0.5) -> None:
+        for policy in policies:
+            if policy not in TRACK_POLICIES:
+                raise ConfigError(
+                    f"Points of a path are hidden by {', '.join(TRACK_POLICIES)}, but the policy {policy!r} came: "
+                    f"a path has no places beside it. Correct objectives.masked.policies."
+                )
+        self.policies, self.ratio = tuple(policies), ratio
+
+    def draw(self, batch: TrackBatch, generator: torch.Generator) -> TrackBatch:
+        chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
+        b, p = batch.real.shape
+        points = draw_mask(chosen, self.ratio, (b, p, 1), NO_EDGES, generator)[:, :, 0]
+        # 0: place and time, 1: the place alone, 2: the time alone
+        part = torch.randint(3, (b, p if chosen == "random" else 1, 1), generator=generator)
+        hidden = points & torch.cat([part != 2, part != 1], dim=-1)
+        return batch.hide(hidden.to(batch.real.device))
+
+
+def _shape(batch: FieldBatch) -> tuple[int, int, int]:
+    b, t, n, _ = batch.values.shape
+    return b, t, n

@@ -1,0 +1,72 @@
+"""Objectives for the task that the windows ask: regression of values, or the likelihood of the model's head."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from st2llm.align.sequence_head import DRAWS, WAVES
+from st2llm.encode.batch import Batch
+from st2llm.encode.field import FieldShape
+from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.point_batch import PointBatch
+from st2llm.encode.sequence import SequenceShape
+from st2llm.model.objectives.objective import OneTerm
+
+
+def absolute_error(
+    got: Float[Tensor, "batch time node channel"], batch: FieldBatch, scale: Float[Tensor, "node channel"]
+) -> tuple[Float[Tensor, ""], int]:
+    """Sum of absolute errors in raw units over valid entries, and their count.
+
+    scale: raw units per standardised unit. The sum, not a mean of batch means, so that pooling is exact.
+    """
+    error = (got - batch.target).abs() * scale.to(got.device)
+    return (error * batch.valid).sum(), int(batch.valid.sum())
+
+
+class Regression(OneTerm):
+    """Mean absolute (or squared) error in raw units of what the windows ask: the next steps, a span, whole places."""
+
+    name = "regression"
+
+    def __init__(self, scale: Float[Tensor, "node channel"], *, squared: bool = False) -> None:
+        self.scale, self.squared = scale, squared
+        self.usual = float((scale**2 if squared else scale).mean())
+
+    def counts(self, batch: FieldBatch) -> dict[str, int]:
+        return {self.name: int(batch.valid.sum())}
+
+    def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
+        got = arm(batch)
+        if self.squared:
+            error = (got - batch.target) * self.scale.to(got.device)
+            return {self.name: (error**2 * batch.valid).sum()}
+        return {self.name: absolute_error(got, batch, self.scale)[0]}
+
+
+class Likelihood(OneTerm):
+    """The loss of the arm's own head: a proper score of what it predicts (nats, or an energy score)."""
+
+    name = "likelihood"
+
+    def draw(self, batch: Any, generator: torch.Generator) -> Any:
+        is_drawn = isinstance(batch, PointBatch) and batch.is_drawn
+        return batch.with_noise(DRAWS, WAVES, generator) if is_drawn else batch
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {self.name: len(batch)}
+
+    def totals(self, arm: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        head: nn.Module = arm.head  # type: ignore[assignment]
+        return {self.name: head.loss(arm(batch), batch).sum()}  # type: ignore[operator]
+
+
+def of_task(
+    shape: FieldShape | SequenceShape, scale: Float[Tensor, "*node channel"], *, squared: bool = False
+) -> Regression | Likelihood:
+    """What an arm is trained for: errors of values in raw units (scale: see `Regression`), or its head's own score."""
+    if isinstance(shape, SequenceShape) or shape.classes:
+        return Likelihood()
+    return Regression(scale, squared=squared)
