@@ -101,3 +101,14 @@ def test_the_command_line_reference_names_every_command_and_option():
         assert re.search(rf"^.*st2llm (?:[\w, ]+ )?{name}\b", page, re.MULTILINE), name
         options = [option for parameter in command.params for option in parameter.opts]
         assert [option for option in options if option.startswith("--") and option not in page] == []
+
+
+def test_the_steps_of_contributing_name_files_that_exist_or_are_new():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipes = text[text.index("## How to add") : text.index("## Code")].split("\n### ")[1:]
+    assert len(recipes) == 4
+    for recipe in recipes:
+        named = re.findall(r"`((?:st2llm|tests|alignment|evaluation|prompts)/[\w/.-]+)`", recipe)
+        new = {name for name in named if re.search("KIND|NAME|SYSTEM|TASK", name)}
+        assert len({name for name in new if name.endswith((".py", ".yaml", ".md"))}) <= 3
+        assert [name for name in named if name not in new and not (ROOT / name).exists()] == []
