@@ -56,22 +56,24 @@ def _gain(record: dict) -> Gain:
 
 def draw_gains(path: Path) -> None:
     """A forest plot of both gains of six tasks on five kinds of data."""
-    figure, axes = plt.subplots(figsize=(8.0, 3.7))
+    figure, axes = plt.subplots(figsize=(6.2, 5.0))
     axes.axvline(0, color=GREY, linewidth=1)
     for row, (name, (label, higher)) in enumerate(TASKS.items()):
-        for gain, offset, colour in zip(
-            read_gains(REPORTS / name, higher_is_better=higher), (-0.16, 0.16), (BLUE, ORANGE), strict=True
-        ):
-            _draw_gain(axes, gain, row + offset, colour)
-        axes.text(-0.4, row, label, va="center", fontsize=10, transform=axes.get_yaxis_transform())
+        best, pretraining = read_gains(REPORTS / name, higher_is_better=higher)
+        _draw_gain(axes, best, row - 0.1, BLUE)
+        _draw_gain(axes, pretraining, row + 0.18, ORANGE)
+        axes.text(-7.4, row - 0.36, label, va="center", fontsize=11)
     axes.plot(
-        [], [], "o", color=BLUE, label="LLM gain: best LLM arm over best arm without pretrained weights"
+        [], [], "o-", color=BLUE, label="LLM gain: best LLM arm over best arm without pretrained weights"
     )
-    axes.plot([], [], "o", color=ORANGE, label="gain of pre-training: LoRA over its twin with random weights")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.3, -0.2), frameon=False, fontsize=9)
-    axes.text(-0.2, -0.7, "← LLM worse", ha="right", fontsize=9, color=GREY)
-    axes.text(0.2, -0.7, "LLM better →", ha="left", fontsize=9, color=GREY)
-    axes.set(xlim=(-7.5, 4.5), ylim=(5.5, -0.5), yticks=[], xlabel="gain, % (next place: percentage points)")
+    axes.plot(
+        [], [], "o-", color=ORANGE, label="gain of pre-training: LoRA over its twin with random weights"
+    )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=10)
+    axes.text(-0.2, -0.75, "← LLM worse", ha="right", fontsize=11, color=GREY)
+    axes.text(0.2, -0.75, "LLM better →", ha="left", fontsize=11, color=GREY)
+    axes.set(xlim=(-7.5, 4.5), ylim=(5.5, -0.6), yticks=[])
+    axes.set_xlabel("gain, % (next place: percentage points)", fontsize=11)
     axes.spines[["top", "right", "left"]].set_visible(False)
     _save(figure, path)
 
@@ -79,7 +81,9 @@ def draw_gains(path: Path) -> None:
 def _draw_gain(axes: Axes, gain: Gain, row: float, colour: str) -> None:
     if gain.low is None:  # too few blocks for an interval
         axes.plot(gain.value, row, "o", color=colour, markerfacecolor="white", markersize=6)
-        axes.text(gain.value + 0.25, row, "6 clips: no interval", va="center", fontsize=8, color=GREY)
+        left = gain.value < -1
+        at, side = gain.value + (-0.25 if left else 0.25), "right" if left else "left"
+        axes.text(at, row, "6 clips: no interval", ha=side, va="center", fontsize=10, color=GREY)
         return
     axes.plot([gain.low, gain.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
     axes.plot(gain.value, row, "o", color=colour, markersize=6)
@@ -87,33 +91,27 @@ def _draw_gain(axes: Axes, gain: Gain, row: float, colour: str) -> None:
 
 def draw_model(path: Path) -> None:
     """The parts of an arm: all arms share every part but the backbone."""
-    figure, axes = _canvas(9.6, 2.9)
+    figure, axes = _canvas(7.0, 2.5)
     parts = ["tokens", "encoder", "up", "backbone", "down", "head"]
     notes = [
         "patches, fixes,\nevents",
-        "d_st wide",
+        "width d_st",
         "d_st → d_lm",
         "one of:",
         "d_lm → d_st",
-        "numbers, ranks,\ndensities",
+        "numbers,\nranks, densities",
     ]
     for column, (part, note) in enumerate(zip(parts, notes, strict=True)):
-        left = 0.1 + 1.6 * column
-        _box(axes, (left, 1.5), (1.2, 0.65), part, strong=part == "backbone")
-        axes.text(left + 0.6, 1.35, note, ha="center", va="top", fontsize=9, color=GREY)
+        left = 0.05 + 1.17 * column
+        _box(axes, (left, 1.45), (0.95, 0.55), part, strong=part == "backbone")
+        axes.text(left + 0.475, 1.36, note, ha="center", va="top", fontsize=9.5, color=GREY)
         if column:
-            _arrow(axes, (left - 0.4, 1.825), (left, 1.825))
-    axes.text(5.5, 2.5, "the only part in which the arms differ", ha="center", fontsize=10, color=BLUE)
-    choices = "none  ·  attention  ·  matched  ·  llm-random  ·  llm-frozen  ·  llm-lora"
-    axes.text(5.5, 0.6, choices, ha="center", fontsize=10, color=BLUE)
-    axes.text(
-        4.8,
-        0.1,
-        "The text path has no such parts: write a prompt → complete it → read the answer.",
-        ha="center",
-        fontsize=9,
-        color=GREY,
-    )
+            _arrow(axes, (left - 0.22, 1.725), (left, 1.725))
+    axes.text(4.04, 2.18, "the only part in which the arms differ", ha="center", fontsize=11, color=BLUE)
+    choices = "none · attention · matched · llm-random · llm-frozen · llm-lora"
+    axes.text(3.5, 0.62, choices, ha="center", fontsize=11, color=BLUE)
+    text_path = "The text path has no such parts: write a prompt → complete it → read the answer."
+    axes.text(3.5, 0.15, text_path, ha="center", fontsize=9.5, color=GREY)
     _save(figure, path)
 
 
@@ -121,16 +119,17 @@ def layers() -> list[list[str]]:
     """The layers of the import contract, lowest first; the modules of one layer stand together."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = settings["tool"]["importlinter"]["contracts"][0]
-    return [[module.strip() for module in layer.split("|")] for layer in reversed(contract["layers"])]
+    named = [layer for layer in reversed(contract["layers"]) if not layer.startswith("_")]
+    return [[module.strip() for module in layer.split("|")] for layer in named]
 
 
 def draw_packages(path: Path) -> None:
     """The packages, lowest layer at the bottom: imports point down."""
     rows = layers()
-    figure, axes = _canvas(8.6, 0.52 * len(rows) + 0.3)
+    figure, axes = _canvas(7.4, 0.52 * len(rows) + 0.3)
     about = {
         "data": "read, describe and split data",
-        "features": "frozen text and image encoders; load and ask an LLM",
+        "features": "frozen encoders; load and ask an LLM",
         "retrieve": "nearest windows and documents",
         "serialize": "data as words; data as embeddings",
         "align": "from embeddings into the LLM's space",
@@ -146,12 +145,12 @@ def draw_packages(path: Path) -> None:
         "errors": "one class for each cause",
     }
     for height, modules in enumerate(rows):
-        width = 4.7 / len(modules)
+        width = 3.6 / len(modules)
         for column, module in enumerate(modules):
             left = 0.1 + column * width
             _box(axes, (left, 0.15 + 0.52 * height), (width - 0.08, 0.4), module)
         text = next((about[module] for module in modules if module in about), "")
-        axes.text(4.95, 0.35 + 0.52 * height, text, va="center", fontsize=9, color=GREY)
+        axes.text(3.8, 0.35 + 0.52 * height, text, va="center", fontsize=10.5, color=GREY)
     _save(figure, path)
 
 
