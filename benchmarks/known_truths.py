@@ -16,7 +16,7 @@ import torch
 from st2llm import tasks
 from st2llm.config.model import EncoderSettings, Objectives, Recipe
 from st2llm.data.calendar import calendar_of
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.metrics import crps
 from st2llm.model.arm import Blueprint, build
 from st2llm.model.objectives.diffusion import Diffusion

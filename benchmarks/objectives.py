@@ -23,7 +23,7 @@ from torch import nn
 
 import st2llm
 from st2llm.config.model import Recipe
-from st2llm.data.windows.field import Part
+from st2llm.data.windows import SampleSequence
 from st2llm.encode.batch import Batch
 from st2llm.model.objectives.masked import TRACK_POLICIES
 from st2llm.model.objectives.masks import POLICIES
@@ -88,7 +88,7 @@ class Task:
         return TRACK_POLICIES if self.kind == "trajectory" else POLICIES
 
 
-def even(part: Part, count: int) -> list:
+def even(part: SampleSequence, count: int) -> list:
     return [part[int(i)] for i in np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).astype(int))]
 
 

@@ -68,7 +68,7 @@ def place_of(name: str) -> Place:
         data = replace(data, values=data.values[..., :1], channels=data.channels[:1])
     parts = st2llm.split(data, TASK, stride=HORIZON)
     train, validation, test = (
-        [_plain(s) for s in even(getattr(parts, part), count)] for part, count in WINDOWS.items()
+        [_plain(s) for s in evenly_spaced(getattr(parts, part), count)] for part, count in WINDOWS.items()
     )
     frame = frame_for(train, TASK, skip="last", encoder=ENCODER, up=Projection(), reads=False)
     stacked = (frame.stack(samples, reads=False) for samples in (train, validation, test))

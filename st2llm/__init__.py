@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr__` finds the same names
     from st2llm import tasks
     from st2llm.data import load_data
-    from st2llm.data.windows.field import split
+    from st2llm.data.windows import split
     from st2llm.errors import (
         AlignmentError,
         ArtefactError,
@@ -55,7 +55,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # Names are looked up on first use, so that `import st2llm` is quick and leaves torch alone.
 _HOMES = {
     "load_data": "st2llm.data",
-    "split": "st2llm.data.windows.field",
+    "split": "st2llm.data.windows",
     "load_llm": "st2llm.llm",
     "load_prompt": "st2llm.serialize.template.template",
     "compare": "st2llm.evaluate.run.compare",

@@ -8,7 +8,7 @@ import pytest
 
 from st2llm.commands.prompt import task_for
 from st2llm.data import cards, load_data
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.errors import ArtefactError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize.lint.leaks import lint

@@ -48,7 +48,7 @@ def fetch(name: str) -> Path:
 
 
 def _data(name: str) -> Item:
-    described = card.read(data.card_path(name))
+    described = card.read_card(data.card_path(name))
     try:
         with _without_network():
             data.fetch_dataset(name)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from st2llm import tasks
 from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
-from st2llm.data.windows.splits import Part
+from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.evaluate.run.store import read_json, write_json
 from st2llm.files import write_whole
@@ -101,7 +101,7 @@ class _Source:
     """Where the rows of one template come from."""
 
     template: Template
-    part: Part
+    part: SampleSequence
     split_sha256: str
     count: int
 
@@ -166,7 +166,7 @@ def _sources(order: Order, data: Container) -> list[_Source]:
             )
         task = task_for(word, data)
         parts = split(data, task, stride=_stride(kind, task))
-        part: Part = getattr(parts, order.part)
+        part: SampleSequence = getattr(parts, order.part)
         if not len(part):
             raise DataError(
                 f"{_first(data).name} has no {order.part} sample for {task.name}. Choose another --part."

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.data import load_data
-from st2llm.data.windows.field import Part, split
-from st2llm.data.windows.sequences import Rows
-from st2llm.data.windows.trajectory import Tracks
-from st2llm.data.windows.video import Clips
+from st2llm.data.windows import SampleSequence, split
+from st2llm.data.windows.sequences import SequenceWindows
+from st2llm.data.windows.trajectory import TrajectoryWindows
+from st2llm.data.windows.video import ClipWindows
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.scoring.score_table import tabulate
 from st2llm.files import write_whole
@@ -46,7 +46,7 @@ def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Samp
     """One after the other over all of the data, at the end of it the last."""
     step = max(1, task.length - task.context)
     if isinstance(data, SensorGraph | Grid):
-        every: Part = split(replace(data, split=_EVERYTHING), task, stride=1).train
+        every: SampleSequence = split(replace(data, split=_EVERYTHING), task, stride=1).train
         at = np.arange(len(every) - 1, -1, -step)[::-1]
     elif isinstance(data, Events):
         every = split(replace(_with_one_more(data), split=_EVERYTHING), task, stride=1).train
@@ -79,7 +79,7 @@ def _known(sample: Sample, task: Task, options: tuple[str, ...]) -> Sample:
 
 def _gone_on(tracks: Sequence[Trajectory], task: Forecast) -> list[Trajectory]:
     """Each object with the steps to come after its last fix, where it is nowhere yet."""
-    common = Tracks.of(tracks, task).step
+    common = TrajectoryWindows.of(tracks, task).step
     return [_longer(track, task.horizon, common) if len(track.time) > 1 else track for track in tracks]
 
 
@@ -115,11 +115,11 @@ def _blanks(data: Trajectory | Events, rows: int, *names: str) -> dict[str, Any]
     return made | {"attributes": {name: longer(known) for name, known in data.attributes.items()}}
 
 
-def _from_end(every: Part, step: int) -> Int64[np.ndarray, " window"]:
+def _from_end(every: SampleSequence, step: int) -> Int64[np.ndarray, " window"]:
     """Of each object or clip the last window, and those a step apart before it; of stays and whole objects, all."""
-    if isinstance(every, Clips):
+    if isinstance(every, ClipWindows):
         owner, first = every.spans[:, 0], every.spans[:, 1]
-    elif isinstance(every, Rows) and isinstance(every.source, Tracks):
+    elif isinstance(every, SequenceWindows) and isinstance(every.source, TrajectoryWindows):
         owner, first = np.searchsorted(every.source.offsets, every.rows, side="right"), every.rows
     else:
         return np.arange(len(every))

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from st2llm import tasks
 from st2llm.data import load_data
-from st2llm.data.windows.field import split
-from st2llm.data.windows.splits import Part
+from st2llm.data.windows import split
+from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.predict.examples import choose_examples
@@ -174,7 +174,7 @@ def _stride(first: Any, task: tasks.Task) -> int:
     return int(horizon or 1)
 
 
-def _picked(test: Part, index: int, name: str, task: tasks.Task) -> Sample:
+def _picked(test: SampleSequence, index: int, name: str, task: tasks.Task) -> Sample:
     if not 0 <= index < len(test):
         raise DataError(
             f"--index {index} is not in the test part of {name}: it has {len(test)} test samples for {task.name}. "

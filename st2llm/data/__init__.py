@@ -7,11 +7,11 @@ from typing import Any
 
 from st2llm.data import card, fetch, safe_open
 from st2llm.data.load import event, graph, grid, trajectory, video
-from st2llm.data.windows.field import Splits, Windows, split
+from st2llm.data.windows import Splits, split
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.types import Container
 
-__all__ = ["Splits", "Windows", "card_path", "cards", "fetch_dataset", "load_data", "split"]
+__all__ = ["Splits", "card_path", "cards", "fetch_dataset", "load_data", "split"]
 
 _CARDS = Path(__file__).resolve().parent / "cards"
 
@@ -40,7 +40,7 @@ def load_data(name_or_card: str | Path) -> Container:
     files cannot be had, DataError where they do not hold what the card says.
     """
     path = card_path(name_or_card)
-    described = _with_split(card.read(path), str(name_or_card).partition("#")[2])
+    described = _with_split(card.read_card(path), str(name_or_card).partition("#")[2])
     return _BUILDERS[described.kind](described, fetch_dataset(path))
 
 
@@ -57,7 +57,7 @@ def _with_split(described: card.Card, name: str) -> card.Card:
 def fetch_dataset(name_or_card: str | Path) -> dict[str, Path]:
     """Brings the files of a data set without reading them: where they are, by the names its card uses."""
     path = card_path(name_or_card)
-    return _locate(card.read(path), path.parent)
+    return _locate(card.read_card(path), path.parent)
 
 
 def card_path(name_or_card: str | Path) -> Path:
@@ -86,11 +86,11 @@ def _locate(described: card.Card, folder: Path) -> dict[str, Path]:
     pins = _pins(described)
     homes = [folder]
     if own := os.environ.get("ST2LLM_DATA"):
-        homes.append(safe_open.inside(Path(own).expanduser(), described.home()))
+        homes.append(safe_open.path_inside(Path(own).expanduser(), described.home()))
     names = described.files_in(homes)
     found: dict[str, Path] = {}
     for name in names:
-        near = [path for path in (safe_open.inside(home, name) for home in homes) if path.exists()]
+        near = [path for path in (safe_open.path_inside(home, name) for home in homes) if path.exists()]
         if near:
             if not near[0].is_dir():
                 fetch.check_pin(near[0], pins.get(name, (name, None))[1])

@@ -101,7 +101,7 @@ def holiday_names(
     return {day: name for day, name in sorted(days.items()) if edges[0] <= day <= edges[1]}
 
 
-def clock_of(
+def calendar_with_holidays(
     time: Int64[np.ndarray, " time"], timezone: str, freq_s: int, named: Mapping[int, str]
 ) -> Calendar:
     """As `calendar_of`, for a few instants and holidays whose names are known by local day (days since 1970)."""
@@ -119,7 +119,7 @@ def local_times(time: Int64[np.ndarray, " time"], timezone: str) -> pd.DatetimeI
     return pd.DatetimeIndex(time.astype("datetime64[s]")).tz_localize("UTC").tz_convert(zone(timezone))
 
 
-def month_of(time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
+def month_of_year(time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
     """The month of the year of instants, January is 0; of monthly data the month that a stamp stands for."""
     # The middle of a month lies in it whatever the time zone of its first stamp.
     middle = time + 14 * DAY_S if freq_s == MONTH_S else time

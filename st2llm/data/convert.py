@@ -25,18 +25,18 @@ def to_pandas(data: Container) -> pd.DataFrame:
     if isinstance(data, SensorGraph):
         steps, nodes = data.values.shape[:2]
         where = {"place": np.tile(np.array(data.places, dtype=object), steps)}
-        return _long(data, nodes, where, data.values.reshape(steps * nodes, -1))
+        return _field_table(data, nodes, where, data.values.reshape(steps * nodes, -1))
     if isinstance(data, Grid):
         steps, rows, cols = data.values.shape[:3]
         row, col = (axis.ravel() for axis in np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"))
         index = {"row": np.tile(row, steps), "col": np.tile(col, steps)}
         at = {"y": np.tile(data.layout.rows[row], steps), "x": np.tile(data.layout.cols[col], steps)}
-        return _long(data, rows * cols, {**index, **at}, data.values.reshape(steps * rows * cols, -1))
+        return _field_table(data, rows * cols, {**index, **at}, data.values.reshape(steps * rows * cols, -1))
     if isinstance(data, Events):
         return _event_table(data)
     if not data:
         raise DataError("The data set has no clip or object, so there is no table of it.")
-    tables = [_clip_table(one) if isinstance(one, Video) else _track_table(one) for one in data]
+    tables = [_clip_table(one) if isinstance(one, Video) else _trajectory_table(one) for one in data]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -118,7 +118,7 @@ def _stamps(seconds: np.ndarray, unit_s: float = 1.0) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(seconds.astype(f"datetime64[{unit}]")).tz_localize("UTC")
 
 
-def _long(
+def _field_table(
     data: SensorGraph | Grid, nodes: int, where: dict[str, np.ndarray], values: np.ndarray
 ) -> pd.DataFrame:
     channels = {name: values[:, i] for i, name in enumerate(data.channels)}
@@ -129,7 +129,7 @@ def _long(
 
 def _event_table(data: Events) -> pd.DataFrame:
     columns: dict[str, Any] = {"time": _stamps(data.time)}
-    columns |= _points(data.xy, data.lonlat)
+    columns |= _coordinates(data.xy, data.lonlat)
     if data.mark is not None:
         columns["mark"] = np.array(data.marks, dtype=object)[data.mark]
     if data.magnitude is not None:
@@ -137,11 +137,11 @@ def _event_table(data: Events) -> pd.DataFrame:
     return pd.DataFrame(columns | data.attributes)
 
 
-def _track_table(one: Trajectory) -> pd.DataFrame:
+def _trajectory_table(one: Trajectory) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "object": np.repeat(np.array([one.id], dtype=object), len(one.time)),
         "time": _stamps(one.time, one.unit_s),
-        **_points(one.xy, one.lonlat),
+        **_coordinates(one.xy, one.lonlat),
     }
     if one.place is not None:
         columns["place"] = np.array(one.place, dtype=object)
@@ -153,7 +153,7 @@ def _track_table(one: Trajectory) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _points(xy: np.ndarray | None, lonlat: np.ndarray | None) -> dict[str, np.ndarray]:
+def _coordinates(xy: np.ndarray | None, lonlat: np.ndarray | None) -> dict[str, np.ndarray]:
     named = ((("x", "y"), xy), (("lon", "lat"), lonlat))
     return {name: p[:, i] for names, p in named if p is not None for i, name in enumerate(names)}
 

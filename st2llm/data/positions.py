@@ -6,7 +6,7 @@ import numpy as np
 import pyproj
 from jaxtyping import Float64, Int64
 
-from st2llm.data.read.columns import Columns, Sort
+from st2llm.data.read.columns import Columns, ColumnType
 from st2llm.errors import DataError
 from st2llm.types import Sample
 
@@ -15,7 +15,7 @@ _GEOD = pyproj.Geod(ellps="WGS84")
 
 
 @runtime_checkable
-class Rule(Protocol):
+class PositionColumns(Protocol):
     """The keys of a card that speak of positions."""
 
     @property
@@ -34,21 +34,21 @@ class Rule(Protocol):
     def bounds(self) -> list[float] | None: ...
 
 
-def wanted(rule: Rule) -> dict[str, Sort]:
+def coordinate_columns(rule: PositionColumns) -> dict[str, ColumnType]:
     """The columns of coordinates."""
     return {name: "number" for name in (rule.lon, rule.lat, rule.x, rule.y) if name}
 
 
-def blank(rule: Rule, table: Columns) -> np.ndarray:
+def missing_coordinates(rule: PositionColumns, table: Columns) -> np.ndarray:
     """True for the rows that lack a coordinate."""
     found = np.zeros(table.rows, dtype=bool)
-    for name in wanted(rule):
+    for name in coordinate_columns(rule):
         found |= ~np.isfinite(table.number(name))
     return found
 
 
-def read(
-    rule: Rule, table: Columns
+def read_coordinates(
+    rule: PositionColumns, table: Columns
 ) -> tuple[Float64[np.ndarray, "row 2"] | None, Float64[np.ndarray, "row 2"] | None, tuple[str, ...]]:
     """Degrees, metres as the file counts them (each None where the file has none), and what was done.
 
@@ -56,15 +56,15 @@ def read(
     """
     lonlat = _pair(rule.lon, rule.lat, table)
     xy = _pair(rule.x, rule.y, table)
-    _bounded(rule, lonlat if lonlat is not None else xy)
+    _check_bounds(rule, lonlat if lonlat is not None else xy)
     steps: tuple[str, ...] = ()
     if xy is not None and rule.crs is not None:
-        lonlat, xy = _unprojected(xy * rule.scale_m, rule.crs), None
+        lonlat, xy = _to_degrees(xy * rule.scale_m, rule.crs), None
         steps = (f"x and y were read in {rule.crs}",)
     elif xy is not None:
         xy *= rule.scale_m
     if lonlat is not None:
-        steps += _degrees(lonlat, rule)
+        steps += _normalise_degrees(lonlat, rule)
     return lonlat, xy, steps
 
 
@@ -83,19 +83,19 @@ def metres_from(
     return out
 
 
-def centre(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "1 2"]:
+def centroid(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "1 2"]:
     """The middle of positions in degrees; longitudes are averaged on the circle."""
     radians = np.deg2rad(lonlat[:, 0])
     east = np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean()))
     return np.array([[east, lonlat[:, 1].mean()]])
 
 
-def steps_m(
+def step_lengths_m(
     lonlat: Float64[np.ndarray, "row 2"] | None, xy: Float64[np.ndarray, "row 2"] | None
 ) -> Float64[np.ndarray, " step"]:
     """Metres from each row to the next: on the great circle where there are degrees, else in the plane."""
     if lonlat is not None:
-        return between_m(lonlat[:-1], lonlat[1:])
+        return great_circle_m(lonlat[:-1], lonlat[1:])
     if xy is None:
         raise DataError(
             "There are no coordinates to measure distances by. Name `lon` and `lat`, or `x` and `y`."
@@ -103,7 +103,7 @@ def steps_m(
     return np.hypot(np.diff(xy[:, 0]), np.diff(xy[:, 1]))
 
 
-def between_m(
+def great_circle_m(
     here: Float64[np.ndarray, "row 2"], there: Float64[np.ndarray, "row 2"]
 ) -> Float64[np.ndarray, " row"]:
     """Metres on the great circle (haversine) between positions in degrees."""
@@ -125,7 +125,7 @@ def _pair(east: str | None, north: str | None, table: Columns) -> Float64[np.nda
     return out
 
 
-def _degrees(lonlat: Float64[np.ndarray, "row 2"], rule: Rule) -> tuple[str, ...]:
+def _normalise_degrees(lonlat: Float64[np.ndarray, "row 2"], rule: PositionColumns) -> tuple[str, ...]:
     """Checks degrees and turns longitudes beyond 180 west, in place."""
     lon, lat = lonlat[:, 0], lonlat[:, 1]
     bad = np.flatnonzero((np.abs(lat) > 90) | (lon < -180) | (lon > 360))
@@ -146,7 +146,7 @@ def _degrees(lonlat: Float64[np.ndarray, "row 2"], rule: Rule) -> tuple[str, ...
     return (f"{int(east.sum())} longitudes beyond 180 were turned west",) if east.any() else ()
 
 
-def _bounded(rule: Rule, pair: Float64[np.ndarray, "row 2"] | None) -> None:
+def _check_bounds(rule: PositionColumns, pair: Float64[np.ndarray, "row 2"] | None) -> None:
     if rule.bounds is None or pair is None:
         return
     west, south, east, north = rule.bounds
@@ -165,7 +165,7 @@ def _bounded(rule: Rule, pair: Float64[np.ndarray, "row 2"] | None) -> None:
         )
 
 
-def _unprojected(xy: Float64[np.ndarray, "row 2"], crs: str) -> Float64[np.ndarray, "row 2"]:
+def _to_degrees(xy: Float64[np.ndarray, "row 2"], crs: str) -> Float64[np.ndarray, "row 2"]:
     try:
         turn = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
         lon, lat = turn.transform(xy[:, 0], xy[:, 1])
@@ -187,19 +187,19 @@ def offsets(owner: np.ndarray, count: int) -> Int64[np.ndarray, " edge"]:
     return np.searchsorted(owner, np.arange(count + 1)).astype(np.int64)
 
 
-def in_plane(sample: Sample) -> Float64[np.ndarray, "node 2"] | None:
+def planar_positions(sample: Sample) -> Float64[np.ndarray, "node 2"] | None:
     """Where the places are, in units that are equally long in both directions; None without coordinates."""
     side = sample.side
     if side.xy is not None:
         return side.xy
     if side.lonlat is not None:
-        return _stretched(side.lonlat)
+        return _equal_length_units(side.lonlat)
     if side.layout is not None:
         rows, cols = np.meshgrid(side.layout.rows, side.layout.cols, indexing="ij")
         xy = np.stack([cols.ravel(), rows.ravel()], axis=1)
-        return _stretched(xy) if side.layout.unit == "degrees" else xy
+        return _equal_length_units(xy) if side.layout.unit == "degrees" else xy
     return None
 
 
-def _stretched(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
+def _equal_length_units(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
     return np.asarray(lonlat * [np.cos(np.radians(np.nanmean(lonlat[:, 1]))), 1.0], dtype=np.float64)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int32, Int64
 
 from st2llm.data import calendar
 from st2llm.data.card.sequence import Moment
-from st2llm.data.read.columns import Columns, Sort, Stamps
+from st2llm.data.read.columns import Columns, ColumnType, Timestamps
 from st2llm.errors import DataError
 from st2llm.types import DAY_S
 
@@ -28,7 +28,7 @@ class Times:
     steps: tuple[str, ...]
 
 
-def wanted(moment: Moment) -> dict[str, Sort]:
+def wanted(moment: Moment) -> dict[str, ColumnType]:
     """The columns that a moment is told by, and their sorts."""
     if moment.column is not None:
         return {moment.column: "number" if moment.unit else "stamp"}
@@ -64,7 +64,7 @@ def of(
 
 
 def to_utc(
-    stamps: Stamps, timezone: str, fold: str
+    stamps: Timestamps, timezone: str, fold: str
 ) -> tuple[Int64[np.ndarray, " row"], Bool[np.ndarray, " row"], tuple[str, ...]]:
     """Microseconds UTC, which rows have an instant, and what was done.
 
@@ -101,7 +101,7 @@ def to_utc(
     return stamps.micros + shift[row], known, tuple(told)
 
 
-def _two_columns(moment: Moment, table: Columns) -> Stamps:
+def _two_columns(moment: Moment, table: Columns) -> Timestamps:
     """Days and clocks are few words that many rows share: each is read once."""
     days, clocks = table.word(str(moment.date)), table.word(str(moment.clock))
     day = pd.to_datetime(
@@ -117,7 +117,9 @@ def _two_columns(moment: Moment, table: Columns) -> Stamps:
                 f"{int(bad[0]) + 1} holds {(*words.names, '')[code][:40]!r}. Mend it, or correct `time.format`."
             )
     micros = day.to_numpy().astype("datetime64[us]").astype(np.int64)[days.codes]
-    return Stamps(micros + clock.to_numpy().astype("timedelta64[us]").astype(np.int64)[clocks.codes], False)
+    return Timestamps(
+        micros + clock.to_numpy().astype("timedelta64[us]").astype(np.int64)[clocks.codes], False
+    )
 
 
 def _relative(moment: Moment, table: Columns, owner: Int32[np.ndarray, " row"]) -> Times:

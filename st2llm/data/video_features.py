@@ -13,17 +13,17 @@ CHANNELS = ("brightness", "motion")
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """The weights of ITU-R BT.601."""
-_AT_ONCE = 32
-REACH = 7
+_FRAMES_PER_BLOCK = 32
+SEARCH_PX = 7
 """How far block matching looks, in pixels each way, in frames of at most `WIDEST` pixels."""
-WIDEST = 160
+MAX_SIDE_PX = 160
 _BLOCK = 8
-_STILL = 2.0
+_STILL_THRESHOLD = 2.0
 """Blocks whose luma changes by less than this on average are taken for still: noise of cameras and codecs."""
-_FITS = 0.7
+_MAX_RESIDUAL = 0.7
 """A shift explains a change where it leaves at most this share of it."""
-_HAIR = 0.05
-_CUT = 0.5
+_MIN_IMPROVEMENT = 0.05
+_CUT_THRESHOLD = 0.5
 
 Frames = UInt8[np.ndarray, "time row col 3"]
 
@@ -40,8 +40,8 @@ def region_values(frames: Frames, regions: tuple[int, int]) -> Float64[np.ndarra
     """
     found = np.zeros((len(frames), regions[0] * regions[1], len(CHANNELS)))
     last: Float32[np.ndarray, "one row col"] | None = None
-    for start in range(0, len(frames), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    for start in range(0, len(frames), _FRAMES_PER_BLOCK):
+        part = slice(start, start + _FRAMES_PER_BLOCK)
         light = luma(frames[part])
         joined = np.concatenate([light[:1] if last is None else last, light])
         found[part, :, 0] = region_means(light, regions)
@@ -54,13 +54,13 @@ def region_means(
     values: Float32[np.ndarray, "time row col"], regions: tuple[int, int]
 ) -> Float64[np.ndarray, "time node"]:
     """The mean over each region, row by row."""
-    down, right = (edges(*pair) for pair in zip(values.shape[1:], regions, strict=True))
+    down, right = (region_edges(*pair) for pair in zip(values.shape[1:], regions, strict=True))
     sums = np.add.reduceat(np.add.reduceat(values, down[:-1], axis=1, dtype=np.float64), right[:-1], axis=2)
     means = sums / np.outer(np.diff(down), np.diff(right))
     return np.asarray(means.reshape(len(values), -1), dtype=np.float64)
 
 
-def edges(pixels: int, parts: int) -> Int64[np.ndarray, " edge"]:
+def region_edges(pixels: int, parts: int) -> Int64[np.ndarray, " edge"]:
     """Where each of so many parts of a side begins, and where the last ends. Raises DataError for too few pixels."""
     if not 1 <= parts <= pixels:
         raise DataError(
@@ -70,7 +70,7 @@ def edges(pixels: int, parts: int) -> Int64[np.ndarray, " edge"]:
 
 
 @dataclass(frozen=True)
-class Flow:
+class RegionFlow:
     """Where things move between two frames, by region. xy: pixels right and down; 0 where nothing moves.
 
     moving: the share of the region's area that changes.
@@ -80,9 +80,9 @@ class Flow:
     moving: Float64[np.ndarray, " node"]
 
 
-def flow(
+def block_flow(
     before: UInt8[np.ndarray, "row col 3"], after: UInt8[np.ndarray, "row col 3"], regions: tuple[int, int]
-) -> Flow:
+) -> RegionFlow:
     """Block matching: of each small block that changes, the shift of at most REACH pixels that explains it best.
 
     A region moves as its moving blocks do on average, each weighed by how much it changes. Frames wider or higher
@@ -100,28 +100,28 @@ def flow(
         total = weight[inside].sum()
         if total > 0:
             xy[node] = scale * (shifts[inside] * weight[inside][:, None]).sum(axis=0) / total
-    return Flow(xy, moving)
+    return RegionFlow(xy, moving)
 
 
-def cuts(frames: Frames) -> Int64[np.ndarray, " cut"]:
+def shot_cuts(frames: Frames) -> Int64[np.ndarray, " cut"]:
     """The frames that begin a new shot: their colours have less than half in common with those of the frame before.
 
     The measure is the share of colours (4 x 4 x 4 bins) that two frames do not have in common.
     """
     histograms = np.stack([_histogram(frame) for frame in frames])
     apart = np.abs(np.diff(histograms, axis=0)).sum(axis=1) / 2
-    return np.flatnonzero(apart > _CUT).astype(np.int64) + 1
+    return np.flatnonzero(apart > _CUT_THRESHOLD).astype(np.int64) + 1
 
 
-def colours(frame: UInt8[np.ndarray, "row col 3"]) -> list[tuple[str, float]]:
+def named_colours(frame: UInt8[np.ndarray, "row col 3"]) -> list[tuple[str, float]]:
     """The named colours of a frame and their shares of its area, the largest first."""
     codes = _named(frame.reshape(-1, 3).astype(np.float32))
-    shares = np.bincount(codes, minlength=len(NAMES)) / len(codes)
+    shares = np.bincount(codes, minlength=len(COLOUR_NAMES)) / len(codes)
     order = np.argsort(-shares, kind="stable")
-    return [(NAMES[i], float(shares[i])) for i in order if shares[i] > 0]
+    return [(COLOUR_NAMES[i], float(shares[i])) for i in order if shares[i] > 0]
 
 
-NAMES = (
+COLOUR_NAMES = (
     "black",
     "white",
     "grey",
@@ -175,7 +175,7 @@ def _histogram(frame: UInt8[np.ndarray, "row col 3"]) -> Float64[np.ndarray, " b
 
 
 def _factor(shape: tuple[int, ...]) -> int:
-    return -(-max(shape[:2]) // WIDEST)
+    return -(-max(shape[:2]) // MAX_SIDE_PX)
 
 
 def _pooled(frame: UInt8[np.ndarray, "row col 3"]) -> Float32[np.ndarray, "row2 col2"]:
@@ -195,24 +195,25 @@ def _matched(
     rows, cols = (-(-side // _BLOCK) * _BLOCK for side in new.shape)
     more = (rows - new.shape[0], cols - new.shape[1])
     whole = np.pad(new, ((0, more[0]), (0, more[1])), mode="edge")
-    padded = np.pad(old, ((REACH, REACH + more[0]), (REACH, REACH + more[1])), mode="edge")
-    change = _blocks(whole, padded[REACH : REACH + rows, REACH : REACH + cols])
+    padded = np.pad(old, ((SEARCH_PX, SEARCH_PX + more[0]), (SEARCH_PX, SEARCH_PX + more[1])), mode="edge")
+    change = _blocks(whole, padded[SEARCH_PX : SEARCH_PX + rows, SEARCH_PX : SEARCH_PX + cols])
     best, shifts = change.copy(), np.zeros((*change.shape, 2), dtype=np.float32)
     for right, down in _nearest_first():
         # A block that moved by (right, down) was at its own place minus that in the older frame.
         left = _blocks(
-            whole, padded[REACH - down : REACH - down + rows, REACH - right : REACH - right + cols]
+            whole,
+            padded[SEARCH_PX - down : SEARCH_PX - down + rows, SEARCH_PX - right : SEARCH_PX - right + cols],
         )
         # A hair better is not better: of shifts that explain alike, as in a plain area, the shortest stays.
-        better = left < best - _HAIR
+        better = left < best - _MIN_IMPROVEMENT
         best[better] = left[better]
         shifts[better] = (right, down)
-    moves = (change >= _STILL) & (best <= _FITS * change) & shifts.any(axis=2)
+    moves = (change >= _STILL_THRESHOLD) & (best <= _MAX_RESIDUAL * change) & shifts.any(axis=2)
     return shifts, change - best, moves
 
 
 def _nearest_first() -> Iterator[tuple[int, int]]:
-    reach = range(-REACH, REACH + 1)
+    reach = range(-SEARCH_PX, SEARCH_PX + 1)
     yield from sorted(
         ((x, y) for x in reach for y in reach if x or y), key=lambda xy: (xy[0] ** 2 + xy[1] ** 2, xy)
     )

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import AddLaplacianEigenvectorPE
 from torch_geometric.utils import to_undirected
 
-from st2llm.data.positions import in_plane
+from st2llm.data.positions import planar_positions
 from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 
@@ -81,7 +81,7 @@ def windows_of(samples: Sequence[Sample], also: Sequence[str]) -> Float[Tensor, 
 
 
 def _coordinates(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
-    xy = in_plane(sample)
+    xy = planar_positions(sample)
     if xy is None or not np.isfinite(xy).all():
         raise ConfigError(
             f"encoder.also: coordinates needs the position of each place, but {sample.side.dataset} has none. Add them "

@@ -192,7 +192,7 @@ def _weights() -> Path:
 
 def _whole(path: Path) -> bool:
     try:
-        return fetch.intact(path, path.with_suffix(".sha256").read_text(encoding="utf-8"))
+        return fetch.is_verified(path, path.with_suffix(".sha256").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
 

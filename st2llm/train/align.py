@@ -10,7 +10,7 @@ import torch
 from st2llm.align.prototypes import prototypes_of, vocabulary_of
 from st2llm.config.adaptation import Projection
 from st2llm.config.training import BridgeRecipe
-from st2llm.data.windows.splits import even
+from st2llm.data.windows.splits import evenly_spaced
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
 from st2llm.model import checkpoint
@@ -94,7 +94,7 @@ def join(
     task = recipe.the_task
     parts = splits_of(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
-    validation = list(even(parts.validation, recipe.validation))
+    validation = list(evenly_spaced(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):
         if len(samples) < 2:
             raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from st2llm.config.model import Objectives, Recipe
-from st2llm.data.windows.splits import even
+from st2llm.data.windows.splits import evenly_spaced
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.point_batch import BINS
 from st2llm.encode.sequence import SequenceShape
@@ -45,7 +45,7 @@ def pretrain(
     task = recipe.the_task
     parts = splits_of(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
-    validation = list(even(parts.validation, recipe.validation))
+    validation = list(evenly_spaced(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):
         if not samples:
             raise ConfigError(

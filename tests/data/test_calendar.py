@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st2llm.data import calendar
-from st2llm.data.calendar import month_of
+from st2llm.data.calendar import month_of_year
 from st2llm.errors import ConfigError, DataError
 from st2llm.types import MONTH_S
 
@@ -107,7 +107,7 @@ def test_a_calendar_by_named_days_is_that_of_the_country() -> None:
     time = np.arange(1_703_980_800, 1_704_240_000, 5400, dtype=np.int64)
     span = (int(time[0]), int(time[-1]))
     named = calendar.holiday_names(span, "Pacific/Auckland", "NZ")
-    short = calendar.clock_of(time, "Pacific/Auckland", 60, named)
+    short = calendar.calendar_with_holidays(time, "Pacific/Auckland", 60, named)
     whole = calendar.calendar_of(time, "Pacific/Auckland", freq_s=60, country="NZ")
     np.testing.assert_array_equal(short.step_of_day, whole.step_of_day)
     np.testing.assert_array_equal(short.day_of_week, whole.day_of_week)
@@ -119,9 +119,9 @@ def test_a_calendar_by_named_days_is_that_of_the_country() -> None:
 def test_a_month_is_the_one_its_stamp_stands_for_in_any_zone(zone):
     stamps = pd.date_range("2023-11-01", periods=5, freq="MS", tz=zone)
     seconds = stamps.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
-    assert month_of(seconds, MONTH_S).tolist() == [10, 11, 0, 1, 2]
+    assert month_of_year(seconds, MONTH_S).tolist() == [10, 11, 0, 1, 2]
 
 
 def test_the_month_of_an_hour_is_the_one_it_lies_in():
     seconds = np.array(["2024-01-31T23:00", "2024-02-01T00:00"], dtype="datetime64[s]").astype(np.int64)
-    assert month_of(seconds, 3600).tolist() == [0, 1]
+    assert month_of_year(seconds, 3600).tolist() == [0, 1]

@@ -214,8 +214,8 @@ def test_nothing_temporary_is_left_in_the_cache(server: Server) -> None:
 def test_a_marker_for_another_pin_is_not_trusted(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(BODY)
-    assert fetch.intact(path, DIGEST)
-    assert not fetch.intact(path, "0" * 64)
+    assert fetch.is_verified(path, DIGEST)
+    assert not fetch.is_verified(path, "0" * 64)
 
 
 def test_a_local_folder_gives_its_files_in_place(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def table(lon: list[float], lat: list[float]) -> Columns:
 
 
 def test_longitudes_beyond_180_are_west() -> None:
-    lonlat, xy, steps = positions.read(card(), table([170, 190, 360], [0, 0, 0]))
+    lonlat, xy, steps = positions.read_coordinates(card(), table([170, 190, 360], [0, 0, 0]))
     assert lonlat is not None
     assert lonlat[:, 0].tolist() == [170, -170, 0]
     assert xy is None
@@ -30,23 +30,25 @@ def test_longitudes_beyond_180_are_west() -> None:
 
 def test_swapped_coordinates_are_found_out() -> None:
     with pytest.raises(DataError, match="Are 'lon' and 'lat' swapped?"):
-        positions.read(card(), table([39.9, 40.0], [116.3, 116.4]))
+        positions.read_coordinates(card(), table([39.9, 40.0], [116.3, 116.4]))
 
 
 @pytest.mark.parametrize(("lon", "lat"), [(0, 91), (-181, 0), (361, 0), (1e9, 5)])
 def test_impossible_coordinates_name_their_row(lon: float, lat: float) -> None:
     with pytest.raises(DataError, match="row 2 of the positions"):
-        positions.read(card(), table([0, lon], [0, lat]))
+        positions.read_coordinates(card(), table([0, lon], [0, lat]))
 
 
 def test_bounds_tell_swapped_coordinates_that_degrees_alone_would_allow() -> None:
     with pytest.raises(DataError, match="The two look swapped"):
-        positions.read(card(bounds=[-74.3, 40.4, -73.6, 41.0]), table([-74.0, 40.7], [40.7, -74.0]))
+        positions.read_coordinates(
+            card(bounds=[-74.3, 40.4, -73.6, 41.0]), table([-74.0, 40.7], [40.7, -74.0])
+        )
 
 
 def test_x_and_y_in_a_national_grid_become_degrees() -> None:
     rule = TrajectoryCard.model_validate({**CARD, "x": "lon", "y": "lat", "crs": "EPSG:3857"})
-    lonlat, xy, steps = positions.read(rule, table([111319.4908], [0]))
+    lonlat, xy, steps = positions.read_coordinates(rule, table([111319.4908], [0]))
     np.testing.assert_allclose(lonlat, [[1, 0]], atol=1e-6)
     assert xy is None
     assert steps == ("x and y were read in EPSG:3857",)
@@ -55,7 +57,7 @@ def test_x_and_y_in_a_national_grid_become_degrees() -> None:
 def test_a_grid_that_nobody_knows_is_refused() -> None:
     rule = TrajectoryCard.model_validate({**CARD, "x": "lon", "y": "lat", "crs": "EPSG:99999999"})
     with pytest.raises(DataError, match="is not one that pyproj knows"):
-        positions.read(rule, table([1], [0]))
+        positions.read_coordinates(rule, table([1], [0]))
 
 
 @given(
@@ -73,9 +75,9 @@ def test_local_metres_are_those_of_the_azimuthal_equidistant_plane(
 
 
 def test_the_centre_of_positions_minds_the_line_where_the_day_changes() -> None:
-    assert abs(abs(positions.centre(np.array([[179.0, 10.0], [-179.0, 20.0]]))[0, 0]) - 180) < 1e-9
+    assert abs(abs(positions.centroid(np.array([[179.0, 10.0], [-179.0, 20.0]]))[0, 0]) - 180) < 1e-9
 
 
 def test_a_degree_of_longitude_on_the_equator_is_111_kilometres() -> None:
-    step = positions.steps_m(np.array([[0.0, 0.0], [1.0, 0.0], [359.0, 0.0]]), None)
+    step = positions.step_lengths_m(np.array([[0.0, 0.0], [1.0, 0.0], [359.0, 0.0]]), None)
     np.testing.assert_allclose(step, [111_195, 222_390], rtol=1e-4)

@@ -4,13 +4,13 @@ import pytest
 
 from st2llm.data import time_columns
 from st2llm.data.card.sequence import Moment
-from st2llm.data.read.columns import Columns, Stamps
+from st2llm.data.read.columns import Columns, Timestamps
 from st2llm.errors import DataError
 
 
 def stamps(*said: str) -> Columns:
     micros = pd.DatetimeIndex(said).to_numpy().astype("datetime64[us]").astype(np.int64)
-    return Columns(len(said), {"t": Stamps(micros, False)})
+    return Columns(len(said), {"t": Timestamps(micros, False)})
 
 
 def numbers(**columns: list[float]) -> Columns:
@@ -69,12 +69,12 @@ def test_a_local_time_that_clocks_show_twice_is_dropped_unless_the_card_says_whi
 
 
 def test_stamps_with_an_offset_need_no_zone() -> None:
-    table = Columns(1, {"t": Stamps(np.array([7_000_000]), True)})
+    table = Columns(1, {"t": Timestamps(np.array([7_000_000]), True)})
     assert time_columns.of(Moment(column="t"), table, owners(1), timezone="Asia/Tokyo").time.tolist() == [7]
 
 
 def test_parts_of_seconds_are_cut_and_told() -> None:
-    table = Columns(2, {"t": Stamps(np.array([1_999_999, 2_000_000]), True)})
+    table = Columns(2, {"t": Timestamps(np.array([1_999_999, 2_000_000]), True)})
     found = time_columns.of(Moment(column="t"), table, owners(2), timezone="UTC")
     assert found.time.tolist() == [1, 2]
     assert found.steps == ("1 stamps were cut to whole seconds",)

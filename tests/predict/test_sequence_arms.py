@@ -9,7 +9,7 @@ from support import five_kinds
 
 from st2llm import tasks
 from st2llm.config.model import EncoderSettings
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.metrics import path_scores
 from st2llm.model.arm import Blueprint, build

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from st2llm import config, tasks
-from st2llm.data.card.base import Card, Clock, HolidayRule, Shares, file_and_key, seconds_of
+from st2llm.data.card.base import Card, Clock, HolidayRule, SplitShares, file_and_key, step_seconds
 from st2llm.data.card.event import EventCard
-from st2llm.data.card.graph import Distance, EdgeRule, GraphCard, Nodes
+from st2llm.data.card.graph import DistanceKernel, EdgeRule, GraphCard, NodeTable
 from st2llm.data.card.grid import GridCard
 from st2llm.data.card.trajectory import TrajectoryCard
 from st2llm.data.card.video import VideoCard
@@ -16,19 +16,19 @@ __all__ = [
     "CARDS",
     "Card",
     "Clock",
-    "Distance",
+    "DistanceKernel",
     "EdgeRule",
     "EventCard",
     "GraphCard",
     "GridCard",
     "HolidayRule",
-    "Nodes",
-    "Shares",
+    "NodeTable",
+    "SplitShares",
     "TrajectoryCard",
     "VideoCard",
     "file_and_key",
-    "read",
-    "seconds_of",
+    "read_card",
+    "step_seconds",
 ]
 
 CARDS: Mapping[str, type[Card]] = {
@@ -41,7 +41,7 @@ CARDS: Mapping[str, type[Card]] = {
 """The model of each kind's card."""
 
 
-def read(path: Path) -> Card:
+def read_card(path: Path) -> Card:
     """The card in a YAML file. Raises ConfigError that names the file, the key and the nearest known key."""
     content = config.read_yaml(path)
     if (

@@ -45,7 +45,7 @@ class Clock(Settings):
         return [name for name in (self.column, self.date, self.hour, *(self.parts or ())) if name]
 
 
-class Shares(Settings):
+class SplitShares(Settings):
     """Shares of the time axis. `align: day` moves each boundary back to local midnight.
 
     by: see SplitPlan. test: a list of objects or labels is held out for the test (`by: object`, `by: label`); the
@@ -59,7 +59,7 @@ class Shares(Settings):
     by: Literal["time", "object", "label", "given"] | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> "Shares":
+    def _fits(self) -> "SplitShares":
         by = self.by or "time"
         if "train" not in self.model_fields_set and by != "given":
             raise ValueError("`train` is missing: the share to learn from")
@@ -82,11 +82,11 @@ class HolidayRule(Settings):
     subdivision: str | None = None
 
 
-def _column(value: Any) -> Any:
+def _as_column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str) else value
 
 
-ClockOrColumn = Annotated[Clock | None, BeforeValidator(_column)]
+ClockOrColumn = Annotated[Clock | None, BeforeValidator(_as_column)]
 """A column of stamps by its name, or a Clock in full."""
 
 
@@ -104,8 +104,8 @@ class Card(Settings):
     quantity: str = "values"
     unit: str = ""
     holidays: HolidayRule | None = None
-    split: Shares | None = None
-    splits: dict[str, Shares] | None = None
+    split: SplitShares | None = None
+    splits: dict[str, SplitShares] | None = None
     default_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     licence: str = ""
     citation: str = ""
@@ -129,7 +129,7 @@ class Card(Settings):
         """The split of the card: `split`, else the first of `splits`, else 70 / 10 / 20 % of the time."""
         if self.splits:
             return next(iter(self.splits.values())).plan()
-        return (self.split or Shares(train=0.7, validation=0.1, test=0.2)).plan()
+        return (self.split or SplitShares(train=0.7, validation=0.1, test=0.2)).plan()
 
     def home(self) -> str:
         """The folder of the files, below `$ST2LLM_DATA`."""
@@ -144,7 +144,7 @@ class Card(Settings):
         return self.files()
 
 
-def seconds_of(freq: str) -> int:
+def step_seconds(freq: str) -> int:
     """The seconds of a step such as `5min`, `h` or `1D`, MONTH_S for `1MS` or `month`; 0 where they are not whole."""
     if freq in ("MS", "1MS", "month"):
         return MONTH_S

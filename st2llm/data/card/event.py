@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from st2llm.data.card.sequence import Degrees4, SequenceCard
+from st2llm.data.card.sequence import BoundingBox, SequenceCard
 
 
 class EventCard(SequenceCard):
@@ -19,7 +19,7 @@ class EventCard(SequenceCard):
     mark: str | None = None
     magnitude: str | None = None
     window: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
-    region: Degrees4 | None = None
+    region: BoundingBox | None = None
 
     @field_validator("window", mode="before")
     @classmethod

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
-from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, seconds_of
+from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, step_seconds
 from st2llm.data.card.side import SideRule
 
 
-class Nodes(Settings):
+class NodeTable(Settings):
     """The table of places: `id` as in the values file, and where they are, in degrees or metres."""
 
     file: str
@@ -21,13 +21,13 @@ class Nodes(Settings):
     y: str | None = None
 
     @model_validator(mode="after")
-    def _pairs(self) -> "Nodes":
+    def _pairs(self) -> "NodeTable":
         if (self.lon is None) != (self.lat is None) or (self.x is None) != (self.y is None):
             raise ValueError("give `lon` with `lat`, `x` with `y`")
         return self
 
 
-class Distance(Settings):
+class DistanceKernel(Settings):
     """A Gaussian kernel on the great circle: weight exp(-(d / sigma_km)^2), kept where it is >= threshold."""
 
     sigma_km: float = Field(gt=0)
@@ -65,7 +65,7 @@ class EdgeRule(Settings):
 
     adjacency: str | None = None
     listed: str | None = Field(None, alias="list")
-    distance: Distance | None = None
+    distance: DistanceKernel | None = None
     columns: EdgeColumns | None = None
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class GraphCard(Card):
     ignore: list[str] = Field(default_factory=list)
     freq: str
     start: str | None = None
-    nodes: Nodes | None = None
+    nodes: NodeTable | None = None
     edges: EdgeRule | None = None
     null: float | None = None
     duplicates: Literal["error", "first", "mean"] = "error"
@@ -114,7 +114,7 @@ class GraphCard(Card):
     @field_validator("freq")
     @classmethod
     def _step(cls, value: str) -> str:
-        if seconds_of(value) < 1:
+        if step_seconds(value) < 1:
             raise ValueError("a step of whole seconds is expected, such as 5min, 1h or 1D")
         return value
 
@@ -137,7 +137,7 @@ class GraphCard(Card):
 
     @property
     def freq_s(self) -> int:
-        return seconds_of(self.freq)
+        return step_seconds(self.freq)
 
     @property
     def parts(self) -> list[tuple[str | None, str]]:

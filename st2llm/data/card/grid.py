@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
-from st2llm.data.card.base import Card, file_and_key, seconds_of
+from st2llm.data.card.base import Card, file_and_key, step_seconds
 from st2llm.data.card.side import SideRule
 
 ROLES = ("time", "row", "col", "node", "channel")
@@ -85,7 +85,7 @@ class GridCard(Card):
     @field_validator("freq")
     @classmethod
     def _step(cls, value: str) -> str:
-        if seconds_of(value) < 1:
+        if step_seconds(value) < 1:
             raise ValueError("a step of whole seconds is expected, such as 5min, 1h or 1D, or month")
         return value
 
@@ -109,7 +109,7 @@ class GridCard(Card):
 
     @property
     def freq_s(self) -> int:
-        return seconds_of(self.freq)
+        return step_seconds(self.freq)
 
     @property
     def parts(self) -> list[str]:

@@ -10,11 +10,11 @@ from st2llm.config import Settings
 from st2llm.data.card.base import Card, file_and_key
 from st2llm.data.card.side import SideRule
 
-Degrees4 = Annotated[list[float], Field(min_length=4, max_length=4)]
+BoundingBox = Annotated[list[float], Field(min_length=4, max_length=4)]
 """West, south, east, north."""
 
 
-class Table(Settings):
+class SourceTable(Settings):
     """One table: a file, or `archive.zip:member.csv`. Its rows may all be of one part, and have one label.
 
     The same id in tables of different labels means different objects.
@@ -107,7 +107,7 @@ class Outliers(Settings):
     least_m: float = Field(10.0, ge=0)
 
 
-class Step(Settings):
+class HarmoniseStep(Settings):
     """One step of harmonisation: exactly one of these.
 
     max_speed: metres a second; a fix that could only be reached faster from the last good one is dropped.
@@ -133,7 +133,7 @@ class Step(Settings):
         return value
 
     @model_validator(mode="after")
-    def _one(self) -> "Step":
+    def _one(self) -> "HarmoniseStep":
         if len(self.model_fields_set) != 1:
             raise ValueError("one step is expected, such as {max_speed: 50}")
         return self
@@ -153,7 +153,7 @@ class SequenceCard(Card):
     missing: words that stand for no value, beside the empty cell.
     """
 
-    table: Annotated[list[Table], BeforeValidator(_tables), Field(min_length=1)]
+    table: Annotated[list[SourceTable], BeforeValidator(_tables), Field(min_length=1)]
     header: bool = True
     columns: list[str] | None = None
     separator: str = ","
@@ -166,7 +166,7 @@ class SequenceCard(Card):
     crs: str | None = None
     scale_m: float = Field(1.0, gt=0)
     blank: Literal["error", "drop"] = "error"
-    bounds: Degrees4 | None = None
+    bounds: BoundingBox | None = None
     attributes: dict[str, str] = Field(default_factory=dict)
     known: list[str] = Field(default_factory=list)
     side: SideRule | None = None
@@ -196,7 +196,7 @@ class SequenceCard(Card):
         """The names of the files, patterns of tables expanded in the first of `folders` that has any."""
         found: list[str] = []
         for name in self.files():
-            near = (expanded(folder, name) for folder in folders) if is_pattern(name) else ()
+            near = (expand_pattern(folder, name) for folder in folders) if is_pattern(name) else ()
             found += next((names for names in near if names), [name])
         return found
 
@@ -211,7 +211,7 @@ def is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
-def expanded(folder: Path, pattern: str) -> list[str]:
+def expand_pattern(folder: Path, pattern: str) -> list[str]:
     """The files below `folder` that fit a pattern, in order."""
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts or not folder.is_dir():
         return []

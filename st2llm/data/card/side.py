@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from st2llm.config import Settings
 
 
-class Weather(Settings):
+class WeatherTable(Settings):
     """A table of numbers by time: each reading holds from its stamp on, for at most `max_age`.
 
     time: the column of stamps, or those of year, month, day, hour and so on. columns: name -> column. known:
@@ -22,7 +22,7 @@ class Weather(Settings):
     known: bool = False
 
 
-class Places(Settings):
+class PlaceTable(Settings):
     """A table of places with words: each fix, node or event takes the words of the nearest within `within_m`.
 
     lon, lat: degrees; or x, y: metres in the same frame as the data.
@@ -37,7 +37,7 @@ class Places(Settings):
     within_m: float = Field(200.0, gt=0)
 
     @model_validator(mode="after")
-    def _a_pair(self) -> "Places":
+    def _a_pair(self) -> "PlaceTable":
         if (self.lon is None) != (self.lat is None) or (self.x is None) != (self.y is None):
             raise ValueError("give `lon` with `lat`, `x` with `y`")
         if (self.lon is None) == (self.x is None):
@@ -45,7 +45,7 @@ class Places(Settings):
         return self
 
 
-class Notes(Settings):
+class NoteTable(Settings):
     """A table of sentences, each known in advance for the time from `start` until `end`."""
 
     file: str
@@ -57,9 +57,9 @@ class Notes(Settings):
 class SideRule(Settings):
     """The key `side` of a card."""
 
-    weather: Weather | None = None
-    places: Places | None = None
-    notes: Notes | None = None
+    weather: WeatherTable | None = None
+    places: PlaceTable | None = None
+    notes: NoteTable | None = None
 
     @model_validator(mode="after")
     def _some(self) -> "SideRule":

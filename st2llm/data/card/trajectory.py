@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from st2llm.data.card.base import seconds_of
-from st2llm.data.card.sequence import SequenceCard, Step
+from st2llm.data.card.base import step_seconds
+from st2llm.data.card.sequence import HarmoniseStep, SequenceCard
 
 
 class TrajectoryCard(SequenceCard):
@@ -27,12 +27,12 @@ class TrajectoryCard(SequenceCard):
     origin: Literal["all", "object"] = "all"
     freq: str | None = None
     duplicates: Literal["error", "first", "spread"] = "error"
-    harmonise: list[Step] = Field(default_factory=list)
+    harmonise: list[HarmoniseStep] = Field(default_factory=list)
 
     @field_validator("freq")
     @classmethod
     def _step(cls, value: str | None) -> str | None:
-        if value is not None and value != "any" and milliseconds_of(value) < 1:
+        if value is not None and value != "any" and step_milliseconds(value) < 1:
             raise ValueError("a step such as 0.4s, 5min or 6h is expected, or `any`")
         return value
 
@@ -47,9 +47,9 @@ class TrajectoryCard(SequenceCard):
         return self
 
 
-def milliseconds_of(freq: str) -> int:
+def step_milliseconds(freq: str) -> int:
     """The milliseconds of a step; 0 where it is no step, or not whole."""
     if freq.endswith("s") and freq[:-1].replace(".", "", 1).isdigit():
         span = float(freq[:-1]) * 1000
         return round(span) if abs(span - round(span)) < 1e-6 else 0
-    return seconds_of(freq) * 1000
+    return step_seconds(freq) * 1000

@@ -13,8 +13,8 @@ from st2llm.data.card.base import Card
 from st2llm.errors import DataError
 
 PARTS = ("train", "validation", "test")
-Part = Literal["train", "validation", "test"]
-CSV = "csv:"
+PartName = Literal["train", "validation", "test"]
+CSV_PREFIX = "csv:"
 
 
 class VideoCard(Card):
@@ -39,7 +39,7 @@ class VideoCard(Card):
     max_frames: int | None = Field(None, ge=1)
     regions: tuple[int, int] = (3, 3)
     asked: list[Literal["brightness", "motion"]] = Field(["brightness"], min_length=1)
-    parts: Part | dict[Part, list[str]] | None = None
+    parts: PartName | dict[PartName, list[str]] | None = None
 
     @field_validator("pattern")
     @classmethod
@@ -58,7 +58,7 @@ class VideoCard(Card):
     @field_validator("label")
     @classmethod
     def _known_rule(cls, value: str | None) -> str | None:
-        if value is None or value == "stem" or value.startswith(CSV):
+        if value is None or value == "stem" or value.startswith(CSV_PREFIX):
             return value
         try:
             groups = re.compile(value).groupindex
@@ -73,7 +73,7 @@ class VideoCard(Card):
     @field_validator("captions")
     @classmethod
     def _known_captions(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
-        if isinstance(value, str) and not value.startswith(CSV):
+        if isinstance(value, str) and not value.startswith(CSV_PREFIX):
             raise ValueError("`csv:FILE` or words by stem are expected")
         return value
 
@@ -87,7 +87,11 @@ class VideoCard(Card):
         """The names of the tables of labels and captions."""
         rules = (self.label, self.captions)
         return sorted(
-            {rule.removeprefix(CSV) for rule in rules if isinstance(rule, str) and rule.startswith(CSV)}
+            {
+                rule.removeprefix(CSV_PREFIX)
+                for rule in rules
+                if isinstance(rule, str) and rule.startswith(CSV_PREFIX)
+            }
         )
 
     def files_in(self, folders: Sequence[Path]) -> list[str]:
@@ -112,7 +116,7 @@ class VideoCard(Card):
             return []
         paths = sorted(path for path in folder.glob(self.pattern) if path.is_file())
         return [
-            safe_open.inside(folder, path.relative_to(folder).as_posix()).relative_to(folder).as_posix()
+            safe_open.path_inside(folder, path.relative_to(folder).as_posix()).relative_to(folder).as_posix()
             for path in paths
         ]
 

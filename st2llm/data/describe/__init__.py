@@ -13,14 +13,14 @@ from st2llm.data.describe import (
     video,
     video_plot,
 )
-from st2llm.data.describe.plotting import save
-from st2llm.data.describe.summary import One, provenance
+from st2llm.data.describe.plotting import save_page
+from st2llm.data.describe.summary import SingleContainer, provenance
 from st2llm.errors import DataError
 from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
 
-__all__ = ["describe", "plot", "rows"]
+__all__ = ["describe", "plot", "summary_rows"]
 
-PROPERTIES = {
+KIND_PROPERTIES = {
     "trajectory": "trajectory: where objects are, one after another; space changes with time along each",
     "event": "event: points in time and space; what is random is when and where they happen",
     "grid": "grid: values on a raster at regular times; neighbours by adjacency",
@@ -44,8 +44,8 @@ def describe(data: Container) -> dict[str, Any]:
     return {
         "name": first.name,
         "kind": first.kind,
-        "property": PROPERTIES[first.kind],
-        **_numbers(data),
+        "property": KIND_PROPERTIES[first.kind],
+        **_summary_of_kind(data),
         **provenance(first),
     }
 
@@ -54,18 +54,18 @@ def plot(data: Container, file: Path) -> None:
     """Writes a page of pictures that fit the kind, as PNG, whole or not at all."""
     _first(data)
     if isinstance(data, SensorGraph):
-        save(field_plot.draw_graph, data, file)
+        save_page(field_plot.draw_graph, data, file)
     elif isinstance(data, Grid):
-        save(field_plot.draw_grid, data, file)
+        save_page(field_plot.draw_grid, data, file)
     elif isinstance(data, Events):
-        save(event_plot.draw, data, file)
+        save_page(event_plot.draw, data, file)
     elif isinstance(data[0], Video):
-        save(video_plot.draw, [one for one in data if isinstance(one, Video)], file)
+        save_page(video_plot.draw, [one for one in data if isinstance(one, Video)], file)
     else:
-        save(trajectory_plot.draw, [one for one in data if isinstance(one, Trajectory)], file)
+        save_page(trajectory_plot.draw, [one for one in data if isinstance(one, Trajectory)], file)
 
 
-def rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def summary_rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """The facts as lines for a person: name and value, nested names joined by a dot; what is empty is left out,
     but for a dependence that cannot be measured."""
     found: list[tuple[str, str]] = []
@@ -74,39 +74,41 @@ def rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             if prefix.startswith(("temporal", "spatial", "joint")):
                 found.append((f"{prefix}{name}", "cannot be measured"))
         elif isinstance(value, dict) and (name in ("dependence", "temporal", "spatial", "joint", "levels")):
-            found += rows(value, "" if name == "dependence" else f"{prefix}{name}.")
+            found += summary_rows(value, "" if name == "dependence" else f"{prefix}{name}.")
         elif isinstance(value, dict):
-            found.append((f"{prefix}{name}", ", ".join(f"{key}: {_said(one)}" for key, one in value.items())))
+            found.append(
+                (f"{prefix}{name}", ", ".join(f"{key}: {_format(one)}" for key, one in value.items()))
+            )
         elif isinstance(value, list):
-            found.append((f"{prefix}{name}", "; ".join(_said(one) for one in value)))
+            found.append((f"{prefix}{name}", "; ".join(_format(one) for one in value)))
         else:
-            found.append((f"{prefix}{name}", _said(value)))
+            found.append((f"{prefix}{name}", _format(value)))
     return found
 
 
-def _said(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_said(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_format(one)}" for key, one in value.items())
     return str(value)
 
 
-def _numbers(data: Container) -> dict[str, Any]:
+def _summary_of_kind(data: Container) -> dict[str, Any]:
     if isinstance(data, SensorGraph):
-        return field.graph_numbers(data)
+        return field.graph_summary(data)
     if isinstance(data, Grid):
-        return field.grid_numbers(data)
+        return field.grid_summary(data)
     if isinstance(data, Events):
-        return event.pattern_numbers(data)
+        return event.event_summary(data)
     if isinstance(data[0], Video):
-        return video.clip_numbers([one for one in data if isinstance(one, Video)])
-    return trajectory.movement_numbers([one for one in data if isinstance(one, Trajectory)])
+        return video.video_summary([one for one in data if isinstance(one, Video)])
+    return trajectory.trajectory_summary([one for one in data if isinstance(one, Trajectory)])
 
 
-def _first(data: Container) -> One:
+def _first(data: Container) -> SingleContainer:
     if not isinstance(data, list):
         return data
     if not data:

@@ -8,8 +8,8 @@ from scipy.spatial import cKDTree
 from st2llm.types import Edges
 
 NEAREST = 4
-_PAIRS_FROM = 3000
-_NEAR = 0.05
+_MAX_EVENTS = 3000
+_NEAR_QUANTILE = 0.05
 
 
 def autocorrelation(values: Float64[np.ndarray, "time node channel"], lag: int) -> float | None:
@@ -113,11 +113,14 @@ def knox_ratio(
     draw = np.random.default_rng(seed)
     if len(time) < 20:
         return None
-    kept = np.sort(draw.permutation(len(time))[:_PAIRS_FROM])
+    kept = np.sort(draw.permutation(len(time))[:_MAX_EVENTS])
     one, other = np.triu_indices(len(kept), k=1)
     apart_s = np.abs(time[kept][one] - time[kept][other]).astype(np.float64)
     apart_m = np.hypot(*(xy[kept][one] - xy[kept][other]).T)
-    close_s, close_m = float(np.quantile(apart_s, _NEAR)), float(np.quantile(apart_m, _NEAR))
+    close_s, close_m = (
+        float(np.quantile(apart_s, _NEAR_QUANTILE)),
+        float(np.quantile(apart_m, _NEAR_QUANTILE)),
+    )
     near_s, near_m = apart_s <= close_s, apart_m <= close_m
     expected = near_s.mean() * near_m.mean()
     if not expected or near_s.all() or near_m.all():

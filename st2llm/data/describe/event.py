@@ -11,7 +11,7 @@ from st2llm.types import DAY_S, Events
 _MARKS = 12
 
 
-def pattern_numbers(data: Events) -> dict[str, Any]:
+def event_summary(data: Events) -> dict[str, Any]:
     """Facts and dependence of what happened."""
     gaps = np.diff(data.time) / 3600
     magnitude = np.zeros(0) if data.magnitude is None else data.magnitude
@@ -31,7 +31,7 @@ def pattern_numbers(data: Events) -> dict[str, Any]:
     }
 
 
-def daily(data: Events) -> Float64[np.ndarray, " day"]:
+def daily_counts(data: Events) -> Float64[np.ndarray, " day"]:
     """Events on each day of the window, days counted from its start."""
     day = (data.time - data.window[0]) // DAY_S
     whole = max(1, -(-(data.window[1] - data.window[0]) // DAY_S))
@@ -50,7 +50,7 @@ def _marks(data: Events) -> dict[str, int]:
 
 
 def _dependence(data: Events, gaps: Float64[np.ndarray, " gap"]) -> dict[str, Any]:
-    counts = daily(data)
+    counts = daily_counts(data)
     mean = float(counts.mean())
     temporal = {
         "autocorrelation_of_daily_counts": dependence.autocorrelation(counts[:, None, None], 1),

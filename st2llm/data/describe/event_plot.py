@@ -5,8 +5,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from st2llm.data import calendar
-from st2llm.data.describe.event import daily
-from st2llm.data.describe.plotting import INK, PALETTE, REST, SECOND, dates, empty, metres, week_map
+from st2llm.data.describe.event import daily_counts
+from st2llm.data.describe.plotting import (
+    INK,
+    PALETTE,
+    REST,
+    SECOND,
+    date_ticks,
+    empty_panel,
+    metre_scale,
+    week_map,
+)
 from st2llm.types import DAY_S, Events
 
 _POINTS = 20_000
@@ -27,9 +36,9 @@ def draw(figure: Figure, data: Events) -> None:
 
 def _map(axes: Axes, data: Events) -> None:
     if data.xy is None:
-        empty(axes, "no coordinates")
+        empty_panel(axes, "no coordinates")
         return
-    scale, unit = metres(data.xy)
+    scale, unit = metre_scale(data.xy)
     kept = np.unique(np.linspace(0, len(data.xy) - 1, min(_POINTS, len(data.xy))).round().astype(int))
     xy = data.xy[kept] / scale
     size = float(np.clip(3000 / max(1, len(kept)), 1.0, 14.0))
@@ -54,7 +63,7 @@ def _map(axes: Axes, data: Events) -> None:
 
 def _counts(axes: Axes, data: Events) -> None:
     """By day, by week where the window is longer than a year."""
-    counts = daily(data)
+    counts = daily_counts(data)
     width = 7 if len(counts) > 400 else 1
     whole = max(width, len(counts) // width * width)
     summed = counts[:whole].reshape(-1, width).sum(axis=1)
@@ -63,7 +72,7 @@ def _counts(axes: Axes, data: Events) -> None:
     axes.step(at, summed, where="post", color=INK, linewidth=0.8)
     axes.set(title="events a week" if width == 7 else "events a day")
     axes.margins(x=0.005)
-    dates(axes)
+    date_ticks(axes)
 
 
 def _when(axes: Axes, data: Events) -> None:
@@ -82,7 +91,7 @@ def _gaps(axes: Axes, data: Events) -> None:
     gaps = np.diff(data.time) / 3600
     positive = gaps[gaps > 0]
     if len(positive) < 2 or positive.min() == positive.max():
-        empty(axes, "no gaps to show")
+        empty_panel(axes, "no gaps to show")
         return
     together = 1 - len(positive) / len(gaps)
     axes.hist(positive, bins=np.geomspace(positive.min(), positive.max(), 40).tolist(), color=INK)

@@ -10,7 +10,7 @@ from st2llm.types import DAY_S, MONTH_S, Edges, Grid, SensorGraph
 WORST = 5
 
 
-def graph_numbers(data: SensorGraph) -> dict[str, Any]:
+def graph_summary(data: SensorGraph) -> dict[str, Any]:
     """Facts and dependence of readings at places."""
     missing = ~np.isfinite(data.values)
     by_place = missing.mean(axis=(0, 2))
@@ -28,7 +28,7 @@ def graph_numbers(data: SensorGraph) -> dict[str, Any]:
     }
 
 
-def grid_numbers(data: Grid) -> dict[str, Any]:
+def grid_summary(data: Grid) -> dict[str, Any]:
     """Facts and dependence of readings on a raster; cells that never have a reading (land) are no missing ones."""
     values = data.values.reshape(len(data.values), -1, data.values.shape[3])
     rows, cols = data.values.shape[1:3]

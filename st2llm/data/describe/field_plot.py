@@ -8,22 +8,24 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from st2llm.data import calendar
-from st2llm.data.describe.plotting import EDGE, INK, LAND, dates, empty, mean
+from st2llm.data.describe.plotting import EDGE, INK, LAND, date_ticks, empty_panel, nan_mean
 from st2llm.types import DAY_S, MONTH_S, Grid, SensorGraph
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-Field = SensorGraph | Grid
+FieldData = SensorGraph | Grid
 
 
 def draw_graph(figure: Figure, data: SensorGraph) -> None:
     """The mean day by weekday, the series, and a map of the places with their edges."""
     grid = figure.add_gridspec(2, 2, height_ratios=[1, 1.3], width_ratios=[1, 1.1])
     values = data.values[:, :, 0]
-    _series(figure.add_subplot(grid[0, :]), data, mean(values, axis=1), "mean of all places")
-    _profile(figure.add_subplot(grid[1, 0]), data, mean(values, axis=1))
+    _series(figure.add_subplot(grid[0, :]), data, nan_mean(values, axis=1), "mean of all places")
+    _profile(figure.add_subplot(grid[1, 0]), data, nan_mean(values, axis=1))
     _places(figure.add_subplot(grid[1, 1]), data)
-    figure.suptitle(f"{data.name}: {_what(data)}, {len(data.places)} places, {_when(data)}", fontsize=12)
+    figure.suptitle(
+        f"{data.name}: {_quantity(data)}, {len(data.places)} places, {_period(data)}", fontsize=12
+    )
 
 
 def draw_grid(figure: Figure, data: Grid) -> None:
@@ -33,45 +35,45 @@ def draw_grid(figure: Figure, data: Grid) -> None:
     rows = figure.add_gridspec(2, 1, height_ratios=[2.9, below])
     above, maps = rows[0].subgridspec(1, 3, width_ratios=[2, 1, 0.8]), rows[1].subgridspec(1, 2)
     values = data.values[..., 0]
-    whole = mean(values.reshape(len(values), -1), axis=1)
+    whole = nan_mean(values.reshape(len(values), -1), axis=1)
     _series(figure.add_subplot(above[0]), data, whole, "mean of all cells")
     _profile(figure.add_subplot(above[1]), data, whole)
     _histogram(figure.add_subplot(above[2]), data, values)
-    _raster(figure.add_subplot(maps[0]), data, mean(values, axis=0), "mean", "viridis")
+    _raster(figure.add_subplot(maps[0]), data, nan_mean(values, axis=0), "mean", "viridis")
     quarter = max(1, len(values) // 4)
-    change = mean(values[-quarter:], axis=0) - mean(values[:quarter], axis=0)
+    change = nan_mean(values[-quarter:], axis=0) - nan_mean(values[:quarter], axis=0)
     _raster(figure.add_subplot(maps[1]), data, change, "last quarter of the time less the first", "RdBu_r")
     rows, cols = data.values.shape[1:3]
-    figure.suptitle(f"{data.name}: {_what(data)}, {rows} x {cols} cells, {_when(data)}", fontsize=12)
+    figure.suptitle(f"{data.name}: {_quantity(data)}, {rows} x {cols} cells, {_period(data)}", fontsize=12)
 
 
-def _what(data: Field) -> str:
+def _quantity(data: FieldData) -> str:
     several = (
         f" ({data.channels[0]}, first of {len(data.channels)} channels)" if len(data.channels) > 1 else ""
     )
     return f"{data.quantity}{several}"
 
 
-def _when(data: Field) -> str:
+def _period(data: FieldData) -> str:
     first, last = (calendar.local_iso(int(data.time[i]), data.timezone)[:10] for i in (0, -1))
     return f"{first} to {last}"
 
 
-def _series(axes: Axes, data: Field, shown: Float64[np.ndarray, " time"], title: str) -> None:
+def _series(axes: Axes, data: FieldData, shown: Float64[np.ndarray, " time"], title: str) -> None:
     """By day where there is more than a month, else by step."""
     local = calendar.local_times(data.time, data.timezone).tz_localize(None).to_numpy()
     day = DAY_S // data.freq_s
     if day > 1 and len(shown) > 31 * day:
         whole = len(shown) // day * day
-        shown, local = mean(shown[:whole].reshape(-1, day), axis=1), local[:whole:day]
+        shown, local = nan_mean(shown[:whole].reshape(-1, day), axis=1), local[:whole:day]
         title += ", daily means"
     axes.plot(local, shown, color=INK, linewidth=0.8)
     axes.set(title=title, ylabel=data.unit)
     axes.margins(x=0.005)
-    dates(axes)
+    date_ticks(axes)
 
 
-def _profile(axes: Axes, data: Field, whole: Float64[np.ndarray, " time"]) -> None:
+def _profile(axes: Axes, data: FieldData, whole: Float64[np.ndarray, " time"]) -> None:
     """The mean day by weekday; of daily data the mean week, of monthly data the mean year."""
     slots, weekday = data.calendar.step_of_day, data.calendar.day_of_week
     if data.freq_s >= 28 * DAY_S or data.freq_s == MONTH_S:
@@ -101,7 +103,7 @@ def _cycle(
     axes: Axes, slot: np.ndarray, whole: np.ndarray, names: tuple[str, ...], title: str, unit: str
 ) -> None:
     level = [
-        float(mean(whole[slot == i], axis=0)) if (slot == i).any() else np.nan for i in range(len(names))
+        float(nan_mean(whole[slot == i], axis=0)) if (slot == i).any() else np.nan for i in range(len(names))
     ]
     axes.plot(range(len(names)), level, color=INK, marker="o", markersize=4)
     axes.set(title=title, ylabel=unit, xticks=range(len(names)))
@@ -153,7 +155,7 @@ def _edges(at: np.ndarray) -> tuple[float, float]:
 def _histogram(axes: Axes, data: Grid, values: np.ndarray) -> None:
     finite = values[np.isfinite(values)]
     if not finite.size:
-        empty(axes, "no reading")
+        empty_panel(axes, "no reading")
         return
     axes.hist(finite, bins=40, color=INK)
     zero = float((finite == 0).mean())
@@ -166,7 +168,7 @@ def _histogram(axes: Axes, data: Grid, values: np.ndarray) -> None:
 def _places(axes: Axes, data: SensorGraph) -> None:
     axes.set_title(f"places and {len(data.edges.weight)} edges; colour: mean {data.unit}")
     if data.xy is None:
-        empty(axes, "no coordinates")
+        empty_panel(axes, "no coordinates")
         return
     span = float(np.ptp(data.xy, axis=0).max())
     scale, unit = (1000.0, "km") if span > 3000 else (1.0, "m")
@@ -174,7 +176,7 @@ def _places(axes: Axes, data: SensorGraph) -> None:
     width = 1.5 * edges.weight / max(float(edges.weight.max(initial=0.0)), 1e-12)
     lines = [(xy[i], xy[j]) for i, j in zip(edges.source, edges.target, strict=True)]
     axes.add_collection(LineCollection(lines, linewidths=width.tolist(), colors=EDGE, zorder=1))
-    level = mean(data.values[:, :, 0], axis=0)
+    level = nan_mean(data.values[:, :, 0], axis=0)
     dots = axes.scatter(
         xy[:, 0], xy[:, 1], c=level, s=28, cmap="viridis", zorder=2, edgecolors="white", linewidths=0.5
     )

@@ -18,7 +18,7 @@ PALETTE = ("#1b4f72", "#c0392b", "#e6a117", "#2e8b57", "#7d3c98", "#5d6d7e", "#1
 REST = "#c9ced3"
 
 
-def save(draw: Callable[[Figure, T], None], data: T, file: Path) -> None:
+def save_page(draw: Callable[[Figure, T], None], data: T, file: Path) -> None:
     """Lets `draw` fill a page, and writes it in one step, so that a reader never sees half of it."""
     with matplotlib.rc_context(
         {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
@@ -34,21 +34,21 @@ def save(draw: Callable[[Figure, T], None], data: T, file: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+def nan_mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     """The mean of what is there, NaN (without a warning) where nothing is."""
     there = np.isfinite(values)
     count = there.sum(axis=axis)
     return np.where(count > 0, np.where(there, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
-def dates(axes: Axes) -> None:
+def date_ticks(axes: Axes) -> None:
     """Ticks in time that have room for their words."""
     locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
-def metres(xy: np.ndarray) -> tuple[float, str]:
+def metre_scale(xy: np.ndarray) -> tuple[float, str]:
     """What to divide coordinates by, and the unit to write: kilometres of more than 3 km."""
     span = float(np.nanmax(np.ptp(xy[np.isfinite(xy).all(axis=1)], axis=0))) if len(xy) else 0.0
     return (1000.0, "km") if span > 3000 else (1.0, "metres")
@@ -65,7 +65,7 @@ def week_map(axes: Axes, hour: np.ndarray, weekday: np.ndarray, title: str) -> N
     axes.figure.colorbar(shown, ax=axes, shrink=0.8)
 
 
-def empty(axes: Axes, words: str) -> None:
+def empty_panel(axes: Axes, words: str) -> None:
     """A panel that says why it shows nothing."""
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="#555555")
     axes.set_axis_off()

@@ -7,10 +7,10 @@ import numpy as np
 from st2llm.data import calendar
 from st2llm.types import Events, Grid, SensorGraph, Trajectory, Video
 
-One = SensorGraph | Grid | Video | Trajectory | Events
+SingleContainer = SensorGraph | Grid | Video | Trajectory | Events
 
 
-def provenance(data: One) -> dict[str, Any]:
+def provenance(data: SingleContainer) -> dict[str, Any]:
     """Where the data came from, under which terms, what was done to them, and how they are split."""
     source = data.provenance
     return {

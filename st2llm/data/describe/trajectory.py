@@ -14,7 +14,7 @@ from st2llm.types import Trajectory
 _MOST_STEPS = 50_000
 
 
-def movement_numbers(data: Sequence[Trajectory]) -> dict[str, Any]:
+def trajectory_summary(data: Sequence[Trajectory]) -> dict[str, Any]:
     """Facts and dependence of many objects' fixes or stays."""
     first = data[0]
     fixes = np.array([len(one.time) for one in data])

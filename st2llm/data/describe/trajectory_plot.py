@@ -9,7 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from st2llm.data import calendar
-from st2llm.data.describe.plotting import INK, PALETTE, SECOND, empty, metres, week_map
+from st2llm.data.describe.plotting import INK, PALETTE, SECOND, empty_panel, metre_scale, week_map
 from st2llm.types import DAY_S, Trajectory
 
 _TRACKS, _PLACES = 400, 15
@@ -18,14 +18,14 @@ _TAIL = 0.1
 
 def draw(figure: Figure, data: Sequence[Trajectory]) -> None:
     """Tracks on a map (or the most visited places), when fixes happen, the lengths of steps, fixes of an object."""
-    if _wide(data):
+    if _is_wide(data):
         grid = figure.add_gridspec(2, 2, height_ratios=[1.1, 1])
         main, when, steps = grid[0, :], grid[1, 0], grid[1, 1]
     else:
         grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1])
         main, when, steps = grid[:, 0], grid[0, 1], grid[1, 1]
     located = data[0].xy is not None or data[0].lonlat is not None
-    draw_main = _visits if not located else _tracks if data[0].place is None else _spots
+    draw_main = _visits if not located else _tracks if data[0].place is None else _visited_places
     draw_main(figure.add_subplot(main), data)
     _when(figure.add_subplot(when), data)
     _steps(figure.add_subplot(steps), data)
@@ -42,10 +42,12 @@ def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
     degrees = _in_degrees(data)
     lines = [line for one in shown if (line := one.lonlat if degrees else one.xy) is not None]
     every = np.concatenate(lines)
-    span = _middle(every)
-    scale, unit = (1.0, "") if degrees else metres(every if span is None else np.array(span).T)
+    span = _central_span(every)
+    scale, unit = (1.0, "") if degrees else metre_scale(every if span is None else np.array(span).T)
     scale = scale if data[0].frame == "metres" else 1.0
-    pieces = [piece for line in lines for piece in _pieces(line / scale, degrees) if len(piece) > 1]
+    pieces = [
+        piece for line in lines for piece in _split_at_date_line(line / scale, degrees) if len(piece) > 1
+    ]
     if pieces:
         colours = [PALETTE[i % len(PALETTE)] for i in range(len(pieces))]
         axes.add_collection(LineCollection(pieces, linewidths=0.7, colors=colours, alpha=0.55))
@@ -56,14 +58,14 @@ def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
         names = ("x (scaled)", "y (scaled)")
     several = f", {len(shown)} of {len(data):,}" if len(shown) < len(data) else ""
     axes.autoscale()
-    if near := _middle(np.concatenate(lines) / scale):
+    if near := _central_span(np.concatenate(lines) / scale):
         axes.set(xlim=near[0], ylim=near[1])
         several += ", where most fixes are"
     axes.set(title=f"tracks{several}", xlabel=names[0], ylabel=names[1], aspect="equal")
     axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
-def _spots(axes: Axes, data: Sequence[Trajectory]) -> None:
+def _visited_places(axes: Axes, data: Sequence[Trajectory]) -> None:
     """Where places with coordinates are, and how often each is visited: lines between visits would hide them."""
     degrees = _in_degrees(data)
     visits: Counter[str] = Counter()
@@ -78,7 +80,11 @@ def _spots(axes: Axes, data: Sequence[Trajectory]) -> None:
     xy = np.array([where[name] for name in names])
     counts = np.array([visits[name] for name in names], dtype=np.float64)
     scale, unit = (
-        (1.0, "degrees") if degrees else metres(xy) if data[0].frame == "metres" else (1.0, "scaled units")
+        (1.0, "degrees")
+        if degrees
+        else metre_scale(xy)
+        if data[0].frame == "metres"
+        else (1.0, "scaled units")
     )
     size = 3 + 120 * counts / counts.max()
     dots = axes.scatter(
@@ -95,7 +101,7 @@ def _spots(axes: Axes, data: Sequence[Trajectory]) -> None:
     axes.set(title=f"{len(names):,} places", xlabel=f"{unit} east", ylabel=f"{unit} north", aspect="equal")
 
 
-def _middle(xy: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]] | None:
+def _central_span(xy: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """The span of most fixes, where a few far ones would make it a dot; None where all can be shown."""
     low, high = np.nanquantile(xy, [_TAIL, 1 - _TAIL], axis=0)
     room = 0.15 * float((high - low).max())
@@ -112,19 +118,19 @@ def _in_degrees(data: Sequence[Trajectory]) -> bool:
     return data[0].lonlat is not None and (data[0].xy is None or float((high - low).max()) > 10)
 
 
-def _wide(data: Sequence[Trajectory]) -> bool:
+def _is_wide(data: Sequence[Trajectory]) -> bool:
     """Whether the map is much wider than high, so that it goes above the other panels."""
     degrees = _in_degrees(data)
     lines = [line for one in data if (line := one.lonlat if degrees else one.xy) is not None]
     if not lines:
         return False
     every = np.concatenate(lines)
-    spans = _middle(every) or tuple(zip(every.min(axis=0), every.max(axis=0), strict=True))
+    spans = _central_span(every) or tuple(zip(every.min(axis=0), every.max(axis=0), strict=True))
     across, along = (float(b - a) for a, b in spans)
     return across > 1.7 * along
 
 
-def _pieces(line: np.ndarray, degrees: bool) -> list[np.ndarray]:
+def _split_at_date_line(line: np.ndarray, degrees: bool) -> list[np.ndarray]:
     """A track cut where it crosses the date line, so that it is not drawn across the whole map."""
     if not degrees:
         return [line]
@@ -172,7 +178,7 @@ def _steps(axes: Axes, data: Sequence[Trajectory]) -> None:
         title, unit = "time between fixes", "hours"
     positive = lengths[np.isfinite(lengths) & (lengths > 0)]
     if not positive.size:
-        empty(axes, f"no {title}")
+        empty_panel(axes, f"no {title}")
         return
     low, high = float(positive.min()), float(positive.max())
     bins = np.geomspace(low, high, 40) if high > 50 * low else np.linspace(low, high + 1e-9, 40)

@@ -15,7 +15,7 @@ REGIONS = (8, 8)
 _FRAMES = 250
 
 
-def clip_numbers(data: Sequence[Video]) -> dict[str, Any]:
+def video_summary(data: Sequence[Video]) -> dict[str, Any]:
     """Facts and dependence of clips. Dependence: of the brightness of 8 x 8 regions, mean over clips, each by its
     first 250 frames."""
     sizes = Counter(f"{one.frames.shape[2]}x{one.frames.shape[1]}" for one in data)
@@ -35,7 +35,7 @@ def clip_numbers(data: Sequence[Video]) -> dict[str, Any]:
     }
 
 
-def light(one: Video) -> Float64[np.ndarray, "time node channel"]:
+def region_brightness(one: Video) -> Float64[np.ndarray, "time node channel"]:
     """The brightness of the regions of a clip's first frames."""
     shown = one.frames[:_FRAMES]
     regions = (min(REGIONS[0], shown.shape[1]), min(REGIONS[1], shown.shape[2]))
@@ -45,7 +45,7 @@ def light(one: Video) -> Float64[np.ndarray, "time node channel"]:
 def _dependence(data: Sequence[Video]) -> dict[str, Any]:
     found: dict[str, list[float]] = {"temporal": [], "spatial": [], "anomalies": [], "joint": []}
     for one in data:
-        values = light(one)
+        values = region_brightness(one)
         shown = one.frames.shape[1:3]
         edges = dependence.cell_edges(min(REGIONS[0], shown[0]), min(REGIONS[1], shown[1]))
         for name, value in (

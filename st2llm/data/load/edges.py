@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from st2llm.data import safe_open
-from st2llm.data.card import Distance, GraphCard, file_and_key
+from st2llm.data.card import DistanceKernel, GraphCard, file_and_key
 from st2llm.data.card.graph import EdgeColumns
 from st2llm.errors import DataError, nearest
 from st2llm.types import Edges, slug
@@ -16,7 +16,7 @@ from st2llm.types import Edges, slug
 EARTH_KM = 6371.0088
 
 
-def build(
+def build_edges(
     card: GraphCard,
     files: dict[str, Path],
     names: tuple[str, ...],
@@ -28,7 +28,7 @@ def build(
         return _as_edges([], [], []), []
     if rule.adjacency is not None:
         name, key = file_and_key(rule.adjacency)
-        return _from_matrix(_matrix(files[name], key, names), len(names), name)
+        return _from_matrix(_read_matrix(files[name], key, names), len(names), name)
     if rule.listed is not None:
         return _from_list(
             safe_open.csv(files[rule.listed]), names, rule.listed, rule.columns or EdgeColumns()
@@ -37,7 +37,7 @@ def build(
         raise DataError(
             f"{card.name}: `edges: distance` needs the places' lon and lat. Give them under `nodes`."
         )
-    edges = by_distance(lonlat, rule.distance)
+    edges = edges_by_distance(lonlat, rule.distance)
     told = f"joined places by exp(-(km / {rule.distance.sigma_km:g})^2) >= {rule.distance.threshold:g}"
     return edges, [f"{told}: {len(edges.weight)} edges"]
 
@@ -46,11 +46,11 @@ def _as_edges(source: object, target: object, weight: object) -> Edges:
     return Edges(np.asarray(source, np.int64), np.asarray(target, np.int64), np.asarray(weight, np.float64))
 
 
-def _matrix(path: Path, key: str | None, names: tuple[str, ...]) -> np.ndarray:
+def _read_matrix(path: Path, key: str | None, names: tuple[str, ...]) -> np.ndarray:
     """The square of weights in a file, in the order of the places."""
     kind = path.suffix.lower()
     if kind in (".pkl", ".pickle"):
-        return _from_pickle(safe_open.pickled(path), names, path.name)
+        return _from_pickle(safe_open.numeric_pickle(path), names, path.name)
     if kind in (".npz", ".npy"):
         return safe_open.array(path, key)
     return safe_open.csv(path, header=False).to_numpy()
@@ -123,10 +123,10 @@ def _from_list(
         raise DataError(
             f"{where}: a {weighed} in row {int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1} is no number."
         )
-    return _weighed(np.array(ends), numbers, rule, where)
+    return _weight_edges(np.array(ends), numbers, rule, where)
 
 
-def _weighed(
+def _weight_edges(
     ends: Int64[np.ndarray, "2 edge"], numbers: Float64[np.ndarray, " edge"], rule: EdgeColumns, where: str
 ) -> tuple[Edges, list[str]]:
     told: list[str] = []
@@ -153,7 +153,7 @@ def _weighed(
     return _as_edges(pairs[0, first], pairs[1, first], both), [*told, "joined places both ways"]
 
 
-def by_distance(lonlat: Float64[np.ndarray, "node 2"], rule: Distance) -> Edges:
+def edges_by_distance(lonlat: Float64[np.ndarray, "node 2"], rule: DistanceKernel) -> Edges:
     """Edges by a Gaussian kernel on the great-circle distance, both ways, none from a place to itself."""
     lon, lat = np.deg2rad(lonlat).T
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

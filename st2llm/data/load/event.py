@@ -8,26 +8,25 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar, positions, time_columns
 from st2llm.data.card.event import EventCard
-from st2llm.data.load import provenance
+from st2llm.data.load import provenance, side_information
 from st2llm.data.read import sequence_tables
-from st2llm.data.read.columns import Columns, Sort
-from st2llm.data.windows import side
+from st2llm.data.read.columns import Columns, ColumnType
 from st2llm.errors import DataError
 from st2llm.types import Events, Note
 
 Box = tuple[float, float, float, float]
 
 
-def _wanted(card: EventCard) -> dict[str, Sort]:
-    numbers: dict[str, Sort] = dict.fromkeys(card.attributes.values(), "number")
+def _column_types(card: EventCard) -> dict[str, ColumnType]:
+    numbers: dict[str, ColumnType] = dict.fromkeys(card.attributes.values(), "number")
     if card.magnitude is not None:
         numbers[card.magnitude] = "number"
-    words = sequence_tables.words(card, {"mark": card.mark})
-    return {**words, **positions.wanted(card), **time_columns.wanted(card.time), **numbers}
+    words = sequence_tables.category_columns(card, {"mark": card.mark})
+    return {**words, **positions.coordinate_columns(card), **time_columns.wanted(card.time), **numbers}
 
 
 @dataclass(frozen=True)
-class Joined:
+class EventSideInformation:
     """What is joined to events. known: attributes known in advance."""
 
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
@@ -41,10 +40,10 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
 
     Raises DataError where files do not hold what the card says, or an event lies outside the window or region.
     """
-    table = sequence_tables.read(card, files, _wanted(card)).table
+    table = sequence_tables.read(card, files, _column_types(card)).table
     times = time_columns.of(card.time, table, np.zeros(table.rows, dtype=np.int32), timezone=card.timezone)
     seconds = times.time if times.unit_s == 1 else times.time // 1000
-    lonlat, file_xy, kept, placed = sequence_tables.placed(card, table, times.known)
+    lonlat, file_xy, kept, placed = sequence_tables.read_positions(card, table, times.known)
     if not kept.any():
         raise DataError(
             f"{card.name}: no row has both an instant in {card.timezone} and coordinates. Check the columns."
@@ -53,9 +52,9 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
     order = np.argsort(seconds[rows], kind="stable")
     rows, time = rows[order], seconds[rows][order]
     lonlat, file_xy = (None if pair is None else pair[order] for pair in (lonlat, file_xy))
-    xy, region = _located(card, lonlat, file_xy)
+    xy, region = _locate(card, lonlat, file_xy)
     mark, marks = _marks(card, table, rows)
-    joined = _join(card, files, table, rows, time)
+    joined = _join_side_information(card, files, table, rows, time)
     window = _window(card, time)
     return Events(
         name=card.name,
@@ -72,15 +71,15 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         description=card.description,
         quantity=card.quantity if "quantity" in card.model_fields_set else "events",
         default_task=dict(card.default_task),
-        provenance=provenance.of(card, files, (*times.steps, *placed, *joined.steps)),
+        provenance=provenance.provenance_of(card, files, (*times.steps, *placed, *joined.steps)),
         attributes=joined.attributes,
         known=joined.known,
         notes=joined.notes,
-        holidays=sequence_tables.holidays(card, *window),
+        holidays=sequence_tables.card_holidays(card, *window),
     )
 
 
-def _located(
+def _locate(
     card: EventCard, lonlat: Float64[np.ndarray, "row 2"] | None, file_xy: Float64[np.ndarray, "row 2"] | None
 ) -> tuple[Float64[np.ndarray, "row 2"] | None, Box | None]:
     """Metres from the centre of the region (or of all events), and the region in these metres."""
@@ -90,7 +89,7 @@ def _located(
         middle = (
             np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]])
             if card.region
-            else positions.centre(lonlat)
+            else positions.centroid(lonlat)
         )
         xy = positions.metres_from(middle, lonlat)
         # Parallels bend in the plane: the box that holds the corners and the middles of all four sides.
@@ -140,17 +139,17 @@ def _marks(
     return rank[column.codes], names
 
 
-def _join(
+def _join_side_information(
     card: EventCard,
     files: dict[str, Path],
     table: Columns,
     rows: Int64[np.ndarray, " row"],
     time: Int64[np.ndarray, " row"],
-) -> Joined:
+) -> EventSideInformation:
     attributes = {name: table.number(column)[rows] for name, column in card.attributes.items()}
     rule = card.side
     if rule is None:
-        return Joined(attributes, tuple(card.known))
+        return EventSideInformation(attributes, tuple(card.known))
     if rule.places is not None:
         raise DataError(
             f"{card.name}: `side.places` joins words to fixes and nodes, not to events. Leave it out."
@@ -158,11 +157,15 @@ def _join(
     told: tuple[str, ...] = ()
     known = tuple(card.known)
     if rule.weather:
-        read, said = side.weather(rule.weather, files[rule.weather.file], time, card.timezone)
+        read, said = side_information.join_weather(
+            rule.weather, files[rule.weather.file], time, card.timezone
+        )
         attributes, told = {**attributes, **read}, (said,)
         known += tuple(name for name in read if rule.weather.known and name not in known)
-    notes = side.notes(rule.notes, files[rule.notes.file], card.timezone) if rule.notes else ()
-    return Joined(attributes, known, notes, told)
+    notes = (
+        side_information.read_notes(rule.notes, files[rule.notes.file], card.timezone) if rule.notes else ()
+    )
+    return EventSideInformation(attributes, known, notes, told)
 
 
 def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]:
@@ -170,7 +173,7 @@ def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]
     if card.window is None:
         return first, last
     begin, end = (
-        sequence_tables.instant(stamp, card.timezone, f"{card.name}: `window`") for stamp in card.window
+        sequence_tables.parse_instant(stamp, card.timezone, f"{card.name}: `window`") for stamp in card.window
     )
     if first < begin or last > end:
         stray = first if first < begin else last

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
-from st2llm.data.read.columns import Words
+from st2llm.data.read.columns import Categories
 from st2llm.errors import DataError
 
 
@@ -23,7 +23,7 @@ class Fixes:
     unit_s: float = 1.0
     lonlat: Float64[np.ndarray, "row 2"] | None = None
     xy: Float64[np.ndarray, "row 2"] | None = None
-    place: Words | None = None
+    place: Categories | None = None
     part: Int8[np.ndarray, " row"] | None = None
     labels: tuple[str | None, ...] = ()
     attributes: dict[str, Float64[np.ndarray, " row"]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Fixes:
 _ROWS = ("owner", "time", "lonlat", "xy", "part")
 
 
-def single(fixes: Fixes, rule: str) -> tuple[Fixes, tuple[str, ...]]:
+def resolve_duplicates(fixes: Fixes, rule: str) -> tuple[Fixes, tuple[str, ...]]:
     """One row for each object and time: an `error`, the `first`, or `spread` a second apart.
 
     Raises DataError that names a repeated time, or one that cannot be spread.

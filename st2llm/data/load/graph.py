@@ -9,17 +9,16 @@ import pyproj
 from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar, safe_open
-from st2llm.data.card import GraphCard, Nodes
-from st2llm.data.load import edges, provenance
-from st2llm.data.load.regular_steps import Step
+from st2llm.data.card import GraphCard, NodeTable
+from st2llm.data.load import edges, provenance, side_information
+from st2llm.data.load.regular_steps import RegularStep
 from st2llm.data.read import readings as readers
-from st2llm.data.windows import side
 from st2llm.errors import DataError, nearest
 from st2llm.types import SensorGraph, slug
 
 
 @dataclass(frozen=True)
-class Places:
+class NodeAxis:
     """Places in the order of the node axis."""
 
     ids: tuple[str, ...]
@@ -33,19 +32,21 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
 
     Raises DataError where files do not hold what the card says.
     """
-    readings = readers.read(card, files)
-    names, places = _places(card, files, readings.ids, readings.values.shape[1])
-    values, nulls = _nulls(card, readings.values)
-    time, values, gaps = _stepped(card, readings.time, values)
-    values, scaled = _standardised(card, values)
-    links, joined = edges.build(card, files, names, places.lonlat)
+    readings = readers.read_readings(card, files)
+    names, places = _node_axis(card, files, readings.ids, readings.values.shape[1])
+    values, nulls = _mark_missing(card, readings.values)
+    time, values, gaps = _on_regular_steps(card, readings.time, values)
+    values, scaled = _standardise(card, values)
+    links, joined = edges.build_edges(card, files, names, places.lonlat)
     channels = tuple(card.channels or ("value",))
     if len(channels) != values.shape[2]:
         raise DataError(
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
         )
     rule = card.holidays
-    aside = side.of_field(card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.xy)
+    aside = side_information.field_side_information(
+        card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.xy
+    )
     return SensorGraph(
         name=card.name,
         unit=card.unit,
@@ -70,7 +71,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         description=card.description,
         quantity=card.quantity,
         default_task=dict(card.default_task),
-        provenance=provenance.of(
+        provenance=provenance.provenance_of(
             card, files, (*readings.steps, *nulls, *gaps, *scaled, *joined, *aside.told)
         ),
         notes=aside.notes,
@@ -79,7 +80,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
     )
 
 
-def _nulls(
+def _mark_missing(
     card: GraphCard, values: Float64[np.ndarray, "time node channel"]
 ) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
     infinite = np.isinf(values)
@@ -89,11 +90,11 @@ def _nulls(
     return np.where(null | infinite, np.nan, values), steps
 
 
-def _stepped(
+def _on_regular_steps(
     card: GraphCard, time: Int64[np.ndarray, " row"] | None, values: Float64[np.ndarray, "row node channel"]
 ) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time node channel"], list[str]]:
     """The same readings on one constant UTC step, NaN where there is no row; no more steps than the card keeps."""
-    step = Step(card.name, card.freq, card.freq_s, card.timezone)
+    step = RegularStep(card.name, card.freq, card.freq_s, card.timezone)
     told: list[str] = []
     if time is None:
         time = step.from_start(step.first(card.start, card.said()), len(values))
@@ -113,7 +114,7 @@ def _stepped(
     )
 
 
-def _standardised(
+def _standardise(
     card: GraphCard, values: Float64[np.ndarray, "time node channel"]
 ) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
     if card.standardise is None:
@@ -129,13 +130,13 @@ def _standardised(
     return scaled, [f"values are told in deviations from the mean of the first {card.standardise} steps"]
 
 
-def _places(
+def _node_axis(
     card: GraphCard, files: dict[str, Path], ids: tuple[str, ...] | None, count: int
-) -> tuple[tuple[str, ...], Places]:
+) -> tuple[tuple[str, ...], NodeAxis]:
     """The names that the files use, and the places, both in the order of the values."""
     if card.nodes is None:
         names = ids or tuple(str(i) for i in range(count))
-        return names, Places(_slugs(card.name, names), names)
+        return names, NodeAxis(_unique_slugs(card.name, names), names)
     rule, path = card.nodes, files[card.nodes.file]
     table = safe_open.csv(path, text=[name for name in (rule.id, rule.label) if name])
     for column in (rule.id, rule.label, rule.lon, rule.lat, rule.x, rule.y):
@@ -160,10 +161,10 @@ def _places(
         )
     table = table.loc[[name.strip() for name in names]]
     labels = tuple(str(label) for label in table[rule.label]) if rule.label else names
-    return names, Places(_slugs(card.name, names), labels, *_positions(rule, table, path))
+    return names, NodeAxis(_unique_slugs(card.name, names), labels, *_positions(rule, table, path))
 
 
-def _slugs(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
+def _unique_slugs(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
     ids = tuple(slug(name) for name in names)
     seen: dict[str, str] = {}
     for name, place in zip(names, ids, strict=True):
@@ -176,7 +177,7 @@ def _slugs(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _positions(
-    rule: Nodes, table: pd.DataFrame, path: Path
+    rule: NodeTable, table: pd.DataFrame, path: Path
 ) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
     """lon/lat in degrees and x/y in metres from the centre of the places, each None where it is not known."""
     lonlat = _pair(rule.lon, rule.lat, table, path)

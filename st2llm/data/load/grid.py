@@ -8,12 +8,11 @@ from jaxtyping import Float64
 
 from st2llm.data import calendar
 from st2llm.data.card import GridCard, file_and_key
-from st2llm.data.load import provenance
-from st2llm.data.load.regular_steps import Step
+from st2llm.data.load import provenance, side_information
+from st2llm.data.load.regular_steps import RegularStep
 from st2llm.data.read import rasters
 from st2llm.data.read.rasters import Raster
-from st2llm.data.windows import side
-from st2llm.data.windows.places import centres
+from st2llm.data.windows.nodes import cell_centres
 from st2llm.errors import DataError
 from st2llm.types import Grid, Layout
 
@@ -25,18 +24,18 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
 
     Raises DataError where files do not hold what the card says.
     """
-    whole, told = _joined(
-        card, [rasters.read(card, part, files[file_and_key(part)[0]]) for part in card.parts]
+    whole, told = _concatenate_in_time(
+        card, [rasters.read_raster(card, part, files[file_and_key(part)[0]]) for part in card.parts]
     )
-    step = Step(card.name, card.freq, card.freq_s, card.timezone)
-    values, emptied = _missing(card, whole.values)
+    step = RegularStep(card.name, card.freq, card.freq_s, card.timezone)
+    values, emptied = _mark_missing(card, whole.values)
     if whole.time is None:
         time = step.from_start(step.first(card.start, ", ".join(card.parts)), len(values))
         moved: list[str] = []
     else:
         calendar.check_increasing(whole.time, card.timezone, ", ".join(card.parts))
         time, values, moved = step.regular(whole.time, values)
-    values, rows, cols, coarse = _coarsened(card, values, whole)
+    values, rows, cols, coarse = _coarsen(card, values, whole)
     if not np.isfinite(values).any():
         raise DataError(
             f"{card.name}: no cell has a reading at any time. Correct `null`, `outside` or `subset`."
@@ -47,8 +46,10 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
         )
     rule, layout = card.holidays, Layout(rows, cols, whole.space)
-    lonlat, xy = centres(layout)
-    aside = side.of_field(card.side, files, time, card.timezone, lonlat=lonlat, xy=xy)
+    lonlat, xy = cell_centres(layout)
+    aside = side_information.field_side_information(
+        card.side, files, time, card.timezone, lonlat=lonlat, xy=xy
+    )
     return Grid(
         name=card.name,
         unit=card.unit or whole.unit,
@@ -69,8 +70,8 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         description=card.description,
         quantity=card.quantity,
         default_task=dict(card.default_task),
-        provenance=provenance.of(
-            card, files, (*told, *_cut(card, whole), *emptied, *moved, *coarse, *aside.told)
+        provenance=provenance.provenance_of(
+            card, files, (*told, *_subset_step(card, whole), *emptied, *moved, *coarse, *aside.told)
         ),
         notes=aside.notes,
         beside=aside.beside,
@@ -78,7 +79,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
     )
 
 
-def _joined(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:
+def _concatenate_in_time(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:
     """Parts one after the other in time. Raises DataError where they are not of one raster."""
     first = parts[0]
     for name, part in zip(card.parts, parts, strict=True):
@@ -100,13 +101,13 @@ def _joined(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:
     return replace(first, time=time, values=np.concatenate([part.values for part in parts])), told
 
 
-def _cut(card: GridCard, whole: Raster) -> list[str]:
+def _subset_step(card: GridCard, whole: Raster) -> list[str]:
     said = card.subset.model_dump(exclude_none=True) if card.subset else {}
     window = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in said.items())
     return [f"kept {len(whole.rows)} x {len(whole.cols)} cells: {window}"] if window else []
 
 
-def _missing(card: GridCard, values: Values) -> tuple[Values, list[str]]:
+def _mark_missing(card: GridCard, values: Values) -> tuple[Values, list[str]]:
     """NaN for the card's `null`, for what is infinite, and for cells `outside` the region."""
     told = []
     infinite = np.isinf(values)
@@ -123,7 +124,7 @@ def _missing(card: GridCard, values: Values) -> tuple[Values, list[str]]:
     return values, told
 
 
-def _coarsened(
+def _coarsen(
     card: GridCard, values: Values, whole: Raster
 ) -> tuple[
     Float64[np.ndarray, "time down right channel"],

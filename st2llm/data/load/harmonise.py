@@ -13,20 +13,20 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from st2llm.data import positions
-from st2llm.data.card.sequence import Outliers, Resample, StayPoints, Step
+from st2llm.data.card.sequence import HarmoniseStep, Outliers, Resample, StayPoints
 from st2llm.data.load.fixes import Fixes
-from st2llm.data.read.columns import Words
+from st2llm.data.read.columns import Categories
 from st2llm.errors import ConfigError, DataError
 
 _MAD = 1.4826
 """The standard deviation of a normal distribution in units of its median absolute deviation."""
 
 
-def apply(fixes: Fixes, steps: Sequence[Step]) -> tuple[Fixes, tuple[str, ...]]:
+def apply(fixes: Fixes, steps: Sequence[HarmoniseStep]) -> tuple[Fixes, tuple[str, ...]]:
     """The fixes after all steps in order, and what each did, in words."""
     told = []
     for step in steps:
-        fixes, said = _STEPS[step.name](fixes, getattr(step, step.name))
+        fixes, said = _STEP_FUNCTIONS[step.name](fixes, getattr(step, step.name))
         fixes = fixes.without_empty()
         told.append(said)
     return fixes, tuple(told)
@@ -38,7 +38,7 @@ def max_speed(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
     Where an object's first step alone is too fast, its first fix is the one that is dropped.
     """
     apart = fixes.same()
-    fast = apart & (positions.steps_m(fixes.lonlat, fixes.xy) > limit * fixes.seconds())
+    fast = apart & (positions.step_lengths_m(fixes.lonlat, fixes.xy) > limit * fixes.seconds())
     bad = np.zeros(len(fixes), dtype=bool)
     row, count = 0, len(fixes)
     for first in np.flatnonzero(fast) + 1:
@@ -59,17 +59,17 @@ def jumps(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
     """Drops each lone fix further than `limit` metres from both its neighbours, which are nearer to each other."""
     bad = np.zeros(len(fixes), dtype=bool)
     if len(fixes) > 2:
-        same, step = fixes.same(), positions.steps_m(fixes.lonlat, fixes.xy)
+        same, step = fixes.same(), positions.step_lengths_m(fixes.lonlat, fixes.xy)
         far = same & (step > limit)
         over = np.flatnonzero(far[:-1] & far[1:])
-        across = _between(fixes, over, over + 2)
+        across = _distances_m(fixes, over, over + 2)
         bad[over[across <= limit] + 1] = True
     return fixes.dropping(bad), f"jumps {limit:g} m: dropped {int(bad.sum())} of {len(fixes)} fixes"
 
 
 def outliers(fixes: Fixes, rule: Outliers) -> tuple[Fixes, str]:
     """Drops fixes further than `mad` robust deviations, and `least_m`, from the median of the fixes around them."""
-    xy = _metres(fixes)
+    xy = _require_metres(fixes)
     bad = np.zeros(len(fixes), dtype=bool)
     for begin, end in _spans(fixes):
         off = np.hypot(*(_hampel(xy[begin:end, axis], rule.window)[0] for axis in (0, 1)))
@@ -82,7 +82,7 @@ def outliers(fixes: Fixes, rule: Outliers) -> tuple[Fixes, str]:
 def trips(fixes: Fixes, gap: str) -> tuple[Fixes, str]:
     """Begins a new object (`id/1`, `id/2`, ...) wherever the next fix is more than `gap` later."""
     starts = np.ones(len(fixes), dtype=bool)
-    starts[1:] = ~fixes.same() | (fixes.seconds() > seconds(gap))
+    starts[1:] = ~fixes.same() | (fixes.seconds() > duration_s(gap))
     trip = np.cumsum(starts) - 1
     old = fixes.owner[starts]
     number = np.arange(len(old)) - np.searchsorted(old, old) + 1
@@ -108,7 +108,7 @@ def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
 
     Attributes are interpolated as well; places, parts are those of the fix before.
     """
-    step, widest = seconds(rule.step) / fixes.unit_s, seconds(rule.max_gap) / fixes.unit_s
+    step, widest = duration_s(rule.step) / fixes.unit_s, duration_s(rule.max_gap) / fixes.unit_s
     if step != round(step):
         raise ConfigError(
             f"harmonise.resample.step {rule.step!r} is finer than the data's time. Take whole seconds."
@@ -131,9 +131,11 @@ def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
     made = replace(
         fixes.at(before),
         time=time,
-        lonlat=_between_degrees(fixes.lonlat, before, after, share),
-        xy=None if fixes.xy is None else _line(fixes.xy, before, after, share[:, None]),
-        attributes={name: _line(values, before, after, share) for name, values in fixes.attributes.items()},
+        lonlat=_interpolate_degrees(fixes.lonlat, before, after, share),
+        xy=None if fixes.xy is None else _interpolate(fixes.xy, before, after, share[:, None]),
+        attributes={
+            name: _interpolate(values, before, after, share) for name, values in fixes.attributes.items()
+        },
     )
     return (
         made,
@@ -146,7 +148,7 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
     are within `radius_m` of it, where they span at least `minutes`. The stay is at their mean, from its arrival on;
     its `duration_min` is an attribute. Stays within `place_m` of one another are at one place.
     """
-    xy, kept, ends = _metres(fixes), [], []
+    xy, kept, ends = _require_metres(fixes), [], []
     for begin, end in _spans(fixes):
         found = _stays(xy[begin:end], fixes.time[begin:end] * fixes.unit_s, rule)
         kept += [begin + first for first, _ in found]
@@ -161,7 +163,7 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
         fixes.at(first),
         xy=None if fixes.xy is None else _means(fixes.xy, first, last),
         lonlat=None if fixes.lonlat is None else _mean_degrees(fixes.lonlat, first, last),
-        place=Words(places, tuple(f"p{i}" for i in range(int(places.max()) + 1))),
+        place=Categories(places, tuple(f"p{i}" for i in range(int(places.max()) + 1))),
         attributes={"duration_min": (fixes.time[last] - fixes.time[first]) * fixes.unit_s / 60},
     )
     said = (
@@ -170,7 +172,7 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
     return made, f"{said} at {int(places.max()) + 1} places (within {rule.place_m:g} m)"
 
 
-_STEPS: Mapping[str, Callable[[Fixes, Any], tuple[Fixes, str]]] = {
+_STEP_FUNCTIONS: Mapping[str, Callable[[Fixes, Any], tuple[Fixes, str]]] = {
     "max_speed": max_speed,
     "jumps": jumps,
     "outliers": outliers,
@@ -181,13 +183,15 @@ _STEPS: Mapping[str, Callable[[Fixes, Any], tuple[Fixes, str]]] = {
 }
 
 
-def outlying(values: Float64[np.ndarray, " time"], window: int, mad: float) -> Bool[np.ndarray, " time"]:
+def hampel_outliers(
+    values: Float64[np.ndarray, " time"], window: int, mad: float
+) -> Bool[np.ndarray, " time"]:
     """Readings further than `mad` robust deviations from the median of the `window` around them (Hampel)."""
     off, spread = _hampel(values, window)
     return np.asarray((off > mad * spread) & (spread > 0))
 
 
-def seconds(span: str) -> float:
+def duration_s(span: str) -> float:
     """The seconds of `10min`, `0.4s`, `1h`. Raises ConfigError for what is no span."""
     try:
         said = span if span[:1].isdigit() else f"1{span}"
@@ -199,7 +203,7 @@ def seconds(span: str) -> float:
     return float(found)
 
 
-def _metres(fixes: Fixes) -> Float64[np.ndarray, "row 2"]:
+def _require_metres(fixes: Fixes) -> Float64[np.ndarray, "row 2"]:
     if fixes.xy is None:
         raise DataError(
             "This step needs coordinates. Name `lon` and `lat`, or `x` and `y`, in the data card."
@@ -214,15 +218,15 @@ def _spans(fixes: Fixes) -> list[tuple[int, int]]:
 
 def _too_fast(fixes: Fixes, here: int, there: int, limit: float) -> bool:
     span_s = (int(fixes.time[there]) - int(fixes.time[here])) * fixes.unit_s
-    return bool(_between(fixes, np.array([here]), np.array([there]))[0] > limit * span_s)
+    return bool(_distances_m(fixes, np.array([here]), np.array([there]))[0] > limit * span_s)
 
 
-def _between(
+def _distances_m(
     fixes: Fixes, here: Int64[np.ndarray, " pair"], there: Int64[np.ndarray, " pair"]
 ) -> Float64[np.ndarray, " pair"]:
     if fixes.lonlat is not None:
-        return positions.between_m(fixes.lonlat[here], fixes.lonlat[there])
-    step = _metres(fixes)[there] - _metres(fixes)[here]
+        return positions.great_circle_m(fixes.lonlat[here], fixes.lonlat[there])
+    step = _require_metres(fixes)[there] - _require_metres(fixes)[here]
     return np.asarray(np.hypot(step[:, 0], step[:, 1]))
 
 
@@ -237,19 +241,19 @@ def _hampel(
     return off.to_numpy(dtype=np.float64), spread.to_numpy(dtype=np.float64)
 
 
-def _line(values: np.ndarray, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
+def _interpolate(values: np.ndarray, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
     # A missing value after a fix that is kept as it is must not spoil it.
     there = np.where(share > 0, values[after], values[before])
     return np.asarray(values[before] + share * (there - values[before]))
 
 
-def _between_degrees(
+def _interpolate_degrees(
     lonlat: Float64[np.ndarray, "row 2"] | None, before: np.ndarray, after: np.ndarray, share: np.ndarray
 ) -> Float64[np.ndarray, "new 2"] | None:
     """On the shorter way round the globe."""
     if lonlat is None:
         return None
-    out = _line(lonlat, before, after, share[:, None])
+    out = _interpolate(lonlat, before, after, share[:, None])
     turn = (lonlat[after, 0] - lonlat[before, 0] + 180) % 360 - 180
     out[:, 0] = (lonlat[before, 0] + share * turn + 180) % 360 - 180
     return out
@@ -268,7 +272,7 @@ def _stays(
     """First and last fix of each stay."""
     found, i, count, least = [], 0, len(xy), rule.minutes * 60
     while i < count - 1:
-        j = _leaves(xy, i, rule.radius_m)
+        j = _end_of_stay(xy, i, rule.radius_m)
         if time_s[j - 1] - time_s[i] >= least:
             found.append((i, j - 1))
             i = j
@@ -277,7 +281,7 @@ def _stays(
     return found
 
 
-def _leaves(xy: Float64[np.ndarray, "time 2"], i: int, radius: float) -> int:
+def _end_of_stay(xy: Float64[np.ndarray, "time 2"], i: int, radius: float) -> int:
     """The first fix after i that is further than `radius` from it, or the number of fixes; looks ever further."""
     ahead, start = 64, i + 1
     while start < len(xy):

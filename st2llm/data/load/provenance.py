@@ -10,7 +10,7 @@ from st2llm.data.card import Card
 from st2llm.types import Provenance
 
 
-def of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
+def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
     """sha256: of the files' own hashes and what the card says, so that it names data and reading alike.
 
     Keys at their defaults have no part in it: a key that cards learn later changes no hash of before.

@@ -10,12 +10,12 @@ from st2llm.data import calendar
 from st2llm.errors import DataError
 from st2llm.types import DAY_S, MONTH_S
 
-SPARSEST = 20
+MAX_SPARSITY = 20
 """A file of n stamps may span at most this many times n steps; more is taken for a wrong stamp or step."""
 
 
 @dataclass(frozen=True)
-class Step:
+class RegularStep:
     """The step of a data set: `freq` as its card says it, `freq_s` in seconds (MONTH_S for months)."""
 
     name: str
@@ -66,7 +66,7 @@ class Step:
                 "lie in one. Correct `freq`."
             )
         count = int(row[-1]) + 1
-        if count > SPARSEST * len(time):
+        if count > MAX_SPARSITY * len(time):
             raise DataError(
                 f"{self.name}: {len(time)} stamps span {count} steps of {self.freq}, up to {self._said(time[-1])}. "
                 "Correct `freq`, or the stamp that is far off."

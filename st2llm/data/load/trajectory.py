@@ -7,21 +7,20 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from st2llm.data import positions, time_columns
-from st2llm.data.card.side import Places
-from st2llm.data.card.trajectory import TrajectoryCard, milliseconds_of
+from st2llm.data.card.side import PlaceTable
+from st2llm.data.card.trajectory import TrajectoryCard, step_milliseconds
 from st2llm.data.load import fixes as fix
-from st2llm.data.load import harmonise, provenance
+from st2llm.data.load import harmonise, provenance, side_information
 from st2llm.data.load.fixes import Fixes
 from st2llm.data.read import sequence_tables
-from st2llm.data.read.columns import Sort, Words
-from st2llm.data.read.sequence_tables import Rows
-from st2llm.data.windows import side
+from st2llm.data.read.columns import Categories, ColumnType
+from st2llm.data.read.sequence_tables import SequenceTable
 from st2llm.errors import DataError
 from st2llm.types import Note, Provenance, Trajectory
 
 
 @dataclass(frozen=True)
-class Joined:
+class TrajectorySideInformation:
     """What is known beside the fixes. names: attributes known in advance. labels: words of places."""
 
     names: tuple[str, ...] = ()
@@ -35,21 +34,27 @@ def build(card: TrajectoryCard, files: dict[str, Path]) -> list[Trajectory]:
 
     Raises DataError where files do not hold what the card says.
     """
-    found, steps = gather(card, files)
+    found, steps = read_fixes(card, files)
     found, done = harmonise.apply(found, card.harmonise)
-    found, joined = _join(card, files, found)
-    return _objects(card, found, provenance.of(card, files, (*steps, *done, *joined.steps)), joined)
+    found, joined = _join_side_information(card, files, found)
+    return _objects(
+        card, found, provenance.provenance_of(card, files, (*steps, *done, *joined.steps)), joined
+    )
 
 
-def gather(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tuple[str, ...]]:
+def read_fixes(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tuple[str, ...]]:
     """The fixes of all tables, sorted and projected, before harmonisation, and what was done."""
-    named = sequence_tables.words(card, {"object": _column(card), "place": card.place, "label": card.label})
-    numbers: dict[str, Sort] = dict.fromkeys(card.attributes.values(), "number")
-    wanted = {**named, **positions.wanted(card), **time_columns.wanted(card.time), **numbers}
+    named = sequence_tables.category_columns(
+        card, {"object": _column(card), "place": card.place, "label": card.label}
+    )
+    numbers: dict[str, ColumnType] = dict.fromkeys(card.attributes.values(), "number")
+    wanted = {**named, **positions.coordinate_columns(card), **time_columns.wanted(card.time), **numbers}
     rows = sequence_tables.read(card, files, wanted)
     objects, owner = _owners(card, rows)
-    times = time_columns.of(card.time, rows.table, owner, timezone=card.timezone, fine=_fine(card))
-    lonlat, xy, kept, placed = sequence_tables.placed(card, rows.table, times.known)
+    times = time_columns.of(
+        card.time, rows.table, owner, timezone=card.timezone, fine=_has_milliseconds(card)
+    )
+    lonlat, xy, kept, placed = sequence_tables.read_positions(card, rows.table, times.known)
     everything, done = bool(kept.all()), times.steps
     loose = Fixes(
         objects=objects,
@@ -64,50 +69,56 @@ def gather(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tuple[s
         attributes={name: rows.table.number(column)[kept] for name, column in card.attributes.items()},
     )
     del rows, owner, times, kept
-    single, spread = fix.single(loose.sorted().without_empty(), card.duplicates)
-    return _projected(card, single), (*done, *placed, *spread, *_told(card, single))
+    single, spread = fix.resolve_duplicates(loose.sorted().without_empty(), card.duplicates)
+    return _projected(card, single), (*done, *placed, *spread, *_projection_step(card, single))
 
 
-def _join(card: TrajectoryCard, files: dict[str, Path], found: Fixes) -> tuple[Fixes, Joined]:
-    rule, joined = card.side, Joined(tuple(card.known))
+def _join_side_information(
+    card: TrajectoryCard, files: dict[str, Path], found: Fixes
+) -> tuple[Fixes, TrajectorySideInformation]:
+    rule, joined = card.side, TrajectorySideInformation(tuple(card.known))
     if rule and rule.weather:
         when = (found.time * found.unit_s).astype(np.int64)
-        read, said = side.weather(rule.weather, files[rule.weather.file], when, card.timezone)
+        read, said = side_information.join_weather(
+            rule.weather, files[rule.weather.file], when, card.timezone
+        )
         found = replace(found, attributes={**found.attributes, **read})
         known = tuple(read) if rule.weather.known else ()
         joined = replace(
             joined, names=tuple(dict.fromkeys((*joined.names, *known))), steps=(*joined.steps, said)
         )
     if rule and rule.notes:
-        joined = replace(joined, notes=side.notes(rule.notes, files[rule.notes.file], card.timezone))
+        joined = replace(
+            joined, notes=side_information.read_notes(rule.notes, files[rule.notes.file], card.timezone)
+        )
     if rule and rule.places:
-        found, labels, said = _near(rule.places, files[rule.places.file], found)
+        found, labels, said = _join_places(rule.places, files[rule.places.file], found)
         joined = replace(joined, labels=labels, steps=(*joined.steps, said))
     return found, joined
 
 
-def _near(rule: Places, path: Path, found: Fixes) -> tuple[Fixes, dict[str, str], str]:
+def _join_places(rule: PlaceTable, path: Path, found: Fixes) -> tuple[Fixes, dict[str, str], str]:
     """Places take the words of the nearest in a table; fixes without places take that itself as their place."""
     if found.place is None:
-        spots = side.nearest(rule, path, lonlat=found.lonlat, xy=found.xy)
+        spots = side_information.join_nearest_places(rule, path, lonlat=found.lonlat, xy=found.xy)
         names = tuple(dict.fromkeys(spot.text for spot in spots if spot.text))
         code = {name: i for i, name in enumerate(names)}
         codes = np.array([code.get(spot.text, -1) for spot in spots], dtype=np.int32)
         near = f"{int((codes >= 0).sum())} of {len(codes)} fixes"
         told = f"{near} are at a place of {path.name} within {rule.within_m:g} m"
-        return replace(found, place=Words(codes, names)), {}, told
+        return replace(found, place=Categories(codes, names)), {}, told
     there = found.place.codes >= 0
     count = np.maximum(np.bincount(found.place.codes[there], minlength=len(found.place.names)), 1)[:, None]
     middle = [
-        None if pair is None else _sums(found.place.codes[there], pair[there], len(count)) / count
+        None if pair is None else _sums_by_code(found.place.codes[there], pair[there], len(count)) / count
         for pair in (found.lonlat, found.xy)
     ]
-    spots = side.nearest(rule, path, lonlat=middle[0], xy=middle[1])
+    spots = side_information.join_nearest_places(rule, path, lonlat=middle[0], xy=middle[1])
     labels = {name: spot.text for name, spot in zip(found.place.names, spots, strict=True) if spot.text}
     return found, labels, f"{len(labels)} of {len(spots)} places take the words of the nearest of {path.name}"
 
 
-def _sums(
+def _sums_by_code(
     codes: np.ndarray, pair: Float64[np.ndarray, "row 2"], count: int
 ) -> Float64[np.ndarray, "place 2"]:
     return np.column_stack([np.bincount(codes, weights=pair[:, axis], minlength=count) for axis in (0, 1)])
@@ -121,14 +132,14 @@ def _is_plt(card: TrajectoryCard) -> bool:
     return all(table.name.lower().endswith(".plt") for table in card.table)
 
 
-def _owners(card: TrajectoryCard, rows: Rows) -> tuple[tuple[str, ...], Int32[np.ndarray, " row"]]:
+def _owners(card: TrajectoryCard, rows: SequenceTable) -> tuple[tuple[str, ...], Int32[np.ndarray, " row"]]:
     """The names of the objects, and which object each row is of; tables of different labels share no object."""
     if _is_plt(card):
-        said = [_of_path(one.path, by=card.object or "user") for one in rows.sources]
+        said = [_object_of_path(one.path, by=card.object or "user") for one in rows.sources]
         codes = {name: i for i, name in enumerate(dict.fromkeys(said))}
         return tuple(codes), np.array([codes[name] for name in said], dtype=np.int32)[rows.source]
     if card.object is None:
-        inner = Words(np.zeros(rows.table.rows, dtype=np.int32), ("all",))
+        inner = Categories(np.zeros(rows.table.rows, dtype=np.int32), ("all",))
     else:
         inner = rows.table.word(card.object)
         if (inner.codes < 0).any():
@@ -150,13 +161,13 @@ def _owners(card: TrajectoryCard, rows: Rows) -> tuple[tuple[str, ...], Int32[np
     return tuple(f"{scenes[s]}/{inner.names[o]}" for s, o in names), rank[owner]
 
 
-def _of_path(path: Path, by: str) -> str:
+def _object_of_path(path: Path, by: str) -> str:
     """GeoLife's folders: <user>/Trajectory/<file>.plt."""
     folder = path.parent.parent if path.parent.name == "Trajectory" else path.parent
     return folder.name if by == "user" else f"{folder.name}/{path.stem}"
 
 
-def _has_parts(rows: Rows) -> bool:
+def _has_parts(rows: SequenceTable) -> bool:
     given = {one.table.part is not None for one in rows.sources}
     if len(given) > 1:
         raise DataError(
@@ -165,14 +176,16 @@ def _has_parts(rows: Rows) -> bool:
     return given == {True}
 
 
-def _parts(rows: Rows) -> np.ndarray:
+def _parts(rows: SequenceTable) -> np.ndarray:
     number = np.array(
         [sequence_tables.PARTS.index(str(one.table.part)) for one in rows.sources], dtype=np.int8
     )
     return np.asarray(number[rows.source])
 
 
-def _labels(card: TrajectoryCard, rows: Rows, owner: np.ndarray, count: int) -> tuple[str | None, ...]:
+def _labels(
+    card: TrajectoryCard, rows: SequenceTable, owner: np.ndarray, count: int
+) -> tuple[str | None, ...]:
     """The label of each object: that of its table, or of its first row. Raises DataError where rows contradict it."""
     found: np.ndarray = np.full(count, -1)
     if card.label is not None:
@@ -189,29 +202,31 @@ def _labels(card: TrajectoryCard, rows: Rows, owner: np.ndarray, count: int) -> 
     return tuple(None if code < 0 else rows.sources[code].table.label for code in found)
 
 
-def _fine(card: TrajectoryCard) -> bool:
-    return card.freq not in (None, "any") and milliseconds_of(str(card.freq)) % 1000 != 0
+def _has_milliseconds(card: TrajectoryCard) -> bool:
+    return card.freq not in (None, "any") and step_milliseconds(str(card.freq)) % 1000 != 0
 
 
 def _projected(card: TrajectoryCard, found: Fixes) -> Fixes:
     if found.lonlat is None or found.xy is not None:
         return found
     if card.origin == "all":
-        return replace(found, xy=positions.metres_from(positions.centre(found.lonlat), found.lonlat))
+        return replace(found, xy=positions.metres_from(positions.centroid(found.lonlat), found.lonlat))
     first = found.lonlat[found.offsets()[:-1]]
     return replace(found, xy=positions.metres_from(first[found.owner], found.lonlat))
 
 
-def _told(card: TrajectoryCard, found: Fixes) -> tuple[str, ...]:
+def _projection_step(card: TrajectoryCard, found: Fixes) -> tuple[str, ...]:
     if found.lonlat is None or found.xy is not None:
         return ()
     where = "the centre of all fixes" if card.origin == "all" else "each object's first fix"
     return (f"x and y are metres east and north of {where} (azimuthal equidistant, WGS 84)",)
 
 
-def _objects(card: TrajectoryCard, found: Fixes, made: Provenance, joined: Joined) -> list[Trajectory]:
+def _objects(
+    card: TrajectoryCard, found: Fixes, made: Provenance, joined: TrajectorySideInformation
+) -> list[Trajectory]:
     edges = found.offsets()
-    days = sequence_tables.holidays(
+    days = sequence_tables.card_holidays(
         card, *(int(t * found.unit_s) for t in (found.time.min(), found.time.max()))
     )
     step = _step(card, found.unit_s)
@@ -255,4 +270,4 @@ def _step(card: TrajectoryCard, unit_s: float) -> int | None:
     said = card.freq or last
     if said is None:
         return None
-    return 0 if said == "any" else round(milliseconds_of(said) / 1000 / unit_s)
+    return 0 if said == "any" else round(step_milliseconds(said) / 1000 / unit_s)

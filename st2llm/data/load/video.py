@@ -14,32 +14,36 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from st2llm.data import safe_open, video_features
-from st2llm.data.card.video import CSV, VideoCard
+from st2llm.data.card.video import CSV_PREFIX, VideoCard
 from st2llm.data.load import provenance
-from st2llm.data.windows.video import split_clips
 from st2llm.errors import DataError, nearest
 from st2llm.types import Video
-
-__all__ = ["Reading", "build", "read", "split_clips"]
 
 MAX_PIXELS = 2**26
 """The largest frame that is decoded."""
 MAX_BYTES = 4 * 2**30
 """The most that the frames of a data set may take in memory."""
-MOST_LOST = 0.5
-_EARLY = 0.05
+MAX_LOST_SHARE = 0.5
+_FRAME_TOLERANCE = 0.05
 """How much of a period a frame may come before its turn when frames are thinned: stamps are rounded to milliseconds."""
 # Playlists and lists of files are formats, too, and would open what they name: other files, addresses.
 _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
     "protocol_whitelist": "file",
 }
-_LENIENT = ("InvalidDataError", "UnknownError", "PatchWelcomeError", "EOFError", "BugError", "ExternalError")
+_DAMAGED_FRAME_ERRORS = (
+    "InvalidDataError",
+    "UnknownError",
+    "PatchWelcomeError",
+    "EOFError",
+    "BugError",
+    "ExternalError",
+)
 """What a decoder says of one damaged frame, by the names of PyAV's errors."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodeOptions:
     """How clips are read. size: the most rows and columns. fps: the most frames a second. max_frames: of a clip."""
 
     size: tuple[int, int] = (160, 160)
@@ -48,7 +52,7 @@ class Reading:
 
 
 @dataclass
-class _Tally:
+class _DecodeState:
     """What happened while a clip was read."""
 
     kept: list[UInt8[np.ndarray, "row col 3"]] = field(default_factory=list)
@@ -64,7 +68,7 @@ class _Tally:
 
 
 @dataclass(frozen=True)
-class Footage:
+class DecodedClip:
     """The frames of one file. steps: what was done to them, in words."""
 
     frames: UInt8[np.ndarray, "time row col 3"]
@@ -83,10 +87,10 @@ def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
     labels = _labels(card, files, names)
     captions = _captions(card, files, names)
     classes = tuple(sorted({label for label in labels.values() if label}))
-    how = Reading(card.size, card.fps, card.max_frames)
+    how = DecodeOptions(card.size, card.fps, card.max_frames)
     clips, room = [], MAX_BYTES
     for name in names:
-        footage = read(files[name], how, room=room)
+        footage = decode(files[name], how, room=room)
         room -= footage.frames.nbytes
         _check_regions(card, name, footage)
         clips.append(
@@ -105,22 +109,24 @@ def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
                 split=card.plan(),
                 description=card.description,
                 default_task=dict(card.default_task),
-                provenance=provenance.of(card, {name: files[name]}, footage.steps),
+                provenance=provenance.provenance_of(card, {name: files[name]}, footage.steps),
             )
         )
     return clips
 
 
-def read(path: Path, how: Reading | None = None, *, room: int = MAX_BYTES) -> Footage:
+def decode(path: Path, how: DecodeOptions | None = None, *, room: int = MAX_BYTES) -> DecodedClip:
     """The frames of a file and when each is shown, turned as the file says, made small, thinned.
 
     room: bytes that the frames may take. Raises DataError where the file is no mp4, avi or mkv, has no frame, is so
     damaged that more than half of its frames are lost, or takes too much room; the file is closed in any case.
     """
-    how = how or Reading()
+    how = how or DecodeOptions()
     try:
-        with av.open(str(safe_open.checked(path)), options=_OPTIONS, metadata_errors="replace") as container:
-            return _read(container, path, how, room)
+        with av.open(
+            str(safe_open.checked_file(path)), options=_OPTIONS, metadata_errors="replace"
+        ) as container:
+            return _decode_container(container, path, how, room)
     except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
         said = " ".join(str(getattr(error, "strerror", "") or error).split()) or type(error).__name__
         raise DataError(
@@ -129,7 +135,7 @@ def read(path: Path, how: Reading | None = None, *, room: int = MAX_BYTES) -> Fo
         ) from error
 
 
-def _read(container: InputContainer, path: Path, how: Reading, room: int) -> Footage:
+def _decode_container(container: InputContainer, path: Path, how: DecodeOptions, room: int) -> DecodedClip:
     if not container.streams.video:
         raise DataError(f"{path} has no video stream. Leave it out of `files`, or get the right file.")
     stream = container.streams.video[0]
@@ -141,10 +147,10 @@ def _read(container: InputContainer, path: Path, how: Reading, room: int) -> Foo
         raise DataError(
             f"{path} has frames of {stream.width} x {stream.height}, more than {MAX_PIXELS} pixels. Convert it."
         )
-    tally = _Tally()
+    tally = _DecodeState()
     whole = True
     for frame in _frames(container, stream, tally):
-        _take(frame, stream, how, tally)
+        _keep_if_due(frame, stream, how, tally)
         if tally.bytes > room:
             raise DataError(
                 f"{path}: the frames of the data set take over {MAX_BYTES / 2**30:.0f} GiB. Set `size`, `fps` or "
@@ -154,27 +160,27 @@ def _read(container: InputContainer, path: Path, how: Reading, room: int) -> Foo
             whole = False
             break
     if whole:
-        tally.lost = max(tally.lost, _declared(container, stream, tally) - tally.decoded)
+        tally.lost = max(tally.lost, _declared_frames(container, stream, tally) - tally.decoded)
     if not tally.kept:
         raise DataError(
             f"{path} has no frame that can be shown ({tally.lost} are damaged). Get the file again."
         )
-    if tally.lost > MOST_LOST * (tally.lost + tally.decoded):
+    if tally.lost > MAX_LOST_SHARE * (tally.lost + tally.decoded):
         raise DataError(
             f"{path} is damaged or cut off: {tally.lost} of {tally.lost + tally.decoded} frames are lost, more than "
             f"half. Get the file again."
         )
-    return _footage(stream, how, tally, whole)
+    return _decoded_clip(stream, how, tally, whole)
 
 
-def _frames(container: InputContainer, stream: VideoStream, tally: _Tally) -> Iterator[VideoFrame]:
+def _frames(container: InputContainer, stream: VideoStream, tally: _DecodeState) -> Iterator[VideoFrame]:
     """The frames that can be shown; those that cannot are counted as lost."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except av.FFmpegError as error:
-            _lenient(error)
+            _reraise_unless_damaged(error)
             tally.lost += 1
             return
         if packet is None:
@@ -182,7 +188,7 @@ def _frames(container: InputContainer, stream: VideoStream, tally: _Tally) -> It
         try:
             found = packet.decode()
         except av.FFmpegError as error:
-            _lenient(error)
+            _reraise_unless_damaged(error)
             tally.lost += 1
             continue
         for frame in found:
@@ -193,13 +199,13 @@ def _frames(container: InputContainer, stream: VideoStream, tally: _Tally) -> It
                 yield frame
 
 
-def _lenient(error: av.FFmpegError) -> None:
+def _reraise_unless_damaged(error: av.FFmpegError) -> None:
     """Raises what is no matter of damaged frames: a disk that fails, memory that runs out."""
-    if type(error).__name__ not in _LENIENT:
+    if type(error).__name__ not in _DAMAGED_FRAME_ERRORS:
         raise error
 
 
-def _take(frame: VideoFrame, stream: VideoStream, how: Reading, tally: _Tally) -> None:
+def _keep_if_due(frame: VideoFrame, stream: VideoStream, how: DecodeOptions, tally: _DecodeState) -> None:
     """Keeps a frame where its turn has come."""
     time = frame.time
     if time is None:
@@ -211,12 +217,12 @@ def _take(frame: VideoFrame, stream: VideoStream, how: Reading, tally: _Tally) -
         tally.repeated += 1
         return
     if how.fps is not None:
-        turn = math.floor((time - (tally.time_s[0] if tally.time_s else time)) * how.fps + _EARLY)
+        turn = math.floor((time - (tally.time_s[0] if tally.time_s else time)) * how.fps + _FRAME_TOLERANCE)
         if turn < tally.next_turn:
             return
         tally.next_turn = turn + 1
     quarter = round(frame.rotation / 90) % 4
-    rows, cols = _shape(frame, quarter, how.size)
+    rows, cols = _scaled_shape(frame, quarter, how.size)
     small = frame.reformat(width=cols, height=rows, format="rgb24", interpolation="AREA").to_ndarray()
     turned = np.ascontiguousarray(np.rot90(small, quarter))
     if tally.kept and turned.shape != tally.kept[0].shape:
@@ -233,14 +239,14 @@ def _take(frame: VideoFrame, stream: VideoStream, how: Reading, tally: _Tally) -
     tally.bytes += turned.nbytes
 
 
-def _shape(frame: VideoFrame, quarter: int, most: tuple[int, int]) -> tuple[int, int]:
+def _scaled_shape(frame: VideoFrame, quarter: int, most: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the frame as it is stored, so small that it fits once it is turned."""
     rows, cols = most if quarter % 2 == 0 else (most[1], most[0])
     scale = min(1.0, rows / frame.height, cols / frame.width)
     return max(1, round(frame.height * scale)), max(1, round(frame.width * scale))
 
 
-def _declared(container: InputContainer, stream: VideoStream, tally: _Tally) -> int:
+def _declared_frames(container: InputContainer, stream: VideoStream, tally: _DecodeState) -> int:
     """How many frames the file should have by its own head, where it says so; else as many as were decoded."""
     if stream.frames:
         return int(stream.frames)
@@ -252,7 +258,7 @@ def _declared(container: InputContainer, stream: VideoStream, tally: _Tally) -> 
     return tally.decoded + (missing if missing > 1 else 0)
 
 
-def _footage(stream: VideoStream, how: Reading, tally: _Tally, whole: bool) -> Footage:
+def _decoded_clip(stream: VideoStream, how: DecodeOptions, tally: _DecodeState, whole: bool) -> DecodedClip:
     time_s = np.array(tally.time_s, dtype=np.float64) - tally.time_s[0]
     kept = np.stack(tally.kept)
     fps = (len(time_s) - 1) / time_s[-1] if len(time_s) > 1 else float(stream.average_rate or 0.0)
@@ -268,13 +274,13 @@ def _footage(stream: VideoStream, how: Reading, tally: _Tally, whole: bool) -> F
          f"kept {len(kept)} of {tally.decoded} frames, at most {how.fps or 0:g} a second"),
         (not whole, f"read the first {len(kept)} frames alone"),
     ]  # fmt: skip
-    return Footage(kept, time_s, float(fps), tuple(words for happened, words in told if happened))
+    return DecodedClip(kept, time_s, float(fps), tuple(words for happened, words in told if happened))
 
 
-def _check_regions(card: VideoCard, name: str, footage: Footage) -> None:
+def _check_regions(card: VideoCard, name: str, footage: DecodedClip) -> None:
     try:
-        video_features.edges(footage.frames.shape[1], card.regions[0])
-        video_features.edges(footage.frames.shape[2], card.regions[1])
+        video_features.region_edges(footage.frames.shape[1], card.regions[0])
+        video_features.region_edges(footage.frames.shape[2], card.regions[1])
     except DataError as error:
         raise DataError(f"{card.name}, {name}: {error}") from error
 
@@ -295,8 +301,8 @@ def _labels(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> dic
         return {}
     if rule == "stem":
         return {name: PurePosixPath(name).stem for name in names}
-    if rule.startswith(CSV):
-        return _column(files[rule.removeprefix(CSV)], "label", names)
+    if rule.startswith(CSV_PREFIX):
+        return _table_column(files[rule.removeprefix(CSV_PREFIX)], "label", names)
     found = {}
     for name in names:
         match = re.search(rule, name)
@@ -311,7 +317,7 @@ def _labels(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> dic
 def _captions(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> dict[str, str]:
     rule = card.captions
     if isinstance(rule, str):
-        return _column(files[rule.removeprefix(CSV)], "caption", names)
+        return _table_column(files[rule.removeprefix(CSV_PREFIX)], "caption", names)
     stems = {PurePosixPath(name).stem: name for name in names}
     for stem in rule or {}:
         if stem not in stems:
@@ -321,7 +327,7 @@ def _captions(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> d
     return {stems[stem]: words for stem, words in (rule or {}).items()}
 
 
-def _column(path: Path, column: str, names: list[str]) -> dict[str, str]:
+def _table_column(path: Path, column: str, names: list[str]) -> dict[str, str]:
     """What a table says of each clip, by its name with or without the end. Raises DataError for one it lacks."""
     table = safe_open.csv(path, text=["file", column])
     for needed in ("file", column):

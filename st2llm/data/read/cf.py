@@ -38,7 +38,7 @@ _EARLIEST, _LATEST = -12_212_553_600, 16_725_225_600
 """The years 1583 (before, the standard calendar was another) to 2499."""
 
 
-def role(name: str, attributes: Mapping[str, Any]) -> str | None:
+def axis_role(name: str, attributes: Mapping[str, Any]) -> str | None:
     """What a dimension is: 'time', 'row' or 'col'; None where neither its name nor its coordinate says it."""
     said = (
         str(attributes.get("standard_name", "")),
@@ -58,7 +58,7 @@ def role(name: str, attributes: Mapping[str, Any]) -> str | None:
     return next((what for what, names in _NAMES.items() if name.lower() in names), None)
 
 
-def space(name: str, attributes: Mapping[str, Any]) -> tuple[str, float]:
+def coordinate_unit(name: str, attributes: Mapping[str, Any]) -> tuple[str, float]:
     """The unit of a coordinate, 'degrees', 'metres' or 'cells', and what its numbers are multiplied by to be in it."""
     unit = str(attributes.get("units", "")).lower()
     if unit.startswith("degree") or name.lower() in {"lat", "lon", "latitude", "longitude"}:
@@ -75,7 +75,7 @@ def space(name: str, attributes: Mapping[str, Any]) -> tuple[str, float]:
     return ("metres", lengths[unit]) if unit in lengths else ("cells", 1.0)
 
 
-def instants(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> Int64[np.ndarray, " time"]:
+def decode_time(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> Int64[np.ndarray, " time"]:
     """The seconds UTC of a time coordinate by its units ('days since 1800-01-01') and calendar.
 
     Fractions of a second are rounded. Raises DataError for calendars whose days never were (noleap, 360_day), which

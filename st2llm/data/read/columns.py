@@ -19,48 +19,48 @@ from jaxtyping import Float64, Int32, Int64
 from st2llm.data import safe_open
 from st2llm.errors import DataError, nearest
 
-Sort = Literal["number", "word", "stamp"]
+ColumnType = Literal["number", "word", "stamp"]
 BLOCK_BYTES = 8 << 20
 BLOCK_ROWS = 1 << 18
-MOST_BYTES = safe_open.MAX_BYTES
+MAX_TABLE_BYTES = safe_open.MAX_BYTES
 """What the columns of a table may take in memory."""
-WIDEST_FREE = 512 << 20
+MAX_WHITESPACE_TABLE_BYTES = 512 << 20
 """Tables whose columns are told by blanks are taken into memory whole, up to this size."""
 PLT_COLUMNS = ("lat", "lon", "zero", "altitude_ft", "days", "date", "clock")
 """What the columns of GeoLife's .plt files are, which have six lines of other things above them."""
 
 
 @runtime_checkable
-class Stream(Protocol):
+class ByteStream(Protocol):
     """Bytes, from the first to the last."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
-class Words:
+class Categories:
     """A column of words: the code of each row, and what the codes stand for. A code of -1 is an empty cell."""
 
     codes: Int32[np.ndarray, " row"]
     names: tuple[str, ...]
 
-    def at(self, rows: Any) -> "Words":
-        return Words(self.codes[rows], self.names)
+    def at(self, rows: Any) -> "Categories":
+        return Categories(self.codes[rows], self.names)
 
 
 @dataclass(frozen=True)
-class Stamps:
+class Timestamps:
     """A column of stamps in microseconds: since 1970 UTC where `zoned`, else since 1970 on the local clock."""
 
     micros: Int64[np.ndarray, " row"]
     zoned: bool
 
 
-Column = Float64[np.ndarray, " _"] | Words | Stamps
+Column = Float64[np.ndarray, " _"] | Categories | Timestamps
 
 
 @dataclass(frozen=True)
-class Form:
+class TableFormat:
     """How a delimited table is written. missing: words that stand for no number. formats: of stamps, by column."""
 
     header: bool = True
@@ -81,26 +81,30 @@ class Columns:
     def number(self, name: str) -> Float64[np.ndarray, " row"]:
         return cast(np.ndarray, self.of[name])
 
-    def word(self, name: str) -> Words:
-        return cast(Words, self.of[name])
+    def word(self, name: str) -> Categories:
+        return cast(Categories, self.of[name])
 
-    def stamp(self, name: str) -> Stamps:
-        return cast(Stamps, self.of[name])
+    def stamp(self, name: str) -> Timestamps:
+        return cast(Timestamps, self.of[name])
 
 
 def read(
-    path: Path, wanted: Mapping[str, Sort], form: Form = Form(), *, member: str | None = None
+    path: Path,
+    wanted: Mapping[str, ColumnType],
+    form: TableFormat = TableFormat(),
+    *,
+    member: str | None = None,
 ) -> Columns:
     """The wanted columns of a table, each as the sort that is asked for.
 
     Raises DataError for a column that is not there, a cell that is not of its sort, rows of unequal length, an empty
     or damaged file, and stamps of which some have an offset from UTC and some have none.
     """
-    gathered = {name: _Gathered(name, sort, form, path.name) for name, sort in wanted.items()}
+    gathered = {name: _ColumnBuilder(name, sort, form, path.name) for name, sort in wanted.items()}
     rows = 0
     try:
         for block in _blocks(
-            path, member, list(wanted), form, {name: _ARROW[sort] for name, sort in wanted.items()}
+            path, member, list(wanted), form, {name: _ARROW_TYPES[sort] for name, sort in wanted.items()}
         ):
             for name, one in gathered.items():
                 one.add(block.column(name), rows)
@@ -121,27 +125,29 @@ def join(tables: Sequence[Columns]) -> Columns:
         return tables[0]
     return Columns(
         sum(table.rows for table in tables),
-        {name: _joined(name, [table.of[name] for table in tables]) for name in tables[0].of},
+        {name: _joined_column(name, [table.of[name] for table in tables]) for name in tables[0].of},
     )
 
 
-def _joined(name: str, parts: Sequence[Column]) -> Column:
-    if isinstance(parts[0], Words):
-        words = [part for part in parts if isinstance(part, Words)]
-        book = _Book()
-        return Words(np.concatenate([book.recode(part.codes, part.names) for part in words]), book.names())
-    if isinstance(parts[0], Stamps):
-        stamps = [part for part in parts if isinstance(part, Stamps)]
+def _joined_column(name: str, parts: Sequence[Column]) -> Column:
+    if isinstance(parts[0], Categories):
+        words = [part for part in parts if isinstance(part, Categories)]
+        book = _Vocabulary()
+        return Categories(
+            np.concatenate([book.recode(part.codes, part.names) for part in words]), book.names()
+        )
+    if isinstance(parts[0], Timestamps):
+        stamps = [part for part in parts if isinstance(part, Timestamps)]
         if len({part.zoned for part in stamps}) > 1:
             raise DataError(
                 f"Column {name!r} has stamps with an offset from UTC in some tables and without in others. "
                 "Write all one way."
             )
-        return Stamps(np.concatenate([part.micros for part in stamps]), stamps[0].zoned)
+        return Timestamps(np.concatenate([part.micros for part in stamps]), stamps[0].zoned)
     return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
 
-class _Book:
+class _Vocabulary:
     """Gives each word a code, in order of appearance."""
 
     def __init__(self) -> None:
@@ -157,20 +163,20 @@ class _Book:
         return tuple(self._codes)
 
 
-class _Gathered:
+class _ColumnBuilder:
     """One column while its blocks come in."""
 
-    def __init__(self, name: str, sort: Sort, form: Form, where: str) -> None:
+    def __init__(self, name: str, sort: ColumnType, form: TableFormat, where: str) -> None:
         self._name, self._sort, self._form, self._where = name, sort, form, where
         self._parts: list[np.ndarray] = []
-        self._book = _Book()
+        self._book = _Vocabulary()
         self._zoned: bool | None = None
 
     def add(self, block: Any, before: int) -> None:
         if self._sort == "number":
             self._parts.append(_numbers(block))
         elif self._sort == "word":
-            codes, names = _coded(block)
+            codes, names = _encode_categories(block)
             self._parts.append(self._book.recode(codes, names))
         else:
             micros, zoned = self._stamps(block, before)
@@ -183,21 +189,21 @@ class _Gathered:
         parts, self._parts = self._parts, []
         array = np.concatenate(parts)
         if self._sort == "word":
-            return Words(array, self._book.names())
-        return Stamps(array, bool(self._zoned)) if self._sort == "stamp" else array
+            return Categories(array, self._book.names())
+        return Timestamps(array, bool(self._zoned)) if self._sort == "stamp" else array
 
     def _stamps(self, block: Any, before: int) -> tuple[Int64[np.ndarray, " row"], bool]:
         if pa.types.is_timestamp(block.type):
             self._full(block.is_valid(), block, before)
             cast = pc.cast(block, pa.timestamp("us", tz=block.type.tz), safe=False)
-            return _flat(cast.cast(pa.int64())), block.type.tz is not None
+            return _to_numpy(cast.cast(pa.int64())), block.type.tz is not None
         if pa.types.is_date(block.type):
             return self._stamps(pc.cast(block, pa.timestamp("us")), before)
         words = pc.cast(block, pa.string())
         self._full(pc.and_(words.is_valid(), pc.not_equal(pc.utf8_trim_whitespace(words), "")), words, before)
         if self._name not in self._form.formats:
             try:
-                return _flat(pc.cast(words, pa.timestamp("us")).cast(pa.int64())), False
+                return _to_numpy(pc.cast(words, pa.timestamp("us")).cast(pa.int64())), False
             except pa.ArrowInvalid:
                 pass
         return self._slow(words, before)
@@ -223,7 +229,7 @@ class _Gathered:
         return micros, bool(offset.any())
 
     def _full(self, there: Any, block: Any, before: int) -> None:
-        empty = np.flatnonzero(~_flat(there).astype(bool))
+        empty = np.flatnonzero(~_to_numpy(there).astype(bool))
         if empty.size:
             raise DataError(
                 f"{self._where}: column {self._name!r} is empty in row {before + int(empty[0]) + 1}. "
@@ -237,14 +243,14 @@ class _Gathered:
         )
 
 
-_ARROW: Mapping[Sort, Any] = {
+_ARROW_TYPES: Mapping[ColumnType, Any] = {
     "number": pa.float64(),
     "word": pa.dictionary(pa.int32(), pa.string()),
     "stamp": pa.string(),
 }
 
 
-def _flat(array: Any) -> np.ndarray:
+def _to_numpy(array: Any) -> np.ndarray:
     whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     return np.asarray(whole.to_numpy(zero_copy_only=False))
 
@@ -254,49 +260,49 @@ def _numbers(block: Any) -> Float64[np.ndarray, " row"]:
         block = block.dictionary_decode()
     if pa.types.is_boolean(block.type) or pa.types.is_temporal(block.type):
         raise pa.ArrowInvalid(f"a column of {block.type} came where numbers were expected")
-    return _flat(pc.cast(block, pa.float64())).astype(np.float64, copy=True)
+    return _to_numpy(pc.cast(block, pa.float64())).astype(np.float64, copy=True)
 
 
-def _coded(block: Any) -> tuple[Int32[np.ndarray, " row"], list[str]]:
+def _encode_categories(block: Any) -> tuple[Int32[np.ndarray, " row"], list[str]]:
     coded = block if pa.types.is_dictionary(block.type) else block.dictionary_encode()
     if isinstance(coded, pa.ChunkedArray):
         coded = coded.combine_chunks()
-    names = [_word(name) for name in coded.dictionary.to_pylist()]
+    names = [_cell_text(name) for name in coded.dictionary.to_pylist()]
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
     if "" in names:
         codes = np.where(codes == names.index(""), -1, codes).astype(np.int32)
     return codes, names
 
 
-def _word(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     """A cell as an id: `7.0`, as tables of numbers write the object 7, is 7."""
     said = str(value).strip() if value is not None else ""
     return said[:-2] if re.fullmatch(r"-?\d+\.0", said) else said
 
 
 def _blocks(
-    path: Path, member: str | None, wanted: list[str], form: Form, types: Mapping[str, Any]
+    path: Path, member: str | None, wanted: list[str], form: TableFormat, types: Mapping[str, Any]
 ) -> Iterator[Any]:
     name = (member or path.name).lower()
     if name.endswith((".parquet", ".pq")):
         yield from _parquet(path, wanted)
         return
     if name.endswith(".plt"):
-        form = Form(False, PLT_COLUMNS, ",", form.missing, 6)
-    with safe_open.plain(path, member) as stream:
-        source = _single_blanks(stream, path) if form.separator == "whitespace" else stream
+        form = TableFormat(False, PLT_COLUMNS, ",", form.missing, 6)
+    with safe_open.unpacked_stream(path, member) as stream:
+        source = _collapse_whitespace(stream, path) if form.separator == "whitespace" else stream
         yield from _csv(source, path, wanted, form, types)
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[Any]:
     try:
-        with pq.ParquetFile(safe_open.checked(path)) as file:
-            _need(wanted, file.schema_arrow.names, path)
+        with pq.ParquetFile(safe_open.checked_file(path)) as file:
+            _require_columns(wanted, file.schema_arrow.names, path)
             # A column of one value packs to nothing, so that a small file may claim any number of rows.
-            if 8 * file.metadata.num_rows * len(wanted) > MOST_BYTES:
+            if 8 * file.metadata.num_rows * len(wanted) > MAX_TABLE_BYTES:
                 raise DataError(
                     f"{path.name} claims {file.metadata.num_rows:,} rows of {len(wanted)} columns, more than "
-                    f"{MOST_BYTES:,} bytes. Cut it into several tables."
+                    f"{MAX_TABLE_BYTES:,} bytes. Cut it into several tables."
                 )
             yield from file.iter_batches(BLOCK_ROWS, columns=wanted, use_threads=False)
     except (OSError, ValueError) as error:
@@ -306,10 +312,10 @@ def _parquet(path: Path, wanted: list[str]) -> Iterator[Any]:
 
 
 def _csv(
-    stream: Stream, path: Path, wanted: list[str], form: Form, types: Mapping[str, Any]
+    stream: ByteStream, path: Path, wanted: list[str], form: TableFormat, types: Mapping[str, Any]
 ) -> Iterator[Any]:
-    head, whole = _head(stream, form, path)
-    _need(wanted, head, path)
+    head, whole = _read_header(stream, form, path)
+    _require_columns(wanted, head, path)
     if len(set(head)) < len(head):
         twice = next(name for name in head if head.count(name) > 1)
         raise DataError(f"{path.name} has two columns {twice!r}. Rename one.")
@@ -330,29 +336,29 @@ def _csv(
         yield from reader
 
 
-def _head(stream: Stream, form: Form, path: Path) -> tuple[list[str], "_Rewound"]:
+def _read_header(stream: ByteStream, form: TableFormat, path: Path) -> tuple[list[str], "_PrependedStream"]:
     """The names of the columns, and the stream with what was read of it put back."""
     first = stream.read(1 << 16)
     if not first.strip():
         raise DataError(f"{path.name} is empty. A row for each fix or event is expected.")
     if not form.header:
-        return list(form.names), _Rewound(first, stream)
+        return list(form.names), _PrependedStream(first, stream)
     lines = first.decode("utf-8-sig", errors="replace").splitlines()
     line = lines[form.skip] if len(lines) > form.skip else ""
     separator = " " if form.separator == "whitespace" else form.separator
-    head = _cells(line, separator)
-    return head, _Rewound(first, stream)
+    head = _split_cells(line, separator)
+    return head, _PrependedStream(first, stream)
 
 
-def _cells(line: str, separator: str) -> list[str]:
+def _split_cells(line: str, separator: str) -> list[str]:
     """The cells of a line, quotes minded."""
     return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
 
 
-class _Rewound(io.RawIOBase):
+class _PrependedStream(io.RawIOBase):
     """A stream whose beginning was read already, from its beginning."""
 
-    def __init__(self, first: bytes, rest: Stream) -> None:
+    def __init__(self, first: bytes, rest: ByteStream) -> None:
         super().__init__()
         self._first, self._rest = first, rest
 
@@ -366,18 +372,18 @@ class _Rewound(io.RawIOBase):
         return len(data)
 
 
-def _single_blanks(stream: Stream, path: Path) -> Stream:
+def _collapse_whitespace(stream: ByteStream, path: Path) -> ByteStream:
     """The same table with one blank between cells."""
-    text = stream.read(WIDEST_FREE + 1)
-    if len(text) > WIDEST_FREE:
+    text = stream.read(MAX_WHITESPACE_TABLE_BYTES + 1)
+    if len(text) > MAX_WHITESPACE_TABLE_BYTES:
         raise DataError(
-            f"{path.name} has over {WIDEST_FREE:,} bytes, too many for `separator: whitespace`. Write it with "
-            "commas or tabs."
+            f"{path.name} has over {MAX_WHITESPACE_TABLE_BYTES:,} bytes, too many for `separator: whitespace`. "
+            "Write it with commas or tabs."
         )
     return io.BytesIO(re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb"[ \t]+", b" ", text)))
 
 
-def _need(wanted: Iterable[str], names: Sequence[str], path: Path) -> None:
+def _require_columns(wanted: Iterable[str], names: Sequence[str], path: Path) -> None:
     for name in wanted:
         if name not in names:
             raise DataError(f"{path.name} has no column {name!r}. {nearest(name, names)}")

@@ -31,7 +31,7 @@ class Raster:
     unit: str = ""
 
 
-def read(card: GridCard, part: str, path: Path) -> Raster:
+def read_raster(card: GridCard, part: str, path: Path) -> Raster:
     """One entry of a card's `values`, which is at `path`, its `subset` alone.
 
     Raises DataError where the file does not hold what the card says.
@@ -39,25 +39,25 @@ def read(card: GridCard, part: str, path: Path) -> Raster:
     name, key = file_and_key(part)
     kind = path.suffix.lower()
     if path.is_dir() or kind in (".nc", ".nc4", ".cdf", ".gz", ".zip", ".zarr", ".netcdf"):
-        with safe_open.raster(path) as found:
-            return _labelled(card, found, path)
+        with safe_open.open_raster(path) as found:
+            return _from_dataset(card, found, path)
     if kind in (".npz", ".npy"):
         if kind == ".npz" and key is None:
             raise DataError(
                 f"{card.name}: {name} holds several arrays. Name the one that is meant: {name}:data"
             )
-        return _bare(card, safe_open.array(path, key), path)
+        return _from_array(card, safe_open.array(path, key), path)
     if kind in (".pkl", ".pickle"):
-        found = safe_open.pickled(path)
+        found = safe_open.numeric_pickle(path)
         if not isinstance(found, np.ndarray):
             raise DataError(
                 f"{path.name} should hold one array, but it holds {type(found).__name__}. Save it with numpy.save."
             )
-        return _bare(card, found, path)
+        return _from_array(card, found, path)
     raise DataError(f"{path.name} is none of nc, zarr, npz, npy, pkl. Convert it, or correct `values`.")
 
 
-def _bare(card: GridCard, array: np.ndarray, path: Path) -> Raster:
+def _from_array(card: GridCard, array: np.ndarray, path: Path) -> Raster:
     """An array without names: `dims` says what its axes are, `rows` and `cols` where its cells are."""
     if card.dims is None:
         raise DataError(
@@ -65,14 +65,14 @@ def _bare(card: GridCard, array: np.ndarray, path: Path) -> Raster:
         )
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise DataError(f"{path.name} should hold real numbers, but it holds {array.dtype}.")
-    values = _ordered(card, array, card.dims, path)
+    values = _reorder_axes(card, array, card.dims, path)
     rows, cols, space = _coordinates(card, values.shape[1:3])
-    keep = [_kept(card.subset, *one) for one in (("row", rows, space), ("col", cols, space))]
+    keep = [_apply_subset(card.subset, *one) for one in (("row", rows, space), ("col", cols, space))]
     (at_rows, rows), (at_cols, cols) = keep
     return Raster(None, rows, cols, space, np.ascontiguousarray(values[:, at_rows][:, :, at_cols]))
 
 
-def _ordered(
+def _reorder_axes(
     card: GridCard, array: np.ndarray, dims: Sequence[str], path: Path
 ) -> Float64[np.ndarray, "time row col channel"]:
     if array.ndim != len(dims):
@@ -117,11 +117,11 @@ def _coordinates(
     return found[0], found[1], card.space or "cells"
 
 
-def _kept(
+def _apply_subset(
     subset: Subset | None, role: str, at: Float64[np.ndarray, " cell"], space: str
 ) -> tuple[Int64[np.ndarray, " kept"], Float64[np.ndarray, " kept"]]:
     """The positions that a card's subset keeps along an axis, and their coordinates, which never turn back."""
-    at = check(role, at, space)
+    at = check_coordinates(role, at, space)
     keep = np.arange(len(at), dtype=np.int64)
     positions = subset and (subset.rows if role == "row" else subset.cols)
     degrees = subset and (subset.lat if role == "row" else subset.lon)
@@ -145,7 +145,9 @@ def _kept(
     return keep, at
 
 
-def check(role: str, at: Float64[np.ndarray, " cell"], space: str) -> Float64[np.ndarray, " cell"]:
+def check_coordinates(
+    role: str, at: Float64[np.ndarray, " cell"], space: str
+) -> Float64[np.ndarray, " cell"]:
     """The same coordinates, longitudes that jump from 180 to -180 (or 360 to 0) run on. Raises DataError."""
     if space == "degrees":
         most = 90 if role == "row" else 360
@@ -167,7 +169,7 @@ def check(role: str, at: Float64[np.ndarray, " cell"], space: str) -> Float64[np
     return at
 
 
-def _labelled(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
+def _from_dataset(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
     names = _variables(card, found, path)
     array = found[names[0]]
     dims = card.dims or [_role(card, found, str(dim)) for dim in array.dims]
@@ -193,7 +195,9 @@ def _labelled(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
         at["row"], at["col"], spaces["row"] = _coordinates(card, shape)
         spaces["col"] = spaces["row"]
     space = card.space or (spaces["row"] if spaces["row"] == spaces["col"] else "cells")
-    (at_rows, rows), (at_cols, cols) = (_kept(card.subset, role, at[role], space) for role in ("row", "col"))
+    (at_rows, rows), (at_cols, cols) = (
+        _apply_subset(card.subset, role, at[role], space) for role in ("row", "col")
+    )
     pick = {own["row"]: at_rows, own["col"]: at_cols}
     parts = []
     for name in names:
@@ -203,7 +207,7 @@ def _labelled(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
             )
         if not np.issubdtype(found[name].dtype, np.number):
             raise DataError(f"{path.name}: {name!r} holds {found[name].dtype}, but readings are numbers.")
-        parts.append(_ordered(card, found[name].isel(pick).to_numpy(), dims, path))
+        parts.append(_reorder_axes(card, found[name].isel(pick).to_numpy(), dims, path))
     values = np.ascontiguousarray(np.concatenate(parts, axis=3))
     several = names if values.shape[3] == len(names) else ()
     return Raster(
@@ -236,14 +240,14 @@ def _role(card: GridCard, found: xr.Dataset, dim: str) -> str:
     if dim == card.time:
         return "time"
     attributes = found[dim].attrs if dim in found.variables else {}
-    return cf.role(dim, attributes) or dim
+    return cf.axis_role(dim, attributes) or dim
 
 
 def _axis(found: xr.Dataset, dim: str) -> tuple[Float64[np.ndarray, " cell"], str]:
     """The coordinate of a dimension and its unit; positions where it has none."""
     if dim not in found.variables or not np.issubdtype(found[dim].dtype, np.number):
         return np.arange(found.sizes[dim], dtype=np.float64), "cells"
-    space, factor = cf.space(dim, found[dim].attrs)
+    space, factor = cf.coordinate_unit(dim, found[dim].attrs)
     return factor * found[dim].to_numpy().astype(np.float64), space
 
 
@@ -256,7 +260,7 @@ def _time(card: GridCard, found: xr.Dataset, dim: str, path: Path) -> Int64[np.n
             f"{path.name} has no stamps: its axis {dim!r} has no coordinate. Say `start: 2024-01-31T00:00:00` in the "
             f"card, or `time`, the variable of the stamps. {nearest(name, [str(one) for one in found.variables])}"
         )
-    return cf.instants(found[name].to_numpy(), found[name].attrs, f"{path.name}:{name}")
+    return cf.decode_time(found[name].to_numpy(), found[name].attrs, f"{path.name}:{name}")
 
 
 def _unit(array: xr.DataArray) -> str:

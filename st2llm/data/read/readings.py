@@ -27,12 +27,12 @@ class Readings:
     steps: tuple[str, ...] = ()
 
 
-def read(card: GraphCard, files: Mapping[str, Path]) -> Readings:
+def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
     """The readings of a card's values; `files` maps the names the card uses to paths.
 
     Raises DataError for a missing column, text among numbers, stamps that cannot be read, repeat or run backwards.
     """
-    found = [_opened(card, one, files[file_and_key(one)[0]]) for _, one in card.parts]
+    found = [_open_values(card, one, files[file_and_key(one)[0]]) for _, one in card.parts]
     path = files[file_and_key(card.parts[0][1])[0]]
     cubes = [one for one in found if isinstance(one, np.ndarray)]
     if cubes:
@@ -40,20 +40,21 @@ def read(card: GraphCard, files: Mapping[str, Path]) -> Readings:
             raise DataError(
                 f"{card.name}: only tables are joined, but {path.name} is an array. Join the arrays first."
             )
-        return Readings(None, None, _cube(cubes[0], path))
+        return Readings(None, None, _from_array(cubes[0], path))
     frames = [one for one in found if isinstance(one, pd.DataFrame)]
     frames = [
-        _rows(card, frame, said, place) for (place, said), frame in zip(card.parts, frames, strict=True)
+        _checked_table(card, frame, said, place)
+        for (place, said), frame in zip(card.parts, frames, strict=True)
     ]
-    frame, path = (frames[0], path) if len(frames) == 1 else (_joined(card, frames), Path(card.said()))
-    return _long(card, frame, path) if card.layout == "long" else _wide(card, frame, path)
+    frame, path = (frames[0], path) if len(frames) == 1 else (_concatenated(card, frames), Path(card.said()))
+    return _from_long(card, frame, path) if card.layout == "long" else _from_wide(card, frame, path)
 
 
-PLACE = " place"
+PLACE_COLUMN = " place"
 """The column of places that are told by their files' names."""
 
 
-def _opened(card: GraphCard, said: str, path: Path) -> pd.DataFrame | np.ndarray:
+def _open_values(card: GraphCard, said: str, path: Path) -> pd.DataFrame | np.ndarray:
     key, kind = file_and_key(said)[1], path.suffix.lower()
     if path.is_dir():
         return safe_open.saved_dataset(path, key)
@@ -64,15 +65,19 @@ def _opened(card: GraphCard, said: str, path: Path) -> pd.DataFrame | np.ndarray
             )
         return safe_open.array(path, key)
     if kind == ".csv":
-        return safe_open.csv(path, text=_words(card))
+        return safe_open.csv(path, text=_text_columns(card))
     if kind in (".parquet", ".pq"):
         return safe_open.parquet(path)
     if kind in (".h5", ".hdf5", ".hdf"):
-        return safe_open.hdf(path, key) if safe_open.tables_in(path) else safe_open.numbers(path, key)
+        return (
+            safe_open.pandas_table(path, key)
+            if safe_open.has_pandas_tables(path)
+            else safe_open.hdf5_array(path, key)
+        )
     raise DataError(f"{path.name} is none of csv, parquet, npz, npy, h5. Convert it, or correct `values`.")
 
 
-def _rows(card: GraphCard, frame: pd.DataFrame, said: str, place: str | None) -> pd.DataFrame:
+def _checked_table(card: GraphCard, frame: pd.DataFrame, said: str, place: str | None) -> pd.DataFrame:
     """A table whose columns are named by words, checked while its own file's name is known."""
     path = Path(file_and_key(said)[0])
     if frame.empty:
@@ -83,10 +88,10 @@ def _rows(card: GraphCard, frame: pd.DataFrame, said: str, place: str | None) ->
             name: _numbers(timestamps.need(frame, name, path), name, path) for name in card.channels or ()
         }
         frame = frame.assign(**columns)
-    return frame if place is None else frame.assign(**{PLACE: place})
+    return frame if place is None else frame.assign(**{PLACE_COLUMN: place})
 
 
-def _joined(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
+def _concatenated(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Tables of the same columns, one after the other; stamps in an index become rows of it."""
     first = list(frames[0].columns)
     for (_, said), frame in zip(card.parts, frames, strict=True):
@@ -99,7 +104,7 @@ def _joined(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=not isinstance(frames[0].index, pd.DatetimeIndex))
 
 
-def _words(card: GraphCard) -> list[str]:
+def _text_columns(card: GraphCard) -> list[str]:
     """The columns that are no readings. Those of a clock's parts are numbers."""
     clock = card.time
     return [
@@ -109,7 +114,7 @@ def _words(card: GraphCard) -> list[str]:
     ]
 
 
-def _cube(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node channel"]:
+def _from_array(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node channel"]:
     if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise DataError(
             f"{path.name} should hold real numbers by time and node (and channel), but it holds "
@@ -118,7 +123,7 @@ def _cube(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node chann
     return np.ascontiguousarray(array.reshape(*array.shape[:2], -1), dtype=np.float64)
 
 
-def _wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
+def _from_wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
     time, keep, steps = timestamps.instants(card, frame, path, None)
     clock = card.time.columns() if card.time else []
     aside = {name for name in (*clock, *card.ignore) if name in frame.columns}
@@ -128,13 +133,13 @@ def _wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
     values = np.column_stack([_numbers(frame[name], name, path) for name in ids])[:, :, None]
     if time is not None:
         values, time = values[keep], time[keep]
-        time, values, said = _single(card, time, values, path)
+        time, values, said = _deduplicate_wide(card, time, values, path)
         steps = [*steps, *said]
     return Readings(time, tuple(ids), np.ascontiguousarray(values), tuple(steps))
 
 
-def _long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
-    channels, place = list(card.channels or ()), str(card.place or PLACE)
+def _from_long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
+    channels, place = list(card.channels or ()), str(card.place or PLACE_COLUMN)
     blank = np.flatnonzero(timestamps.need(frame, place, path).isna())
     if blank.size:
         raise DataError(
@@ -146,7 +151,7 @@ def _long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
     table.insert(0, "place", names.to_numpy())
     table.insert(0, "time", np.zeros(len(frame), dtype=np.int64) if time is None else time)
     table = table[keep]
-    table, said = _single_long(card, table, path)
+    table, said = _deduplicate_long(card, table, path)
     instants, row = np.unique(table["time"].to_numpy(), return_inverse=True)
     ids = list(dict.fromkeys(table["place"]))
     column = table["place"].map({name: i for i, name in enumerate(ids)}).to_numpy()
@@ -171,7 +176,7 @@ def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " 
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _single(
+def _deduplicate_wide(
     card: GraphCard,
     time: Int64[np.ndarray, " row"],
     values: Float64[np.ndarray, "row node channel"],
@@ -182,7 +187,9 @@ def _single(
     if card.duplicates != "error":
         unique, first, row = np.unique(time, return_index=True, return_inverse=True)
         if len(unique) < len(time):
-            steps.append(f"{len(time) - len(unique)} rows of repeated stamps: {_RULES[card.duplicates]}")
+            steps.append(
+                f"{len(time) - len(unique)} rows of repeated stamps: {_DUPLICATE_STEPS[card.duplicates]}"
+            )
             kept = np.sort(first)
             values = (
                 values[kept] if card.duplicates == "first" else _means(values, row, len(unique))[row[kept]]
@@ -192,7 +199,7 @@ def _single(
     return time, values, steps
 
 
-_RULES = {"first": "the first is kept", "mean": "their mean is kept"}
+_DUPLICATE_STEPS = {"first": "the first is kept", "mean": "their mean is kept"}
 
 
 def _means(
@@ -206,7 +213,7 @@ def _means(
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def _single_long(card: GraphCard, table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+def _deduplicate_long(card: GraphCard, table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     again = table.duplicated(["time", "place"])
     if not again.any():
         return table, []
@@ -218,4 +225,4 @@ def _single_long(card: GraphCard, table: pd.DataFrame, path: Path) -> tuple[pd.D
         )
     groups = table.groupby(["time", "place"], sort=False, as_index=False)
     single = table[~again] if card.duplicates == "first" else groups.mean()
-    return single, [f"{int(again.sum())} rows of repeated stamps: {_RULES[card.duplicates]}"]
+    return single, [f"{int(again.sum())} rows of repeated stamps: {_DUPLICATE_STEPS[card.duplicates]}"]

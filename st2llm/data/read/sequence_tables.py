@@ -11,55 +11,61 @@ from jaxtyping import Float64, Int32
 
 from st2llm.data import calendar, positions, time_columns
 from st2llm.data.card.base import Card
-from st2llm.data.card.sequence import SequenceCard, Table, is_pattern
+from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern
 from st2llm.data.read import columns
-from st2llm.data.read.columns import Columns, Form, Sort
+from st2llm.data.read.columns import Columns, ColumnType, TableFormat
 from st2llm.errors import DataError
 
 PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Source:
+class TableFile:
     """One file of a table. path: where it is; name: what the card's folder calls it."""
 
-    table: Table
+    table: SourceTable
     name: str
     path: Path
 
 
 @dataclass(frozen=True)
-class Rows:
+class SequenceTable:
     """All rows of all tables. source: which of `sources` each row is of."""
 
     table: Columns
-    sources: tuple[Source, ...]
+    sources: tuple[TableFile, ...]
     source: Int32[np.ndarray, " row"]
 
 
-def read(card: SequenceCard, files: Mapping[str, Path], wanted: Mapping[str, Sort]) -> Rows:
+def read(card: SequenceCard, files: Mapping[str, Path], wanted: Mapping[str, ColumnType]) -> SequenceTable:
     """The wanted columns of all the card's tables, one below the other."""
     formats = {card.time.column: card.time.format} if card.time.column and card.time.format else {}
-    form = Form(card.header, tuple(card.columns or ()), card.separator, tuple(card.missing), formats=formats)
-    sources = tuple(found for table in card.table for found in _files(table, files))
+    form = TableFormat(
+        card.header, tuple(card.columns or ()), card.separator, tuple(card.missing), formats=formats
+    )
+    sources = tuple(found for table in card.table for found in _table_files(table, files))
     tables = [columns.read(one.path, wanted, form, member=one.table.member) for one in sources]
     source = np.repeat(np.arange(len(sources), dtype=np.int32), [table.rows for table in tables])
-    return Rows(columns.join(tables), sources, source)
+    return SequenceTable(columns.join(tables), sources, source)
 
 
-def words(card: SequenceCard, names: Mapping[str, str | None]) -> dict[str, Sort]:
+def category_columns(card: SequenceCard, names: Mapping[str, str | None]) -> dict[str, ColumnType]:
     """The columns of words that a card names, checked to have one use each."""
-    found: dict[str, Sort] = {}
+    found: dict[str, ColumnType] = {}
     for name in names.values():
         if name is not None:
             found[name] = "word"
-    numbers = {*positions.wanted(card), *time_columns.wanted(card.time), *card.attributes.values()}
+    numbers = {
+        *positions.coordinate_columns(card),
+        *time_columns.wanted(card.time),
+        *card.attributes.values(),
+    }
     if twice := sorted(numbers & set(found)):
         raise DataError(f"{card.name}: column {twice[0]!r} is named as words and as numbers. Name it once.")
     return found
 
 
-def placed(
+def read_positions(
     card: SequenceCard, table: Columns, rows: np.ndarray
 ) -> tuple[
     Float64[np.ndarray, "row 2"] | None, Float64[np.ndarray, "row 2"] | None, np.ndarray, tuple[str, ...]
@@ -68,21 +74,21 @@ def placed(
 
     Raises DataError where a row lacks coordinates and the card does not say `blank: drop`.
     """
-    empty = positions.blank(card, table) & rows
+    empty = positions.missing_coordinates(card, table) & rows
     if empty.any() and card.blank == "error":
         raise DataError(
             f"{card.name}: row {int(np.flatnonzero(empty)[0]) + 1} has no coordinates ({int(empty.sum())} such). Fill "
             "them in, or set `blank: drop` in the card."
         )
     kept = rows & ~empty
-    names = positions.wanted(card)
+    names = positions.coordinate_columns(card)
     cut = Columns(int(kept.sum()), {name: table.number(name)[kept] for name in names})
-    lonlat, xy, steps = positions.read(card, cut)
+    lonlat, xy, steps = positions.read_coordinates(card, cut)
     told = (f"dropped {int(empty.sum())} rows without coordinates",) if empty.any() else ()
     return lonlat, xy, kept, (*told, *steps)
 
 
-def holidays(card: Card, first: int, last: int) -> dict[int, str]:
+def card_holidays(card: Card, first: int, last: int) -> dict[int, str]:
     """The names of public holidays by local day, where the card has a calendar of them."""
     rule = card.holidays
     return (
@@ -90,7 +96,7 @@ def holidays(card: Card, first: int, last: int) -> dict[int, str]:
     )
 
 
-def instant(stamp: str, timezone: str, where: str) -> int:
+def parse_instant(stamp: str, timezone: str, where: str) -> int:
     """Seconds UTC of a stamp in a card. Raises DataError where it is none, or no single instant."""
     try:
         moment = pd.Timestamp(stamp)
@@ -102,10 +108,10 @@ def instant(stamp: str, timezone: str, where: str) -> int:
     return int(local.timestamp() // 1)
 
 
-def _files(table: Table, files: Mapping[str, Path]) -> list[Source]:
+def _table_files(table: SourceTable, files: Mapping[str, Path]) -> list[TableFile]:
     if not is_pattern(table.name):
-        return [Source(table, table.name, files[table.name])]
-    found = [Source(table, name, path) for name, path in files.items() if Path(name).match(table.name)]
+        return [TableFile(table, table.name, files[table.name])]
+    found = [TableFile(table, name, path) for name, path in files.items() if Path(name).match(table.name)]
     if not found:
         raise DataError(
             f"No file fits {table.name!r}. Correct `table` in the data card, or put the files there."

@@ -1,31 +1,38 @@
 """Opening files that others wrote: limits on size and unpacking, no path escapes, no code in pickles."""
 
-from st2llm.data.safe_open.archive import plain, unpack
+from st2llm.data.safe_open.archive import unpack_member, unpacked_stream
 from st2llm.data.safe_open.arrow import saved_dataset
-from st2llm.data.safe_open.hdf5 import numbers, tables_in
-from st2llm.data.safe_open.limits import FREE_BYTES, MAX_BYTES, MAX_RATIO, checked, inside, roomy
+from st2llm.data.safe_open.hdf5 import has_pandas_tables, hdf5_array
+from st2llm.data.safe_open.limits import (
+    FREE_BYTES,
+    MAX_BYTES,
+    MAX_RATIO,
+    check_claimed_size,
+    checked_file,
+    path_inside,
+)
 from st2llm.data.safe_open.numeric import array
-from st2llm.data.safe_open.pandas_hdf import hdf
-from st2llm.data.safe_open.raster import raster
+from st2llm.data.safe_open.pandas_hdf import pandas_table
+from st2llm.data.safe_open.raster import open_raster
 from st2llm.data.safe_open.table import csv, parquet
-from st2llm.data.safe_open.unpickle import pickled
+from st2llm.data.safe_open.unpickle import numeric_pickle
 
 __all__ = [
     "FREE_BYTES",
     "MAX_BYTES",
     "MAX_RATIO",
     "array",
-    "checked",
+    "check_claimed_size",
+    "checked_file",
     "csv",
-    "hdf",
-    "inside",
-    "numbers",
+    "has_pandas_tables",
+    "hdf5_array",
+    "numeric_pickle",
+    "open_raster",
+    "pandas_table",
     "parquet",
-    "pickled",
-    "plain",
-    "raster",
-    "roomy",
+    "path_inside",
     "saved_dataset",
-    "tables_in",
-    "unpack",
+    "unpack_member",
+    "unpacked_stream",
 ]

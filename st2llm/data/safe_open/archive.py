@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from st2llm.data.safe_open import limits
-from st2llm.data.safe_open.limits import MAX_BYTES, checked
+from st2llm.data.safe_open.limits import MAX_BYTES, checked_file
 from st2llm.errors import DataError, nearest
 
 
-def unpack(archive: Path, member: str, target: Path, *, limit: int = MAX_BYTES) -> None:
+def unpack_member(archive: Path, member: str, target: Path, *, limit: int = MAX_BYTES) -> None:
     """Writes one member of a zip or wheel to the file `target`, whatever path the archive claims for it.
 
     Raises DataError where the archive is damaged, has no such member, or the member would unpack beyond
     the limits.
     """
     try:
-        with zipfile.ZipFile(checked(archive)) as bundle:
-            info = member_of(bundle, member, archive, limit)
+        with zipfile.ZipFile(checked_file(archive)) as bundle:
+            info = checked_member(bundle, member, archive, limit)
             with bundle.open(info) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
@@ -31,19 +31,19 @@ def unpack(archive: Path, member: str, target: Path, *, limit: int = MAX_BYTES) 
 
 
 @contextlib.contextmanager
-def plain(path: Path, member: str | None = None, *, limit: int = MAX_BYTES) -> Iterator[IO[bytes]]:
+def unpacked_stream(path: Path, member: str | None = None, *, limit: int = MAX_BYTES) -> Iterator[IO[bytes]]:
     """The bytes of a file, unpacked on the way where it is gzip, or a `member` of a zip; told by content, not by name.
 
     Raises DataError where it is damaged, or unpacks beyond the limits.
     """
     try:
-        with checked(path, limit=limit).open("rb") as raw:
+        with checked_file(path, limit=limit).open("rb") as raw:
             magic = raw.read(4)
             raw.seek(0)
             if magic == b"PK\x03\x04":
                 with zipfile.ZipFile(raw) as bundle:
-                    name = member or _only(bundle, path)
-                    with bundle.open(member_of(bundle, name, path, limit)) as packed:
+                    name = member or _only_member(bundle, path)
+                    with bundle.open(checked_member(bundle, name, path, limit)) as packed:
                         yield packed
             elif member is not None:
                 raise DataError(
@@ -52,14 +52,14 @@ def plain(path: Path, member: str | None = None, *, limit: int = MAX_BYTES) -> I
             elif magic[:2] == b"\x1f\x8b":
                 most = min(limit, max(limits.FREE_BYTES, limits.MAX_RATIO * path.stat().st_size))
                 with gzip.GzipFile(fileobj=raw) as packed:
-                    yield io.BufferedReader(_Counted(packed, most, path.name), 1 << 20)
+                    yield io.BufferedReader(_LimitedStream(packed, most, path.name), 1 << 20)
             else:
                 yield raw
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
         raise DataError(f"{path.name} is damaged ({error}). Get it again.") from error
 
 
-class _Counted(io.RawIOBase):
+class _LimitedStream(io.RawIOBase):
     """A stream that stops where it has given too much: packed bytes do not say beforehand how many they are."""
 
     def __init__(self, packed: gzip.GzipFile, most: int, name: str) -> None:
@@ -79,7 +79,7 @@ class _Counted(io.RawIOBase):
         return len(data)
 
 
-def _only(bundle: zipfile.ZipFile, path: Path) -> str:
+def _only_member(bundle: zipfile.ZipFile, path: Path) -> str:
     names = [info.filename for info in bundle.infolist() if not info.is_dir()]
     if len(names) != 1:
         raise DataError(
@@ -89,7 +89,7 @@ def _only(bundle: zipfile.ZipFile, path: Path) -> str:
     return names[0]
 
 
-def member_of(bundle: zipfile.ZipFile, member: str, archive: Path, limit: int) -> zipfile.ZipInfo:
+def checked_member(bundle: zipfile.ZipFile, member: str, archive: Path, limit: int) -> zipfile.ZipInfo:
     try:
         info = bundle.getinfo(member)
     except KeyError as error:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from st2llm.data.safe_open.limits import checked, inside
+from st2llm.data.safe_open.limits import checked_file, path_inside
 from st2llm.errors import DataError, nearest
 
-STATE_BYTES = 16 * 2**20
+MAX_STATE_BYTES = 16 * 2**20
 
 
 def saved_dataset(folder: Path, part: str | None = None) -> pd.DataFrame:
@@ -19,19 +19,23 @@ def saved_dataset(folder: Path, part: str | None = None) -> pd.DataFrame:
     """
     try:
         if (names := folder / "dataset_dict.json").is_file():
-            parts = json.loads(checked(names, limit=STATE_BYTES).read_text(encoding="utf-8"))["splits"]
+            parts = json.loads(checked_file(names, limit=MAX_STATE_BYTES).read_text(encoding="utf-8"))[
+                "splits"
+            ]
             if part not in parts:
                 raise DataError(
                     f"{folder.name} has the parts {', '.join(map(str, parts))}. {nearest(str(part), parts)}"
                 )
-            folder = inside(folder, str(part))
-        state = json.loads(checked(folder / "state.json", limit=STATE_BYTES).read_text(encoding="utf-8"))
+            folder = path_inside(folder, str(part))
+        state = json.loads(
+            checked_file(folder / "state.json", limit=MAX_STATE_BYTES).read_text(encoding="utf-8")
+        )
         if state.get("_indices_files"):
             raise DataError(f"{folder} is a selection of rows. Call flatten_indices() before save_to_disk.")
-        files = [inside(folder, str(one["filename"])) for one in state["_data_files"]]
+        files = [path_inside(folder, str(one["filename"])) for one in state["_data_files"]]
         if not files:
             raise DataError(f"{folder} names no data files. Save the data set again.")
-        table = pa.concat_tables([_stream(checked(file)) for file in files])
+        table = pa.concat_tables([_stream(checked_file(file)) for file in files])
         table.validate(full=True)
         return pd.DataFrame(table.to_pandas())
     except (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException) as error:

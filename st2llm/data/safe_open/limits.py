@@ -11,7 +11,7 @@ MAX_RATIO = 250
 FREE_BYTES = 64 * 2**20
 
 
-def inside(folder: Path, name: str) -> Path:
+def path_inside(folder: Path, name: str) -> Path:
     """The path of `name` below `folder`. Raises DataError where it would lead out of it."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -19,7 +19,7 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def checked(path: Path, *, limit: int = MAX_BYTES) -> Path:
+def checked_file(path: Path, *, limit: int = MAX_BYTES) -> Path:
     """The same path. Raises DataError where it is no file, or one over `limit` bytes."""
     if not path.is_file():
         raise DataError(f"There is no file {path}. Put it there or correct its name in the data card.")
@@ -28,7 +28,7 @@ def checked(path: Path, *, limit: int = MAX_BYTES) -> Path:
     return path
 
 
-def roomy(claim: int, held: int, where: str, *, limit: int = MAX_BYTES) -> None:
+def check_claimed_size(claim: int, held: int, where: str, *, limit: int = MAX_BYTES) -> None:
     """Raises DataError where `held` bytes claim to be far more than they can honestly be, or more than the limit."""
     if claim > limit or (claim > FREE_BYTES and claim > MAX_RATIO * max(held, 1)):
         raise DataError(

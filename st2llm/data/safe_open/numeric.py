@@ -6,8 +6,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from st2llm.data.safe_open.archive import member_of
-from st2llm.data.safe_open.limits import MAX_BYTES, checked
+from st2llm.data.safe_open.archive import checked_member
+from st2llm.data.safe_open.limits import MAX_BYTES, checked_file
 from st2llm.errors import DataError
 
 
@@ -19,11 +19,11 @@ def array(path: Path, key: str | None = None, *, limit: int = MAX_BYTES) -> np.n
     """
     try:
         if key is None:
-            with checked(path).open("rb") as stream:
+            with checked_file(path).open("rb") as stream:
                 _check_header(stream, path.stat().st_size, str(path), limit)
             return np.asarray(np.load(path, allow_pickle=False))
-        with zipfile.ZipFile(checked(path)) as bundle:
-            info = member_of(bundle, f"{key}.npy", path, limit)
+        with zipfile.ZipFile(checked_file(path)) as bundle:
+            info = checked_member(bundle, f"{key}.npy", path, limit)
             with bundle.open(info) as packed:
                 _check_header(packed, info.file_size, f"{path}:{key}", limit)
             with bundle.open(info) as packed:

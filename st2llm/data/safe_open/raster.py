@@ -16,8 +16,8 @@ import xarray as xr
 import zarr
 
 from st2llm.data.safe_open import hdf5
-from st2llm.data.safe_open.archive import member_of, plain
-from st2llm.data.safe_open.limits import MAX_BYTES, checked, first_line, inside, roomy
+from st2llm.data.safe_open.archive import checked_member, unpacked_stream
+from st2llm.data.safe_open.limits import MAX_BYTES, check_claimed_size, checked_file, first_line, path_inside
 from st2llm.errors import DataError, St2llmError
 
 # fmt: off
@@ -28,13 +28,13 @@ CODECS = frozenset([
 ])
 # fmt: on
 """What a Zarr array may be packed with: all of these turn bytes into bytes or numbers, none runs what it reads."""
-MOST_FILES = 200_000
-META_BYTES = 64 * 2**20
+MAX_FILES = 200_000
+MAX_METADATA_BYTES = 64 * 2**20
 _NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 
 @contextlib.contextmanager
-def raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
+def open_raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
     """The variables of a NetCDF file (gzipped or not) or a Zarr store, not yet read; scaled, fill values NaN, time
     as it is written.
 
@@ -43,7 +43,7 @@ def raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            yield stack.enter_context(_opened(path, stack, limit))
+            yield stack.enter_context(_open_dataset(path, stack, limit))
         except St2llmError:
             raise
         except MemoryError as error:
@@ -56,23 +56,25 @@ def raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
             ) from error
 
 
-def _opened(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
+def _open_dataset(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
     if path.is_dir() or path.suffix == ".zip":
-        return _zarr(path, stack, limit)
-    with checked(path, limit=limit).open("rb") as stream:
+        return _open_zarr(path, stack, limit)
+    with checked_file(path, limit=limit).open("rb") as stream:
         magic = stream.read(8)
     if magic[:2] == b"\x1f\x8b":
         bare = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "unpacked.nc"
-        with plain(path, limit=limit) as source, bare.open("wb") as sink:
+        with unpacked_stream(path, limit=limit) as source, bare.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-        return _opened(bare, stack, limit)
+        return _open_dataset(bare, stack, limit)
     if magic == hdf5.MAGIC:
-        hdf5.look_over(path, limit=limit)
+        hdf5.check_hdf5(path, limit=limit)
         return xr.open_dataset(path, engine="h5netcdf", decode_times=False)
     if magic[:4] in _NETCDF3:
         found = xr.open_dataset(path, engine="scipy", decode_times=False, backend_kwargs={"mmap": False})
         for name, variable in found.variables.items():
-            roomy(math.prod(variable.shape), path.stat().st_size, f"{path.name}:{name}", limit=limit)
+            check_claimed_size(
+                math.prod(variable.shape), path.stat().st_size, f"{path.name}:{name}", limit=limit
+            )
         return found
     what = "is empty" if not magic else "begins with neither of their marks"
     raise DataError(
@@ -80,8 +82,8 @@ def _opened(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
     )
 
 
-def _zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
-    files = _in_zip(path, limit) if path.suffix == ".zip" else _in_folder(path)
+def _open_zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
+    files = _files_in_zip(path, limit) if path.suffix == ".zip" else _files_in_folder(path)
     held = sum(files.values())
     if held > limit:
         raise DataError(f"{path} has {held:,} bytes, and stores over {limit:,} are not opened. Cut it down.")
@@ -89,8 +91,8 @@ def _zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:
     arrays = 0
     for name in files:
         if name.rsplit("/", 1)[-1] in (".zarray", "zarr.json"):
-            roomy(files[name], files[name], f"{path.name}/{name}", limit=META_BYTES)
-            arrays += _harmless(json.loads(read(name)), f"{path.name}/{name}", held, limit)
+            check_claimed_size(files[name], files[name], f"{path.name}/{name}", limit=MAX_METADATA_BYTES)
+            arrays += _check_metadata(json.loads(read(name)), f"{path.name}/{name}", held, limit)
     if not arrays:
         raise DataError(
             f"{path} holds no Zarr array. A folder or zip with zarr.json or .zarray in it is expected."
@@ -109,26 +111,26 @@ def _reader(path: Path, stack: contextlib.ExitStack) -> Any:
     return lambda name: (path / name).read_bytes()
 
 
-def _in_folder(path: Path) -> dict[str, int]:
+def _files_in_folder(path: Path) -> dict[str, int]:
     files: dict[str, int] = {}
     for one in path.rglob("*"):
         if one.is_file():
             name = one.relative_to(path).as_posix()
-            files[name] = inside(path, name).stat().st_size
-            if len(files) > MOST_FILES:
-                raise DataError(f"{path} holds over {MOST_FILES:,} files. Write it with larger chunks.")
+            files[name] = path_inside(path, name).stat().st_size
+            if len(files) > MAX_FILES:
+                raise DataError(f"{path} holds over {MAX_FILES:,} files. Write it with larger chunks.")
     return files
 
 
-def _in_zip(path: Path, limit: int) -> dict[str, int]:
-    with zipfile.ZipFile(checked(path, limit=limit)) as bundle:
+def _files_in_zip(path: Path, limit: int) -> dict[str, int]:
+    with zipfile.ZipFile(checked_file(path, limit=limit)) as bundle:
         names = [info.filename for info in bundle.infolist() if not info.is_dir()]
-        if len(names) > MOST_FILES:
-            raise DataError(f"{path} holds over {MOST_FILES:,} files. Write it with larger chunks.")
-        return {name: member_of(bundle, name, path, limit).file_size for name in names}
+        if len(names) > MAX_FILES:
+            raise DataError(f"{path} holds over {MAX_FILES:,} files. Write it with larger chunks.")
+        return {name: checked_member(bundle, name, path, limit).file_size for name in names}
 
 
-def _harmless(meta: Any, where: str, held: int, limit: int) -> int:
+def _check_metadata(meta: Any, where: str, held: int, limit: int) -> int:
     """1 for the description of an array (0 for a group's) that claims no more than it can hold and runs no code."""
     if not isinstance(meta, Mapping) or "shape" not in meta:
         return 0
@@ -146,7 +148,7 @@ def _harmless(meta: Any, where: str, held: int, limit: int) -> int:
     size = _itemsize(kind)
     chunks = meta["chunk_grid"]["configuration"]["chunk_shape"] if version_3 else meta["chunks"]
     for what, shape in (("", meta["shape"]), ("a chunk of ", chunks)):
-        roomy(math.prod(int(n) for n in shape) * size, held, what + where, limit=limit)
+        check_claimed_size(math.prod(int(n) for n in shape) * size, held, what + where, limit=limit)
     return 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from st2llm.data.safe_open.limits import MAX_BYTES, checked, first_line
+from st2llm.data.safe_open.limits import MAX_BYTES, checked_file, first_line
 from st2llm.errors import DataError
 
 
@@ -14,7 +14,7 @@ def csv(path: Path, *, header: bool = True, text: Sequence[str] = (), limit: int
     """A table of comma-separated values, uncompressed; the columns named in `text` stay words."""
     try:
         return pd.read_csv(
-            checked(path, limit=limit),
+            checked_file(path, limit=limit),
             header=0 if header else None,
             dtype=dict.fromkeys(text, str),
             compression=None,
@@ -29,7 +29,7 @@ def csv(path: Path, *, header: bool = True, text: Sequence[str] = (), limit: int
 def parquet(path: Path, *, limit: int = MAX_BYTES) -> pd.DataFrame:
     """The table of a parquet file. Its own account of rows and columns is looked at before memory is taken."""
     try:
-        with pq.ParquetFile(checked(path, limit=limit)) as file:
+        with pq.ParquetFile(checked_file(path, limit=limit)) as file:
             claim = file.metadata.num_rows * max(file.metadata.num_columns, 1) * 8
             if claim > limit:
                 raise DataError(

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from st2llm.data.safe_open.archive import plain
-from st2llm.data.safe_open.limits import MAX_BYTES, first_line, roomy
+from st2llm.data.safe_open.archive import unpacked_stream
+from st2llm.data.safe_open.limits import MAX_BYTES, check_claimed_size, first_line
 from st2llm.errors import DataError
 
-MOST_OPCODES = 20_000_000
-DEEPEST = 32
+MAX_OPCODES = 20_000_000
+MAX_DEPTH = 32
 
-_CALLING = {
+_CODE_OPCODES = {
     "EXT1",
     "EXT2",
     "EXT4",
@@ -35,17 +35,17 @@ _CALLING = {
 """Opcodes that no pickle of arrays and lists has."""
 
 
-def pickled(path: Path, *, limit: int = MAX_BYTES) -> Any:
+def numeric_pickle(path: Path, *, limit: int = MAX_BYTES) -> Any:
     """What a pickle (gzipped or not, any protocol, of Python 2 as well) holds: arrays, lists, dicts, words, numbers.
 
     Raises DataError for anything else in it, before anything is built, and for a damaged or oversized file.
     """
-    with plain(path, limit=limit) as stream:
+    with unpacked_stream(path, limit=limit) as stream:
         data = stream.read(limit + 1)
-    roomy(len(data), path.stat().st_size, path.name, limit=limit)
+    check_claimed_size(len(data), path.stat().st_size, path.name, limit=limit)
     try:
-        _look_over(data, path)
-        return _resolved(_Builder(io.BytesIO(data), encoding="latin1").load(), {}, 0)
+        _check_opcodes(data, path)
+        return _to_values(_RestrictedUnpickler(io.BytesIO(data), encoding="latin1").load(), {}, 0)
     except DataError:
         raise
     except Exception as error:  # whatever a forged pickle makes of the machine is one and the same to a user
@@ -54,19 +54,19 @@ def pickled(path: Path, *, limit: int = MAX_BYTES) -> Any:
         ) from error
 
 
-def _look_over(data: bytes, path: Path) -> None:
+def _check_opcodes(data: bytes, path: Path) -> None:
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name in _CALLING:
+        if opcode.name in _CODE_OPCODES:
             raise DataError(
                 f"{path} is not opened: it holds code (the opcode {opcode.name}). Save its arrays with numpy.savez."
             )
-        if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _NAMES:
+        if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _ALLOWED_GLOBALS:
             raise DataError(_refusal(path, str(argument).replace(" ", ".")))
         # The memo is an array that grows to the index that is asked for.
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count + len(data):
             raise DataError(f"{path} is damaged: it speaks of object {argument} of fewer. Get it again.")
-        if count > MOST_OPCODES:
-            raise DataError(f"{path} holds over {MOST_OPCODES:,} objects. Save its arrays with numpy.savez.")
+        if count > MAX_OPCODES:
+            raise DataError(f"{path} holds over {MAX_OPCODES:,} objects. Save its arrays with numpy.savez.")
 
 
 def _refusal(path: Path | str, name: str) -> str:
@@ -76,7 +76,7 @@ def _refusal(path: Path | str, name: str) -> str:
     )
 
 
-class _Kind:
+class _DtypeStandIn:
     """Stands for a numpy dtype: its code and byte order."""
 
     def __init__(self, code: str = "", *_: Any) -> None:
@@ -99,7 +99,7 @@ class _Kind:
         return np.dtype(self.order.replace("|", "=") + self.code)
 
 
-class _Lump:
+class _ArrayStandIn:
     """Stands for a numpy array until its bytes are known to fit its shape."""
 
     def __init__(self) -> None:
@@ -112,13 +112,17 @@ class _Lump:
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise ValueError("an array without content was found")
         _, shape, kind, fortran, raw = self.state
-        return _shaped(raw, kind, shape, "F" if fortran else "C")
+        return _build_array(raw, kind, shape, "F" if fortran else "C")
 
 
-def _shaped(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
+def _build_array(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
     if isinstance(raw, str):  # the bytes of Python 2
         raw = raw.encode("latin1")
-    if not isinstance(kind, _Kind) or not isinstance(raw, bytes | bytearray) or not isinstance(shape, tuple):
+    if (
+        not isinstance(kind, _DtypeStandIn)
+        or not isinstance(raw, bytes | bytearray)
+        or not isinstance(shape, tuple)
+    ):
         raise ValueError("an array of objects was found, but plain numbers are expected")
     if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 8:
         raise ValueError(f"an array of the impossible shape {shape} was found")
@@ -128,68 +132,68 @@ def _shaped(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
     return np.frombuffer(bytes(raw), dtype=kind.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
-class _Value:
+class _ScalarStandIn:
     """Stands for a numpy scalar."""
 
     def __init__(self, kind: Any = None, raw: Any = b"") -> None:
         self.kind, self.raw = kind, raw
 
     def array(self) -> Any:
-        return _shaped(self.raw, self.kind, (), "C")[()]
+        return _build_array(self.raw, self.kind, (), "C")[()]
 
 
-class _Buffer:
+class _BufferStandIn:
     """Stands for an array of pickle protocol 5."""
 
     def __init__(self, raw: Any = b"", kind: Any = None, shape: Any = (), order: Any = "C") -> None:
         self.parts = raw, kind, shape, str(order)
 
     def array(self) -> np.ndarray:
-        return _shaped(*self.parts)
+        return _build_array(*self.parts)
 
 
-def _lump(*_: Any) -> _Lump:
-    return _Lump()
+def _new_array(*_: Any) -> _ArrayStandIn:
+    return _ArrayStandIn()
 
 
-def _encode(text: Any = "", encoding: Any = "latin1") -> bytes:
+def _encode_latin1(text: Any = "", encoding: Any = "latin1") -> bytes:
     """The bytes that Python 3 writes for Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError("a call of _codecs.encode was found")
     return text.encode("latin1")
 
 
-def _no_bytes() -> bytes:
+def _empty_bytes() -> bytes:
     """What Python 3 writes for no bytes at all for Python 2."""
     return b""
 
 
-class _Plain:
+class _NdarrayStandIn:
     """Stands for the class numpy.ndarray, which a pickle names but which is not made."""
 
 
-_CORES = ("numpy.core", "numpy._core")
-_NAMES: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Plain,
-    ("numpy", "dtype"): _Kind,
-    ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): _no_bytes,
+_NUMPY_CORE_MODULES = ("numpy.core", "numpy._core")
+_ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _NdarrayStandIn,
+    ("numpy", "dtype"): _DtypeStandIn,
+    ("_codecs", "encode"): _encode_latin1,
+    ("__builtin__", "bytes"): _empty_bytes,
     ("collections", "OrderedDict"): dict,
     **{
-        (f"{core}.{part}", "_reconstruct"): _lump
-        for core in _CORES
+        (f"{core}.{part}", "_reconstruct"): _new_array
+        for core in _NUMPY_CORE_MODULES
         for part in ("multiarray", "_multiarray_umath")
     },
     **{
-        (f"{core}.{part}", "scalar"): _Value
-        for core in _CORES
+        (f"{core}.{part}", "scalar"): _ScalarStandIn
+        for core in _NUMPY_CORE_MODULES
         for part in ("multiarray", "_multiarray_umath")
     },
-    **{(f"{core}.numeric", "_frombuffer"): _Buffer for core in _CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _BufferStandIn for core in _NUMPY_CORE_MODULES},
 }
 
 
-class _Door:
+class _CallableOnly:
     """A name of a pickle: may be called, and nothing else be done to it."""
 
     __slots__ = ("_make",)
@@ -204,29 +208,29 @@ class _Door:
         raise ValueError("a name is given content")
 
 
-class _Builder(pickle.Unpickler):
+class _RestrictedUnpickler(pickle.Unpickler):
     """The standard unpickler, whose names are all stand-ins."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
+        if (module, name) not in _ALLOWED_GLOBALS:
             raise DataError(_refusal("The pickle", f"{module}.{name}"))
-        return _Door(_NAMES[module, name])
+        return _CallableOnly(_ALLOWED_GLOBALS[module, name])
 
 
-def _resolved(item: Any, done: dict[int, Any], depth: int) -> Any:
+def _to_values(item: Any, done: dict[int, Any], depth: int) -> Any:
     """The same with arrays for their stand-ins; what is held twice is built once."""
-    if depth > DEEPEST:
-        raise ValueError(f"lists are nested more than {DEEPEST} deep, or hold themselves")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"lists are nested more than {MAX_DEPTH} deep, or hold themselves")
     if isinstance(item, str | bytes | int | float | complex | None):
         return item
     if id(item) in done:
         return done[id(item)]
-    if isinstance(item, _Lump | _Value | _Buffer):
+    if isinstance(item, _ArrayStandIn | _ScalarStandIn | _BufferStandIn):
         found: Any = item.array()
     elif isinstance(item, dict):
-        found = {_resolved(k, done, depth + 1): _resolved(v, done, depth + 1) for k, v in item.items()}
+        found = {_to_values(k, done, depth + 1): _to_values(v, done, depth + 1) for k, v in item.items()}
     elif isinstance(item, list | tuple):
-        found = type(item)(_resolved(one, done, depth + 1) for one in item)
+        found = type(item)(_to_values(one, done, depth + 1) for one in item)
     else:
         raise DataError(_refusal("The pickle", type(item).__name__.strip("_")))
     done[id(item)] = found

@@ -10,29 +10,15 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from st2llm.data import calendar
-from st2llm.data.windows import sequences, video
-from st2llm.data.windows.places import Field, field_of
-from st2llm.data.windows.splits import Part, Splits
+from st2llm.data.windows.nodes import NodeField, node_field
+from st2llm.data.windows.splits import Splits
 from st2llm.errors import DataError
 from st2llm.tasks import Forecast, Impute, Interpolate, Krige, Task
-from st2llm.types import (
-    DAY_S,
-    Calendar,
-    Container,
-    Events,
-    Grid,
-    Sample,
-    SensorGraph,
-    Side,
-    Trajectory,
-    Video,
-)
-
-__all__ = ["Part", "Splits", "Windows", "boundaries", "split"]
+from st2llm.types import DAY_S, Calendar, Grid, Sample, SensorGraph, Side
 
 
 @dataclass(frozen=True, eq=False)
-class Windows(Sequence[Sample]):
+class FieldWindows(Sequence[Sample]):
     """Windows of one part of a split of a field, oldest first; each Sample is made when it is asked for.
 
     starts: index of each window's first step on the time axis of `data`.
@@ -41,7 +27,7 @@ class Windows(Sequence[Sample]):
     data: SensorGraph | Grid
     task: Task
     starts: Int64[np.ndarray, " window"]
-    field: Field
+    field: NodeField
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -50,9 +36,9 @@ class Windows(Sequence[Sample]):
     def __getitem__(self, index: int) -> Sample: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Windows": ...
+    def __getitem__(self, index: slice) -> "FieldWindows": ...
 
-    def __getitem__(self, index: int | slice) -> "Sample | Windows":
+    def __getitem__(self, index: int | slice) -> "Sample | FieldWindows":
         if isinstance(index, slice):
             return replace(self, starts=self.starts[index])
         if not -len(self) <= index < len(self):
@@ -65,7 +51,7 @@ class Windows(Sequence[Sample]):
         """Index of each window's first step on the time axis of `data`."""
         return self.starts.copy()
 
-    def select(self, positions: Iterable[int]) -> "Windows":
+    def select(self, positions: Iterable[int]) -> "FieldWindows":
         """The windows at these positions, in this order. Raises IndexError for one that is not there."""
         return replace(self, starts=self.starts[np.asarray(list(positions), dtype=np.int64)])
 
@@ -148,26 +134,6 @@ class Windows(Sequence[Sample]):
         )
 
 
-def split(data: Container, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
-    """Cuts data by its split plan, then each part into samples of the task, `stride` steps (fixes, events) apart.
-
-    Fields: see `split_field`. Sequences: see `sequences`. Clips: see `video`. `context` is not of clips.
-    Raises DataError where a part is too short for one sample, or the task does not fit the kind of data.
-    """
-    if stride < 1:
-        raise DataError(f"The stride between windows must be at least 1 step, but it is {stride}.")
-    if isinstance(data, SensorGraph | Grid):
-        return split_field(data, task, stride=stride, context=context)
-    if isinstance(data, list) and data and all(isinstance(clip, Video) for clip in data):
-        return Splits(*video.split_clips([clip for clip in data if isinstance(clip, Video)], task, stride))
-    if isinstance(data, Events):
-        return Splits(*sequences.split_events(data, task, stride, context=context))
-    if isinstance(data, list) and data and all(isinstance(track, Trajectory) for track in data):
-        tracks = [track for track in data if isinstance(track, Trajectory)]
-        return Splits(*sequences.split_trajectories(tracks, task, stride, context=context))
-    raise DataError("There is nothing to cut: the data set is an empty list. Check the data card's files.")
-
-
 def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
     """Cuts the time axis by the data's split plan, then each part into windows `stride` steps apart.
 
@@ -184,7 +150,7 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
         raise DataError(
             f"{data.name} is a {data.kind}, which has no {task.word}. Ask for forecast, impute, interpolate or krige."
         )
-    field, steps = field_of(data), len(data.time)
+    field, steps = node_field(data), len(data.time)
     if isinstance(task, Krige) and field.alive.any(axis=1).sum() < 2:
         raise DataError(
             f"{data.name} has one place with readings, but krige hides one and shows others. Bring more places."
@@ -204,7 +170,7 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
                 f"{task.length} ({task.name}, stride {stride}). Give it a larger share or ask for a shorter "
                 "window."
             )
-        parts.append(Windows(data, task, starts, field))
+        parts.append(FieldWindows(data, task, starts, field))
     return Splits(*parts)
 
 

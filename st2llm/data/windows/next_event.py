@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
 from st2llm.data import calendar
-from st2llm.data.windows import side
+from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError, nearest
 from st2llm.tasks import NextEvent
 from st2llm.types import HOUR_S, Events, Sample, Side
@@ -15,16 +15,16 @@ MINUTE_S = 60
 
 
 @dataclass(frozen=True, eq=False)
-class Happenings:
+class EventWindows:
     """Events and a task; rows are events."""
 
     data: Events
     task: NextEvent
 
     @classmethod
-    def of(cls, data: Events, task: NextEvent) -> "Happenings":
+    def of(cls, data: Events, task: NextEvent) -> "EventWindows":
         """Raises DataError where the task asks for what the events do not have."""
-        known = channels(data)
+        known = event_channels(data)
         for name in task.asked:
             if name not in known:
                 raise DataError(f"{data.name} has no channel {name!r} to ask for. {nearest(name, known)}")
@@ -106,12 +106,12 @@ class Happenings:
             unit="metres",
             timezone=data.timezone,
             freq_s=MINUTE_S,
-            calendar=calendar.clock_of(time, data.timezone, MINUTE_S, data.holidays),
+            calendar=calendar.calendar_with_holidays(time, data.timezone, MINUTE_S, data.holidays),
             labels=(data.name,),
             neighbours=((),),
             description=data.description,
             quantity=data.quantity,
-            notes=side.during(data.notes, int(time[-1]), int(time[-1])),
+            notes=notes_during(data.notes, int(time[-1]), int(time[-1])),
             channels=names,
             options=data.marks,
             option_labels=tuple(mark.lower() for mark in data.marks),
@@ -119,7 +119,7 @@ class Happenings:
         )
 
 
-def channels(data: Events) -> tuple[str, ...]:
+def event_channels(data: Events) -> tuple[str, ...]:
     """The channels of events, in order, those that exist."""
     found = ["gap_h"]
     found += ["x", "y"] if data.xy is not None else []

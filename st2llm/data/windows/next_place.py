@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.data import calendar
-from st2llm.data.windows.trajectory import Tracks
+from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.tasks import NextPlace
 from st2llm.types import DAY_S, Sample, Trajectory
 
@@ -17,7 +17,7 @@ LEAST_CONTEXT = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Visits:
+class NextPlaceWindows:
     """Stays that may be asked for.
 
     A stay on day d is a question where d is at least 7 days after the object's first day in the part, and at least 3
@@ -25,7 +25,7 @@ class Visits:
     last `history` stays of the parts before (where there are none: those of the part before the context).
     """
 
-    tracks: Tracks
+    tracks: TrajectoryWindows
     task: NextPlace
 
     @property

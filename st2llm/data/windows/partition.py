@@ -13,7 +13,9 @@ from st2llm.types import SplitPlan, Trajectory
 PARTS = ("train", "validation", "test")
 
 
-def cuts(plan: SplitPlan, first: int, last: int, timezone: str, unit_s: float = 1.0) -> tuple[int, int]:
+def part_boundaries(
+    plan: SplitPlan, first: int, last: int, timezone: str, unit_s: float = 1.0
+) -> tuple[int, int]:
     """The instants at which validation and test begin, of a span that holds both `first` and `last`."""
     found = []
     for share in (plan.train, plan.train + plan.validation):
@@ -26,12 +28,12 @@ def cuts(plan: SplitPlan, first: int, last: int, timezone: str, unit_s: float = 
     return found[0], found[1]
 
 
-def by_time(time: Int64[np.ndarray, " row"], edges: tuple[int, int]) -> Int8[np.ndarray, " row"]:
+def parts_by_time(time: Int64[np.ndarray, " row"], edges: tuple[int, int]) -> Int8[np.ndarray, " row"]:
     """0 before the first edge, 1 before the second, 2 from it on."""
     return np.searchsorted(np.array(edges), time, side="right").astype(np.int8)
 
 
-def of(tracks: Sequence[Trajectory]) -> list[Int8[np.ndarray, " row"]]:
+def assign_parts(tracks: Sequence[Trajectory]) -> list[Int8[np.ndarray, " row"]]:
     """The part of each fix of each object. Raises DataError where the plan does not fit the data."""
     plan, name = tracks[0].split, tracks[0].name
     if plan.by == "given":
@@ -57,15 +59,16 @@ def _by_time(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndar
             f"{tracks[0].name} has no fix at all. Check the file, and the steps under `harmonise`."
         )
     first, last = min(int(time[0]) for time in filled), max(int(time[-1]) for time in filled)
-    edges = cuts(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
-    return [by_time(track.time, edges) for track in tracks]
+    edges = part_boundaries(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
+    return [parts_by_time(track.time, edges) for track in tracks]
 
 
 def _by_object(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
-    _known(tracks[0].name, plan.held_out, [track.id for track in tracks], "object")
+    _check_held_out(tracks[0].name, plan.held_out, [track.id for track in tracks], "object")
     held = set(plan.held_out)
     free = sorted(
-        (track.id for track in tracks if track.id not in held), key=lambda one: _draw(tracks[0].name, one)
+        (track.id for track in tracks if track.id not in held),
+        key=lambda one: _shuffle_key(tracks[0].name, one),
     )
     shares = np.cumsum([plan.train, plan.validation]) / (plan.train + plan.validation if held else 1.0)
     edges = np.rint(np.round(shares, 9) * len(free)).astype(int)
@@ -76,22 +79,22 @@ def _by_object(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.nd
 def _by_label(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
     """Labels that are not held out are cut by time, each by its own span: their clocks may have nothing in common."""
     labels = [track.label or "" for track in tracks]
-    _known(tracks[0].name, plan.held_out, labels, "label")
+    _check_held_out(tracks[0].name, plan.held_out, labels, "label")
     edges: dict[str, tuple[int, int]] = {}
     for label in dict.fromkeys(labels):
         times = [track.time for track in tracks if (track.label or "") == label and len(track.time)]
         if times:
             first, last = min(int(t[0]) for t in times), max(int(t[-1]) for t in times)
-            edges[label] = cuts(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
+            edges[label] = part_boundaries(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
     return [
         np.full(len(track.time), 2, dtype=np.int8)
         if label in plan.held_out
-        else by_time(track.time, edges[label])
+        else parts_by_time(track.time, edges[label])
         for track, label in zip(tracks, labels, strict=True)
     ]
 
 
-def _known(name: str, held: Sequence[str], known: Sequence[str], what: str) -> None:
+def _check_held_out(name: str, held: Sequence[str], known: Sequence[str], what: str) -> None:
     for one in held:
         if one not in known:
             raise DataError(
@@ -99,7 +102,7 @@ def _known(name: str, held: Sequence[str], known: Sequence[str], what: str) -> N
             )
 
 
-def _draw(name: str, one: str) -> bytes:
+def _shuffle_key(name: str, one: str) -> bytes:
     return hashlib.sha256(f"{name}\n{one}".encode()).digest()
 
 

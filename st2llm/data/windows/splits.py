@@ -12,7 +12,7 @@ from st2llm.types import Sample
 
 
 @runtime_checkable
-class Part(Protocol):
+class SampleSequence(Protocol):
     """Samples of one part of a split, oldest first; each is made when it is asked for."""
 
     def __len__(self) -> int: ...
@@ -23,13 +23,13 @@ class Part(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Part": ...
+    def __getitem__(self, index: slice) -> "SampleSequence": ...
 
     def indices(self) -> Int64[np.ndarray, " window"]:
         """Where each sample begins, as the kind counts: steps of a field, rows of a table, frames of a clip."""
         ...
 
-    def select(self, positions: Iterable[int]) -> "Part":
+    def select(self, positions: Iterable[int]) -> "SampleSequence":
         """The samples at these positions, in this order. Raises IndexError for one that is not there."""
         ...
 
@@ -43,9 +43,9 @@ class Part(Protocol):
 class Splits:
     """The samples to learn from, to choose by, and to be judged on."""
 
-    train: Part
-    validation: Part
-    test: Part
+    train: SampleSequence
+    validation: SampleSequence
+    test: SampleSequence
 
     def indices(self) -> dict[str, Int64[np.ndarray, " window"]]:
         """The starts of each part's samples, by the part's name."""
@@ -56,11 +56,11 @@ class Splits:
         """Names the whole split."""
         return hashlib.sha256(" ".join(part.sha256 for _, part in self._parts()).encode()).hexdigest()
 
-    def _parts(self) -> tuple[tuple[str, Part], ...]:
+    def _parts(self) -> tuple[tuple[str, SampleSequence], ...]:
         return ("train", self.train), ("validation", self.validation), ("test", self.test)
 
 
-def even(windows: Part, count: int | None) -> Part:
+def evenly_spaced(windows: SampleSequence, count: int | None) -> SampleSequence:
     """`count` evenly spaced windows, first and last among them; all where count is None or not smaller."""
     if count is None or count >= len(windows):
         return windows

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
 from st2llm.data import calendar
-from st2llm.data.windows import partition, side
+from st2llm.data.windows import partition
+from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError
 from st2llm.tasks import Classify, Forecast, NextPlace, Task
 from st2llm.types import Calendar, Sample, Side, Trajectory
@@ -16,11 +17,11 @@ from st2llm.types import Calendar, Sample, Side, Trajectory
 MINUTE_S = 60
 COMMON_SHARE = 0.5
 """The share of steps that must be alike for a data set to have a step of its own."""
-_SAMPLED = 1_000_000
+_MAX_FIXES_FOR_STEP = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Tracks:
+class TrajectoryWindows:
     """All objects of a data set and a task; rows are counted through the objects' fixes, `offsets` says from where.
 
     parts: 0 train, 1 validation, 2 test of each row. options: the ids of all places, or all labels (classify).
@@ -33,7 +34,7 @@ class Tracks:
     options: tuple[str, ...]
 
     @classmethod
-    def of(cls, data: Sequence[Trajectory], task: Task) -> "Tracks":
+    def of(cls, data: Sequence[Trajectory], task: Task) -> "TrajectoryWindows":
         """Raises DataError where a task asks for what the data do not have."""
         if not len(data):
             raise DataError("There is no trajectory to cut into samples. Check the data card's table.")
@@ -49,7 +50,7 @@ class Tracks:
         if isinstance(task, Classify) and any(track.label is None for track in data):
             raise DataError(f"{first.name}: some objects have no label to ask for. Name `label` in the card.")
         offsets = np.concatenate([[0], np.cumsum([len(track.time) for track in data])]).astype(np.int64)
-        parts = partition.of(data)
+        parts = partition.assign_parts(data)
         return cls(
             data, task, offsets, np.concatenate(parts) if len(parts) > 1 else parts[0], _options(data, task)
         )
@@ -72,7 +73,7 @@ class Tracks:
         said = self.objects[0].step
         if said is not None:
             return said
-        steps = _steps(self.objects)
+        steps = _time_steps(self.objects)
         if not steps.size:
             return 0
         each, count = np.unique(steps, return_counts=True)
@@ -88,7 +89,7 @@ class Tracks:
     def starts(self, part: int, stride: int, *, context: bool = False) -> Int64[np.ndarray, " window"]:
         """The first row of each window of consecutive fixes of one object, at one step, inside a part."""
         length, lead, parts = self.task.length, self.task.context if context else 0, self.parts
-        time = _joined(self.objects)
+        time = _concatenated_times(self.objects)
         if len(time) < length:
             return np.empty(0, dtype=np.int64)
         broken = np.diff(time) != self.step if self.step else np.zeros(len(time) - 1, dtype=bool)
@@ -119,7 +120,7 @@ class Tracks:
         owner = np.searchsorted(self.offsets, rows, side="right") - 1
         labels = sorted({track.label or "" for track in self.objects})
         code = np.array([labels.index(track.label or "") for track in self.objects], dtype=np.int64)
-        return np.column_stack([code[owner], _joined(self.objects)[rows]])
+        return np.column_stack([code[owner], _concatenated_times(self.objects)[rows]])
 
     def locate(self, row: int) -> tuple[Trajectory, int]:
         """The object of a row, and the row within it."""
@@ -145,7 +146,7 @@ class Tracks:
 
     def window(
         self, track: Trajectory, rows: Int64[np.ndarray, " time"], id: str, label: str | None
-    ) -> "Window":
+    ) -> "TrajectoryWindow":
         """Some rows of an object with the values of channels: x, y, the code of the place, attributes."""
         found: dict[str, np.ndarray] = {}
         if track.xy is not None:
@@ -156,11 +157,11 @@ class Tracks:
             )
         found |= {name: column[rows] for name, column in track.attributes.items()}
         values = np.stack(list(found.values()), axis=1)[:, None, :].astype(np.float64)
-        return Window(track, rows, track.time[rows], id, label, tuple(found), values)
+        return TrajectoryWindow(track, rows, track.time[rows], id, label, tuple(found), values)
 
     def assemble(
         self,
-        window: "Window",
+        window: "TrajectoryWindow",
         hidden: Bool[np.ndarray, "time 1 channel"],
         wanted: Bool[np.ndarray, "time 1 channel"],
     ) -> Sample:
@@ -180,7 +181,7 @@ class Tracks:
             task=self.task.word,
         )
 
-    def _side(self, window: "Window", hidden: Bool[np.ndarray, " time"]) -> Side:
+    def _side(self, window: "TrajectoryWindow", hidden: Bool[np.ndarray, " time"]) -> Side:
         track = window.track
         seconds = (window.time * track.unit_s).astype(np.int64)
         asked = seconds[hidden] if hidden.any() else seconds
@@ -197,7 +198,7 @@ class Tracks:
             neighbours=((),),
             description=track.description,
             quantity=track.quantity,
-            notes=side.during(track.notes, int(asked[0]), int(asked[-1])) if track.notes else (),
+            notes=notes_during(track.notes, int(asked[0]), int(asked[-1])) if track.notes else (),
             channels=window.channels,
             options=self.options,
             option_labels=self.option_labels,
@@ -216,7 +217,7 @@ class Tracks:
         if not self.freq_s:
             nothing = np.zeros(len(seconds), dtype=np.int64)
             return Calendar(nothing, nothing, ("",) * len(seconds))
-        return calendar.clock_of(seconds, track.timezone, self.freq_s, track.holidays)
+        return calendar.calendar_with_holidays(seconds, track.timezone, self.freq_s, track.holidays)
 
     @cached_property
     def option_labels(self) -> tuple[str, ...]:
@@ -231,7 +232,7 @@ class Tracks:
 
 
 @dataclass(frozen=True)
-class Window:
+class TrajectoryWindow:
     """Some rows of an object, and what is told of them. time: as it is told. label: the word that is asked for."""
 
     track: Trajectory
@@ -253,25 +254,25 @@ def _options(data: Sequence[Trajectory], task: Task) -> tuple[str, ...]:
     found: set[str] = set()
     for track in data:
         found.update(track.place or ())
-    return tuple(sorted(found - {""}, key=_natural))
+    return tuple(sorted(found - {""}, key=_natural_order))
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
+def _natural_order(name: str) -> tuple[bool, int, str]:
     """Numbers by size, then words."""
     number = name.isdecimal()
     return not number, int(name) if number else 0, name
 
 
-def _joined(objects: Sequence[Trajectory]) -> Int64[np.ndarray, " row"]:
+def _concatenated_times(objects: Sequence[Trajectory]) -> Int64[np.ndarray, " row"]:
     return objects[0].time if len(objects) == 1 else np.concatenate([track.time for track in objects])
 
 
-def _steps(objects: Sequence[Trajectory]) -> Int64[np.ndarray, " step"]:
+def _time_steps(objects: Sequence[Trajectory]) -> Int64[np.ndarray, " step"]:
     """The steps between fixes of one object; of a million fixes where there are more."""
     found, seen = [], 0
     for track in objects:
         found.append(np.diff(track.time))
         seen += len(track.time)
-        if seen > _SAMPLED:
+        if seen > _MAX_FIXES_FOR_STEP:
             break
     return np.concatenate(found)

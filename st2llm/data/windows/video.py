@@ -18,7 +18,7 @@ TASKS = (Forecast, Impute, Interpolate, Krige, Classify)
 _PARTS = ("train", "validation", "test")
 
 
-class Store:
+class ClipFeatures:
     """Clips, and the features of their regions, computed once for each clip when first asked for."""
 
     def __init__(self, clips: list[Video]) -> None:
@@ -39,13 +39,13 @@ class Store:
 
 
 @dataclass(frozen=True, eq=False)
-class Clips(Sequence[Sample]):
+class ClipWindows(Sequence[Sample]):
     """Samples of one part of a split of clips; each is made when it is asked for.
 
     spans: clip, first frame and the frame after the last of each sample.
     """
 
-    store: Store
+    store: ClipFeatures
     task: Task
     spans: Int64[np.ndarray, "window 3"]
 
@@ -56,9 +56,9 @@ class Clips(Sequence[Sample]):
     def __getitem__(self, index: int) -> Sample: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Clips": ...
+    def __getitem__(self, index: slice) -> "ClipWindows": ...
 
-    def __getitem__(self, index: int | slice) -> "Sample | Clips":
+    def __getitem__(self, index: int | slice) -> "Sample | ClipWindows":
         if isinstance(index, slice):
             return replace(self, spans=self.spans[index])
         if not -len(self) <= index < len(self):
@@ -71,7 +71,7 @@ class Clips(Sequence[Sample]):
         first: Int64[np.ndarray, " window"] = self.store.offsets[self.spans[:, 0]] + self.spans[:, 1]
         return first
 
-    def select(self, positions: Iterable[int]) -> "Clips":
+    def select(self, positions: Iterable[int]) -> "ClipWindows":
         """The samples at these positions, in this order. Raises IndexError for one that is not there."""
         return replace(self, spans=self.spans[np.asarray(list(positions), dtype=np.int64)])
 
@@ -105,7 +105,9 @@ class Clips(Sequence[Sample]):
         )
 
 
-def split_clips(clips: list[Video], task: Task, stride: int = 1) -> tuple[Clips, Clips, Clips]:
+def split_clips(
+    clips: list[Video], task: Task, stride: int = 1
+) -> tuple[ClipWindows, ClipWindows, ClipWindows]:
     """Samples to learn from, to choose by, and to be judged on.
 
     Values are asked for in windows `stride` frames apart; each clip is cut by time into the shares of its split plan,
@@ -125,18 +127,18 @@ def split_clips(clips: list[Video], task: Task, stride: int = 1) -> tuple[Clips,
         raise DataError(f"{clips[0].name}: clips have no task {task.word!r}. Ask for one of {words}.")
     ordered = sorted(clips, key=lambda clip: clip.id)
     spans = _by_clip(ordered, task, stride) if isinstance(task, Classify) else _by_time(ordered, task, stride)
-    store = Store(ordered)
+    store = ClipFeatures(ordered)
     train, validation, test = (
-        Clips(store, task, np.array(part, dtype=np.int64).reshape(-1, 3)) for part in spans
+        ClipWindows(store, task, np.array(part, dtype=np.int64).reshape(-1, 3)) for part in spans
     )
     return train, validation, test
 
 
-Spans = list[tuple[int, int, int]]
+FrameSpans = list[tuple[int, int, int]]
 
 
-def _by_time(clips: list[Video], task: Task, stride: int) -> tuple[Spans, Spans, Spans]:
-    parts: tuple[Spans, Spans, Spans] = ([], [], [])
+def _by_time(clips: list[Video], task: Task, stride: int) -> tuple[FrameSpans, FrameSpans, FrameSpans]:
+    parts: tuple[FrameSpans, FrameSpans, FrameSpans] = ([], [], [])
     for number, clip in enumerate(clips):
         cuts = _boundaries(clip.split, len(clip.frames))
         for part, begin, end in zip(parts, cuts[:-1], cuts[1:], strict=True):
@@ -155,8 +157,8 @@ def _by_time(clips: list[Video], task: Task, stride: int) -> tuple[Spans, Spans,
     return parts
 
 
-def _by_clip(clips: list[Video], task: Task, stride: int) -> tuple[Spans, Spans, Spans]:
-    parts: tuple[Spans, Spans, Spans] = ([], [], [])
+def _by_clip(clips: list[Video], task: Task, stride: int) -> tuple[FrameSpans, FrameSpans, FrameSpans]:
+    parts: tuple[FrameSpans, FrameSpans, FrameSpans] = ([], [], [])
     cuts = np.array(_boundaries(clips[0].split, len(clips)))
     for number, clip in enumerate(clips):
         if clip.label is None:
@@ -208,12 +210,12 @@ def _side(video: Video, span: slice, hidden: np.ndarray, *, classify: bool) -> S
         layout=_layout(video.regions),
         options=video.labels if classify else (),
         option_labels=tuple(label.replace("_", " ") for label in video.labels) if classify else (),
-        frames=shown if seen.all() else shown[_run(seen)],
+        frames=shown if seen.all() else shown[_slice_or_indices(seen)],
         fps=video.fps,
     )
 
 
-def _run(seen: np.ndarray) -> slice | np.ndarray:
+def _slice_or_indices(seen: np.ndarray) -> slice | np.ndarray:
     """The steps that are seen as a slice where they follow each other, so that no frame is copied."""
     steps = np.flatnonzero(seen)
     together = len(steps) and steps[-1] - steps[0] + 1 == len(steps)

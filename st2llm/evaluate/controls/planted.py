@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from st2llm.data.windows.splits import Part, Splits
+from st2llm.data.windows.splits import SampleSequence, Splits
 from st2llm.evaluate.controls.graph_notes import LEVELS, sentence
 from st2llm.types import Sample, seed_from
 
@@ -26,7 +26,7 @@ _LEAST_STEP = 0.1
 class PlantedPart:
     """A part whose samples get a level, a note and an answer; drawn from seed and id alone, the same whenever asked."""
 
-    part: Part
+    part: SampleSequence
     name: str
     shuffled: bool
     seed: int

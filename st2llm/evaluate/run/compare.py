@@ -10,7 +10,7 @@ from st2llm.config.predictors import BootstrapSettings, BudgetSettings, Predicto
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.calendar import local_iso
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.data.windows.splits import Splits
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault, plant_faults, read_faults

@@ -18,8 +18,8 @@ from st2llm.config.model import EncoderSettings
 from st2llm.config.predictors import BudgetSettings, PredictorSettings, WindowSettings
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
-from st2llm.data.windows.field import split
-from st2llm.data.windows.splits import Part, Splits, even
+from st2llm.data.windows import split
+from st2llm.data.windows.splits import SampleSequence, Splits, evenly_spaced
 from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
@@ -72,7 +72,7 @@ def some_places(sample: Sample, count: int | None) -> Sample:
 class Remembered(Sequence[Sample]):
     """Samples of a part, each made when it is asked for and then kept: some rules learn nothing and ask for none."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: SampleSequence) -> None:
         self.part = part
         self._made: dict[int, Sample] = {}
 
@@ -120,11 +120,11 @@ class Study:
             if p.checkpoint and p.foreign
         }
         self.train = Remembered(splits.train)
-        self.validation = even(splits.validation, suite.validation.count)
+        self.validation = evenly_spaced(splits.validation, suite.validation.count)
         count = suite.windows.count if suite.windows.select == "even" else None
-        self.test = even(splits.test, count)
+        self.test = evenly_spaced(splits.test, count)
         if suite.limit is not None:
-            self.test = even(self.test, suite.limit)
+            self.test = evenly_spaced(self.test, suite.limit)
         self._samples: dict[tuple[str, int], list[Sample]] = {}
         self.models = Models(suite)
 
@@ -202,7 +202,7 @@ class Study:
         table = tabulate(test, predictions)
         if self.suite.faults is None or not isinstance(self.data, SensorGraph):
             return table
-        usual = list(even(self.train.part, self.suite.faults.training))
+        usual = list(evenly_spaced(self.train.part, self.suite.faults.training))
         training = tabulate(usual, predictor.predict(_blind(usual)))
         return suspected(table, training, self.data, self.faults, self.suite.faults.share)
 
@@ -420,10 +420,10 @@ class Study:
             model = with_weights(self.models.of())
         return blueprint_for(self._shape, self.train[0], settings, llm=model, up=up)
 
-    def _chosen(self, predictor: PredictorSettings) -> Part:
-        return even(self.test, predictor.set.windows)
+    def _chosen(self, predictor: PredictorSettings) -> SampleSequence:
+        return evenly_spaced(self.test, predictor.set.windows)
 
-    def _asked(self, windows: Part, settings: WindowSettings) -> list[Sample]:
+    def _asked(self, windows: SampleSequence, settings: WindowSettings) -> list[Sample]:
         """The samples of these windows, each asked for as many places as the suite says; made once."""
         key = (windows.sha256, settings.places or 0)
         if key not in self._samples:

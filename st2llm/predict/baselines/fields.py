@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from sklearn.linear_model import Ridge
 
-from st2llm.data.positions import in_plane
+from st2llm.data.positions import planar_positions
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import Stack, Whole, filled, known, place_forecast
 from st2llm.predict.baselines.slots import HeldOut, SlotMean, fit_held_out, fit_slot_mean, without_slots
@@ -163,7 +163,7 @@ class InverseDistance:
         return [filled(sample, self._fill(sample)) for sample in samples]
 
     def _fill(self, sample: Sample) -> Whole:
-        whole, xy = self.line.fill(sample), in_plane(sample)
+        whole, xy = self.line.fill(sample), planar_positions(sample)
         if xy is None:
             raise DataError(
                 f"The places of {sample.side.dataset} have no coordinates, which inverse-distance needs. Give them in "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from st2llm.data.calendar import month_of
+from st2llm.data.calendar import month_of_year
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import Whole, known
 from st2llm.types import DAY_S, MONTH_S, Calendar, Sample
@@ -142,7 +142,7 @@ def _steps_per_day(freq_s: int) -> int:
 
 def _slot(calendar: Calendar, time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
     if freq_s == MONTH_S:
-        return month_of(time, freq_s)
+        return month_of_year(time, freq_s)
     if 0 < freq_s <= DAY_S:
         slot = calendar.day_of_week * _steps_per_day(freq_s) + calendar.step_of_day
         return np.asarray(slot, dtype=np.int64)

@@ -146,7 +146,7 @@ def motion(sample: Sample, most: int = 24) -> Motion | None:
     pairs = np.unique(np.linspace(0, len(shown) - 2, min(most, len(shown) - 1)).round().astype(np.int64))
     total, weight = np.zeros(2), 0.0
     for i in pairs.tolist():
-        found = video_features.flow(shown[i], shown[i + 1], (1, 1))
+        found = video_features.block_flow(shown[i], shown[i + 1], (1, 1))
         total += found.xy[0] * found.moving[0]
         weight += float(found.moving[0])
     if not weight:
@@ -157,7 +157,7 @@ def motion(sample: Sample, most: int = 24) -> Motion | None:
 def cut_frames(sample: Sample) -> list[int] | None:
     """The frames that begin a new shot; None without frames."""
     shown = sample.side.frames
-    return None if shown is None or len(shown) < 2 else [int(i) for i in video_features.cuts(shown)]
+    return None if shown is None or len(shown) < 2 else [int(i) for i in video_features.shot_cuts(shown)]
 
 
 def brightness(sample: Sample) -> Float64[np.ndarray, " seen"]:

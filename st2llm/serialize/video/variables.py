@@ -125,7 +125,7 @@ def cut_times(sample: Sample) -> tuple[str, ...]:
         return ()
     return tuple(
         _seconds(sample, int(steps[position]))
-        for position in video_features.cuts(pictures).tolist()
+        for position in video_features.shot_cuts(pictures).tolist()
         if steps[position] - steps[position - 1] == 1
     )
 
@@ -162,14 +162,14 @@ def _moves(sample: Sample, position: int) -> str:
     return ", ".join(said) or "nothing"
 
 
-def _flow(sample: Sample, position: int) -> video_features.Flow:
+def _flow(sample: Sample, position: int) -> video_features.RegionFlow:
     """Where things move to the visible frame at `position` from the one before it."""
     pictures, layout = sample.side.frames, sample.side.layout
     regions = (len(layout.rows), len(layout.cols)) if layout is not None else (1, len(sample.place))
     if pictures is None:
         nothing = np.zeros(len(sample.place))
-        return video_features.Flow(np.zeros((len(sample.place), 2)), nothing)
-    return video_features.flow(pictures[position - 1], pictures[position], regions)
+        return video_features.RegionFlow(np.zeros((len(sample.place), 2)), nothing)
+    return video_features.block_flow(pictures[position - 1], pictures[position], regions)
 
 
 def _pairs(sample: Sample) -> list[int]:
@@ -192,7 +192,7 @@ def _by_region(sample: Sample, values: Float64[np.ndarray, " node"]) -> str:
 
 
 def _colours(picture: UInt8[np.ndarray, "row col 3"]) -> str:
-    found = [(name, share) for name, share in video_features.colours(picture) if share >= _LEAST_SHARE][
+    found = [(name, share) for name, share in video_features.named_colours(picture) if share >= _LEAST_SHARE][
         :_COLOURS
     ]
     return ", ".join(f"{name} {share:.0%}" for name, share in found)

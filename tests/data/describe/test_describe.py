@@ -9,7 +9,7 @@ import pytest
 from support import five_kinds
 
 from st2llm.data import load_data
-from st2llm.data.describe import describe, plot, rows
+from st2llm.data.describe import describe, plot, summary_rows
 from st2llm.errors import DataError
 from st2llm.types import MONTH_S
 
@@ -96,7 +96,7 @@ def test_a_graph_without_edges_is_measured_among_its_nearest_places():
     assert describe(bare)["dependence"]["spatial"]["neighbours"] == "the 4 nearest places"
     lost = describe(replace(bare, xy=None))["dependence"]
     assert lost["spatial"]["morans_i_of_means"] is None
-    assert ("spatial.morans_i_of_means", "cannot be measured") in rows({"dependence": lost})
+    assert ("spatial.morans_i_of_means", "cannot be measured") in summary_rows({"dependence": lost})
 
 
 def test_straight_walks_go_on_as_they_went_and_side_by_side_ones_agree():
@@ -129,7 +129,7 @@ def test_a_graph_is_drawn_with_or_without_coordinates(make_card: Make, tmp_path:
 
 
 def test_rows_for_a_person_leave_out_what_is_empty_and_name_what_is_nested():
-    said = dict(rows(describe(five_kinds.graph())))
+    said = dict(summary_rows(describe(five_kinds.graph())))
     assert said["shape"] == "time: 240, node: 3, channel: 1"
     assert "temporal.autocorrelation_day" in said
     assert "licence" not in said

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from st2llm.data import load_data
-from st2llm.data.card import Distance
+from st2llm.data.card import DistanceKernel
 from st2llm.data.load import edges
 from st2llm.errors import DataError
 
@@ -15,7 +15,7 @@ Make = Callable[..., Path]
 def test_distance_edges_are_a_gaussian_of_the_great_circle_without_loops() -> None:
     lonlat = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 10.0]])
     km = np.deg2rad(1) * edges.EARTH_KM
-    found = edges.by_distance(lonlat, Distance(sigma_km=100.0, threshold=0.1))
+    found = edges.edges_by_distance(lonlat, DistanceKernel(sigma_km=100.0, threshold=0.1))
     assert list(zip(found.source.tolist(), found.target.tolist(), strict=True)) == [(0, 1), (1, 0)]
     np.testing.assert_allclose(found.weight, np.exp(-((km / 100) ** 2)))
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st2llm.data.card.sequence import Outliers, Resample, StayPoints, Step
+from st2llm.data.card.sequence import HarmoniseStep, Outliers, Resample, StayPoints
 from st2llm.data.load import harmonise
-from st2llm.data.load.fixes import Fixes, single
+from st2llm.data.load.fixes import Fixes, resolve_duplicates
 from st2llm.errors import ConfigError, DataError
 
 
@@ -152,7 +152,8 @@ def test_data_without_stays_say_so() -> None:
 def test_steps_run_in_their_order_and_each_is_told() -> None:
     some = fixes([(0, 0), (1, 0), (900, 0), (3, 0)], [0, 10, 20, 30])
     found, told = harmonise.apply(
-        some, [Step.model_validate({"max_speed": 10}), Step.model_validate({"resample": "10s"})]
+        some,
+        [HarmoniseStep.model_validate({"max_speed": 10}), HarmoniseStep.model_validate({"resample": "10s"})],
     )
     assert found.time.tolist() == [0, 10, 20, 30]
     assert found.xy[2, 0] == 2
@@ -161,25 +162,25 @@ def test_steps_run_in_their_order_and_each_is_told() -> None:
 
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(DataError, match="No fix is left"):
-        harmonise.apply(fixes([(0, 0)]), [Step.model_validate({"shortest": 5})])
+        harmonise.apply(fixes([(0, 0)]), [HarmoniseStep.model_validate({"shortest": 5})])
 
 
 def test_a_span_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="'soon'"):
-        harmonise.seconds("soon")
+        harmonise.duration_s("soon")
 
 
 def test_a_series_loses_only_what_stands_out() -> None:
     values = np.sin(np.arange(40) / 5)
     values[20] = 30
-    assert np.flatnonzero(harmonise.outlying(values, 9, 6.0)).tolist() == [20]
+    assert np.flatnonzero(harmonise.hampel_outliers(values, 9, 6.0)).tolist() == [20]
 
 
 def test_rows_of_one_time_are_an_error_the_first_or_told_a_second_apart() -> None:
     some = fixes([(0, 0), (1, 0), (2, 0), (3, 0)], [0, 60, 60, 120])
     with pytest.raises(DataError, match="two rows at time 60"):
-        single(some, "error")
-    assert single(some, "first")[0].xy[:, 0].tolist() == [0, 1, 3]
-    assert single(some, "spread")[0].time.tolist() == [0, 60, 61, 120]
+        resolve_duplicates(some, "error")
+    assert resolve_duplicates(some, "first")[0].xy[:, 0].tolist() == [0, 1, 3]
+    assert resolve_duplicates(some, "spread")[0].time.tolist() == [0, 60, 61, 120]
     with pytest.raises(DataError, match="runs into the next time"):
-        single(fixes([(0, 0), (1, 0), (2, 0)], [60, 60, 61]), "spread")
+        resolve_duplicates(fixes([(0, 0), (1, 0), (2, 0)], [60, 60, 61]), "spread")

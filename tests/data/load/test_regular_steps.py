@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from st2llm.data.load.regular_steps import Step
+from st2llm.data.load.regular_steps import RegularStep
 from st2llm.errors import DataError
 from st2llm.types import MONTH_S
 
-DAILY = Step("tiny", "1D", 86_400, "UTC")
-MONTHLY = Step("tiny", "month", MONTH_S, "Pacific/Auckland")
+DAILY = RegularStep("tiny", "1D", 86_400, "UTC")
+MONTHLY = RegularStep("tiny", "month", MONTH_S, "Pacific/Auckland")
 
 
 def _at(*stamps: str) -> np.ndarray:
@@ -43,13 +43,13 @@ def test_two_stamps_of_one_month_are_refused() -> None:
 
 
 def test_months_from_a_start_are_calendar_months() -> None:
-    step = Step("tiny", "month", MONTH_S, "UTC")
+    step = RegularStep("tiny", "month", MONTH_S, "UTC")
     time = step.from_start(step.first("2023-12-01", "a.npy"), 3)
     assert [str(t)[:10] for t in time.astype("datetime64[s]")] == ["2023-12-01", "2024-01-01", "2024-02-01"]
 
 
 def test_a_day_of_23_hours_is_named_with_the_cure() -> None:
-    step = Step("tiny", "1D", 86_400, "America/Chicago")
+    step = RegularStep("tiny", "1D", 86_400, "America/Chicago")
     local = _at("2024-03-09T06:00", "2024-03-10T06:00", "2024-03-11T05:00")
     with pytest.raises(DataError, match="a time zone without summer time, such as Etc/GMT"):
         step.regular(local, np.ones((3, 1)))
@@ -58,7 +58,7 @@ def test_a_day_of_23_hours_is_named_with_the_cure() -> None:
 @pytest.mark.parametrize("start", [None, "soon", "2024-03-10T02:30:00"])
 def test_a_start_that_is_no_instant_is_refused(start: str | None) -> None:
     with pytest.raises(DataError, match="start"):
-        Step("tiny", "1h", 3600, "America/Chicago").first(start, "a.npy")
+        RegularStep("tiny", "1h", 3600, "America/Chicago").first(start, "a.npy")
 
 
 def test_a_stamp_far_off_is_refused() -> None:

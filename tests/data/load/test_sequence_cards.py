@@ -37,7 +37,7 @@ def events(name: str) -> Events:
 
 @pytest.mark.parametrize("name", HERE + FROM_WHEELS)
 def test_a_card_says_where_data_are_from_and_what_they_may_be_used_for(name: str) -> None:
-    found = card.read(card_path(name))
+    found = card.read_card(card_path(name))
     assert isinstance(found, SequenceCard)
     assert found.source is not None
     assert all(found.source.files.values())
@@ -66,7 +66,7 @@ def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(
     splits = st2llm.split(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
     assert len(splits.test) == windows
     test = splits.test
-    assert isinstance(test, sequences.Rows)
+    assert isinstance(test, sequences.SequenceWindows)
     error = constant_velocity_error(test)
     assert error.mean() == pytest.approx(ade, abs=6e-4)
     assert error[:, -1].mean() == pytest.approx(fde, abs=6e-4)
@@ -84,15 +84,15 @@ def test_the_windows_of_at_least_two_pedestrians_are_those_of_social_gan() -> No
     errors = []
     for scene in ("eth", "hotel", "univ", "zara1", "zara2"):
         test = st2llm.split(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12)).test
-        assert isinstance(test, sequences.Rows)
-        error = constant_velocity_error(sequences.together(test))
+        assert isinstance(test, sequences.SequenceWindows)
+        error = constant_velocity_error(sequences.with_company(test))
         errors.append([error.mean(), error[:, -1].mean()])
     np.testing.assert_allclose(np.mean(errors, axis=0), [0.520, 1.141], atol=6e-4)
 
 
-def constant_velocity_error(part: sequences.Rows) -> np.ndarray:
+def constant_velocity_error(part: sequences.SequenceWindows) -> np.ndarray:
     """Metres between the truth and going on as in the last step, by window and step."""
-    assert isinstance(part.source, sequences.Tracks)
+    assert isinstance(part.source, sequences.TrajectoryWindows)
     xy = np.concatenate([track.xy for track in part.source.objects if track.xy is not None])
     window = xy[part.rows[:, None] + np.arange(20)]
     step = window[:, 7] - window[:, 6]
@@ -113,15 +113,15 @@ def test_next_place_asks_llm_mob_s_questions(
     test = st2llm.split(data, tasks.next_place()).test
     assert len(test) == questions
     assert len(test[0].side.options) == places
-    assert isinstance(test, sequences.Rows)
+    assert isinstance(test, sequences.SequenceWindows)
     right = sum(commonest(test, row) for row in test.rows)
     assert right / questions == pytest.approx(top, abs=6e-5)
 
 
-def commonest(part: sequences.Rows, row: int) -> bool:
+def commonest(part: sequences.SequenceWindows, row: int) -> bool:
     """Whether the commonest place of the history (of the first where several are) is the right one."""
     visits = part.source
-    assert isinstance(visits, sequences.Visits)
+    assert isinstance(visits, sequences.NextPlaceWindows)
     track, at = visits.tracks.locate(int(row))
     assert track.part is not None
     assert track.place is not None
@@ -159,7 +159,7 @@ def test_the_geolife_sample_is_put_on_a_minute_and_says_how() -> None:
     )
     steps = data[0].provenance.steps
     assert [step.split()[0] for step in steps[-4:]] == ["max_speed", "trips", "resample", "shortest"]
-    speed = np.concatenate([positions.steps_m(one.lonlat, None) for one in data]) / 60
+    speed = np.concatenate([positions.step_lengths_m(one.lonlat, None) for one in data]) / 60
     assert np.percentile(speed, 99.5) < 60
 
 
@@ -169,7 +169,7 @@ def test_earthquakes_lie_in_metres_where_their_degrees_say() -> None:
     assert len(data.time) == 21291
     assert data.lonlat is not None
     assert data.xy is not None
-    assert np.abs(data.xy - positions.metres_from(positions.centre(data.lonlat), data.lonlat)).max() < 150
+    assert np.abs(data.xy - positions.metres_from(positions.centroid(data.lonlat), data.lonlat)).max() < 150
     assert data.magnitude is not None
     assert data.magnitude.min() >= 1
 

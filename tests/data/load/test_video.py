@@ -14,7 +14,7 @@ from support import video_files
 
 import st2llm.data as data
 from st2llm.data.load import video
-from st2llm.data.load.video import Reading, read
+from st2llm.data.load.video import DecodeOptions, decode
 from st2llm.errors import ConfigError, DataError
 
 FILM = video_files.square_film()
@@ -36,58 +36,58 @@ def open_files() -> int:
     "name, codec, off", [("a.mkv", "ffv1", 0), ("a.avi", "ffv1", 0), ("a.mp4", "mpeg4", 4)]
 )
 def test_frames_and_their_times_come_back_from_every_container(tmp_path, name, codec, off):
-    found = read(video_files.write(tmp_path / name, FILM, codec=codec))
+    found = decode(video_files.write(tmp_path / name, FILM, codec=codec))
     assert np.abs(found.frames.astype(int) - FILM).max() <= off
     assert np.allclose(found.time_s, np.arange(20) / 25, atol=1e-3)
     assert found.fps == pytest.approx(25, rel=1e-3) and found.steps == ()
 
 
 def test_a_variable_rate_is_kept_in_the_times(tmp_path):
-    found = read(video_files.write(tmp_path / "a.mkv", FILM[:4], times_ms=[0, 40, 200, 240]))
+    found = decode(video_files.write(tmp_path / "a.mkv", FILM[:4], times_ms=[0, 40, 200, 240]))
     assert found.time_s.tolist() == pytest.approx([0, 0.04, 0.2, 0.24])
 
 
 def test_a_film_is_turned_upright_as_its_file_says(tmp_path):
-    found = read(video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4")))
+    found = decode(video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4")))
     assert np.abs(found.frames.astype(int) - np.rot90(FILM, -1, (1, 2))).max() <= 4
     assert found.steps == ("turned 20 frames upright as the file says",)
 
 
 def test_a_turned_film_fits_the_size_after_the_turn(tmp_path):
     path = video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4"))
-    assert read(path, Reading(size=(32, 100))).frames.shape[1:3] == (32, 24)
+    assert decode(path, DecodeOptions(size=(32, 100))).frames.shape[1:3] == (32, 24)
 
 
 @pytest.mark.parametrize("size, shape", [((24, 24), (18, 24)), ((12, 100), (12, 16)), ((500, 500), (48, 64))])
 def test_frames_are_made_smaller_in_their_own_shape_and_never_larger(tmp_path, size, shape):
-    found = read(video_files.write(tmp_path / "a.mkv", FILM), Reading(size=size))
+    found = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(size=size))
     assert found.frames.shape[1:3] == shape
 
 
 def test_thinning_keeps_at_most_so_many_frames_a_second_and_says_so(tmp_path):
-    found = read(video_files.write(tmp_path / "a.mkv", FILM), Reading(fps=5))
+    found = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(fps=5))
     assert found.time_s.tolist() == pytest.approx([0, 0.2, 0.4, 0.6])
     assert found.fps == pytest.approx(5)
     assert found.steps == ("kept 4 of 20 frames, at most 5 a second",)
 
 
 def test_thinning_above_the_rate_of_the_film_keeps_all(tmp_path):
-    assert len(read(video_files.write(tmp_path / "a.mkv", FILM), Reading(fps=60)).frames) == 20
+    assert len(decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(fps=60)).frames) == 20
 
 
 def test_a_limit_of_frames_takes_the_first_ones_and_says_so(tmp_path):
-    found = read(video_files.write(tmp_path / "a.mkv", FILM), Reading(max_frames=3))
+    found = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(max_frames=3))
     assert np.array_equal(found.frames, FILM[:3]) and found.steps == ("read the first 3 frames alone",)
 
 
 def test_frames_that_repeat_a_stamp_are_left_out(tmp_path, monkeypatch):
-    tally = video._Tally()
+    tally = video._DecodeState()
     with video.av.open(str(video_files.write(tmp_path / "a.mkv", FILM[:3]))) as container:
         stream = container.streams.video[0]
         for frame in container.decode(stream):
             for _ in range(2):
                 tally.decoded += 1
-                video._take(frame, stream, Reading(), tally)
+                video._keep_if_due(frame, stream, DecodeOptions(), tally)
     assert (len(tally.kept), tally.repeated) == (3, 3)
 
 
@@ -163,7 +163,7 @@ def test_the_hash_of_a_clip_names_the_file_and_the_reading(tmp_path):
 
 @pytest.mark.parametrize("name, codec", [("a.avi", "mpeg4"), ("a.mp4", "mpeg4"), ("a.avi", "ffv1")])
 def test_damaged_frames_are_skipped_and_counted(tmp_path, name, codec):
-    found = read(video_files.spoil(video_files.write(tmp_path / name, FILM, codec=codec), [3, 4]))
+    found = decode(video_files.spoil(video_files.write(tmp_path / name, FILM, codec=codec), [3, 4]))
     lost = 20 - len(found.frames)
     assert 2 <= lost < 10 and found.steps == (f"skipped {lost} frames that are damaged or missing",)
     assert (np.diff(found.time_s) > 0).all()
@@ -173,13 +173,13 @@ def test_damaged_frames_are_skipped_and_counted(tmp_path, name, codec):
 def test_a_film_of_which_more_than_half_is_damaged_is_refused(tmp_path, name):
     path = video_files.spoil(video_files.write(tmp_path / name, FILM, codec="mpeg4"), range(12))
     with pytest.raises(DataError, match="more than half"):
-        read(path)
+        decode(path)
 
 
 def test_a_film_cut_off_near_its_end_says_what_is_missing(tmp_path):
     path = video_files.write(tmp_path / "a.mkv", FILM)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
-    found = read(path)
+    found = decode(path)
     assert found.steps == (f"skipped {20 - len(found.frames)} frames that are damaged or missing",)
 
 
@@ -211,14 +211,14 @@ def test_files_that_are_no_films_raise_one_error_and_stay_closed(tmp_path):
     before = open_files()
     for path, message in broken(tmp_path):
         with pytest.raises(DataError) as error:
-            read(path)
+            decode(path)
         assert message in str(error.value) and str(path) in str(error.value), path.name
     assert open_files() == before
 
 
 def test_a_data_set_that_takes_too_much_room_is_refused_before_it_is_read_whole(tmp_path):
     with pytest.raises(DataError, match="Set `size`, `fps` or `max_frames`"):
-        read(video_files.write(tmp_path / "a.mkv", FILM), room=FILM[:5].nbytes)
+        decode(video_files.write(tmp_path / "a.mkv", FILM), room=FILM[:5].nbytes)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_mutated_bytes_give_frames_or_one_error_and_leave_nothing_open(whole, tm
     path.write_bytes(bytes(content[: int(len(content) * cut)]))
     before = open_files()
     try:
-        found = read(path)
+        found = decode(path)
         assert len(found.frames) == len(found.time_s) > 0 and (np.diff(found.time_s) > 0).all()
     except DataError as error:
         assert str(path) in str(error)

@@ -9,7 +9,7 @@ from st2llm.errors import DataError
 
 
 def _iso(values: list[float], units: str, calendar: str = "standard") -> list[str]:
-    found = cf.instants(np.array(values), {"units": units, "calendar": calendar}, "a.nc:time")
+    found = cf.decode_time(np.array(values), {"units": units, "calendar": calendar}, "a.nc:time")
     return [str(one) for one in found.astype("datetime64[s]")]
 
 
@@ -43,7 +43,7 @@ def test_before_1582_the_standard_calendar_is_julian_and_the_proleptic_one_is_no
     st.sampled_from(["1970-01-01", "1800-01-01", "1900-01-01 06:00:00", "2000-02-29"]),
 )
 def test_days_are_where_xarray_puts_them(days: int, epoch: str) -> None:
-    ours = cf.instants(np.array([float(days)]), {"units": f"days since {epoch}"}, "a.nc:time")
+    ours = cf.decode_time(np.array([float(days)]), {"units": f"days since {epoch}"}, "a.nc:time")
     theirs = np.datetime64(epoch.replace(" ", "T"), "s") + np.timedelta64(days, "D")
     assert ours.astype("datetime64[s]")[0] == theirs
 
@@ -98,17 +98,17 @@ def test_half_a_month_is_refused() -> None:
 def test_dimensions_are_told_by_attributes_and_names(
     name: str, attributes: dict[str, str], expected: str | None
 ) -> None:
-    assert cf.role(name, attributes) == expected
+    assert cf.axis_role(name, attributes) == expected
 
 
 def test_kilometres_become_metres() -> None:
-    assert cf.space("x", {"units": "km"}) == ("metres", 1000.0)
-    assert cf.space("lat", {}) == ("degrees", 1.0)
-    assert cf.space("x", {}) == ("cells", 1.0)
+    assert cf.coordinate_unit("x", {"units": "km"}) == ("metres", 1000.0)
+    assert cf.coordinate_unit("lat", {}) == ("degrees", 1.0)
+    assert cf.coordinate_unit("x", {}) == ("cells", 1.0)
 
 
 def test_the_stamps_that_xarray_writes_are_read_back() -> None:
     stamps = np.array(["2020-01-01T06:30", "2021-12-31T23:00"], dtype="datetime64[ns]")
     coded = xr.conventions.encode_cf_variable(xr.Variable("time", stamps))
-    ours = cf.instants(coded.to_numpy(), coded.attrs, "a.nc:time")
+    ours = cf.decode_time(coded.to_numpy(), coded.attrs, "a.nc:time")
     assert (ours.astype("datetime64[s]") == stamps).all()

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st2llm.data.read import columns
-from st2llm.data.read.columns import Form
+from st2llm.data.read.columns import TableFormat
 from st2llm.errors import DataError
 
 TEXT = "id,when,x,kind\na,2024-01-01 00:00:00,1.5,NA\nb,2024-01-02T03:04:05,,EP\na,2024-01-03,-2e3,\n"
-WANTED: dict[str, columns.Sort] = {"id": "word", "when": "stamp", "x": "number", "kind": "word"}
+WANTED: dict[str, columns.ColumnType] = {"id": "word", "when": "stamp", "x": "number", "kind": "word"}
 
 
 def write(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
@@ -37,7 +37,7 @@ def test_cells_are_of_the_sort_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_word_that_looks_like_a_missing_value_stays_a_word(tmp_path: Path) -> None:
-    kind = columns.read(write(tmp_path, TEXT), WANTED, Form(missing=("NA",))).word("kind")
+    kind = columns.read(write(tmp_path, TEXT), WANTED, TableFormat(missing=("NA",))).word("kind")
     assert kind.names[kind.codes[0]] == "NA"
     assert kind.codes[2] == -1
 
@@ -63,7 +63,7 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
     )
     frame.to_parquet(tmp_path / "t.parquet")
     frame.to_csv(tmp_path / "t.csv", index=False)
-    wanted: dict[str, columns.Sort] = {"id": "word", "when": "stamp", "x": "number"}
+    wanted: dict[str, columns.ColumnType] = {"id": "word", "when": "stamp", "x": "number"}
     one, two = (columns.read(tmp_path / name, wanted) for name in ("t.parquet", "t.csv"))
     assert one.word("id").names == two.word("id").names == ("7", "8")
     np.testing.assert_array_equal(one.stamp("when").micros, two.stamp("when").micros)
@@ -80,7 +80,7 @@ def test_stamps_of_a_parquet_file_may_have_a_zone(tmp_path: Path) -> None:
 
 def test_columns_may_stand_apart_by_any_blanks_and_have_no_head(tmp_path: Path) -> None:
     path = write(tmp_path, "  780\t1.0   8.46 3.59 \n790 1.0\t\t9.57 3.79\n")
-    form = Form(False, ("frame", "who", "x", "y"), "whitespace")
+    form = TableFormat(False, ("frame", "who", "x", "y"), "whitespace")
     table = columns.read(path, {"frame": "number", "who": "word", "y": "number"}, form)
     assert table.number("frame").tolist() == [780, 790]
     assert table.word("who").names == ("1",)
@@ -103,9 +103,9 @@ def test_stamps_with_offsets_are_instants(tmp_path: Path) -> None:
 
 def test_stamps_may_have_a_format_of_their_own(tmp_path: Path) -> None:
     path = write(tmp_path, "when\n10/02/2015 12:11:00 PM\n10/02/2015 12:11:00 AM\n")
-    found = columns.read(path, {"when": "stamp"}, Form(formats={"when": "%m/%d/%Y %I:%M:%S %p"})).stamp(
-        "when"
-    )
+    found = columns.read(
+        path, {"when": "stamp"}, TableFormat(formats={"when": "%m/%d/%Y %I:%M:%S %p"})
+    ).stamp("when")
     assert (np.diff(found.micros) == -12 * 3600 * 1_000_000).all()
 
 
@@ -223,6 +223,6 @@ def test_a_parquet_file_that_claims_more_than_fits_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pd.DataFrame({"x": np.zeros(100_000)}).to_parquet(tmp_path / "t.parquet")
-    monkeypatch.setattr(columns, "MOST_BYTES", 1000)
+    monkeypatch.setattr(columns, "MAX_TABLE_BYTES", 1000)
     with pytest.raises(DataError, match="100,000 rows"):
         columns.read(tmp_path / "t.parquet", {"x": "number"})

@@ -15,7 +15,7 @@ LONG_KEYS = {"layout": "long", "time": "when", "place": "site", "channels": ["co
 
 
 def _read(path: Path, name: str = "values.csv") -> readings.Readings:
-    return readings.read(card.read(path), {name: path.parent / name})
+    return readings.read_readings(card.read_card(path), {name: path.parent / name})
 
 
 def test_a_wide_csv_is_read_in_its_own_order(make_card: Make) -> None:

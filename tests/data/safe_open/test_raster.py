@@ -18,7 +18,7 @@ from st2llm.errors import DataError
 
 
 def _heat(path: Path) -> np.ndarray:
-    with safe_open.raster(path) as found:
+    with safe_open.open_raster(path) as found:
         return np.asarray(found["heat"].to_numpy())
 
 
@@ -160,7 +160,7 @@ def test_mutated_netcdf_comes_back_as_numbers_or_as_a_data_error(
     dataset().isel(time=slice(6)).to_netcdf(tmp_path / f"{engine}.nc", engine=engine)
     (tmp_path / "a.nc").write_bytes(_mutated(bytearray((tmp_path / f"{engine}.nc").read_bytes()), data))
     try:
-        with safe_open.raster(tmp_path / "a.nc") as found:
+        with safe_open.open_raster(tmp_path / "a.nc") as found:
             for name in found.variables:
                 assert isinstance(found[name].to_numpy(), np.ndarray)
     except DataError as error:
@@ -184,6 +184,6 @@ def test_mutated_zarr_comes_back_as_numbers_or_as_a_data_error(tmp_path: Path, d
 
 def test_a_dataset_of_xarray_is_what_comes_back(tmp_path: Path) -> None:
     dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with safe_open.raster(tmp_path / "a.nc") as found:
+    with safe_open.open_raster(tmp_path / "a.nc") as found:
         assert isinstance(found, xr.Dataset)
         assert found["time"].attrs["units"] == "days since 2024-01-01 00:00:00"

@@ -24,20 +24,20 @@ class Bomb:
 
 
 def test_a_path_below_the_folder_is_given_back(tmp_path: Path) -> None:
-    assert safe_open.inside(tmp_path, "a/b.csv") == tmp_path / "a/b.csv"
+    assert safe_open.path_inside(tmp_path, "a/b.csv") == tmp_path / "a/b.csv"
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd"])
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="leads out of"):
-        safe_open.inside(tmp_path, name)
+        safe_open.path_inside(tmp_path, name)
 
 
 def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/link").symlink_to(tmp_path)
     with pytest.raises(DataError, match="leads out of"):
-        safe_open.inside(tmp_path / "folder", "link/x")
+        safe_open.path_inside(tmp_path / "folder", "link/x")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_archive_member_that_unpacks_to_far_more_is_refused(
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("zeros", bytes(4 << 20))
     with pytest.raises(DataError, match="times its packed size"):
-        safe_open.unpack(tmp_path / "bomb.zip", "zeros", tmp_path / "out")
+        safe_open.unpack_member(tmp_path / "bomb.zip", "zeros", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -75,13 +75,13 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path: Path) -> None:
         bundle.writestr("a", b"content" * 100)
     (tmp_path / "a.whl").write_bytes(buffer.getvalue().replace(b"content" * 50, b"CONTENT" * 50, 1))
     with pytest.raises(DataError, match="is damaged"):
-        safe_open.unpack(tmp_path / "a.whl", "a", tmp_path / "out")
+        safe_open.unpack_member(tmp_path / "a.whl", "a", tmp_path / "out")
 
 
 def test_a_member_lands_where_it_is_told_whatever_its_name_claims(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as bundle:
         bundle.writestr("../../escape", b"x")
-    safe_open.unpack(tmp_path / "a.whl", "../../escape", tmp_path / "here")
+    safe_open.unpack_member(tmp_path / "a.whl", "../../escape", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == b"x"
 
 
@@ -131,7 +131,7 @@ def test_a_table_of_pandas_hdf5_comes_back(tmp_path: Path) -> None:
         {"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=pd.date_range("2024-01-01", periods=2, freq="5min")
     )
     frame.to_hdf(tmp_path / "a.h5", key="df")
-    back = safe_open.hdf(tmp_path / "a.h5", "df")
+    back = safe_open.pandas_table(tmp_path / "a.h5", "df")
     np.testing.assert_array_equal(back.to_numpy(), frame.to_numpy())
     assert list(back.index) == list(frame.index)
 
@@ -143,7 +143,7 @@ def test_hdf5_columns_of_objects_are_refused_and_their_pickle_not_run(tmp_path: 
         array = file.create_vlarray("/", "df", tables.ObjectAtom())
         array.append(Bomb(ran))
     with pytest.raises(DataError, match="cannot be read as HDF5"):
-        safe_open.hdf(tmp_path / "a.h5", "df")
+        safe_open.pandas_table(tmp_path / "a.h5", "df")
     assert not ran.exists()
 
 
@@ -152,7 +152,7 @@ def test_a_pandas_column_of_objects_is_refused(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     pd.DataFrame({"a": np.array([Bomb(ran)], dtype=object)}).to_hdf(tmp_path / "a.h5", key="df")
     with pytest.raises(DataError, match="it holds a pickle of"):
-        safe_open.hdf(tmp_path / "a.h5", "df")
+        safe_open.pandas_table(tmp_path / "a.h5", "df")
     assert not ran.exists()
 
 
@@ -162,12 +162,12 @@ def test_a_pickle_in_an_hdf5_attribute_is_refused_and_not_run(tmp_path: Path) ->
     with tables.open_file(str(tmp_path / "a.h5"), "a") as file:
         file.root.df._v_attrs.pandas_type = np.bytes_(pickle.dumps(Bomb(ran), 0))
     with pytest.raises(DataError, match=r"a pickle of (posix|nt|os)\.mkdir"):
-        safe_open.hdf(tmp_path / "a.h5", "df")
+        safe_open.pandas_table(tmp_path / "a.h5", "df")
     assert not ran.exists()
 
 
 def test_pytables_gets_its_own_pickle_back(tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        safe_open.hdf(tmp_path / "nothing.h5")
+        safe_open.pandas_table(tmp_path / "nothing.h5")
     assert tables.attributeset.pickle is pickle
     assert tables.atom.pickle is pickle

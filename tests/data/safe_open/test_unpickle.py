@@ -57,7 +57,7 @@ def test_arrays_lists_and_words_come_back_whatever_the_protocol(
     tmp_path: Path, protocol: int, content: Any
 ) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol))
-    assert _same(content, safe_open.pickled(tmp_path / "a.pkl"))
+    assert _same(content, safe_open.numeric_pickle(tmp_path / "a.pkl"))
 
 
 def test_a_pickle_of_python_2_comes_back(tmp_path: Path) -> None:
@@ -68,19 +68,19 @@ def test_a_pickle_of_python_2_comes_back(tmp_path: Path) -> None:
     state += b"(K\x03U\x01<q\x0bNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x0cb\x89"
     raw = np.array([1.5, 2.5]).tobytes()
     (tmp_path / "a.pkl").write_bytes(head + state + b"U" + bytes([len(raw)]) + raw + b"q\rtq\x0eb.")
-    np.testing.assert_array_equal(safe_open.pickled(tmp_path / "a.pkl"), [1.5, 2.5])
+    np.testing.assert_array_equal(safe_open.numeric_pickle(tmp_path / "a.pkl"), [1.5, 2.5])
 
 
 def test_a_gzipped_pickle_comes_back(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(gzip.compress(pickle.dumps(HONEST)))
-    assert _same(HONEST, safe_open.pickled(tmp_path / "a.pkl"))
+    assert _same(HONEST, safe_open.numeric_pickle(tmp_path / "a.pkl"))
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_payload_is_refused_by_its_name_and_not_run(tmp_path: Path, protocol: int) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps([HONEST, Bomb(tmp_path / "ran")], protocol))
     with pytest.raises(DataError, match=r"a pickle of (posix|nt|os)\.mkdir"):
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")
     assert not (tmp_path / "ran").exists()
 
 
@@ -90,13 +90,13 @@ def test_a_payload_is_refused_by_its_name_and_not_run(tmp_path: Path, protocol: 
 def test_what_is_no_number_list_or_word_is_refused(tmp_path: Path, content: Any) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match="numpy.savez"):
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")
 
 
 def test_a_call_of_eval_through_another_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x051 + 1\x85R.")
     with pytest.raises(DataError, match="a pickle of builtins.eval"):
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_call_of_eval_through_another_object_is_refused(tmp_path: Path) -> Non
 def test_a_forged_pickle_is_one_clear_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.pkl").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.pkl"):
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")
 
 
 def test_an_array_that_claims_more_than_its_bytes_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_an_array_that_claims_more_than_its_bytes_is_refused_before_memory_is_ta
     assert len(shape) != len(pickletools.optimize(honest))
     (tmp_path / "a.pkl").write_bytes(shape)
     with pytest.raises(DataError, match="claims shape"):
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")
 
 
 def test_a_list_that_holds_itself_is_refused(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_list_that_holds_itself_is_refused(tmp_path: Path) -> None:
     ring.append(ring)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(ring))
     with pytest.raises(DataError, match="hold themselves"):
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")
 
 
 def test_a_list_that_doubles_thirty_times_is_built_once(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_list_that_doubles_thirty_times_is_built_once(tmp_path: Path) -> None:
     for _ in range(30):
         laughs = [laughs, laughs]
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(laughs))
-    back = safe_open.pickled(tmp_path / "a.pkl")
+    back = safe_open.numeric_pickle(tmp_path / "a.pkl")
     assert back[0] is back[1]
 
 
@@ -157,7 +157,7 @@ def test_mutated_bytes_come_back_as_data_or_as_a_data_error(
     cut = data.draw(st.integers(0, len(whole)))
     (tmp_path / "a.pkl").write_bytes(bytes(whole[: cut if data.draw(st.booleans()) else None]))
     try:
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")
     except DataError as error:
         assert str(error)
     assert not (tmp_path / "ran").exists()
@@ -168,4 +168,4 @@ def test_nothing_of_the_standard_unpickler_is_reached_by_a_class(tmp_path: Path)
     pickle.Pickler(stream, 4).dump(Bomb)
     (tmp_path / "a.pkl").write_bytes(stream.getvalue())
     with pytest.raises(DataError, match="Bomb"):
-        safe_open.pickled(tmp_path / "a.pkl")
+        safe_open.numeric_pickle(tmp_path / "a.pkl")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from st2llm import tasks
 from st2llm.data import calendar
-from st2llm.data.windows.field import Splits, boundaries, split
+from st2llm.data.windows import Splits, split
+from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError
 from st2llm.types import Edges, Note, SensorGraph, SplitPlan
 

@@ -18,7 +18,7 @@ def track(name: str, first: int, count: int, plan: SplitPlan, label: str | None 
 
 def test_time_is_cut_by_shares_of_the_span_of_all_objects() -> None:
     plan = SplitPlan(0.5, 0.25, 0.25)
-    early, late = partition.of([track("a", 0, 60, plan), track("b", 40, 60, plan)])
+    early, late = partition.assign_parts([track("a", 0, 60, plan), track("b", 40, 60, plan)])
     assert np.bincount(early, minlength=3).tolist() == [50, 10, 0]
     assert np.bincount(late, minlength=3).tolist() == [10, 25, 25]
 
@@ -26,24 +26,27 @@ def test_time_is_cut_by_shares_of_the_span_of_all_objects() -> None:
 def test_a_boundary_moves_back_to_local_midnight() -> None:
     first = int(pd.Timestamp("2024-01-01", tz="America/New_York").timestamp())
     last = int(pd.Timestamp("2024-01-11", tz="America/New_York").timestamp()) - 1
-    cuts = partition.cuts(SplitPlan(0.75, 0.2, 0.05, align="day"), first, last, "America/New_York")
+    cuts = partition.part_boundaries(SplitPlan(0.75, 0.2, 0.05, align="day"), first, last, "America/New_York")
     local = [pd.Timestamp(cut, unit="s", tz="America/New_York") for cut in cuts]
     assert [str(one)[:16] for one in local] == ["2024-01-08 00:00", "2024-01-10 00:00"]
 
 
 def test_whole_objects_are_drawn_by_their_ids_and_not_by_their_order() -> None:
     tracks = [track(f"o{i}", 10 * i, 5, SplitPlan(0.6, 0.2, 0.2, by="object")) for i in range(10)]
-    parts = {one.id: set(part.tolist()) for one, part in zip(tracks, partition.of(tracks), strict=True)}
+    parts = {
+        one.id: set(part.tolist()) for one, part in zip(tracks, partition.assign_parts(tracks), strict=True)
+    }
     assert sorted(number for found in parts.values() for number in found) == [0] * 6 + [1] * 2 + [2] * 2
     again = {
-        one.id: set(part.tolist()) for one, part in zip(tracks[::-1], partition.of(tracks[::-1]), strict=True)
+        one.id: set(part.tolist())
+        for one, part in zip(tracks[::-1], partition.assign_parts(tracks[::-1]), strict=True)
     }
     assert again == parts
 
 
 def test_named_objects_are_held_out() -> None:
     plan = SplitPlan(0.5, 0.5, 0.0, by="object", held_out=("b",))
-    parts = partition.of([track(name, 0, 3, plan) for name in "abc"])
+    parts = partition.assign_parts([track(name, 0, 3, plan) for name in "abc"])
     assert set(parts[1].tolist()) == {2}
     assert {*parts[0].tolist(), *parts[2].tolist()} == {0, 1}
 
@@ -55,14 +58,14 @@ def test_labels_that_are_not_held_out_are_cut_each_by_its_own_span() -> None:
         track("2", 10_000, 100, plan, "y"),
         track("3", 50, 10, plan, "z"),
     ]
-    x, y, z = partition.of(tracks)
+    x, y, z = partition.assign_parts(tracks)
     assert np.bincount(x).tolist() == np.bincount(y).tolist() == [90, 10]
     assert set(z.tolist()) == {2}
 
 
 def test_parts_may_be_given() -> None:
     one = replace(track("a", 0, 4, SplitPlan(1.0, 0.0, 0.0, by="given")), part=np.array([0, 0, 1, 2]))
-    assert partition.of([one])[0].tolist() == [0, 0, 1, 2]
+    assert partition.assign_parts([one])[0].tolist() == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ def test_parts_may_be_given() -> None:
 )
 def test_a_plan_that_does_not_fit_is_refused(plan: SplitPlan, message: str) -> None:
     with pytest.raises(DataError) as told:
-        partition.of([track("a", 0, 4, plan, "north")])
+        partition.assign_parts([track("a", 0, 4, plan, "north")])
     assert message in str(told.value)
 
 
@@ -86,7 +89,7 @@ def test_no_train_fix_is_later_than_a_test_fix(train: float, count: int) -> None
         track("a", 0, count, SplitPlan(train, rest, rest)),
         track("b", 7, count, SplitPlan(train, rest, rest)),
     ]
-    parts = np.concatenate(partition.of(tracks))
+    parts = np.concatenate(partition.assign_parts(tracks))
     time = np.concatenate([one.time for one in tracks])
     for earlier, later in ((0, 1), (1, 2), (0, 2)):
         if (parts == earlier).any() and (parts == later).any():

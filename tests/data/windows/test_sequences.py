@@ -9,7 +9,7 @@ from support.csv_files import write
 import st2llm
 from st2llm import tasks
 from st2llm.data.windows import sequences
-from st2llm.data.windows.splits import Part
+from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import DataError
 from st2llm.types import Events, Note, SplitPlan, Trajectory
 
@@ -170,7 +170,7 @@ def test_a_task_that_does_not_fit_is_refused(task: tasks.Task, keys: dict, messa
 
 def test_parts_are_parts() -> None:
     for part in sequences.split_trajectories([walk()], tasks.forecast(3, 2)):
-        assert isinstance(part, Part)
+        assert isinstance(part, SampleSequence)
         assert len(part[2:5]) == 3
         assert part.select([1, 0]).indices().tolist() == part.indices()[[1, 0]].tolist()
         assert part[-1].id == part[len(part) - 1].id
@@ -207,7 +207,7 @@ def test_company_is_who_begins_a_window_at_the_same_time_under_the_same_label() 
     data = [walk("a", label="s"), walk("b", label="s", time=list(range(600, 3000, 60))), walk("c", label="t")]
     data = [replace(one, split=SplitPlan(1.0, 0.0, 0.0)) for one in data]
     part = sequences.split_trajectories(data, tasks.forecast(8, 12))[0]
-    kept = sequences.together(part)
+    kept = sequences.with_company(part)
     assert {sample.place[0] for sample in kept} == {"a", "b"}
     starts = {(sample.place[0], int(sample.time[0]) - MONDAY) for sample in kept}
     assert starts == {(name, t) for name in "ab" for t in range(600, 21 * 60, 60)}
@@ -284,7 +284,7 @@ def test_windows_are_exactly_those_that_a_plain_search_finds(
         for i, gap in enumerate(gaps)
     ]
     task = tasks.forecast(history, horizon)
-    tracks = sequences.Tracks.of(data, task)
+    tracks = sequences.TrajectoryWindows.of(data, task)
     for part in range(3):
         expected, row = [], 0
         for one in data:

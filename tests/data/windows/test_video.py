@@ -10,8 +10,8 @@ from support import video_files
 
 from st2llm import tasks
 from st2llm.data import split, video_features
-from st2llm.data.windows.splits import Part
-from st2llm.data.windows.video import Clips, adjacent, region_names, split_clips
+from st2llm.data.windows.splits import SampleSequence
+from st2llm.data.windows.video import ClipWindows, adjacent, region_names, split_clips
 from st2llm.errors import DataError
 from st2llm.types import SplitPlan, Video
 
@@ -135,7 +135,7 @@ def test_features_of_a_clip_are_computed_once(monkeypatch):
 
 def test_a_part_is_a_lazy_sequence_with_indices_selection_and_a_hash():
     part = split_clips([clip("a"), clip("b")], tasks.forecast(4, 3), 2)[0]
-    assert isinstance(part, Part) and isinstance(part[1:3], Clips)
+    assert isinstance(part, SampleSequence) and isinstance(part[1:3], ClipWindows)
     assert part.indices().tolist()[:3] == [0, 2, 4] and part.indices()[-1] == 40 + 16
     chosen = part.select([3, 0])
     assert [sample.id for sample in chosen] == [part[3].id, part[0].id]

@@ -8,7 +8,7 @@ from support import tiny_suite
 
 from st2llm import tasks
 from st2llm.data import load_data
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.evaluate.controls import graph_notes
 from st2llm.evaluate.controls.graph_notes import _CARRIERS, _PHRASES, LEVELS, plant
 from st2llm.evaluate.run.data_summary import data_sha256

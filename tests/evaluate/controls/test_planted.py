@@ -9,7 +9,7 @@ from support.bridges import problem
 
 import st2llm
 from st2llm import tasks
-from st2llm.data.windows.splits import even
+from st2llm.data.windows.splits import evenly_spaced
 from st2llm.evaluate.controls.graph_notes import _CARRIERS, _PHRASES
 from st2llm.evaluate.controls.planted import plant, planted_splits
 
@@ -95,9 +95,9 @@ def test_parts_keep_their_samples_when_some_are_chosen():
     data = five_kinds.graph(40)
     parts = st2llm.split(data, tasks.forecast(24, 6), stride=6)
     made = planted_splits(parts, shuffled=False, seed=3)
-    few = even(made.test, 3)
+    few = evenly_spaced(made.test, 3)
     assert len(few) == 3
-    assert few.indices().tolist() == even(parts.test, 3).indices().tolist()
+    assert few.indices().tolist() == evenly_spaced(parts.test, 3).indices().tolist()
     assert few[0].id == made.test[0].id and few[0].side.notes == made.test[0].side.notes
     assert level_of(made.train[0].side.notes[0])[0] == "train"
     assert level_of(made.validation[0].side.notes[0])[0] == "validation"

@@ -8,7 +8,7 @@ from support import tiny_suite
 
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.evaluate.run.data_summary import data_sha256
 from st2llm.evaluate.run.job import Watch
 from st2llm.evaluate.run.run_card import environment, run_card

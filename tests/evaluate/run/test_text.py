@@ -6,7 +6,7 @@ from support import tiny_suite
 
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.job import Job, Watch
 from st2llm.evaluate.run.store import Store, read_lines

@@ -7,7 +7,7 @@ import pytest
 from support import five_kinds
 
 from st2llm import tasks
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.baselines.etas import Rate
 from st2llm.types import SplitPlan

@@ -10,7 +10,7 @@ from support import fields, handmade
 from st2llm import metrics, tasks
 from st2llm.config.catalog import RULES
 from st2llm.data import load_data
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import BASELINES, fit_baseline, fit_held_out, fit_ridge, fit_slot_mean

@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 
 from st2llm.data import positions, time_columns
 from st2llm.data.calendar import check_increasing
-from st2llm.data.card.side import Notes, Places, SideRule, Weather
-from st2llm.data.load.harmonise import seconds
+from st2llm.data.card.side import NoteTable, PlaceTable, SideRule, WeatherTable
+from st2llm.data.load.harmonise import duration_s
 from st2llm.data.read import columns
 from st2llm.data.timestamps import assembled
 from st2llm.errors import DataError
@@ -24,7 +24,7 @@ _NO_FOLD = "first"
 
 
 @dataclass(frozen=True)
-class Spot:
+class NearbyPlace:
     """The words of a place near by, and how far it is; '' and nan where none is near enough."""
 
     text: str
@@ -32,7 +32,7 @@ class Spot:
 
 
 @dataclass(frozen=True)
-class Aside:
+class FieldSideInformation:
     """What is joined to a field: readings by step, words by place, sentences by span, and what was done, in words."""
 
     beside: tuple[Reading, ...] = ()
@@ -41,7 +41,7 @@ class Aside:
     told: tuple[str, ...] = ()
 
 
-def of_field(
+def field_side_information(
     rule: SideRule | None,
     files: dict[str, Path],
     time: Int64[np.ndarray, " time"],
@@ -49,52 +49,53 @@ def of_field(
     *,
     lonlat: Float64[np.ndarray, "node 2"] | None,
     xy: Float64[np.ndarray, "node 2"] | None,
-) -> Aside:
+) -> FieldSideInformation:
     """Side information of a graph or a grid. Raises DataError as the joins do."""
     if rule is None:
-        return Aside()
+        return FieldSideInformation()
     beside: tuple[Reading, ...] = ()
     about: tuple[str, ...] = ()
     told: list[str] = []
     if rule.weather:
-        read, said = weather(rule.weather, files[rule.weather.file], time, timezone)
+        read, said = join_weather(rule.weather, files[rule.weather.file], time, timezone)
         beside = tuple(Reading(name, values, rule.weather.known) for name, values in read.items())
         told.append(said)
     if rule.places:
         about = tuple(
-            spot.text for spot in nearest(rule.places, files[rule.places.file], lonlat=lonlat, xy=xy)
+            spot.text
+            for spot in join_nearest_places(rule.places, files[rule.places.file], lonlat=lonlat, xy=xy)
         )
         told.append(f"words of {rule.places.file} about {sum(map(bool, about))} of {len(about)} places")
-    sentences = notes(rule.notes, files[rule.notes.file], timezone) if rule.notes else ()
+    sentences = read_notes(rule.notes, files[rule.notes.file], timezone) if rule.notes else ()
     if rule.notes:
         told.append(f"{len(sentences)} notes of {rule.notes.file}")
-    return Aside(beside, about, sentences, tuple(told))
+    return FieldSideInformation(beside, about, sentences, tuple(told))
 
 
-def weather(
-    rule: Weather, path: Path, time: Int64[np.ndarray, " row"], timezone: str
+def join_weather(
+    rule: WeatherTable, path: Path, time: Int64[np.ndarray, " row"], timezone: str
 ) -> tuple[dict[str, Float64[np.ndarray, " row"]], str]:
     """By name: the last reading at or before each instant (seconds UTC), NaN where it is older than `max_age`.
 
     Raises DataError where the table's stamps repeat or cannot be read.
     """
-    sorts: dict[str, columns.Sort] = dict.fromkeys(rule.columns.values(), "number")
-    form = columns.Form(missing=tuple(rule.missing))
+    sorts: dict[str, columns.ColumnType] = dict.fromkeys(rule.columns.values(), "number")
+    form = columns.TableFormat(missing=tuple(rule.missing))
     if isinstance(rule.time, str):
         table = columns.read(path, {rule.time: "stamp", **sorts}, form)
         given = table.stamp(rule.time)
     else:
-        parts: dict[str, columns.Sort] = dict.fromkeys(rule.time, "number")
+        parts: dict[str, columns.ColumnType] = dict.fromkeys(rule.time, "number")
         table = columns.read(path, {**parts, **sorts}, form)
         local = assembled(rule.time, pd.DataFrame({name: table.number(name) for name in parts}), path)
-        given = columns.Stamps(local.as_unit("us").asi8, zoned=False)
+        given = columns.Timestamps(local.as_unit("us").asi8, zoned=False)
     micros, known, _ = time_columns.to_utc(given, timezone, _NO_FOLD)
     rows = np.flatnonzero(known)
     rows = rows[np.argsort(micros[rows], kind="stable")]
     stamps = micros[rows] // 1_000_000
     check_increasing(stamps, timezone, path.name)
     last = np.searchsorted(stamps, time, side="right") - 1
-    fresh = (last >= 0) & (time - stamps[np.maximum(last, 0)] <= seconds(rule.max_age))
+    fresh = (last >= 0) & (time - stamps[np.maximum(last, 0)] <= duration_s(rule.max_age))
     found = {
         name: np.where(fresh, table.number(column)[rows][np.maximum(last, 0)], np.nan)
         for name, column in rule.columns.items()
@@ -103,13 +104,13 @@ def weather(
     return found, f"{', '.join(found)} of {path.name}: the last reading {reach}"
 
 
-def nearest(
-    rule: Places,
+def join_nearest_places(
+    rule: PlaceTable,
     path: Path,
     *,
     lonlat: Float64[np.ndarray, "row 2"] | None = None,
     xy: Float64[np.ndarray, "row 2"] | None = None,
-) -> tuple[Spot, ...]:
+) -> tuple[NearbyPlace, ...]:
     """For each position: the words of the nearest place of a table within `within_m`.
 
     Raises DataError where the positions are not told in the coordinates of the table.
@@ -120,7 +121,7 @@ def nearest(
         raise DataError(
             f"{path.name} has {'degrees' if rule.lon else 'metres'}, but the data have none. Give the others."
         )
-    sorts: dict[str, columns.Sort] = {str(name): "number" for name in names}
+    sorts: dict[str, columns.ColumnType] = {str(name): "number" for name in names}
     table = columns.read(path, {rule.text: "word", **sorts})
     there = np.column_stack([table.number(str(name)) for name in names])
     bad = np.flatnonzero(~np.isfinite(there).all(axis=1))
@@ -128,17 +129,19 @@ def nearest(
         raise DataError(f"{path.name}: row {int(bad[0]) + 1} has no coordinates. Each place needs them.")
     words = table.word(rule.text)
     reach = rule.within_m / positions.EARTH_M if rule.lon else rule.within_m
-    tree, asked = (_on_ball(there), _on_ball(here)) if rule.lon else (there, here)
-    apart, row = cKDTree(tree).query(asked, distance_upper_bound=_chord(reach) if rule.lon else reach)
+    tree, asked = (_unit_vectors(there), _unit_vectors(here)) if rule.lon else (there, here)
+    apart, row = cKDTree(tree).query(asked, distance_upper_bound=_chord_length(reach) if rule.lon else reach)
     found = []
     for i, (d, r) in enumerate(zip(apart, row, strict=True)):
         near = np.isfinite(d) and words.codes[r] >= 0
-        metres = positions.between_m(here[i : i + 1], there[r : r + 1])[0] if near and rule.lon else d
-        found.append(Spot(words.names[words.codes[r]], float(metres)) if near else Spot("", float("nan")))
+        metres = positions.great_circle_m(here[i : i + 1], there[r : r + 1])[0] if near and rule.lon else d
+        found.append(
+            NearbyPlace(words.names[words.codes[r]], float(metres)) if near else NearbyPlace("", float("nan"))
+        )
     return tuple(found)
 
 
-def notes(rule: Notes, path: Path, timezone: str) -> tuple[Note, ...]:
+def read_notes(rule: NoteTable, path: Path, timezone: str) -> tuple[Note, ...]:
     """The sentences of a table, by their start. Raises DataError for one that ends before it begins."""
     table = columns.read(path, {rule.start: "stamp", rule.end: "stamp", rule.text: "word"})
     begin, end = (
@@ -159,15 +162,10 @@ def notes(rule: Notes, path: Path, timezone: str) -> tuple[Note, ...]:
     return tuple(sorted(told, key=lambda note: (note.start, note.end)))
 
 
-def during(given: tuple[Note, ...], first: int, last: int) -> tuple[str, ...]:
-    """The sentences whose span overlaps that from `first` to `last` (seconds UTC, both included)."""
-    return tuple(note.text for note in given if note.start <= last and note.end >= first)
-
-
-def _on_ball(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "row 3"]:
+def _unit_vectors(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "row 3"]:
     lon, lat = np.deg2rad(lonlat).T
     return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
 
 
-def _chord(angle: float) -> float:
+def _chord_length(angle: float) -> float:
     return float(2 * np.sin(min(angle, np.pi) / 2) + 1e-15)

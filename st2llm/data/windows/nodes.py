@@ -11,7 +11,7 @@ Neighbours = tuple[tuple[tuple[int, float], ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Field:
+class NodeField:
     """values: a view of the container's. alive: False for a channel that a place never has a reading of (land)."""
 
     values: Float64[np.ndarray, "time node channel"]
@@ -24,40 +24,42 @@ class Field:
     layout: Layout | None = None
 
 
-def field_of(data: SensorGraph | Grid) -> Field:
+def node_field(data: SensorGraph | Grid) -> NodeField:
     """The field of a container. Nodes of a grid run row by row; their neighbours are the adjacent cells, weight 1."""
     if isinstance(data, SensorGraph):
         neighbours = tuple(tuple(data.edges.of(i)) for i in range(len(data.places)))
         alive = np.isfinite(data.values).any(axis=0)
-        return Field(data.values, alive, data.places, data.labels, neighbours, data.lonlat, data.xy)
+        return NodeField(data.values, alive, data.places, data.labels, neighbours, data.lonlat, data.xy)
     steps, rows, cols, channels = data.values.shape
     values = data.values.reshape(steps, rows * cols, channels)
     alive = np.isfinite(values).any(axis=0)
     layout = data.layout
-    lonlat, xy = centres(layout)
-    return Field(values, alive, layout.ids, labels_of(layout), _adjacent(layout, alive), lonlat, xy, layout)
+    lonlat, xy = cell_centres(layout)
+    return NodeField(
+        values, alive, layout.ids, cell_labels(layout), _adjacent(layout, alive), lonlat, xy, layout
+    )
 
 
-def centres(
+def cell_centres(
     layout: Layout,
 ) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
     """Degrees of each cell, or metres from the middle of the grid, row by row; None for what the axes are not in."""
-    lonlat = _spread(wrapped(layout.cols), layout.rows) if layout.unit == "degrees" else None
+    lonlat = _mesh(wrap_longitude(layout.cols), layout.rows) if layout.unit == "degrees" else None
     east, north = layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean()
-    return lonlat, _spread(east, north) if layout.unit == "metres" else None
+    return lonlat, _mesh(east, north) if layout.unit == "metres" else None
 
 
-def wrapped(lon: Float64[np.ndarray, " col"]) -> Float64[np.ndarray, " col"]:
+def wrap_longitude(lon: Float64[np.ndarray, " col"]) -> Float64[np.ndarray, " col"]:
     """Degrees east from -180 (not itself) to 180."""
     return np.asarray(180.0 - (180.0 - lon) % 360.0, dtype=np.float64)
 
 
-def labels_of(layout: Layout) -> tuple[str, ...]:
+def cell_labels(layout: Layout) -> tuple[str, ...]:
     """Words for each cell: '60.5°N 20°W' where the axes are degrees, else 'row 3, column 5', counted from 0."""
     if layout.unit != "degrees":
         return tuple(f"row {i}, column {j}" for i in range(len(layout.rows)) for j in range(len(layout.cols)))
-    north = [_degrees(at, "NS") for at in _short(layout.rows)]
-    east = [_degrees(at, "EW") for at in _short(wrapped(layout.cols))]
+    north = [_degrees(at, "NS") for at in _rounded_labels(layout.rows)]
+    east = [_degrees(at, "EW") for at in _rounded_labels(wrap_longitude(layout.cols))]
     return tuple(f"{row} {col}" for row in north for col in east)
 
 
@@ -67,7 +69,7 @@ def _degrees(said: str, ends: str) -> str:
     return f"{said.lstrip('-')}°{ends[value < 0] if value else ''}"
 
 
-def _short(at: Float64[np.ndarray, " cell"]) -> list[str]:
+def _rounded_labels(at: Float64[np.ndarray, " cell"]) -> list[str]:
     """Coordinates with as many decimals as leave them within 0.02, and a twentieth of their step, of where they are."""
     step = float(np.abs(np.diff(np.sort(at))).min()) if len(at) > 1 else 1.0
     off = next(
@@ -81,7 +83,7 @@ def _short(at: Float64[np.ndarray, " cell"]) -> list[str]:
     return [f"{value + 0.0:.{off}f}" for value in np.round(at, off)]
 
 
-def _spread(
+def _mesh(
     east: Float64[np.ndarray, " col"], north: Float64[np.ndarray, " row"]
 ) -> Float64[np.ndarray, "node 2"]:
     cols, rows = np.meshgrid(east, north)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from st2llm import tasks
 from st2llm.data import calendar
-from st2llm.data.windows.field import Windows, split
-from st2llm.data.windows.places import field_of, labels_of, wrapped
+from st2llm.data.windows import split
+from st2llm.data.windows.field import FieldWindows
+from st2llm.data.windows.nodes import cell_labels, node_field, wrap_longitude
 from st2llm.errors import DataError
 from st2llm.tasks import Task
 from st2llm.types import MONTH_S, Edges, Grid, Layout, Sample, SensorGraph, SplitPlan
@@ -75,24 +76,24 @@ def _first(data: SensorGraph | Grid, task: Task) -> Sample:
 
 
 def test_cells_are_labelled_by_degrees_with_as_many_decimals_as_it_takes() -> None:
-    labels = labels_of(Layout(np.array([60.5, 0.0, -60.5]), np.array([340.0, 350.0, 0.0, 10.0]), "degrees"))
+    labels = cell_labels(Layout(np.array([60.5, 0.0, -60.5]), np.array([340.0, 350.0, 0.0, 10.0]), "degrees"))
     assert labels[:2] == ("60.5°N 20°W", "60.5°N 10°W")
     assert labels[4 + 2] == "0.0° 0°"
     assert labels[-1] == "60.5°S 10°E"
 
 
 def test_cells_without_degrees_are_labelled_by_row_and_column() -> None:
-    assert labels_of(Layout(np.arange(2.0), np.arange(3.0)))[5] == "row 1, column 2"
+    assert cell_labels(Layout(np.arange(2.0), np.arange(3.0)))[5] == "row 1, column 2"
 
 
 def test_labels_of_a_fine_raster_are_all_different() -> None:
     layout = Layout(-5 + np.arange(18) * 5 / 9, np.arange(432) * 5 / 6, "degrees")
-    assert len(set(labels_of(layout))) == 18 * 432
+    assert len(set(cell_labels(layout))) == 18 * 432
 
 
 @given(st.floats(-720, 720))
 def test_longitudes_are_wrapped_into_half_a_turn_each_way(lon: float) -> None:
-    east = float(wrapped(np.array([lon]))[0])
+    east = float(wrap_longitude(np.array([lon]))[0])
     assert -180 < east <= 180 or east == pytest.approx(-180)
     assert (east - lon) % 360 == pytest.approx(0, abs=1e-6) or (east - lon) % 360 == pytest.approx(
         360, abs=1e-6
@@ -100,7 +101,7 @@ def test_longitudes_are_wrapped_into_half_a_turn_each_way(lon: float) -> None:
 
 
 def test_neighbours_are_the_adjacent_cells_that_have_readings() -> None:
-    field = field_of(_grid())
+    field = node_field(_grid())
     assert field.neighbours[0] == ((4, 1.0), (1, 1.0))
     assert field.neighbours[5] == ((1, 1.0), (9, 1.0), (4, 1.0))
     assert field.places[5] == "r1c1"
@@ -109,8 +110,8 @@ def test_neighbours_are_the_adjacent_cells_that_have_readings() -> None:
 def test_columns_that_go_around_the_earth_are_joined_at_their_ends() -> None:
     around = Layout(np.array([0.0, 10.0]), np.arange(0, 360, 90.0), "degrees")
     part = Layout(np.array([0.0, 10.0]), np.arange(0, 180, 45.0), "degrees")
-    assert (3, 1.0) in field_of(_grid(layout=around, land=None)).neighbours[0]
-    assert (3, 1.0) not in field_of(_grid(layout=part, land=None)).neighbours[0]
+    assert (3, 1.0) in node_field(_grid(layout=around, land=None)).neighbours[0]
+    assert (3, 1.0) not in node_field(_grid(layout=part, land=None)).neighbours[0]
 
 
 def test_the_side_of_a_grid_holds_layout_channels_and_positions() -> None:
@@ -233,7 +234,7 @@ def test_monthly_windows_are_cut_like_any_other() -> None:
         _grid(), time=months, freq_s=MONTH_S, calendar=calendar.calendar_of(months, "UTC", freq_s=MONTH_S)
     )
     splits = split(data, tasks.forecast(12, 1))
-    assert isinstance(splits.test, Windows)
+    assert isinstance(splits.test, FieldWindows)
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [18, 3, 3]
     assert splits.train[0].id == "tiny/2011-01-01T00:00:00+00:00"
 

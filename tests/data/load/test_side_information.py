@@ -6,8 +6,9 @@ import pytest
 from support.csv_files import write
 
 import st2llm
-from st2llm.data.card.side import Notes, Places, Weather
-from st2llm.data.windows import side
+from st2llm.data.card.side import NoteTable, PlaceTable, WeatherTable
+from st2llm.data.load import side_information
+from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError
 from st2llm.types import Note, Trajectory
 
@@ -26,60 +27,70 @@ def seconds(*stamps: str) -> np.ndarray:
 
 
 def test_a_reading_holds_from_its_stamp_on_until_it_is_too_old(tmp_path: Path) -> None:
-    rule = Weather(file="t.csv", time="when", columns={"rain_mm": "mm"}, max_age="2h")
+    rule = WeatherTable(file="t.csv", time="when", columns={"rain_mm": "mm"}, max_age="2h")
     asked = seconds(
         "2024-02-29 23:59", "2024-03-01 00:00", "2024-03-01 02:00", "2024-03-01 02:01", "2024-03-01 08:00"
     )
-    found, told = side.weather(rule, file(tmp_path, RAIN), asked, "UTC")
+    found, told = side_information.join_weather(rule, file(tmp_path, RAIN), asked, "UTC")
     np.testing.assert_array_equal(found["rain_mm"], [np.nan, 1, 1, np.nan, 3])
     assert "for 3 of 5" in told
 
 
 def test_the_weather_of_a_time_is_never_that_of_a_later_time(tmp_path: Path) -> None:
-    rule = Weather(file="t.csv", time="when", columns={"rain_mm": "mm"}, max_age="100d")
-    found, _ = side.weather(rule, file(tmp_path, RAIN), seconds("2024-03-01 06:59:59"), "UTC")
+    rule = WeatherTable(file="t.csv", time="when", columns={"rain_mm": "mm"}, max_age="100d")
+    found, _ = side_information.join_weather(
+        rule, file(tmp_path, RAIN), seconds("2024-03-01 06:59:59"), "UTC"
+    )
     assert np.isnan(found["rain_mm"][0])
 
 
 def test_stamps_of_the_weather_that_repeat_are_refused(tmp_path: Path) -> None:
-    rule = Weather(file="t.csv", time="when", columns={"rain_mm": "mm"})
+    rule = WeatherTable(file="t.csv", time="when", columns={"rain_mm": "mm"})
     with pytest.raises(DataError, match="is given twice"):
-        side.weather(rule, file(tmp_path, RAIN + "2024-03-01T07:00,4\n"), seconds("2024-03-01"), "UTC")
+        side_information.join_weather(
+            rule, file(tmp_path, RAIN + "2024-03-01T07:00,4\n"), seconds("2024-03-01"), "UTC"
+        )
 
 
 def test_a_position_takes_the_words_of_the_nearest_place_within_reach(tmp_path: Path) -> None:
-    rule = Places(file="t.csv", text="name", x="east", y="north", within_m=100)
-    found = side.nearest(rule, file(tmp_path, SHOPS), xy=np.array([[30.0, 40.0], [990.0, 0.0], [500.0, 0.0]]))
+    rule = PlaceTable(file="t.csv", text="name", x="east", y="north", within_m=100)
+    found = side_information.join_nearest_places(
+        rule, file(tmp_path, SHOPS), xy=np.array([[30.0, 40.0], [990.0, 0.0], [500.0, 0.0]])
+    )
     assert [spot.text for spot in found] == ["Bakery", "Bank", ""]
     assert found[0].distance_m == pytest.approx(50)
 
 
 def test_nearness_in_degrees_minds_that_meridians_meet(tmp_path: Path) -> None:
     path = file(tmp_path, "name,lon,lat\nEast,0.9,80\nSouth,0,79.9\nFar,179.9995,0\n")
-    rule = Places(file="t.csv", text="name", lon="lon", lat="lat", within_m=50_000)
-    found = side.nearest(rule, path, lonlat=np.array([[0.0, 80.0], [-179.9995, 0.0]]))
+    rule = PlaceTable(file="t.csv", text="name", lon="lon", lat="lat", within_m=50_000)
+    found = side_information.join_nearest_places(rule, path, lonlat=np.array([[0.0, 80.0], [-179.9995, 0.0]]))
     assert [spot.text for spot in found] == ["South", "Far"]
     assert found[0].distance_m == pytest.approx(11_120, rel=0.01)
 
 
 def test_places_in_degrees_need_data_in_degrees(tmp_path: Path) -> None:
-    rule = Places(file="t.csv", text="name", lon="east", lat="north")
+    rule = PlaceTable(file="t.csv", text="name", lon="east", lat="north")
     with pytest.raises(DataError, match="has degrees"):
-        side.nearest(rule, file(tmp_path, SHOPS), xy=np.zeros((1, 2)))
+        side_information.join_nearest_places(rule, file(tmp_path, SHOPS), xy=np.zeros((1, 2)))
 
 
 def test_notes_are_told_while_their_span_lasts(tmp_path: Path) -> None:
-    found = side.notes(Notes(file="t.csv", start="from", end="to", text="words"), file(tmp_path, NEWS), "UTC")
+    found = side_information.read_notes(
+        NoteTable(file="t.csv", start="from", end="to", text="words"), file(tmp_path, NEWS), "UTC"
+    )
     assert [note.text for note in found] == ["Long ago.", "A fair on the square."]
     noon, one = seconds("2024-03-01 12:00", "2024-03-01 13:00")
-    assert side.during(found, int(noon), int(one)) == ("A fair on the square.",)
-    assert side.during((Note(5, 6, "x"),), 7, 9) == ()
+    assert notes_during(found, int(noon), int(one)) == ("A fair on the square.",)
+    assert notes_during((Note(5, 6, "x"),), 7, 9) == ()
 
 
 def test_a_note_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
     text = "from,to,words\n2024-03-02,2024-03-01,x\n"
     with pytest.raises(DataError, match="ends before it begins"):
-        side.notes(Notes(file="t.csv", start="from", end="to", text="words"), file(tmp_path, text), "UTC")
+        side_information.read_notes(
+            NoteTable(file="t.csv", start="from", end="to", text="words"), file(tmp_path, text), "UTC"
+        )
 
 
 def test_a_card_joins_weather_places_and_notes_to_its_tracks(tmp_path: Path) -> None:
