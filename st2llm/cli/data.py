@@ -34,7 +34,7 @@ def data_show(
 ) -> None:
     """Describe a data set: shape, time span, gaps, temporal and spatial dependence, split and licence."""
     from st2llm.data import load_data
-    from st2llm.data.describe import describe, rows
+    from st2llm.data.describe import describe, summary_rows
     from st2llm.data.describe import plot as draw
 
     data = load_data(name)
@@ -45,7 +45,7 @@ def data_show(
         typer.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
     else:
         print_table(
-            ["what", "value"], [[escape(key), escape(value)] for key, value in rows(facts)], whole=True
+            ["what", "value"], [[escape(key), escape(value)] for key, value in summary_rows(facts)], whole=True
         )
     if plot is not None:
         typer.echo(f"Plot: {plot}", err=as_json)
