@@ -23,7 +23,7 @@ import st2llm
 from st2llm import tasks
 from st2llm.config.adaptation import Projection
 from st2llm.config.model import EncoderSettings
-from st2llm.data.windows.splits import even
+from st2llm.data.windows.splits import evenly_spaced
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.evaluate.run.run_card import commit_words

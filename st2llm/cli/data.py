@@ -45,7 +45,9 @@ def data_show(
         typer.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
     else:
         print_table(
-            ["what", "value"], [[escape(key), escape(value)] for key, value in summary_rows(facts)], whole=True
+            ["what", "value"],
+            [[escape(key), escape(value)] for key, value in summary_rows(facts)],
+            whole=True,
         )
     if plot is not None:
         typer.echo(f"Plot: {plot}", err=as_json)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.data.calendar import month_of
+from st2llm.data.calendar import month_of_year
 from st2llm.encode.batch import Rows, label_of, scales
 from st2llm.encode.extra_features import windows_of
 from st2llm.encode.scaler import Scaler
@@ -169,7 +169,7 @@ def stack(
 def _calendar(sample: Sample) -> Int64[np.ndarray, "time 4"]:
     calendar = sample.side.calendar
     holiday = np.array([bool(name) for name in calendar.holiday], dtype=np.int64)
-    month = month_of(sample.time, sample.side.freq_s)
+    month = month_of_year(sample.time, sample.side.freq_s)
     return np.stack([calendar.step_of_day, calendar.day_of_week, holiday, month], axis=1)
 
 

@@ -12,7 +12,7 @@ from st2llm.config.adaptation import Projection
 from st2llm.config.training import ClipQuestions
 from st2llm.data import load_data
 from st2llm.data.load.moving_shapes import moving_shapes
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.errors import DataError
 from st2llm.predict.preprocess.field import Frame

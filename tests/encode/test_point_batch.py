@@ -8,7 +8,7 @@ import torch
 from support import five_kinds
 
 from st2llm import tasks
-from st2llm.data.windows.field import split
+from st2llm.data.windows import split
 from st2llm.encode.point_batch import fit_points, local_frame, log_gap, points_of, stack_points
 from st2llm.types import Sample, SplitPlan
 
