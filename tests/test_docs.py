@@ -1,5 +1,6 @@
 """What the documentation shows runs: every code block of README.md and docs/, page by page."""
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -112,3 +113,9 @@ def test_the_steps_of_contributing_name_files_that_exist_or_are_new():
         new = {name for name in named if re.search("KIND|NAME|SYSTEM|TASK", name)}
         assert len({name for name in new if name.endswith((".py", ".yaml", ".md"))}) <= 3
         assert [name for name in named if name not in new and not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/reference").glob("*.md")), ids=_name)
+def test_every_name_of_the_python_reference_exists(page):
+    for name in re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        assert pkgutil.resolve_name(name) is not None, name
