@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, without the type checks of the test run."""
+"""The command line as a user meets it: messages, exit codes, prompts, help."""
 
 import json
 import os
@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support.command_line import is_one_message, run_cli
+from support.command_line import is_one_message, run_cli, run_process
+
+from st2llm.commands import catalog
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +29,6 @@ COMMANDS = [
     "report",
     "doctor",
 ]
-
-
-def _main_where(patch, *arguments):
-    """The command line in a process where `patch` was run first: for faults that cannot be ordered."""
-    run = f"from st2llm.cli import main\nmain({list(arguments)!r})"
-    code = f"import st2llm.commands.catalog as stock\n{patch}\n{run}"
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 # A small data set, whole; each case of bad input spoils one thing.
@@ -151,7 +144,7 @@ BAD_CARDS = [
 @pytest.mark.parametrize(
     ("spoil", "says"), BAD_CARDS, ids=[spoil.__name__.strip("_") for spoil, _ in BAD_CARDS]
 )
-def test_a_bad_cardis_one_message_and_nothing_is_drawn(tmp_path, spoil, says):
+def test_a_bad_card_is_one_message_and_nothing_is_drawn(tmp_path, spoil, says):
     card, tables = _card(), _tables()
     spoil(card, tables)
     path = _write(tmp_path, card, tables)
@@ -181,7 +174,7 @@ def test_a_good_card_is_shown_and_drawn(tiny, tmp_path):
         (["report", "no-such-run"], "no-such-run"),
     ],
 )
-def test_an_unknown_nameis_one_message_that_offers_the_nearest(arguments, says, tmp_path):
+def test_an_unknown_name_is_one_message_that_offers_the_nearest(arguments, says, tmp_path):
     done = run_cli(*arguments, cwd=tmp_path)
     assert is_one_message(done), done.stderr
     assert says in done.stderr
@@ -200,7 +193,7 @@ def test_an_unknown_nameis_one_message_that_offers_the_nearest(arguments, says, 
         (["graph/forecast", "--llm", "smollm2-135"], "Did you mean 'smollm2-135m'"),
     ],
 )
-def test_a_prompt_that_cannot_be_madeis_one_message(tiny, arguments, says):
+def test_a_prompt_that_cannot_be_made_is_one_message(tiny, arguments, says):
     done = run_cli("prompt", *arguments, "--data", tiny)
     assert is_one_message(done), done.stderr
     assert says in done.stderr
@@ -288,7 +281,7 @@ def test_a_command_that_is_not_understood_exits_2(arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_an_output_path_that_is_a_fileis_one_message_and_left_as_it_is(tmp_path):
+def test_an_output_path_that_is_a_file_is_one_message_and_left_as_it_is(tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("mine")
     done = run_cli("compare", "evaluation/suites/demo.yaml", "--out", taken)
@@ -297,20 +290,21 @@ def test_an_output_path_that_is_a_fileis_one_message_and_left_as_it_is(tmp_path)
     assert taken.read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["data", "list"], ["data", "show", "CARD"], ["prompt", "graph/forecast", "--data", "CARD"]]
-)
-def test_commands_without_a_model_leave_torch_unimported(tiny, arguments):
-    words = [str(tiny) if word == "CARD" else word for word in arguments]
-    code = (
-        "import sys\nfrom st2llm.cli import main\n"
-        f"try:\n    main({words!r})\n"
-        "except SystemExit as leaving:\n    print(leaving.code, 'torch' in sys.modules)"
-    )
+def test_commands_without_a_model_leave_torch_unimported(tiny):
+    code = """
+import sys
+from st2llm.cli import main
+for words in (["data", "list"], ["data", "show", sys.argv[1]], ["prompt", "graph/forecast", "--data", sys.argv[1]]):
+    try:
+        main(words)
+    except SystemExit as leaving:
+        print(words[:2], leaving.code, "torch" in sys.modules)
+"""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", code, str(tiny)], capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+    ends = [line for line in done.stdout.splitlines() if line.endswith((" True", " False"))]
+    assert [line.split("] ")[1] for line in ends] == 3 * ["0 False"], done.stderr
 
 
 def test_the_list_of_data_names_both_data_sets():
@@ -335,31 +329,46 @@ def test_offline_with_nothing_cached_says_which_command_gets_it(tmp_path):
     assert "ST2LLM_OFFLINE" in done.stderr
 
 
-def test_a_fault_of_oursis_one_message_and_a_traceback_only_with_debug():
-    fault = "def boom(*_): raise ValueError('odd')\nstock.items = boom"
-    quiet = _main_where(fault, "data", "list")
+def _raising(error):
+    def raise_it(*_):
+        raise error
+
+    return raise_it
+
+
+def test_a_fault_of_ours_is_one_message_and_a_traceback_only_with_debug(monkeypatch):
+    monkeypatch.setattr(catalog, "items", _raising(ValueError("odd")))
+    quiet = run_cli("data", "list")
     assert is_one_message(quiet), quiet.stderr
     assert "Unexpected ValueError: odd" in quiet.stderr
     for words in (["--debug", "data", "list"], ["data", "list", "--debug"]):
-        loud = _main_where(fault, *words)
+        loud = run_cli(*words)
         assert loud.returncode == 1
         assert "Traceback" in loud.stderr
 
 
-def test_a_full_diskis_one_message_that_names_the_file():
-    done = _main_where(
-        "def boom(*_): raise OSError(28, 'x', 'results.jsonl')\nstock.items = boom", "data", "list"
-    )
+def test_a_full_disk_is_one_message_that_names_the_file(monkeypatch):
+    monkeypatch.setattr(catalog, "items", _raising(OSError(28, "x", "results.jsonl")))
+    done = run_cli("data", "list")
     assert is_one_message(done), done.stderr
     assert "no space left" in done.stderr
     assert "results.jsonl" in done.stderr
 
 
-def test_an_interrupt_exits_130_and_speaks_of_resume():
-    done = _main_where("def boom(*_): raise KeyboardInterrupt\nstock.items = boom", "data", "list")
+def test_an_interrupt_exits_130_and_speaks_of_resume(monkeypatch):
+    monkeypatch.setattr(catalog, "items", _raising(KeyboardInterrupt()))
+    done = run_cli("data", "list")
     assert done.returncode == 130
     assert "--resume" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_installed_command_is_the_same_and_ends_with_its_exit_code(tmp_path):
+    unknown = run_process("data", "show", "none.yaml", cwd=tmp_path)
+    assert is_one_message(unknown), unknown.stderr
+    here = run_cli("data", "show", "none.yaml", cwd=tmp_path)
+    assert (unknown.stdout, unknown.stderr) == (here.stdout, here.stderr)
+    assert run_process("dat").returncode == 2
 
 
 def test_tokens_are_counted_where_a_model_is_named(tiny):

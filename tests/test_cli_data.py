@@ -40,7 +40,7 @@ def test_facts_as_json_are_one_object_even_with_a_picture(card, tmp_path):
     assert "Plot: " in done.stderr and (tmp_path / "page.png").is_file()
 
 
-def test_a_folder_for_the_picture_that_is_not_thereis_one_message(card, tmp_path):
+def test_a_folder_for_the_picture_that_is_not_there_is_one_message(card, tmp_path):
     done = run_cli("data", "show", card, "--plot", tmp_path / "none/page.png")
     assert is_one_message(done), done.stderr
 
