@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from st2llm.types import Numbers, Prompt, Slot, TemplateId
 from support import tiny_suite
+from support.command_line import run_cli
 from support.tiny_llm import tiny
 
 __all__ = ["card", "finished", "llama", "prompt", "tiny", "whole_suite"]
@@ -43,11 +45,18 @@ def whole_suite(card: Path, llama: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def finished(whole_suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of that suite, made without interruption by the command line. Only to be read."""
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    done = tiny_suite.st2llm("compare", whole_suite, "--out", out)
-    assert done.returncode == 0, done.stderr
-    (out.parent / "stdout.txt").write_text(done.stdout)
-    (out.parent / "stderr.txt").write_text(done.stderr)
+def finished(whole_suite: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The run folder of that suite, made without interruption by the command line. Only to be read.
+
+    All workers of a test run read one folder: the first that needs it makes it, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "finished-run"
+    out = shared / "finished"
+    with FileLock(shared.with_suffix(".lock")):
+        if not (shared / "stdout.txt").exists():
+            done = run_cli("compare", whole_suite, "--out", out, **tiny_suite.ENVIRONMENT)
+            assert done.returncode == 0, done.stderr
+            (shared / "stderr.txt").write_text(done.stderr)
+            (shared / "stdout.txt").write_text(done.stdout)
     return out

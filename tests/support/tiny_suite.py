@@ -1,9 +1,6 @@
 """A whole comparison in miniature: a made-up data set, a two-layer language model, a suite of every family."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from support.tiny_llm import save_tokenizer, train_tokenizer
 
-ST2LLM = Path(sys.executable).with_name("st2llm")
 PLACES = ("Queen St", "High St", "Quay St")
 DAYS, HISTORY, HORIZON = 80, 48, 24
 TEST_DAYS = 22
@@ -138,21 +134,25 @@ def write_suite(path: Path, content: Any) -> Path:
     return path
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "ST2LLM_OFFLINE": "1", **more}
-
-
-def st2llm(*arguments: Any, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-    """`st2llm arguments` in a process of its own."""
-    return subprocess.run(
-        [ST2LLM, *map(str, arguments)],
-        cwd=cwd,
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
+def small(card: Path | str, **changes: Any) -> dict[str, Any]:
+    """A suite of rules and one trained arm with a warmed-up encoder: every stage of a run, in a second."""
+    predictors = [
+        *rules(card)["predictors"],
+        {"name": "none", "family": "primitive", "backbone": "none"},
+    ]
+    return (
+        rules(card, predictors=predictors)
+        | {
+            "id": "small",
+            "encoder": {"d_st": 16, "layers": 1, "warmup": {"steps": 2, "batch": 4}},
+            "seeds": [0, 1],
+            "budget": {"steps": 2, "batch": 4, "lr": [1e-3]},
+        }
+        | changes
     )
+
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ST2LLM_OFFLINE": "1"}
 
 
 def records(run: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
-"""Whole comparisons through the command line, in real processes: finished, killed, out of space, resumed, refused."""
+"""Whole comparisons through the command line: finished, killed, out of space, resumed, refused."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 from support import tiny_suite
-from support.tiny_suite import ST2LLM, leftovers, records, st2llm, untimed
+from support.command_line import ST2LLM, run_cli
+from support.tiny_suite import ENVIRONMENT, leftovers, records, untimed
 
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.compare import compare
@@ -118,7 +121,7 @@ def test_reporting_and_scoring_again_change_no_byte_of_the_results(finished):
     names = ("results.jsonl", "scores.parquet", "controls.json", "report.md")
     before = {name: (finished / name).read_bytes() for name in names}
     for options in ([], ["--rescore"]):
-        done = st2llm("report", finished, *options)
+        done = run_cli("report", finished, *options)
         assert done.returncode == 0, done.stderr
         assert {name: (finished / name).read_bytes() for name in names} == before
         assert str(finished / "report.html") in done.stdout.replace("\n", "")
@@ -138,40 +141,80 @@ def test_a_report_holds_records_scores_gains_and_a_verdict(finished):
 # Killed, and resumed.
 
 
-def _killed(suite, out, *, when):
-    """Starts a run, or goes on with it, and kills it as soon as `when()` holds; what was finished by then."""
-    command = [ST2LLM, "compare", suite, "--out", out, "--resume"]
+@pytest.fixture(scope="module")
+def small_suite(card, tmp_path_factory):
+    """The file of a suite of rules and one trained arm."""
+    return tiny_suite.write_suite(tmp_path_factory.mktemp("small") / "small.yaml", tiny_suite.small(card))
+
+
+@pytest.fixture(scope="module")
+def small_run(small_suite, tmp_path_factory):
+    """Its run folder, made without interruption. Only to be read."""
+    out = tmp_path_factory.mktemp("small-run") / "run"
+    compare(small_suite, out=out, progress=False)
+    return out
+
+
+def _finished_arms(out):
+    """The files of finished arms, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("arms/*.json") if path.name[0] != "."}
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(small_suite, small_run, tmp_path):
+    out = tmp_path / "killed"
     process = subprocess.Popen(
-        command, env=tiny_suite.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [ST2LLM, "compare", small_suite, "--out", out],
+        env={**os.environ, **ENVIRONMENT},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    while not when():
+    while not _finished_arms(out):
         assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
+        time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return {path: path.stat().st_mtime_ns for path in out.rglob("arms/*.json") if path.name[0] != "."}
-
-
-def test_a_run_killed_at_several_moments_goes_on_and_ends_with_the_same_numbers(
-    whole_suite, finished, tmp_path
-):
-    out = tmp_path / "killed"
-    done = {}
-    moments = [
-        lambda: any(out.glob("controls/positive/arms/*.json")),
-        lambda: len(list(out.glob("arms/*.json"))) >= 7,
-    ]
-    for when in moments:
-        arms = _killed(whole_suite, out, when=when)
-        assert arms.items() >= done.items(), "a finished arm was run again"
-        done = arms
-    (out / "arms/.text-0.json.a1b2c3d4.json").write_text('{"key": "te')  # a kill while a file was written
-    ended = st2llm("compare", whole_suite, "--out", out, "--resume")
-    assert ended.returncode == 0, ended.stderr
-    assert {path: path.stat().st_mtime_ns for path in done} == done
+    done = _finished_arms(out)
+    (out / "arms/.none-1.json.a1b2c3d4.json").write_text('{"key": "no')  # a kill while a file was written
+    compare(small_suite, out=out, resume=True, progress=False)
+    assert _finished_arms(out).items() >= done.items(), "a finished arm was run again"
     assert leftovers(out) == []
-    _same_numbers(out, finished)
-    assert len(json.loads((out / "run.json").read_text())["resumed"]) == len(moments)
+    _same_numbers(out, small_run)
+    assert len(json.loads((out / "run.json").read_text())["resumed"]) == 1
+
+
+class KilledError(BaseException):
+    """What stops a run at a chosen file."""
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param("encoder/warm-1.safetensors", id="after the encoder, before its arm"),
+        pytest.param(
+            "predictions/none-0.parquet", id="after predictions, before the facts that finish the arm"
+        ),
+        pytest.param("results.jsonl", id="after the records, before the report"),
+    ],
+)
+def test_a_run_that_stops_after_any_file_goes_on_and_ends_with_the_same_numbers(
+    small_suite, small_run, tmp_path, monkeypatch, last
+):
+    out, put = tmp_path / "stopped", Path.replace
+
+    def stop_after(self, target):
+        put(self, target)
+        if Path(target) == out / last:
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", stop_after)
+        with pytest.raises(KilledError):
+            compare(small_suite, out=out, progress=False)
+    done = _finished_arms(out)
+    assert (out / last).is_file() and not (out / "report.html").exists()
+    compare(small_suite, out=out, resume=True, progress=False)
+    assert _finished_arms(out).items() >= done.items(), "a finished arm was run again"
+    _same_numbers(out, small_run)
 
 
 def _same_numbers(run, other):
@@ -200,54 +243,30 @@ def test_another_limit_or_changed_data_cannot_go_on_in_the_same_folder(card, tmp
 # Out of space.
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 160 kB, and a way to make it bigger."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command here")
-    if done.returncode:
-        pytest.skip(f"mounting a small disk is not permitted here: {done.stderr.strip()}")
-
-    def enlarge():
-        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
-
-    yield folder, enlarge
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def test_a_full_disk_is_one_message_leaves_whole_files_and_a_bigger_one_lets_it_go_on(
-    card, small_disk, tmp_path
+def test_a_full_disk_is_one_message_leaves_whole_files_and_more_room_lets_it_go_on(
+    small_suite, small_run, tmp_path, monkeypatch
 ):
-    folder, enlarge = small_disk
-    arms = [
-        *tiny_suite.rules(card)["predictors"],
-        {"name": "none", "family": "primitive", "backbone": "none"},
-    ]
-    encoder = {"d_st": 16, "layers": 1, "warmup": {"steps": 2, "batch": 4}}
-    content = tiny_suite.rules(
-        card, predictors=arms, seeds=[0, 1, 2], budget={"steps": 2, "batch": 4, "lr": [1e-3]}, encoder=encoder
-    )
-    suite = tiny_suite.write_suite(tmp_path / "suite.yaml", content)
-    full = st2llm("compare", suite, "--out", folder / "run")
+    out, put = tmp_path / "run", Path.replace
+
+    def no_room(self, target):
+        if Path(target) == out / "predictions/none-0.parquet":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return put(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", no_room)
+        full = run_cli("compare", small_suite, "--out", out, **ENVIRONMENT)
     assert _is_one_message(full), full.stderr
     assert "No space left on device" in full.stderr
     assert "--resume" in full.stderr
-    kept = [path for path in (folder / "run").rglob("*") if path.is_file()]
-    assert folder / "run/arms/last-value-0.json" in kept
-    assert not (folder / "run/report.html").exists()
-    assert leftovers(folder) == []
+    kept = [path for path in out.rglob("*") if path.is_file()]
+    assert out / "arms/last-value-0.json" in kept
+    assert not (out / "report.html").exists()
+    assert leftovers(out) == []
     for path in kept:
         _read_whole(path)
-    enlarge()
-    for command in (["--out", folder / "run", "--resume"], ["--out", tmp_path / "whole"]):
-        ended = st2llm("compare", suite, *command)
-        assert ended.returncode == 0, ended.stderr
-    _same_numbers(folder / "run", tmp_path / "whole")
+    compare(small_suite, out=out, resume=True, progress=False)
+    _same_numbers(out, small_run)
 
 
 def _read_whole(path):
@@ -267,7 +286,7 @@ def _read_whole(path):
 def test_a_suite_that_names_what_is_not_there_is_one_message_and_nothing_is_written(card, tmp_path):
     predictors = [{"name": "last-valu", "family": "baseline"}]
     suite = tiny_suite.write_suite(tmp_path / "bad.yaml", tiny_suite.rules(card, predictors=predictors))
-    done = st2llm("compare", suite, "--out", tmp_path / "run")
+    done = run_cli("compare", suite, "--out", tmp_path / "run")
     assert _is_one_message(done), done.stderr
     assert "Did you mean 'last-value'?" in done.stderr
     assert not (tmp_path / "run").exists()
@@ -275,7 +294,7 @@ def test_a_suite_that_names_what_is_not_there_is_one_message_and_nothing_is_writ
 
 def test_a_command_that_is_not_understood_exits_2(tmp_path):
     for arguments in (["compare"], ["compare", "demo", "--limit", "0"], ["compare", "demo", "--what"]):
-        done = st2llm(*arguments, cwd=tmp_path)
+        done = run_cli(*arguments, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -366,7 +385,7 @@ def _list(card, folder):
 
 def test_a_list_of_suites_runs_each_into_its_own_folder_and_prints_each_verdict(card, tmp_path):
     suites, out = _list(card, tmp_path), tmp_path / "runs"
-    done = st2llm("compare", suites, "--out", out)
+    done = run_cli("compare", suites, "--out", out)
     assert done.returncode == 0, done.stderr
     said = done.stdout
     for name in ("one", "two"):
@@ -411,7 +430,7 @@ def test_a_list_is_refused_before_any_work_where_one_of_its_folders_holds_a_run(
 def test_the_script_is_the_command(rules, tmp_path):
     done = subprocess.run(
         [sys.executable, SCRIPT, rules, "--out", tmp_path / "script"],
-        env=tiny_suite.environment(),
+        env={**os.environ, **ENVIRONMENT, "COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=False,
