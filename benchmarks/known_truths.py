@@ -22,11 +22,11 @@ from st2llm.model.arm import Blueprint, build
 from st2llm.model.objectives.diffusion import Diffusion
 from st2llm.model.objectives.noise_schedule import Schedule
 from st2llm.model.objectives.supervised import Likelihood, Regression
-from st2llm.predict.arm import run_arm
+from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.checkpoint import frame_of, module_of, shape_of
-from st2llm.predict.preprocess.sequence import fit_sequence_frame
-from st2llm.train.loop import Budget, fit
+from st2llm.predict.checkpoint import build_pretraining_module, fit_pretraining_preprocessor, window_shape
+from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
+from st2llm.train.loop.trainer import Budget, fit
 from st2llm.types import NO_EDGES, Edges, Events, Sample, SensorGraph, SplitPlan, Trajectory
 
 START, HOUR, SEED = 1_704_067_200, 3600, 0
@@ -55,11 +55,11 @@ def graph_autoregression() -> dict[str, float]:
     recipe = recipe_of(
         {"forecast": {"history": 4, "horizon": 3}}, {"regression": {}}, graph="gcn", steps=1500
     )
-    frame = frame_of(recipe, train)
-    module = module_of(recipe, shape_of(frame, train[0]), train[0])
-    objective = Regression(torch.from_numpy(frame.scaler.std).float())
-    learn(module, frame, train, validation, objective, recipe)
-    got = run_arm(module, frame, blind(test), batch=64, reads=False)
+    preprocessor = fit_pretraining_preprocessor(recipe, train)
+    module = build_pretraining_module(recipe, window_shape(preprocessor, train[0]), train[0])
+    objective = Regression(torch.from_numpy(preprocessor.scaler.std).float())
+    learn(module, preprocessor, train, validation, objective, recipe)
+    got = predict_in_batches(module, preprocessor, blind(test), batch_size=64, with_instructions=False)
     error = np.nanmean([np.abs(a.value - s.truth) for a, s in zip(got, test, strict=True)])
     powers = [np.linalg.matrix_power(mix, h) for h in (1, 2, 3)]
     best = [np.stack([p @ s.values[3, :, 0] for p in powers]) - s.truth[4:, :, 0] for s in test]
@@ -92,9 +92,9 @@ def hawkes() -> dict[str, float]:
     )  # fmt: skip
     history = 20
     train, validation, test = parts_of(data, tasks.next_event(history))
-    frame = fit_sequence_frame(train, skip="none", points=history)
-    arm = sequence_arm(frame)
-    learn(arm, frame, train, validation, Likelihood(), recipe_of(None, None, steps=1500))
+    preprocessor = fit_sequence_preprocessor(train, skip="none", points=history)
+    arm = sequence_arm(preprocessor)
+    learn(arm, preprocessor, train, validation, Likelihood(), recipe_of(None, None, steps=1500))
     at = test[0].side.channels.index("gap_h")
 
     def nats(answers) -> float:
@@ -110,7 +110,7 @@ def hawkes() -> dict[str, float]:
         rate = mu + before * np.exp(-decay * gap)
         best.append(mu * gap + before * (1 - np.exp(-decay * gap)) / decay - np.log(rate))
     null = fit_baseline("homogeneous-rate", train).predict(blind(test))
-    model = run_arm(arm, frame, blind(test), batch=64, reads=False)
+    model = predict_in_batches(arm, preprocessor, blind(test), batch_size=64, with_instructions=False)
     return {"model": nats(model), "oracle": float(np.mean(best)), "null": nats(null)}
 
 
@@ -132,10 +132,10 @@ def markov_chain() -> dict[str, float]:
             )
         )  # fmt: skip
     train, validation, test = parts_of(walks, tasks.next_place(10, 5, target_time=False))
-    frame = fit_sequence_frame(train, skip="none", points=15)
-    arm = sequence_arm(frame)
-    learn(arm, frame, train, validation, Likelihood(), recipe_of(None, None, steps=1500))
-    batch = frame.stack(test, reads=False)
+    preprocessor = fit_sequence_preprocessor(train, skip="none", points=15)
+    arm = sequence_arm(preprocessor)
+    learn(arm, preprocessor, train, validation, Likelihood(), recipe_of(None, None, steps=1500))
+    batch = preprocessor.collate(test, with_instructions=False)
     with torch.no_grad():
         arm.eval()
         model = float(arm.head.loss(arm(batch), batch).mean())
@@ -162,12 +162,12 @@ def gaussian_diffusion() -> dict[str, float]:
     recipe = recipe_of(
         words, {"diffusion": {"schedule": "cosine", "says": "velocity"}}, graph="gcn", steps=3000
     )
-    frame = frame_of(recipe, train)
-    module = module_of(recipe, shape_of(frame, train[0]), train[0])
-    learn(module, frame, train, validation, Diffusion(Schedule("cosine", "velocity")), recipe)
-    batch = frame.stack(blind(test), reads=False)
+    preprocessor = fit_pretraining_preprocessor(recipe, train)
+    module = build_pretraining_module(recipe, window_shape(preprocessor, train[0]), train[0])
+    learn(module, preprocessor, train, validation, Diffusion(Schedule("cosine", "velocity")), recipe)
+    batch = preprocessor.collate(blind(test), with_instructions=False)
     drawn = module.sampled(batch, draws=50, steps=25, generator=torch.Generator().manual_seed(SEED))
-    raw = frame.scaler.unscale(drawn.numpy().astype(np.float64))[:, :, 4:, :, 0]
+    raw = preprocessor.scaler.unscale(drawn.numpy().astype(np.float64))[:, :, 4:, :, 0]
     truth = np.stack([s.truth[4:, :, 0] for s in test])
     noise = np.einsum("ij,dbhj->dbhi", root, rng.normal(size=raw.shape))
     ahead, now = np.zeros(raw.shape), np.stack([s.values[3, :, 0] for s in test])
@@ -206,13 +206,16 @@ def recipe_of(task: dict | None, objectives: dict | None, *, graph: str = "none"
     )
 
 
-def sequence_arm(frame):
+def sequence_arm(preprocessor):
     settings = EncoderSettings(d_st=32, layers=2)
-    return build("none", Blueprint(frame.shape, NO_EDGES, 32, 1.0, 4, settings), seed=SEED)
+    return build("none", Blueprint(preprocessor.shape, NO_EDGES, 32, 1.0, 4, settings), seed=SEED)
 
 
-def learn(module, frame, train, validation, objective, recipe: Recipe) -> None:
-    stacked = frame.stack(train, reads=False), frame.stack(validation, reads=False)
+def learn(module, preprocessor, train, validation, objective, recipe: Recipe) -> None:
+    stacked = (
+        preprocessor.collate(train, with_instructions=False),
+        preprocessor.collate(validation, with_instructions=False),
+    )
     fit(module, *stacked, Budget(**recipe.budget.model_dump()), objective=objective, seed=SEED)
 
 

@@ -28,8 +28,8 @@ from st2llm.encode.batch import Batch
 from st2llm.model.objectives.masked import TRACK_POLICIES
 from st2llm.model.objectives.masks import POLICIES
 from st2llm.model.pretraining import Denoiser
-from st2llm.predict.checkpoint import frame_of, module_of, shape_of
-from st2llm.train.loop import Budget, evaluate, fit
+from st2llm.predict.checkpoint import build_pretraining_module, fit_pretraining_preprocessor, window_shape
+from st2llm.train.loop.trainer import Budget, evaluate, fit
 from st2llm.train.pretrain import objective_of
 
 DATA = {
@@ -116,16 +116,16 @@ class Bench:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.frame = frame_of(task.recipe, task.train)
-        self.shape = shape_of(self.frame, task.train[0])
-        stack = self.frame.stack
+        self.preprocessor = fit_pretraining_preprocessor(task.recipe, task.train)
+        self.shape = window_shape(self.preprocessor, task.train[0])
+        stack = self.preprocessor.collate
         self.train, self.validation, self.test = (
-            stack(part, reads=False) for part in (task.train, task.validation, task.test)
+            stack(part, with_instructions=False) for part in (task.train, task.validation, task.test)
         )
         self.random = self.probe(self.module(self.recipe({"masked": {}})))
 
     def module(self, recipe: Recipe) -> nn.Module:
-        return module_of(recipe, self.shape, self.task.train[0])
+        return build_pretraining_module(recipe, self.shape, self.task.train[0])
 
     def recipe(self, objectives: dict) -> Recipe:
         return Recipe.model_validate({**self.task.recipe.model_dump(), "objectives": objectives})
@@ -134,7 +134,7 @@ class Bench:
         recipe = self.recipe(objectives)
         module = self.module(recipe)
         budget = Budget(**recipe.budget.model_dump())
-        objective = objective_of(recipe, self.frame, self.shape, self.task.train[0])
+        objective = objective_of(recipe, self.preprocessor, self.shape, self.task.train[0])
         done = fit(module, self.train, self.validation, budget, objective=objective, seed=SEED)
         probe = self.probe(module)
         row = {"train_s": done.seconds, "probe": probe, "probe_gain": 1 - probe / self.random}
@@ -154,7 +154,7 @@ class Bench:
     def hidden(self, module: nn.Module) -> float:
         """Mean error of a random half of the entries of test windows."""
         masked = objective_of(
-            self.recipe({"masked": {"ratio": 0.5}}), self.frame, self.shape, self.task.train[0]
+            self.recipe({"masked": {"ratio": 0.5}}), self.preprocessor, self.shape, self.task.train[0]
         )
         return evaluate(module, self.test, masked, 32, seed=SEED)
 

@@ -22,7 +22,7 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.model.arm import Blueprint, build
 from st2llm.model.objectives.supervised import Regression
-from st2llm.train.loop import Budget, fit
+from st2llm.train.loop.trainer import Budget, fit
 from st2llm.types import Edges
 
 HISTORY, HORIZON, BATCH, NEAR = 12, 12, 4, 8

@@ -29,8 +29,8 @@ from st2llm.encode.field_batch import FieldBatch
 from st2llm.evaluate.run.run_card import commit_words
 from st2llm.model.arm import build
 from st2llm.model.objectives.supervised import Regression
-from st2llm.predict.preprocess.fit import blueprint_for, field_shape, frame_for
-from st2llm.train.loop import Budget, fit
+from st2llm.predict.preprocess.fit import field_shape, fit_preprocessor, make_blueprint
+from st2llm.train.loop.trainer import Budget, fit
 from st2llm.types import Grid, Sample
 
 DATA = {
@@ -58,7 +58,7 @@ class Place:
 
     def arm(self, seed: int) -> nn.Module:
         return build(
-            "none", blueprint_for(self.shape, self.first, ENCODER, llm=None, up=Projection()), seed=seed
+            "none", make_blueprint(self.shape, self.first, ENCODER, llm=None, up=Projection()), seed=seed
         )
 
 
@@ -70,9 +70,13 @@ def place_of(name: str) -> Place:
     train, validation, test = (
         [_plain(s) for s in evenly_spaced(getattr(parts, part), count)] for part, count in WINDOWS.items()
     )
-    frame = frame_for(train, TASK, skip="last", encoder=ENCODER, up=Projection(), reads=False)
-    stacked = (frame.stack(samples, reads=False) for samples in (train, validation, test))
-    return Place(train[0], field_shape(train[0], TASK, frame), *stacked)
+    preprocessor = fit_preprocessor(
+        train, TASK, skip="last", encoder=ENCODER, up=Projection(), with_instructions=False
+    )
+    stacked = (
+        preprocessor.collate(samples, with_instructions=False) for samples in (train, validation, test)
+    )
+    return Place(train[0], field_shape(train[0], TASK, preprocessor), *stacked)
 
 
 def _plain(sample: Sample) -> Sample:

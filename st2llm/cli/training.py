@@ -8,7 +8,7 @@ import typer
 from st2llm.cli.options import Changes, ConfigName, Data, Resume, RunFolder, example
 
 if TYPE_CHECKING:
-    from st2llm.train.loop import Fit
+    from st2llm.train.loop.trainer import FitResult
 
 app = typer.Typer()
 
@@ -27,9 +27,9 @@ def pretrain(
     from st2llm.evaluate.run.progress import watching
     from st2llm.train import pretrain as module
     from st2llm.train.checkpointing import is_main
-    from st2llm.train.recipes import load_recipe, read_changes
+    from st2llm.train.recipes import load_recipe, parse_overrides
 
-    settings = load_recipe(recipe, read_changes(changes or []), into=Recipe)
+    settings = load_recipe(recipe, parse_overrides(changes or []), into=Recipe)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         watch.begin(settings.id, settings.budget.steps)
@@ -49,9 +49,9 @@ def align(
     from st2llm.config.training import read_aligning
     from st2llm.evaluate.run.progress import watching
     from st2llm.train.checkpointing import is_main
-    from st2llm.train.recipes import load_recipe, read_changes
+    from st2llm.train.recipes import load_recipe, parse_overrides
 
-    settings = load_recipe(recipe, read_changes(changes or []), into=read_aligning)
+    settings = load_recipe(recipe, parse_overrides(changes or []), into=read_aligning)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         done = align_and_report(settings, root, resume=resume, watch=watch)
@@ -72,16 +72,16 @@ def finetune(
     from st2llm.config.training import read_tuning
     from st2llm.evaluate.run.progress import watching
     from st2llm.train.checkpointing import is_main
-    from st2llm.train.recipes import load_recipe, read_changes
+    from st2llm.train.recipes import load_recipe, parse_overrides
 
-    settings = load_recipe(recipe, read_changes(changes or []), into=read_tuning)
+    settings = load_recipe(recipe, parse_overrides(changes or []), into=read_tuning)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         done = tune(settings, root, resume=resume, watch=watch)
     _print_result(done, root)
 
 
-def _print_result(done: "Fit", root: Path) -> None:
+def _print_result(done: "FitResult", root: Path) -> None:
     """Prints the best validation value, the checkpoint and the report of a finished run."""
     from st2llm.train.checkpointing import is_main
 

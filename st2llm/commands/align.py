@@ -22,9 +22,9 @@ from st2llm.evaluate.run.store import write_json
 from st2llm.files import write_whole
 from st2llm.model import checkpoint
 from st2llm.model.objectives.alignment import embedded, meaning
-from st2llm.train.align import Bridged, align
+from st2llm.train.align import AlignedModel, align
 from st2llm.train.checkpointing import is_main
-from st2llm.train.loop import Fit
+from st2llm.train.loop.trainer import FitResult
 
 _BATCH = 16
 _TOPS = (1, 5, 10)
@@ -48,7 +48,7 @@ class Look:
 
 def align_and_report(
     recipe: BridgeRecipe | TalkRecipe | PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
-) -> Fit:
+) -> FitResult:
     """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`.
 
     On questions about clips the exam's report.md is the report. Raises ConfigError where part of the model would train.
@@ -78,7 +78,7 @@ def align_and_report(
     return done.fit
 
 
-def look(done: Bridged) -> Look:
+def look(done: AlignedModel) -> Look:
     """Measures how soft tokens and descriptions of the validation samples lie to each other."""
     soft, tokens = _soft(done)
     text = embedded(done.llm, done.captions).cpu().numpy().astype(np.float64)
@@ -104,20 +104,20 @@ def _finds(k: int) -> geometry.Measure:
 
 
 @torch.inference_mode()
-def _soft(done: Bridged) -> tuple[np.ndarray, np.ndarray]:
+def _soft(done: AlignedModel) -> tuple[np.ndarray, np.ndarray]:
     """What the soft tokens of each sample mean to the model, and some of the tokens themselves."""
     done.arm.eval()
     device = next(done.arm.parameters()).device
     means, first = [], []
     for start in range(0, len(done.validation), _BATCH):
         part = list(done.validation[start : start + _BATCH])
-        soft = done.arm.soft(done.frame.stack(part, reads=False).to(device))
+        soft = done.arm.soft(done.preprocessor.collate(part, with_instructions=False).to(device))
         means.append(meaning(done.arm, soft).float().cpu().numpy())
         first.append(soft[:, 0].float().cpu().numpy())
     return np.concatenate(means).astype(np.float64), np.concatenate(first).astype(np.float64)
 
 
-def _words(done: Bridged, tokens: np.ndarray) -> list[list[str]]:
+def _words(done: AlignedModel, tokens: np.ndarray) -> list[list[str]]:
     """Words nearest to the first soft token of a few samples, then to the prototypes of a reprogramming head."""
     table = done.llm.model.get_input_embeddings().weight.detach().float().cpu().numpy().astype(np.float64)
     rows = [tokens[np.linspace(0, len(tokens) - 1, min(_WORDS, len(tokens))).round().astype(int)]]
@@ -151,7 +151,7 @@ def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple
     return (best[1], *geometry.probe_transfer(soft[rows], text[rows], labels))
 
 
-def write(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look], out: Path) -> None:
+def write(recipe: BridgeRecipe, done: AlignedModel, looks: Sequence[Look], out: Path) -> None:
     """alignment.md, alignment.json and alignment.png."""
     content = [
         {
@@ -170,7 +170,7 @@ def write(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look], out: Path)
     write_whole(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def _page(recipe: BridgeRecipe, done: Bridged, looks: Sequence[Look]) -> str:
+def _page(recipe: BridgeRecipe, done: AlignedModel, looks: Sequence[Look]) -> str:
     r, first = recipe, looks[0]
     lines = [f"# What alignment did: {r.title or r.id}", "", "## Verdict", "", f"**{_verdict(looks)}**", ""]
     names = ["pretrained", "random weights"][: len(looks)]

@@ -12,11 +12,11 @@ from st2llm.evaluate.run.job import SILENT, Watch
 from st2llm.evaluate.run.run_card import commit_words
 from st2llm.model import checkpoint
 from st2llm.model.prompted import Speaker
-from st2llm.predict.checkpoint import language_model
-from st2llm.train import align, clip, clip_questions, video_qa
+from st2llm.predict.checkpoint import load_language_model
+from st2llm.train import align, clip_prompts, clip_questions, video_qa
 from st2llm.train.checkpointing import is_main
-from st2llm.train.finetune import Rows, finetune
-from st2llm.train.loop import Fit
+from st2llm.train.finetune import InstructionSet, finetune
+from st2llm.train.loop.trainer import FitResult
 
 _SET = "instructions"
 
@@ -27,7 +27,7 @@ def tune(
     *,
     resume: bool = False,
     watch: Watch = SILENT,
-) -> Fit:
+) -> FitResult:
     """Fine-tunes behind soft tokens, or on instructions: then it makes the set first (where the recipe names data), and
     writes the exam's report.md into `out` at the end.
 
@@ -50,20 +50,20 @@ def tune(
 BLIND = "without video"
 
 
-def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
+def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> FitResult:
     """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips. Where clips
     are told in words, the twin is the model as it was before."""
     watch.begin(recipe.id, recipe.budget.steps)
-    pupil, done = video_qa.talk(recipe, out, resume=resume, tick=watch.reach)
-    hears = video_qa.hears(pupil.template)
+    pupil, done = video_qa.train_video_qa(recipe, out, resume=resume, tick=watch.reach)
+    hears = video_qa.takes_soft_tokens(pupil.template)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pupil.answer}
     if recipe.control and hears:
         watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
         twin, again = _beside(out, resume)
-        blind, _ = video_qa.talk(recipe, twin, resume=again, tick=watch.reach, blind=True)
+        blind, _ = video_qa.train_video_qa(recipe, twin, resume=again, tick=watch.reach, blind=True)
         answerers[BLIND] = lambda: blind.answer
     elif recipe.control:
-        answerers[UNTUNED] = lambda: replace(pupil, speaker=Speaker(language_model(recipe.llm))).answer
+        answerers[UNTUNED] = lambda: replace(pupil, speaker=Speaker(load_language_model(recipe.llm))).answer
     facts = [
         ("language model", f"{recipe.llm.name}, depth {pupil.speaker.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head if hears else 'words'}, {recipe.adapt.method}"),
@@ -72,15 +72,15 @@ def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> Fit:
     return done
 
 
-def paired(recipe: PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> Fit:
+def paired(recipe: PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> FitResult:
     """Brings made clips and sentences into one space, and a twin that sees nothing; both are examined on real clips."""
     watch.begin(recipe.id, recipe.budget.steps)
-    pairer, done = clip.pair(recipe, out, resume=resume, tick=watch.reach)
+    pairer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, tick=watch.reach)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pairer.answer}
     if recipe.control:
         watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
         twin, again = _beside(out, resume)
-        blind, _ = clip.pair(recipe, twin, resume=again, tick=watch.reach, blind=True)
+        blind, _ = clip_prompts.train_clip_prompts(recipe, twin, resume=again, tick=watch.reach, blind=True)
         answerers[BLIND] = lambda: blind.answer
     joined = ", ".join(("values", *recipe.encoder.also))
     facts = [
@@ -100,7 +100,7 @@ def _beside(out: Path, resume: bool) -> tuple[Path, bool]:
 def _ask(
     recipe: ClipQuestions,
     out: Path,
-    done: Fit,
+    done: FitResult,
     train: list[dict[str, Any]],
     answerers: dict[str, Callable[[], Answerer]],
     facts: list[tuple[str, str]],
@@ -147,12 +147,12 @@ def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:
 
 
 def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None:
-    rows = Rows(path)
+    rows = InstructionSet(path)
     test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
     plain = recipe.llm.model_copy(update={"quant": "none"})
     models: dict[str, Callable[[], Answerer]] = {
         TUNED: lambda: in_words(checkpoint.tuned(out, dtype=recipe.llm.dtype)),
-        UNTUNED: lambda: in_words(language_model(plain)),
+        UNTUNED: lambda: in_words(load_language_model(plain)),
     }
     watch.begin(f"{recipe.id}, exam", len(test) * len(models))
     exam = examine(test, train, models, tick=watch.reach)

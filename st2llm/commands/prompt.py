@@ -10,7 +10,7 @@ from st2llm.data.windows import split
 from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
-from st2llm.predict.examples import choose_examples
+from st2llm.predict.examples import make_example_selector
 from st2llm.serialize.graph.anomaly import planted
 from st2llm.serialize.lint.leaks import lint
 from st2llm.serialize.questions import Question as Asking
@@ -237,4 +237,4 @@ def _examples(template: Template, train: Sequence[Sample], sample: Sample, count
             )
         return []
     number = _EXAMPLES if count is None else count
-    return choose_examples("random", number, train)(sample) if number and len(train) else []
+    return make_example_selector("random", number, train)(sample) if number and len(train) else []

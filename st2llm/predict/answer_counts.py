@@ -7,11 +7,11 @@ from typing import Literal, get_args
 from st2llm.serialize.answer.unread import kind_of
 from st2llm.types import Answer, Prediction
 
-Category = Literal[
+AnswerCategory = Literal[
     "readable", "unreadable", "out_of_range", "invalid", "repeated", "truncated", "refused"
 ]  # fmt: skip
-CATEGORIES: tuple[Category, ...] = get_args(Category)
-MEANINGS: Mapping[Category, str] = {
+CATEGORIES: tuple[AnswerCategory, ...] = get_args(AnswerCategory)
+CATEGORY_DESCRIPTIONS: Mapping[AnswerCategory, str] = {
     "readable": "it was read and counts",
     "unreadable": "nothing in it has the form that was asked for",
     "out_of_range": "a number is beyond the limits that were given",
@@ -20,12 +20,12 @@ MEANINGS: Mapping[Category, str] = {
     "truncated": "it holds too few of what was asked for, or its tokens were used up",
     "refused": "the endpoint gave none",
 }
-LOOPS = 4
+REPETITIONS = 4
 """So many times in a row the same words end an answer before it is said to go round in a circle."""
 _LONGEST_LOOP = 8
 
 
-def categorise(answer: Answer, prediction: Prediction) -> Category:
+def categorise(answer: Answer, prediction: Prediction) -> AnswerCategory:
     """The one category of an answer, from what was said and what could be read in it.
 
     An answer that was read is readable, whatever else it says. Numbers that repeat are no loop: a street may be empty
@@ -38,30 +38,32 @@ def categorise(answer: Answer, prediction: Prediction) -> Category:
     kind = kind_of(prediction.unread_reason)
     if kind not in ("unreadable", "truncated"):
         return kind
-    if goes_round(answer.text):
+    if ends_in_repetition(answer.text):
         return "repeated"
     return "truncated" if answer.finish == "length" else kind
 
 
-def tally(categories: Iterable[Category]) -> dict[Category, int]:
+def count_categories(categories: Iterable[AnswerCategory]) -> dict[AnswerCategory, int]:
     """How many answers each category has, in the order of CATEGORIES, noughts too."""
     counts = Counter(categories)
     return {category: counts[category] for category in CATEGORIES}
 
 
-def add(ledgers: Iterable[Mapping[Category, int]]) -> dict[Category, int]:
+def sum_counts(ledgers: Iterable[Mapping[AnswerCategory, int]]) -> dict[AnswerCategory, int]:
     """The ledgers of several seeds as one."""
-    total: Counter[Category] = Counter()
+    total: Counter[AnswerCategory] = Counter()
     for ledger in ledgers:
         total.update(ledger)
-    return tally(total.elements())
+    return count_categories(total.elements())
 
 
-def goes_round(text: str) -> bool:
+def ends_in_repetition(text: str) -> bool:
     """Whether the text ends in the same words, 1 to 8 of them and not numbers alone, LOOPS times in a row."""
     words = text.split()
-    for size in range(1, min(_LONGEST_LOOP, len(words) // LOOPS) + 1):
+    for size in range(1, min(_LONGEST_LOOP, len(words) // REPETITIONS) + 1):
         last = words[-size:]
-        if words[-size * LOOPS :] == last * LOOPS and any(char.isalpha() for char in "".join(last)):
+        if words[-size * REPETITIONS :] == last * REPETITIONS and any(
+            char.isalpha() for char in "".join(last)
+        ):
             return True
     return False

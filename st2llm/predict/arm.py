@@ -1,4 +1,4 @@
-"""Native spatio-temporal arms: the shared encoder with no language model behind it."""
+"""Trained arms as predictors: an encoder, a backbone (none, a small network or a language model) and a head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,35 +7,53 @@ import torch
 from torch import nn
 
 from st2llm.model.arm import Arm
-from st2llm.predict.preprocess.field import Frame
-from st2llm.predict.preprocess.sequence import SequenceFrame
+from st2llm.predict.preprocess import Preprocessor
 from st2llm.types import Prediction, Sample
-
-AnyFrame = Frame | SequenceFrame
 
 
 @dataclass(frozen=True)
-class PrimitivePredictor:
-    """A trained arm whose backbone is none, attention or a transformer of matched size."""
+class ArmPredictor:
+    """A trained arm with the preprocessor it was trained with.
+
+    with_instructions: whether the backbone is a language model that reads an instruction before its soft tokens.
+    batch_size: samples in one forward pass.
+    """
 
     name: str
     arm: Arm
-    frame: AnyFrame
-    batch: int = 8
+    preprocessor: Preprocessor
+    with_instructions: bool = False
+    batch_size: int = 8
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return run_arm(self.arm, self.frame, samples, batch=self.batch, reads=False)
+        return predict_in_batches(
+            self.arm,
+            self.preprocessor,
+            samples,
+            batch_size=self.batch_size,
+            with_instructions=self.with_instructions,
+        )
 
 
 @torch.inference_mode()
-def run_arm(
-    arm: nn.Module, frame: AnyFrame, samples: Sequence[Sample], *, batch: int, reads: bool
+def predict_in_batches(
+    module: nn.Module,
+    preprocessor: Preprocessor,
+    samples: Sequence[Sample],
+    *,
+    batch_size: int,
+    with_instructions: bool,
 ) -> list[Prediction]:
-    """Answers in raw units, `batch` samples at a time; the last batch may be smaller, none is padded."""
-    arm.eval()
-    device = next(arm.parameters()).device
-    answers = []
-    for start in range(0, len(samples), batch):
-        part = [sample.without_truth() for sample in samples[start : start + batch]]
-        answers += frame.answers(part, arm(frame.asking(frame.stack(part, reads=reads)).to(device)))
-    return answers
+    """Predictions in raw units, `batch_size` samples at a time.
+
+    The last batch may be smaller; none is padded. The module sees samples without their truth.
+    """
+    module.eval()
+    device = next(module.parameters()).device
+    predictions = []
+    for start in range(0, len(samples), batch_size):
+        part = [sample.without_truth() for sample in samples[start : start + batch_size]]
+        batch = preprocessor.collate(part, with_instructions=with_instructions)
+        outputs = module(preprocessor.with_sampling_noise(batch).to(device))
+        predictions += preprocessor.postprocess(part, outputs)
+    return predictions

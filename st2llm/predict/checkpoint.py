@@ -27,14 +27,14 @@ from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, build
 from st2llm.model.objectives.noise_schedule import Schedule
 from st2llm.model.pretraining import Denoiser, Sequenced, Windowed
-from st2llm.predict.arm import AnyFrame, run_arm
+from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.baselines.fields import LastValue
-from st2llm.predict.baselines.slots import HeldOut, SlotMean
-from st2llm.predict.preprocess.field import Frame, fit_frame
-from st2llm.predict.preprocess.fit import blueprint_for, classes_of, field_slots, steps_per_day
-from st2llm.predict.preprocess.sequence import SKIPS, SequenceFrame, fit_sequence_frame
-from st2llm.predict.retrieval import retrieved
+from st2llm.predict.baselines.slots import HeldOutSlotMean, SlotMean
+from st2llm.predict.preprocess.field import FieldPreprocessor, fit_field_preprocessor
+from st2llm.predict.preprocess.fit import class_count, make_blueprint, soft_token_count, steps_per_day
+from st2llm.predict.preprocess.sequence import SKIPS, SequencePreprocessor, fit_sequence_preprocessor
+from st2llm.predict.retrieval import predict_from_neighbours
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.types import Prediction, Sample
 
@@ -42,22 +42,26 @@ _BATCH = 32
 AnyRecipe = Recipe | BridgeRecipe
 
 
-def frame_of(recipe: Recipe, train: Sequence[Sample]) -> AnyFrame:
+def fit_pretraining_preprocessor(
+    recipe: Recipe, train: Sequence[Sample]
+) -> FieldPreprocessor | SequencePreprocessor:
     """What training samples say of scales and sizes."""
     if train[0].kind in ("trajectory", "event"):
         given = recipe.objectives
         whole = train[0].task == "forecast" and bool(given.masked or given.diffusion)
-        return fit_sequence_frame(train, skip=recipe.skip, points=recipe.the_task.context, whole=whole)
+        return fit_sequence_preprocessor(train, skip=recipe.skip, points=recipe.the_task.context, whole=whole)
     e, slots = recipe.encoder, len(train[0].place)
-    return fit_frame(train, skip="none", template=None, slots=slots, also=e.also, level=e.level)
+    return fit_field_preprocessor(train, skip="none", template=None, slots=slots, also=e.also, level=e.level)
 
 
-def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
+def window_shape(
+    preprocessor: FieldPreprocessor | SequencePreprocessor, sample: Sample
+) -> FieldShape | SequenceShape:
     """The shape of a module for whole windows like this sample, or for sequences."""
-    if isinstance(frame, SequenceFrame):
-        return frame.shape
+    if isinstance(preprocessor, SequencePreprocessor):
+        return preprocessor.shape
     steps, nodes, channels = sample.values.shape
-    words = len(frame.vocabulary.words)
+    words = len(preprocessor.vocabulary.words)
     return FieldShape(
         steps,
         steps,
@@ -66,36 +70,36 @@ def shape_of(frame: AnyFrame, sample: Sample) -> FieldShape | SequenceShape:
         steps_per_day(sample),
         note_words=words,
         amid=True,
-        classes=classes_of(sample),
+        classes=class_count(sample),
     )
 
 
-def bridge_of(
+def build_aligned_arm(
     recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
 ) -> Arm:
     """A fresh arm through a language model, adapted as the recipe says."""
-    blueprint = blueprint_for(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
+    blueprint = make_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
     name = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
     return build(name, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)
 
 
-def language_model(settings: LLMSettings) -> LanguageModel:
+def load_language_model(settings: LLMSettings) -> LanguageModel:
     """A language model on this machine. Raises ConfigError for one behind an endpoint."""
     s = settings
     return with_weights(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
 
 
-def schedule_of(settings: DiffusionSettings) -> Schedule:
+def noise_schedule(settings: DiffusionSettings) -> Schedule:
     """How a run adds noise, and what its model says of it."""
     return Schedule(settings.schedule, settings.says)
 
 
-def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
+def build_pretraining_module(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
     """A fresh module: for sequences and classes the arm without a backbone, for values of fields the encoder with heads
     for whole windows."""
-    blueprint = blueprint_for(shape, sample, recipe.encoder, llm=None, up=Projection())
+    blueprint = make_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
     contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
-    schedule = schedule_of(diffusion) if diffusion else None
+    schedule = noise_schedule(diffusion) if diffusion else None
     if isinstance(shape, SequenceShape) and (contrastive or diffusion):
         return Sequenced(blueprint, seed=recipe.seed, schedule=schedule)
     if isinstance(shape, SequenceShape) or shape.classes:
@@ -103,14 +107,17 @@ def module_of(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample)
     return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
 
 
-def described(
-    recipe: AnyRecipe, frame: AnyFrame, shape: FieldShape | SequenceShape, sample: Sample
+def checkpoint_config(
+    recipe: AnyRecipe,
+    preprocessor: FieldPreprocessor | SequencePreprocessor,
+    shape: FieldShape | SequenceShape,
+    sample: Sample,
 ) -> dict[str, Any]:
     """The config of a checkpoint: the recipe, and what it takes to build the module anew. sample: of training."""
     kind = "sequence" if isinstance(shape, SequenceShape) else "field"
-    words = [] if isinstance(frame, SequenceFrame) else list(frame.vocabulary.words)
+    words = [] if isinstance(preprocessor, SequencePreprocessor) else list(preprocessor.vocabulary.words)
     numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shape).items()}
-    template = frame.template.id if isinstance(frame.template, Template) else None
+    template = preprocessor.template.id if isinstance(preprocessor.template, Template) else None
     return {
         "recipe": recipe.model_dump(mode="json"),
         "shape": {"of": kind, **numbers},
@@ -120,15 +127,15 @@ def described(
     }
 
 
-def scaled(frame: AnyFrame) -> dict[str, Any]:
+def scaler_state(preprocessor: FieldPreprocessor | SequencePreprocessor) -> dict[str, Any]:
     """The scaler.json of a checkpoint: scales, what is usual in each slot of the calendar where values are told as
-    differences from it, and of a frame with a last-value base what stands in for gaps."""
-    found: dict[str, Any] = dict(frame.scaler.to_json())
-    if isinstance(frame, Frame) and frame.base is not None:
-        found["slots"] = _table(frame.base.rule.means)  # type: ignore[attr-defined]
-    if isinstance(frame, Frame) and frame.usual is not None:
-        usual = frame.usual
-        found["usual"] = _table(usual.means if isinstance(usual, HeldOut) else usual)
+    differences from it, and of a preprocessor with a last-value base what stands in for gaps."""
+    found: dict[str, Any] = dict(preprocessor.scaler.to_json())
+    if isinstance(preprocessor, FieldPreprocessor) and preprocessor.base is not None:
+        found["slots"] = _table(preprocessor.base.rule.means)  # type: ignore[attr-defined]
+    if isinstance(preprocessor, FieldPreprocessor) and preprocessor.usual is not None:
+        usual = preprocessor.usual
+        found["usual"] = _table(usual.means if isinstance(usual, HeldOutSlotMean) else usual)
     return found
 
 
@@ -151,7 +158,7 @@ class CheckpointPredictor:
     name: str
     checkpoint: checkpoint.Checkpoint
     recipe: AnyRecipe
-    frame: AnyFrame
+    preprocessor: FieldPreprocessor | SequencePreprocessor
     shape: FieldShape | SequenceShape
     sha256: str
 
@@ -162,7 +169,7 @@ class CheckpointPredictor:
         self._check(samples[0])
         module, where = self._module(samples[0]), str(self.checkpoint.folder)
         checkpoint.load_into(module, checkpoint.weights_of(self.checkpoint.folder), where=where)
-        recipe, reads = self.recipe, isinstance(self.recipe, BridgeRecipe)
+        recipe, with_instructions = self.recipe, isinstance(self.recipe, BridgeRecipe)
         if isinstance(recipe, BridgeRecipe):
             if not (recipe.objectives.regression or recipe.objectives.likelihood):
                 raise DataError(
@@ -171,14 +178,16 @@ class CheckpointPredictor:
                 )
         elif not {"regression", "likelihood", "masked"} & set(recipe.objectives.given):
             return self._drawn(module, recipe, samples)
-        return run_arm(module, self.frame, samples, batch=_BATCH, reads=reads)
+        return predict_in_batches(
+            module, self.preprocessor, samples, batch_size=_BATCH, with_instructions=with_instructions
+        )
 
     def _module(self, sample: Sample) -> nn.Module:
         if not isinstance(self.recipe, BridgeRecipe):
-            return module_of(self.recipe, self.shape, sample)
-        llm = language_model(self.recipe.llm)
+            return build_pretraining_module(self.recipe, self.shape, sample)
+        llm = load_language_model(self.recipe.llm)
         checkpoint.check_base(self.checkpoint.folder, llm)
-        return bridge_of(self.recipe, self.shape, sample, llm)
+        return build_aligned_arm(self.recipe, self.shape, sample, llm)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -209,27 +218,29 @@ class CheckpointPredictor:
             )
 
     def _drawn(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
-        settings, frame = recipe.objectives.diffusion, self.frame
+        settings, preprocessor = recipe.objectives.diffusion, self.preprocessor
         if settings is None or not isinstance(module, Denoiser):
             return self._retrieved(module, recipe, samples)
         generator = torch.Generator().manual_seed(recipe.seed)
         found = []
         for begin in range(0, len(samples), _BATCH):
             part = [sample.without_truth() for sample in samples[begin : begin + _BATCH]]
-            batch: Any = frame.stack(part, reads=False).to(next(module.parameters()).device)
+            batch: Any = preprocessor.collate(part, with_instructions=False).to(
+                next(module.parameters()).device
+            )
             drawn = module.sampled(batch, draws=settings.draws, steps=settings.steps, generator=generator)
-            found += frame.drawn(part, drawn)
+            found += preprocessor.postprocess_draws(part, drawn)
         return found
 
     def _retrieved(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
         """What was trained to compare alone has no answers of its own: it finds training windows that have."""
         contrast = recipe.objectives.contrastive
-        train = splits_of(recipe).train
+        train = load_splits(recipe).train
         each = contrast is not None and contrast.level == "node"
-        return retrieved(module, self.frame, list(train), samples, each=each)
+        return predict_from_neighbours(module, self.preprocessor, list(train), samples, each=each)
 
 
-def splits_of(recipe: AnyRecipe) -> Splits:
+def load_splits(recipe: AnyRecipe) -> Splits:
     """The parts of its data that a run trains and chooses on; windows begin a horizon apart where the recipe does not
     say."""
     task = recipe.the_task
@@ -241,7 +252,7 @@ def _some(options: tuple[str, ...]) -> str:
     return f"{len(options)} places or classes ({', '.join(options[:3])}{', ...' if len(options) > 3 else ''})"
 
 
-def read(folder: Path, *, name: str) -> CheckpointPredictor:
+def load_predictor(folder: Path, *, name: str) -> CheckpointPredictor:
     """A checkpoint folder, or a run's folder (its best state), as a predictor. Raises ConfigError where it is none."""
     found = checkpoint.read(folder)
     made = found.config["recipe"]
@@ -258,19 +269,19 @@ def read(folder: Path, *, name: str) -> CheckpointPredictor:
         template = load_prompt(found.config["instruction"]) if found.config["instruction"] else None
         tokens = recipe.up.tokens if recipe.up.head == "resampler" else None
     shape: FieldShape | SequenceShape
-    frame: AnyFrame
+    preprocessor: FieldPreprocessor | SequencePreprocessor
     if kept.pop("of") == "sequence":
         shape = SequenceShape(**{**kept, "gaps": tuple(kept["gaps"])})
         points = PointScaler(np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"])
         rule = SKIPS[recipe.skip]([]) if recipe.skip != "none" else None
         slots = shape.points + 1 if tokens is None else tokens
-        frame = SequenceFrame(points, shape, rule, template, slots)
+        preprocessor = SequencePreprocessor(points, shape, rule, template, slots)
     else:
         shape = FieldShape(**kept)
         own = Scaler(np.array(scaler["mean"]), np.array(scaler["std"]))
         base = _last_value(scaler["slots"]) if recipe.skip == "last" else None
-        slots = field_slots(shape.nodes, shape.history, recipe.encoder) if tokens is None else tokens
+        slots = soft_token_count(shape.nodes, shape.history, recipe.encoder) if tokens is None else tokens
         usual = _means(scaler["usual"]) if "usual" in scaler else None
         words = NoteVocabulary(tuple(found.config["words"]))
-        frame = Frame(own, words, base, template, slots, recipe.encoder.also, usual)
-    return CheckpointPredictor(name, found, recipe, frame, shape, checkpoint.sha256_of(found.folder))
+        preprocessor = FieldPreprocessor(own, words, base, template, slots, recipe.encoder.also, usual)
+    return CheckpointPredictor(name, found, recipe, preprocessor, shape, checkpoint.sha256_of(found.folder))

@@ -5,18 +5,18 @@ from jaxtyping import Bool
 
 from st2llm.types import Sample
 
-CODES = ("place", "mark")
+CODE_CHANNELS = ("place", "mark")
 """Channels that count through `Side.options`."""
 
 
-def asked_codes(sample: Sample) -> Bool[np.ndarray, "time node channel"]:
+def wanted_codes(sample: Sample) -> Bool[np.ndarray, "time node channel"]:
     """The wanted entries that are codes."""
-    is_code = np.array([name in CODES for name in sample.side.channels], dtype=bool)
+    is_code = np.array([name in CODE_CHANNELS for name in sample.side.channels], dtype=bool)
     if sample.kind not in ("trajectory", "event") or len(is_code) != sample.values.shape[2]:
         return np.zeros(sample.wanted.shape, dtype=bool)
     return np.asarray(sample.wanted & is_code, dtype=bool)
 
 
-def asks_label(sample: Sample) -> bool:
+def wants_label(sample: Sample) -> bool:
     """Whether a word is asked for: a code, or the class of the whole sample."""
-    return sample.task == "classify" or bool(asked_codes(sample).any())
+    return sample.task == "classify" or bool(wanted_codes(sample).any())

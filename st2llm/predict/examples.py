@@ -11,9 +11,9 @@ from st2llm.errors import DataError
 from st2llm.retrieve.windows import ShapeIndex
 from st2llm.types import Sample, seed_from
 
-Chooser = Callable[[Sample], list[Sample]]
+ExampleSelector = Callable[[Sample], list[Sample]]
 """Gives the examples for a sample, the best last."""
-By = Literal["random", "recent", "shape"]
+Selection = Literal["random", "recent", "shape"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RecentExamples:
 
 
 @dataclass(frozen=True)
-class AlikeExamples:
+class SimilarExamples:
     """The training samples whose visible values have the most similar shape, the most similar last."""
 
     index: ShapeIndex
@@ -63,7 +63,9 @@ class AlikeExamples:
         return _others(sample, self.index.similar(sample, self.count + 1))[: self.count][::-1]
 
 
-def choose_examples(by: By, count: int, train: Sequence[Sample], *, seed: int = 0) -> Chooser:
+def make_example_selector(
+    by: Selection, count: int, train: Sequence[Sample], *, seed: int = 0
+) -> ExampleSelector:
     """What chooses the examples for a sample from the training part. Raises DataError where that is empty."""
     if not len(train):
         raise DataError("Examples are solved training samples, but there is none. Correct `split`.")
@@ -72,7 +74,7 @@ def choose_examples(by: By, count: int, train: Sequence[Sample], *, seed: int = 
     if by == "recent":
         ends = np.array([int(sample.time[-1]) for sample in train], dtype=np.int64)
         return RecentExamples(train, ends, tuple(_object(sample) for sample in train), count)
-    return AlikeExamples(ShapeIndex.fit(train), count)
+    return SimilarExamples(ShapeIndex.fit(train), count)
 
 
 def _object(sample: Sample) -> str:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import nn
 
-from st2llm.predict.arm import AnyFrame
+from st2llm.predict.preprocess import Preprocessor
 from st2llm.retrieve.forecast import NearestForecast
 from st2llm.retrieve.windows import ShapeIndex
 from st2llm.types import Prediction, Sample
@@ -18,7 +18,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Embeddings:
+class EmbeddingDistance:
     """Cosine distances between embeddings of what samples show (before the head that contrast is trained through:
     SimCLR, Chen et al. 2020).
 
@@ -26,7 +26,7 @@ class Embeddings:
     """
 
     module: nn.Module
-    frame: AnyFrame
+    preprocessor: Preprocessor
     train: Sequence[Sample]
     each: bool
     _known: dict[str, Float64[np.ndarray, "node d"]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Embeddings:
         device = next(self.module.parameters()).device
         for start in range(0, len(fresh), _BATCH):
             part = fresh[start : start + _BATCH]
-            batch: Any = self.frame.stack(part, reads=False).to(device)
+            batch: Any = self.preprocessor.collate(part, with_instructions=False).to(device)
             rows = self.module.embedded(batch).cpu().numpy().astype(np.float64)  # type: ignore[operator]
             self._known.update({sample.id: row for sample, row in zip(part, rows, strict=True)})
 
@@ -66,11 +66,16 @@ class Embeddings:
         return np.asarray(found / max(float(np.linalg.norm(found)), 1e-12))
 
 
-def retrieved(
-    module: nn.Module, frame: AnyFrame, train: Sequence[Sample], samples: Sequence[Sample], *, each: bool
+def predict_from_neighbours(
+    module: nn.Module,
+    preprocessor: Preprocessor,
+    train: Sequence[Sample],
+    samples: Sequence[Sample],
+    *,
+    each: bool,
 ) -> list[Prediction]:
     """What followed the training windows most alike (of classes: what they were); see `NearestForecast`."""
     module.eval()
-    measure = Embeddings(module, frame, train, each)
+    measure = EmbeddingDistance(module, preprocessor, train, each)
     measure.embed(samples)
     return NearestForecast(ShapeIndex.fit(train, measure=measure)).predict(samples)

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.predict.answer_counts import Category, categorise
-from st2llm.predict.codes import asked_codes
-from st2llm.predict.examples import Chooser
+from st2llm.predict.answer_counts import AnswerCategory, categorise
+from st2llm.predict.codes import wanted_codes
+from st2llm.predict.examples import ExampleSelector
 from st2llm.serialize.template.template import Template
 from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer, Tokenizer
 
@@ -33,24 +33,24 @@ class TextAnswer:
     prediction: Prediction
 
     @property
-    def category(self) -> Category:
+    def category(self) -> AnswerCategory:
         """Where it stands in the ledger."""
         return categorise(self.answer, self.prediction)
 
 
 @dataclass(frozen=True)
-class Writing:
+class PromptOptions:
     """What goes into prompts beside the sample. examples: chooses solved samples to show.
 
     budget: tokens that a prompt may take, counted by the tokenizer.
     """
 
-    examples: Chooser | None = None
+    examples: ExampleSelector | None = None
     budget: int | None = None
     tokenizer: Tokenizer | None = None
 
 
-PLAIN = Writing()
+DEFAULT_OPTIONS = PromptOptions()
 """The sample alone, however long its prompt."""
 
 
@@ -67,7 +67,7 @@ class TextPredictor:
     completer: Completer
     chunk: int = 64
     decoding: Decoding = GREEDY
-    writing: Writing = PLAIN
+    writing: PromptOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
         if self.template.head.answer is None:
@@ -82,7 +82,7 @@ class TextPredictor:
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """A Prediction for each sample, in order (see `stitch`)."""
-        return stitch(samples, self.answers(samples))
+        return merge_answers(samples, self.answers(samples))
 
     def answers(
         self, samples: Sequence[Sample], done: Callable[[int], None] | None = None
@@ -149,17 +149,17 @@ class TextPredictor:
         for i, answer in enumerate(answers):
             question, prompt = questions[i // draws], prompts[i // draws]
             yield TextAnswer(
-                question.id, place_of(question), prompt, answer, self.template.read(answer.text, question)
+                question.id, place_id(question), prompt, answer, self.template.read(answer.text, question)
             )
 
 
-def place_of(question: Sample) -> str:
+def place_id(question: Sample) -> str:
     """The one place that a question is about; '' where it is about several."""
     nodes = question.wanted_nodes or tuple(range(len(question.place)))
     return question.place[nodes[0]] if len(nodes) == 1 else ""
 
 
-def stitch(samples: Sequence[Sample], answers: Sequence[TextAnswer]) -> list[Prediction]:
+def merge_answers(samples: Sequence[Sample], answers: Sequence[TextAnswer]) -> list[Prediction]:
     """The answers put together, one Prediction for each sample.
 
     value: the median over the draws that could be read. Where there are several draws, samples holds them all (NaN
@@ -201,7 +201,7 @@ def _stitched(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]) 
         return _ranked(sample, vote(rankings), draws, raw)
     if np.isnan(draws).all():
         return Prediction(value=None, raw=raw, unread_reason="; ".join(map(_why, all_of_them)))
-    quantiles = dict(zip(QUANTILES, over_draws(draws, QUANTILES), strict=True))
+    quantiles = dict(zip(QUANTILES, quantiles_over_draws(draws, QUANTILES), strict=True))
     if len(draws) == 1:
         return Prediction(value=quantiles[0.5], raw=raw)
     return Prediction(value=quantiles[0.5], samples=draws, quantiles=quantiles, raw=raw)
@@ -209,7 +209,7 @@ def _stitched(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]) 
 
 def _answers_of(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]) -> list[list[TextAnswer]]:
     """The draws of each question about a sample. Raises DataError for a place that was not asked for."""
-    if whole := said.get((sample.id, place_of(sample))):
+    if whole := said.get((sample.id, place_id(sample))):
         return [whole]
     places = [sample.place[node] for node in sample.wanted_nodes]
     for place in places:
@@ -227,13 +227,13 @@ def _ranked(
     raw: str,
 ) -> Prediction:
     """A ranking, with the code of its first option where a code is asked for, and what else was said of numbers."""
-    value = over_draws(draws, (0.5,))[0]
+    value = quantiles_over_draws(draws, (0.5,))[0]
     if ranking[0] in sample.side.options:
-        value[asked_codes(sample)] = float(sample.side.options.index(ranking[0]))
+        value[wanted_codes(sample)] = float(sample.side.options.index(ranking[0]))
     return Prediction(value=value if sample.wanted.any() else None, raw=raw, ranking=ranking)
 
 
-def over_draws(
+def quantiles_over_draws(
     draws: Float64[np.ndarray, "draw time node channel"], shares: Sequence[float]
 ) -> Float64[np.ndarray, "_ time node channel"]:
     """Quantiles over the draws that are not NaN; NaN where all are."""

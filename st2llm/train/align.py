@@ -20,24 +20,31 @@ from st2llm.model.objectives.alignment import Captioning, Matching, Of, Prototyp
 from st2llm.model.objectives.combined import Combined
 from st2llm.model.objectives.objective import Objective
 from st2llm.model.objectives.supervised import Likelihood, Regression, of_task
-from st2llm.predict.arm import AnyFrame
-from st2llm.predict.checkpoint import bridge_of, described, language_model, scaled, splits_of
-from st2llm.predict.preprocess.fit import blueprint_for, frame_for, shape_for
+from st2llm.predict.checkpoint import (
+    build_aligned_arm,
+    checkpoint_config,
+    load_language_model,
+    load_splits,
+    scaler_state,
+)
+from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess.fit import encoder_shape, fit_preprocessor, make_blueprint
+from st2llm.predict.preprocess.sequence import SequencePreprocessor
 from st2llm.serialize.questions.caption import caption
 from st2llm.train.checkpointing import RunFolder
-from st2llm.train.loop import Budget, Fit, Watching, fit
+from st2llm.train.loop.trainer import Budget, FitResult, StepCallback, fit
+from st2llm.train.loop.warmup import warm_up_encoder
 from st2llm.train.model_card import model_card
-from st2llm.train.warmup import warm_encoder
 from st2llm.types import Sample
 
 
 @dataclass(frozen=True)
-class Bridged:
+class AlignedModel:
     """A finished run: the arm in its best state, and the samples and descriptions it was chosen by."""
 
-    fit: Fit
+    fit: FitResult
     arm: Arm
-    frame: AnyFrame
+    preprocessor: FieldPreprocessor | SequencePreprocessor
     validation: tuple[Sample, ...]
     captions: tuple[str, ...]
     llm: LanguageModel
@@ -48,9 +55,9 @@ def align(
     out: Path,
     *,
     resume: bool = False,
-    tick: Watching = lambda step: None,
+    tick: StepCallback = lambda step: None,
     encoder: Path | None = None,
-) -> Bridged:
+) -> AlignedModel:
     """Trains encoder and projection head against a frozen language model, which is bit-identical afterwards.
 
     encoder: where the encoder of a warm-up is kept, or already is; None means in `out`. Raises ConfigError where
@@ -61,12 +68,12 @@ def align(
             f"{recipe.id}: align leaves the language model as it is, but adapt.method is {recipe.adapt.method}. Leave "
             f"`adapt` out, or run `st2llm finetune`."
         )
-    return join(recipe, out, resume=resume, tick=tick, encoder=encoder)
+    return train_aligned(recipe, out, resume=resume, tick=tick, encoder=encoder)
 
 
 def finetune(
-    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: Watching = lambda step: None
-) -> Bridged:
+    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: StepCallback = lambda step: None
+) -> AlignedModel:
     """Trains part of the language model as well. Raises ConfigError where `adapt` is frozen, or nothing answers."""
     if recipe.adapt.frozen:
         raise ConfigError(
@@ -77,22 +84,22 @@ def finetune(
             f"{recipe.id}: fine-tuning on soft tokens is for the task, so give objectives.regression (fields) or "
             f"objectives.likelihood (sequences)."
         )
-    return join(recipe, out, resume=resume, tick=tick)
+    return train_aligned(recipe, out, resume=resume, tick=tick)
 
 
-def join(
+def train_aligned(
     recipe: BridgeRecipe,
     out: Path,
     *,
     resume: bool = False,
-    tick: Watching = lambda step: None,
+    tick: StepCallback = lambda step: None,
     encoder: Path | None = None,
-) -> Bridged:
+) -> AlignedModel:
     """Trains by a recipe into `out`: `best/`, `last/`, log.jsonl and run.json, as `pretrain` does."""
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
     task = recipe.the_task
-    parts = splits_of(recipe)
+    parts = load_splits(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(evenly_spaced(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):
@@ -102,39 +109,44 @@ def join(
                 f"split that has three parts (data: NAME#SPLIT), or ask for shorter windows."
             )
     answers = bool(recipe.objectives.regression or recipe.objectives.likelihood)
-    frame = frame_for(
+    preprocessor = fit_preprocessor(
         train,
         task,
         skip=recipe.skip,
         encoder=recipe.encoder,
         up=recipe.up,
         instruction=recipe.instruction,
-        reads=answers,
+        with_instructions=answers,
     )
-    llm = language_model(recipe.llm)
+    llm = load_language_model(recipe.llm)
     before = llm.fingerprint() if recipe.adapt.frozen else ""
-    shape = shape_for(frame, train[0], task)
-    alone = of_task(shape, torch.from_numpy(frame.scaler.std).float())
-    arm = bridge_of(recipe, shape, train[0], llm)
+    shape = encoder_shape(preprocessor, train[0], task)
+    alone = of_task(shape, torch.from_numpy(preprocessor.scaler.std).float())
+    arm = build_aligned_arm(recipe, shape, train[0], llm)
     if recipe.start:
         checkpoint.start_from(arm, Path(recipe.start), heads=True)
     arm.encoder.requires_grad_(not recipe.hold)
     params = trained(arm)
     folder.describe(
-        described(recipe, frame, shape, train[0]),
-        scaled(frame),
+        checkpoint_config(recipe, preprocessor, shape, train[0]),
+        scaler_state(preprocessor),
         lambda state: _card(recipe, params, state),
         checkpoint.Beneath(llm, recipe.adapt),
     )
     captions = tuple(map(caption, validation))
-    told = _told(frame, train, tuple(map(caption, train)) if recipe.objectives.told else (), reads=answers)
+    told = _described_batch(
+        preprocessor,
+        train,
+        tuple(map(caption, train)) if recipe.objectives.told else (),
+        with_instructions=answers,
+    )
     if recipe.warmup:
-        blueprint = blueprint_for(shape, train[0], recipe.encoder, llm=None, up=Projection())
-        warm = warm_encoder(
+        blueprint = make_blueprint(shape, train[0], recipe.encoder, llm=None, up=Projection())
+        warm = warm_up_encoder(
             encoder or out / checkpoint.ENCODER,
             blueprint,
-            frame.stack(train, reads=False),
-            frame.stack(validation, reads=False),
+            preprocessor.collate(train, with_instructions=False),
+            preprocessor.collate(validation, with_instructions=False),
             recipe.warmup,
             objective=alone,
             seed=recipe.seed,
@@ -143,7 +155,7 @@ def join(
     done = fit(
         arm,
         told,
-        _told(frame, validation, captions, reads=answers),
+        _described_batch(preprocessor, validation, captions, with_instructions=answers),
         Budget(**recipe.budget.model_dump()),
         objective=_objective(recipe, alone, llm),
         seed=recipe.seed,
@@ -152,11 +164,19 @@ def join(
     )
     if before and llm.fingerprint() != before:
         raise AssertionError("a frozen language model was changed by training")
-    return Bridged(done, arm, frame, tuple(validation), captions, llm)
+    return AlignedModel(done, arm, preprocessor, tuple(validation), captions, llm)
 
 
-def _told(frame: AnyFrame, samples: Sequence[Sample], captions: tuple[str, ...], *, reads: bool) -> Told:
-    return Told(frame.stack(samples, reads=reads), captions or ("",) * len(samples))
+def _described_batch(
+    preprocessor: FieldPreprocessor | SequencePreprocessor,
+    samples: Sequence[Sample],
+    captions: tuple[str, ...],
+    *,
+    with_instructions: bool,
+) -> Told:
+    return Told(
+        preprocessor.collate(samples, with_instructions=with_instructions), captions or ("",) * len(samples)
+    )
 
 
 def _objective(recipe: BridgeRecipe, alone: Regression | Likelihood, llm: LanguageModel) -> Objective:

@@ -14,9 +14,9 @@ from st2llm.config import Settings
 from st2llm.errors import ConfigError
 from st2llm.files import write_whole
 from st2llm.model import checkpoint
-from st2llm.train.loop import Progress
+from st2llm.train.loop.trainer import TrainingState
 
-RUN = "run.json"
+RUN_FILE = "run.json"
 
 
 def is_main() -> bool:
@@ -38,7 +38,7 @@ class RunFolder:
 
     def open(self, *, resume: bool) -> None:
         """Raises ConfigError where the folder holds a run that this one must not touch."""
-        path = self.root / RUN
+        path = self.root / RUN_FILE
         if not self.main:
             return
         now = self.recipe.model_dump(mode="json")
@@ -71,9 +71,9 @@ class RunFolder:
         if not self.main:
             return
         text = json.dumps(self.recipe.model_dump(mode="json"), indent=2) + "\n"
-        write_whole(self.root / RUN, lambda file: file.write_text(text, encoding="utf-8"))
+        write_whole(self.root / RUN_FILE, lambda file: file.write_text(text, encoding="utf-8"))
 
-    def save(self, progress: Progress, terms: Mapping[str, float]) -> None:
+    def save(self, progress: TrainingState, terms: Mapping[str, float]) -> None:
         step, train, validation = progress.rows[-1]
         line = {"step": step, "train": train, "validation": validation, "seconds": progress.seconds, **terms}
         log = self.root / "log.jsonl"
@@ -86,14 +86,14 @@ class RunFolder:
         self._write("last", progress.current, self._state(progress), progress.optimiser)
         write_whole(log, lambda file: file.write_text(text, encoding="utf-8"))
 
-    def load(self) -> Progress | None:
+    def load(self) -> TrainingState | None:
         if not (self.root / "last").exists() and not (self.root / ".last.old").exists():
             return None
         last, best = checkpoint.read(self.root / "last"), checkpoint.read(self.root / "best")
         state = last.state
         rows = [(int(s), np.nan if t is None else float(t), float(v)) for s, t, v in state["rows"]]
         self.saved_best = float(state["best"])
-        return Progress(
+        return TrainingState(
             step=int(state["step"]),
             rows=rows,
             best=float(state["best"]),
@@ -103,7 +103,7 @@ class RunFolder:
             seconds=float(state["seconds"]),
         )
 
-    def _state(self, progress: Progress) -> dict[str, Any]:
+    def _state(self, progress: TrainingState) -> dict[str, Any]:
         rows = [[s, None if np.isnan(t) else t, v] for s, t, v in progress.rows]
         rng = {"seed": self.seed, "of": "each step's choices depend on seed and step alone"}
         return {

@@ -15,15 +15,15 @@ from st2llm.data.load.moving_shapes import moving_shapes
 from st2llm.data.windows import split
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.errors import DataError
-from st2llm.predict.preprocess.field import Frame
-from st2llm.predict.preprocess.fit import frame_for
+from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.serialize.questions import questions
 from st2llm.tasks import Task
 from st2llm.types import Sample, SplitPlan
 
 
 @dataclass(frozen=True)
-class Clips:
+class QuestionClips:
     """Windows of made clips to learn from, and rows of questions about these and, of other clips, to choose by."""
 
     samples: tuple[Sample, ...]
@@ -32,26 +32,30 @@ class Clips:
     validation: list[dict[str, Any]]
 
 
-def made_clips(recipe: ClipQuestions) -> Clips:
+def generate_clips(recipe: ClipQuestions) -> QuestionClips:
     """Nine tenths of the made clips are learned from, the others choose the best state. A run's twin gets the same."""
-    return _made(recipe.clips, recipe.frames, recipe.seed, recipe.topics, recipe.validation)
+    return _generate(recipe.clips, recipe.frames, recipe.seed, recipe.topics, recipe.validation)
 
 
 @lru_cache(maxsize=1)
-def _made(count: int, length: int, seed: int, topics: tuple[str, ...], validation: int) -> Clips:
+def _generate(count: int, length: int, seed: int, topics: tuple[str, ...], validation: int) -> QuestionClips:
     task = tasks.forecast(length, 1)
     samples = _windows(moving_shapes(count, frames=length + 1, seed=seed), task)
     cut = max(1, len(samples) // 10)
-    train, held = (rows_of(part, topics) for part in (samples[:-cut], samples[-cut:]))
-    return Clips(tuple(samples[:-cut]), task, train, held[:: max(1, len(held) // validation)])
+    train, held = (question_rows(part, topics) for part in (samples[:-cut], samples[-cut:]))
+    return QuestionClips(tuple(samples[:-cut]), task, train, held[:: max(1, len(held) // validation)])
 
 
-def frame_of(clips: Clips, recipe: ClipQuestions, *, up: Projection) -> Frame:
+def fit_clip_preprocessor(
+    clips: QuestionClips, recipe: ClipQuestions, *, up: Projection
+) -> FieldPreprocessor:
     """What is fitted on the clips that are learned from."""
-    frame = frame_for(clips.samples, clips.task, skip="none", encoder=recipe.encoder, up=up, reads=False)
-    if not isinstance(frame, Frame):
-        raise DataError("Clips are fields, but the frame is of sequences.")
-    return frame
+    preprocessor = fit_preprocessor(
+        clips.samples, clips.task, skip="none", encoder=recipe.encoder, up=up, with_instructions=False
+    )
+    if not isinstance(preprocessor, FieldPreprocessor):
+        raise DataError("Clips are fields, but the preprocessor is of sequences.")
+    return preprocessor
 
 
 def exam_rows(recipe: ClipQuestions) -> list[dict[str, Any]]:
@@ -68,11 +72,11 @@ def exam_rows(recipe: ClipQuestions) -> list[dict[str, Any]]:
             raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
         count = min(recipe.windows, len(samples))
         chosen = [samples[i * len(samples) // count] for i in range(count)]
-        found += rows_of(chosen, recipe.topics)
+        found += question_rows(chosen, recipe.topics)
     return found
 
 
-def rows_of(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, Any]]:
+def question_rows(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each question of these topics about each sample, with what an exam marks it by."""
     return [
         {
@@ -92,9 +96,11 @@ def rows_of(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, 
     ]
 
 
-def stacked(frame: Frame, rows: Sequence[dict[str, Any]], *, blind: bool) -> FieldBatch:
+def collate_clips(
+    preprocessor: FieldPreprocessor, rows: Sequence[dict[str, Any]], *, blind: bool
+) -> FieldBatch:
     """The windows that questions are about, without the truth; blind: with nothing seen of them."""
-    batch = frame.stack([row["window"].without_truth() for row in rows], reads=False)
+    batch = preprocessor.collate([row["window"].without_truth() for row in rows], with_instructions=False)
     if not blind:
         return batch
     return replace(

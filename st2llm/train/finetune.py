@@ -11,10 +11,10 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
 from st2llm.model.prompted import Speaker, Talk, Telling
-from st2llm.predict.checkpoint import language_model
-from st2llm.train.batches import Streamed
+from st2llm.predict.checkpoint import load_language_model
 from st2llm.train.checkpointing import RunFolder
-from st2llm.train.loop import Budget, Fit, Watching, fit
+from st2llm.train.loop.batches import StreamedBatches
+from st2llm.train.loop.trainer import Budget, FitResult, StepCallback, fit
 from st2llm.train.model_card import model_card
 
 _BUFFER = 1000
@@ -23,7 +23,7 @@ _SHARDS = 10
 """Shards that fill the buffer together."""
 
 
-class Rows:
+class InstructionSet:
     """The rows of an instruction set that `datasets` reads: a folder, or an id of the hub.
 
     Raises DataError where there is none, or its rows have no messages.
@@ -68,11 +68,11 @@ class Rows:
         return epoch
 
 
-Lesson = tuple[list[int], list[int]]
+TokenizedExample = tuple[list[int], list[int]]
 """A prompt, and the answer with the mark of its end, as tokens."""
 
 
-def talk_of(lessons: list[Lesson]) -> Talk:
+def prompt_batch(lessons: list[TokenizedExample]) -> Talk:
     """Prompts of words alone, with their answers."""
     return Talk(
         tuple((tuple(prompt),) for prompt, _ in lessons), tuple(tuple(answer) for _, answer in lessons)
@@ -80,8 +80,13 @@ def talk_of(lessons: list[Lesson]) -> Talk:
 
 
 def finetune(
-    recipe: InstructRecipe, path: str, out: Path, *, resume: bool = False, tick: Watching = lambda step: None
-) -> Fit:
+    recipe: InstructRecipe,
+    path: str,
+    out: Path,
+    *,
+    resume: bool = False,
+    tick: StepCallback = lambda step: None,
+) -> FitResult:
     """Trains by a recipe on the instruction set at `path` into `out`: `best/` and `last/`, log.jsonl, run.json.
 
     The validation part chooses the best state; a set without one gives its first rows for that. Raises as `pretrain`
@@ -91,10 +96,10 @@ def finetune(
         raise ConfigError(f"{recipe.id}: adapt.method is frozen, so nothing would be trained. Take lora.")
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
-    rows = Rows(path)
-    llm = language_model(recipe.llm)
+    rows = InstructionSet(path)
+    llm = load_language_model(recipe.llm)
 
-    def read(row: dict[str, Any]) -> Lesson | None:
+    def read(row: dict[str, Any]) -> TokenizedExample | None:
         prompt, answer = llm.tokenizer.lesson(row["messages"])
         return (prompt, answer) if len(prompt) + len(answer) <= recipe.length else None
 
@@ -105,8 +110,8 @@ def finetune(
     chosen = [lesson for lesson in lessons if lesson is not None]
     if not chosen:
         raise DataError(f"No validation row of {path} fits into length: {recipe.length} tokens. Raise it.")
-    train = Streamed(
-        rows.epochs(recipe.seed, after=after), read=read, make=talk_of, batch=recipe.budget.batch
+    train = StreamedBatches(
+        rows.epochs(recipe.seed, after=after), read=read, make=prompt_batch, batch=recipe.budget.batch
     )
     speaker = Speaker(llm, recipe.adapt, seed=recipe.seed, length=recipe.length if recipe.pack else None)
     params = trained(speaker)
@@ -119,7 +124,7 @@ def finetune(
     return fit(
         speaker,
         train,
-        talk_of(chosen),
+        prompt_batch(chosen),
         Budget(**recipe.budget.model_dump()),
         objective=Telling(),
         seed=recipe.seed,

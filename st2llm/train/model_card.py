@@ -7,7 +7,7 @@ from st2llm.config.model import RunBudget
 
 
 @runtime_checkable
-class Run(Protocol):
+class TrainingRecipe(Protocol):
     """What every recipe of a training run has."""
 
     @property
@@ -21,7 +21,7 @@ class Run(Protocol):
 
 
 def model_card(
-    run: Run,
+    run: TrainingRecipe,
     about: str,
     *,
     state: Mapping[str, Any],

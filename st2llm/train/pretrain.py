@@ -19,10 +19,18 @@ from st2llm.model.objectives.diffusion import Diffusion
 from st2llm.model.objectives.masked import Masked, MaskedTracks
 from st2llm.model.objectives.objective import Objective
 from st2llm.model.objectives.supervised import Likelihood, Regression
-from st2llm.predict.checkpoint import described, frame_of, module_of, scaled, schedule_of, shape_of, splits_of
-from st2llm.predict.preprocess.field import Frame
+from st2llm.predict.checkpoint import (
+    build_pretraining_module,
+    checkpoint_config,
+    fit_pretraining_preprocessor,
+    load_splits,
+    noise_schedule,
+    scaler_state,
+    window_shape,
+)
+from st2llm.predict.preprocess.field import FieldPreprocessor
 from st2llm.train.checkpointing import RunFolder
-from st2llm.train.loop import Budget, Fit, fit
+from st2llm.train.loop.trainer import Budget, FitResult, fit
 from st2llm.train.model_card import model_card
 from st2llm.types import NO_EDGES, Edges, Sample
 
@@ -33,7 +41,7 @@ def pretrain(
     *,
     resume: bool = False,
     tick: Callable[[int], None] = lambda step: None,
-) -> Fit:
+) -> FitResult:
     """Trains by a recipe into `out`: `best/` and `last/` (checkpoints), log.jsonl (a line an evaluation), run.json.
 
     resume: goes on from `last/` to the very end that a run without a break would have had. Raises ConfigError where
@@ -43,7 +51,7 @@ def pretrain(
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
     task = recipe.the_task
-    parts = splits_of(recipe)
+    parts = load_splits(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(evenly_spaced(parts.validation, recipe.validation))
     for name, samples in (("training", train), ("validation", validation)):
@@ -52,38 +60,43 @@ def pretrain(
                 f"{recipe.data} has no {name} samples for {task.name}: its split gives that part nothing. Name a split "
                 f"that has three parts (data: NAME#SPLIT), or ask for shorter windows."
             )
-    frame = frame_of(recipe, train)
-    shape = shape_of(frame, train[0])
-    module = module_of(recipe, shape, train[0])
+    preprocessor = fit_pretraining_preprocessor(recipe, train)
+    shape = window_shape(preprocessor, train[0])
+    module = build_pretraining_module(recipe, shape, train[0])
     if recipe.start:
         checkpoint.start_from(module, Path(recipe.start))
-    made, params = described(recipe, frame, shape, train[0]), sum(p.numel() for p in module.parameters())
-    folder.describe(made, scaled(frame), lambda state: _card(recipe, params, state))
+    made, params = (
+        checkpoint_config(recipe, preprocessor, shape, train[0]),
+        sum(p.numel() for p in module.parameters()),
+    )
+    folder.describe(made, scaler_state(preprocessor), lambda state: _card(recipe, params, state))
     budget = Budget(**recipe.budget.model_dump())
     return fit(
         module,
-        frame.stack(train, reads=False),
-        frame.stack(validation, reads=False),
+        preprocessor.collate(train, with_instructions=False),
+        preprocessor.collate(validation, with_instructions=False),
         budget,
-        objective=objective_of(recipe, frame, shape, train[0]),
+        objective=objective_of(recipe, preprocessor, shape, train[0]),
         seed=recipe.seed,
         tick=tick,
         keeper=folder,
     )
 
 
-def objective_of(recipe: Recipe, frame: Any, shape: FieldShape | SequenceShape, sample: Sample) -> Objective:
+def objective_of(
+    recipe: Recipe, preprocessor: Any, shape: FieldShape | SequenceShape, sample: Sample
+) -> Objective:
     """What the recipe minimises. Raises ConfigError for an objective that the kind of data does not have."""
     given = recipe.objectives
     if isinstance(shape, SequenceShape) or shape.classes:
         return _of_own_head(recipe, shape)
-    if given.likelihood or not isinstance(frame, Frame):
+    if given.likelihood or not isinstance(preprocessor, FieldPreprocessor):
         raise ConfigError(
             f"{recipe.id}: likelihood is for sequences. Fields have regression, masked, contrastive and diffusion."
         )
     edges, terms = edges_of(sample), dict[str, tuple[Objective, float]]()
     if given.regression:
-        scale = torch.from_numpy(frame.scaler.std).float()
+        scale = torch.from_numpy(preprocessor.scaler.std).float()
         terms["regression"] = (Regression(scale), given.regression.weight)
     if m := given.masked:
         terms["masked"] = (Masked(edges, policies=m.policies, ratio=m.ratio), m.weight)
@@ -120,7 +133,7 @@ def _shared(given: Objectives, edges: Edges, steps_per_day: int) -> dict[str, tu
         settings = c.model_dump(exclude={"weight"})
         terms["contrastive"] = (Contrastive(edges, steps_per_day=steps_per_day, **settings), c.weight)
     if d := given.diffusion:
-        terms["diffusion"] = (Diffusion(schedule_of(d)), d.weight)
+        terms["diffusion"] = (Diffusion(noise_schedule(d)), d.weight)
     return terms
 
 

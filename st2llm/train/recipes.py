@@ -22,12 +22,12 @@ def load_recipe(
     content = config.read_yaml(found)
     if isinstance(content, dict):
         for key, value in (changes or {}).items():
-            content = _changed(content, key.split("."), value)
+            content = _with_value(content, key.split("."), value)
     chosen = into if isinstance(into, type) else into(content)
     return config.parse(content, into=chosen, where=str(found))
 
 
-def read_changes(words: list[str]) -> dict[str, Any]:
+def parse_overrides(words: list[str]) -> dict[str, Any]:
     """`budget.steps=10 objectives.masked.ratio=0.75` as a mapping; values are YAML. Raises ConfigError."""
     found = {}
     for word in words:
@@ -38,9 +38,9 @@ def read_changes(words: list[str]) -> dict[str, Any]:
     return found
 
 
-def _changed(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+def _with_value(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     """The mapping with one value set, below mappings that are made where they are missing."""
     if len(path) == 1:
         return {**content, path[0]: value}
     inner = content.get(path[0])
-    return {**content, path[0]: _changed(inner if isinstance(inner, dict) else {}, path[1:], value)}
+    return {**content, path[0]: _with_value(inner if isinstance(inner, dict) else {}, path[1:], value)}

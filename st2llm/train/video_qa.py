@@ -11,25 +11,25 @@ from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
 from st2llm.model.prompted import Speaker, Talk, Telling
-from st2llm.predict.checkpoint import language_model, scaled
-from st2llm.predict.preprocess.field import Frame
-from st2llm.predict.preprocess.fit import blueprint_for, field_shape
+from st2llm.predict.checkpoint import load_language_model, scaler_state
+from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess.fit import field_shape, make_blueprint
 from st2llm.serialize.questions import ask
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.train.checkpointing import RunFolder
-from st2llm.train.clip_questions import frame_of, made_clips, stacked
-from st2llm.train.loop import Budget, Fit, Watching, fit
+from st2llm.train.clip_questions import collate_clips, fit_clip_preprocessor, generate_clips
+from st2llm.train.loop.trainer import Budget, FitResult, StepCallback, fit
 from st2llm.train.model_card import model_card
 
 _BATCH = 16
 
 
 @dataclass(frozen=True)
-class Pupil:
+class VideoQuestionAnswerer:
     """Who learns to answer and then answers, and the rows to learn from."""
 
     speaker: Speaker
-    frame: Frame
+    preprocessor: FieldPreprocessor
     template: Template
     rows: list[dict[str, Any]]
     blind: bool
@@ -49,7 +49,7 @@ class Pupil:
         prompts = [
             self.template.render(
                 ask(row["window"], row["question"]),
-                soft=self.frame.slots,
+                soft=self.preprocessor.slots,
                 budget=self.words,
                 tokenizer=tokenizer,
             )
@@ -58,24 +58,24 @@ class Pupil:
         begin = "" if self.template.head.format == "chat" else " "
         answers = tuple(tuple(tokenizer.closed(f"{begin}{row['truth']}")) for row in rows)
         pieces = tuple(tokenizer.pieces(prompt) for prompt in prompts)
-        if not hears(self.template):
+        if not takes_soft_tokens(self.template):
             return Talk(pieces, answers)
-        return Talk(pieces, answers, stacked(self.frame, rows, blind=self.blind))
+        return Talk(pieces, answers, collate_clips(self.preprocessor, rows, blind=self.blind))
 
 
-def hears(template: Template) -> bool:
+def takes_soft_tokens(template: Template) -> bool:
     """Whether its prompts hold soft tokens; if not, all is told in words."""
     return "soft" in template.body.variables
 
 
-def talk(
+def train_video_qa(
     recipe: TalkRecipe,
     out: Path,
     *,
     resume: bool = False,
-    tick: Watching = lambda step: None,
+    tick: StepCallback = lambda step: None,
     blind: bool = False,
-) -> tuple[Pupil, Fit]:
+) -> tuple[VideoQuestionAnswerer, FitResult]:
     """Trains encoder, projection head and adapters on questions about made clips, the loss on the answers alone.
 
     A template without a slot tells clips in words, and nothing but adapters is trained.
@@ -83,12 +83,12 @@ def talk(
     """
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
-    made, validation = before(recipe, blind=blind)
+    made, validation = untrained_answerer(recipe, blind=blind)
     speaker, llm = made.speaker, made.speaker.llm
     params = trained(speaker)
     folder.describe(
         {"recipe": recipe.model_dump(mode="json"), "of": "talk"},
-        scaled(made.frame),
+        scaler_state(made.preprocessor),
         lambda state: _card(recipe, params, state),
         checkpoint.Beneath(llm, recipe.adapt),
     )
@@ -105,15 +105,17 @@ def talk(
     return made, done
 
 
-def before(recipe: TalkRecipe, *, blind: bool = False) -> tuple[Pupil, list[dict[str, Any]]]:
+def untrained_answerer(
+    recipe: TalkRecipe, *, blind: bool = False
+) -> tuple[VideoQuestionAnswerer, list[dict[str, Any]]]:
     """Who is trained by a recipe, as it is before, and the rows that its best state is chosen by."""
-    clips = made_clips(recipe)
-    frame = frame_of(clips, recipe, up=recipe.up)
-    template, llm = load_prompt(recipe.template), language_model(recipe.llm)
+    clips = generate_clips(recipe)
+    preprocessor = fit_clip_preprocessor(clips, recipe, up=recipe.up)
+    template, llm = load_prompt(recipe.template), load_language_model(recipe.llm)
     blueprint = None
-    if hears(template):
-        shape = field_shape(clips.samples[0], clips.task, frame)
-        blueprint = blueprint_for(shape, clips.samples[0], recipe.encoder, llm=llm, up=recipe.up)
+    if takes_soft_tokens(template):
+        shape = field_shape(clips.samples[0], clips.task, preprocessor)
+        blueprint = make_blueprint(shape, clips.samples[0], recipe.encoder, llm=llm, up=recipe.up)
     elif recipe.adapt.frozen or recipe.start or blind:
         raise ConfigError(
             f"{recipe.id}: {recipe.template} tells clips in words, so there is nothing to train but the language "
@@ -122,7 +124,9 @@ def before(recipe: TalkRecipe, *, blind: bool = False) -> tuple[Pupil, list[dict
     speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
     if recipe.start:
         checkpoint.start_from(speaker, Path(recipe.start), heads=True)
-    return Pupil(speaker, frame, template, clips.train, blind, recipe.words), clips.validation
+    return VideoQuestionAnswerer(
+        speaker, preprocessor, template, clips.train, blind, recipe.words
+    ), clips.validation
 
 
 def _card(r: TalkRecipe, params: int, state: Any) -> str:

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.graph_samples import forecast_sample
 
-from st2llm.predict.answer_counts import CATEGORIES, MEANINGS, add, categorise, goes_round, tally
+from st2llm.predict.answer_counts import (
+    CATEGORIES,
+    CATEGORY_DESCRIPTIONS,
+    categorise,
+    count_categories,
+    ends_in_repetition,
+    sum_counts,
+)
 from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Answer, Prediction
@@ -74,26 +81,26 @@ def test_a_reason_in_plain_words_is_unreadable():
     ],
 )
 def test_words_that_go_round_are_told_from_words_and_numbers_that_do_not(text, round_and_round):
-    assert goes_round(text) == round_and_round
+    assert ends_in_repetition(text) == round_and_round
 
 
 @given(st.lists(st.sampled_from(CATEGORIES)))
 def test_the_categories_of_a_ledger_add_up_to_its_answers(categories):
-    ledger = tally(categories)
+    ledger = count_categories(categories)
     assert list(ledger) == list(CATEGORIES)
     assert sum(ledger.values()) == len(categories)
     assert all(ledger[c] == categories.count(c) for c in CATEGORIES)
 
 
 def test_ledgers_of_several_seeds_add_up():
-    both = add([tally(["readable", "refused"]), tally(["readable"])])
+    both = sum_counts([count_categories(["readable", "refused"]), count_categories(["readable"])])
     assert (both["readable"], both["refused"], sum(both.values())) == (2, 1, 3)
     assert list(both) == list(CATEGORIES)
-    assert set(add([]).values()) == {0}
+    assert set(sum_counts([]).values()) == {0}
 
 
 def test_each_category_is_explained():
-    assert tuple(MEANINGS) == CATEGORIES
+    assert tuple(CATEGORY_DESCRIPTIONS) == CATEGORIES
 
 
 @given(st.text(max_size=200), st.sampled_from(["whole", "length", "refused"]))

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 from support import fields
-from support.arms import HISTORY, arm_and_frame, windows
+from support.arms import HISTORY, arm_and_preprocessor, windows
 
 from st2llm.predict import Predictor
-from st2llm.predict.arm import PrimitivePredictor
+from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import fit_baseline
 
 
 def predictor(backbone="none", *, batch=8, tokens="place", trained=True):
-    return PrimitivePredictor(backbone, *arm_and_frame(backbone, tokens=tokens, trained=trained), batch=batch)
+    return ArmPredictor(
+        backbone, *arm_and_preprocessor(backbone, tokens=tokens, trained=trained), batch_size=batch
+    )
 
 
 def values(predictor, samples):
@@ -51,13 +53,13 @@ def test_an_untrained_arm_answers_its_base_forecast_in_raw_units():
 
 
 def test_what_the_arm_says_is_unscaled_place_by_place():
-    arm, frame = arm_and_frame("none")
+    arm, preprocessor = arm_and_preprocessor("none")
     sample = windows()[10]
     with torch.no_grad():
-        z = arm(frame.stack([sample], reads=False)).numpy().astype(np.float64)[0]
-    (answer,) = PrimitivePredictor("none", arm, frame).predict([sample])
+        z = arm(preprocessor.collate([sample], with_instructions=False)).numpy().astype(np.float64)[0]
+    (answer,) = ArmPredictor("none", arm, preprocessor).predict([sample])
     np.testing.assert_allclose(
-        answer.value[HISTORY:], z[HISTORY:] * frame.scaler.std + frame.scaler.mean, rtol=1e-6
+        answer.value[HISTORY:], z[HISTORY:] * preprocessor.scaler.std + preprocessor.scaler.mean, rtol=1e-6
     )
 
 

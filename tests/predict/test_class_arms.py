@@ -14,9 +14,9 @@ from st2llm.data import split
 from st2llm.errors import DataError
 from st2llm.model.arm import build
 from st2llm.model.objectives.supervised import Likelihood, of_task
-from st2llm.predict.arm import run_arm
-from st2llm.predict.preprocess.fit import blueprint_for, frame_for, shape_for
-from st2llm.train.loop import Budget, evaluate, fit
+from st2llm.predict.arm import predict_in_batches
+from st2llm.predict.preprocess.fit import encoder_shape, fit_preprocessor, make_blueprint
+from st2llm.train.loop.trainer import Budget, evaluate, fit
 from st2llm.types import SplitPlan, Trajectory, Video
 
 ENCODER = EncoderSettings(d_st=16, patch=4, layers=1)
@@ -58,37 +58,39 @@ def paths(count=24) -> list:
     return [part[i] for i in range(len(part))]
 
 
-def arm_and_frame(samples, task):
+def arm_and_preprocessor(samples, task):
     up = Projection()
-    frame = frame_for(samples, task, skip="none", encoder=ENCODER, up=up, reads=False)
-    shape = shape_for(frame, samples[0], task)
-    blueprint = blueprint_for(shape, samples[0], ENCODER, llm=None, up=up)
-    return build("none", blueprint, seed=0), frame, shape
+    preprocessor = fit_preprocessor(
+        samples, task, skip="none", encoder=ENCODER, up=up, with_instructions=False
+    )
+    shape = encoder_shape(preprocessor, samples[0], task)
+    blueprint = make_blueprint(shape, samples[0], ENCODER, llm=None, up=up)
+    return build("none", blueprint, seed=0), preprocessor, shape
 
 
 @pytest.mark.parametrize(
     ("samples", "task"), [(clips(), tasks.classify(12)), (paths(), tasks.classify())], ids=["clips", "paths"]
 )
 def test_an_arm_learns_to_tell_classes_apart(samples, task):
-    arm, frame, shape = arm_and_frame(samples, task)
-    objective = of_task(shape, torch.from_numpy(frame.scaler.std).float())
+    arm, preprocessor, shape = arm_and_preprocessor(samples, task)
+    objective = of_task(shape, torch.from_numpy(preprocessor.scaler.std).float())
     assert isinstance(objective, Likelihood)
-    data = frame.stack(samples, reads=False)
+    data = preprocessor.collate(samples, with_instructions=False)
     assert evaluate(arm, data, objective, 8) == pytest.approx(
         np.log(2), abs=1e-5
     )  # untrained, it knows nothing
     fit(arm, data, data, Budget(60, 8, 5e-3), objective=objective, seed=0)
-    answers = run_arm(arm, frame, samples, batch=5, reads=False)
+    answers = predict_in_batches(arm, preprocessor, samples, batch_size=5, with_instructions=False)
     assert [answer.label for answer in answers] == [sample.label for sample in samples]
     assert all(sorted(answer.ranking) == sorted(samples[0].side.options) for answer in answers)
 
 
 def test_the_class_is_never_read():
     samples = clips()
-    _, frame, _ = arm_and_frame(samples, tasks.classify(12))
-    blind = frame.stack([sample.without_truth() for sample in samples], reads=False)
+    _, preprocessor, _ = arm_and_preprocessor(samples, tasks.classify(12))
+    blind = preprocessor.collate([sample.without_truth() for sample in samples], with_instructions=False)
     assert (blind.label == -1).all()
-    told = frame.stack(samples, reads=False)
+    told = preprocessor.collate(samples, with_instructions=False)
     assert told.label.tolist() == [WAYS.index(sample.label) for sample in samples]
     for name in set(told.tensors()) - {"label"}:
         torch.testing.assert_close(getattr(told, name), getattr(blind, name))
@@ -96,8 +98,8 @@ def test_the_class_is_never_read():
 
 def test_a_class_that_is_not_known_costs_nothing():
     samples = clips()
-    arm, frame, _ = arm_and_frame(samples, tasks.classify(12))
-    batch = frame.stack([samples[0], samples[1].without_truth()], reads=False)
+    arm, preprocessor, _ = arm_and_preprocessor(samples, tasks.classify(12))
+    batch = preprocessor.collate([samples[0], samples[1].without_truth()], with_instructions=False)
     nats = arm.head.loss(arm(batch), batch)
     assert nats[0] > 0
     assert nats[1] == 0
@@ -105,14 +107,16 @@ def test_a_class_that_is_not_known_costs_nothing():
 
 def test_a_longer_path_is_read_from_its_end():
     samples = paths()
-    arm, frame, _ = arm_and_frame(samples, tasks.classify())
-    assert frame.shape.points == 12
+    arm, preprocessor, _ = arm_and_preprocessor(samples, tasks.classify())
+    assert preprocessor.shape.points == 12
     long = replace(
         five_kinds.walk(40, name="long"), label="straight", split=SplitPlan(1.0, 0.0, 0.0, by="object")
     )
     part = split([long, *[replace(long, id=f"other {i}") for i in range(3)]], tasks.classify()).train
     asked = replace(part[0], side=replace(part[0].side, options=samples[0].side.options))
-    assert run_arm(arm, frame, [asked.without_truth()], batch=1, reads=False)[0].label in (
+    assert predict_in_batches(
+        arm, preprocessor, [asked.without_truth()], batch_size=1, with_instructions=False
+    )[0].label in (
         "bends",
         "straight",
     )
@@ -120,6 +124,6 @@ def test_a_longer_path_is_read_from_its_end():
 
 def test_clips_of_different_lengths_are_not_stacked():
     samples = clips((12, 20) * 6)
-    _, frame, _ = arm_and_frame(samples[::2], tasks.classify(12))
+    _, preprocessor, _ = arm_and_preprocessor(samples[::2], tasks.classify(12))
     with pytest.raises(DataError, match=r"00/0 has \(12, 9, 2\) .*01/0 has \(20, 9, 2\)"):
-        frame.stack(samples, reads=False)
+        preprocessor.collate(samples, with_instructions=False)

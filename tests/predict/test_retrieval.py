@@ -8,8 +8,8 @@ import torch
 from support import fields
 from torch import nn
 
-from st2llm.predict.preprocess.field import fit_frame
-from st2llm.predict.retrieval import Embeddings, retrieved
+from st2llm.predict.preprocess.field import fit_field_preprocessor
+from st2llm.predict.retrieval import EmbeddingDistance, predict_from_neighbours
 
 HISTORY, HORIZON, NODES = 12, 3, 3
 
@@ -33,39 +33,45 @@ def train():
 
 
 @pytest.fixture
-def frame(train):
-    return fit_frame(train, skip="none", template=None, slots=NODES)
+def preprocessor(train):
+    return fit_field_preprocessor(train, skip="none", template=None, slots=NODES)
 
 
 @pytest.mark.parametrize("each", [False, True])
-def test_distances_are_cosines_of_embeddings(train, frame, each):
-    measure = Embeddings(Ends(), frame, train, each)
+def test_distances_are_cosines_of_embeddings(train, preprocessor, each):
+    measure = EmbeddingDistance(Ends(), preprocessor, train, each)
     asked = replace(train[4], id="asked")
     apart = measure.apart(asked, 1, np.arange(len(train)))
-    z = frame.stack(train, reads=False).values[:, HISTORY - 2 : HISTORY, :, 0].numpy()
+    z = preprocessor.collate(train, with_instructions=False).values[:, HISTORY - 2 : HISTORY, :, 0].numpy()
     rows = z[:, :, 1] if each else z.mean(axis=2)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(apart, 1 - unit @ unit[4], atol=1e-5)
     assert apart.argmin() == 4
 
 
-def test_each_window_is_embedded_once(train, frame):
+def test_each_window_is_embedded_once(train, preprocessor):
     module = Ends()
-    retrieved(module, frame, train, [replace(train[0], id="a"), replace(train[1], id="b")], each=True)
+    predict_from_neighbours(
+        module, preprocessor, train, [replace(train[0], id="a"), replace(train[1], id="b")], each=True
+    )
     assert module.seen == len(train) + 2
 
 
-def test_what_followed_the_windows_most_alike_is_the_answer(train, frame):
+def test_what_followed_the_windows_most_alike_is_the_answer(train, preprocessor):
     values = fields.series(90)
     values[:, 2] = np.tile(np.arange(6.0), 15)[:, None]  # every window that ends alike goes on alike
     train = fields.windows(values[:60], history=HISTORY, horizon=HORIZON)
     asked = fields.windows(values[60:], history=HISTORY, horizon=HORIZON, first=fields.MONDAY + 60 * 3600)[0]
-    found = retrieved(
-        Ends(), fit_frame(train, skip="none", template=None, slots=NODES), train, [asked], each=True
+    found = predict_from_neighbours(
+        Ends(),
+        fit_field_preprocessor(train, skip="none", template=None, slots=NODES),
+        train,
+        [asked],
+        each=True,
     )
     np.testing.assert_allclose(found[0].value[HISTORY:, 2], asked.truth[HISTORY:, 2], atol=1e-6)
 
 
-def test_the_day_that_is_asked_about_is_no_neighbour(train, frame):
-    (said,) = retrieved(Ends(), frame, train, [train[4]], each=True)
+def test_the_day_that_is_asked_about_is_no_neighbour(train, preprocessor):
+    (said,) = predict_from_neighbours(Ends(), preprocessor, train, [train[4]], each=True)
     assert not np.allclose(said.value[HISTORY:], train[4].truth[HISTORY:])

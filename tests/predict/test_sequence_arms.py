@@ -17,16 +17,16 @@ from st2llm.model.objectives.diffusion import Diffusion
 from st2llm.model.objectives.masked import MaskedTracks
 from st2llm.model.objectives.supervised import Likelihood
 from st2llm.model.pretraining import Sequenced
-from st2llm.predict.arm import run_arm
+from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.preprocess.sequence import KEPT, fit_sequence_frame
-from st2llm.train.loop import Budget, fit
+from st2llm.predict.preprocess.sequence import KEPT_DRAWS, fit_sequence_preprocessor
+from st2llm.train.loop.trainer import Budget, fit
 from st2llm.types import NO_EDGES, SplitPlan, Trajectory
 
 
-def arm_of(frame):
+def arm_of(preprocessor):
     settings = EncoderSettings(d_st=16, layers=1)
-    return build("none", Blueprint(frame.shape, NO_EDGES, 16, 1.0, 4, settings), seed=0)
+    return build("none", Blueprint(preprocessor.shape, NO_EDGES, 16, 1.0, 4, settings), seed=0)
 
 
 def bends(count=60) -> list:
@@ -46,11 +46,13 @@ def bends(count=60) -> list:
 @pytest.mark.slow
 def test_a_path_arm_learns_to_bend_where_constant_velocity_goes_straight():
     samples = bends()
-    frame = fit_sequence_frame(samples, skip="none", points=5)
-    arm, data = arm_of(frame), frame.stack(samples, reads=False)
+    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    arm, data = arm_of(preprocessor), preprocessor.collate(samples, with_instructions=False)
     fit(arm, data, data, Budget(300, 32, 3e-3), objective=Likelihood(), seed=0)
     straight = fit_baseline("constant-velocity", samples).predict(samples)
-    got = run_arm(arm, frame, [s.without_truth() for s in samples], batch=16, reads=False)
+    got = predict_in_batches(
+        arm, preprocessor, [s.without_truth() for s in samples], batch_size=16, with_instructions=False
+    )
 
     def error(answers):
         return np.nanmean([np.abs(a.value - s.truth) for a, s in zip(answers, samples, strict=True)])
@@ -61,15 +63,17 @@ def test_a_path_arm_learns_to_bend_where_constant_velocity_goes_straight():
     middle = [np.median(a.samples, axis=0) for a in got]
     away = np.nanmean([np.abs(m - s.truth) for m, s in zip(middle, samples, strict=True)])
     assert away < 0.3 * error(straight)
-    assert got[0].samples.shape == (KEPT, *samples[0].values.shape)
+    assert got[0].samples.shape == (KEPT_DRAWS, *samples[0].values.shape)
     assert np.isfinite(got[0].value[samples[0].wanted]).all()
     assert np.isnan(got[0].value[~samples[0].wanted]).all()
 
 
 def test_an_untrained_path_arm_is_constant_velocity():
     samples = bends(20)
-    frame = fit_sequence_frame(samples, skip="none", points=5)
-    got = run_arm(arm_of(frame), frame, samples, batch=3, reads=False)
+    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    got = predict_in_batches(
+        arm_of(preprocessor), preprocessor, samples, batch_size=3, with_instructions=False
+    )
     want = fit_baseline("constant-velocity", samples).predict(samples)
     for mine, rule in zip(got, want, strict=True):
         np.testing.assert_allclose(mine.value, rule.value, atol=1e-4)
@@ -77,19 +81,21 @@ def test_an_untrained_path_arm_is_constant_velocity():
 
 def test_answers_do_not_depend_on_the_batch():
     samples = bends(20)
-    frame = fit_sequence_frame(samples, skip="none", points=5)
-    arm = arm_of(frame)
+    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    arm = arm_of(preprocessor)
     torch.nn.init.normal_(arm.head.out.weight, std=0.1)
-    one = run_arm(arm, frame, samples, batch=1, reads=False)
-    many = run_arm(arm, frame, samples, batch=64, reads=False)
+    one = predict_in_batches(arm, preprocessor, samples, batch_size=1, with_instructions=False)
+    many = predict_in_batches(arm, preprocessor, samples, batch_size=64, with_instructions=False)
     for a, b in zip(one, many, strict=True):
         np.testing.assert_allclose(a.samples, b.samples, atol=1e-4)
 
 
 def test_an_untrained_arm_for_the_next_place_ranks_as_its_rule_does():
     samples = [five_kinds.stay_sample(five_kinds.stays(f"user-{i}")) for i in range(3)]
-    frame = fit_sequence_frame(samples, skip="counts-transitions", points=5)
-    got = run_arm(arm_of(frame), frame, samples, batch=8, reads=False)
+    preprocessor = fit_sequence_preprocessor(samples, skip="counts-transitions", points=5)
+    got = predict_in_batches(
+        arm_of(preprocessor), preprocessor, samples, batch_size=8, with_instructions=False
+    )
     want = fit_baseline("counts-transitions", samples).predict(samples)
     for mine, rule in zip(got, want, strict=True):
         assert mine.label == rule.label
@@ -98,8 +104,10 @@ def test_an_untrained_arm_for_the_next_place_ranks_as_its_rule_does():
 
 def test_an_arm_for_events_says_a_density_and_its_quantiles():
     samples = five_kinds.event_samples(five_kinds.events(), 5)
-    frame = fit_sequence_frame(samples, skip="none", points=5)
-    answer = run_arm(arm_of(frame), frame, samples[:2], batch=8, reads=False)[0]
+    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    answer = predict_in_batches(
+        arm_of(preprocessor), preprocessor, samples[:2], batch_size=8, with_instructions=False
+    )[0]
     density = answer.log_density["gap_h"]
     at = samples[0].side.channels.index("gap_h")
     low, middle, high = (answer.quantiles[share][-1, 0, at] for share in (0.05, 0.5, 0.95))
@@ -113,7 +121,9 @@ def test_an_arm_for_events_says_a_density_and_its_quantiles():
 
 def test_a_skip_that_a_task_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="next-event has no skip 'counts-all'"):
-        fit_sequence_frame(five_kinds.event_samples(five_kinds.events(), 5), skip="counts-all", points=5)
+        fit_sequence_preprocessor(
+            five_kinds.event_samples(five_kinds.events(), 5), skip="counts-all", points=5
+        )
 
 
 @pytest.mark.slow
@@ -150,14 +160,14 @@ def off(answers, samples) -> float:
 @pytest.mark.slow
 def test_a_recovery_arm_learns_the_bend_that_a_straight_line_cuts_off():
     samples = circles(tasks.recover(12, 4))
-    frame = fit_sequence_frame(samples, skip="none", points=1)
-    arm, data = arm_of(frame), frame.stack(samples, reads=False)
+    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=1)
+    arm, data = arm_of(preprocessor), preprocessor.collate(samples, with_instructions=False)
     straight = off(fit_baseline("straight-line", samples).predict(samples), samples)
     blind = [s.without_truth() for s in samples]
-    untrained = run_arm(arm, frame, blind, batch=16, reads=False)
+    untrained = predict_in_batches(arm, preprocessor, blind, batch_size=16, with_instructions=False)
     assert off(untrained, samples) == pytest.approx(straight, rel=1e-4)
     fit(arm, data, data, Budget(200, 32, 3e-3), objective=Likelihood(), seed=0)
-    answers = run_arm(arm, frame, blind, batch=16, reads=False)
+    answers = predict_in_batches(arm, preprocessor, blind, batch_size=16, with_instructions=False)
     assert off(answers, samples) < 0.3 * straight
     assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(answers, samples, strict=True))
     assert all(np.isnan(a.value[~s.wanted]).all() for a, s in zip(answers, samples, strict=True))
@@ -167,28 +177,30 @@ def test_a_recovery_arm_learns_the_bend_that_a_straight_line_cuts_off():
 def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
     """TrajFM's point: what is hidden is the task."""
     recoveries, forecasts = circles(tasks.recover(12, 4)), circles(tasks.forecast(9, 3))
-    frame = fit_sequence_frame(recoveries, skip="none", points=1)
-    arm, data = arm_of(frame), frame.stack(recoveries, reads=False)
+    preprocessor = fit_sequence_preprocessor(recoveries, skip="none", points=1)
+    arm, data = arm_of(preprocessor), preprocessor.collate(recoveries, with_instructions=False)
     masked = MaskedTracks(policies=("random", "span"), ratio=0.35)
     fit(arm, data, data, Budget(500, 32, 3e-3), objective=masked, seed=0)
     for samples, rule, share in ((recoveries, "straight-line", 0.5), (forecasts, "constant-velocity", 0.8)):
-        answers = run_arm(arm, frame, [s.without_truth() for s in samples], batch=16, reads=False)
+        answers = predict_in_batches(
+            arm, preprocessor, [s.without_truth() for s in samples], batch_size=16, with_instructions=False
+        )
         assert off(answers, samples) < share * off(fit_baseline(rule, samples).predict(samples), samples)
 
 
 @pytest.mark.slow
 def test_diffusion_draws_the_hidden_places_of_a_path():
     samples = circles(tasks.recover(12, 4))
-    frame = fit_sequence_frame(samples, skip="none", points=1)
-    blueprint = Blueprint(frame.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
-    module, data = Sequenced(blueprint, seed=0), frame.stack(samples, reads=False)
+    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=1)
+    blueprint = Blueprint(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
+    module, data = Sequenced(blueprint, seed=0), preprocessor.collate(samples, with_instructions=False)
     fit(module, data, data, Budget(600, 32, 3e-3), objective=Diffusion(module.schedule), seed=0)
     blind = [s.without_truth() for s in samples]
-    batch = frame.stack(blind, reads=False)
+    batch = preprocessor.collate(blind, with_instructions=False)
     drawn = module.sampled(batch, draws=8, steps=10, generator=torch.Generator().manual_seed(0))
     seen = batch.shown[..., 0]
     assert torch.equal(drawn[0][seen], batch.base[..., :2][seen])
-    answers = frame.drawn(blind, drawn)
+    answers = preprocessor.postprocess_draws(blind, drawn)
     assert answers[0].samples.shape == (8, *samples[0].values.shape)
     assert off(answers, samples) < 0.5 * off(fit_baseline("straight-line", samples).predict(samples), samples)
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from support import fields
-from support.arms import HISTORY, arm_and_frame, windows
+from support.arms import HISTORY, arm_and_preprocessor, windows
 
 from st2llm import recipes
 from st2llm.config.backbones import LLM_BACKBONES
 from st2llm.llm import load_llm
 from st2llm.predict import Predictor
+from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.soft import SoftPredictor
 from st2llm.serialize.template.template import parse
 
 
@@ -24,14 +24,14 @@ def instruction(tokens):
 def predictor(tiny):
     def make(backbone="llm-frozen", *, batch=8, tokens="place", trained=True):
         name = ("random:" if backbone == "llm-random" else "") + tiny()
-        arm, frame = arm_and_frame(
+        arm, preprocessor = arm_and_preprocessor(
             backbone,
             llm=load_llm(name, depth=2, dtype="fp32", seed=7),
             tokens=tokens,
             template=instruction(3 if tokens == "place" else 12),
             trained=trained,
         )
-        return SoftPredictor(backbone, arm, frame, batch=batch)
+        return ArmPredictor(backbone, arm, preprocessor, with_instructions=True, batch_size=batch)
 
     return make
 
@@ -92,6 +92,6 @@ def test_the_language_model_reads_the_notes(predictor):
     # The training windows have no notes: every word is unknown to the encoder, which cannot tell these two apart.
     quiet, loud = (fields.noted(windows()[:1], [note]) for note in ("3 people today", "450 people today"))
     asked = predictor()
-    batches = [asked.frame.stack(each, reads=True) for each in (quiet, loud)]
+    batches = [asked.preprocessor.collate(each, with_instructions=True) for each in (quiet, loud)]
     assert batches[0].notes.tolist() == batches[1].notes.tolist() == [[1, 1, 1]]
     assert np.nanmax(np.abs(values(asked, quiet) - values(asked, loud))) > 1e-2

@@ -8,7 +8,7 @@ from support import handmade
 from support.graph_samples import counts, forecast_sample
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.predict.text import TextPredictor, Writing, over_draws, stitch, vote
+from st2llm.predict.text import PromptOptions, TextPredictor, merge_answers, quantiles_over_draws, vote
 from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Answer, Completer, Decoding, Scorer
 
@@ -104,7 +104,7 @@ def test_each_answer_keeps_its_question_its_words_and_its_cost():
 def test_only_the_places_that_are_asked_are_answered():
     sample = samples(1)[0].at("8-queen-street")
     (answer,) = predictor().answers([sample])
-    (prediction,) = stitch([sample], [answer])
+    (prediction,) = merge_answers([sample], [answer])
     assert answer.place == "8-queen-street"
     np.testing.assert_array_equal(prediction.value, sample.truth)
 
@@ -112,7 +112,7 @@ def test_only_the_places_that_are_asked_are_answered():
 def test_an_unread_place_is_nan_and_the_others_stand():
     sample = samples(1)[0]
     answers = predictor(Oracle(mute=("8 Queen Street",))).answers([sample])
-    (prediction,) = stitch([sample], answers)
+    (prediction,) = merge_answers([sample], answers)
     assert [answer.prediction.value is None for answer in answers] == [False, True, False]
     assert np.isnan(prediction.value[:, 1]).all()
     np.testing.assert_array_equal(prediction.value[:, [0, 2]], sample.truth[:, [0, 2]])
@@ -135,7 +135,7 @@ def test_a_sample_whose_truth_is_unknown_is_asked_with_the_same_words():
 def test_a_place_without_an_answer_is_refused():
     sample = samples(1)[0]
     with pytest.raises(DataError, match="no answer for it"):
-        stitch([sample], predictor().answers([sample])[:2])
+        merge_answers([sample], predictor().answers([sample])[:2])
 
 
 def test_a_completer_that_loses_an_answer_is_refused():
@@ -230,8 +230,8 @@ def test_a_sample_of_which_no_draw_could_be_read_says_each_reason_once():
 
 def test_quantiles_over_draws_ignore_nan_by_hand():
     draws = np.array([1.0, np.nan, 3.0]).reshape(3, 1, 1, 1)
-    assert over_draws(draws, (0.0, 0.5, 1.0)).ravel().tolist() == [1.0, 2.0, 3.0]
-    assert np.isnan(over_draws(draws[1:2], (0.5,))).all()
+    assert quantiles_over_draws(draws, (0.0, 0.5, 1.0)).ravel().tolist() == [1.0, 2.0, 3.0]
+    assert np.isnan(quantiles_over_draws(draws[1:2], (0.5,))).all()
 
 
 # the ledger
@@ -305,7 +305,7 @@ def test_a_template_per_sample_is_asked_once_a_sample():
     sayer = Sayer("b, a, c")
     answers = TextPredictor("text", PLACES, sayer).answers([s.without_truth() for s in STAYS])
     assert [(answer.sample, answer.place) for answer in answers] == [(s.id, "user") for s in STAYS]
-    (first, _) = stitch(STAYS, answers)
+    (first, _) = merge_answers(STAYS, answers)
     assert first.ranking[0] == "b"
     assert first.value[-1, 0, 0] == 1.0
     assert np.isnan(first.value[:-1]).all()
@@ -346,7 +346,7 @@ def test_examples_of_the_asked_place_stand_in_the_prompt():
     asked, example = samples(2)
     template = load_prompt("graph/forecast.examples")
     sayer = Sayer("1")
-    predictor = TextPredictor("text", template, sayer, writing=Writing(lambda sample: [example]))
+    predictor = TextPredictor("text", template, sayer, writing=PromptOptions(lambda sample: [example]))
     predictor.answers([asked.without_truth()])
     for prompt, node in zip(sayer.prompts, asked.wanted_nodes, strict=True):
         said = template.render(asked.at(asked.place[node]).without_truth(), examples=[example]).text
@@ -366,7 +366,7 @@ class Letters:
 
 def test_prompts_keep_their_budget_and_say_what_went():
     sayer = Sayer("1")
-    writing = Writing(budget=700, tokenizer=Letters())
+    writing = PromptOptions(budget=700, tokenizer=Letters())
     answers = TextPredictor("text", TEMPLATE, sayer, writing=writing).answers([samples(1)[0].without_truth()])
     assert all(len(prompt.text) <= 700 for prompt in sayer.prompts)
     assert all(answer.prompt.dropped for answer in answers)

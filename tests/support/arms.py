@@ -1,4 +1,4 @@
-"""A small arm with every weight drawn at random, and the frame it was made for."""
+"""A small arm with every weight drawn at random, and the preprocessor it was made for."""
 
 import torch
 
@@ -6,7 +6,7 @@ from st2llm.config.adaptation import FROZEN, Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Arm, Blueprint, EncoderSettings, build
-from st2llm.predict.preprocess.field import Frame, fit_frame
+from st2llm.predict.preprocess.field import FieldPreprocessor, fit_field_preprocessor
 from st2llm.types import Sample, Serializer
 from support import fields
 
@@ -25,14 +25,14 @@ def small_blueprint(tokens: str = "place") -> Blueprint:
     return Blueprint(FieldShape(12, 3, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
 
 
-def arm_and_frame(
+def arm_and_preprocessor(
     backbone: str,
     *,
     llm: LanguageModel | None = None,
     tokens: str = "place",
     template: Serializer | None = None,
     trained: bool = True,
-) -> tuple[Arm, Frame]:
+) -> tuple[Arm, FieldPreprocessor]:
     settings = EncoderSettings(d_st=8, patch=8, layers=1, tokens=tokens)
     blueprint = Blueprint(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
     arm = build(
@@ -46,4 +46,6 @@ def arm_and_frame(
         with torch.random.fork_rng():
             torch.manual_seed(1)
             torch.nn.init.normal_(arm.head.out.weight, std=0.3)
-    return arm, fit_frame(windows()[:8], skip="ridge", template=template, slots=arm.encoder.slots)
+    return arm, fit_field_preprocessor(
+        windows()[:8], skip="ridge", template=template, slots=arm.encoder.slots
+    )

@@ -11,7 +11,7 @@ from st2llm.config.model import EncoderSettings
 from st2llm.encode.field import edges_of
 from st2llm.model.arm import blueprint_of, build
 from st2llm.model.objectives.supervised import Likelihood, Regression
-from st2llm.predict.preprocess.fit import field_shape, frame_for
+from st2llm.predict.preprocess.fit import field_shape, fit_preprocessor
 from st2llm.types import NO_EDGES
 from support import five_kinds
 
@@ -47,11 +47,13 @@ def joined(kind, llm, *, up=None, how=None, seed=0):
     """An arm through a language model, its batch and its objective."""
     samples, task = problem(kind)
     up, how = up or Projection(), how or Adaptation()
-    frame = frame_for(samples, task, skip="none", encoder=ENCODER, up=up, reads=True)
+    preprocessor = fit_preprocessor(
+        samples, task, skip="none", encoder=ENCODER, up=up, with_instructions=True
+    )
     field = kind in ("graph", "grid", "video")
-    shape = field_shape(samples[0], task, frame) if field else frame.shape
+    shape = field_shape(samples[0], task, preprocessor) if field else preprocessor.shape
     blueprint = blueprint_of(shape, edges_of(samples[0]) if field else NO_EDGES, ENCODER, llm=llm, up=up)
     arm = build("llm-frozen" if how.frozen else "llm-lora", blueprint, seed=seed, llm=llm, how=how)
-    batch = frame.stack(samples, reads=True)
-    objective = Regression(torch.from_numpy(frame.scaler.std).float()) if field else Likelihood()
+    batch = preprocessor.collate(samples, with_instructions=True)
+    objective = Regression(torch.from_numpy(preprocessor.scaler.std).float()) if field else Likelihood()
     return arm, objective.draw(batch, torch.Generator().manual_seed(0)), objective

@@ -19,7 +19,7 @@ from st2llm.evaluate.run.compare import compare
 from st2llm.llm import load_llm
 from st2llm.model import checkpoint
 from st2llm.predict import checkpoint as checkpointed
-from st2llm.predict.arm import run_arm
+from st2llm.predict.arm import predict_in_batches
 from st2llm.train.align import align, finetune
 
 pytestmark = pytest.mark.slow
@@ -128,8 +128,10 @@ def test_a_checkpoint_answers_without_labels_as_its_run_did(tmp_path, tiny):
     report = compare(suite, out=tmp_path / "run")
     assert {r["predictor"] for r in report.records} == {"last-value", "tuned"}
     sample = done.validation[0]
-    again = checkpointed.read(tmp_path / "out", name="tuned").predict([sample])[0].value
-    here = run_arm(done.arm, done.frame, [sample], batch=1, reads=True)[0].value
+    again = checkpointed.load_predictor(tmp_path / "out", name="tuned").predict([sample])[0].value
+    here = predict_in_batches(done.arm, done.preprocessor, [sample], batch_size=1, with_instructions=True)[
+        0
+    ].value
     np.testing.assert_allclose(again, here, rtol=1e-5)
 
 
@@ -160,9 +162,9 @@ def test_an_encoder_that_was_trained_before_is_held_and_kept(tmp_path, tiny):
     assert moved > 3
     errors = [row["validation"] for row in log(tmp_path / "held")]
     assert min(errors) < errors[0]
-    predictor = checkpointed.read(tmp_path / "held", name="held")
+    predictor = checkpointed.load_predictor(tmp_path / "held", name="held")
     samples = [sample.without_truth() for sample in done.validation]
-    ours = run_arm(done.arm, done.frame, samples, batch=8, reads=True)
+    ours = predict_in_batches(done.arm, done.preprocessor, samples, batch_size=8, with_instructions=True)
     for a, b in zip(predictor.predict(samples), ours, strict=True):
         np.testing.assert_allclose(a.value, b.value, rtol=1e-4, atol=1e-4)
     again = align(plan, tmp_path / "held", resume=True)

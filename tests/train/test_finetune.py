@@ -21,7 +21,7 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
 from st2llm.model import checkpoint
 from st2llm.model.push import push
-from st2llm.train.finetune import Rows, finetune
+from st2llm.train.finetune import InstructionSet, finetune
 
 pytestmark = pytest.mark.slow
 
@@ -188,12 +188,12 @@ def test_a_run_that_trains_nothing_and_a_set_that_is_none_are_refused(tmp_path, 
     with pytest.raises(ConfigError, match="nothing would be trained"):
         finetune(recipe(tiny(), path, adapt={"method": "frozen"}), str(path), tmp_path / "a")
     with pytest.raises(DataError, match="no instruction set at"):
-        Rows(str(tmp_path / "nowhere"))
+        InstructionSet(str(tmp_path / "nowhere"))
     pq.write_table(pa.table({"words": ["a"]}), tmp_path / "other.parquet")
     (tmp_path / "wrong").mkdir()
     pq.write_table(pa.table({"words": ["a"]}), tmp_path / "wrong" / "train.parquet")
     with pytest.raises(DataError, match="should have a column `messages`"):
-        Rows(str(tmp_path / "wrong"))
+        InstructionSet(str(tmp_path / "wrong"))
 
 
 def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_path, tiny):

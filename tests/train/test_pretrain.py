@@ -24,7 +24,7 @@ from st2llm.model import checkpoint
 from st2llm.predict import checkpoint as checkpointed
 from st2llm.predict.baselines import fit_slot_mean
 from st2llm.train.pretrain import pretrain
-from st2llm.train.recipes import load_recipe, read_changes
+from st2llm.train.recipes import load_recipe, parse_overrides
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +110,7 @@ def test_two_processes_train_as_one_does(tmp_path):
 
 
 def test_patience_ends_a_run_that_has_stopped_to_learn(tmp_path):
-    changes = read_changes(["budget.patience=2", "budget.lr=1e-12", "budget.evaluations=12"])
+    changes = parse_overrides(["budget.patience=2", "budget.lr=1e-12", "budget.evaluations=12"])
     done = pretrain(load_recipe(recipe_file(tmp_path), changes, into=Recipe), tmp_path / "out")
     assert done.curve.step[-1] < 12
 
@@ -155,10 +155,10 @@ def test_a_wrong_recipe_is_told_before_anything_is_written(tmp_path, changes, me
 
 
 def test_settings_are_changed_by_dotted_keys():
-    got = read_changes(["budget.steps=5", "objectives.masked.policies=[tube, span]", "start=null"])
+    got = parse_overrides(["budget.steps=5", "objectives.masked.policies=[tube, span]", "start=null"])
     assert got == {"budget.steps": 5, "objectives.masked.policies": ["tube", "span"], "start": None}
     with pytest.raises(ConfigError, match="key=value"):
-        read_changes(["budget.steps"])
+        parse_overrides(["budget.steps"])
 
 
 def test_a_checkpoint_answers_blank_readings(tmp_path):
@@ -185,10 +185,13 @@ def test_a_checkpoint_keeps_what_was_usual(tmp_path):
     pretrain(recipe, tmp_path / "run")
     parts = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=3)
     train, test = list(parts.train), list(parts.test)
-    kept = checkpointed.read(tmp_path / "run", name="kept")
-    np.testing.assert_allclose(kept.frame.usual.table, fit_slot_mean(train).table)
-    fitted = checkpointed.frame_of(recipe, train)
-    ours, theirs = kept.frame.stack(test, reads=False), fitted.stack(test, reads=False)
+    kept = checkpointed.load_predictor(tmp_path / "run", name="kept")
+    np.testing.assert_allclose(kept.preprocessor.usual.table, fit_slot_mean(train).table)
+    fitted = checkpointed.fit_pretraining_preprocessor(recipe, train)
+    ours, theirs = (
+        kept.preprocessor.collate(test, with_instructions=False),
+        fitted.collate(test, with_instructions=False),
+    )
     for name in ours.tensors():
         torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
     (said,) = kept.predict(test[:1])
@@ -216,7 +219,7 @@ def test_a_contrastive_checkpoint_answers_with_what_followed_the_nearest_windows
     assert len(got) == count
     assert np.isfinite(got["value"]).all()
     parts = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=3)
-    (said,) = checkpointed.read(tmp_path / "run", name="c").predict([parts.test[0].without_truth()])
+    (said,) = checkpointed.load_predictor(tmp_path / "run", name="c").predict([parts.test[0].without_truth()])
     futures = np.stack([sample.truth[12:] for sample in parts.train])
     assert futures.min() - 30 <= said.value[12:].min() <= said.value[12:].max() <= futures.max() + 30
 
@@ -248,7 +251,7 @@ def test_paths_learned_by_masks_are_recovered_and_forecast_by_one_checkpoint(tmp
         pretrain(recipe, tmp_path / "broken", tick=kill)
     pretrain(recipe, tmp_path / "broken", resume=True)
     same(tmp_path / "whole", tmp_path / "broken")
-    predictor = checkpointed.read(tmp_path / "whole", name="trajfm")
+    predictor = checkpointed.load_predictor(tmp_path / "whole", name="trajfm")
     data = st2llm.load_data(recipe.data)
     for task in (tasks.recover(16, 4), tasks.forecast(10, 6)):
         part = st2llm.split(data, task, stride=40).test
@@ -268,7 +271,7 @@ def test_a_diffusion_checkpoint_of_paths_answers_with_draws(tmp_path):
     pretrain(recipe, tmp_path / "run")
     part = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=40).test
     sample = part[0].without_truth()
-    answered = checkpointed.read(tmp_path / "run", name="d").predict([sample])[0]
+    answered = checkpointed.load_predictor(tmp_path / "run", name="d").predict([sample])[0]
     assert answered.samples.shape == (3, *sample.values.shape)
     assert np.isfinite(answered.samples[:, sample.wanted]).all()
     assert np.isnan(answered.value[~sample.wanted]).all()
@@ -290,7 +293,7 @@ def test_a_checkpoint_says_classes(tmp_path):
     pretrain(recipe, tmp_path / "out")
     part = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=12).validation
     samples = [part[i] for i in range(len(part))]
-    predictor = checkpointed.read(tmp_path / "out", name="scenes")
+    predictor = checkpointed.load_predictor(tmp_path / "out", name="scenes")
     answers = predictor.predict([sample.without_truth() for sample in samples])
     exact = np.mean([answer.label == sample.label for answer, sample in zip(answers, samples, strict=True)])
     most = max(np.mean([sample.label == one for sample in samples]) for one in samples[0].side.options)
@@ -312,14 +315,14 @@ def test_sequences_compared_with_each_other_are_retrieved_and_another_run_starts
     pretrain(load_recipe(tmp_path / "walks.yaml", into=Recipe), tmp_path / "compared")
     part = st2llm.split(st2llm.load_data(made["data"]), tasks.forecast(5, 3), stride=40).test
     samples = [part[i].without_truth() for i in range(3)]
-    found = checkpointed.read(tmp_path / "compared", name="c").predict(samples)
+    found = checkpointed.load_predictor(tmp_path / "compared", name="c").predict(samples)
     assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(found, samples, strict=True))
     changes = {
         "start": str(tmp_path / "compared"),
         "objectives": {"likelihood": {}, "contrastive": {"weight": 0.1}},
     }
     pretrain(load_recipe(tmp_path / "walks.yaml", changes, into=Recipe), tmp_path / "both")
-    answers = checkpointed.read(tmp_path / "both", name="b").predict(samples)
+    answers = checkpointed.load_predictor(tmp_path / "both", name="b").predict(samples)
     assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(answers, samples, strict=True))
 
 

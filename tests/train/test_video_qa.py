@@ -14,8 +14,8 @@ from st2llm.config.training import TalkRecipe
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
 from st2llm.train import clip_questions
-from st2llm.train.clip_questions import rows_of
-from st2llm.train.video_qa import before, hears, talk
+from st2llm.train.clip_questions import question_rows
+from st2llm.train.video_qa import takes_soft_tokens, train_video_qa, untrained_answerer
 from st2llm.types import Slot
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def losses(out: Path) -> list[float]:
 
 @pytest.mark.parametrize("template", ["video/question-answer.soft", "video/question-answer.soft-chat"])
 def test_a_clip_fills_the_slot_of_its_prompt(tiny, template):
-    pupil, validation = before(recipe(tiny(), template=template))
+    pupil, validation = untrained_answerer(recipe(tiny(), template=template))
     said = pupil.talk(pupil.rows[:3])
     slots = [[piece for piece in prompt if isinstance(piece, Slot)] for prompt in said.prompts]
     assert slots == [[Slot("regions", 3)]] * 3
@@ -62,7 +62,7 @@ def test_a_clip_fills_the_slot_of_its_prompt(tiny, template):
 
 
 def test_what_is_blind_sees_nothing_of_a_clip(tiny):
-    pupil, _ = before(recipe(tiny()), blind=True)
+    pupil, _ = untrained_answerer(recipe(tiny()), blind=True)
     said = pupil.talk(pupil.rows[:3])
     assert not said.data.values.any() and not said.data.visible.any()
     seeing = replace(pupil, blind=False).talk(pupil.rows[:3])
@@ -72,7 +72,7 @@ def test_what_is_blind_sees_nothing_of_a_clip(tiny):
 
 def test_heads_and_adapters_are_trained_and_kept(tiny, tmp_path):
     plan = recipe(tiny())
-    pupil, done = talk(plan, tmp_path / "out")
+    pupil, done = train_video_qa(plan, tmp_path / "out")
     assert done.curve.step[-1] == 4
     kept = checkpoint.weights_of(tmp_path / "out" / "last")
     assert any(name.startswith("encoder.") for name in kept)
@@ -80,13 +80,13 @@ def test_heads_and_adapters_are_trained_and_kept(tiny, tmp_path):
     answers = pupil.answer(pupil.rows[:3])
     assert len(answers) == 3 and all(isinstance(answer, str) for answer in answers)
     with pytest.raises(ConfigError, match="resume"):
-        talk(plan, tmp_path / "out")
+        train_video_qa(plan, tmp_path / "out")
 
 
 def test_in_words_nothing_but_adapters_is_trained(tiny, tmp_path):
     plan = recipe(tiny(), **WORDS)
-    pupil, _ = talk(plan, tmp_path / "out")
-    assert not hears(pupil.template)
+    pupil, _ = train_video_qa(plan, tmp_path / "out")
+    assert not takes_soft_tokens(pupil.template)
     assert pupil.talk(pupil.rows[:2]).data is None
     kept = checkpoint.weights_of(tmp_path / "out" / "last")
     assert kept and all("lora_" in name for name in kept)
@@ -95,14 +95,14 @@ def test_in_words_nothing_but_adapters_is_trained(tiny, tmp_path):
 @pytest.mark.parametrize("change", [{"adapt": {"method": "frozen"}}, {"start": "runs/other"}])
 def test_in_words_there_is_nothing_else_to_train(tiny, change):
     with pytest.raises(ConfigError, match="tells clips in words"):
-        before(recipe(tiny(), **WORDS, **change))
+        untrained_answerer(recipe(tiny(), **WORDS, **change))
 
 
 @pytest.mark.parametrize(("change", "twin"), [({}, tuning.BLIND), (WORDS, UNTUNED)])
 def test_the_exam_is_about_other_clips_and_has_its_control(tiny, tmp_path, monkeypatch, change, twin):
     plan = recipe(tiny(), **change)
-    others, _ = before(recipe(tiny(), seed=5))
-    asked = rows_of([row["window"] for row in others.rows[:3]], plan.topics)
+    others, _ = untrained_answerer(recipe(tiny(), seed=5))
+    asked = question_rows([row["window"] for row in others.rows[:3]], plan.topics)
     monkeypatch.setattr(clip_questions, "exam_rows", lambda _: asked)
     tuning.tune(plan, tmp_path / "out")
     records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]

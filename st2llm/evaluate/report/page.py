@@ -13,7 +13,7 @@ from st2llm.evaluate.scoring.gain import Estimate, Gain
 from st2llm.evaluate.scoring.run_folder import Facts, Record, number, read_gain
 from st2llm.evaluate.scoring.verdict import Verdict, judge, llm_name, outcome_of
 from st2llm.metrics import VALUES
-from st2llm.predict.answer_counts import CATEGORIES, MEANINGS
+from st2llm.predict.answer_counts import CATEGORIES, CATEGORY_DESCRIPTIONS
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Page:
     several: bool = False
 
 
-LEDGER = tuple((category.replace("_", " "), meaning) for category, meaning in MEANINGS.items())
+LEDGER = tuple((category.replace("_", " "), meaning) for category, meaning in CATEGORY_DESCRIPTIONS.items())
 """The names of the ledger's columns, and what they mean."""
 COSTS = {
     "params_total": ("params", w.large),

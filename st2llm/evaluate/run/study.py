@@ -40,15 +40,16 @@ from st2llm.model.objectives.objective import Objective
 from st2llm.model.objectives.supervised import of_task
 from st2llm.predict import Predictor, external
 from st2llm.predict import checkpoint as checkpointed
-from st2llm.predict.arm import AnyFrame, PrimitivePredictor
+from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external import predictions_file
-from st2llm.predict.preprocess.fit import blueprint_for, frame_for, shape_for
-from st2llm.predict.soft import SoftPredictor
+from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess.fit import encoder_shape, fit_preprocessor, make_blueprint
+from st2llm.predict.preprocess.sequence import SequencePreprocessor
 from st2llm.tasks import Task
-from st2llm.train.loop import Budget, Curve, Fit, fit
-from st2llm.train.meter import Meter
-from st2llm.train.warmup import warm_encoder
+from st2llm.train.loop.meter import Meter
+from st2llm.train.loop.trainer import Budget, FitResult, LearningCurve, fit
+from st2llm.train.loop.warmup import warm_up_encoder
 from st2llm.types import Container, Prediction, Sample, SensorGraph, seed_from
 
 
@@ -111,11 +112,13 @@ class Study:
         self.suite, self.data, self.task, self.watch = suite, data, task, watch
         self.given: dict[str, Predictor] = {predictor.name: predictor for predictor in given}
         self.given |= {
-            p.name: predictions_file.read(Path(p.file), name=p.name) for p in suite.predictors if p.file
+            p.name: predictions_file.read_predictions(Path(p.file), name=p.name)
+            for p in suite.predictors
+            if p.file
         }
-        self.given |= {p.name: external.load(p.model, name=p.name) for p in suite.predictors if p.model}
+        self.given |= {p.name: external.load_model(p.model, name=p.name) for p in suite.predictors if p.model}
         self.given |= {
-            p.name: checkpointed.read(Path(p.checkpoint), name=p.name)
+            p.name: checkpointed.load_predictor(Path(p.checkpoint), name=p.name)
             for p in suite.predictors
             if p.checkpoint and p.foreign
         }
@@ -236,11 +239,13 @@ class Study:
         return Outcome(facts, tabulate(test, run.predictions), run.rows())
 
     def _trained(self, job: Job, store: Store) -> "Outcome":
-        frame = self.frame
+        preprocessor = self.preprocessor
         runs, chosen, arm = self._fit_all(job, store)
         soft = job.predictor.family == "soft"
         batch = self._budget.batch
-        predictor = (SoftPredictor if soft else PrimitivePredictor)(job.predictor.name, arm, frame, batch)
+        predictor = ArmPredictor(
+            job.predictor.name, arm, preprocessor, with_instructions=soft, batch_size=batch
+        )
         validation = self._validate(predictor)
         if self._budget.refit:
             self._refit(job, arm, chosen.curve, store)
@@ -248,14 +253,14 @@ class Study:
         with Meter() as meter:
             predictions = predictor.predict(_blind(test))
         total, trained = count_parameters(arm)
-        words = [frame.words(sample) for sample in _blind(test)] if soft else []
+        words = [preprocessor.instruction(sample) for sample in _blind(test)] if soft else []
         cost = Cost(
             params_total=total,
             params_trained=trained,
-            flops=count_flops(arm, frame.stack([test[0].without_truth()], reads=soft)),
+            flops=count_flops(arm, preprocessor.collate([test[0].without_truth()], with_instructions=soft)),
             train_s=chosen.seconds,
             predict_s_per_sample=meter.seconds / len(test),
-            tokens_in=self.models.count(words) + len(words) * frame.slots if soft else None,
+            tokens_in=self.models.count(words) + len(words) * preprocessor.slots if soft else None,
             tokens_out=0 if soft else None,
             peak_mb=max(chosen.peak_mb, meter.peak_mb),
         )
@@ -272,14 +277,14 @@ class Study:
         }
         return Outcome(facts=facts, predictions=self._table(predictor, test, predictions))
 
-    def _fit_all(self, job: Job, store: Store) -> tuple[list[Fit], Fit, Arm]:
+    def _fit_all(self, job: Job, store: Store) -> tuple[list[FitResult], FitResult, Arm]:
         """One training run for each learning rate; the run and arm with the lowest validation error are kept."""
         budget = self._budget
         train, validation = self._worded if job.predictor.family == "soft" else self._stacked
         objective = self._objective
         warm = self._warm_encoder(job.seed, store)
-        runs: list[Fit] = []
-        best: tuple[Fit, Arm] | None = None
+        runs: list[FitResult] = []
+        best: tuple[FitResult, Arm] | None = None
         for rate in self._rates(job, store):
             self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
             arm = self._build(job, warm)
@@ -299,10 +304,10 @@ class Study:
             raise ConfigError(f"{self.suite.id}: budget.lr is empty. Give at least one learning rate.")
         return runs, *best
 
-    def _refit(self, job: Job, arm: Arm, curve: Curve, store: Store) -> None:
+    def _refit(self, job: Job, arm: Arm, curve: LearningCurve, store: Store) -> None:
         """Trains the arm anew, as it was best on validation, with the validation windows among the training ones."""
         samples = [*self.train, *Remembered(self.validation)]
-        data = self.frame.stack(samples, reads=job.predictor.family == "soft")
+        data = self.preprocessor.collate(samples, with_instructions=job.predictor.family == "soft")
         fresh = self._build(job, self._warm_encoder(job.seed, store))
         steps = max(1, curve.best_step)
         self.watch.begin(f"{job.key} with validation", steps)
@@ -323,12 +328,12 @@ class Study:
 
     @cached_property
     def _objective(self) -> Objective:
-        scale = torch.from_numpy(self.frame.scaler.std).float()
+        scale = torch.from_numpy(self.preprocessor.scaler.std).float()
         return of_task(self._shape, scale, squared=self._budget.loss == "squared")
 
     @property
     def _shape(self) -> FieldShape | SequenceShape:
-        return shape_for(self.frame, self.train[0], self.task)
+        return encoder_shape(self.preprocessor, self.train[0], self.task)
 
     def _rates(self, job: Job, store: Store) -> list[float]:
         """Learning rates to try: the whole list for the first seed, then the one chosen there on validation."""
@@ -339,26 +344,28 @@ class Study:
     def _stacked(self) -> tuple[Batch, Batch]:
         """Training and validation windows without words, as primitive arms take them."""
         chosen = Remembered(self.validation)
-        return self.frame.stack(self.train, reads=False), self.frame.stack(chosen, reads=False)
+        return self.preprocessor.collate(self.train, with_instructions=False), self.preprocessor.collate(
+            chosen, with_instructions=False
+        )
 
     @cached_property
     def _worded(self) -> tuple[Batch, Batch]:
         """The same with the instruction of each window, for arms that read."""
         train, validation = self._stacked
-        return self.frame.with_words(train, self.train), self.frame.with_words(
+        return self.preprocessor.with_instructions(train, self.train), self.preprocessor.with_instructions(
             validation, Remembered(self.validation)
         )
 
     @cached_property
-    def frame(self) -> AnyFrame:
-        return frame_for(
+    def preprocessor(self) -> FieldPreprocessor | SequencePreprocessor:
+        return fit_preprocessor(
             self.train,
             self.task,
             skip=self.suite.skip,
             instruction=self.suite.instruction,
             encoder=self.suite.encoder,
             up=self.suite.up,
-            reads=any(p.family == "soft" for p in self.suite.predictors),
+            with_instructions=any(p.family == "soft" for p in self.suite.predictors),
         )
 
     def _warm_encoder(self, seed: int, store: Store) -> dict[str, Tensor] | None:
@@ -370,7 +377,7 @@ class Study:
         if not path.exists():
             self.watch.begin(f"encoder, seed {seed}", settings.steps)
         home = self if settings.data is None else self._elsewhere(settings.data)
-        return warm_encoder(
+        return warm_up_encoder(
             path,
             home._blueprint(),
             *home._stacked,
@@ -418,7 +425,7 @@ class Study:
         model = None
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
             model = with_weights(self.models.of())
-        return blueprint_for(self._shape, self.train[0], settings, llm=model, up=up)
+        return make_blueprint(self._shape, self.train[0], settings, llm=model, up=up)
 
     def _chosen(self, predictor: PredictorSettings) -> SampleSequence:
         return evenly_spaced(self.test, predictor.set.windows)
@@ -436,11 +443,11 @@ class Study:
         if not len(self.validation):
             return None
         samples = self._asked(self.validation, self.suite.validation)
-        if isinstance(predictor, predictions_file.FiledPredictor) and not predictor.knows(samples):
+        if isinstance(predictor, predictions_file.PredictionsFilePredictor) and not predictor.knows(samples):
             return None
-        frame = tabulate(samples, predictor.predict(_blind(samples)))
+        table = tabulate(samples, predictor.predict(_blind(samples)))
         metric = self.suite.chosen_by
-        value = score(frame, (metric,)).get(metric, np.nan)
+        value = score(table, (metric,)).get(metric, np.nan)
         return value if np.isfinite(value) else None
 
 

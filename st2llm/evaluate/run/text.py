@@ -11,11 +11,11 @@ from st2llm.evaluate.run.job import SILENT, Job, Watch
 from st2llm.llm.answer_cache import remembering
 from st2llm.llm.endpoint.client import RemoteModel
 from st2llm.llm.local import LanguageModel
-from st2llm.predict.answer_counts import tally
-from st2llm.predict.examples import choose_examples
-from st2llm.predict.text import PLAIN, TextAnswer, TextPredictor, Writing, stitch
+from st2llm.predict.answer_counts import count_categories
+from st2llm.predict.examples import make_example_selector
+from st2llm.predict.text import DEFAULT_OPTIONS, PromptOptions, TextAnswer, TextPredictor, merge_answers
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.train.meter import Meter
+from st2llm.train.loop.meter import Meter
 from st2llm.types import Decoding, Prediction, Sample
 
 
@@ -38,7 +38,7 @@ class TextRun:
             "budget": own.budget,
             "answer_set": own.answer,
         }
-        ledger = tally(a.category for a in self.answers)
+        ledger = count_categories(a.category for a in self.answers)
         return {"decoding": asdict(self.decoding), "ledger": ledger, **asked}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -60,21 +60,23 @@ def template_of(predictor: PredictorSettings) -> Template:
 
 def writer(
     predictor: PredictorSettings, model: LanguageModel | RemoteModel, train: Sequence[Sample], *, seed: int
-) -> Writing:
+) -> PromptOptions:
     """What the suite wants in a text predictor's prompts. train: what examples are taken from.
 
     Raises ConfigError for a budget where the model's tokens cannot be counted here.
     """
     own = predictor.set
-    chosen = choose_examples(own.examples.by, own.examples.count, train, seed=seed) if own.examples else None
+    chosen = (
+        make_example_selector(own.examples.by, own.examples.count, train, seed=seed) if own.examples else None
+    )
     if own.budget is None:
-        return Writing(chosen)
+        return PromptOptions(chosen)
     if isinstance(model, RemoteModel):
         raise ConfigError(
             f"The predictor {predictor.name!r} has a budget of tokens, but those of {model.name} cannot be counted "
             f"here. Leave `budget` out, or take a model on this machine."
         )
-    return Writing(chosen, own.budget, model.tokenizer)
+    return PromptOptions(chosen, own.budget, model.tokenizer)
 
 
 def run_text(
@@ -82,7 +84,7 @@ def run_text(
     model: LanguageModel | RemoteModel,
     samples: Sequence[Sample],
     *,
-    writing: Writing = PLAIN,
+    writing: PromptOptions = DEFAULT_OPTIONS,
     watch: Watch = SILENT,
 ) -> TextRun:
     """Asks the model about all samples; what it was asked before is taken from the user's answers."""
@@ -94,7 +96,7 @@ def run_text(
         with Meter() as meter:
             answers = text.answers(samples, done=watch.reach)
     cost = _cost(model, answers, meter, len(samples))
-    return TextRun(decoding, answers, stitch(samples, answers), cost, job.predictor)
+    return TextRun(decoding, answers, merge_answers(samples, answers), cost, job.predictor)
 
 
 def _cost(

@@ -14,7 +14,7 @@ from st2llm.evaluate.controls.faults import found_by_kind
 from st2llm.evaluate.run.store import Store
 from st2llm.evaluate.scoring.gain import Gain, Scores
 from st2llm.evaluate.scoring.score_table import ANSWERED, ENTRY, complete, mean_draws, score, totals_by_sample
-from st2llm.predict.answer_counts import add
+from st2llm.predict.answer_counts import sum_counts
 
 
 class Tables(Mapping[str, pd.DataFrame]):
@@ -167,7 +167,7 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
     best, pretraining = gains(arms, table, name, seed)
     known = [f["converged"] for f in facts if f["converged"] is not None]
     validation = [f["validation"] for f in facts if f["validation"] is not None]
-    ledger = add(f["ledger"] for f in facts) if all(f.get("ledger") for f in facts) else None
+    ledger = sum_counts(f["ledger"] for f in facts) if all(f.get("ledger") for f in facts) else None
     n, unread = int(sum(len(a) for a in asked)), int(sum(a.sum() for a in asked))
     if ledger is not None:  # several draws of a place are several answers
         n, unread = sum(ledger.values()), sum(ledger.values()) - ledger["readable"]

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64
 
 from st2llm import metrics
-from st2llm.predict.codes import asked_codes, asks_label
+from st2llm.predict.codes import wanted_codes, wants_label
 from st2llm.types import Prediction, Sample
 
 ENTRY = ["sample", "place", "step", "channel"]
@@ -42,7 +42,7 @@ def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd
     counts = [len(row["step"]) for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     table = {name: np.concatenate([_column(row, name) for row in rows]) for name in names}
-    ids = [sample.id for sample in samples if sample.wanted.any() or asks_label(sample)]
+    ids = [sample.id for sample in samples if sample.wanted.any() or wants_label(sample)]
     codes = np.repeat(pd.factorize(pd.Index(ids))[0], counts)
     sample = pd.Categorical.from_codes(codes, pd.Index(dict.fromkeys(ids)))
     found = pd.DataFrame({"sample": sample, **table})
@@ -108,7 +108,7 @@ def _rows(sample: Sample, prediction: Prediction) -> Columns:
     for name, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
         table[name] = _at(quantiles.get(share), at)
     table |= _beside(sample, prediction, at, truth)
-    is_code = asked_codes(sample)[at]
+    is_code = wanted_codes(sample)[at]
     return _labelled(table, sample, prediction, is_code) if is_code.any() else table
 
 
@@ -174,7 +174,7 @@ def _labelled(
 
 def _label_alone(sample: Sample, prediction: Prediction) -> Columns:
     """One entry for a sample of which nothing but its label is asked; none where nothing is asked."""
-    count = int(asks_label(sample))
+    count = int(wants_label(sample))
     first = (np.zeros(count, dtype=np.int64),) * 3
     table = {
         "place": np.array(sample.place[:count], dtype=object),

@@ -7,21 +7,21 @@ from st2llm.config.catalog import RULES
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.predict.baselines import etas, events, fields, labels, movement, retrieval
 from st2llm.predict.baselines.fields import fit_ridge
-from st2llm.predict.baselines.rule import Rule, filled
-from st2llm.predict.baselines.slots import HeldOut, SlotMean, fit_held_out, fit_slot_mean
+from st2llm.predict.baselines.rule import Rule, window_prediction
+from st2llm.predict.baselines.slots import HeldOutSlotMean, SlotMean, fit_held_out_slot_mean, fit_slot_mean
 from st2llm.types import Prediction, Sample
 
 __all__ = [
     "BASELINES",
     "BaselinePredictor",
-    "HeldOut",
+    "HeldOutSlotMean",
     "Rule",
     "SlotMean",
-    "filled",
     "fit_baseline",
-    "fit_held_out",
+    "fit_held_out_slot_mean",
     "fit_ridge",
     "fit_slot_mean",
+    "window_prediction",
 ]
 
 BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {

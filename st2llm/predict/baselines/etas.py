@@ -12,15 +12,22 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.optimize import minimize
 
-from st2llm.predict.baselines.events import SHARES, Usual, asked_of, fit_usual, gap_answer, seen_of
+from st2llm.predict.baselines.events import (
+    QUANTILE_LEVELS,
+    EventStatistics,
+    fit_event_statistics,
+    gap_prediction,
+    next_event_values,
+    visible_values,
+)
 from st2llm.types import Prediction, Sample
 
-_FITTED = 5000
+_MAX_FITTED = 5000
 """Training samples that are fitted at most, evenly spaced."""
 
 
 @dataclass(frozen=True)
-class Rate:
+class Intensity:
     """mu + sum over past events of k exp(alpha (magnitude - smallest)) (age + c)^-p, events an hour; c in hours."""
 
     mu: float
@@ -45,17 +52,17 @@ class Rate:
 
 @dataclass(frozen=True)
 class Etas:
-    usual: Usual
-    rate: Rate
+    usual: EventStatistics
+    rate: Intensity
     smallest: float
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        age, size = _past(sample, self.smallest)
-        found = [self._quantile(age, size, share) for share in SHARES]
-        return gap_answer(sample, self.usual, found, partial(self._log_density, age, size))
+        age, size = _history(sample, self.smallest)
+        found = [self._quantile(age, size, share) for share in QUANTILE_LEVELS]
+        return gap_prediction(sample, self.usual, found, partial(self._log_density, age, size))
 
     def _log_density(self, age: np.ndarray, size: np.ndarray, gap: np.ndarray) -> np.ndarray:
         hours = np.asarray(gap, dtype=np.float64)
@@ -78,11 +85,13 @@ class Etas:
 
 def etas(train: Sequence[Sample]) -> Etas:
     """Maximum likelihood of the gaps that training samples ask for."""
-    usual = fit_usual(train)
-    chosen = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, _FITTED).round())]
+    usual = fit_event_statistics(train)
+    chosen = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, _MAX_FITTED).round())]
     at = train[0].side.channels.index("gap_h")
-    smallest = min(float(seen_of(s, "magnitude").min()) for s in chosen) if _sized(train[0]) else 0.0
-    pairs = [(float(asked_of(s)[0, at]), *_past(s, smallest)) for s in chosen]
+    smallest = (
+        min(float(visible_values(s, "magnitude").min()) for s in chosen) if _has_magnitude(train[0]) else 0.0
+    )
+    pairs = [(float(next_event_values(s)[0, at]), *_history(s, smallest)) for s in chosen]
     pairs = [pair for pair in pairs if np.isfinite(pair[0])]
     gap = np.array([pair[0] for pair in pairs])
     width = max(len(pair[1]) for pair in pairs)
@@ -90,28 +99,28 @@ def etas(train: Sequence[Sample]) -> Etas:
     size = np.stack([np.pad(p[2], (width - len(p[2]), 0)) for p in pairs])
 
     def loss(free: np.ndarray) -> float:
-        rate, expected = _rate(free).at(gap, age, size)
+        rate, expected = _intensity(free).at(gap, age, size)
         return float((expected - np.log(rate)).mean())
 
     mean = 1 / max(float(gap.mean()), 1e-6)
     first = np.log([0.5 * mean, 0.05, 0.5, 0.05, 0.2])
     found = minimize(loss, first, method="L-BFGS-B", bounds=[(-16, 8)] * 3 + [(-10, 4), (-4, 1.5)])
-    return Etas(usual, _rate(found.x), smallest)
+    return Etas(usual, _intensity(found.x), smallest)
 
 
-def _rate(free: np.ndarray) -> Rate:
+def _intensity(free: np.ndarray) -> Intensity:
     mu, k, alpha, c, over = np.exp(free)
-    return Rate(float(mu), float(k), float(alpha), float(c), 1 + float(over))
+    return Intensity(float(mu), float(k), float(alpha), float(c), 1 + float(over))
 
 
-def _sized(sample: Sample) -> bool:
+def _has_magnitude(sample: Sample) -> bool:
     return "magnitude" in sample.side.channels
 
 
-def _past(sample: Sample, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+def _history(sample: Sample, smallest: float) -> tuple[np.ndarray, np.ndarray]:
     """Hours from each event that is seen to the last of them, and its magnitude above the smallest."""
     hours = (sample.time[-2] - sample.time[:-1]) / 3600
-    if not _sized(sample):
+    if not _has_magnitude(sample):
         return hours, np.zeros(len(hours))
     size = sample.values[:-1, 0, sample.side.channels.index("magnitude")] - smallest
     return hours, np.nan_to_num(size)

@@ -11,36 +11,48 @@ from sklearn.linear_model import Ridge
 
 from st2llm.data.positions import planar_positions
 from st2llm.errors import DataError
-from st2llm.predict.baselines.rule import Stack, Whole, filled, known, place_forecast
-from st2llm.predict.baselines.slots import HeldOut, SlotMean, fit_held_out, fit_slot_mean, without_slots
+from st2llm.predict.baselines.rule import (
+    ForecastValues,
+    WindowValues,
+    forecast_prediction,
+    known_values,
+    window_prediction,
+)
+from st2llm.predict.baselines.slots import (
+    HeldOutSlotMean,
+    SlotMean,
+    fit_held_out_slot_mean,
+    fit_slot_mean,
+    place_mean,
+)
 from st2llm.types import DAY_S, MONTH_S, Prediction, Sample
 
-NEAREST = 8
+MAX_NEIGHBOURS = 8
 """So many places have a say in an average by inverse distance."""
-_LOOK = 64
+_MAX_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
-class _Filling(ABC):
+class _WindowRule(ABC):
     """A rule that says something of all entries of a window, and answers with what is asked of it."""
 
     means: SlotMean
 
-    def forecast(self, samples: Sequence[Sample]) -> Stack:
+    def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
         return np.stack([self._fill(sample)[sample.first_wanted_step :] for sample in samples])
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [filled(sample, self._fill(sample)) for sample in samples]
+        return [window_prediction(sample, self._fill(sample)) for sample in samples]
 
     @abstractmethod
-    def _fill(self, sample: Sample) -> Whole: ...
+    def _fill(self, sample: Sample) -> WindowValues: ...
 
 
 @dataclass(frozen=True)
-class LastValue(_Filling):
+class LastValue(_WindowRule):
     """Repeats the last value seen (persistence). Where nothing was seen before, the slot mean."""
 
-    def _fill(self, sample: Sample) -> Whole:
+    def _fill(self, sample: Sample) -> WindowValues:
         steps = np.arange(len(sample.time))[:, None, None]
         seen = np.maximum.accumulate(np.where(np.isfinite(sample.values), steps, -1), axis=0)
         last = np.take_along_axis(sample.values, np.maximum(seen, 0), axis=0)
@@ -48,10 +60,10 @@ class LastValue(_Filling):
 
 
 @dataclass(frozen=True)
-class WindowMean(_Filling):
+class WindowMean(_WindowRule):
     """The mean of what is seen of a place in the window. Where nothing is seen, the slot mean."""
 
-    def _fill(self, sample: Sample) -> Whole:
+    def _fill(self, sample: Sample) -> WindowValues:
         count = np.isfinite(sample.values).sum(axis=0)
         mean = np.nansum(sample.values, axis=0) / np.maximum(count, 1)
         return np.where(count > 0, mean, self.means.of(sample))
@@ -68,11 +80,11 @@ class SeasonalValue:
     means: SlotMean
     period_s: int
 
-    def forecast(self, samples: Sequence[Sample]) -> Stack:
+    def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
         return np.stack([self._one(sample) for sample in samples])
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [place_forecast(sample, self._one(sample)) for sample in samples]
+        return [forecast_prediction(sample, self._one(sample)) for sample in samples]
 
     def _one(self, sample: Sample) -> Float64[np.ndarray, "horizon node channel"]:
         start, period = sample.first_wanted_step, self._period(sample)
@@ -99,28 +111,28 @@ class SeasonalValue:
 
 
 @dataclass(frozen=True)
-class SlotRule:
+class SlotMeanRule:
     """The training mean of the place at that slot of the calendar: its hour of week, or its month."""
 
     means: SlotMean
 
-    def forecast(self, samples: Sequence[Sample]) -> Stack:
+    def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
         return np.stack([self.means.of(s)[s.first_wanted_step :] for s in samples])
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [filled(sample, self.means.of(sample)) for sample in samples]
+        return [window_prediction(sample, self.means.of(sample)) for sample in samples]
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearInterpolation:
     """A straight line in time between the values seen around; at the ends of the window the nearest value."""
 
     means: SlotMean
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [filled(sample, self.fill(sample)) for sample in samples]
+        return [window_prediction(sample, self.fill(sample)) for sample in samples]
 
-    def fill(self, sample: Sample) -> Whole:
+    def fill(self, sample: Sample) -> WindowValues:
         """Values at all entries; of a place of which nothing is seen, the slot mean."""
         whole = self.means.of(sample)
         time = sample.time.astype(np.float64)
@@ -132,21 +144,21 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NeighbourMean:
     """The mean of the neighbours seen at the same step, by edge weight; where none is seen, a line in time."""
 
-    line: Linear
+    line: LinearInterpolation
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [filled(sample, self._fill(sample)) for sample in samples]
+        return [window_prediction(sample, self._fill(sample)) for sample in samples]
 
-    def _fill(self, sample: Sample) -> Whole:
+    def _fill(self, sample: Sample) -> WindowValues:
         whole = self.line.fill(sample)
         for node in sample.wanted_nodes:
             near = [(other, weight) for other, weight in sample.side.neighbours[node] if weight > 0]
             if near:
                 others, weights = (np.array(column) for column in zip(*near, strict=True))
-                whole[:, node] = _average(sample.values[:, others], weights, whole[:, node])
+                whole[:, node] = _weighted_mean(sample.values[:, others], weights, whole[:, node])
         return whole
 
 
@@ -157,12 +169,12 @@ class InverseDistance:
     Raises DataError where the places have no coordinates.
     """
 
-    line: Linear
+    line: LinearInterpolation
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [filled(sample, self._fill(sample)) for sample in samples]
+        return [window_prediction(sample, self._fill(sample)) for sample in samples]
 
-    def _fill(self, sample: Sample) -> Whole:
+    def _fill(self, sample: Sample) -> WindowValues:
         whole, xy = self.line.fill(sample), planar_positions(sample)
         if xy is None:
             raise DataError(
@@ -172,12 +184,12 @@ class InverseDistance:
         for node in sample.wanted_nodes:
             away = np.hypot(*(xy - xy[node]).T)
             away[node] = np.inf
-            order = np.argsort(away, kind="stable")[: min(_LOOK, len(away) - 1)]
+            order = np.argsort(away, kind="stable")[: min(_MAX_CANDIDATES, len(away) - 1)]
             nearest = max(float(away[order[0]]), 1e-9) if len(order) else 1.0
             weights = 1 / np.maximum(away[order] / nearest, 1e-6) ** 2
             values = sample.values[:, order].copy()
-            values[np.cumsum(np.isfinite(values), axis=1) > NEAREST] = np.nan
-            whole[:, node] = _average(values, weights, whole[:, node])
+            values[np.cumsum(np.isfinite(values), axis=1) > MAX_NEIGHBOURS] = np.nan
+            whole[:, node] = _weighted_mean(values, weights, whole[:, node])
         return whole
 
 
@@ -195,12 +207,12 @@ class RidgeForecast:
     Missing inputs take the slot mean.
     """
 
-    means: SlotMean | HeldOut
+    means: SlotMean | HeldOutSlotMean
     overall: float
     model: Ridge
     level: Level
 
-    def forecast(self, samples: Sequence[Sample]) -> Stack:
+    def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
         whole, level = zip(*(self.parts(sample) for sample in samples), strict=True)
         x = np.stack([one[: s.first_wanted_step] for one, s in zip(whole, samples, strict=True)])
         b, _, n, c = x.shape
@@ -211,11 +223,11 @@ class RidgeForecast:
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
         rows = self.forecast(samples)
-        return [place_forecast(sample, one) for sample, one in zip(samples, rows, strict=True)]
+        return [forecast_prediction(sample, one) for sample, one in zip(samples, rows, strict=True)]
 
-    def parts(self, sample: Sample) -> tuple[Whole, Whole]:
+    def parts(self, sample: Sample) -> tuple[WindowValues, WindowValues]:
         """A window as differences from its level, and that level, both at all steps."""
-        values, usual = known(sample), self.means.of(sample)
+        values, usual = known_values(sample), self.means.of(sample)
         whole = np.where(np.isfinite(values), values, usual)
         if self.level in ("slot", "held-out"):
             level = usual
@@ -231,14 +243,14 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
 
     Rows whose asked values are not all known are left out. Raises DataError where none is left.
     """
-    overall = _mean_seen(train) if level == "overall" else 0.0
-    means = fit_held_out(train) if level == "held-out" else fit_slot_mean(train)
+    overall = _visible_mean(train) if level == "overall" else 0.0
+    means = fit_held_out_slot_mean(train) if level == "held-out" else fit_slot_mean(train)
     rule = RidgeForecast(means, overall, Ridge(), level)
     inputs, targets = [], []
     for sample in train:
         (whole, _), start = rule.parts(sample), sample.first_wanted_step
         x = np.moveaxis(whole[:start], 0, -1).reshape(-1, start)
-        raw = np.moveaxis(known(sample)[start:], 0, -1).reshape(len(x), -1)
+        raw = np.moveaxis(known_values(sample)[start:], 0, -1).reshape(len(x), -1)
         y = np.moveaxis(whole[start:], 0, -1).reshape(len(x), -1)
         full = np.isfinite(raw).all(axis=1)
         inputs.append(x[full])
@@ -251,7 +263,7 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
     return replace(rule, model=Ridge(alpha=penalty * len(x)).fit(x, y))
 
 
-def _mean_seen(train: Sequence[Sample]) -> float:
+def _visible_mean(train: Sequence[Sample]) -> float:
     seen = np.concatenate([sample.values[sample.visible] for sample in train])
     return float(seen.mean()) if len(seen) else 0.0
 
@@ -278,30 +290,30 @@ def last_year(train: Sequence[Sample]) -> SeasonalValue:
     return SeasonalValue(fit_slot_mean(train), 12 * MONTH_S if monthly else 52 * 7 * DAY_S)
 
 
-def hour_of_week(train: Sequence[Sample]) -> SlotRule:
-    return SlotRule(fit_slot_mean(train))
+def hour_of_week(train: Sequence[Sample]) -> SlotMeanRule:
+    return SlotMeanRule(fit_slot_mean(train))
 
 
-def month_of_year(train: Sequence[Sample]) -> SlotRule:
+def month_of_year(train: Sequence[Sample]) -> SlotMeanRule:
     side = train[0].side
     if side.freq_s != MONTH_S:
         raise DataError(
             f"{side.dataset} has a step of {side.freq_s} s, but month-of-year is a rule for monthly data. "
             f"Take hour-of-week."
         )
-    return SlotRule(fit_slot_mean(train))
+    return SlotMeanRule(fit_slot_mean(train))
 
 
-def mean(train: Sequence[Sample]) -> SlotRule:
-    return SlotRule(without_slots(fit_slot_mean(train), train))
+def mean(train: Sequence[Sample]) -> SlotMeanRule:
+    return SlotMeanRule(place_mean(fit_slot_mean(train), train))
 
 
-def linear(train: Sequence[Sample]) -> Linear:
-    return Linear(fit_slot_mean(train))
+def linear(train: Sequence[Sample]) -> LinearInterpolation:
+    return LinearInterpolation(fit_slot_mean(train))
 
 
-def neighbours(train: Sequence[Sample]) -> Neighbours:
-    return Neighbours(linear(train))
+def neighbours(train: Sequence[Sample]) -> NeighbourMean:
+    return NeighbourMean(linear(train))
 
 
 def inverse_distance(train: Sequence[Sample]) -> InverseDistance:
@@ -324,7 +336,7 @@ def ridge_centred(train: Sequence[Sample]) -> RidgeForecast:
     return fit_ridge(train, level="window")
 
 
-def _average(
+def _weighted_mean(
     values: Float64[np.ndarray, "time other channel"],
     weights: Float64[np.ndarray, " other"],
     otherwise: Float64[np.ndarray, "time channel"],

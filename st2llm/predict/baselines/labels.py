@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import DataError
-from st2llm.predict.baselines.movement import ranked
+from st2llm.predict.baselines.movement import ranking_prediction
 from st2llm.types import Prediction, Sample
 
 
@@ -19,7 +19,7 @@ class Majority:
     counts: Counter[str]
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [ranked(sample, self._order(sample)) for sample in samples]
+        return [ranking_prediction(sample, self._order(sample)) for sample in samples]
 
     def _order(self, sample: Sample) -> np.ndarray:
         return np.argsort([-self.counts[option] for option in sample.side.options], kind="stable").astype(
@@ -48,7 +48,7 @@ class NearestFeatures:
         for label, distance in zip(self.labels, away.tolist(), strict=True):
             nearest[label] = min(nearest.get(label, np.inf), distance)
         order = np.argsort([nearest[option] for option in sample.side.options], kind="stable")
-        return ranked(sample, order.astype(np.int64))
+        return ranking_prediction(sample, order.astype(np.int64))
 
 
 def majority(train: Sequence[Sample]) -> Majority:

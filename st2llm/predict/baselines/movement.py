@@ -8,8 +8,8 @@ from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
 from st2llm.metrics import displacement
-from st2llm.predict.baselines.rule import filled
-from st2llm.predict.codes import asked_codes
+from st2llm.predict.baselines.rule import window_prediction
+from st2llm.predict.codes import wanted_codes
 from st2llm.types import Prediction, Sample, seed_from
 
 _DAY_MIN = 1440
@@ -25,10 +25,10 @@ class LastPosition:
     """Stays where it was seen last."""
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_along(sample, self._path(sample)) for sample in samples]
+        return [_path_prediction(sample, self._path(sample)) for sample in samples]
 
     def _path(self, sample: Sample) -> Path:
-        _, at, xy = _seen(sample)
+        _, at, xy = _visible_positions(sample)
         return xy[np.maximum(np.searchsorted(at, np.arange(len(sample.time)), side="right") - 1, 0)]
 
 
@@ -37,11 +37,11 @@ class ConstantVelocity:
     """Goes on as in the last step that was seen: the same speed in the same direction (Schoeller et al. 2020)."""
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_along(sample, self.path(sample)) for sample in samples]
+        return [_path_prediction(sample, self.path(sample)) for sample in samples]
 
     def path(self, sample: Sample) -> Path:
         """Where it is at each step, seen or not."""
-        clock, at, xy = _seen(sample)
+        clock, at, xy = _visible_positions(sample)
         before = int(np.searchsorted(at, sample.first_wanted_step))
         if before < 2:
             return np.broadcast_to(xy[max(before - 1, 0)], (len(clock), 2)).copy()
@@ -65,13 +65,13 @@ class ConstantVelocityAngular:
 
     def _one(self, sample: Sample) -> Prediction:
         straight = self.line.answer([sample])[0]
-        draws = [_along(sample, path).value for path in self.draws(sample)]
+        draws = [_path_prediction(sample, path).value for path in self.draws(sample)]
         return Prediction(straight.value, samples=np.stack([d for d in draws if d is not None]))
 
     def draws(self, sample: Sample) -> Float64[np.ndarray, "draw time 2"]:
         """The paths, the same for the same sample whenever it is asked."""
         path = self.line.path(sample)
-        _, at, xy = _seen(sample)
+        _, at, xy = _visible_positions(sample)
         last = xy[np.searchsorted(at, sample.first_wanted_step) - 1]
         turn = np.random.default_rng(seed_from(sample.id)).normal(scale=self.angle, size=_DRAWS)
         cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
@@ -85,15 +85,15 @@ class StraightLine:
     """A straight line at constant speed between the last fix seen before and the first seen after."""
 
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_along(sample, self._path(sample)) for sample in samples]
+        return [_path_prediction(sample, self._path(sample)) for sample in samples]
 
     def _path(self, sample: Sample) -> Path:
-        clock, at, xy = _seen(sample)
+        clock, at, xy = _visible_positions(sample)
         return np.stack([np.interp(clock, clock[at], xy[:, i]) for i in range(2)], axis=1)
 
 
 @dataclass(frozen=True)
-class Counts:
+class VisitCounts:
     """Ranks places by how often they were visited (`reference/protocols.md`, next place on LLM-Mob's splits).
 
     by_time: a stay of the history is worth not 1, but the more the nearer it is on the clock to the time that is asked
@@ -109,18 +109,18 @@ class Counts:
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        places = _stays(sample)
+        places = _place_codes(sample)
         score = np.zeros(len(sample.side.options))
         # One after the other: the published ties hang on the order of the sums.
         for part in self.weights(sample):
             np.add.at(score, places, part)
         visited, first = np.unique(places, return_index=True)
         order = visited[np.lexsort((first, -score[visited]))]
-        return ranked(sample, order[score[order] > 0])
+        return ranking_prediction(sample, order[score[order] > 0])
 
     def weights(self, sample: Sample) -> Float64[np.ndarray, "3 stay"]:
         """What each stay adds to the score of its place: as history, as context, as what followed."""
-        places, (history, context) = _stays(sample), _history_and_context(sample)
+        places, (history, context) = _place_codes(sample), _history_and_context(sample)
         found = np.zeros((3, len(places)))
         found[0, history] = self._near(sample)[history] if self.by_time else 1.0
         found[1, context] = self.context
@@ -139,20 +139,22 @@ class Counts:
         return np.asarray((np.exp(-hours / 2) + 0.02) * alike, dtype=np.float64)
 
 
-def ranked(sample: Sample, order: Int64[np.ndarray, " option"]) -> Prediction:
+def ranking_prediction(sample: Sample, order: Int64[np.ndarray, " option"]) -> Prediction:
     """A prediction from the positions of the options, best first; the code of the best where a code is asked for."""
     value = np.full(sample.values.shape, np.nan)
-    value[asked_codes(sample)] = float(order[0])
+    value[wanted_codes(sample)] = float(order[0])
     return Prediction(
         value=value if sample.wanted.any() else None,
         ranking=tuple(sample.side.options[int(i)] for i in order),
     )
 
 
-def by_score(samples: Sequence[Sample], scores: Float64[np.ndarray, "sample option"]) -> list[Prediction]:
+def predictions_from_scores(
+    samples: Sequence[Sample], scores: Float64[np.ndarray, "sample option"]
+) -> list[Prediction]:
     """Predictions from a score of each option; ties as the options are listed."""
     order = np.argsort(-scores, axis=1, kind="stable")
-    return [ranked(sample, row) for sample, row in zip(samples, order, strict=True)]
+    return [ranking_prediction(sample, row) for sample, row in zip(samples, order, strict=True)]
 
 
 def last_position(train: Sequence[Sample]) -> LastPosition:
@@ -166,11 +168,13 @@ def constant_velocity(train: Sequence[Sample]) -> ConstantVelocity:
 def constant_velocity_angular(train: Sequence[Sample]) -> ConstantVelocityAngular:
     """Tuned on 500 training paths at most, evenly spaced."""
     chosen = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, 500).round())]
-    found = [(_nearest(ConstantVelocityAngular(angle), chosen), angle) for angle in np.radians(_ANGLES)]
+    found = [
+        (_min_displacement(ConstantVelocityAngular(angle), chosen), angle) for angle in np.radians(_ANGLES)
+    ]
     return ConstantVelocityAngular(float(min(found)[1]))
 
 
-def _nearest(rule: ConstantVelocityAngular, samples: Sequence[Sample]) -> float:
+def _min_displacement(rule: ConstantVelocityAngular, samples: Sequence[Sample]) -> float:
     """The mean distance of the nearest draw."""
     total = 0.0
     for sample in samples:
@@ -189,27 +193,27 @@ def straight_line(train: Sequence[Sample]) -> StraightLine:
     return StraightLine()
 
 
-def counts(train: Sequence[Sample]) -> Counts:
-    return Counts()
+def counts(train: Sequence[Sample]) -> VisitCounts:
+    return VisitCounts()
 
 
-def counts_context(train: Sequence[Sample]) -> Counts:
-    return Counts(context=0.9)
+def counts_context(train: Sequence[Sample]) -> VisitCounts:
+    return VisitCounts(context=0.9)
 
 
-def counts_transitions(train: Sequence[Sample]) -> Counts:
-    return Counts(context=0.9, transitions=2.0)
+def counts_transitions(train: Sequence[Sample]) -> VisitCounts:
+    return VisitCounts(context=0.9, transitions=2.0)
 
 
-def counts_time(train: Sequence[Sample]) -> Counts:
-    return Counts(by_time=True)
+def counts_time(train: Sequence[Sample]) -> VisitCounts:
+    return VisitCounts(by_time=True)
 
 
-def counts_all(train: Sequence[Sample]) -> Counts:
-    return Counts(context=0.2, transitions=2.0, by_time=True)
+def counts_all(train: Sequence[Sample]) -> VisitCounts:
+    return VisitCounts(context=0.2, transitions=2.0, by_time=True)
 
 
-def _seen(
+def _visible_positions(
     sample: Sample,
 ) -> tuple[Float64[np.ndarray, " time"], Int64[np.ndarray, " fix"], Float64[np.ndarray, "fix 2"]]:
     """A clock, the steps whose position is seen, and the positions. Raises DataError where none is.
@@ -230,14 +234,14 @@ def _seen(
     return clock, at, xy[at]
 
 
-def _along(sample: Sample, path: Path) -> Prediction:
+def _path_prediction(sample: Sample, path: Path) -> Prediction:
     whole = np.full(sample.values.shape, np.nan)
     for i, name in enumerate(("x", "y")):
         whole[:, 0, sample.side.channels.index(name)] = path[:, i]
-    return filled(sample, whole)
+    return window_prediction(sample, whole)
 
 
-def _stays(sample: Sample) -> Int64[np.ndarray, " stay"]:
+def _place_codes(sample: Sample) -> Int64[np.ndarray, " stay"]:
     """The place of each stay but the one that is asked for, as codes."""
     return sample.values[:-1, 0, sample.side.channels.index("place")].astype(np.int64)
 

@@ -8,8 +8,8 @@ from jaxtyping import Float64
 
 from st2llm.types import Prediction, Sample
 
-Stack = Float64[np.ndarray, "batch horizon node channel"]
-Whole = Float64[np.ndarray, "time node channel"]
+ForecastValues = Float64[np.ndarray, "batch horizon node channel"]
+WindowValues = Float64[np.ndarray, "time node channel"]
 
 
 @runtime_checkable
@@ -19,19 +19,19 @@ class Rule(Protocol):
     def answer(self, samples: Sequence[Sample]) -> list[Prediction]: ...
 
 
-def filled(sample: Sample, whole: Whole) -> Prediction:
+def window_prediction(sample: Sample, whole: WindowValues) -> Prediction:
     """A prediction of the sample's shape from values at all its entries; NaN where nothing is asked."""
     return Prediction(np.where(sample.wanted, whole, np.nan))
 
 
-def place_forecast(sample: Sample, rows: Float64[np.ndarray, "horizon node channel"]) -> Prediction:
+def forecast_prediction(sample: Sample, rows: Float64[np.ndarray, "horizon node channel"]) -> Prediction:
     """A prediction of the sample's shape from the rows of its asked steps; NaN where nothing is asked."""
     value = np.full(sample.values.shape, np.nan)
     value[sample.first_wanted_step :] = rows
-    return filled(sample, value)
+    return window_prediction(sample, value)
 
 
-def known(sample: Sample) -> Whole:
+def known_values(sample: Sample) -> WindowValues:
     """All that a training sample holds: visible values and, where asked, the truth."""
     if sample.truth is None:
         return sample.values

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data.calendar import month_of_year
 from st2llm.errors import DataError
-from st2llm.predict.baselines.rule import Whole, known
+from st2llm.predict.baselines.rule import WindowValues, known_values
 from st2llm.types import DAY_S, MONTH_S, Calendar, Sample
 
 
@@ -23,15 +23,15 @@ class SlotMean:
     table: Float64[np.ndarray, "slot node channel"]
     freq_s: int
 
-    def at(self, calendar: Calendar, time: Int64[np.ndarray, " time"]) -> Whole:
-        return np.asarray(self.table[_slot(calendar, time, self.freq_s)], dtype=np.float64)
+    def at(self, calendar: Calendar, time: Int64[np.ndarray, " time"]) -> WindowValues:
+        return np.asarray(self.table[_slot_index(calendar, time, self.freq_s)], dtype=np.float64)
 
-    def of(self, sample: Sample) -> Whole:
+    def of(self, sample: Sample) -> WindowValues:
         return self.at(sample.side.calendar, sample.time)
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutSlotMean:
     """Slot means that leave out what the window at hand gave to them (the jackknife).
 
     Means that hold a training window's own values make its differences from them too small, and each of them a little
@@ -40,25 +40,25 @@ class HeldOut:
     """
 
     means: SlotMean
-    held: "_Held"
-    sums: "_Sums"
+    held: "_TrainingValues"
+    sums: "_SlotSums"
 
-    def of(self, sample: Sample) -> Whole:
+    def of(self, sample: Sample) -> WindowValues:
         own = np.isin(self.held.time, sample.time)
         if not own.any():
             return self.means.of(sample)
-        given = _sums(self.held.rows[own], self.held.slots[own], len(self.means.table))
-        left = _Sums(self.sums.total - given.total, self.sums.count - given.count)
+        given = _slot_sums(self.held.rows[own], self.held.slots[own], len(self.means.table))
+        left = _SlotSums(self.sums.total - given.total, self.sums.count - given.count)
         return left.means(self.means.freq_s).of(sample)
 
 
 def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:
     """Means of all that the training windows hold, asked values included; each time step counts once."""
-    held, freq_s = _held(train), train[0].side.freq_s
-    return _sums(held.rows, held.slots, _count(freq_s)).means(freq_s)
+    held, freq_s = _training_values(train), train[0].side.freq_s
+    return _slot_sums(held.rows, held.slots, _slot_count(freq_s)).means(freq_s)
 
 
-def fit_held_out(train: Sequence[Sample]) -> HeldOut:
+def fit_held_out_slot_mean(train: Sequence[Sample]) -> HeldOutSlotMean:
     """The same, with what it takes to leave each training window out. Raises DataError for windows without a clock."""
     side = train[0].side
     if not side.freq_s:
@@ -66,13 +66,13 @@ def fit_held_out(train: Sequence[Sample]) -> HeldOut:
             f"{side.dataset} has no clock, so no window can be held out of the means of its slots. Count values from "
             f"each place's own mean (`level: place`)."
         )
-    held = _held(train)
-    sums = _sums(held.rows, held.slots, _count(side.freq_s))
-    return HeldOut(sums.means(side.freq_s), held, sums)
+    held = _training_values(train)
+    sums = _slot_sums(held.rows, held.slots, _slot_count(side.freq_s))
+    return HeldOutSlotMean(sums.means(side.freq_s), held, sums)
 
 
 @dataclass(frozen=True)
-class _Held:
+class _TrainingValues:
     """All that training windows hold, a row a time step."""
 
     time: Int64[np.ndarray, " step"]
@@ -80,7 +80,7 @@ class _Held:
     slots: Int64[np.ndarray, " step"]
 
 
-def _held(train: Sequence[Sample]) -> _Held:
+def _training_values(train: Sequence[Sample]) -> _TrainingValues:
     freq_s = train[0].side.freq_s
     done: set[int] = set()
     parts = []
@@ -88,14 +88,14 @@ def _held(train: Sequence[Sample]) -> _Held:
         fresh = np.array([int(t) not in done for t in sample.time])
         if freq_s:  # the clocks of clips all begin at nought, so that their stamps say nothing
             done.update(sample.time.tolist())
-        slots = _slot(sample.side.calendar, sample.time, freq_s)
-        parts.append((sample.time[fresh], known(sample)[fresh], slots[fresh]))
+        slots = _slot_index(sample.side.calendar, sample.time, freq_s)
+        parts.append((sample.time[fresh], known_values(sample)[fresh], slots[fresh]))
     time, rows, slots = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _Held(time, rows, slots)
+    return _TrainingValues(time, rows, slots)
 
 
 @dataclass(frozen=True)
-class _Sums:
+class _SlotSums:
     """Sums of the entries of each slot, and how many there are."""
 
     total: Float64[np.ndarray, "slot node channel"]
@@ -109,28 +109,28 @@ class _Sums:
         return SlotMean(np.where(count > 0, total / np.maximum(count, 1), overall), freq_s)
 
 
-def _sums(
+def _slot_sums(
     rows: Float64[np.ndarray, "step node channel"], slots: Int64[np.ndarray, " step"], count: int
-) -> _Sums:
+) -> _SlotSums:
     total, seen = np.zeros((2, count, *rows.shape[1:]))
     np.add.at(total, slots, np.nan_to_num(rows))
     np.add.at(seen, slots, np.isfinite(rows))
-    return _Sums(total, seen)
+    return _SlotSums(total, seen)
 
 
-def without_slots(means: SlotMean, train: Sequence[Sample]) -> SlotMean:
+def place_mean(means: SlotMean, train: Sequence[Sample]) -> SlotMean:
     """The plain mean of each place, whatever the time: the mean over its entries, not over its slots."""
     shape = train[0].values.shape[1:]
     total, count = np.zeros(shape), np.zeros(shape)
     for sample in train:
-        entries = known(sample)
+        entries = known_values(sample)
         total += np.nan_to_num(entries).sum(axis=0)
         count += np.isfinite(entries).sum(axis=0)
     mean = np.where(count > 0, total / np.maximum(count, 1), total.sum() / max(count.sum(), 1))
     return SlotMean(np.broadcast_to(mean, means.table.shape).copy(), means.freq_s)
 
 
-def _count(freq_s: int) -> int:
+def _slot_count(freq_s: int) -> int:
     if freq_s == MONTH_S:
         return 12
     return 7 * _steps_per_day(freq_s) if 0 < freq_s <= DAY_S else 1
@@ -140,7 +140,9 @@ def _steps_per_day(freq_s: int) -> int:
     return -(-DAY_S // freq_s)
 
 
-def _slot(calendar: Calendar, time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
+def _slot_index(
+    calendar: Calendar, time: Int64[np.ndarray, " time"], freq_s: int
+) -> Int64[np.ndarray, " time"]:
     if freq_s == MONTH_S:
         return month_of_year(time, freq_s)
     if 0 < freq_s <= DAY_S:

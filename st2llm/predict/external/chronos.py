@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import AutoConfig, T5ForConditionalGeneration
 
 from st2llm.errors import ArtefactError, ConfigError
-from st2llm.predict.external.series import asked_series
+from st2llm.predict.external.series import target_series
 from st2llm.types import Prediction, Sample, seed_from
 
-LEAST = 2
+MIN_READINGS = 2
 _TOKENIZER = "MeanScaleUniformBins"
 _ROWS = 512
 
@@ -87,7 +87,7 @@ class ChronosPredictor:
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        series = asked_series(sample, name=self.name, least=LEAST)
+        series = target_series(sample, name=self.name, least=MIN_READINGS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_from(sample.id, bits=32))
             found = self.sample(series.past, series.horizon)

@@ -9,13 +9,13 @@ import pandas as pd
 from jaxtyping import Float64
 
 from st2llm.errors import DataError
-from st2llm.predict.external.series import asked_series
+from st2llm.predict.external.series import target_series
 from st2llm.types import Prediction, Sample
 
-LEAST = 2
+MIN_READINGS = 2
 
 
-class Fitted(Protocol):
+class FittedModel(Protocol):
     """What statsmodels' `fit` returns: of ARIMA, SARIMAX, ExponentialSmoothing, ETSModel, ThetaModel and others."""
 
     def forecast(self, steps: int) -> np.ndarray: ...
@@ -29,14 +29,14 @@ class ClassicalPredictor:
     """
 
     name: str
-    fit: Callable[[Float64[np.ndarray, " time"]], Fitted]
+    fit: Callable[[Float64[np.ndarray, " time"]], FittedModel]
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Raises DataError, naming sample and place, where a fit fails or a forecast is not finite."""
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        series = asked_series(sample, name=self.name, least=LEAST)
+        series = target_series(sample, name=self.name, least=MIN_READINGS)
         rows = []
         for past, (node, _) in zip(series.past, series.keys, strict=True):
             rows.append(self._forecast(past, series.horizon, where=f"{sample.id}, {sample.place[node]!r}"))

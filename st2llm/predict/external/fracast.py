@@ -18,31 +18,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from st2llm.data import fetch
-from st2llm.predict.external.series import asked_series
+from st2llm.predict.external.series import target_series
 from st2llm.types import Prediction, Sample
 
 REQUIREMENT = "fracast==0.1.0"
-MEMBER = "fracast/weights/model.safetensors"
+WEIGHTS_FILE = "fracast/weights/model.safetensors"
 SHA256 = "0d678f123f3d1f91c5065cca2b5d40eccc469360afc2381b27290486011ded2c"
 
-CONTEXT = 2048
-BLOCK = 48
+CONTEXT_LENGTH = 2048
+BLOCK_LENGTH = 48
 """Steps forecast at once; longer horizons go on from the medians."""
-LEAST = 8
+MIN_READINGS = 8
 """Readings that a series must have."""
-QUANTILES = tuple(round(0.1 * i, 1) for i in range(1, 10))
+QUANTILE_LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 _WIDTH, _STAGES, _PERIODS, _PHASES, _TAIL, _ROWS = 64, 10, 4, 16, 128, 64
 
 
-def recency(position: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time 5"]:
+def position_features(position: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time 5"]:
     """Where a step lies from the last one seen: its distance in contexts, that on a log scale, and three decays."""
-    delta = (position - (CONTEXT - 1)) / CONTEXT
+    delta = (position - (CONTEXT_LENGTH - 1)) / CONTEXT_LENGTH
     far = delta.abs()
     decays = [torch.exp(-rate * far) for rate in (0.5, 2.0, 8.0)]
     return torch.stack([delta, delta.sign() * torch.log1p(far) / math.log(2), *decays], dim=-1)
 
 
-def periods(
+def significant_periods(
     x: Float[Tensor, "batch time"], seen: Bool[Tensor, "batch time"]
 ) -> Int64[Tensor, "batch period"]:
     """The periods of the four highest significant peaks of each periodogram, 0 where there are fewer.
@@ -66,7 +66,7 @@ def periods(
     return torch.where(torch.isfinite(score), length, 0)
 
 
-def phases(position: Float[Tensor, "batch time"], period: Int64[Tensor, "batch period"]) -> Tensor:
+def phase_features(position: Float[Tensor, "batch time"], period: Int64[Tensor, "batch period"]) -> Tensor:
     """Sine and cosine of each step's phase in each period, 0 where there is no such period."""
     turn = 2 * math.pi * position[..., None] / period.clamp(min=1)[:, None]
     both = torch.stack([turn.sin(), turn.cos()], dim=-1) * (period > 0)[:, None, :, None]
@@ -92,7 +92,7 @@ def seasonal_fill(
     return torch.where(count > 0, total / count.clamp(min=1), mean).gather(1, phase(ahead))
 
 
-class Gated(nn.Module):
+class GatedMLP(nn.Module):
     """A gated SiLU between two linear layers."""
 
     def __init__(self, width: int) -> None:
@@ -105,7 +105,7 @@ class Gated(nn.Module):
         return done
 
 
-class Past(nn.Module):
+class CausalConv(nn.Module):
     """A filter of three taps for each channel that reaches `dilation` and twice `dilation` steps back."""
 
     def __init__(self, width: int) -> None:
@@ -122,12 +122,12 @@ class Past(nn.Module):
         return done.transpose(1, 2)
 
 
-class Stage(Past):
+class ConvBlock(CausalConv):
     """The one filter of all scales: past steps, then all channels, then a gated layer, each added and normed."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
-        self.pw, self.ffn = nn.Linear(width, width), Gated(width)
+        self.pw, self.ffn = nn.Linear(width, width), GatedMLP(width)
         self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
 
     def forward(self, x: Tensor, dilation: int) -> Tensor:
@@ -136,7 +136,7 @@ class Stage(Past):
         return done
 
 
-class Ahead(Past):
+class ForecastConv(CausalConv):
     """A filter along the forecast steps, added and normed."""
 
     def __init__(self, width: int) -> None:
@@ -148,7 +148,7 @@ class Ahead(Past):
         return done
 
 
-class Core(nn.Module):
+class ContextEncoder(nn.Module):
     """Values and whether they were seen, with recency and phases, through the filter at dilations 1, 2, 4, ... 512."""
 
     def __init__(self) -> None:
@@ -156,12 +156,14 @@ class Core(nn.Module):
         self.in_proj = nn.Linear(7, _WIDTH)
         self.periodic = nn.ModuleDict({"proj": nn.Linear(2 * _PERIODS, _WIDTH)})
         self.scale = nn.ModuleDict({"to_gb": nn.Linear(8, 2 * _WIDTH)})
-        self.block, self.norm = Stage(_WIDTH), nn.RMSNorm(_WIDTH)
+        self.block, self.norm = ConvBlock(_WIDTH), nn.RMSNorm(_WIDTH)
 
     def forward(self, x: Tensor, seen: Tensor, period: Tensor) -> Float[Tensor, "batch time width"]:
-        steps = torch.arange(CONTEXT, device=x.device).float().expand(len(x), -1)
-        z = self.in_proj(torch.cat([x[..., None], seen[..., None].to(x.dtype), recency(steps)], dim=-1))
-        z = z + self.periodic["proj"](phases(steps, period))
+        steps = torch.arange(CONTEXT_LENGTH, device=x.device).float().expand(len(x), -1)
+        z = self.in_proj(
+            torch.cat([x[..., None], seen[..., None].to(x.dtype), position_features(steps)], dim=-1)
+        )
+        z = z + self.periodic["proj"](phase_features(steps, period))
         for stage in range(_STAGES):
             angle = stage * math.pi / 2.0 ** torch.arange(4, device=x.device, dtype=torch.float32)
             gain, shift = self.scale["to_gb"](torch.cat([angle.sin(), angle.cos()])).chunk(2, dim=-1)
@@ -177,7 +179,7 @@ class FutureStates(nn.Module):
         super().__init__()
         self.in_proj, self.block, self.out_proj = (
             nn.Linear(6, _WIDTH),
-            Stage(_WIDTH),
+            ConvBlock(_WIDTH),
             nn.Linear(_WIDTH, _WIDTH),
         )
 
@@ -185,29 +187,33 @@ class FutureStates(nn.Module):
         z = torch.cat([hidden[:, -_TAIL:], self.in_proj(torch.cat([fill[..., None], where], dim=-1))], dim=1)
         for stage in range(6):
             z = self.block(z, 2**stage)
-        done: Tensor = self.out_proj(z[:, -BLOCK:])
+        done: Tensor = self.out_proj(z[:, -BLOCK_LENGTH:])
         return done
 
 
-class Head(nn.Module):
+class QuantileHead(nn.Module):
     """Nine quantiles of 48 steps from the mean and the last state of the context."""
 
     def __init__(self) -> None:
         super().__init__()
         self.summary_proj = nn.Linear(2 * _WIDTH + 5, _WIDTH)
-        self.queries = nn.Parameter(torch.zeros(BLOCK, _WIDTH))
-        self.decoder_ffns = nn.ModuleList([Gated(_WIDTH)])
+        self.queries = nn.Parameter(torch.zeros(BLOCK_LENGTH, _WIDTH))
+        self.decoder_ffns = nn.ModuleList([GatedMLP(_WIDTH)])
         self.decoder_norms = nn.ModuleList([nn.RMSNorm(_WIDTH)])
-        self.fc_blocks = nn.ModuleList([Ahead(_WIDTH), Ahead(_WIDTH)])
+        self.fc_blocks = nn.ModuleList([ForecastConv(_WIDTH), ForecastConv(_WIDTH)])
         self.future_conv = FutureStates()
-        self.out_proj = nn.Linear(_WIDTH, len(QUANTILES))
+        self.out_proj = nn.Linear(_WIDTH, len(QUANTILE_LEVELS))
 
     def forward(
         self, hidden: Tensor, x: Tensor, seen: Tensor, period: Tensor
     ) -> Float[Tensor, "batch horizon quantile"]:
-        ahead = torch.arange(CONTEXT, CONTEXT + BLOCK, device=x.device).float().expand(len(x), -1)
-        where = recency(ahead)
-        summary = torch.cat([hidden.mean(dim=1), hidden[:, -1]], dim=-1)[:, None].expand(-1, BLOCK, -1)
+        ahead = (
+            torch.arange(CONTEXT_LENGTH, CONTEXT_LENGTH + BLOCK_LENGTH, device=x.device)
+            .float()
+            .expand(len(x), -1)
+        )
+        where = position_features(ahead)
+        summary = torch.cat([hidden.mean(dim=1), hidden[:, -1]], dim=-1)[:, None].expand(-1, BLOCK_LENGTH, -1)
         z = self.summary_proj(torch.cat([where, summary], dim=-1)) + self.queries
         z = self.decoder_norms[0](z + self.decoder_ffns[0](z))
         for i, block in enumerate(self.fc_blocks):
@@ -222,12 +228,12 @@ class Fracast(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.core, self.head = Core(), Head()
+        self.core, self.head = ContextEncoder(), QuantileHead()
 
     def forward(
         self, x: Float[Tensor, "batch time"], seen: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch horizon quantile"]:
-        period = periods(x, seen)
+        period = significant_periods(x, seen)
         done: Tensor = self.head(self.core(x, seen, period), x, seen, period)
         return done
 
@@ -247,9 +253,9 @@ class FracastPredictor:
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        series = asked_series(sample, name=self.name, least=LEAST)
+        series = target_series(sample, name=self.name, least=MIN_READINGS)
         whole = series.laid_out(sample, self.quantiles(series.past, series.horizon))
-        return Prediction(whole[4].copy(), quantiles=dict(zip(QUANTILES, whole, strict=True)))
+        return Prediction(whole[4].copy(), quantiles=dict(zip(QUANTILE_LEVELS, whole, strict=True)))
 
     def quantiles(
         self, past: Float64[np.ndarray, "row time"], horizon: int
@@ -265,11 +271,11 @@ class FracastPredictor:
 
     @torch.inference_mode()
     def _block(self, past: Float64[np.ndarray, "row time"]) -> Float64[np.ndarray, "row horizon quantile"]:
-        tail = past[:, -CONTEXT:].astype(np.float32)
+        tail = past[:, -CONTEXT_LENGTH:].astype(np.float32)
         low = np.nanmin(tail, axis=1, keepdims=True).astype(np.float64)
         span = np.maximum(np.nanmax(tail, axis=1, keepdims=True) - low, 1e-5)
-        seen = np.zeros((len(tail), CONTEXT), dtype=bool)
-        scaled = np.zeros((len(tail), CONTEXT), dtype=np.float32)
+        seen = np.zeros((len(tail), CONTEXT_LENGTH), dtype=bool)
+        scaled = np.zeros((len(tail), CONTEXT_LENGTH), dtype=np.float32)
         seen[:, -tail.shape[1] :] = np.isfinite(tail)
         scaled[:, -tail.shape[1] :] = np.where(np.isfinite(tail), (tail - low) / span, 0.0)
         device = self.model.head.queries.device
@@ -278,13 +284,13 @@ class FracastPredictor:
 
 
 @functools.lru_cache(maxsize=1)
-def weights() -> Fracast:
+def load_weights() -> Fracast:
     """The model with its pretrained weights, fetched once. Raises ArtefactError where they cannot be had."""
     model = Fracast()
-    model.load_state_dict(load_file(fetch.pypi_file(REQUIREMENT, MEMBER, SHA256)))
+    model.load_state_dict(load_file(fetch.pypi_file(REQUIREMENT, WEIGHTS_FILE, SHA256)))
     return model.eval().requires_grad_(False)
 
 
 def load(name: str, _: str) -> FracastPredictor:
     """The pretrained model as a predictor of that name."""
-    return FracastPredictor(name, weights())
+    return FracastPredictor(name, load_weights())

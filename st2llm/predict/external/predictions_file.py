@@ -11,12 +11,12 @@ from st2llm.data import fetch, safe_open
 from st2llm.errors import DataError, nearest
 from st2llm.types import Prediction, Sample
 
-KEYS = ("sample", "place", "step", "channel")
-QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
+KEY_COLUMNS = ("sample", "place", "step", "channel")
+QUANTILE_COLUMNS = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 
 
 @dataclass(frozen=True, eq=False)
-class FiledPredictor:
+class PredictionsFilePredictor:
     """Answers from a table with a row for each asked entry: sample, place, step, channel, value, perhaps q05 q50 q95.
 
     step counts from the first asked step of the sample, channel from 0. A value that is not there is an answer that
@@ -70,29 +70,33 @@ class FiledPredictor:
         value = _filled(sample, at, rows["value"])
         if not np.isfinite(value[sample.wanted]).any():
             return Prediction(None, unread_reason="no value in the file")
-        found = {share: _filled(sample, at, rows[name]) for name, share in QUANTILES.items() if name in rows}
+        found = {
+            share: _filled(sample, at, rows[name]) for name, share in QUANTILE_COLUMNS.items() if name in rows
+        }
         known = {share: one for share, one in found.items() if np.isfinite(one[sample.wanted]).all()}
         return Prediction(value, quantiles=known or None)
 
 
-def read(path: Path, *, name: str) -> FiledPredictor:
+def read_predictions(path: Path, *, name: str) -> PredictionsFilePredictor:
     """A table in parquet or csv. Raises DataError for one that cannot be read or lacks a column."""
     table = (
         safe_open.parquet(path)
         if path.suffix == ".parquet"
         else safe_open.csv(path, text=("sample", "place"))
     )
-    for key in (*KEYS, "value"):
+    for key in (*KEY_COLUMNS, "value"):
         if key not in table:
             raise DataError(
                 f"{path} has no column {key!r}, but {', '.join(map(str, table.columns))}. A table of predictions has "
-                f"{', '.join(KEYS)}, value."
+                f"{', '.join(KEY_COLUMNS)}, value."
             )
     for key in ("step", "channel", "value"):
         if not pd.api.types.is_numeric_dtype(table[key]) or (key != "value" and table[key].isna().any()):
             raise DataError(f"{path}: the column {key!r} should hold numbers in every row, but it does not.")
     groups = table.assign(sample=table["sample"].astype(str)).groupby("sample", sort=False)
-    return FiledPredictor(name, path, fetch.sha256_of(path), {str(sample): rows for sample, rows in groups})
+    return PredictionsFilePredictor(
+        name, path, fetch.sha256_of(path), {str(sample): rows for sample, rows in groups}
+    )
 
 
 def _filled(sample: Sample, at: tuple[np.ndarray, np.ndarray, np.ndarray], column: pd.Series) -> np.ndarray:

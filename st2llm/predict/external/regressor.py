@@ -11,7 +11,7 @@ from sklearn.multioutput import MultiOutputRegressor
 
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
-from st2llm.predict.baselines.rule import known, place_forecast
+from st2llm.predict.baselines.rule import forecast_prediction, known_values
 from st2llm.types import DAY_S, Prediction, Sample
 
 
@@ -30,7 +30,7 @@ class RegressorPredictor:
         _, nodes, channels = sample.values.shape
         found = np.asarray(self.regressor.predict(_features(sample, self.scaler)), dtype=np.float64)
         rows = found.reshape(nodes, channels, -1)
-        return place_forecast(sample, self.scaler.unscale(np.moveaxis(rows, 2, 0)))
+        return forecast_prediction(sample, self.scaler.unscale(np.moveaxis(rows, 2, 0)))
 
 
 def fit_regressor(
@@ -75,5 +75,5 @@ def _features(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row featur
 
 
 def _targets(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row horizon"]:
-    asked = scaler.scale(known(sample))[sample.first_wanted_step :]
+    asked = scaler.scale(known_values(sample))[sample.first_wanted_step :]
     return np.moveaxis(asked, 0, 2).reshape(-1, len(asked))

@@ -10,7 +10,7 @@ from st2llm.types import Sample
 
 
 @dataclass(frozen=True)
-class AskedSeries:
+class TargetSeries:
     """The series of one sample that are asked to go on, by (node, channel), with their past in raw units.
 
     past: NaN where a reading is missing.
@@ -31,7 +31,7 @@ class AskedSeries:
         return whole
 
 
-def asked_series(sample: Sample, *, name: str, least: int) -> AskedSeries:
+def target_series(sample: Sample, *, name: str, least: int) -> TargetSeries:
     """The asked series of a forecast.
 
     name: of the model, for errors. least: readings that a past must have. Raises DataError where the asked entries
@@ -51,4 +51,4 @@ def asked_series(sample: Sample, *, name: str, least: int) -> AskedSeries:
             f"{name} forecasts what follows at least {least} readings, but in {sample.id} {why}. Lengthen "
             f"task.history, or leave this model out."
         )
-    return AskedSeries(keys, past, len(sample.time) - start)
+    return TargetSeries(keys, past, len(sample.time) - start)

@@ -9,15 +9,15 @@ import numpy as np
 from st2llm.errors import ConfigError, DataError
 from st2llm.types import Prediction, Sample
 
-Answers = Sequence[Any]
+ModelOutputs = Sequence[Any]
 """An answer for each sample: an array of its values, the draws of a distribution stacked in front, or a Prediction."""
 
 
 @runtime_checkable
-class Model(Protocol):
+class PredictModel(Protocol):
     """What many libraries call a model."""
 
-    def predict(self, samples: Any) -> Answers: ...
+    def predict(self, samples: Any) -> ModelOutputs: ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WrappedPredictor:
     """A model of somebody else's. It is shown samples without their truth, and its answers are checked one by one."""
 
     name: str
-    ask: Callable[[Sequence[Sample]], Answers]
+    ask: Callable[[Sequence[Sample]], ModelOutputs]
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Raises DataError, naming sample and entry, for an answer that does not fit what was asked."""
@@ -85,7 +85,7 @@ def wrap(model: object, *, name: str) -> WrappedPredictor:
     [time node channel] in raw units, or of the asked steps alone, with draws in front where it has several; or a
     Prediction. Raises ConfigError for what can be neither called nor asked to predict.
     """
-    if isinstance(model, Model):
+    if isinstance(model, PredictModel):
         return WrappedPredictor(name, model.predict)
     if not callable(model):
         raise ConfigError(

@@ -1,1 +1,43 @@
-"""Preprocessors: from samples to the tensors that every arm of a comparison receives, and back to raw units."""
+"""Preprocessors: from samples to tensors, and from an arm's output to predictions in raw units."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from st2llm.types import Prediction, Sample
+
+
+@runtime_checkable
+class Preprocessor(Protocol):
+    """Fitted on training samples alone; then every arm of a comparison uses the same one.
+
+    slots: how many soft tokens stand for a sample.
+    """
+
+    @property
+    def slots(self) -> int: ...
+
+    def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> Any:
+        """Tensors of these samples; `with_instructions` adds the text read before the soft tokens."""
+        ...
+
+    def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
+        """The batch with the instruction of each sample."""
+        ...
+
+    def instruction(self, sample: Sample) -> str:
+        """The text that a language model reads before the soft tokens of this sample; '' without a template."""
+        ...
+
+    def with_sampling_noise(self, batch: Any) -> Any:
+        """The batch with the noise that forecasts are drawn from, where the head draws any."""
+        ...
+
+    def postprocess(self, samples: Sequence[Sample], outputs: Any) -> list[Prediction]:
+        """An arm's output for these samples as predictions in raw units."""
+        ...
+
+    def postprocess_draws(self, samples: Sequence[Sample], draws: Tensor) -> list[Prediction]:
+        """Draws of a diffusion model, [draw batch ...], as predictions in raw units."""
+        ...

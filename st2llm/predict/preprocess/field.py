@@ -13,14 +13,14 @@ from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines import (
     BaselinePredictor,
-    HeldOut,
+    HeldOutSlotMean,
     SlotMean,
-    filled,
     fit_baseline,
-    fit_held_out,
+    fit_held_out_slot_mean,
+    window_prediction,
 )
-from st2llm.predict.baselines.events import SHARES
-from st2llm.predict.baselines.movement import by_score
+from st2llm.predict.baselines.events import QUANTILE_LEVELS
+from st2llm.predict.baselines.movement import predictions_from_scores
 from st2llm.predict.preprocess.instruction import instruction
 from st2llm.types import Prediction, Sample, Serializer
 
@@ -38,7 +38,7 @@ SKIPS = {
 
 
 @dataclass(frozen=True)
-class Frame:
+class FieldPreprocessor:
     """Fitted on training windows alone, then the same for all arms.
 
     base: the closed-form rule whose answers arms correct, or None. template: writes the words before the soft tokens.
@@ -53,13 +53,13 @@ class Frame:
     template: Serializer | None
     slots: int
     also: tuple[str, ...] = ()
-    usual: HeldOut | SlotMean | None = None
+    usual: HeldOutSlotMean | SlotMean | None = None
 
-    def stack(self, samples: Sequence[Sample], *, reads: bool) -> FieldBatch:
-        """Tensors of these samples; with `reads`, also the words that a language model reads."""
+    def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> FieldBatch:
+        """Tensors of these samples; with `with_instructions`, also the words that a language model reads."""
         base, level = self._filled(samples), self._level(samples)
         batch = stack(samples, self.scaler, self.vocabulary, base=base, level=level, also=self.also)
-        return self.with_words(batch, samples) if reads else batch
+        return self.with_instructions(batch, samples) if with_instructions else batch
 
     def _filled(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
         """The closed-form answers that arms correct, NaN where they say nothing."""
@@ -72,42 +72,44 @@ class Frame:
         """What is usual at each entry, where differences from it are told."""
         return None if self.usual is None else np.stack([self.usual.of(sample) for sample in samples])
 
-    def asking(self, batch: Any) -> Any:
+    def with_sampling_noise(self, batch: Any) -> Any:
         """A batch as it is asked about: fields need nothing more."""
         return batch
 
-    def answers(self, samples: Sequence[Sample], said: Float[Tensor, "batch *entry"]) -> list[Prediction]:
+    def postprocess(
+        self, samples: Sequence[Sample], outputs: Float[Tensor, "batch *entry"]
+    ) -> list[Prediction]:
         """What an arm said of these samples, as predictions in raw units; scores of classes as rankings."""
         if samples[0].task == "classify":
-            return by_score(samples, said.cpu().numpy().astype(np.float64))
-        rows = self.scaler.unscale(said.cpu().numpy().astype(np.float64), self._level(samples))
-        return [filled(sample, row) for sample, row in zip(samples, rows, strict=True)]
+            return predictions_from_scores(samples, outputs.cpu().numpy().astype(np.float64))
+        rows = self.scaler.unscale(outputs.cpu().numpy().astype(np.float64), self._level(samples))
+        return [window_prediction(sample, row) for sample, row in zip(samples, rows, strict=True)]
 
-    def drawn(
+    def postprocess_draws(
         self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch time node channel"]
     ) -> list[Prediction]:
         """Draws of what these samples ask, as predictions in raw units: the median, quantiles and the draws."""
         raw = self.scaler.unscale(draws.cpu().numpy().astype(np.float64), self._level(samples))
-        return [spread(sample, raw[:, row]) for row, sample in enumerate(samples)]
+        return [summarise_draws(sample, raw[:, row]) for row, sample in enumerate(samples)]
 
-    def with_words(self, batch: Any, samples: Sequence[Sample]) -> Any:
-        return replace(batch, words=tuple(self.words(sample) for sample in samples))
+    def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
+        return replace(batch, words=tuple(self.instruction(sample) for sample in samples))
 
-    def words(self, sample: Sample) -> str:
+    def instruction(self, sample: Sample) -> str:
         """The instruction of one sample; see `instruction`."""
         return instruction(self.template, sample, self.slots)
 
 
-def spread(sample: Sample, draws: Float64[np.ndarray, "draw time node channel"]) -> Prediction:
+def summarise_draws(sample: Sample, draws: Float64[np.ndarray, "draw time node channel"]) -> Prediction:
     """The median, the quantiles and the draws themselves."""
     asked = np.where(sample.wanted, draws, np.nan)
-    levels = np.full((len(SHARES), *sample.values.shape), np.nan)
-    levels[:, sample.wanted] = np.quantile(asked[:, sample.wanted], SHARES, axis=0)
-    quantiles = dict(zip(SHARES, levels, strict=True))
-    return Prediction(filled(sample, quantiles[0.5]).value, samples=asked, quantiles=quantiles)
+    levels = np.full((len(QUANTILE_LEVELS), *sample.values.shape), np.nan)
+    levels[:, sample.wanted] = np.quantile(asked[:, sample.wanted], QUANTILE_LEVELS, axis=0)
+    quantiles = dict(zip(QUANTILE_LEVELS, levels, strict=True))
+    return Prediction(window_prediction(sample, quantiles[0.5]).value, samples=asked, quantiles=quantiles)
 
 
-def fit_frame(
+def fit_field_preprocessor(
     train: Sequence[Sample],
     *,
     skip: str,
@@ -115,7 +117,7 @@ def fit_frame(
     slots: int,
     also: tuple[str, ...] = (),
     level: str = "place",
-) -> Frame:
+) -> FieldPreprocessor:
     """Fits scaler, vocabulary and base forecast. skip: one of SKIPS, or 'none' (ConfigError otherwise).
 
     level: what values are told as differences from, each place's mean (`place`) or its mean in that slot of the
@@ -125,6 +127,6 @@ def fit_frame(
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
     from_usual = level == "slot" and skip == "slot"  # then no base says what the level says
     base = None if skip == "none" or from_usual else fit_baseline(SKIPS[skip], train)
-    usual = fit_held_out(train) if level == "slot" else None
+    usual = fit_held_out_slot_mean(train) if level == "slot" else None
     scaler = fit_scaler(train, usual.of if usual else None)
-    return Frame(scaler, fit_notes(train), base, template, slots, also, usual)
+    return FieldPreprocessor(scaler, fit_notes(train), base, template, slots, also, usual)

@@ -1,4 +1,4 @@
-"""From training samples and a task to the frame and the shape that every arm is built for."""
+"""From training samples and a task to the preprocessor and the shape that every arm is built for."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from st2llm.encode.regions import partition_of
 from st2llm.encode.sequence import SequenceShape
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, blueprint_of
-from st2llm.predict.preprocess.field import Frame, fit_frame
-from st2llm.predict.preprocess.sequence import SequenceFrame, fit_sequence_frame
+from st2llm.predict.preprocess.field import FieldPreprocessor, fit_field_preprocessor
+from st2llm.predict.preprocess.sequence import SequencePreprocessor, fit_sequence_preprocessor
 from st2llm.serialize.template.template import load_prompt
 from st2llm.tasks import Task
 from st2llm.types import DAY_S, NO_EDGES, Sample
@@ -22,7 +22,7 @@ def steps_per_day(sample: Sample) -> int:
     return max(1, DAY_S // sample.side.freq_s) if sample.side.freq_s else 1
 
 
-def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:
+def field_shape(sample: Sample, task: Task, preprocessor: FieldPreprocessor) -> FieldShape:
     """What an encoder of fields has to fit for a task like this sample's."""
     context = task.context
     return FieldShape(
@@ -31,23 +31,29 @@ def field_shape(sample: Sample, task: Task, frame: Frame) -> FieldShape:
         nodes=len(sample.place),
         channels=sample.values.shape[2],
         steps_per_day=steps_per_day(sample),
-        note_words=len(frame.vocabulary.words),
+        note_words=len(preprocessor.vocabulary.words),
         amid=not context,
-        classes=classes_of(sample),
+        classes=class_count(sample),
     )
 
 
-def classes_of(sample: Sample) -> int:
+def class_count(sample: Sample) -> int:
     """How many classes a sample like this may have; 0 where no class is asked for."""
     return len(sample.side.options) if sample.task == "classify" else 0
 
 
-def shape_for(frame: Frame | SequenceFrame, sample: Sample, task: Task) -> FieldShape | SequenceShape:
+def encoder_shape(
+    preprocessor: FieldPreprocessor | SequencePreprocessor, sample: Sample, task: Task
+) -> FieldShape | SequenceShape:
     """What an encoder has to fit for the question of a task."""
-    return frame.shape if isinstance(frame, SequenceFrame) else field_shape(sample, task, frame)
+    return (
+        preprocessor.shape
+        if isinstance(preprocessor, SequencePreprocessor)
+        else field_shape(sample, task, preprocessor)
+    )
 
 
-def blueprint_for(
+def make_blueprint(
     shape: FieldShape | SequenceShape,
     sample: Sample,
     encoder: EncoderSettings,
@@ -64,12 +70,12 @@ def blueprint_for(
     return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
 
 
-def field_slots(nodes: int, history: int, encoder: EncoderSettings) -> int:
+def soft_token_count(nodes: int, history: int, encoder: EncoderSettings) -> int:
     """How many embeddings an encoder of fields makes: one a place, or one a patch of it and one for its question."""
     return nodes * (1 if encoder.tokens == "place" else -(-history // encoder.patch) + 1)
 
 
-def frame_for(
+def fit_preprocessor(
     train: Sequence[Sample],
     task: Task,
     *,
@@ -77,15 +83,21 @@ def frame_for(
     encoder: EncoderSettings,
     up: Projection,
     instruction: str | None = None,
-    reads: bool,
-) -> Frame | SequenceFrame:
-    """What every arm of a comparison is shown. reads: whether any of them reads an instruction before its soft tokens;
-    None for an instruction is `<kind>/<task>.soft`.
+    with_instructions: bool,
+) -> FieldPreprocessor | SequencePreprocessor:
+    """Fits the preprocessor that every arm of a comparison uses.
+
+    instruction: id of the template that is read before the soft tokens; None means `<kind>/<task>.soft`.
+    with_instructions: whether any arm reads it.
     """
     first = train[0]
-    template = load_prompt(instruction or f"{first.kind}/{first.task}.soft") if reads else None
+    template = load_prompt(instruction or f"{first.kind}/{first.task}.soft") if with_instructions else None
     tokens = up.tokens if up.head == "resampler" else None
     if first.kind in ("trajectory", "event"):
-        return fit_sequence_frame(train, skip=skip, points=task.context, template=template, slots=tokens)
-    slots = tokens or field_slots(len(first.place), task.context or task.length, encoder)
-    return fit_frame(train, skip=skip, template=template, slots=slots, also=encoder.also, level=encoder.level)
+        return fit_sequence_preprocessor(
+            train, skip=skip, points=task.context, template=template, slots=tokens
+        )
+    slots = tokens or soft_token_count(len(first.place), task.context or task.length, encoder)
+    return fit_field_preprocessor(
+        train, skip=skip, template=template, slots=slots, also=encoder.also, level=encoder.level
+    )

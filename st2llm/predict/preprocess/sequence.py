@@ -24,31 +24,31 @@ from st2llm.encode.point_batch import (
 from st2llm.encode.sequence import SequenceShape
 from st2llm.encode.trajectory_batch import FEATURES, KNOWN, origin_of, stack_tracks
 from st2llm.errors import ConfigError, nearest
-from st2llm.predict.baselines.events import SHARES
+from st2llm.predict.baselines.events import QUANTILE_LEVELS
 from st2llm.predict.baselines.movement import (
     ConstantVelocity,
-    Counts,
-    by_score,
+    VisitCounts,
     counts_all,
     counts_transitions,
+    predictions_from_scores,
 )
-from st2llm.predict.baselines.rule import filled
+from st2llm.predict.baselines.rule import window_prediction
 from st2llm.predict.preprocess.instruction import instruction
 from st2llm.types import Prediction, Sample, Serializer
 
 SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
 """Counting rules that arms for the next place start from."""
-DRAWS = 100
+FORECAST_DRAWS = 100
 """Paths of which a forecast takes the median; the first KEPT of them are kept as draws.
 
 The point forecast is the mean of that median and constant velocity (equal weights, Bates and Granger 1969): of two
 forecasts that fail on different scenes the mean fails less. The draws are the arm's own."""
-KEPT = 20
+KEPT_DRAWS = 20
 _QUANTILES = 32
 
 
 @dataclass(frozen=True)
-class SequenceFrame:
+class SequencePreprocessor:
     """Fitted on training samples alone, then the same for all arms.
 
     rule: whose weights arms for the next place start from. template: writes the words before the soft tokens. slots:
@@ -57,45 +57,47 @@ class SequenceFrame:
 
     scaler: PointScaler
     shape: SequenceShape
-    rule: Counts | None = None
+    rule: VisitCounts | None = None
     template: Serializer | None = None
     slots: int = 0
 
-    def stack(self, samples: Sequence[Sample], *, reads: bool) -> PointBatch:
-        """Tensors of these samples; with `reads`, also the words that a language model reads."""
+    def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> PointBatch:
+        """Tensors of these samples; with `with_instructions`, also the words that a language model reads."""
         if self.shape.task == "track":
             tracks = stack_tracks(samples, points=self.shape.points)
-            return self.with_words(tracks, samples) if reads else tracks
+            return self.with_instructions(tracks, samples) if with_instructions else tracks
         batch = stack_points(_points(samples, self.rule), self.scaler, points=self.shape.points)
-        return self.with_words(batch, samples) if reads else batch
+        return self.with_instructions(batch, samples) if with_instructions else batch
 
-    def with_words(self, batch: Any, samples: Sequence[Sample]) -> Any:
-        return replace(batch, words=tuple(self.words(sample) for sample in samples))
+    def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
+        return replace(batch, words=tuple(self.instruction(sample) for sample in samples))
 
-    def words(self, sample: Sample) -> str:
+    def instruction(self, sample: Sample) -> str:
         """The instruction of one sample; see `instruction`."""
         return instruction(self.template, sample, self.slots)
 
-    def asking(self, batch: Any) -> Any:
+    def with_sampling_noise(self, batch: Any) -> Any:
         """With the noise that answers are drawn from, the same for every sample and arm."""
         if self.shape.task != "forecast":
             return batch
-        noise = torch.randn((1, DRAWS, WAVES), generator=torch.Generator().manual_seed(0))
+        noise = torch.randn((1, FORECAST_DRAWS, WAVES), generator=torch.Generator().manual_seed(0))
         return replace(batch, noise=noise.expand(len(batch), -1, -1).to(batch.numbers.device))
 
-    def answers(self, samples: Sequence[Sample], said: "Tensor | NextEventSaid") -> list[Prediction]:
-        """What an arm said of these samples, as predictions."""
-        if isinstance(said, NextEventSaid):
-            return [self._next_event(sample, said, row) for row, sample in enumerate(samples)]
-        rows = said.cpu().numpy().astype(np.float64)
+    def postprocess(self, samples: Sequence[Sample], outputs: "Tensor | NextEventSaid") -> list[Prediction]:
+        """What an arm outputs of these samples, as predictions."""
+        if isinstance(outputs, NextEventSaid):
+            return [self._next_event(sample, outputs, row) for row, sample in enumerate(samples)]
+        rows = outputs.cpu().numpy().astype(np.float64)
         if self.shape.task in ("next-place", "classify"):
-            return by_score(samples, rows)
+            return predictions_from_scores(samples, rows)
         if self.shape.task == "track":
             paths = [row[-len(s.time) :] for s, row in zip(samples, rows, strict=True)]
-            return [filled(s, _asked_places(s, path)) for s, path in zip(samples, paths, strict=True)]
+            return [
+                window_prediction(s, _asked_places(s, path)) for s, path in zip(samples, paths, strict=True)
+            ]
         return [self._path(sample, row) for sample, row in zip(samples, rows, strict=True)]
 
-    def drawn(
+    def postprocess_draws(
         self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch point 2"]
     ) -> list[Prediction]:
         """Draws of the asked places of whole paths as predictions: their median, and the draws."""
@@ -103,7 +105,7 @@ class SequenceFrame:
         for row, sample in enumerate(samples):
             paths = rows[:, row, -len(sample.time) :]
             kept = np.stack([_asked_places(sample, path) for path in paths])
-            middle = filled(sample, _asked_places(sample, np.median(paths, axis=0)))
+            middle = window_prediction(sample, _asked_places(sample, np.median(paths, axis=0)))
             found.append(replace(middle, samples=kept))
         return found
 
@@ -119,7 +121,7 @@ class SequenceFrame:
 
         straight = ConstantVelocity().path(sample)[sample.first_wanted_step :]
         middle = (whole(np.median(paths, axis=0)) + whole(frame.into(straight))) / 2
-        return Prediction(filled(sample, middle).value, samples=whole(paths[:KEPT]))
+        return Prediction(window_prediction(sample, middle).value, samples=whole(paths[:KEPT_DRAWS]))
 
     def _next_event(self, sample: Sample, said: NextEventSaid, row: int) -> Prediction:
         mixture = GapMixture(
@@ -136,7 +138,7 @@ class SequenceFrame:
                 channel = sample.side.channels.index(name)
                 value[-1, 0, channel] = sample.values[-2, 0, channel] + away[i]
         quantiles = {}
-        for of, gap in zip(SHARES, (low, middle, high), strict=True):
+        for of, gap in zip(QUANTILE_LEVELS, (low, middle, high), strict=True):
             quantiles[of] = np.full(value.shape, np.nan)
             quantiles[of][-1, 0, gap_at] = gap
         return Prediction(
@@ -165,7 +167,7 @@ def _gap_quantiles(mixture: GapMixture) -> tuple[float, float, float]:
     """Gaps in hours at SHARES, by bisection on the logarithm."""
     weight = torch.softmax(mixture.weight, dim=1)
     std = torch.exp(mixture.log_std)
-    shares = torch.tensor(SHARES, dtype=torch.float64)
+    shares = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
     low = (mixture.mean - 8 * std).min().expand(3).clone()
     high = (mixture.mean + 8 * std).max().expand(3).clone()
     for _ in range(60):
@@ -176,7 +178,7 @@ def _gap_quantiles(mixture: GapMixture) -> tuple[float, float, float]:
     return found[0], found[1], found[2]
 
 
-def fit_sequence_frame(
+def fit_sequence_preprocessor(
     train: Sequence[Sample],
     *,
     skip: str,
@@ -184,7 +186,7 @@ def fit_sequence_frame(
     template: Serializer | None = None,
     slots: int | None = None,
     whole: bool = False,
-) -> SequenceFrame:
+) -> SequencePreprocessor:
     """Fits scaler, shape and the rule that arms start from. skip: 'none', or one of SKIPS for the next place.
 
     points: that are read; 0 reads as many as the longest training sample has. slots: of soft tokens; None means one for
@@ -219,16 +221,16 @@ def fit_sequence_frame(
         gaps=gaps,
         metres=scaler.metres,
     )
-    return SequenceFrame(scaler, shape, rule, template, points + 1 if slots is None else slots)
+    return SequencePreprocessor(scaler, shape, rule, template, points + 1 if slots is None else slots)
 
 
-def _tracks(train: Sequence[Sample], template: Serializer | None, slots: int | None) -> SequenceFrame:
+def _tracks(train: Sequence[Sample], template: Serializer | None, slots: int | None) -> SequencePreprocessor:
     """Paths are scaled each by its own mean step, so that nothing is fitted but their length."""
     points = max(len(sample.time) for sample in train)
     shape = SequenceShape("track", points, FEATURES, KNOWN, horizon=points, channels=3)
     unit = PointScaler(np.zeros(FEATURES), np.ones(FEATURES), 1.0)
-    return SequenceFrame(unit, shape, None, template, points + 1 if slots is None else slots)
+    return SequencePreprocessor(unit, shape, None, template, points + 1 if slots is None else slots)
 
 
-def _points(samples: Sequence[Sample], rule: Counts | None) -> list[Points]:
+def _points(samples: Sequence[Sample], rule: VisitCounts | None) -> list[Points]:
     return [points_of(s, weights=None if rule is None else rule.weights(s).sum(axis=0)) for s in samples]

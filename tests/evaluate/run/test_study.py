@@ -309,8 +309,7 @@ def seen(monkeypatch):
         monkeypatch.setattr(owner, name, answer)
 
     spy(BaselinePredictor, "predict")
-    spy(module.PrimitivePredictor, "predict")
-    spy(module.SoftPredictor, "predict")
+    spy(module.ArmPredictor, "predict")
     spy(TextPredictor, "answers")
     return asked
 

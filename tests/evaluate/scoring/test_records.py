@@ -22,7 +22,7 @@ from st2llm.evaluate.scoring.records import (
     score_arms,
 )
 from st2llm.evaluate.scoring.score_table import tabulate
-from st2llm.predict.answer_counts import tally
+from st2llm.predict.answer_counts import count_categories
 from st2llm.types import Prediction
 
 DAYS, PLACES, STEPS = 24, ("a", "b"), 2
@@ -210,7 +210,7 @@ def test_unread_answers_are_counted_and_scored_under_three_rules_by_hand():
 @pytest.mark.slow
 def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
     arms = _text_arms()
-    ledger = tally(["readable"] * 20 + ["truncated"] * 3 + ["refused"])
+    ledger = count_categories(["readable"] * 20 + ["truncated"] * 3 + ["refused"])
     decoding = {"draws": 3, "temperature": 0.7, "top_p": 1.0, "seed": 0}
     facts = [f | {"ledger": ledger, "decoding": decoding} if f["family"] == "text" else f for f in arms.facts]
     found = records_of(Arms(arms.suite, arms.timezone, facts, arms.predictions))

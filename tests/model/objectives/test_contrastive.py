@@ -11,8 +11,8 @@ from st2llm.errors import ConfigError
 from st2llm.model.arm import Blueprint
 from st2llm.model.objectives.contrastive import VIEWS, Contrastive, info_nce
 from st2llm.model.pretraining import Sequenced
-from st2llm.predict.preprocess.sequence import fit_sequence_frame
-from st2llm.train.loop import Budget, fit
+from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
+from st2llm.train.loop.trainer import Budget, fit
 from st2llm.types import NO_EDGES
 
 
@@ -57,9 +57,9 @@ def test_an_unknown_view_names_the_nearest():
 
 def sequences():
     samples = five_kinds.event_samples(five_kinds.events(80), 6)
-    frame = fit_sequence_frame(samples, skip="none", points=6)
-    blueprint = Blueprint(frame.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
-    return Sequenced(blueprint, seed=0), frame.stack(samples, reads=False)
+    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=6)
+    blueprint = Blueprint(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
+    return Sequenced(blueprint, seed=0), preprocessor.collate(samples, with_instructions=False)
 
 
 def test_sequences_find_their_other_view():

@@ -9,10 +9,10 @@ from support import five_kinds
 from st2llm import tasks
 from st2llm.data.windows import split
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.baselines.etas import Rate
+from st2llm.predict.baselines.etas import Intensity
 from st2llm.types import SplitPlan
 
-TRUE = Rate(mu=0.2, k=0.1, alpha=0.0, c=0.5, p=2.0)
+TRUE = Intensity(mu=0.2, k=0.1, alpha=0.0, c=0.5, p=2.0)
 
 
 def hawkes(count=1500, *, seed=0) -> np.ndarray:

@@ -10,7 +10,7 @@ from support import handmade
 
 from st2llm.errors import DataError
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.baselines.events import HourOfWeekRate, Usual
+from st2llm.predict.baselines.events import EventStatistics, HourOfWeekRate
 
 TRAIN = [handmade.events([1, 2, gap], name=f"t{i}") for i, gap in enumerate([1.0, 2.0, 9.0])]
 ASKED = handmade.events([3.0, 5.0, 100.0])
@@ -60,7 +60,7 @@ def test_the_density_of_an_exponential_is_its_own_and_its_quantiles_too():
 def varying():
     rates = np.full(168, 0.0001)
     rates[7 * 24 - 24 :] = 2.0  # Sundays
-    usual = Usual(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
+    usual = EventStatistics(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
     return HourOfWeekRate(usual, rates)
 
 
@@ -84,7 +84,7 @@ def test_the_density_of_a_varying_rate_integrates_to_the_share_below_its_quantil
 
 
 def test_a_rate_that_never_varies_is_the_homogeneous_one():
-    usual = Usual(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
+    usual = EventStatistics(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
     (found,) = HourOfWeekRate(usual, np.full(168, 0.25)).answer([ASKED])
     assert found.value[-1, 0, 0] == pytest.approx(4 * math.log(2))
     np.testing.assert_allclose(found.log_density["gap_h"](np.array([3.0])), [math.log(0.25) - 0.75])

@@ -13,7 +13,7 @@ from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict import Predictor
-from st2llm.predict.baselines import BASELINES, fit_baseline, fit_held_out, fit_ridge, fit_slot_mean
+from st2llm.predict.baselines import BASELINES, fit_baseline, fit_held_out_slot_mean, fit_ridge, fit_slot_mean
 from st2llm.types import MONTH_S
 
 NAN = np.nan
@@ -167,7 +167,7 @@ def test_ridge_on_deviations_is_the_closed_form_solution_on_deviations():
 
 def test_a_window_is_held_out_of_the_means_of_its_slots():
     values = four_weeks()
-    held = fit_held_out(windows(values, 24, 24, stride=12))
+    held = fit_held_out_slot_mean(windows(values, 24, 24, stride=12))
     for sample in windows(values, 24, 24, stride=36):
         start = int(sample.time[0] - fields.MONDAY) // 3600
         others = values.copy()
@@ -180,14 +180,14 @@ def test_a_window_is_held_out_of_the_means_of_its_slots():
 def test_a_window_that_gave_nothing_gets_the_means_themselves():
     train = windows(four_weeks(), 24, 24, stride=48)
     (later,) = windows(np.zeros((30, 3)), 24, 6, first=fields.MONDAY + 4 * WEEK * 3600)
-    np.testing.assert_array_equal(fit_held_out(train).of(later), fit_slot_mean(train).of(later))
+    np.testing.assert_array_equal(fit_held_out_slot_mean(train).of(later), fit_slot_mean(train).of(later))
 
 
 def test_without_a_clock_no_window_is_held_out():
     (sample,) = windows(np.arange(10.0), 8, 2)
     still = replace(sample, side=replace(sample.side, freq_s=0))
     with pytest.raises(DataError, match=r"has no clock, so no window can be held out .* own mean"):
-        fit_held_out([still])
+        fit_held_out_slot_mean([still])
 
 
 def test_held_out_ridges_do_not_take_the_noise_of_few_weeks_for_a_law():

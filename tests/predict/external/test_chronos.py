@@ -10,7 +10,7 @@ from support import fields
 from transformers import T5Config, T5ForConditionalGeneration
 
 from st2llm.errors import ArtefactError, ConfigError, DataError
-from st2llm.predict.external import load
+from st2llm.predict.external import load_model
 from st2llm.predict.external.chronos import Bins
 
 HISTORY, HORIZON = 12, 5
@@ -80,7 +80,7 @@ def test_a_series_of_zeros_keeps_a_scale_of_one():
 
 
 def test_draws_reach_past_one_block_and_their_median_is_the_value(folder):
-    (answer,) = load(f"chronos:{folder}", name="tiny").predict(samples(1))
+    (answer,) = load_model(f"chronos:{folder}", name="tiny").predict(samples(1))
     (sample,) = samples(1)
     assert answer.samples.shape == (4, *sample.values.shape)
     assert np.isfinite(answer.samples[:, sample.wanted]).all()
@@ -89,7 +89,7 @@ def test_draws_reach_past_one_block_and_their_median_is_the_value(folder):
 
 
 def test_the_draws_of_a_sample_depend_on_nothing_else(folder):
-    model = load(f"chronos:{folder}", name="tiny")
+    model = load_model(f"chronos:{folder}", name="tiny")
     alone = model.predict(samples(2)[1:])[0]
     torch.manual_seed(99)
     np.testing.assert_array_equal(alone.samples, model.predict(samples(2))[1].samples)
@@ -97,20 +97,20 @@ def test_the_draws_of_a_sample_depend_on_nothing_else(folder):
 
 def test_another_kind_of_model_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"should be a Chronos-T5 .* without chronos_config"):
-        load(f"chronos:{save(tmp_path / 't5')}", name="x")
+        load_model(f"chronos:{save(tmp_path / 't5')}", name="x")
     bolt = save(tmp_path / "bolt", chronos_config={"context_length": 10})
     with pytest.raises(ConfigError, match="with another chronos_config"):
-        load(f"chronos:{bolt}", name="x")
+        load_model(f"chronos:{bolt}", name="x")
 
 
 def test_a_folder_without_weights_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtefactError, match=r"Chronos weights .*empty.* cannot be read"):
-        load(f"chronos:{tmp_path / 'empty'}", name="x")
+        load_model(f"chronos:{tmp_path / 'empty'}", name="x")
 
 
 def test_a_history_without_readings_is_refused(folder):
     sample = samples(1)[0]
     sample.values[:HISTORY, 1] = np.nan
     with pytest.raises(DataError, match="has fewer than 2 readings in its 12 steps"):
-        load(f"chronos:{folder}", name="tiny").predict([sample])
+        load_model(f"chronos:{folder}", name="tiny").predict([sample])

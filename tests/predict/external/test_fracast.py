@@ -6,8 +6,8 @@ import torch
 from support import fields
 
 from st2llm.errors import DataError
-from st2llm.predict.external import load
-from st2llm.predict.external.fracast import Fracast, FracastPredictor, periods, seasonal_fill
+from st2llm.predict.external import load_model
+from st2llm.predict.external.fracast import Fracast, FracastPredictor, seasonal_fill, significant_periods
 
 HISTORY, HORIZON = 48, 12
 
@@ -33,7 +33,7 @@ def test_it_has_the_size_that_is_published():
 def test_the_periods_of_a_wave_are_found_and_noise_has_none():
     torch.manual_seed(0)
     x = torch.stack([sine(2048, 32) + 0.1 * torch.randn(2048), torch.randn(2048), torch.ones(2048)])
-    found = periods(x, torch.ones(x.shape, dtype=torch.bool))
+    found = significant_periods(x, torch.ones(x.shape, dtype=torch.bool))
     assert found[0, 0] == 32
     assert found[1:].tolist() == [[0] * 4] * 2
 
@@ -93,7 +93,7 @@ def test_the_real_weights_say_what_their_own_package_says():
     rows = np.stack(
         [50 + 20 * np.sin(2 * np.pi * t / 24) + draw.normal(0, 3, 600), np.cumsum(draw.normal(0, 1, 600))]
     )
-    got = load("fracast-0", name="fracast").quantiles(rows[:, -48:], 3)[:, :, [0, 4, 8]]
+    got = load_model("fracast-0", name="fracast").quantiles(rows[:, -48:], 3)[:, :, [0, 4, 8]]
     want = [
         [[43.0524, 50.0447, 59.0001], [43.4641, 53.6045, 65.7583], [46.6285, 57.892, 70.6705]],
         [[-25.8671, -24.5673, -23.8142], [-26.4038, -24.716, -23.7151], [-26.5388, -24.33, -23.2022]],

@@ -23,7 +23,7 @@ def table():
 
 def written(table, path):
     table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
-    return predictions_file.read(path, name="theirs")
+    return predictions_file.read_predictions(path, name="theirs")
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.csv"])

@@ -1,4 +1,4 @@
-"""A frame shows every arm the same: one scaler, one base forecast, one instruction whose slot comes last."""
+"""A preprocessor gives every arm the same: one scaler, one base forecast, one instruction whose slot comes last."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from support import fields
 
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
-from st2llm.predict.baselines import fit_baseline, fit_held_out
-from st2llm.predict.preprocess.field import fit_frame
+from st2llm.predict.baselines import fit_baseline, fit_held_out_slot_mean
+from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Prediction, Prompt, Serializer, Slot, TemplateId
 
@@ -36,8 +36,8 @@ def train():
     return fields.windows(fields.series(240), history=48, horizon=6, stride=12)
 
 
-def frame(skip="none", template=None, slots=NODES):
-    return fit_frame(train(), skip=skip, template=template, slots=slots)
+def preprocessor(skip="none", template=None, slots=NODES):
+    return fit_field_preprocessor(train(), skip=skip, template=template, slots=slots)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def frame(skip="none", template=None, slots=NODES):
 )
 def test_a_skip_is_the_closed_form_forecast_in_standardised_units(skip, rule):
     samples = train()
-    batch = frame(skip).stack(samples[:2], reads=False)
+    batch = preprocessor(skip).collate(samples[:2], with_instructions=False)
     raw = np.stack([p.value[48:] for p in fit_baseline(rule, samples).predict(samples[:2])])
     np.testing.assert_allclose(
         batch.base[:, 48:].numpy(), fit_scaler(samples).scale(raw), rtol=1e-4, atol=1e-5
@@ -61,25 +61,25 @@ def test_a_skip_is_the_closed_form_forecast_in_standardised_units(skip, rule):
 
 
 def test_without_a_skip_arms_start_from_zero():
-    assert not frame("none").stack(train()[:2], reads=False).base.any()
+    assert not preprocessor("none").collate(train()[:2], with_instructions=False).base.any()
 
 
 def test_an_unknown_skip_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="There is no skip 'rigde'. Did you mean 'ridge'?"):
-        frame("rigde")
+        preprocessor("rigde")
 
 
 def test_everything_is_fitted_on_the_training_windows_alone():
     samples = fields.noted(train(), ["busy day"] * len(train()))
-    fitted = fit_frame(samples, skip="ridge", template=None, slots=NODES)
+    fitted = fit_field_preprocessor(samples, skip="ridge", template=None, slots=NODES)
     np.testing.assert_array_equal(fitted.scaler.mean, fit_scaler(samples).mean)
     assert fitted.vocabulary.words == ("busy", "day")
 
 
 def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_of():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
-    fitted = fit_frame(samples, skip="slot", template=None, slots=NODES, level="slot")
-    batch, held = fitted.stack(samples, reads=False), fit_held_out(samples)
+    fitted = fit_field_preprocessor(samples, skip="slot", template=None, slots=NODES, level="slot")
+    batch, held = fitted.collate(samples, with_instructions=False), fit_held_out_slot_mean(samples)
     usual = np.stack([held.of(sample) for sample in samples])
     seen = np.stack([np.where(s.visible, s.values, 0) - held.of(s) * s.visible for s in samples])
     np.testing.assert_allclose(batch.values.numpy() * fitted.scaler.std, seen, atol=1e-3)
@@ -90,13 +90,13 @@ def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_
     assert not batch.base.any()  # the rule `slot` says just what is usual
 
 
-def test_an_arm_that_says_nothing_says_what_is_usual():
+def test_an_output_of_zero_is_the_slot_mean():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
-    fitted = fit_frame(samples, skip="none", template=None, slots=NODES, level="slot")
+    fitted = fit_field_preprocessor(samples, skip="none", template=None, slots=NODES, level="slot")
     (later,) = fields.windows(fields.series(30), history=24, horizon=6, first=fields.MONDAY + 504 * 3600)
-    batch = fitted.stack([later], reads=False)
-    (said,) = fitted.answers([later], torch.zeros_like(batch.base))
-    (drawn,) = fitted.drawn([later], torch.zeros_like(batch.base)[None])
+    batch = fitted.collate([later], with_instructions=False)
+    (said,) = fitted.postprocess([later], torch.zeros_like(batch.base))
+    (drawn,) = fitted.postprocess_draws([later], torch.zeros_like(batch.base)[None])
     want = fit_baseline("hour-of-week", samples).predict([later])[0].value
     np.testing.assert_allclose(said.value, want)
     np.testing.assert_allclose(drawn.value, want)
@@ -105,17 +105,17 @@ def test_an_arm_that_says_nothing_says_what_is_usual():
 def test_the_words_are_all_that_comes_before_the_slot():
     template = Fixed(("Forecast ", "people.\n", *LAST))
     assert isinstance(template, Serializer)
-    batch = frame(template=template).stack(train()[:2], reads=True)
+    batch = preprocessor(template=template).collate(train()[:2], with_instructions=True)
     assert batch.words == ("Forecast people.\n",) * 2
 
 
 def test_an_arm_that_does_not_read_is_shown_no_words():
-    batch = frame(template=Fixed(("Forecast ", *LAST))).stack(train()[:2], reads=False)
+    batch = preprocessor(template=Fixed(("Forecast ", *LAST))).collate(train()[:2], with_instructions=False)
     assert batch.words == ("", "")
 
 
 def test_without_a_template_there_is_nothing_to_read():
-    assert frame().stack(train()[:2], reads=True).words == ("", "")
+    assert preprocessor().collate(train()[:2], with_instructions=True).words == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -123,19 +123,21 @@ def test_without_a_template_there_is_nothing_to_read():
 )
 def test_a_slot_that_is_not_the_one_last_part_is_refused(parts):
     with pytest.raises(AlignmentError, match="holds one <soft> slot, as its last part"):
-        frame(template=Fixed(parts)).words(train()[0])
+        preprocessor(template=Fixed(parts)).instruction(train()[0])
 
 
 @pytest.mark.parametrize("length", [2, 4])
 def test_a_slot_that_does_not_fit_the_encoder_is_refused(length):
     template = Fixed(("words", Slot("places", length)))
     with pytest.raises(AlignmentError, match=f"Slot 'places' holds {length} tokens, but the encoder makes 3"):
-        frame(template=template).words(train()[0])
+        preprocessor(template=template).instruction(train()[0])
 
 
 def test_the_shipped_instruction_fits_and_tells_the_notes():
     given = fields.noted(train()[:2], ["Big crowds at the harbour.", ""])
-    first, second = frame(template=load_prompt("graph/forecast.soft")).stack(given, reads=True).words
+    first, second = (
+        preprocessor(template=load_prompt("graph/forecast.soft")).collate(given, with_instructions=True).words
+    )
     assert "people an hour" in first
     assert "Big crowds at the harbour." in first
     assert "Big crowds" not in second
@@ -143,9 +145,9 @@ def test_the_shipped_instruction_fits_and_tells_the_notes():
 
 def test_no_truth_reaches_the_tensors_that_arms_read():
     samples = train()[:3]
-    fitted = frame("ridge", load_prompt("graph/forecast.soft"))
-    ours = fitted.stack([s.without_truth() for s in samples], reads=True)
-    theirs = fitted.stack([fields.with_truth(s, 1e6) for s in samples], reads=True)
+    fitted = preprocessor("ridge", load_prompt("graph/forecast.soft"))
+    ours = fitted.collate([s.without_truth() for s in samples], with_instructions=True)
+    theirs = fitted.collate([fields.with_truth(s, 1e6) for s in samples], with_instructions=True)
     for name in ("values", "visible", "calendar", "base", "notes"):
         assert (getattr(ours, name) == getattr(theirs, name)).all()
     assert ours.words == theirs.words

@@ -7,15 +7,15 @@ import pytest
 
 _PROBE = """
 import psutil, torch
-from st2llm.train.memory import give_back_freed_memory, keep_freed_memory
-from st2llm.train.meter import Meter
+from st2llm.train.loop.memory import release_freed_memory, keep_freed_memory
+from st2llm.train.loop.meter import Meter
 assert keep_freed_memory()
 now = lambda: psutil.Process().memory_info().rss / 2**20
 before = now()
 block = torch.ones(64, 2**20)
 del block
 assert now() - before > 200, "it was given back"
-assert give_back_freed_memory()
+assert release_freed_memory()
 assert now() - before < 50, "it was kept"
 block = torch.ones(64, 2**20)
 del block

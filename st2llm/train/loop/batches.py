@@ -10,7 +10,7 @@ from st2llm.errors import DataError
 
 
 @runtime_checkable
-class Source(Protocol):
+class BatchSource(Protocol):
     """Gives one batch after the other, the same ones whenever it begins anew."""
 
     @property
@@ -25,7 +25,7 @@ class Source(Protocol):
         ...
 
 
-class Shuffled:
+class ShuffledBatches:
     """Batches of samples in memory: epochs of seeded permutations, wrapping around so that none is left out."""
 
     def __init__(self, samples: Batch, batch: int, seed: int) -> None:
@@ -46,7 +46,7 @@ class Shuffled:
         return picked
 
 
-class Streamed:
+class StreamedBatches:
     """Batches of rows that are read as they are needed, epoch after epoch, each in an order of its own.
 
     rows: the rows of an epoch, by its number. read: what a row becomes; None for one that is left out, which `left_out`

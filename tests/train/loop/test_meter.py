@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from st2llm.train.meter import Meter
+from st2llm.train.loop.meter import Meter
 
 
 def test_it_measures_wall_clock_seconds():

@@ -14,15 +14,15 @@ from st2llm.config.training import PairRecipe
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.features import text
 from st2llm.model.objectives.video_text import Paired, Pairing, Pairs
-from st2llm.predict.checkpoint import scaled
-from st2llm.predict.preprocess.field import Frame
-from st2llm.predict.preprocess.fit import blueprint_for, field_shape
+from st2llm.predict.checkpoint import scaler_state
+from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess.fit import field_shape, make_blueprint
 from st2llm.train.checkpointing import RunFolder
-from st2llm.train.clip_questions import frame_of, made_clips, stacked
-from st2llm.train.loop import Budget, Fit, Watching, fit
+from st2llm.train.clip_questions import collate_clips, fit_clip_preprocessor, generate_clips
+from st2llm.train.loop.trainer import Budget, FitResult, StepCallback, fit
 from st2llm.train.model_card import model_card
 
-PROMPTS = (
+ANSWER_PROMPTS = (
     "{question} {option}.",
     "In this video: {question} It is {option}.",
     "Asked “{question}”, one says: {option}",
@@ -31,11 +31,11 @@ PROMPTS = (
 
 
 @dataclass(frozen=True)
-class Pairer:
+class ClipPromptModel:
     """Who answers by the nearest sentence, and the rows to learn from."""
 
     model: Paired
-    frame: Frame
+    preprocessor: FieldPreprocessor
     rows: list[dict[str, Any]]
     blind: bool
 
@@ -47,55 +47,58 @@ class Pairer:
         clips = self.model.clip(self.data(rows).to(device))
         found = []
         for row, clip in zip(rows, clips, strict=True):
-            near = self.model.text(sentences([row] * len(row["options"]), row["options"]).to(device)) @ clip
+            near = (
+                self.model.text(sentence_vectors([row] * len(row["options"]), row["options"]).to(device))
+                @ clip
+            )
             found.append(str(row["options"][int(near.argmax())]))
         return found
 
     def data(self, rows: Sequence[dict[str, Any]]) -> FieldBatch:
         """The windows that questions are about."""
-        return stacked(self.frame, rows, blind=self.blind)
+        return collate_clips(self.preprocessor, rows, blind=self.blind)
 
     def pairs(self, rows: Sequence[dict[str, Any]]) -> Pairs:
         """Windows with the sentence of the true answer."""
-        return Pairs(self.data(rows), sentences(rows, [row["truth"] for row in rows]))
+        return Pairs(self.data(rows), sentence_vectors(rows, [row["truth"] for row in rows]))
 
 
-def sentences(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> Float32[Tensor, "row d_text"]:
+def sentence_vectors(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> Float32[Tensor, "row d_text"]:
     """The mean vector of the prompts of each row's question with an option."""
     said = [
         prompt.format(question=row["question"].words, option=option)
         for row, option in zip(rows, options, strict=True)
-        for prompt in PROMPTS
+        for prompt in ANSWER_PROMPTS
     ]
     vectors = torch.from_numpy(text.load("minilm").encode(said))
-    return vectors.reshape(len(options), len(PROMPTS), -1).mean(dim=1)
+    return vectors.reshape(len(options), len(ANSWER_PROMPTS), -1).mean(dim=1)
 
 
-def pair(
+def train_clip_prompts(
     recipe: PairRecipe,
     out: Path,
     *,
     resume: bool = False,
-    tick: Watching = lambda step: None,
+    tick: StepCallback = lambda step: None,
     blind: bool = False,
-) -> tuple[Pairer, Fit]:
+) -> tuple[ClipPromptModel, FitResult]:
     """Trains the encoder and both linear layers on made clips; the sentence vectors stay as they are.
 
     blind: nothing of the clips is shown, in training and after. Raises as `pretrain` does.
     """
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
-    clips = made_clips(recipe)
-    frame = frame_of(clips, recipe, up=Projection())
-    shape, first = field_shape(clips.samples[0], clips.task, frame), clips.samples[0]
-    blueprint = blueprint_for(shape, first, recipe.encoder, llm=None, up=Projection())
+    clips = generate_clips(recipe)
+    preprocessor = fit_clip_preprocessor(clips, recipe, up=Projection())
+    shape, first = field_shape(clips.samples[0], clips.task, preprocessor), clips.samples[0]
+    blueprint = make_blueprint(shape, first, recipe.encoder, llm=None, up=Projection())
     d_text = text.load("minilm").width
     model = Paired(blueprint, d_text=d_text, width=recipe.width, seed=recipe.seed)
-    pairer = Pairer(model, frame, clips.train, blind)
+    pairer = ClipPromptModel(model, preprocessor, clips.train, blind)
     params = sum(weight.numel() for weight in model.parameters())
     folder.describe(
         {"recipe": recipe.model_dump(mode="json"), "of": "pair"},
-        scaled(frame),
+        scaler_state(preprocessor),
         lambda state: _card(recipe, params, state),
     )
     done = fit(

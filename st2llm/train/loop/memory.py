@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     return mallopt is not None and bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
-def give_back_freed_memory() -> bool:
+def release_freed_memory() -> bool:
     """Gives back what was kept so far, so that what comes next is measured for itself; False where it cannot."""
     malloc_trim = _glibc("malloc_trim")
     if malloc_trim is None:

@@ -5,14 +5,14 @@ import time
 
 import psutil
 
-from st2llm.train.memory import give_back_freed_memory
+from st2llm.train.loop.memory import release_freed_memory
 
 
 class Meter:
     """Wall-clock seconds and the highest resident memory (MB) of this process inside a `with` block."""
 
     def __enter__(self) -> "Meter":
-        give_back_freed_memory()  # what was trained before is not this stretch's
+        release_freed_memory()  # what was trained before is not this stretch's
         self._process = psutil.Process()
         self._stop = threading.Event()
         self.peak_mb = self._now()

@@ -10,10 +10,10 @@ from st2llm.encode.batch import Batch
 from st2llm.files import write_whole
 from st2llm.model.arm import Blueprint, Probe
 from st2llm.model.objectives.objective import Objective
-from st2llm.train.loop import Budget, Watching, fit
+from st2llm.train.loop.trainer import Budget, StepCallback, fit
 
 
-def warm_encoder(
+def warm_up_encoder(
     path: Path,
     blueprint: Blueprint,
     train: Batch,
@@ -22,7 +22,7 @@ def warm_encoder(
     *,
     objective: Objective,
     seed: int,
-    tick: Watching = lambda step: None,
+    tick: StepCallback = lambda step: None,
 ) -> dict[str, Tensor]:
     """The state of an encoder trained so, kept in `path`; what is there already is not trained again.
 

@@ -15,7 +15,7 @@ from st2llm.features import text
 from st2llm.model import checkpoint
 from st2llm.model.objectives.video_text import Paired, Pairing
 from st2llm.train import clip_questions
-from st2llm.train.clip import PROMPTS, pair, sentences
+from st2llm.train.clip_prompts import ANSWER_PROMPTS, sentence_vectors, train_clip_prompts
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def recipe(**changes) -> PairRecipe:
 
 
 def test_a_clip_finds_the_sentence_that_is_true_of_it(tmp_path):
-    pairer, done = pair(recipe(), tmp_path / "out")
+    pairer, done = train_clip_prompts(recipe(), tmp_path / "out")
     assert done.curve.train[-1] < 0.8 * done.curve.train[0]
     answers = pairer.answer(pairer.rows)
     right = np.mean([answer == row["truth"] for answer, row in zip(answers, pairer.rows, strict=True)])
@@ -55,23 +55,25 @@ def test_a_clip_finds_the_sentence_that_is_true_of_it(tmp_path):
     kept = checkpoint.weights_of(tmp_path / "out" / "best")
     assert {"of_clip.weight", "of_text.weight"} <= kept.keys()
     with pytest.raises(ConfigError, match="resume"):
-        pair(recipe(), tmp_path / "out")
+        train_clip_prompts(recipe(), tmp_path / "out")
 
 
 def test_equal_sentences_are_no_negatives_of_each_other(tmp_path):
-    pairer, _ = pair(recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1}), tmp_path / "out")
+    pairer, _ = train_clip_prompts(
+        recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1}), tmp_path / "out"
+    )
     model, row = pairer.model, pairer.rows[0]
     assert isinstance(model, Paired)
     twice = pairer.pairs([row, row])
     (total,) = Pairing(0.1).totals(model, twice).values()
     assert float(total.detach()) == pytest.approx(0.0, abs=1e-5)
-    assert sentences([row], [row["truth"]]).shape == (1, Sentences.width)
-    assert len(PROMPTS) > 1
+    assert sentence_vectors([row], [row["truth"]]).shape == (1, Sentences.width)
+    assert len(ANSWER_PROMPTS) > 1
 
 
 def test_without_video_all_clips_are_one(tmp_path):
     few = recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1})
-    pairer, _ = pair(few, tmp_path / "out", blind=True)
+    pairer, _ = train_clip_prompts(few, tmp_path / "out", blind=True)
     vectors = pairer.model.clip(pairer.data(pairer.rows[:4]))
     torch.testing.assert_close(vectors, vectors[:1].expand_as(vectors), atol=1e-4, rtol=0)
 
@@ -79,7 +81,7 @@ def test_without_video_all_clips_are_one(tmp_path):
 def test_the_command_examines_it_beside_its_control(tmp_path, monkeypatch):
     few = recipe(budget={"steps": 2, "batch": 8, "lr": 1e-3, "evaluations": 1})
     monkeypatch.setattr(
-        clip_questions, "exam_rows", lambda asked: clip_questions.made_clips(asked).validation
+        clip_questions, "exam_rows", lambda asked: clip_questions.generate_clips(asked).validation
     )
     align_and_report(few, tmp_path / "out")
     records = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())

@@ -3,13 +3,13 @@
 import pytest
 
 from st2llm.errors import DataError
-from st2llm.train.batches import Streamed
+from st2llm.train.loop.batches import StreamedBatches
 
 pytestmark = pytest.mark.slow
 
 
 def streamed(usable=lambda row: True, rows=7, batch=3):
-    return Streamed(
+    return StreamedBatches(
         lambda epoch: iter([(epoch, i) for i in range(rows)]),
         read=lambda row: row if usable(row) else None,
         make=list,

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from st2llm.encode.batch import Batch
 from st2llm.errors import TrainingError
 from st2llm.model.objectives.objective import Objective
-from st2llm.train.batches import Shuffled, Source
-from st2llm.train.memory import keep_freed_memory
-from st2llm.train.meter import Meter
+from st2llm.train.loop.batches import BatchSource, ShuffledBatches
+from st2llm.train.loop.memory import keep_freed_memory
+from st2llm.train.loop.meter import Meter
 
-Watching = Callable[[int], None]
+StepCallback = Callable[[int], None]
 """Is told each finished step."""
-_EVALUATION = -1
+_EVALUATION_STEP = -1
 """The step whose random choices every evaluation makes."""
-_AVERAGE = "average"
+_EMA = "average"
 """Stands among what the optimiser keeps of each weight."""
 
 
@@ -60,7 +60,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """Losses over time, in the objective's unit: training (since the last entry) and validation."""
 
     lr: float
@@ -86,16 +86,16 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitResult:
     """A finished training run; the module holds its best state."""
 
-    curve: Curve
+    curve: LearningCurve
     seconds: float
     peak_mb: float
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """All that a run needs to go on from where it was: saved by a `Keeper` after each evaluation.
 
     rows: step, training loss, validation loss, the untrained state first. best, weights: of the best evaluation
@@ -114,29 +114,29 @@ class Progress:
 
 
 @runtime_checkable
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Keeps the progress of a run where it outlives the process."""
 
-    def save(self, progress: Progress, terms: Mapping[str, float]) -> None:
+    def save(self, progress: TrainingState, terms: Mapping[str, float]) -> None:
         """terms: the objective's parts at this evaluation, for the log."""
         ...
 
-    def load(self) -> Progress | None:
+    def load(self) -> TrainingState | None:
         """What was saved last; None where the run begins."""
         ...
 
 
 def fit(
     arm: nn.Module,
-    train: Batch | Source,
+    train: Batch | BatchSource,
     validation: Batch,
     budget: Budget,
     *,
     objective: Objective,
     seed: int,
-    tick: Watching = lambda step: None,
-    keeper: Keeper | None = None,
-) -> Fit:
+    tick: StepCallback = lambda step: None,
+    keeper: Checkpointer | None = None,
+) -> FitResult:
     """Trains what requires a gradient and leaves the arm in its best state by validation error.
 
     The order of batches depends on `seed` alone, the same for every arm. tick: called after each step. keeper: saves
@@ -144,12 +144,12 @@ def fit(
     Raises TrainingError, naming the step, where the loss is not finite; the arm then holds its best state so far.
     """
     with Meter() as meter:
-        run = _Run(arm, train, validation, budget, objective=objective, seed=seed, keeper=keeper)
+        run = _Trainer(arm, train, validation, budget, objective=objective, seed=seed, keeper=keeper)
         curve = run.through(tick)
-    return Fit(curve, meter.seconds + run.before_s, meter.peak_mb)
+    return FitResult(curve, meter.seconds + run.before_s, meter.peak_mb)
 
 
-class _Learner(nn.Module):
+class _TrainingModule(nn.Module):
     """Arm and objective as one module, so that processes can share its gradients."""
 
     def __init__(self, arm: nn.Module, objective: Objective, *, bf16: bool) -> None:
@@ -162,17 +162,17 @@ class _Learner(nn.Module):
             return {name: total.float() for name, total in self.objective.totals(self.arm, batch).items()}
 
 
-class _Run:
+class _Trainer:
     def __init__(
         self,
         arm: nn.Module,
-        train: Batch | Source,
+        train: Batch | BatchSource,
         validation: Batch,
         budget: Budget,
         *,
         objective: Objective,
         seed: int,
-        keeper: Keeper | None,
+        keeper: Checkpointer | None,
     ) -> None:
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
@@ -182,7 +182,9 @@ class _Run:
                 "into parts. Train it in one process with accumulate: 1."
             )
         device = self.accelerator.device
-        self.source = train if isinstance(train, Source) else Shuffled(train.to(device), budget.batch, seed)
+        self.source = (
+            train if isinstance(train, BatchSource) else ShuffledBatches(train.to(device), budget.batch, seed)
+        )
         parts = self.accelerator.num_processes * budget.accumulate
         if parts > self.source.batch:
             raise TrainingError(
@@ -199,7 +201,7 @@ class _Run:
             self.trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
         )
         self.learner, self.optimiser = self.accelerator.prepare(
-            _Learner(arm, objective, bf16=budget.precision == "bf16"), optimiser
+            _TrainingModule(arm, objective, bf16=budget.precision == "bf16"), optimiser
         )
         if device.type == "cpu":
             keep_freed_memory()
@@ -212,12 +214,12 @@ class _Run:
         self.before_s = 0.0
         self.progress = self._begin()
 
-    def _begin(self) -> Progress:
+    def _begin(self) -> TrainingState:
         found = self.keeper.load() if self.keeper else None
         if found is None:
             first = self._validate()
             kept = self._snapshot()
-            return Progress(0, [(0, math.nan, first)], first, kept, kept)
+            return TrainingState(0, [(0, math.nan, first)], first, kept, kept)
         self._restore(found.current)
         self._restore_optimiser(found.optimiser)
         for _ in range(found.step):
@@ -225,7 +227,7 @@ class _Run:
         self.before_s = found.seconds
         return found
 
-    def through(self, tick: Callable[[int], None]) -> Curve:
+    def through(self, tick: Callable[[int], None]) -> LearningCurve:
         budget, progress = self.budget, self.progress
         last = budget.stop or budget.steps
         every = max(1, budget.steps // budget.evaluations)
@@ -239,7 +241,7 @@ class _Run:
             tick(step)
         self._restore(progress.last if budget.stop else progress.weights)
         steps, losses, errors = zip(*progress.rows[1:], strict=True)
-        return Curve(budget.lr, steps, losses, errors)
+        return LearningCurve(budget.lr, steps, losses, errors)
 
     def _step(self, step: int) -> Batch:
         self.learner.train()
@@ -266,7 +268,7 @@ class _Run:
         for name, count in counts.items():
             self.seen[name] = self.seen.get(name, 0) + count
         for group in self.optimiser.param_groups:
-            group["lr"] = self.budget.lr * _rate(step - 1, self.budget)
+            group["lr"] = self.budget.lr * _lr_factor(step - 1, self.budget)
         self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -362,14 +364,14 @@ class _Run:
             f"{key}/{name}": torch.as_tensor(kept).detach().clone()
             for name, p in self.weights.items()
             for key, kept in state.get(p, {}).items()
-        } | {f"{_AVERAGE}/{name}": mean.clone() for name, mean in self.averaged.items()}
+        } | {f"{_EMA}/{name}": mean.clone() for name, mean in self.averaged.items()}
 
     def _restore_optimiser(self, kept: Mapping[str, Tensor]) -> None:
         state = self.optimiser.optimizer.state
         for path, tensor in kept.items():
             key, _, name = path.partition("/")
             weight = self.weights[name]
-            if key == _AVERAGE:
+            if key == _EMA:
                 self.averaged[name] = tensor.to(weight.device)
                 continue
             state[weight][key] = tensor.clone() if key == "step" else tensor.to(weight.device)
@@ -382,7 +384,7 @@ def evaluate(arm: nn.Module, data: Batch, objective: Objective, batch: int, *, s
     What the objective draws at random it draws once for all of `data`, the same at each evaluation.
     """
     arm.eval()
-    drawn = objective.draw(data, _generator(seed, _EVALUATION))
+    drawn = objective.draw(data, _generator(seed, _EVALUATION_STEP))
     totals: dict[str, float] = {}
     size = len(drawn) if objective.whole_batch else batch
     for start in range(0, len(drawn), size):
@@ -398,7 +400,7 @@ def _generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + step + 1) % 2**63)
 
 
-def _rate(step: int, budget: Budget) -> float:
+def _lr_factor(step: int, budget: Budget) -> float:
     """Share of the learning rate at a step: linear warm-up, then a cosine down to a tenth."""
     warm = max(1, int(budget.warmup * budget.steps))
     if step < warm:

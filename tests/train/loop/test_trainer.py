@@ -14,7 +14,7 @@ from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import TrainingError
 from st2llm.model.arm import Blueprint, EncoderSettings, build
 from st2llm.model.objectives.supervised import Regression, absolute_error
-from st2llm.train.loop import Budget, Curve, evaluate, fit
+from st2llm.train.loop.trainer import Budget, LearningCurve, evaluate, fit
 
 HISTORY, HORIZON = 6, 2
 ONE = torch.ones(1, 1)
@@ -303,7 +303,7 @@ def test_the_training_loss_is_that_since_the_last_evaluation():
 )
 def test_a_run_has_converged_where_its_last_quarter_won_less_than_a_percent(validation, converged):
     steps = tuple(range(len(validation)))
-    curve = Curve(1e-3, steps, validation, validation)
+    curve = LearningCurve(1e-3, steps, validation, validation)
     assert curve.converged is converged
     assert curve.best == min(validation)
     assert validation[curve.best_step] == curve.best
