@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from st2llm import tasks
-from st2llm.config.model import EncoderSettings, Objectives, Recipe
+from st2llm.config.model import EncoderSettings
+from st2llm.config.training import PretrainObjectives, PretrainRecipe
 from st2llm.data.calendar import calendar_of
 from st2llm.data.windows import split
 from st2llm.metrics import crps
@@ -192,14 +193,16 @@ def field(name: str, values: np.ndarray, edges: Edges) -> SensorGraph:
     )  # fmt: skip
 
 
-def recipe_of(task: dict | None, objectives: dict | None, *, graph: str = "none", steps: int) -> Recipe:
-    return Recipe.model_validate(
+def recipe_of(
+    task: dict | None, objectives: dict | None, *, graph: str = "none", steps: int
+) -> PretrainRecipe:
+    return PretrainRecipe.model_validate(
         {
             "id": "known-truth",
             "data": "made",
             "task": task or {"next-event": {}},
             "encoder": {"d_st": 64, "patch": 4, "layers": 2, "graph": graph, "mixer": "mlp"},
-            "objectives": objectives or Objectives(likelihood={}).model_dump(exclude_none=True),
+            "objectives": objectives or PretrainObjectives(likelihood={}).model_dump(exclude_none=True),
             "budget": {"steps": steps, "batch": 64, "lr": 2e-3, "evaluations": 15},
             "seed": SEED,
         }
@@ -211,7 +214,7 @@ def sequence_arm(preprocessor):
     return build("none", Blueprint(preprocessor.shape, NO_EDGES, 32, 1.0, 4, settings), seed=SEED)
 
 
-def learn(module, preprocessor, train, validation, objective, recipe: Recipe) -> None:
+def learn(module, preprocessor, train, validation, objective, recipe: PretrainRecipe) -> None:
     stacked = (
         preprocessor.collate(train, with_instructions=False),
         preprocessor.collate(validation, with_instructions=False),

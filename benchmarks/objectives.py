@@ -22,7 +22,7 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 import st2llm
-from st2llm.config.model import Recipe
+from st2llm.config.training import PretrainRecipe
 from st2llm.data.windows import SampleSequence
 from st2llm.encode.batch import Batch
 from st2llm.model.objectives.masked import TRACK_POLICIES
@@ -71,7 +71,7 @@ class Task:
     train: list
     validation: list
     test: list
-    recipe: Recipe
+    recipe: PretrainRecipe
 
     @property
     def horizon(self) -> int:
@@ -95,7 +95,7 @@ def even(part: SampleSequence, count: int) -> list:
 def task_of(kind: str, steps: int) -> Task:
     name, words, stride = DATA[kind]
     paths = kind == "trajectory"
-    recipe = Recipe.model_validate(
+    recipe = PretrainRecipe.model_validate(
         {
             "id": kind,
             "data": name,
@@ -107,7 +107,7 @@ def task_of(kind: str, steps: int) -> Task:
             "seed": SEED,
         }
     )
-    parts = st2llm.split(st2llm.load_data(name), recipe.the_task, stride=stride)
+    parts = st2llm.split(st2llm.load_data(name), recipe.parsed_task, stride=stride)
     return Task(kind, even(parts.train, TRAIN), even(parts.validation, TEST), even(parts.test, TEST), recipe)
 
 
@@ -124,11 +124,11 @@ class Bench:
         )
         self.random = self.probe(self.module(self.recipe({"masked": {}})))
 
-    def module(self, recipe: Recipe) -> nn.Module:
+    def module(self, recipe: PretrainRecipe) -> nn.Module:
         return build_pretraining_module(recipe, self.shape, self.task.train[0])
 
-    def recipe(self, objectives: dict) -> Recipe:
-        return Recipe.model_validate({**self.task.recipe.model_dump(), "objectives": objectives})
+    def recipe(self, objectives: dict) -> PretrainRecipe:
+        return PretrainRecipe.model_validate({**self.task.recipe.model_dump(), "objectives": objectives})
 
     def run(self, objectives: dict) -> dict[str, float]:
         recipe = self.recipe(objectives)

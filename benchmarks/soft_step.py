@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from st2llm.align.projection import down_head, up_head
-from st2llm.config.adaptation import Projection
+from st2llm.config.model import Projection
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel
 from st2llm.model.backbone import LLMBackbone, Memory

@@ -21,8 +21,7 @@ from torch import nn
 
 import st2llm
 from st2llm import tasks
-from st2llm.config.adaptation import Projection
-from st2llm.config.model import EncoderSettings
+from st2llm.config.model import EncoderSettings, Projection
 from st2llm.data.windows.splits import evenly_spaced
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch

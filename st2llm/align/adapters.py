@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from st2llm.align.weights import tensors
-from st2llm.config.adaptation import Adaptation
+from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, nearest
 
 _OWN = ("norms", "partial", "full")

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.align.prototypes import Prototypes, Vocabulary, prototypes_of
-from st2llm.config.adaptation import Projection
+from st2llm.config.model import Projection
 from st2llm.errors import ConfigError
 
 _HEADS = 4

@@ -10,7 +10,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from st2llm.config.adaptation import Projection
+from st2llm.config.model import Projection
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
 

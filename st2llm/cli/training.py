@@ -23,13 +23,13 @@ def pretrain(
     resume: Resume = False,
 ) -> None:
     """Pre-train an encoder without a language model: next value, masked values, contrastive or diffusion."""
-    from st2llm.config.model import Recipe
+    from st2llm.config.training import PretrainRecipe
     from st2llm.evaluate.run.progress import watching
     from st2llm.train import pretrain as module
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 
-    settings = load_recipe(recipe, parse_overrides(changes or []), into=Recipe)
+    settings = load_recipe(recipe, parse_overrides(changes or []), into=PretrainRecipe)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         watch.begin(settings.id, settings.budget.steps)
@@ -46,12 +46,12 @@ def align(
 ) -> None:
     """Align an encoder with the embedding space of a frozen language model, and report alignment metrics."""
     from st2llm.commands.align import align_and_report
-    from st2llm.config.training import read_aligning
+    from st2llm.config.training import align_recipe_type
     from st2llm.evaluate.run.progress import watching
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 
-    settings = load_recipe(recipe, parse_overrides(changes or []), into=read_aligning)
+    settings = load_recipe(recipe, parse_overrides(changes or []), into=align_recipe_type)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         done = align_and_report(settings, root, resume=resume, watch=watch)
@@ -69,12 +69,12 @@ def finetune(
 ) -> None:
     """Fine-tune a language model (LoRA, QLoRA, norms or all weights) on instructions or on soft tokens."""
     from st2llm.commands.finetune import tune
-    from st2llm.config.training import read_tuning
+    from st2llm.config.training import finetune_recipe_type
     from st2llm.evaluate.run.progress import watching
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 
-    settings = load_recipe(recipe, parse_overrides(changes or []), into=read_tuning)
+    settings = load_recipe(recipe, parse_overrides(changes or []), into=finetune_recipe_type)
     root = out or Path("runs") / settings.id
     with watching(is_main()) as watch:
         done = tune(settings, root, resume=resume, watch=watch)

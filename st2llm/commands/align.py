@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 
 from st2llm.align import geometry
 from st2llm.commands.finetune import paired, tune
-from st2llm.config.training import BridgeRecipe, PairRecipe, TalkRecipe
+from st2llm.config.training import SoftTokenRecipe, VideoQARecipe, VideoTextRecipe
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.job import SILENT, Watch
 from st2llm.evaluate.run.run_card import commit_words
@@ -47,15 +47,19 @@ class Look:
 
 
 def align_and_report(
-    recipe: BridgeRecipe | TalkRecipe | PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT
+    recipe: SoftTokenRecipe | VideoQARecipe | VideoTextRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    watch: Watch = SILENT,
 ) -> FitResult:
     """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`.
 
     On questions about clips the exam's report.md is the report. Raises ConfigError where part of the model would train.
     """
-    if isinstance(recipe, PairRecipe):
+    if isinstance(recipe, VideoTextRecipe):
         return paired(recipe, out, resume=resume, watch=watch)
-    if isinstance(recipe, TalkRecipe):
+    if isinstance(recipe, VideoQARecipe):
         if not recipe.adapt.frozen:
             raise ConfigError(
                 f"{recipe.id}: adapt.method is {recipe.adapt.method}, so this is `st2llm finetune`."
@@ -151,7 +155,7 @@ def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple
     return (best[1], *geometry.probe_transfer(soft[rows], text[rows], labels))
 
 
-def write(recipe: BridgeRecipe, done: AlignedModel, looks: Sequence[Look], out: Path) -> None:
+def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Look], out: Path) -> None:
     """alignment.md, alignment.json and alignment.png."""
     content = [
         {
@@ -170,7 +174,7 @@ def write(recipe: BridgeRecipe, done: AlignedModel, looks: Sequence[Look], out: 
     write_whole(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def _page(recipe: BridgeRecipe, done: AlignedModel, looks: Sequence[Look]) -> str:
+def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Look]) -> str:
     r, first = recipe, looks[0]
     lines = [f"# What alignment did: {r.title or r.id}", "", "## Verdict", "", f"**{_verdict(looks)}**", ""]
     names = ["pretrained", "random weights"][: len(looks)]

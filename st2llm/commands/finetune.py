@@ -7,7 +7,13 @@ from typing import Any
 
 from st2llm.commands.exam import TUNED, UNTUNED, Answerer, examine, in_words, write
 from st2llm.commands.instruct import Order, instruct
-from st2llm.config.training import BridgeRecipe, ClipQuestions, InstructRecipe, PairRecipe, TalkRecipe
+from st2llm.config.training import (
+    InstructionRecipe,
+    SoftTokenRecipe,
+    VideoQARecipe,
+    VideoQuestionRecipe,
+    VideoTextRecipe,
+)
 from st2llm.evaluate.run.job import SILENT, Watch
 from st2llm.evaluate.run.run_card import commit_words
 from st2llm.model import checkpoint
@@ -22,7 +28,7 @@ _SET = "instructions"
 
 
 def tune(
-    recipe: InstructRecipe | BridgeRecipe | TalkRecipe,
+    recipe: InstructionRecipe | SoftTokenRecipe | VideoQARecipe,
     out: Path,
     *,
     resume: bool = False,
@@ -34,10 +40,10 @@ def tune(
     Each part is kept when it is finished: a killed run goes on with `resume`. Raises as `instruct` and
     `train.finetune.finetune` do.
     """
-    if isinstance(recipe, BridgeRecipe):
+    if isinstance(recipe, SoftTokenRecipe):
         watch.begin(recipe.id, recipe.budget.steps)
         return align.finetune(recipe, out, resume=resume, tick=watch.reach).fit
-    if isinstance(recipe, TalkRecipe):
+    if isinstance(recipe, VideoQARecipe):
         return _talk(recipe, out, resume=resume, watch=watch)
     path = _set_of(recipe, out, resume=resume)
     watch.begin(recipe.id, recipe.budget.steps)
@@ -50,7 +56,7 @@ def tune(
 BLIND = "without video"
 
 
-def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> FitResult:
+def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, watch: Watch) -> FitResult:
     """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips. Where clips
     are told in words, the twin is the model as it was before."""
     watch.begin(recipe.id, recipe.budget.steps)
@@ -72,7 +78,7 @@ def _talk(recipe: TalkRecipe, out: Path, *, resume: bool, watch: Watch) -> FitRe
     return done
 
 
-def paired(recipe: PairRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> FitResult:
+def paired(recipe: VideoTextRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> FitResult:
     """Brings made clips and sentences into one space, and a twin that sees nothing; both are examined on real clips."""
     watch.begin(recipe.id, recipe.budget.steps)
     pairer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, tick=watch.reach)
@@ -98,7 +104,7 @@ def _beside(out: Path, resume: bool) -> tuple[Path, bool]:
 
 
 def _ask(
-    recipe: ClipQuestions,
+    recipe: VideoQuestionRecipe,
     out: Path,
     done: FitResult,
     train: list[dict[str, Any]],
@@ -124,7 +130,7 @@ def _ask(
     write(exam, out, title=recipe.title or recipe.id, facts=told)
 
 
-def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:
+def _set_of(recipe: InstructionRecipe, out: Path, *, resume: bool) -> str:
     wanted = recipe.instructions
     if wanted.data is None:
         return str(wanted.path)
@@ -146,7 +152,7 @@ def _set_of(recipe: InstructRecipe, out: Path, *, resume: bool) -> str:
     return str(folder)
 
 
-def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None:
+def _examine(recipe: InstructionRecipe, path: str, out: Path, watch: Watch) -> None:
     rows = InstructionSet(path)
     test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
     plain = recipe.llm.model_copy(update={"quant": "none"})
@@ -159,7 +165,7 @@ def _examine(recipe: InstructRecipe, path: str, out: Path, watch: Watch) -> None
     write(exam, out, title=recipe.title or recipe.id, facts=_facts(recipe, out, test))
 
 
-def _facts(recipe: InstructRecipe, out: Path, test: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _facts(recipe: InstructionRecipe, out: Path, test: list[dict[str, Any]]) -> list[tuple[str, str]]:
     found = checkpoint.read(out)
     state, r, a = found.state, recipe, recipe.adapt
     first = test[0]

@@ -35,7 +35,7 @@ def answer(folder: Path, data: str, out: Path) -> int:
     if out.suffix != ".parquet":
         raise ConfigError(f"--out should name a .parquet file, but it is {out}.")
     predictor = checkpoint.load_predictor(folder, name="checkpoint")
-    samples = _windows(load_data(data), predictor.recipe.the_task, predictor.options)
+    samples = _windows(load_data(data), predictor.recipe.parsed_task, predictor.options)
     frame = tabulate(samples, predictor.predict([sample.without_truth() for sample in samples]))
     kept = frame[[name for name in _KEPT if name in frame]]
     write_whole(out, lambda file: kept.to_parquet(file, index=False))

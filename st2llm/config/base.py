@@ -1,19 +1,34 @@
-"""Reading YAML into typed settings: every unknown key is refused with the nearest one that exists."""
+"""Reading YAML into typed settings: unknown keys are refused, and earlier names of keys are still accepted."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from st2llm.errors import ConfigError, nearest
 
+_log = logging.getLogger(__name__)
+_reported: set[tuple[str, str]] = set()
+"""Files and keys whose earlier name has been reported, so that each gives one line."""
+
 
 class Settings(BaseModel):
-    """The root of all settings: frozen, and deaf to keys it does not know."""
+    """The base class of all settings: frozen, and without unknown keys.
+
+    renamed_keys: earlier names of keys and their present names. `parse` reports a key with an earlier name; direct
+    validation, as of the config of an earlier run, accepts it silently.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_earlier_names(cls, content: Any) -> Any:
+        return _renamed(content, cls) if isinstance(content, Mapping) else content
 
 
 S = TypeVar("S", bound=Settings)
@@ -29,7 +44,7 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path} is a folder, but a YAML file is expected.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is not readable as YAML: {str(error).splitlines()[0]}. Mend its syntax."
+            f"{path} is not readable as YAML: {str(error).splitlines()[0]}. Correct its syntax."
         ) from error
 
 
@@ -38,7 +53,7 @@ def parse(content: Any, *, into: type[S], where: str) -> S:
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where} should hold `key: value` lines, but it holds {type(content).__name__}.")
     try:
-        return into.model_validate(dict(content))
+        return into.model_validate(present_names(content, into=into, where=where))
     except ValidationError as error:
         raise ConfigError(
             f"{where}: " + "; ".join(_explain(item, into) for item in error.errors())
@@ -48,6 +63,62 @@ def parse(content: Any, *, into: type[S], where: str) -> S:
 def load(path: Path, *, into: type[S]) -> S:
     """Typed settings from a YAML file."""
     return parse(read_yaml(path), into=into, where=str(path))
+
+
+def present_names(content: Mapping[str, Any], *, into: type[Settings], where: str) -> dict[str, Any]:
+    """The content with earlier names of keys replaced, at any depth; logs one line for each such key of a file.
+
+    Raises ConfigError where a key is given by its earlier and its present name.
+    """
+    try:
+        return _present(content, into, (), where)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _present(
+    content: Mapping[str, Any], model: type[Settings], path: tuple[str, ...], where: str
+) -> dict[str, Any]:
+    for key in content:
+        if key in model.renamed_keys:
+            _report(where, ".".join((*path, key)), model.renamed_keys[key])
+    found = {}
+    for key, value in _renamed(content, model).items():
+        field = model.model_fields.get(key)
+        below = None if field is None else field.annotation
+        found[key] = _present_below(value, below, (*path, str(key)), where)
+    return found
+
+
+def _present_below(value: Any, annotation: Any, path: tuple[str, ...], where: str) -> Any:
+    """The same for a value of a key: a mapping of settings, a list of them, or settings by name."""
+    if isinstance(value, list | tuple):
+        return [_present_below(item, annotation, path, where) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if get_origin(annotation) in (dict, Mapping):
+        inner = get_args(annotation)[1]
+        return {key: _present_below(item, inner, (*path, str(key)), where) for key, item in value.items()}
+    for model in _models_in(annotation):
+        if issubclass(model, Settings):
+            value = _present(value, model, path, where)
+    return value
+
+
+def _renamed(content: Mapping[str, Any], model: type[Settings]) -> dict[str, Any]:
+    """One mapping with earlier names of its keys replaced. Raises ValueError where both names are given."""
+    for old, new in model.renamed_keys.items():
+        if old in content and new in content:
+            raise ValueError(f"the keys {old!r} and {new!r} are the same setting; give {new!r} alone")
+    return {model.renamed_keys.get(key, key): value for key, value in content.items()}
+
+
+def _report(where: str, key: str, new: str) -> None:
+    if (where, key) not in _reported:
+        _reported.add((where, key))
+        _log.warning(
+            "%s: the key '%s' is now called '%s'. Its earlier name is still accepted.", where, key, new
+        )
 
 
 def _explain(item: Any, into: type[BaseModel]) -> str:
@@ -75,4 +146,4 @@ def _keys_at(model: type[BaseModel], steps: list[str]) -> list[str]:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

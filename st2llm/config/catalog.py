@@ -1,4 +1,4 @@
-"""Which null rules there are, and for which kinds of data and tasks: names alone, for checks before anything loads."""
+"""The null rules and external models by name, with the kinds of data and tasks that each answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ _ALL = (*_IN_TIME, "krige")
 
 @dataclass(frozen=True)
 class Scope:
-    """What a rule or model answers. timed: it needs the time of what is asked.
+    """The kinds of data and tasks that a rule or model answers.
 
-    housed: its weights are named after a colon, by hub id or folder.
+    needs_target_time: it uses the time of the wanted place or event. needs_weights: a hub id or folder with its weights
+    follows its name after a colon.
     """
 
     kinds: tuple[str, ...]
     tasks: tuple[str, ...]
-    timed: bool = False
-    housed: bool = False
+    needs_target_time: bool = False
+    needs_weights: bool = False
 
     def covers(self, kind: str, task: str) -> bool:
         return kind in self.kinds and task in self.tasks
@@ -48,8 +49,8 @@ RULES: Mapping[str, Scope] = {
     "counts": Scope(("trajectory",), ("next-place",)),
     "counts-context": Scope(("trajectory",), ("next-place",)),
     "counts-transitions": Scope(("trajectory",), ("next-place",)),
-    "counts-time": Scope(("trajectory",), ("next-place",), timed=True),
-    "counts-all": Scope(("trajectory",), ("next-place",), timed=True),
+    "counts-time": Scope(("trajectory",), ("next-place",), needs_target_time=True),
+    "counts-all": Scope(("trajectory",), ("next-place",), needs_target_time=True),
     "homogeneous-rate": Scope(("event",), ("next-event",)),
     "recent-rate": Scope(("event",), ("next-event",)),
     "hour-of-week-rate": Scope(("event",), ("next-event",)),
@@ -62,13 +63,13 @@ RULES: Mapping[str, Scope] = {
 }
 """Every null rule and closed-form regression by its name."""
 
-FOREIGN: Mapping[str, Scope] = {
+EXTERNAL_MODELS: Mapping[str, Scope] = {
     "fracast-0": Scope(FIELDS, ("forecast",)),
-    "chronos": Scope(FIELDS, ("forecast",), housed=True),
+    "chronos": Scope(FIELDS, ("forecast",), needs_weights=True),
 }
-"""Pretrained models of others by the name that a suite gives as `model`, before the colon if there is one."""
+"""Pretrained forecasting models of other projects, by what a suite gives as `model`, before any colon."""
 
-_STAND_INS: Mapping[str, str] = {
+_FALLBACKS: Mapping[str, str] = {
     "krige": "mean",
     "next-place": "counts",
     "next-event": "median-gap",
@@ -76,13 +77,13 @@ _STAND_INS: Mapping[str, str] = {
 }
 
 
-def stand_in(kind: str, task: str) -> str:
-    """The rule whose answer is imputed where a text predictor's cannot be read."""
+def fallback_rule(kind: str, task: str) -> str:
+    """The rule whose answer replaces an unreadable answer of a text predictor."""
     if kind == "trajectory" and task in ("forecast", "recover"):
         return "last-position"
-    return _STAND_INS.get(task, "last-value")
+    return _FALLBACKS.get(task, "last-value")
 
 
-def known(kind: str, tasks: Sequence[str]) -> list[str]:
-    """The rules that answer all these tasks of a kind."""
+def rules_for(kind: str, tasks: Sequence[str]) -> list[str]:
+    """The names of the rules that answer all these tasks of a kind."""
     return [name for name, scope in RULES.items() if all(scope.covers(kind, task) for task in tasks)]

@@ -1,58 +1,64 @@
-"""What a training run is made of, as it stands in `alignment/configs/*.yaml`: settings alone, read without torch."""
+"""Settings of what a model is built from: encoder, projection head, backbone and language model; read without torch."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from st2llm import tasks
 from st2llm.config import Settings
-from st2llm.errors import nearest
-from st2llm.tasks import Task
 
-Policy = Literal["random", "tube", "block", "span", "future", "cluster"]
-"""What a mask hides; see `model.objectives.masks`."""
-
-
-class WarmupSettings(Settings):
-    """Training of the shared encoder alone, under a head that is thrown away, before any arm begins.
-
-    data: in a suite, other data of its kind to train it on, for the same task; then the head is kept as well, so that
-    an arm without a backbone starts with all that was learned there. Weights must know no place (`without: [node]`).
-    average: see `RunBudget`.
-    """
-
-    steps: int = Field(ge=1)
-    batch: int = Field(32, ge=1)
-    lr: float = 1e-3
-    average: float = Field(0.0, ge=0, lt=1)
-    data: str | None = None
+BACKBONES = ("none", "attention", "dense", "experts", "matched", "llm-random", "llm-frozen", "llm-lora")
+LLM_BACKBONES = ("llm-random", "llm-frozen", "llm-lora")
+"""Backbones with the architecture of a language model."""
+PRETRAINED_BACKBONES = ("llm-frozen", "llm-lora")
+"""Backbones with the weights of a pretrained language model."""
+HEADS = ("linear", "mlp", "resampler", "reprogramming")
+"""Projection heads that make soft tokens."""
+CountingSkip = Literal["counts-transitions", "counts-all", "none"]
+RecipeSkip = Literal["last", CountingSkip]
+Skip = Literal[
+    "ridge",
+    "ridge-plain",
+    "ridge-held-out",
+    "ridge-centred",
+    "slot",
+    "level",
+    "linear",
+    "neighbours",
+    RecipeSkip,
+]
+"""The closed-form forecast whose residual a model learns: of a suite (Skip), of a run of `st2llm align` or `finetune`
+(RecipeSkip), and of a run of `st2llm pretrain` (CountingSkip)."""
 
 
 class EncoderSettings(Settings):
-    """What every arm of a comparison shares.
+    """The encoder that all trained predictors of a comparison share.
 
-    Fields: patch, graph, tokens, and what of time and place is told beside the values (without: what is not; without
-    `node` places are told apart by their values and neighbours alone), and centre (each place's window less its own
-    mean, where levels drift; after RevIN, Kim et al. 2022). level: what values are told as differences from, each
-    place's mean or, on a calendar, its mean in that slot (of which training windows are held out). also: what is joined
-    beside that, where a data set has it: the month, coordinates, the graph's laplacian, the frequency of each place's
-    history, and frozen features of text (MiniLM, of places and notes) and of images (EfficientNet, of the frames that
-    are seen); see `encode.extra_features`. join: whether all that is told beside the values is added to them or scales
-    them.
-    Sequences: causal (a point hears those before it alone) and dropout.
+    Of fields (graph, grid, video):
+    d_st: width. patch: time steps of a patch. tokens: one token a place, or one a patch of a place.
+    mixer, layers: what mixes a place's patches, and how deep.
+    without: embeddings that are left out; without `node` places differ only by their values and neighbours.
+    also: extra features, where a data set has them: the month, coordinates, eigenvectors of the graph's Laplacian, the
+    frequencies of each place's history, frozen embeddings of text (MiniLM; of places and notes) and of images
+    (EfficientNet; of the visible frames). See `encode.extra_features`.
+    join: whether embeddings and extra features are added to the values' embedding, or scale it.
+    centre: subtracts from each window the mean of its place, where levels drift (after RevIN, Kim et al. 2022).
+    level: values are differences from each place's mean, or from its mean in the same slot of the calendar (for
+    training windows a mean of other windows).
+
+    Of sequences (trajectory, event): d_st, layers, dropout; causal: a point attends only to earlier points.
     """
 
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
     layers: int = Field(2, ge=0)
-    """0, of the mlp alone: linear from what is seen of a place to its answer (as NLinear, Zeng et al. 2023)."""
+    """0, of the mlp alone: a linear map from a place's visible values to its answer (as NLinear, Zeng et al. 2023)."""
     graph: Literal["gat", "gcn", "diffusion", "regions", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
     without: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
     also: tuple[Literal["month", "coordinates", "laplacian", "frequency", "text", "image"], ...] = ()
     region: int = Field(16, ge=1)
-    """Places of a region at most, where graph is `regions`."""
+    """Places in a region at most, where graph is `regions`."""
     centre: bool = False
     level: Literal["place", "slot"] = "place"
     join: Literal["add", "scale"] = "add"
@@ -60,7 +66,7 @@ class EncoderSettings(Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _deep_enough(self) -> "EncoderSettings":
+    def _check_depth(self) -> "EncoderSettings":
         if not self.layers and self.mixer != "mlp":
             raise ValueError("encoder.layers: 0 is for mixer: mlp; a transformer needs a layer at least")
         return self
@@ -71,124 +77,68 @@ class LLMSettings(Settings):
 
     name: str
     depth: int | None = None
+    """Keeps only the first layers, so many of them; None keeps all."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     quant: Literal["none", "int8", "nf4"] = "none"
 
 
-class SplitSettings(Settings):
-    stride: int | None = None
-    """Steps between windows; None means so many that no step is asked for twice (1 for next places and events)."""
-    context: bool = False
+class Adaptation(Settings):
+    """Which weights of a language model are trained.
 
+    frozen: none. lora: low-rank adapters of the linear layers `targets` (Hu et al. 2022), scaled by alpha / rank, or by
+    alpha / sqrt(rank) with `rslora` (Kalajdzievski 2023), with a trained magnitude with `dora` (Liu et al. 2024); over
+    a quantised model this is QLoRA (Dettmers et al. 2023). norms: norms and learned positions (GPT4TS, Zhou et al.
+    2023). partial: these, and the attention of the last `layers` layers (ST-LLM, Liu et al. 2024). full: all but the
+    embedding table. layers: only the last so many have adapters (lora) or train their attention (partial); None means
+    all.
+    """
 
-class RegressionSettings(Settings):
-    """What the task hides: mean absolute error."""
-
-    weight: float = Field(1.0, gt=0)
-
-
-class LikelihoodSettings(Settings):
-    """The proper score of a sequence's own head: nats of the next place or event, the energy score of a path."""
-
-    weight: float = Field(1.0, gt=0)
-
-
-class MaskedSettings(Settings):
-    """Whole windows, hidden anew at each step; see `model.objectives.masks`."""
-
-    weight: float = Field(1.0, gt=0)
-    policies: list[Policy] = Field(["random"], min_length=1)
-    ratio: float = Field(0.5, gt=0, lt=1)
-
-
-class ContrastiveSettings(Settings):
-    """Two views of each window; see `model.objectives.contrastive.Contrastive`."""
-
-    weight: float = Field(1.0, gt=0)
-    level: Literal["graph", "node"] = "graph"
-    views: list[str] = Field(["hide"], min_length=1)
-    near_hours: float = Field(2.0, ge=0)
-    temperature: float = Field(0.1, gt=0)
-    strength: float = Field(0.1, gt=0, lt=1)
-
-
-class DiffusionSettings(Settings):
-    """Noise on what the task hides. draws, steps: of the sampler, when the checkpoint answers."""
-
-    weight: float = Field(1.0, gt=0)
-    schedule: Literal["linear", "cosine", "quadratic", "flow"] = "cosine"
-    says: Literal["epsilon", "velocity"] = "epsilon"
-    draws: int = Field(20, ge=1)
-    steps: int = Field(20, ge=1)
-
-
-class Terms(Settings):
-    """Named terms, each given or None."""
+    method: Literal["frozen", "lora", "norms", "partial", "full"] = "frozen"
+    rank: int = Field(8, ge=1)
+    alpha: float | None = Field(None, gt=0)
+    """None means twice the rank."""
+    targets: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)
+    layers: int | None = Field(None, ge=1)
+    dora: bool = False
+    rslora: bool = False
+    checkpointing: bool = False
+    """Recomputes the layers in the backward pass instead of keeping activations: less memory, more time."""
 
     @property
-    def given(self) -> dict[str, Any]:
-        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+    def frozen(self) -> bool:
+        return self.method == "frozen"
 
 
-class Objectives(Terms):
-    """What is minimised: the weighted sum of those that are given."""
-
-    regression: RegressionSettings | None = None
-    likelihood: LikelihoodSettings | None = None
-    masked: MaskedSettings | None = None
-    contrastive: ContrastiveSettings | None = None
-    diffusion: DiffusionSettings | None = None
+FROZEN = Adaptation()
 
 
-class RunBudget(Settings):
-    """How long to train; see `train.loop.Budget`."""
+class Projection(Settings):
+    """How embeddings become soft tokens, and how the states of the language model are read.
 
-    steps: int = Field(ge=1)
-    batch: int = Field(32, ge=1)
-    lr: float = Field(1e-4, gt=0)
-    evaluations: int = Field(10, ge=1)
-    warmup: float = Field(0.1, ge=0, le=1)
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0)
-    accumulate: int = Field(1, ge=1)
-    precision: Literal["no", "bf16"] = "no"
-    patience: int | None = Field(None, ge=1)
-    average: float = Field(0.0, ge=0, lt=1)
+    head: one of HEADS, or none, which passes embeddings unchanged to backbones without a language model. tokens: soft
+    tokens that a resampler makes of all embeddings (Q-Former, Li et al. 2023; Perceiver, Jaegle et al. 2021).
+    prototypes: rows of the vocabulary that a reprogramming head attends to (Time-LLM, Jin et al. 2024); `by` says how
+    they are found: a learned map of the table, k-means, principal components, or the embeddings of `words`. prompt:
+    learned vectors before the soft tokens (prompt tuning, Lester et al. 2021). mask: a soft token attends to earlier
+    soft tokens (causal), or to those of neighbouring places (adjacency; ST-LLM+).
+    """
 
-
-class Recipe(Settings):
-    """A run of `st2llm pretrain`. data, task, split: as in a suite. validation: windows that choose the best state."""
-
-    id: str = Field(pattern=r"^\w[\w.+-]*$")
-    title: str = ""
-    data: str
-    split: SplitSettings = SplitSettings()
-    task: dict[str, dict[str, Any]] = Field(min_length=1, max_length=1)
-    encoder: EncoderSettings = EncoderSettings()
-    skip: Literal["counts-transitions", "counts-all", "none"] = "none"
-    objectives: Objectives
-    budget: RunBudget
-    validation: int | None = Field(None, ge=1)
-    seed: int = 0
-    start: str | None = None
-    """A checkpoint whose encoder this run starts from."""
+    head: Literal["linear", "mlp", "resampler", "reprogramming", "none"] = "mlp"
+    tokens: int = Field(16, ge=1)
+    prototypes: int = Field(64, ge=2)
+    by: Literal["learned", "kmeans", "pca", "words"] = "learned"
+    words: tuple[str, ...] = ()
+    prompt: int = Field(0, ge=0)
+    mask: Literal["causal", "adjacency"] = "causal"
 
     @model_validator(mode="after")
-    def _whole(self) -> "Recipe":
-        given = self.objectives.given
-        if not given:
+    def _check_prototypes_and_mask(self) -> "Projection":
+        if (self.by == "words") != bool(self.words):
             raise ValueError(
-                "objectives is empty: give regression, masked, contrastive, diffusion or likelihood"
+                "`words` are the prototypes of `by: words`, and only of that: give both or neither"
             )
-        word = next(iter(self.task))
-        if word in tasks.TASKS:
-            sequential = word in ("next-place", "next-event")
-            if sequential and set(given) != {"likelihood"}:
-                raise ValueError(f"{word} is trained by `objectives: {{likelihood: {{}}}}` alone")
-        else:
-            raise ValueError(f"there is no task {word!r}. {nearest(word, tasks.TASKS)}")
+        if self.mask == "adjacency" and self.head == "resampler":
+            raise ValueError(
+                "the tokens of a resampler are no places, so they have no neighbours: take mask: causal"
+            )
         return self
-
-    @property
-    def the_task(self) -> Task:
-        return tasks.from_config(self.task)[0]

@@ -1,102 +1,110 @@
-"""What a suite is made of besides its questions: its predictors, budgets, windows, controls and faults."""
+"""Settings of a suite's predictors, budget, windows, bootstrap, controls and faults."""
 
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from st2llm.config import Settings
-from st2llm.config.adaptation import Adaptation
-from st2llm.config.backbones import BACKBONES, LLM_BACKBONES
-from st2llm.config.catalog import FOREIGN, RULES
-from st2llm.config.model import EncoderSettings, WarmupSettings
+from st2llm.config.catalog import EXTERNAL_MODELS, RULES
+from st2llm.config.model import (
+    BACKBONES,
+    LLM_BACKBONES,
+    PRETRAINED_BACKBONES,
+    Adaptation,
+    EncoderSettings,
+)
+from st2llm.config.training import NAME_PATTERN, Budget, WarmupSettings
 from st2llm.errors import nearest
 
 TEXT_BACKBONES = ("llm-frozen", "llm-random")
-NAME = r"^\w[\w.+-]*$"
-"""Ids of suites and names of predictors name files as well."""
 
 
-class EncoderConfig(EncoderSettings):
+class SuiteEncoderSettings(EncoderSettings):
+    """The encoder of a suite. warmup: trains it alone before the predictors are trained."""
+
     warmup: WarmupSettings | None = None
 
 
-class LoraConfig(Adaptation):
-    """What `llm-lora` trains of its language model, and the twins of that arm: adapters, unless `method` says else."""
+class SuiteAdaptation(Adaptation):
+    """Which weights of the language model the backbone `llm-lora` and its twins train; by default adapters."""
 
     method: Literal["frozen", "lora", "norms", "partial", "full"] = "lora"
 
 
 class ExampleSettings(Settings):
-    """Solved training samples that a text predictor shows: at random, the most recent, or those most alike."""
+    """Few-shot examples in a text prompt, from the training samples. by: at random, the latest, or the most similar."""
 
     by: Literal["random", "recent", "shape"] = "random"
     count: int = Field(2, ge=1, le=32)
 
 
-class Overrides(Settings):
-    """What one predictor does differently from its suite."""
+class PredictorOverrides(Settings):
+    """Settings of one predictor that differ from those of its suite."""
 
     depth: int | None = None
     windows: int | None = None
-    """Only this many evenly spaced test windows; every pair with this predictor uses those alone."""
+    """Number of evenly spaced test windows; comparisons with this predictor use these windows alone."""
     lora: bool = False
-    """Trains adapters in `llm-random` too: the twin of `llm-lora` without pretrained weights."""
+    """Trains adapters in `llm-random` as well, which makes it the twin of `llm-lora` without pretrained weights."""
     penalty: float = 1e-3
     """Ridge penalty as a multiple of the number of rows."""
     draws: int = Field(1, ge=1)
-    """Answers that a text predictor asks for at each place; the median of those that can be read counts."""
+    """Sampled answers of a text predictor at each place; the median of the readable ones is the prediction."""
     temperature: float = Field(0.0, ge=0)
     """0 takes the most probable token at each step."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Share of the probability that a text predictor draws from, the most probable tokens first."""
+    """Nucleus sampling of a text predictor: the probability mass of the most probable tokens that it samples from."""
     examples: ExampleSettings | None = None
     budget: int | None = Field(None, ge=16)
-    """Tokens that a prompt of a text predictor may take; what goes to keep it is recorded with the answer."""
+    """Tokens of a text predictor's prompt at most; what is left out to keep the limit is recorded with the answer."""
     answer: dict[str, Any] | None = None
-    """Settings of the answer that differ from the template's head, such as {strategy: spaced, decimals: 1}."""
+    """Settings of the answer that replace those of the template's head, such as {strategy: spaced, decimals: 1}."""
 
 
 class PredictorSettings(Settings):
-    name: str = Field(pattern=NAME)
+    """One predictor of a suite: a baseline, a primitive or soft model that is trained here, a text prompt, or one that
+    was made elsewhere (file, checkpoint, model)."""
+
+    name: str = Field(pattern=NAME_PATTERN)
     family: Literal["text", "soft", "primitive", "baseline"]
     backbone: str | None = None
     template: str | None = None
     file: str | None = None
-    """Predictions made elsewhere, in the layout of a run's `predictions/*.parquet` (or csv)."""
+    """A file of predictions in the layout of a run's `predictions/*.parquet` (or csv)."""
     checkpoint: str | None = None
-    """A folder that `st2llm pretrain`, `align` or `finetune` wrote; its best state answers. Of a text predictor the
-    language model, tuned on instructions, that is asked."""
+    """A folder that `st2llm pretrain`, `align` or `finetune` wrote; its best state predicts. Of a text predictor: the
+    instruction-tuned language model that is prompted."""
     given: bool = False
-    """It was handed to `compare` in Python."""
+    """Whether it is a Python object that was passed to `compare`."""
     model: str | None = None
-    """A pretrained model of others, zero-shot: see `FOREIGN`. The weights of some are named: chronos:FOLDER."""
-    set: Overrides = Overrides()
+    """A pretrained external model, zero-shot: one of EXTERNAL_MODELS; some name their weights: chronos:FOLDER."""
+    set: PredictorOverrides = PredictorOverrides()
 
     @model_validator(mode="after")
-    def _known(self) -> "PredictorSettings":
+    def _check_source_and_backbone(self) -> "PredictorSettings":
         choices: dict[str, tuple[str, ...]] = {
             "text": TEXT_BACKBONES,
             "soft": LLM_BACKBONES,
             "primitive": tuple(b for b in BACKBONES if b not in LLM_BACKBONES),
         }
         if self.model is not None:
-            word, _, weights = self.model.partition(":")
-            if word not in FOREIGN:
-                raise ValueError(f"there is no model {self.model!r}. {nearest(word, FOREIGN)}")
-            if FOREIGN[word].housed != bool(weights):
-                wanted = f"{word}:<hub id or folder>" if FOREIGN[word].housed else word
-                raise ValueError(f"{self.name!r} has the model {self.model!r}, which is written {wanted}")
+            model, _, weights = self.model.partition(":")
+            if model not in EXTERNAL_MODELS:
+                raise ValueError(f"there is no model {self.model!r}. {nearest(model, EXTERNAL_MODELS)}")
+            if EXTERNAL_MODELS[model].needs_weights != bool(weights):
+                expected = f"{model}:<hub id or folder>" if EXTERNAL_MODELS[model].needs_weights else model
+                raise ValueError(f"{self.name!r} has the model {self.model!r}, which is written {expected}")
         if self.checkpoint is not None and self.family in ("soft", "text"):
-            known = {"text": ("llm-lora",), "soft": ("llm-frozen", "llm-lora")}[self.family]
+            known = {"text": ("llm-lora",), "soft": PRETRAINED_BACKBONES}[self.family]
             if self.backbone not in known or bool(self.template) != (self.family == "text"):
                 raise ValueError(
                     f"{self.name!r} is a checkpoint behind a language model: a soft one has the backbone llm-frozen or "
                     f"llm-lora and no template, a text one (tuned on instructions) llm-lora and a template"
                 )
-        elif self.foreign:
+        elif self.external:
             if self.family not in ("primitive", "baseline") or self.backbone or self.template:
                 raise ValueError(
-                    f"{self.name!r} is somebody else's, so its family is primitive or baseline, and it has neither "
+                    f"{self.name!r} was made elsewhere, so its family is primitive or baseline, and it has neither "
                     f"backbone nor template"
                 )
         elif self.family == "baseline":
@@ -113,55 +121,52 @@ class PredictorSettings(Settings):
         return self
 
     def _check_draws(self) -> None:
-        own, usual = self.set, Overrides()
+        overrides, defaults = self.set, PredictorOverrides()
         if self.family != "text":
             for key in ("draws", "temperature", "top_p", "examples", "budget", "answer"):
-                if getattr(own, key) != getattr(usual, key):
+                if getattr(overrides, key) != getattr(defaults, key):
                     raise ValueError(
                         f"`{key}` is for text predictors, but {self.name!r} is a {self.family} predictor"
                     )
-        elif own.draws > 1 and own.temperature == 0:
+        elif overrides.draws > 1 and overrides.temperature == 0:
             raise ValueError(
-                f"{own.draws} draws of {self.name!r} at temperature 0 would all be the same. "
+                f"{overrides.draws} draws of {self.name!r} at temperature 0 would all be the same. "
                 f"Set a temperature above 0, for instance 0.7"
             )
 
     @property
-    def foreign(self) -> bool:
-        """Whether it was made elsewhere: a file, a model of others, a checkpoint that answers by itself."""
+    def external(self) -> bool:
+        """Whether it is not trained here: a file, an external model, a Python object, or a checkpoint."""
         checkpoint = self.checkpoint if self.family != "text" else None
         return self.given or any(part is not None for part in (self.file, self.model, checkpoint))
 
     @property
     def trained(self) -> bool:
         """Whether it is trained here."""
-        return self.family in ("soft", "primitive") and not self.foreign
+        return self.family in ("soft", "primitive") and not self.external
 
     @property
     def pretrained(self) -> bool:
-        """Whether it holds pretrained LLM weights."""
-        return self.backbone in ("llm-frozen", "llm-lora")
+        """Whether it holds the weights of a pretrained language model."""
+        return self.backbone in PRETRAINED_BACKBONES
 
 
-class BudgetSettings(Settings):
-    """loss: of fields, what arms minimise and are chosen by.
+class SuiteBudget(Budget):
+    """The training budget of every predictor of a suite that is trained here.
 
-    refit: once rate and steps are chosen on validation, an arm is trained anew for those on training and validation
-    windows together, and answers test so; what validation says of it is of the first run. average: of the weights, see
-    `train.loop.Budget`.
+    lr: candidates, from which validation chooses for each predictor. loss: of fields, what is minimised and what the
+    choice is made by. refit: trains the chosen setting once more, on training and validation windows together (as in
+    scikit-learn's searches); the validation error that is reported is that of the first training.
     """
 
-    steps: int = Field(ge=1)
-    batch: int = Field(32, ge=1)
     loss: Literal["absolute", "squared"] = "absolute"
     lr: list[float] = Field([1e-4], min_length=1)
     weight_decay: float = Field(0.01, ge=0)
     refit: bool = False
-    average: float = Field(0.0, ge=0, lt=1)
 
 
 class WindowSettings(Settings):
-    """places: every window asks for so many of its places alone, a choice of its own; None means all."""
+    """The windows that are evaluated: all, or `count` evenly spaced ones. places: of each window; None means all."""
 
     select: Literal["all", "even"] = "all"
     count: int | None = Field(None, ge=1)
@@ -169,17 +174,18 @@ class WindowSettings(Settings):
 
 
 class BootstrapSettings(Settings):
-    """block: what is resampled as one; by default what BLOCKS says for the suite's kind."""
+    """The block bootstrap of intervals. block: the unit that is resampled; by default that of BOOTSTRAP_BLOCKS."""
 
     block: Literal["day", "week", "object", "clip", "sample"] = "day"
     draws: int = Field(2000, ge=100)
 
 
 class FaultSettings(Settings):
-    """Faults that predictors' residuals are to find: so many planted into the test part, or those of a csv file.
+    """Faulty readings that are detected from the residuals of predictors.
 
-    training: how many training windows say what residuals are usual. share: of their readings, those that are to stay
-    below the threshold of an alarm.
+    planted: number of faults that are inserted into the test part. documented: a csv file of known faults instead.
+    training: number of training windows whose residuals set the threshold of an alarm. share: the quantile of those
+    residuals that is the threshold.
     """
 
     planted: int | None = Field(None, ge=1)
@@ -189,14 +195,14 @@ class FaultSettings(Settings):
     share: float = Field(0.995, gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> "FaultSettings":
+    def _check_source(self) -> "FaultSettings":
         if (self.planted is None) == (self.documented is None):
             raise ValueError("faults takes `planted: COUNT` or `documented: FILE.csv`, one of the two")
         return self
 
 
 class ControlSettings(Settings):
-    """Planted controls: which of the suite's trained predictors run on them, and for how long."""
+    """The positive and negative control: the predictors of the suite that run on them, and their budget and windows."""
 
     predictors: list[str]
     steps: int = Field(200, ge=1)

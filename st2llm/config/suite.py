@@ -1,4 +1,4 @@
-"""Suites: which predictors answer which questions, under which budget. One YAML file each."""
+"""Suites: the data, task, predictors and budget of a comparison, one YAML file each."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,45 +8,44 @@ from pydantic import Field, ValidationError, model_validator
 
 from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings, catalog
-from st2llm.config.adaptation import Projection
-from st2llm.config.catalog import FOREIGN, RULES
-from st2llm.config.model import LLMSettings, SplitSettings
+from st2llm.config.catalog import EXTERNAL_MODELS, RULES
+from st2llm.config.model import LLMSettings, Projection, Skip
 from st2llm.config.predictors import (
-    NAME,
     BootstrapSettings,
-    BudgetSettings,
     ControlSettings,
-    EncoderConfig,
     FaultSettings,
-    LoraConfig,
     PredictorSettings,
+    SuiteAdaptation,
+    SuiteBudget,
+    SuiteEncoderSettings,
     WindowSettings,
 )
+from st2llm.config.training import NAME_PATTERN, SplitSettings
 from st2llm.errors import ConfigError, nearest
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
 
-BLOCKS: Mapping[str, str] = {
+BOOTSTRAP_BLOCKS: Mapping[str, str] = {
     "graph": "day",
     "grid": "day",
     "video": "clip",
     "trajectory": "object",
     "event": "week",
 }
-"""What is resampled as one where a suite says nothing: what lies within depends on each other."""
-_MASKS = ("forecast", "impute", "interpolate", "krige")
-TRAINED: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("graph", "grid"), _MASKS),
-    "video": (*_MASKS, "classify"),
+"""The default unit of the bootstrap by kind of data: samples within a block depend on each other."""
+_FIELD_TASKS = ("forecast", "impute", "interpolate", "krige")
+TRAINABLE_TASKS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("graph", "grid"), _FIELD_TASKS),
+    "video": (*_FIELD_TASKS, "classify"),
     "trajectory": ("forecast", "recover", "next-place", "classify"),
     "event": ("next-event",),
 }
-"""The kinds and tasks for which arms are trained, soft and primitive ones alike."""
+"""The tasks that soft and primitive predictors are trained for, by kind of data."""
 
 
 class Suite(Settings):
-    """data: a name or card, with `#` and a split's name where the card has several: eth-ucy#hotel."""
+    """One comparison. data: a name or card, with `#` and a split's name where the card has several: eth-ucy#hotel."""
 
-    id: str = Field(pattern=NAME)
+    id: str = Field(pattern=NAME_PATTERN)
     version: int
     kind: Literal["graph", "grid", "video", "trajectory", "event"]
     title: str = ""
@@ -55,59 +54,46 @@ class Suite(Settings):
     split: SplitSettings = SplitSettings()
     task: dict[str, dict[str, Any]] = Field(min_length=1)
     llm: LLMSettings | None = None
-    encoder: EncoderConfig = EncoderConfig()
-    lora: LoraConfig = LoraConfig()
+    encoder: SuiteEncoderSettings = SuiteEncoderSettings()
+    lora: SuiteAdaptation = SuiteAdaptation()
     up: Projection = Projection()
-    """The projection head of every trained arm."""
-    skip: Literal[
-        "ridge",
-        "ridge-plain",
-        "ridge-held-out",
-        "ridge-centred",
-        "slot",
-        "last",
-        "level",
-        "linear",
-        "neighbours",
-        "counts-transitions",
-        "counts-all",
-        "none",
-    ] = "none"
+    """The projection head of every trained predictor."""
+    skip: Skip = "none"
     instruction: str | None = None
     predictors: list[PredictorSettings] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
-    budget: BudgetSettings | None = None
+    budget: SuiteBudget | None = None
     windows: WindowSettings = WindowSettings()
     validation: WindowSettings = WindowSettings()
     primary_metric: str = "mae"
     bootstrap: BootstrapSettings = BootstrapSettings()
     controls: ControlSettings | None = None
     faults: FaultSettings | None = None
-    """Faults to be found, and so the measures of anomaly detection beside those of values."""
+    """Faults to detect; adds the metrics of anomaly detection."""
     limit: int | None = Field(None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
-    def _by_kind(cls, content: Any) -> Any:
-        """What depends on kind and task where the suite does not say it: blocks and the primary metric."""
+    def _defaults_of_kind(cls, content: Any) -> Any:
+        """Fills in the bootstrap block and the primary metric by kind and task, where they are not given."""
         if not isinstance(content, Mapping):
             return content
-        made = dict(content)
-        kind, words = made.get("kind"), made.get("task")
-        bootstrap = made.get("bootstrap") or {}
+        suite = dict(content)
+        kind, task = suite.get("kind"), suite.get("task")
+        bootstrap = suite.get("bootstrap") or {}
         if (
             isinstance(kind, str)
-            and kind in BLOCKS
+            and kind in BOOTSTRAP_BLOCKS
             and isinstance(bootstrap, Mapping)
             and "block" not in bootstrap
         ):
-            made["bootstrap"] = {**bootstrap, "block": BLOCKS[kind]}
-        if "primary_metric" not in made and isinstance(kind, str) and isinstance(words, Mapping) and words:
-            word, settings = next(iter(words.items()))
-            word = "anomaly" if made.get("faults") else word
-            asked = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
-            made["primary_metric"] = metrics.metrics_of(kind, str(word), tuple(map(str, asked)))[0]
-        return made
+            suite["bootstrap"] = {**bootstrap, "block": BOOTSTRAP_BLOCKS[kind]}
+        if "primary_metric" not in suite and isinstance(kind, str) and isinstance(task, Mapping) and task:
+            name, settings = next(iter(task.items()))
+            name = "anomaly" if suite.get("faults") else name
+            channels = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
+            suite["primary_metric"] = metrics.metrics_of(kind, str(name), tuple(map(str, channels)))[0]
+        return suite
 
     @model_validator(mode="after")
     def _whole(self) -> "Suite":
@@ -118,7 +104,7 @@ class Suite(Settings):
         self._check_faults()
         trained = [p.name for p in self.predictors if p.trained]
         for p in (p for p in self.predictors if p.trained):
-            words = [w for w in self.task if w in TASKS and w not in TRAINED.get(self.kind, ())]
+            words = [w for w in self.task if w in TASKS and w not in TRAINABLE_TASKS.get(self.kind, ())]
             if words:
                 raise ValueError(
                     f"{p.family} predictors are trained for {_trainable()} so far, but {p.name!r} should be "
@@ -136,9 +122,9 @@ class Suite(Settings):
             p.family in ("text", "soft") or p.backbone == "matched" for p in self.predictors
         ):
             raise ValueError("predictors with a language model need `llm: {name: ...}`")
-        if any(p.family == "text" for p in self.predictors) and self.stand_in not in names:
+        if any(p.family == "text" for p in self.predictors) and self.fallback_rule not in names:
             raise ValueError(
-                f"text predictors need {{name: {self.stand_in}, family: baseline}} beside them: it answers where "
+                f"text predictors need {{name: {self.fallback_rule}, family: baseline}} beside them: it answers where "
                 f"they cannot be read"
             )
         return self
@@ -180,18 +166,22 @@ class Suite(Settings):
     def _check_rules(self) -> None:
         words = [word for word in self.task if word in TASKS]
         for predictor in self.predictors:
-            if predictor.model is None and (predictor.family != "baseline" or predictor.foreign):
+            if predictor.model is None and (predictor.family != "baseline" or predictor.external):
                 continue
             what = "model" if predictor.model else "baseline"
-            scope = FOREIGN[predictor.model.partition(":")[0]] if predictor.model else RULES[predictor.name]
+            scope = (
+                EXTERNAL_MODELS[predictor.model.partition(":")[0]]
+                if predictor.model
+                else RULES[predictor.name]
+            )
             for word in words:
                 if not scope.covers(self.kind, word):
-                    others = ", ".join(catalog.known(self.kind, words)) or "none yet"
+                    others = ", ".join(catalog.rules_for(self.kind, words)) or "none yet"
                     raise ValueError(
                         f"the {what} {predictor.name!r} does not answer {word} of kind {self.kind}. "
                         f"Those that do: {others}"
                     )
-                if scope.timed and self.task[word].get("target_time") is False:
+                if scope.needs_target_time and self.task[word].get("target_time") is False:
                     raise ValueError(
                         f"the {what} {predictor.name!r} needs the time of what is asked, but "
                         f"{word}.target_time is false"
@@ -202,14 +192,14 @@ class Suite(Settings):
         return tasks.from_config(self.task)
 
     @property
-    def chosen_by(self) -> str:
-        """The metric on validation, where nothing is faulty, that arms and references are chosen by."""
+    def selection_metric(self) -> str:
+        """The metric on validation that predictors and references are selected by; validation has no planted faults."""
         return "mae" if self.faults is not None else self.primary_metric
 
     @property
-    def stand_in(self) -> str:
-        """The rule whose answer is imputed where a text predictor's cannot be read."""
-        return catalog.stand_in(self.kind, next(iter(self.task)))
+    def fallback_rule(self) -> str:
+        """The rule whose answer replaces an unreadable answer of a text predictor."""
+        return catalog.fallback_rule(self.kind, next(iter(self.task)))
 
     def metrics_of(self, task: Task) -> tuple[str, ...]:
         """The metrics of one of its tasks, the usual one first."""
@@ -238,13 +228,16 @@ class Suite(Settings):
 
 def _trainable() -> str:
     kinds: dict[tuple[str, ...], list[str]] = {}
-    for kind, words in TRAINED.items():
+    for kind, words in TRAINABLE_TASKS.items():
         kinds.setdefault(words, []).append(kind)
     return " and ".join(f"{', '.join(words)} of kind {', '.join(names)}" for words, names in kinds.items())
 
 
-def as_written_now(config: dict[str, Any]) -> dict[str, Any]:
-    """An earlier run's config with settings that came since at their defaults; as it stands where it is no suite."""
+def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of an earlier run under the present names of settings, with defaults for settings that it lacks.
+
+    A mapping that is no suite is returned unchanged.
+    """
     try:
         return Suite.model_validate(config).model_dump(mode="json")
     except ValidationError:

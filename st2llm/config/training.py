@@ -1,4 +1,4 @@
-"""What `st2llm align` and `st2llm finetune` are told: settings alone, read without torch."""
+"""Settings of training runs, as in `alignment/configs/*.yaml`: objectives, budgets and recipes; read without torch."""
 
 from typing import Any, Literal
 
@@ -6,105 +6,197 @@ from pydantic import Field, model_validator
 
 from st2llm import tasks
 from st2llm.config import Settings
-from st2llm.config.adaptation import Adaptation, Projection
-from st2llm.config.model import EncoderSettings, LLMSettings, RunBudget, SplitSettings, Terms, WarmupSettings
+from st2llm.config.model import (
+    Adaptation,
+    CountingSkip,
+    EncoderSettings,
+    LLMSettings,
+    Projection,
+    RecipeSkip,
+)
 from st2llm.errors import nearest
 from st2llm.tasks import Task
 
+NAME_PATTERN = r"^\w[\w.+-]*$"
+"""Ids of recipes and suites and names of predictors are parts of file names."""
+MaskPolicy = Literal["random", "tube", "block", "span", "future", "cluster"]
+"""Which entries masked pre-training hides; see `model.objectives.masks`."""
 
-class InstructionSettings(Settings):
-    """Where the rows to learn from are: a set that is there, or one that is made of a data set before training.
 
-    path: a folder of `st2llm data instruct`, or any folder or hub id that `datasets` reads with a `messages` column.
-    data, templates: what a set is made of, `count` rows of each template to train on, `validation` to choose the best
-    state by and `test` to be examined on; budget: tokens that a prompt of it may take.
+class SplitSettings(Settings):
+    """How the data is cut into windows. context: a window's history may lie in the earlier part of the split."""
+
+    stride: int | None = None
+    """Steps between windows; None takes the smallest at which no step is wanted twice (1 for next places, events)."""
+    context: bool = False
+
+
+class Budget(Settings):
+    """The part that the budgets of suites, recipes and warm-ups share. steps: optimiser steps of `batch` windows.
+
+    average: decay of the exponential moving average of the weights; 0 keeps none. See `train.loop.Budget`.
     """
 
-    path: str | None = None
+    steps: int = Field(ge=1)
+    batch: int = Field(32, ge=1)
+    average: float = Field(0.0, ge=0, lt=1)
+
+
+class TrainingBudget(Budget):
+    """The budget of a recipe; see `train.loop.Budget`."""
+
+    lr: float = Field(1e-4, gt=0)
+    evaluations: int = Field(10, ge=1)
+    warmup: float = Field(0.1, ge=0, le=1)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["no", "bf16"] = "no"
+    patience: int | None = Field(None, ge=1)
+
+
+class WarmupSettings(Budget):
+    """Trains the shared encoder alone before the predictors are trained, under a head that is discarded.
+
+    data: of a suite, another data set of its kind, for the same task. The head is then kept too, so that a predictor
+    without a backbone starts with all that was learned there. The encoder must not know places (`without: [node]`).
+    """
+
+    lr: float = 1e-3
     data: str | None = None
-    templates: tuple[str, ...] = ("question-answer.chat",)
-    count: int = Field(1000, ge=1)
-    validation: int = Field(64, ge=1)
-    test: int = Field(200, ge=0)
-    budget: int | None = Field(None, ge=16)
-
-    @model_validator(mode="after")
-    def _whole(self) -> "InstructionSettings":
-        if (self.path is None) == (self.data is None):
-            raise ValueError("give `path` (a set that is there) or `data` (to make one of), and not both")
-        return self
 
 
-class InstructRecipe(Settings):
-    """A run of `st2llm finetune` on instructions: the loss is on the answers alone.
+class LossSettings(Settings):
+    """A term of the training loss, by its weight in the sum."""
 
-    length: tokens of a row; longer ones are left out and counted. pack: prompts share a row, none hears another.
-    """
-
-    id: str = Field(pattern=r"^\w[\w.+-]*$")
-    title: str = ""
-    llm: LLMSettings
-    adapt: Adaptation = Adaptation(method="lora")
-    instructions: InstructionSettings
-    length: int = Field(1024, ge=16)
-    pack: bool = True
-    budget: RunBudget
-    seed: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _trains(cls, content: Any) -> Any:
-        """`adapt: {rank: 16}` means adapters: a run that trains nothing would be none."""
-        return with_lora(content)
-
-
-def with_lora(content: Any) -> Any:
-    """The settings with `adapt.method: lora` where `adapt` is given without a method."""
-    if not isinstance(content, dict) or not isinstance(content.get("adapt"), dict):
-        return content
-    return {**content, "adapt": {"method": "lora", **content["adapt"]}}
-
-
-class Weighted(Settings):
     weight: float = Field(1.0, gt=0)
 
 
-class Tempered(Weighted):
+class SimilarityLossSettings(LossSettings):
+    """A term over similarities. temperature: of the softmax over them."""
+
     temperature: float = Field(0.1, gt=0)
 
 
-class BridgeObjectives(Terms):
-    """What brings an encoder to a language model: the weighted sum of those that are given.
+class MaskedSettings(LossSettings):
+    """Masked pre-training: whole windows, hidden anew at each step; see `model.objectives.masks`."""
 
-    regression: absolute errors of fields, read from the model's states; likelihood: the same of sequences. language:
-    nats of a description after the soft tokens. contrast: soft tokens find their descriptions, and these them.
-    prototypes: TEST's terms; see `model.objectives.alignment`.
-    """
+    policies: list[MaskPolicy] = Field(["random"], min_length=1)
+    ratio: float = Field(0.5, gt=0, lt=1)
 
-    regression: Weighted | None = None
-    likelihood: Weighted | None = None
-    language: Weighted | None = None
-    contrast: Tempered | None = None
-    prototypes: Tempered | None = None
+
+class ContrastiveSettings(SimilarityLossSettings):
+    """A contrastive loss over two views of each window; see `model.objectives.contrastive.Contrastive`."""
+
+    level: Literal["graph", "node"] = "graph"
+    views: list[str] = Field(["hide"], min_length=1)
+    near_hours: float = Field(2.0, ge=0)
+    strength: float = Field(0.1, gt=0, lt=1)
+
+
+class DiffusionSettings(LossSettings):
+    """Denoising of the hidden entries. says: what the model predicts. draws, steps: of the sampler at prediction."""
+
+    schedule: Literal["linear", "cosine", "quadratic", "flow"] = "cosine"
+    says: Literal["epsilon", "velocity"] = "epsilon"
+    draws: int = Field(20, ge=1)
+    steps: int = Field(20, ge=1)
+
+
+class LossTerms(Settings):
+    """Named terms of a loss, each given or None."""
 
     @property
-    def told(self) -> bool:
-        """Whether any of them is about descriptions."""
+    def given(self) -> dict[str, Any]:
+        """The settings of the terms that are given, by name."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+
+class PretrainObjectives(LossTerms):
+    """What `st2llm pretrain` minimises: the weighted sum of the terms that are given.
+
+    regression: mean absolute error of the hidden entries of fields. likelihood: the proper score of a sequence head:
+    nats of the next place or event, the energy score of a path.
+    """
+
+    regression: LossSettings | None = None
+    likelihood: LossSettings | None = None
+    masked: MaskedSettings | None = None
+    contrastive: ContrastiveSettings | None = None
+    diffusion: DiffusionSettings | None = None
+
+
+class AlignmentObjectives(LossTerms):
+    """What aligns an encoder with a language model: the weighted sum of the terms that are given.
+
+    regression: absolute errors of fields, from the language model's states; likelihood: the same for sequences.
+    language: nats of a description after the soft tokens. contrast: a contrastive loss that matches soft tokens and
+    descriptions. prototypes: the losses of TEST (Sun et al. 2024); see `model.objectives.alignment`.
+    """
+
+    regression: LossSettings | None = None
+    likelihood: LossSettings | None = None
+    language: LossSettings | None = None
+    contrast: SimilarityLossSettings | None = None
+    prototypes: SimilarityLossSettings | None = None
+
+    @property
+    def uses_descriptions(self) -> bool:
+        """Whether any of the terms is about descriptions."""
         return bool({"language", "contrast", "prototypes"} & set(self.given))
 
 
-class BridgeRecipe(Settings):
-    """A run of `st2llm align`, or of `st2llm finetune` on soft tokens: encoder -> up -> language model -> down -> head.
+class PretrainRecipe(Settings):
+    """A run of `st2llm pretrain`.
 
-    data, split, task, encoder, skip: as in a suite. start: a checkpoint whose encoder this run starts from, and whose
-    heads where they are of the same shapes. warmup: trains the encoder alone first, for the task, under a head that is
-    thrown away. hold: the encoder then stays as it is. up: the projection head. adapt: what of the language model is
-    trained; nothing for align. instruction: what the model reads before the soft tokens; None means
-    `<kind>/<task>.soft`. validation: samples that choose the best state and are reported on. control: also trains a
-    twin on the same architecture with random weights, which the alignment report is held against.
+    data, task, split: as in a suite. validation: number of windows that choose the best state. start: a checkpoint
+    whose encoder weights this run starts from.
     """
 
-    id: str = Field(pattern=r"^\w[\w.+-]*$")
+    id: str = Field(pattern=NAME_PATTERN)
+    title: str = ""
+    data: str
+    split: SplitSettings = SplitSettings()
+    task: dict[str, dict[str, Any]] = Field(min_length=1, max_length=1)
+    encoder: EncoderSettings = EncoderSettings()
+    skip: CountingSkip = "none"
+    objectives: PretrainObjectives
+    budget: TrainingBudget
+    validation: int | None = Field(None, ge=1)
+    seed: int = 0
+    start: str | None = None
+
+    @model_validator(mode="after")
+    def _check_objectives_and_task(self) -> "PretrainRecipe":
+        terms = self.objectives.given
+        if not terms:
+            raise ValueError(
+                "objectives is empty: give regression, masked, contrastive, diffusion or likelihood"
+            )
+        name = next(iter(self.task))
+        _check_task(name)
+        if name in ("next-place", "next-event") and set(terms) != {"likelihood"}:
+            raise ValueError(f"{name} is trained by `objectives: {{likelihood: {{}}}}` alone")
+        return self
+
+    @property
+    def parsed_task(self) -> Task:
+        """The mask policy of `task`."""
+        return tasks.from_config(self.task)[0]
+
+
+class SoftTokenRecipe(Settings):
+    """A run of `st2llm align`, or of `st2llm finetune` on soft tokens: encoder -> up -> language model -> down -> head.
+
+    data, split, task, encoder, skip: as in a suite. start: a checkpoint whose encoder weights this run starts from, and
+    the weights of its heads where the shapes agree. warmup: trains the encoder alone first, for the task, under a head
+    that is discarded. hold: the encoder is not trained further. up: the projection head. adapt: which weights of the
+    language model are trained; none for align. instruction: the prompt before the soft tokens; None means
+    `<kind>/<task>.soft`. validation: number of samples that choose the best state and are reported on. control: also
+    trains a twin on the same architecture with random weights, which the alignment report compares with.
+    """
+
+    id: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     data: str
     split: SplitSettings = SplitSettings()
@@ -116,21 +208,21 @@ class BridgeRecipe(Settings):
     llm: LLMSettings
     up: Projection = Projection()
     adapt: Adaptation = Adaptation()
-    skip: Literal["last", "counts-transitions", "counts-all", "none"] = "none"
+    skip: RecipeSkip = "none"
     instruction: str | None = None
-    objectives: BridgeObjectives
-    budget: RunBudget
+    objectives: AlignmentObjectives
+    budget: TrainingBudget
     validation: int | None = Field(None, ge=2)
     seed: int = 0
     control: bool = True
 
     @model_validator(mode="before")
     @classmethod
-    def _trains(cls, content: Any) -> Any:
+    def _adapters_by_default(cls, content: Any) -> Any:
         return with_lora(content)
 
     @model_validator(mode="after")
-    def _whole(self) -> "BridgeRecipe":
+    def _check_objectives_and_encoder(self) -> "SoftTokenRecipe":
         if not self.objectives.given:
             raise ValueError(
                 "objectives is empty: give regression, likelihood, language, contrast or prototypes"
@@ -147,32 +239,70 @@ class BridgeRecipe(Settings):
             raise ValueError(
                 "warmup trains the encoder for the task: give objectives.regression or likelihood"
             )
-        word = next(iter(self.task))
-        if word not in tasks.TASKS:
-            raise ValueError(f"there is no task {word!r}. {nearest(word, tasks.TASKS)}")
+        _check_task(next(iter(self.task)))
         return self
 
     @property
-    def the_task(self) -> Task:
+    def parsed_task(self) -> Task:
+        """The mask policy of `task`."""
         return tasks.from_config(self.task)[0]
 
 
-def read_tuning(content: Any) -> type[InstructRecipe] | type[BridgeRecipe] | type["TalkRecipe"]:
-    """Which recipe a file for `st2llm finetune` holds: instructions, a task or questions behind soft tokens."""
-    if not isinstance(content, dict):
-        return BridgeRecipe
-    return InstructRecipe if "instructions" in content else TalkRecipe if "clips" in content else BridgeRecipe
+class InstructionSettings(Settings):
+    """The rows of instruction tuning: an existing set, or one that is made of a data set before training.
 
-
-class ClipQuestions(Settings):
-    """A run on questions about clips.
-
-    clips: how many clips are made to train on. test: data sets whose clips the questions of the exam are about.
-    windows: of each data set in the exam, evenly spaced. frames: of the windows that questions are about. topics: of
-    the questions. control: a twin that is trained and asked without seeing anything.
+    path: a folder of `st2llm data instruct`, or any folder or hub id that `datasets` reads with a `messages` column.
+    data, templates: what a set is made of: `count` rows of each template to train on, `validation` that choose the
+    best state and `test` for the exam. budget: tokens of a prompt at most.
     """
 
-    id: str = Field(pattern=r"^\w[\w.+-]*$")
+    path: str | None = None
+    data: str | None = None
+    templates: tuple[str, ...] = ("question-answer.chat",)
+    count: int = Field(1000, ge=1)
+    validation: int = Field(64, ge=1)
+    test: int = Field(200, ge=0)
+    budget: int | None = Field(None, ge=16)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "InstructionSettings":
+        if (self.path is None) == (self.data is None):
+            raise ValueError("give `path` (a set that is there) or `data` (to make one of), and not both")
+        return self
+
+
+class InstructionRecipe(Settings):
+    """A run of `st2llm finetune` on instructions: the loss is over the answers alone.
+
+    length: tokens of a row; longer rows are left out and counted. pack: several prompts share a row, without attending
+    to each other.
+    """
+
+    id: str = Field(pattern=NAME_PATTERN)
+    title: str = ""
+    llm: LLMSettings
+    adapt: Adaptation = Adaptation(method="lora")
+    instructions: InstructionSettings
+    length: int = Field(1024, ge=16)
+    pack: bool = True
+    budget: TrainingBudget
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adapters_by_default(cls, content: Any) -> Any:
+        return with_lora(content)
+
+
+class VideoQuestionRecipe(Settings):
+    """The part that the recipes for questions about clips share.
+
+    clips: number of synthetic clips to train on. test: data sets whose clips the exam asks about. windows: of each data
+    set in the exam, evenly spaced. frames: of each window. topics: of the questions. control: also trains and asks a
+    twin that sees no clip.
+    """
+
+    id: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     clips: int = Field(ge=8)
     test: tuple[str, ...] = Field(min_length=1)
@@ -180,17 +310,17 @@ class ClipQuestions(Settings):
     frames: int = Field(16, ge=4)
     topics: tuple[str, ...] = ("most-motion", "brighter-when", "is-there-a-cut", "direction")
     encoder: EncoderSettings = EncoderSettings()
-    budget: RunBudget
+    budget: TrainingBudget
     validation: int = Field(40, ge=2)
     seed: int = 0
     control: bool = True
 
 
-class TalkRecipe(ClipQuestions):
-    """A run of `st2llm finetune` on questions about clips that a model hears as soft tokens (VideoChat, Li 2023).
+class VideoQARecipe(VideoQuestionRecipe):
+    """A run of `st2llm align` or `finetune` on questions about clips as soft tokens (VideoChat, Li et al. 2023).
 
-    template: holds a slot amid its words; one without tells clips in words, in `words` tokens at most, and the control
-    is then the model before training.
+    template: with a slot for the soft tokens. A template without a slot describes clips in text, in `words` tokens at
+    most, and the control is then the model before training.
     """
 
     template: str = "video/question-answer.soft"
@@ -202,24 +332,48 @@ class TalkRecipe(ClipQuestions):
 
     @model_validator(mode="before")
     @classmethod
-    def _trains(cls, content: Any) -> Any:
+    def _adapters_by_default(cls, content: Any) -> Any:
         return with_lora(content)
 
 
-class PairRecipe(ClipQuestions):
-    """A run of `st2llm align` that brings clips and sentences into one space, without a language model: CLIP's way
-    (Radford et al. 2021), with frozen sentence vectors and the encoder's embeddings. Questions are answered by the
-    option whose sentence lies nearest.
+class VideoTextRecipe(VideoQuestionRecipe):
+    """A run of `st2llm align` that embeds clips and sentences in one space, without a language model (CLIP, Radford et
+    al. 2021), with frozen sentence embeddings. A question is answered by the option whose sentence is nearest.
 
-    width: numbers of a vector in the common space. temperature: of the softmax over a batch.
+    width: of the common space. temperature: of the softmax over a batch.
     """
 
     width: int = Field(64, ge=4)
     temperature: float = Field(0.07, gt=0)
 
 
-def read_aligning(content: Any) -> type[BridgeRecipe] | type[TalkRecipe] | type[PairRecipe]:
-    """Which recipe a file for `st2llm align` holds: descriptions of samples, or questions about clips."""
+def with_lora(content: Any) -> Any:
+    """The settings with `adapt.method: lora` where `adapt` is given without a method."""
+    if not isinstance(content, dict) or not isinstance(content.get("adapt"), dict):
+        return content
+    return {**content, "adapt": {"method": "lora", **content["adapt"]}}
+
+
+def finetune_recipe_type(
+    content: Any,
+) -> type[InstructionRecipe] | type[SoftTokenRecipe] | type[VideoQARecipe]:
+    """The class of a recipe for `st2llm finetune`: instructions, questions about clips, or a task on soft tokens."""
+    if not isinstance(content, dict):
+        return SoftTokenRecipe
+    if "instructions" in content:
+        return InstructionRecipe
+    return VideoQARecipe if "clips" in content else SoftTokenRecipe
+
+
+def align_recipe_type(
+    content: Any,
+) -> type[SoftTokenRecipe] | type[VideoQARecipe] | type[VideoTextRecipe]:
+    """The class of a recipe for `st2llm align`: descriptions of samples, or questions about clips."""
     if not isinstance(content, dict) or "clips" not in content:
-        return BridgeRecipe
-    return TalkRecipe if "llm" in content else PairRecipe
+        return SoftTokenRecipe
+    return VideoQARecipe if "llm" in content else VideoTextRecipe
+
+
+def _check_task(name: str) -> None:
+    if name not in tasks.TASKS:
+        raise ValueError(f"there is no task {name!r}. {nearest(name, tasks.TASKS)}")

@@ -14,9 +14,7 @@ from st2llm.align.output_head import ClassHead, NumberHead
 from st2llm.align.projection import down_head, up_head
 from st2llm.align.prototypes import Vocabulary, vocabulary_of
 from st2llm.align.sequence_head import sequence_head
-from st2llm.config.adaptation import FROZEN, Adaptation, Projection
-from st2llm.config.backbones import BACKBONES
-from st2llm.config.model import EncoderSettings
+from st2llm.config.model import BACKBONES, FROZEN, Adaptation, EncoderSettings, Projection
 from st2llm.encode.field import FieldEncoder, FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch

@@ -12,7 +12,7 @@ from transformers import DynamicCache
 
 from st2llm.align.adapters import adapt
 from st2llm.align.splice import pad_left, splice
-from st2llm.config.adaptation import FROZEN, Adaptation
+from st2llm.config.model import FROZEN, Adaptation
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel, layers_of
 from st2llm.types import Slot

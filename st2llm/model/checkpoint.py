@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from st2llm.align.adapters import merge, read_adapter, save_adapter
 from st2llm.align.weights import tensors
-from st2llm.config.adaptation import Adaptation
+from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, StorageError
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel, with_weights

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from st2llm.align.splice import splice
-from st2llm.config.adaptation import FROZEN, Adaptation
+from st2llm.config.model import FROZEN, Adaptation
 from st2llm.encode.batch import Batch
 from st2llm.errors import AlignmentError
 from st2llm.llm.decode.lm_head import Head

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from st2llm.config.adaptation import Projection
-from st2llm.config.model import DiffusionSettings, LLMSettings, Recipe
-from st2llm.config.training import BridgeRecipe
+from st2llm.config.model import LLMSettings, Projection
+from st2llm.config.training import DiffusionSettings, PretrainRecipe, SoftTokenRecipe
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.splits import Splits
@@ -39,17 +38,19 @@ from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.types import Prediction, Sample
 
 _BATCH = 32
-AnyRecipe = Recipe | BridgeRecipe
+AnyRecipe = PretrainRecipe | SoftTokenRecipe
 
 
 def fit_pretraining_preprocessor(
-    recipe: Recipe, train: Sequence[Sample]
+    recipe: PretrainRecipe, train: Sequence[Sample]
 ) -> FieldPreprocessor | SequencePreprocessor:
     """What training samples say of scales and sizes."""
     if train[0].kind in ("trajectory", "event"):
         given = recipe.objectives
         whole = train[0].task == "forecast" and bool(given.masked or given.diffusion)
-        return fit_sequence_preprocessor(train, skip=recipe.skip, points=recipe.the_task.context, whole=whole)
+        return fit_sequence_preprocessor(
+            train, skip=recipe.skip, points=recipe.parsed_task.context, whole=whole
+        )
     e, slots = recipe.encoder, len(train[0].place)
     return fit_field_preprocessor(train, skip="none", template=None, slots=slots, also=e.also, level=e.level)
 
@@ -75,7 +76,7 @@ def window_shape(
 
 
 def build_aligned_arm(
-    recipe: BridgeRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
+    recipe: SoftTokenRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
 ) -> Arm:
     """A fresh arm through a language model, adapted as the recipe says."""
     blueprint = make_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
@@ -94,7 +95,9 @@ def noise_schedule(settings: DiffusionSettings) -> Schedule:
     return Schedule(settings.schedule, settings.says)
 
 
-def build_pretraining_module(recipe: Recipe, shape: FieldShape | SequenceShape, sample: Sample) -> nn.Module:
+def build_pretraining_module(
+    recipe: PretrainRecipe, shape: FieldShape | SequenceShape, sample: Sample
+) -> nn.Module:
     """A fresh module: for sequences and classes the arm without a backbone, for values of fields the encoder with heads
     for whole windows."""
     blueprint = make_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
@@ -169,8 +172,8 @@ class CheckpointPredictor:
         self._check(samples[0])
         module, where = self._module(samples[0]), str(self.checkpoint.folder)
         checkpoint.load_into(module, checkpoint.weights_of(self.checkpoint.folder), where=where)
-        recipe, with_instructions = self.recipe, isinstance(self.recipe, BridgeRecipe)
-        if isinstance(recipe, BridgeRecipe):
+        recipe, with_instructions = self.recipe, isinstance(self.recipe, SoftTokenRecipe)
+        if isinstance(recipe, SoftTokenRecipe):
             if not (recipe.objectives.regression or recipe.objectives.likelihood):
                 raise DataError(
                     f"{where} was aligned by {', '.join(recipe.objectives.given)}, so its head has learned no answers. "
@@ -183,7 +186,7 @@ class CheckpointPredictor:
         )
 
     def _module(self, sample: Sample) -> nn.Module:
-        if not isinstance(self.recipe, BridgeRecipe):
+        if not isinstance(self.recipe, SoftTokenRecipe):
             return build_pretraining_module(self.recipe, self.shape, sample)
         llm = load_language_model(self.recipe.llm)
         checkpoint.check_base(self.checkpoint.folder, llm)
@@ -217,7 +220,9 @@ class CheckpointPredictor:
                 f"channels, but {sample.id} has {came[0]}, {came[1]} and {came[2]}. Take the data and task it knows."
             )
 
-    def _drawn(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
+    def _drawn(
+        self, module: nn.Module, recipe: PretrainRecipe, samples: Sequence[Sample]
+    ) -> list[Prediction]:
         settings, preprocessor = recipe.objectives.diffusion, self.preprocessor
         if settings is None or not isinstance(module, Denoiser):
             return self._retrieved(module, recipe, samples)
@@ -232,7 +237,9 @@ class CheckpointPredictor:
             found += preprocessor.postprocess_draws(part, drawn)
         return found
 
-    def _retrieved(self, module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> list[Prediction]:
+    def _retrieved(
+        self, module: nn.Module, recipe: PretrainRecipe, samples: Sequence[Sample]
+    ) -> list[Prediction]:
         """What was trained to compare alone has no answers of its own: it finds training windows that have."""
         contrast = recipe.objectives.contrastive
         train = load_splits(recipe).train
@@ -243,7 +250,7 @@ class CheckpointPredictor:
 def load_splits(recipe: AnyRecipe) -> Splits:
     """The parts of its data that a run trains and chooses on; windows begin a horizon apart where the recipe does not
     say."""
-    task = recipe.the_task
+    task = recipe.parsed_task
     stride = recipe.split.stride or int(getattr(task, "horizon", 1))
     return split(load_data(recipe.data), task, stride=stride, context=recipe.split.context)
 
@@ -261,11 +268,11 @@ def load_predictor(folder: Path, *, name: str) -> CheckpointPredictor:
             f"{folder} was fine-tuned on instructions: it answers in words. Name it in a suite, as `checkpoint` of a "
             f"text predictor."
         )
-    recipe: AnyRecipe = (BridgeRecipe if "llm" in made else Recipe).model_validate(made)
+    recipe: AnyRecipe = (SoftTokenRecipe if "llm" in made else PretrainRecipe).model_validate(made)
     kept = dict(found.config["shape"])
     scaler = found.scaler
     template, tokens = None, None
-    if isinstance(recipe, BridgeRecipe):
+    if isinstance(recipe, SoftTokenRecipe):
         template = load_prompt(found.config["instruction"]) if found.config["instruction"] else None
         tokens = recipe.up.tokens if recipe.up.head == "resampler" else None
     shape: FieldShape | SequenceShape

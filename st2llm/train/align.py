@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from st2llm.align.prototypes import prototypes_of, vocabulary_of
-from st2llm.config.adaptation import Projection
-from st2llm.config.training import BridgeRecipe
+from st2llm.config.model import Projection
+from st2llm.config.training import SoftTokenRecipe
 from st2llm.data.windows.splits import evenly_spaced
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
@@ -51,7 +51,7 @@ class AlignedModel:
 
 
 def align(
-    recipe: BridgeRecipe,
+    recipe: SoftTokenRecipe,
     out: Path,
     *,
     resume: bool = False,
@@ -72,7 +72,7 @@ def align(
 
 
 def finetune(
-    recipe: BridgeRecipe, out: Path, *, resume: bool = False, tick: StepCallback = lambda step: None
+    recipe: SoftTokenRecipe, out: Path, *, resume: bool = False, tick: StepCallback = lambda step: None
 ) -> AlignedModel:
     """Trains part of the language model as well. Raises ConfigError where `adapt` is frozen, or nothing answers."""
     if recipe.adapt.frozen:
@@ -88,7 +88,7 @@ def finetune(
 
 
 def train_aligned(
-    recipe: BridgeRecipe,
+    recipe: SoftTokenRecipe,
     out: Path,
     *,
     resume: bool = False,
@@ -98,7 +98,7 @@ def train_aligned(
     """Trains by a recipe into `out`: `best/`, `last/`, log.jsonl and run.json, as `pretrain` does."""
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
-    task = recipe.the_task
+    task = recipe.parsed_task
     parts = load_splits(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(evenly_spaced(parts.validation, recipe.validation))
@@ -137,7 +137,7 @@ def train_aligned(
     told = _described_batch(
         preprocessor,
         train,
-        tuple(map(caption, train)) if recipe.objectives.told else (),
+        tuple(map(caption, train)) if recipe.objectives.uses_descriptions else (),
         with_instructions=answers,
     )
     if recipe.warmup:
@@ -179,7 +179,7 @@ def _described_batch(
     )
 
 
-def _objective(recipe: BridgeRecipe, alone: Regression | Likelihood, llm: LanguageModel) -> Objective:
+def _objective(recipe: SoftTokenRecipe, alone: Regression | Likelihood, llm: LanguageModel) -> Objective:
     """alone: what the encoder would be trained for without a language model, the task."""
     given = recipe.objectives
     terms: dict[str, tuple[Objective, float]] = {}
@@ -202,7 +202,7 @@ def _objective(recipe: BridgeRecipe, alone: Regression | Likelihood, llm: Langua
     return Combined(terms)
 
 
-def _card(r: BridgeRecipe, params: int, state: Any) -> str:
+def _card(r: SoftTokenRecipe, params: int, state: Any) -> str:
     return model_card(
         r,
         f"A spatio-temporal encoder whose embeddings {r.llm.name} reads as soft tokens through a {r.up.head} head; "

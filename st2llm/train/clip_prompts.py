@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from st2llm.config.adaptation import Projection
-from st2llm.config.training import PairRecipe
+from st2llm.config.model import Projection
+from st2llm.config.training import VideoTextRecipe
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.features import text
 from st2llm.model.objectives.video_text import Paired, Pairing, Pairs
@@ -75,7 +75,7 @@ def sentence_vectors(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> 
 
 
 def train_clip_prompts(
-    recipe: PairRecipe,
+    recipe: VideoTextRecipe,
     out: Path,
     *,
     resume: bool = False,
@@ -114,7 +114,7 @@ def train_clip_prompts(
     return pairer, done
 
 
-def _card(r: PairRecipe, params: int, state: Any) -> str:
+def _card(r: VideoTextRecipe, params: int, state: Any) -> str:
     joined = f" with {', '.join(r.encoder.also)}" if r.encoder.also else ""
     return model_card(
         r,

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from st2llm import tasks
-from st2llm.config.adaptation import Projection
-from st2llm.config.training import ClipQuestions
+from st2llm.config.model import Projection
+from st2llm.config.training import VideoQuestionRecipe
 from st2llm.data import load_data
 from st2llm.data.load.moving_shapes import moving_shapes
 from st2llm.data.windows import split
@@ -32,7 +32,7 @@ class QuestionClips:
     validation: list[dict[str, Any]]
 
 
-def generate_clips(recipe: ClipQuestions) -> QuestionClips:
+def generate_clips(recipe: VideoQuestionRecipe) -> QuestionClips:
     """Nine tenths of the made clips are learned from, the others choose the best state. A run's twin gets the same."""
     return _generate(recipe.clips, recipe.frames, recipe.seed, recipe.topics, recipe.validation)
 
@@ -47,7 +47,7 @@ def _generate(count: int, length: int, seed: int, topics: tuple[str, ...], valid
 
 
 def fit_clip_preprocessor(
-    clips: QuestionClips, recipe: ClipQuestions, *, up: Projection
+    clips: QuestionClips, recipe: VideoQuestionRecipe, *, up: Projection
 ) -> FieldPreprocessor:
     """What is fitted on the clips that are learned from."""
     preprocessor = fit_preprocessor(
@@ -58,7 +58,7 @@ def fit_clip_preprocessor(
     return preprocessor
 
 
-def exam_rows(recipe: ClipQuestions) -> list[dict[str, Any]]:
+def exam_rows(recipe: VideoQuestionRecipe) -> list[dict[str, Any]]:
     """Questions about evenly spaced windows of each test data set's clips. Raises DataError where there is none."""
     task, found = tasks.forecast(recipe.frames, 1), []
     for name in recipe.test:

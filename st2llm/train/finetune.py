@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 
-from st2llm.config.training import InstructRecipe
+from st2llm.config.training import InstructionRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
@@ -80,7 +80,7 @@ def prompt_batch(lessons: list[TokenizedExample]) -> Talk:
 
 
 def finetune(
-    recipe: InstructRecipe,
+    recipe: InstructionRecipe,
     path: str,
     out: Path,
     *,
@@ -133,7 +133,7 @@ def finetune(
     )
 
 
-def _card(r: InstructRecipe, path: str, params: int, left_out: int, state: Mapping[str, Any]) -> str:
+def _card(r: InstructionRecipe, path: str, params: int, left_out: int, state: Mapping[str, Any]) -> str:
     return model_card(
         r,
         f"{r.llm.name} fine-tuned by `st2llm finetune` on instructions ({r.adapt.method}, {params:,} trained "

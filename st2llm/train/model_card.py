@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from st2llm.config.model import RunBudget
+from st2llm.config.training import TrainingBudget
 
 
 @runtime_checkable
@@ -15,7 +15,7 @@ class TrainingRecipe(Protocol):
     @property
     def title(self) -> str: ...
     @property
-    def budget(self) -> RunBudget: ...
+    def budget(self) -> TrainingBudget: ...
     @property
     def seed(self) -> int: ...
 

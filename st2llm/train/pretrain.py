@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from st2llm.config.model import Objectives, Recipe
+from st2llm.config.training import PretrainObjectives, PretrainRecipe
 from st2llm.data.windows.splits import evenly_spaced
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.point_batch import BINS
@@ -36,7 +36,7 @@ from st2llm.types import NO_EDGES, Edges, Sample
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: PretrainRecipe,
     out: Path,
     *,
     resume: bool = False,
@@ -50,7 +50,7 @@ def pretrain(
     """
     folder = RunFolder(out, recipe, seed=recipe.seed)
     folder.open(resume=resume)
-    task = recipe.the_task
+    task = recipe.parsed_task
     parts = load_splits(recipe)
     train = [parts.train[i] for i in range(len(parts.train))]
     validation = list(evenly_spaced(parts.validation, recipe.validation))
@@ -84,7 +84,7 @@ def pretrain(
 
 
 def objective_of(
-    recipe: Recipe, preprocessor: Any, shape: FieldShape | SequenceShape, sample: Sample
+    recipe: PretrainRecipe, preprocessor: Any, shape: FieldShape | SequenceShape, sample: Sample
 ) -> Objective:
     """What the recipe minimises. Raises ConfigError for an objective that the kind of data does not have."""
     given = recipe.objectives
@@ -104,7 +104,7 @@ def objective_of(
     return Combined(terms)
 
 
-def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective:
+def _of_own_head(recipe: PretrainRecipe, shape: FieldShape | SequenceShape) -> Objective:
     """The score of the head of sequences and classes; sequences are compared too, and of paths points are hidden."""
     given = recipe.objectives
     task = shape.task if isinstance(shape, SequenceShape) else "classify"
@@ -126,7 +126,9 @@ def _of_own_head(recipe: Recipe, shape: FieldShape | SequenceShape) -> Objective
     return terms["likelihood"][0] if set(terms) == {"likelihood"} else Combined(terms)
 
 
-def _shared(given: Objectives, edges: Edges, steps_per_day: int) -> dict[str, tuple[Objective, float]]:
+def _shared(
+    given: PretrainObjectives, edges: Edges, steps_per_day: int
+) -> dict[str, tuple[Objective, float]]:
     """The terms that fields and sequences have alike."""
     terms: dict[str, tuple[Objective, float]] = {}
     if c := given.contrastive:
@@ -137,7 +139,7 @@ def _shared(given: Objectives, edges: Edges, steps_per_day: int) -> dict[str, tu
     return terms
 
 
-def _card(r: Recipe, params: int, state: Mapping[str, Any]) -> str:
+def _card(r: PretrainRecipe, params: int, state: Mapping[str, Any]) -> str:
     return model_card(
         r,
         f"A spatio-temporal encoder with its heads, {params:,} parameters, trained by `st2llm pretrain` on `{r.data}`.",

@@ -16,26 +16,47 @@ R = TypeVar("R", bound=Settings)
 def load_recipe(
     path: str | Path, changes: Mapping[str, Any] | None = None, *, into: type[R] | Callable[[Any], type[R]]
 ) -> R:
-    """A recipe file with changes by dotted key, such as {'budget.steps': 10}. into: the recipe's
-    class, or what chooses it by the content. Raises ConfigError."""
-    found = recipes.locate(recipes.spelled(path, "alignment/configs"))
-    content = config.read_yaml(found)
-    if isinstance(content, dict):
-        for key, value in (changes or {}).items():
-            content = _with_value(content, key.split("."), value)
-    chosen = into if isinstance(into, type) else into(content)
-    return config.parse(content, into=chosen, where=str(found))
+    """A recipe file with changes by dotted key, such as {'budget.steps': 10}.
+
+    into: the class of the recipe, or a function that chooses it by the content. Raises ConfigError.
+    """
+    file = recipes.locate(recipes.spelled(path, "alignment/configs"))
+    content = config.read_yaml(file)
+    if not isinstance(content, dict):
+        return config.parse(content, into=into if isinstance(into, type) else into(content), where=str(file))
+    changed = content
+    for key, value in (changes or {}).items():
+        changed = _with_value(changed, key.split("."), value)
+    recipe = into if isinstance(into, type) else into(changed)
+    changed = config.present_names(content, into=recipe, where=str(file))
+    for key, value in (changes or {}).items():
+        steps, value = _present_change(key.split("."), value, recipe)
+        changed = _with_value(changed, steps, value)
+    return config.parse(changed, into=recipe, where=str(file))
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
     """`budget.steps=10 objectives.masked.ratio=0.75` as a mapping; values are YAML. Raises ConfigError."""
-    found = {}
+    changes = {}
     for word in words:
         key, sign, value = word.partition("=")
         if not sign or not key:
             raise ConfigError(f"--set takes key=value, such as budget.steps=100, but {word!r} came.")
-        found[key] = yaml.safe_load(value)
-    return found
+        changes[key] = yaml.safe_load(value)
+    return changes
+
+
+def _present_change(path: list[str], value: Any, recipe: type[Settings]) -> tuple[list[str], Any]:
+    """A change under the present names of its keys."""
+    nested = value
+    for key in reversed(path):
+        nested = {key: nested}
+    present: Any = config.present_names(nested, into=recipe, where="--set")
+    steps = []
+    for _ in path:
+        ((key, present),) = present.items()
+        steps.append(key)
+    return steps, present
 
 
 def _with_value(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from st2llm.config.training import TalkRecipe
+from st2llm.config.training import VideoQARecipe
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
@@ -69,7 +69,7 @@ def takes_soft_tokens(template: Template) -> bool:
 
 
 def train_video_qa(
-    recipe: TalkRecipe,
+    recipe: VideoQARecipe,
     out: Path,
     *,
     resume: bool = False,
@@ -106,7 +106,7 @@ def train_video_qa(
 
 
 def untrained_answerer(
-    recipe: TalkRecipe, *, blind: bool = False
+    recipe: VideoQARecipe, *, blind: bool = False
 ) -> tuple[VideoQuestionAnswerer, list[dict[str, Any]]]:
     """Who is trained by a recipe, as it is before, and the rows that its best state is chosen by."""
     clips = generate_clips(recipe)
@@ -129,7 +129,7 @@ def untrained_answerer(
     ), clips.validation
 
 
-def _card(r: TalkRecipe, params: int, state: Any) -> str:
+def _card(r: VideoQARecipe, params: int, state: Any) -> str:
     return model_card(
         r,
         f"{r.llm.name} answers questions about clips ({r.template}); {params:,} trained parameters ({r.adapt.method}). "

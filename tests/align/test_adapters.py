@@ -5,7 +5,7 @@ import torch
 from peft import PeftModel
 
 from st2llm.align.adapters import adapt, merge, read_adapter, save_adapter
-from st2llm.config.adaptation import Adaptation
+from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.local import fingerprint

@@ -6,7 +6,7 @@ import torch
 from st2llm.align.output_head import NumberHead
 from st2llm.align.projection import down_head, up_head
 from st2llm.align.prototypes import Vocabulary, prototypes_of
-from st2llm.config.adaptation import HEADS, Projection
+from st2llm.config.model import HEADS, Projection
 from st2llm.errors import ConfigError
 
 D, D_LM, RMS = 8, 32, 0.13

@@ -8,7 +8,7 @@ from support import video_files
 
 from st2llm import tasks
 from st2llm.commands.predict import _windows, answer
-from st2llm.config.model import Recipe
+from st2llm.config.training import PretrainRecipe
 from st2llm.errors import DataError
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe
@@ -55,7 +55,7 @@ def trained(folder, data, task, objectives, **more):
         "budget": {"steps": 60, "batch": 32, "lr": 5e-3, "evaluations": 2, **more},
     }
     (folder / "t.yaml").write_text(yaml.safe_dump(made))
-    pretrain(load_recipe(folder / "t.yaml", into=Recipe), folder / "run")
+    pretrain(load_recipe(folder / "t.yaml", into=PretrainRecipe), folder / "run")
     return folder / "run"
 
 

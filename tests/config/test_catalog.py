@@ -22,13 +22,13 @@ from st2llm.config import catalog
     ],
 )
 def test_the_rule_that_stands_in_answers_what_it_stands_in_for(kind, task, rule):
-    assert catalog.stand_in(kind, task) == rule
+    assert catalog.fallback_rule(kind, task) == rule
     assert catalog.RULES[rule].covers(kind, task)
 
 
 def test_rules_that_answer_several_tasks_are_those_that_answer_each():
-    both = set(catalog.known("graph", ["impute", "krige"]))
-    assert both == set(catalog.known("graph", ["impute"])) & set(catalog.known("graph", ["krige"]))
+    both = set(catalog.rules_for("graph", ["impute", "krige"]))
+    assert both == set(catalog.rules_for("graph", ["impute"])) & set(catalog.rules_for("graph", ["krige"]))
     assert "neighbours" in both
     assert "linear" not in both
 

@@ -8,7 +8,7 @@ import yaml
 from support import tiny_suite
 
 from st2llm import recipes
-from st2llm.config.suite import Suite, as_written_now, load_suites
+from st2llm.config.suite import Suite, load_suites, upgrade_config
 from st2llm.errors import ConfigError
 
 SUITES = Path(recipes.locate("evaluation/suites/demo.yaml")).parent
@@ -80,7 +80,7 @@ KINDS = {
 @pytest.mark.parametrize(("content", "metric", "block", "stand_in"), KINDS.values(), ids=KINDS)
 def test_metric_blocks_and_stand_in_go_by_kind_and_task(content, metric, block, stand_in):
     suite = Suite.model_validate(content)
-    assert (suite.primary_metric, suite.bootstrap.block, suite.stand_in) == (metric, block, stand_in)
+    assert (suite.primary_metric, suite.bootstrap.block, suite.fallback_rule) == (metric, block, stand_in)
     again = Suite.model_validate(suite.model_dump(mode="json"))
     assert again == suite
     own = Suite.model_validate(content | {"bootstrap": {"block": "sample", "draws": 100}})
@@ -213,8 +213,8 @@ def test_a_config_from_before_a_setting_was_there_is_read_with_its_default(load)
     for predictor in older["predictors"]:
         for key in ("draws", "temperature", "top_p"):
             del predictor["set"][key]
-    assert as_written_now(older) == config
-    assert as_written_now({"no": "suite"}) == {"no": "suite"}
+    assert upgrade_config(older) == config
+    assert upgrade_config({"no": "suite"}) == {"no": "suite"}
 
 
 def test_what_a_suite_says_wrong_names_its_file(load):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from st2llm.align.adapters import adapt
-from st2llm.config.adaptation import FROZEN, Adaptation
+from st2llm.config.model import FROZEN, Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack
 from st2llm.encode.scaler import fit_scaler

@@ -7,8 +7,7 @@ import torch
 from support import fields
 from support.arms import small_blueprint as blueprint
 
-from st2llm.config.adaptation import FROZEN, Adaptation, Projection
-from st2llm.config.backbones import BACKBONES
+from st2llm.config.model import BACKBONES, FROZEN, Adaptation, Projection
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch, fit_notes, stack
 from st2llm.encode.scaler import fit_scaler

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support import fields
 
-from st2llm.config.adaptation import Adaptation
+from st2llm.config.model import Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm

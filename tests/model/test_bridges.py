@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.bridges import joined
 
-from st2llm.config.adaptation import HEADS, Adaptation, Projection
+from st2llm.config.model import HEADS, Adaptation, Projection
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.local import fingerprint

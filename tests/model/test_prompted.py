@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.bridges import ENCODER, problem
 
-from st2llm.config.adaptation import Adaptation, Projection
+from st2llm.config.model import Adaptation, Projection
 from st2llm.encode.field import edges_of
 from st2llm.errors import AlignmentError
 from st2llm.llm import load_llm

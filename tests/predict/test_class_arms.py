@@ -8,8 +8,7 @@ import torch
 from support import five_kinds, video_files
 
 from st2llm import tasks
-from st2llm.config.adaptation import Projection
-from st2llm.config.model import EncoderSettings
+from st2llm.config.model import EncoderSettings, Projection
 from st2llm.data import split
 from st2llm.errors import DataError
 from st2llm.model.arm import build

@@ -6,7 +6,7 @@ from support import fields
 from support.arms import HISTORY, arm_and_preprocessor, windows
 
 from st2llm import recipes
-from st2llm.config.backbones import LLM_BACKBONES
+from st2llm.config.model import LLM_BACKBONES
 from st2llm.llm import load_llm
 from st2llm.predict import Predictor
 from st2llm.predict.arm import ArmPredictor

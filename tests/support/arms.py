@@ -2,7 +2,7 @@
 
 import torch
 
-from st2llm.config.adaptation import FROZEN, Adaptation
+from st2llm.config.model import FROZEN, Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Arm, Blueprint, EncoderSettings, build

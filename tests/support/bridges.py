@@ -6,8 +6,7 @@ import torch
 
 import st2llm
 from st2llm import tasks
-from st2llm.config.adaptation import Adaptation, Projection
-from st2llm.config.model import EncoderSettings
+from st2llm.config.model import Adaptation, EncoderSettings, Projection
 from st2llm.encode.field import edges_of
 from st2llm.model.arm import blueprint_of, build
 from st2llm.model.objectives.supervised import Likelihood, Regression

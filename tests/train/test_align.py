@@ -13,7 +13,7 @@ from support.tiny_llm import tiny
 
 from st2llm.commands.align import align_and_report
 from st2llm.commands.predict import answer
-from st2llm.config.training import BridgeRecipe
+from st2llm.config.training import SoftTokenRecipe
 from st2llm.errors import ConfigError, StorageError, TrainingError
 from st2llm.evaluate.run.compare import compare
 from st2llm.llm import load_llm
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 __all__ = ["tiny"]
 
 
-def recipe(folder: Path, llm: str, **changes) -> BridgeRecipe:
+def recipe(folder: Path, llm: str, **changes) -> SoftTokenRecipe:
     made = {
         "id": "tiny",
         "data": str(write_card(folder / "data")),
@@ -41,7 +41,7 @@ def recipe(folder: Path, llm: str, **changes) -> BridgeRecipe:
         "validation": 12,
         **changes,
     }
-    return BridgeRecipe.model_validate(made)
+    return SoftTokenRecipe.model_validate(made)
 
 
 def log(out: Path) -> list[dict]:

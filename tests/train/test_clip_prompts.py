@@ -9,7 +9,7 @@ import torch
 from st2llm.commands import finetune as tuning
 from st2llm.commands.align import align_and_report
 from st2llm.commands.exam import TUNED
-from st2llm.config.training import PairRecipe
+from st2llm.config.training import VideoTextRecipe
 from st2llm.errors import ConfigError
 from st2llm.features import text
 from st2llm.model import checkpoint
@@ -35,13 +35,13 @@ def encoder(monkeypatch):
     monkeypatch.setattr(text, "load", lambda name: Sentences())
 
 
-def recipe(**changes) -> PairRecipe:
+def recipe(**changes) -> VideoTextRecipe:
     made = {
         "id": "tiny", "clips": 40, "frames": 4, "topics": ["brighter-when"], "windows": 2, "test": ["kth-few"],
         "encoder": {"d_st": 16, "patch": 2, "layers": 1, "graph": "gcn"}, "width": 8, "validation": 4,
         "budget": {"steps": 120, "batch": 16, "lr": 1e-2, "evaluations": 4}, **changes,
     }  # fmt: skip
-    return PairRecipe.model_validate(made)
+    return VideoTextRecipe.model_validate(made)
 
 
 def test_a_clip_finds_the_sentence_that_is_true_of_it(tmp_path):

@@ -16,7 +16,7 @@ from support.tiny_llm import tiny
 
 from st2llm.commands.exam import MAJORITY, TUNED, UNTUNED
 from st2llm.commands.finetune import tune
-from st2llm.config.training import InstructRecipe
+from st2llm.config.training import InstructionRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
 from st2llm.model import checkpoint
@@ -58,7 +58,7 @@ def write_set(folder: Path, *, rows: int = 60) -> Path:
     return folder
 
 
-def recipe(llm: str, path: Path, **changes) -> InstructRecipe:
+def recipe(llm: str, path: Path, **changes) -> InstructionRecipe:
     made = {
         "id": "tiny",
         "llm": {"name": llm, "depth": 2, "dtype": "fp32"},
@@ -68,7 +68,7 @@ def recipe(llm: str, path: Path, **changes) -> InstructRecipe:
         "budget": {"steps": 12, "batch": 8, "lr": 5e-3, "evaluations": 4},
         **changes,
     }
-    return InstructRecipe.model_validate(made)
+    return InstructionRecipe.model_validate(made)
 
 
 def log(out: Path) -> list[dict]:

@@ -17,7 +17,7 @@ from support.tiny_field import write_card
 import st2llm
 from st2llm import tasks
 from st2llm.commands.predict import answer
-from st2llm.config.model import Recipe
+from st2llm.config.training import PretrainRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.run.compare import compare
 from st2llm.model import checkpoint
@@ -67,7 +67,7 @@ def same(one: Path, other: Path, *, exact=True) -> None:
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, average):
     budget = {"steps": 12, "batch": 8, "lr": 1e-3, "evaluations": 4, "average": average}
-    recipe = load_recipe(recipe_file(tmp_path, budget=budget), into=Recipe)
+    recipe = load_recipe(recipe_file(tmp_path, budget=budget), into=PretrainRecipe)
     pretrain(recipe, tmp_path / "whole")
 
     class KilledError(Exception):
@@ -89,7 +89,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, average):
 
 def test_two_processes_train_as_one_does(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path, into=Recipe), tmp_path / "one")
+    pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "one")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     more = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     more += ["--main_process_port", "0"]
@@ -111,7 +111,7 @@ def test_two_processes_train_as_one_does(tmp_path):
 
 def test_patience_ends_a_run_that_has_stopped_to_learn(tmp_path):
     changes = parse_overrides(["budget.patience=2", "budget.lr=1e-12", "budget.evaluations=12"])
-    done = pretrain(load_recipe(recipe_file(tmp_path), changes, into=Recipe), tmp_path / "out")
+    done = pretrain(load_recipe(recipe_file(tmp_path), changes, into=PretrainRecipe), tmp_path / "out")
     assert done.curve.step[-1] < 12
 
 
@@ -120,7 +120,7 @@ def test_bf16_learns_as_fp32_does(tmp_path):
     for precision in ("no", "bf16"):
         path = recipe_file(tmp_path)
         changes = {"budget.precision": precision, "budget.steps": 60, "budget.lr": 1e-2}
-        recipe = load_recipe(path, changes, into=Recipe)
+        recipe = load_recipe(path, changes, into=PretrainRecipe)
         found.append(pretrain(recipe, tmp_path / precision).curve)
     assert found[1].best == pytest.approx(found[0].best, rel=0.03)
     assert found[0].best < 0.95 * found[0].validation[0]
@@ -129,11 +129,11 @@ def test_bf16_learns_as_fp32_does(tmp_path):
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_as_another(tmp_path):
-    recipe = load_recipe(recipe_file(tmp_path), into=Recipe)
+    recipe = load_recipe(recipe_file(tmp_path), into=PretrainRecipe)
     pretrain(recipe, tmp_path / "out")
     with pytest.raises(ConfigError, match="holds a run already. Add --resume"):
         pretrain(recipe, tmp_path / "out")
-    other = load_recipe(recipe_file(tmp_path), {"budget.lr": 5e-4}, into=Recipe)
+    other = load_recipe(recipe_file(tmp_path), {"budget.lr": 5e-4}, into=PretrainRecipe)
     with pytest.raises(ConfigError, match="another recipe: budget differ"):
         pretrain(other, tmp_path / "out", resume=True)
 
@@ -150,7 +150,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_as_another(tmp_path):
 )
 def test_a_wrong_recipe_is_told_before_anything_is_written(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
-        pretrain(load_recipe(recipe_file(tmp_path, **changes), into=Recipe), tmp_path / "out")
+        pretrain(load_recipe(recipe_file(tmp_path, **changes), into=PretrainRecipe), tmp_path / "out")
     assert not (tmp_path / "out" / "best").exists()
 
 
@@ -163,7 +163,7 @@ def test_settings_are_changed_by_dotted_keys():
 
 def test_a_checkpoint_answers_blank_readings(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
+    pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     card = Path(yaml.safe_load(path.read_text())["data"])
     table = pd.read_csv(card.parent / "values.csv")
     table.iloc[-6:, 1:] = np.nan
@@ -181,9 +181,9 @@ def test_a_checkpoint_answers_blank_readings(tmp_path):
 def test_a_checkpoint_keeps_what_was_usual(tmp_path):
     encoder = {**ENCODER, "level": "slot", "join": "scale", "also": ["month"]}
     path = recipe_file(tmp_path, encoder=encoder)
-    recipe = load_recipe(path, into=Recipe)
+    recipe = load_recipe(path, into=PretrainRecipe)
     pretrain(recipe, tmp_path / "run")
-    parts = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=3)
+    parts = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=3)
     train, test = list(parts.train), list(parts.test)
     kept = checkpointed.load_predictor(tmp_path / "run", name="kept")
     np.testing.assert_allclose(kept.preprocessor.usual.table, fit_slot_mean(train).table)
@@ -202,7 +202,7 @@ def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
     path = recipe_file(
         tmp_path, objectives={"diffusion": {"draws": 8, "steps": 5}}, encoder={**ENCODER, "without": ["node"]}
     )
-    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
+    pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     card = yaml.safe_load(path.read_text())["data"]
     answer(tmp_path / "run", card, tmp_path / "answers.parquet")
     got = pd.read_parquet(tmp_path / "answers.parquet")
@@ -212,13 +212,13 @@ def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
 @pytest.mark.parametrize("level", ["graph", "node"])
 def test_a_contrastive_checkpoint_answers_with_what_followed_the_nearest_windows(tmp_path, level):
     path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1, "level": level}})
-    recipe = load_recipe(path, into=Recipe)
+    recipe = load_recipe(path, into=PretrainRecipe)
     pretrain(recipe, tmp_path / "run")
     count = answer(tmp_path / "run", recipe.data, tmp_path / "answers.parquet")
     got = pd.read_parquet(tmp_path / "answers.parquet")
     assert len(got) == count
     assert np.isfinite(got["value"]).all()
-    parts = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=3)
+    parts = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=3)
     (said,) = checkpointed.load_predictor(tmp_path / "run", name="c").predict([parts.test[0].without_truth()])
     futures = np.stack([sample.truth[12:] for sample in parts.train])
     assert futures.min() - 30 <= said.value[12:].min() <= said.value[12:].max() <= futures.max() + 30
@@ -226,9 +226,9 @@ def test_a_contrastive_checkpoint_answers_with_what_followed_the_nearest_windows
 
 def test_another_run_starts_from_a_contrastive_checkpoint(tmp_path):
     path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1}})
-    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
+    pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     changes = {"objectives": {"regression": {}}, "start": str(tmp_path / "run"), "budget.lr": 1e-12}
-    pretrain(load_recipe(path, changes, into=Recipe), tmp_path / "next")
+    pretrain(load_recipe(path, changes, into=PretrainRecipe), tmp_path / "next")
     a, b = (checkpoint.weights_of(tmp_path / run / "best") for run in ("run", "next"))
     encoder = [name for name in a if name.startswith("encoder.")]
     assert encoder
@@ -240,7 +240,7 @@ def test_paths_learned_by_masks_are_recovered_and_forecast_by_one_checkpoint(tmp
     """TrajFM on real pedestrians; a run that was killed ends as one that was not."""
     changes = {"budget.steps": 6, "budget.evaluations": 3, "validation": 20, "split.stride": 40}
     changes |= {"data": "eth-ucy#zara1", "task": {"recover": {"length": 16, "span": 4}}}
-    recipe = load_recipe(ROOT / "alignment" / "systems" / "trajfm.yaml", changes, into=Recipe)
+    recipe = load_recipe(ROOT / "alignment" / "systems" / "trajfm.yaml", changes, into=PretrainRecipe)
 
     def kill(step):
         if step == 3:
@@ -267,9 +267,9 @@ def test_a_diffusion_checkpoint_of_paths_answers_with_draws(tmp_path):
     changes = {"budget.steps": 4, "budget.evaluations": 2, "validation": 20, "split.stride": 40}
     changes |= {"data": "eth-ucy#zara1", "task": {"recover": {"length": 16, "span": 4}}}
     changes |= {"objectives": {"diffusion": {"draws": 3, "steps": 2}, "masked": None}}
-    recipe = load_recipe(ROOT / "alignment" / "systems" / "trajfm.yaml", changes, into=Recipe)
+    recipe = load_recipe(ROOT / "alignment" / "systems" / "trajfm.yaml", changes, into=PretrainRecipe)
     pretrain(recipe, tmp_path / "run")
-    part = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=40).test
+    part = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=40).test
     sample = part[0].without_truth()
     answered = checkpointed.load_predictor(tmp_path / "run", name="d").predict([sample])[0]
     assert answered.samples.shape == (3, *sample.values.shape)
@@ -289,9 +289,9 @@ def test_a_checkpoint_says_classes(tmp_path):
         "budget": {"steps": 40, "batch": 32, "lr": 3e-3, "evaluations": 2},
     }
     (tmp_path / "scenes.yaml").write_text(yaml.safe_dump(made))
-    recipe = load_recipe(tmp_path / "scenes.yaml", into=Recipe)
+    recipe = load_recipe(tmp_path / "scenes.yaml", into=PretrainRecipe)
     pretrain(recipe, tmp_path / "out")
-    part = st2llm.split(st2llm.load_data(recipe.data), recipe.the_task, stride=12).validation
+    part = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=12).validation
     samples = [part[i] for i in range(len(part))]
     predictor = checkpointed.load_predictor(tmp_path / "out", name="scenes")
     answers = predictor.predict([sample.without_truth() for sample in samples])
@@ -312,7 +312,7 @@ def test_sequences_compared_with_each_other_are_retrieved_and_another_run_starts
         "validation": 20,
     }
     (tmp_path / "walks.yaml").write_text(yaml.safe_dump(made))
-    pretrain(load_recipe(tmp_path / "walks.yaml", into=Recipe), tmp_path / "compared")
+    pretrain(load_recipe(tmp_path / "walks.yaml", into=PretrainRecipe), tmp_path / "compared")
     part = st2llm.split(st2llm.load_data(made["data"]), tasks.forecast(5, 3), stride=40).test
     samples = [part[i].without_truth() for i in range(3)]
     found = checkpointed.load_predictor(tmp_path / "compared", name="c").predict(samples)
@@ -321,7 +321,7 @@ def test_sequences_compared_with_each_other_are_retrieved_and_another_run_starts
         "start": str(tmp_path / "compared"),
         "objectives": {"likelihood": {}, "contrastive": {"weight": 0.1}},
     }
-    pretrain(load_recipe(tmp_path / "walks.yaml", changes, into=Recipe), tmp_path / "both")
+    pretrain(load_recipe(tmp_path / "walks.yaml", changes, into=PretrainRecipe), tmp_path / "both")
     answers = checkpointed.load_predictor(tmp_path / "both", name="b").predict(samples)
     assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(answers, samples, strict=True))
 
@@ -354,12 +354,12 @@ def test_objectives_that_paths_do_not_have_are_told(tmp_path, task, objectives, 
     }
     (tmp_path / "t.yaml").write_text(yaml.safe_dump(made))
     with pytest.raises(ConfigError, match=message):
-        pretrain(load_recipe(tmp_path / "t.yaml", into=Recipe), tmp_path / "out")
+        pretrain(load_recipe(tmp_path / "t.yaml", into=PretrainRecipe), tmp_path / "out")
 
 
 def test_other_data_than_it_knows_is_refused(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
+    pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     (tmp_path / "other").mkdir()
     card = write_card(tmp_path / "other", places=2)
     with pytest.raises(DataError, match="18 steps, 3 places and 1 channels, but .* has 18, 2 and 1"):
@@ -369,7 +369,7 @@ def test_other_data_than_it_knows_is_refused(tmp_path):
 
 def test_a_checkpoint_stands_beside_other_arms_of_a_suite(tmp_path):
     path = recipe_file(tmp_path)
-    pretrain(load_recipe(path, into=Recipe), tmp_path / "run")
+    pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     suite = {
         "id": "with-checkpoint",
         "version": 1,

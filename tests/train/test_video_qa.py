@@ -10,7 +10,7 @@ from support.tiny_llm import tiny
 
 from st2llm.commands import finetune as tuning
 from st2llm.commands.exam import TUNED, UNTUNED
-from st2llm.config.training import TalkRecipe
+from st2llm.config.training import VideoQARecipe
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
 from st2llm.train import clip_questions
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 __all__ = ["tiny"]
 
 
-def recipe(llm: str, **changes) -> TalkRecipe:
+def recipe(llm: str, **changes) -> VideoQARecipe:
     made = {
         "id": "tiny",
         "clips": 8,
@@ -39,7 +39,7 @@ def recipe(llm: str, **changes) -> TalkRecipe:
         "validation": 4,
         **changes,
     }
-    return TalkRecipe.model_validate(made)
+    return VideoQARecipe.model_validate(made)
 
 
 WORDS = {"template": "video/question-answer.chat", "encoder": {}, "up": {}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from st2llm.config.predictors import BootstrapSettings, BudgetSettings, PredictorSettings, WindowSettings
+from st2llm.config.predictors import BootstrapSettings, PredictorSettings, SuiteBudget, WindowSettings
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.calendar import local_iso
@@ -182,7 +182,7 @@ def control_suite(suite: Suite, name: str, *, by_day: bool) -> Suite:
             "encoder": suite.encoder.model_copy(update={"warmup": None}),
             "predictors": [*rules, *arms],
             "seeds": suite.seeds[:1],
-            "budget": BudgetSettings(steps=settings.steps, batch=batch, lr=[settings.lr]),
+            "budget": SuiteBudget(steps=settings.steps, batch=batch, lr=[settings.lr]),
             "windows": WindowSettings(select="even", count=settings.windows),
             "controls": None,
             "limit": None,

@@ -50,7 +50,7 @@ def run_card(suite: Suite, data: Container, splits: Splits, study: Study) -> dic
             "demo": suite.demo,
             "primary_metric": suite.primary_metric,
             "higher_is_better": suite.primary_metric in HIGHER_IS_BETTER,
-            "stand_in": suite.stand_in,
+            "stand_in": suite.fallback_rule,
         },
         "environment": environment(),
         "config": config,

@@ -12,10 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from st2llm.config.adaptation import FROZEN
-from st2llm.config.backbones import LLM_BACKBONES
-from st2llm.config.model import EncoderSettings
-from st2llm.config.predictors import BudgetSettings, PredictorSettings, WindowSettings
+from st2llm.config.model import FROZEN, LLM_BACKBONES, EncoderSettings
+from st2llm.config.predictors import PredictorSettings, SuiteBudget, WindowSettings
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
@@ -120,7 +118,7 @@ class Study:
         self.given |= {
             p.name: checkpointed.load_predictor(Path(p.checkpoint), name=p.name)
             for p in suite.predictors
-            if p.checkpoint and p.foreign
+            if p.checkpoint and p.external
         }
         self.train = Remembered(splits.train)
         self.validation = evenly_spaced(splits.validation, suite.validation.count)
@@ -150,7 +148,7 @@ class Study:
             return facts
         began = time.perf_counter()
         family = job.predictor.family
-        if family == "baseline" or job.predictor.foreign:
+        if family == "baseline" or job.predictor.external:
             outcome = self._answered(job)
         elif family == "text":
             outcome = self._text(job)
@@ -210,7 +208,7 @@ class Study:
         return suspected(table, training, self.data, self.faults, self.suite.faults.share)
 
     def _ready(self, settings: PredictorSettings) -> Predictor:
-        if not settings.foreign:
+        if not settings.external:
             return fit_baseline(settings.name, self.train)
         if settings.name not in self.given:
             raise ConfigError(
@@ -321,7 +319,7 @@ class Study:
         return Budget(lr=rate, **given)
 
     @property
-    def _budget(self) -> BudgetSettings:
+    def _budget(self) -> SuiteBudget:
         if self.suite.budget is None:
             raise ConfigError(f"{self.suite.id} trains arms and so needs a `budget`.")
         return self.suite.budget
@@ -446,7 +444,7 @@ class Study:
         if isinstance(predictor, predictions_file.PredictionsFilePredictor) and not predictor.knows(samples):
             return None
         table = tabulate(samples, predictor.predict(_blind(samples)))
-        metric = self.suite.chosen_by
+        metric = self.suite.selection_metric
         value = score(table, (metric,)).get(metric, np.nan)
         return value if np.isfinite(value) else None
 

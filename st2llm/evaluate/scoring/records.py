@@ -132,7 +132,7 @@ def best_reference(arms: Arms) -> str | None:
             candidates[name] = float(np.mean([f["validation"] for f in facts]))
     if not candidates:
         return None
-    higher = arms.suite.chosen_by in metrics.HIGHER_IS_BETTER
+    higher = arms.suite.selection_metric in metrics.HIGHER_IS_BETTER
     return (max if higher else min)(candidates, key=lambda name: candidates[name])
 
 
@@ -223,7 +223,7 @@ def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict
 def _stand_in(arms: Arms, rule: str) -> pd.DataFrame:
     """What the null rule predicted that answers for unreadable entries."""
     known = {f["predictor"]: f["key"] for f in arms.facts if f["family"] == "baseline"}
-    name = arms.suite.stand_in if rule == "imputed" else _worst_rule(arms) if known else ""
+    name = arms.suite.fallback_rule if rule == "imputed" else _worst_rule(arms) if known else ""
     if name not in known:
         raise ConfigError(
             f"{arms.suite.id} has unreadable answers, but no finished {name or 'baseline'!r} to stand in for them. "

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from st2llm.config.model import Policy
+from st2llm.config.training import MaskPolicy
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges
 
-POLICIES: tuple[str, ...] = get_args(Policy)
+POLICIES: tuple[str, ...] = get_args(MaskPolicy)
 
 
 def draw_mask(

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from st2llm.config.adaptation import Projection
-from st2llm.config.model import EncoderSettings
+from st2llm.config.model import EncoderSettings, Projection
 from st2llm.encode.extra_features import codes_of, places_of
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.regions import partition_of

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from st2llm.config.model import WarmupSettings
+from st2llm.config.training import WarmupSettings
 from st2llm.encode.batch import Batch
 from st2llm.files import write_whole
 from st2llm.model.arm import Blueprint, Probe

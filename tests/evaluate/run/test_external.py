@@ -94,14 +94,14 @@ def test_a_pretrained_model_is_named_and_asked_only_what_it_answers(card):
     with pytest.raises(ValueError, match=r"there is no model 'fracast-1'\. Did you mean 'fracast-0'"):
         Suite.model_validate(content)
     content["predictors"][-1]["model"] = "fracast-0"
-    assert Suite.model_validate(content).predictor("x").foreign
+    assert Suite.model_validate(content).predictor("x").external
     content["predictors"][-1]["model"] = "chronos"
     with pytest.raises(
         ValueError, match="'x' has the model 'chronos', which is written chronos:<hub id or folder>"
     ):
         Suite.model_validate(content)
     content["predictors"][-1]["model"] = "chronos:some/folder"
-    assert Suite.model_validate(content).predictor("x").foreign
+    assert Suite.model_validate(content).predictor("x").external
     with pytest.raises(ValueError, match="the model 'x' does not answer impute of kind graph"):
         Suite.model_validate(
             {**content, "task": {"impute": {"length": 24}}, "predictors": content["predictors"][-1:]}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from st2llm.align.adapters import adapt
-from st2llm.config.adaptation import Adaptation
+from st2llm.config.model import Adaptation
 from st2llm.llm import load_llm
 from st2llm.llm.decode.attention import Reading, forward, packed
 from st2llm.llm.decode.fused_layer import fits

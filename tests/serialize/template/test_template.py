@@ -7,7 +7,7 @@ import pytest
 from support.graph_samples import counts, forecast_sample
 
 from st2llm import recipes
-from st2llm.config.suite import TRAINED
+from st2llm.config.suite import TRAINABLE_TASKS
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.template.head import variables
 from st2llm.serialize.template.template import load_prompt, parse
@@ -278,7 +278,7 @@ INSTRUCTIONS = [
 
 
 def test_there_is_a_soft_instruction_for_every_task_that_arms_are_trained_for():
-    known = {f"{kind}/{task}.soft" for kind, words in TRAINED.items() for task in words}
+    known = {f"{kind}/{task}.soft" for kind, words in TRAINABLE_TASKS.items() for task in words}
     assert known == set(INSTRUCTIONS)
 
 
