@@ -2,8 +2,10 @@
 
 import pkgutil
 import re
+import runpy
 import subprocess
 import sys
+from dataclasses import astuple
 
 import pytest
 import typer
@@ -119,3 +121,16 @@ def test_the_steps_of_contributing_name_files_that_exist_or_are_new():
 def test_every_name_of_the_python_reference_exists(page):
     for name in re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
         assert pkgutil.resolve_name(name) is not None, name
+
+
+def test_the_gains_in_the_readme_are_those_of_the_committed_reports():
+    figures = runpy.run_path(str(ROOT / "docs/figures/make.py"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [
+        line.split("|") for line in readme.splitlines() if re.match(r"\| (graph|grid|video|traj|event)", line)
+    ]
+    for row, (name, (_, higher)) in zip(rows, figures["TASKS"].items(), strict=True):
+        gains = figures["read_gains"](figures["REPORTS"] / name, higher_is_better=higher)
+        for cell, gain in zip(row[-3:-1], gains, strict=True):
+            shown = [float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d+\.\d", cell)]
+            assert shown == pytest.approx([v for v in astuple(gain) if v is not None], abs=0.0501), name
