@@ -28,9 +28,9 @@ from st2llm import tasks
 from st2llm.errors import St2llmError
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize.numbers import STRATEGIES, Notation, ScaledIntegers, fit
-from st2llm.serialize.numbers.fast import token_ids
-from st2llm.serialize.numbers.rows import fit_rows
-from st2llm.serialize.numbers.tokens import tokens_per_value
+from st2llm.serialize.numbers.batch import fit_scales
+from st2llm.serialize.numbers.fast_tokenize import token_ids
+from st2llm.serialize.numbers.token_cost import tokens_per_value
 
 NOTATION = Notation(digits=3, headroom=1.25)
 WINDOWS, LENGTH = 5000, 12
@@ -65,7 +65,7 @@ def by_text(windows: np.ndarray, tokenizer: Tokenizer, *, alone: bool, fast: boo
     if alone:
         fitted = [ScaledIntegers.fit(window, NOTATION) for window in windows]
     else:
-        steps, shifts = (found.tolist() for found in fit_rows(windows, NOTATION))
+        steps, shifts = (found.tolist() for found in fit_scales(windows, NOTATION))
         fitted = [ScaledIntegers(*pair, NOTATION) for pair in zip(steps, shifts, strict=True)]
     texts = [numbers.write(window) for numbers, window in zip(fitted, windows, strict=True)]
     encode = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch

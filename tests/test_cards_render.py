@@ -12,8 +12,8 @@ from st2llm.data.windows import split
 from st2llm.errors import ArtefactError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize.lint.leaks import lint
-from st2llm.serialize.questions import ask, questions
-from st2llm.serialize.template.budget import plan
+from st2llm.serialize.questions import generate_questions, question_sample
+from st2llm.serialize.template.budget import plan_budget
 from st2llm.serialize.template.template import load_prompt
 
 pytestmark = pytest.mark.slow
@@ -44,8 +44,8 @@ def _templates(data):
 def _asked(template, sample):
     """The sample as the template asks it; None where there is nothing that it could ask about."""
     if template.head.task == "question-answer":
-        found = questions(sample)
-        return ask(sample, found[0]) if found else None
+        found = generate_questions(sample)
+        return question_sample(sample, found[0]) if found else None
     if template.head.per == "place":
         return sample.at(
             sample.place[
@@ -81,7 +81,7 @@ def test_random_samples_of_a_card_render_within_the_budget_and_tell_no_answer(na
         if not asked:
             assert template.head.task == "question-answer"
             continue
-        made = plan(template, asked, tokenizer, BUDGET)
+        made = plan_budget(template, asked, tokenizer, BUDGET)
         assert made.impossible == (), f"{prompt} on {name}: {made}"
         assert all(cost.fitted <= BUDGET for cost in made.costs)
         for one in asked[:3]:

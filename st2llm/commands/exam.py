@@ -13,7 +13,7 @@ from st2llm.evaluate.run.store import write_json, write_lines
 from st2llm.evaluate.scoring.gain import Gain, Scores
 from st2llm.files import write_whole
 from st2llm.llm.local import LanguageModel
-from st2llm.serialize.questions.question import Question
+from st2llm.serialize.questions.question import QuestionAnswer
 from st2llm.types import FreeText
 
 TUNED, UNTUNED, MAJORITY = "fine-tuned", "zero-shot", "majority"
@@ -133,10 +133,10 @@ def in_words(llm: LanguageModel) -> Answerer:
     return answer
 
 
-def asked(row: dict[str, Any]) -> Question:
+def asked(row: dict[str, Any]) -> QuestionAnswer:
     """The question of a row, by which its answer is marked."""
     options = tuple(row.get("options") or ())
-    return Question(
+    return QuestionAnswer(
         topic=row.get("topic") or "",
         words="",
         answer=row["truth"],

@@ -274,12 +274,12 @@ def _candidates(source: _Source, number: int, draw: np.random.Generator) -> Iter
 
 def _solved(
     template: Template, sample: Sample, seed: int, draw: np.random.Generator
-) -> Iterator[tuple[Sample, questions.Question | None, str]]:
+) -> Iterator[tuple[Sample, questions.QuestionAnswer | None, str]]:
     """Solved problems that the template can ask of a sample, in drawn order: sample, question, how it is known."""
     if template.head.task == questions.TASK:
-        known = [one for one in questions.questions(sample, seed=seed) if _fits(template, one)]
+        known = [one for one in questions.generate_questions(sample, seed=seed) if _fits(template, one)]
         for i in draw.permutation(len(known)).tolist():
-            yield questions.ask(sample, known[i]), known[i], known[i].provenance
+            yield questions.question_sample(sample, known[i]), known[i], known[i].provenance
         return
     how = f"the {template.head.task} task's own truth: the readings that the sample hides"
     if template.head.per != "place" or len(sample.wanted_nodes) <= 1:
@@ -289,7 +289,7 @@ def _solved(
         yield sample.at(sample.place[sample.wanted_nodes[i]]), None, how
 
 
-def _fits(template: Template, one: questions.Question) -> bool:
+def _fits(template: Template, one: questions.QuestionAnswer) -> bool:
     """Whether an answer has the template's grammar."""
     grammar = "" if template.head.answer is None else template.head.answer.grammar
     return {"choice": one.sort == "choice", "numbers": one.sort == "number"}.get(grammar, grammar == "text")
@@ -300,7 +300,7 @@ def _made(
     data: Container,
     sample: Sample,
     order: Order,
-    asked: questions.Question | None,
+    asked: questions.QuestionAnswer | None,
     how: str,
 ) -> dict[str, Any] | None:
     if sample.wanted.any() and (sample.truth is None or not np.isfinite(sample.truth[sample.wanted]).all()):

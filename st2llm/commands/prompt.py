@@ -11,11 +11,11 @@ from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.predict.examples import make_example_selector
-from st2llm.serialize.graph.anomaly import planted
+from st2llm.serialize.graph.anomaly import plant_anomaly
 from st2llm.serialize.lint.leaks import lint
-from st2llm.serialize.questions import Question as Asking
-from st2llm.serialize.questions import ask as put
-from st2llm.serialize.questions import questions
+from st2llm.serialize.questions import QuestionAnswer as Asking
+from st2llm.serialize.questions import generate_questions
+from st2llm.serialize.questions import question_sample as put
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.types import Container, Prompt, Sample
 
@@ -189,7 +189,7 @@ def _narrowed(template: Template, sample: Sample, question: Question) -> Sample:
     if word == "anomaly":
         if place is not None:
             sample = sample.at(place)
-        return planted(sample, sample.place[sample.wanted_nodes[0]])
+        return plant_anomaly(sample, sample.place[sample.wanted_nodes[0]])
     if word == "question-answer":
         return put(sample, _fitting(template, sample, place))
     if word == "describe":
@@ -202,7 +202,7 @@ def _narrowed(template: Template, sample: Sample, question: Question) -> Sample:
 def _fitting(template: Template, sample: Sample, place: str | None) -> Asking:
     """The first question about the sample whose answer has the template's grammar; with a place one that names it."""
     grammar = "text" if template.head.answer is None else template.head.answer.grammar
-    known = [one for one in questions(sample) if _answers(one, grammar)]
+    known = [one for one in generate_questions(sample) if _answers(one, grammar)]
     if place is not None:
         name = sample.side.labels[sample.at(place).wanted_nodes[0]]
         known = [one for one in known if name in one.words or name in one.options]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
-from st2llm.serialize.answer.unread import kind_of
+from st2llm.serialize.answer.unread import unread_kind
 from st2llm.types import Answer, Prediction
 
 AnswerCategory = Literal[
@@ -35,7 +35,7 @@ def categorise(answer: Answer, prediction: Prediction) -> AnswerCategory:
         return "refused"
     if prediction.unread_reason is None:
         return "readable"
-    kind = kind_of(prediction.unread_reason)
+    kind = unread_kind(prediction.unread_reason)
     if kind not in ("unreadable", "truncated"):
         return kind
     if ends_in_repetition(answer.text):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.errors import DataError
-from st2llm.retrieve.windows import ShapeIndex
+from st2llm.retrieve.window_index import WindowIndex
 from st2llm.types import Sample, seed_from
 
 ExampleSelector = Callable[[Sample], list[Sample]]
@@ -56,7 +56,7 @@ class RecentExamples:
 class SimilarExamples:
     """The training samples whose visible values have the most similar shape, the most similar last."""
 
-    index: ShapeIndex
+    index: WindowIndex
     count: int
 
     def __call__(self, sample: Sample) -> list[Sample]:
@@ -74,7 +74,7 @@ def make_example_selector(
     if by == "recent":
         ends = np.array([int(sample.time[-1]) for sample in train], dtype=np.int64)
         return RecentExamples(train, ends, tuple(_object(sample) for sample in train), count)
-    return SimilarExamples(ShapeIndex.fit(train), count)
+    return SimilarExamples(WindowIndex.fit(train), count)
 
 
 def _object(sample: Sample) -> str:

@@ -10,8 +10,8 @@ from jaxtyping import Float64, Int64
 from torch import nn
 
 from st2llm.predict.preprocess import Preprocessor
-from st2llm.retrieve.forecast import NearestForecast
-from st2llm.retrieve.windows import ShapeIndex
+from st2llm.retrieve.nearest_forecast import NearestForecast
+from st2llm.retrieve.window_index import WindowIndex
 from st2llm.types import Prediction, Sample
 
 _BATCH = 32
@@ -78,4 +78,4 @@ def predict_from_neighbours(
     module.eval()
     measure = EmbeddingDistance(module, preprocessor, train, each)
     measure.embed(samples)
-    return NearestForecast(ShapeIndex.fit(train, measure=measure)).predict(samples)
+    return NearestForecast(WindowIndex.fit(train, measure=measure)).predict(samples)

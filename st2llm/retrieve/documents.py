@@ -35,7 +35,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Hit:
+class RetrievedDocument:
     """A document that was found. score: cosine of its angle to the query, 1 for the same meaning."""
 
     document: Document
@@ -43,7 +43,7 @@ class Hit:
 
 
 @dataclass(frozen=True, eq=False)
-class TextIndex:
+class DocumentIndex:
     """Documents and their unit vectors. Made by `fit`."""
 
     documents: tuple[Document, ...]
@@ -51,16 +51,18 @@ class TextIndex:
     encoder: SentenceEncoder
 
     @classmethod
-    def fit(cls, documents: Sequence[Document], encoder: SentenceEncoder) -> "TextIndex":
+    def fit(cls, documents: Sequence[Document], encoder: SentenceEncoder) -> "DocumentIndex":
         """Encodes the documents once. Raises DataError for none, for an empty text, or vectors that do not fit."""
         if not documents:
             raise DataError("An index over documents needs at least one of them.")
         for document in documents:
             if not document.text.strip():
                 raise DataError(f"The document {document.id!r} has no text. Leave it out.")
-        return cls(tuple(documents), _units(encoder, [d.text for d in documents]), encoder)
+        return cls(tuple(documents), _unit_vectors(encoder, [d.text for d in documents]), encoder)
 
-    def similar(self, query: str, k: int, *, at_s: int | None = None, place: str | None = None) -> list[Hit]:
+    def similar(
+        self, query: str, k: int, *, at_s: int | None = None, place: str | None = None
+    ) -> list[RetrievedDocument]:
         """The k documents nearest in meaning, the nearest first.
 
         at_s: the second of asking: documents that became known only after it are left out. place: those about
@@ -68,10 +70,12 @@ class TextIndex:
         """
         if k < 1:
             raise DataError(f"At least one document must be asked for, but k is {k}.")
-        score = self.vectors @ _units(self.encoder, [query])[0]
+        score = self.vectors @ _unit_vectors(self.encoder, [query])[0]
         allowed = self._allowed(at_s, place)
         order = np.lexsort((np.arange(len(score)), -score))
-        return [Hit(self.documents[i], float(score[i])) for i in order.tolist() if allowed[i]][:k]
+        return [RetrievedDocument(self.documents[i], float(score[i])) for i in order.tolist() if allowed[i]][
+            :k
+        ]
 
     def _allowed(self, at_s: int | None, place: str | None) -> Bool[np.ndarray, " document"]:
         return np.array(
@@ -84,7 +88,7 @@ class TextIndex:
         )
 
 
-def from_notes(notes: Sequence[Note], *, sort: str = "event") -> list[Document]:
+def documents_from_notes(notes: Sequence[Note], *, sort: str = "event") -> list[Document]:
     """The notes of a container as documents; a note is known in advance."""
     return [
         Document(f"{sort}-{i}", note.text, sort, start=note.start, end=note.end)
@@ -92,7 +96,7 @@ def from_notes(notes: Sequence[Note], *, sort: str = "event") -> list[Document]:
     ]
 
 
-def from_places(data: SensorGraph, texts: Sequence[str], *, sort: str = "poi") -> list[Document]:
+def documents_from_places(data: SensorGraph, texts: Sequence[str], *, sort: str = "poi") -> list[Document]:
     """A document for each place of a graph that has words. Raises DataError where they do not count the same."""
     if len(texts) != len(data.places):
         raise DataError(f"{data.name} has {len(data.places)} places, but {len(texts)} texts are given.")
@@ -103,7 +107,7 @@ def from_places(data: SensorGraph, texts: Sequence[str], *, sort: str = "poi") -
     ]
 
 
-def _units(encoder: SentenceEncoder, texts: Sequence[str]) -> Float32[np.ndarray, "document width"]:
+def _unit_vectors(encoder: SentenceEncoder, texts: Sequence[str]) -> Float32[np.ndarray, "document width"]:
     rows = np.asarray(encoder.encode(list(texts)), dtype=np.float32)
     if rows.ndim != 2 or len(rows) != len(texts) or not np.isfinite(rows).all():
         raise DataError(

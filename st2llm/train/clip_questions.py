@@ -17,7 +17,7 @@ from st2llm.encode.field_batch import FieldBatch
 from st2llm.errors import DataError
 from st2llm.predict.preprocess.field import FieldPreprocessor
 from st2llm.predict.preprocess.fit import fit_preprocessor
-from st2llm.serialize.questions import questions
+from st2llm.serialize.questions import generate_questions
 from st2llm.tasks import Task
 from st2llm.types import Sample, SplitPlan
 
@@ -91,7 +91,7 @@ def question_rows(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict
             "question": one,
         }
         for sample in samples
-        for one in questions(sample)
+        for one in generate_questions(sample)
         if one.topic in topics
     ]
 

@@ -14,7 +14,7 @@ from st2llm.model.prompted import Speaker, Talk, Telling
 from st2llm.predict.checkpoint import load_language_model, scaler_state
 from st2llm.predict.preprocess.field import FieldPreprocessor
 from st2llm.predict.preprocess.fit import field_shape, make_blueprint
-from st2llm.serialize.questions import ask
+from st2llm.serialize.questions import question_sample
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.train.checkpointing import RunFolder
 from st2llm.train.clip_questions import collate_clips, fit_clip_preprocessor, generate_clips
@@ -48,7 +48,7 @@ class VideoQuestionAnswerer:
         tokenizer = self.speaker.llm.tokenizer
         prompts = [
             self.template.render(
-                ask(row["window"], row["question"]),
+                question_sample(row["window"], row["question"]),
                 soft=self.preprocessor.slots,
                 budget=self.words,
                 tokenizer=tokenizer,

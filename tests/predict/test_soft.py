@@ -11,13 +11,13 @@ from st2llm.llm import load_llm
 from st2llm.predict import Predictor
 from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import fit_baseline
-from st2llm.serialize.template.template import parse
+from st2llm.serialize.template.template import parse_template
 
 
 def instruction(tokens):
     """The shipped instruction, with a slot of this length."""
     shipped = recipes.locate("prompts/graph/forecast.soft.md").read_text(encoding="utf-8")
-    return parse(shipped.replace("{{ places }}>", f"{tokens}>"), where="a template of the test")
+    return parse_template(shipped.replace("{{ places }}>", f"{tokens}>"), where="a template of the test")
 
 
 @pytest.fixture

@@ -4,7 +4,13 @@ from support import five_kinds
 
 from st2llm.errors import DataError
 from st2llm.features.text import load
-from st2llm.retrieve.documents import Document, SentenceEncoder, TextIndex, from_notes, from_places
+from st2llm.retrieve.documents import (
+    Document,
+    DocumentIndex,
+    SentenceEncoder,
+    documents_from_notes,
+    documents_from_places,
+)
 from st2llm.types import Note
 
 WORDS = ("rain", "concert", "station", "snow")
@@ -25,7 +31,7 @@ DOCUMENTS = [
 
 
 def test_the_nearest_in_meaning_comes_first():
-    index = TextIndex.fit(DOCUMENTS, CountWords())
+    index = DocumentIndex.fit(DOCUMENTS, CountWords())
     assert isinstance(CountWords(), SentenceEncoder)
     hits = index.similar("Is there a concert?", 2)
     assert [hit.document.id for hit in hits] == ["b", "c"]
@@ -33,43 +39,43 @@ def test_the_nearest_in_meaning_comes_first():
 
 
 def test_what_became_known_later_is_not_found():
-    index = TextIndex.fit(DOCUMENTS, CountWords())
+    index = DocumentIndex.fit(DOCUMENTS, CountWords())
     assert next(h.document.id for h in index.similar("rain", 3, at_s=100)) == "a"
     assert "a" not in [h.document.id for h in index.similar("rain", 3, at_s=99)]
 
 
 def test_what_is_about_another_place_is_left_out():
-    index = TextIndex.fit(DOCUMENTS, CountWords())
+    index = DocumentIndex.fit(DOCUMENTS, CountWords())
     assert [h.document.id for h in index.similar("station", 3, place="gate-2")] == ["a", "b"]
     assert index.similar("station", 3, place="gate-1")[0].document.id == "c"
 
 
 def test_notes_and_places_become_documents():
-    (note,) = from_notes([Note(5, 9, "A concert")])
+    (note,) = documents_from_notes([Note(5, 9, "A concert")])
     assert (note.text, note.start, note.end, note.sort) == ("A concert", 5, 9, "event")
-    found = from_places(five_kinds.graph(), ["by the station", "", "a park"])
+    found = documents_from_places(five_kinds.graph(), ["by the station", "", "a park"])
     assert [d.place for d in found] == ["gate-0", "gate-2"]
     with pytest.raises(DataError, match="2 texts"):
-        from_places(five_kinds.graph(), ["a", "b"])
+        documents_from_places(five_kinds.graph(), ["a", "b"])
 
 
 def test_no_documents_an_empty_one_and_a_bad_encoder_are_refused():
     with pytest.raises(DataError, match="at least one"):
-        TextIndex.fit([], CountWords())
+        DocumentIndex.fit([], CountWords())
     with pytest.raises(DataError, match="'x' has no text"):
-        TextIndex.fit([Document("x", "  ")], CountWords())
+        DocumentIndex.fit([Document("x", "  ")], CountWords())
 
     class Lost:
         def encode(self, texts):
             return np.zeros((0, 3), dtype=np.float32)
 
     with pytest.raises(DataError, match="finite vector"):
-        TextIndex.fit(DOCUMENTS, Lost())
+        DocumentIndex.fit(DOCUMENTS, Lost())
 
 
 @pytest.mark.slow
 def test_the_real_encoder_finds_the_document_that_means_the_same_in_other_words():
-    index = TextIndex.fit(
+    index = DocumentIndex.fit(
         [
             Document("a", "A football match fills the stadium in the evening.", "event"),
             Document("b", "Heavy rain and gusts are forecast for the afternoon.", "weather"),

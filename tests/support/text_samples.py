@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from st2llm import tasks
-from st2llm.serialize.graph.anomaly import planted
-from st2llm.serialize.questions import ask, questions
+from st2llm.serialize.graph.anomaly import plant_anomaly
+from st2llm.serialize.questions import generate_questions, question_sample
 from st2llm.serialize.template.template import Template
 from st2llm.types import MONTH_S, Layout, Sample
 from support import five_kinds
@@ -26,7 +26,9 @@ def for_template(template: Template) -> dict[str, Sample]:
         grammar = "" if head.answer is None else head.answer.grammar
         return dict(_asked(head.kind, grammar))
     if head.task == "anomaly":
-        return {name: planted(one, one.place[0]) for name, one in _graphs().items() if name != "nothing"}
+        return {
+            name: plant_anomaly(one, one.place[0]) for name, one in _graphs().items() if name != "nothing"
+        }
     made = dict(_MAKERS[head.kind](head.task))
     if head.kind == "event" and head.task == "next-event" and head.answer is not None:
         codes = {"choice": ("mark", "where"), "ranking": ("mark", "where")}
@@ -276,10 +278,10 @@ _SEEN = {
 def _asked(kind: str, grammar: str) -> Iterator[tuple[str, Sample]]:
     """Questions whose answers are of that grammar."""
     for name, sample in list(_MAKERS[kind](_SEEN[kind]))[: 1 if kind == "video" else 3]:
-        for question in questions(replace(sample, label=None)):
+        for question in generate_questions(replace(sample, label=None)):
             numeric = question.answer.replace(".", "", 1).lstrip("-").isdigit()
             if (grammar in ("choice", "ranking") and not question.options) or (
                 grammar == "numbers" and not numeric
             ):
                 continue
-            yield f"{name}, {question.topic}", ask(sample, question)
+            yield f"{name}, {question.topic}", question_sample(sample, question)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from st2llm.retrieve.forecast import NearestForecast, fit_nearest
+from st2llm.retrieve.nearest_forecast import NearestForecast, fit_nearest
 from st2llm.types import Prediction, Sample
 
 
 @dataclass(frozen=True)
 class NearestWindows:
-    """The futures of the training windows whose shape is most alike (`retrieve.forecast`)."""
+    """The futures of the training windows whose shape is most alike (`retrieve.nearest_forecast`)."""
 
     forecast_of: NearestForecast
 

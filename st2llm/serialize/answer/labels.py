@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.answer.options import picked
-from st2llm.serialize.answer.settings import (
-    AnswerHead,
-    ChoiceHead,
-    ClockHead,
-    NumbersHead,
-    RankingHead,
-    TextHead,
+from st2llm.serialize.answer.formats import (
+    AnswerFormat,
+    ChoiceFormat,
+    ClockFormat,
+    NumbersFormat,
+    RankingFormat,
+    TextFormat,
 )
+from st2llm.serialize.answer.selection import parse_selection
 from st2llm.serialize.answer.unread import Unread
-from st2llm.serialize.numbers import decimal
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.numbers import format_decimal
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Choice, Grammar, Prediction, Sample
 
 _NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?(?![\w])", re.ASCII)
@@ -35,10 +35,10 @@ class LabelAnswer:
     answers a question. time: a clock, a date or both. text: the first line as it is.
     """
 
-    head: AnswerHead
+    head: AnswerFormat
 
     @classmethod
-    def of(cls, head: AnswerHead | None, template: str) -> "LabelAnswer":
+    def of(cls, head: AnswerFormat | None, template: str) -> "LabelAnswer":
         """Raises ConfigError for a template without an answer. template: its kind and task."""
         if head is None:
             raise ConfigError(f"A {template} template without `answer` reads nothing. Give it an `answer`.")
@@ -47,21 +47,21 @@ class LabelAnswer:
     def options(self, sample: Sample) -> tuple[str, ...]:
         """The words to choose from, in the order of Side.options; empty where the answer is free."""
         side = sample.side
-        own = self.head.options if isinstance(self.head, ChoiceHead) else ()
+        own = self.head.options if isinstance(self.head, ChoiceFormat) else ()
         names = own or side.option_labels or side.options
-        return tuple(plain(name) for name in names)
+        return tuple(plain_text(name) for name in names)
 
     def grammar(self, sample: Sample) -> Grammar:
         head = self.head
-        if isinstance(head, NumbersHead):
+        if isinstance(head, NumbersFormat):
             return head.notation.grammar(1)
-        if isinstance(head, TextHead):
+        if isinstance(head, TextFormat):
             return head.text()
-        if isinstance(head, ClockHead):
+        if isinstance(head, ClockFormat):
             return head.clock()
-        if isinstance(head, ChoiceHead):
+        if isinstance(head, ChoiceFormat):
             return head.choice(self._some(sample))
-        if isinstance(head, RankingHead):
+        if isinstance(head, RankingFormat):
             return head.ranking(self._some(sample))
         raise ConfigError(
             f"A label cannot be answered in the grammar {head.grammar!r}. Choose another grammar."
@@ -72,13 +72,13 @@ class LabelAnswer:
         if sample.label is None:
             return ""
         word = self._word(sample.label, sample)
-        if isinstance(self.head, RankingHead):
+        if isinstance(self.head, RankingFormat):
             ranking = self.head.ranking(self._some(sample))
             others = [option for option in ranking.candidates if option != word]
             return ranking.separator.join([word, *others][: ranking.count])
-        if isinstance(self.head, NumbersHead):
+        if isinstance(self.head, NumbersFormat):
             decimals = self.head.decimals
-            return f"{float(word):.{decimals}f}" if decimals else decimal(float(word))
+            return f"{float(word):.{decimals}f}" if decimals else format_decimal(float(word))
         return word
 
     def read(self, text: str, sample: Sample) -> Prediction:
@@ -90,14 +90,14 @@ class LabelAnswer:
 
     def _found(self, text: str, sample: Sample) -> Sequence[str] | Unread:
         head = self.head
-        if isinstance(head, ChoiceHead):
-            return picked(text, Choice(self._some(sample)))
-        if isinstance(head, RankingHead):
-            return picked(text, head.ranking(self._some(sample)))
-        if isinstance(head, NumbersHead):
+        if isinstance(head, ChoiceFormat):
+            return parse_selection(text, Choice(self._some(sample)))
+        if isinstance(head, RankingFormat):
+            return parse_selection(text, head.ranking(self._some(sample)))
+        if isinstance(head, NumbersFormat):
             number = _NUMBER.search(text.replace(",", "") if head.separator != "," else text)
-            return (decimal(float(number.group())),) if number else Unread("no number in the answer")
-        if isinstance(head, ClockHead):
+            return (format_decimal(float(number.group())),) if number else Unread("no number in the answer")
+        if isinstance(head, ClockFormat):
             clock = re.search(_CLOCKS[head.form], text, re.ASCII)
             return (clock.group().replace("T", " "),) if clock else Unread(f"no {head.form} in the answer")
         line = next((line.strip() for line in text.splitlines() if line.strip()), "")
@@ -115,10 +115,10 @@ class LabelAnswer:
     def _word(self, label: str, sample: Sample) -> str:
         """How an option is said."""
         side = sample.side
-        named = side.option_labels and not (isinstance(self.head, ChoiceHead) and self.head.options)
+        named = side.option_labels and not (isinstance(self.head, ChoiceFormat) and self.head.options)
         if named and label in side.options:
-            return plain(side.option_labels[side.options.index(label)])
-        return plain(label)
+            return plain_text(side.option_labels[side.options.index(label)])
+        return plain_text(label)
 
     def _id(self, word: str, sample: Sample) -> str:
         """The option that a word means."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Kind = Literal["unreadable", "out_of_range", "invalid", "repeated", "truncated"]
+UnreadKind = Literal["unreadable", "out_of_range", "invalid", "repeated", "truncated"]
 """unreadable: nothing of the form asked for. out_of_range: a number beyond the limits. invalid: an id that is no
 candidate. repeated: the same id twice. truncated: too few of what was asked for."""
 
@@ -10,14 +10,14 @@ candidate. repeated: the same id twice. truncated: too few of what was asked for
 class Unread(str):
     """A `Prediction.unread_reason` made by a serializer."""
 
-    kind: Kind
+    kind: UnreadKind
 
-    def __new__(cls, words: str, kind: Kind = "unreadable") -> "Unread":
+    def __new__(cls, words: str, kind: UnreadKind = "unreadable") -> "Unread":
         made = super().__new__(cls, words)
         made.kind = kind
         return made
 
 
-def kind_of(reason: str) -> Kind:
+def unread_kind(reason: str) -> UnreadKind:
     """The kind of a reason; plain words are of the kind 'unreadable'."""
     return reason.kind if isinstance(reason, Unread) else "unreadable"

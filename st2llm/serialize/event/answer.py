@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.answer.settings import AnswerHead, NumbersHead, PairHead
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat, PairFormat
 from st2llm.serialize.answer.unread import Unread
-from st2llm.serialize.numbers import Notation, Strategy, decimal
+from st2llm.serialize.numbers import Notation, Strategy, format_decimal
 from st2llm.serialize.text import sequence
-from st2llm.serialize.text.series import unread
-from st2llm.serialize.trajectory.answer import PositionAnswer, fitted, position_decimals, position_unit
+from st2llm.serialize.text.series import unread_reason
+from st2llm.serialize.trajectory.answer import PositionAnswer, decimals_for_steps, fit_strategy, position_unit
 from st2llm.types import Grammar, Prediction, Sample
 
 _GAPS = (("minutes", 1 / 60, 0.5), ("hours", 1.0, 48.0), ("days", 24.0, np.inf))
@@ -20,7 +20,7 @@ _NUMERIC = ("gap_h", "x", "y", "magnitude")
 
 
 @dataclass(frozen=True)
-class Part:
+class NumberField:
     """One number of an answer. channel: which it says. unit: in words. scale: units of the data in one of these.
 
     base: what it is counted from. numbers: how it is written.
@@ -35,7 +35,7 @@ class Part:
     @property
     def words(self) -> str:
         """`hours since the event before`, `kilometres east of the last event`."""
-        step = "" if self.numbers.unit == 1 else f"steps of {decimal(self.numbers.unit)} "
+        step = "" if self.numbers.unit == 1 else f"steps of {format_decimal(self.numbers.unit)} "
         if self.channel == "gap_h":
             return f"{step}{self.unit} since the event before"
         if self.channel == "magnitude":
@@ -62,17 +62,17 @@ class Part:
 
 
 @dataclass(frozen=True)
-class NextNumbers:
+class NextEventNumbers:
     """The next event's gap, position and magnitude, those that are asked for, as numbers in this order.
 
     Gaps are in minutes, hours or days, by the median of those seen; positions count from the last event seen.
     model: the sample to whose values the numbers are fitted, where it is another.
     """
 
-    head: AnswerHead
+    head: AnswerFormat
     model: Sample | None = None
 
-    def like(self, model: Sample) -> "NextNumbers":
+    def like(self, model: Sample) -> "NextEventNumbers":
         """The same in the numbers of another sample, for examples beside it."""
         return replace(self, model=model)
 
@@ -87,7 +87,7 @@ class NextNumbers:
             )
         return tuple(asked)
 
-    def parts(self, sample: Sample) -> tuple[Part, ...]:
+    def parts(self, sample: Sample) -> tuple[NumberField, ...]:
         """How each number is written; what is hidden has no part in it."""
         channels = self.channels(sample)
         return tuple(
@@ -95,7 +95,7 @@ class NextNumbers:
         )
 
     def grammar(self, sample: Sample) -> Grammar:
-        if isinstance(self.head, PairHead):
+        if isinstance(self.head, PairFormat):
             return PositionAnswer(self.head).grammar(sample)
         parts = self.parts(sample)
         grammars = {part.numbers.grammar(len(parts)) for part in parts}
@@ -110,7 +110,7 @@ class NextNumbers:
         """What a perfect model answers, as far as its numbers reach; '' where it is not known."""
         if sample.truth is None:
             return ""
-        if isinstance(self.head, PairHead):
+        if isinstance(self.head, PairFormat):
             return PositionAnswer(self.head).truth(sample)
         step = sample.first_wanted_step
         said = [
@@ -120,14 +120,14 @@ class NextNumbers:
         return self.separator.join(said)
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        if isinstance(self.head, PairHead):
+        if isinstance(self.head, PairFormat):
             return PositionAnswer(self.head).read(text, sample)
         parts = self.parts(sample)
         raw = [part.numbers.read(text, len(parts)) for part in parts]
         found = np.array([row[i] for i, row in enumerate(raw) if i < len(row)], dtype=np.float64)
-        reason = unread(found, len(parts), (-np.inf, np.inf))
+        reason = unread_reason(found, len(parts), (-np.inf, np.inf))
         for part, number in zip(parts, found, strict=False):
-            reason = reason or unread(np.array([number]), 1, part.limits)
+            reason = reason or unread_reason(np.array([number]), 1, part.limits)
         if isinstance(reason, Unread):
             return Prediction(value=None, raw=text, unread_reason=reason)
         value = np.full(sample.values.shape, np.nan)
@@ -138,59 +138,63 @@ class NextNumbers:
 
     def precision(self, sample: Sample) -> float:
         """Of several numbers the largest: each has a precision of its own."""
-        if isinstance(self.head, PairHead):
+        if isinstance(self.head, PairFormat):
             return PositionAnswer(self.head).precision(sample)
         return max(part.precision for part in self.parts(sample))
 
     def history(self, sample: Sample) -> dict[int, str]:
         """The numbers of each event that is seen, by step; of the first its gap is not known, so it says nothing."""
         steps, parts = sample.context_steps.tolist(), self.parts(sample)
-        said = [part.write(sequence.channel(sample, part.channel)[steps]) for part in parts]
+        said = [part.write(sequence.channel_values(sample, part.channel)[steps]) for part in parts]
         gap_only = [part.channel for part in parts] == ["gap_h"]
         rows = {
             step: self.separator.join(row) for step, row in zip(steps, zip(*said, strict=True), strict=True)
         }
-        if gap_only and steps and np.isnan(sequence.channel(sample, "gap_h")[steps[0]]):
+        if gap_only and steps and np.isnan(sequence.channel_values(sample, "gap_h")[steps[0]]):
             del rows[steps[0]]
         return rows
 
     @property
     def separator(self) -> str:
-        return self.head.separator if isinstance(self.head, NumbersHead) else ", "
+        return self.head.separator if isinstance(self.head, NumbersFormat) else ", "
 
     def _notation(self, sample: Sample, channels: tuple[str, ...]) -> Notation:
         """One notation for all numbers: as many decimals as the finest needs, signed where one may be below 0."""
         head = self._head_notation
-        if isinstance(self.head, PairHead):
+        if isinstance(self.head, PairFormat):
             return head
         fine = [_channel_decimals(sample, name, head) for name in channels]
         return replace(head, decimals=max(fine), signed=head.signed or channels != ("gap_h",))
 
     @property
     def _head_notation(self) -> Notation:
-        if isinstance(self.head, PairHead):
+        if isinstance(self.head, PairFormat):
             return Notation(self.head.digits, decimals=self.head.decimals, signed=True)
-        if isinstance(self.head, NumbersHead):
+        if isinstance(self.head, NumbersFormat):
             return self.head.notation
         raise ConfigError(
             f"The next event is no number in the grammar {self.head.grammar!r}. Take numbers or pair."
         )
 
-    def _part(self, sample: Sample, name: str, notation: Notation) -> Part:
+    def _part(self, sample: Sample, name: str, notation: Notation) -> NumberField:
         model = self.model or sample
         unit, scale = _unit(model, name, notation)
         base = 0.0
         if name in "xy":
-            seen = sequence.channel(sample, name)[sample.context_steps]
+            seen = sequence.channel_values(sample, name)[sample.context_steps]
             base = float(seen[np.isfinite(seen)][-1]) if np.isfinite(seen).any() else 0.0
-        return Part(
-            name, unit, scale, base, fitted(_spread(model, name) / scale, self._head_notation, notation)
+        return NumberField(
+            name,
+            unit,
+            scale,
+            base,
+            fit_strategy(_visible_offsets(model, name) / scale, self._head_notation, notation),
         )
 
 
-def _spread(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
+def _visible_offsets(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     """What is seen of a channel, positions from the last one seen; an empty one is 0."""
-    seen = sequence.channel(sample, name)[sample.context_steps]
+    seen = sequence.channel_values(sample, name)[sample.context_steps]
     seen = seen[np.isfinite(seen)]
     if not seen.size:
         return np.zeros(1)
@@ -199,14 +203,14 @@ def _spread(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
 
 def _sizes(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     """Typical sizes of a channel, from which its decimals follow."""
-    return np.abs(np.diff(_spread(sample, name)) if name in "xy" else _spread(sample, name))
+    return np.abs(np.diff(_visible_offsets(sample, name)) if name in "xy" else _visible_offsets(sample, name))
 
 
 def _channel_decimals(sample: Sample, name: str, notation: Notation) -> int:
     """How many decimals a channel needs; of days that know no time of day none."""
     if name == "gap_h" and sequence.is_daily(sample):
         return 0
-    return position_decimals(_sizes(sample, name) / _unit(sample, name, notation)[1], notation.decimals)
+    return decimals_for_steps(_sizes(sample, name) / _unit(sample, name, notation)[1], notation.decimals)
 
 
 def _unit(sample: Sample, name: str, notation: Notation) -> tuple[str, float]:
@@ -214,10 +218,10 @@ def _unit(sample: Sample, name: str, notation: Notation) -> tuple[str, float]:
     if name == "gap_h":
         if sequence.is_daily(sample):
             return "days", 24.0
-        gaps = _spread(sample, name)
+        gaps = _visible_offsets(sample, name)
         typical = float(np.median(gaps)) or float(gaps.mean()) or 1.0
         return next((unit, hours) for unit, hours, most in _GAPS if typical <= most)
     if name == "magnitude":
         return "", 1.0
-    reach = np.abs(np.concatenate([_spread(sample, "x"), _spread(sample, "y")])).max()
+    reach = np.abs(np.concatenate([_visible_offsets(sample, "x"), _visible_offsets(sample, "y")])).max()
     return position_unit(sample.side.unit, float(reach), notation)

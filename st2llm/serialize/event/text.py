@@ -7,46 +7,52 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.answer import options
+from st2llm.serialize.answer import selection
+from st2llm.serialize.answer.formats import (
+    AnswerFormat,
+    ChoiceFormat,
+    NumbersFormat,
+    PairFormat,
+    RankingFormat,
+)
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.settings import AnswerHead, ChoiceHead, NumbersHead, PairHead, RankingHead
 from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.event import variables
-from st2llm.serialize.event.answer import NextNumbers
-from st2llm.serialize.event.variables import HAPPENINGS
-from st2llm.serialize.template.kind import Example, Kind, Plan
+from st2llm.serialize.event.answer import NextEventNumbers
+from st2llm.serialize.event.variables import EVENT_VARIABLES
+from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text import cells, sequence
-from st2llm.serialize.text.sequence import COMMON, Run
-from st2llm.serialize.trajectory.answer import PositionAnswer, positions
-from st2llm.serialize.trajectory.stays import coded
+from st2llm.serialize.text.sequence import SEQUENCE_VARIABLES, ItemList
+from st2llm.serialize.trajectory.answer import PositionAnswer, visible_positions
+from st2llm.serialize.trajectory.stays import option_code_values
 from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
 
 _CHOSEN = ("", "mark", "square")
 
 
 @dataclass(frozen=True)
-class NextWord:
+class NextEventChoice:
     """The next event's sort, or the square of the map that it falls into, chosen among those that are offered.
 
     Squares are those with events that were seen, the fullest first, then `elsewhere`; an answer's value is the middle
     of its square, and `elsewhere` has none. chosen: `mark` or `square`; '' takes the sort where it is asked for.
     """
 
-    head: AnswerHead
+    head: AnswerFormat
     across: int
     chosen: str = ""
 
     def options(self, sample: Sample) -> dict[str, str]:
         """Ids and the words for them."""
         if self.sort(sample) == "mark":
-            return sequence.names(sample.side.options, sample.side.option_labels)
+            return sequence.option_names(sample.side.options, sample.side.option_labels)
         squares = self._squares(sample)
-        seen = squares.seen(positions(sample)[sample.context_steps])
+        seen = squares.seen(visible_positions(sample)[sample.context_steps])
         return {name: name for name in (*seen, cells.ELSEWHERE)}
 
     def grammar(self, sample: Sample) -> Choice | Ranking:
         words = tuple(self.options(sample).values())
-        if isinstance(self.head, RankingHead):
+        if isinstance(self.head, RankingFormat):
             return Ranking(words, min(self.head.count, len(words)), self.head.separator)
         return Choice(words)
 
@@ -56,14 +62,14 @@ class NextWord:
         if right is None:
             return ""
         words = self.options(sample)
-        if not isinstance(self.head, RankingHead):
+        if not isinstance(self.head, RankingFormat):
             return words[right]
         ranked = list(dict.fromkeys((words[right], *words.values())))
         return self.head.separator.join(ranked[: min(self.head.count, len(words))])
 
     def read(self, text: str, sample: Sample) -> Prediction:
         ids = {word: key for key, word in self.options(sample).items()}
-        found = options.picked(text, self.grammar(sample))
+        found = selection.parse_selection(text, self.grammar(sample))
         if isinstance(found, Unread):
             return Prediction(value=None, raw=text, unread_reason=found)
         ranking = tuple(ids[word] for word in found)
@@ -82,7 +88,7 @@ class NextWord:
 
     def _value(self, sample: Sample, option: str) -> np.ndarray | None:
         if self.sort(sample) == "mark":
-            return coded(sample, "mark", option)
+            return option_code_values(sample, "mark", option)
         if option == cells.ELSEWHERE:
             return None
         value = np.full(sample.values.shape, np.nan)
@@ -90,8 +96,8 @@ class NextWord:
         value[sample.first_wanted_step, 0, columns] = self._squares(sample).centre(option)
         return value
 
-    def _squares(self, sample: Sample) -> cells.Squares:
-        squares = variables.squares_of(sample, self.across)
+    def _squares(self, sample: Sample) -> cells.MapSquares:
+        squares = variables.map_squares(sample, self.across)
         if squares is None:
             raise DataError(f"{sample.id} shows no position, so no square can be chosen. Set `chosen: mark`.")
         return squares
@@ -109,16 +115,17 @@ class NextWord:
 
 
 @dataclass(frozen=True)
-class EventText:
+class EventSerializer:
     """Writes samples of events as words, and reads the answer.
 
-    Numbers of the next event are in a stated unit and step (see NextNumbers), so that a round trip moves a value by at
-    most half a step. The time of the event that is asked for reaches no word.
+    Numbers of the next event have a stated unit and step (see NextEventNumbers), so that a round trip moves a value by
+    at most half a step. The time of the target event never reaches the text.
 
-    cells: squares side by side on the map. chosen: what is chosen in words, `mark` or `square` (see NextWord).
+    cells: number of map squares along the longer side. chosen: what a choice is about, `mark` or `square` (see
+    NextEventChoice).
     """
 
-    plan: Plan
+    plan: SerializerOptions
     cells: int = 6
     chosen: str = ""
 
@@ -127,8 +134,8 @@ class EventText:
             raise ConfigError(f"`chosen` of an event template is mark or square, but it is {self.chosen!r}.")
 
     def words(self, sample: Sample) -> dict[str, Any]:
-        words = {**variables.words(sample, self.cells), **self._numbers(sample)}
-        return {**sequence.common(sample, self._choices(sample)), **words}
+        words = {**variables.event_variables(sample, self.cells), **self._numbers(sample)}
+        return {**sequence.sequence_variables(sample, self._choices(sample)), **words}
 
     def grammar(self, sample: Sample) -> Grammar:
         return self._answer.grammar(sample)
@@ -141,14 +148,14 @@ class EventText:
 
     def precision(self, sample: Sample) -> float | None:
         answer = self._answer
-        return answer.precision(sample) if isinstance(answer, NextNumbers) else None
+        return answer.precision(sample) if isinstance(answer, NextEventNumbers) else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
         """Numbers in the units and steps of the sample that is asked; squares are those of the solved one's own map."""
         answer = self._answer
-        if isinstance(answer, NextNumbers):
+        if isinstance(answer, NextEventNumbers):
             alike = answer.like(asked)
-            said = variables.numbers_run(solved, alike.history(solved), _between(alike, solved))
+            said = variables.number_list(solved, alike.history(solved), _event_separator(alike, solved))
             return Example(str(said), alike.truth(solved))
         words = self.words(solved)
         return Example(
@@ -157,41 +164,41 @@ class EventText:
 
     def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Description, then the oldest events. The rates stay: they speak of all that was seen."""
-        return sequence.sacrifices(words)
+        return sequence.drop_order(words)
 
     @property
-    def _answer(self) -> NextNumbers | NextWord | LabelAnswer:
-        head = self.plan.answer or NumbersHead(digits=3, decimals=2)
+    def _answer(self) -> NextEventNumbers | NextEventChoice | LabelAnswer:
+        head = self.plan.answer or NumbersFormat(digits=3, decimals=2)
         if self.plan.task != "next-event":
             return LabelAnswer(head)
-        if isinstance(head, ChoiceHead | RankingHead):
-            return NextWord(head, self.cells, self.chosen)
-        return NextNumbers(head)
+        if isinstance(head, ChoiceFormat | RankingFormat):
+            return NextEventChoice(head, self.cells, self.chosen)
+        return NextEventNumbers(head)
 
     def _choices(self, sample: Sample) -> tuple[str, ...]:
         answer = self._answer
-        if isinstance(answer, NextWord):
+        if isinstance(answer, NextEventChoice):
             return tuple(answer.options(sample).values())
-        chooses = isinstance(answer, LabelAnswer) and isinstance(answer.head, ChoiceHead)
+        chooses = isinstance(answer, LabelAnswer) and isinstance(answer.head, ChoiceFormat)
         return answer.options(sample) if chooses and isinstance(answer, LabelAnswer) else ()
 
     def _numbers(self, sample: Sample) -> dict[str, Any]:
         answer = self._answer
         words = dict.fromkeys(("gap_unit", "number_note", "where_unit", "where_step", "chosen"), "")
-        if isinstance(answer, NextWord):
+        if isinstance(answer, NextEventChoice):
             words["chosen"] = "sort" if answer.sort(sample) == "mark" else "square"
         silent = (
             self.plan.task == "next-event" and self.plan.answer is None
         )  # for soft tokens: no number is told
-        if silent or not isinstance(answer, NextNumbers):
-            return {**words, "numbers": Run(()), "columns": (), "count": 0, "missing": False}
-        if isinstance(answer.head, PairHead):
+        if silent or not isinstance(answer, NextEventNumbers):
+            return {**words, "numbers": ItemList(()), "columns": (), "count": 0, "missing": False}
+        if isinstance(answer.head, PairFormat):
             track = PositionAnswer(answer.head).track(sample)
             words |= {"where_unit": track.unit, "where_step": track.step_words}
         parts, rows = answer.parts(sample), answer.history(sample)
         return {
             **words,
-            "numbers": variables.numbers_run(sample, rows, _between(answer, sample)),
+            "numbers": variables.number_list(sample, rows, _event_separator(answer, sample)),
             "columns": tuple(part.words for part in parts),
             "count": len(parts),
             "number_note": " ".join(dict.fromkeys(part.numbers.note for part in parts if part.numbers.note)),
@@ -200,24 +207,24 @@ class EventText:
         }
 
 
-def _between(answer: NextNumbers, sample: Sample) -> str:
+def _event_separator(answer: NextEventNumbers, sample: Sample) -> str:
     """What stands between events: the separator itself where an event is one number, else a wider one."""
     return answer.separator if len(answer.channels(sample)) == 1 else "; "
 
 
-def _made(plan: Plan) -> EventText:
-    sequence.refuse_strategy(plan.answer, "event")
-    return EventText(plan, **plan.settings)
+def _make(plan: SerializerOptions) -> EventSerializer:
+    sequence.reject_sequential_strategy(plan.answer, "event")
+    return EventSerializer(plan, **plan.settings)
 
 
-KIND = Kind(
+KIND = KindSpec(
     tasks={
         "next-event": ("numbers", "pair", "choice", "ranking"),
         "classify": ("choice",),
         "describe": ("text",),
         "question-answer": ("text", "choice", "numbers", "time"),
     },
-    variables=lambda task, per: {**COMMON, **HAPPENINGS},
-    make=_made,
+    variables=lambda task, per: {**SEQUENCE_VARIABLES, **EVENT_VARIABLES},
+    make=_make,
     settings={"cells": 6, "chosen": ""},
 )

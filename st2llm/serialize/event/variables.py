@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.serialize.text import calendar, cells, compass, sequence
-from st2llm.serialize.text.cells import Squares
-from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.sequence import Run, Word
-from st2llm.serialize.trajectory.answer import positions
+from st2llm.serialize.text.cells import MapSquares
+from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.sequence import ItemList, TextItem
+from st2llm.serialize.trajectory.answer import visible_positions
 from st2llm.types import DAY_S, Sample
 
-HAPPENINGS: Mapping[str, str] = {
+EVENT_VARIABLES: Mapping[str, str] = {
     "events": "how many events are seen",
     "history": "the events that are seen, oldest first, each with .line, .label (Mon 3 Jun 09:00), .gap (2.3 hours "
     "after), .away (way from the event before: 3.2 km north-east), .square, .geohash, .hexagon (where there are "
@@ -47,7 +47,7 @@ _OWN = ("gap_h", "x", "y", "mark", "magnitude")
 
 
 @dataclass(frozen=True)
-class Happening:
+class EventItem:
     """One event in words; '' for whatever is unknown."""
 
     step: int
@@ -78,26 +78,29 @@ class Happening:
         return self.line
 
 
-def words(sample: Sample, across: int) -> dict[str, Any]:
-    """Values of HAPPENINGS but those of the answer's numbers. across: how many squares lie side by side on the map."""
+def event_variables(sample: Sample, across: int) -> dict[str, Any]:
+    """The values of EVENT_VARIABLES, except the numbers of the answer.
+
+    across: number of map squares along the longer side.
+    """
     steps, time = sample.context_steps.tolist(), sequence.seconds(sample)
-    moments = sequence.clocks(sample)
-    squares = squares_of(sample, across)
-    history = _happenings(sample, steps, squares)
-    gaps = sequence.channel(sample, "gap_h")[steps] * 3600
+    moments = sequence.local_times(sample)
+    squares = map_squares(sample, across)
+    history = _event_items(sample, steps, squares)
+    gaps = sequence.channel_values(sample, "gap_h")[steps] * 3600
     gaps = gaps[np.isfinite(gaps)]
-    size = sequence.channel(sample, "magnitude")[steps]
+    size = sequence.channel_values(sample, "magnitude")[steps]
     recent = min(RECENT, len(steps))
     last = "" if not steps else calendar.stamp(moments[steps[-1]], DAY_S if sequence.is_daily(sample) else 60)
-    full = squares.seen(positions(sample)[steps]) if squares is not None else Counter()
+    full = squares.seen(visible_positions(sample)[steps]) if squares is not None else Counter()
     return {
         "events": len(steps),
-        "history": Run(tuple(history)),
-        "known": sequence.known(sample, _OWN),
+        "history": ItemList(tuple(history)),
+        "known": sequence.known_covariates(sample, _OWN),
         "last": last,
         "last_square": history[-1].square if history else "",
         "span": calendar.duration(float(time[steps[-1]] - time[steps[0]])) if steps else "",
-        "rate": rate(time[steps]),
+        "rate": event_rate(time[steps]),
         "recent_rate": _recent_rate(time[steps][-recent:]),
         "typical_gap": calendar.duration(float(np.median(gaps))) if gaps.size else "",
         "longest_gap": calendar.duration(float(gaps.max())) if gaps.size else "",
@@ -110,15 +113,15 @@ def words(sample: Sample, across: int) -> dict[str, Any]:
     }
 
 
-def squares_of(sample: Sample, across: int) -> Squares | None:
+def map_squares(sample: Sample, across: int) -> MapSquares | None:
     """The map's squares over the events that are seen; None where no position is known."""
-    if sequence.column(sample, "x") is None or sequence.column(sample, "y") is None:
+    if sequence.channel_index(sample, "x") is None or sequence.channel_index(sample, "y") is None:
         return None
-    seen = positions(sample)[sample.context_steps]
-    return Squares.fit(seen, across, sample.side.unit) if np.isfinite(seen).all(axis=1).any() else None
+    seen = visible_positions(sample)[sample.context_steps]
+    return MapSquares.fit(seen, across, sample.side.unit) if np.isfinite(seen).all(axis=1).any() else None
 
 
-def rate(time: Float64[np.ndarray, " _"]) -> str:
+def event_rate(time: Float64[np.ndarray, " _"]) -> str:
     """`4.2 events a day`: how many follow the first, over the time that they take; '' where they take none.
 
     Rare events are counted by the year, frequent ones by the hour.
@@ -138,45 +141,45 @@ def _recent_rate(time: Float64[np.ndarray, " _"]) -> str:
     """`4.9 events a day over the last 5`."""
     if len(time) < 2:
         return ""
-    daily = rate(time)
+    daily = event_rate(time)
     return f"{daily} over the last {len(time)}" if daily else f"the last {len(time)} all at the same time"
 
 
-def numbers_run(sample: Sample, said: Mapping[int, str], separator: str) -> Run:
+def number_list(sample: Sample, said: Mapping[int, str], separator: str) -> ItemList:
     """The numbers of each event in one row; said: by step."""
-    labels, steps = sequence.labels(sample), list(said)
+    labels, steps = sequence.time_labels(sample), list(said)
     items = [
-        Word(step, far, labels[step], said[step])
-        for step, far in zip(steps, sequence.apart(sample, steps), strict=True)
+        TextItem(step, far, labels[step], said[step])
+        for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True)
     ]
-    return Run(tuple(items), separator)
+    return ItemList(tuple(items), separator)
 
 
-def _happenings(sample: Sample, steps: list[int], squares: Squares | None) -> list[Happening]:
-    labels, unit = sequence.labels(sample), sample.side.unit
-    words_of = list(sequence.names(sample.side.options, sample.side.option_labels).values())
-    gap, size = sequence.channel(sample, "gap_h"), sequence.channel(sample, "magnitude")
-    code = sequence.channel(sample, "mark")
-    xy = positions(sample) if squares is not None else np.full((len(sample.time), 2), np.nan)
+def _event_items(sample: Sample, steps: list[int], squares: MapSquares | None) -> list[EventItem]:
+    labels, unit = sequence.time_labels(sample), sample.side.unit
+    words_of = list(sequence.option_names(sample.side.options, sample.side.option_labels).values())
+    gap, size = sequence.channel_values(sample, "gap_h"), sequence.channel_values(sample, "magnitude")
+    code = sequence.channel_values(sample, "mark")
+    xy = visible_positions(sample) if squares is not None else np.full((len(sample.time), 2), np.nan)
     found, last = [], None
-    for step, far in zip(steps, sequence.apart(sample, steps), strict=True):
+    for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
         here = xy[step]
         lon, lat = (np.nan, np.nan) if sample.side.track is None else sample.side.track[step].tolist()
         way = here - xy[last] if last is not None else np.full(2, np.nan)
         found.append(
-            Happening(
+            EventItem(
                 step,
                 far,
                 labels[step],
                 gap=_after(float(gap[step])),
-                away=compass.way(*way.tolist(), unit=unit),
+                away=compass.format_displacement(*way.tolist(), unit=unit),
                 square=squares.name(*here.tolist()) if squares is not None else "",
                 geohash=cells.geohash(lon, lat),
                 hexagon=cells.hexagon(lon, lat),
                 near=_near(sample, here),
                 mark=words_of[int(code[step])] if np.isfinite(code[step]) else "",
                 magnitude=f"{size[step]:g}" if np.isfinite(size[step]) else "",
-                attributes=sequence.attributes(sample, step, _OWN),
+                attributes=sequence.attribute_text(sample, step, _OWN),
             )
         )
         last = step if np.isfinite(here).all() else last
@@ -195,4 +198,4 @@ def _near(sample: Sample, here: Float64[np.ndarray, " 2"]) -> str:
     side = sample.side
     if side.xy is None or len(side.labels) != len(side.xy) or not np.isfinite(here).all():
         return ""
-    return plain(side.labels[int(np.hypot(*(side.xy - here).T).argmin())])
+    return plain_text(side.labels[int(np.hypot(*(side.xy - here).T).argmin())])

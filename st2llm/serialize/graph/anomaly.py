@@ -10,40 +10,42 @@ import numpy as np
 
 from st2llm.errors import DataError
 from st2llm.serialize.text import calendar
-from st2llm.serialize.text.series import seen
+from st2llm.serialize.text.series import visible_values
 from st2llm.types import DAY_S, Sample, seed_from
 
-_LEAST = 6
-_AROUND = 4
-_SIZE = 4.0
+_MIN_STEPS = 6
+_MAX_NEIGHBOURS = 4
+_DEVIATIONS = 4.0
 
 
-def day(sample: Sample) -> slice:
+def question_steps(sample: Sample) -> slice:
     """The steps that are asked about: the last day shown (of daily data the last month), six steps at least."""
     end = sample.last_visible_step + 1
-    moments = calendar.local(sample.time[:end], sample.side.timezone)
-    parts = calendar.lines(moments, sample.side.freq_s)
+    moments = calendar.local_times(sample.time[:end], sample.side.timezone)
+    parts = calendar.split_by_day(moments, sample.side.freq_s)
     start = parts[-1].start if parts else 0
-    return slice(start if end - start >= _LEAST else max(0, end - _LEAST), end)
+    return slice(start if end - start >= _MIN_STEPS else max(0, end - _MIN_STEPS), end)
 
 
-def stamps(sample: Sample) -> tuple[str, ...]:
+def question_stamps(sample: Sample) -> tuple[str, ...]:
     """The words for those steps, each once: `09:00` within a day, else with the date."""
-    moments = calendar.local(sample.time[day(sample)], sample.side.timezone)
+    moments = calendar.local_times(sample.time[question_steps(sample)], sample.side.timezone)
     clocks = tuple(f"{moment:%H:%M}" for moment in moments)
     if sample.side.freq_s < DAY_S and len(set(clocks)) == len(clocks):
         return clocks
     return tuple(calendar.step_stamp(moment, sample.side.freq_s) for moment in moments)
 
 
-def stamped(sample: Sample) -> Sample:
+def with_stamp_options(sample: Sample) -> Sample:
     """The sample with its stamps as options, where it has none."""
     return (
-        sample if sample.side.options else replace(sample, side=replace(sample.side, options=stamps(sample)))
+        sample
+        if sample.side.options
+        else replace(sample, side=replace(sample.side, options=question_stamps(sample)))
     )
 
 
-def planted(sample: Sample, place: str, seed: int = 0) -> Sample:
+def plant_anomaly(sample: Sample, place: str, seed: int = 0) -> Sample:
     """A question about one place: one of its visible readings of the last day is moved by four standard deviations.
 
     The first node is the place, the others are up to four neighbours, which stay as they are; nothing is `wanted`, and
@@ -52,27 +54,27 @@ def planted(sample: Sample, place: str, seed: int = 0) -> Sample:
     """
     sample = sample.at(place) if sample.wanted.any() else sample
     node = sample.place.index(place)
-    nodes = [node, *(other for other, _ in sample.side.neighbours[node][:_AROUND])]
-    values, steps = sample.values[:, nodes].copy(), day(sample)
-    there = np.flatnonzero(np.isfinite(seen(sample, node, 0)[steps])) + steps.start
+    nodes = [node, *(other for other, _ in sample.side.neighbours[node][:_MAX_NEIGHBOURS])]
+    values, steps = sample.values[:, nodes].copy(), question_steps(sample)
+    there = np.flatnonzero(np.isfinite(visible_values(sample, node, 0)[steps])) + steps.start
     if not len(there):
         raise DataError(
             f"{sample.id} has no visible reading of {place!r} on its last day. Take another place or sample."
         )
     draw = np.random.default_rng(seed_from(f"{sample.id}\n{place}\n{seed}"))
     step = int(there[draw.integers(len(there))])
-    series = seen(sample, node, 0)
+    series = visible_values(sample, node, 0)
     spread = float(np.nanstd(series)) or max(1.0, abs(float(series[step])))
     sign = 1 if draw.random() < 0.5 else -1
-    if np.nanmin(series) >= 0 > series[step] + sign * _SIZE * spread:
+    if np.nanmin(series) >= 0 > series[step] + sign * _DEVIATIONS * spread:
         sign = 1
-    moved = series[step] + sign * _SIZE * spread
+    moved = series[step] + sign * _DEVIATIONS * spread
     values[step, 0, 0] = np.rint(moved) if np.array_equal(series[there], np.rint(series[there])) else moved
-    made = _of(sample, nodes, values)
+    made = _select_nodes(sample, nodes, values)
     return replace(made, label=made.side.options[step - steps.start])
 
 
-def _of(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
+def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
     """The sample of these nodes alone, with nothing asked for but the stamp."""
     side = sample.side
     index = {node: i for i, node in enumerate(nodes)}
@@ -99,4 +101,4 @@ def _of(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
         truth=None,
         task="anomaly",
     )
-    return stamped(made)
+    return with_stamp_options(made)

@@ -7,45 +7,57 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import ConfigError, DataError
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.settings import AnswerHead, NumbersHead
 from st2llm.serialize.graph import anomaly
-from st2llm.serialize.graph.network import extremes, named_first, network_mean, statistics, topology, way_to
-from st2llm.serialize.numbers import IN_ORDER, Notation, Strategy, decimal
+from st2llm.serialize.graph.network import (
+    displacement_text,
+    extremes,
+    mentioned_first,
+    network_mean,
+    topology,
+    window_statistics,
+)
+from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, Notation, Strategy, format_decimal
 from st2llm.serialize.template import truncation
-from st2llm.serialize.template.kind import Example, Kind, Plan
+from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text import calendar
-from st2llm.serialize.text.period import ASKED, SHOWN, asked_words, shown_words
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.field_variables import (
+    CONTEXT_VARIABLES,
+    TARGET_VARIABLES,
+    context_variables,
+    target_variables,
+)
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
-    Series,
     SeriesAnswer,
-    blocks,
+    TargetSeries,
     channel_name,
-    decimals,
+    daily_lines,
+    decimals_for,
     forecast_start,
-    lines,
-    moments_of,
-    rounded,
-    scale_words,
-    seen,
+    format_value,
+    local_times,
+    place_blocks,
+    scale_note,
+    visible_values,
 )
 from st2llm.types import Grammar, Prediction, Sample
 
-NETWORK: Mapping[str, str] = {
+NETWORK_VARIABLES: Mapping[str, str] = {
     "network": "the mean of all places over the last `recent` steps, oldest first, as numbers of the prompt",
     "busiest": "the place of the greatest visible mean, and that mean",
     "quietest": "the place of the smallest visible mean, and that mean",
 }
 SAMPLE_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
-    **ASKED,
+    **CONTEXT_VARIABLES,
+    **TARGET_VARIABLES,
     "statistics": "range, median, trend and most alike lags of the mean over places, in a line; may be empty",
 }
 PLACE_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
-    **ASKED,
+    **CONTEXT_VARIABLES,
+    **TARGET_VARIABLES,
     "place": "name of the place",
     "about": "words about the place, such as what is near it; may be empty",
     "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
@@ -59,14 +71,14 @@ PLACE_VARIABLES: Mapping[str, str] = {
     "number_shift": "what was added to every number; 0 where nothing is negative",
     "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
     "missing": "whether an x for a missing value is shown",
-    **NETWORK,
+    **NETWORK_VARIABLES,
 }
 TABLE_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
+    **CONTEXT_VARIABLES,
     "table": "the readings, place by place: .label, and .lines with .label and .numbers, a line a day",
     "left_out": "how many places are not in the table",
-    "busiest": NETWORK["busiest"],
-    "quietest": NETWORK["quietest"],
+    "busiest": NETWORK_VARIABLES["busiest"],
+    "quietest": NETWORK_VARIABLES["quietest"],
     "missing": "whether an x for a missing value is shown",
 }
 QUESTION_VARIABLES: Mapping[str, str] = {
@@ -75,7 +87,7 @@ QUESTION_VARIABLES: Mapping[str, str] = {
     "options": "what can be chosen from; empty where the answer is free (a list)",
 }
 ANOMALY_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
+    **CONTEXT_VARIABLES,
     "place": "name of the place",
     "history": "the days before, as lines with .label and .numbers",
     "day": "the day that is asked about: .label is the stamp, .numbers the reading",
@@ -83,11 +95,11 @@ ANOMALY_VARIABLES: Mapping[str, str] = {
     "options": "the stamps to choose from (a list)",
     "missing": "whether an x for a missing value is shown",
 }
-_SERIES = ("forecast", "impute", "interpolate", "krige")
+_SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
 
 
 @dataclass(frozen=True)
-class GraphText:
+class GraphSerializer:
     """Writes samples of a sensor graph as words, and reads the answers.
 
     Series are asked for place by place in numbers (see SeriesAnswer); anomalies, questions and descriptions of the
@@ -102,36 +114,36 @@ class GraphText:
     places: int = 0
     task: str = "forecast"
     per: str = "place"
-    answer: AnswerHead | None = None
+    answer: AnswerFormat | None = None
 
     def words(self, sample: Sample) -> dict[str, Any]:
-        if self.task in _SERIES:
+        if self.task in _SERIES_TASKS:
             return self.place_words(sample) if self.per == "place" else self._sample_words(sample)
         return self._anomaly_words(sample) if self.task == "anomaly" else self._table_words(sample)
 
     def place_words(self, sample: Sample) -> dict[str, Any]:
         """Values of PLACE_VARIABLES, for the one place that `sample` asks for."""
-        side, node = sample.side, _node(sample)
+        side, node = sample.side, _target_node(sample)
         series = self._series.series(sample)
         first, one = series[0], len(series) == 1
         recent = min(self.recent, forecast_start(sample)) if self.task == "forecast" else len(sample.time)
-        words = asked_words(sample, self.task) | {
-            "place": plain(side.labels[node]),
-            "about": plain(side.about[node]) if side.about else "",
+        words = target_variables(sample, self.task) | {
+            "place": plain_text(side.labels[node]),
+            "about": plain_text(side.about[node]) if side.about else "",
             "history": self._history(sample, series),
             "asked": self._asked(sample, series),
             "asked_stamps": self._stamps(sample),
             "neighbours": self._neighbours(sample, series),
-            "order": _order(sample, series) if not one else "",
+            "order": _series_order(sample, series) if not one else "",
             "recent": recent,
             "topology": topology(sample, node, self.neighbours),
-            "number_step": decimal(first.numbers.unit) if one else "1",
+            "number_step": format_decimal(first.numbers.unit) if one else "1",
             "number_shift": first.numbers.zero if one else 0,
             "number_note": " ".join(dict.fromkeys(each.numbers.note for each in series if each.numbers.note)),
             **extremes(sample, first.channel),
             "network": self._network(sample, first.numbers, first.channel),
         }
-        return words | {"missing": truncation.any_missing(words)}
+        return words | {"missing": truncation.has_missing(words)}
 
     def numbers(self, sample: Sample) -> Strategy:
         """The numbers of the first series that is asked for; hidden values have no part in them."""
@@ -139,26 +151,36 @@ class GraphText:
 
     def grammar(self, sample: Sample) -> Grammar:
         return (
-            self._series.grammar(sample) if self.task in _SERIES else self._label.grammar(self._known(sample))
+            self._series.grammar(sample)
+            if self.task in _SERIES_TASKS
+            else self._label.grammar(self._known(sample))
         )
 
     def truth(self, sample: Sample) -> str:
-        return self._series.truth(sample) if self.task in _SERIES else self._label.truth(self._known(sample))
+        return (
+            self._series.truth(sample)
+            if self.task in _SERIES_TASKS
+            else self._label.truth(self._known(sample))
+        )
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        if self.task in _SERIES:
+        if self.task in _SERIES_TASKS:
             return self._series.read(text, sample)
         return self._label.read(text, self._known(sample))
 
     def precision(self, sample: Sample) -> float | None:
-        return self._series.precision(sample) if self.task in _SERIES else None
+        return self._series.precision(sample) if self.task in _SERIES_TASKS else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
         """The history of a solved sample in the numbers of the one that is asked; or its table and its question."""
         words = self.words(solved)
-        if self.task in _SERIES:
+        if self.task in _SERIES_TASKS:
             series = self._series.like(solved, asked)
-            first = [] if words["place"] == plain(asked.side.labels[_node(asked)]) else [words["place"]]
+            first = (
+                []
+                if words["place"] == plain_text(asked.side.labels[_target_node(asked)])
+                else [words["place"]]
+            )
             lines = [f"{line.label}:{line.numbers}" for line in self._history(solved, series)]
             last = f"{words['asked']}:" if self.task == "forecast" else "Numbers marked ?: "
             return Example("\n".join([*first, *lines, last]), self._series.said(solved, series))
@@ -170,11 +192,11 @@ class GraphText:
                 for block in words["table"]
                 for line in block.lines
             ]
-            lines += [plain(solved.question)] if solved.question else []
+            lines += [plain_text(solved.question)] if solved.question else []
         return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
 
     def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return sacrifices(words)
+        return drop_order(words)
 
     @property
     def _series(self) -> SeriesAnswer:
@@ -185,48 +207,48 @@ class GraphText:
         return LabelAnswer.of(self.answer, f"graph/{self.task}")
 
     def _sample_words(self, sample: Sample) -> dict[str, Any]:
-        return asked_words(sample, self.task) | {"statistics": statistics(sample, 0)}
+        return target_variables(sample, self.task) | {"statistics": window_statistics(sample, 0)}
 
     def _known(self, sample: Sample) -> Sample:
-        return anomaly.stamped(sample) if self.task == "anomaly" else sample
+        return anomaly.with_stamp_options(sample) if self.task == "anomaly" else sample
 
-    def _history(self, sample: Sample, series: Sequence[Series]) -> tuple[Line, ...]:
+    def _history(self, sample: Sample, series: Sequence[TargetSeries]) -> tuple[Line, ...]:
         forecast = self.task == "forecast"
         steps = slice(0, forecast_start(sample) if forecast else len(sample.time))
         return tuple(
             line
             for one in series
-            for name in [_told_apart(sample, one.channel, one.numbers) if len(series) > 1 else ""]
-            for line in lines(sample, one, steps, name=name, full=not forecast)
+            for name in [_channel_suffix(sample, one.channel, one.numbers) if len(series) > 1 else ""]
+            for line in daily_lines(sample, one, steps, name=name, full=not forecast)
         )
 
-    def _asked(self, sample: Sample, series: Sequence[Series]) -> str:
+    def _asked(self, sample: Sample, series: Sequence[TargetSeries]) -> str:
         side, steps = sample.side, sample.wanted_steps
-        moments = moments_of(sample)[int(steps[0]) : int(steps[-1]) + 1]
-        words = plain(calendar.span_label(moments, side.freq_s, side.calendar.holiday[int(steps[0])]))
+        moments = local_times(sample)[int(steps[0]) : int(steps[-1]) + 1]
+        words = plain_text(calendar.span_label(moments, side.freq_s, side.calendar.holiday[int(steps[0])]))
         if len(series) == 1:
             return words
-        return f"{words}, {_order(sample, series)}"
+        return f"{words}, {_series_order(sample, series)}"
 
     def _stamps(self, sample: Sample) -> tuple[str, ...]:
-        moments = moments_of(sample)
+        moments = local_times(sample)
         steps = sample.wanted_steps
         return tuple(calendar.step_stamp(moments[i], sample.side.freq_s) for i in steps.tolist())
 
-    def _neighbours(self, sample: Sample, series: Sequence[Series]) -> tuple[Line, ...]:
+    def _neighbours(self, sample: Sample, series: Sequence[TargetSeries]) -> tuple[Line, ...]:
         """The latest values of each neighbour before a forecast, in other tasks all of the window; by channel."""
         whole = self.task != "forecast"
         if not self.recent and not whole:
             return ()
-        node, end = _node(sample), len(sample.time) if whole else forecast_start(sample)
+        node, end = _target_node(sample), len(sample.time) if whole else forecast_start(sample)
         start = 0 if whole else max(0, end - self.recent)
         return tuple(
             Line(
-                plain(sample.side.labels[other])
-                + (_told_apart(sample, one.channel, one.numbers) if len(series) > 1 else ""),
-                one.numbers.write(seen(sample, other, one.channel)[start:end]),
-                start=plain(sample.side.labels[other]),
-                where=way_to(sample, node, other),
+                plain_text(sample.side.labels[other])
+                + (_channel_suffix(sample, one.channel, one.numbers) if len(series) > 1 else ""),
+                one.numbers.write(visible_values(sample, other, one.channel)[start:end]),
+                start=plain_text(sample.side.labels[other]),
+                where=displacement_text(sample, node, other),
             )
             for other in self._near(sample, node)
             for one in series
@@ -248,50 +270,50 @@ class GraphText:
 
     def _table_words(self, sample: Sample) -> dict[str, Any]:
         side, end = sample.side, sample.last_visible_step + 1
-        labels = [plain(label) for label in side.labels]
-        order = named_first(labels, sample.question)
+        labels = [plain_text(label) for label in side.labels]
+        order = mentioned_first(labels, sample.question)
         kept = order[: self.places or len(order)]
         steps = slice(max(0, end - self.recent) if self.recent else 0, end)
-        words = shown_words(sample) | {
-            "table": blocks(sample, kept, [labels[node] for node in kept], steps),
+        words = context_variables(sample) | {
+            "table": place_blocks(sample, kept, [labels[node] for node in kept], steps),
             "left_out": len(order) - len(kept),
             **extremes(sample, 0),
-            "question": plain(sample.question),
+            "question": plain_text(sample.question),
             "options": LabelAnswer(self.answer).options(sample) if self.answer is not None else (),
         }
         if self.recent and end:
-            first = calendar.local(sample.time[[steps.start]], side.timezone)[0]
+            first = calendar.local_times(sample.time[[steps.start]], side.timezone)[0]
             words["history_start"] = calendar.stamp(first, side.freq_s)
-        return words | {"missing": truncation.any_missing(words)}
+        return words | {"missing": truncation.has_missing(words)}
 
     def _anomaly_words(self, sample: Sample) -> dict[str, Any]:
-        steps, series = anomaly.day(sample), [seen(sample, 0, 0)]
-        places = decimals(series[0])
-        before = blocks(sample, [0], [""], slice(0, steps.start))[0].lines if steps.start else ()
+        steps, series = anomaly.question_steps(sample), [visible_values(sample, 0, 0)]
+        places = decimals_for(series[0])
+        before = place_blocks(sample, [0], [""], slice(0, steps.start))[0].lines if steps.start else ()
         near = sample.side.neighbours[0][: self.neighbours]
-        around = {i: seen(sample, i, 0)[steps] for i, _ in near}
-        words = shown_words(sample) | {
-            "place": plain(sample.side.labels[0]),
+        around = {i: visible_values(sample, i, 0)[steps] for i, _ in near}
+        words = context_variables(sample) | {
+            "place": plain_text(sample.side.labels[0]),
             "history": before,
             "day": tuple(
-                Line(stamp, rounded(float(value), places))
-                for stamp, value in zip(anomaly.stamps(sample), series[0][steps], strict=True)
+                Line(stamp, format_value(float(value), places))
+                for stamp, value in zip(anomaly.question_stamps(sample), series[0][steps], strict=True)
             ),
             "neighbours": tuple(
                 Line(
-                    plain(sample.side.labels[i]),
-                    ", ".join(rounded(float(v), decimals(values)) for v in values),
-                    start=plain(sample.side.labels[i]),
-                    where=way_to(sample, 0, i),
+                    plain_text(sample.side.labels[i]),
+                    ", ".join(format_value(float(v), decimals_for(values)) for v in values),
+                    start=plain_text(sample.side.labels[i]),
+                    where=displacement_text(sample, 0, i),
                 )
                 for i, values in around.items()
             ),
             "options": self._known(sample).side.options,
         }
-        return words | {"missing": truncation.any_missing(words)}
+        return words | {"missing": truncation.has_missing(words)}
 
 
-def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What may go to save tokens, one by one: neighbours (lightest first), topology (lightest first), what is known of
     readings beside the data (last first), the description, words about the place, places of a table (last first), the
     oldest lines of history.
@@ -300,27 +322,27 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     first place of a table, and the heaviest neighbour of a place without history stay.
     """
     left = dict(words)
-    for gone in truncation.of_neighbours(left):
-        yield gone, truncation.settled(left)
+    for gone in truncation.drop_neighbours(left):
+        yield gone, truncation.with_missing_flag(left)
     while left.get("topology"):
         went = left["topology"][-1].partition(",")[0]
         left["topology"] = left["topology"][:-1]
-        yield f"topology of {went}", truncation.settled(left)
-    for gone in truncation.of_readings(left):
-        yield gone, truncation.settled(left)
+        yield f"topology of {went}", truncation.with_missing_flag(left)
+    for gone in truncation.drop_extra_readings(left):
+        yield gone, truncation.with_missing_flag(left)
     for name, said in (("description", "description"), ("about", "words about the place")):
         if left.get(name):
             left[name] = ""
-            yield said, truncation.settled(left)
+            yield said, truncation.with_missing_flag(left)
     while len(left.get("table", ())) > 1:
         block, left["table"] = left["table"][-1], left["table"][:-1]
         left["left_out"] = left.get("left_out", 0) + 1
-        yield f"place {block.label}", truncation.settled(left)
-    for gone in truncation.of_history(left):
-        yield gone, truncation.settled(left)
+        yield f"place {block.label}", truncation.with_missing_flag(left)
+    for gone in truncation.drop_history(left):
+        yield gone, truncation.with_missing_flag(left)
 
 
-def _node(sample: Sample) -> int:
+def _target_node(sample: Sample) -> int:
     """The one place that is asked for."""
     if len(sample.wanted_nodes) != 1:
         raise DataError(
@@ -330,17 +352,17 @@ def _node(sample: Sample) -> int:
     return sample.wanted_nodes[0]
 
 
-def _told_apart(sample: Sample, channel: int, numbers: Strategy) -> str:
-    return f", {channel_name(sample, channel)}{scale_words(numbers)}"
+def _channel_suffix(sample: Sample, channel: int, numbers: Strategy) -> str:
+    return f", {channel_name(sample, channel)}{scale_note(numbers)}"
 
 
-def _order(sample: Sample, series: Sequence[Series]) -> str:
+def _series_order(sample: Sample, series: Sequence[TargetSeries]) -> str:
     """Several series in the order in which they are asked for: `24 of inflow, then 24 of outflow`."""
     return ", then ".join(f"{len(one.steps)} of {channel_name(sample, one.channel)}" for one in series)
 
 
 def _variables(task: str, per: str) -> Mapping[str, str]:
-    if task in _SERIES:
+    if task in _SERIES_TASKS:
         return PLACE_VARIABLES if per == "place" else SAMPLE_VARIABLES
     return {
         "anomaly": ANOMALY_VARIABLES,
@@ -349,29 +371,29 @@ def _variables(task: str, per: str) -> Mapping[str, str]:
     }[task]
 
 
-def _made(plan: Plan) -> GraphText:
-    if plan.answer is not None and (plan.per == "place") != (plan.task in _SERIES):
-        right = "place" if plan.task in _SERIES else "sample"
+def _make(plan: SerializerOptions) -> GraphSerializer:
+    if plan.answer is not None and (plan.per == "place") != (plan.task in _SERIES_TASKS):
+        right = "place" if plan.task in _SERIES_TASKS else "sample"
         raise ConfigError(
             f"graph/{plan.task} is answered per {right}; set `per: {right}` or leave `answer` out."
         )
-    head = plan.answer if isinstance(plan.answer, NumbersHead) else NumbersHead()
-    if plan.task in _SERIES[1:] and head.strategy in IN_ORDER:
+    head = plan.answer if isinstance(plan.answer, NumbersFormat) else NumbersFormat()
+    if plan.task in _SERIES_TASKS[1:] and head.strategy in SEQUENTIAL_STRATEGIES:
         raise ConfigError(
             f"{plan.task} cannot be written in {head.strategy}, which go on from one value to the next. Choose another "
             f"`strategy` in `answer`."
         )
-    return GraphText(head.notation, task=plan.task, per=plan.per, answer=plan.answer, **plan.settings)
+    return GraphSerializer(head.notation, task=plan.task, per=plan.per, answer=plan.answer, **plan.settings)
 
 
-KIND = Kind(
+KIND = KindSpec(
     tasks={
-        **dict.fromkeys(_SERIES, ("numbers",)),
+        **dict.fromkeys(_SERIES_TASKS, ("numbers",)),
         "anomaly": ("choice", "ranking"),
         "describe": ("text",),
         "question-answer": ("text", "choice", "ranking", "numbers", "time"),
     },
     variables=_variables,
-    make=_made,
+    make=_make,
     settings={"neighbours": 0, "recent": 0, "places": 0},
 )

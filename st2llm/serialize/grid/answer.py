@@ -8,12 +8,12 @@ from jaxtyping import Float64
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.raster import Region
 from st2llm.serialize.numbers import Notation, Strategy, fit
-from st2llm.serialize.text.series import forecast_start, separator, unread
+from st2llm.serialize.text.series import forecast_start, separator_of, unread_reason
 from st2llm.types import Grammar, Prediction, Sample
 
 
 @dataclass(frozen=True)
-class Means:
+class RegionMean:
     """The asked steps of one region's mean. base: what each of its cells is taken to be where the mean stays."""
 
     region: Region
@@ -33,22 +33,22 @@ class RegionAnswer:
     notation: Notation
     across: int
 
-    def means(self, sample: Sample) -> tuple[Means, ...]:
+    def means(self, sample: Sample) -> tuple[RegionMean, ...]:
         start, found = forecast_start(sample), []
         for channel in sample.wanted_channels:
-            for region in raster.regions(sample, self.across):
+            for region in raster.compass_regions(sample, self.across):
                 nodes = region.nodes[sample.wanted[start, region.nodes, channel]]
                 if not len(nodes):
                     continue
                 asked = Region(region.name, nodes)
-                history = raster.means(sample, asked, channel)[:start]
-                base = _last(sample, nodes, channel, start)
+                history = raster.region_means(sample, asked, channel)[:start]
+                base = _last_readings(sample, nodes, channel, start)
                 level = float(np.nanmean(base)) if np.isfinite(base).any() else 0.0
                 base = np.where(np.isfinite(base), base, level)
-                found.append(Means(asked, channel, history, base - base.mean()))
+                found.append(RegionMean(asked, channel, history, base - base.mean()))
         return tuple(found)
 
-    def numbers(self, means: tuple[Means, ...], channel: int) -> Strategy:
+    def numbers(self, means: tuple[RegionMean, ...], channel: int) -> Strategy:
         """The numbers of a channel, fitted to what was seen of all regions."""
         values = np.concatenate([one.history for one in means if one.channel == channel])
         return fit(self.notation.strategy, values, self.notation)
@@ -70,9 +70,9 @@ class RegionAnswer:
         said = []
         for one in means:
             numbers = self.numbers(own, one.channel)
-            values = raster.means(sample, one.region, one.channel, sample.truth)[start:]
+            values = raster.region_means(sample, one.region, one.channel, sample.truth)[start:]
             said.append(numbers.write(np.clip(values, *numbers.limits)))
-        return separator(self.numbers(means, means[0].channel)).join(said)
+        return separator_of(self.numbers(means, means[0].channel)).join(said)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         means, start = self.means(sample), forecast_start(sample)
@@ -82,13 +82,15 @@ class RegionAnswer:
             numbers = self.numbers(means, one.channel)
             found = numbers.read(text, count)
             own = found[i * steps : (i + 1) * steps] if len(found) == count else found
-            if reason := unread(own, steps if len(found) == count else count, numbers.limits):
+            if reason := unread_reason(own, steps if len(found) == count else count, numbers.limits):
                 return Prediction(value=None, raw=text, unread_reason=reason)
             value[start:, one.region.nodes, one.channel] = own[:, None] + one.base[None, :]
         return Prediction(value=np.where(sample.wanted, value, np.nan), raw=text)
 
 
-def _last(sample: Sample, nodes: np.ndarray, channel: int, before: int) -> Float64[np.ndarray, " cell"]:
+def _last_readings(
+    sample: Sample, nodes: np.ndarray, channel: int, before: int
+) -> Float64[np.ndarray, " cell"]:
     """The last visible reading of each cell before a step; NaN where there is none."""
     visible = sample.visible[:before, nodes, channel]
     last = before - 1 - np.argmax(visible[::-1], axis=0)

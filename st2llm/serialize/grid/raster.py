@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
-from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.series import Line, decimals, rounded
+from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.series import Line, decimals_for, format_value
 from st2llm.types import Layout, Sample
 
 LAND = "--"
@@ -26,7 +26,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Table:
+class CoarseTable:
     """One step as a coarse table, north on top. columns: their labels. rows: a line each. each: what a number is."""
 
     columns: tuple[str, ...]
@@ -42,35 +42,39 @@ def layout_of(sample: Sample) -> Layout:
     return layout
 
 
-def table(sample: Sample, values: Float64[np.ndarray, " node"], cells: int) -> Table:
+def coarse_table(sample: Sample, values: Float64[np.ndarray, " node"], cells: int) -> CoarseTable:
     """The values of one step, averaged to at most `cells` rows and columns; LAND where nothing is read."""
     layout = layout_of(sample)
-    rows, cols = _bands(layout.rows, cells, _turned(layout)), _bands(layout.cols, cells, False)
-    means = np.array([[_mean(values, layout, row, col) for col in cols] for row in rows])
-    places = min(decimals(means), 2)
+    rows, cols = _bands(layout.rows, cells, _is_north_up(layout)), _bands(layout.cols, cells, False)
+    means = np.array([[_block_mean(values, layout, row, col) for col in cols] for row in rows])
+    places = min(decimals_for(means), 2)
     lines = tuple(
-        Line(_axis(layout, row, layout.rows, "row"), " ".join(_cell(float(value), places) for value in line))
+        Line(
+            _band_label(layout, row, layout.rows, "row"),
+            " ".join(_cell_text(float(value), places) for value in line),
+        )
         for row, line in zip(rows, means, strict=True)
     )
     size = f"{len(rows[0])} x {len(cols[0])}"
     each = "the value of a cell" if size == "1 x 1" else f"the mean of {size} cells"
-    return Table(tuple(_axis(layout, col, layout.cols, "column") for col in cols), lines, each)
+    return CoarseTable(tuple(_band_label(layout, col, layout.cols, "column") for col in cols), lines, each)
 
 
-def top(sample: Sample, values: Float64[np.ndarray, " node"], count: int) -> tuple[str, ...]:
+def top_cells(sample: Sample, values: Float64[np.ndarray, " node"], count: int) -> tuple[str, ...]:
     """The cells of the greatest values: `60.5°N 20.0°W: 21.3`."""
     there = np.flatnonzero(np.isfinite(values))
     best = there[np.argsort(-values[there], kind="stable")][:count]
-    places = min(decimals(values), 2)
+    places = min(decimals_for(values), 2)
     return tuple(
-        f"{plain(sample.side.labels[i])}: {rounded(float(values[i]), places)}" for i in best.tolist()
+        f"{plain_text(sample.side.labels[i])}: {format_value(float(values[i]), places)}"
+        for i in best.tolist()
     )
 
 
-def regions(sample: Sample, across: int) -> tuple[Region, ...]:
+def compass_regions(sample: Sample, across: int) -> tuple[Region, ...]:
     """The raster cut into `across` rows and columns of regions, named by compass; those of land alone are left out."""
     layout = layout_of(sample)
-    rows, cols = _bands(layout.rows, across, _turned(layout)), _bands(layout.cols, across, False)
+    rows, cols = _bands(layout.rows, across, _is_north_up(layout)), _bands(layout.cols, across, False)
     sea = np.asarray((sample.visible | sample.wanted).any(axis=(0, 2)))
     found = []
     for i, row in enumerate(rows):
@@ -82,7 +86,7 @@ def regions(sample: Sample, across: int) -> tuple[Region, ...]:
     return tuple(found)
 
 
-def means(
+def region_means(
     sample: Sample,
     region: Region,
     channel: int,
@@ -99,7 +103,7 @@ def means(
     return np.where(count > 0, np.where(there, block, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def latest(
+def latest_reading(
     sample: Sample, channel: int, before: int | None = None
 ) -> tuple[int, Float64[np.ndarray, " node"]]:
     """The last step with a visible reading, and its values; -1 and NaN where there is none."""
@@ -110,7 +114,7 @@ def latest(
     return step, np.where(sample.visible[step, :, channel], sample.values[step, :, channel], np.nan)
 
 
-def toward(sample: Sample, node: int, other: int) -> str:
+def cell_direction(sample: Sample, node: int, other: int) -> str:
     """The direction of another cell: north, south-east; for cells without a compass above, below, left, right."""
     layout = layout_of(sample)
     (r, c), (i, j) = divmod(node, len(layout.cols)), divmod(other, len(layout.cols))
@@ -131,8 +135,8 @@ def toward(sample: Sample, node: int, other: int) -> str:
     return "-".join(word for word in words if word)
 
 
-def _cell(value: float, places: int) -> str:
-    return LAND if np.isnan(value) else rounded(value, places)
+def _cell_text(value: float, places: int) -> str:
+    return LAND if np.isnan(value) else format_value(value, places)
 
 
 def _bands(axis: Float64[np.ndarray, " row"], count: int, turned: bool) -> list[np.ndarray]:
@@ -145,18 +149,18 @@ def _bands(axis: Float64[np.ndarray, " row"], count: int, turned: bool) -> list[
     return [np.sort(band) for band in np.array_split(order, max(1, min(count or len(axis), len(axis))))]
 
 
-def _turned(layout: Layout) -> bool:
+def _is_north_up(layout: Layout) -> bool:
     """Whether rows are shown from high to low: north on top where the axis has a compass."""
     return layout.unit != "cells"
 
 
-def _mean(values: np.ndarray, layout: Layout, row: np.ndarray, col: np.ndarray) -> float:
+def _block_mean(values: np.ndarray, layout: Layout, row: np.ndarray, col: np.ndarray) -> float:
     block = values.reshape(len(layout.rows), len(layout.cols))[np.ix_(row, col)]
     block = block[np.isfinite(block)]
     return float(block.mean()) if block.size else float("nan")
 
 
-def _axis(layout: Layout, band: np.ndarray, axis: np.ndarray, name: str) -> str:
+def _band_label(layout: Layout, band: np.ndarray, axis: np.ndarray, name: str) -> str:
     """`40°N`, `row 3`, `rows 1-4`, `1200 m`."""
     if layout.unit == "cells":
         first, last = float(axis[band[0]]), float(axis[band[-1]])
@@ -173,15 +177,16 @@ def _region_name(
     layout: Layout, row: np.ndarray, col: np.ndarray, at_row: tuple[int, int], at_col: tuple[int, int]
 ) -> str:
     if layout.unit == "cells":
-        return f"{_axis(layout, row, layout.rows, 'row')}, {_axis(layout, col, layout.cols, 'column')}"
+        return f"{_band_label(layout, row, layout.rows, 'row')}, {_band_label(layout, col, layout.cols, 'column')}"
     if max(at_row[1], at_col[1]) > len(_ROWS):
-        return f"around {_axis(layout, row, layout.rows, 'row')} {_axis(layout, col, layout.cols, 'column')}"
-    words = [_compass(_ROWS, at_row), _compass(_COLS, at_col)]
+        row_label = _band_label(layout, row, layout.rows, "row")
+        return f"around {row_label} {_band_label(layout, col, layout.cols, 'column')}"
+    words = [_band_direction(_ROWS, at_row), _band_direction(_COLS, at_col)]
     named = [word for word in words if word not in ("", "middle")]
     return "-".join(named) or "middle"
 
 
-def _compass(names: Sequence[str], at: tuple[int, int]) -> str:
+def _band_direction(names: Sequence[str], at: tuple[int, int]) -> str:
     index, count = at
     if count == 1:
         return ""

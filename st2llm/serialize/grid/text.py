@@ -7,30 +7,35 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import ConfigError
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.settings import AnswerHead, NumbersHead
-from st2llm.serialize.graph.text import GraphText
+from st2llm.serialize.graph.text import GraphSerializer
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.answer import RegionAnswer
-from st2llm.serialize.numbers import IN_ORDER, decimal
+from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, format_decimal
 from st2llm.serialize.template import truncation
-from st2llm.serialize.template.kind import Example, Kind, Plan
+from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text import calendar
-from st2llm.serialize.text.period import ASKED, SHOWN, asked_words, shown_words
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.field_variables import (
+    CONTEXT_VARIABLES,
+    TARGET_VARIABLES,
+    context_variables,
+    target_variables,
+)
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
-    blocks,
     channel_name,
-    decimals,
+    decimals_for,
     forecast_start,
-    moments_of,
-    rounded,
-    scale_words,
+    format_value,
+    local_times,
+    place_blocks,
+    scale_note,
 )
 from st2llm.types import Grammar, Prediction, Sample
 
-MAP: Mapping[str, str] = {
+MAP_VARIABLES: Mapping[str, str] = {
     "table": "the latest step as a coarse table, north on top: lines with .label and .numbers; -- where none is read",
     "columns": "the labels of the table's columns (a list)",
     "table_time": "the moment of the table",
@@ -39,8 +44,8 @@ MAP: Mapping[str, str] = {
     "regions": "the mean of each region at that moment, and how it changed since the first step: .label and .numbers",
 }
 PLACE_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
-    **ASKED,
+    **CONTEXT_VARIABLES,
+    **TARGET_VARIABLES,
     "place": "name of the cell: 60.5°N 20.0°W",
     "about": "words about the cell, such as what is in it; may be empty",
     "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
@@ -53,11 +58,11 @@ PLACE_VARIABLES: Mapping[str, str] = {
     "number_shift": "what was added to every number; 0 where nothing is negative",
     "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
     "missing": "whether an x for a missing value is shown",
-    **MAP,
+    **MAP_VARIABLES,
 }
 SAMPLE_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
-    **ASKED,
+    **CONTEXT_VARIABLES,
+    **TARGET_VARIABLES,
     "history": "the means of each region, oldest first, as lines with .label and .numbers",
     "asked": "the regions in the order in which they are asked for, with the number of values of each",
     "total": "how many numbers are asked for in all",
@@ -65,11 +70,11 @@ SAMPLE_VARIABLES: Mapping[str, str] = {
     "number_shift": PLACE_VARIABLES["number_shift"],
     "number_note": PLACE_VARIABLES["number_note"],
     "missing": PLACE_VARIABLES["missing"],
-    **MAP,
+    **MAP_VARIABLES,
 }
 TABLE_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
-    **MAP,
+    **CONTEXT_VARIABLES,
+    **MAP_VARIABLES,
     "first_table": "the first step shown, as such a table",
     "first_time": "the moment of that table",
     "named": "the readings of the cells that the question or its options name: .label and .lines, as of a history",
@@ -80,12 +85,12 @@ QUESTION_VARIABLES: Mapping[str, str] = {
     "question": "what is asked, in words",
     "options": "what can be chosen from; empty where the answer is free (a list)",
 }
-_SERIES = ("forecast", "impute", "interpolate", "krige")
-_MOST_NAMED = 12
+_SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
+_MAX_MENTIONED = 12
 
 
 @dataclass(frozen=True)
-class GridText:
+class GridSerializer:
     """Writes samples of a raster as words, and reads the answers.
 
     per place: one cell's series, as a graph's place. per sample: the means of `regions` x `regions` regions (see
@@ -93,23 +98,23 @@ class GridText:
     top: how many of the greatest cells are named. neighbours, recent: cells beside, how many of their latest values.
     """
 
-    cell: GraphText
+    cell: GraphSerializer
     regions: RegionAnswer
     cells: int = 8
     top: int = 5
-    answer: AnswerHead | None = None
+    answer: AnswerFormat | None = None
 
     @property
     def task(self) -> str:
         return self.cell.task
 
     def words(self, sample: Sample) -> dict[str, Any]:
-        if self.task not in _SERIES:
+        if self.task not in _SERIES_TASKS:
             return self._table_words(sample)
         if self.cell.per == "place":
             return self._place_words(sample)
         if self.task != "forecast":  # told to soft tokens alone: no region's history has to be written
-            return shown_words(sample) | asked_words(sample, self.task)
+            return context_variables(sample) | target_variables(sample, self.task)
         return self._region_words(sample)
 
     def grammar(self, sample: Sample) -> Grammar:
@@ -123,26 +128,28 @@ class GridText:
 
     def precision(self, sample: Sample) -> float | None:
         """None of regional means too: what was read there is said again as it was, but cells differ from their mean."""
-        return self.cell.precision(sample) if self.task in _SERIES and self.cell.per == "place" else None
+        return (
+            self.cell.precision(sample) if self.task in _SERIES_TASKS and self.cell.per == "place" else None
+        )
 
     def example(self, solved: Sample, asked: Sample) -> Example:
-        if self.task in _SERIES and self.cell.per == "place":
+        if self.task in _SERIES_TASKS and self.cell.per == "place":
             return self.cell.example(solved, asked)
-        if self.task in _SERIES:
+        if self.task in _SERIES_TASKS:
             words, answer = self._region_words(solved, asked), self.regions.said(solved, asked)
             lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
             return Example("\n".join([*lines, f"{words['asked']}: "]), answer)
         words = self.words(solved)
         lines = [words["table_time"], *(f"{line.label}: {line.numbers}" for line in words["table"])]
-        lines += [plain(solved.question)] if solved.question else []
+        lines += [plain_text(solved.question)] if solved.question else []
         return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
 
     def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return sacrifices(words)
+        return drop_order(words)
 
     @property
-    def _answer(self) -> GraphText | RegionAnswer | LabelAnswer:
-        if self.task in _SERIES:
+    def _answer(self) -> GraphSerializer | RegionAnswer | LabelAnswer:
+        if self.task in _SERIES_TASKS:
             return self.cell if self.cell.per == "place" else self.regions
         return LabelAnswer.of(self.answer, f"grid/{self.task}")
 
@@ -153,7 +160,7 @@ class GridText:
         each = len(words["neighbours"]) // max(1, len(near))
         lines = zip(words["neighbours"], [other for other in near for _ in range(each)], strict=False)
         words["neighbours"] = tuple(
-            replace(line, where=raster.toward(sample, node, other)) for line, other in lines
+            replace(line, where=raster.cell_direction(sample, node, other)) for line, other in lines
         )
         before = forecast_start(sample) if self.task == "forecast" else None
         kept = {name: value for name, value in words.items() if name in PLACE_VARIABLES}
@@ -168,23 +175,23 @@ class GridText:
         several = len(channels) > 1
         labels = [
             one.region.name
-            + (f", {channel_name(sample, one.channel)}{scale_words(numbers[one.channel])}" if several else "")
+            + (f", {channel_name(sample, one.channel)}{scale_note(numbers[one.channel])}" if several else "")
             for one in means
         ]
         first = numbers[channels[0]]
-        words = asked_words(sample, "forecast") | {
+        words = target_variables(sample, "forecast") | {
             "history": tuple(
                 Line(label, numbers[one.channel].write(one.history))
                 for label, one in zip(labels, means, strict=True)
             ),
             "asked": ", then ".join(f"{steps} of {label}" for label in labels),
             "total": steps * len(means),
-            "number_step": decimal(first.unit) if not several else "1",
+            "number_step": format_decimal(first.unit) if not several else "1",
             "number_shift": first.zero if not several else 0,
             "number_note": " ".join(dict.fromkeys(one.note for one in numbers.values() if one.note)),
             **self._map(sample, channels[0], start),
         }
-        return words | {"missing": truncation.any_missing(words)}
+        return words | {"missing": truncation.has_missing(words)}
 
     def _table_words(self, sample: Sample) -> dict[str, Any]:
         first = np.flatnonzero(sample.visible[:, :, 0].any(axis=1))
@@ -192,36 +199,38 @@ class GridText:
         values = np.where(sample.visible[step, :, 0], sample.values[step, :, 0], np.nan)
         options = LabelAnswer(self.answer).options(sample) if self.answer is not None else ()
         words = (
-            shown_words(sample)
+            context_variables(sample)
             | self._map(sample, 0, None)
             | {
-                "first_table": raster.table(sample, values, self.cells).rows,
-                "first_time": calendar.stamp(moments_of(sample)[step], sample.side.freq_s),
+                "first_table": raster.coarse_table(sample, values, self.cells).rows,
+                "first_time": calendar.stamp(local_times(sample)[step], sample.side.freq_s),
                 "named": self._named(sample, " | ".join((sample.question, *options))),
-                "question": plain(sample.question),
+                "question": plain_text(sample.question),
                 "options": options,
             }
         )
-        return words | {"missing": truncation.any_missing(words)}
+        return words | {"missing": truncation.has_missing(words)}
 
     def _named(self, sample: Sample, text: str) -> tuple[Any, ...]:
         """The readings of the cells that are named, at most _MOST_NAMED."""
-        said = f" {plain(text)} ".casefold()
-        labels = [plain(label) for label in sample.side.labels]
-        nodes = [i for i, label in enumerate(labels) if _says(said, label.casefold())][:_MOST_NAMED]
-        return blocks(sample, nodes, [labels[i] for i in nodes], slice(0, sample.last_visible_step + 1))
+        said = f" {plain_text(text)} ".casefold()
+        labels = [plain_text(label) for label in sample.side.labels]
+        nodes = [i for i, label in enumerate(labels) if _contains_label(said, label.casefold())][
+            :_MAX_MENTIONED
+        ]
+        return place_blocks(sample, nodes, [labels[i] for i in nodes], slice(0, sample.last_visible_step + 1))
 
     def _map(self, sample: Sample, channel: int, before: int | None) -> dict[str, Any]:
-        """Values of MAP, of the last step that is shown."""
-        step, values = raster.latest(sample, channel, before)
-        made = raster.table(sample, values, self.cells)
-        moments = moments_of(sample)
+        """Values of MAP_VARIABLES, of the last step that is shown."""
+        step, values = raster.latest_reading(sample, channel, before)
+        made = raster.coarse_table(sample, values, self.cells)
+        moments = local_times(sample)
         return {
             "table": made.rows,
             "columns": made.columns,
             "table_time": calendar.stamp(moments[step], sample.side.freq_s) if step >= 0 else "",
             "each": made.each + (f", {channel_name(sample, channel)}" if sample.values.shape[2] > 1 else ""),
-            "top": raster.top(sample, values, self.top),
+            "top": raster.top_cells(sample, values, self.top),
             "regions": self._regional(sample, channel, step),
         }
 
@@ -230,22 +239,22 @@ class GridText:
         if step < 0:
             return ()
         made = []
-        for region in raster.regions(sample, self.regions.across):
-            means = raster.means(sample, region, channel)[: step + 1]
+        for region in raster.compass_regions(sample, self.regions.across):
+            means = raster.region_means(sample, region, channel)[: step + 1]
             there = np.flatnonzero(np.isfinite(means))
             if len(there) and np.isfinite(means[step]):
-                places = min(max(1, decimals(means)), 2)
+                places = min(max(1, decimals_for(means)), 2)
                 change = float(means[step] - means[there[0]])
                 said = (
-                    f" ({'+' if change >= 0 else '-'}{rounded(abs(change), places)})"
+                    f" ({'+' if change >= 0 else '-'}{format_value(abs(change), places)})"
                     if len(there) > 1
                     else ""
                 )
-                made.append(Line(region.name, rounded(float(means[step]), places) + said))
+                made.append(Line(region.name, format_value(float(means[step]), places) + said))
         return tuple(made)
 
 
-def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What may go to save tokens, one by one: the first table, top cells (smallest first), the table, readings
     beside the data, the description, words about the cell, neighbours (last first), regions, named cells (last
     first), the oldest lines of a cell's history.
@@ -256,32 +265,32 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     left = dict(words)
     if left.get("first_table"):
         left["first_table"] = ()
-        yield "table of the first step", truncation.settled(left)
+        yield "table of the first step", truncation.with_missing_flag(left)
     while left.get("top"):
         cell, left["top"] = left["top"][-1], left["top"][:-1]
-        yield f"top cell {cell}", truncation.settled(left)
+        yield f"top cell {cell}", truncation.with_missing_flag(left)
     if left.get("table"):
         left["table"] = ()
-        yield "table of the latest step", truncation.settled(left)
-    for gone in truncation.of_readings(left):
-        yield gone, truncation.settled(left)
+        yield "table of the latest step", truncation.with_missing_flag(left)
+    for gone in truncation.drop_extra_readings(left):
+        yield gone, truncation.with_missing_flag(left)
     for name, said in (("description", "description"), ("about", "words about the cell")):
         if left.get(name):
             left[name] = ""
-            yield said, truncation.settled(left)
-    for gone in truncation.of_neighbours(left):
-        yield gone, truncation.settled(left)
+            yield said, truncation.with_missing_flag(left)
+    for gone in truncation.drop_neighbours(left):
+        yield gone, truncation.with_missing_flag(left)
     if left.get("regions"):
         left["regions"] = ()
-        yield "regions", truncation.settled(left)
+        yield "regions", truncation.with_missing_flag(left)
     while left.get("named"):
         block, left["named"] = left["named"][-1], left["named"][:-1]
-        yield f"cell {block.label}", truncation.settled(left)
-    for gone in () if "total" in left else truncation.of_history(left):
-        yield gone, truncation.settled(left)
+        yield f"cell {block.label}", truncation.with_missing_flag(left)
+    for gone in () if "total" in left else truncation.drop_history(left):
+        yield gone, truncation.with_missing_flag(left)
 
 
-def _says(text: str, label: str) -> bool:
+def _contains_label(text: str, label: str) -> bool:
     """Whether a label stands in a text as a whole: `row 1, column 1` is not in `row 1, column 12`."""
     at = text.find(label) if label else -1
     while at >= 0:
@@ -293,22 +302,22 @@ def _says(text: str, label: str) -> bool:
 
 
 def _variables(task: str, per: str) -> Mapping[str, str]:
-    if task in _SERIES:
-        whole = SAMPLE_VARIABLES if task == "forecast" else {**SHOWN, **ASKED}
+    if task in _SERIES_TASKS:
+        whole = SAMPLE_VARIABLES if task == "forecast" else {**CONTEXT_VARIABLES, **TARGET_VARIABLES}
         return PLACE_VARIABLES if per == "place" else whole
     return {"describe": TABLE_VARIABLES, "question-answer": QUESTION_VARIABLES}[task]
 
 
-def _made(plan: Plan) -> GridText:
-    if plan.per == "sample" and plan.task in _SERIES[1:] and plan.answer is not None:
+def _make(plan: SerializerOptions) -> GridSerializer:
+    if plan.per == "sample" and plan.task in _SERIES_TASKS[1:] and plan.answer is not None:
         raise ConfigError(f"grid/{plan.task} is asked cell by cell; set `per: place`.")
-    if plan.per == "place" and plan.task not in _SERIES:
+    if plan.per == "place" and plan.task not in _SERIES_TASKS:
         raise ConfigError(f"grid/{plan.task} is about the whole raster; set `per: sample`.")
-    head = plan.answer if isinstance(plan.answer, NumbersHead) else NumbersHead()
+    head = plan.answer if isinstance(plan.answer, NumbersFormat) else NumbersFormat()
     if (
-        head.strategy in IN_ORDER
+        head.strategy in SEQUENTIAL_STRATEGIES
         and (plan.per == "sample" or plan.task != "forecast")
-        and plan.task in _SERIES
+        and plan.task in _SERIES_TASKS
     ):
         raise ConfigError(
             f"grid/{plan.task} per {plan.per} cannot be written in {head.strategy}, which go on from one value to the "
@@ -316,17 +325,19 @@ def _made(plan: Plan) -> GridText:
         )
     own = plan.settings
     near = own["neighbours"], own["recent"]
-    cell = GraphText(head.notation, *near, task=plan.task, per=plan.per, answer=plan.answer)
-    return GridText(cell, RegionAnswer(head.notation, own["regions"]), own["cells"], own["top"], plan.answer)
+    cell = GraphSerializer(head.notation, *near, task=plan.task, per=plan.per, answer=plan.answer)
+    return GridSerializer(
+        cell, RegionAnswer(head.notation, own["regions"]), own["cells"], own["top"], plan.answer
+    )
 
 
-KIND = Kind(
+KIND = KindSpec(
     tasks={
-        **dict.fromkeys(_SERIES, ("numbers",)),
+        **dict.fromkeys(_SERIES_TASKS, ("numbers",)),
         "describe": ("text",),
         "question-answer": ("text", "choice", "ranking", "numbers", "time"),
     },
     variables=_variables,
-    make=_made,
+    make=_make,
     settings={"neighbours": 0, "recent": 0, "cells": 8, "top": 5, "regions": 2},
 )

@@ -11,15 +11,15 @@ import yaml
 from jaxtyping import Float64
 
 from st2llm.errors import DataError, St2llmError
-from st2llm.serialize.lint.round_trip import is_code, reading_findings
-from st2llm.serialize.lint.side_information import side_findings, time_findings
+from st2llm.serialize.lint.round_trip import is_code, round_trip_findings
+from st2llm.serialize.lint.side_information import side_information_findings, time_findings
 from st2llm.serialize.template.template import Template
 from st2llm.types import Prompt, Sample
 
 _NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?(?![\w])", re.ASCII)
-_RUN = 3
+_RUN_LENGTH = 3
 """So many target values in a row are no chance."""
-_PHRASE = 6
+_PHRASE_LENGTH = 6
 """So many words in a row of another data set's description are no chance."""
 
 
@@ -44,7 +44,7 @@ def lint(
 
     A template for one place is looked at for each place that the sample asks for.
     """
-    known = _cards() if datasets is None else datasets
+    known = _shipped_cards() if datasets is None else datasets
     if template.head.per == "place" and len(sample.wanted_nodes) > 1:
         parts = [sample.at(sample.place[node]) for node in sample.wanted_nodes]
     else:
@@ -54,10 +54,10 @@ def lint(
         try:
             found += [*_future_findings(template, part, examples), *_literal_findings(template, part)]
             found += [
-                *side_findings(part, examples),
+                *side_information_findings(part, examples),
                 *time_findings(template.render(part), template.body.literals, part),
             ]
-            found += [*_name_findings(template, part), *reading_findings(template, part)]
+            found += [*_name_findings(template, part), *round_trip_findings(template, part)]
         except St2llmError as error:
             found.append(f"The prompt cannot be rendered: {error}")
     return list(dict.fromkeys(found))
@@ -71,7 +71,7 @@ def _template_findings(template: Template, sample: Sample, datasets: Mapping[str
     for name, description in datasets.items():
         if _words(name) == own or not _words(name):
             continue
-        if _holds(said, _words(name)):
+        if _contains(said, _words(name)):
             yield f"The template names the data set {name!r}, but the sample is of {sample.side.dataset!r}."
         phrases = _phrases(_words(description)) - _phrases(_words(sample.side.description))
         if phrases & _phrases(said):
@@ -86,20 +86,20 @@ def _future_findings(template: Template, sample: Sample, examples: Sequence[Samp
     if examples and "examples" not in template.body.variables:
         examples = ()
     now = _content(template.render(sample, examples=examples))
-    for future in _futures(sample):
+    for future in _alternative_futures(sample):
         if _content(template.render(future, examples=examples)) != now:
             yield "The prompt changes with the future: hidden values reach its text."
             return
 
 
-def _futures(sample: Sample) -> Iterator[Sample]:
+def _alternative_futures(sample: Sample) -> Iterator[Sample]:
     """The same question with other answers: unknown, of the same size, and beyond all that was seen."""
     yield sample.without_truth()
     seen = sample.values[sample.visible]
     scale = float(np.nanmax(np.abs(seen), initial=1.0)) if np.isfinite(seen).any() else 1.0
     coded = sample.label in sample.side.options
     others = [option for option in sample.side.options if coded and option != sample.label]
-    others = others or [_another(sample.label)]
+    others = others or [_different_answer(sample.label)]
     for seed, (top, label) in enumerate(((scale, others[0]), (1000 * scale, others[-1]))):
         draw = np.random.default_rng(seed)
         other = draw.uniform(0.0, top, sample.values.shape)
@@ -113,7 +113,7 @@ def _futures(sample: Sample) -> Iterator[Sample]:
         )
 
 
-def _another(label: str | None) -> str:
+def _different_answer(label: str | None) -> str:
     """An answer of the same sort that is not this one."""
     return f"{float(label) + 7:g}" if label and _NUMBER.fullmatch(label) else "something else"
 
@@ -125,7 +125,7 @@ def _name_findings(template: Template, sample: Sample) -> Iterator[str]:
         return
 
     def masked(text: str) -> str:
-        return "something" if _tells(_words(text), label) else text
+        return "something" if _reveals_label(_words(text), label) else text
 
     side = replace(
         sample.side, labels=tuple(map(masked, sample.side.labels)), dataset=masked(sample.side.dataset)
@@ -149,32 +149,32 @@ def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
     places += [("The label of a place", label, 0) for label in side.labels]
     places += [(name, text, 0) for name, text in (("The quantity", side.quantity), ("The unit", side.unit))]
     for where, text, size in places:
-        yield from _told(where, text, size, targets)
+        yield from _text_findings(where, text, size, targets)
 
 
 def _label_findings(sample: Sample, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Where the word that is asked for stands in a text, but not all the words that it is chosen from."""
-    said = {_words(name) for name in _named(sample)} if sample.label is not None else set()
+    said = {_words(name) for name in _label_names(sample)} if sample.label is not None else set()
     options = [_words(option) for option in (sample.side.option_labels or sample.side.options)]
     for where, text in texts:
         words = _words(text)
-        if any(_tells(words, label) for label in said):
-            if len(options) > 1 and all(_holds(words, option) for option in options):
+        if any(_reveals_label(words, label) for label in said):
+            if len(options) > 1 and all(_contains(words, option) for option in options):
                 continue
             yield f"{where} holds {sample.label!r}, which is the answer. Take it out."
 
 
-def _named(sample: Sample) -> Iterator[str]:
+def _label_names(sample: Sample) -> Iterator[str]:
     side, label = sample.side, sample.label or ""
     yield label
     if side.option_labels and label in side.options:
         yield side.option_labels[side.options.index(label)]
 
 
-def _tells(words: tuple[str, ...], label: tuple[str, ...]) -> bool:
+def _reveals_label(words: tuple[str, ...], label: tuple[str, ...]) -> bool:
     """Whether a text holds a label that is no chance: of three letters or two digits at least."""
     name = "".join(label)
-    return len(name) >= (2 if name.isdigit() else 3) and _holds(words, label)
+    return len(name) >= (2 if name.isdigit() else 3) and _contains(words, label)
 
 
 @dataclass(frozen=True)
@@ -204,35 +204,35 @@ def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[
             yield _Target(words)
 
 
-def _told(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
+def _text_findings(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
     """Findings in one text. size: digits that a number must have to count; 0 looks for runs alone."""
     literals = _NUMBER.findall(text)
-    if len(literals) < (1 if size else _RUN):
+    if len(literals) < (1 if size else _RUN_LENGTH):
         return
     for target in targets:
-        if _run(literals, target):
-            yield f"{where} holds {_RUN} or more target values in a row."
+        if _holds_run(literals, target):
+            yield f"{where} holds {_RUN_LENGTH} or more target values in a row."
         for literal in literals:
             if not size or len(literal.strip("-").replace(".", "")) < size:
                 continue
-            name = next((name for name, value in target.named() if _same(literal, value)), None)
+            name = next((name for name, value in target.named() if _same_number(literal, value)), None)
             if name is not None:
                 yield f"{where} holds the number {literal}, which is {name}. Use a variable or take it out."
 
 
-def _run(literals: list[str], target: _Target) -> bool:
+def _holds_run(literals: list[str], target: _Target) -> bool:
     """Whether the literals hold `_RUN` target values in a row that are not all the same."""
-    for start in range(len(target.values) - _RUN + 1):
-        wanted = target.values[start : start + _RUN].tolist()
+    for start in range(len(target.values) - _RUN_LENGTH + 1):
+        wanted = target.values[start : start + _RUN_LENGTH].tolist()
         if len(set(wanted)) == 1:
             continue
-        for at in range(len(literals) - _RUN + 1):
-            if all(_same(a, b) for a, b in zip(literals[at : at + _RUN], wanted, strict=True)):
+        for at in range(len(literals) - _RUN_LENGTH + 1):
+            if all(_same_number(a, b) for a, b in zip(literals[at : at + _RUN_LENGTH], wanted, strict=True)):
                 return True
     return False
 
 
-def _same(literal: str, value: float) -> bool:
+def _same_number(literal: str, value: float) -> bool:
     """Whether the literal is the value, rounded to as many decimals as the literal has."""
     decimals = len(literal.partition(".")[2])
     return abs(float(literal) - value) <= 0.5 * 10.0**-decimals * (1 + 1e-9)
@@ -243,7 +243,7 @@ def _content(prompt: Prompt) -> tuple[object, ...]:
 
 
 @cache
-def _cards() -> dict[str, str]:
+def _shipped_cards() -> dict[str, str]:
     """Names and descriptions of the data sets that ship with the package."""
     found = {}
     for file in (resources.files("st2llm") / "data" / "cards").iterdir():
@@ -259,9 +259,9 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[a-z0-9]+", text.lower()))
 
 
-def _holds(text: tuple[str, ...], name: tuple[str, ...]) -> bool:
+def _contains(text: tuple[str, ...], name: tuple[str, ...]) -> bool:
     return any(text[i : i + len(name)] == name for i in range(len(text) - len(name) + 1))
 
 
 def _phrases(text: tuple[str, ...]) -> set[tuple[str, ...]]:
-    return {text[i : i + _PHRASE] for i in range(len(text) - _PHRASE + 1)}
+    return {text[i : i + _PHRASE_LENGTH] for i in range(len(text) - _PHRASE_LENGTH + 1)}

@@ -9,14 +9,14 @@ from st2llm.serialize.template.template import Template
 from st2llm.types import Prediction, Prompt, Sample
 
 _CODES = ("place", "mark")
-_SPOKEN = {
+_EXAMPLE_ANSWERS = {
     "numbers": "12",
     "text": "yes",
     "time": "09:30",
     "date": "2024-06-11",
     "datetime": "2024-06-11 09:30",
 }
-_OF_WORDS = ("anomaly", "classify", "describe", "question-answer")
+_LABEL_TASKS = ("anomaly", "classify", "describe", "question-answer")
 """Tasks whose answer is `Sample.label`, whatever else a sample hides."""
 
 
@@ -26,11 +26,11 @@ def is_code(sample: Sample, channel: int) -> bool:
     return channel < len(names) and names[channel] in _CODES and bool(sample.side.options)
 
 
-def reading_findings(template: Template, sample: Sample) -> Iterator[str]:
+def round_trip_findings(template: Template, sample: Sample) -> Iterator[str]:
     """What is wrong with reading the answers of a model that always knows."""
     if template.head.answer is None:
         return
-    for solved in _solved(template, sample):
+    for solved in _with_synthetic_answers(template, sample):
         prompt = template.render(solved)
         read = template.read(prompt.truth, sample.without_truth())
         if read.unread_reason is not None:
@@ -46,7 +46,7 @@ def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) 
     if read.ranking is not None and solved.label is not None:
         head = template.head.answer
         said = (head.found(prompt.truth) if head is not None else "") or ""
-        return _alike(read.ranking[0], solved.label) or _alike(read.ranking[0], said)
+        return _same_label(read.ranking[0], solved.label) or _same_label(read.ranking[0], said)
     if read.value is None or solved.truth is None:
         return read.ranking is not None
     precision = template.words.precision(solved)
@@ -61,7 +61,7 @@ def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) 
     )
 
 
-def _alike(read: str, label: str) -> bool:
+def _same_label(read: str, label: str) -> bool:
     if read == label:
         return True
     try:
@@ -70,10 +70,10 @@ def _alike(read: str, label: str) -> bool:
         return False
 
 
-def _solved(template: Template, sample: Sample) -> Iterator[Sample]:
+def _with_synthetic_answers(template: Template, sample: Sample) -> Iterator[Sample]:
     """The sample with answers made up: values as they were seen elsewhere, options, words."""
-    if sample.wanted.any() and template.head.task not in _OF_WORDS:
-        yield _made_up(sample)
+    if sample.wanted.any() and template.head.task not in _LABEL_TASKS:
+        yield _with_synthetic_truth(sample)
     elif sample.side.options and (
         template.head.answer is None or template.head.answer.grammar not in ("numbers", "time")
     ):
@@ -83,11 +83,11 @@ def _solved(template: Template, sample: Sample) -> Iterator[Sample]:
         head = template.head.answer
         grammar = "" if head is None else getattr(head, "form", head.grammar)
         options = getattr(head, "options", ())
-        if word := (options[0] if options else _SPOKEN.get(grammar, "")):
+        if word := (options[0] if options else _EXAMPLE_ANSWERS.get(grammar, "")):
             yield replace(sample, label=word)
 
 
-def _made_up(sample: Sample) -> Sample:
+def _with_synthetic_truth(sample: Sample) -> Sample:
     """Values between the smallest and the greatest that are seen of each channel; codes of any option."""
     draw, options = np.random.default_rng(1), sample.side.options
     truth = np.full(sample.values.shape, np.nan)

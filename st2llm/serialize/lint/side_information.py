@@ -9,10 +9,10 @@ from jaxtyping import Bool
 from st2llm.serialize.text import calendar
 from st2llm.types import Prompt, Sample
 
-_LATER = ("next-event", "next-place")
+_NEXT_ITEM_TASKS = ("next-event", "next-place")
 
 
-def side_findings(sample: Sample, examples: Sequence[Sample] = ()) -> Iterator[str]:
+def side_information_findings(sample: Sample, examples: Sequence[Sample] = ()) -> Iterator[str]:
     """What the side information of a sample, or an example, tells of what is hidden."""
     side = sample.side
     hidden: Bool[np.ndarray, " time"] = np.logical_not(np.asarray(sample.visible.any(axis=(1, 2))))
@@ -20,18 +20,18 @@ def side_findings(sample: Sample, examples: Sequence[Sample] = ()) -> Iterator[s
     if side.frames is not None and hidden.any() and len(side.frames) > steps:
         yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames are told."
     if side.track is not None and len(side.track) == len(hidden):
-        asked = sample.wanted.any(axis=(1, 2)) & _places_asked(sample)
+        asked = sample.wanted.any(axis=(1, 2)) & _position_steps(sample)
         if np.isfinite(side.track[asked]).any():
             yield f"{sample.id} holds the position of a step that it asks for in Side.track; it should be NaN."
-    if sample.task in _LATER and _repeats(sample):
+    if sample.task in _NEXT_ITEM_TASKS and _time_is_hidden(sample):
         days = side.calendar
         same = all(series[-1] == series[-2] for series in (days.step_of_day, days.day_of_week, days.holiday))
         if not same:
             yield f"{sample.id} hides the time of what it asks for, but its calendar tells it."
-    if sample.task == "next-event" and len(sample.time) > 1 and not _repeats(sample):
+    if sample.task == "next-event" and len(sample.time) > 1 and not _time_is_hidden(sample):
         yield f"{sample.id} asks for the next event, but holds its time; it should repeat the last one that is known."
     for example in examples:
-        if _overlap(example, sample):
+        if _overlaps(example, sample):
             yield f"The example {example.id} is of the time and place that {sample.id} asks for."
 
 
@@ -41,7 +41,7 @@ def time_findings(prompt: Prompt, literals: str, sample: Sample) -> Iterator[str
     if moment is None:
         return
     text = prompt.text
-    for said in dict.fromkeys(_stamps(moment)):
+    for said in dict.fromkeys(_time_formats(moment)):
         if said in text:
             yield f"The prompt holds {said!r}, the time of the event that is asked for."
             return
@@ -49,17 +49,17 @@ def time_findings(prompt: Prompt, literals: str, sample: Sample) -> Iterator[str
     for where, words in (
         ("The template", literals),
         ("The description", sample.side.description),
-        *_notes(sample),
+        *_note_texts(sample),
     ):
         if clock in words:
             yield f"{where} holds {clock}, the time of day of the event that is asked for."
 
 
-def _notes(sample: Sample) -> Iterator[tuple[str, str]]:
+def _note_texts(sample: Sample) -> Iterator[tuple[str, str]]:
     yield from (("The note", note) for note in sample.side.notes)
 
 
-def _stamps(moment: datetime) -> Iterator[str]:
+def _time_formats(moment: datetime) -> Iterator[str]:
     yield calendar.stamp(moment)
     yield calendar.step_stamp(moment)
     yield f"{moment:%Y-%m-%d %H:%M}"
@@ -75,7 +75,7 @@ def _true_time(sample: Sample) -> datetime | None:
     if not np.isfinite(gap) or len(sample.time) < 2:
         return None
     time = int(sample.time[-2]) + round(gap * 3600)
-    moments = calendar.local(
+    moments = calendar.local_times(
         np.array([time, *sample.time[:-1].tolist()], dtype=np.int64), sample.side.timezone
     )
     asked, *shown = moments
@@ -84,19 +84,19 @@ def _true_time(sample: Sample) -> datetime | None:
     return asked
 
 
-def _repeats(sample: Sample) -> bool:
+def _time_is_hidden(sample: Sample) -> bool:
     """Whether the time of the last step repeats the one before, and so is hidden."""
     return len(sample.time) > 1 and bool(sample.time[-1] == sample.time[-2])
 
 
-def _places_asked(sample: Sample) -> Bool[np.ndarray, " time"]:
+def _position_steps(sample: Sample) -> Bool[np.ndarray, " time"]:
     """Steps at which a position is asked for."""
     names = sample.side.channels
     where = [i for i, name in enumerate(names) if name in ("x", "y")]
     return np.array([bool(step[:, where].any()) for step in sample.wanted], dtype=bool)
 
 
-def _overlap(example: Sample, sample: Sample) -> bool:
+def _overlaps(example: Sample, sample: Sample) -> bool:
     """Whether an example tells what is asked: an asked time of the sample, at one of its asked places."""
     if example.side.dataset != sample.side.dataset or sample.side.freq_s == 0:
         return False

@@ -11,15 +11,15 @@ import numpy as np
 from st2llm.errors import ConfigError, nearest
 from st2llm.serialize.numbers.deltas import Deltas
 from st2llm.serialize.numbers.fixed_decimals import FixedDecimals
-from st2llm.serialize.numbers.notation import MISSING, Notation, NumberText, Strategy, decimal
+from st2llm.serialize.numbers.notation import MISSING, Notation, NumberText, Strategy, format_decimal
 from st2llm.serialize.numbers.quantile_bins import QuantileBins
-from st2llm.serialize.numbers.scaled import ScaledIntegers, SpacedDigits
+from st2llm.serialize.numbers.scaled_integers import ScaledIntegers, SpacedDigits
 from st2llm.serialize.numbers.scientific import Scientific
 from st2llm.serialize.numbers.trend_words import TrendWords
 
 __all__ = [
-    "IN_ORDER",
     "MISSING",
+    "SEQUENTIAL_STRATEGIES",
     "STRATEGIES",
     "Deltas",
     "FixedDecimals",
@@ -31,19 +31,19 @@ __all__ = [
     "SpacedDigits",
     "Strategy",
     "TrendWords",
-    "decimal",
     "fit",
+    "format_decimal",
 ]
 
 
 @runtime_checkable
-class Fitted(Protocol):
+class StrategyClass(Protocol):
     """A class of number texts."""
 
     def fit(self, values: np.ndarray, notation: Notation | None = None) -> Strategy: ...
 
 
-STRATEGIES: Mapping[str, Fitted] = {
+STRATEGIES: Mapping[str, StrategyClass] = {
     "scaled": ScaledIntegers,
     "fixed-decimals": FixedDecimals,
     "spaced-digits": SpacedDigits,
@@ -52,7 +52,7 @@ STRATEGIES: Mapping[str, Fitted] = {
     "quantile-bins": QuantileBins,
     "trend-words": TrendWords,
 }
-IN_ORDER = frozenset({"deltas", "trend-words"})
+SEQUENTIAL_STRATEGIES = frozenset({"deltas", "trend-words"})
 """Strategies whose words go on from those before, so that none can be written or read alone."""
 
 

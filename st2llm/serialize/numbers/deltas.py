@@ -7,9 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.serialize.numbers.notation import MISSING, Notation, extent
+from st2llm.serialize.numbers.notation import MISSING, Notation, finite_extent
 from st2llm.serialize.numbers.reading import NUMBER, first_run
-from st2llm.serialize.numbers.scaled import ScaledIntegers, no_step, resolution, steps
+from st2llm.serialize.numbers.scaled_integers import (
+    ScaledIntegers,
+    candidate_steps,
+    no_step_error,
+    resolution,
+)
 from st2llm.types import Numbers
 
 _PLUS = re.compile(r"\+(?=[0-9])")
@@ -37,17 +42,19 @@ class Deltas:
         DataError where no step is large enough.
         """
         notation = replace(notation or Notation(strategy="deltas"), signed=True)
-        seen, least, greatest = extent(values)
+        seen, least, greatest = finite_extent(values)
         finest = float(f"1e-{notation.decimals}")
         if least == greatest == 0:
             return cls(finest, 0, notation.top, notation)
         room, top = notation.headroom, notation.top
-        for step in steps(max(greatest, -least) / top, finest if notation.decimals else resolution(seen)):
+        for step in candidate_steps(
+            max(greatest, -least) / top, finest if notation.decimals else resolution(seen)
+        ):
             low, high = round(room * min(least / step, 0)), round(room * max(greatest / step, 0))
             if high - low <= top:
                 start = low - (top - (high - low)) // 2 if low and high else -top if low else 0
                 return cls(step, start, start + top, notation)
-        raise no_step(least, greatest, notation)
+        raise no_step_error(least, greatest, notation)
 
     @property
     def precision(self) -> float:

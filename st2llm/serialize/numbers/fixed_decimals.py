@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.serialize.numbers.notation import MISSING, Notation, extent, finite
+from st2llm.serialize.numbers.notation import MISSING, Notation, clip_to_finite, finite_extent
 from st2llm.serialize.numbers.reading import NUMBER, first_run
 from st2llm.types import Numbers
 
@@ -34,9 +34,9 @@ class FixedDecimals:
         largest value needs.
         """
         notation = notation or Notation(strategy="fixed-decimals")
-        seen, low, high = extent(values)
+        seen, low, high = finite_extent(values)
         top = max(abs(low), abs(high))
-        whole = len(f"{finite(notation.headroom * top):.0f}")
+        whole = len(f"{clip_to_finite(notation.headroom * top):.0f}")
         places = notation.decimals
         if not places and top:
             most = min(max(notation.digits - 1 - math.floor(math.log10(top)), 0), _MOST)
@@ -51,7 +51,7 @@ class FixedDecimals:
     @property
     def limits(self) -> tuple[float, float]:
         top = "9" * self.whole + ("." + "9" * self.decimals if self.decimals else "")
-        high = finite(float(top))
+        high = clip_to_finite(float(top))
         while len(f"{high:.{self.decimals}f}") > len(
             top
         ):  # sixteen nines are no float, and the next one is longer

@@ -13,7 +13,7 @@ from st2llm.types import Grammar, Numbers
 MISSING = "x"
 """How a missing value is written."""
 
-MOST_DECIMALS = 9
+MAX_DECIMALS = 9
 """So many decimals of a value are looked at; finer ones do not count."""
 
 
@@ -118,25 +118,25 @@ class Strategy(NumberText, Protocol):
         ...
 
 
-def decimal(value: float) -> str:
+def format_decimal(value: float) -> str:
     """A number in plain words: `5`, `0.02`, `200000`; no exponent unless it would take over 15 signs."""
-    plain = f"{value:.{MOST_DECIMALS}f}".rstrip("0").rstrip(".")
+    plain = f"{value:.{MAX_DECIMALS}f}".rstrip("0").rstrip(".")
     return plain if len(plain) <= 15 and float(plain) == value else f"{value:g}"
 
 
-def extent(values: np.ndarray) -> tuple[Float64[np.ndarray, " _"], float, float]:
+def finite_extent(values: np.ndarray) -> tuple[Float64[np.ndarray, " _"], float, float]:
     """The finite values, the least and the greatest of them; 0 and 0 where there is none."""
     finite = values[np.isfinite(values)].astype(np.float64)
     return (finite, float(finite.min()), float(finite.max())) if finite.size else (finite, 0.0, 0.0)
 
 
-def widened(low: float, high: float, headroom: float) -> tuple[float, float]:
+def widen_range(low: float, high: float, headroom: float) -> tuple[float, float]:
     """The range with (headroom - 1) of its width more at each end; never below 0 where nothing was."""
     room = (headroom - 1) * high - (headroom - 1) * low
     least = low - room
-    return finite(max(least, 0.0) if low >= 0 else least), finite(high + room)
+    return clip_to_finite(max(least, 0.0) if low >= 0 else least), clip_to_finite(high + room)
 
 
-def finite(value: float) -> float:
+def clip_to_finite(value: float) -> float:
     """The nearest number that is not infinite."""
     return max(-sys.float_info.max, min(value, sys.float_info.max))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.serialize.numbers.notation import MISSING, Notation, decimal, extent, widened
-from st2llm.serialize.numbers.reading import any_of, first_run
+from st2llm.serialize.numbers.notation import MISSING, Notation, finite_extent, format_decimal, widen_range
+from st2llm.serialize.numbers.reading import alternatives, first_run
 from st2llm.types import Words
 
-MOST_BINS = 20
+MAX_BINS = 20
 _FIGURES = 3
 
 
@@ -34,13 +34,14 @@ class QuantileBins:
         Edges are visible values rounded to three figures of their range, so that the legend says them in full.
         """
         notation = notation or Notation(strategy="quantile-bins")
-        seen, low, high = extent(values)
+        seen, low, high = finite_extent(values)
         ranked = np.sort(seen) if seen.size else np.zeros(1)
         ranks = np.arange(1, notation.bins) * len(ranked) // notation.bins
-        least, most = widened(low, high, notation.headroom)
-        edges = {rounded(float(edge), low, high) for edge in ranked[ranks]}
+        least, most = widen_range(low, high, notation.headroom)
+        edges = {round_to_range(float(edge), low, high) for edge in ranked[ranks]}
         ends = {
-            _outward(edge, low, high, way) for edge, way in ((least, -1), (low, -1), (high, 1), (most, 1))
+            _round_outward(edge, low, high, way)
+            for edge, way in ((least, -1), (low, -1), (high, 1), (most, 1))
         }
         inner = {edge for edge in edges if min(ends) < edge < max(ends)}
         return cls(tuple(sorted(inner | ends)), notation.separator)
@@ -67,7 +68,7 @@ class QuantileBins:
 
     @property
     def note(self) -> str:
-        bounds = [decimal(edge) for edge in self.edges]
+        bounds = [format_decimal(edge) for edge in self.edges]
         spans = zip(self.letters, bounds, [*bounds[1:], bounds[0]], strict=False)
         said = ", ".join(f"{letter} {low} to {high}" for letter, low, high in spans)
         return f"Letters stand for ranges of values: {said}."
@@ -87,12 +88,12 @@ class QuantileBins:
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
         halves = np.array(self.edges) / 2
         middles = halves[:-1] + halves[1:] if len(halves) > 1 else np.array(self.edges)
-        words = first_run(text, count, self.separator, any_of(self.letters))
+        words = first_run(text, count, self.separator, alternatives(self.letters))
         values = [math.nan if word == MISSING else middles[self.letters.index(word)] for word in words]
         return np.array(values, dtype=np.float64)
 
 
-def rounded(value: float, low: float, high: float) -> float:
+def round_to_range(value: float, low: float, high: float) -> float:
     """A value to three figures of the range from low to high; as it is where that cannot be said."""
     spread = high / 2 - low / 2
     if spread <= 0 or math.log10(spread) < -290:
@@ -105,11 +106,11 @@ def rounded(value: float, low: float, high: float) -> float:
     return found if math.isfinite(found) else value
 
 
-def _outward(value: float, low: float, high: float, way: int) -> float:
+def _round_outward(value: float, low: float, high: float, way: int) -> float:
     """A bound to the same figures, moved in the direction of `way` where rounding took it to the other side."""
-    found = rounded(value, low, high)
+    found = round_to_range(value, low, high)
     if (found - value) * way >= 0:
         return found
     places = _FIGURES - 1 - math.floor(math.log10(high / 2 - low / 2))
-    moved = rounded(found + way * 10.0**-places, low, high)
+    moved = round_to_range(found + way * 10.0**-places, low, high)
     return moved if math.isfinite(moved) else value

@@ -27,7 +27,7 @@ def first_run(text: str, count: int, separator: str, word: str = NUMBER) -> list
     return longest
 
 
-def any_of(words: Sequence[str]) -> str:
+def alternatives(words: Sequence[str]) -> str:
     """A pattern of these words, the longest first, since one may begin as another does."""
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 

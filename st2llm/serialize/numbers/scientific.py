@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm import types
-from st2llm.serialize.numbers.notation import MISSING, Notation, decimal, extent, finite
+from st2llm.serialize.numbers.notation import MISSING, Notation, clip_to_finite, finite_extent, format_decimal
 from st2llm.serialize.numbers.reading import NUMBER, first_run
 
 _POWER = NUMBER + r"(?:[eE][+-]?[0-9]{1,4})?"
@@ -35,11 +35,11 @@ class Scientific:
         """`digits` and `decimals` of the notation are together the digits shown; powers are those of the values."""
         notation = notation or Notation(strategy="scientific")
         places = notation.digits + notation.decimals - 1
-        seen, least, _ = extent(values)
+        seen, least, _ = finite_extent(values)
         sizes = np.abs(seen[seen != 0])
         powers = [0, 0]
         if sizes.size:
-            top = finite(notation.headroom * float(sizes.max()))
+            top = clip_to_finite(notation.headroom * float(sizes.max()))
             powers = [_power(float(sizes.min()), places), min(_power(top, places), sys.float_info.max_10_exp)]
         return cls(places, powers[0], powers[1], notation.signed or least < 0, notation.separator)
 
@@ -49,7 +49,7 @@ class Scientific:
 
     @property
     def limits(self) -> tuple[float, float]:
-        top = finite(float("9." + "9" * self.decimals + f"e{self.high}"))
+        top = clip_to_finite(float("9." + "9" * self.decimals + f"e{self.high}"))
         return -top if self.signed else 0.0, top
 
     @property
@@ -63,7 +63,7 @@ class Scientific:
     @property
     def note(self) -> str:
         example = self._word(1.2345678 * 10.0 ** max(min(self.high, 6), -6))
-        return f"Numbers are written with a power of ten: {example} is {decimal(float(example))}."
+        return f"Numbers are written with a power of ten: {example} is {format_decimal(float(example))}."
 
     def grammar(self, count: int) -> types.Scientific:
         return types.Scientific(
@@ -75,7 +75,7 @@ class Scientific:
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
         words = first_run(text, count, self.separator, _POWER)
-        values = [math.nan if word == MISSING else finite(float(word)) for word in words]
+        values = [math.nan if word == MISSING else clip_to_finite(float(word)) for word in words]
         return np.array(values, dtype=np.float64)
 
     def _word(self, value: float) -> str:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.serialize.numbers.notation import MISSING, Notation, decimal, extent, widened
-from st2llm.serialize.numbers.quantile_bins import rounded
-from st2llm.serialize.numbers.reading import any_of, first_run
+from st2llm.serialize.numbers.notation import MISSING, Notation, finite_extent, format_decimal, widen_range
+from st2llm.serialize.numbers.quantile_bins import round_to_range
+from st2llm.serialize.numbers.reading import alternatives, first_run
 from st2llm.types import Words
 
-MOVES = {"down a lot": -4, "down": -2, "flat": 0, "up": 2, "up a lot": 4}
+TREND_MOVES = {"down a lot": -4, "down": -2, "flat": 0, "up": 2, "up a lot": 4}
 """What a word moves the level by, in fifths of the range."""
 
 
@@ -34,9 +34,9 @@ class TrendWords:
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "TrendWords":
         """The range of the values, with headroom wider at each end; the level begins in its middle."""
         notation = notation or Notation(strategy="trend-words")
-        _, least, most = extent(values)
-        low, high = widened(least, most, notation.headroom)
-        middle = rounded(low / 2 + high / 2, low, high)
+        _, least, most = finite_extent(values)
+        low, high = widen_range(least, most, notation.headroom)
+        middle = round_to_range(low / 2 + high / 2, low, high)
         return cls(low, high, min(max(middle, low), high), _fifth(low, high), notation.separator)
 
     @property
@@ -57,14 +57,14 @@ class TrendWords:
 
     @property
     def note(self) -> str:
-        moves = ", ".join(f"{word} {decimal(move * self.fifth)}" for word, move in MOVES.items())
+        moves = ", ".join(f"{word} {format_decimal(move * self.fifth)}" for word, move in TREND_MOVES.items())
         return (
-            f"Words say how a level moves that begins each line at {decimal(self.start)} and stays between "
-            f"{decimal(self.low)} and {decimal(self.high)}: {moves}."
+            f"Words say how a level moves that begins each line at {format_decimal(self.start)} and stays between "
+            f"{format_decimal(self.low)} and {format_decimal(self.high)}: {moves}."
         )
 
     def grammar(self, count: int) -> Words:
-        return Words(tuple(MOVES), count, self.separator)
+        return Words(tuple(TREND_MOVES), count, self.separator)
 
     def write(self, values: Float64[np.ndarray, " time"]) -> str:
         words, level = [], self.start
@@ -72,15 +72,15 @@ class TrendWords:
             if not math.isfinite(value):
                 words.append(MISSING)
                 continue
-            reached = {word: self._moved(level, move) for word, move in MOVES.items()}
+            reached = {word: self._moved(level, move) for word, move in TREND_MOVES.items()}
             words.append(min(reached, key=lambda word: abs(reached[word] / 2 - value / 2)))
             level = reached[words[-1]]
         return self.separator.join(words)
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
         values, level = [], self.start
-        for word in first_run(text, count, self.separator, any_of(tuple(MOVES))):
-            level = level if word == MISSING else self._moved(level, MOVES[word])
+        for word in first_run(text, count, self.separator, alternatives(tuple(TREND_MOVES))):
+            level = level if word == MISSING else self._moved(level, TREND_MOVES[word])
             values.append(math.nan if word == MISSING else level)
         return np.array(values, dtype=np.float64)
 

@@ -7,39 +7,47 @@ import numpy as np
 
 from st2llm.errors import DataError, nearest
 from st2llm.serialize.questions import event, graph, grid, trajectory, video
-from st2llm.serialize.questions.question import Question, choice, marked, number
+from st2llm.serialize.questions.question import QuestionAnswer, choice_question, is_correct, number_question
 from st2llm.types import Calendar, Sample, seed_from
 
-__all__ = ["TASK", "Question", "ask", "choice", "marked", "number", "questions"]
+__all__ = [
+    "TASK",
+    "QuestionAnswer",
+    "choice_question",
+    "generate_questions",
+    "is_correct",
+    "number_question",
+    "question_sample",
+]
 
 TASK = "question-answer"
 
-_KINDS: Mapping[str, Callable[[Sample, np.random.Generator], Iterator[Question]]] = {
-    "graph": graph.ask_all,
-    "grid": grid.ask_all,
-    "video": video.ask_all,
-    "trajectory": trajectory.ask_all,
-    "event": event.ask_all,
+_GENERATORS: Mapping[str, Callable[[Sample, np.random.Generator], Iterator[QuestionAnswer]]] = {
+    "graph": graph.generate,
+    "grid": grid.generate,
+    "video": video.generate,
+    "trajectory": trajectory.generate,
+    "event": event.generate,
 }
-_CODED = ("place", "mark")
+_CODE_CHANNELS = ("place", "mark")
 _SEQUENCES = ("trajectory", "event")
-MOST_PLACES = 12
+MAX_PLACES = 12
 """Places of a graph that a question keeps: those it names, and others in their order."""
 
 
-def questions(sample: Sample, *, seed: int = 0) -> list[Question]:
+def generate_questions(sample: Sample, *, seed: int = 0) -> list[QuestionAnswer]:
     """Questions of all topics that what is visible answers beyond doubt; which places and times they name is drawn.
 
     The same sample and seed give the same questions, whatever else is asked. What is hidden plays no part: a topic
     whose answer would be a tie, or hang on a hidden value, is left out.
     """
-    if sample.kind not in _KINDS:
-        raise DataError(f"There are no questions about {sample.kind!r}. {nearest(sample.kind, _KINDS)}")
+    if sample.kind not in _GENERATORS:
+        raise DataError(f"There are no questions about {sample.kind!r}. {nearest(sample.kind, _GENERATORS)}")
     draw = np.random.default_rng(seed_from(f"questions\n{seed}\n{sample.id}"))
-    return list(_KINDS[sample.kind](sample.without_truth(), draw))
+    return list(_GENERATORS[sample.kind](sample.without_truth(), draw))
 
 
-def ask(sample: Sample, question: Question) -> Sample:
+def question_sample(sample: Sample, question: QuestionAnswer) -> Sample:
     """The sample as a problem of its own: only what is visible is left, the question is asked, the label is its answer.
 
     Steps after the last visible one are cut off, and of a graph with more than MOST_PLACES places those that the
@@ -47,11 +55,11 @@ def ask(sample: Sample, question: Question) -> Sample:
     but where the values hold codes that count through them (places, marks). Graph and grid templates list the
     options; of other kinds the question does so itself.
     """
-    sample = _fewer(sample, question)
+    sample = _reduce_places(sample, question)
     end = visible_end(sample)
     visible = sample.visible[:end] & ~sample.wanted[:end]
     side, days = sample.side, sample.side.calendar
-    coded = any(name in _CODED for name in side.channels) and sample.kind in _SEQUENCES
+    coded = any(name in _CODE_CHANNELS for name in side.channels) and sample.kind in _SEQUENCES
     listed = sample.kind in ("graph", "grid")  # their templates list the options
     return replace(
         sample,
@@ -74,12 +82,12 @@ def ask(sample: Sample, question: Question) -> Sample:
     )
 
 
-def _fewer(sample: Sample, question: Question) -> Sample:
+def _reduce_places(sample: Sample, question: QuestionAnswer) -> Sample:
     """A graph without the places that are too many."""
-    if sample.kind != "graph" or len(sample.place) <= MOST_PLACES or not question.places:
+    if sample.kind != "graph" or len(sample.place) <= MAX_PLACES or not question.places:
         return sample
     named = set(question.places)
-    others = [i for i in range(len(sample.place)) if i not in named][: max(0, MOST_PLACES - len(named))]
+    others = [i for i in range(len(sample.place)) if i not in named][: max(0, MAX_PLACES - len(named))]
     kept = sorted([*named, *others])
     moved = {node: i for i, node in enumerate(kept)}
     side = sample.side

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from st2llm.serialize.questions import questions
+from st2llm.serialize.questions import generate_questions
 from st2llm.types import DAY_S, Sample, seed_from
 
-_MOST = 8
-_SAME = 0.02
+_MAX_CLAUSES = 8
+_TOLERANCE = 0.02
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -17,13 +17,13 @@ def caption(sample: Sample, *, seed: int = 0) -> str:
     same caption. Before them, of fields of several places, what all places together do, and of times of day the day of
     the week. Nothing that is asked for, nor anything computed from it, is in it.
     """
-    known = questions(sample.without_truth(), seed=seed)
+    known = generate_questions(sample.without_truth(), seed=seed)
     order = np.random.default_rng(seed_from(f"{seed}\n{sample.id}")).permutation(len(known))
     clauses: dict[str, str] = {}
-    told = _whole(sample)
+    told = _overall_clauses(sample)
     for i in order.tolist():
         one = known[i]
-        if one.topic in clauses or len(clauses) == _MOST:
+        if one.topic in clauses or len(clauses) == _MAX_CLAUSES:
             continue
         where = ", ".join(sample.side.labels[node] for node in one.places[:2])
         unit = f" {one.unit}" if one.unit else ""
@@ -34,7 +34,7 @@ def caption(sample: Sample, *, seed: int = 0) -> str:
     return "; ".join(told or ["nothing that could be told exactly"]) + "."
 
 
-def _whole(sample: Sample) -> list[str]:
+def _overall_clauses(sample: Sample) -> list[str]:
     """The day of the last step that is visible; how all places together stand, and which is highest."""
     seen = sample.visible & ~sample.wanted
     steps = np.flatnonzero(seen.any(axis=(1, 2)))
@@ -51,13 +51,13 @@ def _whole(sample: Sample) -> list[str]:
     if half and known.any():
         before, after = (float(np.nanmean(part[:, known])) for part in (values[:half], values[half:]))
         size = abs(after - before) / max(abs(before), 1e-9)
-        word = "about the same" if size < _SAME else ("higher" if after > before else "lower")
+        word = "about the same" if size < _TOLERANCE else ("higher" if after > before else "lower")
         found.append(f"all places, later half against earlier: {word}")
-        found.append(f"highest place of all: {sample.side.labels[int(np.argmax(_means(values)))]}")
+        found.append(f"highest place of all: {sample.side.labels[int(np.argmax(_place_means(values)))]}")
     return found
 
 
-def _means(values: np.ndarray) -> np.ndarray:
+def _place_means(values: np.ndarray) -> np.ndarray:
     """The mean of each place over what is known of it, -inf where nothing is."""
     known = np.isfinite(values)
     total = np.where(known, values, 0.0).sum(axis=0)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import sequence, series, statistics
 from st2llm.types import DAY_S, Sample
 
@@ -13,7 +13,7 @@ _MARKS = 12
 _SPANS = ((DAY_S, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
-def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer]:
     """The last event's mark, how many in the last week, longest gap, largest magnitude, most frequent mark."""
     yield from _marks(sample)
     yield from _last_week(sample)
@@ -22,16 +22,16 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
     yield from _where(sample)
 
 
-def _marks(sample: Sample) -> Iterator[Question]:
-    codes, steps = statistics.codes(sample, "mark")
-    words = statistics.option_words(sample)
+def _marks(sample: Sample) -> Iterator[QuestionAnswer]:
+    codes, steps = statistics.visible_codes(sample, "mark")
+    words = statistics.option_texts(sample)
     if not codes or len(words) < 2 or len(set(words)) != len(words):
         return
     offered = words if len(words) <= _MARKS else tuple(words[i] for i in sorted(set(codes)))
     if len(offered) < 2:
         return
     if int(steps[-1]) == sample.last_visible_step:
-        yield choice(
+        yield choice_question(
             "last-mark",
             "Of which sort is the last event shown?",
             words[codes[-1]],
@@ -39,9 +39,9 @@ def _marks(sample: Sample) -> Iterator[Question]:
             provenance=f"mark of the last visible event (step {int(steps[-1])})",
         )
     counts = np.bincount(codes, minlength=len(words))
-    top = statistics.best(counts)
+    top = statistics.clear_maximum(counts)
     if top is not None:
-        yield choice(
+        yield choice_question(
             "most-frequent-mark",
             "Which sort of event is the most frequent in what is shown?",
             words[top],
@@ -50,13 +50,13 @@ def _marks(sample: Sample) -> Iterator[Question]:
         )
 
 
-def _last_week(sample: Sample) -> Iterator[Question]:
+def _last_week(sample: Sample) -> Iterator[QuestionAnswer]:
     steps = sample.context_steps
     time = sequence.seconds(sample)[steps]
     if len(steps) < 2 or time[-1] - time[0] < _WEEK_S:
         return  # what is shown does not reach back a week
     count = int((time > time[-1] - _WEEK_S).sum())
-    yield number(
+    yield number_question(
         "count-last-week",
         "How many events lie in the seven days up to the last event shown, that one included?",
         count,
@@ -65,7 +65,7 @@ def _last_week(sample: Sample) -> Iterator[Question]:
     )
 
 
-def _longest_gap(sample: Sample) -> Iterator[Question]:
+def _longest_gap(sample: Sample) -> Iterator[QuestionAnswer]:
     steps = sample.context_steps
     if len(steps) < 3:
         return
@@ -74,7 +74,7 @@ def _longest_gap(sample: Sample) -> Iterator[Question]:
     size, unit = next(((size, unit) for size, unit in _SPANS if longest >= 2 * size), _SPANS[-1])
     if longest <= 0:
         return
-    yield number(
+    yield number_question(
         "longest-gap",
         f"How many {unit} is the longest time between two events shown that follow each other?",
         longest / size,
@@ -85,27 +85,27 @@ def _longest_gap(sample: Sample) -> Iterator[Question]:
     )
 
 
-def _largest(sample: Sample) -> Iterator[Question]:
-    magnitude = statistics.named(sample, "magnitude")
+def _largest(sample: Sample) -> Iterator[QuestionAnswer]:
+    magnitude = statistics.visible_channel(sample, "magnitude")
     if magnitude is None:
         return
-    yield number(
+    yield number_question(
         "largest-magnitude",
         "What is the largest magnitude shown?",
         float(np.nanmax(magnitude)),
-        decimals=series.decimals(magnitude, most=2),
+        decimals=series.decimals_for(magnitude, most=2),
         provenance=f"maximum of {int(np.isfinite(magnitude).sum())} visible magnitudes",
     )
 
 
-def _where(sample: Sample) -> Iterator[Question]:
-    xy, _ = statistics.path(sample)
+def _where(sample: Sample) -> Iterator[QuestionAnswer]:
+    xy, _ = statistics.visible_path(sample)
     if len(xy) < 2:
         return
     east, north = xy[-1] - xy[-2]
     if abs(north) < 0.1 * abs(east) or not north:
         return
-    yield choice(
+    yield choice_question(
         "north-or-south",
         "Does the last event shown with a position lie north or south of the one before it?",
         "north" if north > 0 else "south",

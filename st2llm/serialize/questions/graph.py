@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import calendar, sequence, series, statistics
 from st2llm.types import DAY_S, MONTH_S, Sample
 
@@ -13,10 +13,12 @@ _CANDIDATES = 4
 _MORNING = 8
 
 
-def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Busiest at 8, mean of the last day, which of two is busier, rise or fall, peak hour, highest value."""
     channel = int(draw.integers(sample.values.shape[2]))
-    nodes = [i for i in range(len(sample.place)) if np.isfinite(series.seen(sample, i, channel)).any()]
+    nodes = [
+        i for i in range(len(sample.place)) if np.isfinite(series.visible_values(sample, i, channel)).any()
+    ]
     if not nodes:
         return
     some = sorted(int(i) for i in draw.permutation(nodes)[:_CANDIDATES])
@@ -31,22 +33,22 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 
 def _busiest_at(
     sample: Sample, channel: int, some: list[int], draw: np.random.Generator
-) -> Iterator[Question]:
+) -> Iterator[QuestionAnswer]:
     shown = sample.visible[:, some, channel].all(axis=1)
     steps = np.flatnonzero(shown)
     if len(some) < 2 or not steps.size:
         return
-    moments, names = sequence.clocks(sample), statistics.labels(sample)
+    moments, names = sequence.local_times(sample), statistics.place_labels(sample)
     morning = [int(i) for i in steps if (moments[i].hour, moments[i].minute) == (_MORNING, 0)]
     step = int(morning[-1]) if morning else int(steps[int(draw.integers(len(steps)))])
-    winner = statistics.best(sample.values[step, some, channel])
+    winner = statistics.clear_maximum(sample.values[step, some, channel])
     if winner is None:
         return
     options = tuple(names[i] for i in some)
     when = _when(moments[step], sample.side.freq_s)
     yield from _choice(
         "busiest-at",
-        f"Which had the highest value ({statistics.thing(sample, channel)}) {when}: {_or(options)}?",
+        f"Which had the highest value ({statistics.quantity(sample, channel)}) {when}: {_or(options)}?",
         options[winner],
         options,
         f"argmax over places {', '.join(sample.place[i] for i in some)} of the value at step {step}",
@@ -56,7 +58,7 @@ def _busiest_at(
 
 def _busier_of_two(
     sample: Sample, channel: int, some: list[int], draw: np.random.Generator
-) -> Iterator[Question]:
+) -> Iterator[QuestionAnswer]:
     if len(some) < 2:
         return
     pair = sorted(int(i) for i in draw.permutation(some)[:2])
@@ -64,14 +66,14 @@ def _busier_of_two(
     if not both.any():
         return
     means = sample.values[:, pair, channel][both].mean(axis=0)
-    winner = statistics.best(means, margin=0.02 * float(np.abs(means).mean()))
+    winner = statistics.clear_maximum(means, margin=0.02 * float(np.abs(means).mean()))
     if winner is None:
         return
-    names = statistics.labels(sample)
+    names = statistics.place_labels(sample)
     options = (names[pair[0]], names[pair[1]])
     yield from _choice(
         "busier-of-two",
-        f"Over all that is shown, which of the two has the higher mean ({statistics.thing(sample, channel)}): "
+        f"Over all that is shown, which of the two has the higher mean ({statistics.quantity(sample, channel)}): "
         f"{options[0]} or {options[1]}?",
         options[winner],
         options,
@@ -80,15 +82,15 @@ def _busier_of_two(
     )
 
 
-def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Question]:
+def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[QuestionAnswer]:
     steps = _last_day(sample)
-    values = series.seen(sample, node, channel)[steps] if steps is not None else np.zeros(0)
+    values = series.visible_values(sample, node, channel)[steps] if steps is not None else np.zeros(0)
     if not values.size or not np.isfinite(values).all():
         return
-    places = max(1, series.decimals(values, most=6))
-    yield number(
+    places = max(1, series.decimals_for(values, most=6))
+    yield number_question(
         "mean-last-day",
-        f"What is the mean value ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]} "
+        f"What is the mean value ({statistics.quantity(sample, channel)}) at {statistics.place_labels(sample)[node]} "
         f"over the last {len(values)} values shown?",
         float(values.mean()),
         decimals=places,
@@ -98,8 +100,8 @@ def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Quest
     )
 
 
-def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]:
-    values = series.seen(sample, node, channel)[: sample.last_visible_step + 1]
+def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[QuestionAnswer]:
+    values = series.visible_values(sample, node, channel)[: sample.last_visible_step + 1]
     span = len(_last_day(sample) or []) or len(values) // 2
     span = min(span, len(values) // 2)
     if span < 1:
@@ -114,7 +116,7 @@ def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]
     compared = several if span > 1 else "the last value shown with the one before it"
     yield from _choice(
         "rise-or-fall",
-        f"Compare {compared} at {statistics.labels(sample)[node]} ({statistics.thing(sample, channel)}): "
+        f"Compare {compared} at {statistics.place_labels(sample)[node]} ({statistics.quantity(sample, channel)}): "
         f"did it rise or fall?",
         "rise" if change > 0 else "fall",
         ("rise", "fall"),
@@ -123,20 +125,22 @@ def _rise_or_fall(sample: Sample, channel: int, node: int) -> Iterator[Question]
     )
 
 
-def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generator) -> Iterator[Question]:
-    values, moments = series.seen(sample, node, channel), sequence.clocks(sample)
+def _peak_hour(
+    sample: Sample, channel: int, node: int, draw: np.random.Generator
+) -> Iterator[QuestionAnswer]:
+    values, moments = series.visible_values(sample, node, channel), sequence.local_times(sample)
     if sample.side.freq_s >= DAY_S:
         return
     per_day = DAY_S // sample.side.freq_s
     days = [
         steps
-        for _, steps in statistics.by_day(sample)
+        for _, steps in statistics.steps_by_day(sample)
         if len(steps) >= per_day and np.isfinite(values[steps]).all()
     ]
     if not days:
         return
     steps = days[-1]
-    top = statistics.best(values[steps])
+    top = statistics.clear_maximum(values[steps])
     if top is None or len(steps) < _CANDIDATES:
         return
     wrong = draw.permutation([i for i in range(len(steps)) if i != top])[: _CANDIDATES - 1]
@@ -144,8 +148,8 @@ def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generato
     options = tuple(f"{moments[steps[i]]:%H:%M}" for i in kept)
     yield from _choice(
         "peak-hour",
-        f"At which time was the value ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]} "
-        f"highest on {calendar.date(moments[steps[0]])}?",
+        f"At which time was the value ({statistics.quantity(sample, channel)}) at "
+        f"{statistics.place_labels(sample)[node]} highest on {calendar.date(moments[steps[0]])}?",
         f"{moments[steps[top]]:%H:%M}",
         options,
         f"argmax of {sample.place[node]} over the {len(steps)} steps of {moments[steps[0]]:%Y-%m-%d}",
@@ -153,13 +157,14 @@ def _peak_hour(sample: Sample, channel: int, node: int, draw: np.random.Generato
     )
 
 
-def _highest(sample: Sample, channel: int, node: int) -> Iterator[Question]:
-    values = series.seen(sample, node, channel)
-    yield number(
+def _highest(sample: Sample, channel: int, node: int) -> Iterator[QuestionAnswer]:
+    values = series.visible_values(sample, node, channel)
+    yield number_question(
         "highest-value",
-        f"What is the highest value shown ({statistics.thing(sample, channel)}) at {statistics.labels(sample)[node]}?",
+        f"What is the highest value shown ({statistics.quantity(sample, channel)}) at "
+        f"{statistics.place_labels(sample)[node]}?",
         float(np.nanmax(values)),
-        decimals=series.decimals(values, most=6),
+        decimals=series.decimals_for(values, most=6),
         unit=statistics.unit_of(sample, channel),
         provenance=f"maximum of the visible values of {sample.place[node]}",
         places=(node,),
@@ -175,9 +180,9 @@ def _last_day(sample: Sample) -> list[int] | None:
 
 def _choice(
     topic: str, words: str, answer: str, options: tuple[str, ...], provenance: str, places: tuple[int, ...]
-) -> Iterator[Question]:
+) -> Iterator[QuestionAnswer]:
     if len(set(options)) == len(options):  # places of one name, or an hour that a day holds twice
-        yield choice(topic, words, answer, options, provenance=provenance, places=places)
+        yield choice_question(topic, words, answer, options, provenance=provenance, places=places)
 
 
 def _or(options: tuple[str, ...]) -> str:

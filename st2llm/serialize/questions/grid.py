@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import series, statistics
 from st2llm.types import Sample
 
 _CANDIDATES = 4
 
 
-def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Fastest-rising cell, highest region, mean difference of two halves, rise or fall of the whole."""
     layout = sample.side.layout
     if layout is None or last_shown(sample) is None:
@@ -29,7 +29,7 @@ def last_shown(sample: Sample) -> int | None:
     return None if last < 0 else last
 
 
-def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> Iterator[Question]:
+def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> Iterator[QuestionAnswer]:
     last = sample.last_visible_step
     both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
     cells = np.flatnonzero(both)
@@ -37,14 +37,14 @@ def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> 
         return
     kept = sorted(int(i) for i in draw.permutation(cells)[:_CANDIDATES])
     change = sample.values[last, kept, channel] - sample.values[0, kept, channel]
-    winner = statistics.best(change, margin=_least(sample.values[:, kept, channel]))
+    winner = statistics.clear_maximum(change, margin=_least(sample.values[:, kept, channel]))
     if winner is None:
         return
-    options = tuple(statistics.labels(sample)[i] for i in kept)
+    options = tuple(statistics.place_labels(sample)[i] for i in kept)
     if len(set(options)) == len(options):
-        yield choice(
+        yield choice_question(
             "fastest-rising",
-            f"From the first map shown to the last, which gained most ({statistics.thing(sample, channel)}; a gain "
+            f"From the first map shown to the last, which gained most ({statistics.quantity(sample, channel)}; a gain "
             f"may be negative): {'; '.join(options[:-1])} or {options[-1]}?",
             options[winner],
             options,
@@ -53,21 +53,23 @@ def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> 
         )
 
 
-def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
+def _highest_region(sample: Sample, channel: int) -> Iterator[QuestionAnswer]:
     last = sample.last_visible_step
-    found = [(region, statistics.mean_of(sample, region.cells, channel, last)) for region in _regions(sample)]
+    found = [
+        (region, statistics.visible_mean(sample, region.cells, channel, last)) for region in _regions(sample)
+    ]
     regions = [(region, mean) for region, mean in found if mean is not None]
     if len(regions) < 2:
         return
     means = np.array([mean for _, mean in regions])
-    winner = statistics.best(means, margin=0.1 * float(means.std()))
+    winner = statistics.clear_maximum(means, margin=0.1 * float(means.std()))
     if winner is None:
         return
     word = "warmest" if "temperature" in sample.side.quantity else "highest on average"
     options = tuple(region.name for region, _ in regions)
-    yield choice(
+    yield choice_question(
         "highest-region",
-        f"Which quarter of the last map shown is {word} ({statistics.thing(sample, channel)})?",
+        f"Which quarter of the last map shown is {word} ({statistics.quantity(sample, channel)})?",
         options[winner],
         options,
         provenance=f"means at step {last}: "
@@ -75,27 +77,27 @@ def _highest_region(sample: Sample, channel: int) -> Iterator[Question]:
     )
 
 
-def _difference(sample: Sample, channel: int) -> Iterator[Question]:
+def _difference(sample: Sample, channel: int) -> Iterator[QuestionAnswer]:
     if sample.side.layout is None:
         return
     up, down = statistics.halves(sample.side.layout)[:2]
     last = sample.last_visible_step
-    a, b = (statistics.mean_of(sample, half.cells, channel, last) for half in (up, down))
+    a, b = (statistics.visible_mean(sample, half.cells, channel, last) for half in (up, down))
     if a is None or b is None:
         return
-    yield number(
+    yield number_question(
         "half-difference",
-        f"On the last map shown, what is the mean ({statistics.thing(sample, channel)}) of the {up.name} half less "
+        f"On the last map shown, what is the mean ({statistics.quantity(sample, channel)}) of the {up.name} half less "
         f"that of the {down.name} half? A middle row belongs to the {up.name}.",
         a - b,
-        decimals=max(1, min(2, series.decimals(sample.values[:, :, channel], most=6))),
+        decimals=max(1, min(2, series.decimals_for(sample.values[:, :, channel], most=6))),
         unit=statistics.unit_of(sample, channel),
         provenance=f"means {a:.6g} and {b:.6g} of the visible cells at step {last}",
         within=0.02,
     )
 
 
-def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
+def _rise_or_fall(sample: Sample, channel: int) -> Iterator[QuestionAnswer]:
     last = sample.last_visible_step
     both = sample.visible[0, :, channel] & sample.visible[last, :, channel]
     if last < 1 or not both.any():
@@ -103,10 +105,10 @@ def _rise_or_fall(sample: Sample, channel: int) -> Iterator[Question]:
     first, latest = (float(sample.values[i, both, channel].mean()) for i in (0, last))
     if abs(latest - first) <= _least(sample.values[:, both, channel]):
         return
-    yield choice(
+    yield choice_question(
         "rise-or-fall",
-        f"Did the mean of the map ({statistics.thing(sample, channel)}) rise or fall from the first map shown to the "
-        f"last?",
+        f"Did the mean of the map ({statistics.quantity(sample, channel)}) rise or fall from the first map shown to "
+        f"the last?",
         "rise" if latest > first else "fall",
         ("rise", "fall"),
         provenance=f"mean {first:.6g} at step 0 and {latest:.6g} at step {last}, of {int(both.sum())} cells",

@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Question:
+class QuestionAnswer:
     """A question whose answer was computed from visible values alone.
 
     topic: which sort of question it is: busiest-at, mean-last-day, ... answer: exact, as it should be said. unit and
@@ -47,10 +47,10 @@ class Question:
 
         None for an answer in which neither can be read.
         """
-        return marked(text, self)
+        return is_correct(text, self)
 
 
-def number(
+def number_question(
     topic: str,
     words: str,
     value: float,
@@ -60,7 +60,7 @@ def number(
     provenance: str,
     places: tuple[int, ...] = (),
     within: float = 0.0,
-) -> Question:
+) -> QuestionAnswer:
     """A question that a number answers; the words say in which unit and to how many decimals."""
     said = f"{value:.{decimals}f}"
     if float(said) == 0:
@@ -71,10 +71,10 @@ def number(
         else f"a number with {decimals} decimal{'s' if decimals > 1 else ''}"
     )
     asked = f"{words} Answer with {digits}{f' in {unit}' if unit else ''}."
-    return Question(topic, asked, said, "number", provenance, unit, decimals, (), places, within)
+    return QuestionAnswer(topic, asked, said, "number", provenance, unit, decimals, (), places, within)
 
 
-def choice(
+def choice_question(
     topic: str,
     words: str,
     answer: str,
@@ -82,12 +82,12 @@ def choice(
     *,
     provenance: str,
     places: tuple[int, ...] = (),
-) -> Question:
+) -> QuestionAnswer:
     """A question that one of several words answers."""
-    return Question(topic, words, answer, "choice", provenance, options=options, places=places)
+    return QuestionAnswer(topic, words, answer, "choice", provenance, options=options, places=places)
 
 
-def marked(text: str, question: Question) -> bool | None:
+def is_correct(text: str, question: QuestionAnswer) -> bool | None:
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     if question.sort == "choice":
         said = line.strip(" .\"'*").casefold()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import compass, statistics
 from st2llm.types import Sample
 
@@ -12,24 +12,24 @@ _CANDIDATES = 4
 _KM, _FAR_M = 1000.0, 10_000.0
 
 
-def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Distance travelled and direction; how many places, where most often and longest, how long at a place."""
     yield from _along(sample)
     yield from _stays(sample, draw)
 
 
-def _along(sample: Sample) -> Iterator[Question]:
-    xy, steps = statistics.path(sample)
+def _along(sample: Sample) -> Iterator[QuestionAnswer]:
+    xy, steps = statistics.visible_path(sample)
     if len(xy) < 2 or (np.diff(steps) != 1).any():  # a hidden span within the way has no known length
         return
-    way, straight = statistics.length(xy), xy[-1] - xy[0]
+    way, straight = statistics.path_length(xy), xy[-1] - xy[0]
     if way <= 0:
         return
     metric = compass.is_metric(sample.side.unit)
     scale, unit = (
         (_KM, "kilometres") if metric and way >= _FAR_M else (1.0, "metres" if metric else sample.side.unit)
     )
-    yield number(
+    yield number_question(
         "distance",
         "How long is the way along all the positions shown, in straight lines from one to the next?",
         way / scale,
@@ -40,12 +40,12 @@ def _along(sample: Sample) -> Iterator[Question]:
     )
     clear = float(np.hypot(*straight)) > 0.1 * way
     if clear and _off_border(*straight):
-        word = compass.wind(float(straight[0]), float(straight[1]))
-        yield choice(
+        word = compass.direction(float(straight[0]), float(straight[1]))
+        yield choice_question(
             "direction",
             "In which direction does the last position shown lie from the first?",
             word,
-            compass.WINDS,
+            compass.DIRECTIONS,
             provenance=f"{straight[0]:.6g} east and {straight[1]:.6g} north from the first visible fix to the last",
         )
 
@@ -53,18 +53,18 @@ def _along(sample: Sample) -> Iterator[Question]:
 def _off_border(east: float, north: float) -> bool:
     """Whether a direction is at least three degrees from the border between two winds."""
     return (
-        abs((compass.degrees(east, north) + 22.5) % 45) > 3
-        and (compass.degrees(east, north) + 22.5) % 45 < 42
+        abs((compass.bearing_deg(east, north) + 22.5) % 45) > 3
+        and (compass.bearing_deg(east, north) + 22.5) % 45 < 42
     )
 
 
-def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
-    codes, steps = statistics.codes(sample, "place")
+def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer]:
+    codes, steps = statistics.visible_codes(sample, "place")
     if len(codes) < 2:
         return
-    words = statistics.option_words(sample)
+    words = statistics.option_texts(sample)
     visited = sorted(set(codes))
-    yield number(
+    yield number_question(
         "different-places",
         "How many different places are visited in what is shown?",
         len(visited),
@@ -83,8 +83,8 @@ def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
 
 def _durations(
     sample: Sample, codes: list[int], steps: np.ndarray, words: tuple[str, ...], draw: np.random.Generator
-) -> Iterator[Question]:
-    minutes = statistics.named(sample, "duration_min")
+) -> Iterator[QuestionAnswer]:
+    minutes = statistics.visible_channel(sample, "duration_min")
     if minutes is None:
         return
     spent: dict[int, float] = {}
@@ -102,7 +102,7 @@ def _durations(
             "sum of the durations of the visible stays",
         )
     one = sorted(whole)[int(draw.integers(len(whole)))]
-    yield number(
+    yield number_question(
         "time-at",
         f"How many minutes are spent at {_place(words[one])} in all the stays shown?",
         whole[one],
@@ -119,7 +119,7 @@ def _place(word: str) -> str:
 
 def _top(
     topic: str, question: str, score: dict[int, float], words: tuple[str, ...], how: str
-) -> Iterator[Question]:
+) -> Iterator[QuestionAnswer]:
     """The place that scores most among the few best."""
     order = sorted(score, key=lambda place: (-score[place], place))
     kept = order[:_CANDIDATES]
@@ -127,6 +127,6 @@ def _top(
         return
     listed = sorted(kept)
     said = "; ".join(f"{words[place]} {score[place]:g}" for place in kept)
-    yield choice(
+    yield choice_question(
         topic, question, words[kept[0]], tuple(words[place] for place in listed), provenance=f"{how}: {said}"
     )

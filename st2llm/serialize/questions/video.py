@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize.questions.question import Question, choice, number
+from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import sequence, statistics
 from st2llm.types import Sample
 
@@ -12,7 +12,7 @@ DIRECTIONS = ("left", "right", "up", "down")
 _BRIGHTER = 2.0
 
 
-def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
+def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer]:
     """Which region moves most, brighter at start or end, a cut or not, which way things move, how long it is."""
     yield from _most_motion(sample)
     yield from _brighter(sample)
@@ -21,15 +21,15 @@ def ask_all(sample: Sample, draw: np.random.Generator) -> Iterator[Question]:
     yield from _duration(sample)
 
 
-def _most_motion(sample: Sample) -> Iterator[Question]:
+def _most_motion(sample: Sample) -> Iterator[QuestionAnswer]:
     layout, energy = sample.side.layout, statistics.motion_energy(sample)
     if layout is None or len(energy) < 2 or not np.isfinite(energy).any():
         return
-    top = statistics.best(energy, margin=0.1 * float(np.nanmax(energy)))
+    top = statistics.clear_maximum(energy, margin=0.1 * float(np.nanmax(energy)))
     if top is None:
         return
-    names = tuple(statistics.labels(sample))
-    yield choice(
+    names = tuple(statistics.place_labels(sample))
+    yield choice_question(
         "most-motion",
         "Which region of the picture moves most?",
         names[top],
@@ -39,7 +39,7 @@ def _most_motion(sample: Sample) -> Iterator[Question]:
     )
 
 
-def _brighter(sample: Sample) -> Iterator[Question]:
+def _brighter(sample: Sample) -> Iterator[QuestionAnswer]:
     light = statistics.brightness(sample)
     part = len(light) // 4
     if part < 1:
@@ -47,7 +47,7 @@ def _brighter(sample: Sample) -> Iterator[Question]:
     start, end = float(light[:part].mean()), float(light[-part:].mean())
     if abs(end - start) < _BRIGHTER:
         return
-    yield choice(
+    yield choice_question(
         "brighter-when",
         "Is the picture brighter at the start or at the end of what is shown?",
         "end" if end > start else "start",
@@ -56,11 +56,11 @@ def _brighter(sample: Sample) -> Iterator[Question]:
     )
 
 
-def _cut(sample: Sample) -> Iterator[Question]:
+def _cut(sample: Sample) -> Iterator[QuestionAnswer]:
     cuts = statistics.cut_frames(sample)
     if cuts is None:
         return
-    yield choice(
+    yield choice_question(
         "is-there-a-cut",
         "Is there a cut to another shot in what is shown?",
         "yes" if cuts else "no",
@@ -69,11 +69,11 @@ def _cut(sample: Sample) -> Iterator[Question]:
     )
 
 
-def _direction(sample: Sample) -> Iterator[Question]:
-    moves = statistics.motion(sample)
+def _direction(sample: Sample) -> Iterator[QuestionAnswer]:
+    moves = statistics.mean_motion(sample)
     if moves is None or not moves.word or statistics.cut_frames(sample):
         return
-    yield choice(
+    yield choice_question(
         "direction",
         "Which way does what moves go on the whole, as the viewer sees it?",
         moves.word,
@@ -82,12 +82,12 @@ def _direction(sample: Sample) -> Iterator[Question]:
     )
 
 
-def _duration(sample: Sample) -> Iterator[Question]:
+def _duration(sample: Sample) -> Iterator[QuestionAnswer]:
     steps = sample.context_steps
     if len(steps) < 2:
         return
     span = sequence.seconds(sample)[steps]
-    yield number(
+    yield number_question(
         "duration",
         "How much time lies between the first and the last frame shown?",
         float(span[-1] - span[0]),

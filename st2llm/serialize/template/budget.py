@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 from st2llm.errors import DataError
 from st2llm.types import Prompt, Sample, Tokenizer
 
-Words = Mapping[str, Any]
-Sacrifices = Callable[[Words], Iterator[tuple[str, dict[str, Any]]]]
+Variables = Mapping[str, Any]
+DropOrder = Callable[[Variables], Iterator[tuple[str, dict[str, Any]]]]
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Renderer(Protocol):
 
 
 @dataclass(frozen=True)
-class Cost:
+class PromptCost:
     """What one prompt takes. whole: its tokens with all its parts; fitted: within the budget, None where it cannot be;
     dropped: what goes for that, in order; fault: why it cannot be, or ''."""
 
@@ -44,7 +44,7 @@ class Cost:
 class BudgetPlan:
     """The costs of prompts, sample by sample. budget: None where they were only counted."""
 
-    costs: tuple[Cost, ...]
+    costs: tuple[PromptCost, ...]
     budget: int | None
 
     @property
@@ -59,7 +59,7 @@ class BudgetPlan:
         return sum(cost.fitted is not None and not cost.dropped for cost in self.costs)
 
     @property
-    def impossible(self) -> tuple[Cost, ...]:
+    def impossible(self) -> tuple[PromptCost, ...]:
         """Those that do not fit even without all that may go."""
         return tuple(cost for cost in self.costs if cost.fitted is None)
 
@@ -80,7 +80,7 @@ class BudgetPlan:
         return said + (f"; {len(self.impossible)} cannot fit." if self.impossible else ".")
 
 
-def plan(
+def plan_budget(
     template: Renderer,
     samples: Iterable[Sample],
     tokenizer: Tokenizer,
@@ -110,18 +110,20 @@ def _cost(
     budget: int | None,
     tokenizer: Tokenizer,
     shown: Sequence[Sample],
-) -> Cost:
+) -> PromptCost:
     tokens = whole.tokens or 0
     if budget is None or tokens <= budget:
-        return Cost(sample.id, tokens, tokens)
+        return PromptCost(sample.id, tokens, tokens)
     try:
         prompt = template.render(sample, budget=budget, tokenizer=tokenizer, examples=shown)
     except DataError as error:
-        return Cost(sample.id, tokens, None, (), str(error))
-    return Cost(sample.id, tokens, prompt.tokens, prompt.dropped)
+        return PromptCost(sample.id, tokens, None, (), str(error))
+    return PromptCost(sample.id, tokens, prompt.tokens, prompt.dropped)
 
 
-def in_order(words: Words, sacrifices: Sacrifices) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def truncation_steps(
+    words: Variables, sacrifices: DropOrder
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """What was dropped so far and the words that are left, step by step: the examples first, then as the kind says."""
     dropped: tuple[str, ...] = ()
     left = dict(words)
@@ -135,9 +137,9 @@ def in_order(words: Words, sacrifices: Sacrifices) -> Iterator[tuple[tuple[str, 
         yield dropped, rest
 
 
-def fit(
-    steps: Sequence[tuple[tuple[str, ...], Words]],
-    render: Callable[[tuple[str, ...], Words], Prompt],
+def fit_to_budget(
+    steps: Sequence[tuple[tuple[str, ...], Variables]],
+    render: Callable[[tuple[str, ...], Variables], Prompt],
     budget: int,
     *,
     where: str,

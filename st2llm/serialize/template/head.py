@@ -8,17 +8,17 @@ from pydantic import Field, SerializeAsAny
 from st2llm import config
 from st2llm.errors import ConfigError, nearest
 from st2llm.serialize import KINDS
-from st2llm.serialize.answer import settings
-from st2llm.serialize.answer.settings import AnswerHead
+from st2llm.serialize.answer import formats
+from st2llm.serialize.answer.formats import AnswerFormat
 
-SHARED: Mapping[str, str] = {
+SHARED_VARIABLES: Mapping[str, str] = {
     "examples": "solved problems of the same sort, each with .text and .answer; the first goes first to save tokens",
     "soft": "how many soft tokens an encoder makes of the sample, for <soft name=... tokens={{ soft }}>",
 }
 """What templates of every kind may list beside the variables of their own kind."""
 
 
-class Head(config.Settings):
+class TemplateHead(config.Settings):
     """The YAML head of a template. settings: the keys that are its kind's own, complete with their defaults."""
 
     id: str = Field(min_length=1)
@@ -27,35 +27,35 @@ class Head(config.Settings):
     task: str
     per: Literal["place", "sample"]
     format: Literal["completion", "chat"] = "completion"
-    answer: SerializeAsAny[AnswerHead] | None = None
+    answer: SerializeAsAny[AnswerFormat] | None = None
     variables: tuple[str, ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-def read(content: Any, where: str) -> Head:
+def parse_head(content: Any, where: str) -> TemplateHead:
     """The head; its answer in the model of its own grammar, and the keys of its kind apart, so that each error names
     the keys that are meant."""
     if not isinstance(content, Mapping):
-        return config.parse(content, into=Head, where=where)
+        return config.parse(content, into=TemplateHead, where=where)
     named = content.get("kind", "graph")
     if not isinstance(named, str) or named not in KINDS:
         raise ConfigError(f"{where}: there are no templates of kind {named!r}. {nearest(str(named), KINDS)}")
     if content.get("answer") is not None:
-        content = {**content, "answer": settings.parse(content["answer"], where=f"`answer` in {where}")}
+        content = {**content, "answer": formats.parse_format(content["answer"], where=f"`answer` in {where}")}
     kind = KINDS[named]
-    shared = set(Head.model_fields) - {"settings"}
+    shared = set(TemplateHead.model_fields) - {"settings"}
     for key in content:
         if key not in shared and key not in kind.settings:
             raise ConfigError(f"{where}: unknown key {key!r}. {nearest(str(key), [*shared, *kind.settings])}")
     own = {
-        name: _setting(content.get(name, default), default, f"{where}: {name}")
+        name: _parse_setting(content.get(name, default), default, f"{where}: {name}")
         for name, default in kind.settings.items()
     }
     head = {key: value for key, value in content.items() if key in shared}
-    return config.parse({**head, "settings": own}, into=Head, where=where)
+    return config.parse({**head, "settings": own}, into=TemplateHead, where=where)
 
 
-def _setting(value: Any, default: Any, where: str) -> Any:
+def _parse_setting(value: Any, default: Any, where: str) -> Any:
     """A kind's own key, of the sort that its default has. Raises ConfigError."""
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "true or false"
@@ -77,12 +77,12 @@ def _setting(value: Any, default: Any, where: str) -> Any:
     return value
 
 
-def variables(head: Head) -> frozenset[str]:
+def allowed_variables(head: TemplateHead) -> frozenset[str]:
     """The names that a template with this head may list in `variables`."""
-    return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(SHARED)
+    return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(SHARED_VARIABLES)
 
 
-def check(head: Head, where: str) -> None:
+def check_head(head: TemplateHead, where: str) -> None:
     """Raises ConfigError where task, grammar or variables are not those of the kind."""
     tasks = KINDS[head.kind].tasks
     if head.task not in tasks:
@@ -95,7 +95,7 @@ def check(head: Head, where: str) -> None:
             f"{where}: {head.kind}/{head.task} is answered in {' or '.join(grammars)}, but the grammar of `answer` "
             f"is {head.answer.grammar!r}."
         )
-    known = variables(head)
+    known = allowed_variables(head)
     for name in head.variables:
         if name not in known:
             raise ConfigError(

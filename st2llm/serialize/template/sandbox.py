@@ -13,26 +13,28 @@ from st2llm.errors import ConfigError, nearest
 
 MAX_BODY = 64_000
 MAX_TEXT = 1_000_000
-MAX_TURNS = 20_000
+MAX_ITERATIONS = 20_000
 """The most turns that all loops of one rendering take together."""
 
-_NODES = (
+_ALLOWED_NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.List, nodes.Tuple,
     nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.For, nodes.If, nodes.CondExpr, nodes.Compare,
     nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Filter, nodes.Test, nodes.Call, nodes.Keyword,
 )  # fmt: skip
-_FILTERS = frozenset({"capitalize", "first", "join", "last", "length", "lower", "title", "trim", "upper"})
-_CALLS = frozenset({"range"})
-_COUNTED = "_counted"
+_ALLOWED_FILTERS = frozenset(
+    {"capitalize", "first", "join", "last", "length", "lower", "title", "trim", "upper"}
+)
+_ALLOWED_CALLS = frozenset({"range"})
+_COUNTER_NAME = "_counted"
 # What a template's own code can make Jinja and Python raise.
-_FAULTS = (
+_RENDER_ERRORS = (
     TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError,
     SyntaxError, MemoryError,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Body:
+class TemplateBody:
     """A checked template body. literals: the text that stands in it word for word, and constants."""
 
     where: str
@@ -44,12 +46,12 @@ class Body:
         """The body with its variables filled in. Raises ConfigError where it cannot be finished."""
         pieces, size = [], 0
         try:
-            for piece in self.compiled.generate({**words, _COUNTED: _counter()}):
+            for piece in self.compiled.generate({**words, _COUNTER_NAME: _counter()}):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_TEXT:
                     raise SecurityError(f"it writes more than {MAX_TEXT} characters")
-        except _FAULTS as error:
+        except _RENDER_ERRORS as error:
             raise ConfigError(
                 f"{self.where} could not be rendered: {error}. Lines of history and neighbours have .label "
                 f"and .numbers; see prompts/README.md for the variables."
@@ -57,7 +59,7 @@ class Body:
         return "".join(pieces)
 
 
-def check(source: str, where: str, declared: Iterable[str]) -> Body:
+def compile_body(source: str, where: str, declared: Iterable[str]) -> TemplateBody:
     """Parses a body, and refuses what a prompt has no need of.
 
     Templates consist of text, variables, `if`, `for` and a few filters. Whatever could run long or reach out
@@ -72,31 +74,31 @@ def check(source: str, where: str, declared: Iterable[str]) -> Body:
     try:
         tree = environment.parse(source)
         for node in tree.find_all(nodes.Node):
-            _refuse(node, where)
-        used = frozenset(meta.find_undeclared_variables(tree)) - _CALLS
+            _reject_node(node, where)
+        used = frozenset(meta.find_undeclared_variables(tree)) - _ALLOWED_CALLS
         literals = _literals(tree)
         _count_loops(tree)
         compiled = environment.from_string(tree)
     except TemplateSyntaxError as error:
         raise ConfigError(f"{where}, line {error.lineno} of the body: {error.message}. Mend it.") from error
-    except _FAULTS as error:
+    except _RENDER_ERRORS as error:
         raise ConfigError(f"{where} is not a template that can be compiled: {error}. Simplify it.") from error
     known = frozenset(declared)
     for name in sorted(used - known):
         raise ConfigError(f"{where} uses {name!r}, which `variables` does not list. {nearest(name, known)}")
-    return Body(where, used, literals, compiled)
+    return TemplateBody(where, used, literals, compiled)
 
 
-def _refuse(node: nodes.Node, where: str) -> None:
+def _reject_node(node: nodes.Node, where: str) -> None:
     name = type(node).__name__.lower()
     named = node.node.name if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) else None
     fault = ""
-    if not isinstance(node, _NODES):
+    if not isinstance(node, _ALLOWED_NODES):
         fault = f"{name!r} has no place in a template"
-    elif isinstance(node, nodes.Call) and named not in _CALLS:
-        fault = f"only {', '.join(sorted(_CALLS))} may be called"
-    elif isinstance(node, nodes.Filter) and node.name not in _FILTERS:
-        fault = f"there is no filter {node.name!r}. {nearest(node.name, _FILTERS)}"
+    elif isinstance(node, nodes.Call) and named not in _ALLOWED_CALLS:
+        fault = f"only {', '.join(sorted(_ALLOWED_CALLS))} may be called"
+    elif isinstance(node, nodes.Filter) and node.name not in _ALLOWED_FILTERS:
+        fault = f"there is no filter {node.name!r}. {nearest(node.name, _ALLOWED_FILTERS)}"
     elif isinstance(node, nodes.For) and node.recursive:
         fault = "loops may not be recursive"
     elif isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
@@ -104,14 +106,14 @@ def _refuse(node: nodes.Node, where: str) -> None:
     if fault:
         raise ConfigError(
             f"{where}, line {node.lineno} of the body: {fault}. A body holds text, variables, if, for and "
-            f"the filters {', '.join(sorted(_FILTERS))}."
+            f"the filters {', '.join(sorted(_ALLOWED_FILTERS))}."
         )
 
 
 def _count_loops(tree: nodes.Template) -> None:
     """Sends what each loop runs over through a counter, so that nested loops end as well."""
     for loop in list(tree.find_all(nodes.For)):
-        counter = nodes.Name(_COUNTED, "load", lineno=loop.lineno)
+        counter = nodes.Name(_COUNTER_NAME, "load", lineno=loop.lineno)
         loop.iter = nodes.Call(counter, [loop.iter], [], None, None, lineno=loop.lineno)
 
 
@@ -122,8 +124,8 @@ def _counter() -> Callable[[Iterable[Any]], Iterator[Any]]:
         nonlocal turns
         for item in items:
             turns += 1
-            if turns > MAX_TURNS:
-                raise SecurityError(f"its loops take more than {MAX_TURNS} turns")
+            if turns > MAX_ITERATIONS:
+                raise SecurityError(f"its loops take more than {MAX_ITERATIONS} turns")
             yield item
 
     return counted

@@ -13,22 +13,22 @@ import yaml
 from st2llm import recipes
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.serialize import KINDS
-from st2llm.serialize.answer import settings as answer
+from st2llm.serialize.answer import formats as answer
 from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.template import budget, sandbox
-from st2llm.serialize.template.head import Head, check, read
-from st2llm.serialize.template.kind import KindText, Plan
+from st2llm.serialize.template.head import TemplateHead, check_head, parse_head
+from st2llm.serialize.template.interface import KindSerializer, SerializerOptions
 from st2llm.types import Grammar, Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
 # Tags are told from data that looks like them by a private character, which no variable may hold.
-_MARK = "\ue000"
+_TAG_MARK = "\ue000"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
-_SLOT = re.compile(_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
-_ROLE = re.compile(rf"^{_MARK}(system|user)>[ \t]*$", re.MULTILINE)
+_SLOT = re.compile(_TAG_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
+_ROLE = re.compile(rf"^{_TAG_MARK}(system|user)>[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class _Reply:
+class _ExpectedAnswer:
     """What is asked of a sample, however much of it the words tell: a perfect answer and the grammar of answers."""
 
     truth: str
@@ -39,9 +39,9 @@ class _Reply:
 class Template:
     """A prompt that a person wrote, ready to be filled from a sample. Made by `load_prompt` or `parse`."""
 
-    head: Head
-    body: sandbox.Body
-    words: KindText
+    head: TemplateHead
+    body: sandbox.TemplateBody
+    words: KindSerializer
     spec: TemplateId
 
     @property
@@ -78,7 +78,7 @@ class Template:
         if budget is not None and tokenizer is None:
             raise ConfigError("A budget counts tokens, so render(budget=...) needs tokenizer=... as well.")
         words, reply = self._words(sample, examples), self._reply(sample)
-        words["soft"] = soft if soft is not None else _soft(sample)
+        words["soft"] = soft if soft is not None else _default_soft_tokens(sample)
         if budget is None:
             return self._prompt(words, reply, (), tokenizer)
         return self._fitted(sample, words, reply, budget, tokenizer)
@@ -109,12 +109,12 @@ class Template:
         if self.head.answer is None:
             raise ConfigError(f"{where}: the head of the template has no `answer` that could be changed.")
         own = self.head.answer.model_dump(exclude_unset=True, by_alias=True)
-        changed = answer.parse({**own, "grammar": self.head.answer.grammar, **settings}, where=where)
+        changed = answer.parse_format({**own, "grammar": self.head.answer.grammar, **settings}, where=where)
         head = self.head.model_copy(update={"answer": changed})
-        check(head, where)
+        check_head(head, where)
         named = f"{self.sha256}\n{json.dumps(dict(settings), sort_keys=True)}"
         spec = replace(self.spec, sha256=hashlib.sha256(named.encode()).hexdigest())
-        return replace(self, head=head, words=_words_of(head), spec=spec)
+        return replace(self, head=head, words=_make_serializer(head), spec=spec)
 
     def _words(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
         if sample.kind != self.head.kind:
@@ -153,19 +153,24 @@ class Template:
                 f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.wanted_nodes)}.{cure}"
             )
 
-    def _reply(self, sample: Sample) -> _Reply:
+    def _reply(self, sample: Sample) -> _ExpectedAnswer:
         head = self.head.answer
         if head is None:
-            return _Reply("", None)
-        return _Reply(head.said(self.words.truth(sample)), head.wrapped(self.words.grammar(sample)))
+            return _ExpectedAnswer("", None)
+        return _ExpectedAnswer(head.said(self.words.truth(sample)), head.wrapped(self.words.grammar(sample)))
 
     def _fitted(
-        self, sample: Sample, words: dict[str, Any], reply: _Reply, limit: int, tokenizer: Tokenizer | None
+        self,
+        sample: Sample,
+        words: dict[str, Any],
+        reply: _ExpectedAnswer,
+        limit: int,
+        tokenizer: Tokenizer | None,
     ) -> Prompt:
         shown = {name: value for name, value in words.items() if name in self.body.variables}
         unused = {name: value for name, value in words.items() if name not in shown}
-        steps = list(budget.in_order(shown, self.words.sacrifices))
-        return budget.fit(
+        steps = list(budget.truncation_steps(shown, self.words.sacrifices))
+        return budget.fit_to_budget(
             steps,
             lambda dropped, left: self._prompt(unused | dict(left), reply, dropped, tokenizer),
             limit,
@@ -173,7 +178,11 @@ class Template:
         )
 
     def _prompt(
-        self, words: dict[str, Any], reply: _Reply, dropped: tuple[str, ...], tokenizer: Tokenizer | None
+        self,
+        words: dict[str, Any],
+        reply: _ExpectedAnswer,
+        dropped: tuple[str, ...],
+        tokenizer: Tokenizer | None,
     ) -> Prompt:
         text = self.body.render(words)
         messages = self._messages(text) if self.head.format == "chat" else ()
@@ -185,7 +194,7 @@ class Template:
             template=self.spec,
             grammar=reply.grammar,
             dropped=dropped,
-            tokens=_count(parts, tokenizer) if tokenizer is not None else None,
+            tokens=_count_tokens(parts, tokenizer) if tokenizer is not None else None,
         )
 
     def _parts(self, text: str) -> tuple[str | Slot, ...]:
@@ -197,7 +206,7 @@ class Template:
         parts.append(text[end:].rstrip())
         if isinstance(parts[0], str):
             parts[0] = parts[0].lstrip()
-        if any(isinstance(part, str) and _MARK in part for part in parts):
+        if any(isinstance(part, str) and _TAG_MARK in part for part in parts):
             raise ConfigError(
                 f"{self.body.where}: a slot reads <soft name=NAME tokens=NUMBER> with a number above 0, "
                 f"and <system> and <user>, a line each, belong to `format: chat`."
@@ -207,7 +216,7 @@ class Template:
     def _messages(self, text: str) -> tuple[dict[str, str], ...]:
         before, *rest = _ROLE.split(text)
         messages = tuple(
-            {"role": role, "content": _SLOT.sub(_tag, content.strip())}
+            {"role": role, "content": _SLOT.sub(_slot_tag, content.strip())}
             for role, content in zip(rest[::2], rest[1::2], strict=True)
         )
         if before.strip() or not messages or messages[-1]["role"] != "user":
@@ -218,7 +227,7 @@ class Template:
         return messages
 
 
-def _tag(found: re.Match[str]) -> str:
+def _slot_tag(found: re.Match[str]) -> str:
     return Slot(found.group(1), int(found.group(2))).tag
 
 
@@ -233,33 +242,33 @@ def load_prompt(name: str, root: Path | None = None) -> Template:
     elif root is not None:
         path = recipes.locate((root / "prompts" / f"{name}.md").absolute())
     else:
-        path = _named(name)
-    return parse(_read(path), where=str(path))
+        path = _find_template(name)
+    return parse_template(_read_source(path), where=str(path))
 
 
-def parse(source: str, where: str) -> Template:
+def parse_template(source: str, where: str) -> Template:
     """A template from its source. Raises ConfigError that says what is wrong, where, and what is right."""
-    head_text, body_text = _cut(source, where)
+    head_text, body_text = _split_source(source, where)
     try:
         content = yaml.safe_load(head_text)
     except yaml.YAMLError as error:
         raise ConfigError(f"The head of {where} is not YAML: {str(error).splitlines()[0]}.") from error
-    head = read(content, where=f"the head of {where}")
-    check(head, where)
-    body = sandbox.check(_TAG.sub(_MARK, body_text), where, head.variables)
+    head = parse_head(content, where=f"the head of {where}")
+    check_head(head, where)
+    body = sandbox.compile_body(_TAG.sub(_TAG_MARK, body_text), where, head.variables)
     try:
-        words = _words_of(head)
+        words = _make_serializer(head)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     return Template(head, body, words, TemplateId(head.id, head.version, sha256))
 
 
-def _words_of(head: Head) -> KindText:
-    return KINDS[head.kind].make(Plan(head.task, head.per, head.answer, head.settings))
+def _make_serializer(head: TemplateHead) -> KindSerializer:
+    return KINDS[head.kind].make(SerializerOptions(head.task, head.per, head.answer, head.settings))
 
 
-def _named(name: str) -> Path:
+def _find_template(name: str) -> Path:
     """The first root that has the template; a name is no path, so the working folder has no say."""
     for root in recipes.roots():
         if (path := root / "prompts" / f"{name}.md").is_file():
@@ -268,7 +277,7 @@ def _named(name: str) -> Path:
     raise ConfigError(f"There is no template {name!r}. {nearest(name, known)}")
 
 
-def _read(path: Path) -> str:
+def _read_source(path: Path) -> str:
     size = path.stat().st_size
     if size > 2 * sandbox.MAX_BODY:
         raise ConfigError(f"{path} has {size} bytes, but a template has at most {2 * sandbox.MAX_BODY}.")
@@ -278,22 +287,22 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
 
 
-def _cut(source: str, where: str) -> tuple[str, str]:
+def _split_source(source: str, where: str) -> tuple[str, str]:
     found = re.match(r"\ufeff?---[ \t]*\r?\n(.*?\r?\n)---[ \t]*\r?\n(.*)", source, re.DOTALL)
     if found is None:
         raise ConfigError(
             f"{where} should begin with a YAML head between two lines `---`, then the prompt's words."
         )
-    if _MARK in source:
+    if _TAG_MARK in source:
         raise ConfigError(f"{where} holds the private character U+E000, which marks slots. Take it out.")
     return found.group(1), found.group(2)
 
 
-def _soft(sample: Sample) -> int:
+def _default_soft_tokens(sample: Sample) -> int:
     """As many soft tokens as a sample has places or, of a sequence, steps that are seen."""
     places = len(sample.place)
     return places if places > 1 else max(1, len(sample.visible_steps))
 
 
-def _count(parts: tuple[str | Slot, ...], tokenizer: Tokenizer) -> int:
+def _count_tokens(parts: tuple[str | Slot, ...], tokenizer: Tokenizer) -> int:
     return sum(part.length if isinstance(part, Slot) else len(tokenizer.encode(part)) for part in parts)

@@ -10,7 +10,7 @@ from st2llm.serialize.numbers import MISSING
 from st2llm.serialize.text.series import HIDDEN, Block
 
 
-def of_neighbours(left: dict[str, Any]) -> Iterator[str]:
+def drop_neighbours(left: dict[str, Any]) -> Iterator[str]:
     """Neighbours with all their lines, the last first; one stays for a place of which no history is shown."""
     kept = 0 if "history" in left else 1
     names = list(dict.fromkeys(line.start for line in left.get("neighbours", ())))
@@ -20,7 +20,7 @@ def of_neighbours(left: dict[str, Any]) -> Iterator[str]:
         yield f"neighbour {gone}"
 
 
-def of_history(left: dict[str, Any]) -> Iterator[str]:
+def drop_history(left: dict[str, Any]) -> Iterator[str]:
     """Lines that begin at the same moment together, the oldest first; the newest stay, and those with an entry that is
     asked for."""
     starts = list(dict.fromkeys(line.start for line in left.get("history", ())))
@@ -33,7 +33,7 @@ def of_history(left: dict[str, Any]) -> Iterator[str]:
         yield f"history of {gone[0].label if len(gone) == 1 else start}"
 
 
-def of_readings(left: dict[str, Any]) -> Iterator[str]:
+def drop_extra_readings(left: dict[str, Any]) -> Iterator[str]:
     """Readings beside the data, last first: those of the past, then those known in advance."""
     for name, when in (("beside", "past"), ("ahead", "coming")):
         while left.get(name):
@@ -41,12 +41,12 @@ def of_readings(left: dict[str, Any]) -> Iterator[str]:
             yield f"{when} {line.label}"
 
 
-def settled(words: Mapping[str, Any]) -> dict[str, Any]:
+def with_missing_flag(words: Mapping[str, Any]) -> dict[str, Any]:
     """The words as they are left, with `missing` as it is now."""
-    return dict(words) | {"missing": any_missing(words)}
+    return dict(words) | {"missing": has_missing(words)}
 
 
-def any_missing(words: Mapping[str, Any]) -> bool:
+def has_missing(words: Mapping[str, Any]) -> bool:
     """Whether an x for a missing value is shown in any line of numbers, alone or in a block."""
     rows = [line for name in ("history", "neighbours", "day") for line in words.get(name, ())]
     blocks = [block for name in ("table", "named") for block in words.get(name, ())]

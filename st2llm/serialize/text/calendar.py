@@ -15,24 +15,24 @@ _MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-_UNITS = ((7 * DAY_S, "week"), (DAY_S, "day"), (HOUR_S, "hour"), (60, "minute"), (1, "second"))
-_SPANS = ((DAY_S, "day"), (HOUR_S, "hour"), (60, "minute"), (1, "second"))
+_STEP_UNITS = ((7 * DAY_S, "week"), (DAY_S, "day"), (HOUR_S, "hour"), (60, "minute"), (1, "second"))
+_DURATION_UNITS = ((DAY_S, "day"), (HOUR_S, "hour"), (60, "minute"), (1, "second"))
 _MONTH_S = 28 * DAY_S
 _YEAR_S = 12 * MONTH_S
 
 
-def local(time: Int64[np.ndarray, " time"], timezone: str) -> list[datetime]:
+def local_times(time: Int64[np.ndarray, " time"], timezone: str) -> list[datetime]:
     """The moments as clocks at the place show them."""
     zone = ZoneInfo(timezone)
     return [datetime.fromtimestamp(int(t), zone) for t in time]
 
 
-def step_words(freq_s: int) -> str:
+def step_phrase(freq_s: int) -> str:
     """A step in words that follow `every`: `hour`, `5 minutes`, `2 days`, `month`."""
     if freq_s % MONTH_S == 0 and freq_s:
         months = freq_s // MONTH_S
         return "month" if months == 1 else "year" if freq_s == _YEAR_S else f"{months} months"
-    size, name = next(unit for unit in _UNITS if freq_s % unit[0] == 0)
+    size, name = next(unit for unit in _STEP_UNITS if freq_s % unit[0] == 0)
     return name if freq_s == size else f"{freq_s // size} {name}s"
 
 
@@ -78,7 +78,7 @@ def weekday(moment: datetime) -> str:
 
 def duration(seconds: float) -> str:
     """A span to about three digits, in the largest unit of which there are at least two: `2.4 hours`, `90 minutes`."""
-    size, name = next(((s, n) for s, n in _SPANS if abs(seconds) >= 2 * s), _SPANS[-1])
+    size, name = next(((s, n) for s, n in _DURATION_UNITS if abs(seconds) >= 2 * s), _DURATION_UNITS[-1])
     count = seconds / size
     words = (
         f"{count:.1f}"
@@ -91,14 +91,14 @@ def duration(seconds: float) -> str:
     return f"{words} {name}{'' if words == '1' else 's'}"
 
 
-def lines(moments: Sequence[datetime], freq_s: int) -> list[slice]:
+def split_by_day(moments: Sequence[datetime], freq_s: int) -> list[slice]:
     """One slice a line: a line is a local day; of daily data a month, of monthly data a year."""
     keys = [_line(moment, freq_s) for moment in moments]
     starts = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1]]
     return [slice(start, stop) for start, stop in pairwise([*starts, len(keys)])]
 
 
-def label(moment: datetime, freq_s: int, holiday: str = "") -> str:
+def line_label(moment: datetime, freq_s: int, holiday: str = "") -> str:
     """What stands before a line that begins here: `Tue 11 Jun`, `Tue 11 Jun from 09:00 (Matariki)`."""
     if freq_s >= _MONTH_S:
         return str(moment.year) if moment.month == 1 else f"{moment.year} from {_month(moment)}"
@@ -112,7 +112,7 @@ def label(moment: datetime, freq_s: int, holiday: str = "") -> str:
 def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> str:
     """What stands before a line over all these moments, which may pass midnight."""
     first, last = moments[0], moments[-1]
-    words = label(first, freq_s, holiday)
+    words = line_label(first, freq_s, holiday)
     if _line(first, freq_s) == _line(last, freq_s):
         return words
     if freq_s >= _MONTH_S:
@@ -135,7 +135,7 @@ def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 360
     return " and ".join(words) if len(words) <= 7 else f"{words[0]} to {words[-1]}"
 
 
-def sorts_of_day(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
+def day_types(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
     """The days by weekday, month and public holiday, but not by date: `a Tuesday in June`.
 
     Few different texts, so that a frozen model reads each of them once. holidays: the name at each moment, or ''.

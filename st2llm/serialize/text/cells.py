@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import DataError
-from st2llm.serialize.text.compass import distance, is_metric
+from st2llm.serialize.text.compass import format_distance, is_metric
 
 ELSEWHERE = "elsewhere"
 """The answer for a place in none of the cells that are offered."""
 
-_MOST = 26
+_MAX_COLUMNS = 26
 _BASE32 = "0123456789bcdefghjkmnpqrstuvwxyz"
 
 
 @dataclass(frozen=True)
-class Squares:
+class MapSquares:
     """A map's squares over what was seen: letters run from west to east, numbers from south to north.
 
     west, south: the corner of A1. side: of a square. All in the unit of the coordinates.
@@ -31,18 +31,18 @@ class Squares:
     unit: str = "m"
 
     @classmethod
-    def fit(cls, xy: Float64[np.ndarray, "point 2"], across: int, unit: str = "m") -> "Squares":
+    def fit(cls, xy: Float64[np.ndarray, "point 2"], across: int, unit: str = "m") -> "MapSquares":
         """Squares of a round size, so that about `across` of them span the longer side of what was seen.
 
         Raises DataError where no point is known, or more than 26 squares across are asked for.
         """
-        if not 1 <= across <= _MOST // 2:
-            raise DataError(f"A map has 1 to {_MOST // 2} squares across, but `cells` is {across}.")
+        if not 1 <= across <= _MAX_COLUMNS // 2:
+            raise DataError(f"A map has 1 to {_MAX_COLUMNS // 2} squares across, but `cells` is {across}.")
         known = xy[np.isfinite(xy).all(axis=1)]
         if not len(known):
             raise DataError("No position is known, so there is no map to lay squares over. Leave cells out.")
         low, high = known.min(axis=0), known.max(axis=0)
-        side = _round(
+        side = _round_up(
             max(float((high - low).max()) / across, 1e-3 * max(1.0, float(np.abs(known).max())) / across)
         )
         west, south = (math.floor(float(corner) / side) * side for corner in low)
@@ -53,7 +53,9 @@ class Squares:
         if not (math.isfinite(x) and math.isfinite(y)):
             return ""
         column, row = math.floor((x - self.west) / self.side), math.floor((y - self.south) / self.side)
-        return f"{chr(65 + column)}{row + 1}" if 0 <= column < _MOST and 0 <= row < 10**6 else ELSEWHERE
+        return (
+            f"{chr(65 + column)}{row + 1}" if 0 <= column < _MAX_COLUMNS and 0 <= row < 10**6 else ELSEWHERE
+        )
 
     def centre(self, name: str) -> tuple[float, float]:
         """Where the middle of a square is."""
@@ -63,7 +65,7 @@ class Squares:
     @property
     def words(self) -> str:
         """What the names mean."""
-        size = distance(self.side, self.unit) if is_metric(self.unit) else f"{self.side:g} {self.unit}"
+        size = format_distance(self.side, self.unit) if is_metric(self.unit) else f"{self.side:g} {self.unit}"
         return f"squares of {size}, letters from west to east, numbers from south to north"
 
     def seen(self, xy: Float64[np.ndarray, "point 2"]) -> Counter[str]:
@@ -96,7 +98,7 @@ def hexagon(lon: float, lat: float, resolution: int = 8) -> str:
     return str(h3.latlng_to_cell(lat, lon, resolution))
 
 
-def _round(side: float) -> float:
+def _round_up(side: float) -> float:
     """The smallest of 1, 2, 5 x 10^k that is at least as long."""
     power = math.floor(math.log10(side)) if side > 0 else 0
     sides = (float(f"{factor}e{exponent}") for exponent in (power, power + 1) for factor in (1, 2, 5))

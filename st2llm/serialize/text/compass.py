@@ -2,7 +2,7 @@
 
 import math
 
-WINDS = ("east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east")
+DIRECTIONS = ("east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east")
 """Counter-clockwise from east, 45 degrees each."""
 
 _METRES = ("", "m", "metre", "metres", "meter", "meters")
@@ -17,44 +17,46 @@ def is_metric(unit: str) -> bool:
     return unit.strip().lower() in _METRES
 
 
-def wind(east: float, north: float) -> str:
+def direction(east: float, north: float) -> str:
     """The direction of a way, `north-east`; '' where it leads nowhere."""
     if not (math.isfinite(east) and math.isfinite(north)) or east == north == 0:
         return ""
-    return WINDS[round(math.degrees(math.atan2(north, east)) / 45) % 8]
+    return DIRECTIONS[round(math.degrees(math.atan2(north, east)) / 45) % 8]
 
 
-def degrees(east: float, north: float) -> float:
+def bearing_deg(east: float, north: float) -> float:
     """The direction of a way clockwise from north, 0 to 360; NaN where it leads nowhere."""
     if not (math.isfinite(east) and math.isfinite(north)) or east == north == 0:
         return math.nan
     return math.degrees(math.atan2(east, north)) % 360
 
 
-def distance(length: float, unit: str = "m") -> str:
+def format_distance(length: float, unit: str = "m") -> str:
     """A length to about three digits: `0.42 m`, `120 m`, `13.4 km`; in its own unit where that is not metres."""
     if not is_metric(unit):
-        return f"{_three(length)} {unit}"
-    return f"{_three(length / _KM)} km" if length >= _FAR_M else f"{_three(length)} m"
+        return f"{_three_digits(length)} {unit}"
+    return f"{_three_digits(length / _KM)} km" if length >= _FAR_M else f"{_three_digits(length)} m"
 
 
-def way(east: float, north: float, *, unit: str = "m") -> str:
+def format_displacement(east: float, north: float, *, unit: str = "m") -> str:
     """`120 m north-east`; `0 m` where it leads nowhere."""
     length = math.hypot(east, north)
-    return f"{distance(length, unit)} {wind(east, north)}".rstrip() if math.isfinite(length) else ""
+    return (
+        f"{format_distance(length, unit)} {direction(east, north)}".rstrip() if math.isfinite(length) else ""
+    )
 
 
-def speed(length: float, seconds: float, unit: str = "m") -> str:
+def format_speed(length: float, seconds: float, unit: str = "m") -> str:
     """`1.2 m/s`, from 3 m/s on `54 km/h`; '' where no time went by."""
     if seconds <= 0 or not math.isfinite(length):
         return ""
     rate = length / seconds
     if not is_metric(unit):
-        return f"{_short(rate)} {unit}/s"
-    return f"{_short(rate * 3.6)} km/h" if rate >= _FAST_MS else f"{_short(rate)} m/s"
+        return f"{_two_digits(rate)} {unit}/s"
+    return f"{_two_digits(rate * 3.6)} km/h" if rate >= _FAST_MS else f"{_two_digits(rate)} m/s"
 
 
-def turn(before: float, after: float) -> str:
+def format_turn(before: float, after: float) -> str:
     """`straight on`, `40 degrees to the left`: from one direction to another, both in degrees clockwise from north."""
     change = (after - before + 180) % 360 - 180
     if not math.isfinite(change):
@@ -64,7 +66,7 @@ def turn(before: float, after: float) -> str:
     return f"{abs(change):.0f} degrees to the {'right' if change > 0 else 'left'}"
 
 
-def _three(value: float) -> str:
+def _three_digits(value: float) -> str:
     """Three digits, without an exponent below a million."""
     if value == 0:
         return "0"
@@ -73,6 +75,6 @@ def _three(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.1g}"
 
 
-def _short(value: float) -> str:
+def _two_digits(value: float) -> str:
     """Two digits below a hundred."""
-    return f"{value:.2g}" if 0 < value < 99.5 else _three(value)
+    return f"{value:.2g}" if 0 < value < 99.5 else _three_digits(value)

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError
-from st2llm.serialize.answer.settings import AnswerHead, NumbersHead
-from st2llm.serialize.numbers import IN_ORDER
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
+from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES
 from st2llm.serialize.text import calendar
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Sample
 
-COMMON: Mapping[str, str] = {
+SEQUENCE_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
     "description": "what the data are, in the card's words; may be empty",
     "quantity": "what is told, in words",
@@ -34,7 +34,7 @@ _UNITS = {"kn": "kn", "min": "min", "m": "m", "km": "km", "h": "h", "s": "s", "c
 
 
 @runtime_checkable
-class Item(Protocol):
+class SequenceItem(Protocol):
     """What is told of one step. apart: how many steps lie between it and what is asked for."""
 
     @property
@@ -48,7 +48,7 @@ class Item(Protocol):
 
 
 @dataclass(frozen=True)
-class Word:
+class TextItem:
     """An item that is a word alone."""
 
     step: int
@@ -61,10 +61,10 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Run:
+class ItemList:
     """Items in a row, of which all but the nearest `least` may go to save tokens; the separator stands between."""
 
-    items: tuple[Item, ...]
+    items: tuple[SequenceItem, ...]
     separator: str = "\n"
     least: int = 2
 
@@ -74,39 +74,39 @@ class Run:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[SequenceItem]:
         return iter(self.items)
 
-    def __getitem__(self, at: int) -> Item:
+    def __getitem__(self, at: int) -> SequenceItem:
         return self.items[at]
 
 
-def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What may go to save tokens, one by one: the description, then what is farthest from the question (of a history
     the oldest), the same step from all runs that are shown. The nearest `least` items of each run stay."""
     left = dict(words)
     if left.get("description"):
         left = {**left, "description": ""}
         yield "description", left
-    while loose := [item for run in left.values() if isinstance(run, Run) for item in _loose(run)]:
+    while loose := [item for run in left.values() if isinstance(run, ItemList) for item in _droppable(run)]:
         gone = max(loose, key=lambda item: (item.apart, -item.step))
-        left = {name: _without(value, gone.step) for name, value in left.items()}
+        left = {name: _without_step(value, gone.step) for name, value in left.items()}
         yield f"history of {gone.label}", left
 
 
-def _loose(run: Run) -> list[Item]:
+def _droppable(run: ItemList) -> list[SequenceItem]:
     """The items of a run that may go."""
     by_nearness = sorted(run.items, key=lambda item: (item.apart, -item.step))
     return by_nearness[run.least :]
 
 
-def _without(value: Any, step: int) -> Any:
-    if not isinstance(value, Run) or all(item.step != step for item in _loose(value)):
+def _without_step(value: Any, step: int) -> Any:
+    if not isinstance(value, ItemList) or all(item.step != step for item in _droppable(value)):
         return value
     return replace(value, items=tuple(item for item in value.items if item.step != step))
 
 
-def apart(sample: Sample, steps: Sequence[int]) -> list[int]:
+def steps_from_target(sample: Sample, steps: Sequence[int]) -> list[int]:
     """How far each step is from the nearest one that is asked for; from the end where none is."""
     wanted = sample.wanted_steps
     if not wanted.size:
@@ -114,42 +114,42 @@ def apart(sample: Sample, steps: Sequence[int]) -> list[int]:
     return [int(np.abs(wanted - step).min()) for step in steps]
 
 
-def refuse_strategy(head: AnswerHead | None, kind: str) -> None:
+def reject_sequential_strategy(head: AnswerFormat | None, kind: str) -> None:
     """Raises ConfigError for numbers that go on from those before: east and north, gaps and ways take turns here."""
-    if isinstance(head, NumbersHead) and head.strategy in IN_ORDER:
+    if isinstance(head, NumbersFormat) and head.strategy in SEQUENTIAL_STRATEGIES:
         raise ConfigError(
             f"{kind} templates cannot write numbers in {head.strategy}, which go on from one value to the next. Choose "
             f"another `strategy` in `answer`; for ways from fix to fix set `form: steps`."
         )
 
 
-def common(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
-    """Values of COMMON."""
+def sequence_variables(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
+    """Values of SEQUENCE_VARIABLES."""
     side, seen = sample.side, sample.context_steps.tolist()
-    moments = clocks(sample)
+    moments = local_times(sample)
     first, last = (moments[seen[0]], moments[seen[-1]]) if len(seen) and has_clock(sample) else (None, None)
     return {
-        "dataset": plain(side.dataset),
-        "description": plain(side.description),
-        "quantity": plain(side.quantity),
-        "unit": plain(side.unit),
-        "timezone": plain(side.timezone),
-        "notes": tuple(plain(note) for note in side.notes),
+        "dataset": plain_text(side.dataset),
+        "description": plain_text(side.description),
+        "quantity": plain_text(side.quantity),
+        "unit": plain_text(side.unit),
+        "timezone": plain_text(side.timezone),
+        "notes": tuple(plain_text(note) for note in side.notes),
         "history_start": "" if first is None else calendar.stamp(first),
         "history_end": "" if last is None else calendar.stamp(last),
-        "question": plain(sample.question),
+        "question": plain_text(sample.question),
         "options": tuple(choices),
     }
 
 
-def column(sample: Sample, name: str) -> int | None:
+def channel_index(sample: Sample, name: str) -> int | None:
     """Where a channel stands; None where the sample has none of that name."""
     return sample.side.channels.index(name) if name in sample.side.channels else None
 
 
-def channel(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
+def channel_values(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
     """What may be seen of a channel, NaN elsewhere, and everywhere where there is none of that name."""
-    at = column(sample, name)
+    at = channel_index(sample, name)
     if at is None:
         return np.full(len(sample.time), np.nan)
     values: Float64[np.ndarray, " time"] = np.where(sample.visible[:, 0, at], sample.values[:, 0, at], np.nan)
@@ -158,7 +158,7 @@ def channel(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
 
 def object_name(sample: Sample) -> str:
     """What the moving object is called."""
-    return plain(sample.side.labels[0])
+    return plain_text(sample.side.labels[0])
 
 
 def has_clock(sample: Sample) -> bool:
@@ -171,12 +171,12 @@ def seconds(sample: Sample) -> Float64[np.ndarray, " time"]:
     return sample.time / (1.0 if has_clock(sample) else _MILLISECONDS)
 
 
-def clocks(sample: Sample) -> list[datetime]:
+def local_times(sample: Sample) -> list[datetime]:
     """The moments as clocks at the place show them."""
-    return calendar.local(seconds(sample).astype(np.int64), sample.side.timezone)
+    return calendar.local_times(seconds(sample).astype(np.int64), sample.side.timezone)
 
 
-def labels(sample: Sample) -> list[str]:
+def time_labels(sample: Sample) -> list[str]:
     """What stands for the moment of each step: `Tue 11 Jun 09:00`, or `-0.8 s` from the last one seen before the
     question (where none is, from the first one seen)."""
     time = seconds(sample)
@@ -186,7 +186,7 @@ def labels(sample: Sample) -> list[str]:
             max((step for step in steps if step < sample.first_wanted_step), default=steps[0] if steps else 0)
         ]
         return [f"{second - zero:+.1f} s" if second != zero else "0.0 s" for second in time.tolist()]
-    moments = clocks(sample)
+    moments = local_times(sample)
     seen = [moments[step] for step in sample.context_steps.tolist()] or moments
     year = seen[0].year != seen[-1].year
     if is_daily(sample):
@@ -200,31 +200,31 @@ def is_daily(sample: Sample) -> bool:
     steps = sample.context_steps.tolist()
     if not has_clock(sample) or len(steps) < 2:
         return False
-    moments = calendar.local(sample.time[steps], sample.side.timezone)
+    moments = calendar.local_times(sample.time[steps], sample.side.timezone)
     return all((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in moments)
 
 
-def step_words(sample: Sample) -> str:
+def step_phrase(sample: Sample) -> str:
     """The step in words that follow `every`: `6 hours`, `0.4 seconds`; '' where steps differ."""
     ways = np.diff(seconds(sample))
     if not len(ways) or ways.max() - ways.min() > 1e-9 or ways[0] <= 0:
         return ""
     step = float(ways[0])
-    return calendar.step_words(int(step)) if step == int(step) else calendar.duration(step)
+    return calendar.step_phrase(int(step)) if step == int(step) else calendar.duration(step)
 
 
-def known(sample: Sample, own: Sequence[str]) -> tuple[str, ...]:
+def known_covariates(sample: Sample, own: Sequence[str]) -> tuple[str, ...]:
     """What is known in advance of the moments asked for, a line each: `Tue 11 Jun 09:00: rain 2 mm`; of a moment that
     may not be told, `next: ...`."""
-    found, names = [], labels(sample)
+    found, names = [], time_labels(sample)
     for step in sample.wanted_steps.tolist():
-        told = attributes(sample, step, own)
+        told = attribute_text(sample, step, own)
         hidden = step > 0 and sample.time[step] <= sample.time[step - 1]
         found += [f"{'next' if hidden else names[step]}: {told}"] if told else []
     return tuple(found)
 
 
-def attributes(sample: Sample, step: int, known: Sequence[str]) -> str:
+def attribute_text(sample: Sample, step: int, known: Sequence[str]) -> str:
     """What may be seen at a step beside the channels `known`: `wind 35 kn, pressure 990 mb`."""
     words = []
     for at, name in enumerate(sample.side.channels):
@@ -234,17 +234,17 @@ def attributes(sample: Sample, step: int, known: Sequence[str]) -> str:
     return ", ".join(words)
 
 
-def names(ids: Sequence[str], labels: Sequence[str] = ()) -> dict[str, str]:
+def option_names(ids: Sequence[str], labels: Sequence[str] = ()) -> dict[str, str]:
     """What each id is called in an answer: its label where all have one of their own, else the id."""
-    said = [plain(label) for label in labels]
+    said = [plain_text(label) for label in labels]
     if len(said) == len(ids) and all(said) and len(set(said)) == len(said):
         return dict(zip(ids, said, strict=True))
-    return {name: plain(name) for name in ids}
+    return {name: plain_text(name) for name in ids}
 
 
 def _attribute(name: str, value: float) -> str:
     """`wind_kn` and 35 as `wind 35 kn`."""
     words, _, unit = name.rpartition("_")
     if words and unit.lower() in _UNITS:
-        return f"{plain(words.replace('_', ' '))} {value:.6g} {_UNITS[unit.lower()]}"
-    return f"{plain(name.replace('_', ' '))} {value:.6g}"
+        return f"{plain_text(words.replace('_', ' '))} {value:.6g} {_UNITS[unit.lower()]}"
+    return f"{plain_text(name.replace('_', ' '))} {value:.6g}"

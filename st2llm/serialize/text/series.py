@@ -10,14 +10,22 @@ from jaxtyping import Bool, Float64, Int64
 
 from st2llm.errors import DataError
 from st2llm.serialize.answer.unread import Unread
-from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, NumberText, Strategy, decimal, fit
+from st2llm.serialize.numbers import (
+    MISSING,
+    SEQUENTIAL_STRATEGIES,
+    Notation,
+    NumberText,
+    Strategy,
+    fit,
+    format_decimal,
+)
 from st2llm.serialize.text import calendar
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Grammar, Prediction, Sample
 
 HIDDEN = "?"
 """How an entry that is asked for is written amid those that are seen."""
-_DIGITS = 4
+_SIGNIFICANT_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Series:
+class TargetSeries:
     """The asked entries of one place and channel, and the numbers in which they are said."""
 
     node: int
@@ -61,20 +69,20 @@ class SeriesAnswer:
     notation: Notation
     task: str = "forecast"
 
-    def series(self, sample: Sample) -> tuple[Series, ...]:
+    def series(self, sample: Sample) -> tuple[TargetSeries, ...]:
         """Raises DataError where nothing is asked for, or a forecast asks for more than its last steps."""
         pairs = sample.wanted_series
         if not len(pairs):
             raise DataError(f"{sample.id} asks for no value. Choose a template for its task ({sample.task}).")
         if self.task == "forecast":
             forecast_start(sample)
-        if len(pairs) > 1 and self.notation.strategy in IN_ORDER:
+        if len(pairs) > 1 and self.notation.strategy in SEQUENTIAL_STRATEGIES:
             raise DataError(
                 f"{sample.id} asks for {len(pairs)} series in one answer, but {self.notation.strategy} go on from one "
                 f"value to the next. Choose another `strategy` in the template's `answer`."
             )
         return tuple(
-            Series(
+            TargetSeries(
                 int(node),
                 int(channel),
                 np.flatnonzero(sample.wanted[:, node, channel]).astype(np.int64),
@@ -85,7 +93,7 @@ class SeriesAnswer:
 
     def numbers(self, sample: Sample, node: int, channel: int) -> Strategy:
         """The numbers of one series; hidden values have no part in them."""
-        values = seen(sample, node, channel)
+        values = visible_values(sample, node, channel)
         if self.task == "forecast":
             values = values[: forecast_start(sample)]
         elif not np.isfinite(values).any():
@@ -110,7 +118,7 @@ class SeriesAnswer:
         """
         return self.said(sample, self.series(sample))
 
-    def said(self, sample: Sample, series: Sequence[Series]) -> str:
+    def said(self, sample: Sample, series: Sequence[TargetSeries]) -> str:
         """The truth of a sample in the numbers of these series."""
         if sample.truth is None:
             return ""
@@ -118,9 +126,9 @@ class SeriesAnswer:
             one.numbers.write(np.clip(sample.truth[one.steps, one.node, one.channel], *one.numbers.limits))
             for one in series
         ]
-        return said[0] if len(said) == 1 else separator(series[0].numbers).join(said)
+        return said[0] if len(said) == 1 else separator_of(series[0].numbers).join(said)
 
-    def like(self, solved: Sample, asked: Sample) -> tuple[Series, ...]:
+    def like(self, solved: Sample, asked: Sample) -> tuple[TargetSeries, ...]:
         """The series of a solved sample in the numbers of one that is asked, channel by channel."""
         numbers = {one.channel: one.numbers for one in self.series(asked)}
         return tuple(
@@ -134,7 +142,7 @@ class SeriesAnswer:
         for one in series:
             found = one.numbers.read(text, count)
             own = found if len(found) < count else found[start : start + len(one.steps)]
-            if reason := unread(own, len(own) if len(found) == count else count, one.numbers.limits):
+            if reason := unread_reason(own, len(own) if len(found) == count else count, one.numbers.limits):
                 return Prediction(value=None, raw=text, unread_reason=reason)
             value[one.steps, one.node, one.channel] = own
             start += len(one.steps)
@@ -156,7 +164,7 @@ def forecast_start(sample: Sample) -> int:
     return first
 
 
-def seen(sample: Sample, node: int, channel: int) -> Float64[np.ndarray, " time"]:
+def visible_values(sample: Sample, node: int, channel: int) -> Float64[np.ndarray, " time"]:
     """A series, NaN where it may not be seen."""
     return np.where(sample.visible[:, node, channel], sample.values[:, node, channel], np.nan)
 
@@ -164,63 +172,71 @@ def seen(sample: Sample, node: int, channel: int) -> Float64[np.ndarray, " time"
 def channel_name(sample: Sample, channel: int) -> str:
     """What a channel is called, or its number."""
     names = sample.side.channels
-    return plain(names[channel].replace("_", " ")) if channel < len(names) else f"channel {channel + 1}"
+    return plain_text(names[channel].replace("_", " ")) if channel < len(names) else f"channel {channel + 1}"
 
 
-def separator(numbers: NumberText) -> str:
+def separator_of(numbers: NumberText) -> str:
     """What stands between two values of a strategy that writes each alone."""
     one, two = numbers.write(np.zeros(1)), numbers.write(np.zeros(2))
     return two[len(one) : len(two) - len(one)]
 
 
-def written(
+def write_with_hidden(
     numbers: NumberText, values: Float64[np.ndarray, " time"], asked: Bool[np.ndarray, " time"]
 ) -> str:
     """Numbers in order, with HIDDEN for those that are asked for; only of strategies that write each value alone."""
     if not asked.any():
         return numbers.write(values)
     words = (HIDDEN if a else numbers.write(values[i : i + 1]) for i, a in enumerate(asked.tolist()))
-    return separator(numbers).join(words)
+    return separator_of(numbers).join(words)
 
 
-def lines(
-    sample: Sample, one: Series, steps: slice, *, name: str = "", full: bool = False
+def daily_lines(
+    sample: Sample, one: TargetSeries, steps: slice, *, name: str = "", full: bool = False
 ) -> tuple[Line, ...]:
     """A series as lines, one a day (a month of daily data, a year of monthly).
 
     name: stands behind each label, where several series are told apart. full: entries that are asked for stand there
     as HIDDEN.
     """
-    values = seen(sample, one.node, one.channel)[steps]
+    values = visible_values(sample, one.node, one.channel)[steps]
     asked = sample.wanted[steps, one.node, one.channel] & full
-    return _by_day(sample, steps, lambda part: written(one.numbers, values[part], asked[part]), name)
+    return _lines_by_day(
+        sample, steps, lambda part: write_with_hidden(one.numbers, values[part], asked[part]), name
+    )
 
 
-def _by_day(
+def _lines_by_day(
     sample: Sample, steps: slice, numbers: Callable[[slice], str], name: str = ""
 ) -> tuple[Line, ...]:
     """A line for each day of these steps; numbers: the words for a part of them."""
     side = sample.side
-    moments = calendar.local(sample.time[steps], side.timezone)
+    moments = calendar.local_times(sample.time[steps], side.timezone)
     holidays = side.calendar.holiday[steps]
     return tuple(
         Line(
-            plain(calendar.label(moments[part.start], side.freq_s, holidays[part.start])) + name,
+            plain_text(calendar.line_label(moments[part.start], side.freq_s, holidays[part.start])) + name,
             numbers(part),
             calendar.stamp(moments[part.start], side.freq_s),
         )
-        for part in calendar.lines(moments, side.freq_s)
+        for part in calendar.split_by_day(moments, side.freq_s)
     )
 
 
-def scale_words(numbers: Strategy, unit: str = "") -> str:
+def scale_note(numbers: Strategy, unit: str = "") -> str:
     """What a number of a line means, where it is not the value itself: ` in steps of 5 mph`."""
     if numbers.zero:
-        return f" as value / {decimal(numbers.unit)} + {numbers.zero}"
-    return f" in steps of {decimal(numbers.unit)} {unit}".rstrip() if decimal(numbers.unit) != "1" else ""
+        return f" as value / {format_decimal(numbers.unit)} + {numbers.zero}"
+    return (
+        f" in steps of {format_decimal(numbers.unit)} {unit}".rstrip()
+        if format_decimal(numbers.unit) != "1"
+        else ""
+    )
 
 
-def unread(found: Float64[np.ndarray, " horizon"], count: int, limits: tuple[float, float]) -> Unread | None:
+def unread_reason(
+    found: Float64[np.ndarray, " horizon"], count: int, limits: tuple[float, float]
+) -> Unread | None:
     """Why numbers cannot be used as an answer, or None. limits: the least and the greatest that it can say."""
     low, high = limits
     if not len(found):
@@ -230,39 +246,44 @@ def unread(found: Float64[np.ndarray, " horizon"], count: int, limits: tuple[flo
     if np.isnan(found).any():
         return Unread(f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}")
     if (found < low).any() or (found > high).any():
-        between = f"{decimal(low)} and {decimal(high)}"
+        between = f"{format_decimal(low)} and {format_decimal(high)}"
         return Unread(f"out of range: a number is not between {between}", "out_of_range")
     return None
 
 
-def decimals(values: np.ndarray, most: int = 9) -> int:
+def decimals_for(values: np.ndarray, most: int = 9) -> int:
     """How many decimals tell values apart: none for whole numbers, else so many that the greatest has four digits."""
     finite = values[np.isfinite(values)]
     if not finite.size or np.array_equal(finite, np.rint(finite)):
         return 0
     top = float(np.abs(finite).max())
-    return int(np.clip(_DIGITS - 1 - np.floor(np.log10(top)), 0, most)) if top else 0
+    return int(np.clip(_SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(top)), 0, most)) if top else 0
 
 
-def readable(values: Float64[np.ndarray, " time"], places: int) -> str:
+def format_values(values: Float64[np.ndarray, " time"], places: int) -> str:
     """Values themselves with so many decimals, `x` where one is missing."""
-    return ", ".join(rounded(float(value), places) for value in values)
+    return ", ".join(format_value(float(value), places) for value in values)
 
 
-def rounded(value: float, places: int) -> str:
+def format_value(value: float, places: int) -> str:
     """A value with so many decimals; no minus before a nought."""
     if not np.isfinite(value):
         return MISSING
     return f"{0.0 if round(value, places) == 0 else value:.{places}f}"
 
 
-def blocks(sample: Sample, nodes: Sequence[int], labels: Sequence[str], steps: slice) -> tuple[Block, ...]:
+def place_blocks(
+    sample: Sample, nodes: Sequence[int], labels: Sequence[str], steps: slice
+) -> tuple[Block, ...]:
     """The readings themselves, place by place (and channel by channel), a line a day."""
     channels = range(sample.values.shape[2])
     visible = np.where(sample.visible, sample.values, np.nan)[steps]
-    places = {channel: decimals(visible[:, :, channel]) for channel in channels}
+    places = {channel: decimals_for(visible[:, :, channel]) for channel in channels}
     return tuple(
-        Block(label, _by_day(sample, steps, partial(_readings, visible[:, node, channel], places[channel])))
+        Block(
+            label,
+            _lines_by_day(sample, steps, partial(_readings, visible[:, node, channel], places[channel])),
+        )
         for node, name in zip(nodes, labels, strict=True)
         for channel in channels
         for label in [name if len(channels) == 1 else f"{name}, {channel_name(sample, channel)}"]
@@ -270,9 +291,9 @@ def blocks(sample: Sample, nodes: Sequence[int], labels: Sequence[str], steps: s
 
 
 def _readings(values: Float64[np.ndarray, " time"], places: int, part: slice) -> str:
-    return readable(values[part], places)
+    return format_values(values[part], places)
 
 
-def moments_of(sample: Sample) -> list[datetime]:
+def local_times(sample: Sample) -> list[datetime]:
     """All steps as clocks at the place show them."""
-    return calendar.local(sample.time, sample.side.timezone)
+    return calendar.local_times(sample.time, sample.side.timezone)

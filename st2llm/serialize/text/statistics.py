@@ -8,26 +8,26 @@ from jaxtyping import Bool, Float64, Int64
 
 from st2llm.data import video_features
 from st2llm.serialize.text import sequence, series
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Layout, Sample
 
 
-def named(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
+def visible_channel(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
     """The channel of that name of what has one node; None where there is none, or nothing of it is visible."""
     if name not in sample.side.channels:
         return None
-    found = series.seen(sample, 0, sample.side.channels.index(name))
+    found = series.visible_values(sample, 0, sample.side.channels.index(name))
     return found if np.isfinite(found).any() else None
 
 
-def option_words(sample: Sample) -> tuple[str, ...]:
+def option_texts(sample: Sample) -> tuple[str, ...]:
     """What the codes of a sample stand for, in words: their labels where all differ, else their ids."""
-    return tuple(sequence.names(sample.side.options, sample.side.option_labels).values())
+    return tuple(sequence.option_names(sample.side.options, sample.side.option_labels).values())
 
 
-def labels(sample: Sample) -> list[str]:
+def place_labels(sample: Sample) -> list[str]:
     """What the places are called in prompts."""
-    return [plain(label) for label in sample.side.labels]
+    return [plain_text(label) for label in sample.side.labels]
 
 
 def unit_of(sample: Sample, channel: int) -> str:
@@ -35,10 +35,10 @@ def unit_of(sample: Sample, channel: int) -> str:
     return sample.side.unit if len(sample.side.channels) <= 1 or channel == 0 else ""
 
 
-def thing(sample: Sample, channel: int) -> str:
+def quantity(sample: Sample, channel: int) -> str:
     """What is measured, in words: the quantity of the data, or the channel where there are several."""
     names = sample.side.channels
-    return plain(names[channel]) if len(names) > 1 else plain(sample.side.quantity)
+    return plain_text(names[channel]) if len(names) > 1 else plain_text(sample.side.quantity)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def _rank(at: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(at, kind="stable"), kind="stable")
 
 
-def mean_of(sample: Sample, cells: np.ndarray, channel: int = 0, step: int | None = None) -> float | None:
+def visible_mean(
+    sample: Sample, cells: np.ndarray, channel: int = 0, step: int | None = None
+) -> float | None:
     """The mean of what is visible at these nodes (at one step); None where nothing is."""
     steps = slice(None) if step is None else slice(step, step + 1)
     shown = sample.visible[steps][:, cells, channel]
@@ -93,9 +95,9 @@ def slope(values: Float64[np.ndarray, " time"]) -> float:
     return float((at * values[there]).sum() / (at**2).sum())
 
 
-def path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np.ndarray, " fix"]]:
+def visible_path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np.ndarray, " fix"]]:
     """The visible positions of what moves, and their steps."""
-    x, y = named(sample, "x"), named(sample, "y")
+    x, y = visible_channel(sample, "x"), visible_channel(sample, "y")
     if x is None or y is None:
         return np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
     xy = np.stack([x, y], axis=1)
@@ -103,14 +105,14 @@ def path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np.ndarray
     return xy[steps], steps.astype(np.int64)
 
 
-def length(xy: Float64[np.ndarray, "fix 2"]) -> float:
+def path_length(xy: Float64[np.ndarray, "fix 2"]) -> float:
     """The way along the fixes."""
     return float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
 
 
-def codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarray, " step"]]:
+def visible_codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarray, " step"]]:
     """The visible codes of a channel (place, mark) and their steps."""
-    found = named(sample, name)
+    found = visible_channel(sample, name)
     if found is None:
         return [], np.zeros(0, dtype=np.int64)
     steps = np.flatnonzero(np.isfinite(found))
@@ -135,7 +137,7 @@ class Motion:
         return "down" if self.down > 0 else "up"
 
 
-def motion(sample: Sample, most: int = 24) -> Motion | None:
+def mean_motion(sample: Sample, most: int = 24) -> Motion | None:
     """The mean motion of what moves in the visible frames, by block matching; None without frames.
 
     most: pairs of frames that are compared, evenly over the clip.
@@ -182,7 +184,7 @@ def motion_energy(sample: Sample) -> Float64[np.ndarray, " node"]:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def best(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | None:
+def clear_maximum(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | None:
     """The position of the greatest value; None where the next one comes within `margin` of it, or there is none."""
     found = np.asarray(values, dtype=np.float64)
     order = [int(i) for i in np.argsort(-found, kind="stable") if np.isfinite(found[i])]
@@ -193,9 +195,9 @@ def best(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | 
     return order[0]
 
 
-def by_day(sample: Sample) -> Iterator[tuple[object, list[int]]]:
+def steps_by_day(sample: Sample) -> Iterator[tuple[object, list[int]]]:
     """The local days of a sample and the steps in each, oldest first."""
     found: dict[object, list[int]] = {}
-    for step, moment in enumerate(sequence.clocks(sample)):
+    for step, moment in enumerate(sequence.local_times(sample)):
         found.setdefault(moment.date(), []).append(step)
     yield from found.items()

@@ -8,20 +8,20 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.answer.settings import AnswerHead, NumbersHead, PairHead
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat, PairFormat
 from st2llm.serialize.answer.unread import Unread
-from st2llm.serialize.numbers import Notation, Strategy, decimal, fit
+from st2llm.serialize.numbers import Notation, Strategy, fit, format_decimal
 from st2llm.serialize.text.compass import is_metric
-from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.sequence import channel, column
-from st2llm.serialize.text.series import unread
+from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.sequence import channel_index, channel_values
+from st2llm.serialize.text.series import unread_reason
 from st2llm.types import Grammar, Prediction, Sample
 
-FINE = 0.01
+RELATIVE_RESOLUTION = 0.01
 """Numbers need no more decimals than tell a hundredth of a typical step from the next."""
 
 _KM = 1000.0
-_PAIR_ROOM = 4.0
+_PAIR_HEADROOM = 4.0
 _PAIR = re.compile(r"\(\s*(-?[0-9]+(?:\.[0-9]+)?|x)\s*,\s*(-?[0-9]+(?:\.[0-9]+)?|x)\s*\)", re.ASCII)
 
 
@@ -33,7 +33,7 @@ class PositionAnswer:
     the numbers are fitted, where it is another.
     """
 
-    head: AnswerHead
+    head: AnswerFormat
     steps: bool = False
     model: Sample | None = None
 
@@ -41,26 +41,28 @@ class PositionAnswer:
         """The same in the numbers of another sample, for examples beside it."""
         return replace(self, model=model)
 
-    def track(self, sample: Sample) -> "Track":
+    def track(self, sample: Sample) -> "PositionNotation":
         """The notation of a sample; what is hidden has no part in it."""
         fitted = self._fitted(self.model or sample)
-        return fitted if self.model is None else replace(fitted, base=base_of(sample))
+        return fitted if self.model is None else replace(fitted, base=base_position(sample))
 
-    def _fitted(self, sample: Sample) -> "Track":
+    def _fitted(self, sample: Sample) -> "PositionNotation":
         head = self.head
-        if isinstance(head, NumbersHead):
-            return Track.fit(sample, head.notation, steps=self.steps)
-        if isinstance(head, PairHead):
-            return Track.fit(
-                sample, Notation(head.digits, decimals=head.decimals, headroom=_PAIR_ROOM), steps=self.steps
+        if isinstance(head, NumbersFormat):
+            return PositionNotation.fit(sample, head.notation, steps=self.steps)
+        if isinstance(head, PairFormat):
+            return PositionNotation.fit(
+                sample,
+                Notation(head.digits, decimals=head.decimals, headroom=_PAIR_HEADROOM),
+                steps=self.steps,
             )
         raise ConfigError(
             f"Positions cannot be answered in the grammar {head.grammar!r}. Take numbers or pair."
         )
 
     def grammar(self, sample: Sample) -> Grammar:
-        track, count = self.track(sample), len(wanted_steps(sample))
-        if isinstance(self.head, PairHead):
+        track, count = self.track(sample), len(target_steps(sample))
+        if isinstance(self.head, PairFormat):
             if count != 1:
                 raise DataError(
                     f"{sample.id} asks for {count} positions, but a pair is one. Answer in numbers, or ask for one."
@@ -77,14 +79,14 @@ class PositionAnswer:
             return ""
         columns = [sample.side.channels.index("x"), sample.side.channels.index("y")]
         track = self.track(sample)
-        words = track.words(sample.truth[wanted_steps(sample)][:, 0, columns])
-        if isinstance(self.head, PairHead):
+        words = track.words(sample.truth[target_steps(sample)][:, 0, columns])
+        if isinstance(self.head, PairFormat):
             return f"({words[0].replace(track.separator, ', ')})"
         return track.separator.join(words)
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        track, steps = self.track(sample), wanted_steps(sample)
-        found = track.pair(text) if isinstance(self.head, PairHead) else track.read(text, len(steps))
+        track, steps = self.track(sample), target_steps(sample)
+        found = track.pair(text) if isinstance(self.head, PairFormat) else track.read(text, len(steps))
         if isinstance(found, Unread):
             return Prediction(value=None, raw=text, unread_reason=found)
         value = np.full(sample.values.shape, np.nan)
@@ -97,7 +99,7 @@ class PositionAnswer:
 
 
 @dataclass(frozen=True)
-class Track:
+class PositionNotation:
     """How the positions of one sample are written: relative to `base`, in `unit`, as `numbers`.
 
     base: the last position seen before the first one that is asked for (see `base_of`). scale: how many units of the
@@ -113,19 +115,22 @@ class Track:
     steps: bool = False
 
     @classmethod
-    def fit(cls, sample: Sample, notation: Notation, *, steps: bool = False) -> "Track":
-        """Kilometres where metres do not fit into the digits; decimals as FINE says, at most those of the notation.
+    def fit(cls, sample: Sample, notation: Notation, *, steps: bool = False) -> "PositionNotation":
+        """Fits the notation to the visible positions.
 
-        Raises DataError where no position is visible.
+        The unit is kilometres where metres do not fit into the digits. RELATIVE_RESOLUTION sets the decimals, up to
+        those of the given notation. Raises DataError where no position is visible.
         """
-        seen, base = positions(sample), np.array(base_of(sample))
-        away = _away(seen[np.isfinite(seen).all(axis=1)], base)
+        seen, base = visible_positions(sample), np.array(base_position(sample))
+        away = _difference(seen[np.isfinite(seen).all(axis=1)], base)
         unit, scale = position_unit(sample.side.unit, float(np.abs(away).max(initial=0.0)), notation)
         ways = np.diff(away, axis=0) / scale
         lengths = np.hypot(ways[:, 0], ways[:, 1])
-        fine = replace(notation, signed=True, decimals=position_decimals(lengths, notation.decimals))
+        fine = replace(notation, signed=True, decimals=decimals_for_steps(lengths, notation.decimals))
         shown = np.concatenate([ways, away[:1] / scale]) if steps else away / scale
-        return cls(base_of(sample), unit, scale, fitted(shown.ravel(), notation, fine), fine, steps)
+        return cls(
+            base_position(sample), unit, scale, fit_strategy(shown.ravel(), notation, fine), fine, steps
+        )
 
     @property
     def precision(self) -> float:
@@ -137,7 +142,7 @@ class Track:
     @property
     def step_words(self) -> str:
         """What a difference of 1 stands for, where it is not 1 unit: `0.5 kilometres`; else ''."""
-        return "" if self.numbers.unit == 1 else f"{decimal(self.numbers.unit)} {self.unit}"
+        return "" if self.numbers.unit == 1 else f"{format_decimal(self.numbers.unit)} {self.unit}"
 
     def words(
         self, xy: Float64[np.ndarray, "time 2"], before: tuple[float, float] | None = None
@@ -158,7 +163,7 @@ class Track:
 
     def at(self, xy: Float64[np.ndarray, " 2"]) -> str:
         """`east,north` of one position from the base, whatever the form of the answer."""
-        return self.numbers.write(_away(xy[None], np.array(self.base))[0] / self.scale)
+        return self.numbers.write(_difference(xy[None], np.array(self.base))[0] / self.scale)
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, "horizon 2"] | Unread:
         """So many positions, or why there are not."""
@@ -184,33 +189,33 @@ class Track:
     ) -> Float64[np.ndarray, "time 2"]:
         """The way from the base in the coordinates' own unit, as far as numbers can say it."""
         low, high = (limit * self.scale for limit in self.numbers.limits)
-        return np.asarray(np.clip(_away(xy, np.array(self.base) if base is None else base), low, high))
+        return np.asarray(np.clip(_difference(xy, np.array(self.base) if base is None else base), low, high))
 
     def _positions(
         self, found: Float64[np.ndarray, " _"], count: int
     ) -> Float64[np.ndarray, "horizon 2"] | Unread:
-        reason = unread(found, count, self.numbers.limits)
+        reason = unread_reason(found, count, self.numbers.limits)
         if reason is not None:
             return reason
         ways = found.reshape(-1, 2) * self.scale
         return np.array(self.base) + (np.cumsum(ways, axis=0) if self.steps else ways)
 
 
-def positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
+def visible_positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
     """The coordinates that may be seen, NaN elsewhere. Raises DataError for a sample without coordinates."""
-    if column(sample, "x") is None or column(sample, "y") is None:
+    if channel_index(sample, "x") is None or channel_index(sample, "y") is None:
         raise DataError(
             f"{sample.id} has no coordinates x and y, but {', '.join(sample.side.channels) or 'no named channel'}. "
             f"Take a template for places, for instance trajectory/next-place."
         )
-    xy = np.column_stack([channel(sample, "x"), channel(sample, "y")])
+    xy = np.column_stack([channel_values(sample, "x"), channel_values(sample, "y")])
     return np.where(np.isfinite(xy).all(axis=1, keepdims=True), xy, np.nan)
 
 
-def base_of(sample: Sample) -> tuple[float, float]:
+def base_position(sample: Sample) -> tuple[float, float]:
     """Where numbers are counted from: the last position that is seen before the first one asked for, or, where none is,
     the first one seen. Raises DataError where there is none at all."""
-    seen = positions(sample)
+    seen = visible_positions(sample)
     known = np.flatnonzero(np.isfinite(seen).all(axis=1))
     if not known.size:
         raise DataError(f"{sample.id} shows no position at all. Ask for a longer history.")
@@ -219,7 +224,7 @@ def base_of(sample: Sample) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def wanted_steps(sample: Sample) -> list[int]:
+def target_steps(sample: Sample) -> list[int]:
     """The steps whose positions are asked for. Raises DataError where there are none, or x is asked for without y."""
     names = sample.side.channels
     x, y = (
@@ -237,25 +242,30 @@ def position_unit(unit: str, reach: float, notation: Notation) -> tuple[str, flo
     """The unit in which positions are said, and how many of the data's units it is: kilometres where metres would not
     fit into the digits."""
     if not is_metric(unit):
-        return plain(unit), 1.0
+        return plain_text(unit), 1.0
     return ("kilometres", _KM) if reach > 10**notation.digits / notation.headroom else ("metres", 1.0)
 
 
-def position_decimals(sizes: Float64[np.ndarray, " _"], most: int) -> int:
-    """How many decimals tell FINE of a typical size from the next; `most` where nothing moves."""
+def decimals_for_steps(sizes: Float64[np.ndarray, " _"], most: int) -> int:
+    """How many decimals tell RELATIVE_RESOLUTION of a typical size from the next; `most` where nothing moves."""
     some = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not some.size:
         return most
-    return int(min(max(math.ceil(-math.log10(float(np.median(some))) - math.log10(FINE) - 1e-9), 0), most))
+    return int(
+        min(
+            max(math.ceil(-math.log10(float(np.median(some))) - math.log10(RELATIVE_RESOLUTION) - 1e-9), 0),
+            most,
+        )
+    )
 
 
-def fitted(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation) -> Strategy:
+def fit_strategy(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation) -> Strategy:
     """A strategy fitted to values; where the decimals of a notation are not needed, to whole numbers."""
     whole = notation.decimals and not fine.decimals
     return fit(fine.strategy, np.rint(values) if whole else values, fine)
 
 
-def _away(
+def _difference(
     xy: Float64[np.ndarray, "time 2"], base: Float64[np.ndarray, " 2"]
 ) -> Float64[np.ndarray, "time 2"]:
     """Differences, kept finite where coordinates are at the end of what floats can say."""

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import DataError
-from st2llm.serialize.answer import options
-from st2llm.serialize.answer.settings import AnswerHead, RankingHead
+from st2llm.serialize.answer import selection
+from st2llm.serialize.answer.formats import AnswerFormat, RankingFormat
 from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.text import calendar, sequence
-from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.sequence import Run
+from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.sequence import ItemList
 from st2llm.types import Choice, Prediction, Ranking, Sample
 
-STAYS: Mapping[str, str] = {
+STAY_VARIABLES: Mapping[str, str] = {
     "object": "name of the moving object",
     "stays": "all stays that are seen, oldest first, each with .line, .label (Tue 13:10), .weekday, .time, .date, "
     ".duration (120 min), .place (id), .name (its words), .attributes",
@@ -32,7 +32,7 @@ _OWN = ("x", "y", "place", "duration_min")
 
 
 @dataclass(frozen=True)
-class Stay:
+class StayItem:
     """One visit in words; '' for whatever is unknown."""
 
     step: int
@@ -58,7 +58,7 @@ class Stay:
 
 
 @dataclass(frozen=True)
-class Visited:
+class VisitedPlace:
     """A place that the object knows, and how often it was there."""
 
     place: str
@@ -70,28 +70,28 @@ class Visited:
 
 
 @dataclass(frozen=True)
-class PlaceAnswer:
+class NextPlaceAnswer:
     """The next place: a ranking of ids, or the best one alone. The object's own places are the first candidates."""
 
-    head: AnswerHead
+    head: AnswerFormat
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:
         """All places of the data set, those that the object was seen at first, the most visited of them first."""
-        own = [place for place, _ in seen(sample).most_common()]
+        own = [place for place, _ in visit_counts(sample).most_common()]
         return tuple(dict.fromkeys((*own, *sample.side.options)))
 
     def count(self, sample: Sample) -> int:
         """How many ids are asked for: never more than the object's own places."""
-        wanted = self.head.count if isinstance(self.head, RankingHead) else 1
-        return max(1, min(wanted, len(seen(sample)), len(sample.side.options)))
+        wanted = self.head.count if isinstance(self.head, RankingFormat) else 1
+        return max(1, min(wanted, len(visit_counts(sample)), len(sample.side.options)))
 
     def grammar(self, sample: Sample) -> Choice | Ranking:
-        words = tuple(map(plain, self.candidates(sample)))
+        words = tuple(map(plain_text, self.candidates(sample)))
         if not words:
             raise DataError(
                 f"{sample.id} knows no places to choose from. Name the column of `place` in the data card."
             )
-        if isinstance(self.head, RankingHead):
+        if isinstance(self.head, RankingFormat):
             return Ranking(words, self.count(sample), self.head.separator)
         return Choice(words)
 
@@ -100,21 +100,21 @@ class PlaceAnswer:
         if sample.label is None:
             return ""
         ranked = dict.fromkeys((sample.label, *self.candidates(sample)))
-        separator = self.head.separator if isinstance(self.head, RankingHead) else ""
-        return separator.join(plain(place) for place in list(ranked)[: self.count(sample)])
+        separator = self.head.separator if isinstance(self.head, RankingFormat) else ""
+        return separator.join(plain_text(place) for place in list(ranked)[: self.count(sample)])
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        ids = {plain(place): place for place in self.candidates(sample)}
-        found = options.picked(text, self.grammar(sample))
+        ids = {plain_text(place): place for place in self.candidates(sample)}
+        found = selection.parse_selection(text, self.grammar(sample))
         if isinstance(found, Unread):
             return Prediction(value=None, raw=text, unread_reason=found)
         ranking = tuple(ids[word] for word in found)
-        return Prediction(value=coded(sample, "place", ranking[0]), ranking=ranking, raw=text)
+        return Prediction(value=option_code_values(sample, "place", ranking[0]), ranking=ranking, raw=text)
 
 
-def coded(sample: Sample, channel: str, option: str) -> np.ndarray | None:
+def option_code_values(sample: Sample, channel: str, option: str) -> np.ndarray | None:
     """The values of an answer that is one option, by its code; None where the sample asks for no code."""
-    at = sequence.column(sample, channel)
+    at = sequence.channel_index(sample, channel)
     if at is None or not sample.wanted[:, 0, at].any():
         return None
     value = np.full(sample.values.shape, np.nan)
@@ -122,71 +122,76 @@ def coded(sample: Sample, channel: str, option: str) -> np.ndarray | None:
     return value
 
 
-def words(sample: Sample, context: int, count: int) -> dict[str, Any]:
-    """Values of STAYS. context: how many stays at most are the context. count: how many places are asked for."""
-    stays = _stays(sample)
-    told = _time_is_told(sample)
-    last = calendar.weekday_time(sequence.clocks(sample)[-1]) if told else ""
+def stay_variables(sample: Sample, context: int, count: int) -> dict[str, Any]:
+    """The values of STAY_VARIABLES.
+
+    context: maximum number of context stays. count: number of places to answer.
+    """
+    stays = _stay_items(sample)
+    told = _target_time_known(sample)
+    last = calendar.weekday_time(sequence.local_times(sample)[-1]) if told else ""
     recent = _context(sample, [stay.step for stay in stays], context)
-    names = _names(sample)
+    names = _place_names(sample)
     return {
         "object": sequence.object_name(sample),
-        "stays": Run(tuple(stays)),
-        "past": Run(tuple(stay for stay in stays if stay.step not in recent), least=1),
-        "context": Run(tuple(stay for stay in stays if stay.step in recent), least=len(stays)),
-        "visited": tuple(Visited(plain(p), n, names.get(p, "")) for p, n in seen(sample).most_common()),
+        "stays": ItemList(tuple(stays)),
+        "past": ItemList(tuple(stay for stay in stays if stay.step not in recent), least=1),
+        "context": ItemList(tuple(stay for stay in stays if stay.step in recent), least=len(stays)),
+        "visited": tuple(
+            VisitedPlace(plain_text(p), n, names.get(p, "")) for p, n in visit_counts(sample).most_common()
+        ),
         "asked_time": last,
-        "asked_weekday": calendar.weekday(sequence.clocks(sample)[-1]) if told else "",
+        "asked_weekday": calendar.weekday(sequence.local_times(sample)[-1]) if told else "",
         "count": count,
     }
 
 
-def nothing() -> dict[str, Any]:
-    """Values of STAYS where no places are known."""
-    empty = {name: Run(()) for name in ("stays", "past", "context")}
-    return {**dict.fromkeys(STAYS, ""), **empty, "visited": (), "count": 0}
+def empty_stay_variables() -> dict[str, Any]:
+    """Values of STAY_VARIABLES where no places are known."""
+    empty = {name: ItemList(()) for name in ("stays", "past", "context")}
+    return {**dict.fromkeys(STAY_VARIABLES, ""), **empty, "visited": (), "count": 0}
 
 
-def seen(sample: Sample) -> Counter[str]:
+def visit_counts(sample: Sample) -> Counter[str]:
     """How often each place is seen; equally often visited ones in the order of their first visit."""
-    codes = sequence.channel(sample, "place")[sample.context_steps]
+    codes = sequence.channel_values(sample, "place")[sample.context_steps]
     return Counter(sample.side.options[int(code)] for code in codes[np.isfinite(codes)])
 
 
-def _stays(sample: Sample) -> list[Stay]:
-    moments, names = sequence.clocks(sample), _names(sample)
-    codes, minutes = sequence.channel(sample, "place"), sequence.channel(sample, "duration_min")
+def _stay_items(sample: Sample) -> list[StayItem]:
+    moments, names = sequence.local_times(sample), _place_names(sample)
+    codes, minutes = sequence.channel_values(sample, "place"), sequence.channel_values(sample, "duration_min")
     steps = [step for step in sample.context_steps.tolist() if np.isfinite(codes[step])]
     found = []
-    for step, far in zip(steps, sequence.apart(sample, steps), strict=True):
+    for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
         moment, place = moments[step], sample.side.options[int(codes[step])]
         found.append(
-            Stay(
+            StayItem(
                 step,
                 far,
                 calendar.weekday_time(moment),
-                plain(place),
+                plain_text(place),
                 name=names.get(place, ""),
                 weekday=calendar.weekday(moment),
                 time=f"{moment:%H:%M}",
                 date=calendar.short_date(moment),
                 duration=f"{minutes[step]:.0f} min" if np.isfinite(minutes[step]) else "",
-                attributes=sequence.attributes(sample, step, _OWN),
+                attributes=sequence.attribute_text(sample, step, _OWN),
             )
         )
     return found
 
 
-def _names(sample: Sample) -> dict[str, str]:
+def _place_names(sample: Sample) -> dict[str, str]:
     """Words of the places where they say more than the ids."""
     side = sample.side
     if len(side.option_labels) != len(side.options):
         return {}
-    pairs = zip(side.options, map(plain, side.option_labels), strict=True)
-    return {place: label for place, label in pairs if label and label != plain(place)}
+    pairs = zip(side.options, map(plain_text, side.option_labels), strict=True)
+    return {place: label for place, label in pairs if label and label != plain_text(place)}
 
 
-def _time_is_told(sample: Sample) -> bool:
+def _target_time_known(sample: Sample) -> bool:
     """Time repeats the last that is known where the task hides that of the stay which is asked for."""
     origin = sample.first_wanted_step
     return 0 < origin < len(sample.time) and bool(sample.time[origin] > sample.time[origin - 1])
@@ -194,7 +199,7 @@ def _time_is_told(sample: Sample) -> bool:
 
 def _context(sample: Sample, steps: list[int], most: int) -> set[int]:
     """The last stays of the last seven local days, at most so many."""
-    moments = sequence.clocks(sample)
+    moments = sequence.local_times(sample)
     today = moments[min(sample.first_wanted_step, len(moments) - 1)].date()
     late = [step for step in steps if (today - moments[step].date()).days <= CONTEXT_DAYS]
     return set(late[-most:]) if most else set()

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import ConfigError, DataError
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat, PairFormat
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.settings import AnswerHead, NumbersHead, PairHead
-from st2llm.serialize.template.kind import Example, Kind, Plan
+from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text import sequence
-from st2llm.serialize.text.sequence import COMMON
+from st2llm.serialize.text.sequence import SEQUENCE_VARIABLES
 from st2llm.serialize.trajectory import stays, variables
-from st2llm.serialize.trajectory.answer import PositionAnswer, positions, wanted_steps
-from st2llm.serialize.trajectory.stays import PlaceAnswer
+from st2llm.serialize.trajectory.answer import PositionAnswer, target_steps, visible_positions
+from st2llm.serialize.trajectory.stays import NextPlaceAnswer
 from st2llm.types import Grammar, Prediction, Sample
 
-ASKED: Mapping[str, str] = {
+POSITION_TARGET_VARIABLES: Mapping[str, str] = {
     "count": "how many positions are asked for",
     "numbers": "how many numbers that is: two for each",
     "asked": "the moments that are asked for (a list)",
@@ -26,21 +26,21 @@ ASKED: Mapping[str, str] = {
     "asked_last": "the last of them",
 }
 _FORMS = ("positions", "steps")
-_POSITIONS = ("forecast", "recover", "interpolate", "impute")
+_POSITION_TASKS = ("forecast", "recover", "interpolate", "impute")
 
 
 @dataclass(frozen=True)
-class TrajectoryText:
+class TrajectorySerializer:
     """Writes samples of one moving object as words, and reads the answer.
 
-    Positions are numbers in a stated step from the last fix seen before the question (see Track), so that a round trip
-    moves a coordinate by at most half a step. Places are answered by their ids.
+    Positions are numbers in a stated step from the last visible fix before the target (see PositionNotation), so that a
+    round trip moves a coordinate by at most half a step. Places are answered by their ids.
 
-    form: `positions` from that fix, or `steps` from fix to fix. cells: squares side by side on the map. context: how
-    many stays at most are told as the context of the question.
+    form: `positions` relative to that fix, or `steps` from fix to fix. cells: number of map squares along the longer
+    side. context: maximum number of stays given as context.
     """
 
-    plan: Plan
+    plan: SerializerOptions
     form: str = "positions"
     cells: int = 8
     context: int = 5
@@ -53,13 +53,13 @@ class TrajectoryText:
 
     def words(self, sample: Sample) -> dict[str, Any]:
         if self.plan.task == "next-place":
-            return {**sequence.common(sample), **self._stays(sample)}
+            return {**sequence.sequence_variables(sample), **self._stays(sample)}
         words = {
             **self._stays(sample),
             **self._moves(sample),
-            **sequence.common(sample, self._choices(sample)),
+            **sequence.sequence_variables(sample, self._choices(sample)),
         }
-        return words | self._asked(sample) if self.plan.task in _POSITIONS else words
+        return words | self._asked(sample) if self.plan.task in _POSITION_TASKS else words
 
     def grammar(self, sample: Sample) -> Grammar:
         return self._answer.grammar(sample)
@@ -85,46 +85,48 @@ class TrajectoryText:
             told = words["track"] if len(words["track"]) else words["stays"]
             return Example("\n".join(filter(None, (str(told), words["question"]))), answer.truth(solved))
         alike = answer.like(asked)
-        row = variables.row(solved, alike.track(solved))
-        return Example(_gapped(row, solved), alike.truth(solved))
+        row = variables.number_row(solved, alike.track(solved))
+        return Example(_row_with_gap(row, solved), alike.truth(solved))
 
     def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Description, then what is farthest from the question: of a history the oldest. The context stays."""
-        return sequence.sacrifices(words)
+        return sequence.drop_order(words)
 
     @property
-    def _answer(self) -> PositionAnswer | PlaceAnswer | LabelAnswer:
+    def _answer(self) -> PositionAnswer | NextPlaceAnswer | LabelAnswer:
         head = self._head
         if self.plan.task == "next-place":
-            return PlaceAnswer(head)
-        if self.plan.task in _POSITIONS:
+            return NextPlaceAnswer(head)
+        if self.plan.task in _POSITION_TASKS:
             return PositionAnswer(head, self.form == "steps")
         return LabelAnswer(head)
 
     @property
-    def _head(self) -> AnswerHead:
+    def _head(self) -> AnswerFormat:
         """How positions are written where the template has no answer, too."""
-        return self.plan.answer or NumbersHead(digits=4, decimals=2, signed=True)
+        return self.plan.answer or NumbersFormat(digits=4, decimals=2, signed=True)
 
     def _moves(self, sample: Sample) -> dict[str, Any]:
-        if self.plan.task not in _POSITIONS and not _has_positions(sample):
-            return {**variables.nothing(), "object": sequence.object_name(sample)}
+        if self.plan.task not in _POSITION_TASKS and not _has_positions(sample):
+            return {**variables.empty_movement_variables(), "object": sequence.object_name(sample)}
         head = (
             self._head
-            if isinstance(self._head, NumbersHead | PairHead)
-            else NumbersHead(digits=4, decimals=2)
+            if isinstance(self._head, NumbersFormat | PairFormat)
+            else NumbersFormat(digits=4, decimals=2)
         )
-        return variables.words(sample, PositionAnswer(head, self.form == "steps").track(sample), self.cells)
+        return variables.movement_variables(
+            sample, PositionAnswer(head, self.form == "steps").track(sample), self.cells
+        )
 
     def _stays(self, sample: Sample) -> dict[str, Any]:
-        if sequence.column(sample, "place") is None:
+        if sequence.channel_index(sample, "place") is None:
             if self.plan.task == "next-place":
                 raise DataError(
                     f"{sample.id} has no places. Take a template for positions: trajectory/forecast."
                 )
-            return stays.nothing()
-        count = PlaceAnswer(self._head).count(sample) if self.plan.task == "next-place" else 0
-        return stays.words(sample, self.context, count)
+            return stays.empty_stay_variables()
+        count = NextPlaceAnswer(self._head).count(sample) if self.plan.task == "next-place" else 0
+        return stays.stay_variables(sample, self.context, count)
 
     def _choices(self, sample: Sample) -> tuple[str, ...]:
         answer = self._answer
@@ -132,23 +134,25 @@ class TrajectoryText:
         return answer.options(sample) if chooses and isinstance(answer, LabelAnswer) else ()
 
     def _asked(self, sample: Sample) -> dict[str, Any]:
-        labels, steps = sequence.labels(sample), wanted_steps(sample)
+        labels, steps = sequence.time_labels(sample), target_steps(sample)
         return {
             "count": len(steps),
             "numbers": 2 * len(steps),
             "asked": tuple(labels[step] for step in steps),
-            "known": sequence.known(sample, variables.OWN),
+            "known": sequence.known_covariates(sample, variables.MODELLED_CHANNELS),
             "asked_first": labels[steps[0]],
             "asked_last": labels[steps[-1]],
         }
 
 
 def _has_positions(sample: Sample) -> bool:
-    known = sequence.column(sample, "x") is not None and sequence.column(sample, "y") is not None
-    return known and bool(np.isfinite(positions(sample)).all(axis=1).any())
+    known = (
+        sequence.channel_index(sample, "x") is not None and sequence.channel_index(sample, "y") is not None
+    )
+    return known and bool(np.isfinite(visible_positions(sample)).all(axis=1).any())
 
 
-def _gapped(row: sequence.Run, sample: Sample) -> str:
+def _row_with_gap(row: sequence.ItemList, sample: Sample) -> str:
     """The numbers that are seen; `...` stands for what is asked for amid them."""
     origin = sample.first_wanted_step
     before, after = ([str(item) for item in row if (item.step < origin) is side] for side in (True, False))
@@ -157,16 +161,21 @@ def _gapped(row: sequence.Run, sample: Sample) -> str:
 
 def _variables(task: str, per: str) -> Mapping[str, str]:
     if task == "next-place":
-        return {**COMMON, **stays.STAYS}
-    return {**COMMON, **stays.STAYS, **variables.MOVES, **(ASKED if task in _POSITIONS else {})}
+        return {**SEQUENCE_VARIABLES, **stays.STAY_VARIABLES}
+    return {
+        **SEQUENCE_VARIABLES,
+        **stays.STAY_VARIABLES,
+        **variables.MOVEMENT_VARIABLES,
+        **(POSITION_TARGET_VARIABLES if task in _POSITION_TASKS else {}),
+    }
 
 
-def _made(plan: Plan) -> TrajectoryText:
-    sequence.refuse_strategy(plan.answer, "trajectory")
-    return TrajectoryText(plan, **plan.settings)
+def _make(plan: SerializerOptions) -> TrajectorySerializer:
+    sequence.reject_sequential_strategy(plan.answer, "trajectory")
+    return TrajectorySerializer(plan, **plan.settings)
 
 
-KIND = Kind(
+KIND = KindSpec(
     tasks={
         "forecast": ("numbers", "pair"),
         "recover": ("numbers", "pair"),
@@ -178,6 +187,6 @@ KIND = Kind(
         "question-answer": ("text", "choice", "numbers", "time"),
     },
     variables=_variables,
-    make=_made,
+    make=_make,
     settings={"form": "positions", "cells": 8, "context": 5},
 )

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.serialize.text import cells, compass, sequence
-from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.sequence import Run, Word
-from st2llm.serialize.trajectory.answer import Track, positions
+from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.sequence import ItemList, TextItem
+from st2llm.serialize.trajectory.answer import PositionNotation, visible_positions
 from st2llm.types import Sample
 
-MOVES: Mapping[str, str] = {
+MOVEMENT_VARIABLES: Mapping[str, str] = {
     "object": "name of the moving object",
     "step": "time between two fixes, in words that follow 'every'; '' where it varies",
     "fixes": "how many fixes are seen",
@@ -37,11 +37,11 @@ MOVES: Mapping[str, str] = {
     "squares": "what the names of squares mean; '' where no position is known",
     "missing": "whether an x for a missing position is shown",
 }
-OWN = ("x", "y", "place")
+MODELLED_CHANNELS = ("x", "y", "place")
 
 
 @dataclass(frozen=True)
-class Fix:
+class FixItem:
     """One fix in words; '' for whatever is unknown."""
 
     step: int
@@ -70,96 +70,102 @@ class Fix:
         return self.line
 
 
-def words(sample: Sample, track: Track, across: int) -> dict[str, Any]:
-    """Values of MOVES. across: how many squares lie side by side on the map."""
+def movement_variables(sample: Sample, track: PositionNotation, across: int) -> dict[str, Any]:
+    """Values of MOVEMENT_VARIABLES. across: how many squares lie side by side on the map."""
     steps, origin = sample.context_steps.tolist(), sample.first_wanted_step
-    xy, time = positions(sample), sequence.seconds(sample)
+    xy, time = visible_positions(sample), sequence.seconds(sample)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
     before = [step for step in known if step < origin]
-    numbers = row(sample, track)
+    numbers = number_row(sample, track)
     ways = np.diff(xy[known], axis=0)
     unit = sample.side.unit
     path = float(np.hypot(ways[:, 0], ways[:, 1]).sum())
     spent = float(time[known[-1]] - time[known[0]])
     return {
         "object": sequence.object_name(sample),
-        "step": sequence.step_words(sample),
+        "step": sequence.step_phrase(sample),
         "fixes": len(known),
-        "history": Run(tuple(_fixes(sample, track, across))),
+        "history": ItemList(tuple(_fix_items(sample, track, across))),
         "track": numbers,
-        "before": Run(tuple(item for item in numbers if item.step < origin), numbers.separator),
-        "after": Run(tuple(item for item in numbers if item.step > origin), numbers.separator, least=1),
+        "before": ItemList(tuple(item for item in numbers if item.step < origin), numbers.separator),
+        "after": ItemList(tuple(item for item in numbers if item.step > origin), numbers.separator, least=1),
         "number_unit": track.unit,
         "number_step": track.step_words,
         "number_note": track.numbers.note,
         "number_base": f"the {'last fix seen before the question' if before else 'first fix seen'}",
         "number_form": "steps" if track.steps else "positions",
-        "moved": compass.distance(path, unit),
-        "displaced": compass.way(*(xy[before[-1]] - xy[before[0]]).tolist(), unit=unit) if before else "",
-        "mean_speed": compass.speed(path, spent, unit),
-        "squares": cells.Squares.fit(xy[known], across, unit).words,
+        "moved": compass.format_distance(path, unit),
+        "displaced": compass.format_displacement(*(xy[before[-1]] - xy[before[0]]).tolist(), unit=unit)
+        if before
+        else "",
+        "mean_speed": compass.format_speed(path, spent, unit),
+        "squares": cells.MapSquares.fit(xy[known], across, unit).words,
         "missing": len(known) < len(steps),
-        **_last(xy, time, before, unit),
+        **_last_movement(xy, time, before, unit),
     }
 
 
-def nothing() -> dict[str, Any]:
-    """Values of MOVES where no position is known."""
-    words = dict.fromkeys(MOVES, "")
+def empty_movement_variables() -> dict[str, Any]:
+    """Values of MOVEMENT_VARIABLES where no position is known."""
+    words = dict.fromkeys(MOVEMENT_VARIABLES, "")
     return {
         **words,
         "fixes": 0,
         "missing": False,
-        **{name: Run(()) for name in ("history", "track", "before", "after")},
+        **{name: ItemList(()) for name in ("history", "track", "before", "after")},
     }
 
 
-def row(sample: Sample, track: Track) -> Run:
+def number_row(sample: Sample, track: PositionNotation) -> ItemList:
     """The numbers of all fixes that are seen; of steps, the first fix says nothing."""
-    steps, xy = sample.context_steps.tolist(), positions(sample)
-    labels, apart = sequence.labels(sample), sequence.apart(sample, steps)
+    steps, xy = sample.context_steps.tolist(), visible_positions(sample)
+    labels, apart = sequence.time_labels(sample), sequence.steps_from_target(sample, steps)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
     first = (float(xy[known[0]][0]), float(xy[known[0]][1]))
     said = track.words(xy[steps], first)
-    items = [Word(step, far, labels[step], text) for step, far, text in zip(steps, apart, said, strict=True)]
-    return Run(tuple(item for item in items if not (track.steps and item.step == known[0])), track.separator)
+    items = [
+        TextItem(step, far, labels[step], text) for step, far, text in zip(steps, apart, said, strict=True)
+    ]
+    return ItemList(
+        tuple(item for item in items if not (track.steps and item.step == known[0])), track.separator
+    )
 
 
-def _fixes(sample: Sample, track: Track, across: int) -> list[Fix]:
-    steps, xy, time = sample.context_steps.tolist(), positions(sample), sequence.seconds(sample)
-    labels, unit, lonlat = sequence.labels(sample), sample.side.unit, sample.side.track
-    squares = cells.Squares.fit(xy[steps], across, unit)
-    places, codes = sample.side.options, sequence.channel(sample, "place")
+def _fix_items(sample: Sample, track: PositionNotation, across: int) -> list[FixItem]:
+    steps, xy, time = sample.context_steps.tolist(), visible_positions(sample), sequence.seconds(sample)
+    labels, unit, lonlat = sequence.time_labels(sample), sample.side.unit, sample.side.track
+    squares = cells.MapSquares.fit(xy[steps], across, unit)
+    places, codes = sample.side.options, sequence.channel_values(sample, "place")
     base = np.array(track.base)
     fixes, last = [], None
-    for step, far in zip(steps, sequence.apart(sample, steps), strict=True):
+    for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
         here = xy[step]
         known = bool(np.isfinite(here).all())
         way = here - xy[last] if last is not None else np.full(2, np.nan)
         gone = float(time[step] - time[last]) if last is not None else 0.0
         lon, lat = (np.nan, np.nan) if lonlat is None or not known else lonlat[step].tolist()
         fixes.append(
-            Fix(
+            FixItem(
                 step,
                 far,
                 labels[step],
                 numbers=track.at(here),
-                away=compass.way(*(here - base).tolist(), unit=unit),
-                came=compass.way(*way.tolist(), unit=unit),
-                speed=compass.speed(float(np.hypot(*way)), gone, unit),
-                heading=compass.wind(*way.tolist()),
+                away=compass.format_displacement(*(here - base).tolist(), unit=unit),
+                came=compass.format_displacement(*way.tolist(), unit=unit),
+                speed=compass.format_speed(float(np.hypot(*way)), gone, unit),
+                heading=compass.direction(*way.tolist()),
                 square=squares.name(*here.tolist()),
                 geohash=cells.geohash(lon, lat),
                 hexagon=cells.hexagon(lon, lat),
-                place=plain(places[int(codes[step])]) if np.isfinite(codes[step]) else "",
-                attributes=sequence.attributes(sample, step, OWN),
+                place=plain_text(places[int(codes[step])]) if np.isfinite(codes[step]) else "",
+                attributes=sequence.attribute_text(sample, step, MODELLED_CHANNELS),
             )
         )
         last = step if known else last
     return fixes
 
 
-def _last(
+def _last_movement(
     xy: Float64[np.ndarray, "time 2"], time: Float64[np.ndarray, " time"], before: list[int], unit: str
 ) -> dict[str, str]:
     """How it went when it was seen last."""
@@ -169,11 +175,11 @@ def _last(
     way = xy[b] - xy[a]
     turning = ""
     if len(before) > 2:
-        turning = compass.turn(
-            compass.degrees(*(xy[a] - xy[before[-3]]).tolist()), compass.degrees(*way.tolist())
+        turning = compass.format_turn(
+            compass.bearing_deg(*(xy[a] - xy[before[-3]]).tolist()), compass.bearing_deg(*way.tolist())
         )
     return {
-        "speed": compass.speed(float(np.hypot(*way)), float(time[b] - time[a]), unit),
-        "heading": compass.wind(*way.tolist()),
+        "speed": compass.format_speed(float(np.hypot(*way)), float(time[b] - time[a]), unit),
+        "heading": compass.direction(*way.tolist()),
         "turning": turning,
     }

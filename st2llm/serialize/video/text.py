@@ -11,30 +11,30 @@ from jaxtyping import Int64, UInt8
 
 from st2llm.data.video_features import CHANNELS
 from st2llm.errors import ConfigError, DataError
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.settings import AnswerHead, NumbersHead
-from st2llm.serialize.numbers import IN_ORDER, MISSING, Notation, Strategy, decimal
+from st2llm.serialize.numbers import MISSING, SEQUENTIAL_STRATEGIES, Notation, Strategy, format_decimal
 from st2llm.serialize.template import truncation
-from st2llm.serialize.template.kind import Example, Kind, Plan
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
-    Series,
     SeriesAnswer,
+    TargetSeries,
     channel_name,
     forecast_start,
-    rounded,
-    scale_words,
-    seen,
-    written,
+    format_value,
+    scale_note,
+    visible_values,
+    write_with_hidden,
 )
-from st2llm.serialize.video.variables import Late, cut_times, looks, movements
+from st2llm.serialize.video.frames import LazySequence, cut_times, describe_frames, region_movements
 from st2llm.types import Grammar, Prediction, Sample
 
-Describe = Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]]
+FrameLabeller = Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]]
 """What says of frames what is in them: for each frame labels with their probabilities, the most probable first."""
 
-SHOWN: Mapping[str, str] = {
+CLIP_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
     "description": "what the data are, in the card's words; may be empty",
     "unit": "unit of brightness and motion: levels of 0 to 255",
@@ -50,7 +50,7 @@ SHOWN: Mapping[str, str] = {
     "cuts": "the times at which a new shot begins (a list)",
 }
 SAMPLE_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
+    **CLIP_VARIABLES,
     "channel": "what is asked for: brightness or motion",
     "count": "how many frames are asked for",
 }
@@ -69,19 +69,19 @@ PLACE_VARIABLES: Mapping[str, str] = {
     "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
     "missing": "whether an x for a missing value is shown",
 }
-WORD_VARIABLES: Mapping[str, str] = {
-    **SHOWN,
+LABEL_VARIABLES: Mapping[str, str] = {
+    **CLIP_VARIABLES,
     "question": "what is asked, in words; may be empty",
     "options": "what can be chosen from; empty where the answer is free (a list)",
 }
-_SERIES = ("forecast", "impute", "interpolate", "krige")
-_WORDS = ("classify", "describe", "question-answer")
-_LINE = 10
+_SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
+_LABEL_TASKS = ("classify", "describe", "question-answer")
+_FRAMES_PER_LINE = 10
 """Frames in a line of numbers."""
 
 
 @dataclass(frozen=True)
-class VideoText:
+class VideoSerializer:
     """Writes samples of clips as words, and reads the answers.
 
     Series of a region are asked for in numbers (see SeriesAnswer: a round trip moves a value by at most half a step);
@@ -93,14 +93,14 @@ class VideoText:
     notation: Notation = field(default_factory=Notation)
     task: str = "forecast"
     per: str = "place"
-    answer: AnswerHead | None = None
+    answer: AnswerFormat | None = None
     frames: int = 4
     neighbours: int = 0
     recent: int = 0
-    describe: Describe | None = None
+    describe: FrameLabeller | None = None
 
     def words(self, sample: Sample) -> dict[str, Any]:
-        if self.task in _WORDS:
+        if self.task in _LABEL_TASKS:
             return self._shown(sample) | self._asked_words(sample)
         words = self._shown(sample) | {
             "channel": self._channel(sample),
@@ -113,27 +113,29 @@ class VideoText:
         return self._series.series(sample)[0].numbers
 
     def grammar(self, sample: Sample) -> Grammar:
-        return self._series.grammar(sample) if self.task in _SERIES else self._label.grammar(sample)
+        return self._series.grammar(sample) if self.task in _SERIES_TASKS else self._label.grammar(sample)
 
     def truth(self, sample: Sample) -> str:
-        if self.task in _SERIES:
+        if self.task in _SERIES_TASKS:
             return self._series.truth(sample)
         return self._label.truth(sample)
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        return self._series.read(text, sample) if self.task in _SERIES else self._label.read(text, sample)
+        return (
+            self._series.read(text, sample) if self.task in _SERIES_TASKS else self._label.read(text, sample)
+        )
 
     def precision(self, sample: Sample) -> float | None:
-        return self._series.precision(sample) if self.task in _SERIES else None
+        return self._series.precision(sample) if self.task in _SERIES_TASKS else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
         """The lines of a solved sample in its own numbers; of a clip what moves in it, and its question."""
         words = self.words(solved)
-        if self.task in _SERIES:
+        if self.task in _SERIES_TASKS:
             text = [f"{line.label}:{line.numbers}" for line in words["history"]]
             last = [f"{words['asked']}:"] if self.task == "forecast" else []
-            same = words["place"] == plain(asked.side.labels[asked.wanted_nodes[0]])
-            step = scale_words(self._series.series(solved)[0].numbers, words["unit"])
+            same = words["place"] == plain_text(asked.side.labels[asked.wanted_nodes[0]])
+            step = scale_note(self._series.series(solved)[0].numbers, words["unit"])
             first = (
                 []
                 if same and not step
@@ -145,7 +147,7 @@ class VideoText:
         return Example("\n".join(text), self.truth(solved))
 
     def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return sacrifices(words)
+        return drop_order(words)
 
     @property
     def _series(self) -> SeriesAnswer:
@@ -156,24 +158,24 @@ class VideoText:
         return LabelAnswer.of(self.answer, f"video/{self.task}")
 
     def _shown(self, sample: Sample) -> dict[str, Any]:
-        """Values of SHOWN."""
+        """Values of CLIP_VARIABLES."""
         side, steps = sample.side, sample.complete_steps
         time = sample.time[sample.visible_steps]
         rows, cols = side.frames.shape[1:3] if side.frames is not None else (0, 0)
         return {
-            "dataset": plain(side.dataset),
-            "description": plain(side.description),
-            "unit": plain(side.unit),
-            "notes": tuple(plain(note) for note in side.notes),
+            "dataset": plain_text(side.dataset),
+            "description": plain_text(side.description),
+            "unit": plain_text(side.unit),
+            "notes": tuple(plain_text(note) for note in side.notes),
             "picture": f"{cols} x {rows}" if rows else "",
-            "fps": decimal(round(side.fps, 2)) if side.fps else "",
+            "fps": format_decimal(round(side.fps, 2)) if side.fps else "",
             "seen": len(steps),
-            "seconds": decimal(round(float(time[-1] - time[0]) / 1000, 2)) if len(time) else "0",
-            "regions": tuple(plain(label) for label in side.labels),
-            "looks": Late(lambda: looks(sample, self.frames, self.describe)),
+            "seconds": format_decimal(round(float(time[-1] - time[0]) / 1000, 2)) if len(time) else "0",
+            "regions": tuple(plain_text(label) for label in side.labels),
+            "looks": LazySequence(lambda: describe_frames(sample, self.frames, self.describe)),
             "labelled": self.describe is not None and len(steps) > 0,
-            "movement": Late(lambda: movements(sample)),
-            "cuts": Late(lambda: cut_times(sample)),
+            "movement": LazySequence(lambda: region_movements(sample)),
+            "cuts": LazySequence(lambda: cut_times(sample)),
         }
 
     def _asked_words(self, sample: Sample) -> dict[str, Any]:
@@ -182,7 +184,7 @@ class VideoText:
                 f"{sample.id} asks no question. Take samples with Sample.question, or another template."
             )
         options = LabelAnswer(self.answer).options(sample) if self.answer is not None else ()
-        return {"question": plain(sample.question), "options": options}
+        return {"question": plain_text(sample.question), "options": options}
 
     def _place_words(self, sample: Sample) -> dict[str, Any]:
         """Values of PLACE_VARIABLES, for the one region that `sample` asks for."""
@@ -193,9 +195,9 @@ class VideoText:
         recent = min(self.recent, steps.stop) if forecast else steps.stop
         other = 1 - one.channel if len(sample.side.channels) == 2 else one.channel
         words: dict[str, Any] = {
-            "place": plain(sample.side.labels[one.node]),
+            "place": plain_text(sample.side.labels[one.node]),
             "history": self._history(sample, one, steps),
-            "asked": _span(one.steps),
+            "asked": _frame_range(one.steps),
             "asked_frames": tuple(str(step + 1) for step in one.steps.tolist()),
             "neighbours": self._neighbours(sample, one, steps, recent),
             "recent": recent,
@@ -203,11 +205,11 @@ class VideoText:
             if recent and other != one.channel
             else (),
             "other_channel": channel_name(sample, other),
-            "number_step": decimal(one.numbers.unit),
+            "number_step": format_decimal(one.numbers.unit),
             "number_shift": one.numbers.zero,
             "number_note": one.numbers.note,
         }
-        return words | {"missing": truncation.any_missing(words)}
+        return words | {"missing": truncation.has_missing(words)}
 
     def _channel(self, sample: Sample) -> str:
         """The one channel that is asked for."""
@@ -219,33 +221,35 @@ class VideoText:
             )
         return channel_name(sample, asked[0])
 
-    def _history(self, sample: Sample, one: Series, steps: slice) -> tuple[Line, ...]:
-        values = seen(sample, one.node, one.channel)
+    def _history(self, sample: Sample, one: TargetSeries, steps: slice) -> tuple[Line, ...]:
+        values = visible_values(sample, one.node, one.channel)
         asked = sample.wanted[:, one.node, one.channel] & (self.task != "forecast")
         made = []
-        for begin in range(0, steps.stop, _LINE):
-            part = slice(begin, min(begin + _LINE, steps.stop))
-            numbers = written(one.numbers, values[part], asked[part])
-            label = _span(np.arange(part.start, part.stop))
+        for begin in range(0, steps.stop, _FRAMES_PER_LINE):
+            part = slice(begin, min(begin + _FRAMES_PER_LINE, steps.stop))
+            numbers = write_with_hidden(one.numbers, values[part], asked[part])
+            label = _frame_range(np.arange(part.start, part.stop))
             made.append(Line(label, numbers, start=label))
         return tuple(made)
 
-    def _neighbours(self, sample: Sample, one: Series, steps: slice, recent: int) -> tuple[Line, ...]:
+    def _neighbours(self, sample: Sample, one: TargetSeries, steps: slice, recent: int) -> tuple[Line, ...]:
         near = sample.side.neighbours[one.node][: self.neighbours] if recent else ()
         return tuple(
-            Line(label, one.numbers.write(seen(sample, i, one.channel)[steps][-recent:]), start=label)
+            Line(
+                label, one.numbers.write(visible_values(sample, i, one.channel)[steps][-recent:]), start=label
+            )
             for i, _ in near
-            for label in [plain(sample.side.labels[i])]
+            for label in [plain_text(sample.side.labels[i])]
         )
 
     def _other(self, sample: Sample, node: int, channel: int, steps: slice) -> tuple[str, ...]:
         return tuple(
-            rounded(float(value), 1) if np.isfinite(value) else MISSING
-            for value in seen(sample, node, channel)[steps]
+            format_value(float(value), 1) if np.isfinite(value) else MISSING
+            for value in visible_values(sample, node, channel)[steps]
         )
 
 
-def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What may go to save tokens, one by one: neighbours (last first), the values that are not asked for, colours of
     the looks, every other look (again and again, newest first, until one is left), movement, the description, the
     oldest lines of history.
@@ -254,30 +258,33 @@ def sacrifices(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     asked for, and one neighbour of a region without history stay.
     """
     left = dict(words)
-    for gone in truncation.of_neighbours(left):
-        yield gone, truncation.settled(left)
+    for gone in truncation.drop_neighbours(left):
+        yield gone, truncation.with_missing_flag(left)
     if left.get("other"):
         left["other"] = ()
-        yield f"values of {left.get('other_channel', 'the other channel')}", truncation.settled(left)
+        yield (
+            f"values of {left.get('other_channel', 'the other channel')}",
+            truncation.with_missing_flag(left),
+        )
     if any(look.colours for look in left.get("looks", ())):
         left["looks"] = tuple(look.without_colours() for look in left["looks"])
-        yield "colours", truncation.settled(left)
+        yield "colours", truncation.with_missing_flag(left)
     while len(left.get("looks", ())) > 1:
         for position in range(len(left["looks"]) - 2, -1, -2):
             look = left["looks"][position]
             left["looks"] = (*left["looks"][:position], *left["looks"][position + 1 :])
-            yield f"look at {look.time}", truncation.settled(left)
+            yield f"look at {look.time}", truncation.with_missing_flag(left)
     if left.get("movement"):
         left["movement"] = ()
-        yield "movement", truncation.settled(left)
+        yield "movement", truncation.with_missing_flag(left)
     if left.get("description"):
         left["description"] = ""
-        yield "description", truncation.settled(left)
-    for gone in truncation.of_history(left):
-        yield gone, truncation.settled(left)
+        yield "description", truncation.with_missing_flag(left)
+    for gone in truncation.drop_history(left):
+        yield gone, truncation.with_missing_flag(left)
 
 
-def _span(steps: Int64[np.ndarray, " step"]) -> str:
+def _frame_range(steps: Int64[np.ndarray, " step"]) -> str:
     """`frames 13 to 18`, counted from 1; single frames by their numbers."""
     first, last = int(steps[0]) + 1, int(steps[-1]) + 1
     if len(steps) == 1:
@@ -288,44 +295,44 @@ def _span(steps: Int64[np.ndarray, " step"]) -> str:
 
 
 def _variables(task: str, per: str) -> Mapping[str, str]:
-    if task in _SERIES:
+    if task in _SERIES_TASKS:
         return PLACE_VARIABLES if per == "place" else SAMPLE_VARIABLES
-    return WORD_VARIABLES
+    return LABEL_VARIABLES
 
 
-def _made(plan: Plan) -> VideoText:
-    if plan.per == "place" and plan.task not in _SERIES:
+def _make(plan: SerializerOptions) -> VideoSerializer:
+    if plan.per == "place" and plan.task not in _SERIES_TASKS:
         raise ConfigError(f"video/{plan.task} is about the whole clip; set `per: sample`.")
-    if plan.per == "sample" and plan.task in _SERIES and plan.answer is not None:
+    if plan.per == "sample" and plan.task in _SERIES_TASKS and plan.answer is not None:
         raise ConfigError(f"video/{plan.task} is answered region by region; set `per: place`.")
-    head = plan.answer if isinstance(plan.answer, NumbersHead) else NumbersHead()
-    if plan.task in _SERIES[1:] and head.strategy in IN_ORDER:
+    head = plan.answer if isinstance(plan.answer, NumbersFormat) else NumbersFormat()
+    if plan.task in _SERIES_TASKS[1:] and head.strategy in SEQUENTIAL_STRATEGIES:
         raise ConfigError(
             f"video/{plan.task} cannot be written in {head.strategy}, which go on from one value to the next. Choose "
             f"another `strategy` in `answer`."
         )
     settings = dict(plan.settings)
     top = settings.pop("labels")
-    describe: Describe | None = partial(_imagenet, top=top) if top else None
-    return VideoText(head.notation, plan.task, plan.per, plan.answer, **settings, describe=describe)
+    describe: FrameLabeller | None = partial(_imagenet_labels, top=top) if top else None
+    return VideoSerializer(head.notation, plan.task, plan.per, plan.answer, **settings, describe=describe)
 
 
-def _imagenet(
+def _imagenet_labels(
     frames: UInt8[np.ndarray, "time row col 3"], *, top: int
 ) -> Sequence[Sequence[tuple[str, float]]]:
     """The `top` most probable ImageNet classes of each frame; torch is loaded here, where a template asks for them."""
-    labels: Describe = partial(import_module("st2llm.features.image").load().labels, top=top)
+    labels: FrameLabeller = partial(import_module("st2llm.features.image").load().labels, top=top)
     return labels(frames)
 
 
-KIND = Kind(
+KIND = KindSpec(
     tasks={
-        **dict.fromkeys(_SERIES, ("numbers",)),
+        **dict.fromkeys(_SERIES_TASKS, ("numbers",)),
         "classify": ("choice", "ranking"),
         "describe": ("text",),
         "question-answer": ("text", "choice", "ranking", "numbers", "time"),
     },
     variables=_variables,
-    make=_made,
+    make=_make,
     settings={"frames": 4, "neighbours": 0, "recent": 0, "labels": 0},
 )

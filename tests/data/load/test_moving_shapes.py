@@ -9,7 +9,7 @@ import st2llm
 from st2llm import tasks
 from st2llm.data.load.moving_shapes import moving_shapes
 from st2llm.errors import DataError
-from st2llm.serialize.questions import questions
+from st2llm.serialize.questions import generate_questions
 
 
 def test_the_same_seed_makes_the_same_clips():
@@ -25,7 +25,7 @@ def test_every_topic_has_several_answers_and_none_is_nearly_always_right():
     assert len(part) == 120
     answers: dict[str, Counter] = {}
     for i in range(len(part)):
-        for one in questions(part[i]):
+        for one in generate_questions(part[i]):
             answers.setdefault(one.topic, Counter())[one.answer] += 1
     for topic in ("most-motion", "brighter-when", "is-there-a-cut", "direction"):
         counts = answers[topic]

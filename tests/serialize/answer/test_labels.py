@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from support.graph_samples import counts, forecast_sample
 
 from st2llm.errors import DataError
+from st2llm.serialize.answer.formats import parse_format
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.settings import parse
 from st2llm.types import Choice, Clock, FreeText, Numbers, Ranking
 
 
@@ -17,7 +17,7 @@ def asked(label=None, options=(), words=()):
 
 
 def head(**keys):
-    return LabelAnswer(parse(keys, "answer"))
+    return LabelAnswer(parse_format(keys, "answer"))
 
 
 PLACES = asked("p2", ("p1", "p2", "p3"), ("Town Hall", "Old Port", "Zoo"))

@@ -10,16 +10,16 @@ from support.movement_samples import asked_words, event_sample
 
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize import KINDS
-from st2llm.serialize.answer.settings import ChoiceHead, NumbersHead, PairHead, RankingHead
-from st2llm.serialize.answer.unread import kind_of
-from st2llm.serialize.event.text import EventText
+from st2llm.serialize.answer.formats import ChoiceFormat, NumbersFormat, PairFormat, RankingFormat
+from st2llm.serialize.answer.unread import unread_kind
+from st2llm.serialize.event.text import EventSerializer
 from st2llm.serialize.lint.leaks import lint
-from st2llm.serialize.template.kind import KindText, Plan
+from st2llm.serialize.template.interface import KindSerializer, SerializerOptions
 from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Choice, Numbers, Pair
 
-HEAD = NumbersHead(digits=3, decimals=2, headroom=4)
-CHOICE = ChoiceHead(grammar="choice")
+HEAD = NumbersFormat(digits=3, decimals=2, headroom=4)
+CHOICE = ChoiceFormat(grammar="choice")
 GAPS = st.floats(0, 1e5)
 NUMBERS = [f"event/next-event{variant}" for variant in ("", ".chat", ".reason", ".examples")]
 WORDS = ["describe", "describe.chat", "question-answer", "question-answer.choice", "question-answer.number"]
@@ -36,7 +36,7 @@ class Letters:
 
 
 def text_of(head=HEAD, task="next-event", **settings):
-    return EventText(Plan(task, "sample", head, settings), **settings)
+    return EventSerializer(SerializerOptions(task, "sample", head, settings), **settings)
 
 
 def off(text, sample):
@@ -47,7 +47,7 @@ def off(text, sample):
 
 
 def test_an_event_text_fulfils_the_protocol():
-    assert isinstance(text_of(), KindText) and "next-event" in KINDS["event"].tasks
+    assert isinstance(text_of(), KindSerializer) and "next-event" in KINDS["event"].tasks
 
 
 @given(st.lists(GAPS, min_size=2, max_size=8), st.floats(0, 1))
@@ -112,12 +112,12 @@ def test_a_gap_beyond_the_digits_is_said_as_far_as_they_reach():
 )
 def test_a_gap_that_cannot_be_read_says_of_which_kind_it_is(answer, kind):
     read = text_of().read(answer, event_sample())
-    assert read.value is None and kind_of(read.unread_reason) == kind and read.raw == answer
+    assert read.value is None and unread_kind(read.unread_reason) == kind and read.raw == answer
 
 
 def test_too_few_numbers_are_truncated():
     read = text_of().read("4.00,2.00", event_sample(asked=("gap_h", "x", "y")))
-    assert kind_of(read.unread_reason) == "truncated"
+    assert unread_kind(read.unread_reason) == "truncated"
 
 
 def test_a_gap_is_read_into_its_channel_alone():
@@ -133,7 +133,7 @@ def test_no_words_make_reading_fail(words):
         (text_of(), event_sample(asked=("gap_h", "x", "y"))),
         (text_of(CHOICE), event_sample(asked=("mark",))),
         (text_of(CHOICE), event_sample(asked=("x", "y"))),
-        (text_of(PairHead(grammar="pair")), event_sample(asked=("x", "y"))),
+        (text_of(PairFormat(grammar="pair")), event_sample(asked=("x", "y"))),
     ):
         read = text.read(words, sample)
         assert (read.unread_reason is None) != (read.value is None and read.ranking is None)
@@ -245,16 +245,16 @@ def test_a_sort_is_chosen_and_read_as_its_code():
     )
     read = text.read("Assault", sample)
     assert read.ranking == ("assault",) and np.nanmax(read.value) == 2 and text.precision(sample) is None
-    assert kind_of(text.read("arson", sample).unread_reason) == "invalid"
+    assert unread_kind(text.read("arson", sample).unread_reason) == "invalid"
 
 
 def test_a_ranking_of_sorts_is_read_the_best_first():
-    text = text_of(RankingHead(grammar="ranking", count=2))
+    text = text_of(RankingFormat(grammar="ranking", count=2))
     sample = event_sample(asked=("mark",))
     assert text.truth(sample) == "larceny, robbery"
     assert text.read("assault, larceny", sample).ranking == ("assault", "larceny")
-    assert kind_of(text.read("assault, assault", sample).unread_reason) == "repeated"
-    assert kind_of(text.read("assault", sample).unread_reason) == "truncated"
+    assert unread_kind(text.read("assault, assault", sample).unread_reason) == "repeated"
+    assert unread_kind(text.read("assault", sample).unread_reason) == "truncated"
 
 
 def test_a_square_is_chosen_among_those_with_events_and_elsewhere():
@@ -280,9 +280,9 @@ def test_the_right_square_holds_the_right_position(x, y):
 
 
 def test_a_pair_answers_where_the_next_event_is():
-    text, sample = text_of(PairHead(grammar="pair", digits=5, decimals=1)), event_sample(asked=("x", "y"))
+    text, sample = text_of(PairFormat(grammar="pair", digits=5, decimals=1)), event_sample(asked=("x", "y"))
     assert isinstance(text.grammar(sample), Pair) and off(text, sample) <= text.precision(sample)
-    assert kind_of(text.read("(3, ", sample).unread_reason) == "truncated"
+    assert unread_kind(text.read("(3, ", sample).unread_reason) == "truncated"
 
 
 def test_what_a_template_cannot_answer_is_one_error():
@@ -293,7 +293,9 @@ def test_what_a_template_cannot_answer_is_one_error():
     with pytest.raises(ConfigError, match="mark or square"):
         text_of(chosen="cell")
     with pytest.raises(ConfigError, match="go on from one value to the next"):
-        KINDS["event"].make(Plan("next-event", "sample", NumbersHead(strategy="trend-words"), {}))
+        KINDS["event"].make(
+            SerializerOptions("next-event", "sample", NumbersFormat(strategy="trend-words"), {})
+        )
 
 
 def test_one_event_alone_is_enough_to_ask_for_the_next():

@@ -9,12 +9,12 @@ from hypothesis.extra.numpy import arrays
 from support.graph_samples import counts, forecast_sample
 
 from st2llm.errors import DataError
-from st2llm.serialize.graph.network import statistics
-from st2llm.serialize.graph.text import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphText, sacrifices
+from st2llm.serialize.graph.network import window_statistics
+from st2llm.serialize.graph.text import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphSerializer, drop_order
 from st2llm.serialize.numbers import Notation
 from st2llm.serialize.template.template import load_prompt
 
-TEXT = GraphText(neighbours=2, recent=6)
+TEXT = GraphSerializer(neighbours=2, recent=6)
 
 
 def at_first(**settings):
@@ -51,7 +51,7 @@ def test_a_window_that_does_not_begin_at_midnight_has_partial_first_and_last_lin
 
 
 def test_neighbours_are_the_heaviest_and_show_their_latest_values():
-    (line,) = GraphText(neighbours=1, recent=3).place_words(at_first())["neighbours"]
+    (line,) = GraphSerializer(neighbours=1, recent=3).place_words(at_first())["neighbours"]
     assert line.label == "8 Queen Street"
     assert line.numbers == ",".join(str(int(v)) for v in counts(192, 3)[165:168, 1])
 
@@ -102,7 +102,7 @@ def test_words_of_the_data_cannot_break_lines_or_hold_marks():
     st.sampled_from([",", " ", ";"]),
 )
 def test_the_truth_is_read_back_within_the_precision(values, digits, separator):
-    text = GraphText(Notation(digits=digits, separator=separator))
+    text = GraphSerializer(Notation(digits=digits, separator=separator))
     sample = at_first(values=values, horizon=10)
     numbers = text.numbers(sample)
     want = np.clip(sample.truth[30:, 0, 0], *numbers.limits)
@@ -177,7 +177,7 @@ def test_a_sample_that_is_no_forecast_is_refused():
 
 
 def test_sacrifices_go_from_the_lightest_neighbour_to_the_oldest_day():
-    steps = list(sacrifices(TEXT.place_words(at_first())))
+    steps = list(drop_order(TEXT.place_words(at_first())))
     gone = [name for name, _ in steps if not name.startswith("topology")]
     assert gone[:4] == [
         "neighbour 9 Queen Street",
@@ -193,7 +193,7 @@ def test_statistics_tell_range_trend_and_the_lags_of_a_cycle():
     """Time-LLM's words about a window, of the mean over places."""
     wave = 100 + 50 * np.sin(2 * np.pi * np.arange(96) / 8) + 0.5 * np.arange(96)
     sample = forecast_sample(np.stack([wave, wave + 10, wave + 20], axis=1), horizon=24)
-    said = statistics(sample, 0)
+    said = window_statistics(sample, 0)
     assert "trend upward" in said
     shown = wave[:72] + 10
     low, high, lags = re.fullmatch(
@@ -204,11 +204,11 @@ def test_statistics_tell_range_trend_and_the_lags_of_a_cycle():
     prompt = load_prompt("graph/forecast.soft-statistics").render(sample.without_truth(), soft=3)
     assert f"Mean over places: {said}." in prompt.parts[0]
     loud = replace(sample, values=np.where(sample.visible, sample.values, 1e6))
-    assert statistics(loud, 0) == said  # what is hidden plays no part
+    assert window_statistics(loud, 0) == said  # what is hidden plays no part
 
 
 def test_no_statistics_are_told_of_a_window_that_is_hardly_seen():
     sample = forecast_sample(np.ones((30, 2)), horizon=26)
-    assert statistics(sample, 0) == ""
-    flat = statistics(forecast_sample(np.ones((30, 2)), horizon=6), 0)
+    assert window_statistics(sample, 0) == ""
+    flat = window_statistics(forecast_sample(np.ones((30, 2)), horizon=6), 0)
     assert flat.endswith("trend level")

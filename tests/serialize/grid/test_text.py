@@ -10,7 +10,7 @@ from support.text_samples import grids
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.text import PLACE_VARIABLES, SAMPLE_VARIABLES, TABLE_VARIABLES
-from st2llm.serialize.template.template import load_prompt, parse
+from st2llm.serialize.template.template import load_prompt, parse_template
 from st2llm.types import Layout
 
 SEA = grids()["sea"]
@@ -30,7 +30,7 @@ def test_the_words_are_those_that_templates_may_use():
 def test_a_table_has_north_on_top_whatever_way_the_rows_run_and_dashes_for_land():
     values = np.arange(12.0)
     values[0] = np.nan
-    made = raster.table(SEA, values, 8)
+    made = raster.coarse_table(SEA, values, 8)
     assert [line.label for line in made.rows] == ["60°N", "50°N", "40°N", "30°N"]
     assert made.columns == ("0°E", "10°E", "20°E") and made.each == "the value of a cell"
     assert made.rows[0].numbers == "-- 1 2" and made.rows[3].numbers == "9 10 11"
@@ -38,7 +38,7 @@ def test_a_table_has_north_on_top_whatever_way_the_rows_run_and_dashes_for_land(
     turned = replace(
         SEA, side=replace(SEA.side, layout=Layout(layout.rows[::-1].copy(), layout.cols, "degrees"))
     )
-    assert [line.numbers for line in raster.table(turned, values, 8).rows] == [
+    assert [line.numbers for line in raster.coarse_table(turned, values, 8).rows] == [
         "9 10 11",
         "6 7 8",
         "3 4 5",
@@ -49,7 +49,7 @@ def test_a_table_has_north_on_top_whatever_way_the_rows_run_and_dashes_for_land(
 def test_a_coarse_table_averages_what_is_read():
     values = np.arange(12.0)
     values[0] = np.nan
-    made = raster.table(SEA, values, 2)
+    made = raster.coarse_table(SEA, values, 2)
     assert made.each == "the mean of 2 x 2 cells"
     assert made.rows[0].numbers.split() == [f"{np.mean([1, 3, 4]):.2f}", f"{np.mean([2, 5]):.2f}"]
 
@@ -65,22 +65,26 @@ def test_columns_beyond_180_degrees_are_west():
         place=SEA.place[:3],
         side=replace(SEA.side, layout=layout),
     )
-    assert raster.table(sample, np.zeros(3), 0).columns == ("170°E", "170°W", "1°W")
-    assert raster.toward(sample, 0, 1) == "east" and raster.toward(sample, 2, 0) == "east"
+    assert raster.coarse_table(sample, np.zeros(3), 0).columns == ("170°E", "170°W", "1°W")
+    assert raster.cell_direction(sample, 0, 1) == "east" and raster.cell_direction(sample, 2, 0) == "east"
 
 
 def test_the_greatest_cells_are_named_with_their_values():
     values = np.where(np.arange(12) == 7, 9.5, 1.0)
-    assert raster.top(SEA, values, 2) == ("40°N 10°E: 9.50", "60°N 0°E: 1.00")
+    assert raster.top_cells(SEA, values, 2) == ("40°N 10°E: 9.50", "60°N 0°E: 1.00")
 
 
 def test_regions_are_named_by_compass_and_leave_out_land():
-    names = [region.name for region in raster.regions(SEA, 2)]
+    names = [region.name for region in raster.compass_regions(SEA, 2)]
     assert names == ["north-west", "north-east", "south-west", "south-east"]
-    (first, *_) = raster.regions(SEA, 2)
+    (first, *_) = raster.compass_regions(SEA, 2)
     assert 0 not in first.nodes.tolist()
-    assert [region.name for region in raster.regions(SEA, 3)][:3] == ["north-west", "north", "north-east"]
-    assert raster.regions(COUNTS, 2)[0].name == "rows 0-1, columns 0-1"
+    assert [region.name for region in raster.compass_regions(SEA, 3)][:3] == [
+        "north-west",
+        "north",
+        "north-east",
+    ]
+    assert raster.compass_regions(COUNTS, 2)[0].name == "rows 0-1, columns 0-1"
 
 
 def test_a_cell_is_asked_like_a_place_with_the_cells_beside_it():
@@ -95,12 +99,12 @@ def test_regional_means_are_read_back_and_laid_over_the_cells():
     prediction = template.read(prompt.truth, SEA)
     asked = SEA.wanted
     assert np.isfinite(prediction.value[asked]).all() and np.isnan(prediction.value[~asked]).all()
-    for region in raster.regions(SEA, 2):
-        want = raster.means(SEA, region, 0, SEA.truth)[SEA.first_wanted_step :]
-        got = raster.means(SEA, region, 0, prediction.value)[SEA.first_wanted_step :]
+    for region in raster.compass_regions(SEA, 2):
+        want = raster.region_means(SEA, region, 0, SEA.truth)[SEA.first_wanted_step :]
+        got = raster.region_means(SEA, region, 0, prediction.value)[SEA.first_wanted_step :]
         np.testing.assert_allclose(got, want, atol=0.005 + 1e-9)
     last = SEA.values[SEA.first_wanted_step - 1, :, 0]
-    first, *_ = raster.regions(SEA, 2)
+    first, *_ = raster.compass_regions(SEA, 2)
     gaps = np.diff(prediction.value[SEA.first_wanted_step, first.nodes, 0])
     np.testing.assert_allclose(gaps, np.diff(last[first.nodes]))
 
@@ -138,9 +142,9 @@ def test_questions_show_the_cells_that_they_name_in_full():
 def test_masks_are_asked_cell_by_cell_and_words_of_the_whole_raster():
     head = "---\nid: m\nversion: 1\nkind: grid\ntask: {}\nper: {}\nanswer: {{grammar: {}}}\n---\nwords"
     with pytest.raises(ConfigError, match="cell by cell"):
-        parse(head.format("impute", "sample", "numbers"), "m.md")
+        parse_template(head.format("impute", "sample", "numbers"), "m.md")
     with pytest.raises(ConfigError, match="whole raster"):
-        parse(head.format("describe", "place", "text"), "m.md")
+        parse_template(head.format("describe", "place", "text"), "m.md")
 
 
 def test_a_sample_that_does_not_say_how_its_cells_lie_is_refused():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from support.graph_samples import counts, forecast_sample
 
-from st2llm.serialize.graph.text import GraphText
+from st2llm.serialize.graph.text import GraphSerializer
 from st2llm.serialize.lint.leaks import lint
 from st2llm.serialize.numbers import ScaledIntegers
-from st2llm.serialize.template.template import load_prompt, parse
+from st2llm.serialize.template.template import load_prompt, parse_template
 from st2llm.types import Sample
 
 HEAD = """---
@@ -48,35 +48,35 @@ def said(statistic) -> str:
 
 
 def findings(body=BODY, on=None, head=HEAD):
-    return lint(parse(head + body, "mine.md"), on or sample(), DATASETS)
+    return lint(parse_template(head + body, "mine.md"), on or sample(), DATASETS)
 
 
-def with_words(words: GraphText, on=None):
-    return lint(replace(parse(HEAD + BODY, "mine.md"), words=words), on or sample(), DATASETS)
+def with_words(words: GraphSerializer, on=None):
+    return lint(replace(parse_template(HEAD + BODY, "mine.md"), words=words), on or sample(), DATASETS)
 
 
 @dataclass(frozen=True)
-class TellsTheTruth(GraphText):
+class TellsTheTruth(GraphSerializer):
     def place_words(self, sample):
         words = super().place_words(sample)
         return words | {"description": "the next value is " + self.truth(sample).partition(",")[0]}
 
 
 @dataclass(frozen=True)
-class TellsTheMean(GraphText):
+class TellsTheMean(GraphSerializer):
     def place_words(self, sample):
         seen = np.nan if sample.truth is None else np.nanmean(sample.truth)
         return super().place_words(sample) | {"description": "busy" if seen > 200 else "calm"}
 
 
 @dataclass(frozen=True)
-class ReadsHiddenValues(GraphText):
+class ReadsHiddenValues(GraphSerializer):
     def place_words(self, sample):
         return super().place_words(sample) | {"description": str(sample.values[-1, 0, 0])}
 
 
 @dataclass(frozen=True)
-class StepsByTheTruth(GraphText):
+class StepsByTheTruth(GraphSerializer):
     def place_words(self, sample):
         words = super().place_words(sample)
         seen = np.array([float(n) for line in words["history"] for n in line.numbers.split(",")])
@@ -90,13 +90,13 @@ class StepsByTheTruth(GraphText):
 
 
 @dataclass(frozen=True)
-class CannotReadItself(GraphText):
+class CannotReadItself(GraphSerializer):
     def truth(self, sample):
         return super().truth(sample).replace(",", "-and-")
 
 
 @dataclass(frozen=True)
-class ReadsOneTooHigh(GraphText):
+class ReadsOneTooHigh(GraphSerializer):
     def read(self, text, sample):
         prediction = super().read(text, sample)
         return prediction if prediction.value is None else replace(prediction, value=prediction.value + 1)
@@ -168,7 +168,7 @@ def test_a_target_in_the_prompts_own_numbers_is_found():
     word = str(int(values[170, 0] / 5))
     on = sample(values=values)
     assert load_prompt("graph/forecast").words.numbers(on).step == 10.0
-    assert parse(HEAD + BODY, "mine.md").words.numbers(on).step == 5.0
+    assert parse_template(HEAD + BODY, "mine.md").words.numbers(on).step == 5.0
     assert any(word in finding for finding in findings(f"Say {word} there.\n{BODY}", on))
 
 
@@ -218,5 +218,5 @@ def test_a_sample_without_truth_is_still_looked_at():
 
 
 def test_the_cards_that_ship_are_the_known_data_sets():
-    template = parse(HEAD + "As on los-loop.\n" + BODY, "mine.md")
+    template = parse_template(HEAD + "As on los-loop.\n" + BODY, "mine.md")
     assert any("'los-loop'" in finding for finding in lint(template, sample()))

@@ -8,9 +8,9 @@ from support import five_kinds
 from support.graph_samples import counts, forecast_sample
 from support.text_samples import for_template, untimed
 
-from st2llm.serialize.graph.text import GraphText
+from st2llm.serialize.graph.text import GraphSerializer
 from st2llm.serialize.lint.leaks import lint
-from st2llm.serialize.template.template import Template, load_prompt, parse
+from st2llm.serialize.template.template import Template, load_prompt, parse_template
 from st2llm.types import Sample
 
 DATASETS = {
@@ -30,7 +30,7 @@ class Planted:
 
 
 @dataclass(frozen=True)
-class HiddenMean(GraphText):
+class HiddenMean(GraphSerializer):
     """Tells in words whether what is asked for is high."""
 
     def place_words(self, sample):
@@ -52,7 +52,7 @@ def _edited(template: Template, old: str, new: str) -> Template:
         "{{ place }}: {{ description }}{% for note in notes %} {{ note }}{% endfor %}\n"
         "{% for line in history %}{{ line.label }}:{{ line.numbers }}\n{% endfor %}{{ asked }}:\n"
     )
-    return parse(head + body.replace(old, new), "mine.md")
+    return parse_template(head + body.replace(old, new), "mine.md")
 
 
 def _sided(sample: Sample, **side) -> Sample:
@@ -131,7 +131,7 @@ def _class_in_a_name() -> Planted:
         "---\nid: mine\nversion: 1\nkind: video\ntask: classify\nper: sample\nanswer: {grammar: choice}\n"
         "variables: [dataset, options]\n---\n"
     )
-    mine = parse(head + body, "mine.md")
+    mine = parse_template(head + body, "mine.md")
     return Planted((mine, sound), (mine, told), "The name of what is classified holds its label 'left'")
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from st2llm.errors import DataError
-from st2llm.serialize.numbers import Notation, NumberText, ScaledIntegers, decimal
+from st2llm.serialize.numbers import Notation, NumberText, ScaledIntegers, format_decimal
 
 ANY = st.one_of(
     st.floats(allow_nan=True, allow_infinity=False, width=64),
@@ -108,7 +108,7 @@ def test_reading_never_raises_on_words(text, count, separator):
     [(1.0, "1"), (0.02, "0.02"), (200000.0, "200000"), (5e-20, "5e-20"), (1e300, "1e+300")],
 )
 def test_a_step_is_said_in_plain_words(value, words):
-    assert decimal(value) == words
+    assert format_decimal(value) == words
 
 
 def test_scaled_integers_are_a_number_text():

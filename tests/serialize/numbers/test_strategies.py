@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm.grammar.byte_machines import machine
-from st2llm.serialize.answer import settings as answer
-from st2llm.serialize.answer.settings import NumbersHead
-from st2llm.serialize.numbers import IN_ORDER, STRATEGIES, Notation, NumberText, Strategy, fit
-from st2llm.serialize.numbers.tokens import tokens_per_value
+from st2llm.serialize.answer import formats as answer
+from st2llm.serialize.answer.formats import NumbersFormat
+from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, STRATEGIES, Notation, NumberText, Strategy, fit
+from st2llm.serialize.numbers.token_cost import tokens_per_value
 from st2llm.types import Numbers, Scientific, Words
 
 ANY = st.one_of(
@@ -138,11 +138,11 @@ def test_nothing_seen_is_fitted_as_well(name):
 
 
 def test_the_head_of_a_template_knows_every_strategy():
-    field = NumbersHead.model_fields["strategy"]
-    assert set(get_args(field.annotation)) == set(STRATEGIES) and set(STRATEGIES) >= IN_ORDER
-    made = answer.parse({"strategy": "quantile-bins", "bins": 4}, "mine.md").notation
+    field = NumbersFormat.model_fields["strategy"]
+    assert set(get_args(field.annotation)) == set(STRATEGIES) and set(STRATEGIES) >= SEQUENTIAL_STRATEGIES
+    made = answer.parse_format({"strategy": "quantile-bins", "bins": 4}, "mine.md").notation
     assert (made.strategy, made.bins) == ("quantile-bins", 4)
-    assert answer.parse({"strategy": "spaced-digits"}, "mine.md").notation.separator == " , "
+    assert answer.parse_format({"strategy": "spaced-digits"}, "mine.md").notation.separator == " , "
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_head_of_a_template_knows_every_strategy():
 )
 def test_a_head_that_could_not_be_read_back_is_refused(content, message):
     with pytest.raises(ConfigError, match=message):
-        answer.parse(content, "mine.md")
+        answer.parse_format(content, "mine.md")
 
 
 def test_an_unknown_strategy_is_named_with_the_nearest():
@@ -213,7 +213,7 @@ def test_a_leaning_series_of_deltas_keeps_room_on_both_sides():
 
 def test_errors_of_deltas_and_trends_do_not_add_up():
     values = np.cumsum(np.full(2000, 0.3)) % 100
-    for name in IN_ORDER:
+    for name in SEQUENTIAL_STRATEGIES:
         numbers = fit(name, values, Notation(digits=2))
         assert np.abs(numbers.read(numbers.write(values), 2000) - values).max() <= numbers.precision * (
             1 + 1e-9

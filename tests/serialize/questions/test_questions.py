@@ -5,7 +5,13 @@ import pytest
 from support import five_kinds
 
 from st2llm.errors import DataError
-from st2llm.serialize.questions import Question, ask, choice, number, questions
+from st2llm.serialize.questions import (
+    QuestionAnswer,
+    choice_question,
+    generate_questions,
+    number_question,
+    question_sample,
+)
 
 
 def _graph():
@@ -31,12 +37,12 @@ SAMPLES = {
 
 
 def _by_topic(sample, **keys):
-    return {question.topic: question for question in questions(sample, **keys)}
+    return {question.topic: question for question in generate_questions(sample, **keys)}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_kind_is_asked_about_and_each_answer_is_right_by_its_own_mark(name):
-    found = questions(SAMPLES[name]())
+    found = generate_questions(SAMPLES[name]())
     assert len(found) >= 2
     for question in found:
         assert question.right(question.answer) is True
@@ -47,12 +53,12 @@ def test_every_kind_is_asked_about_and_each_answer_is_right_by_its_own_mark(name
 def test_the_hidden_and_the_truth_play_no_part(name):
     sample = SAMPLES[name]()
     other = replace(sample, truth=None if sample.truth is None else sample.truth + 1e6, label=None)
-    assert questions(sample) == questions(other)
+    assert generate_questions(sample) == generate_questions(other)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_same_seed_asks_the_same(name):
-    assert questions(SAMPLES[name](), seed=4) == questions(SAMPLES[name](), seed=4)
+    assert generate_questions(SAMPLES[name](), seed=4) == generate_questions(SAMPLES[name](), seed=4)
 
 
 def test_another_seed_asks_about_other_places():
@@ -164,8 +170,8 @@ def test_events_are_counted_and_their_gaps_measured():
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_question_becomes_a_sample_that_shows_no_more_than_before(name):
     sample = SAMPLES[name]()
-    for question in questions(sample):
-        asked = ask(sample, question)
+    for question in generate_questions(sample):
+        asked = question_sample(sample, question)
         assert (asked.task, asked.label) == ("question-answer", question.answer)
         assert asked.question in (question.words, question.in_full)
         assert asked.truth is None and not asked.wanted.any()
@@ -180,16 +186,16 @@ def test_a_question_becomes_a_sample_that_shows_no_more_than_before(name):
 
 def test_codes_of_places_keep_their_meaning_in_a_question():
     sample = five_kinds.stay_sample(five_kinds.stays())
-    for question in questions(sample):
-        assert ask(sample, question).side.options == sample.side.options
+    for question in generate_questions(sample):
+        assert question_sample(sample, question).side.options == sample.side.options
 
 
 def test_nothing_visible_is_nothing_to_ask_about():
     sample = _graph()
     blind = replace(sample, visible=np.zeros_like(sample.visible), values=np.full_like(sample.values, np.nan))
-    assert questions(blind) == []
+    assert generate_questions(blind) == []
     with pytest.raises(DataError, match="Nothing of"):
-        ask(blind, choice("t", "w?", "a", ("a", "b"), provenance="p"))
+        question_sample(blind, choice_question("t", "w?", "a", ("a", "b"), provenance="p"))
 
 
 @pytest.mark.parametrize(
@@ -204,18 +210,20 @@ def test_nothing_visible_is_nothing_to_ask_about():
     ],
 )
 def test_a_number_is_right_within_one_unit_of_its_last_decimal(said, right):
-    question = number("t", "How far?", 17.3, decimals=1, unit="km", provenance="p")
+    question = number_question("t", "How far?", 17.3, decimals=1, unit="km", provenance="p")
     assert question.right(said) is right
     assert question.words == "How far? Answer with a number with 1 decimal in km."
 
 
 def test_a_number_that_prompts_tell_rounded_may_be_off_by_a_share():
-    question = number("t", "How far?", 542.0, decimals=0, unit="kilometres", provenance="p", within=0.02)
+    question = number_question(
+        "t", "How far?", 542.0, decimals=0, unit="kilometres", provenance="p", within=0.02
+    )
     assert [question.right(said) for said in ("542", "550 km", "530", "560")] == [True, True, False, False]
 
 
 def test_a_whole_number_is_right_alone_and_may_have_thousands():
-    question = number("t", "How many?", 12480, decimals=0, provenance="p")
+    question = number_question("t", "How many?", 12480, decimals=0, provenance="p")
     assert [question.right(said) for said in ("12480", "12,480", "12481")] == [True, True, False]
 
 
@@ -231,19 +239,21 @@ def test_a_whole_number_is_right_alone_and_may_have_thousands():
     ],
 )
 def test_a_choice_is_right_where_one_option_alone_is_named(said, right):
-    question = choice("t", "Where?", "top left", ("top left", "top", "left", "bottom"), provenance="p")
+    question = choice_question(
+        "t", "Where?", "top left", ("top left", "top", "left", "bottom"), provenance="p"
+    )
     assert question.right(said) is right
 
 
 def test_a_choice_without_its_answer_among_the_options_is_refused():
     with pytest.raises(DataError, match="at least two different options"):
-        Question("t", "w", "c", "choice", "p", options=("a", "b"))
+        QuestionAnswer("t", "w", "c", "choice", "p", options=("a", "b"))
 
 
 def test_a_graph_of_many_places_keeps_those_that_the_question_names():
     sample = five_kinds.field_samples(five_kinds.graph(nodes=40), 48, 6)[0]
-    for question in questions(sample):
-        asked = ask(sample, question)
+    for question in generate_questions(sample):
+        asked = question_sample(sample, question)
         assert len(asked.place) == 12 == asked.values.shape[1]
         assert {sample.place[i] for i in question.places} <= set(asked.place)
         for name in asked.place:

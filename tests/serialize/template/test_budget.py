@@ -5,7 +5,7 @@ from support.text_samples import grids, masked
 
 from st2llm import tasks
 from st2llm.errors import DataError
-from st2llm.serialize.template.budget import plan
+from st2llm.serialize.template.budget import plan_budget
 from st2llm.serialize.template.template import load_prompt
 
 
@@ -29,7 +29,7 @@ def questions(count=3):
 
 def test_a_plan_says_what_each_prompt_costs_before_any_model_runs():
     template = load_prompt("graph/forecast")
-    made = plan(template, questions(), Letters())
+    made = plan_budget(template, questions(), Letters())
     whole = [template.render(sample, tokenizer=Letters()).tokens for sample in questions()]
     assert [cost.whole for cost in made.costs] == whole
     assert made.tokens == (min(whole), sorted(whole)[1], max(whole))
@@ -39,8 +39,8 @@ def test_a_plan_says_what_each_prompt_costs_before_any_model_runs():
 
 def test_a_plan_says_for_how_many_prompts_what_must_go():
     template = load_prompt("graph/forecast")
-    costs = plan(template, questions(), Letters()).costs
-    made = plan(template, questions(), Letters(), budget=costs[0].whole)
+    costs = plan_budget(template, questions(), Letters()).costs
+    made = plan_budget(template, questions(), Letters(), budget=costs[0].whole)
     assert made.whole == 1 and made.dropped == {"neighbour": 2, "description": 1, "history": 1}
     assert all(cost.fitted <= costs[0].whole for cost in made.costs)
     rendered = [template.render(s, budget=costs[0].whole, tokenizer=Letters()).dropped for s in questions()]
@@ -48,7 +48,7 @@ def test_a_plan_says_for_how_many_prompts_what_must_go():
 
 
 def test_a_prompt_that_cannot_fit_is_named_with_its_reason():
-    made = plan(load_prompt("graph/forecast"), questions(1), Letters(), budget=50)
+    made = plan_budget(load_prompt("graph/forecast"), questions(1), Letters(), budget=50)
     (cost,) = made.impossible
     assert cost.fitted is None and "even without" in cost.fault
     assert "1 cannot fit" in str(made)
@@ -58,7 +58,7 @@ def test_examples_go_first_from_the_first_on():
     template, (sample, *solved) = load_prompt("graph/forecast.examples"), questions()
     solved = [type(one)(**{**vars(one), "id": f"train/{i}"}) for i, one in enumerate(solved)]
     whole = template.render(sample, tokenizer=Letters(), examples=solved)
-    made = plan(template, [sample], Letters(), budget=whole.tokens - 1, examples=lambda _: solved)
+    made = plan_budget(template, [sample], Letters(), budget=whole.tokens - 1, examples=lambda _: solved)
     assert made.costs[0].dropped == ("example 1",)
     bare = template.render(sample, tokenizer=Letters())
     prompt = template.render(sample, budget=bare.tokens, tokenizer=Letters(), examples=solved)
@@ -92,7 +92,7 @@ def test_a_place_that_nobody_measures_keeps_a_neighbour():
 
 def test_no_sample_is_no_plan():
     with pytest.raises(DataError, match="no sample"):
-        plan(load_prompt("graph/forecast"), [], Letters())
+        plan_budget(load_prompt("graph/forecast"), [], Letters())
 
 
 def test_the_parts_of_a_map_go_in_the_stated_order():

@@ -5,7 +5,7 @@ from st2llm.serialize.template import sandbox
 
 
 def body(source, *declared):
-    return sandbox.check(source, "mine.md", declared)
+    return sandbox.compile_body(source, "mine.md", declared)
 
 
 def test_text_variables_loops_and_conditions_are_rendered():

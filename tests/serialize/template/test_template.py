@@ -9,8 +9,8 @@ from support.graph_samples import counts, forecast_sample
 from st2llm import recipes
 from st2llm.config.suite import TRAINABLE_TASKS
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.template.head import variables
-from st2llm.serialize.template.template import load_prompt, parse
+from st2llm.serialize.template.head import allowed_variables
+from st2llm.serialize.template.template import load_prompt, parse_template
 from st2llm.types import Serializer, Slot
 
 HEAD = """---
@@ -55,7 +55,7 @@ def at_first(**settings):
 
 
 def template(body=BODY, head=HEAD):
-    return parse(head + body, "mine.md")
+    return parse_template(head + body, "mine.md")
 
 
 def test_a_template_is_a_serializer():
@@ -205,13 +205,13 @@ def test_a_budget_without_a_tokenizer_is_refused():
 )
 def test_a_wrong_head_is_one_error_that_names_file_and_cure(change, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        parse((HEAD + BODY).replace(*change, 1), "mine.md")
+        parse_template((HEAD + BODY).replace(*change, 1), "mine.md")
     assert "mine.md" in str(caught.value)
 
 
 def test_an_answer_in_numbers_per_sample_is_refused_of_a_graph():
     with pytest.raises(ConfigError, match="mine.md: graph/forecast is answered per place"):
-        parse(SOFT.replace("neighbours: 2", "answer: {grammar: numbers}") + "words", "mine.md")
+        parse_template(SOFT.replace("neighbours: 2", "answer: {grammar: numbers}") + "words", "mine.md")
 
 
 def test_a_template_without_an_answer_cannot_read():
@@ -220,8 +220,8 @@ def test_a_template_without_an_answer_cannot_read():
 
 
 def test_variables_depend_on_what_a_prompt_is_for():
-    assert "history" in variables(template().head)
-    assert "history" not in variables(template("words", SOFT).head)
+    assert "history" in allowed_variables(template().head)
+    assert "history" not in allowed_variables(template("words", SOFT).head)
 
 
 def test_ones_own_folder_overrides_by_name(tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def test_a_file_that_is_no_text_or_too_large_is_one_error(tmp_path, content):
 
 def test_windows_line_ends_and_a_byte_order_mark_are_read():
     source = "\ufeff" + (HEAD + BODY).replace("\n", "\r\n")
-    assert parse(source, "mine.md").render(at_first()).text.endswith("Mon 10 Jun:")
+    assert parse_template(source, "mine.md").render(at_first()).text.endswith("Mon 10 Jun:")
 
 
 @pytest.mark.slow

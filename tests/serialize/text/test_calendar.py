@@ -19,37 +19,37 @@ from st2llm.serialize.text import calendar
     ],
 )
 def test_a_step_has_a_name(freq_s, words):
-    assert calendar.step_words(freq_s) == words
+    assert calendar.step_phrase(freq_s) == words
 
 
 def test_moments_are_told_in_local_words():
-    (moment,) = calendar.local(np.array([1718020800]), AUCKLAND)
+    (moment,) = calendar.local_times(np.array([1718020800]), AUCKLAND)
     assert calendar.stamp(moment) == "Tuesday 11 June 2024 00:00"
 
 
 def test_hourly_lines_break_at_local_midnight():
     sample = forecast_sample(np.ones((60, 1)), start="2024-06-03T22:00")
-    parts = calendar.lines(calendar.local(sample.time, AUCKLAND), 3600)
+    parts = calendar.split_by_day(calendar.local_times(sample.time, AUCKLAND), 3600)
     assert [(part.start, part.stop) for part in parts] == [(0, 2), (2, 26), (26, 50), (50, 60)]
 
 
 @pytest.mark.parametrize(("start", "hours"), [("2024-09-29T00:00", 23), ("2024-04-07T00:00", 25)])
 def test_a_day_when_clocks_change_has_a_line_of_its_own_length(start, hours):
     sample = forecast_sample(np.ones((48, 1)), start=start)
-    first = calendar.lines(calendar.local(sample.time, AUCKLAND), 3600)[0]
+    first = calendar.split_by_day(calendar.local_times(sample.time, AUCKLAND), 3600)[0]
     assert first.stop - first.start == hours
 
 
 def test_daily_lines_break_with_the_month_and_monthly_ones_with_the_year():
     days = [datetime(2024, 1, 30), datetime(2024, 1, 31), datetime(2024, 2, 1)]
-    assert [part.stop for part in calendar.lines(days, 86400)] == [2, 3]
-    assert [calendar.label(day, 86400) for day in (days[0], days[2])] == [
+    assert [part.stop for part in calendar.split_by_day(days, 86400)] == [2, 3]
+    assert [calendar.line_label(day, 86400) for day in (days[0], days[2])] == [
         "Jan 2024 from Tue 30 Jan",
         "Feb 2024",
     ]
     months = [datetime(2023, 12, 1), datetime(2024, 1, 1)]
-    assert [part.stop for part in calendar.lines(months, 30 * 86400)] == [1, 2]
-    assert [calendar.label(month, 30 * 86400) for month in months] == ["2023 from Dec", "2024"]
+    assert [part.stop for part in calendar.split_by_day(months, 30 * 86400)] == [1, 2]
+    assert [calendar.line_label(month, 30 * 86400) for month in months] == ["2023 from Dec", "2024"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_daily_lines_break_with_the_month_and_monthly_ones_with_the_year():
     ],
 )
 def test_a_line_says_its_day_and_when_it_begins(moment, holiday, words):
-    assert calendar.label(moment, 3600, holiday) == words
+    assert calendar.line_label(moment, 3600, holiday) == words
 
 
 def test_a_span_over_midnight_says_where_it_ends():
@@ -84,8 +84,8 @@ def test_more_than_a_week_of_days_is_told_by_its_ends():
 
 
 def test_sorts_of_day_name_weekday_month_and_holiday_but_no_date():
-    moments = calendar.local(np.array([1_718_000_000, 1_718_050_000]), AUCKLAND)
-    said = calendar.sorts_of_day(moments, ["", "Matariki"])
+    moments = calendar.local_times(np.array([1_718_000_000, 1_718_050_000]), AUCKLAND)
+    said = calendar.day_types(moments, ["", "Matariki"])
     assert said == "a Monday in June and a Tuesday in June (public holiday: Matariki)"
 
 

@@ -10,18 +10,18 @@ from support.movement_samples import DAY, HOUR, asked_words, path, stay_sample, 
 
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize import KINDS
-from st2llm.serialize.answer.settings import ChoiceHead, NumbersHead, PairHead, RankingHead
-from st2llm.serialize.answer.unread import kind_of
+from st2llm.serialize.answer.formats import ChoiceFormat, NumbersFormat, PairFormat, RankingFormat
+from st2llm.serialize.answer.unread import unread_kind
 from st2llm.serialize.lint.leaks import lint
-from st2llm.serialize.template.kind import KindText, Plan
+from st2llm.serialize.template.interface import KindSerializer, SerializerOptions
 from st2llm.serialize.template.template import load_prompt
-from st2llm.serialize.trajectory.text import TrajectoryText
+from st2llm.serialize.trajectory.text import TrajectorySerializer
 from st2llm.types import Choice, FreeText, Numbers, Pair, Ranking
 
 METRES = st.floats(-1e6, 1e6, allow_subnormal=False)
 ANY = st.floats(-1e300, 1e300)
 TINY = st.floats(-1e-6, 1e-6)
-HEAD = NumbersHead(digits=5, decimals=2, signed=True, headroom=4)
+HEAD = NumbersFormat(digits=5, decimals=2, signed=True, headroom=4)
 GAP = np.isin(np.arange(20), [6, 7, 8, 9])
 TRACKS = ("forecast", "recover", "interpolate")
 NAMES = [f"trajectory/{name}" for name in (
@@ -45,7 +45,7 @@ class Letters:
 
 
 def text_of(task="forecast", head=HEAD, **settings):
-    return TrajectoryText(Plan(task, "sample", head, settings), **settings)
+    return TrajectorySerializer(SerializerOptions(task, "sample", head, settings), **settings)
 
 
 def the_sample(name):
@@ -63,11 +63,11 @@ def off(text, sample):
 
 
 def test_a_trajectory_text_fulfils_the_protocol():
-    assert isinstance(text_of(), KindText) and KINDS["trajectory"].settings["context"] == 5
+    assert isinstance(text_of(), KindSerializer) and KINDS["trajectory"].settings["context"] == 5
 
 
 @pytest.mark.parametrize(
-    "head", [HEAD, HEAD.model_copy(update={"decimals": 0}), NumbersHead(digits=3, headroom=4)]
+    "head", [HEAD, HEAD.model_copy(update={"decimals": 0}), NumbersFormat(digits=3, headroom=4)]
 )
 @pytest.mark.parametrize("form", ["positions", "steps"])
 @given(data=st.data())
@@ -150,13 +150,13 @@ def test_an_unknown_truth_is_no_word_and_a_missing_one_an_x():
 def test_a_position_beyond_the_digits_is_said_as_far_as_they_reach(form):
     xy = path(5)
     xy[-1] = 1e9
-    text = text_of(head=NumbersHead(digits=2, decimals=1, signed=True), form=form)
+    text = text_of(head=NumbersFormat(digits=2, decimals=1, signed=True), form=form)
     sample = track_sample(xy, horizon=1)
     assert text.read(text.truth(sample), sample).unread_reason is None
 
 
 def test_a_pair_answers_one_position_and_only_one():
-    text = text_of(head=PairHead(grammar="pair", digits=4, decimals=2))
+    text = text_of(head=PairFormat(grammar="pair", digits=4, decimals=2))
     sample = track_sample(horizon=1)
     assert text.truth(sample) == "(0.30, 0.41)" and off(text, sample) <= text.precision(sample)
     assert text.grammar(sample) == Pair(*[Numbers(1, 4, decimals=2, signed=True)] * 2)
@@ -168,7 +168,7 @@ def test_a_pair_answers_one_position_and_only_one():
 @settings(max_examples=50, deadline=None)
 def test_a_pair_moves_no_coordinate_by_more_than_the_precision(x, y):
     sample = track_sample(np.array([[0.0, 0.0], [x, y], [x / 2, y / 3]]), horizon=1)
-    text = text_of(head=PairHead(grammar="pair", digits=5, decimals=2))
+    text = text_of(head=PairFormat(grammar="pair", digits=5, decimals=2))
     assert off(text, sample) <= text.precision(sample)
 
 
@@ -185,15 +185,15 @@ def test_a_pair_moves_no_coordinate_by_more_than_the_precision(x, y):
 def test_an_answer_that_cannot_be_read_says_of_which_kind_it_is(answer, kind):
     sample = track_sample(horizon=3)
     read = text_of().read(answer, sample)
-    assert read.value is None and kind_of(read.unread_reason) == kind and read.raw == answer
+    assert read.value is None and unread_kind(read.unread_reason) == kind and read.raw == answer
 
 
 @pytest.mark.parametrize(
     ("answer", "kind"), [("", "unreadable"), ("(1.0, ", "truncated"), ("(x, 1)", "unreadable")]
 )
 def test_a_pair_that_cannot_be_read_says_of_which_kind_it_is(answer, kind):
-    text = text_of(head=PairHead(grammar="pair"))
-    assert kind_of(text.read(answer, track_sample(horizon=1)).unread_reason) == kind
+    text = text_of(head=PairFormat(grammar="pair"))
+    assert unread_kind(text.read(answer, track_sample(horizon=1)).unread_reason) == kind
 
 
 def test_numbers_behind_those_asked_for_are_ignored():
@@ -207,9 +207,9 @@ def test_numbers_behind_those_asked_for_are_ignored():
 def test_no_words_make_reading_fail(words):
     for text, sample in (
         (text_of(), track_sample()),
-        (text_of(head=PairHead(grammar="pair")), track_sample(horizon=1)),
-        (text_of("next-place", RankingHead(grammar="ranking")), stay_sample()),
-        (text_of("next-place", ChoiceHead(grammar="choice")), stay_sample()),
+        (text_of(head=PairFormat(grammar="pair")), track_sample(horizon=1)),
+        (text_of("next-place", RankingFormat(grammar="ranking")), stay_sample()),
+        (text_of("next-place", ChoiceFormat(grammar="choice")), stay_sample()),
     ):
         read = text.read(words, sample)
         assert (read.unread_reason is None) != (read.value is None and read.ranking is None)
@@ -299,19 +299,21 @@ def test_a_sample_that_shows_no_position_is_one_error():
     with pytest.raises(DataError, match="has no coordinates x and y"):
         text_of().words(stay_sample())
     with pytest.raises(DataError, match="has no places"):
-        text_of("next-place", RankingHead(grammar="ranking")).words(track_sample())
+        text_of("next-place", RankingFormat(grammar="ranking")).words(track_sample())
 
 
 def test_a_form_or_strategy_that_does_not_fit_is_one_error():
     with pytest.raises(ConfigError, match="positions or steps"):
         text_of(form="speeds")
     with pytest.raises(ConfigError, match="go on from one value to the next"):
-        KINDS["trajectory"].make(Plan("forecast", "sample", NumbersHead(strategy="deltas"), {}))
+        KINDS["trajectory"].make(
+            SerializerOptions("forecast", "sample", NumbersFormat(strategy="deltas"), {})
+        )
 
 
 @pytest.mark.parametrize("strategy", ["scaled", "fixed-decimals", "spaced-digits", "scientific"])
 def test_positions_may_be_written_in_other_strategies(strategy):
-    text = text_of(head=NumbersHead(digits=4, decimals=2, signed=True, headroom=4, strategy=strategy))
+    text = text_of(head=NumbersFormat(digits=4, decimals=2, signed=True, headroom=4, strategy=strategy))
     sample = track_sample()
     assert off(text, sample) <= text.precision(sample)
 
@@ -331,7 +333,7 @@ def test_the_duration_and_the_place_of_the_asked_stay_are_not_told():
 
 
 def test_stays_are_told_by_weekday_time_duration_and_id_the_last_five_as_context():
-    words = text_of("next-place", RankingHead(grammar="ranking")).words(stay_sample())
+    words = text_of("next-place", RankingFormat(grammar="ranking")).words(stay_sample())
     assert words["context"][4].line == "Thu 16:00, 160 min: place p3" and len(words["context"]) == 5
     assert len(words["past"]) == 6 and str(words["visited"][0]) == "p3 (6)"
 
@@ -339,17 +341,17 @@ def test_stays_are_told_by_weekday_time_duration_and_id_the_last_five_as_context
 def test_stays_of_more_than_seven_days_ago_are_no_context():
     sample = stay_sample((1, 2, 3, 1))
     late = replace(sample, time=sample.time + np.array([0, 0, 0, 9 * DAY]))
-    words = text_of("next-place", RankingHead(grammar="ranking")).words(late)
+    words = text_of("next-place", RankingFormat(grammar="ranking")).words(late)
     assert len(words["context"]) == 0 and len(words["past"]) == 3
 
 
 def test_candidates_are_the_own_places_first_and_never_more_are_asked_for_than_those():
-    text, sample = text_of("next-place", RankingHead(grammar="ranking", count=10)), stay_sample()
+    text, sample = text_of("next-place", RankingFormat(grammar="ranking", count=10)), stay_sample()
     assert text.grammar(sample) == Ranking(("p3", "p1", "p2", "p4", "p0", "p5", "p6"), 4, ", ")
 
 
 def test_a_ranking_is_read_as_ids_and_the_code_of_the_best():
-    text, sample = text_of("next-place", RankingHead(grammar="ranking", count=3)), stay_sample()
+    text, sample = text_of("next-place", RankingFormat(grammar="ranking", count=3)), stay_sample()
     assert text.truth(sample) == "p1, p3, p2"
     read = text.read("p4, p0, p3", sample)
     assert read.ranking == ("p4", "p0", "p3") and read.value[-1, 0, 0] == 4
@@ -359,7 +361,7 @@ def test_a_ranking_is_read_as_ids_and_the_code_of_the_best():
 @given(st.integers(1, 7), st.data())
 @settings(max_examples=40, deadline=None)
 def test_every_ranking_of_different_candidates_is_read_as_it_was_written(count, data):
-    head = RankingHead(grammar="ranking", count=count)
+    head = RankingFormat(grammar="ranking", count=count)
     text, sample = text_of("next-place", head), stay_sample((0, 1, 2, 3, 4, 5, 6, 0))
     ranking = tuple(data.draw(st.permutations(sample.side.options))[:count])
     assert text.read(", ".join(ranking), sample).ranking == ranking
@@ -376,16 +378,16 @@ def test_every_ranking_of_different_candidates_is_read_as_it_was_written(count, 
     ],
 )
 def test_a_ranking_that_cannot_be_read_says_of_which_kind_it_is(answer, kind):
-    text = text_of("next-place", RankingHead(grammar="ranking", count=3))
+    text = text_of("next-place", RankingFormat(grammar="ranking", count=3))
     read = text.read(answer, stay_sample())
-    assert read.ranking is None and kind_of(read.unread_reason) == kind
+    assert read.ranking is None and unread_kind(read.unread_reason) == kind
 
 
 def test_a_choice_of_place_is_one_id():
-    text, sample = text_of("next-place", ChoiceHead(grammar="choice")), stay_sample()
+    text, sample = text_of("next-place", ChoiceFormat(grammar="choice")), stay_sample()
     assert isinstance(text.grammar(sample), Choice) and text.truth(sample) == "p1"
     assert text.read(" p2\n", sample).ranking == ("p2",)
-    assert kind_of(text.read("p22", sample).unread_reason) == "invalid"
+    assert unread_kind(text.read("p22", sample).unread_reason) == "invalid"
 
 
 def test_thoughts_come_before_the_ranking():
@@ -399,18 +401,18 @@ def test_thoughts_come_before_the_ranking():
 
 def test_names_of_places_are_told_beside_their_ids():
     labels = tuple(f"Shop {i}" for i in range(7))
-    words = text_of("next-place", RankingHead(grammar="ranking")).words(
+    words = text_of("next-place", RankingFormat(grammar="ranking")).words(
         stay_sample(side={"option_labels": labels})
     )
     assert words["context"][4].line.endswith("place p3 (Shop 3)")
 
 
 def test_a_class_is_chosen_among_those_of_the_data():
-    text = text_of("classify", ChoiceHead(grammar="choice"))
+    text = text_of("classify", ChoiceFormat(grammar="choice"))
     sample = asked_words(track_sample(), "classify", label="walk", options=("bus", "walk"))
     assert text.grammar(sample) == Choice(("bus", "walk")) and text.truth(sample) == "walk"
     assert text.read("Walk", sample).ranking == ("walk",)
-    assert kind_of(text.read("tram", sample).unread_reason) == "invalid"
+    assert unread_kind(text.read("tram", sample).unread_reason) == "invalid"
 
 
 def test_what_goes_for_a_budget_is_the_description_and_then_the_oldest():

@@ -15,8 +15,8 @@ from st2llm.data.windows.video import split_clips
 from st2llm.errors import ConfigError, DataError
 from st2llm.features.image import load as load_classifier
 from st2llm.serialize.lint.leaks import lint
-from st2llm.serialize.template.template import load_prompt, parse
-from st2llm.serialize.video.variables import direction
+from st2llm.serialize.template.template import load_prompt, parse_template
+from st2llm.serialize.video.frames import direction
 from st2llm.types import Choice, FreeText, Numbers, Sample, SplitPlan, Video
 
 PLAN = SplitPlan(0.4, 0.3, 0.3)
@@ -313,7 +313,7 @@ def test_looks_go_one_by_one_until_one_is_left():
 
 
 def test_words_that_no_template_tells_are_not_looked_for(monkeypatch):
-    monkeypatch.setattr("st2llm.serialize.video.text.movements", lambda sample: 1 / 0)
+    monkeypatch.setattr("st2llm.serialize.video.text.region_movements", lambda sample: 1 / 0)
     assert load_prompt("video/forecast").render(asked("forecast")).text
 
 
@@ -333,5 +333,5 @@ def test_a_head_without_sense_is_refused_with_the_reason(change, message):
     path = next(path for path in recipes.listing("prompts", "video/*.md") if path.name == "classify.md")
     source = Path(path).read_text(encoding="utf-8").replace(*change)
     with pytest.raises(ConfigError) as error:
-        parse(source, where="classify.md")
+        parse_template(source, where="classify.md")
     assert message in str(error.value)

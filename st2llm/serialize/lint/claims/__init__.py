@@ -27,25 +27,25 @@ from dataclasses import dataclass
 
 from st2llm.errors import DataError, nearest
 from st2llm.serialize.lint.claims import event, field, trajectory, video
-from st2llm.serialize.lint.claims.clause import Claim, Clause, Verdict, clauses
+from st2llm.serialize.lint.claims.clause import Claim, Clause, Verdict, split_clauses
 from st2llm.types import Sample
 
 __all__ = ["Claim", "Verdict", "check"]
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _KindChecker:
     names: Callable[[Sample], list[str]]
     check: Callable[[Clause, Sample], Iterator[Claim]]
 
 
-_FIELD = _Kind(field.names, field.check)
-_KINDS: Mapping[str, _Kind] = {
+_FIELD = _KindChecker(field.known_names, field.check)
+_CHECKERS: Mapping[str, _KindChecker] = {
     "graph": _FIELD,
     "grid": _FIELD,
-    "video": _Kind(video.names, video.check),
-    "trajectory": _Kind(trajectory.names, trajectory.check),
-    "event": _Kind(event.names, event.check),
+    "video": _KindChecker(video.known_names, video.check),
+    "trajectory": _KindChecker(trajectory.known_names, trajectory.check),
+    "event": _KindChecker(event.known_names, event.check),
 }
 
 
@@ -54,11 +54,13 @@ def check(text: str, sample: Sample) -> list[Claim]:
 
     Only visible values are used, so a true word about what is hidden is not called supported. Never raises on words.
     """
-    if sample.kind not in _KINDS:
-        raise DataError(f"Descriptions of {sample.kind!r} cannot be checked. {nearest(sample.kind, _KINDS)}")
-    kind, asked = _KINDS[sample.kind], sample.without_truth()
+    if sample.kind not in _CHECKERS:
+        raise DataError(
+            f"Descriptions of {sample.kind!r} cannot be checked. {nearest(sample.kind, _CHECKERS)}"
+        )
+    kind, asked = _CHECKERS[sample.kind], sample.without_truth()
     found: list[Claim] = []
-    for clause in clauses(text, kind.names(asked)):
+    for clause in split_clauses(text, kind.names(asked)):
         found += kind.check(clause, asked)
         found += [
             Claim(clause.words, "number", f"{number.value:g}", "uncheckable")

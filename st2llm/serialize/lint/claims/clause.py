@@ -55,17 +55,17 @@ class Clause:
 
     @property
     def rough(self) -> bool:
-        return ABOUT.search(self.low) is not None
+        return APPROXIMATE.search(self.low) is not None
 
     @property
     def open(self) -> bool:
         """Whether nothing of it can be held against the data: a denial, a guess, or what is yet to come."""
-        return OPEN.search(self.low) is not None
+        return HEDGED.search(self.low) is not None
 
     @property
     def part_of_time(self) -> bool:
         """Whether it speaks of some of the time shown only."""
-        return bool(self.clocks) or PART.search(self.low) is not None
+        return bool(self.clocks) or PARTIAL_TIME.search(self.low) is not None
 
     def number_after(
         self, found: re.Match[str], room: int = 60, *, units: Sequence[str] = ()
@@ -92,12 +92,12 @@ class Clause:
         return None
 
 
-ABOUT = re.compile(r"\b(about|around|roughly|nearly|almost|approximately|some|close to)\b|~|≈")
-OPEN = re.compile(
+APPROXIMATE = re.compile(r"\b(about|around|roughly|nearly|almost|approximately|some|close to)\b|~|≈")
+HEDGED = re.compile(
     r"\b(not|n't|no longer|never|neither|nor|without|unlikely|likely|probably|perhaps|maybe|may|might|could|would|will|"
     r"should|expect\w*|forecast\w*|predict\w*|if|seems?|appears?)\b|n't\b"
 )
-PART = re.compile(
+PARTIAL_TIME = re.compile(
     r"\b(night|nights|morning|mornings|evening|evenings|afternoon|noon|midnight|daily|every day|each day|weekend\w*|"
     r"weekday\w*|monday|tuesday|wednesday|thursday|friday|saturday|sunday|then|after|before|until|during|later|earlier|"
     r"first|initially|finally|briefly|sometimes|often|week|yesterday|today|hourly|at times|second half|towards)\b"
@@ -136,7 +136,7 @@ _CLAUSE = re.compile(
 _AND_NUMBERS = re.compile(r"\d\s+and\s+[-−]?\d")
 
 
-def clauses(text: str, names: Sequence[str]) -> Iterator[Clause]:
+def split_clauses(text: str, names: Sequence[str]) -> Iterator[Clause]:
     """The clauses of a text. names: places and the like, which may hold digits and whole words that are no claim.
 
     last_name: the one named before, for clauses that begin with `it`.
@@ -191,7 +191,7 @@ def _number(match: re.Match[str], text: str) -> Number:
     return Number(float(said), match.start(), match.end(), decimals, unit.group(1) if unit else "")
 
 
-def judged(
+def number_claim(
     clause: Clause, about: str, number: Number, truths: Sequence[float | None], *, unit: str = ""
 ) -> Claim:
     """A claim of a number against what the data say in each reading: right in any, or wrong in all that are clear."""
@@ -204,7 +204,9 @@ def judged(
     return Claim(clause.words, about, said, "supported" if right else "contradicted", found)
 
 
-def worded(clause: Clause, about: str, said: str, truth: str | None, *, right: bool | None = None) -> Claim:
+def word_claim(
+    clause: Clause, about: str, said: str, truth: str | None, *, right: bool | None = None
+) -> Claim:
     """A claim of a word; truth None where the data give no clear answer."""
     if clause.open or truth is None:
         return Claim(clause.words, about, said, "uncheckable")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize.lint.claims.clause import Claim, Clause, judged, worded
+from st2llm.serialize.lint.claims.clause import Claim, Clause, number_claim, word_claim
 from st2llm.serialize.text import sequence, statistics
 from st2llm.types import DAY_S, Sample
 
@@ -33,9 +33,9 @@ _SPANS = {
 _WEEK_S = 7 * DAY_S
 
 
-def names(sample: Sample) -> list[str]:
+def known_names(sample: Sample) -> list[str]:
     """The marks, and their plurals."""
-    words = statistics.option_words(sample)
+    words = statistics.option_texts(sample)
     return list(
         dict.fromkeys(
             [
@@ -66,43 +66,43 @@ def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:
         if number is not None:
             factor = _SPANS.get(number.unit)
             truths = [float(take(gaps)) / factor] if factor and len(gaps) else []
-            yield judged(clause, about, number, truths, unit=number.unit)
+            yield number_claim(clause, about, number, truths, unit=number.unit)
 
 
 def _magnitude(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found, magnitude = _LARGEST.search(clause.low), statistics.named(sample, "magnitude")
+    found, magnitude = _LARGEST.search(clause.low), statistics.visible_channel(sample, "magnitude")
     if found is None or not re.search(r"\bmagnitudes?\b|\bstrongest\b|\bsize\b", clause.low):
         return
     number = clause.number_after(found, 60)
     if number is not None:
-        yield judged(
+        yield number_claim(
             clause, "largest magnitude", number, [] if magnitude is None else [float(np.nanmax(magnitude))]
         )
 
 
 def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    codes, steps = statistics.codes(sample, "mark")
-    words = statistics.option_words(sample)
+    codes, steps = statistics.visible_codes(sample, "mark")
+    words = statistics.option_texts(sample)
     named = [code for name in clause.names if (code := _code(name, words)) is not None]
     if not codes or len(set(named)) != 1:
         return
     said = words[named[0]]
     if _FREQUENT.search(clause.low):
-        top = statistics.best(np.bincount(codes, minlength=len(words)))
-        yield worded(clause, "most frequent mark", said, None if top is None else words[top])
+        top = statistics.clear_maximum(np.bincount(codes, minlength=len(words)))
+        yield word_claim(clause, "most frequent mark", said, None if top is None else words[top])
     elif (
         _LAST.search(clause.low)
         and not clause.numbers
         and not re.search(r"\blast (?:week|day|\d)", clause.low)
     ):
         known = int(steps[-1]) == sample.last_visible_step
-        yield worded(clause, "last mark", said, words[codes[-1]] if known else None)
+        yield word_claim(clause, "last mark", said, words[codes[-1]] if known else None)
 
 
 def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
     time = _time(sample)
-    codes, _steps = statistics.codes(sample, "mark")
-    words = statistics.option_words(sample)
+    codes, _steps = statistics.visible_codes(sample, "mark")
+    words = statistics.option_texts(sample)
     for number in clause.numbers:
         if number.start in clause.used or number.decimals:
             continue
@@ -125,7 +125,7 @@ def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
             truths = [float((time > time[-1] - _WEEK_S).sum())] if reach and mark is None else []
         else:
             truths = [float(codes.count(mark) if mark is not None else len(time))]
-        yield judged(clause, about, number, truths)
+        yield number_claim(clause, about, number, truths)
 
 
 def _mark_after(clause: Clause, end: int, words: tuple[str, ...]) -> int | None:

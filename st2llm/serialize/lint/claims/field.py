@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.serialize.lint.claims.clause import HIGH, LOW, MEAN, Claim, Clause, judged, worded
+from st2llm.serialize.lint.claims.clause import HIGH, LOW, MEAN, Claim, Clause, number_claim, word_claim
 from st2llm.serialize.text import sequence, statistics
 from st2llm.types import DAY_S, Sample
 
@@ -50,9 +50,9 @@ class Reading:
         )
 
 
-def names(sample: Sample) -> list[str]:
+def known_names(sample: Sample) -> list[str]:
     """What may be named: places (ids and labels) and channels."""
-    return list(dict.fromkeys([*statistics.labels(sample), *sample.place]))
+    return list(dict.fromkeys([*statistics.place_labels(sample), *sample.place]))
 
 
 def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -107,7 +107,7 @@ def _nodes(clause: Clause, sample: Sample) -> list[int]:
 
 
 def _node(name: str, sample: Sample) -> int | None:
-    labels = statistics.labels(sample)
+    labels = statistics.place_labels(sample)
     if name in labels and labels.count(name) == 1:
         return labels.index(name)
     return sample.place.index(name) if name in sample.place else None
@@ -118,8 +118,8 @@ def _extremes(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
     if ranged and re.fullmatch(r"[^\d]{0,24}\b(?:and|to)\b[^\d]{0,12}", _between(clause, 0, 1)):
         low, high = clause.numbers[:2]
         clause.used.update((low.start, high.start))
-        yield judged(clause, "minimum", low, [_stat(r, np.nanmin) for r in readings])
-        yield judged(clause, "maximum", high, [_stat(r, np.nanmax) for r in readings])
+        yield number_claim(clause, "minimum", low, [_stat(r, np.nanmin) for r in readings])
+        yield number_claim(clause, "maximum", high, [_stat(r, np.nanmax) for r in readings])
         return
     for about, pattern, take in (
         ("maximum", _HIGH, np.nanmax),
@@ -130,7 +130,7 @@ def _extremes(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
             both = _MEAN.search(clause.low) and (_HIGH.search(clause.low) or _LOW.search(clause.low))
             number = clause.number_after(found) or clause.number_before(found)
             if number is not None and number.unit not in ("hour", "hours", "day", "days", "places", "cells"):
-                yield judged(clause, about, number, [] if both else [_stat(r, take) for r in readings])
+                yield number_claim(clause, about, number, [] if both else [_stat(r, take) for r in readings])
                 break
 
 
@@ -148,27 +148,29 @@ def _ends(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
         number = clause.number_after(found, 30) if found else None
         if number is not None:
             lines = [line[np.isfinite(line)] for line in (r.line for r in readings)]
-            yield judged(clause, about, number, [float(line[at]) if line.size else None for line in lines])
+            yield number_claim(
+                clause, about, number, [float(line[at]) if line.size else None for line in lines]
+            )
 
 
 def _times(clause: Clause, sample: Sample, readings: list[Reading]) -> Iterator[Claim]:
     if len(clause.clocks) != 1 or not 0 < sample.side.freq_s < DAY_S:
         return
     minute = clause.clocks[0]
-    clock = [m.hour * 60 + m.minute for m in sequence.clocks(sample)]
+    clock = [m.hour * 60 + m.minute for m in sequence.local_times(sample)]
     said = f"{minute // 60:02d}:{minute % 60:02d}"
     for about, pattern, sign in (("time of maximum", _HIGH, 1.0), ("time of minimum", _LOW, -1.0)):
         if pattern.search(clause.low):
             found = {t for r in readings for t in _peak_times(r, clock, sign)}
             truth = None if not found else ", ".join(f"{t // 60:02d}:{t % 60:02d}" for t in sorted(found))
-            yield worded(clause, about, said, truth, right=minute in found)
+            yield word_claim(clause, about, said, truth, right=minute in found)
             return
     free = [number for number in clause.numbers if number.start not in clause.used]
     steps = [i for i, at in enumerate(clock) if at == minute]
     if len(free) == 1 and steps:
         clause.used.add(free[0].start)
         truths = [float(r.line[steps[0]]) for r in readings if np.isfinite(r.line[steps[0]])]
-        yield judged(clause, f"value at {said}", free[0], truths if len(steps) == 1 else [])
+        yield number_claim(clause, f"value at {said}", free[0], truths if len(steps) == 1 else [])
 
 
 def _peak_times(reading: Reading, clock: list[int], sign: float) -> set[int]:
@@ -208,7 +210,7 @@ def _trend(clause: Clause, readings: list[Reading], per_day: int) -> Iterator[Cl
     ):
         yield Claim(clause.words, "trend", " and ".join(sorted(said)), "uncheckable")
     else:
-        yield worded(clause, "trend", word, word if word in truths else str(next(iter(truths))))
+        yield word_claim(clause, "trend", word, word if word in truths else str(next(iter(truths))))
 
 
 def trend(line: Float64[np.ndarray, " time"], per_day: int = 1) -> str | None:
@@ -240,14 +242,14 @@ def _comparison(clause: Clause, sample: Sample) -> Iterator[Claim]:
     if (more is None) == (less is None) or channel is None:
         return
     first, second = list(dict.fromkeys(_nodes(clause, sample)))
-    means = [statistics.mean_of(sample, np.array([node]), channel) for node in (first, second)]
+    means = [statistics.visible_mean(sample, np.array([node]), channel) for node in (first, second)]
     names_ = [sample.place[node] for node in (first, second)]
     said = f"{names_[0]} {'above' if more else 'below'} {names_[1]}"
     if means[0] is None or means[1] is None or means[0] == means[1]:
         yield Claim(clause.words, "comparison", said, "uncheckable")
         return
     truth = f"{names_[0]} {'above' if means[0] > means[1] else 'below'} {names_[1]}"
-    yield worded(clause, "comparison", said, truth)
+    yield word_claim(clause, "comparison", said, truth)
 
 
 def _named_region(clause: Clause, sample: Sample) -> statistics.Region | None:
@@ -276,9 +278,9 @@ def _region(clause: Clause, sample: Sample) -> Iterator[Claim]:
     rivals = next(
         (pair for pair in pairs if region.name in [r.name for r in pair]), statistics.quarters(layout)
     )
-    means = [(r.name, statistics.mean_of(sample, r.cells, channel)) for r in rivals]
+    means = [(r.name, statistics.visible_mean(sample, r.cells, channel)) for r in rivals]
     known = [(name, mean if high else -mean) for name, mean in means if mean is not None]
     spread = float(np.std([mean for _, mean in known])) if known else 0.0
-    top = statistics.best([mean for _, mean in known], margin=0.02 * spread)
+    top = statistics.clear_maximum([mean for _, mean in known], margin=0.02 * spread)
     truth = None if top is None or len(known) < 2 else known[top][0]
-    yield worded(clause, "region of the highest" if high else "region of the lowest", region.name, truth)
+    yield word_claim(clause, "region of the highest" if high else "region of the lowest", region.name, truth)

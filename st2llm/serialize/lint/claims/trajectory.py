@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize.lint.claims.clause import Claim, Clause, judged, worded
+from st2llm.serialize.lint.claims.clause import Claim, Clause, number_claim, word_claim
 from st2llm.serialize.text import compass, sequence, statistics
 from st2llm.types import Sample
 
@@ -27,8 +27,8 @@ _LONGEST = re.compile(r"\b(?:longest|most (?:of (?:the|its) )?time)\b")
 _OFTEN = re.compile(r"\b(?:most (?:often|frequent\w*|visited)|visited most)\b")
 
 
-def names(sample: Sample) -> list[str]:
-    return list(dict.fromkeys([*statistics.option_words(sample), *sample.side.options]))
+def known_names(sample: Sample) -> list[str]:
+    return list(dict.fromkeys([*statistics.option_texts(sample), *sample.side.options]))
 
 
 def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -39,31 +39,33 @@ def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _whole(sample: Sample) -> bool:
-    _, steps = statistics.path(sample)
+    _, steps = statistics.visible_path(sample)
     return len(steps) > 1 and bool((np.diff(steps) == 1).all())
 
 
 def _distance(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    xy, steps = statistics.path(sample)
+    xy, steps = statistics.visible_path(sample)
     metric = compass.is_metric(sample.side.unit)
     for number in clause.numbers:
         factor = _LENGTHS.get(number.unit)
         if factor is not None and _WAY.search(clause.low):
             clause.used.add(number.start)
             straight = float(np.linalg.norm(xy[-1] - xy[0])) if len(xy) > 1 else 0.0
-            truths = [statistics.length(xy) / factor, straight / factor] if metric and _whole(sample) else []
+            truths = (
+                [statistics.path_length(xy) / factor, straight / factor] if metric and _whole(sample) else []
+            )
             part = clause.part_of_time
-            yield judged(clause, "distance", number, [] if part else truths, unit=number.unit)
+            yield number_claim(clause, "distance", number, [] if part else truths, unit=number.unit)
         elif number.unit in _SPEEDS and _SPEED.search(clause.low):
             clause.used.add(number.start)
             span = float(np.ptp(sequence.seconds(sample)[steps])) if len(steps) > 1 else 0.0
             mean = (
-                [statistics.length(xy) / span / _SPEEDS[number.unit]]
+                [statistics.path_length(xy) / span / _SPEEDS[number.unit]]
                 if span and metric and _whole(sample)
                 else []
             )
             known = re.search(r"\b(?:averag\w+|mean)\b", clause.low) is not None
-            yield judged(clause, "mean speed", number, mean if known else [], unit=number.unit)
+            yield number_claim(clause, "mean speed", number, mean if known else [], unit=number.unit)
 
 
 def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -71,47 +73,51 @@ def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
     if found is None:
         return
     said = re.sub(r"^(north|south)[ -]?(east|west)$", r"\1-\2", found.group(1))
-    xy, _ = statistics.path(sample)
+    xy, _ = statistics.visible_path(sample)
     straight = xy[-1] - xy[0] if len(xy) > 1 else np.zeros(2)
-    word = compass.wind(float(straight[0]), float(straight[1]))
+    word = compass.direction(float(straight[0]), float(straight[1]))
     if not word or _LEGS.search(clause.low):
         yield Claim(clause.words, "direction", said, "uncheckable")
         return
-    apart = abs((compass.degrees(float(straight[0]), float(straight[1])) - _bearing(said) + 180) % 360 - 180)
+    apart = abs(
+        (compass.bearing_deg(float(straight[0]), float(straight[1])) - _bearing(said) + 180) % 360 - 180
+    )
     # Between a wind and the next but one nobody can say whether the word is wrong.
     clear = apart <= 33.75 or apart > 67.5
-    yield worded(clause, "direction", said, word if clear else None, right=apart <= 33.75)
+    yield word_claim(clause, "direction", said, word if clear else None, right=apart <= 33.75)
 
 
 def _bearing(word: str) -> float:
     """Degrees clockwise from north."""
-    return (90 - 45 * compass.WINDS.index(word)) % 360
+    return (90 - 45 * compass.DIRECTIONS.index(word)) % 360
 
 
 def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    codes, _ = statistics.codes(sample, "place")
-    xy, _ = statistics.path(sample)
+    codes, _ = statistics.visible_codes(sample, "place")
+    xy, _ = statistics.visible_path(sample)
     for number in clause.numbers:
         after = clause.low[number.end : number.end + 24]
         if codes and _PLACES.match(after.strip()):
             clause.used.add(number.start)
-            yield judged(clause, "different places", number, [float(len(set(codes)))])
+            yield number_claim(clause, "different places", number, [float(len(set(codes)))])
         elif (found := _FIXES.match(after.strip())) and number.start not in clause.used:
             clause.used.add(number.start)
             count = float(len(codes) if found.group() in ("stays", "visits") else len(xy))
             part = bool(clause.names) or clause.part_of_time
-            yield judged(clause, f"number of {found.group()}", number, [count] if count and not part else [])
+            yield number_claim(
+                clause, f"number of {found.group()}", number, [count] if count and not part else []
+            )
 
 
 def _places(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    codes, steps = statistics.codes(sample, "place")
-    words, minutes = statistics.option_words(sample), statistics.named(sample, "duration_min")
+    codes, steps = statistics.visible_codes(sample, "place")
+    words, minutes = statistics.option_texts(sample), statistics.visible_channel(sample, "duration_min")
     named = {_code(name, sample) for name in clause.names}
     if not codes or len(named) != 1:
         return
     said = words[next(iter(named))]
     if _OFTEN.search(clause.low):
-        yield worded(clause, "most visited", said, _winner({c: codes.count(c) for c in codes}, words))
+        yield word_claim(clause, "most visited", said, _winner({c: codes.count(c) for c in codes}, words))
     elif _LONGEST.search(clause.low) and minutes is not None:
         spent: dict[int, float] = {}
         for code, step in zip(codes, steps.tolist(), strict=True):
@@ -119,11 +125,11 @@ def _places(clause: Clause, sample: Sample) -> Iterator[Claim]:
         single = codes[int(np.nanargmax(minutes[steps]))] if np.isfinite(minutes[steps]).any() else None
         total = _winner(spent, words) if np.isfinite(list(spent.values())).all() else None
         right = total is not None and said in (total, words[single] if single is not None else total)
-        yield worded(clause, "longest at", said, total, right=right)
+        yield word_claim(clause, "longest at", said, total, right=right)
 
 
 def _code(name: str, sample: Sample) -> int:
-    words = statistics.option_words(sample)
+    words = statistics.option_texts(sample)
     return words.index(name) if name in words else sample.side.options.index(name)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from st2llm.serialize.lint.claims.clause import Claim, Clause, judged, worded
+from st2llm.serialize.lint.claims.clause import Claim, Clause, number_claim, word_claim
 from st2llm.serialize.text import sequence, statistics
 from st2llm.types import Sample
 
@@ -24,7 +24,7 @@ _MOST = re.compile(
 )
 
 
-def names(sample: Sample) -> list[str]:
+def known_names(sample: Sample) -> list[str]:
     return []
 
 
@@ -56,7 +56,7 @@ def _cut(clause: Clause, sample: Sample) -> Iterator[Claim]:
         yield Claim(clause.words, "cut", said, "uncheckable")
     elif number is not None:
         clause.used.add(number.start)
-        yield judged(clause, "number of cuts", number, [float(len(cuts))])
+        yield number_claim(clause, "number of cuts", number, [float(len(cuts))])
     else:
         truth = "a cut" if cuts else "no cut"
         # A denial is the claim itself here, so it does not leave the clause open.
@@ -69,7 +69,7 @@ def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
         return
     across = re.search(r"\b(?:left to|to the) (right)\b|\b(?:right to|to the) (left)\b", clause.low)
     said = (across.group(1) or across.group(2)) if across else found.group(1)
-    moves = statistics.motion(sample)
+    moves = statistics.mean_motion(sample)
     unclear = across is None and _SIDES.search(clause.low) is not None
     if (
         moves is None
@@ -80,7 +80,7 @@ def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
     ):
         yield Claim(clause.words, "direction", said, "uncheckable")
         return
-    yield worded(clause, "direction", said, moves.word)
+    yield word_claim(clause, "direction", said, moves.word)
 
 
 def _light(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -94,7 +94,7 @@ def _light(clause: Clause, sample: Sample) -> Iterator[Claim]:
     part = len(light) // 4
     change = float(light[-part:].mean() - light[:part].mean()) if part else 0.0
     truth = None if abs(change) < 2 else "brighter at the end" if change > 0 else "brighter at the start"
-    yield worded(clause, "brightness", said, truth)
+    yield word_claim(clause, "brightness", said, truth)
 
 
 def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -102,7 +102,7 @@ def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
     found = _MOST.search(clause.low)
     if found is None or layout is None:
         return
-    names_ = tuple(statistics.labels(sample))
+    names_ = tuple(statistics.place_labels(sample))
     text = (
         clause.low.replace("upper", "top")
         .replace("lower", "bottom")
@@ -115,9 +115,11 @@ def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
         return
     energy = statistics.motion_energy(sample)
     top = (
-        statistics.best(energy, margin=0.05 * float(np.nanmax(energy))) if np.isfinite(energy).any() else None
+        statistics.clear_maximum(energy, margin=0.05 * float(np.nanmax(energy)))
+        if np.isfinite(energy).any()
+        else None
     )
-    yield worded(clause, "most motion", said[0], None if top is None else names_[top])
+    yield word_claim(clause, "most motion", said[0], None if top is None else names_[top])
 
 
 def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -125,7 +127,7 @@ def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
     for number in clause.numbers:
         if number.unit == "frames":
             clause.used.add(number.start)
-            yield judged(clause, "frames", number, [float(len(steps))])
+            yield number_claim(clause, "frames", number, [float(len(steps))])
         elif number.unit in ("second", "seconds", "s") and re.search(
             r"\b(?:lasts?|long|duration|clip|length)\b", clause.low
         ):
@@ -133,4 +135,4 @@ def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
             time = sequence.seconds(sample)[steps]
             step = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
             span = float(time[-1] - time[0]) if len(time) else 0.0
-            yield judged(clause, "duration", number, [span, span + step], unit="seconds")
+            yield number_claim(clause, "duration", number, [span, span + step], unit="seconds")

@@ -10,8 +10,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from st2llm import config
 from st2llm.errors import ConfigError, nearest
 from st2llm.serialize.numbers import Notation
-from st2llm.serialize.numbers.quantile_bins import MOST_BINS
-from st2llm.serialize.numbers.scaled import spaced
+from st2llm.serialize.numbers.quantile_bins import MAX_BINS
+from st2llm.serialize.numbers.scaled_integers import spaced_notation
 from st2llm.types import Choice, Clock, FreeText, Grammar, Json, Numbers, Pair, Ranking
 
 _NO_NUMBER = r"^[^\w.+-]+$"
@@ -33,7 +33,7 @@ class Reasoning(config.Settings):
         return cue
 
 
-class AnswerHead(config.Settings):
+class AnswerFormat(config.Settings):
     """What all grammars share. With `reasoning` the answer stands at the end, on a line that begins with the cue."""
 
     grammar: str
@@ -62,7 +62,7 @@ class AnswerHead(config.Settings):
         return text[cues[-1].end() :] if cues else None
 
 
-class NumbersHead(AnswerHead):
+class NumbersFormat(AnswerFormat):
     """Numbers of at most `digits` digits before the point, `separator` between them.
 
     headroom: how many times the largest visible value they can say. fixed: always so many digits, zeros in front.
@@ -80,10 +80,10 @@ class NumbersHead(AnswerHead):
     strategy: Literal[
         "scaled", "fixed-decimals", "spaced-digits", "scientific", "deltas", "quantile-bins", "trend-words"
     ] = "scaled"
-    bins: int = Field(default=10, ge=2, le=MOST_BINS)
+    bins: int = Field(default=10, ge=2, le=MAX_BINS)
 
     @model_validator(mode="after")
-    def _told_apart(self) -> "NumbersHead":
+    def _told_apart(self) -> "NumbersFormat":
         if self.strategy in _SIGNED_APART and not self.separator.strip():
             raise ValueError(
                 f"should have a separator with a sign beside blanks, such as ',', for {self.strategy}"
@@ -102,10 +102,10 @@ class NumbersHead(AnswerHead):
             strategy=self.strategy,
             bins=self.bins,
         )
-        return spaced(notation) if self.strategy == "spaced-digits" else notation
+        return spaced_notation(notation) if self.strategy == "spaced-digits" else notation
 
 
-class ChoiceHead(AnswerHead):
+class ChoiceFormat(AnswerFormat):
     """One word of several. options: what they are; empty where the task knows them, such as the classes of the data."""
 
     grammar: Literal["choice"]
@@ -115,7 +115,7 @@ class ChoiceHead(AnswerHead):
         return Choice(self.options or tuple(options))
 
 
-class RankingHead(AnswerHead):
+class RankingFormat(AnswerFormat):
     """The `count` best of the candidates that the task knows, the best first."""
 
     grammar: Literal["ranking"]
@@ -127,7 +127,7 @@ class RankingHead(AnswerHead):
         return Ranking(tuple(candidates), min(self.count, max(1, len(candidates))), self.separator)
 
 
-class PairHead(AnswerHead):
+class PairFormat(AnswerFormat):
     """Two coordinates `(x, y)`. digits, decimals: before and after the point. signed: may be negative."""
 
     grammar: Literal["pair"]
@@ -143,7 +143,7 @@ class PairHead(AnswerHead):
         return Numbers(1, self.digits, decimals=self.decimals, signed=self.signed, low=low, high=high)
 
 
-class ClockHead(AnswerHead):
+class ClockFormat(AnswerFormat):
     """A time that exists."""
 
     grammar: Literal["time"]
@@ -153,7 +153,7 @@ class ClockHead(AnswerHead):
         return Clock(self.form)
 
 
-class TextHead(AnswerHead):
+class TextFormat(AnswerFormat):
     """Free text of at most `tokens` tokens: its first line."""
 
     grammar: Literal["text"]
@@ -164,7 +164,7 @@ class TextHead(AnswerHead):
         return FreeText(self.tokens)
 
 
-class JsonHead(AnswerHead):
+class JsonFormat(AnswerFormat):
     """A JSON value that a JSON schema allows."""
 
     grammar: Literal["json"]
@@ -175,23 +175,23 @@ class JsonHead(AnswerHead):
         return Json(json.dumps(self.layout))
 
 
-HEADS: Mapping[str, type[AnswerHead]] = {
-    "numbers": NumbersHead,
-    "choice": ChoiceHead,
-    "ranking": RankingHead,
-    "pair": PairHead,
-    "time": ClockHead,
-    "text": TextHead,
-    "json": JsonHead,
+ANSWER_FORMATS: Mapping[str, type[AnswerFormat]] = {
+    "numbers": NumbersFormat,
+    "choice": ChoiceFormat,
+    "ranking": RankingFormat,
+    "pair": PairFormat,
+    "time": ClockFormat,
+    "text": TextFormat,
+    "json": JsonFormat,
 }
 
 
-def parse(content: Any, where: str) -> AnswerHead:
+def parse_format(content: Any, where: str) -> AnswerFormat:
     """The `answer` of a template's head; `grammar` says which of HEADS it is, numbers where it says nothing.
 
     Raises ConfigError that says what is wrong, where, and what is right.
     """
     grammar = str(content.get("grammar", "numbers")) if isinstance(content, Mapping) else "numbers"
-    if grammar not in HEADS:
-        raise ConfigError(f"{where}: there is no grammar {grammar!r}. {nearest(grammar, HEADS)}")
-    return config.parse(content, into=HEADS[grammar], where=where)
+    if grammar not in ANSWER_FORMATS:
+        raise ConfigError(f"{where}: there is no grammar {grammar!r}. {nearest(grammar, ANSWER_FORMATS)}")
+    return config.parse(content, into=ANSWER_FORMATS[grammar], where=where)

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.retrieve.patterns import roles
-from st2llm.retrieve.windows import Match, ShapeIndex
+from st2llm.retrieve.window_index import Match, WindowIndex
+from st2llm.retrieve.window_shapes import channel_roles
 from st2llm.types import Prediction, Sample
 
-STRETCH = 4.0
+MAX_STRETCH = 4.0
 """The most by which a neighbour's future is stretched or shrunk: a nearly constant neighbour must not explode."""
 _NOT_BELOW_0 = frozenset({"gap_h", "magnitude"})
 
@@ -24,7 +24,7 @@ class NearestForecast:
     Codes (a place, a mark) go to the majority of the neighbours, and so does a label; ties go to the nearest.
     """
 
-    index: ShapeIndex
+    index: WindowIndex
     k: int = 5
     centre: Literal["mean", "median"] = "median"
 
@@ -53,16 +53,16 @@ class NearestForecast:
         found, steps = self.index.search(sample, node, self.k), len(sample.values)
         raw = [self._fitted(match, steps) for match in found.matches]
         futures = [
-            _brought(future, (found.level, found.scale), theirs)
+            _rescale(future, (found.level, found.scale), theirs)
             for future, theirs in zip(raw, zip(found.levels, found.scales, strict=True), strict=True)
         ]
-        kinds = roles(sample.kind, sample.side.channels, sample.values.shape[2])
+        kinds = channel_roles(sample.kind, sample.side.channels, sample.values.shape[2])
         out = np.empty((steps, sample.values.shape[2]))
         for channel, role in enumerate(kinds):
             if role == "code":
                 out[:, channel] = _majority([future[:, channel] for future in raw], steps)
                 continue
-            column = _middle([future[:, channel] for future in futures], steps, self.centre)
+            column = _centre([future[:, channel] for future in futures], steps, self.centre)
             column = np.where(np.isfinite(column), column, found.level[channel])
             out[:, channel] = np.maximum(column, 0.0) if self._floor(sample, channel) else column
         return out
@@ -91,22 +91,22 @@ def fit_nearest(
     places: Literal["same", "any"] = "same",
 ) -> NearestForecast:
     """The rule `nearest-windows`, fitted on a train part."""
-    return NearestForecast(ShapeIndex.fit(train, places=places), k, centre)
+    return NearestForecast(WindowIndex.fit(train, places=places), k, centre)
 
 
 Scaling = tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]]
 
 
-def _brought(
+def _rescale(
     future: Float64[np.ndarray, "time channel"], own: Scaling, theirs: Scaling
 ) -> Float64[np.ndarray, "time channel"]:
     """A neighbour's values on the asked window's level and scale; shifted alone where either does not vary."""
     both = (own[1] > 0) & (theirs[1] > 0)
     ratio = np.where(both, own[1] / np.where(both, theirs[1], 1.0), 1.0)
-    return np.asarray(own[0] + (future - theirs[0]) * np.clip(ratio, 1 / STRETCH, STRETCH))
+    return np.asarray(own[0] + (future - theirs[0]) * np.clip(ratio, 1 / MAX_STRETCH, MAX_STRETCH))
 
 
-def _middle(
+def _centre(
     rows: Sequence[Float64[np.ndarray, " time"]], steps: int, centre: str
 ) -> Float64[np.ndarray, " time"]:
     """The centre of what is there at each step, NaN where nothing is."""

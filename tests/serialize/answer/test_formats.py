@@ -2,9 +2,9 @@ import pytest
 from support.graph_samples import counts, forecast_sample
 
 from st2llm.errors import ConfigError
-from st2llm.serialize.answer import settings
-from st2llm.serialize.answer.settings import HEADS
-from st2llm.serialize.template.template import parse
+from st2llm.serialize.answer import formats
+from st2llm.serialize.answer.formats import ANSWER_FORMATS
+from st2llm.serialize.template.template import parse_template
 from st2llm.types import Choice, Clock, FreeText, Json, Numbers, Pair, Ranking
 
 HEAD = """---
@@ -25,11 +25,11 @@ THINK = {"tokens": 20, "cue": "So:"}
 
 
 def head(**content):
-    return settings.parse(content, "mine.md")
+    return formats.parse_format(content, "mine.md")
 
 
 def template(words: str):
-    return parse(HEAD.replace("ANSWER", words), "mine.md")
+    return parse_template(HEAD.replace("ANSWER", words), "mine.md")
 
 
 def at_first(values=None, horizon=4):
@@ -39,7 +39,7 @@ def at_first(values=None, horizon=4):
 
 def test_every_grammar_has_a_head_of_its_name():
     needs = {"json": {"schema": {}}}
-    for name, kind in HEADS.items():
+    for name, kind in ANSWER_FORMATS.items():
         made = head(grammar=name, **needs.get(name, {}))
         assert type(made) is kind and made.grammar == name and made.cue == ""
 
@@ -79,7 +79,7 @@ def test_heads_make_the_grammars_that_tasks_fill_with_what_they_know():
 )
 def test_a_wrong_head_is_one_error_that_names_the_cure(content, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        settings.parse(content, "mine.md")
+        formats.parse_format(content, "mine.md")
     assert str(caught.value).startswith("mine.md")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from st2llm.serialize.numbers.rows import Lexicon
+from st2llm.serialize.numbers.batch import WordTable
 
 _CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
 _BEHIND = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -36,7 +36,7 @@ PATTERNS = frozenset(
 _KEEP_ASCII = ("NFC", "NFD", "NFKC", "NFKD")
 
 
-def refusal(tokenizer: Tokenizer, lexicon: Lexicon) -> str:
+def boundary_violation(tokenizer: Tokenizer, lexicon: WordTable) -> str:
     """Why the cuts cannot be shown to hold for texts of these words; '' where they can."""
     letters = set(lexicon.separator).union(*lexicon.words)
     settings = _settings(tokenizer)

@@ -9,15 +9,15 @@ from st2llm.types import Choice, Ranking
 _WRAPPING = " \t\r\n.\"'`[](){}*"
 
 
-def picked(text: str, grammar: Choice | Ranking) -> tuple[str, ...] | Unread:
+def parse_selection(text: str, grammar: Choice | Ranking) -> tuple[str, ...] | Unread:
     """What an answer in this grammar picks, the best first."""
     if isinstance(grammar, Ranking):
-        return ranked(text, grammar.candidates, grammar.count, grammar.separator)
-    one = chosen(text, grammar.options)
+        return parse_ranking(text, grammar.candidates, grammar.count, grammar.separator)
+    one = parse_choice(text, grammar.options)
     return one if isinstance(one, Unread) else (one,)
 
 
-def chosen(text: str, options: Sequence[str]) -> str | Unread:
+def parse_choice(text: str, options: Sequence[str]) -> str | Unread:
     """The option that the first line with words says: alone, or as its first words. Letters' case does not matter.
 
     Of options that begin alike the longest counts (`left turn` before `left`).
@@ -34,10 +34,10 @@ def chosen(text: str, options: Sequence[str]) -> str | Unread:
     begun = [option for option in options if re.match(rf"{re.escape(option)}(?![\w-])", line, re.IGNORECASE)]
     if begun:
         return max(begun, key=len)
-    return Unread(f"{_short(line)!r} is none of the {len(options)} options", "invalid")
+    return Unread(f"{_truncate(line)!r} is none of the {len(options)} options", "invalid")
 
 
-def ranked(
+def parse_ranking(
     text: str, candidates: Sequence[str], count: int, separator: str = ", "
 ) -> tuple[str, ...] | Unread:
     """The first `count` candidates of the first line with words, the best first; what follows them is ignored.
@@ -54,9 +54,9 @@ def ranked(
         return Unread("no id in the answer")
     for i, word in enumerate(words):
         if word not in known:
-            return Unread(f"{_short(word)!r} is none of the {len(known)} candidates", "invalid")
+            return Unread(f"{_truncate(word)!r} is none of the {len(known)} candidates", "invalid")
         if word in words[:i]:
-            return Unread(f"{_short(word)!r} is named twice", "repeated")
+            return Unread(f"{_truncate(word)!r} is named twice", "repeated")
     if len(words) < count:
         return Unread(f"too few ids: {len(words)} of {count}", "truncated")
     return tuple(words)
@@ -66,5 +66,5 @@ def _first_line(text: str) -> str:
     return next((line for line in text.splitlines() if line.strip(_WRAPPING)), "")
 
 
-def _short(word: str) -> str:
+def _truncate(word: str) -> str:
     return word if len(word) <= 40 else f"{word[:37]}..."

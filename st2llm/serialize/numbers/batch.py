@@ -7,26 +7,26 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from st2llm.serialize.numbers.notation import MISSING, Notation
-from st2llm.serialize.numbers.scaled import (
+from st2llm.serialize.numbers.scaled_integers import (
     FACTORS,
     LARGE,
-    LEAST_EXPONENT,
-    MOST_EXPONENT,
+    MAX_EXPONENT,
+    MIN_EXPONENT,
     UNITS,
-    no_step,
-    spaced,
-    spelled,
+    no_step_error,
+    space_digits,
+    spaced_notation,
 )
 
-MOST_WORDS = 25_000
+MAX_WORDS = 25_000
 """Strategies with more different words are not written as codes."""
-_POWERS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
-_EVERY = np.array([float(f"{factor}e{power}") for power in _POWERS for factor in FACTORS])
-_STEPS: np.ndarray = _EVERY[np.isfinite(_EVERY)]
+_POWERS = range(MIN_EXPONENT, MAX_EXPONENT + 1)
+_ALL_STEPS = np.array([float(f"{factor}e{power}") for power in _POWERS for factor in FACTORS])
+_STEPS: np.ndarray = _ALL_STEPS[np.isfinite(_ALL_STEPS)]
 
 
 @dataclass(frozen=True, eq=False)
-class Lexicon:
+class WordTable:
     """All words that a strategy writes, MISSING the last; between two stands the separator. One object for the same."""
 
     words: tuple[str, ...]
@@ -34,10 +34,10 @@ class Lexicon:
 
 
 @dataclass(frozen=True)
-class Rows:
+class EncodedSeries:
     """Series as whole numbers: number = value / step + shift, series by series; codes count through the lexicon."""
 
-    lexicon: Lexicon
+    lexicon: WordTable
     codes: Int64[np.ndarray, "batch time"]
     step: Float64[np.ndarray, " batch"]
     shift: Int64[np.ndarray, " batch"]
@@ -47,24 +47,24 @@ class Rows:
         return self.lexicon.separator.join(self.lexicon.words[code] for code in self.codes[row].tolist())
 
 
-def coded(values: Float64[np.ndarray, "batch time"], notation: Notation) -> Rows | None:
+def encode_series(values: Float64[np.ndarray, "batch time"], notation: Notation) -> EncodedSeries | None:
     """Each series fitted to its own finite values and written; None for strategies of words that cannot be listed.
 
     Scaled integers and spaced digits of up to four digits can. Raises DataError where a series fits at no step.
     """
     apart = notation.strategy == "spaced-digits"
-    notation = spaced(notation) if apart else notation
+    notation = spaced_notation(notation) if apart else notation
     low = -notation.top if notation.signed else 0
-    if not (apart or notation.strategy == "scaled") or notation.top - low >= MOST_WORDS:
+    if not (apart or notation.strategy == "scaled") or notation.top - low >= MAX_WORDS:
         return None
-    step, shift = fit_rows(values, notation)
-    lexicon = _lexicon(replace(notation, headroom=1.0), low, apart)
+    step, shift = fit_scales(values, notation)
+    lexicon = _word_table(replace(notation, headroom=1.0), low, apart)
     number = np.rint(values / step[:, None]) + (shift[:, None] - low)
     codes = np.where(np.isfinite(values), number, len(lexicon.words) - 1).astype(np.int64)
-    return Rows(lexicon, codes, step, shift)
+    return EncodedSeries(lexicon, codes, step, shift)
 
 
-def fit_rows(
+def fit_scales(
     values: Float64[np.ndarray, "batch time"], notation: Notation
 ) -> tuple[Float64[np.ndarray, " batch"], Int64[np.ndarray, " batch"]]:
     """Step and shift of each series, the same as `ScaledIntegers.fit` of it alone."""
@@ -77,18 +77,18 @@ def fit_rows(
     least = np.full(len(open_), finest) if notation.decimals else _resolutions(filled[open_])
     coarsest = np.maximum(np.maximum(high, -low)[open_] / notation.top, np.nextafter(0.0, 1.0))
     first = np.floor(np.log10(coarsest)) - 1
-    start = (np.clip(first, LEAST_EXPONENT, MOST_EXPONENT).astype(np.int64) - LEAST_EXPONENT) * len(FACTORS)
+    start = (np.clip(first, MIN_EXPONENT, MAX_EXPONENT).astype(np.int64) - MIN_EXPONENT) * len(FACTORS)
     at = np.maximum(start, np.searchsorted(_STEPS, least))
     while open_.size:
         if (late := np.flatnonzero(at >= len(_STEPS))).size:
-            raise no_step(float(low[open_[late[0]]]), float(high[open_[late[0]]]), notation)
+            raise no_step_error(float(low[open_[late[0]]]), float(high[open_[late[0]]]), notation)
         step[open_] = _STEPS[at]
-        shift[open_], fits = _tried(low[open_], high[open_], _STEPS[at], notation)
+        shift[open_], fits = _try_steps(low[open_], high[open_], _STEPS[at], notation)
         open_, at = open_[~fits], at[~fits] + 1
     return step, shift.astype(np.int64)
 
 
-def _tried(
+def _try_steps(
     low: Float64[np.ndarray, " _"],
     high: Float64[np.ndarray, " _"],
     step: Float64[np.ndarray, " _"],
@@ -119,6 +119,6 @@ def _resolutions(values: Float64[np.ndarray, "batch time"]) -> Float64[np.ndarra
 
 
 @functools.lru_cache(maxsize=32)
-def _lexicon(notation: Notation, low: int, apart: bool) -> Lexicon:
+def _word_table(notation: Notation, low: int, apart: bool) -> WordTable:
     words = map(notation.word, range(low, notation.top + 1))
-    return Lexicon((*(map(spelled, words) if apart else words), MISSING), notation.separator)
+    return WordTable((*(map(space_digits, words) if apart else words), MISSING), notation.separator)

@@ -14,7 +14,7 @@ MISMATCH = 2.0
 """What a differing code adds to a squared distance: as much as two unrelated z-scores do on average."""
 
 
-def roles(kind: str, channels: Sequence[str], count: int) -> tuple[Role, ...]:
+def channel_roles(kind: str, channels: Sequence[str], count: int) -> tuple[Role, ...]:
     """The role of each channel; all are numbers where the channels have no names."""
     if not channels:
         return tuple(_role(kind, "") for _ in range(count))
@@ -28,7 +28,7 @@ def _role(kind: str, name: str) -> Role:
 
 
 @dataclass(frozen=True)
-class Patterns:
+class WindowShapes:
     """Series of several windows, ready to be compared.
 
     shape: z-scores of the entries that the asked window shows, 0 where a reading is missing. codes: those of code
@@ -42,11 +42,11 @@ class Patterns:
     scale: Float64[np.ndarray, "window channel"]
 
 
-def patterns(
+def window_shapes(
     values: Float64[np.ndarray, "window time channel"],
     seen: Bool[np.ndarray, "time channel"],
     of: Sequence[Role],
-) -> Patterns:
+) -> WindowShapes:
     """The patterns of windows at the entries that are `seen` in the window they are compared with.
 
     A number's level is its mean there and its scale its standard deviation; a way's level is its last position and
@@ -66,7 +66,7 @@ def patterns(
     unit = np.where(scale > 0, scale, 1.0)
     z = np.where(there, (shown - level[:, None]) / unit[:, None], 0.0)
     coded = np.array([role == "code" for role in of])
-    return Patterns(
+    return WindowShapes(
         shape=z[:, seen & ~coded],
         codes=values[:, seen & coded],
         share=there[:, seen].mean(axis=1) if seen.any() else np.zeros(len(values)),
@@ -75,7 +75,7 @@ def patterns(
     )
 
 
-def distances(asked: Patterns, others: Patterns) -> Float64[np.ndarray, " window"]:
+def distances(asked: WindowShapes, others: WindowShapes) -> Float64[np.ndarray, " window"]:
     """Root mean square difference of `asked` (one window) to each of the others; infinite under half an overlap."""
     apart = others.shape - asked.shape
     squared = np.einsum("ij,ij->i", apart, apart) + MISMATCH * (others.codes != asked.codes).sum(axis=1)

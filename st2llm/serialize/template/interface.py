@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from st2llm.serialize.answer.settings import AnswerHead
+from st2llm.serialize.answer.formats import AnswerFormat
 from st2llm.types import Grammar, Prediction, Sample
 
 
@@ -17,17 +17,17 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SerializerOptions:
     """What a template's head says and the words of a kind need. settings: the kind's own keys of the head, complete."""
 
     task: str
     per: Literal["place", "sample"]
-    answer: AnswerHead | None
+    answer: AnswerFormat | None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
-class KindText(Protocol):
+class KindSerializer(Protocol):
     """Writes samples of one kind as words, and reads answers back. `sample` is narrowed already where `per: place`."""
 
     def words(self, sample: Sample) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class KindText(Protocol):
 
 
 @dataclass(frozen=True)
-class Kind:
+class KindSpec:
     """A kind of data as templates know it.
 
     tasks: the tasks, and the grammars in which each may be answered. variables: what a template of a task may list,
@@ -69,5 +69,5 @@ class Kind:
 
     tasks: Mapping[str, tuple[str, ...]]
     variables: Callable[[str, str], Mapping[str, str]]
-    make: Callable[[Plan], KindText]
+    make: Callable[[SerializerOptions], KindSerializer]
     settings: Mapping[str, Any] = field(default_factory=dict)

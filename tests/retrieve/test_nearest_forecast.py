@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from support import five_kinds
 
-from st2llm.retrieve.forecast import fit_nearest
-from st2llm.retrieve.windows import ShapeIndex
+from st2llm.retrieve.nearest_forecast import fit_nearest
+from st2llm.retrieve.window_index import WindowIndex
 
 
 def test_a_repeating_field_is_forecast_without_error():
@@ -81,5 +81,5 @@ def test_a_place_without_a_neighbour_takes_the_mean_of_what_it_shows():
 
 
 def test_whole_windows_hold_no_more_than_single_precision():
-    index = ShapeIndex.fit(five_kinds.field_samples(five_kinds.graph(), 24, 6))
+    index = WindowIndex.fit(five_kinds.field_samples(five_kinds.graph(), 24, 6))
     assert index.known.dtype == np.float32

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import DataError
-from st2llm.serialize.numbers.notation import MISSING, MOST_DECIMALS, PLAIN, Notation
+from st2llm.serialize.numbers.notation import MAX_DECIMALS, MISSING, PLAIN, Notation
 from st2llm.serialize.numbers.reading import NUMBER, first_run
 from st2llm.types import Numbers
 
-LEAST_EXPONENT, MOST_EXPONENT = -300, 308
+MIN_EXPONENT, MAX_EXPONENT = -300, 308
 FACTORS = (1, 2, 5)
-UNITS = tuple(float(f"1e-{decimals}") for decimals in range(MOST_DECIMALS + 1))
+UNITS = tuple(float(f"1e-{decimals}") for decimals in range(MAX_DECIMALS + 1))
 LARGE = 1e290
 """Values so large have no decimals, and would overflow where they are looked for."""
 _SPACED = r"-? ?[0-9](?: ?[0-9])*"
@@ -47,14 +47,14 @@ class ScaledIntegers:
         finest = float(f"1e-{notation.decimals}")
         if low == high:
             return cls(finest, 0, notation)
-        for step in steps(
+        for step in candidate_steps(
             max(high, -low) / notation.top, finest if notation.decimals else resolution(finite)
         ):
             shift = 0 if notation.signed else _shift(notation.headroom * (-low / step), notation.decimals)
             most = max(high, -low) if notation.signed else high
             if round(notation.headroom * (most / step)) + shift <= notation.top:
                 return cls(step, shift, notation)
-        raise no_step(low, high, notation)
+        raise no_step_error(low, high, notation)
 
     @property
     def precision(self) -> float:
@@ -116,7 +116,9 @@ class SpacedDigits:
 
     @classmethod
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "SpacedDigits":
-        return cls(ScaledIntegers.fit(values, spaced(notation or Notation(strategy="spaced-digits"))))
+        return cls(
+            ScaledIntegers.fit(values, spaced_notation(notation or Notation(strategy="spaced-digits")))
+        )
 
     @property
     def precision(self) -> float:
@@ -143,19 +145,19 @@ class SpacedDigits:
 
     def write(self, values: Float64[np.ndarray, " time"]) -> str:
         words = self.inner.write(values).split(self.inner.notation.separator) if len(values) else []
-        return self.inner.notation.separator.join(spelled(word) for word in words)
+        return self.inner.notation.separator.join(space_digits(word) for word in words)
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
         words = first_run(text, count, self.inner.notation.separator, _SPACED)
         return self.inner.said([word.replace(" ", "") for word in words])
 
 
-def spelled(word: str) -> str:
+def space_digits(word: str) -> str:
     """A whole number with blanks between its digits; a minus stays at the first."""
     return word[0] + " ".join(word[1:]) if word.startswith("-") else " ".join(word)
 
 
-def spaced(notation: Notation) -> Notation:
+def spaced_notation(notation: Notation) -> Notation:
     """The notation that spaced digits are written in: no decimals, blanks around the separator.
 
     Raises DataError for a separator of blanks alone, which could not be told from those between digits.
@@ -170,7 +172,7 @@ def spaced(notation: Notation) -> Notation:
     return replace(notation, separator=f" {sign} ", digits=digits, decimals=0)
 
 
-def no_step(low: float, high: float, notation: Notation) -> DataError:
+def no_step_error(low: float, high: float, notation: Notation) -> DataError:
     """What is wrong with values that no step can hold."""
     return DataError(
         f"Values from {low} to {high} do not fit into {notation.digits} digits at any step. "
@@ -184,10 +186,10 @@ def _shift(least: float, decimals: int) -> int:
     return math.ceil(least / unit) * unit if decimals else math.ceil(least)
 
 
-def steps(least: float, finest: float) -> Iterator[float]:
+def candidate_steps(least: float, finest: float) -> Iterator[float]:
     """Steps of {1, 2, 5} x 10^k, not finer than `finest`; the first is at most `least`, so that it may be too small."""
-    first = max(LEAST_EXPONENT, math.floor(math.log10(least)) - 1 if least > 0 else LEAST_EXPONENT)
-    for exponent, factor in itertools.product(range(first, MOST_EXPONENT + 1), FACTORS):
+    first = max(MIN_EXPONENT, math.floor(math.log10(least)) - 1 if least > 0 else MIN_EXPONENT)
+    for exponent, factor in itertools.product(range(first, MAX_EXPONENT + 1), FACTORS):
         step = float(f"{factor}e{exponent}")
         if finest <= step < math.inf:
             yield step

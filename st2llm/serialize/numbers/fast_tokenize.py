@@ -8,16 +8,16 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 from tokenizers import Tokenizer
 
-from st2llm.serialize.numbers.cuts import refusal
+from st2llm.serialize.numbers.batch import WordTable, encode_series
 from st2llm.serialize.numbers.notation import Notation
-from st2llm.serialize.numbers.rows import Lexicon, coded
+from st2llm.serialize.numbers.token_boundaries import boundary_violation
 
 _TEXTS = 200
 _LONGEST = 40
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedIds:
     """Token ids of several texts, one behind the other. ends: where each text's ids end."""
 
     ids: Int32[np.ndarray, " token"]
@@ -30,7 +30,7 @@ class Ragged:
 
 
 @dataclass(frozen=True, eq=False)
-class FastPath:
+class WordTokenTable:
     """The ids of each word of a lexicon, for the first value of a text and for one behind a separator.
 
     padded: a row for each word, first those that begin a text, then the others. lengths: how many ids each has. Made by
@@ -40,46 +40,46 @@ class FastPath:
     padded: Int32[np.ndarray, "word token"]
     lengths: Int64[np.ndarray, " word"]
 
-    def ids(self, codes: Int64[np.ndarray, "batch time"]) -> Ragged:
+    def ids(self, codes: Int64[np.ndarray, "batch time"]) -> RaggedIds:
         """The ids of series whose values are these words of the lexicon."""
         rows = codes + len(self.lengths) // 2
         rows[:, :1] = codes[:, :1]
         lengths = self.lengths[rows]
         kept = np.arange(self.padded.shape[1]) < lengths[:, :, None]
-        return Ragged(self.padded[rows][kept], lengths.sum(axis=1).cumsum())
+        return RaggedIds(self.padded[rows][kept], lengths.sum(axis=1).cumsum())
 
 
 def token_ids(
     values: Float64[np.ndarray, "batch time"], notation: Notation, tokenizer: Tokenizer
-) -> Ragged | None:
+) -> RaggedIds | None:
     """The ids of each series, fitted to its own values and written in the notation: those of the tokenizer itself.
 
     None where that cannot be shown for this tokenizer, or the strategy's words cannot be listed; then write the text
     and have it tokenized. Raises DataError where a series does not fit into the digits.
     """
-    rows = coded(values, notation)
-    path = None if rows is None else fast_path(tokenizer, rows.lexicon)
+    rows = encode_series(values, notation)
+    path = None if rows is None else word_token_table(tokenizer, rows.lexicon)
     return None if rows is None or path is None else path.ids(rows.codes)
 
 
 @functools.lru_cache(maxsize=32)
-def fast_path(tokenizer: Tokenizer, lexicon: Lexicon) -> FastPath | None:
+def word_token_table(tokenizer: Tokenizer, lexicon: WordTable) -> WordTokenTable | None:
     """The table of a tokenizer for these words, made once; None where `refusal` says why it might be wrong.
 
     What was shown is tried as well: each word and many texts are tokenized and compared.
     """
-    if refusal(tokenizer, lexicon):
+    if boundary_violation(tokenizer, lexicon):
         return None
     texts = [*lexicon.words, *(lexicon.separator + word for word in lexicon.words)]
     ids = [found.ids for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
     padded = np.zeros((len(ids), max(map(len, ids))), dtype=np.int32)
     for row, own in zip(padded, ids, strict=True):
         row[: len(own)] = own
-    path = FastPath(padded, np.array([len(own) for own in ids], dtype=np.int64))
+    path = WordTokenTable(padded, np.array([len(own) for own in ids], dtype=np.int64))
     return path if _agrees(path, tokenizer, lexicon) else None
 
 
-def _agrees(path: FastPath, tokenizer: Tokenizer, lexicon: Lexicon) -> bool:
+def _agrees(path: WordTokenTable, tokenizer: Tokenizer, lexicon: WordTable) -> bool:
     """Whether the table says what the tokenizer says: of each word behind a separator, and of texts at random."""
     rng, count = np.random.default_rng(0), len(lexicon.words)
     every = np.resize(rng.permutation(count), (-(-count // _LONGEST), _LONGEST))

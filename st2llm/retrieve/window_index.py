@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from st2llm.errors import DataError
-from st2llm.retrieve.patterns import Patterns, Role, distances, patterns, roles
+from st2llm.retrieve.window_shapes import Role, WindowShapes, channel_roles, distances, window_shapes
 from st2llm.types import Sample
 
 _CACHE_ENTRIES = 16_000_000
@@ -17,7 +17,7 @@ _CACHE_ENTRIES = 16_000_000
 
 @dataclass(frozen=True)
 class Match:
-    """One neighbour. window: its place in `ShapeIndex.known`. node: its place, None where all are compared."""
+    """One neighbour. window: its place in `WindowIndex.known`. node: its place, None where all are compared."""
 
     window: int
     node: int | None
@@ -25,7 +25,7 @@ class Match:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What a search found, the nearest first. level, scale: of what was asked; levels, scales: of each match."""
 
     matches: list[Match]
@@ -36,7 +36,7 @@ class Found:
 
 
 @runtime_checkable
-class Measure(Protocol):
+class DistanceMeasure(Protocol):
     """How far a sample is from every window of a train part, by anything but its shape."""
 
     def apart(
@@ -47,7 +47,7 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ShapeIndex:
+class WindowIndex:
     """Solved train windows, to be compared with what another window shows. Made by `fit`; holds nothing but train.
 
     A window's shape is each of its series (place and channel) less its mean, over its standard deviation, at the
@@ -68,8 +68,8 @@ class ShapeIndex:
     ids: tuple[str, ...]
     labels: tuple[str | None, ...]
     places: Literal["same", "any"] = "same"
-    measure: Measure | None = None
-    _cache: dict[tuple[int | None, bytes], Patterns] = field(default_factory=dict, repr=False)
+    measure: DistanceMeasure | None = None
+    _cache: dict[tuple[int | None, bytes], WindowShapes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def fit(
@@ -77,9 +77,9 @@ class ShapeIndex:
         train: Sequence[Sample],
         *,
         places: Literal["same", "any"] = "same",
-        measure: Measure | None = None,
+        measure: DistanceMeasure | None = None,
         budget_mb: int = 512,
-    ) -> "ShapeIndex":
+    ) -> "WindowIndex":
         """An index over the windows of a train part. It is given no other part, so it can return none.
 
         budget_mb: memory for the windows; where they would take more, so many are kept, evenly over the part.
@@ -93,7 +93,7 @@ class ShapeIndex:
         spans, objects, ids, labels = [], [], [], []
         for position in kept.tolist():
             sample = train[position]
-            held.append(solved(sample).astype(np.float32))
+            held.append(with_truth(sample).astype(np.float32))
             spans.append((int(sample.time[0]), int(sample.time[-1])))
             objects.append(object_of(sample))
             ids.append(sample.id)
@@ -127,7 +127,7 @@ class ShapeIndex:
         """The k nearest windows at one place of the sample (None: all its places at once), with their distances."""
         return self.search(sample, node, k).matches
 
-    def search(self, sample: Sample, node: int | None, k: int) -> Found:
+    def search(self, sample: Sample, node: int | None, k: int) -> SearchResult:
         """The k nearest windows, with the levels and scales that their shapes were freed from."""
         if k < 1:
             raise DataError(f"At least one neighbour must be asked for, but k is {k}.")
@@ -139,19 +139,19 @@ class ShapeIndex:
             others = [other for other in range(self.known.shape[2]) if other != node]
             more = [match for other in others for match in self._ranked(sample, asked, seen, other, free, k)]
             if self.places == "any":
-                found = sorted([*found, *more], key=_nearer)
+                found = sorted([*found, *more], key=_by_distance)
             else:
-                found = [*found, *sorted(more, key=_nearer)]
+                found = [*found, *sorted(more, key=_by_distance)]
         found = found[:k]
         theirs = [self._others(seen, match.node) for match in found]
         rows = [(p.level[m.window], p.scale[m.window]) for p, m in zip(theirs, found, strict=True)]
-        return Found(
+        return SearchResult(
             found, asked.level[0], asked.scale[0], [row[0] for row in rows], [row[1] for row in rows]
         )
 
     def future(self, match: Match) -> Float64[np.ndarray, "time channel"]:
         """All that a neighbour holds, with the answer."""
-        return np.asarray(_series(self.known[match.window : match.window + 1], match.node)[0])
+        return np.asarray(_node_series(self.known[match.window : match.window + 1], match.node)[0])
 
     @cached_property
     def lowest(self) -> Float64[np.ndarray, " channel"]:
@@ -165,18 +165,20 @@ class ShapeIndex:
         sample = self.train[int(self.kept[match.window])]
         return sample if match.node is None else sample.at(sample.place[match.node])
 
-    def _asked(self, sample: Sample, node: int | None) -> tuple[Patterns, Bool[np.ndarray, "time channel"]]:
+    def _asked(
+        self, sample: Sample, node: int | None
+    ) -> tuple[WindowShapes, Bool[np.ndarray, "time channel"]]:
         shown = np.full((1, *self.known.shape[1:]), np.nan)
         steps = min(self.known.shape[1], len(sample.values))
         shown[0, self.known.shape[1] - steps :] = sample.values[len(sample.values) - steps :]
-        rows = _series(shown, node)
+        rows = _node_series(shown, node)
         seen = np.isfinite(rows[0])
-        return patterns(rows, seen, self._roles(node)), seen
+        return window_shapes(rows, seen, self._roles(node)), seen
 
     def _ranked(
         self,
         sample: Sample,
-        asked: Patterns,
+        asked: WindowShapes,
         seen: Bool[np.ndarray, "time channel"],
         node: int | None,
         free: Bool[np.ndarray, " window"],
@@ -191,11 +193,11 @@ class ShapeIndex:
         order = np.lexsort((-np.arange(len(apart)), apart))[:k]
         return [Match(int(i), node, float(apart[i])) for i in order if np.isfinite(apart[i])]
 
-    def _others(self, seen: Bool[np.ndarray, "time channel"], node: int | None) -> Patterns:
+    def _others(self, seen: Bool[np.ndarray, "time channel"], node: int | None) -> WindowShapes:
         """All windows at one node as they are compared with that mask; those of the last masks are remembered."""
         key = (node, np.packbits(seen).tobytes())
         if key not in self._cache:
-            made = patterns(_series(self.known, node), seen, self._roles(node))
+            made = window_shapes(_node_series(self.known, node), seen, self._roles(node))
             room = max(1, _CACHE_ENTRIES // max(1, made.shape.size))
             while len(self._cache) >= room:
                 self._cache.pop(next(iter(self._cache)))
@@ -208,7 +210,7 @@ class ShapeIndex:
     @cached_property
     def _one_place(self) -> tuple[Role, ...]:
         first = self.train[int(self.kept[0])]
-        return roles(first.kind, first.side.channels, self.known.shape[3])
+        return channel_roles(first.kind, first.side.channels, self.known.shape[3])
 
     def _free(self, sample: Sample) -> Bool[np.ndarray, " window"]:
         """Windows that are not the sample, nor hold any of the time it asks for (of the same object, if it is one)."""
@@ -245,7 +247,7 @@ class ShapeIndex:
             )
 
 
-def solved(sample: Sample) -> Float64[np.ndarray, "time node channel"]:
+def with_truth(sample: Sample) -> Float64[np.ndarray, "time node channel"]:
     """All that a train sample holds: what it shows and, where it asks, the truth."""
     if sample.truth is None:
         return sample.values
@@ -259,11 +261,11 @@ def object_of(sample: Sample) -> str:
     return sample.place[0] if sample.kind == "trajectory" else ""
 
 
-def _series(values: np.ndarray, node: int | None) -> Float64[np.ndarray, "window time channel"]:
+def _node_series(values: np.ndarray, node: int | None) -> Float64[np.ndarray, "window time channel"]:
     if node is not None:
         return np.asarray(values[:, :, node], dtype=np.float64)
     return np.asarray(values.reshape(*values.shape[:2], -1), dtype=np.float64)
 
 
-def _nearer(match: Match) -> tuple[float, int]:
+def _by_distance(match: Match) -> tuple[float, int]:
     return match.distance, -match.window

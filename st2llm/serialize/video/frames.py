@@ -10,22 +10,31 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from st2llm.data import video_features
-from st2llm.serialize.text.plain import plain
+from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Sample
 
-_PAIRS = 12
+_MAX_PAIRS = 12
 """Pairs of frames at which the movement over a clip is looked at."""
-_MOVES = 0.05
+_MOVING_SHARE = 0.05
 """A region moves where this share of its area does."""
-_SLOW = 0.5
+_MIN_SPEED = 0.5
 """Pixels a frame below which a direction means nothing."""
-_COLOURS = 3
-_LEAST_SHARE = 0.05
-_WAYS = ("right", "down and right", "down", "down and left", "left", "up and left", "up", "up and right")
+_MAX_COLOURS = 3
+_MIN_COLOUR_SHARE = 0.05
+_DIRECTIONS = (
+    "right",
+    "down and right",
+    "down",
+    "down and left",
+    "left",
+    "up and left",
+    "up",
+    "up and right",
+)
 
 
 @dataclass(frozen=True)
-class Look:
+class FrameDescription:
     """One frame in words. time: from the beginning of what is shown. Each of the others may be ''.
 
     brightness: mean of each region. motion: mean of each region since the look before. moves: where the things in each
@@ -39,23 +48,23 @@ class Look:
     colours: str = ""
     labels: str = ""
 
-    def without_colours(self) -> "Look":
+    def without_colours(self) -> "FrameDescription":
         return replace(self, colours="")
 
 
 @dataclass(frozen=True)
-class Movement:
+class RegionMovement:
     """What moves in one region over all that is shown, in words."""
 
     label: str
     text: str
 
 
-def looks(
+def describe_frames(
     sample: Sample,
     count: int,
     describe: Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]] | None,
-) -> tuple[Look, ...]:
+) -> tuple[FrameDescription, ...]:
     """At most `count` of the visible frames, evenly spread, the last one among them."""
     steps = sample.complete_steps
     if not len(steps) or not count:
@@ -68,7 +77,7 @@ def looks(
     if describe is not None and pictures is not None:
         said = [_labels(row) for row in describe(pictures[chosen])]
     return tuple(
-        _look(sample, steps, int(position), int(before), labels)
+        _describe_frame(sample, steps, int(position), int(before), labels)
         for position, before, labels in zip(chosen, (-1, *chosen[:-1]), said, strict=True)
     )
 
@@ -76,7 +85,7 @@ def looks(
 T = TypeVar("T")
 
 
-class Late(Sequence[T]):
+class LazySequence(Sequence[T]):
     """Items that are found when they are first asked for: templates that do not tell them do not pay for them."""
 
     def __init__(self, find: Callable[[], tuple[T, ...]]) -> None:
@@ -99,22 +108,22 @@ class Late(Sequence[T]):
         return self._find()
 
 
-def movements(sample: Sample) -> tuple[Movement, ...]:
+def region_movements(sample: Sample) -> tuple[RegionMovement, ...]:
     """Of each region how often it moves in up to _PAIRS looks at pairs of frames, and which ways; empty where no two
     frames that follow each other are visible."""
-    pairs = _pairs(sample)
+    pairs = _frame_pairs(sample)
     if not pairs:
         return ()
-    flows = [_flow(sample, position) for position in pairs]
+    flows = [_optical_flow(sample, position) for position in pairs]
     said = []
     for node, label in enumerate(sample.side.labels):
-        there = [one for one in flows if one.moving[node] >= _MOVES]
+        there = [one for one in flows if one.moving[node] >= _MOVING_SHARE]
         ways = Counter(way for one in there if (way := direction(one.xy[node])))
         text = "still"
         if there:
             most = ", ".join(f"{way} {count}" for way, count in ways.most_common(3))
             text = f"moves in {len(there)} of {len(flows)} looks" + (f": {most}" if most else "")
-        said.append(Movement(plain(label), text))
+        said.append(RegionMovement(plain_text(label), text))
     return tuple(said)
 
 
@@ -132,37 +141,39 @@ def cut_times(sample: Sample) -> tuple[str, ...]:
 
 def direction(xy: Float64[np.ndarray, "2"]) -> str:
     """Which way in the picture: `left`, `up and right`; '' below _SLOW pixels a frame."""
-    if float(np.hypot(*xy)) < _SLOW:
+    if float(np.hypot(*xy)) < _MIN_SPEED:
         return ""
-    return _WAYS[round(float(np.arctan2(xy[1], xy[0])) / (np.pi / 4)) % 8]
+    return _DIRECTIONS[round(float(np.arctan2(xy[1], xy[0])) / (np.pi / 4)) % 8]
 
 
-def _look(sample: Sample, steps: Int64[np.ndarray, " seen"], position: int, before: int, labels: str) -> Look:
+def _describe_frame(
+    sample: Sample, steps: Int64[np.ndarray, " seen"], position: int, before: int, labels: str
+) -> FrameDescription:
     step, pictures = int(steps[position]), sample.side.frames
     since = steps[before + 1 : position + 1]
-    return Look(
+    return FrameDescription(
         time=_seconds(sample, step),
         brightness=_by_region(sample, sample.values[step, :, 0]),
         motion=_by_region(sample, sample.values[since, :, 1].mean(axis=0)),
-        moves=_moves(sample, position) if position and step - steps[position - 1] == 1 else "",
+        moves=_moving_regions(sample, position) if position and step - steps[position - 1] == 1 else "",
         colours="" if pictures is None else _colours(pictures[position]),
         labels=labels,
     )
 
 
-def _moves(sample: Sample, position: int) -> str:
+def _moving_regions(sample: Sample, position: int) -> str:
     if sample.side.frames is None:
         return ""
-    flow = _flow(sample, position)
+    flow = _optical_flow(sample, position)
     said = [
-        f"{plain(label)} ({way} {float(np.hypot(*flow.xy[node])):.1f})"
+        f"{plain_text(label)} ({way} {float(np.hypot(*flow.xy[node])):.1f})"
         for node, label in enumerate(sample.side.labels)
-        if flow.moving[node] >= _MOVES and (way := direction(flow.xy[node]))
+        if flow.moving[node] >= _MOVING_SHARE and (way := direction(flow.xy[node]))
     ]
     return ", ".join(said) or "nothing"
 
 
-def _flow(sample: Sample, position: int) -> video_features.RegionFlow:
+def _optical_flow(sample: Sample, position: int) -> video_features.RegionFlow:
     """Where things move to the visible frame at `position` from the one before it."""
     pictures, layout = sample.side.frames, sample.side.layout
     regions = (len(layout.rows), len(layout.cols)) if layout is not None else (1, len(sample.place))
@@ -172,7 +183,7 @@ def _flow(sample: Sample, position: int) -> video_features.RegionFlow:
     return video_features.block_flow(pictures[position - 1], pictures[position], regions)
 
 
-def _pairs(sample: Sample) -> list[int]:
+def _frame_pairs(sample: Sample) -> list[int]:
     """Positions of visible frames whose frame before is visible as well, at most _PAIRS, evenly spread."""
     steps = sample.complete_steps
     if sample.side.frames is None:
@@ -180,26 +191,28 @@ def _pairs(sample: Sample) -> list[int]:
     following = np.flatnonzero(np.diff(steps) == 1) + 1
     if not len(following):
         return []
-    spread = np.rint(np.linspace(0, len(following) - 1, min(_PAIRS, len(following)))).astype(np.int64)
+    spread = np.rint(np.linspace(0, len(following) - 1, min(_MAX_PAIRS, len(following)))).astype(np.int64)
     return [int(position) for position in following[np.unique(spread)]]
 
 
 def _by_region(sample: Sample, values: Float64[np.ndarray, " node"]) -> str:
     return ", ".join(
-        f"{plain(label)} {value:.0f}"
+        f"{plain_text(label)} {value:.0f}"
         for label, value in zip(sample.side.labels, values.tolist(), strict=True)
     )
 
 
 def _colours(picture: UInt8[np.ndarray, "row col 3"]) -> str:
-    found = [(name, share) for name, share in video_features.named_colours(picture) if share >= _LEAST_SHARE][
-        :_COLOURS
-    ]
-    return ", ".join(f"{name} {share:.0%}" for name, share in found)
+    shares = [
+        (name, share)
+        for name, share in video_features.named_colours(picture)
+        if share >= _MIN_COLOUR_SHARE
+    ][:_MAX_COLOURS]
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares)
 
 
 def _labels(row: Sequence[tuple[str, float]]) -> str:
-    return ", ".join(f"{plain(label)} {share:.0%}" for label, share in row)
+    return ", ".join(f"{plain_text(label)} {share:.0%}" for label, share in row)
 
 
 def _seconds(sample: Sample, step: int) -> str:

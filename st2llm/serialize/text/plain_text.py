@@ -3,7 +3,7 @@
 import unicodedata
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """One line of printable words, without the control and private characters that mark slots and roles."""
     if text.isascii() and text.isprintable():
         return " ".join(text.split())

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from st2llm.serialize.text import calendar
-from st2llm.serialize.text.plain import plain
-from st2llm.serialize.text.series import Line, decimals, forecast_start, moments_of, readable
+from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.series import Line, decimals_for, forecast_start, format_values, local_times
 from st2llm.types import Sample
 
-_LATEST = 6
+_RECENT_READINGS = 6
 """So many of the last readings beside the data are told."""
 
-SHOWN: Mapping[str, str] = {
+CONTEXT_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
     "description": "what the data are, in the card's words; may be empty",
     "unit": "unit of the values",
@@ -26,7 +26,7 @@ SHOWN: Mapping[str, str] = {
     "notes": "sentences known in advance (a list)",
     "beside": "the last readings of each thing beside the data, such as weather: .label and .numbers",
 }
-ASKED: Mapping[str, str] = {
+TARGET_VARIABLES: Mapping[str, str] = {
     "asked_start": "first moment asked for",
     "asked_end": "last moment asked for",
     "asked_days": "the days asked for, with their public holidays",
@@ -36,64 +36,67 @@ ASKED: Mapping[str, str] = {
 }
 
 
-def shown_words(sample: Sample) -> dict[str, Any]:
-    """Values of SHOWN."""
+def context_variables(sample: Sample) -> dict[str, Any]:
+    """Values of CONTEXT_VARIABLES."""
     side = sample.side
-    moments = calendar.local(sample.time[[0, max(sample.last_visible_step, 0)]], side.timezone)
-    return _about(sample) | {
+    moments = calendar.local_times(sample.time[[0, max(sample.last_visible_step, 0)]], side.timezone)
+    return _dataset_variables(sample) | {
         "history_start": calendar.stamp(moments[0], side.freq_s),
         "history_end": calendar.stamp(moments[1], side.freq_s),
-        "beside": _beside(sample, range(sample.last_visible_step + 1)[-_LATEST:]),
+        "beside": _extra_readings(sample, range(sample.last_visible_step + 1)[-_RECENT_READINGS:]),
     }
 
 
-def asked_words(sample: Sample, task: str) -> dict[str, Any]:
-    """Values of SHOWN and ASKED. A forecast shows what lies before its first asked step, others the window."""
+def target_variables(sample: Sample, task: str) -> dict[str, Any]:
+    """The values of CONTEXT_VARIABLES and TARGET_VARIABLES.
+
+    A forecast shows the steps before the first target step; other tasks show the whole window.
+    """
     side = sample.side
-    moments = moments_of(sample)
+    moments = local_times(sample)
     first = forecast_start(sample) if task == "forecast" else 0
     steps = range(first, len(moments)) if first else sample.wanted_steps.tolist()
     asked = [moments[i] for i in steps]
     holidays = [side.calendar.holiday[i] for i in steps]
-    return _about(sample) | {
+    return _dataset_variables(sample) | {
         "history_start": calendar.stamp(moments[0], side.freq_s),
         "history_end": calendar.stamp(moments[first - 1], side.freq_s),
         "asked_start": calendar.stamp(asked[0], side.freq_s),
         "asked_end": calendar.stamp(asked[-1], side.freq_s),
-        "asked_days": plain(calendar.days(asked, holidays, side.freq_s)),
-        "asked_sorts": plain(calendar.sorts_of_day(asked, holidays)),
-        "count": _count(sample),
-        "beside": _beside(sample, range(first or len(moments))[-_LATEST:]),
-        "ahead": _beside(sample, steps, known=True),
+        "asked_days": plain_text(calendar.days(asked, holidays, side.freq_s)),
+        "asked_sorts": plain_text(calendar.day_types(asked, holidays)),
+        "count": _values_per_place(sample),
+        "beside": _extra_readings(sample, range(first or len(moments))[-_RECENT_READINGS:]),
+        "ahead": _extra_readings(sample, steps, known=True),
     }
 
 
-def _beside(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tuple[Line, ...]:
+def _extra_readings(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tuple[Line, ...]:
     """Readings beside the data at these steps, those of which one is there. known: those known in advance alone."""
     found = []
     for one in sample.side.beside:
         values = one.values[list(steps)]
         if np.isfinite(values).any() and (one.known or not known):
-            label = plain(one.name.replace("_", " "))
-            found.append(Line(label, readable(values, decimals(one.values)), start=label))
+            label = plain_text(one.name.replace("_", " "))
+            found.append(Line(label, format_values(values, decimals_for(one.values)), start=label))
     return tuple(found)
 
 
-def _count(sample: Sample) -> int:
+def _values_per_place(sample: Sample) -> int:
     """How many values are asked for at each place (the first of them, where they differ)."""
     return int(sample.wanted[:, sample.wanted_nodes[0]].sum())
 
 
-def _about(sample: Sample) -> dict[str, Any]:
+def _dataset_variables(sample: Sample) -> dict[str, Any]:
     side = sample.side
     several = sample.values.shape[2] > 1
     return {
-        "dataset": plain(side.dataset),
-        "description": plain(side.description),
-        "unit": plain(side.unit),
-        "quantity": plain(side.quantity),
-        "step": calendar.step_words(side.freq_s),
+        "dataset": plain_text(side.dataset),
+        "description": plain_text(side.description),
+        "unit": plain_text(side.unit),
+        "quantity": plain_text(side.quantity),
+        "step": calendar.step_phrase(side.freq_s),
         "places": len(sample.place),
-        "channels": tuple(plain(name.replace("_", " ")) for name in side.channels) if several else (),
-        "notes": tuple(plain(note) for note in side.notes),
+        "channels": tuple(plain_text(name.replace("_", " ")) for name in side.channels) if several else (),
+        "notes": tuple(plain_text(note) for note in side.notes),
     }

@@ -12,9 +12,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from st2llm.errors import DataError
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize.numbers import Notation, ScaledIntegers, SpacedDigits, fit
-from st2llm.serialize.numbers.cuts import PATTERNS, refusal
-from st2llm.serialize.numbers.fast import Ragged, fast_path, token_ids
-from st2llm.serialize.numbers.rows import Lexicon, coded, fit_rows
+from st2llm.serialize.numbers.batch import WordTable, encode_series, fit_scales
+from st2llm.serialize.numbers.fast_tokenize import RaggedIds, token_ids, word_token_table
+from st2llm.serialize.numbers.token_boundaries import PATTERNS, boundary_violation
 
 GPT2, QWEN2, LLAMA3 = sorted(PATTERNS, key=lambda pattern: (pattern.count("(?i:"), "{1,3}" in pattern))
 ANY = st.one_of(
@@ -86,8 +86,8 @@ def tokenized(tokenizer: Tokenizer, lines: list[str]) -> list[list[int]]:
     return [list(tokenizer.encode(line, add_special_tokens=False).ids) for line in lines]
 
 
-def lexicon(notation: Notation | None = None) -> Lexicon:
-    return coded(np.zeros((1, 1)), notation or Notation()).lexicon
+def lexicon(notation: Notation | None = None) -> WordTable:
+    return encode_series(np.zeros((1, 1)), notation or Notation()).lexicon
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,9 +98,9 @@ def test_each_of_many_series_is_fitted_as_it_is_alone(values, notation, decimals
         alone = [ScaledIntegers.fit(row, notation) for row in values]
     except DataError:
         with pytest.raises(DataError, match="Allow more digits"):
-            fit_rows(values, notation)
+            fit_scales(values, notation)
         return
-    step, shift = fit_rows(values, notation)
+    step, shift = fit_scales(values, notation)
     assert step.tolist() == [one.step for one in alone]
     assert shift.tolist() == [one.shift for one in alone]
 
@@ -114,7 +114,7 @@ def test_codes_are_the_words_that_each_series_writes(values, notation, apart):
         wanted = texts(values, notation)
     except DataError:
         return
-    rows = coded(values, notation)
+    rows = encode_series(values, notation)
     assert [rows.text(i) for i in range(len(values))] == wanted
 
 
@@ -127,7 +127,7 @@ def test_the_same_words_are_one_lexicon():
     [Notation(digits=5), *(Notation(strategy=name) for name in ("fixed-decimals", "scientific", "deltas"))],
 )
 def test_words_that_cannot_be_listed_have_no_codes(notation):
-    assert coded(np.ones((2, 2)), notation) is None
+    assert encode_series(np.ones((2, 2)), notation) is None
 
 
 @settings(max_examples=15, deadline=None)
@@ -157,7 +157,7 @@ def test_smollm2_s_ids_come_from_arrays():
 
 def test_a_token_may_hold_several_digits():
     tokenizer = trained(split(LLAMA3))
-    path = fast_path(tokenizer, lexicon())
+    path = word_token_table(tokenizer, lexicon())
     assert path.lengths.min() == 1 and path.padded.shape[1] < 4
 
 
@@ -167,7 +167,10 @@ def test_merges_over_a_whole_text_are_followed_where_none_crosses_to_the_separat
     values = np.array([[12.0, 123.0, 112.0, np.nan, 100.0], [1.0, 11.0, 999.0, 12.0, 3.0]])
     assert token_ids(values, Notation(), apart).lists() == tokenized(apart, texts(values, Notation()))
     crossing = Tokenizer(models.BPE({**vocabulary, "2,": 15}, [("1", "2"), ("2", ",")]))
-    assert "'2,' crosses" in refusal(crossing, lexicon()) and token_ids(values, Notation(), crossing) is None
+    assert (
+        "'2,' crosses" in boundary_violation(crossing, lexicon())
+        and token_ids(values, Notation(), crossing) is None
+    )
 
 
 def with_token(content: str) -> Tokenizer:
@@ -214,7 +217,7 @@ def cut() -> Tokenizer:
 )
 def test_a_tokenizer_that_cannot_be_shown_to_be_followed_is_stepped_aside(make, message):
     tokenizer = make()
-    assert re.search(message, refusal(tokenizer, lexicon()))
+    assert re.search(message, boundary_violation(tokenizer, lexicon()))
     assert token_ids(np.ones((2, 2)), Notation(), tokenizer) is None
 
 
@@ -229,26 +232,26 @@ def test_a_tokenizer_that_cannot_be_shown_to_be_followed_is_stepped_aside(make, 
     ],
 )
 def test_words_that_a_pattern_may_join_are_refused(words, separator, message):
-    assert message in refusal(trained(digits(True)), Lexicon(words, separator))
+    assert message in boundary_violation(trained(digits(True)), WordTable(words, separator))
 
 
 def test_what_leaves_ascii_alone_is_no_normalizer():
-    assert refusal(normalized(normalizers.NFC()), lexicon()) == ""
-    assert refusal(with_token("<|place|>"), lexicon()) == ""
+    assert boundary_violation(normalized(normalizers.NFC()), lexicon()) == ""
+    assert boundary_violation(with_token("<|place|>"), lexicon()) == ""
 
 
 def test_a_table_that_does_not_agree_with_its_tokenizer_is_not_used(monkeypatch):
     tokenizer = trained(bytewise(use_regex=False))
-    monkeypatch.setattr("st2llm.serialize.numbers.fast.refusal", lambda *_: "")
-    assert fast_path(tokenizer, lexicon(Notation(digits=2))) is None
+    monkeypatch.setattr("st2llm.serialize.numbers.fast_tokenize.boundary_violation", lambda *_: "")
+    assert word_token_table(tokenizer, lexicon(Notation(digits=2))) is None
 
 
 def test_ragged_ids_are_lists_again():
-    ragged = Ragged(np.array([1, 2, 3], dtype=np.int32), np.array([2, 2, 3], dtype=np.int64))
+    ragged = RaggedIds(np.array([1, 2, 3], dtype=np.int32), np.array([2, 2, 3], dtype=np.int64))
     assert ragged.lists() == [[1, 2], [], [3]]
 
 
 def test_spaced_digits_are_those_of_their_class():
     values = np.array([[5.0, 120.0]])
-    rows = coded(values, Notation(strategy="spaced-digits"))
+    rows = encode_series(values, Notation(strategy="spaced-digits"))
     assert rows.text(0) == SpacedDigits.fit(values[0]).write(values[0]) == "5 , 1 2 0"
