@@ -204,9 +204,7 @@ def _by_region(sample: Sample, values: Float64[np.ndarray, " node"]) -> str:
 
 def _colours(picture: UInt8[np.ndarray, "row col 3"]) -> str:
     shares = [
-        (name, share)
-        for name, share in video_features.named_colours(picture)
-        if share >= _MIN_COLOUR_SHARE
+        (name, share) for name, share in video_features.named_colours(picture) if share >= _MIN_COLOUR_SHARE
     ][:_MAX_COLOURS]
     return ", ".join(f"{name} {share:.0%}" for name, share in shares)
 
