@@ -1,4 +1,4 @@
-"""Real data in words: 50 random samples of every card whose data is here (of clips 16) fit a budget, and the lint finds
+"""Real data in words: 15 random samples of every card whose data is here (of clips 5) fit a budget, and the lint finds
 no leak."""
 
 import os
@@ -18,7 +18,7 @@ from st2llm.serialize.template.template import load_prompt
 
 pytestmark = pytest.mark.slow
 
-BUDGET, SAMPLES = 1500, int(os.environ.get("ST2LLM_RENDER_SAMPLES", "50"))
+BUDGET, SAMPLES = 1500, int(os.environ.get("ST2LLM_RENDER_SAMPLES", "15"))
 WINDOW = 12
 """Steps of a window of which entries are hidden; eleven channels of 48 steps would fit into no such budget."""
 EVENTS = ("event/next-event", "event/describe", "event/question-answer")
