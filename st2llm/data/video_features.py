@@ -1,12 +1,18 @@
 """What frames show, in numpy alone: brightness and motion of regions, where things move, cuts and colours."""
 
-from collections.abc import Iterator
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from st2llm.errors import DataError
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 CHANNELS = ("brightness", "motion")
 """Mean luma, 0 to 255, and mean absolute difference of luma to the frame before, 0 to 255."""
@@ -86,8 +92,16 @@ def block_flow(
     """Block matching: of each small block that changes, the shift of at most REACH pixels that explains it best.
 
     A region moves as its moving blocks do on average, each weighed by how much it changes. Frames wider or higher
-    than WIDEST are averaged down first, so that shifts reach further there.
+    than WIDEST are averaged down first, so that shifts reach further there. The flow of the last few thousand pairs of
+    frames is remembered: the prompts of one clip, and the checks of each, ask for the same pairs many times.
     """
+    key = (_digest(before), _digest(after), regions)
+    return _remembered(_FLOWS, key, lambda: _block_flow(before, after, regions))
+
+
+def _block_flow(
+    before: UInt8[np.ndarray, "row col 3"], after: UInt8[np.ndarray, "row col 3"], regions: tuple[int, int]
+) -> RegionFlow:
     old, new, scale = _pooled(before), _pooled(after), _factor(before.shape)
     shifts, gain, moves = _matched(old, new)
     rows, cols = moves.shape
@@ -100,7 +114,31 @@ def block_flow(
         total = weight[inside].sum()
         if total > 0:
             xy[node] = scale * (shifts[inside] * weight[inside][:, None]).sum(axis=0) / total
+    xy.setflags(write=False)
+    moving.setflags(write=False)
     return RegionFlow(xy, moving)
+
+
+_REMEMBERED = 4096
+_FLOWS: OrderedDict[tuple[bytes, bytes, tuple[int, int]], RegionFlow] = OrderedDict()
+_HISTOGRAMS: OrderedDict[bytes, Float64[np.ndarray, " bin"]] = OrderedDict()
+
+
+def _digest(frame: UInt8[np.ndarray, "row col 3"]) -> bytes:
+    return hashlib.blake2b(
+        np.ascontiguousarray(frame).data, digest_size=16, person=repr(frame.shape).encode()[:16]
+    ).digest()
+
+
+def _remembered(memory: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """The value of a key, made if it is not among the last _REMEMBERED ones that were asked for."""
+    if key in memory:
+        memory.move_to_end(key)
+        return memory[key]
+    value = memory[key] = make()
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)
+    return value
 
 
 def shot_cuts(frames: Frames) -> Int64[np.ndarray, " cut"]:
@@ -169,9 +207,14 @@ def _hue(
 
 
 def _histogram(frame: UInt8[np.ndarray, "row col 3"]) -> Float64[np.ndarray, " bin"]:
-    bins = (frame >> 6).astype(np.int64)
-    codes = bins[..., 0] * 16 + bins[..., 1] * 4 + bins[..., 2]
-    return np.bincount(codes.ravel(), minlength=64) / codes.size
+    """The shares of 4 x 4 x 4 colours; those of the last few thousand frames are remembered."""
+
+    def count() -> Float64[np.ndarray, " bin"]:
+        bins = frame >> 6
+        codes = (bins[..., 0] << 4) | (bins[..., 1] << 2) | bins[..., 2]
+        return np.bincount(codes.ravel(), minlength=64) / codes.size
+
+    return _remembered(_HISTOGRAMS, _digest(frame), count)
 
 
 def _factor(shape: tuple[int, ...]) -> int:

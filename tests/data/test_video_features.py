@@ -56,6 +56,19 @@ def test_the_regions_cover_the_picture_exactly(rows, cols, seed):
     assert (means >= 0).all() and (means <= 255.001).all()
 
 
+def test_what_is_remembered_belongs_to_the_frames_and_regions_that_were_asked_for():
+    """A key that forgot the order, the regions or the shape would answer with another pair's flow."""
+    before, after = squares((5, 0))
+    there = video_features.block_flow(before, after, (1, 1)).xy[0, 0]
+    back = video_features.block_flow(after, before, (1, 1)).xy[0, 0]
+    assert (there, back) == (pytest.approx(5), pytest.approx(-5))
+    assert len(video_features.block_flow(before, after, (2, 2)).xy) == 4
+    assert video_features.block_flow(before.copy(), after.copy(), (1, 1)).xy[0, 0] == there
+    changed = after.copy()
+    changed[:] = before
+    assert not video_features.block_flow(before, changed, (1, 1)).xy.any()
+
+
 def test_more_regions_than_pixels_are_refused():
     with pytest.raises(DataError, match="cannot be cut into 9 regions"):
         video_features.region_values(np.zeros((1, 8, 20, 3), dtype=np.uint8), (9, 3))
