@@ -54,7 +54,7 @@ def report(
 ) -> None:
     """Write report.md and report.html of a finished run again."""
     if rescore:
-        from st2llm.evaluate.scoring.rescore import rescore as rescore_run
+        from st2llm.evaluate.report.run_report import rescore as rescore_run
 
         rescore_run(run)
     else:

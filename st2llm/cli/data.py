@@ -19,7 +19,7 @@ def data_list() -> None:
     """List the data sets that have a card, and the language models, and whether their files are on this machine."""
     from st2llm.commands import catalog
 
-    print_table(["name", "kind", "here", "about"], [item.row() for item in catalog.items()])
+    print_table(["name", "kind", "here", "about"], [item.row() for item in catalog.entries()])
 
 
 @app.command("show", epilog=example("st2llm data show auckland-pedestrians --plot counts.png"))
@@ -95,9 +95,9 @@ def data_instruct(
     """Write prompts with their true answers as a Hugging Face data set for instruction tuning."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from st2llm.commands.instruct import Order, instruct, known_parts
+    from st2llm.commands.instruct import InstructionRequest, known_parts, write_instructions
 
-    order = Order(name, tuple(task or ()), count, shard, seed, known_parts(part), budget, llm)
+    order = InstructionRequest(name, tuple(task or ()), count, shard, seed, known_parts(part), budget, llm)
     columns = (
         TextColumn("shards"),
         BarColumn(),
@@ -108,7 +108,7 @@ def data_instruct(
         *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ) as bar:
         shown = bar.add_task("shards", total=None)
-        done = instruct(
+        done = write_instructions(
             order, out, resume=resume, say=lambda at, of: bar.update(shown, completed=at, total=of)
         )
     left = f", {done.left_out} left out because they have no true answer" if done.left_out else ""

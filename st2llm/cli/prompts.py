@@ -42,10 +42,10 @@ def prompt(
     ] = False,
 ) -> None:
     """Print the prompt of one test sample; with --llm, count its tokens."""
-    from st2llm.commands.prompt import Question, ask
+    from st2llm.commands.prompt import PromptRequest, render_prompt
 
-    asked = ask(
-        Question(
+    asked = render_prompt(
+        PromptRequest(
             template, data, llm=llm, index=index, place=place, history=history, horizon=horizon, budget=budget
         )
     )

@@ -24,16 +24,15 @@ def pretrain(
 ) -> None:
     """Pre-train an encoder without a language model: next value, masked values, contrastive or diffusion."""
     from st2llm.config.training import PretrainRecipe
-    from st2llm.evaluate.run.progress import watching
     from st2llm.train import pretrain as module
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=PretrainRecipe)
     root = out or Path("runs") / settings.id
-    with watching(is_main()) as watch:
-        watch.begin(settings.id, settings.budget.steps)
-        done = module.pretrain(settings, root, resume=resume, tick=watch.reach)
+    with show_progress(is_main()) as reporter:
+        reporter.start(settings.id, settings.budget.steps)
+        done = module.pretrain(settings, root, resume=resume, tick=reporter.update)
     _print_result(done, root)
 
 
@@ -47,14 +46,13 @@ def align(
     """Align an encoder with the embedding space of a frozen language model, and report alignment metrics."""
     from st2llm.commands.align import align_and_report
     from st2llm.config.training import align_recipe_type
-    from st2llm.evaluate.run.progress import watching
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=align_recipe_type)
     root = out or Path("runs") / settings.id
-    with watching(is_main()) as watch:
-        done = align_and_report(settings, root, resume=resume, watch=watch)
+    with show_progress(is_main()) as reporter:
+        done = align_and_report(settings, root, resume=resume, reporter=reporter)
     _print_result(done, root)
 
 
@@ -68,16 +66,15 @@ def finetune(
     resume: Resume = False,
 ) -> None:
     """Fine-tune a language model (LoRA, QLoRA, norms or all weights) on instructions or on soft tokens."""
-    from st2llm.commands.finetune import tune
+    from st2llm.commands.finetune import run_finetune
     from st2llm.config.training import finetune_recipe_type
-    from st2llm.evaluate.run.progress import watching
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=finetune_recipe_type)
     root = out or Path("runs") / settings.id
-    with watching(is_main()) as watch:
-        done = tune(settings, root, resume=resume, watch=watch)
+    with show_progress(is_main()) as reporter:
+        done = run_finetune(settings, root, resume=resume, reporter=reporter)
     _print_result(done, root)
 
 
@@ -107,9 +104,9 @@ def predict(
     ],
 ) -> None:
     """Predict all windows of a data set and the steps after its end with a checkpoint. Needs no labels."""
-    from st2llm.commands.predict import answer
+    from st2llm.commands.predict import predict_to_file
 
-    count = answer(checkpoint, data, out)
+    count = predict_to_file(checkpoint, data, out)
     typer.echo(f"{count:,} predictions in {out}")
 
 

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from st2llm.align import geometry
-from st2llm.commands.finetune import paired, tune
+from st2llm.commands.finetune import run_clip_prompts, run_finetune
 from st2llm.config.training import SoftTokenRecipe, VideoQARecipe, VideoTextRecipe
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run.job import SILENT, Watch
+from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.run_card import commit_words
-from st2llm.evaluate.run.store import write_json
+from st2llm.evaluate.run_folder.store import write_json
 from st2llm.files import write_whole
 from st2llm.model import checkpoint
 from st2llm.model.objectives.alignment import embedded, meaning
@@ -34,7 +34,7 @@ mpl.use("agg")
 
 
 @dataclass(frozen=True)
-class Look:
+class AlignmentMeasures:
     """What one language model makes of the same samples: measures by name, words near soft tokens, and both clouds."""
 
     name: str
@@ -51,38 +51,38 @@ def align_and_report(
     out: Path,
     *,
     resume: bool = False,
-    watch: Watch = SILENT,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> FitResult:
     """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`.
 
     On questions about clips the exam's report.md is the report. Raises ConfigError where part of the model would train.
     """
     if isinstance(recipe, VideoTextRecipe):
-        return paired(recipe, out, resume=resume, watch=watch)
+        return run_clip_prompts(recipe, out, resume=resume, reporter=reporter)
     if isinstance(recipe, VideoQARecipe):
         if not recipe.adapt.frozen:
             raise ConfigError(
                 f"{recipe.id}: adapt.method is {recipe.adapt.method}, so this is `st2llm finetune`."
             )
-        return tune(recipe, out, resume=resume, watch=watch)
-    watch.begin(recipe.id, recipe.budget.steps)
-    done = align(recipe, out, resume=resume, tick=watch.reach)
-    looks = [look(done)]
+        return run_finetune(recipe, out, resume=resume, reporter=reporter)
+    reporter.start(recipe.id, recipe.budget.steps)
+    done = align(recipe, out, resume=resume, tick=reporter.update)
+    looks = [measure_alignment(done)]
     if recipe.control and not recipe.llm.name.startswith("random:"):
         llm = recipe.llm.model_copy(update={"name": f"random:{recipe.llm.name}"})
         twin = recipe.model_copy(update={"llm": llm, "control": False})
         again = resume and (out / "random" / "run.json").exists()
-        watch.begin(f"{recipe.id}, random weights", recipe.budget.steps)
+        reporter.start(f"{recipe.id}, random weights", recipe.budget.steps)
         aligned = align(
-            twin, out / "random", resume=again, tick=watch.reach, encoder=out / checkpoint.ENCODER
+            twin, out / "random", resume=again, tick=reporter.update, encoder=out / checkpoint.ENCODER
         )
-        looks.append(look(aligned))
+        looks.append(measure_alignment(aligned))
     if is_main():
         write(recipe, done, looks, out)
     return done.fit
 
 
-def look(done: AlignedModel) -> Look:
+def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
     """Measures how soft tokens and descriptions of the validation samples lie to each other."""
     soft, tokens = _soft(done)
     text = embedded(done.llm, done.captions).cpu().numpy().astype(np.float64)
@@ -100,7 +100,9 @@ def look(done: AlignedModel) -> Look:
         "effective rank of texts": geometry.effective_rank(text),
     }
     words = _words(done, tokens)
-    return Look(done.llm.name, measures, facts, words, _probe(soft, text, done.captions), soft, text)
+    return AlignmentMeasures(
+        done.llm.name, measures, facts, words, _probe(soft, text, done.captions), soft, text
+    )
 
 
 def _finds(k: int) -> geometry.Measure:
@@ -155,7 +157,7 @@ def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple
     return (best[1], *geometry.probe_transfer(soft[rows], text[rows], labels))
 
 
-def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Look], out: Path) -> None:
+def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[AlignmentMeasures], out: Path) -> None:
     """alignment.md, alignment.json and alignment.png."""
     content = [
         {
@@ -174,7 +176,7 @@ def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Look], ou
     write_whole(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Look]) -> str:
+def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[AlignmentMeasures]) -> str:
     r, first = recipe, looks[0]
     lines = [f"# What alignment did: {r.title or r.id}", "", "## Verdict", "", f"**{_verdict(looks)}**", ""]
     names = ["pretrained", "random weights"][: len(looks)]
@@ -226,7 +228,7 @@ def _plain(word: str) -> str:
     return word.replace("`", "'").replace("|", "/").replace("\n", " ")
 
 
-def _verdict(looks: Sequence[Look]) -> str:
+def _verdict(looks: Sequence[AlignmentMeasures]) -> str:
     """Which measures are above chance, and whether pretrained weights are what does it."""
     first = looks[0]
     above = [name for name, m in first.measures.items() if m.low > m.permuted_high]
@@ -240,7 +242,7 @@ def _verdict(looks: Sequence[Look]) -> str:
     return f"{words}; {said}."
 
 
-def _figure(looks: Sequence[Look]) -> Figure:
+def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, *clouds = figure.subplots(
         1, 1 + len(looks), width_ratios=[1.5, *([1] * len(looks))], squeeze=False

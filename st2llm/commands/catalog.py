@@ -14,7 +14,7 @@ from st2llm.llm.model_files import EMBEDDED, LAYOUT, MANIFEST, resolve
 
 
 @dataclass(frozen=True)
-class Item:
+class CatalogEntry:
     """A data set or language model by name. here: whether it can be used without the network."""
 
     name: str
@@ -26,7 +26,7 @@ class Item:
         return [self.name, self.kind, "yes" if self.here else "no", self.about]
 
 
-def items() -> list[Item]:
+def entries() -> list[CatalogEntry]:
     """All that is known by name: data sets, then language models."""
     return [*map(_data, data.cards()), *map(_model, EMBEDDED)]
 
@@ -47,7 +47,7 @@ def fetch(name: str) -> Path:
     )
 
 
-def _data(name: str) -> Item:
+def _data(name: str) -> CatalogEntry:
     described = card.read_card(data.card_path(name))
     try:
         with _without_network():
@@ -57,13 +57,13 @@ def _data(name: str) -> Item:
         here = False
     every = getattr(described, "freq", "")  # a regular step is a key of graph and grid cards alone
     words = [f"{described.quantity}{f', every {every}' if every else ''}", described.licence]
-    return Item(name, described.kind, here, "; ".join(word for word in words if word))
+    return CatalogEntry(name, described.kind, here, "; ".join(word for word in words if word))
 
 
-def _model(name: str) -> Item:
+def _model(name: str) -> CatalogEntry:
     model = EMBEDDED[name]
     folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT}"
-    return Item(name, "language model", (folder / MANIFEST).is_file(), model.requirement)
+    return CatalogEntry(name, "language model", (folder / MANIFEST).is_file(), model.requirement)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ MIB, GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True)
-class Fact:
+class Finding:
     """One line of the doctor's table. well: False where something is missing; `value` then says how to get it."""
 
     group: str
@@ -28,38 +28,38 @@ class Fact:
     well: bool = True
 
 
-def examine() -> list[Fact]:
+def examine() -> list[Finding]:
     """All facts, in the order a person asks for them."""
     return [*_packages(), *_machine(), *_cache()]
 
 
-def _packages() -> list[Fact]:
+def _packages() -> list[Finding]:
     """Every dependency that the package names, by the version found here."""
-    facts = [Fact("installed", "python", platform.python_version())]
+    facts = [Finding("installed", "python", platform.python_version())]
     needed = [line for line in metadata.requires("st2llm") or [] if "extra ==" not in line]
     for name in ["st2llm", *(re.split(r"[<>=!~;\[ ]", line)[0] for line in needed)]:
         try:
-            facts.append(Fact("installed", name, metadata.version(name)))
+            facts.append(Finding("installed", name, metadata.version(name)))
         except metadata.PackageNotFoundError:
-            facts.append(Fact("installed", name, f"missing: pip install {name}", well=False))
+            facts.append(Finding("installed", name, f"missing: pip install {name}", well=False))
     return facts
 
 
-def _machine() -> list[Fact]:
+def _machine() -> list[Finding]:
     memory = psutil.virtual_memory()
     return [
-        Fact("machine", "system", f"{platform.system()} {platform.machine()}"),
-        Fact("machine", "cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}"),
-        Fact("machine", "memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free"),
-        Fact("machine", "devices", ", ".join(_devices())),
+        Finding("machine", "system", f"{platform.system()} {platform.machine()}"),
+        Finding("machine", "cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}"),
+        Finding("machine", "memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free"),
+        Finding("machine", "devices", ", ".join(_devices())),
         _quantisation(),
     ]
 
 
-def _quantisation() -> Fact:
+def _quantisation() -> Finding:
     found = quantise.available(best_device())
     lacking = f"none on {best_device().type}: reinstall bitsandbytes, or load with quant='none'"
-    return Fact("machine", "quantisation", ", ".join(found) or lacking, well=bool(found))
+    return Finding("machine", "quantisation", ", ".join(found) or lacking, well=bool(found))
 
 
 def _devices() -> list[str]:
@@ -67,17 +67,19 @@ def _devices() -> list[str]:
     return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
-def _cache() -> list[Fact]:
+def _cache() -> list[Finding]:
     folder = cache_dir()
     facts = [
-        Fact("cache", "folder", f"{folder} ({_size(folder)})"),
-        Fact("cache", "data folder", os.environ.get("ST2LLM_DATA", "none (ST2LLM_DATA is not set)")),
-        Fact("cache", "answers of language models", _answers()),
-        Fact("cache", "network", "off (ST2LLM_OFFLINE)" if offline() else "used where something is missing"),
+        Finding("cache", "folder", f"{folder} ({_size(folder)})"),
+        Finding("cache", "data folder", os.environ.get("ST2LLM_DATA", "none (ST2LLM_DATA is not set)")),
+        Finding("cache", "answers of language models", _answers()),
+        Finding(
+            "cache", "network", "off (ST2LLM_OFFLINE)" if offline() else "used where something is missing"
+        ),
     ]
-    for item in catalog.items():
+    for item in catalog.entries():
         value = "here" if item.here else f"missing: st2llm data fetch {item.name}"
-        facts.append(Fact("cache", f"{item.kind} {item.name}", value, well=item.here))
+        facts.append(Finding("cache", f"{item.kind} {item.name}", value, well=item.here))
     return facts
 
 

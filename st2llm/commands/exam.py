@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from st2llm.errors import DataError
-from st2llm.evaluate.run.store import write_json, write_lines
+from st2llm.evaluate.run_folder.store import write_json, write_lines
 from st2llm.evaluate.scoring.gain import Gain, Scores
 from st2llm.files import write_whole
 from st2llm.llm.local import LanguageModel
@@ -108,20 +108,23 @@ def examine(
     if not rows:
         raise DataError("There is no test row to be examined on. Set instructions.test above 0.")
     usual = [_usual(row, train) for row in rows]
-    marks = [Mark(MAJORITY, row, said, asked(row).right(said)) for row, said in zip(rows, usual, strict=True)]
+    marks = [
+        Mark(MAJORITY, row, said, question_of_row(row).right(said))
+        for row, said in zip(rows, usual, strict=True)
+    ]
     done = 0
     for who, make in answerers.items():
         answer = make()
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             for row, said in zip(part, answer(part), strict=True):
-                marks.append(Mark(who, row, said, asked(row).right(said)))
+                marks.append(Mark(who, row, said, question_of_row(row).right(said)))
             done += len(part)
             tick(done)
     return Exam(tuple(marks), (*answerers, MAJORITY))
 
 
-def in_words(llm: LanguageModel) -> Answerer:
+def prompted_answerer(llm: LanguageModel) -> Answerer:
     """A language model that is asked the messages of a row as they stand."""
 
     def answer(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -133,7 +136,7 @@ def in_words(llm: LanguageModel) -> Answerer:
     return answer
 
 
-def asked(row: dict[str, Any]) -> QuestionAnswer:
+def question_of_row(row: dict[str, Any]) -> QuestionAnswer:
     """The question of a row, by which its answer is marked."""
     options = tuple(row.get("options") or ())
     return QuestionAnswer(

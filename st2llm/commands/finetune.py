@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from st2llm.commands.exam import TUNED, UNTUNED, Answerer, examine, in_words, write
-from st2llm.commands.instruct import Order, instruct
+from st2llm.commands.exam import TUNED, UNTUNED, Answerer, examine, prompted_answerer, write
+from st2llm.commands.instruct import InstructionRequest, write_instructions
 from st2llm.config.training import (
     InstructionRecipe,
     SoftTokenRecipe,
@@ -14,7 +14,7 @@ from st2llm.config.training import (
     VideoQuestionRecipe,
     VideoTextRecipe,
 )
-from st2llm.evaluate.run.job import SILENT, Watch
+from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.run_card import commit_words
 from st2llm.model import checkpoint
 from st2llm.model.prompted import Speaker
@@ -27,12 +27,12 @@ from st2llm.train.loop.trainer import FitResult
 _SET = "instructions"
 
 
-def tune(
+def run_finetune(
     recipe: InstructionRecipe | SoftTokenRecipe | VideoQARecipe,
     out: Path,
     *,
     resume: bool = False,
-    watch: Watch = SILENT,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> FitResult:
     """Fine-tunes behind soft tokens, or on instructions: then it makes the set first (where the recipe names data), and
     writes the exam's report.md into `out` at the end.
@@ -41,32 +41,32 @@ def tune(
     `train.finetune.finetune` do.
     """
     if isinstance(recipe, SoftTokenRecipe):
-        watch.begin(recipe.id, recipe.budget.steps)
-        return align.finetune(recipe, out, resume=resume, tick=watch.reach).fit
+        reporter.start(recipe.id, recipe.budget.steps)
+        return align.finetune(recipe, out, resume=resume, tick=reporter.update).fit
     if isinstance(recipe, VideoQARecipe):
-        return _talk(recipe, out, resume=resume, watch=watch)
+        return _talk(recipe, out, resume=resume, reporter=reporter)
     path = _set_of(recipe, out, resume=resume)
-    watch.begin(recipe.id, recipe.budget.steps)
-    done = finetune(recipe, path, out, resume=resume, tick=watch.reach)
+    reporter.start(recipe.id, recipe.budget.steps)
+    done = finetune(recipe, path, out, resume=resume, tick=reporter.update)
     if is_main() and recipe.instructions.test:
-        _examine(recipe, path, out, watch)
+        _examine(recipe, path, out, reporter)
     return done
 
 
 BLIND = "without video"
 
 
-def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, watch: Watch) -> FitResult:
+def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: ProgressReporter) -> FitResult:
     """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips. Where clips
     are told in words, the twin is the model as it was before."""
-    watch.begin(recipe.id, recipe.budget.steps)
-    pupil, done = video_qa.train_video_qa(recipe, out, resume=resume, tick=watch.reach)
+    reporter.start(recipe.id, recipe.budget.steps)
+    pupil, done = video_qa.train_video_qa(recipe, out, resume=resume, tick=reporter.update)
     hears = video_qa.takes_soft_tokens(pupil.template)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pupil.answer}
     if recipe.control and hears:
-        watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
+        reporter.start(f"{recipe.id}, {BLIND}", recipe.budget.steps)
         twin, again = _beside(out, resume)
-        blind, _ = video_qa.train_video_qa(recipe, twin, resume=again, tick=watch.reach, blind=True)
+        blind, _ = video_qa.train_video_qa(recipe, twin, resume=again, tick=reporter.update, blind=True)
         answerers[BLIND] = lambda: blind.answer
     elif recipe.control:
         answerers[UNTUNED] = lambda: replace(pupil, speaker=Speaker(load_language_model(recipe.llm))).answer
@@ -74,19 +74,23 @@ def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, watch: Watch) -> Fi
         ("language model", f"{recipe.llm.name}, depth {pupil.speaker.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head if hears else 'words'}, {recipe.adapt.method}"),
     ]
-    _ask(recipe, out, done, pupil.rows, answerers, facts, watch)
+    _ask(recipe, out, done, pupil.rows, answerers, facts, reporter)
     return done
 
 
-def paired(recipe: VideoTextRecipe, out: Path, *, resume: bool = False, watch: Watch = SILENT) -> FitResult:
+def run_clip_prompts(
+    recipe: VideoTextRecipe, out: Path, *, resume: bool = False, reporter: ProgressReporter = NO_PROGRESS
+) -> FitResult:
     """Brings made clips and sentences into one space, and a twin that sees nothing; both are examined on real clips."""
-    watch.begin(recipe.id, recipe.budget.steps)
-    pairer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, tick=watch.reach)
+    reporter.start(recipe.id, recipe.budget.steps)
+    pairer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, tick=reporter.update)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pairer.answer}
     if recipe.control:
-        watch.begin(f"{recipe.id}, {BLIND}", recipe.budget.steps)
+        reporter.start(f"{recipe.id}, {BLIND}", recipe.budget.steps)
         twin, again = _beside(out, resume)
-        blind, _ = clip_prompts.train_clip_prompts(recipe, twin, resume=again, tick=watch.reach, blind=True)
+        blind, _ = clip_prompts.train_clip_prompts(
+            recipe, twin, resume=again, tick=reporter.update, blind=True
+        )
         answerers[BLIND] = lambda: blind.answer
     joined = ", ".join(("values", *recipe.encoder.also))
     facts = [
@@ -94,7 +98,7 @@ def paired(recipe: VideoTextRecipe, out: Path, *, resume: bool = False, watch: W
         ("sentences", "all-MiniLM-L6-v2, frozen"),
         ("common space", f"{recipe.width} numbers"),
     ]
-    _ask(recipe, out, done, pairer.rows, answerers, facts, watch)
+    _ask(recipe, out, done, pairer.rows, answerers, facts, reporter)
     return done
 
 
@@ -110,14 +114,14 @@ def _ask(
     train: list[dict[str, Any]],
     answerers: dict[str, Callable[[], Answerer]],
     facts: list[tuple[str, str]],
-    watch: Watch,
+    reporter: ProgressReporter,
 ) -> None:
     """The exam on real clips, written by the first process alone."""
     if not is_main():
         return
     rows = clip_questions.exam_rows(recipe)
-    watch.begin(f"{recipe.id}, exam", len(rows) * len(answerers))
-    exam = examine(rows, train, answerers, tick=watch.reach)
+    reporter.start(f"{recipe.id}, exam", len(rows) * len(answerers))
+    exam = examine(rows, train, answerers, tick=reporter.update)
     told = [
         *facts,
         ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(train)} questions"),
@@ -139,7 +143,7 @@ def _set_of(recipe: InstructionRecipe, out: Path, *, resume: bool) -> str:
     if is_main():
         for part, count in counts.items():
             if (count and not (folder / part / "instruct.json").exists()) or (resume and count):
-                order = Order(
+                order = InstructionRequest(
                     wanted.data,
                     wanted.templates,
                     count,
@@ -148,20 +152,20 @@ def _set_of(recipe: InstructionRecipe, out: Path, *, resume: bool) -> str:
                     budget=wanted.budget,
                     llm=recipe.llm.name if wanted.budget else None,
                 )
-                instruct(order, folder / part, resume=resume)
+                write_instructions(order, folder / part, resume=resume)
     return str(folder)
 
 
-def _examine(recipe: InstructionRecipe, path: str, out: Path, watch: Watch) -> None:
+def _examine(recipe: InstructionRecipe, path: str, out: Path, reporter: ProgressReporter) -> None:
     rows = InstructionSet(path)
     test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
     plain = recipe.llm.model_copy(update={"quant": "none"})
     models: dict[str, Callable[[], Answerer]] = {
-        TUNED: lambda: in_words(checkpoint.tuned(out, dtype=recipe.llm.dtype)),
-        UNTUNED: lambda: in_words(load_language_model(plain)),
+        TUNED: lambda: prompted_answerer(checkpoint.tuned(out, dtype=recipe.llm.dtype)),
+        UNTUNED: lambda: prompted_answerer(load_language_model(plain)),
     }
-    watch.begin(f"{recipe.id}, exam", len(test) * len(models))
-    exam = examine(test, train, models, tick=watch.reach)
+    reporter.start(f"{recipe.id}, exam", len(test) * len(models))
+    exam = examine(test, train, models, tick=reporter.update)
     write(exam, out, title=recipe.title or recipe.id, facts=_facts(recipe, out, test))
 
 

@@ -16,7 +16,7 @@ from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
 from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.evaluate.run.store import read_json, write_json
+from st2llm.evaluate.run_folder.store import read_json, write_json
 from st2llm.files import write_whole
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
@@ -58,7 +58,7 @@ that leaves a choice; decimals, within: how exact a number is to be."""
 
 
 @dataclass(frozen=True)
-class Order:
+class InstructionRequest:
     """What to write. templates: by name below their kind (forecast, question-answer.choice); empty for the card's task
     and questions. count: rows of each template, None for as many as the part has samples. shard: rows of a file.
     part: of the split; another part than train goes into files of its own name and is marked in each row. budget:
@@ -86,7 +86,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Written:
+class InstructionSummary:
     """What is there after a run. left_out: rows for which no sample had a true answer. kept: shards of earlier runs."""
 
     out: Path
@@ -106,9 +106,13 @@ class _Source:
     count: int
 
 
-def instruct(
-    order: Order, out: Path, *, resume: bool = False, say: Callable[[int, int], None] | None = None
-) -> Written:
+def write_instructions(
+    order: InstructionRequest,
+    out: Path,
+    *,
+    resume: bool = False,
+    say: Callable[[int, int], None] | None = None,
+) -> InstructionSummary:
     """Writes an instruction set into a folder: `<part>-00000-of-00012.parquet`, ..., and instruct.json.
 
     Rows are made one by one, and a shard is written when it is full, whole or not at all; with `resume` finished
@@ -142,7 +146,7 @@ def instruct(
             f"{_first(data).name}: none of {total} rows has a true answer. Take another --task, or data that hold one."
         )
     write_json(out / MANIFEST, read_json(out / MANIFEST) | {"rows": rows, "left_out": left_out, "done": True})
-    return Written(out, rows, left_out, shards, kept)
+    return InstructionSummary(out, rows, left_out, shards, kept)
 
 
 def _save(table: pa.Table, path: Path) -> None:
@@ -153,7 +157,7 @@ def _first(data: Container) -> Any:
     return data[0] if isinstance(data, list) else data
 
 
-def _sources(order: Order, data: Container) -> list[_Source]:
+def _sources(order: InstructionRequest, data: Container) -> list[_Source]:
     kind = _first(data).kind
     found = []
     for name in order.templates or _usual(data):
@@ -196,7 +200,9 @@ def _stride(kind: str, task: tasks.Task) -> int:
     return int(horizon or task.length) if kind in ("graph", "grid") else int(horizon or 1)
 
 
-def _claim(order: Order, out: Path, data: Container, sources: Sequence[_Source], *, resume: bool) -> None:
+def _claim(
+    order: InstructionRequest, out: Path, data: Container, sources: Sequence[_Source], *, resume: bool
+) -> None:
     """Takes the folder for this set, or refuses: what is asked now must be what is there."""
     plan = json.loads(json.dumps(_plan(order, data, sources)))
     if out.exists() and not out.is_dir():
@@ -223,7 +229,7 @@ def _claim(order: Order, out: Path, data: Container, sources: Sequence[_Source],
             left.unlink()
 
 
-def _plan(order: Order, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
+def _plan(order: InstructionRequest, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
     first = _first(data)
     return {
         "order": {k: v for k, v in asdict(order).items() if k != "data" and (v is not None or k == "count")},
@@ -249,7 +255,9 @@ def _short(value: object) -> str:
     return words if len(words) < 80 else f"{words[:77]}..."
 
 
-def _row(order: Order, data: Container, sources: Sequence[_Source], number: int) -> dict[str, Any] | None:
+def _row(
+    order: InstructionRequest, data: Container, sources: Sequence[_Source], number: int
+) -> dict[str, Any] | None:
     """Row `number` of the set; None where none of the samples it may be of has a true answer."""
     for source in sources:
         if number < source.count:
@@ -299,7 +307,7 @@ def _made(
     source: _Source,
     data: Container,
     sample: Sample,
-    order: Order,
+    order: InstructionRequest,
     asked: questions.QuestionAnswer | None,
     how: str,
 ) -> dict[str, Any] | None:

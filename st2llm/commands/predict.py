@@ -14,7 +14,7 @@ from st2llm.data.windows.sequences import SequenceWindows
 from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.data.windows.video import ClipWindows
 from st2llm.errors import ConfigError, DataError
-from st2llm.evaluate.scoring.score_table import tabulate
+from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.files import write_whole
 from st2llm.predict import checkpoint
 from st2llm.tasks import Classify, Forecast, Task
@@ -24,7 +24,7 @@ _KEPT = ["sample", "place", "step", "channel", "time", "value", "label", "q05", 
 _EVERYTHING = SplitPlan(1.0, 0.0, 0.0)
 
 
-def answer(folder: Path, data: str, out: Path) -> int:
+def predict_to_file(folder: Path, data: str, out: Path) -> int:
     """Writes the answers of a checkpoint's best state and returns how many there are.
 
     All of the data is asked about, whatever its split: windows of the checkpoint's task one after the other, the last
@@ -36,7 +36,7 @@ def answer(folder: Path, data: str, out: Path) -> int:
         raise ConfigError(f"--out should name a .parquet file, but it is {out}.")
     predictor = checkpoint.load_predictor(folder, name="checkpoint")
     samples = _windows(load_data(data), predictor.recipe.parsed_task, predictor.options)
-    frame = tabulate(samples, predictor.predict([sample.without_truth() for sample in samples]))
+    frame = build_score_table(samples, predictor.predict([sample.without_truth() for sample in samples]))
     kept = frame[[name for name in _KEPT if name in frame]]
     write_whole(out, lambda file: kept.to_parquet(file, index=False))
     return len(kept)

@@ -25,7 +25,7 @@ _EXAMPLES = 2
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptRequest:
     """What to ask: `index` counts the samples of the test part, windows of a field one horizon (or one window) apart.
 
     place: asks for this place alone. history, horizon: None means the card's choice. examples: solved train samples to
@@ -44,7 +44,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RenderedPrompt:
     """A rendered prompt with the template, the sample and the examples it came from."""
 
     template: Template
@@ -69,7 +69,7 @@ class Asked:
         }
 
 
-def ask(question: Question) -> Asked:
+def render_prompt(question: PromptRequest) -> RenderedPrompt:
     """Renders the question. Raises DataError for an index or place that the test part does not have, ConfigError for a
     template of another kind, or a budget without a language model to count by."""
     template = load_prompt(question.template)
@@ -90,7 +90,7 @@ def ask(question: Question) -> Asked:
     examples = _examples(template, cast(Sequence[Sample], parts.train), sample, question.examples)
     tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
     prompt = template.render(sample, budget=question.budget, tokenizer=tokenizer, examples=examples)
-    return Asked(template, sample, prompt, tuple(examples))
+    return RenderedPrompt(template, sample, prompt, tuple(examples))
 
 
 def task_for(
@@ -183,7 +183,7 @@ def _picked(test: SampleSequence, index: int, name: str, task: tasks.Task) -> Sa
     return test[index]
 
 
-def _narrowed(template: Template, sample: Sample, question: Question) -> Sample:
+def _narrowed(template: Template, sample: Sample, question: PromptRequest) -> Sample:
     """The sample as the template asks it: of one place, with a question, or with a planted fault."""
     word, place = template.head.task, question.place
     if word == "anomaly":

@@ -15,7 +15,7 @@ def nothing_cached(tmp_path, monkeypatch):
 
 
 def _here():
-    return {item.name: item.here for item in catalog.items()}
+    return {item.name: item.here for item in catalog.entries()}
 
 
 def test_nothing_is_here_with_an_empty_cache():
@@ -29,7 +29,7 @@ def test_nothing_is_here_with_an_empty_cache():
 
 
 def test_data_of_every_kind_are_listed_each_with_what_it_is():
-    items = {item.name: item for item in catalog.items()}
+    items = {item.name: item for item in catalog.entries()}
     assert {item.kind for item in items.values()} == {*CARDS, "language model"}
     assert items["los-loop"].about.startswith("mean traffic speed in miles per hour, every 5min; ")
     assert all(item.about and "every ;" not in item.about for item in items.values())
@@ -51,7 +51,7 @@ def test_looking_leaves_the_offline_switch_as_it_was(before, monkeypatch):
     monkeypatch.delenv("ST2LLM_OFFLINE", raising=False)
     if before is not None:
         monkeypatch.setenv("ST2LLM_OFFLINE", before)
-    catalog.items()
+    catalog.entries()
     assert os.environ.get("ST2LLM_OFFLINE") == before
 
 

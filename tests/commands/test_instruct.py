@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from st2llm.commands import instruct as module
-from st2llm.commands.instruct import SCHEMA, Order, instruct, known_parts
+from st2llm.commands.instruct import SCHEMA, InstructionRequest, known_parts, write_instructions
 from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
 from st2llm.errors import ConfigError, StorageError
@@ -39,7 +39,9 @@ def card(tmp_path):
 
 
 def _order(card, **keys):
-    return Order(str(card), **{"templates": ("forecast", "question-answer"), "count": 10, "shard": 4} | keys)
+    return InstructionRequest(
+        str(card), **{"templates": ("forecast", "question-answer"), "count": 10, "shard": 4} | keys
+    )
 
 
 def _hashes(out):
@@ -51,7 +53,7 @@ def _rows(out):
 
 
 def test_a_set_is_read_by_datasets_as_it_was_written(card, tmp_path):
-    done = instruct(_order(card), tmp_path / "set")
+    done = write_instructions(_order(card), tmp_path / "set")
     assert (done.rows, done.shards, done.left_out) == (20, 5, 0)
     files = sorted(str(path) for path in (tmp_path / "set").glob("*.parquet"))
     read = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "hf"))
@@ -64,13 +66,13 @@ def test_a_set_is_read_by_datasets_as_it_was_written(card, tmp_path):
 
 
 def test_the_folder_itself_is_a_dataset_with_a_train_split_alone(card, tmp_path):
-    instruct(_order(card), tmp_path / "set")
+    write_instructions(_order(card), tmp_path / "set")
     read = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "hf"))
     assert {name: part.num_rows for name, part in read.items()} == {"train": 20}
 
 
 def test_rows_carry_the_hashes_of_template_data_and_split(card, tmp_path):
-    instruct(_order(card), tmp_path / "set")
+    write_instructions(_order(card), tmp_path / "set")
     data, template = load_data(card), load_prompt("graph/forecast")
     parts = split(data, task_for("forecast", data), stride=6)
     row = _rows(tmp_path / "set")[0]
@@ -80,7 +82,7 @@ def test_rows_carry_the_hashes_of_template_data_and_split(card, tmp_path):
 
 
 def test_the_true_answer_of_a_row_is_that_of_its_sample(card, tmp_path):
-    instruct(_order(card), tmp_path / "set")
+    write_instructions(_order(card), tmp_path / "set")
     data, template = load_data(card), load_prompt("graph/forecast")
     train = {sample.id: sample for sample in split(data, task_for("forecast", data), stride=6).train}
     rows = [row for row in _rows(tmp_path / "set") if row["task"] == "forecast"]
@@ -91,8 +93,8 @@ def test_the_true_answer_of_a_row_is_that_of_its_sample(card, tmp_path):
 
 
 def test_no_row_of_train_is_of_a_sample_of_another_part(card, tmp_path):
-    instruct(_order(card, count=60), tmp_path / "train")
-    instruct(_order(card, count=10, part="test"), tmp_path / "test")
+    write_instructions(_order(card, count=60), tmp_path / "train")
+    write_instructions(_order(card, count=10, part="test"), tmp_path / "test")
     data = load_data(card)
     for word in ("forecast", "question-answer"):
         parts = split(data, task_for(word, data), stride=6)
@@ -109,13 +111,13 @@ def test_no_row_of_train_is_of_a_sample_of_another_part(card, tmp_path):
 
 
 def test_another_part_never_goes_into_the_same_folder(card, tmp_path):
-    instruct(_order(card), tmp_path / "set")
+    write_instructions(_order(card), tmp_path / "set")
     with pytest.raises(ConfigError, match="another order"):
-        instruct(_order(card, part="test"), tmp_path / "set", resume=True)
+        write_instructions(_order(card, part="test"), tmp_path / "set", resume=True)
 
 
 def test_a_set_that_broke_off_goes_on_and_ends_as_if_it_had_not(card, tmp_path, monkeypatch):
-    instruct(_order(card), tmp_path / "whole")
+    write_instructions(_order(card), tmp_path / "whole")
     real, calls = module.write_whole, []
 
     def breaking(path, write):
@@ -126,13 +128,13 @@ def test_a_set_that_broke_off_goes_on_and_ends_as_if_it_had_not(card, tmp_path, 
 
     monkeypatch.setattr(module, "write_whole", breaking)
     with pytest.raises(StorageError):
-        instruct(_order(card), tmp_path / "broken")
+        write_instructions(_order(card), tmp_path / "broken")
     monkeypatch.setattr(module, "write_whole", real)
     assert len(_hashes(tmp_path / "broken")) == 2
-    done = instruct(_order(card), tmp_path / "broken", resume=True)
+    done = write_instructions(_order(card), tmp_path / "broken", resume=True)
     assert (done.kept, done.rows) == (2, 20)
     assert _hashes(tmp_path / "broken") == _hashes(tmp_path / "whole")
-    again = instruct(_order(card), tmp_path / "broken", resume=True)
+    again = write_instructions(_order(card), tmp_path / "broken", resume=True)
     assert again.kept == again.shards == 5
 
 
@@ -160,26 +162,26 @@ def test_a_killed_run_leaves_whole_shards_and_goes_on(card, tmp_path):
 
 
 def test_a_folder_with_a_set_is_not_written_over(card, tmp_path):
-    instruct(_order(card), tmp_path / "set")
+    write_instructions(_order(card), tmp_path / "set")
     with pytest.raises(ConfigError, match="already holds an instruction set"):
-        instruct(_order(card), tmp_path / "set")
+        write_instructions(_order(card), tmp_path / "set")
     with pytest.raises(ConfigError, match="another order"):
-        instruct(_order(card, seed=1), tmp_path / "set", resume=True)
+        write_instructions(_order(card, seed=1), tmp_path / "set", resume=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
-        instruct(_order(card), tmp_path / "file")
+        write_instructions(_order(card), tmp_path / "file")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/own.parquet").write_text("")
     with pytest.raises(ConfigError, match="something else"):
-        instruct(_order(card), tmp_path / "other")
+        write_instructions(_order(card), tmp_path / "other")
 
 
 def test_a_template_without_a_true_answer_is_refused(card, tmp_path):
     with pytest.raises(ConfigError, match="no true answer"):
-        instruct(_order(card, templates=("describe",)), tmp_path / "set")
+        write_instructions(_order(card, templates=("describe",)), tmp_path / "set")
     assert not (tmp_path / "set").exists()
     with pytest.raises(ConfigError, match="Did you mean 'graph/forecast'"):
-        instruct(_order(card, templates=("forcast",)), tmp_path / "set")
+        write_instructions(_order(card, templates=("forcast",)), tmp_path / "set")
     with pytest.raises(ConfigError, match="Did you mean 'train'"):
         known_parts("trian")
     with pytest.raises(ConfigError, match="at least 1"):
@@ -187,8 +189,8 @@ def test_a_template_without_a_true_answer_is_refused(card, tmp_path):
 
 
 def test_questions_of_a_set_are_of_several_topics_and_other_seeds_ask_others(card, tmp_path):
-    instruct(_order(card, templates=("question-answer",), count=40), tmp_path / "a")
-    instruct(_order(card, templates=("question-answer",), count=40, seed=1), tmp_path / "b")
+    write_instructions(_order(card, templates=("question-answer",), count=40), tmp_path / "a")
+    write_instructions(_order(card, templates=("question-answer",), count=40, seed=1), tmp_path / "b")
     topics = {row["topic"] for row in _rows(tmp_path / "a")}
     assert len(topics) >= 3
     assert [row["messages"] for row in _rows(tmp_path / "a")] != [
@@ -197,7 +199,7 @@ def test_questions_of_a_set_are_of_several_topics_and_other_seeds_ask_others(car
 
 
 def test_the_manifest_says_what_was_made(card, tmp_path):
-    instruct(_order(card), tmp_path / "set")
+    write_instructions(_order(card), tmp_path / "set")
     manifest = json.loads((tmp_path / "set/instruct.json").read_text())
     assert manifest["done"] is True and manifest["rows"] == 20
     assert [template["id"] for template in manifest["templates"]] == [
@@ -208,7 +210,7 @@ def test_the_manifest_says_what_was_made(card, tmp_path):
 
 
 def test_without_names_the_card_s_task_and_questions_are_written_in_chat(card, tmp_path):
-    instruct(Order(str(card), count=3), tmp_path / "set")
+    write_instructions(InstructionRequest(str(card), count=3), tmp_path / "set")
     assert {row["template"] for row in _rows(tmp_path / "set")} == {
         "graph/forecast.chat",
         "graph/question-answer.chat",

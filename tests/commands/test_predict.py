@@ -7,7 +7,7 @@ import yaml
 from support import video_files
 
 from st2llm import tasks
-from st2llm.commands.predict import _windows, answer
+from st2llm.commands.predict import _windows
 from st2llm.config.training import PretrainRecipe
 from st2llm.errors import DataError
 from st2llm.train.pretrain import pretrain
@@ -60,7 +60,7 @@ def trained(folder, data, task, objectives, **more):
 
 
 def answers(run, data):
-    answer(run, data, run / "answers.parquet")
+    predict_to_file(run, data, run / "answers.parquet")
     return pd.read_parquet(run / "answers.parquet")
 
 

@@ -5,7 +5,7 @@ from support import five_kinds
 
 from st2llm import tasks
 from st2llm.commands import prompt
-from st2llm.commands.prompt import Question, ask, task_for
+from st2llm.commands.prompt import PromptRequest, render_prompt, task_for
 from st2llm.errors import ConfigError, DataError
 
 DATA = {
@@ -48,51 +48,56 @@ def _data(monkeypatch):
 
 @pytest.mark.parametrize(("template", "words"), PROMPTS)
 def test_each_kind_and_task_is_asked_from_the_test_part_and_the_lint_finds_nothing(template, words):
-    asked = ask(Question(template, template.partition("/")[0]))
+    asked = render_prompt(PromptRequest(template, template.partition("/")[0]))
     assert words in asked.prompt.text and asked.prompt.text
     assert asked.lint() == []
     assert set(asked.record()) == {"messages", "text", "tokens", "truth", "template", "dropped"}
 
 
 def test_examples_are_of_the_training_part():
-    asked = ask(Question("graph/forecast.examples", "graph", examples=1))
+    asked = render_prompt(PromptRequest("graph/forecast.examples", "graph", examples=1))
     assert len(asked.examples) == 1 and asked.examples[0].time[-1] < asked.sample.time[0]
     assert asked.prompt.text.count("Example:") == 1
-    assert ask(Question("graph/forecast.examples", "graph", examples=0)).prompt.text.count("Example:") == 0
+    assert (
+        render_prompt(PromptRequest("graph/forecast.examples", "graph", examples=0)).prompt.text.count(
+            "Example:"
+        )
+        == 0
+    )
     with pytest.raises(ConfigError, match="shows no examples"):
-        ask(Question("graph/forecast", "graph", examples=1))
+        render_prompt(PromptRequest("graph/forecast", "graph", examples=1))
 
 
 def test_a_place_narrows_and_index_walks_by_one_horizon():
-    first = ask(Question("graph/forecast", "graph", place="gate-2"))
-    later = ask(Question("graph/forecast", "graph", place="gate-2", index=1))
+    first = render_prompt(PromptRequest("graph/forecast", "graph", place="gate-2"))
+    later = render_prompt(PromptRequest("graph/forecast", "graph", place="gate-2", index=1))
     assert "Gate 2" in first.prompt.text
     assert later.sample.time[0] - first.sample.time[0] == 6 * 3600
 
 
 def test_an_anomaly_has_its_stamp_as_truth():
-    asked = ask(Question("graph/anomaly", "graph", place="gate-1"))
+    asked = render_prompt(PromptRequest("graph/anomaly", "graph", place="gate-1"))
     assert asked.sample.place[0] == "gate-1" and asked.prompt.truth in asked.sample.side.options
 
 
 def test_a_question_may_be_about_a_place():
-    asked = ask(Question("graph/question-answer.choice", "graph", place="gate-1"))
+    asked = render_prompt(PromptRequest("graph/question-answer.choice", "graph", place="gate-1"))
     assert "Gate 1" in asked.prompt.text.partition("Question:")[2]
 
 
 def test_an_index_beyond_the_test_part_says_how_many_there_are():
     with pytest.raises(DataError, match=r"--index 99 is not in the test part of tiny-graph: it has \d+"):
-        ask(Question("graph/forecast", "graph", index=99))
+        render_prompt(PromptRequest("graph/forecast", "graph", index=99))
 
 
 def test_a_template_of_another_kind_is_refused_with_the_right_name():
     with pytest.raises(ConfigError, match="Take a template grid/forecast"):
-        ask(Question("graph/forecast", "grid"))
+        render_prompt(PromptRequest("graph/forecast", "grid"))
 
 
 def test_a_budget_needs_a_language_model():
     with pytest.raises(ConfigError, match="--llm"):
-        ask(Question("graph/forecast", "graph", budget=100))
+        render_prompt(PromptRequest("graph/forecast", "graph", budget=100))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from support.tiny_field import write_card
 from support.tiny_llm import tiny
 
 from st2llm.commands.align import align_and_report
-from st2llm.commands.predict import answer
 from st2llm.config.training import SoftTokenRecipe
 from st2llm.errors import ConfigError, StorageError, TrainingError
 from st2llm.evaluate.run.compare import compare
@@ -115,7 +114,7 @@ def test_a_checkpoint_answers_without_labels_as_its_run_did(tmp_path, tiny):
         tmp_path, tiny(), adapt={"rank": 2}, budget={"steps": 20, "batch": 8, "lr": 1e-2, "evaluations": 4}
     )
     done = finetune(plan, tmp_path / "out")
-    assert answer(tmp_path / "out", plan.data, tmp_path / "answers.parquet") > 0
+    assert predict_to_file(tmp_path / "out", plan.data, tmp_path / "answers.parquet") > 0
     table = pd.read_parquet(tmp_path / "answers.parquet")
     assert "truth" not in table and np.isfinite(table["value"]).all()
     suite = tmp_path / "suite.yaml"
@@ -182,7 +181,7 @@ def test_an_aligned_checkpoint_has_no_answers_and_says_what_to_do(tmp_path, tiny
     plan = recipe(tmp_path, tiny(), objectives={"contrast": {}})
     align(plan, tmp_path / "out")
     with pytest.raises(Exception, match="its head has learned no answers"):
-        answer(tmp_path / "out", plan.data, tmp_path / "answers.parquet")
+        predict_to_file(tmp_path / "out", plan.data, tmp_path / "answers.parquet")
     assert not (tmp_path / "answers.parquet").exists()
 
 
@@ -193,7 +192,7 @@ def test_another_width_and_another_base_are_refused(tmp_path, tiny):
     said = json.loads(base.read_text())
     base.write_text(json.dumps({**said, "sha256": "f" * 64}))
     with pytest.raises(ConfigError, match="Load the one that base.json names"):
-        answer(tmp_path / "out", plan.data, tmp_path / "answers.parquet")
+        predict_to_file(tmp_path / "out", plan.data, tmp_path / "answers.parquet")
     wide = recipe(
         tmp_path, tiny(), adapt={"rank": 2}, start=str(tmp_path / "out"), encoder={"d_st": 16, "patch": 6}
     )

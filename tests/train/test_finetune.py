@@ -15,7 +15,7 @@ import yaml
 from support.tiny_llm import tiny
 
 from st2llm.commands.exam import MAJORITY, TUNED, UNTUNED
-from st2llm.commands.finetune import tune
+from st2llm.commands.finetune import run_finetune
 from st2llm.config.training import InstructionRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
@@ -134,7 +134,7 @@ def test_two_processes_train_as_one_does(tmp_path, tiny):
 def test_the_exam_marks_before_and_after_and_the_rule(tmp_path, tiny):
     path = write_set(tmp_path / "set", rows=200)
     budget = {"steps": 150, "batch": 16, "lr": 1e-2, "evaluations": 3}
-    tune(recipe(tiny(), path, budget=budget), tmp_path / "out")
+    run_finetune(recipe(tiny(), path, budget=budget), tmp_path / "out")
     records = {
         r["predictor"]: r
         for r in map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
@@ -222,7 +222,7 @@ def test_adapters_are_trained_on_a_quantised_base_and_put_on_the_plain_one(tmp_p
     name = tiny(width=64)
     plain = recipe(name, path, budget={"steps": 60, "batch": 8, "lr": 1e-2, "evaluations": 3})
     plan = plain.model_copy(update={"llm": plain.llm.model_copy(update={"quant": kind})})
-    tune(plan, tmp_path / "out")
+    run_finetune(plan, tmp_path / "out")
     kept = checkpoint.weights_of(tmp_path / "out" / "last")
     assert kept and all("lora_" in name for name in kept)
     rows = log(tmp_path / "out")

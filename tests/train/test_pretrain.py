@@ -16,7 +16,6 @@ from support.tiny_field import write_card
 
 import st2llm
 from st2llm import tasks
-from st2llm.commands.predict import answer
 from st2llm.config.training import PretrainRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.run.compare import compare
@@ -168,7 +167,7 @@ def test_a_checkpoint_answers_blank_readings(tmp_path):
     table = pd.read_csv(card.parent / "values.csv")
     table.iloc[-6:, 1:] = np.nan
     table.to_csv(card.parent / "values.csv", index=False)
-    count = answer(tmp_path / "run", str(card), tmp_path / "answers.parquet")
+    count = predict_to_file(tmp_path / "run", str(card), tmp_path / "answers.parquet")
     got = pd.read_parquet(tmp_path / "answers.parquet")
     assert len(got) == count
     assert np.isfinite(got["value"]).all()
@@ -204,7 +203,7 @@ def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
     )
     pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     card = yaml.safe_load(path.read_text())["data"]
-    answer(tmp_path / "run", card, tmp_path / "answers.parquet")
+    predict_to_file(tmp_path / "run", card, tmp_path / "answers.parquet")
     got = pd.read_parquet(tmp_path / "answers.parquet")
     assert (got["q05"] < got["q95"]).all()
 
@@ -214,7 +213,7 @@ def test_a_contrastive_checkpoint_answers_with_what_followed_the_nearest_windows
     path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1, "level": level}})
     recipe = load_recipe(path, into=PretrainRecipe)
     pretrain(recipe, tmp_path / "run")
-    count = answer(tmp_path / "run", recipe.data, tmp_path / "answers.parquet")
+    count = predict_to_file(tmp_path / "run", recipe.data, tmp_path / "answers.parquet")
     got = pd.read_parquet(tmp_path / "answers.parquet")
     assert len(got) == count
     assert np.isfinite(got["value"]).all()
@@ -363,7 +362,7 @@ def test_other_data_than_it_knows_is_refused(tmp_path):
     (tmp_path / "other").mkdir()
     card = write_card(tmp_path / "other", places=2)
     with pytest.raises(DataError, match="18 steps, 3 places and 1 channels, but .* has 18, 2 and 1"):
-        answer(tmp_path / "run", str(card), tmp_path / "answers.parquet")
+        predict_to_file(tmp_path / "run", str(card), tmp_path / "answers.parquet")
     assert not (tmp_path / "answers.parquet").exists()
 
 

@@ -104,7 +104,7 @@ def test_the_exam_is_about_other_clips_and_has_its_control(tiny, tmp_path, monke
     others, _ = untrained_answerer(recipe(tiny(), seed=5))
     asked = question_rows([row["window"] for row in others.rows[:3]], plan.topics)
     monkeypatch.setattr(clip_questions, "exam_rows", lambda _: asked)
-    tuning.tune(plan, tmp_path / "out")
+    tuning.run_finetune(plan, tmp_path / "out")
     records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert {record["predictor"] for record in records} >= {TUNED, twin}
     assert all(record["n"] == len(asked) for record in records)

@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from st2llm.data.calendar import local_iso, to_utc
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError, nearest
-from st2llm.evaluate.scoring.score_table import runs
+from st2llm.evaluate.scoring.score_table import label_runs
 from st2llm.types import SensorGraph
 
 KINDS = ("spike", "stuck", "drift", "noise", "zero")
@@ -37,7 +37,7 @@ class Fault:
     stop: int
 
 
-def plant_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[SensorGraph, tuple[Fault, ...]]:
+def inject_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[SensorGraph, tuple[Fault, ...]]:
     """The data with `count` faults in the test part alone, of all kinds in turn, none beside another of its place.
 
     Sizes are told by the place's own spread (standard deviation of the readings before the test part). Raises DataError
@@ -142,7 +142,7 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
-def suspected(
+def add_anomaly_scores(
     table: pd.DataFrame, training: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault], share: float
 ) -> pd.DataFrame:
     """The table of predictions with two columns more.
@@ -188,9 +188,9 @@ def _kinds(table: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault]) -> p
     return pd.Series(np.array(names, dtype=object)[found], index=table.index).astype("category")
 
 
-def found_by_kind(table: pd.DataFrame) -> dict[str, float]:
-    """The share of the faults of each kind in which a reading was alarmed; see `tabulate.runs`."""
-    faulty = runs(table, table["fault"] != "")
+def detected_by_kind(table: pd.DataFrame) -> dict[str, float]:
+    """The share of the faults of each kind in which a reading was alarmed; see `score_table.label_runs`."""
+    faulty = label_runs(table, table["fault"] != "")
     hit = (table["suspicion"] > 1).groupby(faulty).any()
     kind = table["fault"].astype(str).groupby(faulty).first()
     inside = kind.index >= 0

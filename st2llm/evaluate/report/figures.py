@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from st2llm.evaluate.report.figure_labels import name_lines, name_points
-from st2llm.evaluate.scoring.formats import duration, gain
+from st2llm.evaluate.report.formats import format_duration, format_gain
 
 INK, FAINT, RULE = "#1f2933", "#6b7280", "#d5dae1"
 COLOURS = {
@@ -78,7 +78,10 @@ def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> 
                 **look,
             )
             if inside != row.value:
-                text, near = gain(float(row.value), relative=relative), "left" if inside == left else "right"
+                text, near = (
+                    format_gain(float(row.value), relative=relative),
+                    "left" if inside == left else "right",
+                )
                 arrow = "\N{LEFTWARDS ARROW} " if near == "left" else "\N{RIGHTWARDS ARROW} "
                 at = {
                     "xytext": (8 if near == "left" else -8, 0),
@@ -96,7 +99,7 @@ def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> 
         axes.xaxis.set_major_locator(MaxNLocator(5))
         unit = "" if relative else " in points"
         axes.set_xlabel(f"worse  \N{LEFTWARDS ARROW}  gain{unit}  \N{RIGHTWARDS ARROW}  better")
-        spoken = ", ".join(f"{r.label} {gain(r.value, relative=relative)}" for r in _rows(rows))
+        spoken = ", ".join(f"{r.label} {format_gain(r.value, relative=relative)}" for r in _rows(rows))
         return _svg(figure, name, f"Gains with 95 % intervals: {spoken}")
 
 
@@ -128,7 +131,7 @@ def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, na
                 clip_on=False,
             )
         _span_decades(axes, shown["cost_s"])
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: duration(x)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_duration(x)))
         axes.minorticks_off()
         axes.set_xlabel("time to train and to predict all test windows")
         axes.set_ylabel(metric)
@@ -309,7 +312,7 @@ def _font(match: re.Match[str]) -> str:
 
 
 def _tick(value: float, relative: bool) -> str:
-    return gain(value, relative=relative).replace(".0 ", " ").removesuffix(" points")
+    return format_gain(value, relative=relative).replace(".0 ", " ").removesuffix(" points")
 
 
 def _span_decades(axes: Any, cost: pd.Series) -> None:

@@ -9,11 +9,20 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from st2llm.evaluate.report import error_summary, figures
-from st2llm.evaluate.scoring import formats as w
+from st2llm.evaluate.report import figures
+from st2llm.evaluate.report.formats import (
+    MISSING,
+    format_count,
+    format_duration,
+    format_number,
+    metric_name,
+    metric_unit,
+)
+from st2llm.evaluate.report.verdict import Verdict, gain_outcome
+from st2llm.evaluate.run_folder.results import Record, RunResults, finite_number
+from st2llm.evaluate.scoring.errors import MeanErrors
+from st2llm.evaluate.scoring.examples import Example, choose_examples
 from st2llm.evaluate.scoring.gain import Gain
-from st2llm.evaluate.scoring.run_folder import Facts, Record, number
-from st2llm.evaluate.scoring.verdict import Verdict, outcome_of
 from st2llm.types import DAY_S, HOUR_S, MONTH_S
 
 STEPS = {300: "5-minute step", 900: "quarter-hour", HOUR_S: "hour", DAY_S: "day", MONTH_S: "month"}
@@ -33,16 +42,20 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An example with the words that the language model said. said: who answered what, where no figure shows it."""
+class ExamplePanel:
+    """One sample: the figure, and the prompt and answer of the language model where one was asked.
+
+    values: (predictor, value) pairs where no figure shows them. usage: tokens and seconds. unread: the reason why the
+    answer could not be parsed, or ''.
+    """
 
     title: str
     svg: str
-    said: tuple[tuple[str, str], ...]
+    values: tuple[tuple[str, str], ...]
     rank: str
     prompt: str
     answer: str
-    facts: str
+    usage: str
     unread: str
 
 
@@ -58,17 +71,17 @@ def gains(rows: Sequence[Record], *, relative: bool, name: str) -> str:
 
 
 def bar(label: str, gain: Gain, role: str) -> dict[str, object]:
-    few = outcome_of(gain) == "few"
+    few = gain_outcome(gain) == "few"
     ends = (np.nan, np.nan) if few else (gain.low, gain.high)
     return {"label": label, "value": gain.value, "low": ends[0], "high": ends[1], "role": role}
 
 
-def cost(facts: Facts, rows: Sequence[Record], *, name: str) -> str:
+def cost(results: RunResults, rows: Sequence[Record], *, name: str) -> str:
     """Error against seconds: training, and predicting as many windows as the largest arm had."""
     points = []
-    most = facts.most_windows(rows[0].task) if rows else 0
+    most = results.most_windows(rows[0].task) if rows else 0
     for row in rows:
-        score = row.metrics.get(facts.primary)
+        score = row.metrics.get(results.primary)
         times = [row.cost.get("train_s"), row.cost.get("predict_s_per_sample")]
         if score is None or all(time is None for time in times):
             continue
@@ -80,47 +93,47 @@ def cost(facts: Facts, rows: Sequence[Record], *, name: str) -> str:
     if not points:
         return ""
     table = pd.DataFrame(points)
-    unit = w.unit_of(facts.primary, str(facts.data.get("unit") or ""))
+    unit = metric_unit(results.primary, str(results.data.get("unit") or ""))
     if unit == "%":
         table[["value", "low", "high"]] = table[["value", "low", "high"]].astype(float) * 100
-    metric = w.metric_name(facts.primary) + (f" ({unit})" if unit else "")
-    return figures.accuracy_cost(table, metric=metric, higher=not facts.relative, name=name)
+    metric = metric_name(results.primary) + (f" ({unit})" if unit else "")
+    return figures.accuracy_cost(table, metric=metric, higher=not results.relative, name=name)
 
 
 def horizon(
-    facts: Facts,
+    results: RunResults,
     rows: Sequence[Record],
-    errors: Mapping[str, error_summary.Errors],
+    errors: Mapping[str, MeanErrors],
     verdict: Verdict,
     *,
     name: str,
 ) -> str:
     if not errors or max(len(found.by_step) for found in errors.values()) < 2:
         return ""
-    most = facts.most_windows(rows[0].task)
+    most = results.most_windows(rows[0].task)
     strong = {verdict.reference, verdict.llm_arm.predictor if verdict.llm_arm else None}
     tables = []
     for row in rows:
         if row.predictor in errors:
             line = errors[row.predictor].by_step.rename("error").reset_index()
             line["predictor"], line["role"] = row.predictor, row.role
-            line["dashed"] = facts.windows.get((row.task, row.predictor), most) < most
+            line["dashed"] = results.windows.get((row.task, row.predictor), most) < most
             line["strong"] = row.predictor in strong
             tables.append(line)
-    step = STEPS.get(int(facts.data.get("freq_s") or 0), "step")
-    unit = str(facts.data.get("unit") or "")
+    step = STEPS.get(int(results.data.get("freq_s") or 0), "step")
+    unit = str(results.data.get("unit") or "")
     ahead = rows[0].task.startswith("forecast")
     axis = f"{step}s ahead" if ahead else f"{step}s from the first that is asked for"
-    error = "mean distance" if facts.moves else figures.ERROR
+    error = "mean distance" if results.moves else figures.ERROR
     return figures.error_by_step(pd.concat(tables), unit=unit, axis=axis, error=error, name=name)
 
 
-def curves(facts: Facts, rows: Sequence[Record], task: str, *, name: str) -> tuple[Panel, ...]:
+def curves(results: RunResults, rows: Sequence[Record], task: str, *, name: str) -> tuple[Panel, ...]:
     panels = []
     for i, row in enumerate(rows):
         runs = [
             run
-            for run in facts.curves
+            for run in results.curves
             if run.get("predictor") == row.predictor and run.get("task", task) == task
         ]
         chosen = [run for run in runs if run.get("chosen")]
@@ -137,69 +150,78 @@ def curves(facts: Facts, rows: Sequence[Record], task: str, *, name: str) -> tup
 
 
 def _curve(run: Mapping[str, Any], index: int, part: str) -> pd.DataFrame:
-    pairs = [(s, number(v)) for s, v in zip(run.get("step", []), run.get(part, []), strict=False)]
+    pairs = [(s, finite_number(v)) for s, v in zip(run.get("step", []), run.get(part, []), strict=False)]
     rows = [(s, v) for s, v in pairs if v is not None]
     table = pd.DataFrame(rows, columns=["step", "loss"])
     return table.assign(run=index, lr=run.get("lr"), chosen=bool(run.get("chosen")), part=part)
 
 
-def examples(facts: Facts, rows: Sequence[Record], verdict: Verdict, task: str) -> tuple[Shown, ...]:
+def examples(
+    results: RunResults, rows: Sequence[Record], verdict: Verdict, task: str
+) -> tuple[ExamplePanel, ...]:
     text = next((row.predictor for row in rows if row.role == "text"), None)
     arm = verdict.llm_arm.predictor if verdict.llm_arm else None
     shown = [name for name in dict.fromkeys([text, arm, verdict.reference]) if name]
     if arm is None:
         shown = [row.predictor for row in rows[:MOST_LINES]]
     roles = {row.predictor: row.role for row in rows if row.predictor in shown}
-    found = error_summary.examples(facts, task, predictors=shown, quoted=text)
-    return tuple(_shown(facts, example, roles, name=f"e{i}") for i, example in enumerate(found))
+    found = choose_examples(results, task, predictors=shown, quoted=text)
+    return tuple(_example_panel(results, example, roles, name=f"e{i}") for i, example in enumerate(found))
 
 
-def _shown(facts: Facts, example: error_summary.Example, roles: dict[str, str], *, name: str) -> Shown:
-    said = example.answer or {}
-    tokens = (
-        f"{w.count(number(said.get('tokens_in')))} tokens in, {w.count(number(said.get('tokens_out')))} out"
+def _example_panel(
+    results: RunResults, example: Example, roles: dict[str, str], *, name: str
+) -> ExamplePanel:
+    answer = example.answer or {}
+    tokens_in, tokens_out = (
+        format_count(finite_number(answer.get(key))) for key in ("tokens_in", "tokens_out")
     )
-    reason = said.get("unread_reason")
+    tokens = f"{tokens_in} tokens in, {tokens_out} out"
+    reason = answer.get("unread_reason")
     draws = example.draws
-    tokens = f"draw {int(number(said.get('draw')) or 0) + 1} of {draws}, {tokens}" if draws > 1 else tokens
-    return Shown(
-        title=_title(facts, example),
-        svg=_drawing(facts, example, roles, name=name),
-        said=_said(facts, example),
+    tokens = (
+        f"draw {int(finite_number(answer.get('draw')) or 0) + 1} of {draws}, {tokens}"
+        if draws > 1
+        else tokens
+    )
+    return ExamplePanel(
+        title=_title(results, example),
+        svg=_drawing(results, example, roles, name=name),
+        values=_values_in_words(results, example),
         rank=example.rank,
-        prompt=_short(str(said.get("prompt", ""))),
-        answer=str(said.get("answer", "")),
-        facts=f"{tokens}, {w.duration(number(said.get('seconds')))}" if said else "",
+        prompt=_short(str(answer.get("prompt", ""))),
+        answer=str(answer.get("answer", "")),
+        usage=f"{tokens}, {format_duration(finite_number(answer.get('seconds')))}" if answer else "",
         unread=str(reason) if isinstance(reason, str) else "",
     )
 
 
-def _moments(facts: Facts, example: error_summary.Example) -> list[datetime]:
+def _local_times(results: RunResults, example: Example) -> list[datetime]:
     """The local time of each step that is shown."""
-    zone = ZoneInfo(str(facts.data.get("timezone") or "UTC"))
+    zone = ZoneInfo(str(results.data.get("timezone") or "UTC"))
     times = example.lines.drop_duplicates("step").sort_values("step")["time"]
     return [datetime.fromtimestamp(int(t), UTC).astimezone(zone) for t in times]
 
 
-def _title(facts: Facts, example: error_summary.Example) -> str:
+def _title(results: RunResults, example: Example) -> str:
     """What is shown, and when, where that can be said."""
-    where = _labels(facts).get(example.place, example.place)
-    if facts.kind in ("video", "trajectory"):  # clips have no date, and some paths none that matters
+    where = _labels(results).get(example.place, example.place)
+    if results.kind in ("video", "trajectory"):  # clips have no date, and some paths none that matters
         return where if where in example.sample else f"{example.sample}, {where}"
-    return f"{where}, {_moments(facts, example)[0]:%a %d %b %Y}"
+    return f"{where}, {_local_times(results, example)[0]:%a %d %b %Y}"
 
 
-def _drawing(facts: Facts, example: error_summary.Example, roles: dict[str, str], *, name: str) -> str:
+def _drawing(results: RunResults, example: Example, roles: dict[str, str], *, name: str) -> str:
     """The answers beside the truth: a path, or values over time; '' where there is but one value or a label."""
-    lines, unit = example.lines, str(facts.data.get("unit") or "")
+    lines, unit = example.lines, str(results.data.get("unit") or "")
     if "true_x" in lines:
         return figures.paths(lines, roles=roles, unit=unit, name=name)
     if lines["step"].nunique() < 2:
         return ""
-    local = _moments(facts, example)
+    local = _local_times(results, example)
     clock = "%Hh" if all(t.minute == 0 for t in local) else "%H:%M"
     hours = [f"{t:{clock}}" for t in local]
-    freq_s = int(facts.data.get("freq_s") or 0)
+    freq_s = int(results.data.get("freq_s") or 0)
     if freq_s >= DAY_S:
         hours = [f"{t:%d %b}" if freq_s < MONTH_S else f"{t:%b %Y}" for t in local]
     elif not freq_s:
@@ -207,18 +229,21 @@ def _drawing(facts: Facts, example: error_summary.Example, roles: dict[str, str]
     return figures.forecast(lines, roles=roles, hours=hours, unit=unit, name=name)
 
 
-def _said(facts: Facts, example: error_summary.Example) -> tuple[tuple[str, str], ...]:
+def _values_in_words(results: RunResults, example: Example) -> tuple[tuple[str, str], ...]:
     """Truth and answers in words, where there is one value or a label."""
     lines = example.lines
     if "true_x" in lines or (lines["step"].nunique() > 1 and not lines["label"].notna().any()):
         return ()
-    unit = str(facts.data.get("unit") or "")
+    unit = str(results.data.get("unit") or "")
     first = lines.iloc[0]
     if (lines["part"] == "label").any():
-        pairs = [(str(row.predictor), str(row.answer or w.NOTHING)) for row in lines.itertuples()]
+        pairs = [(str(row.predictor), str(row.answer or MISSING)) for row in lines.itertuples()]
         return (("truth", str(first["label"])), *pairs)
-    pairs = [(str(r.predictor), f"{w.figure(number(r.value))} {unit}".strip()) for r in lines.itertuples()]
-    return (("truth", f"{w.figure(number(first['truth']))} {unit}".strip()), *pairs)
+    pairs = [
+        (str(r.predictor), f"{format_number(finite_number(r.value))} {unit}".strip())
+        for r in lines.itertuples()
+    ]
+    return (("truth", f"{format_number(finite_number(first['truth']))} {unit}".strip()), *pairs)
 
 
 def _short(prompt: str) -> str:
@@ -232,12 +257,15 @@ def _short(prompt: str) -> str:
     )
 
 
-def _labels(facts: Facts) -> dict[str, str]:
-    return {str(p["id"]): str(p.get("label") or p["id"]) for p in facts.data.get("places") or []}
+def _labels(results: RunResults) -> dict[str, str]:
+    return {str(p["id"]): str(p.get("label") or p["id"]) for p in results.data.get("places") or []}
 
 
 def place_map(
-    facts: Facts, errors: Mapping[str, error_summary.Errors], verdict: Verdict, rows: Sequence[Record]
+    results: RunResults,
+    errors: Mapping[str, MeanErrors],
+    verdict: Verdict,
+    rows: Sequence[Record],
 ) -> tuple[str, tuple[tuple[str, ...], ...]]:
     """The places by the mean error of the best LLM arm (else of the best predictor), and the same as a table."""
     best = verdict.llm_arm.predictor if verdict.llm_arm else next((r.predictor for r in rows), "")
@@ -245,7 +273,7 @@ def place_map(
         return "", ()
     own = errors[best].by_place
     rival = errors.get(verdict.reference or "") if verdict.llm_arm else None
-    table = pd.DataFrame(facts.data.get("places") or [], columns=["id", "label", "lon", "lat"])
+    table = pd.DataFrame(results.data.get("places") or [], columns=["id", "label", "lon", "lat"])
     table["label"] = table["label"].fillna(table["id"])
     table["error"] = table["id"].map(own)
     table["other"] = table["id"].map(rival.by_place) if rival else np.nan
@@ -253,10 +281,15 @@ def place_map(
         table["other"].isna(), "", np.where(table["error"] < table["other"], "better", "worse")
     )
     listed = tuple(
-        (str(row.label), w.figure(number(row.error)), w.figure(number(row.other)), str(row.side))
+        (
+            str(row.label),
+            format_number(finite_number(row.error)),
+            format_number(finite_number(row.other)),
+            str(row.side),
+        )
         for row in table.sort_values("error", ascending=False).itertuples(index=False)
     )
     if table.empty or table[["lon", "lat"]].isna().any(axis=None):
         return "", listed
-    edges = pd.DataFrame(facts.data.get("edges") or [], columns=["i", "j", "weight"])
-    return figures.sensor_map(table, edges, unit=str(facts.data.get("unit") or "")), listed
+    edges = pd.DataFrame(results.data.get("edges") or [], columns=["i", "j", "weight"])
+    return figures.sensor_map(table, edges, unit=str(results.data.get("unit") or "")), listed

@@ -3,24 +3,24 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from st2llm.evaluate.scoring import formats as w
-from st2llm.evaluate.scoring.bootstrap import FEWEST_BLOCKS
-from st2llm.evaluate.scoring.run_folder import Facts, number
+from st2llm.evaluate.report.formats import format_duration, format_large, metric_name
+from st2llm.evaluate.run_folder.results import RunResults, finite_number
+from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
 
 
-def describe(facts: Facts) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+def describe(results: RunResults) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """How the numbers were made, in groups of (name, what)."""
     return (
-        ("Data", _data(facts)),
-        ("Suite and run", _suite(facts)),
-        ("Language model", _llm(facts)),
-        ("Environment", _environment(facts)),
-        ("Rules", _rules_in_words(facts)),
+        ("Data", _data(results)),
+        ("Suite and run", _suite(results)),
+        ("Language model", _llm(results)),
+        ("Environment", _environment(results)),
+        ("Rules", _rules_in_words(results)),
     )
 
 
-def _data(facts: Facts) -> tuple[tuple[str, str], ...]:
-    data, split = facts.data, facts.run.get("split") or {}
+def _data(results: RunResults) -> tuple[tuple[str, str], ...]:
+    data, split = results.data, results.run.get("split") or {}
     sizes = ", ".join(
         f"{split[key]:,} {key}" for key in ("train", "validation", "test") if split.get(key) is not None
     )
@@ -39,13 +39,13 @@ def _data(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("citation", data.get("citation")),
         ("seen by language models?", data.get("leakage")),
         ("what was done to it", "; ".join(map(str, data.get("steps") or []))),
-        ("data sha256", facts.run.get("data_sha256")),
-        ("split sha256", facts.run.get("split_sha256")),
+        ("data sha256", results.run.get("data_sha256")),
+        ("split sha256", results.run.get("split_sha256")),
     )
 
 
-def _suite(facts: Facts) -> tuple[tuple[str, str], ...]:
-    run, suite, config = facts.run, facts.run["suite"], facts.run.get("config") or {}
+def _suite(results: RunResults) -> tuple[tuple[str, str], ...]:
+    run, suite, config = results.run, results.run["suite"], results.run.get("config") or {}
     hashes = sorted({str(value) for value in (run.get("encoder_sha256") or {}).values()})
     commit = str(run.get("commit") or "")
     commit += " with uncommitted changes" if run.get("dirty") and commit else ""
@@ -55,7 +55,7 @@ def _suite(facts: Facts) -> tuple[tuple[str, str], ...]:
         started = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
     return _kept(
         ("suite", f"{suite.get('id')} version {suite.get('version')}"),
-        ("tasks", ", ".join(facts.tasks)),
+        ("tasks", ", ".join(results.tasks)),
         ("seeds", ", ".join(map(str, run.get("seeds") or []))),
         (
             "budget of each trained arm",
@@ -64,35 +64,40 @@ def _suite(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("bootstrap", ", ".join(f"{k} {_plain(v)}" for k, v in (config.get("bootstrap") or {}).items())),
         ("commit", commit),
         ("started", started),
-        ("took", w.duration(number(run.get("seconds"))) if run.get("seconds") else None),
+        ("took", format_duration(finite_number(run.get("seconds"))) if run.get("seconds") else None),
         ("config sha256", run.get("config_sha256")),
         ("initial encoder sha256", ", ".join(hashes)),
     )
 
 
-def _llm(facts: Facts) -> tuple[tuple[str, str], ...]:
-    llm = facts.run.get("llm")
+def _llm(results: RunResults) -> tuple[tuple[str, str], ...]:
+    llm = results.run.get("llm")
     if not llm:
         return (("took part", "no"),)
-    parameters, known = number(llm.get("params")), llm.get("depth_full") is not None  # not of an endpoint
+    parameters, known = (
+        finite_number(llm.get("params")),
+        llm.get("depth_full") is not None,
+    )  # not of an endpoint
     return _kept(
         ("name", llm.get("name")),
         ("layers", f"{llm.get('depth') or llm['depth_full']} of {llm['depth_full']}" if known else None),
         ("dtype", llm.get("dtype")),
         ("quantisation", llm.get("quant") or ("none" if known else None)),
-        ("parameters", w.large(parameters) if parameters else None),
+        ("parameters", format_large(parameters) if parameters else None),
         ("weights sha256", llm.get("sha256")),
     )
 
 
-def _environment(facts: Facts) -> tuple[tuple[str, str], ...]:
-    found = facts.run.get("environment") or {}
+def _environment(results: RunResults) -> tuple[tuple[str, str], ...]:
+    found = results.run.get("environment") or {}
     return _kept(*((str(key).replace("_", " "), _plain(v)) for key, v in found.items() if v is not None))
 
 
-def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
+def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
     gain = (
-        "(reference error − LLM error) / reference error" if facts.relative else "LLM score − reference score"
+        "(reference error − LLM error) / reference error"
+        if results.relative
+        else "LLM score − reference score"
     )
     return (
         (
@@ -103,10 +108,10 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
             "pooling",
             "Metrics pool over all valid entries of all places and steps, in raw units; missing truth is left out.",
         ),
-        *_estimators(facts),
+        *_estimators(results),
         (
             "gain",
-            f"{gain} on {w.metric_name(facts.primary)}, over windows both arms answered. Positive: the LLM is better.",
+            f"{gain} on {metric_name(results.primary)}, over windows both arms answered. Positive: the LLM is better.",
         ),
         (
             "best reference",
@@ -116,8 +121,8 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
             "intervals",
             "95 %, paired bootstrap over blocks, drawn jointly for both arms, seeds resampled within.",
         ),
-        ("too few blocks", f"Under {FEWEST_BLOCKS} blocks there is no interval and no verdict."),
-        *_faults(facts),
+        ("too few blocks", f"Under {MIN_BLOCKS} blocks there is no interval and no verdict."),
+        *_faults(results),
         ("learning rate", "Chosen for each arm on validation, from one list."),
         (
             "same start",
@@ -126,7 +131,7 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
         (
             "unreadable answers",
             "Counted, and penalised in every table (they take the worst null rule's forecast). Dropped and imputed "
-            f"({facts.stand_in}) stand beside it. Of several draws {facts.of_draws} counts.",
+            f"({results.stand_in}) stand beside it. Of several draws {results.of_draws} counts.",
         ),
         (
             "kept answers",
@@ -135,16 +140,16 @@ def _rules_in_words(facts: Facts) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _faults(facts: Facts) -> tuple[tuple[str, str], ...]:
+def _faults(results: RunResults) -> tuple[tuple[str, str], ...]:
     """How faults were looked for, where they were."""
-    asked = (facts.run.get("config") or {}).get("faults")
+    asked = (results.run.get("config") or {}).get("faults")
     if not asked:
         return ()
     whence = "planted into the test part" if asked.get("planted") else "documented"
     return (
         (
             "faults",
-            f"{len(facts.run.get('faults') or []):,} {whence}; run.json lists them. A reading is the more suspicious "
+            f"{len(results.run.get('faults') or []):,} {whence}; run.json lists them. A reading is the more suspicious "
             f"the further it lies from what an arm says of it, in median residuals of its place at that hour "
             f"of the day on {asked.get('training')} training windows. An alarm is above the "
             f"{100 * asked.get('share', 0):g} % quantile of the same, there alone.",
@@ -157,9 +162,9 @@ def _faults(facts: Facts) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _estimators(facts: Facts) -> tuple[tuple[str, str], ...]:
+def _estimators(results: RunResults) -> tuple[tuple[str, str], ...]:
     """How metrics that are estimated came about, where there are any."""
-    measured = {name for record in facts.records for name in record.metrics}
+    measured = {name for record in results.records for name in record.metrics}
     said = {
         "crps": (
             "From the draws of each answer, by the fair estimator, whose mean does not depend on their number "
@@ -171,7 +176,7 @@ def _estimators(facts: Facts) -> tuple[tuple[str, str], ...]:
         "minfde_m": "The last distance of the draw that ends nearest.",
         "energy_m": "Energy score of draws of a path, by the fair estimator, over the root of the steps; proper.",
     }
-    return tuple((w.metric_name(name), words) for name, words in said.items() if name in measured)
+    return tuple((metric_name(name), words) for name, words in said.items() if name in measured)
 
 
 def _kept(*pairs: tuple[str, Any]) -> tuple[tuple[str, str], ...]:

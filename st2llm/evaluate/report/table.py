@@ -7,10 +7,18 @@ from typing import Any
 
 from rich.table import Table
 
-from st2llm.evaluate.scoring import formats as w
-from st2llm.evaluate.scoring import run_folder
-from st2llm.evaluate.scoring.bootstrap import FEWEST_BLOCKS
-from st2llm.evaluate.scoring.verdict import judge
+from st2llm.evaluate.report.formats import (
+    MISSING,
+    format_count,
+    format_gain,
+    format_gain_interval,
+    format_score,
+    metric_name,
+    metric_unit,
+)
+from st2llm.evaluate.report.verdict import compute_verdict
+from st2llm.evaluate.run_folder.results import read_results
+from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
 from st2llm.metrics import HIGHER_IS_BETTER
 
 Row = Mapping[str, Any]
@@ -54,14 +62,14 @@ def _columns(primary: str, *, several: bool) -> list[Column]:
     return [
         *task,
         Column("predictor", lambda r: r["predictor"] + ("*" if r["converged"] is False else ""), words=True),
-        Column("backbone", lambda r: r["backbone"] or w.NOTHING, words=True, spare=True),
+        Column("backbone", lambda r: r["backbone"] or MISSING, words=True, spare=True),
         Column(f"{_head(primary)} [95 %]", lambda r: _estimate(primary, r["metrics"].get(primary))),
         Column(_head(second), lambda r: _value(second, r["metrics"].get(second)), spare=True),
         Column("gain over best", lambda r: _gain(r["gain_best"], relative=relative)),
         Column("gain of pre-training", lambda r: _gain(r["gain_pretraining"], relative=relative)),
-        Column("n", lambda r: w.count(r["n"])),
-        Column("unread", lambda r: w.count(r["unread"])),
-        Column("train s", lambda r: w.count(r["cost"]["train_s"]), spare=True),
+        Column("n", lambda r: format_count(r["n"])),
+        Column("unread", lambda r: format_count(r["unread"])),
+        Column("train s", lambda r: format_count(r["cost"]["train_s"]), spare=True),
     ]
 
 
@@ -72,12 +80,12 @@ def _rank(record: Row, primary: str) -> tuple[bool, float]:
     return value is None, sign * (value or 0.0)
 
 
-def verdict_of(run: Path) -> str:
+def verdict_text(run: Path) -> str:
     """The verdict of each task of a finished run, a line each, with what the reader must know before believing it."""
-    found = run_folder.read(run)
+    found = read_results(run)
     lines = []
     for task in found.tasks:
-        verdict = judge(found, task)
+        verdict = compute_verdict(found, task)
         lines += [verdict.sentence, *verdict.cautions]
     return "\n".join(dict.fromkeys(lines))
 
@@ -90,24 +98,26 @@ def second_of(primary: str) -> str:
 
 def _head(name: str) -> str:
     """A metric's name, with its unit where that is its own."""
-    unit = w.unit_of(name, "m") if name.endswith("_m") else w.unit_of(name, "")
-    return f"{w.metric_name(name)}{f' ({unit})' if unit else ''}"
+    unit = metric_unit(name, "m") if name.endswith("_m") else metric_unit(name, "")
+    return f"{metric_name(name)}{f' ({unit})' if unit else ''}"
 
 
 def _estimate(name: str, metric: Row | None) -> str:
     if metric is None or metric["low"] is None:
         return _value(name, metric)
-    return f"{_value(name, metric)} [{w.score(name, metric['low'])}, {w.score(name, metric['high'])}]"
+    return (
+        f"{_value(name, metric)} [{format_score(name, metric['low'])}, {format_score(name, metric['high'])}]"
+    )
 
 
 def _value(name: str, metric: Row | None) -> str:
-    return w.score(name, metric["value"]) if metric else w.NOTHING
+    return format_score(name, metric["value"]) if metric else MISSING
 
 
 def _gain(gain: Row | None, *, relative: bool) -> str:
     if gain is None:
-        return w.NOTHING
-    value = w.gain(gain["value"], relative=relative)
-    if gain["n_blocks"] < FEWEST_BLOCKS:
-        return f"{value} (too few blocks: {gain['n_blocks']} of {FEWEST_BLOCKS})"
-    return f"{value} {w.gain_span(gain['low'], gain['high'])}".strip()
+        return MISSING
+    value = format_gain(gain["value"], relative=relative)
+    if gain["n_blocks"] < MIN_BLOCKS:
+        return f"{value} (too few blocks: {gain['n_blocks']} of {MIN_BLOCKS})"
+    return f"{value} {format_gain_interval(gain['low'], gain['high'])}".strip()

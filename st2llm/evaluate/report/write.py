@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from st2llm.evaluate.report import page as view
-from st2llm.evaluate.scoring import run_folder
+from st2llm.evaluate.run_folder.results import read_results
 from st2llm.files import write_whole
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -19,7 +19,7 @@ def write_report(run: Path) -> None:
 
     Raises DataError where run.json or results.jsonl is missing or broken, StorageError where nothing can be written.
     """
-    page = view.build(run_folder.read(run))
+    page = view.build_page(read_results(run))
     for name, text in {"report.md": markdown(page), "report.html": html(page)}.items():
         write_whole(run / name, partial(_write, text=text))
 

@@ -13,17 +13,16 @@ from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.data.windows.splits import Splits
 from st2llm.errors import ConfigError
-from st2llm.evaluate.controls.faults import Fault, plant_faults, read_faults
-from st2llm.evaluate.controls.graph_notes import plant
-from st2llm.evaluate.controls.planted import planted_splits
+from st2llm.evaluate.controls.daily_notes import plant_daily_notes
+from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
+from st2llm.evaluate.controls.sample_notes import plant_sample_notes
+from st2llm.evaluate.report.run_report import Report, rescore
 from st2llm.evaluate.run import plan
-from st2llm.evaluate.run.data_summary import first_of
-from st2llm.evaluate.run.job import Watch
-from st2llm.evaluate.run.progress import watching
+from st2llm.evaluate.run.data_summary import first_object
+from st2llm.evaluate.run.progress import ProgressReporter, show_progress
 from st2llm.evaluate.run.run_card import run_card
-from st2llm.evaluate.run.store import Store
 from st2llm.evaluate.run.study import Study
-from st2llm.evaluate.scoring.rescore import Report, rescore
+from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.predict import Predictor
 from st2llm.types import DAY_S, Container, SensorGraph
 
@@ -69,20 +68,21 @@ def compare(
     return Report(planned.root, [r for f in found for r in f.records], scores, tuple(found))
 
 
-def _run(suite: Suite, store: Store, given: Sequence[Predictor], *, progress: bool) -> Report:
+def _run(suite: Suite, store: RunStore, given: Sequence[Predictor], *, progress: bool) -> Report:
     data, faults = _with_faults(suite, _loaded(suite))
     splits = [
         split(data, task, stride=suite.stride_of(task), context=suite.split.context) for task in suite.tasks
     ]
-    with watching(progress) as watch:
+    with show_progress(progress) as reporter:
         studies = [
-            Study(suite, data, t, s, watch, given, faults) for t, s in zip(suite.tasks, splits, strict=True)
+            Study(suite, data, t, s, reporter, given, faults)
+            for t, s in zip(suite.tasks, splits, strict=True)
         ]
         store.open({**run_card(suite, data, splits[0], studies[0]), **_told(data, faults)})
         # Controls first: a suite that cannot see a planted gain is not worth its hours.
         if suite.controls is not None:
             for name in ("positive", "negative"):
-                _run_control(suite, data, splits[0], store.root / "controls" / name, watch)
+                _run_control(suite, data, splits[0], store.root / "controls" / name, reporter)
         for study in studies:
             for job in study.jobs():
                 study.run(job, store)
@@ -92,7 +92,7 @@ def _run(suite: Suite, store: Store, given: Sequence[Predictor], *, progress: bo
 def _loaded(suite: Suite) -> Container:
     """The suite's data. Raises ConfigError where they are of another kind than the suite's."""
     data = load_data(suite.data)
-    if (kind := first_of(data).kind) != suite.kind:
+    if (kind := first_object(data).kind) != suite.kind:
         raise ConfigError(
             f"{suite.id} is a suite of kind {suite.kind}, but {suite.data} is of kind {kind}. Correct `kind`, or "
             f"take other data."
@@ -106,7 +106,7 @@ def _with_faults(suite: Suite, data: Container) -> tuple[Container, tuple[Fault,
     if asked is None or not isinstance(data, SensorGraph):
         return data, ()
     if asked.planted is not None:
-        return plant_faults(data, asked.planted, seed=asked.seed)
+        return inject_faults(data, asked.planted, seed=asked.seed)
     return data, read_faults(Path(str(asked.documented)), data)
 
 
@@ -126,7 +126,9 @@ def _told(data: Container, faults: Sequence[Fault]) -> dict[str, Any]:
     return {"faults": rows}
 
 
-def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, watch: Watch) -> None:
+def _run_control(
+    suite: Suite, data: Container, splits: Splits, folder: Path, reporter: ProgressReporter
+) -> None:
     """One planted control as a comparison of its own, in a folder inside the run's."""
     settings = suite.controls
     if settings is None:
@@ -135,15 +137,17 @@ def _run_control(suite: Suite, data: Container, splits: Splits, folder: Path, wa
     days = with_days(suite, data)
     if days is not None:
         places = min(settings.places, len(days.places))
-        planted = plant(days, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED)
+        planted = plant_daily_notes(
+            days, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED
+        )
         data, notes = planted.data, (planted.train_note, planted.test_note)
         made = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
     else:
-        made = planted_splits(splits, shuffled=shuffled, seed=_CONTROL_SEED)
+        made = plant_sample_notes(splits, shuffled=shuffled, seed=_CONTROL_SEED)
         notes = (made.train[0].side.notes[0], made.test[0].side.notes[0])
     controlled = control_suite(suite, folder.name, by_day=days is not None)
-    study = Study(controlled, data, task, made, watch)
-    store = Store(folder)
+    study = Study(controlled, data, task, made, reporter)
+    store = RunStore(folder)
     card = run_card(study.suite, data, made, study)
     store.open({**card, "train_note": notes[0], "test_note": notes[1]})
     for job in study.jobs():

@@ -8,12 +8,12 @@ import numpy as np
 from st2llm.errors import DataError
 from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
 
-One = SensorGraph | Grid | Video | Trajectory | Events
+DataObject = SensorGraph | Grid | Video | Trajectory | Events
 _MOST_LISTED = 2000
 """Places beyond so many are counted, not listed."""
 
 
-def first_of(data: Container) -> One:
+def first_object(data: Container) -> DataObject:
     """What stands for the whole data set: itself, or the first of its objects or clips. Raises DataError for none."""
     if not isinstance(data, list):
         return data
@@ -24,13 +24,13 @@ def first_of(data: Container) -> One:
 
 def timezone_of(data: Container) -> str:
     """The zone of the data's calendar; clips have none, their clock starts at nought."""
-    one = first_of(data)
+    one = first_object(data)
     return "UTC" if isinstance(one, Video) else one.timezone
 
 
-def describe(data: Container) -> dict[str, Any]:
+def summarize(data: Container) -> dict[str, Any]:
     """What `run.json` says about the data, and the report shows."""
-    one = first_of(data)
+    one = first_object(data)
     source = one.provenance
     said = {
         "name": one.name,
@@ -88,7 +88,7 @@ def _words(one: Video | Trajectory | Events) -> tuple[Any, ...]:
     return one.marks, one.window, one.region
 
 
-def _unit(one: One) -> str:
+def _unit(one: DataObject) -> str:
     if isinstance(one, SensorGraph | Grid):
         return one.unit
     if isinstance(one, Trajectory):
@@ -96,7 +96,7 @@ def _unit(one: One) -> str:
     return "hours" if isinstance(one, Events) else ""
 
 
-def _quantity(one: One) -> str:
+def _quantity(one: DataObject) -> str:
     return "frames" if isinstance(one, Video) else one.quantity
 
 

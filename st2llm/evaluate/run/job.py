@@ -1,6 +1,5 @@
-"""What a comparison has to do, one predictor and seed at a time, and where its progress goes."""
+"""The jobs of a comparison: one predictor with one seed each."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from st2llm.config.predictors import PredictorSettings
@@ -14,15 +13,3 @@ class Job:
     seed: int
     task: str
     key: str
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Where progress goes: a job begins with so many steps, then reaches one after another."""
-
-    begin: Callable[[str, int], None] = lambda label, steps: None
-    reach: Callable[[int], None] = lambda step: None
-
-
-SILENT = Watch()
-"""Nobody looks."""

@@ -7,7 +7,7 @@ from typing import Any
 from st2llm import config
 from st2llm.config.suite import Suite, load_suites
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run.store import Store
+from st2llm.evaluate.run_folder.store import RunStore
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plan:
     """Suites and the folders that they are run in. root: holds them all."""
 
     suites: tuple[Suite, ...]
-    stores: tuple[Store, ...]
+    stores: tuple[RunStore, ...]
     root: Path
 
 
@@ -49,8 +49,8 @@ def make(
             f"--data needs a suite with one data set, but {suite} lists {len(suites)} suites. Run one of them."
         )
     planned = tuple(_overridden(one, overrides) for one in suites)
-    stores = tuple(Store(root / one.id if len(suites) > 1 else root) for one in suites)
-    for store in (Store(root), *stores):
+    stores = tuple(RunStore(root / one.id if len(suites) > 1 else root) for one in suites)
+    for store in (RunStore(root), *stores):
         store.claim(resume=resume)
     return Plan(planned, stores, root)
 

@@ -1,7 +1,8 @@
-"""What a person sees while something long runs."""
+"""Progress of long runs: reported by callbacks, shown on stderr."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
@@ -14,18 +15,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from st2llm.evaluate.run.job import Watch
+
+@dataclass(frozen=True)
+class ProgressReporter:
+    """Callbacks of a long run: `start(label, steps)` begins a job, `update(step)` says how many steps are done."""
+
+    start: Callable[[str, int], None] = lambda label, steps: None
+    update: Callable[[int], None] = lambda step: None
+
+
+NO_PROGRESS = ProgressReporter()
+"""Reports nothing."""
 
 
 @contextmanager
-def watching(show: bool) -> Iterator[Watch]:
-    """Progress on stderr: in a terminal a bar for the job at hand with its time left, else a line a job."""
+def show_progress(show: bool) -> Iterator[ProgressReporter]:
+    """Shows progress on stderr: a bar with the time left in a terminal, else one line per job."""
     console = Console(stderr=True)
     if not show:
-        yield Watch()
+        yield ProgressReporter()
         return
     if not console.is_terminal:
-        yield Watch(begin=lambda label, steps: console.print(f"{label}: {steps} steps"))
+        yield ProgressReporter(start=lambda label, steps: console.print(f"{label}: {steps} steps"))
         return
     columns = (
         TextColumn("{task.description}"),
@@ -38,7 +49,7 @@ def watching(show: bool) -> Iterator[Watch]:
     with Progress(*columns, console=console) as bar:
         jobs: list[TaskID] = []
 
-        def begin(label: str, steps: int) -> None:
+        def start(label: str, steps: int) -> None:
             jobs.append(bar.add_task(label, total=steps))
 
-        yield Watch(begin, lambda step: bar.update(jobs[-1], completed=step))
+        yield ProgressReporter(start, lambda step: bar.update(jobs[-1], completed=step))

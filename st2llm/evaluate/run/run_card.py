@@ -14,7 +14,7 @@ import psutil
 
 from st2llm.config.suite import Suite
 from st2llm.data.windows.splits import Splits
-from st2llm.evaluate.run.data_summary import data_sha256, describe
+from st2llm.evaluate.run.data_summary import data_sha256, summarize
 from st2llm.evaluate.run.study import Study
 from st2llm.metrics import HIGHER_IS_BETTER
 from st2llm.types import Container
@@ -58,7 +58,7 @@ def run_card(suite: Suite, data: Container, splits: Splits, study: Study) -> dic
         "seeds": suite.seeds,
         "commit": commit,
         "dirty": dirty,
-        "data": describe(data),
+        "data": summarize(data),
         "data_sha256": data_sha256(data),
         "split_sha256": splits.sha256,
         "split": {

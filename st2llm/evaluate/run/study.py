@@ -22,14 +22,15 @@ from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
-from st2llm.evaluate.controls.faults import Fault, suspected
+from st2llm.evaluate.controls.faults import Fault, add_anomaly_scores
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
-from st2llm.evaluate.run.data_summary import first_of
-from st2llm.evaluate.run.job import Job, Watch
+from st2llm.evaluate.run.data_summary import first_object
+from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.models import Models, describe
-from st2llm.evaluate.run.store import Store
-from st2llm.evaluate.run.text import run_text, writer
-from st2llm.evaluate.scoring.score_table import score, tabulate
+from st2llm.evaluate.run.progress import ProgressReporter
+from st2llm.evaluate.run.text import prompt_writing, run_text
+from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.evaluate.scoring.score_table import build_score_table, score
 from st2llm.llm.endpoint.client import PREFIX, RemoteModel
 from st2llm.llm.local import LanguageModel, with_weights
 from st2llm.model import checkpoint
@@ -51,7 +52,7 @@ from st2llm.train.loop.warmup import warm_up_encoder
 from st2llm.types import Container, Prediction, Sample, SensorGraph, seed_from
 
 
-def some_places(sample: Sample, count: int | None) -> Sample:
+def subsample_places(sample: Sample, count: int | None) -> Sample:
     """The sample asked for `count` of its places alone, evenly spaced from one that its id decides.
 
     All where count is None or not smaller; all that is visible stays visible. Every predictor is asked the same.
@@ -68,7 +69,7 @@ def some_places(sample: Sample, count: int | None) -> Sample:
     return replace(sample, wanted=wanted, truth=truth)
 
 
-class Remembered(Sequence[Sample]):
+class CachedSamples(Sequence[Sample]):
     """Samples of a part, each made when it is asked for and then kept: some rules learn nothing and ask for none."""
 
     def __init__(self, part: SampleSequence) -> None:
@@ -102,12 +103,12 @@ class Study:
         data: Container,
         task: Task,
         splits: Splits,
-        watch: Watch,
+        reporter: ProgressReporter,
         given: Sequence[Predictor] = (),
         faults: Sequence[Fault] = (),
     ) -> None:
         self.faults = faults
-        self.suite, self.data, self.task, self.watch = suite, data, task, watch
+        self.suite, self.data, self.task, self.reporter = suite, data, task, reporter
         self.given: dict[str, Predictor] = {predictor.name: predictor for predictor in given}
         self.given |= {
             p.name: predictions_file.read_predictions(Path(p.file), name=p.name)
@@ -120,7 +121,7 @@ class Study:
             for p in suite.predictors
             if p.checkpoint and p.external
         }
-        self.train = Remembered(splits.train)
+        self.train = CachedSamples(splits.train)
         self.validation = evenly_spaced(splits.validation, suite.validation.count)
         count = suite.windows.count if suite.windows.select == "even" else None
         self.test = evenly_spaced(splits.test, count)
@@ -142,7 +143,7 @@ class Study:
             found += [Job(predictor, seed, self.task.name, self.key(predictor.name, seed)) for seed in seeds]
         return found
 
-    def run(self, job: Job, store: Store) -> dict[str, Any]:
+    def run(self, job: Job, store: RunStore) -> dict[str, Any]:
         """Finishes one job, or returns the facts of the finished one."""
         if (facts := store.finished(job.key)) is not None:
             return facts
@@ -178,10 +179,10 @@ class Study:
         with Meter() as fitting:
             predictor = self._ready(job.predictor)
         test = self._asked(self._chosen(job.predictor), self.suite.windows)
-        self.watch.begin(job.key, len(test))
+        self.reporter.start(job.key, len(test))
         with Meter() as meter:
             predictions = predictor.predict(_blind(test))
-        self.watch.reach(len(test))
+        self.reporter.update(len(test))
         cost = Cost(
             train_s=fitting.seconds, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb
         )
@@ -200,12 +201,12 @@ class Study:
         self, predictor: Predictor, test: Sequence[Sample], predictions: Sequence[Prediction]
     ) -> pd.DataFrame:
         """Predictions beside the truth; where faults are looked for, how suspicious each reading is."""
-        table = tabulate(test, predictions)
+        table = build_score_table(test, predictions)
         if self.suite.faults is None or not isinstance(self.data, SensorGraph):
             return table
         usual = list(evenly_spaced(self.train.part, self.suite.faults.training))
-        training = tabulate(usual, predictor.predict(_blind(usual)))
-        return suspected(table, training, self.data, self.faults, self.suite.faults.share)
+        training = build_score_table(usual, predictor.predict(_blind(usual)))
+        return add_anomaly_scores(table, training, self.data, self.faults, self.suite.faults.share)
 
     def _ready(self, settings: PredictorSettings) -> Predictor:
         if not settings.external:
@@ -225,8 +226,8 @@ class Study:
             )
         else:
             model = self.models.of(p)
-        writing = writer(p, model, self.train, seed=job.seed)
-        run = run_text(job, model, _blind(test), writing=writing, watch=self.watch)
+        writing = prompt_writing(p, model, self.train, seed=job.seed)
+        run = run_text(job, model, _blind(test), writing=writing, reporter=self.reporter)
         facts = {
             "validation": None,
             "converged": None,
@@ -234,9 +235,9 @@ class Study:
             "curves": [],
             **run.facts(),
         }
-        return Outcome(facts, tabulate(test, run.predictions), run.rows())
+        return Outcome(facts, build_score_table(test, run.predictions), run.rows())
 
-    def _trained(self, job: Job, store: Store) -> "Outcome":
+    def _trained(self, job: Job, store: RunStore) -> "Outcome":
         preprocessor = self.preprocessor
         runs, chosen, arm = self._fit_all(job, store)
         soft = job.predictor.family == "soft"
@@ -275,7 +276,7 @@ class Study:
         }
         return Outcome(facts=facts, predictions=self._table(predictor, test, predictions))
 
-    def _fit_all(self, job: Job, store: Store) -> tuple[list[FitResult], FitResult, Arm]:
+    def _fit_all(self, job: Job, store: RunStore) -> tuple[list[FitResult], FitResult, Arm]:
         """One training run for each learning rate; the run and arm with the lowest validation error are kept."""
         budget = self._budget
         train, validation = self._worded if job.predictor.family == "soft" else self._stacked
@@ -284,7 +285,7 @@ class Study:
         runs: list[FitResult] = []
         best: tuple[FitResult, Arm] | None = None
         for rate in self._rates(job, store):
-            self.watch.begin(f"{job.key} lr {rate:g}", budget.steps)
+            self.reporter.start(f"{job.key} lr {rate:g}", budget.steps)
             arm = self._build(job, warm)
             done = fit(
                 arm,
@@ -293,7 +294,7 @@ class Study:
                 self._plan(rate),
                 objective=objective,
                 seed=job.seed,
-                tick=self.watch.reach,
+                tick=self.reporter.update,
             )
             runs.append(done)
             if best is None or done.curve.best < best[0].curve.best:
@@ -302,16 +303,16 @@ class Study:
             raise ConfigError(f"{self.suite.id}: budget.lr is empty. Give at least one learning rate.")
         return runs, *best
 
-    def _refit(self, job: Job, arm: Arm, curve: LearningCurve, store: Store) -> None:
+    def _refit(self, job: Job, arm: Arm, curve: LearningCurve, store: RunStore) -> None:
         """Trains the arm anew, as it was best on validation, with the validation windows among the training ones."""
-        samples = [*self.train, *Remembered(self.validation)]
+        samples = [*self.train, *CachedSamples(self.validation)]
         data = self.preprocessor.collate(samples, with_instructions=job.predictor.family == "soft")
         fresh = self._build(job, self._warm_encoder(job.seed, store))
         steps = max(1, curve.best_step)
-        self.watch.begin(f"{job.key} with validation", steps)
+        self.reporter.start(f"{job.key} with validation", steps)
         plan = replace(self._plan(curve.lr), stop=steps)
         last = data.take(range(len(self.train), len(data)))
-        fit(fresh, data, last, plan, objective=self._objective, seed=job.seed, tick=self.watch.reach)
+        fit(fresh, data, last, plan, objective=self._objective, seed=job.seed, tick=self.reporter.update)
         arm.load_state_dict(fresh.state_dict())
 
     def _plan(self, rate: float) -> Budget:
@@ -333,7 +334,7 @@ class Study:
     def _shape(self) -> FieldShape | SequenceShape:
         return encoder_shape(self.preprocessor, self.train[0], self.task)
 
-    def _rates(self, job: Job, store: Store) -> list[float]:
+    def _rates(self, job: Job, store: RunStore) -> list[float]:
         """Learning rates to try: the whole list for the first seed, then the one chosen there on validation."""
         first = store.finished(self.key(job.predictor.name, self.suite.seeds[0]))
         return [float(first["lr"])] if first else list(self._budget.lr)
@@ -341,7 +342,7 @@ class Study:
     @cached_property
     def _stacked(self) -> tuple[Batch, Batch]:
         """Training and validation windows without words, as primitive arms take them."""
-        chosen = Remembered(self.validation)
+        chosen = CachedSamples(self.validation)
         return self.preprocessor.collate(self.train, with_instructions=False), self.preprocessor.collate(
             chosen, with_instructions=False
         )
@@ -351,7 +352,7 @@ class Study:
         """The same with the instruction of each window, for arms that read."""
         train, validation = self._stacked
         return self.preprocessor.with_instructions(train, self.train), self.preprocessor.with_instructions(
-            validation, Remembered(self.validation)
+            validation, CachedSamples(self.validation)
         )
 
     @cached_property
@@ -366,14 +367,14 @@ class Study:
             with_instructions=any(p.family == "soft" for p in self.suite.predictors),
         )
 
-    def _warm_encoder(self, seed: int, store: Store) -> dict[str, Tensor] | None:
+    def _warm_encoder(self, seed: int, store: RunStore) -> dict[str, Tensor] | None:
         """The encoder state that all arms of this seed start from; None where the suite trains none beforehand."""
         settings = self.suite.encoder.warmup
         if settings is None:
             return None
         path = store.root / "encoder" / f"{self.key('warm', seed)}.safetensors"
         if not path.exists():
-            self.watch.begin(f"encoder, seed {seed}", settings.steps)
+            self.reporter.start(f"encoder, seed {seed}", settings.steps)
         home = self if settings.data is None else self._elsewhere(settings.data)
         return warm_up_encoder(
             path,
@@ -382,18 +383,18 @@ class Study:
             settings,
             objective=home._objective,
             seed=seed,
-            tick=self.watch.reach,
+            tick=self.reporter.update,
         )
 
     def _elsewhere(self, name: str) -> "Study":
         """The same question of other data, to learn from. Raises ConfigError for data of another kind."""
         suite, data = self.suite, load_data(name)
-        if (kind := first_of(data).kind) != suite.kind:
+        if (kind := first_object(data).kind) != suite.kind:
             raise ConfigError(
                 f"{suite.id} is a suite of kind {suite.kind}, but encoder.warmup.data names {name} of kind {kind}."
             )
         parts = split(data, self.task, stride=suite.stride_of(self.task), context=suite.split.context)
-        there = Study(suite.model_copy(update={"predictors": []}), data, self.task, parts, self.watch)
+        there = Study(suite.model_copy(update={"predictors": []}), data, self.task, parts, self.reporter)
         there.models = self.models
         return there
 
@@ -432,7 +433,7 @@ class Study:
         """The samples of these windows, each asked for as many places as the suite says; made once."""
         key = (windows.sha256, settings.places or 0)
         if key not in self._samples:
-            self._samples[key] = [some_places(sample, settings.places) for sample in windows]
+            self._samples[key] = [subsample_places(sample, settings.places) for sample in windows]
         return self._samples[key]
 
     def _validate(self, predictor: Predictor) -> float | None:
@@ -443,7 +444,7 @@ class Study:
         samples = self._asked(self.validation, self.suite.validation)
         if isinstance(predictor, predictions_file.PredictionsFilePredictor) and not predictor.knows(samples):
             return None
-        table = tabulate(samples, predictor.predict(_blind(samples)))
+        table = build_score_table(samples, predictor.predict(_blind(samples)))
         metric = self.suite.selection_metric
         value = score(table, (metric,)).get(metric, np.nan)
         return value if np.isfinite(value) else None

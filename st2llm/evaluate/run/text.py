@@ -7,7 +7,8 @@ from typing import Any
 from st2llm.config.predictors import PredictorSettings
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
-from st2llm.evaluate.run.job import SILENT, Job, Watch
+from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.llm.answer_cache import remembering
 from st2llm.llm.endpoint.client import RemoteModel
 from st2llm.llm.local import LanguageModel
@@ -46,19 +47,19 @@ class TextRun:
         return [_row(answer) for answer in self.answers]
 
 
-def decoding_of(predictor: PredictorSettings, seed: int) -> Decoding:
+def decoding_settings(predictor: PredictorSettings, seed: int) -> Decoding:
     """How a suite's text predictor draws its answers."""
     own = predictor.set
     return Decoding(draws=own.draws, temperature=own.temperature, top_p=own.top_p, seed=seed)
 
 
-def template_of(predictor: PredictorSettings) -> Template:
+def load_template(predictor: PredictorSettings) -> Template:
     """A text predictor's template, its answer as the suite wants it."""
     template = load_prompt(str(predictor.template))
     return template.with_answer(predictor.set.answer) if predictor.set.answer else template
 
 
-def writer(
+def prompt_writing(
     predictor: PredictorSettings, model: LanguageModel | RemoteModel, train: Sequence[Sample], *, seed: int
 ) -> PromptOptions:
     """What the suite wants in a text predictor's prompts. train: what examples are taken from.
@@ -85,16 +86,16 @@ def run_text(
     samples: Sequence[Sample],
     *,
     writing: PromptOptions = DEFAULT_OPTIONS,
-    watch: Watch = SILENT,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> TextRun:
     """Asks the model about all samples; what it was asked before is taken from the user's answers."""
-    decoding = decoding_of(job.predictor, job.seed)
-    template = template_of(job.predictor)
+    decoding = decoding_settings(job.predictor, job.seed)
+    template = load_template(job.predictor)
     with remembering(model, model.identity) as completer:
         text = TextPredictor(job.predictor.name, template, completer, decoding=decoding, writing=writing)
-        watch.begin(job.key, sum(len(text.questions(sample)) for sample in samples) * decoding.draws)
+        reporter.start(job.key, sum(len(text.questions(sample)) for sample in samples) * decoding.draws)
         with Meter() as meter:
-            answers = text.answers(samples, done=watch.reach)
+            answers = text.answers(samples, done=reporter.update)
     cost = _cost(model, answers, meter, len(samples))
     return TextRun(decoding, answers, merge_answers(samples, answers), cost, job.predictor)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm import metrics
 
-FEWEST_BLOCKS = 20
+MIN_BLOCKS = 20
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def interval(values: Float64[np.ndarray, " draw"], blocks: int) -> tuple[float |
 
     Also (None, None) where a draw has no value: its blocks held nothing to measure.
     """
-    if blocks < FEWEST_BLOCKS or not np.isfinite(values).all():
+    if blocks < MIN_BLOCKS or not np.isfinite(values).all():
         return None, None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -10,18 +10,18 @@ import pandas as pd
 from st2llm import metrics
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
-from st2llm.evaluate.controls.faults import found_by_kind
-from st2llm.evaluate.run.store import Store
+from st2llm.evaluate.controls.faults import detected_by_kind
+from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.gain import Gain, Scores
-from st2llm.evaluate.scoring.score_table import ANSWERED, ENTRY, complete, mean_draws, score, totals_by_sample
+from st2llm.evaluate.scoring.score_table import ANSWERED, ENTRY, mean_draws, score, totals_by_sample
 from st2llm.predict.answer_counts import sum_counts
 
 
-class Tables(Mapping[str, pd.DataFrame]):
+class PredictionTables(Mapping[str, pd.DataFrame]):
     """What finished arms predicted, by key: read when asked for, and the latest few kept, since there may be millions
     of entries an arm."""
 
-    def __init__(self, store: Store, keep: int = 3) -> None:
+    def __init__(self, store: RunStore, keep: int = 3) -> None:
         self.store, self.keep = store, keep
         self._kept: dict[str, pd.DataFrame] = {}
 
@@ -40,7 +40,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 
 
 @dataclass(frozen=True)
-class Arms:
+class FinishedArms:
     """The finished arms of one task: their facts, by key, and what they predicted. task: its name."""
 
     suite: Suite
@@ -64,12 +64,12 @@ class Arms:
         return [p.name for p in self.suite.predictors if self.of(p.name)]
 
 
-def load_arms(store: Store, suite: Suite, task: str, timezone: str) -> Arms:
+def load_arms(store: RunStore, suite: Suite, task: str, timezone: str) -> FinishedArms:
     facts = [f for f in store.arms() if f["task"] == task]
-    return Arms(suite, timezone, facts, Tables(store))
+    return FinishedArms(suite, timezone, facts, PredictionTables(store))
 
 
-def score_arms(arms: Arms, rule: str = "penalised") -> pd.DataFrame:
+def score_arms(arms: FinishedArms, rule: str = "penalised") -> pd.DataFrame:
     """Totals by predictor, seed and sample. rule: what stands for unreadable entries (see `resolve_unread`)."""
     tables = []
     for facts in arms.facts:
@@ -84,7 +84,7 @@ def score_arms(arms: Arms, rule: str = "penalised") -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def resolve_unread(arms: Arms, facts: dict[str, Any], rule: str) -> pd.DataFrame:
+def resolve_unread(arms: FinishedArms, facts: dict[str, Any], rule: str) -> pd.DataFrame:
     """Predictions in which no unread entry is left undecided.
 
     dropped: unread entries do not count. penalised: they take the prediction of the null rule that is worst on the
@@ -96,7 +96,7 @@ def resolve_unread(arms: Arms, facts: dict[str, Any], rule: str) -> pd.DataFrame
         return frame
     if rule == "dropped":
         return frame[~frame["unread"]]
-    frame, source = complete(frame), complete(_stand_in(arms, rule))
+    frame, source = with_all_columns(frame), with_all_columns(_stand_in(arms, rule))
     other = (
         frame[ENTRY]
         .astype({"sample": str, "place": str})
@@ -112,7 +112,7 @@ def resolve_unread(arms: Arms, facts: dict[str, Any], rule: str) -> pd.DataFrame
     return frame.assign(**taken, draws=np.where(lost, 0, frame["draws"].to_numpy()))
 
 
-def build_records(arms: Arms, scores: pd.DataFrame) -> list[dict[str, Any]]:
+def build_records(arms: FinishedArms, scores: pd.DataFrame) -> list[dict[str, Any]]:
     """A record for each predictor pooled over seeds, and one for each seed where there are several."""
     table = Scores(scores, arms.suite.bootstrap.draws)
     found = []
@@ -123,7 +123,7 @@ def build_records(arms: Arms, scores: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def best_reference(arms: Arms) -> str | None:
+def best_reference(arms: FinishedArms) -> str | None:
     """The arm without pretrained LLM weights that is best on validation, mean over seeds."""
     candidates = {}
     for name in arms.predictors:
@@ -136,7 +136,7 @@ def best_reference(arms: Arms) -> str | None:
     return (max if higher else min)(candidates, key=lambda name: candidates[name])
 
 
-def random_twin(arms: Arms, name: str) -> str | None:
+def random_twin(arms: FinishedArms, name: str) -> str | None:
     """The arm with a random-weights LLM and the same trained parts, or None where the suite has none."""
     ours = arms.of(name)[0]
     for other in arms.predictors:
@@ -147,7 +147,9 @@ def random_twin(arms: Arms, name: str) -> str | None:
     return None
 
 
-def gains(arms: Arms, table: Scores, name: str, seed: int | None = None) -> tuple[Gain | None, Gain | None]:
+def gains(
+    arms: FinishedArms, table: Scores, name: str, seed: int | None = None
+) -> tuple[Gain | None, Gain | None]:
     """gain_best and gain_pretraining of an arm with pretrained LLM weights; None where there is no reference."""
     if not arms.of(name)[0]["pretrained"]:
         return None, None
@@ -159,7 +161,7 @@ def gains(arms: Arms, table: Scores, name: str, seed: int | None = None) -> tupl
     return found[0], found[1]
 
 
-def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str, Any]:
+def _record(arms: FinishedArms, table: Scores, name: str, seed: int | None) -> dict[str, Any]:
     suite = arms.suite
     facts = [f for f in arms.of(name) if seed is None or f["seed"] == seed]
     frames = [arms.predictions[f["key"]] for f in facts]
@@ -197,7 +199,7 @@ def _record(arms: Arms, table: Scores, name: str, seed: int | None) -> dict[str,
         "ledger": ledger,
         "decoding": facts[0].get("decoding"),
         **_of_draws(frames),
-        **({"found": found_by_kind(pd.concat(frames))} if suite.faults is not None else {}),
+        **({"found": detected_by_kind(pd.concat(frames))} if suite.faults is not None else {}),
         **{key: facts[0][key] for key in ("examples", "budget", "answer_set") if facts[0].get(key)},
     }
 
@@ -209,7 +211,7 @@ def _of_draws(frames: Sequence[pd.DataFrame]) -> dict[str, Any]:
     return {} if draws is None else {"crps": {"estimator": "fair", "draws": draws}}
 
 
-def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+def _unread_rules(arms: FinishedArms, facts: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Metrics under the three rules; None where a rule leaves nothing to measure."""
     found = {}
     names: Sequence[str] = arms.metrics
@@ -220,7 +222,7 @@ def _unread_rules(arms: Arms, facts: Sequence[dict[str, Any]]) -> dict[str, dict
     return {rule: found[rule] for rule in ("dropped", "penalised", "imputed")}
 
 
-def _stand_in(arms: Arms, rule: str) -> pd.DataFrame:
+def _stand_in(arms: FinishedArms, rule: str) -> pd.DataFrame:
     """What the null rule predicted that answers for unreadable entries."""
     known = {f["predictor"]: f["key"] for f in arms.facts if f["family"] == "baseline"}
     name = arms.suite.fallback_rule if rule == "imputed" else _worst_rule(arms) if known else ""
@@ -232,7 +234,7 @@ def _stand_in(arms: Arms, rule: str) -> pd.DataFrame:
     return arms.predictions[known[name]]
 
 
-def _worst_rule(arms: Arms) -> str:
+def _worst_rule(arms: FinishedArms) -> str:
     metric = arms.suite.primary_metric
     errors = {}
     for f in arms.facts:

@@ -29,7 +29,7 @@ _LATER = {"part": "value", **_SELDOM, **dict.fromkeys(("q05", "q50", "q95"), np.
 """Columns that a table may lack, those of earlier versions too, and what all its entries then hold."""
 
 
-def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd.DataFrame:
+def build_score_table(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd.DataFrame:
     """One row for each asked entry of each sample, in order; unread entries have value NaN and unread True.
 
     part: whether an entry is a value, a coordinate (x, y) or a label. Of a label, rank says where the true one stands
@@ -52,7 +52,7 @@ def tabulate(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd
     return found.assign(place=found["place"].astype("category"), part=part)
 
 
-def complete(frame: pd.DataFrame) -> pd.DataFrame:
+def with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """A table with every column, those included that say nothing of any entry."""
     missing = {name: default for name, default in _LATER.items() if name not in frame}
     return frame.assign(**missing) if missing else frame  # type: ignore[arg-type]
@@ -339,7 +339,7 @@ def _fault_totals(frame: pd.DataFrame) -> pd.DataFrame:
         totals = metrics.score_totals(score.to_numpy()[at], faulty.to_numpy()[at])
         lines += [(str(sample), name, total, count) for name, (total, count) in totals.items()]
     for name, flag, other in (("alarm", alarmed, faulty), ("fault", faulty, alarmed)):
-        run = runs(known, flag)
+        run = label_runs(known, flag)
         events = pd.DataFrame({"sample": known["sample"].astype(str), "run": run, "touched": other})
         touched = events[events["run"] >= 0].groupby(["sample", "run"])["touched"].any()
         for sample, got in touched.groupby("sample"):
@@ -351,10 +351,10 @@ def _fault_totals(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["sample", "metric", "sum", "count"])
 
 
-def runs(frame: pd.DataFrame, flag: pd.Series) -> np.ndarray:
+def label_runs(frame: pd.DataFrame, flag: pd.Series) -> np.ndarray:
     """Numbers the runs of flagged entries: steps of one place and channel that follow each other; -1 elsewhere.
 
-    frame: in the order of `tabulate`.
+    frame: as `build_score_table` orders it.
     """
     keys = [pd.factorize(frame[name].astype(str))[0] for name in ("sample", "place", "channel")]
     goes_on = np.ones(len(frame), dtype=bool)

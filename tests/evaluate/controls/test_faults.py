@@ -12,7 +12,7 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError
-from st2llm.evaluate.controls.faults import KINDS, found_by_kind, plant_faults, read_faults
+from st2llm.evaluate.controls.faults import KINDS, detected_by_kind, inject_faults, read_faults
 from st2llm.evaluate.run.compare import compare
 from st2llm.evaluate.scoring.score_table import score, totals_by_sample
 
@@ -23,7 +23,7 @@ def town(tmp_path_factory):
 
 
 def test_faults_lie_in_the_test_part_and_nowhere_else(town):
-    broken, faults = plant_faults(town, 20)
+    broken, faults = inject_faults(town, 20)
     changed = ~((broken.values == town.values) | (np.isnan(broken.values) & np.isnan(town.values)))[:, :, 0]
     begin = int(boundaries(town)[2])
     assert not changed[:begin].any()
@@ -34,7 +34,7 @@ def test_faults_lie_in_the_test_part_and_nowhere_else(town):
         inside[fault.start : fault.stop, fault.node] = True
     assert not (changed & ~inside).any()
     assert {fault.kind for fault in faults} == set(KINDS)
-    again, same = plant_faults(town, 20)
+    again, same = inject_faults(town, 20)
     assert same == faults
     np.testing.assert_array_equal(again.values, broken.values)
 
@@ -42,11 +42,11 @@ def test_faults_lie_in_the_test_part_and_nowhere_else(town):
 @pytest.mark.slow
 def test_too_many_faults_are_refused(town):
     with pytest.raises(DataError, match="do not fit"):
-        plant_faults(town, 5000)
+        inject_faults(town, 5000)
 
 
 def found(suspicion, fault, samples=None):
-    """A table of one place's readings, an hour each, as `suspected` leaves it."""
+    """A table of one place's readings, an hour each, as `add_anomaly_scores` returns it."""
     names = samples or ["a"] * len(suspicion)
     steps = [names[:i].count(name) for i, name in enumerate(names)]
     return pd.DataFrame(
@@ -69,7 +69,7 @@ def test_events_are_counted_by_hand():
     assert got["f1"] == pytest.approx(
         2 * 3 / (4 + 7)
     )  # readings: three of four alarms, three of seven faulty
-    assert found_by_kind(table) == {"spike": 1.0, "stuck": 1.0, "zero": 0.0}
+    assert detected_by_kind(table) == {"spike": 1.0, "stuck": 1.0, "zero": 0.0}
 
 
 def test_a_run_ends_with_its_window_and_at_a_reading_that_is_not_known():
@@ -138,7 +138,7 @@ def test_a_suite_says_who_finds_faults_and_its_thresholds_never_saw_one(tmp_path
 
 @pytest.mark.slow
 def test_documented_faults_are_looked_for_as_planted_ones_are(tmp_path, town):
-    broken, faults = plant_faults(town, 10)
+    broken, faults = inject_faults(town, 10)
     rows = pd.DataFrame(
         {
             "place": [town.places[f.node] for f in faults],

@@ -5,7 +5,7 @@ from support import fake_run
 
 from st2llm.evaluate.report import page as view
 from st2llm.evaluate.report import panels
-from st2llm.evaluate.scoring import run_folder
+from st2llm.evaluate.run_folder.results import read_results
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +14,7 @@ QUICK = {"days": 12, "arms": fake_run.FEW_ARMS}
 
 def page(folder, **plan):
     plan = QUICK | plan
-    return view.build(run_folder.read(fake_run.write(folder, fake_run.Plan(**plan))))
+    return view.build_page(read_results(fake_run.write(folder, fake_run.Plan(**plan))))
 
 
 def test_best_arm_and_best_reference_are_marked_once_each(tmp_path):
@@ -59,7 +59,7 @@ def test_how_answers_were_drawn_is_said_in_words(tmp_path):
         if line["decoding"]:
             line["decoding"] |= {"draws": 5, "temperature": 0.7}
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert view.build(run_folder.read(tmp_path)).tasks[0].drawn == (
+    assert view.build_page(read_results(tmp_path)).tasks[0].drawn == (
         "text: 5 draws of each place at temperature 0.7, top-p 1; the median of those that could be read counts."
     )
 
@@ -70,7 +70,7 @@ def test_records_from_before_there_was_a_ledger_show_the_rules_alone(tmp_path):
     for line in lines:
         del line["ledger"], line["decoding"]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    task = view.build(run_folder.read(tmp_path)).tasks[0]
+    task = view.build_page(read_results(tmp_path)).tasks[0]
     assert (task.ledger, task.drawn) == ((), "")
     assert len(task.rules) == 1
 
@@ -100,7 +100,7 @@ def test_a_long_prompt_is_shortened_and_says_by_how_much(tmp_path):
     run = fake_run.write(tmp_path, fake_run.Plan(**QUICK))
     path = run / "answers" / "text-0.jsonl"
     path.write_text(path.read_text().replace("102,98,77", "9" * 9000 + "102,98,77"))
-    shown = view.build(run_folder.read(run)).tasks[0].examples[0]
+    shown = view.build_page(read_results(run)).tasks[0].examples[0]
     assert "characters left out" in shown.prompt
     assert len(shown.prompt) < panels.MOST_QUOTED + 100
 
@@ -125,7 +125,7 @@ def test_an_arm_whose_model_is_not_the_suites_says_which_it_used(tmp_path):
         if line["predictor"] == "text":
             line["llm"]["depth"] = 30
     (run / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    rows = {row.predictor: row for row in view.build(run_folder.read(run)).tasks[0].rows}
+    rows = {row.predictor: row for row in view.build_page(read_results(run)).tasks[0].rows}
     assert rows["text"].llm == "smollm2-135m (30 layers, bf16)"
     assert rows["llm-lora"].llm == ""
 
@@ -135,4 +135,4 @@ def test_a_demo_is_not_called_one_twice(tmp_path):
     card = json.loads((run / "run.json").read_text())
     card["suite"]["title"] = "Demo: does it help?"
     (run / "run.json").write_text(json.dumps(card))
-    assert view.build(run_folder.read(run)).title == "does it help?"
+    assert view.build_page(read_results(run)).title == "does it help?"

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 from support import fake_run
 
-from st2llm.evaluate.report import error_summary, panels
-from st2llm.evaluate.scoring import run_folder
-from st2llm.evaluate.scoring.verdict import judge
+from st2llm.evaluate.report import panels
+from st2llm.evaluate.report.verdict import compute_verdict
+from st2llm.evaluate.run_folder.results import read_results
+from st2llm.evaluate.scoring.errors import mean_errors
 
 TASK = "forecast-168-24"
 
@@ -13,7 +14,7 @@ TASK = "forecast-168-24"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     plan = fake_run.Plan(days=12, arms=fake_run.FEW_ARMS)
-    return run_folder.read(fake_run.write(tmp_path_factory.mktemp("run"), plan))
+    return read_results(fake_run.write(tmp_path_factory.mktemp("run"), plan))
 
 
 def test_every_gain_of_a_pretrained_arm_has_a_line_and_no_other_arm_has_one(run):
@@ -48,9 +49,9 @@ def test_places_are_listed_by_error_beside_the_reference(run):
     errors = {
         name: found
         for name in ("llm-lora", "ridge-deviation")
-        if (found := error_summary.errors(run.files("predictions", name, TASK, suffix=".parquet")))
+        if (found := mean_errors(run.files("predictions", name, TASK, suffix=".parquet")))
     }
-    svg, listed = panels.place_map(run, errors, judge(run, TASK), run.pooled(TASK))
+    svg, listed = panels.place_map(run, errors, compute_verdict(run, TASK), run.pooled(TASK))
     assert svg.startswith("<svg")
     assert len(listed) == len(fake_run.LABELS)
     own = [float(row[1].replace(",", "")) for row in listed]
@@ -65,14 +66,14 @@ def test_places_are_listed_by_error_beside_the_reference(run):
 def test_places_without_coordinates_are_listed_but_not_drawn(run):
     places = [{**place, "lon": None, "lat": None} for place in run.data["places"]]
     bare = replace(run, run={**run.run, "data": {**run.data, "places": places}})
-    found = error_summary.errors(bare.files("predictions", "llm-lora", TASK, suffix=".parquet"))
+    found = mean_errors(bare.files("predictions", "llm-lora", TASK, suffix=".parquet"))
     assert found is not None
-    svg, listed = panels.place_map(bare, {"llm-lora": found}, judge(bare, TASK), bare.pooled(TASK))
+    svg, listed = panels.place_map(bare, {"llm-lora": found}, compute_verdict(bare, TASK), bare.pooled(TASK))
     assert svg == ""
     assert len(listed) == len(fake_run.LABELS)
 
 
 def test_the_day_of_an_example_is_told_in_the_places_own_time_zone(run):
-    shown = panels.examples(run, run.pooled(TASK), judge(run, TASK), TASK)
+    shown = panels.examples(run, run.pooled(TASK), compute_verdict(run, TASK), TASK)
     assert shown[-1].title == "45 Queen Street, Mon 03 Jun 2024"
     assert ">00h<" in shown[-1].svg

@@ -1,12 +1,12 @@
 from support import fake_run
 
 from st2llm.evaluate.report import protocol
-from st2llm.evaluate.scoring import run_folder
+from st2llm.evaluate.run_folder.results import read_results
 
 
 def told(folder, **extra):
     run = fake_run.write(folder, fake_run.Plan(leave_out=("predictions", "answers"), extra=extra))
-    return {title: dict(pairs) for title, pairs in protocol.describe(run_folder.read(run))}
+    return {title: dict(pairs) for title, pairs in protocol.describe(read_results(run))}
 
 
 def test_the_protocol_names_split_budget_model_and_environment(tmp_path):

@@ -18,8 +18,8 @@ from support.command_line import ST2LLM, run_cli
 from support.tiny_suite import ENVIRONMENT, leftovers, records, untimed
 
 from st2llm.errors import ConfigError
+from st2llm.evaluate.report.run_report import Report, load_report, rescore
 from st2llm.evaluate.run.compare import compare
-from st2llm.evaluate.scoring.rescore import Report, load_report, rescore
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from support import handmade
 
 from st2llm.data.calendar import calendar_of
 from st2llm.errors import DataError
-from st2llm.evaluate.run.data_summary import data_sha256, describe, first_of, timezone_of
+from st2llm.evaluate.run.data_summary import data_sha256, first_object, summarize, timezone_of
 from st2llm.types import Events, Grid, Layout, SplitPlan, Trajectory, Video
 
 TIME = handmade.MONDAY + 3600 * np.arange(4, dtype=np.int64)
@@ -39,9 +39,9 @@ EVERY = {"grid": GRID, "walks": WALKS, "stays": STAYS, "quakes": QUAKES, "clips"
     ],
 )
 def test_a_portrait_says_what_there_is_and_in_which_unit(name, holds, unit, timezone):
-    found = describe(EVERY[name])
+    found = summarize(EVERY[name])
     assert (found["holds"], found["unit"], found["timezone"]) == (holds, unit, timezone)
-    assert found["name"] == first_of(EVERY[name]).name
+    assert found["name"] == first_object(EVERY[name]).name
     assert timezone_of(EVERY[name]) == timezone
     assert found["places"] == []
 
@@ -71,4 +71,4 @@ def test_the_hash_changes_with_all_that_samples_are_made_of(name, change):
 
 def test_a_data_set_without_objects_is_refused():
     with pytest.raises(DataError, match="holds no object and no clip"):
-        describe([])
+        summarize([])

@@ -9,8 +9,8 @@ import yaml
 from support import tiny_suite
 
 from st2llm.errors import ConfigError
+from st2llm.evaluate.report.run_report import rescore
 from st2llm.evaluate.run.compare import compare
-from st2llm.evaluate.scoring.rescore import rescore
 
 pytestmark = pytest.mark.slow
 

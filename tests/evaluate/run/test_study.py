@@ -15,9 +15,9 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run import models
 from st2llm.evaluate.run import study as module
 from st2llm.evaluate.run.compare import compare
-from st2llm.evaluate.run.job import Watch
-from st2llm.evaluate.run.store import Store
-from st2llm.evaluate.run.study import Remembered, Study, even, some_places
+from st2llm.evaluate.run.progress import ProgressReporter
+from st2llm.evaluate.run.study import CachedSamples, Study, even, subsample_places
+from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.text import TextPredictor
 
@@ -35,8 +35,8 @@ def made(town):
         suite = Suite.model_validate(tiny_suite.everything(card, llama, **changes))
         begun = []
         task = suite.tasks[0]
-        watch = Watch(begin=lambda label, steps: begun.append(label))
-        return Study(suite, town, task, split(town, task, stride=24), watch), begun
+        reporter = ProgressReporter(start=lambda label, steps: begun.append(label))
+        return Study(suite, town, task, split(town, task, stride=24), reporter), begun
 
     return make
 
@@ -45,7 +45,7 @@ def made(town):
 def ran(made, card, llama, tmp_path_factory):
     """Every job of the whole suite, run once: the study, its store and the labels of what was begun."""
     study, begun = made(card, llama)
-    store = Store(tmp_path_factory.mktemp("study"))
+    store = RunStore(tmp_path_factory.mktemp("study"))
     for job in study.jobs():
         study.run(job, store)
     return study, store, begun
@@ -79,21 +79,21 @@ def test_all_windows_are_taken_where_no_fewer_are_asked(town, count):
 
 def test_some_places_are_as_many_as_asked_the_same_for_a_sample_and_others_for_others(town):
     windows = split(town, tiny_suite_task(), stride=24).test
-    chosen = [some_places(sample, 2).wanted_nodes for sample in windows]
+    chosen = [subsample_places(sample, 2).wanted_nodes for sample in windows]
     assert {len(nodes) for nodes in chosen} == {2}
-    assert chosen == [some_places(sample, 2).wanted_nodes for sample in windows]
+    assert chosen == [subsample_places(sample, 2).wanted_nodes for sample in windows]
     assert {node for nodes in chosen for node in nodes} == {0, 1, 2}
-    narrow = some_places(windows[0], 1)
+    narrow = subsample_places(windows[0], 1)
     assert np.array_equal(narrow.values, windows[0].values, equal_nan=True)
     assert np.isfinite(narrow.truth).sum() <= narrow.wanted.sum() == 24
     for count in (None, 3, 9):
-        assert some_places(windows[0], count) is not None
-        assert some_places(windows[0], count).wanted_nodes == (0, 1, 2)
+        assert subsample_places(windows[0], count) is not None
+        assert subsample_places(windows[0], count).wanted_nodes == (0, 1, 2)
 
 
 def test_every_predictor_is_asked_for_the_same_places(made, card, llama, tmp_path):
     study, _ = made(card, llama, windows={"places": 1}, limit=4)
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     asked = set()
     for job in study.jobs():
         if job.predictor.name in ("last-value", "ridge-deviation", "text"):
@@ -108,7 +108,7 @@ def test_every_predictor_is_asked_for_the_same_places(made, card, llama, tmp_pat
 
 def test_training_samples_are_made_when_they_are_asked_for_and_kept(town):
     part = split(town, tiny_suite_task(), stride=24).train
-    seen = Remembered(part)
+    seen = CachedSamples(part)
     assert len(seen) == len(part)
     assert seen[3] is seen[3]
     assert [sample.id for sample in seen[-2:]] == [part[-2].id, part[-1].id]
@@ -139,7 +139,8 @@ def test_tasks_after_the_first_carry_their_name_in_their_keys(card, llama, town)
     horizons = {"forecast": {"history": 48, "horizon": [12, 24]}}
     suite = Suite.model_validate(tiny_suite.everything(card, llama, task=horizons))
     keys = [
-        Study(suite, town, task, split(town, task, stride=24), Watch()).key("none", 1) for task in suite.tasks
+        Study(suite, town, task, split(town, task, stride=24), ProgressReporter()).key("none", 1)
+        for task in suite.tasks
     ]
     assert keys == ["none-1", "none-1.forecast-48-24"]
 
@@ -318,7 +319,7 @@ def seen(monkeypatch):
 def test_no_predictor_is_shown_an_answer(made, card, llama, tmp_path, seen, name):
     study, _ = made(card, llama, budget={"steps": 1, "batch": 2, "lr": [1e-3]}, limit=2)
     job = next(job for job in study.jobs() if job.predictor.name == name)
-    study.run(job, Store(tmp_path))
+    study.run(job, RunStore(tmp_path))
     assert {sample.id for sample in seen} >= {sample.id for sample in study.test}
     for sample in seen:
         assert sample.truth is None
@@ -329,7 +330,7 @@ def test_an_arm_without_validation_windows_has_no_validation_score(made, card, l
     study, _ = made(card, llama)
     study.validation = study.validation[:0]
     job = replace(study.jobs()[0])
-    assert study.run(job, Store(tmp_path))["validation"] is None
+    assert study.run(job, RunStore(tmp_path))["validation"] is None
 
 
 def test_predictors_may_ask_for_fewer_windows_of_the_same_test_part(made, card, llama):
@@ -347,7 +348,7 @@ def test_a_language_model_that_nobody_changes_is_loaded_once(made, card, llama, 
     study, _ = made(card, llama, budget={"steps": 1, "batch": 2, "lr": [1e-3]}, limit=2)
     for job in study.jobs():
         if job.predictor.name in ("llm-frozen", "text"):
-            study.run(job, Store(tmp_path))
+            study.run(job, RunStore(tmp_path))
     assert loads == [str(llama)]
 
 
@@ -377,8 +378,8 @@ def test_a_primitive_arm_fills_what_is_hidden_amid_a_window(town, card, tmp_path
         }
     )
     made = suite.tasks[0]
-    study = Study(suite, town, made, split(town, made, stride=12), Watch())
-    store = Store(tmp_path)
+    study = Study(suite, town, made, split(town, made, stride=12), ProgressReporter())
+    store = RunStore(tmp_path)
     rule_facts, arm_facts = (study.run(job, store) for job in study.jobs())
     # It starts out as the rule that it corrects, and is kept at its best validation error.
     assert arm_facts["validation"] <= rule_facts["validation"] * 1.001
@@ -394,7 +395,7 @@ def test_a_refit_learns_from_the_validation_windows_too(made, card, llama, tmp_p
             {"name": "none", "family": "primitive", "backbone": "none"},
         ]
         study, begun = made(card, llama, budget=budget, predictors=predictors, seeds=[0], controls=None)
-        store = Store(tmp_path / str(refit))
+        store = RunStore(tmp_path / str(refit))
         jobs = study.jobs()
         facts = [study.run(job, store) for job in jobs]
         told[refit] = (facts[1], store.predictions(jobs[1].key), begun)

@@ -8,10 +8,11 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run.job import Job, Watch
-from st2llm.evaluate.run.store import Store, read_lines
+from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.study import Study
-from st2llm.evaluate.run.text import decoding_of, run_text
+from st2llm.evaluate.run.text import decoding_settings, run_text
+from st2llm.evaluate.run_folder.store import RunStore, read_lines
 from st2llm.evaluate.scoring.records import build_records, load_arms, score_arms
 from st2llm.llm import load_llm
 from st2llm.predict.answer_counts import CATEGORIES
@@ -48,13 +49,15 @@ def text_suite(card, llama, own, **changes):
 def study_of(card, llama, town, own=DRAWS, **changes):
     suite = text_suite(card, llama, own, **changes)
     told = []
-    watch = Watch(lambda label, steps: told.append((label, steps)), lambda step: told.append(step))
-    return Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), watch), told
+    reporter = ProgressReporter(
+        lambda label, steps: told.append((label, steps)), lambda step: told.append(step)
+    )
+    return Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), reporter), told
 
 
 def run(study, folder):
     """Every job of a study: the facts, rows and predictions of its text arm, and the store."""
-    store = Store(folder)
+    store = RunStore(folder)
     for job in study.jobs():
         study.run(job, store)
     return (
@@ -150,8 +153,8 @@ def test_tokens_that_several_draws_share_are_counted_once(town, model, card, lla
 
 def test_a_suite_says_how_answers_are_drawn_and_the_seed_of_the_job_draws_them(card, llama):
     predictor = text_suite(card, llama, DRAWS).predictor("text")
-    assert decoding_of(predictor, 7) == Decoding(draws=3, temperature=1.0, top_p=0.9, seed=7)
-    assert decoding_of(text_suite(card, llama, {}).predictor("text"), 0) == Decoding()
+    assert decoding_settings(predictor, 7) == Decoding(draws=3, temperature=1.0, top_p=0.9, seed=7)
+    assert decoding_settings(text_suite(card, llama, {}).predictor("text"), 0) == Decoding()
 
 
 ENDPOINT = "openai:http://127.0.0.1:9/v1#some-model"
@@ -167,4 +170,4 @@ def test_an_endpoint_may_answer_the_text_arm_and_is_described_by_its_name(card, 
 def test_an_endpoint_for_arms_that_need_weights_is_refused_before_any_work(card, llama, town):
     suite = Suite.model_validate(tiny_suite.everything(card, llama) | {"llm": {"name": ENDPOINT}})
     with pytest.raises(ConfigError, match="'matched' needs a language model's weights, but openai:"):
-        Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), Watch())
+        Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), ProgressReporter())

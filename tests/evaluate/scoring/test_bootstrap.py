@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from st2llm.evaluate.scoring.bootstrap import FEWEST_BLOCKS, BlockTotals, Draws, draw_blocks, interval, pooled
+from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS, BlockTotals, Draws, draw_blocks, interval, pooled
 
 
 def totals(errors, counts=None):
@@ -50,12 +50,12 @@ def test_the_same_seed_gives_the_same_draws_and_another_gives_others():
 
 
 def test_the_interval_is_the_central_95_percent():
-    low, high = interval(np.arange(0, 1001, dtype=np.float64), FEWEST_BLOCKS)
+    low, high = interval(np.arange(0, 1001, dtype=np.float64), MIN_BLOCKS)
     assert (low, high) == (25.0, 975.0)
 
 
 def test_under_twenty_blocks_there_is_no_interval():
-    assert FEWEST_BLOCKS == 20
+    assert MIN_BLOCKS == 20
     assert interval(np.arange(100, dtype=np.float64), 19) == (None, None)
 
 

@@ -13,7 +13,7 @@ from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
 from st2llm.evaluate.scoring.gain import Scores
 from st2llm.evaluate.scoring.records import (
-    Arms,
+    FinishedArms,
     best_reference,
     block_of_samples,
     build_records,
@@ -21,7 +21,7 @@ from st2llm.evaluate.scoring.records import (
     resolve_unread,
     score_arms,
 )
-from st2llm.evaluate.scoring.score_table import tabulate
+from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.predict.answer_counts import count_categories
 from st2llm.types import Prediction
 
@@ -106,7 +106,7 @@ def arms_of(*given, **changes):
                     "cost": {**COST, "train_s": 1.0 + seed, "peak_mb": 100.0 + seed},
                 }
             )  # fmt: skip
-    return Arms(suite_of(names, **changes), "Pacific/Auckland", facts, predictions)
+    return FinishedArms(suite_of(names, **changes), "Pacific/Auckland", facts, predictions)
 
 
 def records_of(arms):
@@ -213,7 +213,7 @@ def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
     ledger = count_categories(["readable"] * 20 + ["truncated"] * 3 + ["refused"])
     decoding = {"draws": 3, "temperature": 0.7, "top_p": 1.0, "seed": 0}
     facts = [f | {"ledger": ledger, "decoding": decoding} if f["family"] == "text" else f for f in arms.facts]
-    found = records_of(Arms(arms.suite, arms.timezone, facts, arms.predictions))
+    found = records_of(FinishedArms(arms.suite, arms.timezone, facts, arms.predictions))
     record = found["text", None]
     assert (record["n"], record["unread"]) == (24, 4)
     assert (record["ledger"], record["decoding"]) == (ledger, decoding)
@@ -248,7 +248,7 @@ def test_entries_that_were_read_keep_their_own_value_under_every_rule():
 
 def test_unread_answers_without_a_finished_rule_to_stand_in_are_an_error_that_says_so():
     whole = _text_arms()
-    arms = Arms(whole.suite, whole.timezone, whole.of("text"), whole.predictions)
+    arms = FinishedArms(whole.suite, whole.timezone, whole.of("text"), whole.predictions)
     with pytest.raises(ConfigError, match="unreadable answers.*--resume"):
         score_arms(arms)
 
@@ -396,7 +396,7 @@ def _ranked(samples, rankings):
         Prediction(None, unread_reason="no place") if r is None else Prediction(s.truth * 0, ranking=tuple(r))
         for s, r in zip(samples, rankings, strict=True)
     ]
-    return tabulate(samples, answers)
+    return build_score_table(samples, answers)
 
 
 def _place_arms(rankings):
@@ -427,7 +427,7 @@ def _place_arms(rankings):
         }
         for name in told
     ]  # fmt: skip
-    return Arms(suite, "UTC", facts, told)
+    return FinishedArms(suite, "UTC", facts, told)
 
 
 def test_rankings_are_scored_and_their_gain_is_a_difference():
@@ -479,10 +479,10 @@ def test_crps_stands_in_the_record_with_its_estimator_and_an_unread_entry_counts
         for name, family in (("median-gap", "baseline"), ("text", "text"))
     ]  # fmt: skip
     told = {
-        "median-gap": tabulate(sample, last),
-        "text": tabulate(sample, [drawn, Prediction(None, unread_reason="nothing")]),
+        "median-gap": build_score_table(sample, last),
+        "text": build_score_table(sample, [drawn, Prediction(None, unread_reason="nothing")]),
     }
-    found = records_of(Arms(suite, "UTC", facts, told))
+    found = records_of(FinishedArms(suite, "UTC", facts, told))
     text = found["text", None]
     assert text["crps"] == {"estimator": "fair", "draws": 2.0}
     assert text["metrics"]["crps"]["value"] == pytest.approx((2 - 8 / 4 + 6) / 2)

@@ -6,7 +6,7 @@ import pytest
 from support import fields
 
 from st2llm.errors import DataError
-from st2llm.evaluate.scoring.score_table import tabulate
+from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external import predictions_file
 
@@ -18,7 +18,7 @@ def samples():
 @pytest.fixture
 def table():
     given = samples()
-    return tabulate(given, fit_baseline("yesterday", given).predict(given))
+    return build_score_table(given, fit_baseline("yesterday", given).predict(given))
 
 
 def written(table, path):

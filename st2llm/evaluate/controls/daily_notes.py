@@ -88,7 +88,7 @@ _PHRASES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedData:
     """A control data set and an example of its notes in training and in test."""
 
     data: SensorGraph
@@ -96,7 +96,9 @@ class Planted:
     test_note: str
 
 
-def plant(data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool, seed: int) -> Planted:
+def plant_daily_notes(
+    data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool, seed: int
+) -> PlantedData:
     """Replaces the values of the first `places` places by slot mean x level of the day, and adds the day's note.
 
     data: supplies places, calendar and daily profile (fitted on `train`). Noise of 5 % (log-normal) on each value.
@@ -108,7 +110,7 @@ def plant(data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool
     names, index = np.unique(days, return_inverse=True)
     part = _parts(data, index, len(names))
     level = rng.integers(len(LEVELS), size=len(names))
-    texts = [sentence(str(part[d]), int(level[d]), rng) for d in range(len(names))]
+    texts = [level_note(str(part[d]), int(level[d]), rng) for d in range(len(names))]
     if shuffled:
         for which in np.unique(part):
             rows = np.flatnonzero(part == which)
@@ -137,10 +139,10 @@ def plant(data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool
         notes=notes,
     )
     first, last = int(np.flatnonzero(part == "train")[0]), int(np.flatnonzero(part == "test")[0])
-    return Planted(made, texts[first], texts[last])
+    return PlantedData(made, texts[first], texts[last])
 
 
-def sentence(part: str, level: int, rng: np.random.Generator) -> str:
+def level_note(part: str, level: int, rng: np.random.Generator) -> str:
     """Words of a level (0 to 2) that no other part of a split has."""
     phrases = _PHRASES[part][level]
     return _CARRIERS[int(rng.integers(len(_CARRIERS)))].format(phrases[int(rng.integers(len(phrases)))])

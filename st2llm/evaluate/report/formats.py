@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from st2llm.metrics import PATHS
 
 MINUS = "\N{MINUS SIGN}"
-NOTHING = "\N{EN DASH}"
+MISSING = "\N{EN DASH}"
 """What stands where there is nothing to say."""
 
 
-NAMES: Mapping[str, str] = {
+METRIC_NAMES: Mapping[str, str] = {
     "event_f1": "event F1",
     "acc@1": "Acc@1",
     "acc@5": "Acc@5",
@@ -23,9 +23,9 @@ NAMES: Mapping[str, str] = {
     "cover90": "in its 90 %",
 }
 """Metrics whose name is not their key in capitals."""
-SHARES = frozenset({"acc@1", "acc@5", "acc@10", "cover90"})
+PERCENT_METRICS = frozenset({"acc@1", "acc@5", "acc@10", "cover90"})
 """Metrics that are said in percent."""
-STAND_INS: Mapping[str, str] = {
+IMPUTATION_NAMES: Mapping[str, str] = {
     "last-value": "last value",
     "last-position": "last position",
     "counts": "place visited most",
@@ -38,34 +38,34 @@ STAND_INS: Mapping[str, str] = {
 
 def metric_name(key: str) -> str:
     """What a metric is called: `MAE`, `Acc@1`, `ADE`."""
-    return NAMES.get(key, key.upper())
+    return METRIC_NAMES.get(key, key.upper())
 
 
-def unit_of(key: str, unit: str) -> str:
+def metric_unit(key: str, unit: str) -> str:
     """The unit of a metric: that of the data, or its own; '' where it has none."""
     if key in ("ade_m", "fde_m", *PATHS):
         return unit or "units of the map"
-    if key in SHARES:
+    if key in PERCENT_METRICS:
         return "%"
     return "nats" if key == "nll" else unit if key in ("mae", "rmse", "crps") else ""
 
 
-def score(key: str, value: float | None) -> str:
+def format_score(key: str, value: float | None) -> str:
     """A metric's value in its unit: shares in percent, all else as `figure`."""
-    if key in SHARES and value is not None and math.isfinite(value):
+    if key in PERCENT_METRICS and value is not None and math.isfinite(value):
         return f"{100 * value:.2f}"
-    return figure(value)
+    return format_number(value)
 
 
-def score_span(key: str, low: float | None, high: float | None) -> str:
+def format_score_interval(key: str, low: float | None, high: float | None) -> str:
     """An interval of a metric (`25.10 to 27.02`), '' where there is none."""
-    return "" if low is None or high is None else f"{score(key, low)} to {score(key, high)}"
+    return "" if low is None or high is None else f"{format_score(key, low)} to {format_score(key, high)}"
 
 
-def figure(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A metric with three to four significant digits (`26.13`, `0.1204`, `1,234`)."""
     if value is None or not math.isfinite(value):
-        return NOTHING
+        return MISSING
     size = abs(value)
     if 0 < size < 0.001:
         return _minus(f"{value:.2e}")
@@ -73,19 +73,19 @@ def figure(value: float | None) -> str:
     return _minus(f"{value:,.{digits}f}")
 
 
-def span(low: float | None, high: float | None) -> str:
+def format_interval(low: float | None, high: float | None) -> str:
     """An interval of a metric (`25.10 to 27.02`), '' where there is none."""
-    return "" if low is None or high is None else f"{figure(low)} to {figure(high)}"
+    return "" if low is None or high is None else f"{format_number(low)} to {format_number(high)}"
 
 
-def gain(value: float | None, *, relative: bool = True) -> str:
+def format_gain(value: float | None, *, relative: bool = True) -> str:
     """A gain with its sign: a share as percent, a difference of scores in points (hundredths), with one decimal."""
     if value is None or not math.isfinite(value):
-        return NOTHING
+        return MISSING
     return f"{_signed(100 * value, 1)} {'%' if relative else 'points'}"
 
 
-def gain_span(low: float | None, high: float | None) -> str:
+def format_gain_interval(low: float | None, high: float | None) -> str:
     """The interval of a gain, in the gain's own unit: `[−5.0, −1.2]`; '' where there is none."""
     if low is None or high is None:
         return ""
@@ -93,30 +93,30 @@ def gain_span(low: float | None, high: float | None) -> str:
     return f"[{ends[0]}, {ends[1]}]"
 
 
-def size(value: float | None, *, relative: bool = True) -> str:
+def format_gain_size(value: float | None, *, relative: bool = True) -> str:
     """How large a gain is, without its sign."""
-    return gain(value, relative=relative).lstrip("+" + MINUS)
+    return format_gain(value, relative=relative).lstrip("+" + MINUS)
 
 
-def count(value: float | None) -> str:
+def format_count(value: float | None) -> str:
     """A whole number with its thousands set apart."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{value:,.0f}"
+    return MISSING if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
 
-def large(value: float | None) -> str:
+def format_large(value: float | None) -> str:
     """A large number in short (`134.5 M`)."""
     if value is None or not math.isfinite(value):
-        return NOTHING
+        return MISSING
     for limit, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.1f} {unit}"
     return f"{value:,.0f}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A time span in the unit one would say it in."""
     if seconds is None or not math.isfinite(seconds):
-        return NOTHING
+        return MISSING
     if seconds == 0:
         return "0 s"
     if seconds < 0.0995:
@@ -126,7 +126,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
 
 
-def plural(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """`1 seed`, `3 seeds`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 

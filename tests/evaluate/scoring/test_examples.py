@@ -1,58 +1,34 @@
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
 from support import fake_run
 
-from st2llm.evaluate.report import error_summary
-from st2llm.evaluate.scoring import run_folder
+from st2llm.evaluate.run_folder.results import read_results
+from st2llm.evaluate.scoring.examples import choose_examples
 
 TASK = "forecast-168-24"
 
 
-def rows(**columns):
-    table = {"sample": "s0", "place": "a", "step": 0, "channel": 0, "time": 0}
-    table |= {"value": 1.0, "truth": 0.0, "valid": True, "unread": False}
-    return pd.DataFrame({**table, **columns})
-
-
-def test_errors_pool_over_files_and_leave_out_what_is_invalid_unread_or_missing(tmp_path):
-    values = {"value": [1.0, 3.0, 100.0, 100.0, np.nan], "step": [0, 1, 0, 0, 0]}
-    rows(
-        **values, valid=[True, True, False, True, True], unread=[False, False, False, True, False]
-    ).to_parquet(tmp_path / "a.parquet")
-    rows(value=[5.0], place="b").to_parquet(tmp_path / "b.parquet")
-    found = error_summary.errors([tmp_path / "a.parquet", tmp_path / "b.parquet"])
-    assert found is not None
-    assert found.by_step.to_dict() == {0: 3.0, 1: 3.0}
-    assert found.by_place.to_dict() == {"a": 2.0, "b": 5.0}
-
-
-def test_there_are_no_errors_without_files():
-    assert error_summary.errors([]) is None
-
-
 @pytest.fixture
 def run(tmp_path):
-    return run_folder.read(fake_run.write(tmp_path))
+    return read_results(fake_run.write(tmp_path))
 
 
 def test_examples_are_a_good_a_typical_a_bad_and_an_unreadable_one(run):
-    found = error_summary.examples(run, TASK, predictors=["text", "llm-lora"], quoted="text")
+    found = choose_examples(run, TASK, predictors=["text", "llm-lora"], quoted="text")
     assert [example.rank for example in found] == ["a good one", "a typical one", "a bad one", "unreadable"]
     assert found[-1].answer is not None
     assert found[-1].answer["unread_reason"] == "no number in the first 4 words"
 
 
 def test_examples_grow_worse_by_relative_error(run):
-    found = error_summary.examples(run, TASK, predictors=["text"], quoted="text")[:3]
+    found = choose_examples(run, TASK, predictors=["text"], quoted="text")[:3]
     shares = [((e.lines["value"] - e.lines["truth"]).abs().sum() / e.lines["truth"].sum()) for e in found]
     assert shares == sorted(shares)
 
 
 def test_each_example_is_quoted_with_the_words_of_that_very_answer(run):
-    for example in error_summary.examples(run, TASK, predictors=["text"], quoted="text")[:3]:
+    for example in choose_examples(run, TASK, predictors=["text"], quoted="text")[:3]:
         assert example.answer is not None
         assert str(example.answer["answer"]) == ", ".join(f"{v:.0f}" for v in example.lines["value"])
 
@@ -67,18 +43,18 @@ def test_of_several_draws_the_first_is_quoted_and_of_an_unreadable_answer_the_on
         for draw in range(3)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in drawn))
-    *readable, unreadable = error_summary.examples(run, TASK, predictors=["text"], quoted="text")
+    *readable, unreadable = choose_examples(run, TASK, predictors=["text"], quoted="text")
     assert {example.answer["draw"] for example in readable} == {0}
     assert unreadable.answer["draw"] == 1
     assert {example.draws for example in (*readable, unreadable)} == {3}
 
 
 def test_without_a_text_arm_examples_hold_no_words(run):
-    found = error_summary.examples(run, TASK, predictors=["llm-lora", "ridge"], quoted=None)
+    found = choose_examples(run, TASK, predictors=["llm-lora", "ridge"], quoted=None)
     assert len(found) == 3
     assert all(example.answer is None for example in found)
 
 
 def test_without_predictions_there_are_no_examples(tmp_path):
-    bare = run_folder.read(fake_run.write(tmp_path, fake_run.Plan(leave_out=("predictions",))))
-    assert error_summary.examples(bare, TASK, predictors=["text"], quoted="text") == []
+    bare = read_results(fake_run.write(tmp_path, fake_run.Plan(leave_out=("predictions",))))
+    assert choose_examples(bare, TASK, predictors=["text"], quoted="text") == []

@@ -49,7 +49,7 @@ _FREE = {"predictors", "title", "demo", "bootstrap"}
 """Keys of a suite that may change between a run and its resumption, because no finished arm depends on them."""
 
 
-class Store:
+class RunStore:
     """One run folder. An arm is finished when its facts are there; its predictions are written first."""
 
     def __init__(self, root: Path) -> None:

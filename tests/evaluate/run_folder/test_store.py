@@ -9,7 +9,14 @@ from support import tiny_suite
 
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError, StorageError
-from st2llm.evaluate.run.store import Store, read_json, read_lines, write_json, write_lines, write_table
+from st2llm.evaluate.run_folder.store import (
+    RunStore,
+    read_json,
+    read_lines,
+    write_json,
+    write_lines,
+    write_table,
+)
 from st2llm.files import write_whole
 
 CONFIG = {"limit": None, "title": "", "predictors": [{"name": "a", "x": 1}, {"name": "b", "x": 1}]}
@@ -74,11 +81,11 @@ def test_a_folder_below_a_file_is_a_storage_error(tmp_path):
 def test_an_output_path_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(ConfigError, match="is a file, but a folder"):
-        Store(tmp_path / "taken").claim(resume=True)
+        RunStore(tmp_path / "taken").claim(resume=True)
 
 
 def test_a_folder_with_a_run_is_refused_unless_it_is_resumed(tmp_path):
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     store.claim(resume=False)
     store.open(RUN)
     with pytest.raises(ConfigError, match="already holds a run.*--resume"):
@@ -88,21 +95,21 @@ def test_a_folder_with_a_run_is_refused_unless_it_is_resumed(tmp_path):
 
 @pytest.mark.parametrize("key", ["data_sha256", "split_sha256"])
 def test_a_run_on_other_data_or_another_split_cannot_be_resumed(tmp_path, key):
-    Store(tmp_path).open(RUN)
+    RunStore(tmp_path).open(RUN)
     with pytest.raises(ConfigError, match=rf"another {key} .*cannot be resumed"):
-        Store(tmp_path).open({**RUN, key: "f" * 64})
+        RunStore(tmp_path).open({**RUN, key: "f" * 64})
     assert read_json(tmp_path / "run.json") == RUN
 
 
 def test_a_suite_whose_setting_for_all_arms_changed_cannot_be_resumed(tmp_path):
-    Store(tmp_path).open(RUN)
+    RunStore(tmp_path).open(RUN)
     with pytest.raises(ConfigError, match=r"another limit \(None, now 3\)"):
-        Store(tmp_path).open({**RUN, "config": {**CONFIG, "limit": 3}})
+        RunStore(tmp_path).open({**RUN, "config": {**CONFIG, "limit": 3}})
     assert read_json(tmp_path / "run.json") == RUN
 
 
 def test_a_suite_with_other_predictors_goes_on_and_only_changed_ones_are_unfinished(tmp_path):
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     store.open(RUN)
     for name in ("a", "b"):
         store.finish(f"{name}-0", {"key": f"{name}-0", "predictor": name}, pd.DataFrame({"value": [1.0]}), [])
@@ -120,7 +127,7 @@ def test_a_setting_that_came_since_leaves_finished_arms_finished(tmp_path):
     before = json.loads(json.dumps(now))
     for predictor in before["predictors"]:
         del predictor["set"]["draws"]
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     store.open({**RUN, "config": before})
     store.finish("text-0", {"key": "text-0", "predictor": "text"}, pd.DataFrame({"value": [1.0]}), [])
     store.open({**RUN, "config": now})
@@ -131,15 +138,15 @@ def test_a_setting_that_came_since_leaves_finished_arms_finished(tmp_path):
 
 
 def test_a_resumed_run_keeps_its_card_and_adds_when_and_at_which_commit_it_went_on(tmp_path):
-    Store(tmp_path).open(RUN)
+    RunStore(tmp_path).open(RUN)
     for start in ("later", "last"):
-        Store(tmp_path).open({**RUN, "commit": "b", "dirty": True, "started": start})
+        RunStore(tmp_path).open({**RUN, "commit": "b", "dirty": True, "started": start})
     again = [{"commit": "b", "dirty": True, "started": start} for start in ("later", "last")]
     assert read_json(tmp_path / "run.json") == {**RUN, "resumed": again}
 
 
 def test_an_arm_is_finished_when_its_facts_are_there(tmp_path):
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     assert store.finished("a-0") is None
     store.finish("a-0", {"key": "a-0"}, pd.DataFrame({"value": [1.0]}), [{"answer": "1"}])
     assert store.finished("a-0") == {"key": "a-0"}
@@ -148,7 +155,7 @@ def test_an_arm_is_finished_when_its_facts_are_there(tmp_path):
 
 
 def test_an_arm_whose_predictions_cannot_be_written_is_not_finished(tmp_path):
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     (tmp_path / "predictions").write_text("in the way")
     with pytest.raises(StorageError):
         store.finish("a-0", {"key": "a-0"}, pd.DataFrame({"value": [1.0]}), [])
@@ -156,20 +163,20 @@ def test_an_arm_whose_predictions_cannot_be_written_is_not_finished(tmp_path):
 
 
 def test_what_a_killed_process_left_half_written_is_no_arm(tmp_path):
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     store.finish("a-0", {"key": "a-0"}, pd.DataFrame({"value": [1.0]}), [])
     (tmp_path / "arms/.b-0.json.x1y2z3_4.json").write_text('{"key": "b-')
     assert store.arms() == [{"key": "a-0"}]
 
 
 def test_resuming_sweeps_away_what_a_killed_process_left_and_nothing_else(tmp_path):
-    Store(tmp_path).open(RUN)
+    RunStore(tmp_path).open(RUN)
     (tmp_path / "controls/arms").mkdir(parents=True)
     left = [tmp_path / "controls/arms/.b-0.json.x1y2z3_4.json", tmp_path / ".report.html.abcdefgh.html"]
     kept = [tmp_path / ".gitignore", tmp_path / ".notes.txt", tmp_path / "controls/arms/b-0.json"]
     for path in left + kept:
         path.write_text("{")
-    Store(tmp_path).open(RUN)
+    RunStore(tmp_path).open(RUN)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
 

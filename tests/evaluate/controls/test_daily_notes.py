@@ -9,8 +9,8 @@ from support import tiny_suite
 from st2llm import tasks
 from st2llm.data import load_data
 from st2llm.data.windows import split
-from st2llm.evaluate.controls import graph_notes
-from st2llm.evaluate.controls.graph_notes import _CARRIERS, _PHRASES, LEVELS, plant
+from st2llm.evaluate.controls import daily_notes
+from st2llm.evaluate.controls.daily_notes import _CARRIERS, _PHRASES, LEVELS, plant_daily_notes
 from st2llm.evaluate.run.data_summary import data_sha256
 
 TASK = tasks.forecast(history=48, horizon=24)
@@ -27,7 +27,9 @@ def town(request, tmp_path_factory):
 
 
 def planted(data, *, shuffled=False, seed=7, places=2):
-    return plant(data, list(split(data, TASK, stride=24).train), places=places, shuffled=shuffled, seed=seed)
+    return plant_daily_notes(
+        data, list(split(data, TASK, stride=24).train), places=places, shuffled=shuffled, seed=seed
+    )
 
 
 def parts(data):
@@ -166,6 +168,10 @@ def test_on_real_counts_with_changing_clocks_every_window_has_one_note_of_its_sp
     data = load_data("auckland-pedestrians")
     task = tasks.forecast(history=168, horizon=24)
     train = split(data, task, stride=24).train
-    made = split(graph_notes.plant(data, list(train), places=6, shuffled=False, seed=7).data, task, stride=24)
+    made = split(
+        daily_notes.plant_daily_notes(data, list(train), places=6, shuffled=False, seed=7).data,
+        task,
+        stride=24,
+    )
     for name, windows in (("train", made.train), ("validation", made.validation), ("test", made.test)):
         assert all([level_of(note)[0] for note in sample.side.notes] == [name] for sample in windows)

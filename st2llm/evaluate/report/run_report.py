@@ -11,9 +11,16 @@ from rich.table import Table
 
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
-from st2llm.evaluate.report.table import results_table, verdict_of
+from st2llm.evaluate.report.table import results_table, verdict_text
 from st2llm.evaluate.report.write import write_report
-from st2llm.evaluate.run.store import Store, read_json, read_lines, write_json, write_lines, write_table
+from st2llm.evaluate.run_folder.store import (
+    RunStore,
+    read_json,
+    read_lines,
+    write_json,
+    write_lines,
+    write_table,
+)
 from st2llm.evaluate.scoring.gain import Scores
 from st2llm.evaluate.scoring.records import best_reference, build_records, gains, load_arms, score_arms
 from st2llm.metrics import HIGHER_IS_BETTER
@@ -48,7 +55,7 @@ class Report:
     def verdict(self) -> str:
         if self.parts:
             return "\n".join(f"{part.path.name}: {part.verdict}" for part in self.parts)
-        return verdict_of(self.path)
+        return verdict_text(self.path)
 
     @property
     def pages(self) -> list[Path]:
@@ -111,12 +118,12 @@ def load_report(run: Path) -> Report:
     return Report(run, read_lines(run / "results.jsonl"), pd.read_parquet(run / "scores.parquet"))
 
 
-def _existing(run: Path) -> Store:
+def _existing(run: Path) -> RunStore:
     if not (run / "run.json").is_file():
         raise ConfigError(
             f"{run} holds no run.json, so it is not the folder of a comparison. Give the --out of `compare`."
         )
-    return Store(run)
+    return RunStore(run)
 
 
 def _judge(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
@@ -128,7 +135,7 @@ def _judge(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
             continue
         card = read_json(folder / "run.json")
         planned = Suite.model_validate(card["config"])
-        arms = load_arms(Store(folder), planned, suite.tasks[0].name, timezone)
+        arms = load_arms(RunStore(folder), planned, suite.tasks[0].name, timezone)
         scores = Scores(score_arms(arms), suite.bootstrap.draws)
         llms = [p for p in arms.predictors if arms.of(p)[0]["pretrained"]]
         if not llms or best_reference(arms) is None:

@@ -10,8 +10,8 @@ from support.bridges import problem
 import st2llm
 from st2llm import tasks
 from st2llm.data.windows.splits import evenly_spaced
-from st2llm.evaluate.controls.graph_notes import _CARRIERS, _PHRASES
-from st2llm.evaluate.controls.planted import plant, planted_splits
+from st2llm.evaluate.controls.daily_notes import _CARRIERS, _PHRASES
+from st2llm.evaluate.controls.sample_notes import plant_sample_note, plant_sample_notes
 
 
 def level_of(note):
@@ -55,7 +55,7 @@ def share(sample):
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
 @pytest.mark.parametrize("kind", ["grid", "video", "trajectory", "event"])
 def test_the_answer_is_what_the_note_says(kind):
-    made = [plant(sample, "test", shuffled=False, seed=1) for sample in samples(kind)]
+    made = [plant_sample_note(sample, "test", shuffled=False, seed=1) for sample in samples(kind)]
     by_level = {
         level: [share(one) for one in made if level_of(one.side.notes[0])[1] == level] for level in range(3)
     }
@@ -68,8 +68,8 @@ def test_the_answer_is_what_the_note_says(kind):
 @pytest.mark.parametrize("kind", ["grid", "video", "trajectory", "event"])
 def test_shuffled_notes_say_nothing_and_the_answer_is_the_same(kind):
     given = samples(kind, count=150)
-    told = [plant(sample, "test", shuffled=False, seed=1) for sample in given]
-    made = [plant(sample, "test", shuffled=True, seed=1) for sample in given]
+    told = [plant_sample_note(sample, "test", shuffled=False, seed=1) for sample in given]
+    made = [plant_sample_note(sample, "test", shuffled=True, seed=1) for sample in given]
     levels = np.array([level_of(one.side.notes[0])[1] for one in told])
     said = np.array([level_of(one.side.notes[0])[1] for one in made])
     assert 0.15 < np.mean(levels == said) < 0.55
@@ -80,21 +80,21 @@ def test_shuffled_notes_say_nothing_and_the_answer_is_the_same(kind):
 @pytest.mark.parametrize("kind", ["grid", "video", "trajectory", "event"])
 def test_only_note_and_answer_are_new(kind):
     for sample in samples(kind, count=6):
-        made = plant(sample, "train", shuffled=False, seed=1)
+        made = plant_sample_note(sample, "train", shuffled=False, seed=1)
         np.testing.assert_array_equal(made.values, sample.values)
         np.testing.assert_array_equal(np.isfinite(made.truth), np.isfinite(made.truth) & sample.wanted)
         bare = replace(
             made, truth=sample.truth, label=sample.label, side=replace(made.side, notes=sample.side.notes)
         )
         assert bare.without_truth().id == sample.id
-        blind = plant(sample.without_truth(), "train", shuffled=False, seed=1)
+        blind = plant_sample_note(sample.without_truth(), "train", shuffled=False, seed=1)
         assert blind.truth is None and blind.side.notes == made.side.notes
 
 
 def test_parts_keep_their_samples_when_some_are_chosen():
     data = five_kinds.graph(40)
     parts = st2llm.split(data, tasks.forecast(24, 6), stride=6)
-    made = planted_splits(parts, shuffled=False, seed=3)
+    made = plant_sample_notes(parts, shuffled=False, seed=3)
     few = evenly_spaced(made.test, 3)
     assert len(few) == 3
     assert few.indices().tolist() == evenly_spaced(parts.test, 3).indices().tolist()
@@ -102,4 +102,4 @@ def test_parts_keep_their_samples_when_some_are_chosen():
     assert level_of(made.train[0].side.notes[0])[0] == "train"
     assert level_of(made.validation[0].side.notes[0])[0] == "validation"
     assert [one.id for one in made.test[1:3]] == [parts.test[1].id, parts.test[2].id]
-    assert planted_splits(parts, shuffled=True, seed=3).sha256 != made.sha256 != parts.sha256
+    assert plant_sample_notes(parts, shuffled=True, seed=3).sha256 != made.sha256 != parts.sha256

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from st2llm.errors import DataError
-from st2llm.evaluate.scoring.formats import STAND_INS
+from st2llm.evaluate.report.formats import IMPUTATION_NAMES
 from st2llm.evaluate.scoring.gain import Estimate, Gain
 from st2llm.metrics import RANKS
 
@@ -66,7 +66,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunResults:
     """A run folder. `windows` counts the distinct samples that each (task, predictor) was scored on."""
 
     folder: Path
@@ -110,7 +110,7 @@ class Facts:
     @property
     def stand_in(self) -> str:
         """What is imputed for unreadable answers, in words."""
-        return STAND_INS.get(str(self.run["suite"].get("stand_in")), "last value")
+        return IMPUTATION_NAMES.get(str(self.run["suite"].get("stand_in")), "last value")
 
     @property
     def of_draws(self) -> str:
@@ -146,7 +146,7 @@ class Facts:
         return sorted(p for p in (self.folder / folder).glob(f"*{suffix}") if name.fullmatch(p.name))
 
 
-def read(folder: Path) -> Facts:
+def read_results(folder: Path) -> RunResults:
     """Reads a run folder. Raises DataError where run.json or results.jsonl is missing or not what it should be."""
     run = _json(folder / "run.json")
     if not isinstance(run, dict) or "primary_metric" not in (run.get("suite") or {}):
@@ -157,7 +157,7 @@ def read(folder: Path) -> Facts:
             f"{folder / 'results.jsonl'} holds no record yet. Finish the run: `st2llm compare --resume`."
         )
     curves, controls = folder / "curves.jsonl", folder / "controls.json"
-    return Facts(
+    return RunResults(
         folder=folder,
         run=run,
         records=records,
@@ -167,30 +167,30 @@ def read(folder: Path) -> Facts:
     )
 
 
-def answers(paths: Sequence[Path]) -> pd.DataFrame:
+def read_answers(paths: Sequence[Path]) -> pd.DataFrame:
     """What a language model said, over all seeds: a row an answer; empty where nothing was kept."""
     return pd.DataFrame([line for path in paths for line in _lines(path)])
 
 
-def number(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """A finite number, or None for everything else."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     return float(value) if math.isfinite(value) else None
 
 
-def read_gain(spec: Any) -> Gain | None:
+def parse_gain(spec: Any) -> Gain | None:
     """A gain as it was written, None where none was."""
-    value = number(spec.get("value")) if spec else None
+    value = finite_number(spec.get("value")) if spec else None
     if value is None:
         return None
     return Gain(
         vs=str(spec.get("vs", "")),
         value=value,
-        low=number(spec.get("low")),
-        high=number(spec.get("high")),
+        low=finite_number(spec.get("low")),
+        high=finite_number(spec.get("high")),
         n_blocks=int(spec.get("n_blocks") or 0),
-        detectable=number(spec.get("detectable")),
+        detectable=finite_number(spec.get("detectable")),
     )
 
 
@@ -212,12 +212,12 @@ def _record(line: Mapping[str, Any], folder: Path) -> Record:
         unread=int(line.get("unread") or 0),
         converged=line.get("converged"),
         metrics=_metrics(line["metrics"]),
-        gain_best=read_gain(line.get("gain_best")),
-        gain_pretraining=read_gain(line.get("gain_pretraining")),
-        cost={name: number(value) for name, value in (line.get("cost") or {}).items()},
-        validation=number(line.get("validation")),
+        gain_best=parse_gain(line.get("gain_best")),
+        gain_pretraining=parse_gain(line.get("gain_pretraining")),
+        cost={name: finite_number(value) for name, value in (line.get("cost") or {}).items()},
+        validation=finite_number(line.get("validation")),
         unread_rules=rules
-        and {rule: {m: number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},
+        and {rule: {m: finite_number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},
         ledger=line.get("ledger"),
         decoding=line.get("decoding"),
         asked={key: line[key] for key in ("examples", "budget", "answer_set") if line.get(key)},
@@ -226,8 +226,11 @@ def _record(line: Mapping[str, Any], folder: Path) -> Record:
 
 def _metrics(specs: Mapping[str, Any]) -> dict[str, Estimate]:
     """The metrics that could be computed; low and high are None under too few blocks."""
-    values = {name: number(spec.get("value")) for name, spec in specs.items() if spec}
-    ends = {name: (number(specs[name].get("low")), number(specs[name].get("high"))) for name in values}
+    values = {name: finite_number(spec.get("value")) for name, spec in specs.items() if spec}
+    ends = {
+        name: (finite_number(specs[name].get("low")), finite_number(specs[name].get("high")))
+        for name in values
+    }
     return {name: Estimate(value, *ends[name]) for name, value in values.items() if value is not None}
 
 

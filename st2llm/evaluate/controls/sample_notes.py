@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm.data.windows.splits import SampleSequence, Splits
-from st2llm.evaluate.controls.graph_notes import LEVELS, sentence
+from st2llm.evaluate.controls.daily_notes import LEVELS, level_note
 from st2llm.types import Sample, seed_from
 
 _NOISE = 0.05
@@ -46,7 +46,7 @@ class PlantedPart:
     def __getitem__(self, index: int | slice) -> "Sample | PlantedPart":
         if isinstance(index, slice):
             return replace(self, part=self.part[index])
-        return plant(self.part[index], self.name, shuffled=self.shuffled, seed=self.seed)
+        return plant_sample_note(self.part[index], self.name, shuffled=self.shuffled, seed=self.seed)
 
     def indices(self) -> Int64[np.ndarray, " window"]:
         return self.part.indices()
@@ -60,17 +60,17 @@ class PlantedPart:
         return hashlib.sha256(told.encode()).hexdigest()
 
 
-def planted_splits(splits: Splits, *, shuffled: bool, seed: int) -> Splits:
+def plant_sample_notes(splits: Splits, *, shuffled: bool, seed: int) -> Splits:
     """The same samples with planted notes and answers."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return Splits(**{name: PlantedPart(part, name, shuffled, seed) for name, part in parts.items()})
 
 
-def plant(sample: Sample, part: str, *, shuffled: bool, seed: int) -> Sample:
+def plant_sample_note(sample: Sample, part: str, *, shuffled: bool, seed: int) -> Sample:
     """The sample with a note, and the answer that its level makes of what is seen. Noise of 5 % (log-normal)."""
     rng = np.random.default_rng(seed_from(f"{seed} {sample.id}"))
     level, other = (int(n) for n in rng.integers(len(LEVELS), size=2))
-    note = sentence(part, other if shuffled else level, rng)
+    note = level_note(part, other if shuffled else level, rng)
     side = replace(sample.side, notes=(note,))
     if sample.truth is None:
         return replace(sample, side=side)

@@ -3,15 +3,15 @@ from dataclasses import replace
 import pytest
 from support import fake_run
 
-from st2llm.evaluate.scoring import run_folder
+from st2llm.evaluate.report.verdict import best_llm_arm, compute_verdict, gain_outcome, llm_name
+from st2llm.evaluate.run_folder.results import read_results
 from st2llm.evaluate.scoring.gain import Gain
-from st2llm.evaluate.scoring.verdict import best_llm_arm, judge, llm_name, outcome_of
 
 TASK = "forecast-168-24"
 
 
 def verdict(folder, **plan):
-    return judge(run_folder.read(fake_run.write(folder, fake_run.Plan(**plan))), TASK)
+    return compute_verdict(read_results(fake_run.write(folder, fake_run.Plan(**plan))), TASK)
 
 
 def test_a_gain_below_zero_says_did_not_help_and_how_much_worse(tmp_path):
@@ -54,7 +54,7 @@ def test_under_twenty_blocks_there_is_no_verdict_even_with_an_interval(tmp_path)
      (-0.02, 0.0, 20, "open"), (0.01, 0.02, 19, "few"), (None, None, 40, "few")],
 )  # fmt: skip
 def test_the_outcome_is_the_side_on_which_the_whole_interval_lies(low, high, blocks, outcome):
-    assert outcome_of(Gain("ridge", 0.01, low, high, blocks, None)) == outcome
+    assert gain_outcome(Gain("ridge", 0.01, low, high, blocks, None)) == outcome
 
 
 def test_scores_that_are_better_higher_are_compared_by_difference(tmp_path):
@@ -98,7 +98,7 @@ def test_a_failed_control_is_a_caution(tmp_path):
 
 
 def test_the_best_llm_arm_is_best_on_validation_not_on_test(tmp_path):
-    rows = run_folder.read(fake_run.write(tmp_path)).pooled(TASK)
+    rows = read_results(fake_run.write(tmp_path)).pooled(TASK)
     moved = [replace(row, validation=1.0) if row.predictor == "llm-frozen" else row for row in rows]
     best = best_llm_arm(moved, lower=True)
     assert best is not None
@@ -107,9 +107,9 @@ def test_the_best_llm_arm_is_best_on_validation_not_on_test(tmp_path):
 
 def test_an_arm_chosen_on_test_for_want_of_validation_is_a_caution(tmp_path):
     run = fake_run.write(tmp_path)
-    found = run_folder.read(run)
+    found = read_results(run)
     blind = replace(found, records=tuple(replace(row, validation=None) for row in found.records))
-    assert any("chosen on test" in caution for caution in judge(blind, TASK).cautions)
+    assert any("chosen on test" in caution for caution in compute_verdict(blind, TASK).cautions)
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_the_model_is_named_with_depth_dtype_and_quantisation(llm, name):
 
 
 def test_an_arm_with_a_depth_of_its_own_is_named_with_that_depth(tmp_path):
-    found = run_folder.read(fake_run.write(tmp_path))
+    found = read_results(fake_run.write(tmp_path))
     own = {**fake_run.LLM, "depth": 30}
     deep = replace(found, records=tuple(replace(row, llm=own) if row.llm else row for row in found.records))
-    said = judge(deep, TASK)
+    said = compute_verdict(deep, TASK)
     assert said.sentence.startswith("smollm2-135m (30 layers, bf16) did not help")
     assert "smollm2-135m (30 layers, bf16)" in said.about
 
 
 def test_windows_are_counted_for_the_task_at_hand(tmp_path):
-    found = run_folder.read(fake_run.write(tmp_path))
+    found = read_results(fake_run.write(tmp_path))
     more = replace(found, windows={**found.windows, ("another-task", "ridge"): 999})
-    assert "40 test windows" in judge(more, TASK).about
+    assert "40 test windows" in compute_verdict(more, TASK).about

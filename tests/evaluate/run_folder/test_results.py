@@ -2,7 +2,7 @@ import pytest
 from support import fake_run
 
 from st2llm.errors import DataError
-from st2llm.evaluate.scoring import run_folder
+from st2llm.evaluate.run_folder.results import read_results
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def run(tmp_path):
 
 
 def test_every_predictor_is_pooled_once_and_the_best_comes_first(run):
-    rows = run_folder.read(run).pooled("forecast-168-24")
+    rows = read_results(run).pooled("forecast-168-24")
     assert [row.predictor for row in rows][:2] == ["ridge-deviation", "matched"]
     assert len(rows) == len(fake_run.ARMS)
     assert all(row.seed is None for row in rows)
@@ -19,14 +19,14 @@ def test_every_predictor_is_pooled_once_and_the_best_comes_first(run):
 
 def test_a_higher_score_comes_first_where_higher_is_better(tmp_path):
     run = fake_run.write(tmp_path, fake_run.Plan(higher_is_better=True))
-    assert run_folder.read(run).pooled("forecast-168-24")[0].predictor == "last-value"
+    assert read_results(run).pooled("forecast-168-24")[0].predictor == "last-value"
 
 
 def test_roles_tell_pretrained_weights_from_random_ones(run):
-    roles = {row.predictor: row.role for row in run_folder.read(run).records}
+    roles = {row.predictor: row.role for row in read_results(run).records}
     assert (roles["llm-lora"], roles["llm-random"], roles["text"]) == ("soft", "random", "text")
     assert (roles["ridge"], roles["matched"]) == ("baseline", "primitive")
-    assert {row.predictor for row in run_folder.read(run).records if row.pretrained} == {
+    assert {row.predictor for row in read_results(run).records if row.pretrained} == {
         "llm-frozen",
         "llm-lora",
         "text",
@@ -37,7 +37,7 @@ def test_files_of_a_predictor_are_not_those_of_one_whose_name_it_begins(tmp_path
     run = fake_run.write(
         tmp_path, fake_run.Plan(seeds=(0, 1), tasks=("forecast-12-3", "forecast-12-6"), days=20)
     )
-    found = run_folder.read(run)
+    found = read_results(run)
     assert [p.name for p in found.files("predictions", "ridge", "forecast-12-3", suffix=".parquet")] == [
         "ridge-0.parquet",
         "ridge-1.parquet",
@@ -49,37 +49,37 @@ def test_files_of_a_predictor_are_not_those_of_one_whose_name_it_begins(tmp_path
 
 
 def test_windows_are_counted_from_the_scores(run):
-    windows = run_folder.read(run).windows
+    windows = read_results(run).windows
     assert windows["forecast-168-24", "text"] == 10
     assert windows["forecast-168-24", "ridge"] == 40
 
 
 def test_a_folder_that_is_no_run_is_refused_with_what_to_give(tmp_path):
     with pytest.raises(DataError, match=r"There is no .*run\.json.*compare --out"):
-        run_folder.read(tmp_path)
+        read_results(tmp_path)
 
 
 def test_a_torn_results_file_is_refused(run):
     (run / "results.jsonl").write_text('{"predictor": "ri')
     with pytest.raises(DataError, match="not JSON"):
-        run_folder.read(run)
+        read_results(run)
 
 
 def test_an_empty_results_file_is_refused(run):
     (run / "results.jsonl").write_text("")
     with pytest.raises(DataError, match="no record yet"):
-        run_folder.read(run)
+        read_results(run)
 
 
 def test_an_answer_may_hold_any_line_separator(run):
     path = run / "answers" / "strange-0.jsonl"
     path.write_text('{"sample": "s0", "place": "p", "answer": "1\u2028\x85 2"}\n', encoding="utf-8")
-    assert list(run_folder.answers([path])["answer"]) == ["1\u2028\x85 2"]
+    assert list(run_folder.read_answers([path])["answer"]) == ["1\u2028\x85 2"]
 
 
 @pytest.mark.parametrize("value", [None, True, "3", float("nan"), float("inf")])
 def test_what_is_no_finite_number_is_none(value):
-    assert run_folder.number(value) is None
+    assert run_folder.finite_number(value) is None
 
 
 def test_a_text_arm_with_random_weights_is_not_pretrained(run):
@@ -89,5 +89,5 @@ def test_a_text_arm_with_random_weights_is_not_pretrained(run):
             '"family": "text", "backbone": "llm-frozen"', '"family": "text", "backbone": "llm-random"'
         )
     )
-    (text,) = (row for row in run_folder.read(run).pooled("forecast-168-24") if row.predictor == "text")
+    (text,) = (row for row in read_results(run).pooled("forecast-168-24") if row.predictor == "text")
     assert (text.role, text.pretrained) == ("random", False)

@@ -4,10 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from st2llm.evaluate.scoring.bootstrap import FEWEST_BLOCKS
-from st2llm.evaluate.scoring.formats import gain_span, metric_name, plural, score, size, unit_of
+from st2llm.evaluate.report.formats import (
+    format_gain_interval,
+    format_gain_size,
+    format_score,
+    metric_name,
+    metric_unit,
+    pluralize,
+)
+from st2llm.evaluate.run_folder.results import Record, RunResults
+from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
 from st2llm.evaluate.scoring.gain import Gain
-from st2llm.evaluate.scoring.run_folder import Facts, Record
 
 
 @dataclass(frozen=True)
@@ -25,30 +32,30 @@ class Verdict:
     reference: str | None
 
 
-def judge(facts: Facts, task: str) -> Verdict:
+def compute_verdict(results: RunResults, task: str) -> Verdict:
     """The verdict on a task, about the LLM arm that was best on validation."""
-    rows = facts.pooled(task)
-    arm = best_llm_arm(rows, lower=facts.relative)
+    rows = results.pooled(task)
+    arm = best_llm_arm(rows, lower=results.relative)
     if arm is None or arm.gain_best is None:
         reference = next((row.predictor for row in rows if not row.pretrained), None)
         return Verdict(
             "none",
-            _without(facts, rows, arm),
-            _about(facts, task, arm),
-            _cautions(facts, rows, arm),
+            _without(results, rows, arm),
+            _about(results, task, arm),
+            _cautions(results, rows, arm),
             arm,
             reference,
         )
     gain = arm.gain_best
-    sentence = _sentence(_llm_of(facts, arm), arm.predictor, gain, relative=facts.relative)
+    sentence = _sentence(_llm_of(results, arm), arm.predictor, gain, relative=results.relative)
     return Verdict(
-        outcome_of(gain), sentence, _about(facts, task, arm), _cautions(facts, rows, arm), arm, gain.vs
+        gain_outcome(gain), sentence, _about(results, task, arm), _cautions(results, rows, arm), arm, gain.vs
     )
 
 
-def outcome_of(gain: Gain) -> str:
+def gain_outcome(gain: Gain) -> str:
     """`few` under 20 blocks or without an interval; else the side of zero on which the whole interval lies."""
-    if gain.n_blocks < FEWEST_BLOCKS or gain.low is None or gain.high is None:
+    if gain.n_blocks < MIN_BLOCKS or gain.low is None or gain.high is None:
         return "few"
     return "better" if gain.low > 0 else "worse" if gain.high < 0 else "open"
 
@@ -83,57 +90,57 @@ def llm_name(llm: Mapping[str, Any] | None) -> str:
     return f"{llm.get('name')}" + (f" ({', '.join(parts)})" if parts else "")
 
 
-def _llm_of(facts: Facts, arm: Record | None) -> str:
+def _llm_of(results: RunResults, arm: Record | None) -> str:
     """The model that the arm used: its own where it was described, else the suite's."""
-    return llm_name((arm.llm if arm else None) or facts.run.get("llm"))
+    return llm_name((arm.llm if arm else None) or results.run.get("llm"))
 
 
 def _sentence(name: str, arm: str, gain: Gain, *, relative: bool) -> str:
     side = "worse" if gain.value < 0 else "better"
-    amount = f"{size(gain.value, relative=relative)} {side}"
-    span = gain_span(gain.low, gain.high)
+    amount = f"{format_gain_size(gain.value, relative=relative)} {side}"
+    span = format_gain_interval(gain.low, gain.high)
     claim = f"its best arm, {arm}, is {amount} {span} than {gain.vs}"
     return {
         "better": f"{name} helped: {claim}.",
         "worse": f"{name} did not help: {claim}.",
         "open": f"{name} made no difference that this run can show: {claim}, and the interval holds zero.",
         "few": f"Too few blocks for a verdict on {name}: its best arm, {arm}, measured {amount} than {gain.vs}, "
-        f"but on {plural(gain.n_blocks, 'block')} where {FEWEST_BLOCKS} are needed.",
-    }[outcome_of(gain)]
+        f"but on {pluralize(gain.n_blocks, 'block')} where {MIN_BLOCKS} are needed.",
+    }[gain_outcome(gain)]
 
 
-def _without(facts: Facts, rows: Sequence[Record], arm: Record | None) -> str:
-    best = next((row for row in rows if facts.score(row) is not None), None)
+def _without(results: RunResults, rows: Sequence[Record], arm: Record | None) -> str:
+    best = next((row for row in rows if results.score(row) is not None), None)
     lead = "No language model took part"
     if arm is not None:
-        lead = f"No gain was recorded for {_llm_of(facts, arm)}"
+        lead = f"No gain was recorded for {_llm_of(results, arm)}"
     if best is None:
         return f"{lead}, and nothing could be scored."
-    value = score(facts.primary, facts.score(best))
-    value += " %" if unit_of(facts.primary, "") == "%" else ""
-    among = plural(len(rows), "predictor")
-    return f"{lead}: of {among}, {best.predictor} is best with {metric_name(facts.primary)} {value}."
+    value = format_score(results.primary, results.score(best))
+    value += " %" if metric_unit(results.primary, "") == "%" else ""
+    among = pluralize(len(rows), "predictor")
+    return f"{lead}: of {among}, {best.predictor} is best with {metric_name(results.primary)} {value}."
 
 
-def _about(facts: Facts, task: str, arm: Record | None) -> str:
+def _about(results: RunResults, task: str, arm: Record | None) -> str:
     """What the verdict is about: that model, that data, that budget."""
-    places = len(facts.data.get("places") or [])
-    held = plural(places, "place") if places else str(facts.data.get("holds") or "")
-    where = f"{facts.data.get('name', 'the data')}" + (f" ({held})" if held else "")
-    windows = facts.most_windows(task)
-    seeds = len(facts.run.get("seeds") or [])
+    places = len(results.data.get("places") or [])
+    held = pluralize(places, "place") if places else str(results.data.get("holds") or "")
+    where = f"{results.data.get('name', 'the data')}" + (f" ({held})" if held else "")
+    windows = results.most_windows(task)
+    seeds = len(results.run.get("seeds") or [])
     parts = [where]
-    if facts.run.get("llm"):
-        parts.insert(0, _llm_of(facts, arm))
-    parts += [plural(windows, "test window")] if windows else []
-    parts += [plural(seeds, "seed")] if seeds else []
-    parts += _budget(facts)
+    if results.run.get("llm"):
+        parts.insert(0, _llm_of(results, arm))
+    parts += [pluralize(windows, "test window")] if windows else []
+    parts += [pluralize(seeds, "seed")] if seeds else []
+    parts += _budget(results)
     return "This is about " + ", ".join(parts) + ", and about nothing else."
 
 
-def _budget(facts: Facts) -> list[str]:
-    budget = (facts.run.get("config") or {}).get("budget") or {}
-    if not facts.run.get("llm") or not budget:
+def _budget(results: RunResults) -> list[str]:
+    budget = (results.run.get("config") or {}).get("budget") or {}
+    if not results.run.get("llm") or not budget:
         return []
     steps = f"{budget['steps']:,} steps" if budget.get("steps") else ""
     seconds = f"{budget['seconds']:,} s" if budget.get("seconds") else ""
@@ -141,15 +148,15 @@ def _budget(facts: Facts) -> list[str]:
     return [f"{steps or seconds}{batch} for each trained arm"] if steps or seconds else []
 
 
-def _cautions(facts: Facts, rows: Sequence[Record], arm: Record | None) -> tuple[str, ...]:
+def _cautions(results: RunResults, rows: Sequence[Record], arm: Record | None) -> tuple[str, ...]:
     found = []
-    if facts.run["suite"].get("demo"):
+    if results.run["suite"].get("demo"):
         found.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
     for name, meaning in (
         ("positive", "this run could not have seen a gain that was there, so the verdict says little"),
         ("negative", "it shows a gain where none was planted, so the gains here are not to be trusted"),
     ):
-        control = facts.controls.get(name)
+        control = results.controls.get(name)
         if control and not control.get("passed"):
             found.append(f"The {name} control failed: {meaning}.")
     compared = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
