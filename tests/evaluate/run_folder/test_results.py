@@ -2,7 +2,7 @@ import pytest
 from support import fake_run
 
 from st2llm.errors import DataError
-from st2llm.evaluate.run_folder.results import read_results
+from st2llm.evaluate.run_folder.results import read_answers, read_results
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_an_empty_results_file_is_refused(run):
 def test_an_answer_may_hold_any_line_separator(run):
     path = run / "answers" / "strange-0.jsonl"
     path.write_text('{"sample": "s0", "place": "p", "answer": "1\u2028\x85 2"}\n', encoding="utf-8")
-    assert list(run_folder.read_answers([path])["answer"]) == ["1\u2028\x85 2"]
+    assert list(read_answers([path])["answer"]) == ["1\u2028\x85 2"]
 
 
 @pytest.mark.parametrize("value", [None, True, "3", float("nan"), float("inf")])
