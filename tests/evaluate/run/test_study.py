@@ -11,12 +11,13 @@ from support import tiny_field, tiny_suite
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
+from st2llm.data.windows.splits import evenly_spaced
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run import models
 from st2llm.evaluate.run import study as module
 from st2llm.evaluate.run.compare import compare
 from st2llm.evaluate.run.progress import ProgressReporter
-from st2llm.evaluate.run.study import CachedSamples, Study, even, subsample_places
+from st2llm.evaluate.run.study import CachedSamples, Study, subsample_places
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.text import TextPredictor
@@ -58,7 +59,7 @@ def _facts(store, **wanted):
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 21, 22])
 def test_evenly_spaced_windows_are_as_many_as_asked_and_hold_first_and_last(town, count):
     windows = split(town, tiny_suite_task(), stride=24).test
-    chosen = even(windows, count).indices()
+    chosen = evenly_spaced(windows, count).indices()
     assert len(chosen) == count
     assert chosen[0] == windows.indices()[0]
     assert count == 1 or chosen[-1] == windows.indices()[-1]
@@ -74,7 +75,7 @@ def tiny_suite_task():
 def test_all_windows_are_taken_where_no_fewer_are_asked(town, count):
     windows = split(town, tiny_suite_task(), stride=24).test
     assert len(windows) == tiny_suite.TEST_DAYS
-    assert even(windows, count) is windows
+    assert evenly_spaced(windows, count) is windows
 
 
 def test_some_places_are_as_many_as_asked_the_same_for_a_sample_and_others_for_others(town):
@@ -336,7 +337,7 @@ def test_an_arm_without_validation_windows_has_no_validation_score(made, card, l
 def test_predictors_may_ask_for_fewer_windows_of_the_same_test_part(made, card, llama):
     study, _ = made(card, llama)
     text = study.suite.predictor("text")
-    assert study._chosen(text).indices().tolist() == even(study.test, 3).indices().tolist()
+    assert study._chosen(text).indices().tolist() == evenly_spaced(study.test, 3).indices().tolist()
 
 
 def test_a_language_model_that_nobody_changes_is_loaded_once(made, card, llama, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import pytest
 from support import fake_run
 
 from st2llm.errors import DataError
-from st2llm.evaluate.run_folder.results import read_answers, read_results
+from st2llm.evaluate.run_folder.results import finite_number, read_answers, read_results
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_an_answer_may_hold_any_line_separator(run):
 
 @pytest.mark.parametrize("value", [None, True, "3", float("nan"), float("inf")])
 def test_what_is_no_finite_number_is_none(value):
-    assert run_folder.finite_number(value) is None
+    assert finite_number(value) is None
 
 
 def test_a_text_arm_with_random_weights_is_not_pretrained(run):
