@@ -24,6 +24,7 @@ def pretrain(
 ) -> None:
     """Pre-train an encoder without a language model: next value, masked values, contrastive or diffusion."""
     from st2llm.config.training import PretrainRecipe
+    from st2llm.evaluate.run.progress import show_progress
     from st2llm.train import pretrain as module
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
@@ -46,6 +47,7 @@ def align(
     """Align an encoder with the embedding space of a frozen language model, and report alignment metrics."""
     from st2llm.commands.align import align_and_report
     from st2llm.config.training import align_recipe_type
+    from st2llm.evaluate.run.progress import show_progress
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 
@@ -68,6 +70,7 @@ def finetune(
     """Fine-tune a language model (LoRA, QLoRA, norms or all weights) on instructions or on soft tokens."""
     from st2llm.commands.finetune import run_finetune
     from st2llm.config.training import finetune_recipe_type
+    from st2llm.evaluate.run.progress import show_progress
     from st2llm.train.checkpointing import is_main
     from st2llm.train.recipes import load_recipe, parse_overrides
 

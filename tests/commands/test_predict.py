@@ -7,7 +7,7 @@ import yaml
 from support import video_files
 
 from st2llm import tasks
-from st2llm.commands.predict import _windows
+from st2llm.commands.predict import _windows, predict_to_file
 from st2llm.config.training import PretrainRecipe
 from st2llm.errors import DataError
 from st2llm.train.pretrain import pretrain

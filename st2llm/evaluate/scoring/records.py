@@ -13,7 +13,14 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import detected_by_kind
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.gain import Gain, Scores
-from st2llm.evaluate.scoring.score_table import ANSWERED, ENTRY, mean_draws, score, totals_by_sample
+from st2llm.evaluate.scoring.score_table import (
+    ANSWERED,
+    ENTRY,
+    mean_draws,
+    score,
+    totals_by_sample,
+    with_all_columns,
+)
 from st2llm.predict.answer_counts import sum_counts
 
 
