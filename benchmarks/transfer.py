@@ -40,7 +40,13 @@ DATA = {
 HISTORY, HORIZON = 24, 6
 TASK = tasks.forecast(history=HISTORY, horizon=HORIZON)
 ENCODER = EncoderSettings(
-    d_st=64, patch=6, layers=2, graph="regions", region=16, mixer="mlp", without=("node", "notes")
+    d_st=64,
+    patch=6,
+    layers=2,
+    graph="regions",
+    region_size=16,
+    mixer="mlp",
+    drop_embeddings=("node", "notes"),
 )
 WINDOWS = {"train": 600, "validation": 100, "test": 200}
 

@@ -92,7 +92,7 @@ def run_clip_prompts(
             recipe, twin, resume=again, tick=reporter.update, blind=True
         )
         answerers[BLIND] = lambda: blind.answer
-    joined = ", ".join(("values", *recipe.encoder.also))
+    joined = ", ".join(("values", *recipe.encoder.extra_features))
     facts = [
         ("clips", joined),
         ("sentences", "all-MiniLM-L6-v2, frozen"),

@@ -1,6 +1,7 @@
 """Settings of what a model is built from: encoder, projection head, backbone and language model; read without torch."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,17 +37,26 @@ class EncoderSettings(Settings):
     Of fields (graph, grid, video):
     d_st: width. patch: time steps of a patch. tokens: one token a place, or one a patch of a place.
     mixer, layers: what mixes a place's patches, and how deep.
-    without: embeddings that are left out; without `node` places differ only by their values and neighbours.
-    also: extra features, where a data set has them: the month, coordinates, eigenvectors of the graph's Laplacian, the
+    drop_embeddings: embeddings that are left out; without `node` places differ only by their values and neighbours.
+    extra_features: where a data set has them, the month, coordinates, eigenvectors of the graph's Laplacian, the
     frequencies of each place's history, frozen embeddings of text (MiniLM; of places and notes) and of images
     (EfficientNet; of the visible frames). See `encode.extra_features`.
-    join: whether embeddings and extra features are added to the values' embedding, or scale it.
-    centre: subtracts from each window the mean of its place, where levels drift (after RevIN, Kim et al. 2022).
-    level: values are differences from each place's mean, or from its mean in the same slot of the calendar (for
+    fusion: whether embeddings and extra features are added to the values' embedding, or scale it.
+    center_windows: subtracts from each window the mean of its place, where levels drift (after RevIN, Kim et al. 2022).
+    center_on: values are differences from each place's mean, or from its mean in the same slot of the calendar (for
     training windows a mean of other windows).
 
     Of sequences (trajectory, event): d_st, layers, dropout; causal: a point attends only to earlier points.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "without": "drop_embeddings",
+        "also": "extra_features",
+        "join": "fusion",
+        "centre": "center_windows",
+        "level": "center_on",
+        "region": "region_size",
+    }
 
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
@@ -55,13 +65,15 @@ class EncoderSettings(Settings):
     graph: Literal["gat", "gcn", "diffusion", "regions", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
     mixer: Literal["transformer", "mlp"] = "transformer"
-    without: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
-    also: tuple[Literal["month", "coordinates", "laplacian", "frequency", "text", "image"], ...] = ()
-    region: int = Field(16, ge=1)
+    drop_embeddings: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
+    extra_features: tuple[
+        Literal["month", "coordinates", "laplacian", "frequency", "text", "image"], ...
+    ] = ()
+    region_size: int = Field(16, ge=1)
     """Places in a region at most, where graph is `regions`."""
-    centre: bool = False
-    level: Literal["place", "slot"] = "place"
-    join: Literal["add", "scale"] = "add"
+    center_windows: bool = False
+    center_on: Literal["place", "slot"] = "place"
+    fusion: Literal["add", "scale"] = "add"
     causal: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
 

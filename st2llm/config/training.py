@@ -59,7 +59,8 @@ class WarmupSettings(Budget):
     """Trains the shared encoder alone before the predictors are trained, under a head that is discarded.
 
     data: of a suite, another data set of its kind, for the same task. The head is then kept too, so that a predictor
-    without a backbone starts with all that was learned there. The encoder must not know places (`without: [node]`).
+    without a backbone starts with all that was learned there. The encoder must not embed places
+    (`drop_embeddings: [node]`).
     """
 
     lr: float = 1e-3

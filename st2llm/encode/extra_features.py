@@ -24,58 +24,59 @@ _LOOKS = 4
 """Frames of a window that are looked at, evenly spaced up to the last that is seen."""
 
 
-def place_width(also: Sequence[str]) -> int:
+def place_width(extra_features: Sequence[str]) -> int:
     """How many numbers `places_of` makes for a place."""
     return sum(
-        {"coordinates": 4 * OCTAVES, "laplacian": EIGENVECTORS, "text": _TEXT}.get(one, 0) for one in also
+        {"coordinates": 4 * OCTAVES, "laplacian": EIGENVECTORS, "text": _TEXT}.get(one, 0)
+        for one in extra_features
     )
 
 
-def window_width(also: Sequence[str]) -> int:
+def window_width(extra_features: Sequence[str]) -> int:
     """How many numbers `windows_of` makes for a window."""
-    return sum({"text": _TEXT, "image": 2 * _IMAGE}.get(one, 0) for one in also)
+    return sum({"text": _TEXT, "image": 2 * _IMAGE}.get(one, 0) for one in extra_features)
 
 
-def places_of(sample: Sample, edges: Edges, also: Sequence[str]) -> Float[Tensor, "node feature"]:
-    """Numbers about each place that no window changes, in the order of `also`.
+def places_of(sample: Sample, edges: Edges, extra_features: Sequence[str]) -> Float[Tensor, "node feature"]:
+    """Numbers about each place that no window changes, in the order of `extra_features`.
 
     coordinates: sines and cosines of the standardised position (Tancik et al. 2020). laplacian: the first eigenvectors
     of the graph (Dwivedi et al. 2020), each with its largest entry positive; 0 beyond what a small graph has. text: the
     frozen sentence vector of a place's label and what is told about it.
     Raises ConfigError for coordinates of places that have none.
     """
-    rows = [_PLACE[one](sample, edges) for one in also if one in _PLACE]
+    rows = [_PLACE[one](sample, edges) for one in extra_features if one in _PLACE]
     empty = np.zeros((len(sample.place), 0), dtype=np.float32)
     return torch.from_numpy(np.concatenate([empty, *rows], axis=1).astype(np.float32))
 
 
-def codes_of(sample: Sample, also: Sequence[str]) -> Float[Tensor, "code feature"] | None:
+def codes_of(sample: Sample, extra_features: Sequence[str]) -> Float[Tensor, "code feature"] | None:
     """Numbers about each place or mark that a sequence counts through: frozen sentence vectors of what they are called.
 
-    None without `also`. Raises ConfigError for what is for fields alone, and where nothing is counted through.
+    None without `extra_features`. Raises ConfigError for features of fields, and where a data set has no codes.
     """
-    if not also:
+    if not extra_features:
         return None
-    if wrong := sorted(set(also) - {"text"}):
+    if wrong := sorted(set(extra_features) - {"text"}):
         raise ConfigError(
-            f"encoder.also: {', '.join(wrong)} is for fields, but {sample.side.dataset} holds sequences, which take "
-            f"`text` alone. Leave it out."
+            f"encoder.extra_features: {', '.join(wrong)} is for fields, but {sample.side.dataset} holds sequences, "
+            f"which take `text` alone. Leave it out."
         )
     if not sample.side.options:
         raise ConfigError(
-            f"encoder.also: text tells what places and marks are called, but {sample.side.dataset} has none of them. "
-            f"Leave it out."
+            f"encoder.extra_features: text embeds the names of places and marks, but {sample.side.dataset} has none of "
+            f"them. Leave it out."
         )
     return torch.from_numpy(_sentences(sample.side.option_labels or sample.side.options))
 
 
-def windows_of(samples: Sequence[Sample], also: Sequence[str]) -> Float[Tensor, "window feature"]:
-    """Numbers about each window, in the order of `also`.
+def windows_of(samples: Sequence[Sample], extra_features: Sequence[str]) -> Float[Tensor, "window feature"]:
+    """Numbers about each window, in the order of `extra_features`.
 
     text: the mean sentence vector of its notes, 0 without notes. image: EfficientNet's features of the frames that are
     seen, their mean and what the last has more than the first; 0 where a sample has no frames.
     """
-    rows = [_WINDOW[one](samples) for one in also if one in _WINDOW]
+    rows = [_WINDOW[one](samples) for one in extra_features if one in _WINDOW]
     empty = np.zeros((len(samples), 0), dtype=np.float32)
     return torch.from_numpy(np.concatenate([empty, *rows], axis=1))
 
@@ -84,8 +85,8 @@ def _coordinates(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feat
     xy = planar_positions(sample)
     if xy is None or not np.isfinite(xy).all():
         raise ConfigError(
-            f"encoder.also: coordinates needs the position of each place, but {sample.side.dataset} has none. Add them "
-            f"to its card, or leave `coordinates` out."
+            f"encoder.extra_features: coordinates needs the position of each place, but {sample.side.dataset} has "
+            f"none. Add them to its card, or leave `coordinates` out."
         )
     scale = float(xy.std(axis=0).max()) or 1.0
     angle = ((xy - xy.mean(axis=0)) / scale)[:, :, None] * (np.pi / 4 * 2.0 ** np.arange(OCTAVES))

@@ -58,9 +58,9 @@ class PatchEmbedding(nn.Module):
 
     A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
     question, carries the calendar of the asked steps and the notes; it comes last.
-    without: names of embeddings that are left out. centre: subtracts the mean of each place's visible values.
-    also, places: extra features that are joined to the tokens, and the numbers of each place that they need
-    (`encode.extra_features.places_of`). join: whether what is known of time and place is added to the embedded values
+    drop_embeddings: names of embeddings that are left out. center_windows: subtracts the mean of each place's visible
+    values. extra_features, places: features that are added to the tokens, and the numbers of each place that they need
+    (`encode.extra_features.places_of`). fusion: whether what is known of time and place is added to the embedded values
     or scales them (`scale`: feature-wise modulation without a shift, Perez et al. 2018).
     """
 
@@ -70,14 +70,14 @@ class PatchEmbedding(nn.Module):
         *,
         d_st: int,
         patch: int,
-        without: Sequence[str] = (),
-        centre: bool = False,
-        also: Sequence[str] = (),
+        drop_embeddings: Sequence[str] = (),
+        center_windows: bool = False,
+        extra_features: Sequence[str] = (),
         places: Float[Tensor, "node feature"] | None = None,
-        join: str = "add",
+        fusion: str = "add",
     ) -> None:
         super().__init__()
-        self.centre = centre
+        self.center_windows = center_windows
         self.patch, self.history, self.context = patch, shape.history, shape.context
         self.count = -(-shape.history // patch)
         self.values = nn.Linear(2 * patch * shape.channels, d_st)
@@ -86,40 +86,44 @@ class PatchEmbedding(nn.Module):
         self.day_of_week = nn.Embedding(7, d_st)
         self.holiday = nn.Embedding(2, d_st)
         # Without places of their own, weights are for any number of places.
-        self.node = nn.Embedding(1 if "node" in without else shape.nodes, d_st)
+        self.node = nn.Embedding(1 if "node" in drop_embeddings else shape.nodes, d_st)
         self.notes = nn.EmbeddingBag(shape.note_words + 2, d_st, mode="mean", padding_idx=0)
         for table in (self.position, self.step_of_day, self.day_of_week, self.holiday, self.node, self.notes):
             nn.init.normal_(table.weight, std=0.02)
-        for name in without:  # a table that is never anything but 0
+        for name in drop_embeddings:  # a table that is never anything but 0
             table = getattr(self, name)
             nn.init.zeros_(table.weight)
             table.weight.requires_grad_(False)
-        self._beside(shape, d_st, also, places)
+        self._beside(shape, d_st, extra_features, places)
         self.gate: nn.Module | None = None
-        if join == "scale":
+        if fusion == "scale":
             last = nn.Linear(d_st, d_st)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.gate = nn.Sequential(nn.GELU(), nn.Linear(d_st, d_st), nn.GELU(), last)
 
     def _beside(
-        self, shape: FieldShape, d_st: int, also: Sequence[str], places: Float[Tensor, "node feature"] | None
+        self,
+        shape: FieldShape,
+        d_st: int,
+        extra_features: Sequence[str],
+        places: Float[Tensor, "node feature"] | None,
     ) -> None:
         """Makes the layers that what is known beside the values goes through."""
-        width = place_width(also)
+        width = place_width(extra_features)
         if width and (places is None or places.shape != (shape.nodes, width)):
             came = "nothing" if places is None else f"{tuple(places.shape)}"
             raise ConfigError(
-                f"encoder.also: {', '.join(also)} takes {width} numbers about each of {shape.nodes} places, but "
-                f"{came} came. Give `places_of(sample, edges, also)`."
+                f"encoder.extra_features: {', '.join(extra_features)} takes {width} numbers about each of "
+                f"{shape.nodes} places, but {came} came. Give `places_of(sample, edges, extra_features)`."
             )
         self.register_buffer("places", places if width else None, persistent=False)
         self.of_place = nn.Linear(width, d_st, bias=False) if width else None
-        wide = window_width(also)
+        wide = window_width(extra_features)
         self.of_window = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, d_st)) if wide else None
         bins = shape.channels * (shape.history // 2 + 1)
-        self.frequency = nn.Linear(bins, d_st) if "frequency" in also else None
-        self.month = nn.Embedding(12, d_st) if "month" in also else None
+        self.frequency = nn.Linear(bins, d_st) if "frequency" in extra_features else None
+        self.month = nn.Embedding(12, d_st) if "month" in extra_features else None
         if self.month is not None:
             nn.init.normal_(self.month.weight, std=0.02)
 
@@ -127,7 +131,7 @@ class PatchEmbedding(nn.Module):
         b, _, n, _ = batch.values.shape
         values, visible = batch.values[:, : self.history], batch.visible[:, : self.history]
         shown = visible.to(values.dtype)
-        if self.centre:
+        if self.center_windows:
             level = (values * shown).sum(dim=1, keepdim=True) / shown.sum(dim=1, keepdim=True).clamp(min=1)
             values = (values - level) * shown
         both = torch.cat([values, shown], dim=-1)
@@ -254,7 +258,7 @@ class FieldEncoder(nn.Module):
     """Turns a batch of windows into `slots` embeddings of width d_st, the same for every arm of a comparison.
 
     Patches and a question token a place -> a mixer over time (transformer, or mlp) -> a layer over places, along edges
-    or (graph='regions') through regions of at most `region` places, as `partition` says. With
+    or (graph='regions') through regions of at most `region_size` places, as `partition` says. With
     tokens='place' a place becomes one token (its question token); with tokens='patch' all its tokens are kept.
     """
 
@@ -269,13 +273,13 @@ class FieldEncoder(nn.Module):
         graph: str,
         tokens: str,
         mixer: str = "transformer",
-        without: Sequence[str] = (),
-        centre: bool = False,
-        also: Sequence[str] = (),
+        drop_embeddings: Sequence[str] = (),
+        center_windows: bool = False,
+        extra_features: Sequence[str] = (),
         places: Float[Tensor, "node feature"] | None = None,
         partition: Partition | None = None,
-        region: int = 16,
-        join: str = "add",
+        region_size: int = 16,
+        fusion: str = "add",
     ) -> None:
         super().__init__()
         if tokens not in ("place", "patch"):
@@ -289,11 +293,11 @@ class FieldEncoder(nn.Module):
             shape,
             d_st=d_st,
             patch=patch,
-            without=without,
-            centre=centre,
-            also=also,
+            drop_embeddings=drop_embeddings,
+            center_windows=center_windows,
+            extra_features=extra_features,
             places=places,
-            join=join,
+            fusion=fusion,
         )
         self.time: nn.Module
         if mixer == "mlp":
@@ -305,7 +309,7 @@ class FieldEncoder(nn.Module):
             self.time = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
         self.space: nn.Module | None = None
         if graph == "regions":
-            self.space = RegionMixer(partition, d_st=d_st, cap=region)
+            self.space = RegionMixer(partition, d_st=d_st, cap=region_size)
         elif graph != "none":
             self.space = GraphLayer(graph, d_st=d_st)
         index = torch.stack([torch.from_numpy(edges.source), torch.from_numpy(edges.target)])
@@ -317,12 +321,12 @@ class FieldEncoder(nn.Module):
         """The slots that heads read: the question token of each place."""
 
     def forward(
-        self, batch: FieldBatch, also: Float[Tensor, "batch d_st"] | None = None
+        self, batch: FieldBatch, condition: Float[Tensor, "batch d_st"] | None = None
     ) -> Float[Tensor, "batch slot d_st"]:
-        """also: something known of the whole window, added to all its tokens."""
+        """condition: an embedding that is added to all tokens of a window."""
         tokens = self.embed(batch)
-        if also is not None:
-            tokens = tokens + also[:, None, None]
+        if condition is not None:
+            tokens = tokens + condition[:, None, None]
         b, n, p, d = tokens.shape
         z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
         question: Tensor = z[:, :, -1]

@@ -128,13 +128,13 @@ def stack(
     *,
     base: Float64[np.ndarray, "batch time node channel"] | None = None,
     level: Float64[np.ndarray, "batch time node channel"] | None = None,
-    also: Sequence[str] = (),
+    extra_features: Sequence[str] = (),
 ) -> FieldBatch:
     """Stacks samples of one task.
 
     base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0. level: in raw
-    units, what values are told as differences from; without one, the scaler's mean. also: which features of windows are
-    made.
+    units, what values are told as differences from; without one, the scaler's mean. extra_features: which features of
+    windows are made.
     A sample without truth gets an all-False `valid`. Raises DataError for samples of different sizes.
     """
     odd = next((s for s in samples if s.values.shape != samples[0].values.shape), None)
@@ -160,7 +160,7 @@ def stack(
         target=_float(np.where(valid, scaler.scale(truth, level), 0.0)),
         valid=torch.from_numpy(valid),
         notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
-        features=windows_of(samples, also),
+        features=windows_of(samples, extra_features),
         label=torch.tensor([label_of(s) for s in samples], dtype=torch.int64),
         words=("",) * len(samples),
     )

@@ -115,8 +115,8 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         if codes is not None and len(codes) != shape.codes:
             raise ConfigError(
-                f"encoder.also tells of {len(codes)} places or marks, but the sequences count {shape.codes}. Take "
-                f"the data that the encoder was built for."
+                f"encoder.extra_features describe {len(codes)} places or marks, but the sequences have {shape.codes}. "
+                f"Take the data that the encoder was built for."
             )
         if mixer not in MIXERS:
             raise ConfigError(f"There is no mixer {mixer!r}. {nearest(mixer, MIXERS)}")
@@ -152,9 +152,9 @@ class SequenceEncoder(nn.Module):
             self.blocks.extend(RotaryBlock(d_st, dropout=dropout) for _ in range(layers))
 
     def forward(
-        self, batch: PointBatch, also: Float[Tensor, "batch d_st"] | None = None
+        self, batch: PointBatch, condition: Float[Tensor, "batch d_st"] | None = None
     ) -> Float[Tensor, "batch slot d_st"]:
-        """also: something known of the whole sequence, added to all its slots."""
+        """condition: an embedding that is added to all slots of a sequence."""
         b, p, _ = batch.numbers.shape
         z: Tensor
         calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
@@ -164,8 +164,8 @@ class SequenceEncoder(nn.Module):
             told = self.of_code(self.known[batch.codes])
             points, question = points + told, question + told[:, -1:]
         z = torch.cat([points, question], dim=1) + calendar
-        if also is not None:
-            z = z + also[:, None]
+        if condition is not None:
+            z = z + condition[:, None]
         real = torch.cat([batch.real, batch.real.new_ones(b, 1)], dim=1)
         z = self.dropout(z) * real[..., None]
         if self.whole is not None:

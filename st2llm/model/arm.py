@@ -49,7 +49,7 @@ class Blueprint:
     vocabulary: Vocabulary | None = None
     """Where a reprogramming head speaks in the rows of a language model."""
     places: Float[Tensor, "node feature"] | None = None
-    """What `encoder.also` tells of each place; of sequences, of each code (a place or a mark)."""
+    """What `encoder.extra_features` tells of each place; of sequences, of each code (a place or a mark)."""
     partition: Partition | None = None
     """The regions that places mix through, where `encoder.graph` is `regions`."""
 
@@ -161,15 +161,15 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
     """A fresh encoder for fields or for sequences, as the shape says."""
     shape, e = blueprint.shape, blueprint.encoder
     if isinstance(shape, SequenceShape):
-        if e.level != "place" or e.join != "add":
+        if e.center_on != "place" or e.fusion != "add":
             raise ConfigError(
-                "encoder.level and encoder.join are for fields, whose values have a place and slots of a calendar. "
-                "Leave them out for sequences."
+                "encoder.center_on and encoder.fusion are for fields, whose values have a place and slots of a "
+                "calendar. Leave them out for sequences."
             )
-        if e.also and blueprint.places is None:
+        if e.extra_features and blueprint.places is None:
             raise ConfigError(
-                f"encoder.also: {', '.join(e.also)} takes numbers about each place or mark, but none came. Give "
-                f"`codes_of(sample, also)`."
+                f"encoder.extra_features: {', '.join(e.extra_features)} takes numbers about each place or mark, but "
+                f"none came. Give `codes_of(sample, extra_features)`."
             )
         return SequenceEncoder(
             shape,
@@ -189,13 +189,13 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         graph=e.graph,
         tokens=e.tokens,
         mixer=e.mixer,
-        without=e.without,
-        centre=e.centre,
-        also=e.also,
+        drop_embeddings=e.drop_embeddings,
+        center_windows=e.center_windows,
+        extra_features=e.extra_features,
         places=blueprint.places,
         partition=blueprint.partition,
-        region=e.region,
-        join=e.join,
+        region_size=e.region_size,
+        fusion=e.fusion,
     )
 
 

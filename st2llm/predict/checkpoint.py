@@ -52,7 +52,9 @@ def fit_pretraining_preprocessor(
             train, skip=recipe.skip, points=recipe.parsed_task.context, whole=whole
         )
     e, slots = recipe.encoder, len(train[0].place)
-    return fit_field_preprocessor(train, skip="none", template=None, slots=slots, also=e.also, level=e.level)
+    return fit_field_preprocessor(
+        train, skip="none", template=None, slots=slots, extra_features=e.extra_features, center_on=e.center_on
+    )
 
 
 def window_shape(
@@ -290,5 +292,7 @@ def load_predictor(folder: Path, *, name: str) -> CheckpointPredictor:
         slots = soft_token_count(shape.nodes, shape.history, recipe.encoder) if tokens is None else tokens
         usual = _means(scaler["usual"]) if "usual" in scaler else None
         words = NoteVocabulary(tuple(found.config["words"]))
-        preprocessor = FieldPreprocessor(own, words, base, template, slots, recipe.encoder.also, usual)
+        preprocessor = FieldPreprocessor(
+            own, words, base, template, slots, recipe.encoder.extra_features, usual
+        )
     return CheckpointPredictor(name, found, recipe, preprocessor, shape, checkpoint.sha256_of(found.folder))

@@ -115,7 +115,7 @@ def train_clip_prompts(
 
 
 def _card(r: VideoTextRecipe, params: int, state: Any) -> str:
-    joined = f" with {', '.join(r.encoder.also)}" if r.encoder.also else ""
+    joined = f" with {', '.join(r.encoder.extra_features)}" if r.encoder.extra_features else ""
     return model_card(
         r,
         f"Clips (encoder{joined}) and sentences (all-MiniLM-L6-v2) in one space of {r.width} numbers; {params:,} "

@@ -33,13 +33,13 @@ def encoder(sample, also, graph="gcn"):
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=32)
     edges = edges_of(sample)
     return FieldEncoder(
-        shape, edges, d_st=16, patch=4, layers=1, graph=graph, tokens="place", also=also,
+        shape, edges, d_st=16, patch=4, layers=1, graph=graph, tokens="place", extra_features=also,
         places=places_of(sample, edges, also),
     ).eval()  # fmt: skip
 
 
 def batch_of(given, also):
-    return stack(given, fit_scaler(given), fit_notes(given), also=also)
+    return stack(given, fit_scaler(given), fit_notes(given), extra_features=also)
 
 
 def pictures(count=6, seed=0):
@@ -117,7 +117,7 @@ def test_an_encoder_that_is_told_too_little_of_places_says_so():
     with pytest.raises(ConfigError, match="24 numbers about each of 5 places, but nothing came"):
         FieldEncoder(
             FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, d_st=16, patch=4, layers=1, graph="none",
-            tokens="place", also=["coordinates"],
+            tokens="place", extra_features=["coordinates"],
         )  # fmt: skip
 
 

@@ -40,8 +40,8 @@ def scaling(also=("month",), **changes) -> FieldEncoder:
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
     torch.manual_seed(0)
     made = FieldEncoder(
-        shape, fields.EDGES, d_st=16, patch=4, layers=0, graph="none", tokens="place", mixer="mlp", also=also,
-        join="scale", **changes,
+        shape, fields.EDGES, d_st=16, patch=4, layers=0, graph="none", tokens="place", mixer="mlp", extra_features=also,
+        fusion="scale", **changes,
     )  # fmt: skip
     torch.nn.init.normal_(made.embed.gate[-1].weight)
     return made
@@ -300,7 +300,7 @@ def test_without_their_embedding_places_of_like_values_are_one():
         values=batch.values[:, :, :1].expand(-1, -1, NODES, -1).clone(),
         visible=batch.visible[:, :, :1].expand(-1, -1, NODES, -1).clone(),
     )
-    told, blind = settled()(alike), settled(without=("node",))(alike)
+    told, blind = settled()(alike), settled(drop_embeddings=("node",))(alike)
     assert (told[:, 0] - told[:, 1]).abs().max() > 1e-3
     torch.testing.assert_close(blind[:, 0], blind[:, 1])
 
@@ -312,7 +312,7 @@ def test_an_embedding_that_is_left_out_is_not_heard_and_not_trained(name, column
     calendar[..., column] = 1 - calendar[..., column].clamp(max=1)
     other = replace(batch, calendar=calendar)
     assert (settled()(batch) - settled()(other)).abs().max() > 1e-4
-    made = settled(without=(name,))
+    made = settled(drop_embeddings=(name,))
     torch.testing.assert_close(made(batch), made(other))
     table = getattr(made.embed, name)
     assert not table.weight.requires_grad
@@ -323,7 +323,7 @@ def test_a_centred_encoder_does_not_heed_the_level_of_a_window():
     batch = batch_of()
     higher = replace(batch, values=batch.values + 7.0 * batch.visible)
     assert (settled()(batch) - settled()(higher)).abs().max() > 1e-2
-    made = settled(centre=True)
+    made = settled(center_windows=True)
     torch.testing.assert_close(made(batch), made(higher), atol=1e-4, rtol=1e-4)
     assert (made(batch) - made(replace(batch, values=2 * batch.values))).abs().max() > 1e-3
 

@@ -46,11 +46,13 @@ def encoder(given, **changes):
         "layers": 1,
         "graph": "regions",
         "tokens": "place",
-        "without": ["node"],
+        "drop_embeddings": ["node"],
     }
     shape = FieldShape(HISTORY, HORIZON, len(one.place), 1, 24)
     regions = partition_of(one, edges_of(one), CAP)
-    return FieldEncoder(shape, edges_of(one), **{**settings, **changes}, partition=regions, region=CAP).eval()
+    return FieldEncoder(
+        shape, edges_of(one), **{**settings, **changes}, partition=regions, region_size=CAP
+    ).eval()
 
 
 def batch_of(given):

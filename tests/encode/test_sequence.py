@@ -111,5 +111,5 @@ def test_what_a_code_is_called_is_heard_and_no_code_says_nothing():
 
 
 def test_names_of_another_count_of_codes_are_refused():
-    with pytest.raises(ConfigError, match="4 places or marks, but the sequences count 5"):
+    with pytest.raises(ConfigError, match="4 places or marks, but the sequences have 5"):
         encoder(codes=torch.zeros((4, 7)))

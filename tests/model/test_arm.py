@@ -123,11 +123,11 @@ def test_a_head_trained_before_is_taken_with_its_encoder(arm):
     assert state_sha256(made.head) == state_sha256(probe.head)
 
 
-@pytest.mark.parametrize("setting", [{"level": "slot"}, {"join": "scale"}])
+@pytest.mark.parametrize("setting", [{"center_on": "slot"}, {"fusion": "scale"}])
 def test_sequences_have_neither_slots_nor_values_to_scale(setting):
     shape = SequenceShape(task="next-place", points=4, features=3, codes=5, horizon=1, channels=1)
     made = replace(blueprint(), shape=shape, encoder=EncoderSettings(**setting))
-    with pytest.raises(ConfigError, match=r"encoder.level and encoder.join are for fields"):
+    with pytest.raises(ConfigError, match=r"encoder.center_on and encoder.fusion are for fields"):
         encoder_of(made)
 
 

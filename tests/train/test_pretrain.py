@@ -179,7 +179,7 @@ def test_a_checkpoint_answers_blank_readings(tmp_path):
 
 
 def test_a_checkpoint_keeps_what_was_usual(tmp_path):
-    encoder = {**ENCODER, "level": "slot", "join": "scale", "also": ["month"]}
+    encoder = {**ENCODER, "center_on": "slot", "fusion": "scale", "extra_features": ["month"]}
     path = recipe_file(tmp_path, encoder=encoder)
     recipe = load_recipe(path, into=PretrainRecipe)
     pretrain(recipe, tmp_path / "run")
@@ -200,7 +200,9 @@ def test_a_checkpoint_keeps_what_was_usual(tmp_path):
 
 def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
     path = recipe_file(
-        tmp_path, objectives={"diffusion": {"draws": 8, "steps": 5}}, encoder={**ENCODER, "without": ["node"]}
+        tmp_path,
+        objectives={"diffusion": {"draws": 8, "steps": 5}},
+        encoder={**ENCODER, "drop_embeddings": ["node"]},
     )
     pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     card = yaml.safe_load(path.read_text())["data"]

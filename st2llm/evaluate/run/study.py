@@ -415,7 +415,7 @@ class Study:
                 raise
             raise ConfigError(
                 f"What was learned on {warmup.data} does not fit {self.suite.data}: {told[0]} Leave out what belongs "
-                f"to places (`encoder.without: [node]`), and take data of as many channels."
+                f"to places (`encoder.drop_embeddings: [node]`), and take data of as many channels."
             ) from error
 
     def _blueprint(self) -> Blueprint:

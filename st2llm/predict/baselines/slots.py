@@ -64,7 +64,7 @@ def fit_held_out_slot_mean(train: Sequence[Sample]) -> HeldOutSlotMean:
     if not side.freq_s:
         raise DataError(
             f"{side.dataset} has no clock, so no window can be held out of the means of its slots. Count values from "
-            f"each place's own mean (`level: place`)."
+            f"each place's own mean (`encoder.center_on: place`)."
         )
     held = _training_values(train)
     sums = _slot_sums(held.rows, held.slots, _slot_count(side.freq_s))

@@ -42,9 +42,9 @@ class FieldPreprocessor:
     """Fitted on training windows alone, then the same for all arms.
 
     base: the closed-form rule whose answers arms correct, or None. template: writes the words before the soft tokens.
-    slots: how many soft tokens there are. also: features of windows that the encoder joins to the values. usual: what
-    values are told as differences from, where that changes from slot to slot of the calendar; None is the scaler's
-    mean of each place.
+    slots: how many soft tokens there are. extra_features: features of windows that the encoder adds to the values.
+    usual: what values are told as differences from, where that changes from slot to slot of the calendar; None is the
+    scaler's mean of each place.
     """
 
     scaler: Scaler
@@ -52,13 +52,15 @@ class FieldPreprocessor:
     base: BaselinePredictor | None
     template: Serializer | None
     slots: int
-    also: tuple[str, ...] = ()
+    extra_features: tuple[str, ...] = ()
     usual: HeldOutSlotMean | SlotMean | None = None
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> FieldBatch:
         """Tensors of these samples; with `with_instructions`, also the words that a language model reads."""
         base, level = self._filled(samples), self._level(samples)
-        batch = stack(samples, self.scaler, self.vocabulary, base=base, level=level, also=self.also)
+        batch = stack(
+            samples, self.scaler, self.vocabulary, base=base, level=level, extra_features=self.extra_features
+        )
         return self.with_instructions(batch, samples) if with_instructions else batch
 
     def _filled(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
@@ -115,18 +117,18 @@ def fit_field_preprocessor(
     skip: str,
     template: Serializer | None,
     slots: int,
-    also: tuple[str, ...] = (),
-    level: str = "place",
+    extra_features: tuple[str, ...] = (),
+    center_on: str = "place",
 ) -> FieldPreprocessor:
     """Fits scaler, vocabulary and base forecast. skip: one of SKIPS, or 'none' (ConfigError otherwise).
 
-    level: what values are told as differences from, each place's mean (`place`) or its mean in that slot of the
+    center_on: what values are told as differences from, each place's mean (`place`) or its mean in that slot of the
     calendar (`slot`), of which a training window is held out (`HeldOut`; DataError for windows without a clock).
     """
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
-    from_usual = level == "slot" and skip == "slot"  # then no base says what the level says
+    from_usual = center_on == "slot" and skip == "slot"  # then no base says what the level says
     base = None if skip == "none" or from_usual else fit_baseline(SKIPS[skip], train)
-    usual = fit_held_out_slot_mean(train) if level == "slot" else None
+    usual = fit_held_out_slot_mean(train) if center_on == "slot" else None
     scaler = fit_scaler(train, usual.of if usual else None)
-    return FieldPreprocessor(scaler, fit_notes(train), base, template, slots, also, usual)
+    return FieldPreprocessor(scaler, fit_notes(train), base, template, slots, extra_features, usual)

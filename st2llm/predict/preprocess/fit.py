@@ -62,10 +62,12 @@ def make_blueprint(
 ) -> Blueprint:
     """What an arm for samples like this one is built from: its neighbours, and what is known of its places or codes."""
     if isinstance(shape, SequenceShape):
-        return blueprint_of(shape, NO_EDGES, encoder, llm=llm, up=up, places=codes_of(sample, encoder.also))
+        return blueprint_of(
+            shape, NO_EDGES, encoder, llm=llm, up=up, places=codes_of(sample, encoder.extra_features)
+        )
     edges = edges_of(sample)
-    places = places_of(sample, edges, encoder.also)
-    regions = partition_of(sample, edges, encoder.region) if encoder.graph == "regions" else None
+    places = places_of(sample, edges, encoder.extra_features)
+    regions = partition_of(sample, edges, encoder.region_size) if encoder.graph == "regions" else None
     return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
 
 
@@ -98,5 +100,10 @@ def fit_preprocessor(
         )
     slots = tokens or soft_token_count(len(first.place), task.context or task.length, encoder)
     return fit_field_preprocessor(
-        train, skip=skip, template=template, slots=slots, also=encoder.also, level=encoder.level
+        train,
+        skip=skip,
+        template=template,
+        slots=slots,
+        extra_features=encoder.extra_features,
+        center_on=encoder.center_on,
     )

@@ -240,7 +240,7 @@ def test_an_arm_starts_with_what_other_places_have_taught_it(tmp_path):
         "id": "moved", "version": 1, "kind": "graph", "data": str(here), "split": {"stride": 6},
         "task": {"forecast": {"history": 24, "horizon": 6}}, "up": {"head": "none"},
         "encoder": {
-            "d_st": 16, "patch": 24, "layers": 1, "graph": "none", "mixer": "mlp", "without": ["node"],
+            "d_st": 16, "patch": 24, "layers": 1, "graph": "none", "mixer": "mlp", "drop_embeddings": ["node"],
             "warmup": {"steps": 120, "batch": 16, "lr": 3e-3, "data": str(there)},
         },
         "predictors": [
@@ -254,9 +254,9 @@ def test_an_arm_starts_with_what_other_places_have_taught_it(tmp_path):
     mae = {row["predictor"]: row["metrics"]["mae"]["value"] for row in report.records}
     assert mae["none"] < 0.5 * mae["mean"]  # nothing was learned here
     assert any(name.startswith("head.") for name in load_file(tmp_path / "run/encoder/warm-0.safetensors"))
-    content["encoder"]["without"] = []
+    content["encoder"]["drop_embeddings"] = []
     with pytest.raises(
-        ConfigError, match=r"What was learned on .* does not fit .*`encoder.without: \[node\]`"
+        ConfigError, match=r"What was learned on .* does not fit .*`encoder.drop_embeddings: \[node\]`"
     ):
         compare(tiny_suite.write_suite(tmp_path / "t.yaml", content), out=tmp_path / "other", progress=False)
     content["encoder"]["warmup"]["data"] = "nyc-bike1"

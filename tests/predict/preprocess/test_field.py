@@ -78,7 +78,7 @@ def test_everything_is_fitted_on_the_training_windows_alone():
 
 def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_of():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
-    fitted = fit_field_preprocessor(samples, skip="slot", template=None, slots=NODES, level="slot")
+    fitted = fit_field_preprocessor(samples, skip="slot", template=None, slots=NODES, center_on="slot")
     batch, held = fitted.collate(samples, with_instructions=False), fit_held_out_slot_mean(samples)
     usual = np.stack([held.of(sample) for sample in samples])
     seen = np.stack([np.where(s.visible, s.values, 0) - held.of(s) * s.visible for s in samples])
@@ -92,7 +92,7 @@ def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_
 
 def test_an_output_of_zero_is_the_slot_mean():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
-    fitted = fit_field_preprocessor(samples, skip="none", template=None, slots=NODES, level="slot")
+    fitted = fit_field_preprocessor(samples, skip="none", template=None, slots=NODES, center_on="slot")
     (later,) = fields.windows(fields.series(30), history=24, horizon=6, first=fields.MONDAY + 504 * 3600)
     batch = fitted.collate([later], with_instructions=False)
     (said,) = fitted.postprocess([later], torch.zeros_like(batch.base))
