@@ -1,8 +1,7 @@
 """Local stamps to UTC and UTC to the local calendar: the one place that knows about clocks being changed."""
 
 import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import holidays
@@ -10,20 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.errors import ConfigError, nearest
 from st2llm.types import DAY_S, MONTH_S, Calendar
-
-
-@dataclass(frozen=True)
-class Instants:
-    """The instants of local stamps.
-
-    seconds: int64 UTC, -1 where `known` is False. steps: what was done, in words.
-    """
-
-    seconds: Int64[np.ndarray, " time"]
-    known: np.ndarray
-    steps: tuple[str, ...]
 
 
 def zone(timezone: str) -> ZoneInfo:
@@ -34,28 +21,6 @@ def zone(timezone: str) -> ZoneInfo:
         raise ConfigError(
             f"There is no time zone {timezone!r}. Give an IANA name such as Pacific/Auckland."
         ) from error
-
-
-def to_utc(stamps: pd.DatetimeIndex, timezone: str, group: Sequence[str] | None = None) -> Instants:
-    """The instants of stamps; those with an offset say it themselves, naive ones are local to `timezone`.
-
-    Where clocks go forward, local times that never were are dropped: what they hold belongs to no
-    instant. Where clocks go back, a local time happens twice: if the stamps (of one `group`, in order)
-    hold it twice, the first is the first; if they hold it once, nobody can say which of the two it is, or
-    whether it is their sum (it is, in the Auckland counts), so both are left missing. No value is moved
-    or made up.
-    """
-    zone(timezone)
-    if stamps.tz is not None:
-        return Instants(_seconds(stamps.tz_convert("UTC").tz_localize(None)), np.ones(len(stamps), bool), ())
-    forward = np.asarray(stamps.tz_localize(timezone, ambiguous="NaT", nonexistent="shift_forward").isna())
-    neither = np.asarray(stamps.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT").isna())
-    folded, gap = forward, neither & ~forward
-    order, twice = _occurrences(stamps, folded, group)
-    utc = stamps.tz_localize(timezone, ambiguous=order == 0, nonexistent="shift_forward").tz_convert("UTC")
-    known = ~gap & (~folded | twice)
-    seconds = np.where(known, _seconds(utc.tz_localize(None)), -1)
-    return Instants(seconds, known, tuple(_told(int(gap.sum()), int((folded & ~twice).sum()), timezone)))
 
 
 def calendar_of(
@@ -135,29 +100,6 @@ def _seconds(naive: pd.DatetimeIndex) -> Int64[np.ndarray, " time"]:
     return naive.to_numpy().astype("datetime64[s]").astype(np.int64)
 
 
-def _occurrences(
-    stamps: pd.DatetimeIndex, folded: np.ndarray, group: Sequence[str] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which occurrence each folded stamp is (0 elsewhere), and whether it is there at least twice."""
-    order, twice = np.zeros(len(stamps), dtype=np.int64), np.zeros(len(stamps), dtype=bool)
-    rows = np.flatnonzero(folded)
-    if rows.size:
-        keys = [stamps[rows], np.zeros(len(rows)) if group is None else np.asarray(group)[rows]]
-        groups = pd.Series(np.zeros(len(rows))).groupby(keys)
-        order[rows] = groups.cumcount().to_numpy()
-        twice[rows] = groups.transform("size").to_numpy() > 1
-    return order, twice
-
-
-def _told(gap: int, folded: int, timezone: str) -> list[str]:
-    told = []
-    if gap:
-        told.append(f"dropped {gap} rows at local times that {timezone} skips where clocks go forward")
-    if folded:
-        told.append(f"left missing {folded} local times that happen twice in {timezone} but are there once")
-    return told
-
-
 def _holidays(country: str, subdivision: str | None, years: list[int]) -> dict[datetime.date, str]:
     try:
         found = holidays.country_holidays(country, subdiv=subdivision, years=years)
@@ -169,16 +111,3 @@ def _holidays(country: str, subdivision: str | None, years: list[int]) -> dict[d
             f"{nearest(subdivision or country, known)}"
         ) from error
     return {day: str(name) for day, name in found.items()}
-
-
-def check_increasing(seconds: Int64[np.ndarray, " time"], timezone: str, where: str) -> None:
-    """Raises DataError that names the first row whose stamp is not after the one before it."""
-    late = np.flatnonzero(np.diff(seconds) <= 0)
-    if late.size:
-        i = int(late[0])
-        word = "is given twice" if seconds[i] == seconds[i + 1] else "comes after a later stamp"
-        raise DataError(
-            f"{where}: stamps must increase, but {local_iso(int(seconds[i + 1]), timezone)} (row {i + 2} of "
-            f"the readings) {word}. Sort the rows; for repeated stamps set `duplicates: first` or `mean` in "
-            "the card."
-        )

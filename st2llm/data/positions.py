@@ -43,7 +43,7 @@ def missing_coordinates(rule: PositionColumns, table: Columns) -> np.ndarray:
     """True for the rows that lack a coordinate."""
     found = np.zeros(table.rows, dtype=bool)
     for name in coordinate_columns(rule):
-        found |= ~np.isfinite(table.number(name))
+        found |= ~np.isfinite(table.numbers(name))
     return found
 
 
@@ -121,7 +121,7 @@ def _pair(east: str | None, north: str | None, table: Columns) -> Float64[np.nda
     if east is None or north is None:
         return None
     out = np.empty((table.rows, 2))
-    out[:, 0], out[:, 1] = table.number(east), table.number(north)
+    out[:, 0], out[:, 1] = table.numbers(east), table.numbers(north)
     return out
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from st2llm.data import calendar
 from st2llm.data.calendar import month_of_year
-from st2llm.errors import ConfigError, DataError
+from st2llm.errors import ConfigError
 from st2llm.types import MONTH_S
 
 AUCKLAND = "Pacific/Auckland"
@@ -17,47 +17,6 @@ AUCKLAND = "Pacific/Auckland"
 
 def _utc(*said: str) -> list[int]:
     return [int(pd.Timestamp(one).timestamp()) for one in said]
-
-
-def test_a_naive_stamp_is_local() -> None:
-    found = calendar.to_utc(pd.DatetimeIndex(["2024-01-01 00:00"]), AUCKLAND)
-    assert found.seconds.tolist() == _utc("2023-12-31 11:00Z")
-    assert found.steps == ()
-
-
-def test_a_stamp_with_an_offset_says_its_own_instant() -> None:
-    found = calendar.to_utc(pd.DatetimeIndex(["2024-01-01 00:00+02:00"]), AUCKLAND)
-    assert found.seconds.tolist() == _utc("2023-12-31 22:00Z")
-
-
-def test_a_local_time_that_never_was_is_dropped_and_told() -> None:
-    stamps = pd.DatetimeIndex(["2022-09-25 01:00", "2022-09-25 02:00", "2022-09-25 03:00"])
-    found = calendar.to_utc(stamps, AUCKLAND)
-    assert found.known.tolist() == [True, False, True]
-    assert np.diff(found.seconds[found.known]).tolist() == [3600]
-    assert "dropped 1 rows" in found.steps[0]
-
-
-def test_a_local_time_that_happens_twice_but_is_there_once_is_left_missing_both_times() -> None:
-    stamps = pd.DatetimeIndex(["2022-04-03 01:00", "2022-04-03 02:00", "2022-04-03 03:00"])
-    found = calendar.to_utc(stamps, AUCKLAND)
-    assert found.known.tolist() == [True, False, True]
-    assert np.diff(found.seconds[found.known]).tolist() == [3 * 3600]
-    assert "left missing 1 local times" in found.steps[0]
-
-
-def test_a_local_time_that_is_there_twice_is_taken_in_order() -> None:
-    stamps = pd.DatetimeIndex(
-        ["2022-04-03 02:00", "2022-04-03 02:30", "2022-04-03 02:00", "2022-04-03 02:30"]
-    )
-    found = calendar.to_utc(stamps, AUCKLAND)
-    assert np.diff(found.seconds).tolist() == [1800, 1800, 1800]
-
-
-def test_rows_of_several_places_are_ordered_each_for_itself() -> None:
-    stamps = pd.DatetimeIndex(["2022-04-03 02:00"] * 4)
-    found = calendar.to_utc(stamps, AUCKLAND, group=["a", "b", "a", "b"])
-    assert (found.seconds - found.seconds[0]).tolist() == [0, 0, 3600, 3600]
 
 
 @given(st.integers(0, 4_000_000_000 // 300).map(lambda n: n * 300))
@@ -94,13 +53,6 @@ def test_an_unknown_country_or_subdivision_gets_the_nearest_name() -> None:
 def test_an_unknown_time_zone_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="no time zone"):
         calendar.zone(name)
-
-
-def test_a_repeated_and_a_backward_stamp_are_named() -> None:
-    with pytest.raises(DataError, match="row 2 of the readings.* is given twice"):
-        calendar.check_increasing(np.array([3600, 3600]), "UTC", "a.csv")
-    with pytest.raises(DataError, match="1970-01-01T00:00:00.* comes after a later stamp"):
-        calendar.check_increasing(np.array([3600, 0]), "UTC", "a.csv")
 
 
 def test_a_calendar_by_named_days_is_that_of_the_country() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from st2llm import config, tasks
-from st2llm.data.card.base import Card, Clock, HolidayRule, SplitShares, file_and_key, step_seconds
+from st2llm.data.card.base import Card, HolidayRule, SplitShares, file_and_key, step_seconds
 from st2llm.data.card.event import EventCard
 from st2llm.data.card.graph import DistanceKernel, EdgeRule, GraphCard, NodeTable
 from st2llm.data.card.grid import GridCard
@@ -15,7 +15,6 @@ from st2llm.errors import ConfigError, nearest
 __all__ = [
     "CARDS",
     "Card",
-    "Clock",
     "DistanceKernel",
     "EdgeRule",
     "EventCard",

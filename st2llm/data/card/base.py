@@ -2,47 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.fetch import Source
 from st2llm.types import MONTH_S, SplitPlan
-
-
-class Clock(Settings):
-    """How columns become stamps; stamps without an offset are local to the card's time zone.
-
-    column: one column of stamps. Or `date` (a day) with `hour` (0 to 23, words after it such as
-    ':00-6:59' are left out). Or `parts`, the columns of year, month, day and perhaps hour, minute, second.
-    day_starts: the hour at which a date's rows begin, so that earlier hours belong to the day after it.
-    follow: `date` takes each row's labels as they are; `hour` takes the rows as a chronicle whose hours run
-    on, and mends the few dates that contradict them.
-    """
-
-    column: str | None = None
-    date: str | None = None
-    hour: str | None = None
-    day_starts: int = Field(0, ge=0, le=23)
-    follow: Literal["date", "hour"] = "date"
-    parts: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "Clock":
-        ways = sum(way is not None for way in (self.column, self.date, self.parts))
-        if ways != 1 or (self.date is None) != (self.hour is None):
-            raise ValueError("give either `column`, or `date` and `hour`, or `parts`")
-        if self.parts is not None and not 3 <= len(self.parts) <= 6:
-            raise ValueError(
-                "`parts` names the columns of year, month, day, and perhaps hour, minute and second"
-            )
-        return self
-
-    def columns(self) -> list[str]:
-        """The columns that it reads."""
-        return [name for name in (self.column, self.date, self.hour, *(self.parts or ())) if name]
 
 
 class SplitShares(Settings):
@@ -80,14 +47,6 @@ class HolidayRule(Settings):
 
     country: str
     subdivision: str | None = None
-
-
-def _as_column(value: Any) -> Any:
-    return {"column": value} if isinstance(value, str) else value
-
-
-ClockOrColumn = Annotated[Clock | None, BeforeValidator(_as_column)]
-"""A column of stamps by its name, or a Clock in full."""
 
 
 class Card(Settings):

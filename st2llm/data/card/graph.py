@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
-from st2llm.data.card.base import Card, ClockOrColumn, file_and_key, step_seconds
+from st2llm.data.card.base import Card, file_and_key, step_seconds
 from st2llm.data.card.side import SideRule
+from st2llm.data.card.time import ReadingTimeOrColumn
 
 
 class NodeTable(Settings):
@@ -92,7 +93,7 @@ class GraphCard(Card):
     kind: Literal["graph"]
     values: str | list[str] | dict[str, str]
     layout: Literal["wide", "long"] = "wide"
-    time: ClockOrColumn = None
+    time: ReadingTimeOrColumn = None
     place: str | None = None
     channels: list[str] | None = None
     ignore: list[str] = Field(default_factory=list)

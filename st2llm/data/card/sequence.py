@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from st2llm.config import Settings
 from st2llm.data.card.base import Card, file_and_key
 from st2llm.data.card.side import SideRule
+from st2llm.data.card.time import TimeOrColumn
 
 BoundingBox = Annotated[list[float], Field(min_length=4, max_length=4)]
 """West, south, east, north."""
@@ -36,49 +37,6 @@ class SourceTable(Settings):
 def _tables(value: Any) -> Any:
     several = value if isinstance(value, list) else [value]
     return [{"file": one} if isinstance(one, str) else one for one in several]
-
-
-class Moment(Settings):
-    """How rows get their time: one of
-
-    - column: stamps, ISO unless `format` says otherwise (strptime); without an offset they are local to `timezone`;
-      with `unit`, numbers since 1970 UTC instead;
-    - date, clock: a stamp in two columns; `format` is that of the date;
-    - day, minute: counted from a start that nobody knows; `weekday` (Monday 0) then sets the day of the week right;
-    - frame: numbers of frames, `fps` of them a second.
-
-    fold: which of two a local time is that clocks show twice; `drop` leaves its rows out, as none can say.
-    """
-
-    column: str | None = None
-    format: str | None = None
-    unit: Literal["s", "ms"] | None = None
-    date: str | None = None
-    clock: str | None = None
-    day: str | None = None
-    minute: str | None = None
-    weekday: str | None = None
-    frame: str | None = None
-    fps: float | None = Field(None, gt=0)
-    fold: Literal["drop", "first", "second"] = "drop"
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "Moment":
-        if sum(way is not None for way in (self.column, self.date, self.day, self.frame)) != 1:
-            raise ValueError("give exactly one of `column`, `date`, `day` and `frame`")
-        if (self.date is None) != (self.clock is None):
-            raise ValueError("give `date` with `clock`")
-        if (self.frame is None) != (self.fps is None):
-            raise ValueError("give `frame` with `fps`")
-        if (self.day is None) and (self.minute or self.weekday):
-            raise ValueError("`minute` and `weekday` go with `day`")
-        if (self.column is None and self.unit) or (self.column is None and self.date is None and self.format):
-            raise ValueError("`unit` goes with `column`, `format` with `column` or `date`")
-        return self
-
-
-def _moment(value: Any) -> Any:
-    return {"column": value} if isinstance(value, str) else value
 
 
 class StayPoints(Settings):
@@ -158,7 +116,7 @@ class SequenceCard(Card):
     columns: list[str] | None = None
     separator: str = ","
     missing: list[str] = Field(default_factory=lambda: ["NA", "NaN", "nan", "null", "None"])
-    time: Annotated[Moment, BeforeValidator(_moment)]
+    time: TimeOrColumn
     lon: str | None = None
     lat: str | None = None
     x: str | None = None

@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from st2llm.config import Settings
+from st2llm.data.card.time import TimeColumns
 
 
 class WeatherTable(Settings):
@@ -20,6 +21,17 @@ class WeatherTable(Settings):
     max_age: str = "3h"
     missing: list[str] = Field(default_factory=list)
     known: bool = False
+
+    @model_validator(mode="after")
+    def _readable_time(self) -> "WeatherTable":
+        self.time_columns()
+        return self
+
+    def time_columns(self) -> TimeColumns:
+        """How the table's rows get their time; of a local time that occurs twice the first is meant."""
+        if isinstance(self.time, str):
+            return TimeColumns(column=self.time, fold="first")
+        return TimeColumns(parts=self.time, fold="first")
 
 
 class PlaceTable(Settings):

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from st2llm.data import calendar, positions, time_columns
+from st2llm.data import calendar, positions, timestamps
 from st2llm.data.card.event import EventCard
 from st2llm.data.load import provenance, side_information
+from st2llm.data.local_time import parse_instant
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Columns, ColumnType
 from st2llm.errors import DataError
@@ -22,7 +23,7 @@ def _column_types(card: EventCard) -> dict[str, ColumnType]:
     if card.magnitude is not None:
         numbers[card.magnitude] = "number"
     words = sequence_tables.category_columns(card, {"mark": card.mark})
-    return {**words, **positions.coordinate_columns(card), **time_columns.wanted(card.time), **numbers}
+    return {**words, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
     Raises DataError where files do not hold what the card says, or an event lies outside the window or region.
     """
     table = sequence_tables.read(card, files, _column_types(card)).table
-    times = time_columns.of(card.time, table, np.zeros(table.rows, dtype=np.int32), timezone=card.timezone)
-    seconds = times.time if times.unit_s == 1 else times.time // 1000
+    times = timestamps.read_times(card.time, table, timezone=card.timezone, where=card.name)
+    seconds = times.seconds
     lonlat, file_xy, kept, placed = sequence_tables.read_positions(card, table, times.known)
     if not kept.any():
         raise DataError(
@@ -65,7 +66,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         lonlat=lonlat,
         mark=mark,
         marks=marks,
-        magnitude=table.number(card.magnitude)[rows] if card.magnitude else None,
+        magnitude=table.numbers(card.magnitude)[rows] if card.magnitude else None,
         region=region,
         split=card.plan(),
         description=card.description,
@@ -128,7 +129,7 @@ def _marks(
     """Codes through the sorts of events in order of their names. Raises DataError for an event without one."""
     if card.mark is None:
         return None, ()
-    column = table.word(card.mark).at(rows)
+    column = table.categories(card.mark).at(rows)
     if (column.codes < 0).any():
         raise DataError(
             f"{card.name}: column {card.mark!r} is empty for {int((column.codes < 0).sum())} events. Each event "
@@ -146,7 +147,7 @@ def _join_side_information(
     rows: Int64[np.ndarray, " row"],
     time: Int64[np.ndarray, " row"],
 ) -> EventSideInformation:
-    attributes = {name: table.number(column)[rows] for name, column in card.attributes.items()}
+    attributes = {name: table.numbers(column)[rows] for name, column in card.attributes.items()}
     rule = card.side
     if rule is None:
         return EventSideInformation(attributes, tuple(card.known))
@@ -172,9 +173,7 @@ def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]
     first, last = int(time[0]), int(time[-1])
     if card.window is None:
         return first, last
-    begin, end = (
-        sequence_tables.parse_instant(stamp, card.timezone, f"{card.name}: `window`") for stamp in card.window
-    )
+    begin, end = (parse_instant(stamp, card.timezone, f"{card.name}: `window`") for stamp in card.window)
     if first < begin or last > end:
         stray = first if first < begin else last
         raise DataError(

@@ -10,6 +10,7 @@ from st2llm.data import calendar
 from st2llm.data.card import GridCard, file_and_key
 from st2llm.data.load import provenance, side_information
 from st2llm.data.load.regular_steps import RegularStep
+from st2llm.data.local_time import check_increasing
 from st2llm.data.read import rasters
 from st2llm.data.read.rasters import Raster
 from st2llm.data.windows.nodes import cell_centres
@@ -33,7 +34,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         time = step.from_start(step.first(card.start, ", ".join(card.parts)), len(values))
         moved: list[str] = []
     else:
-        calendar.check_increasing(whole.time, card.timezone, ", ".join(card.parts))
+        check_increasing(whole.time, card.timezone, ", ".join(card.parts))
         time, values, moved = step.regular(whole.time, values)
     values, rows, cols, coarse = _coarsen(card, values, whole)
     if not np.isfinite(values).any():

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from st2llm.data import fetch
 from st2llm.data.card import Card
@@ -15,8 +16,7 @@ def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...])
 
     Keys at their defaults have no part in it: a key that cards learn later changes no hash of before.
     """
-    said = card.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_hashed_keys(card), sort_keys=True).encode())
     for name in sorted(files):
         digest.update(f"{name} {_sha256(files[name])}\n".encode())
     return Provenance(
@@ -27,6 +27,16 @@ def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...])
         leakage=card.leakage,
         steps=steps,
     )
+
+
+def _hashed_keys(card: Card) -> dict[str, Any]:
+    """The keys of a card that enter its hash, under their earliest names, so that a renamed key keeps the hash."""
+    keys = card.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if card.kind == "graph" and "clock" in keys.get("time", {}):
+        time = dict(keys["time"])
+        keys["time"] = {**time, "hour": time.pop("clock")}
+        del keys["time"]["clock"]
+    return keys
 
 
 def _sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar
+from st2llm.data.local_time import parse_instant
 from st2llm.errors import DataError
 from st2llm.types import DAY_S, MONTH_S
 
@@ -29,18 +30,7 @@ class RegularStep:
             raise DataError(
                 f"{self.name}: {where} has no stamps. Say `start: 2024-01-31T00:00:00` or `time` in the card."
             )
-        try:
-            stamps = pd.DatetimeIndex([pd.Timestamp(start)])
-        except ValueError as error:
-            raise DataError(
-                f"{self.name}: `start` should be a stamp such as 2024-01-31T00:00:00, not {start!r}."
-            ) from error
-        instant = calendar.to_utc(stamps, self.timezone)
-        if not instant.known[0]:
-            raise DataError(
-                f"{self.name}: `start` {start} is no single instant in {self.timezone}. Add its offset."
-            )
-        return int(instant.seconds[0])
+        return parse_instant(start, self.timezone, f"{self.name}: `start`")
 
     def from_start(self, first: int, count: int) -> Int64[np.ndarray, " time"]:
         """`count` instants, the first at `first`; of months, each at the beginning of its month."""

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float64, Int64
 from scipy.spatial import cKDTree
 
-from st2llm.data import positions, time_columns
-from st2llm.data.calendar import check_increasing
+from st2llm.data import positions, timestamps
 from st2llm.data.card.side import NoteTable, PlaceTable, SideRule, WeatherTable
 from st2llm.data.load.harmonise import duration_s
+from st2llm.data.local_time import check_increasing, to_utc
 from st2llm.data.read import columns
-from st2llm.data.timestamps import assembled
 from st2llm.errors import DataError
 from st2llm.types import Note, Reading
-
-_NO_FOLD = "first"
 
 
 @dataclass(frozen=True)
@@ -79,25 +75,19 @@ def join_weather(
 
     Raises DataError where the table's stamps repeat or cannot be read.
     """
-    sorts: dict[str, columns.ColumnType] = dict.fromkeys(rule.columns.values(), "number")
-    form = columns.TableFormat(missing=tuple(rule.missing))
-    if isinstance(rule.time, str):
-        table = columns.read(path, {rule.time: "stamp", **sorts}, form)
-        given = table.stamp(rule.time)
-    else:
-        parts: dict[str, columns.ColumnType] = dict.fromkeys(rule.time, "number")
-        table = columns.read(path, {**parts, **sorts}, form)
-        local = assembled(rule.time, pd.DataFrame({name: table.number(name) for name in parts}), path)
-        given = columns.Timestamps(local.as_unit("us").asi8, zoned=False)
-    micros, known, _ = time_columns.to_utc(given, timezone, _NO_FOLD)
-    rows = np.flatnonzero(known)
-    rows = rows[np.argsort(micros[rows], kind="stable")]
-    stamps = micros[rows] // 1_000_000
+    clock = rule.time_columns()
+    types: dict[str, columns.ColumnType] = dict.fromkeys(rule.columns.values(), "number")
+    table_format = columns.TableFormat(missing=tuple(rule.missing))
+    table = columns.read(path, {**timestamps.column_types(clock), **types}, table_format)
+    instants = timestamps.read_times(clock, table, timezone=timezone, where=path.name)
+    rows = np.flatnonzero(instants.known)
+    rows = rows[np.argsort(instants.time[rows], kind="stable")]
+    stamps = instants.time[rows]
     check_increasing(stamps, timezone, path.name)
     last = np.searchsorted(stamps, time, side="right") - 1
     fresh = (last >= 0) & (time - stamps[np.maximum(last, 0)] <= duration_s(rule.max_age))
     found = {
-        name: np.where(fresh, table.number(column)[rows][np.maximum(last, 0)], np.nan)
+        name: np.where(fresh, table.numbers(column)[rows][np.maximum(last, 0)], np.nan)
         for name, column in rule.columns.items()
     }
     reach = f"at most {rule.max_age} old, for {int(fresh.sum())} of {len(time)}"
@@ -122,12 +112,12 @@ def join_nearest_places(
             f"{path.name} has {'degrees' if rule.lon else 'metres'}, but the data have none. Give the others."
         )
     sorts: dict[str, columns.ColumnType] = {str(name): "number" for name in names}
-    table = columns.read(path, {rule.text: "word", **sorts})
-    there = np.column_stack([table.number(str(name)) for name in names])
+    table = columns.read(path, {rule.text: "category", **sorts})
+    there = np.column_stack([table.numbers(str(name)) for name in names])
     bad = np.flatnonzero(~np.isfinite(there).all(axis=1))
     if bad.size:
         raise DataError(f"{path.name}: row {int(bad[0]) + 1} has no coordinates. Each place needs them.")
-    words = table.word(rule.text)
+    words = table.categories(rule.text)
     reach = rule.within_m / positions.EARTH_M if rule.lon else rule.within_m
     tree, asked = (_unit_vectors(there), _unit_vectors(here)) if rule.lon else (there, here)
     apart, row = cKDTree(tree).query(asked, distance_upper_bound=_chord_length(reach) if rule.lon else reach)
@@ -143,17 +133,16 @@ def join_nearest_places(
 
 def read_notes(rule: NoteTable, path: Path, timezone: str) -> tuple[Note, ...]:
     """The sentences of a table, by their start. Raises DataError for one that ends before it begins."""
-    table = columns.read(path, {rule.start: "stamp", rule.end: "stamp", rule.text: "word"})
+    table = columns.read(path, {rule.start: "timestamp", rule.end: "timestamp", rule.text: "category"})
     begin, end = (
-        time_columns.to_utc(table.stamp(name), timezone, _NO_FOLD)[0] // 1_000_000
-        for name in (rule.start, rule.end)
+        to_utc(table.timestamps(name), timezone, "first").seconds for name in (rule.start, rule.end)
     )
     late = np.flatnonzero(end < begin)
     if late.size:
         raise DataError(
             f"{path.name}: the note of row {int(late[0]) + 1} ends before it begins. Mend its stamps."
         )
-    words = table.word(rule.text)
+    words = table.categories(rule.text)
     told = [
         Note(int(b), int(e), words.names[c])
         for b, e, c in zip(begin, end, words.codes, strict=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from st2llm.data import positions, time_columns
+from st2llm.data import positions, timestamps
 from st2llm.data.card.side import PlaceTable
 from st2llm.data.card.trajectory import TrajectoryCard, step_milliseconds
 from st2llm.data.load import fixes as fix
@@ -48,11 +48,16 @@ def read_fixes(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tup
         card, {"object": _column(card), "place": card.place, "label": card.label}
     )
     numbers: dict[str, ColumnType] = dict.fromkeys(card.attributes.values(), "number")
-    wanted = {**named, **positions.coordinate_columns(card), **time_columns.wanted(card.time), **numbers}
+    wanted = {**named, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
     rows = sequence_tables.read(card, files, wanted)
     objects, owner = _owners(card, rows)
-    times = time_columns.of(
-        card.time, rows.table, owner, timezone=card.timezone, fine=_has_milliseconds(card)
+    times = timestamps.read_times(
+        card.time,
+        rows.table,
+        timezone=card.timezone,
+        owner=owner,
+        milliseconds=_has_milliseconds(card),
+        where=card.name,
     )
     lonlat, xy, kept, placed = sequence_tables.read_positions(card, rows.table, times.known)
     everything, done = bool(kept.all()), times.steps
@@ -63,10 +68,10 @@ def read_fixes(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tup
         unit_s=times.unit_s,
         lonlat=lonlat,
         xy=xy,
-        place=rows.table.word(card.place).at(kept) if card.place else None,
+        place=rows.table.categories(card.place).at(kept) if card.place else None,
         part=_parts(rows)[kept] if _has_parts(rows) else None,
         labels=_labels(card, rows, owner, len(objects)),
-        attributes={name: rows.table.number(column)[kept] for name, column in card.attributes.items()},
+        attributes={name: rows.table.numbers(column)[kept] for name, column in card.attributes.items()},
     )
     del rows, owner, times, kept
     single, spread = fix.resolve_duplicates(loose.sorted().without_empty(), card.duplicates)
@@ -141,7 +146,7 @@ def _owners(card: TrajectoryCard, rows: SequenceTable) -> tuple[tuple[str, ...],
     if card.object is None:
         inner = Categories(np.zeros(rows.table.rows, dtype=np.int32), ("all",))
     else:
-        inner = rows.table.word(card.object)
+        inner = rows.table.categories(card.object)
         if (inner.codes < 0).any():
             row = int(np.flatnonzero(inner.codes < 0)[0])
             raise DataError(
@@ -189,7 +194,7 @@ def _labels(
     """The label of each object: that of its table, or of its first row. Raises DataError where rows contradict it."""
     found: np.ndarray = np.full(count, -1)
     if card.label is not None:
-        column = rows.table.word(card.label)
+        column = rows.table.categories(card.label)
         found[owner[::-1]] = column.codes[::-1]
         wrong = np.flatnonzero(found[owner] != column.codes)
         if wrong.size:

@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int32, Int64
 from st2llm.data import safe_open
 from st2llm.errors import DataError, nearest
 
-ColumnType = Literal["number", "word", "stamp"]
+ColumnType = Literal["number", "category", "timestamp"]
 BLOCK_BYTES = 8 << 20
 BLOCK_ROWS = 1 << 18
 MAX_TABLE_BYTES = safe_open.MAX_BYTES
@@ -50,10 +50,10 @@ class Categories:
 
 @dataclass(frozen=True)
 class Timestamps:
-    """A column of stamps in microseconds: since 1970 UTC where `zoned`, else since 1970 on the local clock."""
+    """A column of stamps in microseconds: since 1970 UTC where `has_offset`, else since 1970 on the local clock."""
 
-    micros: Int64[np.ndarray, " row"]
-    zoned: bool
+    microseconds: Int64[np.ndarray, " row"]
+    has_offset: bool
 
 
 Column = Float64[np.ndarray, " _"] | Categories | Timestamps
@@ -76,16 +76,16 @@ class Columns:
     """The columns of a table by name, of `rows` rows each."""
 
     rows: int
-    of: Mapping[str, Column]
+    by_name: Mapping[str, Column]
 
-    def number(self, name: str) -> Float64[np.ndarray, " row"]:
-        return cast(np.ndarray, self.of[name])
+    def numbers(self, name: str) -> Float64[np.ndarray, " row"]:
+        return cast(np.ndarray, self.by_name[name])
 
-    def word(self, name: str) -> Categories:
-        return cast(Categories, self.of[name])
+    def categories(self, name: str) -> Categories:
+        return cast(Categories, self.by_name[name])
 
-    def stamp(self, name: str) -> Timestamps:
-        return cast(Timestamps, self.of[name])
+    def timestamps(self, name: str) -> Timestamps:
+        return cast(Timestamps, self.by_name[name])
 
 
 def read(
@@ -125,7 +125,7 @@ def join(tables: Sequence[Columns]) -> Columns:
         return tables[0]
     return Columns(
         sum(table.rows for table in tables),
-        {name: _joined_column(name, [table.of[name] for table in tables]) for name in tables[0].of},
+        {name: _joined_column(name, [table.by_name[name] for table in tables]) for name in tables[0].by_name},
     )
 
 
@@ -138,12 +138,12 @@ def _joined_column(name: str, parts: Sequence[Column]) -> Column:
         )
     if isinstance(parts[0], Timestamps):
         stamps = [part for part in parts if isinstance(part, Timestamps)]
-        if len({part.zoned for part in stamps}) > 1:
+        if len({part.has_offset for part in stamps}) > 1:
             raise DataError(
                 f"Column {name!r} has stamps with an offset from UTC in some tables and without in others. "
                 "Write all one way."
             )
-        return Timestamps(np.concatenate([part.micros for part in stamps]), stamps[0].zoned)
+        return Timestamps(np.concatenate([part.microseconds for part in stamps]), stamps[0].has_offset)
     return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
 
@@ -175,22 +175,22 @@ class _ColumnBuilder:
     def add(self, block: Any, before: int) -> None:
         if self._sort == "number":
             self._parts.append(_numbers(block))
-        elif self._sort == "word":
+        elif self._sort == "category":
             codes, names = _encode_categories(block)
             self._parts.append(self._book.recode(codes, names))
         else:
-            micros, zoned = self._stamps(block, before)
-            if self._zoned is not None and zoned != self._zoned:
+            microseconds, has_offset = self._stamps(block, before)
+            if self._zoned is not None and has_offset != self._zoned:
                 raise self._mixed(before + 1)
-            self._zoned = zoned
-            self._parts.append(micros)
+            self._zoned = has_offset
+            self._parts.append(microseconds)
 
     def whole(self) -> Column:
         parts, self._parts = self._parts, []
         array = np.concatenate(parts)
-        if self._sort == "word":
+        if self._sort == "category":
             return Categories(array, self._book.names())
-        return Timestamps(array, bool(self._zoned)) if self._sort == "stamp" else array
+        return Timestamps(array, bool(self._zoned)) if self._sort == "timestamp" else array
 
     def _stamps(self, block: Any, before: int) -> tuple[Int64[np.ndarray, " row"], bool]:
         if pa.types.is_timestamp(block.type):
@@ -225,8 +225,8 @@ class _ColumnBuilder:
             )
         if offset.any() and not offset.all():
             raise self._mixed(before + 1 + int(np.flatnonzero(offset != offset[0])[0]))
-        micros = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
-        return micros, bool(offset.any())
+        microseconds = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
+        return microseconds, bool(offset.any())
 
     def _full(self, there: Any, block: Any, before: int) -> None:
         empty = np.flatnonzero(~_to_numpy(there).astype(bool))
@@ -245,8 +245,8 @@ class _ColumnBuilder:
 
 _ARROW_TYPES: Mapping[ColumnType, Any] = {
     "number": pa.float64(),
-    "word": pa.dictionary(pa.int32(), pa.string()),
-    "stamp": pa.string(),
+    "category": pa.dictionary(pa.int32(), pa.string()),
+    "timestamp": pa.string(),
 }
 
 

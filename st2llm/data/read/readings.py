@@ -1,4 +1,4 @@
-"""Files of readings (wide and long tables of CSV, parquet, HDF5 and Arrow; arrays) to UTC instants, ids and values."""
+"""Reads the values of a sensor graph: wide and long tables (CSV, parquet, HDF5, Arrow) and arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,15 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar, safe_open, timestamps
 from st2llm.data.card import GraphCard, file_and_key
+from st2llm.data.local_time import check_increasing
 from st2llm.errors import DataError
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What a file holds. time: int64 seconds UTC, increasing, or None where the file has no stamps.
+    """The readings in a file.
 
+    time: seconds UTC, increasing, or None where the file has no timestamps.
     ids: names of the places along the node axis, or None where the file does not name them.
     steps: what was done to the rows, in words.
     """
@@ -30,18 +32,18 @@ class Readings:
 def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
     """The readings of a card's values; `files` maps the names the card uses to paths.
 
-    Raises DataError for a missing column, text among numbers, stamps that cannot be read, repeat or run backwards.
+    Raises DataError for a missing column, text among numbers, and timestamps that cannot be read, repeat or decrease.
     """
-    found = [_open_values(card, one, files[file_and_key(one)[0]]) for _, one in card.parts]
+    opened = [_open_values(card, entry, files[file_and_key(entry)[0]]) for _, entry in card.parts]
     path = files[file_and_key(card.parts[0][1])[0]]
-    cubes = [one for one in found if isinstance(one, np.ndarray)]
-    if cubes:
-        if len(found) > 1:
+    arrays = [values for values in opened if isinstance(values, np.ndarray)]
+    if arrays:
+        if len(opened) > 1:
             raise DataError(
-                f"{card.name}: only tables are joined, but {path.name} is an array. Join the arrays first."
+                f"{card.name}: only tables are concatenated, but {path.name} is an array. Concatenate the arrays first."
             )
-        return Readings(None, None, _from_array(cubes[0], path))
-    frames = [one for one in found if isinstance(one, pd.DataFrame)]
+        return Readings(None, None, _from_array(arrays[0], path))
+    frames = [values for values in opened if isinstance(values, pd.DataFrame)]
     frames = [
         _checked_table(card, frame, said, place)
         for (place, said), frame in zip(card.parts, frames, strict=True)
@@ -51,11 +53,11 @@ def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
 
 
 PLACE_COLUMN = " place"
-"""The column of places that are told by their files' names."""
+"""The column of places where each place has a file of its own. The blank keeps it apart from columns of files."""
 
 
-def _open_values(card: GraphCard, said: str, path: Path) -> pd.DataFrame | np.ndarray:
-    key, kind = file_and_key(said)[1], path.suffix.lower()
+def _open_values(card: GraphCard, entry: str, path: Path) -> pd.DataFrame | np.ndarray:
+    key, kind = file_and_key(entry)[1], path.suffix.lower()
     if path.is_dir():
         return safe_open.saved_dataset(path, key)
     if kind in (".npz", ".npy"):
@@ -77,40 +79,39 @@ def _open_values(card: GraphCard, said: str, path: Path) -> pd.DataFrame | np.nd
     raise DataError(f"{path.name} is none of csv, parquet, npz, npy, h5. Convert it, or correct `values`.")
 
 
-def _checked_table(card: GraphCard, frame: pd.DataFrame, said: str, place: str | None) -> pd.DataFrame:
-    """A table whose columns are named by words, checked while its own file's name is known."""
-    path = Path(file_and_key(said)[0])
+def _checked_table(card: GraphCard, frame: pd.DataFrame, entry: str, place: str | None) -> pd.DataFrame:
+    """A table whose column names are strings; its channels are checked here, where messages can name its file."""
+    path = Path(file_and_key(entry)[0])
     if frame.empty:
         raise DataError(f"{path.name} has no rows or no columns. A row for each time is expected.")
     frame.columns = [str(name) for name in frame.columns]
     if card.layout == "long":
         columns = {
-            name: _numbers(timestamps.need(frame, name, path), name, path) for name in card.channels or ()
+            name: _numbers(timestamps.require_column(frame, name, path), name, path)
+            for name in card.channels or ()
         }
         frame = frame.assign(**columns)
     return frame if place is None else frame.assign(**{PLACE_COLUMN: place})
 
 
 def _concatenated(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of the same columns, one after the other; stamps in an index become rows of it."""
+    """Tables with the same columns, one after the other."""
     first = list(frames[0].columns)
-    for (_, said), frame in zip(card.parts, frames, strict=True):
+    for (_, entry), frame in zip(card.parts, frames, strict=True):
         if list(frame.columns) != first:
-            odd = sorted(set(first) ^ set(frame.columns)) or ["their order"]
+            differences = sorted(set(first) ^ set(frame.columns)) or ["their order"]
             raise DataError(
-                f"{card.name}: {said} and {card.parts[0][1]} have other columns; what differs: {', '.join(odd[:5])}. "
-                "Only tables with the same columns, in the same order, are joined."
+                f"{card.name}: {entry} and {card.parts[0][1]} have different columns: {', '.join(differences[:5])}. "
+                "Only tables with the same columns, in the same order, are concatenated."
             )
     return pd.concat(frames, ignore_index=not isinstance(frames[0].index, pd.DatetimeIndex))
 
 
 def _text_columns(card: GraphCard) -> list[str]:
-    """The columns that are no readings. Those of a clock's parts are numbers."""
-    clock = card.time
+    """The columns that are read as text: the place, and the times that are not numbers."""
+    types = timestamps.column_types(card.time) if card.time else {}
     return [
-        name
-        for name in (card.place, clock and clock.column, clock and clock.date, clock and clock.hour)
-        if name
+        name for name in (card.place, *(name for name, kind in types.items() if kind != "number")) if name
     ]
 
 
@@ -124,54 +125,55 @@ def _from_array(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node
 
 
 def _from_wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
-    time, keep, steps = timestamps.instants(card, frame, path, None)
-    clock = card.time.columns() if card.time else []
-    aside = {name for name in (*clock, *card.ignore) if name in frame.columns}
-    ids = [name for name in frame.columns if name not in aside]
+    instants = timestamps.read_frame_times(card.time, frame, path, card.timezone, None)
+    time_names = card.time.columns() if card.time else []
+    excluded = {name for name in (*time_names, *card.ignore) if name in frame.columns}
+    ids = [name for name in frame.columns if name not in excluded]
     if not ids:
-        raise DataError(f"{path.name} has no column of readings beside {', '.join(sorted(aside))}.")
+        raise DataError(f"{path.name} has no column of readings besides {', '.join(sorted(excluded))}.")
     values = np.column_stack([_numbers(frame[name], name, path) for name in ids])[:, :, None]
-    if time is not None:
-        values, time = values[keep], time[keep]
-        time, values, said = _deduplicate_wide(card, time, values, path)
-        steps = [*steps, *said]
-    return Readings(time, tuple(ids), np.ascontiguousarray(values), tuple(steps))
+    if instants is None:
+        return Readings(None, tuple(ids), np.ascontiguousarray(values))
+    time, values = instants.time[instants.known], values[instants.known]
+    time, values, steps = _deduplicate_wide(card, time, values, path)
+    return Readings(time, tuple(ids), np.ascontiguousarray(values), (*instants.steps, *steps))
 
 
 def _from_long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
     channels, place = list(card.channels or ()), str(card.place or PLACE_COLUMN)
-    blank = np.flatnonzero(timestamps.need(frame, place, path).isna())
-    if blank.size:
+    empty = np.flatnonzero(timestamps.require_column(frame, place, path).isna())
+    if empty.size:
         raise DataError(
-            f"{path.name}: column {place!r} is empty in row {int(blank[0]) + 1}. Each row needs its place."
+            f"{path.name}: column {place!r} is empty in row {int(empty[0]) + 1}. Each row needs its place."
         )
     names = frame[place].astype(str)
-    time, keep, steps = timestamps.instants(card, frame, path, names.tolist())
+    instants = timestamps.read_frame_times(card.time, frame, path, card.timezone, names.tolist())
+    if instants is None:  # the card's check of `layout: long` rules this out
+        raise DataError(f"{path.name} has no column of time. Name it under `time` in the card.")
     table = frame[channels].reset_index(drop=True)
     table.insert(0, "place", names.to_numpy())
-    table.insert(0, "time", np.zeros(len(frame), dtype=np.int64) if time is None else time)
-    table = table[keep]
-    table, said = _deduplicate_long(card, table, path)
-    instants, row = np.unique(table["time"].to_numpy(), return_inverse=True)
+    table.insert(0, "time", instants.time)
+    table, steps = _deduplicate_long(card, table[instants.known], path)
+    time, row = np.unique(table["time"].to_numpy(), return_inverse=True)
     ids = list(dict.fromkeys(table["place"]))
     column = table["place"].map({name: i for i, name in enumerate(ids)}).to_numpy()
-    values = np.full((len(instants), len(ids), len(channels)), np.nan)
+    values = np.full((len(time), len(ids), len(channels)), np.nan)
     values[row, column] = table[channels].to_numpy(dtype=np.float64)
-    return Readings(instants.astype(np.int64), tuple(ids), values, (*steps, *said))
+    return Readings(time.astype(np.int64), tuple(ids), values, (*instants.steps, *steps))
 
 
 def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " time"]:
-    """A column as float64. Raises DataError that names the column and its first row that is no number."""
+    """A column as float64. Raises DataError that names the column and the first row that is not a number."""
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
         raise DataError(
-            f"{path.name}: column {name!r} holds {column.dtype}, but readings are numbers. `ignore` it."
+            f"{path.name}: column {name!r} holds {column.dtype}, but readings are numbers. Name it under `ignore`."
         )
     numbers = pd.to_numeric(column, errors="coerce")
     for row in np.flatnonzero(numbers.isna() & column.notna()):
-        if word := str(column.iloc[int(row)]).strip():  # blanks are missing readings
+        if cell := str(column.iloc[int(row)]).strip():  # an empty cell is a missing reading
             raise DataError(
-                f"{path.name}: column {name!r} should hold numbers, but row {int(row) + 1} holds {word[:40]!r}. "
-                "Mend it, or name the column under `ignore` or `time`."
+                f"{path.name}: column {name!r} should hold numbers, but row {int(row) + 1} holds {cell[:40]!r}. "
+                "Correct it, or name the column under `ignore` or `time`."
             )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -182,20 +184,20 @@ def _deduplicate_wide(
     values: Float64[np.ndarray, "row node channel"],
     path: Path,
 ) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time node channel"], list[str]]:
-    """One row a stamp, by the card's rule, checked to increase."""
+    """One row for each timestamp, by the card's `duplicates`; timestamps are checked to increase."""
     steps = []
     if card.duplicates != "error":
         unique, first, row = np.unique(time, return_index=True, return_inverse=True)
         if len(unique) < len(time):
             steps.append(
-                f"{len(time) - len(unique)} rows of repeated stamps: {_DUPLICATE_STEPS[card.duplicates]}"
+                f"{len(time) - len(unique)} rows of repeated timestamps: {_DUPLICATE_STEPS[card.duplicates]}"
             )
             kept = np.sort(first)
             values = (
                 values[kept] if card.duplicates == "first" else _means(values, row, len(unique))[row[kept]]
             )
             time = time[kept]
-    calendar.check_increasing(time, card.timezone, path.name)
+    check_increasing(time, card.timezone, path.name)
     return time, values, steps
 
 
@@ -205,24 +207,24 @@ _DUPLICATE_STEPS = {"first": "the first is kept", "mean": "their mean is kept"}
 def _means(
     values: Float64[np.ndarray, "row node channel"], row: Int64[np.ndarray, " row"], count: int
 ) -> Float64[np.ndarray, "time node channel"]:
-    """The mean of the readings of each stamp, NaN where there is none."""
-    there = np.isfinite(values)
+    """The mean of the readings of each timestamp, NaN where there is none."""
+    present = np.isfinite(values)
     total, number = np.zeros((count, *values.shape[1:])), np.zeros((count, *values.shape[1:]))
-    np.add.at(total, row, np.where(there, values, 0.0))
-    np.add.at(number, row, there)
+    np.add.at(total, row, np.where(present, values, 0.0))
+    np.add.at(number, row, present)
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
 def _deduplicate_long(card: GraphCard, table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    again = table.duplicated(["time", "place"])
-    if not again.any():
+    repeated = table.duplicated(["time", "place"])
+    if not repeated.any():
         return table, []
     if card.duplicates == "error":
-        row = table[again].iloc[0]
+        row = table[repeated].iloc[0]
         raise DataError(
             f"{path.name}: {calendar.local_iso(int(row['time']), card.timezone)} is given twice for place "
             f"{row['place']!r}. Drop one of the rows, or set `duplicates: first` or `mean` in the card."
         )
     groups = table.groupby(["time", "place"], sort=False, as_index=False)
-    single = table[~again] if card.duplicates == "first" else groups.mean()
-    return single, [f"{int(again.sum())} rows of repeated stamps: {_DUPLICATE_STEPS[card.duplicates]}"]
+    unique = table[~repeated] if card.duplicates == "first" else groups.mean()
+    return unique, [f"{int(repeated.sum())} rows of repeated timestamps: {_DUPLICATE_STEPS[card.duplicates]}"]

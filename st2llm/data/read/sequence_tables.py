@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float64, Int32
 
-from st2llm.data import calendar, positions, time_columns
+from st2llm.data import calendar, positions, timestamps
 from st2llm.data.card.base import Card
 from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern
 from st2llm.data.read import columns
@@ -54,10 +52,10 @@ def category_columns(card: SequenceCard, names: Mapping[str, str | None]) -> dic
     found: dict[str, ColumnType] = {}
     for name in names.values():
         if name is not None:
-            found[name] = "word"
+            found[name] = "category"
     numbers = {
         *positions.coordinate_columns(card),
-        *time_columns.wanted(card.time),
+        *timestamps.column_types(card.time),
         *card.attributes.values(),
     }
     if twice := sorted(numbers & set(found)):
@@ -82,7 +80,7 @@ def read_positions(
         )
     kept = rows & ~empty
     names = positions.coordinate_columns(card)
-    cut = Columns(int(kept.sum()), {name: table.number(name)[kept] for name in names})
+    cut = Columns(int(kept.sum()), {name: table.numbers(name)[kept] for name in names})
     lonlat, xy, steps = positions.read_coordinates(card, cut)
     told = (f"dropped {int(empty.sum())} rows without coordinates",) if empty.any() else ()
     return lonlat, xy, kept, (*told, *steps)
@@ -94,18 +92,6 @@ def card_holidays(card: Card, first: int, last: int) -> dict[int, str]:
     return (
         calendar.holiday_names((first, last), card.timezone, rule.country, rule.subdivision) if rule else {}
     )
-
-
-def parse_instant(stamp: str, timezone: str, where: str) -> int:
-    """Seconds UTC of a stamp in a card. Raises DataError where it is none, or no single instant."""
-    try:
-        moment = pd.Timestamp(stamp)
-        local: Any = moment.tz_localize(timezone) if moment.tz is None else moment
-    except ValueError as error:
-        raise DataError(
-            f"{where}: {stamp!r} is no instant in {timezone}. Write it as 2024-01-31T00:00:00Z."
-        ) from error
-    return int(local.timestamp() // 1)
 
 
 def _table_files(table: SourceTable, files: Mapping[str, Path]) -> list[TableFile]:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from st2llm.data.calendar import local_iso, to_utc
+from st2llm.data.calendar import local_iso
+from st2llm.data.local_time import from_index, to_utc
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError, nearest
 from st2llm.evaluate.scoring.score_table import label_runs
@@ -108,7 +109,7 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
             given = pd.DatetimeIndex(pd.to_datetime(table[name]))
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: column {name!r} holds what is no time ({error}).") from error
-        stamps[name] = to_utc(given, data.timezone).seconds
+        stamps[name] = to_utc(from_index(given), data.timezone, "infer").seconds
     found = []
     for row, place in enumerate(table["place"].astype(str)):
         if place not in data.places:

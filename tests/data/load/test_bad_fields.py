@@ -87,7 +87,7 @@ def _cases(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, bytes], st
         "truncated-csv": (
             {**GRAPH, "values": "a.csv"},
             {"a.csv": WIDE.encode() + b"2024-0"},
-            "should hold stamps",
+            "should hold timestamps",
         ),
         "wrong-column": (
             {**GRAPH, "values": "a.csv", "time": "stmp"},

@@ -277,7 +277,7 @@ def test_parts_that_make_no_date_are_named_with_their_row(make_card: Make) -> No
 
 
 def test_files_of_other_columns_are_not_joined(make_card: Make) -> None:
-    with pytest.raises(DataError, match="what differs: gust, wind"):
+    with pytest.raises(DataError, match="different columns: gust, wind"):
         load_data(_stations(make_card(), west=STATION.replace("wind", "gust")))
 
 

@@ -134,7 +134,7 @@ def test_a_single_picture_is_refused(tmp_path: Path) -> None:
 
 
 def test_stamps_that_run_backwards_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="comes after a later stamp"):
+    with pytest.raises(DataError, match="comes after a later timestamp"):
         _netcdf(tmp_path, dataset().isel(time=slice(None, None, -1)))
 
 

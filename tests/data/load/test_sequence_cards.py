@@ -181,7 +181,7 @@ def test_crimes_are_read_from_the_zip_by_the_clock_of_new_york() -> None:
     assert data.marks == ("BURGLARY", "FELONY ASSAULT", "GRAND LARCENY", "ROBBERY")
     assert np.bincount(np.asarray(data.mark)).tolist() == [31799, 40429, 85899, 33453]
     assert data.window == (1388552400, 1451624400)
-    assert "60 rows at local times that America/New_York shows twice" in data.provenance.steps[0]
+    assert "60 rows at local times that occur twice in America/New_York" in data.provenance.steps[0]
 
 
 @real

@@ -13,7 +13,12 @@ from st2llm.data.read.columns import TableFormat
 from st2llm.errors import DataError
 
 TEXT = "id,when,x,kind\na,2024-01-01 00:00:00,1.5,NA\nb,2024-01-02T03:04:05,,EP\na,2024-01-03,-2e3,\n"
-WANTED: dict[str, columns.ColumnType] = {"id": "word", "when": "stamp", "x": "number", "kind": "word"}
+WANTED: dict[str, columns.ColumnType] = {
+    "id": "category",
+    "when": "timestamp",
+    "x": "number",
+    "kind": "category",
+}
 
 
 def write(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
@@ -25,10 +30,10 @@ def write(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
 def test_cells_are_of_the_sort_that_is_asked_for(tmp_path: Path) -> None:
     table = columns.read(write(tmp_path, TEXT), WANTED)
     assert table.rows == 3
-    assert table.word("id").codes.tolist() == [0, 1, 0]
-    assert table.word("id").names == ("a", "b")
-    np.testing.assert_array_equal(table.number("x"), [1.5, np.nan, -2000.0])
-    stamps = pd.to_datetime(table.stamp("when").micros, unit="us")
+    assert table.categories("id").codes.tolist() == [0, 1, 0]
+    assert table.categories("id").names == ("a", "b")
+    np.testing.assert_array_equal(table.numbers("x"), [1.5, np.nan, -2000.0])
+    stamps = pd.to_datetime(table.timestamps("when").microseconds, unit="us")
     assert [str(one) for one in stamps] == [
         "2024-01-01 00:00:00",
         "2024-01-02 03:04:05",
@@ -37,7 +42,7 @@ def test_cells_are_of_the_sort_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_word_that_looks_like_a_missing_value_stays_a_word(tmp_path: Path) -> None:
-    kind = columns.read(write(tmp_path, TEXT), WANTED, TableFormat(missing=("NA",))).word("kind")
+    kind = columns.read(write(tmp_path, TEXT), WANTED, TableFormat(missing=("NA",))).categories("kind")
     assert kind.names[kind.codes[0]] == "NA"
     assert kind.codes[2] == -1
 
@@ -53,8 +58,8 @@ def test_a_gzip_a_zip_and_a_plain_file_hold_the_same_whatever_their_names(tmp_pa
         (tmp_path / "b.dat", None),
     ):
         found = columns.read(path, WANTED, member=member)
-        np.testing.assert_array_equal(found.number("x"), plain.number("x"))
-        assert found.word("id").names == plain.word("id").names
+        np.testing.assert_array_equal(found.numbers("x"), plain.numbers("x"))
+        assert found.categories("id").names == plain.categories("id").names
 
 
 def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
@@ -63,50 +68,50 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
     )
     frame.to_parquet(tmp_path / "t.parquet")
     frame.to_csv(tmp_path / "t.csv", index=False)
-    wanted: dict[str, columns.ColumnType] = {"id": "word", "when": "stamp", "x": "number"}
+    wanted: dict[str, columns.ColumnType] = {"id": "category", "when": "timestamp", "x": "number"}
     one, two = (columns.read(tmp_path / name, wanted) for name in ("t.parquet", "t.csv"))
-    assert one.word("id").names == two.word("id").names == ("7", "8")
-    np.testing.assert_array_equal(one.stamp("when").micros, two.stamp("when").micros)
-    np.testing.assert_array_equal(one.number("x"), two.number("x"))
+    assert one.categories("id").names == two.categories("id").names == ("7", "8")
+    np.testing.assert_array_equal(one.timestamps("when").microseconds, two.timestamps("when").microseconds)
+    np.testing.assert_array_equal(one.numbers("x"), two.numbers("x"))
 
 
 def test_stamps_of_a_parquet_file_may_have_a_zone(tmp_path: Path) -> None:
     stamps = pd.to_datetime(["2024-01-01T12:00:00+13:00"]).tz_convert("Pacific/Auckland")
     pd.DataFrame({"when": stamps}).to_parquet(tmp_path / "t.parquet")
-    found = columns.read(tmp_path / "t.parquet", {"when": "stamp"}).stamp("when")
-    assert found.zoned
-    assert found.micros[0] // 1_000_000 == pd.Timestamp("2023-12-31T23:00:00Z").timestamp()
+    found = columns.read(tmp_path / "t.parquet", {"when": "timestamp"}).timestamps("when")
+    assert found.has_offset
+    assert found.microseconds[0] // 1_000_000 == pd.Timestamp("2023-12-31T23:00:00Z").timestamp()
 
 
 def test_columns_may_stand_apart_by_any_blanks_and_have_no_head(tmp_path: Path) -> None:
     path = write(tmp_path, "  780\t1.0   8.46 3.59 \n790 1.0\t\t9.57 3.79\n")
     form = TableFormat(False, ("frame", "who", "x", "y"), "whitespace")
-    table = columns.read(path, {"frame": "number", "who": "word", "y": "number"}, form)
-    assert table.number("frame").tolist() == [780, 790]
-    assert table.word("who").names == ("1",)
-    assert table.number("y").tolist() == [3.59, 3.79]
+    table = columns.read(path, {"frame": "number", "who": "category", "y": "number"}, form)
+    assert table.numbers("frame").tolist() == [780, 790]
+    assert table.categories("who").names == ("1",)
+    assert table.numbers("y").tolist() == [3.59, 3.79]
 
 
 def test_a_head_may_have_a_byte_order_mark_and_quotes(tmp_path: Path) -> None:
     table = columns.read(
-        write(tmp_path, '\ufeff"id, of whom",x\n"a,b",1\n'), {"id, of whom": "word", "x": "number"}
+        write(tmp_path, '\ufeff"id, of whom",x\n"a,b",1\n'), {"id, of whom": "category", "x": "number"}
     )
-    assert table.word("id, of whom").names == ("a,b",)
+    assert table.categories("id, of whom").names == ("a,b",)
 
 
 def test_stamps_with_offsets_are_instants(tmp_path: Path) -> None:
     path = write(tmp_path, "when\n2024-01-01T00:00:00Z\n2024-01-01T05:00:00+05:00\n")
-    found = columns.read(path, {"when": "stamp"}).stamp("when")
-    assert found.zoned
-    assert found.micros[0] == found.micros[1]
+    found = columns.read(path, {"when": "timestamp"}).timestamps("when")
+    assert found.has_offset
+    assert found.microseconds[0] == found.microseconds[1]
 
 
 def test_stamps_may_have_a_format_of_their_own(tmp_path: Path) -> None:
     path = write(tmp_path, "when\n10/02/2015 12:11:00 PM\n10/02/2015 12:11:00 AM\n")
     found = columns.read(
-        path, {"when": "stamp"}, TableFormat(formats={"when": "%m/%d/%Y %I:%M:%S %p"})
-    ).stamp("when")
-    assert (np.diff(found.micros) == -12 * 3600 * 1_000_000).all()
+        path, {"when": "timestamp"}, TableFormat(formats={"when": "%m/%d/%Y %I:%M:%S %p"})
+    ).timestamps("when")
+    assert (np.diff(found.microseconds) == -12 * 3600 * 1_000_000).all()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_zones_that_only_some_blocks_have_are_found(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(columns, "BLOCK_BYTES", 64)
     rows = ["2024-01-01T00:00:00"] * 20 + ["2024-01-01T00:00:00Z"] * 20
     with pytest.raises(DataError, match="mixes stamps"):
-        columns.read(write(tmp_path, "\n".join(["when", *rows]) + "\n"), {"when": "stamp"})
+        columns.read(write(tmp_path, "\n".join(["when", *rows]) + "\n"), {"when": "timestamp"})
 
 
 def test_a_packed_file_that_is_cut_short_is_damaged(tmp_path: Path) -> None:
@@ -198,20 +203,20 @@ def test_mutated_packed_bytes_are_read_or_refused_and_never_break(
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     path = write(folder, bytes(whole), name)
     try:
-        columns.read(path, {"x": "number", "id": "word"})
+        columns.read(path, {"x": "number", "id": "category"})
     except DataError as error:
         assert str(error)
 
 
 def test_tables_join_with_one_set_of_codes(tmp_path: Path) -> None:
     tables = [
-        columns.read(write(tmp_path, text, name), {"id": "word", "x": "number"})
+        columns.read(write(tmp_path, text, name), {"id": "category", "x": "number"})
         for name, text in (("a.csv", "id,x\nq,1\nr,2\n"), ("b.csv", "id,x\nr,3\ns,4\n"))
     ]
     found = columns.join(tables)
-    assert found.word("id").names == ("q", "r", "s")
-    assert found.word("id").codes.tolist() == [0, 1, 1, 2]
-    assert found.number("x").tolist() == [1, 2, 3, 4]
+    assert found.categories("id").names == ("q", "r", "s")
+    assert found.categories("id").codes.tolist() == [0, 1, 1, 2]
+    assert found.numbers("x").tolist() == [1, 2, 3, 4]
 
 
 def test_a_path_that_is_no_file_is_named(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_repeated_stamps_of_a_wide_table_follow_the_card(
     values = "stamp,Queen St\n2024-01-01 00:00,1\n2024-01-01 00:00,2\n2024-01-01 01:00,3\n"
     found = _read(make_card(values=values, duplicates=rule))
     assert found.values[:, 0, 0].tolist() == expected
-    assert "1 rows of repeated stamps" in found.steps[-1]
+    assert "1 rows of repeated timestamps" in found.steps[-1]
 
 
 def test_repeated_stamps_are_an_error_by_default(make_card: Make) -> None:
@@ -64,7 +64,7 @@ def test_repeated_stamps_are_an_error_by_default(make_card: Make) -> None:
 
 
 def test_stamps_that_run_backwards_are_an_error(make_card: Make) -> None:
-    with pytest.raises(DataError, match="comes after a later stamp"):
+    with pytest.raises(DataError, match="comes after a later timestamp"):
         _read(make_card(values="stamp,Queen St\n2024-01-01 01:00,1\n2024-01-01 00:00,2\n"))
 
 
@@ -74,7 +74,7 @@ def test_a_column_of_text_is_named_with_its_first_bad_row(make_card: Make) -> No
 
 
 def test_a_stamp_that_is_none_is_named_with_its_row(make_card: Make) -> None:
-    with pytest.raises(DataError, match="column 'stamp' should hold stamps.*row 2 holds 'later'"):
+    with pytest.raises(DataError, match="column 'stamp' should hold timestamps.*row 2 holds 'later'"):
         _read(make_card(values="stamp,Queen St\n2024-01-01 00:00,1\nlater,2\n"))
 
 
@@ -102,7 +102,7 @@ def test_a_column_that_is_not_there_gets_the_nearest_name(make_card: Make) -> No
 
 def test_hours_before_the_start_of_the_day_belong_to_the_day_after(make_card: Make) -> None:
     values = "day,hour,Queen St\n2024-01-01,23:00-23:59,1\n2024-01-01,0:00-0:59,2\n2024-01-01,5:00-5:59,3\n"
-    clock = {"date": "day", "hour": "hour", "day_starts": 6}
+    clock = {"date": "day", "clock": "hour", "day_starts": 6}
     found = _read(make_card(values=values, time=clock, timezone="UTC"))
     assert found.time is not None
     assert (np.diff(found.time) // 3600).tolist() == [1, 5]
@@ -115,22 +115,22 @@ def _chronicle(wrong: dict[int, str]) -> str:
 
 
 def test_a_date_that_contradicts_the_running_hours_is_mended(make_card: Make) -> None:
-    clock = {"date": "day", "hour": "hour", "follow": "hour"}
+    clock = {"date": "day", "clock": "hour", "follow": "hour"}
     found = _read(make_card(values=_chronicle({700: "2024-03-09"}), time=clock, timezone="UTC"))
     assert found.time is not None
     assert set(np.diff(found.time)) == {3600}
-    assert "mended the date of 1 rows" in found.steps[-1]
+    assert "corrected the date of 1 rows" in found.steps[-1]
 
 
 def test_more_wrong_dates_than_a_slip_are_an_error(make_card: Make) -> None:
-    clock = {"date": "day", "hour": "hour", "follow": "hour"}
-    with pytest.raises(DataError, match="too many to mend"):
+    clock = {"date": "day", "clock": "hour", "follow": "hour"}
+    with pytest.raises(DataError, match="too many to correct"):
         _read(make_card(values=_chronicle(dict.fromkeys(range(5, 50), "2024-03-09")), time=clock))
 
 
 def test_an_hour_that_is_none_is_named(make_card: Make) -> None:
     with pytest.raises(DataError, match="row 2 holds '25'"):
-        _read(make_card(values="d,h,Q\n2024-01-01,0,1\n2024-01-01,25,2\n", time={"date": "d", "hour": "h"}))
+        _read(make_card(values="d,h,Q\n2024-01-01,0,1\n2024-01-01,25,2\n", time={"date": "d", "clock": "h"}))
 
 
 def test_parquet_and_hdf5_with_a_time_index_need_no_time_column(make_card: Make) -> None:

@@ -2,15 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from st2llm.data import time_columns
-from st2llm.data.card.sequence import Moment
-from st2llm.data.read.columns import Columns, Timestamps
+from st2llm.data import timestamps
+from st2llm.data.card.time import TimeColumns
+from st2llm.data.read.columns import Categories, Columns, Timestamps
 from st2llm.errors import DataError
 
 
 def stamps(*said: str) -> Columns:
-    micros = pd.DatetimeIndex(said).to_numpy().astype("datetime64[us]").astype(np.int64)
-    return Columns(len(said), {"t": Timestamps(micros, False)})
+    microseconds = pd.DatetimeIndex(said).to_numpy().astype("datetime64[us]").astype(np.int64)
+    return Columns(len(said), {"t": Timestamps(microseconds, False)})
 
 
 def numbers(**columns: list[float]) -> Columns:
@@ -29,10 +29,10 @@ def utc(*said: str) -> list[int]:
 
 
 def test_local_stamps_are_turned_to_utc_on_both_sides_of_a_change_of_clocks() -> None:
-    found = time_columns.of(
-        Moment(column="t"),
+    found = timestamps.read_times(
+        TimeColumns(column="t"),
         stamps("2024-03-10 01:59", "2024-03-10 03:00"),
-        owners(2),
+        owner=owners(2),
         timezone="America/New_York",
     )
     assert found.time.tolist() == utc("2024-03-10 06:59", "2024-03-10 07:00")
@@ -40,10 +40,10 @@ def test_local_stamps_are_turned_to_utc_on_both_sides_of_a_change_of_clocks() ->
 
 
 def test_a_local_time_that_clocks_skip_is_dropped_and_told() -> None:
-    found = time_columns.of(
-        Moment(column="t"),
+    found = timestamps.read_times(
+        TimeColumns(column="t"),
         stamps("2024-03-10 02:30", "2024-03-10 03:30"),
-        owners(2),
+        owner=owners(2),
         timezone="America/New_York",
     )
     assert found.known.tolist() == [False, True]
@@ -54,15 +54,17 @@ def test_a_local_time_that_clocks_skip_is_dropped_and_told() -> None:
     ("fold", "expected"), [("first", "2024-11-03 05:30"), ("second", "2024-11-03 06:30")]
 )
 def test_a_local_time_that_clocks_show_twice_is_the_one_that_the_card_says(fold: str, expected: str) -> None:
-    moment = Moment(column="t", fold=fold)
-    found = time_columns.of(moment, stamps("2024-11-03 01:30"), owners(1), timezone="America/New_York")
+    rule = TimeColumns(column="t", fold=fold)
+    found = timestamps.read_times(
+        rule, stamps("2024-11-03 01:30"), owner=owners(1), timezone="America/New_York"
+    )
     assert found.time.tolist() == utc(expected)
     assert fold in found.steps[0]
 
 
 def test_a_local_time_that_clocks_show_twice_is_dropped_unless_the_card_says_which() -> None:
-    found = time_columns.of(
-        Moment(column="t"), stamps("2024-11-03 01:30"), owners(1), timezone="America/New_York"
+    found = timestamps.read_times(
+        TimeColumns(column="t"), stamps("2024-11-03 01:30"), owner=owners(1), timezone="America/New_York"
     )
     assert not found.known.any()
     assert found.steps[0].endswith("dropped")
@@ -70,31 +72,37 @@ def test_a_local_time_that_clocks_show_twice_is_dropped_unless_the_card_says_whi
 
 def test_stamps_with_an_offset_need_no_zone() -> None:
     table = Columns(1, {"t": Timestamps(np.array([7_000_000]), True)})
-    assert time_columns.of(Moment(column="t"), table, owners(1), timezone="Asia/Tokyo").time.tolist() == [7]
+    assert timestamps.read_times(
+        TimeColumns(column="t"), table, owner=owners(1), timezone="Asia/Tokyo"
+    ).time.tolist() == [7]
 
 
 def test_parts_of_seconds_are_cut_and_told() -> None:
     table = Columns(2, {"t": Timestamps(np.array([1_999_999, 2_000_000]), True)})
-    found = time_columns.of(Moment(column="t"), table, owners(2), timezone="UTC")
+    found = timestamps.read_times(TimeColumns(column="t"), table, owner=owners(2), timezone="UTC")
     assert found.time.tolist() == [1, 2]
-    assert found.steps == ("1 stamps were cut to whole seconds",)
+    assert found.steps == ("truncated 1 timestamps to whole seconds",)
 
 
 def test_numbers_since_1970_may_be_milliseconds() -> None:
-    found = time_columns.of(Moment(column="t", unit="ms"), numbers(t=[5000.0]), owners(1), timezone="UTC")
+    found = timestamps.read_times(
+        TimeColumns(column="t", unit="ms"), numbers(t=[5000.0]), owner=owners(1), timezone="UTC"
+    )
     assert found.time.tolist() == [5]
 
 
 def test_frames_become_milliseconds_where_a_second_holds_several() -> None:
-    found = time_columns.of(Moment(frame="f", fps=25), numbers(f=[0, 10, 20]), owners(3), timezone="UTC")
+    found = timestamps.read_times(
+        TimeColumns(frame="f", fps=25), numbers(f=[0, 10, 20]), owner=owners(3), timezone="UTC"
+    )
     assert found.time.tolist() == [0, 400, 800]
     assert found.unit_s == 0.001
 
 
 def test_relative_days_fall_on_the_weekday_that_is_told() -> None:
-    moment = Moment(day="d", minute="m", weekday="w")
-    found = time_columns.of(
-        moment, numbers(d=[0, 7, 8], m=[60, 0, 30], w=[2, 2, 3]), owners(3), timezone="UTC"
+    rule = TimeColumns(day="d", minute="m", weekday="w")
+    found = timestamps.read_times(
+        rule, numbers(d=[0, 7, 8], m=[60, 0, 30], w=[2, 2, 3]), owner=owners(3), timezone="UTC"
     )
     days = pd.to_datetime(found.time, unit="s")
     assert days.day_of_week.tolist() == [2, 2, 3]
@@ -102,28 +110,32 @@ def test_relative_days_fall_on_the_weekday_that_is_told() -> None:
 
 
 def test_days_that_contradict_the_week_are_refused() -> None:
-    moment = Moment(day="d", weekday="w")
+    rule = TimeColumns(day="d", weekday="w")
     with pytest.raises(DataError, match="contradict each other in row 2"):
-        time_columns.of(moment, numbers(d=[0, 1], w=[2, 5]), owners(2), timezone="UTC")
+        timestamps.read_times(rule, numbers(d=[0, 1], w=[2, 5]), owner=owners(2), timezone="UTC")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e18])
 def test_a_number_that_is_no_time_is_refused(value: float) -> None:
     with pytest.raises(DataError, match="row 2 holds"):
-        time_columns.of(Moment(column="t", unit="s"), numbers(t=[0, value]), owners(2), timezone="UTC")
+        timestamps.read_times(
+            TimeColumns(column="t", unit="s"), numbers(t=[0, value]), owner=owners(2), timezone="UTC"
+        )
 
 
 def test_minutes_beyond_a_day_are_refused() -> None:
     with pytest.raises(DataError, match="minutes of the day"):
-        time_columns.of(Moment(day="d", minute="m"), numbers(d=[0], m=[1440]), owners(1), timezone="UTC")
+        timestamps.read_times(
+            TimeColumns(day="d", minute="m"), numbers(d=[0], m=[1440]), owner=owners(1), timezone="UTC"
+        )
 
 
 @pytest.mark.parametrize("timezone", ["Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Auckland"])
 def test_zones_of_odd_offsets_agree_with_pandas(timezone: str) -> None:
     local = pd.date_range("2024-01-01", "2024-12-31", freq="3h")
     there = local.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-    found = time_columns.of(
-        Moment(column="t"), stamps(*map(str, local)), owners(len(local)), timezone=timezone
+    found = timestamps.read_times(
+        TimeColumns(column="t"), stamps(*map(str, local)), owner=owners(len(local)), timezone=timezone
     )
     known = ~there.isna()
     assert (found.known == known).all()
@@ -131,3 +143,33 @@ def test_zones_of_odd_offsets_agree_with_pandas(timezone: str) -> None:
         there[known].tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
     )
     assert (found.time[known] == expected).all()
+
+
+def clock_table(*rows: tuple[str, str]) -> Columns:
+    columns = {}
+    for name, cells in zip(("d", "c"), zip(*rows, strict=True), strict=True):
+        names = tuple(dict.fromkeys(cells))
+        columns[name] = Categories(np.array([names.index(cell) for cell in cells], dtype=np.int32), names)
+    return Columns(len(rows), columns)
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"),
+    [
+        ("13:05:30", "13:05:30"),
+        ("13:05", "13:05"),
+        ("7", "07:00"),
+        (" 6:00-6:59", "06:00"),
+        ("6h", None),
+        ("6 pm", None),
+    ],
+)
+def test_a_clock_is_a_time_of_day_or_an_hour_with_text_after_it(clock: str, expected: str | None) -> None:
+    rule, table = TimeColumns(date="d", clock="c"), clock_table(("2024-01-31", clock))
+    if expected is None:
+        with pytest.raises(DataError, match="column 'c' should hold times of day"):
+            timestamps.read_times(rule, table, timezone="UTC")
+    else:
+        assert timestamps.read_times(rule, table, timezone="UTC").time.tolist() == utc(
+            f"2024-01-31 {expected}"
+        )
