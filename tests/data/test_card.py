@@ -22,7 +22,7 @@ def test_an_unknown_key_inside_a_part_gets_the_nearest_name(make_card: Make) -> 
 
 def test_an_unknown_key_of_the_clock_gets_the_nearest_name(make_card: Make) -> None:
     with pytest.raises(ConfigError, match=r"time\.day_start'.*Did you mean 'day_starts'"):
-        card.read_card(make_card(time={"date": "a", "hour": "b", "day_start": 6}))
+        card.read_card(make_card(time={"date": "a", "clock": "b", "day_start": 6}))
 
 
 def test_a_missing_key_is_named(make_card: Make) -> None:

@@ -252,3 +252,15 @@ def test_values_are_told_in_deviations_of_the_first_steps(make_card: Make) -> No
 def test_more_steps_to_standardise_by_than_there_are_is_refused(make_card: Make) -> None:
     with pytest.raises(DataError, match="from the first 9999 steps, but there are"):
         load_data(make_card(standardise=9999))
+
+
+def test_the_earlier_key_hour_reads_as_clock_and_names_the_same_data(
+    make_card: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = "day,hour,Queen St,High St\n2024-01-01,7:00-7:59,1,2\n2024-01-01,8:00-8:59,3,4\n"
+    keys = {"values": values, "timezone": "UTC"}
+    old = load_data(make_card(time={"date": "day", "hour": "hour"}, **keys))
+    assert [record.getMessage().count("'time.hour' is now called 'clock'") for record in caplog.records] == [1]
+    new = load_data(make_card(time={"date": "day", "clock": "hour"}, **keys))
+    assert old.provenance.sha256 == new.provenance.sha256
+    assert old.time.tolist() == new.time.tolist()
