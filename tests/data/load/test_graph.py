@@ -260,7 +260,9 @@ def test_the_earlier_key_hour_reads_as_clock_and_names_the_same_data(
     values = "day,hour,Queen St,High St\n2024-01-01,7:00-7:59,1,2\n2024-01-01,8:00-8:59,3,4\n"
     keys = {"values": values, "timezone": "UTC"}
     old = load_data(make_card(time={"date": "day", "hour": "hour"}, **keys))
-    assert [record.getMessage().count("'time.hour' is now called 'clock'") for record in caplog.records] == [1]
+    assert [record.getMessage().count("'time.hour' is now called 'clock'") for record in caplog.records] == [
+        1
+    ]
     new = load_data(make_card(time={"date": "day", "clock": "hour"}, **keys))
     assert old.provenance.sha256 == new.provenance.sha256
     assert old.time.tolist() == new.time.tolist()
