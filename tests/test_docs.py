@@ -115,6 +115,11 @@ def test_the_steps_of_contributing_name_files_that_exist_or_are_new():
         new = {name for name in named if re.search("KIND|NAME|SYSTEM|TASK", name)}
         assert len({name for name in new if name.endswith((".py", ".yaml", ".md"))}) <= 3
         assert [name for name in named if name not in new and not (ROOT / name).exists()] == []
+        for step in re.split(r"\n(?=\d+\. )", recipe):
+            files = [ROOT / name for name in re.findall(r"`(st2llm/[\w/]+\.py)`", step)]
+            code = "".join(path.read_text(encoding="utf-8") for path in files if path.is_file())
+            names = re.findall(r"`(_?[A-Z]\w+)`", step)
+            assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/reference").glob("*.md")), ids=_name)
