@@ -38,10 +38,14 @@ def learn(arm, batch, objective, steps=40, lr=1e-2):
     return losses
 
 
+# Every head with every kind (their shapes meet), and every method with every kind behind one head (what is trained).
+JOINED = [(kind, head, "frozen") for kind in KINDS for head in HEADS] + [
+    (kind, "mlp", method) for kind in KINDS for method in METHODS if method != "frozen"
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "head", "method"), JOINED)
 def test_a_batch_is_learned_by_heart_and_what_is_frozen_stays(tiny, kind, head, method):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
     names = {name for name, _ in llm.model.named_parameters()}

@@ -12,9 +12,16 @@ pytestmark = pytest.mark.slow
 QUICK = {"days": 12, "arms": fake_run.FEW_ARMS}
 
 
+_BUILT = {}
+"""Pages by plan: drawing one takes a second, and most tests read the same."""
+
+
 def page(folder, **plan):
     plan = QUICK | plan
-    return view.build_page(read_results(fake_run.write(folder, fake_run.Plan(**plan))))
+    run = fake_run.write(folder, fake_run.Plan(**plan))
+    if (key := repr(plan)) not in _BUILT:
+        _BUILT[key] = view.build_page(read_results(run))
+    return _BUILT[key]
 
 
 def test_best_arm_and_best_reference_are_marked_once_each(tmp_path):
