@@ -161,7 +161,7 @@ def gaussian_diffusion() -> dict[str, float]:
     words = {"forecast": {"history": 4, "horizon": 4}}
     train, validation, test = parts_of(data, tasks.forecast(4, 4), stride=2)
     recipe = recipe_of(
-        words, {"diffusion": {"schedule": "cosine", "says": "velocity"}}, graph="gcn", steps=3000
+        words, {"diffusion": {"schedule": "cosine", "prediction_type": "velocity"}}, graph="gcn", steps=3000
     )
     preprocessor = fit_pretraining_preprocessor(recipe, train)
     module = build_pretraining_module(recipe, window_shape(preprocessor, train[0]), train[0])

@@ -1,5 +1,5 @@
 """Typed settings: every pydantic settings class of suites, training runs and models, and how YAML is read into them."""
 
-from st2llm.config.base import Settings, load, parse, present_names, read_yaml
+from st2llm.config.base import Settings, load, parse, present_names, read_yaml, upgrade
 
-__all__ = ["Settings", "load", "parse", "present_names", "read_yaml"]
+__all__ = ["Settings", "load", "parse", "present_names", "read_yaml", "upgrade"]

@@ -60,6 +60,17 @@ def parse(content: Any, *, into: type[S], where: str) -> S:
         ) from error
 
 
+def upgrade(content: Mapping[str, Any], *, into: type[Settings]) -> dict[str, Any]:
+    """The settings that an earlier run kept, under present names and with defaults for settings that it lacks.
+
+    A mapping that does not validate is returned unchanged.
+    """
+    try:
+        return into.model_validate(content).model_dump(mode="json")
+    except ValidationError:
+        return dict(content)
+
+
 def load(path: Path, *, into: type[S]) -> S:
     """Typed settings from a YAML file."""
     return parse(read_yaml(path), into=into, where=str(path))
@@ -79,9 +90,10 @@ def present_names(content: Mapping[str, Any], *, into: type[Settings], where: st
 def _present(
     content: Mapping[str, Any], model: type[Settings], path: tuple[str, ...], where: str
 ) -> dict[str, Any]:
+    renamed = _renamed_keys(model)
     for key in content:
-        if key in model.renamed_keys:
-            _report(where, ".".join((*path, key)), model.renamed_keys[key])
+        if key in renamed:
+            _report(where, ".".join((*path, key)), renamed[key])
     found = {}
     for key, value in _renamed(content, model).items():
         field = model.model_fields.get(key)
@@ -107,10 +119,17 @@ def _present_below(value: Any, annotation: Any, path: tuple[str, ...], where: st
 
 def _renamed(content: Mapping[str, Any], model: type[Settings]) -> dict[str, Any]:
     """One mapping with earlier names of its keys replaced. Raises ValueError where both names are given."""
-    for old, new in model.renamed_keys.items():
+    renamed = _renamed_keys(model)
+    for old, new in renamed.items():
         if old in content and new in content:
             raise ValueError(f"the keys {old!r} and {new!r} are the same setting; give {new!r} alone")
-    return {model.renamed_keys.get(key, key): value for key, value in content.items()}
+    return {renamed.get(key, key): value for key, value in content.items()}
+
+
+def _renamed_keys(model: type[Settings]) -> dict[str, str]:
+    """The earlier names of a class and of its base classes."""
+    bases = [base for base in model.__mro__ if issubclass(base, Settings)]
+    return {old: new for base in reversed(bases) for old, new in base.renamed_keys.items()}
 
 
 def _report(where: str, key: str, new: str) -> None:

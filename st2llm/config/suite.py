@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings, catalog
@@ -231,17 +231,6 @@ def _trainable() -> str:
     for kind, words in TRAINABLE_TASKS.items():
         kinds.setdefault(words, []).append(kind)
     return " and ".join(f"{', '.join(words)} of kind {', '.join(names)}" for words, names in kinds.items())
-
-
-def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of an earlier run under the present names of settings, with defaults for settings that it lacks.
-
-    A mapping that is no suite is returned unchanged.
-    """
-    try:
-        return Suite.model_validate(config).model_dump(mode="json")
-    except ValidationError:
-        return config
 
 
 def load_suites(name: str | Path) -> list[Suite]:

@@ -1,6 +1,7 @@
 """Settings of training runs, as in `alignment/configs/*.yaml`: objectives, budgets and recipes; read without torch."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,23 +35,31 @@ class SplitSettings(Settings):
 class Budget(Settings):
     """The part that the budgets of suites, recipes and warm-ups share. steps: optimiser steps of `batch` windows.
 
-    average: decay of the exponential moving average of the weights; 0 keeps none. See `train.loop.Budget`.
+    ema_decay: decay of the exponential moving average of the weights; 0 keeps none. See `train.loop.Budget`.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"average": "ema_decay"}
 
     steps: int = Field(ge=1)
     batch: int = Field(32, ge=1)
-    average: float = Field(0.0, ge=0, lt=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
 
 
 class TrainingBudget(Budget):
     """The budget of a recipe; see `train.loop.Budget`."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "warmup": "warmup_ratio",
+        "clip": "max_grad_norm",
+        "accumulate": "gradient_accumulation_steps",
+    }
+
     lr: float = Field(1e-4, gt=0)
     evaluations: int = Field(10, ge=1)
-    warmup: float = Field(0.1, ge=0, le=1)
+    warmup_ratio: float = Field(0.1, ge=0, le=1)
     weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0)
-    accumulate: int = Field(1, ge=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    gradient_accumulation_steps: int = Field(1, ge=1)
     precision: Literal["no", "bf16"] = "no"
     patience: int | None = Field(None, ge=1)
 
@@ -96,10 +105,15 @@ class ContrastiveSettings(SimilarityLossSettings):
 
 
 class DiffusionSettings(LossSettings):
-    """Denoising of the hidden entries. says: what the model predicts. draws, steps: of the sampler at prediction."""
+    """Denoising of the hidden entries. draws, steps: of the sampler that a checkpoint predicts with.
+
+    prediction_type: what the model predicts, the noise (epsilon) or the velocity (Salimans and Ho 2022).
+    """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"says": "prediction_type"}
 
     schedule: Literal["linear", "cosine", "quadratic", "flow"] = "cosine"
-    says: Literal["epsilon", "velocity"] = "epsilon"
+    prediction_type: Literal["epsilon", "velocity"] = "epsilon"
     draws: int = Field(20, ge=1)
     steps: int = Field(20, ge=1)
 
@@ -150,9 +164,11 @@ class AlignmentObjectives(LossTerms):
 class PretrainRecipe(Settings):
     """A run of `st2llm pretrain`.
 
-    data, task, split: as in a suite. validation: number of windows that choose the best state. start: a checkpoint
+    data, task, split: as in a suite. validation: number of windows that choose the best state. init_from: a checkpoint
     whose encoder weights this run starts from.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from"}
 
     id: str = Field(pattern=NAME_PATTERN)
     title: str = ""
@@ -165,7 +181,7 @@ class PretrainRecipe(Settings):
     budget: TrainingBudget
     validation: int | None = Field(None, ge=1)
     seed: int = 0
-    start: str | None = None
+    init_from: str | None = None
 
     @model_validator(mode="after")
     def _check_objectives_and_task(self) -> "PretrainRecipe":
@@ -189,13 +205,15 @@ class PretrainRecipe(Settings):
 class SoftTokenRecipe(Settings):
     """A run of `st2llm align`, or of `st2llm finetune` on soft tokens: encoder -> up -> language model -> down -> head.
 
-    data, split, task, encoder, skip: as in a suite. start: a checkpoint whose encoder weights this run starts from, and
-    the weights of its heads where the shapes agree. warmup: trains the encoder alone first, for the task, under a head
-    that is discarded. hold: the encoder is not trained further. up: the projection head. adapt: which weights of the
-    language model are trained; none for align. instruction: the prompt before the soft tokens; None means
-    `<kind>/<task>.soft`. validation: number of samples that choose the best state and are reported on. control: also
-    trains a twin on the same architecture with random weights, which the alignment report compares with.
+    data, split, task, encoder, skip: as in a suite. init_from: a checkpoint whose encoder weights this run starts from,
+    and the weights of its heads where the shapes agree. warmup: trains the encoder alone first, for the task, under a
+    head that is discarded. freeze_encoder: the encoder is not trained further. up: the projection head. adapt: which
+    weights of the language model are trained; none for align. instruction: the prompt before the soft tokens; None
+    means `<kind>/<task>.soft`. validation: number of samples that choose the best state and are reported on. control:
+    also trains a twin on the same architecture with random weights, which the alignment report compares with.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from", "hold": "freeze_encoder"}
 
     id: str = Field(pattern=NAME_PATTERN)
     title: str = ""
@@ -203,9 +221,9 @@ class SoftTokenRecipe(Settings):
     split: SplitSettings = SplitSettings()
     task: dict[str, dict[str, Any]] = Field(min_length=1, max_length=1)
     encoder: EncoderSettings = EncoderSettings()
-    start: str | None = None
+    init_from: str | None = None
     warmup: WarmupSettings | None = None
-    hold: bool = False
+    freeze_encoder: bool = False
     llm: LLMSettings
     up: Projection = Projection()
     adapt: Adaptation = Adaptation()
@@ -230,11 +248,13 @@ class SoftTokenRecipe(Settings):
             )
         if self.objectives.regression and self.objectives.likelihood:
             raise ValueError("regression is for fields and likelihood for sequences: give one of them")
-        if self.hold and not (self.start or self.warmup):
-            raise ValueError("hold keeps an encoder as it was trained before: give `start` or `warmup`")
+        if self.freeze_encoder and not (self.init_from or self.warmup):
+            raise ValueError(
+                "freeze_encoder keeps an encoder as it was trained before: give `init_from` or `warmup`"
+            )
         if self.warmup and self.warmup.data:
             raise ValueError(
-                "warmup.data is for suites: give `start`, a checkpoint that was trained on other data"
+                "warmup.data is for suites: give `init_from`, a checkpoint that was trained on other data"
             )
         if self.warmup and not (self.objectives.regression or self.objectives.likelihood):
             raise ValueError(
@@ -324,9 +344,11 @@ class VideoQARecipe(VideoQuestionRecipe):
     most, and the control is then the model before training.
     """
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from"}
+
     template: str = "video/question-answer.soft"
     words: int | None = Field(None, ge=16)
-    start: str | None = None
+    init_from: str | None = None
     llm: LLMSettings
     up: Projection = Projection()
     adapt: Adaptation = Adaptation()

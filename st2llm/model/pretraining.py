@@ -37,7 +37,7 @@ class Denoiser(nn.Module, ABC):
         """What the model says of the noised entries, given the visible ones."""
         said = self.noise_in(batch.noised(noised), self.level(_waves(t)))
         # What is hardly noised is nearly known: the head says what is left.
-        return said + noised if self.schedule.says == "epsilon" else said
+        return said + noised if self.schedule.prediction_type == "epsilon" else said
 
     @abstractmethod
     def noise_in(

@@ -94,7 +94,7 @@ def load_language_model(settings: LLMSettings) -> LanguageModel:
 
 def noise_schedule(settings: DiffusionSettings) -> Schedule:
     """How a run adds noise, and what its model says of it."""
-    return Schedule(settings.schedule, settings.says)
+    return Schedule(settings.schedule, settings.prediction_type)
 
 
 def build_pretraining_module(
@@ -179,7 +179,7 @@ class CheckpointPredictor:
             if not (recipe.objectives.regression or recipe.objectives.likelihood):
                 raise DataError(
                     f"{where} was aligned by {', '.join(recipe.objectives.given)}, so its head has learned no answers. "
-                    f"Go on from its encoder (`start: FOLDER`) with an objective that answers."
+                    f"Go on from its encoder (`init_from: FOLDER`) with an objective that answers."
                 )
         elif not {"regression", "likelihood", "masked"} & set(recipe.objectives.given):
             return self._drawn(module, recipe, samples)

@@ -123,9 +123,9 @@ def train_aligned(
     shape = encoder_shape(preprocessor, train[0], task)
     alone = of_task(shape, torch.from_numpy(preprocessor.scaler.std).float())
     arm = build_aligned_arm(recipe, shape, train[0], llm)
-    if recipe.start:
-        checkpoint.start_from(arm, Path(recipe.start), heads=True)
-    arm.encoder.requires_grad_(not recipe.hold)
+    if recipe.init_from:
+        checkpoint.start_from(arm, Path(recipe.init_from), heads=True)
+    arm.encoder.requires_grad_(not recipe.freeze_encoder)
     params = trained(arm)
     folder.describe(
         checkpoint_config(recipe, preprocessor, shape, train[0]),

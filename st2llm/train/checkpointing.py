@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from st2llm import config
 from st2llm.align.weights import tensors
 from st2llm.config import Settings
 from st2llm.errors import ConfigError
@@ -48,7 +49,7 @@ class RunFolder:
             raise ConfigError(
                 f"{self.root} holds a run already. Add --resume to go on, or choose another --out."
             )
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = config.upgrade(json.loads(path.read_text(encoding="utf-8")), into=type(self.recipe))
         if before != now:
             keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
             raise ConfigError(

@@ -63,8 +63,8 @@ def pretrain(
     preprocessor = fit_pretraining_preprocessor(recipe, train)
     shape = window_shape(preprocessor, train[0])
     module = build_pretraining_module(recipe, shape, train[0])
-    if recipe.start:
-        checkpoint.start_from(module, Path(recipe.start))
+    if recipe.init_from:
+        checkpoint.start_from(module, Path(recipe.init_from))
     made, params = (
         checkpoint_config(recipe, preprocessor, shape, train[0]),
         sum(p.numel() for p in module.parameters()),

@@ -116,14 +116,14 @@ def untrained_answerer(
     if takes_soft_tokens(template):
         shape = field_shape(clips.samples[0], clips.task, preprocessor)
         blueprint = make_blueprint(shape, clips.samples[0], recipe.encoder, llm=llm, up=recipe.up)
-    elif recipe.adapt.frozen or recipe.start or blind:
+    elif recipe.adapt.frozen or recipe.init_from or blind:
         raise ConfigError(
             f"{recipe.id}: {recipe.template} tells clips in words, so there is nothing to train but the language "
-            f"model. Set adapt.method to lora, and leave `start` out."
+            f"model. Set adapt.method to lora, and leave `init_from` out."
         )
     speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
-    if recipe.start:
-        checkpoint.start_from(speaker, Path(recipe.start), heads=True)
+    if recipe.init_from:
+        checkpoint.start_from(speaker, Path(recipe.init_from), heads=True)
     return VideoQuestionAnswerer(
         speaker, preprocessor, template, clips.train, blind, recipe.words
     ), clips.validation

@@ -8,7 +8,8 @@ import yaml
 from support import tiny_suite
 
 from st2llm import recipes
-from st2llm.config.suite import Suite, load_suites, upgrade_config
+from st2llm.config import upgrade
+from st2llm.config.suite import Suite, load_suites
 from st2llm.errors import ConfigError
 
 SUITES = Path(recipes.locate("evaluation/suites/demo.yaml")).parent
@@ -213,8 +214,8 @@ def test_a_config_from_before_a_setting_was_there_is_read_with_its_default(load)
     for predictor in older["predictors"]:
         for key in ("draws", "temperature", "top_p"):
             del predictor["set"][key]
-    assert upgrade_config(older) == config
-    assert upgrade_config({"no": "suite"}) == {"no": "suite"}
+    assert upgrade(older, into=Suite) == config
+    assert upgrade({"no": "suite"}, into=Suite) == {"no": "suite"}
 
 
 def test_what_a_suite_says_wrong_names_its_file(load):

@@ -140,7 +140,7 @@ def test_a_checkpoint_answers_without_labels_as_its_run_did(tmp_path, tiny):
 def test_a_second_stage_starts_from_encoder_and_head_of_the_first(tmp_path, tiny):
     align(recipe(tmp_path, tiny(), objectives={"contrast": {}}), tmp_path / "first")
     plan = recipe(
-        tmp_path, tiny(), adapt={"rank": 2}, start=str(tmp_path / "first"),
+        tmp_path, tiny(), adapt={"rank": 2}, init_from=str(tmp_path / "first"),
         budget={"steps": 1, "batch": 8, "lr": 1e-9, "evaluations": 1},
     )  # fmt: skip
     finetune(plan, tmp_path / "second")
@@ -153,7 +153,7 @@ def test_a_second_stage_starts_from_encoder_and_head_of_the_first(tmp_path, tiny
 def test_an_encoder_that_was_trained_before_is_held_and_kept(tmp_path, tiny):
     """UrbanGPT's way: the encoder learns the task alone, then what leads to the model is trained and nothing else."""
     budget = {"steps": 30, "batch": 8, "lr": 1e-3}
-    plan = recipe(tmp_path, tiny(), warmup=budget, hold=True)
+    plan = recipe(tmp_path, tiny(), warmup=budget, freeze_encoder=True)
     done = align(plan, tmp_path / "held")
     warm = load_file(tmp_path / "held" / "encoder.safetensors")
     fresh = align(recipe(tmp_path, tiny()), tmp_path / "fresh").arm.encoder.state_dict()
@@ -174,8 +174,8 @@ def test_an_encoder_that_was_trained_before_is_held_and_kept(tmp_path, tiny):
 
 
 def test_an_encoder_that_was_never_trained_is_not_held(tmp_path, tiny):
-    with pytest.raises(ValueError, match="give `start` or `warmup`"):
-        recipe(tmp_path, tiny(), hold=True)
+    with pytest.raises(ValueError, match="give `init_from` or `warmup`"):
+        recipe(tmp_path, tiny(), freeze_encoder=True)
     with pytest.raises(ValueError, match="warmup trains the encoder for the task"):
         recipe(tmp_path, tiny(), warmup={"steps": 3}, objectives={"contrast": {}})
 
@@ -197,7 +197,7 @@ def test_another_width_and_another_base_are_refused(tmp_path, tiny):
     with pytest.raises(ConfigError, match="Load the one that base.json names"):
         predict_to_file(tmp_path / "out", plan.data, tmp_path / "answers.parquet")
     wide = recipe(
-        tmp_path, tiny(), adapt={"rank": 2}, start=str(tmp_path / "out"), encoder={"d_st": 16, "patch": 6}
+        tmp_path, tiny(), adapt={"rank": 2}, init_from=str(tmp_path / "out"), encoder={"d_st": 16, "patch": 6}
     )
     with pytest.raises(ConfigError, match="does not fit: encoder"):
         finetune(wide, tmp_path / "wide")

@@ -66,7 +66,7 @@ def same(one: Path, other: Path, *, exact=True) -> None:
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, average):
-    budget = {"steps": 12, "batch": 8, "lr": 1e-3, "evaluations": 4, "average": average}
+    budget = {"steps": 12, "batch": 8, "lr": 1e-3, "evaluations": 4, "ema_decay": average}
     recipe = load_recipe(recipe_file(tmp_path, budget=budget), into=PretrainRecipe)
     pretrain(recipe, tmp_path / "whole")
 
@@ -155,8 +155,8 @@ def test_a_wrong_recipe_is_told_before_anything_is_written(tmp_path, changes, me
 
 
 def test_settings_are_changed_by_dotted_keys():
-    got = parse_overrides(["budget.steps=5", "objectives.masked.policies=[tube, span]", "start=null"])
-    assert got == {"budget.steps": 5, "objectives.masked.policies": ["tube", "span"], "start": None}
+    got = parse_overrides(["budget.steps=5", "objectives.masked.policies=[tube, span]", "init_from=null"])
+    assert got == {"budget.steps": 5, "objectives.masked.policies": ["tube", "span"], "init_from": None}
     with pytest.raises(ConfigError, match="key=value"):
         parse_overrides(["budget.steps"])
 
@@ -229,7 +229,7 @@ def test_a_contrastive_checkpoint_answers_with_what_followed_the_nearest_windows
 def test_another_run_starts_from_a_contrastive_checkpoint(tmp_path):
     path = recipe_file(tmp_path, objectives={"contrastive": {"near_hours": 1}})
     pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
-    changes = {"objectives": {"regression": {}}, "start": str(tmp_path / "run"), "budget.lr": 1e-12}
+    changes = {"objectives": {"regression": {}}, "init_from": str(tmp_path / "run"), "budget.lr": 1e-12}
     pretrain(load_recipe(path, changes, into=PretrainRecipe), tmp_path / "next")
     a, b = (checkpoint.weights_of(tmp_path / run / "best") for run in ("run", "next"))
     encoder = [name for name in a if name.startswith("encoder.")]
@@ -320,7 +320,7 @@ def test_sequences_compared_with_each_other_are_retrieved_and_another_run_starts
     found = checkpointed.load_predictor(tmp_path / "compared", name="c").predict(samples)
     assert all(np.isfinite(a.value[s.wanted]).all() for a, s in zip(found, samples, strict=True))
     changes = {
-        "start": str(tmp_path / "compared"),
+        "init_from": str(tmp_path / "compared"),
         "objectives": {"likelihood": {}, "contrastive": {"weight": 0.1}},
     }
     pretrain(load_recipe(tmp_path / "walks.yaml", changes, into=PretrainRecipe), tmp_path / "both")

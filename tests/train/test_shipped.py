@@ -38,7 +38,7 @@ def test_a_shipped_config_is_read_and_named_after_its_file(path):
     assert recipe.id == path.stem
     names = {"data": recipe.data} if isinstance(recipe, PretrainRecipe | SoftTokenRecipe) else {}
     assert all(name.split("#")[0] in CARDS for name in names.values())
-    if (start := getattr(recipe, "start", None)) is not None:
+    if (start := getattr(recipe, "init_from", None)) is not None:
         assert (ROOT / "systems" / f"{Path(start).name}.yaml").exists()
 
 

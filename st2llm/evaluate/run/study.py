@@ -316,7 +316,7 @@ class Study:
         arm.load_state_dict(fresh.state_dict())
 
     def _plan(self, rate: float) -> Budget:
-        given = self._budget.model_dump(include={"steps", "batch", "weight_decay", "average"})
+        given = self._budget.model_dump(include={"steps", "batch", "weight_decay", "ema_decay"})
         return Budget(lr=rate, **given)
 
     @property

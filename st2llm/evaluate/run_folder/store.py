@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from st2llm.config.suite import upgrade_config
+from st2llm import config
+from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
 from st2llm.files import write_whole
 
@@ -84,7 +85,7 @@ class RunStore:
         for key in ("data_sha256", "split_sha256"):
             if before[key] != run[key]:
                 raise self._another(key, before[key][:12], run[key][:12])
-        old, new = upgrade_config(before["config"]), run["config"]
+        old, new = config.upgrade(before["config"], into=Suite), run["config"]
         for key in sorted((set(old) | set(new)) - _FREE):
             if old.get(key) != new.get(key):
                 raise self._another(key, old.get(key), new.get(key))

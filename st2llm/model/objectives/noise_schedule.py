@@ -16,7 +16,7 @@ from torch import Tensor
 from st2llm.errors import ConfigError, nearest
 
 ScheduleName = Literal["linear", "cosine", "quadratic", "flow"]
-Says = Literal["epsilon", "velocity"]
+PredictionType = Literal["epsilon", "velocity"]
 _STEPS = 1000
 
 
@@ -24,23 +24,24 @@ _STEPS = 1000
 class Schedule:
     """x_t = a(t) x + s(t) noise for t from 0 (data) to 1 (noise).
 
-    says: what the model is trained to say. Of 'flow', where a = 1 - t and s = t, it is always the velocity
+    prediction_type: what the model is trained to predict. Of 'flow', where a = 1 - t and s = t, always the velocity
     noise - x; of the others the velocity is a noise - s x.
     """
 
     name: str = "cosine"
-    says: str = "epsilon"
+    prediction_type: str = "epsilon"
 
     def __post_init__(self) -> None:
         if self.name not in get_args(ScheduleName):
             known = get_args(ScheduleName)
             raise ConfigError(f"There is no noise schedule {self.name!r}. {nearest(self.name, known)}")
-        if self.says not in get_args(Says):
+        if self.prediction_type not in get_args(PredictionType):
             raise ConfigError(
-                f"A diffusion model cannot say {self.says!r}. {nearest(self.says, get_args(Says))}"
+                f"There is no prediction type {self.prediction_type!r}. "
+                f"{nearest(self.prediction_type, get_args(PredictionType))}"
             )
-        if self.name == "flow" and self.says != "velocity":
-            raise ConfigError("The schedule 'flow' has a velocity to say. Set says: velocity.")
+        if self.name == "flow" and self.prediction_type != "velocity":
+            raise ConfigError("The schedule 'flow' predicts the velocity. Set prediction_type: velocity.")
 
     def at(self, t: Float[Tensor, " batch"]) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Signal a and noise s at these times."""
@@ -78,7 +79,7 @@ class Schedule:
         t: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch *entry"]:
         """What the model should say of `noised(x, noise, t)`."""
-        if self.says == "epsilon":
+        if self.prediction_type == "epsilon":
             return noise
         if self.name == "flow":
             return noise - x
@@ -93,7 +94,7 @@ class Schedule:
     ) -> tuple[Float[Tensor, "batch *entry"], Float[Tensor, "batch *entry"]]:
         """The data and the noise that make up `noisy`, if what the model said is right."""
         a, s = (_rows(part, noisy) for part in self.at(t))
-        if self.says == "epsilon":
+        if self.prediction_type == "epsilon":
             return (noisy - s * said) / a, said
         if self.name == "flow":
             return noisy - s * said, noisy + a * said

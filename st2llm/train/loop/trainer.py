@@ -37,26 +37,27 @@ _EMA = "average"
 class Budget:
     """How long an arm trains. Steps are optimiser steps of `batch` windows.
 
-    accumulate: into how many parts a batch is cut, one after the other, with the same result. precision: of the
-    forward pass (weights, losses and the optimiser stay in fp32). patience: evaluations without a better one after
-    which training stops; None goes on to the end. stop: ends after so many of the steps and keeps the last state, not
-    the best: for training anew on data that hold the validation part as well. average: what is evaluated and kept is
-    the exponential moving average of the weights, which keeps this share of itself at each step (0: the weights alone;
-    Polyak and Juditsky 1992).
+    gradient_accumulation_steps: the parts into which a batch is cut, one after the other, with the same result.
+    precision: of the forward pass (weights, losses and the optimiser stay in fp32). warmup_ratio: share of the steps
+    over which the learning rate rises. max_grad_norm: gradients are clipped to it. patience: evaluations without a
+    better one after which training stops; None goes on to the end. stop: ends after so many of the steps and keeps the
+    last state, not the best: for training anew on data that hold the validation part as well. ema_decay: what is
+    evaluated and kept is the exponential moving average of the weights, which keeps this share of itself at each step
+    (0: the weights alone; Polyak and Juditsky 1992).
     """
 
     steps: int
     batch: int
     lr: float
     evaluations: int = 10
-    warmup: float = 0.1
+    warmup_ratio: float = 0.1
     weight_decay: float = 0.01
-    clip: float = 1.0
-    accumulate: int = 1
+    max_grad_norm: float = 1.0
+    gradient_accumulation_steps: int = 1
     precision: Literal["no", "bf16"] = "no"
     patience: int | None = None
     stop: int | None = None
-    average: float = 0.0
+    ema_decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,20 +177,23 @@ class _Trainer:
     ) -> None:
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
-        if objective.whole_batch and (self.accelerator.num_processes > 1 or budget.accumulate > 1):
+        if objective.whole_batch and (
+            self.accelerator.num_processes > 1 or budget.gradient_accumulation_steps > 1
+        ):
             raise TrainingError(
                 "A contrastive objective compares all windows of a batch with each other, so the batch cannot be cut "
-                "into parts. Train it in one process with accumulate: 1."
+                "into parts. Train it in one process with gradient_accumulation_steps: 1."
             )
         device = self.accelerator.device
         self.source = (
             train if isinstance(train, BatchSource) else ShuffledBatches(train.to(device), budget.batch, seed)
         )
-        parts = self.accelerator.num_processes * budget.accumulate
+        parts = self.accelerator.num_processes * budget.gradient_accumulation_steps
         if parts > self.source.batch:
             raise TrainingError(
                 f"A batch of {self.source.batch} windows cannot be cut into {parts} parts "
-                f"({self.accelerator.num_processes} processes, accumulate {budget.accumulate}). Raise budget.batch."
+                f"({self.accelerator.num_processes} processes, gradient_accumulation_steps "
+                f"{budget.gradient_accumulation_steps}). Raise budget.batch."
             )
         self.arm, self.budget, self.objective, self.seed, self.keeper = arm, budget, objective, seed, keeper
         # An encoder that is held as it is belongs to what is kept all the same.
@@ -207,7 +211,7 @@ class _Trainer:
             keep_freed_memory()
         self.validation = validation.to(device)
         self.averaged = (
-            {name: p.detach().clone() for name, p in self.weights.items()} if budget.average else {}
+            {name: p.detach().clone() for name, p in self.weights.items()} if budget.ema_decay else {}
         )
         self.running: dict[str, float] = {}
         self.seen: dict[str, int] = {}
@@ -253,7 +257,7 @@ class _Trainer:
         )  # dropout of a step, wherever training was taken up again
         counts, shares = self.objective.counts(whole), self.objective.shares
         world, here = self.accelerator.num_processes, self.accelerator.process_index
-        parts = world * self.budget.accumulate
+        parts = world * self.budget.gradient_accumulation_steps
         mine = [p for p in range(parts) if p % world == here]
         for i, part in enumerate(mine):
             rows = range(len(whole))[part::parts]
@@ -269,7 +273,7 @@ class _Trainer:
             self.seen[name] = self.seen.get(name, 0) + count
         for group in self.optimiser.param_groups:
             group["lr"] = self.budget.lr * _lr_factor(step - 1, self.budget)
-        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.clip)
+        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.max_grad_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
         self._average(step)
@@ -278,7 +282,7 @@ class _Trainer:
     @torch.no_grad()
     def _average(self, step: int) -> None:
         kept = min(
-            self.budget.average, step / (step + 9)
+            self.budget.ema_decay, step / (step + 9)
         )  # the first steps, far from anything, are soon forgotten
         for name, mean in self.averaged.items():
             mean.lerp_(self.weights[name], 1 - kept)
@@ -402,7 +406,7 @@ def _generator(seed: int, step: int) -> torch.Generator:
 
 def _lr_factor(step: int, budget: Budget) -> float:
     """Share of the learning rate at a step: linear warm-up, then a cosine down to a tenth."""
-    warm = max(1, int(budget.warmup * budget.steps))
+    warm = max(1, int(budget.warmup_ratio * budget.steps))
     if step < warm:
         return (step + 1) / warm
     done = (step - warm) / max(1, budget.steps - warm)

@@ -30,7 +30,7 @@ def warm_up_encoder(
     """
     if not path.exists():
         probe = Probe(blueprint, seed=seed)
-        budget = Budget(**settings.model_dump(include={"steps", "batch", "lr", "average"}))
+        budget = Budget(**settings.model_dump(include={"steps", "batch", "lr", "ema_decay"}))
         fit(probe, train, validation, budget, objective=objective, seed=seed, tick=tick)
         state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
         if settings.data is not None:

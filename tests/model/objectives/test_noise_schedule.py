@@ -12,7 +12,7 @@ SCHEDULES = [
     Schedule(name, says) for name in ("linear", "cosine", "quadratic") for says in ("epsilon", "velocity")
 ]
 SCHEDULES.append(Schedule("flow", "velocity"))
-NAMES = [f"{s.name}-{s.says}" for s in SCHEDULES]
+NAMES = [f"{s.name}-{s.prediction_type}" for s in SCHEDULES]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=NAMES)
@@ -66,8 +66,8 @@ def test_flow_is_a_straight_line():
     ("settings", "message"),
     [
         (("sine", "epsilon"), "no noise schedule 'sine'"),
-        (("cosine", "noise"), "cannot say 'noise'"),
-        (("flow", "epsilon"), "Set says: velocity"),
+        (("cosine", "noise"), "no prediction type 'noise'"),
+        (("flow", "epsilon"), "Set prediction_type: velocity"),
     ],
 )
 def test_what_is_unknown_is_refused(settings, message):

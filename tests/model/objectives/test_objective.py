@@ -104,8 +104,15 @@ def test_what_is_hidden_cannot_change_what_a_masked_model_says():
 
 def test_a_contrastive_batch_is_not_cut():
     objective = objectives()["contrastive"]
-    with pytest.raises(TrainingError, match="accumulate: 1"):
-        fit(module(), batch(), batch(), Budget(2, 8, 1e-3, accumulate=2), objective=objective, seed=0)
+    with pytest.raises(TrainingError, match="gradient_accumulation_steps: 1"):
+        fit(
+            module(),
+            batch(),
+            batch(),
+            Budget(2, 8, 1e-3, gradient_accumulation_steps=2),
+            objective=objective,
+            seed=0,
+        )
 
 
 @pytest.mark.slow
@@ -115,7 +122,7 @@ def test_small_batches_in_place_of_a_large_one_train_the_same(parts):
     for accumulate in (1, parts):
         arm = module()
         both = Combined({name: (objectives()[name], 1.0) for name in ("regression", "masked")})
-        budget = Budget(6, 8, 1e-3, evaluations=3, accumulate=accumulate)
+        budget = Budget(6, 8, 1e-3, evaluations=3, gradient_accumulation_steps=accumulate)
         found.append(fit(arm, batch(), batch(), budget, objective=both, seed=0).curve)
     assert found[1].train == pytest.approx(found[0].train, rel=1e-4)
     assert found[1].validation == pytest.approx(found[0].validation, rel=1e-4)

@@ -48,7 +48,7 @@ def level(value, count=10) -> FieldBatch:
 
 
 def plain(steps=20, *, batch=4, lr=0.1, evaluations=10, warmup=0.1) -> Budget:
-    return Budget(steps, batch, lr, evaluations=evaluations, warmup=warmup, weight_decay=0.0)
+    return Budget(steps, batch, lr, evaluations=evaluations, warmup_ratio=warmup, weight_decay=0.0)
 
 
 def field_batches():
@@ -90,7 +90,7 @@ def test_the_best_state_is_restored_where_validation_gets_worse_again():
 
 def test_what_is_kept_of_an_averaged_run_is_the_average_of_its_weights():
     arm, seen = Level(), []
-    budget = replace(plain(steps=20, evaluations=20), average=0.8, stop=20)
+    budget = replace(plain(steps=20, evaluations=20), ema_decay=0.8, stop=20)
     twin = Level()
     fit(
         twin, level(1.0), level(1.0), plain(steps=20), objective=Regression(ONE), seed=0,
