@@ -79,7 +79,7 @@ def _known(sample: Sample, task: Task, options: tuple[str, ...]) -> Sample:
 
 def _gone_on(tracks: Sequence[Trajectory], task: Forecast) -> list[Trajectory]:
     """Each object with the steps to come after its last fix, where it is nowhere yet."""
-    common = TrajectoryWindows.of(tracks, task).step
+    common = TrajectoryWindows.from_trajectories(tracks, task).step
     return [_longer(track, task.horizon, common) if len(track.time) > 1 else track for track in tracks]
 
 

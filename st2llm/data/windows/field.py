@@ -1,4 +1,4 @@
-"""Cutting data by time, then into windows inside each part: lazy sequences of samples, hashed."""
+"""Splits of graphs and grids: cuts the time axis into parts and each part into windows, which are built on access."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from st2llm.types import DAY_S, Calendar, Grid, Sample, SensorGraph, Side
 
 @dataclass(frozen=True, eq=False)
 class FieldWindows(Sequence[Sample]):
-    """Windows of one part of a split of a field, oldest first; each Sample is made when it is asked for.
+    """The windows of one part of a split of a graph or grid, oldest first; each sample is built on access.
 
-    starts: index of each window's first step on the time axis of `data`.
+    starts: the index of each window's first step on the time axis of `data`.
     """
 
     data: SensorGraph | Grid
@@ -48,19 +48,19 @@ class FieldWindows(Sequence[Sample]):
         return self._sample(int(self.starts[index]))
 
     def indices(self) -> Int64[np.ndarray, " window"]:
-        """Index of each window's first step on the time axis of `data`."""
+        """The index of each window's first step on the time axis of `data`."""
         return self.starts.copy()
 
     def select(self, positions: Iterable[int]) -> "FieldWindows":
-        """The windows at these positions, in this order. Raises IndexError for one that is not there."""
+        """The windows at these positions, in this order. Raises IndexError for a position out of range."""
         return replace(self, starts=self.starts[np.asarray(list(positions), dtype=np.int64)])
 
     @cached_property
     def sha256(self) -> str:
-        """Names these windows: the data, the task and every start."""
+        """A hash of the data, the task and every start."""
         settings = (
             "" if isinstance(self.task, Forecast) else f" {self.task!r}"
-        )  # what its name does not say: seeds
+        )  # what the name leaves out, such as seeds
         said = (
             f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}\n"
         )
@@ -89,28 +89,28 @@ class FieldWindows(Sequence[Sample]):
         )
 
     def _hidden(self, begin: int) -> Bool[np.ndarray, "time node channel"]:
-        """What the task hides of the window that begins at that instant, among the places that have readings at all."""
-        there = np.flatnonzero(self.field.alive.any(axis=1))
+        """The entries that the task hides in the window that begins at `begin`, among places that have readings."""
+        present = np.flatnonzero(self.field.alive.any(axis=1))
         length, (node, channel) = self.task.length, self.field.alive.shape
         hidden = np.zeros((length, node, channel), dtype=bool)
-        hidden[:, there] = self.task.hidden((length, len(there), channel), f"{self.data.name} {begin}")
+        hidden[:, present] = self.task.hidden((length, len(present), channel), f"{self.data.name} {begin}")
         return hidden
 
     def _wanted(
         self, hidden: Bool[np.ndarray, "time node channel"], raw: Float64[np.ndarray, "time node channel"]
     ) -> Bool[np.ndarray, "time node channel"]:
-        """What is asked for: of the future all that may have a reading, since nobody knows then which will be missing;
-        else what has one. Where none of what is hidden has one, all of it is asked for and nothing is scored."""
+        """The entries to predict. Of a future, all that may have a reading, as nobody knows which will be missing;
+        otherwise those that have one. Where no hidden entry has one, all are predicted and none is scored."""
         possible: Bool[np.ndarray, "time node channel"] = hidden & self.field.alive
         if isinstance(self.task, Forecast):
             return possible
-        there: Bool[np.ndarray, "time node channel"] = possible & np.isfinite(raw)
-        return there if there.any() else possible
+        present: Bool[np.ndarray, "time node channel"] = possible & np.isfinite(raw)
+        return present if present.any() else possible
 
     def _side(self, span: slice, hidden: Bool[np.ndarray, "time node channel"], first: int, end: int) -> Side:
         data, days, field = self.data, self.data.calendar, self.field
-        # What is not known in advance is hidden at the steps of which all that there is is hidden.
-        ahead = (hidden | ~field.alive).all(axis=(1, 2))
+        # Features that are not known in advance are hidden at the steps whose entries are all hidden.
+        all_hidden = (hidden | ~field.alive).all(axis=(1, 2))
         return Side(
             dataset=data.name,
             unit=data.unit,
@@ -127,8 +127,10 @@ class FieldWindows(Sequence[Sample]):
             lonlat=field.lonlat,
             xy=field.xy,
             beside=tuple(
-                replace(one, values=np.where(ahead & (not one.known), np.nan, one.values[span]))
-                for one in data.beside
+                replace(
+                    feature, values=np.where(all_hidden & (not feature.known), np.nan, feature.values[span])
+                )
+                for feature in data.beside
             ),
             about=data.about,
         )
@@ -137,28 +139,28 @@ class FieldWindows(Sequence[Sample]):
 def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
     """Cuts the time axis by the data's split plan, then each part into windows `stride` steps apart.
 
-    No window crosses a boundary; with `context` the history alone (never a wanted step) may come from the
-    part before. Boundaries are int(cumulative share x steps), moved back to local midnight where the plan
-    says `align: day`. With `align: day` and a stride of whole days, a window is asked for from each (or
-    every second, ...) local midnight on: windows keep their length in steps, so on the two days a year
-    when clocks change the asked-for day overlaps the next by the hour, or leaves it out. A part of no
-    share is empty.
+    Windows do not cross a boundary; with `context`, the history alone (never a wanted step) may come from the part
+    before. Boundaries are int(cumulative share x steps), moved back to local midnight where the plan has `align: day`.
+    With `align: day` and a stride of whole days, predictions start at local midnights. Windows keep their length in
+    steps, so on the two days a year when clocks change, the predicted day overlaps the next one by an hour or leaves
+    an hour out. A part without a share is empty.
 
-    Raises DataError where a part is too short for one window, or the task is none of fields.
+    Raises DataError where a part is too short for one window, or graphs and grids do not have the task.
     """
     if not isinstance(task, Forecast | Impute | Interpolate | Krige):
         raise DataError(
-            f"{data.name} is a {data.kind}, which has no {task.word}. Ask for forecast, impute, interpolate or krige."
+            f"{data.name} is a {data.kind}, which has no {task.word} task. Choose forecast, impute, interpolate or "
+            "krige."
         )
     field, steps = node_field(data), len(data.time)
     if isinstance(task, Krige) and field.alive.any(axis=1).sum() < 2:
         raise DataError(
-            f"{data.name} has one place with readings, but krige hides one and shows others. Bring more places."
+            f"{data.name} has one place with readings, but krige hides one and shows others. Use data with more places."
         )
     if task.length > steps:
         raise DataError(
-            f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Ask for a "
-            "shorter history or horizon, or bring more data."
+            f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Choose a "
+            "shorter history or horizon, or use more data."
         )
     parts, edges = [], boundaries(data)
     for name, begin, end in zip(("train", "validation", "test"), edges[:-1], edges[1:], strict=True):
@@ -167,7 +169,7 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
         if not len(starts) and (end > begin or getattr(data.split, name) > 0):
             raise DataError(
                 f"{data.name}: the {name} part has {end - begin} of {steps} steps, too few for one window of "
-                f"{task.length} ({task.name}, stride {stride}). Give it a larger share or ask for a shorter "
+                f"{task.length} ({task.name}, stride {stride}). Give it a larger share or choose a shorter "
                 "window."
             )
         parts.append(FieldWindows(data, task, starts, field))
@@ -179,7 +181,7 @@ def boundaries(data: SensorGraph | Grid) -> tuple[int, int, int, int]:
     plan, steps = data.split, len(data.time)
     midnights = _midnights(data.calendar) if plan.align == "day" else np.arange(steps + 1)
     cuts = [0]
-    # Shares are rounded first: 0.7 + 0.1 is a hair under 0.8, which must not cost a step.
+    # Shares are rounded first, because 0.7 + 0.1 is slightly less than 0.8, which would lose a step.
     for share in (plan.train, plan.train + plan.validation):
         cut = steps if share > 1 - 1e-9 else int(round(share, 9) * steps + 1e-6)
         before = midnights[midnights <= cut]

@@ -1,4 +1,4 @@
-"""The question when (and where, and what) the next event of a point pattern is, after the events before it."""
+"""Samples of next-event prediction: when, where and of which mark the next event of a point pattern is."""
 
 from dataclasses import dataclass
 
@@ -16,18 +16,18 @@ MINUTE_S = 60
 
 @dataclass(frozen=True, eq=False)
 class EventWindows:
-    """Events and a task; rows are events."""
+    """The events of a data set and a task. Rows are events."""
 
     data: Events
     task: NextEvent
 
     @classmethod
-    def of(cls, data: Events, task: NextEvent) -> "EventWindows":
-        """Raises DataError where the task asks for what the events do not have."""
+    def from_events(cls, data: Events, task: NextEvent) -> "EventWindows":
+        """The windows of a task over these events. Raises DataError where the events lack a channel."""
         known = event_channels(data)
         for name in task.asked:
             if name not in known:
-                raise DataError(f"{data.name} has no channel {name!r} to ask for. {nearest(name, known)}")
+                raise DataError(f"{data.name} has no channel {name!r} to predict. {nearest(name, known)}")
         return cls(data, task)
 
     @property
@@ -38,11 +38,11 @@ class EventWindows:
     def sha256(self) -> str:
         return self.data.provenance.sha256
 
-    def asked(
+    def target_rows(
         self, parts: Int8[np.ndarray, " event"], part: int, stride: int, *, context: bool = False
     ) -> Int64[np.ndarray, " window"]:
-        """The rows of the events that are asked for in a part: those that enough events come before."""
-        begin, end = (int(np.searchsorted(parts, part, side=way)) for way in ("left", "right"))
+        """The rows of the events that are predicted in a part: those with enough events before them."""
+        begin, end = (int(np.searchsorted(parts, part, side=side)) for side in ("left", "right"))
         first = max(self.task.history, begin) if context else begin + self.task.history
         return np.arange(first, end, stride, dtype=np.int64)
 
@@ -74,18 +74,18 @@ class EventWindows:
         data = self.data
         gap = np.diff(data.time[span], prepend=0) / HOUR_S
         gap[0] = np.nan
-        found: dict[str, np.ndarray] = {"gap_h": gap}
+        channels: dict[str, np.ndarray] = {"gap_h": gap}
         if data.xy is not None:
-            found |= {"x": data.xy[span, 0], "y": data.xy[span, 1]}
+            channels |= {"x": data.xy[span, 0], "y": data.xy[span, 1]}
         if data.mark is not None:
-            found["mark"] = data.mark[span].astype(np.float64)
+            channels["mark"] = data.mark[span].astype(np.float64)
         if data.magnitude is not None:
-            found["magnitude"] = data.magnitude[span]
-        found |= {name: column[span] for name, column in data.attributes.items()}
-        return tuple(found), np.stack(list(found.values()), axis=1)[:, None, :].astype(np.float64)
+            channels["magnitude"] = data.magnitude[span]
+        channels |= {name: column[span] for name, column in data.attributes.items()}
+        return tuple(channels), np.stack(list(channels.values()), axis=1)[:, None, :].astype(np.float64)
 
     def _label(self, row: int) -> str | None:
-        """The word that is asked for, where the sort of the event is all that is."""
+        """The mark to predict, where nothing else is predicted."""
         if self.task.asked != ("mark",) or self.data.mark is None:
             return None
         return self.data.marks[int(self.data.mark[row])]
@@ -98,9 +98,9 @@ class EventWindows:
         hidden: Bool[np.ndarray, "time 1 channel"],
     ) -> Side:
         data = self.data
-        seen = np.ones(len(time), dtype=bool)
-        seen[-1] = False
-        lonlat = None if data.lonlat is None else np.where(seen[:, None], data.lonlat[span], np.nan)
+        visible = np.ones(len(time), dtype=bool)
+        visible[-1] = False
+        lonlat = None if data.lonlat is None else np.where(visible[:, None], data.lonlat[span], np.nan)
         return Side(
             dataset=data.name,
             unit="metres",
@@ -120,9 +120,9 @@ class EventWindows:
 
 
 def event_channels(data: Events) -> tuple[str, ...]:
-    """The channels of events, in order, those that exist."""
-    found = ["gap_h"]
-    found += ["x", "y"] if data.xy is not None else []
-    found += ["mark"] if data.mark is not None else []
-    found += ["magnitude"] if data.magnitude is not None else []
-    return (*found, *data.attributes)
+    """The channels that these events have, in order."""
+    names = ["gap_h"]
+    names += ["x", "y"] if data.xy is not None else []
+    names += ["mark"] if data.mark is not None else []
+    names += ["magnitude"] if data.magnitude is not None else []
+    return (*names, *data.attributes)

@@ -1,4 +1,4 @@
-"""A graph or a grid as windows see it: places in a row, with labels, positions and neighbours."""
+"""The nodes of a graph or a grid as one list: their values, labels, positions and neighbours."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,12 @@ Neighbours = tuple[tuple[tuple[int, float], ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class NodeField:
-    """values: a view of the container's. alive: False for a channel that a place never has a reading of (land)."""
+    """The nodes of a graph or grid.
+
+    values: a view of the container's values, with the cells of a grid row by row.
+    alive: False where a place never has a reading of a channel, as land has no sea temperature.
+    neighbours: (node, weight) pairs of each node.
+    """
 
     values: Float64[np.ndarray, "time node channel"]
     alive: Bool[np.ndarray, "node channel"]
@@ -25,7 +30,7 @@ class NodeField:
 
 
 def node_field(data: SensorGraph | Grid) -> NodeField:
-    """The field of a container. Nodes of a grid run row by row; their neighbours are the adjacent cells, weight 1."""
+    """The nodes of a container. Those of a grid run row by row; adjacent cells are neighbours of weight 1."""
     if isinstance(data, SensorGraph):
         neighbours = tuple(tuple(data.edges.of(i)) for i in range(len(data.places)))
         alive = np.isfinite(data.values).any(axis=0)
@@ -43,19 +48,19 @@ def node_field(data: SensorGraph | Grid) -> NodeField:
 def cell_centres(
     layout: Layout,
 ) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
-    """Degrees of each cell, or metres from the middle of the grid, row by row; None for what the axes are not in."""
+    """The centre of each cell, row by row: degrees, and metres from the middle of the grid; the unused one is None."""
     lonlat = _mesh(wrap_longitude(layout.cols), layout.rows) if layout.unit == "degrees" else None
     east, north = layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean()
     return lonlat, _mesh(east, north) if layout.unit == "metres" else None
 
 
 def wrap_longitude(lon: Float64[np.ndarray, " col"]) -> Float64[np.ndarray, " col"]:
-    """Degrees east from -180 (not itself) to 180."""
+    """Degrees east above -180 and up to 180."""
     return np.asarray(180.0 - (180.0 - lon) % 360.0, dtype=np.float64)
 
 
 def cell_labels(layout: Layout) -> tuple[str, ...]:
-    """Words for each cell: '60.5°N 20°W' where the axes are degrees, else 'row 3, column 5', counted from 0."""
+    """The label of each cell: '60.5°N 20°W' where the axes are in degrees, else 'row 3, column 5', counted from 0."""
     if layout.unit != "degrees":
         return tuple(f"row {i}, column {j}" for i in range(len(layout.rows)) for j in range(len(layout.cols)))
     north = [_degrees(at, "NS") for at in _rounded_labels(layout.rows)]
@@ -63,24 +68,18 @@ def cell_labels(layout: Layout) -> tuple[str, ...]:
     return tuple(f"{row} {col}" for row in north for col in east)
 
 
-def _degrees(said: str, ends: str) -> str:
-    """'-20.5' -> '20.5°S'; zero has no side."""
-    value = float(said)
-    return f"{said.lstrip('-')}°{ends[value < 0] if value else ''}"
+def _degrees(text: str, directions: str) -> str:
+    """'-20.5' becomes '20.5°S'; zero has no direction."""
+    value = float(text)
+    return f"{text.lstrip('-')}°{directions[value < 0] if value else ''}"
 
 
 def _rounded_labels(at: Float64[np.ndarray, " cell"]) -> list[str]:
-    """Coordinates with as many decimals as leave them within 0.02, and a twentieth of their step, of where they are."""
+    """Coordinates as text, with the fewest decimals that keep the error within 0.02 and a twentieth of their step."""
     step = float(np.abs(np.diff(np.sort(at))).min()) if len(at) > 1 else 1.0
-    off = next(
-        (
-            d
-            for d in range(6)
-            if np.abs(np.round(at, d) - at).max(initial=0) <= max(min(step / 20, 0.02), 1e-5)
-        ),
-        6,
-    )
-    return [f"{value + 0.0:.{off}f}" for value in np.round(at, off)]
+    tolerance = max(min(step / 20, 0.02), 1e-5)
+    decimals = next((d for d in range(6) if np.abs(np.round(at, d) - at).max(initial=0) <= tolerance), 6)
+    return [f"{value + 0.0:.{decimals}f}" for value in np.round(at, decimals)]
 
 
 def _mesh(
@@ -91,20 +90,22 @@ def _mesh(
 
 
 def _adjacent(layout: Layout, alive: Bool[np.ndarray, "node channel"]) -> Neighbours:
-    """North, south, west and east of each cell, as rows and columns run; where columns go around the earth, the last
-    one is beside the first. Cells without any reading are nobody's neighbours."""
+    """The cells before and after each cell in its column and row, without cells that have no reading at all.
+
+    Where the columns span all longitudes, the last column is adjacent to the first.
+    """
     rows, cols = len(layout.rows), len(layout.cols)
-    around = layout.unit == "degrees" and cols > 2 and _full_circle(layout.cols)
-    there = [bool(cell.any()) for cell in alive]
-    found = []
+    wraps = layout.unit == "degrees" and cols > 2 and _full_circle(layout.cols)
+    has_readings = [bool(cell.any()) for cell in alive]
+    neighbours = []
     for node in range(rows * cols):
         row, col = divmod(node, cols)
-        near = [(row - 1, col), (row + 1, col), (row, col - 1), (row, col + 1)]
-        if around:
-            near = [(i, j % cols) for i, j in near]
-        cells = [i * cols + j for i, j in near if 0 <= i < rows and 0 <= j < cols]
-        found.append(tuple((cell, 1.0) for cell in cells if there[cell]))
-    return tuple(found)
+        adjacent = [(row - 1, col), (row + 1, col), (row, col - 1), (row, col + 1)]
+        if wraps:
+            adjacent = [(i, j % cols) for i, j in adjacent]
+        cells = [i * cols + j for i, j in adjacent if 0 <= i < rows and 0 <= j < cols]
+        neighbours.append(tuple((cell, 1.0) for cell in cells if has_readings[cell]))
+    return tuple(neighbours)
 
 
 def _full_circle(lon: Float64[np.ndarray, " col"]) -> bool:

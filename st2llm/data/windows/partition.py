@@ -1,4 +1,4 @@
-"""Which part each fix or event is of: by shares of the time, by whole objects, by label, or as the source says."""
+"""Assigns fixes and events to train, validation and test: by time, by object, by label, or as the source says."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,94 +16,108 @@ PARTS = ("train", "validation", "test")
 def part_boundaries(
     plan: SplitPlan, first: int, last: int, timezone: str, unit_s: float = 1.0
 ) -> tuple[int, int]:
-    """The instants at which validation and test begin, of a span that holds both `first` and `last`."""
-    found = []
+    """The times at which validation and test begin, where the data span `first` to `last` (both included)."""
+    boundaries = []
     for share in (plan.train, plan.train + plan.validation):
         at = first + round(round(share, 9) * (last + 1 - first))
         if share > 1 - 1e-9:
             at = last + 1
         elif plan.align == "day":
             at = round(_midnight(int(at * unit_s), timezone) / unit_s)
-        found.append(at)
-    return found[0], found[1]
+        boundaries.append(at)
+    return boundaries[0], boundaries[1]
 
 
-def parts_by_time(time: Int64[np.ndarray, " row"], edges: tuple[int, int]) -> Int8[np.ndarray, " row"]:
-    """0 before the first edge, 1 before the second, 2 from it on."""
-    return np.searchsorted(np.array(edges), time, side="right").astype(np.int8)
+def parts_by_time(time: Int64[np.ndarray, " row"], boundaries: tuple[int, int]) -> Int8[np.ndarray, " row"]:
+    """0 before the first boundary, 1 before the second, 2 from the second on."""
+    return np.searchsorted(np.array(boundaries), time, side="right").astype(np.int8)
 
 
-def assign_parts(tracks: Sequence[Trajectory]) -> list[Int8[np.ndarray, " row"]]:
-    """The part of each fix of each object. Raises DataError where the plan does not fit the data."""
-    plan, name = tracks[0].split, tracks[0].name
+def assign_parts(trajectories: Sequence[Trajectory]) -> list[Int8[np.ndarray, " row"]]:
+    """The part of each fix of each object: 0 train, 1 validation, 2 test.
+
+    Raises DataError where the split plan does not fit the data.
+    """
+    plan, name = trajectories[0].split, trajectories[0].name
     if plan.by == "given":
-        if any(track.part is None for track in tracks):
+        if any(trajectory.part is None for trajectory in trajectories):
             raise DataError(
-                f"{name}: the split is `by: given`, but the data say no parts. Give each table a `part`."
+                f"{name}: the split is `by: given`, but the data give no parts. Give each table a `part`."
             )
-        return [np.asarray(track.part).astype(np.int8) for track in tracks]
+        return [np.asarray(trajectory.part).astype(np.int8) for trajectory in trajectories]
     if plan.by == "time":
-        return _by_time(tracks, plan)
+        return _by_time(trajectories, plan)
     if plan.by == "object":
-        return _by_object(tracks, plan)
+        return _by_object(trajectories, plan)
     if plan.by == "label":
-        return _by_label(tracks, plan)
+        return _by_label(trajectories, plan)
     known = ("time", "object", "label", "given")
     raise DataError(f"{name}: there is no split by {plan.by!r}. {nearest(plan.by, known)}")
 
 
-def _by_time(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
-    filled = [track.time for track in tracks if len(track.time)]
+def _by_time(trajectories: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
+    filled = [trajectory.time for trajectory in trajectories if len(trajectory.time)]
     if not filled:
         raise DataError(
-            f"{tracks[0].name} has no fix at all. Check the file, and the steps under `harmonise`."
+            f"{trajectories[0].name} has no fix at all. Check the file, and the steps under `harmonise`."
         )
     first, last = min(int(time[0]) for time in filled), max(int(time[-1]) for time in filled)
-    edges = part_boundaries(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
-    return [parts_by_time(track.time, edges) for track in tracks]
+    edges = part_boundaries(plan, first, last, trajectories[0].timezone, trajectories[0].unit_s)
+    return [parts_by_time(trajectory.time, edges) for trajectory in trajectories]
 
 
-def _by_object(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
-    _check_held_out(tracks[0].name, plan.held_out, [track.id for track in tracks], "object")
+def _by_object(trajectories: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
+    _check_held_out(
+        trajectories[0].name, plan.held_out, [trajectory.id for trajectory in trajectories], "object"
+    )
     held = set(plan.held_out)
     free = sorted(
-        (track.id for track in tracks if track.id not in held),
-        key=lambda one: _shuffle_key(tracks[0].name, one),
+        (trajectory.id for trajectory in trajectories if trajectory.id not in held),
+        key=lambda id: _shuffle_key(trajectories[0].name, id),
     )
     shares = np.cumsum([plan.train, plan.validation]) / (plan.train + plan.validation if held else 1.0)
     edges = np.rint(np.round(shares, 9) * len(free)).astype(int)
-    rank = {one: int(np.searchsorted(edges, i, side="right")) for i, one in enumerate(free)}
-    return [np.full(len(track.time), rank.get(track.id, 2), dtype=np.int8) for track in tracks]
-
-
-def _by_label(tracks: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
-    """Labels that are not held out are cut by time, each by its own span: their clocks may have nothing in common."""
-    labels = [track.label or "" for track in tracks]
-    _check_held_out(tracks[0].name, plan.held_out, labels, "label")
-    edges: dict[str, tuple[int, int]] = {}
-    for label in dict.fromkeys(labels):
-        times = [track.time for track in tracks if (track.label or "") == label and len(track.time)]
-        if times:
-            first, last = min(int(t[0]) for t in times), max(int(t[-1]) for t in times)
-            edges[label] = part_boundaries(plan, first, last, tracks[0].timezone, tracks[0].unit_s)
+    part = {id: int(np.searchsorted(edges, i, side="right")) for i, id in enumerate(free)}
     return [
-        np.full(len(track.time), 2, dtype=np.int8)
-        if label in plan.held_out
-        else parts_by_time(track.time, edges[label])
-        for track, label in zip(tracks, labels, strict=True)
+        np.full(len(trajectory.time), part.get(trajectory.id, 2), dtype=np.int8)
+        for trajectory in trajectories
     ]
 
 
-def _check_held_out(name: str, held: Sequence[str], known: Sequence[str], what: str) -> None:
-    for one in held:
-        if one not in known:
+def _by_label(trajectories: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
+    """Labels that are not held out are split by time, each over its own span, since their clocks may be unrelated."""
+    labels = [trajectory.label or "" for trajectory in trajectories]
+    _check_held_out(trajectories[0].name, plan.held_out, labels, "label")
+    edges: dict[str, tuple[int, int]] = {}
+    for label in dict.fromkeys(labels):
+        times = [
+            trajectory.time
+            for trajectory in trajectories
+            if (trajectory.label or "") == label and len(trajectory.time)
+        ]
+        if times:
+            first, last = min(int(t[0]) for t in times), max(int(t[-1]) for t in times)
+            edges[label] = part_boundaries(
+                plan, first, last, trajectories[0].timezone, trajectories[0].unit_s
+            )
+    return [
+        np.full(len(trajectory.time), 2, dtype=np.int8)
+        if label in plan.held_out
+        else parts_by_time(trajectory.time, edges[label])
+        for trajectory, label in zip(trajectories, labels, strict=True)
+    ]
+
+
+def _check_held_out(name: str, held_out: Sequence[str], known: Sequence[str], kind: str) -> None:
+    for item in held_out:
+        if item not in known:
             raise DataError(
-                f"{name}: `split.test` names the {what} {one!r}. There is none. {nearest(one, set(known))}"
+                f"{name}: `split.test` names the {kind} {item!r}, which does not exist. {nearest(item, set(known))}"
             )
 
 
-def _shuffle_key(name: str, one: str) -> bytes:
-    return hashlib.sha256(f"{name}\n{one}".encode()).digest()
+def _shuffle_key(name: str, id: str) -> bytes:
+    return hashlib.sha256(f"{name}\n{id}".encode()).digest()
 
 
 def _midnight(second: int, timezone: str) -> int:

@@ -1,4 +1,4 @@
-"""What `split` gives of any kind of data: three parts, each a lazy sequence of samples that can be named by a hash."""
+"""The result of `split` for any kind of data: three lazy sequences of samples, each named by a hash."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from st2llm.types import Sample
 
 @runtime_checkable
 class SampleSequence(Protocol):
-    """Samples of one part of a split, oldest first; each is made when it is asked for."""
+    """The samples of one part of a split, oldest first; each is built on access."""
 
     def __len__(self) -> int: ...
 
@@ -26,34 +26,34 @@ class SampleSequence(Protocol):
     def __getitem__(self, index: slice) -> "SampleSequence": ...
 
     def indices(self) -> Int64[np.ndarray, " window"]:
-        """Where each sample begins, as the kind counts: steps of a field, rows of a table, frames of a clip."""
+        """Where each sample starts: steps of a graph or grid, rows of trajectories or events, frames of clips."""
         ...
 
     def select(self, positions: Iterable[int]) -> "SampleSequence":
-        """The samples at these positions, in this order. Raises IndexError for one that is not there."""
+        """The samples at these positions, in this order. Raises IndexError for a position out of range."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Names these samples: the data, the task and every start."""
+        """A hash of the data, the task and every start."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The samples to learn from, to choose by, and to be judged on."""
+    """The samples to train on, to select models with, and to test on."""
 
     train: SampleSequence
     validation: SampleSequence
     test: SampleSequence
 
     def indices(self) -> dict[str, Int64[np.ndarray, " window"]]:
-        """The starts of each part's samples, by the part's name."""
+        """Where the samples of each part start, by the name of the part."""
         return {name: part.indices() for name, part in self._parts()}
 
     @property
     def sha256(self) -> str:
-        """Names the whole split."""
+        """A hash of the whole split."""
         return hashlib.sha256(" ".join(part.sha256 for _, part in self._parts()).encode()).hexdigest()
 
     def _parts(self) -> tuple[tuple[str, SampleSequence], ...]:
@@ -61,7 +61,7 @@ class Splits:
 
 
 def evenly_spaced(windows: SampleSequence, count: int | None) -> SampleSequence:
-    """`count` evenly spaced windows, first and last among them; all where count is None or not smaller."""
+    """`count` evenly spaced windows, including the first and the last; all of them where count is None or too large."""
     if count is None or count >= len(windows):
         return windows
     return windows.select(

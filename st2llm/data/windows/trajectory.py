@@ -1,4 +1,4 @@
-"""Windows over the fixes of many objects: which rows they begin at, and the sample of each."""
+"""Windows over the fixes of trajectories: the rows at which they start, and the sample of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ from st2llm.types import Calendar, Sample, Side, Trajectory
 
 MINUTE_S = 60
 COMMON_SHARE = 0.5
-"""The share of steps that must be alike for a data set to have a step of its own."""
+"""The share of steps that must be equal for a data set to have a common step."""
 _MAX_FIXES_FOR_STEP = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryWindows:
-    """All objects of a data set and a task; rows are counted through the objects' fixes, `offsets` says from where.
+    """The trajectories of a data set and a task. Rows count through the fixes of all objects.
 
-    parts: 0 train, 1 validation, 2 test of each row. options: the ids of all places, or all labels (classify).
+    offsets: the first row of each object, and the number of rows. parts: 0 train, 1 validation, 2 test for each row.
+    options: the ids of all places, or all labels (classify).
     """
 
     objects: Sequence[Trajectory]
@@ -34,22 +35,22 @@ class TrajectoryWindows:
     options: tuple[str, ...]
 
     @classmethod
-    def of(cls, data: Sequence[Trajectory], task: Task) -> "TrajectoryWindows":
-        """Raises DataError where a task asks for what the data do not have."""
+    def from_trajectories(cls, data: Sequence[Trajectory], task: Task) -> "TrajectoryWindows":
+        """The windows of a task over these objects. Raises DataError where the data lack what the task predicts."""
         if not len(data):
-            raise DataError("There is no trajectory to cut into samples. Check the data card's table.")
+            raise DataError("There is no trajectory to split. Check the data card's table.")
         first = data[0]
         if isinstance(task, NextPlace) and first.place is None:
             raise DataError(
-                f"{first.name} knows no places to ask for. Name `place` in the card, or add `stay_points`."
+                f"{first.name} has no places to predict. Name `place` in the card, or add `stay_points`."
             )
         if not isinstance(task, NextPlace | Classify) and first.xy is None:
-            raise DataError(
-                f"{first.name} has no coordinates, so {task.word} cannot be asked. Ask for next-place."
-            )
-        if isinstance(task, Classify) and any(track.label is None for track in data):
-            raise DataError(f"{first.name}: some objects have no label to ask for. Name `label` in the card.")
-        offsets = np.concatenate([[0], np.cumsum([len(track.time) for track in data])]).astype(np.int64)
+            raise DataError(f"{first.name} has no coordinates, which {task.word} needs. Choose next-place.")
+        if isinstance(task, Classify) and any(trajectory.label is None for trajectory in data):
+            raise DataError(f"{first.name}: some objects have no label to predict. Name `label` in the card.")
+        offsets = np.concatenate([[0], np.cumsum([len(trajectory.time) for trajectory in data])]).astype(
+            np.int64
+        )
         parts = partition.assign_parts(data)
         return cls(
             data, task, offsets, np.concatenate(parts) if len(parts) > 1 else parts[0], _options(data, task)
@@ -69,112 +70,116 @@ class TrajectoryWindows:
 
     @cached_property
     def step(self) -> int:
-        """Units of time between the fixes of a window; 0 where any will do. Raises DataError where none is common."""
-        said = self.objects[0].step
-        if said is not None:
-            return said
+        """Units of time between the fixes of a window; 0 for any step. Raises DataError without a common step."""
+        given = self.objects[0].step
+        if given is not None:
+            return given
         steps = _time_steps(self.objects)
         if not steps.size:
             return 0
-        each, count = np.unique(steps, return_counts=True)
+        distinct, count = np.unique(steps, return_counts=True)
         best = int(count.argmax())
         if count[best] < COMMON_SHARE * steps.size:
             raise DataError(
-                f"{self.name}: fixes have no common step: the commonest, {each[best] * self.objects[0].unit_s:g} s, "
-                f"is {count[best] / steps.size:.0%} of them. Add `harmonise: [{{resample: 60s}}]` to the card, or "
+                f"{self.name}: fixes have no common step: the most frequent, "
+                f"{distinct[best] * self.objects[0].unit_s:g} "
+                f"s, is {count[best] / steps.size:.0%} of them. Add `harmonise: [{{resample: 60s}}]` to the card, or "
                 "`freq: any`."
             )
-        return int(each[best])
+        return int(distinct[best])
 
-    def starts(self, part: int, stride: int, *, context: bool = False) -> Int64[np.ndarray, " window"]:
-        """The first row of each window of consecutive fixes of one object, at one step, inside a part."""
-        length, lead, parts = self.task.length, self.task.context if context else 0, self.parts
+    def window_starts(self, part: int, stride: int, *, context: bool = False) -> Int64[np.ndarray, " window"]:
+        """The first row of each window in a part. A window holds consecutive fixes of one object at one step."""
+        length, history, parts = self.task.length, self.task.context if context else 0, self.parts
         time = _concatenated_times(self.objects)
         if len(time) < length:
             return np.empty(0, dtype=np.int64)
         broken = np.diff(time) != self.step if self.step else np.zeros(len(time) - 1, dtype=bool)
         inner = self.offsets[1:-1]
         broken[inner[(inner > 0) & (inner < len(time))] - 1] = True
-        if not lead:
+        if not history:
             broken |= parts[1:] != parts[:-1]
         begins = np.concatenate([[0], np.flatnonzero(broken) + 1])
         ends = np.concatenate([begins[1:], [len(time)]])
-        if not lead:
+        if not history:
             inside = parts[begins] == part
             begins, ends = begins[inside], ends[inside]
         count = np.maximum((ends - begins - length) // stride + 1, 0)
         within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-        found = np.repeat(begins, count) + stride * within
-        if lead:
-            found = found[(parts[found + lead] == part) & (parts[found + length - 1] == part)]
-        return np.asarray(found, dtype=np.int64)
+        starts = np.repeat(begins, count) + stride * within
+        if history:
+            starts = starts[(parts[starts + history] == part) & (parts[starts + length - 1] == part)]
+        return np.asarray(starts, dtype=np.int64)
 
-    def whole(self, part: int) -> Int64[np.ndarray, " window"]:
-        """The first row in a part of each object that has any there."""
+    def object_starts(self, part: int) -> Int64[np.ndarray, " window"]:
+        """The first row of each object in a part, for the objects that have rows in it."""
         rows = np.flatnonzero(self.parts == part)
         owner = np.searchsorted(self.offsets, rows, side="right") - 1
         return rows[np.unique(owner, return_index=True)[1]].astype(np.int64)
 
-    def moments(self, rows: Int64[np.ndarray, " window"]) -> Int64[np.ndarray, "window 2"]:
-        """The label (as a code) and the time at which windows begin."""
+    def start_labels_and_times(self, rows: Int64[np.ndarray, " window"]) -> Int64[np.ndarray, "window 2"]:
+        """The label (as a code) and the time of the first fix of each window."""
         owner = np.searchsorted(self.offsets, rows, side="right") - 1
-        labels = sorted({track.label or "" for track in self.objects})
-        code = np.array([labels.index(track.label or "") for track in self.objects], dtype=np.int64)
+        labels = sorted({trajectory.label or "" for trajectory in self.objects})
+        code = np.array([labels.index(trajectory.label or "") for trajectory in self.objects], dtype=np.int64)
         return np.column_stack([code[owner], _concatenated_times(self.objects)[rows]])
 
     def locate(self, row: int) -> tuple[Trajectory, int]:
-        """The object of a row, and the row within it."""
+        """The object of a row, and the index of its fix within the object."""
         owner = int(np.searchsorted(self.offsets, row, side="right")) - 1
         return self.objects[owner], row - int(self.offsets[owner])
 
     def sample(self, row: int) -> Sample:
-        track, first = self.locate(row)
-        end = first + self.task.length if self.task.length else self.span(row, int(self.parts[row]))[1]
+        trajectory, first = self.locate(row)
+        end = (
+            first + self.task.length if self.task.length else self.rows_of_part(row, int(self.parts[row]))[1]
+        )
         rows = np.arange(first, end)
-        key = f"{track.name}/{track.id}/{self._moment(track, first)}"
-        id = f"{track.name}/{track.id}/{self._moment(track, first + self.task.context)}"
-        label = track.label if isinstance(self.task, Classify) else None
-        window = self.window(track, rows, id if isinstance(self.task, Forecast) else key, label)
+        key = f"{trajectory.name}/{trajectory.id}/{self._start_text(trajectory, first)}"
+        id = f"{trajectory.name}/{trajectory.id}/{self._start_text(trajectory, first + self.task.context)}"
+        label = trajectory.label if isinstance(self.task, Classify) else None
+        window = self.window(trajectory, rows, id if isinstance(self.task, Forecast) else key, label)
         hidden = self.task.hidden((len(rows), 1, len(window.channels)), key)
-        return self.assemble(window, hidden, hidden & window.of("x", "y"))
+        return self.make_sample(window, hidden, hidden & window.is_channel("x", "y"))
 
-    def span(self, row: int, part: int) -> tuple[int, int]:
-        """The fixes of a part within the object of a row: parts follow one another in time."""
+    def rows_of_part(self, row: int, part: int) -> tuple[int, int]:
+        """The first fix of a part and the fix after its last, within the object of a row. Parts are in time order."""
         owner = int(np.searchsorted(self.offsets, row, side="right")) - 1
-        mine = self.parts[self.offsets[owner] : self.offsets[owner + 1]]
-        return int(np.searchsorted(mine, part, side="left")), int(np.searchsorted(mine, part, side="right"))
+        own_parts = self.parts[self.offsets[owner] : self.offsets[owner + 1]]
+        first, end = (int(np.searchsorted(own_parts, part, side=side)) for side in ("left", "right"))
+        return first, end
 
     def window(
-        self, track: Trajectory, rows: Int64[np.ndarray, " time"], id: str, label: str | None
+        self, trajectory: Trajectory, rows: Int64[np.ndarray, " time"], id: str, label: str | None
     ) -> "TrajectoryWindow":
-        """Some rows of an object with the values of channels: x, y, the code of the place, attributes."""
-        found: dict[str, np.ndarray] = {}
-        if track.xy is not None:
-            found |= {"x": track.xy[rows, 0], "y": track.xy[rows, 1]}
-        if track.place is not None and not isinstance(self.task, Classify):
-            found["place"] = np.array(
-                [self.codes.get(track.place[i], np.nan) for i in rows.tolist()], dtype=np.float64
+        """Some fixes of an object with the values of their channels: x, y, the code of the place, attributes."""
+        channels: dict[str, np.ndarray] = {}
+        if trajectory.xy is not None:
+            channels |= {"x": trajectory.xy[rows, 0], "y": trajectory.xy[rows, 1]}
+        if trajectory.place is not None and not isinstance(self.task, Classify):
+            channels["place"] = np.array(
+                [self.codes.get(trajectory.place[i], np.nan) for i in rows.tolist()], dtype=np.float64
             )
-        found |= {name: column[rows] for name, column in track.attributes.items()}
-        values = np.stack(list(found.values()), axis=1)[:, None, :].astype(np.float64)
-        return TrajectoryWindow(track, rows, track.time[rows], id, label, tuple(found), values)
+        channels |= {name: column[rows] for name, column in trajectory.attributes.items()}
+        values = np.stack(list(channels.values()), axis=1)[:, None, :].astype(np.float64)
+        return TrajectoryWindow(trajectory, rows, trajectory.time[rows], id, label, tuple(channels), values)
 
-    def assemble(
+    def make_sample(
         self,
         window: "TrajectoryWindow",
         hidden: Bool[np.ndarray, "time 1 channel"],
         wanted: Bool[np.ndarray, "time 1 channel"],
     ) -> Sample:
         """The sample of a window; attributes that are known in advance stay visible."""
-        visible = np.isfinite(window.values) & ~(hidden & ~window.of(*window.track.known))
+        visible = np.isfinite(window.values) & ~(hidden & ~window.is_channel(*window.trajectory.known))
         return Sample(
             id=window.id,
-            kind=window.track.kind,
+            kind=window.trajectory.kind,
             values=np.where(visible, window.values, np.nan),
             visible=visible,
             wanted=wanted,
             time=window.time,
-            place=(window.track.id,),
+            place=(window.trajectory.id,),
             side=self._side(window, np.asarray(hidden.any(axis=(1, 2)))),
             truth=np.where(wanted, window.values, np.nan),
             label=window.label,
@@ -182,23 +187,25 @@ class TrajectoryWindows:
         )
 
     def _side(self, window: "TrajectoryWindow", hidden: Bool[np.ndarray, " time"]) -> Side:
-        track = window.track
-        seconds = (window.time * track.unit_s).astype(np.int64)
+        trajectory = window.trajectory
+        seconds = (window.time * trajectory.unit_s).astype(np.int64)
         asked = seconds[hidden] if hidden.any() else seconds
         lonlat = (
-            None if track.lonlat is None else np.where(hidden[:, None], np.nan, track.lonlat[window.rows])
+            None
+            if trajectory.lonlat is None
+            else np.where(hidden[:, None], np.nan, trajectory.lonlat[window.rows])
         )
         return Side(
-            dataset=track.name,
-            unit="metres" if track.frame == "metres" else "scaled units",
-            timezone=track.timezone,
+            dataset=trajectory.name,
+            unit="metres" if trajectory.frame == "metres" else "scaled units",
+            timezone=trajectory.timezone,
             freq_s=self.freq_s,
-            calendar=self._calendar(track, seconds),
-            labels=(track.id,),
+            calendar=self._calendar(trajectory, seconds),
+            labels=(trajectory.id,),
             neighbours=((),),
-            description=track.description,
-            quantity=track.quantity,
-            notes=notes_during(track.notes, int(asked[0]), int(asked[-1])) if track.notes else (),
+            description=trajectory.description,
+            quantity=trajectory.quantity,
+            notes=notes_during(trajectory.notes, int(asked[0]), int(asked[-1])) if trajectory.notes else (),
             channels=window.channels,
             options=self.options,
             option_labels=self.option_labels,
@@ -207,35 +214,35 @@ class TrajectoryWindows:
 
     @property
     def freq_s(self) -> int:
-        """0 where time counts milliseconds; the step where windows have one; else a minute."""
-        track = self.objects[0]
-        if track.unit_s != 1:
+        """Seconds of a step: 0 where time counts milliseconds, the common step where there is one, else a minute."""
+        trajectory = self.objects[0]
+        if trajectory.unit_s != 1:
             return 0
         return MINUTE_S if isinstance(self.task, NextPlace | Classify) else self.step or MINUTE_S
 
-    def _calendar(self, track: Trajectory, seconds: Int64[np.ndarray, " time"]) -> Calendar:
+    def _calendar(self, trajectory: Trajectory, seconds: Int64[np.ndarray, " time"]) -> Calendar:
         if not self.freq_s:
-            nothing = np.zeros(len(seconds), dtype=np.int64)
-            return Calendar(nothing, nothing, ("",) * len(seconds))
-        return calendar.calendar_with_holidays(seconds, track.timezone, self.freq_s, track.holidays)
+            zeros = np.zeros(len(seconds), dtype=np.int64)
+            return Calendar(zeros, zeros, ("",) * len(seconds))
+        return calendar.calendar_with_holidays(seconds, trajectory.timezone, self.freq_s, trajectory.holidays)
 
     @cached_property
     def option_labels(self) -> tuple[str, ...]:
-        words = self.objects[0].place_labels
-        if not words or isinstance(self.task, Classify):
+        labels = self.objects[0].place_labels
+        if not labels or isinstance(self.task, Classify):
             return ()
-        return tuple(words.get(name, name) for name in self.options)
+        return tuple(labels.get(name, name) for name in self.options)
 
-    def _moment(self, track: Trajectory, row: int) -> str:
-        at = int(track.time[row])
-        return calendar.local_iso(at, track.timezone) if track.unit_s == 1 else f"{at}ms"
+    def _start_text(self, trajectory: Trajectory, row: int) -> str:
+        at = int(trajectory.time[row])
+        return calendar.local_iso(at, trajectory.timezone) if trajectory.unit_s == 1 else f"{at}ms"
 
 
 @dataclass(frozen=True)
 class TrajectoryWindow:
-    """Some rows of an object, and what is told of them. time: as it is told. label: the word that is asked for."""
+    """Some fixes of an object. time: as the sample shows it. label: the place or class to predict."""
 
-    track: Trajectory
+    trajectory: Trajectory
     rows: Int64[np.ndarray, " time"]
     time: Int64[np.ndarray, " time"]
     id: str
@@ -243,36 +250,38 @@ class TrajectoryWindow:
     channels: tuple[str, ...]
     values: Float64[np.ndarray, "time 1 channel"]
 
-    def of(self, *names: str) -> Bool[np.ndarray, " channel"]:
-        """Whether each channel is one of these."""
+    def is_channel(self, *names: str) -> Bool[np.ndarray, " channel"]:
+        """Whether each channel has one of these names."""
         return np.array([name in names for name in self.channels])
 
 
 def _options(data: Sequence[Trajectory], task: Task) -> tuple[str, ...]:
     if isinstance(task, Classify):
-        return tuple(sorted({str(track.label) for track in data}))
-    found: set[str] = set()
-    for track in data:
-        found.update(track.place or ())
-    return tuple(sorted(found - {""}, key=_natural_order))
+        return tuple(sorted({str(trajectory.label) for trajectory in data}))
+    places: set[str] = set()
+    for trajectory in data:
+        places.update(trajectory.place or ())
+    return tuple(sorted(places - {""}, key=_natural_order))
 
 
 def _natural_order(name: str) -> tuple[bool, int, str]:
-    """Numbers by size, then words."""
+    """Sorts numbers by size, before other names."""
     number = name.isdecimal()
     return not number, int(name) if number else 0, name
 
 
 def _concatenated_times(objects: Sequence[Trajectory]) -> Int64[np.ndarray, " row"]:
-    return objects[0].time if len(objects) == 1 else np.concatenate([track.time for track in objects])
+    return (
+        objects[0].time if len(objects) == 1 else np.concatenate([trajectory.time for trajectory in objects])
+    )
 
 
 def _time_steps(objects: Sequence[Trajectory]) -> Int64[np.ndarray, " step"]:
-    """The steps between fixes of one object; of a million fixes where there are more."""
-    found, seen = [], 0
-    for track in objects:
-        found.append(np.diff(track.time))
-        seen += len(track.time)
+    """The time steps between consecutive fixes of objects, of the first million fixes."""
+    steps, seen = [], 0
+    for trajectory in objects:
+        steps.append(np.diff(trajectory.time))
+        seen += len(trajectory.time)
         if seen > _MAX_FIXES_FOR_STEP:
             break
-    return np.concatenate(found)
+    return np.concatenate(steps)

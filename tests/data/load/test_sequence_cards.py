@@ -122,7 +122,7 @@ def commonest(part: sequences.SequenceWindows, row: int) -> bool:
     """Whether the commonest place of the history (of the first where several are) is the right one."""
     visits = part.source
     assert isinstance(visits, sequences.NextPlaceWindows)
-    track, at = visits.tracks.locate(int(row))
+    track, at = visits.windows.locate(int(row))
     assert track.part is not None
     assert track.place is not None
     history = [track.place[i] for i in np.flatnonzero(track.part < 2)[-40:]]

@@ -71,7 +71,7 @@ def test_parts_may_be_given() -> None:
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (SplitPlan(1.0, 0.0, 0.0, by="given"), "the data say no parts"),
+        (SplitPlan(1.0, 0.0, 0.0, by="given"), "the data give no parts"),
         (SplitPlan(1.0, 0.0, 0.0, by="label", held_out=("norht",)), "Did you mean 'north'?"),
         (SplitPlan(1.0, 0.0, 0.0, by="place"), "no split by 'place'"),
     ],

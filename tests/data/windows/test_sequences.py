@@ -26,7 +26,7 @@ def walk(
     return replace(one, **keys)
 
 
-def happenings(count: int = 60, **keys: object) -> Events:
+def make_events(count: int = 60, **keys: object) -> Events:
     time = MONDAY + np.cumsum(np.arange(count)).astype(np.int64) * 60
     made = Events(
         "quakes", "UTC", time, (int(time[0]), int(time[-1])), xy=np.arange(2.0 * count).reshape(-1, 2),
@@ -155,8 +155,8 @@ def test_a_whole_track_that_is_cut_by_time_ends_with_its_part() -> None:
 @pytest.mark.parametrize(
     ("task", "keys", "message"),
     [
-        (tasks.krige(4), {}, "krige cannot be asked"),
-        (tasks.next_place(), {}, "knows no places"),
+        (tasks.krige(4), {}, "have no krige task"),
+        (tasks.next_place(), {}, "has no places"),
         (tasks.classify(), {}, "have no label"),
         (tasks.forecast(30, 2), {}, "none of which makes a sample"),
         (tasks.forecast(3, 2), {"xy": None, "place": ("p",) * 40}, "has no coordinates"),
@@ -194,7 +194,7 @@ def test_the_hash_changes_with_the_task_the_rows_and_the_data() -> None:
 def test_split_takes_trajectories_and_events_as_any_other_data(tmp_path) -> None:
     found = st2llm.split(st2llm.load_data(write(tmp_path)), tasks.forecast(3, 2), stride=2)
     assert set(found.indices()) == {"train", "validation", "test"}
-    events = st2llm.split(happenings(), tasks.next_event(3))
+    events = st2llm.split(make_events(), tasks.next_event(3))
     assert len(events.train) + len(events.validation) + len(events.test) == 60 - 3 * 3
 
 
@@ -214,7 +214,7 @@ def test_company_is_who_begins_a_window_at_the_same_time_under_the_same_label() 
 
 
 def test_an_event_is_asked_for_after_those_before_it_and_its_time_is_not_told() -> None:
-    test = sequences.split_events(happenings(), tasks.next_event(3, ("gap_h",)))[2]
+    test = sequences.split_events(make_events(), tasks.next_event(3, ("gap_h",)))[2]
     sample = test[0]
     row = int(test.indices()[0])
     assert sample.side.channels == ("gap_h", "x", "y", "mark", "magnitude")
@@ -229,7 +229,7 @@ def test_an_event_is_asked_for_after_those_before_it_and_its_time_is_not_told() 
 
 
 def test_the_sort_of_the_next_event_is_a_label() -> None:
-    train = sequences.split_events(happenings(), tasks.next_event(3, ("mark",)))[0]
+    train = sequences.split_events(make_events(), tasks.next_event(3, ("mark",)))[0]
     assert {sample.label for sample in train} == {"big", "small"}
     assert all(
         sample.label == ("big", "small")[int(sample.truth[3, 0, 3])]
@@ -239,7 +239,7 @@ def test_the_sort_of_the_next_event_is_a_label() -> None:
 
 
 def test_events_of_one_part_alone_make_its_samples() -> None:
-    data = happenings()
+    data = make_events()
     cut = [data.window[0] + (data.window[1] + 1 - data.window[0]) * share for share in (0.5, 0.75)]
     for part, low, high in zip(
         sequences.split_events(data, tasks.next_event(3)), [0, *cut], [*cut, np.inf], strict=True
@@ -250,7 +250,7 @@ def test_events_of_one_part_alone_make_its_samples() -> None:
 
 
 def test_attributes_of_events_are_hidden_unless_known() -> None:
-    data = happenings(attributes={"rain": np.ones(60), "tide": np.ones(60)}, known=("tide",))
+    data = make_events(attributes={"rain": np.ones(60), "tide": np.ones(60)}, known=("tide",))
     sample = sequences.split_events(data, tasks.next_event(3))[0][0]
     assert sample.visible[3, 0].tolist() == [False] * 6 + [True]
 
@@ -258,7 +258,7 @@ def test_attributes_of_events_are_hidden_unless_known() -> None:
 @pytest.mark.parametrize(
     ("task", "keys", "message"),
     [
-        (tasks.forecast(3, 2), {}, "Ask for next-event"),
+        (tasks.forecast(3, 2), {}, "Choose next-event"),
         (tasks.next_event(3, ("depth",)), {}, "no channel 'depth'"),
         (tasks.next_event(40), {}, "none of which makes a sample"),
         (tasks.next_event(3), {"split": SplitPlan(1.0, 0.0, 0.0, by="object")}, "only be split by time"),
@@ -266,7 +266,7 @@ def test_attributes_of_events_are_hidden_unless_known() -> None:
 )
 def test_an_event_task_that_does_not_fit_is_refused(task: tasks.Task, keys: dict, message: str) -> None:
     with pytest.raises(DataError) as told:
-        sequences.split_events(happenings(**keys), task)
+        sequences.split_events(make_events(**keys), task)
     assert message in str(told.value)
 
 
@@ -284,11 +284,11 @@ def test_windows_are_exactly_those_that_a_plain_search_finds(
         for i, gap in enumerate(gaps)
     ]
     task = tasks.forecast(history, horizon)
-    tracks = sequences.TrajectoryWindows.of(data, task)
+    windows = sequences.TrajectoryWindows.from_trajectories(data, task)
     for part in range(3):
         expected, row = [], 0
         for one in data:
-            mine = tracks.parts[row : row + len(one.time)]
+            mine = windows.parts[row : row + len(one.time)]
             run = 0
             for i in range(len(one.time)):
                 fresh = i == 0 or mine[i] != mine[i - 1] or one.time[i] - one.time[i - 1] != 60
@@ -302,4 +302,4 @@ def test_windows_are_exactly_those_that_a_plain_search_finds(
                 if inside and (i - run) % stride == 0:
                     expected.append(row + i)
             row += len(one.time)
-        assert tracks.starts(part, stride).tolist() == expected
+        assert windows.window_starts(part, stride).tolist() == expected

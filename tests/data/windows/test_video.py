@@ -106,7 +106,7 @@ def test_windows_of_a_clip_can_be_classified():
 
 
 @pytest.mark.parametrize("task, keys, message", [
-    (tasks.classify(), {}, "has no class to ask for"),
+    (tasks.classify(), {}, "has no class to predict"),
     (tasks.classify(50), {"label": "x"}, "fewer than the window of 50"),
     (tasks.forecast(30, 10), {}, "no clip has room in its train part"),
     (tasks.next_place(), {}, "clips have no task 'next-place'"),
