@@ -23,9 +23,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import st2llm
 from st2llm.llm import load_llm
-from st2llm.llm.decode.attention import packed
-from st2llm.llm.decode.requests import Question
-from st2llm.llm.grammar import automaton
+from st2llm.llm.decode.attention import packed_attention
+from st2llm.llm.decode.requests import DecodeRequest
+from st2llm.llm.grammar import build_automaton
 from st2llm.llm.local import LanguageModel, best_device, choose_dtype
 from st2llm.types import Decoding, Numbers, Prompt, TemplateId
 
@@ -51,22 +51,22 @@ def series(count: int, length: int) -> tuple[list[str], np.ndarray]:
     return words, np.array(truths)
 
 
-def questions(llm: LanguageModel, words: Sequence[str]) -> list[Question]:
-    form = automaton(llm.tokenizer, ANSWER)
-    return [Question(tuple(llm.tokenizer.encode(text)), form, text) for text in words]
+def questions(llm: LanguageModel, words: Sequence[str]) -> list[DecodeRequest]:
+    form = build_automaton(llm.tokenizer, ANSWER)
+    return [DecodeRequest(tuple(llm.tokenizer.encode(text)), form, text) for text in words]
 
 
 def engine_run(llm: LanguageModel, words: Sequence[str]) -> tuple[float, np.ndarray, int]:
     """Seconds, the forecasts (medians of draws), and tokens written."""
     began = time.perf_counter()
-    draws = llm.engine.answer(questions(llm, words), DRAWS)
+    draws = llm.engine.generate(questions(llm, words), DRAWS)
     seconds = time.perf_counter() - began
     texts = [llm.tokenizer.decode(draw.tokens) for draw in draws]
     numbers = np.array([[int(part) for part in text.split(",")] for text in texts], dtype=np.float64)
     return (
         seconds,
         np.median(numbers.reshape(len(words), DRAWS.draws, -1), axis=1),
-        sum(d.spent for d in draws),
+        sum(d.tokens_spent for d in draws),
     )
 
 
@@ -74,7 +74,7 @@ def engine_run(llm: LanguageModel, words: Sequence[str]) -> tuple[float, np.ndar
 def prefill_run(llm: LanguageModel, words: Sequence[str]) -> tuple[float, int]:
     texts = [llm.tokenizer.encode(text) for text in words]
     began = time.perf_counter()
-    with packed(llm.model), llm.engine._laid.used():
+    with packed_attention(llm.model), llm.engine._packed_layers.installed():
         llm.engine._prefill(texts, None)
     return time.perf_counter() - began, sum(map(len, texts))
 
@@ -190,7 +190,7 @@ def scoring(name: str, repeats: int, say: Callable[[str], None]) -> dict[str, ob
     words, _ = series(1, 128)
     ids = llm.tokenizer.encode(words[0])[:512]
     candidates = [llm.tokenizer.encode(f"{i:03d}, place {(7 * i) % 512}") for i in range(512)]
-    llm.engine.likelihoods(ids, candidates[:4])
+    llm.engine.candidate_logprobs(ids, candidates[:4])
     picked = np.random.default_rng(0).permutation(512)
     ours, theirs, loop = [], [], {}
     for turn in range(repeats):
@@ -204,7 +204,7 @@ def scoring(name: str, repeats: int, say: Callable[[str], None]) -> dict[str, ob
             )
         theirs.append((time.perf_counter() - began) * 32)
         began = time.perf_counter()
-        scores = llm.engine.likelihoods(ids, candidates)
+        scores = llm.engine.candidate_logprobs(ids, candidates)
         ours.append(time.perf_counter() - began)
         say(f"512 candidates: engine {ours[-1]:.1f} s, loop {theirs[-1]:.0f} s (16 of them timed)")
     order = sorted(loop, key=lambda i: loop[i])

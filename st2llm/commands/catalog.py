@@ -10,7 +10,7 @@ from st2llm import data
 from st2llm.data import card
 from st2llm.data.fetch import cache_dir
 from st2llm.errors import ArtefactError, ConfigError, DataError, nearest
-from st2llm.llm.model_files import EMBEDDED, LAYOUT, MANIFEST, resolve
+from st2llm.llm.model_files import PACKAGED_MODELS, LAYOUT_VERSION, MANIFEST, resolve
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CatalogEntry:
 
 def entries() -> list[CatalogEntry]:
     """All that is known by name: data sets, then language models."""
-    return [*map(_data, data.cards()), *map(_model, EMBEDDED)]
+    return [*map(_data, data.cards()), *map(_model, PACKAGED_MODELS)]
 
 
 def fetch(name: str) -> Path:
@@ -38,9 +38,9 @@ def fetch(name: str) -> Path:
     """
     if name in data.cards() or name.endswith((".yaml", ".yml")):
         return next(iter(data.fetch_dataset(name).values())).parent
-    if name in EMBEDDED or "/" in name:
+    if name in PACKAGED_MODELS or "/" in name:
         return resolve(name).folder
-    known = [*data.cards(), *EMBEDDED]
+    known = [*data.cards(), *PACKAGED_MODELS]
     raise ConfigError(
         f"There is no data set or language model {name!r}. {nearest(name, known)} "
         f"The path of a card (.yaml) and a Hugging Face id (org/name) work too."
@@ -61,8 +61,8 @@ def _data(name: str) -> CatalogEntry:
 
 
 def _model(name: str) -> CatalogEntry:
-    model = EMBEDDED[name]
-    folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT}"
+    model = PACKAGED_MODELS[name]
+    folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT_VERSION}"
     return CatalogEntry(name, "language model", (folder / MANIFEST).is_file(), model.requirement)
 
 

@@ -57,7 +57,7 @@ def _machine() -> list[Finding]:
 
 
 def _quantisation() -> Finding:
-    found = quantise.available(best_device())
+    found = quantise.available_quantisations(best_device())
     lacking = f"none on {best_device().type}: reinstall bitsandbytes, or load with quant='none'"
     return Finding("machine", "quantisation", ", ".join(found) or lacking, well=bool(found))
 
@@ -84,7 +84,7 @@ def _cache() -> list[Finding]:
 
 
 def _answers() -> str:
-    if not answer_cache.switched_on():
+    if not answer_cache.is_enabled():
         return "not kept (ST2LLM_ANSWERS=off)"
     return _size(answer_cache.default_path().parent)
 

@@ -129,7 +129,8 @@ def prompted_answerer(llm: LanguageModel) -> Answerer:
 
     def answer(rows: Sequence[dict[str, Any]]) -> list[str]:
         prompts = [
-            replace(llm.tokenizer.asking(row["messages"][:-1]), grammar=FreeText(_TOKENS)) for row in rows
+            replace(llm.tokenizer.messages_prompt(row["messages"][:-1]), grammar=FreeText(_TOKENS))
+            for row in rows
         ]
         return [answer.text for answer in llm.complete(prompts)]
 

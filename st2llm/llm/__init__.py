@@ -27,17 +27,17 @@ def load_llm(
     name or setting that does not exist, ArtefactError where a known model cannot be had.
     """
     if name.removeprefix("random:").startswith("openai:"):
-        return _remote(name, depth=depth, dtype=dtype, quant=quant)
+        return _remote_model(name, depth=depth, dtype=dtype, quant=quant)
     loaded: LanguageModel = importlib.import_module("st2llm.llm.local").load(
         name, depth=depth, dtype=dtype, quant=quant, seed=seed
     )
     return loaded
 
 
-def _remote(name: str, *, depth: int | None, dtype: str, quant: str) -> "RemoteModel":
+def _remote_model(name: str, *, depth: int | None, dtype: str, quant: str) -> "RemoteModel":
     """An endpoint; whoever runs it has settled its weights, so that settings of ours mean nothing."""
-    given = {"depth": (depth, None), "dtype": (dtype, "auto"), "quant": (quant, "none")}
-    for setting, (value, default) in given.items():
+    settings = {"depth": (depth, None), "dtype": (dtype, "auto"), "quant": (quant, "none")}
+    for setting, (value, default) in settings.items():
         if value != default:
             raise ConfigError(
                 f"{setting} must be {default!r} for a model behind an endpoint, but it is {value!r}. Leave it out "
@@ -48,5 +48,5 @@ def _remote(name: str, *, depth: int | None, dtype: str, quant: str) -> "RemoteM
             "A model behind an endpoint has the weights that its server loaded, so it cannot be drawn at random. "
             "Give random: a Hugging Face id or a folder."
         )
-    found: RemoteModel = importlib.import_module("st2llm.llm.endpoint.client").parse(name)
-    return found
+    model: RemoteModel = importlib.import_module("st2llm.llm.endpoint.client").parse_endpoint(name)
+    return model

@@ -15,10 +15,10 @@ from filelock import FileLock
 from st2llm.data.fetch import cache_dir
 from st2llm.errors import ConfigError, DataError, StorageError
 from st2llm.llm import answer_database
-from st2llm.llm.endpoint.client import Streamer
+from st2llm.llm.endpoint.client import StreamingCompleter
 from st2llm.types import GREEDY, Answer, Completer, Decoding, Prompt
 
-_MOST_KEYS = 500
+_MAX_KEYS_PER_QUERY = 500
 _HINT = (
     "Free space, set ST2LLM_CACHE to a folder that can be written, or keep no answers: ST2LLM_ANSWERS=off."
 )
@@ -36,10 +36,10 @@ class AnswerStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._explained():
+        with self._storage_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock"):
-                self._file = answer_database.open_file(path)
+                self._database = answer_database.open_database(path)
 
     def __enter__(self) -> "AnswerStore":
         return self
@@ -48,53 +48,53 @@ class AnswerStore:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
+        self._database.close()
 
     def __len__(self) -> int:
-        with self._explained():
-            return int(self._file.execute("SELECT count(*) FROM answer").fetchone()[0])
+        with self._storage_errors():
+            return int(self._database.execute("SELECT count(*) FROM answer").fetchone()[0])
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """The answers that are there, by key, each with `cached` set and the seconds it took when it was asked."""
-        found: dict[bytes, Answer] = {}
-        with self._explained():
-            for start in range(0, len(keys), _MOST_KEYS):
-                part = keys[start : start + _MOST_KEYS]
-                marks = ",".join("?" * len(part))
-                rows = self._file.execute(
-                    f"SELECT key, body, digest FROM answer WHERE key IN ({marks})", part
+        answers: dict[bytes, Answer] = {}
+        with self._storage_errors():
+            for start in range(0, len(keys), _MAX_KEYS_PER_QUERY):
+                batch = keys[start : start + _MAX_KEYS_PER_QUERY]
+                placeholders = ",".join("?" * len(batch))
+                rows = self._database.execute(
+                    f"SELECT key, body, digest FROM answer WHERE key IN ({placeholders})", batch
                 )
                 for row in rows.fetchall():
-                    if answer_database.is_sound(row):
-                        found[row[0]] = _read(row[1])
+                    if answer_database.has_valid_digest(row):
+                        answers[row[0]] = _decode(row[1])
                     else:
-                        self._drop(row[0])
-        return found
+                        self._delete(row[0])
+        return answers
 
     def put(self, answers: Iterable[tuple[bytes, Answer]]) -> None:
         """Keeps answers by key, all of them or (where it raises or is killed) none."""
-        bodies = [(key, _write(answer)) for key, answer in answers]
-        with self._explained(), answer_database.transaction(self._file):
+        encoded = [(key, _encode(answer)) for key, answer in answers]
+        with self._storage_errors(), answer_database.transaction(self._database):
             answer_database.insert(
-                self._file, [(key, body, answer_database.digest(key, body)) for key, body in bodies]
+                self._database, [(key, body, answer_database.digest(key, body)) for key, body in encoded]
             )
 
-    def _drop(self, key: bytes) -> None:
+    def _delete(self, key: bytes) -> None:
         warnings.warn(
             f"An answer in {self.path} is not as it was written, so it is asked again. Check the disk.",
             stacklevel=3,
         )
-        self._file.execute("DELETE FROM answer WHERE key = ?", (key,))
+        self._database.execute("DELETE FROM answer WHERE key = ?", (key,))
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         """What SQLite and the disk say, as a StorageError that names the file and says what to do."""
         try:
             yield
         except sqlite3.DatabaseError as error:
             hint = (
                 "Run again: the damaged file is then set aside."
-                if answer_database.is_damage(error)
+                if answer_database.is_corruption(error)
                 else _HINT
             )
             raise StorageError(f"Answers could not be kept in {self.path}: {error}. {hint}") from error
@@ -103,7 +103,7 @@ class AnswerStore:
 
 
 @dataclass(frozen=True)
-class Remembered:
+class CachedCompleter:
     """A completer that asks `completer` only for what `store` does not hold yet, and keeps each answer at once.
 
     identity: names all that an answer depends on beside prompt and decoding: weights, depth, dtype, quantisation,
@@ -116,41 +116,46 @@ class Remembered:
     completer: Completer
     store: AnswerStore
     identity: str
-    slice: int = 64
+    batch_size: int = 64
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
         keys = [
             [answer_key(self.identity, prompt, decoding, draw) for draw in range(decoding.draws)]
             for prompt in prompts
         ]
-        known = self.store.get([key for row in keys for key in row])
+        cached = self.store.get([key for row in keys for key in row])
         missing = {
             row[0]: (prompt, row)
             for prompt, row in zip(prompts, keys, strict=True)
-            if any(key not in known for key in row)
+            if any(key not in cached for key in row)
         }
-        wanted = list(missing.values())
-        size = max(1, len(wanted)) if isinstance(self.completer, Streamer) else self.slice
+        pending = list(missing.values())
+        batch_size = (
+            max(1, len(pending)) if isinstance(self.completer, StreamingCompleter) else self.batch_size
+        )
         fresh: dict[bytes, Answer] = {}
-        for start in range(0, len(wanted), size):
-            fresh.update(self._ask(wanted[start : start + size], decoding, known))
-        found = []
+        for start in range(0, len(pending), batch_size):
+            fresh.update(self._ask(pending[start : start + batch_size], decoding, cached))
+        answers = []
         for key in (key for row in keys for key in row):
-            found.append(known[key] if key in known else fresh[key])
-            known.setdefault(key, replace(found[-1], cached=True))  # the same question once more is not asked
-        return found
+            answers.append(cached[key] if key in cached else fresh[key])
+            cached.setdefault(
+                key, replace(answers[-1], cached=True)
+            )  # the same question once more is not asked
+        return answers
 
     def _ask(
-        self, wanted: Sequence[tuple[Prompt, list[bytes]]], decoding: Decoding, known: Container[bytes]
+        self, pending: Sequence[tuple[Prompt, list[bytes]]], decoding: Decoding, cached: Container[bytes]
     ) -> Iterator[tuple[bytes, Answer]]:
         """Answers by key, each kept before it is handed on."""
-        prompts = [prompt for prompt, _ in wanted]
-        keys = [key for _, row in wanted for key in row]
-        named = [(prompt.sha256, draw) for prompt in prompts for draw in range(decoding.draws)]
-        skip = frozenset(i for i, key in enumerate(keys) if key in known)
+        prompts = [prompt for prompt, _ in pending]
+        keys = [key for _, row in pending for key in row]
+        identities = [(prompt.sha256, draw) for prompt in prompts for draw in range(decoding.draws)]
+        skip = frozenset(i for i, key in enumerate(keys) if key in cached)
         for batch in self._batches(prompts, decoding, skip):
             pairs = [
-                (keys[i], replace(answer, prompt_sha256=named[i][0], draw=named[i][1])) for i, answer in batch
+                (keys[i], replace(answer, prompt_sha256=identities[i][0], draw=identities[i][1]))
+                for i, answer in batch
             ]
             self.store.put(pairs)
             yield from pairs
@@ -160,35 +165,35 @@ class Remembered:
     ) -> Iterator[Sequence[tuple[int, Answer]]]:
         """Each answer once with its index, as many at once as come at once. skip: those that a Streamer leaves out."""
         count = len(prompts) * decoding.draws
-        if not isinstance(self.completer, Streamer):
+        if not isinstance(self.completer, StreamingCompleter):
             answers = self.completer.complete(prompts, decoding)
             if len(answers) != count:
-                raise self._unfit(prompts, decoding, f"{len(answers)} answers")
+                raise self._wrong_count(prompts, decoding, f"{len(answers)} answers")
             yield list(enumerate(answers))
             return
         missing = set(range(count)) - skip
         for index, answer in self.completer.stream(prompts, decoding, skip):
             if index not in missing:
-                raise self._unfit(
+                raise self._wrong_count(
                     prompts, decoding, f"an answer {index} that it gave before or was not asked"
                 )
             missing.remove(index)
             yield [(index, answer)]
         if missing:
-            raise self._unfit(prompts, decoding, f"no answer {min(missing)}")
+            raise self._wrong_count(prompts, decoding, f"no answer {min(missing)}")
 
-    def _unfit(self, prompts: Sequence[Prompt], decoding: Decoding, came: str) -> DataError:
+    def _wrong_count(self, prompts: Sequence[Prompt], decoding: Decoding, received: str) -> DataError:
         return DataError(
             f"{type(self.completer).__name__} was given {len(prompts)} prompts of {decoding.draws} draws, but gave "
-            f"{came}. A completer gives one answer for each draw of each prompt."
+            f"{received}. A completer gives one answer for each draw of each prompt."
         )
 
 
 def answer_key(identity: str, prompt: Prompt, decoding: Decoding, draw: int) -> bytes:
     """The SHA-256 of all that one answer depends on; the number of draws asked for beside it is not among it."""
     settings = {name: value for name, value in asdict(decoding).items() if name != "draws"}
-    said = (identity, prompt.sha256, repr(prompt.grammar), sorted(settings.items()), draw)
-    return hashlib.sha256(repr(said).encode()).digest()
+    parts = (identity, prompt.sha256, repr(prompt.grammar), sorted(settings.items()), draw)
+    return hashlib.sha256(repr(parts).encode()).digest()
 
 
 def default_path() -> Path:
@@ -196,31 +201,31 @@ def default_path() -> Path:
     return cache_dir() / "answers" / f"answers-{answer_database.VERSION}.sqlite3"
 
 
-def switched_on() -> bool:
+def is_enabled() -> bool:
     """Whether answers are kept: always, unless `ST2LLM_ANSWERS=off`. Raises ConfigError for another word."""
-    word = os.environ.get("ST2LLM_ANSWERS", "on").lower()
-    if word not in ("on", "off", ""):
-        raise ConfigError(f"ST2LLM_ANSWERS is 'on' or 'off', but it is {word!r}. Correct or unset it.")
-    return word != "off"
+    value = os.environ.get("ST2LLM_ANSWERS", "on").lower()
+    if value not in ("on", "off", ""):
+        raise ConfigError(f"ST2LLM_ANSWERS is 'on' or 'off', but it is {value!r}. Correct or unset it.")
+    return value != "off"
 
 
 @contextmanager
-def remembering(completer: Completer, identity: str) -> Iterator[Completer]:
+def with_answer_cache(completer: Completer, identity: str) -> Iterator[Completer]:
     """`completer` with the memory of this user's answers, or as it is where `ST2LLM_ANSWERS=off`."""
-    if not switched_on():
+    if not is_enabled():
         yield completer
         return
     with AnswerStore(default_path()) as store:
-        yield Remembered(completer, store, identity)
+        yield CachedCompleter(completer, store, identity)
 
 
-def _write(answer: Answer) -> bytes:
+def _encode(answer: Answer) -> bytes:
     content = {name: value for name, value in asdict(answer).items() if name != "cached"}
     return json.dumps(content).encode()
 
 
-def _read(body: bytes) -> Answer:
+def _decode(body: bytes) -> Answer:
     """An answer as it was kept; what a later version wrote beside it is left aside."""
-    known = {field.name for field in fields(Answer)}
-    content = {name: value for name, value in json.loads(body).items() if name in known}
+    names = {field.name for field in fields(Answer)}
+    content = {name: value for name, value in json.loads(body).items() if name in names}
     return Answer(**content, cached=True)

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from st2llm.errors import ArtefactError
-from st2llm.llm.model_files import REFUSED
+from st2llm.llm.model_files import REFUSED_EXIT_CODE
 
 PRE_TOKENIZERS = {
     "smollm": pre_tokenizers.Sequence(
@@ -39,20 +39,20 @@ def convert(gguf: Path, folder: Path) -> None:
     Raises ArtefactError for a file that is cut short, an architecture that transformers does not read from a GGUF,
     and a file whose tensors are not one for one the model's.
     """
-    reader = _opened(gguf)
-    _refuse_unknown(gguf, _text(reader, "general.architecture"))
+    reader = _open_gguf(gguf)
+    _check_architecture(gguf, _read_string(reader, "general.architecture"))
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model, loaded = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
     )
-    _refuse_partial(gguf, reader, model, sorted(loaded["missing_keys"]))
+    _check_tensors(gguf, reader, model, sorted(loaded["missing_keys"]))
     tokenizer.model_max_length = model.config.max_position_embeddings
-    _forget_quantisation(model)
+    _clear_quantisation(model)
     model.save_pretrained(folder)
-    _save_tokenizer(tokenizer, folder, _text(reader, "tokenizer.ggml.pre"))
+    _save_tokenizer(tokenizer, folder, _read_string(reader, "tokenizer.ggml.pre"))
 
 
-def _opened(gguf: Path) -> GGUFReader:
+def _open_gguf(gguf: Path) -> GGUFReader:
     try:
         return GGUFReader(gguf)
     except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
@@ -62,7 +62,7 @@ def _opened(gguf: Path) -> GGUFReader:
         ) from error
 
 
-def _refuse_unknown(gguf: Path, architecture: str) -> None:
+def _check_architecture(gguf: Path, architecture: str) -> None:
     try:
         AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except (ValueError, KeyError, NotImplementedError) as error:
@@ -72,24 +72,24 @@ def _refuse_unknown(gguf: Path, architecture: str) -> None:
         ) from error
 
 
-def _refuse_partial(gguf: Path, reader: GGUFReader, model: PreTrainedModel, missing: list[str]) -> None:
+def _check_tensors(gguf: Path, reader: GGUFReader, model: PreTrainedModel, missing: list[str]) -> None:
     """transformers draws what a GGUF lacks at random, and drops what it does not know (a Llama 3.1's rope_freqs)."""
     if missing:
         raise ArtefactError(
             f"{gguf} lacks {len(missing)} of the model's tensors, such as {missing[0]}. Download it again."
         )
-    held = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    taken = sum(weight.numel() for weight in model.parameters())
-    if held != taken:
+    count_in_file = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    count_in_model = sum(weight.numel() for weight in model.parameters())
+    if count_in_file != count_in_model:
         outside = [tensor.name for tensor in reader.tensors if not tensor.name.startswith("blk.")]
         raise ArtefactError(
-            f"{gguf} holds {held} numbers, but transformers {transformers.__version__} takes up {taken}: it does not "
+            f"{gguf} holds {count_in_file} numbers, but transformers {transformers.__version__} takes up {count_in_model}: it does not "
             f"know all of its tensors, and the model would not be the same (outside the layers: "
             f"{', '.join(sorted(outside))}). Give it as a Hugging Face id, or as a folder of safetensors."
         )
 
 
-def _forget_quantisation(model: PreTrainedModel) -> None:
+def _clear_quantisation(model: PreTrainedModel) -> None:
     """`save_pretrained` refuses a model that remembers being quantised, though its weights are fp32 now."""
     model.hf_quantizer = None
     for owner, name in (
@@ -101,19 +101,19 @@ def _forget_quantisation(model: PreTrainedModel) -> None:
             delattr(owner, name)
 
 
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, splitter: str) -> None:
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, pre_tokenizer: str) -> None:
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer.json"
-    if splitter in PRE_TOKENIZERS:
-        fast = Tokenizer.from_file(str(path))
-        fast.pre_tokenizer = PRE_TOKENIZERS[splitter]
-        fast.save(str(path))
+    if pre_tokenizer in PRE_TOKENIZERS:
+        tokenizer_file = Tokenizer.from_file(str(path))
+        tokenizer_file.pre_tokenizer = PRE_TOKENIZERS[pre_tokenizer]
+        tokenizer_file.save(str(path))
     settings = folder / "tokenizer_config.json"
     kept = {k: v for k, v in json.loads(settings.read_text(encoding="utf-8")).items() if "local" not in k}
     settings.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
-def _text(reader: GGUFReader, key: str) -> str:
+def _read_string(reader: GGUFReader, key: str) -> str:
     field = reader.get_field(key)
     return "" if field is None else bytes(field.parts[field.data[0]]).decode()
 
@@ -123,4 +123,4 @@ if __name__ == "__main__":
         convert(Path(sys.argv[1]), Path(sys.argv[2]))
     except ArtefactError as refusal:
         print(" ".join(str(refusal).split()), file=sys.stderr)
-        sys.exit(REFUSED)
+        sys.exit(REFUSED_EXIT_CODE)

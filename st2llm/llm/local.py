@@ -18,9 +18,9 @@ from transformers.utils import logging
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import model_files
 from st2llm.llm import quantise as quantise
-from st2llm.llm.decode.engine import VERSION, Engine
-from st2llm.llm.decode.requests import Question
-from st2llm.llm.grammar import automaton
+from st2llm.llm.decode.engine import ENGINE_VERSION, Engine
+from st2llm.llm.decode.requests import DecodeRequest
+from st2llm.llm.grammar import build_automaton
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
 from st2llm.types import GREEDY, Answer, Decoding, Prompt, Slot
 
@@ -37,7 +37,7 @@ class LanguageModel:
 
     def __init__(
         self,
-        found: model_files.Source,
+        files: model_files.ModelFiles,
         model: PreTrainedModel,
         *,
         depth_full: int,
@@ -45,12 +45,12 @@ class LanguageModel:
         quant: str = "none",
     ) -> None:
         table: Tensor = model.get_input_embeddings().weight
-        self.name = found.name
-        self.revision = found.folder.name if found.folder.parent.name == "snapshots" else None
-        self.pretrained = found.pretrained
+        self.name = files.name
+        self.revision = files.folder.name if files.folder.parent.name == "snapshots" else None
+        self.pretrained = files.pretrained
         self.model = model
-        self.tokenizer: FastTokenizer = read_tokenizer(found.folder)
-        self.depth = len(layers_of(model))
+        self.tokenizer: FastTokenizer = read_tokenizer(files.folder)
+        self.depth = len(decoder_layers(model))
         self.depth_full = depth_full
         self.dtype: torch.dtype = table.dtype
         self.device: torch.device = table.device
@@ -58,9 +58,9 @@ class LanguageModel:
         self.sha256 = sha256
         self.d_lm = int(table.shape[1])
         # A gemma multiplies its table's rows by this before its layers see them.
-        volume = float(getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0))
-        self.token_rms = volume * float(table.float().square().mean().sqrt())
-        self._tokenizer_sha256 = model_files.tokenizer_sha256(found.folder)
+        embedding_scale = float(getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0))
+        self.token_rms = embedding_scale * float(table.float().square().mean().sqrt())
+        self._tokenizer_sha256 = model_files.tokenizer_sha256(files.folder)
 
     def embed(self, text: str) -> Float[Tensor, "token d_lm"]:
         """Rows of the embedding table for the words as they stand, in the model's dtype; no bos is added."""
@@ -75,21 +75,21 @@ class LanguageModel:
         the answer is one line of free text. Raises AlignmentError for a prompt with slots, ConfigError for one that
         is empty or too long for the model's context.
         """
-        questions = [self._question(prompt) for prompt in prompts]
-        drawn = self.engine.answer(questions, decoding) if questions else []
+        requests = [self._request(prompt) for prompt in prompts]
+        draws = self.engine.generate(requests, decoding) if requests else []
         return [
             Answer(
-                text=questions[i // decoding.draws].automaton.text(draw.tokens),
-                tokens_in=len(questions[i // decoding.draws].ids),
-                tokens_out=draw.spent,
+                text=requests[i // decoding.draws].automaton.text(draw.tokens),
+                tokens_in=len(requests[i // decoding.draws].prompt_ids),
+                tokens_out=draw.tokens_spent,
                 seconds=draw.seconds,
                 logprob=draw.logprob,
-                prompt_sha256=questions[i // decoding.draws].key,
+                prompt_sha256=requests[i // decoding.draws].key,
                 draw=i % decoding.draws,
-                tokens_shared=draw.shared,
+                tokens_shared=draw.tokens_shared,
                 finish=draw.finish,
             )
-            for i, draw in enumerate(drawn)
+            for i, draw in enumerate(draws)
         ]
 
     def score(self, prompt: Prompt, candidates: Sequence[str]) -> Float64[np.ndarray, " candidate"]:
@@ -99,9 +99,9 @@ class LanguageModel:
         so a candidate brings its own blank. Raises AlignmentError for a prompt with slots, ConfigError for no
         candidates, an empty one, or a text too long for the model's context.
         """
-        _refuse_slots(prompt)
-        words = [self.tokenizer.encode(candidate) for candidate in candidates]
-        return self.engine.likelihoods(self.tokenizer.prompt_ids(prompt), words)
+        _check_no_slots(prompt)
+        candidate_ids = [self.tokenizer.encode(candidate) for candidate in candidates]
+        return self.engine.candidate_logprobs(self.tokenizer.prompt_ids(prompt), candidate_ids)
 
     def log_likelihood(
         self, prompts: Sequence[Prompt], answers: Sequence[str] | None = None
@@ -112,33 +112,33 @@ class LanguageModel:
         -ln 2 and the number of values these are bits per value (LLMTime, Gruver et al. 2023, scores so up to the
         width of a bin). Raises as `complete` does.
         """
-        questions = [self._question(prompt) for prompt in prompts]
-        said = [prompt.truth for prompt in prompts] if answers is None else list(answers)
-        words = [self.tokenizer.encode(text) for text in said]
-        return np.array(self.engine.log_likelihood(questions, words), dtype=np.float64)
+        requests = [self._request(prompt) for prompt in prompts]
+        texts = [prompt.truth for prompt in prompts] if answers is None else list(answers)
+        answer_ids = [self.tokenizer.encode(text) for text in texts]
+        return np.array(self.engine.log_likelihood(requests, answer_ids), dtype=np.float64)
 
     @property
     def identity(self) -> str:
         """All that an answer depends on beside the question: weights, depth, arithmetic, tokenizer, engine."""
         arithmetic = f"{str(self.dtype).removeprefix('torch.')} {self.quant} {self.device.type}"
-        return f"{self.sha256} depth {self.depth} {arithmetic} tokenizer {self._tokenizer_sha256} engine {VERSION}"
+        return f"{self.sha256} depth {self.depth} {arithmetic} tokenizer {self._tokenizer_sha256} engine {ENGINE_VERSION}"
 
     @cached_property
     def engine(self) -> Engine:
         """The batched decoder over these weights; made at the first question."""
         return Engine(self.model, native_bf16=self.device.type != "cpu" or _cpu_has_bf16())
 
-    def _question(self, prompt: Prompt) -> Question:
-        _refuse_slots(prompt)
+    def _request(self, prompt: Prompt) -> DecodeRequest:
+        _check_no_slots(prompt)
         ids = tuple(self.tokenizer.prompt_ids(prompt))
-        return Question(ids, automaton(self.tokenizer, prompt.grammar), prompt.sha256)
+        return DecodeRequest(ids, build_automaton(self.tokenizer, prompt.grammar), prompt.sha256)
 
     def fingerprint(self) -> str:
         """A hash over all weights: the same before and after whatever must not change them."""
         return fingerprint(self.model)
 
 
-def with_weights(model: Any) -> LanguageModel:
+def require_local(model: Any) -> LanguageModel:
     """The model itself, where it is on this machine. Raises ConfigError for one behind an endpoint."""
     if not isinstance(model, LanguageModel):
         raise ConfigError(
@@ -150,20 +150,24 @@ def with_weights(model: Any) -> LanguageModel:
 
 def load(name: str, *, depth: int | None, dtype: str, quant: str, seed: int) -> LanguageModel:
     """Loads, quantises, cuts and freezes a model. seed: of the weights of `random:<id>`."""
-    kind = choose_dtype(dtype, device := best_device())
-    wanted = How(kind, device, quantise.settings(quant, kind))
-    found = model_files.resolve(name)
-    _refuse_quantised(found.folder)
-    model = _pretrained(found.folder, wanted) if found.pretrained else _random(found.folder, wanted, seed)
-    depth_full = len(layers_of(model))
-    cut(model, depth_full if depth is None else depth)
-    quantise.guard(model)
-    sha256 = found.sha256() if found.pretrained else fingerprint(model)
+    torch_dtype = choose_dtype(dtype, device := best_device())
+    options = LoadOptions(torch_dtype, device, quantise.quantisation_config(quant, torch_dtype))
+    files = model_files.resolve(name)
+    _check_not_quantised(files.folder)
+    model = (
+        _load_pretrained(files.folder, options)
+        if files.pretrained
+        else _draw_random(files.folder, options, seed)
+    )
+    depth_full = len(decoder_layers(model))
+    truncate_layers(model, depth_full if depth is None else depth)
+    quantise.keep_in_training_mode(model)
+    sha256 = files.sha256() if files.pretrained else fingerprint(model)
     model.eval().requires_grad_(False)
-    return LanguageModel(found, model, depth_full=depth_full, sha256=sha256, quant=quant)
+    return LanguageModel(files, model, depth_full=depth_full, sha256=sha256, quant=quant)
 
 
-def _refuse_slots(prompt: Prompt) -> None:
+def _check_no_slots(prompt: Prompt) -> None:
     slots = [part.name for part in prompt.parts if isinstance(part, Slot)]
     if slots:
         raise AlignmentError(
@@ -174,8 +178,8 @@ def _refuse_slots(prompt: Prompt) -> None:
 
 def best_device() -> torch.device:
     """The accelerator torch finds (CUDA, MPS, XPU, ...), else the CPU."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -191,28 +195,28 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The list of layers of any decoder: the one ModuleList of the base model as long as the config says.
 
     Raises ConfigError for an architecture that keeps its layers otherwise.
     """
     config = model.config.get_text_config()
-    found = [
+    candidates = [
         module
         for module in model.base_model.modules()
         if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers
     ]
-    if not found:
+    if not candidates:
         raise ConfigError(
             f"{type(model).__name__} keeps its {config.num_hidden_layers} layers in no ModuleList, so its depth "
             f"cannot be read. Choose a llama, qwen, gemma, gpt2 or alike."
         )
-    return found[0]
+    return candidates[0]
 
 
-def cut(model: PreTrainedModel, depth: int) -> None:
+def truncate_layers(model: PreTrainedModel, depth: int) -> None:
     """Keeps the first `depth` layers and the final norm; config follows, with all that it lists layer by layer."""
-    layers = layers_of(model)
+    layers = decoder_layers(model)
     full = len(layers)
     if not 1 <= depth <= full:
         raise ConfigError(f"depth must be 1 to {full} for this model, but it is {depth}.")
@@ -236,49 +240,57 @@ def fingerprint(model: nn.Module) -> str:
 
 
 @dataclass(frozen=True)
-class How:
+class LoadOptions:
     """In which dtype, on which device and in which quantisation a model is loaded."""
 
     dtype: torch.dtype
     device: torch.device
-    packing: BitsAndBytesConfig | None
+    quantisation: BitsAndBytesConfig | None
 
 
-def _pretrained(folder: Path, how: How) -> PreTrainedModel:
-    return _loaded(AutoModelForCausalLM, folder, how, local_files_only=True, use_safetensors=True)
+def _load_pretrained(folder: Path, options: LoadOptions) -> PreTrainedModel:
+    return _from_pretrained(
+        AutoModelForCausalLM, folder, options, local_files_only=True, use_safetensors=True
+    )
 
 
-def _random(folder: Path, how: How, seed: int) -> PreTrainedModel:
+def _draw_random(folder: Path, options: LoadOptions, seed: int) -> PreTrainedModel:
     """The config's own initialisation, drawn in fp32 from `seed` without touching the global generator."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        drawn = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(how.dtype)
-    if how.packing is None:
-        return drawn.to(how.device)
-    return _loaded(type(drawn), None, how, config=drawn.config, state_dict=drawn.state_dict())
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(options.dtype)
+    if options.quantisation is None:
+        return model.to(options.device)
+    return _from_pretrained(type(model), None, options, config=model.config, state_dict=model.state_dict())
 
 
-def _loaded(kind: Any, folder: Path | None, how: How, **more: Any) -> PreTrainedModel:
+def _from_pretrained(
+    model_class: Any, folder: Path | None, options: LoadOptions, **more: Any
+) -> PreTrainedModel:
     """transformers' own loading, without its bar; what is quantised is on the device at once, the rest follows."""
-    bars = logging.is_progress_bar_enabled()
+    progress_bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    place = None if how.packing is None else {"": how.device}
+    device_map = None if options.quantisation is None else {"": options.device}
     try:
-        model = kind.from_pretrained(
-            folder, dtype=how.dtype, quantization_config=how.packing, device_map=place, **more
+        model = model_class.from_pretrained(
+            folder,
+            dtype=options.dtype,
+            quantization_config=options.quantisation,
+            device_map=device_map,
+            **more,
         )
     finally:
-        if bars:
+        if progress_bar:
             logging.enable_progress_bar()
-    return model if how.packing else model.to(how.device)
+    return model if options.quantisation else model.to(options.device)
 
 
-def _refuse_quantised(folder: Path) -> None:
+def _check_not_quantised(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if (packing := config.get("quantization_config")) is not None:
+    if (quantisation := config.get("quantization_config")) is not None:
         raise ConfigError(
-            f"The weights in {folder} were saved quantised ({packing.get('quant_method', 'by an unnamed method')}). "
+            f"The weights in {folder} were saved quantised ({quantisation.get('quant_method', 'by an unnamed method')}). "
             f"Give the model as it was before, and quant='int8' or 'nf4'."
         )
 

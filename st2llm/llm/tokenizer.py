@@ -25,8 +25,8 @@ class FastTokenizer:
     """
 
     tokenizer: tokenizers.Tokenizer
-    template: str | None
-    specials: Mapping[str, str]
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
 
     @property
     def vocab_size(self) -> int:
@@ -35,15 +35,15 @@ class FastTokenizer:
 
     @property
     def bos(self) -> int | None:
-        return self._id("bos_token")
+        return self._special_id("bos_token")
 
     @property
     def eos(self) -> int | None:
-        return self._id("eos_token")
+        return self._special_id("eos_token")
 
     @property
     def pad(self) -> int | None:
-        return self.eos if (own := self._id("pad_token")) is None else own
+        return self.eos if (pad := self._special_id("pad_token")) is None else pad
 
     def encode(self, text: str) -> list[int]:
         """Ids of the words as they stand: no bos or eos is added."""
@@ -52,19 +52,19 @@ class FastTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The conversation in the model's own template, ending where its answer begins.
 
         Raises ConfigError for a model without a chat template, or one that refuses these messages.
         """
-        if self.template is None:
+        if self.chat_template is None:
             raise ConfigError(
                 "This model has no chat template, but the prompt holds messages. Give a plain text prompt "
                 "(no messages), or choose an instruction-tuned model."
             )
         try:
-            return _compiled(self.template).render(
-                messages=list(messages), add_generation_prompt=True, **self.specials
+            return _compiled(self.chat_template).render(
+                messages=list(messages), add_generation_prompt=True, **self.special_tokens
             )
         except jinja2.TemplateError as error:
             raise ConfigError(
@@ -79,55 +79,57 @@ class FastTokenizer:
         a chat template writes its own.
         """
         if prompt.messages:
-            return self.encode(self.chat(prompt.messages))
+            return self.encode(self.apply_chat_template(prompt.messages))
         return list(self.tokenizer.encode(prompt.text, add_special_tokens=True).ids)
 
-    def pieces(self, prompt: Prompt) -> tuple[tuple[int, ...] | Slot, ...]:
+    def prompt_pieces(self, prompt: Prompt) -> tuple[tuple[int, ...] | Slot, ...]:
         """A prompt as ids, with the slots that soft tokens fill; of messages within the chat template."""
         slots = [part for part in prompt.parts if isinstance(part, Slot)]
-        found: list[tuple[int, ...] | Slot] = []
-        left = self.chat(prompt.messages) if prompt.messages else ""
+        pieces: list[tuple[int, ...] | Slot] = []
+        remaining = self.apply_chat_template(prompt.messages) if prompt.messages else ""
         if not prompt.messages:
-            left = "".join(part.tag if isinstance(part, Slot) else part for part in prompt.parts)
-            begin = self.tokenizer.encode("", add_special_tokens=True).ids[:1]
-            if begin and begin[0] == self.bos:
-                found.append(tuple(begin))
+            remaining = "".join(part.tag if isinstance(part, Slot) else part for part in prompt.parts)
+            first_ids = self.tokenizer.encode("", add_special_tokens=True).ids[:1]
+            if first_ids and first_ids[0] == self.bos:
+                pieces.append(tuple(first_ids))
         for slot in slots:
-            before, _, left = left.partition(slot.tag)
-            found += [tuple(self.encode(before)), slot]
-        found.append(tuple(self.encode(left)))
-        return tuple(piece for piece in found if piece != ())
+            before, _, remaining = remaining.partition(slot.tag)
+            pieces += [tuple(self.encode(before)), slot]
+        pieces.append(tuple(self.encode(remaining)))
+        return tuple(piece for piece in pieces if piece != ())
 
-    def lesson(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
+    def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """A conversation that ends with an answer: what the model is given, and the answer with the mark of its end.
 
         Where there is no chat template, the messages stand a line each. Raises ConfigError where the last message is
         not the assistant's, or a chat template refuses the others.
         """
-        *told, last = messages
-        if last.get("role") != "assistant" or not told:
+        *context, reply = messages
+        if reply.get("role") != "assistant" or not context:
             raise ConfigError(
                 f"A row to learn from ends with the assistant's answer, but its messages are of the roles "
                 f"{', '.join(m.get('role', '?') for m in messages)}. Give `messages` with the answer last."
             )
-        answer = self.closed(last["content"].strip())
-        if self.template is not None:
-            return self.encode(self.chat(told)), answer
-        return self.prompt_ids(self.asking(told)), answer
+        answer = self.answer_ids(reply["content"].strip())
+        if self.chat_template is not None:
+            return self.encode(self.apply_chat_template(context)), answer
+        return self.prompt_ids(self.messages_prompt(context)), answer
 
-    def closed(self, text: str) -> list[int]:
+    def answer_ids(self, text: str) -> list[int]:
         """Ids of an answer with the mark of its end, where the model has one."""
         return [*self.encode(text), *([] if self.eos is None else [self.eos])]
 
-    def asking(self, messages: Sequence[Mapping[str, str]]) -> Prompt:
+    def messages_prompt(self, messages: Sequence[Mapping[str, str]]) -> Prompt:
         """Messages as a prompt: in the model's own template, or a line each where it has none."""
-        plain = "\n".join(message["content"] for message in messages) + "\n"
-        kept = tuple(dict(message) for message in messages) if self.template is not None else ()
-        return Prompt(kept, (plain,), "", TemplateId("messages", 1, ""))
+        text = "\n".join(message["content"] for message in messages) + "\n"
+        template_messages = (
+            tuple(dict(message) for message in messages) if self.chat_template is not None else ()
+        )
+        return Prompt(template_messages, (text,), "", TemplateId("messages", 1, ""))
 
-    def _id(self, name: str) -> int | None:
-        word = self.specials.get(name)
-        return None if word is None else self.tokenizer.token_to_id(word)
+    def _special_id(self, name: str) -> int | None:
+        token = self.special_tokens.get(name)
+        return None if token is None else self.tokenizer.token_to_id(token)
 
 
 @functools.lru_cache(maxsize=4)
@@ -143,17 +145,17 @@ def read_tokenizer(folder: Path) -> FastTokenizer:
     tokenizer.no_padding()
     settings = _read(folder / "tokenizer_config.json")
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
-    words = {name: _word(settings[name]) for name in names if settings.get(name) is not None}
-    return FastTokenizer(tokenizer, _template(folder, settings), words)
+    special_tokens = {name: _token_text(settings[name]) for name in names if settings.get(name) is not None}
+    return FastTokenizer(tokenizer, _chat_template(folder, settings), special_tokens)
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(template: str) -> jinja2.Template:
     """A chat template, compiled once: that takes longer than rendering it."""
-    return _environment().from_string(template)
+    return _chat_environment().from_string(template)
 
 
-def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -163,14 +165,14 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     return None if template is None else str(template)
 
 
-def _environment() -> jinja2.Environment:
+def _chat_environment() -> jinja2.Environment:
     """The sandbox that chat templates are written for: trimmed blocks, loop controls, three extra names."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _now
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
     return environment
 
 
@@ -178,11 +180,11 @@ def _to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def _refuse(message: str) -> NoReturn:
+def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
-def _now(pattern: str) -> str:
+def _strftime_now(pattern: str) -> str:
     return datetime.now().strftime(pattern)
 
 
@@ -191,5 +193,5 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _word(entry: str | Mapping[str, Any]) -> str:
+def _token_text(entry: str | Mapping[str, Any]) -> str:
     return entry if isinstance(entry, str) else str(entry["content"])

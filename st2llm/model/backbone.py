@@ -14,7 +14,7 @@ from st2llm.align.adapters import adapt
 from st2llm.align.splice import pad_left, splice
 from st2llm.config.model import FROZEN, Adaptation
 from st2llm.errors import ConfigError
-from st2llm.llm.local import LanguageModel, layers_of
+from st2llm.llm.local import LanguageModel, decoder_layers
 from st2llm.types import Slot
 
 _SLOT = "soft"
@@ -128,7 +128,7 @@ class LLMBackbone(nn.Module):
         super().train(mode)
         self.base.eval()
         if self.how.checkpointing:  # a layer looks at its own mode alone, its parts stay in eval mode
-            for layer in layers_of(self.llm.model):
+            for layer in decoder_layers(self.llm.model):
                 layer.training = mode
         return self
 

@@ -20,7 +20,7 @@ from st2llm.align.weights import tensors
 from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, StorageError
 from st2llm.llm import load_llm
-from st2llm.llm.local import LanguageModel, with_weights
+from st2llm.llm.local import LanguageModel, require_local
 
 ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser.safetensors"
 ADAPTER, TUNED, BASE = "adapter", "llm.safetensors", "base.json"
@@ -228,7 +228,7 @@ def tuned(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     if not (place / BASE).exists():
         raise ConfigError(f"{folder} holds no {BASE}: it was trained without a language model.")
     base = _json(place / BASE)
-    llm = with_weights(load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype))
+    llm = require_local(load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype))
     check_base(place, llm)
     if (place / ADAPTER).exists():
         merge(llm.model, place / ADAPTER)

@@ -12,7 +12,7 @@ from st2llm.align.splice import splice
 from st2llm.config.model import FROZEN, Adaptation
 from st2llm.encode.batch import Batch
 from st2llm.errors import AlignmentError
-from st2llm.llm.decode.lm_head import Head
+from st2llm.llm.decode.lm_head import LMHead
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, Speaking
 from st2llm.model.backbone import LLMBackbone, window_of
@@ -165,7 +165,7 @@ def nats(
         position_ids=packed.position,
         use_cache=False,
     ).last_hidden_state
-    logits = Head(llm.model).full(states[packed.asked])
+    logits = LMHead(llm.model).full_logits(states[packed.asked])
     return nn.functional.cross_entropy(logits, packed.target, reduction="sum")
 
 

@@ -21,7 +21,7 @@ from st2llm.encode.scaler import Scaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
-from st2llm.llm.local import LanguageModel, with_weights
+from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, build
 from st2llm.model.objectives.noise_schedule import Schedule
@@ -89,7 +89,7 @@ def build_aligned_arm(
 def load_language_model(settings: LLMSettings) -> LanguageModel:
     """A language model on this machine. Raises ConfigError for one behind an endpoint."""
     s = settings
-    return with_weights(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
+    return require_local(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
 
 
 def noise_schedule(settings: DiffusionSettings) -> Schedule:

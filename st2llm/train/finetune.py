@@ -100,7 +100,7 @@ def finetune(
     llm = load_language_model(recipe.llm)
 
     def read(row: dict[str, Any]) -> TokenizedExample | None:
-        prompt, answer = llm.tokenizer.lesson(row["messages"])
+        prompt, answer = llm.tokenizer.training_ids(row["messages"])
         return (prompt, answer) if len(prompt) + len(answer) <= recipe.length else None
 
     count = recipe.instructions.validation

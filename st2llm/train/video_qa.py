@@ -56,8 +56,8 @@ class VideoQuestionAnswerer:
             for row in rows
         ]
         begin = "" if self.template.head.format == "chat" else " "
-        answers = tuple(tuple(tokenizer.closed(f"{begin}{row['truth']}")) for row in rows)
-        pieces = tuple(tokenizer.pieces(prompt) for prompt in prompts)
+        answers = tuple(tuple(tokenizer.answer_ids(f"{begin}{row['truth']}")) for row in rows)
+        pieces = tuple(tokenizer.prompt_pieces(prompt) for prompt in prompts)
         if not takes_soft_tokens(self.template):
             return Talk(pieces, answers)
         return Talk(pieces, answers, collate_clips(self.preprocessor, rows, blind=self.blind))

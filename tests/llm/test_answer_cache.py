@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from st2llm.errors import ConfigError, DataError, StorageError
-from st2llm.llm.answer_cache import AnswerStore, Remembered, answer_key, default_path, remembering
+from st2llm.llm.answer_cache import AnswerStore, CachedCompleter, answer_key, default_path, with_answer_cache
 from st2llm.types import Answer, Completer, Decoding, Numbers
 
 SAMPLED = Decoding(draws=3, temperature=0.7, seed=4)
@@ -284,7 +284,7 @@ def test_files_damaged_in_the_same_second_are_set_aside_under_different_names(tm
 
 def test_an_answer_that_is_not_as_it_was_written_is_told_and_asked_again(store, prompts):
     model = Counting()
-    remembered = Remembered(model, store, "m")
+    remembered = CachedCompleter(model, store, "m")
     remembered.complete(prompts, Decoding())
     with sqlite3.connect(store.path) as file:
         file.execute(
@@ -317,12 +317,12 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_says_what_to_do(tmp_path)
 
 def test_a_full_disk_is_an_error_that_says_what_to_do_and_keeps_what_was_there(store):
     store.put([(key(0), ANSWER)])
-    pages = store._file.execute("PRAGMA page_count").fetchone()[0]
-    store._file.execute(f"PRAGMA max_page_count = {pages}")
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StorageError, match="full.*Free space"):
         store.put((key(i), ANSWER) for i in range(1, 500))
     assert len(store) == 1
-    store._file.execute("PRAGMA max_page_count = 100000")
+    store._database.execute("PRAGMA max_page_count = 100000")
     store.put([(key(1), ANSWER)])
     assert len(store) == 2
 
@@ -379,12 +379,12 @@ def test_neither_the_truth_nor_the_number_of_draws_is_in_a_key(prompt):
 
 
 def test_a_remembered_completer_is_a_completer(store):
-    assert isinstance(Remembered(Counting(), store, "m"), Completer)
+    assert isinstance(CachedCompleter(Counting(), store, "m"), Completer)
 
 
 def test_what_was_asked_once_is_not_asked_again(store, prompts):
     model = Counting()
-    remembered = Remembered(model, store, "m")
+    remembered = CachedCompleter(model, store, "m")
     first = remembered.complete(prompts[:3], SAMPLED)
     second = remembered.complete(prompts, SAMPLED)
     assert model.asked == [["question 0", "question 1", "question 2"], ["question 3", "question 4"]]
@@ -394,8 +394,8 @@ def test_what_was_asked_once_is_not_asked_again(store, prompts):
 
 
 def test_answers_come_in_the_order_of_the_prompts_draws_within_and_know_their_question(store, prompts):
-    Remembered(Counting(), store, "m").complete([prompts[3], prompts[1]], SAMPLED)
-    answers = Remembered(Counting(), store, "m").complete(prompts, SAMPLED)
+    CachedCompleter(Counting(), store, "m").complete([prompts[3], prompts[1]], SAMPLED)
+    answers = CachedCompleter(Counting(), store, "m").complete(prompts, SAMPLED)
     assert [answer.text[:12] for answer in answers] == [
         f"question {i} {d}" for i in range(5) for d in range(3)
     ]
@@ -404,22 +404,22 @@ def test_answers_come_in_the_order_of_the_prompts_draws_within_and_know_their_qu
 
 
 def test_a_cached_answer_tells_the_seconds_it_took_when_it_was_asked(store, prompts):
-    Remembered(Counting(), store, "m").complete(prompts, Decoding())
-    answers = Remembered(Counting(), store, "m").complete(prompts, Decoding())
+    CachedCompleter(Counting(), store, "m").complete(prompts, Decoding())
+    answers = CachedCompleter(Counting(), store, "m").complete(prompts, Decoding())
     assert [(answer.cached, answer.seconds) for answer in answers] == [(True, 0.5)] * 5
 
 
 def test_other_weights_or_settings_are_asked_anew(store, prompts):
     model = Counting()
-    Remembered(model, store, "m").complete(prompts, SAMPLED)
-    Remembered(model, store, "other").complete(prompts, SAMPLED)
-    Remembered(model, store, "m").complete(prompts, replace(SAMPLED, temperature=0.8))
+    CachedCompleter(model, store, "m").complete(prompts, SAMPLED)
+    CachedCompleter(model, store, "other").complete(prompts, SAMPLED)
+    CachedCompleter(model, store, "m").complete(prompts, replace(SAMPLED, temperature=0.8))
     assert [len(call) for call in model.asked] == [5, 5, 5]
 
 
 def test_more_draws_are_asked_for_and_those_that_are_there_stay(store, prompts):
     model = Counting()
-    remembered = Remembered(model, store, "m")
+    remembered = CachedCompleter(model, store, "m")
     few = remembered.complete(prompts, SAMPLED)
     more = remembered.complete(prompts[:2], replace(SAMPLED, draws=5))
     assert [answer.cached for answer in more] == [True, True, True, False, False] * 2
@@ -431,7 +431,7 @@ def test_more_draws_are_asked_for_and_those_that_are_there_stay(store, prompts):
 
 def test_the_same_prompt_twice_is_asked_once(store, prompts):
     model = Counting()
-    first, second = Remembered(model, store, "m").complete([prompts[0], prompts[0]], Decoding())
+    first, second = CachedCompleter(model, store, "m").complete([prompts[0], prompts[0]], Decoding())
     assert model.asked == [["question 0"]]
     assert (first.cached, second.cached) == (False, True)
     assert first.text == second.text
@@ -439,7 +439,7 @@ def test_the_same_prompt_twice_is_asked_once(store, prompts):
 
 def test_after_a_failure_only_the_slices_that_were_not_answered_are_asked(store, prompts):
     model = Counting(fails_at=1)
-    remembered = Remembered(model, store, "m", slice=2)
+    remembered = CachedCompleter(model, store, "m", batch_size=2)
     with pytest.raises(RuntimeError, match="the machine stopped"):
         remembered.complete(prompts, Decoding())
     remembered.complete(prompts, Decoding())
@@ -453,14 +453,14 @@ def test_a_refusal_is_an_answer_that_is_kept(store, prompts):
 
     model = Refusing()
     for _ in range(2):
-        answers = Remembered(model, store, "m").complete(prompts, Decoding())
+        answers = CachedCompleter(model, store, "m").complete(prompts, Decoding())
     assert {answer.finish for answer in answers} == {"refused"}
     assert len(model.asked) == 1
 
 
 def test_nothing_is_asked_for_nothing(store):
     model = Counting()
-    assert Remembered(model, store, "m").complete([], Decoding()) == []
+    assert CachedCompleter(model, store, "m").complete([], Decoding()) == []
     assert model.asked == []
 
 
@@ -474,7 +474,7 @@ def test_a_completer_that_loses_or_adds_an_answer_is_refused_and_nothing_of_it_i
             return (answers + answers[:1])[: len(answers) + change]
 
     with pytest.raises(DataError, match="was given 5 prompts of 1 draws, but gave"):
-        Remembered(Miscounting(), store, "m").complete(prompts, Decoding())
+        CachedCompleter(Miscounting(), store, "m").complete(prompts, Decoding())
     assert len(store) == 0
 
 
@@ -484,10 +484,10 @@ def test_a_completer_that_loses_or_adds_an_answer_is_refused_and_nothing_of_it_i
 def test_a_streamer_that_fails_loses_no_answer_that_had_come(store, prompts):
     broken = Dripping(most=7)
     with pytest.raises(RuntimeError, match="the line broke"):
-        Remembered(broken, store, "m", slice=1).complete(prompts, SAMPLED)
+        CachedCompleter(broken, store, "m", batch_size=1).complete(prompts, SAMPLED)
     assert len(store) == 7
     model = Dripping()
-    answers = Remembered(model, store, "m").complete(prompts, SAMPLED)
+    answers = CachedCompleter(model, store, "m").complete(prompts, SAMPLED)
     assert not set(model.asked) & set(broken.asked)
     assert len(model.asked) == 8
     assert [answer.text for answer in answers] == [f"question {i} {d}" for i in range(5) for d in range(3)]
@@ -496,7 +496,7 @@ def test_a_streamer_that_fails_loses_no_answer_that_had_come(store, prompts):
 
 def test_of_a_streamer_only_the_missing_draws_are_asked_for(store, prompts):
     model = Dripping()
-    remembered = Remembered(model, store, "m")
+    remembered = CachedCompleter(model, store, "m")
     remembered.complete(prompts[:2], SAMPLED)
     more = remembered.complete(prompts[:2], replace(SAMPLED, draws=5))
     assert sorted(model.asked[6:]) == [f"question {i} {draw}" for i in range(2) for draw in (3, 4)]
@@ -505,7 +505,7 @@ def test_of_a_streamer_only_the_missing_draws_are_asked_for(store, prompts):
 
 def test_a_streamer_that_gives_an_answer_twice_is_refused(store, prompts):
     with pytest.raises(DataError, match="an answer 0 that it gave before"):
-        Remembered(Dripping(again=True), store, "m").complete(prompts, Decoding())
+        CachedCompleter(Dripping(again=True), store, "m").complete(prompts, Decoding())
 
 
 def test_a_streamer_that_ends_early_is_refused(store, prompts):
@@ -514,7 +514,7 @@ def test_a_streamer_that_ends_early_is_refused(store, prompts):
             yield from list(super().stream(prompts, decoding, skip))[:-1]
 
     with pytest.raises(DataError, match="gave no answer 0"):
-        Remembered(Ending(), store, "m").complete(prompts, Decoding())
+        CachedCompleter(Ending(), store, "m").complete(prompts, Decoding())
     assert len(store) == 4
 
 
@@ -531,7 +531,7 @@ def cache(tmp_path, monkeypatch):
 def test_answers_are_remembered_in_the_cache_folder(cache, prompts):
     model = Counting()
     for _ in range(2):
-        with remembering(model, "m") as completer:
+        with with_answer_cache(model, "m") as completer:
             completer.complete(prompts, Decoding())
     assert len(model.asked) == 1
     assert default_path().is_relative_to(cache)
@@ -542,7 +542,7 @@ def test_off_asks_every_time_and_leaves_no_file(cache, prompts, monkeypatch):
     monkeypatch.setenv("ST2LLM_ANSWERS", "off")
     model = Counting()
     for _ in range(2):
-        with remembering(model, "m") as completer:
+        with with_answer_cache(model, "m") as completer:
             completer.complete(prompts, Decoding())
     assert len(model.asked) == 2
     assert list(cache.iterdir()) == []
@@ -550,7 +550,10 @@ def test_off_asks_every_time_and_leaves_no_file(cache, prompts, monkeypatch):
 
 def test_another_word_than_on_and_off_is_refused(cache, monkeypatch):
     monkeypatch.setenv("ST2LLM_ANSWERS", "no")
-    with pytest.raises(ConfigError, match="is 'on' or 'off', but it is 'no'"), remembering(Counting(), "m"):
+    with (
+        pytest.raises(ConfigError, match="is 'on' or 'off', but it is 'no'"),
+        with_answer_cache(Counting(), "m"),
+    ):
         pass
 
 

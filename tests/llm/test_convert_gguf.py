@@ -40,7 +40,7 @@ def test_the_converted_tokenizer_cuts_words_as_before(pair):
         assert got.encode(text) == given.encode(text)
     assert (got.bos, got.eos) == (given.bos, given.eos)
     messages = [{"role": "user", "content": "12, 3"}]
-    assert got.chat(messages) == given.chat(messages)
+    assert got.apply_chat_template(messages) == given.apply_chat_template(messages)
 
 
 def test_the_converted_folder_says_its_context_and_no_quantisation(pair):
@@ -111,7 +111,7 @@ def test_a_gguf_is_loaded_by_its_path(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_smollm2_becomes_fp32_safetensors_without_a_trace_of_quantisation():
-    folder = model_files.converted("smollm2-135m")
+    folder = model_files.packaged_folder("smollm2-135m")
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
     assert (config["num_hidden_layers"], config["tie_word_embeddings"]) == (30, True)

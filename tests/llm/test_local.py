@@ -5,7 +5,7 @@ import torch
 
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import load_llm
-from st2llm.llm.local import choose_dtype, cut
+from st2llm.llm.local import choose_dtype, truncate_layers
 from st2llm.types import Completer, Numbers, Slot
 
 ARCHITECTURES = ["llama", "gpt2", "qwen2", "gemma"]
@@ -79,7 +79,7 @@ def test_what_a_config_lists_layer_by_layer_is_cut_and_what_merely_has_that_leng
     model.config.eos_token_id = [2, 3, 4, 5]
     model.config.no_rope_layers = [1, 1, 1, 0]
     model.config.num_kv_shared_layers = 2
-    cut(model, 3)
+    truncate_layers(model, 3)
     assert model.config.eos_token_id == [2, 3, 4, 5]
     assert model.config.no_rope_layers == [1, 1, 1]
     assert model.config.num_kv_shared_layers == 1

@@ -22,7 +22,7 @@ def shop(monkeypatch, tmp_path):
         cache = tmp_path / "cache"
 
         def folder(self) -> Path:
-            return model_files.converted("smollm2-135m")
+            return model_files.packaged_folder("smollm2-135m")
 
     made = Shop()
     gguf = tmp_path / "model.gguf"
@@ -192,7 +192,7 @@ def test_a_folder_that_holds_a_gguf_alone_says_how_to_give_it(own):
 
 
 def test_the_hash_of_a_model_in_shards_is_one_over_all_of_them(tmp_path):
-    whole = model_files.Source("one", tmp_path, True)
+    whole = model_files.ModelFiles("one", tmp_path, True)
     (tmp_path / "model-1.safetensors").write_bytes(b"1")
     assert whole.sha256() == model_files.sha256_of(tmp_path / "model-1.safetensors")
     (tmp_path / "model-2.safetensors").write_bytes(b"2")

@@ -54,7 +54,7 @@ def weight_of(layer: nn.Module) -> Tensor:
 def unpacked(llm: LanguageModel, folder: str) -> nn.Module:
     """The same model in plain layers that hold the quantised layers' numbers."""
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    for name, layer in quantise.quantised(llm.model):
+    for name, layer in quantise.quantised_layers(llm.model):
         target = plain.get_submodule(name).weight
         numbers = weight_of(layer).float()
         target.data = (
@@ -114,7 +114,7 @@ def test_every_linear_layer_is_quantised_but_the_head_and_the_embeddings_are_kep
     folder = tiny(architecture, width=64)
     model = load(folder, kind).model
     plain = load_llm(folder, dtype="fp32").model
-    assert len(quantise.quantised(model)) == (16 if architecture == "gpt2" else 28)
+    assert len(quantise.quantised_layers(model)) == (16 if architecture == "gpt2" else 28)
     assert not any(type(module).__name__ == "Conv1D" for module in model.modules())
     for part in ("get_input_embeddings", "get_output_embeddings"):
         assert torch.equal(getattr(model, part)().weight, getattr(plain, part)().weight)
@@ -124,7 +124,7 @@ def test_every_linear_layer_is_quantised_but_the_head_and_the_embeddings_are_kep
 def test_its_weights_are_near_the_ones_it_was_given(tiny, kind):
     folder = tiny(width=64)
     plain = load_llm(folder, dtype="fp32").model
-    for name, layer in quantise.quantised(load(folder, kind).model):
+    for name, layer in quantise.quantised_layers(load(folder, kind).model):
         given = plain.get_submodule(name).weight
         error = float((weight_of(layer).float() - given).norm() / given.norm())
         assert error < (0.02 if kind == "int8" else 0.12), name
@@ -154,7 +154,7 @@ def test_a_row_does_not_depend_on_what_else_is_in_the_batch(tiny, kind):
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_depth_cuts_a_quantised_model_too(tiny, kind):
     llm = load(tiny(width=64), kind, depth=2)
-    assert (llm.depth, llm.depth_full, len(quantise.quantised(llm.model))) == (2, 4, 14)
+    assert (llm.depth, llm.depth_full, len(quantise.quantised_layers(llm.model))) == (2, 4, 14)
     assert llm.model(input_ids=IDS).logits.shape[:2] == IDS.shape
 
 
@@ -165,18 +165,18 @@ def test_random_weights_are_drawn_from_the_seed_and_then_quantised(tiny, kind):
     assert first.sha256 == again.sha256 == first.fingerprint()
     assert first.sha256 != other.sha256
     drawn = load_llm(f"random:{folder}", dtype="fp32", seed=3).model
-    for name, layer in quantise.quantised(first.model):
+    for name, layer in quantise.quantised_layers(first.model):
         given = drawn.get_submodule(name).weight
         assert float((weight_of(layer).float() - given).norm() / given.norm()) < 0.12
 
 
 def test_both_quantisations_are_found_to_work_here():
-    assert quantise.available(torch.device("cpu")) == ("int8", "nf4")
+    assert quantise.available_quantisations(torch.device("cpu")) == ("int8", "nf4")
 
 
 def test_without_bitsandbytes_none_is_found_to_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    assert quantise.available(torch.device("cpu")) == ()
+    assert quantise.available_quantisations(torch.device("cpu")) == ()
 
 
 def test_an_unknown_quantisation_is_refused_with_the_nearest(tiny):
@@ -196,7 +196,7 @@ def test_weights_that_were_saved_quantised_are_refused(tiny, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*gemv_4bit.*:UserWarning")  # torch: it has no gradient
 def test_without_the_guard_a_validation_pass_breaks_the_gradient(tiny, avx512_bf16, monkeypatch):
     """The trap itself, so that the tests below are known to stand in its way."""
-    monkeypatch.setattr(quantise, "guard", lambda model: None)
+    monkeypatch.setattr(quantise, "keep_in_training_mode", lambda model: None)
     llm = load(tiny(width=64), "nf4")
     adapters = with_adapters(llm, "llama")
     before = adapters_gradient(llm, adapters)
@@ -213,7 +213,7 @@ def test_a_validation_pass_leaves_the_gradient_as_it_was(tiny, architecture, kin
     before = adapters_gradient(llm, adapters)
     validate(llm)
     assert adapters_gradient(llm, adapters) == before > 0
-    assert not any(rewritten(layer) for _, layer in quantise.quantised(llm.model))
+    assert not any(rewritten(layer) for _, layer in quantise.quantised_layers(llm.model))
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
@@ -277,25 +277,25 @@ def test_the_gradient_is_that_of_plain_layers_with_the_same_numbers(tiny, archit
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_a_guarded_layer_is_never_in_eval_mode(tiny, kind):
     llm = load(tiny(width=64), kind)
-    layers = [layer for _, layer in quantise.quantised(llm.model)]
+    layers = [layer for _, layer in quantise.quantised_layers(llm.model)]
     llm.model.train().eval()
     for layer in layers:
         layer.training = False
         layer.eval()
     assert all(
         layer.training
-        for layer in [*layers, *(layer for _, layer in quantise.quantised(copy.deepcopy(llm.model)))]
+        for layer in [*layers, *(layer for _, layer in quantise.quantised_layers(copy.deepcopy(llm.model)))]
     )
-    quantise.guard(llm.model)
+    quantise.keep_in_training_mode(llm.model)
     assert type(layers[0]).__mro__.count(quantise.AlwaysTraining) == 1
 
 
 def test_a_layer_that_was_rewritten_before_cannot_be_guarded(tiny, avx512_bf16, monkeypatch):
     with monkeypatch.context() as without:
-        without.setattr(quantise, "guard", lambda model: None)
+        without.setattr(quantise, "keep_in_training_mode", lambda model: None)
         llm = load(tiny(width=64), "nf4")
     validate(llm)
     with pytest.raises(
         AlignmentError, match=r"has rewritten the nf4 weight of model\.layers\.0\.\w+\.\w+ for inference"
     ):
-        quantise.guard(llm.model)
+        quantise.keep_in_training_mode(llm.model)

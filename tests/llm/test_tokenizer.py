@@ -34,26 +34,26 @@ def test_the_chat_template_says_what_transformers_says(tiny, prompt):
     theirs = AutoTokenizer.from_pretrained(tiny())
     rendered = theirs.apply_chat_template(list(TALK), tokenize=False, add_generation_prompt=True)
     tokenizer = load_tokenizer(tiny())
-    assert tokenizer.chat(TALK) == rendered
+    assert tokenizer.apply_chat_template(TALK) == rendered
     assert tokenizer.prompt_ids(prompt("unused", messages=TALK)) == tokenizer.encode(rendered)
 
 
 def test_a_template_that_refuses_a_role_says_so(tiny):
     with pytest.raises(ConfigError, match="refused messages of the roles tool: no tools"):
-        load_tokenizer(tiny()).chat(({"role": "tool", "content": "x"},))
+        load_tokenizer(tiny()).apply_chat_template(({"role": "tool", "content": "x"},))
 
 
 def test_messages_without_a_chat_template_are_refused(tiny):
     bare = load_tokenizer(tiny())
     with pytest.raises(ConfigError, match="no chat template"):
-        FastTokenizer(bare.tokenizer, None, bare.specials).chat(TALK)
+        FastTokenizer(bare.tokenizer, None, bare.special_tokens).apply_chat_template(TALK)
 
 
 def test_a_template_cannot_leave_its_sandbox(tiny):
     bare = load_tokenizer(tiny())
     trick = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
     with pytest.raises(ConfigError, match="refused"):
-        FastTokenizer(bare.tokenizer, trick, bare.specials).chat(TALK)
+        FastTokenizer(bare.tokenizer, trick, bare.special_tokens).apply_chat_template(TALK)
 
 
 def test_padding_falls_back_to_the_end_of_text(tiny):
@@ -75,10 +75,10 @@ def test_tokenizer_and_grammar_leave_torch_unimported(tiny):
 @pytest.mark.slow
 def test_smollm2_speaks_its_own_template_and_splits_every_digit():
     tokenizer = load_tokenizer("smollm2-135m")
-    assert tokenizer.chat(TALK[1:]).startswith(
+    assert tokenizer.apply_chat_template(TALK[1:]).startswith(
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM"
     )
-    assert tokenizer.chat(TALK).endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert tokenizer.apply_chat_template(TALK).endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert len(tokenizer.encode("1234,56")) == 7
     assert len(tokenizer.encode("\n\n1")) == 2
     assert (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.vocab_size) == (1, 2, 2, 49152)
@@ -92,16 +92,16 @@ def test_slots_in_a_chat_stand_where_the_chat_template_puts_their_words(tiny):
     content = f"12 {SLOTS[0].tag}, 13{SLOTS[1].tag} 14"
     messages = ({"role": "user", "content": content},)
     parts = ("12 ", SLOTS[0], ", 13", SLOTS[1], " 14")
-    pieces = tokenizer.pieces(Prompt(messages, parts, "", TemplateId("t", 1, "")))
+    pieces = tokenizer.prompt_pieces(Prompt(messages, parts, "", TemplateId("t", 1, "")))
     assert [piece for piece in pieces if isinstance(piece, Slot)] == list(SLOTS)
     words = ["".join(tokenizer.decode(piece) for piece in pieces if not isinstance(piece, Slot))]
-    plain = tokenizer.chat([{"role": "user", "content": "12 , 13 14"}])
+    plain = tokenizer.apply_chat_template([{"role": "user", "content": "12 , 13 14"}])
     assert words == [plain]
 
 
 def test_slots_in_plain_words_begin_as_the_tokenizer_begins(tiny):
     tokenizer = load_tokenizer(tiny())
-    pieces = tokenizer.pieces(Prompt((), ("12 ", SLOTS[0], ", 13"), "", TemplateId("t", 1, "")))
+    pieces = tokenizer.prompt_pieces(Prompt((), ("12 ", SLOTS[0], ", 13"), "", TemplateId("t", 1, "")))
     assert pieces == (
         (tokenizer.bos,),
         tuple(tokenizer.encode("12 ")),

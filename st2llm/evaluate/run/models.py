@@ -10,7 +10,7 @@ from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import count_parameters
 from st2llm.llm.endpoint.client import PREFIX, RemoteModel
-from st2llm.llm.local import LanguageModel, with_weights
+from st2llm.llm.local import LanguageModel, require_local
 
 
 class Models:
@@ -52,7 +52,7 @@ class Models:
 
     def fresh(self, predictor: PredictorSettings, seed: int) -> LanguageModel:
         """Weights for one arm alone: random ones of this seed, or such as adapters will be put into."""
-        return with_weights(self._load(predictor.backbone == "llm-random", predictor.set.depth, seed))
+        return require_local(self._load(predictor.backbone == "llm-random", predictor.set.depth, seed))
 
     def describe(self) -> dict[str, Any] | None:
         """The suite's own, or None where it has none."""
@@ -62,7 +62,7 @@ class Models:
         """How many tokens these are together."""
         if not texts:
             return 0
-        tokenizer = with_weights(self.of()).tokenizer
+        tokenizer = require_local(self.of()).tokenizer
         known = {text: len(tokenizer.encode(text)) for text in set(texts)}
         return sum(known[text] for text in texts)
 

@@ -32,7 +32,7 @@ from st2llm.evaluate.run.text import prompt_writing, run_text
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.score_table import build_score_table, score
 from st2llm.llm.endpoint.client import PREFIX, RemoteModel
-from st2llm.llm.local import LanguageModel, with_weights
+from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, Blueprint, build
 from st2llm.model.objectives.objective import Objective
@@ -405,7 +405,7 @@ class Study:
         model = None
         if p.backbone in (*LLM_BACKBONES, "matched"):
             changed = adapted or p.backbone == "llm-random"
-            model = self.models.fresh(p, job.seed) if changed else with_weights(self.models.of(p))
+            model = self.models.fresh(p, job.seed) if changed else require_local(self.models.of(p))
         try:
             return build(str(p.backbone), self._blueprint(), seed=job.seed, warm=warm, llm=model, how=how)
         except RuntimeError as error:
@@ -423,7 +423,7 @@ class Study:
         settings, up = EncoderSettings(**e.model_dump(exclude={"warmup"})), self.suite.up
         model = None
         if self.suite.llm is not None and not self.suite.llm.name.startswith(PREFIX):
-            model = with_weights(self.models.of())
+            model = require_local(self.models.of())
         return make_blueprint(self._shape, self.train[0], settings, llm=model, up=up)
 
     def _chosen(self, predictor: PredictorSettings) -> SampleSequence:

@@ -9,7 +9,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
-from st2llm.llm.answer_cache import remembering
+from st2llm.llm.answer_cache import with_answer_cache
 from st2llm.llm.endpoint.client import RemoteModel
 from st2llm.llm.local import LanguageModel
 from st2llm.predict.answer_counts import count_categories
@@ -91,7 +91,7 @@ def run_text(
     """Asks the model about all samples; what it was asked before is taken from the user's answers."""
     decoding = decoding_settings(job.predictor, job.seed)
     template = load_template(job.predictor)
-    with remembering(model, model.identity) as completer:
+    with with_answer_cache(model, model.identity) as completer:
         text = TextPredictor(job.predictor.name, template, completer, decoding=decoding, writing=writing)
         reporter.start(job.key, sum(len(text.questions(sample)) for sample in samples) * decoding.draws)
         with Meter() as meter:

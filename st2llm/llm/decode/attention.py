@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
-NAME = "st2llm_packed"
+ATTENTION_NAME = "st2llm_packed"
 
 
 @dataclass(frozen=True)
-class Rule:
+class AttentionOptions:
     """What a layer asks of its attention. window: tokens that a token sees, itself included; None for all."""
 
     scaling: float
@@ -25,7 +25,7 @@ class Rule:
 
 
 @runtime_checkable
-class Pass(Protocol):
+class ForwardPass(Protocol):
     """One forward pass over packed tokens: it keeps keys and values, and says who sees what."""
 
     def attend(
@@ -34,24 +34,24 @@ class Pass(Protocol):
         query: Float[Tensor, "head token d"],
         key: Float[Tensor, "kv_head token d"],
         value: Float[Tensor, "kv_head token d"],
-        rule: Rule,
+        options: AttentionOptions,
     ) -> Float[Tensor, "token head d"]: ...
 
 
-_PASS: ContextVar[Pass] = ContextVar("st2llm_pass")
+_CURRENT_PASS: ContextVar[ForwardPass] = ContextVar("st2llm_pass")
 
 
-def _attend(
+def _attention_function(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **settings: Any
 ) -> tuple[Tensor, None]:
     """The function that transformers' layers call; the pass of the moment does the work."""
     scaling = settings.get("scaling")
-    rule = Rule(
+    options = AttentionOptions(
         scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         softcap=settings.get("softcap"),
         window=settings.get("sliding_window"),
     )
-    return attend(module.layer_idx, query[0], key[0], value[0], rule)[None], None
+    return attend(module.layer_idx, query[0], key[0], value[0], options)[None], None
 
 
 def attend(
@@ -59,45 +59,45 @@ def attend(
     query: Float[Tensor, "head token d"],
     key: Float[Tensor, "kv_head token d"],
     value: Float[Tensor, "kv_head token d"],
-    rule: Rule,
+    options: AttentionOptions,
 ) -> Float[Tensor, "token head d"]:
     """The attention of the pass of the moment. Inside `forward` only."""
-    return _PASS.get().attend(layer, query, key, value, rule)
+    return _CURRENT_PASS.get().attend(layer, query, key, value, options)
 
 
-AttentionInterface.register(NAME, _attend)
+AttentionInterface.register(ATTENTION_NAME, _attention_function)
 
 
 @contextmanager
-def packed(model: PreTrainedModel) -> Iterator[None]:
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
     """Within it the model's layers attend through `forward`'s pass; afterwards as before."""
     config = model.config.get_text_config()
-    before = config._attn_implementation
-    config._attn_implementation = NAME
+    previous = config._attn_implementation
+    config._attn_implementation = ATTENTION_NAME
     try:
         yield
     finally:
-        config._attn_implementation = before
+        config._attn_implementation = previous
 
 
-def forward(
-    model: PreTrainedModel, ids: Sequence[int], positions: Int[Tensor, " token"], through: Pass
+def forward_packed(
+    model: PreTrainedModel, ids: Sequence[int], positions: Int[Tensor, " token"], forward_pass: ForwardPass
 ) -> Float[Tensor, "token d_lm"]:
     """Hidden states after the last norm of packed tokens. Inside `packed` only."""
-    token = _PASS.set(through)
+    token = _CURRENT_PASS.set(forward_pass)
     try:
-        out = model.base_model(
+        output = model.base_model(
             input_ids=torch.tensor([list(ids)], device=positions.device),
             position_ids=positions[None],
             use_cache=False,
         )
     finally:
-        _PASS.reset(token)
-    hidden: Tensor = out.last_hidden_state[0]
+        _CURRENT_PASS.reset(token)
+    hidden: Tensor = output.last_hidden_state[0]
     return hidden
 
 
-class Keys:
+class KeyValues:
     """The keys and values of one text at every layer, `kv_head token d` each."""
 
     def __init__(self) -> None:
@@ -107,13 +107,13 @@ class Keys:
     def __len__(self) -> int:
         return int(self.key[0].shape[1]) if self.key else 0
 
-    def put(self, key: Tensor, value: Tensor) -> None:
+    def append(self, key: Tensor, value: Tensor) -> None:
         """Takes the next layer's; copies, so that the packed row they come from can go."""
         self.key.append(key.clone())
         self.value.append(value.clone())
 
 
-class Reading:
+class PrefillPass:
     """A pass over whole texts, packed: each token sees `trunk`, the earlier tokens of its own text, and itself.
 
     trunk: what all of them begin with, already read. seen: for texts that are no plain sequences, who sees whom
@@ -124,75 +124,89 @@ class Reading:
         self,
         lengths: Sequence[int],
         *,
-        trunk: Keys | None = None,
-        seen: Sequence[Bool[Tensor, "_ _"]] | None = None,
+        prefix: KeyValues | None = None,
+        visibility: Sequence[Bool[Tensor, "_ _"]] | None = None,
         keep: bool = False,
     ) -> None:
         ends = torch.tensor(list(lengths)).cumsum(0).tolist()
         self.spans = list(zip([0, *ends[:-1]], ends, strict=True))
-        self.trunk = trunk if trunk is not None and len(trunk) else None
-        self.seen = seen
-        self.kept = [Keys() for _ in lengths] if keep else []
+        self.prefix = prefix if prefix is not None and len(prefix) else None
+        self.visibility = visibility
+        self.key_values = [KeyValues() for _ in lengths] if keep else []
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def positions(self, device: torch.device) -> Int[Tensor, " token"]:
-        before = 0 if self.trunk is None else len(self.trunk)
-        if self.seen is not None:
-            return torch.cat([seen.sum(1) - 1 + before for seen in self.seen]).to(device)
-        return torch.cat([torch.arange(stop - start) + before for start, stop in self.spans]).to(device)
+        prefix_length = 0 if self.prefix is None else len(self.prefix)
+        if self.visibility is not None:
+            return torch.cat([seen.sum(1) - 1 + prefix_length for seen in self.visibility]).to(device)
+        return torch.cat([torch.arange(stop - start) + prefix_length for start, stop in self.spans]).to(
+            device
+        )
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
-        out = []
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions
+    ) -> Tensor:
+        outputs = []
         for i, (start, stop) in enumerate(self.spans):
             k, v = key[:, start:stop], value[:, start:stop]
-            if self.kept:
-                self.kept[i].put(k, v)
-            if self.trunk is not None:
-                k = torch.cat([self.trunk.key[layer], k], dim=1)
-                v = torch.cat([self.trunk.value[layer], v], dim=1)
-            out.append(_attention(query[:, start:stop], k, v, self._mask(i, rule.window, query.device), rule))
-        return torch.cat(out, dim=1).transpose(0, 1)
+            if self.key_values:
+                self.key_values[i].append(k, v)
+            if self.prefix is not None:
+                k = torch.cat([self.prefix.key[layer], k], dim=1)
+                v = torch.cat([self.prefix.value[layer], v], dim=1)
+            outputs.append(
+                _scaled_attention(
+                    query[:, start:stop], k, v, self._mask(i, options.window, query.device), options
+                )
+            )
+        return torch.cat(outputs, dim=1).transpose(0, 1)
 
     def _mask(self, i: int, window: int | None, device: torch.device) -> Tensor | None:
         """Who sees whom in text i, the trunk first; None for a plain causal text."""
         start, stop = self.spans[i]
-        length, before = stop - start, 0 if self.trunk is None else len(self.trunk)
-        if window is not None and window >= before + length:
+        length, prefix_length = stop - start, 0 if self.prefix is None else len(self.prefix)
+        if window is not None and window >= prefix_length + length:
             window = None
-        if self.seen is None and not before and window is None:
+        if self.visibility is None and not prefix_length and window is None:
             return None
         if (i, window) not in self._masks:
-            own = torch.ones(length, length).tril().bool() if self.seen is None else self.seen[i].cpu()
-            mask = torch.cat([torch.ones(length, before).bool(), own], dim=1)
+            own_mask = (
+                torch.ones(length, length).tril().bool()
+                if self.visibility is None
+                else self.visibility[i].cpu()
+            )
+            mask = torch.cat([torch.ones(length, prefix_length).bool(), own_mask], dim=1)
             if window is not None:
-                depth = own.sum(1) - 1 + before
-                key_depth = torch.cat([torch.arange(before), own.sum(1) - 1 + before])
+                depth = own_mask.sum(1) - 1 + prefix_length
+                key_depth = torch.cat([torch.arange(prefix_length), own_mask.sum(1) - 1 + prefix_length])
                 mask &= key_depth[None] > depth[:, None] - window
             self._masks[i, window] = mask.to(device)
         return self._masks[i, window]
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
+def _scaled_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: AttentionOptions
+) -> Tensor:
     groups = query.shape[0] // key.shape[0]
     key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
-    if rule.softcap is None:
+    if options.softcap is None:
         causal = mask is None and query.shape[1] > 1
-        done = F.scaled_dot_product_attention(
-            query[None], key[None], value[None], mask, is_causal=causal, scale=rule.scaling
+        output = F.scaled_dot_product_attention(
+            query[None], key[None], value[None], mask, is_causal=causal, scale=options.scaling
         )
-        return done[0]
-    scores = _capped(query @ key.transpose(1, 2) * rule.scaling, rule.softcap)
+        return output[0]
+    scores = _apply_softcap(query @ key.transpose(1, 2) * options.scaling, options.softcap)
     if mask is None:
         mask = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).tril()
     weights = scores.masked_fill(~mask, -torch.inf).softmax(-1, dtype=torch.float32)
     return weights.to(value.dtype) @ value
 
 
-def _capped(scores: Tensor, softcap: float | None) -> Tensor:
+def _apply_softcap(scores: Tensor, softcap: float | None) -> Tensor:
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
-class Growing:
+class DecodePass:
     """A pass, again and again, that lengthens answers: `draws` to each prompt share the prompt's keys and values.
 
     A query meets three stretches of keys: the trunk that all prompts begin with, the rest of its prompt, and its
@@ -202,145 +216,169 @@ class Growing:
     in the coming forward pass. `prompts` are left empty, so that what they held is held once.
     """
 
-    def __init__(self, trunk: Keys | None, prompts: Sequence[Keys], *, draws: int, room: int) -> None:
-        self.trunk = trunk if trunk is not None and len(trunk) else None
-        self.before = 0 if self.trunk is None else len(self.trunk)
-        self.draws, self.room = draws, room
+    def __init__(
+        self, prefix: KeyValues | None, prompts: Sequence[KeyValues], *, draws: int, max_new_tokens: int
+    ) -> None:
+        self.prefix = prefix if prefix is not None and len(prefix) else None
+        self.prefix_length = 0 if self.prefix is None else len(self.prefix)
+        self.draws, self.max_new_tokens = draws, max_new_tokens
         self.device = prompts[0].key[0].device
-        self.length = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        self.prompt_length = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
         # Keys lie column by column: a product of a few queries with them was up to six times faster so.
         self.key: list[Tensor] = []
         self.value: list[Tensor] = []
         while prompts[0].key:
-            self.key.append(_padded([prompt.key.pop(0) for prompt in prompts]).transpose(2, 3).contiguous())
-            self.value.append(_padded([prompt.value.pop(0) for prompt in prompts]))
+            self.key.append(
+                _pad_right([prompt.key.pop(0) for prompt in prompts]).transpose(2, 3).contiguous()
+            )
+            self.value.append(_pad_right([prompt.value.pop(0) for prompt in prompts]))
         batch, kv, longest, d = self.value[0].shape
-        self.longest = longest
-        own = torch.float32
-        self.own_value = [value.new_zeros(batch, kv, draws, room, d, dtype=own) for value in self.value]
-        self.own_key = [key.new_zeros(batch, kv, draws, d, room, dtype=own) for key in self.key]
-        self.used = torch.zeros(len(prompts) * draws, dtype=torch.long, device=self.device)
+        self.max_prompt_length = longest
+        own_dtype = torch.float32
+        self.own_value = [
+            value.new_zeros(batch, kv, draws, max_new_tokens, d, dtype=own_dtype) for value in self.value
+        ]
+        self.own_key = [
+            key.new_zeros(batch, kv, draws, d, max_new_tokens, dtype=own_dtype) for key in self.key
+        ]
+        self.answer_length = torch.zeros(len(prompts) * draws, dtype=torch.long, device=self.device)
 
     def begin(self, rows: Sequence[int], counts: Sequence[int]) -> Int[Tensor, " token"]:
         """Prepares a pass in which each of these rows gets so many tokens; their positions in the text."""
         count = torch.tensor(list(counts), device=self.device)
         row = torch.tensor(list(rows), device=self.device)
         self._width = max(counts)
-        within = torch.arange(self._width, device=self.device)
-        taken = within[None] < count[:, None]
-        self._row = row.repeat_interleave(count)
-        step = within.expand(len(rows), -1)[taken]
-        self._offset = self.used[self._row] + step
-        self._flat = self._row * self._width + step
-        total = len(self.used) * self._width
-        self._dense = len(self._flat) == total and bool((self._flat.diff() == 1).all())
-        self._slot = torch.zeros(total, dtype=torch.long, device=self.device)
-        self._slot[self._flat] = torch.arange(len(self._flat), device=self.device)
-        even = self._dense and bool((self.used == self.used[0]).all())
-        self._even = int(self.used[0]) if even else None
-        self._start = self.used
-        self.used = self.used.index_add(0, row, count)
-        self._stop = int(self.used.max())
+        offsets = torch.arange(self._width, device=self.device)
+        is_token = offsets[None] < count[:, None]
+        self._row_index = row.repeat_interleave(count)
+        step = offsets.expand(len(rows), -1)[is_token]
+        self._offset = self.answer_length[self._row_index] + step
+        self._flat_index = self._row_index * self._width + step
+        total = len(self.answer_length) * self._width
+        self._is_dense = len(self._flat_index) == total and bool((self._flat_index.diff() == 1).all())
+        self._token_at = torch.zeros(total, dtype=torch.long, device=self.device)
+        self._token_at[self._flat_index] = torch.arange(len(self._flat_index), device=self.device)
+        equal_lengths = self._is_dense and bool((self.answer_length == self.answer_length[0]).all())
+        self._common_length = int(self.answer_length[0]) if equal_lengths else None
+        self._length_before = self.answer_length
+        self.answer_length = self.answer_length.index_add(0, row, count)
+        self._max_length = int(self.answer_length.max())
         self._bias: dict[int | None, tuple[int, Tensor] | None] = {}
-        return self.before + self.length[self._row // self.draws] + self._offset
+        return self.prefix_length + self.prompt_length[self._row_index // self.draws] + self._offset
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
-        self._write(layer, key, value)
-        q = self._grouped(query.transpose(0, 1) * rule.scaling, key.shape[0])
-        scores = _capped(self._scores(layer, q), rule.softcap)
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions
+    ) -> Tensor:
+        self._store(layer, key, value)
+        q = self._group_queries(query.transpose(0, 1) * options.scaling, key.shape[0])
+        scores = _apply_softcap(self._scores(layer, q), options.softcap)
         batch, kv, draws, group, width, _ = q.shape
-        if (hidden := self._hidden(rule.window)) is not None:
-            first, bias = hidden
+        if (masked := self._attention_bias(options.window)) is not None:
+            first, bias = masked
             scores.view(batch, kv, draws, group, width, -1)[..., first:].add_(bias)
-        out = self._weighed(layer, scores.softmax(-1))
-        out = out.view(batch, kv, draws, group, width, -1).permute(0, 2, 4, 1, 3, 5)
-        out = out.reshape(batch * draws * width, kv * group, -1).to(value.dtype)
-        return out if self._dense else out[self._flat]
+        output = self._weighted_values(layer, scores.softmax(-1))
+        output = output.view(batch, kv, draws, group, width, -1).permute(0, 2, 4, 1, 3, 5)
+        output = output.reshape(batch * draws * width, kv * group, -1).to(value.dtype)
+        return output if self._is_dense else output[self._flat_index]
 
-    def _write(self, layer: int, key: Tensor, value: Tensor) -> None:
+    def _store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Keeps the new tokens' keys and values; in one stroke where all answers are equally long."""
         key, value = key.to(self.own_key[layer].dtype), value.to(self.own_value[layer].dtype)
-        if self._even is not None:
+        if self._common_length is not None:
             batch, kv, draws, d, _ = self.own_key[layer].shape
-            span = slice(self._even, self._even + self._width)
+            span = slice(self._common_length, self._common_length + self._width)
             shape = (kv, batch, draws, self._width, d)
             self.own_key[layer][..., span] = key.view(shape).permute(1, 0, 2, 4, 3)
             self.own_value[layer][..., span, :] = value.view(shape).transpose(0, 1)
             return
-        prompt, draw = self._row // self.draws, self._row % self.draws
+        prompt, draw = self._row_index // self.draws, self._row_index % self.draws
         self.own_key[layer][prompt, :, draw, :, self._offset] = key.transpose(0, 1)
         self.own_value[layer][prompt, :, draw, self._offset] = value.transpose(0, 1)
 
-    def keep(self, prompts: Int[Tensor, " _"]) -> None:
+    def keep_prompts(self, prompts: Int[Tensor, " _"]) -> None:
         """Drops all prompts but these, and their rows."""
-        for held in (self.key, self.value, self.own_key, self.own_value):
-            held[:] = [tensor[prompts] for tensor in held]
-        self.length = self.length[prompts]
-        self.used = self.used.view(-1, self.draws)[prompts].flatten()
+        for tensors in (self.key, self.value, self.own_key, self.own_value):
+            tensors[:] = [tensor[prompts] for tensor in tensors]
+        self.prompt_length = self.prompt_length[prompts]
+        self.answer_length = self.answer_length.view(-1, self.draws)[prompts].flatten()
 
-    def _grouped(self, query: Tensor, kv: int) -> Float[Tensor, "batch kv draw group width d"]:
+    def _group_queries(self, query: Tensor, kv: int) -> Float[Tensor, "batch kv draw group width d"]:
         """Queries by prompt, head and draw; a row that takes no part repeats the first token, and is dropped."""
-        spread = query if self._dense else query[self._slot]
-        _, heads, d = spread.shape
-        shaped = spread.view(-1, self.draws, self._width, kv, heads // kv, d)
+        padded = query if self._is_dense else query[self._token_at]
+        _, heads, d = padded.shape
+        shaped = padded.view(-1, self.draws, self._width, kv, heads // kv, d)
         return shaped.permute(0, 3, 1, 4, 2, 5).contiguous()
 
     def _scores(self, layer: int, q: Tensor) -> Float[Tensor, "batch kv draw query seen"]:
         batch, kv, draws, group, width, d = q.shape
         rows = group * width
-        told_until = self.before + self.longest
+        prompt_end = self.prefix_length + self.max_prompt_length
         by_row = q.reshape(batch, kv, draws, rows, d)
         by_prompt = by_row.view(batch, kv, draws * rows, d)
-        scores = q.new_empty(batch, kv, draws, rows, told_until + self._stop, dtype=torch.float32)
-        if self.trunk is not None:
-            shared = by_prompt.transpose(0, 1).reshape(kv, -1, d) @ self.trunk.key[layer].transpose(1, 2)
-            scores[..., : self.before] = shared.view(kv, batch, draws, rows, -1).transpose(0, 1)
-        told = by_prompt @ self.key[layer]
-        scores[..., self.before : told_until] = told.view(batch, kv, draws, rows, -1)
-        scores[..., told_until:] = by_row.float() @ self.own_key[layer][..., : self._stop]
+        scores = q.new_empty(batch, kv, draws, rows, prompt_end + self._max_length, dtype=torch.float32)
+        if self.prefix is not None:
+            prefix_scores = by_prompt.transpose(0, 1).reshape(kv, -1, d) @ self.prefix.key[layer].transpose(
+                1, 2
+            )
+            scores[..., : self.prefix_length] = prefix_scores.view(kv, batch, draws, rows, -1).transpose(0, 1)
+        prompt_scores = by_prompt @ self.key[layer]
+        scores[..., self.prefix_length : prompt_end] = prompt_scores.view(batch, kv, draws, rows, -1)
+        scores[..., prompt_end:] = by_row.float() @ self.own_key[layer][..., : self._max_length]
         return scores
 
-    def _weighed(self, layer: int, weights: Tensor) -> Float[Tensor, "batch kv draw query d"]:
+    def _weighted_values(self, layer: int, weights: Tensor) -> Float[Tensor, "batch kv draw query d"]:
         batch, kv, draws, rows, _ = weights.shape
-        told_until, dtype = self.before + self.longest, self.value[layer].dtype
-        out = weights[..., told_until:] @ self.own_value[layer][..., : self._stop, :]
-        told = weights[..., self.before : told_until].to(dtype).reshape(batch, kv, draws * rows, -1)
-        out += (told @ self.value[layer]).view(batch, kv, draws, rows, -1)
-        if self.trunk is not None:
-            shared = weights[..., : self.before].to(dtype).transpose(0, 1).reshape(kv, -1, self.before)
-            seen = (shared @ self.trunk.value[layer]).view(kv, batch, draws, rows, -1)
-            out += seen.transpose(0, 1)
-        return out
+        prompt_end, dtype = self.prefix_length + self.max_prompt_length, self.value[layer].dtype
+        output = weights[..., prompt_end:] @ self.own_value[layer][..., : self._max_length, :]
+        prompt_weights = (
+            weights[..., self.prefix_length : prompt_end].to(dtype).reshape(batch, kv, draws * rows, -1)
+        )
+        output += (prompt_weights @ self.value[layer]).view(batch, kv, draws, rows, -1)
+        if self.prefix is not None:
+            prefix_weights = (
+                weights[..., : self.prefix_length]
+                .to(dtype)
+                .transpose(0, 1)
+                .reshape(kv, -1, self.prefix_length)
+            )
+            prefix_output = (prefix_weights @ self.prefix.value[layer]).view(kv, batch, draws, rows, -1)
+            output += prefix_output.transpose(0, 1)
+        return output
 
-    def _hidden(self, window: int | None) -> tuple[int, Float[Tensor, "batch 1 draw 1 width seen"]] | None:
+    def _attention_bias(
+        self, window: int | None
+    ) -> tuple[int, Float[Tensor, "batch 1 draw 1 width seen"]] | None:
         """Zero for the keys that a query sees, -inf for the others: the first column of those where it differs at all,
         and the columns from there on. None where every query sees all."""
         if window not in self._bias:
-            told, own = (
-                torch.arange(self.longest, device=self.device),
-                torch.arange(self._stop, device=self.device),
+            prompt_index, own_index = (
+                torch.arange(self.max_prompt_length, device=self.device),
+                torch.arange(self._max_length, device=self.device),
             )
-            length = self.length.view(-1, 1, 1, 1)
-            query = self._start.view(-1, self.draws, 1, 1) + torch.arange(
+            length = self.prompt_length.view(-1, 1, 1, 1)
+            query = self._length_before.view(-1, self.draws, 1, 1) + torch.arange(
                 self._width, device=self.device
             ).view(1, 1, -1, 1)
-            parts = [
-                torch.ones(*query.shape[:3], self.before, dtype=torch.bool, device=self.device),
-                (told < length).expand(*query.shape[:3], -1),
-                own <= query,
+            visible_parts = [
+                torch.ones(*query.shape[:3], self.prefix_length, dtype=torch.bool, device=self.device),
+                (prompt_index < length).expand(*query.shape[:3], -1),
+                own_index <= query,
             ]
             if window is not None:
-                here = self.before + length + query
-                where = (
-                    torch.arange(self.before, device=self.device),
-                    self.before + told,
-                    self.before + length + own,
+                query_position = self.prefix_length + length + query
+                key_positions = (
+                    torch.arange(self.prefix_length, device=self.device),
+                    self.prefix_length + prompt_index,
+                    self.prefix_length + length + own_index,
                 )
-                parts = [seen & (at > here - window) for seen, at in zip(parts, where, strict=True)]
-            seen = torch.cat(parts, dim=-1)
-            partly = torch.nonzero(~seen.flatten(0, 2).all(dim=0))
-            if len(partly):
-                first = int(partly[0])
+                visible_parts = [
+                    visible & (at > query_position - window)
+                    for visible, at in zip(visible_parts, key_positions, strict=True)
+                ]
+            seen = torch.cat(visible_parts, dim=-1)
+            partly_hidden = torch.nonzero(~seen.flatten(0, 2).all(dim=0))
+            if len(partly_hidden):
+                first = int(partly_hidden[0])
                 bias = torch.zeros(seen.shape, device=self.device).masked_fill_(~seen, -torch.inf)
                 self._bias[window] = first, bias[:, None, :, None, :, first:]
             else:
@@ -348,9 +386,9 @@ class Growing:
         return self._bias[window]
 
 
-def _padded(texts: Sequence[Tensor]) -> Float[Tensor, "batch kv_head token d"]:
+def _pad_right(texts: Sequence[Tensor]) -> Float[Tensor, "batch kv_head token d"]:
     longest = max(text.shape[1] for text in texts)
-    made = texts[0].new_zeros(len(texts), texts[0].shape[0], longest, texts[0].shape[2])
-    for row, text in zip(made, texts, strict=True):
+    padded = texts[0].new_zeros(len(texts), texts[0].shape[0], longest, texts[0].shape[2])
+    for row, text in zip(padded, texts, strict=True):
         row[:, : text.shape[1]] = text
-    return made
+    return padded

@@ -4,46 +4,48 @@ from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedModel
 
-from st2llm.llm.decode.requests import Question
+from st2llm.llm.decode.requests import DecodeRequest
 
-PASS_TOKENS = 1024
+MAX_PASS_TOKENS = 1024
 """Tokens read in one forward pass: many more leave a CPU's caches, and few do not pay for the weights' way there."""
-LEAST_SHARED = 8
+MIN_SHARED_PREFIX = 8
 """A beginning shorter than this is read with each prompt: keeping it apart would cost more."""
 
 
-def batches(questions: Sequence[Question], draws: int, shared: int, budget: int) -> Iterator[list[int]]:
+def plan_batches(
+    requests: Sequence[DecodeRequest], draws: int, prefix_length: int, budget: int
+) -> Iterator[list[int]]:
     """Indices of questions, longest first, whose keys and values fit into `budget` tokens."""
-    order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].ids), i))
+    order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), i))
     while order:
-        room = max(questions[i].automaton.longest for i in order)
-        each = len(questions[order[0]].ids) - shared + draws * room
-        fit = max(1, (budget - shared) // each)
-        yield order[:fit]
-        order = order[fit:]
+        max_answer_tokens = max(requests[i].automaton.max_tokens for i in order)
+        tokens_per_request = len(requests[order[0]].prompt_ids) - prefix_length + draws * max_answer_tokens
+        batch_size = max(1, (budget - prefix_length) // tokens_per_request)
+        yield order[:batch_size]
+        order = order[batch_size:]
 
 
-def shared(texts: Sequence[Sequence[int]]) -> int:
+def shared_prefix_length(texts: Sequence[Sequence[int]]) -> int:
     """Tokens that all texts begin with, leaving one at least to each; 0 where it is not worth it."""
     if len(texts) < 2:
         return 0
     ordered = sorted(tuple(text) for text in texts)
     first, last = ordered[0], ordered[-1]
-    most = min(map(len, texts)) - 1
-    same = next((i for i in range(most) if first[i] != last[i]), max(most, 0))
-    return same if same >= LEAST_SHARED else 0
+    limit = min(map(len, texts)) - 1
+    length = next((i for i in range(limit) if first[i] != last[i]), max(limit, 0))
+    return length if length >= MIN_SHARED_PREFIX else 0
 
 
-def chunks(texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+def group_texts(texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
     """Consecutive texts that are read in one pass."""
-    chunk: list[Sequence[int]] = []
+    group: list[Sequence[int]] = []
     for text in texts:
-        if chunk and sum(map(len, chunk)) + len(text) > PASS_TOKENS:
-            yield chunk
-            chunk = []
-        chunk.append(text)
-    if chunk:
-        yield chunk
+        if group and sum(map(len, group)) + len(text) > MAX_PASS_TOKENS:
+            yield group
+            group = []
+        group.append(text)
+    if group:
+        yield group
 
 
 def bytes_per_token(model: PreTrainedModel) -> int:

@@ -6,30 +6,33 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
-from st2llm.llm.decode.attention import Rule, attend
-from st2llm.llm.decode.packed_linear import LaidProduct
+from st2llm.llm.decode.attention import AttentionOptions, attend
+from st2llm.llm.decode.packed_linear import PackedLinear
 
-FAMILIES = (LlamaDecoderLayer, Qwen2DecoderLayer)
+FUSABLE_LAYERS = (LlamaDecoderLayer, Qwen2DecoderLayer)
 """Layers that are built alike: root mean square norm, rotary positions, a gated SiLU."""
 
 
-class Rotation:
+class RotaryEmbedding:
     """The sines of a pass with the sign of each half, which all layers share (Su et al. 2021, halves as in llama)."""
 
     def __init__(self) -> None:
-        self._of: Tensor | None = None
-        self._signed = torch.empty(0)
+        self._cached_sin: Tensor | None = None
+        self._signed_sin = torch.empty(0)
 
-    def turn(
+    def rotate(
         self,
         x: Float[Tensor, "token head d"],
         cos: Float[Tensor, "1 token d"],
         sin: Float[Tensor, "1 token d"],
     ) -> Float[Tensor, "token head d"]:
-        if self._of is not sin:
+        if self._cached_sin is not sin:
             half = sin.shape[-1] // 2
-            self._of, self._signed = sin, torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)[:, None]
-        return torch.addcmul(x * cos[0, :, None], x.roll(x.shape[-1] // 2, -1), self._signed)
+            self._cached_sin, self._signed_sin = (
+                sin,
+                torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)[:, None],
+            )
+        return torch.addcmul(x * cos[0, :, None], x.roll(x.shape[-1] // 2, -1), self._signed_sin)
 
 
 class FusedLayer:
@@ -38,19 +41,20 @@ class FusedLayer:
     widen: multiply in fp32 though the weights are bf16, for processors that emulate bf16.
     """
 
-    def __init__(self, layer: nn.Module, rotation: Rotation, *, widen: bool) -> None:
+    def __init__(self, layer: nn.Module, rotation: RotaryEmbedding, *, widen: bool) -> None:
         attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
         self._norms = [layer.get_submodule(f"{name}_layernorm") for name in ("input", "post_attention")]
         self._layer, self._head_d = int(attention.layer_idx), int(attention.head_dim)  # type: ignore[arg-type]
-        self._rule = Rule(float(attention.scaling), None, getattr(attention, "sliding_window", None))  # type: ignore[arg-type]
+        window = getattr(attention, "sliding_window", None)
+        self._options = AttentionOptions(float(attention.scaling), None, window)  # type: ignore[arg-type]
         self._rotation = rotation
         q, k, v, o = (attention.get_submodule(f"{name}_proj") for name in "qkvo")
         gate, up, down = (mlp.get_submodule(f"{name}_proj") for name in ("gate", "up", "down"))
         dtype = torch.float32 if widen else q.weight.dtype  # type: ignore[assignment]
         self._widths: list[int] = [int(layer.out_features) // self._head_d for layer in (q, k, v)]  # type: ignore[arg-type]
-        self._qkv = LaidProduct([q, k, v], dtype)  # type: ignore[list-item, arg-type]
+        self._qkv = PackedLinear([q, k, v], dtype)  # type: ignore[list-item, arg-type]
         self._o, self._gate, self._up, self._down = (
-            LaidProduct([linear], dtype)  # type: ignore[list-item, arg-type]
+            PackedLinear([linear], dtype)  # type: ignore[list-item, arg-type]
             for linear in (o, gate, up, down)
         )
 
@@ -63,25 +67,27 @@ class FusedLayer:
     ) -> Float[Tensor, "1 token d_lm"]:
         x, dtype = hidden_states, hidden_states.dtype
         heads = self._qkv(self._normed(x, 0)).to(dtype)[0].view(x.shape[1], -1, self._head_d)
-        both, value = torch.split(heads, [self._widths[0] + self._widths[1], self._widths[2]], dim=1)
-        query, key = torch.split(self._rotation.turn(both, *position_embeddings), self._widths[:2], dim=1)
-        seen = attend(
-            self._layer, query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), self._rule
+        query_key, value = torch.split(heads, [self._widths[0] + self._widths[1], self._widths[2]], dim=1)
+        query, key = torch.split(
+            self._rotation.rotate(query_key, *position_embeddings), self._widths[:2], dim=1
         )
-        x = self._o.joined(seen.reshape(1, len(seen), -1), x, "add").to(dtype)
-        y = self._normed(x, 1)
-        gated = self._up.joined(y, self._gate(y, "swish"), "mul")
-        return self._down.joined(gated, x, "add").to(dtype)
+        attended = attend(
+            self._layer, query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), self._options
+        )
+        x = self._o.with_binary(attended.reshape(1, len(attended), -1), x, "add").to(dtype)
+        normed = self._normed(x, 1)
+        gated = self._up.with_binary(normed, self._gate(normed, "swish"), "mul")
+        return self._down.with_binary(gated, x, "add").to(dtype)
 
-    def _normed(self, x: Tensor, which: int) -> Tensor:
-        norm = self._norms[which]
+    def _normed(self, x: Tensor, index: int) -> Tensor:
+        norm = self._norms[index]
         normed: Tensor = torch.rms_norm(x, x.shape[-1:], norm.weight, float(norm.variance_epsilon))  # type: ignore[arg-type]
         return normed
 
 
-def fits(layer: nn.Module) -> bool:
+def can_fuse(layer: nn.Module) -> bool:
     """Whether the layer is one of those families, unquantised and without adapters."""
-    if type(layer) not in FAMILIES:
+    if type(layer) not in FUSABLE_LAYERS:
         return False
     linear = [m for name, m in layer.named_modules() if name.endswith("_proj")]
     activation = layer.get_submodule("mlp").get_submodule("act_fn")

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from st2llm.llm.decode.fused_layer import FusedLayer, Rotation, fits
-from st2llm.llm.decode.packed_linear import LaidProduct
+from st2llm.llm.decode.fused_layer import FusedLayer, RotaryEmbedding, can_fuse
+from st2llm.llm.decode.packed_linear import PackedLinear
 
-SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+SHARED_INPUT_LAYERS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that transformers gives the same input, one right after the other: multiplied as one."""
 
-Call = Callable[..., Tensor]
+Forward = Callable[..., Tensor]
 
 
-class Laid:
+class PackedLayers:
     """The linear layers of a frozen model with weights in oneDNN's own layout, in fp32 where bf16 is emulated.
 
     On a CPU that has no bf16 instructions, a bf16 layer multiplies in fp32 (the same weights, exactly) and rounds
@@ -25,63 +25,67 @@ class Laid:
     """
 
     def __init__(self, model: nn.Module, *, native_bf16: bool) -> None:
-        self._calls: dict[nn.Module, Call] = {}
-        rotation, within = Rotation(), set()
+        self._forwards: dict[nn.Module, Forward] = {}
+        rotation, inside_fused = RotaryEmbedding(), set()
         for layer in model.modules():
-            if fits(layer) and all(_fits(m) for name, m in layer.named_modules() if name.endswith("_proj")):
+            if can_fuse(layer) and all(
+                _can_pack(m) for name, m in layer.named_modules() if name.endswith("_proj")
+            ):
                 weight = next(m.weight for name, m in layer.named_modules() if name.endswith("_proj"))
                 widen = weight.dtype == torch.bfloat16 and not native_bf16
-                self._calls[layer] = FusedLayer(layer, rotation, widen=widen)
-                within |= set(layer.modules())
+                self._forwards[layer] = FusedLayer(layer, rotation, widen=widen)
+                inside_fused |= set(layer.modules())
         for parent in model.modules():
-            if parent in within:
+            if parent in inside_fused:
                 continue
-            for names in (*SIBLINGS, *((name,) for name, _ in parent.named_children())):
+            for names in (*SHARED_INPUT_LAYERS, *((name,) for name, _ in parent.named_children())):
                 layers = [getattr(parent, name, None) for name in names]
-                if all(_fits(layer) and layer not in self._calls for layer in layers):
-                    self._add([layer for layer in layers if isinstance(layer, nn.Linear)], native_bf16)
+                if all(_can_pack(layer) and layer not in self._forwards for layer in layers):
+                    self._add_linear([layer for layer in layers if isinstance(layer, nn.Linear)], native_bf16)
 
     @contextmanager
-    def used(self) -> Iterator[None]:
+    def installed(self) -> Iterator[None]:
         """Within it the layers multiply by their laid-out weights."""
-        for layer, call in self._calls.items():
+        for layer, call in self._forwards.items():
             layer.forward = call  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
-            for layer in self._calls:
+            for layer in self._forwards:
                 del layer.forward
 
-    def _add(self, layers: Sequence[nn.Linear], native_bf16: bool) -> None:
-        product = _Product(layers, widen=layers[0].weight.dtype == torch.bfloat16 and not native_bf16)
+    def _add_linear(self, layers: Sequence[nn.Linear], native_bf16: bool) -> None:
+        product = _SharedInputLinear(
+            layers, widen=layers[0].weight.dtype == torch.bfloat16 and not native_bf16
+        )
         for i, layer in enumerate(layers):
-            self._calls[layer] = product.part(i)
+            self._forwards[layer] = product.forward_of(i)
 
 
-class _Product:
+class _SharedInputLinear:
     """Layers with one input, multiplied at the first one's call; the others take their share of the result."""
 
     def __init__(self, layers: Sequence[nn.Linear], *, widen: bool) -> None:
-        self._laid = LaidProduct(layers, torch.float32 if widen else layers[0].weight.dtype)
+        self._linear = PackedLinear(layers, torch.float32 if widen else layers[0].weight.dtype)
         self.widths = [layer.out_features for layer in layers]
         self.input: Tensor | None = None
-        self.shares: tuple[Tensor, ...] = ()
+        self.outputs: tuple[Tensor, ...] = ()
 
-    def part(self, i: int) -> Call:
+    def forward_of(self, i: int) -> Forward:
         def call(x: Tensor) -> Tensor:
             if x is not self.input:
-                self.input, self.shares = x, torch.split(self._all(x), self.widths, dim=-1)
-            share = self.shares[i]
+                self.input, self.outputs = x, torch.split(self._multiply(x), self.widths, dim=-1)
+            share = self.outputs[i]
             if i == len(self.widths) - 1:
-                self.input, self.shares = None, ()
+                self.input, self.outputs = None, ()
             return share
 
         return call
 
-    def _all(self, x: Tensor) -> Tensor:
-        return self._laid(x).to(x.dtype)
+    def _multiply(self, x: Tensor) -> Tensor:
+        return self._linear(x).to(x.dtype)
 
 
-def _fits(layer: object) -> bool:
-    possible = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return type(layer) is nn.Linear and layer.weight.device.type == "cpu" and possible
+def _can_pack(layer: object) -> bool:
+    available = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return type(layer) is nn.Linear and layer.weight.device.type == "cpu" and available

@@ -6,91 +6,95 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.llm.grammar.automaton import Automaton, State
+from st2llm.llm.grammar.automaton import Automaton, AutomatonState
 from st2llm.types import Decoding, seed_from
 
 
 @dataclass(frozen=True)
-class Question:
+class DecodeRequest:
     """Tokens to go on from, how the answer may look, and what with the seed fixes its draws."""
 
-    ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...]
     automaton: Automaton
     key: str
 
 
 @dataclass(frozen=True)
-class Draw:
+class DecodedAnswer:
     """One answer. tokens: without the stop. spent: tokens chosen or forced, the stop included. shared: tokens of the
     prompt that another answer's reading had covered. finish: 'whole' or 'length'."""
 
     tokens: tuple[int, ...]
-    spent: int
+    tokens_spent: int
     logprob: float
     finish: str
-    shared: int
+    tokens_shared: int
     seconds: float
 
 
 @dataclass
-class Row:
+class PartialAnswer:
     """An answer as it grows: what it may say next, and the tokens that the model has not read yet."""
 
-    question: int
-    state: State
-    chance: Float64[np.ndarray, " token"]
+    request: int
+    state: AutomatonState
+    uniforms: Float64[np.ndarray, " token"]
     tokens: list[int] = field(default_factory=list)
-    unread: list[int] = field(default_factory=list)
-    spent: int = 0
+    pending: list[int] = field(default_factory=list)
+    tokens_spent: int = 0
     logprob: float = 0.0
 
-    def take(self, token: int, logprob: float) -> None:
+    def append(self, token: int, logprob: float) -> None:
         """Takes a token, and all that the grammar forces after it."""
-        self._add(token, logprob)
-        self.force()
+        self._append_token(token, logprob)
+        self.append_forced()
 
-    def force(self) -> None:
-        while not self.state.ended and self.state.ids is not None and len(self.state.ids) == 1:
-            self._add(int(self.state.ids[0]), 0.0)
+    def append_forced(self) -> None:
+        while not self.state.ended and self.state.allowed is not None and len(self.state.allowed) == 1:
+            self._append_token(int(self.state.allowed[0]), 0.0)
 
-    def _add(self, token: int, logprob: float) -> None:
-        self.state = self.state.after(token)
-        self.spent += 1
+    def _append_token(self, token: int, logprob: float) -> None:
+        self.state = self.state.advance(token)
+        self.tokens_spent += 1
         self.logprob += logprob
         if not self.state.stopped:
             self.tokens.append(token)
-            self.unread.append(token)
+            self.pending.append(token)
 
-    def read(self, most: int | None) -> list[int]:
+    def pop_pending(self, limit: int | None) -> list[int]:
         """The tokens to read now, at most so many; None for all."""
-        tokens, self.unread = self.unread[:most], [] if most is None else self.unread[most:]
+        tokens, self.pending = self.pending[:limit], [] if limit is None else self.pending[limit:]
         return tokens
 
 
-def chances(question: Question, decoding: Decoding, draw: int) -> Float64[np.ndarray, " token"]:
+def sampling_uniforms(request: DecodeRequest, decoding: Decoding, draw: int) -> Float64[np.ndarray, " token"]:
     """Uniform numbers for each token of a draw, from nothing but the seed, the question's key and the draw."""
     if decoding.temperature == 0:
-        return np.zeros(question.automaton.longest)
-    key = seed_from(f"{decoding.seed}\n{question.key}\n{draw}", bits=128)
-    return np.random.Generator(np.random.Philox(key=key)).random(question.automaton.longest)
+        return np.zeros(request.automaton.max_tokens)
+    key = seed_from(f"{decoding.seed}\n{request.key}\n{draw}", bits=128)
+    return np.random.Generator(np.random.Philox(key=key)).random(request.automaton.max_tokens)
 
 
-def drawn(row: Row, *, shared: int, seconds: float) -> Draw:
+def finished_answer(answer: PartialAnswer, *, tokens_shared: int, seconds: float) -> DecodedAnswer:
     """A whole row as an answer."""
-    finish = "length" if row.state.cut else "whole"
-    return Draw(tuple(row.tokens), row.spent, row.logprob, finish, shared, seconds)
+    finish_reason = "length" if answer.state.truncated else "whole"
+    return DecodedAnswer(
+        tuple(answer.tokens), answer.tokens_spent, answer.logprob, finish_reason, tokens_shared, seconds
+    )
 
 
-def path(automaton: Automaton, answer: Sequence[int]) -> list[tuple[State, tuple[int, ...]]] | None:
+def grammar_path(
+    automaton: Automaton, answer: Sequence[int]
+) -> list[tuple[AutomatonState, tuple[int, ...]]] | None:
     """The states that an answer passes, with the tokens that count there; None where the grammar forbids it."""
     state = automaton.start
-    passed: list[tuple[State, tuple[int, ...]]] = []
+    steps: list[tuple[AutomatonState, tuple[int, ...]]] = []
     for token in answer:
-        if state.ended or (state.ids is not None and token not in state.ids):
+        if state.ended or (state.allowed is not None and token not in state.allowed):
             return None
-        passed.append((state, (token,)))
-        state = state.after(token)
-    if state.ended or state.ids is None:
-        return passed
-    stops = tuple(int(token) for token in state.ids if state.after(int(token)).stopped)
-    return [*passed, (state, stops)] if stops else None
+        steps.append((state, (token,)))
+        state = state.advance(token)
+    if state.ended or state.allowed is None:
+        return steps
+    stop_tokens = tuple(int(token) for token in state.allowed if state.advance(int(token)).stopped)
+    return [*steps, (state, stop_tokens)] if stop_tokens else None

@@ -12,19 +12,19 @@ from st2llm.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Part:
+class TreePass:
     """Nodes that are read in one pass: their tokens, who is whose ancestor (or itself), and what is asked of them.
 
     asked: pairs of a node of this part and a token after it. owner: the candidate that each pair counts for.
     """
 
     ids: tuple[int, ...]
-    seen: Bool[Tensor, "node node"]
-    asked: tuple[tuple[int, int], ...]
-    owner: Int64[np.ndarray, " asked"]
+    ancestor_mask: Bool[Tensor, "node node"]
+    edges: tuple[tuple[int, int], ...]
+    candidate: Int64[np.ndarray, " edges"]
 
 
-class Tree:
+class CandidateTree:
     """The beginnings of candidates, each once. first: each candidate's first token. height: the longest candidate.
 
     Raises ConfigError for no candidates, or an empty one.
@@ -34,41 +34,41 @@ class Tree:
         if not candidates or not all(candidates):
             raise ConfigError("Scoring needs candidates of at least one token each. Leave empty words out.")
         self.candidates = [tuple(candidate) for candidate in candidates]
-        self.first = [candidate[0] for candidate in self.candidates]
-        self.height = max(map(len, self.candidates))
+        self.first_tokens = [candidate[0] for candidate in self.candidates]
+        self.max_length = max(map(len, self.candidates))
 
-    def parts(self, most: int) -> Iterator[Part]:
+    def passes(self, max_nodes: int) -> Iterator[TreePass]:
         """The tree cut between first tokens into parts of at most `most` nodes, or one first token's nodes."""
         order = sorted(range(len(self.candidates)), key=lambda i: self.candidates[i])
-        grown = _Branch()
-        begun: int | None = None
+        builder = _TreePassBuilder()
+        first_token: int | None = None
         for i in order:
             candidate = self.candidates[i]
-            if candidate[0] != begun and len(grown.node) >= most:
-                yield grown.part()
-                grown = _Branch()
-            begun = candidate[0]
-            grown.add(i, candidate)
-        if grown.node:
-            yield grown.part()
+            if candidate[0] != first_token and len(builder.node_of_prefix) >= max_nodes:
+                yield builder.build()
+                builder = _TreePassBuilder()
+            first_token = candidate[0]
+            builder.add(i, candidate)
+        if builder.node_of_prefix:
+            yield builder.build()
 
 
-class _Branch:
+class _TreePassBuilder:
     def __init__(self) -> None:
-        self.node: dict[tuple[int, ...], int] = {}
-        self.asked: list[tuple[int, int]] = []
-        self.owner: list[int] = []
+        self.node_of_prefix: dict[tuple[int, ...], int] = {}
+        self.edges: list[tuple[int, int]] = []
+        self.candidate_index: list[int] = []
 
-    def add(self, owner: int, candidate: tuple[int, ...]) -> None:
+    def add(self, index: int, candidate: tuple[int, ...]) -> None:
         for length in range(1, len(candidate)):
-            node = self.node.setdefault(candidate[:length], len(self.node))
-            self.asked.append((node, candidate[length]))
-            self.owner.append(owner)
+            node = self.node_of_prefix.setdefault(candidate[:length], len(self.node_of_prefix))
+            self.edges.append((node, candidate[length]))
+            self.candidate_index.append(index)
 
-    def part(self) -> Part:
-        seen = torch.eye(len(self.node), dtype=torch.bool)
-        for words, node in self.node.items():
-            if len(words) > 1:
-                seen[node] |= seen[self.node[words[:-1]]]
-        ids = tuple(words[-1] for words in self.node)
-        return Part(ids, seen, tuple(self.asked), np.array(self.owner, dtype=np.int64))
+    def build(self) -> TreePass:
+        ancestor_mask = torch.eye(len(self.node_of_prefix), dtype=torch.bool)
+        for prefix, node in self.node_of_prefix.items():
+            if len(prefix) > 1:
+                ancestor_mask[node] |= ancestor_mask[self.node_of_prefix[prefix[:-1]]]
+        ids = tuple(words[-1] for words in self.node_of_prefix)
+        return TreePass(ids, ancestor_mask, tuple(self.edges), np.array(self.candidate_index, dtype=np.int64))

@@ -7,13 +7,13 @@ import httpx
 
 from st2llm.errors import ConfigError
 
-KEYS = ("ST2LLM_OPENAI_KEY", "OPENAI_API_KEY")
+KEY_VARIABLES = ("ST2LLM_OPENAI_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the key; the first that is not empty counts. Without one, none is sent."""
-SECRET = 8
+MIN_SECRET_LENGTH = 8
 """Characters from which on a key is taken out of whatever a server sends; shorter ones ('EMPTY') are no secrets."""
 
 
-class Bearer(httpx.Auth):
+class BearerAuth(httpx.Auth):
     """Signs each request with the key."""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -22,7 +22,7 @@ class Bearer(httpx.Auth):
         yield request
 
 
-def check() -> None:
+def check_key() -> None:
     """Raises ConfigError for a key that no header can hold; the libraries below would print it."""
     if not all("!" <= character <= "~" for character in _key()):
         raise ConfigError(
@@ -31,21 +31,21 @@ def check() -> None:
         )
 
 
-def without(content: bytes) -> bytes:
+def redact(content: bytes) -> bytes:
     """What a server sent, which may echo the request, without the key."""
     key = _key().encode()
-    return content.replace(key, b"[key]") if len(key) >= SECRET else content
+    return content.replace(key, b"[key]") if len(key) >= MIN_SECRET_LENGTH else content
 
 
-def advice() -> str:
+def key_advice() -> str:
     """What to do where a server accepts no key, or not this one."""
     if (variable := _variable()) is not None:
         return f"The key in ${variable} was not accepted: correct it."
-    return f"No key was sent: put one into ${KEYS[0]} (or ${KEYS[1]})."
+    return f"No key was sent: put one into ${KEY_VARIABLES[0]} (or ${KEY_VARIABLES[1]})."
 
 
 def _variable() -> str | None:
-    return next((name for name in KEYS if os.environ.get(name, "").strip()), None)
+    return next((name for name in KEY_VARIABLES if os.environ.get(name, "").strip()), None)
 
 
 def _key() -> str:

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def in_background(
-    work: Callable[[], Coroutine[None, None, None]], ended: Callable[[], None]
+def run_in_background(
+    coroutine: Callable[[], Coroutine[None, None, None]], on_end: Callable[[], None]
 ) -> Iterator[Callable[[], None]]:
     """Runs `work` on an event loop in a thread of its own, and cancels it where the block is left early.
 
@@ -16,7 +16,7 @@ def in_background(
     wrong, if anything did.
     """
     loop = asyncio.new_event_loop()
-    task = loop.create_task(work())
+    task = loop.create_task(coroutine())
 
     def run() -> None:
         try:
@@ -25,7 +25,7 @@ def in_background(
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
         finally:
-            ended()
+            on_end()
 
     thread = threading.Thread(target=run, name="st2llm-background", daemon=True)
     thread.start()

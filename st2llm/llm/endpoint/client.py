@@ -32,18 +32,18 @@ import httpx
 
 from st2llm.errors import ArtefactError, ConfigError
 from st2llm.llm.endpoint import api_key, protocol
-from st2llm.llm.endpoint.background import in_background
+from st2llm.llm.endpoint.background import run_in_background
 from st2llm.types import GREEDY, Answer, Decoding, Prompt
 
 PREFIX = "openai:"
-LARGEST_REPLY = 16 * 2**20
+MAX_REPLY_BYTES = 16 * 2**20
 """Bytes of a reply beyond which it is taken for garbage."""
-_AGAIN = (408, 409, 429)
+_RETRY_STATUSES = (408, 409, 429)
 _log = logging.getLogger(__name__)
 
 
 @runtime_checkable
-class Streamer(Protocol):
+class StreamingCompleter(Protocol):
     """A Completer whose answers can be had as they arrive, each with its index in the flat list, each once.
 
     skip: indices that are not to be asked for.
@@ -55,7 +55,7 @@ class Streamer(Protocol):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for an endpoint, in seconds, and how often to ask it.
 
     read_s: without a single byte. total_s: for one whole reply. attempts: requests for one answer. wait_s: before
@@ -75,11 +75,11 @@ class Patience:
     give_up: int = 16
 
     def __post_init__(self) -> None:
-        least = min(self.connect_s, self.read_s, self.total_s, self.attempts, self.give_up)
-        if least <= 0 or min(self.wait_s, self.longest_wait_s) < 0:
+        smallest = min(self.connect_s, self.read_s, self.total_s, self.attempts, self.give_up)
+        if smallest <= 0 or min(self.wait_s, self.longest_wait_s) < 0:
             raise ConfigError(f"Patience needs times, attempts and give_up above 0, but has {self}.")
 
-    def before(self, attempt: int) -> float:
+    def wait_before(self, attempt: int) -> float:
         """The wait before this attempt, in seconds; the second is the first to be waited for."""
         longest = min(self.longest_wait_s, self.wait_s * 2.0 ** min(attempt - 2, 60))
         return longest * random.uniform(0.5, 1.0)
@@ -102,7 +102,7 @@ class RemoteModel:
     base_url: str
     model: str
     concurrency: int = 8
-    patience: Patience = Patience()
+    retry: RetryPolicy = RetryPolicy()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
@@ -123,8 +123,8 @@ class RemoteModel:
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
         """An answer for each draw of each prompt; raises as `stream` does."""
-        found = dict(self.stream(prompts, decoding))
-        return [found[i] for i in range(len(prompts) * decoding.draws)]
+        answers = dict(self.stream(prompts, decoding))
+        return [answers[i] for i in range(len(prompts) * decoding.draws)]
 
     def stream(
         self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY, skip: Collection[int] = ()
@@ -136,19 +136,19 @@ class RemoteModel:
         an unknown model, a prompt that is too long). AlignmentError and ConfigError for prompts that cannot be asked
         come before the first request.
         """
-        api_key.check()
-        questions = [protocol.question(prompt, decoding, self.model) for prompt in prompts]
-        known = frozenset(skip)
-        indices = [i for i in range(len(prompts) * decoding.draws) if i not in known]
-        run = _Run(self, questions, decoding, indices)
-        with in_background(run.all, lambda: run.arrived.put(None)) as outcome:
-            while (news := run.arrived.get()) is not None:
-                yield news
-            outcome()
+        api_key.check_key()
+        requests = [protocol.build_request(prompt, decoding, self.model) for prompt in prompts]
+        skipped = frozenset(skip)
+        indices = [i for i in range(len(prompts) * decoding.draws) if i not in skipped]
+        run = _StreamRun(self, requests, decoding, indices)
+        with run_in_background(run.run_workers, lambda: run.arrived.put(None)) as check_outcome:
+            while (arrival := run.arrived.get()) is not None:
+                yield arrival
+            check_outcome()
         run.raise_failures()
 
 
-def parse(name: str) -> RemoteModel:
+def parse_endpoint(name: str) -> RemoteModel:
     """The endpoint that `openai:<base_url>#<model>` names; raises ConfigError where that is not its form."""
     base_url, _, model = name.removeprefix(PREFIX).partition("#")
     if not name.startswith(PREFIX) or not base_url or not model:
@@ -160,52 +160,52 @@ def parse(name: str) -> RemoteModel:
     return RemoteModel(base_url, model)
 
 
-class _AgainError(Exception):
+class _RetryableError(Exception):
     """This attempt came to nothing, another may not. wait_s: what the server asked for."""
 
-    def __init__(self, words: str, wait_s: float | None = None) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
         self.wait_s = wait_s
 
 
-class _LostError(Exception):
+class _FailedRequestError(Exception):
     """There will be no answer. forever: a matter of settings, not of luck. all: to no other question either."""
 
-    def __init__(self, words: str, *, forever: bool = False, all_of_them: bool = False) -> None:
-        super().__init__(words)
-        self.forever, self.all_of_them = forever, all_of_them
+    def __init__(self, message: str, *, permanent: bool = False, affects_all: bool = False) -> None:
+        super().__init__(message)
+        self.permanent, self.affects_all = permanent, affects_all
 
 
-class _Run:
+class _StreamRun:
     """One call of `stream`: workers take the next question, see it through, and put its answer into `arrived`."""
 
     def __init__(
         self,
         model: RemoteModel,
-        questions: Sequence[protocol.Question],
+        requests: Sequence[protocol.EndpointRequest],
         decoding: Decoding,
         indices: Sequence[int],
     ) -> None:
-        self.model, self.patience = model, model.patience
-        self.questions, self.decoding = questions, decoding
+        self.model, self.retry = model, model.retry
+        self.requests, self.decoding = requests, decoding
         self.total = len(indices)
         self.workers = min(model.concurrency, self.total)
-        self.rest = iter(indices)
+        self.remaining = iter(indices)
         self.arrived: queue.SimpleQueue[tuple[int, Answer] | None] = queue.SimpleQueue()
-        self.lost: dict[int, _LostError] = {}
-        self.answered = self.lost_in_a_row = 0
+        self.failures: dict[int, _FailedRequestError] = {}
+        self.answered = self.failures_in_a_row = 0
         self.stopped = False
         self.not_before = 0.0
-        self.limit = "max_tokens"
+        self.limit_name = "max_tokens"
 
-    async def all(self) -> None:
+    async def run_workers(self) -> None:
         if not self.total:
             return
-        times = httpx.Timeout(self.patience.read_s, connect=self.patience.connect_s)
+        timeout = httpx.Timeout(self.retry.read_s, connect=self.retry.connect_s)
         limits = httpx.Limits(max_connections=self.workers, max_keepalive_connections=0)
         async with (
             httpx.AsyncClient(
-                base_url=self.model.base_url, auth=api_key.Bearer(), timeout=times, limits=limits
+                base_url=self.model.base_url, auth=api_key.BearerAuth(), timeout=timeout, limits=limits
             ) as client,
             asyncio.TaskGroup() as group,
         ):
@@ -213,63 +213,67 @@ class _Run:
                 group.create_task(self._work(client))
 
     async def _work(self, client: httpx.AsyncClient) -> None:
-        for index in self.rest:
+        for index in self.remaining:
             if self.stopped:
                 return
             try:
-                answer = await self._see_through(client, index)
-            except _LostError as error:
-                self.lost[index] = error
-                self.lost_in_a_row += 1
-                self.stopped |= error.all_of_them or self.lost_in_a_row >= self.patience.give_up
+                answer = await self._request_with_retries(client, index)
+            except _FailedRequestError as error:
+                self.failures[index] = error
+                self.failures_in_a_row += 1
+                self.stopped |= error.affects_all or self.failures_in_a_row >= self.retry.give_up
             else:
                 self.answered += 1
-                self.lost_in_a_row = 0
+                self.failures_in_a_row = 0
                 self.arrived.put((index, answer))
 
-    async def _see_through(self, client: httpx.AsyncClient, index: int) -> Answer:
-        for attempt in range(1, self.patience.attempts + 1):
+    async def _request_with_retries(self, client: httpx.AsyncClient, index: int) -> Answer:
+        for attempt in range(1, self.retry.attempts + 1):
             await asyncio.sleep(self.not_before - time.monotonic())
             try:
-                return await self._ask(client, index)
-            except _AgainError as error:
-                last = error
-            _log.info("%s: attempt %d of %d: %s", self._which(index), attempt, self.patience.attempts, last)
-            if attempt < self.patience.attempts:
-                await self._wait(attempt + 1, last)
-        raise _LostError(f"{self.patience.attempts} attempts were made, the last one came to: {last}")
+                return await self._request(client, index)
+            except _RetryableError as error:
+                last_error = error
+            _log.info(
+                "%s: attempt %d of %d: %s", self._describe(index), attempt, self.retry.attempts, last_error
+            )
+            if attempt < self.retry.attempts:
+                await self._wait(attempt + 1, last_error)
+        raise _FailedRequestError(
+            f"{self.retry.attempts} attempts were made, the last one came to: {last_error}"
+        )
 
-    async def _wait(self, attempt: int, reason: _AgainError) -> None:
+    async def _wait(self, attempt: int, reason: _RetryableError) -> None:
         """Waits before an attempt; a wait that the server asks for is kept by all workers."""
-        asked_s = reason.wait_s or 0.0
-        if asked_s > self.patience.longest_wait_s:
-            raise _LostError(f"{reason} (it asks for a wait of {asked_s:.0f} s)")
-        self.not_before = max(self.not_before, time.monotonic() + asked_s)
-        await asyncio.sleep(self.patience.before(attempt))
+        server_wait_s = reason.wait_s or 0.0
+        if server_wait_s > self.retry.longest_wait_s:
+            raise _FailedRequestError(f"{reason} (it asks for a wait of {server_wait_s:.0f} s)")
+        self.not_before = max(self.not_before, time.monotonic() + server_wait_s)
+        await asyncio.sleep(self.retry.wait_before(attempt))
 
-    async def _ask(self, client: httpx.AsyncClient, index: int) -> Answer:
+    async def _request(self, client: httpx.AsyncClient, index: int) -> Answer:
         """One request. Raises _AgainError or _LostError where it brings no answer."""
-        asked, draw = self.questions[index // self.decoding.draws], index % self.decoding.draws
-        body = {**asked.body, "seed": protocol.draw_seed(self.decoding.seed, asked.sha256, draw)}
-        body[self.limit] = body.pop("max_tokens")
-        began = time.perf_counter()
-        response, content = await self._post(client, asked.path, body)
-        seconds = (time.perf_counter() - began) / self.workers
+        request, draw = self.requests[index // self.decoding.draws], index % self.decoding.draws
+        body = {**request.body, "seed": protocol.draw_seed(self.decoding.seed, request.sha256, draw)}
+        body[self.limit_name] = body.pop("max_tokens")
+        started = time.perf_counter()
+        response, content = await self._post(client, request.path, body)
+        seconds = (time.perf_counter() - started) / self.workers
         if not response.is_success:
-            if self._other_limit(response, content, body):
-                return await self._ask(client, index)
-            reply = self._judge(response, content)
+            if self._switch_limit_name(response, content, body):
+                return await self._request(client, index)
+            reply = self._reply_or_raise(response, content)
         else:
             try:
-                reply = protocol.read(content, asked)
-            except protocol.GarbageError as error:
-                raise _AgainError(str(error)) from None
+                reply = protocol.parse_reply(content, request)
+            except protocol.InvalidReplyError as error:
+                raise _RetryableError(str(error)) from None
         return Answer(
             text=reply.text,
             tokens_in=reply.tokens_in,
             tokens_out=reply.tokens_out,
             seconds=seconds,
-            prompt_sha256=asked.sha256,
+            prompt_sha256=request.sha256,
             draw=draw,
             finish=reply.finish,
         )
@@ -280,64 +284,64 @@ class _Run:
         content = bytearray()
         try:
             async with (
-                asyncio.timeout(self.patience.total_s),
+                asyncio.timeout(self.retry.total_s),
                 client.stream("POST", path, json=body) as response,
             ):
                 async for part in response.aiter_bytes():
                     content += part
-                    if len(content) > LARGEST_REPLY:
-                        raise _AgainError(f"a reply of more than {LARGEST_REPLY} bytes")
+                    if len(content) > MAX_REPLY_BYTES:
+                        raise _RetryableError(f"a reply of more than {MAX_REPLY_BYTES} bytes")
         except TimeoutError:
-            raise _AgainError(f"no whole reply within {self.patience.total_s:g} s") from None
+            raise _RetryableError(f"no whole reply within {self.retry.total_s:g} s") from None
         except httpx.ReadTimeout:
-            raise _AgainError(f"a stall: not a byte for {self.patience.read_s:g} s") from None
+            raise _RetryableError(f"a stall: not a byte for {self.retry.read_s:g} s") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise _AgainError(f"{type(error).__name__} {error}".strip()) from None
-        return response, api_key.without(bytes(content))
+            raise _RetryableError(f"{type(error).__name__} {error}".strip()) from None
+        return response, api_key.redact(bytes(content))
 
-    def _other_limit(self, response: httpx.Response, content: bytes, body: dict[str, Any]) -> bool:
+    def _switch_limit_name(self, response: httpx.Response, content: bytes, body: dict[str, Any]) -> bool:
         """Whether to ask again with the name that newer OpenAI models give to `max_tokens`."""
         if response.status_code != 400 or "max_tokens" not in body:
             return False
         if b"max_completion_tokens" in content:
-            self.limit = "max_completion_tokens"
-        return self.limit not in body
+            self.limit_name = "max_completion_tokens"
+        return self.limit_name not in body
 
-    def _judge(self, response: httpx.Response, content: bytes) -> protocol.Reply:
+    def _reply_or_raise(self, response: httpx.Response, content: bytes) -> protocol.EndpointReply:
         """A refusal by status 400 is a reply; any other status without success is raised."""
         status = response.status_code
-        code, said = protocol.complaint(content)
-        words = f"HTTP {status}: {said}"
+        code, message = protocol.parse_error(content)
+        description = f"HTTP {status}: {message}"
         if status == 400 and code == "content_filter":
-            return protocol.Reply("", "refused", 0, 0)
-        if (status in _AGAIN and code != "insufficient_quota") or status >= 500:
-            raise _AgainError(words, _retry_after(response))
+            return protocol.EndpointReply("", "refused", 0, 0)
+        if (status in _RETRY_STATUSES and code != "insufficient_quota") or status >= 500:
+            raise _RetryableError(description, _retry_after(response))
         if status in (401, 403):
-            raise _LostError(f"{words} {api_key.advice()}", forever=True, all_of_them=True)
-        if status == 404:
-            words = (
-                f"{words} Check the model's name {self.model.model!r} and the base url {self.model.base_url}."
+            raise _FailedRequestError(
+                f"{description} {api_key.key_advice()}", permanent=True, affects_all=True
             )
-            raise _LostError(words, forever=True, all_of_them=True)
-        raise _LostError(words, forever=True, all_of_them=status == 429)
+        if status == 404:
+            description = f"{description} Check the model's name {self.model.model!r} and the base url {self.model.base_url}."
+            raise _FailedRequestError(description, permanent=True, affects_all=True)
+        raise _FailedRequestError(description, permanent=True, affects_all=status == 429)
 
     def raise_failures(self) -> None:
-        if not self.lost:
+        if not self.failures:
             return
-        index, first = next(iter(self.lost.items()))
+        index, first = next(iter(self.failures.items()))
         missing = self.total - self.answered
-        unasked = missing - len(self.lost)
-        raise (ConfigError if first.forever else ArtefactError)(
-            f"{self.model.identity} gave no answer to {self._which(index)}: {first} In all {self.answered} of "
-            f"{self.total} answers arrived and were handed over; {len(self.lost)} were asked for in vain, {unasked} "
+        unasked = missing - len(self.failures)
+        raise (ConfigError if first.permanent else ArtefactError)(
+            f"{self.model.identity} gave no answer to {self._describe(index)}: {first} In all {self.answered} of "
+            f"{self.total} answers arrived and were handed over; {len(self.failures)} were asked for in vain, {unasked} "
             f"not at all. Mend the cause and ask again: where answers are stored, only the {missing} missing ones "
             f"will be asked for."
         )
 
-    def _which(self, index: int) -> str:
+    def _describe(self, index: int) -> str:
         prompt, draw = divmod(index, self.decoding.draws)
-        sha256 = self.questions[prompt].sha256[:12]
-        return f"prompt {prompt + 1} of {len(self.questions)} (sha256 {sha256}, draw {draw})"
+        sha256 = self.requests[prompt].sha256[:12]
+        return f"prompt {prompt + 1} of {len(self.requests)} (sha256 {sha256}, draw {draw})"
 
 
 def _checked_url(base_url: str) -> str:
@@ -349,7 +353,7 @@ def _checked_url(base_url: str) -> str:
     if url.userinfo or url.query or "@" in base_url or "?" in base_url:
         raise ConfigError(
             f"An endpoint's base url must hold no user, password or query, since it is written to files. Put the "
-            f"key into ${api_key.KEYS[0]}."
+            f"key into ${api_key.KEY_VARIABLES[0]}."
         )
     if url.scheme not in ("http", "https") or not url.host or url.fragment:
         raise ConfigError(
@@ -360,11 +364,11 @@ def _checked_url(base_url: str) -> str:
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that the server asks to wait, given in seconds or as a date."""
-    asked = response.headers.get("retry-after", "").strip()
-    if asked.isascii() and asked.replace(".", "", 1).isdigit():
-        return float(asked)
+    header = response.headers.get("retry-after", "").strip()
+    if header.isascii() and header.replace(".", "", 1).isdigit():
+        return float(header)
     try:
-        date = parsedate_to_datetime(asked)
+        date = parsedate_to_datetime(header)
     except ValueError:
         return None
     if date.tzinfo is None:

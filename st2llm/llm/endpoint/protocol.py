@@ -22,20 +22,20 @@ from st2llm.types import (
     seed_from,
 )
 
-JSON_ROOM = 1024
+MAX_JSON_TOKENS = 1024
 """The most tokens of a JSON answer, whose schema sets no bound."""
-_SPARE = 16
-_REFUSED, _LENGTH = ("content_filter",), ("length", "max_tokens")
-_BROKEN = ("abort", "error")
+_EXTRA_TOKENS = 16
+_REFUSED_REASONS, _LENGTH_REASONS = ("content_filter",), ("length", "max_tokens")
+_ABORTED_REASONS = ("abort", "error")
 """Finish reasons of a server that stopped for reasons of its own: vLLM's and OpenRouter's."""
 
 
-class GarbageError(ValueError):
+class InvalidReplyError(ValueError):
     """A reply that came with success, but cannot be read."""
 
 
 @dataclass(frozen=True)
-class Question:
+class EndpointRequest:
     """One prompt as a request, all but its seed. path: under the base url."""
 
     path: str
@@ -46,7 +46,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Reply:
+class EndpointReply:
     """What an endpoint said. Tokens are 0 where it does not tell how many they were."""
 
     text: str
@@ -55,28 +55,28 @@ class Reply:
     tokens_out: int
 
 
-def question(prompt: Prompt, decoding: Decoding, model: str) -> Question:
+def build_request(prompt: Prompt, decoding: Decoding, model: str) -> EndpointRequest:
     """A chat completion for a prompt with messages, else a completion of its text.
 
     Raises AlignmentError for a prompt with slots, ConfigError for an empty one or a JSON schema that is none.
     """
-    _check(prompt)
+    _check_prompt(prompt)
     body: dict[str, Any] = {"model": model, "temperature": decoding.temperature}
-    body["max_tokens"] = room(prompt.grammar)
+    body["max_tokens"] = max_tokens(prompt.grammar)
     if decoding.top_p < 1:  # some servers refuse the 1 that means nothing
         body["top_p"] = decoding.top_p
     if isinstance(prompt.grammar, Json):
         schema = {"name": "answer", "schema": _schema(prompt.grammar)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    free = prompt.grammar is None or isinstance(prompt.grammar, FreeText)
-    line = _one_line(prompt.grammar)
+    is_free_text = prompt.grammar is None or isinstance(prompt.grammar, FreeText)
+    one_line = _one_line(prompt.grammar)
     if prompt.messages:
         body["messages"] = [dict(message) for message in prompt.messages]
-        return Question("chat/completions", body, prompt.sha256, free and line)
+        return EndpointRequest("chat/completions", body, prompt.sha256, is_free_text and one_line)
     body["prompt"] = prompt.text
-    if line:
+    if one_line:
         body["stop"] = ["\n"]
-    return Question("completions", body, prompt.sha256, free and line)
+    return EndpointRequest("completions", body, prompt.sha256, is_free_text and one_line)
 
 
 def draw_seed(seed: int, prompt_sha256: str, draw: int) -> int:
@@ -84,7 +84,7 @@ def draw_seed(seed: int, prompt_sha256: str, draw: int) -> int:
     return seed_from(f"{seed}:{prompt_sha256}:{draw}", bits=31)
 
 
-def room(grammar: Grammar | None) -> int:
+def max_tokens(grammar: Grammar | None) -> int:
     """A generous bound on an answer's tokens, for servers whose tokenizer is not known.
 
     A byte-level tokenizer needs at most one token for each byte; twice that and a few leave room for small talk.
@@ -93,12 +93,12 @@ def room(grammar: Grammar | None) -> int:
     if grammar is None:
         return FreeText().tokens
     if isinstance(grammar, FreeText):
-        answer = 0 if grammar.answer is None else room(grammar.answer) + 2 * _bytes(grammar.cue)
+        answer = 0 if grammar.answer is None else max_tokens(grammar.answer) + 2 * _byte_length(grammar.cue)
         return grammar.tokens + answer
-    return JSON_ROOM if isinstance(grammar, Json) else 2 * _longest(grammar) + _SPARE
+    return MAX_JSON_TOKENS if isinstance(grammar, Json) else 2 * _max_bytes(grammar) + _EXTRA_TOKENS
 
 
-def read(content: bytes, asked: Question) -> Reply:
+def parse_reply(content: bytes, request: EndpointRequest) -> EndpointReply:
     """What the first choice of a reply says; others are left out, since only one was asked for.
 
     Raises GarbageError for what is not JSON, has no choice, or lacks the fields of one.
@@ -106,42 +106,42 @@ def read(content: bytes, asked: Question) -> Reply:
     reply = _json(content)
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise GarbageError(f"a reply without a choice: {_head(content)}")
+        raise InvalidReplyError(f"a reply without a choice: {_excerpt(content)}")
     finish = choices[0].get("finish_reason")
-    if finish in _BROKEN:
-        raise GarbageError(f"a choice that the server broke off ({finish})")
-    text = None if finish in _REFUSED else _text(choices[0], asked, content)
+    if finish in _ABORTED_REASONS:
+        raise InvalidReplyError(f"a choice that the server broke off ({finish})")
+    text = None if finish in _REFUSED_REASONS else _text(choices[0], request, content)
     if text is None:
-        return Reply("", "refused", *_usage(reply))
-    if asked.one_line:
+        return EndpointReply("", "refused", *_usage(reply))
+    if request.one_line:
         text = text.lstrip().split("\n")[0]
-    return Reply(text, "length" if finish in _LENGTH else "whole", *_usage(reply))
+    return EndpointReply(text, "length" if finish in _LENGTH_REASONS else "whole", *_usage(reply))
 
 
-def complaint(content: bytes) -> tuple[str, str]:
+def parse_error(content: bytes) -> tuple[str, str]:
     """The code and the words of an error's reply, as far as they can be had."""
     try:
         error = _json(content).get("error")
-    except GarbageError:
-        return "", _head(content)
+    except InvalidReplyError:
+        return "", _excerpt(content)
     if not isinstance(error, dict):
-        return "", _head(content)
+        return "", _excerpt(content)
     code = error.get("code") or error.get("type") or ""
-    return str(code), _short(str(error.get("message") or "")) or _head(content)
+    return str(code), _shorten(str(error.get("message") or "")) or _excerpt(content)
 
 
-def _text(choice: dict[str, Any], asked: Question, content: bytes) -> str | None:
+def _text(choice: dict[str, Any], request: EndpointRequest, content: bytes) -> str | None:
     """The words of a choice; None where it is a refusal."""
-    holder: Any = choice.get("message") if "messages" in asked.body else choice
-    if not isinstance(holder, dict):
-        raise GarbageError(f"a choice without a message: {_head(content)}")
-    if holder.get("refusal"):
+    message: Any = choice.get("message") if "messages" in request.body else choice
+    if not isinstance(message, dict):
+        raise InvalidReplyError(f"a choice without a message: {_excerpt(content)}")
+    if message.get("refusal"):
         return None
-    text = holder.get("content" if "messages" in asked.body else "text")
-    if text is None and choice.get("finish_reason") in _LENGTH:
+    text = message.get("content" if "messages" in request.body else "text")
+    if text is None and choice.get("finish_reason") in _LENGTH_REASONS:
         return ""  # every token was spent on thinking
     if not isinstance(text, str):
-        raise GarbageError(f"a choice without words: {_head(content)}")
+        raise InvalidReplyError(f"a choice without words: {_excerpt(content)}")
     return text.encode(errors="replace").decode()  # half a surrogate pair cannot be written to any file
 
 
@@ -159,22 +159,22 @@ def _json(content: bytes) -> dict[str, Any]:
     try:
         reply = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise GarbageError(f"a reply that is not JSON: {_head(content)}") from error
+        raise InvalidReplyError(f"a reply that is not JSON: {_excerpt(content)}") from error
     if not isinstance(reply, dict):
-        raise GarbageError(f"a reply that is no JSON object: {_head(content)}")
+        raise InvalidReplyError(f"a reply that is no JSON object: {_excerpt(content)}")
     return reply
 
 
-def _head(content: bytes) -> str:
-    return _short(content[:1000].decode(errors="replace")) or "(nothing)"
+def _excerpt(content: bytes) -> str:
+    return _shorten(content[:1000].decode(errors="replace")) or "(nothing)"
 
 
-def _short(words: str) -> str:
-    words = " ".join(words.split())
-    return words if len(words) <= 300 else words[:300] + "..."
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "..."
 
 
-def _check(prompt: Prompt) -> None:
+def _check_prompt(prompt: Prompt) -> None:
     slots = [part.name for part in prompt.parts if isinstance(part, Slot)]
     if slots:
         raise AlignmentError(
@@ -203,32 +203,34 @@ def _one_line(grammar: Grammar | None) -> bool:
         return grammar.answer is None
     if isinstance(grammar, Numbers | Scientific | Words | Ranking) and "\n" in grammar.separator:
         return False
-    words = grammar.options if isinstance(grammar, Choice | Words) else ()
-    words = grammar.candidates if isinstance(grammar, Ranking) else words
-    return not any("\n" in word for word in words)
+    options = grammar.options if isinstance(grammar, Choice | Words) else ()
+    options = grammar.candidates if isinstance(grammar, Ranking) else options
+    return not any("\n" in word for word in options)
 
 
-def _longest(grammar: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock) -> int:
+def _max_bytes(grammar: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock) -> int:
     """Bytes of the longest answer."""
     if isinstance(grammar, Numbers):
         point = grammar.decimals + bool(grammar.decimals)
-        gaps = (grammar.digits - 1) * _bytes(grammar.gap)
-        one = grammar.digits + gaps + point + grammar.signed + _bytes(grammar.separator)
-        return grammar.count * one
+        gap_bytes = (grammar.digits - 1) * _byte_length(grammar.gap)
+        number_bytes = grammar.digits + gap_bytes + point + grammar.signed + _byte_length(grammar.separator)
+        return grammar.count * number_bytes
     if isinstance(grammar, Scientific):
-        power = max(len(str(grammar.low)), len(str(grammar.high)))
-        return grammar.count * (len("-1.e") + grammar.decimals + power + _bytes(grammar.separator))
+        exponent = max(len(str(grammar.low)), len(str(grammar.high)))
+        return grammar.count * (len("-1.e") + grammar.decimals + exponent + _byte_length(grammar.separator))
     if isinstance(grammar, Words):
-        return grammar.count * (max(map(_bytes, grammar.options), default=0) + _bytes(grammar.separator))
+        return grammar.count * (
+            max(map(_byte_length, grammar.options), default=0) + _byte_length(grammar.separator)
+        )
     if isinstance(grammar, Choice):
-        return max(map(_bytes, grammar.options), default=0)
+        return max(map(_byte_length, grammar.options), default=0)
     if isinstance(grammar, Ranking):
-        longest = max(map(_bytes, grammar.candidates), default=0)
-        return grammar.count * (longest + _bytes(grammar.separator))
+        longest = max(map(_byte_length, grammar.candidates), default=0)
+        return grammar.count * (longest + _byte_length(grammar.separator))
     if isinstance(grammar, Pair):
-        return _longest(grammar.x) + _longest(grammar.y) + len("(, )")
+        return _max_bytes(grammar.x) + _max_bytes(grammar.y) + len("(, )")
     return len("YYYY-MM-DD HH:MM")
 
 
-def _bytes(words: str) -> int:
-    return len(words.encode())
+def _byte_length(text: str) -> int:
+    return len(text.encode())

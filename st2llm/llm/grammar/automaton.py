@@ -11,7 +11,7 @@ from st2llm.errors import ConfigError
 
 
 @runtime_checkable
-class State(Protocol):
+class AutomatonState(Protocol):
     """Where an answer stands.
 
     ids: tokens that may follow, ascending, without repeats; None for every token of the vocabulary. Places of the
@@ -20,7 +20,7 @@ class State(Protocol):
     """
 
     @property
-    def ids(self) -> Int64[np.ndarray, " _"] | None: ...
+    def allowed(self) -> Int64[np.ndarray, " _"] | None: ...
 
     @property
     def ended(self) -> bool: ...
@@ -29,9 +29,9 @@ class State(Protocol):
     def stopped(self) -> bool: ...
 
     @property
-    def cut(self) -> bool: ...
+    def truncated(self) -> bool: ...
 
-    def after(self, token: int) -> "State":
+    def advance(self, token: int) -> "AutomatonState":
         """The state behind one of the tokens that may follow. Raises ConfigError for another."""
         ...
 
@@ -41,10 +41,10 @@ class Automaton(Protocol):
     """All answers of a grammar. longest: the most tokens that one can take, a stop token included."""
 
     @property
-    def start(self) -> State: ...
+    def start(self) -> AutomatonState: ...
 
     @property
-    def longest(self) -> int: ...
+    def max_tokens(self) -> int: ...
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words of an answer's tokens, without the token that stopped it."""
@@ -52,38 +52,38 @@ class Automaton(Protocol):
 
 
 @runtime_checkable
-class Resumable(Protocol):
+class ResumableAutomaton(Protocol):
     """An automaton that can be entered amid an answer, because a token began it."""
 
     @property
-    def start(self) -> State: ...
+    def start(self) -> AutomatonState: ...
 
     @property
-    def longest(self) -> int: ...
+    def max_tokens(self) -> int: ...
 
-    def begin(self, written: bytes) -> State | None:
+    def resume(self, written: bytes) -> AutomatonState | None:
         """The state of an answer that begins so; None where none does."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Ended:
+class EndState:
     """An answer that is whole, or (`cut`) at its greatest length."""
 
     stopped: bool = False
-    cut: bool = False
+    truncated: bool = False
     ended: bool = True
-    ids: Int64[np.ndarray, " _"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    allowed: Int64[np.ndarray, " _"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def after(self, token: int) -> State:
+    def advance(self, token: int) -> AutomatonState:
         raise ConfigError(f"No token may follow an answer that has ended, but token {token} came.")
 
 
-WHOLE, STOPPED, CUT = Ended(), Ended(stopped=True), Ended(cut=True)
+COMPLETE, STOPPED, TRUNCATED = EndState(), EndState(stopped=True), EndState(truncated=True)
 """The ends of all answers: with their last token, before a token that is no part of them, at their greatest length."""
 
 
-def refuse(token: int, ids: Int64[np.ndarray, " _"]) -> ConfigError:
+def disallowed_token(token: int, allowed: Int64[np.ndarray, " _"]) -> ConfigError:
     """What is wrong with a token that may not follow."""
-    some = ", ".join(map(str, ids[:20].tolist()))
-    return ConfigError(f"Token {token} may not follow here; {len(ids)} tokens may, such as {some}.")
+    examples = ", ".join(map(str, allowed[:20].tolist()))
+    return ConfigError(f"Token {token} may not follow here; {len(allowed)} tokens may, such as {examples}.")

@@ -7,38 +7,45 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.errors import ConfigError
-from st2llm.llm.grammar.automaton import CUT, STOPPED, WHOLE, Resumable, State, refuse
+from st2llm.llm.grammar.automaton import (
+    COMPLETE,
+    STOPPED,
+    TRUNCATED,
+    AutomatonState,
+    ResumableAutomaton,
+    disallowed_token,
+)
 from st2llm.llm.grammar.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
-class Open:
+class UnconstrainedState:
     """A state from which every token may follow."""
 
-    leads: Callable[[int], State]
-    ids: None = None
+    next_state: Callable[[int], AutomatonState]
+    allowed: None = None
     ended: bool = False
     stopped: bool = False
-    cut: bool = False
+    truncated: bool = False
 
-    def after(self, token: int) -> State:
-        return self.leads(token)
+    def advance(self, token: int) -> AutomatonState:
+        return self.next_state(token)
 
 
 @dataclass(frozen=True, eq=False)
-class Forced:
+class ForcedState:
     """A state from which one token follows."""
 
-    ids: Int64[np.ndarray, " _"]
-    behind: State
+    allowed: Int64[np.ndarray, " _"]
+    next_state: AutomatonState
     ended: bool = False
     stopped: bool = False
-    cut: bool = False
+    truncated: bool = False
 
-    def after(self, token: int) -> State:
-        if token != self.ids[0]:
-            raise refuse(token, self.ids)
-        return self.behind
+    def advance(self, token: int) -> AutomatonState:
+        if token != self.allowed[0]:
+            raise disallowed_token(token, self.allowed)
+        return self.next_state
 
 
 class LineAutomaton:
@@ -46,37 +53,39 @@ class LineAutomaton:
 
     def __init__(self, vocabulary: Vocabulary, tokens: int) -> None:
         _check_tokens(tokens)
-        self._vocabulary, self._states = vocabulary, dict[tuple[int, bool], Open]()
-        self.longest = tokens
-        self.start = self._at(0, False)
+        self._vocabulary, self._states = vocabulary, dict[tuple[int, bool], UnconstrainedState]()
+        self.max_tokens = tokens
+        self.start = self._state(0, False)
 
     def text(self, tokens: Sequence[int]) -> str:
         return self._vocabulary.text(tokens).lstrip().split("\n")[0]
 
-    def _at(self, taken: int, talking: bool) -> Open:
+    def _state(self, taken: int, has_text: bool) -> UnconstrainedState:
         """The state after so many tokens; talking: something other than blanks was said."""
-        if (taken, talking) not in self._states:
-            self._states[taken, talking] = Open(lambda token: self._after(taken, talking, token))
-        return self._states[taken, talking]
+        if (taken, has_text) not in self._states:
+            self._states[taken, has_text] = UnconstrainedState(
+                lambda token: self._next_state(taken, has_text, token)
+            )
+        return self._states[taken, has_text]
 
-    def _after(self, taken: int, talking: bool, token: int) -> State:
-        if token in self._vocabulary.controls:
+    def _next_state(self, taken: int, has_text: bool, token: int) -> AutomatonState:
+        if token in self._vocabulary.control_tokens:
             return STOPPED
-        word = self._vocabulary.word(token)
-        said = word if talking else word.lstrip()
-        if b"\n" in said:
-            return WHOLE
-        return CUT if taken + 1 == self.longest else self._at(taken + 1, talking or bool(said))
+        written = self._vocabulary.bytes_of(token)
+        text = written if has_text else written.lstrip()
+        if b"\n" in text:
+            return COMPLETE
+        return TRUNCATED if taken + 1 == self.max_tokens else self._state(taken + 1, has_text or bool(text))
 
 
-class ThoughtAutomaton:
+class ChainOfThoughtAutomaton:
     """At most `tokens` tokens of thoughts, then a line of `cue`, a blank and an answer of `inner`'s grammar.
 
     The model may write the cue itself, at the start of a line. Where it has not when the tokens are used up or a
     control token came, a line break and the cue are forced. Raises ConfigError for a cue that is no line.
     """
 
-    def __init__(self, vocabulary: Vocabulary, tokens: int, cue: str, inner: Resumable) -> None:
+    def __init__(self, vocabulary: Vocabulary, tokens: int, cue: str, inner: ResumableAutomaton) -> None:
         _check_tokens(tokens)
         if not cue or cue.strip() != cue or cue.splitlines() != [cue]:
             raise ConfigError(
@@ -85,47 +94,49 @@ class ThoughtAutomaton:
             )
         self._vocabulary, self._inner = vocabulary, inner
         self._tokens, self._cue = tokens, cue.encode()
-        forced = vocabulary.written(f"\n{cue}")
-        self._forced: State = inner.start
+        forced = vocabulary.tokenize_inside(f"\n{cue}")
+        self._forced_cue: AutomatonState = inner.start
         for token in reversed(forced):
-            self._forced = Forced(np.array([token], dtype=np.int64), self._forced)
-        self._states: dict[tuple[int, int | None], Open] = {}
-        self.longest = tokens + len(forced) + inner.longest
-        self.start = self._at(0, 0)
+            self._forced_cue = ForcedState(np.array([token], dtype=np.int64), self._forced_cue)
+        self._states: dict[tuple[int, int | None], UnconstrainedState] = {}
+        self.max_tokens = tokens + len(forced) + inner.max_tokens
+        self.start = self._state(0, 0)
 
     def text(self, tokens: Sequence[int]) -> str:
         return self._vocabulary.text(tokens)
 
-    def _at(self, taken: int, matched: int | None) -> Open:
+    def _state(self, taken: int, matched: int | None) -> UnconstrainedState:
         """The state after so many tokens and bytes of the cue; None: this line is none that begins with it."""
         if (taken, matched) not in self._states:
-            self._states[taken, matched] = Open(lambda token: self._after(taken, matched, token))
+            self._states[taken, matched] = UnconstrainedState(
+                lambda token: self._next_state(taken, matched, token)
+            )
         return self._states[taken, matched]
 
-    def _after(self, taken: int, matched: int | None, token: int) -> State:
-        if token in self._vocabulary.controls:
-            return self._forced
-        word = self._vocabulary.word(token)
-        for i, byte in enumerate(word):
-            matched = self._match(matched, byte)
+    def _next_state(self, taken: int, matched: int | None, token: int) -> AutomatonState:
+        if token in self._vocabulary.control_tokens:
+            return self._forced_cue
+        written = self._vocabulary.bytes_of(token)
+        for i, byte in enumerate(written):
+            matched = self._match_byte(matched, byte)
             if matched == len(self._cue):
-                begun = self._answer(word[i + 1 :])
-                if begun is not None:
-                    return begun
+                answer_state = self._begin_answer(written[i + 1 :])
+                if answer_state is not None:
+                    return answer_state
                 matched = None
-        return self._forced if taken + 1 == self._tokens else self._at(taken + 1, matched)
+        return self._forced_cue if taken + 1 == self._tokens else self._state(taken + 1, matched)
 
-    def _match(self, matched: int | None, byte: int) -> int | None:
+    def _match_byte(self, matched: int | None, byte: int) -> int | None:
         if byte in b"\r\n":
             return 0
         if matched is not None and byte == self._cue[matched]:
             return matched + 1
         return 0 if matched == 0 and byte in b" \t" else None
 
-    def _answer(self, rest: bytes) -> State | None:
+    def _begin_answer(self, rest: bytes) -> AutomatonState | None:
         """The answer that a token began which runs beyond the cue, with the blank or without."""
-        begun = self._inner.begin(rest)
-        return begun if begun is not None or not rest else self._inner.begin(b" " + rest)
+        state = self._inner.resume(rest)
+        return state if state is not None or not rest else self._inner.resume(b" " + rest)
 
 
 def _check_tokens(tokens: int) -> None:

@@ -12,17 +12,17 @@ from st2llm.llm.tokenizer import FastTokenizer
 
 _CONTINUATIONS = {bytes([byte]) for byte in range(0x80, 0xC0)}
 """The bytes that follow the first of a letter in UTF-8."""
-_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-class Node:
+class TrieNode:
     """A place in the trie of a sorted list of words, opened when it is looked at."""
 
     __slots__ = ("_children", "_depth", "_high", "_low", "_trie")
 
     def __init__(self, trie: "tuple[list[bytes], list[int]]", low: int, high: int, depth: int) -> None:
         self._trie, self._low, self._high, self._depth = trie, low, high, depth
-        self._children: dict[int, Node] | None = None
+        self._children: dict[int, TrieNode] | None = None
 
     @property
     def tokens(self) -> list[int]:
@@ -34,22 +34,22 @@ class Node:
         return tokens[self._low : end]
 
     @property
-    def children(self) -> "Mapping[int, Node]":
+    def children(self) -> "Mapping[int, TrieNode]":
         """The nodes that one more byte leads to."""
         if self._children is None:
-            self._children = dict(self._opened())
+            self._children = dict(self._expand())
         return self._children
 
-    def _opened(self) -> "list[tuple[int, Node]]":
+    def _expand(self) -> "list[tuple[int, TrieNode]]":
         words, _ = self._trie
         depth = self._depth + 1
         at = self._low + len(self.tokens)
-        found = []
+        children = []
         while at < self._high:
             end = bisect_right(words, words[at][:depth], lo=at, hi=self._high, key=lambda word: word[:depth])
-            found.append((words[at][self._depth], Node(self._trie, at, end, depth)))
+            children.append((words[at][self._depth], TrieNode(self._trie, at, end, depth)))
             at = end
-        return found
+        return children
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,84 +63,84 @@ class Vocabulary:
     """
 
     tokenizer: FastTokenizer
-    words: tuple[bytes | None, ...]
-    index: Mapping[bytes, int]
-    root: Node
-    breaks: tuple[int, ...]
-    controls: frozenset[int]
+    token_bytes: tuple[bytes | None, ...]
+    token_of: Mapping[bytes, int]
+    root: TrieNode
+    line_breaks: tuple[int, ...]
+    control_tokens: frozenset[int]
 
     @property
     def eos(self) -> int | None:
         return self.tokenizer.eos
 
-    def word(self, token: int) -> bytes:
+    def bytes_of(self, token: int) -> bytes:
         """What a token writes: nothing for a control token, or one that only pads the model's embedding table."""
-        return (self.words[token] or b"") if token < len(self.words) else b""
+        return (self.token_bytes[token] or b"") if token < len(self.token_bytes) else b""
 
-    def joined(self, tokens: Sequence[int]) -> bytes:
+    def join(self, tokens: Sequence[int]) -> bytes:
         """What these tokens write."""
-        return b"".join(map(self.word, tokens))
+        return b"".join(map(self.bytes_of, tokens))
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words of these tokens; a letter that is not whole is U+FFFD."""
-        return self.joined(tokens).decode(errors="replace")
+        return self.join(tokens).decode(errors="replace")
 
-    def missing(self, letters: str) -> str:
+    def unwritable(self, characters: str) -> str:
         """Those of the letters that neither a token of their own nor tokens of their bytes can write."""
-        return "".join(letter for letter in sorted(set(letters)) if not self._writes(letter.encode()))
+        return "".join(letter for letter in sorted(set(characters)) if not self._can_write(letter.encode()))
 
-    def _writes(self, letter: bytes) -> bool:
-        begun = (n for n in range(1, len(letter) + 1) if letter[:n] in self.index)
-        return any(all(bytes([byte]) in self.index for byte in letter[n:]) for n in begun)
+    def _can_write(self, character: bytes) -> bool:
+        prefix_lengths = (n for n in range(1, len(character) + 1) if character[:n] in self.token_of)
+        return any(all(bytes([byte]) in self.token_of for byte in character[n:]) for n in prefix_lengths)
 
-    def written(self, text: str) -> list[int]:
+    def tokenize_inside(self, text: str) -> list[int]:
         """The tokens that write `text` inside a longer text: the tokenizer's own where they do so exactly.
 
         Raises ConfigError for a letter that the vocabulary cannot write.
         """
-        wanted, before = text.encode(), self.tokenizer.encode("0")
-        behind = self.tokenizer.encode(f"0{text}")
-        for tokens in (behind[len(before) :], self.tokenizer.encode(text)):
-            if all(map(self.word, tokens)) and self.joined(tokens) == wanted:
+        wanted, anchor = text.encode(), self.tokenizer.encode("0")
+        with_anchor = self.tokenizer.encode(f"0{text}")
+        for tokens in (with_anchor[len(anchor) :], self.tokenizer.encode(text)):
+            if all(map(self.bytes_of, tokens)) and self.join(tokens) == wanted:
                 return tokens
-        return self._greedy(text)
+        return self._tokenize_greedily(text)
 
-    def _greedy(self, text: str) -> list[int]:
+    def _tokenize_greedily(self, text: str) -> list[int]:
         tokens, rest = [], text.encode()
         while rest:
-            size = next((n for n in range(len(rest), 0, -1) if rest[:n] in self.index), 0)
+            size = next((n for n in range(len(rest), 0, -1) if rest[:n] in self.token_of), 0)
             if not size:
                 raise ConfigError(
                     f"This model's vocabulary cannot write {text!r}: it has no token for {rest[:4]!r}. "
                     f"Choose other words."
                 )
-            tokens.append(self.index[rest[:size]])
+            tokens.append(self.token_of[rest[:size]])
             rest = rest[size:]
         return tokens
 
 
 @functools.lru_cache(maxsize=8)
-def vocabulary(tokenizer: FastTokenizer) -> Vocabulary:
+def vocabulary_of(tokenizer: FastTokenizer) -> Vocabulary:
     """The vocabulary of a tokenizer as bytes, worked out once."""
     added = tokenizer.tokenizer.get_added_tokens_decoder()
-    controls = {token for token, entry in added.items() if entry.special}
-    controls |= set() if tokenizer.eos is None else {tokenizer.eos}
-    words = _words(tokenizer)
+    control_tokens = {token for token, entry in added.items() if entry.special}
+    control_tokens |= set() if tokenizer.eos is None else {tokenizer.eos}
+    token_bytes = _token_bytes(tokenizer)
     for token, entry in added.items():
-        words[token] = entry.content.encode()
-    for token in controls:
-        words[token] = None
-    pairs = sorted((word, token) for token, word in enumerate(words) if word)
+        token_bytes[token] = entry.content.encode()
+    for token in control_tokens:
+        token_bytes[token] = None
+    pairs = sorted((word, token) for token, word in enumerate(token_bytes) if word)
     if not {word for word, _ in pairs} >= _CONTINUATIONS:
-        pairs = [(word, token) for word, token in pairs if _whole(word)]
+        pairs = [(word, token) for word, token in pairs if _is_valid_utf8(word)]
     trie = [word for word, _ in pairs], [token for _, token in pairs]
     return Vocabulary(
         tokenizer=tokenizer,
-        words=tuple(words),
-        index=dict(reversed(pairs)),
-        root=Node(trie, 0, len(pairs), 0),
-        breaks=tuple(token for word, token in pairs if not word.strip(b"\r\n")),
-        controls=frozenset(controls),
+        token_bytes=tuple(token_bytes),
+        token_of=dict(reversed(pairs)),
+        root=TrieNode(trie, 0, len(pairs), 0),
+        line_breaks=tuple(token for word, token in pairs if not word.strip(b"\r\n")),
+        control_tokens=frozenset(control_tokens),
     )
 
 
@@ -156,22 +156,22 @@ def token_texts(tokenizer: FastTokenizer) -> tuple[str, ...]:
     return tuple(text[before:] for text in tokenizer.tokenizer.decode_batch(pairs, skip_special_tokens=False))
 
 
-def _words(tokenizer: FastTokenizer) -> list[bytes | None]:
+def _token_bytes(tokenizer: FastTokenizer) -> list[bytes | None]:
     """The bytes of each token as the tokenizer's decoder has them."""
-    kinds = _decoders(tokenizer)
+    decoders = _decoders(tokenizer)
     entries = tokenizer.tokenizer.get_vocab(with_added_tokens=False)
-    words: list[bytes | None]
-    if "ByteLevel" in kinds:
-        words, letters = [None] * tokenizer.vocab_size, _letters()
+    token_bytes: list[bytes | None]
+    if "ByteLevel" in decoders:
+        token_bytes, byte_of_character = [None] * tokenizer.vocab_size, _byte_of_character()
         for name, token in entries.items():
-            words[token] = _bytes_of(name, letters)
-        return words
-    words = [None if "\ufffd" in text else text.encode() for text in token_texts(tokenizer)]
-    if "ByteFallback" in kinds:
+            token_bytes[token] = _bytes_of_name(name, byte_of_character)
+        return token_bytes
+    token_bytes = [None if "\ufffd" in text else text.encode() for text in token_texts(tokenizer)]
+    if "ByteFallback" in decoders:
         for name, token in entries.items():
-            if part := _FALLBACK.fullmatch(name):
-                words[token] = bytes([int(part.group(1), 16)])
-    return words
+            if part := _BYTE_TOKEN.fullmatch(name):
+                token_bytes[token] = bytes([int(part.group(1), 16)])
+    return token_bytes
 
 
 def _decoders(tokenizer: FastTokenizer) -> set[str]:
@@ -182,22 +182,22 @@ def _decoders(tokenizer: FastTokenizer) -> set[str]:
 
 
 @functools.cache
-def _letters() -> dict[int, int]:
+def _byte_of_character() -> dict[int, int]:
     """The byte that each letter of a byte-level vocabulary stands for (Radford et al. 2019); others beyond Latin-1."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in shown]
-    strange = dict.fromkeys(hidden, 0xFFFF)
-    return strange | {byte: byte for byte in shown} | {256 + i: byte for i, byte in enumerate(hidden)}
+    unmapped = dict.fromkeys(hidden, 0xFFFF)
+    return unmapped | {byte: byte for byte in shown} | {256 + i: byte for i, byte in enumerate(hidden)}
 
 
-def _bytes_of(name: str, letters: dict[int, int]) -> bytes:
+def _bytes_of_name(name: str, byte_of_character: dict[int, int]) -> bytes:
     try:
-        return name.translate(letters).encode("latin-1")
+        return name.translate(byte_of_character).encode("latin-1")
     except UnicodeEncodeError:
         return name.encode()
 
 
-def _whole(word: bytes) -> bool:
+def _is_valid_utf8(word: bytes) -> bool:
     try:
         word.decode()
     except UnicodeDecodeError:

@@ -73,7 +73,7 @@ class Captioning(OneTerm):
         return {self.name: nats(llm, prompts, self._answers(batch))}
 
     def _answers(self, batch: Told) -> list[list[int]]:
-        return [self.tokenizer.closed(f" {caption}") for caption in batch.captions]
+        return [self.tokenizer.answer_ids(f" {caption}") for caption in batch.captions]
 
 
 class Matching(OneTerm):

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.decode import engine as engine_module
-from st2llm.llm.decode.attention import packed
-from st2llm.llm.decode.batching import batches
+from st2llm.llm.decode.attention import packed_attention
+from st2llm.llm.decode.batching import plan_batches
 from st2llm.llm.decode.engine import Engine
-from st2llm.llm.decode.requests import Question
-from st2llm.llm.grammar import automaton
+from st2llm.llm.decode.requests import DecodeRequest
+from st2llm.llm.grammar import build_automaton
 from st2llm.types import Choice, Decoding, FreeText, Numbers, Ranking
 
 TEXTS = ["7,", "12,14,16,", "people walked by at 3:00. " * 3 + "5,", "1", "420,421,422,423,", "0,0,0,0,0,"]
@@ -33,22 +33,22 @@ WARM = Decoding(draws=3, temperature=1.3, seed=5)
 
 
 def questions(llm, texts, grammar):
-    form = automaton(llm.tokenizer, grammar)
-    return [Question(tuple(llm.tokenizer.encode(text)), form, text) for text in texts]
+    form = build_automaton(llm.tokenizer, grammar)
+    return [DecodeRequest(tuple(llm.tokenizer.encode(text)), form, text) for text in texts]
 
 
 @torch.no_grad()
-def naive(llm, question: Question, tokens: list[int] | None = None) -> tuple[list[int], float]:
+def naive(llm, question: DecodeRequest, tokens: list[int] | None = None) -> tuple[list[int], float]:
     """Greedy tokens (or those given) and their log-probability: the text read anew, alone and whole, at each one."""
-    ids, chosen, total, state = list(question.ids), [], 0.0, question.automaton.start
+    ids, chosen, total, state = list(question.prompt_ids), [], 0.0, question.automaton.start
     while not state.ended:
         logits = llm.model(input_ids=torch.tensor([ids])).logits[0, -1].float()
-        allowed = np.arange(len(logits)) if state.ids is None else state.ids
+        allowed = np.arange(len(logits)) if state.allowed is None else state.allowed
         logprobs = logits[torch.from_numpy(allowed)].log_softmax(-1)
         column = int(logprobs.argmax()) if tokens is None else _column(tokens, len(chosen), allowed, state)
         token = int(allowed[column])
         total += float(logprobs[column])
-        state = state.after(token)
+        state = state.advance(token)
         chosen += [] if state.stopped else [token]
         ids.append(token)
     return chosen, total
@@ -56,7 +56,7 @@ def naive(llm, question: Question, tokens: list[int] | None = None) -> tuple[lis
 
 def _column(tokens, at, allowed, state) -> int:
     """Where the next token of an answer stands among the allowed ones; behind its last, where its stop does."""
-    wanted = [tokens[at]] if at < len(tokens) else [t for t in allowed.tolist() if state.after(t).stopped]
+    wanted = [tokens[at]] if at < len(tokens) else [t for t in allowed.tolist() if state.advance(t).stopped]
     return int(np.flatnonzero(np.isin(allowed, wanted))[0])
 
 
@@ -67,7 +67,7 @@ def test_batched_answers_are_those_of_reading_each_text_anew(tiny, architecture,
     for grammar in GRAMMARS:
         for texts in (TEXTS, [SHARED + text for text in TEXTS]):
             asked = questions(llm, texts, grammar)
-            for question, draw in zip(asked, llm.engine.answer(asked, Decoding()), strict=True):
+            for question, draw in zip(asked, llm.engine.generate(asked, Decoding()), strict=True):
                 tokens, logprob = naive(llm, question)
                 assert list(draw.tokens) == tokens
                 assert draw.logprob == pytest.approx(logprob, abs=2e-3)
@@ -78,7 +78,7 @@ def test_batched_answers_are_those_of_reading_each_text_anew(tiny, architecture,
 def test_draws_have_the_probability_of_their_text_read_anew(tiny, architecture, digits):
     llm = load_llm(tiny(architecture, digits), dtype="fp32")
     asked = questions(llm, [SHARED + text for text in TEXTS[:3]], Numbers(3, 2, fixed=True))
-    for i, draw in enumerate(llm.engine.answer(asked, WARM)):
+    for i, draw in enumerate(llm.engine.generate(asked, WARM)):
         _, logprob = naive(llm, asked[i // WARM.draws], list(draw.tokens))
         assert draw.logprob == pytest.approx(logprob, abs=2e-3)
 
@@ -88,7 +88,7 @@ def test_draws_have_the_probability_of_their_text_read_anew(tiny, architecture, 
 def test_in_bf16_answers_of_unequal_length_have_the_probability_they_have_in_fp32(tiny, architecture, digits):
     exact, llm = (load_llm(tiny(architecture, digits), dtype=dtype) for dtype in ("fp32", "bf16"))
     asked = questions(llm, [SHARED + text for text in TEXTS], Numbers(4, 3))
-    drawn = llm.engine.answer(asked, WARM)
+    drawn = llm.engine.generate(asked, WARM)
     assert len({len(draw.tokens) for draw in drawn}) > 1
     off = []
     for i, draw in enumerate(drawn):
@@ -106,10 +106,10 @@ def test_in_bf16_answers_of_unequal_length_have_the_probability_they_have_in_fp3
 def test_a_seed_reproduces_draws_whatever_else_is_in_the_batch(tiny):
     llm = load_llm(tiny(), dtype="fp32")
     asked = questions(llm, TEXTS, Numbers(4, 3))
-    together = llm.engine.answer(asked, WARM)
-    alone = [draw for question in asked for draw in llm.engine.answer([question], WARM)]
+    together = llm.engine.generate(asked, WARM)
+    alone = [draw for question in asked for draw in llm.engine.generate([question], WARM)]
     assert [draw.tokens for draw in together] == [draw.tokens for draw in alone]
-    other = llm.engine.answer(asked, replace(WARM, seed=6))
+    other = llm.engine.generate(asked, replace(WARM, seed=6))
     assert [draw.tokens for draw in other] != [draw.tokens for draw in together]
     assert len({draw.tokens for draw in together[:3]}) > 1
 
@@ -118,10 +118,10 @@ def test_a_seed_reproduces_draws_whatever_else_is_in_the_batch(tiny):
 def test_hidden_states_do_not_depend_on_the_batch(tiny, architecture, digits):
     llm = load_llm(tiny(architecture, digits), dtype="fp32")
     texts = [llm.tokenizer.encode(SHARED + text) for text in TEXTS]
-    for text, states in zip(texts, llm.engine.hidden(texts), strict=True):
+    for text, states in zip(texts, llm.engine.hidden_states(texts), strict=True):
         with torch.inference_mode():
             own = llm.model(input_ids=torch.tensor([text])).logits[0]
-            torch.testing.assert_close(llm.engine.head.full(states), own, atol=2e-4, rtol=2e-4)
+            torch.testing.assert_close(llm.engine.head.full_logits(states), own, atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize(("architecture", "digits"), MODELS)
@@ -129,11 +129,11 @@ def test_bf16_in_a_batch_is_as_near_to_fp32_as_the_librarys_bf16_alone(tiny, arc
     exact, llm = (load_llm(tiny(architecture, digits), dtype=dtype) for dtype in ("fp32", "bf16"))
     texts = [llm.tokenizer.encode(SHARED + text) for text in TEXTS]
     ours, theirs = 0.0, 0.0
-    for text, states in zip(texts, llm.engine.hidden(texts), strict=True):
+    for text, states in zip(texts, llm.engine.hidden_states(texts), strict=True):
         with torch.inference_mode():
             truth = exact.model(input_ids=torch.tensor([text])).logits[0]
             own = llm.model(input_ids=torch.tensor([text])).logits[0].float()
-            got = llm.engine.head.full(states)
+            got = llm.engine.head.full_logits(states)
         ours, theirs = ours + float((got - truth).abs().mean()), theirs + float((own - truth).abs().mean())
         assert (got - truth).abs().max() < 0.1 * truth.abs().max()
     assert 0 < ours < 1.1 * theirs
@@ -198,8 +198,10 @@ def test_an_answer_tells_what_it_cost_and_what_was_read_once_for_several(tiny, p
 def test_what_the_grammar_forces_is_not_asked_of_the_model(tiny, prompt, monkeypatch):
     llm = load_llm(tiny(), dtype="fp32")
     llm.complete([prompt("7,")])
-    passes, read = [], engine_module.forward
-    monkeypatch.setattr(engine_module, "forward", lambda *given: passes.append(len(given[1])) or read(*given))
+    passes, read = [], engine_module.forward_packed
+    monkeypatch.setattr(
+        engine_module, "forward_packed", lambda *given: passes.append(len(given[1])) or read(*given)
+    )
     llm.complete([prompt("7,", Choice(("only this",)))])
     assert passes == []
     llm.complete([prompt("7,", Numbers(3, 1, fixed=True))])
@@ -210,10 +212,10 @@ def test_answers_are_the_same_whether_forced_tokens_ride_along_or_wait(tiny, mon
     llm = load_llm(tiny(), dtype="fp32")
     for grammar in (Numbers(4, 3), FreeText(6, answer=Numbers(2, 2)), Ranking(("12", "123", "45"), 2)):
         asked = questions(llm, TEXTS, grammar)
-        riding = llm.engine.answer(asked, WARM)
-        monkeypatch.setattr(engine_module, "RIDING_ROWS", 0)
-        waiting = llm.engine.answer(asked, WARM)
-        assert [(d.tokens, d.spent) for d in riding] == [(d.tokens, d.spent) for d in waiting]
+        riding = llm.engine.generate(asked, WARM)
+        monkeypatch.setattr(engine_module, "MAX_UNEVEN_ROWS", 0)
+        waiting = llm.engine.generate(asked, WARM)
+        assert [(d.tokens, d.tokens_spent) for d in riding] == [(d.tokens, d.tokens_spent) for d in waiting]
         monkeypatch.undo()
 
 
@@ -221,11 +223,13 @@ def test_little_memory_means_small_batches_and_the_same_answers(tiny):
     llm = load_llm(tiny(), dtype="fp32")
     asked = questions(llm, TEXTS, Numbers(4, 3))
     poor = Engine(llm.model, native_bf16=False, memory_mb=1)
-    poor._budget = 100
-    planned = list(batches(asked, 3, 0, 100))
+    poor._token_budget = 100
+    planned = list(plan_batches(asked, 3, 0, 100))
     assert len(planned) > 1
     assert sorted(i for batch in planned for i in batch) == list(range(len(asked)))
-    assert [d.tokens for d in poor.answer(asked, WARM)] == [d.tokens for d in llm.engine.answer(asked, WARM)]
+    assert [d.tokens for d in poor.generate(asked, WARM)] == [
+        d.tokens for d in llm.engine.generate(asked, WARM)
+    ]
 
 
 @pytest.mark.parametrize(("architecture", "digits"), MODELS)
@@ -248,7 +252,7 @@ def test_scores_do_not_depend_on_how_the_tree_is_cut(tiny, prompt, monkeypatch):
     llm = load_llm(tiny(), dtype="fp32")
     candidates = [str(i) for i in range(150)]
     whole = llm.score(prompt("5,"), candidates)
-    monkeypatch.setattr(engine_module, "PASS_TOKENS", 3)
+    monkeypatch.setattr(engine_module, "MAX_PASS_TOKENS", 3)
     np.testing.assert_allclose(llm.score(prompt("5,"), candidates), whole, atol=1e-4)
 
 
@@ -276,7 +280,7 @@ def test_asking_leaves_the_model_as_it_was(tiny, prompt):
     llm.complete([prompt("7,", Numbers(2, 2))], WARM)
     assert llm.model.config._attn_implementation == attention
     torch.testing.assert_close(llm.model(input_ids=ids).logits, before)
-    with pytest.raises(ZeroDivisionError), packed(llm.model):
+    with pytest.raises(ZeroDivisionError), packed_attention(llm.model):
         raise ZeroDivisionError
     assert llm.model.config._attn_implementation == attention
 
@@ -299,11 +303,11 @@ def test_a_prompt_longer_than_the_context_is_refused(tiny, prompt):
 
 def test_an_empty_prompt_is_refused(tiny):
     llm = load_llm(tiny(), dtype="fp32")
-    form = automaton(llm.tokenizer, None)
+    form = build_automaton(llm.tokenizer, None)
     with pytest.raises(ConfigError, match="Prompt 1 is empty"):
-        llm.engine.answer([Question((5,), form, "a"), Question((), form, "b")], Decoding())
+        llm.engine.generate([DecodeRequest((5,), form, "a"), DecodeRequest((), form, "b")], Decoding())
     with pytest.raises(ConfigError, match="Prompt 1 is empty"):
-        llm.engine.log_likelihood([Question((5,), form, "a"), Question((), form, "b")], [[5], [5]])
+        llm.engine.log_likelihood([DecodeRequest((5,), form, "a"), DecodeRequest((), form, "b")], [[5], [5]])
 
 
 def test_scoring_nothing_is_refused(tiny, prompt):
@@ -311,4 +315,4 @@ def test_scoring_nothing_is_refused(tiny, prompt):
     with pytest.raises(ConfigError, match="at least one token"):
         llm.score(prompt("7,"), ["1", ""])
     with pytest.raises(ConfigError, match="the prompt is empty"):
-        llm.engine.likelihoods([], [[5]])
+        llm.engine.candidate_logprobs([], [[5]])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from st2llm.llm import load_llm
-from st2llm.llm.decode.lm_head import Head
+from st2llm.llm.decode.lm_head import LMHead
 from st2llm.types import Decoding
 
 
@@ -15,12 +15,12 @@ from st2llm.types import Decoding
 class Open:
     """A place of an answer that allows some tokens, or (None) all."""
 
-    ids: np.ndarray | None
+    allowed: np.ndarray | None
     ended: bool = False
     stopped: bool = False
-    cut: bool = False
+    truncated: bool = False
 
-    def after(self, token):
+    def advance(self, token):
         raise AssertionError("a head only asks what may follow")
 
 
@@ -33,8 +33,8 @@ def model(tiny):
 
 
 def shares(model, state, hidden):
-    logits = Head(model).full(hidden[None])[0].double()
-    allowed = torch.arange(len(logits)) if state.ids is None else torch.from_numpy(state.ids)
+    logits = LMHead(model).full_logits(hidden[None])[0].double()
+    allowed = torch.arange(len(logits)) if state.allowed is None else torch.from_numpy(state.allowed)
     return allowed.numpy(), logits[allowed]
 
 
@@ -52,7 +52,7 @@ def test_evenly_spread_chances_draw_each_token_by_its_share(model, state, temper
     rows = 4000
     chance = ((np.arange(rows) + 0.5) / rows).tolist()
     decoding = Decoding(temperature=temperature, top_p=top_p)
-    tokens, logprobs = Head(model).choose(hidden.expand(rows, -1), [state] * rows, chance, decoding)
+    tokens, logprobs = LMHead(model).choose(hidden.expand(rows, -1), [state] * rows, chance, decoding)
     found = np.array([(np.array(tokens) == token).mean() for token in allowed])
     np.testing.assert_allclose(found, wanted, atol=1.5 / rows)
     plain = logits.log_softmax(-1).numpy()
@@ -63,16 +63,16 @@ def test_evenly_spread_chances_draw_each_token_by_its_share(model, state, temper
 @torch.inference_mode()
 def test_a_row_that_may_say_anything_does_not_widen_what_its_neighbour_may_say(model):
     hidden = torch.randn(2, model.config.hidden_size)
-    logprobs, columns = Head(model).allowed(hidden, [SOME, ALL])
+    logprobs, columns = LMHead(model).allowed_logprobs(hidden, [SOME, ALL])
     assert columns is None
-    assert torch.isfinite(logprobs[0]).nonzero().flatten().tolist() == SOME.ids.tolist()
+    assert torch.isfinite(logprobs[0]).nonzero().flatten().tolist() == SOME.allowed.tolist()
     assert torch.isfinite(logprobs[1]).all()
-    alone, columns = Head(model).allowed(hidden[:1], [SOME])
+    alone, columns = LMHead(model).allowed_logprobs(hidden[:1], [SOME])
     torch.testing.assert_close(alone[0], logprobs[0][torch.from_numpy(columns)], atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
 def test_a_chance_near_one_never_leaves_the_allowed(model):
     hidden = torch.randn(1, model.config.hidden_size)
-    tokens, _ = Head(model).choose(hidden, [SOME], [1 - 1e-16], Decoding(temperature=1.0, top_p=0.3))
-    assert tokens[0] in SOME.ids
+    tokens, _ = LMHead(model).choose(hidden, [SOME], [1 - 1e-16], Decoding(temperature=1.0, top_p=0.3))
+    assert tokens[0] in SOME.allowed

@@ -20,11 +20,11 @@ from support import fake_endpoint
 from st2llm.errors import AlignmentError, ArtefactError, ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.endpoint import client
-from st2llm.llm.endpoint.client import Patience, RemoteModel, Streamer
+from st2llm.llm.endpoint.client import RemoteModel, RetryPolicy, StreamingCompleter
 from st2llm.types import Completer, Decoding, FreeText, Numbers, Slot
 
 KEY = "sk-test-0123456789abcdef"
-QUICK = Patience(connect_s=5, read_s=2, total_s=3, attempts=5, wait_s=0.01, longest_wait_s=2)
+QUICK = RetryPolicy(connect_s=5, read_s=2, total_s=3, attempts=5, wait_s=0.01, longest_wait_s=2)
 DRAWS = Decoding(draws=2, temperature=0.8, seed=5)
 GRAMMAR = Numbers(4, 3)
 
@@ -82,7 +82,7 @@ def truth(server, prompts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ST2LLM_OPENAI_KEY", KEY)
         server.plan()
-        return server.llm(Patience()).complete(prompts, DRAWS)
+        return server.llm(RetryPolicy()).complete(prompts, DRAWS)
 
 
 def words(answers):
@@ -93,7 +93,7 @@ def words(answers):
 def test_it_is_a_completer_that_streams(endpoint):
     llm = load_llm(f"openai:{endpoint.url}/v1/#tiny")
     assert isinstance(llm, Completer)
-    assert isinstance(llm, Streamer)
+    assert isinstance(llm, StreamingCompleter)
     assert llm.identity == llm.name == f"openai:{endpoint.url}/v1#tiny"
     assert llm.complete([]) == []
 
@@ -109,7 +109,7 @@ def test_answers_come_prompt_by_prompt_and_draw_by_draw(truth, prompts):
 
 
 def test_an_answer_does_not_depend_on_what_else_is_asked(endpoint, truth, prompts):
-    llm = endpoint.llm(Patience(), concurrency=1)
+    llm = endpoint.llm(RetryPolicy(), concurrency=1)
     assert words(llm.complete(prompts[13:14], DRAWS)) == words(truth[26:28])
     assert words(llm.complete(prompts[3:5][::-1], DRAWS)) == words(truth[8:10] + truth[6:8])
     first = Decoding(draws=1, temperature=0.8, seed=5)
@@ -121,7 +121,7 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(endpoint, truth, prompt
 @pytest.mark.slow
 def test_greedy_answers_are_those_of_the_model_itself(endpoint, prompts, tiny):
     mine = load_llm(tiny(), dtype="fp32").complete(prompts)
-    got = endpoint.llm(Patience()).complete(prompts)
+    got = endpoint.llm(RetryPolicy()).complete(prompts)
     assert [answer.text for answer in got] == [answer.text for answer in mine]
     assert [answer.tokens_in for answer in got] == [answer.tokens_in for answer in mine]
 
@@ -130,7 +130,7 @@ def test_greedy_answers_are_those_of_the_model_itself(endpoint, prompts, tiny):
 @pytest.mark.parametrize("kind", fake_endpoint.TROUBLES)
 def test_no_answer_is_lost_to(endpoint, truth, prompts, kind):
     endpoint.plan(share=1.0, most=1, kinds=[kind])
-    hasty = Patience(read_s=0.6, total_s=1.2, attempts=5, wait_s=0.01)
+    hasty = RetryPolicy(read_s=0.6, total_s=1.2, attempts=5, wait_s=0.01)
     began = time.monotonic()
     got = endpoint.llm(hasty).complete([prompts[2], prompts[9]], DRAWS)
     assert words(got) == words(truth[4:6] + truth[18:20])
@@ -151,7 +151,7 @@ def test_an_answer_that_comes_twice_counts_once_and_is_not_taken_for_another(end
 def test_in_a_storm_no_answer_is_lost_and_none_is_counted_twice(endpoint, truth, prompts):
     kinds = [kind for kind in fake_endpoint.TROUBLES if kind != "429-date"]  # up to a second for all workers
     endpoint.plan(seed=1, share=0.6, kinds=kinds + fake_endpoint.DOUBLES)
-    patience = Patience(connect_s=5, read_s=2, total_s=2.5, attempts=4, wait_s=0.01)
+    patience = RetryPolicy(connect_s=5, read_s=2, total_s=2.5, attempts=4, wait_s=0.01)
     news = list(endpoint.llm(patience).stream(prompts, DRAWS))
     assert sorted(index for index, _ in news) == list(range(len(truth)))
     assert words(answer for _, answer in sorted(news, key=lambda pair: pair[0])) == words(truth)
@@ -164,7 +164,9 @@ def test_in_a_storm_no_answer_is_lost_and_none_is_counted_twice(endpoint, truth,
 def test_no_more_requests_than_stated_are_in_flight(endpoint, prompts, truth):
     for concurrency in (3, 8):
         endpoint.plan(slow_s=0.1, together=concurrency)
-        assert words(endpoint.llm(Patience(), concurrency).complete(prompts[:5], DRAWS)) == words(truth[:10])
+        assert words(endpoint.llm(RetryPolicy(), concurrency).complete(prompts[:5], DRAWS)) == words(
+            truth[:10]
+        )
         assert endpoint.counts()["most_flying"] == concurrency
 
 
@@ -211,7 +213,7 @@ def _kept(stream, had):
 
 def test_a_server_that_never_answers_is_given_up_before_all_prompts_were_tried(endpoint, prompt):
     endpoint.plan(lost="lost")
-    patience = Patience(attempts=2, wait_s=0.0, give_up=4)
+    patience = RetryPolicy(attempts=2, wait_s=0.0, give_up=4)
     with pytest.raises(ArtefactError, match=r"4 were asked for in vain, 16 not at all"):
         endpoint.llm(patience, concurrency=1).complete([prompt(f"lost {i}", GRAMMAR) for i in range(20)])
     assert sum(endpoint.counts()["asked"].values()) == 0
@@ -219,7 +221,7 @@ def test_a_server_that_never_answers_is_given_up_before_all_prompts_were_tried(e
 
 
 def test_a_server_that_is_not_there_is_named(prompts):
-    llm = RemoteModel("http://127.0.0.1:9/v1", "tiny", patience=Patience(attempts=2, wait_s=0.0))
+    llm = RemoteModel("http://127.0.0.1:9/v1", "tiny", retry=RetryPolicy(attempts=2, wait_s=0.0))
     with pytest.raises(
         ArtefactError, match=r"openai:http://127.0.0.1:9/v1#tiny gave no answer .* ConnectError"
     ):
@@ -228,7 +230,7 @@ def test_a_server_that_is_not_there_is_named(prompts):
 
 def test_a_wait_that_the_server_asks_for_is_kept(endpoint, prompts, truth):
     endpoint.plan(share=1.0, most=1, kinds=["429-after"])
-    answers = endpoint.llm(Patience(wait_s=0.0)).complete(prompts[:1], Decoding(temperature=0.8, seed=5))
+    answers = endpoint.llm(RetryPolicy(wait_s=0.0)).complete(prompts[:1], Decoding(temperature=0.8, seed=5))
     assert words(answers) == words(truth[:1])
     first, second = endpoint.counts()["times"]
     assert second - first >= 0.2
@@ -256,9 +258,9 @@ def test_a_wait_that_means_nothing_is_our_own_to_choose(headers):
 
 
 def test_our_own_waits_double_with_jitter_up_to_the_longest():
-    patience = Patience(wait_s=1.0, longest_wait_s=5.0)
+    patience = RetryPolicy(wait_s=1.0, longest_wait_s=5.0)
     for attempt, longest in [(2, 1), (3, 2), (4, 4), (5, 5), (500, 5)]:
-        waits = [patience.before(attempt) for _ in range(50)]
+        waits = [patience.wait_before(attempt) for _ in range(50)]
         assert longest / 2 <= min(waits) < max(waits) <= longest
 
 
@@ -339,7 +341,7 @@ def test_tokens_are_zero_where_the_server_does_not_count_them(endpoint, prompts)
 
 def test_the_newer_name_of_the_limit_is_used_where_a_server_wants_it(endpoint, prompts, truth):
     endpoint.plan(plain=False)
-    assert words(endpoint.llm(Patience(attempts=1)).complete(prompts, DRAWS)) == words(truth)
+    assert words(endpoint.llm(RetryPolicy(attempts=1)).complete(prompts, DRAWS)) == words(truth)
     bodies = endpoint.counts()["bodies"]
     assert 0 < sum("max_tokens" in body for body in bodies) <= 8
 
@@ -363,7 +365,7 @@ def test_leaving_early_ends_what_is_in_flight(endpoint, prompts):
 
 
 def test_a_defect_of_our_own_is_seen_and_not_waited_for(endpoint, prompts, monkeypatch):
-    monkeypatch.setattr(client.protocol, "read", lambda *_: 1 / 0)
+    monkeypatch.setattr(client.protocol, "parse_reply", lambda *_: 1 / 0)
     with pytest.raises(ExceptionGroup) as told:
         endpoint.llm(concurrency=1).complete(prompts)
     assert told.group_contains(ZeroDivisionError)
@@ -376,7 +378,7 @@ def test_prompts_that_cannot_be_asked_are_told_before_any_is(endpoint, prompts, 
 
 
 def test_the_key_is_in_no_log_error_repr_or_attribute(endpoint, prompts, caplog):
-    llm = endpoint.llm(Patience(attempts=2, wait_s=0.0))
+    llm = endpoint.llm(RetryPolicy(attempts=2, wait_s=0.0))
     endpoint.plan(share=1.0, kinds=["echo"], most=9)
     with (
         caplog.at_level(logging.DEBUG),
@@ -536,7 +538,7 @@ def test_a_secret_in_a_name_is_refused_unseen(name):
 )
 def test_patience_without_meaning_is_refused(settings):
     with pytest.raises(ConfigError, match="Patience needs"):
-        Patience(**settings)
+        RetryPolicy(**settings)
 
 
 def test_a_concurrency_without_meaning_is_refused():

@@ -27,8 +27,10 @@ DRAWN = Decoding(draws=3, temperature=0.7, top_p=0.9)
 
 
 def reply(prompt, content, messages=CHAT, grammar=Numbers(2, 2)):  # noqa: B008 - frozen
-    asked = protocol.question(prompt("12,", grammar, messages=messages), Decoding(), "m")
-    return protocol.read(content if isinstance(content, bytes) else json.dumps(content).encode(), asked)
+    asked = protocol.build_request(prompt("12,", grammar, messages=messages), Decoding(), "m")
+    return protocol.parse_reply(
+        content if isinstance(content, bytes) else json.dumps(content).encode(), asked
+    )
 
 
 def said(**choice):
@@ -36,7 +38,7 @@ def said(**choice):
 
 
 def test_messages_become_a_chat_completion(prompt):
-    asked = protocol.question(prompt("", Numbers(2, 2), messages=CHAT), DRAWN, "m")
+    asked = protocol.build_request(prompt("", Numbers(2, 2), messages=CHAT), DRAWN, "m")
     assert asked.path == "chat/completions"
     assert asked.body == {
         "model": "m",
@@ -48,7 +50,7 @@ def test_messages_become_a_chat_completion(prompt):
 
 
 def test_plain_words_become_a_completion_that_stops_at_a_line_break(prompt):
-    asked = protocol.question(prompt("12,", Numbers(2, 2)), Decoding(), "m")
+    asked = protocol.build_request(prompt("12,", Numbers(2, 2)), Decoding(), "m")
     assert asked.path == "completions"
     assert (asked.body["prompt"], asked.body["stop"], asked.body["temperature"]) == ("12,", ["\n"], 0.0)
     assert "top_p" not in asked.body
@@ -67,24 +69,24 @@ def test_plain_words_become_a_completion_that_stops_at_a_line_break(prompt):
     ],
 )
 def test_an_answer_of_several_lines_does_not_stop_at_the_first(prompt, grammar):
-    assert "stop" not in protocol.question(prompt("12,", grammar), Decoding(), "m").body
+    assert "stop" not in protocol.build_request(prompt("12,", grammar), Decoding(), "m").body
 
 
 def test_a_json_schema_is_sent_and_no_other_grammar_is(prompt):
-    asked = protocol.question(prompt("12,", Json('{"type": "object"}')), Decoding(), "m")
+    asked = protocol.build_request(prompt("12,", Json('{"type": "object"}')), Decoding(), "m")
     schema = {"name": "answer", "schema": {"type": "object"}}
     assert asked.body["response_format"] == {"type": "json_schema", "json_schema": schema}
     for grammar in [Numbers(2, 2), Choice(("a", "b")), FreeText(), None]:
-        assert "response_format" not in protocol.question(prompt("12,", grammar), Decoding(), "m").body
+        assert "response_format" not in protocol.build_request(prompt("12,", grammar), Decoding(), "m").body
 
 
 def test_what_an_endpoint_cannot_be_asked_is_refused(prompt):
     with pytest.raises(AlignmentError, match="slot 'places'"):
-        protocol.question(prompt("12,", slots=(Slot("places", 2),)), Decoding(), "m")
+        protocol.build_request(prompt("12,", slots=(Slot("places", 2),)), Decoding(), "m")
     with pytest.raises(ConfigError, match="A prompt is empty"):
-        protocol.question(prompt(""), Decoding(), "m")
+        protocol.build_request(prompt(""), Decoding(), "m")
     with pytest.raises(ConfigError, match="JSON schema should be JSON, but '{oops' is not"):
-        protocol.question(prompt("12,", Json("{oops")), Decoding(), "m")
+        protocol.build_request(prompt("12,", Json("{oops")), Decoding(), "m")
 
 
 @pytest.mark.parametrize(
@@ -102,13 +104,18 @@ def test_what_an_endpoint_cannot_be_asked_is_refused(prompt):
     ],
 )
 def test_an_answer_has_room_for_a_token_for_each_byte_twice(grammar, longest):
-    assert protocol.room(grammar) >= 2 * len(longest.encode())
+    assert protocol.max_tokens(grammar) >= 2 * len(longest.encode())
 
 
 def test_free_text_has_room_for_its_tokens_and_then_for_an_answer():
-    assert (protocol.room(None), protocol.room(FreeText(50)), protocol.room(Json("{}"))) == (64, 50, 1024)
     assert (
-        protocol.room(FreeText(50, answer=Choice(("yes",)))) == 50 + protocol.room(Choice(("yes",))) + 2 * 7
+        protocol.max_tokens(None),
+        protocol.max_tokens(FreeText(50)),
+        protocol.max_tokens(Json("{}")),
+    ) == (64, 50, 1024)
+    assert (
+        protocol.max_tokens(FreeText(50, answer=Choice(("yes",))))
+        == 50 + protocol.max_tokens(Choice(("yes",))) + 2 * 7
     )
 
 
@@ -124,8 +131,8 @@ def test_a_seed_is_of_a_draw_of_a_prompt_and_of_nothing_else():
 def test_the_words_and_tokens_of_a_reply_are_read(prompt):
     usage = {"prompt_tokens": 7, "completion_tokens": 3}
     got = reply(prompt, {**said(message={"content": "12,13\nand more"}), "usage": usage})
-    assert got == protocol.Reply("12,13\nand more", "whole", 7, 3)
-    assert reply(prompt, said(text="12,13"), messages=()) == protocol.Reply("12,13", "whole", 0, 0)
+    assert got == protocol.EndpointReply("12,13\nand more", "whole", 7, 3)
+    assert reply(prompt, said(text="12,13"), messages=()) == protocol.EndpointReply("12,13", "whole", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +200,7 @@ def test_free_text_without_an_answer_line_is_its_first_line(prompt):
     ],
 )
 def test_garbage_is_named_so(prompt, content):
-    with pytest.raises(protocol.GarbageError):
+    with pytest.raises(protocol.InvalidReplyError):
         reply(prompt, content)
 
 
@@ -201,9 +208,9 @@ def test_garbage_is_named_so(prompt, content):
     st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps({"choices": [text]}).encode())
 )
 def test_no_bytes_do_more_than_be_garbage(content):
-    asked = protocol.Question("completions", {"prompt": "1"}, "", False)
-    with pytest.raises(protocol.GarbageError):
-        protocol.read(content, asked)
+    asked = protocol.EndpointRequest("completions", {"prompt": "1"}, "", False)
+    with pytest.raises(protocol.InvalidReplyError):
+        protocol.parse_reply(content, asked)
 
 
 def test_half_a_surrogate_pair_is_replaced_so_that_the_answer_can_be_written(prompt):
@@ -212,8 +219,8 @@ def test_half_a_surrogate_pair_is_replaced_so_that_the_answer_can_be_written(pro
 
 
 def test_the_words_of_an_error_are_found_and_kept_short():
-    assert protocol.complaint(b'{"error": {"message": "Too  long.", "code": "c"}}') == ("c", "Too long.")
-    assert protocol.complaint(b'{"error": {"message": null, "type": "t"}}')[0] == "t"
-    assert protocol.complaint(b'{"error": "no"}') == ("", '{"error": "no"}')
-    assert protocol.complaint(b"") == ("", "(nothing)")
-    assert len(protocol.complaint(b"x" * 5000)[1]) == 303
+    assert protocol.parse_error(b'{"error": {"message": "Too  long.", "code": "c"}}') == ("c", "Too long.")
+    assert protocol.parse_error(b'{"error": {"message": null, "type": "t"}}')[0] == "t"
+    assert protocol.parse_error(b'{"error": "no"}') == ("", '{"error": "no"}')
+    assert protocol.parse_error(b"") == ("", "(nothing)")
+    assert len(protocol.parse_error(b"x" * 5000)[1]) == 303

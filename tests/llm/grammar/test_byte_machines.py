@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from support.grammars import is_number, number, ranking, span, written
 
 from st2llm.errors import ConfigError
-from st2llm.llm.grammar.byte_machines import Machine, machine, spaced
+from st2llm.llm.grammar.build_machine import build_machine
+from st2llm.llm.grammar.byte_machines import ByteMachine, after_space
 from st2llm.types import Choice, Clock, Numbers, Pair, Ranking, Scientific, Words
 
 # beartype draws which items of a tuple it looks at, also of the grammars that hypothesis makes
@@ -16,17 +17,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module i
 QUIET = settings(max_examples=40, deadline=None)
 
 
-def answers(found: Machine) -> set[str]:
+def answers(found: ByteMachine) -> set[str]:
     """All that a machine allows; each place on the way must lead on or be an end."""
     whole, ways = set(), [(b"", found.start)]
     while ways:
         text, place = ways.pop()
-        if found.may_stop(place):
+        if found.accepts(place):
             whole.add(text.decode())
-        steps = [(byte, found.step(place, byte)) for byte in sorted(set(found.letters.encode()))]
+        steps = [(byte, found.step(place, byte)) for byte in sorted(set(found.alphabet.encode()))]
         on = [(text + bytes([byte]), there) for byte, there in steps if there is not None]
-        assert on or found.may_stop(place)
-        assert found.must_stop(place) == (not on)
+        assert on or found.accepts(place)
+        assert found.is_final(place) == (not on)
         ways += on
     return whole
 
@@ -36,10 +37,10 @@ def answers(found: Machine) -> set[str]:
 def test_a_number_is_within_its_range_and_every_number_of_the_range_is_one(grammar):
     low, high = span(grammar)
     wanted = {written(value, grammar) for value in range(low, high + 1)}
-    found = machine(grammar)
+    found = build_machine(grammar)
     assert answers(found) == wanted
     assert all(is_number(text, grammar) for text in wanted)
-    assert found.longest >= max(map(len, wanted))
+    assert found.max_bytes >= max(map(len, wanted))
 
 
 @pytest.mark.parametrize(
@@ -72,21 +73,21 @@ def test_a_number_is_within_its_range_and_every_number_of_the_range_is_one(gramm
     ],
 )
 def test_a_grammar_allows_just_these_answers(grammar, wanted):
-    assert answers(machine(grammar)) == wanted
+    assert answers(build_machine(grammar)) == wanted
 
 
 @QUIET
 @given(ranking().filter(lambda grammar: len(grammar.candidates) <= 4))
 def test_a_ranking_is_every_order_of_different_candidates(grammar):
     orders = itertools.permutations(grammar.candidates, grammar.count)
-    found = machine(grammar)
+    found = build_machine(grammar)
     wanted = {grammar.separator.join(order) for order in orders}
     assert answers(found) == wanted
-    assert found.longest >= max(len(text.encode()) for text in wanted)
+    assert found.max_bytes >= max(len(text.encode()) for text in wanted)
 
 
 def test_every_minute_of_a_day_is_a_time():
-    assert answers(machine(Clock())) == {f"{h:02d}:{m:02d}" for h in range(24) for m in range(60)}
+    assert answers(build_machine(Clock())) == {f"{h:02d}:{m:02d}" for h in range(24) for m in range(60)}
 
 
 @pytest.mark.parametrize(
@@ -108,25 +109,25 @@ def test_every_minute_of_a_day_is_a_time():
     ],
 )
 def test_a_date_is_one_that_exists(text, exists):
-    found = machine(Clock("datetime" if " " in text else "date"))
+    found = build_machine(Clock("datetime" if " " in text else "date"))
     place = found.start
     for byte in text.encode():
         place = None if place is None else found.step(place, byte)
-    assert (place is not None and found.may_stop(place)) == exists
+    assert (place is not None and found.accepts(place)) == exists
 
 
 @given(st.dates())
 def test_every_date_is_one(date):
-    found = machine(Clock("date"))
+    found = build_machine(Clock("date"))
     place = found.start
     for byte in date.isoformat().encode():
         place = found.step(place, byte)
-    assert found.must_stop(place)
+    assert found.is_final(place)
 
 
 def test_an_answer_may_stand_behind_a_blank():
-    found = spaced(machine(Numbers(1, 1, low=8)))
-    assert answers(found) == {" 8", " 9"} and found.stops == machine(Numbers(1, 1)).stops
+    found = after_space(build_machine(Numbers(1, 1, low=8)))
+    assert answers(found) == {" 8", " 9"} and found.stop_strings == build_machine(Numbers(1, 1)).stop_strings
 
 
 @pytest.mark.parametrize(
@@ -174,4 +175,4 @@ def test_an_answer_may_stand_behind_a_blank():
 )
 def test_a_grammar_that_says_nothing_is_refused(grammar, message):
     with pytest.raises(ConfigError, match=message):
-        machine(grammar)
+        build_machine(grammar)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.llm.grammar.byte_machines import machine
+from st2llm.llm.grammar.build_machine import build_machine
 from st2llm.serialize.answer import formats as answer
 from st2llm.serialize.answer.formats import NumbersFormat
 from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, STRATEGIES, Notation, NumberText, Strategy, fit
@@ -58,11 +58,11 @@ def slack(values: np.ndarray) -> np.ndarray:
 
 
 def accepts(numbers: Strategy, text: str, count: int) -> bool:
-    found = machine(numbers.grammar(count))
+    found = build_machine(numbers.grammar(count))
     place = found.start
     for byte in text.encode():
         place = None if place is None else found.step(place, byte)
-    return place is not None and found.may_stop(place)
+    return place is not None and found.accepts(place)
 
 
 @pytest.mark.parametrize("name", NAMES)
