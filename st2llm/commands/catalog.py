@@ -10,7 +10,7 @@ from st2llm import data
 from st2llm.data import card
 from st2llm.data.fetch import cache_dir
 from st2llm.errors import ArtefactError, ConfigError, DataError, nearest
-from st2llm.llm.model_files import PACKAGED_MODELS, LAYOUT_VERSION, MANIFEST, resolve
+from st2llm.llm.model_files import LAYOUT_VERSION, MANIFEST, PACKAGED_MODELS, resolve
 
 
 @dataclass(frozen=True)
