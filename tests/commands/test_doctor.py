@@ -67,7 +67,7 @@ def test_it_says_which_quantisations_work():
 
 
 def test_a_machine_where_none_works_is_not_well(monkeypatch):
-    monkeypatch.setattr(doctor.quantise, "available", lambda device: ())
+    monkeypatch.setattr(doctor.quantise, "available_quantisations", lambda device: ())
     fact = _facts()["quantisation"]
     assert not fact.well
     assert "quant='none'" in fact.value
