@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pickle
+import pickletools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,20 +39,69 @@ def pandas_table(path: Path, key: str | None = None) -> pd.DataFrame:
     return found.to_frame() if isinstance(found, pd.Series) else pd.DataFrame(found)
 
 
-_ALLOWED_MODULES = {"pandas.tseries.offsets", "pandas._libs.tslibs.offsets"}
+_OFFSET_MODULES = ("pandas.tseries.offsets", "pandas._libs.tslibs.offsets")
+_OFFSET_CLASSES = (
+    "Nano",
+    "Micro",
+    "Milli",
+    "Second",
+    "Minute",
+    "Hour",
+    "Day",
+    "BusinessDay",
+    "BDay",
+    "Week",
+    "MonthBegin",
+    "MonthEnd",
+    "QuarterBegin",
+    "QuarterEnd",
+    "YearBegin",
+    "YearEnd",
+)
+_ALLOWED_GLOBALS = {(module, name) for module in _OFFSET_MODULES for name in _OFFSET_CLASSES} | {
+    ("copyreg", "_reconstructor"),
+    ("copy_reg", "_reconstructor"),
+    ("builtins", "object"),
+    ("__builtin__", "object"),
+    ("datetime", "timedelta"),
+}
+"""Compared as whole pairs: a dotted name would lead through a module to whatever that module imports."""
+_REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "INST", "OBJ", "PERSID", "BINPERSID"}
 _PATCH_LOCK = threading.Lock()
 
 
-class _FrequencyUnpickler(pickle.Unpickler):
-    """Builds numbers, words and pandas frequencies, nothing else."""
+class _FrequencyStandIn:
+    """Stands for a frequency of pandas and its parts: it takes any arguments and state, and keeps none."""
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> "_FrequencyStandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _StandInUnpickler(pickle.Unpickler):
+    """Builds numbers, words and stand-ins. Nothing that a pickle names is imported or called."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in _ALLOWED_MODULES or (module, name) in {
-            ("copyreg", "_reconstructor"),
-            ("builtins", "object"),
-        }:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"a pickle of {module}.{name}")
+        if (module, name) not in _ALLOWED_GLOBALS:
+            raise pickle.UnpicklingError(f"a pickle of {module}.{name}")
+        return _FrequencyStandIn
+
+
+def _load_pickle(data: bytes, **options: Any) -> Any:
+    """The number or words of a pickle; None for a frequency, which the step of the readings tells as well.
+
+    Raises UnpicklingError for a name or an opcode that no such pickle has.
+    """
+    for opcode, _, _ in pickletools.genops(data):
+        if opcode.name in _REFUSED_OPCODES:
+            raise pickle.UnpicklingError(f"a pickle of code (the opcode {opcode.name})")
+    content = _StandInUnpickler(io.BytesIO(data), **options).load()
+    return None if isinstance(content, _FrequencyStandIn) or content is _FrequencyStandIn else content
 
 
 @contextlib.contextmanager
@@ -61,7 +111,7 @@ def _restricted_pickle() -> Iterator[list[str]]:
 
     def loads(data: bytes, **options: Any) -> Any:
         try:
-            return _FrequencyUnpickler(io.BytesIO(data), **options).load()
+            return _load_pickle(data, **options)
         except pickle.UnpicklingError as error:
             refused.extend([str(error)] if str(error).startswith("a pickle of") else [])
             raise

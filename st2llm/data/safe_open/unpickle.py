@@ -9,7 +9,7 @@ import pickle
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from st2llm.errors import DataError
 
 MAX_OPCODES = 20_000_000
 MAX_DEPTH = 32
+_BLOCK_BYTES = 1 << 20
 
 _CODE_OPCODES = {
     "EXT1",
@@ -41,7 +42,7 @@ def numeric_pickle(path: Path, *, limit: int = MAX_BYTES) -> Any:
     Raises DataError for anything else in it, before anything is built, and for a damaged or oversized file.
     """
     with unpacked_stream(path, limit=limit) as stream:
-        data = stream.read(limit + 1)
+        data = _read(stream, limit)
     check_claimed_size(len(data), path.stat().st_size, path.name, limit=limit)
     try:
         _check_opcodes(data, path)
@@ -52,6 +53,15 @@ def numeric_pickle(path: Path, *, limit: int = MAX_BYTES) -> Any:
         raise DataError(
             f"{path} cannot be read as a pickle of numbers: {first_line(error)}. Save its arrays with numpy.savez."
         ) from error
+
+
+def _read(stream: IO[bytes], limit: int) -> bytes:
+    """At most one byte more than `limit`, block by block: read(limit) takes all the memory at once."""
+    blocks, size = [], 0
+    while size <= limit and (block := stream.read(min(_BLOCK_BYTES, limit + 1 - size))):
+        blocks.append(block)
+        size += len(block)
+    return b"".join(blocks)
 
 
 def _check_opcodes(data: bytes, path: Path) -> None:
