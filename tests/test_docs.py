@@ -139,3 +139,15 @@ def test_the_gains_in_the_readme_are_those_of_the_committed_reports():
         for cell, gain in zip(row[-3:-1], gains, strict=True):
             shown = [float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d+\.\d", cell)]
             assert shown == pytest.approx([v for v in astuple(gain) if v is not None], abs=0.0501), name
+
+
+READERS_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("*/README.md"))]
+
+
+@pytest.mark.parametrize("page", READERS_PAGES, ids=_name)
+def test_every_module_that_a_page_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"`(st2llm/[\w/]+(?:\.py)?)`", text)
+    assert [p for p in paths if not re.search(r"\b(KIND|NAME)\b", p) and not (ROOT / p).exists()] == []
+    for name in re.findall(r"`(st2llm(?:\.\w+)+)", text):
+        assert pkgutil.resolve_name(name) is not None, name
