@@ -23,6 +23,7 @@ COMMANDS = [
     "data fetch",
     "data instruct",
     "prompt",
+    "check-description",
     "pretrain",
     "predict",
     "compare",

@@ -1,6 +1,7 @@
-"""`st2llm prompt`: shows the prompt of a test sample."""
+"""`st2llm prompt` and `st2llm check-description`: the prompt of a test sample, and a check of what was answered."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,27 +11,26 @@ from st2llm.cli.options import Data, Llm, example
 app = typer.Typer()
 
 
+Template = Annotated[str, typer.Argument(metavar="KIND/TASK[.VARIANT]", help="A template below prompts/.")]
+Index = Annotated[int, typer.Option("--index", metavar="N", help="Index of the test sample.")]
+Place = Annotated[str | None, typer.Option("--place", metavar="ID", help="Ask for this place only.")]
+History = Annotated[int | None, typer.Option("--history", metavar="N", help="Number of observed steps.")]
+Horizon = Annotated[int | None, typer.Option("--horizon", metavar="N", help="Number of predicted steps.")]
+
+
 @app.command(
     epilog=example(
         "st2llm prompt graph/forecast --data auckland-pedestrians --place 45-queen-street --llm smollm2-135m"
     )
 )
 def prompt(
-    template: Annotated[
-        str, typer.Argument(metavar="KIND/TASK[.VARIANT]", help="A template below prompts/.")
-    ],
+    template: Template,
     data: Data,
     llm: Llm = None,
-    index: Annotated[int, typer.Option("--index", metavar="N", help="Index of the test sample.")] = 0,
-    place: Annotated[
-        str | None, typer.Option("--place", metavar="ID", help="Ask for this place only.")
-    ] = None,
-    history: Annotated[
-        int | None, typer.Option("--history", metavar="N", help="Number of observed steps.")
-    ] = None,
-    horizon: Annotated[
-        int | None, typer.Option("--horizon", metavar="N", help="Number of predicted steps.")
-    ] = None,
+    index: Index = 0,
+    place: Place = None,
+    history: History = None,
+    horizon: Horizon = None,
     budget: Annotated[
         int | None,
         typer.Option("--budget", metavar="TOKENS", help="Truncate the prompt to at most this many tokens."),
@@ -57,4 +57,31 @@ def prompt(
     for finding in findings:
         typer.echo(f"lint: {finding}", err=True)
     if findings:
+        raise typer.Exit(1)
+
+
+@app.command(
+    name="check-description",
+    epilog=example(
+        "st2llm check-description graph/describe answer.txt --data auckland-pedestrians --index 3"
+    ),
+)
+def check_description(
+    template: Template,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A text file with the description.")],
+    data: Data,
+    index: Index = 0,
+    place: Place = None,
+    history: History = None,
+    horizon: Horizon = None,
+) -> None:
+    """Check the claims of a description against the sample of a prompt; exit 1 if the data contradict any."""
+    from st2llm.commands.check_description import check_description as check
+    from st2llm.commands.prompt import Question
+
+    sample = Question(template, data, index=index, place=place, history=history, horizon=horizon)
+    checked = check(file.read_text(encoding="utf-8"), sample)
+    for line in checked.lines():
+        typer.echo(line)
+    if checked.contradicted:
         raise typer.Exit(1)

@@ -10,7 +10,9 @@ from st2llm.retrieve.documents import (
     SentenceEncoder,
     documents_from_notes,
     documents_from_places,
+    with_documents,
 )
+from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Note
 
 WORDS = ("rain", "concert", "station", "snow")
@@ -24,7 +26,7 @@ class CountWords:
 
 
 DOCUMENTS = [
-    Document("a", "Heavy rain and more rain", "weather", known_s=100),
+    Document("a", "Heavy rain and more rain", "weather", published_s=100),
     Document("b", "A concert at the arena", "event"),
     Document("c", "A station with a concert hall", "poi", place="gate-1"),
 ]
@@ -50,9 +52,26 @@ def test_what_is_about_another_place_is_left_out():
     assert index.similar("station", 3, place="gate-1")[0].document.id == "c"
 
 
+def test_documents_published_before_the_target_join_the_notes_of_a_sample_and_its_prompt():
+    sample = five_kinds.field_samples(five_kinds.graph(), 24, 6)[0].at("gate-0")
+    start = int(sample.time[sample.first_wanted_step])
+    index = DocumentIndex.fit(
+        [
+            Document("early", "A concert near the station", published_s=start - 3600),
+            Document("late", "A concert was at the station", published_s=start),
+            Document("elsewhere", "A station and a concert", place="gate-1"),
+        ],
+        CountWords(),
+    )
+    found = with_documents(sample, index, k=3, query="concert at the station")
+    assert found.side.notes == (*sample.side.notes, "A concert near the station")
+    assert "A concert near the station" in load_prompt("graph/forecast").render(found).text
+    assert with_documents(found, index, query="concert").side.notes == found.side.notes
+
+
 def test_notes_and_places_become_documents():
     (note,) = documents_from_notes([Note(5, 9, "A concert")])
-    assert (note.text, note.start, note.end, note.sort) == ("A concert", 5, 9, "event")
+    assert (note.text, note.start, note.end, note.category) == ("A concert", 5, 9, "event")
     found = documents_from_places(five_kinds.graph(), ["by the station", "", "a park"])
     assert [d.place for d in found] == ["gate-0", "gate-2"]
     with pytest.raises(DataError, match="2 texts"):

@@ -19,7 +19,7 @@ GAP = float(np.diff(five_kinds.events().time[:30]).max() / 3600)
 
 
 def _verdicts(text, sample):
-    return [(claim.about, claim.verdict) for claim in check(text, sample)]
+    return [(claim.topic, claim.verdict) for claim in check(text, sample)]
 
 
 # Gate n shows 100 (n + 1) +- 40 with the peak at 17:00 and the low at 05:00, on two equal days.
@@ -106,7 +106,11 @@ def test_several_claims_of_a_text_are_told_one_by_one():
 
 def test_a_claim_says_what_was_said_and_what_was_found():
     (claim,) = check("The highest value at Gate 0 is 150.", GRAPH)
-    assert (claim.said, claim.found, claim.words) == ("150", "140", "The highest value at Gate 0 is 150.")
+    assert (claim.claimed, claim.measured, claim.clause) == (
+        "150",
+        "140",
+        "The highest value at Gate 0 is 150.",
+    )
 
 
 def test_what_is_hidden_supports_nothing():

@@ -1,15 +1,15 @@
-"""What a description claims, checked against the visible values: supported, contradicted or uncheckable.
+"""Checks the claims of a description against the visible values: supported, contradicted or uncheckable.
 
-A text is cut into sentences and these into clauses; in each clause the patterns below are looked for, and all else is
-no claim, but for a number that no pattern explains, which is uncheckable. So is a claim whose subject is not clear
-(two places, or one of several channels not named), that the data give no clear answer to, and a clause that denies or
-guesses (`not`, `will`, `likely`, ...). A clause without a place speaks of the one named before or of all that is
-shown: it is right where either reading is, and wrong only where both are.
+The text is split into sentences and clauses, and each clause is searched for the patterns below. Other text makes no
+claim, except that a number which no pattern explains is uncheckable. A claim is also uncheckable if its subject is
+ambiguous (two places, or several channels and none named), if the data give no clear answer, or if the clause is
+negated or hedged (`not`, `will`, `likely`, ...). A clause that names no place is about the place named last or about
+everything shown: it is supported if either interpretation is, and contradicted only if both are.
 
 - graph and grid: `highest | maximum | peak ... 140`, `lowest ... 60`, `average ... 100`; `ranges from 60 to 140`;
-  `starts at 80`, `ends at 90`; `peaks at 17:00` (the clock of the extreme, or of the extreme of the mean day); `80 at
-  08:00` where one such moment is shown; `rises | falls | stays flat`, of the whole that is shown alone (last quarter
-  against first, in whole days where two are shown: a quarter of a standard deviation is clear, a tenth is flat);
+  `starts at 80`, `ends at 90`; `peaks at 17:00` (the time of the extreme, or of the extreme of the mean day); `80 at
+  08:00` if that time is shown once; `rises | falls | stays flat`, for the whole period only (the last quarter against
+  the first, in whole days if two are shown: a quarter of a standard deviation is clear, a tenth is flat);
   `A is busier than B`.
 - grid: `the south is warmest` (against the other half), `the north-west is coldest` (among the quarters).
 - trajectory: `walks 35 metres` (along the way, or straight), `average speed 1.2 m/s`, `heads north-east` (from the
@@ -19,7 +19,7 @@ shown: it is right where either reading is, and wrong only where both are.
   `largest magnitude 3.9`, `theft is the most frequent`.
 - video: `a cut | no cut`, `moves left`, `brighter at the end`, `most motion in the top left`, `10 frames`, `lasts 2 s`.
 
-A number is right within half a unit of its last decimal; within 5 % after `about`, `around`, `roughly`, ...
+A number matches within half a unit of its last decimal, and within 5 % after `about`, `around`, `roughly`, ...
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -50,21 +50,22 @@ _CHECKERS: Mapping[str, _KindChecker] = {
 
 
 def check(text: str, sample: Sample) -> list[Claim]:
-    """The claims of a description of what a sample shows, in the order of the text, each with its verdict.
+    """Returns the claims of a description of a sample, in the order of the text, each with its verdict.
 
-    Only visible values are used, so a true word about what is hidden is not called supported. Never raises on words.
+    Only visible values are used, so a statement about hidden values is never called supported. Raises DataError for a
+    kind of data that has no checker; never raises because of the text.
     """
     if sample.kind not in _CHECKERS:
         raise DataError(
             f"Descriptions of {sample.kind!r} cannot be checked. {nearest(sample.kind, _CHECKERS)}"
         )
-    kind, asked = _CHECKERS[sample.kind], sample.without_truth()
-    found: list[Claim] = []
-    for clause in split_clauses(text, kind.names(asked)):
-        found += kind.check(clause, asked)
-        found += [
-            Claim(clause.words, "number", f"{number.value:g}", "uncheckable")
+    checker, visible = _CHECKERS[sample.kind], sample.without_truth()
+    claims: list[Claim] = []
+    for clause in split_clauses(text, checker.names(visible)):
+        claims += checker.check(clause, visible)
+        claims += [
+            Claim(clause.text, "number", f"{number.value:g}", "uncheckable")
             for number in clause.numbers
             if number.start not in clause.used
         ]
-    return found
+    return claims

@@ -1,4 +1,4 @@
-"""A description cut into clauses, with its numbers told apart: values, clocks, dates, names."""
+"""Splits a description into clauses and separates its numbers into values, clock times, dates and names."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,21 +10,25 @@ Verdict = Literal["supported", "contradicted", "uncheckable"]
 
 @dataclass(frozen=True)
 class Claim:
-    """What a clause says. about: maximum, mean, trend, ... said: in its own words. found: what the data say.
+    """One claim of a description and whether the data support it.
 
-    found is '' where the claim is uncheckable.
+    clause: the clause that makes the claim. topic: maximum, mean, trend, ... claimed: the value or word that the clause
+    states. measured: the value or word computed from the data; '' where the claim is uncheckable.
     """
 
-    words: str
-    about: str
-    said: str
+    clause: str
+    topic: str
+    claimed: str
     verdict: Verdict
-    found: str = ""
+    measured: str = ""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number in a clause. start, end: where it stands. decimals: digits after its point. unit: the word after it."""
+    """A number in a clause.
+
+    start, end: character offsets in the clause. decimals: digits after the decimal point. unit: the word that follows.
+    """
 
     value: float
     start: int
@@ -32,21 +36,26 @@ class Number:
     decimals: int
     unit: str = ""
 
-    def near(self, truth: float, *, about: bool = False) -> bool:
-        """Whether it says the truth: within half a unit of its last decimal, or 5 % where it is said to be rough."""
-        room = 0.5 * 10.0**-self.decimals
-        # 12,400 may stand for anything that rounds to it only where the words say so.
-        return (
-            abs(self.value - truth) <= (max(room, 0.05 * abs(truth)) if about else room) * (1 + 1e-9) + 1e-9
-        )
+    def matches(self, truth: float, *, approximate: bool = False) -> bool:
+        """Whether it equals the truth to half a unit of its last decimal; to 5 % where the clause says `about`."""
+        tolerance = 0.5 * 10.0**-self.decimals
+        # A round number such as 12,400 gets a larger tolerance only where the text says that it is approximate.
+        if approximate:
+            tolerance = max(tolerance, 0.05 * abs(truth))
+        return abs(self.value - truth) <= tolerance * (1 + 1e-9) + 1e-9
 
 
 @dataclass(frozen=True)
 class Clause:
-    """Some words with one thing said. low: in small letters, names, clocks and dates blanked. names: those names."""
+    """A part of a sentence that makes one statement.
 
-    words: str
-    low: str
+    text: the original text. lowered: the text in lower case, with names, clock times and dates replaced by underscores.
+    clocks: minutes of the day. names: the known names in the text. last_name: the last name of an earlier clause.
+    used: start offsets of the numbers that a claim has used.
+    """
+
+    text: str
+    lowered: str
     numbers: tuple[Number, ...]
     clocks: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
@@ -54,25 +63,26 @@ class Clause:
     used: set[int] = field(default_factory=set, compare=False)
 
     @property
-    def rough(self) -> bool:
-        return APPROXIMATE.search(self.low) is not None
+    def approximate(self) -> bool:
+        """Whether the numbers are said to be approximate."""
+        return APPROXIMATE.search(self.lowered) is not None
 
     @property
-    def open(self) -> bool:
-        """Whether nothing of it can be held against the data: a denial, a guess, or what is yet to come."""
-        return HEDGED.search(self.low) is not None
+    def hedged(self) -> bool:
+        """Whether it is a negation, a guess or a prediction, which the visible data cannot contradict."""
+        return HEDGED.search(self.lowered) is not None
 
     @property
-    def part_of_time(self) -> bool:
-        """Whether it speaks of some of the time shown only."""
-        return bool(self.clocks) or PARTIAL_TIME.search(self.low) is not None
+    def partial_time(self) -> bool:
+        """Whether it is about a part of the visible period only."""
+        return bool(self.clocks) or PARTIAL_TIME.search(self.lowered) is not None
 
     def number_after(
         self, found: re.Match[str], room: int = 60, *, units: Sequence[str] = ()
     ) -> Number | None:
-        """The first value within so many signs behind a match, no other keyword between; its use is noted."""
+        """The first number at most `room` characters after a match, without another keyword between; marked as used."""
         for number in self.numbers:
-            between = self.low[found.end() : number.start]
+            between = self.lowered[found.end() : number.start]
             if number.start >= found.end():
                 if len(between) > room or KEYS.search(between) or (units and number.unit not in units):
                     return None
@@ -81,9 +91,9 @@ class Clause:
         return None
 
     def number_before(self, found: re.Match[str], room: int = 24) -> Number | None:
-        """The last value just before a match, as in `140 is the highest`."""
+        """The number just before a match, as in `140 is the highest`; marked as used."""
         for number in reversed(self.numbers):
-            between = self.low[number.end : found.start()]
+            between = self.lowered[number.end : found.start()]
             if number.end <= found.start() and len(between) <= room and not re.search(r"\d", between):
                 if re.search(r"\b(is|was|being|as)\b", between) and not KEYS.search(between):
                     self.used.add(number.start)
@@ -137,38 +147,41 @@ _AND_NUMBERS = re.compile(r"\d\s+and\s+[-−]?\d")
 
 
 def split_clauses(text: str, names: Sequence[str]) -> Iterator[Clause]:
-    """The clauses of a text. names: places and the like, which may hold digits and whole words that are no claim.
+    """Yields the clauses of a text.
 
-    last_name: the one named before, for clauses that begin with `it`.
+    names: names of places and the like, whose digits and keywords are not part of a claim. Each clause gets the last
+    name of an earlier clause, for clauses that begin with `it`.
     """
     last = ""
     for sentence in _SENTENCE.split(text):
         if not sentence or not sentence.strip():
             continue
-        for words in _CLAUSE.split(sentence):
-            if words and words.strip():
-                made = _clause(words.strip(), names, last)
-                last = made.names[-1] if made.names else last
-                yield made
+        for part in _CLAUSE.split(sentence):
+            if part and part.strip():
+                clause = _clause(part.strip(), names, last)
+                last = clause.names[-1] if clause.names else last
+                yield clause
 
 
-def _clause(words: str, names: Sequence[str], last: str) -> Clause:
-    low, found = words.lower(), list[tuple[int, str]]()
+def _clause(text: str, names: Sequence[str], last: str) -> Clause:
+    lowered, named = text.lower(), list[tuple[int, str]]()
     for name in sorted(names, key=len, reverse=True):
         if name:
-            for match in re.finditer(rf"(?<!\w){re.escape(name.lower())}(?!\w)", low):
-                found.append((match.start(), name))
-                low = _blank(low, match)
+            for match in re.finditer(rf"(?<!\w){re.escape(name.lower())}(?!\w)", lowered):
+                named.append((match.start(), name))
+                lowered = _blank(lowered, match)
     clocks = []
-    for match in _CLOCK.finditer(low):
+    for match in _CLOCK.finditer(lowered):
         clocks.append(_minute(match))
-        low = _blank(low, match)
-    for match in _DATE.finditer(low):
-        low = _blank(low, match)
+        lowered = _blank(lowered, match)
+    for match in _DATE.finditer(lowered):
+        lowered = _blank(lowered, match)
     numbers = tuple(
-        _number(match, low) for match in _NUMBER.finditer(low) if not _NOT_VALUE.match(low, match.end())
+        _number(match, lowered)
+        for match in _NUMBER.finditer(lowered)
+        if not _NOT_VALUE.match(lowered, match.end())
     )
-    return Clause(words, low, numbers, tuple(clocks), tuple(name for _, name in sorted(found)), last)
+    return Clause(text, lowered, numbers, tuple(clocks), tuple(name for _, name in sorted(named)), last)
 
 
 def _blank(text: str, match: re.Match[str]) -> str:
@@ -176,7 +189,7 @@ def _blank(text: str, match: re.Match[str]) -> str:
 
 
 def _minute(match: re.Match[str]) -> int:
-    """The minute of the day that a clock shows."""
+    """The minute of the day of a clock time."""
     hour = int(match.group(1) or match.group(4))
     half = (match.group(3) or match.group(5) or "").strip().lower()[:1]
     if half:
@@ -185,30 +198,37 @@ def _minute(match: re.Match[str]) -> int:
 
 
 def _number(match: re.Match[str], text: str) -> Number:
-    said = match.group().replace(",", "").replace("−", "-")
+    literal = match.group().replace(",", "").replace("−", "-")
     unit = _UNIT.match(text, match.end())
-    decimals = len(said.partition(".")[2])
-    return Number(float(said), match.start(), match.end(), decimals, unit.group(1) if unit else "")
+    decimals = len(literal.partition(".")[2])
+    return Number(float(literal), match.start(), match.end(), decimals, unit.group(1) if unit else "")
 
 
 def number_claim(
-    clause: Clause, about: str, number: Number, truths: Sequence[float | None], *, unit: str = ""
+    clause: Clause, topic: str, number: Number, truths: Sequence[float | None], *, unit: str = ""
 ) -> Claim:
-    """A claim of a number against what the data say in each reading: right in any, or wrong in all that are clear."""
-    said = f"{number.value:g}"
+    """Checks a number against the truth under each interpretation of its subject.
+
+    truths: one value per interpretation, None where the data give none. The claim is supported where one matches,
+    contradicted where none does, and uncheckable where there is no truth or the clause is hedged.
+    """
+    claimed = f"{number.value:g}"
     known = [truth for truth in truths if truth is not None]
-    if clause.open or not known:
-        return Claim(clause.words, about, said, "uncheckable")
-    right = [truth for truth in known if number.near(truth, about=clause.rough)]
-    found = f"{(right or known)[0]:.6g}{f' {unit}' if unit else ''}"
-    return Claim(clause.words, about, said, "supported" if right else "contradicted", found)
+    if clause.hedged or not known:
+        return Claim(clause.text, topic, claimed, "uncheckable")
+    matching = [truth for truth in known if number.matches(truth, approximate=clause.approximate)]
+    measured = f"{(matching or known)[0]:.6g}{f' {unit}' if unit else ''}"
+    return Claim(clause.text, topic, claimed, "supported" if matching else "contradicted", measured)
 
 
 def word_claim(
-    clause: Clause, about: str, said: str, truth: str | None, *, right: bool | None = None
+    clause: Clause, topic: str, claimed: str, truth: str | None, *, correct: bool | None = None
 ) -> Claim:
-    """A claim of a word; truth None where the data give no clear answer."""
-    if clause.open or truth is None:
-        return Claim(clause.words, about, said, "uncheckable")
-    good = said == truth if right is None else right
-    return Claim(clause.words, about, said, "supported" if good else "contradicted", truth)
+    """Checks a word against the truth.
+
+    truth: None where the data give no clear answer. correct: overrules the comparison of claimed and truth.
+    """
+    if clause.hedged or truth is None:
+        return Claim(clause.text, topic, claimed, "uncheckable")
+    supported = claimed == truth if correct is None else correct
+    return Claim(clause.text, topic, claimed, "supported" if supported else "contradicted", truth)

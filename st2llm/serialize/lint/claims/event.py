@@ -1,4 +1,4 @@
-"""Claims about what happened."""
+"""Claims about events."""
 
 import re
 from collections.abc import Iterator
@@ -60,18 +60,18 @@ def _time(sample: Sample) -> np.ndarray:
 
 def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:
     gaps = np.diff(_time(sample)) / 3600
-    for about, pattern, take in (("longest gap", _GAP, np.max), ("mean gap", _MEAN_GAP, np.mean)):
-        found = pattern.search(clause.low)
+    for topic, pattern, take in (("longest gap", _GAP, np.max), ("mean gap", _MEAN_GAP, np.mean)):
+        found = pattern.search(clause.lowered)
         number = clause.number_after(found) if found else None
         if number is not None:
             factor = _SPANS.get(number.unit)
             truths = [float(take(gaps)) / factor] if factor and len(gaps) else []
-            yield number_claim(clause, about, number, truths, unit=number.unit)
+            yield number_claim(clause, topic, number, truths, unit=number.unit)
 
 
 def _magnitude(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found, magnitude = _LARGEST.search(clause.low), statistics.visible_channel(sample, "magnitude")
-    if found is None or not re.search(r"\bmagnitudes?\b|\bstrongest\b|\bsize\b", clause.low):
+    found, magnitude = _LARGEST.search(clause.lowered), statistics.visible_channel(sample, "magnitude")
+    if found is None or not re.search(r"\bmagnitudes?\b|\bstrongest\b|\bsize\b", clause.lowered):
         return
     number = clause.number_after(found, 60)
     if number is not None:
@@ -86,17 +86,17 @@ def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
     named = [code for name in clause.names if (code := _code(name, words)) is not None]
     if not codes or len(set(named)) != 1:
         return
-    said = words[named[0]]
-    if _FREQUENT.search(clause.low):
+    claimed = words[named[0]]
+    if _FREQUENT.search(clause.lowered):
         top = statistics.clear_maximum(np.bincount(codes, minlength=len(words)))
-        yield word_claim(clause, "most frequent mark", said, None if top is None else words[top])
+        yield word_claim(clause, "most frequent mark", claimed, None if top is None else words[top])
     elif (
-        _LAST.search(clause.low)
+        _LAST.search(clause.lowered)
         and not clause.numbers
-        and not re.search(r"\blast (?:week|day|\d)", clause.low)
+        and not re.search(r"\blast (?:week|day|\d)", clause.lowered)
     ):
         known = int(steps[-1]) == sample.last_visible_step
-        yield word_claim(clause, "last mark", said, words[codes[-1]] if known else None)
+        yield word_claim(clause, "last mark", claimed, words[codes[-1]] if known else None)
 
 
 def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -106,31 +106,31 @@ def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
     for number in clause.numbers:
         if number.start in clause.used or number.decimals:
             continue
-        after = clause.low[number.end :].lstrip()
+        after = clause.lowered[number.end :].lstrip()
         mark = _mark_after(clause, number.end, words)
         if mark is None and not _EVENTS.match(after):
             continue
         clause.used.add(number.start)
-        week = _LAST_WEEK.search(clause.low)
-        about = f"number of {words[mark]}" if mark is not None else "number of events"
+        week = _LAST_WEEK.search(clause.lowered)
+        topic = f"number of {words[mark]}" if mark is not None else "number of events"
         if (
             not len(time)
-            or (clause.part_of_time and not week)
-            or re.search(r"\b(?:more|less|fewer|at least|over|under)\b", clause.low)
+            or (clause.partial_time and not week)
+            or re.search(r"\b(?:more|less|fewer|at least|over|under)\b", clause.lowered)
         ):
-            yield Claim(clause.words, about, f"{number.value:g}", "uncheckable")
+            yield Claim(clause.text, topic, f"{number.value:g}", "uncheckable")
             continue
         if week:
             reach = time[-1] - time[0] >= _WEEK_S
             truths = [float((time > time[-1] - _WEEK_S).sum())] if reach and mark is None else []
         else:
             truths = [float(codes.count(mark) if mark is not None else len(time))]
-        yield number_claim(clause, about, number, truths)
+        yield number_claim(clause, topic, number, truths)
 
 
 def _mark_after(clause: Clause, end: int, words: tuple[str, ...]) -> int | None:
-    """The mark that is named right behind a number: `12 thefts`."""
-    rest = clause.words.lower()[end:].lstrip()
+    """The mark named directly after a number: `12 thefts`."""
+    rest = clause.text.lower()[end:].lstrip()
     for name in sorted(clause.names, key=len, reverse=True):
         if rest.startswith(name.lower()):
             return _code(name, words)

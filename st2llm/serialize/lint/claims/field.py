@@ -1,4 +1,4 @@
-"""Claims about readings at places and on rasters."""
+"""Claims about values at places and on rasters."""
 
 import re
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ _CLEAR, _LEVEL = 0.25, 0.1
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One way to take what a clause is about: some nodes of a channel. values: NaN where not visible."""
+class Subject:
+    """One interpretation of the subject of a clause: some nodes of a channel. values: NaN where not visible."""
 
     name: str
     values: Table
@@ -51,25 +51,25 @@ class Reading:
 
 
 def known_names(sample: Sample) -> list[str]:
-    """What may be named: places (ids and labels) and channels."""
+    """The names that a clause may mention: ids and labels of places."""
     return list(dict.fromkeys([*statistics.place_labels(sample), *sample.place]))
 
 
 def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    """All claims of a clause."""
-    readings = _readings(clause, sample)
-    yield from _extremes(clause, readings)
-    yield from _ends(clause, readings)
-    yield from _times(clause, sample, readings)
-    yield from _trend(clause, readings, _per_day(sample))
+    """Yields all claims of a clause."""
+    subjects = _subjects(clause, sample)
+    yield from _extremes(clause, subjects)
+    yield from _ends(clause, subjects)
+    yield from _times(clause, sample, subjects)
+    yield from _trend(clause, subjects, _per_day(sample))
     if len(set(_nodes(clause, sample))) == 2:
         yield from _comparison(clause, sample)
     if sample.side.layout is not None:
         yield from _region(clause, sample)
 
 
-def _readings(clause: Clause, sample: Sample) -> list[Reading]:
-    """The subject: what the clause names; else what was named before and the whole; none where it is not clear."""
+def _subjects(clause: Clause, sample: Sample) -> list[Subject]:
+    """The possible subjects: what the clause names, else the last name and everything shown; none if ambiguous."""
     channel = _channel(clause, sample)
     if channel is None:
         return []
@@ -78,28 +78,28 @@ def _readings(clause: Clause, sample: Sample) -> list[Reading]:
     if len(named) > 1:
         return []
     if named:
-        return [Reading(sample.place[named[0]], values[:, named])]
+        return [Subject(sample.place[named[0]], values[:, named])]
     region = _named_region(clause, sample)
     if region is not None:
-        return [Reading(region.name, values[:, region.cells])]
-    whole = [Reading("all", values)]
+        return [Subject(region.name, values[:, region.cells])]
+    whole = [Subject("all", values)]
     before = _node(clause.last_name, sample)
-    return whole if before is None else [Reading(sample.place[before], values[:, [before]]), *whole]
+    return whole if before is None else [Subject(sample.place[before], values[:, [before]]), *whole]
 
 
 def _channel(clause: Clause, sample: Sample) -> int | None:
     channels = sample.side.channels
     if len(channels) <= 1:
         return 0
-    said = [
+    claimed = [
         i
         for i, name in enumerate(channels)
         if re.search(
-            rf"(?<!\w){re.escape(name.lower().replace('_', ' '))}(?!\w)", clause.low.replace("_", " ")
+            rf"(?<!\w){re.escape(name.lower().replace('_', ' '))}(?!\w)", clause.lowered.replace("_", " ")
         )
-        or re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", clause.words.lower())
+        or re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", clause.text.lower())
     ]
-    return said[0] if len(said) == 1 else None
+    return claimed[0] if len(claimed) == 1 else None
 
 
 def _nodes(clause: Clause, sample: Sample) -> list[int]:
@@ -113,69 +113,71 @@ def _node(name: str, sample: Sample) -> int | None:
     return sample.place.index(name) if name in sample.place else None
 
 
-def _extremes(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
-    ranged = _FROM_TO.search(clause.low[: clause.numbers[0].start]) if len(clause.numbers) > 1 else None
+def _extremes(clause: Clause, subjects: list[Subject]) -> Iterator[Claim]:
+    ranged = _FROM_TO.search(clause.lowered[: clause.numbers[0].start]) if len(clause.numbers) > 1 else None
     if ranged and re.fullmatch(r"[^\d]{0,24}\b(?:and|to)\b[^\d]{0,12}", _between(clause, 0, 1)):
         low, high = clause.numbers[:2]
         clause.used.update((low.start, high.start))
-        yield number_claim(clause, "minimum", low, [_stat(r, np.nanmin) for r in readings])
-        yield number_claim(clause, "maximum", high, [_stat(r, np.nanmax) for r in readings])
+        yield number_claim(clause, "minimum", low, [_stat(r, np.nanmin) for r in subjects])
+        yield number_claim(clause, "maximum", high, [_stat(r, np.nanmax) for r in subjects])
         return
-    for about, pattern, take in (
+    for topic, pattern, take in (
         ("maximum", _HIGH, np.nanmax),
         ("minimum", _LOW, np.nanmin),
         ("mean", _MEAN, np.nanmean),
     ):
-        for found in pattern.finditer(clause.low):
-            both = _MEAN.search(clause.low) and (_HIGH.search(clause.low) or _LOW.search(clause.low))
+        for found in pattern.finditer(clause.lowered):
+            both = _MEAN.search(clause.lowered) and (
+                _HIGH.search(clause.lowered) or _LOW.search(clause.lowered)
+            )
             number = clause.number_after(found) or clause.number_before(found)
             if number is not None and number.unit not in ("hour", "hours", "day", "days", "places", "cells"):
-                yield number_claim(clause, about, number, [] if both else [_stat(r, take) for r in readings])
+                yield number_claim(clause, topic, number, [] if both else [_stat(r, take) for r in subjects])
                 break
 
 
 def _between(clause: Clause, first: int, second: int) -> str:
-    return clause.low[clause.numbers[first].end : clause.numbers[second].start]
+    return clause.lowered[clause.numbers[first].end : clause.numbers[second].start]
 
 
-def _stat(reading: Reading, take: object) -> float | None:
-    return float(take(reading.values)) if np.isfinite(reading.values).any() else None  # type: ignore[operator]
+def _stat(subject: Subject, take: object) -> float | None:
+    return float(take(subject.values)) if np.isfinite(subject.values).any() else None  # type: ignore[operator]
 
 
-def _ends(clause: Clause, readings: list[Reading]) -> Iterator[Claim]:
-    for about, pattern, at in (("first value", _FIRST, 0), ("last value", _END, -1)):
-        found = pattern.search(clause.low)
+def _ends(clause: Clause, subjects: list[Subject]) -> Iterator[Claim]:
+    for topic, pattern, at in (("first value", _FIRST, 0), ("last value", _END, -1)):
+        found = pattern.search(clause.lowered)
         number = clause.number_after(found, 30) if found else None
         if number is not None:
-            lines = [line[np.isfinite(line)] for line in (r.line for r in readings)]
+            lines = [line[np.isfinite(line)] for line in (r.line for r in subjects)]
             yield number_claim(
-                clause, about, number, [float(line[at]) if line.size else None for line in lines]
+                clause, topic, number, [float(line[at]) if line.size else None for line in lines]
             )
 
 
-def _times(clause: Clause, sample: Sample, readings: list[Reading]) -> Iterator[Claim]:
+def _times(clause: Clause, sample: Sample, subjects: list[Subject]) -> Iterator[Claim]:
     if len(clause.clocks) != 1 or not 0 < sample.side.freq_s < DAY_S:
         return
     minute = clause.clocks[0]
     clock = [m.hour * 60 + m.minute for m in sequence.local_times(sample)]
-    said = f"{minute // 60:02d}:{minute % 60:02d}"
-    for about, pattern, sign in (("time of maximum", _HIGH, 1.0), ("time of minimum", _LOW, -1.0)):
-        if pattern.search(clause.low):
-            found = {t for r in readings for t in _peak_times(r, clock, sign)}
+    claimed = f"{minute // 60:02d}:{minute % 60:02d}"
+    for topic, pattern, sign in (("time of maximum", _HIGH, 1.0), ("time of minimum", _LOW, -1.0)):
+        if pattern.search(clause.lowered):
+            found = {t for r in subjects for t in _peak_times(r, clock, sign)}
             truth = None if not found else ", ".join(f"{t // 60:02d}:{t % 60:02d}" for t in sorted(found))
-            yield word_claim(clause, about, said, truth, right=minute in found)
+            yield word_claim(clause, topic, claimed, truth, correct=minute in found)
             return
     free = [number for number in clause.numbers if number.start not in clause.used]
     steps = [i for i, at in enumerate(clock) if at == minute]
     if len(free) == 1 and steps:
         clause.used.add(free[0].start)
-        truths = [float(r.line[steps[0]]) for r in readings if np.isfinite(r.line[steps[0]])]
-        yield number_claim(clause, f"value at {said}", free[0], truths if len(steps) == 1 else [])
+        truths = [float(r.line[steps[0]]) for r in subjects if np.isfinite(r.line[steps[0]])]
+        yield number_claim(clause, f"value at {claimed}", free[0], truths if len(steps) == 1 else [])
 
 
-def _peak_times(reading: Reading, clock: list[int], sign: float) -> set[int]:
-    """The times of day of the extreme of the readings, and of the extreme of their mean day."""
-    line = sign * reading.line
+def _peak_times(subject: Subject, clock: list[int], sign: float) -> set[int]:
+    """Minutes of the day of the extreme of the values, and of the extreme of their mean day."""
+    line = sign * subject.line
     there = np.isfinite(line)
     if not there.any():
         return set()
@@ -191,24 +193,24 @@ def _per_day(sample: Sample) -> int:
     return DAY_S // freq if 0 < freq < DAY_S else 1
 
 
-def _trend(clause: Clause, readings: list[Reading], per_day: int) -> Iterator[Claim]:
-    said = {
+def _trend(clause: Clause, subjects: list[Subject], per_day: int) -> Iterator[Claim]:
+    claimed = {
         word
         for word, pattern in (("rise", _RISE), ("fall", _FALL), ("flat", _FLAT))
-        if pattern.search(clause.low)
+        if pattern.search(clause.lowered)
     }
-    if not said or re.search(r"\b(?:rises?|falls?|drop\w*|peaks?)\b[^\d_]{0,20}\bto\b", clause.low):
+    if not claimed or re.search(r"\b(?:rises?|falls?|drop\w*|peaks?)\b[^\d_]{0,20}\bto\b", clause.lowered):
         return
-    truths = {trend(reading.line, per_day) for reading in readings}
-    word = next(iter(said))
+    truths = {trend(subject.line, per_day) for subject in subjects}
+    word = next(iter(claimed))
     if (
-        len(said) > 1
-        or clause.part_of_time
+        len(claimed) > 1
+        or clause.partial_time
         or not truths
         or None in truths
         or (len(truths) > 1 and word not in truths)
     ):
-        yield Claim(clause.words, "trend", " and ".join(sorted(said)), "uncheckable")
+        yield Claim(clause.text, "trend", " and ".join(sorted(claimed)), "uncheckable")
     else:
         yield word_claim(clause, "trend", word, word if word in truths else str(next(iter(truths))))
 
@@ -237,29 +239,29 @@ def trend(line: Float64[np.ndarray, " time"], per_day: int = 1) -> str | None:
 
 def _comparison(clause: Clause, sample: Sample) -> Iterator[Claim]:
     """`A is busier than B`: the mean of A above that of B."""
-    more, less = _MORE.search(clause.low), _LESS.search(clause.low)
+    more, less = _MORE.search(clause.lowered), _LESS.search(clause.lowered)
     channel = _channel(clause, sample)
     if (more is None) == (less is None) or channel is None:
         return
     first, second = list(dict.fromkeys(_nodes(clause, sample)))
     means = [statistics.visible_mean(sample, np.array([node]), channel) for node in (first, second)]
-    names_ = [sample.place[node] for node in (first, second)]
-    said = f"{names_[0]} {'above' if more else 'below'} {names_[1]}"
+    names = [sample.place[node] for node in (first, second)]
+    claimed = f"{names[0]} {'above' if more else 'below'} {names[1]}"
     if means[0] is None or means[1] is None or means[0] == means[1]:
-        yield Claim(clause.words, "comparison", said, "uncheckable")
+        yield Claim(clause.text, "comparison", claimed, "uncheckable")
         return
-    truth = f"{names_[0]} {'above' if means[0] > means[1] else 'below'} {names_[1]}"
-    yield word_claim(clause, "comparison", said, truth)
+    truth = f"{names[0]} {'above' if means[0] > means[1] else 'below'} {names[1]}"
+    yield word_claim(clause, "comparison", claimed, truth)
 
 
 def _named_region(clause: Clause, sample: Sample) -> statistics.Region | None:
-    """The one quarter or half of a raster that is named."""
+    """The quarter or half of a raster that the clause names, if it names exactly one."""
     if sample.side.layout is None:
         return None
     regions = [*statistics.quarters(sample.side.layout), *statistics.halves(sample.side.layout)]
-    said = re.sub(r"\b(north|south)[ -]?(east|west)(?:ern)?\b", r"\1-\2", clause.low)
-    said = re.sub(r"\b(north|south|east|west)ern\b", r"\1", said)
-    found = [r for r in regions if re.search(rf"(?<![\w-]){re.escape(r.name)}(?![\w-])", said)]
+    claimed = re.sub(r"\b(north|south)[ -]?(east|west)(?:ern)?\b", r"\1-\2", clause.lowered)
+    claimed = re.sub(r"\b(north|south|east|west)ern\b", r"\1", claimed)
+    found = [r for r in regions if re.search(rf"(?<![\w-]){re.escape(r.name)}(?![\w-])", claimed)]
     found = [r for r in found if not any(r.name != other.name and r.name in other.name for other in found)]
     return found[0] if len(found) == 1 else None
 
@@ -267,7 +269,7 @@ def _named_region(clause: Clause, sample: Sample) -> statistics.Region | None:
 def _region(clause: Clause, sample: Sample) -> Iterator[Claim]:
     """`the south is warmest`: among the quarters, or against the other half."""
     region, channel = _named_region(clause, sample), _channel(clause, sample)
-    high, low = _HIGH.search(clause.low), _LOW.search(clause.low)
+    high, low = _HIGH.search(clause.lowered), _LOW.search(clause.lowered)
     if region is None or channel is None or (high is None) == (low is None) or clause.numbers:
         return
     layout = sample.side.layout

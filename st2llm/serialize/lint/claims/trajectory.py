@@ -1,4 +1,4 @@
-"""Claims about what moves."""
+"""Claims about trajectories."""
 
 import re
 from collections.abc import Iterator
@@ -48,15 +48,15 @@ def _distance(clause: Clause, sample: Sample) -> Iterator[Claim]:
     metric = compass.is_metric(sample.side.unit)
     for number in clause.numbers:
         factor = _LENGTHS.get(number.unit)
-        if factor is not None and _WAY.search(clause.low):
+        if factor is not None and _WAY.search(clause.lowered):
             clause.used.add(number.start)
             straight = float(np.linalg.norm(xy[-1] - xy[0])) if len(xy) > 1 else 0.0
             truths = (
                 [statistics.path_length(xy) / factor, straight / factor] if metric and _whole(sample) else []
             )
-            part = clause.part_of_time
+            part = clause.partial_time
             yield number_claim(clause, "distance", number, [] if part else truths, unit=number.unit)
-        elif number.unit in _SPEEDS and _SPEED.search(clause.low):
+        elif number.unit in _SPEEDS and _SPEED.search(clause.lowered):
             clause.used.add(number.start)
             span = float(np.ptp(sequence.seconds(sample)[steps])) if len(steps) > 1 else 0.0
             mean = (
@@ -64,27 +64,27 @@ def _distance(clause: Clause, sample: Sample) -> Iterator[Claim]:
                 if span and metric and _whole(sample)
                 else []
             )
-            known = re.search(r"\b(?:averag\w+|mean)\b", clause.low) is not None
+            known = re.search(r"\b(?:averag\w+|mean)\b", clause.lowered) is not None
             yield number_claim(clause, "mean speed", number, mean if known else [], unit=number.unit)
 
 
 def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found = _MOVES.search(clause.low)
+    found = _MOVES.search(clause.lowered)
     if found is None:
         return
-    said = re.sub(r"^(north|south)[ -]?(east|west)$", r"\1-\2", found.group(1))
+    claimed = re.sub(r"^(north|south)[ -]?(east|west)$", r"\1-\2", found.group(1))
     xy, _ = statistics.visible_path(sample)
     straight = xy[-1] - xy[0] if len(xy) > 1 else np.zeros(2)
     word = compass.direction(float(straight[0]), float(straight[1]))
-    if not word or _LEGS.search(clause.low):
-        yield Claim(clause.words, "direction", said, "uncheckable")
+    if not word or _LEGS.search(clause.lowered):
+        yield Claim(clause.text, "direction", claimed, "uncheckable")
         return
     apart = abs(
-        (compass.bearing_deg(float(straight[0]), float(straight[1])) - _bearing(said) + 180) % 360 - 180
+        (compass.bearing_deg(float(straight[0]), float(straight[1])) - _bearing(claimed) + 180) % 360 - 180
     )
-    # Between a wind and the next but one nobody can say whether the word is wrong.
+    # Between 34 and 67 degrees off, a direction is neither clearly right nor clearly wrong.
     clear = apart <= 33.75 or apart > 67.5
-    yield word_claim(clause, "direction", said, word if clear else None, right=apart <= 33.75)
+    yield word_claim(clause, "direction", claimed, word if clear else None, correct=apart <= 33.75)
 
 
 def _bearing(word: str) -> float:
@@ -96,14 +96,14 @@ def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
     codes, _ = statistics.visible_codes(sample, "place")
     xy, _ = statistics.visible_path(sample)
     for number in clause.numbers:
-        after = clause.low[number.end : number.end + 24]
+        after = clause.lowered[number.end : number.end + 24]
         if codes and _PLACES.match(after.strip()):
             clause.used.add(number.start)
             yield number_claim(clause, "different places", number, [float(len(set(codes)))])
         elif (found := _FIXES.match(after.strip())) and number.start not in clause.used:
             clause.used.add(number.start)
             count = float(len(codes) if found.group() in ("stays", "visits") else len(xy))
-            part = bool(clause.names) or clause.part_of_time
+            part = bool(clause.names) or clause.partial_time
             yield number_claim(
                 clause, f"number of {found.group()}", number, [count] if count and not part else []
             )
@@ -115,17 +115,17 @@ def _places(clause: Clause, sample: Sample) -> Iterator[Claim]:
     named = {_code(name, sample) for name in clause.names}
     if not codes or len(named) != 1:
         return
-    said = words[next(iter(named))]
-    if _OFTEN.search(clause.low):
-        yield word_claim(clause, "most visited", said, _winner({c: codes.count(c) for c in codes}, words))
-    elif _LONGEST.search(clause.low) and minutes is not None:
+    claimed = words[next(iter(named))]
+    if _OFTEN.search(clause.lowered):
+        yield word_claim(clause, "most visited", claimed, _winner({c: codes.count(c) for c in codes}, words))
+    elif _LONGEST.search(clause.lowered) and minutes is not None:
         spent: dict[int, float] = {}
         for code, step in zip(codes, steps.tolist(), strict=True):
             spent[code] = spent.get(code, 0.0) + float(minutes[step])
         single = codes[int(np.nanargmax(minutes[steps]))] if np.isfinite(minutes[steps]).any() else None
         total = _winner(spent, words) if np.isfinite(list(spent.values())).all() else None
-        right = total is not None and said in (total, words[single] if single is not None else total)
-        yield word_claim(clause, "longest at", said, total, right=right)
+        right = total is not None and claimed in (total, words[single] if single is not None else total)
+        yield word_claim(clause, "longest at", claimed, total, correct=right)
 
 
 def _code(name: str, sample: Sample) -> int:

@@ -1,4 +1,4 @@
-"""Claims about clips."""
+"""Claims about video clips."""
 
 import re
 from collections.abc import Iterator
@@ -39,79 +39,79 @@ def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _cut(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found = _CUT.search(clause.low)
+    found = _CUT.search(clause.lowered)
     if found is None:
         return
     cuts = statistics.cut_frames(sample)
-    said = "no cut" if _NO.search(clause.low[: found.start()]) else "a cut"
+    claimed = "no cut" if _NO.search(clause.lowered[: found.start()]) else "a cut"
     number = next(
         (
             n
             for n in clause.numbers
-            if n.end < found.start() and len(clause.low[n.end : found.start()].split()) < 2
+            if n.end < found.start() and len(clause.lowered[n.end : found.start()].split()) < 2
         ),
         None,
     )
     if cuts is None:
-        yield Claim(clause.words, "cut", said, "uncheckable")
+        yield Claim(clause.text, "cut", claimed, "uncheckable")
     elif number is not None:
         clause.used.add(number.start)
         yield number_claim(clause, "number of cuts", number, [float(len(cuts))])
     else:
         truth = "a cut" if cuts else "no cut"
-        # A denial is the claim itself here, so it does not leave the clause open.
-        yield Claim(clause.words, "cut", said, "supported" if said == truth else "contradicted", truth)
+        # The negation (no cut) is the claim itself here, so it does not make the clause hedged.
+        yield Claim(clause.text, "cut", claimed, "supported" if claimed == truth else "contradicted", truth)
 
 
 def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found = _MOVES.search(clause.low)
+    found = _MOVES.search(clause.lowered)
     if found is None:
         return
-    across = re.search(r"\b(?:left to|to the) (right)\b|\b(?:right to|to the) (left)\b", clause.low)
-    said = (across.group(1) or across.group(2)) if across else found.group(1)
+    across = re.search(r"\b(?:left to|to the) (right)\b|\b(?:right to|to the) (left)\b", clause.lowered)
+    claimed = (across.group(1) or across.group(2)) if across else found.group(1)
     moves = statistics.mean_motion(sample)
-    unclear = across is None and _SIDES.search(clause.low) is not None
+    unclear = across is None and _SIDES.search(clause.lowered) is not None
     if (
         moves is None
         or not moves.word
         or statistics.cut_frames(sample)
         or unclear
-        or re.search(r"\bthen\b|\bback\b", clause.low)
+        or re.search(r"\bthen\b|\bback\b", clause.lowered)
     ):
-        yield Claim(clause.words, "direction", said, "uncheckable")
+        yield Claim(clause.text, "direction", claimed, "uncheckable")
         return
-    yield word_claim(clause, "direction", said, moves.word)
+    yield word_claim(clause, "direction", claimed, moves.word)
 
 
 def _light(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found, light = _LIGHT.search(clause.low), statistics.brightness(sample)
-    when = _WHEN.search(clause.low)
+    found, light = _LIGHT.search(clause.lowered), statistics.brightness(sample)
+    when = _WHEN.search(clause.lowered)
     if found is None or (when is None and not found.group(1).endswith(("ens", "en"))):
         return
     bright = found.group(1).startswith("bright")
     late = when is None or when.group(1) == "end"
-    said = "brighter at the end" if bright == late else "brighter at the start"
+    claimed = "brighter at the end" if bright == late else "brighter at the start"
     part = len(light) // 4
     change = float(light[-part:].mean() - light[:part].mean()) if part else 0.0
     truth = None if abs(change) < 2 else "brighter at the end" if change > 0 else "brighter at the start"
-    yield word_claim(clause, "brightness", said, truth)
+    yield word_claim(clause, "brightness", claimed, truth)
 
 
 def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
     layout = sample.side.layout
-    found = _MOST.search(clause.low)
+    found = _MOST.search(clause.lowered)
     if found is None or layout is None:
         return
-    names_ = tuple(statistics.place_labels(sample))
+    names = tuple(statistics.place_labels(sample))
     text = (
-        clause.low.replace("upper", "top")
+        clause.lowered.replace("upper", "top")
         .replace("lower", "bottom")
         .replace("middle", "centre")
         .replace("center", "centre")
     )
-    said = [n for n in names_ if re.search(rf"\b{re.escape(n)}\b", text)]
-    said = [n for n in said if not any(n != other and n in other for other in said)]
-    if len(said) != 1:
+    claimed = [n for n in names if re.search(rf"\b{re.escape(n)}\b", text)]
+    claimed = [n for n in claimed if not any(n != other and n in other for other in claimed)]
+    if len(claimed) != 1:
         return
     energy = statistics.motion_energy(sample)
     top = (
@@ -119,7 +119,7 @@ def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
         if np.isfinite(energy).any()
         else None
     )
-    yield word_claim(clause, "most motion", said[0], None if top is None else names_[top])
+    yield word_claim(clause, "most motion", claimed[0], None if top is None else names[top])
 
 
 def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -129,7 +129,7 @@ def _length(clause: Clause, sample: Sample) -> Iterator[Claim]:
             clause.used.add(number.start)
             yield number_claim(clause, "frames", number, [float(len(steps))])
         elif number.unit in ("second", "seconds", "s") and re.search(
-            r"\b(?:lasts?|long|duration|clip|length)\b", clause.low
+            r"\b(?:lasts?|long|duration|clip|length)\b", clause.lowered
         ):
             clause.used.add(number.start)
             time = sequence.seconds(sample)[steps]
