@@ -130,7 +130,8 @@ def documents_from_places(
     """
     if len(texts) != len(data.places):
         raise DataError(
-            f"{data.name} has {len(data.places)} places, but {len(texts)} texts were given. Give one text for each place, '' for none."
+            f"{data.name} has {len(data.places)} places, but {len(texts)} texts were given. Give one text for each "
+            f"place, '' for none."
         )
     return [
         Document(f"{category}-{place}", text, category, place=place)
