@@ -77,10 +77,10 @@ def check_description(
 ) -> None:
     """Check the claims of a description against the sample of a prompt; exit 1 if the data contradict any."""
     from st2llm.commands.check_description import check_description as check
-    from st2llm.commands.prompt import Question
+    from st2llm.commands.prompt import PromptRequest
 
-    sample = Question(template, data, index=index, place=place, history=history, horizon=horizon)
-    checked = check(file.read_text(encoding="utf-8"), sample)
+    request = PromptRequest(template, data, index=index, place=place, history=history, horizon=horizon)
+    checked = check(file.read_text(encoding="utf-8"), request)
     for line in checked.lines():
         typer.echo(line)
     if checked.contradicted:

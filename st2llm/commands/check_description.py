@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from st2llm.commands.prompt import Question, ask
+from st2llm.commands.prompt import PromptRequest, render_prompt
 from st2llm.errors import DataError
 from st2llm.serialize.lint import claims
 from st2llm.serialize.lint.claims import Claim
@@ -29,14 +29,14 @@ class CheckedDescription:
         return [*lines, f"{len(self.claims)} claims: {', '.join(counts)}."]
 
 
-def check_description(text: str, sample: Question) -> CheckedDescription:
+def check_description(text: str, request: PromptRequest) -> CheckedDescription:
     """Checks a text against the sample that `st2llm prompt` shows for the same arguments.
 
-    Raises DataError for an empty text, and what `commands.prompt.ask` raises.
+    Raises DataError for an empty text, and what `commands.prompt.render_prompt` raises.
     """
     if not text.strip():
         raise DataError("The description is empty. Give a file with the text that a model wrote.")
-    return CheckedDescription(tuple(claims.check(text, ask(sample).sample)))
+    return CheckedDescription(tuple(claims.check(text, render_prompt(request).sample)))
 
 
 def _line(claim: Claim) -> str:

@@ -5,10 +5,10 @@ from support import five_kinds
 
 from st2llm.commands import prompt
 from st2llm.commands.check_description import check_description
-from st2llm.commands.prompt import Question
+from st2llm.commands.prompt import PromptRequest
 from st2llm.errors import DataError
 
-SAMPLE = Question("graph/describe", "graph")
+SAMPLE = PromptRequest("graph/describe", "graph")
 
 
 @pytest.fixture(autouse=True)
