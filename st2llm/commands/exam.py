@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from st2llm.errors import DataError
+from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.store import write_json, write_lines
-from st2llm.evaluate.scoring.gain import Gain, Scores
+from st2llm.evaluate.scoring.gain import Scores
 from st2llm.files import write_whole
 from st2llm.llm.local import LanguageModel
 from st2llm.serialize.questions.question import QuestionAnswer

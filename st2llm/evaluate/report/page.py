@@ -23,9 +23,9 @@ from st2llm.evaluate.report.formats import (
     pluralize,
 )
 from st2llm.evaluate.report.verdict import Verdict, compute_verdict, gain_outcome, llm_name
-from st2llm.evaluate.run_folder.results import Record, RunResults, finite_number, parse_gain
+from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number
+from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import mean_errors
-from st2llm.evaluate.scoring.gain import Estimate, Gain
 from st2llm.metrics import VALUES
 from st2llm.predict.answer_counts import CATEGORIES, CATEGORY_DESCRIPTIONS
 
@@ -165,7 +165,7 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
     rows = results.pooled(task)
     verdict = compute_verdict(results, task)
     last = task == results.tasks[-1]
-    names = tuple(dict.fromkeys([results.primary, *(name for row in rows for name in row.metrics)]))
+    names = tuple(dict.fromkeys([results.primary, *(name for row in rows for name in row.measured)]))
     found = {
         row.predictor: mean_errors(results.files("predictions", row.predictor, task, suffix=".parquet"))
         for row in rows
@@ -218,7 +218,7 @@ def _row(results: RunResults, record: Record, verdict: Verdict, names: Sequence[
         family=record.family,
         backbone=record.backbone or MISSING,
         marks=tuple(marks),
-        metrics=tuple(_metric(name, record.metrics.get(name)) for name in names),
+        metrics=tuple(_metric(name, record.measured.get(name)) for name in names),
         gain_best=_gain(record.gain_best, relative=results.relative),
         gain_pretraining=_gain(record.gain_pretraining, relative=results.relative),
         n=format_count(record.n),
@@ -258,7 +258,7 @@ def _gain(gain: Gain | None, *, relative: bool) -> GainCell | None:
 
 def _pooling(results: RunResults, rows: Sequence[Record]) -> str:
     """What stands above the table: whether its errors have intervals."""
-    scores = [row.metrics[results.primary] for row in rows if results.primary in row.metrics]
+    scores = [row.measured[results.primary] for row in rows if results.primary in row.measured]
     if all(score.low is None for score in scores):
         return "Pooled over seeds. Too few blocks for intervals."
     return (
@@ -299,10 +299,10 @@ def _ledger(rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
         (
             row.predictor,
             format_count(row.n),
-            *(format_count(row.ledger.get(category, 0)) for category in CATEGORIES),
+            *(format_count(row.answer_counts.get(category, 0)) for category in CATEGORIES),
         )
         for row in rows
-        if row.ledger
+        if row.answer_counts
     )
 
 
@@ -325,7 +325,7 @@ def _drawn(results: RunResults, rows: Sequence[Record]) -> str:
 
 def _set(record: Record) -> str:
     """What a text arm did otherwise than its template says, in words."""
-    own, parts = record.asked, []
+    own, parts = record.prompt_settings, []
     if examples := own.get("examples"):
         how = {"random": "drawn at random", "recent": "the latest", "shape": "the most alike"}
         parts.append(f"{pluralize(examples['count'], 'example')}, {how[examples['by']]}")
@@ -362,7 +362,7 @@ def _control(results: RunResults, name: str) -> ControlSection:
     spec = results.controls[name]
     cells, bars = [], []
     for key, label in (("gain_best", "gain over best other"), ("gain_pretraining", "gain over random LLM")):
-        gain = parse_gain(spec.get(key))
+        gain = Gain.from_json(spec.get(key))
         cell = _gain(gain, relative=results.relative)
         if gain is not None and cell is not None:
             cells.append((label, cell))

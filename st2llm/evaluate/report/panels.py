@@ -19,10 +19,10 @@ from st2llm.evaluate.report.formats import (
     metric_unit,
 )
 from st2llm.evaluate.report.verdict import Verdict, gain_outcome
-from st2llm.evaluate.run_folder.results import Record, RunResults, finite_number
+from st2llm.evaluate.run_folder.record import Gain, Record, finite_number
+from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import MeanErrors
 from st2llm.evaluate.scoring.examples import Example, choose_examples
-from st2llm.evaluate.scoring.gain import Gain
 from st2llm.types import DAY_S, HOUR_S, MONTH_S
 
 STEPS = {300: "5-minute step", 900: "quarter-hour", HOUR_S: "hour", DAY_S: "day", MONTH_S: "month"}
@@ -81,7 +81,7 @@ def cost(results: RunResults, rows: Sequence[Record], *, name: str) -> str:
     points = []
     most = results.most_windows(rows[0].task) if rows else 0
     for row in rows:
-        score = row.metrics.get(results.primary)
+        score = row.measured.get(results.primary)
         times = [row.cost.get("train_s"), row.cost.get("predict_s_per_sample")]
         if score is None or all(time is None for time in times):
             continue

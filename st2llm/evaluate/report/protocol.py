@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from st2llm.evaluate.report.formats import format_duration, format_large, metric_name
-from st2llm.evaluate.run_folder.results import RunResults, finite_number
+from st2llm.evaluate.run_folder.record import finite_number
+from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
 
 
@@ -164,7 +165,7 @@ def _faults(results: RunResults) -> tuple[tuple[str, str], ...]:
 
 def _estimators(results: RunResults) -> tuple[tuple[str, str], ...]:
     """How metrics that are estimated came about, where there are any."""
-    measured = {name for record in results.records for name in record.metrics}
+    measured = {name for record in results.records for name in record.measured}
     said = {
         "crps": (
             "From the draws of each answer, by the fair estimator, whose mean does not depend on their number "

@@ -12,9 +12,9 @@ from st2llm.evaluate.report.formats import (
     metric_unit,
     pluralize,
 )
-from st2llm.evaluate.run_folder.results import Record, RunResults
+from st2llm.evaluate.run_folder.record import Gain, Record
+from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
-from st2llm.evaluate.scoring.gain import Gain
 
 
 @dataclass(frozen=True)

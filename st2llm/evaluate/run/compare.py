@@ -65,7 +65,7 @@ def compare(
     if len(found) == 1:
         return found[0]
     scores = pd.concat([f.scores.assign(suite=one.id) for f, one in zip(found, planned.suites, strict=True)])
-    return Report(planned.root, [r for f in found for r in f.records], scores, tuple(found))
+    return Report(planned.root, tuple(r for f in found for r in f.results), scores, tuple(found))
 
 
 def _run(suite: Suite, store: RunStore, given: Sequence[Predictor], *, progress: bool) -> Report:

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +13,8 @@ import pandas as pd
 
 from st2llm.errors import DataError
 from st2llm.evaluate.report.formats import IMPUTATION_NAMES
-from st2llm.evaluate.scoring.gain import Estimate, Gain
+from st2llm.evaluate.run_folder.record import Record
 from st2llm.metrics import RANKS
-
-PRETRAINED = frozenset({"llm-frozen", "llm-lora"})
-"""Backbones that hold pretrained weights of a language model."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One predictor on one task: a line of results.jsonl. `seed` None is pooled over the seeds.
-
-    llm: the language model it used, where that was described; an arm may keep another depth than the suite's.
-    """
-
-    predictor: str
-    task: str
-    family: str
-    backbone: str
-    llm: Mapping[str, Any] | None
-    seed: int | None
-    n: int
-    unread: int
-    converged: bool | None
-    metrics: Mapping[str, Estimate]
-    gain_best: Gain | None
-    gain_pretraining: Gain | None
-    cost: Mapping[str, float | None]
-    validation: float | None
-    unread_rules: Mapping[str, Mapping[str, float | None]] | None
-    ledger: Mapping[str, int] | None = None
-    """Answers of a text arm by category."""
-    decoding: Mapping[str, Any] | None = None
-    """How a text arm drew its answers."""
-    asked: Mapping[str, Any] = field(default_factory=dict)
-    """What a text arm did otherwise than its template: examples, budget, answer_set."""
-
-    @property
-    def role(self) -> str:
-        """What stands behind the answers: baseline, primitive, random, soft or text (both pretrained)."""
-        if self.backbone == "llm-random":
-            return "random"
-        return (
-            self.family if self.family in ("baseline", "text") else "soft" if self.pretrained else "primitive"
-        )
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether it holds pretrained weights of a language model."""
-        return self.backbone in PRETRAINED
 
 
 @dataclass(frozen=True)
@@ -151,7 +103,10 @@ def read_results(folder: Path) -> RunResults:
     run = _json(folder / "run.json")
     if not isinstance(run, dict) or "primary_metric" not in (run.get("suite") or {}):
         raise DataError(f"{folder / 'run.json'} names no suite.primary_metric. Run `st2llm compare` again.")
-    records = tuple(_record(line, folder) for line in _lines(folder / "results.jsonl"))
+    records = tuple(
+        Record.from_json(line, source=str(folder / "results.jsonl"))
+        for line in _lines(folder / "results.jsonl")
+    )
     if not records:
         raise DataError(
             f"{folder / 'results.jsonl'} holds no record yet. Finish the run: `st2llm compare --resume`."
@@ -170,68 +125,6 @@ def read_results(folder: Path) -> RunResults:
 def read_answers(paths: Sequence[Path]) -> pd.DataFrame:
     """What a language model said, over all seeds: a row an answer; empty where nothing was kept."""
     return pd.DataFrame([line for path in paths for line in _lines(path)])
-
-
-def finite_number(value: Any) -> float | None:
-    """A finite number, or None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def parse_gain(spec: Any) -> Gain | None:
-    """A gain as it was written, None where none was."""
-    value = finite_number(spec.get("value")) if spec else None
-    if value is None:
-        return None
-    return Gain(
-        vs=str(spec.get("vs", "")),
-        value=value,
-        low=finite_number(spec.get("low")),
-        high=finite_number(spec.get("high")),
-        n_blocks=int(spec.get("n_blocks") or 0),
-        detectable=finite_number(spec.get("detectable")),
-    )
-
-
-def _record(line: Mapping[str, Any], folder: Path) -> Record:
-    missing = sorted({"predictor", "task", "family", "n", "metrics"} - set(line))
-    if missing:
-        raise DataError(
-            f"A record in {folder / 'results.jsonl'} has no {missing[0]!r}: {str(dict(line))[:120]}"
-        )
-    rules = line.get("unread_rules")
-    return Record(
-        predictor=str(line["predictor"]),
-        task=str(line["task"]),
-        family=str(line["family"]),
-        backbone=str(line.get("backbone") or ""),
-        llm=line["llm"] if isinstance(line.get("llm"), dict) else None,
-        seed=line.get("seed"),
-        n=int(line["n"]),
-        unread=int(line.get("unread") or 0),
-        converged=line.get("converged"),
-        metrics=_metrics(line["metrics"]),
-        gain_best=parse_gain(line.get("gain_best")),
-        gain_pretraining=parse_gain(line.get("gain_pretraining")),
-        cost={name: finite_number(value) for name, value in (line.get("cost") or {}).items()},
-        validation=finite_number(line.get("validation")),
-        unread_rules=rules
-        and {rule: {m: finite_number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},
-        ledger=line.get("ledger"),
-        decoding=line.get("decoding"),
-        asked={key: line[key] for key in ("examples", "budget", "answer_set") if line.get(key)},
-    )
-
-
-def _metrics(specs: Mapping[str, Any]) -> dict[str, Estimate]:
-    """The metrics that could be computed; low and high are None under too few blocks."""
-    values = {name: finite_number(spec.get("value")) for name, spec in specs.items() if spec}
-    ends = {
-        name: (finite_number(specs[name].get("low")), finite_number(specs[name].get("high")))
-        for name in values
-    }
-    return {name: Estimate(value, *ends[name]) for name, value in values.items() if value is not None}
 
 
 def _last(value: float | None, sign: int) -> float:

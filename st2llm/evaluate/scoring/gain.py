@@ -1,48 +1,17 @@
 """The LLM gain: how much better an arm is than its reference, on the samples that both answered."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
 from st2llm import metrics
+from st2llm.evaluate.run_folder.record import Estimate, Gain
 from st2llm.evaluate.scoring.bootstrap import BlockTotals, draw_blocks, interval, pooled
 
 _BOOTSTRAP_SEED = 20_250_101
-
-
-@dataclass(frozen=True)
-class Gain:
-    """(E_ref - E_llm) / E_ref; for higher-is-better metrics score_llm - score_ref. Positive: the LLM is better.
-
-    low, high: 95 % interval, None under 20 blocks. detectable: half the interval's width, about the smallest gain
-    that this comparison could have told from zero.
-    """
-
-    vs: str
-    value: float
-    low: float | None
-    high: float | None
-    n_blocks: int
-    detectable: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A metric with its interval. None where there was nothing to measure."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import pytest
 from rich.console import Console
 
 from st2llm.evaluate.report.table import results_table
+from st2llm.evaluate.run_folder.record import Record
 
 
 def record(name, mae, *, r2=0.5, gain=None, converged=None, task="forecast-4-2", backbone=None):
     estimate = {"mae": mae, "rmse": mae and mae * 1.5, "r2": r2}
     return {
-        "predictor": name, "task": task, "seed": None, "backbone": backbone, "converged": converged,
+        "predictor": name, "task": task, "family": "soft", "seed": None, "backbone": backbone, "converged": converged,
         "metrics": {k: {"value": v, "low": None, "high": None} for k, v in estimate.items()},
         "gain_best": gain, "gain_pretraining": None, "n": 1234, "unread": 0, "cost": {"train_s": 12.3},
     }  # fmt: skip
@@ -24,7 +25,9 @@ def gain(value, low=None, high=None, n_blocks=40):
 
 def shown(records, primary="mae", width=200):
     out = io.StringIO()
-    Console(file=out, width=width).print(results_table(records, primary, width=width))
+    Console(file=out, width=width).print(
+        results_table([Record.from_json(record) for record in records], primary, width=width)
+    )
     return out.getvalue()
 
 

@@ -13,7 +13,8 @@ from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run.text import decoding_settings, run_text
 from st2llm.evaluate.run_folder.store import RunStore, read_lines
-from st2llm.evaluate.scoring.records import build_records, load_arms, score_arms
+from st2llm.evaluate.scoring.arms import load_arms
+from st2llm.evaluate.scoring.records import build_records, score_arms
 from st2llm.llm import load_llm
 from st2llm.predict.answer_counts import CATEGORIES
 from st2llm.types import Decoding
@@ -98,7 +99,7 @@ def test_the_record_counts_answers_and_holds_the_ledger(card, llama, town, tmp_p
     study, _ = study_of(card, llama, town)
     facts, _, _, store = run(study, tmp_path)
     arms = load_arms(store, study.suite, study.task.name, "UTC")
-    record = next(r for r in build_records(arms, score_arms(arms)) if r["predictor"] == "text")
+    record = next(r for r in build_records(arms, score_arms(arms)) if r.predictor == "text").to_json()
     assert (record["n"], record["unread"]) == (18, 0)
     assert record["ledger"] == facts["ledger"]
     assert record["decoding"]["draws"] == 3

@@ -2,7 +2,8 @@ import pytest
 from support import fake_run
 
 from st2llm.errors import DataError
-from st2llm.evaluate.run_folder.results import finite_number, read_answers, read_results
+from st2llm.evaluate.run_folder.record import finite_number
+from st2llm.evaluate.run_folder.results import read_answers, read_results
 
 
 @pytest.fixture

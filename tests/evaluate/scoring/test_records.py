@@ -3,124 +3,31 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score
 from support import handmade
+from support.finished_arms import COST, DAYS, ERRORS, PLACES, arms_of, records_of, table, text_arms, truth_of
 
 from st2llm import metrics
 from st2llm.config.suite import Suite
-from st2llm.errors import ConfigError
+from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.gain import Scores
 from st2llm.evaluate.scoring.records import (
-    FinishedArms,
     best_reference,
-    block_of_samples,
     build_records,
     random_twin,
-    resolve_unread,
     score_arms,
 )
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.predict.answer_counts import count_categories
 from st2llm.types import Prediction
 
-DAYS, PLACES, STEPS = 24, ("a", "b"), 2
-MIDNIGHT = 1_704_020_400  # 2024-01-01 in Auckland
-PREDICTORS = {
-    "last-value": {"family": "baseline"},
-    "hour-of-week": {"family": "baseline"},
-    "none": {"family": "primitive", "backbone": "none"},
-    "random": {"family": "soft", "backbone": "llm-random"},
-    "random-lora": {"family": "soft", "backbone": "llm-random", "set": {"lora": True}},
-    "frozen": {"family": "soft", "backbone": "llm-frozen"},
-    "lora": {"family": "soft", "backbone": "llm-lora"},
-    "text": {"family": "text", "backbone": "llm-frozen", "template": "graph/forecast"},
-}
-COST = {
-    "params_total": 10, "params_trained": 4, "flops": 2.0, "train_s": 1.0, "predict_s_per_sample": 0.5,
-    "tokens_in": None, "tokens_out": None, "peak_mb": 100.0,
-}  # fmt: skip
-
-
-def suite_of(names, **changes):
-    return Suite.model_validate(
-        {
-            "id": "made-up",
-            "version": 1,
-            "kind": "graph",
-            "data": "town",
-            "task": {"forecast": {"history": 4, "horizon": STEPS}},
-            "llm": {"name": "tiny"},
-            "predictors": [{"name": name, **PREDICTORS[name]} for name in names],
-            "budget": {"steps": 1},
-            "bootstrap": {"draws": 100},
-        }
-        | changes
-    )
-
-
-def truth_of(days=DAYS):
-    return 10.0 + np.arange(days * len(PLACES) * STEPS) % 7
-
-
-def table(errors, *, days=DAYS, unread=(), truth=None):
-    """Predictions that miss the truth by `errors`; `unread` are (day, place) without an answer."""
-    day, place, step = (x.ravel() for x in np.meshgrid(range(days), range(2), range(STEPS), indexing="ij"))
-    true = truth_of(days) if truth is None else truth
-    value = true + np.broadcast_to(errors, true.shape)
-    lost = np.array([(d, PLACES[p]) in unread for d, p in zip(day, place, strict=True)])
-    frame = pd.DataFrame(
-        {
-            "sample": [f"day{d:02d}" for d in day],
-            "place": [PLACES[p] for p in place],
-            "step": step.astype(np.int32),
-            "channel": np.int16(0),
-            "time": MIDNIGHT + day * 86_400 + step * 3600,
-            "value": np.where(lost, np.nan, value),
-            "truth": true,
-            "valid": np.isfinite(true),
-            "unread": lost,
-        }
-    )
-    return frame.astype({"sample": "category", "place": "category"})
-
-
-def arms_of(*given, **changes):
-    """Arms (name, validation, table) or (name, validation, [table of seed 0, table of seed 1])."""
-    names = [name for name, _, _ in given]
-    facts, predictions = [], {}
-    for name, validation, found in given:
-        spec = PREDICTORS[name]
-        backbone = spec.get("backbone")
-        for seed, frame in enumerate(found if isinstance(found, list) else [found]):
-            key = f"{name}-{seed}"
-            predictions[key] = frame
-            facts.append(
-                {
-                    "key": key, "predictor": name, "family": spec["family"], "backbone": backbone,
-                    "pretrained": backbone in ("llm-frozen", "llm-lora"),
-                    "lora": backbone == "llm-lora" or "set" in spec,
-                    "llm": None, "task": "forecast-4-2", "seed": seed, "validation": validation,
-                    "converged": None if spec["family"] == "baseline" else seed == 0,
-                    "cost": {**COST, "train_s": 1.0 + seed, "peak_mb": 100.0 + seed},
-                }
-            )  # fmt: skip
-    return FinishedArms(suite_of(names, **changes), "Pacific/Auckland", facts, predictions)
-
-
-def records_of(arms):
-    return {(r["predictor"], r["seed"]): r for r in build_records(arms, score_arms(arms))}
-
-
-ERRORS = np.random.default_rng(0).normal(0, 3, DAYS * 4)
-
 
 def test_metrics_of_a_record_can_be_computed_again_from_the_scores_exactly():
     arms = arms_of(("last-value", 5.0, table(ERRORS)), ("lora", 4.0, [table(ERRORS / 2), table(ERRORS / 3)]))
     scores = score_arms(arms)
     assert set(scores) == {"predictor", "seed", "task", "sample", "block", "metric", "sum", "count"}
-    for record in build_records(arms, scores):
+    for record in (record.to_json() for record in build_records(arms, scores)):
         rows = scores[scores["predictor"] == record["predictor"]]
         if record["seed"] is not None:
             rows = rows[rows["seed"] == record["seed"]]
@@ -186,33 +93,14 @@ def test_n_counts_answers_of_windows_and_places_over_seeds():
     assert found["none", None]["n"] == 2 * DAYS * len(PLACES)
 
 
-def _text_arms(unread=((0, "a"), (1, "b")), **changes):
-    return arms_of(
-        ("last-value", 5.0, table(2.0)),
-        ("hour-of-week", 5.0, table(-8.0)),
-        ("text", None, table(1.0, days=4, unread=set(unread))),
-        **changes,
-    )
-
-
-def test_unread_answers_are_counted_and_scored_under_three_rules_by_hand():
-    record = records_of(_text_arms())["text", None]
-    assert (record["n"], record["unread"]) == (8, 2)
-    rules = {rule: found["mae"] for rule, found in record["unread_rules"].items()}
-    assert rules == {
-        "dropped": pytest.approx(1.0),
-        "penalised": pytest.approx((12 * 1.0 + 4 * 8.0) / 16),
-        "imputed": pytest.approx((12 * 1.0 + 4 * 2.0) / 16),
-    }
-    assert record["metrics"]["mae"]["value"] == pytest.approx(rules["penalised"])
-
-
 @pytest.mark.slow
 def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
-    arms = _text_arms()
+    arms = text_arms()
     ledger = count_categories(["readable"] * 20 + ["truncated"] * 3 + ["refused"])
     decoding = {"draws": 3, "temperature": 0.7, "top_p": 1.0, "seed": 0}
-    facts = [f | {"ledger": ledger, "decoding": decoding} if f["family"] == "text" else f for f in arms.facts]
+    facts = [
+        f | {"ledger": ledger, "decoding": decoding} if f["family"] == "text" else f for f in arms.results
+    ]
     found = records_of(FinishedArms(arms.suite, arms.timezone, facts, arms.predictions))
     record = found["text", None]
     assert (record["n"], record["unread"]) == (24, 4)
@@ -220,37 +108,6 @@ def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
     assert record["unread_rules"] == records_of(arms)["text", None]["unread_rules"]
     assert found["last-value", None]["ledger"] is None
     json.dumps(record, allow_nan=False)
-
-
-def test_the_penalty_is_the_worst_null_rule_on_the_primary_metric_whatever_its_direction():
-    record = records_of(_text_arms(primary_metric="r2"))["text", None]
-    assert record["unread_rules"]["penalised"]["mae"] == pytest.approx((12 * 1.0 + 4 * 8.0) / 16)
-
-
-def test_an_arm_of_which_nothing_could_be_read_is_penalised_and_writes_no_nan():
-    every = [(day, place) for day in range(4) for place in PLACES]
-    record = records_of(_text_arms(every))["text", None]
-    assert record["unread_rules"]["dropped"]["mae"] is None
-    assert record["metrics"]["mae"]["value"] == pytest.approx(8.0)
-    json.dumps(record, allow_nan=False)
-
-
-def test_entries_that_were_read_keep_their_own_value_under_every_rule():
-    arms = _text_arms()
-    facts = arms.of("text")[0]
-    for rule in ("penalised", "imputed"):
-        frame = resolve_unread(arms, facts, rule)
-        read = ~frame["unread"]
-        assert (frame["value"] - frame["truth"])[read].tolist() == [1.0] * int(read.sum())
-        assert frame["value"].notna().all()
-    assert len(resolve_unread(arms, facts, "dropped")) == 12
-
-
-def test_unread_answers_without_a_finished_rule_to_stand_in_are_an_error_that_says_so():
-    whole = _text_arms()
-    arms = FinishedArms(whole.suite, whole.timezone, whole.of("text"), whole.predictions)
-    with pytest.raises(ConfigError, match="unreadable answers.*--resume"):
-        score_arms(arms)
 
 
 def test_the_reference_is_the_arm_that_is_best_on_validation_not_on_test():
@@ -346,36 +203,6 @@ def test_a_block_is_the_local_day_of_what_is_asked():
     days = scores.groupby("sample")["block"].unique()
     assert [list(day) for day in days[:2]] == [["2024-01-01"], ["2024-01-02"]]
     assert Scores(scores, 100).gain("mae", "last-value", "last-value").n_blocks == DAYS
-
-
-# blocks of every kind
-
-
-def _blocks_of(samples, places, times, block, timezone="UTC"):
-    frame = pd.DataFrame({"sample": samples, "place": places, "time": times})
-    return block_of_samples(frame, block, timezone)
-
-
-@pytest.mark.parametrize(
-    ("block", "want"),
-    [
-        ("day", {"d/u1/0": "2024-01-07", "d/u1/1": "2024-01-09", "d/u2/0": "2024-01-08"}),
-        ("week", {"d/u1/0": "2024-01-01", "d/u1/1": "2024-01-08", "d/u2/0": "2024-01-08"}),
-        ("object", {"d/u1/0": "u1", "d/u1/1": "u1", "d/u2/0": "u2"}),
-        ("clip", {"d/u1/0": "u1", "d/u1/1": "u1", "d/u2/0": "u2"}),
-        ("sample", {name: name for name in ("d/u1/0", "d/u1/1", "d/u2/0")}),
-    ],
-)
-def test_blocks_are_days_weeks_objects_clips_or_samples(block, want):
-    sunday_night = 1_704_668_400 - 3600  # 2024-01-07 22:00 UTC
-    times = [sunday_night, sunday_night + 86_400 * 2, sunday_night + 3 * 3600]
-    assert _blocks_of(["d/u1/0", "d/u1/1", "d/u2/0"], ["u1", "u1", "u2"], times, block) == want
-
-
-def test_the_week_begins_on_monday_in_the_local_zone():
-    late_sunday = 1_704_668_400  # 23:00 UTC, Monday noon in Auckland
-    assert _blocks_of(["s"], ["p"], [late_sunday], "week", "Pacific/Auckland") == {"s": "2024-01-08"}
-    assert _blocks_of(["s"], ["p"], [late_sunday], "week") == {"s": "2024-01-01"}
 
 
 # other kinds than fields

@@ -1,0 +1,201 @@
+"""The record: the result of one predictor on one task, as a line of results.jsonl holds it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from numbers import Real
+from typing import Any
+
+from st2llm.config.model import PRETRAINED_BACKBONES
+from st2llm.errors import DataError
+
+_REQUIRED = ("predictor", "task", "family", "n", "metrics")
+_PROMPT_SETTINGS = ("examples", "budget", "answer_set")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its 95 % interval: value None where nothing was measured, low and high None without interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """(E_ref - E_llm) / E_ref; for higher-is-better metrics score_llm - score_ref. Positive: the LLM is better.
+
+    vs: the reference. low, high: 95 % interval, None under 20 blocks. detectable: half the width of the interval, about
+    the smallest gain that this comparison can tell from zero.
+    """
+
+    vs: str
+    value: float
+    low: float | None
+    high: float | None
+    n_blocks: int
+    detectable: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None) -> "Gain | None":
+        """The gain as it was written; None where there is none."""
+        value = finite_number(content.get("value")) if content else None
+        if content is None or value is None:
+            return None
+        return cls(
+            vs=str(content.get("vs", "")),
+            value=value,
+            low=finite_number(content.get("low")),
+            high=finite_number(content.get("high")),
+            n_blocks=int(content.get("n_blocks") or 0),
+            detectable=finite_number(content.get("detectable")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One predictor on one task: pooled over seeds where `seed` is None, else of that seed.
+
+    n, unread: answers, and those that could not be parsed. llm: the language model that the predictor used.
+    cost: mean over seeds (peak_mb: the maximum). validation: mean of the selection metric on validation windows.
+    unread_rules: by rule (dropped, penalised, imputed), the metrics of a text arm. answer_counts: answers of a text arm
+    by category. crps: the estimator of CRPS and its mean number of draws. detected: by kind of fault, the share of
+    faults with an alarm. prompt_settings: what a text arm changed in its template: examples, budget, answer_set.
+    """
+
+    predictor: str
+    task: str
+    family: str
+    n: int
+    metrics: Mapping[str, Estimate]
+    suite: str = ""
+    data: str = ""
+    kind: str = ""
+    backbone: str | None = None
+    llm: Mapping[str, Any] | None = None
+    seed: int | None = None
+    seeds: tuple[int, ...] = ()
+    unread: int = 0
+    converged: bool | None = None
+    lr: float | None = None
+    validation: float | None = None
+    gain_best: Gain | None = None
+    gain_pretraining: Gain | None = None
+    cost: Mapping[str, float | int | None] = field(default_factory=dict)
+    unread_rules: Mapping[str, Mapping[str, float | None]] | None = None
+    answer_counts: Mapping[Any, int] | None = None
+    decoding: Mapping[str, Any] | None = None
+    crps: Mapping[str, Any] | None = None
+    detected: Mapping[str, float] | None = None
+    prompt_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the predictor holds pretrained weights of a language model."""
+        return self.backbone in PRETRAINED_BACKBONES
+
+    @property
+    def role(self) -> str:
+        """baseline, primitive, random (an LLM with random weights), soft or text (both with pretrained weights)."""
+        if self.backbone == "llm-random":
+            return "random"
+        return (
+            self.family if self.family in ("baseline", "text") else "soft" if self.pretrained else "primitive"
+        )
+
+    @property
+    def measured(self) -> dict[str, Estimate]:
+        """The metrics that have a value."""
+        return {name: estimate for name, estimate in self.metrics.items() if estimate.value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of results.jsonl, keys in their order there."""
+        return {
+            "suite": self.suite,
+            "data": self.data,
+            "kind": self.kind,
+            "task": self.task,
+            "predictor": self.predictor,
+            "family": self.family,
+            "backbone": self.backbone,
+            "llm": self.llm,
+            "seed": self.seed,
+            "seeds": list(self.seeds),
+            "n": self.n,
+            "unread": self.unread,
+            "converged": self.converged,
+            "lr": self.lr,
+            "metrics": {name: estimate.to_json() for name, estimate in self.metrics.items()},
+            "validation": self.validation,
+            "gain_best": self.gain_best.to_json() if self.gain_best else None,
+            "gain_pretraining": self.gain_pretraining.to_json() if self.gain_pretraining else None,
+            "cost": dict(self.cost),
+            "unread_rules": self.unread_rules,
+            "ledger": self.answer_counts,
+            "decoding": self.decoding,
+            **({"crps": self.crps} if self.crps is not None else {}),
+            **({"found": self.detected} if self.detected is not None else {}),
+            **self.prompt_settings,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], *, source: str = "results.jsonl") -> "Record":
+        """Reads a line of results.jsonl, of earlier versions too: keys that it lacks take their defaults.
+
+        source: the file, for the message. Raises DataError where predictor, task, family, n or metrics is missing.
+        """
+        missing = sorted(set(_REQUIRED) - set(content))
+        if missing:
+            raise DataError(f"A record in {source} has no {missing[0]!r}: {str(dict(content))[:120]}")
+        rules = content.get("unread_rules")
+        return cls(
+            predictor=str(content["predictor"]),
+            task=str(content["task"]),
+            family=str(content["family"]),
+            n=int(content["n"]),
+            metrics={name: _estimate(spec) for name, spec in content["metrics"].items() if spec},
+            suite=str(content.get("suite") or ""),
+            data=str(content.get("data") or ""),
+            kind=str(content.get("kind") or ""),
+            backbone=content.get("backbone"),
+            llm=content["llm"] if isinstance(content.get("llm"), dict) else None,
+            seed=content.get("seed"),
+            seeds=tuple(content.get("seeds") or ()),
+            unread=int(content.get("unread") or 0),
+            converged=content.get("converged"),
+            lr=content.get("lr"),
+            validation=finite_number(content.get("validation")),
+            gain_best=Gain.from_json(content.get("gain_best")),
+            gain_pretraining=Gain.from_json(content.get("gain_pretraining")),
+            cost={name: _as_written(value) for name, value in (content.get("cost") or {}).items()},
+            unread_rules=rules
+            and {rule: {m: finite_number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},
+            answer_counts=content.get("ledger"),
+            decoding=content.get("decoding"),
+            crps=content.get("crps"),
+            detected=content.get("found"),
+            prompt_settings={key: content[key] for key in _PROMPT_SETTINGS if content.get(key)},
+        )
+
+
+def finite_number(value: Any) -> float | None:
+    """The value as a float, or None where it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _as_written(value: Any) -> float | int | None:
+    """A finite number, whole numbers as int."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else finite_number(value)
+
+
+def _estimate(spec: Mapping[str, Any]) -> Estimate:
+    return Estimate(*(finite_number(spec.get(key)) for key in ("value", "low", "high")))

@@ -1,0 +1,69 @@
+"""The finished arms of a task: results and predictions, as the run folder holds them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from st2llm.config.suite import Suite
+from st2llm.evaluate.run_folder.store import RunStore
+
+
+class PredictionTables(Mapping[str, pd.DataFrame]):
+    """The predictions of finished arms by key, read on access; the latest `keep` stay in memory.
+
+    One table may have millions of rows.
+    """
+
+    def __init__(self, store: RunStore, keep: int = 3) -> None:
+        self.store, self.keep = store, keep
+        self._kept: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, key: str) -> pd.DataFrame:
+        if key not in self._kept:
+            if len(self._kept) >= self.keep:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self.store.predictions(key)
+        return self._kept[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (result["key"] for result in self.store.arms())
+
+    def __len__(self) -> int:
+        return len(self.store.arms())
+
+
+@dataclass(frozen=True)
+class FinishedArms:
+    """The finished arms of one task.
+
+    results: the files of arms/, one per predictor and seed. predictions: their prediction tables by key.
+    """
+
+    suite: Suite
+    timezone: str
+    results: list[dict[str, Any]]
+    predictions: Mapping[str, pd.DataFrame]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of the task; an arm may lack some of them."""
+        name = self.results[0]["task"]
+        task = next((task for task in self.suite.tasks if task.name == name), self.suite.tasks[0])
+        return self.suite.metrics_of(task)
+
+    def of(self, predictor: str) -> list[dict[str, Any]]:
+        """The results of one predictor, one per seed."""
+        return [result for result in self.results if result["predictor"] == predictor]
+
+    @property
+    def predictors(self) -> list[str]:
+        """The predictors with a finished arm, in the order of the suite."""
+        return [p.name for p in self.suite.predictors if self.of(p.name)]
+
+
+def load_arms(store: RunStore, suite: Suite, task: str, timezone: str) -> FinishedArms:
+    """The finished arms of a run on one task."""
+    results = [result for result in store.arms() if result["task"] == task]
+    return FinishedArms(suite, timezone, results, PredictionTables(store))
