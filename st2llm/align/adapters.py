@@ -23,22 +23,25 @@ _PEFT = "base_model.model."
 def peft_config(how: Adaptation, model: nn.Module) -> LoraConfig:
     """The settings as peft writes them, for this model. Raises ConfigError for a target that it does not have."""
     linear = {name: m for name, m in model.named_modules() if _is_linear(m)}
-    for target in how.targets:
+    for target in how.target_modules:
         if not _named(target, linear):
             known = {name.rpartition(".")[2] for name in linear}
             raise ConfigError(
-                f"The model has no linear layer {target!r}, which lora.targets names. {nearest(target, known)}"
+                f"The model has no linear layer {target!r}, which target_modules names. {nearest(target, known)}"
             )
     # gpt2 keeps its linear layers transposed, which peft wants to be told.
-    transposed = any(isinstance(layer, Conv1D) for target in how.targets for layer in _named(target, linear))
+    transposed = any(
+        isinstance(layer, Conv1D) for target in how.target_modules for layer in _named(target, linear)
+    )
     # Of some layers alone, each by its whole name: peft's own setting for layers wants names of the whole model.
-    depth, targets = _depth(model), list(how.targets)
+    depth, targets = _depth(model), list(how.target_modules)
     if how.layers is not None:
         last = _last_layers(max(0, depth - how.layers), depth)
         targets = sorted(
             name
             for name, m in linear.items()
-            if any(layer in name for layer in last) and any(name.endswith(f".{t}") for t in how.targets)
+            if any(layer in name for layer in last)
+            and any(name.endswith(f".{t}") for t in how.target_modules)
         )
     return LoraConfig(
         r=how.rank,

@@ -51,25 +51,25 @@ class Vocabulary:
 
 
 def prototypes_of(how: Projection, vocabulary: Vocabulary) -> Prototypes:
-    """Prototypes found as `how.by` says: learned, kmeans, pca, words.
+    """Prototypes found as `how.prototype_source` says: learned, kmeans, pca, words.
 
     Raises ConfigError for more prototypes than there are rows, or words without rows.
     """
-    if how.by == "words":
+    if how.prototype_source == "words":
         if vocabulary.named is None:
             raise ConfigError("Prototypes by words need the embeddings of these words in the vocabulary.")
         return Prototypes(vocabulary.named)
     rows = vocabulary.table.detach().float().cpu()
-    if (how.prototypes > min(rows.shape) and how.by == "pca") or how.prototypes > len(rows):
+    if (how.prototypes > min(rows.shape) and how.prototype_source == "pca") or how.prototypes > len(rows):
         raise ConfigError(
-            f"There cannot be {how.prototypes} prototypes by {how.by} of a vocabulary of {len(rows)} rows of width "
-            f"{rows.shape[1]}. Lower up.prototypes."
+            f"There cannot be {how.prototypes} prototypes by {how.prototype_source} of a vocabulary of {len(rows)} "
+            f"rows of width {rows.shape[1]}. Lower up.prototypes."
         )
-    if how.by == "learned":
+    if how.prototype_source == "learned":
         generator = torch.Generator().manual_seed(_SEED)
         kept = torch.randperm(len(rows), generator=generator)[:_LEARNED_OVER].sort().values
         return Prototypes(rows[kept], count=how.prototypes)
-    if how.by == "kmeans":
+    if how.prototype_source == "kmeans":
         found = MiniBatchKMeans(how.prototypes, random_state=_SEED, n_init=1, batch_size=4096).fit(
             rows.numpy()
         )

@@ -149,8 +149,8 @@ def _set_of(recipe: InstructionRecipe, out: Path, *, resume: bool) -> str:
                     count,
                     seed=recipe.seed,
                     part=part,  # type: ignore[arg-type]
-                    budget=wanted.budget,
-                    llm=recipe.llm.name if wanted.budget else None,
+                    budget=wanted.prompt_budget,
+                    llm=recipe.llm.name if wanted.prompt_budget else None,
                 )
                 write_instructions(order, folder / part, resume=resume)
     return str(folder)
@@ -180,7 +180,7 @@ def _facts(recipe: InstructionRecipe, out: Path, test: list[dict[str, Any]]) -> 
         ),
         (
             "adaptation",
-            f"{a.method}, rank {a.rank}, {', '.join(a.targets)}" if a.method == "lora" else a.method,
+            f"{a.method}, rank {a.rank}, {', '.join(a.target_modules)}" if a.method == "lora" else a.method,
         ),
         (
             "instructions",

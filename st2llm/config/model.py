@@ -97,23 +97,28 @@ class LLMSettings(Settings):
 class Adaptation(Settings):
     """Which weights of a language model are trained.
 
-    frozen: none. lora: low-rank adapters of the linear layers `targets` (Hu et al. 2022), scaled by alpha / rank, or by
-    alpha / sqrt(rank) with `rslora` (Kalajdzievski 2023), with a trained magnitude with `dora` (Liu et al. 2024); over
-    a quantised model this is QLoRA (Dettmers et al. 2023). norms: norms and learned positions (GPT4TS, Zhou et al.
-    2023). partial: these, and the attention of the last `layers` layers (ST-LLM, Liu et al. 2024). full: all but the
-    embedding table. layers: only the last so many have adapters (lora) or train their attention (partial); None means
-    all.
+    frozen: none. lora: low-rank adapters of the linear layers `target_modules` (Hu et al. 2022), scaled by
+    alpha / rank, or by alpha / sqrt(rank) with `rslora` (Kalajdzievski 2023), with a trained magnitude with `dora` (Liu
+    et al. 2024); over a quantised model this is QLoRA (Dettmers et al. 2023). norms: norms and learned positions
+    (GPT4TS, Zhou et al. 2023). partial: these, and the attention of the last `layers` layers (ST-LLM, Liu et al. 2024).
+    full: all but the embedding table. layers: only the last so many have adapters (lora) or train their attention
+    (partial); None means all.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "targets": "target_modules",
+        "checkpointing": "gradient_checkpointing",
+    }
 
     method: Literal["frozen", "lora", "norms", "partial", "full"] = "frozen"
     rank: int = Field(8, ge=1)
     alpha: float | None = Field(None, gt=0)
     """None means twice the rank."""
-    targets: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)
+    target_modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)
     layers: int | None = Field(None, ge=1)
     dora: bool = False
     rslora: bool = False
-    checkpointing: bool = False
+    gradient_checkpointing: bool = False
     """Recomputes the layers in the backward pass instead of keeping activations: less memory, more time."""
 
     @property
@@ -129,28 +134,36 @@ class Projection(Settings):
 
     head: one of HEADS, or none, which passes embeddings unchanged to backbones without a language model. tokens: soft
     tokens that a resampler makes of all embeddings (Q-Former, Li et al. 2023; Perceiver, Jaegle et al. 2021).
-    prototypes: rows of the vocabulary that a reprogramming head attends to (Time-LLM, Jin et al. 2024); `by` says how
-    they are found: a learned map of the table, k-means, principal components, or the embeddings of `words`. prompt:
-    learned vectors before the soft tokens (prompt tuning, Lester et al. 2021). mask: a soft token attends to earlier
-    soft tokens (causal), or to those of neighbouring places (adjacency; ST-LLM+).
+    prototypes: rows of the vocabulary that a reprogramming head attends to (Time-LLM, Jin et al. 2024).
+    prototype_source: how they are found: a learned map of the table, k-means, principal components, or the embeddings
+    of `prototype_words`. virtual_tokens: learned vectors before the soft tokens (prompt tuning, Lester et al. 2021).
+    attention_mask: a soft token attends to earlier soft tokens (causal), or to those of neighbouring places (adjacency;
+    ST-LLM+).
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "by": "prototype_source",
+        "words": "prototype_words",
+        "prompt": "virtual_tokens",
+        "mask": "attention_mask",
+    }
 
     head: Literal["linear", "mlp", "resampler", "reprogramming", "none"] = "mlp"
     tokens: int = Field(16, ge=1)
     prototypes: int = Field(64, ge=2)
-    by: Literal["learned", "kmeans", "pca", "words"] = "learned"
-    words: tuple[str, ...] = ()
-    prompt: int = Field(0, ge=0)
-    mask: Literal["causal", "adjacency"] = "causal"
+    prototype_source: Literal["learned", "kmeans", "pca", "words"] = "learned"
+    prototype_words: tuple[str, ...] = ()
+    virtual_tokens: int = Field(0, ge=0)
+    attention_mask: Literal["causal", "adjacency"] = "causal"
 
     @model_validator(mode="after")
     def _check_prototypes_and_mask(self) -> "Projection":
-        if (self.by == "words") != bool(self.words):
+        if (self.prototype_source == "words") != bool(self.prototype_words):
             raise ValueError(
-                "`words` are the prototypes of `by: words`, and only of that: give both or neither"
+                "`prototype_words` belong to `prototype_source: words`, and only to that: give both or neither"
             )
-        if self.mask == "adjacency" and self.head == "resampler":
+        if self.attention_mask == "adjacency" and self.head == "resampler":
             raise ValueError(
-                "the tokens of a resampler are no places, so they have no neighbours: take mask: causal"
+                "the tokens of a resampler are no places, so they have no neighbours: take attention_mask: causal"
             )
         return self

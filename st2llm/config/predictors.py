@@ -1,6 +1,7 @@
 """Settings of a suite's predictors, budget, windows, bootstrap, controls and faults."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,19 +33,23 @@ class SuiteAdaptation(Adaptation):
 
 
 class ExampleSettings(Settings):
-    """Few-shot examples in a text prompt, from the training samples. by: at random, the latest, or the most similar."""
+    """Few-shot examples of a text prompt. select: training samples at random, the latest, or the most similar."""
 
-    by: Literal["random", "recent", "shape"] = "random"
+    renamed_keys: ClassVar[Mapping[str, str]] = {"by": "select"}
+
+    select: Literal["random", "recent", "shape"] = "random"
     count: int = Field(2, ge=1, le=32)
 
 
 class PredictorOverrides(Settings):
     """Settings of one predictor that differ from those of its suite."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"budget": "prompt_budget", "lora": "train_adapters"}
+
     depth: int | None = None
     windows: int | None = None
     """Number of evenly spaced test windows; comparisons with this predictor use these windows alone."""
-    lora: bool = False
+    train_adapters: bool = False
     """Trains adapters in `llm-random` as well, which makes it the twin of `llm-lora` without pretrained weights."""
     penalty: float = 1e-3
     """Ridge penalty as a multiple of the number of rows."""
@@ -55,7 +60,7 @@ class PredictorOverrides(Settings):
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus sampling of a text predictor: the probability mass of the most probable tokens that it samples from."""
     examples: ExampleSettings | None = None
-    budget: int | None = Field(None, ge=16)
+    prompt_budget: int | None = Field(None, ge=16)
     """Tokens of a text predictor's prompt at most; what is left out to keep the limit is recorded with the answer."""
     answer: dict[str, Any] | None = None
     """Settings of the answer that replace those of the template's head, such as {strategy: spaced, decimals: 1}."""
@@ -64,6 +69,8 @@ class PredictorOverrides(Settings):
 class PredictorSettings(Settings):
     """One predictor of a suite: a baseline, a primitive or soft model that is trained here, a text prompt, or one that
     was made elsewhere (file, checkpoint, model)."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"given": "custom"}
 
     name: str = Field(pattern=NAME_PATTERN)
     family: Literal["text", "soft", "primitive", "baseline"]
@@ -74,7 +81,7 @@ class PredictorSettings(Settings):
     checkpoint: str | None = None
     """A folder that `st2llm pretrain`, `align` or `finetune` wrote; its best state predicts. Of a text predictor: the
     instruction-tuned language model that is prompted."""
-    given: bool = False
+    custom: bool = False
     """Whether it is a Python object that was passed to `compare`."""
     model: str | None = None
     """A pretrained external model, zero-shot: one of EXTERNAL_MODELS; some name their weights: chronos:FOLDER."""
@@ -123,7 +130,7 @@ class PredictorSettings(Settings):
     def _check_draws(self) -> None:
         overrides, defaults = self.set, PredictorOverrides()
         if self.family != "text":
-            for key in ("draws", "temperature", "top_p", "examples", "budget", "answer"):
+            for key in ("draws", "temperature", "top_p", "examples", "prompt_budget", "answer"):
                 if getattr(overrides, key) != getattr(defaults, key):
                     raise ValueError(
                         f"`{key}` is for text predictors, but {self.name!r} is a {self.family} predictor"
@@ -138,7 +145,7 @@ class PredictorSettings(Settings):
     def external(self) -> bool:
         """Whether it is not trained here: a file, an external model, a Python object, or a checkpoint."""
         checkpoint = self.checkpoint if self.family != "text" else None
-        return self.given or any(part is not None for part in (self.file, self.model, checkpoint))
+        return self.custom or any(part is not None for part in (self.file, self.model, checkpoint))
 
     @property
     def trained(self) -> bool:
@@ -184,15 +191,20 @@ class FaultSettings(Settings):
     """Faulty readings that are detected from the residuals of predictors.
 
     planted: number of faults that are inserted into the test part. documented: a csv file of known faults instead.
-    training: number of training windows whose residuals set the threshold of an alarm. share: the quantile of those
-    residuals that is the threshold.
+    training_windows: number of training windows whose residuals set the threshold of an alarm. threshold_quantile: the
+    quantile of those residuals that is the threshold.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "share": "threshold_quantile",
+        "training": "training_windows",
+    }
 
     planted: int | None = Field(None, ge=1)
     documented: str | None = None
     seed: int = 0
-    training: int = Field(200, ge=1)
-    share: float = Field(0.995, gt=0, lt=1)
+    training_windows: int = Field(200, ge=1)
+    threshold_quantile: float = Field(0.995, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _check_source(self) -> "FaultSettings":

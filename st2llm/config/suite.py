@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -45,6 +45,8 @@ TRAINABLE_TASKS: Mapping[str, tuple[str, ...]] = {
 class Suite(Settings):
     """One comparison. data: a name or card, with `#` and a split's name where the card has several: eth-ucy#hotel."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"lora": "adapt"}
+
     id: str = Field(pattern=NAME_PATTERN)
     version: int
     kind: Literal["graph", "grid", "video", "trajectory", "event"]
@@ -55,7 +57,7 @@ class Suite(Settings):
     task: dict[str, dict[str, Any]] = Field(min_length=1)
     llm: LLMSettings | None = None
     encoder: SuiteEncoderSettings = SuiteEncoderSettings()
-    lora: SuiteAdaptation = SuiteAdaptation()
+    adapt: SuiteAdaptation = SuiteAdaptation()
     up: Projection = Projection()
     """The projection head of every trained predictor."""
     skip: Skip = "none"
@@ -157,7 +159,7 @@ class Suite(Settings):
             )
         if text := [p.name for p in self.predictors if p.family == "text"]:
             raise ValueError(
-                f"faults want residuals of {self.faults.training} training windows as well, which would take "
+                f"faults want residuals of {self.faults.training_windows} training windows as well, which would take "
                 f"{text[0]!r} as many answers again. Leave text predictors out"
             )
         if self.controls is not None:

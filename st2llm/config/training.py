@@ -274,8 +274,10 @@ class InstructionSettings(Settings):
 
     path: a folder of `st2llm data instruct`, or any folder or hub id that `datasets` reads with a `messages` column.
     data, templates: what a set is made of: `count` rows of each template to train on, `validation` that choose the
-    best state and `test` for the exam. budget: tokens of a prompt at most.
+    best state and `test` for the exam. prompt_budget: tokens of a prompt at most.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"budget": "prompt_budget"}
 
     path: str | None = None
     data: str | None = None
@@ -283,7 +285,7 @@ class InstructionSettings(Settings):
     count: int = Field(1000, ge=1)
     validation: int = Field(64, ge=1)
     test: int = Field(200, ge=0)
-    budget: int | None = Field(None, ge=16)
+    prompt_budget: int | None = Field(None, ge=16)
 
     @model_validator(mode="after")
     def _check_source(self) -> "InstructionSettings":
@@ -295,17 +297,19 @@ class InstructionSettings(Settings):
 class InstructionRecipe(Settings):
     """A run of `st2llm finetune` on instructions: the loss is over the answers alone.
 
-    length: tokens of a row; longer rows are left out and counted. pack: several prompts share a row, without attending
-    to each other.
+    max_length: tokens of a row; longer rows are left out and counted. packing: several prompts share a row, without
+    attending to each other.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"length": "max_length", "pack": "packing"}
 
     id: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     llm: LLMSettings
     adapt: Adaptation = Adaptation(method="lora")
     instructions: InstructionSettings
-    length: int = Field(1024, ge=16)
-    pack: bool = True
+    max_length: int = Field(1024, ge=16)
+    packing: bool = True
     budget: TrainingBudget
     seed: int = 0
 
@@ -340,14 +344,14 @@ class VideoQuestionRecipe(Settings):
 class VideoQARecipe(VideoQuestionRecipe):
     """A run of `st2llm align` or `finetune` on questions about clips as soft tokens (VideoChat, Li et al. 2023).
 
-    template: with a slot for the soft tokens. A template without a slot describes clips in text, in `words` tokens at
-    most, and the control is then the model before training.
+    template: with a slot for the soft tokens. A template without a slot describes clips in text, in
+    `prompt_budget` tokens at most, and the control is then the model before training.
     """
 
-    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from"}
+    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from", "words": "prompt_budget"}
 
     template: str = "video/question-answer.soft"
-    words: int | None = Field(None, ge=16)
+    prompt_budget: int | None = Field(None, ge=16)
     init_from: str | None = None
     llm: LLMSettings
     up: Projection = Projection()

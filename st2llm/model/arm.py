@@ -152,7 +152,7 @@ def blueprint_of(
     """A blueprint as wide as the language model; as wide as the encoder where there is none."""
     if llm is None:
         return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up, places=places, partition=partition)
-    vocabulary = vocabulary_of(llm, up.words) if up.head == "reprogramming" else None
+    vocabulary = vocabulary_of(llm, up.prototype_words) if up.head == "reprogramming" else None
     heads = int(llm.model.config.num_attention_heads)
     return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary, places, partition)
 
@@ -228,9 +228,9 @@ def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, how: A
     if name == "llm-lora" and how.frozen:
         raise ConfigError(
             "The backbone 'llm-lora' trains part of its language model, but nothing of it is to be trained. Give "
-            "`lora: {rank: ..., targets: [...]}`."
+            "`adapt: {rank: ..., target_modules: [...]}`."
         )
-    through = partial(LLMBackbone, prompt=blueprint.up.prompt, near=_near(blueprint))
+    through = partial(LLMBackbone, virtual_tokens=blueprint.up.virtual_tokens, near=_near(blueprint))
     if name == "matched":
         wanted = trained(through(llm, how))
         width, feedforward, layers = matched_size(blueprint.d_lm, wanted)
@@ -240,12 +240,12 @@ def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, how: A
 
 def _near(blueprint: Blueprint) -> Bool[Tensor, "slot slot"] | None:
     """Which places hear which, where soft tokens are places that hear their neighbours."""
-    if blueprint.up.mask != "adjacency":
+    if blueprint.up.attention_mask != "adjacency":
         return None
     shape, edges = blueprint.shape, blueprint.edges
     if isinstance(shape, SequenceShape) or blueprint.encoder.tokens != "place":
         raise ConfigError(
-            "up.mask: adjacency is for soft tokens that are places of a field (encoder.tokens: place)."
+            "up.attention_mask: adjacency is for soft tokens that are places of a field (encoder.tokens: place)."
         )
     near = torch.eye(shape.nodes, dtype=torch.bool)
     near[torch.from_numpy(edges.target), torch.from_numpy(edges.source)] = True

@@ -95,8 +95,9 @@ class LLMBackbone(nn.Module):
 
     how: what of the model is trained. Soft tokens enter in the model's dtype and states leave in fp32. Of a frozen
     model the words' keys and values cannot change, so they are computed once a text and kept (`Memory`); a model that
-    is trained reads the words anew at every step. prompt: so many learned vectors before the soft tokens (Lester et al.
-    2021). near: which soft tokens hear each other, in place of those before them (ST-LLM+, Liu et al. 2025).
+    is trained reads the words anew at every step. virtual_tokens: number of learned vectors before the soft tokens
+    (Lester et al. 2021). near: the soft tokens that each soft token attends to, in place of those before it (ST-LLM+,
+    Liu et al. 2025).
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class LLMBackbone(nn.Module):
         llm: LanguageModel,
         how: Adaptation = FROZEN,
         *,
-        prompt: int = 0,
+        virtual_tokens: int = 0,
         near: Bool[Tensor, "slot slot"] | None = None,
     ) -> None:
         super().__init__()
@@ -114,12 +115,14 @@ class LLMBackbone(nn.Module):
         if near is not None and window_of(llm) is not None:
             raise ConfigError(
                 f"Some layers of {llm.name} hear the last {window_of(llm)} tokens alone, so places cannot hear their "
-                f"neighbours in them. Take mask: causal, or a model whose layers hear everything."
+                f"neighbours in them. Take attention_mask: causal, or a model whose layers hear everything."
             )
         adapt(self.base, how)
-        if how.checkpointing:
+        if how.gradient_checkpointing:
             _checkpoint_layers(llm)
-        self.prompt = nn.Parameter(llm.token_rms * torch.randn(prompt, llm.d_lm)) if prompt else None
+        self.prompt = (
+            nn.Parameter(llm.token_rms * torch.randn(virtual_tokens, llm.d_lm)) if virtual_tokens else None
+        )
         self.near: Bool[Tensor, "slot slot"] | None
         self.register_buffer("near", near, persistent=False)
 
@@ -127,7 +130,7 @@ class LLMBackbone(nn.Module):
         """The language model itself stays in eval mode: its dropout (gpt2 has some) would blur what it keeps."""
         super().train(mode)
         self.base.eval()
-        if self.how.checkpointing:  # a layer looks at its own mode alone, its parts stay in eval mode
+        if self.how.gradient_checkpointing:  # a layer looks at its own mode, its parts stay in eval mode
             for layer in decoder_layers(self.llm.model):
                 layer.training = mode
         return self
@@ -304,7 +307,7 @@ def matched_size(d_lm: int, wanted: int) -> tuple[int, int, int]:
         feedforward = (wanted - fixed) // (2 * width + 1)
         if feedforward >= width:
             return width, int(feedforward), 1
-    raise ConfigError(f"No transformer of width 8 or more has only {wanted} parameters. Raise lora.rank.")
+    raise ConfigError(f"No transformer of width 8 or more has only {wanted} parameters. Raise adapt.rank.")
 
 
 def trained(module: nn.Module) -> int:

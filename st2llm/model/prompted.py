@@ -132,7 +132,7 @@ def _bins(sizes: Sequence[int], length: int | None) -> list[list[int]]:
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         if sizes[i] > length:
             raise AlignmentError(
-                f"A prompt with its answer has {sizes[i]} tokens, but a row holds {length}. Raise `length`."
+                f"A prompt with its answer has {sizes[i]} tokens, but a row holds {length}. Raise `max_length`."
             )
         place = next((b for b, left in enumerate(room) if left >= sizes[i]), None)
         if place is None:

@@ -193,8 +193,12 @@ def _objective(recipe: SoftTokenRecipe, alone: Regression | Likelihood, llm: Lan
     if given.contrast:
         terms["contrast"] = (Matching(given.contrast.temperature), given.contrast.weight)
     if given.prototypes:
-        by = recipe.up if recipe.up.by != "learned" else recipe.up.model_copy(update={"by": "kmeans"})
-        rows = prototypes_of(by, vocabulary_of(llm, recipe.up.words))()
+        by = (
+            recipe.up
+            if recipe.up.prototype_source != "learned"
+            else recipe.up.model_copy(update={"prototype_source": "kmeans"})
+        )
+        rows = prototypes_of(by, vocabulary_of(llm, recipe.up.prototype_words))()
         terms["prototypes"] = (
             Prototyped(rows.detach(), temperature=given.prototypes.temperature),
             given.prototypes.weight,

@@ -101,7 +101,7 @@ def finetune(
 
     def read(row: dict[str, Any]) -> TokenizedExample | None:
         prompt, answer = llm.tokenizer.training_ids(row["messages"])
-        return (prompt, answer) if len(prompt) + len(answer) <= recipe.length else None
+        return (prompt, answer) if len(prompt) + len(answer) <= recipe.max_length else None
 
     count = recipe.instructions.validation
     held = rows.read("validation", limit=count)
@@ -109,11 +109,15 @@ def finetune(
     lessons = [read(row) for row in held or rows.read("train", limit=count)]
     chosen = [lesson for lesson in lessons if lesson is not None]
     if not chosen:
-        raise DataError(f"No validation row of {path} fits into length: {recipe.length} tokens. Raise it.")
+        raise DataError(
+            f"No validation row of {path} fits into max_length: {recipe.max_length} tokens. Raise it."
+        )
     train = StreamedBatches(
         rows.epochs(recipe.seed, after=after), read=read, make=prompt_batch, batch=recipe.budget.batch
     )
-    speaker = Speaker(llm, recipe.adapt, seed=recipe.seed, length=recipe.length if recipe.pack else None)
+    speaker = Speaker(
+        llm, recipe.adapt, seed=recipe.seed, length=recipe.max_length if recipe.packing else None
+    )
     params = trained(speaker)
     folder.describe(
         {"recipe": recipe.model_dump(mode="json"), "of": "instructions"},
@@ -142,7 +146,7 @@ def _card(r: InstructionRecipe, path: str, params: int, left_out: int, state: Ma
         unit="nats a token",
         rows=[
             ("instructions", f"`{r.instructions.data or path}`"),
-            (f"rows left out (longer than {r.length} tokens)", str(left_out)),
+            (f"rows left out (longer than {r.max_length} tokens)", str(left_out)),
         ],
         after="`adapter/` is a peft adapter: `PeftModel.from_pretrained(model, FOLDER/adapter)`.",
         head={"library_name": "peft", "base_model": r.llm.name},

@@ -125,7 +125,7 @@ def untrained_answerer(
     if recipe.init_from:
         checkpoint.start_from(speaker, Path(recipe.init_from), heads=True)
     return VideoQuestionAnswerer(
-        speaker, preprocessor, template, clips.train, blind, recipe.words
+        speaker, preprocessor, template, clips.train, blind, recipe.prompt_budget
     ), clips.validation
 
 

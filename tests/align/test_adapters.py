@@ -40,12 +40,12 @@ def base(tiny, architecture):
 def test_a_fresh_adapter_changes_nothing(base, architecture):
     with torch.no_grad():
         before = states(base)
-        adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
+        adapt(base, Adaptation(method="lora", rank=4, target_modules=TARGETS[architecture]))
         assert torch.equal(states(base), before)
 
 
 def test_only_adapters_are_trained_and_all_of_them_are_returned(base, architecture):
-    adapters = adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
+    adapters = adapt(base, Adaptation(method="lora", rank=4, target_modules=TARGETS[architecture]))
     trained = {name: p for name, p in base.named_parameters() if p.requires_grad}
     assert len(trained) == len(adapters) == 2 * 2 * len(TARGETS[architecture])
     assert all("lora_" in name for name in trained)
@@ -53,7 +53,7 @@ def test_only_adapters_are_trained_and_all_of_them_are_returned(base, architectu
 
 
 def test_a_factor_pair_has_rank_times_both_widths(base, architecture):
-    adapters = adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
+    adapters = adapt(base, Adaptation(method="lora", rank=4, target_modules=TARGETS[architecture]))
     # Two layers of width 32: llama's queries give 32 and its values 16, gpt2's c_attn gives all three at once.
     outs = {"llama": (32, 16), "gpt2": (96,)}[architecture]
     assert sum(p.numel() for p in adapters) == 2 * sum(4 * (32 + out) for out in outs)
@@ -61,7 +61,7 @@ def test_a_factor_pair_has_rank_times_both_widths(base, architecture):
 
 def test_a_training_step_moves_every_adapter_and_no_other_weight(base, architecture):
     before = frozen_weights(base)
-    adapters = adapt(base, Adaptation(method="lora", rank=4, targets=TARGETS[architecture]))
+    adapters = adapt(base, Adaptation(method="lora", rank=4, target_modules=TARGETS[architecture]))
     for p in adapters:  # the second factors start at zero, and with them the first one's gradient
         torch.nn.init.normal_(p, std=0.1)
     start = [p.detach().clone() for p in adapters]
@@ -77,7 +77,7 @@ def test_a_training_step_moves_every_adapter_and_no_other_weight(base, architect
 
 def test_adapters_are_fp32_beside_a_bf16_model(tiny):
     base = load_llm(tiny(), depth=2, dtype="bf16").model.base_model
-    adapters = adapt(base, Adaptation(method="lora", rank=2, targets=["q_proj"]))
+    adapters = adapt(base, Adaptation(method="lora", rank=2, target_modules=["q_proj"]))
     assert {p.dtype for p in adapters} == {torch.float32}
     others = {p.dtype for name, p in base.named_parameters() if "lora_" not in name}
     assert others == {torch.bfloat16}
@@ -88,15 +88,15 @@ def test_a_layer_that_is_not_there_is_refused_with_the_nearest_name(tiny):
     base = load_llm(tiny(), depth=2, dtype="fp32").model.base_model
     untouched = fingerprint(base)
     with pytest.raises(
-        ConfigError, match="no linear layer 'v_porj', which lora.targets names. Did you mean 'v_proj'?"
+        ConfigError, match="no linear layer 'v_porj', which target_modules names. Did you mean 'v_proj'?"
     ):
-        adapt(base, Adaptation(method="lora", rank=2, targets=["q_proj", "v_porj"]))
+        adapt(base, Adaptation(method="lora", rank=2, target_modules=["q_proj", "v_porj"]))
     assert fingerprint(base) == untouched
 
 
 def test_a_target_may_be_named_with_the_module_that_holds_it(tiny):
     base = load_llm(tiny(), depth=2, dtype="fp32").model.base_model
-    assert len(adapt(base, Adaptation(method="lora", rank=2, targets=["self_attn.q_proj"]))) == 4
+    assert len(adapt(base, Adaptation(method="lora", rank=2, target_modules=["self_attn.q_proj"]))) == 4
 
 
 def adapted(tiny, **settings):
@@ -118,7 +118,7 @@ SORTS = [
     {"rslora": True},
     {"layers": 1},
     {"alpha": 5.0},
-    {"targets": ("up_proj", "o_proj")},
+    {"target_modules": ("up_proj", "o_proj")},
 ]
 
 

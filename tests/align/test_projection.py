@@ -69,7 +69,7 @@ def test_a_resampler_hears_every_slot():
 @pytest.mark.parametrize("by", ["learned", "kmeans", "pca"])
 def test_prototypes_are_as_many_as_asked_and_about_as_loud_as_a_token(by):
     torch.manual_seed(0)
-    rows = prototypes_of(Projection(head="reprogramming", prototypes=12, by=by), vocabulary())()
+    rows = prototypes_of(Projection(head="reprogramming", prototypes=12, prototype_source=by), vocabulary())()
     assert rows.shape == (12, D_LM)
     loud = rows.square().mean(dim=1).sqrt()
     assert ((loud > 0.2 * RMS) & (loud < 2 * RMS)).all()
@@ -78,7 +78,9 @@ def test_prototypes_are_as_many_as_asked_and_about_as_loud_as_a_token(by):
 def test_principal_prototypes_are_orthogonal_and_the_first_is_the_direction_of_most_spread():
     table = 0.01 * torch.randn(400, D_LM, generator=torch.Generator().manual_seed(1))
     table[:, 3] += torch.linspace(-1, 1, 400)
-    rows = prototypes_of(Projection(head="reprogramming", prototypes=4, by="pca"), Vocabulary(table))()
+    rows = prototypes_of(
+        Projection(head="reprogramming", prototypes=4, prototype_source="pca"), Vocabulary(table)
+    )()
     unit = torch.nn.functional.normalize(rows, dim=1)
     torch.testing.assert_close(unit @ unit.T, torch.eye(4), rtol=0, atol=1e-4)
     assert unit[0, 3].abs() > 0.99
@@ -88,20 +90,22 @@ def test_kmeans_finds_planted_centres():
     centres = torch.eye(D_LM)[:3]
     noise = 0.01 * torch.randn(90, D_LM, generator=torch.Generator().manual_seed(2))
     table = centres.repeat_interleave(30, dim=0) + noise
-    rows = prototypes_of(Projection(head="reprogramming", prototypes=3, by="kmeans"), Vocabulary(table))()
+    rows = prototypes_of(
+        Projection(head="reprogramming", prototypes=3, prototype_source="kmeans"), Vocabulary(table)
+    )()
     assert sorted(rows.argmax(dim=1).tolist()) == [0, 1, 2]
     torch.testing.assert_close(rows[rows.argmax(dim=1).argsort()], centres, rtol=0, atol=0.02)
 
 
 def test_prototypes_by_words_are_the_rows_of_these_words():
-    how = Projection(head="reprogramming", by="words", words=("rise", "fall", "peak"))
+    how = Projection(head="reprogramming", prototype_source="words", prototype_words=("rise", "fall", "peak"))
     assert torch.equal(prototypes_of(how, vocabulary())(), vocabulary().named)
 
 
 def test_a_soft_token_of_one_prototype_does_not_depend_on_its_slot():
     """A mixture of a single row is that row, whatever asks for it."""
     torch.manual_seed(0)
-    how = Projection(head="reprogramming", by="words", words=("peak",))
+    how = Projection(head="reprogramming", prototype_source="words", prototype_words=("peak",))
     only = Vocabulary(vocabulary().table, vocabulary().table[:1])
     tokens = up_head(how, D, D_LM, token_rms=RMS, vocabulary=only)(torch.randn(2, 3, D))
     torch.testing.assert_close(tokens, tokens[:1, :1].expand(2, 3, -1))
@@ -109,7 +113,9 @@ def test_a_soft_token_of_one_prototype_does_not_depend_on_its_slot():
 
 def test_more_prototypes_than_the_vocabulary_has_are_refused():
     with pytest.raises(ConfigError, match="cannot be 500 prototypes by kmeans of a vocabulary of 400 rows"):
-        prototypes_of(Projection(head="reprogramming", prototypes=500, by="kmeans"), vocabulary())
+        prototypes_of(
+            Projection(head="reprogramming", prototypes=500, prototype_source="kmeans"), vocabulary()
+        )
 
 
 def test_no_head_hands_embeddings_on_and_stands_before_no_language_model():
@@ -129,9 +135,9 @@ def test_reprogramming_without_a_vocabulary_is_refused():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"by": "words"}, "give both or neither"),
+        ({"prototype_source": "words"}, "give both or neither"),
         ({"words": ("a",)}, "give both or neither"),
-        ({"head": "resampler", "mask": "adjacency"}, "no neighbours"),
+        ({"head": "resampler", "attention_mask": "adjacency"}, "no neighbours"),
         ({"head": "lniear"}, "linear"),
     ],
 )

@@ -157,12 +157,12 @@ BAD = {
     "controls of an unknown arm": (set_("controls", "predictors", to=["nones"]), "Did you mean 'none'?"),
     "controls of a rule": (set_("controls", "predictors", to=["last-value"]), "is not a trained predictor"),
     "examples of an arm that does not write": (
-        set_("predictors", 3, "set", to={"examples": {"by": "random"}}),
+        set_("predictors", 3, "set", to={"examples": {"select": "random"}}),
         "`examples` is for text predictors, but 'none' is a primitive predictor",
     ),
     "an unknown choice of examples": (
-        set_("predictors", 9, "set", to={"examples": {"by": "shap"}}),
-        "predictors.9.set.examples.by",
+        set_("predictors", 9, "set", to={"examples": {"select": "shap"}}),
+        "predictors.9.set.examples.select",
     ),
     "no example": (set_("predictors", 9, "set", to={"examples": {"count": 0}}), "examples.count"),
     "a metric of another kind": (

@@ -79,7 +79,7 @@ def with_adapters(llm: LanguageModel, architecture: str) -> list[nn.Parameter]:
     torch.manual_seed(0)
     adapters = adapt(
         llm.model.base_model,
-        Adaptation(method="lora", rank=2, targets=TARGETS.get(architecture, ("q_proj", "v_proj"))),
+        Adaptation(method="lora", rank=2, target_modules=TARGETS.get(architecture, ("q_proj", "v_proj"))),
     )
     for weight in adapters:
         nn.init.normal_(weight, std=0.05)
@@ -228,7 +228,9 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
         FieldShape(12, 3, 3, 1, 24), fields.EDGES, 64, 0.3, 4, EncoderSettings(d_st=16, patch=4, layers=1)
     )
     adapter = (
-        Adaptation(method="lora", rank=2, targets=("q_proj", "v_proj")) if backbone == "llm-lora" else FROZEN
+        Adaptation(method="lora", rank=2, target_modules=("q_proj", "v_proj"))
+        if backbone == "llm-lora"
+        else FROZEN
     )
     arm = build(backbone, shape, seed=0, llm=load(tiny(width=64), kind), how=adapter)
     for name, weight in arm.named_parameters():

@@ -18,7 +18,7 @@ from st2llm.model.arm import Arm, Blueprint, EncoderSettings, Probe, build, enco
 from st2llm.model.backbone import trained
 
 HISTORY, HORIZON = 12, 3
-LORA = Adaptation(method="lora", rank=16, targets=("q_proj", "v_proj"))
+LORA = Adaptation(method="lora", rank=16, target_modules=("q_proj", "v_proj"))
 SHARED = ("encoder", "up", "down", "head")
 
 
@@ -241,7 +241,7 @@ def test_a_backbone_without_its_language_model_is_refused(name):
 
 
 def test_a_lora_arm_with_nothing_to_train_is_refused(tiny):
-    with pytest.raises(ConfigError, match="nothing of it is to be trained. Give `lora:"):
+    with pytest.raises(ConfigError, match="nothing of it is to be trained. Give `adapt:"):
         build("llm-lora", blueprint(), seed=0, llm=load_llm(tiny(), depth=2, dtype="fp32"))
 
 

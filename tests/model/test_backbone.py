@@ -43,7 +43,7 @@ def frozen(tiny, architecture="llama", name="", dtype="fp32"):
 def anew(tiny, architecture="llama"):
     """The same model with fresh adapters, which change nothing, so that it reads the words at every step."""
     llm = load_llm(tiny(architecture), depth=2, dtype="fp32")
-    return LLMBackbone(llm, Adaptation(method="lora", rank=2, targets=TARGETS[architecture])).eval()
+    return LLMBackbone(llm, Adaptation(method="lora", rank=2, target_modules=TARGETS[architecture])).eval()
 
 
 def answer(backbone, words=WORDS):
@@ -113,7 +113,7 @@ def test_the_matched_arm_is_within_five_percent_of_the_lora_arm(tiny, rank, dept
             blueprint,
             seed=0,
             llm=load_llm(tiny(), depth=depth, dtype="fp32"),
-            how=Adaptation(method="lora", rank=rank, targets=("q_proj", "v_proj")),
+            how=Adaptation(method="lora", rank=rank, target_modules=("q_proj", "v_proj")),
         )
         for name in ("llm-lora", "matched")
     }

@@ -81,7 +81,9 @@ def test_a_batch_is_learned_by_heart_and_what_is_frozen_stays(tiny, kind, head, 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_says_what_its_samples_say_alone(tiny, kind, head):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
-    arm, batch, objective = joined(kind, llm, up=Projection(head=head, tokens=4, prototypes=8, prompt=2))
+    arm, batch, objective = joined(
+        kind, llm, up=Projection(head=head, tokens=4, prototypes=8, virtual_tokens=2)
+    )
     learn(arm, batch, objective, steps=3)
     arm.eval()
     with torch.no_grad():
@@ -95,7 +97,7 @@ def test_a_batch_says_what_its_samples_say_alone(tiny, kind, head):
 @pytest.mark.parametrize("mask", ["causal", "adjacency"])
 def test_remembered_words_give_the_value_and_gradient_of_words_read_anew(tiny, mask, prompt):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
-    arm, batch, objective = joined("graph", llm, up=Projection(mask=mask, prompt=prompt))
+    arm, batch, objective = joined("graph", llm, up=Projection(attention_mask=mask, virtual_tokens=prompt))
     torch.nn.init.normal_(arm.head.out.weight, std=0.3)
 
     def run():
@@ -129,7 +131,7 @@ def test_bf16_says_about_what_fp32_says(tiny):
 
 def test_places_hear_their_neighbours_alone_where_the_mask_says_so(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
-    arm, batch, _ = joined("graph", llm, up=Projection(mask="adjacency"))
+    arm, batch, _ = joined("graph", llm, up=Projection(attention_mask="adjacency"))
     soft = torch.randn(1, 3, llm.d_lm)
     other = soft.clone()
     other[:, 2] += 1
@@ -138,7 +140,7 @@ def test_places_hear_their_neighbours_alone_where_the_mask_says_so(tiny):
     # Gates stand in a row: after one layer the last is heard next door, after two everywhere; so cut to one layer.
     assert moved[2] > 1e-3
     llm = load_llm(tiny(), depth=1, dtype="fp32")
-    arm, batch, _ = joined("graph", llm, up=Projection(mask="adjacency"))
+    arm, batch, _ = joined("graph", llm, up=Projection(attention_mask="adjacency"))
     one, two = (arm.backbone(rows, (batch.words[0],))[0] for rows in (soft, other))
     moved = (one - two).abs().amax(dim=(0, 2))
     assert moved[0] < 1e-6 < 1e-3 < moved[1]
@@ -147,12 +149,12 @@ def test_places_hear_their_neighbours_alone_where_the_mask_says_so(tiny):
 def test_adjacency_is_refused_where_soft_tokens_are_no_places(tiny):
     llm = load_llm(tiny(), depth=1, dtype="fp32")
     with pytest.raises(ConfigError, match="places of a field"):
-        joined("event", llm, up=Projection(mask="adjacency"))
+        joined("event", llm, up=Projection(attention_mask="adjacency"))
 
 
 def test_learned_prompt_vectors_are_trained_and_heard(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
-    arm, batch, objective = joined("graph", llm, up=Projection(prompt=4))
+    arm, batch, objective = joined("graph", llm, up=Projection(virtual_tokens=4))
     before = arm.backbone.prompt.detach().clone()
     learn(arm, batch, objective, steps=3)
     assert (arm.backbone.prompt - before).abs().max() > 1e-4
@@ -165,7 +167,7 @@ def test_learned_prompt_vectors_are_trained_and_heard(tiny):
 def test_checkpointed_layers_give_the_same_gradient(tiny):
     found = []
     for checkpointing in (False, True):
-        how = Adaptation(method="lora", rank=4, checkpointing=checkpointing)
+        how = Adaptation(method="lora", rank=4, gradient_checkpointing=checkpointing)
         arm, batch, objective = joined("graph", load_llm(tiny(), depth=2, dtype="fp32"), how=how)
         with torch.random.fork_rng():
             torch.manual_seed(1)

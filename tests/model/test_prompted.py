@@ -52,7 +52,7 @@ def by_hand(llm, said):
 def test_nats_are_those_of_the_library_one_by_one(tiny, architecture, length):
     llm = load_llm(tiny(architecture), dtype="fp32")
     targets = ("c_attn",) if architecture == "gpt2" else ("q_proj", "v_proj")
-    model = speaker(llm, length, Adaptation(method="lora", rank=2, targets=targets))
+    model = speaker(llm, length, Adaptation(method="lora", rank=2, target_modules=targets))
     said = talk(llm)
     assert float(model(said).detach()) == pytest.approx(sum(by_hand(llm, said)), rel=1e-4)
 
@@ -108,7 +108,7 @@ def test_what_the_prompt_says_is_not_learned(tiny):
 def test_a_speaker_learns_answers_by_heart_and_says_them(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
     how = Adaptation(
-        method="lora", rank=8, targets=("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+        method="lora", rank=8, target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
     )
     model, said = Speaker(llm, how, seed=1), talk(llm)
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)

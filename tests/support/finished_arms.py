@@ -14,7 +14,7 @@ PREDICTORS = {
     "hour-of-week": {"family": "baseline"},
     "none": {"family": "primitive", "backbone": "none"},
     "random": {"family": "soft", "backbone": "llm-random"},
-    "random-lora": {"family": "soft", "backbone": "llm-random", "set": {"lora": True}},
+    "random-lora": {"family": "soft", "backbone": "llm-random", "set": {"train_adapters": True}},
     "frozen": {"family": "soft", "backbone": "llm-frozen"},
     "lora": {"family": "soft", "backbone": "llm-lora"},
     "text": {"family": "text", "backbone": "llm-frozen", "template": "graph/forecast"},

@@ -97,7 +97,7 @@ def everything(card: Path | str, llm: Path | str, **changes: Any) -> dict[str, A
         {"name": "none", "family": "primitive", "backbone": "none"},
         {"name": "matched", "family": "primitive", "backbone": "matched"},
         *({"name": name, "family": "soft", "backbone": name} for name in soft),
-        {"name": "random-lora", "family": "soft", "backbone": "llm-random", "set": {"lora": True}},
+        {"name": "random-lora", "family": "soft", "backbone": "llm-random", "set": {"train_adapters": True}},
         {
             "name": "text",
             "family": "text",

@@ -62,9 +62,9 @@ def recipe(llm: str, path: Path, **changes) -> InstructionRecipe:
     made = {
         "id": "tiny",
         "llm": {"name": llm, "depth": 2, "dtype": "fp32"},
-        "adapt": {"rank": 8, "targets": ["q_proj", "v_proj", "up_proj", "down_proj"]},
+        "adapt": {"rank": 8, "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"]},
         "instructions": {"path": str(path), "validation": 12, "test": 24},
-        "length": 120,
+        "max_length": 120,
         "budget": {"steps": 12, "batch": 8, "lr": 5e-3, "evaluations": 4},
         **changes,
     }
@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, tiny):
 def test_packed_rows_train_as_single_ones(tmp_path, tiny):
     path = write_set(tmp_path / "set")
     for pack in (True, False):
-        finetune(recipe(tiny(), path, pack=pack), str(path), tmp_path / str(pack))
+        finetune(recipe(tiny(), path, packing=pack), str(path), tmp_path / str(pack))
     same(tmp_path / "True", tmp_path / "False", atol=2e-4)
 
 

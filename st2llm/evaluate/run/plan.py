@@ -68,5 +68,5 @@ def _overridden(suite: Suite, overrides: Overrides) -> Suite:
     if overrides.limit is not None:
         changes["limit"] = overrides.limit
     whole = {**suite.model_dump(), **changes}
-    whole["predictors"] += [{"name": name, "family": "primitive", "given": True} for name in overrides.given]
+    whole["predictors"] += [{"name": name, "family": "primitive", "custom": True} for name in overrides.given]
     return config.parse(whole, into=Suite, where=suite.id)

@@ -168,7 +168,7 @@ class Study:
             "family": p.family,
             "backbone": p.backbone,
             "pretrained": p.pretrained,
-            "lora": p.set.lora or p.backbone == "llm-lora",
+            "lora": p.set.train_adapters or p.backbone == "llm-lora",
             "llm": describe(self.models.named(p)) if uses_llm else None,
             "task": job.task,
             "seed": job.seed,
@@ -204,9 +204,11 @@ class Study:
         table = build_score_table(test, predictions)
         if self.suite.faults is None or not isinstance(self.data, SensorGraph):
             return table
-        usual = list(evenly_spaced(self.train.part, self.suite.faults.training))
+        usual = list(evenly_spaced(self.train.part, self.suite.faults.training_windows))
         training = build_score_table(usual, predictor.predict(_blind(usual)))
-        return add_anomaly_scores(table, training, self.data, self.faults, self.suite.faults.share)
+        return add_anomaly_scores(
+            table, training, self.data, self.faults, self.suite.faults.threshold_quantile
+        )
 
     def _ready(self, settings: PredictorSettings) -> Predictor:
         if not settings.external:
@@ -399,8 +401,8 @@ class Study:
         return there
 
     def _build(self, job: Job, warm: dict[str, Tensor] | None) -> Arm:
-        p, lora = job.predictor, self.suite.lora
-        adapted = p.backbone in ("llm-lora", "matched") or p.set.lora
+        p, lora = job.predictor, self.suite.adapt
+        adapted = p.backbone in ("llm-lora", "matched") or p.set.train_adapters
         how = lora if adapted else FROZEN
         model = None
         if p.backbone in (*LLM_BACKBONES, "matched"):

@@ -35,8 +35,8 @@ class TextRun:
         own = self.predictor.set
         asked = {
             "template": self.predictor.template,
-            "examples": own.examples.model_dump() if own.examples else None,
-            "budget": own.budget,
+            "examples": {"by": own.examples.select, "count": own.examples.count} if own.examples else None,
+            "budget": own.prompt_budget,
             "answer_set": own.answer,
         }
         ledger = count_categories(a.category for a in self.answers)
@@ -68,16 +68,18 @@ def prompt_writing(
     """
     own = predictor.set
     chosen = (
-        make_example_selector(own.examples.by, own.examples.count, train, seed=seed) if own.examples else None
+        make_example_selector(own.examples.select, own.examples.count, train, seed=seed)
+        if own.examples
+        else None
     )
-    if own.budget is None:
+    if own.prompt_budget is None:
         return PromptOptions(chosen)
     if isinstance(model, RemoteModel):
         raise ConfigError(
             f"The predictor {predictor.name!r} has a budget of tokens, but those of {model.name} cannot be counted "
             f"here. Leave `budget` out, or take a model on this machine."
         )
-    return PromptOptions(chosen, own.budget, model.tokenizer)
+    return PromptOptions(chosen, own.prompt_budget, model.tokenizer)
 
 
 def run_text(

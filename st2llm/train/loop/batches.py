@@ -88,8 +88,8 @@ class StreamedBatches:
             else:
                 if self.epoch >= 0 and self._since == 0:
                     raise DataError(
-                        "No row of the training set can be used: all are longer than `length`, or there are none. "
-                        "Raise `length`, or look at the set."
+                        "No row of the training set can be used: all are longer than `max_length`, or there are none. "
+                        "Raise `max_length`, or look at the set."
                     )
                 self.epoch, self._since = self.epoch + 1, 0
                 self._reading = self.rows(self.epoch)

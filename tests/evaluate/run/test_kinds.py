@@ -131,7 +131,7 @@ WALK = {"forecast": {"history": 5, "horizon": 3}}
 
 def test_paths_are_compared_by_distance(town, llama, tmp_path):
     rules = ["last-position", "constant-velocity", "nearest-windows"]
-    own = {"examples": {"by": "recent", "count": 1}}
+    own = {"examples": {"select": "recent", "count": 1}}
     path = suite(
         town,
         "walks",

@@ -41,5 +41,5 @@ def test_layers_that_are_built_otherwise_are_left_to_the_library(tiny, architect
 def test_a_layer_with_adapters_is_left_to_the_library(tiny):
     llm = load_llm(tiny("llama"), dtype="fp32")
     assert all(can_fuse(layer) for layer in layers(llm))
-    adapt(llm.model.base_model, Adaptation(method="lora", rank=2, targets=["q_proj"]))
+    adapt(llm.model.base_model, Adaptation(method="lora", rank=2, target_modules=["q_proj"]))
     assert not any(can_fuse(layer) for layer in layers(llm))
