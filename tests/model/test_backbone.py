@@ -127,7 +127,7 @@ def test_the_matched_arm_is_within_five_percent_of_the_lora_arm(tiny, rank, dept
 
 
 def test_a_size_that_no_transformer_has_is_refused():
-    with pytest.raises(ConfigError, match="has only 9000 parameters. Raise lora.rank."):
+    with pytest.raises(ConfigError, match="has only 9000 parameters. Raise adapt.rank."):
         matched_size(576, 9000)
 
 
