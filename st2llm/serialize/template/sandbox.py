@@ -1,12 +1,14 @@
 """Jinja for templates that strangers may have written: small, finite, blind to all but their variables."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes, pass_context
 from jinja2.environment import Template as JinjaTemplate
 from jinja2.exceptions import SecurityError
+from jinja2.filters import make_attrgetter
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from st2llm.errors import ConfigError, nearest
@@ -14,7 +16,9 @@ from st2llm.errors import ConfigError, nearest
 MAX_BODY = 64_000
 MAX_TEXT = 1_000_000
 MAX_ITERATIONS = 20_000
-"""The most turns that all loops of one rendering take together."""
+"""The most items that the loops, ranges and joins of one rendering go through together."""
+MAX_FILTERED_CHARACTERS = 20 * MAX_TEXT
+"""The most characters that the filters of one rendering read and write together."""
 
 _ALLOWED_NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.List, nodes.Tuple,
@@ -46,7 +50,7 @@ class TemplateBody:
         """The body with its variables filled in. Raises ConfigError where it cannot be finished."""
         pieces, size = [], 0
         try:
-            for piece in self.compiled.generate({**words, _COUNTER_NAME: _counter()}):
+            for piece in self.compiled.generate({**words, _COUNTER_NAME: _WorkCounter()}):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_TEXT:
@@ -68,9 +72,7 @@ def compile_body(source: str, where: str, declared: Iterable[str]) -> TemplateBo
     """
     if len(source) > MAX_BODY:
         raise ConfigError(f"{where} has {len(source)} characters, but a template has at most {MAX_BODY}.")
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = _environment()
     try:
         tree = environment.parse(source)
         for node in tree.find_all(nodes.Node):
@@ -117,18 +119,75 @@ def _count_loops(tree: nodes.Template) -> None:
         loop.iter = nodes.Call(counter, [loop.iter], [], None, None, lineno=loop.lineno)
 
 
-def _counter() -> Callable[[Iterable[Any]], Iterator[Any]]:
-    turns = 0
+class _WorkCounter:
+    """Counts what one rendering goes through. Raises SecurityError beyond the limits, before the work is done."""
 
-    def counted(items: Iterable[Any]) -> Iterator[Any]:
-        nonlocal turns
+    def __init__(self) -> None:
+        self.items = self.characters = 0
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
-            turns += 1
-            if turns > MAX_ITERATIONS:
-                raise SecurityError(f"its loops take more than {MAX_ITERATIONS} turns")
+            self.add_items(1)
             yield item
 
-    return counted
+    def add_items(self, count: int) -> None:
+        self.items += count
+        if self.items > MAX_ITERATIONS:
+            raise SecurityError(f"its loops, ranges and joins take more than {MAX_ITERATIONS} turns")
+
+    def add_characters(self, count: int) -> None:
+        self.characters += count
+        if self.characters > MAX_FILTERED_CHARACTERS:
+            raise SecurityError(f"its filters go through more than {MAX_FILTERED_CHARACTERS} characters")
+
+
+@pass_context
+def _range(context: Context, *bounds: int) -> range:
+    numbers = range(*bounds)
+    if len(numbers) > MAX_ITERATIONS:
+        raise SecurityError(f"a range of {len(numbers)} numbers is longer than {MAX_ITERATIONS}")
+    context[_COUNTER_NAME].add_items(len(numbers))
+    return numbers
+
+
+@pass_context
+def _join(context: Context, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+    """Jinja's `join`, piece by piece, so that a text beyond MAX_TEXT is refused before it is made."""
+    counter: _WorkCounter = context[_COUNTER_NAME]
+    read = None if attribute is None else make_attrgetter(context.environment, attribute)
+    pieces: list[str] = []
+    size = 0
+    for item in counter(value):
+        piece = str(item if read is None else read(item))
+        pieces.append(piece)
+        size += len(piece) + len(d)
+        if size > MAX_TEXT:
+            raise SecurityError(f"a join writes more than {MAX_TEXT} characters")
+    counter.add_characters(size)
+    return str(d).join(pieces)
+
+
+def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter of text whose characters count."""
+
+    @pass_context
+    def measured(context: Context, value: Any, *arguments: Any) -> Any:
+        if isinstance(value, Sized):
+            context[_COUNTER_NAME].add_characters(len(value))
+        return function(value, *arguments)
+
+    return measured
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["range"] = _range
+    environment.filters["join"] = _join
+    for name in ("capitalize", "lower", "title", "trim", "upper"):
+        environment.filters[name] = _measured(environment.filters[name])
+    return environment
 
 
 def _literals(node: nodes.Node) -> str:

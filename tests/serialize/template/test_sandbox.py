@@ -52,11 +52,23 @@ def test_a_template_that_reaches_out_or_blows_up_is_refused(source):
         "{% for a in place %}{% for b in place %}{% for c in place %}{% endfor %}{% endfor %}{% endfor %}",
         "{% for a in range(15000) %}" + "long words " * 100 + "{% endfor %}",
         "{% for a in range(99999) if a > 99999 %}{% endfor %}",
+        "{{ range(99999)|join }}",
+        "{{ range(15000)|join(range(15000)|join) }}",
+        "{% for a in range(9000) %}{{ range(9000)|join|length }}{% endfor %}",
+        "{% for a in range(150) %}{{ (range(100)|join(place|upper|lower|title))|length }}{% endfor %}",
+        "{{ " + "[" * 40 + "range(9000)|join" + ("|join(range(900)|join)]" * 40) + "|length }}",
+        "{% for a in range(9000) %}{% if a in range(9000) %}{% endif %}{% endfor %}",
+        "{{ (range(9000)|join(place))" + "|upper" * 60 + "|length }}",
     ],
 )
 def test_an_endless_template_ends_with_one_error(source):
     with pytest.raises(ConfigError, match=r"could not be rendered"):
         body(source, "place").render({"place": "A" * 100})
+
+
+def test_joins_ranges_and_filters_of_a_usual_size_are_as_jinja_has_them():
+    source = "{{ range(2, 9, 3)|join(', ') }} {{ place|join('-', attribute='real') }} {{ name|upper|trim }}"
+    assert body(source, "place", "name").render({"place": [1, 2.5], "name": " a "}) == "2, 5, 8 1-2.5 A"
 
 
 @pytest.mark.parametrize(
