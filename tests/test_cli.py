@@ -131,7 +131,7 @@ BAD_CARDS = [
     (_unknown_kind, r"'grap'.*Did you mean 'graph'"),
     (_text_column, r"values\.csv: column 'b'.*busy"),
     (_duplicate_stamps, r"2024-01-01T04:00:00.* is given twice"),
-    (_stamps_out_of_order, r"2024-01-20T22:00:00.* comes after a later stamp"),
+    (_stamps_out_of_order, r"2024-01-20T22:00:00.* comes after a later timestamp"),
     (_edge_to_nowhere, r"edges\.csv: row 2 .*'zz'"),
     (_no_coordinates, r"nodes\.csv: place 'b'"),
     (_silent_sensor, r"'c' has no reading at all"),

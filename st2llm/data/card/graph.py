@@ -147,8 +147,8 @@ class GraphCard(Card):
             return list(self.values.items())
         return [(None, one) for one in ([self.values] if isinstance(self.values, str) else self.values)]
 
-    def said(self) -> str:
-        """The values' files in words."""
+    def files_text(self) -> str:
+        """The files of the values, for messages."""
         names = [file_and_key(one)[0] for _, one in self.parts]
         return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 

@@ -1,1 +1,1 @@
-"""From a data card and its files to a container, one module for each kind of data."""
+"""Builds containers from data cards and their files, with one module for each kind of data."""

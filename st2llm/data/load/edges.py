@@ -1,4 +1,4 @@
-"""Edges between places: from a matrix (csv, npz, the pickle of DCRNN), a list, or distances on the great circle."""
+"""Edges between places: from a matrix (csv, npz, the pickle of DCRNN), a list, or great-circle distances."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def build_edges(
     names: tuple[str, ...],
     lonlat: Float64[np.ndarray, "node 2"] | None,
 ) -> tuple[Edges, list[str]]:
-    """The edges a card asks for, and what was done, in words. names: places as the files call them, in order."""
+    """The edges of a card, and what was done, in words. names: the places under the names of the files, in order."""
     rule = card.edges
     if rule is None:
         return _as_edges([], [], []), []
@@ -35,11 +35,11 @@ def build_edges(
         )
     if lonlat is None or rule.distance is None:
         raise DataError(
-            f"{card.name}: `edges: distance` needs the places' lon and lat. Give them under `nodes`."
+            f"{card.name}: `edges: distance` needs lon and lat of the places. Give them under `nodes`."
         )
     edges = edges_by_distance(lonlat, rule.distance)
-    told = f"joined places by exp(-(km / {rule.distance.sigma_km:g})^2) >= {rule.distance.threshold:g}"
-    return edges, [f"{told}: {len(edges.weight)} edges"]
+    step = f"connected places by exp(-(km / {rule.distance.sigma_km:g})^2) >= {rule.distance.threshold:g}"
+    return edges, [f"{step}: {len(edges.weight)} edges"]
 
 
 def _as_edges(source: object, target: object, weight: object) -> Edges:
@@ -47,7 +47,7 @@ def _as_edges(source: object, target: object, weight: object) -> Edges:
 
 
 def _read_matrix(path: Path, key: str | None, names: tuple[str, ...]) -> np.ndarray:
-    """The square of weights in a file, in the order of the places."""
+    """The matrix of weights in a file, in the order of the places."""
     kind = path.suffix.lower()
     if kind in (".pkl", ".pickle"):
         return _from_pickle(safe_open.numeric_pickle(path), names, path.name)
@@ -56,54 +56,56 @@ def _read_matrix(path: Path, key: str | None, names: tuple[str, ...]) -> np.ndar
     return safe_open.csv(path, header=False).to_numpy()
 
 
-def _from_pickle(found: Any, names: tuple[str, ...], where: str) -> np.ndarray:
-    """The matrix alone, or what DCRNN pickles: [ids of the places, position of each id, matrix], by the ids."""
-    if isinstance(found, np.ndarray):
-        return found
-    if not isinstance(found, list | tuple) or len(found) != 3 or not isinstance(found[2], np.ndarray):
+def _from_pickle(content: Any, names: tuple[str, ...], where: str) -> np.ndarray:
+    """A matrix alone, or the list that DCRNN pickles: [ids of the places, position of each id, matrix]."""
+    if isinstance(content, np.ndarray):
+        return content
+    if not isinstance(content, list | tuple) or len(content) != 3 or not isinstance(content[2], np.ndarray):
         raise DataError(
-            f"{where} should hold [ids, positions, matrix] or a matrix, but it holds {type(found).__name__}."
+            f"{where} should hold [ids, positions, matrix] or a matrix, but it holds {type(content).__name__}."
         )
-    ids = found[0].tolist() if isinstance(found[0], np.ndarray) else found[0]
+    ids = content[0].tolist() if isinstance(content[0], np.ndarray) else content[0]
     if not isinstance(ids, list | tuple):
         raise DataError(
             f"{where} should begin with the ids of the places, but it begins with {type(ids).__name__}."
         )
-    at = {str(one): i for i, one in enumerate(ids)}
-    if absent := [name for name in names if name not in at]:
-        raise DataError(f"{where} has no place {absent[0]!r} ({len(absent)} such). {nearest(absent[0], at)}")
-    order = [at[name] for name in names]
-    if found[2].ndim != 2 or min(found[2].shape) <= max(order):
-        raise DataError(f"{where} names {len(at)} places, but its matrix has shape {found[2].shape}.")
-    return found[2][np.ix_(order, order)]
+    position = {str(id): i for i, id in enumerate(ids)}
+    if absent := [name for name in names if name not in position]:
+        raise DataError(
+            f"{where} has no place {absent[0]!r} ({len(absent)} missing). {nearest(absent[0], position)}"
+        )
+    order = [position[name] for name in names]
+    if content[2].ndim != 2 or min(content[2].shape) <= max(order):
+        raise DataError(f"{where} names {len(position)} places, but its matrix has shape {content[2].shape}.")
+    return content[2][np.ix_(order, order)]
 
 
 def _from_matrix(table: np.ndarray, count: int, where: str) -> tuple[Edges, list[str]]:
     try:
         matrix = np.array(table, dtype=np.float64)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{where} should hold numbers alone, without a head: {error}.") from error
+        raise DataError(f"{where} should hold only numbers, without a header: {error}.") from error
     if matrix.shape != (count, count) or not np.isfinite(matrix).all():
         shape = " x ".join(map(str, matrix.shape))
         raise DataError(
             f"{where} should be a full matrix of {count} x {count} weights, in the order of the values, but "
-            f"it is {shape}{'' if np.isfinite(matrix).all() else ' with gaps'}."
+            f"it is {shape}{'' if np.isfinite(matrix).all() else ' with missing values'}."
         )
     loops = int(np.count_nonzero(np.diag(matrix)))
     np.fill_diagonal(matrix, 0.0)
     source, target = np.nonzero(matrix)
-    told = [f"left out {loops} edges from a place to itself"] if loops else []
-    return _as_edges(source, target, matrix[source, target]), told
+    steps = [f"left out {loops} edges from a place to itself"] if loops else []
+    return _as_edges(source, target, matrix[source, target]), steps
 
 
 def _from_list(
     table: pd.DataFrame, names: tuple[str, ...], where: str, rule: EdgeColumns
 ) -> tuple[Edges, list[str]]:
-    weighed = rule.weight or rule.distance or ("weight" if "weight" in table.columns else None)
-    for column in (rule.source, rule.target, weighed):
+    weight_column = rule.weight or rule.distance or ("weight" if "weight" in table.columns else None)
+    for column in (rule.source, rule.target, weight_column):
         if column is not None and column not in table.columns:
             raise DataError(
-                f"{where} should have columns {rule.source}, {rule.target} and perhaps {weighed or 'weight'}; "
+                f"{where} should have columns {rule.source}, {rule.target} and optionally {weight_column or 'weight'}; "
                 f"{column!r} is missing. {nearest(column, map(str, table.columns))}"
             )
     index = {slug(name): i for i, name in enumerate(names)}
@@ -117,11 +119,11 @@ def _from_list(
                 f"{where}: row {row + 1} has the unknown {column} {name!r}. {nearest(name, names)}"
             )
     numbers = np.ones(len(table))
-    if weighed is not None:
-        numbers = pd.to_numeric(table[weighed], errors="coerce").to_numpy(np.float64)
+    if weight_column is not None:
+        numbers = pd.to_numeric(table[weight_column], errors="coerce").to_numpy(np.float64)
     if not np.isfinite(numbers).all():
         raise DataError(
-            f"{where}: a {weighed} in row {int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1} is no number."
+            f"{where}: a {weight_column} in row {int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1} is not a number."
         )
     return _weight_edges(np.array(ends), numbers, rule, where)
 
@@ -129,34 +131,35 @@ def _from_list(
 def _weight_edges(
     ends: Int64[np.ndarray, "2 edge"], numbers: Float64[np.ndarray, " edge"], rule: EdgeColumns, where: str
 ) -> tuple[Edges, list[str]]:
-    told: list[str] = []
+    steps: list[str] = []
     if rule.distance is not None:
         sigma = rule.sigma or float(numbers.std())
         if not sigma > 0:
             raise DataError(
-                f"{where}: all distances are {numbers[0]:g}, so they have no spread. Give `sigma` in the card."
+                f"{where}: all distances are {numbers[0]:g}, so their standard deviation is 0. Give `sigma` in the "
+                "card."
             )
         numbers = np.exp(-((numbers / sigma) ** 2))
         keep = (numbers >= rule.threshold) & (numbers > 0)
-        told = [
-            f"joined places by exp(-(distance / {sigma:g})^2) >= {rule.threshold:g}: "
+        steps = [
+            f"connected places by exp(-(distance / {sigma:g})^2) >= {rule.threshold:g}: "
             f"{int(keep.sum())} of {len(keep)} rows"
         ]
         ends, numbers = ends[:, keep], numbers[keep]
     if not rule.both_ways:
-        return _as_edges(ends[0], ends[1], numbers), told
-    # A pair that is listed in both directions is joined once each way.
+        return _as_edges(ends[0], ends[1], numbers), steps
+    # A pair that is listed in both directions gets one edge each way.
     pairs = np.concatenate([ends, ends[::-1]], axis=1)
     _, first = np.unique(pairs, axis=1, return_index=True)
     first = np.sort(first)
     both = np.concatenate([numbers, numbers])[first]
-    return _as_edges(pairs[0, first], pairs[1, first], both), [*told, "joined places both ways"]
+    return _as_edges(pairs[0, first], pairs[1, first], both), [*steps, "connected places both ways"]
 
 
 def edges_by_distance(lonlat: Float64[np.ndarray, "node 2"], rule: DistanceKernel) -> Edges:
-    """Edges by a Gaussian kernel on the great-circle distance, both ways, none from a place to itself."""
+    """Edges by a Gaussian kernel on the great-circle distance, in both directions, without loops."""
     lon, lat = np.deg2rad(lonlat).T
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for i in range(len(lonlat)):
         half = (
             np.sin((lat - lat[i]) / 2) ** 2 + np.cos(lat) * np.cos(lat[i]) * np.sin((lon - lon[i]) / 2) ** 2
@@ -164,6 +167,6 @@ def edges_by_distance(lonlat: Float64[np.ndarray, "node 2"], rule: DistanceKerne
         km = 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
         weight = np.exp(-((km / rule.sigma_km) ** 2))
         near = np.flatnonzero((weight >= rule.threshold) & (weight > 0) & (np.arange(len(lonlat)) != i))
-        found.append((np.full(len(near), i), near, weight[near]))
-    source, target, weights = (np.concatenate(part) for part in zip(*found, strict=True))
+        blocks.append((np.full(len(near), i), near, weight[near]))
+    source, target, weights = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return _as_edges(source, target, weights)

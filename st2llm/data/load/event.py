@@ -1,4 +1,4 @@
-"""An event card and its files to Events: sorted by time, projected, with the window and region observed."""
+"""Builds Events from a card: sorted by time, projected to metres, with the time and region that were observed."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ def _column_types(card: EventCard) -> dict[str, ColumnType]:
 
 @dataclass(frozen=True)
 class EventSideInformation:
-    """What is joined to events. known: attributes known in advance."""
+    """Side information of events. known: the names of attributes that are known in advance."""
 
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
     known: tuple[str, ...] = ()
@@ -37,17 +37,17 @@ class EventSideInformation:
 
 
 def build(card: EventCard, files: dict[str, Path]) -> Events:
-    """The events that a card describes; `files` maps the names the card uses to paths.
+    """The events that a card describes; `files` maps the names in the card to paths.
 
-    Raises DataError where files do not hold what the card says, or an event lies outside the window or region.
+    Raises DataError where files do not match the card, or an event lies outside the window or region.
     """
-    table = sequence_tables.read(card, files, _column_types(card)).table
+    table = sequence_tables.read(card, files, _column_types(card)).columns
     times = timestamps.read_times(card.time, table, timezone=card.timezone, where=card.name)
     seconds = times.seconds
-    lonlat, file_xy, kept, placed = sequence_tables.read_positions(card, table, times.known)
+    lonlat, file_xy, kept, position_steps = sequence_tables.read_positions(card, table, times.known)
     if not kept.any():
         raise DataError(
-            f"{card.name}: no row has both an instant in {card.timezone} and coordinates. Check the columns."
+            f"{card.name}: no row has both a time in {card.timezone} and coordinates. Check the columns."
         )
     rows = np.flatnonzero(kept)
     order = np.argsort(seconds[rows], kind="stable")
@@ -72,7 +72,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         description=card.description,
         quantity=card.quantity if "quantity" in card.model_fields_set else "events",
         default_task=dict(card.default_task),
-        provenance=provenance.provenance_of(card, files, (*times.steps, *placed, *joined.steps)),
+        provenance=provenance.provenance_of(card, files, (*times.steps, *position_steps, *joined.steps)),
         attributes=joined.attributes,
         known=joined.known,
         notes=joined.notes,
@@ -83,7 +83,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
 def _locate(
     card: EventCard, lonlat: Float64[np.ndarray, "row 2"] | None, file_xy: Float64[np.ndarray, "row 2"] | None
 ) -> tuple[Float64[np.ndarray, "row 2"] | None, Box | None]:
-    """Metres from the centre of the region (or of all events), and the region in these metres."""
+    """Metres from the centre of the region (or of all events), and the region in the same metres."""
     if lonlat is not None and file_xy is None:
         box = card.region or [*lonlat.min(axis=0), *lonlat.max(axis=0)]
         _check_region(card, lonlat)
@@ -93,10 +93,12 @@ def _locate(
             else positions.centroid(lonlat)
         )
         xy = positions.metres_from(middle, lonlat)
-        # Parallels bend in the plane: the box that holds the corners and the middles of all four sides.
+        # Parallels are curved in the projection, so the box also holds the middle of each side.
         lon, lat = (np.array([box[a], (box[a] + box[a + 2]) / 2, box[a + 2]]) for a in (0, 1))
-        rim = positions.metres_from(middle, np.array([[a, b] for a in lon for b in lat], dtype=np.float64))
-        return xy, _box(np.concatenate([rim, xy.min(axis=0)[None], xy.max(axis=0)[None]]))
+        outline = positions.metres_from(
+            middle, np.array([[a, b] for a in lon for b in lat], dtype=np.float64)
+        )
+        return xy, _box(np.concatenate([outline, xy.min(axis=0)[None], xy.max(axis=0)[None]]))
     if file_xy is None:
         return None, None
     if card.region is not None and lonlat is None:
@@ -109,12 +111,12 @@ def _check_region(card: EventCard, pair: Float64[np.ndarray, "row 2"]) -> None:
     if card.region is None:
         return
     west, south, east, north = card.region
-    out = (pair[:, 0] < west) | (pair[:, 0] > east) | (pair[:, 1] < south) | (pair[:, 1] > north)
-    if out.any():
-        row = int(np.flatnonzero(out)[0])
+    outside = (pair[:, 0] < west) | (pair[:, 0] > east) | (pair[:, 1] < south) | (pair[:, 1] > north)
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
         raise DataError(
             f"{card.name}: an event is at ({pair[row, 0]:g}, {pair[row, 1]:g}), outside the card's `region` "
-            f"{card.region} ({int(out.sum())} such). Widen the region, or leave the events out."
+            f"{card.region} ({int(outside.sum())} events). Widen the region, or leave the events out."
         )
 
 
@@ -126,14 +128,14 @@ def _box(xy: Float64[np.ndarray, "row 2"]) -> Box:
 def _marks(
     card: EventCard, table: Columns, rows: Int64[np.ndarray, " row"]
 ) -> tuple[Int64[np.ndarray, " row"] | None, tuple[str, ...]]:
-    """Codes through the sorts of events in order of their names. Raises DataError for an event without one."""
+    """The code of each event's mark, and the marks, sorted. Raises DataError for an event without a mark."""
     if card.mark is None:
         return None, ()
     column = table.categories(card.mark).at(rows)
     if (column.codes < 0).any():
         raise DataError(
             f"{card.name}: column {card.mark!r} is empty for {int((column.codes < 0).sum())} events. Each event "
-            "needs its sort: fill it in, or leave `mark` out of the card."
+            "needs a mark: fill it in, or leave `mark` out of the card."
         )
     names = tuple(sorted({column.names[code] for code in np.unique(column.codes)}))
     rank = np.array([names.index(name) if name in names else -1 for name in column.names], dtype=np.int64)
@@ -153,20 +155,20 @@ def _join_side_information(
         return EventSideInformation(attributes, tuple(card.known))
     if rule.places is not None:
         raise DataError(
-            f"{card.name}: `side.places` joins words to fixes and nodes, not to events. Leave it out."
+            f"{card.name}: `side.places` joins texts to fixes and nodes, not to events. Leave it out."
         )
-    told: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     known = tuple(card.known)
     if rule.weather:
-        read, said = side_information.join_weather(
+        readings, step = side_information.join_weather(
             rule.weather, files[rule.weather.file], time, card.timezone
         )
-        attributes, told = {**attributes, **read}, (said,)
-        known += tuple(name for name in read if rule.weather.known and name not in known)
+        attributes, steps = {**attributes, **readings}, (step,)
+        known += tuple(name for name in readings if rule.weather.known and name not in known)
     notes = (
         side_information.read_notes(rule.notes, files[rule.notes.file], card.timezone) if rule.notes else ()
     )
-    return EventSideInformation(attributes, known, notes, told)
+    return EventSideInformation(attributes, known, notes, steps)
 
 
 def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]:
@@ -175,9 +177,9 @@ def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]
         return first, last
     begin, end = (parse_instant(stamp, card.timezone, f"{card.name}: `window`") for stamp in card.window)
     if first < begin or last > end:
-        stray = first if first < begin else last
+        outside = first if first < begin else last
         raise DataError(
-            f"{card.name}: an event of {calendar.local_iso(stray, card.timezone)} is outside the card's `window` "
+            f"{card.name}: an event of {calendar.local_iso(outside, card.timezone)} is outside the card's `window` "
             f"{card.window}. Correct the window, or leave the event out."
         )
     return begin, end

@@ -1,4 +1,4 @@
-"""The fixes of all objects as columns, sorted by object and time: what harmonisation works on."""
+"""The fixes of all objects as columns, sorted by object and time; harmonisation works on them."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -12,9 +12,10 @@ from st2llm.errors import DataError
 
 @dataclass(frozen=True)
 class Fixes:
-    """Rows of fixes. owner: the object of each, as an index into `objects`. time: in units of unit_s seconds.
+    """Fixes, a row each.
 
-    labels: of each object. part: 0 train, 1 validation, 2 test of each row. attributes: NaN where missing.
+    owner: the object of each row, as an index into `objects`. time: in units of unit_s seconds. part: 0 train,
+    1 validation, 2 test for each row. attributes: NaN where missing. labels: one for each object.
     """
 
     objects: tuple[str, ...]
@@ -32,7 +33,7 @@ class Fixes:
         return len(self.time)
 
     def at(self, rows: Any) -> "Fixes":
-        """The rows of a mask, a slice or indices, in that order; objects stay, even those that lose all rows."""
+        """The rows of a mask, a slice or indices, in that order. Objects stay, even those that lose all rows."""
         cut = {
             f.name: value[rows]
             for f in fields(self)
@@ -45,33 +46,33 @@ class Fixes:
         return self.at(~bad) if bad.any() else self
 
     def sorted(self) -> "Fixes":
-        """By object, then time; rows of one object and time keep their order."""
-        later = (np.diff(self.owner) > 0) | ((np.diff(self.owner) == 0) & (np.diff(self.time) >= 0))
-        return self if later.all() else self.at(np.lexsort((self.time, self.owner)))
+        """Rows by object, then time; rows of one object and time keep their order."""
+        in_order = (np.diff(self.owner) > 0) | ((np.diff(self.owner) == 0) & (np.diff(self.time) >= 0))
+        return self if in_order.all() else self.at(np.lexsort((self.time, self.owner)))
 
     def offsets(self) -> Int64[np.ndarray, " edge"]:
-        """Where each object's rows begin, and where the last one's end."""
+        """The first row of each object, and the number of rows."""
         return np.searchsorted(self.owner, np.arange(len(self.objects) + 1)).astype(np.int64)
 
-    def same(self) -> np.ndarray:
-        """Whether each row but the first is of the same object as the row before."""
+    def same_object(self) -> np.ndarray:
+        """For each row but the first: whether it is of the same object as the row before."""
         return np.asarray(self.owner[1:] == self.owner[:-1])
 
-    def seconds(self) -> Float64[np.ndarray, " step"]:
-        """From each row to the next."""
+    def step_seconds(self) -> Float64[np.ndarray, " step"]:
+        """Seconds from each row to the next."""
         return np.diff(self.time) * self.unit_s
 
     def without_empty(self) -> "Fixes":
-        """The same without objects that have no row left. Raises DataError where none is left at all."""
+        """The fixes without objects that have no rows. Raises DataError where there is no row at all."""
         if not len(self):
             raise DataError(
-                "No fix is left after harmonisation. Loosen the steps under `harmonise`, or mend the units."
+                "No fix is left after harmonisation. Relax the steps under `harmonise`, or correct the units."
             )
-        there = np.bincount(self.owner, minlength=len(self.objects)) > 0
-        if there.all():
+        has_rows = np.bincount(self.owner, minlength=len(self.objects)) > 0
+        if has_rows.all():
             return self
-        code = (np.cumsum(there) - 1).astype(np.int32)
-        kept = [i for i, some in enumerate(there) if some]
+        code = (np.cumsum(has_rows) - 1).astype(np.int32)
+        kept = np.flatnonzero(has_rows).tolist()
         return replace(
             self,
             objects=tuple(self.objects[i] for i in kept),
@@ -84,34 +85,34 @@ _ROWS = ("owner", "time", "lonlat", "xy", "part")
 
 
 def resolve_duplicates(fixes: Fixes, rule: str) -> tuple[Fixes, tuple[str, ...]]:
-    """One row for each object and time: an `error`, the `first`, or `spread` a second apart.
+    """Rows with distinct times for each object. rule: `error`, keep the `first`, or `spread` rows a second apart.
 
-    Raises DataError that names a repeated time, or one that cannot be spread.
+    Raises DataError that names a repeated time, or times that cannot be spread.
     """
-    again = np.flatnonzero(fixes.same() & (np.diff(fixes.time) == 0)) + 1
-    if not again.size:
+    repeated = np.flatnonzero(fixes.same_object() & (np.diff(fixes.time) == 0)) + 1
+    if not repeated.size:
         return fixes, ()
     if rule == "error":
-        row = int(again[0])
+        row = int(repeated[0])
         raise DataError(
-            f"Object {fixes.objects[fixes.owner[row]]!r} has two rows at time {fixes.time[row]} ({again.size} such). "
-            "Drop one of them, or set `duplicates: first` or `spread` in the card."
+            f"Object {fixes.objects[fixes.owner[row]]!r} has two rows at time {fixes.time[row]} ({repeated.size} "
+            "repeats). Drop one of them, or set `duplicates: first` or `spread` in the card."
         )
     if rule == "first":
         bad = np.zeros(len(fixes), dtype=bool)
-        bad[again] = True
-        return fixes.dropping(bad), (f"dropped {again.size} rows that repeat a time of their object",)
+        bad[repeated] = True
+        return fixes.dropping(bad), (f"dropped {repeated.size} rows that repeat a time of their object",)
     time = fixes.time.copy()
     unit = round(1 / fixes.unit_s)
-    for row in again.tolist():
+    for row in repeated.tolist():
         time[row] = time[row - 1] + unit
     spread = replace(fixes, time=time)
-    late = np.flatnonzero(spread.same() & (np.diff(time) <= 0))
+    late = np.flatnonzero(spread.same_object() & (np.diff(time) <= 0))
     if late.size:
         raise DataError(
-            f"Object {fixes.objects[fixes.owner[late[0]]]!r} has so many rows at one time that a second for each "
-            "runs into the next time. Set `duplicates: first` in the card."
+            f"Object {fixes.objects[fixes.owner[late[0]]]!r} has so many rows at one time that spreading them by a "
+            "second each overlaps the next time. Set `duplicates: first` in the card."
         )
     return spread, (
-        f"{again.size} rows that repeat a time of their object are told a second after the one before",
+        f"{repeated.size} rows that repeat a time of their object were moved to a second after the row before",
     )

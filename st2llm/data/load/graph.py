@@ -1,4 +1,4 @@
-"""A graph card and its files to a SensorGraph: regular UTC steps, NaN for gaps, places joined by id."""
+"""Builds a SensorGraph from a card: regular UTC steps, NaN for missing readings, places matched by id."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from st2llm.types import SensorGraph, slug
 
 @dataclass(frozen=True)
 class NodeAxis:
-    """Places in the order of the node axis."""
+    """The places along the node axis, in order."""
 
     ids: tuple[str, ...]
     labels: tuple[str, ...]
@@ -28,23 +28,23 @@ class NodeAxis:
 
 
 def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
-    """The container that a card describes; `files` maps the names the card uses to paths.
+    """The graph that a card describes; `files` maps the names in the card to paths.
 
-    Raises DataError where files do not hold what the card says.
+    Raises DataError where files do not match the card.
     """
     readings = readers.read_readings(card, files)
     names, places = _node_axis(card, files, readings.ids, readings.values.shape[1])
-    values, nulls = _mark_missing(card, readings.values)
-    time, values, gaps = _on_regular_steps(card, readings.time, values)
-    values, scaled = _standardise(card, values)
-    links, joined = edges.build_edges(card, files, names, places.lonlat)
+    values, null_steps = _mark_missing(card, readings.values)
+    time, values, time_steps = _on_regular_steps(card, readings.time, values)
+    values, scale_steps = _standardise(card, values)
+    graph_edges, edge_steps = edges.build_edges(card, files, names, places.lonlat)
     channels = tuple(card.channels or ("value",))
     if len(channels) != values.shape[2]:
         raise DataError(
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
         )
     rule = card.holidays
-    aside = side_information.field_side_information(
+    side = side_information.field_side_information(
         card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.xy
     )
     return SensorGraph(
@@ -57,7 +57,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         places=places.ids,
         labels=places.labels,
         channels=channels,
-        edges=links,
+        edges=graph_edges,
         calendar=calendar.calendar_of(
             time,
             card.timezone,
@@ -72,11 +72,11 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         quantity=card.quantity,
         default_task=dict(card.default_task),
         provenance=provenance.provenance_of(
-            card, files, (*readings.steps, *nulls, *gaps, *scaled, *joined, *aside.told)
+            card, files, (*readings.steps, *null_steps, *time_steps, *scale_steps, *edge_steps, *side.steps)
         ),
-        notes=aside.notes,
-        beside=aside.beside,
-        about=aside.about,
+        notes=side.notes,
+        beside=side.readings,
+        about=side.place_texts,
     )
 
 
@@ -85,23 +85,23 @@ def _mark_missing(
 ) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
     infinite = np.isinf(values)
     null = np.zeros_like(infinite) if card.null is None else values == card.null
-    steps = [f"{int(null.sum())} readings of {card.null:g} are missing"] if null.any() else []
-    steps += [f"{int(infinite.sum())} infinite readings are missing"] if infinite.any() else []
+    steps = [f"{int(null.sum())} readings of {card.null:g} count as missing"] if null.any() else []
+    steps += [f"{int(infinite.sum())} infinite readings count as missing"] if infinite.any() else []
     return np.where(null | infinite, np.nan, values), steps
 
 
 def _on_regular_steps(
     card: GraphCard, time: Int64[np.ndarray, " row"] | None, values: Float64[np.ndarray, "row node channel"]
 ) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time node channel"], list[str]]:
-    """The same readings on one constant UTC step, NaN where there is no row; no more steps than the card keeps."""
+    """The readings at one constant UTC step, NaN where there is no row, cut to the first `steps` of the card."""
     step = RegularStep(card.name, card.freq, card.freq_s, card.timezone)
-    told: list[str] = []
+    done: list[str] = []
     if time is None:
-        time = step.from_start(step.first(card.start, card.said()), len(values))
+        time = step.from_start(step.first(card.start, card.files_text()), len(values))
     else:
-        time, values, told = step.regular(time, values)
+        time, values, done = step.regular(time, values)
     if card.steps is None:
-        return time, values, told
+        return time, values, done
     if card.steps > len(time):
         raise DataError(
             f"{card.name}: `steps` keeps {card.steps}, but there are only {len(time)}. Correct the card."
@@ -110,7 +110,7 @@ def _on_regular_steps(
     return (
         time[: card.steps],
         values[: card.steps],
-        [*told, f"left out {left} steps after the first {card.steps}"],
+        [*done, f"left out {left} steps after the first {card.steps}"],
     )
 
 
@@ -122,18 +122,20 @@ def _standardise(
     known = values[: card.standardise]
     if len(known) < card.standardise or not np.isfinite(known).any(axis=0).all():
         raise DataError(
-            f"{card.name}: `standardise` takes mean and deviation from the first {card.standardise} steps, but there "
-            f"are {len(known)}, or a place has no reading in them. Correct the card."
+            f"{card.name}: `standardise` takes the mean and standard deviation of the first {card.standardise} "
+            f"steps, but there are {len(known)}, or a place has no reading in them. Correct the card."
         )
     std = np.nanstd(known, axis=0)
     scaled = (values - np.nanmean(known, axis=0)) / np.where(std > 0, std, 1.0)
-    return scaled, [f"values are told in deviations from the mean of the first {card.standardise} steps"]
+    return scaled, [
+        f"values were standardised by the mean and standard deviation of the first {card.standardise} steps"
+    ]
 
 
 def _node_axis(
     card: GraphCard, files: dict[str, Path], ids: tuple[str, ...] | None, count: int
 ) -> tuple[tuple[str, ...], NodeAxis]:
-    """The names that the files use, and the places, both in the order of the values."""
+    """The names in the files and the places, both in the order of the values."""
     if card.nodes is None:
         names = ids or tuple(str(i) for i in range(count))
         return names, NodeAxis(_unique_slugs(card.name, names), names)
@@ -152,12 +154,12 @@ def _node_axis(
     names = ids or tuple(str(name) for name in table.index)
     if len(names) != count:
         raise DataError(
-            f"{path.name} has {len(names)} places, but {card.said()} has {count}. Leave out the others."
+            f"{path.name} has {len(names)} places, but {card.files_text()} has {count}. Leave out the others."
         )
     if absent := [name for name in names if name.strip() not in table.index]:
         raise DataError(
-            f"{card.said()} has readings of {absent[0]!r}, but {path.name} has no such {rule.id!r} "
-            f"({len(absent)} such). {nearest(absent[0], table.index)} Add the row, or `ignore` the column."
+            f"{card.files_text()} has readings of {absent[0]!r}, but {path.name} has no such {rule.id!r} "
+            f"({len(absent)} missing). {nearest(absent[0], table.index)} Add the row, or `ignore` the column."
         )
     table = table.loc[[name.strip() for name in names]]
     labels = tuple(str(label) for label in table[rule.label]) if rule.label else names
@@ -166,20 +168,20 @@ def _node_axis(
 
 def _unique_slugs(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
     ids = tuple(slug(name) for name in names)
-    seen: dict[str, str] = {}
+    name_of: dict[str, str] = {}
     for name, place in zip(names, ids, strict=True):
-        if not place or place in seen:
+        if not place or place in name_of:
             raise DataError(
-                f"{where}: places {seen.get(place, '')!r} and {name!r} both get the id {place!r}. Rename one."
+                f"{where}: places {name_of.get(place, '')!r} and {name!r} both get the id {place!r}. Rename one."
             )
-        seen[place] = name
+        name_of[place] = name
     return ids
 
 
 def _positions(
     rule: NodeTable, table: pd.DataFrame, path: Path
 ) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
-    """lon/lat in degrees and x/y in metres from the centre of the places, each None where it is not known."""
+    """lon/lat in degrees, and x/y in metres from the centre of the places; None where unknown."""
     lonlat = _pair(rule.lon, rule.lat, table, path)
     if lonlat is not None and ((np.abs(lonlat[:, 0]) > 180).any() or (np.abs(lonlat[:, 1]) > 90).any()):
         raise DataError(
@@ -204,7 +206,7 @@ def _pair(
     if bad.size:
         raise DataError(
             f"{path.name}: place {table.index[int(bad[0])]!r} has no number in {east!r} or {north!r} "
-            f"({bad.size} such). Each place needs coordinates: fill them in, or leave the columns out of the "
+            f"({bad.size} places). Each place needs coordinates: fill them in, or leave the columns out of the "
             "card."
         )
     return pair
@@ -215,5 +217,5 @@ def local_metres(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "
     radians = np.deg2rad(lonlat)
     x, y = np.cos(radians[:, 0]).mean(), np.sin(radians[:, 0]).mean()
     centre = float(np.rad2deg(np.arctan2(y, x))), float(lonlat[:, 1].mean())
-    frame = pyproj.Proj(proj="aeqd", lon_0=centre[0], lat_0=centre[1], ellps="WGS84")
-    return np.column_stack(frame(lonlat[:, 0], lonlat[:, 1])).astype(np.float64)
+    projection = pyproj.Proj(proj="aeqd", lon_0=centre[0], lat_0=centre[1], ellps="WGS84")
+    return np.column_stack(projection(lonlat[:, 0], lonlat[:, 1])).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A grid card and its files to a Grid: regular UTC steps, NaN where a cell has no reading."""
+"""Builds a Grid from a card: regular UTC steps, NaN where a cell has no reading."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,39 +21,39 @@ Values = Float64[np.ndarray, "time row col channel"]
 
 
 def build(card: GridCard, files: dict[str, Path]) -> Grid:
-    """The container that a card describes; `files` maps the names the card uses to paths.
+    """The grid that a card describes; `files` maps the names in the card to paths.
 
-    Raises DataError where files do not hold what the card says.
+    Raises DataError where files do not match the card.
     """
-    whole, told = _concatenate_in_time(
+    raster, join_steps = _concatenate_in_time(
         card, [rasters.read_raster(card, part, files[file_and_key(part)[0]]) for part in card.parts]
     )
     step = RegularStep(card.name, card.freq, card.freq_s, card.timezone)
-    values, emptied = _mark_missing(card, whole.values)
-    if whole.time is None:
+    values, missing_steps = _mark_missing(card, raster.values)
+    if raster.time is None:
         time = step.from_start(step.first(card.start, ", ".join(card.parts)), len(values))
-        moved: list[str] = []
+        time_steps: list[str] = []
     else:
-        check_increasing(whole.time, card.timezone, ", ".join(card.parts))
-        time, values, moved = step.regular(whole.time, values)
-    values, rows, cols, coarse = _coarsen(card, values, whole)
+        check_increasing(raster.time, card.timezone, ", ".join(card.parts))
+        time, values, time_steps = step.regular(raster.time, values)
+    values, rows, cols, coarsen_steps = _coarsen(card, values, raster)
     if not np.isfinite(values).any():
         raise DataError(
             f"{card.name}: no cell has a reading at any time. Correct `null`, `outside` or `subset`."
         )
-    channels = tuple(card.channels or whole.names or ("value",))
+    channels = tuple(card.channels or raster.names or ("value",))
     if len(channels) != values.shape[3]:
         raise DataError(
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
         )
-    rule, layout = card.holidays, Layout(rows, cols, whole.space)
+    rule, layout = card.holidays, Layout(rows, cols, raster.space)
     lonlat, xy = cell_centres(layout)
-    aside = side_information.field_side_information(
+    side = side_information.field_side_information(
         card.side, files, time, card.timezone, lonlat=lonlat, xy=xy
     )
     return Grid(
         name=card.name,
-        unit=card.unit or whole.unit,
+        unit=card.unit or raster.unit,
         timezone=card.timezone,
         freq_s=card.freq_s,
         values=values,
@@ -72,71 +72,81 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         quantity=card.quantity,
         default_task=dict(card.default_task),
         provenance=provenance.provenance_of(
-            card, files, (*told, *_subset_step(card, whole), *emptied, *moved, *coarse, *aside.told)
+            card,
+            files,
+            (
+                *join_steps,
+                *_subset_step(card, raster),
+                *missing_steps,
+                *time_steps,
+                *coarsen_steps,
+                *side.steps,
+            ),
         ),
-        notes=aside.notes,
-        beside=aside.beside,
-        about=aside.about,
+        notes=side.notes,
+        beside=side.readings,
+        about=side.place_texts,
     )
 
 
 def _concatenate_in_time(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:
-    """Parts one after the other in time. Raises DataError where they are not of one raster."""
+    """Rasters of one set of cells, one after the other in time. Raises DataError where their cells differ."""
     first = parts[0]
     for name, part in zip(card.parts, parts, strict=True):
         same = part.values.shape[1:] == first.values.shape[1:] and part.space == first.space
         if not same or not (np.allclose(part.rows, first.rows) and np.allclose(part.cols, first.cols)):
             raise DataError(
                 f"{card.name}: {name} has cells of shape {part.values.shape[1:]}, and {card.parts[0]} of "
-                f"{first.values.shape[1:]}, or they lie elsewhere. Only parts of one raster are joined."
+                f"{first.values.shape[1:]}, or their coordinates differ. Only files with the same cells are "
+                "concatenated."
             )
     if len(parts) == 1:
         return first, []
     times = [part.time for part in parts if part.time is not None]
     if times and len(times) < len(parts):
-        raise DataError(
-            f"{card.name}: some of the files have stamps, some have none. Join files of one sort."
-        )
+        raise DataError(f"{card.name}: some of the files have times, some have none. Name files of one form.")
     time = np.concatenate(times) if times else None
-    told = [f"joined {len(parts)} files in time: {', '.join(str(len(part.values)) for part in parts)} steps"]
-    return replace(first, time=time, values=np.concatenate([part.values for part in parts])), told
+    steps = [
+        f"concatenated {len(parts)} files in time: {', '.join(str(len(part.values)) for part in parts)} steps"
+    ]
+    return replace(first, time=time, values=np.concatenate([part.values for part in parts])), steps
 
 
-def _subset_step(card: GridCard, whole: Raster) -> list[str]:
-    said = card.subset.model_dump(exclude_none=True) if card.subset else {}
-    window = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in said.items())
-    return [f"kept {len(whole.rows)} x {len(whole.cols)} cells: {window}"] if window else []
+def _subset_step(card: GridCard, raster: Raster) -> list[str]:
+    limits = card.subset.model_dump(exclude_none=True) if card.subset else {}
+    window = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in limits.items())
+    return [f"kept {len(raster.rows)} x {len(raster.cols)} cells: {window}"] if window else []
 
 
 def _mark_missing(card: GridCard, values: Values) -> tuple[Values, list[str]]:
-    """NaN for the card's `null`, for what is infinite, and for cells `outside` the region."""
-    told = []
+    """NaN for the card's `null`, for infinite readings, and for cells `outside` the region."""
+    steps = []
     infinite = np.isinf(values)
-    gone = infinite if card.null is None else infinite | (values == card.null)
-    if gone.any():
-        told.append(f"{int(gone.sum())} readings that are infinite or {card.null} are missing")
-        values = np.where(gone, np.nan, values)
+    missing = infinite if card.null is None else infinite | (values == card.null)
+    if missing.any():
+        steps.append(f"{int(missing.sum())} readings that are infinite or {card.null} count as missing")
+        values = np.where(missing, np.nan, values)
     if card.outside is not None:
         beyond = ((values == card.outside) | np.isnan(values)).all(axis=(0, 3))
-        told.append(
-            f"{int(beyond.sum())} cells that hold {card.outside:g} at all times lie outside: they have no reading"
+        steps.append(
+            f"{int(beyond.sum())} cells that hold {card.outside:g} at all times lie outside and have no reading"
         )
         values = np.where(beyond[None, :, :, None], np.nan, values)
-    return values, told
+    return values, steps
 
 
 def _coarsen(
-    card: GridCard, values: Values, whole: Raster
+    card: GridCard, values: Values, raster: Raster
 ) -> tuple[
     Float64[np.ndarray, "time down right channel"],
     Float64[np.ndarray, " down"],
     Float64[np.ndarray, " right"],
     list[str],
 ]:
-    """Means over blocks of cells, of those that have a reading; what is left over at the far edges is cut off."""
+    """Means over blocks of cells that have a reading; cells beyond the last full block are left out."""
     rule = card.coarsen
     if rule is None or (rule.rows, rule.cols) == (1, 1):
-        return values, whole.rows, whole.cols, []
+        return values, raster.rows, raster.cols, []
     down, right = values.shape[1] // rule.rows, values.shape[2] // rule.cols
     if not down or not right:
         raise DataError(
@@ -145,15 +155,15 @@ def _coarsen(
         )
     cut = values[:, : down * rule.rows, : right * rule.cols]
     blocks = cut.reshape(len(values), down, rule.rows, right, rule.cols, -1)
-    there = np.isfinite(blocks)
-    count = there.sum(axis=(2, 4))
-    total = np.where(there, blocks, 0.0).sum(axis=(2, 4))
+    present = np.isfinite(blocks)
+    count = present.sum(axis=(2, 4))
+    total = np.where(present, blocks, 0.0).sum(axis=(2, 4))
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    rows = whole.rows[: down * rule.rows].reshape(down, -1).mean(axis=1)
-    cols = whole.cols[: right * rule.cols].reshape(right, -1).mean(axis=1)
+    rows = raster.rows[: down * rule.rows].reshape(down, -1).mean(axis=1)
+    cols = raster.cols[: right * rule.cols].reshape(right, -1).mean(axis=1)
     return (
         means,
         rows,
         cols,
-        [f"made each {rule.rows} x {rule.cols} cells one, the mean of those with a reading"],
+        [f"averaged blocks of {rule.rows} x {rule.cols} cells, over the cells with a reading"],
     )

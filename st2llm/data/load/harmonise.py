@@ -1,4 +1,4 @@
-"""Steps that make tracks fit to learn from: speed and jump filters, outliers, trips, resampling, stay points."""
+"""Steps that clean trajectories: speed and jump filters, outliers, trips, resampling, stay points."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,34 +19,34 @@ from st2llm.data.read.columns import Categories
 from st2llm.errors import ConfigError, DataError
 
 _MAD = 1.4826
-"""The standard deviation of a normal distribution in units of its median absolute deviation."""
+"""The standard deviation of a normal distribution, in units of its median absolute deviation."""
 
 
 def apply(fixes: Fixes, steps: Sequence[HarmoniseStep]) -> tuple[Fixes, tuple[str, ...]]:
-    """The fixes after all steps in order, and what each did, in words."""
-    told = []
+    """The fixes after all steps in order, and what each step did, in words."""
+    done = []
     for step in steps:
-        fixes, said = _STEP_FUNCTIONS[step.name](fixes, getattr(step, step.name))
+        fixes, description = _STEP_FUNCTIONS[step.name](fixes, getattr(step, step.name))
         fixes = fixes.without_empty()
-        told.append(said)
-    return fixes, tuple(told)
+        done.append(description)
+    return fixes, tuple(done)
 
 
 def max_speed(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
-    """Drops each fix that could only be reached faster than `limit` metres a second from the last good fix.
+    """Drops each fix that the object can only reach faster than `limit` metres a second from its last good fix.
 
-    Where an object's first step alone is too fast, its first fix is the one that is dropped.
+    Where only an object's first step is too fast, its first fix is dropped.
     """
-    apart = fixes.same()
-    fast = apart & (positions.step_lengths_m(fixes.lonlat, fixes.xy) > limit * fixes.seconds())
+    same = fixes.same_object()
+    fast = same & (positions.step_lengths_m(fixes.lonlat, fixes.xy) > limit * fixes.step_seconds())
     bad = np.zeros(len(fixes), dtype=bool)
     row, count = 0, len(fixes)
     for first in np.flatnonzero(fast) + 1:
         if first <= row or bad[first]:
             continue
         good, row = int(first) - 1, int(first)
-        begins = good == 0 or not apart[good - 1]
-        if begins and row < count - 1 and apart[row] and not fast[row]:
+        begins = good == 0 or not same[good - 1]
+        if begins and row < count - 1 and same[row] and not fast[row]:
             bad[good] = True
             continue
         while row < count and fixes.owner[row] == fixes.owner[good] and _too_fast(fixes, good, row, limit):
@@ -56,33 +56,35 @@ def max_speed(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
 
 
 def jumps(fixes: Fixes, limit: float) -> tuple[Fixes, str]:
-    """Drops each lone fix further than `limit` metres from both its neighbours, which are nearer to each other."""
+    """Drops each fix further than `limit` metres from both its neighbours, where these are nearer to each other."""
     bad = np.zeros(len(fixes), dtype=bool)
     if len(fixes) > 2:
-        same, step = fixes.same(), positions.step_lengths_m(fixes.lonlat, fixes.xy)
+        same, step = fixes.same_object(), positions.step_lengths_m(fixes.lonlat, fixes.xy)
         far = same & (step > limit)
-        over = np.flatnonzero(far[:-1] & far[1:])
-        across = _distances_m(fixes, over, over + 2)
-        bad[over[across <= limit] + 1] = True
+        before = np.flatnonzero(far[:-1] & far[1:])
+        bypass = _distances_m(fixes, before, before + 2)
+        bad[before[bypass <= limit] + 1] = True
     return fixes.dropping(bad), f"jumps {limit:g} m: dropped {int(bad.sum())} of {len(fixes)} fixes"
 
 
 def outliers(fixes: Fixes, rule: Outliers) -> tuple[Fixes, str]:
-    """Drops fixes further than `mad` robust deviations, and `least_m`, from the median of the fixes around them."""
+    """Drops fixes further than `mad` robust deviations and `least_m` from the median of the fixes around them."""
     xy = _require_metres(fixes)
     bad = np.zeros(len(fixes), dtype=bool)
     for begin, end in _spans(fixes):
         off = np.hypot(*(_hampel(xy[begin:end, axis], rule.window)[0] for axis in (0, 1)))
         spread = np.hypot(*(_hampel(xy[begin:end, axis], rule.window)[1] for axis in (0, 1)))
         bad[begin:end] = off > np.maximum(rule.mad * spread, rule.least_m)
-    said = f"outliers {rule.mad:g} MAD of {rule.window}: dropped {int(bad.sum())} of {len(fixes)} fixes"
-    return fixes.dropping(bad), said
+    description = (
+        f"outliers {rule.mad:g} MAD of {rule.window}: dropped {int(bad.sum())} of {len(fixes)} fixes"
+    )
+    return fixes.dropping(bad), description
 
 
 def trips(fixes: Fixes, gap: str) -> tuple[Fixes, str]:
-    """Begins a new object (`id/1`, `id/2`, ...) wherever the next fix is more than `gap` later."""
+    """Starts a new object (`id/1`, `id/2`, ...) wherever the next fix is more than `gap` later."""
     starts = np.ones(len(fixes), dtype=bool)
-    starts[1:] = ~fixes.same() | (fixes.seconds() > duration_s(gap))
+    starts[1:] = ~fixes.same_object() | (fixes.step_seconds() > duration_s(gap))
     trip = np.cumsum(starts) - 1
     old = fixes.owner[starts]
     number = np.arange(len(old)) - np.searchsorted(old, old) + 1
@@ -104,19 +106,19 @@ def shortest(fixes: Fixes, least: int) -> tuple[Fixes, str]:
 
 
 def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
-    """Fixes at whole multiples of a step, on straight lines between fixes at most `max_gap` apart.
+    """Fixes at whole multiples of a step, interpolated linearly between fixes at most `max_gap` apart.
 
-    Attributes are interpolated as well; places, parts are those of the fix before.
+    Attributes are interpolated as well; place and part are those of the fix before.
     """
     step, widest = duration_s(rule.step) / fixes.unit_s, duration_s(rule.max_gap) / fixes.unit_s
     if step != round(step):
         raise ConfigError(
-            f"harmonise.resample.step {rule.step!r} is finer than the data's time. Take whole seconds."
+            f"harmonise.resample.step {rule.step!r} is finer than the time of the data. Give whole seconds."
         )
     every = round(step)
     first = -(-fixes.time // every)
     last = np.zeros_like(first)
-    near = fixes.same() & (np.diff(fixes.time) <= widest)
+    near = fixes.same_object() & (np.diff(fixes.time) <= widest)
     last[:-1] = np.where(near, first[1:], first[:-1] + (fixes.time[:-1] % every == 0))
     last[-1:] = first[-1:] + (fixes.time[-1:] % every == 0)
     count = last - first
@@ -144,18 +146,20 @@ def resample(fixes: Fixes, rule: Resample) -> tuple[Fixes, str]:
 
 
 def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
-    """Stays (Li et al. 2008, "Mining user similarity based on location history"): from a fix on, those after it that
-    are within `radius_m` of it, where they span at least `minutes`. The stay is at their mean, from its arrival on;
-    its `duration_min` is an attribute. Stays within `place_m` of one another are at one place.
+    """Stay points (Li et al. 2008, "Mining user similarity based on location history").
+
+    A stay is a fix and those after it within `radius_m` of it, where they span at least `minutes`. It is at their mean
+    position, at the time of arrival, with the attribute `duration_min`. Stays within `place_m` of one another are at
+    one place.
     """
     xy, kept, ends = _require_metres(fixes), [], []
     for begin, end in _spans(fixes):
-        found = _stays(xy[begin:end], fixes.time[begin:end] * fixes.unit_s, rule)
-        kept += [begin + first for first, _ in found]
-        ends += [begin + last for _, last in found]
+        stays = _stays(xy[begin:end], fixes.time[begin:end] * fixes.unit_s, rule)
+        kept += [begin + first for first, _ in stays]
+        ends += [begin + last for _, last in stays]
     if not kept:
         raise DataError(
-            f"There is no stay of {rule.minutes:g} minutes within {rule.radius_m:g} m. Loosen `stay_points`."
+            f"There is no stay of {rule.minutes:g} minutes within {rule.radius_m:g} m. Relax `stay_points`."
         )
     first, last = np.array(kept, dtype=np.int64), np.array(ends, dtype=np.int64)
     places = _clusters(_means(xy, first, last), rule.place_m)
@@ -166,10 +170,10 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
         place=Categories(places, tuple(f"p{i}" for i in range(int(places.max()) + 1))),
         attributes={"duration_min": (fixes.time[last] - fixes.time[first]) * fixes.unit_s / 60},
     )
-    said = (
+    description = (
         f"stay_points {rule.radius_m:g} m, {rule.minutes:g} min: {len(fixes)} fixes became {len(made)} stays"
     )
-    return made, f"{said} at {int(places.max()) + 1} places (within {rule.place_m:g} m)"
+    return made, f"{description} at {int(places.max()) + 1} places (within {rule.place_m:g} m)"
 
 
 _STEP_FUNCTIONS: Mapping[str, Callable[[Fixes, Any], tuple[Fixes, str]]] = {
@@ -186,21 +190,21 @@ _STEP_FUNCTIONS: Mapping[str, Callable[[Fixes, Any], tuple[Fixes, str]]] = {
 def hampel_outliers(
     values: Float64[np.ndarray, " time"], window: int, mad: float
 ) -> Bool[np.ndarray, " time"]:
-    """Readings further than `mad` robust deviations from the median of the `window` around them (Hampel)."""
+    """Readings further than `mad` robust deviations from the median of the `window` around them (Hampel filter)."""
     off, spread = _hampel(values, window)
     return np.asarray((off > mad * spread) & (spread > 0))
 
 
 def duration_s(span: str) -> float:
-    """The seconds of `10min`, `0.4s`, `1h`. Raises ConfigError for what is no span."""
+    """The seconds of a duration such as `10min`, `0.4s` or `1h`. Raises ConfigError for anything else."""
     try:
-        said = span if span[:1].isdigit() else f"1{span}"
-        found = pd.Timedelta(f"{said[:-1]}D" if said.endswith("d") else said).total_seconds()
+        text = span if span[:1].isdigit() else f"1{span}"
+        seconds = pd.Timedelta(f"{text[:-1]}D" if text.endswith("d") else text).total_seconds()
     except ValueError:
-        found = 0.0
-    if not found > 0:
-        raise ConfigError(f"A span of time such as 10min or 0.4s is expected, but it is {span!r}.")
-    return float(found)
+        seconds = 0.0
+    if not seconds > 0:
+        raise ConfigError(f"A duration such as 10min or 0.4s is expected, but it is {span!r}.")
+    return float(seconds)
 
 
 def _require_metres(fixes: Fixes) -> Float64[np.ndarray, "row 2"]:
@@ -233,7 +237,7 @@ def _distances_m(
 def _hampel(
     values: Float64[np.ndarray, " time"], window: int
 ) -> tuple[Float64[np.ndarray, " time"], Float64[np.ndarray, " time"]]:
-    """How far each value is from the median around it, and the robust deviation there."""
+    """The distance of each value from the median around it, and the robust deviation there."""
     series = pd.Series(values)
     median = series.rolling(window, center=True, min_periods=1).median()
     off = (series - median).abs()
@@ -242,15 +246,15 @@ def _hampel(
 
 
 def _interpolate(values: np.ndarray, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
-    # A missing value after a fix that is kept as it is must not spoil it.
-    there = np.where(share > 0, values[after], values[before])
-    return np.asarray(values[before] + share * (there - values[before]))
+    # A fix at the time of a step keeps its value, even where the next one is missing.
+    end = np.where(share > 0, values[after], values[before])
+    return np.asarray(values[before] + share * (end - values[before]))
 
 
 def _interpolate_degrees(
     lonlat: Float64[np.ndarray, "row 2"] | None, before: np.ndarray, after: np.ndarray, share: np.ndarray
 ) -> Float64[np.ndarray, "new 2"] | None:
-    """On the shorter way round the globe."""
+    """Interpolates longitudes the shorter way round the globe."""
     if lonlat is None:
         return None
     out = _interpolate(lonlat, before, after, share[:, None])
@@ -260,7 +264,7 @@ def _interpolate_degrees(
 
 
 def _clusters(xy: Float64[np.ndarray, "stay 2"], reach: float) -> Int32[np.ndarray, " stay"]:
-    """Positions that a chain of steps of at most `reach` joins have one number (DBSCAN with clusters of one)."""
+    """The cluster of each position: positions that steps of at most `reach` connect (DBSCAN, min_samples 1)."""
     pairs = cKDTree(xy).query_pairs(reach, output_type="ndarray")
     links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(xy), len(xy)))
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int32)
@@ -270,19 +274,19 @@ def _stays(
     xy: Float64[np.ndarray, "time 2"], time_s: Float64[np.ndarray, " time"], rule: StayPoints
 ) -> list[tuple[int, int]]:
     """First and last fix of each stay."""
-    found, i, count, least = [], 0, len(xy), rule.minutes * 60
+    stays, i, count, least = [], 0, len(xy), rule.minutes * 60
     while i < count - 1:
         j = _end_of_stay(xy, i, rule.radius_m)
         if time_s[j - 1] - time_s[i] >= least:
-            found.append((i, j - 1))
+            stays.append((i, j - 1))
             i = j
         else:
             i += 1
-    return found
+    return stays
 
 
 def _end_of_stay(xy: Float64[np.ndarray, "time 2"], i: int, radius: float) -> int:
-    """The first fix after i that is further than `radius` from it, or the number of fixes; looks ever further."""
+    """The first fix after i that is further than `radius` from it, or the number of fixes. Looks ahead in blocks."""
     ahead, start = 64, i + 1
     while start < len(xy):
         step = xy[start : start + ahead] - xy[i]
@@ -303,7 +307,7 @@ def _means(
 def _mean_degrees(
     lonlat: Float64[np.ndarray, "row 2"], first: Int64[np.ndarray, " stay"], last: Int64[np.ndarray, " stay"]
 ) -> Float64[np.ndarray, "stay 2"]:
-    """Stays may lie on the line where the day changes."""
+    """Mean positions; longitudes are unwrapped, since stays may lie on the antimeridian."""
     unwound = np.column_stack([np.unwrap(lonlat[:, 0], period=360), lonlat[:, 1]])
     mean = _means(unwound, first, last)
     mean[:, 0] = (mean[:, 0] + 180) % 360 - 180

@@ -1,4 +1,4 @@
-"""Clips of shapes that move, made on the spot: as many as are wanted to train on, with nothing to fetch."""
+"""Generates clips of moving shapes, as training data that needs no download."""
 
 import numpy as np
 
@@ -9,26 +9,26 @@ _ROWS, _COLS, _FPS = 72, 96, 12.0
 
 
 def moving_shapes(count: int, *, frames: int = 16, seed: int = 0) -> list[Video]:
-    """`count` clips of one or two squares that move over a textured wall, each of `frames` frames at 12 a second.
+    """`count` clips of one or two squares that move over a textured wall, of `frames` frames each, 12 a second.
 
-    Size, contrast, place, direction and speed are drawn; half of the clips grow brighter or darker, every fourth cuts
-    to another wall. The same seed makes the same clips. Raises DataError for fewer than one clip or four frames.
+    Size, contrast, place, direction and speed are random. Half of the clips grow brighter or darker; a quarter cut to
+    another wall. The same seed gives the same clips. Raises DataError for fewer than one clip or four frames.
     """
     if count < 1 or frames < 4:
-        raise DataError(f"Made clips need a count of 1 and 4 frames at least, but {count} and {frames} came.")
+        raise DataError(f"At least 1 clip and 4 frames are expected, but they are {count} and {frames}.")
     return [_clip(i, frames, np.random.default_rng([seed, i])) for i in range(count)]
 
 
 def _clip(number: int, frames: int, rng: np.random.Generator) -> Video:
-    shown = _scene(frames, rng)
+    frames_ = _scene(frames, rng)
     if rng.random() < 0.25:
         at = int(rng.integers(frames // 4, 3 * frames // 4))
-        shown[at:] = _scene(frames, rng)[at:]
+        frames_[at:] = _scene(frames, rng)[at:]
     if rng.random() < 0.5:
         ramp = np.linspace(0, rng.choice([-1, 1]) * rng.uniform(15, 70), frames)
-        shown = shown + ramp[:, None, None]
-    shown = shown + rng.normal(0, rng.uniform(0, 4), shown.shape)
-    grey = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+        frames_ = frames_ + ramp[:, None, None]
+    frames_ = frames_ + rng.normal(0, rng.uniform(0, 4), frames_.shape)
+    grey = np.clip(np.rint(frames_), 0, 255).astype(np.uint8)
     return Video(
         name="moving-shapes",
         id=f"shapes-{number:05d}",
@@ -41,11 +41,11 @@ def _clip(number: int, frames: int, rng: np.random.Generator) -> Video:
 
 
 def _scene(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A wall with a broad texture, before which squares move on straight lines and come in again where they leave."""
+    """A wall with a coarse texture and squares that move on straight lines and wrap around at the edges."""
     level, depth = rng.uniform(40, 200), rng.uniform(2, 25)
     coarse = rng.normal(0, depth, (6, 8))
     wall = level + np.kron(coarse, np.ones((_ROWS // 6, _COLS // 8)))
-    shown = np.repeat(wall[None], frames, axis=0)
+    frames_ = np.repeat(wall[None], frames, axis=0)
     for _ in range(int(rng.integers(1, 3))):
         size = int(rng.integers(10, 28))
         tone = rng.choice([-1, 1]) * rng.uniform(40, 130)
@@ -54,5 +54,5 @@ def _scene(frames: int, rng: np.random.Generator) -> np.ndarray:
         for i in range(frames):
             rows = (int(y + i * speed * np.sin(angle)) + np.arange(size)) % _ROWS
             cols = (int(x + i * speed * np.cos(angle)) + np.arange(size)) % _COLS
-            shown[i][np.ix_(rows, cols)] = wall[np.ix_(rows, cols)] + tone
-    return shown
+            frames_[i][np.ix_(rows, cols)] = wall[np.ix_(rows, cols)] + tone
+    return frames_

@@ -1,4 +1,4 @@
-"""Where data came from: the hash that names files and card together."""
+"""The provenance of data: its source, its licence, and a hash of its files and card."""
 
 import hashlib
 import json
@@ -12,9 +12,10 @@ from st2llm.types import Provenance
 
 
 def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
-    """sha256: of the files' own hashes and what the card says, so that it names data and reading alike.
+    """The provenance of data that were read from these files. steps: what was done to them, in words.
 
-    Keys at their defaults have no part in it: a key that cards learn later changes no hash of before.
+    sha256 covers the hashes of the files and the keys of the card, so it identifies both. Keys at their defaults are
+    left out, so that a key that is added to cards later does not change earlier hashes.
     """
     digest = hashlib.sha256(json.dumps(_hashed_keys(card), sort_keys=True).encode())
     for name in sorted(files):
@@ -40,10 +41,10 @@ def _hashed_keys(card: Card) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    """Of a file; of a folder (a Zarr store, a saved data set) the hash of its files' names and hashes."""
+    """The hash of a file; for a folder (a Zarr store, a saved data set), of the names and hashes of its files."""
     if not path.is_dir():
         return fetch.sha256_of(path)
     digest = hashlib.sha256()
-    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {fetch.sha256_of(file)}\n".encode())
     return digest.hexdigest()

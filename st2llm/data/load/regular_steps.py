@@ -1,4 +1,4 @@
-"""Readings put on one constant step: seconds in UTC, or calendar months in the data's own time zone."""
+"""Puts readings at one constant step: seconds in UTC, or calendar months in the time zone of the data."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from st2llm.errors import DataError
 from st2llm.types import DAY_S, MONTH_S
 
 MAX_SPARSITY = 20
-"""A file of n stamps may span at most this many times n steps; more is taken for a wrong stamp or step."""
+"""The most steps that a file may span for each of its rows; more are taken for a wrong timestamp or step."""
 
 
 @dataclass(frozen=True)
 class RegularStep:
-    """The step of a data set: `freq` as its card says it, `freq_s` in seconds (MONTH_S for months)."""
+    """The step of a data set. name: of the data set. freq: as in its card. freq_s: in seconds, MONTH_S for months."""
 
     name: str
     freq: str
@@ -25,15 +25,15 @@ class RegularStep:
     timezone: str
 
     def first(self, start: str | None, where: str) -> int:
-        """The instant of the card's `start`, which is local unless it has an offset. Raises DataError."""
+        """The instant of the card's `start`, local unless it has an offset. Raises DataError without a start."""
         if start is None:
             raise DataError(
-                f"{self.name}: {where} has no stamps. Say `start: 2024-01-31T00:00:00` or `time` in the card."
+                f"{self.name}: {where} has no times. Give `start: 2024-01-31T00:00:00` or `time` in the card."
             )
         return parse_instant(start, self.timezone, f"{self.name}: `start`")
 
     def from_start(self, first: int, count: int) -> Int64[np.ndarray, " time"]:
-        """`count` instants, the first at `first`; of months, each at the beginning of its month."""
+        """`count` instants from `first` on; months start at their first day."""
         if self.freq_s != MONTH_S:
             return first + self.freq_s * np.arange(count, dtype=np.int64)
         return self._months(int(self._month(np.array([first]))[0]) + np.arange(count, dtype=np.int64))
@@ -41,45 +41,42 @@ class RegularStep:
     def regular(
         self, time: Int64[np.ndarray, " row"], values: Float64[np.ndarray, "row ..."]
     ) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time ..."], list[str]]:
-        """The same readings on the step, NaN where there is no row, and what was done, in words.
+        """The readings at each step, NaN where there is no row, and what was done, in words.
 
-        Raises DataError for stamps between steps, or so far apart that one must be wrong.
+        Raises DataError for timestamps between steps, or so far apart that one must be wrong.
         """
         if not len(time):
-            raise DataError(f"{self.name}: no row has a stamp that is an instant in {self.timezone}.")
+            raise DataError(f"{self.name}: no row has a timestamp that exists in {self.timezone}.")
         monthly = self.freq_s == MONTH_S
         row = self._month(time) - self._month(time[:1]) if monthly else self._rows(time)
         if monthly and (np.diff(row) < 1).any():
             i = int(np.flatnonzero(np.diff(row) < 1)[0])
             raise DataError(
-                f"{self.name}: stamps should be a month apart, but {self._said(time[i])} and {self._said(time[i + 1])} "
-                "lie in one. Correct `freq`."
+                f"{self.name}: timestamps should be a month apart, but {self._local(time[i])} and "
+                f"{self._local(time[i + 1])} are in one month. Correct `freq`."
             )
         count = int(row[-1]) + 1
         if count > MAX_SPARSITY * len(time):
             raise DataError(
-                f"{self.name}: {len(time)} stamps span {count} steps of {self.freq}, up to {self._said(time[-1])}. "
-                "Correct `freq`, or the stamp that is far off."
+                f"{self.name}: {len(time)} timestamps span {count} steps of {self.freq}, up to "
+                f"{self._local(time[-1])}. Correct `freq`, or the timestamp that is far off."
             )
         stamps = self.from_start(int(time[0]), count)
-        told = (
-            [f"put stamps at the beginning of their month in {self.timezone}"]
-            if (stamps[row] != time).any()
-            else []
-        )
+        moved = (stamps[row] != time).any()
+        done = [f"moved timestamps to the start of their month in {self.timezone}"] if moved else []
         if count == len(time):
-            return stamps, values, told
+            return stamps, values, done
         full = np.full((count, *values.shape[1:]), np.nan)
         full[row] = values
         where = "month by month" if monthly else f"on a regular step of {self.freq} in UTC"
-        return stamps, full, [*told, f"put {where}: {count - len(time)} of {count} steps had no row"]
+        return stamps, full, [*done, f"put {where}: {count - len(time)} of {count} steps had no row"]
 
     def _rows(self, time: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
         off = np.flatnonzero((time - time[0]) % self.freq_s)
         if off.size:
             raise DataError(
-                f"{self.name}: stamps should be {self.freq} apart, but {self._said(time[off[0]])} lies between two "
-                f"steps counted from {self._said(time[0])}. Correct `freq`, or the stamp{_hint(self.freq_s)}."
+                f"{self.name}: timestamps should be {self.freq} apart, but {self._local(time[off[0]])} lies between "
+                f"two steps counted from {self._local(time[0])}. Correct `freq`, or the timestamp{_hint(self.freq_s)}."
             )
         return np.asarray((time - time[0]) // self.freq_s, dtype=np.int64)
 
@@ -95,14 +92,14 @@ class RegularStep:
         )
         return local.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
 
-    def _said(self, second: np.int64) -> str:
+    def _local(self, second: np.int64) -> str:
         return calendar.local_iso(int(second), self.timezone)
 
 
 def _hint(freq_s: int) -> str:
-    """Days are not all of one length where clocks are changed."""
+    """A hint for daily steps, since days differ in length where clocks change."""
     return (
-        "; where days are the steps, name a time zone without summer time, such as Etc/GMT+6"
+        "; for daily steps, give a time zone without daylight saving time, such as Etc/GMT+6"
         if freq_s % DAY_S == 0
         else ""
     )

@@ -1,4 +1,4 @@
-"""A trajectory card and its files to trajectories: sorted by object and time, projected, harmonised, joined."""
+"""Builds trajectories from a card: fixes sorted by object and time, projected to metres, and harmonised."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,9 +9,8 @@ from jaxtyping import Float64, Int32
 from st2llm.data import positions, timestamps
 from st2llm.data.card.side import PlaceTable
 from st2llm.data.card.trajectory import TrajectoryCard, step_milliseconds
-from st2llm.data.load import fixes as fix
 from st2llm.data.load import harmonise, provenance, side_information
-from st2llm.data.load.fixes import Fixes
+from st2llm.data.load.fixes import Fixes, resolve_duplicates
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Categories, ColumnType
 from st2llm.data.read.sequence_tables import SequenceTable
@@ -21,106 +20,110 @@ from st2llm.types import Note, Provenance, Trajectory
 
 @dataclass(frozen=True)
 class TrajectorySideInformation:
-    """What is known beside the fixes. names: attributes known in advance. labels: words of places."""
+    """Side information of fixes. known: the names of attributes that are known in advance. labels: texts of places."""
 
-    names: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
 
 
 def build(card: TrajectoryCard, files: dict[str, Path]) -> list[Trajectory]:
-    """The trajectories that a card describes, objects in order of appearance; `files` maps the card's names to paths.
+    """The trajectories that a card describes, in order of appearance; `files` maps the names in the card to paths.
 
-    Raises DataError where files do not hold what the card says.
+    Raises DataError where files do not match the card.
     """
-    found, steps = read_fixes(card, files)
-    found, done = harmonise.apply(found, card.harmonise)
-    found, joined = _join_side_information(card, files, found)
-    return _objects(
-        card, found, provenance.provenance_of(card, files, (*steps, *done, *joined.steps)), joined
-    )
+    fixes, read_steps = read_fixes(card, files)
+    fixes, harmonise_steps = harmonise.apply(fixes, card.harmonise)
+    fixes, joined = _join_side_information(card, files, fixes)
+    steps = (*read_steps, *harmonise_steps, *joined.steps)
+    return _objects(card, fixes, provenance.provenance_of(card, files, steps), joined)
 
 
 def read_fixes(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tuple[str, ...]]:
     """The fixes of all tables, sorted and projected, before harmonisation, and what was done."""
-    named = sequence_tables.category_columns(
+    texts = sequence_tables.category_columns(
         card, {"object": _column(card), "place": card.place, "label": card.label}
     )
     numbers: dict[str, ColumnType] = dict.fromkeys(card.attributes.values(), "number")
-    wanted = {**named, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
-    rows = sequence_tables.read(card, files, wanted)
-    objects, owner = _owners(card, rows)
+    wanted = {**texts, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
+    table = sequence_tables.read(card, files, wanted)
+    objects, owner = _owners(card, table)
     times = timestamps.read_times(
         card.time,
-        rows.table,
+        table.columns,
         timezone=card.timezone,
         owner=owner,
         milliseconds=_has_milliseconds(card),
         where=card.name,
     )
-    lonlat, xy, kept, placed = sequence_tables.read_positions(card, rows.table, times.known)
-    everything, done = bool(kept.all()), times.steps
-    loose = Fixes(
+    lonlat, xy, kept, position_steps = sequence_tables.read_positions(card, table.columns, times.known)
+    all_kept, time_steps = bool(kept.all()), times.steps
+    unsorted = Fixes(
         objects=objects,
-        owner=owner if everything else owner[kept],
-        time=times.time if everything else times.time[kept],
+        owner=owner if all_kept else owner[kept],
+        time=times.time if all_kept else times.time[kept],
         unit_s=times.unit_s,
         lonlat=lonlat,
         xy=xy,
-        place=rows.table.categories(card.place).at(kept) if card.place else None,
-        part=_parts(rows)[kept] if _has_parts(rows) else None,
-        labels=_labels(card, rows, owner, len(objects)),
-        attributes={name: rows.table.numbers(column)[kept] for name, column in card.attributes.items()},
+        place=table.columns.categories(card.place).at(kept) if card.place else None,
+        part=_parts(table)[kept] if _has_parts(table) else None,
+        labels=_labels(card, table, owner, len(objects)),
+        attributes={name: table.columns.numbers(column)[kept] for name, column in card.attributes.items()},
     )
-    del rows, owner, times, kept
-    single, spread = fix.resolve_duplicates(loose.sorted().without_empty(), card.duplicates)
-    return _projected(card, single), (*done, *placed, *spread, *_projection_step(card, single))
+    del table, owner, times, kept  # millions of rows: free them before they are sorted
+    fixes, duplicate_steps = resolve_duplicates(unsorted.sorted().without_empty(), card.duplicates)
+    steps = (*time_steps, *position_steps, *duplicate_steps, *_projection_step(card, fixes))
+    return _projected(card, fixes), steps
 
 
 def _join_side_information(
-    card: TrajectoryCard, files: dict[str, Path], found: Fixes
+    card: TrajectoryCard, files: dict[str, Path], fixes: Fixes
 ) -> tuple[Fixes, TrajectorySideInformation]:
     rule, joined = card.side, TrajectorySideInformation(tuple(card.known))
     if rule and rule.weather:
-        when = (found.time * found.unit_s).astype(np.int64)
-        read, said = side_information.join_weather(
-            rule.weather, files[rule.weather.file], when, card.timezone
+        seconds = (fixes.time * fixes.unit_s).astype(np.int64)
+        readings, step = side_information.join_weather(
+            rule.weather, files[rule.weather.file], seconds, card.timezone
         )
-        found = replace(found, attributes={**found.attributes, **read})
-        known = tuple(read) if rule.weather.known else ()
+        fixes = replace(fixes, attributes={**fixes.attributes, **readings})
+        known = tuple(readings) if rule.weather.known else ()
         joined = replace(
-            joined, names=tuple(dict.fromkeys((*joined.names, *known))), steps=(*joined.steps, said)
+            joined, known=tuple(dict.fromkeys((*joined.known, *known))), steps=(*joined.steps, step)
         )
     if rule and rule.notes:
         joined = replace(
             joined, notes=side_information.read_notes(rule.notes, files[rule.notes.file], card.timezone)
         )
     if rule and rule.places:
-        found, labels, said = _join_places(rule.places, files[rule.places.file], found)
-        joined = replace(joined, labels=labels, steps=(*joined.steps, said))
-    return found, joined
+        fixes, labels, step = _join_places(rule.places, files[rule.places.file], fixes)
+        joined = replace(joined, labels=labels, steps=(*joined.steps, step))
+    return fixes, joined
 
 
-def _join_places(rule: PlaceTable, path: Path, found: Fixes) -> tuple[Fixes, dict[str, str], str]:
-    """Places take the words of the nearest in a table; fixes without places take that itself as their place."""
-    if found.place is None:
-        spots = side_information.join_nearest_places(rule, path, lonlat=found.lonlat, xy=found.xy)
-        names = tuple(dict.fromkeys(spot.text for spot in spots if spot.text))
+def _join_places(rule: PlaceTable, path: Path, fixes: Fixes) -> tuple[Fixes, dict[str, str], str]:
+    """Labels places with the text of the nearest place in a table; fixes without places get it as their place."""
+    if fixes.place is None:
+        nearby = side_information.join_nearest_places(rule, path, lonlat=fixes.lonlat, xy=fixes.xy)
+        names = tuple(dict.fromkeys(place.text for place in nearby if place.text))
         code = {name: i for i, name in enumerate(names)}
-        codes = np.array([code.get(spot.text, -1) for spot in spots], dtype=np.int32)
-        near = f"{int((codes >= 0).sum())} of {len(codes)} fixes"
-        told = f"{near} are at a place of {path.name} within {rule.within_m:g} m"
-        return replace(found, place=Categories(codes, names)), {}, told
-    there = found.place.codes >= 0
-    count = np.maximum(np.bincount(found.place.codes[there], minlength=len(found.place.names)), 1)[:, None]
+        codes = np.array([code.get(place.text, -1) for place in nearby], dtype=np.int32)
+        count_text = f"{int((codes >= 0).sum())} of {len(codes)} fixes"
+        step = f"{count_text} are at a place of {path.name} within {rule.within_m:g} m"
+        return replace(fixes, place=Categories(codes, names)), {}, step
+    known = fixes.place.codes >= 0
+    count = np.maximum(np.bincount(fixes.place.codes[known], minlength=len(fixes.place.names)), 1)[:, None]
     middle = [
-        None if pair is None else _sums_by_code(found.place.codes[there], pair[there], len(count)) / count
-        for pair in (found.lonlat, found.xy)
+        None if pair is None else _sums_by_code(fixes.place.codes[known], pair[known], len(count)) / count
+        for pair in (fixes.lonlat, fixes.xy)
     ]
-    spots = side_information.join_nearest_places(rule, path, lonlat=middle[0], xy=middle[1])
-    labels = {name: spot.text for name, spot in zip(found.place.names, spots, strict=True) if spot.text}
-    return found, labels, f"{len(labels)} of {len(spots)} places take the words of the nearest of {path.name}"
+    nearby = side_information.join_nearest_places(rule, path, lonlat=middle[0], xy=middle[1])
+    labels = {name: place.text for name, place in zip(fixes.place.names, nearby, strict=True) if place.text}
+    return (
+        fixes,
+        labels,
+        f"{len(labels)} of {len(nearby)} places take the text of the nearest place of {path.name}",
+    )
 
 
 def _sums_by_code(
@@ -137,43 +140,45 @@ def _is_plt(card: TrajectoryCard) -> bool:
     return all(table.name.lower().endswith(".plt") for table in card.table)
 
 
-def _owners(card: TrajectoryCard, rows: SequenceTable) -> tuple[tuple[str, ...], Int32[np.ndarray, " row"]]:
-    """The names of the objects, and which object each row is of; tables of different labels share no object."""
+def _owners(card: TrajectoryCard, table: SequenceTable) -> tuple[tuple[str, ...], Int32[np.ndarray, " row"]]:
+    """The names of the objects, and the object of each row. Tables of different labels do not share objects."""
     if _is_plt(card):
-        said = [_object_of_path(one.path, by=card.object or "user") for one in rows.sources]
-        codes = {name: i for i, name in enumerate(dict.fromkeys(said))}
-        return tuple(codes), np.array([codes[name] for name in said], dtype=np.int32)[rows.source]
+        names = [_object_of_path(file.path, by=card.object or "user") for file in table.files]
+        codes = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        return tuple(codes), np.array([codes[name] for name in names], dtype=np.int32)[table.file_index]
     if card.object is None:
-        inner = Categories(np.zeros(rows.table.rows, dtype=np.int32), ("all",))
+        ids = Categories(np.zeros(table.columns.rows, dtype=np.int32), ("all",))
     else:
-        inner = rows.table.categories(card.object)
-        if (inner.codes < 0).any():
-            row = int(np.flatnonzero(inner.codes < 0)[0])
+        ids = table.columns.categories(card.object)
+        if (ids.codes < 0).any():
+            row = int(np.flatnonzero(ids.codes < 0)[0])
             raise DataError(
-                f"{card.name}: column {card.object!r} is empty in row {row + 1}. Each fix has an object."
+                f"{card.name}: column {card.object!r} is empty in row {row + 1}. Each fix needs its object."
             )
-    scenes = tuple(dict.fromkeys(one.table.label for one in rows.sources))
-    if len(scenes) == 1:
-        return inner.names, inner.codes
-    scene = np.array([scenes.index(one.table.label) for one in rows.sources], dtype=np.int64)[rows.source]
+    labels = tuple(dict.fromkeys(file.table.label for file in table.files))
+    if len(labels) == 1:
+        return ids.names, ids.codes
+    label = np.array([labels.index(file.table.label) for file in table.files], dtype=np.int64)[
+        table.file_index
+    ]
     pairs, first, owner = np.unique(
-        scene * len(inner.names) + inner.codes, return_index=True, return_inverse=True
+        label * len(ids.names) + ids.codes, return_index=True, return_inverse=True
     )
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    names = (divmod(int(pair), len(inner.names)) for pair in pairs[order])
-    return tuple(f"{scenes[s]}/{inner.names[o]}" for s, o in names), rank[owner]
+    codes_of_pairs = (divmod(int(pair), len(ids.names)) for pair in pairs[order])
+    return tuple(f"{labels[i]}/{ids.names[j]}" for i, j in codes_of_pairs), rank[owner]
 
 
 def _object_of_path(path: Path, by: str) -> str:
-    """GeoLife's folders: <user>/Trajectory/<file>.plt."""
+    """The object of a file in GeoLife's folders: <user>/Trajectory/<file>.plt."""
     folder = path.parent.parent if path.parent.name == "Trajectory" else path.parent
     return folder.name if by == "user" else f"{folder.name}/{path.stem}"
 
 
-def _has_parts(rows: SequenceTable) -> bool:
-    given = {one.table.part is not None for one in rows.sources}
+def _has_parts(table: SequenceTable) -> bool:
+    given = {file.table.part is not None for file in table.files}
     if len(given) > 1:
         raise DataError(
             "Some tables of the card have a `part`, others none. Give it for all of them, or for none."
@@ -181,61 +186,61 @@ def _has_parts(rows: SequenceTable) -> bool:
     return given == {True}
 
 
-def _parts(rows: SequenceTable) -> np.ndarray:
+def _parts(table: SequenceTable) -> np.ndarray:
     number = np.array(
-        [sequence_tables.PARTS.index(str(one.table.part)) for one in rows.sources], dtype=np.int8
+        [sequence_tables.PARTS.index(str(file.table.part)) for file in table.files], dtype=np.int8
     )
-    return np.asarray(number[rows.source])
+    return np.asarray(number[table.file_index])
 
 
 def _labels(
-    card: TrajectoryCard, rows: SequenceTable, owner: np.ndarray, count: int
+    card: TrajectoryCard, table: SequenceTable, owner: np.ndarray, count: int
 ) -> tuple[str | None, ...]:
-    """The label of each object: that of its table, or of its first row. Raises DataError where rows contradict it."""
-    found: np.ndarray = np.full(count, -1)
+    """The label of each object: of its table, or of its first row. Raises DataError where its rows differ."""
+    label: np.ndarray = np.full(count, -1)
     if card.label is not None:
-        column = rows.table.categories(card.label)
-        found[owner[::-1]] = column.codes[::-1]
-        wrong = np.flatnonzero(found[owner] != column.codes)
+        column = table.columns.categories(card.label)
+        label[owner[::-1]] = column.codes[::-1]
+        wrong = np.flatnonzero(label[owner] != column.codes)
         if wrong.size:
             raise DataError(
-                f"{card.name}: rows of one object differ in {card.label!r}, first row {int(wrong[0]) + 1}. A label is "
-                "of the whole object: name it under `attributes`, or cut the objects."
+                f"{card.name}: rows of one object differ in {card.label!r}, first row {int(wrong[0]) + 1}. A label "
+                "holds for a whole object: name the column under `attributes`, or split the objects."
             )
-        return tuple(None if code < 0 else column.names[code] for code in found)
-    found[owner[::-1]] = rows.source[::-1]
-    return tuple(None if code < 0 else rows.sources[code].table.label for code in found)
+        return tuple(None if code < 0 else column.names[code] for code in label)
+    label[owner[::-1]] = table.file_index[::-1]
+    return tuple(None if code < 0 else table.files[code].table.label for code in label)
 
 
 def _has_milliseconds(card: TrajectoryCard) -> bool:
     return card.freq not in (None, "any") and step_milliseconds(str(card.freq)) % 1000 != 0
 
 
-def _projected(card: TrajectoryCard, found: Fixes) -> Fixes:
-    if found.lonlat is None or found.xy is not None:
-        return found
+def _projected(card: TrajectoryCard, fixes: Fixes) -> Fixes:
+    if fixes.lonlat is None or fixes.xy is not None:
+        return fixes
     if card.origin == "all":
-        return replace(found, xy=positions.metres_from(positions.centroid(found.lonlat), found.lonlat))
-    first = found.lonlat[found.offsets()[:-1]]
-    return replace(found, xy=positions.metres_from(first[found.owner], found.lonlat))
+        return replace(fixes, xy=positions.metres_from(positions.centroid(fixes.lonlat), fixes.lonlat))
+    first = fixes.lonlat[fixes.offsets()[:-1]]
+    return replace(fixes, xy=positions.metres_from(first[fixes.owner], fixes.lonlat))
 
 
-def _projection_step(card: TrajectoryCard, found: Fixes) -> tuple[str, ...]:
-    if found.lonlat is None or found.xy is not None:
+def _projection_step(card: TrajectoryCard, fixes: Fixes) -> tuple[str, ...]:
+    if fixes.lonlat is None or fixes.xy is not None:
         return ()
     where = "the centre of all fixes" if card.origin == "all" else "each object's first fix"
     return (f"x and y are metres east and north of {where} (azimuthal equidistant, WGS 84)",)
 
 
 def _objects(
-    card: TrajectoryCard, found: Fixes, made: Provenance, joined: TrajectorySideInformation
+    card: TrajectoryCard, fixes: Fixes, origin: Provenance, joined: TrajectorySideInformation
 ) -> list[Trajectory]:
-    edges = found.offsets()
+    edges = fixes.offsets()
     days = sequence_tables.card_holidays(
-        card, *(int(t * found.unit_s) for t in (found.time.min(), found.time.max()))
+        card, *(int(t * fixes.unit_s) for t in (fixes.time.min(), fixes.time.max()))
     )
-    step = _step(card, found.unit_s)
-    names = None if found.place is None else np.array([*found.place.names, ""], dtype=object)
+    step = _step(card, fixes.unit_s)
+    names = None if fixes.place is None else np.array([*fixes.place.names, ""], dtype=object)
     plan, task = card.plan(), dict(card.default_task)
     objects = []
     for i, (begin, end) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
@@ -243,26 +248,26 @@ def _objects(
         objects.append(
             Trajectory(
                 name=card.name,
-                id=found.objects[i],
+                id=fixes.objects[i],
                 timezone=card.timezone,
-                time=found.time[rows],
-                xy=None if found.xy is None else found.xy[rows],
-                lonlat=None if found.lonlat is None else found.lonlat[rows],
-                place=None if names is None or found.place is None else tuple(names[found.place.codes[rows]]),
-                attributes={name: values[rows] for name, values in found.attributes.items()},
+                time=fixes.time[rows],
+                xy=None if fixes.xy is None else fixes.xy[rows],
+                lonlat=None if fixes.lonlat is None else fixes.lonlat[rows],
+                place=None if names is None or fixes.place is None else tuple(names[fixes.place.codes[rows]]),
+                attributes={name: values[rows] for name, values in fixes.attributes.items()},
                 frame=card.frame,
-                label=found.labels[i] if found.labels else None,
-                part=None if found.part is None else found.part[rows].astype(np.int64),
+                label=fixes.labels[i] if fixes.labels else None,
+                part=None if fixes.part is None else fixes.part[rows].astype(np.int64),
                 split=plan,
                 description=card.description,
                 quantity=card.quantity if "quantity" in card.model_fields_set else "positions",
                 default_task=task,
-                provenance=made,
-                known=joined.names,
+                provenance=origin,
+                known=joined.known,
                 place_labels=joined.labels,
                 notes=joined.notes,
                 holidays=days,
-                unit_s=found.unit_s,
+                unit_s=fixes.unit_s,
                 step=step,
             )
         )
@@ -270,9 +275,9 @@ def _objects(
 
 
 def _step(card: TrajectoryCard, unit_s: float) -> int | None:
-    """The step that windows must keep, in units of time: that of `freq`, else of the last resampling."""
+    """The step between the fixes of a window, in units of time: of `freq`, else of the last resampling."""
     last = next((step.resample.step for step in reversed(card.harmonise) if step.resample), None)
-    said = card.freq or last
-    if said is None:
+    step = card.freq or last
+    if step is None:
         return None
-    return 0 if said == "any" else round(step_milliseconds(said) / 1000 / unit_s)
+    return 0 if step == "any" else round(step_milliseconds(step) / 1000 / unit_s)

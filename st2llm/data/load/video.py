@@ -1,4 +1,4 @@
-"""A video card and its files to clips: mp4, avi and mkv through PyAV, made small while they are read."""
+"""Builds clips from a video card: mp4, avi and mkv files, decoded by PyAV and downscaled while they are read."""
 
 import math
 import re
@@ -25,8 +25,8 @@ MAX_BYTES = 4 * 2**30
 """The most that the frames of a data set may take in memory."""
 MAX_LOST_SHARE = 0.5
 _FRAME_TOLERANCE = 0.05
-"""How much of a period a frame may come before its turn when frames are thinned: stamps are rounded to milliseconds."""
-# Playlists and lists of files are formats, too, and would open what they name: other files, addresses.
+"""The share of a period by which a frame may be early when frames are thinned: times are rounded to milliseconds."""
+# Playlists and lists of files are formats as well, and would open the files and addresses that they name.
 _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
     "protocol_whitelist": "file",
@@ -39,12 +39,12 @@ _DAMAGED_FRAME_ERRORS = (
     "BugError",
     "ExternalError",
 )
-"""What a decoder says of one damaged frame, by the names of PyAV's errors."""
+"""The errors of PyAV that mean one damaged frame."""
 
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How clips are read. size: the most rows and columns. fps: the most frames a second. max_frames: of a clip."""
+    """How clips are decoded. size: the most rows and columns. fps: the most frames a second. max_frames: in a clip."""
 
     size: tuple[int, int] = (160, 160)
     fps: float | None = None
@@ -53,7 +53,7 @@ class DecodeOptions:
 
 @dataclass
 class _DecodeState:
-    """What happened while a clip was read."""
+    """The frames that were kept so far, and counts of what happened."""
 
     kept: list[UInt8[np.ndarray, "row col 3"]] = field(default_factory=list)
     time_s: list[float] = field(default_factory=list)
@@ -61,15 +61,15 @@ class _DecodeState:
     lost: int = 0
     repeated: int = 0
     unstamped: int = 0
-    turned: int = 0
+    rotated: int = 0
     end_s: float = 0.0
     bytes: int = 0
-    next_turn: int = 0
+    next_period: int = 0
 
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """The frames of one file. steps: what was done to them, in words."""
+    """The frames of one file. time_s: seconds from the first frame. steps: what was done to the frames, in words."""
 
     frames: UInt8[np.ndarray, "time row col 3"]
     time_s: np.ndarray
@@ -78,28 +78,28 @@ class DecodedClip:
 
 
 def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
-    """The clips that a card describes, in order of name; `files` maps the names the card uses to paths.
+    """The clips that a card describes, in order of name; `files` maps the names in the card to paths.
 
-    Raises DataError where a file is no video, or labels and files do not fit.
+    Raises DataError where a file is not a video, or labels and files do not match.
     """
     names = sorted(set(files) - set(card.tables()))
     ids = _ids(names)
     labels = _labels(card, files, names)
     captions = _captions(card, files, names)
     classes = tuple(sorted({label for label in labels.values() if label}))
-    how = DecodeOptions(card.size, card.fps, card.max_frames)
-    clips, room = [], MAX_BYTES
+    options = DecodeOptions(card.size, card.fps, card.max_frames)
+    clips, bytes_left = [], MAX_BYTES
     for name in names:
-        footage = decode(files[name], how, room=room)
-        room -= footage.frames.nbytes
-        _check_regions(card, name, footage)
+        decoded = decode(files[name], options, max_bytes=bytes_left)
+        bytes_left -= decoded.frames.nbytes
+        _check_regions(card, name, decoded)
         clips.append(
             Video(
                 name=card.name,
                 id=ids[name],
-                frames=footage.frames,
-                time_s=footage.time_s,
-                fps=footage.fps,
+                frames=decoded.frames,
+                time_s=decoded.time_s,
+                fps=decoded.fps,
                 label=labels.get(name),
                 labels=classes,
                 caption=captions.get(name, ""),
@@ -109,190 +109,194 @@ def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
                 split=card.plan(),
                 description=card.description,
                 default_task=dict(card.default_task),
-                provenance=provenance.provenance_of(card, {name: files[name]}, footage.steps),
+                provenance=provenance.provenance_of(card, {name: files[name]}, decoded.steps),
             )
         )
     return clips
 
 
-def decode(path: Path, how: DecodeOptions | None = None, *, room: int = MAX_BYTES) -> DecodedClip:
-    """The frames of a file and when each is shown, turned as the file says, made small, thinned.
+def decode(path: Path, options: DecodeOptions | None = None, *, max_bytes: int = MAX_BYTES) -> DecodedClip:
+    """The frames of a file and their times: rotated as the file says, downscaled and thinned.
 
-    room: bytes that the frames may take. Raises DataError where the file is no mp4, avi or mkv, has no frame, is so
-    damaged that more than half of its frames are lost, or takes too much room; the file is closed in any case.
+    max_bytes: the most memory that the frames may take. Raises DataError where the file is not mp4, avi or mkv, has no
+    frame, lacks more than half of its frames, or takes too much memory. The file is closed in any case.
     """
-    how = how or DecodeOptions()
+    options = options or DecodeOptions()
     try:
         with av.open(
             str(safe_open.checked_file(path)), options=_OPTIONS, metadata_errors="replace"
         ) as container:
-            return _decode_container(container, path, how, room)
+            return _decode_container(container, path, options, max_bytes)
     except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
-        said = " ".join(str(getattr(error, "strerror", "") or error).split()) or type(error).__name__
+        reason = " ".join(str(getattr(error, "strerror", "") or error).split()) or type(error).__name__
         raise DataError(
-            f"{path} cannot be read as a video: {said[:160]}. An mp4, avi or mkv file is expected: get it again, or "
+            f"{path} cannot be read as a video: {reason[:160]}. An mp4, avi or mkv file is expected: get it again, or "
             f"convert it."
         ) from error
 
 
-def _decode_container(container: InputContainer, path: Path, how: DecodeOptions, room: int) -> DecodedClip:
+def _decode_container(
+    container: InputContainer, path: Path, options: DecodeOptions, max_bytes: int
+) -> DecodedClip:
     if not container.streams.video:
         raise DataError(f"{path} has no video stream. Leave it out of `files`, or get the right file.")
     stream = container.streams.video[0]
     if stream.codec_context is None:
-        raise DataError(
-            f"{path} has pictures in a coding that is not known here. Convert it, for instance to H.264."
-        )
+        raise DataError(f"{path} has frames in an unknown codec. Convert it, for instance to H.264.")
     if stream.width * stream.height > MAX_PIXELS:
         raise DataError(
             f"{path} has frames of {stream.width} x {stream.height}, more than {MAX_PIXELS} pixels. Convert it."
         )
-    tally = _DecodeState()
-    whole = True
-    for frame in _frames(container, stream, tally):
-        _keep_if_due(frame, stream, how, tally)
-        if tally.bytes > room:
+    state = _DecodeState()
+    complete = True
+    for frame in _frames(container, stream, state):
+        _keep_if_due(frame, stream, options, state)
+        if state.bytes > max_bytes:
             raise DataError(
                 f"{path}: the frames of the data set take over {MAX_BYTES / 2**30:.0f} GiB. Set `size`, `fps` or "
                 f"`max_frames` in the card."
             )
-        if how.max_frames is not None and len(tally.kept) >= how.max_frames:
-            whole = False
+        if options.max_frames is not None and len(state.kept) >= options.max_frames:
+            complete = False
             break
-    if whole:
-        tally.lost = max(tally.lost, _declared_frames(container, stream, tally) - tally.decoded)
-    if not tally.kept:
+    if complete:
+        state.lost = max(state.lost, _declared_frames(container, stream, state) - state.decoded)
+    if not state.kept:
         raise DataError(
-            f"{path} has no frame that can be shown ({tally.lost} are damaged). Get the file again."
+            f"{path} has no frame that can be decoded ({state.lost} are damaged). Get the file again."
         )
-    if tally.lost > MAX_LOST_SHARE * (tally.lost + tally.decoded):
+    if state.lost > MAX_LOST_SHARE * (state.lost + state.decoded):
         raise DataError(
-            f"{path} is damaged or cut off: {tally.lost} of {tally.lost + tally.decoded} frames are lost, more than "
+            f"{path} is damaged or truncated: {state.lost} of {state.lost + state.decoded} frames are lost, more than "
             f"half. Get the file again."
         )
-    return _decoded_clip(stream, how, tally, whole)
+    return _decoded_clip(stream, options, state, complete)
 
 
-def _frames(container: InputContainer, stream: VideoStream, tally: _DecodeState) -> Iterator[VideoFrame]:
-    """The frames that can be shown; those that cannot are counted as lost."""
+def _frames(container: InputContainer, stream: VideoStream, state: _DecodeState) -> Iterator[VideoFrame]:
+    """The frames that can be decoded; the others are counted as lost."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except av.FFmpegError as error:
             _reraise_unless_damaged(error)
-            tally.lost += 1
+            state.lost += 1
             return
         if packet is None:
             return
         try:
-            found = packet.decode()
+            frames = packet.decode()
         except av.FFmpegError as error:
             _reraise_unless_damaged(error)
-            tally.lost += 1
+            state.lost += 1
             continue
-        for frame in found:
+        for frame in frames:
             if frame.is_corrupt:
-                tally.lost += 1
+                state.lost += 1
             else:
-                tally.decoded += 1
+                state.decoded += 1
                 yield frame
 
 
 def _reraise_unless_damaged(error: av.FFmpegError) -> None:
-    """Raises what is no matter of damaged frames: a disk that fails, memory that runs out."""
+    """Raises errors that do not come from damaged frames, such as a failing disk."""
     if type(error).__name__ not in _DAMAGED_FRAME_ERRORS:
         raise error
 
 
-def _keep_if_due(frame: VideoFrame, stream: VideoStream, how: DecodeOptions, tally: _DecodeState) -> None:
-    """Keeps a frame where its turn has come."""
+def _keep_if_due(frame: VideoFrame, stream: VideoStream, options: DecodeOptions, state: _DecodeState) -> None:
+    """Keeps a frame if it is the first of its period."""
     time = frame.time
     if time is None:
-        tally.unstamped += 1
-        time = (tally.decoded - 1) / float(stream.average_rate or 25)
-    lasts = frame.duration * frame.time_base if frame.duration and frame.time_base else 0
-    tally.end_s = max(tally.end_s, float(time + lasts))
-    if tally.time_s and time <= tally.time_s[-1]:
-        tally.repeated += 1
+        state.unstamped += 1
+        time = (state.decoded - 1) / float(stream.average_rate or 25)
+    duration = frame.duration * frame.time_base if frame.duration and frame.time_base else 0
+    state.end_s = max(state.end_s, float(time + duration))
+    if state.time_s and time <= state.time_s[-1]:
+        state.repeated += 1
         return
-    if how.fps is not None:
-        turn = math.floor((time - (tally.time_s[0] if tally.time_s else time)) * how.fps + _FRAME_TOLERANCE)
-        if turn < tally.next_turn:
+    if options.fps is not None:
+        period = math.floor(
+            (time - (state.time_s[0] if state.time_s else time)) * options.fps + _FRAME_TOLERANCE
+        )
+        if period < state.next_period:
             return
-        tally.next_turn = turn + 1
+        state.next_period = period + 1
     quarter = round(frame.rotation / 90) % 4
-    rows, cols = _scaled_shape(frame, quarter, how.size)
+    rows, cols = _scaled_shape(frame, quarter, options.size)
     small = frame.reformat(width=cols, height=rows, format="rgb24", interpolation="AREA").to_ndarray()
-    turned = np.ascontiguousarray(np.rot90(small, quarter))
-    if tally.kept and turned.shape != tally.kept[0].shape:
-        # Rare streams change their size on the way: the frames before decide.
-        first = tally.kept[0].shape
+    rotated = np.ascontiguousarray(np.rot90(small, quarter))
+    if state.kept and rotated.shape != state.kept[0].shape:
+        # A few streams change their size: later frames take the size of the first.
+        first = state.kept[0].shape
         shape = (first[1], first[0]) if quarter % 2 else (first[0], first[1])
-        again = frame.reformat(
+        resized = frame.reformat(
             width=shape[1], height=shape[0], format="rgb24", interpolation="AREA"
         ).to_ndarray()
-        turned = np.ascontiguousarray(np.rot90(again, quarter))
-    tally.turned += quarter != 0
-    tally.kept.append(turned)
-    tally.time_s.append(float(time))
-    tally.bytes += turned.nbytes
+        rotated = np.ascontiguousarray(np.rot90(resized, quarter))
+    state.rotated += quarter != 0
+    state.kept.append(rotated)
+    state.time_s.append(float(time))
+    state.bytes += rotated.nbytes
 
 
 def _scaled_shape(frame: VideoFrame, quarter: int, most: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the frame as it is stored, so small that it fits once it is turned."""
+    """Rows and columns of the stored frame, scaled so that it fits into `most` after rotation."""
     rows, cols = most if quarter % 2 == 0 else (most[1], most[0])
     scale = min(1.0, rows / frame.height, cols / frame.width)
     return max(1, round(frame.height * scale)), max(1, round(frame.width * scale))
 
 
-def _declared_frames(container: InputContainer, stream: VideoStream, tally: _DecodeState) -> int:
-    """How many frames the file should have by its own head, where it says so; else as many as were decoded."""
+def _declared_frames(container: InputContainer, stream: VideoStream, state: _DecodeState) -> int:
+    """The number of frames that the file's header gives, else the number that was decoded."""
     if stream.frames:
         return int(stream.frames)
     rate = stream.average_rate
-    if container.duration is None or not rate or len(container.streams) != 1 or not tally.time_s:
-        return tally.decoded
-    # Stamps are rounded to milliseconds, and the length of the last frame is a guess: one frame is no loss.
-    missing = math.floor((container.duration / av.time_base - tally.end_s) * float(rate) + 0.2)
-    return tally.decoded + (missing if missing > 1 else 0)
+    if container.duration is None or not rate or len(container.streams) != 1 or not state.time_s:
+        return state.decoded
+    # Times are rounded and the duration of the last frame is an estimate, so one missing frame does not count.
+    missing = math.floor((container.duration / av.time_base - state.end_s) * float(rate) + 0.2)
+    return state.decoded + (missing if missing > 1 else 0)
 
 
-def _decoded_clip(stream: VideoStream, how: DecodeOptions, tally: _DecodeState, whole: bool) -> DecodedClip:
-    time_s = np.array(tally.time_s, dtype=np.float64) - tally.time_s[0]
-    kept = np.stack(tally.kept)
+def _decoded_clip(
+    stream: VideoStream, options: DecodeOptions, state: _DecodeState, complete: bool
+) -> DecodedClip:
+    time_s = np.array(state.time_s, dtype=np.float64) - state.time_s[0]
+    kept = np.stack(state.kept)
     fps = (len(time_s) - 1) / time_s[-1] if len(time_s) > 1 else float(stream.average_rate or 0.0)
     rows, cols = kept.shape[1:3]
-    told = [
-        (tally.lost, f"skipped {tally.lost} frames that are damaged or missing"),
-        (tally.repeated, f"left out {tally.repeated} frames whose stamp does not come after the one before"),
-        (tally.unstamped, f"{tally.unstamped} frames without a stamp are taken to follow at the file's mean rate"),
-        (tally.turned, f"turned {tally.turned} frames upright as the file says"),
+    steps = [
+        (state.lost, f"skipped {state.lost} frames that are damaged or missing"),
+        (state.repeated, f"left out {state.repeated} frames whose time is not after the frame before"),
+        (state.unstamped, f"placed {state.unstamped} frames without a time at the mean frame rate of the file"),
+        (state.rotated, f"rotated {state.rotated} frames as the file says"),
         ((rows, cols) not in ((stream.height, stream.width), (stream.width, stream.height)),
-         f"made frames of {stream.height} x {stream.width} (rows x columns) smaller: {rows} x {cols}"),
-        (how.fps is not None and len(kept) < tally.decoded - tally.repeated,
-         f"kept {len(kept)} of {tally.decoded} frames, at most {how.fps or 0:g} a second"),
-        (not whole, f"read the first {len(kept)} frames alone"),
+         f"downscaled frames from {stream.height} x {stream.width} (rows x columns) to {rows} x {cols}"),
+        (options.fps is not None and len(kept) < state.decoded - state.repeated,
+         f"kept {len(kept)} of {state.decoded} frames, at most {options.fps or 0:g} a second"),
+        (not complete, f"read only the first {len(kept)} frames"),
     ]  # fmt: skip
-    return DecodedClip(kept, time_s, float(fps), tuple(words for happened, words in told if happened))
+    return DecodedClip(kept, time_s, float(fps), tuple(step for happened, step in steps if happened))
 
 
-def _check_regions(card: VideoCard, name: str, footage: DecodedClip) -> None:
+def _check_regions(card: VideoCard, name: str, decoded: DecodedClip) -> None:
     try:
-        video_features.region_edges(footage.frames.shape[1], card.regions[0])
-        video_features.region_edges(footage.frames.shape[2], card.regions[1])
+        video_features.region_edges(decoded.frames.shape[1], card.regions[0])
+        video_features.region_edges(decoded.frames.shape[2], card.regions[1])
     except DataError as error:
         raise DataError(f"{card.name}, {name}: {error}") from error
 
 
 def _ids(names: list[str]) -> dict[str, str]:
-    """The stem of each file; where stems repeat, the path without its end."""
+    """The stem of each file; where stems repeat, the path without its suffix."""
     stems = [PurePosixPath(name).stem for name in names]
     if len(set(stems)) == len(stems):
         return dict(zip(names, stems, strict=True))
     paths = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    whole = len(set(paths)) == len(paths)
-    return dict(zip(names, paths if whole else names, strict=True))
+    unique = len(set(paths)) == len(paths)
+    return dict(zip(names, paths if unique else names, strict=True))
 
 
 def _labels(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> dict[str, str]:
@@ -303,15 +307,15 @@ def _labels(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> dic
         return {name: PurePosixPath(name).stem for name in names}
     if rule.startswith(CSV_PREFIX):
         return _table_column(files[rule.removeprefix(CSV_PREFIX)], "label", names)
-    found = {}
+    labels = {}
     for name in names:
         match = re.search(rule, name)
         if match is None or not match["label"]:
             raise DataError(
-                f"{card.name}: the name {name!r} does not fit `label: {rule}`. Correct the pattern."
+                f"{card.name}: the name {name!r} does not match `label: {rule}`. Correct the pattern."
             )
-        found[name] = match["label"]
-    return found
+        labels[name] = match["label"]
+    return labels
 
 
 def _captions(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> dict[str, str]:
@@ -324,28 +328,28 @@ def _captions(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> d
             raise DataError(
                 f"{card.name}: `captions` names {stem!r}, but no clip does. {nearest(stem, stems)}"
             )
-    return {stems[stem]: words for stem, words in (rule or {}).items()}
+    return {stems[stem]: caption for stem, caption in (rule or {}).items()}
 
 
 def _table_column(path: Path, column: str, names: list[str]) -> dict[str, str]:
-    """What a table says of each clip, by its name with or without the end. Raises DataError for one it lacks."""
+    """A column of a table by clip, whose file may be named without suffix. Raises DataError for a missing clip."""
     table = safe_open.csv(path, text=["file", column])
     for needed in ("file", column):
         if needed not in table.columns:
             raise DataError(
                 f"{path} has no column {needed!r}. {nearest(needed, [str(c) for c in table.columns])}"
             )
-    words = {
-        str(name): str(word).strip()
-        for name, word in zip(table["file"], table[column], strict=True)
-        if isinstance(word, str) and word.strip()
+    cells = {
+        str(name): str(cell).strip()
+        for name, cell in zip(table["file"], table[column], strict=True)
+        if isinstance(cell, str) and cell.strip()
     }
-    found = {}
+    values = {}
     for name in names:
-        known = [key for key in (name, PurePosixPath(name).name, PurePosixPath(name).stem) if key in words]
+        known = [key for key in (name, PurePosixPath(name).name, PurePosixPath(name).stem) if key in cells]
         if not known:
             raise DataError(
-                f"{path} has no {column} of the clip {name!r}. {nearest(name, words)} Add its row."
+                f"{path} has no {column} for the clip {name!r}. {nearest(name, cells)} Add its row."
             )
-        found[name] = words[known[0]]
-    return found
+        values[name] = cells[known[0]]
+    return values

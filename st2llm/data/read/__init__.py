@@ -1,1 +1,1 @@
-"""Reading files: tables, rasters and their conventions, as typed columns and arrays."""
+"""Reads files as typed columns and arrays: tables, rasters, and the CF conventions of NetCDF."""

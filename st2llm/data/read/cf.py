@@ -1,4 +1,4 @@
-"""The CF conventions of NetCDF, as far as fields need them: what an axis is, and when its stamps are."""
+"""The part of the CF conventions that grids need: the role of an axis, its unit, and its times."""
 
 import re
 from collections.abc import Mapping
@@ -32,34 +32,30 @@ _SECONDS = {
     **dict.fromkeys(("day", "d"), float(DAY_S)),
     "week": 604_800.0,
 }
-"""The seconds of a unit, by its name without a final s."""
+"""Seconds in a unit of time, by its name without a final s."""
 _CALENDARS = {"standard", "gregorian", "proleptic_gregorian"}
 _EARLIEST, _LATEST = -12_212_553_600, 16_725_225_600
-"""The years 1583 (before, the standard calendar was another) to 2499."""
+"""The years 1583 to 2499. Before 1583 the standard calendar is not the Gregorian one."""
 
 
 def axis_role(name: str, attributes: Mapping[str, Any]) -> str | None:
-    """What a dimension is: 'time', 'row' or 'col'; None where neither its name nor its coordinate says it."""
-    said = (
-        str(attributes.get("standard_name", "")),
-        str(attributes.get("axis", "")),
-        str(attributes.get("units", "")),
-    )
-    if said[0] in _STANDARD:
-        return _STANDARD[said[0]]
-    if said[1] in _AXES:
-        return _AXES[said[1]]
-    if " since " in said[2]:
+    """The role of a dimension: 'time', 'row' or 'col'; None where neither its name nor its attributes give it."""
+    standard_name, axis, units = (str(attributes.get(key, "")) for key in ("standard_name", "axis", "units"))
+    if standard_name in _STANDARD:
+        return _STANDARD[standard_name]
+    if axis in _AXES:
+        return _AXES[axis]
+    if " since " in units:
         return "time"
-    if said[2].startswith(("degrees_n", "degree_n")):
+    if units.startswith(("degrees_n", "degree_n")):
         return "row"
-    if said[2].startswith(("degrees_e", "degree_e")):
+    if units.startswith(("degrees_e", "degree_e")):
         return "col"
-    return next((what for what, names in _NAMES.items() if name.lower() in names), None)
+    return next((role for role, names in _NAMES.items() if name.lower() in names), None)
 
 
 def coordinate_unit(name: str, attributes: Mapping[str, Any]) -> tuple[str, float]:
-    """The unit of a coordinate, 'degrees', 'metres' or 'cells', and what its numbers are multiplied by to be in it."""
+    """The unit of a coordinate ('degrees', 'metres' or 'cells') and the factor that converts its numbers to it."""
     unit = str(attributes.get("units", "")).lower()
     if unit.startswith("degree") or name.lower() in {"lat", "lon", "latitude", "longitude"}:
         return "degrees", 1.0
@@ -76,40 +72,40 @@ def coordinate_unit(name: str, attributes: Mapping[str, Any]) -> tuple[str, floa
 
 
 def decode_time(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> Int64[np.ndarray, " time"]:
-    """The seconds UTC of a time coordinate by its units ('days since 1800-01-01') and calendar.
+    """The seconds UTC of a time coordinate, by its units ('days since 1800-01-01') and calendar.
 
-    Fractions of a second are rounded. Raises DataError for calendars whose days never were (noleap, 360_day), which
-    only models of the climate have, and for units that are none.
+    Fractions of a second are rounded. Raises DataError for calendars of climate models (noleap, 360_day), whose days
+    are not real days, and for unknown units.
     """
     kind = str(attributes.get("calendar", "standard")).lower()
     if kind not in _CALENDARS:
         raise DataError(
-            f"{where}: the calendar {kind!r} has days that never were, or lacks some that were. Convert the file to "
-            "the standard calendar first, for instance with xarray's Dataset.convert_calendar('standard')."
+            f"{where}: the days of the calendar {kind!r} are not those of the real calendar. Convert the file to the "
+            "standard calendar first, for instance with xarray's Dataset.convert_calendar('standard')."
         )
     units = str(attributes.get("units", ""))
-    found = re.fullmatch(r"\s*(\w*?)s?\s+since\s+(.+?)\s*", units, re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"\s*(\w*?)s?\s+since\s+(.+?)\s*", units, re.IGNORECASE)
+    if match is None:
         raise DataError(
             f"{where}: time should have units such as 'hours since 1970-01-01', but they are {units!r}."
         )
     steps = np.asarray(values, dtype=np.float64)
     if steps.ndim != 1 or not np.isfinite(steps).all():
         raise DataError(
-            f"{where}: time should be one finite number a step. Mend its missing or infinite stamps."
+            f"{where}: time should be one finite number for each step. Correct its missing or infinite values."
         )
-    word = found[1].lower()
-    start = _epoch(found[2], kind, where)
-    if word in ("month", "year"):
-        return _months(start, steps * (12 if word == "year" else 1), where, units)
-    if word not in _SECONDS:
+    unit = match[1].lower()
+    start = _epoch(match[2], kind, where)
+    if unit in ("month", "year"):
+        return _months(start, steps * (12 if unit == "year" else 1), where, units)
+    if unit not in _SECONDS:
         raise DataError(
-            f"{where}: time counts {word!r}, but seconds, minutes, hours, days or months are expected."
+            f"{where}: time counts {unit!r}, but seconds, minutes, hours, days or months are expected."
         )
-    seconds = start + steps * _SECONDS[word]
+    seconds = start + steps * _SECONDS[unit]
     if ((seconds < _EARLIEST) | (seconds >= _LATEST)).any():
         raise DataError(
-            f"{where}: the time {units!r} leads out of the years 1583 to 2499. Correct its units."
+            f"{where}: the time in {units!r} is outside the years 1583 to 2499. Correct its units."
         )
     return np.rint(seconds).astype(np.int64)
 
@@ -128,32 +124,32 @@ def _months(start: float, steps: np.ndarray, where: str, units: str) -> Int64[np
     return np.array([int(stamp.timestamp()) for stamp in stamps], dtype=np.int64)
 
 
-def _epoch(said: str, kind: str, where: str) -> float:
-    """Seconds since 1970 of the reference stamp; before October 1582 in the Julian calendar where CF says so."""
-    found = re.fullmatch(
+def _epoch(reference: str, kind: str, where: str) -> float:
+    """Seconds since 1970 of the reference time; before 15 October 1582 in the Julian calendar, where CF asks for it."""
+    match = re.fullmatch(
         r"(-?\d{1,4})-(\d{1,2})-(\d{1,2})(?:[T ]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d+)?)?)?\s*(?:Z|UTC|GMT)?"
         r"([+-]\d{1,2}(?::?\d{2})?)?",
-        said,
+        reference,
     )
-    if found is None:
+    if match is None:
         raise DataError(
-            f"{where}: time counts since {said!r}, but a stamp such as 1970-01-01 00:00:00 is expected."
+            f"{where}: time counts since {reference!r}, but a timestamp such as 1970-01-01 00:00:00 is expected."
         )
-    year, month, day = (int(found[i]) for i in (1, 2, 3))
-    hour, minute, second = (int(found[i] or 0) for i in (4, 5, 6))
+    year, month, day = (int(match[i]) for i in (1, 2, 3))
+    hour, minute, second = (int(match[i] or 0) for i in (4, 5, 6))
     if not (1 <= month <= 12 and 1 <= day <= 31 and hour <= 24 and minute < 60 and second <= 60):
-        raise DataError(f"{where}: time counts since {said!r}, which is no date. Correct its units.")
+        raise DataError(f"{where}: time counts since {reference!r}, which is not a date. Correct its units.")
     days = _day_number(
         year, month, day, julian=kind != "proleptic_gregorian" and (year, month, day) < (1582, 10, 15)
     )
-    return float(DAY_S) * (days - 2_440_588) + 3600 * hour + 60 * minute + second - _offset(found[7])
+    return float(DAY_S) * (days - 2_440_588) + 3600 * hour + 60 * minute + second - _offset(match[7])
 
 
-def _offset(said: str | None) -> int:
-    if said is None:
+def _offset(text: str | None) -> int:
+    if text is None:
         return 0
-    hours, minutes = (int(part) for part in [*re.findall(r"\d{1,2}", said), "0"][:2])
-    return (-1 if said[0] == "-" else 1) * (3600 * hours + 60 * minutes)
+    hours, minutes = (int(part) for part in [*re.findall(r"\d{1,2}", text), "0"][:2])
+    return (-1 if text[0] == "-" else 1) * (3600 * hours + 60 * minutes)
 
 
 def _day_number(year: int, month: int, day: int, *, julian: bool) -> int:

@@ -1,4 +1,4 @@
-"""Large tables as typed columns: csv (plain, gzip, in a zip), parquet and .plt, block by block, never as objects."""
+"""Reads large tables as typed columns, block by block: csv (plain, gzip, in a zip), parquet and GeoLife's .plt."""
 
 import csv
 import io
@@ -23,23 +23,23 @@ ColumnType = Literal["number", "category", "timestamp"]
 BLOCK_BYTES = 8 << 20
 BLOCK_ROWS = 1 << 18
 MAX_TABLE_BYTES = safe_open.MAX_BYTES
-"""What the columns of a table may take in memory."""
+"""The most memory that the columns of a table may take."""
 MAX_WHITESPACE_TABLE_BYTES = 512 << 20
-"""Tables whose columns are told by blanks are taken into memory whole, up to this size."""
+"""Tables with whitespace between columns are read into memory as a whole, up to this size."""
 PLT_COLUMNS = ("lat", "lon", "zero", "altitude_ft", "days", "date", "clock")
-"""What the columns of GeoLife's .plt files are, which have six lines of other things above them."""
+"""The columns of GeoLife's .plt files, which follow a header of six lines."""
 
 
 @runtime_checkable
 class ByteStream(Protocol):
-    """Bytes, from the first to the last."""
+    """A stream of bytes."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Categories:
-    """A column of words: the code of each row, and what the codes stand for. A code of -1 is an empty cell."""
+    """A column of text: the code of each row and the text of each code. A code of -1 is an empty cell."""
 
     codes: Int32[np.ndarray, " row"]
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Categories:
 
 @dataclass(frozen=True)
 class Timestamps:
-    """A column of stamps in microseconds: since 1970 UTC where `has_offset`, else since 1970 on the local clock."""
+    """A column of timestamps in microseconds: since 1970 UTC where `has_offset`, else since 1970 on the local clock."""
 
     microseconds: Int64[np.ndarray, " row"]
     has_offset: bool
@@ -61,7 +61,11 @@ Column = Float64[np.ndarray, " _"] | Categories | Timestamps
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a delimited table is written. missing: words that stand for no number. formats: of stamps, by column."""
+    """The format of a delimited table.
+
+    names: the columns of a table without a header. missing: texts that stand for a missing value. skip: lines before
+    the header. formats: strptime formats of timestamps, by column.
+    """
 
     header: bool = True
     names: tuple[str, ...] = ()
@@ -73,7 +77,7 @@ class TableFormat:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table by name, of `rows` rows each."""
+    """The columns of a table by name; each has `rows` rows."""
 
     rows: int
     by_name: Mapping[str, Column]
@@ -91,36 +95,40 @@ class Columns:
 def read(
     path: Path,
     wanted: Mapping[str, ColumnType],
-    form: TableFormat = TableFormat(),
+    table_format: TableFormat = TableFormat(),
     *,
     member: str | None = None,
 ) -> Columns:
-    """The wanted columns of a table, each as the sort that is asked for.
+    """Reads columns of a table with the given types. member: the name of the table in a zip archive.
 
-    Raises DataError for a column that is not there, a cell that is not of its sort, rows of unequal length, an empty
-    or damaged file, and stamps of which some have an offset from UTC and some have none.
+    Raises DataError for a missing column, a cell that does not have its column's type, rows of unequal length, an empty
+    or damaged file, and timestamps of which some have an offset from UTC and some have none.
     """
-    gathered = {name: _ColumnBuilder(name, sort, form, path.name) for name, sort in wanted.items()}
+    builders = {name: _ColumnBuilder(name, kind, table_format, path.name) for name, kind in wanted.items()}
     rows = 0
     try:
         for block in _blocks(
-            path, member, list(wanted), form, {name: _ARROW_TYPES[sort] for name, sort in wanted.items()}
+            path,
+            member,
+            list(wanted),
+            table_format,
+            {name: _ARROW_TYPES[kind] for name, kind in wanted.items()},
         ):
-            for name, one in gathered.items():
-                one.add(block.column(name), rows)
+            for name, builder in builders.items():
+                builder.add(block.column(name), rows)
             rows += block.num_rows
-    except (pa.ArrowException, UnicodeDecodeError) as error:  # packed words may be no UTF-8
-        said = str(error).strip().splitlines()[0][:300]
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # compressed text may not be UTF-8
+        reason = str(error).strip().splitlines()[0][:300]
         raise DataError(
-            f"{path.name} cannot be read: {said}. Mend that row, or correct the card's columns."
+            f"{path.name} cannot be read: {reason}. Correct that row, or correct the card's columns."
         ) from error
     if not rows:
         raise DataError(f"{path.name} has no rows. A row for each fix or event is expected.")
-    return Columns(rows, {name: one.whole() for name, one in gathered.items()})
+    return Columns(rows, {name: builder.build() for name, builder in builders.items()})
 
 
-def join(tables: Sequence[Columns]) -> Columns:
-    """Tables with the same columns, one below the other. Raises DataError where some have zones and some have none."""
+def concatenate(tables: Sequence[Columns]) -> Columns:
+    """Tables with the same columns, one after the other. Raises DataError where only some have offsets from UTC."""
     if len(tables) == 1:
         return tables[0]
     return Columns(
@@ -131,24 +139,25 @@ def join(tables: Sequence[Columns]) -> Columns:
 
 def _joined_column(name: str, parts: Sequence[Column]) -> Column:
     if isinstance(parts[0], Categories):
-        words = [part for part in parts if isinstance(part, Categories)]
-        book = _Vocabulary()
+        columns = [part for part in parts if isinstance(part, Categories)]
+        vocabulary = _Vocabulary()
         return Categories(
-            np.concatenate([book.recode(part.codes, part.names) for part in words]), book.names()
+            np.concatenate([vocabulary.recode(part.codes, part.names) for part in columns]),
+            vocabulary.names(),
         )
     if isinstance(parts[0], Timestamps):
         stamps = [part for part in parts if isinstance(part, Timestamps)]
         if len({part.has_offset for part in stamps}) > 1:
             raise DataError(
-                f"Column {name!r} has stamps with an offset from UTC in some tables and without in others. "
-                "Write all one way."
+                f"Column {name!r} has timestamps with an offset from UTC in some tables and without one in others. "
+                "Write all of them in one way."
             )
         return Timestamps(np.concatenate([part.microseconds for part in stamps]), stamps[0].has_offset)
     return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
 
 class _Vocabulary:
-    """Gives each word a code, in order of appearance."""
+    """Gives each text a code, in order of appearance."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -164,82 +173,85 @@ class _Vocabulary:
 
 
 class _ColumnBuilder:
-    """One column while its blocks come in."""
+    """Builds one column from its blocks."""
 
-    def __init__(self, name: str, sort: ColumnType, form: TableFormat, where: str) -> None:
-        self._name, self._sort, self._form, self._where = name, sort, form, where
+    def __init__(self, name: str, kind: ColumnType, table_format: TableFormat, where: str) -> None:
+        self._name, self._kind, self._format, self._where = name, kind, table_format, where
         self._parts: list[np.ndarray] = []
-        self._book = _Vocabulary()
+        self._vocabulary = _Vocabulary()
         self._zoned: bool | None = None
 
     def add(self, block: Any, before: int) -> None:
-        if self._sort == "number":
+        if self._kind == "number":
             self._parts.append(_numbers(block))
-        elif self._sort == "category":
+        elif self._kind == "category":
             codes, names = _encode_categories(block)
-            self._parts.append(self._book.recode(codes, names))
+            self._parts.append(self._vocabulary.recode(codes, names))
         else:
-            microseconds, has_offset = self._stamps(block, before)
+            microseconds, has_offset = self._timestamps(block, before)
             if self._zoned is not None and has_offset != self._zoned:
-                raise self._mixed(before + 1)
+                raise self._mixed_offsets(before + 1)
             self._zoned = has_offset
             self._parts.append(microseconds)
 
-    def whole(self) -> Column:
+    def build(self) -> Column:
         parts, self._parts = self._parts, []
         array = np.concatenate(parts)
-        if self._sort == "category":
-            return Categories(array, self._book.names())
-        return Timestamps(array, bool(self._zoned)) if self._sort == "timestamp" else array
+        if self._kind == "category":
+            return Categories(array, self._vocabulary.names())
+        return Timestamps(array, bool(self._zoned)) if self._kind == "timestamp" else array
 
-    def _stamps(self, block: Any, before: int) -> tuple[Int64[np.ndarray, " row"], bool]:
+    def _timestamps(self, block: Any, before: int) -> tuple[Int64[np.ndarray, " row"], bool]:
         if pa.types.is_timestamp(block.type):
-            self._full(block.is_valid(), block, before)
-            cast = pc.cast(block, pa.timestamp("us", tz=block.type.tz), safe=False)
-            return _to_numpy(cast.cast(pa.int64())), block.type.tz is not None
+            self._require_filled(block.is_valid(), block, before)
+            microseconds = pc.cast(block, pa.timestamp("us", tz=block.type.tz), safe=False)
+            return _to_numpy(microseconds.cast(pa.int64())), block.type.tz is not None
         if pa.types.is_date(block.type):
-            return self._stamps(pc.cast(block, pa.timestamp("us")), before)
-        words = pc.cast(block, pa.string())
-        self._full(pc.and_(words.is_valid(), pc.not_equal(pc.utf8_trim_whitespace(words), "")), words, before)
-        if self._name not in self._form.formats:
+            return self._timestamps(pc.cast(block, pa.timestamp("us")), before)
+        texts = pc.cast(block, pa.string())
+        self._require_filled(
+            pc.and_(texts.is_valid(), pc.not_equal(pc.utf8_trim_whitespace(texts), "")), texts, before
+        )
+        if self._name not in self._format.formats:
             try:
-                return _to_numpy(pc.cast(words, pa.timestamp("us")).cast(pa.int64())), False
+                return _to_numpy(pc.cast(texts, pa.timestamp("us")).cast(pa.int64())), False
             except pa.ArrowInvalid:
                 pass
-        return self._slow(words, before)
+        return self._parse_with_pandas(texts, before)
 
-    def _slow(self, words: Any, before: int) -> tuple[Int64[np.ndarray, " row"], bool]:
-        """Stamps with offsets, in a format of their own, or with a fault that must be named."""
-        said = pd.Series(words.to_pandas().to_numpy(dtype=object))
-        form = self._form.formats.get(self._name, "ISO8601")
-        offset = said.str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(dtype=bool) & (
+    def _parse_with_pandas(self, texts: Any, before: int) -> tuple[Int64[np.ndarray, " row"], bool]:
+        """Parses timestamps that Arrow does not: those with offsets or another format. Names the first bad row."""
+        series = pd.Series(texts.to_pandas().to_numpy(dtype=object))
+        form = self._format.formats.get(self._name, "ISO8601")
+        offset = series.str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(dtype=bool) & (
             form == "ISO8601"
         )
-        stamps = pd.to_datetime(said, errors="coerce", utc=True, format=form)
+        stamps = pd.to_datetime(series, errors="coerce", utc=True, format=form)
         bad = np.flatnonzero(stamps.isna().to_numpy())
         if bad.size:
-            shape = "such as 2024-01-31 06:00" if form == "ISO8601" else f"written as {form!r}"
+            expected = "such as 2024-01-31 06:00" if form == "ISO8601" else f"written as {form!r}"
             raise DataError(
-                f"{self._where}: column {self._name!r} should hold stamps {shape}, but row {before + int(bad[0]) + 1} "
-                f"holds {str(said.iloc[int(bad[0])])[:40]!r}. Mend it, or correct `time.format`."
+                f"{self._where}: column {self._name!r} should hold timestamps {expected}, but row "
+                f"{before + int(bad[0]) + 1} "
+                f"holds {str(series.iloc[int(bad[0])])[:40]!r}. Correct it, or correct `time.format`."
             )
         if offset.any() and not offset.all():
-            raise self._mixed(before + 1 + int(np.flatnonzero(offset != offset[0])[0]))
+            raise self._mixed_offsets(before + 1 + int(np.flatnonzero(offset != offset[0])[0]))
         microseconds = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
         return microseconds, bool(offset.any())
 
-    def _full(self, there: Any, block: Any, before: int) -> None:
-        empty = np.flatnonzero(~_to_numpy(there).astype(bool))
+    def _require_filled(self, filled: Any, block: Any, before: int) -> None:
+        empty = np.flatnonzero(~_to_numpy(filled).astype(bool))
         if empty.size:
             raise DataError(
                 f"{self._where}: column {self._name!r} is empty in row {before + int(empty[0]) + 1}. "
                 "Each row needs its time."
             )
 
-    def _mixed(self, row: int) -> DataError:
+    def _mixed_offsets(self, row: int) -> DataError:
         return DataError(
-            f"{self._where}: column {self._name!r} mixes stamps with and without an offset from UTC, about row {row}. "
-            "Write all of them one way."
+            f"{self._where}: column {self._name!r} mixes timestamps with and without an offset from UTC, near row "
+            f"{row}. Write all of them in one way."
         )
 
 
@@ -251,15 +263,15 @@ _ARROW_TYPES: Mapping[ColumnType, Any] = {
 
 
 def _to_numpy(array: Any) -> np.ndarray:
-    whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    return np.asarray(whole.to_numpy(zero_copy_only=False))
+    chunk = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return np.asarray(chunk.to_numpy(zero_copy_only=False))
 
 
 def _numbers(block: Any) -> Float64[np.ndarray, " row"]:
     if pa.types.is_dictionary(block.type):
         block = block.dictionary_decode()
     if pa.types.is_boolean(block.type) or pa.types.is_temporal(block.type):
-        raise pa.ArrowInvalid(f"a column of {block.type} came where numbers were expected")
+        raise pa.ArrowInvalid(f"a column of {block.type} was found where numbers are expected")
     return _to_numpy(pc.cast(block, pa.float64())).astype(np.float64, copy=True)
 
 
@@ -275,30 +287,30 @@ def _encode_categories(block: Any) -> tuple[Int32[np.ndarray, " row"], list[str]
 
 
 def _cell_text(value: Any) -> str:
-    """A cell as an id: `7.0`, as tables of numbers write the object 7, is 7."""
-    said = str(value).strip() if value is not None else ""
-    return said[:-2] if re.fullmatch(r"-?\d+\.0", said) else said
+    """A cell as an id: 7.0 becomes 7, because tables with missing numbers write whole ids that way."""
+    text = str(value).strip() if value is not None else ""
+    return text[:-2] if re.fullmatch(r"-?\d+\.0", text) else text
 
 
 def _blocks(
-    path: Path, member: str | None, wanted: list[str], form: TableFormat, types: Mapping[str, Any]
+    path: Path, member: str | None, wanted: list[str], table_format: TableFormat, types: Mapping[str, Any]
 ) -> Iterator[Any]:
     name = (member or path.name).lower()
     if name.endswith((".parquet", ".pq")):
         yield from _parquet(path, wanted)
         return
     if name.endswith(".plt"):
-        form = TableFormat(False, PLT_COLUMNS, ",", form.missing, 6)
+        table_format = TableFormat(False, PLT_COLUMNS, ",", table_format.missing, 6)
     with safe_open.unpacked_stream(path, member) as stream:
-        source = _collapse_whitespace(stream, path) if form.separator == "whitespace" else stream
-        yield from _csv(source, path, wanted, form, types)
+        source = _collapse_whitespace(stream, path) if table_format.separator == "whitespace" else stream
+        yield from _csv(source, path, wanted, table_format, types)
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[Any]:
     try:
         with pq.ParquetFile(safe_open.checked_file(path)) as file:
             _require_columns(wanted, file.schema_arrow.names, path)
-            # A column of one value packs to nothing, so that a small file may claim any number of rows.
+            # A column of one value compresses to almost nothing, so a small file may claim any number of rows.
             if 8 * file.metadata.num_rows * len(wanted) > MAX_TABLE_BYTES:
                 raise DataError(
                     f"{path.name} claims {file.metadata.num_rows:,} rows of {len(wanted)} columns, more than "
@@ -312,51 +324,56 @@ def _parquet(path: Path, wanted: list[str]) -> Iterator[Any]:
 
 
 def _csv(
-    stream: ByteStream, path: Path, wanted: list[str], form: TableFormat, types: Mapping[str, Any]
+    stream: ByteStream, path: Path, wanted: list[str], table_format: TableFormat, types: Mapping[str, Any]
 ) -> Iterator[Any]:
-    head, whole = _read_header(stream, form, path)
+    head, rewound = _read_header(stream, table_format, path)
     _require_columns(wanted, head, path)
     if len(set(head)) < len(head):
-        twice = next(name for name in head if head.count(name) > 1)
-        raise DataError(f"{path.name} has two columns {twice!r}. Rename one.")
-    separator = " " if form.separator == "whitespace" else form.separator
+        repeated = next(name for name in head if head.count(name) > 1)
+        raise DataError(f"{path.name} has two columns {repeated!r}. Rename one.")
+    separator = " " if table_format.separator == "whitespace" else table_format.separator
     with pacsv.open_csv(
-        whole,
+        rewound,
         pacsv.ReadOptions(
-            use_threads=False, block_size=BLOCK_BYTES, column_names=head, skip_rows=form.skip + form.header
+            use_threads=False,
+            block_size=BLOCK_BYTES,
+            column_names=head,
+            skip_rows=table_format.skip + table_format.header,
         ),
         pacsv.ParseOptions(delimiter=separator),
         pacsv.ConvertOptions(
             column_types=dict(types),
             include_columns=wanted,
-            null_values=["", *form.missing],
+            null_values=["", *table_format.missing],
             strings_can_be_null=False,
         ),
     ) as reader:
         yield from reader
 
 
-def _read_header(stream: ByteStream, form: TableFormat, path: Path) -> tuple[list[str], "_PrependedStream"]:
-    """The names of the columns, and the stream with what was read of it put back."""
+def _read_header(
+    stream: ByteStream, table_format: TableFormat, path: Path
+) -> tuple[list[str], "_PrependedStream"]:
+    """The names of the columns, and the stream from its beginning."""
     first = stream.read(1 << 16)
     if not first.strip():
         raise DataError(f"{path.name} is empty. A row for each fix or event is expected.")
-    if not form.header:
-        return list(form.names), _PrependedStream(first, stream)
+    if not table_format.header:
+        return list(table_format.names), _PrependedStream(first, stream)
     lines = first.decode("utf-8-sig", errors="replace").splitlines()
-    line = lines[form.skip] if len(lines) > form.skip else ""
-    separator = " " if form.separator == "whitespace" else form.separator
+    line = lines[table_format.skip] if len(lines) > table_format.skip else ""
+    separator = " " if table_format.separator == "whitespace" else table_format.separator
     head = _split_cells(line, separator)
     return head, _PrependedStream(first, stream)
 
 
 def _split_cells(line: str, separator: str) -> list[str]:
-    """The cells of a line, quotes minded."""
+    """The cells of a line; quoted separators are kept."""
     return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
 
 
 class _PrependedStream(io.RawIOBase):
-    """A stream whose beginning was read already, from its beginning."""
+    """A stream that starts with bytes that were already read from it."""
 
     def __init__(self, first: bytes, rest: ByteStream) -> None:
         super().__init__()
@@ -373,7 +390,7 @@ class _PrependedStream(io.RawIOBase):
 
 
 def _collapse_whitespace(stream: ByteStream, path: Path) -> ByteStream:
-    """The same table with one blank between cells."""
+    """The same table with one space between cells."""
     text = stream.read(MAX_WHITESPACE_TABLE_BYTES + 1)
     if len(text) > MAX_WHITESPACE_TABLE_BYTES:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Files of rasters (NetCDF, Zarr, npz, npy, pickled arrays) to instants, coordinates and values."""
+"""Reads rasters (NetCDF, Zarr, npz, npy, pickled arrays) as times, coordinates and values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from st2llm.errors import DataError, nearest
 
 @dataclass(frozen=True)
 class Raster:
-    """What a file holds. time: int64 seconds UTC, or None where it has no stamps.
+    """The content of a raster file.
 
-    rows, cols: coordinates in `space` ('degrees', 'metres' or 'cells'). names: of the channels, where the file has any.
+    time: seconds UTC, or None where the file has no times. rows, cols: coordinates in the unit `space` ('degrees',
+    'metres' or 'cells'). names: the names of the channels, where the file has them.
     """
 
     time: Int64[np.ndarray, " time"] | None
@@ -32,44 +33,42 @@ class Raster:
 
 
 def read_raster(card: GridCard, part: str, path: Path) -> Raster:
-    """One entry of a card's `values`, which is at `path`, its `subset` alone.
+    """One entry of a card's `values`, read from `path` and cut to the card's `subset`.
 
-    Raises DataError where the file does not hold what the card says.
+    Raises DataError where the file does not match the card.
     """
     name, key = file_and_key(part)
     kind = path.suffix.lower()
     if path.is_dir() or kind in (".nc", ".nc4", ".cdf", ".gz", ".zip", ".zarr", ".netcdf"):
-        with safe_open.open_raster(path) as found:
-            return _from_dataset(card, found, path)
+        with safe_open.open_raster(path) as dataset:
+            return _from_dataset(card, dataset, path)
     if kind in (".npz", ".npy"):
         if kind == ".npz" and key is None:
-            raise DataError(
-                f"{card.name}: {name} holds several arrays. Name the one that is meant: {name}:data"
-            )
+            raise DataError(f"{card.name}: {name} holds several arrays. Name one of them: {name}:data")
         return _from_array(card, safe_open.array(path, key), path)
     if kind in (".pkl", ".pickle"):
-        found = safe_open.numeric_pickle(path)
-        if not isinstance(found, np.ndarray):
+        content = safe_open.numeric_pickle(path)
+        if not isinstance(content, np.ndarray):
             raise DataError(
-                f"{path.name} should hold one array, but it holds {type(found).__name__}. Save it with numpy.save."
+                f"{path.name} should hold one array, but it holds {type(content).__name__}. Save it with numpy.save."
             )
-        return _from_array(card, found, path)
+        return _from_array(card, content, path)
     raise DataError(f"{path.name} is none of nc, zarr, npz, npy, pkl. Convert it, or correct `values`.")
 
 
 def _from_array(card: GridCard, array: np.ndarray, path: Path) -> Raster:
-    """An array without names: `dims` says what its axes are, `rows` and `cols` where its cells are."""
+    """A raster from a plain array: the card gives its axes (`dims`) and coordinates (`rows`, `cols`)."""
     if card.dims is None:
         raise DataError(
-            f"{card.name}: {path.name} does not name its axes. Say `dims: [time, row, col]` in the card."
+            f"{card.name}: {path.name} does not name its axes. Give `dims: [time, row, col]` in the card."
         )
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise DataError(f"{path.name} should hold real numbers, but it holds {array.dtype}.")
     values = _reorder_axes(card, array, card.dims, path)
     rows, cols, space = _coordinates(card, values.shape[1:3])
-    keep = [_apply_subset(card.subset, *one) for one in (("row", rows, space), ("col", cols, space))]
-    (at_rows, rows), (at_cols, cols) = keep
-    return Raster(None, rows, cols, space, np.ascontiguousarray(values[:, at_rows][:, :, at_cols]))
+    row_index, rows = _apply_subset(card.subset, "row", rows, space)
+    col_index, cols = _apply_subset(card.subset, "col", cols, space)
+    return Raster(None, rows, cols, space, np.ascontiguousarray(values[:, row_index][:, :, col_index]))
 
 
 def _reorder_axes(
@@ -82,7 +81,7 @@ def _reorder_axes(
     for axis, name in enumerate(dims):
         if name not in ROLES and array.shape[axis] != 1:
             raise DataError(
-                f"{path.name}: the axis {name!r} has length {array.shape[axis]}, but an axis that is none of "
+                f"{path.name}: the axis {name!r} has length {array.shape[axis]}, but axes other than "
                 f"{', '.join(ROLES)} must have length 1. {nearest(name, ROLES)}"
             )
     kept = [name for name in dims if name in ROLES]
@@ -102,25 +101,25 @@ def _reorder_axes(
 def _coordinates(
     card: GridCard, shape: tuple[int, ...]
 ) -> tuple[Float64[np.ndarray, " row"], Float64[np.ndarray, " col"], str]:
-    found = []
-    for name, said, count in (("rows", card.rows, shape[0]), ("cols", card.cols, shape[1])):
+    coordinates = []
+    for name, given, count in (("rows", card.rows, shape[0]), ("cols", card.cols, shape[1])):
         at = np.arange(count, dtype=np.float64)
-        if isinstance(said, Axis):
-            at = said.first + said.step * at
-        elif said is not None:
-            at = np.asarray(said, dtype=np.float64)
+        if isinstance(given, Axis):
+            at = given.first + given.step * at
+        elif given is not None:
+            at = np.asarray(given, dtype=np.float64)
         if len(at) != count:
             raise DataError(
                 f"{card.name}: there are {count} {name}, but `{name}` gives {len(at)} coordinates."
             )
-        found.append(at)
-    return found[0], found[1], card.space or "cells"
+        coordinates.append(at)
+    return coordinates[0], coordinates[1], card.space or "cells"
 
 
 def _apply_subset(
     subset: Subset | None, role: str, at: Float64[np.ndarray, " cell"], space: str
 ) -> tuple[Int64[np.ndarray, " kept"], Float64[np.ndarray, " kept"]]:
-    """The positions that a card's subset keeps along an axis, and their coordinates, which never turn back."""
+    """The indices that a card's subset keeps along an axis, and their coordinates, which are monotonic."""
     at = check_coordinates(role, at, space)
     keep = np.arange(len(at), dtype=np.int64)
     positions = subset and (subset.rows if role == "row" else subset.cols)
@@ -131,7 +130,7 @@ def _apply_subset(
     if degrees:
         if space != "degrees":
             raise DataError(
-                f"`subset` speaks of degrees, but the {role}s are in {space}. Give `rows` and `cols` there."
+                f"`subset` is given in degrees, but the {role}s are in {space}. Give `rows` and `cols` in `subset`."
             )
         west, east = degrees
         if role == "col":
@@ -141,14 +140,17 @@ def _apply_subset(
         inside = (at >= west - 1e-6) & (at <= east + 1e-6)
         keep, at = keep[inside], at[inside]
     if not len(keep):
-        raise DataError(f"`subset` keeps no {role}. Correct its window.")
+        raise DataError(f"`subset` keeps no {role}. Correct its limits.")
     return keep, at
 
 
 def check_coordinates(
     role: str, at: Float64[np.ndarray, " cell"], space: str
 ) -> Float64[np.ndarray, " cell"]:
-    """The same coordinates, longitudes that jump from 180 to -180 (or 360 to 0) run on. Raises DataError."""
+    """Checked coordinates; longitudes that jump from 180 to -180 (or 360 to 0) are unwrapped.
+
+    Raises DataError for degrees out of range and coordinates that are not monotonic.
+    """
     if space == "degrees":
         most = 90 if role == "row" else 360
         if not np.isfinite(at).all() or (np.abs(at) > most + 1e-6).any():
@@ -157,22 +159,22 @@ def check_coordinates(
                 f"{np.nanmax(at):g}. Are latitude and longitude swapped? Correct `dims`."
             )
         if role == "col":
-            back = np.diff(at) < 0
-            at = (
-                at + 360.0 * np.concatenate([[0], np.cumsum(back)]) if back.sum() == 1 and len(at) > 2 else at
-            )
-    turns = np.sign(np.diff(at))
-    if len(turns) and (turns[0] == 0 or (turns != turns[0]).any()):
+            decreases = np.diff(at) < 0
+            if decreases.sum() == 1 and len(at) > 2:
+                at = at + 360.0 * np.concatenate([[0], np.cumsum(decreases)])
+    direction = np.sign(np.diff(at))
+    if len(direction) and (direction[0] == 0 or (direction != direction[0]).any()):
         raise DataError(
-            f"The coordinates of the {role}s should run one way, but they turn back. Sort the {role}s."
+            f"The coordinates of the {role}s should increase or decrease throughout, but they change direction. Sort "
+            f"the {role}s."
         )
     return at
 
 
-def _from_dataset(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
-    names = _variables(card, found, path)
-    array = found[names[0]]
-    dims = card.dims or [_role(card, found, str(dim)) for dim in array.dims]
+def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
+    names = _variables(card, dataset, path)
+    array = dataset[names[0]]
+    dims = card.dims or [_role(card, dataset, str(dim)) for dim in array.dims]
     if len(dims) != len(array.dims):
         raise DataError(
             f"{path.name}:{names[0]} has the axes {', '.join(map(str, array.dims))}, but `dims` names {len(dims)}."
@@ -180,87 +182,87 @@ def _from_dataset(card: GridCard, found: xr.Dataset, path: Path) -> Raster:
     if "time" not in dims:
         raise DataError(
             f"{path.name}: {names[0]!r} has the axes {', '.join(map(str, array.dims))}, and none of them is time. "
-            "Readings over time are expected: name the axis with `dims`, or join the pictures first."
+            "Readings over time are expected: name the axis with `dims`, or concatenate the files in time first."
         )
     own = {name: str(dim) for name, dim in zip(dims, array.dims, strict=True)}
     if not {"row", "col"} <= set(own):
         raise DataError(
-            f"{path.name}:{names[0]} has the axes {', '.join(own.values())}: say with `dims` which are row and col."
+            f"{path.name}:{names[0]} has the axes {', '.join(own.values())}: give `dims`, which names row and col."
         )
     at, spaces = {}, {}
     for role in ("row", "col"):
-        at[role], spaces[role] = _axis(found, own[role])
+        at[role], spaces[role] = _axis(dataset, own[role])
     shape = (len(at["row"]), len(at["col"]))
     if card.rows is not None:
         at["row"], at["col"], spaces["row"] = _coordinates(card, shape)
         spaces["col"] = spaces["row"]
     space = card.space or (spaces["row"] if spaces["row"] == spaces["col"] else "cells")
-    (at_rows, rows), (at_cols, cols) = (
-        _apply_subset(card.subset, role, at[role], space) for role in ("row", "col")
-    )
-    pick = {own["row"]: at_rows, own["col"]: at_cols}
+    row_index, rows = _apply_subset(card.subset, "row", at["row"], space)
+    col_index, cols = _apply_subset(card.subset, "col", at["col"], space)
+    kept = {own["row"]: row_index, own["col"]: col_index}
     parts = []
     for name in names:
-        if found[name].dims != array.dims:
+        if dataset[name].dims != array.dims:
             raise DataError(
-                f"{path.name}: {name!r} has other axes than {names[0]!r}. Join only variables of one shape."
+                f"{path.name}: {name!r} has other axes than {names[0]!r}. Name only variables of one shape."
             )
-        if not np.issubdtype(found[name].dtype, np.number):
-            raise DataError(f"{path.name}: {name!r} holds {found[name].dtype}, but readings are numbers.")
-        parts.append(_reorder_axes(card, found[name].isel(pick).to_numpy(), dims, path))
+        if not np.issubdtype(dataset[name].dtype, np.number):
+            raise DataError(f"{path.name}: {name!r} holds {dataset[name].dtype}, but readings are numbers.")
+        parts.append(_reorder_axes(card, dataset[name].isel(kept).to_numpy(), dims, path))
     values = np.ascontiguousarray(np.concatenate(parts, axis=3))
-    several = names if values.shape[3] == len(names) else ()
+    channel_names = names if values.shape[3] == len(names) else ()
     return Raster(
-        _time(card, found, own["time"], path),
+        _time(card, dataset, own["time"], path),
         rows,
         cols,
         space,
         values,
-        tuple(several),
-        _unit(found[names[0]]),
+        tuple(channel_names),
+        _unit(dataset[names[0]]),
     )
 
 
-def _variables(card: GridCard, found: xr.Dataset, path: Path) -> list[str]:
-    known = [str(name) for name in found.data_vars]
+def _variables(card: GridCard, dataset: xr.Dataset, path: Path) -> list[str]:
+    known = [str(name) for name in dataset.data_vars]
     if card.variable is not None:
-        asked = [card.variable] if isinstance(card.variable, str) else list(card.variable)
-        if absent := [name for name in asked if name not in known]:
+        names = [card.variable] if isinstance(card.variable, str) else list(card.variable)
+        if absent := [name for name in names if name not in known]:
             raise DataError(f"{path.name} has no variable {absent[0]!r}. {nearest(absent[0], known)}")
-        return asked
-    fields = [name for name in known if found[name].ndim >= 3]
+        return names
+    fields = [name for name in known if dataset[name].ndim >= 3]
     if len(fields) != 1:
         raise DataError(
-            f"{path.name} has {len(fields)} fields over time and space. Say `variable`: {', '.join(known[:10])}."
+            f"{path.name} has {len(fields)} fields over time and space. Give `variable`, one of: "
+            f"{', '.join(known[:10])}."
         )
     return fields
 
 
-def _role(card: GridCard, found: xr.Dataset, dim: str) -> str:
+def _role(card: GridCard, dataset: xr.Dataset, dim: str) -> str:
     if dim == card.time:
         return "time"
-    attributes = found[dim].attrs if dim in found.variables else {}
+    attributes = dataset[dim].attrs if dim in dataset.variables else {}
     return cf.axis_role(dim, attributes) or dim
 
 
-def _axis(found: xr.Dataset, dim: str) -> tuple[Float64[np.ndarray, " cell"], str]:
-    """The coordinate of a dimension and its unit; positions where it has none."""
-    if dim not in found.variables or not np.issubdtype(found[dim].dtype, np.number):
-        return np.arange(found.sizes[dim], dtype=np.float64), "cells"
-    space, factor = cf.coordinate_unit(dim, found[dim].attrs)
-    return factor * found[dim].to_numpy().astype(np.float64), space
+def _axis(dataset: xr.Dataset, dim: str) -> tuple[Float64[np.ndarray, " cell"], str]:
+    """The coordinate of a dimension and its unit; indices where it has none."""
+    if dim not in dataset.variables or not np.issubdtype(dataset[dim].dtype, np.number):
+        return np.arange(dataset.sizes[dim], dtype=np.float64), "cells"
+    space, factor = cf.coordinate_unit(dim, dataset[dim].attrs)
+    return factor * dataset[dim].to_numpy().astype(np.float64), space
 
 
-def _time(card: GridCard, found: xr.Dataset, dim: str, path: Path) -> Int64[np.ndarray, " time"] | None:
+def _time(card: GridCard, dataset: xr.Dataset, dim: str, path: Path) -> Int64[np.ndarray, " time"] | None:
     name = card.time or dim
-    if name not in found.variables:
+    if name not in dataset.variables:
         if card.start is not None:
             return None
         raise DataError(
-            f"{path.name} has no stamps: its axis {dim!r} has no coordinate. Say `start: 2024-01-31T00:00:00` in the "
-            f"card, or `time`, the variable of the stamps. {nearest(name, [str(one) for one in found.variables])}"
+            f"{path.name} has no times: its axis {dim!r} has no coordinate. Give `start: 2024-01-31T00:00:00` in the "
+            f"card, or `time`, the variable that holds them. {nearest(name, map(str, dataset.variables))}"
         )
-    return cf.decode_time(found[name].to_numpy(), found[name].attrs, f"{path.name}:{name}")
+    return cf.decode_time(dataset[name].to_numpy(), dataset[name].attrs, f"{path.name}:{name}")
 
 
 def _unit(array: xr.DataArray) -> str:

@@ -48,7 +48,9 @@ def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
         _checked_table(card, frame, said, place)
         for (place, said), frame in zip(card.parts, frames, strict=True)
     ]
-    frame, path = (frames[0], path) if len(frames) == 1 else (_concatenated(card, frames), Path(card.said()))
+    frame, path = (
+        (frames[0], path) if len(frames) == 1 else (_concatenated(card, frames), Path(card.files_text()))
+    )
     return _from_long(card, frame, path) if card.layout == "long" else _from_wide(card, frame, path)
 
 

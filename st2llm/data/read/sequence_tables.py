@@ -1,4 +1,4 @@
-"""The tables of a card of trajectories or events to columns: several files, parts and labels, time, coordinates."""
+"""Reads the tables of trajectories and events as columns: one or more files, with their parts and labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class TableFile:
-    """One file of a table. path: where it is; name: what the card's folder calls it."""
+    """One file of a table. name: its name in the card's folder. path: where it is."""
 
     table: SourceTable
     name: str
@@ -28,27 +28,27 @@ class TableFile:
 
 @dataclass(frozen=True)
 class SequenceTable:
-    """All rows of all tables. source: which of `sources` each row is of."""
+    """The rows of all tables of a card. file_index: the position in `files` of the file that each row is from."""
 
-    table: Columns
-    sources: tuple[TableFile, ...]
-    source: Int32[np.ndarray, " row"]
+    columns: Columns
+    files: tuple[TableFile, ...]
+    file_index: Int32[np.ndarray, " row"]
 
 
 def read(card: SequenceCard, files: Mapping[str, Path], wanted: Mapping[str, ColumnType]) -> SequenceTable:
-    """The wanted columns of all the card's tables, one below the other."""
+    """Some columns of all tables of a card, one table after the other. wanted: the names and types of the columns."""
     formats = {card.time.column: card.time.format} if card.time.column and card.time.format else {}
-    form = TableFormat(
+    table_format = TableFormat(
         card.header, tuple(card.columns or ()), card.separator, tuple(card.missing), formats=formats
     )
-    sources = tuple(found for table in card.table for found in _table_files(table, files))
-    tables = [columns.read(one.path, wanted, form, member=one.table.member) for one in sources]
-    source = np.repeat(np.arange(len(sources), dtype=np.int32), [table.rows for table in tables])
-    return SequenceTable(columns.join(tables), sources, source)
+    table_files = tuple(file for table in card.table for file in _table_files(table, files))
+    tables = [columns.read(file.path, wanted, table_format, member=file.table.member) for file in table_files]
+    file_index = np.repeat(np.arange(len(table_files), dtype=np.int32), [table.rows for table in tables])
+    return SequenceTable(columns.concatenate(tables), table_files, file_index)
 
 
 def category_columns(card: SequenceCard, names: Mapping[str, str | None]) -> dict[str, ColumnType]:
-    """The columns of words that a card names, checked to have one use each."""
+    """The columns of a card that hold text. Raises DataError for a column that is also read as numbers or times."""
     found: dict[str, ColumnType] = {}
     for name in names.values():
         if name is not None:
@@ -59,7 +59,9 @@ def category_columns(card: SequenceCard, names: Mapping[str, str | None]) -> dic
         *card.attributes.values(),
     }
     if twice := sorted(numbers & set(found)):
-        raise DataError(f"{card.name}: column {twice[0]!r} is named as words and as numbers. Name it once.")
+        raise DataError(
+            f"{card.name}: column {twice[0]!r} is named as text and as numbers or times. Name it once."
+        )
     return found
 
 
@@ -68,9 +70,9 @@ def read_positions(
 ) -> tuple[
     Float64[np.ndarray, "row 2"] | None, Float64[np.ndarray, "row 2"] | None, np.ndarray, tuple[str, ...]
 ]:
-    """Degrees and metres of the rows that have them, which rows those are, and what was done.
+    """Degrees and metres of the rows that have coordinates, a mask of these rows, and what was done.
 
-    Raises DataError where a row lacks coordinates and the card does not say `blank: drop`.
+    Raises DataError where a row lacks coordinates and the card does not have `blank: drop`.
     """
     empty = positions.missing_coordinates(card, table) & rows
     if empty.any() and card.blank == "error":
@@ -80,14 +82,14 @@ def read_positions(
         )
     kept = rows & ~empty
     names = positions.coordinate_columns(card)
-    cut = Columns(int(kept.sum()), {name: table.numbers(name)[kept] for name in names})
-    lonlat, xy, steps = positions.read_coordinates(card, cut)
-    told = (f"dropped {int(empty.sum())} rows without coordinates",) if empty.any() else ()
-    return lonlat, xy, kept, (*told, *steps)
+    coordinates = Columns(int(kept.sum()), {name: table.numbers(name)[kept] for name in names})
+    lonlat, xy, steps = positions.read_coordinates(card, coordinates)
+    dropped = (f"dropped {int(empty.sum())} rows without coordinates",) if empty.any() else ()
+    return lonlat, xy, kept, (*dropped, *steps)
 
 
 def card_holidays(card: Card, first: int, last: int) -> dict[int, str]:
-    """The names of public holidays by local day, where the card has a calendar of them."""
+    """The names of public holidays by local day (days since 1970); empty where the card has no `holidays`."""
     rule = card.holidays
     return (
         calendar.holiday_names((first, last), card.timezone, rule.country, rule.subdivision) if rule else {}
@@ -97,9 +99,9 @@ def card_holidays(card: Card, first: int, last: int) -> dict[int, str]:
 def _table_files(table: SourceTable, files: Mapping[str, Path]) -> list[TableFile]:
     if not is_pattern(table.name):
         return [TableFile(table, table.name, files[table.name])]
-    found = [TableFile(table, name, path) for name, path in files.items() if Path(name).match(table.name)]
-    if not found:
+    matching = [TableFile(table, name, path) for name, path in files.items() if Path(name).match(table.name)]
+    if not matching:
         raise DataError(
-            f"No file fits {table.name!r}. Correct `table` in the data card, or put the files there."
+            f"No file matches {table.name!r}. Correct `table` in the data card, or put the files there."
         )
-    return found
+    return matching

@@ -70,7 +70,7 @@ def _cases(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, bytes], st
         "timeless-nc": (
             {"kind": "grid", "freq": "1D", "values": "a.nc"},
             {"a.nc": timeless},
-            "has no stamps",
+            "has no times",
         ),
         "truncated-npy": ({**GRID, "values": "a.npy"}, {"a.npy": good[: len(good) // 2]}, "claims shape"),
         "forty-gb": ({**GRID, "values": "a.npz:data"}, {"a.npz": _claiming_40_gb()}, "claims shape"),
@@ -97,7 +97,7 @@ def _cases(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, bytes], st
         "mixed-zones": (
             {**GRAPH, "values": "a.csv"},
             {"a.csv": WIDE.replace("05:00,", "05:00+02:00,").encode()},
-            "mixes stamps with and without an offset",
+            "mixes timestamps with and without an offset",
         ),
         "swapped": (
             {**GRAPH, **PLACES, "values": "a.csv"},

@@ -96,7 +96,7 @@ def test_holidays_are_named_by_local_day(tmp_path: Path) -> None:
         (
             "when,east,north\n2024-03-10T02:30:00,1,2\n",
             {"timezone": "America/New_York"},
-            "no row has both an instant in America/New_York",
+            "no row has both a time in America/New_York",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_the_null_value_becomes_nan_and_is_told(make_card: Make) -> None:
     values = HOURS + "2024-01-01 00:00,0,1\n2024-01-01 01:00,2,0\n"
     data = load_data(make_card(values=values, null=0))
     np.testing.assert_array_equal(data.values[:, :, 0], [[np.nan, 1], [2, np.nan]])
-    assert "2 readings of 0 are missing" in data.provenance.steps
+    assert "2 readings of 0 count as missing" in data.provenance.steps
     assert np.isfinite(load_data(make_card(values=values)).values).all()
 
 
@@ -102,7 +102,7 @@ def test_a_stamp_between_two_steps_is_named(make_card: Make) -> None:
 
 
 def test_a_stamp_that_is_far_off_takes_no_memory(make_card: Make) -> None:
-    with pytest.raises(DataError, match="2 stamps span"):
+    with pytest.raises(DataError, match="2 timestamps span"):
         load_data(make_card(values=HOURS + "2024-01-01 00:00,1,1\n9024-01-01 00:00,3,3\n"))
 
 
@@ -113,7 +113,7 @@ def test_an_all_missing_place_is_named(make_card: Make) -> None:
 
 def test_a_file_without_stamps_needs_a_start(make_card: Make) -> None:
     values = "Queen St,High St\n1,2\n3,4\n"
-    with pytest.raises(DataError, match="has no stamps. Say `start"):
+    with pytest.raises(DataError, match="has no times. Give `start"):
         load_data(make_card(values=values, time=None))
     data = load_data(make_card(values=values, time=None, start="2024-01-01T00:00:00"))
     assert np.diff(data.time).tolist() == [3600]
@@ -209,7 +209,7 @@ def test_tables_are_joined_by_time_and_by_place_and_told(make_card: Make) -> Non
     np.testing.assert_allclose(data.beside[0].values, np.arange(72) / 10)
     assert data.about == ("a bakery", "")
     assert any("rain_mm of rain.csv" in step for step in data.provenance.steps)
-    assert any("about 1 of 2 places" in step for step in data.provenance.steps)
+    assert any("for 1 of 2 places" in step for step in data.provenance.steps)
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -246,11 +246,11 @@ def test_values_are_told_in_deviations_of_the_first_steps(make_card: Make) -> No
         np.nanstd(known, axis=0) > 0, np.nanstd(known, axis=0), 1.0
     )
     np.testing.assert_allclose(data.values, want)
-    assert any("the mean of the first 3 steps" in step for step in data.provenance.steps)
+    assert any("deviation of the first 3 steps" in step for step in data.provenance.steps)
 
 
 def test_more_steps_to_standardise_by_than_there_are_is_refused(make_card: Make) -> None:
-    with pytest.raises(DataError, match="from the first 9999 steps, but there are"):
+    with pytest.raises(DataError, match="of the first 9999 steps, but there are"):
         load_data(make_card(standardise=9999))
 
 

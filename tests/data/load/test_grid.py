@@ -57,7 +57,7 @@ def test_several_variables_become_channels(tmp_path: Path) -> None:
 
 
 def test_one_of_several_variables_must_be_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 2 fields over time and space. Say `variable`: heat, cold"):
+    with pytest.raises(DataError, match="has 2 fields over time and space. Give `variable`, one of: heat, cold"):
         _netcdf(tmp_path, dataset().assign(cold=lambda given: -given.heat))
 
 
@@ -115,11 +115,11 @@ def test_months_keep_their_own_lengths(tmp_path: Path) -> None:
     data = _netcdf(tmp_path, found, freq="month")
     assert data.freq_s == MONTH_S
     assert str(data.time[-1].astype("datetime64[s]")) == "2024-05-01T00:00:00"
-    assert data.provenance.steps == ("put stamps at the beginning of their month in UTC",)
+    assert data.provenance.steps == ("moved timestamps to the start of their month in UTC",)
 
 
 def test_a_netcdf_without_stamps_names_the_cures(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"heat\.nc has no stamps.*`start: 2024-01-31T00:00:00` in the card"):
+    with pytest.raises(DataError, match=r"heat\.nc has no times.*`start: 2024-01-31T00:00:00` in the card"):
         _netcdf(tmp_path, dataset().drop_vars("time"))
 
 
@@ -140,7 +140,7 @@ def test_stamps_that_run_backwards_are_refused(tmp_path: Path) -> None:
 
 def test_a_calendar_without_leap_days_is_refused(tmp_path: Path) -> None:
     found = dataset(time=("time", np.arange(STEPS), {"units": "days since 2024-01-01", "calendar": "noleap"}))
-    with pytest.raises(DataError, match="'noleap' has days that never were"):
+    with pytest.raises(DataError, match="'noleap' are not those of the real calendar"):
         _netcdf(tmp_path, found)
 
 
@@ -153,7 +153,7 @@ def test_impossible_coordinates_are_refused(tmp_path: Path, coordinates: dict[st
 
 
 def test_coordinates_that_turn_back_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="turn back"):
+    with pytest.raises(DataError, match="change direction"):
         _netcdf(tmp_path, dataset(lat=np.array([50.0, 46.0, 48.0])))
 
 
@@ -198,9 +198,9 @@ def test_coordinates_of_bare_arrays_come_from_the_card(tmp_path: Path) -> None:
         ({"dims": ["time", "rwo", "col"]}, "exactly|once"),
         ({"dims": ["time", "row", "col"], "rows": [1, 2], "cols": [1, 2, 3, 4]}, "gives 2 coordinates"),
         ({"dims": ["time", "row", "col"], "channels": ["a", "b"]}, "`channels` names 2"),
-        ({"dims": ["time", "row", "col"], "start": None}, "has no stamps"),
+        ({"dims": ["time", "row", "col"], "start": None}, "has no times"),
         ({"dims": ["time", "row", "col"], "coarsen": {"rows": 9, "cols": 9}}, "there are only 3 x 4"),
-        ({"dims": ["time", "row", "col"], "subset": {"lat": [0, 1]}}, "speaks of degrees"),
+        ({"dims": ["time", "row", "col"], "subset": {"lat": [0, 1]}}, "is given in degrees"),
     ],
 )
 def test_a_card_that_does_not_fit_its_array_is_one_clear_error(
@@ -236,12 +236,12 @@ def test_pickled_parts_are_joined_in_time(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(pickle.dumps(part))
     path = card(tmp_path, values=["a.pkl", "b.pkl"], dims=["time", "row", "col"], start="2024-01-01")
     np.testing.assert_array_equal(_grid(path).values[..., 0], values())
-    assert _grid(path).provenance.steps == ("joined 2 files in time: 30, 10 steps",)
+    assert _grid(path).provenance.steps == ("concatenated 2 files in time: 30, 10 steps",)
 
 
 def test_parts_of_other_cells_are_not_joined(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=values(), y=values()[:, :2])
-    with pytest.raises(DataError, match="parts of one raster"):
+    with pytest.raises(DataError, match="files with the same cells"):
         load_data(
             card(tmp_path, values=["a.npz:x", "a.npz:y"], dims=["time", "row", "col"], start="2024-01-01")
         )
@@ -269,7 +269,7 @@ def test_days_of_a_zone_with_summer_time_name_the_cure(tmp_path: Path) -> None:
         .tz_convert("UTC")
         .tz_localize(None)
     )
-    with pytest.raises(DataError, match="without summer time"):
+    with pytest.raises(DataError, match="without daylight saving time"):
         _netcdf(tmp_path, dataset(time=stamps), timezone="America/Chicago")
 
 

@@ -182,5 +182,5 @@ def test_rows_of_one_time_are_an_error_the_first_or_told_a_second_apart() -> Non
         resolve_duplicates(some, "error")
     assert resolve_duplicates(some, "first")[0].xy[:, 0].tolist() == [0, 1, 3]
     assert resolve_duplicates(some, "spread")[0].time.tolist() == [0, 60, 61, 120]
-    with pytest.raises(DataError, match="runs into the next time"):
+    with pytest.raises(DataError, match="overlaps the next time"):
         resolve_duplicates(fixes([(0, 0), (1, 0), (2, 0)], [60, 60, 61]), "spread")

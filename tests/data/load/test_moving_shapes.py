@@ -34,5 +34,5 @@ def test_every_topic_has_several_answers_and_none_is_nearly_always_right():
 
 @pytest.mark.parametrize(("count", "frames"), [(0, 16), (3, 2)])
 def test_what_makes_no_clip_is_refused(count, frames):
-    with pytest.raises(DataError, match="count of 1 and 4 frames at least"):
+    with pytest.raises(DataError, match="At least 1 clip and 4 frames"):
         moving_shapes(count, frames=frames)

@@ -32,7 +32,7 @@ def test_months_are_put_at_their_beginning_in_the_datas_own_time_zone() -> None:
     ]
     assert np.isnan(values[2, 0])
     assert [line.split(":")[0] for line in told] == [
-        "put stamps at the beginning of their month in Pacific/Auckland",
+        "moved timestamps to the start of their month in Pacific/Auckland",
         "put month by month",
     ]
 
@@ -51,7 +51,7 @@ def test_months_from_a_start_are_calendar_months() -> None:
 def test_a_day_of_23_hours_is_named_with_the_cure() -> None:
     step = RegularStep("tiny", "1D", 86_400, "America/Chicago")
     local = _at("2024-03-09T06:00", "2024-03-10T06:00", "2024-03-11T05:00")
-    with pytest.raises(DataError, match="a time zone without summer time, such as Etc/GMT"):
+    with pytest.raises(DataError, match="a time zone without daylight saving time, such as Etc/GMT"):
         step.regular(local, np.ones((3, 1)))
 
 
@@ -67,5 +67,5 @@ def test_a_stamp_far_off_is_refused() -> None:
 
 
 def test_no_row_at_all_is_refused() -> None:
-    with pytest.raises(DataError, match="no row has a stamp"):
+    with pytest.raises(DataError, match="no row has a timestamp"):
         DAILY.regular(np.array([], dtype=np.int64), np.ones((0, 1)))

@@ -156,13 +156,13 @@ def test_a_track_of_one_fix_is_read_but_makes_no_sample(tmp_path: Path) -> None:
         ("who,when,east,north\na,2024-01-01,1,\n", {}, "row 1 has no coordinates"),
         ("who,when,east,north\na,2024-01-01,1,2\na,2024-01-01,1,3\n", {}, "two rows at time"),
         ("who,when,east,north\n,2024-01-01,1,2\n", {}, "'who' is empty in row 1"),
-        ("who,when,east,north\na,2024-01-01T00:00Z,1,2\na,2024-01-02,1,2\n", {}, "mixes stamps"),
+        ("who,when,east,north\na,2024-01-01T00:00Z,1,2\na,2024-01-02,1,2\n", {}, "mixes timestamps"),
         ("who,when,east,north\na,then,1,2\n", {}, "row 1 holds 'then'"),
-        ("who,when,east,north\na,2024-01-01,1,2\n", {"label": "east"}, "as words and as numbers"),
+        ("who,when,east,north\na,2024-01-01,1,2\n", {"label": "east"}, "as text and as numbers"),
         (
             "who,when,east,north\na,2024-01-01,1,2\na,2024-01-02,1,2\n",
             {"label": "when"},
-            "as words and as numbers",
+            "as text and as numbers",
         ),
         (
             "who,when,east,north,sort\na,2024-01-01,1,2,x\na,2024-01-02,1,2,y\n",

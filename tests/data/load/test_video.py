@@ -50,7 +50,7 @@ def test_a_variable_rate_is_kept_in_the_times(tmp_path):
 def test_a_film_is_turned_upright_as_its_file_says(tmp_path):
     found = decode(video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4")))
     assert np.abs(found.frames.astype(int) - np.rot90(FILM, -1, (1, 2))).max() <= 4
-    assert found.steps == ("turned 20 frames upright as the file says",)
+    assert found.steps == ("rotated 20 frames as the file says",)
 
 
 def test_a_turned_film_fits_the_size_after_the_turn(tmp_path):
@@ -77,7 +77,7 @@ def test_thinning_above_the_rate_of_the_film_keeps_all(tmp_path):
 
 def test_a_limit_of_frames_takes_the_first_ones_and_says_so(tmp_path):
     found = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(max_frames=3))
-    assert np.array_equal(found.frames, FILM[:3]) and found.steps == ("read the first 3 frames alone",)
+    assert np.array_equal(found.frames, FILM[:3]) and found.steps == ("read only the first 3 frames",)
 
 
 def test_frames_that_repeat_a_stamp_are_left_out(tmp_path, monkeypatch):
@@ -115,8 +115,8 @@ def test_captions_come_from_the_card_or_a_table(tmp_path):
 
 
 @pytest.mark.parametrize("keys, message", [
-    ({"label": "csv:classes.csv"}, "has no label of the clip 'b.mkv'"),
-    ({"label": "^(?P<label>a)"}, "does not fit `label:"),
+    ({"label": "csv:classes.csv"}, "has no label for the clip 'b.mkv'"),
+    ({"label": "^(?P<label>a)"}, "does not match `label:"),
     ({"captions": {"c": "words"}}, "`captions` names 'c'"),
     ({"files": "*.mp4"}, "no file is named '*.mp4'"),
     ({"regions": [100, 3]}, "cannot be cut into 100 regions"),
@@ -200,7 +200,7 @@ def broken(folder: Path) -> list[tuple[Path, str]]:
     video_files.write_sound(folder / "sound.mkv")
     said = {
         "cut.mkv": "more than half",
-        "uncoded.mkv": "not known here",
+        "uncoded.mkv": "unknown codec",
         "frameless.mkv": "no frame",
         "sound.mkv": "no video stream",
     }
@@ -218,7 +218,7 @@ def test_files_that_are_no_films_raise_one_error_and_stay_closed(tmp_path):
 
 def test_a_data_set_that_takes_too_much_room_is_refused_before_it_is_read_whole(tmp_path):
     with pytest.raises(DataError, match="Set `size`, `fps` or `max_frames`"):
-        decode(video_files.write(tmp_path / "a.mkv", FILM), room=FILM[:5].nbytes)
+        decode(video_files.write(tmp_path / "a.mkv", FILM), max_bytes=FILM[:5].nbytes)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_days_are_where_xarray_puts_them(days: int, epoch: str) -> None:
 
 @pytest.mark.parametrize("calendar", ["noleap", "360_day", "julian", "365_day", "all_leap"])
 def test_a_calendar_of_climate_models_is_one_clear_error(calendar: str) -> None:
-    with pytest.raises(DataError, match=f"'{calendar}' has days that never were.*convert_calendar"):
+    with pytest.raises(DataError, match=f"'{calendar}' are not those of the real calendar.*convert_calendar"):
         _iso([1.0], "days since 2000-01-01", calendar)
 
 

@@ -126,8 +126,8 @@ def test_stamps_may_have_a_format_of_their_own(tmp_path: Path) -> None:
         ("id,when,x,kind\na,2024-01-01,1,b\nb,2024-01", "cannot be read"),
         ("id,when,x,kind\na,yesterday,1,b\n", "row 1 holds 'yesterday'"),
         ("id,when,x,kind\na,,1,b\n", "'when' is empty in row 1"),
-        ("id,when,x,kind\na,2024-01-01T00:00:00Z,1,b\nb,2024-01-01T00:00:00,1,b\n", "mixes stamps"),
-        ("id,when,x,kind\na,2024-01-01T00:00:00,1,b\nb,2024-01-01T00:00:00+02:00,1,b\n", "mixes stamps"),
+        ("id,when,x,kind\na,2024-01-01T00:00:00Z,1,b\nb,2024-01-01T00:00:00,1,b\n", "mixes timestamps"),
+        ("id,when,x,kind\na,2024-01-01T00:00:00,1,b\nb,2024-01-01T00:00:00+02:00,1,b\n", "mixes timestamps"),
         (b"id,when,x,kind\na,2024-01-01,1,b\xff\xfe\n", "cannot be read"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str | bytes
 def test_zones_that_only_some_blocks_have_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "BLOCK_BYTES", 64)
     rows = ["2024-01-01T00:00:00"] * 20 + ["2024-01-01T00:00:00Z"] * 20
-    with pytest.raises(DataError, match="mixes stamps"):
+    with pytest.raises(DataError, match="mixes timestamps"):
         columns.read(write(tmp_path, "\n".join(["when", *rows]) + "\n"), {"when": "timestamp"})
 
 
@@ -213,7 +213,7 @@ def test_tables_join_with_one_set_of_codes(tmp_path: Path) -> None:
         columns.read(write(tmp_path, text, name), {"id": "category", "x": "number"})
         for name, text in (("a.csv", "id,x\nq,1\nr,2\n"), ("b.csv", "id,x\nr,3\ns,4\n"))
     ]
-    found = columns.join(tables)
+    found = columns.concatenate(tables)
     assert found.categories("id").names == ("q", "r", "s")
     assert found.categories("id").codes.tolist() == [0, 1, 1, 2]
     assert found.numbers("x").tolist() == [1, 2, 3, 4]
