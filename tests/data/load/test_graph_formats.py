@@ -302,8 +302,16 @@ def test_only_the_first_steps_are_kept_where_the_card_says_so(make_card: Make) -
     ("rule", "text", "message"),
     [
         ({"source": "from", "target": "to"}, "a,b\n1,2\n", "'from' is missing"),
-        ({"distance": "cost"}, "source,target,cost\nQueen St,High St,far\n", "a cost in row 1 is not a number"),
-        ({"distance": "cost"}, "source,target,cost\nQueen St,High St,5\n", "standard deviation is 0. Give `sigma`"),
+        (
+            {"distance": "cost"},
+            "source,target,cost\nQueen St,High St,far\n",
+            "a cost in row 1 is not a number",
+        ),
+        (
+            {"distance": "cost"},
+            "source,target,cost\nQueen St,High St,5\n",
+            "standard deviation is 0. Give `sigma`",
+        ),
     ],
 )
 def test_a_list_of_edges_that_does_not_fit_is_one_clear_error(

@@ -57,7 +57,9 @@ def test_several_variables_become_channels(tmp_path: Path) -> None:
 
 
 def test_one_of_several_variables_must_be_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 2 fields over time and space. Give `variable`, one of: heat, cold"):
+    with pytest.raises(
+        DataError, match="has 2 fields over time and space. Give `variable`, one of: heat, cold"
+    ):
         _netcdf(tmp_path, dataset().assign(cold=lambda given: -given.heat))
 
 
