@@ -25,9 +25,10 @@ from st2llm.model.objectives.noise_schedule import Schedule
 from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import fit_baseline
-from st2llm.predict.checkpoint import build_pretraining_module, fit_pretraining_preprocessor, window_shape
+from st2llm.predict.build import build_pretraining_module, fit_pretraining_preprocessor
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
-from st2llm.train.loop.trainer import Budget, fit
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import fit
 from st2llm.types import NO_EDGES, Edges, Events, Sample, SensorGraph, SplitPlan, Trajectory
 
 START, HOUR, SEED = 1_704_067_200, 3600, 0
@@ -57,7 +58,7 @@ def graph_autoregression() -> dict[str, float]:
         {"forecast": {"history": 4, "horizon": 3}}, {"regression": {}}, graph="gcn", steps=1500
     )
     preprocessor = fit_pretraining_preprocessor(recipe, train)
-    module = build_pretraining_module(recipe, window_shape(preprocessor, train[0]), train[0])
+    module = build_pretraining_module(recipe, preprocessor.window_shape(train[0]), train[0])
     objective = Regression(torch.from_numpy(preprocessor.scaler.std).float())
     learn(module, preprocessor, train, validation, objective, recipe)
     got = predict_in_batches(module, preprocessor, blind(test), batch_size=64, with_instructions=False)
@@ -164,7 +165,7 @@ def gaussian_diffusion() -> dict[str, float]:
         words, {"diffusion": {"schedule": "cosine", "prediction_type": "velocity"}}, graph="gcn", steps=3000
     )
     preprocessor = fit_pretraining_preprocessor(recipe, train)
-    module = build_pretraining_module(recipe, window_shape(preprocessor, train[0]), train[0])
+    module = build_pretraining_module(recipe, preprocessor.window_shape(train[0]), train[0])
     learn(module, preprocessor, train, validation, Diffusion(Schedule("cosine", "velocity")), recipe)
     batch = preprocessor.collate(blind(test), with_instructions=False)
     drawn = module.sampled(batch, draws=50, steps=25, generator=torch.Generator().manual_seed(SEED))

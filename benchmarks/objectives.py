@@ -28,9 +28,10 @@ from st2llm.encode.batch import Batch
 from st2llm.model.objectives.masked import TRACK_POLICIES
 from st2llm.model.objectives.masks import POLICIES
 from st2llm.model.pretraining import Denoiser
-from st2llm.predict.checkpoint import build_pretraining_module, fit_pretraining_preprocessor, window_shape
-from st2llm.train.loop.trainer import Budget, evaluate, fit
-from st2llm.train.pretrain import objective_of
+from st2llm.predict.build import build_pretraining_module, fit_pretraining_preprocessor
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import evaluate, fit
+from st2llm.train.objectives import pretraining_objective
 
 DATA = {
     "graph": ("los-loop#validated", {"forecast": {"history": 12, "horizon": 12}}, 2),
@@ -117,7 +118,7 @@ class Bench:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.preprocessor = fit_pretraining_preprocessor(task.recipe, task.train)
-        self.shape = window_shape(self.preprocessor, task.train[0])
+        self.shape = self.preprocessor.window_shape(task.train[0])
         stack = self.preprocessor.collate
         self.train, self.validation, self.test = (
             stack(part, with_instructions=False) for part in (task.train, task.validation, task.test)
@@ -134,7 +135,7 @@ class Bench:
         recipe = self.recipe(objectives)
         module = self.module(recipe)
         budget = Budget(**recipe.budget.model_dump())
-        objective = objective_of(recipe, self.preprocessor, self.shape, self.task.train[0])
+        objective = pretraining_objective(recipe, self.preprocessor, self.shape, self.task.train[0])
         done = fit(module, self.train, self.validation, budget, objective=objective, seed=SEED)
         probe = self.probe(module)
         row = {"train_s": done.seconds, "probe": probe, "probe_gain": 1 - probe / self.random}
@@ -153,7 +154,7 @@ class Bench:
 
     def hidden(self, module: nn.Module) -> float:
         """Mean error of a random half of the entries of test windows."""
-        masked = objective_of(
+        masked = pretraining_objective(
             self.recipe({"masked": {"ratio": 0.5}}), self.preprocessor, self.shape, self.task.train[0]
         )
         return evaluate(module, self.test, masked, 32, seed=SEED)

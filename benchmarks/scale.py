@@ -22,7 +22,8 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.model.arm import Blueprint, build
 from st2llm.model.objectives.supervised import Regression
-from st2llm.train.loop.trainer import Budget, fit
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import fit
 from st2llm.types import Edges
 
 HISTORY, HORIZON, BATCH, NEAR = 12, 12, 4, 8
@@ -71,7 +72,7 @@ def one(places: int, steps: int) -> dict[str, float]:
         budget,
         objective=objective,
         seed=0,
-        tick=lambda _: ticks.append(time.perf_counter()),
+        on_step=lambda _: ticks.append(time.perf_counter()),
     )
     seconds = np.diff(ticks[:-1])  # the last tick comes after the evaluation
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

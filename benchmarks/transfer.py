@@ -28,8 +28,9 @@ from st2llm.encode.field_batch import FieldBatch
 from st2llm.evaluate.run.run_card import commit_words
 from st2llm.model.arm import build
 from st2llm.model.objectives.supervised import Regression
-from st2llm.predict.preprocess.fit import field_shape, fit_preprocessor, make_blueprint
-from st2llm.train.loop.trainer import Budget, fit
+from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import fit
 from st2llm.types import Grid, Sample
 
 DATA = {
@@ -81,7 +82,7 @@ def place_of(name: str) -> Place:
     stacked = (
         preprocessor.collate(samples, with_instructions=False) for samples in (train, validation, test)
     )
-    return Place(train[0], field_shape(train[0], TASK, preprocessor), *stacked)
+    return Place(train[0], preprocessor.task_shape(train[0], TASK), *stacked)
 
 
 def _plain(sample: Sample) -> Sample:

@@ -8,7 +8,7 @@ import typer
 from st2llm.cli.options import Changes, ConfigName, Data, Resume, RunFolder, example
 
 if TYPE_CHECKING:
-    from st2llm.train.loop.trainer import FitResult
+    from st2llm.train.loop.budget import FitResult
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def pretrain(
     root = out or Path("runs") / settings.id
     with show_progress(is_main()) as reporter:
         reporter.start(settings.id, settings.budget.steps)
-        done = module.pretrain(settings, root, resume=resume, tick=reporter.update)
+        done = module.pretrain(settings, root, resume=resume, on_step=reporter.update)
     _print_result(done, root)
 
 

@@ -24,7 +24,7 @@ from st2llm.model import checkpoint
 from st2llm.model.objectives.alignment import embedded, meaning
 from st2llm.train.align import AlignedModel, align
 from st2llm.train.checkpointing import is_main
-from st2llm.train.loop.trainer import FitResult
+from st2llm.train.loop.budget import FitResult
 
 _BATCH = 16
 _TOPS = (1, 5, 10)
@@ -66,7 +66,7 @@ def align_and_report(
             )
         return run_finetune(recipe, out, resume=resume, reporter=reporter)
     reporter.start(recipe.id, recipe.budget.steps)
-    done = align(recipe, out, resume=resume, tick=reporter.update)
+    done = align(recipe, out, resume=resume, on_step=reporter.update)
     looks = [measure_alignment(done)]
     if recipe.control and not recipe.llm.name.startswith("random:"):
         llm = recipe.llm.model_copy(update={"name": f"random:{recipe.llm.name}"})
@@ -74,7 +74,7 @@ def align_and_report(
         again = resume and (out / "random" / "run.json").exists()
         reporter.start(f"{recipe.id}, random weights", recipe.budget.steps)
         aligned = align(
-            twin, out / "random", resume=again, tick=reporter.update, encoder=out / checkpoint.ENCODER
+            twin, out / "random", resume=again, on_step=reporter.update, encoder=out / checkpoint.ENCODER
         )
         looks.append(measure_alignment(aligned))
     if is_main():

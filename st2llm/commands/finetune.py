@@ -18,11 +18,11 @@ from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.run_card import commit_words
 from st2llm.model import checkpoint
 from st2llm.model.prompted import Speaker
-from st2llm.predict.checkpoint import load_language_model
+from st2llm.predict.build import load_language_model
 from st2llm.train import align, clip_prompts, clip_questions, video_qa
 from st2llm.train.checkpointing import is_main
 from st2llm.train.finetune import InstructionSet, finetune
-from st2llm.train.loop.trainer import FitResult
+from st2llm.train.loop.budget import FitResult
 
 _SET = "instructions"
 
@@ -42,12 +42,12 @@ def run_finetune(
     """
     if isinstance(recipe, SoftTokenRecipe):
         reporter.start(recipe.id, recipe.budget.steps)
-        return align.finetune(recipe, out, resume=resume, tick=reporter.update).fit
+        return align.finetune(recipe, out, resume=resume, on_step=reporter.update).fit
     if isinstance(recipe, VideoQARecipe):
         return _talk(recipe, out, resume=resume, reporter=reporter)
     path = _set_of(recipe, out, resume=resume)
     reporter.start(recipe.id, recipe.budget.steps)
-    done = finetune(recipe, path, out, resume=resume, tick=reporter.update)
+    done = finetune(recipe, path, out, resume=resume, on_step=reporter.update)
     if is_main() and recipe.instructions.test:
         _examine(recipe, path, out, reporter)
     return done
@@ -60,21 +60,21 @@ def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: ProgressR
     """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips. Where clips
     are told in words, the twin is the model as it was before."""
     reporter.start(recipe.id, recipe.budget.steps)
-    pupil, done = video_qa.train_video_qa(recipe, out, resume=resume, tick=reporter.update)
-    hears = video_qa.takes_soft_tokens(pupil.template)
-    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pupil.answer}
-    if recipe.control and hears:
+    answerer, done = video_qa.train_video_qa(recipe, out, resume=resume, on_step=reporter.update)
+    soft_tokens = video_qa.takes_soft_tokens(answerer.template)
+    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: answerer.answer}
+    if recipe.control and soft_tokens:
         reporter.start(f"{recipe.id}, {BLIND}", recipe.budget.steps)
         twin, again = _beside(out, resume)
-        blind, _ = video_qa.train_video_qa(recipe, twin, resume=again, tick=reporter.update, blind=True)
+        blind, _ = video_qa.train_video_qa(recipe, twin, resume=again, on_step=reporter.update, blind=True)
         answerers[BLIND] = lambda: blind.answer
     elif recipe.control:
-        answerers[UNTUNED] = lambda: replace(pupil, speaker=Speaker(load_language_model(recipe.llm))).answer
+        answerers[UNTUNED] = lambda: replace(answerer, model=Speaker(load_language_model(recipe.llm))).answer
     facts = [
-        ("language model", f"{recipe.llm.name}, depth {pupil.speaker.llm.depth}"),
-        ("head and adaptation", f"{recipe.up.head if hears else 'words'}, {recipe.adapt.method}"),
+        ("language model", f"{recipe.llm.name}, depth {answerer.model.llm.depth}"),
+        ("head and adaptation", f"{recipe.up.head if soft_tokens else 'words'}, {recipe.adapt.method}"),
     ]
-    _ask(recipe, out, done, pupil.rows, answerers, facts, reporter)
+    _ask(recipe, out, done, answerer.rows, answerers, facts, reporter)
     return done
 
 
@@ -83,13 +83,13 @@ def run_clip_prompts(
 ) -> FitResult:
     """Brings made clips and sentences into one space, and a twin that sees nothing; both are examined on real clips."""
     reporter.start(recipe.id, recipe.budget.steps)
-    pairer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, tick=reporter.update)
-    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: pairer.answer}
+    answerer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, on_step=reporter.update)
+    answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: answerer.answer}
     if recipe.control:
         reporter.start(f"{recipe.id}, {BLIND}", recipe.budget.steps)
         twin, again = _beside(out, resume)
         blind, _ = clip_prompts.train_clip_prompts(
-            recipe, twin, resume=again, tick=reporter.update, blind=True
+            recipe, twin, resume=again, on_step=reporter.update, blind=True
         )
         answerers[BLIND] = lambda: blind.answer
     joined = ", ".join(("values", *recipe.encoder.extra_features))
@@ -98,7 +98,7 @@ def run_clip_prompts(
         ("sentences", "all-MiniLM-L6-v2, frozen"),
         ("common space", f"{recipe.width} numbers"),
     ]
-    _ask(recipe, out, done, pairer.rows, answerers, facts, reporter)
+    _ask(recipe, out, done, answerer.rows, answerers, facts, reporter)
     return done
 
 

@@ -1,8 +1,9 @@
-"""The folder of a training run: its recipe, its log, and the checkpoints that a killed run goes on from."""
+"""The folder of a training run: its recipe, its log, and the checkpoints that a killed run resumes from."""
 
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,45 @@ from st2llm.config import Settings
 from st2llm.errors import ConfigError
 from st2llm.files import write_whole
 from st2llm.model import checkpoint
-from st2llm.train.loop.trainer import TrainingState
+from st2llm.train.loop.state import TrainingState
 
 RUN_FILE = "run.json"
 
 
 def is_main() -> bool:
-    """Whether this is the first, or only, process of `accelerate launch`: the one that writes and speaks."""
+    """Whether this is the first or only process of `accelerate launch`: the one that writes files and prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
+@dataclass(frozen=True)
+class CheckpointContents:
+    """What each checkpoint of a run holds beside the weights and the training state.
+
+    config, scaler: contents of config.yaml and scaler.json. card: the model card, given the content of state.json.
+    base_model: the language model that the run builds on, and how it is adapted.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    card: Callable[[Mapping[str, Any]], str] = lambda state: ""
+    base_model: checkpoint.Beneath | None = None
+
+
 class RunFolder:
-    """Keeps a run in a folder: a Keeper for the loop."""
+    """Saves a run in a folder: the Checkpointer of `st2llm pretrain`, `align` and `finetune`."""
 
     def __init__(self, root: Path, recipe: Settings, *, seed: int) -> None:
         self.root, self.recipe, self.seed = root, recipe, seed
         self.main = is_main()
-        self.made: dict[str, Any] = {}
-        self.scaler: dict[str, Any] = {}
-        self.card: Callable[[Mapping[str, Any]], str] = lambda state: ""
-        self.beneath: checkpoint.Beneath | None = None
+        self.contents = CheckpointContents()
         self.saved_best: float | None = None
 
     def open(self, *, resume: bool) -> None:
-        """Raises ConfigError where the folder holds a run that this one must not touch."""
+        """Raises ConfigError where the folder holds a run and `resume` is false, or a run of another recipe."""
         path = self.root / RUN_FILE
-        if not self.main:
+        if not self.main or not path.exists():
             return
         now = self.recipe.model_dump(mode="json")
-        if not path.exists():
-            return
         if not resume:
             raise ConfigError(
                 f"{self.root} holds a run already. Add --resume to go on, or choose another --out."
@@ -57,34 +67,25 @@ class RunFolder:
                 f"begun with, or choose another --out."
             )
 
-    def describe(
-        self,
-        made: dict[str, Any],
-        scaler: dict[str, Any],
-        card: Callable[[Mapping[str, Any]], str],
-        beneath: checkpoint.Beneath | None = None,
-    ) -> None:
-        """What goes into each checkpoint beside the weights; from here on `root` holds a run.
-
-        card: the model card, given the state. beneath: the language model that the run stands on.
-        """
-        self.made, self.scaler, self.card, self.beneath = made, scaler, card, beneath
+    def describe(self, contents: CheckpointContents) -> None:
+        """Sets what goes into each checkpoint and writes run.json, which marks the folder as a run."""
+        self.contents = contents
         if not self.main:
             return
         text = json.dumps(self.recipe.model_dump(mode="json"), indent=2) + "\n"
         write_whole(self.root / RUN_FILE, lambda file: file.write_text(text, encoding="utf-8"))
 
-    def save(self, progress: TrainingState, terms: Mapping[str, float]) -> None:
-        step, train, validation = progress.rows[-1]
-        line = {"step": step, "train": train, "validation": validation, "seconds": progress.seconds, **terms}
+    def save(self, state: TrainingState, terms: Mapping[str, float]) -> None:
+        step, train, validation = state.rows[-1]
+        line = {"step": step, "train": train, "validation": validation, "seconds": state.seconds, **terms}
         log = self.root / "log.jsonl"
-        before = log.read_text(encoding="utf-8") if log.exists() else ""
-        kept = [row for row in before.splitlines() if json.loads(row)["step"] < step]
-        text = "\n".join([*kept, json.dumps(line)]) + "\n"
-        if progress.best != self.saved_best:
-            self._write("best", progress.weights, self._state(progress), None)
-            self.saved_best = progress.best
-        self._write("last", progress.current, self._state(progress), progress.optimiser)
+        written = log.read_text(encoding="utf-8") if log.exists() else ""
+        earlier = [row for row in written.splitlines() if json.loads(row)["step"] < step]
+        text = "\n".join([*earlier, json.dumps(line)]) + "\n"
+        if state.best != self.saved_best:
+            self._write("best", state.weights, self._state_json(state), None)
+            self.saved_best = state.best
+        self._write("last", state.current, self._state_json(state), state.optimiser)
         write_whole(log, lambda file: file.write_text(text, encoding="utf-8"))
 
     def load(self) -> TrainingState | None:
@@ -104,14 +105,14 @@ class RunFolder:
             seconds=float(state["seconds"]),
         )
 
-    def _state(self, progress: TrainingState) -> dict[str, Any]:
-        rows = [[s, None if np.isnan(t) else t, v] for s, t, v in progress.rows]
+    def _state_json(self, state: TrainingState) -> dict[str, Any]:
+        rows = [[s, None if np.isnan(t) else t, v] for s, t, v in state.rows]
         rng = {"seed": self.seed, "of": "each step's choices depend on seed and step alone"}
         return {
-            "step": progress.step,
+            "step": state.step,
             "rng": rng,
-            "best": progress.best,
-            "seconds": progress.seconds,
+            "best": state.best,
+            "seconds": state.seconds,
             "rows": rows,
         }
 
@@ -121,10 +122,10 @@ class RunFolder:
         checkpoint.save(
             self.root / name,
             weights,
-            config=self.made,
+            config=self.contents.config,
             state=state,
-            scaler=self.scaler,
-            card=self.card(state),
+            scaler=self.contents.scaler,
+            card=self.contents.card(state),
             optimiser=optimiser,
-            beneath=self.beneath,
+            beneath=self.contents.base_model,
         )

@@ -1,7 +1,12 @@
-"""CLIP with prompts, of frozen parts: clips find the sentences that are true of them, and so answer questions."""
+"""`st2llm align` on clips without a language model: clips and sentences are embedded in one space, as CLIP does.
 
-from collections.abc import Sequence
+A question is answered by the option whose sentence lies nearest to the clip (Radford et al. 2021). The sentence vectors
+are frozen.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,63 +19,65 @@ from st2llm.config.training import VideoTextRecipe
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.features import text
 from st2llm.model.objectives.video_text import Paired, Pairing, Pairs
-from st2llm.predict.checkpoint import scaler_state
-from st2llm.predict.preprocess.field import FieldPreprocessor
-from st2llm.predict.preprocess.fit import field_shape, make_blueprint
-from st2llm.train.checkpointing import RunFolder
+from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.fit import make_blueprint
+from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.clip_questions import collate_clips, fit_clip_preprocessor, generate_clips
-from st2llm.train.loop.trainer import Budget, FitResult, StepCallback, fit
+from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
+from st2llm.train.run import open_run, run
+from st2llm.train.setup import Setup, parameter_count, recipe_config
 
 ANSWER_PROMPTS = (
     "{question} {option}.",
     "In this video: {question} It is {option}.",
     "Asked “{question}”, one says: {option}",
 )
-"""Sentences that an option stands in; the mean of their vectors counts, as CLIP's ensembles of prompts."""
+"""Sentences that an option is put into; their mean vector stands for the option, as in CLIP's prompt ensembles."""
 
 
 @dataclass(frozen=True)
 class ClipPromptModel:
-    """Who answers by the nearest sentence, and the rows to learn from."""
+    """Answers questions about clips by the nearest sentence.
+
+    rows: the questions it is trained on. blind: the values of all clips are replaced by zeros.
+    """
 
     model: Paired
-    preprocessor: FieldPreprocessor
+    preprocessor: Preprocessor
     rows: list[dict[str, Any]]
     blind: bool
 
     @torch.inference_mode()
     def answer(self, rows: Sequence[dict[str, Any]]) -> list[str]:
-        """Of each question the option whose sentence lies nearest to the clip."""
+        """For each question the option whose sentence lies nearest to the clip."""
         self.model.eval()
         device = next(self.model.parameters()).device
         clips = self.model.clip(self.data(rows).to(device))
-        found = []
+        answers = []
         for row, clip in zip(rows, clips, strict=True):
-            near = (
-                self.model.text(sentence_vectors([row] * len(row["options"]), row["options"]).to(device))
-                @ clip
-            )
-            found.append(str(row["options"][int(near.argmax())]))
-        return found
+            vectors = sentence_vectors([row] * len(row["options"]), row["options"])
+            similarity = self.model.text(vectors.to(device)) @ clip
+            answers.append(str(row["options"][int(similarity.argmax())]))
+        return answers
 
     def data(self, rows: Sequence[dict[str, Any]]) -> FieldBatch:
         """The windows that questions are about."""
         return collate_clips(self.preprocessor, rows, blind=self.blind)
 
     def pairs(self, rows: Sequence[dict[str, Any]]) -> Pairs:
-        """Windows with the sentence of the true answer."""
+        """Windows with the sentence vector of the true answer."""
         return Pairs(self.data(rows), sentence_vectors(rows, [row["truth"] for row in rows]))
 
 
 def sentence_vectors(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> Float32[Tensor, "row d_text"]:
     """The mean vector of the prompts of each row's question with an option."""
-    said = [
+    sentences = [
         prompt.format(question=row["question"].words, option=option)
         for row, option in zip(rows, options, strict=True)
         for prompt in ANSWER_PROMPTS
     ]
-    vectors = torch.from_numpy(text.load("minilm").encode(said))
+    vectors = torch.from_numpy(text.load("minilm").encode(sentences))
     return vectors.reshape(len(options), len(ANSWER_PROMPTS), -1).mean(dim=1)
 
 
@@ -79,47 +86,42 @@ def train_clip_prompts(
     out: Path,
     *,
     resume: bool = False,
-    tick: StepCallback = lambda step: None,
+    on_step: StepCallback = lambda step: None,
     blind: bool = False,
 ) -> tuple[ClipPromptModel, FitResult]:
-    """Trains the encoder and both linear layers on made clips; the sentence vectors stay as they are.
+    """Trains the encoder and both linear layers on generated clips.
 
-    blind: nothing of the clips is shown, in training and after. Raises as `pretrain` does.
+    blind: trains and answers without seeing the clips, as a control. Raises as `pretrain` does.
     """
-    folder = RunFolder(out, recipe, seed=recipe.seed)
-    folder.open(resume=resume)
+    folder = open_run(recipe, out, resume=resume)
     clips = generate_clips(recipe)
     preprocessor = fit_clip_preprocessor(clips, recipe, up=Projection())
-    shape, first = field_shape(clips.samples[0], clips.task, preprocessor), clips.samples[0]
+    first = clips.samples[0]
+    shape = preprocessor.task_shape(first, clips.task)
     blueprint = make_blueprint(shape, first, recipe.encoder, llm=None, up=Projection())
     d_text = text.load("minilm").width
     model = Paired(blueprint, d_text=d_text, width=recipe.width, seed=recipe.seed)
-    pairer = ClipPromptModel(model, preprocessor, clips.train, blind)
-    params = sum(weight.numel() for weight in model.parameters())
-    folder.describe(
-        {"recipe": recipe.model_dump(mode="json"), "of": "pair"},
-        scaler_state(preprocessor),
-        lambda state: _card(recipe, params, state),
-    )
-    done = fit(
-        model,
-        pairer.pairs(clips.train),
-        pairer.pairs(clips.validation),
-        Budget(**recipe.budget.model_dump()),
+    answerer = ClipPromptModel(model, preprocessor, clips.train, blind)
+    setup = Setup(
+        module=model,
         objective=Pairing(recipe.temperature),
-        seed=recipe.seed,
-        tick=tick,
-        keeper=folder,
+        train=answerer.pairs(clips.train),
+        validation=answerer.pairs(clips.validation),
+        contents=CheckpointContents(
+            config=recipe_config(recipe, "pair"),
+            scaler=preprocessor.scaler_state(),
+            card=partial(_card, recipe, parameter_count(model)),
+        ),
     )
-    return pairer, done
+    return answerer, run(recipe, folder, setup, on_step=on_step)
 
 
-def _card(r: VideoTextRecipe, params: int, state: Any) -> str:
-    joined = f" with {', '.join(r.encoder.extra_features)}" if r.encoder.extra_features else ""
+def _card(r: VideoTextRecipe, parameters: int, state: Mapping[str, Any]) -> str:
+    features = f" with {', '.join(r.encoder.extra_features)}" if r.encoder.extra_features else ""
     return model_card(
         r,
-        f"Clips (encoder{joined}) and sentences (all-MiniLM-L6-v2) in one space of {r.width} numbers; {params:,} "
-        f"trained parameters. Trained on {r.clips} made clips.",
+        f"Clips (encoder{features}) and sentences (all-MiniLM-L6-v2) in one space of {r.width} numbers; "
+        f"{parameters:,} trained parameters. Trained on {r.clips} generated clips.",
         state=state,
         unit="nats a pair",
     )

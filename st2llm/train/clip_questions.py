@@ -1,4 +1,4 @@
-"""Questions about clips with computed answers: of made clips to learn from, of real ones to be examined on."""
+"""Questions about clips with computed answers: of generated clips to train on, of real ones to be examined on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from st2llm.data.load.moving_shapes import moving_shapes
 from st2llm.data.windows import split
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.errors import DataError
-from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.serialize.questions import generate_questions
 from st2llm.tasks import Task
@@ -24,7 +24,7 @@ from st2llm.types import Sample, SplitPlan
 
 @dataclass(frozen=True)
 class QuestionClips:
-    """Windows of made clips to learn from, and rows of questions about these and, of other clips, to choose by."""
+    """Windows of generated clips. train: rows of questions about them. validation: rows about other clips."""
 
     samples: tuple[Sample, ...]
     task: Task
@@ -33,7 +33,9 @@ class QuestionClips:
 
 
 def generate_clips(recipe: VideoQuestionRecipe) -> QuestionClips:
-    """Nine tenths of the made clips are learned from, the others choose the best state. A run's twin gets the same."""
+    """Generates the clips of a recipe: nine tenths to train on, the others for validation. Calls with the same settings
+    return the same object.
+    """
     return _generate(recipe.clips, recipe.frames, recipe.seed, recipe.topics, recipe.validation)
 
 
@@ -48,19 +50,19 @@ def _generate(count: int, length: int, seed: int, topics: tuple[str, ...], valid
 
 def fit_clip_preprocessor(
     clips: QuestionClips, recipe: VideoQuestionRecipe, *, up: Projection
-) -> FieldPreprocessor:
-    """What is fitted on the clips that are learned from."""
-    preprocessor = fit_preprocessor(
+) -> Preprocessor:
+    """The preprocessor fitted on the training clips."""
+    return fit_preprocessor(
         clips.samples, clips.task, skip="none", encoder=recipe.encoder, up=up, with_instructions=False
     )
-    if not isinstance(preprocessor, FieldPreprocessor):
-        raise DataError("Clips are fields, but the preprocessor is of sequences.")
-    return preprocessor
 
 
 def exam_rows(recipe: VideoQuestionRecipe) -> list[dict[str, Any]]:
-    """Questions about evenly spaced windows of each test data set's clips. Raises DataError where there is none."""
-    task, found = tasks.forecast(recipe.frames, 1), []
+    """Questions about evenly spaced windows of the clips of each test data set.
+
+    Raises DataError for a data set without a clip of `frames` frames.
+    """
+    task, rows = tasks.forecast(recipe.frames, 1), []
     for name in recipe.test:
         data = load_data(name)
         clips = [
@@ -72,35 +74,35 @@ def exam_rows(recipe: VideoQuestionRecipe) -> list[dict[str, Any]]:
             raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
         count = min(recipe.windows, len(samples))
         chosen = [samples[i * len(samples) // count] for i in range(count)]
-        found += question_rows(chosen, recipe.topics)
-    return found
+        rows += question_rows(chosen, recipe.topics)
+    return rows
 
 
 def question_rows(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each question of these topics about each sample, with what an exam marks it by."""
+    """A row for each question of these topics about each sample, with the answer and how an exam scores it."""
     return [
         {
-            "id": f"{sample.id}/{one.topic}",
+            "id": f"{sample.id}/{question.topic}",
             "sample": sample.id,
-            "topic": one.topic,
-            "truth": one.answer,
-            "options": list(one.options),
-            "decimals": one.decimals,
-            "within": one.within,
+            "topic": question.topic,
+            "truth": question.answer,
+            "options": list(question.options),
+            "decimals": question.decimals,
+            "within": question.within,
             "window": sample,
-            "question": one,
+            "question": question,
         }
         for sample in samples
-        for one in generate_questions(sample)
-        if one.topic in topics
+        for question in generate_questions(sample)
+        if question.topic in topics
     ]
 
 
-def collate_clips(
-    preprocessor: FieldPreprocessor, rows: Sequence[dict[str, Any]], *, blind: bool
-) -> FieldBatch:
-    """The windows that questions are about, without the truth; blind: with nothing seen of them."""
-    batch = preprocessor.collate([row["window"].without_truth() for row in rows], with_instructions=False)
+def collate_clips(preprocessor: Preprocessor, rows: Sequence[dict[str, Any]], *, blind: bool) -> FieldBatch:
+    """The windows that questions are about, without the truth; blind: with all values replaced by zeros."""
+    batch: FieldBatch = preprocessor.collate(
+        [row["window"].without_truth() for row in rows], with_instructions=False
+    )
     if not blind:
         return batch
     return replace(
@@ -112,6 +114,6 @@ def collate_clips(
 
 
 def _windows(clips: Sequence[Any], task: Task) -> list[Sample]:
-    """Windows of clips that are all of one part, one after the other."""
+    """Windows of clips, one after the other; all clips are in the training part."""
     part = split(list(clips), task, stride=task.length).train
     return [part[i] for i in range(len(part))]

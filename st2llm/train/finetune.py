@@ -1,4 +1,4 @@
-"""Fine-tuning on instructions: rows of messages are streamed, and a language model learns the answers."""
+"""Fine-tunes a language model on instructions: rows of messages are streamed, the loss is on the answers."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,14 +11,16 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
 from st2llm.model.prompted import Speaker, Talk, Telling
-from st2llm.predict.checkpoint import load_language_model
-from st2llm.train.checkpointing import RunFolder
+from st2llm.predict.build import load_language_model
+from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.loop.batches import StreamedBatches
-from st2llm.train.loop.trainer import Budget, FitResult, StepCallback, fit
+from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
+from st2llm.train.run import open_run, run
+from st2llm.train.setup import Setup, recipe_config
 
 _BUFFER = 1000
-"""Rows that a stream is shuffled among."""
+"""Size of the shuffle buffer of a stream, in rows."""
 _SHARDS = 10
 """Shards that fill the buffer together."""
 
@@ -26,20 +28,20 @@ _SHARDS = 10
 class InstructionSet:
     """The rows of an instruction set that `datasets` reads: a folder, or an id of the hub.
 
-    Raises DataError where there is none, or its rows have no messages.
+    Raises DataError where `datasets` finds no set there, or its rows have no column `messages`.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        found: Mapping[str, Any]
+        splits: Mapping[str, Any]
         try:
-            found = datasets.load_dataset(path, streaming=True)
+            splits = datasets.load_dataset(path, streaming=True)
         except (FileNotFoundError, ValueError, OSError) as error:
             raise DataError(
                 f"There is no instruction set at {path} that `datasets` can read ({error}). Make one with "
                 f"`st2llm data instruct NAME --out FOLDER`."
             ) from error
-        self.parts = found
+        self.splits = splits
         first = next(iter(self.read("train", limit=1)), None)
         if first is None or not isinstance(first.get("messages"), list):
             raise DataError(
@@ -47,16 +49,16 @@ class InstructionSet:
                 f"{', '.join(first or {}) or 'no rows'}."
             )
 
-    def read(self, part: str, *, limit: int | None = None) -> list[dict[str, Any]]:
-        """Rows of a part, in order; [] for a part that the set does not have."""
-        if part not in self.parts:
+    def read(self, split: str, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """Rows of a split, in order; [] for a split that the set does not have."""
+        if split not in self.splits:
             return []
-        rows = self.parts[part]
+        rows = self.splits[split]
         return list(rows if limit is None else rows.take(limit))
 
     def epochs(self, seed: int, *, after: int = 0) -> Any:
-        """The training rows of an epoch by its number, each in another order. after: first rows that are left aside."""
-        whole = self.parts["train"].skip(after) if after else self.parts["train"]
+        """A function from the number of an epoch to its shuffled training rows. after: first rows that are skipped."""
+        whole = self.splits["train"].skip(after) if after else self.splits["train"]
         # With more shards than there are, `datasets` waits five seconds for threads at the end of every epoch.
         shards = min(_SHARDS, whole.num_shards)
         shuffled = whole.shuffle(seed=seed, buffer_size=_BUFFER, max_buffer_input_shards=shards)
@@ -69,13 +71,13 @@ class InstructionSet:
 
 
 TokenizedExample = tuple[list[int], list[int]]
-"""A prompt, and the answer with the mark of its end, as tokens."""
+"""Tokens of a prompt, and of its answer with the end-of-sequence token."""
 
 
-def prompt_batch(lessons: list[TokenizedExample]) -> Talk:
-    """Prompts of words alone, with their answers."""
+def prompt_batch(examples: list[TokenizedExample]) -> Talk:
+    """A batch of text prompts with their answers."""
     return Talk(
-        tuple((tuple(prompt),) for prompt, _ in lessons), tuple(tuple(answer) for _, answer in lessons)
+        tuple((tuple(prompt),) for prompt, _ in examples), tuple(tuple(answer) for _, answer in examples)
     )
 
 
@@ -85,62 +87,58 @@ def finetune(
     out: Path,
     *,
     resume: bool = False,
-    tick: StepCallback = lambda step: None,
+    on_step: StepCallback = lambda step: None,
 ) -> FitResult:
     """Trains by a recipe on the instruction set at `path` into `out`: `best/` and `last/`, log.jsonl, run.json.
 
-    The validation part chooses the best state; a set without one gives its first rows for that. Raises as `pretrain`
-    does, and ConfigError for a method that trains nothing.
+    The validation split chooses the best state; for a set without one, its first training rows do, and are not trained
+    on. Raises as `pretrain` does, ConfigError for a method that trains nothing, and DataError where no validation row
+    fits into `max_length` tokens.
     """
     if recipe.adapt.frozen:
         raise ConfigError(f"{recipe.id}: adapt.method is frozen, so nothing would be trained. Take lora.")
-    folder = RunFolder(out, recipe, seed=recipe.seed)
-    folder.open(resume=resume)
+    folder = open_run(recipe, out, resume=resume)
+    return run(recipe, folder, _setup(recipe, path), on_step=on_step)
+
+
+def _setup(recipe: InstructionRecipe, path: str) -> Setup:
     rows = InstructionSet(path)
     llm = load_language_model(recipe.llm)
 
-    def read(row: dict[str, Any]) -> TokenizedExample | None:
+    def tokenize(row: dict[str, Any]) -> TokenizedExample | None:
         prompt, answer = llm.tokenizer.training_ids(row["messages"])
         return (prompt, answer) if len(prompt) + len(answer) <= recipe.max_length else None
 
     count = recipe.instructions.validation
-    held = rows.read("validation", limit=count)
-    after = 0 if held else count
-    lessons = [read(row) for row in held or rows.read("train", limit=count)]
-    chosen = [lesson for lesson in lessons if lesson is not None]
-    if not chosen:
+    validation_rows = rows.read("validation", limit=count)
+    skipped = 0 if validation_rows else count
+    examples = [tokenize(row) for row in validation_rows or rows.read("train", limit=count)]
+    validation = [example for example in examples if example is not None]
+    if not validation:
         raise DataError(
             f"No validation row of {path} fits into max_length: {recipe.max_length} tokens. Raise it."
         )
-    train = StreamedBatches(
-        rows.epochs(recipe.seed, after=after), read=read, make=prompt_batch, batch=recipe.budget.batch
-    )
-    speaker = Speaker(
-        llm, recipe.adapt, seed=recipe.seed, length=recipe.max_length if recipe.packing else None
-    )
-    params = trained(speaker)
-    folder.describe(
-        {"recipe": recipe.model_dump(mode="json"), "of": "instructions"},
-        {},
-        lambda state: _card(recipe, path, params, train.left_out, state),
-        checkpoint.Beneath(llm, recipe.adapt),
-    )
-    return fit(
-        speaker,
-        train,
-        prompt_batch(chosen),
-        Budget(**recipe.budget.model_dump()),
+    epochs = rows.epochs(recipe.seed, after=skipped)
+    train = StreamedBatches(epochs, read=tokenize, make=prompt_batch, batch=recipe.budget.batch)
+    model = Speaker(llm, recipe.adapt, seed=recipe.seed, length=recipe.max_length if recipe.packing else None)
+    parameters = trained(model)
+    return Setup(
+        module=model,
         objective=Telling(),
-        seed=recipe.seed,
-        tick=tick,
-        keeper=folder,
+        train=train,
+        validation=prompt_batch(validation),
+        contents=CheckpointContents(
+            config=recipe_config(recipe, "instructions"),
+            card=lambda state: _card(recipe, path, parameters, train.left_out, state),
+            base_model=checkpoint.Beneath(llm, recipe.adapt),
+        ),
     )
 
 
-def _card(r: InstructionRecipe, path: str, params: int, left_out: int, state: Mapping[str, Any]) -> str:
+def _card(r: InstructionRecipe, path: str, parameters: int, left_out: int, state: Mapping[str, Any]) -> str:
     return model_card(
         r,
-        f"{r.llm.name} fine-tuned by `st2llm finetune` on instructions ({r.adapt.method}, {params:,} trained "
+        f"{r.llm.name} fine-tuned by `st2llm finetune` on instructions ({r.adapt.method}, {parameters:,} trained "
         f"parameters); the loss is on the answers alone.",
         state=state,
         unit="nats a token",

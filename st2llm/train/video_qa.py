@@ -1,8 +1,11 @@
-"""Questions about clips that a language model hears as soft tokens, or is told in words: trained on made clips, asked
-about real ones."""
+"""Video question answering: a language model answers questions about clips, given as soft tokens or in words.
 
-from collections.abc import Sequence
+It is trained on generated clips, whose answers are computed, and examined on real ones.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +14,57 @@ from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained
 from st2llm.model.prompted import Speaker, Talk, Telling
-from st2llm.predict.checkpoint import load_language_model, scaler_state
-from st2llm.predict.preprocess.field import FieldPreprocessor
-from st2llm.predict.preprocess.fit import field_shape, make_blueprint
+from st2llm.predict.build import load_language_model
+from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.fit import make_blueprint
 from st2llm.serialize.questions import question_sample
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.train.checkpointing import RunFolder
+from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.clip_questions import collate_clips, fit_clip_preprocessor, generate_clips
-from st2llm.train.loop.trainer import Budget, FitResult, StepCallback, fit
+from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
+from st2llm.train.run import open_run, run
+from st2llm.train.setup import Setup, recipe_config
 
-_BATCH = 16
+_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class VideoQuestionAnswerer:
-    """Who learns to answer and then answers, and the rows to learn from."""
+    """A language model that answers questions about clips.
 
-    speaker: Speaker
-    preprocessor: FieldPreprocessor
+    rows: the questions it is trained on. blind: the values of all clips are replaced by zeros. token_budget: of a
+    prompt that describes the clip in words.
+    """
+
+    model: Speaker
+    preprocessor: Preprocessor
     template: Template
     rows: list[dict[str, Any]]
     blind: bool
-    words: int | None
+    token_budget: int | None
 
     def answer(self, rows: Sequence[dict[str, Any]]) -> list[str]:
-        """Its answers to rows of `exam_rows`."""
-        found = []
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            found += self.speaker.answers(self.talk(part))
-        return found
+        """The answers to rows of `exam_rows`."""
+        answers = []
+        for start in range(0, len(rows), _BATCH_SIZE):
+            answers += self.model.answers(self.collate(rows[start : start + _BATCH_SIZE]))
+        return answers
 
-    def talk(self, rows: Sequence[dict[str, Any]]) -> Talk:
-        """Rows as prompts, and the windows that fill their slots."""
-        tokenizer = self.speaker.llm.tokenizer
+    def collate(self, rows: Sequence[dict[str, Any]]) -> Talk:
+        """Prompts and answers of rows as tokens, and the windows that fill the slots of the prompts."""
+        tokenizer = self.model.llm.tokenizer
         prompts = [
             self.template.render(
                 question_sample(row["window"], row["question"]),
                 soft=self.preprocessor.slots,
-                budget=self.words,
+                budget=self.token_budget,
                 tokenizer=tokenizer,
             )
             for row in rows
         ]
-        begin = "" if self.template.head.format == "chat" else " "
-        answers = tuple(tuple(tokenizer.answer_ids(f"{begin}{row['truth']}")) for row in rows)
+        separator = "" if self.template.head.format == "chat" else " "
+        answers = tuple(tuple(tokenizer.answer_ids(f"{separator}{row['truth']}")) for row in rows)
         pieces = tuple(tokenizer.prompt_pieces(prompt) for prompt in prompts)
         if not takes_soft_tokens(self.template):
             return Talk(pieces, answers)
@@ -64,7 +72,7 @@ class VideoQuestionAnswerer:
 
 
 def takes_soft_tokens(template: Template) -> bool:
-    """Whether its prompts hold soft tokens; if not, all is told in words."""
+    """Whether the prompts of a template hold soft tokens; if not, they describe clips in words."""
     return "soft" in template.body.variables
 
 
@@ -73,67 +81,63 @@ def train_video_qa(
     out: Path,
     *,
     resume: bool = False,
-    tick: StepCallback = lambda step: None,
+    on_step: StepCallback = lambda step: None,
     blind: bool = False,
 ) -> tuple[VideoQuestionAnswerer, FitResult]:
-    """Trains encoder, projection head and adapters on questions about made clips, the loss on the answers alone.
+    """Trains encoder, projection head and adapters on questions about generated clips; the loss is on the answers.
 
-    A template without a slot tells clips in words, and nothing but adapters is trained.
-    blind: nothing of the clips is shown, in training and after: the control without video. Raises as `pretrain` does.
+    With a template without a slot, clips are described in words and only the adapters are trained.
+    blind: trains and answers without seeing the clips, as a control. Raises as `pretrain` does.
     """
-    folder = RunFolder(out, recipe, seed=recipe.seed)
-    folder.open(resume=resume)
-    made, validation = untrained_answerer(recipe, blind=blind)
-    speaker, llm = made.speaker, made.speaker.llm
-    params = trained(speaker)
-    folder.describe(
-        {"recipe": recipe.model_dump(mode="json"), "of": "talk"},
-        scaler_state(made.preprocessor),
-        lambda state: _card(recipe, params, state),
-        checkpoint.Beneath(llm, recipe.adapt),
-    )
-    done = fit(
-        speaker,
-        made.talk(made.rows),
-        made.talk(validation),
-        Budget(**recipe.budget.model_dump()),
+    folder = open_run(recipe, out, resume=resume)
+    answerer, validation = untrained_answerer(recipe, blind=blind)
+    model = answerer.model
+    setup = Setup(
+        module=model,
         objective=Telling(),
-        seed=recipe.seed,
-        tick=tick,
-        keeper=folder,
+        train=answerer.collate(answerer.rows),
+        validation=answerer.collate(validation),
+        contents=CheckpointContents(
+            config=recipe_config(recipe, "talk"),
+            scaler=answerer.preprocessor.scaler_state(),
+            card=partial(_card, recipe, trained(model)),
+            base_model=checkpoint.Beneath(model.llm, recipe.adapt),
+        ),
     )
-    return made, done
+    return answerer, run(recipe, folder, setup, on_step=on_step)
 
 
 def untrained_answerer(
     recipe: VideoQARecipe, *, blind: bool = False
 ) -> tuple[VideoQuestionAnswerer, list[dict[str, Any]]]:
-    """Who is trained by a recipe, as it is before, and the rows that its best state is chosen by."""
+    """The model of a recipe before training, and the questions that choose its best state.
+
+    Raises ConfigError for a template without a slot where the recipe would train or start an encoder.
+    """
     clips = generate_clips(recipe)
     preprocessor = fit_clip_preprocessor(clips, recipe, up=recipe.up)
     template, llm = load_prompt(recipe.template), load_language_model(recipe.llm)
     blueprint = None
     if takes_soft_tokens(template):
-        shape = field_shape(clips.samples[0], clips.task, preprocessor)
+        shape = preprocessor.task_shape(clips.samples[0], clips.task)
         blueprint = make_blueprint(shape, clips.samples[0], recipe.encoder, llm=llm, up=recipe.up)
     elif recipe.adapt.frozen or recipe.init_from or blind:
         raise ConfigError(
-            f"{recipe.id}: {recipe.template} tells clips in words, so there is nothing to train but the language "
+            f"{recipe.id}: {recipe.template} describes clips in words, so there is nothing to train but the language "
             f"model. Set adapt.method to lora, and leave `init_from` out."
         )
-    speaker = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
+    model = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
     if recipe.init_from:
-        checkpoint.start_from(speaker, Path(recipe.init_from), heads=True)
-    return VideoQuestionAnswerer(
-        speaker, preprocessor, template, clips.train, blind, recipe.prompt_budget
-    ), clips.validation
+        checkpoint.start_from(model, Path(recipe.init_from), heads=True)
+    answerer = VideoQuestionAnswerer(model, preprocessor, template, clips.train, blind, recipe.prompt_budget)
+    return answerer, clips.validation
 
 
-def _card(r: VideoQARecipe, params: int, state: Any) -> str:
+def _card(r: VideoQARecipe, parameters: int, state: Mapping[str, Any]) -> str:
     return model_card(
         r,
-        f"{r.llm.name} answers questions about clips ({r.template}); {params:,} trained parameters ({r.adapt.method}). "
-        f"Trained on {r.clips} made clips.",
+        f"{r.llm.name} answers questions about clips ({r.template}); {parameters:,} trained parameters "
+        f"({r.adapt.method}). Trained on {r.clips} generated clips.",
         state=state,
         unit="nats a token",
         head={"base_model": r.llm.name},

@@ -21,7 +21,8 @@ from st2llm.llm import load_llm, quantise
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, EncoderSettings, build
 from st2llm.model.objectives.supervised import Regression
-from st2llm.train.loop.trainer import Budget, fit
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import fit
 from st2llm.types import Numbers
 
 ARCHITECTURES = ["llama", "gpt2", "qwen2", "gemma"]

@@ -10,7 +10,7 @@ from st2llm.errors import AlignmentError
 from st2llm.llm import load_llm
 from st2llm.model.arm import blueprint_of
 from st2llm.model.prompted import Speaker, Talk, Telling, nats, pack
-from st2llm.predict.preprocess.fit import field_shape, fit_preprocessor
+from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.types import Slot
 
 WORDS = ["12 people walked by", "at 7:00 450 people, 3 people walked by at 12:00.", "12", "walked by"]
@@ -129,7 +129,7 @@ def test_soft_tokens_stand_amid_words_and_are_counted(tiny):
         samples, task, skip="none", encoder=ENCODER, up=Projection(), with_instructions=False
     )
     blueprint = blueprint_of(
-        field_shape(samples[0], task, preprocessor), edges_of(samples[0]), ENCODER, llm=llm, up=Projection()
+        preprocessor.task_shape(samples[0], task), edges_of(samples[0]), ENCODER, llm=llm, up=Projection()
     )
     model = Speaker(llm, blueprint=blueprint)
     data = preprocessor.collate(samples[:2], with_instructions=False)

@@ -14,8 +14,9 @@ from st2llm.errors import DataError
 from st2llm.model.arm import build
 from st2llm.model.objectives.supervised import Likelihood, of_task
 from st2llm.predict.arm import predict_in_batches
-from st2llm.predict.preprocess.fit import encoder_shape, fit_preprocessor, make_blueprint
-from st2llm.train.loop.trainer import Budget, evaluate, fit
+from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import evaluate, fit
 from st2llm.types import SplitPlan, Trajectory, Video
 
 ENCODER = EncoderSettings(d_st=16, patch=4, layers=1)
@@ -62,7 +63,7 @@ def arm_and_preprocessor(samples, task):
     preprocessor = fit_preprocessor(
         samples, task, skip="none", encoder=ENCODER, up=up, with_instructions=False
     )
-    shape = encoder_shape(preprocessor, samples[0], task)
+    shape = preprocessor.task_shape(samples[0], task)
     blueprint = make_blueprint(shape, samples[0], ENCODER, llm=None, up=up)
     return build("none", blueprint, seed=0), preprocessor, shape
 

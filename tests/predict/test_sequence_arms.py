@@ -20,7 +20,8 @@ from st2llm.model.pretraining import Sequenced
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.preprocess.sequence import KEPT_DRAWS, fit_sequence_preprocessor
-from st2llm.train.loop.trainer import Budget, fit
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import fit
 from st2llm.types import NO_EDGES, SplitPlan, Trajectory
 
 

@@ -10,7 +10,7 @@ from st2llm.config.model import Adaptation, EncoderSettings, Projection
 from st2llm.encode.field import edges_of
 from st2llm.model.arm import blueprint_of, build
 from st2llm.model.objectives.supervised import Likelihood, Regression
-from st2llm.predict.preprocess.fit import field_shape, fit_preprocessor
+from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.types import NO_EDGES
 from support import five_kinds
 
@@ -50,7 +50,7 @@ def joined(kind, llm, *, up=None, how=None, seed=0):
         samples, task, skip="none", encoder=ENCODER, up=up, with_instructions=True
     )
     field = kind in ("graph", "grid", "video")
-    shape = field_shape(samples[0], task, preprocessor) if field else preprocessor.shape
+    shape = preprocessor.task_shape(samples[0], task)
     blueprint = blueprint_of(shape, edges_of(samples[0]) if field else NO_EDGES, ENCODER, llm=llm, up=up)
     arm = build("llm-frozen" if how.frozen else "llm-lora", blueprint, seed=seed, llm=llm, how=how)
     batch = preprocessor.collate(samples, with_instructions=True)

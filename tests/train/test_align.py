@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, tiny, method):
             raise KilledError
 
     with pytest.raises(KilledError):
-        finetune(plan, tmp_path / "broken", tick=kill)
+        finetune(plan, tmp_path / "broken", on_step=kill)
     finetune(plan, tmp_path / "broken", resume=True)
     assert log(tmp_path / "broken") == log(tmp_path / "whole")
     a, b = (checkpoint.weights_of(tmp_path / name / "last") for name in ("whole", "broken"))
@@ -183,7 +183,7 @@ def test_an_encoder_that_was_never_trained_is_not_held(tmp_path, tiny):
 def test_an_aligned_checkpoint_has_no_answers_and_says_what_to_do(tmp_path, tiny):
     plan = recipe(tmp_path, tiny(), objectives={"contrast": {}})
     align(plan, tmp_path / "out")
-    with pytest.raises(Exception, match="its head has learned no answers"):
+    with pytest.raises(Exception, match="its head has not been trained to predict"):
         predict_to_file(tmp_path / "out", plan.data, tmp_path / "answers.parquet")
     assert not (tmp_path / "answers.parquet").exists()
 
@@ -235,7 +235,7 @@ def test_a_full_disk_while_an_adapter_is_saved_keeps_what_was_saved_before(tmp_p
 
 def test_a_data_set_that_is_too_small_for_its_split_is_refused_before_anything_is_written(tmp_path, tiny):
     plan = recipe(tmp_path, tiny(), task={"forecast": {"history": 60, "horizon": 6}}, split={"stride": 200})
-    with pytest.raises(ConfigError, match="samples for forecast-60-6, but two are needed at least"):
+    with pytest.raises(ConfigError, match="samples for forecast-60-6, but a run needs 2 or more"):
         align(plan, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -45,13 +45,15 @@ def recipe(**changes) -> VideoTextRecipe:
 
 
 def test_a_clip_finds_the_sentence_that_is_true_of_it(tmp_path):
-    pairer, done = train_clip_prompts(recipe(), tmp_path / "out")
+    answerer, done = train_clip_prompts(recipe(), tmp_path / "out")
     assert done.curve.train[-1] < 0.8 * done.curve.train[0]
-    answers = pairer.answer(pairer.rows)
-    right = np.mean([answer == row["truth"] for answer, row in zip(answers, pairer.rows, strict=True)])
-    usual = max(np.mean([row["truth"] == one for row in pairer.rows]) for one in pairer.rows[0]["options"])
+    answers = answerer.answer(answerer.rows)
+    right = np.mean([answer == row["truth"] for answer, row in zip(answers, answerer.rows, strict=True)])
+    usual = max(
+        np.mean([row["truth"] == one for row in answerer.rows]) for one in answerer.rows[0]["options"]
+    )
     assert right > usual + 0.1
-    assert all(answer in row["options"] for answer, row in zip(answers, pairer.rows, strict=True))
+    assert all(answer in row["options"] for answer, row in zip(answers, answerer.rows, strict=True))
     kept = checkpoint.weights_of(tmp_path / "out" / "best")
     assert {"of_clip.weight", "of_text.weight"} <= kept.keys()
     with pytest.raises(ConfigError, match="resume"):
@@ -59,12 +61,12 @@ def test_a_clip_finds_the_sentence_that_is_true_of_it(tmp_path):
 
 
 def test_equal_sentences_are_no_negatives_of_each_other(tmp_path):
-    pairer, _ = train_clip_prompts(
+    answerer, _ = train_clip_prompts(
         recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1}), tmp_path / "out"
     )
-    model, row = pairer.model, pairer.rows[0]
+    model, row = answerer.model, answerer.rows[0]
     assert isinstance(model, Paired)
-    twice = pairer.pairs([row, row])
+    twice = answerer.pairs([row, row])
     (total,) = Pairing(0.1).totals(model, twice).values()
     assert float(total.detach()) == pytest.approx(0.0, abs=1e-5)
     assert sentence_vectors([row], [row["truth"]]).shape == (1, Sentences.width)
@@ -73,8 +75,8 @@ def test_equal_sentences_are_no_negatives_of_each_other(tmp_path):
 
 def test_without_video_all_clips_are_one(tmp_path):
     few = recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1})
-    pairer, _ = train_clip_prompts(few, tmp_path / "out", blind=True)
-    vectors = pairer.model.clip(pairer.data(pairer.rows[:4]))
+    answerer, _ = train_clip_prompts(few, tmp_path / "out", blind=True)
+    vectors = answerer.model.clip(answerer.data(answerer.rows[:4]))
     torch.testing.assert_close(vectors, vectors[:1].expand_as(vectors), atol=1e-4, rtol=0)
 
 

@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, tiny):
             raise KilledError
 
     with pytest.raises(KilledError):
-        finetune(plan, str(path), tmp_path / "broken", tick=kill)
+        finetune(plan, str(path), tmp_path / "broken", on_step=kill)
     finetune(plan, str(path), tmp_path / "broken", resume=True)
     assert log(tmp_path / "broken") == log(tmp_path / "whole")
     same(tmp_path / "whole", tmp_path / "broken", atol=0)

@@ -78,10 +78,10 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, average):
             raise KilledError
 
     with pytest.raises(KilledError):
-        pretrain(recipe, tmp_path / "broken", tick=kill)
+        pretrain(recipe, tmp_path / "broken", on_step=kill)
     assert log(tmp_path / "broken") == log(tmp_path / "whole")[:2]
     ticks: list[int] = []
-    pretrain(recipe, tmp_path / "broken", resume=True, tick=ticks.append)
+    pretrain(recipe, tmp_path / "broken", resume=True, on_step=ticks.append)
     assert ticks == list(range(7, 13))
     assert log(tmp_path / "broken") == log(tmp_path / "whole")
     same(tmp_path / "whole", tmp_path / "broken")
@@ -186,7 +186,7 @@ def test_a_checkpoint_keeps_what_was_usual(tmp_path):
     parts = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=3)
     train, test = list(parts.train), list(parts.test)
     kept = checkpointed.load_predictor(tmp_path / "run", name="kept")
-    np.testing.assert_allclose(kept.preprocessor.usual.table, fit_slot_mean(train).table)
+    np.testing.assert_allclose(kept.preprocessor.slot_means.table, fit_slot_mean(train).table)
     fitted = checkpointed.fit_pretraining_preprocessor(recipe, train)
     ours, theirs = (
         kept.preprocessor.collate(test, with_instructions=False),
@@ -250,7 +250,7 @@ def test_paths_learned_by_masks_are_recovered_and_forecast_by_one_checkpoint(tmp
 
     pretrain(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        pretrain(recipe, tmp_path / "broken", tick=kill)
+        pretrain(recipe, tmp_path / "broken", on_step=kill)
     pretrain(recipe, tmp_path / "broken", resume=True)
     same(tmp_path / "whole", tmp_path / "broken")
     predictor = checkpointed.load_predictor(tmp_path / "whole", name="trajfm")

@@ -51,33 +51,33 @@ def losses(out: Path) -> list[float]:
 
 @pytest.mark.parametrize("template", ["video/question-answer.soft", "video/question-answer.soft-chat"])
 def test_a_clip_fills_the_slot_of_its_prompt(tiny, template):
-    pupil, validation = untrained_answerer(recipe(tiny(), template=template))
-    said = pupil.talk(pupil.rows[:3])
+    answerer, validation = untrained_answerer(recipe(tiny(), template=template))
+    said = answerer.collate(answerer.rows[:3])
     slots = [[piece for piece in prompt if isinstance(piece, Slot)] for prompt in said.prompts]
     assert slots == [[Slot("regions", 3)]] * 3
     assert len(said.data) == 3 and validation
-    assert {row["sample"] for row in validation}.isdisjoint(row["sample"] for row in pupil.rows)
-    rows = pupil.speaker.embedded(said)
+    assert {row["sample"] for row in validation}.isdisjoint(row["sample"] for row in answerer.rows)
+    rows = answerer.model.embedded(said)
     assert all(torch.isfinite(row).all() for row in rows)
 
 
 def test_what_is_blind_sees_nothing_of_a_clip(tiny):
-    pupil, _ = untrained_answerer(recipe(tiny()), blind=True)
-    said = pupil.talk(pupil.rows[:3])
+    answerer, _ = untrained_answerer(recipe(tiny()), blind=True)
+    said = answerer.collate(answerer.rows[:3])
     assert not said.data.values.any() and not said.data.visible.any()
-    seeing = replace(pupil, blind=False).talk(pupil.rows[:3])
+    seeing = replace(answerer, blind=False).collate(answerer.rows[:3])
     assert seeing.data.visible.any()
     assert said.prompts == seeing.prompts
 
 
 def test_heads_and_adapters_are_trained_and_kept(tiny, tmp_path):
     plan = recipe(tiny())
-    pupil, done = train_video_qa(plan, tmp_path / "out")
+    answerer, done = train_video_qa(plan, tmp_path / "out")
     assert done.curve.step[-1] == 4
     kept = checkpoint.weights_of(tmp_path / "out" / "last")
     assert any(name.startswith("encoder.") for name in kept)
     assert any("lora_" in name for name in kept)
-    answers = pupil.answer(pupil.rows[:3])
+    answers = answerer.answer(answerer.rows[:3])
     assert len(answers) == 3 and all(isinstance(answer, str) for answer in answers)
     with pytest.raises(ConfigError, match="resume"):
         train_video_qa(plan, tmp_path / "out")
@@ -85,9 +85,9 @@ def test_heads_and_adapters_are_trained_and_kept(tiny, tmp_path):
 
 def test_in_words_nothing_but_adapters_is_trained(tiny, tmp_path):
     plan = recipe(tiny(), **WORDS)
-    pupil, _ = train_video_qa(plan, tmp_path / "out")
-    assert not takes_soft_tokens(pupil.template)
-    assert pupil.talk(pupil.rows[:2]).data is None
+    answerer, _ = train_video_qa(plan, tmp_path / "out")
+    assert not takes_soft_tokens(answerer.template)
+    assert answerer.collate(answerer.rows[:2]).data is None
     kept = checkpoint.weights_of(tmp_path / "out" / "last")
     assert kept and all("lora_" in name for name in kept)
 

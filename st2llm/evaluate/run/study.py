@@ -42,12 +42,12 @@ from st2llm.predict import checkpoint as checkpointed
 from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external import predictions_file
-from st2llm.predict.preprocess.field import FieldPreprocessor
-from st2llm.predict.preprocess.fit import encoder_shape, fit_preprocessor, make_blueprint
-from st2llm.predict.preprocess.sequence import SequencePreprocessor
+from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
 from st2llm.tasks import Task
+from st2llm.train.loop.budget import Budget, FitResult, LearningCurve
 from st2llm.train.loop.meter import Meter
-from st2llm.train.loop.trainer import Budget, FitResult, LearningCurve, fit
+from st2llm.train.loop.trainer import fit
 from st2llm.train.loop.warmup import warm_up_encoder
 from st2llm.types import Container, Prediction, Sample, SensorGraph, seed_from
 
@@ -296,7 +296,7 @@ class Study:
                 self._plan(rate),
                 objective=objective,
                 seed=job.seed,
-                tick=self.reporter.update,
+                on_step=self.reporter.update,
             )
             runs.append(done)
             if best is None or done.curve.best < best[0].curve.best:
@@ -314,7 +314,7 @@ class Study:
         self.reporter.start(f"{job.key} with validation", steps)
         plan = replace(self._plan(curve.lr), stop=steps)
         last = data.take(range(len(self.train), len(data)))
-        fit(fresh, data, last, plan, objective=self._objective, seed=job.seed, tick=self.reporter.update)
+        fit(fresh, data, last, plan, objective=self._objective, seed=job.seed, on_step=self.reporter.update)
         arm.load_state_dict(fresh.state_dict())
 
     def _plan(self, rate: float) -> Budget:
@@ -334,7 +334,7 @@ class Study:
 
     @property
     def _shape(self) -> FieldShape | SequenceShape:
-        return encoder_shape(self.preprocessor, self.train[0], self.task)
+        return self.preprocessor.task_shape(self.train[0], self.task)
 
     def _rates(self, job: Job, store: RunStore) -> list[float]:
         """Learning rates to try: the whole list for the first seed, then the one chosen there on validation."""
@@ -358,7 +358,7 @@ class Study:
         )
 
     @cached_property
-    def preprocessor(self) -> FieldPreprocessor | SequencePreprocessor:
+    def preprocessor(self) -> Preprocessor:
         return fit_preprocessor(
             self.train,
             self.task,
@@ -385,7 +385,7 @@ class Study:
             settings,
             objective=home._objective,
             seed=seed,
-            tick=self.reporter.update,
+            on_step=self.reporter.update,
         )
 
     def _elsewhere(self, name: str) -> "Study":

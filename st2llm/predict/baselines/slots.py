@@ -1,7 +1,8 @@
 """The training mean of each place by the slot of the calendar that a step falls into."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -29,6 +30,13 @@ class SlotMean:
     def of(self, sample: Sample) -> WindowValues:
         return self.at(sample.side.calendar, sample.time)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"table": self.table.tolist(), "freq_s": self.freq_s}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "SlotMean":
+        return cls(np.array(content["table"], dtype=np.float64), int(content["freq_s"]))
+
 
 @dataclass(frozen=True)
 class HeldOutSlotMean:
@@ -50,6 +58,10 @@ class HeldOutSlotMean:
         given = _slot_sums(self.held.rows[own], self.held.slots[own], len(self.means.table))
         left = _SlotSums(self.sums.total - given.total, self.sums.count - given.count)
         return left.means(self.means.freq_s).of(sample)
+
+    def to_json(self) -> dict[str, Any]:
+        """The means of all training windows."""
+        return self.means.to_json()
 
 
 def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:

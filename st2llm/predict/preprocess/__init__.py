@@ -5,6 +5,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from st2llm.encode.field import FieldShape
+from st2llm.encode.point_batch import PointScaler
+from st2llm.encode.scaler import Scaler
+from st2llm.encode.sequence import SequenceShape
+from st2llm.tasks import Task
 from st2llm.types import Prediction, Sample
 
 
@@ -12,11 +17,34 @@ from st2llm.types import Prediction, Sample
 class Preprocessor(Protocol):
     """Fitted on training samples alone; then every arm of a comparison uses the same one.
 
-    slots: how many soft tokens stand for a sample.
+    data_family: `field` or `sequence`. slots: number of soft tokens of a sample. scaler: means and standard deviations
+    of the training values.
     """
 
     @property
+    def data_family(self) -> str: ...
+
+    @property
     def slots(self) -> int: ...
+
+    @property
+    def scaler(self) -> Scaler | PointScaler: ...
+
+    def task_shape(self, sample: Sample, task: Task) -> FieldShape | SequenceShape:
+        """The sizes of an encoder that answers this task; sample: one of training."""
+        ...
+
+    def window_shape(self, sample: Sample) -> FieldShape | SequenceShape:
+        """The sizes of an encoder that is pre-trained on whole windows like this sample."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """What config.yaml of a checkpoint says of this preprocessor: its data family, note words and instruction."""
+        ...
+
+    def scaler_state(self) -> dict[str, Any]:
+        """What scaler.json of a checkpoint holds: the scaler and, where they are used, slot means."""
+        ...
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> Any:
         """Tensors of these samples; `with_instructions` adds the text read before the soft tokens."""

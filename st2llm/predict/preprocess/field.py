@@ -1,13 +1,14 @@
-"""What every arm of a comparison is shown: one scaler, one note vocabulary, one base forecast, one instruction."""
+"""The preprocessor of fields (sensor graphs, grids, videos): scaler, note vocabulary, base forecast, instruction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, fit_notes, stack
 from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import ConfigError, nearest
@@ -21,8 +22,9 @@ from st2llm.predict.baselines import (
 )
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
 from st2llm.predict.baselines.movement import predictions_from_scores
-from st2llm.predict.preprocess.instruction import instruction
-from st2llm.types import Prediction, Sample, Serializer
+from st2llm.predict.preprocess.instruction import render_instruction, template_id
+from st2llm.tasks import Task
+from st2llm.types import DAY_S, Prediction, Sample, Serializer
 
 SKIPS = {
     "ridge": "ridge-deviation",
@@ -35,53 +37,59 @@ SKIPS = {
     "linear": "linear",
     "neighbours": "neighbours",
 }
+"""The rule behind each value of the setting `skip`: arms learn the residual of its forecast."""
 
 
 @dataclass(frozen=True)
 class FieldPreprocessor:
-    """Fitted on training windows alone, then the same for all arms.
+    """Fitted on training windows alone, then the same for all arms. See `Preprocessor`.
 
-    base: the closed-form rule whose answers arms correct, or None. template: writes the words before the soft tokens.
-    slots: how many soft tokens there are. extra_features: features of windows that the encoder adds to the values.
-    usual: what values are told as differences from, where that changes from slot to slot of the calendar; None is the
-    scaler's mean of each place.
+    base_rule: the closed-form rule whose forecast arms correct, or None. template: writes the instruction before the
+    soft tokens. slots: number of soft tokens. extra_features: features of windows that the encoder adds to the values.
+    slot_means: means of each place by slot of the calendar that are subtracted from values before scaling; None
+    subtracts the scaler's mean of each place.
     """
+
+    data_family: ClassVar[str] = "field"
 
     scaler: Scaler
     vocabulary: NoteVocabulary
-    base: BaselinePredictor | None
+    base_rule: BaselinePredictor | None
     template: Serializer | None
     slots: int
     extra_features: tuple[str, ...] = ()
-    usual: HeldOutSlotMean | SlotMean | None = None
+    slot_means: HeldOutSlotMean | SlotMean | None = None
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> FieldBatch:
-        """Tensors of these samples; with `with_instructions`, also the words that a language model reads."""
-        base, level = self._filled(samples), self._level(samples)
+        base, level = self._base_forecast(samples), self._level(samples)
         batch = stack(
             samples, self.scaler, self.vocabulary, base=base, level=level, extra_features=self.extra_features
         )
         return self.with_instructions(batch, samples) if with_instructions else batch
 
-    def _filled(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
-        """The closed-form answers that arms correct, NaN where they say nothing."""
-        if self.base is None:
+    def _base_forecast(
+        self, samples: Sequence[Sample]
+    ) -> Float64[np.ndarray, "batch time node channel"] | None:
+        """The forecast of the base rule, NaN where nothing is asked."""
+        if self.base_rule is None:
             return None
-        answers = self.base.predict([sample.without_truth() for sample in samples])
-        return np.stack([answer.value for answer in answers if answer.value is not None])
+        predictions = self.base_rule.predict([sample.without_truth() for sample in samples])
+        return np.stack([p.value for p in predictions if p.value is not None])
 
     def _level(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "batch time node channel"] | None:
-        """What is usual at each entry, where differences from it are told."""
-        return None if self.usual is None else np.stack([self.usual.of(sample) for sample in samples])
+        """The slot mean at each entry, where values are differences from it."""
+        if self.slot_means is None:
+            return None
+        return np.stack([self.slot_means.of(sample) for sample in samples])
 
     def with_sampling_noise(self, batch: Any) -> Any:
-        """A batch as it is asked about: fields need nothing more."""
+        """The batch unchanged: heads of fields draw nothing."""
         return batch
 
     def postprocess(
         self, samples: Sequence[Sample], outputs: Float[Tensor, "batch *entry"]
     ) -> list[Prediction]:
-        """What an arm said of these samples, as predictions in raw units; scores of classes as rankings."""
+        """An arm's output as predictions in raw units; class scores as rankings."""
         if samples[0].task == "classify":
             return predictions_from_scores(samples, outputs.cpu().numpy().astype(np.float64))
         rows = self.scaler.unscale(outputs.cpu().numpy().astype(np.float64), self._level(samples))
@@ -90,7 +98,7 @@ class FieldPreprocessor:
     def postprocess_draws(
         self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch time node channel"]
     ) -> list[Prediction]:
-        """Draws of what these samples ask, as predictions in raw units: the median, quantiles and the draws."""
+        """Predictions in raw units: the median, quantiles and the draws themselves."""
         raw = self.scaler.unscale(draws.cpu().numpy().astype(np.float64), self._level(samples))
         return [summarise_draws(sample, raw[:, row]) for row, sample in enumerate(samples)]
 
@@ -98,17 +106,60 @@ class FieldPreprocessor:
         return replace(batch, words=tuple(self.instruction(sample) for sample in samples))
 
     def instruction(self, sample: Sample) -> str:
-        """The instruction of one sample; see `instruction`."""
-        return instruction(self.template, sample, self.slots)
+        """The text before the soft tokens of one sample; see `render_instruction`."""
+        return render_instruction(self.template, sample, self.slots)
+
+    def task_shape(self, sample: Sample, task: Task) -> FieldShape:
+        """The sizes of an encoder for this task; without a context (imputation) it reads the whole window."""
+        steps = task.context or task.length
+        return self._shape(sample, history=steps, horizon=task.length - task.context, amid=not task.context)
+
+    def window_shape(self, sample: Sample) -> FieldShape:
+        """The sizes of an encoder that reads and predicts all steps of windows like this sample."""
+        return self._shape(sample, history=len(sample.time), horizon=len(sample.time), amid=True)
+
+    def _shape(self, sample: Sample, *, history: int, horizon: int, amid: bool) -> FieldShape:
+        _, nodes, channels = sample.values.shape
+        return FieldShape(
+            history=history,
+            horizon=horizon,
+            nodes=nodes,
+            channels=channels,
+            steps_per_day=steps_per_day(sample),
+            note_words=len(self.vocabulary.words),
+            amid=amid,
+            classes=class_count(sample),
+        )
+
+    def config(self) -> dict[str, Any]:
+        return {"words": list(self.vocabulary.words), "instruction": template_id(self.template)}
+
+    def scaler_state(self) -> dict[str, Any]:
+        state = dict(self.scaler.to_json())
+        if self.base_rule is not None:
+            state["slots"] = self.base_rule.rule.means.to_json()  # type: ignore[attr-defined]
+        if self.slot_means is not None:
+            state["usual"] = self.slot_means.to_json()
+        return state
+
+
+def steps_per_day(sample: Sample) -> int:
+    """Steps in a local day; 1 where steps are longer than a day or have no fixed length."""
+    return max(1, DAY_S // sample.side.freq_s) if sample.side.freq_s else 1
+
+
+def class_count(sample: Sample) -> int:
+    """Number of classes of a classification sample; 0 for other tasks."""
+    return len(sample.side.options) if sample.task == "classify" else 0
 
 
 def summarise_draws(sample: Sample, draws: Float64[np.ndarray, "draw time node channel"]) -> Prediction:
-    """The median, the quantiles and the draws themselves."""
-    asked = np.where(sample.wanted, draws, np.nan)
-    levels = np.full((len(QUANTILE_LEVELS), *sample.values.shape), np.nan)
-    levels[:, sample.wanted] = np.quantile(asked[:, sample.wanted], QUANTILE_LEVELS, axis=0)
-    quantiles = dict(zip(QUANTILE_LEVELS, levels, strict=True))
-    return Prediction(window_prediction(sample, quantiles[0.5]).value, samples=asked, quantiles=quantiles)
+    """A prediction with the median as its value, the quantiles and the draws, NaN where nothing is asked."""
+    wanted = np.where(sample.wanted, draws, np.nan)
+    values = np.full((len(QUANTILE_LEVELS), *sample.values.shape), np.nan)
+    values[:, sample.wanted] = np.quantile(wanted[:, sample.wanted], QUANTILE_LEVELS, axis=0)
+    quantiles = dict(zip(QUANTILE_LEVELS, values, strict=True))
+    return Prediction(window_prediction(sample, quantiles[0.5]).value, samples=wanted, quantiles=quantiles)
 
 
 def fit_field_preprocessor(
@@ -120,15 +171,16 @@ def fit_field_preprocessor(
     extra_features: tuple[str, ...] = (),
     center_on: str = "place",
 ) -> FieldPreprocessor:
-    """Fits scaler, vocabulary and base forecast. skip: one of SKIPS, or 'none' (ConfigError otherwise).
+    """Fits scaler, note vocabulary and base rule on training windows.
 
-    center_on: what values are told as differences from, each place's mean (`place`) or its mean in that slot of the
-    calendar (`slot`), of which a training window is held out (`HeldOut`; DataError for windows without a clock).
+    skip: a key of SKIPS, or 'none'. center_on: what is subtracted from values, each place's mean (`place`) or its mean in
+    that slot of the calendar (`slot`); a training window is left out of its own slot means (`HeldOutSlotMean`).
+    Raises ConfigError for an unknown skip, DataError for `slot` on windows without a clock.
     """
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
-    from_usual = center_on == "slot" and skip == "slot"  # then no base says what the level says
-    base = None if skip == "none" or from_usual else fit_baseline(SKIPS[skip], train)
-    usual = fit_held_out_slot_mean(train) if center_on == "slot" else None
-    scaler = fit_scaler(train, usual.of if usual else None)
-    return FieldPreprocessor(scaler, fit_notes(train), base, template, slots, extra_features, usual)
+    already_subtracted = center_on == "slot" and skip == "slot"  # the base rule would be the slot mean again
+    base_rule = None if skip == "none" or already_subtracted else fit_baseline(SKIPS[skip], train)
+    slot_means = fit_held_out_slot_mean(train) if center_on == "slot" else None
+    scaler = fit_scaler(train, slot_means.of if slot_means else None)
+    return FieldPreprocessor(scaler, fit_notes(train), base_rule, template, slots, extra_features, slot_means)

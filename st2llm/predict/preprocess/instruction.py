@@ -1,32 +1,38 @@
-"""The words that a language model reads before soft tokens."""
+"""The instruction that a language model reads before soft tokens."""
 
 from st2llm.errors import AlignmentError
 from st2llm.types import Sample, Serializer, Slot
 
 
-def instruction(template: Serializer | None, sample: Sample, slots: int) -> str:
+def render_instruction(template: Serializer | None, sample: Sample, slots: int) -> str:
     """The instruction of one sample, '' without a template.
 
-    Raises AlignmentError unless its one slot comes last and holds as many tokens as the head makes: the states of the
-    soft tokens are read, and words after them would change none of these. Slots amid words are for `model.prompted`.
+    The predictions are read from the states of the soft tokens, so text after them would change nothing. Raises
+    AlignmentError unless the template has one slot, as its last part, of as many tokens as the projection head makes.
+    Prompts with slots amid their text are for `model.prompted`.
     """
     if template is None:
         return ""
     prompt = template.render(sample.without_truth(), soft=slots)
-    *words, last = prompt.parts
+    *text, last = prompt.parts
     if prompt.messages:
         raise AlignmentError(
-            f"{prompt.template.id} is a chat, but what is read before soft tokens is no conversation: its states are "
-            f"read, not an answer. Take a template with `format: completion`."
+            f"{prompt.template.id} is a chat, but predictions are read from the states of soft tokens, not from an "
+            f"answer. Take a template with `format: completion`."
         )
-    if not isinstance(last, Slot) or any(isinstance(part, Slot) for part in words):
+    if not isinstance(last, Slot) or any(isinstance(part, Slot) for part in text):
         raise AlignmentError(
             f"A soft-token instruction holds one <soft> slot, as its last part, but {sample.id} rendered "
-            f"{[type(part).__name__ for part in (*words, last)]}. Move the slot to the end of the template."
+            f"{[type(part).__name__ for part in (*text, last)]}. Move the slot to the end of the template."
         )
     if last.length != slots:
         raise AlignmentError(
             f"Slot {last.name!r} holds {last.length} tokens, but the encoder makes {slots}. Write "
             f"`tokens={{{{ soft }}}}` in the template."
         )
-    return "".join(str(word) for word in words)
+    return "".join(str(part) for part in text)
+
+
+def template_id(template: Serializer | None) -> str | None:
+    """The id by which `load_prompt` finds the template; None for a serializer without one."""
+    return getattr(template, "id", None)

@@ -1,9 +1,9 @@
-"""What every arm of a comparison of sequences is shown, and how what it says becomes an answer in raw units."""
+"""The preprocessor of sequences (trajectories, events): tensors of points, and an arm's output in raw units."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,11 +33,12 @@ from st2llm.predict.baselines.movement import (
     predictions_from_scores,
 )
 from st2llm.predict.baselines.rule import window_prediction
-from st2llm.predict.preprocess.instruction import instruction
+from st2llm.predict.preprocess.instruction import render_instruction, template_id
+from st2llm.tasks import Task
 from st2llm.types import Prediction, Sample, Serializer
 
 SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
-"""Counting rules that arms for the next place start from."""
+"""The counting rule behind each value of the setting `skip`: arms for the next place correct its scores."""
 FORECAST_DRAWS = 100
 """Paths of which a forecast takes the median; the first KEPT of them are kept as draws.
 
@@ -49,35 +50,50 @@ _QUANTILES = 32
 
 @dataclass(frozen=True)
 class SequencePreprocessor:
-    """Fitted on training samples alone, then the same for all arms.
+    """Fitted on training samples alone, then the same for all arms. See `Preprocessor`.
 
-    rule: whose weights arms for the next place start from. template: writes the words before the soft tokens. slots:
-    how many soft tokens there are.
+    base_rule: the counting rule whose scores arms for the next place correct, or None. template: writes the
+    instruction before the soft tokens. slots: number of soft tokens.
     """
+
+    data_family: ClassVar[str] = "sequence"
 
     scaler: PointScaler
     shape: SequenceShape
-    rule: VisitCounts | None = None
+    base_rule: VisitCounts | None = None
     template: Serializer | None = None
     slots: int = 0
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> PointBatch:
-        """Tensors of these samples; with `with_instructions`, also the words that a language model reads."""
         if self.shape.task == "track":
             tracks = stack_tracks(samples, points=self.shape.points)
             return self.with_instructions(tracks, samples) if with_instructions else tracks
-        batch = stack_points(_points(samples, self.rule), self.scaler, points=self.shape.points)
+        batch = stack_points(_points(samples, self.base_rule), self.scaler, points=self.shape.points)
         return self.with_instructions(batch, samples) if with_instructions else batch
 
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
         return replace(batch, words=tuple(self.instruction(sample) for sample in samples))
 
     def instruction(self, sample: Sample) -> str:
-        """The instruction of one sample; see `instruction`."""
-        return instruction(self.template, sample, self.slots)
+        """The text before the soft tokens of one sample; see `render_instruction`."""
+        return render_instruction(self.template, sample, self.slots)
+
+    def task_shape(self, sample: Sample, task: Task) -> SequenceShape:
+        """The sizes that were fitted, whatever the sample."""
+        return self.shape
+
+    def window_shape(self, sample: Sample) -> SequenceShape:
+        """The sizes that were fitted, whatever the sample."""
+        return self.shape
+
+    def config(self) -> dict[str, Any]:
+        return {"words": [], "instruction": template_id(self.template)}
+
+    def scaler_state(self) -> dict[str, Any]:
+        return dict(self.scaler.to_json())
 
     def with_sampling_noise(self, batch: Any) -> Any:
-        """With the noise that answers are drawn from, the same for every sample and arm."""
+        """The batch with the noise that path forecasts are drawn from, the same for every sample and arm."""
         if self.shape.task != "forecast":
             return batch
         noise = torch.randn((1, FORECAST_DRAWS, WAVES), generator=torch.Generator().manual_seed(0))

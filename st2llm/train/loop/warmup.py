@@ -1,4 +1,4 @@
-"""An encoder that is trained alone, under a head of its own, before it speaks to anything."""
+"""Trains an encoder alone, under a head of its own, before it is joined to a backbone."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from st2llm.encode.batch import Batch
 from st2llm.files import write_whole
 from st2llm.model.arm import Blueprint, Probe
 from st2llm.model.objectives.objective import Objective
-from st2llm.train.loop.trainer import Budget, StepCallback, fit
+from st2llm.train.loop.budget import Budget, StepCallback
+from st2llm.train.loop.trainer import fit
 
 
 def warm_up_encoder(
@@ -22,16 +23,16 @@ def warm_up_encoder(
     *,
     objective: Objective,
     seed: int,
-    tick: StepCallback = lambda step: None,
+    on_step: StepCallback = lambda step: None,
 ) -> dict[str, Tensor]:
-    """The state of an encoder trained so, kept in `path`; what is there already is not trained again.
+    """The state of an encoder trained alone, stored in `path`; where the file exists, it is loaded instead.
 
-    Where it was trained on other data, the state of its head stands beside it, as `head.*`.
+    Where the encoder was trained on other data, the state of its head is included, as `head.*`.
     """
     if not path.exists():
         probe = Probe(blueprint, seed=seed)
         budget = Budget(**settings.model_dump(include={"steps", "batch", "lr", "ema_decay"}))
-        fit(probe, train, validation, budget, objective=objective, seed=seed, tick=tick)
+        fit(probe, train, validation, budget, objective=objective, seed=seed, on_step=on_step)
         state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
         if settings.data is not None:
             state |= {f"head.{name}": tensor.contiguous() for name, tensor in probe.head.state_dict().items()}

@@ -12,7 +12,8 @@ from st2llm.model.arm import Blueprint
 from st2llm.model.objectives.contrastive import VIEWS, Contrastive, info_nce
 from st2llm.model.pretraining import Sequenced
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
-from st2llm.train.loop.trainer import Budget, fit
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import fit
 from st2llm.types import NO_EDGES
 
 

@@ -17,7 +17,8 @@ from st2llm.model.objectives.masked import Masked
 from st2llm.model.objectives.noise_schedule import Schedule
 from st2llm.model.objectives.supervised import Regression
 from st2llm.model.pretraining import Windowed
-from st2llm.train.loop.trainer import Budget, fit
+from st2llm.train.loop.budget import Budget
+from st2llm.train.loop.trainer import fit
 
 STEPS, NODES = 12, 3
 

@@ -14,7 +14,8 @@ from st2llm.encode.scaler import Scaler, fit_scaler
 from st2llm.errors import TrainingError
 from st2llm.model.arm import Blueprint, EncoderSettings, build
 from st2llm.model.objectives.supervised import Regression, absolute_error
-from st2llm.train.loop.trainer import Budget, LearningCurve, evaluate, fit
+from st2llm.train.loop.budget import Budget, LearningCurve
+from st2llm.train.loop.trainer import evaluate, fit
 
 HISTORY, HORIZON = 6, 2
 ONE = torch.ones(1, 1)
@@ -94,7 +95,7 @@ def test_what_is_kept_of_an_averaged_run_is_the_average_of_its_weights():
     twin = Level()
     fit(
         twin, level(1.0), level(1.0), plain(steps=20), objective=Regression(ONE), seed=0,
-        tick=lambda step: seen.append(twin.level.item()),
+        on_step=lambda step: seen.append(twin.level.item()),
     )  # fmt: skip
     got = fit(arm, level(1.0), level(1.0), budget, objective=Regression(ONE), seed=0)
     mean = 0.0
@@ -114,7 +115,7 @@ def test_a_run_that_is_to_stop_keeps_its_last_state_and_the_pace_of_the_whole():
     seen = {}
     fit(
         whole, level(1.0), level(0.35), plain(steps=40), objective=Regression(ONE), seed=0,
-        tick=lambda step: seen.update({step: whole.level.item()}),
+        on_step=lambda step: seen.update({step: whole.level.item()}),
     )  # fmt: skip
     assert arm.level.item() == seen[32]
     assert abs(arm.level.item() - 0.35) > got.curve.best + 0.1
@@ -164,7 +165,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_step():
         plain(),
         objective=Regression(ONE),
         seed=0,
-        tick=lambda _: watched.append(whole.level.item()),
+        on_step=lambda _: watched.append(whole.level.item()),
     )
     assert arm.level.item() == watched[5]
 
@@ -248,7 +249,7 @@ def test_the_learning_rate_warms_up_then_falls_along_a_cosine_to_a_tenth():
         plain(steps=40, lr=0.5, warmup=0.25),
         objective=Regression(ONE),
         seed=0,
-        tick=lambda _: at.append(arm.level.item()),
+        on_step=lambda _: at.append(arm.level.item()),
     )
     rates = np.diff(at) / 0.5
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10, rtol=1e-3)
@@ -265,7 +266,7 @@ def test_every_step_is_ticked_and_evaluations_are_spread_with_one_at_the_end():
         plain(steps=11, evaluations=4),
         objective=Regression(ONE),
         seed=0,
-        tick=ticks.append,
+        on_step=ticks.append,
     )
     assert ticks == list(range(1, 12))
     assert got.curve.step == (2, 4, 6, 8, 10, 11)
@@ -282,7 +283,7 @@ def test_the_training_loss_is_that_since_the_last_evaluation():
         budget,
         objective=Regression(ONE),
         seed=0,
-        tick=lambda _: ticks.append(arm.level.item()),
+        on_step=lambda _: ticks.append(arm.level.item()),
     )
     at = [0.0, *ticks]
     assert got.curve.train == pytest.approx([1 - (at[0] + at[1]) / 2, 1 - (at[2] + at[3]) / 2], rel=1e-5)

@@ -1,0 +1,86 @@
+"""Builds what a training recipe names: its data splits, language model, preprocessor and module.
+
+`st2llm.train` builds them to train, `predict.checkpoint` to answer with what was trained.
+"""
+
+from collections.abc import Sequence
+
+from st2llm.config.model import LLMSettings, Projection
+from st2llm.config.training import DiffusionSettings, PretrainRecipe, SoftTokenRecipe
+from st2llm.data import load_data
+from st2llm.data.windows import split
+from st2llm.data.windows.splits import Splits
+from st2llm.encode.field import FieldShape
+from st2llm.encode.sequence import SequenceShape
+from st2llm.llm import load_llm
+from st2llm.llm.local import LanguageModel, require_local
+from st2llm.model.arm import Arm, build
+from st2llm.model.objectives.noise_schedule import Schedule
+from st2llm.model.pretraining import Sequenced, Windowed
+from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.field import fit_field_preprocessor
+from st2llm.predict.preprocess.fit import SEQUENCE_KINDS, make_blueprint
+from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
+from st2llm.types import Sample
+
+
+def load_splits(recipe: PretrainRecipe | SoftTokenRecipe) -> Splits:
+    """The windows of the recipe's data, by part. Without `split.stride` windows begin a horizon apart."""
+    task = recipe.parsed_task
+    stride = recipe.split.stride or int(getattr(task, "horizon", 1))
+    return split(load_data(recipe.data), task, stride=stride, context=recipe.split.context)
+
+
+def load_language_model(settings: LLMSettings) -> LanguageModel:
+    """A language model on this machine. Raises ConfigError for one behind an endpoint."""
+    s = settings
+    return require_local(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
+
+
+def noise_schedule(settings: DiffusionSettings) -> Schedule:
+    """The noise schedule of a diffusion objective, and what the model predicts of the noise."""
+    return Schedule(settings.schedule, settings.prediction_type)
+
+
+def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: Sequence[Sample]) -> Preprocessor:
+    """Fits a preprocessor of whole windows, without instructions or base forecast of fields."""
+    if train[0].kind in SEQUENCE_KINDS:
+        objectives = recipe.objectives
+        whole = train[0].task == "forecast" and bool(objectives.masked or objectives.diffusion)
+        return fit_sequence_preprocessor(
+            train, skip=recipe.skip, points=recipe.parsed_task.context, whole=whole
+        )
+    encoder, slots = recipe.encoder, len(train[0].place)
+    return fit_field_preprocessor(
+        train,
+        skip="none",
+        template=None,
+        slots=slots,
+        extra_features=encoder.extra_features,
+        center_on=encoder.center_on,
+    )
+
+
+def build_pretraining_module(
+    recipe: PretrainRecipe, shape: FieldShape | SequenceShape, sample: Sample
+) -> Arm | Sequenced | Windowed:
+    """A fresh module: for sequences and classes an arm without a backbone, for fields an encoder with heads for whole
+    windows.
+    """
+    blueprint = make_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
+    contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
+    schedule = noise_schedule(diffusion) if diffusion else None
+    if isinstance(shape, SequenceShape) and (contrastive or diffusion):
+        return Sequenced(blueprint, seed=recipe.seed, schedule=schedule)
+    if isinstance(shape, SequenceShape) or shape.classes:
+        return build("none", blueprint, seed=recipe.seed)
+    return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
+
+
+def build_aligned_arm(
+    recipe: SoftTokenRecipe, shape: FieldShape | SequenceShape, sample: Sample, llm: LanguageModel
+) -> Arm:
+    """A fresh arm whose backbone is the language model, adapted as the recipe says."""
+    blueprint = make_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
+    backbone = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
+    return build(backbone, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)

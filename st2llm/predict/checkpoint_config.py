@@ -1,0 +1,96 @@
+"""config.yaml and scaler.json of a checkpoint: written from a preprocessor, and read back into one."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
+from st2llm.encode.field import FieldShape
+from st2llm.encode.field_batch import NoteVocabulary
+from st2llm.encode.point_batch import PointScaler
+from st2llm.encode.scaler import Scaler
+from st2llm.encode.sequence import SequenceShape
+from st2llm.predict.baselines import BaselinePredictor, SlotMean
+from st2llm.predict.baselines.fields import LastValue
+from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess.fit import soft_token_count
+from st2llm.predict.preprocess.sequence import SKIPS, SequencePreprocessor
+from st2llm.serialize.template.template import load_prompt
+from st2llm.types import Sample
+
+Recipes = PretrainRecipe | SoftTokenRecipe
+
+
+def checkpoint_config(
+    recipe: Recipes, preprocessor: Preprocessor, shape: FieldShape | SequenceShape, sample: Sample
+) -> dict[str, Any]:
+    """The content of config.yaml: the recipe, and what it takes to build the module again. sample: one of training."""
+    sizes = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(shape).items()}
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "shape": {"of": preprocessor.data_family, **sizes},
+        "options": list(sample.side.options),
+        **preprocessor.config(),
+    }
+
+
+def restore_preprocessor(
+    recipe: Recipes, config: Mapping[str, Any], scaler: Mapping[str, Any], *, slots: int | None
+) -> tuple[Preprocessor, FieldShape | SequenceShape]:
+    """The preprocessor and the sizes of a checkpoint, from the content of its config.yaml and scaler.json.
+
+    slots: number of soft tokens where the projection head fixes it; None means as many as the encoder makes.
+    """
+    sizes = dict(config["shape"])
+    restore = _restore_sequence if sizes.pop("of") == "sequence" else _restore_field
+    return restore(recipe, config, scaler, sizes, slots)
+
+
+def _restore_field(
+    recipe: Recipes,
+    config: Mapping[str, Any],
+    scaler: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+    slots: int | None,
+) -> tuple[Preprocessor, FieldShape | SequenceShape]:
+    shape = FieldShape(**sizes)
+    base_rule = None
+    if recipe.skip == "last":
+        base_rule = BaselinePredictor("last-value", LastValue(SlotMean.from_json(scaler["slots"])))
+    if slots is None:
+        slots = soft_token_count(shape.nodes, shape.history, recipe.encoder)
+    preprocessor = FieldPreprocessor(
+        scaler=Scaler(np.array(scaler["mean"]), np.array(scaler["std"])),
+        vocabulary=NoteVocabulary(tuple(config["words"])),
+        base_rule=base_rule,
+        template=_template(config),
+        slots=slots,
+        extra_features=recipe.encoder.extra_features,
+        slot_means=SlotMean.from_json(scaler["usual"]) if "usual" in scaler else None,
+    )
+    return preprocessor, shape
+
+
+def _restore_sequence(
+    recipe: Recipes,
+    config: Mapping[str, Any],
+    scaler: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+    slots: int | None,
+) -> tuple[Preprocessor, FieldShape | SequenceShape]:
+    shape = SequenceShape(**{**sizes, "gaps": tuple(sizes["gaps"])})
+    preprocessor = SequencePreprocessor(
+        scaler=PointScaler(np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"]),
+        shape=shape,
+        base_rule=SKIPS[recipe.skip]([]) if recipe.skip != "none" else None,
+        template=_template(config),
+        slots=shape.points + 1 if slots is None else slots,
+    )
+    return preprocessor, shape
+
+
+def _template(config: Mapping[str, Any]) -> Any:
+    return load_prompt(config["instruction"]) if config.get("instruction") else None

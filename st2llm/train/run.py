@@ -1,0 +1,56 @@
+"""Runs training in a folder: refuses or resumes an earlier run, then trains and saves at each evaluation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from st2llm.config.training import (
+    InstructionRecipe,
+    PretrainRecipe,
+    SoftTokenRecipe,
+    VideoQARecipe,
+    VideoTextRecipe,
+)
+from st2llm.train.checkpointing import RunFolder
+from st2llm.train.loop.budget import Budget, FitResult, StepCallback
+from st2llm.train.loop.trainer import fit
+from st2llm.train.setup import Setup
+
+AnyRecipe = PretrainRecipe | SoftTokenRecipe | InstructionRecipe | VideoQARecipe | VideoTextRecipe
+
+
+def open_run(recipe: AnyRecipe, out: Path, *, resume: bool) -> RunFolder:
+    """The folder of a run, checked before anything is loaded.
+
+    Raises ConfigError where `out` holds a run and `resume` is false, or holds a run of another recipe.
+    """
+    folder = RunFolder(out, recipe, seed=recipe.seed)
+    folder.open(resume=resume)
+    return folder
+
+
+def run(
+    recipe: AnyRecipe,
+    folder: RunFolder,
+    setup: Setup,
+    *,
+    on_step: StepCallback,
+    before_training: Callable[[], None] | None = None,
+) -> FitResult:
+    """Trains into the folder: `best/` and `last/` (checkpoints), log.jsonl (a line an evaluation), run.json.
+
+    before_training: called when the folder is marked as a run and before the first step, also of a resumed run.
+    Raises TrainingError for a loss that is not finite; the last good state is kept.
+    """
+    folder.describe(setup.contents)
+    if before_training is not None:
+        before_training()
+    return fit(
+        setup.module,
+        setup.train,
+        setup.validation,
+        Budget(**recipe.budget.model_dump()),
+        objective=setup.objective,
+        seed=recipe.seed,
+        on_step=on_step,
+        checkpointer=folder,
+    )

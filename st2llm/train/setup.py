@@ -1,0 +1,63 @@
+"""Sets up a training run: from a recipe to the module, objective and batches that the loop trains with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
+from st2llm.data.windows.splits import evenly_spaced
+from st2llm.encode.batch import Batch
+from st2llm.errors import ConfigError
+from st2llm.model.objectives.objective import Objective
+from st2llm.predict.build import load_splits
+from st2llm.train.checkpointing import CheckpointContents
+from st2llm.train.loop.batches import BatchSource
+from st2llm.types import Sample
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a run trains with.
+
+    train: a batch of all training samples, or a source of batches. validation: the batch that chooses the best state.
+    contents: what each checkpoint holds beside the weights.
+    """
+
+    module: nn.Module
+    objective: Objective
+    train: Batch | BatchSource
+    validation: Batch
+    contents: CheckpointContents
+
+
+@dataclass(frozen=True)
+class RunSamples:
+    """The samples of a run: all of the training part, and evenly spaced ones of the validation part."""
+
+    train: list[Sample]
+    validation: list[Sample]
+
+
+def load_samples(recipe: PretrainRecipe | SoftTokenRecipe, *, at_least: int) -> RunSamples:
+    """Loads and splits the recipe's data. Raises ConfigError where a part has fewer than `at_least` samples."""
+    splits = load_splits(recipe)
+    train = [splits.train[i] for i in range(len(splits.train))]
+    validation = list(evenly_spaced(splits.validation, recipe.validation))
+    for name, samples in (("training", train), ("validation", validation)):
+        if len(samples) < at_least:
+            raise ConfigError(
+                f"{recipe.data} has {len(samples)} {name} samples for {recipe.parsed_task.name}, but a run needs "
+                f"{at_least} or more. Name a split that has three parts (data: NAME#SPLIT), or ask for shorter windows."
+            )
+    return RunSamples(train, validation)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of parameters, trained or not."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def recipe_config(recipe: Any, kind: str) -> dict[str, Any]:
+    """config.yaml of a checkpoint that is no predictor of samples. kind: `instructions`, `talk` or `pair`."""
+    return {"recipe": recipe.model_dump(mode="json"), "of": kind}
