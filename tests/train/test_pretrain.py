@@ -23,6 +23,7 @@ from st2llm.evaluate.run.compare import compare
 from st2llm.model import checkpoint
 from st2llm.predict import checkpoint as checkpointed
 from st2llm.predict.baselines import fit_slot_mean
+from st2llm.predict.build import fit_pretraining_preprocessor
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe, parse_overrides
 
@@ -187,7 +188,7 @@ def test_a_checkpoint_keeps_what_was_usual(tmp_path):
     train, test = list(parts.train), list(parts.test)
     kept = checkpointed.load_predictor(tmp_path / "run", name="kept")
     np.testing.assert_allclose(kept.preprocessor.slot_means.table, fit_slot_mean(train).table)
-    fitted = checkpointed.fit_pretraining_preprocessor(recipe, train)
+    fitted = fit_pretraining_preprocessor(recipe, train)
     ours, theirs = (
         kept.preprocessor.collate(test, with_instructions=False),
         fitted.collate(test, with_instructions=False),

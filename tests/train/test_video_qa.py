@@ -94,7 +94,7 @@ def test_in_words_nothing_but_adapters_is_trained(tiny, tmp_path):
 
 @pytest.mark.parametrize("change", [{"adapt": {"method": "frozen"}}, {"init_from": "runs/other"}])
 def test_in_words_there_is_nothing_else_to_train(tiny, change):
-    with pytest.raises(ConfigError, match="tells clips in words"):
+    with pytest.raises(ConfigError, match="describes clips in words"):
         untrained_answerer(recipe(tiny(), **WORDS, **change))
 
 

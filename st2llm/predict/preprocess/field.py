@@ -173,8 +173,8 @@ def fit_field_preprocessor(
 ) -> FieldPreprocessor:
     """Fits scaler, note vocabulary and base rule on training windows.
 
-    skip: a key of SKIPS, or 'none'. center_on: what is subtracted from values, each place's mean (`place`) or its mean in
-    that slot of the calendar (`slot`); a training window is left out of its own slot means (`HeldOutSlotMean`).
+    skip: a key of SKIPS, or 'none'. center_on: what is subtracted from values, each place's mean (`place`) or its mean
+    in that slot of the calendar (`slot`); a training window is left out of its own slot means (`HeldOutSlotMean`).
     Raises ConfigError for an unknown skip, DataError for `slot` on windows without a clock.
     """
     if skip not in (*SKIPS, "none"):
