@@ -1,4 +1,4 @@
-"""Data cards to containers, containers to windows: `load_data`, `cards`, `split`."""
+"""Data sets: `load_data` reads a data card into a container, `split` cuts a container into samples."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _CARDS = Path(__file__).resolve().parent / "cards"
 
 
 def cards() -> list[str]:
-    """The names of the data sets that come with a card."""
+    """The names of the data sets whose cards ship with the package."""
     return sorted(path.stem for path in _CARDS.glob("*.yaml"))
 
 
@@ -28,44 +28,46 @@ _BUILDERS: Mapping[str, Callable[[Any, dict[str, Path]], Container]] = {
     "trajectory": trajectory.build,
     "event": event.build,
 }
-"""What makes a container of each kind from its card and files."""
+"""The function that builds the container of each kind from its card and files."""
 
 
 def load_data(name_or_card: str | Path) -> Container:
-    """The data of that name, or of that card file: a container, or a list of many clips or objects.
+    """Loads a data set by name or by the path of its card: a container, or a list of clips or trajectories.
 
-    `NAME#SPLIT` takes one of several `splits` of a card; without it the first of them is taken.
-    Files are looked for in the card's folder, then in `$ST2LLM_DATA/<kind>/<name with _>/` (or the card's own
-    `folder`), then fetched into the cache. Raises ConfigError for an unknown name or a faulty card, ArtefactError where
-    files cannot be had, DataError where they do not hold what the card says.
+    `NAME#SPLIT` selects one of several `splits` of a card; by default the first one.
+    Files are looked for in the card's folder, then in `$ST2LLM_DATA/<kind>/<name with _>/` (or the card's `folder`),
+    then downloaded into the cache.
+
+    Raises ConfigError for an unknown name or an invalid card, ArtefactError where files cannot be downloaded or differ
+    from their sha256, and DataError where they do not match the card.
     """
     path = card_path(name_or_card)
-    described = _with_split(card.read_card(path), str(name_or_card).partition("#")[2])
-    return _BUILDERS[described.kind](described, fetch_dataset(path))
+    data_card = _with_split(card.read_card(path), str(name_or_card).partition("#")[2])
+    return _BUILDERS[data_card.kind](data_card, fetch_dataset(path))
 
 
-def _with_split(described: card.Card, name: str) -> card.Card:
-    """The card with one of its `splits` alone. Raises ConfigError with the nearest one for a name it does not have."""
+def _with_split(data_card: card.Card, name: str) -> card.Card:
+    """The card with only one of its `splits`. Raises ConfigError for a name that it does not have."""
     if not name:
-        return described
-    splits = described.splits or {}
+        return data_card
+    splits = data_card.splits or {}
     if name not in splits:
-        raise ConfigError(f"{described.name} has no split {name!r}. {nearest(name, splits)}")
-    return described.model_copy(update={"split": splits[name], "splits": None})
+        raise ConfigError(f"{data_card.name} has no split {name!r}. {nearest(name, splits)}")
+    return data_card.model_copy(update={"split": splits[name], "splits": None})
 
 
 def fetch_dataset(name_or_card: str | Path) -> dict[str, Path]:
-    """Brings the files of a data set without reading them: where they are, by the names its card uses."""
+    """Downloads the missing files of a data set without reading them. Returns the path of each name in its card."""
     path = card_path(name_or_card)
     return _locate(card.read_card(path), path.parent)
 
 
 def card_path(name_or_card: str | Path) -> Path:
-    """The card file that is meant, `#SPLIT` aside. Raises ConfigError with the nearest name where there is none."""
-    said = str(name_or_card).partition("#")[0]
-    if said in cards():
-        return _CARDS / f"{said}.yaml"
-    path = Path(said)
+    """The path of a card, without `#SPLIT`. Raises ConfigError with the nearest name where there is none."""
+    name = str(name_or_card).partition("#")[0]
+    if name in cards():
+        return _CARDS / f"{name}.yaml"
+    path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if path.is_file():
             return path
@@ -74,48 +76,48 @@ def card_path(name_or_card: str | Path) -> Path:
             f"{', '.join(cards())}."
         )
     raise ConfigError(
-        f"There is no data set {said!r}. {nearest(said, cards())} The path of a card (.yaml) works too."
+        f"There is no data set {name!r}. {nearest(name, cards())} The path of a card (.yaml) works too."
     )
 
 
-def _locate(described: card.Card, folder: Path) -> dict[str, Path]:
-    """Where the files of a card are, by the names it uses; those that are nowhere are fetched.
+def _locate(data_card: card.Card, folder: Path) -> dict[str, Path]:
+    """The path of each file name in a card; missing files are downloaded.
 
-    Files beside the card or under `$ST2LLM_DATA` must be the pinned ones, where the card pins them.
+    Files beside the card or under `$ST2LLM_DATA` must have the sha256 that the card pins, if it pins one.
     """
-    pins = _pins(described)
-    homes = [folder]
-    if own := os.environ.get("ST2LLM_DATA"):
-        homes.append(safe_open.path_inside(Path(own).expanduser(), described.home()))
-    names = described.files_in(homes)
-    found: dict[str, Path] = {}
+    pins = _pins(data_card)
+    folders = [folder]
+    if root := os.environ.get("ST2LLM_DATA"):
+        folders.append(safe_open.path_inside(Path(root).expanduser(), data_card.data_folder()))
+    names = data_card.files_in(folders)
+    located: dict[str, Path] = {}
     for name in names:
-        near = [path for path in (safe_open.path_inside(home, name) for home in homes) if path.exists()]
-        if near:
-            if not near[0].is_dir():
-                fetch.check_pin(near[0], pins.get(name, (name, None))[1])
-            found[name] = near[0]
-    if missing := [name for name in names if name not in found]:
-        found.update(_fetched(described, folder, missing, homes))
-    return found
+        paths = [path for path in (safe_open.path_inside(home, name) for home in folders) if path.exists()]
+        if paths:
+            if not paths[0].is_dir():
+                fetch.check_pin(paths[0], pins.get(name, (name, None))[1])
+            located[name] = paths[0]
+    if missing := [name for name in names if name not in located]:
+        located.update(_fetched(data_card, folder, missing, folders))
+    return located
 
 
-def _pins(described: card.Card) -> dict[str, tuple[str, str | None]]:
-    """By the card's file names: the name within the source, and its sha256."""
-    files = described.source.files if described.source else {}
+def _pins(data_card: card.Card) -> dict[str, tuple[str, str | None]]:
+    """By the file names of a card: the name within the source, and the sha256."""
+    files = data_card.source.files if data_card.source else {}
     return {short: (name, digest) for name, digest in files.items() for short in (name, Path(name).name)}
 
 
-def _fetched(described: card.Card, folder: Path, missing: list[str], homes: list[Path]) -> dict[str, Path]:
-    pins, source = _pins(described), described.source
+def _fetched(data_card: card.Card, folder: Path, missing: list[str], folders: list[Path]) -> dict[str, Path]:
+    pins, source = _pins(data_card), data_card.source
     if source is None or not source.origin or (source.files and any(name not in pins for name in missing)):
-        lost = next((name for name in missing if name not in pins), missing[0])
+        absent = next((name for name in missing if name not in pins), missing[0])
         raise DataError(
-            f"{described.name}: there is no file {lost!r} in {' or '.join(map(str, homes))}. Put it there, "
-            f"set ST2LLM_DATA to the folder that holds {described.home()}/, "
+            f"{data_card.name}: there is no file {absent!r} in {' or '.join(map(str, folders))}. Put it there, "
+            f"set ST2LLM_DATA to the folder that holds {data_card.data_folder()}/, "
             "or correct its name in the card."
         )
     names = {name: pins.get(name, (name, None)) for name in missing}
-    asked = source.model_copy(update={"files": dict(names.values())})
-    paths = fetch.fetch(asked, folder=folder, hint=f"st2llm data fetch {described.name}")
+    wanted = source.model_copy(update={"files": dict(names.values())})
+    paths = fetch.fetch(wanted, folder=folder, hint=f"st2llm data fetch {data_card.name}")
     return {name: paths[inner] for name, (inner, _) in names.items()}

@@ -1,4 +1,4 @@
-"""The data card: one YAML that says where data is, what it means and how its parts fit. A model for each kind."""
+"""The data card: a YAML file that says where the files of a data set are and how to read them. One model a kind."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,15 +37,13 @@ CARDS: Mapping[str, type[Card]] = {
     "trajectory": TrajectoryCard,
     "event": EventCard,
 }
-"""The model of each kind's card."""
+"""The settings class of each kind of card."""
 
 
 def read_card(path: Path) -> Card:
     """The card in a YAML file. Raises ConfigError that names the file, the key and the nearest known key."""
     content = config.read_yaml(path)
-    if (
-        isinstance(content, dict) and None in content
-    ):  # YAML takes the bare word null for nothing, as a key too
+    if isinstance(content, dict) and None in content:  # YAML reads the key `null` as None
         content = {"null" if key is None else key: value for key, value in content.items()}
     kind = content.get("kind") if isinstance(content, dict) else None
     if isinstance(content, dict) and kind not in CARDS:

@@ -1,4 +1,4 @@
-"""What all data cards share: where data is, what it means, how it is split."""
+"""The keys that all data cards share: where the data are, what they mean, how they are split."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from st2llm.types import MONTH_S, SplitPlan
 class SplitShares(Settings):
     """Shares of the time axis. `align: day` moves each boundary back to local midnight.
 
-    by: see SplitPlan. test: a list of objects or labels is held out for the test (`by: object`, `by: label`); the
-    shares then speak of the others. `by: given` needs no shares.
+    by: see SplitPlan. test: a list names objects or labels that are held out for the test (`by: object`, `by: label`);
+    the shares then apply to the others. `by: given` needs no shares.
     """
 
     train: float = 1.0
@@ -29,7 +29,7 @@ class SplitShares(Settings):
     def _fits(self) -> "SplitShares":
         by = self.by or "time"
         if "train" not in self.model_fields_set and by != "given":
-            raise ValueError("`train` is missing: the share to learn from")
+            raise ValueError("`train` is missing: the share to train on")
         if isinstance(self.test, list) and by not in ("object", "label"):
             raise ValueError("a list under `test` names objects or labels: add `by: object` or `by: label`")
         if by == "label" and not isinstance(self.test, list):
@@ -37,22 +37,22 @@ class SplitShares(Settings):
         return self
 
     def plan(self) -> SplitPlan:
-        held = tuple(self.test) if isinstance(self.test, list) else ()
+        held_out = tuple(self.test) if isinstance(self.test, list) else ()
         share = 0.0 if isinstance(self.test, list) else self.test
-        return SplitPlan(self.train, self.validation, share, self.align, self.by or "time", held)
+        return SplitPlan(self.train, self.validation, share, self.align, self.by or "time", held_out)
 
 
 class HolidayRule(Settings):
-    """A calendar of public holidays: ISO country, and its subdivision where they differ."""
+    """A calendar of public holidays: the ISO code of the country and, where holidays differ, of its subdivision."""
 
     country: str
     subdivision: str | None = None
 
 
 class Card(Settings):
-    """The keys of every kind of data. `kind` says which further keys there are.
+    """The keys of every kind of data. Further keys depend on `kind`.
 
-    folder: where the files lie below `$ST2LLM_DATA`; `<kind>/<name with _>` unless said otherwise.
+    folder: the folder of the files below `$ST2LLM_DATA`, by default `<kind>/<name with _>`.
     """
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
@@ -77,9 +77,9 @@ class Card(Settings):
             raise ValueError("give `split` or `splits`, not both")
         if self.splits is not None and not self.splits:
             raise ValueError("`splits` names no split")
-        said = [self.split] if self.split else list((self.splits or {}).values())
+        splits = [self.split] if self.split else list((self.splits or {}).values())
         if self.kind in ("graph", "grid", "event") and any(
-            shares.by not in (None, "time") for shares in said
+            shares.by not in (None, "time") for shares in splits
         ):
             raise ValueError(f"a {self.kind} data set can only be split `by: time`")
         return self
@@ -90,21 +90,21 @@ class Card(Settings):
             return next(iter(self.splits.values())).plan()
         return (self.split or SplitShares(train=0.7, validation=0.1, test=0.2)).plan()
 
-    def home(self) -> str:
+    def data_folder(self) -> str:
         """The folder of the files, below `$ST2LLM_DATA`."""
         return self.folder or f"{self.kind}/{self.name.replace('-', '_')}"
 
     def files(self) -> list[str]:
-        """The names of the files that the card speaks of."""
+        """The names of the files that the card refers to."""
         raise NotImplementedError
 
     def files_in(self, folders: Sequence[Path]) -> list[str]:
-        """The same, where a name may be a pattern of what lies in the first of `folders` that has any."""
+        """The names of the files; patterns are expanded in the first of `folders` that has a match."""
         return self.files()
 
 
 def step_seconds(freq: str) -> int:
-    """The seconds of a step such as `5min`, `h` or `1D`, MONTH_S for `1MS` or `month`; 0 where they are not whole."""
+    """The seconds of a step such as `5min`, `h` or `1D`; MONTH_S for `1MS` or `month`; 0 where they are not whole."""
     if freq in ("MS", "1MS", "month"):
         return MONTH_S
     try:
@@ -116,6 +116,6 @@ def step_seconds(freq: str) -> int:
 
 
 def file_and_key(values: str) -> tuple[str, str | None]:
-    """`speed.npz:data` -> (`speed.npz`, `data`); the key is None where none is given."""
+    """Splits `speed.npz:data` into (`speed.npz`, `data`); the key is None where there is none."""
     name, colon, key = values.partition(":")
     return name, key if colon else None

@@ -1,4 +1,4 @@
-"""The card of events: what happened, when and where."""
+"""The card of events."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,9 +10,10 @@ from st2llm.data.card.sequence import BoundingBox, SequenceCard
 class EventCard(SequenceCard):
     """Events in time and space.
 
-    mark: the column of each event's sort. magnitude: a column of numbers. window: the first and last stamp observed
-    (else those of the first and last event). region: the area observed: west, south, east, north in degrees where
-    there are `lon` and `lat`, else as `x` and `y` are counted in the file (else the box around all events).
+    mark: the column of each event's type. magnitude: a column of numbers. window: the first and the last time that was
+    observed; by default those of the first and the last event. region: west, south, east and north of the area that was
+    observed, in degrees where there are `lon` and `lat`, else in the units of `x` and `y`; by default the bounding box
+    of all events.
     """
 
     kind: Literal["event"]
@@ -23,9 +24,9 @@ class EventCard(SequenceCard):
 
     @field_validator("window", mode="before")
     @classmethod
-    def _words(cls, value: Any) -> Any:
+    def _as_text(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
-            return [one.isoformat() if hasattr(one, "isoformat") else one for one in value]
+            return [item.isoformat() if hasattr(item, "isoformat") else item for item in value]
         return value
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from st2llm.data.card.time import ReadingTimeOrColumn
 
 
 class NodeTable(Settings):
-    """The table of places: `id` as in the values file, and where they are, in degrees or metres."""
+    """The table of places: `id` as in the values file, and positions in degrees (lon, lat) or metres (x, y)."""
 
     file: str
     id: str
@@ -29,17 +29,17 @@ class NodeTable(Settings):
 
 
 class DistanceKernel(Settings):
-    """A Gaussian kernel on the great circle: weight exp(-(d / sigma_km)^2), kept where it is >= threshold."""
+    """A Gaussian kernel of the great-circle distance: weight exp(-(d / sigma_km)^2), kept where it is >= threshold."""
 
     sigma_km: float = Field(gt=0)
     threshold: float = Field(0.1, ge=0, le=1)
 
 
 class EdgeColumns(Settings):
-    """The columns of a list of edges. Without `weight` and `distance` each weighs 1.
+    """The columns of a list of edges. Without `weight` and `distance` each edge has weight 1.
 
-    distance: in any unit; the weight is exp(-(d / sigma)^2), sigma the standard deviation of all distances unless it is
-    given (Li et al. 2018), and edges below `threshold` are left out. both_ways: each row joins both ways.
+    distance: in any unit. The weight is exp(-(d / sigma)^2), where sigma is by default the standard deviation of all
+    distances (Li et al. 2018); edges below `threshold` are left out. both_ways: each row is an edge in both directions.
     """
 
     source: str = "source"
@@ -58,10 +58,10 @@ class EdgeColumns(Settings):
 
 
 class EdgeRule(Settings):
-    """Where edges come from: a matrix, a list (source, target[, weight]; else `columns`), or distances.
+    """The source of the edges: a matrix, a list (source, target[, weight], or `columns`), or distances.
 
-    adjacency: csv without a head, npy, `file.npz:key`, or the pickle of DCRNN (ids of the places, their positions, the
-    matrix), whose places are found by their ids.
+    adjacency: csv without a header, npy, `file.npz:key`, or the pickle of DCRNN (ids of the places, their positions,
+    the matrix), whose places are matched by id.
     """
 
     adjacency: str | None = None
@@ -74,20 +74,20 @@ class EdgeRule(Settings):
         if sum(rule is not None for rule in (self.adjacency, self.listed, self.distance)) != 1:
             raise ValueError("give exactly one of `adjacency`, `list`, `distance`")
         if self.columns is not None and self.listed is None:
-            raise ValueError("`columns` speaks of a `list`")
+            raise ValueError("`columns` goes with `list`")
         return self
 
 
 class GraphCard(Card):
     """Readings at fixed places.
 
-    values: csv, parquet, `file.npz:key`, npy, `file.h5:key` (of pandas or plain), or a folder that Hugging Face's
-    `datasets` saved (`folder:train`); a list of tables is one after the other, a mapping has one for each place.
-    layout: `wide` has a column for each place, `long` a row for each reading, with the columns `time`, `place` and
-    `channels`. ignore: columns that are no readings. start: the first stamp, where the file has none. null: the value
-    that stands for a missing reading. duplicates: what rows of one stamp become; an error unless said otherwise.
-    steps: only so many steps are kept, from the first. standardise: the first so many steps give each place and channel
-    a mean and a deviation, in which all values are told.
+    values: csv, parquet, `file.npz:key`, npy, `file.h5:key` (of pandas or plain), or a folder that Hugging Face
+    `datasets` saved (`folder:train`). A list of tables is concatenated; a mapping has a table for each place.
+    layout: `wide` has a column for each place; `long` has a row for each reading, with the columns `time`, `place` and
+    `channels`. ignore: columns that are not readings. start: the first timestamp, where the file has none. null: the
+    value that stands for a missing reading. duplicates: how rows with equal timestamps are resolved; by default they
+    are an error. steps: the number of steps to keep, from the first. standardise: the number of first steps whose mean
+    and standard deviation standardise the values of each place and channel.
     """
 
     kind: Literal["graph"]
@@ -109,7 +109,7 @@ class GraphCard(Card):
 
     @field_validator("start", mode="before")
     @classmethod
-    def _words(cls, value: Any) -> Any:
+    def _as_text(cls, value: Any) -> Any:
         return value.isoformat() if hasattr(value, "isoformat") else value
 
     @field_validator("freq")
@@ -129,7 +129,7 @@ class GraphCard(Card):
                     "a file for each place needs `layout: long`, `time` and `channels` (columns of the files)"
                 )
             if self.place is not None:
-                raise ValueError("a file for each place has no column `place`")
+                raise ValueError("`place` does not go with a file for each place")
         elif self.layout == "long" and (self.time is None or self.place is None or not self.channels):
             raise ValueError(
                 "`layout: long` needs `time`, `place` and `channels` (the columns of the readings)"
@@ -142,22 +142,22 @@ class GraphCard(Card):
 
     @property
     def parts(self) -> list[tuple[str | None, str]]:
-        """The entries of `values`, with the place of each where they say it."""
+        """The entries of `values`, each with its place where `values` is a mapping."""
         if isinstance(self.values, dict):
             return list(self.values.items())
-        return [(None, one) for one in ([self.values] if isinstance(self.values, str) else self.values)]
+        return [(None, entry) for entry in ([self.values] if isinstance(self.values, str) else self.values)]
 
     def files_text(self) -> str:
         """The files of the values, for messages."""
-        names = [file_and_key(one)[0] for _, one in self.parts]
+        names = [file_and_key(entry)[0] for _, entry in self.parts]
         return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
     def files(self) -> list[str]:
-        """The names of the files that the card speaks of."""
+        """The names of the files that the card refers to."""
         edges = self.edges
-        named = [file_and_key(one)[0] for _, one in self.parts]
-        beside = [self.nodes.file if self.nodes else None, edges.listed if edges else None]
+        values = [file_and_key(entry)[0] for _, entry in self.parts]
+        others = [self.nodes.file if self.nodes else None, edges.listed if edges else None]
         if edges and edges.adjacency:
-            beside.append(file_and_key(edges.adjacency)[0])
-        aside = self.side.files() if self.side else []
-        return list(dict.fromkeys(name for name in [*named, *beside, *aside] if name))
+            others.append(file_and_key(edges.adjacency)[0])
+        side = self.side.files() if self.side else []
+        return list(dict.fromkeys(name for name in [*values, *others, *side] if name))

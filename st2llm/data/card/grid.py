@@ -12,15 +12,15 @@ ROLES = ("time", "row", "col", "node", "channel")
 
 
 class Axis(Settings):
-    """Coordinates at a constant step: those of the first row or column, and how far apart they are."""
+    """Coordinates at a constant step: the first coordinate and the step."""
 
     first: float
     step: float
 
 
 class Subset(Settings):
-    """The window of a raster that is kept: degrees north and east (a window may cross 0 and 180), or positions from 0,
-    the last one not included."""
+    """The part of a raster to keep: limits in degrees north and east, which may cross 0 and 180, or index ranges from 0
+    without the end."""
 
     lat: tuple[float, float] | None = None
     lon: tuple[float, float] | None = None
@@ -32,14 +32,14 @@ class Subset(Settings):
         for name in ("lat", "rows", "cols"):
             pair = getattr(self, name)
             if pair is not None and pair[0] >= pair[1]:
-                raise ValueError(f"`{name}` goes from the lesser to the greater")
+                raise ValueError(f"`{name}` goes from the smaller to the larger number")
         if min((*(self.rows or (0,)), *(self.cols or (0,)))) < 0:
-            raise ValueError("positions count from 0")
+            raise ValueError("indices count from 0")
         return self
 
 
 class Coarsen(Settings):
-    """So many rows by so many columns become one cell, the mean of those that have a reading."""
+    """Averages blocks of rows x cols cells, over the cells that have a reading."""
 
     rows: int = Field(1, ge=1)
     cols: int = Field(1, ge=1)
@@ -48,15 +48,15 @@ class Coarsen(Settings):
 class GridCard(Card):
     """Readings on a raster.
 
-    values: a NetCDF file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several are
-    joined in time.
-    variable: the variable of NetCDF or Zarr; several become channels. dims: what each axis of the array is: time, row,
-    col, channel, or node (cells row by row, with `shape: [rows, cols]`); an axis of another name has length one. NetCDF
-    and Zarr say it themselves. time: the coordinate of the stamps, where it is not called time.
-    rows, cols: coordinates in `space`: numbers, or the first and the step. NetCDF and Zarr hold them.
-    freq: the step, `month` for calendar months. start: the first stamp, where the files have none.
+    values: a NetCDF file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several files are
+    concatenated in time.
+    variable: the variable of NetCDF or Zarr; several variables become channels. dims: the role of each axis of the
+    array: time, row, col, channel, or node (cells row by row, with `shape: [rows, cols]`); axes with other names have
+    length 1. NetCDF and Zarr give the roles themselves. time: the coordinate of the times, where it is not called time.
+    rows, cols: coordinates in the unit `space`: numbers, or the first and the step. NetCDF and Zarr hold them.
+    freq: the step, `month` for calendar months. start: the first timestamp, where the files have none.
     null: the value that stands for a missing reading. outside: the value that cells outside the region hold at all
-    times: they have no reading. subset, coarsen: see there, in this order.
+    times; they have no reading. subset, coarsen: applied in this order.
     """
 
     kind: Literal["grid"]
@@ -79,7 +79,7 @@ class GridCard(Card):
 
     @field_validator("start", mode="before")
     @classmethod
-    def _words(cls, value: Any) -> Any:
+    def _as_text(cls, value: Any) -> Any:
         return value.isoformat() if hasattr(value, "isoformat") else value
 
     @field_validator("freq")
@@ -117,6 +117,6 @@ class GridCard(Card):
         return [self.values] if isinstance(self.values, str) else list(self.values)
 
     def files(self) -> list[str]:
-        """The names of the files that the card speaks of."""
-        aside = self.side.files() if self.side else []
-        return list(dict.fromkeys([*(file_and_key(part)[0] for part in self.parts), *aside]))
+        """The names of the files that the card refers to."""
+        side = self.side.files() if self.side else []
+        return list(dict.fromkeys([*(file_and_key(part)[0] for part in self.parts), *side]))

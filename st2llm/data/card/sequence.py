@@ -1,4 +1,4 @@
-"""What the cards of trajectories and events share: tables, time, coordinates, harmonisation, side information."""
+"""The keys that cards of trajectories and events share: tables, time, coordinates, harmonisation, side information."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ BoundingBox = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
 class SourceTable(Settings):
-    """One table: a file, or `archive.zip:member.csv`. Its rows may all be of one part, and have one label.
+    """One table: a file, or `archive.zip:member.csv`. part, label: of all its rows.
 
-    The same id in tables of different labels means different objects.
+    Equal ids in tables with different labels are different objects.
     """
 
     file: str
@@ -35,14 +35,14 @@ class SourceTable(Settings):
 
 
 def _tables(value: Any) -> Any:
-    several = value if isinstance(value, list) else [value]
-    return [{"file": one} if isinstance(one, str) else one for one in several]
+    tables = value if isinstance(value, list) else [value]
+    return [{"file": table} if isinstance(table, str) else table for table in tables]
 
 
 class StayPoints(Settings):
-    """Stays of at least `minutes` within `radius_m` (Li et al. 2008), and the places that they are of.
+    """Stays of at least `minutes` within `radius_m` (Li et al. 2008), and the places where they are.
 
-    place_m: stays that a chain of steps of at most this joins are at one place (DBSCAN with clusters of one).
+    place_m: stays that steps of at most this length connect are at one place (DBSCAN with min_samples 1).
     """
 
     radius_m: float = Field(200.0, gt=0)
@@ -51,7 +51,7 @@ class StayPoints(Settings):
 
 
 class Resample(Settings):
-    """Fixes at a regular step, on straight lines between those that are at most `max_gap` apart."""
+    """Fixes at a regular step, interpolated linearly between fixes that are at most `max_gap` apart."""
 
     step: str
     max_gap: str = "10min"
@@ -66,11 +66,11 @@ class Outliers(Settings):
 
 
 class HarmoniseStep(Settings):
-    """One step of harmonisation: exactly one of these.
+    """One step of harmonisation; exactly one key is set.
 
-    max_speed: metres a second; a fix that could only be reached faster from the last good one is dropped.
-    jumps: metres; a lone fix further than this from both its neighbours, which are close to each other, is dropped.
-    trips: a gap longer than this ('30min') begins a new object. shortest: objects with fewer fixes are dropped.
+    max_speed: metres a second; drops a fix that can only be reached faster from the last good one.
+    jumps: metres; drops a fix further than this from both its neighbours, where these are closer to each other.
+    trips: a gap longer than this ('30min') starts a new object. shortest: drops objects with fewer fixes.
     """
 
     max_speed: float | None = Field(None, gt=0)
@@ -105,10 +105,10 @@ class SequenceCard(Card):
     """Rows with a time and a position.
 
     table: csv (plain, gzip, `archive.zip:member.csv`), parquet or GeoLife's .plt; a file name may be a glob. header:
-    whether the first row names the columns; else `columns` does. separator: a character, or `whitespace`.
-    x, y: in metres, or `scale_m` metres each, or in a `crs` that pyproj knows (`EPSG:2263`). blank: what becomes of a
-    row without coordinates. bounds: west, south, east, north, as the file counts; a row outside is an error.
-    missing: words that stand for no value, beside the empty cell.
+    whether the first row names the columns; if not, `columns` does. separator: a character, or `whitespace`.
+    x, y: in metres, in units of `scale_m` metres, or in a `crs` that pyproj knows (`EPSG:2263`). blank: how rows
+    without coordinates are treated. bounds: west, south, east and north in the units of the file; a row outside is an
+    error. missing: texts that stand for a missing value, besides the empty cell.
     """
 
     table: Annotated[list[SourceTable], BeforeValidator(_tables), Field(min_length=1)]
@@ -139,7 +139,7 @@ class SequenceCard(Card):
         if (self.lon is None) != (self.lat is None) or (self.x is None) != (self.y is None):
             raise ValueError("give `lon` with `lat`, `x` with `y`")
         if self.crs is not None and (self.x is None or self.lon is not None):
-            raise ValueError("`crs` says what `x` and `y` are; leave out `lon` and `lat`, or `crs`")
+            raise ValueError("`crs` applies to `x` and `y`; leave out `lon` and `lat`, or `crs`")
         if not self.header and not self.columns:
             raise ValueError("`header: false` needs `columns`, the names of the columns in order")
         if self.separator != "whitespace" and len(self.separator) != 1:
@@ -147,30 +147,30 @@ class SequenceCard(Card):
         if unknown := sorted(
             set(self.known) - set(self.attributes) - set(self.side.names() if self.side else ())
         ):
-            raise ValueError(f"`known` names {unknown[0]!r}, which is no attribute")
+            raise ValueError(f"`known` names {unknown[0]!r}, which is not an attribute")
         return self
 
     def files_in(self, folders: Sequence[Path]) -> list[str]:
-        """The names of the files, patterns of tables expanded in the first of `folders` that has any."""
-        found: list[str] = []
+        """The names of the files; patterns are expanded in the first of `folders` that has a match."""
+        files: list[str] = []
         for name in self.files():
-            near = (expand_pattern(folder, name) for folder in folders) if is_pattern(name) else ()
-            found += next((names for names in near if names), [name])
-        return found
+            matches = (expand_pattern(folder, name) for folder in folders) if is_pattern(name) else ()
+            files += next((names for names in matches if names), [name])
+        return files
 
     def files(self) -> list[str]:
-        """The names of the files that the card speaks of."""
-        aside = self.side.files() if self.side else []
-        return list(dict.fromkeys([*(table.name for table in self.table), *aside]))
+        """The names of the files that the card refers to."""
+        side = self.side.files() if self.side else []
+        return list(dict.fromkeys([*(table.name for table in self.table), *side]))
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a file name is a pattern of several."""
+    """Whether a file name is a glob pattern."""
     return any(sign in name for sign in "*?[")
 
 
 def expand_pattern(folder: Path, pattern: str) -> list[str]:
-    """The files below `folder` that fit a pattern, in order."""
+    """The files below `folder` that match a pattern, sorted."""
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts or not folder.is_dir():
         return []
     return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file())

@@ -1,4 +1,4 @@
-"""Side information of any kind of data: tables joined by time or by place, and sentences for a span of time."""
+"""Side information for any kind of data: tables joined by time or by place, and notes for a period."""
 
 from pydantic import Field, model_validator
 
@@ -7,12 +7,12 @@ from st2llm.data.card.time import TimeColumns
 
 
 class WeatherTable(Settings):
-    """A table of numbers by time: each reading holds from its stamp on, for at most `max_age`.
+    """A table of numbers by time: each reading holds from its timestamp on, for at most `max_age`.
 
-    time: the column of stamps, or those of year, month, day, hour and so on. columns: name -> column. known:
-    whether they are known in advance, as forecasts are; else they are hidden wherever the values are. file: csv or
-    parquet; stamps without an offset are local to the card's time zone. missing: words that stand for no reading,
-    beside the empty cell.
+    file: csv or parquet. time: the column of timestamps, or the columns of year, month, day, hour and so on; timestamps
+    without an offset are local to the card's time zone. columns: from names to columns. known: whether the numbers are
+    known in advance, as forecasts are; otherwise they are hidden wherever the values are. missing: texts that stand for
+    a missing reading, besides the empty cell.
     """
 
     file: str
@@ -35,9 +35,9 @@ class WeatherTable(Settings):
 
 
 class PlaceTable(Settings):
-    """A table of places with words: each fix, node or event takes the words of the nearest within `within_m`.
+    """A table of places with texts: each fix or node takes the text of the nearest place within `within_m`.
 
-    lon, lat: degrees; or x, y: metres in the same frame as the data.
+    lon, lat: degrees; or x, y: metres in the coordinate system of the data.
     """
 
     file: str
@@ -58,7 +58,7 @@ class PlaceTable(Settings):
 
 
 class NoteTable(Settings):
-    """A table of sentences, each known in advance for the time from `start` until `end`."""
+    """A table of notes, each known in advance for the time from `start` until `end`."""
 
     file: str
     start: str
@@ -84,5 +84,5 @@ class SideRule(Settings):
         return [rule.file for rule in (self.weather, self.places, self.notes) if rule is not None]
 
     def names(self) -> list[str]:
-        """The names of the numbers that are joined by time."""
+        """The names of the readings that are joined by time."""
         return list(self.weather.columns) if self.weather else []

@@ -1,4 +1,4 @@
-"""The card of trajectories: fixes or stays of moving objects."""
+"""The card of trajectories."""
 
 from typing import Literal
 
@@ -9,14 +9,14 @@ from st2llm.data.card.sequence import HarmoniseStep, SequenceCard
 
 
 class TrajectoryCard(SequenceCard):
-    """Fixes of moving objects.
+    """Fixes or stays of moving objects.
 
-    object: the column of their ids; without it, all rows are of one object. For .plt files `user` joins all files of a
-    folder, `file` keeps each by itself. place: ids of places. label: a column of classes (or say it for each table).
-    frame: `scaled` where lon/lat or x/y are no degrees nor metres. origin: x and y count from the centre of all
-    fixes, or from each object's first fix (for data that span the globe). freq: the step that windows must keep
-    (`0.4s`, `6h`), or `any`; without it, the commonest step. duplicates: what becomes of rows of one object and time;
-    `spread` tells them a second apart. names: a table of places' words is joined under `side.places`.
+    object: the column of object ids; without it, all rows are of one object. For .plt files, `user` concatenates the
+    files of a folder and `file` keeps them apart. place: the column of place ids. label: the column of classes (or
+    give it for each table). frame: `scaled` where x and y are neither degrees nor metres. origin: x and y count from
+    the centre of all fixes, or from each object's first fix (for data that span the globe). freq: the step between the
+    fixes of a window (`0.4s`, `6h`), or `any`; by default the most frequent step. duplicates: how rows with the same
+    object and time are treated; `spread` moves them a second apart. For texts of places see `side.places`.
     """
 
     kind: Literal["trajectory"]
@@ -48,7 +48,7 @@ class TrajectoryCard(SequenceCard):
 
 
 def step_milliseconds(freq: str) -> int:
-    """The milliseconds of a step; 0 where it is no step, or not whole."""
+    """The milliseconds of a step; 0 where they are not whole."""
     if freq.endswith("s") and freq[:-1].replace(".", "", 1).isdigit():
         span = float(freq[:-1]) * 1000
         return round(span) if abs(span - round(span)) < 1e-6 else 0

@@ -20,14 +20,14 @@ CSV_PREFIX = "csv:"
 class VideoCard(Card):
     """Clips, one a file.
 
-    files: a pattern of names such as `*.mp4`; where the source pins files, those that match. label: the class of each
-    clip: `stem` (the name of its file without the end), `csv:FILE` (columns `file` and `label`), or a regular
+    files: a pattern of names such as `*.mp4`; where the source pins files, it selects among them. label: the class of
+    each clip: `stem` (the name of its file without suffix), `csv:FILE` (columns `file` and `label`), or a regular
     expression over the name with a group `(?P<label>...)`. captions: `csv:FILE` (columns `file` and `caption`), or
-    words by stem. size: the most rows and columns of a frame, the shape is kept; frames are made smaller on reading,
-    never larger. fps: the most frames a second that are kept. max_frames: the most of a clip, from its beginning.
-    regions: rows and columns of the partition whose brightness and motion are the values of samples; asked: which of
-    these two is asked for. parts: where whole clips belong in classification: one part for all, or patterns of stems
-    by part; shares of the clips in order of name where not given.
+    captions by stem. size: the most rows and columns of a frame; frames are downscaled with their aspect ratio, never
+    enlarged. fps: the most frames a second to keep. max_frames: the most frames of a clip to keep, from its start.
+    regions: rows and columns of the partition whose brightness and motion are the values of samples. asked: which of
+    these two is predicted. parts: the part of whole clips in classification: one part for all, or patterns of stems by
+    part; by default shares of the clips in order of name.
     """
 
     kind: Literal["video"]
@@ -43,7 +43,7 @@ class VideoCard(Card):
 
     @field_validator("pattern")
     @classmethod
-    def _stays(cls, value: str) -> str:
+    def _inside_folder(cls, value: str) -> str:
         if value.startswith("/") or ".." in PurePosixPath(value).parts:
             raise ValueError("a pattern below the card's folder is expected, such as *.mp4, without '..'")
         return value
@@ -63,7 +63,7 @@ class VideoCard(Card):
         try:
             groups = re.compile(value).groupindex
         except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from error
+            raise ValueError(f"not a regular expression: {error}") from error
         if "label" not in groups:
             raise ValueError(
                 "`stem`, `csv:FILE` or a regular expression with a group (?P<label>...) is expected"
@@ -74,11 +74,11 @@ class VideoCard(Card):
     @classmethod
     def _known_captions(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
         if isinstance(value, str) and not value.startswith(CSV_PREFIX):
-            raise ValueError("`csv:FILE` or words by stem are expected")
+            raise ValueError("`csv:FILE` or captions by stem are expected")
         return value
 
     def files(self) -> list[str]:
-        """The names of the files that the card speaks of, as far as it pins them."""
+        """The names of the clips that the card pins, and of its tables."""
         pinned = self.source.files if self.source else {}
         names = (PurePosixPath(name).name for name in pinned)
         return sorted({name for name in names if fnmatch(name, self.pattern)}) + self.tables()
@@ -95,23 +95,25 @@ class VideoCard(Card):
         )
 
     def files_in(self, folders: Sequence[Path]) -> list[str]:
-        """The files that the card pins, else those of the first folder in which any name fits the pattern.
+        """The files that the card pins, else those of the first folder with a name that matches the pattern.
 
-        Raises DataError where none does.
+        Raises DataError where no name matches.
         """
         if self.source is not None and self.source.files:
-            found = self.files()
+            files = self.files()
         else:
-            own = [folders[0] / self.source.path] if self.source and self.source.path and folders else []
-            found = next(filter(None, (self._in(folder) for folder in (*folders, *own))), []) + self.tables()
-        if len(found) == len(self.tables()):
+            source = [folders[0] / self.source.path] if self.source and self.source.path and folders else []
+            clips = next(filter(None, (self._matching(folder) for folder in (*folders, *source))), [])
+            files = clips + self.tables()
+        if len(files) == len(self.tables()):
             raise DataError(
-                f"{self.name}: no file is named {self.pattern!r} in {' or '.join(map(str, folders))}. Put the clips "
-                f"there, set ST2LLM_DATA to the folder that holds {self.home()}/, or correct `files` in the card."
+                f"{self.name}: no file matches {self.pattern!r} in {' or '.join(map(str, folders))}. Put the clips "
+                f"there, set ST2LLM_DATA to the folder that holds {self.data_folder()}/, or correct `files` in the "
+                "card."
             )
-        return found
+        return files
 
-    def _in(self, folder: Path) -> list[str]:
+    def _matching(self, folder: Path) -> list[str]:
         if not folder.is_dir():
             return []
         paths = sorted(path for path in folder.glob(self.pattern) if path.is_file())
@@ -121,7 +123,7 @@ class VideoCard(Card):
         ]
 
     def part_of(self, stem: str) -> int | None:
-        """Which part a clip belongs to, by number; None where shares decide. Raises DataError where none is named."""
+        """The part of a clip, by number; None where shares decide. Raises DataError where the clip is in no part."""
         if self.parts is None:
             return None
         if not isinstance(self.parts, Mapping):
@@ -129,4 +131,4 @@ class VideoCard(Card):
         for part, patterns in self.parts.items():
             if any(fnmatch(stem, pattern) for pattern in patterns):
                 return PARTS.index(part)
-        raise DataError(f"{self.name}: the clip {stem!r} is in no part. Name it in `parts` of the card.")
+        raise DataError(f"{self.name}: the clip {stem!r} is in no part. Name it under `parts` in the card.")

@@ -196,7 +196,7 @@ def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str, keys: 
         ({"frame": "scaled", "harmonise": [{"max_speed": 1}]}, "needs metres"),
         ({"split": {"by": "label", "train": 1.0}}, "needs `test`"),
         ({"split": {"train": 0.5, "test": ["a"]}}, "add `by: object`"),
-        ({"known": ["rain"]}, "which is no attribute"),
+        ({"known": ["rain"]}, "which is not an attribute"),
         ({"objekt": "who"}, "Did you mean 'object'?"),
     ],
 )

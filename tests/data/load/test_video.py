@@ -118,7 +118,7 @@ def test_captions_come_from_the_card_or_a_table(tmp_path):
     ({"label": "csv:classes.csv"}, "has no label for the clip 'b.mkv'"),
     ({"label": "^(?P<label>a)"}, "does not match `label:"),
     ({"captions": {"c": "words"}}, "`captions` names 'c'"),
-    ({"files": "*.mp4"}, "no file is named '*.mp4'"),
+    ({"files": "*.mp4"}, "no file matches '*.mp4'"),
     ({"regions": [100, 3]}, "cannot be cut into 100 regions"),
     ({"parts": {"test": ["a"]}}, "the clip 'b' is in no part"),
 ])  # fmt: skip
@@ -133,7 +133,7 @@ def test_a_card_that_does_not_fit_its_files_is_refused_with_the_reason(tmp_path,
 
 @pytest.mark.parametrize("keys, message", [
     ({"label": "(run|walk)"}, "a group (?P<label>...)"),
-    ({"label": "(?P<label>"}, "no regular expression"),
+    ({"label": "(?P<label>"}, "not a regular expression"),
     ({"files": "../*.mkv"}, "without '..'"),
     ({"size": [0, 5]}, "at least 1"),
     ({"fbs": 5}, "unknown key 'fbs'"),
