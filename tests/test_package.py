@@ -80,7 +80,7 @@ def test_the_readme_of_a_root_folder_is_short_and_begins_with_a_table(folder):
 
 def test_the_links_and_suites_that_the_readme_names_are_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"evaluation/suites/[\w-]+\.yaml", text)
+    named = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"evaluation/suites/[\w/-]+\.yaml", text)
     assert len(named) >= 4
     assert [name for name in named if not (ROOT / name).exists()] == []
 
@@ -142,4 +142,5 @@ for folder, pattern in [("prompts", "**/*.md"), ("alignment", "**/*"), ("evaluat
     assert all(path.startswith(f"{package}/_recipes/") for path in found)
     shipped = {Path(path).relative_to(f"{package}/_recipes").as_posix() for path in found}
     assert {"prompts/graph/forecast.md", "alignment/README.md", "evaluation/suites/demo.yaml"} <= shipped
+    assert "evaluation/suites/headline/graph-forecast.yaml" in shipped
     assert not any("reports" in name for name in shipped)

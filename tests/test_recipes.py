@@ -54,6 +54,39 @@ def test_an_unknown_recipe_offers_the_nearest(roots):
         recipes.locate("evaluation/suites/on.yaml")
 
 
+def test_a_file_in_a_subfolder_is_found_by_its_name_in_the_folder_of_recipes(roots):
+    below = roots["clone"] / "evaluation/suites/native/two.yaml"
+    below.parent.mkdir()
+    below.touch()
+    assert recipes.locate("evaluation/suites/two.yaml") == below
+    with pytest.raises(ConfigError, match="Did you mean 'two.yaml'"):
+        recipes.locate("evaluation/suites/to.yaml")
+
+
+def test_a_file_at_the_path_wins_over_one_of_its_name_below(roots):
+    below = roots["own"] / "evaluation/suites/native/one.yaml"
+    below.parent.mkdir()
+    below.touch()
+    assert recipes.locate(NAME) == roots["own"] / NAME
+
+
+def test_a_name_of_several_files_is_refused_with_their_paths(roots):
+    for folder in ("native", "rules"):
+        below = roots["own"] / f"evaluation/suites/{folder}/two.yaml"
+        below.parent.mkdir()
+        below.touch()
+    with pytest.raises(ConfigError, match="several files: .*native/two.yaml, .*rules/two.yaml"):
+        recipes.locate("evaluation/suites/two.yaml")
+
+
+def test_other_folders_are_not_searched(roots):
+    below = roots["own"] / "runs/first/two.yaml"
+    below.parent.mkdir(parents=True)
+    below.touch()
+    with pytest.raises(ConfigError, match="There is no runs/two.yaml"):
+        recipes.locate("runs/two.yaml")
+
+
 def test_a_listing_names_each_recipe_once_from_the_earliest_root(roots):
     (roots["wheel"] / "evaluation/suites/two.yaml").touch()
     found = recipes.listing("evaluation/suites", "*.yaml")

@@ -1,4 +1,4 @@
-"""Suites: the data, task, predictors and budget of a comparison, one YAML file each."""
+"""Suites: the data, task, predictors and budget of a comparison, as YAML files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +24,7 @@ from st2llm.config.training import NAME_PATTERN, SplitSettings
 from st2llm.errors import ConfigError, nearest
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
 
+_FOLDER = "evaluation/suites"
 BOOTSTRAP_BLOCKS: Mapping[str, str] = {
     "graph": "day",
     "grid": "day",
@@ -40,6 +41,28 @@ TRAINABLE_TASKS: Mapping[str, tuple[str, ...]] = {
     "event": ("next-event",),
 }
 """The tasks that soft and primitive predictors are trained for, by kind of data."""
+
+
+class Sweep(Settings):
+    """Data sets that a suite is run on, each as a suite of its own, in place of `data`: `sweep: {data: [...]}`.
+
+    data: names or cards, as a list or by a short name. The id of each suite is that of the file with the short name
+    (the split after `#` where there is one, else the data set's own name); `{name}` in the title stands for it.
+    """
+
+    data: list[str] | dict[str, str] = Field(min_length=1)
+
+    @property
+    def by_name(self) -> dict[str, str]:
+        """The data sets by short name. Raises ConfigError where two have the same."""
+        if isinstance(self.data, dict):
+            return self.data
+        names = [data.rpartition("#")[2] for data in self.data]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"sweep.data has two of the name {_first_twice(names)!r}. Name each: {{a: ..., b: ...}}."
+            )
+        return dict(zip(names, self.data, strict=True))
 
 
 class Suite(Settings):
@@ -101,7 +124,7 @@ class Suite(Settings):
     def _whole(self) -> "Suite":
         names = [p.name for p in self.predictors]
         if len(set(names)) < len(names):
-            raise ValueError(f"two predictors have the name {next(n for n in names if names.count(n) > 1)!r}")
+            raise ValueError(f"two predictors have the name {_first_twice(names)!r}")
         self._check_metric()
         self._check_faults()
         trained = [p.name for p in self.predictors if p.trained]
@@ -228,6 +251,10 @@ class Suite(Settings):
         )
 
 
+def _first_twice(names: list[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)
+
+
 def _trainable() -> str:
     kinds: dict[tuple[str, ...], list[str]] = {}
     for kind, words in TRAINABLE_TASKS.items():
@@ -236,29 +263,72 @@ def _trainable() -> str:
 
 
 def load_suites(name: str | Path) -> list[Suite]:
-    """The suite of a YAML file, or those of a file that lists suite files. Each is checked before anything runs."""
-    path = recipes.locate(recipes.spelled(name, "evaluation/suites"))
-    content = config.read_yaml(path)
+    """The suites of a YAML file: one, those of a sweep, or those of a file that lists suite files.
+
+    name: a path, the name of a file below `evaluation/suites`, or the id of one suite of a sweep. Each suite is checked
+    before anything runs. Raises ConfigError.
+    """
+    found = _find(name)
+    if isinstance(found, Suite):
+        return [found]
+    path, content = found, config.read_yaml(found)
     if not isinstance(content, list):
-        return [_parse(content, path)]
-    found = [_listed(path, entry) for entry in content]
-    ids = [suite.id for suite in found]
+        return _expand(content, path)
+    suites = [suite for entry in content for suite in _load_entry(path, entry)]
+    ids = [suite.id for suite in suites]
     if not ids or len(set(ids)) < len(ids):
-        twice = f"{next(i for i in ids if ids.count(i) > 1)!r} twice" if ids else "none"
+        twice = f"{_first_twice(ids)!r} twice" if ids else "none"
         raise ConfigError(f"{path} should list suites of different ids, but it lists {twice}.")
-    return found
+    return suites
 
 
-def _listed(path: Path, entry: Any) -> Suite:
-    """A suite that a list names: beside the list, or found as any other."""
+def _load_entry(path: Path, entry: Any) -> list[Suite]:
+    """The suites of a file that a list names: beside the list, or found as any other."""
     if not isinstance(entry, str):
         raise ConfigError(f"{path} should list suite files, a path each, but it holds {str(entry)[:80]!r}.")
     beside = path.parent / entry
-    found = beside if beside.is_file() else recipes.locate(recipes.spelled(entry, "evaluation/suites"))
-    return _parse(config.read_yaml(found), found)
+    found = beside if beside.is_file() else _find(entry)
+    return [found] if isinstance(found, Suite) else _expand(config.read_yaml(found), found)
 
 
-def _parse(content: Any, path: Path) -> Suite:
-    suite = config.parse(content, into=Suite, where=str(path))
+def _find(name: str | Path) -> Path | Suite:
+    """The file of that path or name, else the suite of that id in a sweep. Raises ConfigError for neither."""
+    try:
+        return recipes.locate(recipes.expand_name(name, _FOLDER))
+    except ConfigError:
+        for path in recipes.listing(_FOLDER, "**/*.yaml"):
+            content = config.read_yaml(path)
+            if isinstance(content, Mapping) and "sweep" in content:
+                for suite in _expand(content, path):
+                    if suite.id == Path(name).stem:
+                        return suite
+        raise
+
+
+def _expand(content: Any, path: Path) -> list[Suite]:
+    """The suite of a file, or one for each value of its sweep."""
+    if not isinstance(content, Mapping) or "sweep" not in content:
+        return [_parse(content, str(path))]
+    if "data" in content:
+        raise ConfigError(f"{path} has both `data` and `sweep`. Give `sweep: {{data: [...]}}` alone.")
+    sweep = config.parse(content["sweep"], into=Sweep, where=f"{path}, sweep")
+    shared = {key: value for key, value in content.items() if key != "sweep"}
+    title = str(shared.get("title", ""))
+    return [
+        _parse(
+            {
+                **shared,
+                "id": f"{shared.get('id')}-{name}",
+                "title": title.replace("{name}", name),
+                "data": data,
+            },
+            f"{path}, sweep {name}",
+        )
+        for name, data in sweep.by_name.items()
+    ]
+
+
+def _parse(content: Any, where: str) -> Suite:
+    suite = config.parse(content, into=Suite, where=where)
     _ = suite.tasks
     return suite

@@ -20,7 +20,7 @@ def load_recipe(
 
     into: the class of the recipe, or a function that chooses it by the content. Raises ConfigError.
     """
-    file = recipes.locate(recipes.spelled(path, "alignment/configs"))
+    file = recipes.locate(recipes.expand_name(path, "alignment"))
     content = config.read_yaml(file)
     if not isinstance(content, dict):
         return config.parse(content, into=into if isinstance(into, type) else into(content), where=str(file))

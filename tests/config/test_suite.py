@@ -233,11 +233,70 @@ def test_an_unknown_suite_is_refused_with_the_nearest_name():
         load_suites("dem")
 
 
-@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(SUITES.glob("**/*.yaml")), ids=lambda path: path.stem)
 def test_every_suite_of_the_project_loads_by_path_and_by_name(path):
     by_path = load_suites(path)
     assert by_path == load_suites(path.stem)
     assert by_path[0].id
+
+
+def test_names_of_suite_files_are_unique():
+    names = [path.stem for path in SUITES.glob("**/*.yaml")]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("scene", ["eth", "hotel", "univ", "zara1", "zara2"])
+@pytest.mark.parametrize("suite", ["eth-ucy-native", "eth-ucy-rules"])
+def test_a_suite_of_a_sweep_loads_by_its_id_and_by_the_path_of_a_file_of_its_own(suite, scene):
+    (one,) = load_suites(f"{suite}-{scene}")
+    assert one.id == f"{suite}-{scene}"
+    assert one.data == f"eth-ucy#{scene}"
+    assert one.title.endswith(f" on {scene}")
+    assert load_suites(f"evaluation/suites/{suite}-{scene}.yaml") == [one]
+    assert one in load_suites(suite)
+
+
+def test_a_suite_in_a_subfolder_loads_by_its_name_in_the_folder_of_suites():
+    assert load_suites("evaluation/suites/graph-forecast.yaml") == load_suites("graph-forecast")
+
+
+def _sweep(folder, sweep, **more):
+    content = tiny_suite.rules("town.yaml", id="rules") | {"sweep": sweep, **more}
+    if not more:
+        del content["data"]
+    path = folder / "rules.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("data", "ids"),
+    [
+        (["a", "b#c"], ["rules-a", "rules-c"]),
+        ({"first": "a", "second": "b#c"}, ["rules-first", "rules-second"]),
+    ],
+)
+def test_a_sweep_is_a_suite_for_each_of_its_data_sets(tmp_path, data, ids):
+    suites = load_suites(_sweep(tmp_path, {"data": data}))
+    assert [suite.id for suite in suites] == ids
+    assert [suite.data for suite in suites] == ["a", "b#c"]
+    assert len({repr(suite.model_dump(exclude={"id", "data"})) for suite in suites}) == 1
+
+
+@pytest.mark.parametrize(
+    ("sweep", "more", "says"),
+    [
+        ({"data": ["a", "b"]}, {"data": "town.yaml"}, "both `data` and `sweep`"),
+        ({"data": ["x#a", "y#a"]}, {}, "two of the name 'a'"),
+        ({"data": []}, {}, "at least 1 item"),
+        ({"dat": ["a"]}, {}, "unknown key 'dat'. Did you mean 'data'?"),
+        (["a"], {}, "should hold `key: value` lines"),
+    ],
+)
+def test_a_bad_sweep_is_refused(tmp_path, sweep, more, says):
+    with pytest.raises(ConfigError) as refused:
+        load_suites(_sweep(tmp_path, sweep, **more))
+    assert says in str(refused.value)
 
 
 def _list(folder, *entries):
