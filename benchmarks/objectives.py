@@ -188,7 +188,7 @@ class PathBench(Bench):
 
     def error(self, said: torch.Tensor) -> float:
         off = said[..., :2] - self.test.target[..., :2]
-        away = torch.linalg.vector_norm(off, dim=-1) / self.test.size[:, None]
+        away = torch.linalg.vector_norm(off, dim=-1) / self.test.mean_step_m[:, None]
         return float(away[self.test.valid[..., 0]].mean())
 
     def _rows(self, module: nn.Module, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ def windows(places: int) -> FieldBatch:
         valid=asked.clone(),
         features=torch.zeros(BATCH, 0),
         notes=torch.zeros((BATCH, 1), dtype=torch.int64),
-        words=("",) * BATCH,
+        prompts=("",) * BATCH,
     )
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from st2llm.align.projection import down_head, up_head
+from st2llm.align.projection import build_down_projection, build_up_projection
 from st2llm.config.model import Projection
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel
@@ -48,8 +48,8 @@ class Ours(nn.Module):
     def __init__(self, llm: LanguageModel) -> None:
         super().__init__()
         how = Projection()
-        self.up = up_head(how, D_ST, llm.d_lm, token_rms=llm.token_rms)
-        self.down = down_head(how, llm.d_lm, D_ST)
+        self.up = build_up_projection(how, D_ST, llm.d_lm, token_rms=llm.token_rms)
+        self.down = build_down_projection(how, llm.d_lm, D_ST)
         self.backbone = LLMBackbone(llm)
 
     def forward(self, z: Tensor, words: tuple[str, ...]) -> Tensor:

@@ -11,13 +11,13 @@ from sklearn.linear_model import LogisticRegression
 
 from st2llm.errors import AlignmentError
 
-Rows = Float64[np.ndarray, "sample d"]
+Embeddings = Float64[np.ndarray, "sample d"]
 Measure = Callable[[np.ndarray, np.ndarray], float]
 _SUBSETS = 200
-_KEPT = 0.8
+_SUBSET_SHARE = 0.8
 
 
-def cka(x: Rows, y: Float64[np.ndarray, "sample e"]) -> float:
+def cka(x: Embeddings, y: Float64[np.ndarray, "sample e"]) -> float:
     """Linear centred kernel alignment (Kornblith et al. 2019) by the unbiased HSIC (Song et al. 2012): about 0 for
     embeddings that have nothing to do with each other, 1 for ones that are rotations of each other.
 
@@ -29,30 +29,32 @@ def cka(x: Rows, y: Float64[np.ndarray, "sample e"]) -> float:
     return float(_hsic(k, m) / np.sqrt(max(_hsic(k, k) * _hsic(m, m), 1e-30)))
 
 
-def rsa(x: Rows, y: Float64[np.ndarray, "sample e"]) -> float:
+def rsa(x: Embeddings, y: Float64[np.ndarray, "sample e"]) -> float:
     """Representational similarity (Kriegeskorte et al. 2008): Spearman's correlation of the cosine distances."""
-    found = spearmanr(pdist(_centred(x), "cosine"), pdist(_centred(y), "cosine")).statistic
-    return float(found)
+    correlation = spearmanr(pdist(_centred(x), "cosine"), pdist(_centred(y), "cosine")).statistic
+    return float(correlation)
 
 
-def hits(x: Rows, y: Rows, k: int, *, labels: Sequence[str] | None = None) -> Float64[np.ndarray, " sample"]:
+def retrieval_hits(
+    x: Embeddings, y: Embeddings, k: int, *, labels: Sequence[str] | None = None
+) -> Float64[np.ndarray, " sample"]:
     """Whether each sample's own y is among the k nearest of x's row by cosine, each side less its own mean: 0 or 1.
 
     labels: samples with equal labels count as each other's own.
     """
-    a, b = unit(_centred(x)), unit(_centred(y))
+    a, b = normalise_rows(_centred(x)), normalise_rows(_centred(y))
     near = np.argsort(-(a @ b.T), axis=1, kind="stable")[:, :k]
     names = np.array(list(labels) if labels is not None else np.arange(len(x)))
     return np.asarray((names[near] == names[:, None]).any(axis=1), dtype=np.float64)
 
 
-def modality_gap(x: Rows, y: Rows) -> float:
+def modality_gap(x: Embeddings, y: Embeddings) -> float:
     """The distance between the centres of both sides, rows of unit length (Liang et al. 2022): 0 to 2."""
-    a, b = unit(x), unit(y)
+    a, b = normalise_rows(x), normalise_rows(y)
     return float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0)))
 
 
-def effective_rank(x: Rows) -> float:
+def effective_rank(x: Embeddings) -> float:
     """The exponential of the entropy of the singular values (Roy and Vetterli 2007): 1 to the width."""
     values = np.linalg.svd(_centred(x), compute_uv=False)
     share = values / max(values.sum(), 1e-30)
@@ -60,20 +62,20 @@ def effective_rank(x: Rows) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def probe_transfer(x: Rows, y: Rows, labels: Sequence[str]) -> tuple[float, float]:
+def probe_transfer(x: Embeddings, y: Embeddings, labels: Sequence[str]) -> tuple[float, float]:
     """A linear probe is fitted on y (texts) of the even samples and asked about x of the odd ones: its accuracy, and
     that of the most common label. Each side is standardised by its own mean and deviation.
 
     Raises AlignmentError where the even samples have one label alone.
     """
     names = np.array(list(labels))
-    fit, asked = np.arange(0, len(names), 2), np.arange(1, len(names), 2)
-    if len(set(names[fit].tolist())) < 2:
+    fit_rows, test_rows = np.arange(0, len(names), 2), np.arange(1, len(names), 2)
+    if len(set(names[fit_rows].tolist())) < 2:
         raise AlignmentError("A probe needs two labels at least among the samples that it is fitted on.")
-    probe = LogisticRegression(C=0.1, max_iter=2000).fit(_standardised(y)[fit], names[fit])
-    usual = max(set(names[fit].tolist()), key=names[fit].tolist().count)
-    said = probe.predict(_standardised(x)[asked])
-    return float((said == names[asked]).mean()), float((names[asked] == usual).mean())
+    probe = LogisticRegression(C=0.1, max_iter=2000).fit(_standardised(y)[fit_rows], names[fit_rows])
+    majority = max(set(names[fit_rows].tolist()), key=names[fit_rows].tolist().count)
+    predicted = probe.predict(_standardised(x)[test_rows])
+    return float((predicted == names[test_rows]).mean()), float((names[test_rows] == majority).mean())
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,18 @@ class Estimate:
     permuted_high: float
 
 
-def estimate(measure: Measure, x: Rows, y: Float64[np.ndarray, "sample e"], *, seed: int = 0) -> Estimate:
+def estimate(
+    measure: Measure, x: Embeddings, y: Float64[np.ndarray, "sample e"], *, seed: int = 0
+) -> Estimate:
     """The measure with an interval by the delete-d jackknife (Shao and Wu 1989), 200 subsets of four fifths; resampling
     with replacement would make samples their own neighbours. Permuted: 200 draws of pairs at random.
     """
     rng = np.random.default_rng(seed)
     n = len(x)
     value = measure(x, y)
-    kept = max(4, round(_KEPT * n))
-    parts = [measure(x[rows], y[rows]) for rows in _subsets(rng, n, kept)]
-    spread = 1.96 * float(np.std(parts)) * np.sqrt(kept / max(1, n - kept))
+    subset_size = max(4, round(_SUBSET_SHARE * n))
+    subset_values = [measure(x[rows], y[rows]) for rows in _subsets(rng, n, subset_size)]
+    spread = 1.96 * float(np.std(subset_values)) * np.sqrt(subset_size / max(1, n - subset_size))
     chance = np.array([measure(x, y[rng.permutation(n)]) for _ in range(_SUBSETS)])
     return Estimate(
         value, value - spread, value + spread, float(chance.mean()), float(np.quantile(chance, 0.975))
@@ -107,17 +111,17 @@ def nearest_words(
     tokens: Float64[np.ndarray, "token d"], table: Float64[np.ndarray, "word d"], count: int = 5
 ) -> Int64[np.ndarray, "token count"]:
     """The rows of an embedding table that are nearest to each token by cosine, the nearest first."""
-    a, b = unit(tokens), unit(table)
+    a, b = normalise_rows(tokens), normalise_rows(table)
     return np.asarray(np.argsort(-(a @ b.T), axis=1, kind="stable")[:, :count], dtype=np.int64)
 
 
-def unit(x: np.ndarray) -> np.ndarray:
+def normalise_rows(x: np.ndarray) -> np.ndarray:
     """Rows of length 1; a row of zeros stays one."""
     return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12))
 
 
-def _subsets(rng: np.random.Generator, n: int, kept: int) -> list[np.ndarray]:
-    return [np.sort(rng.permutation(n)[:kept]) for _ in range(_SUBSETS)]
+def _subsets(rng: np.random.Generator, n: int, size: int) -> list[np.ndarray]:
+    return [np.sort(rng.permutation(n)[:size]) for _ in range(_SUBSETS)]
 
 
 def _centred(x: np.ndarray) -> np.ndarray:
@@ -129,9 +133,9 @@ def _standardised(x: np.ndarray) -> np.ndarray:
 
 
 def _without_diagonal(kernel: np.ndarray) -> np.ndarray:
-    made = kernel.copy()
-    np.fill_diagonal(made, 0.0)
-    return made
+    copy = kernel.copy()
+    np.fill_diagonal(copy, 0.0)
+    return copy
 
 
 def _hsic(k: np.ndarray, m: np.ndarray) -> float:

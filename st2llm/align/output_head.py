@@ -8,7 +8,7 @@ from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
 
 
-class NumberHead(nn.Module):
+class ValueHead(nn.Module):
     """Numbers from place embeddings: all asked steps of a window at once, in standardised units.
 
     context: leading steps of the window that are never asked for; 0 is added there. The last layer starts at zero,
@@ -37,11 +37,11 @@ class NumberHead(nn.Module):
         """What is added to the base."""
         b, n, _ = z.shape
         flat: Tensor = self.out(self.net(z))
-        asked = torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)
-        return nn.functional.pad(asked, (0, 0, 0, 0, self.context, 0))
+        steps = torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)
+        return nn.functional.pad(steps, (0, 0, 0, 0, self.context, 0))
 
 
-class ClassHead(nn.Module):
+class ClassificationHead(nn.Module):
     """Scores of classes from the mean of what is read of a sample: the places of a field, the question of a path."""
 
     def __init__(self, d_st: int, classes: int) -> None:
@@ -55,11 +55,11 @@ class ClassHead(nn.Module):
         self, z: Float[Tensor, "batch slot d_st"], batch: FieldBatch | PointBatch
     ) -> Float[Tensor, "batch class"]:
         """The logarithm of the probability of each class."""
-        read = z[:, -1] if isinstance(batch, PointBatch) else z.mean(dim=1)
-        return torch.log_softmax(self.out(self.net(read)), dim=1)
+        pooled = z[:, -1] if isinstance(batch, PointBatch) else z.mean(dim=1)
+        return torch.log_softmax(self.out(self.net(pooled)), dim=1)
 
     def loss(
-        self, said: Float[Tensor, "batch class"], batch: FieldBatch | PointBatch
+        self, log_probs: Float[Tensor, "batch class"], batch: FieldBatch | PointBatch
     ) -> Float[Tensor, " batch"]:
         """Nats a sample; 0 where the class is not known."""
-        return nn.functional.nll_loss(said, batch.label, ignore_index=-1, reduction="none")
+        return nn.functional.nll_loss(log_probs, batch.label, ignore_index=-1, reduction="none")

@@ -4,14 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.align.prototypes import Prototypes, Vocabulary, prototypes_of
+from st2llm.align.prototypes import EmbeddingVocabulary, Prototypes, build_prototypes
 from st2llm.config.model import Projection
 from st2llm.errors import ConfigError
 
 _HEADS = 4
 
 
-class LinearHead(nn.Module):
+class LinearProjection(nn.Module):
     """One linear layer, normed to the LLM's own token scale (UrbanGPT, Li et al. 2024, projects so).
 
     token_rms: root mean square of the LLM's embedding table, so that a fresh head speaks at the volume that the frozen
@@ -28,7 +28,7 @@ class LinearHead(nn.Module):
         return self.token_rms * tokens
 
 
-class UpHead(LinearHead):
+class MLPProjection(LinearProjection):
     """Two linear layers with a GELU between (LLaVA-1.5, Liu et al. 2023), normed as LinearHead is."""
 
     def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
@@ -48,19 +48,19 @@ class Resampler(nn.Module):
         self.queries = nn.Parameter(0.02 * torch.randn(tokens, d_st))
         self.norm = nn.LayerNorm(d_st)
         self.attention = nn.MultiheadAttention(d_st, _HEADS, batch_first=True)
-        self.up = UpHead(d_st, d_lm, token_rms=token_rms)
+        self.up = MLPProjection(d_st, d_lm, token_rms=token_rms)
 
     def forward(
         self, z: Float[Tensor, "batch slot {self.d_st}"]
     ) -> Float[Tensor, "batch {self.tokens} {self.d_lm}"]:
-        heard = self.norm(z)
-        asking = self.queries.expand(len(z), -1, -1)
-        said, _ = self.attention(asking, heard, heard, need_weights=False)
-        tokens: Tensor = self.up(asking + said)
+        keys = self.norm(z)
+        queries = self.queries.expand(len(z), -1, -1)
+        attended, _ = self.attention(queries, keys, keys, need_weights=False)
+        tokens: Tensor = self.up(queries + attended)
         return tokens
 
 
-class Reprogramming(nn.Module):
+class ReprogrammingProjection(nn.Module):
     """Each slot attends over text prototypes, rows of the LLM's vocabulary or sums of them, and is their mixture.
 
     Time-LLM (Jin et al. 2024): queries from the slots, keys and values from the prototypes, multi-head.
@@ -78,51 +78,53 @@ class Reprogramming(nn.Module):
 
     def forward(self, z: Float[Tensor, "batch slot {self.d_st}"]) -> Float[Tensor, "batch slot {self.d_lm}"]:
         b, s, _ = z.shape
-        words = self.prototypes() / self.token_rms
+        prototypes = self.prototypes() / self.token_rms
         query = self.query(z).reshape(b, s, _HEADS, self.width).transpose(1, 2)
         key, value = (
-            part(words).reshape(-1, _HEADS, self.width).transpose(0, 1).expand(b, -1, -1, -1)
+            part(prototypes).reshape(-1, _HEADS, self.width).transpose(0, 1).expand(b, -1, -1, -1)
             for part in (self.key, self.value)
         )
-        said = nn.functional.scaled_dot_product_attention(query, key, value)
-        tokens: Tensor = self.out(said.transpose(1, 2).reshape(b, s, -1))
+        attended = nn.functional.scaled_dot_product_attention(query, key, value)
+        tokens: Tensor = self.out(attended.transpose(1, 2).reshape(b, s, -1))
         return self.token_rms * tokens
 
 
-def up_head(
-    how: Projection,
+def build_up_projection(
+    settings: Projection,
     d_st: int,
     d_lm: int,
     *,
     token_rms: float,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: EmbeddingVocabulary | None = None,
 ) -> nn.Module:
     """A fresh head. vocabulary: whose rows a reprogramming head speaks in.
 
     Raises ConfigError where a reprogramming head has none, and for no head before a language model.
     """
-    if how.head == "none":
+    if settings.head == "none":
         if d_lm != d_st:
             raise ConfigError(
                 f"up.head: none hands {d_st} numbers a slot to a model that reads {d_lm}. It is for suites of native "
                 f"arms alone; take linear or mlp."
             )
         return nn.Identity()
-    if how.head == "linear":
-        return LinearHead(d_st, d_lm, token_rms=token_rms)
-    if how.head == "mlp":
-        return UpHead(d_st, d_lm, token_rms=token_rms)
-    if how.head == "resampler":
-        return Resampler(d_st, d_lm, token_rms=token_rms, tokens=how.tokens)
+    if settings.head == "linear":
+        return LinearProjection(d_st, d_lm, token_rms=token_rms)
+    if settings.head == "mlp":
+        return MLPProjection(d_st, d_lm, token_rms=token_rms)
+    if settings.head == "resampler":
+        return Resampler(d_st, d_lm, token_rms=token_rms, tokens=settings.tokens)
     if vocabulary is None:
         raise ConfigError(
             "A reprogramming head speaks in the rows of a language model's vocabulary, but there is no language model. "
             "Give `llm: {name: ...}`, or take another head."
         )
-    return Reprogramming(d_st, d_lm, token_rms=token_rms, prototypes=prototypes_of(how, vocabulary))
+    return ReprogrammingProjection(
+        d_st, d_lm, token_rms=token_rms, prototypes=build_prototypes(settings, vocabulary)
+    )
 
 
-class DownHead(nn.Module):
+class DownProjection(nn.Module):
     """Reads the encoder's width back out of the backbone: each slot's state, and the mean state of the words.
 
     The words' part is zero for backbones that read no words. Norms first, because hidden states of different
@@ -139,15 +141,15 @@ class DownHead(nn.Module):
         self,
         z: Float[Tensor, "batch slot {self.d_st}"],
         states: Float[Tensor, "batch soft {self.d_lm}"],
-        words: Float[Tensor, "batch {self.d_lm}"],
-        asked: slice,
+        prompt_state: Float[Tensor, "batch {self.d_lm}"],
+        output_slots: slice,
     ) -> Float[Tensor, "batch asked {self.d_st}"]:
         """What the head of an arm reads for each asked slot. z: what the encoder said, before it went up."""
-        total: Tensor = self.slot(states[:, asked]) + self.word(words)[:, None]
+        total: Tensor = self.slot(states[:, output_slots]) + self.word(prompt_state)[:, None]
         return total
 
 
-class AttendingDown(DownHead):
+class AttentionDownProjection(DownProjection):
     """For soft tokens that are no slots: each asked slot looks for what concerns it among the states."""
 
     def __init__(self, d_lm: int, d_st: int) -> None:
@@ -159,31 +161,31 @@ class AttendingDown(DownHead):
         self,
         z: Float[Tensor, "batch slot {self.d_st}"],
         states: Float[Tensor, "batch soft {self.d_lm}"],
-        words: Float[Tensor, "batch {self.d_lm}"],
-        asked: slice,
+        prompt_state: Float[Tensor, "batch {self.d_lm}"],
+        output_slots: slice,
     ) -> Float[Tensor, "batch asked {self.d_st}"]:
-        heard = self.slot(states)
-        asking = self.norm(z[:, asked])
-        said, _ = self.attention(asking, heard, heard, need_weights=False)
-        total: Tensor = asking + said + self.word(words)[:, None]
+        keys = self.slot(states)
+        queries = self.norm(z[:, output_slots])
+        attended, _ = self.attention(queries, keys, keys, need_weights=False)
+        total: Tensor = queries + attended + self.word(prompt_state)[:, None]
         return total
 
 
-class Straight(nn.Module):
+class IdentityDownProjection(nn.Module):
     """Hands on what the backbone says of each asked slot."""
 
     def forward(
         self,
         z: Float[Tensor, "batch slot d_st"],
         states: Float[Tensor, "batch slot d_st"],
-        words: Float[Tensor, "batch d_st"],
-        asked: slice,
+        prompt_state: Float[Tensor, "batch d_st"],
+        output_slots: slice,
     ) -> Float[Tensor, "batch asked d_st"]:
-        return states[:, asked]
+        return states[:, output_slots]
 
 
-def down_head(how: Projection, d_lm: int, d_st: int) -> nn.Module:
+def build_down_projection(settings: Projection, d_lm: int, d_st: int) -> nn.Module:
     """A fresh head that reads what the up head's tokens became."""
-    if how.head == "none":
-        return Straight()
-    return (AttendingDown if how.head == "resampler" else DownHead)(d_lm, d_st)
+    if settings.head == "none":
+        return IdentityDownProjection()
+    return (AttentionDownProjection if settings.head == "resampler" else DownProjection)(d_lm, d_st)

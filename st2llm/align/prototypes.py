@@ -32,55 +32,57 @@ class Prototypes(nn.Module):
         if self.map is None:
             return rows
         # A row of the map sums over many table rows; scaled so that a prototype is about as loud as a token.
-        made: Tensor = self.map.weight @ rows
-        return made * (
-            rows.square().mean().sqrt() / made.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
+        mapped: Tensor = self.map.weight @ rows
+        return mapped * (
+            rows.square().mean().sqrt() / mapped.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
         )
 
 
-_LEARNED_OVER = 2048
+_LEARNED_ROWS = 2048
 _SEED = 0
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class EmbeddingVocabulary:
     """A language model's embedding table, and the mean rows of the words that a config names."""
 
     table: Float[Tensor, "token d_lm"]
-    named: Float[Tensor, "word d_lm"] | None = None
+    word_rows: Float[Tensor, "word d_lm"] | None = None
 
 
-def prototypes_of(how: Projection, vocabulary: Vocabulary) -> Prototypes:
-    """Prototypes found as `how.prototype_source` says: learned, kmeans, pca, words.
+def build_prototypes(settings: Projection, vocabulary: EmbeddingVocabulary) -> Prototypes:
+    """Prototypes found as `how.by` says: learned, kmeans, pca, words.
 
     Raises ConfigError for more prototypes than there are rows, or words without rows.
     """
-    if how.prototype_source == "words":
-        if vocabulary.named is None:
+    if settings.prototype_source == "words":
+        if vocabulary.word_rows is None:
             raise ConfigError("Prototypes by words need the embeddings of these words in the vocabulary.")
-        return Prototypes(vocabulary.named)
+        return Prototypes(vocabulary.word_rows)
     rows = vocabulary.table.detach().float().cpu()
-    if (how.prototypes > min(rows.shape) and how.prototype_source == "pca") or how.prototypes > len(rows):
+    if (
+        settings.prototypes > min(rows.shape) and settings.prototype_source == "pca"
+    ) or settings.prototypes > len(rows):
         raise ConfigError(
-            f"There cannot be {how.prototypes} prototypes by {how.prototype_source} of a vocabulary of {len(rows)} "
-            f"rows of width {rows.shape[1]}. Lower up.prototypes."
+            f"There cannot be {settings.prototypes} prototypes by {settings.prototype_source} of a vocabulary of {len(rows)} rows of width "
+            f"{rows.shape[1]}. Lower up.prototypes."
         )
-    if how.prototype_source == "learned":
+    if settings.prototype_source == "learned":
         generator = torch.Generator().manual_seed(_SEED)
-        kept = torch.randperm(len(rows), generator=generator)[:_LEARNED_OVER].sort().values
-        return Prototypes(rows[kept], count=how.prototypes)
-    if how.prototype_source == "kmeans":
-        found = MiniBatchKMeans(how.prototypes, random_state=_SEED, n_init=1, batch_size=4096).fit(
+        sampled = torch.randperm(len(rows), generator=generator)[:_LEARNED_ROWS].sort().values
+        return Prototypes(rows[sampled], count=settings.prototypes)
+    if settings.prototype_source == "kmeans":
+        clusters = MiniBatchKMeans(settings.prototypes, random_state=_SEED, n_init=1, batch_size=4096).fit(
             rows.numpy()
         )
-        return Prototypes(torch.from_numpy(found.cluster_centers_.astype(np.float32)))
-    fitted = PCA(how.prototypes, random_state=_SEED, svd_solver="randomized").fit(rows.numpy())
+        return Prototypes(torch.from_numpy(clusters.cluster_centers_.astype(np.float32)))
+    fitted = PCA(settings.prototypes, random_state=_SEED, svd_solver="randomized").fit(rows.numpy())
     axes = fitted.components_ * np.sqrt(fitted.explained_variance_)[:, None]
     scale = float(rows.square().mean().sqrt()) / np.sqrt((axes**2).mean(axis=1, keepdims=True))
     return Prototypes(torch.from_numpy((axes * scale).astype(np.float32)))
 
 
-def vocabulary_of(llm: LanguageModel, words: Sequence[str]) -> Vocabulary:
+def embedding_vocabulary(llm: LanguageModel, words: Sequence[str]) -> EmbeddingVocabulary:
     """A model's table, and for each word or phrase the mean of its tokens' embeddings."""
-    named = torch.stack([llm.embed(word).float().mean(dim=0) for word in words]) if words else None
-    return Vocabulary(llm.model.get_input_embeddings().weight.detach(), named)
+    word_rows = torch.stack([llm.embed(word).float().mean(dim=0) for word in words]) if words else None
+    return EmbeddingVocabulary(llm.model.get_input_embeddings().weight.detach(), word_rows)

@@ -12,12 +12,12 @@ from st2llm.types import Slot
 
 
 @dataclass(frozen=True)
-class Spliced:
+class SplicedBatch:
     """Embedded prompts of one batch. Rows are padded on the left; `real` marks what is not padding."""
 
-    rows: Float[Tensor, "batch seq d_lm"]
+    embeddings: Float[Tensor, "batch seq d_lm"]
     real: Bool[Tensor, "batch seq"]
-    soft: Bool[Tensor, "batch seq"]
+    is_soft: Bool[Tensor, "batch seq"]
 
     @property
     def position(self) -> Int64[Tensor, "batch seq"]:
@@ -25,8 +25,8 @@ class Spliced:
         return (self.real.long().cumsum(dim=1) - 1).clamp(min=0)
 
     @property
-    def words(self) -> Bool[Tensor, "batch seq"]:
-        return self.real & ~self.soft
+    def is_text(self) -> Bool[Tensor, "batch seq"]:
+        return self.real & ~self.is_soft
 
 
 def splice(
@@ -36,11 +36,11 @@ def splice(
 
     Raises AlignmentError where a slot has no soft tokens, or not as many as it holds, or soft tokens have no slot.
     """
-    rows, marks = [], []
+    embeddings, is_soft = [], []
     for part in parts:
         if not isinstance(part, Slot):
-            rows.append(part)
-            marks.append(torch.zeros(len(part), dtype=torch.bool, device=part.device))
+            embeddings.append(part)
+            is_soft.append(torch.zeros(len(part), dtype=torch.bool, device=part.device))
             continue
         if part.name not in soft:
             raise AlignmentError(
@@ -53,25 +53,27 @@ def splice(
                 f"Slot {part.name!r} holds {part.length} tokens, but the head made {len(tokens)}. "
                 f"Set both from one number in the config."
             )
-        rows.append(tokens)
-        marks.append(torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
-    idle = set(soft) - {part.name for part in parts if isinstance(part, Slot)}
-    if idle:
+        embeddings.append(tokens)
+        is_soft.append(torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
+    unused = set(soft) - {part.name for part in parts if isinstance(part, Slot)}
+    if unused:
         raise AlignmentError(
-            f"The prompt has no slot for the soft tokens {sorted(idle)}. Add <soft name=...> to it."
+            f"The prompt has no slot for the soft tokens {sorted(unused)}. Add <soft name=...> to it."
         )
-    return torch.cat(rows), torch.cat(marks)
+    return torch.cat(embeddings), torch.cat(is_soft)
 
 
-def pad_left(rows: Sequence[Float[Tensor, "_ d_lm"]], soft: Sequence[Bool[Tensor, " _"]]) -> Spliced:
+def pad_left(
+    embeddings: Sequence[Float[Tensor, "_ d_lm"]], soft: Sequence[Bool[Tensor, " _"]]
+) -> SplicedBatch:
     """Prompts of different lengths as one batch, padded with zero rows on the left."""
-    length = max(len(row) for row in rows)
+    length = max(len(row) for row in embeddings)
 
     def padded(tensors: Sequence[Tensor]) -> Tensor:
-        whole = tensors[0].new_zeros((len(tensors), length, *tensors[0].shape[1:]))
+        result = tensors[0].new_zeros((len(tensors), length, *tensors[0].shape[1:]))
         for i, tensor in enumerate(tensors):
-            whole[i, length - len(tensor) :] = tensor
-        return whole
+            result[i, length - len(tensor) :] = tensor
+        return result
 
-    real = padded([torch.ones(len(row), dtype=torch.bool, device=row.device) for row in rows])
-    return Spliced(rows=padded(rows), real=real, soft=padded(soft))
+    real = padded([torch.ones(len(row), dtype=torch.bool, device=row.device) for row in embeddings])
+    return SplicedBatch(embeddings=padded(embeddings), real=real, is_soft=padded(soft))

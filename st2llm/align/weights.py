@@ -9,10 +9,10 @@ from torch import Tensor
 from st2llm.errors import ConfigError
 
 
-def tensors(path: Path) -> dict[str, Tensor]:
+def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises ConfigError where it is missing, cut short or something else."""
     try:
-        found: dict[str, Tensor] = load_file(path)
+        loaded: dict[str, Tensor] = load_file(path)
     except FileNotFoundError as error:
         raise ConfigError(f"The checkpoint lacks {path.name}: there is no {path}. Train it again.") from error
     except (SafetensorError, OSError) as error:
@@ -20,4 +20,4 @@ def tensors(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as safetensors ({error}): it was cut short, or is another kind of file. Files "
             f"that can run code (pickles) are never opened. Train it again, or take another checkpoint."
         ) from error
-    return found
+    return loaded

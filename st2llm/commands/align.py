@@ -106,7 +106,7 @@ def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
 
 
 def _finds(k: int) -> geometry.Measure:
-    return lambda x, y: float(geometry.hits(x, y, k).mean())
+    return lambda x, y: float(geometry.retrieval_hits(x, y, k).mean())
 
 
 @torch.inference_mode()
@@ -266,7 +266,7 @@ def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:
     left.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     for axes, one, name in zip(clouds, looks, ("pretrained weights", "random weights"), strict=False):
-        rows = [geometry.unit(z) for z in (one.soft, one.text)]
+        rows = [geometry.normalise_rows(z) for z in (one.soft, one.text)]
         flat = PCA(2, random_state=0).fit_transform(np.concatenate(rows))
         cut = len(one.soft)
         axes.scatter(*flat[:cut].T, s=10, color="#1f5fa8", label="data", alpha=0.7)

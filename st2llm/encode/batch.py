@@ -21,37 +21,37 @@ class Batch(Protocol):
     def to(self, device: torch.device) -> Any: ...
 
 
-R = TypeVar("R", bound="Rows")
+TensorBatchT = TypeVar("TensorBatchT", bound="TensorBatch")
 
 
-class Rows:
+class TensorBatch:
     """Picks and moves the rows of a dataclass whose fields are tensors with a row a sample, but for `words`."""
 
-    words: tuple[str, ...]
+    prompts: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.words)
+        return len(self.prompts)
 
-    def take(self: R, rows: Sequence[int]) -> R:
+    def take(self: TensorBatchT, rows: Sequence[int]) -> TensorBatchT:
         """The samples at these positions, in this order."""
         index = torch.as_tensor(list(rows), dtype=torch.int64)
-        picked = {name: getattr(self, name)[index] for name in self.tensors()}
-        return replace(self, words=tuple(self.words[i] for i in rows), **picked)  # type: ignore[type-var]
+        selected = {name: getattr(self, name)[index] for name in self.tensor_names()}
+        return replace(self, prompts=tuple(self.prompts[i] for i in rows), **selected)  # type: ignore[type-var]
 
-    def to(self: R, device: torch.device) -> R:
-        moved = {name: getattr(self, name).to(device) for name in self.tensors()}
+    def to(self: TensorBatchT, device: torch.device) -> TensorBatchT:
+        moved = {name: getattr(self, name).to(device) for name in self.tensor_names()}
         return replace(self, **moved)  # type: ignore[type-var]
 
-    def tensors(self) -> list[str]:
+    def tensor_names(self) -> list[str]:
         """The names of its tensors."""
-        return [f.name for f in fields(self) if f.name != "words"]  # type: ignore[arg-type]
+        return [f.name for f in fields(self) if f.name != "prompts"]  # type: ignore[arg-type]
 
 
-def scales(count: int, dims: int, strength: float, generator: torch.Generator) -> Tensor:
+def random_scales(count: int, dims: int, strength: float, generator: torch.Generator) -> Tensor:
     """Factors about 1, one a sample, that many dimensions wide."""
     return 1 + strength * (2 * torch.rand((count, *[1] * (dims - 1)), generator=generator) - 1)
 
 
-def label_of(sample: Sample) -> int:
+def label_index(sample: Sample) -> int:
     """The class of a sample, counted through its options; -1 where none is asked for, or it is not known."""
     return -1 if sample.label is None else sample.side.options.index(sample.label)

@@ -16,28 +16,30 @@ from st2llm.data.positions import planar_positions
 from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 
-OCTAVES = 6
+FOURIER_FREQUENCIES = 6
 """Frequencies that a coordinate is told by, each twice the one before."""
 EIGENVECTORS = 8
-_TEXT, _IMAGE = 384, 1280
-_LOOKS = 4
+_TEXT_SIZE, _IMAGE_SIZE = 384, 1280
+_FRAMES_PER_WINDOW = 4
 """Frames of a window that are looked at, evenly spaced up to the last that is seen."""
 
 
-def place_width(extra_features: Sequence[str]) -> int:
+def place_feature_size(extra_features: Sequence[str]) -> int:
     """How many numbers `places_of` makes for a place."""
     return sum(
-        {"coordinates": 4 * OCTAVES, "laplacian": EIGENVECTORS, "text": _TEXT}.get(one, 0)
+        {"coordinates": 4 * FOURIER_FREQUENCIES, "laplacian": EIGENVECTORS, "text": _TEXT_SIZE}.get(one, 0)
         for one in extra_features
     )
 
 
-def window_width(extra_features: Sequence[str]) -> int:
+def window_feature_size(extra_features: Sequence[str]) -> int:
     """How many numbers `windows_of` makes for a window."""
-    return sum({"text": _TEXT, "image": 2 * _IMAGE}.get(one, 0) for one in extra_features)
+    return sum({"text": _TEXT_SIZE, "image": 2 * _IMAGE_SIZE}.get(one, 0) for one in extra_features)
 
 
-def places_of(sample: Sample, edges: Edges, extra_features: Sequence[str]) -> Float[Tensor, "node feature"]:
+def place_features(
+    sample: Sample, edges: Edges, extra_features: Sequence[str]
+) -> Float[Tensor, "node feature"]:
     """Numbers about each place that no window changes, in the order of `extra_features`.
 
     coordinates: sines and cosines of the standardised position (Tancik et al. 2020). laplacian: the first eigenvectors
@@ -45,12 +47,12 @@ def places_of(sample: Sample, edges: Edges, extra_features: Sequence[str]) -> Fl
     frozen sentence vector of a place's label and what is told about it.
     Raises ConfigError for coordinates of places that have none.
     """
-    rows = [_PLACE[one](sample, edges) for one in extra_features if one in _PLACE]
+    columns = [_PLACE_FEATURES[one](sample, edges) for one in extra_features if one in _PLACE_FEATURES]
     empty = np.zeros((len(sample.place), 0), dtype=np.float32)
-    return torch.from_numpy(np.concatenate([empty, *rows], axis=1).astype(np.float32))
+    return torch.from_numpy(np.concatenate([empty, *columns], axis=1).astype(np.float32))
 
 
-def codes_of(sample: Sample, extra_features: Sequence[str]) -> Float[Tensor, "code feature"] | None:
+def code_features(sample: Sample, extra_features: Sequence[str]) -> Float[Tensor, "code feature"] | None:
     """Numbers about each place or mark that a sequence counts through: frozen sentence vectors of what they are called.
 
     None without `extra_features`. Raises ConfigError for features of fields, and where a data set has no codes.
@@ -70,15 +72,17 @@ def codes_of(sample: Sample, extra_features: Sequence[str]) -> Float[Tensor, "co
     return torch.from_numpy(_sentences(sample.side.option_labels or sample.side.options))
 
 
-def windows_of(samples: Sequence[Sample], extra_features: Sequence[str]) -> Float[Tensor, "window feature"]:
+def window_features(
+    samples: Sequence[Sample], extra_features: Sequence[str]
+) -> Float[Tensor, "window feature"]:
     """Numbers about each window, in the order of `extra_features`.
 
     text: the mean sentence vector of its notes, 0 without notes. image: EfficientNet's features of the frames that are
     seen, their mean and what the last has more than the first; 0 where a sample has no frames.
     """
-    rows = [_WINDOW[one](samples) for one in extra_features if one in _WINDOW]
+    columns = [_WINDOW_FEATURES[one](samples) for one in extra_features if one in _WINDOW_FEATURES]
     empty = np.zeros((len(samples), 0), dtype=np.float32)
-    return torch.from_numpy(np.concatenate([empty, *rows], axis=1))
+    return torch.from_numpy(np.concatenate([empty, *columns], axis=1))
 
 
 def _coordinates(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
@@ -89,17 +93,17 @@ def _coordinates(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feat
             f"none. Add them to its card, or leave `coordinates` out."
         )
     scale = float(xy.std(axis=0).max()) or 1.0
-    angle = ((xy - xy.mean(axis=0)) / scale)[:, :, None] * (np.pi / 4 * 2.0 ** np.arange(OCTAVES))
+    angle = ((xy - xy.mean(axis=0)) / scale)[:, :, None] * (np.pi / 4 * 2.0 ** np.arange(FOURIER_FREQUENCIES))
     waves = np.concatenate([np.sin(angle), np.cos(angle)], axis=2)
     return np.asarray(waves.reshape(len(xy), -1), dtype=np.float32)
 
 
 def _laplacian(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
     nodes = len(sample.place)
-    found = np.zeros((nodes, EIGENVECTORS), dtype=np.float32)
+    features = np.zeros((nodes, EIGENVECTORS), dtype=np.float32)
     count = min(EIGENVECTORS, nodes - 2)
     if count < 1 or not len(edges.source):
-        return found
+        return features
     index = torch.from_numpy(np.stack([edges.source, edges.target]))
     index, weight = to_undirected(
         index, torch.from_numpy(edges.weight).float(), num_nodes=nodes, reduce="mean"
@@ -111,12 +115,12 @@ def _laplacian(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node featur
         if nodes >= AddLaplacianEigenvectorPE.SPARSE_THRESHOLD
         else {}
     )
-    made = AddLaplacianEigenvectorPE(count, is_undirected=True, **start)(
+    eigenvectors = AddLaplacianEigenvectorPE(count, is_undirected=True, **start)(
         data
     ).laplacian_eigenvector_pe.numpy()
-    largest = made[np.abs(made).argmax(axis=0), np.arange(count)]
-    found[:, :count] = made * np.sign(largest) * np.sqrt(nodes)
-    return found
+    largest = eigenvectors[np.abs(eigenvectors).argmax(axis=0), np.arange(count)]
+    features[:, :count] = eigenvectors * np.sign(largest) * np.sqrt(nodes)
+    return features
 
 
 def _labels(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
@@ -129,7 +133,7 @@ def _notes(samples: Sequence[Sample]) -> Float32[np.ndarray, "window feature"]:
     said = sorted({note for sample in samples for note in sample.side.notes})
     row = dict(zip(said, _sentences(tuple(said)), strict=True))
     rows = [[row[note] for note in sample.side.notes] for sample in samples]
-    return np.stack([np.mean(found, axis=0) if found else np.zeros(_TEXT) for found in rows]).astype(
+    return np.stack([np.mean(found, axis=0) if found else np.zeros(_TEXT_SIZE) for found in rows]).astype(
         np.float32
     )
 
@@ -141,8 +145,8 @@ def _frames(samples: Sequence[Sample]) -> Float32[np.ndarray, "window feature"]:
 def _seen(sample: Sample) -> Float32[np.ndarray, " feature"]:
     frames = sample.side.frames
     if frames is None or not len(frames):
-        return np.zeros(2 * _IMAGE, dtype=np.float32)
-    chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, _LOOKS)).astype(np.int64))
+        return np.zeros(2 * _IMAGE_SIZE, dtype=np.float32)
+    chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, _FRAMES_PER_WINDOW)).astype(np.int64))
     found = _features(frames[chosen].tobytes(), frames[chosen].shape)
     return np.concatenate([found.mean(axis=0), found[-1] - found[0]])
 
@@ -160,5 +164,5 @@ def _sentences(texts: tuple[str, ...]) -> Float32[np.ndarray, "text feature"]:
     return found
 
 
-_PLACE = {"coordinates": _coordinates, "laplacian": _laplacian, "text": _labels}
-_WINDOW = {"text": _notes, "image": _frames}
+_PLACE_FEATURES = {"coordinates": _coordinates, "laplacian": _laplacian, "text": _labels}
+_WINDOW_FEATURES = {"text": _notes, "image": _frames}

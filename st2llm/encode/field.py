@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv, GCNConv, TAGConv
 
-from st2llm.encode.extra_features import place_width, window_width
+from st2llm.encode.extra_features import place_feature_size, window_feature_size
 from st2llm.encode.field_batch import FieldBatch
-from st2llm.encode.regions import Partition, RegionMixer
+from st2llm.encode.graph_layers import GraphLayer
+from st2llm.encode.regions import RegionMixer, RegionPartition
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample
 
 GRAPHS = ("gcn", "gat", "diffusion", "regions", "none")
 MIXERS = ("transformer", "mlp")
+TOKENS = ("place", "patch")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,43 @@ class FieldShape:
 
     @property
     def context(self) -> int:
-        """Leading steps that are never asked for."""
+        """Number of leading steps that are never predicted."""
         return 0 if self.amid else self.history
+
+
+@dataclass(frozen=True)
+class FieldEncoderOptions:
+    """Sizes and choices of a field encoder.
+
+    d_st: width of the embeddings. patch: steps in a temporal patch. layers: layers of the temporal mixer. graph: the
+    layer over places, one of GRAPHS. tokens: 'place' for one token a place, 'patch' to keep all patches. mixer: the
+    temporal mixer, one of MIXERS. drop_embeddings: embeddings that are left out (attribute names of PatchEmbedding).
+    center_windows: subtract the mean of each place's visible values. extra_features: see `encode.extra_features`.
+    region_size: the most places of a region (graph='regions'). fusion: 'add' adds the embedding of time and place to
+    that of the values, 'scale' multiplies it (feature-wise modulation without a shift, Perez et al. 2018).
+
+    Raises ConfigError for an unknown `tokens`, `mixer` or `graph`.
+    """
+
+    d_st: int
+    patch: int
+    layers: int
+    graph: str
+    tokens: str
+    mixer: str = "transformer"
+    drop_embeddings: Sequence[str] = ()
+    center_windows: bool = False
+    extra_features: Sequence[str] = ()
+    region_size: int = 16
+    fusion: str = "add"
+
+    def __post_init__(self) -> None:
+        if self.tokens not in TOKENS:
+            raise ConfigError(f"There is no token layout {self.tokens!r}. {nearest(self.tokens, TOKENS)}")
+        if self.mixer not in MIXERS:
+            raise ConfigError(f"There is no mixer {self.mixer!r}. {nearest(self.mixer, MIXERS)}")
+        if self.graph not in GRAPHS:
+            raise ConfigError(f"There is no graph layer {self.graph!r}. {nearest(self.graph, GRAPHS)}")
 
 
 def edges_of(sample: Sample) -> Edges:
@@ -67,21 +103,17 @@ class PatchEmbedding(nn.Module):
     def __init__(
         self,
         shape: FieldShape,
+        options: FieldEncoderOptions,
         *,
-        d_st: int,
-        patch: int,
-        drop_embeddings: Sequence[str] = (),
-        center_windows: bool = False,
-        extra_features: Sequence[str] = (),
-        places: Float[Tensor, "node feature"] | None = None,
-        fusion: str = "add",
+        place_features: Float[Tensor, "node feature"] | None = None,
     ) -> None:
         super().__init__()
-        self.center_windows = center_windows
+        d_st, patch, drop_embeddings = options.d_st, options.patch, options.drop_embeddings
+        self.center_windows = options.center_windows
         self.patch, self.history, self.context = patch, shape.history, shape.context
-        self.count = -(-shape.history // patch)
+        self.patches = -(-shape.history // patch)
         self.values = nn.Linear(2 * patch * shape.channels, d_st)
-        self.position = nn.Embedding(self.count + 1, d_st)
+        self.position = nn.Embedding(self.patches + 1, d_st)
         self.step_of_day = nn.Embedding(shape.steps_per_day, d_st)
         self.day_of_week = nn.Embedding(7, d_st)
         self.holiday = nn.Embedding(2, d_st)
@@ -94,33 +126,35 @@ class PatchEmbedding(nn.Module):
             table = getattr(self, name)
             nn.init.zeros_(table.weight)
             table.weight.requires_grad_(False)
-        self._beside(shape, d_st, extra_features, places)
+        self._add_feature_layers(shape, options, place_features)
         self.gate: nn.Module | None = None
-        if fusion == "scale":
+        if options.fusion == "scale":
             last = nn.Linear(d_st, d_st)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.gate = nn.Sequential(nn.GELU(), nn.Linear(d_st, d_st), nn.GELU(), last)
 
-    def _beside(
+    def _add_feature_layers(
         self,
         shape: FieldShape,
-        d_st: int,
-        extra_features: Sequence[str],
-        places: Float[Tensor, "node feature"] | None,
+        options: FieldEncoderOptions,
+        place_features: Float[Tensor, "node feature"] | None,
     ) -> None:
-        """Makes the layers that what is known beside the values goes through."""
-        width = place_width(extra_features)
-        if width and (places is None or places.shape != (shape.nodes, width)):
-            came = "nothing" if places is None else f"{tuple(places.shape)}"
+        """Creates the layers that embed extra features."""
+        d_st, extra_features = options.d_st, options.extra_features
+        place_size = place_feature_size(extra_features)
+        if place_size and (place_features is None or place_features.shape != (shape.nodes, place_size)):
+            received = "nothing" if place_features is None else f"{tuple(place_features.shape)}"
             raise ConfigError(
-                f"encoder.extra_features: {', '.join(extra_features)} takes {width} numbers about each of "
-                f"{shape.nodes} places, but {came} came. Give `places_of(sample, edges, extra_features)`."
+                f"encoder.extra_features: {', '.join(extra_features)} takes {place_size} numbers about each of "
+                f"{shape.nodes} places, but {received} came. Give `place_features(sample, edges, extra_features)`."
             )
-        self.register_buffer("places", places if width else None, persistent=False)
-        self.of_place = nn.Linear(width, d_st, bias=False) if width else None
-        wide = window_width(extra_features)
-        self.of_window = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, d_st)) if wide else None
+        self.register_buffer("places", place_features if place_size else None, persistent=False)
+        self.of_place = nn.Linear(place_size, d_st, bias=False) if place_size else None
+        window_size = window_feature_size(extra_features)
+        self.of_window = (
+            nn.Sequential(nn.LayerNorm(window_size), nn.Linear(window_size, d_st)) if window_size else None
+        )
         bins = shape.channels * (shape.history // 2 + 1)
         self.frequency = nn.Linear(bins, d_st) if "frequency" in extra_features else None
         self.month = nn.Embedding(12, d_st) if "month" in extra_features else None
@@ -134,102 +168,41 @@ class PatchEmbedding(nn.Module):
         if self.center_windows:
             level = (values * shown).sum(dim=1, keepdim=True) / shown.sum(dim=1, keepdim=True).clamp(min=1)
             values = (values - level) * shown
-        both = torch.cat([values, shown], dim=-1)
-        missing = self.count * self.patch - self.history
-        both = nn.functional.pad(both, (0, 0, 0, 0, missing, 0))
-        rows = both.permute(0, 2, 1, 3).reshape(b, n, self.count, -1)
-        first = torch.arange(self.count, device=rows.device) * self.patch - missing
-        past = self._time(batch.calendar[:, first.clamp(min=0)])
-        asked = self._time(batch.calendar[:, self.context :]).mean(dim=1, keepdim=True)
-        question = asked + self.notes(batch.notes)[:, None]
-        when = torch.cat([past, question], dim=1)[:, None]
-        beside = when + self.position.weight + self.node.weight[:, None]
+        values_and_mask = torch.cat([values, shown], dim=-1)
+        padding = self.patches * self.patch - self.history
+        values_and_mask = nn.functional.pad(values_and_mask, (0, 0, 0, 0, padding, 0))
+        patches = values_and_mask.permute(0, 2, 1, 3).reshape(b, n, self.patches, -1)
+        first_steps = torch.arange(self.patches, device=patches.device) * self.patch - padding
+        history_time = self._embed_calendar(batch.calendar[:, first_steps.clamp(min=0)])
+        horizon_time = self._embed_calendar(batch.calendar[:, self.context :]).mean(dim=1, keepdim=True)
+        query = horizon_time + self.notes(batch.notes)[:, None]
+        time_embedding = torch.cat([history_time, query], dim=1)[:, None]
+        context = time_embedding + self.position.weight + self.node.weight[:, None]
         if self.of_place is not None:
-            beside = beside + self.of_place(self.places)[:, None]
+            context = context + self.of_place(self.places)[:, None]
         if self.of_window is not None:
-            beside = beside + self.of_window(batch.features)[:, None, None]
+            context = context + self.of_window(batch.features)[:, None, None]
         if self.frequency is not None:
-            beside = beside + self.frequency(_spectrum(values * shown))[:, :, None]
-        embedded = self.values(rows)
+            context = context + self.frequency(_log_spectrum(values * shown))[:, :, None]
+        embedded = self.values(patches)
         if self.gate is None:
-            return beside + nn.functional.pad(embedded, (0, 0, 0, 1))
-        scaled = embedded * (1 + self.gate(beside[:, :, :-1] + beside[:, :, -1:]))
-        asking = self.position.weight[-1].expand(b, n, 1, -1)
-        return torch.cat([scaled, asking], dim=2)
+            return context + nn.functional.pad(embedded, (0, 0, 0, 1))
+        scaled = embedded * (1 + self.gate(context[:, :, :-1] + context[:, :, -1:]))
+        query_position = self.position.weight[-1].expand(b, n, 1, -1)
+        return torch.cat([scaled, query_position], dim=2)
 
-    def _time(self, calendar: Int64[Tensor, "batch patch 4"]) -> Float[Tensor, "batch patch d_st"]:
+    def _embed_calendar(self, calendar: Int64[Tensor, "batch patch 4"]) -> Float[Tensor, "batch patch d_st"]:
         step, day, holiday, month = calendar.unbind(dim=-1)
         total: Tensor = self.step_of_day(step) + self.day_of_week(day) + self.holiday(holiday)
         return total if self.month is None else total + self.month(month)
 
 
-def _spectrum(
+def _log_spectrum(
     values: Float[Tensor, "batch time node channel"],
 ) -> Float[Tensor, "batch node bin"]:
     """The logarithm of how strong each frequency of a place's history is."""
-    strength = torch.fft.rfft(values.float(), dim=1, norm="ortho").abs()
-    return torch.log1p(strength).permute(0, 2, 1, 3).flatten(2)
-
-
-class Diffusion(nn.Module):
-    """Random walks of up to two steps along the edges and against them (DCRNN, Li et al. 2018)."""
-
-    def __init__(self, d_st: int) -> None:
-        super().__init__()
-        self.along = TAGConv(d_st, d_st, K=2, normalize=False)
-        self.against = TAGConv(d_st, d_st, K=2, normalize=False, bias=False)
-
-    def forward(
-        self,
-        z: Float[Tensor, "batch node d_st"],
-        edges: Int64[Tensor, "2 edge"],
-        weight: Float[Tensor, " edge"],
-    ) -> Float[Tensor, "batch node d_st"]:
-        back = edges.flip(0)
-        walks = [weight / _total(weight, ends[0], z.shape[1])[ends[0]] for ends in (edges, back)]
-        mixed: Tensor = self.along(z, edges, walks[0]) + self.against(z, back, walks[1])
-        return mixed
-
-
-def _total(
-    weight: Float[Tensor, " edge"], node: Int64[Tensor, " edge"], nodes: int
-) -> Float[Tensor, " node"]:
-    """What the edges of each node weigh together, a little at least."""
-    return (
-        torch.zeros(nodes, dtype=weight.dtype, device=weight.device)
-        .index_add(0, node, weight)
-        .clamp(min=1e-12)
-    )
-
-
-class GraphLayer(nn.Module):
-    """One torch-geometric layer over the places of each sample, added to its input."""
-
-    def __init__(self, kind: str, *, d_st: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(d_st)
-        self.weighted = kind != "gat"
-        self.layer: nn.Module
-        if kind == "gat":
-            self.layer = GATv2Conv(d_st, d_st // 4, heads=4, edge_dim=1)
-        else:
-            self.layer = GCNConv(d_st, d_st) if kind == "gcn" else Diffusion(d_st)
-
-    def forward(
-        self,
-        z: Float[Tensor, "batch node d_st"],
-        edges: Int64[Tensor, "2 edge"],
-        weight: Float[Tensor, " edge"],
-    ) -> Float[Tensor, "batch node d_st"]:
-        b, n, d = z.shape
-        if self.weighted:  # all windows on one graph at once
-            mixed: Tensor = self.layer(self.norm(z), edges, weight)
-            return z + torch.nn.functional.gelu(mixed)
-        shift = (torch.arange(b, device=z.device) * n)[:, None, None]
-        index = (edges[None] + shift).permute(1, 0, 2).reshape(2, -1)
-        flat = self.norm(z).reshape(b * n, d)
-        out: Tensor = self.layer(flat, index, weight.repeat(b)[:, None])
-        return z + torch.nn.functional.gelu(out.reshape(b, n, d))
+    amplitude = torch.fft.rfft(values.float(), dim=1, norm="ortho").abs()
+    return torch.log1p(amplitude).permute(0, 2, 1, 3).flatten(2)
 
 
 class ResidualMLP(nn.Module):
@@ -266,58 +239,34 @@ class FieldEncoder(nn.Module):
         self,
         shape: FieldShape,
         edges: Edges,
+        options: FieldEncoderOptions,
         *,
-        d_st: int,
-        patch: int,
-        layers: int,
-        graph: str,
-        tokens: str,
-        mixer: str = "transformer",
-        drop_embeddings: Sequence[str] = (),
-        center_windows: bool = False,
-        extra_features: Sequence[str] = (),
-        places: Float[Tensor, "node feature"] | None = None,
-        partition: Partition | None = None,
-        region_size: int = 16,
-        fusion: str = "add",
+        place_features: Float[Tensor, "node feature"] | None = None,
+        partition: RegionPartition | None = None,
     ) -> None:
         super().__init__()
-        if tokens not in ("place", "patch"):
-            raise ConfigError(f"There is no token layout {tokens!r}. {nearest(tokens, ('place', 'patch'))}")
-        if mixer not in MIXERS:
-            raise ConfigError(f"There is no mixer {mixer!r}. {nearest(mixer, MIXERS)}")
-        if graph not in GRAPHS:
-            raise ConfigError(f"There is no graph layer {graph!r}. {nearest(graph, GRAPHS)}")
-        self.tokens = tokens
-        self.embed = PatchEmbedding(
-            shape,
-            d_st=d_st,
-            patch=patch,
-            drop_embeddings=drop_embeddings,
-            center_windows=center_windows,
-            extra_features=extra_features,
-            places=places,
-            fusion=fusion,
-        )
+        d_st, layers = options.d_st, options.layers
+        self.tokens = options.tokens
+        self.embed = PatchEmbedding(shape, options, place_features=place_features)
         self.time: nn.Module
-        if mixer == "mlp":
-            self.time = ResidualMLP(self.embed.count + 1, d_st=d_st, layers=layers)
+        if options.mixer == "mlp":
+            self.time = ResidualMLP(self.embed.patches + 1, d_st=d_st, layers=layers)
         else:
             block = nn.TransformerEncoderLayer(
                 d_st, 4, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
             )
             self.time = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
         self.space: nn.Module | None = None
-        if graph == "regions":
-            self.space = RegionMixer(partition, d_st=d_st, cap=region_size)
-        elif graph != "none":
-            self.space = GraphLayer(graph, d_st=d_st)
+        if options.graph == "regions":
+            self.space = RegionMixer(partition, d_st=d_st, max_size=options.region_size)
+        elif options.graph != "none":
+            self.space = GraphLayer(options.graph, d_st=d_st)
         index = torch.stack([torch.from_numpy(edges.source), torch.from_numpy(edges.target)])
         self.register_buffer("edges", index, persistent=False)
         self.register_buffer("weight", torch.from_numpy(edges.weight).float(), persistent=False)
-        per_place = 1 if tokens == "place" else self.embed.count + 1
+        per_place = 1 if options.tokens == "place" else self.embed.patches + 1
         self.slots = shape.nodes * per_place
-        self.asked = slice(per_place - 1, None, per_place)
+        self.output_slots = slice(per_place - 1, None, per_place)
         """The slots that heads read: the question token of each place."""
 
     def forward(
@@ -329,10 +278,10 @@ class FieldEncoder(nn.Module):
             tokens = tokens + condition[:, None, None]
         b, n, p, d = tokens.shape
         z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
-        question: Tensor = z[:, :, -1]
+        query: Tensor = z[:, :, -1]
         if self.space is not None:
-            along = () if isinstance(self.space, RegionMixer) else (self.edges, self.weight)
-            question = self.space(question, *along)
+            graph = () if isinstance(self.space, RegionMixer) else (self.edges, self.weight)
+            query = self.space(query, *graph)
         if self.tokens == "place":
-            return question
-        return torch.cat([z[:, :, :-1], question[:, :, None]], dim=2).reshape(b, n * p, d)
+            return query
+        return torch.cat([z[:, :, :-1], query[:, :, None]], dim=2).reshape(b, n * p, d)

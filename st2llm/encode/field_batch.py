@@ -9,15 +9,15 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from st2llm.data.calendar import month_of_year
-from st2llm.encode.batch import Rows, label_of, scales
-from st2llm.encode.extra_features import windows_of
-from st2llm.encode.scaler import Scaler
+from st2llm.encode.batch import TensorBatch, label_index, random_scales
+from st2llm.encode.extra_features import window_features
+from st2llm.encode.scaler import FieldScaler
 from st2llm.errors import DataError
 from st2llm.types import Sample
 
 
 @dataclass(frozen=True)
-class FieldBatch(Rows):
+class FieldBatch(TensorBatch):
     """Stacked windows of one field, all their steps: what is seen and what is asked differ by masks alone.
 
     values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
@@ -37,9 +37,9 @@ class FieldBatch(Rows):
     notes: Int64[Tensor, "batch note"]
     features: Float32[Tensor, "batch feature"]
     label: Int64[Tensor, " batch"]
-    words: tuple[str, ...]
+    prompts: tuple[str, ...]
 
-    def reveal(self) -> "FieldBatch":
+    def unmask(self) -> "FieldBatch":
         """The same windows with what they ask shown, where it is known: whole windows to learn from."""
         return replace(
             self,
@@ -48,30 +48,30 @@ class FieldBatch(Rows):
             valid=torch.zeros_like(self.valid),
         )
 
-    def hide(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
+    def mask_out(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
         """The same windows with more hidden, and exactly that asked for: what was visible under the mask is the target.
 
         What the windows asked before is no target any more; base and features, which have seen what is hidden now, are
         dropped.
         """
-        newly = mask & self.visible
+        newly_hidden = mask & self.visible
         return replace(
             self,
             values=self.values.masked_fill(mask, 0.0),
             visible=self.visible & ~mask,
             base=torch.zeros_like(self.base),
             features=torch.zeros_like(self.features),
-            target=self.values.masked_fill(~newly, 0.0),
-            valid=newly,
+            target=self.values.masked_fill(~newly_hidden, 0.0),
+            valid=newly_hidden,
         )
 
     @property
-    def asked(self) -> Bool[Tensor, "batch time node channel"]:
+    def target_mask(self) -> Bool[Tensor, "batch time node channel"]:
         """The entries whose truth is known, of which noise is learned."""
         return self.valid
 
     @property
-    def hidden(self) -> Bool[Tensor, "batch time node channel"]:
+    def hidden_mask(self) -> Bool[Tensor, "batch time node channel"]:
         """The entries that are drawn."""
         return ~self.visible
 
@@ -79,26 +79,26 @@ class FieldBatch(Rows):
         """What is asked, less the base."""
         return (self.target - self.base) * self.valid
 
-    def restored(
+    def add_base(
         self, x: Float32[Tensor, "batch time node channel"]
     ) -> Float32[Tensor, "batch time node channel"]:
         """The answer of which this is the residual."""
         return self.base + x
 
-    def noised(self, x: Float32[Tensor, "batch time node channel"]) -> "FieldBatch":
+    def with_noised(self, x: Float32[Tensor, "batch time node channel"]) -> "FieldBatch":
         """The same windows with this in place of what is hidden."""
         return replace(self, values=torch.where(self.visible, self.values, x))
 
-    def altered(self, view: str, strength: float, generator: torch.Generator) -> "FieldBatch":
+    def augment(self, augmentation: str, strength: float, generator: torch.Generator) -> "FieldBatch":
         """The same windows as they might have been seen: entries hidden, noised, or (whole windows) scaled."""
         device, shape = self.values.device, self.values.shape
-        if view == "hide":
+        if augmentation == "hide":
             mask = torch.rand(shape, generator=generator).to(device) < strength
             return replace(self, values=self.values.masked_fill(mask, 0.0), visible=self.visible & ~mask)
-        if view == "noise":
+        if augmentation == "noise":
             noise = torch.randn(shape, generator=generator).to(device)
             return replace(self, values=self.values + strength * noise * self.visible)
-        return replace(self, values=self.values * scales(len(self), 4, strength, generator).to(device))
+        return replace(self, values=self.values * random_scales(len(self), 4, strength, generator).to(device))
 
 
 @dataclass(frozen=True)
@@ -108,22 +108,24 @@ class NoteVocabulary:
     words: tuple[str, ...]
 
     def ids(self, notes: Sequence[str]) -> list[int]:
-        known = {word: i + 2 for i, word in enumerate(self.words)}
-        return [known.get(word, 1) for word in _split(notes)]
+        id_of = {word: i + 2 for i, word in enumerate(self.words)}
+        return [id_of.get(word, 1) for word in _note_words(notes)]
 
 
-def fit_notes(train: Sequence[Sample]) -> NoteVocabulary:
+def fit_note_vocabulary(train: Sequence[Sample]) -> NoteVocabulary:
     """The vocabulary of the notes of the training windows (empty where there are no notes)."""
-    return NoteVocabulary(tuple(sorted({word for sample in train for word in _split(sample.side.notes)})))
+    return NoteVocabulary(
+        tuple(sorted({word for sample in train for word in _note_words(sample.side.notes)}))
+    )
 
 
-def _split(notes: Sequence[str]) -> list[str]:
+def _note_words(notes: Sequence[str]) -> list[str]:
     return "".join(c if c.isalnum() else " " for c in " ".join(notes).lower()).split()
 
 
-def stack(
+def stack_fields(
     samples: Sequence[Sample],
-    scaler: Scaler,
+    scaler: FieldScaler,
     vocabulary: NoteVocabulary,
     *,
     base: Float64[np.ndarray, "batch time node channel"] | None = None,
@@ -137,36 +139,36 @@ def stack(
     windows are made.
     A sample without truth gets an all-False `valid`. Raises DataError for samples of different sizes.
     """
-    odd = next((s for s in samples if s.values.shape != samples[0].values.shape), None)
-    if odd is not None:
+    mismatched = next((s for s in samples if s.values.shape != samples[0].values.shape), None)
+    if mismatched is not None:
         raise DataError(
             f"Windows of one size are stacked, but {samples[0].id} has {samples[0].values.shape} steps, places and "
-            f"channels and {odd.id} has {odd.values.shape}. Ask for windows of one length (task.classify.length)."
+            f"channels and {mismatched.id} has {mismatched.values.shape}. Ask for windows of one length (task.classify.length)."
         )
     values = np.stack([s.values for s in samples])
     visible = np.stack([s.visible for s in samples])
     wanted = np.stack([s.wanted for s in samples])
-    unknown = np.full(samples[0].values.shape, np.nan)
-    truth = np.stack([unknown if s.truth is None else s.truth for s in samples])
+    nan_truth = np.full(samples[0].values.shape, np.nan)
+    truth = np.stack([nan_truth if s.truth is None else s.truth for s in samples])
     valid = wanted & np.isfinite(truth)
     ids = [vocabulary.ids(s.side.notes) for s in samples]
     width = max(1, max(len(row) for row in ids))
-    z_base = np.zeros(truth.shape) if base is None else np.nan_to_num(scaler.scale(base, level))
+    scaled_base = np.zeros(truth.shape) if base is None else np.nan_to_num(scaler.scale(base, level))
     return FieldBatch(
         values=_float(np.where(visible, scaler.scale(values, level), 0.0)),
         visible=torch.from_numpy(visible),
-        calendar=torch.from_numpy(np.stack([_calendar(s) for s in samples])),
-        base=_float(z_base),
+        calendar=torch.from_numpy(np.stack([_calendar_columns(s) for s in samples])),
+        base=_float(scaled_base),
         target=_float(np.where(valid, scaler.scale(truth, level), 0.0)),
         valid=torch.from_numpy(valid),
         notes=torch.tensor([row + [0] * (width - len(row)) for row in ids], dtype=torch.int64),
-        features=windows_of(samples, extra_features),
-        label=torch.tensor([label_of(s) for s in samples], dtype=torch.int64),
-        words=("",) * len(samples),
+        features=window_features(samples, extra_features),
+        label=torch.tensor([label_index(s) for s in samples], dtype=torch.int64),
+        prompts=("",) * len(samples),
     )
 
 
-def _calendar(sample: Sample) -> Int64[np.ndarray, "time 4"]:
+def _calendar_columns(sample: Sample) -> Int64[np.ndarray, "time 4"]:
     calendar = sample.side.calendar
     holiday = np.array([bool(name) for name in calendar.holiday], dtype=np.int64)
     month = month_of_year(sample.time, sample.side.freq_s)

@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.encode.batch import Rows, label_of, scales
+from st2llm.encode.batch import TensorBatch, label_index, random_scales
 from st2llm.types import DAY_S, HOUR_S, Sample
 
-BINS = 48
+DAY_PARTS = 48
 """Parts of a day that a point's time of day is told by."""
-_SLOWEST_M = 0.1
+_MIN_STEP_M = 0.1
 """Metres a step below which paths are not told larger."""
-_SHORTEST_H = 0.5 / 3600
+_MIN_GAP_H = 0.5 / 3600
 """Stamps are whole seconds: a gap of none is taken for half of one."""
 
 
 @dataclass(frozen=True)
-class PointBatch(Rows):
+class PointBatch(TensorBatch):
     """Stacked sequences, padded on the left to the same number of points.
 
     numbers: standardised features of each point. codes: place or mark of each point, from 1; 0 where there is none.
@@ -40,11 +40,11 @@ class PointBatch(Rows):
     target: Float32[Tensor, "batch horizon channel"]
     valid: Bool[Tensor, "batch horizon channel"]
     noise: Float32[Tensor, "batch draw wave"]
-    size: Float32[Tensor, " batch"]
-    words: tuple[str, ...]
+    mean_step_m: Float32[Tensor, " batch"]
+    prompts: tuple[str, ...]
 
     @property
-    def is_drawn(self) -> bool:
+    def needs_draws(self) -> bool:
         """Whether several steps are answered at once, by draws of a whole path."""
         return self.target.shape[1] > 1
 
@@ -53,17 +53,19 @@ class PointBatch(Rows):
         """The code that is asked for: a place, a class; -1 where it is not known."""
         return torch.where(self.valid[:, 0, 0], self.target[:, 0, 0].long(), -1)
 
-    def altered(self, view: str, strength: float, generator: torch.Generator) -> "PointBatch":
+    def augment(self, augmentation: str, strength: float, generator: torch.Generator) -> "PointBatch":
         """The same sequences as they might have been recorded: points missing (never the last), noised, or scaled."""
         device, shape = self.numbers.device, self.numbers.shape
-        if view == "hide":
+        if augmentation == "hide":
             missing = (torch.rand(self.real.shape, generator=generator) < strength).to(device)
             missing[:, -1] = False
             return replace(self, real=self.real & ~missing)
-        if view == "noise":
+        if augmentation == "noise":
             noise = torch.randn(shape, generator=generator).to(device)
             return replace(self, numbers=self.numbers + strength * noise * self.real[..., None])
-        return replace(self, numbers=self.numbers * scales(len(self), 3, strength, generator).to(device))
+        return replace(
+            self, numbers=self.numbers * random_scales(len(self), 3, strength, generator).to(device)
+        )
 
     def with_noise(self, draws: int, waves: int, generator: torch.Generator) -> "PointBatch":
         """The same with fresh standard normal noise for so many draws."""
@@ -89,7 +91,7 @@ class PointScaler:
 
 
 @dataclass(frozen=True)
-class Points:
+class PointSequence:
     """One sample's points before stacking; see PointBatch."""
 
     numbers: Float64[np.ndarray, "point feature"]
@@ -98,145 +100,147 @@ class Points:
     position: Float64[np.ndarray, "slot 3"]
     base: Float64[np.ndarray, "row part"]
     target: Float64[np.ndarray, "horizon channel"]
-    size: float = 1.0
-    pointwise: bool = False
+    mean_step_m: float = 1.0
+    base_per_point: bool = False
     """Whether the base has a row a point, to be cut and padded as they are."""
 
 
 @dataclass(frozen=True)
-class LocalFrame:
+class LocalCoordinates:
     """Where an object was seen last and which way it went: paths of all objects look alike from there."""
 
     origin: Float64[np.ndarray, " 2"]
-    turn: Float64[np.ndarray, "2 2"]
+    rotation: Float64[np.ndarray, "2 2"]
 
-    def into(self, xy: Float64[np.ndarray, "*step 2"]) -> Float64[np.ndarray, "*step 2"]:
-        return np.asarray((xy - self.origin) @ self.turn, dtype=np.float64)
+    def to_local(self, xy: Float64[np.ndarray, "*step 2"]) -> Float64[np.ndarray, "*step 2"]:
+        return np.asarray((xy - self.origin) @ self.rotation, dtype=np.float64)
 
-    def out(self, xy: Float64[np.ndarray, "*step 2"]) -> Float64[np.ndarray, "*step 2"]:
-        return np.asarray(xy @ self.turn.T + self.origin, dtype=np.float64)
+    def to_global(self, xy: Float64[np.ndarray, "*step 2"]) -> Float64[np.ndarray, "*step 2"]:
+        return np.asarray(xy @ self.rotation.T + self.origin, dtype=np.float64)
 
 
-def local_frame(sample: Sample) -> LocalFrame:
+def local_coordinates(sample: Sample) -> LocalCoordinates:
     """The frame whose origin is the last position seen; its first axis is the last step's direction."""
     xy = _positions(sample)
     seen = xy[np.isfinite(xy).all(axis=1)]
     step = seen[-1] - seen[-2] if len(seen) > 1 else np.zeros(2)
     length = float(np.hypot(*step))
-    ahead = step / length if length > 1e-6 else np.array([1.0, 0.0])
-    left = np.array([-ahead[1], ahead[0]])
+    forward = step / length if length > 1e-6 else np.array([1.0, 0.0])
+    left = np.array([-forward[1], forward[0]])
     # The second axis points to the side that the object came from, so that a bend and its mirror image are one.
     side = 1.0 if float(((seen - seen[-1]) @ left).mean()) >= 0 else -1.0
-    return LocalFrame(seen[-1].copy(), np.stack([ahead, side * left], axis=1))
+    return LocalCoordinates(seen[-1].copy(), np.stack([forward, side * left], axis=1))
 
 
-def points_of(sample: Sample, *, weights: Float64[np.ndarray, " point"] | None = None) -> Points:
+def points_from_sample(
+    sample: Sample, *, weights: Float64[np.ndarray, " point"] | None = None
+) -> PointSequence:
     """The points of a sample of the task forecast, next-place, next-event or classify.
 
     weights: of each stay in a counting rule, whose logarithm an arm corrects; 1 where not given.
     """
     if sample.task == "next-place":
-        return _stays(sample, weights)
+        return _stay_points(sample, weights)
     if sample.task == "next-event":
-        return _events(sample)
-    return _classed(sample) if sample.task == "classify" else _path(sample)
+        return _event_points(sample)
+    return _classification_points(sample) if sample.task == "classify" else _forecast_points(sample)
 
 
-def _path(sample: Sample) -> Points:
-    frame, xy = local_frame(sample), _positions(sample)
+def _forecast_points(sample: Sample) -> PointSequence:
+    coordinates, xy = local_coordinates(sample), _positions(sample)
     count = sample.first_wanted_step
-    local = frame.into(xy[:count])
-    numbers, step, size = _moves(local, sample.time[:count])
+    local = coordinates.to_local(xy[:count])
+    numbers, step, mean_step_m = _movement_features(local, sample.time[:count])
     horizon = len(sample.time) - count
-    truth = frame.into(positions_of(sample, sample.truth)[count:])
+    truth = coordinates.to_local(positions_of(sample, sample.truth)[count:])
     base = step[-1] * np.arange(1, horizon + 1)[:, None]
     t = np.arange(-count + 1, 2, dtype=np.float64)
-    return Points(
+    return PointSequence(
         numbers=numbers,
         codes=np.zeros(count, dtype=np.int64),
-        calendar=calendar_of(sample, count),
+        calendar=calendar_slots(sample, count),
         position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
         base=base,
         target=truth,
-        size=size,
+        mean_step_m=mean_step_m,
     )
 
 
-def _moves(
+def _movement_features(
     local: Float64[np.ndarray, "point 2"], time: Int64[np.ndarray, " point"]
 ) -> tuple[Float64[np.ndarray, "point feature"], Float64[np.ndarray, "point 2"], float]:
     """What is told of each point of a path, its steps, and the mean step in metres."""
     step = np.diff(local, axis=0, prepend=local[:1])
     seconds = np.diff(time, prepend=time[:1]).astype(np.float64)
-    size = np.hypot(*step[1:].T).mean() if len(step) > 1 else 1.0
+    mean_step_m = np.hypot(*step[1:].T).mean() if len(step) > 1 else 1.0
     numbers = np.column_stack([local, step, np.hypot(*step.T), np.log1p(seconds)])
-    return numbers, step, float(np.maximum(size, _SLOWEST_M))
+    return numbers, step, float(np.maximum(mean_step_m, _MIN_STEP_M))
 
 
-def _classed(sample: Sample) -> Points:
+def _classification_points(sample: Sample) -> PointSequence:
     """A whole path as it looks from its last fix; gaps are left out."""
     xy = _positions(sample)
     seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
-    local = local_frame(sample).into(xy[seen])
-    numbers, _, size = _moves(local, sample.time[seen])
-    calendar = calendar_of(sample, len(sample.time))[seen]
-    label = label_of(sample)
+    local = local_coordinates(sample).to_local(xy[seen])
+    numbers, _, mean_step_m = _movement_features(local, sample.time[seen])
+    calendar = calendar_slots(sample, len(sample.time))[seen]
+    label = label_index(sample)
     t = np.arange(-len(seen) + 1, 2, dtype=np.float64)
-    return Points(
+    return PointSequence(
         numbers=numbers,
         codes=np.zeros(len(seen), dtype=np.int64),
         calendar=np.vstack([calendar, calendar[-1:]]),
         position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
         base=np.zeros((1, 1)),
         target=np.array([[np.nan if label < 0 else float(label)]]),
-        size=size,
+        mean_step_m=mean_step_m,
     )
 
 
-def _stays(sample: Sample, weights: Float64[np.ndarray, " point"] | None) -> Points:
+def _stay_points(sample: Sample, weights: Float64[np.ndarray, " point"] | None) -> PointSequence:
     channel = sample.side.channels.index("place")
     place = sample.values[:-1, 0, channel]
     code = np.where(np.isfinite(place), place, -1).astype(np.int64) + 1
     hours = (sample.time[-1] - sample.time[:-1]) / HOUR_S
     other = [i for i, name in enumerate(sample.side.channels) if name not in ("place", "x", "y")]
-    beside = np.log1p(np.nan_to_num(np.abs(sample.values[:-1, 0][:, other])))
-    before, two = np.roll(code, 1), np.roll(code, 2)
-    before[:1], two[:2] = 0, 0
+    other_values = np.log1p(np.nan_to_num(np.abs(sample.values[:-1, 0][:, other])))
+    previous, second_previous = np.roll(code, 1), np.roll(code, 2)
+    previous[:1], second_previous[:2] = 0, 0
     latest, second = code[-1], code[-2] if len(code) > 1 else 0
     minute = sample.side.calendar.step_of_day * (sample.side.freq_s / 60)
-    apart = np.abs(minute[:-1] - minute[-1])
-    clock = np.minimum(apart, 1440 - apart) / 60
+    minutes_apart = np.abs(minute[:-1] - minute[-1])
+    clock_hours = np.minimum(minutes_apart, 1440 - minutes_apart) / 60
     weekend = sample.side.calendar.day_of_week >= 5
     count = np.array([(code == one).sum() for one in code])
     flags = [
         code == latest,
-        before == latest,
-        (before == latest) & (two == second),
+        previous == latest,
+        (previous == latest) & (second_previous == second),
         weekend[:-1] == weekend[-1],
         sample.side.calendar.day_of_week[:-1] == sample.side.calendar.day_of_week[-1],
     ]
     numbers = [
         np.log1p(hours),
-        np.exp(-clock / 2),
-        np.exp(-clock / 8),
+        np.exp(-clock_hours / 2),
+        np.exp(-clock_hours / 8),
         np.log1p(count),
         np.arange(len(code))[::-1] / 10,
     ]
     weight = np.ones(len(code)) if weights is None else weights
     truth = np.nan if sample.truth is None else sample.truth[-1, 0, channel]
     days = (sample.time - sample.time[-1]) / DAY_S
-    return Points(
-        numbers=np.column_stack([*numbers, *flags, beside]).astype(np.float64),
+    return PointSequence(
+        numbers=np.column_stack([*numbers, *flags, other_values]).astype(np.float64),
         codes=code,
-        calendar=calendar_of(sample, len(code)),
+        calendar=calendar_slots(sample, len(code)),
         position=np.column_stack([np.zeros((len(days), 2)), days]),
         base=np.log(np.maximum(weight, 1e-4))[:, None],
         target=np.array([[truth]]),
-        pointwise=True,
+        base_per_point=True,
     )
 
 
-def _events(sample: Sample) -> Points:
+def _event_points(sample: Sample) -> PointSequence:
     channels = sample.side.channels
     count = len(sample.time) - 1
     seen = sample.values[:count, 0]
@@ -244,33 +248,33 @@ def _events(sample: Sample) -> Points:
     hours = (sample.time[count] - sample.time[:count]) / HOUR_S
     age = log_gap(hours)
     xy = _positions(sample)[:count] if "x" in channels else np.zeros((count, 2))
-    away = xy - xy[-1]
+    offset = xy - xy[-1]
     other = [i for i, name in enumerate(channels) if name not in ("gap_h", "x", "y", "mark")]
     code = np.zeros(count, dtype=np.int64)
     if "mark" in channels:
         mark = seen[:, channels.index("mark")]
         code = np.where(np.isfinite(mark), mark, -1).astype(np.int64) + 1
     asked = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
-    wanted = [log_gap(asked[-1, 0, channels.index("gap_h")])]
-    wanted += [*(positions_of(sample, asked)[-1] - xy[-1])] if "x" in channels else []
-    return Points(
-        numbers=np.column_stack([gap, age, away, np.hypot(*away.T), np.nan_to_num(seen[:, other])]),
+    target = [log_gap(asked[-1, 0, channels.index("gap_h")])]
+    target += [*(positions_of(sample, asked)[-1] - xy[-1])] if "x" in channels else []
+    return PointSequence(
+        numbers=np.column_stack([gap, age, offset, np.hypot(*offset.T), np.nan_to_num(seen[:, other])]),
         codes=code,
-        calendar=calendar_of(sample, count),
+        calendar=calendar_slots(sample, count),
         position=np.column_stack(
-            [np.vstack([away, [0.0, 0.0]]), np.append(-np.log1p(np.maximum(hours, 0)), 0.0)]
+            [np.vstack([offset, [0.0, 0.0]]), np.append(-np.log1p(np.maximum(hours, 0)), 0.0)]
         ),
         base=np.zeros((1, 1)),
-        target=np.array([wanted]),
+        target=np.array([target]),
     )
 
 
 def log_gap(hours: np.ndarray | float) -> np.ndarray:
     """The natural logarithm of gaps in hours; one of none is taken for half a second."""
-    return np.asarray(np.log(np.maximum(hours, _SHORTEST_H)), dtype=np.float64)
+    return np.asarray(np.log(np.maximum(hours, _MIN_GAP_H)), dtype=np.float64)
 
 
-def fit_points(train: Sequence[Points]) -> PointScaler:
+def fit_point_scaler(train: Sequence[PointSequence]) -> PointScaler:
     """Statistics of the training points; a feature that never changes keeps its unit."""
     rows = np.concatenate([points.numbers for points in train])
     std = rows.std(axis=0)
@@ -279,30 +283,36 @@ def fit_points(train: Sequence[Points]) -> PointScaler:
     return PointScaler(rows.mean(axis=0), np.where(std > 1e-9, std, 1.0), metres if metres > 1e-9 else 1.0)
 
 
-def stack_points(rows: Sequence[Points], scaler: PointScaler, *, points: int) -> PointBatch:
+def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: int) -> PointBatch:
     """Stacks samples, the last `points` points of each; space is counted in units of the scaler."""
     numbers = [(row.numbers[-points:] - scaler.mean) / scaler.std for row in rows]
     space = np.array([scaler.metres, scaler.metres, 1.0])
     lengths = [len(row) for row in numbers]
     real = np.stack([np.arange(points) >= points - length for length in lengths])
     targets = np.stack([row.target for row in rows])
-    base = np.stack([_left(row.base[-points:], points) if row.pointwise else row.base for row in rows])
+    base = np.stack(
+        [_pad_left(row.base[-points:], points) if row.base_per_point else row.base for row in rows]
+    )
     return PointBatch(
-        numbers=_float(np.stack([_left(one, points) for one in numbers])),
-        codes=torch.from_numpy(np.stack([_left(row.codes[-points:], points) for row in rows])),
-        calendar=torch.from_numpy(np.stack([_left(row.calendar[-points - 1 :], points + 1) for row in rows])),
-        position=_float(np.stack([_left(row.position[-points - 1 :] / space, points + 1) for row in rows])),
+        numbers=_float(np.stack([_pad_left(one, points) for one in numbers])),
+        codes=torch.from_numpy(np.stack([_pad_left(row.codes[-points:], points) for row in rows])),
+        calendar=torch.from_numpy(
+            np.stack([_pad_left(row.calendar[-points - 1 :], points + 1) for row in rows])
+        ),
+        position=_float(
+            np.stack([_pad_left(row.position[-points - 1 :] / space, points + 1) for row in rows])
+        ),
         real=torch.from_numpy(real),
         base=_float(base),
         target=_float(np.nan_to_num(targets)),
         valid=torch.from_numpy(np.isfinite(targets)),
         noise=torch.zeros((len(rows), 0, 0)),
-        size=torch.tensor([row.size for row in rows], dtype=torch.float32),
-        words=("",) * len(rows),
+        mean_step_m=torch.tensor([row.mean_step_m for row in rows], dtype=torch.float32),
+        prompts=("",) * len(rows),
     )
 
 
-def _left(rows: np.ndarray, length: int) -> np.ndarray:
+def _pad_left(rows: np.ndarray, length: int) -> np.ndarray:
     """The rows with zeros before them."""
     missing = length - len(rows)
     return np.concatenate([np.zeros((missing, *rows.shape[1:]), dtype=rows.dtype), rows])
@@ -320,11 +330,13 @@ def positions_of(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarra
     return np.asarray(values[:, 0][:, at], dtype=np.float64)
 
 
-def calendar_of(sample: Sample, count: int) -> Int64[np.ndarray, "slot 2"]:
+def calendar_slots(sample: Sample, count: int) -> Int64[np.ndarray, "slot 2"]:
     """Part of the day and day of the week of the points, and of the step that is asked for first."""
     calendar = sample.side.calendar
-    part = calendar.step_of_day[: count + 1] * sample.side.freq_s * BINS // DAY_S
-    return np.stack([np.clip(part, 0, BINS - 1), calendar.day_of_week[: count + 1]], axis=1).astype(np.int64)
+    part = calendar.step_of_day[: count + 1] * sample.side.freq_s * DAY_PARTS // DAY_S
+    return np.stack([np.clip(part, 0, DAY_PARTS - 1), calendar.day_of_week[: count + 1]], axis=1).astype(
+        np.int64
+    )
 
 
 def _float(array: Float[np.ndarray, "*shape"]) -> Tensor:

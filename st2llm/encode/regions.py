@@ -15,24 +15,24 @@ from torch import Tensor, nn
 from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 
-_BITS = 12
+_HILBERT_BITS = 12
 _HEADS = 4
 
 
 @dataclass(frozen=True)
-class Partition:
+class RegionPartition:
     """The region of each place and its slot there: no slot of a region is taken twice, none is beyond the cap."""
 
     region: Int64[np.ndarray, " node"]
     slot: Int64[np.ndarray, " node"]
-    cap: int
+    max_size: int
 
     @property
     def count(self) -> int:
         return int(self.region.max()) + 1
 
 
-def partition_of(sample: Sample, edges: Edges, cap: int) -> Partition:
+def partition_places(sample: Sample, edges: Edges, max_size: int) -> RegionPartition:
     """Regions of at most `cap` places, always the same for the same places.
 
     A raster is cut into square blocks. Places with positions are put in order along Hilbert's curve, others along the
@@ -40,34 +40,36 @@ def partition_of(sample: Sample, edges: Edges, cap: int) -> Partition:
     """
     layout, nodes = sample.side.layout, len(sample.place)
     if layout is not None and len(layout.rows) * len(layout.cols) == nodes:
-        return _blocks(len(layout.rows), len(layout.cols), cap)
+        return _square_blocks(len(layout.rows), len(layout.cols), max_size)
     xy = sample.side.xy if sample.side.xy is not None else sample.side.lonlat
     if xy is not None and np.isfinite(xy).all():
-        order = np.argsort(_hilbert(xy), kind="stable")
+        order = np.argsort(_hilbert_distance(xy), kind="stable")
     else:
         ones = np.ones(len(edges.source), dtype=np.int8)
         graph = coo_array((ones, (edges.source, edges.target)), shape=(nodes, nodes)).tocsr()
         order = np.asarray(reverse_cuthill_mckee(graph + graph.T, symmetric_mode=True), dtype=np.int64)
     region, slot = np.empty(nodes, dtype=np.int64), np.empty(nodes, dtype=np.int64)
     rank = np.arange(nodes)
-    region[order], slot[order] = rank // cap, rank % cap
-    return Partition(region, slot, cap)
+    region[order], slot[order] = rank // max_size, rank % max_size
+    return RegionPartition(region, slot, max_size)
 
 
-def _blocks(rows: int, cols: int, cap: int) -> Partition:
-    side = max(1, int(np.sqrt(cap)))
+def _square_blocks(rows: int, cols: int, max_size: int) -> RegionPartition:
+    side = max(1, int(np.sqrt(max_size)))
     row, col = np.divmod(np.arange(rows * cols), cols)
     region = (row // side) * -(-cols // side) + col // side
-    return Partition(region.astype(np.int64), (row % side * side + col % side).astype(np.int64), cap)
+    return RegionPartition(
+        region.astype(np.int64), (row % side * side + col % side).astype(np.int64), max_size
+    )
 
 
-def _hilbert(xy: Float[np.ndarray, "node 2"]) -> Int64[np.ndarray, " node"]:
+def _hilbert_distance(xy: Float[np.ndarray, "node 2"]) -> Int64[np.ndarray, " node"]:
     """How far along Hilbert's curve over their bounding square the points lie (Hilbert 1891; the usual bit steps)."""
     low = xy.min(axis=0)
     scale = float((xy.max(axis=0) - low).max()) or 1.0
-    x, y = np.minimum((xy - low) / scale * 2**_BITS, 2**_BITS - 1).astype(np.int64).T
+    x, y = np.minimum((xy - low) / scale * 2**_HILBERT_BITS, 2**_HILBERT_BITS - 1).astype(np.int64).T
     along = np.zeros(len(xy), dtype=np.int64)
-    for bit in reversed(range(_BITS)):
+    for bit in reversed(range(_HILBERT_BITS)):
         size = 1 << bit
         right, up = (x & size) > 0, (y & size) > 0
         along += size * size * ((3 * right) ^ up)
@@ -84,15 +86,15 @@ class RegionMixer(nn.Module):
     place: Tensor
     size: Tensor
 
-    def __init__(self, partition: Partition | None, *, d_st: int, cap: int) -> None:
+    def __init__(self, partition: RegionPartition | None, *, d_st: int, max_size: int) -> None:
         super().__init__()
-        if partition is None or partition.cap > cap:
+        if partition is None or partition.max_size > max_size:
             raise ConfigError(
-                f"encoder.graph: regions takes a partition of places into regions of at most {cap}. Give "
-                f"`partition_of(sample, edges, {cap})`."
+                f"encoder.graph: regions takes a partition of places into regions of at most {max_size}. Give "
+                f"`partition_of(sample, edges, {max_size})`."
             )
         self.norm = nn.LayerNorm(d_st)
-        self.slot = nn.Embedding(cap, d_st)
+        self.slot = nn.Embedding(max_size, d_st)
         nn.init.normal_(self.slot.weight, std=0.02)
         self.enter = nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
         self.over = nn.TransformerEncoderLayer(
@@ -108,10 +110,10 @@ class RegionMixer(nn.Module):
         )
 
     def forward(self, z: Float[Tensor, "batch node d_st"]) -> Float[Tensor, "batch node d_st"]:
-        known = self.norm(z) + self.slot(self.place)
+        inputs = self.norm(z) + self.slot(self.place)
         b, _, d = z.shape
-        total = z.new_zeros(b, len(self.size), d).index_add(1, self.region, self.enter(known))
+        total = z.new_zeros(b, len(self.size), d).index_add(1, self.region, self.enter(inputs))
         regions = self.over(total / self.size[:, None])
-        asked = nn.functional.gelu(self.ask(known) + self.told(regions)[:, self.region])
-        said: Tensor = z + self.leave(asked)
-        return said
+        attended = nn.functional.gelu(self.ask(inputs) + self.told(regions)[:, self.region])
+        output: Tensor = z + self.leave(attended)
+        return output

@@ -11,7 +11,7 @@ from st2llm.types import Sample
 
 
 @dataclass(frozen=True)
-class Scaler:
+class FieldScaler:
     """z = (value - mean) / std for each place and channel. Missing values take no part in the statistics.
 
     level: stands for the mean where what is usual is known entry by entry.
@@ -40,8 +40,8 @@ class Scaler:
 
 def fit_scaler(
     train: Sequence[Sample],
-    usual: Callable[[Sample], Float64[np.ndarray, "time node channel"]] | None = None,
-) -> Scaler:
+    baseline: Callable[[Sample], Float64[np.ndarray, "time node channel"]] | None = None,
+) -> FieldScaler:
     """Mean and standard deviation of what is visible in the training windows; with `usual`, of its differences from
     what that says is usual.
 
@@ -50,7 +50,7 @@ def fit_scaler(
     shape = train[0].values.shape[1:]
     total, square, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for sample in train:
-        values = sample.values if usual is None else sample.values - usual(sample)
+        values = sample.values if baseline is None else sample.values - baseline(sample)
         seen = np.where(sample.visible, values, 0.0)
         total += seen.sum(axis=0)
         square += (seen**2).sum(axis=0)
@@ -61,4 +61,4 @@ def fit_scaler(
     std = np.sqrt(variance)
     # The difference of two sums leaves a constant place of 7.3 a deviation of 1e-7, not 0.
     varies = (std > 1e-9) & (variance > 1e-12 * square / safe) & (count > 1)
-    return Scaler(mean=mean, std=np.where(varies, std, 1.0))
+    return FieldScaler(mean=mean, std=np.where(varies, std, 1.0))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.encode.point_batch import BINS, PointBatch
+from st2llm.encode.point_batch import DAY_PARTS, PointBatch
 from st2llm.errors import ConfigError, nearest
 
 MIXERS = ("transformer", "mlp")
@@ -34,7 +34,32 @@ class SequenceShape:
     metres: float = 1.0
 
 
-class Rotary(nn.Module):
+@dataclass(frozen=True)
+class SequenceEncoderOptions:
+    """Sizes and choices of a sequence encoder.
+
+    d_st: width of the embeddings. layers: transformer blocks. mixer: 'transformer' (rotary attention over points) or
+    'mlp' (all points at once into the query). causal: a point attends to earlier points only. dropout: in training.
+
+    Raises ConfigError for an unknown mixer, and for a width that rotary attention cannot divide.
+    """
+
+    d_st: int
+    layers: int
+    mixer: str = "transformer"
+    causal: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.mixer not in MIXERS:
+            raise ConfigError(f"There is no mixer {self.mixer!r}. {nearest(self.mixer, MIXERS)}")
+        if self.mixer == "transformer" and self.d_st % (2 * _HEADS):
+            raise ConfigError(
+                f"encoder.d_st must be a multiple of {2 * _HEADS} for rotary attention, not {self.d_st}."
+            )
+
+
+class RotaryPositions(nn.Module):
     """Turns queries and keys by angles that follow x, y and time, so that attention sees differences alone.
 
     RoPE (Su et al. 2021) on real coordinates, as in TrajFM (Lin et al. 2024): a third of the pairs of each head turns
@@ -69,7 +94,7 @@ class RotaryBlock(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(d_st), nn.LayerNorm(d_st)])
         self.qkv, self.out = nn.Linear(d_st, 3 * d_st), nn.Linear(d_st, d_st)
-        self.rotary = Rotary(d_st // _HEADS)
+        self.rotary = RotaryPositions(d_st // _HEADS)
         self.feed = nn.Sequential(
             nn.Linear(d_st, 2 * d_st), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * d_st, d_st)
         )
@@ -97,49 +122,39 @@ class SequenceEncoder(nn.Module):
     point hears those before it alone. Padding is heard by nobody.
     """
 
-    asked = slice(None)
+    output_slots = slice(None)
     known: Tensor | None
 
     def __init__(
         self,
         shape: SequenceShape,
+        options: SequenceEncoderOptions,
         *,
-        d_st: int,
-        layers: int,
-        mixer: str = "transformer",
-        causal: bool = False,
-        dropout: float = 0.0,
-        codes: Float[Tensor, "code feature"] | None = None,
+        code_features: Float[Tensor, "code feature"] | None = None,
     ) -> None:
-        """codes: what is known of each place or mark (`codes_of`). Raises ConfigError where there are not as many."""
         super().__init__()
-        if codes is not None and len(codes) != shape.codes:
+        if code_features is not None and len(code_features) != shape.codes:
             raise ConfigError(
-                f"encoder.extra_features describe {len(codes)} places or marks, but the sequences have {shape.codes}. "
-                f"Take the data that the encoder was built for."
+                f"encoder.extra_features describe {len(code_features)} places or marks, but the sequences have "
+                f"{shape.codes}. Take the data that the encoder was built for."
             )
-        if mixer not in MIXERS:
-            raise ConfigError(f"There is no mixer {mixer!r}. {nearest(mixer, MIXERS)}")
-        if mixer == "transformer" and d_st % (2 * _HEADS):
-            raise ConfigError(
-                f"encoder.d_st must be a multiple of {2 * _HEADS} for rotary attention, not {d_st}."
-            )
-        self.causal, self.slots = causal, shape.points + 1
+        d_st, dropout = options.d_st, options.dropout
+        self.causal, self.slots = options.causal, shape.points + 1
         self.numbers = nn.Linear(shape.features, d_st)
         self.code = nn.Embedding(shape.codes + 1, d_st, padding_idx=0)
         self.latest = nn.Embedding(shape.codes + 1, d_st, padding_idx=0)
-        self.part, self.day = nn.Embedding(BINS, d_st), nn.Embedding(7, d_st)
+        self.part, self.day = nn.Embedding(DAY_PARTS, d_st), nn.Embedding(7, d_st)
         self.question = nn.Parameter(0.02 * torch.randn(d_st))
         for table in (self.part, self.day, self.code, self.latest):
             nn.init.normal_(table.weight, std=0.02)
         # Code 0 is no code: nothing is known of it.
-        known = None if codes is None else nn.functional.pad(codes, (0, 0, 1, 0))
+        known = None if code_features is None else nn.functional.pad(code_features, (0, 0, 1, 0))
         self.register_buffer("known", known, persistent=False)
-        self.of_code = None if codes is None else nn.Linear(codes.shape[1], d_st, bias=False)
+        self.of_code = None if code_features is None else nn.Linear(code_features.shape[1], d_st, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList()
         self.whole: nn.Module | None = None
-        if mixer == "mlp":
+        if options.mixer == "mlp":
             wide = 2 * d_st
             self.whole = nn.Sequential(
                 nn.Linear(self.slots * d_st, wide),
@@ -149,7 +164,7 @@ class SequenceEncoder(nn.Module):
                 nn.Linear(wide, d_st),
             )
         else:
-            self.blocks.extend(RotaryBlock(d_st, dropout=dropout) for _ in range(layers))
+            self.blocks.extend(RotaryBlock(d_st, dropout=dropout) for _ in range(options.layers))
 
     def forward(
         self, batch: PointBatch, condition: Float[Tensor, "batch d_st"] | None = None
@@ -159,11 +174,11 @@ class SequenceEncoder(nn.Module):
         z: Tensor
         calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
         points = self.numbers(batch.numbers) + self.code(batch.codes)
-        question = self.question + self.latest(batch.codes[:, -1:])  # what comes next follows what was last
+        query = self.question + self.latest(batch.codes[:, -1:])  # what comes next follows what was last
         if self.of_code is not None and self.known is not None:
-            told = self.of_code(self.known[batch.codes])
-            points, question = points + told, question + told[:, -1:]
-        z = torch.cat([points, question], dim=1) + calendar
+            known_codes = self.of_code(self.known[batch.codes])
+            points, query = points + known_codes, query + known_codes[:, -1:]
+        z = torch.cat([points, query], dim=1) + calendar
         if condition is not None:
             z = z + condition[:, None]
         real = torch.cat([batch.real, batch.real.new_ones(b, 1)], dim=1)

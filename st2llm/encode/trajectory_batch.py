@@ -12,21 +12,21 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.encode.point_batch import PointBatch, calendar_of, positions_of
+from st2llm.encode.point_batch import PointBatch, calendar_slots, positions_of
 from st2llm.errors import DataError
 from st2llm.types import Sample
 
-FEATURES = 8
+POINT_FEATURES = 8
 """Numbers a point."""
-KNOWN = 4
+VISIBILITY_CODES = 4
 """Codes a point has: place and time known, place hidden, time hidden, both hidden."""
-_SLOWEST_M = 0.1
-_REACH = 10.0
+_MIN_STEP_M = 0.1
+_STEPS_PER_UNIT = 10.0
 """Mean steps that make one unit of space for rotary attention."""
 
 
 @dataclass(frozen=True)
-class TrackBatch(PointBatch):
+class TrajectoryBatch(PointBatch):
     """Stacked paths, padded on the left. Its base, target and valid have a row a point: x, y in metres, log gap.
 
     path: x, y in metres from the first fix that is seen, and seconds from the first point, all that is known. has: what
@@ -34,72 +34,72 @@ class TrackBatch(PointBatch):
     """
 
     path: Float32[Tensor, "batch point 3"]
-    has: Bool[Tensor, "batch point 2"]
-    shown: Bool[Tensor, "batch point 2"]
+    known: Bool[Tensor, "batch point 2"]
+    visible: Bool[Tensor, "batch point 2"]
 
     @property
-    def is_drawn(self) -> bool:
+    def needs_draws(self) -> bool:
         """Each point has one answer."""
         return False
 
-    def hide(self, mask: Bool[Tensor, "batch point 2"]) -> "TrackBatch":
+    def mask_out(self, mask: Bool[Tensor, "batch point 2"]) -> "TrajectoryBatch":
         """The same paths, known as a whole but for the mask, and exactly that asked for: a place, a time.
 
         What was asked before is seen now, where it is known. The first point of a path stays as it is.
         """
         first = self.real & (self.real.cumsum(dim=1) == 1)
-        return seen_as(self, self.has & ~(mask & self.real[..., None] & ~first[..., None]))
+        return with_visibility(self, self.known & ~(mask & self.real[..., None] & ~first[..., None]))
 
     @property
-    def asked(self) -> Bool[Tensor, "batch point 2"]:
+    def target_mask(self) -> Bool[Tensor, "batch point 2"]:
         """The coordinates whose truth is known, of which noise is learned."""
         return self.valid[..., :2]
 
     @property
-    def hidden(self) -> Bool[Tensor, "batch point 2"]:
+    def hidden_mask(self) -> Bool[Tensor, "batch point 2"]:
         """The coordinates that are drawn."""
-        return (self.real & ~self.shown[..., 0])[..., None].expand(-1, -1, 2)
+        return (self.real & ~self.visible[..., 0])[..., None].expand(-1, -1, 2)
 
     def residual(self) -> Float32[Tensor, "batch point 2"]:
         """How far off the base the asked places are, in mean steps."""
-        return (self.target - self.base)[..., :2] / self.size[:, None, None] * self.asked
+        return (self.target - self.base)[..., :2] / self.mean_step_m[:, None, None] * self.target_mask
 
-    def restored(self, x: Float32[Tensor, "batch point 2"]) -> Float32[Tensor, "batch point 2"]:
+    def add_base(self, x: Float32[Tensor, "batch point 2"]) -> Float32[Tensor, "batch point 2"]:
         """The places in metres of which this is the residual."""
-        return self.base[..., :2] + x * self.size[:, None, None]
+        return self.base[..., :2] + x * self.mean_step_m[:, None, None]
 
-    def noised(self, x: Float32[Tensor, "batch point 2"]) -> "TrackBatch":
+    def with_noised(self, x: Float32[Tensor, "batch point 2"]) -> "TrajectoryBatch":
         """The same paths with their points off by this: what is told of a point follows its place."""
         moved = x.diff(dim=1, prepend=x[:, :1])
-        off = torch.cat([x / _REACH, moved, torch.zeros_like(self.numbers[..., 4:])], dim=-1)
-        return replace(self, numbers=self.numbers + off * self.real[..., None])
+        offsets = torch.cat([x / _STEPS_PER_UNIT, moved, torch.zeros_like(self.numbers[..., 4:])], dim=-1)
+        return replace(self, numbers=self.numbers + offsets * self.real[..., None])
 
 
-def stack_tracks(samples: Sequence[Sample], *, points: int) -> TrackBatch:
+def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryBatch:
     """Stacks whole paths of at most `points` points; asked places are hidden. Raises DataError for longer ones."""
-    long = next((sample for sample in samples if len(sample.time) > points), None)
-    if long is not None:
+    too_long = next((sample for sample in samples if len(sample.time) > points), None)
+    if too_long is not None:
         raise DataError(
-            f"{long.id} has {len(long.time)} points, but the model reads {points} at most. Ask for a shorter path."
+            f"{too_long.id} has {len(too_long.time)} points, but the model reads {points} at most. Ask for a shorter path."
         )
     count = len(samples)
     path = np.zeros((count, points, 3))
-    has, shown = np.zeros((count, points, 2), dtype=bool), np.zeros((count, points, 2), dtype=bool)
+    known, visible_parts = np.zeros((count, points, 2), dtype=bool), np.zeros((count, points, 2), dtype=bool)
     calendar = np.zeros((count, points + 1, 2), dtype=np.int64)
     for row, sample in enumerate(samples):
         at = slice(points - len(sample.time), points)
         seen, truth = positions_of(sample, sample.values), positions_of(sample, sample.truth)
         visible = np.isfinite(seen).all(axis=1)
         whole = np.where(visible[:, None], seen, truth)
-        path[row, at, :2] = np.nan_to_num(whole - origin_of(sample))
+        path[row, at, :2] = np.nan_to_num(whole - path_origin(sample))
         path[row, at, 2] = sample.time - sample.time[0]
-        has[row, at] = np.stack([np.isfinite(whole).all(axis=1), np.ones(len(whole), dtype=bool)], axis=1)
-        shown[row, at] = np.stack([visible, np.ones(len(whole), dtype=bool)], axis=1)
-        own = calendar_of(sample, len(sample.time) - 1)
-        calendar[row, points - len(sample.time) :] = np.vstack([own, own[-1:]])
+        known[row, at] = np.stack([np.isfinite(whole).all(axis=1), np.ones(len(whole), dtype=bool)], axis=1)
+        visible_parts[row, at] = np.stack([visible, np.ones(len(whole), dtype=bool)], axis=1)
+        slots = calendar_slots(sample, len(sample.time) - 1)
+        calendar[row, points - len(sample.time) :] = np.vstack([slots, slots[-1:]])
     blank = torch.zeros((count, points, 3))
-    batch = TrackBatch(
-        numbers=torch.zeros((count, points, FEATURES)),
+    batch = TrajectoryBatch(
+        numbers=torch.zeros((count, points, POINT_FEATURES)),
         codes=torch.zeros((count, points), dtype=torch.int64),
         calendar=torch.from_numpy(calendar),
         position=torch.zeros((count, points + 1, 3)),
@@ -108,16 +108,16 @@ def stack_tracks(samples: Sequence[Sample], *, points: int) -> TrackBatch:
         target=blank,
         valid=blank.bool(),
         noise=torch.zeros((count, 0, 0)),
-        size=torch.ones(count),
-        words=("",) * count,
+        mean_step_m=torch.ones(count),
+        prompts=("",) * count,
         path=torch.from_numpy(path.astype(np.float32)),
-        has=torch.from_numpy(has),
-        shown=torch.from_numpy(shown),
+        known=torch.from_numpy(known),
+        visible=torch.from_numpy(visible_parts),
     )
-    return seen_as(batch, batch.shown)
+    return with_visibility(batch, batch.visible)
 
 
-def origin_of(sample: Sample) -> Float64[np.ndarray, " 2"]:
+def path_origin(sample: Sample) -> Float64[np.ndarray, " 2"]:
     """The first position that is seen, from which a path is told. Raises DataError where none is."""
     xy = positions_of(sample, sample.values)
     seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
@@ -128,51 +128,54 @@ def origin_of(sample: Sample) -> Float64[np.ndarray, " 2"]:
     return np.asarray(xy[seen[0]], dtype=np.float64)
 
 
-def seen_as(batch: TrackBatch, shown: Bool[Tensor, "batch point 2"]) -> TrackBatch:
+def with_visibility(batch: TrajectoryBatch, visible: Bool[Tensor, "batch point 2"]) -> TrajectoryBatch:
     """The batch with this much of it seen, and the rest asked for, as far as it is known."""
     real, index = batch.real, torch.arange(batch.real.shape[1], device=batch.real.device).float()
-    where, when = shown[..., 0] & real, shown[..., 1] & real
-    seconds = _filled(batch.path[..., 2:], when, index.expand_as(real))
-    xy = _filled(batch.path[..., :2], where, seconds[..., 0])
+    position_visible, time_visible = visible[..., 0] & real, visible[..., 1] & real
+    seconds = _interpolate(batch.path[..., 2:], time_visible, index.expand_as(real))
+    xy = _interpolate(batch.path[..., :2], position_visible, seconds[..., 0])
     steps = real[:, :-1]  # padding comes first
-    size = (torch.linalg.vector_norm(xy.diff(dim=1), dim=-1) * steps).sum(dim=1) / steps.sum(dim=1).clamp(
-        min=1
-    )
-    size = size.clamp(min=_SLOWEST_M)
-    scale = size[:, None, None]
+    mean_step_m = (torch.linalg.vector_norm(xy.diff(dim=1), dim=-1) * steps).sum(dim=1) / steps.sum(
+        dim=1
+    ).clamp(min=1)
+    mean_step_m = mean_step_m.clamp(min=_MIN_STEP_M)
+    scale = mean_step_m[:, None, None]
     gap = torch.log1p(seconds.diff(dim=1, prepend=seconds[:, :1]).clamp(min=0))
-    before, after = _away(where), _away(where.flip(1)).flip(1)
+    steps_since, steps_until = (
+        _steps_since_visible(position_visible),
+        _steps_since_visible(position_visible.flip(1)).flip(1),
+    )
     moved = xy.diff(dim=1, prepend=xy[:, :1]) / scale
     numbers = torch.cat(
         [
-            xy / (_REACH * scale),
+            xy / (_STEPS_PER_UNIT * scale),
             moved,
             gap / 5,
             (torch.log(scale) / 5).expand(-1, len(index), -1),
-            torch.log1p(before)[..., None],
-            torch.log1p(after)[..., None],
+            torch.log1p(steps_since)[..., None],
+            torch.log1p(steps_until)[..., None],
         ],
         dim=-1,
     )
-    codes = 1 + (~where).long() + 2 * (~when).long()
-    place = torch.cat([xy / (_REACH * scale), index[None, :, None].expand(len(real), -1, 1)], dim=-1)
+    codes = 1 + (~position_visible).long() + 2 * (~time_visible).long()
+    place = torch.cat([xy / (_STEPS_PER_UNIT * scale), index[None, :, None].expand(len(real), -1, 1)], dim=-1)
     truth = torch.log1p(batch.path[..., 2:].diff(dim=1, prepend=batch.path[:, :1, 2:]).clamp(min=0))
-    asked = batch.has & ~shown & real[..., None]
+    target_mask = batch.known & ~visible & real[..., None]
     return replace(
         batch,
         numbers=numbers * real[..., None],
         codes=codes * real,
-        calendar=_calendar_seen(batch.calendar, when),
+        calendar=_known_calendar(batch.calendar, time_visible),
         position=torch.cat([place, place[:, -1:]], dim=1),
         base=torch.cat([xy, gap], dim=-1),
         target=torch.cat([batch.path[..., :2], truth], dim=-1),
-        valid=asked[..., (0, 0, 1)],
-        size=size,
-        shown=shown,
+        valid=target_mask[..., (0, 0, 1)],
+        mean_step_m=mean_step_m,
+        visible=visible,
     )
 
 
-def _filled(
+def _interpolate(
     values: Float[Tensor, "batch point part"],
     seen: Bool[Tensor, "batch point"],
     clock: Float[Tensor, "batch point"],
@@ -192,24 +195,24 @@ def _filled(
     span = clock.gather(1, high) - clock.gather(1, low)
     share = torch.where(span > 0, (clock - clock.gather(1, low)) / span.clamp(min=1e-6), 0.0)[..., None]
 
-    def at(rows: Int64[Tensor, "batch point"]) -> Float[Tensor, "batch point part"]:
+    def gather(rows: Int64[Tensor, "batch point"]) -> Float[Tensor, "batch point part"]:
         return values.gather(1, rows[..., None].expand(-1, -1, parts))
 
-    return torch.where(seen[..., None], values, at(low) + share * (at(high) - at(low)))
+    return torch.where(seen[..., None], values, gather(low) + share * (gather(high) - gather(low)))
 
 
-def _away(seen: Bool[Tensor, "batch point"]) -> Float[Tensor, "batch point"]:
+def _steps_since_visible(seen: Bool[Tensor, "batch point"]) -> Float[Tensor, "batch point"]:
     """Steps since the last point that is seen; the length of the path where there is none."""
     index = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
     last = torch.where(seen, index, -1).cummax(dim=1).values
     return torch.where(last >= 0, index - last, seen.shape[1]).float()
 
 
-def _calendar_seen(
-    calendar: Int64[Tensor, "batch slot 2"], when: Bool[Tensor, "batch point"]
+def _known_calendar(
+    calendar: Int64[Tensor, "batch slot 2"], time_visible: Bool[Tensor, "batch point"]
 ) -> Int64[Tensor, "batch slot 2"]:
     """Part of the day and day of the week of each point; where its time is hidden, those of the last known one."""
-    index = torch.arange(when.shape[1], device=when.device).expand_as(when)
-    last = torch.where(when, index, -1).cummax(dim=1).values.clamp(min=0)
+    index = torch.arange(time_visible.shape[1], device=time_visible.device).expand_as(time_visible)
+    last = torch.where(time_visible, index, -1).cummax(dim=1).values.clamp(min=0)
     last = torch.cat([last, last[:, -1:]], dim=1)
     return calendar.gather(1, last[..., None].expand(-1, -1, 2))

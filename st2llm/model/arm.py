@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.align.output_head import ClassHead, NumberHead
-from st2llm.align.projection import down_head, up_head
-from st2llm.align.prototypes import Vocabulary, vocabulary_of
-from st2llm.align.sequence_head import sequence_head
+from st2llm.align.output_head import ClassificationHead, ValueHead
+from st2llm.align.projection import build_down_projection, build_up_projection
+from st2llm.align.prototypes import EmbeddingVocabulary, embedding_vocabulary
+from st2llm.align.sequence_head import build_sequence_head
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, EncoderSettings, Projection
-from st2llm.encode.field import FieldEncoder, FieldShape
+from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
-from st2llm.encode.regions import Partition
-from st2llm.encode.sequence import SequenceEncoder, SequenceShape
+from st2llm.encode.regions import RegionPartition
+from st2llm.encode.sequence import SequenceEncoder, SequenceEncoderOptions, SequenceShape
 from st2llm.errors import ConfigError, nearest
 from st2llm.llm.local import LanguageModel
 from st2llm.model.backbone import (
@@ -46,11 +46,11 @@ class Blueprint:
     heads: int
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     up: Projection = field(default_factory=Projection)
-    vocabulary: Vocabulary | None = None
+    vocabulary: EmbeddingVocabulary | None = None
     """Where a reprogramming head speaks in the rows of a language model."""
     places: Float[Tensor, "node feature"] | None = None
     """What `encoder.extra_features` tells of each place; of sequences, of each code (a place or a mark)."""
-    partition: Partition | None = None
+    partition: RegionPartition | None = None
     """The regions that places mix through, where `encoder.graph` is `regions`."""
 
 
@@ -66,7 +66,7 @@ class Probe(nn.Module):
 
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
         """What the head says of a batch: numbers of fields, scores of places, draws of paths."""
-        return self.head(self.encoder(batch)[:, self.encoder.asked], batch)
+        return self.head(self.encoder(batch)[:, self.encoder.output_slots], batch)
 
 
 class Speaking(nn.Module):
@@ -80,7 +80,9 @@ class Speaking(nn.Module):
 
     def _make(self, b: Blueprint) -> None:
         self.encoder = encoder_of(b)
-        self.up = up_head(b.up, b.encoder.d_st, b.d_lm, token_rms=b.token_rms, vocabulary=b.vocabulary)
+        self.up = build_up_projection(
+            b.up, b.encoder.d_st, b.d_lm, token_rms=b.token_rms, vocabulary=b.vocabulary
+        )
 
     def soft(self, batch: FieldBatch | PointBatch) -> Float[Tensor, "batch slot d_lm"]:
         """The soft tokens of a batch."""
@@ -105,13 +107,13 @@ class Arm(Speaking):
 
     def _make(self, b: Blueprint) -> None:
         super()._make(b)
-        self.down = down_head(b.up, b.d_lm, b.encoder.d_st)
+        self.down = build_down_projection(b.up, b.d_lm, b.encoder.d_st)
         self.head = head_of(b)
 
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
         z = self.encoder(batch)
-        states, words = self.backbone(self.up(z), batch.words)
-        return self.head(self.down(z, states, words, self.encoder.asked), batch)
+        states, words = self.backbone(self.up(z), batch.prompts)
+        return self.head(self.down(z, states, words, self.encoder.output_slots), batch)
 
 
 def build(
@@ -147,12 +149,12 @@ def blueprint_of(
     llm: LanguageModel | None,
     up: Projection,
     places: Float[Tensor, "node feature"] | None = None,
-    partition: Partition | None = None,
+    partition: RegionPartition | None = None,
 ) -> Blueprint:
     """A blueprint as wide as the language model; as wide as the encoder where there is none."""
     if llm is None:
         return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up, places=places, partition=partition)
-    vocabulary = vocabulary_of(llm, up.prototype_words) if up.head == "reprogramming" else None
+    vocabulary = embedding_vocabulary(llm, up.prototype_words) if up.head == "reprogramming" else None
     heads = int(llm.model.config.num_attention_heads)
     return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary, places, partition)
 
@@ -169,20 +171,11 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         if e.extra_features and blueprint.places is None:
             raise ConfigError(
                 f"encoder.extra_features: {', '.join(e.extra_features)} takes numbers about each place or mark, but "
-                f"none came. Give `codes_of(sample, extra_features)`."
+                f"none came. Give `code_features(sample, extra_features)`."
             )
-        return SequenceEncoder(
-            shape,
-            d_st=e.d_st,
-            layers=e.layers,
-            mixer=e.mixer,
-            causal=e.causal,
-            dropout=e.dropout,
-            codes=blueprint.places,
-        )
-    return FieldEncoder(
-        shape,
-        blueprint.edges,
+        sequence_options = SequenceEncoderOptions(e.d_st, e.layers, e.mixer, e.causal, e.dropout)
+        return SequenceEncoder(shape, sequence_options, code_features=blueprint.places)
+    options = FieldEncoderOptions(
         d_st=e.d_st,
         patch=e.patch,
         layers=e.layers,
@@ -192,10 +185,15 @@ def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
         drop_embeddings=e.drop_embeddings,
         center_windows=e.center_windows,
         extra_features=e.extra_features,
-        places=blueprint.places,
-        partition=blueprint.partition,
         region_size=e.region_size,
         fusion=e.fusion,
+    )
+    return FieldEncoder(
+        shape,
+        blueprint.edges,
+        options,
+        place_features=blueprint.places,
+        partition=blueprint.partition,
     )
 
 
@@ -203,11 +201,11 @@ def head_of(blueprint: Blueprint) -> nn.Module:
     """A fresh head for what the shape asks."""
     shape, d_st = blueprint.shape, blueprint.encoder.d_st
     if isinstance(shape, SequenceShape):
-        return sequence_head(d_st, shape)
+        return build_sequence_head(d_st, shape)
     if shape.classes:
-        return ClassHead(d_st, shape.classes)
+        return ClassificationHead(d_st, shape.classes)
     linear = not blueprint.encoder.layers
-    return NumberHead(
+    return ValueHead(
         d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels, linear=linear
     )
 

@@ -156,12 +156,12 @@ class LLMBackbone(nn.Module):
         pieces = [splice([known[text], Slot(_SLOT, slots)], {_SLOT: cast[i]}) for i, text in enumerate(words)]
         batch = pad_left([rows for rows, _ in pieces], [marks for _, marks in pieces])
         states: Tensor = self.base(
-            inputs_embeds=batch.rows,
+            inputs_embeds=batch.embeddings,
             attention_mask=self._mask(batch.real[:, :-slots], slots),
             position_ids=batch.position,
             use_cache=False,
         ).last_hidden_state.float()
-        return states[batch.soft].reshape(b, slots, d), mean_state(states, batch.words)
+        return states[batch.is_soft].reshape(b, slots, d), mean_state(states, batch.is_text)
 
     def _remembered(
         self, memory: "Memory", soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
@@ -255,15 +255,15 @@ class Memory:
         batch = pad_left(rows, [torch.zeros(len(row), dtype=torch.bool, device=row.device) for row in rows])
         past = DynamicCache()
         states: Tensor = self.llm.model.base_model(
-            inputs_embeds=batch.rows,
+            inputs_embeds=batch.embeddings,
             attention_mask=batch.real.long(),
             position_ids=batch.position,
             past_key_values=past,
             use_cache=True,
         ).last_hidden_state.float()
-        means = mean_state(states, batch.words)
+        means = mean_state(states, batch.is_text)
         for i, text in enumerate(texts):
-            cut = batch.rows.shape[1] - len(rows[i])
+            cut = batch.embeddings.shape[1] - len(rows[i])
             keys, values = (
                 torch.stack([getattr(layer, name)[i, :, cut:] for layer in past.layers])
                 for name in ("keys", "values")

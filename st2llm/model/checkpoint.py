@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from st2llm.align.adapters import merge, read_adapter, save_adapter
-from st2llm.align.weights import tensors
+from st2llm.align.adapters import merge_adapter, read_adapter, save_adapter
+from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, StorageError
 from st2llm.llm import load_llm
@@ -155,13 +155,13 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
     base = _json(folder / BASE) if (folder / BASE).exists() else None
     found: dict[str, Tensor] = {}
     if base is None or (folder / HEAD).exists() or (folder / ENCODER).exists():
-        found = {f"encoder.{name}": tensor for name, tensor in tensors(folder / ENCODER).items()}
-        found |= tensors(folder / HEAD)
+        found = {f"encoder.{name}": tensor for name, tensor in load_tensors(folder / ENCODER).items()}
+        found |= load_tensors(folder / HEAD)
     if base is not None and (folder / ADAPTER).exists():
         adapters = read_adapter(folder / ADAPTER, prefix=str(base["prefix"]))
         found |= {_LLM + name: tensor for name, tensor in adapters.items()}
     if (folder / TUNED).exists():
-        found |= {_LLM + name: tensor for name, tensor in tensors(folder / TUNED).items()}
+        found |= {_LLM + name: tensor for name, tensor in load_tensors(folder / TUNED).items()}
     return found
 
 
@@ -231,11 +231,11 @@ def tuned(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     llm = require_local(load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype))
     check_base(place, llm)
     if (place / ADAPTER).exists():
-        merge(llm.model, place / ADAPTER)
+        merge_adapter(llm.model, place / ADAPTER)
     if (place / TUNED).exists():
         names = dict(llm.model.base_model.named_parameters())
         with torch.no_grad():
-            for name, tensor in tensors(place / TUNED).items():
+            for name, tensor in load_tensors(place / TUNED).items():
                 names[name].copy_(tensor)
     llm.sha256 = f"{llm.sha256}+{sha256_of(place)}"
     return llm

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.align.output_head import NumberHead
+from st2llm.align.output_head import ValueHead
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
-from st2llm.encode.trajectory_batch import TrackBatch
+from st2llm.encode.trajectory_batch import TrajectoryBatch
 from st2llm.errors import ConfigError
 from st2llm.model.arm import Arm, Blueprint, encoder_of, head_of
 from st2llm.model.objectives.noise_schedule import Schedule
@@ -30,24 +30,24 @@ class Denoiser(nn.Module, ABC):
 
     def denoised(
         self,
-        batch: FieldBatch | TrackBatch,
+        batch: FieldBatch | TrajectoryBatch,
         noised: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch *entry"]:
         """What the model says of the noised entries, given the visible ones."""
-        said = self.noise_in(batch.noised(noised), self.level(_waves(t)))
+        said = self.noise_in(batch.with_noised(noised), self.level(_waves(t)))
         # What is hardly noised is nearly known: the head says what is left.
         return said + noised if self.schedule.prediction_type == "epsilon" else said
 
     @abstractmethod
     def noise_in(
-        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+        self, batch: FieldBatch | TrajectoryBatch, level: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
         """What the head reads in samples that hold noise."""
 
     @torch.inference_mode()
     def sampled(
-        self, batch: FieldBatch | TrackBatch, *, draws: int, steps: int, generator: torch.Generator
+        self, batch: FieldBatch | TrajectoryBatch, *, draws: int, steps: int, generator: torch.Generator
     ) -> Float[Tensor, "draw batch *entry"]:
         """Draws of the hidden entries, standardised (of paths in metres): from noise, in so many steps of DDIM (of
         flow: Euler)."""
@@ -55,9 +55,9 @@ class Denoiser(nn.Module, ABC):
         return torch.stack(list(self._draws(batch, draws, steps, generator)))
 
     def _draws(
-        self, batch: FieldBatch | TrackBatch, draws: int, steps: int, generator: torch.Generator
+        self, batch: FieldBatch | TrajectoryBatch, draws: int, steps: int, generator: torch.Generator
     ) -> Iterator[Float[Tensor, "batch *entry"]]:
-        hidden = batch.hidden
+        hidden = batch.hidden_mask
         times = torch.linspace(1.0, 0.0, steps + 1, device=hidden.device)
         for _ in range(draws):
             x = torch.randn(hidden.shape, generator=generator).to(hidden.device) * hidden
@@ -65,7 +65,7 @@ class Denoiser(nn.Module, ABC):
                 t = now.expand(len(batch))
                 said = self.denoised(batch, x, t)
                 x = self.schedule.stepped(x, said, t, until.expand(len(batch)), limit=_LIMIT) * hidden
-            yield batch.restored(x)
+            yield batch.add_base(x)
 
 
 class Windowed(Denoiser):
@@ -86,13 +86,13 @@ class Windowed(Denoiser):
             self.encoder = encoder_of(blueprint)
             self.head = head_of(blueprint)
             self.project = comparison_head(d)
-            self.denoise = NumberHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
+            self.denoise = ValueHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
             self.level = level_of(d)
         self.schedule = schedule or Schedule()
 
     def embedded(self, batch: FieldBatch) -> Float[Tensor, "batch node d_st"]:
         """The embedding of each place."""
-        z: Tensor = self.encoder(batch)[:, self.encoder.asked]
+        z: Tensor = self.encoder(batch)[:, self.encoder.output_slots]
         return z
 
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch time node channel"]:
@@ -100,9 +100,9 @@ class Windowed(Denoiser):
         return answer
 
     def noise_in(
-        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+        self, batch: FieldBatch | TrajectoryBatch, level: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
-        said: Tensor = self.denoise.correction(self.encoder(batch, level)[:, self.encoder.asked])
+        said: Tensor = self.denoise.correction(self.encoder(batch, level)[:, self.encoder.output_slots])
         return said
 
 
@@ -128,7 +128,7 @@ class Sequenced(Arm, Denoiser):
         return z
 
     def noise_in(
-        self, batch: FieldBatch | TrackBatch, level: Float[Tensor, "batch d_st"]
+        self, batch: FieldBatch | TrajectoryBatch, level: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
         said: Tensor = self.denoise(self.encoder(batch, level)[:, :-1])
         return said

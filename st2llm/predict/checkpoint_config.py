@@ -10,7 +10,7 @@ from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import NoteVocabulary
 from st2llm.encode.point_batch import PointScaler
-from st2llm.encode.scaler import Scaler
+from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.predict.baselines import BaselinePredictor, SlotMean
 from st2llm.predict.baselines.fields import LastValue
@@ -63,7 +63,7 @@ def _restore_field(
     if slots is None:
         slots = soft_token_count(shape.nodes, shape.history, recipe.encoder)
     preprocessor = FieldPreprocessor(
-        scaler=Scaler(np.array(scaler["mean"]), np.array(scaler["std"])),
+        scaler=FieldScaler(np.array(scaler["mean"]), np.array(scaler["std"])),
         vocabulary=NoteVocabulary(tuple(config["words"])),
         base_rule=base_rule,
         template=_template(config),

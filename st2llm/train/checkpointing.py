@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from st2llm import config
-from st2llm.align.weights import tensors
+from st2llm.align.weights import load_tensors
 from st2llm.config import Settings
 from st2llm.errors import ConfigError
 from st2llm.files import write_whole
@@ -101,7 +101,7 @@ class RunFolder:
             best=float(state["best"]),
             weights=checkpoint.weights_of(best.folder),
             current=checkpoint.weights_of(last.folder),
-            optimiser=tensors(last.folder / checkpoint.OPTIMISER),
+            optimiser=load_tensors(last.folder / checkpoint.OPTIMISER),
             seconds=float(state["seconds"]),
         )
 

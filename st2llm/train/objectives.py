@@ -2,10 +2,10 @@
 
 import torch
 
-from st2llm.align.prototypes import prototypes_of, vocabulary_of
+from st2llm.align.prototypes import build_prototypes, embedding_vocabulary
 from st2llm.config.training import PretrainObjectives, PretrainRecipe, SoftTokenRecipe
 from st2llm.encode.field import FieldShape, edges_of
-from st2llm.encode.point_batch import BINS
+from st2llm.encode.point_batch import DAY_PARTS
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
@@ -68,7 +68,7 @@ def _sequence_objective(recipe: PretrainRecipe, shape: FieldShape | SequenceShap
         terms["masked"] = (MaskedTracks(policies=masked.policies, ratio=masked.ratio), masked.weight)
     if settings.contrastive and settings.contrastive.level != "graph":
         raise ConfigError(f"{recipe.id}: sequences are compared as wholes. Take contrastive.level: graph.")
-    terms |= _shared_terms(settings, NO_EDGES, BINS)
+    terms |= _shared_terms(settings, NO_EDGES, DAY_PARTS)
     return terms["likelihood"][0] if set(terms) == {"likelihood"} else Combined(terms)
 
 
@@ -109,7 +109,7 @@ def alignment_objective(
             if recipe.up.prototype_source != "learned"
             else recipe.up.model_copy(update={"prototype_source": "kmeans"})
         )
-        rows = prototypes_of(up, vocabulary_of(llm, recipe.up.prototype_words))()
+        rows = build_prototypes(up, embedding_vocabulary(llm, recipe.up.prototype_words))()
         prototyped = Prototyped(rows.detach(), temperature=settings.prototypes.temperature)
         terms["prototypes"] = (prototyped, settings.prototypes.weight)
     return Combined(terms)

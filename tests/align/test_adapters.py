@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from st2llm.align.adapters import adapt, merge, read_adapter, save_adapter
+from st2llm.align.adapters import adapt, merge_adapter, read_adapter, save_adapter
 from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
@@ -139,7 +139,7 @@ def test_a_merged_adapter_says_what_it_said_beside_the_weights(tiny, tmp_path, s
     save_adapter(tmp_path, weights, how, llm.model, base="tiny")
     plain = load_llm(tiny(), depth=2, dtype="fp32").model
     before = plain(input_ids=IDS).logits.detach()
-    merge(plain, tmp_path)
+    merge_adapter(plain, tmp_path)
     with torch.no_grad():
         got = plain(input_ids=IDS).logits
         torch.testing.assert_close(got, llm.model(input_ids=IDS).logits, rtol=1e-4, atol=1e-4)
@@ -155,7 +155,7 @@ def test_an_adapter_of_another_base_is_refused_by_name_and_shape(tiny, tmp_path)
     with pytest.raises(
         ConfigError, match=r"was made for another model: .* is of shape .* there and of shape .* here"
     ):
-        merge(other, tmp_path)
+        merge_adapter(other, tmp_path)
 
 
 def test_a_truncated_adapter_and_one_that_is_a_pickle_are_refused(tiny, tmp_path):

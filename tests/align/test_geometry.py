@@ -32,18 +32,18 @@ def test_rsa_is_one_of_what_keeps_distances_and_about_nought_of_noise(rng):
 
 
 def test_retrieval_finds_its_own_among_the_k_nearest(rng):
-    assert geometry.hits(X, X, 1).mean() == 1
-    assert geometry.hits(X, -X, 1).mean() == 0
+    assert geometry.retrieval_hits(X, X, 1).mean() == 1
+    assert geometry.retrieval_hits(X, -X, 1).mean() == 0
     order = rng.permutation(60)
-    assert geometry.hits(X, X[order], 60).mean() == 1
-    assert geometry.hits(X, X[order], 1).mean() < 0.1
+    assert geometry.retrieval_hits(X, X[order], 60).mean() == 1
+    assert geometry.retrieval_hits(X, X[order], 1).mean() < 0.1
 
 
 def test_equal_labels_count_as_each_others_own():
     x = np.array([[1.0, 0], [1.0, 0.01], [-1.0, 0], [-1.0, 0.01]])
     y = x[[1, 0, 3, 2]]
-    assert geometry.hits(x, y, 1).mean() == 0
-    assert geometry.hits(x, y, 1, labels=["a", "a", "b", "b"]).mean() == 1
+    assert geometry.retrieval_hits(x, y, 1).mean() == 0
+    assert geometry.retrieval_hits(x, y, 1, labels=["a", "a", "b", "b"]).mean() == 1
 
 
 def test_the_modality_gap_is_between_nought_and_two():

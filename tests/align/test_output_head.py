@@ -2,17 +2,17 @@
 
 import torch
 
-from st2llm.align.output_head import NumberHead
+from st2llm.align.output_head import ValueHead
 
 
 def test_numbers_are_zero_before_training():
-    got = NumberHead(8, context=0, horizon=5, channels=2).correction(torch.randn(4, 3, 8))
+    got = ValueHead(8, context=0, horizon=5, channels=2).correction(torch.randn(4, 3, 8))
     assert got.shape == (4, 5, 3, 2)
     assert not got.any()
 
 
 def test_nothing_is_said_of_steps_that_are_never_asked_for():
-    head = NumberHead(8, context=3, horizon=2, channels=1)
+    head = ValueHead(8, context=3, horizon=2, channels=1)
     torch.nn.init.normal_(head.out.weight)
     got = head.correction(torch.randn(4, 5, 8))
     assert got.shape == (4, 5, 5, 1)
@@ -22,7 +22,7 @@ def test_nothing_is_said_of_steps_that_are_never_asked_for():
 
 def test_numbers_of_a_place_come_from_that_place():
     torch.manual_seed(0)
-    head = NumberHead(8, context=0, horizon=5, channels=2)
+    head = ValueHead(8, context=0, horizon=5, channels=2)
     torch.nn.init.normal_(head.out.weight)
     z = torch.randn(4, 3, 8)
     other = z.clone()
@@ -33,7 +33,7 @@ def test_numbers_of_a_place_come_from_that_place():
 
 
 def test_steps_and_channels_of_the_last_layer_are_in_order():
-    head = NumberHead(8, context=0, horizon=2, channels=3)
+    head = ValueHead(8, context=0, horizon=2, channels=3)
     with torch.no_grad():
         head.out.bias.copy_(torch.arange(6.0))
     assert head.correction(torch.zeros(1, 1, 8))[0, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from st2llm.align.output_head import NumberHead
-from st2llm.align.projection import down_head, up_head
-from st2llm.align.prototypes import Vocabulary, prototypes_of
+from st2llm.align.output_head import ValueHead
+from st2llm.align.projection import build_down_projection, build_up_projection
+from st2llm.align.prototypes import EmbeddingVocabulary, build_prototypes
 from st2llm.config.model import HEADS, Projection
 from st2llm.errors import ConfigError
 
@@ -15,7 +15,7 @@ EVERY = slice(None)
 
 def vocabulary():
     table = RMS * torch.randn(400, D_LM, generator=torch.Generator().manual_seed(5))
-    return Vocabulary(table, table[:3])
+    return EmbeddingVocabulary(table, table[:3])
 
 
 def settings(head, **more):
@@ -24,7 +24,7 @@ def settings(head, **more):
 
 def up(head, token_rms=RMS, **more):
     torch.manual_seed(0)
-    return up_head(settings(head, **more), D, D_LM, token_rms=token_rms, vocabulary=vocabulary())
+    return build_up_projection(settings(head, **more), D, D_LM, token_rms=token_rms, vocabulary=vocabulary())
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -69,7 +69,9 @@ def test_a_resampler_hears_every_slot():
 @pytest.mark.parametrize("by", ["learned", "kmeans", "pca"])
 def test_prototypes_are_as_many_as_asked_and_about_as_loud_as_a_token(by):
     torch.manual_seed(0)
-    rows = prototypes_of(Projection(head="reprogramming", prototypes=12, prototype_source=by), vocabulary())()
+    rows = build_prototypes(
+        Projection(head="reprogramming", prototypes=12, prototype_source=by), vocabulary()
+    )()
     assert rows.shape == (12, D_LM)
     loud = rows.square().mean(dim=1).sqrt()
     assert ((loud > 0.2 * RMS) & (loud < 2 * RMS)).all()
@@ -78,8 +80,8 @@ def test_prototypes_are_as_many_as_asked_and_about_as_loud_as_a_token(by):
 def test_principal_prototypes_are_orthogonal_and_the_first_is_the_direction_of_most_spread():
     table = 0.01 * torch.randn(400, D_LM, generator=torch.Generator().manual_seed(1))
     table[:, 3] += torch.linspace(-1, 1, 400)
-    rows = prototypes_of(
-        Projection(head="reprogramming", prototypes=4, prototype_source="pca"), Vocabulary(table)
+    rows = build_prototypes(
+        Projection(head="reprogramming", prototypes=4, prototype_source="pca"), EmbeddingVocabulary(table)
     )()
     unit = torch.nn.functional.normalize(rows, dim=1)
     torch.testing.assert_close(unit @ unit.T, torch.eye(4), rtol=0, atol=1e-4)
@@ -90,8 +92,8 @@ def test_kmeans_finds_planted_centres():
     centres = torch.eye(D_LM)[:3]
     noise = 0.01 * torch.randn(90, D_LM, generator=torch.Generator().manual_seed(2))
     table = centres.repeat_interleave(30, dim=0) + noise
-    rows = prototypes_of(
-        Projection(head="reprogramming", prototypes=3, prototype_source="kmeans"), Vocabulary(table)
+    rows = build_prototypes(
+        Projection(head="reprogramming", prototypes=3, prototype_source="kmeans"), EmbeddingVocabulary(table)
     )()
     assert sorted(rows.argmax(dim=1).tolist()) == [0, 1, 2]
     torch.testing.assert_close(rows[rows.argmax(dim=1).argsort()], centres, rtol=0, atol=0.02)
@@ -99,37 +101,37 @@ def test_kmeans_finds_planted_centres():
 
 def test_prototypes_by_words_are_the_rows_of_these_words():
     how = Projection(head="reprogramming", prototype_source="words", prototype_words=("rise", "fall", "peak"))
-    assert torch.equal(prototypes_of(how, vocabulary())(), vocabulary().named)
+    assert torch.equal(build_prototypes(how, vocabulary())(), vocabulary().word_rows)
 
 
 def test_a_soft_token_of_one_prototype_does_not_depend_on_its_slot():
     """A mixture of a single row is that row, whatever asks for it."""
     torch.manual_seed(0)
     how = Projection(head="reprogramming", prototype_source="words", prototype_words=("peak",))
-    only = Vocabulary(vocabulary().table, vocabulary().table[:1])
-    tokens = up_head(how, D, D_LM, token_rms=RMS, vocabulary=only)(torch.randn(2, 3, D))
+    only = EmbeddingVocabulary(vocabulary().table, vocabulary().table[:1])
+    tokens = build_up_projection(how, D, D_LM, token_rms=RMS, vocabulary=only)(torch.randn(2, 3, D))
     torch.testing.assert_close(tokens, tokens[:1, :1].expand(2, 3, -1))
 
 
 def test_more_prototypes_than_the_vocabulary_has_are_refused():
     with pytest.raises(ConfigError, match="cannot be 500 prototypes by kmeans of a vocabulary of 400 rows"):
-        prototypes_of(
+        build_prototypes(
             Projection(head="reprogramming", prototypes=500, prototype_source="kmeans"), vocabulary()
         )
 
 
 def test_no_head_hands_embeddings_on_and_stands_before_no_language_model():
     z = torch.randn(2, 3, D)
-    assert torch.equal(up_head(settings("none"), D, D, token_rms=RMS)(z), z)
-    made = down_head(settings("none"), D, D)
+    assert torch.equal(build_up_projection(settings("none"), D, D, token_rms=RMS)(z), z)
+    made = build_down_projection(settings("none"), D, D)
     assert torch.equal(made(z, z + 1, torch.zeros(2, D), slice(2, None, 3)), (z + 1)[:, 2:])
     with pytest.raises(ConfigError, match=f"hands {D} numbers a slot to a model that reads {D_LM}"):
-        up_head(settings("none"), D, D_LM, token_rms=RMS)
+        build_up_projection(settings("none"), D, D_LM, token_rms=RMS)
 
 
 def test_reprogramming_without_a_vocabulary_is_refused():
     with pytest.raises(ConfigError, match="there is no language model"):
-        up_head(settings("reprogramming"), D, D_LM, token_rms=RMS)
+        build_up_projection(settings("reprogramming"), D, D_LM, token_rms=RMS)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_settings_that_do_not_fit_are_refused(wrong, said):
 
 def down(head):
     torch.manual_seed(0)
-    return down_head(settings(head), D_LM, D)
+    return build_down_projection(settings(head), D_LM, D)
 
 
 @pytest.mark.parametrize("head", ["mlp", "resampler"])
@@ -181,7 +183,7 @@ def test_down_says_what_is_asked_alone(head):
 @pytest.mark.parametrize("head", HEADS)
 def test_the_heads_overfit_one_batch(head):
     made, back = up(head), down(head)
-    numbers = NumberHead(D, context=0, horizon=2, channels=1)
+    numbers = ValueHead(D, context=0, horizon=2, channels=1)
     parts = torch.nn.ModuleList([made, back, numbers])
     torch.manual_seed(1)
     z, want = torch.randn(4, 3, D), torch.randn(4, 2, 3, 1)

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from st2llm.align.sequence_head import (
-    WAVES,
-    EventHead,
+    NOISE_SIZE,
     GapMixture,
-    PathHead,
-    PlaceHead,
-    PlaceMixture,
-    TrackHead,
+    LocationMixture,
+    NextEventHead,
+    NextPlaceHead,
+    TrajectoryForecastHead,
+    TrajectoryRecoveryHead,
 )
 from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
@@ -37,9 +37,9 @@ def batch(count=3, *, codes=None, base=None, target=None, noise=0) -> PointBatch
         base=torch.zeros((count, POINTS, 1)) if base is None else base,
         target=target,
         valid=torch.ones_like(target, dtype=torch.bool),
-        noise=torch.randn((count, noise, WAVES), generator=torch.Generator().manual_seed(0)),
-        size=torch.ones(count),
-        words=("",) * count,
+        noise=torch.randn((count, noise, NOISE_SIZE), generator=torch.Generator().manual_seed(0)),
+        mean_step_m=torch.ones(count),
+        prompts=("",) * count,
     )
 
 
@@ -50,7 +50,7 @@ def tokens(count=3):
 def test_an_untrained_place_head_is_the_weights_of_its_rule():
     codes = torch.tensor([[1, 2, 2, 3, 2]])
     base = torch.log(torch.tensor([[1.0, 1.0, 1.0, 4.0, 0.5]]))[..., None]
-    said = PlaceHead(D, shape("next-place"))(tokens(1), batch(1, codes=codes, base=base))
+    said = NextPlaceHead(D, shape("next-place"))(tokens(1), batch(1, codes=codes, base=base))
     share = torch.exp(said[0].detach())
     assert float(share.sum()) == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(share[:3] / share[:3].sum(), np.array([1, 2.5, 4]) / 7.5, atol=2e-3)
@@ -59,7 +59,7 @@ def test_an_untrained_place_head_is_the_weights_of_its_rule():
 
 def test_a_place_head_can_say_a_place_that_was_never_visited():
     torch.manual_seed(0)
-    head = PlaceHead(D, shape("next-place"))
+    head = NextPlaceHead(D, shape("next-place"))
     data = batch(codes=torch.ones((3, POINTS), dtype=torch.long), target=torch.full((3, 1, 1), 3.0))
     optimiser = torch.optim.Adam(head.parameters(), lr=0.05)
     for _ in range(100):
@@ -72,7 +72,7 @@ def test_a_place_head_can_say_a_place_that_was_never_visited():
 
 
 def test_padded_points_have_no_weight():
-    head = PlaceHead(D, shape("next-place"))
+    head = NextPlaceHead(D, shape("next-place"))
     codes = torch.tensor([[0, 0, 1, 2, 2]])
     data = replace(batch(1, codes=codes), real=torch.tensor([[False, False, True, True, True]]))
     share = torch.exp(head(tokens(1), data)[0].detach())
@@ -89,7 +89,7 @@ def test_a_mixture_of_gaps_is_a_density():
 def test_an_event_head_learns_the_gaps_it_is_shown():
     rng = np.random.default_rng(0)
     gaps = np.log(rng.exponential(2.0, size=(3000, 1, 1)))
-    head = EventHead(D, shape("next-event", gaps=tuple(np.quantile(gaps, np.linspace(0.01, 0.99, 32)))))
+    head = NextEventHead(D, shape("next-event", gaps=tuple(np.quantile(gaps, np.linspace(0.01, 0.99, 32)))))
     data = batch(3000, target=torch.from_numpy(gaps).float())
     z = torch.zeros((3000, POINTS + 1, D))
     optimiser = torch.optim.Adam(head.parameters(), lr=0.01)
@@ -104,22 +104,22 @@ def test_an_event_head_learns_the_gaps_it_is_shown():
 
 def test_where_an_event_is_said_is_a_density_over_space():
     torch.manual_seed(0)
-    head = EventHead(D, shape("next-event", channels=3, gaps=(0.0, 1.0)))
-    place = head(tokens(1), batch(1)).place
+    head = NextEventHead(D, shape("next-event", channels=3, gaps=(0.0, 1.0)))
+    place = head(tokens(1), batch(1)).location
     side = torch.linspace(-12, 12, 401)
     grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).reshape(-1, 2)
     with torch.no_grad():
         parts = (
             part.expand(len(grid), *part.shape[1:]) for part in (place.share, place.centre, place.log_width)
         )
-        density = torch.exp(PlaceMixture(*parts).log_density(grid))
+        density = torch.exp(LocationMixture(*parts).log_density(grid))
     assert float(density.sum()) * float(side[1] - side[0]) ** 2 == pytest.approx(1, abs=0.02)
 
 
 def test_an_untrained_path_is_the_base():
     base = torch.randn((3, 4, 2), generator=torch.Generator().manual_seed(0))
     data = batch(base=base, target=torch.zeros((3, 4, 2)), noise=5)
-    said = PathHead(D, shape("forecast", horizon=4, channels=2))(tokens(), data)
+    said = TrajectoryForecastHead(D, shape("forecast", horizon=4, channels=2))(tokens(), data)
     torch.testing.assert_close(said, base[:, None].expand(3, 5, 4, 2))
 
 
@@ -128,20 +128,20 @@ def test_paths_trained_by_the_energy_score_spread_as_the_truth_does():
     """Each walk goes left or right by one; draws must do both, not the middle."""
     torch.manual_seed(0)
     n, horizon = 512, 2
-    head = PathHead(D, shape("forecast", horizon=horizon, channels=2))
+    head = TrajectoryForecastHead(D, shape("forecast", horizon=horizon, channels=2))
     side = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0)
     target = torch.stack([torch.zeros(n, horizon), side[:, None].expand(n, horizon)], dim=-1)
     data = batch(n, base=torch.zeros((n, horizon, 2)), target=target)
     z = torch.zeros((n, POINTS + 1, D))
     optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
     for step in range(400):
-        noisy = data.with_noise(8, WAVES, torch.Generator().manual_seed(step))
+        noisy = data.with_noise(8, NOISE_SIZE, torch.Generator().manual_seed(step))
         loss = head.loss(head(z, noisy), noisy).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        drawn = head(z[:4], data.take(range(4)).with_noise(400, WAVES, torch.Generator().manual_seed(0)))
+        drawn = head(z[:4], data.take(range(4)).with_noise(400, NOISE_SIZE, torch.Generator().manual_seed(0)))
     y = drawn[..., 1].flatten()
     assert float((y > 0).float().mean()) == pytest.approx(0.5, abs=0.1)
     assert float(y.abs().mean()) == pytest.approx(1, abs=0.15)
@@ -149,7 +149,7 @@ def test_paths_trained_by_the_energy_score_spread_as_the_truth_does():
 
 
 def test_steps_without_truth_do_not_count():
-    head = PathHead(D, shape("forecast", horizon=3, channels=2))
+    head = TrajectoryForecastHead(D, shape("forecast", horizon=3, channels=2))
     data = batch(2, base=torch.zeros((2, 3, 2)), target=torch.zeros((2, 3, 2)), noise=2)
     valid = data.valid.clone()
     valid[:, 2] = False
@@ -163,8 +163,8 @@ def test_steps_without_truth_do_not_count():
 def test_an_untrained_track_head_is_its_base_and_its_loss_counts_hidden_points_alone():
     base = torch.arange(15.0).reshape(1, POINTS, 3)
     target = base + torch.tensor([3.0, 4.0, 0.5])
-    data = replace(batch(1, base=base, target=target), size=torch.tensor([2.0]))
-    head = TrackHead(D)
+    data = replace(batch(1, base=base, target=target), mean_step_m=torch.tensor([2.0]))
+    head = TrajectoryRecoveryHead(D)
     said = head(tokens(1), data)
     assert torch.equal(said, base)
     hidden = torch.zeros((1, POINTS, 3), dtype=torch.bool)

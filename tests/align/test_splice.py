@@ -51,10 +51,10 @@ def test_soft_tokens_without_a_slot_are_refused():
 def test_rows_are_padded_on_the_left_and_counted_from_their_first_token():
     pieces = [splice([rows(*range(1, n + 1)), Slot("s", 1)], {"s": rows(-1)}) for n in (1, 3, 0)]
     batch = pad_left([row for row, _ in pieces], [mark for _, mark in pieces])
-    assert batch.rows[..., 0].tolist() == [[0, 0, 1, -1], [1, 2, 3, -1], [0, 0, 0, -1]]
+    assert batch.embeddings[..., 0].tolist() == [[0, 0, 1, -1], [1, 2, 3, -1], [0, 0, 0, -1]]
     assert batch.real.long().tolist() == [[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 1]]
-    assert batch.soft.long().tolist() == [[0, 0, 0, 1]] * 3
-    assert batch.words.long().tolist() == [[0, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
+    assert batch.is_soft.long().tolist() == [[0, 0, 0, 1]] * 3
+    assert batch.is_text.long().tolist() == [[0, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
     assert batch.position.tolist() == [[0, 0, 0, 1], [0, 1, 2, 3], [0, 0, 0, 0]]
 
 
@@ -63,9 +63,9 @@ def test_no_row_is_lost_or_invented(lengths):
     pieces = [rows(*range(1, n + 1)) for n in lengths]
     batch = pad_left(pieces, [torch.zeros(n, dtype=torch.bool) for n in lengths])
     for i, piece in enumerate(pieces):
-        assert torch.equal(batch.rows[i][batch.real[i]], piece)
+        assert torch.equal(batch.embeddings[i][batch.real[i]], piece)
         assert batch.position[i][batch.real[i]].tolist() == list(range(lengths[i]))
-    assert not batch.rows[~batch.real].any()
+    assert not batch.embeddings[~batch.real].any()
 
 
 def test_prompts_of_different_lengths_in_a_batch_are_what_they_are_alone(tiny):
@@ -78,7 +78,7 @@ def test_prompts_of_different_lengths_in_a_batch_are_what_they_are_alone(tiny):
     batch = pad_left([row for row, _ in pieces], [mark for _, mark in pieces])
     with torch.no_grad():
         together = llm.model.base_model(
-            inputs_embeds=batch.rows, attention_mask=batch.real.long(), position_ids=batch.position
+            inputs_embeds=batch.embeddings, attention_mask=batch.real.long(), position_ids=batch.position
         ).last_hidden_state
         for i, (row, _) in enumerate(pieces):
             alone = llm.model.base_model(inputs_embeds=row[None]).last_hidden_state[0]

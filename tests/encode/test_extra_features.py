@@ -7,9 +7,15 @@ import pytest
 import torch
 from support import fields, five_kinds
 
-from st2llm.encode.extra_features import codes_of, place_width, places_of, window_width, windows_of
-from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
-from st2llm.encode.field_batch import fit_notes, stack
+from st2llm.encode.extra_features import (
+    code_features,
+    place_feature_size,
+    place_features,
+    window_feature_size,
+    window_features,
+)
+from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, edges_of
+from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.types import Layout
@@ -33,13 +39,15 @@ def encoder(sample, also, graph="gcn"):
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=32)
     edges = edges_of(sample)
     return FieldEncoder(
-        shape, edges, d_st=16, patch=4, layers=1, graph=graph, tokens="place", extra_features=also,
-        places=places_of(sample, edges, also),
-    ).eval()  # fmt: skip
+        shape,
+        edges,
+        FieldEncoderOptions(d_st=16, patch=4, layers=1, graph=graph, tokens="place", extra_features=also),
+        place_features=place_features(sample, edges, also),
+    ).eval()
 
 
 def batch_of(given, also):
-    return stack(given, fit_scaler(given), fit_notes(given), extra_features=also)
+    return stack_fields(given, fit_scaler(given), fit_note_vocabulary(given), extra_features=also)
 
 
 def pictures(count=6, seed=0):
@@ -48,9 +56,9 @@ def pictures(count=6, seed=0):
 
 def test_coordinates_tell_places_apart_and_forget_where_the_map_begins():
     one, moved = samples(1)[0], samples(1, xy=XY + 5e5)[0]
-    waves = places_of(one, edges_of(one), ["coordinates"])
-    assert waves.shape == (NODES, place_width(["coordinates"]))
-    torch.testing.assert_close(waves, places_of(moved, edges_of(moved), ["coordinates"]))
+    waves = place_features(one, edges_of(one), ["coordinates"])
+    assert waves.shape == (NODES, place_feature_size(["coordinates"]))
+    torch.testing.assert_close(waves, place_features(moved, edges_of(moved), ["coordinates"]))
     near, far = (waves[0] - waves[1]).norm(), (waves[0] - waves[4]).norm()
     assert near < far
 
@@ -58,22 +66,22 @@ def test_coordinates_tell_places_apart_and_forget_where_the_map_begins():
 def test_cells_of_a_raster_have_coordinates():
     layout = Layout(np.array([10.0]), np.array([20.0, 22.0, 24.0, 26.0, 28.0]), "degrees")
     one = samples(1, xy=None, lonlat=None, layout=layout)[0]
-    waves = places_of(one, edges_of(one), ["coordinates"])
+    waves = place_features(one, edges_of(one), ["coordinates"])
     assert len(np.unique(waves.numpy().round(5), axis=0)) == NODES
 
 
 def test_places_without_positions_have_no_coordinates():
     one = samples(1, xy=None, lonlat=None)[0]
     with pytest.raises(ConfigError, match="position of each place"):
-        places_of(one, edges_of(one), ["coordinates"])
+        place_features(one, edges_of(one), ["coordinates"])
 
 
 def test_eigenvectors_of_a_line_are_its_waves_and_repeat_themselves():
     one = samples(1)[0]
     torch.manual_seed(1)
-    first = places_of(one, edges_of(one), ["laplacian"])
+    first = place_features(one, edges_of(one), ["laplacian"])
     torch.manual_seed(2)
-    torch.testing.assert_close(first, places_of(one, edges_of(one), ["laplacian"]))
+    torch.testing.assert_close(first, place_features(one, edges_of(one), ["laplacian"]))
     slowest = first[:, 0]  # the Fiedler vector runs from one end of the line to the other
     assert torch.equal(slowest.sort().values, slowest) or torch.equal(
         slowest.sort(descending=True).values, slowest
@@ -85,9 +93,9 @@ def test_eigenvectors_of_a_large_ring_repeat_themselves():
     edges = fields.EDGES.__class__(np.arange(150), (np.arange(150) + 1) % 150, np.linspace(0.5, 1.0, 150))
     one = fields.windows(fields.series(15, 150), history=12, horizon=3)[0]
     torch.manual_seed(1)
-    first = places_of(one, edges, ["laplacian"])
+    first = place_features(one, edges, ["laplacian"])
     torch.manual_seed(2)
-    torch.testing.assert_close(first, places_of(one, edges, ["laplacian"]))
+    torch.testing.assert_close(first, place_features(one, edges, ["laplacian"]))
     assert first[:, 0].std() > 0.1
 
 
@@ -116,15 +124,18 @@ def test_what_is_joined_reaches_the_embedding(also):
 def test_an_encoder_that_is_told_too_little_of_places_says_so():
     with pytest.raises(ConfigError, match="24 numbers about each of 5 places, but nothing came"):
         FieldEncoder(
-            FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, d_st=16, patch=4, layers=1, graph="none",
-            tokens="place", extra_features=["coordinates"],
-        )  # fmt: skip
+            FieldShape(HISTORY, HORIZON, NODES, 1, 24),
+            fields.EDGES,
+            FieldEncoderOptions(
+                d_st=16, patch=4, layers=1, graph="none", tokens="place", extra_features=["coordinates"]
+            ),
+        )
 
 
 def test_features_of_windows_are_forgotten_where_more_is_hidden():
     given = [replace(s, side=replace(s.side, frames=pictures())) for s in samples(2)]
     batch = replace(batch_of(given, ()), features=torch.ones(2, 7))
-    assert not batch.hide(torch.zeros_like(batch.visible)).features.any()
+    assert not batch.mask_out(torch.zeros_like(batch.visible)).features.any()
     assert batch.take([1]).features.shape == (1, 7)
 
 
@@ -144,8 +155,8 @@ def test_diffusion_walks_along_the_edges_and_against_them():
 def test_sentences_that_mean_the_same_lie_close_and_reach_the_encoder():
     notes = ["It rains heavily.", "There is a downpour.", "The cup final is played tonight.", ""]
     given = fields.noted(samples(4), notes)
-    rows = windows_of(given, ["text"])
-    assert rows.shape == (4, window_width(["text"]))
+    rows = window_features(given, ["text"])
+    assert rows.shape == (4, window_feature_size(["text"]))
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.2
     assert not rows[3].any()
     made = encoder(given[0], ["text"])
@@ -161,18 +172,18 @@ def test_frames_are_seen_by_the_frozen_encoder():
     given = [
         replace(s, side=replace(s.side, frames=frames if i % 2 else None)) for i, s in enumerate(samples(2))
     ]
-    rows = windows_of(given, ["image"])
-    assert rows.shape == (2, window_width(["image"]))
+    rows = window_features(given, ["image"])
+    assert rows.shape == (2, window_feature_size(["image"]))
     assert not rows[0].any()
     assert rows[1].abs().sum() > 1.0
-    torch.testing.assert_close(rows[1], windows_of(given, ["text", "image"])[1, 384:])
+    torch.testing.assert_close(rows[1], window_features(given, ["text", "image"])[1, 384:])
 
 
 def test_places_that_are_called_alike_lie_close():
     one = five_kinds.event_samples(five_kinds.events())[0]
     labels = ("café", "coffee shop", "railway")
     named = replace(one, side=replace(one.side, options=("a", "b", "c"), option_labels=labels))
-    found = codes_of(named, ["text"])
+    found = code_features(named, ["text"])
     assert found.shape == (3, 384)
     near = torch.nn.functional.normalize(found, dim=1) @ torch.nn.functional.normalize(found, dim=1).T
     assert near[0, 1] > near[0, 2] + 0.1
@@ -180,9 +191,9 @@ def test_places_that_are_called_alike_lie_close():
 
 def test_sequences_refuse_what_is_for_fields_and_names_where_there_are_none():
     one = five_kinds.event_samples(five_kinds.events())[0]
-    assert codes_of(one, []) is None
+    assert code_features(one, []) is None
     with pytest.raises(ConfigError, match="coordinates, image is for fields"):
-        codes_of(one, ["text", "image", "coordinates"])
+        code_features(one, ["text", "image", "coordinates"])
     bare = replace(one, side=replace(one.side, options=(), option_labels=()))
     with pytest.raises(ConfigError, match="none of them"):
-        codes_of(bare, ["text"])
+        code_features(bare, ["text"])

@@ -8,8 +8,8 @@ import torch
 from support import fields
 
 from st2llm.config.model import EncoderSettings
-from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
-from st2llm.encode.field_batch import FieldBatch, fit_notes, stack
+from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, edges_of
+from st2llm.encode.field_batch import FieldBatch, fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.types import Edges
@@ -23,16 +23,18 @@ def batch_of(count=5, *, future: float | None = None) -> FieldBatch:
     values = fields.series(30)
     values[[4, 9, 13], [0, 2, 1]] = np.nan
     given = fields.noted(fields.windows(values, history=HISTORY, horizon=HORIZON)[:count], NOTES[:count])
-    scaler, words = fit_scaler(given), fit_notes(given)
+    scaler, words = fit_scaler(given), fit_note_vocabulary(given)
     if future is not None:
         given = [fields.with_truth(sample, future) for sample in given]
-    return stack(given, scaler, words)
+    return stack_fields(given, scaler, words)
 
 
 def encoder(tokens="place", graph="gat", *, patch=4, layers=1, edges=fields.EDGES, d_st=16) -> FieldEncoder:
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
     torch.manual_seed(0)
-    return FieldEncoder(shape, edges, d_st=d_st, patch=patch, layers=layers, graph=graph, tokens=tokens)
+    return FieldEncoder(
+        shape, edges, FieldEncoderOptions(d_st=d_st, patch=patch, layers=layers, graph=graph, tokens=tokens)
+    )
 
 
 def scaling(also=("month",), **changes) -> FieldEncoder:
@@ -40,9 +42,20 @@ def scaling(also=("month",), **changes) -> FieldEncoder:
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
     torch.manual_seed(0)
     made = FieldEncoder(
-        shape, fields.EDGES, d_st=16, patch=4, layers=0, graph="none", tokens="place", mixer="mlp", extra_features=also,
-        fusion="scale", **changes,
-    )  # fmt: skip
+        shape,
+        fields.EDGES,
+        FieldEncoderOptions(
+            d_st=16,
+            patch=4,
+            layers=0,
+            graph="none",
+            tokens="place",
+            mixer="mlp",
+            extra_features=also,
+            fusion="scale",
+            **changes,
+        ),
+    )
     torch.nn.init.normal_(made.embed.gate[-1].weight)
     return made
 
@@ -51,7 +64,7 @@ def masked(count=5, *, share=0.3) -> FieldBatch:
     """Windows of which entries are hidden and asked for amid the others."""
     whole = batch_of(count)
     draw = torch.rand(whole.visible.shape, generator=torch.Generator().manual_seed(0))
-    return whole.hide(draw < share)
+    return whole.mask_out(draw < share)
 
 
 LAYOUTS = [(tokens, graph) for tokens in ("place", "patch") for graph in ("gat", "gcn")]
@@ -101,7 +114,7 @@ def test_neither_words_nor_base_nor_target_reach_the_encoder():
     made, batch = encoder(), batch_of()
     other = replace(
         batch,
-        words=("x",) * 5,
+        prompts=("x",) * 5,
         base=batch.base + 9,
         target=batch.target - 9,
         valid=~batch.valid,
@@ -211,7 +224,9 @@ def test_residual_layers_mix_all_tokens_of_a_place_into_its_question(graph):
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
     torch.manual_seed(0)
     made = FieldEncoder(
-        shape, fields.EDGES, d_st=16, patch=4, layers=2, graph=graph, tokens="place", mixer="mlp"
+        shape,
+        fields.EDGES,
+        FieldEncoderOptions(d_st=16, patch=4, layers=2, graph=graph, tokens="place", mixer="mlp"),
     )
     batch = batch_of()
     out = made(batch)
@@ -231,7 +246,9 @@ def test_entries_hidden_amid_a_window_are_read_from_what_is_left():
     shape = FieldShape(length, length, NODES, 1, 24, note_words=8, amid=True)
     assert shape.context == 0
     torch.manual_seed(0)
-    made = FieldEncoder(shape, fields.EDGES, d_st=16, patch=5, layers=1, graph="gat", tokens="place")
+    made = FieldEncoder(
+        shape, fields.EDGES, FieldEncoderOptions(d_st=16, patch=5, layers=1, graph="gat", tokens="place")
+    )
     head, batch = torch.nn.Linear(16, length), masked()
     optimiser = torch.optim.Adam([*made.parameters(), *head.parameters()], lr=1e-2)
     errors = []
@@ -249,7 +266,9 @@ def test_what_is_hidden_reaches_the_encoder_by_no_way():
     length = HISTORY + HORIZON
     shape = FieldShape(length, length, NODES, 1, 24, note_words=8, amid=True)
     made, batch = (
-        FieldEncoder(shape, fields.EDGES, d_st=16, patch=5, layers=1, graph="gat", tokens="place"),
+        FieldEncoder(
+            shape, fields.EDGES, FieldEncoderOptions(d_st=16, patch=5, layers=1, graph="gat", tokens="place")
+        ),
         masked(),
     )
     other = replace(batch, target=batch.target + 100)
@@ -275,7 +294,9 @@ def test_the_edges_of_a_sample_are_those_of_its_neighbours():
 def test_an_unknown_part_is_refused_with_the_nearest_name(key, value, said):
     settings = {"d_st": 16, "patch": 4, "layers": 1, "graph": "gat", "tokens": "place", key: value}
     with pytest.raises(ConfigError, match=said):
-        FieldEncoder(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, **settings)
+        FieldEncoder(
+            FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, FieldEncoderOptions(**settings)
+        )
 
 
 def settled(**settings) -> FieldEncoder:
@@ -284,12 +305,7 @@ def settled(**settings) -> FieldEncoder:
     return FieldEncoder(
         shape,
         LONELY,
-        d_st=16,
-        patch=4,
-        layers=1,
-        graph="none",
-        tokens="place",
-        **settings,
+        FieldEncoderOptions(d_st=16, patch=4, layers=1, graph="none", tokens="place", **settings),
     )
 
 
@@ -331,7 +347,9 @@ def test_a_centred_encoder_does_not_heed_the_level_of_a_window():
 def test_without_a_layer_the_mlp_is_linear_in_what_it_sees():
     shape = FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8)
     made = FieldEncoder(
-        shape, fields.EDGES, d_st=16, patch=HISTORY, layers=0, graph="none", tokens="place", mixer="mlp"
+        shape,
+        fields.EDGES,
+        FieldEncoderOptions(d_st=16, patch=HISTORY, layers=0, graph="none", tokens="place", mixer="mlp"),
     ).eval()
     batch = batch_of()
     zero, one, two = (made(replace(batch, values=k * batch.values)) for k in (0.0, 1.0, 2.0))

@@ -9,7 +9,13 @@ from support import five_kinds
 
 from st2llm import tasks
 from st2llm.data.windows import split
-from st2llm.encode.point_batch import fit_points, local_frame, log_gap, points_of, stack_points
+from st2llm.encode.point_batch import (
+    fit_point_scaler,
+    local_coordinates,
+    log_gap,
+    points_from_sample,
+    stack_points,
+)
 from st2llm.types import Sample, SplitPlan
 
 PLAN = SplitPlan(0.6, 0.2, 0.2)
@@ -32,7 +38,7 @@ def events() -> list[Sample]:
 @pytest.mark.parametrize("make", [paths, stays, events])
 def test_without_the_truth_all_is_the_same_but_the_target(make):
     for sample in make():
-        known, blind = points_of(sample), points_of(sample.without_truth())
+        known, blind = points_from_sample(sample), points_from_sample(sample.without_truth())
         for name in ("numbers", "codes", "calendar", "position", "base"):
             np.testing.assert_array_equal(getattr(known, name), getattr(blind, name))
         assert np.isnan(blind.target).all()
@@ -41,8 +47,8 @@ def test_without_the_truth_all_is_the_same_but_the_target(make):
 
 @pytest.mark.parametrize("make", [paths, stays, events])
 def test_padding_is_on_the_left_and_holds_nothing(make):
-    rows = [points_of(sample) for sample in make()]
-    batch = stack_points(rows, fit_points(rows), points=9)
+    rows = [points_from_sample(sample) for sample in make()]
+    batch = stack_points(rows, fit_point_scaler(rows), points=9)
     for i, row in enumerate(rows):
         count = len(row.numbers)
         assert batch.real[i].tolist() == [False] * (9 - count) + [True] * count
@@ -52,9 +58,9 @@ def test_padding_is_on_the_left_and_holds_nothing(make):
 
 
 def test_only_the_last_points_are_read_where_there_are_more():
-    rows = [points_of(sample) for sample in paths()]
-    whole = stack_points(rows, fit_points(rows), points=4)
-    short = stack_points(rows, fit_points(rows), points=2)
+    rows = [points_from_sample(sample) for sample in paths()]
+    whole = stack_points(rows, fit_point_scaler(rows), points=4)
+    short = stack_points(rows, fit_point_scaler(rows), points=2)
     assert torch.equal(short.numbers, whole.numbers[:, 2:])
     assert torch.equal(short.position, whole.position[:, 2:])
 
@@ -62,7 +68,7 @@ def test_only_the_last_points_are_read_where_there_are_more():
 def test_walks_in_all_directions_look_alike_from_where_one_stands():
     east, north = paths(east=1.0, north=0.0), paths(east=0.0, north=1.0)
     for one, other in zip(east, north, strict=True):
-        a, b = points_of(one), points_of(other)
+        a, b = points_from_sample(one), points_from_sample(other)
         np.testing.assert_allclose(a.numbers, b.numbers, atol=1e-9)
         np.testing.assert_allclose(a.target, b.target, atol=1e-9)
         np.testing.assert_allclose(a.base, a.target, atol=1e-9)  # straight on at constant speed
@@ -70,14 +76,14 @@ def test_walks_in_all_directions_look_alike_from_where_one_stands():
 
 def test_a_local_frame_leads_back_to_where_it_came_from():
     xy = np.random.default_rng(0).normal(size=(7, 2))
-    frame = local_frame(paths(east=0.3, north=-0.8)[0])
-    np.testing.assert_allclose(frame.out(frame.into(xy)), xy)
-    np.testing.assert_allclose(frame.turn @ frame.turn.T, np.eye(2), atol=1e-12)
+    frame = local_coordinates(paths(east=0.3, north=-0.8)[0])
+    np.testing.assert_allclose(frame.to_global(frame.to_local(xy)), xy)
+    np.testing.assert_allclose(frame.rotation @ frame.rotation.T, np.eye(2), atol=1e-12)
 
 
 def test_who_stands_still_has_a_frame_too():
     sample = paths(east=0.0, north=0.0)[0]
-    assert np.isfinite(points_of(sample).numbers).all()
+    assert np.isfinite(points_from_sample(sample).numbers).all()
 
 
 def test_a_gap_of_none_is_half_a_second():
@@ -86,7 +92,7 @@ def test_a_gap_of_none_is_half_a_second():
 
 
 def test_features_that_never_change_stay_finite():
-    rows = [points_of(sample) for sample in paths()]
-    scaler = fit_points(rows)
+    rows = [points_from_sample(sample) for sample in paths()]
+    scaler = fit_point_scaler(rows)
     assert (scaler.std > 0).all()
     assert scaler.metres > 0

@@ -7,9 +7,9 @@ import pytest
 import torch
 from support import fields
 
-from st2llm.encode.field import FieldEncoder, FieldShape, edges_of
-from st2llm.encode.field_batch import fit_notes, stack
-from st2llm.encode.regions import partition_of
+from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, edges_of
+from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
+from st2llm.encode.regions import partition_places
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.types import Layout
@@ -49,14 +49,17 @@ def encoder(given, **changes):
         "drop_embeddings": ["node"],
     }
     shape = FieldShape(HISTORY, HORIZON, len(one.place), 1, 24)
-    regions = partition_of(one, edges_of(one), CAP)
+    regions = partition_places(one, edges_of(one), CAP)
     return FieldEncoder(
-        shape, edges_of(one), **{**settings, **changes}, partition=regions, region_size=CAP
+        shape,
+        edges_of(one),
+        FieldEncoderOptions(**{**settings, **changes}, region_size=CAP),
+        partition=regions,
     ).eval()
 
 
 def batch_of(given):
-    return stack(given, fit_scaler(given), fit_notes(given))
+    return stack_fields(given, fit_scaler(given), fit_note_vocabulary(given))
 
 
 @pytest.mark.parametrize(
@@ -64,24 +67,24 @@ def batch_of(given):
 )
 def test_regions_hold_each_place_once_and_no_more_than_the_cap(given):
     one = given[0]
-    found = partition_of(one, edges_of(one), CAP)
+    found = partition_places(one, edges_of(one), CAP)
     taken = list(zip(found.region.tolist(), found.slot.tolist(), strict=True))
     assert len(set(taken)) == len(one.place)
     assert found.slot.min() >= 0 and found.slot.max() < CAP
     assert set(found.region.tolist()) == set(range(found.count))
-    again = partition_of(one, edges_of(one), CAP)
+    again = partition_places(one, edges_of(one), CAP)
     np.testing.assert_array_equal(found.region, again.region)
 
 
 def test_blocks_of_a_raster_are_squares():
     one = grid(4, 4)[0]
-    found = partition_of(one, edges_of(one), CAP).region.reshape(4, 4)
+    found = partition_places(one, edges_of(one), CAP).region.reshape(4, 4)
     assert found.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
 
 
 def test_places_of_a_region_lie_nearer_to_each_other_than_to_others():
     one = cloud(200)[0]
-    found, xy = partition_of(one, edges_of(one), CAP), one.side.xy
+    found, xy = partition_places(one, edges_of(one), CAP), one.side.xy
     away = np.linalg.norm(xy[:, None] - xy[None], axis=2)
     same = found.region[:, None] == found.region[None]
     assert away[same & (away > 0)].mean() < 0.25 * away[~same].mean()
@@ -89,7 +92,7 @@ def test_places_of_a_region_lie_nearer_to_each_other_than_to_others():
 
 def test_a_chain_is_cut_into_runs():
     one = chain()[0]
-    found = partition_of(one, edges_of(one), CAP)
+    found = partition_places(one, edges_of(one), CAP)
     for region in range(found.count):
         members = np.flatnonzero(found.region == region)
         assert members.max() - members.min() == len(members) - 1
@@ -121,12 +124,16 @@ def test_the_order_of_places_says_nothing():
     shuffle = np.random.default_rng(1).permutation(23)
     other = [
         replace(
-            s, values=s.values[:, shuffle], visible=s.visible[:, shuffle], wanted=s.wanted[:, shuffle],
-            truth=s.truth[:, shuffle], place=tuple(s.place[i] for i in shuffle),
+            s,
+            values=s.values[:, shuffle],
+            visible=s.visible[:, shuffle],
+            wanted=s.wanted[:, shuffle],
+            truth=s.truth[:, shuffle],
+            place=tuple(s.place[i] for i in shuffle),
             side=replace(s.side, xy=s.side.xy[shuffle]),
         )
         for s in given
-    ]  # fmt: skip
+    ]
     said, again = encoder(given)(batch_of(given)), encoder(other)(batch_of(other))
     torch.testing.assert_close(said[:, shuffle], again, atol=1e-5, rtol=1e-4)
 
@@ -134,6 +141,7 @@ def test_the_order_of_places_says_nothing():
 def test_regions_without_a_partition_are_refused():
     with pytest.raises(ConfigError, match="takes a partition"):
         FieldEncoder(
-            FieldShape(HISTORY, HORIZON, 3, 1, 24), fields.EDGES, d_st=16, patch=4, layers=1, graph="regions",
-            tokens="place",
-        )  # fmt: skip
+            FieldShape(HISTORY, HORIZON, 3, 1, 24),
+            fields.EDGES,
+            FieldEncoderOptions(d_st=16, patch=4, layers=1, graph="regions", tokens="place"),
+        )

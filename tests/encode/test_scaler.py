@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support import fields
 
-from st2llm.encode.scaler import Scaler, fit_scaler
+from st2llm.encode.scaler import FieldScaler, fit_scaler
 
 NAN = np.nan
 
@@ -83,10 +83,10 @@ def test_a_round_trip_is_exact_to_nine_digits(values):
 
 
 def test_missing_values_stay_missing_through_a_round_trip():
-    scaler = Scaler(np.array([[1.0]]), np.array([[2.0]]))
+    scaler = FieldScaler(np.array([[1.0]]), np.array([[2.0]]))
     assert np.isnan(scaler.unscale(scaler.scale(np.array([[NAN]])))).all()
 
 
 def test_it_is_told_as_plain_numbers():
-    told = Scaler(np.array([[1.0], [5.0]]), np.array([[2.0], [3.0]])).to_json()
+    told = FieldScaler(np.array([[1.0], [5.0]]), np.array([[2.0], [3.0]])).to_json()
     assert told == {"kind": "place", "mean": [[1.0], [5.0]], "std": [[2.0], [3.0]]}

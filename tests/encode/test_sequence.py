@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from st2llm.encode.point_batch import PointBatch
-from st2llm.encode.sequence import Rotary, SequenceEncoder, SequenceShape
+from st2llm.encode.sequence import RotaryPositions, SequenceEncoder, SequenceEncoderOptions, SequenceShape
 from st2llm.errors import ConfigError
 
 POINTS = 6
@@ -26,14 +26,15 @@ def batch(count=4, real=POINTS) -> PointBatch:
         target=torch.zeros((count, 1, 1)),
         valid=torch.ones((count, 1, 1), dtype=torch.bool),
         noise=torch.zeros((count, 0, 0)),
-        size=torch.ones(count),
-        words=("",) * count,
+        mean_step_m=torch.ones(count),
+        prompts=("",) * count,
     )
 
 
-def encoder(**settings) -> SequenceEncoder:
+def encoder(code_features=None, **settings) -> SequenceEncoder:
     torch.manual_seed(0)
-    return SequenceEncoder(SHAPE, **{"d_st": 16, "layers": 2, **settings}).eval()
+    options = SequenceEncoderOptions(**{"d_st": 16, "layers": 2, **settings})
+    return SequenceEncoder(SHAPE, options, code_features=code_features).eval()
 
 
 @pytest.mark.parametrize("mixer", ["transformer", "mlp"])
@@ -83,7 +84,7 @@ def test_attention_sees_differences_of_place_and_time_alone():
 
 
 def test_rotary_turns_keep_lengths_and_follow_the_difference():
-    turn = Rotary(12)
+    turn = RotaryPositions(12)
     q, k = torch.randn(1, 1, 2, 12), torch.randn(1, 1, 2, 12)
     at = torch.randn(1, 2, 3)
     torch.testing.assert_close(turn(q, at).norm(dim=-1), q.norm(dim=-1))
@@ -101,8 +102,8 @@ def test_what_does_not_fit_is_refused():
 
 def test_what_a_code_is_called_is_heard_and_no_code_says_nothing():
     names = torch.randn((5, 7), generator=torch.Generator().manual_seed(1))
-    made, data = encoder(codes=names), batch()
-    other = encoder(codes=names.roll(1, dims=0))
+    made, data = encoder(code_features=names), batch()
+    other = encoder(code_features=names.roll(1, dims=0))
     other.load_state_dict(made.state_dict())
     assert (made(data) - other(data)).abs().max() > 1e-4
     none = replace(data, codes=torch.zeros_like(data.codes))
@@ -112,4 +113,4 @@ def test_what_a_code_is_called_is_heard_and_no_code_says_nothing():
 
 def test_names_of_another_count_of_codes_are_refused():
     with pytest.raises(ConfigError, match="4 places or marks, but the sequences have 5"):
-        encoder(codes=torch.zeros((4, 7)))
+        encoder(code_features=torch.zeros((4, 7)))

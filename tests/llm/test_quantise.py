@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from st2llm.align.adapters import adapt
 from st2llm.config.model import FROZEN, Adaptation
 from st2llm.encode.field import FieldShape
-from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack
+from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import load_llm, quantise
@@ -223,7 +223,7 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
     tiny, backbone, kind, avx512_bf16
 ):
     samples = fields.windows(fields.series(30), history=12, horizon=3)[:4]
-    batch = stack(samples, fit_scaler(samples), NoteVocabulary(()))
+    batch = stack_fields(samples, fit_scaler(samples), NoteVocabulary(()))
     batch = replace(batch, words=tuple(f"{i} people walked by at {7 * i}:00." for i in range(4)))
     shape = Blueprint(
         FieldShape(12, 3, 3, 1, 24), fields.EDGES, 64, 0.3, 4, EncoderSettings(d_st=16, patch=4, layers=1)

@@ -9,7 +9,7 @@ from support.arms import small_blueprint as blueprint
 
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, Projection
 from st2llm.encode.field import FieldShape
-from st2llm.encode.field_batch import FieldBatch, fit_notes, stack
+from st2llm.encode.field_batch import FieldBatch, fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
@@ -26,10 +26,10 @@ def batch_of(count=4) -> FieldBatch:
     values = fields.series(30)
     values[[4, 13], [0, 1]] = float("nan")
     given = fields.windows(values, history=HISTORY, horizon=HORIZON)[:count]
-    batch = stack(given, fit_scaler(given), fit_notes(given))
+    batch = stack_fields(given, fit_scaler(given), fit_note_vocabulary(given))
     words = tuple(f"{i} people walked by at {7 * i}:00." for i in range(count))
     generator = torch.Generator().manual_seed(3)
-    return replace(batch, words=words, base=torch.randn(batch.base.shape, generator=generator))
+    return replace(batch, prompts=words, base=torch.randn(batch.base.shape, generator=generator))
 
 
 def test_without_layers_and_heads_an_arm_is_linear_from_end_to_end():
@@ -210,7 +210,7 @@ def test_a_window_in_a_batch_is_forecast_as_it_is_alone(arm, name, tokens):
 def test_words_change_what_an_arm_with_a_language_model_says(arm, name):
     trainee, batch = arm(name).eval(), batch_of()
     torch.nn.init.normal_(trainee.head.out.weight)
-    other = replace(batch, words=("nobody", *batch.words[1:]))
+    other = replace(batch, prompts=("nobody", *batch.prompts[1:]))
     with torch.no_grad():
         moved = (trainee(batch) - trainee(other)).abs().amax(dim=(1, 2, 3))
     assert moved[0] > 1e-3

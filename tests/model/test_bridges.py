@@ -135,13 +135,13 @@ def test_places_hear_their_neighbours_alone_where_the_mask_says_so(tiny):
     soft = torch.randn(1, 3, llm.d_lm)
     other = soft.clone()
     other[:, 2] += 1
-    one, two = (arm.backbone(rows, (batch.words[0],))[0] for rows in (soft, other))
+    one, two = (arm.backbone(rows, (batch.prompts[0],))[0] for rows in (soft, other))
     moved = (one - two).abs().amax(dim=(0, 2))
     # Gates stand in a row: after one layer the last is heard next door, after two everywhere; so cut to one layer.
     assert moved[2] > 1e-3
     llm = load_llm(tiny(), depth=1, dtype="fp32")
     arm, batch, _ = joined("graph", llm, up=Projection(attention_mask="adjacency"))
-    one, two = (arm.backbone(rows, (batch.words[0],))[0] for rows in (soft, other))
+    one, two = (arm.backbone(rows, (batch.prompts[0],))[0] for rows in (soft, other))
     moved = (one - two).abs().amax(dim=(0, 2))
     assert moved[0] < 1e-6 < 1e-3 < moved[1]
 

@@ -92,7 +92,7 @@ def test_the_class_is_never_read():
     assert (blind.label == -1).all()
     told = preprocessor.collate(samples, with_instructions=False)
     assert told.label.tolist() == [WAYS.index(sample.label) for sample in samples]
-    for name in set(told.tensors()) - {"label"}:
+    for name in set(told.tensor_names()) - {"label"}:
         torch.testing.assert_close(getattr(told, name), getattr(blind, name))
 
 

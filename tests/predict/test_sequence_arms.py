@@ -199,7 +199,7 @@ def test_diffusion_draws_the_hidden_places_of_a_path():
     blind = [s.without_truth() for s in samples]
     batch = preprocessor.collate(blind, with_instructions=False)
     drawn = module.sampled(batch, draws=8, steps=10, generator=torch.Generator().manual_seed(0))
-    seen = batch.shown[..., 0]
+    seen = batch.visible[..., 0]
     assert torch.equal(drawn[0][seen], batch.base[..., :2][seen])
     answers = preprocessor.postprocess_draws(blind, drawn)
     assert answers[0].samples.shape == (8, *samples[0].values.shape)

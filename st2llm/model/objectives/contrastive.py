@@ -84,7 +84,7 @@ class Contrastive(OneTerm):
     def _view(self, batch: Viewed, generator: torch.Generator) -> Any:
         made: Any = batch
         for view in self.views:
-            made = made.altered(view, self.strength, generator)
+            made = made.augment(view, self.strength, generator)
         return made
 
     def counts(self, batch: Views) -> dict[str, int]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.encode.field_batch import FieldBatch
-from st2llm.encode.trajectory_batch import TrackBatch
+from st2llm.encode.trajectory_batch import TrajectoryBatch
 from st2llm.model.objectives.noise_schedule import Schedule
 from st2llm.model.objectives.objective import OneTerm
 
@@ -17,7 +17,7 @@ from st2llm.model.objectives.objective import OneTerm
 class Noisy:
     """Samples, the residuals of what they ask, noised to the time `t`, and what an arm should say of these."""
 
-    batch: FieldBatch | TrackBatch
+    batch: FieldBatch | TrajectoryBatch
     noised: Float[Tensor, "batch *entry"]
     clean: Float[Tensor, "batch *entry"]
     t: Float[Tensor, " batch"]
@@ -45,16 +45,16 @@ class Diffusion(OneTerm):
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 
-    def draw(self, batch: FieldBatch | TrackBatch, generator: torch.Generator) -> Noisy:
+    def draw(self, batch: FieldBatch | TrajectoryBatch, generator: torch.Generator) -> Noisy:
         x = batch.residual()
         t = torch.rand(len(batch), generator=generator).clamp(min=1e-3).to(x.device)
         noise = torch.randn(x.shape, generator=generator).to(x.device)
-        noised = self.schedule.noised(x, noise, t) * batch.asked
+        noised = self.schedule.noised(x, noise, t) * batch.target_mask
         return Noisy(batch, noised, self.schedule.target(x, noise, t), t)
 
     def counts(self, batch: Noisy) -> dict[str, int]:
-        return {self.name: int(batch.batch.asked.sum())}
+        return {self.name: int(batch.batch.target_mask.sum())}
 
     def totals(self, arm: nn.Module, batch: Noisy) -> dict[str, Tensor]:
         said: Tensor = arm.denoised(batch.batch, batch.noised, batch.t)  # type: ignore[operator]
-        return {self.name: (((said - batch.clean) ** 2) * batch.batch.asked).sum()}
+        return {self.name: (((said - batch.clean) ** 2) * batch.batch.target_mask).sum()}

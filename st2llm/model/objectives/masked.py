@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from st2llm.encode.field_batch import FieldBatch
-from st2llm.encode.trajectory_batch import TrackBatch
+from st2llm.encode.trajectory_batch import TrajectoryBatch
 from st2llm.errors import ConfigError
 from st2llm.model.objectives.masks import draw_mask
 from st2llm.model.objectives.objective import OneTerm
@@ -33,7 +33,7 @@ class Masked(OneTerm):
     def draw(self, batch: FieldBatch, generator: torch.Generator) -> FieldBatch:
         chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
         mask = draw_mask(chosen, self.ratio, _shape(batch), self.edges, generator)
-        return batch.reveal().hide(mask.to(batch.visible.device))
+        return batch.unmask().mask_out(mask.to(batch.visible.device))
 
     def counts(self, batch: FieldBatch) -> dict[str, int]:
         return {self.name: int(batch.valid.sum())}
@@ -61,14 +61,14 @@ class MaskedTracks(Likelihood):
                 )
         self.policies, self.ratio = tuple(policies), ratio
 
-    def draw(self, batch: TrackBatch, generator: torch.Generator) -> TrackBatch:
+    def draw(self, batch: TrajectoryBatch, generator: torch.Generator) -> TrajectoryBatch:
         chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
         b, p = batch.real.shape
         points = draw_mask(chosen, self.ratio, (b, p, 1), NO_EDGES, generator)[:, :, 0]
         # 0: place and time, 1: the place alone, 2: the time alone
         part = torch.randint(3, (b, p if chosen == "random" else 1, 1), generator=generator)
         hidden = points & torch.cat([part != 2, part != 1], dim=-1)
-        return batch.hide(hidden.to(batch.real.device))
+        return batch.mask_out(hidden.to(batch.real.device))
 
 
 def _shape(batch: FieldBatch) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.align.sequence_head import DRAWS, WAVES
+from st2llm.align.sequence_head import NOISE_SIZE, TRAINING_DRAWS
 from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
@@ -52,8 +52,8 @@ class Likelihood(OneTerm):
     name = "likelihood"
 
     def draw(self, batch: Any, generator: torch.Generator) -> Any:
-        is_drawn = isinstance(batch, PointBatch) and batch.is_drawn
-        return batch.with_noise(DRAWS, WAVES, generator) if is_drawn else batch
+        is_drawn = isinstance(batch, PointBatch) and batch.needs_draws
+        return batch.with_noise(TRAINING_DRAWS, NOISE_SIZE, generator) if is_drawn else batch
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {self.name: len(batch)}

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from sklearn.base import RegressorMixin, clone
 from sklearn.multioutput import MultiOutputRegressor
 
-from st2llm.encode.scaler import Scaler, fit_scaler
+from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.baselines.rule import forecast_prediction, known_values
 from st2llm.types import DAY_S, Prediction, Sample
@@ -21,7 +21,7 @@ class RegressorPredictor:
 
     name: str
     regressor: Any
-    scaler: Scaler
+    scaler: FieldScaler
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [self._one(sample) for sample in samples]
@@ -64,7 +64,7 @@ def fit_regressor(
     return RegressorPredictor(name, regressor.fit(x[kept], y[kept]), scaler)
 
 
-def _features(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row feature"]:
+def _features(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row feature"]:
     start = sample.first_wanted_step
     past = np.nan_to_num(scaler.scale(sample.values)[:start])
     series = np.moveaxis(past, 0, 2).reshape(-1, start)
@@ -74,6 +74,6 @@ def _features(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row featur
     return np.concatenate([series, np.broadcast_to(when, (len(series), len(when)))], axis=1)
 
 
-def _targets(sample: Sample, scaler: Scaler) -> Float64[np.ndarray, "row horizon"]:
+def _targets(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row horizon"]:
     asked = scaler.scale(known_values(sample))[sample.first_wanted_step :]
     return np.moveaxis(asked, 0, 2).reshape(-1, len(asked))

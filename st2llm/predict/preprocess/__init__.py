@@ -7,7 +7,7 @@ from torch import Tensor
 
 from st2llm.encode.field import FieldShape
 from st2llm.encode.point_batch import PointScaler
-from st2llm.encode.scaler import Scaler
+from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.tasks import Task
 from st2llm.types import Prediction, Sample
@@ -28,7 +28,7 @@ class Preprocessor(Protocol):
     def slots(self) -> int: ...
 
     @property
-    def scaler(self) -> Scaler | PointScaler: ...
+    def scaler(self) -> FieldScaler | PointScaler: ...
 
     def task_shape(self, sample: Sample, task: Task) -> FieldShape | SequenceShape:
         """The sizes of an encoder that answers this task; sample: one of training."""

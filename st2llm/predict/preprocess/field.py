@@ -9,8 +9,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from st2llm.encode.field import FieldShape
-from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, fit_notes, stack
-from st2llm.encode.scaler import Scaler, fit_scaler
+from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, fit_note_vocabulary, stack_fields
+from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines import (
     BaselinePredictor,
@@ -52,7 +52,7 @@ class FieldPreprocessor:
 
     data_family: ClassVar[str] = "field"
 
-    scaler: Scaler
+    scaler: FieldScaler
     vocabulary: NoteVocabulary
     base_rule: BaselinePredictor | None
     template: Serializer | None
@@ -62,7 +62,7 @@ class FieldPreprocessor:
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> FieldBatch:
         base, level = self._base_forecast(samples), self._level(samples)
-        batch = stack(
+        batch = stack_fields(
             samples, self.scaler, self.vocabulary, base=base, level=level, extra_features=self.extra_features
         )
         return self.with_instructions(batch, samples) if with_instructions else batch
@@ -103,7 +103,7 @@ class FieldPreprocessor:
         return [summarise_draws(sample, raw[:, row]) for row, sample in enumerate(samples)]
 
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
-        return replace(batch, words=tuple(self.instruction(sample) for sample in samples))
+        return replace(batch, prompts=tuple(self.instruction(sample) for sample in samples))
 
     def instruction(self, sample: Sample) -> str:
         """The text before the soft tokens of one sample; see `render_instruction`."""
@@ -183,4 +183,6 @@ def fit_field_preprocessor(
     base_rule = None if skip == "none" or already_subtracted else fit_baseline(SKIPS[skip], train)
     slot_means = fit_held_out_slot_mean(train) if center_on == "slot" else None
     scaler = fit_scaler(train, slot_means.of if slot_means else None)
-    return FieldPreprocessor(scaler, fit_notes(train), base_rule, template, slots, extra_features, slot_means)
+    return FieldPreprocessor(
+        scaler, fit_note_vocabulary(train), base_rule, template, slots, extra_features, slot_means
+    )

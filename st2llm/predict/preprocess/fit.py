@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from st2llm.config.model import EncoderSettings, Projection
-from st2llm.encode.extra_features import codes_of, places_of
+from st2llm.encode.extra_features import code_features, place_features
 from st2llm.encode.field import FieldShape, edges_of
-from st2llm.encode.regions import partition_of
+from st2llm.encode.regions import partition_places
 from st2llm.encode.sequence import SequenceShape
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Blueprint, blueprint_of
@@ -31,11 +31,11 @@ def make_blueprint(
     """The blueprint of arms for samples like this one: sizes, edges, and extra features of places or codes."""
     if isinstance(shape, SequenceShape):
         return blueprint_of(
-            shape, NO_EDGES, encoder, llm=llm, up=up, places=codes_of(sample, encoder.extra_features)
+            shape, NO_EDGES, encoder, llm=llm, up=up, places=code_features(sample, encoder.extra_features)
         )
     edges = edges_of(sample)
-    places = places_of(sample, edges, encoder.extra_features)
-    regions = partition_of(sample, edges, encoder.region_size) if encoder.graph == "regions" else None
+    places = place_features(sample, edges, encoder.extra_features)
+    regions = partition_places(sample, edges, encoder.region_size) if encoder.graph == "regions" else None
     return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
 
 

@@ -10,19 +10,19 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from st2llm.align.sequence_head import WAVES, GapMixture, NextEventSaid
+from st2llm.align.sequence_head import NOISE_SIZE, GapMixture, NextEventDistribution
 from st2llm.encode.point_batch import (
     PointBatch,
-    Points,
     PointScaler,
-    fit_points,
-    local_frame,
+    PointSequence,
+    fit_point_scaler,
+    local_coordinates,
     log_gap,
-    points_of,
+    points_from_sample,
     stack_points,
 )
 from st2llm.encode.sequence import SequenceShape
-from st2llm.encode.trajectory_batch import FEATURES, KNOWN, origin_of, stack_tracks
+from st2llm.encode.trajectory_batch import POINT_FEATURES, VISIBILITY_CODES, path_origin, stack_trajectories
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
 from st2llm.predict.baselines.movement import (
@@ -66,13 +66,13 @@ class SequencePreprocessor:
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> PointBatch:
         if self.shape.task == "track":
-            tracks = stack_tracks(samples, points=self.shape.points)
+            tracks = stack_trajectories(samples, points=self.shape.points)
             return self.with_instructions(tracks, samples) if with_instructions else tracks
         batch = stack_points(_points(samples, self.base_rule), self.scaler, points=self.shape.points)
         return self.with_instructions(batch, samples) if with_instructions else batch
 
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
-        return replace(batch, words=tuple(self.instruction(sample) for sample in samples))
+        return replace(batch, prompts=tuple(self.instruction(sample) for sample in samples))
 
     def instruction(self, sample: Sample) -> str:
         """The text before the soft tokens of one sample; see `render_instruction`."""
@@ -96,12 +96,14 @@ class SequencePreprocessor:
         """The batch with the noise that path forecasts are drawn from, the same for every sample and arm."""
         if self.shape.task != "forecast":
             return batch
-        noise = torch.randn((1, FORECAST_DRAWS, WAVES), generator=torch.Generator().manual_seed(0))
+        noise = torch.randn((1, FORECAST_DRAWS, NOISE_SIZE), generator=torch.Generator().manual_seed(0))
         return replace(batch, noise=noise.expand(len(batch), -1, -1).to(batch.numbers.device))
 
-    def postprocess(self, samples: Sequence[Sample], outputs: "Tensor | NextEventSaid") -> list[Prediction]:
+    def postprocess(
+        self, samples: Sequence[Sample], outputs: "Tensor | NextEventDistribution"
+    ) -> list[Prediction]:
         """What an arm outputs of these samples, as predictions."""
-        if isinstance(outputs, NextEventSaid):
+        if isinstance(outputs, NextEventDistribution):
             return [self._next_event(sample, outputs, row) for row, sample in enumerate(samples)]
         rows = outputs.cpu().numpy().astype(np.float64)
         if self.shape.task in ("next-place", "classify"):
@@ -126,20 +128,20 @@ class SequencePreprocessor:
         return found
 
     def _path(self, sample: Sample, paths: Float64[np.ndarray, "draw horizon 2"]) -> Prediction:
-        frame = local_frame(sample)
+        frame = local_coordinates(sample)
         at = [sample.side.channels.index(name) for name in ("x", "y")]
 
         def whole(xy: np.ndarray) -> np.ndarray:
             value = np.full((*np.shape(xy)[:-2], *sample.values.shape), np.nan)
-            value[..., sample.first_wanted_step :, 0, at[0]] = frame.out(xy)[..., 0]
-            value[..., sample.first_wanted_step :, 0, at[1]] = frame.out(xy)[..., 1]
+            value[..., sample.first_wanted_step :, 0, at[0]] = frame.to_global(xy)[..., 0]
+            value[..., sample.first_wanted_step :, 0, at[1]] = frame.to_global(xy)[..., 1]
             return np.where(sample.wanted, value, np.nan)
 
         straight = ConstantVelocity().path(sample)[sample.first_wanted_step :]
-        middle = (whole(np.median(paths, axis=0)) + whole(frame.into(straight))) / 2
+        middle = (whole(np.median(paths, axis=0)) + whole(frame.to_local(straight))) / 2
         return Prediction(window_prediction(sample, middle).value, samples=whole(paths[:KEPT_DRAWS]))
 
-    def _next_event(self, sample: Sample, said: NextEventSaid, row: int) -> Prediction:
+    def _next_event(self, sample: Sample, said: NextEventDistribution, row: int) -> Prediction:
         mixture = GapMixture(
             *(t[row : row + 1].cpu().double() for t in (said.gap.weight, said.gap.mean, said.gap.log_std))
         )
@@ -147,9 +149,9 @@ class SequencePreprocessor:
         low, middle, high = _gap_quantiles(mixture)
         value = np.full(sample.values.shape, np.nan)
         value[-1, 0, gap_at] = middle
-        if said.place is not None:
-            share = torch.softmax(said.place.share[row], dim=0)[:, None]
-            away = (share * said.place.centre[row]).sum(dim=0).cpu().numpy() * self.scaler.metres
+        if said.location is not None:
+            share = torch.softmax(said.location.share[row], dim=0)[:, None]
+            away = (share * said.location.centre[row]).sum(dim=0).cpu().numpy() * self.scaler.metres
             for i, name in enumerate(("x", "y")):
                 channel = sample.side.channels.index(name)
                 value[-1, 0, channel] = sample.values[-2, 0, channel] + away[i]
@@ -168,7 +170,7 @@ def _asked_places(
     sample: Sample, path: Float64[np.ndarray, "time part"]
 ) -> Float64[np.ndarray, "time 1 channel"]:
     """The asked places of a path that is told from its first position (x, y and perhaps more); NaN elsewhere."""
-    value, origin = np.full(sample.values.shape, np.nan), origin_of(sample)
+    value, origin = np.full(sample.values.shape, np.nan), path_origin(sample)
     for i, name in enumerate(("x", "y")):
         value[:, 0, sample.side.channels.index(name)] = path[:, i] + origin[i]
     return np.where(sample.wanted, value, np.nan)
@@ -218,7 +220,7 @@ def fit_sequence_preprocessor(
     rule = SKIPS[skip](train) if skip != "none" else None
     rows = _points(train, rule)
     points = points or max(len(row.numbers) for row in rows)
-    scaler = fit_points(rows)
+    scaler = fit_point_scaler(rows)
     gaps: tuple[float, ...] = ()
     if task == "next-event":
         known_gaps = np.array([row.target[0, 0] for row in rows])
@@ -243,10 +245,12 @@ def fit_sequence_preprocessor(
 def _tracks(train: Sequence[Sample], template: Serializer | None, slots: int | None) -> SequencePreprocessor:
     """Paths are scaled each by its own mean step, so that nothing is fitted but their length."""
     points = max(len(sample.time) for sample in train)
-    shape = SequenceShape("track", points, FEATURES, KNOWN, horizon=points, channels=3)
-    unit = PointScaler(np.zeros(FEATURES), np.ones(FEATURES), 1.0)
+    shape = SequenceShape("track", points, POINT_FEATURES, VISIBILITY_CODES, horizon=points, channels=3)
+    unit = PointScaler(np.zeros(POINT_FEATURES), np.ones(POINT_FEATURES), 1.0)
     return SequencePreprocessor(unit, shape, None, template, points + 1 if slots is None else slots)
 
 
-def _points(samples: Sequence[Sample], rule: VisitCounts | None) -> list[Points]:
-    return [points_of(s, weights=None if rule is None else rule.weights(s).sum(axis=0)) for s in samples]
+def _points(samples: Sequence[Sample], rule: VisitCounts | None) -> list[PointSequence]:
+    return [
+        points_from_sample(s, weights=None if rule is None else rule.weights(s).sum(axis=0)) for s in samples
+    ]

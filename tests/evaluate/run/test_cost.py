@@ -5,7 +5,7 @@ import torch
 from support.fields import series, windows
 from torch import nn
 
-from st2llm.encode.field_batch import fit_notes, stack
+from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 
@@ -24,7 +24,7 @@ class Matrix(nn.Module):
 @pytest.fixture
 def batch():
     samples = windows(series(60), history=24, horizon=6)
-    return stack(samples[:1], fit_scaler(samples), fit_notes(samples))
+    return stack_fields(samples[:1], fit_scaler(samples), fit_note_vocabulary(samples))
 
 
 def test_flops_of_a_matrix_product_are_two_a_weight_and_row(batch):

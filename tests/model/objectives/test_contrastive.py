@@ -6,7 +6,7 @@ import torch
 from support import fields, five_kinds
 
 from st2llm.config.model import EncoderSettings
-from st2llm.encode.point_batch import BINS
+from st2llm.encode.point_batch import DAY_PARTS
 from st2llm.errors import ConfigError
 from st2llm.model.arm import Blueprint
 from st2llm.model.objectives.contrastive import VIEWS, Contrastive, info_nce
@@ -66,7 +66,7 @@ def sequences():
 def test_sequences_find_their_other_view():
     module, data = sequences()
     objective = Contrastive(
-        NO_EDGES, steps_per_day=BINS, near_hours=0.0, views=("hide", "noise"), strength=0.3
+        NO_EDGES, steps_per_day=DAY_PARTS, near_hours=0.0, views=("hide", "noise"), strength=0.3
     )
     got = fit(module, data, data, Budget(40, 24, 3e-3, evaluations=2), objective=objective, seed=0)
     assert got.curve.best < 0.8 * got.curve.validation[0]
@@ -75,9 +75,11 @@ def test_sequences_find_their_other_view():
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_of_a_sequence_changes_what_is_recorded_and_not_what_is_asked(view):
     _, data = sequences()
-    made = data.altered(view, 0.5, torch.Generator().manual_seed(0))
-    again = data.altered(view, 0.5, torch.Generator().manual_seed(0))
-    changed = [name for name in data.tensors() if not torch.equal(getattr(made, name), getattr(data, name))]
+    made = data.augment(view, 0.5, torch.Generator().manual_seed(0))
+    again = data.augment(view, 0.5, torch.Generator().manual_seed(0))
+    changed = [
+        name for name in data.tensor_names() if not torch.equal(getattr(made, name), getattr(data, name))
+    ]
     assert changed == (["real"] if view == "hide" else ["numbers"])
     assert torch.equal(made.real, again.real)
     assert torch.equal(made.numbers, again.numbers)
@@ -86,7 +88,7 @@ def test_a_view_of_a_sequence_changes_what_is_recorded_and_not_what_is_asked(vie
 
 def test_a_point_that_is_missing_is_not_read():
     module, data = sequences()
-    made = data.altered("hide", 0.5, torch.Generator().manual_seed(0))
+    made = data.augment("hide", 0.5, torch.Generator().manual_seed(0))
     other = torch.where(made.real[..., None], data.numbers, 99.0)
     module.eval()
     with torch.no_grad():

@@ -6,7 +6,7 @@ from support import fields
 
 from st2llm.config.model import EncoderSettings
 from st2llm.encode.field import FieldShape
-from st2llm.encode.field_batch import fit_notes, stack
+from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError, TrainingError
 from st2llm.model.arm import Blueprint
@@ -25,7 +25,7 @@ STEPS, NODES = 12, 3
 
 def batch(count=24):
     samples = fields.windows(fields.series(120), history=8, horizon=4, stride=3)[:count]
-    return stack(samples, fit_scaler(samples), fit_notes(samples))
+    return stack_fields(samples, fit_scaler(samples), fit_note_vocabulary(samples))
 
 
 def module(seed=0, schedule=None):
@@ -99,7 +99,7 @@ def test_masked_training_asks_for_hidden_entries_of_whole_windows_alone():
 def test_what_is_hidden_cannot_change_what_a_masked_model_says():
     arm = module()
     drawn = Masked(fields.EDGES, ratio=0.5).draw(batch(), torch.Generator().manual_seed(0))
-    other = drawn.hide(torch.zeros_like(drawn.visible))
+    other = drawn.mask_out(torch.zeros_like(drawn.visible))
     assert torch.equal(arm(drawn), arm(other))
 
 

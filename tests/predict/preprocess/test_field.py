@@ -106,16 +106,16 @@ def test_the_words_are_all_that_comes_before_the_slot():
     template = Fixed(("Forecast ", "people.\n", *LAST))
     assert isinstance(template, Serializer)
     batch = preprocessor(template=template).collate(train()[:2], with_instructions=True)
-    assert batch.words == ("Forecast people.\n",) * 2
+    assert batch.prompts == ("Forecast people.\n",) * 2
 
 
 def test_an_arm_that_does_not_read_is_shown_no_words():
     batch = preprocessor(template=Fixed(("Forecast ", *LAST))).collate(train()[:2], with_instructions=False)
-    assert batch.words == ("", "")
+    assert batch.prompts == ("", "")
 
 
 def test_without_a_template_there_is_nothing_to_read():
-    assert preprocessor().collate(train()[:2], with_instructions=True).words == ("", "")
+    assert preprocessor().collate(train()[:2], with_instructions=True).prompts == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,9 @@ def test_a_slot_that_does_not_fit_the_encoder_is_refused(length):
 def test_the_shipped_instruction_fits_and_tells_the_notes():
     given = fields.noted(train()[:2], ["Big crowds at the harbour.", ""])
     first, second = (
-        preprocessor(template=load_prompt("graph/forecast.soft")).collate(given, with_instructions=True).words
+        preprocessor(template=load_prompt("graph/forecast.soft"))
+        .collate(given, with_instructions=True)
+        .prompts
     )
     assert "people an hour" in first
     assert "Big crowds at the harbour." in first
@@ -150,5 +152,5 @@ def test_no_truth_reaches_the_tensors_that_arms_read():
     theirs = fitted.collate([fields.with_truth(s, 1e6) for s in samples], with_instructions=True)
     for name in ("values", "visible", "calendar", "base", "notes"):
         assert (getattr(ours, name) == getattr(theirs, name)).all()
-    assert ours.words == theirs.words
+    assert ours.prompts == theirs.prompts
     assert not ours.valid.any()

@@ -9,8 +9,8 @@ import torch
 from support import fields
 
 from st2llm.encode.field import FieldShape
-from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack
-from st2llm.encode.scaler import Scaler, fit_scaler
+from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack_fields
+from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import TrainingError
 from st2llm.model.arm import Blueprint, EncoderSettings, build
 from st2llm.model.objectives.supervised import Regression, absolute_error
@@ -19,7 +19,7 @@ from st2llm.train.loop.trainer import evaluate, fit
 
 HISTORY, HORIZON = 6, 2
 ONE = torch.ones(1, 1)
-UNSCALED = Scaler(np.zeros((1, 1)), np.ones((1, 1)))
+UNSCALED = FieldScaler(np.zeros((1, 1)), np.ones((1, 1)))
 
 
 class Level(torch.nn.Module):
@@ -32,7 +32,7 @@ class Level(torch.nn.Module):
 
     def forward(self, batch: FieldBatch):
         if self.training:
-            self.seen.append([int(word) for word in batch.words])
+            self.seen.append([int(word) for word in batch.prompts])
         bad = math.nan if self.training and len(self.seen) == self.fails_at else 0.0
         return batch.base + self.level + bad
 
@@ -42,10 +42,10 @@ def level(value, count=10) -> FieldBatch:
     steps = HISTORY + HORIZON
     samples = fields.windows(np.zeros((steps * count, 1, 1)), history=HISTORY, horizon=HORIZON, stride=steps)
     truths = np.broadcast_to(value, count)
-    batch = stack(
+    batch = stack_fields(
         [fields.with_truth(s, t) for s, t in zip(samples, truths, strict=True)], UNSCALED, NoteVocabulary(())
     )
-    return replace(batch, words=tuple(str(i) for i in range(count)))
+    return replace(batch, prompts=tuple(str(i) for i in range(count)))
 
 
 def plain(steps=20, *, batch=4, lr=0.1, evaluations=10, warmup=0.1) -> Budget:
@@ -55,7 +55,10 @@ def plain(steps=20, *, batch=4, lr=0.1, evaluations=10, warmup=0.1) -> Budget:
 def field_batches():
     samples = fields.windows(fields.series(60), history=12, horizon=3, stride=2)
     scaler = fit_scaler(samples)
-    batches = stack(samples[:16], scaler, NoteVocabulary(())), stack(samples[16:], scaler, NoteVocabulary(()))
+    batches = (
+        stack_fields(samples[:16], scaler, NoteVocabulary(())),
+        stack_fields(samples[16:], scaler, NoteVocabulary(())),
+    )
     return *batches, torch.from_numpy(scaler.std).float()
 
 
