@@ -24,6 +24,8 @@ BLOCK_BYTES = 8 << 20
 BLOCK_ROWS = 1 << 18
 MAX_TABLE_BYTES = safe_open.MAX_BYTES
 """The most memory that the columns of a table may take."""
+MAX_LINE_BYTES = 64 << 20
+MAX_COLUMNS = 50_000
 MAX_WHITESPACE_TABLE_BYTES = 512 << 20
 """Tables with whitespace between columns are read into memory as a whole, up to this size."""
 PLT_COLUMNS = ("lat", "lon", "zero", "altitude_ft", "days", "date", "clock")
@@ -332,23 +334,50 @@ def _csv(
         repeated = next(name for name in head if head.count(name) > 1)
         raise DataError(f"{path.name} has two columns {repeated!r}. Rename one.")
     separator = " " if table_format.separator == "whitespace" else table_format.separator
-    with pacsv.open_csv(
-        rewound,
-        pacsv.ReadOptions(
-            use_threads=False,
-            block_size=BLOCK_BYTES,
-            column_names=head,
-            skip_rows=table_format.skip + table_format.header,
-        ),
-        pacsv.ParseOptions(delimiter=separator),
-        pacsv.ConvertOptions(
-            column_types=dict(types),
-            include_columns=wanted,
-            null_values=["", *table_format.missing],
-            strings_can_be_null=False,
-        ),
-    ) as reader:
-        yield from reader
+    skipped = table_format.skip + table_format.header
+    parsing = pacsv.ParseOptions(delimiter=separator)
+    conversion = pacsv.ConvertOptions(
+        column_types=dict(types),
+        include_columns=wanted,
+        null_values=["", *table_format.missing],
+        strings_can_be_null=False,
+    )
+    lines_before = skipped
+    for lines in _line_blocks(rewound, path, skipped):
+        options = pacsv.ReadOptions(use_threads=False, column_names=head, block_size=len(lines) + 1)
+        try:
+            table = pacsv.read_csv(pa.BufferReader(lines), options, parsing, conversion)
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(_with_line_number(str(error), lines_before)) from error
+        yield from table.to_batches()
+        lines_before += lines.count(rewound.newline)
+
+
+def _line_blocks(stream: "_PrependedStream", path: Path, skipped: int) -> Iterator[bytes]:
+    """Whole lines of about BLOCK_BYTES, without the first `skipped` ones and without blocks of blank lines.
+
+    They are cut here rather than by Arrow's streaming reader, which reads ahead in a thread that calls back into
+    Python: left unfinished, for instance by an error, it hangs the interpreter when that ends.
+    """
+    rest = b""
+    while data := stream.read(BLOCK_BYTES):
+        rest += data
+        while skipped and (end := rest.find(stream.newline)) >= 0:
+            rest, skipped = rest[end + 1 :], skipped - 1
+        end = rest.rfind(stream.newline) + 1
+        if end and not skipped:
+            block, rest = rest[:end], rest[end:]
+            if block.strip():
+                yield block
+        elif len(rest) > MAX_LINE_BYTES:
+            raise DataError(f"{path.name} has a line of over {MAX_LINE_BYTES:,} bytes. Is it a table?")
+    if rest.strip() and not skipped:
+        yield rest
+
+
+def _with_line_number(message: str, lines_before: int) -> str:
+    """Arrow's message about a row of a block, told by its line in the file."""
+    return re.sub(r"Row #(\d+)", lambda row: f"Row #{int(row[1]) + lines_before}", message)
 
 
 def _read_header(
@@ -364,6 +393,10 @@ def _read_header(
     line = lines[table_format.skip] if len(lines) > table_format.skip else ""
     separator = " " if table_format.separator == "whitespace" else table_format.separator
     head = _split_cells(line, separator)
+    if len(head) > MAX_COLUMNS:
+        raise DataError(
+            f"{path.name} has over {MAX_COLUMNS:,} columns. Write it in long form: time, id, value."
+        )
     return head, _PrependedStream(first, stream)
 
 
@@ -373,11 +406,12 @@ def _split_cells(line: str, separator: str) -> list[str]:
 
 
 class _PrependedStream(io.RawIOBase):
-    """A stream that starts with bytes that were already read from it."""
+    """A stream that starts with bytes already read from it. newline: the byte that ends its lines."""
 
     def __init__(self, first: bytes, rest: ByteStream) -> None:
         super().__init__()
         self._first, self._rest = first, rest
+        self.newline = b"\n" if b"\n" in first else b"\r"
 
     def readable(self) -> bool:
         return True

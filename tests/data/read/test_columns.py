@@ -1,4 +1,6 @@
 import gzip
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -231,3 +233,58 @@ def test_a_parquet_file_that_claims_more_than_fits_is_not_read(
     monkeypatch.setattr(columns, "MAX_TABLE_BYTES", 1000)
     with pytest.raises(DataError, match="100,000 rows"):
         columns.read(tmp_path / "t.parquet", {"x": "number"})
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("block_bytes", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize("last", ["", "end"])
+def test_blocks_are_cut_between_lines_wherever_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int, end: str, last: str
+) -> None:
+    """A line cut in two, a lost last line, or a head taken for a row would change the numbers."""
+    monkeypatch.setattr(columns, "BLOCK_BYTES", block_bytes)
+    rows = [f"{i},{'x' * (i % 9)}é" for i in range(40)]
+    text = end.join(["# written by hand", "n,name", *rows]) + (end if last else "")
+    path = write(tmp_path, text.encode())
+    read = columns.read(path, {"n": "number", "name": "category"}, columns.TableFormat(skip=1))
+    assert read.numbers("n").tolist() == list(range(40))
+    names = read.categories("name")
+    assert [names.names[code] for code in names.codes] == ["x" * (i % 9) + "é" for i in range(40)]
+
+
+def test_a_faulty_row_of_a_later_block_is_told_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "BLOCK_BYTES", 32)
+    rows = [f"{i},{i}" for i in range(30)]
+    rows[20] = "20"
+    with pytest.raises(DataError, match="Row #22: Expected 2 columns, got 1"):  # the head is the first line
+        columns.read(write(tmp_path, "\n".join(["a,b", *rows]) + "\n"), {"a": "number"})
+
+
+def test_a_line_without_an_end_and_too_many_columns_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(columns, "MAX_LINE_BYTES", 256)
+    with pytest.raises(DataError, match="a line of over 256 bytes"):
+        columns.read(write(tmp_path, "a\n" + "1" * 1000), {"a": "number"})
+    monkeypatch.setattr(columns, "MAX_COLUMNS", 3)
+    with pytest.raises(DataError, match="over 3 columns.*long form"):
+        columns.read(write(tmp_path, "a,b,c,d\n1,2,3,4\n"), {"a": "number"})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_process_that_stops_reading_early_ends(tmp_path: Path) -> None:
+    """Arrow's streaming reader read ahead in a thread; a process that ended in between hung, often on busy machines."""
+    path = write(tmp_path, "a,b\none,1\n" + "1,1\n" * 12_000_000)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom st2llm.data.read import columns\n"
+        "columns.read(Path(sys.argv[1]), {'a': 'number'})"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for process in running:
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 1 and "cannot be read" in errors
