@@ -6,13 +6,20 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat, PairFormat
-from st2llm.serialize.answer.unread import Unread
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat, PairFormat, RankingFormat
+from st2llm.serialize.answer.selection import parse_selection
+from st2llm.serialize.answer.unread import Unread, unread_reason
+from st2llm.serialize.event import variables
 from st2llm.serialize.numbers import Notation, Strategy, format_decimal
-from st2llm.serialize.text import sequence
-from st2llm.serialize.text.series import unread_reason
-from st2llm.serialize.trajectory.answer import PositionAnswer, decimals_for_steps, fit_strategy, position_unit
-from st2llm.types import Grammar, Prediction, Sample
+from st2llm.serialize.text import cells, sequence
+from st2llm.serialize.trajectory.answer import (
+    PositionAnswer,
+    decimals_for_steps,
+    fit_strategy,
+    position_unit,
+    visible_positions,
+)
+from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
 
 _GAPS = (("minutes", 1 / 60, 0.5), ("hours", 1.0, 48.0), ("days", 24.0, np.inf))
 """Unit, its hours, and the typical gap in hours up to which it is the one."""
@@ -225,3 +232,87 @@ def _unit(sample: Sample, name: str, notation: Notation) -> tuple[str, float]:
         return "", 1.0
     reach = np.abs(np.concatenate([_visible_offsets(sample, "x"), _visible_offsets(sample, "y")])).max()
     return position_unit(sample.side.unit, float(reach), notation)
+
+
+@dataclass(frozen=True)
+class NextEventChoice:
+    """The next event's sort, or the square of the map that it falls into, chosen among those that are offered.
+
+    Squares are those with events that were seen, the fullest first, then `elsewhere`; an answer's value is the middle
+    of its square, and `elsewhere` has none. chosen: `mark` or `square`; '' takes the sort where it is asked for.
+    """
+
+    head: AnswerFormat
+    across: int
+    chosen: str = ""
+
+    def options(self, sample: Sample) -> dict[str, str]:
+        """Ids and the words for them."""
+        if self.sort(sample) == "mark":
+            return sequence.option_names(sample.side.options, sample.side.option_labels)
+        squares = self._squares(sample)
+        seen = squares.seen(visible_positions(sample)[sample.context_steps])
+        return {name: name for name in (*seen, cells.ELSEWHERE)}
+
+    def grammar(self, sample: Sample) -> Choice | Ranking:
+        words = tuple(self.options(sample).values())
+        if isinstance(self.head, RankingFormat):
+            return Ranking(words, min(self.head.count, len(words)), self.head.separator)
+        return Choice(words)
+
+    def truth(self, sample: Sample) -> str:
+        """The right word, in a ranking followed by the others as they stand; '' where it is not known."""
+        right = self._right(sample)
+        if right is None:
+            return ""
+        words = self.options(sample)
+        if not isinstance(self.head, RankingFormat):
+            return words[right]
+        ranked = list(dict.fromkeys((words[right], *words.values())))
+        return self.head.separator.join(ranked[: min(self.head.count, len(words))])
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        ids = {word: key for key, word in self.options(sample).items()}
+        found = parse_selection(text, self.grammar(sample))
+        if isinstance(found, Unread):
+            return Prediction(value=None, raw=text, unread_reason=found)
+        ranking = tuple(ids[word] for word in found)
+        return Prediction(value=self._value(sample, ranking[0]), ranking=ranking, raw=text)
+
+    def _right(self, sample: Sample) -> str | None:
+        if sample.truth is None:
+            return None
+        step, channels = sample.first_wanted_step, sample.side.channels
+        if self.sort(sample) == "mark":
+            code = sample.truth[step, 0, channels.index("mark")]
+            return sample.side.options[int(code)] if np.isfinite(code) else None
+        x, y = (float(sample.truth[step, 0, channels.index(name)]) for name in "xy")
+        square = self._squares(sample).name(x, y)
+        return (square if square in self.options(sample) else cells.ELSEWHERE) if square else None
+
+    def _value(self, sample: Sample, option: str) -> np.ndarray | None:
+        if self.sort(sample) == "mark":
+            return sequence.option_code_values(sample, "mark", option)
+        if option == cells.ELSEWHERE:
+            return None
+        value = np.full(sample.values.shape, np.nan)
+        columns = [sample.side.channels.index(name) for name in "xy"]
+        value[sample.first_wanted_step, 0, columns] = self._squares(sample).centre(option)
+        return value
+
+    def _squares(self, sample: Sample) -> cells.MapSquares:
+        squares = variables.map_squares(sample, self.across)
+        if squares is None:
+            raise DataError(f"{sample.id} shows no position, so no square can be chosen. Set `chosen: mark`.")
+        return squares
+
+    def sort(self, sample: Sample) -> str:
+        """`mark` or `square`. Raises DataError for what the sample does not ask."""
+        asked = {name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()}
+        sort = self.chosen or ("mark" if "mark" in asked else "square")
+        if not ({"mark"} if sort == "mark" else {"x", "y"}) <= asked:
+            raise DataError(
+                f"{sample.id} asks for {', '.join(sorted(asked)) or 'nothing'}, so its answer is no {sort}. Set "
+                f"`asked` of the task to [mark] or [x, y], or take event/next-event."
+            )
+        return sort

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.serialize.text.compass import format_displacement
+from st2llm.serialize.text.formatting import decimals_for, format_value
 from st2llm.serialize.text.plain_text import plain_text
-from st2llm.serialize.text.series import decimals_for, format_value
 from st2llm.serialize.text.statistics import slope
 from st2llm.types import Sample
 

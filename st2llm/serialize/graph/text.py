@@ -9,6 +9,7 @@ import numpy as np
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
+from st2llm.serialize.answer.series import SeriesAnswer
 from st2llm.serialize.graph import anomaly
 from st2llm.serialize.graph.network import (
     displacement_text,
@@ -28,16 +29,14 @@ from st2llm.serialize.text.field_variables import (
     context_variables,
     target_variables,
 )
+from st2llm.serialize.text.formatting import decimals_for, format_value
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
-    SeriesAnswer,
     TargetSeries,
     channel_name,
     daily_lines,
-    decimals_for,
     forecast_start,
-    format_value,
     local_times,
     place_blocks,
     scale_note,

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from st2llm.serialize.answer.unread import unread_reason
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.raster import Region
 from st2llm.serialize.numbers import Notation, Strategy, fit
-from st2llm.serialize.text.series import forecast_start, separator_of, unread_reason
+from st2llm.serialize.text.series import forecast_start, separator_of
 from st2llm.types import Grammar, Prediction, Sample
 
 

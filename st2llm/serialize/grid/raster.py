@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
+from st2llm.serialize.text.formatting import decimals_for, format_value
 from st2llm.serialize.text.plain_text import plain_text
-from st2llm.serialize.text.series import Line, decimals_for, format_value
+from st2llm.serialize.text.series import Line
 from st2llm.types import Layout, Sample
 
 LAND = "--"

@@ -22,13 +22,12 @@ from st2llm.serialize.text.field_variables import (
     context_variables,
     target_variables,
 )
+from st2llm.serialize.text.formatting import decimals_for, format_value
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
     channel_name,
-    decimals_for,
     forecast_start,
-    format_value,
     local_times,
     place_blocks,
     scale_note,

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
-from st2llm.serialize.text import sequence, series, statistics
+from st2llm.serialize.text import sequence, statistics
+from st2llm.serialize.text.formatting import decimals_for
 from st2llm.types import DAY_S, Sample
 
 _WEEK_S = 7 * DAY_S
@@ -93,7 +94,7 @@ def _largest(sample: Sample) -> Iterator[QuestionAnswer]:
         "largest-magnitude",
         "What is the largest magnitude shown?",
         float(np.nanmax(magnitude)),
-        decimals=series.decimals_for(magnitude, most=2),
+        decimals=decimals_for(magnitude, most=2),
         provenance=f"maximum of {int(np.isfinite(magnitude).sum())} visible magnitudes",
     )
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from st2llm.serialize.text import calendar
+from st2llm.serialize.text.formatting import decimals_for, format_values
 from st2llm.serialize.text.plain_text import plain_text
-from st2llm.serialize.text.series import Line, decimals_for, forecast_start, format_values, local_times
+from st2llm.serialize.text.series import Line, forecast_start, local_times
 from st2llm.types import Sample
 
 _RECENT_READINGS = 6

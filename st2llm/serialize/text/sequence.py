@@ -248,3 +248,13 @@ def _attribute(name: str, value: float) -> str:
     if words and unit.lower() in _UNITS:
         return f"{plain_text(words.replace('_', ' '))} {value:.6g} {_UNITS[unit.lower()]}"
     return f"{plain_text(name.replace('_', ' '))} {value:.6g}"
+
+
+def option_code_values(sample: Sample, channel: str, option: str) -> np.ndarray | None:
+    """The values of an answer that is one option, by its code; None where the sample asks for no code."""
+    at = channel_index(sample, channel)
+    if at is None or not sample.wanted[:, 0, at].any():
+        return None
+    value = np.full(sample.values.shape, np.nan)
+    value[sample.wanted[:, 0, at], 0, at] = float(sample.side.options.index(option))
+    return value

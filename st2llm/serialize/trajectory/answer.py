@@ -8,14 +8,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat, PairFormat
-from st2llm.serialize.answer.unread import Unread
+from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat, PairFormat, RankingFormat
+from st2llm.serialize.answer.selection import parse_selection
+from st2llm.serialize.answer.unread import Unread, unread_reason
 from st2llm.serialize.numbers import Notation, Strategy, fit, format_decimal
 from st2llm.serialize.text.compass import is_metric
 from st2llm.serialize.text.plain_text import plain_text
-from st2llm.serialize.text.sequence import channel_index, channel_values
-from st2llm.serialize.text.series import unread_reason
-from st2llm.types import Grammar, Prediction, Sample
+from st2llm.serialize.text.sequence import channel_index, channel_values, option_code_values
+from st2llm.serialize.trajectory.stays import visit_counts
+from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
 
 RELATIVE_RESOLUTION = 0.01
 """Numbers need no more decimals than tell a hundredth of a typical step from the next."""
@@ -271,3 +272,46 @@ def _difference(
     """Differences, kept finite where coordinates are at the end of what floats can say."""
     most = float(np.finfo(np.float64).max) / 8
     return np.asarray(np.clip(xy, -most, most) - np.clip(base, -most, most))
+
+
+@dataclass(frozen=True)
+class NextPlaceAnswer:
+    """The next place: a ranking of ids, or the best one alone. The object's own places are the first candidates."""
+
+    head: AnswerFormat
+
+    def candidates(self, sample: Sample) -> tuple[str, ...]:
+        """All places of the data set, those that the object was seen at first, the most visited of them first."""
+        own = [place for place, _ in visit_counts(sample).most_common()]
+        return tuple(dict.fromkeys((*own, *sample.side.options)))
+
+    def count(self, sample: Sample) -> int:
+        """How many ids are asked for: never more than the object's own places."""
+        wanted = self.head.count if isinstance(self.head, RankingFormat) else 1
+        return max(1, min(wanted, len(visit_counts(sample)), len(sample.side.options)))
+
+    def grammar(self, sample: Sample) -> Choice | Ranking:
+        words = tuple(map(plain_text, self.candidates(sample)))
+        if not words:
+            raise DataError(
+                f"{sample.id} knows no places to choose from. Name the column of `place` in the data card."
+            )
+        if isinstance(self.head, RankingFormat):
+            return Ranking(words, self.count(sample), self.head.separator)
+        return Choice(words)
+
+    def truth(self, sample: Sample) -> str:
+        """The right place, and behind it the object's own, the most visited first; '' where it is not known."""
+        if sample.label is None:
+            return ""
+        ranked = dict.fromkeys((sample.label, *self.candidates(sample)))
+        separator = self.head.separator if isinstance(self.head, RankingFormat) else ""
+        return separator.join(plain_text(place) for place in list(ranked)[: self.count(sample)])
+
+    def read(self, text: str, sample: Sample) -> Prediction:
+        ids = {plain_text(place): place for place in self.candidates(sample)}
+        found = parse_selection(text, self.grammar(sample))
+        if isinstance(found, Unread):
+            return Prediction(value=None, raw=text, unread_reason=found)
+        ranking = tuple(ids[word] for word in found)
+        return Prediction(value=option_code_values(sample, "place", ranking[0]), ranking=ranking, raw=text)

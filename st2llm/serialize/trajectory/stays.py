@@ -7,14 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from st2llm.errors import DataError
-from st2llm.serialize.answer import selection
-from st2llm.serialize.answer.formats import AnswerFormat, RankingFormat
-from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.text import calendar, sequence
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.sequence import ItemList
-from st2llm.types import Choice, Prediction, Ranking, Sample
+from st2llm.types import Sample
 
 STAY_VARIABLES: Mapping[str, str] = {
     "object": "name of the moving object",
@@ -67,59 +63,6 @@ class VisitedPlace:
 
     def __str__(self) -> str:
         return f"{self.place}{f' {self.name}' if self.name else ''} ({self.visits})"
-
-
-@dataclass(frozen=True)
-class NextPlaceAnswer:
-    """The next place: a ranking of ids, or the best one alone. The object's own places are the first candidates."""
-
-    head: AnswerFormat
-
-    def candidates(self, sample: Sample) -> tuple[str, ...]:
-        """All places of the data set, those that the object was seen at first, the most visited of them first."""
-        own = [place for place, _ in visit_counts(sample).most_common()]
-        return tuple(dict.fromkeys((*own, *sample.side.options)))
-
-    def count(self, sample: Sample) -> int:
-        """How many ids are asked for: never more than the object's own places."""
-        wanted = self.head.count if isinstance(self.head, RankingFormat) else 1
-        return max(1, min(wanted, len(visit_counts(sample)), len(sample.side.options)))
-
-    def grammar(self, sample: Sample) -> Choice | Ranking:
-        words = tuple(map(plain_text, self.candidates(sample)))
-        if not words:
-            raise DataError(
-                f"{sample.id} knows no places to choose from. Name the column of `place` in the data card."
-            )
-        if isinstance(self.head, RankingFormat):
-            return Ranking(words, self.count(sample), self.head.separator)
-        return Choice(words)
-
-    def truth(self, sample: Sample) -> str:
-        """The right place, and behind it the object's own, the most visited first; '' where it is not known."""
-        if sample.label is None:
-            return ""
-        ranked = dict.fromkeys((sample.label, *self.candidates(sample)))
-        separator = self.head.separator if isinstance(self.head, RankingFormat) else ""
-        return separator.join(plain_text(place) for place in list(ranked)[: self.count(sample)])
-
-    def read(self, text: str, sample: Sample) -> Prediction:
-        ids = {plain_text(place): place for place in self.candidates(sample)}
-        found = selection.parse_selection(text, self.grammar(sample))
-        if isinstance(found, Unread):
-            return Prediction(value=None, raw=text, unread_reason=found)
-        ranking = tuple(ids[word] for word in found)
-        return Prediction(value=option_code_values(sample, "place", ranking[0]), ranking=ranking, raw=text)
-
-
-def option_code_values(sample: Sample, channel: str, option: str) -> np.ndarray | None:
-    """The values of an answer that is one option, by its code; None where the sample asks for no code."""
-    at = sequence.channel_index(sample, channel)
-    if at is None or not sample.wanted[:, 0, at].any():
-        return None
-    value = np.full(sample.values.shape, np.nan)
-    value[sample.wanted[:, 0, at], 0, at] = float(sample.side.options.index(option))
-    return value
 
 
 def stay_variables(sample: Sample, context: int, count: int) -> dict[str, Any]:

@@ -13,8 +13,12 @@ from st2llm.serialize.template.interface import Example, KindSpec, SerializerOpt
 from st2llm.serialize.text import sequence
 from st2llm.serialize.text.sequence import SEQUENCE_VARIABLES
 from st2llm.serialize.trajectory import stays, variables
-from st2llm.serialize.trajectory.answer import PositionAnswer, target_steps, visible_positions
-from st2llm.serialize.trajectory.stays import NextPlaceAnswer
+from st2llm.serialize.trajectory.answer import (
+    NextPlaceAnswer,
+    PositionAnswer,
+    target_steps,
+    visible_positions,
+)
 from st2llm.types import Grammar, Prediction, Sample
 
 POSITION_TARGET_VARIABLES: Mapping[str, str] = {

@@ -13,17 +13,17 @@ from st2llm.data.video_features import CHANNELS
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
+from st2llm.serialize.answer.series import SeriesAnswer
 from st2llm.serialize.numbers import MISSING, SEQUENTIAL_STRATEGIES, Notation, Strategy, format_decimal
 from st2llm.serialize.template import truncation
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
+from st2llm.serialize.text.formatting import format_value
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
-    SeriesAnswer,
     TargetSeries,
     channel_name,
     forecast_start,
-    format_value,
     scale_note,
     visible_values,
     write_with_hidden,

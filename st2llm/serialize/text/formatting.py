@@ -1,0 +1,29 @@
+"""Formats values as text with a suitable number of decimals."""
+
+import numpy as np
+from jaxtyping import Float64
+
+from st2llm.serialize.numbers import MISSING
+
+_SIGNIFICANT_DIGITS = 4
+
+
+def decimals_for(values: np.ndarray, most: int = 9) -> int:
+    """How many decimals tell values apart: none for whole numbers, else so many that the greatest has four digits."""
+    finite = values[np.isfinite(values)]
+    if not finite.size or np.array_equal(finite, np.rint(finite)):
+        return 0
+    top = float(np.abs(finite).max())
+    return int(np.clip(_SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(top)), 0, most)) if top else 0
+
+
+def format_values(values: Float64[np.ndarray, " time"], places: int) -> str:
+    """Values themselves with so many decimals, `x` where one is missing."""
+    return ", ".join(format_value(float(value), places) for value in values)
+
+
+def format_value(value: float, places: int) -> str:
+    """A value with so many decimals; no minus before a nought."""
+    if not np.isfinite(value):
+        return MISSING
+    return f"{0.0 if round(value, places) == 0 else value:.{places}f}"
