@@ -107,7 +107,7 @@ def test_every_template_with_examples_shows_them_and_says_what_a_budget_took(nam
     sample = narrowed(template, next(iter(for_template(template).values())))
     solved = replace(sample, id="another", label=sample.label)
     whole = template.render(sample, examples=[solved, replace(solved, id="a third")], tokenizer=Letters())
-    shown, bare = template.words.example(solved, sample).text.strip(), template.render(sample).text
+    shown, bare = template.serializer.example(solved, sample).text.strip(), template.render(sample).text
     assert whole.text.count(shown) - bare.count(shown) == 2
     cut = template.render(
         sample, examples=[solved, replace(solved, id="a third")], tokenizer=Letters(), budget=whole.tokens - 1
@@ -137,9 +137,9 @@ def test_a_forecast_template_of_graphs_lints_clean(name, case):
 def test_a_template_reads_the_truth_back_within_its_precision(name, case):
     template = load_prompt(name)
     sample = asked(template, SAMPLES[case])
-    numbers = template.words.numbers(sample)
+    numbers = template.serializer.numbers(sample)
     want = sample.truth[sample.first_wanted_step :, 0, 0]
-    answer = template.head.answer.said(numbers.write(np.clip(np.nan_to_num(want), *numbers.limits)))
+    answer = template.head.answer.with_cue(numbers.write(np.clip(np.nan_to_num(want), *numbers.limits)))
     read = template.read(answer, sample).value[sample.first_wanted_step :, 0, 0]
     near = np.abs(read - np.clip(want, *numbers.limits)) <= numbers.precision * (1 + 1e-9)
     assert near[np.isfinite(want)].all()

@@ -110,7 +110,7 @@ def examine(
         raise DataError("There is no test row to be examined on. Set instructions.test above 0.")
     usual = [_usual(row, train) for row in rows]
     marks = [
-        Mark(MAJORITY, row, said, question_of_row(row).right(said))
+        Mark(MAJORITY, row, said, question_of_row(row).is_correct(said))
         for row, said in zip(rows, usual, strict=True)
     ]
     done = 0
@@ -119,7 +119,7 @@ def examine(
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             for row, said in zip(part, answer(part), strict=True):
-                marks.append(Mark(who, row, said, question_of_row(row).right(said)))
+                marks.append(Mark(who, row, said, question_of_row(row).is_correct(said)))
             done += len(part)
             tick(done)
     return Exam(tuple(marks), (*answerers, MAJORITY))
@@ -143,13 +143,13 @@ def question_of_row(row: dict[str, Any]) -> QuestionAnswer:
     options = tuple(row.get("options") or ())
     return QuestionAnswer(
         topic=row.get("topic") or "",
-        words="",
+        text="",
         answer=row["truth"],
-        sort="choice" if options else "number",
+        answer_type="choice" if options else "number",
         provenance="",
         decimals=int(row.get("decimals") or 0),
         options=options,
-        within=float(row.get("within") or 0.0),
+        tolerance=float(row.get("within") or 0.0),
     )
 
 

@@ -300,7 +300,9 @@ def _solved(
 def _fits(template: Template, one: questions.QuestionAnswer) -> bool:
     """Whether an answer has the template's grammar."""
     grammar = "" if template.head.answer is None else template.head.answer.grammar
-    return {"choice": one.sort == "choice", "numbers": one.sort == "number"}.get(grammar, grammar == "text")
+    return {"choice": one.answer_type == "choice", "numbers": one.answer_type == "number"}.get(
+        grammar, grammar == "text"
+    )
 
 
 def _made(
@@ -339,7 +341,7 @@ def _made(
         "topic": asked.topic if asked else "",
         "options": list(asked.options) if asked else [],
         "decimals": asked.decimals if asked else 0,
-        "within": asked.within if asked else 0.0,
+        "within": asked.tolerance if asked else 0.0,
         "provenance": f"{first.provenance.source or first.name}: {how}",
         "licence": first.provenance.licence,
         "template": source.template.id,

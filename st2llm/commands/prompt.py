@@ -205,7 +205,7 @@ def _fitting(template: Template, sample: Sample, place: str | None) -> Asking:
     known = [one for one in generate_questions(sample) if _answers(one, grammar)]
     if place is not None:
         name = sample.side.labels[sample.at(place).wanted_nodes[0]]
-        known = [one for one in known if name in one.words or name in one.options]
+        known = [one for one in known if name in one.text or name in one.options]
     if not known:
         raise DataError(
             f"There is no question about {sample.id} that is answered in the grammar {grammar!r}"

@@ -73,7 +73,7 @@ class ClipPromptModel:
 def sentence_vectors(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> Float32[Tensor, "row d_text"]:
     """The mean vector of the prompts of each row's question with an option."""
     sentences = [
-        prompt.format(question=row["question"].words, option=option)
+        prompt.format(question=row["question"].text, option=option)
         for row, option in zip(rows, options, strict=True)
         for prompt in ANSWER_PROMPTS
     ]

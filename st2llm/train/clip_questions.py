@@ -88,7 +88,7 @@ def question_rows(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict
             "truth": question.answer,
             "options": list(question.options),
             "decimals": question.decimals,
-            "within": question.within,
+            "within": question.tolerance,
             "window": sample,
             "question": question,
         }

@@ -1,4 +1,4 @@
-"""How an answer looks: the `answer` part of a template's head, a model for each grammar."""
+"""Answer formats: the settings under `answer` in a template's head, one class for each grammar."""
 
 import json
 import re
@@ -16,11 +16,11 @@ from st2llm.types import Choice, Clock, FreeText, Grammar, Json, Numbers, Pair, 
 
 _NO_NUMBER = r"^[^\w.+-]+$"
 _SIGNED_APART = ("spaced-digits", "trend-words")
-"""Strategies whose values hold blanks, so that their separator needs another sign."""
+"""Strategies whose values contain spaces, so that their separator needs another character."""
 
 
 class Reasoning(config.Settings):
-    """Thoughts before the answer. tokens: how many at most. cue: how the line of the answer begins."""
+    """Reasoning before the answer. tokens: maximum length of the reasoning. cue: start of the line with the answer."""
 
     tokens: int = Field(default=128, ge=1, le=8192)
     cue: str = Field(default="Answer:", min_length=1, max_length=40)
@@ -29,33 +29,33 @@ class Reasoning(config.Settings):
     @classmethod
     def _one_line(cls, cue: str) -> str:
         if cue.strip() != cue or cue.splitlines() != [cue]:
-            raise ValueError("should be words of one line without blanks around")
+            raise ValueError("should be one line of text without surrounding spaces")
         return cue
 
 
 class AnswerFormat(config.Settings):
-    """What all grammars share. With `reasoning` the answer stands at the end, on a line that begins with the cue."""
+    """The settings of all grammars. With `reasoning` the answer is the last line that starts with the cue."""
 
     grammar: str
     reasoning: Reasoning | None = None
 
     @property
     def cue(self) -> str:
-        """How the line of the answer begins; '' where the answer is all that there is."""
+        """The start of the line with the answer; '' without reasoning."""
         return "" if self.reasoning is None else self.reasoning.cue
 
-    def wrapped(self, inner: Grammar) -> Grammar:
-        """The grammar of the whole answer, thoughts included."""
+    def with_reasoning(self, inner: Grammar) -> Grammar:
+        """The grammar of the whole answer, including the reasoning."""
         if self.reasoning is None or isinstance(inner, FreeText):
             return inner
         return FreeText(self.reasoning.tokens, self.reasoning.cue, inner)
 
-    def said(self, answer: str) -> str:
-        """The whole of a perfect answer that thinks nothing: the cue, where there is one, and the answer."""
+    def with_cue(self, answer: str) -> str:
+        """The answer preceded by the cue, if there is one: the shortest text in the format."""
         return f"{self.cue} {answer}" if self.cue and answer else answer
 
-    def found(self, text: str) -> str | None:
-        """The answer itself in a model's words: what follows the last cue at the start of a line; None without one."""
+    def extract(self, text: str) -> str | None:
+        """Extracts the answer from a text: what follows the last cue at the start of a line; None without a cue."""
         if not self.cue:
             return text
         cues = list(re.finditer(rf"^[ \t]*{re.escape(self.cue)}[ \t]?", text, re.MULTILINE))
@@ -63,11 +63,12 @@ class AnswerFormat(config.Settings):
 
 
 class NumbersFormat(AnswerFormat):
-    """Numbers of at most `digits` digits before the point, `separator` between them.
+    """Numbers with at most `digits` digits before the decimal point, joined by `separator`.
 
-    headroom: how many times the largest visible value they can say. fixed: always so many digits, zeros in front.
-    decimals: digits after the point. signed: negative values are written with a minus, not shifted above zero.
-    strategy: how values become words, see `numbers.STRATEGIES`; not every one heeds all keys. bins: of quantile bins.
+    headroom: the largest number that can be written, as a multiple of the largest visible value. fixed: pad with
+    leading zeros to `digits`. decimals: digits after the decimal point. signed: write negative values with a minus sign
+    instead of shifting all values above zero. strategy: a key of `numbers.STRATEGIES`; a strategy may ignore some of
+    these settings. bins: number of quantile bins.
     """
 
     grammar: Literal["numbers"] = "numbers"
@@ -83,10 +84,10 @@ class NumbersFormat(AnswerFormat):
     bins: int = Field(default=10, ge=2, le=MAX_BINS)
 
     @model_validator(mode="after")
-    def _told_apart(self) -> "NumbersFormat":
+    def _check_separator(self) -> "NumbersFormat":
         if self.strategy in _SIGNED_APART and not self.separator.strip():
             raise ValueError(
-                f"should have a separator with a sign beside blanks, such as ',', for {self.strategy}"
+                f"should have a separator with a character other than a space, such as ',', for {self.strategy}"
             )
         return self
 
@@ -106,7 +107,7 @@ class NumbersFormat(AnswerFormat):
 
 
 class ChoiceFormat(AnswerFormat):
-    """One word of several. options: what they are; empty where the task knows them, such as the classes of the data."""
+    """One of several options. options: empty where the task defines them, such as the classes of the data set."""
 
     grammar: Literal["choice"]
     options: tuple[str, ...] = ()
@@ -116,19 +117,22 @@ class ChoiceFormat(AnswerFormat):
 
 
 class RankingFormat(AnswerFormat):
-    """The `count` best of the candidates that the task knows, the best first."""
+    """The `count` best of the candidates that the task defines, the best first."""
 
     grammar: Literal["ranking"]
     count: int = Field(default=5, ge=1)
     separator: str = Field(default=", ", min_length=1, max_length=4)
 
     def ranking(self, candidates: Sequence[str]) -> Ranking:
-        """All candidates where there are fewer than `count`."""
+        """The grammar of a ranking; of all candidates where there are fewer than `count`."""
         return Ranking(tuple(candidates), min(self.count, max(1, len(candidates))), self.separator)
 
 
 class PairFormat(AnswerFormat):
-    """Two coordinates `(x, y)`. digits, decimals: before and after the point. signed: may be negative."""
+    """A pair of coordinates `(x, y)`.
+
+    digits, decimals: before and after the decimal point. signed: may be negative.
+    """
 
     grammar: Literal["pair"]
     digits: int = Field(default=4, ge=1, le=9)
@@ -136,7 +140,7 @@ class PairFormat(AnswerFormat):
     signed: bool = True
 
     def pair(self, x: tuple[float | None, float | None], y: tuple[float | None, float | None]) -> Pair:
-        """x, y: the least and the greatest coordinate; None for no bound."""
+        """The grammar of a pair. x, y: minimum and maximum of the coordinate; None for no bound."""
         return Pair(self._coordinate(*x), self._coordinate(*y))
 
     def _coordinate(self, low: float | None, high: float | None) -> Numbers:
@@ -144,7 +148,7 @@ class PairFormat(AnswerFormat):
 
 
 class ClockFormat(AnswerFormat):
-    """A time that exists."""
+    """A valid time, date or both."""
 
     grammar: Literal["time"]
     form: Literal["time", "date", "datetime"] = "time"
@@ -154,7 +158,7 @@ class ClockFormat(AnswerFormat):
 
 
 class TextFormat(AnswerFormat):
-    """Free text of at most `tokens` tokens: its first line."""
+    """Free text of at most `tokens` tokens, of which the first line counts."""
 
     grammar: Literal["text"]
     tokens: int = Field(default=64, ge=1, le=8192)
@@ -165,10 +169,10 @@ class TextFormat(AnswerFormat):
 
 
 class JsonFormat(AnswerFormat):
-    """A JSON value that a JSON schema allows."""
+    """A JSON value that is valid under a JSON schema."""
 
     grammar: Literal["json"]
-    # named by an alias, since pydantic's models have a method `schema`
+    # An alias, because pydantic models have a method named `schema`.
     layout: dict[str, JsonValue] = Field(alias="schema")
 
     def json_value(self) -> Json:
@@ -187,9 +191,9 @@ ANSWER_FORMATS: Mapping[str, type[AnswerFormat]] = {
 
 
 def parse_format(content: Any, where: str) -> AnswerFormat:
-    """The `answer` of a template's head; `grammar` says which of HEADS it is, numbers where it says nothing.
+    """Parses the `answer` of a template's head; the key `grammar` selects the class, by default numbers.
 
-    Raises ConfigError that says what is wrong, where, and what is right.
+    Raises ConfigError for an unknown grammar or setting.
     """
     grammar = str(content.get("grammar", "numbers")) if isinstance(content, Mapping) else "numbers"
     if grammar not in ANSWER_FORMATS:

@@ -1,4 +1,4 @@
-"""Answers that choose: one option of several, or the best few in order, read from a model's words."""
+"""Reads answers that select: one of several options, or a ranking of candidates."""
 
 import re
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ _WRAPPING = " \t\r\n.\"'`[](){}*"
 
 
 def parse_selection(text: str, grammar: Choice | Ranking) -> tuple[str, ...] | Unread:
-    """What an answer in this grammar picks, the best first."""
+    """Parses an answer in the grammar of a choice or a ranking; returns the selected options, the best first."""
     if isinstance(grammar, Ranking):
         return parse_ranking(text, grammar.candidates, grammar.count, grammar.separator)
-    one = parse_choice(text, grammar.options)
-    return one if isinstance(one, Unread) else (one,)
+    option = parse_choice(text, grammar.options)
+    return option if isinstance(option, Unread) else (option,)
 
 
 def parse_choice(text: str, options: Sequence[str]) -> str | Unread:
-    """The option that the first line with words says: alone, or as its first words. Letters' case does not matter.
+    """Parses the option at the start of the first line that is not empty; case is ignored.
 
-    Of options that begin alike the longest counts (`left turn` before `left`).
+    Where several options match, the longest one counts (`left turn` before `left`).
     """
     line = _first_line(text)
     if not line:
@@ -29,37 +29,39 @@ def parse_choice(text: str, options: Sequence[str]) -> str | Unread:
         return whole
     line = line.strip(_WRAPPING)
     by_fold = {option.casefold(): option for option in options}
-    if found := by_fold.get(line.casefold()):
-        return found
-    begun = [option for option in options if re.match(rf"{re.escape(option)}(?![\w-])", line, re.IGNORECASE)]
-    if begun:
-        return max(begun, key=len)
+    if match := by_fold.get(line.casefold()):
+        return match
+    prefixes = [
+        option for option in options if re.match(rf"{re.escape(option)}(?![\w-])", line, re.IGNORECASE)
+    ]
+    if prefixes:
+        return max(prefixes, key=len)
     return Unread(f"{_truncate(line)!r} is none of the {len(options)} options", "invalid")
 
 
 def parse_ranking(
     text: str, candidates: Sequence[str], count: int, separator: str = ", "
 ) -> tuple[str, ...] | Unread:
-    """The first `count` candidates of the first line with words, the best first; what follows them is ignored.
+    """Parses the first `count` candidates of the first line that is not empty; what follows them is ignored.
 
-    An id that is no candidate, one that is named twice and too few of them make the answer unread.
+    The answer is unread if it names something that is no candidate, names a candidate twice, or names too few.
     """
     line = _first_line(text)
     mark = separator.strip()
     known = set(candidates)
-    said = [word.strip() for word in (line.split(mark) if mark else line.split())]
-    words = [word if word in known else word.strip(_WRAPPING) for word in said]
-    words = [word for word in words if word][:count]
-    if not words:
+    parts = [part.strip() for part in (line.split(mark) if mark else line.split())]
+    ids = [part if part in known else part.strip(_WRAPPING) for part in parts]
+    ids = [part for part in ids if part][:count]
+    if not ids:
         return Unread("no id in the answer")
-    for i, word in enumerate(words):
+    for i, word in enumerate(ids):
         if word not in known:
             return Unread(f"{_truncate(word)!r} is none of the {len(known)} candidates", "invalid")
-        if word in words[:i]:
+        if word in ids[:i]:
             return Unread(f"{_truncate(word)!r} is named twice", "repeated")
-    if len(words) < count:
-        return Unread(f"too few ids: {len(words)} of {count}", "truncated")
-    return tuple(words)
+    if len(ids) < count:
+        return Unread(f"too few ids: {len(ids)} of {count}", "truncated")
+    return tuple(ids)
 
 
 def _first_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Why an answer could not be read: words for a person that know the kind by which they are counted."""
+"""Reasons why an answer could not be read: a text with the category by which it is counted."""
 
 from typing import Literal
 
@@ -8,38 +8,38 @@ from jaxtyping import Float64
 from st2llm.serialize.numbers import MISSING, format_decimal
 
 UnreadKind = Literal["unreadable", "out_of_range", "invalid", "repeated", "truncated"]
-"""unreadable: nothing of the form asked for. out_of_range: a number beyond the limits. invalid: an id that is no
-candidate. repeated: the same id twice. truncated: too few of what was asked for."""
+"""unreadable: nothing in the expected format. out_of_range: a number beyond the limits. invalid: not one of the
+candidates. repeated: the same id twice. truncated: fewer items than asked for."""
 
 
 class Unread(str):
-    """A `Prediction.unread_reason` made by a serializer."""
+    """The `Prediction.unread_reason` of a serializer: the reason as text, with its category in `kind`."""
 
     kind: UnreadKind
 
-    def __new__(cls, words: str, kind: UnreadKind = "unreadable") -> "Unread":
-        made = super().__new__(cls, words)
-        made.kind = kind
-        return made
+    def __new__(cls, reason: str, kind: UnreadKind = "unreadable") -> "Unread":
+        unread = super().__new__(cls, reason)
+        unread.kind = kind
+        return unread
 
 
 def unread_kind(reason: str) -> UnreadKind:
-    """The kind of a reason; plain words are of the kind 'unreadable'."""
+    """The category of a reason; 'unreadable' for a plain string."""
     return reason.kind if isinstance(reason, Unread) else "unreadable"
 
 
 def unread_reason(
-    found: Float64[np.ndarray, " horizon"], count: int, limits: tuple[float, float]
+    numbers: Float64[np.ndarray, " horizon"], count: int, limits: tuple[float, float]
 ) -> Unread | None:
-    """Why numbers cannot be used as an answer, or None. limits: the least and the greatest that it can say."""
+    """Why numbers are not a valid answer, or None if they are. limits: minimum and maximum of a valid number."""
     low, high = limits
-    if not len(found):
+    if not len(numbers):
         return Unread("no number in the answer")
-    if len(found) < count:
-        return Unread(f"too few numbers: {len(found)} of {count}", "truncated")
-    if np.isnan(found).any():
-        return Unread(f"{int(np.isnan(found).sum())} of {count} numbers left open as {MISSING!r}")
-    if (found < low).any() or (found > high).any():
+    if len(numbers) < count:
+        return Unread(f"too few numbers: {len(numbers)} of {count}", "truncated")
+    if np.isnan(numbers).any():
+        return Unread(f"{int(np.isnan(numbers).sum())} of {count} numbers left open as {MISSING!r}")
+    if (numbers < low).any() or (numbers > high).any():
         between = f"{format_decimal(low)} and {format_decimal(high)}"
         return Unread(f"out of range: a number is not between {between}", "out_of_range")
     return None

@@ -43,7 +43,7 @@ class EventSerializer:
         if self.chosen not in _CHOSEN:
             raise ConfigError(f"`chosen` of an event template is mark or square, but it is {self.chosen!r}.")
 
-    def words(self, sample: Sample) -> dict[str, Any]:
+    def variables(self, sample: Sample) -> dict[str, Any]:
         words = {**variables.event_variables(sample, self.cells), **self._numbers(sample)}
         return {**sequence.sequence_variables(sample, self._choices(sample)), **words}
 
@@ -67,12 +67,12 @@ class EventSerializer:
             alike = answer.like(asked)
             said = variables.number_list(solved, alike.history(solved), _event_separator(alike, solved))
             return Example(str(said), alike.truth(solved))
-        words = self.words(solved)
+        words = self.variables(solved)
         return Example(
             "\n".join(filter(None, (str(words["history"]), words["question"]))), answer.truth(solved)
         )
 
-    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Description, then the oldest events. The rates stay: they speak of all that was seen."""
         return sequence.drop_order(words)
 

@@ -115,7 +115,7 @@ class GraphSerializer:
     per: str = "place"
     answer: AnswerFormat | None = None
 
-    def words(self, sample: Sample) -> dict[str, Any]:
+    def variables(self, sample: Sample) -> dict[str, Any]:
         if self.task in _SERIES_TASKS:
             return self.place_words(sample) if self.per == "place" else self._sample_words(sample)
         return self._anomaly_words(sample) if self.task == "anomaly" else self._table_words(sample)
@@ -172,7 +172,7 @@ class GraphSerializer:
 
     def example(self, solved: Sample, asked: Sample) -> Example:
         """The history of a solved sample in the numbers of the one that is asked; or its table and its question."""
-        words = self.words(solved)
+        words = self.variables(solved)
         if self.task in _SERIES_TASKS:
             series = self._series.like(solved, asked)
             first = (
@@ -194,7 +194,7 @@ class GraphSerializer:
             lines += [plain_text(solved.question)] if solved.question else []
         return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
 
-    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         return drop_order(words)
 
     @property

@@ -107,7 +107,7 @@ class GridSerializer:
     def task(self) -> str:
         return self.cell.task
 
-    def words(self, sample: Sample) -> dict[str, Any]:
+    def variables(self, sample: Sample) -> dict[str, Any]:
         if self.task not in _SERIES_TASKS:
             return self._table_words(sample)
         if self.cell.per == "place":
@@ -138,12 +138,12 @@ class GridSerializer:
             words, answer = self._region_words(solved, asked), self.regions.said(solved, asked)
             lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
             return Example("\n".join([*lines, f"{words['asked']}: "]), answer)
-        words = self.words(solved)
+        words = self.variables(solved)
         lines = [words["table_time"], *(f"{line.label}: {line.numbers}" for line in words["table"])]
         lines += [plain_text(solved.question)] if solved.question else []
         return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
 
-    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         return drop_order(words)
 
     @property

@@ -199,7 +199,7 @@ def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[
             if series.size and not is_code(sample, channel):
                 yield _Target(series)
     if template.head.answer is not None and template.head.answer.grammar == "numbers":
-        words = np.array([float(word) for word in _NUMBER.findall(template.words.truth(sample))])
+        words = np.array([float(word) for word in _NUMBER.findall(template.serializer.truth(sample))])
         if words.size and not np.array_equal(words, truth[np.isfinite(truth)]):
             yield _Target(words)
 

@@ -36,7 +36,7 @@ def round_trip_findings(template: Template, sample: Sample) -> Iterator[str]:
         if read.unread_reason is not None:
             yield f"A perfect answer cannot be read: {read.unread_reason}. Change `answer` in the head."
         elif not _same(template, solved, read, prompt):
-            precision = template.words.precision(solved)
+            precision = template.serializer.precision(solved)
             within = "the same" if precision is None else f"within {precision}"
             yield f"A perfect answer is not read back {within}. Change `answer` in the head."
 
@@ -45,11 +45,11 @@ def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) 
     """Numbers within the precision; without one, words that would be said again; the label first of a ranking."""
     if read.ranking is not None and solved.label is not None:
         head = template.head.answer
-        said = (head.found(prompt.truth) if head is not None else "") or ""
+        said = (head.extract(prompt.truth) if head is not None else "") or ""
         return _same_label(read.ranking[0], solved.label) or _same_label(read.ranking[0], said)
     if read.value is None or solved.truth is None:
         return read.ranking is not None
-    precision = template.words.precision(solved)
+    precision = template.serializer.precision(solved)
     if precision is None:
         return (
             template.render(replace(solved, truth=np.where(solved.wanted, read.value, np.nan))).truth

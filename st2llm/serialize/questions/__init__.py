@@ -70,7 +70,7 @@ def question_sample(sample: Sample, question: QuestionAnswer) -> Sample:
         time=sample.time[:end],
         truth=None,
         label=question.answer,
-        question=question.words if listed else question.in_full,
+        question=question.text if listed else question.text_with_options,
         task=TASK,
         side=replace(
             side,

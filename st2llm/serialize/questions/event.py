@@ -82,7 +82,7 @@ def _longest_gap(sample: Sample) -> Iterator[QuestionAnswer]:
         decimals=1,
         unit=unit,
         provenance=f"maximum of the {len(gaps)} differences of visible times: {longest:g} s",
-        within=0.02,
+        tolerance=0.02,
     )
 
 

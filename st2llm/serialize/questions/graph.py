@@ -180,10 +180,10 @@ def _last_day(sample: Sample) -> list[int] | None:
 
 
 def _choice(
-    topic: str, words: str, answer: str, options: tuple[str, ...], provenance: str, places: tuple[int, ...]
+    topic: str, text: str, answer: str, options: tuple[str, ...], provenance: str, places: tuple[int, ...]
 ) -> Iterator[QuestionAnswer]:
     if len(set(options)) == len(options):  # places of one name, or an hour that a day holds twice
-        yield choice_question(topic, words, answer, options, provenance=provenance, places=places)
+        yield choice_question(topic, text, answer, options, provenance=provenance, places=places)
 
 
 def _or(options: tuple[str, ...]) -> str:

@@ -94,7 +94,7 @@ def _difference(sample: Sample, channel: int) -> Iterator[QuestionAnswer]:
         decimals=max(1, min(2, decimals_for(sample.values[:, :, channel], most=6))),
         unit=statistics.unit_of(sample, channel),
         provenance=f"means {a:.6g} and {b:.6g} of the visible cells at step {last}",
-        within=0.02,
+        tolerance=0.02,
     )
 
 

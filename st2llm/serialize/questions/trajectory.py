@@ -36,7 +36,7 @@ def _along(sample: Sample) -> Iterator[QuestionAnswer]:
         decimals=0 if way / scale >= 100 else 2,
         unit=unit,
         provenance=f"sum of the {len(xy) - 1} distances between consecutive visible fixes: {way:.6g}",
-        within=0.02,
+        tolerance=0.02,
     )
     clear = float(np.hypot(*straight)) > 0.1 * way
     if clear and _off_border(*straight):

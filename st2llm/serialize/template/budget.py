@@ -1,4 +1,4 @@
-"""The token planner: what prompts cost in a tokenizer before any model runs, and how each is made to fit."""
+"""Plans token budgets: counts the tokens of prompts and truncates prompts to a budget, without running a model."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ DropOrder = Callable[[Variables], Iterator[tuple[str, dict[str, Any]]]]
 
 @runtime_checkable
 class Renderer(Protocol):
-    """What can be planned: any Template."""
+    """Anything that renders prompts, such as a Template."""
 
     def render(
         self,
@@ -30,54 +30,57 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class PromptCost:
-    """What one prompt takes. whole: its tokens with all its parts; fitted: within the budget, None where it cannot be;
-    dropped: what goes for that, in order; fault: why it cannot be, or ''."""
+    """Token counts of one prompt.
+
+    full_tokens: without truncation. fitted_tokens: truncated to the budget; None where that is impossible. dropped: the
+    parts that truncation drops, in order. error: why the prompt cannot fit, or ''.
+    """
 
     sample: str
-    whole: int
-    fitted: int | None
+    full_tokens: int
+    fitted_tokens: int | None
     dropped: tuple[str, ...] = ()
-    fault: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
 class BudgetPlan:
-    """The costs of prompts, sample by sample. budget: None where they were only counted."""
+    """The costs of prompts, one per sample. budget: None where tokens were only counted."""
 
     costs: tuple[PromptCost, ...]
     budget: int | None
 
     @property
     def tokens(self) -> tuple[int, float, int]:
-        """The smallest, the median and the greatest number of tokens of whole prompts."""
-        whole = [cost.whole for cost in self.costs]
-        return min(whole), float(median(whole)), max(whole)
+        """Minimum, median and maximum number of tokens of the prompts without truncation."""
+        counts = [cost.full_tokens for cost in self.costs]
+        return min(counts), float(median(counts)), max(counts)
 
     @property
-    def whole(self) -> int:
-        """How many prompts fit with all their parts."""
-        return sum(cost.fitted is not None and not cost.dropped for cost in self.costs)
+    def complete(self) -> int:
+        """Number of prompts that fit without truncation."""
+        return sum(cost.fitted_tokens is not None and not cost.dropped for cost in self.costs)
 
     @property
     def impossible(self) -> tuple[PromptCost, ...]:
-        """Those that do not fit even without all that may go."""
-        return tuple(cost for cost in self.costs if cost.fitted is None)
+        """The prompts that do not fit even after the largest possible truncation."""
+        return tuple(cost for cost in self.costs if cost.fitted_tokens is None)
 
     @cached_property
     def dropped(self) -> dict[str, int]:
-        """For how many prompts a part of each sort (the first word of what was dropped) goes, the most first."""
-        sorts = (dict.fromkeys(part.split()[0] for part in cost.dropped) for cost in self.costs)
-        return dict(Counter(sort for one in sorts for sort in one).most_common())
+        """Number of prompts that lose a part of each type (the first word of its name), the most frequent type first."""
+        types = (dict.fromkeys(part.split()[0] for part in cost.dropped) for cost in self.costs)
+        return dict(Counter(part_type for each in types for part_type in each).most_common())
 
     def __str__(self) -> str:
         low, middle, high = self.tokens
-        said = f"{len(self.costs)} prompts of {low} to {high} tokens, median {middle:g}"
+        text = f"{len(self.costs)} prompts of {low} to {high} tokens, median {middle:g}"
         if self.budget is None:
-            return said + "."
-        said += f"; {self.whole} fit whole into {self.budget}"
-        for sort, count in self.dropped.items():
-            said += f"; {count} without {'some ' if sort != 'description' else ''}{sort}"
-        return said + (f"; {len(self.impossible)} cannot fit." if self.impossible else ".")
+            return text + "."
+        text += f"; {self.complete} fit whole into {self.budget}"
+        for part_type, count in self.dropped.items():
+            text += f"; {count} without {'some ' if part_type != 'description' else ''}{part_type}"
+        return text + (f"; {len(self.impossible)} cannot fit." if self.impossible else ".")
 
 
 def plan_budget(
@@ -88,10 +91,10 @@ def plan_budget(
     *,
     examples: Callable[[Sample], Sequence[Sample]] | None = None,
 ) -> BudgetPlan:
-    """What each sample costs as a prompt of this template, and what must go for the budget; no model runs.
+    """Counts the tokens of each sample's prompt, and finds what truncation to the budget drops.
 
-    samples: narrowed where the template is for one place. examples: the solved samples that each one is shown.
-    Raises DataError where there is no sample.
+    samples: narrowed to one place where the template is for one place. examples: returns the solved samples to show
+    with a sample. Raises DataError where there is no sample.
     """
     costs = []
     for sample in samples:
@@ -99,7 +102,7 @@ def plan_budget(
         whole = template.render(sample, tokenizer=tokenizer, examples=shown)
         costs.append(_cost(template, sample, whole, budget, tokenizer, shown))
     if not costs:
-        raise DataError("There is no sample to plan prompts for. Give at least one.")
+        raise DataError("There are no samples to plan prompts for. Give at least one.")
     return BudgetPlan(tuple(costs), budget)
 
 
@@ -122,17 +125,17 @@ def _cost(
 
 
 def truncation_steps(
-    words: Variables, sacrifices: DropOrder
+    variables: Variables, drop_order: DropOrder
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """What was dropped so far and the words that are left, step by step: the examples first, then as the kind says."""
+    """Yields the dropped parts and the remaining variables after each step: first the examples, then `drop_order`."""
     dropped: tuple[str, ...] = ()
-    left = dict(words)
+    left = dict(variables)
     yield dropped, left
     for number in range(1, len(left.get("examples", ())) + 1):
         left = {**left, "examples": left["examples"][1:]}
         dropped = (*dropped, f"example {number}")
         yield dropped, left
-    for gone, rest in sacrifices(left):
+    for gone, rest in drop_order(left):
         dropped = (*dropped, gone)
         yield dropped, rest
 
@@ -144,11 +147,10 @@ def fit_to_budget(
     *,
     where: str,
 ) -> Prompt:
-    """The prompt that drops so many parts, in order, that it keeps the budget, while with one part more it does not.
+    """Renders the prompt that drops the fewest parts, in order, that fits the budget.
 
-    steps: what was dropped and the words that are left, the whole first. They are halved again and again rather than
-    tried one by one, since a table of hundreds of places is long to render. Raises DataError where even the last step
-    does not fit.
+    steps: dropped parts and remaining variables, the complete prompt first. A binary search finds the step, because a
+    table of hundreds of places takes long to render. Raises DataError where even the last step does not fit.
     """
     whole = render(*steps[0])
     if (whole.tokens or 0) <= budget:

@@ -1,4 +1,4 @@
-"""What a kind of data brings so that templates can speak of it."""
+"""The interface of a kind of data to templates: its serializer, tasks, variables and settings."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from st2llm.types import Grammar, Prediction, Sample
 
 @dataclass(frozen=True)
 class Example:
-    """A solved problem within a prompt: what was seen, in words, and the answer as a perfect model would give it."""
+    """A few-shot example in a prompt: the text of a solved sample and its correct answer."""
 
     text: str
     answer: str
@@ -18,7 +18,7 @@ class Example:
 
 @dataclass(frozen=True)
 class SerializerOptions:
-    """What a template's head says and the words of a kind need. settings: the kind's own keys of the head, complete."""
+    """The parts of a template's head that a serializer needs. settings: the keys of the kind, with their defaults."""
 
     task: str
     per: Literal["place", "sample"]
@@ -28,43 +28,47 @@ class SerializerOptions:
 
 @runtime_checkable
 class KindSerializer(Protocol):
-    """Writes samples of one kind as words, and reads answers back. `sample` is narrowed already where `per: place`."""
+    """Writes samples of one kind as text and reads answers.
 
-    def words(self, sample: Sample) -> dict[str, Any]:
-        """The values of all variables; nothing of what is wanted may reach them."""
+    With `per: place` the samples are already narrowed to one place.
+    """
+
+    def variables(self, sample: Sample) -> dict[str, Any]:
+        """Values of all template variables. They must not depend on wanted entries."""
         ...
 
     def grammar(self, sample: Sample) -> Grammar:
-        """How the answer may look."""
+        """The grammar of the answer."""
         ...
 
     def truth(self, sample: Sample) -> str:
-        """What a perfect model answers, in the grammar's words; '' where it is not known."""
+        """The correct answer as text in the grammar; '' where it is not known."""
         ...
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        """The answer; never raises on a model's words."""
+        """Reads the answer of a model; never raises because of its text."""
         ...
 
     def precision(self, sample: Sample) -> float | None:
-        """The most that writing and reading back moves a value, in the data's unit; None for answers in words."""
+        """Maximum error of writing and reading a value, in the unit of the data; None for answers that are not numbers."""
         ...
 
     def example(self, solved: Sample, asked: Sample) -> Example:
-        """A solved sample in the notation of the one that is asked, for few-shot prompts."""
+        """A solved sample as a few-shot example, in the notation of the sample that is asked."""
         ...
 
-    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What may go to save tokens, one by one in the stated order: what went, and the words that are left."""
+    def drop_order(self, variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields what truncation drops, in order: the name of the part, and the remaining variables."""
         ...
 
 
 @dataclass(frozen=True)
 class KindSpec:
-    """A kind of data as templates know it.
+    """What a kind of data offers to templates.
 
-    tasks: the tasks, and the grammars in which each may be answered. variables: what a template of a task may list,
-    with an explanation each, by (task, per). settings: keys of the head that are this kind's own, with their defaults.
+    tasks: the tasks, each with the grammars of its answers. variables: takes (task, per) and returns the variables that
+    a template may list, with an explanation of each. make: creates the serializer. settings: the keys of the head that
+    belong to this kind, with their defaults.
     """
 
     tasks: Mapping[str, tuple[str, ...]]

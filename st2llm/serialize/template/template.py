@@ -41,7 +41,7 @@ class Template:
 
     head: TemplateHead
     body: sandbox.TemplateBody
-    words: KindSerializer
+    serializer: KindSerializer
     spec: TemplateId
 
     @property
@@ -69,7 +69,7 @@ class Template:
 
         budget: tokens that the prompt may take, soft tokens and the words of chat messages included, the chat
         template's own marks not. To fit, examples go first (from the first on), then what the kind says in
-        `sacrifices`; `Prompt.dropped` says what went. examples: solved samples, the best last; for a template of one
+        `drop_order`; `Prompt.dropped` says what went. examples: solved samples, the best last; for a template of one
         place they are narrowed to the place that is asked for. soft: how many soft tokens there will be; without it a
         place of a field counts as one, and of a sequence a step that is seen. Raises DataError where it cannot fit,
         where the template is for one place and the sample asks for several, or where the sample itself is among the
@@ -94,11 +94,11 @@ class Template:
                 f"Template {self.id} has no `answer` in its head, so no answer of it can be read."
             )
         self._refuse_several(sample)
-        found = self.head.answer.found(text)
+        found = self.head.answer.extract(text)
         if found is None:
             reason = Unread(f"no line that begins with the cue {self.head.answer.cue!r}")
             return Prediction(value=None, raw=text, unread_reason=reason)
-        return replace(self.words.read(found, sample), raw=text)
+        return replace(self.serializer.read(found, sample), raw=text)
 
     def with_answer(self, settings: Mapping[str, Any]) -> "Template":
         """The same template with some settings of its answer changed, such as {"strategy": "deltas", "decimals": 1}.
@@ -114,7 +114,7 @@ class Template:
         check_head(head, where)
         named = f"{self.sha256}\n{json.dumps(dict(settings), sort_keys=True)}"
         spec = replace(self.spec, sha256=hashlib.sha256(named.encode()).hexdigest())
-        return replace(self, head=head, words=_make_serializer(head), spec=spec)
+        return replace(self, head=head, serializer=_make_serializer(head), spec=spec)
 
     def _words(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
         if sample.kind != self.head.kind:
@@ -126,8 +126,8 @@ class Template:
             raise ConfigError(
                 f"Template {self.id} has no use for examples. Take one that lists `examples`, or leave them out."
             )
-        solved = [self.words.example(self._solved(one, sample), sample) for one in examples]
-        return {**self.words.words(sample), "examples": tuple(solved)}
+        solved = [self.serializer.example(self._solved(one, sample), sample) for one in examples]
+        return {**self.serializer.variables(sample), "examples": tuple(solved)}
 
     def _solved(self, example: Sample, sample: Sample) -> Sample:
         """An example for this sample: of the same place, not the same problem, and with its answer."""
@@ -157,7 +157,9 @@ class Template:
         head = self.head.answer
         if head is None:
             return _ExpectedAnswer("", None)
-        return _ExpectedAnswer(head.said(self.words.truth(sample)), head.wrapped(self.words.grammar(sample)))
+        return _ExpectedAnswer(
+            head.with_cue(self.serializer.truth(sample)), head.with_reasoning(self.serializer.grammar(sample))
+        )
 
     def _fitted(
         self,
@@ -169,7 +171,7 @@ class Template:
     ) -> Prompt:
         shown = {name: value for name, value in words.items() if name in self.body.variables}
         unused = {name: value for name, value in words.items() if name not in shown}
-        steps = list(budget.truncation_steps(shown, self.words.sacrifices))
+        steps = list(budget.truncation_steps(shown, self.serializer.drop_order))
         return budget.fit_to_budget(
             steps,
             lambda dropped, left: self._prompt(unused | dict(left), reply, dropped, tokenizer),

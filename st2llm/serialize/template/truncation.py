@@ -1,6 +1,6 @@
-"""What goes to save tokens where lines of numbers are shown: neighbours from the lightest on, history from the oldest.
+"""Truncation of lines of numbers: neighbours from the smallest weight on, history from the oldest line on.
 
-Each generator changes the words in place, and yields what went.
+Each generator changes the variables in place and yields the name of what it dropped.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,44 +11,46 @@ from st2llm.serialize.text.series import HIDDEN, Block
 
 
 def drop_neighbours(left: dict[str, Any]) -> Iterator[str]:
-    """Neighbours with all their lines, the last first; one stays for a place of which no history is shown."""
+    """Drops neighbours, each with all its lines, the last first; keeps one for a place without history."""
     kept = 0 if "history" in left else 1
     names = list(dict.fromkeys(line.start for line in left.get("neighbours", ())))
     while len(names) > kept:
-        gone = names.pop()
-        left["neighbours"] = tuple(line for line in left["neighbours"] if line.start != gone)
-        yield f"neighbour {gone}"
+        dropped = names.pop()
+        left["neighbours"] = tuple(line for line in left["neighbours"] if line.start != dropped)
+        yield f"neighbour {dropped}"
 
 
 def drop_history(left: dict[str, Any]) -> Iterator[str]:
-    """Lines that begin at the same moment together, the oldest first; the newest stay, and those with an entry that is
-    asked for."""
+    """Drops history, the oldest first; lines that start at the same time go together.
+
+    The newest lines and those with a target entry stay.
+    """
     starts = list(dict.fromkeys(line.start for line in left.get("history", ())))
     for start in starts[:-1]:
-        gone = [line for line in left["history"] if line.start == start]
-        if any(HIDDEN in line.numbers for line in gone):
+        dropped = [line for line in left["history"] if line.start == start]
+        if any(HIDDEN in line.numbers for line in dropped):
             continue
         left["history"] = tuple(line for line in left["history"] if line.start != start)
         left["history_start"] = left["history"][0].start
-        yield f"history of {gone[0].label if len(gone) == 1 else start}"
+        yield f"history of {dropped[0].label if len(dropped) == 1 else start}"
 
 
 def drop_extra_readings(left: dict[str, Any]) -> Iterator[str]:
-    """Readings beside the data, last first: those of the past, then those known in advance."""
+    """Drops lines of the additional data (covariates), the last first: past values, then values known in advance."""
     for name, when in (("beside", "past"), ("ahead", "coming")):
         while left.get(name):
             line, left[name] = left[name][-1], left[name][:-1]
             yield f"{when} {line.label}"
 
 
-def with_missing_flag(words: Mapping[str, Any]) -> dict[str, Any]:
-    """The words as they are left, with `missing` as it is now."""
-    return dict(words) | {"missing": has_missing(words)}
+def with_missing_flag(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables, with `missing` recomputed."""
+    return dict(variables) | {"missing": has_missing(variables)}
 
 
-def has_missing(words: Mapping[str, Any]) -> bool:
-    """Whether an x for a missing value is shown in any line of numbers, alone or in a block."""
-    rows = [line for name in ("history", "neighbours", "day") for line in words.get(name, ())]
-    blocks = [block for name in ("table", "named") for block in words.get(name, ())]
+def has_missing(variables: Mapping[str, Any]) -> bool:
+    """Whether any line of numbers shows an x for a missing value."""
+    rows = [line for name in ("history", "neighbours", "day") for line in variables.get(name, ())]
+    blocks = [block for name in ("table", "named") for block in variables.get(name, ())]
     rows += [line for block in blocks if isinstance(block, Block) for line in block.lines]
     return any(MISSING in line.numbers for line in rows)

@@ -55,7 +55,7 @@ class TrajectorySerializer:
                 f"`form` of a trajectory template is positions or steps, but it is {self.form!r}."
             )
 
-    def words(self, sample: Sample) -> dict[str, Any]:
+    def variables(self, sample: Sample) -> dict[str, Any]:
         if self.plan.task == "next-place":
             return {**sequence.sequence_variables(sample), **self._stays(sample)}
         words = {
@@ -80,7 +80,7 @@ class TrajectorySerializer:
 
     def example(self, solved: Sample, asked: Sample) -> Example:
         """Positions in the numbers of the sample that is asked, from the solved one's own last fix."""
-        words = self.words(solved)
+        words = self.variables(solved)
         if self.plan.task == "next-place":
             question = f"{words['asked_time']}: place" if words["asked_time"] else "next: place"
             return Example("\n".join([*map(str, words["context"]), question]), self._answer.truth(solved))
@@ -92,7 +92,7 @@ class TrajectorySerializer:
         row = variables.number_row(solved, alike.track(solved))
         return Example(_row_with_gap(row, solved), alike.truth(solved))
 
-    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Description, then what is farthest from the question: of a history the oldest. The context stays."""
         return sequence.drop_order(words)
 

@@ -99,7 +99,7 @@ class VideoSerializer:
     recent: int = 0
     describe: FrameLabeller | None = None
 
-    def words(self, sample: Sample) -> dict[str, Any]:
+    def variables(self, sample: Sample) -> dict[str, Any]:
         if self.task in _LABEL_TASKS:
             return self._shown(sample) | self._asked_words(sample)
         words = self._shown(sample) | {
@@ -130,7 +130,7 @@ class VideoSerializer:
 
     def example(self, solved: Sample, asked: Sample) -> Example:
         """The lines of a solved sample in its own numbers; of a clip what moves in it, and its question."""
-        words = self.words(solved)
+        words = self.variables(solved)
         if self.task in _SERIES_TASKS:
             text = [f"{line.label}:{line.numbers}" for line in words["history"]]
             last = [f"{words['asked']}:"] if self.task == "forecast" else []
@@ -146,7 +146,7 @@ class VideoSerializer:
         text += [words["question"]] if words["question"] else []
         return Example("\n".join(text), self.truth(solved))
 
-    def sacrifices(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         return drop_order(words)
 
     @property

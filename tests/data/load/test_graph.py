@@ -232,8 +232,8 @@ def test_side_information_goes_before_the_history_where_tokens_are_few(make_card
         st2llm.split(_with_side(make_card, known=True), st2llm.tasks.forecast(6, 3)).test[0].at("queen-st")
     )
     template = st2llm.load_prompt("graph/forecast.side")
-    words = template.words.words(sample)
-    gone = [went for went, _ in template.words.sacrifices(words)]
+    words = template.serializer.variables(sample)
+    gone = [went for went, _ in template.serializer.drop_order(words)]
     assert gone.index("past rain mm") < gone.index("coming rain mm") < gone.index("words about the place")
 
 

@@ -70,8 +70,8 @@ def test_heads_make_the_grammars_that_tasks_fill_with_what_they_know():
         ({"grammar": "json"}, "'schema' is missing"),
         ({"grammar": "text", "reasoning": THINK}, "reasoning"),
         ({"reasoning": {"tokens": 0}}, "reasoning.tokens"),
-        ({"reasoning": {"cue": "So: "}}, "one line without blanks around"),
-        ({"reasoning": {"cue": "So\nthen"}}, "one line without blanks around"),
+        ({"reasoning": {"cue": "So: "}}, "one line of text without surrounding spaces"),
+        ({"reasoning": {"cue": "So\nthen"}}, "one line of text without surrounding spaces"),
         ({"digits": 0}, "digits"),
         ({"decimals": 1, "separator": "."}, "separator"),
         (["numbers"], "key: value"),
@@ -85,20 +85,20 @@ def test_a_wrong_head_is_one_error_that_names_the_cure(content, message):
 
 def test_an_answer_stands_behind_the_last_cue_at_the_start_of_a_line():
     thinker = head(reasoning=THINK)
-    assert thinker.found("Hm. So: 1\nSo: 2\n  So: 3,4\n\nBye.") == "3,4\n\nBye."
-    assert thinker.found("So:5") == "5" and thinker.found("Hm. So: 1") is None
-    assert thinker.found(thinker.said("7")) == "7"
-    assert head().found("So: 1") == "So: 1" and head().said("7") == "7"
+    assert thinker.extract("Hm. So: 1\nSo: 2\n  So: 3,4\n\nBye.") == "3,4\n\nBye."
+    assert thinker.extract("So:5") == "5" and thinker.extract("Hm. So: 1") is None
+    assert thinker.extract(thinker.with_cue("7")) == "7"
+    assert head().extract("So: 1") == "So: 1" and head().with_cue("7") == "7"
 
 
 def test_what_is_not_known_is_not_said():
-    assert head(reasoning=THINK).said("") == ""
+    assert head(reasoning=THINK).with_cue("") == ""
 
 
 def test_reasoning_wraps_any_grammar():
     inner = Clock()
-    assert head(grammar="time", reasoning=THINK).wrapped(inner) == FreeText(20, "So:", inner)
-    assert head(grammar="time").wrapped(inner) is inner
+    assert head(grammar="time", reasoning=THINK).with_reasoning(inner) == FreeText(20, "So:", inner)
+    assert head(grammar="time").with_reasoning(inner) is inner
 
 
 def test_a_template_that_asks_for_thoughts_reads_the_line_of_the_cue():
@@ -134,14 +134,14 @@ def test_history_and_truth_are_written_as_the_answer_is(words, first):
     mine, sample = template(words), at_first()
     prompt = mine.render(sample)
     assert f":{first}," in prompt.text
-    notation = mine.words.notation
+    notation = mine.serializer.notation
     assert prompt.grammar == notation.grammar(4)
     read = mine.read(prompt.truth, sample).value[48:, 0, 0]
-    assert abs(read - sample.truth[48:, 0, 0]).max() <= mine.words.numbers(sample).precision * (1 + 1e-9)
+    assert abs(read - sample.truth[48:, 0, 0]).max() <= mine.serializer.numbers(sample).precision * (1 + 1e-9)
 
 
 def test_signed_numbers_are_not_shifted():
     mine, sample = template("{digits: 3, signed: true}"), at_first(counts(52, 2) - 300)
-    assert "-" in mine.render(sample).text and mine.words.numbers(sample).shift == 0
+    assert "-" in mine.render(sample).text and mine.serializer.numbers(sample).shift == 0
     read = mine.read(mine.render(sample).truth, sample).value[48:, 0, 0]
     assert (read == sample.truth[48:, 0, 0]).all()

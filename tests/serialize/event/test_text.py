@@ -86,7 +86,7 @@ def test_gap_position_and_magnitude_are_read_back_together(points, gap):
     ("gap_h", "unit"), [(0.05, "minutes"), (0.4, "minutes"), (3.0, "hours"), (47.0, "hours"), (100.0, "days")]
 )
 def test_gaps_are_in_the_unit_that_suits_those_seen(gap_h, unit):
-    words = text_of().words(event_sample((gap_h,) * 6))
+    words = text_of().variables(event_sample((gap_h,) * 6))
     assert words["gap_unit"] == unit and words["columns"] == (f"{unit} since the event before",)
 
 
@@ -202,39 +202,39 @@ def test_daily_events_have_dates_without_a_time():
         sample, time=sample.time - sample.time[0] + 1_704_690_000
     )  # Mon 8 Jan 2024 00:00 in New York
     midnight = replace(midnight, time=1_704_690_000 + 86_400 * np.array([0, 1, 1, 2, 3, 3]))
-    lines = [event.line for event in text_of().words(midnight)["history"]]
-    assert text_of().words(midnight)["last"] == "Thursday 11 January 2024"
-    assert text_of().words(midnight)["columns"] == ("days since the event before",)
+    lines = [event.line for event in text_of().variables(midnight)["history"]]
+    assert text_of().variables(midnight)["last"] == "Thursday 11 January 2024"
+    assert text_of().variables(midnight)["columns"] == ("days since the event before",)
     assert text_of().truth(midnight) == "1" and text_of().precision(midnight) == pytest.approx(12.0)
     assert lines[0].startswith("Mon 8 Jan: larceny") and lines[2].startswith("Tue 9 Jan, at the same time")
 
 
 def test_the_rate_counts_the_events_that_follow_the_first():
-    words = text_of().words(event_sample((12.0,) * 9))
+    words = text_of().variables(event_sample((12.0,) * 9))
     assert words["rate"] == "2.0 events a day" and words["recent_rate"] == "2.0 events a day over the last 5"
-    assert text_of().words(event_sample((0.25,) * 9))["rate"] == "4.0 events an hour"
-    rare = text_of().words(event_sample((24.0 * 100,) * 5))
+    assert text_of().variables(event_sample((0.25,) * 9))["rate"] == "4.0 events an hour"
+    rare = text_of().variables(event_sample((24.0 * 100,) * 5))
     assert rare["rate"] == "3.7 events a year"
-    burst = text_of().words(event_sample((0.0,) * 6))
+    burst = text_of().variables(event_sample((0.0,) * 6))
     assert (burst["rate"], burst["recent_rate"]) == ("", "the last 5 all at the same time")
 
 
 def test_named_places_are_told_where_they_are_known():
     side = {"xy": np.array([[0.0, 0.0], [4000.0, 0.0]]), "labels": ("Market", "Harbour")}
-    words = text_of().words(event_sample(side=side))
+    words = text_of().variables(event_sample(side=side))
     assert words["history"][0].near == "Market" and words["history"][2].near == "Harbour"
 
 
 def test_geohash_and_hexagon_are_told_where_there_are_degrees():
     track = np.column_stack([np.full(8, 10.40744), np.full(8, 57.64911)])
-    words = text_of().words(event_sample(side={"track": track}))
+    words = text_of().variables(event_sample(side={"track": track}))
     assert words["history"][0].geohash == "u4pruyd" and words["history"][0].hexagon.startswith("88")
 
 
 def test_events_without_position_sort_or_magnitude_are_told_by_their_gaps():
     sample = event_sample((1.0, 2.0, 3.0), channels=("gap_h",), side={"options": ()})
     assert lint(load_prompt("event/next-event"), sample) == []
-    words = text_of().words(sample)
+    words = text_of().variables(sample)
     assert words["squares"] == words["marks"] == words["strongest"] == ""
 
 
@@ -287,7 +287,7 @@ def test_a_pair_answers_where_the_next_event_is():
 
 def test_what_a_template_cannot_answer_is_one_error():
     with pytest.raises(DataError, match="asks for 'mark', which is no number"):
-        text_of().words(event_sample(asked=("gap_h", "mark")))
+        text_of().variables(event_sample(asked=("gap_h", "mark")))
     with pytest.raises(DataError, match="its answer is no square"):
         text_of(CHOICE).grammar(event_sample())
     with pytest.raises(ConfigError, match="mark or square"):

@@ -37,7 +37,7 @@ def test_neighbours_stay_as_they_are_and_in_their_place():
     assert made.place == ("9-queen-street", "7-queen-street", "8-queen-street")
     np.testing.assert_array_equal(made.values[:48, 1:], SAMPLE.values[:48, :2])
     assert [i for i, _ in made.side.neighbours[0]] == [1, 2]
-    words = load_prompt("graph/anomaly").words.words(made)
+    words = load_prompt("graph/anomaly").serializer.variables(made)
     assert words["neighbours"][0].label == "7 Queen Street" and words["neighbours"][0].where == "450 m north"
 
 

@@ -24,7 +24,7 @@ def at_first(**settings):
 
 def test_the_words_are_those_that_templates_may_use():
     assert set(TEXT.place_words(at_first())) == set(PLACE_VARIABLES)
-    assert set(replace(TEXT, per="sample").words(forecast_sample())) == set(SAMPLE_VARIABLES)
+    assert set(replace(TEXT, per="sample").variables(forecast_sample())) == set(SAMPLE_VARIABLES)
 
 
 def test_history_has_one_line_a_day_with_weekday_date_and_holiday():

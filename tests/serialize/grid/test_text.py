@@ -22,9 +22,9 @@ def cell(sample=SEA, place="r1c1"):
 
 
 def test_the_words_are_those_that_templates_may_use():
-    assert set(load_prompt("grid/forecast").words.words(cell())) == set(PLACE_VARIABLES)
-    assert set(load_prompt("grid/forecast.regions").words.words(SEA)) == set(SAMPLE_VARIABLES)
-    assert set(TABLE_VARIABLES) <= set(load_prompt("grid/describe").words.words(SEA))
+    assert set(load_prompt("grid/forecast").serializer.variables(cell())) == set(PLACE_VARIABLES)
+    assert set(load_prompt("grid/forecast.regions").serializer.variables(SEA)) == set(SAMPLE_VARIABLES)
+    assert set(TABLE_VARIABLES) <= set(load_prompt("grid/describe").serializer.variables(SEA))
 
 
 def test_a_table_has_north_on_top_whatever_way_the_rows_run_and_dashes_for_land():
@@ -88,7 +88,7 @@ def test_regions_are_named_by_compass_and_leave_out_land():
 
 
 def test_a_cell_is_asked_like_a_place_with_the_cells_beside_it():
-    words = load_prompt("grid/forecast").words.words(cell())
+    words = load_prompt("grid/forecast").serializer.variables(cell())
     assert words["place"] == "50°N 10°E" and words["count"] == 3
     assert [line.where for line in words["neighbours"]] == ["north", "south", "west", "east"]
 
@@ -115,7 +115,7 @@ def test_regional_means_are_read_back_and_laid_over_the_cells():
 def test_a_cell_is_read_back_within_the_precision(values):
     shown = np.where(SEA.visible, values, np.nan)
     sample = replace(SEA, values=shown, truth=np.where(SEA.wanted, values, np.nan)).at("r2c2")
-    text = load_prompt("grid/forecast").words
+    text = load_prompt("grid/forecast").serializer
     (one,) = text.cell._series.series(sample)
     want = np.clip(sample.truth[sample.wanted], *one.numbers.limits)
     read = text.read(text.truth(sample), sample).value[sample.wanted]
@@ -135,7 +135,7 @@ def test_no_words_of_a_model_raise(text):
 
 def test_questions_show_the_cells_that_they_name_in_full():
     sample = replace(COUNTS, question="Which is higher, row 2, column 1 or row 2, column 2?")
-    named = load_prompt("grid/question-answer").words.words(sample)["named"]
+    named = load_prompt("grid/question-answer").serializer.variables(sample)["named"]
     assert [block.label for block in named] == ["row 2, column 1", "row 2, column 2"]
 
 

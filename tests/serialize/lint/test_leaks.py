@@ -167,8 +167,8 @@ def test_a_target_in_the_prompts_own_numbers_is_found():
     values = counts(192, 3) * 10
     word = str(int(values[170, 0] / 5))
     on = sample(values=values)
-    assert load_prompt("graph/forecast").words.numbers(on).step == 10.0
-    assert parse_template(HEAD + BODY, "mine.md").words.numbers(on).step == 5.0
+    assert load_prompt("graph/forecast").serializer.numbers(on).step == 10.0
+    assert parse_template(HEAD + BODY, "mine.md").serializer.numbers(on).step == 5.0
     assert any(word in finding for finding in findings(f"Say {word} there.\n{BODY}", on))
 
 

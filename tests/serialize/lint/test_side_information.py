@@ -103,8 +103,10 @@ def _run_in_a_label() -> Planted:
 
 def _hidden_statistic_by_code() -> Planted:
     template, sample = _graph()
-    words = HiddenMean(template.words.notation, 2, 6)
-    return Planted((template, sample), (replace(template, words=words), sample), "changes with the future")
+    words = HiddenMean(template.serializer.notation, 2, 6)
+    return Planted(
+        (template, sample), (replace(template, serializer=words), sample), "changes with the future"
+    )
 
 
 def _visible_target() -> Planted:

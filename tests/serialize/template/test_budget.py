@@ -31,26 +31,28 @@ def test_a_plan_says_what_each_prompt_costs_before_any_model_runs():
     template = load_prompt("graph/forecast")
     made = plan_budget(template, questions(), Letters())
     whole = [template.render(sample, tokenizer=Letters()).tokens for sample in questions()]
-    assert [cost.whole for cost in made.costs] == whole
+    assert [cost.full_tokens for cost in made.costs] == whole
     assert made.tokens == (min(whole), sorted(whole)[1], max(whole))
-    assert made.whole == 3 and made.dropped == {}
+    assert made.complete == 3 and made.dropped == {}
     assert str(made) == f"3 prompts of {whole[0]} to {whole[2]} tokens, median {whole[1]}."
 
 
 def test_a_plan_says_for_how_many_prompts_what_must_go():
     template = load_prompt("graph/forecast")
     costs = plan_budget(template, questions(), Letters()).costs
-    made = plan_budget(template, questions(), Letters(), budget=costs[0].whole)
-    assert made.whole == 1 and made.dropped == {"neighbour": 2, "description": 1, "history": 1}
-    assert all(cost.fitted <= costs[0].whole for cost in made.costs)
-    rendered = [template.render(s, budget=costs[0].whole, tokenizer=Letters()).dropped for s in questions()]
+    made = plan_budget(template, questions(), Letters(), budget=costs[0].full_tokens)
+    assert made.complete == 1 and made.dropped == {"neighbour": 2, "description": 1, "history": 1}
+    assert all(cost.fitted_tokens <= costs[0].full_tokens for cost in made.costs)
+    rendered = [
+        template.render(s, budget=costs[0].full_tokens, tokenizer=Letters()).dropped for s in questions()
+    ]
     assert [cost.dropped for cost in made.costs] == rendered
 
 
 def test_a_prompt_that_cannot_fit_is_named_with_its_reason():
     made = plan_budget(load_prompt("graph/forecast"), questions(1), Letters(), budget=50)
     (cost,) = made.impossible
-    assert cost.fitted is None and "even without" in cost.fault
+    assert cost.fitted_tokens is None and "even without" in cost.error
     assert "1 cannot fit" in str(made)
 
 
@@ -84,9 +86,9 @@ def test_a_place_that_nobody_measures_keeps_a_neighbour():
     for kind, base in (("graph", forecast_sample(counts(48, 3))), ("grid", grids()["sea"])):
         sample = masked(base, tasks.krige(len(base.time)))
         sample = sample.at(sample.place[sample.wanted_nodes[0]])
-        words = load_prompt(f"{kind}/krige").words
-        shown = {name: value for name, value in words.words(sample).items() if name != "history"}
-        *_, (_, left) = words.sacrifices(shown)
+        words = load_prompt(f"{kind}/krige").serializer
+        shown = {name: value for name, value in words.variables(sample).items() if name != "history"}
+        *_, (_, left) = words.drop_order(shown)
         assert len(left["neighbours"]) == 1
 
 
@@ -99,7 +101,7 @@ def test_the_parts_of_a_map_go_in_the_stated_order():
     sample = grids()["sea"]
     template = load_prompt("grid/forecast")
     asked = sample.at(sample.place[sample.wanted_nodes[0]])
-    shown = {k: v for k, v in template.words.words(asked).items() if k in template.body.variables}
-    gone = [name.split()[0] for name, _ in template.words.sacrifices(shown)]
+    shown = {k: v for k, v in template.serializer.variables(asked).items() if k in template.body.variables}
+    gone = [name.split()[0] for name, _ in template.serializer.drop_order(shown)]
     assert list(dict.fromkeys(gone)) == ["top", "table", "description", "neighbour"]
     assert np.isfinite(asked.truth[asked.wanted]).all()

@@ -108,7 +108,7 @@ def test_something_that_does_not_move_is_read_back_to_the_last_decimal(x, y, cou
 def test_the_precision_is_half_a_step_in_the_unit_of_the_data():
     assert text_of().precision(track_sample()) == pytest.approx(0.005)
     far = track_sample(path() * 1e5)
-    words = text_of().words(far)
+    words = text_of().variables(far)
     assert words["number_unit"] == "kilometres" and text_of().precision(far) == pytest.approx(50.0)
 
 
@@ -119,7 +119,7 @@ def test_fewer_decimals_are_written_where_steps_are_long():
 
 def test_numbers_are_counted_from_the_last_fix_seen_before_the_question():
     sample = track_sample(np.array([[5.0, 5], [6, 4], [7, 3], [8, 1]]), horizon=1)
-    words = text_of().words(sample)
+    words = text_of().variables(sample)
     assert (
         str(words["track"]) == "-2.00,2.00,-1.00,1.00,0.00,0.00" and text_of().truth(sample) == "1.00,-2.00"
     )
@@ -131,10 +131,10 @@ def test_a_missing_position_is_an_x_and_said_to_be_missing():
     xy = path(6)
     xy[1, 0] = np.nan
     sample = track_sample(xy, horizon=1)
-    words = text_of().words(sample)
+    words = text_of().variables(sample)
     assert str(words["track"]).startswith("-1.20,") or "x,x" in str(words["track"])
     gone = replace(sample, visible=sample.visible & np.isfinite(sample.values))
-    assert "x,x" in str(text_of().words(gone)["track"]) and text_of().words(gone)["missing"]
+    assert "x,x" in str(text_of().variables(gone)["track"]) and text_of().variables(gone)["missing"]
     assert [fix.away for fix in words["history"]][1] == ""
 
 
@@ -284,7 +284,7 @@ def test_attributes_and_cells_are_told_where_there_are_any():
     sample = track_sample(
         path() * 1e4, horizon=4, freq_s=60, step=6 * HOUR, attributes={"wind_kn": wind}, side={"track": track}
     )
-    fixes = text_of().words(sample)["history"]
+    fixes = text_of().variables(sample)["history"]
     assert fixes[0].attributes == "wind 30 kn" and fixes[0].label == "Mon 8 Jan 08:00"
     assert fixes[0].geohash == "d5x1g8c"
     assert fixes[0].hexagon.startswith("88") and fixes[0].square == "A1"
@@ -295,11 +295,11 @@ def test_a_sample_that_shows_no_position_is_one_error():
     xy = path(5)
     xy[:4] = np.nan
     with pytest.raises(DataError, match="shows no position at all"):
-        text_of().words(track_sample(xy, horizon=1))
+        text_of().variables(track_sample(xy, horizon=1))
     with pytest.raises(DataError, match="has no coordinates x and y"):
-        text_of().words(stay_sample())
+        text_of().variables(stay_sample())
     with pytest.raises(DataError, match="has no places"):
-        text_of("next-place", RankingFormat(grammar="ranking")).words(track_sample())
+        text_of("next-place", RankingFormat(grammar="ranking")).variables(track_sample())
 
 
 def test_a_form_or_strategy_that_does_not_fit_is_one_error():
@@ -333,7 +333,7 @@ def test_the_duration_and_the_place_of_the_asked_stay_are_not_told():
 
 
 def test_stays_are_told_by_weekday_time_duration_and_id_the_last_five_as_context():
-    words = text_of("next-place", RankingFormat(grammar="ranking")).words(stay_sample())
+    words = text_of("next-place", RankingFormat(grammar="ranking")).variables(stay_sample())
     assert words["context"][4].line == "Thu 16:00, 160 min: place p3" and len(words["context"]) == 5
     assert len(words["past"]) == 6 and str(words["visited"][0]) == "p3 (6)"
 
@@ -341,7 +341,7 @@ def test_stays_are_told_by_weekday_time_duration_and_id_the_last_five_as_context
 def test_stays_of_more_than_seven_days_ago_are_no_context():
     sample = stay_sample((1, 2, 3, 1))
     late = replace(sample, time=sample.time + np.array([0, 0, 0, 9 * DAY]))
-    words = text_of("next-place", RankingFormat(grammar="ranking")).words(late)
+    words = text_of("next-place", RankingFormat(grammar="ranking")).variables(late)
     assert len(words["context"]) == 0 and len(words["past"]) == 3
 
 
@@ -401,7 +401,7 @@ def test_thoughts_come_before_the_ranking():
 
 def test_names_of_places_are_told_beside_their_ids():
     labels = tuple(f"Shop {i}" for i in range(7))
-    words = text_of("next-place", RankingFormat(grammar="ranking")).words(
+    words = text_of("next-place", RankingFormat(grammar="ranking")).variables(
         stay_sample(side={"option_labels": labels})
     )
     assert words["context"][4].line.endswith("place p3 (Shop 3)")
@@ -442,7 +442,7 @@ def test_an_example_is_written_in_the_numbers_of_the_sample_that_is_asked():
     example = text_of().example(solved, track_sample())
     assert example.answer.count(",") == 23 and "." in example.answer
     asked = text_of().example(replace(track_sample(path() + 1000), id="other"), track_sample())
-    assert asked.text == str(text_of().words(track_sample())["track"])
+    assert asked.text == str(text_of().variables(track_sample())["track"])
     prompt = load_prompt("trajectory/forecast.examples").render(track_sample(), examples=[solved])
     assert f"Next:{example.answer}" in prompt.text
 

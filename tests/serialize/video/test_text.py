@@ -79,7 +79,7 @@ def test_every_template_renders_and_reads_its_own_perfect_answer(name):
     found = template.read(prompt.truth, sample)
     assert found.unread_reason is None
     if sample.wanted.any():
-        within = template.words.precision(sample)
+        within = template.serializer.precision(sample)
         assert within is not None and np.nanmax(np.abs(found.value - sample.truth)) <= within * (1 + 1e-9)
     else:
         assert found.label == sample.label or float(found.label) == float(sample.label)
@@ -109,7 +109,7 @@ def test_a_round_trip_of_a_forecast_moves_no_value_by_more_than_the_precision(le
     truth = np.where(wanted, np.minimum(values, top), np.nan)
     made = replace(sample, values=np.where(sample.visible, values, np.nan), wanted=wanted, truth=truth)
     template = load_prompt("video/forecast")
-    precision = template.words.precision(made)
+    precision = template.serializer.precision(made)
     assert precision is not None and precision <= max(0.5, top / 400)
     found = template.read(template.render(made).truth, made)
     assert np.nanmax(np.abs(found.value - truth)) <= precision * (1 + 1e-9)
@@ -139,7 +139,7 @@ def test_a_forecast_tells_the_region_its_neighbours_and_what_is_asked():
 
 def test_the_numbers_of_the_history_are_the_brightness_of_the_region():
     sample = asked("forecast")
-    words = load_prompt("video/forecast").words.words(sample)
+    words = load_prompt("video/forecast").serializer.variables(sample)
     said = [
         float(n) * float(words["number_step"]) for line in words["history"] for n in line.numbers.split(",")
     ]
@@ -161,7 +161,7 @@ def test_asking_for_both_channels_at_once_is_refused():
 def test_what_is_hidden_amid_the_seen_is_marked():
     sample = asked("impute")
     prompt = load_prompt("video/impute").render(sample)
-    words = load_prompt("video/impute").words.words(sample)
+    words = load_prompt("video/impute").serializer.variables(sample)
     line = ",".join(one.numbers for one in words["history"]).split(",")
     assert [i for i, word in enumerate(line) if word == "?"] == np.flatnonzero(
         sample.wanted.any(axis=(1, 2))
@@ -173,12 +173,14 @@ def test_what_is_hidden_amid_the_seen_is_marked():
 
 
 def test_movement_names_the_way_a_square_goes():
-    words = load_prompt("video/classify").words.words(labelled())
+    words = load_prompt("video/classify").serializer.variables(labelled())
     said = {line.label: line.text for line in words["movement"]}
     assert "right" in said["middle left"] and "left" not in said["centre"].partition("looks")[2]
     assert said["bottom right"] == "still"
     still = labelled(film=np.repeat(video_files.square_film(1, 60, 72), 20, axis=0))
-    assert {line.text for line in load_prompt("video/classify").words.words(still)["movement"]} == {"still"}
+    assert {line.text for line in load_prompt("video/classify").serializer.variables(still)["movement"]} == {
+        "still"
+    }
 
 
 @pytest.mark.parametrize("xy, way", [
@@ -192,7 +194,7 @@ def test_directions_are_those_of_the_picture(xy, way):
 def test_colours_and_cuts_are_told():
     film = np.zeros((30, 48, 48, 3), dtype=np.uint8)
     film[:15], film[15:] = (200, 20, 20), (20, 20, 200)
-    words = load_prompt("video/classify").words.words(labelled(film=film))
+    words = load_prompt("video/classify").serializer.variables(labelled(film=film))
     assert words["looks"][0].colours == "red 100%" and words["looks"][-1].colours == "blue 100%"
     assert tuple(words["cuts"]) == ("0.60 s",)
     assert "A new shot begins at 0.60 s." in load_prompt("video/classify").render(labelled(film=film)).text
@@ -206,7 +208,7 @@ def test_labels_come_from_outside_for_the_frames_that_are_told_alone():
         return [[("suit", 0.53), ("bow tie", 0.2)] for _ in frames]
 
     template = load_prompt("video/classify")
-    told = replace(template, words=replace(template.words, describe=describe))
+    told = replace(template, serializer=replace(template.serializer, describe=describe))
     sample = labelled()
     text = told.render(sample).text
     assert "perhaps in it: suit 53%, bow tie 20%" in text and "not labelled" not in text
@@ -258,7 +260,7 @@ def test_examples_are_solved_in_their_own_numbers():
     sample = part[2][0].at("r1c1")
     template = load_prompt("video/forecast.examples")
     text = template.render(sample, examples=[part[0][0], part[0][5]]).text
-    truth = template.words.truth(part[0][5].at("r1c1"))
+    truth = template.serializer.truth(part[0][5].at("r1c1"))
     assert "Solved example 2:" in text and f"frames 13 to 16:{truth}" in text
     classes = split_clips(
         [clip(n, label=n, labels=("a", "b"), part=0) for n in "ab"], tasks.classify(20), 20
@@ -307,8 +309,8 @@ def test_the_budget_is_kept_in_the_stated_order_of_sacrifices():
 
 def test_looks_go_one_by_one_until_one_is_left():
     template = load_prompt("video/classify")
-    words = template.words.words(labelled())
-    gone = [name for name, _ in template.words.sacrifices({"looks": words["looks"]})]
+    words = template.serializer.variables(labelled())
+    gone = [name for name, _ in template.serializer.drop_order({"looks": words["looks"]})]
     assert gone[0] == "colours" and len([name for name in gone if name.startswith("look")]) == 5
 
 
