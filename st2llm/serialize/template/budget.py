@@ -68,7 +68,7 @@ class BudgetPlan:
 
     @cached_property
     def dropped(self) -> dict[str, int]:
-        """Number of prompts that lose a part of each type (the first word of its name), the most frequent type first."""
+        """Number of prompts that lose a part of each type (the first word of its name), most frequent first."""
         types = (dict.fromkeys(part.split()[0] for part in cost.dropped) for cost in self.costs)
         return dict(Counter(part_type for each in types for part_type in each).most_common())
 

@@ -50,7 +50,7 @@ class KindSerializer(Protocol):
         ...
 
     def precision(self, sample: Sample) -> float | None:
-        """Maximum error of writing and reading a value, in the unit of the data; None for answers that are not numbers."""
+        """Maximum error of writing and reading a value, in the data's unit; None for answers without numbers."""
         ...
 
     def example(self, solved: Sample, asked: Sample) -> Example:
