@@ -15,8 +15,8 @@ class QuestionAnswer:
 
     topic: busiest-at, mean-last-day, ... answer: the exact answer as text. unit, decimals: of a number. options: of a
     choice; exactly one of them is the answer. provenance: how the answer was computed. places: indices of the nodes
-    that the question is about; empty for all. tolerance: share of the true number by which an answer may be off, for values
-    that prompts show rounded. Raises DataError for a choice without two different options or without its answer.
+    that the question is about; empty for all. tolerance: share of the true number by which an answer may be off, for
+    values that prompts show rounded. Raises DataError for a choice without two different options or without its answer.
     """
 
     topic: str
