@@ -15,6 +15,7 @@ from st2llm.data.card.side import NoteTable, PlaceTable, SideRule, WeatherTable
 from st2llm.data.load.harmonise import duration_s
 from st2llm.data.local_time import check_increasing, to_utc
 from st2llm.data.read import columns
+from st2llm.data.read.table_blocks import TableFormat
 from st2llm.errors import DataError
 from st2llm.types import Note, Reading
 
@@ -77,7 +78,7 @@ def join_weather(
     """
     clock = rule.time_columns()
     types: dict[str, columns.ColumnType] = dict.fromkeys(rule.columns.values(), "number")
-    table_format = columns.TableFormat(missing=tuple(rule.missing))
+    table_format = TableFormat(missing=tuple(rule.missing))
     table = columns.read(path, {**timestamps.column_types(clock), **types}, table_format)
     instants = timestamps.read_times(clock, table, timezone=timezone, where=path.name)
     rows = np.flatnonzero(instants.known)

@@ -11,7 +11,8 @@ from st2llm.data import calendar, positions, timestamps
 from st2llm.data.card.base import Card
 from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern
 from st2llm.data.read import columns
-from st2llm.data.read.columns import Columns, ColumnType, TableFormat
+from st2llm.data.read.columns import Columns, ColumnType
+from st2llm.data.read.table_blocks import TableFormat
 from st2llm.errors import DataError
 
 PARTS = ("train", "validation", "test")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st2llm.data.read import columns
-from st2llm.data.read.columns import TableFormat
+from st2llm.data.read import columns, table_blocks
+from st2llm.data.read.table_blocks import TableFormat
 from st2llm.errors import DataError
 
 TEXT = "id,when,x,kind\na,2024-01-01 00:00:00,1.5,NA\nb,2024-01-02T03:04:05,,EP\na,2024-01-03,-2e3,\n"
@@ -141,7 +141,7 @@ def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str | bytes
 
 
 def test_zones_that_only_some_blocks_have_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(table_blocks, "BLOCK_BYTES", 64)
     rows = ["2024-01-01T00:00:00"] * 20 + ["2024-01-01T00:00:00Z"] * 20
     with pytest.raises(DataError, match="mixes timestamps"):
         columns.read(write(tmp_path, "\n".join(["when", *rows]) + "\n"), {"when": "timestamp"})
@@ -230,7 +230,7 @@ def test_a_parquet_file_that_claims_more_than_fits_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pd.DataFrame({"x": np.zeros(100_000)}).to_parquet(tmp_path / "t.parquet")
-    monkeypatch.setattr(columns, "MAX_TABLE_BYTES", 1000)
+    monkeypatch.setattr(table_blocks, "MAX_TABLE_BYTES", 1000)
     with pytest.raises(DataError, match="100,000 rows"):
         columns.read(tmp_path / "t.parquet", {"x": "number"})
 
@@ -242,11 +242,11 @@ def test_blocks_are_cut_between_lines_wherever_they_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int, end: str, last: str
 ) -> None:
     """A line cut in two, a lost last line, or a head taken for a row would change the numbers."""
-    monkeypatch.setattr(columns, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(table_blocks, "BLOCK_BYTES", block_bytes)
     rows = [f"{i},{'x' * (i % 9)}é" for i in range(40)]
     text = end.join(["# written by hand", "n,name", *rows]) + (end if last else "")
     path = write(tmp_path, text.encode())
-    read = columns.read(path, {"n": "number", "name": "category"}, columns.TableFormat(skip=1))
+    read = columns.read(path, {"n": "number", "name": "category"}, TableFormat(skip=1))
     assert read.numbers("n").tolist() == list(range(40))
     names = read.categories("name")
     assert [names.names[code] for code in names.codes] == ["x" * (i % 9) + "é" for i in range(40)]
@@ -255,7 +255,7 @@ def test_blocks_are_cut_between_lines_wherever_they_end(
 def test_a_faulty_row_of_a_later_block_is_told_by_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns, "BLOCK_BYTES", 32)
+    monkeypatch.setattr(table_blocks, "BLOCK_BYTES", 32)
     rows = [f"{i},{i}" for i in range(30)]
     rows[20] = "20"
     with pytest.raises(DataError, match="Row #22: Expected 2 columns, got 1"):  # the head is the first line
@@ -265,11 +265,11 @@ def test_a_faulty_row_of_a_later_block_is_told_by_its_line(
 def test_a_line_without_an_end_and_too_many_columns_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(columns, "MAX_LINE_BYTES", 256)
+    monkeypatch.setattr(table_blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(table_blocks, "MAX_LINE_BYTES", 256)
     with pytest.raises(DataError, match="a line of over 256 bytes"):
         columns.read(write(tmp_path, "a\n" + "1" * 1000), {"a": "number"})
-    monkeypatch.setattr(columns, "MAX_COLUMNS", 3)
+    monkeypatch.setattr(table_blocks, "MAX_COLUMNS", 3)
     with pytest.raises(DataError, match="over 3 columns.*long form"):
         columns.read(write(tmp_path, "a,b,c,d\n1,2,3,4\n"), {"a": "number"})
 
