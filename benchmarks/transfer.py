@@ -25,7 +25,7 @@ from st2llm.config.model import EncoderSettings, Projection
 from st2llm.data.windows.splits import evenly_spaced
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
-from st2llm.evaluate.run.run_card import commit_words
+from st2llm.evaluate.run.run_card import commit_text
 from st2llm.model.arm import build
 from st2llm.model.objectives.supervised import Regression
 from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str]) -> None:
         ]
     for row in sorted(said, key=lambda row: (row["on"], row["error"])):
         print(
-            json.dumps({**row, "commit": commit_words()})
+            json.dumps({**row, "commit": commit_text()})
             if wanted.json
             else f"{row['on']:22} {row['from']:32} {row['error']:.4f}"
         )

@@ -17,7 +17,7 @@ from st2llm.commands.finetune import run_clip_prompts, run_finetune
 from st2llm.config.training import SoftTokenRecipe, VideoQARecipe, VideoTextRecipe
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
-from st2llm.evaluate.run.run_card import commit_words
+from st2llm.evaluate.run.run_card import commit_text
 from st2llm.evaluate.run_folder.store import write_json
 from st2llm.files import write_whole
 from st2llm.model import checkpoint
@@ -213,7 +213,7 @@ def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Alignment
         f"- head: {r.up.head}; objectives: {', '.join(r.objectives.given)}",
         f"- steps {done.fit.curve.step[-1]}, batch {r.budget.batch}, rate {r.budget.lr:g}, seed {r.seed}; best "
         f"validation value {done.fit.curve.best:.5g} ({'converged' if done.fit.curve.converged else 'not converged'})",
-        f"- commit: {commit_words()}",
+        f"- commit: {commit_text()}",
         "",
         "Data: the mean of the model's last states over the soft tokens. Text: the same over the tokens of the "
         "description, which was computed from what is visible. Intervals: delete-d jackknife over samples. Pairs at "

@@ -15,7 +15,7 @@ from st2llm.config.training import (
     VideoTextRecipe,
 )
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
-from st2llm.evaluate.run.run_card import commit_words
+from st2llm.evaluate.run.run_card import commit_text
 from st2llm.model import checkpoint
 from st2llm.model.prompted import Speaker
 from st2llm.predict.build import load_language_model
@@ -129,7 +129,7 @@ def _ask(
         ("steps", f"{done.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
         ("validation", f"{done.curve.best:.4g} nats"),
         ("seed", str(recipe.seed)),
-        ("commit", commit_words()),
+        ("commit", commit_text()),
     ]
     write(exam, out, title=recipe.title or recipe.id, facts=told)
 
@@ -193,5 +193,5 @@ def _facts(recipe: InstructionRecipe, out: Path, test: list[dict[str, Any]]) -> 
         ),
         ("validation, nats a token", f"{state['best']:.4g}, before training {state['rows'][0][2]:.4g}"),
         ("seed", str(r.seed)),
-        ("commit", commit_words()),
+        ("commit", commit_text()),
     ]

@@ -5,7 +5,6 @@ residual on the training part. Thresholds come from there alone, and no hit is s
 adjustment: Kim et al., AAAI 2022, show that it makes random scores look good).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,15 +16,11 @@ from st2llm.data.calendar import local_iso
 from st2llm.data.local_time import from_index, to_utc
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError, nearest
-from st2llm.evaluate.scoring.score_table import label_runs
 from st2llm.types import SensorGraph
 
 KINDS = ("spike", "stuck", "drift", "noise", "zero")
 """One reading far off; the same reading again and again; a slow departure; a noisy spell; nothing at all."""
 _LONGEST = {"spike": 1, "stuck": 12, "drift": 24, "noise": 12, "zero": 12}
-_LEAST_SCALE = 1e-9
-_LEAST_SHARE = 0.1
-"""Of the middle one of a place's hours, what each hour's usual residual is at least."""
 
 
 @dataclass(frozen=True)
@@ -141,58 +136,3 @@ def _table(path: Path) -> pd.DataFrame:
     if missing := sorted({"place", "start", "end"} - set(table.columns)):
         raise DataError(f"{path} needs the columns place, start and end, but has no {', '.join(missing)}.")
     return table
-
-
-def add_anomaly_scores(
-    table: pd.DataFrame, training: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault], share: float
-) -> pd.DataFrame:
-    """The table of predictions with two columns more.
-
-    suspicion: how far a reading lies from what is said of it, in median residuals of its place at that hour of the day
-    on training, over that share's quantile of the same on training: above 1 is an alarm. fault: its kind, or ''.
-    training: the predictor's own table of training windows.
-    """
-    zone = data.timezone
-    usual = _residual(training).groupby(_slots(training, zone), observed=True).median()
-    # A place that is silent at night is off by nothing then: an hour's residuals are told by those of the day as well.
-    least = _LEAST_SHARE * usual.groupby(level=[0, 1]).transform("median")
-    usual = usual.clip(lower=least).clip(lower=_LEAST_SCALE)
-    threshold = float((_residual(training) / _per_row(usual, training, zone)).quantile(share))
-    suspicion = _residual(table) / _per_row(usual, table, zone) / max(threshold, _LEAST_SCALE)
-    return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
-
-
-def _residual(table: pd.DataFrame) -> pd.Series:
-    return (table["value"] - table["truth"]).abs().where(table["valid"])
-
-
-def _slots(table: pd.DataFrame, timezone: str) -> list[pd.Series]:
-    """Place, channel and local hour of each entry."""
-    local = pd.to_datetime(table["time"], unit="s", utc=True).dt.tz_convert(timezone)
-    return [table["place"].astype(str), table["channel"], local.dt.hour]
-
-
-def _per_row(usual: pd.Series, table: pd.DataFrame, timezone: str) -> np.ndarray:
-    """The usual residual of each entry's slot; of one without any in training, the median of all."""
-    rows = usual.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).fillna(usual.median())
-    return np.asarray(rows, dtype=np.float64)
-
-
-def _kinds(table: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault]) -> pd.Series:
-    """What is wrong with each entry: the kind of its fault, or ''."""
-    names = ["", *dict.fromkeys(fault.kind for fault in faults)]
-    codes = np.zeros(data.values.shape[:2], dtype=np.int16)
-    for fault in faults:
-        codes[fault.start : fault.stop, fault.node] = names.index(fault.kind)
-    node = pd.Index(data.places).get_indexer(pd.Index(table["place"].astype(str)))
-    found = codes[np.searchsorted(data.time, table["time"].to_numpy()), node]
-    return pd.Series(np.array(names, dtype=object)[found], index=table.index).astype("category")
-
-
-def detected_by_kind(table: pd.DataFrame) -> dict[str, float]:
-    """The share of the faults of each kind in which a reading was alarmed; see `score_table.label_runs`."""
-    faulty = label_runs(table, table["fault"] != "")
-    hit = (table["suspicion"] > 1).groupby(faulty).any()
-    kind = table["fault"].astype(str).groupby(faulty).first()
-    inside = kind.index >= 0
-    return {str(name): float(share) for name, share in hit[inside].groupby(kind[inside]).mean().items()}

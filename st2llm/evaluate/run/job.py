@@ -1,15 +1,41 @@
-"""The jobs of a comparison: one predictor with one seed each."""
+"""The jobs of a comparison (one predictor with one seed each), their outcomes, and the interface of what runs them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
 
 from st2llm.config.predictors import PredictorSettings
+from st2llm.evaluate.run_folder.store import RunStore
 
 
 @dataclass(frozen=True)
 class Job:
-    """One predictor with one seed; its key names its files."""
+    """One predictor with one seed. key: names its files."""
 
     predictor: PredictorSettings
     seed: int
     task: str
     key: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a job.
+
+    result: what arms/<key>.json holds beside the identity of the job: validation, converged, cost, curves, ...
+    predictions: the prediction table (see `build_score_table`). answers: rows of the answers file of a text arm.
+    """
+
+    result: dict[str, Any]
+    predictions: pd.DataFrame
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Runs the jobs of one family of predictors."""
+
+    def run(self, job: Job, store: RunStore) -> Outcome:
+        """Fits the predictor where it needs fitting, and predicts the test windows. store: the run folder."""
+        ...

@@ -1,4 +1,4 @@
-"""The run card: what was run, on what, with which versions; enough to run it again."""
+"""The run card: suite, data, versions and machine of a run; enough to run it again."""
 
 import hashlib
 import json
@@ -12,12 +12,9 @@ from typing import Any
 
 import psutil
 
-from st2llm.config.suite import Suite
-from st2llm.data.windows.splits import Splits
 from st2llm.evaluate.run.data_summary import data_sha256, summarize
-from st2llm.evaluate.run.study import Study
+from st2llm.evaluate.run.inputs import Inputs
 from st2llm.metrics import HIGHER_IS_BETTER
-from st2llm.types import Container
 
 MOST_NAMED = 2000
 _PACKAGES = [
@@ -37,8 +34,12 @@ _PACKAGES = [
 ]
 
 
-def run_card(suite: Suite, data: Container, splits: Splits, study: Study) -> dict[str, Any]:
-    """What run.json starts with; `seconds` and `encoder_sha256` join when arms have finished."""
+def run_card(inputs: Inputs) -> dict[str, Any]:
+    """The content of run.json at the start of a run; `seconds` and `encoder_sha256` are added when arms have finished.
+
+    inputs: those of the first task of the suite.
+    """
+    suite, splits = inputs.suite, inputs.splits
     config = suite.model_dump(mode="json")
     commit, dirty = code_commit()
     return {
@@ -58,30 +59,30 @@ def run_card(suite: Suite, data: Container, splits: Splits, study: Study) -> dic
         "seeds": suite.seeds,
         "commit": commit,
         "dirty": dirty,
-        "data": summarize(data),
-        "data_sha256": data_sha256(data),
+        "data": summarize(inputs.data),
+        "data_sha256": data_sha256(inputs.data),
         "split_sha256": splits.sha256,
         "split": {
             "train": len(splits.train),
-            "validation": len(study.validation),
+            "validation": len(inputs.validation),
             "test": len(splits.test),
-            **_selected(study),
+            **_selected(inputs),
         },
         "tasks": [task.name for task in suite.tasks],
-        "llm": study.models.describe(),
+        "llm": inputs.models.describe(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _selected(study: Study) -> dict[str, Any]:
-    """Which test windows are scored: by name, and where they are many by their number and hash alone."""
-    if len(study.test) <= MOST_NAMED:
-        return {"selected": [sample.id for sample in study.test]}
-    return {"selected": [], "selected_count": len(study.test), "selected_sha256": study.test.sha256}
+def _selected(inputs: Inputs) -> dict[str, Any]:
+    """The test windows that are scored: their ids, or their number and hash where they are many."""
+    if len(inputs.test) <= MOST_NAMED:
+        return {"selected": [sample.id for sample in inputs.test]}
+    return {"selected": [], "selected_count": len(inputs.test), "selected_sha256": inputs.test.sha256}
 
 
 def environment() -> dict[str, Any]:
-    """Versions of what computes, and the machine it computes on."""
+    """Versions of the packages that compute, and the machine."""
     found: dict[str, Any] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -95,14 +96,14 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def commit_words() -> str:
-    """The commit of the code, and whether it was changed since, for a page."""
+def commit_text() -> str:
+    """The commit of the code as text, with a note where the working tree has changes."""
     commit, changed = code_commit()
     return f"{commit}, changed since" if changed else commit
 
 
 def code_commit() -> tuple[str, bool]:
-    """The commit of the code and whether it was changed since; ('unknown', False) outside a git checkout."""
+    """The commit of the code and whether the working tree has changes; ('unknown', False) outside a git checkout."""
     here = Path(__file__).resolve().parent
     try:
         head = subprocess.run(

@@ -7,15 +7,12 @@ import numpy as np
 import pandas as pd
 
 from st2llm import metrics
-from st2llm.evaluate.controls.faults import detected_by_kind
 from st2llm.evaluate.run_folder.record import Gain, Record
+from st2llm.evaluate.scoring.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.blocks import block_of_samples
 from st2llm.evaluate.scoring.gain import Scores
-from st2llm.evaluate.scoring.score_table import (
-    mean_draws,
-    totals_by_sample,
-)
+from st2llm.evaluate.scoring.totals import mean_draws, totals_by_sample
 from st2llm.evaluate.scoring.unread import metrics_by_rule, resolve_unread
 from st2llm.predict.answer_counts import AnswerCategory, sum_counts
 

@@ -9,7 +9,8 @@ import pandas as pd
 from st2llm import metrics
 from st2llm.errors import ConfigError
 from st2llm.evaluate.scoring.arms import FinishedArms
-from st2llm.evaluate.scoring.score_table import ANSWERED, ENTRY, score, with_all_columns
+from st2llm.evaluate.scoring.score_table import ANSWERED, ENTRY, with_all_columns
+from st2llm.evaluate.scoring.totals import score
 
 
 def resolve_unread(arms: FinishedArms, result: dict[str, Any], rule: str) -> pd.DataFrame:

@@ -12,9 +12,10 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError
-from st2llm.evaluate.controls.faults import KINDS, detected_by_kind, inject_faults, read_faults
+from st2llm.evaluate.controls.faults import KINDS, inject_faults, read_faults
 from st2llm.evaluate.run.compare import compare
-from st2llm.evaluate.scoring.score_table import score, totals_by_sample
+from st2llm.evaluate.scoring.anomaly import detected_by_kind
+from st2llm.evaluate.scoring.totals import score, totals_by_sample
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.evaluate.run.data_summary import data_sha256
-from st2llm.evaluate.run.progress import ProgressReporter
+from st2llm.evaluate.run.inputs import Inputs, TaskData
+from st2llm.evaluate.run.progress import NO_PROGRESS
 from st2llm.evaluate.run.run_card import environment, run_card
-from st2llm.evaluate.run.study import Study
 from st2llm.types import Note
 
 
@@ -25,7 +25,7 @@ def card_of(town, **changes):
     suite = Suite.model_validate(tiny_suite.rules("town", **changes))
     task = suite.tasks[0]
     splits = split(town, task, stride=24)
-    return run_card(suite, town, splits, Study(suite, town, task, splits, ProgressReporter())), splits
+    return run_card(Inputs(suite, TaskData(town, task, splits), NO_PROGRESS)), splits
 
 
 def test_every_promised_field_is_there(town):
@@ -85,7 +85,7 @@ def test_places_without_coordinates_are_listed_without(town):
     suite = Suite.model_validate(tiny_suite.rules("town"))
     bare, task = replace(town, lonlat=None, xy=None), suite.tasks[0]
     splits = split(bare, task, stride=24)
-    found = run_card(suite, bare, splits, Study(suite, bare, task, splits, ProgressReporter()))
+    found = run_card(Inputs(suite, TaskData(bare, task, splits), NO_PROGRESS))
     assert found["data"]["places"][0]["lon"] is None
 
 

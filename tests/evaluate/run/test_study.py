@@ -14,11 +14,13 @@ from st2llm.data.windows import split
 from st2llm.data.windows.splits import evenly_spaced
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run import models
-from st2llm.evaluate.run import study as module
 from st2llm.evaluate.run.compare import compare
+from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import ProgressReporter
-from st2llm.evaluate.run.study import CachedSamples, Study, subsample_places
+from st2llm.evaluate.run.samples import CachedSamples, subsample_places
+from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.predict.text import TextPredictor
 
@@ -37,7 +39,7 @@ def made(town):
         begun = []
         task = suite.tasks[0]
         reporter = ProgressReporter(start=lambda label, steps: begun.append(label))
-        return Study(suite, town, task, split(town, task, stride=24), reporter), begun
+        return Study(Inputs(suite, TaskData(town, task, split(town, task, stride=24)), reporter)), begun
 
     return make
 
@@ -120,9 +122,9 @@ def test_training_samples_are_made_when_they_are_asked_for_and_kept(town):
 
 def test_a_limit_keeps_evenly_spaced_test_windows(made, card, llama):
     study, _ = made(card, llama, limit=5)
-    assert len(study.test) == 5
-    assert len(study.validation) == 5
-    assert len(study.train) == 38
+    assert len(study.inputs.test) == 5
+    assert len(study.inputs.validation) == 5
+    assert len(study.inputs.train) == 38
 
 
 def test_rules_and_text_run_once_trained_arms_once_a_seed(made, card, llama):
@@ -140,7 +142,9 @@ def test_tasks_after_the_first_carry_their_name_in_their_keys(card, llama, town)
     horizons = {"forecast": {"history": 48, "horizon": [12, 24]}}
     suite = Suite.model_validate(tiny_suite.everything(card, llama, task=horizons))
     keys = [
-        Study(suite, town, task, split(town, task, stride=24), ProgressReporter()).key("none", 1)
+        Study(
+            Inputs(suite, TaskData(town, task, split(town, task, stride=24)), ProgressReporter())
+        ).inputs.key("none", 1)
         for task in suite.tasks
     ]
     assert keys == ["none-1", "none-1.forecast-48-24"]
@@ -173,12 +177,12 @@ def test_the_learning_rate_is_chosen_on_validation_for_the_first_seed_and_kept_f
 @pytest.mark.slow
 def test_every_selected_window_is_scored_at_every_place_and_step(ran):
     study, store, _ = ran
-    want = {sample.id for sample in study.test}
+    want = {sample.id for sample in study.inputs.test}
     for facts in store.arms():
         frame = store.predictions(facts["key"])
         samples = set(frame["sample"].astype(str))
         few = facts["family"] == "text"
-        assert len(frame) == (3 if few else len(study.test)) * 3 * 24, facts["key"]
+        assert len(frame) == (3 if few else len(study.inputs.test)) * 3 * 24, facts["key"]
         assert samples < want if few else samples == want
         assert not frame.duplicated(["sample", "place", "step", "channel"]).any()
         assert frame["step"].unique().tolist() == list(range(24))
@@ -188,7 +192,7 @@ def test_every_selected_window_is_scored_at_every_place_and_step(ran):
 @pytest.mark.slow
 def test_all_arms_are_judged_by_the_same_truth_which_is_the_datas_own(ran, town):
     study, store, _ = ran
-    sample = study.test[0]
+    sample = study.inputs.test[0]
     want = sample.truth[48:, :, 0].T.ravel()
     for facts in store.arms():
         frame = store.predictions(facts["key"])
@@ -256,7 +260,7 @@ def test_an_arm_starts_with_what_other_places_have_taught_it(tmp_path):
     assert any(name.startswith("head.") for name in load_file(tmp_path / "run/encoder/warm-0.safetensors"))
     content["encoder"]["drop_embeddings"] = []
     with pytest.raises(
-        ConfigError, match=r"What was learned on .* does not fit .*`encoder.drop_embeddings: \[node\]`"
+        ConfigError, match=r"The encoder warmed up on .* does not fit .*`encoder.drop_embeddings: \[node\]`"
     ):
         compare(tiny_suite.write_suite(tmp_path / "t.yaml", content), out=tmp_path / "other", progress=False)
     content["encoder"]["warmup"]["data"] = "nyc-bike1"
@@ -311,7 +315,7 @@ def seen(monkeypatch):
         monkeypatch.setattr(owner, name, answer)
 
     spy(BaselinePredictor, "predict")
-    spy(module.ArmPredictor, "predict")
+    spy(ArmPredictor, "predict")
     spy(TextPredictor, "answers")
     return asked
 
@@ -321,7 +325,7 @@ def test_no_predictor_is_shown_an_answer(made, card, llama, tmp_path, seen, name
     study, _ = made(card, llama, budget={"steps": 1, "batch": 2, "lr": [1e-3]}, limit=2)
     job = next(job for job in study.jobs() if job.predictor.name == name)
     study.run(job, RunStore(tmp_path))
-    assert {sample.id for sample in seen} >= {sample.id for sample in study.test}
+    assert {sample.id for sample in seen} >= {sample.id for sample in study.inputs.test}
     for sample in seen:
         assert sample.truth is None
         assert np.isnan(sample.values[sample.wanted]).all()
@@ -329,15 +333,18 @@ def test_no_predictor_is_shown_an_answer(made, card, llama, tmp_path, seen, name
 
 def test_an_arm_without_validation_windows_has_no_validation_score(made, card, llama, tmp_path):
     study, _ = made(card, llama)
-    study.validation = study.validation[:0]
+    study.inputs.validation = study.inputs.validation[:0]
     job = replace(study.jobs()[0])
     assert study.run(job, RunStore(tmp_path))["validation"] is None
 
 
 def test_predictors_may_ask_for_fewer_windows_of_the_same_test_part(made, card, llama):
     study, _ = made(card, llama)
-    text = study.suite.predictor("text")
-    assert study._chosen(text).indices().tolist() == evenly_spaced(study.test, 3).indices().tolist()
+    text = study.inputs.suite.predictor("text")
+    assert (
+        study.inputs.test_windows(text).indices().tolist()
+        == evenly_spaced(study.inputs.test, 3).indices().tolist()
+    )
 
 
 def test_a_language_model_that_nobody_changes_is_loaded_once(made, card, llama, tmp_path, monkeypatch):
@@ -379,7 +386,7 @@ def test_a_primitive_arm_fills_what_is_hidden_amid_a_window(town, card, tmp_path
         }
     )
     made = suite.tasks[0]
-    study = Study(suite, town, made, split(town, made, stride=12), ProgressReporter())
+    study = Study(Inputs(suite, TaskData(town, made, split(town, made, stride=12)), ProgressReporter()))
     store = RunStore(tmp_path)
     rule_facts, arm_facts = (study.run(job, store) for job in study.jobs())
     # It starts out as the rule that it corrects, and is kept at its best validation error.

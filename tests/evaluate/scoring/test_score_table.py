@@ -8,14 +8,8 @@ import pytest
 from support import fields, handmade
 
 from st2llm import metrics
-from st2llm.evaluate.scoring.score_table import (
-    ENTRY,
-    build_score_table,
-    mean_draws,
-    score,
-    totals_by_sample,
-    with_all_columns,
-)
+from st2llm.evaluate.scoring.score_table import ENTRY, build_score_table, with_all_columns
+from st2llm.evaluate.scoring.totals import mean_draws, score, totals_by_sample
 from st2llm.types import Prediction
 
 NAN = np.nan

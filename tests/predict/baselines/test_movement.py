@@ -10,7 +10,8 @@ from support import handmade
 from st2llm import tasks
 from st2llm.data import load_data, split
 from st2llm.errors import DataError
-from st2llm.evaluate.scoring.score_table import build_score_table, score
+from st2llm.evaluate.scoring.score_table import build_score_table
+from st2llm.evaluate.scoring.totals import score
 from st2llm.predict.baselines import fit_baseline
 
 NAN = np.nan

@@ -1,17 +1,23 @@
-"""The text arm of a comparison: what it was asked and said, what came of it, and what it cost."""
+"""Text arms: a language model is prompted for each sample and its answers are parsed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from st2llm.config.predictors import PredictorSettings
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
-from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run.inputs import Inputs
+from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
+from st2llm.evaluate.run.samples import without_truth
+from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.llm.answer_cache import with_answer_cache
 from st2llm.llm.endpoint.client import RemoteModel
 from st2llm.llm.local import LanguageModel
+from st2llm.model import checkpoint
 from st2llm.predict.answer_counts import count_categories
 from st2llm.predict.examples import make_example_selector
 from st2llm.predict.text import DEFAULT_OPTIONS, PromptOptions, TextAnswer, TextPredictor, merge_answers
@@ -22,7 +28,7 @@ from st2llm.types import Decoding, Prediction, Sample
 
 @dataclass(frozen=True)
 class TextRun:
-    """All answers of a text arm, in order, and the predictions made of them."""
+    """The answers of a text arm in the order of its prompts, the predictions parsed from them, and their cost."""
 
     decoding: Decoding
     answers: list[TextAnswer]
@@ -30,56 +36,81 @@ class TextRun:
     cost: Cost
     predictor: PredictorSettings
 
-    def facts(self) -> dict[str, Any]:
-        """What the arm's facts hold beside those of every arm."""
+    def result(self) -> dict[str, Any]:
+        """What the result of a text arm holds beside that of every arm."""
         own = self.predictor.set
-        asked = {
+        settings = {
             "template": self.predictor.template,
             "examples": {"by": own.examples.select, "count": own.examples.count} if own.examples else None,
             "budget": own.prompt_budget,
             "answer_set": own.answer,
         }
-        ledger = count_categories(a.category for a in self.answers)
-        return {"decoding": asdict(self.decoding), "ledger": ledger, **asked}
+        counts = count_categories(a.category for a in self.answers)
+        return {"decoding": asdict(self.decoding), "ledger": counts, **settings}
 
     def rows(self) -> list[dict[str, Any]]:
-        """A line of the answers file for each answer."""
+        """The rows of the answers file, one per answer."""
         return [_row(answer) for answer in self.answers]
 
 
 def decoding_settings(predictor: PredictorSettings, seed: int) -> Decoding:
-    """How a suite's text predictor draws its answers."""
+    """The decoding settings of a text predictor."""
     own = predictor.set
     return Decoding(draws=own.draws, temperature=own.temperature, top_p=own.top_p, seed=seed)
 
 
 def load_template(predictor: PredictorSettings) -> Template:
-    """A text predictor's template, its answer as the suite wants it."""
+    """The template of a text predictor, with the answer settings of the suite."""
     template = load_prompt(str(predictor.template))
     return template.with_answer(predictor.set.answer) if predictor.set.answer else template
 
 
-def prompt_writing(
+def prompt_options(
     predictor: PredictorSettings, model: LanguageModel | RemoteModel, train: Sequence[Sample], *, seed: int
 ) -> PromptOptions:
-    """What the suite wants in a text predictor's prompts. train: what examples are taken from.
+    """The options of a text predictor's prompts. train: the samples that few-shot examples are taken from.
 
-    Raises ConfigError for a budget where the model's tokens cannot be counted here.
+    Raises ConfigError for a token budget with a model behind an endpoint, whose tokens cannot be counted here.
     """
     own = predictor.set
-    chosen = (
+    selector = (
         make_example_selector(own.examples.select, own.examples.count, train, seed=seed)
         if own.examples
         else None
     )
     if own.prompt_budget is None:
-        return PromptOptions(chosen)
+        return PromptOptions(selector)
     if isinstance(model, RemoteModel):
         raise ConfigError(
             f"The predictor {predictor.name!r} has a budget of tokens, but those of {model.name} cannot be counted "
             f"here. Leave `budget` out, or take a model on this machine."
         )
-    return PromptOptions(chosen, own.prompt_budget, model.tokenizer)
+    return PromptOptions(selector, own.prompt_budget, model.tokenizer)
+
+
+class TextRunner:
+    """Prompts the language model of a suite, or a fine-tuned one, with the template of a job."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+
+    def run(self, job: Job, store: RunStore) -> Outcome:
+        inputs, predictor = self.inputs, job.predictor
+        test = inputs.test_samples(predictor)
+        if predictor.checkpoint:
+            dtype = inputs.models.settings.dtype
+            model: LanguageModel | RemoteModel = checkpoint.tuned(Path(predictor.checkpoint), dtype=dtype)
+        else:
+            model = inputs.models.of(predictor)
+        options = prompt_options(predictor, model, inputs.train, seed=job.seed)
+        run = run_text(job, model, without_truth(test), options=options, reporter=inputs.reporter)
+        result: dict[str, Any] = {
+            "validation": None,
+            "converged": None,
+            "cost": run.cost.to_json(),
+            "curves": [],
+        }
+        return Outcome({**result, **run.result()}, build_score_table(test, run.predictions), run.rows())
 
 
 def run_text(
@@ -87,14 +118,14 @@ def run_text(
     model: LanguageModel | RemoteModel,
     samples: Sequence[Sample],
     *,
-    writing: PromptOptions = DEFAULT_OPTIONS,
+    options: PromptOptions = DEFAULT_OPTIONS,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> TextRun:
-    """Asks the model about all samples; what it was asked before is taken from the user's answers."""
+    """Prompts the model for all samples; answers to earlier prompts come from the answer cache."""
     decoding = decoding_settings(job.predictor, job.seed)
     template = load_template(job.predictor)
     with with_answer_cache(model, model.identity) as completer:
-        text = TextPredictor(job.predictor.name, template, completer, decoding=decoding, writing=writing)
+        text = TextPredictor(job.predictor.name, template, completer, decoding=decoding, writing=options)
         reporter.start(job.key, sum(len(text.questions(sample)) for sample in samples) * decoding.draws)
         with Meter() as meter:
             answers = text.answers(samples, done=reporter.update)
@@ -105,13 +136,13 @@ def run_text(
 def _cost(
     model: LanguageModel | RemoteModel, answers: Sequence[TextAnswer], meter: Meter, samples: int
 ) -> Cost:
-    """Tokens count as often as they were read. The weights of an endpoint's model are not known."""
-    said = [answer.answer for answer in answers]
-    tokens_in = sum(answer.tokens_in - answer.tokens_shared for answer in said)
-    tokens_out = sum(answer.tokens_out for answer in said)
+    """Prompt tokens shared by several draws count once. The parameters behind an endpoint are unknown."""
+    completions = [answer.answer for answer in answers]
+    tokens_in = sum(answer.tokens_in - answer.tokens_shared for answer in completions)
+    tokens_out = sum(answer.tokens_out for answer in completions)
     total = count_parameters(model.model)[0] if isinstance(model, LanguageModel) else None
-    # An answer that was kept from an earlier run costs the seconds that it took when it was asked.
-    seconds = meter.seconds + sum(answer.seconds for answer in said if answer.cached)
+    # A cached answer costs the seconds that it took when it was generated.
+    seconds = meter.seconds + sum(answer.seconds for answer in completions if answer.cached)
     return Cost(
         params_total=total,
         params_trained=0,
@@ -126,24 +157,24 @@ def _cost(
 
 
 def _row(answer: TextAnswer) -> dict[str, Any]:
-    said = answer.answer
+    completion = answer.answer
     return {
         "sample": answer.sample,
         "place": answer.place,
-        "draw": said.draw,
+        "draw": completion.draw,
         "prompt": answer.prompt.text,
         "prompt_sha256": answer.prompt.sha256,
         "template": asdict(answer.prompt.template),
-        "answer": said.text,
+        "answer": completion.text,
         "category": answer.category,
         "unread_reason": answer.prediction.unread_reason,
-        "finish": said.finish,
-        "tokens_in": said.tokens_in,
-        "tokens_shared": said.tokens_shared,
-        "tokens_out": said.tokens_out,
-        "logprob": said.logprob,
-        "seconds": said.seconds,
-        "cached": said.cached,
+        "finish": completion.finish,
+        "tokens_in": completion.tokens_in,
+        "tokens_shared": completion.tokens_shared,
+        "tokens_out": completion.tokens_out,
+        "logprob": completion.logprob,
+        "seconds": completion.seconds,
+        "cached": completion.cached,
         "dropped": list(answer.prompt.dropped),
         "ranking": list(answer.prediction.ranking or ()),
     }

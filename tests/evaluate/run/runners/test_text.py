@@ -8,10 +8,11 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
+from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.progress import ProgressReporter
+from st2llm.evaluate.run.runners.text import decoding_settings, run_text
 from st2llm.evaluate.run.study import Study
-from st2llm.evaluate.run.text import decoding_settings, run_text
 from st2llm.evaluate.run_folder.store import RunStore, read_lines
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.records import build_records, score_arms
@@ -53,7 +54,9 @@ def study_of(card, llama, town, own=DRAWS, **changes):
     reporter = ProgressReporter(
         lambda label, steps: told.append((label, steps)), lambda step: told.append(step)
     )
-    return Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), reporter), told
+    return Study(
+        Inputs(suite, TaskData(town, suite.tasks[0], split(town, suite.tasks[0], stride=24)), reporter)
+    ), told
 
 
 def run(study, folder):
@@ -98,7 +101,7 @@ def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(card, llam
 def test_the_record_counts_answers_and_holds_the_ledger(card, llama, town, tmp_path):
     study, _ = study_of(card, llama, town)
     facts, _, _, store = run(study, tmp_path)
-    arms = load_arms(store, study.suite, study.task.name, "UTC")
+    arms = load_arms(store, study.inputs.suite, study.inputs.task.name, "UTC")
     record = next(r for r in build_records(arms, score_arms(arms)) if r.predictor == "text").to_json()
     assert (record["n"], record["unread"]) == (18, 0)
     assert record["ledger"] == facts["ledger"]
@@ -109,8 +112,8 @@ def test_a_second_run_asks_nothing_and_costs_what_the_first_one_cost(card, llama
     first, rows, frame, _ = run(study_of(card, llama, town)[0], tmp_path / "one")
     study, told = study_of(card, llama, town)
     asked = []
-    real = study.models.of(study.suite.predictor("text"))
-    study.models._known[False, None] = Silent(real, asked)
+    real = study.inputs.models.of(study.inputs.suite.predictor("text"))
+    study.inputs.models._known[False, None] = Silent(real, asked)
     second, again, same, _ = run(study, tmp_path / "two")
     assert asked == []
     assert told[-1] == 18
@@ -163,7 +166,7 @@ ENDPOINT = "openai:http://127.0.0.1:9/v1#some-model"
 
 def test_an_endpoint_may_answer_the_text_arm_and_is_described_by_its_name(card, town):
     study, _ = study_of(card, ENDPOINT, town, llm={"name": ENDPOINT})
-    described = study.models.describe()
+    described = study.inputs.models.describe()
     assert described["name"] == ENDPOINT
     assert {value for key, value in described.items() if key != "name"} == {None}
 
@@ -171,4 +174,10 @@ def test_an_endpoint_may_answer_the_text_arm_and_is_described_by_its_name(card, 
 def test_an_endpoint_for_arms_that_need_weights_is_refused_before_any_work(card, llama, town):
     suite = Suite.model_validate(tiny_suite.everything(card, llama) | {"llm": {"name": ENDPOINT}})
     with pytest.raises(ConfigError, match="'matched' needs a language model's weights, but openai:"):
-        Study(suite, town, suite.tasks[0], split(town, suite.tasks[0], stride=24), ProgressReporter())
+        Study(
+            Inputs(
+                suite,
+                TaskData(town, suite.tasks[0], split(town, suite.tasks[0], stride=24)),
+                ProgressReporter(),
+            )
+        )

@@ -1,0 +1,86 @@
+"""What all jobs of one task share: suite, data, windows and language models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from st2llm.config.predictors import PredictorSettings, SuiteBudget, WindowSettings
+from st2llm.config.suite import Suite
+from st2llm.data.windows.splits import SampleSequence, Splits, evenly_spaced
+from st2llm.errors import ConfigError
+from st2llm.evaluate.controls.faults import Fault
+from st2llm.evaluate.run.models import Models
+from st2llm.evaluate.run.progress import ProgressReporter
+from st2llm.evaluate.run.samples import CachedSamples, subsample_places
+from st2llm.predict import Predictor
+from st2llm.tasks import Task
+from st2llm.types import Container, Sample
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """One task on one data set. faults: those to detect, where the suite is about faults."""
+
+    data: Container
+    task: Task
+    splits: Splits
+    faults: tuple[Fault, ...] = ()
+
+
+class Inputs:
+    """The inputs of all jobs of one task.
+
+    given: predictors that a program passed to `compare`. models: loaded language models; by default those of the suite.
+    train, validation, test: the windows that the suite selects.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        task_data: TaskData,
+        reporter: ProgressReporter,
+        given: Sequence[Predictor] = (),
+        models: Models | None = None,
+    ) -> None:
+        self.suite, self.reporter = suite, reporter
+        self.data, self.task, self.faults = task_data.data, task_data.task, task_data.faults
+        self.splits = task_data.splits
+        self.given = {predictor.name: predictor for predictor in given}
+        self.models = Models(suite) if models is None else models
+        self.train = CachedSamples(self.splits.train)
+        self.validation = evenly_spaced(self.splits.validation, suite.validation.count)
+        count = suite.windows.count if suite.windows.select == "even" else None
+        self.test = evenly_spaced(self.splits.test, count)
+        if suite.limit is not None:
+            self.test = evenly_spaced(self.test, suite.limit)
+        self._samples: dict[tuple[str, int], list[Sample]] = {}
+
+    def key(self, predictor: str, seed: int) -> str:
+        """The name of a job's files; tasks after the first of the suite add their name."""
+        suffix = "" if self.task.name == self.suite.tasks[0].name else f".{self.task.name}"
+        return f"{predictor}-{seed}{suffix}"
+
+    @property
+    def budget(self) -> SuiteBudget:
+        """The training budget. Raises ConfigError where the suite has none."""
+        if self.suite.budget is None:
+            raise ConfigError(f"{self.suite.id} trains arms and so needs a `budget`.")
+        return self.suite.budget
+
+    def test_windows(self, predictor: PredictorSettings) -> SampleSequence:
+        """The test windows of a predictor: all selected ones, or as many as it sets."""
+        return evenly_spaced(self.test, predictor.set.windows)
+
+    def test_samples(self, predictor: PredictorSettings) -> list[Sample]:
+        """The test samples of a predictor, with their truth."""
+        return self._subsampled(self.test_windows(predictor), self.suite.windows)
+
+    def validation_samples(self) -> list[Sample]:
+        """The validation samples, with their truth."""
+        return self._subsampled(self.validation, self.suite.validation)
+
+    def _subsampled(self, windows: SampleSequence, settings: WindowSettings) -> list[Sample]:
+        """The samples of these windows with as many places as the suite sets, made once."""
+        key = (windows.sha256, settings.places or 0)
+        if key not in self._samples:
+            self._samples[key] = [subsample_places(sample, settings.places) for sample in windows]
+        return self._samples[key]

@@ -1,0 +1,25 @@
+"""Runners: one class per family of predictors, each fits and predicts the jobs of its family."""
+
+from collections.abc import Callable, Mapping
+
+from st2llm.config.predictors import PredictorSettings
+from st2llm.evaluate.run.inputs import Inputs
+from st2llm.evaluate.run.job import Runner
+from st2llm.evaluate.run.runners.external import ExternalRunner
+from st2llm.evaluate.run.runners.rule import RuleRunner
+from st2llm.evaluate.run.runners.text import TextRunner
+from st2llm.evaluate.run.runners.trained import TrainedRunner
+
+RUNNERS: Mapping[str, Callable[[Inputs], Runner]] = {
+    "rule": RuleRunner,
+    "external": ExternalRunner,
+    "text": TextRunner,
+    "trained": TrainedRunner,
+}
+
+
+def runner_name(predictor: PredictorSettings) -> str:
+    """The key in RUNNERS of the runner of a predictor."""
+    if predictor.external:
+        return "external"
+    return {"baseline": "rule", "text": "text"}.get(predictor.family, "trained")

@@ -1,0 +1,70 @@
+"""Predictions of a fitted predictor: its test table, its validation score, and the outcome of a job made of both."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from st2llm.data.windows.splits import evenly_spaced
+from st2llm.evaluate.run.cost import Cost
+from st2llm.evaluate.run.inputs import Inputs
+from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.samples import without_truth
+from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
+from st2llm.evaluate.scoring.score_table import build_score_table
+from st2llm.evaluate.scoring.totals import score
+from st2llm.predict import Predictor
+from st2llm.predict.external.predictions_file import PredictionsFilePredictor
+from st2llm.train.loop.meter import Meter
+from st2llm.types import Prediction, Sample, SensorGraph
+
+
+def predict_job(inputs: Inputs, job: Job, predictor: Predictor, *, fit_s: float) -> Outcome:
+    """Predicts the test windows of a job with a predictor that is not trained by gradient descent.
+
+    fit_s: seconds that fitting took.
+    """
+    test = inputs.test_samples(job.predictor)
+    inputs.reporter.start(job.key, len(test))
+    with Meter() as meter:
+        predictions = predictor.predict(without_truth(test))
+    inputs.reporter.update(len(test))
+    cost = Cost(train_s=fit_s, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb)
+    result: dict[str, Any] = {
+        "validation": validation_score(inputs, predictor),
+        "file_sha256": getattr(predictor, "sha256", None),
+        "converged": None,
+        "cost": cost.to_json(),
+        "curves": [],
+    }
+    return Outcome(result, prediction_table(inputs, predictor, test, predictions))
+
+
+def prediction_table(
+    inputs: Inputs, predictor: Predictor, samples: Sequence[Sample], predictions: Sequence[Prediction]
+) -> pd.DataFrame:
+    """Predictions beside the truth; where the suite is about faults, with the anomaly score of each reading."""
+    table = build_score_table(samples, predictions)
+    settings = inputs.suite.faults
+    if settings is None or not isinstance(inputs.data, SensorGraph):
+        return table
+    windows = list(evenly_spaced(inputs.train.part, settings.training_windows))
+    training = build_score_table(windows, predictor.predict(without_truth(windows)))
+    return add_anomaly_scores(table, training, inputs.data, inputs.faults, settings.threshold_quantile)
+
+
+def validation_score(inputs: Inputs, predictor: Predictor) -> float | None:
+    """The selection metric on the validation windows.
+
+    None where there are no such windows, no truth in them, or no predictions of them in a predictions file.
+    """
+    if not len(inputs.validation):
+        return None
+    samples = inputs.validation_samples()
+    if isinstance(predictor, PredictionsFilePredictor) and not predictor.knows(samples):
+        return None
+    table = build_score_table(samples, predictor.predict(without_truth(samples)))
+    metric = inputs.suite.selection_metric
+    value = score(table, (metric,)).get(metric, np.nan)
+    return value if np.isfinite(value) else None

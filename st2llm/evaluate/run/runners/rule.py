@@ -1,0 +1,20 @@
+"""Null rules and closed-form baselines: fitted at once on the training windows."""
+
+from st2llm.evaluate.run.inputs import Inputs
+from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.runners.predictions import predict_job
+from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.predict.baselines import fit_baseline
+from st2llm.train.loop.meter import Meter
+
+
+class RuleRunner:
+    """Fits the baseline of a job's name and predicts."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+
+    def run(self, job: Job, store: RunStore) -> Outcome:
+        with Meter() as fitting:
+            predictor = fit_baseline(job.predictor.name, self.inputs.train)
+        return predict_job(self.inputs, job, predictor, fit_s=fitting.seconds)

@@ -1,0 +1,73 @@
+"""What all trained arms of a task share: preprocessor, batches, objective and blueprint, made once."""
+
+from functools import cached_property
+
+import torch
+
+from st2llm.config.model import EncoderSettings
+from st2llm.encode.batch import Batch
+from st2llm.encode.field import FieldShape
+from st2llm.encode.sequence import SequenceShape
+from st2llm.evaluate.run.inputs import Inputs
+from st2llm.evaluate.run.samples import CachedSamples
+from st2llm.llm.endpoint.client import PREFIX
+from st2llm.llm.local import require_local
+from st2llm.model.arm import Blueprint
+from st2llm.model.objectives.objective import Objective
+from st2llm.model.objectives.supervised import of_task
+from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
+
+
+class TrainingInputs:
+    """Fitted on the training windows on first use."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+
+    @cached_property
+    def preprocessor(self) -> Preprocessor:
+        suite = self.inputs.suite
+        return fit_preprocessor(
+            self.inputs.train,
+            self.inputs.task,
+            skip=suite.skip,
+            instruction=suite.instruction,
+            encoder=suite.encoder,
+            up=suite.up,
+            with_instructions=any(p.family == "soft" for p in suite.predictors),
+        )
+
+    @cached_property
+    def batches(self) -> tuple[Batch, Batch]:
+        """Training and validation windows without instructions, as primitive arms take them."""
+        validation = CachedSamples(self.inputs.validation)
+        collate = self.preprocessor.collate
+        return collate(self.inputs.train, with_instructions=False), collate(
+            validation, with_instructions=False
+        )
+
+    @cached_property
+    def batches_with_instructions(self) -> tuple[Batch, Batch]:
+        """The same with the instruction of each window, as soft arms take them."""
+        train, validation = self.batches
+        add = self.preprocessor.with_instructions
+        return add(train, self.inputs.train), add(validation, CachedSamples(self.inputs.validation))
+
+    @cached_property
+    def objective(self) -> Objective:
+        scale = torch.from_numpy(self.preprocessor.scaler.std).float()
+        return of_task(self.shape, scale, squared=self.inputs.budget.loss == "squared")
+
+    @property
+    def shape(self) -> FieldShape | SequenceShape:
+        return self.preprocessor.task_shape(self.inputs.train[0], self.inputs.task)
+
+    def blueprint(self) -> Blueprint:
+        """The settings and shapes that every arm is built from."""
+        suite = self.inputs.suite
+        settings = EncoderSettings(**suite.encoder.model_dump(exclude={"warmup"}))
+        model = None
+        if suite.llm is not None and not suite.llm.name.startswith(PREFIX):
+            model = require_local(self.inputs.models.of())
+        return make_blueprint(self.shape, self.inputs.train[0], settings, llm=model, up=suite.up)

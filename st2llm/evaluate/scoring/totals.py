@@ -1,0 +1,160 @@
+"""Totals of every metric by sample: sums and counts from which metrics are computed and pooled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from st2llm import metrics
+from st2llm.evaluate.scoring.anomaly import fault_totals
+
+
+def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    """The named metrics of a table, those that can be measured."""
+    return metrics.of_totals(_totals(frame), names)
+
+
+def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of each sample in long form: columns sample, metric, sum, count."""
+    parts = [_value_totals(frame), _label_totals(frame), _displacement_totals(frame), _extra_totals(frame)]
+    some = [part for part in parts if len(part)]
+    if not some:
+        return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
+    found = pd.concat(some, ignore_index=True)
+    return found.sort_values(["sample", "metric"], kind="stable", ignore_index=True)
+
+
+def _part(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """The entries of these parts. Tables of the first version hold values alone."""
+    if "part" not in frame:
+        return frame if "value" in names else frame.iloc[:0]
+    inside = frame["part"].isin(names)
+    return frame if inside.all() else frame[inside]
+
+
+def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
+    """Totals over a whole table. Those of values are summed at once, in the order of the table."""
+    values = _part(frame, "value")
+    found: dict[str, tuple[float, int]] = {}
+    if len(values):
+        columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
+        found |= metrics.totals(*columns)
+    for part in (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame)):
+        if len(part):
+            grouped = part.groupby("metric")[["sum", "count"]].sum()
+            found |= {str(n): (float(s), int(c)) for n, s, c in grouped.itertuples()}
+    return found
+
+
+def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    valid = _part(frame[frame["valid"]], "value")
+    error = (valid["value"] - valid["truth"]).abs()
+    some = valid["truth"] != 0
+    entries = pd.DataFrame(
+        {
+            "sample": valid["sample"].astype(str),
+            "abs_error": error,
+            "squared_error": error**2,
+            "abs_truth": valid["truth"].abs(),
+            "truth": valid["truth"],
+            "squared_truth": valid["truth"] ** 2,
+            "relative_error": (error / valid["truth"].abs()).where(some),
+        }
+    )
+    return _long(entries, metrics.TOTALS)
+
+
+def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of ranks and of f1, sample by sample."""
+    if "rank" not in frame:
+        return pd.DataFrame()
+    labels = _part(frame[frame["valid"] & frame["rank"].notna()], "label")
+    if labels.empty:
+        return pd.DataFrame()
+    rank = labels["rank"].to_numpy(dtype=np.float64)
+    hits = {f"hit@{k}": (rank <= k).astype(np.float64) for k in (1, 5, 10)}
+    ranks = pd.DataFrame({"sample": labels["sample"].astype(str), **hits, "reciprocal_rank": 1 / rank})
+    found = _long(ranks, [*hits, "reciprocal_rank"])
+    classes = labels[labels["channel"] == -1]
+    if classes.empty:  # of thousands of places, f1 has no use
+        return found
+    pairs = zip(classes["sample"].astype(str), classes["label"], classes["answer"], strict=True)
+    lines = [
+        {"sample": sample, "metric": name, "sum": total, "count": count}
+        for sample, label, answer in pairs
+        for name, (total, count) in metrics.label_totals([str(label)], [str(answer)]).items()
+    ]
+    counts = pd.DataFrame(lines).groupby(["sample", "metric"], as_index=False).sum()
+    return pd.concat([found, counts], ignore_index=True)
+
+
+def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Distances at each step and at the last one asked for; a step counts where x and y are both known."""
+    xy = _part(frame, "x", "y")
+    if xy.empty:
+        return pd.DataFrame()
+    keys = [xy["sample"].astype(str), xy["place"].astype(str), xy["step"]]
+    away = (xy["value"] - xy["truth"]).where(xy["valid"])
+    squared = (away**2).groupby(keys, sort=False)
+    whole = squared.count() == 2
+    distance = (squared.sum() ** 0.5).where(whole).rename("displacement").reset_index()
+    distance.columns = pd.Index(["sample", "place", "step", "displacement"])
+    last = distance.groupby(["sample", "place"])["step"].transform("max") == distance["step"]
+    distance["final_displacement"] = distance["displacement"].where(last)
+    return _long(distance.drop(columns=["place", "step"]), ("displacement", "final_displacement"))
+
+
+def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of nll and crps, where the predictor has them, and of faults, where they are looked for.
+
+    An unread entry is scored as the forecast in its place.
+    """
+    return pd.concat([_draw_totals(frame), _path_totals(frame), fault_totals(frame)], ignore_index=True)
+
+
+def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of metrics.PATHS, one entry a path."""
+    if "energy_m" not in frame:
+        return pd.DataFrame()
+    paths = frame[frame["energy_m"].notna()]
+    names = ("best_displacement", "best_final_displacement", "energy")
+    entries = paths[["sample", *metrics.PATHS]].astype({"sample": str})
+    return _long(entries.rename(columns=dict(zip(metrics.PATHS, names, strict=True))), names)
+
+
+def _draw_totals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Totals of nll, crps and cover90."""
+    valid = _part(frame[frame["valid"]], "value")
+    some: dict[str, str] = {}
+    if "nll" in valid and valid["nll"].notna().any():
+        some["neg_log_density"] = "nll"
+    if "draws" in valid and (valid["draws"] > 0).any():
+        some["crps"] = "crps"
+    if {"q05", "q95"} <= set(valid):
+        ranged = valid["q05"].notna() & valid["q95"].notna()
+        if ranged.any():
+            some["covered"] = "covered"
+            inside = (valid["q05"] <= valid["truth"]) & (valid["truth"] <= valid["q95"])
+            valid = valid.assign(covered=inside.astype(float).where(ranged))
+    if not some:
+        return pd.DataFrame()
+    entries = valid[["sample", *some.values()]].astype({"sample": str})
+    if "crps" in some:
+        point = (valid["value"] - valid["truth"]).abs()
+        entries["crps"] = entries["crps"].where(valid["draws"] > 0, point)
+    return _long(entries.rename(columns={v: k for k, v in some.items()}), tuple(some))
+
+
+def _long(entries: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Sums and counts of each column by sample, one row each."""
+    grouped = entries.groupby("sample", sort=True)[list(names)]
+    totals = pd.DataFrame({"sum": grouped.sum().stack(), "count": grouped.count().stack()})
+    return pd.DataFrame(totals.rename_axis(["sample", "metric"]).reset_index())
+
+
+def mean_draws(frame: pd.DataFrame) -> float | None:
+    """How many draws crps was estimated from, on average; None where there were none."""
+    if "draws" not in frame:
+        return None
+    drawn = frame["draws"]
+    return float(drawn[drawn > 0].mean()) if (drawn > 0).any() else None
