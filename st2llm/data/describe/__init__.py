@@ -1,4 +1,4 @@
-"""What a data set looks like: its numbers in a dict, and a page of pictures, for each of the five kinds."""
+"""The data summary: the numbers of a data set as a dict, and a page of plots, for each of the five kinds."""
 
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,16 @@ KIND_PROPERTIES = {
     "video": "video: a raster of pixels at a high rate; content, motion and cuts",
     "graph": "graph: series at fixed places, joined by edges",
 }
-"""The data properties of the survey (Unraveling Spatio-Temporal Foundation Models, arXiv 2506.01364), a line each."""
+"""A line on each kind of data, after the survey Unraveling Spatio-Temporal Foundation Models (arXiv 2506.01364)."""
 
 
 def describe(data: Container) -> dict[str, Any]:
-    """The facts of a data set, ready for JSON: shape, span, units, gaps, property, dependence, provenance.
+    """The summary of a data set, ready for JSON: shape, time span, units, missing values, dependence, provenance.
 
-    `dependence` has three parts, each with measures that fit the kind: temporal (autocorrelation of readings, counts
-    or steps; information in the place before), spatial (Moran's I along edges, between adjacent cells or nearest
-    places; Clark-Evans ratio; radius of gyration; agreement of directions) and joint (Moran's I across one step; Knox
-    ratio; agreement of steps that are near in space and time). None stands for what cannot be measured.
+    `dependence` has three parts, whose measures depend on the kind: temporal (autocorrelation of readings, counts or
+    steps; mutual information with the previous place), spatial (Moran's I along edges, between adjacent cells or
+    nearest places; Clark-Evans ratio; radius of gyration; agreement of directions) and joint (Moran's I across one
+    step; Knox ratio; agreement of steps that are near in space and time). None stands for what cannot be measured.
 
     Raises DataError for an empty list.
     """
@@ -51,7 +51,10 @@ def describe(data: Container) -> dict[str, Any]:
 
 
 def plot(data: Container, file: Path) -> None:
-    """Writes a page of pictures that fit the kind, as PNG, whole or not at all."""
+    """Writes a page of plots of a data set as PNG, in one step.
+
+    Raises DataError for an empty list.
+    """
     _first(data)
     if isinstance(data, SensorGraph):
         save_page(field_plot.draw_graph, data, file)
@@ -60,30 +63,32 @@ def plot(data: Container, file: Path) -> None:
     elif isinstance(data, Events):
         save_page(event_plot.draw, data, file)
     elif isinstance(data[0], Video):
-        save_page(video_plot.draw, [one for one in data if isinstance(one, Video)], file)
+        save_page(video_plot.draw, [item for item in data if isinstance(item, Video)], file)
     else:
-        save_page(trajectory_plot.draw, [one for one in data if isinstance(one, Trajectory)], file)
+        save_page(trajectory_plot.draw, [item for item in data if isinstance(item, Trajectory)], file)
 
 
-def summary_rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The facts as lines for a person: name and value, nested names joined by a dot; what is empty is left out,
-    but for a dependence that cannot be measured."""
-    found: list[tuple[str, str]] = []
-    for name, value in facts.items():
+def summary_rows(data_summary: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The summary as rows of name and value for display; nested names are joined by a dot.
+
+    Empty values are left out, except for a dependence that cannot be measured.
+    """
+    rows: list[tuple[str, str]] = []
+    for name, value in data_summary.items():
         if value in (None, "", [], {}):
             if prefix.startswith(("temporal", "spatial", "joint")):
-                found.append((f"{prefix}{name}", "cannot be measured"))
+                rows.append((f"{prefix}{name}", "cannot be measured"))
         elif isinstance(value, dict) and (name in ("dependence", "temporal", "spatial", "joint", "levels")):
-            found += summary_rows(value, "" if name == "dependence" else f"{prefix}{name}.")
+            rows += summary_rows(value, "" if name == "dependence" else f"{prefix}{name}.")
         elif isinstance(value, dict):
-            found.append(
-                (f"{prefix}{name}", ", ".join(f"{key}: {_format(one)}" for key, one in value.items()))
+            rows.append(
+                (f"{prefix}{name}", ", ".join(f"{key}: {_format(item)}" for key, item in value.items()))
             )
         elif isinstance(value, list):
-            found.append((f"{prefix}{name}", "; ".join(_format(one) for one in value)))
+            rows.append((f"{prefix}{name}", "; ".join(_format(item) for item in value)))
         else:
-            found.append((f"{prefix}{name}", _format(value)))
-    return found
+            rows.append((f"{prefix}{name}", _format(value)))
+    return rows
 
 
 def _format(value: Any) -> str:
@@ -92,7 +97,7 @@ def _format(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_format(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_format(item)}" for key, item in value.items())
     return str(value)
 
 
@@ -104,8 +109,8 @@ def _summary_of_kind(data: Container) -> dict[str, Any]:
     if isinstance(data, Events):
         return event.event_summary(data)
     if isinstance(data[0], Video):
-        return video.video_summary([one for one in data if isinstance(one, Video)])
-    return trajectory.trajectory_summary([one for one in data if isinstance(one, Trajectory)])
+        return video.video_summary([item for item in data if isinstance(item, Video)])
+    return trajectory.trajectory_summary([item for item in data if isinstance(item, Trajectory)])
 
 
 def _first(data: Container) -> SingleContainer:

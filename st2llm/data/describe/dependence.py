@@ -1,4 +1,4 @@
-"""How much of what is near looks alike: in time, in space, and in both at once."""
+"""Measures of dependence in time, in space, and in both."""
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -13,16 +13,16 @@ _NEAR_QUANTILE = 0.05
 
 
 def autocorrelation(values: Float64[np.ndarray, "time node channel"], lag: int) -> float | None:
-    """Pearson correlation of readings `lag` steps apart; None where there are no such pairs, or nothing varies.
+    """Pearson correlation of readings `lag` steps apart; None without such pairs or variation.
 
-    Over the pairs of all places, each place (and channel) centred and, where there are several channels, scaled.
+    It pools the pairs of all places. Each place and channel is centred; several channels are scaled as well.
     """
     if lag >= len(values):
         return None
     centred = anomalies(values)
     early, late = centred[:-lag].ravel(), centred[lag:].ravel()
-    there = np.isfinite(early) & np.isfinite(late)
-    early, late = early[there], late[there]
+    present = np.isfinite(early) & np.isfinite(late)
+    early, late = early[present], late[present]
     scale = float(np.sqrt((early**2).sum() * (late**2).sum()))
     return float((early * late).sum() / scale) if scale > 0 else None
 
@@ -30,60 +30,60 @@ def autocorrelation(values: Float64[np.ndarray, "time node channel"], lag: int) 
 def anomalies(
     values: Float64[np.ndarray, "time node channel"],
 ) -> Float64[np.ndarray, "time node channel"]:
-    """Values less the mean of their place; channels on one scale, so that none outweighs the others."""
-    there = np.isfinite(values)
-    count = np.maximum(there.sum(axis=0), 1)
-    centred = values - np.where(there, values, 0.0).sum(axis=0) / count
+    """Values minus the mean of their place; several channels are scaled to equal variance."""
+    present = np.isfinite(values)
+    count = np.maximum(present.sum(axis=0), 1)
+    centred = values - np.where(present, values, 0.0).sum(axis=0) / count
     if values.shape[2] > 1:
-        flat = np.where(there, centred, 0.0)
-        spread = np.sqrt((flat**2).sum(axis=(0, 1)) / np.maximum(there.sum(axis=(0, 1)), 1))
+        flat = np.where(present, centred, 0.0)
+        spread = np.sqrt((flat**2).sum(axis=(0, 1)) / np.maximum(present.sum(axis=(0, 1)), 1))
         centred = centred / np.where(spread > 0, spread, 1.0)
     return np.asarray(centred)
 
 
 def morans_i(values: Float64[np.ndarray, " node"], edges: Edges) -> float | None:
-    """Moran's I (1950) over weighted edges: 1 alike, 0 unrelated, -1 opposed; None without edges or variation.
+    """Moran's I (1950) over weighted edges: 1 similar, 0 unrelated, -1 opposed; None without edges or variation.
 
-    Places without a value, and the edges to them, are left out.
+    Places without a value and their edges are left out.
     """
-    there = np.isfinite(values)
-    kept = there[edges.source] & there[edges.target]
+    present = np.isfinite(values)
+    kept = present[edges.source] & present[edges.target]
     weight = edges.weight[kept]
-    centred = values - (values[there].mean() if there.any() else 0.0)
-    spread = float((centred[there] ** 2).sum())
+    centred = values - (values[present].mean() if present.any() else 0.0)
+    spread = float((centred[present] ** 2).sum())
     if not len(weight) or not spread or not weight.sum():
         return None
-    together = float((weight * centred[edges.source[kept]] * centred[edges.target[kept]]).sum())
-    return int(there.sum()) / float(weight.sum()) * together / spread
+    products = float((weight * centred[edges.source[kept]] * centred[edges.target[kept]]).sum())
+    return int(present.sum()) / float(weight.sum()) * products / spread
 
 
 def space_time_i(values: Float64[np.ndarray, "time node channel"], edges: Edges, lag: int) -> float | None:
-    """Moran's I across `lag` steps: what a place shows beside its mean, against its neighbours that much earlier.
+    """Moran's I across `lag` steps: the anomaly of a place against those of its neighbours `lag` steps earlier.
 
-    lag 0 is the spatial dependence of the anomalies themselves. None without edges, pairs or variation.
+    Lag 0 is the spatial dependence of the anomalies. None without edges, pairs or variation.
     """
     if lag >= len(values) or not len(edges.weight):
         return None
     nodes = values.shape[1]
     weights = csr_matrix((edges.weight, (edges.target, edges.source)), shape=(nodes, nodes))
     weights.setdiag(0)
-    together, weight, square, count = 0.0, 0.0, 0.0, 0
+    products, weight, square, count = 0.0, 0.0, 0.0, 0
     for channel in range(values.shape[2]):
         z = anomalies(values[:, :, channel : channel + 1])[:, :, 0]
-        there = np.isfinite(z)
-        spread = np.sqrt((z[there] ** 2).mean()) if there.any() else 0.0
+        present = np.isfinite(z)
+        spread = np.sqrt((z[present] ** 2).mean()) if present.any() else 0.0
         if not spread:
             continue
-        z = np.where(there, z / spread, 0.0)
+        z = np.where(present, z / spread, 0.0)
         late, early = z[lag:], z[: len(z) - lag]
-        together += float((late * (weights @ early.T).T).sum())
-        weight += float((there[lag:] * (weights @ there[: len(z) - lag].T.astype(np.float64)).T).sum())
-        square, count = square + float((z**2).sum()), count + int(there.sum())
-    return together / weight / (square / count) if weight and square else None
+        products += float((late * (weights @ early.T).T).sum())
+        weight += float((present[lag:] * (weights @ present[: len(z) - lag].T.astype(np.float64)).T).sum())
+        square, count = square + float((z**2).sum()), count + int(present.sum())
+    return products / weight / (square / count) if weight and square else None
 
 
 def nearest_edges(xy: Float64[np.ndarray, "node 2"], k: int = NEAREST) -> Edges:
-    """An edge of weight 1 to each place from its k nearest."""
+    """An edge of weight 1 to each place from each of its k nearest places."""
     k = min(k, len(xy) - 1)
     if k < 1:
         none = np.zeros(0, dtype=np.int64)
@@ -95,7 +95,7 @@ def nearest_edges(xy: Float64[np.ndarray, "node 2"], k: int = NEAREST) -> Edges:
 
 
 def cell_edges(rows: int, cols: int) -> Edges:
-    """An edge of weight 1 both ways between cells of a raster that share a side."""
+    """Edges of weight 1 in both directions between cells of a raster that share a side."""
     at = np.arange(rows * cols, dtype=np.int64).reshape(rows, cols)
     pairs = [(at[:-1].ravel(), at[1:].ravel()), (at[:, :-1].ravel(), at[:, 1:].ravel())]
     one, other = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
@@ -105,10 +105,10 @@ def cell_edges(rows: int, cols: int) -> Edges:
 def knox_ratio(
     time: Int64[np.ndarray, " event"], xy: Float64[np.ndarray, "event 2"], *, seed: int = 0
 ) -> tuple[float, float, float] | None:
-    """How many times as many pairs are near in both space and time as if the two had nothing to do with each other.
+    """The Knox ratio (1964): pairs that are near in space and time, over their number if the two were independent.
 
-    Knox (1964), with the nearest 5 % of all pairs in space, and in time, for near. Of more than 3,000 events so many
-    are drawn. Gives the ratio and the two distances (metres, seconds); None for fewer than 20 events or no spread.
+    Near means among the closest 5 % of all pairs. More than 3,000 events are subsampled to 3,000. Returns the ratio and
+    the two limits (metres, seconds); None for fewer than 20 events or without variation.
     """
     draw = np.random.default_rng(seed)
     if len(time) < 20:
@@ -129,8 +129,10 @@ def knox_ratio(
 
 
 def clark_evans(xy: Float64[np.ndarray, "event 2"], area_m2: float) -> float | None:
-    """Mean distance to the nearest event over what a random pattern of that density has (Clark and Evans 1954):
-    below 1 clustered, 1 random, up to 2.15 regular. None for fewer than two events or no area."""
+    """The Clark-Evans ratio (1954): the mean distance to the nearest event, over that of a random pattern.
+
+    Below 1 is clustered, 1 random, up to 2.15 regular. None for fewer than two events or no area.
+    """
     if len(xy) < 2 or area_m2 <= 0:
         return None
     nearest, _ = cKDTree(xy).query(xy, k=2)
@@ -139,7 +141,7 @@ def clark_evans(xy: Float64[np.ndarray, "event 2"], area_m2: float) -> float | N
 
 
 def mutual_information(one: Int64[np.ndarray, " pair"], other: Int64[np.ndarray, " pair"]) -> float | None:
-    """What one code says of the other, in bits, less the bias of few pairs (Miller 1955); None without pairs."""
+    """Mutual information of two codes in bits, with the bias correction of Miller (1955); None without pairs."""
     if not len(one):
         return None
     _, a = np.unique(one, return_inverse=True)
@@ -151,6 +153,6 @@ def mutual_information(one: Int64[np.ndarray, " pair"], other: Int64[np.ndarray,
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Of a distribution given by counts, in bits."""
+    """The entropy in bits of a distribution that is given by counts."""
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum())

@@ -1,4 +1,4 @@
-"""The numbers of point patterns in time and space."""
+"""The summary of events."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _MARKS = 12
 
 
 def event_summary(data: Events) -> dict[str, Any]:
-    """Facts and dependence of what happened."""
+    """The summary and dependence of events."""
     gaps = np.diff(data.time) / 3600
     magnitude = np.zeros(0) if data.magnitude is None else data.magnitude
     days = (data.window[1] - data.window[0]) / DAY_S
@@ -32,21 +32,21 @@ def event_summary(data: Events) -> dict[str, Any]:
 
 
 def daily_counts(data: Events) -> Float64[np.ndarray, " day"]:
-    """Events on each day of the window, days counted from its start."""
+    """The number of events on each day of the window, where days count from its start."""
     day = (data.time - data.window[0]) // DAY_S
     whole = max(1, -(-(data.window[1] - data.window[0]) // DAY_S))
     return np.bincount(np.minimum(day, whole - 1), minlength=whole).astype(np.float64)
 
 
 def _marks(data: Events) -> dict[str, int]:
-    """Events of each sort, the most frequent first, the rarest together."""
+    """The number of events of each mark, the most frequent first; rare marks are pooled."""
     if data.mark is None:
         return {}
     counts = np.bincount(data.mark, minlength=len(data.marks))
     order = np.argsort(-counts, kind="stable")
-    found = {data.marks[i]: int(counts[i]) for i in order[:_MARKS]}
+    frequent = {data.marks[i]: int(counts[i]) for i in order[:_MARKS]}
     rest = int(counts[order[_MARKS:]].sum())
-    return found | ({f"{len(order) - _MARKS} others": rest} if len(order) > _MARKS else {})
+    return frequent | ({f"{len(order) - _MARKS} others": rest} if len(order) > _MARKS else {})
 
 
 def _dependence(data: Events, gaps: Float64[np.ndarray, " gap"]) -> dict[str, Any]:

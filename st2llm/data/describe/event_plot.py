@@ -22,7 +22,7 @@ _POINTS = 20_000
 
 
 def draw(figure: Figure, data: Events) -> None:
-    """Where events are, by sort; how many a day or week; when in the week; the gaps between them."""
+    """A map of events by mark, counts by day or week, the hours of the week, and the gaps between events."""
     grid = figure.add_gridspec(3, 2, width_ratios=[1.25, 1])
     _map(figure.add_subplot(grid[:, 0]), data)
     _counts(figure.add_subplot(grid[0, 1]), data)
@@ -44,12 +44,14 @@ def _map(axes: Axes, data: Events) -> None:
     size = float(np.clip(3000 / max(1, len(kept)), 1.0, 14.0))
     if data.mark is not None and len(data.marks) > 1:
         order = np.argsort(-np.bincount(data.mark, minlength=len(data.marks)), kind="stable")
-        for place, code in enumerate(order.tolist()):
-            mine = data.mark[kept] == code
-            named = place < len(PALETTE)
-            colour = PALETTE[place] if named else REST
-            label = data.marks[code] if named else "others" if place == len(PALETTE) else None
-            axes.scatter(xy[mine, 0], xy[mine, 1], s=size, color=colour, alpha=0.5, linewidths=0, label=label)
+        for rank, code in enumerate(order.tolist()):
+            of_mark = data.mark[kept] == code
+            named = rank < len(PALETTE)
+            colour = PALETTE[rank] if named else REST
+            label = data.marks[code] if named else "others" if rank == len(PALETTE) else None
+            axes.scatter(
+                xy[of_mark, 0], xy[of_mark, 1], s=size, color=colour, alpha=0.5, linewidths=0, label=label
+            )
         axes.legend(
             frameon=True, fontsize=7, markerscale=max(1.0, 5 / size**0.5), loc="upper left", framealpha=0.85
         )
@@ -57,12 +59,12 @@ def _map(axes: Axes, data: Events) -> None:
         days = (data.time[kept] - data.window[0]) / DAY_S
         dots = axes.scatter(xy[:, 0], xy[:, 1], s=size, c=days, cmap="viridis", alpha=0.6, linewidths=0)
         axes.figure.colorbar(dots, ax=axes, shrink=0.6, label="day of the window")
-    some = f", {len(kept):,} of {len(data.xy):,}" if len(kept) < len(data.xy) else ""
-    axes.set(title=f"where{some}", xlabel=f"{unit} east", ylabel=f"{unit} north", aspect="equal")
+    subset = f", {len(kept):,} of {len(data.xy):,}" if len(kept) < len(data.xy) else ""
+    axes.set(title=f"where{subset}", xlabel=f"{unit} east", ylabel=f"{unit} north", aspect="equal")
 
 
 def _counts(axes: Axes, data: Events) -> None:
-    """By day, by week where the window is longer than a year."""
+    """Counts by day, or by week where the window is longer than a year."""
     counts = daily_counts(data)
     width = 7 if len(counts) > 400 else 1
     whole = max(width, len(counts) // width * width)
@@ -81,7 +83,7 @@ def _when(axes: Axes, data: Events) -> None:
     if len(hour) and (hour == hour[0]).mean() > 0.999:
         month = local.month.to_numpy() - 1
         axes.bar(range(12), np.bincount(month, minlength=12), color=INK)
-        axes.set(title="events by month (no hour is known)", xticks=range(12))
+        axes.set(title="events by month (hours are unknown)", xticks=range(12))
         axes.set_xticklabels(list("JFMAMJJASOND"))
         return
     week_map(axes, hour, weekday, "events by hour of the week")

@@ -1,4 +1,4 @@
-"""The numbers of graphs and grids."""
+"""The summaries of graphs and grids."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ WORST = 5
 
 
 def graph_summary(data: SensorGraph) -> dict[str, Any]:
-    """Facts and dependence of readings at places."""
+    """The summary and dependence of a sensor graph."""
     missing = ~np.isfinite(data.values)
     by_place = missing.mean(axis=(0, 2))
     worst = np.argsort(-by_place, kind="stable")[:WORST]
@@ -29,7 +29,7 @@ def graph_summary(data: SensorGraph) -> dict[str, Any]:
 
 
 def grid_summary(data: Grid) -> dict[str, Any]:
-    """Facts and dependence of readings on a raster; cells that never have a reading (land) are no missing ones."""
+    """The summary and dependence of a grid; cells that never have a reading (land) do not count as missing."""
     values = data.values.reshape(len(data.values), -1, data.values.shape[3])
     rows, cols = data.values.shape[1:3]
     used = np.isfinite(values).any(axis=(0, 2))
@@ -48,7 +48,7 @@ def grid_summary(data: Grid) -> dict[str, Any]:
 
 
 def lags(freq_s: int) -> dict[str, int]:
-    """Spans of interest in steps: the step, and the day, week and year that hold several whole steps."""
+    """Lags in steps: one step, and the day, week or year if they hold several steps."""
     if freq_s == MONTH_S:
         return {"step": 1, "year": 12}
     spans = {"day": DAY_S, "week": 7 * DAY_S}
@@ -56,7 +56,7 @@ def lags(freq_s: int) -> dict[str, int]:
 
 
 def _levels(data: SensorGraph | Grid) -> dict[str, Any]:
-    """Mean, least and greatest: of each channel where there are several, which need not share a unit."""
+    """Mean, minimum and maximum, by channel where there are several, since units may differ."""
     if len(data.channels) == 1:
         return summary.spread(data.values)
     return {"levels": {name: summary.spread(data.values[..., i]) for i, name in enumerate(data.channels)}}
@@ -73,7 +73,7 @@ def _common(data: SensorGraph | Grid) -> dict[str, Any]:
 
 
 def _edges(data: SensorGraph) -> tuple[Edges, str]:
-    """The graph's own edges; where it has none, each place's nearest."""
+    """The edges of the graph, or those from the nearest places where it has none; and their description."""
     if len(data.edges.weight) or data.xy is None:
         return data.edges, "edges" if len(data.edges.weight) else ""
     return dependence.nearest_edges(
@@ -82,10 +82,10 @@ def _edges(data: SensorGraph) -> tuple[Edges, str]:
 
 
 def _dependence(values: np.ndarray, edges: Edges, near: str, freq_s: int) -> dict[str, Any]:
-    there = np.isfinite(values[:, :, 0])
-    count = there.sum(axis=0)
+    present = np.isfinite(values[:, :, 0])
+    count = present.sum(axis=0)
     means = np.where(
-        count > 0, np.where(there, values[:, :, 0], 0).sum(axis=0) / np.maximum(count, 1), np.nan
+        count > 0, np.where(present, values[:, :, 0], 0).sum(axis=0) / np.maximum(count, 1), np.nan
     )
     return {
         "temporal": {

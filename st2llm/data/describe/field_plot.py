@@ -1,4 +1,4 @@
-"""Pages of graphs and grids."""
+"""The pages of plots of graphs and grids."""
 
 import matplotlib
 import numpy as np
@@ -17,7 +17,7 @@ FieldData = SensorGraph | Grid
 
 
 def draw_graph(figure: Figure, data: SensorGraph) -> None:
-    """The mean day by weekday, the series, and a map of the places with their edges."""
+    """The mean series, the mean day by weekday, and a map of the places with their edges."""
     grid = figure.add_gridspec(2, 2, height_ratios=[1, 1.3], width_ratios=[1, 1.1])
     values = data.values[:, :, 0]
     _series(figure.add_subplot(grid[0, :]), data, nan_mean(values, axis=1), "mean of all places")
@@ -29,7 +29,7 @@ def draw_graph(figure: Figure, data: SensorGraph) -> None:
 
 
 def draw_grid(figure: Figure, data: Grid) -> None:
-    """The series, the mean day or year, the values; a map of the means and one of the change."""
+    """The mean series, the mean day or year, a histogram, a map of the means and a map of the change."""
     below = float(np.clip(5.2 * _aspect(data) + 1.1, 3.4, 7.0))  # as high as the maps are
     figure.set_size_inches(11, 3.2 + below)
     rows = figure.add_gridspec(2, 1, height_ratios=[2.9, below])
@@ -48,10 +48,10 @@ def draw_grid(figure: Figure, data: Grid) -> None:
 
 
 def _quantity(data: FieldData) -> str:
-    several = (
+    channel = (
         f" ({data.channels[0]}, first of {len(data.channels)} channels)" if len(data.channels) > 1 else ""
     )
-    return f"{data.quantity}{several}"
+    return f"{data.quantity}{channel}"
 
 
 def _period(data: FieldData) -> str:
@@ -60,7 +60,7 @@ def _period(data: FieldData) -> str:
 
 
 def _series(axes: Axes, data: FieldData, shown: Float64[np.ndarray, " time"], title: str) -> None:
-    """By day where there is more than a month, else by step."""
+    """Daily means where there is more than a month, else each step."""
     local = calendar.local_times(data.time, data.timezone).tz_localize(None).to_numpy()
     day = DAY_S // data.freq_s
     if day > 1 and len(shown) > 31 * day:
@@ -74,7 +74,7 @@ def _series(axes: Axes, data: FieldData, shown: Float64[np.ndarray, " time"], ti
 
 
 def _profile(axes: Axes, data: FieldData, whole: Float64[np.ndarray, " time"]) -> None:
-    """The mean day by weekday; of daily data the mean week, of monthly data the mean year."""
+    """The mean day by weekday; for daily data the mean week, for monthly data the mean year."""
     slots, weekday = data.calendar.step_of_day, data.calendar.day_of_week
     if data.freq_s >= 28 * DAY_S or data.freq_s == MONTH_S:
         months = calendar.local_times(data.time, data.timezone).month.to_numpy() - 1
@@ -84,10 +84,10 @@ def _profile(axes: Axes, data: FieldData, whole: Float64[np.ndarray, " time"]) -
     else:
         colours = [*matplotlib.colormaps["viridis"](np.linspace(0, 0.65, 5)).tolist(), "#e67e22", "#c0392b"]
         for day, name in enumerate(DAYS):
-            there = (weekday == day) & np.isfinite(whole)
-            if there.any():
-                used, row = np.unique(slots[there], return_inverse=True)
-                level = np.bincount(row, whole[there]) / np.bincount(row)
+            present = (weekday == day) & np.isfinite(whole)
+            if present.any():
+                used, row = np.unique(slots[present], return_inverse=True)
+                level = np.bincount(row, whole[present]) / np.bincount(row)
                 axes.plot(used * data.freq_s / 3600, level, label=name, color=colours[day], linewidth=1.4)
         axes.set(
             title="mean day, by weekday",
@@ -111,7 +111,7 @@ def _cycle(
 
 
 def _raster(axes: Axes, data: Grid, values: np.ndarray, title: str, colours: str) -> None:
-    """A map, north (or row 0 of mere cells) above."""
+    """A map with north at the top, or row 0 where cells have no coordinates."""
     layout = data.layout
     cells = layout.unit == "cells"
     up = layout.rows if not cells else -layout.rows
@@ -135,7 +135,7 @@ def _axis_names(unit: str) -> tuple[str, str]:
 
 
 def _aspect(data: Grid) -> float:
-    """How high a map is for its width; a square where cells have no coordinates."""
+    """The height of a map over its width; square cells where they have no coordinates."""
     layout = data.layout
     if layout.unit == "cells":
         return len(layout.rows) / len(layout.cols)
@@ -146,7 +146,7 @@ def _aspect(data: Grid) -> float:
 
 
 def _edges(at: np.ndarray) -> tuple[float, float]:
-    """The outer edges of cells at these centres, first to last."""
+    """The outer edges of the first and the last of cells with these centres."""
     if len(at) < 2:
         return float(at[0]) - 0.5, float(at[0]) + 0.5
     return float(at[0] - (at[1] - at[0]) / 2), float(at[-1] + (at[-1] - at[-2]) / 2)
@@ -188,9 +188,9 @@ def _places(axes: Axes, data: SensorGraph) -> None:
 
 
 def _labelled(xy: Float64[np.ndarray, "node 2"]) -> list[int]:
-    """Places that can carry a label without hiding the label of one before."""
-    room, kept = float(np.ptp(xy[:, 1])) / 28, list[int]()
+    """Places whose labels do not overlap the label of an earlier place."""
+    spacing, kept = float(np.ptp(xy[:, 1])) / 28, list[int]()
     for i in range(len(xy)):
-        if all(abs(xy[i, 1] - xy[j, 1]) > room or abs(xy[i, 0] - xy[j, 0]) > 14 * room for j in kept):
+        if all(abs(xy[i, 1] - xy[j, 1]) > spacing or abs(xy[i, 0] - xy[j, 0]) > 14 * spacing for j in kept):
             kept.append(i)
     return kept

@@ -1,4 +1,4 @@
-"""A page of pictures: its frame, and what pages share."""
+"""The page of plots, and elements that pages share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 T = TypeVar("T")
 INK, SECOND, EDGE, LAND = "#1b4f72", "#c0392b", "#b0bec5", "#e6e2da"
 PALETTE = ("#1b4f72", "#c0392b", "#e6a117", "#2e8b57", "#7d3c98", "#5d6d7e", "#16a0b0", "#a0522d")
-"""Colours of sorts, in order; the rest is grey."""
+"""Colours of categories, in order; the rest is grey."""
 REST = "#c9ced3"
 
 
 def save_page(draw: Callable[[Figure, T], None], data: T, file: Path) -> None:
-    """Lets `draw` fill a page, and writes it in one step, so that a reader never sees half of it."""
+    """Draws a page and writes it as PNG in one step, so that no reader sees an incomplete file."""
     with matplotlib.rc_context(
         {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
     ):
@@ -35,37 +35,37 @@ def save_page(draw: Callable[[Figure, T], None], data: T, file: Path) -> None:
 
 
 def nan_mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """The mean of what is there, NaN (without a warning) where nothing is."""
-    there = np.isfinite(values)
-    count = there.sum(axis=axis)
-    return np.where(count > 0, np.where(there, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
+    """The mean of finite values, NaN (without a warning) where there is none."""
+    present = np.isfinite(values)
+    count = present.sum(axis=axis)
+    return np.where(count > 0, np.where(present, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
 def date_ticks(axes: Axes) -> None:
-    """Ticks in time that have room for their words."""
+    """Time ticks with concise labels."""
     locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def metre_scale(xy: np.ndarray) -> tuple[float, str]:
-    """What to divide coordinates by, and the unit to write: kilometres of more than 3 km."""
+    """The divisor and the unit for coordinates: kilometres where they span more than 3 km, else metres."""
     span = float(np.nanmax(np.ptp(xy[np.isfinite(xy).all(axis=1)], axis=0))) if len(xy) else 0.0
     return (1000.0, "km") if span > 3000 else (1.0, "metres")
 
 
 def week_map(axes: Axes, hour: np.ndarray, weekday: np.ndarray, title: str) -> None:
-    """How many fall into each hour of the week."""
+    """A heat map of counts by hour of the week."""
     counts = np.zeros((7, 24))
     np.add.at(counts, (weekday, hour), 1)
-    shown = axes.imshow(counts, aspect="auto", cmap="viridis", interpolation="nearest")
+    image = axes.imshow(counts, aspect="auto", cmap="viridis", interpolation="nearest")
     axes.set(title=title, xlabel="local hour", xticks=range(0, 24, 4), yticks=range(7))
     axes.set_yticklabels(("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"))
     axes.spines[:].set_visible(False)
-    axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
 
 
-def empty_panel(axes: Axes, words: str) -> None:
-    """A panel that says why it shows nothing."""
-    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="#555555")
+def empty_panel(axes: Axes, reason: str) -> None:
+    """A panel that gives the reason why it is empty."""
+    axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes, color="#555555")
     axes.set_axis_off()

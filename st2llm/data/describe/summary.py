@@ -1,4 +1,4 @@
-"""The facts of a data set that every kind has: provenance, split, spans in words."""
+"""The parts of a summary that all kinds of data share: provenance, split, time span, statistics."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SingleContainer = SensorGraph | Grid | Video | Trajectory | Events
 
 
 def provenance(data: SingleContainer) -> dict[str, Any]:
-    """Where the data came from, under which terms, what was done to them, and how they are split."""
+    """The source, licence, processing steps and split of a data set."""
     source = data.provenance
     return {
         "split": {name: getattr(data.split, name) for name in ("train", "validation", "test", "align")},
@@ -26,12 +26,12 @@ def provenance(data: SingleContainer) -> dict[str, Any]:
 
 
 def span(first: int, last: int, timezone: str) -> dict[str, str]:
-    """The first and last moment on the local clock."""
+    """The first and the last time on the local clock."""
     return {"first": calendar.local_iso(first, timezone), "last": calendar.local_iso(last, timezone)}
 
 
 def spread(values: np.ndarray) -> dict[str, float | None]:
-    """Mean, least and greatest of what is there; None where nothing is."""
+    """Mean, minimum and maximum of finite values; None where there is none."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return {"mean": None, "min": None, "max": None}
@@ -39,7 +39,7 @@ def spread(values: np.ndarray) -> dict[str, float | None]:
 
 
 def quartiles(values: np.ndarray) -> dict[str, float] | None:
-    """Least, median and greatest; None where nothing is."""
+    """Minimum, median and maximum of finite values; None where there is none."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]
     if not finite.size:

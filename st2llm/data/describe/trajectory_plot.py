@@ -1,4 +1,4 @@
-"""The page of moving objects."""
+"""The page of plots of trajectories."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _TAIL = 0.1
 
 
 def draw(figure: Figure, data: Sequence[Trajectory]) -> None:
-    """Tracks on a map (or the most visited places), when fixes happen, the lengths of steps, fixes of an object."""
+    """A map of trajectories (or the most visited places), the times of fixes, and the lengths of steps."""
     if _is_wide(data):
         grid = figure.add_gridspec(2, 2, height_ratios=[1.1, 1])
         main, when, steps = grid[0, :], grid[1, 0], grid[1, 1]
@@ -29,7 +29,7 @@ def draw(figure: Figure, data: Sequence[Trajectory]) -> None:
     draw_main(figure.add_subplot(main), data)
     _when(figure.add_subplot(when), data)
     _steps(figure.add_subplot(steps), data)
-    fixes = sum(len(one.time) for one in data)
+    fixes = sum(len(trajectory.time) for trajectory in data)
     figure.suptitle(
         f"{data[0].name}: {data[0].quantity}, {len(data):,} objects, {fixes:,} fixes", fontsize=12
     )
@@ -40,7 +40,9 @@ def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
         data[i] for i in np.unique(np.linspace(0, len(data) - 1, min(_TRACKS, len(data))).round().astype(int))
     ]
     degrees = _in_degrees(data)
-    lines = [line for one in shown if (line := one.lonlat if degrees else one.xy) is not None]
+    lines = [
+        line for trajectory in shown if (line := trajectory.lonlat if degrees else trajectory.xy) is not None
+    ]
     every = np.concatenate(lines)
     span = _central_span(every)
     scale, unit = (1.0, "") if degrees else metre_scale(every if span is None else np.array(span).T)
@@ -66,13 +68,13 @@ def _tracks(axes: Axes, data: Sequence[Trajectory]) -> None:
 
 
 def _visited_places(axes: Axes, data: Sequence[Trajectory]) -> None:
-    """Where places with coordinates are, and how often each is visited: lines between visits would hide them."""
+    """A map of places by their number of visits; lines between visits would hide them."""
     degrees = _in_degrees(data)
     visits: Counter[str] = Counter()
     where: dict[str, np.ndarray] = {}
-    for one in data:
-        line = one.lonlat if degrees else one.xy
-        for i, place in enumerate(one.place or ()):
+    for trajectory in data:
+        line = trajectory.lonlat if degrees else trajectory.xy
+        for i, place in enumerate(trajectory.place or ()):
             visits[place] += 1
             if line is not None:
                 where.setdefault(place, line[i])
@@ -102,7 +104,7 @@ def _visited_places(axes: Axes, data: Sequence[Trajectory]) -> None:
 
 
 def _central_span(xy: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """The span of most fixes, where a few far ones would make it a dot; None where all can be shown."""
+    """The span of most fixes, where a few distant ones would make them tiny; None where all can be shown."""
     low, high = np.nanquantile(xy, [_TAIL, 1 - _TAIL], axis=0)
     room = 0.15 * float((high - low).max())
     if not room or float(np.ptp(xy, axis=0).max()) < 4 * float((high - low).max()):
@@ -112,16 +114,20 @@ def _central_span(xy: np.ndarray) -> tuple[tuple[float, float], tuple[float, flo
 
 
 def _in_degrees(data: Sequence[Trajectory]) -> bool:
-    """Tracks over thousands of kilometres are read on a map of degrees, not of metres."""
-    known = np.concatenate([one.lonlat for one in data if one.lonlat is not None] or [np.zeros((1, 2))])
+    """Whether to draw degrees: for trajectories over more than 10 degrees, and without metres."""
+    known = np.concatenate(
+        [trajectory.lonlat for trajectory in data if trajectory.lonlat is not None] or [np.zeros((1, 2))]
+    )
     low, high = np.nanquantile(known, [_TAIL, 1 - _TAIL], axis=0)
     return data[0].lonlat is not None and (data[0].xy is None or float((high - low).max()) > 10)
 
 
 def _is_wide(data: Sequence[Trajectory]) -> bool:
-    """Whether the map is much wider than high, so that it goes above the other panels."""
+    """Whether the map is much wider than high; then it goes above the other panels."""
     degrees = _in_degrees(data)
-    lines = [line for one in data if (line := one.lonlat if degrees else one.xy) is not None]
+    lines = [
+        line for trajectory in data if (line := trajectory.lonlat if degrees else trajectory.xy) is not None
+    ]
     if not lines:
         return False
     every = np.concatenate(lines)
@@ -131,14 +137,14 @@ def _is_wide(data: Sequence[Trajectory]) -> bool:
 
 
 def _split_at_date_line(line: np.ndarray, degrees: bool) -> list[np.ndarray]:
-    """A track cut where it crosses the date line, so that it is not drawn across the whole map."""
+    """A line split where it crosses the antimeridian, so that it is not drawn across the whole map."""
     if not degrees:
         return [line]
     return np.split(line, np.flatnonzero(np.abs(np.diff(line[:, 0])) > 180) + 1)
 
 
 def _visits(axes: Axes, data: Sequence[Trajectory]) -> None:
-    counts = Counter(place for one in data for place in one.place or ())
+    counts = Counter(place for trajectory in data for place in trajectory.place or ())
     top = counts.most_common(_PLACES)[::-1]
     names = [data[0].place_labels.get(place, place) for place, _ in top]
     axes.barh(range(len(top)), [count for _, count in top], color=INK)
@@ -147,16 +153,16 @@ def _visits(axes: Axes, data: Sequence[Trajectory]) -> None:
 
 
 def _when(axes: Axes, data: Sequence[Trajectory]) -> None:
-    time = np.concatenate([one.time for one in data])
+    time = np.concatenate([trajectory.time for trajectory in data])
     if data[0].unit_s != 1.0 or np.ptp(time) * data[0].unit_s < 2 * DAY_S:
-        # A scene of minutes has no week: how many objects are there over its time.
+        # A scene of minutes has no weekly pattern, so its fixes are counted over time.
         clock = (time - time.min()) * data[0].unit_s
         axes.hist(clock / 60, bins=60, color=INK)
         axes.set(title="fixes over time", xlabel="minutes from the first", ylabel="fixes")
         return
     local = calendar.local_times((time * data[0].unit_s).astype(np.int64), data[0].timezone)
     if len(np.unique(local.hour)) <= 4:
-        # Records of every sixth hour say nothing by the hour, but much by the season.
+        # Records at four hours of the day show no daily pattern, but a seasonal trajectory.
         axes.bar(range(12), np.bincount(local.month.to_numpy() - 1, minlength=12), color=INK)
         axes.set(title="fixes by month", xticks=range(12))
         axes.set_xticklabels(list("JFMAMJJASOND"))
@@ -166,15 +172,17 @@ def _when(axes: Axes, data: Sequence[Trajectory]) -> None:
 
 def _steps(axes: Axes, data: Sequence[Trajectory]) -> None:
     if data[0].xy is not None:
-        lengths = np.concatenate([np.hypot(*np.diff(one.xy, axis=0).T) for one in data if one.xy is not None])
+        lengths = np.concatenate(
+            [np.hypot(*np.diff(trajectory.xy, axis=0).T) for trajectory in data if trajectory.xy is not None]
+        )
         title, unit = "length of steps", "metres" if data[0].frame == "metres" else "scaled"
         if unit == "metres" and float(np.median(lengths)) > 3000:
             lengths, unit = lengths / 1000, "km"
     elif "duration_min" in data[0].attributes:
-        lengths = np.concatenate([one.attributes["duration_min"] for one in data]) / 60
+        lengths = np.concatenate([trajectory.attributes["duration_min"] for trajectory in data]) / 60
         title, unit = "duration of stays", "hours"
     else:
-        lengths = np.concatenate([np.diff(one.time) for one in data]) * data[0].unit_s / 3600
+        lengths = np.concatenate([np.diff(trajectory.time) for trajectory in data]) * data[0].unit_s / 3600
         title, unit = "time between fixes", "hours"
     positive = lengths[np.isfinite(lengths) & (lengths > 0)]
     if not positive.size:

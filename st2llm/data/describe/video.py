@@ -1,4 +1,4 @@
-"""The numbers of clips."""
+"""The summary of clips."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,37 +16,39 @@ _FRAMES = 250
 
 
 def video_summary(data: Sequence[Video]) -> dict[str, Any]:
-    """Facts and dependence of clips. Dependence: of the brightness of 8 x 8 regions, mean over clips, each by its
-    first 250 frames."""
-    sizes = Counter(f"{one.frames.shape[2]}x{one.frames.shape[1]}" for one in data)
-    labels = Counter(one.label for one in data if one.label is not None)
+    """The summary and dependence of clips.
+
+    The dependence is that of the brightness of 8 x 8 regions in the first 250 frames, averaged over clips.
+    """
+    sizes = Counter(f"{clip.frames.shape[2]}x{clip.frames.shape[1]}" for clip in data)
+    labels = Counter(clip.label for clip in data if clip.label is not None)
     return {
-        "shape": {"clip": len(data), "frame": sum(len(one.frames) for one in data)},
+        "shape": {"clip": len(data), "frame": sum(len(clip.frames) for clip in data)},
         "size": dict(sizes),
-        "frames_of_a_clip": summary.quartiles(np.array([len(one.frames) for one in data])),
-        "fps": summary.quartiles(np.array([one.fps for one in data])),
-        "seconds_of_a_clip": summary.quartiles(np.array([one.time_s[-1] for one in data])),
+        "frames_of_a_clip": summary.quartiles(np.array([len(clip.frames) for clip in data])),
+        "fps": summary.quartiles(np.array([clip.fps for clip in data])),
+        "seconds_of_a_clip": summary.quartiles(np.array([clip.time_s[-1] for clip in data])),
         "unit": "luma 0 to 255",
         "quantity": "frames",
         "labels": dict(labels),
-        "captions": sum(bool(one.caption) for one in data),
+        "captions": sum(bool(clip.caption) for clip in data),
         "missing_share": 0.0,
         "dependence": _dependence(data),
     }
 
 
-def region_brightness(one: Video) -> Float64[np.ndarray, "time node channel"]:
-    """The brightness of the regions of a clip's first frames."""
-    shown = one.frames[:_FRAMES]
+def region_brightness(clip: Video) -> Float64[np.ndarray, "time node channel"]:
+    """The brightness of each region in the first frames of a clip."""
+    shown = clip.frames[:_FRAMES]
     regions = (min(REGIONS[0], shown.shape[1]), min(REGIONS[1], shown.shape[2]))
     return video_features.region_values(shown, regions)[:, :, :1]
 
 
 def _dependence(data: Sequence[Video]) -> dict[str, Any]:
-    found: dict[str, list[float]] = {"temporal": [], "spatial": [], "anomalies": [], "joint": []}
-    for one in data:
-        values = region_brightness(one)
-        shown = one.frames.shape[1:3]
+    measures: dict[str, list[float]] = {"temporal": [], "spatial": [], "anomalies": [], "joint": []}
+    for clip in data:
+        values = region_brightness(clip)
+        shown = clip.frames.shape[1:3]
         edges = dependence.cell_edges(min(REGIONS[0], shown[0]), min(REGIONS[1], shown[1]))
         for name, value in (
             ("temporal", dependence.autocorrelation(values, 1)),
@@ -55,8 +57,8 @@ def _dependence(data: Sequence[Video]) -> dict[str, Any]:
             ("joint", dependence.space_time_i(values, edges, 1)),
         ):
             if value is not None:
-                found[name].append(value)
-    mean = {name: float(np.mean(values)) if values else None for name, values in found.items()}
+                measures[name].append(value)
+    mean = {name: float(np.mean(values)) if values else None for name, values in measures.items()}
     return {
         "temporal": {"autocorrelation_frame": mean["temporal"]},
         "spatial": {

@@ -1,4 +1,4 @@
-"""Opening files that others wrote: limits on size and unpacking, no path escapes, no code in pickles."""
+"""Opens untrusted files safely: limits on size and decompression, no path traversal, no code from pickles."""
 
 from st2llm.data.safe_open.archive import unpack_member, unpacked_stream
 from st2llm.data.safe_open.arrow import saved_dataset

@@ -1,4 +1,4 @@
-"""Zip archives (wheels) and gzip: unpacked within limits, never where the archive says."""
+"""Zip archives (wheels) and gzip: unpacked within limits, never to a path that the archive names."""
 
 import contextlib
 import gzip
@@ -16,7 +16,7 @@ from st2llm.errors import DataError, nearest
 
 
 def unpack_member(archive: Path, member: str, target: Path, *, limit: int = MAX_BYTES) -> None:
-    """Writes one member of a zip or wheel to the file `target`, whatever path the archive claims for it.
+    """Writes one member of a zip or wheel to the file `target`, whatever path the archive gives it.
 
     Raises DataError where the archive is damaged, has no such member, or the member would unpack beyond
     the limits.
@@ -32,9 +32,9 @@ def unpack_member(archive: Path, member: str, target: Path, *, limit: int = MAX_
 
 @contextlib.contextmanager
 def unpacked_stream(path: Path, member: str | None = None, *, limit: int = MAX_BYTES) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked on the way where it is gzip, or a `member` of a zip; told by content, not by name.
+    """A stream of the bytes of a file, unpacked if it is gzip, or of a `member` of a zip. Its name does not matter.
 
-    Raises DataError where it is damaged, or unpacks beyond the limits.
+    Raises DataError where the file is damaged, or unpacks beyond the limits.
     """
     try:
         with checked_file(path, limit=limit).open("rb") as raw:
@@ -47,7 +47,7 @@ def unpacked_stream(path: Path, member: str | None = None, *, limit: int = MAX_B
                         yield packed
             elif member is not None:
                 raise DataError(
-                    f"{path.name} is no zip archive, so it holds no {member!r}. Correct its name in the card."
+                    f"{path.name} is not a zip archive, so it holds no {member!r}. Correct its name in the card."
                 )
             elif magic[:2] == b"\x1f\x8b":
                 most = min(limit, max(limits.FREE_BYTES, limits.MAX_RATIO * path.stat().st_size))
@@ -56,15 +56,15 @@ def unpacked_stream(path: Path, member: str | None = None, *, limit: int = MAX_B
             else:
                 yield raw
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
-        raise DataError(f"{path.name} is damaged ({error}). Get it again.") from error
+        raise DataError(f"{path.name} is damaged ({error}). Download it again.") from error
 
 
 class _LimitedStream(io.RawIOBase):
-    """A stream that stops where it has given too much: packed bytes do not say beforehand how many they are."""
+    """A decompressed stream with a limit on its length, which gzip does not state beforehand."""
 
-    def __init__(self, packed: gzip.GzipFile, most: int, name: str) -> None:
+    def __init__(self, packed: gzip.GzipFile, limit: int, name: str) -> None:
         super().__init__()
-        self._packed, self._left, self._said = packed, most, (name, most)
+        self._packed, self._left, self._limit, self._name = packed, limit, limit, name
 
     def readable(self) -> bool:
         return True
@@ -73,8 +73,9 @@ class _LimitedStream(io.RawIOBase):
         data = self._packed.read(len(buffer))
         self._left -= len(data)
         if self._left < 0:
-            name, most = self._said
-            raise DataError(f"{name} unpacks to more than {most:,} bytes, the limit. It is not unpacked.")
+            raise DataError(
+                f"{self._name} unpacks to more than {self._limit:,} bytes, the limit. It is not unpacked."
+            )
         buffer[: len(data)] = data
         return len(data)
 
@@ -83,7 +84,7 @@ def _only_member(bundle: zipfile.ZipFile, path: Path) -> str:
     names = [info.filename for info in bundle.infolist() if not info.is_dir()]
     if len(names) != 1:
         raise DataError(
-            f"{path.name} holds {len(names)} files. Name the one that is meant: {path.name}:"
+            f"{path.name} holds {len(names)} files. Name one of them: {path.name}:"
             f"{(names or ['file.csv'])[0]}"
         )
     return names[0]

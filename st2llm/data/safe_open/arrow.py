@@ -1,4 +1,4 @@
-"""A Hugging Face `datasets` folder as `save_to_disk` leaves it: plain Arrow files that a JSON names."""
+"""A folder that `save_to_disk` of Hugging Face `datasets` wrote: Arrow files that a JSON file lists."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ MAX_STATE_BYTES = 16 * 2**20
 
 
 def saved_dataset(folder: Path, part: str | None = None) -> pd.DataFrame:
-    """The table of a saved `Dataset`, or the `part` of a saved `DatasetDict` ('train').
+    """The table of a saved `Dataset`, or of the split `part` of a saved `DatasetDict` ('train').
 
     Raises DataError where files are missing, damaged, or lie outside the folder.
     """
@@ -32,7 +32,7 @@ def saved_dataset(folder: Path, part: str | None = None) -> pd.DataFrame:
         )
         if state.get("_indices_files"):
             raise DataError(f"{folder} is a selection of rows. Call flatten_indices() before save_to_disk.")
-        files = [path_inside(folder, str(one["filename"])) for one in state["_data_files"]]
+        files = [path_inside(folder, str(entry["filename"])) for entry in state["_data_files"]]
         if not files:
             raise DataError(f"{folder} names no data files. Save the data set again.")
         table = pa.concat_tables([_stream(checked_file(file)) for file in files])

@@ -1,4 +1,4 @@
-"""HDF5 files: what lies in them is looked over before anything is read, so that no file leads to another."""
+"""HDF5 files: their objects are checked before data are read, so that links to other files are not followed."""
 
 import math
 from collections.abc import Iterator
@@ -15,29 +15,27 @@ MAX_OBJECTS = 10_000
 
 
 def hdf5_array(path: Path, key: str | None = None, *, limit: int = MAX_BYTES) -> np.ndarray:
-    """The data set `key` (None: the only one of numbers) of an HDF5 file, by h5py alone.
+    """The dataset `key` of an HDF5 file, read by h5py; None selects the only numeric dataset.
 
-    Raises DataError for data that are no numbers, claim too much, or lie in another file.
+    Raises DataError for data that are not numbers, claim too much memory, or lie in another file.
     """
     try:
         with h5py.File(checked_file(path), "r") as file:
-            found = dict(_walk(file, path, limit))
-            name = (key or "").strip("/") or _only_numeric(found, path)
-            if name not in found:
-                raise DataError(f"{path.name} has no data set {key!r}. {nearest(name, found)}")
-            if not np.issubdtype(found[name].dtype, np.number):
-                raise DataError(f"{path.name}:{name} holds {found[name].dtype}, but numbers are expected.")
-            return np.asarray(found[name][()])
+            datasets = dict(_walk(file, path, limit))
+            name = (key or "").strip("/") or _only_numeric(datasets, path)
+            if name not in datasets:
+                raise DataError(f"{path.name} has no dataset {key!r}. {nearest(name, datasets)}")
+            if not np.issubdtype(datasets[name].dtype, np.number):
+                raise DataError(f"{path.name}:{name} holds {datasets[name].dtype}, but numbers are expected.")
+            return np.asarray(datasets[name][()])
     except DataError:
         raise
-    except (
-        Exception
-    ) as error:  # whatever HDF5 makes of a forged or damaged file is one and the same to a user
+    except Exception as error:  # a forged or damaged file may raise any error
         raise damaged_error(path, error) from error
 
 
 def check_hdf5(path: Path, *, limit: int = MAX_BYTES) -> None:
-    """Raises DataError where an HDF5 file is damaged, leads to other files, or claims more than it can hold."""
+    """Raises DataError where an HDF5 file is damaged, links to other files, or claims more data than it can hold."""
     try:
         with h5py.File(checked_file(path), "r") as file:
             for _ in _walk(file, path, limit):
@@ -49,14 +47,14 @@ def check_hdf5(path: Path, *, limit: int = MAX_BYTES) -> None:
 
 
 def damaged_error(path: Path, error: Exception) -> DataError:
-    """The one message for a file that HDF5 cannot make sense of."""
+    """The error for a file that HDF5 cannot read."""
     return DataError(
-        f"{path} cannot be read as HDF5: {first_line(error)}. It is truncated or damaged: get it again."
+        f"{path} cannot be read as HDF5: {first_line(error)}. It is truncated or damaged: download it again."
     )
 
 
 def _walk(file: h5py.File, path: Path, limit: int) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every data set by its name; links out of the file and claims beyond the limits are refused on the way."""
+    """Every dataset and its name. Raises DataError for links out of the file and sizes beyond the limits."""
     waiting: list[tuple[str, h5py.Group]] = [("", file)]
     seen, budget = {file.id.__hash__()}, MAX_OBJECTS
     held = path.stat().st_size
@@ -90,18 +88,18 @@ def _checked_dataset(item: h5py.Dataset, where: str, held: int, limit: int) -> h
     return item
 
 
-def _only_numeric(found: dict[str, h5py.Dataset], path: Path) -> str:
-    names = [name for name, item in found.items() if np.issubdtype(item.dtype, np.number)]
+def _only_numeric(datasets: dict[str, h5py.Dataset], path: Path) -> str:
+    names = [name for name, item in datasets.items() if np.issubdtype(item.dtype, np.number)]
     if len(names) != 1:
         raise DataError(
-            f"{path.name} holds {len(names)} sets of numbers. Name the one that is meant: {path.name}:"
+            f"{path.name} holds {len(names)} numeric datasets. Name one of them: {path.name}:"
             f"{(names or ['data'])[0]}"
         )
     return names[0]
 
 
 def has_pandas_tables(path: Path) -> bool:
-    """Whether pandas wrote this HDF5 file: its groups say so."""
+    """Whether pandas wrote this HDF5 file, by the attributes of its groups."""
     try:
         with h5py.File(checked_file(path), "r") as file:
             return any("pandas_type" in item.attrs for item in file.values() if isinstance(item, h5py.Group))

@@ -1,4 +1,4 @@
-"""Arrays that numpy wrote (npy, npz): headers checked before memory is taken, no pickles."""
+"""Arrays in numpy's formats (npy, npz): headers are checked before memory is allocated, and pickles are refused."""
 
 import zipfile
 from pathlib import Path
@@ -14,7 +14,7 @@ from st2llm.errors import DataError
 def array(path: Path, key: str | None = None, *, limit: int = MAX_BYTES) -> np.ndarray:
     """The array of an .npy file, or the array `key` of an .npz file.
 
-    The header is checked before any memory is taken. Raises DataError for arrays of objects (pickles),
+    The header is checked before memory is allocated. Raises DataError for arrays of objects (pickles),
     and for a shape that the file has no room for.
     """
     try:
@@ -30,9 +30,7 @@ def array(path: Path, key: str | None = None, *, limit: int = MAX_BYTES) -> np.n
                 return np.asarray(np.lib.format.read_array(packed, allow_pickle=False))
     except DataError:
         raise
-    except (
-        Exception
-    ) as error:  # whatever numpy and zip make of a forged or damaged file is one and the same to a user
+    except Exception as error:  # a forged or damaged file may raise any error
         raise DataError(
             f"{path} cannot be read as a numpy file: {error}. Write it again with numpy.savez."
         ) from error
@@ -57,5 +55,5 @@ def _check_header(stream: IO[bytes] | zipfile.ZipExtFile, size: int, where: str,
     if claim > min(room, limit):
         raise DataError(
             f"{where} claims shape {shape} of {dtype}, {claim:,} bytes, but it has {room:,} bytes of data "
-            f"(limit {limit:,}). The file is truncated or forged: get it again."
+            f"(limit {limit:,}). The file is truncated or forged: download it again."
         )

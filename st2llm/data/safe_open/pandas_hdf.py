@@ -1,4 +1,4 @@
-"""HDF5 tables that pandas wrote; the pickles inside them go through a restricted unpickler."""
+"""HDF5 tables that pandas wrote. The pickles in them go through a restricted unpickler."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from st2llm.errors import DataError
 
 
 def pandas_table(path: Path, key: str | None = None) -> pd.DataFrame:
-    """The table `key` (None: the only one) of an HDF5 file that pandas wrote.
+    """The table `key` of an HDF5 file that pandas wrote; None selects the only one.
 
     HDF5 files of pandas hold pickles: small ones (a name, a frequency) go through a restricted unpickler;
     columns of objects are refused. Raises DataError.
@@ -28,15 +28,13 @@ def pandas_table(path: Path, key: str | None = None) -> pd.DataFrame:
     hdf5.check_hdf5(path)
     with _restricted_pickle() as refused:
         try:
-            found = pd.read_hdf(checked_file(path), key=key, mode="r")
-        except (
-            Exception
-        ) as error:  # whatever PyTables makes of a forged or damaged file is one and the same to a user
+            table = pd.read_hdf(checked_file(path), key=key, mode="r")
+        except Exception as error:  # a forged or damaged file may raise any error
             reason = f"it holds {refused[0]}" if refused else str(error).strip().splitlines()[0]
             raise DataError(f"{path} cannot be read as HDF5: {reason}. Save it as plain numbers.") from error
     if refused:
         raise DataError(f"{path} is not opened: it holds {refused[0]}. Save it as plain numbers.")
-    return found.to_frame() if isinstance(found, pd.Series) else pd.DataFrame(found)
+    return table.to_frame() if isinstance(table, pd.Series) else pd.DataFrame(table)
 
 
 _OFFSET_MODULES = ("pandas.tseries.offsets", "pandas._libs.tslibs.offsets")
@@ -106,7 +104,7 @@ def _load_pickle(data: bytes, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _restricted_pickle() -> Iterator[list[str]]:
-    """Puts the restricted unpickler where PyTables unpickles; yields what it refused."""
+    """Makes PyTables use the restricted unpickler; yields the list of what it refused."""
     refused: list[str] = []
 
     def loads(data: bytes, **options: Any) -> Any:
@@ -116,10 +114,10 @@ def _restricted_pickle() -> Iterator[list[str]]:
             refused.extend([str(error)] if str(error).startswith("a pickle of") else [])
             raise
 
-    careful = SimpleNamespace(**{**vars(pickle), "loads": loads})
+    restricted = SimpleNamespace(**{**vars(pickle), "loads": loads})
     with _PATCH_LOCK:
         before = tables.atom.pickle, tables.attributeset.pickle
-        tables.atom.pickle = tables.attributeset.pickle = careful
+        tables.atom.pickle = tables.attributeset.pickle = restricted
         try:
             yield refused
         finally:

@@ -1,4 +1,4 @@
-"""NetCDF (3 and 4) and Zarr (folder or zip) through xarray, looked over before anything is decoded."""
+"""NetCDF (3 and 4) and Zarr (folder or zip) through xarray; metadata are checked before data are decoded."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ CODECS = frozenset([
     "fletcher32", "jenkins_lookup3", "sharding_indexed", "vlen-utf8", "scale_offset", "cast_value",
 ])
 # fmt: on
-"""What a Zarr array may be packed with: all of these turn bytes into bytes or numbers, none runs what it reads."""
+"""The codecs that are allowed in Zarr arrays. All turn bytes into bytes or numbers; none runs what it reads."""
 MAX_FILES = 200_000
 MAX_METADATA_BYTES = 64 * 2**20
 _NETCDF3 = (b"CDF\x01", b"CDF\x02")
@@ -35,10 +35,10 @@ _NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 @contextlib.contextmanager
 def open_raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
-    """The variables of a NetCDF file (gzipped or not) or a Zarr store, not yet read; scaled, fill values NaN, time
-    as it is written.
+    """The variables of a NetCDF file (gzipped or not) or a Zarr store, read lazily.
 
-    Raises DataError, also for what goes wrong while the caller reads: damaged files, too large claims, code in codecs.
+    Values are scaled and fill values are NaN; times are as stored. Raises DataError for damaged files, implausible
+    sizes and codecs that are not allowed, also while the caller reads.
     """
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -47,12 +47,12 @@ def open_raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
         except St2llmError:
             raise
         except MemoryError as error:
-            raise DataError(f"{path.name} needs more memory than there is. Cut it with `subset`.") from error
-        except (
-            Exception
-        ) as error:  # whatever the libraries make of a forged or damaged file is one and the same
             raise DataError(
-                f"{path} cannot be read as NetCDF or Zarr: {first_line(error)}. It is damaged: get it again."
+                f"{path.name} needs more memory than there is. Read less of it with `subset`."
+            ) from error
+        except Exception as error:  # a forged or damaged file may raise any error
+            raise DataError(
+                f"{path} cannot be read as NetCDF or Zarr: {first_line(error)}. It is damaged: download it again."
             ) from error
 
 
@@ -62,23 +62,23 @@ def _open_dataset(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dat
     with checked_file(path, limit=limit).open("rb") as stream:
         magic = stream.read(8)
     if magic[:2] == b"\x1f\x8b":
-        bare = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "unpacked.nc"
-        with unpacked_stream(path, limit=limit) as source, bare.open("wb") as sink:
+        unpacked = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "unpacked.nc"
+        with unpacked_stream(path, limit=limit) as source, unpacked.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-        return _open_dataset(bare, stack, limit)
+        return _open_dataset(unpacked, stack, limit)
     if magic == hdf5.MAGIC:
         hdf5.check_hdf5(path, limit=limit)
         return xr.open_dataset(path, engine="h5netcdf", decode_times=False)
     if magic[:4] in _NETCDF3:
-        found = xr.open_dataset(path, engine="scipy", decode_times=False, backend_kwargs={"mmap": False})
-        for name, variable in found.variables.items():
+        dataset = xr.open_dataset(path, engine="scipy", decode_times=False, backend_kwargs={"mmap": False})
+        for name, variable in dataset.variables.items():
             check_claimed_size(
                 math.prod(variable.shape), path.stat().st_size, f"{path.name}:{name}", limit=limit
             )
-        return found
-    what = "is empty" if not magic else "begins with neither of their marks"
+        return dataset
+    problem = "is empty" if not magic else "starts with neither of their signatures"
     raise DataError(
-        f"{path} should be NetCDF 3 or 4, but it {what}. Get it again, or convert it with xarray."
+        f"{path} should be NetCDF 3 or 4, but it {problem}. Download it again, or convert it with xarray."
     )
 
 
@@ -86,7 +86,9 @@ def _open_zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Datase
     files = _files_in_zip(path, limit) if path.suffix == ".zip" else _files_in_folder(path)
     held = sum(files.values())
     if held > limit:
-        raise DataError(f"{path} has {held:,} bytes, and stores over {limit:,} are not opened. Cut it down.")
+        raise DataError(
+            f"{path} has {held:,} bytes, and stores over {limit:,} are not opened. Make it smaller."
+        )
     read = _reader(path, stack)
     arrays = 0
     for name in files:
@@ -95,7 +97,7 @@ def _open_zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Datase
             arrays += _check_metadata(json.loads(read(name)), f"{path.name}/{name}", held, limit)
     if not arrays:
         raise DataError(
-            f"{path} holds no Zarr array. A folder or zip with zarr.json or .zarray in it is expected."
+            f"{path} holds no Zarr array. A folder or zip that contains zarr.json or .zarray is expected."
         )
     store: Any = (
         zarr.storage.ZipStore(path, mode="r")
@@ -113,9 +115,9 @@ def _reader(path: Path, stack: contextlib.ExitStack) -> Any:
 
 def _files_in_folder(path: Path) -> dict[str, int]:
     files: dict[str, int] = {}
-    for one in path.rglob("*"):
-        if one.is_file():
-            name = one.relative_to(path).as_posix()
+    for file in path.rglob("*"):
+        if file.is_file():
+            name = file.relative_to(path).as_posix()
             files[name] = path_inside(path, name).stat().st_size
             if len(files) > MAX_FILES:
                 raise DataError(f"{path} holds over {MAX_FILES:,} files. Write it with larger chunks.")
@@ -131,7 +133,7 @@ def _files_in_zip(path: Path, limit: int) -> dict[str, int]:
 
 
 def _check_metadata(meta: Any, where: str, held: int, limit: int) -> int:
-    """1 for the description of an array (0 for a group's) that claims no more than it can hold and runs no code."""
+    """1 for the metadata of an array, 0 for a group. Raises DataError for implausible sizes and other codecs."""
     if not isinstance(meta, Mapping) or "shape" not in meta:
         return 0
     version_3 = meta.get("zarr_format") == 3
@@ -147,13 +149,13 @@ def _check_metadata(meta: Any, where: str, held: int, limit: int) -> int:
             )
     size = _itemsize(kind)
     chunks = meta["chunk_grid"]["configuration"]["chunk_shape"] if version_3 else meta["chunks"]
-    for what, shape in (("", meta["shape"]), ("a chunk of ", chunks)):
-        check_claimed_size(math.prod(int(n) for n in shape) * size, held, what + where, limit=limit)
+    for prefix, shape in (("", meta["shape"]), ("a chunk of ", chunks)):
+        check_claimed_size(math.prod(int(n) for n in shape) * size, held, prefix + where, limit=limit)
     return 1
 
 
 def _codecs(meta: Mapping[str, Any]) -> Iterator[str]:
-    """The names of all codecs, of those within others too."""
+    """The names of all codecs, including nested ones."""
     packed = [meta.get("compressor"), *(meta.get("filters") or ())]
     yield from (str(codec["id"]) for codec in packed if codec is not None)
     for codec in (*meta.get("codecs", ()), *meta.get("index_codecs", ())):

@@ -1,4 +1,4 @@
-"""Tables: CSV and parquet."""
+"""Tables in CSV and parquet."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from st2llm.errors import DataError
 
 
 def csv(path: Path, *, header: bool = True, text: Sequence[str] = (), limit: int = 2 * 2**30) -> pd.DataFrame:
-    """A table of comma-separated values, uncompressed; the columns named in `text` stay words."""
+    """An uncompressed table of comma-separated values; the columns in `text` are read as strings."""
     try:
         return pd.read_csv(
             checked_file(path, limit=limit),
@@ -22,25 +22,23 @@ def csv(path: Path, *, header: bool = True, text: Sequence[str] = (), limit: int
         )
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path} cannot be read as CSV: {error}. Each row needs as many cells as the head."
+            f"{path} cannot be read as CSV: {error}. Each row needs as many cells as the header."
         ) from error
 
 
 def parquet(path: Path, *, limit: int = MAX_BYTES) -> pd.DataFrame:
-    """The table of a parquet file. Its own account of rows and columns is looked at before memory is taken."""
+    """The table of a parquet file. Its number of rows and columns is checked before memory is allocated."""
     try:
         with pq.ParquetFile(checked_file(path, limit=limit)) as file:
             claim = file.metadata.num_rows * max(file.metadata.num_columns, 1) * 8
             if claim > limit:
                 raise DataError(
-                    f"{path} claims {claim:,} bytes, and tables over {limit:,} are not opened. Cut it down."
+                    f"{path} claims {claim:,} bytes, and tables over {limit:,} are not opened. Make it smaller."
                 )
             table = file.read()
         table.validate(full=True)
         return pd.DataFrame(table.to_pandas())
     except DataError:
         raise
-    except (
-        Exception
-    ) as error:  # whatever Arrow makes of a forged or damaged file is one and the same to a user
+    except Exception as error:  # a forged or damaged file may raise any error
         raise DataError(f"{path} cannot be read as parquet: {first_line(error)}. Write it again.") from error

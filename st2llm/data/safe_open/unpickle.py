@@ -1,7 +1,7 @@
-"""Pickles of numbers: numpy arrays, lists, dicts and words are built, and nothing is ever imported or called.
+"""Reads pickles of numpy arrays, lists, dicts, strings and numbers; nothing is imported, and no code of theirs is run.
 
-A pickle is a program. Its opcodes are looked over first, and its global names are answered by the stand-ins below,
-which keep shape and bytes until these have been checked; numpy itself sees only bytes that fit.
+A pickle is a program. Its opcodes are checked first, and its global names resolve to the stand-ins below, which hold
+shape and bytes until these have been checked. Numpy only receives bytes that fit their shape.
 """
 
 import io
@@ -33,13 +33,13 @@ _CODE_OPCODES = {
     "NEWOBJ_EX",
     "NEXT_BUFFER",
 }
-"""Opcodes that no pickle of arrays and lists has."""
+"""Opcodes that pickles of arrays and lists do not contain."""
 
 
 def numeric_pickle(path: Path, *, limit: int = MAX_BYTES) -> Any:
-    """What a pickle (gzipped or not, any protocol, of Python 2 as well) holds: arrays, lists, dicts, words, numbers.
+    """The content of a pickle (gzipped or not, any protocol, also of Python 2): arrays, lists, dicts, strings, numbers.
 
-    Raises DataError for anything else in it, before anything is built, and for a damaged or oversized file.
+    Raises DataError for other content, before anything is built, and for a damaged or oversized file.
     """
     with unpacked_stream(path, limit=limit) as stream:
         data = _read(stream, limit)
@@ -49,7 +49,7 @@ def numeric_pickle(path: Path, *, limit: int = MAX_BYTES) -> Any:
         return _to_values(_RestrictedUnpickler(io.BytesIO(data), encoding="latin1").load(), {}, 0)
     except DataError:
         raise
-    except Exception as error:  # whatever a forged pickle makes of the machine is one and the same to a user
+    except Exception as error:  # a forged or damaged file may raise any error
         raise DataError(
             f"{path} cannot be read as a pickle of numbers: {first_line(error)}. Save its arrays with numpy.savez."
         ) from error
@@ -72,22 +72,24 @@ def _check_opcodes(data: bytes, path: Path) -> None:
             )
         if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _ALLOWED_GLOBALS:
             raise DataError(_refusal(path, str(argument).replace(" ", ".")))
-        # The memo is an array that grows to the index that is asked for.
+        # The memo is an array that grows to any index that is used.
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count + len(data):
-            raise DataError(f"{path} is damaged: it speaks of object {argument} of fewer. Get it again.")
+            raise DataError(
+                f"{path} is damaged: it refers to object {argument}, which it does not hold. Download it again."
+            )
         if count > MAX_OPCODES:
             raise DataError(f"{path} holds over {MAX_OPCODES:,} objects. Save its arrays with numpy.savez.")
 
 
 def _refusal(path: Path | str, name: str) -> str:
     return (
-        f"{path} is not opened: it holds a pickle of {name[:80]}, and only numpy arrays, lists, dicts, words and "
-        "numbers are read. Save its arrays with numpy.savez."
+        f"{path} is not opened: it holds a pickle of {name[:80]}, and only numpy arrays, lists, dicts, strings "
+        "and numbers are read. Save its arrays with numpy.savez."
     )
 
 
 class _DtypeStandIn:
-    """Stands for a numpy dtype: its code and byte order."""
+    """Stands for a numpy dtype; holds its code and byte order."""
 
     def __init__(self, code: str = "", *_: Any) -> None:
         self.code, self.order = str(code), "|"
@@ -110,7 +112,7 @@ class _DtypeStandIn:
 
 
 class _ArrayStandIn:
-    """Stands for a numpy array until its bytes are known to fit its shape."""
+    """Stands for a numpy array until its bytes are checked against its shape."""
 
     def __init__(self) -> None:
         self.state: tuple[Any, ...] | None = None
@@ -153,7 +155,7 @@ class _ScalarStandIn:
 
 
 class _BufferStandIn:
-    """Stands for an array of pickle protocol 5."""
+    """Stands for an array in pickle protocol 5."""
 
     def __init__(self, raw: Any = b"", kind: Any = None, shape: Any = (), order: Any = "C") -> None:
         self.parts = raw, kind, shape, str(order)
@@ -167,19 +169,19 @@ def _new_array(*_: Any) -> _ArrayStandIn:
 
 
 def _encode_latin1(text: Any = "", encoding: Any = "latin1") -> bytes:
-    """The bytes that Python 3 writes for Python 2."""
+    """Bytes as Python 3 pickles them for Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError("a call of _codecs.encode was found")
     return text.encode("latin1")
 
 
 def _empty_bytes() -> bytes:
-    """What Python 3 writes for no bytes at all for Python 2."""
+    """Empty bytes as Python 3 pickles them for Python 2."""
     return b""
 
 
 class _NdarrayStandIn:
-    """Stands for the class numpy.ndarray, which a pickle names but which is not made."""
+    """Stands for the class numpy.ndarray, which pickles name but which is never instantiated."""
 
 
 _NUMPY_CORE_MODULES = ("numpy.core", "numpy._core")
@@ -204,7 +206,7 @@ _ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
 
 
 class _CallableOnly:
-    """A name of a pickle: may be called, and nothing else be done to it."""
+    """A global name of a pickle. It can be called; every other use raises."""
 
     __slots__ = ("_make",)
 
@@ -215,11 +217,11 @@ class _CallableOnly:
         return self._make(*arguments)
 
     def __setstate__(self, state: Any) -> None:
-        raise ValueError("a name is given content")
+        raise ValueError("a global name is given a state")
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """The standard unpickler, whose names are all stand-ins."""
+    """The standard unpickler, in which every global name resolves to a stand-in."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED_GLOBALS:
@@ -228,7 +230,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 def _to_values(item: Any, done: dict[int, Any], depth: int) -> Any:
-    """The same with arrays for their stand-ins; what is held twice is built once."""
+    """The same with arrays in place of their stand-ins; shared objects are built once."""
     if depth > MAX_DEPTH:
         raise ValueError(f"lists are nested more than {MAX_DEPTH} deep, or hold themselves")
     if isinstance(item, str | bytes | int | float | complex | None):
@@ -236,12 +238,12 @@ def _to_values(item: Any, done: dict[int, Any], depth: int) -> Any:
     if id(item) in done:
         return done[id(item)]
     if isinstance(item, _ArrayStandIn | _ScalarStandIn | _BufferStandIn):
-        found: Any = item.array()
+        value: Any = item.array()
     elif isinstance(item, dict):
-        found = {_to_values(k, done, depth + 1): _to_values(v, done, depth + 1) for k, v in item.items()}
+        value = {_to_values(k, done, depth + 1): _to_values(v, done, depth + 1) for k, v in item.items()}
     elif isinstance(item, list | tuple):
-        found = type(item)(_to_values(one, done, depth + 1) for one in item)
+        value = type(item)(_to_values(element, done, depth + 1) for element in item)
     else:
         raise DataError(_refusal("The pickle", type(item).__name__.strip("_")))
-    done[id(item)] = found
-    return found
+    done[id(item)] = value
+    return value

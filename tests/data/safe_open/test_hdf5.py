@@ -27,14 +27,14 @@ def test_a_plain_data_set_is_read_by_its_name_or_as_the_only_one(tmp_path: Path)
 
 
 def test_a_name_that_is_not_there_gets_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no data set 'group/sped'. Did you mean 'group/speed'"):
+    with pytest.raises(DataError, match="no dataset 'group/sped'. Did you mean 'group/speed'"):
         safe_open.hdf5_array(_written(tmp_path / "a.h5"), "group/sped")
 
 
 def test_several_data_sets_without_a_name_are_refused(tmp_path: Path) -> None:
     with h5py.File(_written(tmp_path / "a.h5"), "a") as file:
         file["other"] = VALUES
-    with pytest.raises(DataError, match="holds 2 sets of numbers"):
+    with pytest.raises(DataError, match="holds 2 numeric datasets"):
         safe_open.hdf5_array(tmp_path / "a.h5")
 
 
