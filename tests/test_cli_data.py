@@ -76,3 +76,11 @@ def test_an_order_that_cannot_be_met_leaves_nothing_behind(card, tmp_path, more,
     done = run_cli("data", "instruct", card, "--out", tmp_path / "set", *more)
     assert done.returncode == code and says in done.stderr, done.stderr
     assert not (tmp_path / "set").exists()
+
+
+def test_a_data_set_is_exported_in_the_format_of_the_file_name(card, tmp_path):
+    done = run_cli("data", "export", card, "--out", tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == "time,place,value"
+    done = run_cli("data", "export", card, "--out", tmp_path / "out.xlsx")
+    assert is_one_message(done) and "should end in .csv, .parquet or .nc" in " ".join(done.stderr.split())

@@ -53,6 +53,28 @@ def data_show(
         typer.echo(f"Plot: {plot}", err=as_json)
 
 
+@app.command("export", epilog=example("st2llm data export auckland-pedestrians --out counts.parquet"))
+def data_export(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="A .csv, .parquet or .nc file, or a folder for Hugging Face datasets.",
+        ),
+    ],
+) -> None:
+    """Write a data set as a table (csv, parquet), as NetCDF, or as a folder of Hugging Face datasets."""
+    from st2llm.data import load_data
+    from st2llm.data.convert import export
+
+    export(load_data(name), out)
+    typer.echo(f"Data: {out}")
+
+
 @app.command(
     "instruct",
     epilog=example(

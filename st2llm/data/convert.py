@@ -1,9 +1,11 @@
-"""Containers as what other libraries work on: pandas tables, xarray arrays, Hugging Face datasets.
+"""Converts containers to pandas tables, xarray arrays and Hugging Face datasets, and exports them to files.
 
-Graphs for torch-geometric are in `st2llm.encode.pyg`, since this layer works without torch.
+`st2llm.encode.pyg.to_pyg` converts graphs for torch-geometric; this module works without torch.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -16,11 +18,13 @@ from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
 
 
 def to_pandas(data: Container) -> pd.DataFrame:
-    """A long table, oldest first: a row for each reading of a place, fix, event or frame. Stamps are UTC.
+    """A long table, oldest first, with a row for each time and place, fix, event or frame. Times are UTC.
 
-    graph: time, place, a column for each channel. grid: time, row, col (indices), y, x (coordinates), channels.
-    trajectory: object, time, x, y, lon, lat, place, attributes, label, part, those that there are. event: time, x, y,
-    lon, lat, mark (its name), magnitude, attributes. video: clip, frame, time_s, label; pixels stay in the container.
+    graph: time, place, and a column for each channel. grid: time, row, col (indices), y, x (coordinates), and channels.
+    trajectory: object, time, x, y, lon, lat, place, attributes, label, part, as far as they exist. event: time, x, y,
+    lon, lat, mark (its name), magnitude, attributes. video: clip, frame, time_s, label; pixels are left out.
+
+    Raises DataError for an empty list.
     """
     if isinstance(data, SensorGraph):
         steps, nodes = data.values.shape[:2]
@@ -36,15 +40,16 @@ def to_pandas(data: Container) -> pd.DataFrame:
         return _event_table(data)
     if not data:
         raise DataError("The data set has no clip or object, so there is no table of it.")
-    tables = [_clip_table(one) if isinstance(one, Video) else _trajectory_table(one) for one in data]
+    tables = [_clip_table(item) if isinstance(item, Video) else _trajectory_table(item) for item in data]
     return pd.concat(tables, ignore_index=True)
 
 
 def to_xarray(data: SensorGraph | Grid) -> xr.DataArray:
-    """A labelled array; stamps are UTC without a zone.
+    """A labelled array; times are UTC without a zone.
 
-    Dims of a graph: time, place, channel, with lon, lat, x and y along place where they are known. Dims of a grid:
-    time, row, col, channel, with y along row and x along col (degrees north and east where the grid is in degrees).
+    Dimensions of a graph: time, place, channel, with the coordinates lon, lat, x and y along place, as far as they are
+    known. Dimensions of a grid: time, row, col, channel, with y along row and x along col (degrees north and east where
+    the grid is in degrees).
     """
     time = data.time.astype("datetime64[s]").astype("datetime64[ns]")
     coords: dict[str, Any] = {"time": time, "channel": list(data.channels)}
@@ -72,19 +77,51 @@ def to_xarray(data: SensorGraph | Grid) -> xr.DataArray:
 
 
 def to_hf_dataset(data: Container) -> datasets.Dataset:
-    """A Hugging Face dataset: the rows of `to_pandas`; of video a row for each clip, with its pixels.
+    """A Hugging Face dataset: the rows of `to_pandas`; for video a row for each clip, with its pixels.
 
-    A clip's `frames` are the bytes of a uint8 array of `shape` [time, row, col, 3], oldest first, row by row.
+    The `frames` of a clip are the bytes of a uint8 array of `shape` [time, row, col, 3]; see `frames_of`.
     """
     if isinstance(data, list) and data and isinstance(data[0], Video):
-        clips = [one for one in data if isinstance(one, Video)]
+        clips = [clip for clip in data if isinstance(clip, Video)]
         return datasets.Dataset.from_list(list(_clip_rows(clips)), features=_CLIP)
     return datasets.Dataset.from_pandas(to_pandas(data), preserve_index=False)
 
 
 def frames_of(row: dict[str, Any]) -> np.ndarray:
-    """The frames of a row that `to_hf_dataset` made of a clip."""
+    """The frames in a row that `to_hf_dataset` made from a clip: uint8 of shape [time, row, col, 3]."""
     return np.frombuffer(row["frames"], dtype=np.uint8).reshape(row["shape"])
+
+
+def export(data: Container, path: Path) -> None:
+    """Writes a data set in the format that the suffix of `path` names.
+
+    .csv, .parquet: the table of `to_pandas`. .nc: NetCDF of `to_xarray`, for graphs and grids. No suffix: a folder that
+    `datasets.load_from_disk` reads, from `to_hf_dataset`.
+
+    Raises DataError for another suffix, and for .nc of data that are neither graph nor grid.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in ("", ".csv", ".parquet", ".nc"):
+        raise DataError(
+            f"{path} should end in .csv, .parquet or .nc, or have no suffix for a folder. Rename it."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == "":
+        to_hf_dataset(data).save_to_disk(str(path))
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        file = Path(folder) / path.name
+        if suffix == ".csv":
+            to_pandas(data).to_csv(file, index=False)
+        elif suffix == ".parquet":
+            to_pandas(data).to_parquet(file, index=False)
+        elif isinstance(data, SensorGraph | Grid):
+            to_xarray(data).to_netcdf(file, engine="h5netcdf")
+        else:
+            raise DataError(
+                f"{path}: NetCDF holds graphs and grids. Export other data as .csv, .parquet or a folder."
+            )
+        file.replace(path)
 
 
 _CLIP = datasets.Features(
@@ -101,15 +138,15 @@ _CLIP = datasets.Features(
 
 
 def _clip_rows(data: Sequence[Video]) -> Iterator[dict[str, Any]]:
-    for one in data:
+    for clip in data:
         yield {
-            "clip": one.id,
-            "label": one.label,
-            "caption": one.caption,
-            "fps": one.fps,
-            "time_s": one.time_s.tolist(),
-            "shape": list(one.frames.shape),
-            "frames": one.frames.tobytes(),
+            "clip": clip.id,
+            "label": clip.label,
+            "caption": clip.caption,
+            "fps": clip.fps,
+            "time_s": clip.time_s.tolist(),
+            "shape": list(clip.frames.shape),
+            "frames": clip.frames.tobytes(),
         }
 
 
@@ -137,19 +174,19 @@ def _event_table(data: Events) -> pd.DataFrame:
     return pd.DataFrame(columns | data.attributes)
 
 
-def _trajectory_table(one: Trajectory) -> pd.DataFrame:
+def _trajectory_table(trajectory: Trajectory) -> pd.DataFrame:
     columns: dict[str, Any] = {
-        "object": np.repeat(np.array([one.id], dtype=object), len(one.time)),
-        "time": _stamps(one.time, one.unit_s),
-        **_coordinates(one.xy, one.lonlat),
+        "object": np.repeat(np.array([trajectory.id], dtype=object), len(trajectory.time)),
+        "time": _stamps(trajectory.time, trajectory.unit_s),
+        **_coordinates(trajectory.xy, trajectory.lonlat),
     }
-    if one.place is not None:
-        columns["place"] = np.array(one.place, dtype=object)
-    columns |= one.attributes
-    if one.label is not None:
-        columns["label"] = one.label
-    if one.part is not None:
-        columns["part"] = one.part
+    if trajectory.place is not None:
+        columns["place"] = np.array(trajectory.place, dtype=object)
+    columns |= trajectory.attributes
+    if trajectory.label is not None:
+        columns["label"] = trajectory.label
+    if trajectory.part is not None:
+        columns["part"] = trajectory.part
     return pd.DataFrame(columns)
 
 
@@ -158,13 +195,13 @@ def _coordinates(xy: np.ndarray | None, lonlat: np.ndarray | None) -> dict[str, 
     return {name: p[:, i] for names, p in named if p is not None for i, name in enumerate(names)}
 
 
-def _clip_table(one: Video) -> pd.DataFrame:
-    steps = len(one.frames)
+def _clip_table(clip: Video) -> pd.DataFrame:
+    steps = len(clip.frames)
     return pd.DataFrame(
         {
-            "clip": np.repeat(np.array([one.id], dtype=object), steps),
+            "clip": np.repeat(np.array([clip.id], dtype=object), steps),
             "frame": np.arange(steps),
-            "time_s": one.time_s,
-            "label": one.label,
+            "time_s": clip.time_s,
+            "label": clip.label,
         }
     )

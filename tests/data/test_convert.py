@@ -2,12 +2,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from support import five_kinds
 
-from st2llm.data.convert import frames_of, to_hf_dataset, to_pandas, to_xarray
+from st2llm.data.convert import export, frames_of, to_hf_dataset, to_pandas, to_xarray
 from st2llm.errors import DataError
 
 
@@ -123,3 +125,29 @@ def test_conversions_work_without_torch():
     code = "import sys; import st2llm.data.convert; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("a.csv", lambda path: pd.read_csv(path)["count"].to_numpy()),
+        ("a.parquet", lambda path: pd.read_parquet(path)["count"].to_numpy()),
+        ("a.nc", lambda path: xr.load_dataarray(path, engine="h5netcdf").to_numpy().ravel()),
+        ("a", lambda path: np.array(datasets.load_from_disk(str(path))["count"])),
+    ],
+)
+def test_an_exported_graph_is_read_back_by_the_library_of_its_format(tmp_path, name, read):
+    data = five_kinds.graph()
+    export(data, tmp_path / "out" / name)
+    np.testing.assert_allclose(read(tmp_path / "out" / name), data.values.ravel())
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.xlsx", "should end in .csv, .parquet or .nc"), ("a.nc", "NetCDF holds graphs and grids")],
+)
+def test_a_format_that_does_not_fit_is_refused(tmp_path, name, message):
+    with pytest.raises(DataError, match=message):
+        export([five_kinds.walk(name="a")], tmp_path / name)
+    assert not list(tmp_path.iterdir())
