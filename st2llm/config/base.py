@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from st2llm.config.safe_yaml import load_yaml
 from st2llm.errors import ConfigError, nearest
 
 _log = logging.getLogger(__name__)
@@ -37,15 +37,14 @@ S = TypeVar("S", bound=Settings)
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises ConfigError where it is missing or not YAML."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(f"There is no file {path}. Give the path of a YAML file that exists.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a folder, but a YAML file is expected.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not readable as YAML: {str(error).splitlines()[0]}. Correct its syntax."
-        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not readable as YAML: {error}. Save it as UTF-8.") from error
+    return load_yaml(text, str(path))
 
 
 def parse(content: Any, *, into: type[S], where: str) -> S:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from st2llm import config as settings
 from st2llm.align.adapters import merge_adapter, read_adapter, save_adapter
 from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
@@ -242,8 +243,10 @@ def tuned(folder: Path, *, dtype: str = "auto") -> LanguageModel:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return found
+    content = settings.read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} should hold `key: value` lines. The checkpoint is damaged: get it again.")
+    return content
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from st2llm import config, recipes
 from st2llm.config import Settings
 from st2llm.errors import ConfigError
@@ -42,7 +40,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
         key, sign, value = word.partition("=")
         if not sign or not key:
             raise ConfigError(f"--set takes key=value, such as budget.steps=100, but {word!r} came.")
-        changes[key] = yaml.safe_load(value)
+        changes[key] = config.load_yaml(value, f"--set {word[:60]}")
     return changes
 
 

@@ -7,9 +7,9 @@ from functools import cache
 from importlib import resources
 
 import numpy as np
-import yaml
 from jaxtyping import Float64
 
+from st2llm import config
 from st2llm.errors import DataError, St2llmError
 from st2llm.serialize.lint.round_trip import is_code, round_trip_findings
 from st2llm.serialize.lint.side_information import side_information_findings, time_findings
@@ -248,7 +248,7 @@ def _shipped_cards() -> dict[str, str]:
     found = {}
     for file in (resources.files("st2llm") / "data" / "cards").iterdir():
         if file.name.endswith(".yaml"):
-            card = yaml.safe_load(file.read_text(encoding="utf-8"))
+            card = config.load_yaml(file.read_text(encoding="utf-8"), file.name)
             if not isinstance(card, dict) or "name" not in card:
                 raise DataError(f"The data card {file.name} holds no name. Mend the card.")
             found[str(card["name"])] = str(card.get("description", ""))

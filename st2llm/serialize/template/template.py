@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from st2llm import recipes
+from st2llm import config, recipes
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.serialize import KINDS
 from st2llm.serialize.answer import formats as answer
@@ -251,10 +249,7 @@ def load_prompt(name: str, root: Path | None = None) -> Template:
 def parse_template(source: str, where: str) -> Template:
     """A template from its source. Raises ConfigError that says what is wrong, where, and what is right."""
     head_text, body_text = _split_source(source, where)
-    try:
-        content = yaml.safe_load(head_text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The head of {where} is not YAML: {str(error).splitlines()[0]}.") from error
+    content = config.load_yaml(head_text, f"the head of {where}")
     head = parse_head(content, where=f"the head of {where}")
     check_head(head, where)
     body = sandbox.compile_body(_TAG.sub(_TAG_MARK, body_text), where, head.variables)

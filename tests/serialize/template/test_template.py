@@ -199,7 +199,7 @@ def test_a_budget_without_a_tokenizer_is_refused():
             ("neighbours: 2", "neighbours: many"),
             "neighbours should be a whole number from 0 on, but it is 'many'",
         ),
-        (("id: mine", "id: [mine"), "is not YAML"),
+        (("id: mine", "id: [mine"), "not readable as YAML"),
         (("---\nid", "id"), "between two lines"),
     ],
 )
