@@ -38,7 +38,7 @@ class LabelAnswer:
     head: AnswerFormat
 
     @classmethod
-    def of(cls, head: AnswerFormat | None, template: str) -> "LabelAnswer":
+    def for_template(cls, head: AnswerFormat | None, template: str) -> "LabelAnswer":
         """Raises ConfigError for a template without an answer. template: its kind and task."""
         if head is None:
             raise ConfigError(f"A {template} template without `answer` reads nothing. Give it an `answer`.")

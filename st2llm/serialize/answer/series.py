@@ -14,18 +14,21 @@ from st2llm.types import Grammar, Prediction, Sample
 
 @dataclass(frozen=True)
 class SeriesAnswer:
-    """Answers of numbers alone: what is asked for, place by place, channel by channel, oldest first.
+    """Answers that are numbers alone: the target entries by place, then by channel, oldest first.
 
-    The numbers of each series are fitted to what is visible of it, so that a round trip moves a value by at most their
-    precision. Of a forecast that is what lies before its first asked step; where a place is wholly hidden, the other
-    places' readings stand in.
+    The notation of each series is fitted to its visible values, so that a round trip moves a value by at most the
+    precision of the notation. A forecast uses the values before its first target step. A place without visible values
+    uses the values of the other places.
     """
 
     notation: Notation
     task: str = "forecast"
 
     def series(self, sample: Sample) -> tuple[TargetSeries, ...]:
-        """Raises DataError where nothing is asked for, or a forecast asks for more than its last steps."""
+        """The target series, each with its notation.
+
+        Raises DataError where nothing is asked for, or where a forecast asks for more than its last steps.
+        """
         pairs = sample.wanted_series
         if not len(pairs):
             raise DataError(f"{sample.id} asks for no value. Choose a template for its task ({sample.task}).")
@@ -47,7 +50,7 @@ class SeriesAnswer:
         )
 
     def numbers(self, sample: Sample, node: int, channel: int) -> Strategy:
-        """The numbers of one series; hidden values have no part in them."""
+        """The notation of one series, fitted to visible values alone."""
         values = visible_values(sample, node, channel)
         if self.task == "forecast":
             values = values[: forecast_start(sample)]
@@ -56,52 +59,54 @@ class SeriesAnswer:
         return fit(self.notation.strategy, values, self.notation)
 
     def grammar(self, sample: Sample) -> Grammar:
-        """Raises DataError where the series of a sample would be answered in different words."""
+        """The grammar of the answer. Raises DataError where the series need different grammars."""
         series, count = self.series(sample), int(sample.wanted.sum())
-        found = [one.numbers.grammar(count) for one in series]
-        if any(one != found[0] for one in found):
+        grammars = [each.numbers.grammar(count) for each in series]
+        if any(grammar != grammars[0] for grammar in grammars):
             raise DataError(
                 f"The {len(series)} series of {sample.id} have different {self.notation.strategy}, so that one answer "
                 f"cannot hold them all. Choose another `strategy` in the template's `answer`."
             )
-        return found[0]
+        return grammars[0]
 
     def truth(self, sample: Sample) -> str:
-        """What a perfect model answers; '' where the truth is not known, `x` where it is missing.
+        """The correct answer; '' where the truth is not known, `x` for a missing value.
 
-        A value beyond the answer's limits is said as the nearest limit.
+        A value beyond the limits of the notation is written as the nearest limit.
         """
-        return self.said(sample, self.series(sample))
+        return self.write_truth(sample, self.series(sample))
 
-    def said(self, sample: Sample, series: Sequence[TargetSeries]) -> str:
-        """The truth of a sample in the numbers of these series."""
+    def write_truth(self, sample: Sample, series: Sequence[TargetSeries]) -> str:
+        """The truth of a sample in the notation of these series."""
         if sample.truth is None:
             return ""
-        said = [
-            one.numbers.write(np.clip(sample.truth[one.steps, one.node, one.channel], *one.numbers.limits))
-            for one in series
+        parts = [
+            each.numbers.write(
+                np.clip(sample.truth[each.steps, each.node, each.channel], *each.numbers.limits)
+            )
+            for each in series
         ]
-        return said[0] if len(said) == 1 else separator_of(series[0].numbers).join(said)
+        return parts[0] if len(parts) == 1 else separator_of(series[0].numbers).join(parts)
 
-    def like(self, solved: Sample, asked: Sample) -> tuple[TargetSeries, ...]:
-        """The series of a solved sample in the numbers of one that is asked, channel by channel."""
-        numbers = {one.channel: one.numbers for one in self.series(asked)}
+    def series_like(self, solved: Sample, asked: Sample) -> tuple[TargetSeries, ...]:
+        """The target series of a solved sample in the notation of another sample, channel by channel."""
+        numbers = {each.channel: each.numbers for each in self.series(asked)}
         return tuple(
-            replace(one, numbers=numbers.get(one.channel, one.numbers)) for one in self.series(solved)
+            replace(each, numbers=numbers.get(each.channel, each.numbers)) for each in self.series(solved)
         )
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        """The answer as a Prediction of the sample's shape; numbers after the last one asked for are ignored."""
+        """The answer as a Prediction of the sample's shape; numbers beyond those asked for are ignored."""
         series, count, start = self.series(sample), int(sample.wanted.sum()), 0
         value = np.full(sample.values.shape, np.nan)
-        for one in series:
-            found = one.numbers.read(text, count)
-            own = found if len(found) < count else found[start : start + len(one.steps)]
-            if reason := unread_reason(own, len(own) if len(found) == count else count, one.numbers.limits):
+        for each in series:
+            found = each.numbers.read(text, count)
+            own = found if len(found) < count else found[start : start + len(each.steps)]
+            if reason := unread_reason(own, len(own) if len(found) == count else count, each.numbers.limits):
                 return Prediction(value=None, raw=text, unread_reason=reason)
-            value[one.steps, one.node, one.channel] = own
-            start += len(one.steps)
+            value[each.steps, each.node, each.channel] = own
+            start += len(each.steps)
         return Prediction(value=value, raw=text)
 
     def precision(self, sample: Sample) -> float:
-        return max(one.numbers.precision for one in self.series(sample))
+        return max(each.numbers.precision for each in self.series(sample))

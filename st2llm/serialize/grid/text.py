@@ -150,10 +150,10 @@ class GridSerializer:
     def _answer(self) -> GraphSerializer | RegionAnswer | LabelAnswer:
         if self.task in _SERIES_TASKS:
             return self.cell if self.cell.per == "place" else self.regions
-        return LabelAnswer.of(self.answer, f"grid/{self.task}")
+        return LabelAnswer.for_template(self.answer, f"grid/{self.task}")
 
     def _place_words(self, sample: Sample) -> dict[str, Any]:
-        words = self.cell.place_words(sample)
+        words = self.cell.place_variables(sample)
         node = sample.wanted_nodes[0]
         near = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
         each = len(words["neighbours"]) // max(1, len(near))

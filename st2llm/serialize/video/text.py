@@ -155,7 +155,7 @@ class VideoSerializer:
 
     @property
     def _label(self) -> LabelAnswer:
-        return LabelAnswer.of(self.answer, f"video/{self.task}")
+        return LabelAnswer.for_template(self.answer, f"video/{self.task}")
 
     def _shown(self, sample: Sample) -> dict[str, Any]:
         """Values of CLIP_VARIABLES."""

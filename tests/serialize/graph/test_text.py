@@ -10,7 +10,8 @@ from support.graph_samples import counts, forecast_sample
 
 from st2llm.errors import DataError
 from st2llm.serialize.graph.network import window_statistics
-from st2llm.serialize.graph.text import PLACE_VARIABLES, SAMPLE_VARIABLES, GraphSerializer, drop_order
+from st2llm.serialize.graph.text import GraphSerializer
+from st2llm.serialize.graph.variables import PLACE_VARIABLES, SAMPLE_VARIABLES, drop_order
 from st2llm.serialize.numbers import Notation
 from st2llm.serialize.template.template import load_prompt
 
@@ -23,26 +24,26 @@ def at_first(**settings):
 
 
 def test_the_words_are_those_that_templates_may_use():
-    assert set(TEXT.place_words(at_first())) == set(PLACE_VARIABLES)
+    assert set(TEXT.place_variables(at_first())) == set(PLACE_VARIABLES)
     assert set(replace(TEXT, per="sample").variables(forecast_sample())) == set(SAMPLE_VARIABLES)
 
 
 def test_history_has_one_line_a_day_with_weekday_date_and_holiday():
-    history = TEXT.place_words(at_first())["history"]
+    history = TEXT.place_variables(at_first())["history"]
     assert [line.label for line in history][:2] == ["Mon 3 Jun (King's Birthday)", "Tue 4 Jun"]
     assert history[0].numbers == ",".join(str(int(v)) for v in counts(192, 3)[:24, 0])
     assert len(history) == 7
 
 
 def test_the_asked_line_follows_the_history():
-    words = TEXT.place_words(at_first())
+    words = TEXT.place_variables(at_first())
     assert (words["asked"], words["asked_start"]) == ("Mon 10 Jun", "Monday 10 June 2024 00:00")
     assert words["history_end"] == "Sunday 9 June 2024 23:00"
     assert words["count"] == 24
 
 
 def test_a_window_that_does_not_begin_at_midnight_has_partial_first_and_last_lines():
-    words = TEXT.place_words(at_first(start="2024-06-03T10:00"))
+    words = TEXT.place_variables(at_first(start="2024-06-03T10:00"))
     labels = [line.label for line in words["history"]]
     assert labels[0] == "Mon 3 Jun from 10:00 (King's Birthday)"
     assert labels[-1] == "Mon 10 Jun" and len(words["history"][-1].numbers.split(",")) == 10
@@ -51,7 +52,7 @@ def test_a_window_that_does_not_begin_at_midnight_has_partial_first_and_last_lin
 
 
 def test_neighbours_are_the_heaviest_and_show_their_latest_values():
-    (line,) = GraphSerializer(neighbours=1, recent=3).place_words(at_first())["neighbours"]
+    (line,) = GraphSerializer(neighbours=1, recent=3).place_variables(at_first())["neighbours"]
     assert line.label == "8 Queen Street"
     assert line.numbers == ",".join(str(int(v)) for v in counts(192, 3)[165:168, 1])
 
@@ -59,29 +60,29 @@ def test_neighbours_are_the_heaviest_and_show_their_latest_values():
 def test_a_larger_neighbour_does_not_coarsen_the_steps():
     values = counts(192, 2)
     values[:, 1] *= 1000
-    words = TEXT.place_words(at_first(values=values))
+    words = TEXT.place_variables(at_first(values=values))
     assert words["number_step"] == "1"
     assert max(map(int, words["neighbours"][0].numbers.split(","))) > 999
 
 
 def test_missing_readings_are_an_x_and_said_to_be_there():
     values = counts(192, 2)
-    assert TEXT.place_words(at_first(values=values))["missing"] is False
+    assert TEXT.place_variables(at_first(values=values))["missing"] is False
     values[5, 0] = np.nan
-    words = TEXT.place_words(at_first(values=values))
+    words = TEXT.place_variables(at_first(values=values))
     assert words["missing"] is True and words["history"][0].numbers.split(",")[5] == "x"
 
 
 def test_a_place_of_which_nothing_is_seen_can_still_be_asked():
     values = counts(192, 2)
     values[:168, 0] = np.nan
-    words = TEXT.place_words(at_first(values=values))
+    words = TEXT.place_variables(at_first(values=values))
     assert set(words["history"][0].numbers) == {"x", ","} and words["number_step"] == "1"
 
 
 def test_negative_values_are_shifted_and_the_shift_is_told():
     sample = at_first(values=counts(192, 2) - 100)
-    words = TEXT.place_words(sample)
+    words = TEXT.place_variables(sample)
     assert words["number_shift"] == 70
     assert "-" not in "".join(line.numbers for line in words["history"])
     np.testing.assert_array_equal(
@@ -91,7 +92,7 @@ def test_negative_values_are_shifted_and_the_shift_is_told():
 
 def test_words_of_the_data_cannot_break_lines_or_hold_marks():
     sample = at_first(side={"description": "one\ntwo\ue000 \x07three", "notes": ("a\r\nb",)})
-    words = TEXT.place_words(sample)
+    words = TEXT.place_variables(sample)
     assert (words["description"], words["notes"]) == ("one two three", ("a b",))
 
 
@@ -164,7 +165,7 @@ def test_the_answer_does_not_depend_on_the_truth():
 
 def test_several_places_are_refused_with_the_cure():
     with pytest.raises(DataError, match=r"sample\.at\('7-queen-street'\)"):
-        TEXT.place_words(forecast_sample())
+        TEXT.place_variables(forecast_sample())
 
 
 def test_a_sample_that_is_no_forecast_is_refused():
@@ -173,11 +174,11 @@ def test_a_sample_that_is_no_forecast_is_refused():
     wanted[180:, 0] = False
     wanted[20, 0] = True
     with pytest.raises(DataError, match="is no forecast"):
-        TEXT.place_words(replace(sample, wanted=wanted))
+        TEXT.place_variables(replace(sample, wanted=wanted))
 
 
 def test_sacrifices_go_from_the_lightest_neighbour_to_the_oldest_day():
-    steps = list(drop_order(TEXT.place_words(at_first())))
+    steps = list(drop_order(TEXT.place_variables(at_first())))
     gone = [name for name, _ in steps if not name.startswith("topology")]
     assert gone[:4] == [
         "neighbour 9 Queen Street",

@@ -58,7 +58,7 @@ def with_words(words: GraphSerializer, on=None):
 @dataclass(frozen=True)
 class TellsTheTruth(GraphSerializer):
     def place_words(self, sample):
-        words = super().place_words(sample)
+        words = super().place_variables(sample)
         return words | {"description": "the next value is " + self.truth(sample).partition(",")[0]}
 
 
@@ -66,19 +66,19 @@ class TellsTheTruth(GraphSerializer):
 class TellsTheMean(GraphSerializer):
     def place_words(self, sample):
         seen = np.nan if sample.truth is None else np.nanmean(sample.truth)
-        return super().place_words(sample) | {"description": "busy" if seen > 200 else "calm"}
+        return super().place_variables(sample) | {"description": "busy" if seen > 200 else "calm"}
 
 
 @dataclass(frozen=True)
 class ReadsHiddenValues(GraphSerializer):
     def place_words(self, sample):
-        return super().place_words(sample) | {"description": str(sample.values[-1, 0, 0])}
+        return super().place_variables(sample) | {"description": str(sample.values[-1, 0, 0])}
 
 
 @dataclass(frozen=True)
 class StepsByTheTruth(GraphSerializer):
     def place_words(self, sample):
-        words = super().place_words(sample)
+        words = super().place_variables(sample)
         seen = np.array([float(n) for line in words["history"] for n in line.numbers.split(",")])
         numbers = ScaledIntegers.fit(np.concatenate([seen, np.nan_to_num(self._future(sample))]))
         return words | {

@@ -35,7 +35,7 @@ class HiddenMean(GraphSerializer):
 
     def place_words(self, sample):
         told = np.nan if sample.truth is None else np.nanmean(sample.truth)
-        return super().place_words(sample) | {"description": "busy" if told > 200 else "calm"}
+        return super().place_variables(sample) | {"description": "busy" if told > 200 else "calm"}
 
 
 def _graph() -> tuple[Template, Sample]:
