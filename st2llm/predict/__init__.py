@@ -1,4 +1,4 @@
-"""Four families behind one Protocol: text, soft, primitive and baseline."""
+"""Predictors: prompted language models, trained arms, baselines and external models behind one Protocol."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from st2llm.types import Prediction, Sample
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Answers samples, in order, without looking at their truth."""
+    """Predicts what samples ask for, in their order, without using their truth."""
 
     @property
     def name(self) -> str: ...

@@ -1,4 +1,4 @@
-"""The ledger of a text predictor: what came of each answer, every answer in one category."""
+"""Counts the answers of a language model by category: readable, or why not."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,15 +21,15 @@ CATEGORY_DESCRIPTIONS: Mapping[AnswerCategory, str] = {
     "refused": "the endpoint gave none",
 }
 REPETITIONS = 4
-"""So many times in a row the same words end an answer before it is said to go round in a circle."""
+"""An answer is repeated when the same words end it at least this many times in a row."""
 _LONGEST_LOOP = 8
 
 
 def categorise(answer: Answer, prediction: Prediction) -> AnswerCategory:
-    """The one category of an answer, from what was said and what could be read in it.
+    """The category of an answer, from its text and from the prediction that was read in it.
 
-    An answer that was read is readable, whatever else it says. Numbers that repeat are no loop: a street may be empty
-    all night.
+    An answer that was read is readable, whatever else it contains. Repeated numbers are no repetition: a street may be
+    empty all night.
     """
     if answer.finish == "refused":
         return "refused"
@@ -44,21 +44,21 @@ def categorise(answer: Answer, prediction: Prediction) -> AnswerCategory:
 
 
 def count_categories(categories: Iterable[AnswerCategory]) -> dict[AnswerCategory, int]:
-    """How many answers each category has, in the order of CATEGORIES, noughts too."""
+    """Number of answers of each category, in the order of CATEGORIES, zeros included."""
     counts = Counter(categories)
     return {category: counts[category] for category in CATEGORIES}
 
 
-def sum_counts(ledgers: Iterable[Mapping[AnswerCategory, int]]) -> dict[AnswerCategory, int]:
-    """The ledgers of several seeds as one."""
+def sum_counts(counts: Iterable[Mapping[AnswerCategory, int]]) -> dict[AnswerCategory, int]:
+    """The sum of several counts, such as those of several seeds."""
     total: Counter[AnswerCategory] = Counter()
-    for ledger in ledgers:
-        total.update(ledger)
+    for part in counts:
+        total.update(part)
     return count_categories(total.elements())
 
 
 def ends_in_repetition(text: str) -> bool:
-    """Whether the text ends in the same words, 1 to 8 of them and not numbers alone, LOOPS times in a row."""
+    """Whether the text ends in the same 1 to 8 words, not numbers alone, REPETITIONS times in a row."""
     words = text.split()
     for size in range(1, min(_LONGEST_LOOP, len(words) // REPETITIONS) + 1):
         last = words[-size:]

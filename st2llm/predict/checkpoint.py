@@ -139,7 +139,7 @@ class CheckpointPredictor:
         contrastive = recipe.objectives.contrastive
         by_place = contrastive is not None and contrastive.level == "node"
         train = list(load_splits(recipe).train)
-        return predict_from_neighbours(module, self.preprocessor, train, samples, each=by_place)
+        return predict_from_neighbours(module, self.preprocessor, train, samples, by_place=by_place)
 
 
 def _options_summary(options: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Channels whose values are codes of options (places, marks): what is asked there is a word, not a number."""
+"""Channels whose values are codes of options (places, marks): predictions there are rankings, not numbers."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -6,7 +6,7 @@ from jaxtyping import Bool
 from st2llm.types import Sample
 
 CODE_CHANNELS = ("place", "mark")
-"""Channels that count through `Side.options`."""
+"""Channels whose values are indices into `Side.options`."""
 
 
 def wanted_codes(sample: Sample) -> Bool[np.ndarray, "time node channel"]:
@@ -18,5 +18,5 @@ def wanted_codes(sample: Sample) -> Bool[np.ndarray, "time node channel"]:
 
 
 def wants_label(sample: Sample) -> bool:
-    """Whether a word is asked for: a code, or the class of the whole sample."""
+    """Whether a label is wanted: a code, or the class of the whole sample."""
     return sample.task == "classify" or bool(wanted_codes(sample).any())

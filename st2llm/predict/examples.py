@@ -1,4 +1,4 @@
-"""Solved training samples to show in a prompt: at random, the most recent, or those most alike."""
+"""Selects solved training samples to show in a prompt: random, most recent, or most similar."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from st2llm.retrieve.window_index import WindowIndex
 from st2llm.types import Sample, seed_from
 
 ExampleSelector = Callable[[Sample], list[Sample]]
-"""Gives the examples for a sample, the best last."""
+"""Returns the examples for a sample, the best last."""
 Selection = Literal["random", "recent", "shape"]
 
 
 @dataclass(frozen=True)
 class RandomExamples:
-    """As many training samples as asked, drawn anew for each sample, the same for the same sample and seed."""
+    """Random training samples: drawn for each sample, the same for the same sample and seed."""
 
     train: Sequence[Sample]
     count: int
@@ -32,10 +32,10 @@ class RandomExamples:
 
 @dataclass(frozen=True)
 class RecentExamples:
-    """The latest training samples that end before the sample begins, of the same object where it has any.
+    """The latest training samples that end before the sample begins, of the same moving object where it has any.
 
-    order: positions in train by the time of their last step. Training samples that do not end before (clips, other
-    objects) are taken as they are where there are no earlier ones.
+    Where there are no earlier ones (clips, other objects), any training samples are used. ends: time of the last step
+    of each training sample. places: its moving object, '' for other kinds.
     """
 
     train: Sequence[Sample]
@@ -44,9 +44,12 @@ class RecentExamples:
     count: int
 
     def __call__(self, sample: Sample) -> list[Sample]:
-        own = np.array([place == _object(sample) for place in self.places])
+        same_object = np.array([place == _object_id(sample) for place in self.places])
         before = self.ends < int(sample.time[0])
-        usable = next((mask for mask in (own & before, before, own) if mask.any()), np.ones_like(own))
+        usable = next(
+            (mask for mask in (same_object & before, before, same_object) if mask.any()),
+            np.ones_like(same_object),
+        )
         latest = np.flatnonzero(usable)
         latest = latest[np.argsort(self.ends[latest], kind="stable")][-self.count - 1 :]
         return _others(sample, [self.train[int(i)] for i in latest])[-self.count :]
@@ -54,7 +57,7 @@ class RecentExamples:
 
 @dataclass(frozen=True)
 class SimilarExamples:
-    """The training samples whose visible values have the most similar shape, the most similar last."""
+    """The training samples whose visible values are most similar in shape, the most similar last."""
 
     index: WindowIndex
     count: int
@@ -66,21 +69,21 @@ class SimilarExamples:
 def make_example_selector(
     by: Selection, count: int, train: Sequence[Sample], *, seed: int = 0
 ) -> ExampleSelector:
-    """What chooses the examples for a sample from the training part. Raises DataError where that is empty."""
+    """The selector of that name over the training samples. Raises DataError where there are none."""
     if not len(train):
         raise DataError("Examples are solved training samples, but there is none. Correct `split`.")
     if by == "random":
         return RandomExamples(train, count, seed)
     if by == "recent":
         ends = np.array([int(sample.time[-1]) for sample in train], dtype=np.int64)
-        return RecentExamples(train, ends, tuple(_object(sample) for sample in train), count)
+        return RecentExamples(train, ends, tuple(_object_id(sample) for sample in train), count)
     return SimilarExamples(WindowIndex.fit(train), count)
 
 
-def _object(sample: Sample) -> str:
-    """What moves; '' where a sample is of many places, or of what happens anywhere."""
+def _object_id(sample: Sample) -> str:
+    """The id of the moving object of a trajectory; '' for other kinds."""
     return sample.place[0] if sample.kind == "trajectory" else ""
 
 
-def _others(sample: Sample, found: Sequence[Sample]) -> list[Sample]:
-    return [one for one in found if one.id != sample.id]
+def _others(sample: Sample, candidates: Sequence[Sample]) -> list[Sample]:
+    return [candidate for candidate in candidates if candidate.id != sample.id]

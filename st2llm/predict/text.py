@@ -1,4 +1,4 @@
-"""The text path: write a prompt for each place or sample, let a language model complete it, read the answer."""
+"""Predicts with prompts: one prompt for each place or sample, completed by a language model and read back."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +16,14 @@ from st2llm.serialize.template.template import Template
 from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer, Tokenizer
 
 QUANTILES = (0.05, 0.5, 0.95)
-"""Which quantiles of several draws a Prediction holds; between two draws they are interpolated."""
+"""Probabilities of the quantiles that a prediction of several draws holds; they are interpolated between draws."""
 
 
 @dataclass(frozen=True)
 class TextAnswer:
-    """One answer of the language model, and what came of it. sample: its id.
+    """One answer of the language model, and the prediction that was read from it.
 
-    place: the place's id, '' where it is about several at once.
+    sample: id of the sample. place: id of the place, '' where the prompt asks for several.
     """
 
     sample: str
@@ -34,15 +34,15 @@ class TextAnswer:
 
     @property
     def category(self) -> AnswerCategory:
-        """Where it stands in the ledger."""
+        """The category by which answers are counted; see `answer_counts`."""
         return categorise(self.answer, self.prediction)
 
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """What goes into prompts beside the sample. examples: chooses solved samples to show.
+    """What prompts hold beside the sample.
 
-    budget: tokens that a prompt may take, counted by the tokenizer.
+    examples: selects solved samples to show. budget: maximal number of tokens of a prompt, counted by the tokenizer.
     """
 
     examples: ExampleSelector | None = None
@@ -51,23 +51,23 @@ class PromptOptions:
 
 
 DEFAULT_OPTIONS = PromptOptions()
-"""The sample alone, however long its prompt."""
+"""The sample alone, without a token budget."""
 
 
 @dataclass(frozen=True)
 class TextPredictor:
-    """Asks `completer` for each place of each sample (once a sample where the template is `per: sample`), `chunk`
-    prompts at a time, each for `decoding.draws` answers.
+    """Prompts a language model for each wanted place of each sample, or once a sample (templates with `per: sample`).
 
-    Raises ConfigError for a template whose answers cannot be read.
+    chunk_size: number of prompts that are completed at once, each with `decoding.draws` answers. Raises ConfigError for
+    a template without an `answer` in its head, and for a chunk size below 1.
     """
 
     name: str
     template: Template
     completer: Completer
-    chunk: int = 64
+    chunk_size: int = 64
     decoding: Decoding = GREEDY
-    writing: PromptOptions = DEFAULT_OPTIONS
+    options: PromptOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
         if self.template.head.answer is None:
@@ -75,9 +75,9 @@ class TextPredictor:
                 f"Predictor {self.name!r} reads answers, but the head of template {self.template.id} has no "
                 f"`answer`. Choose another template, for instance graph/forecast."
             )
-        if self.chunk < 1:
+        if self.chunk_size < 1:
             raise ConfigError(
-                f"Predictor {self.name!r} needs a chunk of at least 1 prompt, not {self.chunk}."
+                f"Predictor {self.name!r} needs a chunk_size of at least 1 prompt, not {self.chunk_size}."
             )
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
@@ -85,98 +85,100 @@ class TextPredictor:
         return merge_answers(samples, self.answers(samples))
 
     def answers(
-        self, samples: Sequence[Sample], done: Callable[[int], None] | None = None
+        self, samples: Sequence[Sample], on_chunk: Callable[[int], None] | None = None
     ) -> list[TextAnswer]:
-        """The answers for each asked place of each sample: sample by sample, places in its order, draws in theirs.
+        """The answers for each wanted place of each sample: by sample, then place, then draw.
 
-        done: called after each chunk with the number of answers that there are so far.
+        on_chunk: called after each chunk with the number of answers so far.
         """
-        questions = (question for sample in samples for question in self.questions(sample))
-        found: list[TextAnswer] = []
-        while chunk := list(islice(questions, self.chunk)):
-            found += self._ask(chunk)
-            if done is not None:
-                done(len(found))
-        return found
+        queries = (query for sample in samples for query in self.queries(sample))
+        answers: list[TextAnswer] = []
+        while chunk := list(islice(queries, self.chunk_size)):
+            answers += self._complete(chunk)
+            if on_chunk is not None:
+                on_chunk(len(answers))
+        return answers
 
-    def questions(self, sample: Sample) -> list[Sample]:
-        """What is asked about a sample: the sample itself, or one narrowed sample for each place."""
+    def queries(self, sample: Sample) -> list[Sample]:
+        """What one prompt each is written for: the sample itself, or the sample narrowed to each wanted place."""
         if self.template.head.per == "sample":
             return [sample]
         return [sample.at(sample.place[node]) for node in sample.wanted_nodes]
 
-    def write(self, question: Sample) -> Prompt:
-        """The prompt of a question, with its examples and within its budget."""
-        own = self.writing
-        chosen = own.examples(question) if own.examples is not None else []
-        if own.budget is None:
-            return self.template.render(question, examples=chosen)
-        return self.template.render(question, examples=chosen, budget=own.budget, tokenizer=own.tokenizer)
+    def render(self, query: Sample) -> Prompt:
+        """The prompt of a query, with its examples and within its token budget."""
+        options = self.options
+        examples = options.examples(query) if options.examples is not None else []
+        if options.budget is None:
+            return self.template.render(query, examples=examples)
+        return self.template.render(
+            query, examples=examples, budget=options.budget, tokenizer=options.tokenizer
+        )
 
-    def bits_per_value(self, samples: Sequence[Sample]) -> Float64[np.ndarray, " question"]:
-        """What the truth of each asked place costs in bits a value: how surprised the model is by it.
+    def bits_per_value(self, samples: Sequence[Sample]) -> Float64[np.ndarray, " query"]:
+        """Negative log-likelihood of the truth of each wanted place, in bits per value.
 
         One number for each place of each sample, in the order of `answers`; nan where the truth is unknown, incomplete
-        or beyond what the answer can say. The grammar's answers share all probability, so a uniform guess at three
-        digits costs about 10 bits (after LLMTime, Gruver et al. 2023). Raises ConfigError for a completer that is no
-        Scorer.
+        or outside what the grammar can express. Probabilities are normalised over the answers of the grammar, so a
+        uniform distribution over three digits has about 10 bits (after LLMTime, Gruver et al. 2023). Raises ConfigError
+        for a completer that is no Scorer.
         """
         if not isinstance(self.completer, Scorer):
             raise ConfigError(
-                f"{type(self.completer).__name__} does not say how likely an answer is. Take a language model on this "
-                f"machine."
+                f"{type(self.completer).__name__} cannot compute the likelihood of an answer. Take a language model "
+                f"on this machine."
             )
-        questions = [question for sample in samples for question in self.questions(sample)]
-        found = []
-        for start in range(0, len(questions), self.chunk):
-            chunk = questions[start : start + self.chunk]
-            nats = self.completer.log_likelihood([self.write(question) for question in chunk])
-            found += [
-                float(nat) / max(1, question.wanted.sum()) for nat, question in zip(nats, chunk, strict=True)
+        queries = [query for sample in samples for query in self.queries(sample)]
+        nats_per_value = []
+        for start in range(0, len(queries), self.chunk_size):
+            chunk = queries[start : start + self.chunk_size]
+            nats = self.completer.log_likelihood([self.render(query) for query in chunk])
+            nats_per_value += [
+                float(nat) / max(1, query.wanted.sum()) for nat, query in zip(nats, chunk, strict=True)
             ]
-        bits: Float64[np.ndarray, " question"] = -np.array(found, dtype=np.float64) / np.log(2)
+        bits: Float64[np.ndarray, " query"] = -np.array(nats_per_value, dtype=np.float64) / np.log(2)
         return bits
 
-    def _ask(self, questions: Sequence[Sample]) -> Iterator[TextAnswer]:
-        prompts = [self.write(question) for question in questions]
+    def _complete(self, queries: Sequence[Sample]) -> Iterator[TextAnswer]:
+        prompts = [self.render(query) for query in queries]
         answers = self.completer.complete(prompts, self.decoding)
         draws = self.decoding.draws
         if len(answers) != len(prompts) * draws:
             raise DataError(
-                f"{type(self.completer).__name__} was given {len(prompts)} prompts of {draws} draws, but gave "
-                f"{len(answers)} answers. A completer gives one answer for each draw of each prompt, in order."
+                f"{type(self.completer).__name__} was given {len(prompts)} prompts of {draws} draws, but returned "
+                f"{len(answers)} answers. A completer returns one answer for each draw of each prompt, in order."
             )
         for i, answer in enumerate(answers):
-            question, prompt = questions[i // draws], prompts[i // draws]
+            query, prompt = queries[i // draws], prompts[i // draws]
             yield TextAnswer(
-                question.id, place_id(question), prompt, answer, self.template.read(answer.text, question)
+                query.id, place_id(query), prompt, answer, self.template.read(answer.text, query)
             )
 
 
-def place_id(question: Sample) -> str:
-    """The one place that a question is about; '' where it is about several."""
-    nodes = question.wanted_nodes or tuple(range(len(question.place)))
-    return question.place[nodes[0]] if len(nodes) == 1 else ""
+def place_id(query: Sample) -> str:
+    """The id of the one place that a query asks for; '' where it asks for several."""
+    nodes = query.wanted_nodes or tuple(range(len(query.place)))
+    return query.place[nodes[0]] if len(nodes) == 1 else ""
 
 
 def merge_answers(samples: Sequence[Sample], answers: Sequence[TextAnswer]) -> list[Prediction]:
-    """The answers put together, one Prediction for each sample.
+    """Combines the answers into one prediction for each sample.
 
-    value: the median over the draws that could be read. Where there are several draws, samples holds them all (NaN
-    where one could not be read) and quantiles those of QUANTILES. A place of which no draw could be read is NaN;
-    value is None only where no place of the sample could be read. ranking: see `vote`; then value is the code of its
-    first. `raw` holds all answers, each after its place's id. Raises DataError for a place without answer.
+    value: the median over the draws that could be read; NaN for a place without one, and None where no place of the
+    sample has one. Of several draws, `samples` holds all (NaN where one could not be read) and `quantiles` those of
+    QUANTILES. ranking: see `vote`; value is then the code of its first option. raw: all answers, each after the id of
+    its place. Raises DataError for a place without an answer.
     """
-    said: dict[tuple[str, str], list[TextAnswer]] = defaultdict(list)
+    by_place: dict[tuple[str, str], list[TextAnswer]] = defaultdict(list)
     for answer in answers:
-        said[answer.sample, answer.place].append(answer)
-    return [_stitched(sample, said) for sample in samples]
+        by_place[answer.sample, answer.place].append(answer)
+    return [_merge(sample, by_place) for sample in samples]
 
 
 def vote(rankings: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """One ranking of several: by how many put an option first, then by its mean rank, then as they were first said.
+    """Merges rankings: by the number of first places of an option, then by its mean rank, then by first occurrence.
 
-    In a ranking that does not have it, an option ranks one after the last.
+    An option that a ranking lacks ranks one after its last.
     """
     options = list(dict.fromkeys(option for ranking in rankings for option in ranking))
     first = {option: sum(ranking[0] == option for ranking in rankings) for option in options}
@@ -187,37 +189,43 @@ def vote(rankings: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return tuple(sorted(options, key=lambda option: (-first[option], ranks[option])))
 
 
-def _stitched(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]) -> Prediction:
-    all_of_them = _answers_of(sample, said)
-    raw = "\n".join(f"{answer.place}: {answer.answer.text}" for one in all_of_them for answer in one)
-    draws = np.full((max(map(len, all_of_them)), *sample.values.shape), np.nan)
-    for one in all_of_them:
-        for draw, answer in enumerate(one):
+def _merge(sample: Sample, by_place: Mapping[tuple[str, str], list[TextAnswer]]) -> Prediction:
+    answers_by_place = _answers_of(sample, by_place)
+    raw = "\n".join(
+        f"{answer.place}: {answer.answer.text}" for answers in answers_by_place for answer in answers
+    )
+    draws = np.full((max(map(len, answers_by_place)), *sample.values.shape), np.nan)
+    for answers in answers_by_place:
+        for draw, answer in enumerate(answers):
             value = answer.prediction.value
             if value is not None:
                 draws[draw] = np.where(sample.wanted & np.isfinite(value), value, draws[draw])
-    rankings = [a.prediction.ranking for one in all_of_them for a in one if a.prediction.ranking]
+    rankings = [a.prediction.ranking for answers in answers_by_place for a in answers if a.prediction.ranking]
     if rankings:
         return _ranked(sample, vote(rankings), draws, raw)
     if np.isnan(draws).all():
-        return Prediction(value=None, raw=raw, unread_reason="; ".join(map(_why, all_of_them)))
+        return Prediction(
+            value=None, raw=raw, unread_reason="; ".join(map(_unread_reasons, answers_by_place))
+        )
     quantiles = dict(zip(QUANTILES, quantiles_over_draws(draws, QUANTILES), strict=True))
     if len(draws) == 1:
         return Prediction(value=quantiles[0.5], raw=raw)
     return Prediction(value=quantiles[0.5], samples=draws, quantiles=quantiles, raw=raw)
 
 
-def _answers_of(sample: Sample, said: Mapping[tuple[str, str], list[TextAnswer]]) -> list[list[TextAnswer]]:
-    """The draws of each question about a sample. Raises DataError for a place that was not asked for."""
-    if whole := said.get((sample.id, place_id(sample))):
-        return [whole]
+def _answers_of(
+    sample: Sample, by_place: Mapping[tuple[str, str], list[TextAnswer]]
+) -> list[list[TextAnswer]]:
+    """The draws of each query of a sample. Raises DataError for a wanted place without an answer."""
+    if answers := by_place.get((sample.id, place_id(sample))):
+        return [answers]
     places = [sample.place[node] for node in sample.wanted_nodes]
     for place in places:
-        if (sample.id, place) not in said:
+        if (sample.id, place) not in by_place:
             raise DataError(
-                f"{sample.id} asks for {place!r}, but there is no answer for it. Ask for all places."
+                f"{sample.id} asks for {place!r}, but there is no answer for it. Pass the answers of all places."
             )
-    return [said[sample.id, place] for place in places]
+    return [by_place[sample.id, place] for place in places]
 
 
 def _ranked(
@@ -226,7 +234,7 @@ def _ranked(
     draws: Float64[np.ndarray, "draw time node channel"],
     raw: str,
 ) -> Prediction:
-    """A ranking, with the code of its first option where a code is asked for, and what else was said of numbers."""
+    """A ranking, with the code of its first option where a code is wanted, and the medians of numbers."""
     value = quantiles_over_draws(draws, (0.5,))[0]
     if ranking[0] in sample.side.options:
         value[wanted_codes(sample)] = float(sample.side.options.index(ranking[0]))
@@ -236,14 +244,14 @@ def _ranked(
 def quantiles_over_draws(
     draws: Float64[np.ndarray, "draw time node channel"], shares: Sequence[float]
 ) -> Float64[np.ndarray, "_ time node channel"]:
-    """Quantiles over the draws that are not NaN; NaN where all are."""
-    found = np.full((len(shares), *draws.shape[1:]), np.nan)
-    some = np.isfinite(draws).any(axis=0)
-    found[:, some] = np.nanquantile(draws[:, some], shares, axis=0)
-    return found
+    """Quantiles over the draws that are not NaN; NaN where all are. shares: probabilities of the quantiles."""
+    quantiles = np.full((len(shares), *draws.shape[1:]), np.nan)
+    known = np.isfinite(draws).any(axis=0)
+    quantiles[:, known] = np.nanquantile(draws[:, known], shares, axis=0)
+    return quantiles
 
 
-def _why(answers: Sequence[TextAnswer]) -> str:
-    """Why a place is unread: each reason once."""
+def _unread_reasons(answers: Sequence[TextAnswer]) -> str:
+    """Why the answers of a place could not be read, each reason once."""
     reasons = dict.fromkeys(str(answer.prediction.unread_reason) for answer in answers)
     return f"{answers[0].place}: {', '.join(reasons)}"

@@ -52,7 +52,7 @@ def test_distances_are_cosines_of_embeddings(train, preprocessor, each):
 def test_each_window_is_embedded_once(train, preprocessor):
     module = Ends()
     predict_from_neighbours(
-        module, preprocessor, train, [replace(train[0], id="a"), replace(train[1], id="b")], each=True
+        module, preprocessor, train, [replace(train[0], id="a"), replace(train[1], id="b")], by_place=True
     )
     assert module.seen == len(train) + 2
 
@@ -67,11 +67,11 @@ def test_what_followed_the_windows_most_alike_is_the_answer(train, preprocessor)
         fit_field_preprocessor(train, skip="none", template=None, slots=NODES),
         train,
         [asked],
-        each=True,
+        by_place=True,
     )
     np.testing.assert_allclose(found[0].value[HISTORY:, 2], asked.truth[HISTORY:, 2], atol=1e-6)
 
 
 def test_the_day_that_is_asked_about_is_no_neighbour(train, preprocessor):
-    (said,) = predict_from_neighbours(Ends(), preprocessor, train, [train[4]], each=True)
+    (said,) = predict_from_neighbours(Ends(), preprocessor, train, [train[4]], by_place=True)
     assert not np.allclose(said.value[HISTORY:], train[4].truth[HISTORY:])

@@ -82,14 +82,14 @@ def test_a_perfect_model_gives_a_perfect_prediction_for_every_place():
 
 def test_prompts_are_completed_in_chunks_and_progress_is_told():
     oracle, told = Oracle(), []
-    answers = predictor(oracle, chunk=4).answers(samples(), done=told.append)
+    answers = predictor(oracle, chunk_size=4).answers(samples(), on_chunk=told.append)
     assert oracle.sizes == [4, 4, 1]
     assert told == [4, 8, 9] and len(answers) == 9
 
 
 def test_the_chunk_does_not_change_the_answers():
-    want = [answer.answer.text for answer in predictor(chunk=64).answers(samples())]
-    assert [answer.answer.text for answer in predictor(chunk=1).answers(samples())] == want
+    want = [answer.answer.text for answer in predictor(chunk_size=64).answers(samples())]
+    assert [answer.answer.text for answer in predictor(chunk_size=1).answers(samples())] == want
 
 
 def test_each_answer_keeps_its_question_its_words_and_its_cost():
@@ -139,7 +139,7 @@ def test_a_place_without_an_answer_is_refused():
 
 
 def test_a_completer_that_loses_an_answer_is_refused():
-    with pytest.raises(DataError, match="was given 3 prompts of 1 draws, but gave 2"):
+    with pytest.raises(DataError, match="was given 3 prompts of 1 draws, but returned 2"):
         predictor(Forgetful()).predict(samples(1))
 
 
@@ -150,7 +150,7 @@ def test_a_template_without_an_answer_is_refused():
 
 def test_a_chunk_of_nothing_is_refused():
     with pytest.raises(ConfigError, match="at least 1 prompt"):
-        predictor(chunk=0)
+        predictor(chunk_size=0)
 
 
 def test_no_samples_give_no_predictions():
@@ -171,7 +171,7 @@ def test_each_place_is_asked_for_all_draws_with_the_settings_as_given():
     completer = Chorus((0, 1, 2))
     decoding = Decoding(draws=3, temperature=0.7, top_p=0.9, seed=5)
     told = []
-    answers = predictor(completer, decoding=decoding, chunk=4).answers(samples(2), done=told.append)
+    answers = predictor(completer, decoding=decoding, chunk_size=4).answers(samples(2), on_chunk=told.append)
     assert completer.asked == [decoding, decoding]
     assert told == [12, 18]
     assert [(a.sample[-1], a.place[0], a.answer.draw) for a in answers] == [
@@ -270,7 +270,7 @@ class Even:
 def test_a_uniform_guess_at_three_digits_costs_ten_bits_a_value():
     sample = forecast_sample(counts(192, 3))
     assert isinstance(Even(), Scorer)
-    bits = TextPredictor("even", TEMPLATE, Even(), chunk=2).bits_per_value([sample, sample])
+    bits = TextPredictor("even", TEMPLATE, Even(), chunk_size=2).bits_per_value([sample, sample])
     assert bits == pytest.approx(np.full(2 * len(sample.wanted_nodes), np.log2(1000)))
     first = sample.side.labels[sample.wanted_nodes[0]]
     bits = TextPredictor("even", TEMPLATE, Even(refused=(first,))).bits_per_value([sample])
@@ -278,7 +278,7 @@ def test_a_uniform_guess_at_three_digits_costs_ten_bits_a_value():
 
 
 def test_a_completer_that_gives_no_likelihoods_is_refused_as_a_scorer():
-    with pytest.raises(ConfigError, match="Oracle does not say how likely"):
+    with pytest.raises(ConfigError, match="Oracle cannot compute the likelihood"):
         TextPredictor("oracle", TEMPLATE, Oracle()).bits_per_value([forecast_sample(counts(192, 3))])
 
 
@@ -346,7 +346,7 @@ def test_examples_of_the_asked_place_stand_in_the_prompt():
     asked, example = samples(2)
     template = load_prompt("graph/forecast.examples")
     sayer = Sayer("1")
-    predictor = TextPredictor("text", template, sayer, writing=PromptOptions(lambda sample: [example]))
+    predictor = TextPredictor("text", template, sayer, options=PromptOptions(lambda sample: [example]))
     predictor.answers([asked.without_truth()])
     for prompt, node in zip(sayer.prompts, asked.wanted_nodes, strict=True):
         said = template.render(asked.at(asked.place[node]).without_truth(), examples=[example]).text
@@ -366,7 +366,7 @@ class Letters:
 
 def test_prompts_keep_their_budget_and_say_what_went():
     sayer = Sayer("1")
-    writing = PromptOptions(budget=700, tokenizer=Letters())
-    answers = TextPredictor("text", TEMPLATE, sayer, writing=writing).answers([samples(1)[0].without_truth()])
+    options = PromptOptions(budget=700, tokenizer=Letters())
+    answers = TextPredictor("text", TEMPLATE, sayer, options=options).answers([samples(1)[0].without_truth()])
     assert all(len(prompt.text) <= 700 for prompt in sayer.prompts)
     assert all(answer.prompt.dropped for answer in answers)

@@ -1,4 +1,4 @@
-"""Pretrained models of others as predictors: zero-shot, from the visible history alone. `load` has them by name."""
+"""External models as predictors: pretrained time-series models, regressors, statsmodels, tables of predictions."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,13 +9,13 @@ MODEL_LOADERS: Mapping[str, Callable[[str, str], Predictor]] = {
     "fracast-0": fracast.load,
     "chronos": chronos.load,
 }
-"""What loads each model, given the name it has in a suite and what stands after the colon."""
+"""Loaders of pretrained models: from the name in a suite and the part after the colon to a predictor."""
 
 
 def load_model(model: str, *, name: str) -> Predictor:
     """The pretrained model `fracast-0`, or `chronos:<hub id or folder>`, as a predictor of that name.
 
-    Raises ArtefactError or ConfigError where its weights cannot be had or are of another model.
+    Raises ArtefactError where its weights cannot be fetched or read, ConfigError where they are of another model.
     """
-    word, _, weights = model.partition(":")
-    return MODEL_LOADERS[word](name, weights)
+    model_name, _, weights = model.partition(":")
+    return MODEL_LOADERS[model_name](name, weights)

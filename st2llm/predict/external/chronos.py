@@ -1,7 +1,7 @@
-"""Chronos: a T5 trained on time series as text, each value a token (Ansari et al. 2024, arXiv:2403.07815).
+"""Chronos-T5: a language model trained on tokenised time series (Ansari et al. 2024, arXiv:2403.07815).
 
-A series is divided by the mean of its absolute values and cut into equal bins; T5 goes on with tokens, many times
-over, and the bins' centres are the draws. transformers has the model; the tokens are written here.
+A series is divided by the mean of its absolute values and quantised into equal bins, a token each. T5 samples the next
+tokens several times; the bin centres are the draws. The model comes from transformers, the tokenizer is defined here.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ _ROWS = 512
 
 @dataclass(frozen=True)
 class Bins:
-    """Equal bins of scaled values. The first `special` tokens are none (0 pads, 1 ends), nor is the one after them.
+    """Equal bins of scaled values. The first `special` tokens (0 is padding, 1 is end) and the one after are no bins.
 
-    low, high: centres of the outermost bins, which take all that lies beyond.
+    low, high: centres of the outermost bins, which also hold all values beyond them.
     """
 
     low: float
@@ -48,7 +48,7 @@ class Bins:
     def encode(
         self, past: Float[Tensor, "row time"]
     ) -> tuple[Int64[Tensor, "row token"], Bool[Tensor, "row token"], Float[Tensor, " row"]]:
-        """Tokens with the end behind them, which of them are readings (NaN is none), and the scale of each row."""
+        """Tokens with an end token, the attention mask (false where a value is NaN), and the scale of each row."""
         seen = ~past.isnan()
         size = torch.nan_to_num(past).abs().sum(dim=1) / seen.sum(dim=1).clamp(min=1)
         scale = torch.where(size > 0, size, torch.ones_like(size))
@@ -66,10 +66,10 @@ class Bins:
 
 @dataclass(frozen=True)
 class ChronosPredictor:
-    """Forecasts each asked series from its own visible past: `draws` draws, their median is the value.
+    """Forecasts each wanted series from its own visible past; the value is the median of `draws` draws.
 
-    context: last steps that are read. block: steps forecast at once; longer horizons go on from the medians, as the
-    authors do. The draws of a sample depend on its id alone, not on what else is asked.
+    context: number of last steps that are read. block: steps forecast at once; longer horizons continue from the
+    medians, as in the authors' code. The draws of a sample depend on its id alone, not on the other samples.
     """
 
     name: str
@@ -83,21 +83,21 @@ class ChronosPredictor:
     top_p: float
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Raises DataError where asked entries are not a sample's suffix, or a series has fewer than 2 readings."""
+        """Raises DataError where wanted entries are not a sample's suffix, or a series has fewer than 2 values."""
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        series = target_series(sample, name=self.name, least=MIN_READINGS)
+        series = target_series(sample, name=self.name, min_readings=MIN_READINGS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_from(sample.id, bits=32))
             found = self.sample(series.past, series.horizon)
-        whole = series.laid_out(sample, found)
+        whole = series.to_sample_shape(sample, found)
         return Prediction(np.median(whole, axis=0), samples=whole)
 
     def sample(
         self, past: Float64[np.ndarray, "row time"], horizon: int
     ) -> Float64[np.ndarray, "row horizon draw"]:
-        """Draws of the next steps of each series, in its own units; NaN in `past` was not seen."""
+        """Draws of the next steps of each series, in its own units; NaN in `past` is a missing value."""
         blocks: list[np.ndarray] = []
         rows = max(1, _ROWS // self.draws)
         while (left := horizon - sum(block.shape[1] for block in blocks)) > 0:
@@ -134,7 +134,7 @@ class ChronosPredictor:
 def load(name: str, weights: str) -> ChronosPredictor:
     """A Chronos-T5 as a predictor of that name. weights: a hub id, or a folder of `save_pretrained` (safetensors).
 
-    Raises ArtefactError where there is nothing to read, ConfigError where it is another kind of model.
+    Raises ArtefactError where the weights cannot be read, ConfigError where they are of another kind of model.
     """
     try:
         config = AutoConfig.from_pretrained(weights)

@@ -1,4 +1,4 @@
-"""Any statsmodels forecaster as a predictor: fitted anew on the visible past of every asked series."""
+"""Any statsmodels forecaster as a predictor: fitted on the visible past of every wanted series."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ MIN_READINGS = 2
 
 
 class FittedModel(Protocol):
-    """What statsmodels' `fit` returns: of ARIMA, SARIMAX, ExponentialSmoothing, ETSModel, ThetaModel and others."""
+    """What `fit` of statsmodels returns, for ARIMA, SARIMAX, ExponentialSmoothing, ETSModel, ThetaModel and others."""
 
     def forecast(self, steps: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class ClassicalPredictor:
-    """fit: from the past of one series, its gaps filled linearly, to a fitted model. Nothing is learned from training.
+    """Forecasts each wanted series with a model fitted on its visible past; training samples are not used.
 
+    fit: from the past of one series, gaps filled linearly, to a fitted model, for instance
     ClassicalPredictor("ets", lambda past: ExponentialSmoothing(past, seasonal="add", seasonal_periods=24).fit())
     """
 
@@ -36,26 +37,26 @@ class ClassicalPredictor:
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        series = target_series(sample, name=self.name, least=MIN_READINGS)
+        series = target_series(sample, name=self.name, min_readings=MIN_READINGS)
         rows = []
         for past, (node, _) in zip(series.past, series.keys, strict=True):
             rows.append(self._forecast(past, series.horizon, where=f"{sample.id}, {sample.place[node]!r}"))
-        return Prediction(series.laid_out(sample, np.stack(rows)[:, :, None])[0])
+        return Prediction(series.to_sample_shape(sample, np.stack(rows)[:, :, None])[0])
 
     def _forecast(
         self, past: Float64[np.ndarray, " time"], steps: int, *, where: str
     ) -> Float64[np.ndarray, " horizon"]:
-        whole = pd.Series(past).interpolate(limit_direction="both").to_numpy()
+        filled = pd.Series(past).interpolate(limit_direction="both").to_numpy()
         try:
-            found = np.asarray(self.fit(whole).forecast(steps), dtype=np.float64)
+            forecast = np.asarray(self.fit(filled).forecast(steps), dtype=np.float64)
         except (ValueError, np.linalg.LinAlgError) as error:
             raise DataError(
                 f"{self.name} could not be fitted on the {len(past)} steps of {where}: {error} Lengthen task.history, "
                 f"or take a model with fewer terms."
             ) from error
-        if found.shape != (steps,) or not np.isfinite(found).all():
+        if forecast.shape != (steps,) or not np.isfinite(forecast).all():
             raise DataError(
-                f"{self.name} should forecast {steps} finite numbers for {where}, but gave {found.tolist()}. Take a "
-                f"model that is stable on this series."
+                f"{self.name} should forecast {steps} finite numbers for {where}, but returned {forecast.tolist()}. "
+                f"Take a model that is stable on this series."
             )
-        return found
+        return forecast

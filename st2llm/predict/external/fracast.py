@@ -1,8 +1,7 @@
 """Fracast-0, a pretrained time-series foundation model of 85,001 parameters: one dilated filter used at ten scales.
 
-The weights come out of their PyPI wheel (Apache-2.0), of which nothing is imported; the forward pass is written here
-after its mechanism. Periods by a significance-tested periodogram and the seasonal fill are those of TinyCast
-(arXiv:2608.15767), as the wheel says.
+The weights are read from their PyPI wheel (Apache-2.0) without importing it; the forward pass is implemented here.
+The significance-tested periodogram and the seasonal fill are those of TinyCast (arXiv:2608.15767), as the wheel says.
 """
 
 import functools
@@ -27,15 +26,15 @@ SHA256 = "0d678f123f3d1f91c5065cca2b5d40eccc469360afc2381b27290486011ded2c"
 
 CONTEXT_LENGTH = 2048
 BLOCK_LENGTH = 48
-"""Steps forecast at once; longer horizons go on from the medians."""
+"""Steps forecast at once; longer horizons continue from the medians."""
 MIN_READINGS = 8
-"""Readings that a series must have."""
+"""Number of values that a series must have."""
 QUANTILE_LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 _WIDTH, _STAGES, _PERIODS, _PHASES, _TAIL, _ROWS = 64, 10, 4, 16, 128, 64
 
 
 def position_features(position: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time 5"]:
-    """Where a step lies from the last one seen: its distance in contexts, that on a log scale, and three decays."""
+    """Position of a step relative to the last visible one: distance in contexts, its logarithm, and three decays."""
     delta = (position - (CONTEXT_LENGTH - 1)) / CONTEXT_LENGTH
     far = delta.abs()
     decays = [torch.exp(-rate * far) for rate in (0.5, 2.0, 8.0)]
@@ -43,16 +42,16 @@ def position_features(position: Float[Tensor, "batch time"]) -> Float[Tensor, "b
 
 
 def significant_periods(
-    x: Float[Tensor, "batch time"], seen: Bool[Tensor, "batch time"]
+    x: Float[Tensor, "batch time"], visible: Bool[Tensor, "batch time"]
 ) -> Int64[Tensor, "batch period"]:
     """The periods of the four highest significant peaks of each periodogram, 0 where there are fewer.
 
-    What is not seen is the mean. A peak counts where its share of the power exceeds what the largest of as many bins
-    of white noise has in one case of twenty.
+    Missing values are set to the mean. A peak is significant where its share of the power exceeds the 95 % quantile of
+    the largest share of as many bins of white noise.
     """
-    count = seen.sum(dim=1, keepdim=True).clamp(min=1)
-    mean = (x * seen).sum(dim=1, keepdim=True) / count
-    filled = torch.where(seen, x, mean)
+    count = visible.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = (x * visible).sum(dim=1, keepdim=True) / count
+    filled = torch.where(visible, x, mean)
     power = torch.fft.rfft(filled - filled.mean(dim=1, keepdim=True)).abs().square()[:, 1:]
     share = power / power.sum(dim=1, keepdim=True).clamp(min=1e-12)
     bins = share.shape[1]
@@ -67,7 +66,7 @@ def significant_periods(
 
 
 def phase_features(position: Float[Tensor, "batch time"], period: Int64[Tensor, "batch period"]) -> Tensor:
-    """Sine and cosine of each step's phase in each period, 0 where there is no such period."""
+    """Sine and cosine of each step's phase in each period; 0 for a period of 0."""
     turn = 2 * math.pi * position[..., None] / period.clamp(min=1)[:, None]
     both = torch.stack([turn.sin(), turn.cos()], dim=-1) * (period > 0)[:, None, :, None]
     return both.flatten(2)
@@ -75,20 +74,20 @@ def phase_features(position: Float[Tensor, "batch time"], period: Int64[Tensor, 
 
 def seasonal_fill(
     x: Float[Tensor, "batch time"],
-    seen: Bool[Tensor, "batch time"],
+    visible: Bool[Tensor, "batch time"],
     ahead: Float[Tensor, "batch horizon"],
     period: Int64[Tensor, "batch period"],
 ) -> Float[Tensor, "batch horizon"]:
-    """The mean of what was seen at the same phase, in 16 bins of the first period; of all where nothing was."""
+    """The mean of the values at the same phase, in 16 bins of the first period; of all values for an empty bin."""
     first = period[:, :1].clamp(min=1).float()
 
     def phase(position: Tensor) -> Tensor:
         return (position % first / first * _PHASES).clamp(max=_PHASES - 1).long()
 
     steps = torch.arange(x.shape[1], device=x.device).float()[None]
-    bins = functional.one_hot(phase(steps), _PHASES).to(x.dtype) * seen[..., None]
+    bins = functional.one_hot(phase(steps), _PHASES).to(x.dtype) * visible[..., None]
     count, total = bins.sum(dim=1), (bins * x[..., None]).sum(dim=1)
-    mean = (x * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = (x * visible).sum(dim=1, keepdim=True) / visible.sum(dim=1, keepdim=True).clamp(min=1)
     return torch.where(count > 0, total / count.clamp(min=1), mean).gather(1, phase(ahead))
 
 
@@ -101,29 +100,29 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)
-        done: Tensor = self.down(functional.silu(gate) * value)
-        return done
+        output: Tensor = self.down(functional.silu(gate) * value)
+        return output
 
 
 class CausalConv(nn.Module):
-    """A filter of three taps for each channel that reaches `dilation` and twice `dilation` steps back."""
+    """A causal depthwise convolution with three taps, at 0, `dilation` and twice `dilation` steps back."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.dw_weight = nn.Parameter(torch.zeros(width, 1, 3))
         self.dw_bias = nn.Parameter(torch.zeros(width))
 
-    def filtered(
+    def convolve(
         self, x: Float[Tensor, "batch time width"], dilation: int
     ) -> Float[Tensor, "batch time width"]:
         padded = functional.pad(x.transpose(1, 2), (2 * dilation, 0))
         groups = len(self.dw_bias)
-        done = functional.conv1d(padded, self.dw_weight, self.dw_bias, dilation=dilation, groups=groups)
-        return done.transpose(1, 2)
+        output = functional.conv1d(padded, self.dw_weight, self.dw_bias, dilation=dilation, groups=groups)
+        return output.transpose(1, 2)
 
 
 class ConvBlock(CausalConv):
-    """The one filter of all scales: past steps, then all channels, then a gated layer, each added and normed."""
+    """The block of all scales: a depthwise convolution, a linear layer and a gated MLP, with residuals and norms."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -131,25 +130,25 @@ class ConvBlock(CausalConv):
         self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
 
     def forward(self, x: Tensor, dilation: int) -> Tensor:
-        x = self.norm1(x + self.pw(self.filtered(x, dilation)))
-        done: Tensor = self.norm2(x + self.ffn(x))
-        return done
+        x = self.norm1(x + self.pw(self.convolve(x, dilation)))
+        output: Tensor = self.norm2(x + self.ffn(x))
+        return output
 
 
 class ForecastConv(CausalConv):
-    """A filter along the forecast steps, added and normed."""
+    """A convolution along the forecast steps, with residual and norm."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
         self.norm = nn.RMSNorm(width)
 
     def forward(self, x: Tensor, dilation: int) -> Tensor:
-        done: Tensor = self.norm(x + self.filtered(x, dilation))
-        return done
+        output: Tensor = self.norm(x + self.convolve(x, dilation))
+        return output
 
 
 class ContextEncoder(nn.Module):
-    """Values and whether they were seen, with recency and phases, through the filter at dilations 1, 2, 4, ... 512."""
+    """Encodes values, missing-value flags, positions and phases with the block at dilations 1, 2, 4, ... 512."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,22 +157,22 @@ class ContextEncoder(nn.Module):
         self.scale = nn.ModuleDict({"to_gb": nn.Linear(8, 2 * _WIDTH)})
         self.block, self.norm = ConvBlock(_WIDTH), nn.RMSNorm(_WIDTH)
 
-    def forward(self, x: Tensor, seen: Tensor, period: Tensor) -> Float[Tensor, "batch time width"]:
+    def forward(self, x: Tensor, visible: Tensor, period: Tensor) -> Float[Tensor, "batch time width"]:
         steps = torch.arange(CONTEXT_LENGTH, device=x.device).float().expand(len(x), -1)
         z = self.in_proj(
-            torch.cat([x[..., None], seen[..., None].to(x.dtype), position_features(steps)], dim=-1)
+            torch.cat([x[..., None], visible[..., None].to(x.dtype), position_features(steps)], dim=-1)
         )
         z = z + self.periodic["proj"](phase_features(steps, period))
         for stage in range(_STAGES):
             angle = stage * math.pi / 2.0 ** torch.arange(4, device=x.device, dtype=torch.float32)
             gain, shift = self.scale["to_gb"](torch.cat([angle.sin(), angle.cos()])).chunk(2, dim=-1)
             z = self.block(z * (1 + gain) + shift, 2**stage)
-        done: Tensor = self.norm(z)
-        return done
+        output: Tensor = self.norm(z)
+        return output
 
 
 class FutureStates(nn.Module):
-    """States of the forecast steps: the filter runs on from the last steps seen over the seasonal fill."""
+    """States of the forecast steps: convolutions over the last visible states and the seasonal fill."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,8 +186,8 @@ class FutureStates(nn.Module):
         z = torch.cat([hidden[:, -_TAIL:], self.in_proj(torch.cat([fill[..., None], where], dim=-1))], dim=1)
         for stage in range(6):
             z = self.block(z, 2**stage)
-        done: Tensor = self.out_proj(z[:, -BLOCK_LENGTH:])
-        return done
+        output: Tensor = self.out_proj(z[:, -BLOCK_LENGTH:])
+        return output
 
 
 class QuantileHead(nn.Module):
@@ -205,7 +204,7 @@ class QuantileHead(nn.Module):
         self.out_proj = nn.Linear(_WIDTH, len(QUANTILE_LEVELS))
 
     def forward(
-        self, hidden: Tensor, x: Tensor, seen: Tensor, period: Tensor
+        self, hidden: Tensor, x: Tensor, visible: Tensor, period: Tensor
     ) -> Float[Tensor, "batch horizon quantile"]:
         ahead = (
             torch.arange(CONTEXT_LENGTH, CONTEXT_LENGTH + BLOCK_LENGTH, device=x.device)
@@ -218,49 +217,49 @@ class QuantileHead(nn.Module):
         z = self.decoder_norms[0](z + self.decoder_ffns[0](z))
         for i, block in enumerate(self.fc_blocks):
             z = block(z, 2**i)
-        z = z + self.future_conv(hidden, seasonal_fill(x, seen, ahead, period), where)
-        done: Tensor = self.out_proj(z)
-        return done
+        z = z + self.future_conv(hidden, seasonal_fill(x, visible, ahead, period), where)
+        output: Tensor = self.out_proj(z)
+        return output
 
 
 class Fracast(nn.Module):
-    """Contexts scaled to 0..1 to quantiles on that scale."""
+    """From contexts scaled to 0..1 to quantiles on that scale."""
 
     def __init__(self) -> None:
         super().__init__()
         self.core, self.head = ContextEncoder(), QuantileHead()
 
     def forward(
-        self, x: Float[Tensor, "batch time"], seen: Bool[Tensor, "batch time"]
+        self, x: Float[Tensor, "batch time"], visible: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch horizon quantile"]:
-        period = significant_periods(x, seen)
-        done: Tensor = self.head(self.core(x, seen, period), x, seen, period)
-        return done
+        period = significant_periods(x, visible)
+        output: Tensor = self.head(self.core(x, visible, period), x, visible, period)
+        return output
 
 
 @dataclass(frozen=True)
 class FracastPredictor:
-    """Forecasts each asked series from its own visible past: the median is the value, with nine quantiles.
+    """Forecasts each wanted series from its own visible past: the median is the value, with nine quantiles.
 
-    At most the last 2048 steps are read. Scaled by the least and greatest value seen, anew for each block of 48 steps.
+    At most the last 2048 steps are read. Values are scaled by their minimum and maximum, for each block of 48 steps.
     """
 
     name: str
     model: Fracast
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Raises DataError where asked entries are not a sample's suffix, or a series has fewer than 8 readings."""
+        """Raises DataError where wanted entries are not a sample's suffix, or a series has fewer than 8 values."""
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
-        series = target_series(sample, name=self.name, least=MIN_READINGS)
-        whole = series.laid_out(sample, self.quantiles(series.past, series.horizon))
+        series = target_series(sample, name=self.name, min_readings=MIN_READINGS)
+        whole = series.to_sample_shape(sample, self.quantiles(series.past, series.horizon))
         return Prediction(whole[4].copy(), quantiles=dict(zip(QUANTILE_LEVELS, whole, strict=True)))
 
     def quantiles(
         self, past: Float64[np.ndarray, "row time"], horizon: int
     ) -> Float64[np.ndarray, "row horizon quantile"]:
-        """Nine quantiles of the next steps of each series, in its own units; NaN in `past` was not seen."""
+        """Nine quantiles of the next steps of each series, in its own units; NaN in `past` is a missing value."""
         blocks: list[np.ndarray] = []
         while sum(block.shape[1] for block in blocks) < horizon:
             blocks.append(
@@ -274,18 +273,18 @@ class FracastPredictor:
         tail = past[:, -CONTEXT_LENGTH:].astype(np.float32)
         low = np.nanmin(tail, axis=1, keepdims=True).astype(np.float64)
         span = np.maximum(np.nanmax(tail, axis=1, keepdims=True) - low, 1e-5)
-        seen = np.zeros((len(tail), CONTEXT_LENGTH), dtype=bool)
+        visible = np.zeros((len(tail), CONTEXT_LENGTH), dtype=bool)
         scaled = np.zeros((len(tail), CONTEXT_LENGTH), dtype=np.float32)
-        seen[:, -tail.shape[1] :] = np.isfinite(tail)
+        visible[:, -tail.shape[1] :] = np.isfinite(tail)
         scaled[:, -tail.shape[1] :] = np.where(np.isfinite(tail), (tail - low) / span, 0.0)
         device = self.model.head.queries.device
-        found = self.model(torch.from_numpy(scaled).to(device), torch.from_numpy(seen).to(device))
+        found = self.model(torch.from_numpy(scaled).to(device), torch.from_numpy(visible).to(device))
         return np.asarray(found.cpu().numpy() * span[:, :, None] + low[:, :, None], dtype=np.float64)
 
 
 @functools.lru_cache(maxsize=1)
 def load_weights() -> Fracast:
-    """The model with its pretrained weights, fetched once. Raises ArtefactError where they cannot be had."""
+    """The model with its pretrained weights, fetched once. Raises ArtefactError where they cannot be fetched."""
     model = Fracast()
     model.load_state_dict(load_file(fetch.pypi_file(REQUIREMENT, WEIGHTS_FILE, SHA256)))
     return model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Predictions that somebody made elsewhere, read from a table in the layout that a comparison writes."""
+"""Predictions from a file: a table in the layout that `st2llm compare` writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ QUANTILE_COLUMNS = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 
 @dataclass(frozen=True, eq=False)
 class PredictionsFilePredictor:
-    """Answers from a table with a row for each asked entry: sample, place, step, channel, value, perhaps q05 q50 q95.
+    """Predicts from a table with a row for each wanted entry: sample, place, step, channel, value, perhaps q05 q50 q95.
 
-    step counts from the first asked step of the sample, channel from 0. A value that is not there is an answer that
-    could not be read. Made by `read`.
+    step counts from the first wanted step of the sample, channel from 0. A sample without any value counts as unread.
+    Made by `read_predictions`.
     """
 
     name: str
@@ -29,21 +29,21 @@ class PredictionsFilePredictor:
     tables: dict[str, pd.DataFrame]
 
     def knows(self, samples: Sequence[Sample]) -> bool:
-        """Whether there is a row of any of these samples."""
+        """Whether the table has a row of any of these samples."""
         return any(sample.id in self.tables for sample in samples)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Raises DataError for a sample without rows, or an entry that is missing, twice there or not asked for."""
-        lost = [sample.id for sample in samples if sample.id not in self.tables]
-        if lost:
-            hint = nearest(lost[0], self.tables) if self.tables else ""
+        """Raises DataError for a sample without rows, or an entry that is missing, twice in the table or not wanted."""
+        missing = [sample.id for sample in samples if sample.id not in self.tables]
+        if missing:
+            hint = nearest(missing[0], self.tables) if self.tables else ""
             raise DataError(
-                f"{self.path.name} has no rows of {len(lost)} of {len(samples)} samples, the first {lost[0]!r}. {hint} "
-                f"`predictions/*.parquet` of any run of the suite shows which are asked for."
+                f"{self.path.name} has no rows of {len(missing)} of {len(samples)} samples, the first {missing[0]!r}. "
+                f"{hint} `predictions/*.parquet` of any run of the suite shows which are asked for."
             )
-        return [self._answer(sample, self.tables[sample.id]) for sample in samples]
+        return [self._prediction(sample, self.tables[sample.id]) for sample in samples]
 
-    def _answer(self, sample: Sample, rows: pd.DataFrame) -> Prediction:
+    def _prediction(self, sample: Sample, rows: pd.DataFrame) -> Prediction:
         place = pd.Index(sample.place).get_indexer(pd.Index(rows["place"].astype(str)))
         step = rows["step"].to_numpy(dtype=np.int64) + sample.first_wanted_step
         channel = rows["channel"].to_numpy(dtype=np.int64)
@@ -60,21 +60,21 @@ class PredictionsFilePredictor:
         np.add.at(count, (step, place, channel), 1)
         if (wrong := np.argwhere((count != 1) & sample.wanted)).size:
             i, node, c = wrong[0].tolist()
-            said = "no row" if not count[i, node, c] else f"{count[i, node, c]} rows"
+            rows_found = "no row" if not count[i, node, c] else f"{count[i, node, c]} rows"
             raise DataError(
-                f"{self.path.name} has {said} for {sample.id}, place {sample.place[node]!r}, "
+                f"{self.path.name} has {rows_found} for {sample.id}, place {sample.place[node]!r}, "
                 f"step {i - sample.first_wanted_step}, channel {c}, and so for {len(wrong)} entries. Each asked entry "
                 f"needs one."
             )
         at = (step, place, channel)
-        value = _filled(sample, at, rows["value"])
+        value = _fill(sample, at, rows["value"])
         if not np.isfinite(value[sample.wanted]).any():
             return Prediction(None, unread_reason="no value in the file")
-        found = {
-            share: _filled(sample, at, rows[name]) for name, share in QUANTILE_COLUMNS.items() if name in rows
+        quantiles = {
+            level: _fill(sample, at, rows[name]) for name, level in QUANTILE_COLUMNS.items() if name in rows
         }
-        known = {share: one for share, one in found.items() if np.isfinite(one[sample.wanted]).all()}
-        return Prediction(value, quantiles=known or None)
+        complete = {level: q for level, q in quantiles.items() if np.isfinite(q[sample.wanted]).all()}
+        return Prediction(value, quantiles=complete or None)
 
 
 def read_predictions(path: Path, *, name: str) -> PredictionsFilePredictor:
@@ -99,7 +99,7 @@ def read_predictions(path: Path, *, name: str) -> PredictionsFilePredictor:
     )
 
 
-def _filled(sample: Sample, at: tuple[np.ndarray, np.ndarray, np.ndarray], column: pd.Series) -> np.ndarray:
-    whole = np.full(sample.values.shape, np.nan)
-    whole[at] = column.to_numpy(dtype=np.float64)
-    return whole
+def _fill(sample: Sample, at: tuple[np.ndarray, np.ndarray, np.ndarray], column: pd.Series) -> np.ndarray:
+    values = np.full(sample.values.shape, np.nan)
+    values[at] = column.to_numpy(dtype=np.float64)
+    return values

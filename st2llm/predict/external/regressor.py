@@ -1,4 +1,4 @@
-"""Any scikit-learn regressor as a forecaster of fields: one for all places, from the history to all asked steps."""
+"""Any scikit-learn regressor as a forecaster of fields: one for all places, from the history to all wanted steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from st2llm.types import DAY_S, Prediction, Sample
 
 @dataclass(frozen=True)
 class RegressorPredictor:
-    """A fitted regressor. It reads the standardised history of a series and the calendar of the first asked step."""
+    """A fitted regressor of standardised histories and the calendar of the first wanted step."""
 
     name: str
     regressor: Any
@@ -28,20 +28,20 @@ class RegressorPredictor:
 
     def _one(self, sample: Sample) -> Prediction:
         _, nodes, channels = sample.values.shape
-        found = np.asarray(self.regressor.predict(_features(sample, self.scaler)), dtype=np.float64)
-        rows = found.reshape(nodes, channels, -1)
+        forecasts = np.asarray(self.regressor.predict(_features(sample, self.scaler)), dtype=np.float64)
+        rows = forecasts.reshape(nodes, channels, -1)
         return forecast_prediction(sample, self.scaler.unscale(np.moveaxis(rows, 2, 0)))
 
 
 def fit_regressor(
     estimator: Any, train: Sequence[Sample], *, name: str, rows: int = 100_000
 ) -> RegressorPredictor:
-    """Fits a clone of the estimator on training windows of one forecast task; the estimator stays as it is.
+    """Fits a clone of the estimator on training windows of one forecast task; the estimator itself is not changed.
 
-    A row is one series of one window: its history standardised place by place (0 where a reading is missing) and
-    time of day, day of week of the first asked step; the targets are its asked steps, and rows that lack one are left
-    out. Regressors of one target get a copy for each step. rows: at most so many, evenly spaced, are fitted on.
-    Raises ConfigError for what is no regressor, DataError where no row is whole.
+    A row is one series of one window: its history, standardised by place (0 where a value is missing), and the time of
+    day and day of week of the first wanted step. The targets are its wanted steps; rows that lack one are left out.
+    Single-target regressors get a copy for each step. rows: maximal number of rows, evenly spaced.
+    Raises ConfigError for an estimator that is no regressor, DataError where no row has all its targets.
     """
     if not isinstance(estimator, RegressorMixin):
         raise ConfigError(
@@ -54,7 +54,7 @@ def fit_regressor(
     whole = np.flatnonzero(np.isfinite(y).all(axis=1))
     if not whole.size:
         raise DataError(
-            f"{name} cannot be fitted: in none of {len(y)} training series are all {y.shape[1]} asked steps known. "
+            f"{name} cannot be fitted: none of {len(y)} training series has values at all {y.shape[1]} wanted steps. "
             f"Shorten the horizon, or fill the gaps of the data."
         )
     kept = whole[np.linspace(0, len(whole) - 1, min(rows, len(whole))).astype(np.int64)]

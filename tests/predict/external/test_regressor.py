@@ -49,5 +49,5 @@ def test_what_is_no_regressor_is_refused():
 
 
 def test_training_windows_without_one_whole_row_are_refused():
-    with pytest.raises(DataError, match=r"in none of \d+ training series are all 3 asked steps known"):
+    with pytest.raises(DataError, match=r"none of \d+ training series has values at all 3 wanted steps"):
         fit_regressor(LinearRegression(), [s.without_truth() for s in windows()[:3]], name="x")

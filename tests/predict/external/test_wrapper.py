@@ -63,8 +63,8 @@ def test_a_prediction_that_could_not_be_made_passes_as_it_is():
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda given: last(given)[:1], "asked about 2 samples, but gave 1 answers"),
-        (lambda given: None, "gave a NoneType"),
+        (lambda given: last(given)[:1], "asked about 2 samples, but returned 1 answers"),
+        (lambda given: None, "returned a NoneType"),
         (
             lambda given: [np.zeros((2, 3, 1)) for _ in given],
             r"of shape \(15, 3, 1\).*but it has \(2, 3, 1\)",

@@ -125,10 +125,10 @@ def run_text(
     decoding = decoding_settings(job.predictor, job.seed)
     template = load_template(job.predictor)
     with with_answer_cache(model, model.identity) as completer:
-        text = TextPredictor(job.predictor.name, template, completer, decoding=decoding, writing=options)
-        reporter.start(job.key, sum(len(text.questions(sample)) for sample in samples) * decoding.draws)
+        text = TextPredictor(job.predictor.name, template, completer, decoding=decoding, options=options)
+        reporter.start(job.key, sum(len(text.queries(sample)) for sample in samples) * decoding.draws)
         with Meter() as meter:
-            answers = text.answers(samples, done=reporter.update)
+            answers = text.answers(samples, on_chunk=reporter.update)
     cost = _cost(model, answers, meter, len(samples))
     return TextRun(decoding, answers, merge_answers(samples, answers), cost, job.predictor)
 
