@@ -1,11 +1,11 @@
 """The card of clips."""
 
-import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import regex
 from pydantic import Field, field_validator
 
 from st2llm.data import safe_open
@@ -61,8 +61,8 @@ class VideoCard(Card):
         if value is None or value == "stem" or value.startswith(CSV_PREFIX):
             return value
         try:
-            groups = re.compile(value).groupindex
-        except re.error as error:
+            groups = regex.compile(value).groupindex
+        except regex.error as error:
             raise ValueError(f"not a regular expression: {error}") from error
         if "label" not in groups:
             raise ValueError(

@@ -1,13 +1,13 @@
 """Builds clips from a video card: mp4, avi and mkv files, decoded by PyAV and downscaled while they are read."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import av
 import numpy as np
+import regex
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -26,6 +26,8 @@ MAX_BYTES = 4 * 2**30
 MAX_LOST_SHARE = 0.5
 _FRAME_TOLERANCE = 0.05
 """The share of a period by which a frame may be early when frames are thinned: times are rounded to milliseconds."""
+_PATTERN_SECONDS = 1.0
+"""How long the pattern of `label` may take on one name: some patterns take years."""
 # Playlists and lists of files are formats as well, and would open the files and addresses that they name.
 _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
@@ -309,7 +311,13 @@ def _labels(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> dic
         return _table_column(files[rule.removeprefix(CSV_PREFIX)], "label", names)
     labels = {}
     for name in names:
-        match = re.search(rule, name)
+        try:
+            match = regex.search(rule, name, timeout=_PATTERN_SECONDS)
+        except TimeoutError as error:
+            raise DataError(
+                f"{card.name}: `label: {rule[:80]}` takes over {_PATTERN_SECONDS:g} s on the name {name[:80]!r}. "
+                f"Write it without a repetition inside a repetition."
+            ) from error
         if match is None or not match["label"]:
             raise DataError(
                 f"{card.name}: the name {name!r} does not match `label: {rule}`. Correct the pattern."

@@ -105,6 +105,14 @@ def test_labels_come_from_stems_patterns_and_tables(tmp_path, rule, labels):
     assert clips[0].labels == tuple(sorted(labels)) and [clip.id for clip in clips] == ["a_run_1", "b_walk_2"]
 
 
+@pytest.mark.timeout(30)
+def test_a_pattern_that_never_ends_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "_PATTERN_SECONDS", 0.2)
+    video_files.write(tmp_path / f"{'a' * 60}.mkv", FILM[:3])
+    with pytest.raises(DataError, match="takes over 0.2 s on the name 'aaa.*repetition"):
+        data.load_data(card(tmp_path, label="^(a|aa)+(?P<label>x)$"))
+
+
 def test_captions_come_from_the_card_or_a_table(tmp_path):
     video_files.write(tmp_path / "a.mkv", FILM[:3])
     (tmp_path / "said.csv").write_text("file,caption\na,A square goes right.\n")
