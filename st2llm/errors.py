@@ -1,19 +1,19 @@
-"""What can go wrong through no fault of ours. Each message says what was expected, what came, where, and what to do."""
+"""The errors that a user can cause. Each message says what was expected, what came, where, and what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class St2llmError(Exception):
-    """The root of all errors a user can cause; the command line prints these without a traceback."""
+    """The base class of errors that a user can cause; the command line prints them without a traceback."""
 
 
 class DataError(St2llmError):
-    """A file, card or container does not hold what its description promises."""
+    """A file, data card or container does not hold what it should."""
 
 
 class ConfigError(St2llmError):
-    """A suite, config, template or name is not one that exists."""
+    """A suite, config, template or name does not exist, or a setting is invalid."""
 
 
 class ArtefactError(St2llmError):
@@ -21,11 +21,11 @@ class ArtefactError(St2llmError):
 
 
 class AlignmentError(St2llmError):
-    """Soft tokens, heads and prompts do not fit each other."""
+    """Soft tokens, heads and prompts have different sizes."""
 
 
 class TrainingError(St2llmError):
-    """Training cannot go on, for instance because the loss is not a number."""
+    """Training cannot continue, for instance because the loss is NaN."""
 
 
 class StorageError(St2llmError):
@@ -33,7 +33,7 @@ class StorageError(St2llmError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that ends an error message: the nearest known name, or all of them."""
+    """A hint for the end of an error message: the nearest known name, or all names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:

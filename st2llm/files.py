@@ -1,4 +1,4 @@
-"""Writing files so that they are either whole or not there."""
+"""Writing files atomically."""
 
 import os
 import tempfile
@@ -9,10 +9,10 @@ from typing import Any
 from st2llm.errors import StorageError
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then puts it in place in one step.
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a temporary file beside `path` with `write`, then renames it to `path`.
 
-    Raises StorageError where the disk is full or the folder cannot be written; `path` is then as it was before.
+    Raises StorageError where the disk is full or the folder cannot be written; `path` is then unchanged.
     """
     temporary: Path | None = None
     try:
@@ -25,7 +25,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise StorageError(
-            f"{path} could not be written: {error.strerror or error}. What was finished before is kept. "
+            f"{path} could not be written: {error.strerror or error}. Earlier results are kept. "
             f"Free space or choose another --out folder, then run again with --resume."
         ) from error
     finally:

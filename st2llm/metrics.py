@@ -11,16 +11,28 @@ from jaxtyping import Bool, Float64
 
 from st2llm.errors import ConfigError, nearest
 
-TOTALS = ("abs_error", "squared_error", "abs_truth", "truth", "squared_truth", "relative_error")
+VALUE_TOTALS = ("abs_error", "squared_error", "abs_truth", "truth", "squared_truth", "relative_error")
 """Of values."""
 HIGHER_IS_BETTER = frozenset({"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "event_f1", "f1"})
-VALUES = ("mae", "rmse", "wape", "r2", "mape")
-RANKS = ("acc@1", "acc@5", "acc@10", "mrr")
-PATHS = ("minade_m", "minfde_m", "energy_m")
-METRICS = (*VALUES, *RANKS, "ade_m", "fde_m", "nll", "crps", "cover90", *PATHS, "auprc", "event_f1", "f1")
-OPTIONAL = ("nll", "crps", "cover90", *PATHS)
+VALUE_METRICS = ("mae", "rmse", "wape", "r2", "mape")
+RANK_METRICS = ("acc@1", "acc@5", "acc@10", "mrr")
+PATH_METRICS = ("minade_m", "minfde_m", "energy_m")
+METRICS = (
+    *VALUE_METRICS,
+    *RANK_METRICS,
+    "ade_m",
+    "fde_m",
+    "nll",
+    "crps",
+    "cover90",
+    *PATH_METRICS,
+    "auprc",
+    "event_f1",
+    "f1",
+)
+OPTIONAL_METRICS = ("nll", "crps", "cover90", *PATH_METRICS)
 """Metrics that only predictors with a density, or with draws, have; none of them can rank all arms of a suite."""
-BINS = 1000
+SCORE_BINS = 1000
 """Scores of `auprc` are told apart to this share."""
 
 _RATIOS: Mapping[str, tuple[str, str, str]] = {
@@ -44,31 +56,31 @@ _RATIOS: Mapping[str, tuple[str, str, str]] = {
 """Metrics that are the sum of one total, divided by the count or the sum of another (rmse: the root of that)."""
 
 
-def metrics_of(kind: str, task: str, asked: Sequence[str] = ()) -> tuple[str, ...]:
+def metrics_for(kind: str, task: str, asked: Sequence[str] = ()) -> tuple[str, ...]:
     """The metrics of a task, the usual one first. asked: channels of a next event, where they are known.
 
     Values are scored apart from positions, and both apart from labels, so that no metric mixes units.
     """
     if task == "anomaly":
-        return ("auprc", "event_f1", "f1", *VALUES)
+        return ("auprc", "event_f1", "f1", *VALUE_METRICS)
     if task == "next-place":
-        return RANKS
+        return RANK_METRICS
     if task == "classify":
-        return (*RANKS, "f1")
+        return (*RANK_METRICS, "f1")
     if task == "next-event":
         where = {"x", "y"} <= set(asked)
         values = any(name not in ("x", "y", "mark") for name in asked) or not asked
         return (
             *(("mae", "rmse", "wape", "nll", "crps", "cover90") if values else ()),
             *(("ade_m",) if where else ()),
-            *(RANKS if "mark" in asked else ()),
+            *(RANK_METRICS if "mark" in asked else ()),
         )
     if kind == "trajectory":
-        return ("ade_m", "fde_m", *PATHS) if task == "forecast" else ("ade_m",)
-    return (*VALUES, "crps", "cover90")
+        return ("ade_m", "fde_m", *PATH_METRICS) if task == "forecast" else ("ade_m",)
+    return (*VALUE_METRICS, "crps", "cover90")
 
 
-def totals(
+def value_totals(
     value: Float64[np.ndarray, "*shape"],
     truth: Float64[np.ndarray, "*shape"],
     valid: Bool[np.ndarray, "*shape"],
@@ -82,7 +94,8 @@ def totals(
     some = t != 0
     sums = (error, error**2, np.abs(t), t, t**2, error[some] / np.abs(t[some]))
     return {
-        name: (float(entries.sum()), int(entries.size)) for name, entries in zip(TOTALS, sums, strict=True)
+        name: (float(entries.sum()), int(entries.size))
+        for name, entries in zip(VALUE_TOTALS, sums, strict=True)
     }
 
 
@@ -97,7 +110,7 @@ def rank_of(label: str, ranking: Sequence[str]) -> float:
     return float(ranking.index(label) + 1) if label in ranking else float("inf")
 
 
-def displacement(
+def displacements(
     got: Float64[np.ndarray, "*shape 2"], want: Float64[np.ndarray, "*shape 2"]
 ) -> Float64[np.ndarray, "*shape"]:
     """The distance between each two positions, in their unit; NaN where a coordinate is."""
@@ -181,7 +194,7 @@ def score_totals(
 
     Scores are told apart to 1 / BINS, which is what lets them add up.
     """
-    at = np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
+    at = np.clip((score * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
     found: dict[str, tuple[float, int]] = {}
     for bin_ in np.unique(at):
         inside = at == bin_
@@ -192,7 +205,7 @@ def score_totals(
     return found
 
 
-def measurable(name: str, found: Mapping[str, object]) -> bool:
+def is_measurable(name: str, found: Mapping[str, object]) -> bool:
     """Whether totals of these names suffice for a metric."""
     if name == "auprc":
         return any(total.startswith("bin:") for total in found)
@@ -205,7 +218,7 @@ def measurable(name: str, found: Mapping[str, object]) -> bool:
     return set(_RATIOS[name][::2]) <= set(found)
 
 
-def metric(
+def metric_from_totals(
     name: str, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]
 ) -> Float64[np.ndarray, "*draw"]:
     """A metric from pooled totals; arrays give one value an element (for bootstrap draws).
@@ -274,11 +287,13 @@ def score(
     valid: Bool[np.ndarray, "*shape"],
 ) -> dict[str, float]:
     """All metrics of VALUES of one array of predictions."""
-    return of_totals(totals(value, truth, valid), VALUES)
+    return metrics_from_totals(value_totals(value, truth, valid), VALUE_METRICS)
 
 
-def of_totals(found: Mapping[str, tuple[float, int]], names: Sequence[str]) -> dict[str, float]:
+def metrics_from_totals(found: Mapping[str, tuple[float, int]], names: Sequence[str]) -> dict[str, float]:
     """The named metrics from sums and counts, those that can be measured."""
     sums = {name: np.asarray(total) for name, (total, _) in found.items()}
     counts = {name: np.asarray(count) for name, (_, count) in found.items()}
-    return {name: float(metric(name, sums, counts)) for name in names if measurable(name, found)}
+    return {
+        name: float(metric_from_totals(name, sums, counts)) for name in names if is_measurable(name, found)
+    }

@@ -1,4 +1,4 @@
-"""A task is a mask: which entries of a window are hidden, and therefore asked for."""
+"""Tasks as masks: the entries of a window that are hidden and therefore to be predicted."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -18,13 +18,13 @@ class Task(Protocol):
     """A mask policy over windows of `length` steps."""
 
     @property
-    def word(self) -> str:
-        """What templates and suites call it: forecast, impute, next-place, ..."""
+    def type(self) -> str:
+        """The name in templates and suites: forecast, impute, next-place, ..."""
         ...
 
     @property
     def name(self) -> str:
-        """The word and its settings, for files: forecast-168-24."""
+        """The type and settings, as in file names: forecast-168-24."""
         ...
 
     @property
@@ -32,21 +32,21 @@ class Task(Protocol):
 
     @property
     def context(self) -> int:
-        """Leading steps that are never asked for."""
+        """Number of leading steps that are never hidden."""
         ...
 
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
-        """True where a window of this shape is hidden. key: names the window, so that random masks are its own."""
+        """True where a window of this shape is hidden. key: the id of the window, from which a random mask follows."""
         ...
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Hides the suffix: `history` steps are seen, the `horizon` steps after them are asked for."""
+    """Forecasting: the last `horizon` steps are hidden, the `history` steps before them are visible."""
 
     history: int
     horizon: int
-    word = "forecast"
+    type = "forecast"
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "history", "horizon")
@@ -71,14 +71,14 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Impute:
-    """Hides a share of the entries: single `points`, or `blocks` of `block` steps at one node."""
+    """Imputation: a share of the entries is hidden, single `points` or `blocks` of `block` steps at one node."""
 
     length: int
     share: float = 0.25
     pattern: Literal["points", "blocks"] = "points"
     block: int = 6
     seed: int = 0
-    word = "impute"
+    type = "impute"
     context = 0
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class Impute:
         if self.pattern == "points":
             mask = draw.random((time, node)) < self.share
         else:
-            # So many starts that the blocks, overlaps and cut ends counted, cover the share on average.
+            # The number of starts at which blocks, with overlaps and cut ends, cover the share on average.
             chance = 1 - (1 - self.share) ** (1 / self.block)
             starts = draw.random((time + self.block - 1, node)) < chance
             mask = np.zeros((time, node), dtype=bool)
@@ -110,11 +110,11 @@ class Impute:
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Shows every `every`-th step of a window, the first among them, and asks for those between."""
+    """Interpolation: every `every`-th step is visible, from the first on; the steps between are hidden."""
 
     length: int
     every: int = 4
-    word = "interpolate"
+    type = "interpolate"
     context = 0
 
     def __post_init__(self) -> None:
@@ -133,12 +133,12 @@ class Interpolate:
 
 @dataclass(frozen=True)
 class Krige:
-    """Hides whole places: a share of the nodes, at least one, over all steps of the window."""
+    """Kriging: a share of the nodes, at least one, is hidden over all steps of the window."""
 
     length: int
     share: float = 0.25
     seed: int = 0
-    word = "krige"
+    type = "krige"
     context = 0
 
     def __post_init__(self) -> None:
@@ -159,12 +159,12 @@ class Krige:
 
 @dataclass(frozen=True)
 class Recover:
-    """Hides a span of `span` fixes within a trajectory of `length`; never the first nor the last fix."""
+    """Trajectory recovery: `span` consecutive fixes of `length` are hidden, never the first nor the last fix."""
 
     length: int
     span: int
     seed: int = 0
-    word = "recover"
+    type = "recover"
     context = 1
 
     def __post_init__(self) -> None:
@@ -184,13 +184,13 @@ class Recover:
 
 @dataclass(frozen=True)
 class NextPlace:
-    """Asks where an object is next, of all known places: `history` stays are seen, the last `context_stays` of them
-    as the context of the question (LLM-Mob, Wang et al. 2023). target_time: whether the time of the stay is told."""
+    """Next-place prediction among all known places: `history` stays are visible, and then `context_stays` recent ones
+    (LLM-Mob, Wang et al. 2023). target_time: whether the time of the next stay is visible."""
 
     history: int = 40
     context_stays: int = 5
     target_time: bool = True
-    word = "next-place"
+    type = "next-place"
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "history", "context_stays")
@@ -213,11 +213,11 @@ class NextPlace:
 
 @dataclass(frozen=True)
 class NextEvent:
-    """Asks for the next event of a point pattern: `history` events are seen. asked: channels that are scored."""
+    """Next-event prediction of a point pattern: `history` events are visible. asked: the channels to predict."""
 
     history: int = 20
     asked: tuple[str, ...] = ("gap_h",)
-    word = "next-event"
+    type = "next-event"
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "history")
@@ -244,10 +244,10 @@ class NextEvent:
 
 @dataclass(frozen=True)
 class Classify:
-    """Asks for the label of a whole clip, trajectory or window of `length` steps (0: all there is); hides no value."""
+    """Classification of a clip, a trajectory or a window of `length` steps (0: of any length); hides no value."""
 
     length: int = 0
-    word = "classify"
+    type = "classify"
     context = 0
 
     def __post_init__(self) -> None:
@@ -262,37 +262,37 @@ class Classify:
 
 
 def forecast(history: int, horizon: int) -> Forecast:
-    """Forecasting: see `history` steps, be asked for the next `horizon` steps at every place."""
+    """Forecasting: `history` steps are visible, the next `horizon` steps of every place are to be predicted."""
     return Forecast(history, horizon)
 
 
 def impute(length: int, share: float = 0.25, *, pattern: Literal["points", "blocks"] = "points") -> Impute:
-    """Imputation: a share of the entries of each window, points or blocks, is hidden and asked for."""
+    """Imputation: a share of the entries of each window, points or blocks, is to be predicted."""
     return Impute(length, share, pattern)
 
 
 def interpolate(length: int, every: int = 4) -> Interpolate:
-    """Interpolation: every `every`-th step is seen, those between are asked for."""
+    """Interpolation: every `every`-th step is visible, the steps between are to be predicted."""
     return Interpolate(length, every)
 
 
 def krige(length: int, share: float = 0.25) -> Krige:
-    """Kriging: whole places are hidden and asked for."""
+    """Kriging: all values of some places are to be predicted."""
     return Krige(length, share)
 
 
 def recover(length: int, span: int) -> Recover:
-    """Recovery: a span of a trajectory is hidden and asked for."""
+    """Recovery: a span of a trajectory is to be predicted."""
     return Recover(length, span)
 
 
 def next_place(history: int = 40, context_stays: int = 5, *, target_time: bool = True) -> NextPlace:
-    """Next place: which of all known places an object visits next."""
+    """Next place: the place that an object visits next, among all known places."""
     return NextPlace(history, context_stays, target_time)
 
 
 def next_event(history: int = 20, asked: tuple[str, ...] = ("gap_h",)) -> NextEvent:
-    """Next event: when (and where) the next event of a point pattern happens."""
+    """Next event: the time (and position) of the next event of a point pattern."""
     return NextEvent(history, asked)
 
 
@@ -318,24 +318,24 @@ def from_config(spec: Mapping[str, Mapping[str, Any]]) -> list[Task]:
 
     Raises ConfigError for an unknown task or setting, with the nearest name.
     """
-    found: list[Task] = []
+    tasks: list[Task] = []
     for name, settings in spec.items():
         if name not in TASKS:
             raise ConfigError(f"There is no task {name!r}. {nearest(name, TASKS)}")
-        made = TASKS[name]
-        known = {f.name: f for f in fields(made)}  # type: ignore[arg-type]
+        task = TASKS[name]
+        known = {field.name: field for field in fields(task)}  # type: ignore[arg-type]
         for key in sorted(set(settings) - set(known)):
             raise ConfigError(f"task.{name} has no setting {key!r}. {nearest(key, known)}")
         for key, setting in known.items():
             if key not in settings and setting.default is MISSING:
                 raise ConfigError(f"task.{name} needs {key!r}, for instance {_EXAMPLES[name]}.")
         horizons = settings.get("horizon")
-        for one in horizons if isinstance(horizons, list) else [horizons]:
-            values = {**settings, **({"horizon": one} if "horizon" in settings else {})}
-            found.append(
-                made(**{key: _cast(name, known[key].type, key, value) for key, value in values.items()})
+        for horizon in horizons if isinstance(horizons, list) else [horizons]:
+            values = {**settings, **({"horizon": horizon} if "horizon" in settings else {})}
+            tasks.append(
+                task(**{key: _cast(name, known[key].type, key, value) for key, value in values.items()})
             )
-    return found
+    return tasks
 
 
 _EXAMPLES = {
@@ -347,28 +347,29 @@ _EXAMPLES = {
 }
 
 
-def _cast(task: str, sort: object, key: str, value: Any) -> Any:
+def _cast(task: str, annotation: object, key: str, value: Any) -> Any:
     """A setting from YAML in the type of its field. Raises ConfigError."""
     try:
-        if sort is int and not isinstance(value, bool) and int(value) == value:
+        if annotation is int and not isinstance(value, bool) and int(value) == value:
             return int(value)
-        if sort is float and not isinstance(value, bool):
+        if annotation is float and not isinstance(value, bool):
             return float(value)
-        if (sort is bool and isinstance(value, bool)) or (isinstance(value, str) and value in get_args(sort)):
+        if annotation is bool and isinstance(value, bool):
             return value
-        if sort == tuple[str, ...] and isinstance(value, list | tuple):
+        if isinstance(value, str) and value in get_args(annotation):
+            return value
+        if annotation == tuple[str, ...] and isinstance(value, list | tuple):
             return tuple(map(str, value))
     except (TypeError, ValueError):
         pass
-    wanted = (
-        " or ".join(map(repr, get_args(sort))) if sort not in (int, float, bool, tuple[str, ...]) else sort
-    )
-    said = wanted.__name__ if isinstance(wanted, type) else str(wanted)
-    raise ConfigError(f"task.{task}.{key} should be {said}, but it is {value!r}.")
+    choices = " or ".join(map(repr, get_args(annotation)))
+    expected = choices if annotation not in (int, float, bool, tuple[str, ...]) else annotation
+    name = expected.__name__ if isinstance(expected, type) else str(expected)
+    raise ConfigError(f"task.{task}.{key} should be {name}, but it is {value!r}.")
 
 
 def _rng(name: str, seed: int, key: str) -> np.random.Generator:
-    """The same mask for the same window, on every machine and in every order."""
+    """A generator that depends only on the task, its seed and the id of the window."""
     return np.random.default_rng(seed_from(f"{name}\n{seed}\n{key}"))
 
 
@@ -383,17 +384,17 @@ def _at_least(task: Any, least: int, *names: str) -> None:
         if (steps := getattr(task, name)) < least:
             step = f"{least} step{'' if least == 1 else 's'}"
             raise ConfigError(
-                f"{task.word}.{name} must be at least {step}, but it is {steps}. Set it in `task`."
+                f"{task.type}.{name} must be at least {step}, but it is {steps}. Set it in `task`."
             )
 
 
 def _a_share(task: Any, name: str) -> None:
     if not 0 < getattr(task, name) < 1:
-        raise ConfigError(f"{task.word}.{name} must lie between 0 and 1, but it is {getattr(task, name)}.")
+        raise ConfigError(f"{task.type}.{name} must lie between 0 and 1, but it is {getattr(task, name)}.")
 
 
 def _one_of(task: Any, name: str, known: tuple[str, ...]) -> None:
     if getattr(task, name) not in known:
         raise ConfigError(
-            f"{task.word}.{name} has no {getattr(task, name)!r}. {nearest(getattr(task, name), known)}"
+            f"{task.type}.{name} has no {getattr(task, name)!r}. {nearest(getattr(task, name), known)}"
         )

@@ -46,12 +46,12 @@ def everything(shape):
 def pooled(value, truth, valid, batch):
     """All metrics from totals that were added up batch by batch."""
     found = [
-        metrics.totals(value[i : i + batch], truth[i : i + batch], valid[i : i + batch])
+        metrics.value_totals(value[i : i + batch], truth[i : i + batch], valid[i : i + batch])
         for i in range(0, len(value), batch)
     ]
-    sums = {name: np.asarray(sum(each[name][0] for each in found)) for name in metrics.TOTALS}
-    counts = {name: np.asarray(sum(each[name][1] for each in found)) for name in metrics.TOTALS}
-    return {name: float(metrics.metric(name, sums, counts)) for name in metrics.VALUES}
+    sums = {name: np.asarray(sum(each[name][0] for each in found)) for name in metrics.VALUE_TOTALS}
+    counts = {name: np.asarray(sum(each[name][1] for each in found)) for name in metrics.VALUE_TOTALS}
+    return {name: float(metrics.metric_from_totals(name, sums, counts)) for name in metrics.VALUE_METRICS}
 
 
 def mean_of_batches(name, batch, value=VALUE, truth=TRUTH, valid=VALID):
@@ -128,12 +128,12 @@ def test_the_mean_of_each_steps_rmse_is_not_the_pooled_rmse():
 
 def test_a_truth_of_zero_is_left_out_of_mape_and_of_nothing_else():
     truth, value = np.array([0.0, 10.0]), np.array([5.0, 11.0])
-    found = metrics.totals(value, truth, everything(2))
+    found = metrics.value_totals(value, truth, everything(2))
     assert found["relative_error"] == pytest.approx((0.1, 1))
     assert found["abs_error"] == (6.0, 2)
 
 
-@pytest.mark.parametrize("name", metrics.VALUES)
+@pytest.mark.parametrize("name", metrics.VALUE_METRICS)
 def test_nothing_valid_is_not_a_number(name):
     assert math.isnan(metrics.score(VALUE, TRUTH, np.zeros_like(VALID))[name])
 
@@ -145,15 +145,15 @@ def test_r2_of_a_truth_that_never_changes_is_not_a_number(level):
 
 
 def test_a_metric_takes_one_draw_an_element():
-    sums = {name: np.array([1.0, 8.0]) for name in metrics.TOTALS}
-    counts = {name: np.array([2, 2]) for name in metrics.TOTALS}
-    assert metrics.metric("mae", sums, counts).tolist() == [0.5, 4.0]
-    assert metrics.metric("rmse", sums, counts).tolist() == pytest.approx([math.sqrt(0.5), 2.0])
+    sums = {name: np.array([1.0, 8.0]) for name in metrics.VALUE_TOTALS}
+    counts = {name: np.array([2, 2]) for name in metrics.VALUE_TOTALS}
+    assert metrics.metric_from_totals("mae", sums, counts).tolist() == [0.5, 4.0]
+    assert metrics.metric_from_totals("rmse", sums, counts).tolist() == pytest.approx([math.sqrt(0.5), 2.0])
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="There is no metric 'rsme'. Did you mean 'rmse'?"):
-        metrics.metric("rsme", {}, {})
+        metrics.metric_from_totals("rsme", {}, {})
 
 
 @given(PAIRS)
@@ -200,7 +200,9 @@ RANKS_OF = np.array([1.0, 3.0, math.inf, 10.0, 6.0])
 
 
 def of_ranks(rank):
-    return metrics.of_totals(metrics.rank_totals(np.asarray(rank, dtype=np.float64)), metrics.RANKS)
+    return metrics.metrics_from_totals(
+        metrics.rank_totals(np.asarray(rank, dtype=np.float64)), metrics.RANK_METRICS
+    )
 
 
 def test_accuracies_and_reciprocal_ranks_worked_out_by_hand():
@@ -231,24 +233,24 @@ def test_accuracy_grows_with_k_and_mrr_lies_between(ranks, random):
 def test_displacements_are_distances_and_the_last_one_stands_apart():
     got = np.array([[[3.0, 4.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 5.0]]])
     want = np.array([[[0.0, 0.0], [1.0, 1.0]], [[0.0, 1.0], [0.0, 0.0]]])
-    away = metrics.displacement(got, want)
+    away = metrics.displacements(got, want)
     assert away.tolist() == [[5, 0], [1, 5]]
-    found = metrics.of_totals(metrics.displacement_totals(away), ("ade_m", "fde_m"))
+    found = metrics.metrics_from_totals(metrics.displacement_totals(away), ("ade_m", "fde_m"))
     assert found == {"ade_m": 11 / 4, "fde_m": 5 / 2}
 
 
 def test_a_step_without_truth_counts_for_neither():
     away = np.array([[1.0, NAN, 3.0], [5.0, 6.0, NAN]])
-    found = metrics.of_totals(metrics.displacement_totals(away), ("ade_m", "fde_m"))
+    found = metrics.metrics_from_totals(metrics.displacement_totals(away), ("ade_m", "fde_m"))
     assert found == {"ade_m": 15 / 4, "fde_m": 3.0}
 
 
 @given(arrays(np.float64, (3, 4, 2), **VARIED), arrays(np.float64, (3, 4, 2), **VARIED), st.floats(-3, 3))
 def test_distances_are_symmetric_and_do_not_change_when_the_map_is_turned(a, b, angle):
-    away = metrics.displacement(a, b)
-    np.testing.assert_allclose(away, metrics.displacement(b, a))
+    away = metrics.displacements(a, b)
+    np.testing.assert_allclose(away, metrics.displacements(b, a))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    np.testing.assert_allclose(metrics.displacement(a @ turn, b @ turn), away, rtol=1e-9, atol=1e-7)
+    np.testing.assert_allclose(metrics.displacements(a @ turn, b @ turn), away, rtol=1e-9, atol=1e-7)
     assert (away >= 0).all()
 
 
@@ -293,7 +295,9 @@ def test_crps_heeds_neither_the_order_of_draws_nor_where_zero_is(draws, truth, o
 
 # yes or no, and classes
 
-SCORES = arrays(np.float64, 40, elements=st.integers(0, metrics.BINS - 1).map(lambda n: n / metrics.BINS))
+SCORES = arrays(
+    np.float64, 40, elements=st.integers(0, metrics.SCORE_BINS - 1).map(lambda n: n / metrics.SCORE_BINS)
+)
 TRUE = arrays(np.bool_, 40)
 
 
@@ -301,7 +305,7 @@ TRUE = arrays(np.bool_, 40)
 @given(SCORES, TRUE)
 def test_auprc_and_f1_are_those_of_scikit_learn(score, positive):
     assume(positive.any())
-    got = metrics.of_totals(metrics.score_totals(score, positive), ("auprc", "f1"))
+    got = metrics.metrics_from_totals(metrics.score_totals(score, positive), ("auprc", "f1"))
     assert got["auprc"] == pytest.approx(average_precision_score(positive, score))
     said = score >= 0.5
     assert got["f1"] == pytest.approx(f1_score(positive, said))
@@ -312,16 +316,18 @@ def test_auprc_and_f1_are_those_of_scikit_learn(score, positive):
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1))
 def test_f1_of_classes_is_the_macro_one_of_scikit_learn_and_symmetric(pairs):
     truth, answer = [t for t, _ in pairs], [a for _, a in pairs]
-    got = metrics.of_totals(metrics.label_totals(truth, answer), ("f1",))["f1"]
+    got = metrics.metrics_from_totals(metrics.label_totals(truth, answer), ("f1",))["f1"]
     assert got == pytest.approx(f1_score(truth, answer, average="macro", zero_division=0))
-    assert got == pytest.approx(metrics.of_totals(metrics.label_totals(answer, truth), ("f1",))["f1"])
+    assert got == pytest.approx(
+        metrics.metrics_from_totals(metrics.label_totals(answer, truth), ("f1",))["f1"]
+    )
 
 
 def test_nll_is_the_mean_over_events_of_a_rate_on_a_span():
     # n events at rate 2 on [0, 10], the wait after the last one left out: -(n ln 2 - 2 * 10)
     gaps = np.diff(np.linspace(0, 10, 8))
     nats = -(math.log(2) - 2 * gaps)
-    found = metrics.of_totals({"neg_log_density": (float(nats.sum()), len(nats))}, ("nll",))
+    found = metrics.metrics_from_totals({"neg_log_density": (float(nats.sum()), len(nats))}, ("nll",))
     assert found["nll"] * len(nats) == pytest.approx(-(7 * math.log(2) - 20))
 
 
@@ -345,16 +351,16 @@ def test_nll_is_the_mean_over_events_of_a_rate_on_a_span():
     ],
 )
 def test_each_task_has_its_metrics_the_usual_one_first(kind, task, asked, first, others):
-    found = metrics.metrics_of(kind, task, asked)
+    found = metrics.metrics_for(kind, task, asked)
     assert found[0] == first
     assert others <= set(found) <= set(metrics.METRICS)
 
 
 def test_metrics_say_whether_totals_suffice_for_them():
-    assert metrics.measurable("mae", metrics.totals(VALUE, TRUTH, VALID))
-    assert not metrics.measurable("nll", metrics.totals(VALUE, TRUTH, VALID))
+    assert metrics.is_measurable("mae", metrics.value_totals(VALUE, TRUTH, VALID))
+    assert not metrics.is_measurable("nll", metrics.value_totals(VALUE, TRUTH, VALID))
     for name in metrics.METRICS:
-        assert not metrics.measurable(name, {})
+        assert not metrics.is_measurable(name, {})
 
 
 def test_every_metric_knows_which_way_is_better():

@@ -19,7 +19,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.run_card import commit_text
 from st2llm.evaluate.run_folder.store import write_json
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 from st2llm.model import checkpoint
 from st2llm.model.objectives.alignment import embedded, meaning
 from st2llm.train.align import AlignedModel, align
@@ -171,9 +171,9 @@ def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Alignment
     ]
     write_json(out / "alignment.json", content)
     figure = _figure(looks)
-    write_whole(out / "alignment.png", lambda file: figure.savefig(file, dpi=110, format="png"))
+    write_atomically(out / "alignment.png", lambda file: figure.savefig(file, dpi=110, format="png"))
     text = _page(recipe, done, looks)
-    write_whole(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
+    write_atomically(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[AlignmentMeasures]) -> str:

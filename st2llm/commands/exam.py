@@ -12,7 +12,7 @@ from st2llm.errors import DataError
 from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.store import write_json, write_lines
 from st2llm.evaluate.scoring.gain import Scores
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 from st2llm.llm.local import LanguageModel
 from st2llm.serialize.questions.question import QuestionAnswer
 from st2llm.types import FreeText
@@ -179,7 +179,7 @@ def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]
     gains = {name: gain.to_json() for name in exam.names[1:] if (gain := exam.gain(name)) is not None}
     write_json(out / "gains.json", gains)
     text = _page(exam, title, facts)
-    write_whole(out / "report.md", lambda file: file.write_text(text, encoding="utf-8"))
+    write_atomically(out / "report.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:

@@ -17,7 +17,7 @@ from st2llm.data import load_data, split
 from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.evaluate.run_folder.store import read_json, write_json
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
@@ -150,7 +150,7 @@ def write_instructions(
 
 
 def _save(table: pa.Table, path: Path) -> None:
-    write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def _first(data: Container) -> Any:
@@ -182,7 +182,7 @@ def _sources(order: InstructionRequest, data: Container) -> list[_Source]:
 def _usual(data: Container) -> tuple[str, ...]:
     """The card's own task, and questions; in chat where there is a chat template."""
     own = tasks.from_config(_first(data).default_task)
-    words = [own[0].word] if own else []
+    words = [own[0].type] if own else []
     return tuple(_chat(_first(data).kind, word) for word in [*words, "question-answer"])
 
 

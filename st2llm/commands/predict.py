@@ -15,7 +15,7 @@ from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.data.windows.video import ClipWindows
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.scoring.score_table import build_score_table
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 from st2llm.predict import checkpoint
 from st2llm.tasks import Classify, Forecast, Task
 from st2llm.types import Container, Events, Grid, Sample, SensorGraph, SplitPlan, Trajectory, Video
@@ -38,7 +38,7 @@ def predict_to_file(folder: Path, data: str, out: Path) -> int:
     samples = _windows(load_data(data), predictor.recipe.parsed_task, predictor.options)
     frame = build_score_table(samples, predictor.predict([sample.without_truth() for sample in samples]))
     kept = frame[[name for name in _KEPT if name in frame]]
-    write_whole(out, lambda file: kept.to_parquet(file, index=False))
+    write_atomically(out, lambda file: kept.to_parquet(file, index=False))
     return len(kept)
 
 

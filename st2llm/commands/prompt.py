@@ -105,10 +105,10 @@ def task_for(
     first = _one(data)
     own = tasks.from_config(first.default_task)[0] if first.default_task else None
     length = history or _length(own)
-    if own is not None and word == own.word:
+    if own is not None and word == own.type:
         return _changed(own, history, horizon)
     if own is not None and word in _SEEN:
-        short = own.word == "forecast" and first.kind in ("graph", "grid") and word != "anomaly"
+        short = own.type == "forecast" and first.kind in ("graph", "grid") and word != "anomaly"
         return _changed(own, history or min(length, _WHOLE) if short else history, horizon)
     if word in _MADE:
         return _MADE[word](length, horizon)

@@ -117,7 +117,7 @@ class Suite(Settings):
             name, settings = next(iter(task.items()))
             name = "anomaly" if suite.get("faults") else name
             channels = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
-            suite["primary_metric"] = metrics.metrics_of(kind, str(name), tuple(map(str, channels)))[0]
+            suite["primary_metric"] = metrics.metrics_for(kind, str(name), tuple(map(str, channels)))[0]
         return suite
 
     @model_validator(mode="after")
@@ -160,7 +160,7 @@ class Suite(Settings):
             raise ValueError(f"there is no metric {name!r}. {nearest(name, metrics.METRICS)}")
         for word, settings in self.task.items():
             asked = settings.get("asked", ())
-            measured = metrics.metrics_of(
+            measured = metrics.metrics_for(
                 self.kind, "anomaly" if self.faults else word, tuple(map(str, asked))
             )
             if word in TASKS and name not in measured:
@@ -168,7 +168,7 @@ class Suite(Settings):
                     f"primary_metric {name!r} is not measured for {word} of kind {self.kind}, which has "
                     f"{', '.join(measured)}"
                 )
-        if name in metrics.OPTIONAL:
+        if name in metrics.OPTIONAL_METRICS:
             raise ValueError(f"primary_metric {name!r} is not measured for every predictor. Take another")
 
     def _check_faults(self) -> None:
@@ -230,8 +230,8 @@ class Suite(Settings):
         """The metrics of one of its tasks, the usual one first."""
         asked = task.asked if isinstance(task, NextEvent) else ()
         if self.faults is not None:
-            return metrics.metrics_of(self.kind, "anomaly")
-        return metrics.metrics_of(self.kind, task.word, asked)
+            return metrics.metrics_for(self.kind, "anomaly")
+        return metrics.metrics_for(self.kind, task.type, asked)
 
     def stride_of(self, task: Task) -> int:
         """Steps between windows: the suite's own, or so many that no step is asked for twice."""

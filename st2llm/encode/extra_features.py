@@ -124,7 +124,7 @@ def _laplacian(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node featur
 
 
 def _labels(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
-    about = sample.side.about or ("",) * len(sample.side.labels)
+    about = sample.side.place_texts or ("",) * len(sample.side.labels)
     told = [f"{label}. {words}".strip() for label, words in zip(sample.side.labels, about, strict=True)]
     return _sentences(tuple(told))
 

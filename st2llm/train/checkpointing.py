@@ -14,7 +14,7 @@ from st2llm import config
 from st2llm.align.weights import load_tensors
 from st2llm.config import Settings
 from st2llm.errors import ConfigError
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 from st2llm.model import checkpoint
 from st2llm.train.loop.state import TrainingState
 
@@ -73,7 +73,7 @@ class RunFolder:
         if not self.main:
             return
         text = json.dumps(self.recipe.model_dump(mode="json"), indent=2) + "\n"
-        write_whole(self.root / RUN_FILE, lambda file: file.write_text(text, encoding="utf-8"))
+        write_atomically(self.root / RUN_FILE, lambda file: file.write_text(text, encoding="utf-8"))
 
     def save(self, state: TrainingState, terms: Mapping[str, float]) -> None:
         step, train, validation = state.rows[-1]
@@ -86,7 +86,7 @@ class RunFolder:
             self._write("best", state.weights, self._state_json(state), None)
             self.saved_best = state.best
         self._write("last", state.current, self._state_json(state), state.optimiser)
-        write_whole(log, lambda file: file.write_text(text, encoding="utf-8"))
+        write_atomically(log, lambda file: file.write_text(text, encoding="utf-8"))
 
     def load(self) -> TrainingState | None:
         if not (self.root / "last").exists() and not (self.root / ".last.old").exists():

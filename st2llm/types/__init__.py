@@ -14,6 +14,7 @@ from st2llm.types.containers import (
 from st2llm.types.durations import DAY_S, HOUR_S, MONTH_S
 from st2llm.types.grammar import (
     Choice,
+    ChoiceSequence,
     Clock,
     FreeText,
     Grammar,
@@ -22,13 +23,12 @@ from st2llm.types.grammar import (
     Pair,
     Ranking,
     Scientific,
-    Words,
 )
 from st2llm.types.interfaces import Completer, Scorer, Serializer, Tokenizer
 from st2llm.types.prompt import GREEDY, Answer, Decoding, Prompt, Slot, TemplateId
 from st2llm.types.sample import Prediction, Sample, Side
 from st2llm.types.seed import seed_from
-from st2llm.types.side import Calendar, Note, Reading
+from st2llm.types.side import Calendar, Covariate, Note
 from st2llm.types.space import NO_EDGES, Edges, Layout, slug
 
 __all__ = [
@@ -40,9 +40,11 @@ __all__ = [
     "Answer",
     "Calendar",
     "Choice",
+    "ChoiceSequence",
     "Clock",
     "Completer",
     "Container",
+    "Covariate",
     "Decoding",
     "Edges",
     "Events",
@@ -58,7 +60,6 @@ __all__ = [
     "Prompt",
     "Provenance",
     "Ranking",
-    "Reading",
     "Sample",
     "Scientific",
     "Scorer",
@@ -71,7 +72,6 @@ __all__ = [
     "Tokenizer",
     "Trajectory",
     "Video",
-    "Words",
     "checked",
     "seed_from",
     "slug",

@@ -9,18 +9,20 @@ from jaxtyping import Float64, Int64, UInt8
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
 from st2llm.types.durations import DAY_S, MONTH_S
-from st2llm.types.side import Calendar, Note, Reading
+from st2llm.types.side import Calendar, Covariate, Note
 from st2llm.types.space import Edges, Layout
 
 
 @checked
 @dataclass(frozen=True)
 class SplitPlan:
-    """Shares of the time axis, in order. `align='day'` moves each boundary back to local midnight.
+    """Shares of the data for training, validation and test. align='day' moves each boundary back to local midnight.
 
-    by: 'time' cuts the time axis; for sequences also 'object' (whole objects, drawn by a hash of their ids), 'label'
-    (`held_out` labels are the test, the others are cut by time) and 'given' (the source says the part of each fix).
-    held_out: ids or labels that are the test part; the shares then speak of the others.
+    by: 'time' cuts the time axis; for sequences also 'object' (whole objects, ordered by a hash of their ids), 'label'
+    (`held_out` labels are the test part, the others are cut by time) and 'given' (the source assigns each fix).
+    held_out: ids or labels of the test part; the shares then apply to the others.
+
+    Raises DataError where the shares are negative or do not add up to 1.
     """
 
     train: float
@@ -42,27 +44,27 @@ class SplitPlan:
 @checked
 @dataclass(frozen=True)
 class Provenance:
-    """Where data came from and what was done to it."""
+    """The source of a data set, and how it was processed."""
 
     source: str = ""
     sha256: str = ""
     licence: str = ""
     citation: str = ""
     leakage: str = ""
-    """What is known about the data being in the pre-training text of language models."""
+    """Whether the data may be part of the pre-training text of language models."""
     steps: tuple[str, ...] = ()
-    """Each harmonisation step, in words, in order."""
+    """The processing steps, in order, each as a sentence."""
 
 
 @checked
 @dataclass(frozen=True)
 class SensorGraph:
-    """Regular readings at fixed places that are joined by edges.
+    """Regular readings at fixed places, with edges between them.
 
-    values: NaN where a reading is missing. time: int64 seconds UTC, one constant step `freq_s` apart.
-    lonlat: degrees. xy: metres east and north of the centre of the places.
+    values: NaN where a reading is missing. time: seconds since 1970 UTC, `freq_s` apart.
+    lonlat: degrees. xy: metres east and north of the centre of the places. labels: names of the places.
 
-    Raises DataError where time does not advance by freq_s or a place has no reading at all.
+    Raises DataError where time does not advance by freq_s, a place has no reading, or side information does not fit.
     """
 
     name: str
@@ -81,23 +83,23 @@ class SensorGraph:
     xy: Float64[np.ndarray, "node 2"] | None = None
     description: str = ""
     quantity: str = "values"
-    """What is counted or measured, in words for a prompt: 'pedestrians an hour'."""
+    """What is counted or measured, as a phrase for prompts: 'pedestrians an hour'."""
     notes: tuple[Note, ...] = ()
     default_task: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = Provenance()
-    beside: tuple[Reading, ...] = ()
-    """Side information by time."""
-    about: tuple[str, ...] = ()
-    """Side information by place: words about each, '' for none; empty where there are none at all."""
+    covariates: tuple[Covariate, ...] = ()
+    """Series that are the same for all places."""
+    place_texts: tuple[str, ...] = ()
+    """A text about each place, '' for none; empty where no place has one."""
 
     def __post_init__(self) -> None:
         _check_steps(self.name, self.time, self.freq_s)
-        _check_side(self.name, self.beside, len(self.time), self.about, len(self.places))
+        _check_side(self.name, self.covariates, len(self.time), self.place_texts, len(self.places))
         empty = np.flatnonzero(~np.isfinite(self.values).any(axis=(0, 2)))
         if empty.size:
             raise DataError(
                 f"{self.name}: place {self.places[int(empty[0])]!r} has no reading at all ({empty.size} such "
-                f"of {len(self.places)}). Leave it out of `nodes` or mend the values file."
+                f"of {len(self.places)}). Leave it out of `nodes` or correct the values file."
             )
 
     @property
@@ -110,10 +112,10 @@ class SensorGraph:
 class Grid:
     """Regular readings on a raster.
 
-    values: NaN where a reading is missing (land, cloud). time: int64 seconds UTC, one step `freq_s` apart; where
-    freq_s is MONTH_S the steps are calendar months. rows, cols: see Layout, `unit_space` is its unit.
+    values: NaN where a reading is missing (land, cloud). time: seconds since 1970 UTC, `freq_s` apart; where freq_s is
+    MONTH_S the steps are calendar months. layout: the positions of rows and columns.
 
-    Raises DataError where time does not advance step by step, or the axes do not fit the values.
+    Raises DataError where time does not advance step by step, or axes or side information do not fit the values.
     """
 
     name: str
@@ -131,15 +133,15 @@ class Grid:
     notes: tuple[Note, ...] = ()
     default_task: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = Provenance()
-    beside: tuple[Reading, ...] = ()
-    """Side information by time."""
-    about: tuple[str, ...] = ()
-    """Side information by cell, row by row: words about each, '' for none; empty where there are none at all."""
+    covariates: tuple[Covariate, ...] = ()
+    """Series that are the same for all cells."""
+    place_texts: tuple[str, ...] = ()
+    """A text about each cell, row by row, '' for none; empty where no cell has one."""
 
     def __post_init__(self) -> None:
         _check_steps(self.name, self.time, self.freq_s)
         cells = len(self.layout.rows) * len(self.layout.cols)
-        _check_side(self.name, self.beside, len(self.time), self.about, cells)
+        _check_side(self.name, self.covariates, len(self.time), self.place_texts, cells)
         given = self.values.shape[1:3]
         if given != (len(self.layout.rows), len(self.layout.cols)):
             raise DataError(
@@ -155,12 +157,13 @@ class Grid:
 @checked
 @dataclass(frozen=True)
 class Video:
-    """One clip. frames: RGB, oldest first. time_s: seconds from the first frame of each (rates may vary).
+    """One clip. frames: RGB, oldest first. time_s: seconds of each frame since the first (the rate may vary).
 
-    label: the class of the whole clip, or None. labels: all classes of the data set. caption: words about the clip.
-    regions: rows and columns of the coarse partition whose brightness and motion are the values of samples. asked:
-    which of these two channels is asked for. part: 0 train, 1 validation, 2 test where the source says so of whole
-    clips (classification); None where shares decide.
+    label: the class of the clip, or None. labels: all classes of the data set. caption: a text about the clip.
+    regions: rows and columns of the coarse partition whose brightness and motion are the values of samples. asked: the
+    channels of these two that are to be predicted. part: 0 train, 1 validation, 2 test, where the source assigns whole
+    clips (classification); None where the split plan decides.
+
     Raises DataError for a clip without frames, or whose time does not advance.
     """
 
@@ -202,16 +205,16 @@ class Video:
 class Trajectory:
     """The fixes (or stays) of one moving object, oldest first.
 
-    name: of the data set. id: of the object. time: int64 seconds UTC, strictly increasing. xy: in `frame`, which is
-    'metres' (east and north of a local origin) or 'scaled' where the source gives no metres; None where only places
-    are known. lonlat: degrees. place: the id of the place of each fix. attributes: one number a fix (duration_min,
-    wind_kn, ...), NaN where missing. part: 0 train, 1 validation, 2 test for each fix, where the source says so.
-    known: names of the attributes that are known in advance. place_labels: words of place ids. holidays: names by
+    name: of the data set. id: of the object. time: seconds since 1970 UTC, strictly increasing. xy: in `frame`, which
+    is 'metres' (east and north of a local origin), or 'scaled' where the source gives no metres; None where only places
+    are known. lonlat: degrees. place: the id of the place of each fix. attributes: a number for each fix (duration_min,
+    wind_kn, ...), NaN where missing. part: 0 train, 1 validation, 2 test for each fix, where the source assigns them.
+    known: names of the attributes that are known in advance. place_labels: names of places by id. holidays: names by
     local day (days since 1970). unit_s: seconds of one unit of `time`: 1, or 0.001 where fixes are less than a second
-    apart (then `time` counts milliseconds, and so does the time of samples, whose Side.freq_s is 0). step: units of
-    `time` between fixes that windows must keep; 0: any step will do; None: the commonest step, where half have it.
+    apart (then `time` counts milliseconds, as does the time of samples, whose Side.freq_s is 0). step: the number of
+    units of `time` between fixes of a window; 0: any; None: the most frequent step, if half of the fixes have it.
 
-    Raises DataError where time stands still or runs backwards, or a fix has neither coordinates nor a place.
+    Raises DataError where time does not increase, or a fix has neither coordinates nor a place.
     """
 
     name: str
@@ -264,15 +267,15 @@ class Trajectory:
 @checked
 @dataclass(frozen=True)
 class Events:
-    """What happened, when and where: a point pattern in time and space, oldest first.
+    """A point pattern: events in time and space, oldest first.
 
-    time: int64 seconds UTC, never decreasing (several may share a stamp, as in daily records). xy: metres east and
-    north of the centre. mark: code of each event's sort, which counts through `marks`. magnitude: NaN where missing.
-    window: the span observed, seconds UTC. region: west, south, east, north in metres of `xy`: the area observed.
-    attributes: one number an event (age, temperature, ...), NaN where missing; known: those known in advance.
+    time: seconds since 1970 UTC, never decreasing (several may share a time stamp, as in daily records). xy: metres
+    east and north of the centre. mark: the category of each event, an index into `marks`. magnitude: NaN where missing.
+    window: the observed time span, seconds UTC. region: west, south, east, north in metres of `xy`: the observed area.
+    attributes: a number for each event (age, temperature, ...), NaN where missing; known: those known in advance.
     holidays: names by local day (days since 1970).
 
-    Raises DataError where time runs backwards, an event lies outside the window, or a mark has no name.
+    Raises DataError where time decreases, an event lies outside the window, or a mark has no name.
     """
 
     name: str
@@ -335,17 +338,20 @@ def _check_steps(name: str, time: np.ndarray, freq_s: int) -> None:
 
 
 def _check_side(
-    name: str, beside: tuple[Reading, ...], steps: int, about: tuple[str, ...], places: int
+    name: str, covariates: tuple[Covariate, ...], steps: int, place_texts: tuple[str, ...], places: int
 ) -> None:
     """Raises DataError where side information does not cover each step, or each place."""
-    for reading in beside:
-        if len(reading.values) != steps:
+    for covariate in covariates:
+        if len(covariate.values) != steps:
             raise DataError(
-                f"{name} has {steps} steps, but {len(reading.values)} of {reading.name!r} are given beside them."
+                f"{name} has {steps} steps, but the covariate {covariate.name!r} has {len(covariate.values)}. Give a "
+                f"value for each step, NaN where it is missing."
             )
-    if about and len(about) != places:
-        raise DataError(f"{name} has {places} places, but words about {len(about)} are given.")
+    if place_texts and len(place_texts) != places:
+        raise DataError(
+            f"{name} has {places} places, but {len(place_texts)} texts about places. Give one for each, '' for none."
+        )
 
 
 Container = SensorGraph | Grid | list[Video] | list[Trajectory] | Events
-"""What `load_data` returns: a list where a data set has many clips or objects."""
+"""The result of `load_data`: a list where a data set has many clips or objects."""

@@ -1,4 +1,4 @@
-"""Grammars: which texts are valid answers to a prompt."""
+"""Grammars: the texts that are valid answers to a prompt."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from st2llm.types.checked import checked
 class Numbers:
     """`count` numbers with `separator` between them, each of 1 to `digits` digits before the point.
 
-    fixed: always `digits` digits, zeros in front. decimals: digits after the point, always so many; 0 for none.
-    signed: a number may begin with '-'. low, high: the least and the greatest number; None for no bound. gap: stands
-    between two digits of a number, which then has no decimals.
+    fixed: always `digits` digits, with leading zeros. decimals: number of digits after the point. signed: a number may
+    begin with '-'. low, high: the smallest and the largest number; None for no bound. gap: a text between two digits of
+    a number, which then has no decimals.
     """
 
     count: int
@@ -29,7 +29,7 @@ class Numbers:
 @checked
 @dataclass(frozen=True)
 class Scientific:
-    """`count` numbers such as `1.23e2`: one digit, `decimals` behind the point, a power of ten from `low` to `high`."""
+    """`count` numbers such as `1.23e2`: a digit, `decimals` digits after the point, an exponent of `low` to `high`."""
 
     count: int
     decimals: int
@@ -41,8 +41,8 @@ class Scientific:
 
 @checked
 @dataclass(frozen=True)
-class Words:
-    """`count` of these words, the same as often as it will, `separator` between them."""
+class ChoiceSequence:
+    """`count` options with `separator` between them; an option may occur more than once."""
 
     options: tuple[str, ...]
     count: int
@@ -52,7 +52,7 @@ class Words:
 @checked
 @dataclass(frozen=True)
 class Choice:
-    """One of these words, exactly as they stand."""
+    """One of the options, verbatim."""
 
     options: tuple[str, ...]
 
@@ -79,7 +79,7 @@ class Pair:
 @checked
 @dataclass(frozen=True)
 class Clock:
-    """A time that exists: form 'time' is HH:MM, 'date' is YYYY-MM-DD, 'datetime' is both with a blank between."""
+    """A valid time. form: 'time' is HH:MM, 'date' is YYYY-MM-DD, 'datetime' is both, separated by a blank."""
 
     form: str = "time"
 
@@ -87,7 +87,7 @@ class Clock:
 @checked
 @dataclass(frozen=True)
 class Json:
-    """A JSON value that a JSON schema (its text) allows."""
+    """A JSON value that conforms to a JSON schema, which is given as text."""
 
     schema: str
 
@@ -97,14 +97,14 @@ class Json:
 class FreeText:
     """At most `tokens` tokens of free text; with `answer`, then a line of `cue` and an answer in that grammar.
 
-    Without `answer` the text ends at its first line break. With it the model may write the cue itself; where it
-    has not when the tokens are used up, the cue is written for it, so that the answer is readable in any case.
+    Without `answer` the text ends at its first line break. With it the model may write the cue itself; if it has not
+    done so within `tokens` tokens, the cue is appended, so that an answer always follows.
     """
 
     tokens: int = 64
     cue: str = "Answer:"
-    answer: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock | Json | None = None
+    answer: Numbers | Scientific | ChoiceSequence | Choice | Ranking | Pair | Clock | Json | None = None
 
 
-Grammar = Numbers | Scientific | Words | Choice | Ranking | Pair | Clock | Json | FreeText
-"""How an answer may look."""
+Grammar = Numbers | Scientific | ChoiceSequence | Choice | Ranking | Pair | Clock | Json | FreeText
+"""The form of an answer."""

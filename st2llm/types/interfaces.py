@@ -12,7 +12,7 @@ from st2llm.types.sample import Prediction, Sample
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Words to token ids and back; both `tokenizers` and `transformers` tokenizers are wrapped to fit."""
+    """Text to token ids and back; tokenizers of `tokenizers` and of `transformers` are wrapped to fit."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -21,9 +21,9 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Completer(Protocol):
-    """Any language model that answers: a list of prompts in, a list of answers out.
+    """A language model that answers prompts.
 
-    The draws of the first prompt come first, then those of the second: `len(prompts) * decoding.draws` answers.
+    It returns `len(prompts) * decoding.draws` answers: all draws of the first prompt, then those of the second, ...
     """
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding = ...) -> list[Answer]: ...
@@ -31,9 +31,9 @@ class Completer(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A language model that says how likely an answer is, in nats, among all that the prompt's grammar allows.
+    """A language model that computes the log-likelihood of answers, in nats, among those that the grammar allows.
 
-    answers: the prompts' own truths where not given. nan where the grammar does not allow one.
+    answers: by default the truths of the prompts. The result is NaN where the grammar does not allow an answer.
     """
 
     def log_likelihood(
@@ -45,7 +45,7 @@ class Scorer(Protocol):
 class Serializer(Protocol):
     """Writes a sample as a prompt and reads the answer.
 
-    `read` never raises on a model's words: what cannot be read is a Prediction whose value is None.
+    `read` raises no error for any text: an unreadable answer is a Prediction whose value is None.
     """
 
     def render(self, sample: Sample, *, soft: int | None = None) -> Prompt: ...

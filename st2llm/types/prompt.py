@@ -1,4 +1,4 @@
-"""Prompts, how they are decoded, and the answers of language models."""
+"""Prompts, decoding settings, and the answers of language models."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from st2llm.types.grammar import (
 @checked
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are drawn from a language model.
+    """How answers are sampled from a language model.
 
     draws: answers to each prompt. temperature: 0 takes the most probable token at each step. top_p: nucleus
-    sampling (Holtzman et al. 2020) among the allowed tokens. seed: with the prompt's words and the number of the
-    draw it fixes an answer, whatever else is asked at the same time.
+    sampling (Holtzman et al. 2020) among the allowed tokens. seed: an answer depends only on it, the prompt and the
+    number of the draw, not on other prompts of the batch.
 
-    Raises DataError for settings without meaning, such as several draws at temperature 0.
+    Raises DataError for invalid settings, such as several draws at temperature 0.
     """
 
     draws: int = 1
@@ -47,21 +47,21 @@ GREEDY = Decoding()
 @checked
 @dataclass(frozen=True)
 class Slot:
-    """A place in a prompt that `length` soft tokens fill."""
+    """A place in a prompt for `length` soft tokens."""
 
     name: str
     length: int
 
     @property
     def tag(self) -> str:
-        """How it stands in a chat message: the private character is held by no data, so none is taken for a slot."""
+        """The slot in a chat message; it begins with a private character, which no data holds."""
         return f"\ue000soft name={self.name} tokens={self.length}>"
 
 
 @checked
 @dataclass(frozen=True)
 class TemplateId:
-    """Names a template exactly: the hash is that of its source file."""
+    """Identifies a template. sha256: of its source file."""
 
     id: str
     version: int
@@ -71,11 +71,11 @@ class TemplateId:
 @checked
 @dataclass(frozen=True)
 class Prompt:
-    """What a language model is given. `parts` are words and slots in order; `text` is the words alone.
+    """The input of a language model.
 
-    messages: of a chat; a slot stands in them as its `tag`. truth: what a perfect answer would say, in the grammar's
-    own words ('' where not known).
-    dropped: what was left out to keep the budget, in the order it went.
+    parts: text and slots, in order. text: the text parts alone. messages: of a chat, in which a slot is its `tag`.
+    truth: the correct answer as text that the grammar allows; '' where it is unknown.
+    dropped: what was left out to keep the token budget, in order.
     """
 
     messages: tuple[dict[str, str], ...]
@@ -101,12 +101,12 @@ class Prompt:
 @checked
 @dataclass(frozen=True)
 class Answer:
-    """What a language model said, and what it cost.
+    """The answer of a language model, and its cost.
 
-    tokens_in: tokens of the prompt; tokens_shared: those of them that were read once for several answers and are
-    counted by another. logprob: in nats, summed over the tokens chosen, each among those that the grammar allowed.
-    seconds: this answer's share of its batch's time. finish: 'whole'; 'length' where the words ended because their
-    number was used up; 'refused' where an endpoint gave none. cached: it was not asked now, but taken from a file.
+    tokens_in: tokens of the prompt; tokens_shared: those of them that were processed once for several answers and are
+    counted with another answer. logprob: in nats, summed over the tokens, each among those that the grammar allows.
+    seconds: this answer's share of the time of its batch. finish: 'whole'; 'length' where the token limit was reached;
+    'refused' where an endpoint gave no answer. cached: the answer was read from the cache.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Samples, what a model is asked, and predictions, what it answers."""
+"""Samples, which models predict, and their predictions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,21 +8,24 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 
 from st2llm.errors import DataError, nearest
 from st2llm.types.checked import checked
-from st2llm.types.side import Calendar, Reading
+from st2llm.types.side import Calendar, Covariate
 from st2llm.types.space import Layout, slug
 
 
 @checked
 @dataclass(frozen=True)
 class Side:
-    """What is known beside the values, the same for every path.
+    """The side information of a sample: the same for every predictor.
 
-    calendar: of each step; for sequences step_of_day counts steps of freq_s as well (60 s unless said otherwise).
-    beside: readings of each step that are the same for all places, NaN where they may not be seen. about: words about
-    each node, or empty.
-    channels: names of the values' last axis. options: ids that a code in the values counts through (places, marks,
-    classes), with option_labels as their words. frames: the visible frames of a video alone. lonlat, xy: of the nodes.
-    track: longitude and latitude of each step of a sequence in degrees, NaN where it may not be seen.
+    unit: of the values. freq_s: seconds of a step; 0 where steps are not regular, or shorter than a second.
+    calendar: of each step; for sequences step_of_day counts steps of freq_s as well (60 s by default).
+    labels: names of the nodes. neighbours: of each node, (node, weight) pairs, heaviest first.
+    covariates: series that are the same for all nodes, NaN where they are not visible. place_texts: a text about each
+    node, or empty. notes: sentences about the time of the sample.
+    channels: names of the values' last axis. options: the ids of which a code in the values is an index (places, marks,
+    classes); option_labels: their names. lonlat: degrees; xy: metres; both of the nodes.
+    frames: only the visible frames of a video. step_lonlat: longitude and latitude in degrees of each step of a
+    sequence, NaN where it is not visible.
     """
 
     dataset: str
@@ -43,25 +46,25 @@ class Side:
     option_labels: tuple[str, ...] = ()
     frames: UInt8[np.ndarray, "seen row col 3"] | None = None
     fps: float | None = None
-    track: Float64[np.ndarray, "step 2"] | None = None
-    beside: tuple[Reading, ...] = ()
-    about: tuple[str, ...] = ()
+    step_lonlat: Float64[np.ndarray, "step 2"] | None = None
+    covariates: tuple[Covariate, ...] = ()
+    place_texts: tuple[str, ...] = ()
 
 
 @checked
 @dataclass(frozen=True)
 class Sample:
-    """One problem: values with positions, what may be seen, what is asked, and (where known) the answer.
+    """One problem: values at positions in space and time, which of them are visible, and which are to be predicted.
 
-    values: NaN wherever `visible` is False, so that no path can see more. wanted: the entries asked for.
-    truth: NaN outside `wanted` and where the truth is missing; None where it is not known at all.
-    time: int64 seconds UTC, never decreasing; where the time of a wanted step is asked for as well, it repeats the
-    last one that is known. place: ids along the node axis (of one object or clip: its id alone).
+    values: NaN where `visible` is False, so that no predictor sees more than another. wanted: the entries to predict.
+    truth: NaN outside `wanted` and where the true value is missing; None where it is unknown altogether.
+    time: seconds since 1970 UTC, never decreasing; where the time of a wanted step is to be predicted, it repeats the
+    last known time. place: ids along the node axis (for one object or clip, its id alone).
 
-    The channels (Side.channels) of the kinds: graph and grid: the readings; video: features of regions; trajectory:
-    x, y, then place code and attributes; event: gap_h (hours since the event before), x, y, mark code, magnitude.
-    label: the word that is asked for (a place id, a class, an answer), one of Side.options where there are any; it goes
-    with the truth. question: what is asked, in words, where the task does not say it.
+    Channels (Side.channels) by kind: graph and grid: the readings; video: features of regions; trajectory: x, y, then
+    place code and attributes; event: gap_h (hours since the previous event), x, y, mark code, magnitude.
+    label: the class, place id or answer to predict, one of Side.options where there are any; it is part of the truth.
+    question: the question in words, where the task alone does not define it.
     """
 
     id: str
@@ -127,9 +130,9 @@ class Sample:
         return tuple((int(node), int(channel)) for node, channel in np.argwhere(self.wanted.any(axis=0)))
 
     def at(self, place: str) -> "Sample":
-        """The same sample asked for one place alone; all that is visible stays visible.
+        """The same sample with only one place wanted; visible entries stay visible. place: an id or a name.
 
-        Raises DataError for a place that is not there.
+        Raises DataError for a place that the sample does not have.
         """
         name = place if place in self.place else slug(place)
         if name not in self.place:
@@ -141,17 +144,21 @@ class Sample:
         return replace(self, wanted=wanted, truth=truth)
 
     def without_truth(self) -> "Sample":
-        """The same question without its answer: what a predictor is given."""
+        """The same sample without truth and label, as predictors receive it."""
         return replace(self, truth=None, label=None)
 
 
 @checked
 @dataclass(frozen=True)
 class Prediction:
-    """An answer in raw units. `value` has the sample's shape, NaN outside `wanted`; None where unreadable.
+    """A prediction in raw units. value: NaN outside `wanted`; None where the answer is unreadable.
 
-    ranking: options, the most likely first, where a label is asked for (then value may be None).
-    log_density: by channel, the natural logarithm of the predicted density at given values, where there is one.
+    samples: draws from the predicted distribution. quantiles: by level, each of the shape of value. raw: the text of a
+    language model. unread_reason: why that text could not be read.
+    ranking: options, the most likely first, where a label is to be predicted (value may then be None).
+    log_density: by channel, a function from values to the natural logarithm of the predicted density.
+
+    Raises DataError where there is neither a value or ranking nor a reason, or both.
     """
 
     value: Float64[np.ndarray, "time node channel"] | None
@@ -171,5 +178,5 @@ class Prediction:
 
     @property
     def label(self) -> str | None:
-        """The most likely option, where a label was asked for."""
+        """The most likely option; None without a ranking."""
         return self.ranking[0] if self.ranking else None

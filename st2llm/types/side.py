@@ -1,4 +1,4 @@
-"""What is known beside the values: calendar, notes and readings."""
+"""Side information by time: calendar, notes and covariates."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from st2llm.types.checked import checked
 @checked
 @dataclass(frozen=True)
 class Calendar:
-    """Local calendar of each time step, in the data set's own time zone."""
+    """The local calendar of each time step, in the data set's time zone. day_of_week: 0 is Monday."""
 
     step_of_day: Int64[np.ndarray, " time"]
     day_of_week: Int64[np.ndarray, " time"]
@@ -22,7 +22,7 @@ class Calendar:
 @checked
 @dataclass(frozen=True)
 class Note:
-    """A sentence that is known in advance for the time from `start` (int seconds UTC) until `end`."""
+    """A sentence about the time from `start` until `end` (seconds since 1970 UTC), which is known in advance."""
 
     start: int
     end: int
@@ -31,12 +31,12 @@ class Note:
 
 @checked
 @dataclass(frozen=True)
-class Reading:
-    """A number beside the data at each step, the same for all places: weather, a price. NaN where there is none.
+class Covariate:
+    """A series that is the same for all places, such as weather or a price; NaN where a value is missing.
 
-    known: whether it is known in advance, as a forecast of the weather is.
+    known_in_advance: whether values of wanted steps are visible, as those of a weather forecast are.
     """
 
     name: str
     values: Float64[np.ndarray, " time"]
-    known: bool = False
+    known_in_advance: bool = False

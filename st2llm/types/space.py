@@ -1,4 +1,4 @@
-"""Where values lie: edges between nodes, the layout of a grid, ids of places."""
+"""Positions of values: edges between nodes, the layout of a grid, and ids of places."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from st2llm.types.checked import checked
 
 
 def slug(name: str) -> str:
-    """The id of a place: its name in lower case, words joined by hyphens (`30 Queen Street` -> `30-queen-street`)."""
+    """The id of a place: its name in lower case, joined by hyphens (`30 Queen Street` -> `30-queen-street`)."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -24,7 +24,7 @@ class Edges:
     weight: Float64[np.ndarray, " edge"]
 
     def of(self, node: int) -> list[tuple[int, float]]:
-        """Neighbours that send to `node`, heaviest first, without itself."""
+        """The (node, weight) pairs of edges into `node`, heaviest first, without self-loops."""
         rows = np.flatnonzero((self.target == node) & (self.source != node))
         pairs = [(int(self.source[i]), float(self.weight[i])) for i in rows]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
@@ -36,10 +36,10 @@ NO_EDGES = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.fl
 @checked
 @dataclass(frozen=True)
 class Layout:
-    """How the nodes of a grid lie: row by row, so that node = row * len(cols) + col.
+    """The positions of a grid's nodes, which are numbered row by row: node = row * len(cols) + col.
 
-    rows, cols: where each row and column is, in `unit`: 'degrees' (north, east), 'metres' or 'cells'. Rows may run
-    either way (north to south as well).
+    rows, cols: the coordinate of each row and column in `unit`: 'degrees' (north, east), 'metres' or 'cells'. Rows may
+    run from south to north or from north to south.
     """
 
     rows: Float64[np.ndarray, " row"]

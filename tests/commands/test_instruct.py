@@ -118,7 +118,7 @@ def test_another_part_never_goes_into_the_same_folder(card, tmp_path):
 
 def test_a_set_that_broke_off_goes_on_and_ends_as_if_it_had_not(card, tmp_path, monkeypatch):
     write_instructions(_order(card), tmp_path / "whole")
-    real, calls = module.write_whole, []
+    real, calls = module.write_atomically, []
 
     def breaking(path, write):
         calls.append(path)
@@ -126,10 +126,10 @@ def test_a_set_that_broke_off_goes_on_and_ends_as_if_it_had_not(card, tmp_path, 
             raise StorageError("the disk is full")
         real(path, write)
 
-    monkeypatch.setattr(module, "write_whole", breaking)
+    monkeypatch.setattr(module, "write_atomically", breaking)
     with pytest.raises(StorageError):
         write_instructions(_order(card), tmp_path / "broken")
-    monkeypatch.setattr(module, "write_whole", real)
+    monkeypatch.setattr(module, "write_atomically", real)
     assert len(_hashes(tmp_path / "broken")) == 2
     done = write_instructions(_order(card), tmp_path / "broken", resume=True)
     assert (done.kept, done.rows) == (2, 20)

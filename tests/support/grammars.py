@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from st2llm.types import Choice, Clock, FreeText, Json, Numbers, Pair, Ranking, Scientific, Words
+from st2llm.types import Choice, ChoiceSequence, Clock, FreeText, Json, Numbers, Pair, Ranking, Scientific
 
 ONE = st.just(1)
 SEPARATORS = [",", ", ", " ", "\n", " | ", "; "]
@@ -89,7 +89,7 @@ def listed(draw):
     separator = draw(st.sampled_from([" , ", ",", ", ", " | ", "; "]))
     known = ["up", "up a lot", "flat", "down", "down a lot", "A", "B", "上", "上海"]
     words = draw(st.lists(st.sampled_from(known), min_size=1, max_size=6, unique=True))
-    return Words(tuple(words), draw(st.integers(1, 4)), separator)
+    return ChoiceSequence(tuple(words), draw(st.integers(1, 4)), separator)
 
 
 def span(grammar: Numbers) -> tuple[int, int]:
@@ -142,7 +142,7 @@ def answer(draw, grammar):
             values = draw(st.lists(st.integers(*span(one)), min_size=grammar.count, max_size=grammar.count))
             power = st.integers(grammar.low, grammar.high)
             return grammar.separator.join(f"{written(value, one)}e{draw(power)}" for value in values)
-        case Words(options, count, separator):
+        case ChoiceSequence(options, count, separator):
             return separator.join(draw(st.lists(st.sampled_from(options), min_size=count, max_size=count)))
         case Choice(options):
             return draw(st.sampled_from(options))
@@ -188,7 +188,7 @@ def is_readable(text: str, grammar) -> bool:
             return (
                 known and len(parts) == grammar.count and all(is_number(first, one) for first, _, _ in parts)
             )
-        case Words(options, count, separator):
+        case ChoiceSequence(options, count, separator):
             parts = text.split(separator)
             return len(parts) == count and set(parts) <= set(options)
         case Choice(options):

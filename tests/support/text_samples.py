@@ -62,7 +62,7 @@ def masked(sample: Sample, task: tasks.Task) -> Sample:
         visible=visible,
         wanted=wanted,
         truth=np.where(wanted, full, np.nan),
-        task=task.word,
+        task=task.type,
     )
 
 

@@ -75,8 +75,8 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
             card, files, (*readings.steps, *null_steps, *time_steps, *scale_steps, *edge_steps, *side.steps)
         ),
         notes=side.notes,
-        beside=side.readings,
-        about=side.place_texts,
+        covariates=side.readings,
+        place_texts=side.place_texts,
     )
 
 

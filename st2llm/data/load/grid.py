@@ -84,8 +84,8 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
             ),
         ),
         notes=side.notes,
-        beside=side.readings,
-        about=side.place_texts,
+        covariates=side.readings,
+        place_texts=side.place_texts,
     )
 
 

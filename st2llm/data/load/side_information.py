@@ -17,7 +17,7 @@ from st2llm.data.local_time import check_increasing, to_utc
 from st2llm.data.read import columns
 from st2llm.data.read.table_blocks import TableFormat
 from st2llm.errors import DataError
-from st2llm.types import Note, Reading
+from st2llm.types import Covariate, Note
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class NearbyPlace:
 class FieldSideInformation:
     """Side information of a graph or grid: readings by step, a text for each place, notes, and what was done."""
 
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Covariate, ...] = ()
     place_texts: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     steps: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ def field_side_information(
     """The side information of a graph or grid. Raises DataError as the joins do."""
     if rule is None:
         return FieldSideInformation()
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Covariate, ...] = ()
     texts: tuple[str, ...] = ()
     steps: list[str] = []
     if rule.weather:
         values_of, step = join_weather(rule.weather, files[rule.weather.file], time, timezone)
-        readings = tuple(Reading(name, values, rule.weather.known) for name, values in values_of.items())
+        readings = tuple(Covariate(name, values, rule.weather.known) for name, values in values_of.items())
         steps.append(step)
     if rule.places:
         texts = tuple(

@@ -85,7 +85,7 @@ class FieldWindows(Sequence[Sample]):
             place=field.places,
             side=self._side(span, hidden, first, end),
             truth=np.where(wanted, raw, np.nan),
-            task=self.task.word,
+            task=self.task.type,
         )
 
     def _hidden(self, begin: int) -> Bool[np.ndarray, "time node channel"]:
@@ -126,13 +126,16 @@ class FieldWindows(Sequence[Sample]):
             layout=field.layout,
             lonlat=field.lonlat,
             xy=field.xy,
-            beside=tuple(
+            covariates=tuple(
                 replace(
-                    feature, values=np.where(all_hidden & (not feature.known), np.nan, feature.values[span])
+                    feature,
+                    values=np.where(
+                        all_hidden & (not feature.known_in_advance), np.nan, feature.values[span]
+                    ),
                 )
-                for feature in data.beside
+                for feature in data.covariates
             ),
-            about=data.about,
+            place_texts=data.place_texts,
         )
 
 
@@ -149,7 +152,7 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
     """
     if not isinstance(task, Forecast | Impute | Interpolate | Krige):
         raise DataError(
-            f"{data.name} is a {data.kind}, which has no {task.word} task. Choose forecast, impute, interpolate or "
+            f"{data.name} is a {data.kind}, which has no {task.type} task. Choose forecast, impute, interpolate or "
             "krige."
         )
     field, steps = node_field(data), len(data.time)

@@ -67,7 +67,7 @@ class EventWindows:
             side=self._side(span, names, time, hidden),
             truth=np.where(wanted, values, np.nan),
             label=self._label(row),
-            task=task.word,
+            task=task.type,
         )
 
     def _values(self, span: slice) -> tuple[tuple[str, ...], Float64[np.ndarray, "time 1 channel"]]:
@@ -115,7 +115,7 @@ class EventWindows:
             channels=names,
             options=data.marks,
             option_labels=tuple(mark.lower() for mark in data.marks),
-            track=lonlat,
+            step_lonlat=lonlat,
         )
 
 

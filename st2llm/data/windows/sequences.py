@@ -92,7 +92,7 @@ def split_trajectories(
     """
     if not isinstance(task, Forecast | Recover | Impute | Interpolate | Classify | NextPlace):
         raise DataError(
-            f"{data[0].name} holds trajectories, which have no {task.word} task. Choose forecast, recover, impute, "
+            f"{data[0].name} holds trajectories, which have no {task.type} task. Choose forecast, recover, impute, "
             "interpolate, next-place or classify."
         )
     windows = TrajectoryWindows.from_trajectories(data, task)
@@ -117,7 +117,7 @@ def split_events(data: Events, task: Task, stride: int = 1, *, context: bool = F
     Raises DataError where the task does not fit events, or a part holds no sample.
     """
     if not isinstance(task, NextEvent):
-        raise DataError(f"{data.name} holds events, which have no {task.word} task. Choose next-event.")
+        raise DataError(f"{data.name} holds events, which have no {task.type} task. Choose next-event.")
     if data.split.by != "time":
         raise DataError(
             f"{data.name}: events can only be split by time, not by {data.split.by!r}. Correct `split`."

@@ -45,7 +45,7 @@ class TrajectoryWindows:
                 f"{first.name} has no places to predict. Name `place` in the card, or add `stay_points`."
             )
         if not isinstance(task, NextPlace | Classify) and first.xy is None:
-            raise DataError(f"{first.name} has no coordinates, which {task.word} needs. Choose next-place.")
+            raise DataError(f"{first.name} has no coordinates, which {task.type} needs. Choose next-place.")
         if isinstance(task, Classify) and any(trajectory.label is None for trajectory in data):
             raise DataError(f"{first.name}: some objects have no label to predict. Name `label` in the card.")
         offsets = np.concatenate([[0], np.cumsum([len(trajectory.time) for trajectory in data])]).astype(
@@ -183,7 +183,7 @@ class TrajectoryWindows:
             side=self._side(window, np.asarray(hidden.any(axis=(1, 2)))),
             truth=np.where(wanted, window.values, np.nan),
             label=window.label,
-            task=self.task.word,
+            task=self.task.type,
         )
 
     def _side(self, window: "TrajectoryWindow", hidden: Bool[np.ndarray, " time"]) -> Side:
@@ -209,7 +209,7 @@ class TrajectoryWindows:
             channels=window.channels,
             options=self.options,
             option_labels=self.option_labels,
-            track=lonlat,
+            step_lonlat=lonlat,
         )
 
     @property

@@ -101,7 +101,7 @@ class ClipWindows(Sequence[Sample]):
             side=_side(video, span, hidden, classify=classify),
             truth=np.where(wanted, raw, np.nan),
             label=video.label if classify else None,
-            task=self.task.word,
+            task=self.task.type,
         )
 
 
@@ -123,8 +123,8 @@ def split_clips(
     if not clips:
         raise DataError("There is no clip to split. Give a list of at least one Video.")
     if not isinstance(task, TASKS):
-        names = ", ".join(kind.word for kind in TASKS)
-        raise DataError(f"{clips[0].name}: clips have no task {task.word!r}. Choose one of {names}.")
+        names = ", ".join(task.type for task in TASKS)
+        raise DataError(f"{clips[0].name}: clips have no task {task.type!r}. Choose one of {names}.")
     ordered = sorted(clips, key=lambda clip: clip.id)
     spans = _by_clip(ordered, task, stride) if isinstance(task, Classify) else _by_time(ordered, task, stride)
     features = ClipFeatures(ordered)

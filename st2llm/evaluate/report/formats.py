@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from st2llm.metrics import PATHS
+from st2llm.metrics import PATH_METRICS
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
@@ -43,7 +43,7 @@ def metric_name(key: str) -> str:
 
 def metric_unit(key: str, unit: str) -> str:
     """The unit of a metric: that of the data, or its own; '' where it has none."""
-    if key in ("ade_m", "fde_m", *PATHS):
+    if key in ("ade_m", "fde_m", *PATH_METRICS):
         return unit or "units of the map"
     if key in PERCENT_METRICS:
         return "%"

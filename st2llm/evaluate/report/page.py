@@ -26,7 +26,7 @@ from st2llm.evaluate.report.verdict import Verdict, compute_verdict, gain_outcom
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import mean_errors
-from st2llm.metrics import VALUES
+from st2llm.metrics import VALUE_METRICS
 from st2llm.predict.answer_counts import CATEGORIES, CATEGORY_DESCRIPTIONS
 
 
@@ -238,7 +238,7 @@ def _other_llm(results: RunResults, record: Record) -> str:
 def _head(results: RunResults, name: str) -> tuple[str, str]:
     """A metric's name and unit; the unit of the data stands with the metric that decides alone."""
     own = metric_unit(name, str(results.data.get("unit") or ""))
-    shown = own if name == results.primary or name not in VALUES else ""
+    shown = own if name == results.primary or name not in VALUE_METRICS else ""
     return metric_name(name), shown
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from st2llm.evaluate.report import page as view
 from st2llm.evaluate.run_folder.results import read_results
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -21,7 +21,7 @@ def write_report(run: Path) -> None:
     """
     page = view.build_page(read_results(run))
     for name, text in {"report.md": markdown(page), "report.html": html(page)}.items():
-        write_whole(run / name, partial(_write, text=text))
+        write_atomically(run / name, partial(_write, text=text))
 
 
 def _write(path: Path, *, text: str) -> None:

@@ -73,7 +73,7 @@ def control_suite(suite: Suite, name: str, *, by_day: bool) -> Suite:
     settings = suite.controls
     if settings is None:
         raise ConfigError(f"{suite.id} sets no `controls`.")
-    word = suite.tasks[0].word
+    word = suite.tasks[0].type
     known = CONTROL_RULES[suite.kind if suite.kind in CONTROL_RULES else word]
     rules = [PredictorSettings(name=rule, family="baseline") for rule in known]
     arms = [suite.predictor(name) for name in settings.predictors]

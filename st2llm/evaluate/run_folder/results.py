@@ -14,7 +14,7 @@ import pandas as pd
 from st2llm.errors import DataError
 from st2llm.evaluate.report.formats import IMPUTATION_NAMES
 from st2llm.evaluate.run_folder.record import Record
-from st2llm.metrics import RANKS
+from st2llm.metrics import RANK_METRICS
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RunResults:
     @property
     def labels(self) -> bool:
         """Whether words are asked for."""
-        return self.primary in RANKS or self.primary == "f1"
+        return self.primary in RANK_METRICS or self.primary == "f1"
 
     @property
     def stand_in(self) -> str:

@@ -11,13 +11,13 @@ import pandas as pd
 from st2llm import config
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 
 _TEMPORARY = re.compile(r"\..+(\.\w+)\.\w{8}\1")
 
 
 def _sweep(folder: Path) -> None:
-    """Removes the temporary files that a killed `write_whole` left below `folder`."""
+    """Removes the temporary files that a killed `write_atomically` left below `folder`."""
     for path in folder.rglob(".*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink()
@@ -25,17 +25,17 @@ def _sweep(folder: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(path, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+    write_atomically(path, lambda file: file.write_text(text + "\n", encoding="utf-8"))
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """JSON lines."""
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    write_whole(path, lambda file: frame.to_parquet(file, index=False))
+    write_atomically(path, lambda file: frame.to_parquet(file, index=False))
 
 
 def read_json(path: Path) -> Any:

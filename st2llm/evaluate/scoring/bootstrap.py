@@ -37,7 +37,7 @@ class Draws:
         picks = np.minimum((self.chance[:, :seeds] * seeds).astype(np.int64), seeds - 1)
         sums = {total: self._sum(rows, picks) for total, rows in arm.sums.items()}
         counts = {total: self._sum(rows, picks) for total, rows in arm.counts.items()}
-        return metrics.metric(name, sums, counts)
+        return metrics.metric_from_totals(name, sums, counts)
 
     def _sum(
         self, rows: Float64[np.ndarray, "seed block"], picks: Int64[np.ndarray, "draw pick"]
@@ -59,7 +59,7 @@ def pooled(name: str, arm: BlockTotals) -> float:
     """The metric over all blocks and seeds."""
     sums = {total: np.asarray(rows.sum()) for total, rows in arm.sums.items()}
     counts = {total: np.asarray(rows.sum()) for total, rows in arm.counts.items()}
-    return float(metrics.metric(name, sums, counts))
+    return float(metrics.metric_from_totals(name, sums, counts))
 
 
 def interval(values: Float64[np.ndarray, " draw"], blocks: int) -> tuple[float | None, float | None]:

@@ -27,7 +27,9 @@ class Scores:
     def measures(self, name: str, predictor: str) -> bool:
         """Whether a predictor left what a metric is computed from."""
         frame = self.frame
-        return metrics.measurable(name, dict.fromkeys(frame.loc[frame["predictor"] == predictor, "metric"]))
+        return metrics.is_measurable(
+            name, dict.fromkeys(frame.loc[frame["predictor"] == predictor, "metric"])
+        )
 
     def totals(
         self, predictor: str, samples: Sequence[str], seed: int | None = None

@@ -12,7 +12,7 @@ from st2llm.types import Prediction, Sample
 
 ENTRY = ["sample", "place", "step", "channel"]
 """What names an entry of the table."""
-ANSWERED = ["value", "rank", "answer", "nll", "crps", *metrics.PATHS]
+ANSWERED = ["value", "rank", "answer", "nll", "crps", *metrics.PATH_METRICS]
 """What a predictor says of an entry, or is scored by; another predictor's may take its place."""
 _PARTS = ("value", "x", "y", "label")
 _SELDOM: dict[str, float | int | str | None] = {
@@ -22,7 +22,7 @@ _SELDOM: dict[str, float | int | str | None] = {
     "nll": np.nan,
     "crps": np.nan,
     "draws": 0,
-    **dict.fromkeys(metrics.PATHS, np.nan),
+    **dict.fromkeys(metrics.PATH_METRICS, np.nan),
 }
 """Columns that a table has where some entry has something in them, and what the other entries hold."""
 _LATER = {"part": "value", **_SELDOM, **dict.fromkeys(("q05", "q50", "q95"), np.nan)}
@@ -129,8 +129,8 @@ def _paths(sample: Sample, prediction: Prediction, at: Entries) -> Columns:
     xy = [names.index("x"), names.index("y")]
     truth = sample.truth[sample.first_wanted_step :, 0][:, xy]
     scores = metrics.path_scores(prediction.samples[:, sample.first_wanted_step :, 0][..., xy], truth)
-    found = {name: np.full(len(at[0]), np.nan) for name in metrics.PATHS}
-    for name, value in zip(metrics.PATHS, scores, strict=True):
+    found = {name: np.full(len(at[0]), np.nan) for name in metrics.PATH_METRICS}
+    for name, value in zip(metrics.PATH_METRICS, scores, strict=True):
         found[name][0] = value
     return found
 

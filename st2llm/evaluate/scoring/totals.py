@@ -11,7 +11,7 @@ from st2llm.evaluate.scoring.anomaly import fault_totals
 
 def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     """The named metrics of a table, those that can be measured."""
-    return metrics.of_totals(_totals(frame), names)
+    return metrics.metrics_from_totals(_totals(frame), names)
 
 
 def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
     found: dict[str, tuple[float, int]] = {}
     if len(values):
         columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
-        found |= metrics.totals(*columns)
+        found |= metrics.value_totals(*columns)
     for part in (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame)):
         if len(part):
             grouped = part.groupby("metric")[["sum", "count"]].sum()
@@ -61,7 +61,7 @@ def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
             "relative_error": (error / valid["truth"].abs()).where(some),
         }
     )
-    return _long(entries, metrics.TOTALS)
+    return _long(entries, metrics.VALUE_TOTALS)
 
 
 def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
@@ -113,13 +113,13 @@ def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Totals of metrics.PATHS, one entry a path."""
+    """Totals of metrics.PATH_METRICS, one entry a path."""
     if "energy_m" not in frame:
         return pd.DataFrame()
     paths = frame[frame["energy_m"].notna()]
     names = ("best_displacement", "best_final_displacement", "energy")
-    entries = paths[["sample", *metrics.PATHS]].astype({"sample": str})
-    return _long(entries.rename(columns=dict(zip(metrics.PATHS, names, strict=True))), names)
+    entries = paths[["sample", *metrics.PATH_METRICS]].astype({"sample": str})
+    return _long(entries.rename(columns=dict(zip(metrics.PATH_METRICS, names, strict=True))), names)
 
 
 def _draw_totals(frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import Any
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.types import (
     Choice,
+    ChoiceSequence,
     Clock,
     Decoding,
     FreeText,
@@ -18,7 +19,6 @@ from st2llm.types import (
     Ranking,
     Scientific,
     Slot,
-    Words,
     seed_from,
 )
 
@@ -201,14 +201,14 @@ def _one_line(grammar: Grammar | None) -> bool:
         return False
     if isinstance(grammar, FreeText):
         return grammar.answer is None
-    if isinstance(grammar, Numbers | Scientific | Words | Ranking) and "\n" in grammar.separator:
+    if isinstance(grammar, Numbers | Scientific | ChoiceSequence | Ranking) and "\n" in grammar.separator:
         return False
-    options = grammar.options if isinstance(grammar, Choice | Words) else ()
+    options = grammar.options if isinstance(grammar, Choice | ChoiceSequence) else ()
     options = grammar.candidates if isinstance(grammar, Ranking) else options
     return not any("\n" in word for word in options)
 
 
-def _max_bytes(grammar: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock) -> int:
+def _max_bytes(grammar: Numbers | Scientific | ChoiceSequence | Choice | Ranking | Pair | Clock) -> int:
     """Bytes of the longest answer."""
     if isinstance(grammar, Numbers):
         point = grammar.decimals + bool(grammar.decimals)
@@ -218,7 +218,7 @@ def _max_bytes(grammar: Numbers | Scientific | Words | Choice | Ranking | Pair |
     if isinstance(grammar, Scientific):
         exponent = max(len(str(grammar.low)), len(str(grammar.high)))
         return grammar.count * (len("-1.e") + grammar.decimals + exponent + _byte_length(grammar.separator))
-    if isinstance(grammar, Words):
+    if isinstance(grammar, ChoiceSequence):
         return grammar.count * (
             max(map(_byte_length, grammar.options), default=0) + _byte_length(grammar.separator)
         )

@@ -11,17 +11,19 @@ from st2llm.llm.grammar.clock import ClockMachine
 from st2llm.llm.grammar.number import NumberMachine, SpacedNumberMachine
 from st2llm.llm.grammar.ranking import RankingMachine
 from st2llm.llm.grammar.word_lists import check_separator, check_words, stop_strings_of
-from st2llm.types import Choice, Clock, Numbers, Pair, Ranking, Scientific, Words
+from st2llm.types import Choice, ChoiceSequence, Clock, Numbers, Pair, Ranking, Scientific
 
 
-def build_machine(grammar: Numbers | Scientific | Words | Choice | Ranking | Pair | Clock) -> ByteMachine:
+def build_machine(
+    grammar: Numbers | Scientific | ChoiceSequence | Choice | Ranking | Pair | Clock,
+) -> ByteMachine:
     """The machine of a grammar. Raises ConfigError for one that says nothing or contradicts itself."""
     match grammar:
         case Numbers():
             return _numbers_machine(grammar)
         case Scientific():
             return _scientific_machine(grammar)
-        case Words():
+        case ChoiceSequence():
             check_words("options", grammar.options)
             _check_series(grammar.count, grammar.separator, "")
             check_separator("list of words", grammar.separator, grammar.options)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
-from st2llm.metrics import displacement
+from st2llm.metrics import displacements
 from st2llm.predict.baselines.rule import window_prediction
 from st2llm.predict.codes import wanted_codes
 from st2llm.types import Prediction, Sample, seed_from
@@ -182,7 +182,7 @@ def _min_displacement(rule: ConstantVelocityAngular, samples: Sequence[Sample]) 
             continue
         xy = [sample.side.channels.index(name) for name in ("x", "y")]
         truth = sample.truth[sample.first_wanted_step :, 0][:, xy]
-        away = displacement(
+        away = displacements(
             rule.draws(sample)[:, sample.first_wanted_step :], np.broadcast_to(truth, (_DRAWS, *truth.shape))
         )
         total += float(np.nan_to_num(np.nanmean(away, axis=1)).min())

@@ -164,7 +164,9 @@ def _event_items(sample: Sample, steps: list[int], squares: MapSquares | None) -
     found, last = [], None
     for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
         here = xy[step]
-        lon, lat = (np.nan, np.nan) if sample.side.track is None else sample.side.track[step].tolist()
+        lon, lat = (
+            (np.nan, np.nan) if sample.side.step_lonlat is None else sample.side.step_lonlat[step].tolist()
+        )
         way = here - xy[last] if last is not None else np.full(2, np.nan)
         found.append(
             EventItem(

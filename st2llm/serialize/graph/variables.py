@@ -126,7 +126,7 @@ class GraphVariables:
         notes = dict.fromkeys(each.numbers.note for each in series if each.numbers.note)
         variables = target_variables(sample, self.answer.task) | {
             "place": plain_text(side.labels[node]),
-            "about": plain_text(side.about[node]) if side.about else "",
+            "about": plain_text(side.place_texts[node]) if side.place_texts else "",
             "history": self.history(sample, series),
             "asked": _target_label(sample, series),
             "asked_stamps": _target_stamps(sample),

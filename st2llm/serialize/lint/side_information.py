@@ -19,10 +19,10 @@ def side_information_findings(sample: Sample, examples: Sequence[Sample] = ()) -
     steps = int((~hidden).sum())
     if side.frames is not None and hidden.any() and len(side.frames) > steps:
         yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames are told."
-    if side.track is not None and len(side.track) == len(hidden):
+    if side.step_lonlat is not None and len(side.step_lonlat) == len(hidden):
         asked = sample.wanted.any(axis=(1, 2)) & _position_steps(sample)
-        if np.isfinite(side.track[asked]).any():
-            yield f"{sample.id} holds the position of a step that it asks for in Side.track; it should be NaN."
+        if np.isfinite(side.step_lonlat[asked]).any():
+            yield f"{sample.id} holds the position of a step that it asks for in Side.step_lonlat; it should be NaN."
     if sample.task in _NEXT_ITEM_TASKS and _time_is_hidden(sample):
         days = side.calendar
         same = all(series[-1] == series[-2] for series in (days.step_of_day, days.day_of_week, days.holiday))

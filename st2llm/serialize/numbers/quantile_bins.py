@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from st2llm.serialize.numbers.notation import MISSING, Notation, finite_extent, format_decimal, widen_range
 from st2llm.serialize.numbers.reading import alternatives, first_run
-from st2llm.types import Words
+from st2llm.types import ChoiceSequence
 
 MAX_BINS = 20
 _FIGURES = 3
@@ -73,8 +73,8 @@ class QuantileBins:
         said = ", ".join(f"{letter} {low} to {high}" for letter, low, high in spans)
         return f"Letters stand for ranges of values: {said}."
 
-    def grammar(self, count: int) -> Words:
-        return Words(tuple(self.letters), count, self.separator)
+    def grammar(self, count: int) -> ChoiceSequence:
+        return ChoiceSequence(tuple(self.letters), count, self.separator)
 
     def write(self, values: Float64[np.ndarray, " time"]) -> str:
         inner = np.array(self.edges[1:-1])

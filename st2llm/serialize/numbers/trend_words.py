@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from st2llm.serialize.numbers.notation import MISSING, Notation, finite_extent, format_decimal, widen_range
 from st2llm.serialize.numbers.quantile_bins import round_to_range
 from st2llm.serialize.numbers.reading import alternatives, first_run
-from st2llm.types import Words
+from st2llm.types import ChoiceSequence
 
 TREND_MOVES = {"down a lot": -4, "down": -2, "flat": 0, "up": 2, "up a lot": 4}
 """What a word moves the level by, in fifths of the range."""
@@ -63,8 +63,8 @@ class TrendWords:
             f"{format_decimal(self.low)} and {format_decimal(self.high)}: {moves}."
         )
 
-    def grammar(self, count: int) -> Words:
-        return Words(tuple(TREND_MOVES), count, self.separator)
+    def grammar(self, count: int) -> ChoiceSequence:
+        return ChoiceSequence(tuple(TREND_MOVES), count, self.separator)
 
     def write(self, values: Float64[np.ndarray, " time"]) -> str:
         words, level = [], self.start

@@ -77,7 +77,7 @@ def question_sample(sample: Sample, question: QuestionAnswer) -> Sample:
             calendar=Calendar(days.step_of_day[:end], days.day_of_week[:end], days.holiday[:end]),
             options=side.options if coded else question.options,
             option_labels=side.option_labels if coded else (),
-            track=None if side.track is None else side.track[:end],
+            step_lonlat=None if side.step_lonlat is None else side.step_lonlat[:end],
         ),
     )
 

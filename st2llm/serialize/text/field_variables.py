@@ -75,9 +75,9 @@ def target_variables(sample: Sample, task: str) -> dict[str, Any]:
 def _extra_readings(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tuple[Line, ...]:
     """Readings beside the data at these steps, those of which one is there. known: those known in advance alone."""
     found = []
-    for one in sample.side.beside:
+    for one in sample.side.covariates:
         values = one.values[list(steps)]
-        if np.isfinite(values).any() and (one.known or not known):
+        if np.isfinite(values).any() and (one.known_in_advance or not known):
             label = plain_text(one.name.replace("_", " "))
             found.append(Line(label, format_values(values, decimals_for(one.values)), start=label))
     return tuple(found)

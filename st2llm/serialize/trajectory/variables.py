@@ -133,7 +133,7 @@ def number_row(sample: Sample, track: PositionNotation) -> ItemList:
 
 def _fix_items(sample: Sample, track: PositionNotation, across: int) -> list[FixItem]:
     steps, xy, time = sample.context_steps.tolist(), visible_positions(sample), sequence.seconds(sample)
-    labels, unit, lonlat = sequence.time_labels(sample), sample.side.unit, sample.side.track
+    labels, unit, lonlat = sequence.time_labels(sample), sample.side.unit, sample.side.step_lonlat
     squares = cells.MapSquares.fit(xy[steps], across, unit)
     places, codes = sample.side.options, sequence.channel_values(sample, "place")
     base = np.array(track.base)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from st2llm.config.training import WarmupSettings
 from st2llm.encode.batch import Batch
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 from st2llm.model.arm import Blueprint, Probe
 from st2llm.model.objectives.objective import Objective
 from st2llm.train.loop.budget import Budget, StepCallback
@@ -36,6 +36,6 @@ def warm_up_encoder(
         state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}
         if settings.data is not None:
             state |= {f"head.{name}": tensor.contiguous() for name, tensor in probe.head.state_dict().items()}
-        write_whole(path, lambda file: file.write_bytes(save(state)))
+        write_atomically(path, lambda file: file.write_bytes(save(state)))
     loaded: dict[str, Tensor] = load_file(path)
     return loaded

@@ -206,8 +206,8 @@ def _with_side(make_card: Make, *, known: bool) -> SensorGraph:
 
 def test_tables_are_joined_by_time_and_by_place_and_told(make_card: Make) -> None:
     data = _with_side(make_card, known=False)
-    np.testing.assert_allclose(data.beside[0].values, np.arange(72) / 10)
-    assert data.about == ("a bakery", "")
+    np.testing.assert_allclose(data.covariates[0].values, np.arange(72) / 10)
+    assert data.place_texts == ("a bakery", "")
     assert any("rain_mm of rain.csv" in step for step in data.provenance.steps)
     assert any("for 1 of 2 places" in step for step in data.provenance.steps)
 
@@ -218,7 +218,7 @@ def test_what_is_not_known_in_advance_is_hidden_where_the_forecast_begins(
 ) -> None:
     part = st2llm.split(_with_side(make_card, known=known), st2llm.tasks.forecast(6, 3)).test
     sample = part[0]
-    values = sample.side.beside[0].values
+    values = sample.side.covariates[0].values
     start = int(part.indices()[0])
     np.testing.assert_allclose(values[:6], np.arange(start, start + 6) / 10)
     assert np.isfinite(values[6:]).all() == known

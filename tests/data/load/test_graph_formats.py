@@ -391,15 +391,15 @@ def test_beijing_has_the_shape_and_the_gaps_of_the_published_files() -> None:
 @pytest.mark.slow
 def test_the_weather_of_beijing_stands_beside_the_data_and_stops_where_the_forecast_begins() -> None:
     data = _graph("beijing-prsa")
-    assert [one.name for one in data.beside] == [
+    assert [one.name for one in data.covariates] == [
         "temperature",
         "dew_point",
         "pressure_hpa",
         "rain_mm",
         "wind",
     ]
-    temperature = data.beside[0].values
+    temperature = data.covariates[0].values
     assert temperature[0] == -0.7 and temperature[-1] == 8.6  # as the first and last rows of the file say
     sample = split(data, tasks.forecast(48, 24), stride=24).test[0]
-    seen = sample.side.beside[0].values
+    seen = sample.side.covariates[0].values
     assert np.isfinite(seen[:48]).all() and np.isnan(seen[48:]).all()

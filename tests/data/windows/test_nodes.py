@@ -154,14 +154,14 @@ def test_what_is_wanted_is_hidden_and_what_is_visible_is_not_wanted(
 ) -> None:
     data = make()
     for sample in split(data, task).train[:10]:
-        assert sample.task == task.word
+        assert sample.task == task.type
         assert sample.wanted.any()
         assert sample.truth is not None
         assert not (sample.visible & sample.wanted).any()
         assert np.isnan(sample.values[~sample.visible]).all()
         assert np.isfinite(sample.values[sample.visible]).all()
         assert np.isnan(sample.truth[~sample.wanted]).all()
-        if task.word != "forecast":
+        if task.type != "forecast":
             scored = np.isfinite(sample.truth[sample.wanted])
             assert scored.all() or not scored.any()
 
@@ -171,7 +171,7 @@ def test_land_is_never_wanted_and_takes_no_share_of_a_mask(task: Task) -> None:
     for sample in split(_grid(), task).train:
         assert not sample.wanted[:, 6].any()
         assert sample.wanted.any()
-    if task.word == "krige":
+    if task.type == "krige":
         assert len(_first(_grid(), task).wanted_nodes) == round(0.25 * 11)
 
 
@@ -214,7 +214,7 @@ def test_the_hash_names_the_seed_of_a_mask() -> None:
     "task", [tasks.classify(), tasks.next_place(), tasks.next_event(), tasks.recover(6, 2)]
 )
 def test_tasks_of_other_kinds_are_refused_by_name(task: Task) -> None:
-    with pytest.raises(DataError, match=f"tiny is a grid, which has no {task.word}"):
+    with pytest.raises(DataError, match=f"tiny is a grid, which has no {task.type}"):
         split(_grid(), task)
 
 

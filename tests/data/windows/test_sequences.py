@@ -99,8 +99,8 @@ def test_a_forecast_shows_the_past_and_asks_for_x_and_y_alone() -> None:
 def test_what_is_hidden_in_the_plane_is_hidden_in_degrees() -> None:
     one = walk(lonlat=np.column_stack([np.linspace(10, 11, 40), np.full(40, 50.0)]))
     side = sequences.split_trajectories([one], tasks.forecast(3, 2))[0][0].side
-    assert side.track is not None
-    assert np.isfinite(side.track).all(axis=1).tolist() == [True] * 3 + [False] * 2
+    assert side.step_lonlat is not None
+    assert np.isfinite(side.step_lonlat).all(axis=1).tolist() == [True] * 3 + [False] * 2
 
 
 def test_recovery_hides_a_span_and_each_window_has_its_own() -> None:

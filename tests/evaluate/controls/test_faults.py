@@ -205,4 +205,6 @@ def test_a_suite_of_faults_is_checked_before_it_runs(changes, message):
 
 def test_event_f1_is_pooled_from_counts():
     totals = {"alarm": (2.0, 4), "fault": (3.0, 4)}
-    assert metrics.of_totals(totals, ("event_f1",))["event_f1"] == pytest.approx(2 * 0.5 * 0.75 / 1.25)
+    assert metrics.metrics_from_totals(totals, ("event_f1",))["event_f1"] == pytest.approx(
+        2 * 0.5 * 0.75 / 1.25
+    )

@@ -17,7 +17,7 @@ from st2llm.evaluate.run_folder.store import (
     write_lines,
     write_table,
 )
-from st2llm.files import write_whole
+from st2llm.files import write_atomically
 
 CONFIG = {"limit": None, "title": "", "predictors": [{"name": "a", "x": 1}, {"name": "b", "x": 1}]}
 RUN = {
@@ -54,14 +54,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, broken):
         raise broken
 
     with pytest.raises(StorageError, match=r"kept\.txt could not be written: .*--resume"):
-        write_whole(path, write)
+        write_atomically(path, write)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_any_other_error_passes_and_leaves_nothing_behind(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        write_whole(tmp_path / "x.txt", lambda file: 1 / 0)
+        write_atomically(tmp_path / "x.txt", lambda file: 1 / 0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ def _arm(name, values, truth, first_day=0):
     rows = []
     for seed, line in enumerate(np.atleast_2d(np.asarray(values, dtype=np.float64))):
         for day, (value, true) in enumerate(zip(line, truth, strict=True)):
-            found = metrics.totals(np.array([value]), np.array([float(true)]), np.array([True]))
+            found = metrics.value_totals(np.array([value]), np.array([float(true)]), np.array([True]))
             for metric, (total, count) in found.items():
                 at = f"d{first_day + day:03d}"
                 rows.append((name, seed, f"s{at}", at, metric, total, float(count)))

@@ -54,7 +54,7 @@ def test_a_frame_survives_its_file(tmp_path):
     frame = build_score_table(STAYS, answers)
     frame.to_parquet(tmp_path / "x.parquet", index=False)
     again = pd.read_parquet(tmp_path / "x.parquet")
-    assert score(again, metrics.RANKS) == score(frame, metrics.RANKS)
+    assert score(again, metrics.RANK_METRICS) == score(frame, metrics.RANK_METRICS)
     pd.testing.assert_frame_equal(totals_by_sample(again), totals_by_sample(frame))
 
 
@@ -63,14 +63,14 @@ def test_totals_of_samples_add_up_to_those_of_the_whole():
     frame = build_score_table(FIELD, [said(s, s.truth[s.wanted] + rng.normal(size=6)) for s in FIELD])
     sums = totals_by_sample(frame).groupby("metric")[["sum", "count"]].sum()
     columns = (frame[name].to_numpy() for name in ("value", "truth", "valid"))
-    for name, (total, count) in metrics.totals(*columns).items():
+    for name, (total, count) in metrics.value_totals(*columns).items():
         assert sums.loc[name].tolist() == pytest.approx([total, count])
 
 
 def test_a_table_of_an_earlier_version_is_scored_as_before():
     frame = build_score_table(FIELD, [said(s, s.truth[s.wanted] + 1.0) for s in FIELD])
     older = frame.drop(columns=["part", "q05", "q50", "q95"])
-    assert score(older, metrics.VALUES) == score(frame, metrics.VALUES)
+    assert score(older, metrics.VALUE_METRICS) == score(frame, metrics.VALUE_METRICS)
     pd.testing.assert_frame_equal(totals_by_sample(older), totals_by_sample(frame))
 
 
@@ -133,7 +133,7 @@ def test_ranks_of_places_by_hand():
     assert frame["rank"].tolist() == [1, 3, math.inf]
     assert frame["label"].tolist() == ["a", "b", "c"]
     assert frame["answer"].tolist() == ["a", "a", "a"]
-    assert score(frame, metrics.RANKS) == pytest.approx(
+    assert score(frame, metrics.RANK_METRICS) == pytest.approx(
         {"acc@1": 1 / 3, "acc@5": 2 / 3, "acc@10": 2 / 3, "mrr": (1 + 1 / 3) / 3}
     )
 
@@ -176,7 +176,7 @@ def test_gaps_are_values_and_marks_are_labels_and_neither_is_mixed_with_the_othe
     value = np.where(event.wanted, 0.0, NAN)
     value[-1, 0, 0] = 3.0
     frame = build_score_table([event], [Prediction(value, ranking=("small", "huge"))])
-    got = score(frame, metrics.metrics_of("event", "next-event", ("gap_h", "mark")))
+    got = score(frame, metrics.metrics_for("event", "next-event", ("gap_h", "mark")))
     assert got["mae"] == 1.0
     assert (got["acc@1"], got["acc@5"], got["mrr"]) == (0, 1, 0.5)
 

@@ -10,6 +10,7 @@ from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm.endpoint import protocol
 from st2llm.types import (
     Choice,
+    ChoiceSequence,
     Clock,
     Decoding,
     FreeText,
@@ -19,7 +20,6 @@ from st2llm.types import (
     Ranking,
     Scientific,
     Slot,
-    Words,
 )
 
 CHAT = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "12,"})
@@ -64,7 +64,7 @@ def test_plain_words_become_a_completion_that_stops_at_a_line_break(prompt):
         Numbers(2, 2, separator="\n"),
         Ranking(("a", "b\nc"), 2),
         Choice(("a\nb",)),
-        Words(("a", "b"), 2, "\n"),
+        ChoiceSequence(("a", "b"), 2, "\n"),
         Scientific(2, 1, "\n"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_an_endpoint_cannot_be_asked_is_refused(prompt):
         (Numbers(3, 4, decimals=2, signed=True), "-1234.56,-1234.56,-1234.56"),
         (Numbers(2, 3, " , ", gap=" "), "1 2 3 , 4 5 6"),
         (Scientific(2, 2, signed=True, low=-12), "-1.23e-12,-1.23e-12"),
-        (Words(("up", "up a lot"), 2, ", "), "up a lot, up a lot"),
+        (ChoiceSequence(("up", "up a lot"), 2, ", "), "up a lot, up a lot"),
         (Choice(("yes", "perhaps")), "perhaps"),
         (Choice(("東京駅",)), "東京駅"),
         (Ranking(("node-1", "node-22"), 2), "node-22, node-22"),

@@ -10,7 +10,7 @@ from support.grammars import is_number, number, ranking, span, written
 from st2llm.errors import ConfigError
 from st2llm.llm.grammar.build_machine import build_machine
 from st2llm.llm.grammar.byte_machines import ByteMachine, after_space
-from st2llm.types import Choice, Clock, Numbers, Pair, Ranking, Scientific, Words
+from st2llm.types import Choice, ChoiceSequence, Clock, Numbers, Pair, Ranking, Scientific
 
 # beartype draws which items of a tuple it looks at, also of the grammars that hypothesis makes
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
@@ -56,9 +56,9 @@ def test_a_number_is_within_its_range_and_every_number_of_the_range_is_one(gramm
         (Numbers(2, 1, " ", low=4, high=5), {"4 4", "4 5", "5 4", "5 5"}),
         (Choice(("a", "ab", "b")), {"a", "ab", "b"}),
         (Choice((" yes",)), {" yes"}),
-        (Words(("up", "up a"), 2, " , "), {"up , up", "up , up a", "up a , up", "up a , up a"}),
-        (Words(("A", "B"), 2, ","), {"A,A", "A,B", "B,A", "B,B"}),
-        (Words(("a", "ab"), 1, "|"), {"a", "ab"}),
+        (ChoiceSequence(("up", "up a"), 2, " , "), {"up , up", "up , up a", "up a , up", "up a , up a"}),
+        (ChoiceSequence(("A", "B"), 2, ","), {"A,A", "A,B", "B,A", "B,B"}),
+        (ChoiceSequence(("a", "ab"), 1, "|"), {"a", "ab"}),
         (Scientific(1, 0, low=-1, high=0), {f"{digit}e{power}" for digit in range(10) for power in (-1, 0)}),
         (
             Scientific(1, 0, low=99, high=101),
@@ -159,10 +159,10 @@ def test_an_answer_may_stand_behind_a_blank():
         (Ranking(("a", "b"), 1, ""), "begin with a sign"),
         (Pair(Numbers(2, 3), Numbers(1, 3)), "count 1 for x and y"),
         (Pair(Numbers(1, 3), Numbers(1, 3, low=5, high=4)), "range from low to high"),
-        (Words((), 2), "needs options"),
-        (Words(("a", "b"), 0), "at least 1"),
-        (Words(("up a lot", "b"), 2, " "), "a candidate is 'up a lot'"),
-        (Words(("a,b", "b"), 2), "a candidate is 'a,b'"),
+        (ChoiceSequence((), 2), "needs options"),
+        (ChoiceSequence(("a", "b"), 0), "at least 1"),
+        (ChoiceSequence(("up a lot", "b"), 2, " "), "a candidate is 'up a lot'"),
+        (ChoiceSequence(("a,b", "b"), 2), "a candidate is 'a,b'"),
         (Scientific(0, 2), "at least 1 number"),
         (Scientific(2, 2, "e"), "a separator without"),
         (Scientific(1, -1), "no less than 0 decimals"),

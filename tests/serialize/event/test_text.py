@@ -227,7 +227,7 @@ def test_named_places_are_told_where_they_are_known():
 
 def test_geohash_and_hexagon_are_told_where_there_are_degrees():
     track = np.column_stack([np.full(8, 10.40744), np.full(8, 57.64911)])
-    words = text_of().variables(event_sample(side={"track": track}))
+    words = text_of().variables(event_sample(side={"step_lonlat": track}))
     assert words["history"][0].geohash == "u4pruyd" and words["history"][0].hexagon.startswith("88")
 
 

@@ -15,7 +15,7 @@ from st2llm.serialize.answer import formats as answer
 from st2llm.serialize.answer.formats import NumbersFormat
 from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, STRATEGIES, Notation, NumberText, Strategy, fit
 from st2llm.serialize.numbers.token_cost import tokens_per_value
-from st2llm.types import Numbers, Scientific, Words
+from st2llm.types import ChoiceSequence, Numbers, Scientific
 
 ANY = st.one_of(
     st.floats(allow_nan=True, allow_infinity=False, width=64),
@@ -197,8 +197,8 @@ def test_values_become_these_words(name, notation, words):
         ("spaced-digits", Numbers(3, 3, " , ", gap=" ")),
         ("scientific", Scientific(3, 2, low=1, high=2)),
         ("deltas", Numbers(3, 3, signed=True)),
-        ("quantile-bins", Words(tuple("ABCDEFGHIJ"), 3)),
-        ("trend-words", Words(("down a lot", "down", "flat", "up", "up a lot"), 3)),
+        ("quantile-bins", ChoiceSequence(tuple("ABCDEFGHIJ"), 3)),
+        ("trend-words", ChoiceSequence(("down a lot", "down", "flat", "up", "up a lot"), 3)),
     ],
 )
 def test_the_grammar_of_an_answer_is_that_of_the_words(name, grammar):
