@@ -1,7 +1,7 @@
-"""Error measures as sums and counts, so that pooling never depends on batches, order or padding.
+"""Metrics from totals (sums and counts), so that a pooled metric does not depend on batches, order or padding.
 
-Every metric is a function of a few totals over valid entries. Totals add up over samples, blocks and seeds;
-a metric is computed once, at the end, from the pooled totals in raw units.
+A metric is a function of totals over valid entries. Totals are added over samples, blocks and seeds, and the metric is
+computed once from the pooled totals, in raw units.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from st2llm.errors import ConfigError, nearest
 
 VALUE_TOTALS = ("abs_error", "squared_error", "abs_truth", "truth", "squared_truth", "relative_error")
-"""Of values."""
+"""The totals of predicted values, see `value_totals`."""
 HIGHER_IS_BETTER = frozenset({"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "event_f1", "f1"})
 VALUE_METRICS = ("mae", "rmse", "wape", "r2", "mape")
 RANK_METRICS = ("acc@1", "acc@5", "acc@10", "mrr")
@@ -31,9 +31,9 @@ METRICS = (
     "f1",
 )
 OPTIONAL_METRICS = ("nll", "crps", "cover90", *PATH_METRICS)
-"""Metrics that only predictors with a density, or with draws, have; none of them can rank all arms of a suite."""
+"""Metrics of predictors with a density or with draws alone; none of them can be a suite's primary metric."""
 SCORE_BINS = 1000
-"""Scores of `auprc` are told apart to this share."""
+"""Scores of `auprc` are rounded down to multiples of 1 / SCORE_BINS."""
 
 _RATIOS: Mapping[str, tuple[str, str, str]] = {
     "mae": ("abs_error", "count", "abs_error"),
@@ -53,13 +53,13 @@ _RATIOS: Mapping[str, tuple[str, str, str]] = {
     "minfde_m": ("best_final_displacement", "count", "best_final_displacement"),
     "energy_m": ("energy", "count", "energy"),
 }
-"""Metrics that are the sum of one total, divided by the count or the sum of another (rmse: the root of that)."""
+"""Metrics that are the sum of a total divided by the count or the sum of another (rmse: the root of the ratio)."""
 
 
-def metrics_for(kind: str, task: str, asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """The metrics of a task, the usual one first. asked: channels of a next event, where they are known.
+def metrics_for(kind: str, task: str, channels: Sequence[str] = ()) -> tuple[str, ...]:
+    """The metrics of a task, the default one first. channels: those to predict of a next event, where they are known.
 
-    Values are scored apart from positions, and both apart from labels, so that no metric mixes units.
+    Values, positions and labels have separate metrics, so that no metric mixes units.
     """
     if task == "anomaly":
         return ("auprc", "event_f1", "f1", *VALUE_METRICS)
@@ -68,12 +68,12 @@ def metrics_for(kind: str, task: str, asked: Sequence[str] = ()) -> tuple[str, .
     if task == "classify":
         return (*RANK_METRICS, "f1")
     if task == "next-event":
-        where = {"x", "y"} <= set(asked)
-        values = any(name not in ("x", "y", "mark") for name in asked) or not asked
+        positions = {"x", "y"} <= set(channels)
+        values = any(name not in ("x", "y", "mark") for name in channels) or not channels
         return (
             *(("mae", "rmse", "wape", "nll", "crps", "cover90") if values else ()),
-            *(("ade_m",) if where else ()),
-            *(RANK_METRICS if "mark" in asked else ()),
+            *(("ade_m",) if positions else ()),
+            *(RANK_METRICS if "mark" in channels else ()),
         )
     if kind == "trajectory":
         return ("ade_m", "fde_m", *PATH_METRICS) if task == "forecast" else ("ade_m",)
@@ -85,14 +85,14 @@ def value_totals(
     truth: Float64[np.ndarray, "*shape"],
     valid: Bool[np.ndarray, "*shape"],
 ) -> dict[str, tuple[float, int]]:
-    """Sum and count of each of TOTALS over the valid entries.
+    """The sum and count of each of VALUE_TOTALS over the valid entries.
 
-    relative_error counts only entries whose truth is not 0 (a percentage of nothing has no meaning).
+    relative_error is over entries whose truth is not 0.
     """
     y, t = value[valid], truth[valid]
     error = np.abs(y - t)
-    some = t != 0
-    sums = (error, error**2, np.abs(t), t, t**2, error[some] / np.abs(t[some]))
+    nonzero = t != 0
+    sums = (error, error**2, np.abs(t), t, t**2, error[nonzero] / np.abs(t[nonzero]))
     return {
         name: (float(entries.sum()), int(entries.size))
         for name, entries in zip(VALUE_TOTALS, sums, strict=True)
@@ -100,136 +100,140 @@ def value_totals(
 
 
 def rank_totals(rank: Float64[np.ndarray, " label"]) -> dict[str, tuple[float, int]]:
-    """Totals of RANKS. rank: of the true label in each ranking, 1 for the best; inf where it is not in it."""
+    """The totals of RANK_METRICS. rank: of the true label in each ranking, from 1; inf where the ranking lacks it."""
     hits = {f"hit@{k}": float((rank <= k).sum()) for k in (1, 5, 10)}
     return {name: (total, len(rank)) for name, total in {**hits, "reciprocal_rank": (1 / rank).sum()}.items()}
 
 
 def rank_of(label: str, ranking: Sequence[str]) -> float:
-    """Where a label stands in a ranking, 1 for the best; inf where it is not in it."""
+    """The rank of a label, 1 for the best; inf where the ranking lacks it."""
     return float(ranking.index(label) + 1) if label in ranking else float("inf")
 
 
 def displacements(
-    got: Float64[np.ndarray, "*shape 2"], want: Float64[np.ndarray, "*shape 2"]
+    value: Float64[np.ndarray, "*shape 2"], truth: Float64[np.ndarray, "*shape 2"]
 ) -> Float64[np.ndarray, "*shape"]:
-    """The distance between each two positions, in their unit; NaN where a coordinate is."""
-    return np.asarray(np.hypot(got[..., 0] - want[..., 0], got[..., 1] - want[..., 1]), dtype=np.float64)
+    """The Euclidean distances between predicted and true positions, in their unit; NaN where a coordinate is NaN."""
+    return np.asarray(
+        np.hypot(value[..., 0] - truth[..., 0], value[..., 1] - truth[..., 1]), dtype=np.float64
+    )
 
 
 def displacement_totals(
     distance: Float64[np.ndarray, "sample horizon"],
 ) -> dict[str, tuple[float, int]]:
-    """Totals of ade_m and fde_m: distances at each step and at the last. NaN, where the truth is missing, is left out.
+    """The totals of ade_m and fde_m: distances at all steps and at the last step, without NaN (a missing truth).
 
-    Where all samples have as many steps, the pooled ade_m is the mean over samples of the mean over their steps.
+    For samples of equal length the pooled ade_m is the mean over samples of the mean over steps.
     """
     every, last = distance[np.isfinite(distance)], distance[:, -1][np.isfinite(distance[:, -1])]
-    found = {"displacement": every, "final_displacement": last}
-    return {name: (float(entries.sum()), int(entries.size)) for name, entries in found.items()}
+    totals = {"displacement": every, "final_displacement": last}
+    return {name: (float(entries.sum()), int(entries.size)) for name, entries in totals.items()}
 
 
 def crps(
     draws: Float64[np.ndarray, "draw *shape"], truth: Float64[np.ndarray, "*shape"]
 ) -> Float64[np.ndarray, "*shape"]:
-    """Continuous ranked probability score from draws, by the fair estimator (Ferro 2014): its mean does not depend on
-    how many draws there are. NaN draws are left out; the score of a single draw is its absolute error, as that of a
-    point forecast; NaN where there is none.
+    """The continuous ranked probability score of draws, by the fair estimator (Ferro 2014), in the unit of the values:
+    mean |x - t| - sum over pairs |x_i - x_j| / (2 m (m - 1)).
 
-    mean |x - t| - sum over pairs |x_i - x_j| / (2 m (m - 1)), in the unit of the values.
+    Its expectation does not depend on the number m of draws. NaN draws are left out; the score of a single draw is its
+    absolute error; NaN without a draw.
     """
-    known = np.isfinite(draws)
-    m = known.sum(axis=0)
-    away = np.where(known, np.abs(draws - truth), 0.0).sum(axis=0)
-    # Sorted, the i-th of m values is larger than i others and smaller than the rest: no pair has to be formed.
-    ordered = np.sort(np.where(known, draws, np.inf), axis=0)
-    place = np.arange(len(draws)).reshape(-1, *([1] * truth.ndim))
-    weight = np.where(place < m, 2 * place - (m - 1), 0)
-    pairs = (weight * np.where(place < m, ordered, 0.0)).sum(axis=0)
+    valid = np.isfinite(draws)
+    m = valid.sum(axis=0)
+    error = np.where(valid, np.abs(draws - truth), 0.0).sum(axis=0)
+    # In ascending order the i-th of m values is larger than i others and smaller than the rest, which gives the sum
+    # over pairs without forming them.
+    ordered = np.sort(np.where(valid, draws, np.inf), axis=0)
+    rank = np.arange(len(draws)).reshape(-1, *([1] * truth.ndim))
+    weight = np.where(rank < m, 2 * rank - (m - 1), 0)
+    pairs = (weight * np.where(rank < m, ordered, 0.0)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.where(m > 1, pairs / (m * (m - 1)), 0.0)
-        return np.asarray(np.where(m > 0, away / m - spread, np.nan), dtype=np.float64)
+        return np.asarray(np.where(m > 0, error / m - spread, np.nan), dtype=np.float64)
 
 
 def path_scores(
     draws: Float64[np.ndarray, "draw step 2"], truth: Float64[np.ndarray, "step 2"]
 ) -> tuple[float, float, float]:
-    """Of draws of one path: the mean distance of the best draw, the last distance of the best, and the energy score.
+    """The minimum ADE, the minimum FDE and the energy score of draws of one path, in the unit of positions.
 
-    The best of m draws says how far they reach, not how likely they are: it falls with m and with their spread. The
-    energy score (Gneiting and Raftery 2007), by the fair estimator over whole paths, is proper: mean |X - t| - sum over
-    pairs |X - X'| / (m (m - 1)), norms over all steps divided by the root of their number. In the unit of positions;
-    steps whose truth is missing are left out, NaN where none is left.
+    The minimum over m draws falls with m and with their spread, so it does not measure how probable they are. The
+    energy score (Gneiting and Raftery 2007) over whole paths, by the fair estimator, is proper: mean |X - t| - sum over
+    pairs |X - X'| / (m (m - 1)), with norms over all steps divided by the root of their number. Steps without a truth
+    are left out; NaN where none is left.
     """
-    some = np.isfinite(truth).all(axis=1)
-    if not some.any():
+    valid = np.isfinite(truth).all(axis=1)
+    if not valid.any():
         return float("nan"), float("nan"), float("nan")
-    x, t, m = draws[:, some], truth[some], len(draws)
-    away = np.hypot(*np.moveaxis(x - t, -1, 0))
-    steps = float(np.sqrt(some.sum()))
-    whole = np.sqrt((away**2).sum(axis=1)) / steps
+    x, t, m = draws[:, valid], truth[valid], len(draws)
+    distance = np.hypot(*np.moveaxis(x - t, -1, 0))
+    root_steps = float(np.sqrt(valid.sum()))
+    to_truth = np.sqrt((distance**2).sum(axis=1)) / root_steps
     flat = x.reshape(m, -1)
     square = (flat**2).sum(axis=1)
-    apart = np.sqrt(np.maximum(square[:, None] + square - 2 * flat @ flat.T, 0.0)) / steps
-    np.fill_diagonal(apart, 0.0)
-    energy = whole.mean() - (apart.sum() / (2 * m * (m - 1)) if m > 1 else 0.0)
-    return float(away.mean(axis=1).min()), float(away[:, -1].min()), float(energy)
+    pairwise = np.sqrt(np.maximum(square[:, None] + square - 2 * flat @ flat.T, 0.0)) / root_steps
+    np.fill_diagonal(pairwise, 0.0)
+    energy = to_truth.mean() - (pairwise.sum() / (2 * m * (m - 1)) if m > 1 else 0.0)
+    return float(distance.mean(axis=1).min()), float(distance[:, -1].min()), float(energy)
 
 
 def label_totals(truth: Sequence[str], answer: Sequence[str]) -> dict[str, tuple[float, int]]:
-    """Totals of f1 over labels: how often each is true, is answered, and both."""
-    found: dict[str, tuple[float, int]] = {}
+    """The totals of f1 over labels: how often each is true, is predicted, and both."""
+    totals: dict[str, tuple[float, int]] = {}
     for label in sorted({*truth, *answer}):
         true = np.array([t == label for t in truth])
-        said = np.array([a == label for a in answer])
-        for name, hits in (("true", true), ("said", said), ("both", true & said)):
-            found[f"{name}:{label}"] = (float(hits.sum()), len(hits))
-    return found
+        predicted = np.array([a == label for a in answer])
+        for name, hits in (("true", true), ("said", predicted), ("both", true & predicted)):
+            totals[f"{name}:{label}"] = (float(hits.sum()), len(hits))
+    return totals
 
 
 def score_totals(
     score: Float64[np.ndarray, " entry"], positive: Bool[np.ndarray, " entry"]
 ) -> dict[str, tuple[float, int]]:
-    """Totals of auprc and f1 of a yes-or-no question. score: from 0 to 1, from 0.5 on a yes.
+    """The totals of auprc and f1 of a binary classification. score: from 0 to 1, positive from 0.5 on.
 
-    Scores are told apart to 1 / BINS, which is what lets them add up.
+    Scores are counted in SCORE_BINS bins, because counts in bins can be added.
     """
-    at = np.clip((score * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
-    found: dict[str, tuple[float, int]] = {}
-    for bin_ in np.unique(at):
-        inside = at == bin_
-        found[f"bin:{bin_:04d}"] = (float(positive[inside].sum()), int(inside.sum()))
-    said = score >= 0.5
-    for name, hits in (("true", positive), ("said", said), ("both", positive & said)):
-        found[f"{name}:yes"] = (float(hits.sum()), len(hits))
-    return found
+    bins = np.clip((score * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
+    totals: dict[str, tuple[float, int]] = {}
+    for bin_ in np.unique(bins):
+        inside = bins == bin_
+        totals[f"bin:{bin_:04d}"] = (float(positive[inside].sum()), int(inside.sum()))
+    predicted = score >= 0.5
+    for name, hits in (("true", positive), ("said", predicted), ("both", positive & predicted)):
+        totals[f"{name}:yes"] = (float(hits.sum()), len(hits))
+    return totals
 
 
-def is_measurable(name: str, found: Mapping[str, object]) -> bool:
+def is_measurable(name: str, totals: Mapping[str, object]) -> bool:
     """Whether totals of these names suffice for a metric."""
     if name == "auprc":
-        return any(total.startswith("bin:") for total in found)
+        return any(total.startswith("bin:") for total in totals)
     if name == "f1":
-        return any(total.startswith("true:") for total in found)
+        return any(total.startswith("true:") for total in totals)
     if name == "event_f1":
-        return {"alarm", "fault"} <= set(found)
+        return {"alarm", "fault"} <= set(totals)
     if name == "r2":
-        return {"squared_error", "truth", "squared_truth"} <= set(found)
-    return set(_RATIOS[name][::2]) <= set(found)
+        return {"squared_error", "truth", "squared_truth"} <= set(totals)
+    return set(_RATIOS[name][::2]) <= set(totals)
 
 
 def metric_from_totals(
     name: str, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]
 ) -> Float64[np.ndarray, "*draw"]:
-    """A metric from pooled totals; arrays give one value an element (for bootstrap draws).
+    """A metric from pooled totals; arrays of totals (bootstrap draws) give an array of the metric.
 
     mae, rmse, crps: raw units. wape: sum |error| / sum |truth|. mape: a fraction, over entries whose truth is not 0.
-    r2: 1 - SSE / SST, NaN for a truth that never changes. acc@k, mrr: shares, over all candidates, a true label that
-    is not in the ranking counts as missed. ade_m, fde_m, minade_m, minfde_m, energy_m (`path_scores`): in the unit of
-    the positions. nll: nats an entry. cover90: share of the truths between the quantiles of 5 and 95 %. f1: the mean
-    over the labels that are ever true or answered (of a yes-or-no question: of yes). auprc: average precision.
-    event_f1: of the share of alarms that are right and the share of faults that are found, 0 where nothing is alarmed.
-    NaN where there is nothing to measure. Raises ConfigError for an unknown name.
+    r2: 1 - SSE / SST, NaN for a constant truth. acc@k, mrr: fractions; a true label that the ranking lacks is a miss.
+    ade_m, fde_m, minade_m, minfde_m, energy_m (`path_scores`): in the unit of the positions. nll: nats per entry.
+    cover90: fraction of truths between the 5 % and 95 % quantiles. f1: mean over labels that are true or predicted at
+    least once (binary: of the positive class). auprc: average precision. event_f1: from the precision of alarms and the
+    recall of faults, 0 without an alarm.
+
+    NaN where there is no entry. Raises ConfigError for an unknown name.
     """
     if name not in METRICS:
         raise ConfigError(f"There is no metric {name!r}. {nearest(name, METRICS)}")
@@ -242,23 +246,25 @@ def metric_from_totals(
             return _auprc(sums, counts)
         if name == "event_f1":
             return _event_f1(sums, counts)
-        above, how, below = _RATIOS[name]
-        found = sums[above] / (sums if how == "sum" else counts)[below]
-        return np.asarray(np.sqrt(found) if name == "rmse" else found, dtype=np.float64)
+        numerator, how, denominator = _RATIOS[name]
+        ratio = sums[numerator] / (sums if how == "sum" else counts)[denominator]
+        return np.asarray(np.sqrt(ratio) if name == "rmse" else ratio, dtype=np.float64)
 
 
 def _r2(sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "*draw"]:
     spread = sums["squared_truth"] - sums["truth"] ** 2 / counts["truth"]
-    # Below this share the difference of the two sums is rounding alone, of either sign.
+    # Below this fraction the difference of the two sums is rounding error, of either sign.
     spread = np.where(spread > 1e-12 * sums["squared_truth"], spread, np.nan)
     return np.asarray(1 - sums["squared_error"] / spread, dtype=np.float64)
 
 
 def _f1(sums: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "*draw"]:
     labels = [name.removeprefix("true:") for name in sums if name.startswith("true:")]
-    each = np.stack([2 * sums[f"both:{one}"] / (sums[f"true:{one}"] + sums[f"said:{one}"]) for one in labels])
-    some = np.isfinite(each)
-    return np.asarray(np.where(some, each, 0.0).sum(axis=0) / some.sum(axis=0), dtype=np.float64)
+    by_label = np.stack(
+        [2 * sums[f"both:{label}"] / (sums[f"true:{label}"] + sums[f"said:{label}"]) for label in labels]
+    )
+    valid = np.isfinite(by_label)
+    return np.asarray(np.where(valid, by_label, 0.0).sum(axis=0) / valid.sum(axis=0), dtype=np.float64)
 
 
 def _event_f1(
@@ -267,17 +273,17 @@ def _event_f1(
     alarms = np.asarray(counts["alarm"])
     precision = np.where(alarms > 0, sums["alarm"] / np.maximum(alarms, 1), 0.0)
     recall = sums["fault"] / np.asarray(counts["fault"], dtype=np.float64)
-    both = precision + recall
-    return np.asarray(np.where(both > 0, 2 * precision * recall / both, both), dtype=np.float64)
+    total = precision + recall
+    return np.asarray(np.where(total > 0, 2 * precision * recall / total, total), dtype=np.float64)
 
 
 def _auprc(sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "*draw"]:
-    """Sum over thresholds, the highest first, of the gain in recall times the precision there."""
+    """Average precision: the sum over descending thresholds of the increase in recall times the precision."""
     bins = sorted((name for name in sums if name.startswith("bin:")), reverse=True)
     hits = np.stack([np.asarray(sums[name], dtype=np.float64) for name in bins])
-    asked = np.stack([np.asarray(counts[name], dtype=np.float64) for name in bins])
-    reached = np.cumsum(asked, axis=0)
-    precision = np.where(reached > 0, np.cumsum(hits, axis=0) / reached, 0.0)
+    entries = np.stack([np.asarray(counts[name], dtype=np.float64) for name in bins])
+    above = np.cumsum(entries, axis=0)
+    precision = np.where(above > 0, np.cumsum(hits, axis=0) / above, 0.0)
     return np.asarray((hits * precision).sum(axis=0) / hits.sum(axis=0), dtype=np.float64)
 
 
@@ -286,14 +292,14 @@ def score(
     truth: Float64[np.ndarray, "*shape"],
     valid: Bool[np.ndarray, "*shape"],
 ) -> dict[str, float]:
-    """All metrics of VALUES of one array of predictions."""
+    """All of VALUE_METRICS of an array of predictions."""
     return metrics_from_totals(value_totals(value, truth, valid), VALUE_METRICS)
 
 
-def metrics_from_totals(found: Mapping[str, tuple[float, int]], names: Sequence[str]) -> dict[str, float]:
-    """The named metrics from sums and counts, those that can be measured."""
-    sums = {name: np.asarray(total) for name, (total, _) in found.items()}
-    counts = {name: np.asarray(count) for name, (_, count) in found.items()}
+def metrics_from_totals(totals: Mapping[str, tuple[float, int]], names: Sequence[str]) -> dict[str, float]:
+    """The metrics of these names for which the totals (sum and count of each) suffice."""
+    sums = {name: np.asarray(total) for name, (total, _) in totals.items()}
+    counts = {name: np.asarray(count) for name, (_, count) in totals.items()}
     return {
-        name: float(metric_from_totals(name, sums, counts)) for name in names if is_measurable(name, found)
+        name: float(metric_from_totals(name, sums, counts)) for name in names if is_measurable(name, totals)
     }
