@@ -42,8 +42,8 @@ class LMHead:
         for start in range(0, len(hidden), MAX_FULL_ROWS):
             selected = torch.nonzero((rows >= start) & (rows < start + MAX_FULL_ROWS)).flatten()
             if len(selected):
-                logprobs = self.full_logits(hidden[start : start + MAX_FULL_ROWS]).log_softmax(-1)
-                logprobs[selected] = logprobs[rows[selected] - start, tokens[selected]]
+                full = self.full_logits(hidden[start : start + MAX_FULL_ROWS]).log_softmax(-1)
+                logprobs[selected] = full[rows[selected] - start, tokens[selected]]
         return logprobs
 
     def allowed_logprobs(
