@@ -1,4 +1,4 @@
-"""Local stamps to UTC and UTC to the local calendar: the one place that knows about clocks being changed."""
+"""The local calendar of instants: clock, weekday, month and public holidays in a time zone."""
 
 import datetime
 from collections.abc import Mapping
@@ -31,9 +31,10 @@ def calendar_of(
     country: str = "",
     subdivision: str | None = None,
 ) -> Calendar:
-    """The local calendar of instants. step_of_day counts steps of freq_s on the local wall clock since 00:00.
+    """The local calendar of instants (seconds UTC).
 
-    day_of_week: Monday is 0. Raises ConfigError for a country or subdivision without a holiday calendar.
+    step_of_day counts steps of freq_s seconds on the local clock since 00:00; day_of_week: Monday is 0. Raises
+    ConfigError for a country or subdivision without a holiday calendar.
     """
     local = local_times(time, timezone)
     wall_s = local.hour.to_numpy() * 3600 + local.minute.to_numpy() * 60 + local.second.to_numpy()
@@ -62,14 +63,14 @@ def holiday_names(
     first, last = local_times(np.array(span, dtype=np.int64), timezone)
     named = _holidays(country, subdivision, list(range(int(first.year), int(last.year) + 1)))
     days = {(day - datetime.date(1970, 1, 1)).days: name for day, name in named.items()}
-    edges = [(moment.date() - datetime.date(1970, 1, 1)).days for moment in (first, last)]
+    edges = [(time.date() - datetime.date(1970, 1, 1)).days for time in (first, last)]
     return {day: name for day, name in sorted(days.items()) if edges[0] <= day <= edges[1]}
 
 
 def calendar_with_holidays(
     time: Int64[np.ndarray, " time"], timezone: str, freq_s: int, named: Mapping[int, str]
 ) -> Calendar:
-    """As `calendar_of`, for a few instants and holidays whose names are known by local day (days since 1970)."""
+    """As `calendar_of`, with the names of holidays given by local day (days since 1970)."""
     wall = time if timezone == "UTC" else _seconds(local_times(time, timezone).tz_localize(None))
     day = wall // DAY_S
     return Calendar(
@@ -85,14 +86,14 @@ def local_times(time: Int64[np.ndarray, " time"], timezone: str) -> pd.DatetimeI
 
 
 def month_of_year(time: Int64[np.ndarray, " time"], freq_s: int) -> Int64[np.ndarray, " time"]:
-    """The month of the year of instants, January is 0; of monthly data the month that a stamp stands for."""
-    # The middle of a month lies in it whatever the time zone of its first stamp.
+    """The month of the year of instants, where January is 0; for monthly data, the month a timestamp stands for."""
+    # The middle of a month is in that month for every time zone of its first timestamp.
     middle = time + 14 * DAY_S if freq_s == MONTH_S else time
     return np.asarray(middle.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12)
 
 
 def local_iso(second: int, timezone: str) -> str:
-    """One instant in ISO form with its offset: '2024-01-01T00:00:00+13:00'."""
+    """One instant in ISO format with its offset: '2024-01-01T00:00:00+13:00'."""
     return datetime.datetime.fromtimestamp(second, zone(timezone)).isoformat()
 
 
@@ -102,7 +103,7 @@ def _seconds(naive: pd.DatetimeIndex) -> Int64[np.ndarray, " time"]:
 
 def _holidays(country: str, subdivision: str | None, years: list[int]) -> dict[datetime.date, str]:
     try:
-        found = holidays.country_holidays(country, subdiv=subdivision, years=years)
+        names = holidays.country_holidays(country, subdiv=subdivision, years=years)
     except NotImplementedError as error:
         countries = list(holidays.list_supported_countries())
         known = holidays.list_supported_countries().get(country, countries)
@@ -110,4 +111,4 @@ def _holidays(country: str, subdivision: str | None, years: list[int]) -> dict[d
             f"There is no holiday calendar for {subdivision or ''} {country!r}: {error}. "
             f"{nearest(subdivision or country, known)}"
         ) from error
-    return {day: str(name) for day, name in found.items()}
+    return {day: str(name) for day, name in names.items()}

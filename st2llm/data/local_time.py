@@ -20,7 +20,7 @@ class Instants:
     """The instants of rows.
 
     time: int64 since 1970-01-01 UTC, in units of `unit_s` seconds. known: False for rows whose local time is no instant
-    or cannot be told from another one. steps: what was done, in words.
+    or could be one of two. steps: what was done, in words.
     """
 
     time: Int64[np.ndarray, " row"]
@@ -109,7 +109,7 @@ def _resolve_fold(
     fold: Fold,
     owner: Int[np.ndarray, " row"] | None,
 ) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
-    """Which rows mean the second of two instants, and which rows cannot be told."""
+    """Which rows mean the second of two instants, and which rows are ambiguous."""
     none = np.zeros(len(local), dtype=bool)
     if fold != "infer":
         return (repeated if fold == "second" else none), (repeated if fold == "drop" else none)

@@ -1,4 +1,4 @@
-"""Coordinates of rows: checked degrees, projected metres, distances."""
+"""Coordinates: checks degrees, projects them to metres, and measures distances."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ _GEOD = pyproj.Geod(ellps="WGS84")
 
 @runtime_checkable
 class PositionColumns(Protocol):
-    """The keys of a card that speak of positions."""
+    """The keys of a card that describe positions."""
 
     @property
     def lon(self) -> str | None: ...
@@ -35,24 +35,24 @@ class PositionColumns(Protocol):
 
 
 def coordinate_columns(rule: PositionColumns) -> dict[str, ColumnType]:
-    """The columns of coordinates."""
+    """The columns of coordinates, and their types."""
     return {name: "number" for name in (rule.lon, rule.lat, rule.x, rule.y) if name}
 
 
 def missing_coordinates(rule: PositionColumns, table: Columns) -> np.ndarray:
-    """True for the rows that lack a coordinate."""
-    found = np.zeros(table.rows, dtype=bool)
+    """Whether each row lacks a coordinate."""
+    missing = np.zeros(table.rows, dtype=bool)
     for name in coordinate_columns(rule):
-        found |= ~np.isfinite(table.numbers(name))
-    return found
+        missing |= ~np.isfinite(table.numbers(name))
+    return missing
 
 
 def read_coordinates(
     rule: PositionColumns, table: Columns
 ) -> tuple[Float64[np.ndarray, "row 2"] | None, Float64[np.ndarray, "row 2"] | None, tuple[str, ...]]:
-    """Degrees, metres as the file counts them (each None where the file has none), and what was done.
+    """Degrees and metres of the rows (None where the file has none), and what was done. No coordinate may be missing.
 
-    Raises DataError for coordinates that cannot be, or that lie outside the card's bounds; rows must have no blanks.
+    Raises DataError for impossible coordinates, and for those outside the card's `bounds`.
     """
     lonlat = _pair(rule.lon, rule.lat, table)
     xy = _pair(rule.x, rule.y, table)
@@ -71,20 +71,20 @@ def read_coordinates(
 def metres_from(
     origin: Float64[np.ndarray, "#row 2"], lonlat: Float64[np.ndarray, "row 2"]
 ) -> Float64[np.ndarray, "row 2"]:
-    """Metres east and north of an origin in degrees (azimuthal equidistant, WGS 84)."""
+    """Metres east and north of an origin in degrees (azimuthal equidistant projection, WGS 84)."""
     out = np.empty_like(lonlat)
     for start in range(0, len(lonlat), 1 << 20):
         part = slice(start, start + (1 << 20))
-        here = lonlat[part]
-        there = np.broadcast_to(origin[part] if len(origin) > 1 else origin, here.shape)
-        azimuth, _, distance = _GEOD.inv(there[:, 0], there[:, 1], here[:, 0], here[:, 1])
+        target = lonlat[part]
+        source = np.broadcast_to(origin[part] if len(origin) > 1 else origin, target.shape)
+        azimuth, _, distance = _GEOD.inv(source[:, 0], source[:, 1], target[:, 0], target[:, 1])
         angle = np.deg2rad(azimuth)
         out[part] = np.column_stack([np.sin(angle) * distance, np.cos(angle) * distance])
     return out
 
 
 def centroid(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "1 2"]:
-    """The middle of positions in degrees; longitudes are averaged on the circle."""
+    """The centre of positions in degrees; longitudes are averaged on the circle."""
     radians = np.deg2rad(lonlat[:, 0])
     east = np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean()))
     return np.array([[east, lonlat[:, 1].mean()]])
@@ -93,12 +93,12 @@ def centroid(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "1 2"]
 def step_lengths_m(
     lonlat: Float64[np.ndarray, "row 2"] | None, xy: Float64[np.ndarray, "row 2"] | None
 ) -> Float64[np.ndarray, " step"]:
-    """Metres from each row to the next: on the great circle where there are degrees, else in the plane."""
+    """Metres from each row to the next: on the great circle for degrees, else in the plane."""
     if lonlat is not None:
         return great_circle_m(lonlat[:-1], lonlat[1:])
     if xy is None:
         raise DataError(
-            "There are no coordinates to measure distances by. Name `lon` and `lat`, or `x` and `y`."
+            "There are no coordinates, which distances need. Name `lon` and `lat`, or `x` and `y`."
         )
     return np.hypot(np.diff(xy[:, 0]), np.diff(xy[:, 1]))
 
@@ -126,24 +126,24 @@ def _pair(east: str | None, north: str | None, table: Columns) -> Float64[np.nda
 
 
 def _normalise_degrees(lonlat: Float64[np.ndarray, "row 2"], rule: PositionColumns) -> tuple[str, ...]:
-    """Checks degrees and turns longitudes beyond 180 west, in place."""
+    """Checks degrees and converts longitudes above 180 to negative ones, in place."""
     lon, lat = lonlat[:, 0], lonlat[:, 1]
     bad = np.flatnonzero((np.abs(lat) > 90) | (lon < -180) | (lon > 360))
     if bad.size:
         row = int(bad[0])
         swapped = np.abs(lon).max() <= 90 < np.abs(lat).max() <= 180
-        cure = (
+        hint = (
             f"Are {rule.lon!r} and {rule.lat!r} swapped?"
             if swapped
-            else "Mend the row, or correct `lon` and `lat`."
+            else "Correct the row, or correct `lon` and `lat`."
         )
         raise DataError(
             f"lon should lie within -180 and 180 (or 0 and 360) and lat within ±90 degrees, but row {row + 1} of the "
-            f"positions is at lon {lon[row]:g}, lat {lat[row]:g} ({bad.size} such). {cure}"
+            f"positions is at lon {lon[row]:g}, lat {lat[row]:g} ({bad.size} rows). {hint}"
         )
     east = lon > 180
     lon[east] -= 360
-    return (f"{int(east.sum())} longitudes beyond 180 were turned west",) if east.any() else ()
+    return (f"{int(east.sum())} longitudes above 180 were converted to negative ones",) if east.any() else ()
 
 
 def _check_bounds(rule: PositionColumns, pair: Float64[np.ndarray, "row 2"] | None) -> None:
@@ -158,27 +158,25 @@ def _check_bounds(rule: PositionColumns, pair: Float64[np.ndarray, "row 2"] | No
     if bad.size:
         row = int(bad[0])
         swapped = not outside(pair[row, 1], pair[row, 0])
-        cure = "The two look swapped." if swapped else "Mend the row, or correct `bounds`."
+        hint = "The two look swapped." if swapped else "Correct the row, or correct `bounds`."
         raise DataError(
             f"Row {row + 1} of the positions is at ({pair[row, 0]:g}, {pair[row, 1]:g}), outside the card's `bounds` "
-            f"{rule.bounds} ({bad.size} such). {cure}"
+            f"{rule.bounds} ({bad.size} rows). {hint}"
         )
 
 
 def _to_degrees(xy: Float64[np.ndarray, "row 2"], crs: str) -> Float64[np.ndarray, "row 2"]:
     try:
-        turn = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-        lon, lat = turn.transform(xy[:, 0], xy[:, 1])
+        transformer = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        lon, lat = transformer.transform(xy[:, 0], xy[:, 1])
     except pyproj.exceptions.ProjError as error:
         raise DataError(
-            f"`crs` {crs!r} is not one that pyproj knows: {error}. Give one such as EPSG:2263."
+            f"pyproj does not know the `crs` {crs!r}: {error}. Give one such as EPSG:2263."
         ) from error
     lonlat = np.column_stack([lon, lat])
     bad = np.flatnonzero(~np.isfinite(lonlat).all(axis=1))
     if bad.size:
-        raise DataError(
-            f"Row {int(bad[0]) + 1} has x and y outside of {crs} ({bad.size} such). Correct `crs`."
-        )
+        raise DataError(f"Row {int(bad[0]) + 1} has x and y outside {crs} ({bad.size} rows). Correct `crs`.")
     return lonlat
 
 
@@ -188,7 +186,7 @@ def offsets(owner: np.ndarray, count: int) -> Int64[np.ndarray, " edge"]:
 
 
 def planar_positions(sample: Sample) -> Float64[np.ndarray, "node 2"] | None:
-    """Where the places are, in units that are equally long in both directions; None without coordinates."""
+    """The positions of the places in units of equal length in both directions; None without coordinates."""
     side = sample.side
     if side.xy is not None:
         return side.xy

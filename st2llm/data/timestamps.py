@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,8 @@ def read_times(
     else:
         stamps = table.timestamps(str(rule.column))
     instants = to_utc(stamps, timezone, rule.fold, owner=owner)
-    found = _truncated(instants, milliseconds)
-    return Instants(found.time, found.known, found.unit_s, (*steps, *found.steps))
+    truncated = _truncated(instants, milliseconds)
+    return replace(truncated, steps=(*steps, *truncated.steps))
 
 
 def read_frame_times(

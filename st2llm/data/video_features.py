@@ -1,4 +1,4 @@
-"""What frames show, in numpy alone: brightness and motion of regions, where things move, cuts and colours."""
+"""Features of video frames, in numpy: brightness and motion of regions, block matching, cuts and colours."""
 
 import hashlib
 from collections import OrderedDict
@@ -15,19 +15,19 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 CHANNELS = ("brightness", "motion")
-"""Mean luma, 0 to 255, and mean absolute difference of luma to the frame before, 0 to 255."""
+"""Mean luma (0 to 255), and mean absolute difference of luma from the frame before (0 to 255)."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """The weights of ITU-R BT.601."""
 _FRAMES_PER_BLOCK = 32
 SEARCH_PX = 7
-"""How far block matching looks, in pixels each way, in frames of at most `WIDEST` pixels."""
+"""The search range of block matching in pixels each way, in frames of at most MAX_SIDE_PX pixels a side."""
 MAX_SIDE_PX = 160
 _BLOCK = 8
 _STILL_THRESHOLD = 2.0
-"""Blocks whose luma changes by less than this on average are taken for still: noise of cameras and codecs."""
+"""Blocks whose luma changes by less than this on average are still; smaller changes are noise."""
 _MAX_RESIDUAL = 0.7
-"""A shift explains a change where it leaves at most this share of it."""
+"""A shift explains a change if at most this share of the change remains."""
 _MIN_IMPROVEMENT = 0.05
 _CUT_THRESHOLD = 0.5
 
@@ -40,26 +40,26 @@ def luma(frames: Frames) -> Float32[np.ndarray, "time row col"]:
 
 
 def region_values(frames: Frames, regions: tuple[int, int]) -> Float64[np.ndarray, "time node channel"]:
-    """CHANNELS of each region, regions row by row; the motion of the first frame is 0.
+    """The CHANNELS of each region, regions row by row. The motion of the first frame is 0.
 
     Raises DataError where a frame has fewer pixels than regions along a side.
     """
-    found = np.zeros((len(frames), regions[0] * regions[1], len(CHANNELS)))
+    values = np.zeros((len(frames), regions[0] * regions[1], len(CHANNELS)))
     last: Float32[np.ndarray, "one row col"] | None = None
     for start in range(0, len(frames), _FRAMES_PER_BLOCK):
         part = slice(start, start + _FRAMES_PER_BLOCK)
         light = luma(frames[part])
         joined = np.concatenate([light[:1] if last is None else last, light])
-        found[part, :, 0] = region_means(light, regions)
-        found[part, :, 1] = region_means(np.abs(np.diff(joined, axis=0)), regions)
+        values[part, :, 0] = region_means(light, regions)
+        values[part, :, 1] = region_means(np.abs(np.diff(joined, axis=0)), regions)
         last = light[-1:]
-    return found
+    return values
 
 
 def region_means(
     values: Float32[np.ndarray, "time row col"], regions: tuple[int, int]
 ) -> Float64[np.ndarray, "time node"]:
-    """The mean over each region, row by row."""
+    """The mean of each region, regions row by row."""
     down, right = (region_edges(*pair) for pair in zip(values.shape[1:], regions, strict=True))
     sums = np.add.reduceat(np.add.reduceat(values, down[:-1], axis=1, dtype=np.float64), right[:-1], axis=2)
     means = sums / np.outer(np.diff(down), np.diff(right))
@@ -67,7 +67,7 @@ def region_means(
 
 
 def region_edges(pixels: int, parts: int) -> Int64[np.ndarray, " edge"]:
-    """Where each of so many parts of a side begins, and where the last ends. Raises DataError for too few pixels."""
+    """The start of each of `parts` equal parts of a side, and the end of the last. Raises DataError for small sides."""
     if not 1 <= parts <= pixels:
         raise DataError(
             f"Frames of {pixels} pixels along a side cannot be cut into {parts} regions. Correct `regions` or `size`."
@@ -77,9 +77,9 @@ def region_edges(pixels: int, parts: int) -> Int64[np.ndarray, " edge"]:
 
 @dataclass(frozen=True)
 class RegionFlow:
-    """Where things move between two frames, by region. xy: pixels right and down; 0 where nothing moves.
+    """The motion between two frames, by region.
 
-    moving: the share of the region's area that changes.
+    xy: pixels right and down; 0 where nothing moves. moving: the share of the region's area that changes.
     """
 
     xy: Float64[np.ndarray, "node 2"]
@@ -89,11 +89,10 @@ class RegionFlow:
 def block_flow(
     before: UInt8[np.ndarray, "row col 3"], after: UInt8[np.ndarray, "row col 3"], regions: tuple[int, int]
 ) -> RegionFlow:
-    """Block matching: of each small block that changes, the shift of at most REACH pixels that explains it best.
+    """The motion of regions by block matching: for each block that changes, the shift that explains it best.
 
-    A region moves as its moving blocks do on average, each weighed by how much it changes. Frames wider or higher
-    than WIDEST are averaged down first, so that shifts reach further there. The flow of the last few thousand pairs of
-    frames is remembered: the prompts of one clip, and the checks of each, ask for the same pairs many times.
+    Shifts are at most SEARCH_PX pixels. The motion of a region is the mean of its moving blocks, weighted by how much
+    they change. Frames larger than MAX_SIDE_PX are downscaled first, so that shifts reach further there.
     """
     key = (_digest(before), _digest(after), regions)
     return _remembered(_FLOWS, key, lambda: _block_flow(before, after, regions))
@@ -142,9 +141,9 @@ def _remembered(memory: OrderedDict[Key, Value], key: Key, make: Callable[[], Va
 
 
 def shot_cuts(frames: Frames) -> Int64[np.ndarray, " cut"]:
-    """The frames that begin a new shot: their colours have less than half in common with those of the frame before.
+    """The frames that start a new shot, which share less than half of their colours with the frame before.
 
-    The measure is the share of colours (4 x 4 x 4 bins) that two frames do not have in common.
+    The measure is the share of the colour histogram (4 x 4 x 4 bins) that two frames do not have in common.
     """
     histograms = np.stack([_histogram(frame) for frame in frames])
     apart = np.abs(np.diff(histograms, axis=0)).sum(axis=1) / 2
@@ -152,7 +151,7 @@ def shot_cuts(frames: Frames) -> Int64[np.ndarray, " cut"]:
 
 
 def named_colours(frame: UInt8[np.ndarray, "row col 3"]) -> list[tuple[str, float]]:
-    """The named colours of a frame and their shares of its area, the largest first."""
+    """The names of the colours in a frame and their shares of its area, the largest first."""
     codes = _named(frame.reshape(-1, 3).astype(np.float32))
     shares = np.bincount(codes, minlength=len(COLOUR_NAMES)) / len(codes)
     order = np.argsort(-shares, kind="stable")
@@ -181,14 +180,14 @@ def _named(rgb: Float32[np.ndarray, "pixel 3"]) -> Int64[np.ndarray, " pixel"]:
     spread = high - low
     saturation = spread / np.maximum(high, 1)
     hue = _hue(rgb, high, np.maximum(spread, 1e-6))
-    found = np.array([3, 4, 5, 6, 7, 8, 9, 10, 3])[
+    colour = np.array([3, 4, 5, 6, 7, 8, 9, 10, 3])[
         np.searchsorted([15, 45, 70, 165, 200, 260, 300, 345], hue, side="right")
     ]
-    warm = (found == 4) | ((found == 3) & (saturation < 0.6)) | ((found == 5) & (high < 140))
-    found = np.where(warm & (high < 170), 11, found)
+    warm = (colour == 4) | ((colour == 3) & (saturation < 0.6)) | ((colour == 5) & (high < 140))
+    colour = np.where(warm & (high < 170), 11, colour)
     dull = saturation < 0.18
-    found = np.where(dull, np.where(high > 200, 1, 2), found)
-    return np.where(high < 45, 0, found).astype(np.int64)
+    colour = np.where(dull, np.where(high > 200, 1, 2), colour)
+    return np.where(high < 45, 0, colour).astype(np.int64)
 
 
 def _hue(
@@ -196,7 +195,7 @@ def _hue(
     high: Float32[np.ndarray, " pixel"],
     spread: Float32[np.ndarray, " pixel"],
 ) -> Float32[np.ndarray, " pixel"]:
-    """Degrees on the circle of colours: red 0, green 120, blue 240."""
+    """The hue in degrees: red 0, green 120, blue 240."""
     red, green, blue = rgb.T
     sixth = np.where(
         high == red,
@@ -222,7 +221,7 @@ def _factor(shape: tuple[int, ...]) -> int:
 
 
 def _pooled(frame: UInt8[np.ndarray, "row col 3"]) -> Float32[np.ndarray, "row2 col2"]:
-    """Luma, averaged over squares of pixels where the frame is larger than WIDEST."""
+    """Luma, averaged over blocks of pixels where the frame is larger than MAX_SIDE_PX."""
     light, factor = luma(frame[None])[0], _factor(frame.shape)
     rows, cols = (side // factor * factor for side in light.shape)
     squares = light[:rows, :cols].reshape(rows // factor, factor, cols // factor, factor)
@@ -234,7 +233,7 @@ def _matched(
 ) -> tuple[
     Float32[np.ndarray, "down right 2"], Float32[np.ndarray, "down right"], Bool[np.ndarray, "down right"]
 ]:
-    """For each block of the newer frame: how far it moved (right, down), how much that explains, whether it moves."""
+    """For each block of the newer frame: its shift (right, down), the change it explains, and whether it moves."""
     rows, cols = (-(-side // _BLOCK) * _BLOCK for side in new.shape)
     more = (rows - new.shape[0], cols - new.shape[1])
     whole = np.pad(new, ((0, more[0]), (0, more[1])), mode="edge")
@@ -242,12 +241,12 @@ def _matched(
     change = _blocks(whole, padded[SEARCH_PX : SEARCH_PX + rows, SEARCH_PX : SEARCH_PX + cols])
     best, shifts = change.copy(), np.zeros((*change.shape, 2), dtype=np.float32)
     for right, down in _nearest_first():
-        # A block that moved by (right, down) was at its own place minus that in the older frame.
+        # A block that moved by (right, down) was at its position minus that shift in the older frame.
         left = _blocks(
             whole,
             padded[SEARCH_PX - down : SEARCH_PX - down + rows, SEARCH_PX - right : SEARCH_PX - right + cols],
         )
-        # A hair better is not better: of shifts that explain alike, as in a plain area, the shortest stays.
+        # Small improvements do not count, so that among equal shifts, as in plain areas, the shortest is kept.
         better = left < best - _MIN_IMPROVEMENT
         best[better] = left[better]
         shifts[better] = (right, down)
@@ -263,16 +262,16 @@ def _nearest_first() -> Iterator[tuple[int, int]]:
 
 
 def _blocks(
-    one: Float32[np.ndarray, "row col"], other: Float32[np.ndarray, "row col"]
+    first: Float32[np.ndarray, "row col"], second: Float32[np.ndarray, "row col"]
 ) -> Float32[np.ndarray, "down right"]:
-    """The mean difference of two pictures over each block."""
-    apart = np.abs(one - other)
+    """The mean absolute difference of two frames over each block."""
+    apart = np.abs(first - second)
     rows = apart.reshape(len(apart) // _BLOCK, _BLOCK, -1).sum(axis=1)
     return np.asarray(rows.reshape(len(rows), -1, _BLOCK).sum(axis=2) / _BLOCK**2, dtype=np.float32)
 
 
 def _nodes_of_blocks(rows: int, cols: int, regions: tuple[int, int]) -> Int64[np.ndarray, "down right"]:
-    """The region in which the middle of each block lies."""
+    """The region that holds the centre of each block."""
     down = np.minimum(((np.arange(rows) + 0.5) / rows * regions[0]).astype(np.int64), regions[0] - 1)
     right = np.minimum(((np.arange(cols) + 0.5) / cols * regions[1]).astype(np.int64), regions[1] - 1)
     return down[:, None] * regions[1] + right[None, :]

@@ -162,7 +162,7 @@ def test_a_download_cut_short_is_noticed_and_redone(server: Server) -> None:
 
 def test_a_download_that_is_always_cut_short_is_an_error_and_leaves_nothing(server: Server) -> None:
     server.cut = 99
-    with pytest.raises(ArtefactError, match="cuts it short"):
+    with pytest.raises(ArtefactError, match="truncates it"):
         fetch.fetch(Source(url=server.address, files={"file.csv": DIGEST}))
     assert server.asked == fetch.ATTEMPTS
     assert not list(fetch.cache_dir().rglob("file*"))
@@ -174,7 +174,7 @@ def test_the_address_of_one_file_is_taken_as_it_is(server: Server) -> None:
 
 
 def test_an_address_that_does_not_answer_is_one_clear_error(server: Server) -> None:
-    with pytest.raises(ArtefactError, match="could not be fetched.*404"):
+    with pytest.raises(ArtefactError, match="could not be downloaded.*404"):
         fetch.fetch(Source(url=server.address, files={"other": DIGEST}))
 
 
@@ -254,7 +254,7 @@ def test_a_hub_repository_that_is_not_cached_is_named_offline(monkeypatch: pytes
 
 
 def test_a_name_that_is_no_hub_repository_is_one_clear_error() -> None:
-    with pytest.raises(ArtefactError, match="could not be fetched"):
+    with pytest.raises(ArtefactError, match="could not be downloaded"):
         fetch.fetch(Source(hf="a/b/c", files={"file.csv": DIGEST}))
 
 

@@ -56,7 +56,7 @@ def test_x_and_y_in_a_national_grid_become_degrees() -> None:
 
 def test_a_grid_that_nobody_knows_is_refused() -> None:
     rule = TrajectoryCard.model_validate({**CARD, "x": "lon", "y": "lat", "crs": "EPSG:99999999"})
-    with pytest.raises(DataError, match="is not one that pyproj knows"):
+    with pytest.raises(DataError, match="does not know the `crs`"):
         positions.read_coordinates(rule, table([1], [0]))
 
 

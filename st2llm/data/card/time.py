@@ -75,7 +75,7 @@ class TimeColumns(Settings):
 
 
 class ReadingTime(TimeColumns):
-    """The time of readings at a regular step: whole seconds, and repeated local times are told apart by their order."""
+    """The time of readings at a regular step: whole seconds, and repeated local times are resolved by their order."""
 
     fold: Fold = "infer"
 

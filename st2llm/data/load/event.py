@@ -22,8 +22,8 @@ def _column_types(card: EventCard) -> dict[str, ColumnType]:
     numbers: dict[str, ColumnType] = dict.fromkeys(card.attributes.values(), "number")
     if card.magnitude is not None:
         numbers[card.magnitude] = "number"
-    words = sequence_tables.category_columns(card, {"mark": card.mark})
-    return {**words, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
+    texts = sequence_tables.category_columns(card, {"mark": card.mark})
+    return {**texts, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]
     first, last = int(time[0]), int(time[-1])
     if card.window is None:
         return first, last
-    begin, end = (parse_instant(stamp, card.timezone, f"{card.name}: `window`") for stamp in card.window)
+    begin, end = (parse_instant(text, card.timezone, f"{card.name}: `window`") for text in card.window)
     if first < begin or last > end:
         outside = first if first < begin else last
         raise DataError(

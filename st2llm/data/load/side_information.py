@@ -115,20 +115,22 @@ def join_nearest_places(
         )
     types: dict[str, columns.ColumnType] = {str(name): "number" for name in names}
     table = columns.read(path, {rule.text: "category", **types})
-    there = np.column_stack([table.numbers(str(name)) for name in names])
-    bad = np.flatnonzero(~np.isfinite(there).all(axis=1))
+    coordinates = np.column_stack([table.numbers(str(name)) for name in names])
+    bad = np.flatnonzero(~np.isfinite(coordinates).all(axis=1))
     if bad.size:
         raise DataError(f"{path.name}: row {int(bad[0]) + 1} has no coordinates. Each place needs them.")
     texts = table.categories(rule.text)
     radius = rule.within_m / positions.EARTH_M if rule.lon else rule.within_m
-    tree, points = (_unit_vectors(there), _unit_vectors(here)) if rule.lon else (there, here)
+    tree, points = (_unit_vectors(coordinates), _unit_vectors(here)) if rule.lon else (coordinates, here)
     distance, row = cKDTree(tree).query(
         points, distance_upper_bound=_chord_length(radius) if rule.lon else radius
     )
     places = []
     for i, (d, r) in enumerate(zip(distance, row, strict=True)):
         near = np.isfinite(d) and texts.codes[r] >= 0
-        metres = positions.great_circle_m(here[i : i + 1], there[r : r + 1])[0] if near and rule.lon else d
+        metres = (
+            positions.great_circle_m(here[i : i + 1], coordinates[r : r + 1])[0] if near and rule.lon else d
+        )
         places.append(
             NearbyPlace(texts.names[texts.codes[r]], float(metres)) if near else NearbyPlace("", float("nan"))
         )

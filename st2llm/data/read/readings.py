@@ -45,8 +45,8 @@ def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
         return Readings(None, None, _from_array(arrays[0], path))
     frames = [values for values in opened if isinstance(values, pd.DataFrame)]
     frames = [
-        _checked_table(card, frame, said, place)
-        for (place, said), frame in zip(card.parts, frames, strict=True)
+        _checked_table(card, frame, entry, place)
+        for (place, entry), frame in zip(card.parts, frames, strict=True)
     ]
     frame, path = (
         (frames[0], path) if len(frames) == 1 else (_concatenated(card, frames), Path(card.files_text()))

@@ -50,20 +50,20 @@ def read(card: SequenceCard, files: Mapping[str, Path], wanted: Mapping[str, Col
 
 def category_columns(card: SequenceCard, names: Mapping[str, str | None]) -> dict[str, ColumnType]:
     """The columns of a card that hold text. Raises DataError for a column that is also read as numbers or times."""
-    found: dict[str, ColumnType] = {}
+    types: dict[str, ColumnType] = {}
     for name in names.values():
         if name is not None:
-            found[name] = "category"
+            types[name] = "category"
     numbers = {
         *positions.coordinate_columns(card),
         *timestamps.column_types(card.time),
         *card.attributes.values(),
     }
-    if twice := sorted(numbers & set(found)):
+    if repeated := sorted(numbers & set(types)):
         raise DataError(
-            f"{card.name}: column {twice[0]!r} is named as text and as numbers or times. Name it once."
+            f"{card.name}: column {repeated[0]!r} is named as text and as numbers or times. Name it once."
         )
-    return found
+    return types
 
 
 def read_positions(
@@ -78,7 +78,7 @@ def read_positions(
     empty = positions.missing_coordinates(card, table) & rows
     if empty.any() and card.blank == "error":
         raise DataError(
-            f"{card.name}: row {int(np.flatnonzero(empty)[0]) + 1} has no coordinates ({int(empty.sum())} such). Fill "
+            f"{card.name}: row {int(np.flatnonzero(empty)[0]) + 1} has no coordinates ({int(empty.sum())} rows). Fill "
             "them in, or set `blank: drop` in the card."
         )
     kept = rows & ~empty

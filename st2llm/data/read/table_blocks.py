@@ -56,6 +56,7 @@ COMMA_SEPARATED = TableFormat()
 def read_blocks(
     path: Path, member: str | None, wanted: list[str], table_format: TableFormat, types: Mapping[str, Any]
 ) -> Iterator[Any]:
+    """Arrow batches with the wanted columns of a table. types: the Arrow type of each column of a csv."""
     name = (member or path.name).lower()
     if name.endswith((".parquet", ".pq")):
         yield from _parquet(path, wanted)
@@ -115,8 +116,8 @@ def _csv(
 def _line_blocks(stream: "_PrependedStream", path: Path, skipped: int) -> Iterator[bytes]:
     """Whole lines of about BLOCK_BYTES, without the first `skipped` ones and without blocks of blank lines.
 
-    They are cut here rather than by Arrow's streaming reader, which reads ahead in a thread that calls back into
-    Python: left unfinished, for instance by an error, it hangs the interpreter when that ends.
+    Arrow's streaming reader is not used, because it reads ahead in a thread that calls back into Python: if it does not
+    finish, for instance because of an error, it hangs the interpreter at exit.
     """
     rest = b""
     while data := stream.read(BLOCK_BYTES):
@@ -129,13 +130,15 @@ def _line_blocks(stream: "_PrependedStream", path: Path, skipped: int) -> Iterat
             if block.strip():
                 yield block
         elif len(rest) > MAX_LINE_BYTES:
-            raise DataError(f"{path.name} has a line of over {MAX_LINE_BYTES:,} bytes. Is it a table?")
+            raise DataError(
+                f"{path.name} has a line of over {MAX_LINE_BYTES:,} bytes. Check that it is a table."
+            )
     if rest.strip() and not skipped:
         yield rest
 
 
 def _with_line_number(message: str, lines_before: int) -> str:
-    """Arrow's message about a row of a block, told by its line in the file."""
+    """Arrow's message about a row of a block, with the number of its line in the file."""
     return re.sub(r"Row #(\d+)", lambda row: f"Row #{int(row[1]) + lines_before}", message)
 
 

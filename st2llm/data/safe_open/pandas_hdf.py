@@ -63,13 +63,13 @@ _ALLOWED_GLOBALS = {(module, name) for module in _OFFSET_MODULES for name in _OF
     ("__builtin__", "object"),
     ("datetime", "timedelta"),
 }
-"""Compared as whole pairs: a dotted name would lead through a module to whatever that module imports."""
+"""Names are compared as whole pairs, because a dotted name could reach what the module imports."""
 _REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "INST", "OBJ", "PERSID", "BINPERSID"}
 _PATCH_LOCK = threading.Lock()
 
 
 class _FrequencyStandIn:
-    """Stands for a frequency of pandas and its parts: it takes any arguments and state, and keeps none."""
+    """Stands for a pandas frequency and its parts. It accepts any arguments and state, and stores none."""
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> "_FrequencyStandIn":
         return super().__new__(cls)
@@ -82,7 +82,7 @@ class _FrequencyStandIn:
 
 
 class _StandInUnpickler(pickle.Unpickler):
-    """Builds numbers, words and stand-ins. Nothing that a pickle names is imported or called."""
+    """Builds numbers, strings and stand-ins. Nothing that a pickle names is imported or called."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED_GLOBALS:
@@ -91,9 +91,9 @@ class _StandInUnpickler(pickle.Unpickler):
 
 
 def _load_pickle(data: bytes, **options: Any) -> Any:
-    """The number or words of a pickle; None for a frequency, which the step of the readings tells as well.
+    """The number or string in a pickle; None for a frequency, which follows from the timestamps as well.
 
-    Raises UnpicklingError for a name or an opcode that no such pickle has.
+    Raises UnpicklingError for other names and for opcodes that run code.
     """
     for opcode, _, _ in pickletools.genops(data):
         if opcode.name in _REFUSED_OPCODES:

@@ -61,10 +61,10 @@ class FieldWindows(Sequence[Sample]):
         settings = (
             "" if isinstance(self.task, Forecast) else f" {self.task!r}"
         )  # what the name leaves out, such as seeds
-        said = (
+        identity = (
             f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}\n"
         )
-        return hashlib.sha256(said.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
+        return hashlib.sha256(identity.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
 
     def _sample(self, start: int) -> Sample:
         data, field = self.data, self.field
