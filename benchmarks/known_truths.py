@@ -19,9 +19,9 @@ from st2llm.config.training import PretrainObjectives, PretrainRecipe
 from st2llm.data.calendar import calendar_of
 from st2llm.data.windows import split
 from st2llm.metrics import crps
-from st2llm.model.arm import Blueprint, build
-from st2llm.model.objectives.diffusion import Diffusion
-from st2llm.model.objectives.noise_schedule import Schedule
+from st2llm.model.arm import ArmSpec, build_arm
+from st2llm.model.objectives.diffusion import DiffusionObjective
+from st2llm.model.objectives.noise_schedule import NoiseSchedule
 from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import fit_baseline
@@ -166,9 +166,16 @@ def gaussian_diffusion() -> dict[str, float]:
     )
     preprocessor = fit_pretraining_preprocessor(recipe, train)
     module = build_pretraining_module(recipe, preprocessor.window_shape(train[0]), train[0])
-    learn(module, preprocessor, train, validation, Diffusion(Schedule("cosine", "velocity")), recipe)
+    learn(
+        module,
+        preprocessor,
+        train,
+        validation,
+        DiffusionObjective(NoiseSchedule("cosine", "velocity")),
+        recipe,
+    )
     batch = preprocessor.collate(blind(test), with_instructions=False)
-    drawn = module.sampled(batch, draws=50, steps=25, generator=torch.Generator().manual_seed(SEED))
+    drawn = module.sample(batch, draws=50, steps=25, generator=torch.Generator().manual_seed(SEED))
     raw = preprocessor.scaler.unscale(drawn.numpy().astype(np.float64))[:, :, 4:, :, 0]
     truth = np.stack([s.truth[4:, :, 0] for s in test])
     noise = np.einsum("ij,dbhj->dbhi", root, rng.normal(size=raw.shape))
@@ -212,7 +219,7 @@ def recipe_of(
 
 def sequence_arm(preprocessor):
     settings = EncoderSettings(d_st=32, layers=2)
-    return build("none", Blueprint(preprocessor.shape, NO_EDGES, 32, 1.0, 4, settings), seed=SEED)
+    return build_arm("none", ArmSpec(preprocessor.shape, NO_EDGES, 32, 1.0, 4, settings), seed=SEED)
 
 
 def learn(module, preprocessor, train, validation, objective, recipe: PretrainRecipe) -> None:

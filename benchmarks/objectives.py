@@ -25,7 +25,7 @@ import st2llm
 from st2llm.config.training import PretrainRecipe
 from st2llm.data.windows import SampleSequence
 from st2llm.encode.batch import Batch
-from st2llm.model.objectives.masked import TRACK_POLICIES
+from st2llm.model.objectives.masked import TRAJECTORY_POLICIES
 from st2llm.model.objectives.masks import POLICIES
 from st2llm.model.pretraining import Denoiser
 from st2llm.predict.build import build_pretraining_module, fit_pretraining_preprocessor
@@ -86,7 +86,7 @@ class Task:
     @property
     def policies(self) -> tuple[str, ...]:
         """How entries of such windows can be hidden."""
-        return TRACK_POLICIES if self.kind == "trajectory" else POLICIES
+        return TRAJECTORY_POLICIES if self.kind == "trajectory" else POLICIES
 
 
 def even(part: SampleSequence, count: int) -> list:
@@ -145,7 +145,7 @@ class Bench:
             row["forecast"] = self.error(module(self.test).detach())
         if isinstance(module, Denoiser) and "diffusion" in objectives:
             began = time.perf_counter()
-            drawn = module.sampled(
+            drawn = module.sample(
                 self.test, draws=10, steps=20, generator=torch.Generator().manual_seed(SEED)
             )
             row["sample_s"] = (time.perf_counter() - began) / len(self.test)
@@ -180,7 +180,7 @@ class Bench:
             torch.movedim(t[:, -steps:], 1, 2).flatten(2).flatten(0, 1).numpy()
             for t in (batch.target, batch.valid)
         )
-        return in_parts(module.embedded, batch).flatten(0, 1).numpy(), y, known
+        return in_parts(module.embed, batch).flatten(0, 1).numpy(), y, known
 
 
 class PathBench(Bench):

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from st2llm.config.model import EncoderSettings
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
-from st2llm.model.arm import Blueprint, build
+from st2llm.model.arm import ArmSpec, build_arm
 from st2llm.model.objectives.supervised import Regression
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
@@ -61,7 +61,7 @@ def one(places: int, steps: int) -> dict[str, float]:
     """Median seconds of a step of the training loop, and the most that was resident."""
     settings = EncoderSettings(d_st=64, patch=12, layers=3, graph="gcn", mixer="mlp")
     shape = FieldShape(HISTORY, HORIZON, places, 1, 288)
-    arm = build("none", Blueprint(shape, edges(places), 64, 1.0, 4, settings), seed=0)
+    arm = build_arm("none", ArmSpec(shape, edges(places), 64, 1.0, 4, settings), seed=0)
     batch, objective = windows(places), Regression(torch.ones((places, 1)))
     ticks: list[float] = []
     budget = Budget(steps + 2, BATCH, 1e-3, evaluations=1)

@@ -25,7 +25,7 @@ from st2llm.align.projection import build_down_projection, build_up_projection
 from st2llm.config.model import Projection
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel
-from st2llm.model.backbone import LLMBackbone, Memory
+from st2llm.model.backbone import LLMBackbone, PromptCache
 
 BATCH, WORDS, D_ST = 8, 128, 64
 WANTED = {"over_floor": 1.15, "over_no_prefix": 1.4, "peers_over_ours_12": 10.0, "peers_over_ours_64": 5.0}
@@ -74,13 +74,13 @@ def ours(llm: LanguageModel, text: str, tokens: int) -> Callable[[], None]:
 
 def bare(llm: LanguageModel, text: str, tokens: int, *, prefix: bool) -> Callable[[], None]:
     """Forward and backward of the model on embeddings that want a gradient, and nothing else."""
-    memory = Memory(llm)
+    memory = PromptCache(llm)
     soft = (llm.token_rms * torch.randn(BATCH, tokens, llm.d_lm)).to(llm.dtype).requires_grad_()
 
     def step() -> None:
         past, length = DynamicCache(), 0
         if prefix:
-            past, lengths, _ = memory.recall((text,) * BATCH)
+            past, lengths, _ = memory.lookup((text,) * BATCH)
             length = int(lengths.max())
         states = llm.model.base_model(
             inputs_embeds=soft,

@@ -26,7 +26,7 @@ from st2llm.data.windows.splits import evenly_spaced
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.evaluate.run.run_card import commit_text
-from st2llm.model.arm import build
+from st2llm.model.arm import build_arm
 from st2llm.model.objectives.supervised import Regression
 from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
 from st2llm.train.loop.budget import Budget
@@ -63,7 +63,7 @@ class Place:
     test: FieldBatch
 
     def arm(self, seed: int) -> nn.Module:
-        return build(
+        return build_arm(
             "none", make_blueprint(self.shape, self.first, ENCODER, llm=None, up=Projection()), seed=seed
         )
 

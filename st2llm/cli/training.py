@@ -126,6 +126,6 @@ def push(
     ] = False,
 ) -> None:
     """Copy a checkpoint to a new folder or a hub, as it is or merged into one model."""
-    from st2llm.model.push import push as push_checkpoint
+    from st2llm.model.push import push_checkpoint as push_checkpoint
 
     typer.echo(f"Pushed to {push_checkpoint(checkpoint, target, merged=merged)}")

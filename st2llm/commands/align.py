@@ -21,7 +21,7 @@ from st2llm.evaluate.run.run_card import commit_text
 from st2llm.evaluate.run_folder.store import write_json
 from st2llm.files import write_atomically
 from st2llm.model import checkpoint
-from st2llm.model.objectives.alignment import embedded, meaning
+from st2llm.model.objectives.alignment import mean_soft_state, mean_text_states
 from st2llm.train.align import AlignedModel, align
 from st2llm.train.checkpointing import is_main
 from st2llm.train.loop.budget import FitResult
@@ -85,7 +85,7 @@ def align_and_report(
 def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
     """Measures how soft tokens and descriptions of the validation samples lie to each other."""
     soft, tokens = _soft(done)
-    text = embedded(done.llm, done.captions).cpu().numpy().astype(np.float64)
+    text = mean_text_states(done.llm, done.captions).cpu().numpy().astype(np.float64)
     measures = {
         "linear CKA": geometry.estimate(geometry.cka, soft, text),
         "RSA": geometry.estimate(geometry.rsa, soft, text),
@@ -117,8 +117,8 @@ def _soft(done: AlignedModel) -> tuple[np.ndarray, np.ndarray]:
     means, first = [], []
     for start in range(0, len(done.validation), _BATCH):
         part = list(done.validation[start : start + _BATCH])
-        soft = done.arm.soft(done.preprocessor.collate(part, with_instructions=False).to(device))
-        means.append(meaning(done.arm, soft).float().cpu().numpy())
+        soft = done.arm.soft_tokens(done.preprocessor.collate(part, with_instructions=False).to(device))
+        means.append(mean_soft_state(done.arm, soft).float().cpu().numpy())
         first.append(soft[:, 0].float().cpu().numpy())
     return np.concatenate(means).astype(np.float64), np.concatenate(first).astype(np.float64)
 

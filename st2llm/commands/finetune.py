@@ -17,7 +17,7 @@ from st2llm.config.training import (
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.run_card import commit_text
 from st2llm.model import checkpoint
-from st2llm.model.prompted import Speaker
+from st2llm.model.prompted import PromptedLM
 from st2llm.predict.build import load_language_model
 from st2llm.train import align, clip_prompts, clip_questions, video_qa
 from st2llm.train.checkpointing import is_main
@@ -69,7 +69,9 @@ def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: ProgressR
         blind, _ = video_qa.train_video_qa(recipe, twin, resume=again, on_step=reporter.update, blind=True)
         answerers[BLIND] = lambda: blind.answer
     elif recipe.control:
-        answerers[UNTUNED] = lambda: replace(answerer, model=Speaker(load_language_model(recipe.llm))).answer
+        answerers[UNTUNED] = lambda: (
+            replace(answerer, model=PromptedLM(load_language_model(recipe.llm))).answer
+        )
     facts = [
         ("language model", f"{recipe.llm.name}, depth {answerer.model.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head if soft_tokens else 'words'}, {recipe.adapt.method}"),
@@ -161,7 +163,7 @@ def _examine(recipe: InstructionRecipe, path: str, out: Path, reporter: Progress
     test, train = rows.read("test", limit=recipe.instructions.test or None), rows.read("train")
     plain = recipe.llm.model_copy(update={"quant": "none"})
     models: dict[str, Callable[[], Answerer]] = {
-        TUNED: lambda: prompted_answerer(checkpoint.tuned(out, dtype=recipe.llm.dtype)),
+        TUNED: lambda: prompted_answerer(checkpoint.load_finetuned_llm(out, dtype=recipe.llm.dtype)),
         UNTUNED: lambda: prompted_answerer(load_language_model(plain)),
     }
     reporter.start(f"{recipe.id}, exam", len(test) * len(models))
@@ -170,7 +172,7 @@ def _examine(recipe: InstructionRecipe, path: str, out: Path, reporter: Progress
 
 
 def _facts(recipe: InstructionRecipe, out: Path, test: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    found = checkpoint.read(out)
+    found = checkpoint.read_checkpoint(out)
     state, r, a = found.state, recipe, recipe.adapt
     first = test[0]
     return [

@@ -22,7 +22,7 @@ _FILES = ["*.json", "*.txt", "*.safetensors"]
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 """Of the pixels CLIP was trained on, where its folder does not say."""
-_AT_ONCE = 16
+_FRAMES_PER_PASS = 16
 
 
 class ClipEncoder:
@@ -35,8 +35,8 @@ class ClipEncoder:
         self.model: CLIPModel = model.to(self.device).eval().requires_grad_(False)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.side = int(model.config.vision_config.image_size)
-        said = folder / "preprocessor_config.json"
-        settings = json.loads(said.read_text(encoding="utf-8")) if said.is_file() else {}
+        config_file = folder / "preprocessor_config.json"
+        settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
         self.mean = torch.tensor(settings.get("image_mean", _MEAN)).view(1, 3, 1, 1)
         self.std = torch.tensor(settings.get("image_std", _STD)).view(1, 3, 1, 1)
 
@@ -45,30 +45,30 @@ class ClipEncoder:
         """How many numbers a vector has."""
         return int(self.model.config.projection_dim)
 
-    def text(self, texts: Sequence[str]) -> Float32[np.ndarray, "text d"]:
+    def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "text d"]:
         """A vector for each text; what is beyond the model's length is cut."""
         if not texts:
             return np.zeros((0, self.width), dtype=np.float32)
-        most = int(self.model.config.text_config.max_position_embeddings)
+        max_tokens = int(self.model.config.text_config.max_position_embeddings)
         tokens = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=most, return_tensors="pt"
+            list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
         )
-        given = {key: tokens[key].to(self.device) for key in ("input_ids", "attention_mask")}
+        inputs = {key: tokens[key].to(self.device) for key in ("input_ids", "attention_mask")}
         with torch.inference_mode():
-            pooled = self.model.text_model(**given).pooler_output
-            return _unit(self.model.text_projection(pooled))
+            pooled = self.model.text_model(**inputs).pooler_output
+            return _normalise(self.model.text_projection(pooled))
 
-    def image(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float32[np.ndarray, "time d"]:
+    def embed_frames(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float32[np.ndarray, "time d"]:
         """A vector for each frame: its shorter side is brought to the model's size, and the middle is cut out."""
-        found = [np.zeros((0, self.width), dtype=np.float32)]
-        for start in range(0, len(frames), _AT_ONCE):
-            pixels = self._prepared(frames[start : start + _AT_ONCE]).to(self.device)
+        vectors = [np.zeros((0, self.width), dtype=np.float32)]
+        for start in range(0, len(frames), _FRAMES_PER_PASS):
+            pixels = self._preprocess(frames[start : start + _FRAMES_PER_PASS]).to(self.device)
             with torch.inference_mode():
                 pooled = self.model.vision_model(pixel_values=pixels).pooler_output
-                found.append(_unit(self.model.visual_projection(pooled)))
-        return np.concatenate(found)
+                vectors.append(_normalise(self.model.visual_projection(pooled)))
+        return np.concatenate(vectors)
 
-    def _prepared(self, frames: UInt8[np.ndarray, "time row col 3"]) -> torch.Tensor:
+    def _preprocess(self, frames: UInt8[np.ndarray, "time row col 3"]) -> torch.Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
         rows, cols = pixels.shape[-2:]
         scale = self.side / min(rows, cols)
@@ -106,5 +106,5 @@ def load(name: str, device: str = "cpu") -> ClipEncoder:
         ) from error
 
 
-def _unit(rows: torch.Tensor) -> Float32[np.ndarray, "row d"]:
+def _normalise(rows: torch.Tensor) -> Float32[np.ndarray, "row d"]:
     return functional.normalize(rows.float(), dim=-1).cpu().numpy()

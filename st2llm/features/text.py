@@ -42,7 +42,7 @@ class SentenceEncoder:
     def __init__(self, name: str, model: SentenceTransformer) -> None:
         self.name = name
         self.model = model.eval().requires_grad_(False)
-        self._known: dict[str, Float32[np.ndarray, " d"]] = {}
+        self._cache: dict[str, Float32[np.ndarray, " d"]] = {}
 
     @property
     def width(self) -> int:
@@ -53,15 +53,15 @@ class SentenceEncoder:
         """A vector for each text, in order; the dot product of two is their cosine. A text beyond the model's length is
         cut by the model."""
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
         if new:
             rows = self.model.encode(
                 list(new.values()), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
             )
-            self._known.update(zip(new, np.asarray(rows, dtype=np.float32), strict=True))
+            self._cache.update(zip(new, np.asarray(rows, dtype=np.float32), strict=True))
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
-        return np.stack([self._known[key] for key in keys])
+        return np.stack([self._cache[key] for key in keys])
 
 
 @functools.lru_cache(maxsize=4)
@@ -71,11 +71,11 @@ def load(name: str = "minilm", device: str | None = None) -> SentenceEncoder:
     device: as torch names them; the best there is where none is given. Raises ConfigError for a name that means no
     encoder, ArtefactError where it cannot be had.
     """
-    with _quiet():
-        return SentenceEncoder(name, _minilm(device) if name in NAMES else _named(name, device))
+    with _without_progress_bar():
+        return SentenceEncoder(name, _load_minilm(device) if name in NAMES else _load_named(name, device))
 
 
-def _named(name: str, device: str | None) -> SentenceTransformer:
+def _load_named(name: str, device: str | None) -> SentenceTransformer:
     path = Path(name).expanduser()
     if not path.is_dir() and not _HUB_ID.fullmatch(name):
         raise ConfigError(
@@ -100,18 +100,18 @@ def _named(name: str, device: str | None) -> SentenceTransformer:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _without_progress_bar() -> Iterator[None]:
     """Loading takes a moment; transformers' bar of it would stand in every output."""
-    bars = logging.is_progress_bar_enabled()
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if bars:
+        if was_enabled:
             logging.enable_progress_bar()
 
 
-def _minilm(device: str | None) -> SentenceTransformer:
+def _load_minilm(device: str | None) -> SentenceTransformer:
     """The packaged folder lacks the (empty) folder of its last module, so its three modules are put together here."""
     files = fetch.fetch(MINILM, hint="st2llm data fetch minilm")
     folder = files[f"{_FOLDER}/config.json"].parent

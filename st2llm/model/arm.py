@@ -29,14 +29,14 @@ from st2llm.model.backbone import (
     MatchedBackbone,
     NoBackbone,
     matched_size,
-    trained,
+    trained_parameter_count,
 )
-from st2llm.model.mixture_of_experts import Experts, feed_forward
+from st2llm.model.mixture_of_experts import MixtureOfExperts, feed_forward
 from st2llm.types import Edges
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class ArmSpec:
     """All that an arm is built from, but for its backbone's language model."""
 
     shape: FieldShape | SequenceShape
@@ -48,82 +48,84 @@ class Blueprint:
     up: Projection = field(default_factory=Projection)
     vocabulary: EmbeddingVocabulary | None = None
     """Where a reprogramming head speaks in the rows of a language model."""
-    places: Float[Tensor, "node feature"] | None = None
+    place_features: Float[Tensor, "node feature"] | None = None
     """What `encoder.extra_features` tells of each place; of sequences, of each code (a place or a mark)."""
     partition: RegionPartition | None = None
     """The regions that places mix through, where `encoder.graph` is `regions`."""
 
 
-class Probe(nn.Module):
+class EncoderWithHead(nn.Module):
     """The encoder with a head of its own and nothing between: trains the encoder that all arms then start from."""
 
-    def __init__(self, blueprint: Blueprint, *, seed: int) -> None:
+    def __init__(self, spec: ArmSpec, *, seed: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.encoder = encoder_of(blueprint)
-            self.head = head_of(blueprint)
+            self.encoder = build_encoder(spec)
+            self.head = build_head(spec)
 
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
         """What the head says of a batch: numbers of fields, scores of places, draws of paths."""
         return self.head(self.encoder(batch)[:, self.encoder.output_slots], batch)
 
 
-class Speaking(nn.Module):
+class SoftTokenModel(nn.Module):
     """The encoder and the head that makes soft tokens of what it says."""
 
-    def __init__(self, blueprint: Blueprint, *, seed: int) -> None:
+    def __init__(self, spec: ArmSpec, *, seed: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._make(blueprint)
+            self._build_modules(spec)
 
-    def _make(self, b: Blueprint) -> None:
-        self.encoder = encoder_of(b)
+    def _build_modules(self, spec: ArmSpec) -> None:
+        self.encoder = build_encoder(spec)
         self.up = build_up_projection(
-            b.up, b.encoder.d_st, b.d_lm, token_rms=b.token_rms, vocabulary=b.vocabulary
+            spec.up, spec.encoder.d_st, spec.d_lm, token_rms=spec.token_rms, vocabulary=spec.vocabulary
         )
 
-    def soft(self, batch: FieldBatch | PointBatch) -> Float[Tensor, "batch slot d_lm"]:
+    def soft_tokens(self, batch: FieldBatch | PointBatch) -> Float[Tensor, "batch slot d_lm"]:
         """The soft tokens of a batch."""
         tokens: Tensor = self.up(self.encoder(batch))
         return tokens
 
 
-class Arm(Speaking):
+class Arm(SoftTokenModel):
     """encoder -> up -> backbone -> down -> head, added to the base forecast; all in standardised units."""
 
-    def __init__(self, blueprint: Blueprint, *, seed: int, warm: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, spec: ArmSpec, *, seed: int, init_weights: Mapping[str, Tensor] | None = None) -> None:
         """Builds the shared parts from `seed` (and `warm`, the encoder's state and, as `head.*`, perhaps the head's)
         before any backbone exists."""
-        super().__init__(blueprint, seed=seed)
-        if warm is not None:
-            head = {name.removeprefix("head."): t for name, t in warm.items() if name.startswith("head.")}
-            self.encoder.load_state_dict({n: t for n, t in warm.items() if not n.startswith("head.")})
+        super().__init__(spec, seed=seed)
+        if init_weights is not None:
+            head = {
+                name.removeprefix("head."): t for name, t in init_weights.items() if name.startswith("head.")
+            }
+            self.encoder.load_state_dict({n: t for n, t in init_weights.items() if not n.startswith("head.")})
             if head:
                 self.head.load_state_dict(head)
         self.backbone: nn.Module = NoBackbone()
         self.shared_sha256 = state_sha256(self)
 
-    def _make(self, b: Blueprint) -> None:
-        super()._make(b)
-        self.down = build_down_projection(b.up, b.d_lm, b.encoder.d_st)
-        self.head = head_of(b)
+    def _build_modules(self, spec: ArmSpec) -> None:
+        super()._build_modules(spec)
+        self.down = build_down_projection(spec.up, spec.d_lm, spec.encoder.d_st)
+        self.head = build_head(spec)
 
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
         z = self.encoder(batch)
-        states, words = self.backbone(self.up(z), batch.prompts)
-        return self.head(self.down(z, states, words, self.encoder.output_slots), batch)
+        states, prompt_state = self.backbone(self.up(z), batch.prompts)
+        return self.head(self.down(z, states, prompt_state, self.encoder.output_slots), batch)
 
 
-def build(
+def build_arm(
     backbone: str,
-    blueprint: Blueprint,
+    spec: ArmSpec,
     *,
     seed: int,
-    warm: Mapping[str, Tensor] | None = None,
+    init_weights: Mapping[str, Tensor] | None = None,
     llm: LanguageModel | None = None,
-    how: Adaptation = FROZEN,
+    adaptation: Adaptation = FROZEN,
 ) -> Arm:
     """An arm with the named backbone. Shared parts depend on blueprint, seed and warm alone, never on the backbone.
 
@@ -134,120 +136,136 @@ def build(
     """
     if backbone not in BACKBONES:
         raise ConfigError(f"There is no backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
-    arm = Arm(blueprint, seed=seed, warm=warm)
+    arm = Arm(spec, seed=seed, init_weights=init_weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        arm.backbone = _backbone(backbone, blueprint, llm, how)
+        arm.backbone = _build_backbone(backbone, spec, llm, adaptation)
     return arm
 
 
-def blueprint_of(
+def arm_spec(
     shape: FieldShape | SequenceShape,
     edges: Edges,
     encoder: EncoderSettings,
     *,
     llm: LanguageModel | None,
     up: Projection,
-    places: Float[Tensor, "node feature"] | None = None,
+    place_features: Float[Tensor, "node feature"] | None = None,
     partition: RegionPartition | None = None,
-) -> Blueprint:
+) -> ArmSpec:
     """A blueprint as wide as the language model; as wide as the encoder where there is none."""
     if llm is None:
-        return Blueprint(shape, edges, encoder.d_st, 1.0, 4, encoder, up, places=places, partition=partition)
+        return ArmSpec(
+            shape,
+            edges,
+            encoder.d_st,
+            1.0,
+            4,
+            encoder,
+            up,
+            place_features=place_features,
+            partition=partition,
+        )
     vocabulary = embedding_vocabulary(llm, up.prototype_words) if up.head == "reprogramming" else None
     heads = int(llm.model.config.num_attention_heads)
-    return Blueprint(shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary, places, partition)
+    return ArmSpec(
+        shape, edges, llm.d_lm, llm.token_rms, heads, encoder, up, vocabulary, place_features, partition
+    )
 
 
-def encoder_of(blueprint: Blueprint) -> FieldEncoder | SequenceEncoder:
+def build_encoder(spec: ArmSpec) -> FieldEncoder | SequenceEncoder:
     """A fresh encoder for fields or for sequences, as the shape says."""
-    shape, e = blueprint.shape, blueprint.encoder
+    shape, settings = spec.shape, spec.encoder
     if isinstance(shape, SequenceShape):
-        if e.center_on != "place" or e.fusion != "add":
+        if settings.center_on != "place" or settings.fusion != "add":
             raise ConfigError(
                 "encoder.center_on and encoder.fusion are for fields, whose values have a place and slots of a "
                 "calendar. Leave them out for sequences."
             )
-        if e.extra_features and blueprint.places is None:
+        if settings.extra_features and spec.place_features is None:
             raise ConfigError(
-                f"encoder.extra_features: {', '.join(e.extra_features)} takes numbers about each place or mark, but "
+                f"encoder.extra_features: {', '.join(settings.extra_features)} takes numbers about each place or mark, but "
                 f"none came. Give `code_features(sample, extra_features)`."
             )
-        sequence_options = SequenceEncoderOptions(e.d_st, e.layers, e.mixer, e.causal, e.dropout)
-        return SequenceEncoder(shape, sequence_options, code_features=blueprint.places)
+        sequence_options = SequenceEncoderOptions(
+            settings.d_st, settings.layers, settings.mixer, settings.causal, settings.dropout
+        )
+        return SequenceEncoder(shape, sequence_options, code_features=spec.place_features)
     options = FieldEncoderOptions(
-        d_st=e.d_st,
-        patch=e.patch,
-        layers=e.layers,
-        graph=e.graph,
-        tokens=e.tokens,
-        mixer=e.mixer,
-        drop_embeddings=e.drop_embeddings,
-        center_windows=e.center_windows,
-        extra_features=e.extra_features,
-        region_size=e.region_size,
-        fusion=e.fusion,
+        d_st=settings.d_st,
+        patch=settings.patch,
+        layers=settings.layers,
+        graph=settings.graph,
+        tokens=settings.tokens,
+        mixer=settings.mixer,
+        drop_embeddings=settings.drop_embeddings,
+        center_windows=settings.center_windows,
+        extra_features=settings.extra_features,
+        region_size=settings.region_size,
+        fusion=settings.fusion,
     )
     return FieldEncoder(
         shape,
-        blueprint.edges,
+        spec.edges,
         options,
-        place_features=blueprint.places,
-        partition=blueprint.partition,
+        place_features=spec.place_features,
+        partition=spec.partition,
     )
 
 
-def head_of(blueprint: Blueprint) -> nn.Module:
+def build_head(spec: ArmSpec) -> nn.Module:
     """A fresh head for what the shape asks."""
-    shape, d_st = blueprint.shape, blueprint.encoder.d_st
+    shape, d_st = spec.shape, spec.encoder.d_st
     if isinstance(shape, SequenceShape):
         return build_sequence_head(d_st, shape)
     if shape.classes:
         return ClassificationHead(d_st, shape.classes)
-    linear = not blueprint.encoder.layers
+    linear = not spec.encoder.layers
     return ValueHead(
         d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels, linear=linear
     )
 
 
-def _backbone(name: str, blueprint: Blueprint, llm: LanguageModel | None, how: Adaptation) -> nn.Module:
+def _build_backbone(name: str, spec: ArmSpec, llm: LanguageModel | None, adaptation: Adaptation) -> nn.Module:
     if name == "none":
         return NoBackbone()
     if name == "attention":
-        return AttentionBackbone(blueprint.d_lm, heads=blueprint.heads)
+        return AttentionBackbone(spec.d_lm, heads=spec.heads)
     if name in ("dense", "experts"):  # an expert is half as wide, and each token takes two: the same cost
-        d = blueprint.d_lm
-        feed = feed_forward(d, 2 * d) if name == "dense" else Experts(d, d)
-        return BlockBackbone(d, heads=blueprint.heads, feed=feed)
+        d = spec.d_lm
+        feed = feed_forward(d, 2 * d) if name == "dense" else MixtureOfExperts(d, d)
+        return BlockBackbone(d, heads=spec.heads, feed=feed)
     if llm is None:
         raise ConfigError(
             f"The backbone {name!r} needs a language model: give `llm: {{name: ...}}` in the suite."
         )
-    if name == "llm-lora" and how.frozen:
+    if name == "llm-lora" and adaptation.frozen:
         raise ConfigError(
             "The backbone 'llm-lora' trains part of its language model, but nothing of it is to be trained. Give "
             "`adapt: {rank: ..., target_modules: [...]}`."
         )
-    through = partial(LLMBackbone, virtual_tokens=blueprint.up.virtual_tokens, near=_near(blueprint))
+    make_llm_backbone = partial(
+        LLMBackbone, virtual_tokens=spec.up.virtual_tokens, neighbour_mask=_neighbour_mask(spec)
+    )
     if name == "matched":
-        wanted = trained(through(llm, how))
-        width, feedforward, layers = matched_size(blueprint.d_lm, wanted)
-        return MatchedBackbone(blueprint.d_lm, width=width, feedforward=feedforward, layers=layers)
-    return through(llm, FROZEN if name == "llm-frozen" else how)
+        parameter_count = trained_parameter_count(make_llm_backbone(llm, adaptation))
+        width, feedforward, layers = matched_size(spec.d_lm, parameter_count)
+        return MatchedBackbone(spec.d_lm, width=width, feedforward=feedforward, layers=layers)
+    return make_llm_backbone(llm, FROZEN if name == "llm-frozen" else adaptation)
 
 
-def _near(blueprint: Blueprint) -> Bool[Tensor, "slot slot"] | None:
+def _neighbour_mask(spec: ArmSpec) -> Bool[Tensor, "slot slot"] | None:
     """Which places hear which, where soft tokens are places that hear their neighbours."""
-    if blueprint.up.attention_mask != "adjacency":
+    if spec.up.attention_mask != "adjacency":
         return None
-    shape, edges = blueprint.shape, blueprint.edges
-    if isinstance(shape, SequenceShape) or blueprint.encoder.tokens != "place":
+    shape, edges = spec.shape, spec.edges
+    if isinstance(shape, SequenceShape) or spec.encoder.tokens != "place":
         raise ConfigError(
             "up.attention_mask: adjacency is for soft tokens that are places of a field (encoder.tokens: place)."
         )
-    near = torch.eye(shape.nodes, dtype=torch.bool)
-    near[torch.from_numpy(edges.target), torch.from_numpy(edges.source)] = True
-    return near
+    mask = torch.eye(shape.nodes, dtype=torch.bool)
+    mask[torch.from_numpy(edges.target), torch.from_numpy(edges.source)] = True
+    return mask
 
 
 def state_sha256(module: nn.Module) -> str:

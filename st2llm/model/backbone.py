@@ -25,7 +25,7 @@ class Backbone(Protocol):
     """Maps soft tokens to states of the same width, and says the mean state of the words it read (or zeros)."""
 
     def forward(
-        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+        self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]: ...
 
 
@@ -33,7 +33,7 @@ class NoBackbone(nn.Module):
     """Nothing at all: the ablation 'without the LLM' of Tan et al. 2024."""
 
     def forward(
-        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+        self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         return soft, torch.zeros_like(soft[:, 0])
 
@@ -47,7 +47,7 @@ class AttentionBackbone(nn.Module):
         self.attention = nn.MultiheadAttention(d_lm, heads, batch_first=True)
 
     def forward(
-        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+        self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         z = self.norm(soft)
         mixed, _ = self.attention(z, z, z, need_weights=False)
@@ -63,9 +63,9 @@ class BlockBackbone(nn.Module):
         self.norm, self.feed = nn.RMSNorm(d_lm), feed
 
     def forward(
-        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+        self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
-        z, nothing = self.attention(soft, words)
+        z, nothing = self.attention(soft, prompts)
         return z + self.feed(self.norm(z)), nothing
 
 
@@ -85,7 +85,7 @@ class MatchedBackbone(nn.Module):
         self.leave = nn.Linear(width, d_lm)
 
     def forward(
-        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+        self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         return soft + self.leave(self.blocks(self.enter(soft))), torch.zeros_like(soft[:, 0])
 
@@ -103,74 +103,80 @@ class LLMBackbone(nn.Module):
     def __init__(
         self,
         llm: LanguageModel,
-        how: Adaptation = FROZEN,
+        adaptation: Adaptation = FROZEN,
         *,
         virtual_tokens: int = 0,
-        near: Bool[Tensor, "slot slot"] | None = None,
+        neighbour_mask: Bool[Tensor, "slot slot"] | None = None,
     ) -> None:
         super().__init__()
-        self.llm, self.how = llm, how
+        self.llm, self.adaptation = llm, adaptation
         self.base = llm.model.base_model
-        self.memory = Memory(llm) if how.frozen else None
-        if near is not None and window_of(llm) is not None:
+        self.prompt_cache = PromptCache(llm) if adaptation.frozen else None
+        if neighbour_mask is not None and sliding_window_of(llm) is not None:
             raise ConfigError(
-                f"Some layers of {llm.name} hear the last {window_of(llm)} tokens alone, so places cannot hear their "
+                f"Some layers of {llm.name} hear the last {sliding_window_of(llm)} tokens alone, so places cannot hear their "
                 f"neighbours in them. Take attention_mask: causal, or a model whose layers hear everything."
             )
-        adapt(self.base, how)
-        if how.gradient_checkpointing:
-            _checkpoint_layers(llm)
+        adapt(self.base, adaptation)
+        if adaptation.gradient_checkpointing:
+            _enable_checkpointing(llm)
         self.prompt = (
             nn.Parameter(llm.token_rms * torch.randn(virtual_tokens, llm.d_lm)) if virtual_tokens else None
         )
-        self.near: Bool[Tensor, "slot slot"] | None
-        self.register_buffer("near", near, persistent=False)
+        self.neighbour_mask: Bool[Tensor, "slot slot"] | None
+        self.register_buffer("neighbour_mask", neighbour_mask, persistent=False)
 
     def train(self, mode: bool = True) -> "LLMBackbone":
         """The language model itself stays in eval mode: its dropout (gpt2 has some) would blur what it keeps."""
         super().train(mode)
         self.base.eval()
-        if self.how.gradient_checkpointing:  # a layer looks at its own mode, its parts stay in eval mode
+        if (
+            self.adaptation.gradient_checkpointing
+        ):  # a layer looks at its own mode, its parts stay in eval mode
             for layer in decoder_layers(self.llm.model):
                 layer.training = mode
         return self
 
     def forward(
-        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+        self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
-        led = soft
+        tokens = soft
         if self.prompt is not None:
-            led = torch.cat([self.prompt.expand(len(soft), -1, -1), soft], dim=1)
-        if self.memory is None or not any(words):  # a model cannot be asked to remember nothing at all
-            states, mean = self._anew(led, words)
+            tokens = torch.cat([self.prompt.expand(len(soft), -1, -1), soft], dim=1)
+        if self.prompt_cache is None or not any(
+            prompts
+        ):  # a model cannot be asked to remember nothing at all
+            states, mean = self._forward_uncached(tokens, prompts)
         else:
-            states, mean = self._remembered(self.memory, led, words)
-        return states[:, led.shape[1] - soft.shape[1] :], mean
+            states, mean = self._forward_cached(self.prompt_cache, tokens, prompts)
+        return states[:, tokens.shape[1] - soft.shape[1] :], mean
 
-    def _anew(
-        self, soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+    def _forward_uncached(
+        self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         b, slots, d = soft.shape
         cast = soft.to(self.llm.dtype)
-        known = {text: self.llm.embed(text).to(soft.device) for text in set(words)}
-        pieces = [splice([known[text], Slot(_SLOT, slots)], {_SLOT: cast[i]}) for i, text in enumerate(words)]
+        embedded = {text: self.llm.embed(text).to(soft.device) for text in set(prompts)}
+        pieces = [
+            splice([embedded[text], Slot(_SLOT, slots)], {_SLOT: cast[i]}) for i, text in enumerate(prompts)
+        ]
         batch = pad_left([rows for rows, _ in pieces], [marks for _, marks in pieces])
         states: Tensor = self.base(
             inputs_embeds=batch.embeddings,
-            attention_mask=self._mask(batch.real[:, :-slots], slots),
+            attention_mask=self._attention_mask(batch.real[:, :-slots], slots),
             position_ids=batch.position,
             use_cache=False,
         ).last_hidden_state.float()
         return states[batch.is_soft].reshape(b, slots, d), mean_state(states, batch.is_text)
 
-    def _remembered(
-        self, memory: "Memory", soft: Float[Tensor, "batch slot d_lm"], words: Sequence[str]
+    def _forward_cached(
+        self, cache: "PromptCache", soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         slots = soft.shape[1]
-        past, lengths, mean = memory.recall(words)
+        past, lengths, mean = cache.lookup(prompts)
         longest = int(lengths.max())
         real = torch.arange(longest, device=soft.device) >= longest - lengths[:, None]
-        mask = self._mask(real, slots)
+        mask = self._attention_mask(real, slots)
         states: Tensor = self.base(
             inputs_embeds=soft.to(self.llm.dtype),
             attention_mask=mask if mask.ndim == 2 else mask[:, :, longest:],
@@ -180,35 +186,35 @@ class LLMBackbone(nn.Module):
         ).last_hidden_state.float()
         return states, mean
 
-    def _mask(self, real: Bool[Tensor, "batch word"], slots: int) -> Tensor:
+    def _attention_mask(self, real: Bool[Tensor, "batch word"], slots: int) -> Tensor:
         """What is not padding; with `near`, for each token what it hears: [batch, 1, token, token], added to scores."""
-        b, words = real.shape
-        whole = torch.cat([real, real.new_ones(b, slots)], dim=1)
-        if self.near is None:
-            return whole.long()
-        size = words + slots
-        hears = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
-        own = len(self.near)
-        hears[size - own :, size - own :] = self.near
-        hears = hears & whole[:, None] | torch.eye(size, dtype=torch.bool, device=real.device)
-        mask = torch.zeros(hears.shape, dtype=self.llm.dtype, device=real.device)
-        return mask.masked_fill(~hears, torch.finfo(self.llm.dtype).min)[:, None]
+        b, prompt_length = real.shape
+        real_tokens = torch.cat([real, real.new_ones(b, slots)], dim=1)
+        if self.neighbour_mask is None:
+            return real_tokens.long()
+        size = prompt_length + slots
+        visible = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
+        slot_count = len(self.neighbour_mask)
+        visible[size - slot_count :, size - slot_count :] = self.neighbour_mask
+        visible = visible & real_tokens[:, None] | torch.eye(size, dtype=torch.bool, device=real.device)
+        mask = torch.zeros(visible.shape, dtype=self.llm.dtype, device=real.device)
+        return mask.masked_fill(~visible, torch.finfo(self.llm.dtype).min)[:, None]
 
 
-def window_of(llm: LanguageModel) -> int | None:
+def sliding_window_of(llm: LanguageModel) -> int | None:
     """How far back the layers hear that do not hear everything; None where all do."""
     config = llm.model.config.get_text_config()
     sliding = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     return int(config.sliding_window) if sliding else None
 
 
-def _checkpoint_layers(llm: LanguageModel) -> None:
+def _enable_checkpointing(llm: LanguageModel) -> None:
     """Layers are computed again on the way back (Chen et al. 2016)."""
     llm.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 @dataclass(frozen=True)
-class Remembered:
+class CachedPrompt:
     """What a frozen model keeps of one text: keys and values of each layer, and the mean of its last states."""
 
     keys: Tensor
@@ -220,33 +226,33 @@ class Remembered:
         return self.keys.nbytes + self.values.nbytes
 
 
-class Memory:
+class PromptCache:
     """Keys and values of texts that a frozen model has read, the least lately used forgotten above `limit` bytes."""
 
     def __init__(self, llm: LanguageModel, *, limit: int = 512 * 2**20) -> None:
         self.llm, self.limit = llm, limit
-        self.known: OrderedDict[str, Remembered] = OrderedDict()
+        self.entries: OrderedDict[str, CachedPrompt] = OrderedDict()
 
-    def recall(
-        self, words: Sequence[str]
+    def lookup(
+        self, prompts: Sequence[str]
     ) -> tuple[DynamicCache, Int64[Tensor, " batch"], Float[Tensor, "batch d_lm"]]:
         """A cache padded on the left, how many tokens each text has, and the texts' mean states in fp32."""
-        unknown = sorted(set(words) - set(self.known))
-        if unknown:
-            self._read(unknown)
-        found = [self.known[text] for text in words]
-        for text in words:
-            self.known.move_to_end(text)
-        lengths = torch.tensor([kept.keys.shape[2] for kept in found])
+        missing = sorted(set(prompts) - set(self.entries))
+        if missing:
+            self._read(missing)
+        entries = [self.entries[text] for text in prompts]
+        for text in prompts:
+            self.entries.move_to_end(text)
+        lengths = torch.tensor([kept.keys.shape[2] for kept in entries])
         longest = int(lengths.max())
         keys, values = (
-            _left_padded([getattr(kept, name) for kept in found], longest) for name in ("keys", "values")
+            _pad_left([getattr(kept, name) for kept in entries], longest) for name in ("keys", "values")
         )
         past = DynamicCache()
         for layer in range(len(keys)):
             past.update(keys[layer], values[layer], layer)
-        self._forget(keep=set(words))
-        return past, lengths.to(keys.device), torch.stack([kept.mean for kept in found])
+        self._evict(keep=set(prompts))
+        return past, lengths.to(keys.device), torch.stack([kept.mean for kept in entries])
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -268,26 +274,26 @@ class Memory:
                 torch.stack([getattr(layer, name)[i, :, cut:] for layer in past.layers])
                 for name in ("keys", "values")
             )
-            self.known[text] = Remembered(keys, values, means[i].clone())
+            self.entries[text] = CachedPrompt(keys, values, means[i].clone())
 
-    def _forget(self, *, keep: set[str]) -> None:
-        total = sum(kept.bytes for kept in self.known.values())
-        for text in list(self.known):
+    def _evict(self, *, keep: set[str]) -> None:
+        total = sum(kept.bytes for kept in self.entries.values())
+        for text in list(self.entries):
             if total <= self.limit:
                 return
             if text not in keep:
-                total -= self.known.pop(text).bytes
+                total -= self.entries.pop(text).bytes
 
 
 def mean_state(
-    states: Float[Tensor, "batch seq d_lm"], which: Bool[Tensor, "batch seq"]
+    states: Float[Tensor, "batch seq d_lm"], mask: Bool[Tensor, "batch seq"]
 ) -> Float[Tensor, "batch d_lm"]:
     """The mean of the marked states of each row; zeros where none is marked."""
-    mask = which[..., None].to(states.dtype)
+    mask = mask[..., None].to(states.dtype)
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
-def _left_padded(tensors: Sequence[Tensor], longest: int) -> Tensor:
+def _pad_left(tensors: Sequence[Tensor], longest: int) -> Tensor:
     """Per-text [layer, head, token, width] as one [layer, batch, head, token, width], zeros on the left."""
     if all(tensor is tensors[0] for tensor in tensors):  # one text for all: nothing has to be copied
         return tensors[0][:, None].expand(-1, len(tensors), -1, -1, -1)
@@ -296,7 +302,7 @@ def _left_padded(tensors: Sequence[Tensor], longest: int) -> Tensor:
     )
 
 
-def matched_size(d_lm: int, wanted: int) -> tuple[int, int, int]:
+def matched_size(d_lm: int, parameter_count: int) -> tuple[int, int, int]:
     """Width, feed-forward and layers of a MatchedBackbone with about `wanted` trained parameters.
 
     One layer; the widest width (a multiple of 8) that leaves a feed-forward of at least `width` wins.
@@ -304,12 +310,14 @@ def matched_size(d_lm: int, wanted: int) -> tuple[int, int, int]:
     """
     for width in range(d_lm // 8 * 8, 7, -8):
         fixed = 2 * d_lm * width + d_lm + width + 4 * width * width + 4 * width + 5 * width
-        feedforward = (wanted - fixed) // (2 * width + 1)
+        feedforward = (parameter_count - fixed) // (2 * width + 1)
         if feedforward >= width:
             return width, int(feedforward), 1
-    raise ConfigError(f"No transformer of width 8 or more has only {wanted} parameters. Raise adapt.rank.")
+    raise ConfigError(
+        f"No transformer of width 8 or more has only {parameter_count} parameters. Raise adapt.rank."
+    )
 
 
-def trained(module: nn.Module) -> int:
+def trained_parameter_count(module: nn.Module) -> int:
     """How many parameters training changes."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-COUNT, TOP = 4, 2
+EXPERT_COUNT, EXPERTS_PER_TOKEN = 4, 2
 _BALANCE = 0.01
 
 
-class Experts(nn.Module):
+class MixtureOfExperts(nn.Module):
     """A mixture of experts: each token goes through the `top` of `count` feed-forward layers that its router likes best
     (Shazeer et al. 2017; Lepikhin et al. 2021).
 
@@ -20,7 +20,13 @@ class Experts(nn.Module):
     """
 
     def __init__(
-        self, d: int, hidden: int, *, count: int = COUNT, top: int = TOP, balance: float = _BALANCE
+        self,
+        d: int,
+        hidden: int,
+        *,
+        count: int = EXPERT_COUNT,
+        top: int = EXPERTS_PER_TOKEN,
+        balance: float = _BALANCE,
     ) -> None:
         super().__init__()
         self.top, self.balance = top, balance
@@ -30,21 +36,23 @@ class Experts(nn.Module):
 
     def forward(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         rows = z.reshape(-1, z.shape[-1])
-        shares = torch.softmax(self.router(rows).float(), dim=-1)
-        weight, chosen = shares.topk(self.top, dim=-1)
+        probabilities = torch.softmax(self.router(rows).float(), dim=-1)
+        weight, selected = probabilities.topk(self.top, dim=-1)
         weight = (weight / weight.sum(dim=-1, keepdim=True)).to(rows.dtype)
         out = torch.zeros_like(rows)
         for number, expert in enumerate(self.experts):
-            row, place = torch.nonzero(chosen == number, as_tuple=True)
+            row, place = torch.nonzero(selected == number, as_tuple=True)
             out = out.index_add(0, row, expert(rows[row]) * weight[row, place, None])
-        self.load = torch.bincount(chosen.flatten(), minlength=len(self.experts)).detach() / chosen.numel()
+        self.load = (
+            torch.bincount(selected.flatten(), minlength=len(self.experts)).detach() / selected.numel()
+        )
         if self.training and torch.is_grad_enabled():
-            uneven = len(self.experts) * (self.load * shares.mean(dim=0)).sum()
-            out = _Beside.apply(out, self.balance * uneven)  # type: ignore[no-untyped-call]
+            load_balancing = len(self.experts) * (self.load * probabilities.mean(dim=0)).sum()
+            out = _AuxiliaryLoss.apply(out, self.balance * load_balancing)  # type: ignore[no-untyped-call]
         return out.reshape(z.shape)
 
 
-class _Beside(torch.autograd.Function):
+class _AuxiliaryLoss(torch.autograd.Function):
     """Hands its first input on; in the backward pass the second, a loss of its own, gets a gradient of 1."""
 
     @staticmethod

@@ -14,47 +14,47 @@ from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.trajectory_batch import TrajectoryBatch
 from st2llm.errors import ConfigError
-from st2llm.model.arm import Arm, Blueprint, encoder_of, head_of
-from st2llm.model.objectives.noise_schedule import Schedule
+from st2llm.model.arm import Arm, ArmSpec, build_encoder, build_head
+from st2llm.model.objectives.noise_schedule import NoiseSchedule
 
-_LIMIT = 8.0
+_MAX_SAMPLE = 8.0
 """Standard deviations (of paths mean steps) that a sampled residual is held within."""
-_WAVES = 8
+_TIME_FREQUENCIES = 8
 
 
 class Denoiser(nn.Module, ABC):
     """Says what noise there is on what is hidden, and so draws it. `level` tells the encoder the time of the noise."""
 
-    schedule: Schedule
+    schedule: NoiseSchedule
     level: nn.Module
 
-    def denoised(
+    def predict_noise(
         self,
         batch: FieldBatch | TrajectoryBatch,
         noised: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch *entry"]:
         """What the model says of the noised entries, given the visible ones."""
-        said = self.noise_in(batch.with_noised(noised), self.level(_waves(t)))
+        prediction = self.predict_from_noisy(batch.with_noised(noised), self.level(_sinusoids(t)))
         # What is hardly noised is nearly known: the head says what is left.
-        return said + noised if self.schedule.prediction_type == "epsilon" else said
+        return prediction + noised if self.schedule.prediction_type == "epsilon" else prediction
 
     @abstractmethod
-    def noise_in(
-        self, batch: FieldBatch | TrajectoryBatch, level: Float[Tensor, "batch d_st"]
+    def predict_from_noisy(
+        self, batch: FieldBatch | TrajectoryBatch, time_embedding: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
         """What the head reads in samples that hold noise."""
 
     @torch.inference_mode()
-    def sampled(
+    def sample(
         self, batch: FieldBatch | TrajectoryBatch, *, draws: int, steps: int, generator: torch.Generator
     ) -> Float[Tensor, "draw batch *entry"]:
         """Draws of the hidden entries, standardised (of paths in metres): from noise, in so many steps of DDIM (of
         flow: Euler)."""
         self.eval()
-        return torch.stack(list(self._draws(batch, draws, steps, generator)))
+        return torch.stack(list(self._sample_draws(batch, draws, steps, generator)))
 
-    def _draws(
+    def _sample_draws(
         self, batch: FieldBatch | TrajectoryBatch, draws: int, steps: int, generator: torch.Generator
     ) -> Iterator[Float[Tensor, "batch *entry"]]:
         hidden = batch.hidden_mask
@@ -63,12 +63,12 @@ class Denoiser(nn.Module, ABC):
             x = torch.randn(hidden.shape, generator=generator).to(hidden.device) * hidden
             for now, until in itertools.pairwise(times):
                 t = now.expand(len(batch))
-                said = self.denoised(batch, x, t)
-                x = self.schedule.stepped(x, said, t, until.expand(len(batch)), limit=_LIMIT) * hidden
+                prediction = self.predict_noise(batch, x, t)
+                x = self.schedule.step(x, prediction, t, until.expand(len(batch)), limit=_MAX_SAMPLE) * hidden
             yield batch.add_base(x)
 
 
-class Windowed(Denoiser):
+class FieldPretrainingModel(Denoiser):
     """One encoder that reads a whole window, hidden entries as unseen, and heads that speak of each of its entries.
 
     head: what hidden entries are (regression, masked). project: where windows are compared (contrastive). denoise:
@@ -76,74 +76,76 @@ class Windowed(Denoiser):
     Its blueprint's shape is `amid`: a forecast is a window whose last steps are hidden.
     """
 
-    def __init__(self, blueprint: Blueprint, *, seed: int, schedule: Schedule | None = None) -> None:
+    def __init__(self, spec: ArmSpec, *, seed: int, schedule: NoiseSchedule | None = None) -> None:
         super().__init__()
-        shape, d = blueprint.shape, blueprint.encoder.d_st
+        shape, d = spec.shape, spec.encoder.d_st
         if not isinstance(shape, FieldShape) or not shape.amid:
             raise ConfigError("Whole windows are windows of fields: give a FieldShape with amid=True.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.encoder = encoder_of(blueprint)
-            self.head = head_of(blueprint)
-            self.project = comparison_head(d)
+            self.encoder = build_encoder(spec)
+            self.head = build_head(spec)
+            self.project = contrastive_projection(d)
             self.denoise = ValueHead(d, context=0, horizon=shape.horizon, channels=shape.channels)
-            self.level = level_of(d)
-        self.schedule = schedule or Schedule()
+            self.level = noise_level_embedding(d)
+        self.schedule = schedule or NoiseSchedule()
 
-    def embedded(self, batch: FieldBatch) -> Float[Tensor, "batch node d_st"]:
+    def embed(self, batch: FieldBatch) -> Float[Tensor, "batch node d_st"]:
         """The embedding of each place."""
         z: Tensor = self.encoder(batch)[:, self.encoder.output_slots]
         return z
 
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch time node channel"]:
-        answer: Tensor = self.head(self.embedded(batch), batch)
+        answer: Tensor = self.head(self.embed(batch), batch)
         return answer
 
-    def noise_in(
-        self, batch: FieldBatch | TrajectoryBatch, level: Float[Tensor, "batch d_st"]
+    def predict_from_noisy(
+        self, batch: FieldBatch | TrajectoryBatch, time_embedding: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
-        said: Tensor = self.denoise.correction(self.encoder(batch, level)[:, self.encoder.output_slots])
-        return said
+        prediction: Tensor = self.denoise.correction(
+            self.encoder(batch, time_embedding)[:, self.encoder.output_slots]
+        )
+        return prediction
 
 
-class Sequenced(Arm, Denoiser):
+class SequencePretrainingModel(Arm, Denoiser):
     """The arm of sequences without a backbone, with heads of its own for whole sequences.
 
     project: where they are compared (contrastive). denoise: what noise there is on hidden places of a path (diffusion).
     """
 
-    def __init__(self, blueprint: Blueprint, *, seed: int, schedule: Schedule | None = None) -> None:
-        super().__init__(blueprint, seed=seed)
-        self.schedule = schedule or Schedule()
+    def __init__(self, spec: ArmSpec, *, seed: int, schedule: NoiseSchedule | None = None) -> None:
+        super().__init__(spec, seed=seed)
+        self.schedule = schedule or NoiseSchedule()
 
-    def _make(self, b: Blueprint) -> None:
-        super()._make(b)
-        d = b.encoder.d_st
-        self.project, self.level = comparison_head(d), level_of(d)
+    def _build_modules(self, spec: ArmSpec) -> None:
+        super()._build_modules(spec)
+        d = spec.encoder.d_st
+        self.project, self.level = contrastive_projection(d), noise_level_embedding(d)
         self.denoise = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU(), nn.Linear(d, 2))
 
-    def embedded(self, batch: PointBatch) -> Float[Tensor, "batch 1 d_st"]:
+    def embed(self, batch: PointBatch) -> Float[Tensor, "batch 1 d_st"]:
         """The embedding of each sequence: of its question."""
         z: Tensor = self.encoder(batch)[:, -1:]
         return z
 
-    def noise_in(
-        self, batch: FieldBatch | TrajectoryBatch, level: Float[Tensor, "batch d_st"]
+    def predict_from_noisy(
+        self, batch: FieldBatch | TrajectoryBatch, time_embedding: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
-        said: Tensor = self.denoise(self.encoder(batch, level)[:, :-1])
-        return said
+        prediction: Tensor = self.denoise(self.encoder(batch, time_embedding)[:, :-1])
+        return prediction
 
 
-def comparison_head(d_st: int) -> nn.Module:
+def contrastive_projection(d_st: int) -> nn.Module:
     """Between embeddings and what is compared of them; thrown away afterwards (SimCLR, Chen et al. 2020)."""
     return nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
 
 
-def level_of(d_st: int) -> nn.Module:
+def noise_level_embedding(d_st: int) -> nn.Module:
     """The embedding of a time of the noise."""
-    return nn.Sequential(nn.Linear(2 * _WAVES, d_st), nn.GELU(), nn.Linear(d_st, d_st))
+    return nn.Sequential(nn.Linear(2 * _TIME_FREQUENCIES, d_st), nn.GELU(), nn.Linear(d_st, d_st))
 
 
-def _waves(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch wave"]:
-    angle = t[:, None] * torch.pi * 2.0 ** torch.arange(_WAVES, device=t.device)
+def _sinusoids(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch wave"]:
+    angle = t[:, None] * torch.pi * 2.0 ** torch.arange(_TIME_FREQUENCIES, device=t.device)
     return torch.cat([angle.sin(), angle.cos()], dim=1)

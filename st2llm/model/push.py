@@ -14,7 +14,7 @@ from st2llm.model import checkpoint
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 
 
-def push(folder: Path, target: str, *, merged: bool = False) -> str:
+def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
     """Hands a checkpoint (a run's best state) to `target` and returns where it is.
 
     target: a folder that is not there yet, written as a path (./tuned, /data/tuned), or a repository of a hub, written
@@ -22,21 +22,21 @@ def push(folder: Path, target: str, *, merged: bool = False) -> str:
     place of the adapters. Raises ConfigError for a folder that is no checkpoint, a target that is there, or a merge
     where nothing of a language model was trained; StorageError where the hub or the disk refuses.
     """
-    found = checkpoint.read(folder)
-    local = not target.startswith("hub:")
-    if local and Path(target).exists():
+    loaded = checkpoint.read_checkpoint(folder)
+    is_folder = not target.startswith("hub:")
+    if is_folder and Path(target).exists():
         raise ConfigError(f"{target} is there already. Name a folder that is not, or take it away first.")
-    with tempfile.TemporaryDirectory(dir=Path(target).absolute().parent if local else None) as room:
-        made = Path(room) / "made"
+    with tempfile.TemporaryDirectory(dir=Path(target).absolute().parent if is_folder else None) as temporary:
+        prepared = Path(temporary) / "made"
         try:
-            _merge(found.folder, made) if merged else shutil.copytree(found.folder, made)
-            if local:
-                made.rename(target)
+            _merge(loaded.folder, prepared) if merged else shutil.copytree(loaded.folder, prepared)
+            if is_folder:
+                prepared.rename(target)
                 return target
             name = target.removeprefix("hub:")
             api = HfApi()
             api.create_repo(name, exist_ok=True, private=True)
-            return str(api.upload_folder(repo_id=name, folder_path=str(made)))
+            return str(api.upload_folder(repo_id=name, folder_path=str(prepared)))
         except (HfHubHTTPError, HFValidationError) as error:
             raise StorageError(
                 f"The hub refused {target}: {error}. Log in (hf auth login), or check the name."
@@ -48,8 +48,8 @@ def push(folder: Path, target: str, *, merged: bool = False) -> str:
 
 
 def _merge(folder: Path, out: Path) -> None:
-    llm = checkpoint.tuned(folder, dtype="fp32")
-    if not (folder / checkpoint.ADAPTER).exists() and not (folder / checkpoint.TUNED).exists():
+    llm = checkpoint.load_finetuned_llm(folder, dtype="fp32")
+    if not (folder / checkpoint.ADAPTER).exists() and not (folder / checkpoint.LLM_WEIGHTS).exists():
         raise ConfigError(f"{folder} trained nothing of its language model, so there is nothing to merge.")
     llm.model.save_pretrained(out)
     source = resolve(llm.name).folder

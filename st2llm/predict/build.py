@@ -14,9 +14,9 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel, require_local
-from st2llm.model.arm import Arm, build
-from st2llm.model.objectives.noise_schedule import Schedule
-from st2llm.model.pretraining import Sequenced, Windowed
+from st2llm.model.arm import Arm, build_arm
+from st2llm.model.objectives.noise_schedule import NoiseSchedule
+from st2llm.model.pretraining import FieldPretrainingModel, SequencePretrainingModel
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.predict.preprocess.fit import SEQUENCE_KINDS, make_blueprint
@@ -37,9 +37,9 @@ def load_language_model(settings: LLMSettings) -> LanguageModel:
     return require_local(load_llm(s.name, depth=s.depth, dtype=s.dtype, quant=s.quant))
 
 
-def noise_schedule(settings: DiffusionSettings) -> Schedule:
+def noise_schedule(settings: DiffusionSettings) -> NoiseSchedule:
     """The noise schedule of a diffusion objective, and what the model predicts of the noise."""
-    return Schedule(settings.schedule, settings.prediction_type)
+    return NoiseSchedule(settings.schedule, settings.prediction_type)
 
 
 def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: Sequence[Sample]) -> Preprocessor:
@@ -63,7 +63,7 @@ def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: Sequence[Sample]
 
 def build_pretraining_module(
     recipe: PretrainRecipe, shape: FieldShape | SequenceShape, sample: Sample
-) -> Arm | Sequenced | Windowed:
+) -> Arm | SequencePretrainingModel | FieldPretrainingModel:
     """A fresh module: for sequences and classes an arm without a backbone, for fields an encoder with heads for whole
     windows.
     """
@@ -71,10 +71,10 @@ def build_pretraining_module(
     contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
     schedule = noise_schedule(diffusion) if diffusion else None
     if isinstance(shape, SequenceShape) and (contrastive or diffusion):
-        return Sequenced(blueprint, seed=recipe.seed, schedule=schedule)
+        return SequencePretrainingModel(blueprint, seed=recipe.seed, schedule=schedule)
     if isinstance(shape, SequenceShape) or shape.classes:
-        return build("none", blueprint, seed=recipe.seed)
-    return Windowed(blueprint, seed=recipe.seed, schedule=schedule)
+        return build_arm("none", blueprint, seed=recipe.seed)
+    return FieldPretrainingModel(blueprint, seed=recipe.seed, schedule=schedule)
 
 
 def build_aligned_arm(
@@ -83,4 +83,4 @@ def build_aligned_arm(
     """A fresh arm whose backbone is the language model, adapted as the recipe says."""
     blueprint = make_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
     backbone = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
-    return build(backbone, blueprint, seed=recipe.seed, llm=llm, how=recipe.adapt)
+    return build_arm(backbone, blueprint, seed=recipe.seed, llm=llm, adaptation=recipe.adapt)

@@ -83,11 +83,11 @@ class CheckpointPredictor:
         module: nn.Module
         if with_instructions := isinstance(recipe, SoftTokenRecipe):
             llm = load_language_model(recipe.llm)
-            checkpoint.check_base(folder, llm)
+            checkpoint.check_base_model(folder, llm)
             module = build_aligned_arm(recipe, self.shape, sample, llm)
         else:
             module = build_pretraining_module(recipe, self.shape, sample)
-        checkpoint.load_into(module, checkpoint.weights_of(folder), where=str(folder))
+        checkpoint.load_into(module, checkpoint.load_weights(folder), source=str(folder))
         return module, with_instructions
 
     def _check(self, sample: Sample) -> None:
@@ -124,7 +124,7 @@ class CheckpointPredictor:
         for start in range(0, len(samples), _BATCH_SIZE):
             part = [sample.without_truth() for sample in samples[start : start + _BATCH_SIZE]]
             batch: Any = self.preprocessor.collate(part, with_instructions=False)
-            draws = denoiser.sampled(
+            draws = denoiser.sample(
                 batch.to(next(module.parameters()).device),
                 draws=settings.draws,
                 steps=settings.steps,
@@ -151,7 +151,7 @@ def load_predictor(folder: Path, *, name: str) -> CheckpointPredictor:
 
     Raises ConfigError for a folder without a checkpoint, and for one that was fine-tuned on instructions.
     """
-    loaded = checkpoint.read(folder)
+    loaded = checkpoint.read_checkpoint(folder)
     if "shape" not in loaded.config:
         raise ConfigError(
             f"{folder} was fine-tuned on instructions: it answers in words. Name it in a suite, as `checkpoint` of a "

@@ -57,7 +57,7 @@ class EmbeddingDistance:
         for start in range(0, len(missing), _BATCH_SIZE):
             part = missing[start : start + _BATCH_SIZE]
             batch: Any = self.preprocessor.collate(part, with_instructions=False).to(device)
-            rows = self.module.embedded(batch).cpu().numpy().astype(np.float64)  # type: ignore[operator]
+            rows = self.module.embed(batch).cpu().numpy().astype(np.float64)  # type: ignore[operator]
             self._embeddings.update({sample.id: row for sample, row in zip(part, rows, strict=True)})
 
     def _vector(self, sample: Sample, node: int | None) -> Float64[np.ndarray, " d"]:

@@ -14,9 +14,9 @@ from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm
-from st2llm.model.backbone import trained
-from st2llm.model.objectives.alignment import Told
-from st2llm.model.objectives.supervised import Likelihood, Regression, of_task
+from st2llm.model.backbone import trained_parameter_count
+from st2llm.model.objectives.alignment import CaptionedBatch
+from st2llm.model.objectives.supervised import Likelihood, Regression, objective_of_task
 from st2llm.predict.build import build_aligned_arm, load_language_model
 from st2llm.predict.checkpoint_config import checkpoint_config
 from st2llm.predict.preprocess import Preprocessor
@@ -132,7 +132,7 @@ class _Alignment:
         self.shape = self.preprocessor.task_shape(first, task)
         self.arm = build_aligned_arm(recipe, self.shape, first, self.llm)
         if recipe.init_from:
-            checkpoint.start_from(self.arm, Path(recipe.init_from), heads=True)
+            checkpoint.load_encoder(self.arm, Path(recipe.init_from), heads=True)
         self.arm.encoder.requires_grad_(not recipe.freeze_encoder)
         self.captions = tuple(map(caption, samples.validation))
 
@@ -147,15 +147,15 @@ class _Alignment:
             contents=CheckpointContents(
                 config=checkpoint_config(recipe, self.preprocessor, self.shape, first),
                 scaler=self.preprocessor.scaler_state(),
-                card=partial(_card, recipe, trained(self.arm)),
-                base_model=checkpoint.Beneath(self.llm, recipe.adapt),
+                card=partial(_card, recipe, trained_parameter_count(self.arm)),
+                base_model=checkpoint.BaseModel(self.llm, recipe.adapt),
             ),
         )
 
     @property
     def task_objective(self) -> Regression | Likelihood:
         """The objective of the task, with or without a language model."""
-        return of_task(self.shape, torch.from_numpy(self.preprocessor.scaler.std).float())
+        return objective_of_task(self.shape, torch.from_numpy(self.preprocessor.scaler.std).float())
 
     def warm_up(self, path: Path) -> None:
         """Loads the encoder that was trained alone for the task, training it first where `path` does not exist."""
@@ -174,9 +174,9 @@ class _Alignment:
         )
         self.arm.encoder.load_state_dict(state)
 
-    def _batch(self, samples: Sequence[Sample], captions: tuple[str, ...]) -> Told:
+    def _batch(self, samples: Sequence[Sample], captions: tuple[str, ...]) -> CaptionedBatch:
         batch = self.preprocessor.collate(samples, with_instructions=self.with_instructions)
-        return Told(batch, captions or ("",) * len(samples))
+        return CaptionedBatch(batch, captions or ("",) * len(samples))
 
 
 def _trains_task(recipe: SoftTokenRecipe) -> bool:

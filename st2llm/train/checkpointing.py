@@ -37,7 +37,7 @@ class CheckpointContents:
     config: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     card: Callable[[Mapping[str, Any]], str] = lambda state: ""
-    base_model: checkpoint.Beneath | None = None
+    base_model: checkpoint.BaseModel | None = None
 
 
 class RunFolder:
@@ -91,7 +91,10 @@ class RunFolder:
     def load(self) -> TrainingState | None:
         if not (self.root / "last").exists() and not (self.root / ".last.old").exists():
             return None
-        last, best = checkpoint.read(self.root / "last"), checkpoint.read(self.root / "best")
+        last, best = (
+            checkpoint.read_checkpoint(self.root / "last"),
+            checkpoint.read_checkpoint(self.root / "best"),
+        )
         state = last.state
         rows = [(int(s), np.nan if t is None else float(t), float(v)) for s, t, v in state["rows"]]
         self.saved_best = float(state["best"])
@@ -99,8 +102,8 @@ class RunFolder:
             step=int(state["step"]),
             rows=rows,
             best=float(state["best"]),
-            weights=checkpoint.weights_of(best.folder),
-            current=checkpoint.weights_of(last.folder),
+            weights=checkpoint.load_weights(best.folder),
+            current=checkpoint.load_weights(last.folder),
             optimiser=load_tensors(last.folder / checkpoint.OPTIMISER),
             seconds=float(state["seconds"]),
         )
@@ -119,7 +122,7 @@ class RunFolder:
     def _write(
         self, name: str, weights: Mapping[str, torch.Tensor], state: dict[str, Any], optimiser: Any
     ) -> None:
-        checkpoint.save(
+        checkpoint.save_checkpoint(
             self.root / name,
             weights,
             config=self.contents.config,
@@ -127,5 +130,5 @@ class RunFolder:
             scaler=self.contents.scaler,
             card=self.contents.card(state),
             optimiser=optimiser,
-            beneath=self.contents.base_model,
+            base_model=self.contents.base_model,
         )

@@ -18,7 +18,7 @@ from st2llm.config.model import Projection
 from st2llm.config.training import VideoTextRecipe
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.features import text
-from st2llm.model.objectives.video_text import Paired, Pairing, Pairs
+from st2llm.model.objectives.video_text import ClipSentenceBatch, VideoTextContrast, VideoTextEncoder
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import make_blueprint
 from st2llm.train.checkpointing import CheckpointContents
@@ -43,7 +43,7 @@ class ClipPromptModel:
     rows: the questions it is trained on. blind: the values of all clips are replaced by zeros.
     """
 
-    model: Paired
+    model: VideoTextEncoder
     preprocessor: Preprocessor
     rows: list[dict[str, Any]]
     blind: bool
@@ -53,11 +53,11 @@ class ClipPromptModel:
         """For each question the option whose sentence lies nearest to the clip."""
         self.model.eval()
         device = next(self.model.parameters()).device
-        clips = self.model.clip(self.data(rows).to(device))
+        clips = self.model.embed_clips(self.data(rows).to(device))
         answers = []
         for row, clip in zip(rows, clips, strict=True):
             vectors = sentence_vectors([row] * len(row["options"]), row["options"])
-            similarity = self.model.text(vectors.to(device)) @ clip
+            similarity = self.model.embed_texts(vectors.to(device)) @ clip
             answers.append(str(row["options"][int(similarity.argmax())]))
         return answers
 
@@ -65,9 +65,9 @@ class ClipPromptModel:
         """The windows that questions are about."""
         return collate_clips(self.preprocessor, rows, blind=self.blind)
 
-    def pairs(self, rows: Sequence[dict[str, Any]]) -> Pairs:
+    def pairs(self, rows: Sequence[dict[str, Any]]) -> ClipSentenceBatch:
         """Windows with the sentence vector of the true answer."""
-        return Pairs(self.data(rows), sentence_vectors(rows, [row["truth"] for row in rows]))
+        return ClipSentenceBatch(self.data(rows), sentence_vectors(rows, [row["truth"] for row in rows]))
 
 
 def sentence_vectors(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> Float32[Tensor, "row d_text"]:
@@ -100,11 +100,11 @@ def train_clip_prompts(
     shape = preprocessor.task_shape(first, clips.task)
     blueprint = make_blueprint(shape, first, recipe.encoder, llm=None, up=Projection())
     d_text = text.load("minilm").width
-    model = Paired(blueprint, d_text=d_text, width=recipe.width, seed=recipe.seed)
+    model = VideoTextEncoder(blueprint, d_text=d_text, width=recipe.width, seed=recipe.seed)
     answerer = ClipPromptModel(model, preprocessor, clips.train, blind)
     setup = Setup(
         module=model,
-        objective=Pairing(recipe.temperature),
+        objective=VideoTextContrast(recipe.temperature),
         train=answerer.pairs(clips.train),
         validation=answerer.pairs(clips.validation),
         contents=CheckpointContents(

@@ -9,8 +9,8 @@ import datasets
 from st2llm.config.training import InstructionRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.model import checkpoint
-from st2llm.model.backbone import trained
-from st2llm.model.prompted import Speaker, Talk, Telling
+from st2llm.model.backbone import trained_parameter_count
+from st2llm.model.prompted import AnswerLoss, PromptBatch, PromptedLM
 from st2llm.predict.build import load_language_model
 from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.loop.batches import StreamedBatches
@@ -74,9 +74,9 @@ TokenizedExample = tuple[list[int], list[int]]
 """Tokens of a prompt, and of its answer with the end-of-sequence token."""
 
 
-def prompt_batch(examples: list[TokenizedExample]) -> Talk:
+def prompt_batch(examples: list[TokenizedExample]) -> PromptBatch:
     """A batch of text prompts with their answers."""
-    return Talk(
+    return PromptBatch(
         tuple((tuple(prompt),) for prompt, _ in examples), tuple(tuple(answer) for _, answer in examples)
     )
 
@@ -120,17 +120,19 @@ def _setup(recipe: InstructionRecipe, path: str) -> Setup:
         )
     epochs = rows.epochs(recipe.seed, after=skipped)
     train = StreamedBatches(epochs, read=tokenize, make=prompt_batch, batch=recipe.budget.batch)
-    model = Speaker(llm, recipe.adapt, seed=recipe.seed, length=recipe.max_length if recipe.packing else None)
-    parameters = trained(model)
+    model = PromptedLM(
+        llm, recipe.adapt, seed=recipe.seed, length=recipe.max_length if recipe.packing else None
+    )
+    parameters = trained_parameter_count(model)
     return Setup(
         module=model,
-        objective=Telling(),
+        objective=AnswerLoss(),
         train=train,
         validation=prompt_batch(validation),
         contents=CheckpointContents(
             config=recipe_config(recipe, "instructions"),
             card=lambda state: _card(recipe, path, parameters, train.left_out, state),
-            base_model=checkpoint.Beneath(llm, recipe.adapt),
+            base_model=checkpoint.BaseModel(llm, recipe.adapt),
         ),
     )
 

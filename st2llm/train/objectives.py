@@ -9,11 +9,16 @@ from st2llm.encode.point_batch import DAY_PARTS
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel
-from st2llm.model.objectives.alignment import Captioning, Matching, Of, Prototyped
-from st2llm.model.objectives.combined import Combined
+from st2llm.model.objectives.alignment import (
+    CaptioningObjective,
+    ContrastiveAlignment,
+    PrototypeAlignment,
+    WithoutCaptions,
+)
+from st2llm.model.objectives.combined import CombinedObjective
 from st2llm.model.objectives.contrastive import Contrastive
-from st2llm.model.objectives.diffusion import Diffusion
-from st2llm.model.objectives.masked import Masked, MaskedTracks
+from st2llm.model.objectives.diffusion import DiffusionObjective
+from st2llm.model.objectives.masked import MaskedReconstruction, MaskedTrajectories
 from st2llm.model.objectives.objective import Objective
 from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.build import noise_schedule
@@ -43,9 +48,12 @@ def pretraining_objective(
         std = torch.from_numpy(preprocessor.scaler.std).float()
         terms["regression"] = (Regression(std), settings.regression.weight)
     if masked := settings.masked:
-        terms["masked"] = (Masked(edges, policies=masked.policies, ratio=masked.ratio), masked.weight)
+        terms["masked"] = (
+            MaskedReconstruction(edges, policies=masked.policies, ratio=masked.ratio),
+            masked.weight,
+        )
     terms |= _shared_terms(settings, edges, shape.steps_per_day)
-    return Combined(terms)
+    return CombinedObjective(terms)
 
 
 def _sequence_objective(recipe: PretrainRecipe, shape: FieldShape | SequenceShape) -> Objective:
@@ -65,11 +73,11 @@ def _sequence_objective(recipe: PretrainRecipe, shape: FieldShape | SequenceShap
     if settings.likelihood:
         terms["likelihood"] = (Likelihood(), settings.likelihood.weight)
     if masked := settings.masked:
-        terms["masked"] = (MaskedTracks(policies=masked.policies, ratio=masked.ratio), masked.weight)
+        terms["masked"] = (MaskedTrajectories(policies=masked.policies, ratio=masked.ratio), masked.weight)
     if settings.contrastive and settings.contrastive.level != "graph":
         raise ConfigError(f"{recipe.id}: sequences are compared as wholes. Take contrastive.level: graph.")
     terms |= _shared_terms(settings, NO_EDGES, DAY_PARTS)
-    return terms["likelihood"][0] if set(terms) == {"likelihood"} else Combined(terms)
+    return terms["likelihood"][0] if set(terms) == {"likelihood"} else CombinedObjective(terms)
 
 
 def _shared_terms(settings: PretrainObjectives, edges: Edges, steps_per_day: int) -> Terms:
@@ -82,7 +90,7 @@ def _shared_terms(settings: PretrainObjectives, edges: Edges, steps_per_day: int
             contrastive.weight,
         )
     if diffusion := settings.diffusion:
-        terms["diffusion"] = (Diffusion(noise_schedule(diffusion)), diffusion.weight)
+        terms["diffusion"] = (DiffusionObjective(noise_schedule(diffusion)), diffusion.weight)
     return terms
 
 
@@ -98,11 +106,11 @@ def alignment_objective(
         data = "values of fields" if isinstance(task_objective, Regression) else "sequences and classes"
         raise ConfigError(f"{recipe.id}: {data} are trained by objectives.{task_objective.name}.")
     if task := getattr(settings, task_objective.name):
-        terms[task_objective.name] = (Of(task_objective), task.weight)
+        terms[task_objective.name] = (WithoutCaptions(task_objective), task.weight)
     if settings.language:
-        terms["language"] = (Captioning(llm), settings.language.weight)
+        terms["language"] = (CaptioningObjective(llm), settings.language.weight)
     if settings.contrast:
-        terms["contrast"] = (Matching(settings.contrast.temperature), settings.contrast.weight)
+        terms["contrast"] = (ContrastiveAlignment(settings.contrast.temperature), settings.contrast.weight)
     if settings.prototypes:
         up = (
             recipe.up
@@ -110,6 +118,6 @@ def alignment_objective(
             else recipe.up.model_copy(update={"prototype_source": "kmeans"})
         )
         rows = build_prototypes(up, embedding_vocabulary(llm, recipe.up.prototype_words))()
-        prototyped = Prototyped(rows.detach(), temperature=settings.prototypes.temperature)
+        prototyped = PrototypeAlignment(rows.detach(), temperature=settings.prototypes.temperature)
         terms["prototypes"] = (prototyped, settings.prototypes.weight)
-    return Combined(terms)
+    return CombinedObjective(terms)

@@ -41,7 +41,7 @@ def _setup(recipe: PretrainRecipe) -> Setup:
     shape = preprocessor.window_shape(first)
     module = build_pretraining_module(recipe, shape, first)
     if recipe.init_from:
-        checkpoint.start_from(module, Path(recipe.init_from))
+        checkpoint.load_encoder(module, Path(recipe.init_from))
     return Setup(
         module=module,
         objective=pretraining_objective(recipe, preprocessor, shape, first),

@@ -12,8 +12,8 @@ from typing import Any
 from st2llm.config.training import VideoQARecipe
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
-from st2llm.model.backbone import trained
-from st2llm.model.prompted import Speaker, Talk, Telling
+from st2llm.model.backbone import trained_parameter_count
+from st2llm.model.prompted import AnswerLoss, PromptBatch, PromptedLM
 from st2llm.predict.build import load_language_model
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import make_blueprint
@@ -37,7 +37,7 @@ class VideoQuestionAnswerer:
     prompt that describes the clip in words.
     """
 
-    model: Speaker
+    model: PromptedLM
     preprocessor: Preprocessor
     template: Template
     rows: list[dict[str, Any]]
@@ -48,10 +48,10 @@ class VideoQuestionAnswerer:
         """The answers to rows of `exam_rows`."""
         answers = []
         for start in range(0, len(rows), _BATCH_SIZE):
-            answers += self.model.answers(self.collate(rows[start : start + _BATCH_SIZE]))
+            answers += self.model.generate_answers(self.collate(rows[start : start + _BATCH_SIZE]))
         return answers
 
-    def collate(self, rows: Sequence[dict[str, Any]]) -> Talk:
+    def collate(self, rows: Sequence[dict[str, Any]]) -> PromptBatch:
         """Prompts and answers of rows as tokens, and the windows that fill the slots of the prompts."""
         tokenizer = self.model.llm.tokenizer
         prompts = [
@@ -67,8 +67,8 @@ class VideoQuestionAnswerer:
         answers = tuple(tuple(tokenizer.answer_ids(f"{separator}{row['truth']}")) for row in rows)
         pieces = tuple(tokenizer.prompt_pieces(prompt) for prompt in prompts)
         if not takes_soft_tokens(self.template):
-            return Talk(pieces, answers)
-        return Talk(pieces, answers, collate_clips(self.preprocessor, rows, blind=self.blind))
+            return PromptBatch(pieces, answers)
+        return PromptBatch(pieces, answers, collate_clips(self.preprocessor, rows, blind=self.blind))
 
 
 def takes_soft_tokens(template: Template) -> bool:
@@ -94,14 +94,14 @@ def train_video_qa(
     model = answerer.model
     setup = Setup(
         module=model,
-        objective=Telling(),
+        objective=AnswerLoss(),
         train=answerer.collate(answerer.rows),
         validation=answerer.collate(validation),
         contents=CheckpointContents(
             config=recipe_config(recipe, "talk"),
             scaler=answerer.preprocessor.scaler_state(),
-            card=partial(_card, recipe, trained(model)),
-            base_model=checkpoint.Beneath(model.llm, recipe.adapt),
+            card=partial(_card, recipe, trained_parameter_count(model)),
+            base_model=checkpoint.BaseModel(model.llm, recipe.adapt),
         ),
     )
     return answerer, run(recipe, folder, setup, on_step=on_step)
@@ -126,9 +126,9 @@ def untrained_answerer(
             f"{recipe.id}: {recipe.template} describes clips in words, so there is nothing to train but the language "
             f"model. Set adapt.method to lora, and leave `init_from` out."
         )
-    model = Speaker(llm, recipe.adapt, blueprint=blueprint, seed=recipe.seed)
+    model = PromptedLM(llm, recipe.adapt, spec=blueprint, seed=recipe.seed)
     if recipe.init_from:
-        checkpoint.start_from(model, Path(recipe.init_from), heads=True)
+        checkpoint.load_encoder(model, Path(recipe.init_from), heads=True)
     answerer = VideoQuestionAnswerer(model, preprocessor, template, clips.train, blind, recipe.prompt_budget)
     return answerer, clips.validation
 

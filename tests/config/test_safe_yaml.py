@@ -71,7 +71,7 @@ READERS: dict[str, Callable[[Path, str], object]] = {
     "a settings file": _file(config.read_yaml, "settings.yaml"),
     "a data card": _file(card.read_card, "card.yaml"),
     "a suite": _file(load_suites, "suite.yaml"),
-    "a checkpoint": _file(lambda path: checkpoint.read(path.parent), "config.yaml"),
+    "a checkpoint": _file(lambda path: checkpoint.read_checkpoint(path.parent), "config.yaml"),
     "a template head": lambda _, text: parse_template(f"---\n{text}\n---\nbody", "mine.md"),
     "--set": lambda _, text: parse_overrides([f"key={text}"]),
 }

@@ -42,11 +42,11 @@ def pictures(count: int, rows: int = 40, cols: int = 60) -> np.ndarray:
 
 def test_texts_and_frames_become_vectors_of_one_space(folder):
     encoder = clip.load(str(folder))
-    texts, frames = encoder.text(["12 people", "a" * 500]), encoder.image(pictures(3))
+    texts, frames = encoder.embed_texts(["12 people", "a" * 500]), encoder.embed_frames(pictures(3))
     assert texts.shape == (2, 12) and frames.shape == (3, 12) and encoder.width == 12
     for rows in (texts, frames):
         assert rows.dtype == np.float32 and np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-    assert encoder.text([]).shape == encoder.image(pictures(0)).shape == (0, 12)
+    assert encoder.embed_texts([]).shape == encoder.embed_frames(pictures(0)).shape == (0, 12)
 
 
 def test_vectors_are_those_of_transformers_own_model(folder):
@@ -57,18 +57,20 @@ def test_vectors_are_those_of_transformers_own_model(folder):
         whole = encoder.model(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], pixel_values=pixels
         )
-    assert np.allclose(encoder.text(["12 people"]), whole.text_embeds.numpy(), atol=1e-5)
-    assert np.allclose(encoder.image(pictures(1, 32, 32)), whole.image_embeds.numpy(), atol=1e-4)
+    assert np.allclose(encoder.embed_texts(["12 people"]), whole.text_embeds.numpy(), atol=1e-5)
+    assert np.allclose(encoder.embed_frames(pictures(1, 32, 32)), whole.image_embeds.numpy(), atol=1e-4)
 
 
 def test_a_text_does_not_depend_on_those_beside_it(folder):
     encoder = clip.load(str(folder))
-    assert np.allclose(encoder.text(["7", "a long line of words"])[0], encoder.text(["7"])[0], atol=1e-5)
+    assert np.allclose(
+        encoder.embed_texts(["7", "a long line of words"])[0], encoder.embed_texts(["7"])[0], atol=1e-5
+    )
 
 
 def test_the_middle_of_a_wide_frame_counts(folder):
     encoder, wide = clip.load(str(folder)), pictures(1, 32, 64)
-    assert np.allclose(encoder.image(wide), encoder.image(wide[:, :, 16:48]), atol=1e-4)
+    assert np.allclose(encoder.embed_frames(wide), encoder.embed_frames(wide[:, :, 16:48]), atol=1e-4)
 
 
 def test_it_is_loaded_once_and_frozen(folder):

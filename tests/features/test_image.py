@@ -66,7 +66,7 @@ def test_padding_is_that_of_tensorflow():
 def test_frames_are_prepared_from_about_minus_one_to_one():
     frames = np.zeros((2, 10, 20, 3), dtype=np.uint8)
     frames[1] = 255
-    made = image.prepared(frames)
+    made = image.preprocess(frames)
     assert made.shape == (2, 3, 224, 224)
     assert made[0].unique().tolist() == [-127 / 128] and made[1].unique().tolist() == [1.0]
 

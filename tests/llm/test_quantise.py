@@ -19,7 +19,7 @@ from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import load_llm, quantise
 from st2llm.llm.local import LanguageModel
-from st2llm.model.arm import Blueprint, EncoderSettings, build
+from st2llm.model.arm import ArmSpec, EncoderSettings, build_arm
 from st2llm.model.objectives.supervised import Regression
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
@@ -225,7 +225,7 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
     samples = fields.windows(fields.series(30), history=12, horizon=3)[:4]
     batch = stack_fields(samples, fit_scaler(samples), NoteVocabulary(()))
     batch = replace(batch, words=tuple(f"{i} people walked by at {7 * i}:00." for i in range(4)))
-    shape = Blueprint(
+    shape = ArmSpec(
         FieldShape(12, 3, 3, 1, 24), fields.EDGES, 64, 0.3, 4, EncoderSettings(d_st=16, patch=4, layers=1)
     )
     adapter = (
@@ -233,7 +233,7 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
         if backbone == "llm-lora"
         else FROZEN
     )
-    arm = build(backbone, shape, seed=0, llm=load(tiny(width=64), kind), how=adapter)
+    arm = build_arm(backbone, shape, seed=0, llm=load(tiny(width=64), kind), adaptation=adapter)
     for name, weight in arm.named_parameters():
         if "lora_B" in name or name.startswith("head"):
             torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(1))

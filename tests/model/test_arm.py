@@ -14,8 +14,16 @@ from st2llm.encode.scaler import fit_scaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
-from st2llm.model.arm import Arm, Blueprint, EncoderSettings, Probe, build, encoder_of, state_sha256
-from st2llm.model.backbone import trained
+from st2llm.model.arm import (
+    Arm,
+    ArmSpec,
+    EncoderSettings,
+    EncoderWithHead,
+    build_arm,
+    build_encoder,
+    state_sha256,
+)
+from st2llm.model.backbone import trained_parameter_count
 
 HISTORY, HORIZON = 12, 3
 LORA = Adaptation(method="lora", rank=16, target_modules=("q_proj", "v_proj"))
@@ -35,8 +43,8 @@ def batch_of(count=4) -> FieldBatch:
 def test_without_layers_and_heads_an_arm_is_linear_from_end_to_end():
     settings = EncoderSettings(d_st=16, patch=HISTORY, layers=0, graph="none", mixer="mlp")
     shape = FieldShape(HISTORY, HORIZON, 3, 1, 24)
-    made = build(
-        "none", Blueprint(shape, fields.EDGES, 16, 1.0, 4, settings, Projection(head="none")), seed=0
+    made = build_arm(
+        "none", ArmSpec(shape, fields.EDGES, 16, 1.0, 4, settings, Projection(head="none")), seed=0
     )
     torch.nn.init.normal_(made.head.out.weight)
     batch = batch_of()
@@ -51,7 +59,9 @@ def arm(tiny):
         name = ("random:" if backbone == "llm-random" else "") + tiny()
         llm = load_llm(name, depth=2, dtype="fp32", seed=7) if backbone in BACKBONES[4:] else None
         adapter = LORA if backbone in ("matched", "llm-lora") else FROZEN
-        return build(backbone, blueprint(tokens), seed=seed, warm=warm, llm=llm, how=adapter)
+        return build_arm(
+            backbone, blueprint(tokens), seed=seed, init_weights=warm, llm=llm, adaptation=adapter
+        )
 
     return make
 
@@ -98,7 +108,7 @@ def test_training_one_arm_leaves_the_others_as_they_were(arm):
 
 
 def test_an_encoder_trained_before_is_taken_by_every_arm(arm):
-    probe = Probe(blueprint(), seed=5)
+    probe = EncoderWithHead(blueprint(), seed=5)
     with torch.no_grad():
         for p in probe.parameters():
             p.add_(0.01)
@@ -113,7 +123,7 @@ def test_an_encoder_trained_before_is_taken_by_every_arm(arm):
 
 
 def test_a_head_trained_before_is_taken_with_its_encoder(arm):
-    probe = Probe(blueprint(), seed=5)
+    probe = EncoderWithHead(blueprint(), seed=5)
     with torch.no_grad():
         for p in probe.parameters():
             p.add_(0.01)
@@ -128,11 +138,11 @@ def test_sequences_have_neither_slots_nor_values_to_scale(setting):
     shape = SequenceShape(task="next-place", points=4, features=3, codes=5, horizon=1, channels=1)
     made = replace(blueprint(), shape=shape, encoder=EncoderSettings(**setting))
     with pytest.raises(ConfigError, match=r"encoder.center_on and encoder.fusion are for fields"):
-        encoder_of(made)
+        build_encoder(made)
 
 
 def test_an_encoder_of_another_shape_is_refused(arm):
-    warm = Probe(blueprint("place"), seed=5).encoder.state_dict()
+    warm = EncoderWithHead(blueprint("place"), seed=5).encoder.state_dict()
     warm["embed.node.weight"] = torch.zeros(4, 16)
     with pytest.raises(RuntimeError, match="size mismatch"):
         arm("none", warm=warm)
@@ -144,7 +154,7 @@ def test_an_untrained_arm_is_exactly_its_base_forecast(arm, name, tokens):
     batch = batch_of()
     with torch.no_grad():
         assert torch.equal(arm(name, tokens=tokens)(batch), batch.base)
-        assert torch.equal(Probe(blueprint(tokens), seed=0)(batch), batch.base)
+        assert torch.equal(EncoderWithHead(blueprint(tokens), seed=0)(batch), batch.base)
 
 
 @pytest.mark.slow
@@ -219,30 +229,35 @@ def test_words_change_what_an_arm_with_a_language_model_says(arm, name):
 
 def test_an_adapter_makes_the_random_arm_the_twin_of_the_lora_arm(tiny, arm):
     llm = load_llm("random:" + tiny(), depth=2, dtype="fp32", seed=7)
-    twin = build("llm-random", blueprint(), seed=0, llm=llm, how=LORA)
-    assert trained(twin) == trained(arm("llm-lora"))
+    twin = build_arm("llm-random", blueprint(), seed=0, llm=llm, adaptation=LORA)
+    assert trained_parameter_count(twin) == trained_parameter_count(arm("llm-lora"))
     assert backbone_weights(twin).keys() == backbone_weights(arm("llm-lora")).keys()
 
 
 def test_a_frozen_arm_takes_no_adapter(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
-    assert trained(build("llm-frozen", blueprint(), seed=0, llm=llm, how=LORA).backbone) == 0
+    assert (
+        trained_parameter_count(
+            build_arm("llm-frozen", blueprint(), seed=0, llm=llm, adaptation=LORA).backbone
+        )
+        == 0
+    )
 
 
 def test_an_unknown_backbone_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="There is no backbone 'llm-loar'. Did you mean 'llm-lora'?"):
-        build("llm-loar", blueprint(), seed=0)
+        build_arm("llm-loar", blueprint(), seed=0)
 
 
 @pytest.mark.parametrize("name", BACKBONES[4:])
 def test_a_backbone_without_its_language_model_is_refused(name):
     with pytest.raises(ConfigError, match=f"The backbone '{name}' needs a language model"):
-        build(name, blueprint(), seed=0)
+        build_arm(name, blueprint(), seed=0)
 
 
 def test_a_lora_arm_with_nothing_to_train_is_refused(tiny):
     with pytest.raises(ConfigError, match="nothing of it is to be trained. Give `adapt:"):
-        build("llm-lora", blueprint(), seed=0, llm=load_llm(tiny(), depth=2, dtype="fp32"))
+        build_arm("llm-lora", blueprint(), seed=0, llm=load_llm(tiny(), depth=2, dtype="fp32"))
 
 
 def test_the_hash_of_a_state_tells_names_and_values():

@@ -8,17 +8,17 @@ from st2llm.config.model import Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
-from st2llm.model.arm import Blueprint, EncoderSettings, build
+from st2llm.model.arm import ArmSpec, EncoderSettings, build_arm
 from st2llm.model.backbone import (
     AttentionBackbone,
     Backbone,
     LLMBackbone,
     MatchedBackbone,
-    Memory,
     NoBackbone,
+    PromptCache,
     matched_size,
     mean_state,
-    trained,
+    trained_parameter_count,
 )
 
 D = 32
@@ -77,7 +77,7 @@ def test_a_primitive_backbone_keeps_the_shape_and_reads_no_words(backbone):
 def test_no_backbone_is_nothing_at_all():
     soft = soft_tokens()
     assert torch.equal(NoBackbone()(soft, WORDS)[0], soft)
-    assert trained(NoBackbone()) == 0
+    assert trained_parameter_count(NoBackbone()) == 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_primitive_backbone_lets_slots_hear_each_other(backbone):
 def test_a_matched_transformer_has_the_wanted_parameters_to_five_percent(d_lm, wanted):
     width, feedforward, layers = matched_size(d_lm, wanted)
     backbone = MatchedBackbone(d_lm, width=width, feedforward=feedforward, layers=layers)
-    assert abs(trained(backbone) - wanted) <= 0.05 * wanted
+    assert abs(trained_parameter_count(backbone) - wanted) <= 0.05 * wanted
     assert width <= d_lm
     assert feedforward >= width
 
@@ -104,26 +104,30 @@ def test_a_matched_transformer_has_the_wanted_parameters_to_five_percent(d_lm, w
 @pytest.mark.parametrize(("rank", "depth"), [(16, 1), (8, 2), (16, 2), (4, 4), (8, 4), (16, 4)])
 @pytest.mark.parametrize("d_st", [8, 16])
 def test_the_matched_arm_is_within_five_percent_of_the_lora_arm(tiny, rank, depth, d_st):
-    blueprint = Blueprint(
+    blueprint = ArmSpec(
         FieldShape(12, 3, 3, 1, 24), fields.EDGES, D, 0.3, 4, EncoderSettings(d_st=d_st, patch=4, layers=1)
     )
     arms = {
-        name: build(
+        name: build_arm(
             name,
             blueprint,
             seed=0,
             llm=load_llm(tiny(), depth=depth, dtype="fp32"),
-            how=Adaptation(method="lora", rank=rank, target_modules=("q_proj", "v_proj")),
+            adaptation=Adaptation(method="lora", rank=rank, target_modules=("q_proj", "v_proj")),
         )
         for name in ("llm-lora", "matched")
     }
     lora, matched = (
-        trained(arms[n].backbone) + trained(arms[n].up) + trained(arms[n].down)
+        trained_parameter_count(arms[n].backbone)
+        + trained_parameter_count(arms[n].up)
+        + trained_parameter_count(arms[n].down)
         for n in ("llm-lora", "matched")
     )
     assert abs(matched - lora) <= 0.05 * lora
-    assert trained(arms["llm-lora"].backbone) == depth * rank * (32 + 32 + 32 + 16)
-    assert abs(trained(arms["matched"]) - trained(arms["llm-lora"])) <= 0.05 * trained(arms["llm-lora"])
+    assert trained_parameter_count(arms["llm-lora"].backbone) == depth * rank * (32 + 32 + 32 + 16)
+    assert abs(
+        trained_parameter_count(arms["matched"]) - trained_parameter_count(arms["llm-lora"])
+    ) <= 0.05 * trained_parameter_count(arms["llm-lora"])
 
 
 def test_a_size_that_no_transformer_has_is_refused():
@@ -143,28 +147,28 @@ def test_remembered_words_give_the_states_and_gradients_of_words_read_anew(tiny,
 def test_what_is_remembered_does_not_depend_on_what_was_read_together(tiny):
     together, alone = frozen(tiny), frozen(tiny)
     for word in WORDS:
-        alone.memory.recall([word])
+        alone.prompt_cache.lookup([word])
     agree(answer(alone), answer(together))
 
 
 def test_a_text_that_was_forgotten_is_read_again_to_the_same_states(tiny):
     backbone, want = frozen(tiny), answer(anew(tiny))
-    backbone.memory = Memory(backbone.llm, limit=1)
+    backbone.prompt_cache = PromptCache(backbone.llm, limit=1)
     agree(answer(backbone), want)
     backbone(soft_tokens(1), ("another text",))
-    assert list(backbone.memory.known) == ["another text"]
+    assert list(backbone.prompt_cache.entries) == ["another text"]
     agree(answer(backbone), want)
 
 
 def test_memory_keeps_what_was_used_last_within_its_limit(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
     texts = ["1 a", "2 b", "3 c"]
-    size = Memory(llm)
-    size.recall(texts[:1])
-    small = Memory(llm, limit=2 * size.known["1 a"].bytes)
+    size = PromptCache(llm)
+    size.lookup(texts[:1])
+    small = PromptCache(llm, limit=2 * size.entries["1 a"].bytes)
     for text in ("1 a", "2 b", "1 a", "3 c"):
-        small.recall([text])
-    assert sorted(small.known) == ["1 a", "3 c"]
+        small.lookup([text])
+    assert sorted(small.entries) == ["1 a", "3 c"]
 
 
 def test_words_first_read_without_gradient_can_be_trained_on_afterwards(tiny):
@@ -240,7 +244,7 @@ def test_nothing_of_a_frozen_model_is_trained_or_changed(tiny):
     backbone = frozen(tiny)
     before = backbone.llm.fingerprint()
     answer(backbone.train())
-    assert trained(backbone) == 0
+    assert trained_parameter_count(backbone) == 0
     assert all(p.grad is None for p in backbone.parameters())
     assert backbone.llm.fingerprint() == before
 

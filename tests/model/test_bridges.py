@@ -107,7 +107,7 @@ def test_remembered_words_give_the_value_and_gradient_of_words_read_anew(tiny, m
         return loss.detach(), {n: p.grad.clone() for n, p in arm.named_parameters() if p.grad is not None}
 
     loss, gradients = run()
-    arm.backbone.memory = None
+    arm.backbone.prompt_cache = None
     again, anew = run()
     torch.testing.assert_close(loss, again, rtol=1e-5, atol=1e-5)
     for name, gradient in gradients.items():

@@ -14,7 +14,7 @@ WEIGHTS = {"encoder.a": torch.arange(3.0), "head.b": torch.ones(2, 2)}
 
 
 def save(folder, weights=WEIGHTS, step=1):
-    checkpoint.save(
+    checkpoint.save_checkpoint(
         folder,
         weights,
         config={"recipe": {"id": "x"}},
@@ -26,9 +26,9 @@ def save(folder, weights=WEIGHTS, step=1):
 
 def test_it_comes_back_as_it_was(tmp_path):
     save(tmp_path / "last")
-    found = checkpoint.read(tmp_path / "last")
+    found = checkpoint.read_checkpoint(tmp_path / "last")
     assert (found.config, found.state["step"]) == ({"recipe": {"id": "x"}}, 1)
-    got = checkpoint.weights_of(found.folder)
+    got = checkpoint.load_weights(found.folder)
     assert got.keys() == WEIGHTS.keys()
     assert all(torch.equal(got[name], tensor) for name, tensor in WEIGHTS.items())
     names = {p.name for p in (tmp_path / "last").iterdir()}
@@ -44,7 +44,7 @@ def test_it_comes_back_as_it_was(tmp_path):
 
 def test_a_runs_folder_stands_for_its_best(tmp_path):
     save(tmp_path / "best", step=7)
-    assert checkpoint.read(tmp_path).state["step"] == 7
+    assert checkpoint.read_checkpoint(tmp_path).state["step"] == 7
 
 
 def test_a_fault_while_saving_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
@@ -56,14 +56,14 @@ def test_a_fault_while_saving_leaves_the_earlier_one_whole(tmp_path, monkeypatch
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(StorageError, match="No space left on device. What was saved before is kept"):
         save(tmp_path / "last", step=2)
-    assert checkpoint.read(tmp_path / "last").state["step"] == 1
+    assert checkpoint.read_checkpoint(tmp_path / "last").state["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last"]
 
 
 def test_a_kill_between_the_two_renames_is_mended(tmp_path):
     save(tmp_path / "last")
     (tmp_path / "last").rename(tmp_path / ".last.old")
-    assert checkpoint.read(tmp_path / "last").state["step"] == 1
+    assert checkpoint.read_checkpoint(tmp_path / "last").state["step"] == 1
 
 
 def test_weights_that_were_cut_short_are_named(tmp_path):
@@ -71,7 +71,7 @@ def test_weights_that_were_cut_short_are_named(tmp_path):
     path = tmp_path / "best" / "head.safetensors"
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ConfigError, match=r"head\.safetensors cannot be read as safetensors"):
-        checkpoint.weights_of(tmp_path / "best")
+        checkpoint.load_weights(tmp_path / "best")
 
 
 def test_a_pickle_in_their_place_is_not_opened(tmp_path):
@@ -83,19 +83,19 @@ def test_a_pickle_in_their_place_is_not_opened(tmp_path):
 
     (tmp_path / "best" / "encoder.safetensors").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(ConfigError, match="never opened"):
-        checkpoint.weights_of(tmp_path / "best")
+        checkpoint.load_weights(tmp_path / "best")
 
 
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(ConfigError, match="is no checkpoint"):
-        checkpoint.read(tmp_path)
+        checkpoint.read_checkpoint(tmp_path)
     save(tmp_path / "best")
     (tmp_path / "best" / "head.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"lacks head\.safetensors"):
-        checkpoint.weights_of(tmp_path / "best")
+        checkpoint.load_weights(tmp_path / "best")
     (tmp_path / "best" / "state.json").write_text("{")
     with pytest.raises(ConfigError, match=r"state\.json cannot be read"):
-        checkpoint.read(tmp_path)
+        checkpoint.read_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_another_width_is_refused_before_anything_is_changed(width, message):
     weights = {"weight": torch.ones(4, 2), "bias": torch.ones(4)}
     before = module.weight.detach().clone()
     if message is None:
-        checkpoint.load_into(module, weights, where="x")
+        checkpoint.load_into(module, weights, source="x")
         assert torch.equal(module.weight, weights["weight"])
         return
     with pytest.raises(ConfigError, match=message):
-        checkpoint.load_into(module, weights, where="x")
+        checkpoint.load_into(module, weights, source="x")
     assert torch.equal(module.weight, before)
 
 

@@ -5,8 +5,8 @@ import torch
 from support.arms import small_blueprint as blueprint
 from torch.utils.flop_counter import FlopCounterMode
 
-from st2llm.model.arm import build
-from st2llm.model.mixture_of_experts import COUNT, TOP, Experts, feed_forward
+from st2llm.model.arm import build_arm
+from st2llm.model.mixture_of_experts import EXPERT_COUNT, EXPERTS_PER_TOKEN, MixtureOfExperts, feed_forward
 
 D, HIDDEN = 16, 32
 
@@ -17,7 +17,7 @@ def tokens(rows=256):
 
 def experts(**changes):
     torch.manual_seed(0)
-    return Experts(D, HIDDEN, **changes)
+    return MixtureOfExperts(D, HIDDEN, **changes)
 
 
 def test_it_is_the_weighted_sum_of_the_two_that_are_liked_best():
@@ -26,7 +26,7 @@ def test_it_is_the_weighted_sum_of_the_two_that_are_liked_best():
         said = made(z)
         for row, out in zip(z, said, strict=True):
             shares = torch.softmax(made.router(row), dim=-1)
-            best = shares.topk(TOP)
+            best = shares.topk(EXPERTS_PER_TOKEN)
             whole = sum(s * made.experts[i](row) for s, i in zip(best.values, best.indices, strict=True))
             torch.testing.assert_close(out, whole / best.values.sum())
 
@@ -37,8 +37,8 @@ def test_it_costs_what_the_dense_layer_costs():
             layer(tokens())
         return counter.get_total_flops()
 
-    router = 2 * 256 * D * COUNT
-    assert flops(experts()) == flops(feed_forward(D, TOP * HIDDEN)) + router
+    router = 2 * 256 * D * EXPERT_COUNT
+    assert flops(experts()) == flops(feed_forward(D, EXPERTS_PER_TOKEN * HIDDEN)) + router
 
 
 def train(made, steps=400):
@@ -76,6 +76,6 @@ def test_the_balancing_loss_is_no_part_of_the_value():
 
 @pytest.mark.parametrize("backbone", ["dense", "experts"])
 def test_an_arm_with_it_shares_all_but_its_backbone(backbone):
-    arm = build(backbone, blueprint(), seed=0)
-    assert arm.shared_sha256 == build("none", blueprint(), seed=0).shared_sha256
+    arm = build_arm(backbone, blueprint(), seed=0)
+    assert arm.shared_sha256 == build_arm("none", blueprint(), seed=0).shared_sha256
     assert any(name.startswith("backbone.feed") for name, _ in arm.named_parameters())

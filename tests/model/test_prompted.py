@@ -8,8 +8,8 @@ from st2llm.config.model import Adaptation, Projection
 from st2llm.encode.field import edges_of
 from st2llm.errors import AlignmentError
 from st2llm.llm import load_llm
-from st2llm.model.arm import blueprint_of
-from st2llm.model.prompted import Speaker, Talk, Telling, nats, pack
+from st2llm.model.arm import arm_spec
+from st2llm.model.prompted import AnswerLoss, PromptBatch, PromptedLM, answer_nats, pack_prompts
 from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.types import Slot
 
@@ -19,14 +19,14 @@ ANSWERS = ["450", "12", "3 people", "at 7:00"]
 
 def talk(llm):
     encode = llm.tokenizer.encode
-    return Talk(
+    return PromptBatch(
         tuple((tuple(encode(words)),) for words in WORDS),
         tuple((*encode(answer), llm.tokenizer.eos) for answer in ANSWERS),
     )
 
 
 def speaker(llm, length=None, how=None):
-    made = Speaker(llm, how or Adaptation(method="lora", rank=4), length=length)
+    made = PromptedLM(llm, how or Adaptation(method="lora", rank=4), length=length)
     with torch.random.fork_rng():
         torch.manual_seed(2)
         for p in made.parameters():
@@ -76,9 +76,9 @@ def test_packed_rows_give_the_gradient_of_single_ones(tiny, length):
 def test_packing_fills_rows_and_hears_nobody_else():
     prompts = [torch.full((n, 4), float(n)) for n in (3, 9, 2, 5)]
     answers = [torch.full((2, 4), -1.0)] * 4
-    packed = pack(prompts, answers, [(1, 2)] * 4, length=10)
-    assert packed.rows.shape == (3, 10, 4)
-    assert int(packed.asked.sum()) == len(packed.target) == 8
+    packed = pack_prompts(prompts, answers, [(1, 2)] * 4, length=10)
+    assert packed.embeddings.shape == (3, 10, 4)
+    assert int(packed.is_target.sum()) == len(packed.target) == 8
     mask = packed.mask(torch.float32)[:, 0] == 0
     for row in range(len(mask)):
         for i in range(10):
@@ -89,7 +89,7 @@ def test_packing_fills_rows_and_hears_nobody_else():
 
 def test_a_row_that_is_too_long_is_refused_with_both_numbers():
     with pytest.raises(AlignmentError, match="has 13 tokens, but a row holds 10"):
-        pack([torch.zeros(12, 4)], [torch.zeros(2, 4)], [(1, 2)], length=10)
+        pack_prompts([torch.zeros(12, 4)], [torch.zeros(2, 4)], [(1, 2)], length=10)
 
 
 def test_what_the_prompt_says_is_not_learned(tiny):
@@ -98,8 +98,8 @@ def test_what_the_prompt_says_is_not_learned(tiny):
     head.requires_grad_(True)
     prompts = [llm.embed(words).detach() for words in WORDS]
     said = talk(llm)
-    nats(llm, prompts, said.answers).backward()
-    assert Telling().counts(said) == {"language": sum(map(len, said.answers))}
+    answer_nats(llm, prompts, said.answers).backward()
+    assert AnswerLoss().counts(said) == {"language": sum(map(len, said.answers))}
     # A prompt's embedding gets a gradient through what it says of the answer; its words are never a target.
     assert said.tokens == sum(len(answer) for answer in said.answers)
 
@@ -110,7 +110,7 @@ def test_a_speaker_learns_answers_by_heart_and_says_them(tiny):
     how = Adaptation(
         method="lora", rank=8, target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
     )
-    model, said = Speaker(llm, how, seed=1), talk(llm)
+    model, said = PromptedLM(llm, how, seed=1), talk(llm)
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
     for _ in range(120):
         loss = model(said) / said.tokens
@@ -118,8 +118,8 @@ def test_a_speaker_learns_answers_by_heart_and_says_them(tiny):
         loss.backward()
         optimiser.step()
     assert float(loss.detach()) < 0.1
-    assert model.answers(said) == ANSWERS
-    assert model.answers(said.take([2])) == [ANSWERS[2]]
+    assert model.generate_answers(said) == ANSWERS
+    assert model.generate_answers(said.take([2])) == [ANSWERS[2]]
 
 
 def test_soft_tokens_stand_amid_words_and_are_counted(tiny):
@@ -128,18 +128,18 @@ def test_soft_tokens_stand_amid_words_and_are_counted(tiny):
     preprocessor = fit_preprocessor(
         samples, task, skip="none", encoder=ENCODER, up=Projection(), with_instructions=False
     )
-    blueprint = blueprint_of(
+    blueprint = arm_spec(
         preprocessor.task_shape(samples[0], task), edges_of(samples[0]), ENCODER, llm=llm, up=Projection()
     )
-    model = Speaker(llm, blueprint=blueprint)
+    model = PromptedLM(llm, spec=blueprint)
     data = preprocessor.collate(samples[:2], with_instructions=False)
     before, after = (tuple(llm.tokenizer.encode(words)) for words in ("12 people", "walked by"))
     answer = tuple(llm.tokenizer.encode("450"))
 
     def spoken(tokens):
-        return Talk(((before, Slot("data", tokens), after),) * 2, (answer,) * 2, data)
+        return PromptBatch(((before, Slot("data", tokens), after),) * 2, (answer,) * 2, data)
 
-    rows = model.embedded(spoken(3))
+    rows = model.embed_prompts(spoken(3))
     assert [len(row) for row in rows] == [len(before) + 3 + len(after)] * 2
     torch.testing.assert_close(rows[0][: len(before)], llm.embed("12 people"))
     assert (rows[0][len(before)] - rows[1][len(before)]).abs().max() > 0

@@ -11,8 +11,8 @@ from st2llm import tasks
 from st2llm.config.model import EncoderSettings, Projection
 from st2llm.data import split
 from st2llm.errors import DataError
-from st2llm.model.arm import build
-from st2llm.model.objectives.supervised import Likelihood, of_task
+from st2llm.model.arm import build_arm
+from st2llm.model.objectives.supervised import Likelihood, objective_of_task
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
 from st2llm.train.loop.budget import Budget
@@ -65,7 +65,7 @@ def arm_and_preprocessor(samples, task):
     )
     shape = preprocessor.task_shape(samples[0], task)
     blueprint = make_blueprint(shape, samples[0], ENCODER, llm=None, up=up)
-    return build("none", blueprint, seed=0), preprocessor, shape
+    return build_arm("none", blueprint, seed=0), preprocessor, shape
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def arm_and_preprocessor(samples, task):
 )
 def test_an_arm_learns_to_tell_classes_apart(samples, task):
     arm, preprocessor, shape = arm_and_preprocessor(samples, task)
-    objective = of_task(shape, torch.from_numpy(preprocessor.scaler.std).float())
+    objective = objective_of_task(shape, torch.from_numpy(preprocessor.scaler.std).float())
     assert isinstance(objective, Likelihood)
     data = preprocessor.collate(samples, with_instructions=False)
     assert evaluate(arm, data, objective, 8) == pytest.approx(

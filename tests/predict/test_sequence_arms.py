@@ -12,11 +12,11 @@ from st2llm.config.model import EncoderSettings
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.metrics import path_scores
-from st2llm.model.arm import Blueprint, build
-from st2llm.model.objectives.diffusion import Diffusion
-from st2llm.model.objectives.masked import MaskedTracks
+from st2llm.model.arm import ArmSpec, build_arm
+from st2llm.model.objectives.diffusion import DiffusionObjective
+from st2llm.model.objectives.masked import MaskedTrajectories
 from st2llm.model.objectives.supervised import Likelihood
-from st2llm.model.pretraining import Sequenced
+from st2llm.model.pretraining import SequencePretrainingModel
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.preprocess.sequence import KEPT_DRAWS, fit_sequence_preprocessor
@@ -27,7 +27,7 @@ from st2llm.types import NO_EDGES, SplitPlan, Trajectory
 
 def arm_of(preprocessor):
     settings = EncoderSettings(d_st=16, layers=1)
-    return build("none", Blueprint(preprocessor.shape, NO_EDGES, 16, 1.0, 4, settings), seed=0)
+    return build_arm("none", ArmSpec(preprocessor.shape, NO_EDGES, 16, 1.0, 4, settings), seed=0)
 
 
 def bends(count=60) -> list:
@@ -180,7 +180,7 @@ def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
     recoveries, forecasts = circles(tasks.recover(12, 4)), circles(tasks.forecast(9, 3))
     preprocessor = fit_sequence_preprocessor(recoveries, skip="none", points=1)
     arm, data = arm_of(preprocessor), preprocessor.collate(recoveries, with_instructions=False)
-    masked = MaskedTracks(policies=("random", "span"), ratio=0.35)
+    masked = MaskedTrajectories(policies=("random", "span"), ratio=0.35)
     fit(arm, data, data, Budget(500, 32, 3e-3), objective=masked, seed=0)
     for samples, rule, share in ((recoveries, "straight-line", 0.5), (forecasts, "constant-velocity", 0.8)):
         answers = predict_in_batches(
@@ -193,12 +193,15 @@ def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
 def test_diffusion_draws_the_hidden_places_of_a_path():
     samples = circles(tasks.recover(12, 4))
     preprocessor = fit_sequence_preprocessor(samples, skip="none", points=1)
-    blueprint = Blueprint(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
-    module, data = Sequenced(blueprint, seed=0), preprocessor.collate(samples, with_instructions=False)
-    fit(module, data, data, Budget(600, 32, 3e-3), objective=Diffusion(module.schedule), seed=0)
+    blueprint = ArmSpec(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
+    module, data = (
+        SequencePretrainingModel(blueprint, seed=0),
+        preprocessor.collate(samples, with_instructions=False),
+    )
+    fit(module, data, data, Budget(600, 32, 3e-3), objective=DiffusionObjective(module.schedule), seed=0)
     blind = [s.without_truth() for s in samples]
     batch = preprocessor.collate(blind, with_instructions=False)
-    drawn = module.sampled(batch, draws=8, steps=10, generator=torch.Generator().manual_seed(0))
+    drawn = module.sample(batch, draws=8, steps=10, generator=torch.Generator().manual_seed(0))
     seen = batch.visible[..., 0]
     assert torch.equal(drawn[0][seen], batch.base[..., :2][seen])
     answers = preprocessor.postprocess_draws(blind, drawn)
@@ -208,4 +211,4 @@ def test_diffusion_draws_the_hidden_places_of_a_path():
 
 def test_points_of_a_path_are_hidden_at_random_or_in_a_span():
     with pytest.raises(ConfigError, match="random, span, future, but the policy 'tube' came"):
-        MaskedTracks(policies=("tube",))
+        MaskedTrajectories(policies=("tube",))

@@ -5,7 +5,7 @@ import torch
 from st2llm.config.model import FROZEN, Adaptation
 from st2llm.encode.field import FieldShape
 from st2llm.llm.local import LanguageModel
-from st2llm.model.arm import Arm, Blueprint, EncoderSettings, build
+from st2llm.model.arm import Arm, ArmSpec, EncoderSettings, build_arm
 from st2llm.predict.preprocess.field import FieldPreprocessor, fit_field_preprocessor
 from st2llm.types import Sample, Serializer
 from support import fields
@@ -19,10 +19,10 @@ def windows() -> list[Sample]:
     return fields.windows(values, history=HISTORY, horizon=HORIZON, stride=12)
 
 
-def small_blueprint(tokens: str = "place") -> Blueprint:
+def small_blueprint(tokens: str = "place") -> ArmSpec:
     """Of 12 steps in and 3 out at three places."""
     settings = EncoderSettings(d_st=16, patch=4, layers=1, tokens=tokens)
-    return Blueprint(FieldShape(12, 3, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
+    return ArmSpec(FieldShape(12, 3, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
 
 
 def arm_and_preprocessor(
@@ -34,13 +34,13 @@ def arm_and_preprocessor(
     trained: bool = True,
 ) -> tuple[Arm, FieldPreprocessor]:
     settings = EncoderSettings(d_st=8, patch=8, layers=1, tokens=tokens)
-    blueprint = Blueprint(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
-    arm = build(
+    blueprint = ArmSpec(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
+    arm = build_arm(
         backbone,
         blueprint,
         seed=0,
         llm=llm,
-        how=Adaptation(method="lora", rank=4) if backbone == "llm-lora" else FROZEN,
+        adaptation=Adaptation(method="lora", rank=4) if backbone == "llm-lora" else FROZEN,
     )
     if trained:
         with torch.random.fork_rng():

@@ -8,7 +8,7 @@ import st2llm
 from st2llm import tasks
 from st2llm.config.model import Adaptation, EncoderSettings, Projection
 from st2llm.encode.field import edges_of
-from st2llm.model.arm import blueprint_of, build
+from st2llm.model.arm import arm_spec, build_arm
 from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.types import NO_EDGES
@@ -51,8 +51,8 @@ def joined(kind, llm, *, up=None, how=None, seed=0):
     )
     field = kind in ("graph", "grid", "video")
     shape = preprocessor.task_shape(samples[0], task)
-    blueprint = blueprint_of(shape, edges_of(samples[0]) if field else NO_EDGES, ENCODER, llm=llm, up=up)
-    arm = build("llm-frozen" if how.frozen else "llm-lora", blueprint, seed=seed, llm=llm, how=how)
+    blueprint = arm_spec(shape, edges_of(samples[0]) if field else NO_EDGES, ENCODER, llm=llm, up=up)
+    arm = build_arm("llm-frozen" if how.frozen else "llm-lora", blueprint, seed=seed, llm=llm, adaptation=how)
     batch = preprocessor.collate(samples, with_instructions=True)
     objective = Regression(torch.from_numpy(preprocessor.scaler.std).float()) if field else Likelihood()
     return arm, objective.draw(batch, torch.Generator().manual_seed(0)), objective

@@ -74,7 +74,7 @@ def test_align_lowers_its_objective_and_leaves_the_model_bit_for_bit(tmp_path, t
     )
     done = align(plan, tmp_path / "out")
     assert done.llm.fingerprint() == plain
-    rows = checkpoint.read(tmp_path / "out").state["rows"]
+    rows = checkpoint.read_checkpoint(tmp_path / "out").state["rows"]
     assert min(row[2] for row in rows[1:]) < rows[0][2]
     assert not (tmp_path / "out" / "best" / "adapter").exists()
 
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, tiny, method):
         finetune(plan, tmp_path / "broken", on_step=kill)
     finetune(plan, tmp_path / "broken", resume=True)
     assert log(tmp_path / "broken") == log(tmp_path / "whole")
-    a, b = (checkpoint.weights_of(tmp_path / name / "last") for name in ("whole", "broken"))
+    a, b = (checkpoint.load_weights(tmp_path / name / "last") for name in ("whole", "broken"))
     assert any(name.startswith("backbone.base.") for name in a)
     for name in a:
         np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
@@ -144,7 +144,7 @@ def test_a_second_stage_starts_from_encoder_and_head_of_the_first(tmp_path, tiny
         budget={"steps": 1, "batch": 8, "lr": 1e-9, "evaluations": 1},
     )  # fmt: skip
     finetune(plan, tmp_path / "second")
-    first, second = (checkpoint.weights_of(tmp_path / name / "best") for name in ("first", "second"))
+    first, second = (checkpoint.load_weights(tmp_path / name / "best") for name in ("first", "second"))
     for name in first:
         if name.startswith(("encoder.", "up.")):
             np.testing.assert_allclose(second[name].numpy(), first[name].numpy(), atol=1e-7, err_msg=name)
@@ -210,7 +210,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_last_good(tmp_pat
     )
     with pytest.raises(TrainingError, match=r"The loss is nan at step \d+ of 40"):
         finetune(plan, tmp_path / "out")
-    weights = checkpoint.weights_of(tmp_path / "out" / "best")
+    weights = checkpoint.load_weights(tmp_path / "out" / "best")
     assert all(np.isfinite(t.numpy()).all() for t in weights.values())
 
 
@@ -227,7 +227,7 @@ def test_a_full_disk_while_an_adapter_is_saved_keeps_what_was_saved_before(tmp_p
     monkeypatch.setattr(checkpoint, "save_adapter", full)
     with pytest.raises(StorageError, match="No space left on device. What was saved before is kept"):
         finetune(plan, tmp_path / "out")
-    assert checkpoint.weights_of(tmp_path / "out" / "last")
+    assert checkpoint.load_weights(tmp_path / "out" / "last")
     assert not list((tmp_path / "out").glob(".best.*")) and not list((tmp_path / "out").glob(".last.*"))
     monkeypatch.setattr(checkpoint, "save_adapter", real)
     finetune(plan, tmp_path / "out", resume=True)

@@ -13,7 +13,7 @@ from st2llm.config.training import VideoTextRecipe
 from st2llm.errors import ConfigError
 from st2llm.features import text
 from st2llm.model import checkpoint
-from st2llm.model.objectives.video_text import Paired, Pairing
+from st2llm.model.objectives.video_text import VideoTextContrast, VideoTextEncoder
 from st2llm.train import clip_questions
 from st2llm.train.clip_prompts import ANSWER_PROMPTS, sentence_vectors, train_clip_prompts
 
@@ -54,7 +54,7 @@ def test_a_clip_finds_the_sentence_that_is_true_of_it(tmp_path):
     )
     assert right > usual + 0.1
     assert all(answer in row["options"] for answer, row in zip(answers, answerer.rows, strict=True))
-    kept = checkpoint.weights_of(tmp_path / "out" / "best")
+    kept = checkpoint.load_weights(tmp_path / "out" / "best")
     assert {"of_clip.weight", "of_text.weight"} <= kept.keys()
     with pytest.raises(ConfigError, match="resume"):
         train_clip_prompts(recipe(), tmp_path / "out")
@@ -65,9 +65,9 @@ def test_equal_sentences_are_no_negatives_of_each_other(tmp_path):
         recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1}), tmp_path / "out"
     )
     model, row = answerer.model, answerer.rows[0]
-    assert isinstance(model, Paired)
+    assert isinstance(model, VideoTextEncoder)
     twice = answerer.pairs([row, row])
-    (total,) = Pairing(0.1).totals(model, twice).values()
+    (total,) = VideoTextContrast(0.1).totals(model, twice).values()
     assert float(total.detach()) == pytest.approx(0.0, abs=1e-5)
     assert sentence_vectors([row], [row["truth"]]).shape == (1, Sentences.width)
     assert len(ANSWER_PROMPTS) > 1
@@ -76,7 +76,7 @@ def test_equal_sentences_are_no_negatives_of_each_other(tmp_path):
 def test_without_video_all_clips_are_one(tmp_path):
     few = recipe(budget={"steps": 1, "batch": 8, "lr": 1e-3, "evaluations": 1})
     answerer, _ = train_clip_prompts(few, tmp_path / "out", blind=True)
-    vectors = answerer.model.clip(answerer.data(answerer.rows[:4]))
+    vectors = answerer.model.embed_clips(answerer.data(answerer.rows[:4]))
     torch.testing.assert_close(vectors, vectors[:1].expand_as(vectors), atol=1e-4, rtol=0)
 
 

@@ -20,7 +20,7 @@ from st2llm.config.training import InstructionRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
 from st2llm.model import checkpoint
-from st2llm.model.push import push
+from st2llm.model.push import push_checkpoint
 from st2llm.train.finetune import InstructionSet, finetune
 
 pytestmark = pytest.mark.slow
@@ -77,7 +77,7 @@ def log(out: Path) -> list[dict]:
 
 
 def same(one: Path, other: Path, **tolerance) -> None:
-    a, b = (checkpoint.weights_of(folder / "last") for folder in (one, other))
+    a, b = (checkpoint.load_weights(folder / "last") for folder in (one, other))
     assert a.keys() == b.keys() and a
     for name in a:
         np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), err_msg=name, **tolerance)
@@ -153,7 +153,7 @@ def test_the_exam_marks_before_and_after_and_the_rule(tmp_path, tiny):
 def test_the_tuned_model_has_what_was_learned_in_its_weights(tmp_path, tiny):
     path = write_set(tmp_path / "set")
     finetune(recipe(tiny(), path), str(path), tmp_path / "out")
-    tuned = checkpoint.tuned(tmp_path / "out", dtype="fp32")
+    tuned = checkpoint.load_finetuned_llm(tmp_path / "out", dtype="fp32")
     plain = load_llm(tiny(), depth=2, dtype="fp32")
     assert tuned.sha256 != plain.sha256 and tuned.identity != plain.identity
     assert tuned.fingerprint() != plain.fingerprint()
@@ -167,7 +167,7 @@ def test_an_adapter_is_not_put_on_another_base(tmp_path, tiny):
     said = json.loads(base.read_text())
     base.write_text(json.dumps({**said, "sha256": "0" * 64}))
     with pytest.raises(ConfigError, match="was trained on .* Load the one that base.json names"):
-        checkpoint.tuned(tmp_path / "out")
+        checkpoint.load_finetuned_llm(tmp_path / "out")
 
 
 def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path, tiny):
@@ -199,20 +199,21 @@ def test_a_run_that_trains_nothing_and_a_set_that_is_none_are_refused(tmp_path, 
 def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_path, tiny):
     path = write_set(tmp_path / "set")
     finetune(recipe(tiny(), path), str(path), tmp_path / "out")
-    where = push(tmp_path / "out", str(tmp_path / "merged"), merged=True)
+    where = push_checkpoint(tmp_path / "out", str(tmp_path / "merged"), merged=True)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         plain = load_llm(where, dtype="fp32").model(input_ids=ids).logits
-        tuned = checkpoint.tuned(tmp_path / "out", dtype="fp32").model(input_ids=ids).logits
+        tuned = checkpoint.load_finetuned_llm(tmp_path / "out", dtype="fp32").model(input_ids=ids).logits
     torch.testing.assert_close(plain, tuned)
-    whole = push(tmp_path / "out", str(tmp_path / "copy"))
+    whole = push_checkpoint(tmp_path / "out", str(tmp_path / "copy"))
     assert (
-        checkpoint.weights_of(Path(whole)).keys() == checkpoint.weights_of(tmp_path / "out" / "best").keys()
+        checkpoint.load_weights(Path(whole)).keys()
+        == checkpoint.load_weights(tmp_path / "out" / "best").keys()
     )
     with pytest.raises(ConfigError, match="is there already"):
-        push(tmp_path / "out", str(tmp_path / "copy"))
+        push_checkpoint(tmp_path / "out", str(tmp_path / "copy"))
     with pytest.raises(ConfigError, match="is no checkpoint"):
-        push(tmp_path / "set", str(tmp_path / "other"))
+        push_checkpoint(tmp_path / "set", str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 
 
@@ -223,13 +224,13 @@ def test_adapters_are_trained_on_a_quantised_base_and_put_on_the_plain_one(tmp_p
     plain = recipe(name, path, budget={"steps": 60, "batch": 8, "lr": 1e-2, "evaluations": 3})
     plan = plain.model_copy(update={"llm": plain.llm.model_copy(update={"quant": kind})})
     run_finetune(plan, tmp_path / "out")
-    kept = checkpoint.weights_of(tmp_path / "out" / "last")
+    kept = checkpoint.load_weights(tmp_path / "out" / "last")
     assert kept and all("lora_" in name for name in kept)
     rows = log(tmp_path / "out")
     assert rows[-1]["validation"] < 0.9 * rows[0]["validation"]
     base = json.loads((tmp_path / "out" / "best" / "base.json").read_text())
     assert base["sha256"] == load_llm(name, depth=2, dtype="fp32").sha256
-    tuned = checkpoint.tuned(tmp_path / "out", dtype="fp32")
+    tuned = checkpoint.load_finetuned_llm(tmp_path / "out", dtype="fp32")
     assert not any("lora_" in name for name, _ in tuned.model.named_parameters())
     records = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
     assert {record["predictor"] for record in records} == {TUNED, UNTUNED, MAJORITY}

@@ -57,7 +57,7 @@ def log(out: Path) -> list[dict]:
 
 def same(one: Path, other: Path, *, exact=True) -> None:
     for part in ("best", "last"):
-        a, b = (checkpoint.weights_of(folder / part) for folder in (one, other))
+        a, b = (checkpoint.load_weights(folder / part) for folder in (one, other))
         for name in a:
             if exact:
                 np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
@@ -131,7 +131,7 @@ def test_bf16_learns_as_fp32_does(tmp_path):
     fp32, bf16 = curves
     assert abs(bf16.best - fp32.best) < FP32_SPREAD
     assert all(curve.best < 0.8 * curve.validation[0] for curve in curves)
-    weights = checkpoint.weights_of(tmp_path / "bf16" / "last")
+    weights = checkpoint.load_weights(tmp_path / "bf16" / "last")
     assert {str(t.dtype) for t in weights.values()} == {"torch.float32"}
 
 
@@ -238,7 +238,7 @@ def test_another_run_starts_from_a_contrastive_checkpoint(tmp_path):
     pretrain(load_recipe(path, into=PretrainRecipe), tmp_path / "run")
     changes = {"objectives": {"regression": {}}, "init_from": str(tmp_path / "run"), "budget.lr": 1e-12}
     pretrain(load_recipe(path, changes, into=PretrainRecipe), tmp_path / "next")
-    a, b = (checkpoint.weights_of(tmp_path / run / "best") for run in ("run", "next"))
+    a, b = (checkpoint.load_weights(tmp_path / run / "best") for run in ("run", "next"))
     encoder = [name for name in a if name.startswith("encoder.")]
     assert encoder
     for name in encoder:

@@ -57,7 +57,7 @@ def test_a_clip_fills_the_slot_of_its_prompt(tiny, template):
     assert slots == [[Slot("regions", 3)]] * 3
     assert len(said.data) == 3 and validation
     assert {row["sample"] for row in validation}.isdisjoint(row["sample"] for row in answerer.rows)
-    rows = answerer.model.embedded(said)
+    rows = answerer.model.embed_prompts(said)
     assert all(torch.isfinite(row).all() for row in rows)
 
 
@@ -74,7 +74,7 @@ def test_heads_and_adapters_are_trained_and_kept(tiny, tmp_path):
     plan = recipe(tiny())
     answerer, done = train_video_qa(plan, tmp_path / "out")
     assert done.curve.step[-1] == 4
-    kept = checkpoint.weights_of(tmp_path / "out" / "last")
+    kept = checkpoint.load_weights(tmp_path / "out" / "last")
     assert any(name.startswith("encoder.") for name in kept)
     assert any("lora_" in name for name in kept)
     answers = answerer.answer(answerer.rows[:3])
@@ -88,7 +88,7 @@ def test_in_words_nothing_but_adapters_is_trained(tiny, tmp_path):
     answerer, _ = train_video_qa(plan, tmp_path / "out")
     assert not takes_soft_tokens(answerer.template)
     assert answerer.collate(answerer.rows[:2]).data is None
-    kept = checkpoint.weights_of(tmp_path / "out" / "last")
+    kept = checkpoint.load_weights(tmp_path / "out" / "last")
     assert kept and all("lora_" in name for name in kept)
 
 

@@ -12,7 +12,7 @@ from st2llm.model.objectives.objective import Objective
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CombinedBatch:
     """What each term of a combination has drawn of the same windows."""
 
     parts: Mapping[str, Batch]
@@ -20,14 +20,14 @@ class Drawn:
     def __len__(self) -> int:
         return len(next(iter(self.parts.values())))
 
-    def take(self, rows: Sequence[int]) -> "Drawn":
+    def take(self, rows: Sequence[int]) -> "CombinedBatch":
         return replace(self, parts={name: part.take(rows) for name, part in self.parts.items()})
 
-    def to(self, device: torch.device) -> "Drawn":
+    def to(self, device: torch.device) -> "CombinedBatch":
         return replace(self, parts={name: part.to(device) for name, part in self.parts.items()})
 
 
-class Combined:
+class CombinedObjective:
     """A weighted sum of objectives, each on its own draw of the same windows."""
 
     def __init__(self, terms: Mapping[str, tuple[Objective, float]]) -> None:
@@ -37,29 +37,29 @@ class Combined:
         self.terms = dict(terms)
 
     @property
-    def shares(self) -> dict[str, float]:
+    def term_weights(self) -> dict[str, float]:
         return {
             name: weight * share
             for name, (term, weight) in self.terms.items()
-            for share in term.shares.values()
+            for share in term.term_weights.values()
         }
 
     @property
     def whole_batch(self) -> bool:
         return any(term.whole_batch for term, _ in self.terms.values())
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
-        return Drawn({name: term.draw(batch, generator) for name, (term, _) in self.terms.items()})
+    def draw(self, batch: Batch, generator: torch.Generator) -> CombinedBatch:
+        return CombinedBatch({name: term.draw(batch, generator) for name, (term, _) in self.terms.items()})
 
-    def counts(self, batch: Drawn) -> dict[str, int]:
-        found = ((name, term.counts(batch.parts[name])) for name, (term, _) in self.terms.items())
-        return {name: next(iter(counts.values())) for name, counts in found}
+    def counts(self, batch: CombinedBatch) -> dict[str, int]:
+        by_name = ((name, term.counts(batch.parts[name])) for name, (term, _) in self.terms.items())
+        return {name: next(iter(counts.values())) for name, counts in by_name}
 
-    def totals(self, arm: nn.Module, batch: Drawn) -> dict[str, Tensor]:
-        found = ((name, term.totals(arm, batch.parts[name])) for name, (term, _) in self.terms.items())
-        return {name: next(iter(totals.values())) for name, totals in found}
+    def totals(self, arm: nn.Module, batch: CombinedBatch) -> dict[str, Tensor]:
+        by_name = ((name, term.totals(arm, batch.parts[name])) for name, (term, _) in self.terms.items())
+        return {name: next(iter(totals.values())) for name, totals in by_name}
 
-    def value(self, means: Mapping[str, float]) -> float:
+    def selection_score(self, means: Mapping[str, float]) -> float:
         if len(self.terms) == 1:
             return next(iter(means.values()))
-        return sum(self.shares[name] * mean for name, mean in means.items())
+        return sum(self.term_weights[name] * mean for name, mean in means.items())

@@ -9,31 +9,33 @@ from torch import Tensor, nn
 
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.trajectory_batch import TrajectoryBatch
-from st2llm.model.objectives.noise_schedule import Schedule
-from st2llm.model.objectives.objective import OneTerm
+from st2llm.model.objectives.noise_schedule import NoiseSchedule
+from st2llm.model.objectives.objective import SingleTermObjective
 
 
 @dataclass(frozen=True)
-class Noisy:
+class NoisedBatch:
     """Samples, the residuals of what they ask, noised to the time `t`, and what an arm should say of these."""
 
     batch: FieldBatch | TrajectoryBatch
     noised: Float[Tensor, "batch *entry"]
-    clean: Float[Tensor, "batch *entry"]
+    target: Float[Tensor, "batch *entry"]
     t: Float[Tensor, " batch"]
 
     def __len__(self) -> int:
         return len(self.batch)
 
-    def take(self, rows: Sequence[int]) -> "Noisy":
+    def take(self, rows: Sequence[int]) -> "NoisedBatch":
         index = torch.as_tensor(list(rows), dtype=torch.int64)
-        return Noisy(self.batch.take(rows), self.noised[index], self.clean[index], self.t[index])
+        return NoisedBatch(self.batch.take(rows), self.noised[index], self.target[index], self.t[index])
 
-    def to(self, device: torch.device) -> "Noisy":
-        return Noisy(self.batch.to(device), self.noised.to(device), self.clean.to(device), self.t.to(device))
+    def to(self, device: torch.device) -> "NoisedBatch":
+        return NoisedBatch(
+            self.batch.to(device), self.noised.to(device), self.target.to(device), self.t.to(device)
+        )
 
 
-class Diffusion(OneTerm):
+class DiffusionObjective(SingleTermObjective):
     """Noise on the asked entries alone, undone by what is visible (CSDI, Tashiro 2021; DiffSTG, Wen 2023).
 
     What is noised is the truth less the base, standardised (of a path in its mean steps). The mean squared error of
@@ -42,19 +44,19 @@ class Diffusion(OneTerm):
 
     name = "diffusion"
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: NoiseSchedule) -> None:
         self.schedule = schedule
 
-    def draw(self, batch: FieldBatch | TrajectoryBatch, generator: torch.Generator) -> Noisy:
+    def draw(self, batch: FieldBatch | TrajectoryBatch, generator: torch.Generator) -> NoisedBatch:
         x = batch.residual()
         t = torch.rand(len(batch), generator=generator).clamp(min=1e-3).to(x.device)
         noise = torch.randn(x.shape, generator=generator).to(x.device)
-        noised = self.schedule.noised(x, noise, t) * batch.target_mask
-        return Noisy(batch, noised, self.schedule.target(x, noise, t), t)
+        noised = self.schedule.add_noise(x, noise, t) * batch.target_mask
+        return NoisedBatch(batch, noised, self.schedule.target(x, noise, t), t)
 
-    def counts(self, batch: Noisy) -> dict[str, int]:
+    def counts(self, batch: NoisedBatch) -> dict[str, int]:
         return {self.name: int(batch.batch.target_mask.sum())}
 
-    def totals(self, arm: nn.Module, batch: Noisy) -> dict[str, Tensor]:
-        said: Tensor = arm.denoised(batch.batch, batch.noised, batch.t)  # type: ignore[operator]
-        return {self.name: (((said - batch.clean) ** 2) * batch.batch.target_mask).sum()}
+    def totals(self, arm: nn.Module, batch: NoisedBatch) -> dict[str, Tensor]:
+        prediction: Tensor = arm.predict_noise(batch.batch, batch.noised, batch.t)  # type: ignore[operator]
+        return {self.name: (((prediction - batch.target) ** 2) * batch.batch.target_mask).sum()}

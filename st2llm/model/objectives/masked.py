@@ -9,15 +9,15 @@ from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.trajectory_batch import TrajectoryBatch
 from st2llm.errors import ConfigError
 from st2llm.model.objectives.masks import draw_mask
-from st2llm.model.objectives.objective import OneTerm
+from st2llm.model.objectives.objective import SingleTermObjective
 from st2llm.model.objectives.supervised import Likelihood
 from st2llm.types import NO_EDGES, Edges
 
-TRACK_POLICIES = ("random", "span", "future")
+TRAJECTORY_POLICIES = ("random", "span", "future")
 """How points of a path are hidden."""
 
 
-class Masked(OneTerm):
+class MaskedReconstruction(SingleTermObjective):
     """Mean absolute error, standardised, of entries of whole windows, hidden anew at each step (and of those alone).
 
     policies: one is drawn for each step, as in UniST (Yuan et al. 2024). ratio: share of a window that is hidden.
@@ -31,8 +31,8 @@ class Masked(OneTerm):
             draw_mask(policy, ratio, (1, 2, 1), NO_EDGES, torch.Generator())
 
     def draw(self, batch: FieldBatch, generator: torch.Generator) -> FieldBatch:
-        chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
-        mask = draw_mask(chosen, self.ratio, _shape(batch), self.edges, generator)
+        policy = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
+        mask = draw_mask(policy, self.ratio, _mask_shape(batch), self.edges, generator)
         return batch.unmask().mask_out(mask.to(batch.visible.device))
 
     def counts(self, batch: FieldBatch) -> dict[str, int]:
@@ -42,7 +42,7 @@ class Masked(OneTerm):
         return {self.name: ((arm(batch) - batch.target).abs() * batch.valid).sum()}
 
 
-class MaskedTracks(Likelihood):
+class MaskedTrajectories(Likelihood):
     """Whole paths, points of which are hidden anew at each step; the loss is of those alone (TrajFM, Lin et al. 2024).
 
     policies: random points, a span of them, or the last ones (UniTraj, Zhu et al. 2025); one is drawn for each step.
@@ -54,23 +54,23 @@ class MaskedTracks(Likelihood):
 
     def __init__(self, *, policies: Sequence[str] = ("random",), ratio: float = 0.5) -> None:
         for policy in policies:
-            if policy not in TRACK_POLICIES:
+            if policy not in TRAJECTORY_POLICIES:
                 raise ConfigError(
-                    f"Points of a path are hidden by {', '.join(TRACK_POLICIES)}, but the policy {policy!r} came: "
+                    f"Points of a path are hidden by {', '.join(TRAJECTORY_POLICIES)}, but the policy {policy!r} came: "
                     f"a path has no places beside it. Correct objectives.masked.policies."
                 )
         self.policies, self.ratio = tuple(policies), ratio
 
     def draw(self, batch: TrajectoryBatch, generator: torch.Generator) -> TrajectoryBatch:
-        chosen = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
+        policy = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
         b, p = batch.real.shape
-        points = draw_mask(chosen, self.ratio, (b, p, 1), NO_EDGES, generator)[:, :, 0]
+        points = draw_mask(policy, self.ratio, (b, p, 1), NO_EDGES, generator)[:, :, 0]
         # 0: place and time, 1: the place alone, 2: the time alone
-        part = torch.randint(3, (b, p if chosen == "random" else 1, 1), generator=generator)
+        part = torch.randint(3, (b, p if policy == "random" else 1, 1), generator=generator)
         hidden = points & torch.cat([part != 2, part != 1], dim=-1)
         return batch.mask_out(hidden.to(batch.real.device))
 
 
-def _shape(batch: FieldBatch) -> tuple[int, int, int]:
+def _mask_shape(batch: FieldBatch) -> tuple[int, int, int]:
     b, t, n, _ = batch.values.shape
     return b, t, n

@@ -37,29 +37,29 @@ def draw_mask(
         raise ConfigError(f"The ratio of a mask lies between 0 and 1, but it is {ratio}.")
     b, t, n = shape
     if policy == "random":
-        return _least(torch.rand((b, t, n), generator=generator), ratio)[..., None]
+        return _lowest_scores(torch.rand((b, t, n), generator=generator), ratio)[..., None]
     if policy == "tube":
-        places = _least(torch.rand((b, n), generator=generator), ratio)
+        places = _lowest_scores(torch.rand((b, n), generator=generator), ratio)
         return places[:, None].expand(b, t, n)[..., None].clone()
     if policy in ("span", "future"):
-        run = _span(b, t, ratio, generator, at_end=policy == "future")
+        run = _draw_span(b, t, ratio, generator, at_end=policy == "future")
         return run[:, :, None].expand(b, t, n)[..., None].clone()
     share = ratio if policy == "cluster" else ratio**0.5
-    places = _least(_away(b, n, edges, generator), share)
-    steps = _span(b, t, share, generator) if policy == "block" else torch.ones((b, t), dtype=torch.bool)
+    places = _lowest_scores(_hop_distance(b, n, edges, generator), share)
+    steps = _draw_span(b, t, share, generator) if policy == "block" else torch.ones((b, t), dtype=torch.bool)
     return (steps[:, :, None] & places[:, None])[..., None]
 
 
-def _least(score: Float[Tensor, "batch *entry"], ratio: float) -> Bool[Tensor, "batch *entry"]:
+def _lowest_scores(score: Float[Tensor, "batch *entry"], ratio: float) -> Bool[Tensor, "batch *entry"]:
     """The entries of each row with the least scores, so many as the ratio says."""
     flat = score.flatten(1)
     count = min(max(1, round(ratio * flat.shape[1])), max(1, flat.shape[1] - 1))
-    chosen = torch.zeros_like(flat, dtype=torch.bool)
-    chosen.scatter_(1, flat.argsort(dim=1)[:, :count], True)
-    return chosen.reshape(score.shape)
+    selected = torch.zeros_like(flat, dtype=torch.bool)
+    selected.scatter_(1, flat.argsort(dim=1)[:, :count], True)
+    return selected.reshape(score.shape)
 
 
-def _span(
+def _draw_span(
     b: int, t: int, ratio: float, generator: torch.Generator, *, at_end: bool = False
 ) -> Bool[Tensor, "batch time"]:
     length = min(max(1, round(ratio * t)), max(1, t - 1))
@@ -69,7 +69,7 @@ def _span(
     return (step >= start) & (step < start + length)
 
 
-def _away(b: int, n: int, edges: Edges, generator: torch.Generator) -> Float[Tensor, "batch node"]:
+def _hop_distance(b: int, n: int, edges: Edges, generator: torch.Generator) -> Float[Tensor, "batch node"]:
     """How many edges each place is away from a place drawn for each window, and a fraction to break ties."""
     near = torch.zeros((n, n))
     source, target = torch.from_numpy(edges.source), torch.from_numpy(edges.target)
@@ -78,9 +78,9 @@ def _away(b: int, n: int, edges: Edges, generator: torch.Generator) -> Float[Ten
     away = torch.full((b, n), float(n))
     away[reached > 0] = 0.0
     for hops in range(1, n):
-        wider = ((reached + reached @ near) > 0).float()
-        if torch.equal(wider, reached):
+        next_reached = ((reached + reached @ near) > 0).float()
+        if torch.equal(next_reached, reached):
             break
-        away[(wider > 0) & (reached == 0)] = float(hops)
-        reached = wider
+        away[(next_reached > 0) & (reached == 0)] = float(hops)
+        reached = next_reached
     return away + 0.5 * torch.rand((b, n), generator=generator)

@@ -17,11 +17,11 @@ from st2llm.errors import ConfigError, nearest
 
 ScheduleName = Literal["linear", "cosine", "quadratic", "flow"]
 PredictionType = Literal["epsilon", "velocity"]
-_STEPS = 1000
+_DISCRETE_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class Schedule:
+class NoiseSchedule:
     """x_t = a(t) x + s(t) noise for t from 0 (data) to 1 (noise).
 
     prediction_type: what the model is trained to predict. Of 'flow', where a = 1 - t and s = t, always the velocity
@@ -43,33 +43,35 @@ class Schedule:
         if self.name == "flow" and self.prediction_type != "velocity":
             raise ConfigError("The schedule 'flow' predicts the velocity. Set prediction_type: velocity.")
 
-    def at(self, t: Float[Tensor, " batch"]) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    def signal_and_noise(
+        self, t: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Signal a and noise s at these times."""
         if self.name == "flow":
             return 1 - t, t
         if self.name == "cosine":
             angle = (t + 0.008) / 1.008 * math.pi / 2
-            kept = (torch.cos(angle) / math.cos(0.008 / 1.008 * math.pi / 2)).clamp(min=1e-3, max=1.0)
-            return kept, (1 - kept**2).clamp(min=0).sqrt()
+            signal = (torch.cos(angle) / math.cos(0.008 / 1.008 * math.pi / 2)).clamp(min=1e-3, max=1.0)
+            return signal, (1 - signal**2).clamp(min=0).sqrt()
         low, high = 1e-4, 0.02
-        share = torch.linspace(0, 1, _STEPS, dtype=torch.float64)
+        fractions = torch.linspace(0, 1, _DISCRETE_STEPS, dtype=torch.float64)
         if self.name == "quadratic":
-            beta = (low**0.5 + share * (high**0.5 - low**0.5)) ** 2
+            beta = (low**0.5 + fractions * (high**0.5 - low**0.5)) ** 2
         else:
-            beta = low + share * (high - low)
-        kept_squared = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, dim=0)])
-        place = t.double().cpu() * _STEPS
-        below = place.floor().clamp(max=_STEPS - 1).long()
-        squared = torch.lerp(kept_squared[below], kept_squared[below + 1], place - below).to(t)
+            beta = low + fractions * (high - low)
+        signal_squared = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, dim=0)])
+        position = t.double().cpu() * _DISCRETE_STEPS
+        below = position.floor().clamp(max=_DISCRETE_STEPS - 1).long()
+        squared = torch.lerp(signal_squared[below], signal_squared[below + 1], position - below).to(t)
         return squared.sqrt(), (1 - squared).clamp(min=0).sqrt()
 
-    def noised(
+    def add_noise(
         self,
         x: Float[Tensor, "batch *entry"],
         noise: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch *entry"]:
-        a, s = (_rows(part, x) for part in self.at(t))
+        a, s = (_per_sample(part, x) for part in self.signal_and_noise(t))
         return a * x + s * noise
 
     def target(
@@ -83,27 +85,27 @@ class Schedule:
             return noise
         if self.name == "flow":
             return noise - x
-        a, s = (_rows(part, x) for part in self.at(t))
+        a, s = (_per_sample(part, x) for part in self.signal_and_noise(t))
         return a * noise - s * x
 
-    def undone(
+    def data_and_noise(
         self,
         noisy: Float[Tensor, "batch *entry"],
-        said: Float[Tensor, "batch *entry"],
+        prediction: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch *entry"], Float[Tensor, "batch *entry"]]:
         """The data and the noise that make up `noisy`, if what the model said is right."""
-        a, s = (_rows(part, noisy) for part in self.at(t))
+        a, s = (_per_sample(part, noisy) for part in self.signal_and_noise(t))
         if self.prediction_type == "epsilon":
-            return (noisy - s * said) / a, said
+            return (noisy - s * prediction) / a, prediction
         if self.name == "flow":
-            return noisy - s * said, noisy + a * said
-        return a * noisy - s * said, s * noisy + a * said
+            return noisy - s * prediction, noisy + a * prediction
+        return a * noisy - s * prediction, s * noisy + a * prediction
 
-    def stepped(
+    def step(
         self,
         noisy: Float[Tensor, "batch *entry"],
-        said: Float[Tensor, "batch *entry"],
+        prediction: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
         until: Float[Tensor, " batch"],
         *,
@@ -113,12 +115,12 @@ class Schedule:
 
         limit: data is held within it, for at high noise what the model says is magnified.
         """
-        x, _ = self.undone(noisy, said, t)
+        x, _ = self.data_and_noise(noisy, prediction, t)
         x = x.clamp(-limit, limit)
-        a, s = (_rows(part, noisy) for part in self.at(t))
+        a, s = (_per_sample(part, noisy) for part in self.signal_and_noise(t))
         noise = (noisy - a * x) / s.clamp(min=1e-6)
-        return self.noised(x, noise, until)
+        return self.add_noise(x, noise, until)
 
 
-def _rows(part: Float[Tensor, " batch"], like: Float[Tensor, "batch *entry"]) -> Tensor:
+def _per_sample(part: Float[Tensor, " batch"], like: Float[Tensor, "batch *entry"]) -> Tensor:
     return part.reshape(-1, *([1] * (like.ndim - 1)))

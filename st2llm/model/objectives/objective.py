@@ -12,7 +12,7 @@ class Objective(Protocol):
     """What is minimised: the sum over its terms of `share * total / count`."""
 
     @property
-    def shares(self) -> Mapping[str, float]:
+    def term_weights(self) -> Mapping[str, float]:
         """By term: its weight, divided by what is usual of it where its unit is large."""
         ...
 
@@ -33,24 +33,24 @@ class Objective(Protocol):
         """The sum of each term over a drawn batch, or over part of one."""
         ...
 
-    def value(self, means: Mapping[str, float]) -> float:
+    def selection_score(self, means: Mapping[str, float]) -> float:
         """One number to choose the best state by, lower is better, from the mean of each term."""
         ...
 
 
-class OneTerm:
+class SingleTermObjective:
     """An objective of a single term, without random choices."""
 
     name = "loss"
-    usual = 1.0
+    typical_size = 1.0
     whole_batch = False
 
     @property
-    def shares(self) -> dict[str, float]:
-        return {self.name: 1 / self.usual}
+    def term_weights(self) -> dict[str, float]:
+        return {self.name: 1 / self.typical_size}
 
     def draw(self, batch: Any, generator: torch.Generator) -> Any:
         return batch
 
-    def value(self, means: Mapping[str, float]) -> float:
+    def selection_score(self, means: Mapping[str, float]) -> float:
         return means[self.name]

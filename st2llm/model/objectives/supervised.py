@@ -12,48 +12,50 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
-from st2llm.model.objectives.objective import OneTerm
+from st2llm.model.objectives.objective import SingleTermObjective
 
 
 def absolute_error(
-    got: Float[Tensor, "batch time node channel"], batch: FieldBatch, scale: Float[Tensor, "node channel"]
+    predicted: Float[Tensor, "batch time node channel"],
+    batch: FieldBatch,
+    scale: Float[Tensor, "node channel"],
 ) -> tuple[Float[Tensor, ""], int]:
     """Sum of absolute errors in raw units over valid entries, and their count.
 
     scale: raw units per standardised unit. The sum, not a mean of batch means, so that pooling is exact.
     """
-    error = (got - batch.target).abs() * scale.to(got.device)
+    error = (predicted - batch.target).abs() * scale.to(predicted.device)
     return (error * batch.valid).sum(), int(batch.valid.sum())
 
 
-class Regression(OneTerm):
+class Regression(SingleTermObjective):
     """Mean absolute (or squared) error in raw units of what the windows ask: the next steps, a span, whole places."""
 
     name = "regression"
 
     def __init__(self, scale: Float[Tensor, "node channel"], *, squared: bool = False) -> None:
         self.scale, self.squared = scale, squared
-        self.usual = float((scale**2 if squared else scale).mean())
+        self.typical_size = float((scale**2 if squared else scale).mean())
 
     def counts(self, batch: FieldBatch) -> dict[str, int]:
         return {self.name: int(batch.valid.sum())}
 
     def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
-        got = arm(batch)
+        predicted = arm(batch)
         if self.squared:
-            error = (got - batch.target) * self.scale.to(got.device)
+            error = (predicted - batch.target) * self.scale.to(predicted.device)
             return {self.name: (error**2 * batch.valid).sum()}
-        return {self.name: absolute_error(got, batch, self.scale)[0]}
+        return {self.name: absolute_error(predicted, batch, self.scale)[0]}
 
 
-class Likelihood(OneTerm):
+class Likelihood(SingleTermObjective):
     """The loss of the arm's own head: a proper score of what it predicts (nats, or an energy score)."""
 
     name = "likelihood"
 
     def draw(self, batch: Any, generator: torch.Generator) -> Any:
-        is_drawn = isinstance(batch, PointBatch) and batch.needs_draws
-        return batch.with_noise(TRAINING_DRAWS, NOISE_SIZE, generator) if is_drawn else batch
+        needs_draws = isinstance(batch, PointBatch) and batch.needs_draws
+        return batch.with_noise(TRAINING_DRAWS, NOISE_SIZE, generator) if needs_draws else batch
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {self.name: len(batch)}
@@ -63,7 +65,7 @@ class Likelihood(OneTerm):
         return {self.name: head.loss(arm(batch), batch).sum()}  # type: ignore[operator]
 
 
-def of_task(
+def objective_of_task(
     shape: FieldShape | SequenceShape, scale: Float[Tensor, "*node channel"], *, squared: bool = False
 ) -> Regression | Likelihood:
     """What an arm is trained for: errors of values in raw units (scale: see `Regression`), or its head's own score."""

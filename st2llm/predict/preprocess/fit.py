@@ -8,7 +8,7 @@ from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.regions import partition_places
 from st2llm.encode.sequence import SequenceShape
 from st2llm.llm.local import LanguageModel
-from st2llm.model.arm import Blueprint, blueprint_of
+from st2llm.model.arm import ArmSpec, arm_spec
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
@@ -27,16 +27,21 @@ def make_blueprint(
     *,
     llm: LanguageModel | None,
     up: Projection,
-) -> Blueprint:
+) -> ArmSpec:
     """The blueprint of arms for samples like this one: sizes, edges, and extra features of places or codes."""
     if isinstance(shape, SequenceShape):
-        return blueprint_of(
-            shape, NO_EDGES, encoder, llm=llm, up=up, places=code_features(sample, encoder.extra_features)
+        return arm_spec(
+            shape,
+            NO_EDGES,
+            encoder,
+            llm=llm,
+            up=up,
+            place_features=code_features(sample, encoder.extra_features),
         )
     edges = edges_of(sample)
     places = place_features(sample, edges, encoder.extra_features)
     regions = partition_places(sample, edges, encoder.region_size) if encoder.graph == "regions" else None
-    return blueprint_of(shape, edges, encoder, llm=llm, up=up, places=places, partition=regions)
+    return arm_spec(shape, edges, encoder, llm=llm, up=up, place_features=places, partition=regions)
 
 
 def soft_token_count(nodes: int, history: int, encoder: EncoderSettings) -> int:

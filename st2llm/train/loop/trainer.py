@@ -162,7 +162,7 @@ class _Trainer:
         torch.manual_seed(
             self.seed * 1_000_003 + step
         )  # dropout of a step, wherever training was taken up again
-        counts, shares = self.objective.counts(whole), self.objective.shares
+        counts, shares = self.objective.counts(whole), self.objective.term_weights
         world, here = self.accelerator.num_processes, self.accelerator.process_index
         parts = world * self.budget.gradient_accumulation_steps
         mine = [p for p in range(parts) if p % world == here]
@@ -215,7 +215,7 @@ class _Trainer:
             self._restore(self.averaged)
         error = self._validate()
         state.step = step
-        state.rows.append((step, self.objective.value(means), error))
+        state.rows.append((step, self.objective.selection_score(means), error))
         self.totals, self.counts = {}, {}
         state.current = now
         if error < state.best:
@@ -230,7 +230,7 @@ class _Trainer:
 
     def _cosines(self, drawn: Batch) -> dict[str, float]:
         """Cosine similarity between the gradients of each two terms of the objective, on the last batch."""
-        if len(self.objective.shares) < 2:
+        if len(self.objective.term_weights) < 2:
             return {}
         totals = self.objective.totals(self.module, drawn)
         gradients = {
@@ -303,7 +303,7 @@ def evaluate(module: nn.Module, data: Batch, objective: Objective, batch: int, *
         for name, total in objective.totals(module, part).items():
             totals[name] = totals.get(name, 0.0) + float(total)
     counts = objective.counts(drawn)
-    return objective.value({name: total / max(counts[name], 1) for name, total in totals.items()})
+    return objective.selection_score({name: total / max(counts[name], 1) for name, total in totals.items()})
 
 
 def _generator(seed: int, step: int) -> torch.Generator:

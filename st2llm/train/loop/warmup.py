@@ -8,7 +8,7 @@ from torch import Tensor
 from st2llm.config.training import WarmupSettings
 from st2llm.encode.batch import Batch
 from st2llm.files import write_atomically
-from st2llm.model.arm import Blueprint, Probe
+from st2llm.model.arm import ArmSpec, EncoderWithHead
 from st2llm.model.objectives.objective import Objective
 from st2llm.train.loop.budget import Budget, StepCallback
 from st2llm.train.loop.trainer import fit
@@ -16,7 +16,7 @@ from st2llm.train.loop.trainer import fit
 
 def warm_up_encoder(
     path: Path,
-    blueprint: Blueprint,
+    blueprint: ArmSpec,
     train: Batch,
     validation: Batch,
     settings: WarmupSettings,
@@ -30,7 +30,7 @@ def warm_up_encoder(
     Where the encoder was trained on other data, the state of its head is included, as `head.*`.
     """
     if not path.exists():
-        probe = Probe(blueprint, seed=seed)
+        probe = EncoderWithHead(blueprint, seed=seed)
         budget = Budget(**settings.model_dump(include={"steps", "batch", "lr", "ema_decay"}))
         fit(probe, train, validation, budget, objective=objective, seed=seed, on_step=on_step)
         state = {name: tensor.contiguous() for name, tensor in probe.encoder.state_dict().items()}

@@ -8,9 +8,9 @@ from support import fields, five_kinds
 from st2llm.config.model import EncoderSettings
 from st2llm.encode.point_batch import DAY_PARTS
 from st2llm.errors import ConfigError
-from st2llm.model.arm import Blueprint
-from st2llm.model.objectives.contrastive import VIEWS, Contrastive, info_nce
-from st2llm.model.pretraining import Sequenced
+from st2llm.model.arm import ArmSpec
+from st2llm.model.objectives.contrastive import AUGMENTATIONS, Contrastive, info_nce
+from st2llm.model.pretraining import SequencePretrainingModel
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
@@ -29,7 +29,7 @@ def test_info_nce_is_the_closed_form_and_leaves_out_what_is_alike():
 def test_windows_at_a_like_time_of_day_are_no_negatives():
     near = Contrastive(fields.EDGES, steps_per_day=24, near_hours=2)
     clock = torch.tensor([23.0, 0.5, 2.0, 12.0]) / 24
-    assert near._alike(clock).tolist() == [
+    assert near._excluded_negatives(clock).tolist() == [
         [True, True, False, False],
         [True, True, True, False],
         [False, True, True, False],
@@ -59,8 +59,8 @@ def test_an_unknown_view_names_the_nearest():
 def sequences():
     samples = five_kinds.event_samples(five_kinds.events(80), 6)
     preprocessor = fit_sequence_preprocessor(samples, skip="none", points=6)
-    blueprint = Blueprint(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
-    return Sequenced(blueprint, seed=0), preprocessor.collate(samples, with_instructions=False)
+    blueprint = ArmSpec(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
+    return SequencePretrainingModel(blueprint, seed=0), preprocessor.collate(samples, with_instructions=False)
 
 
 def test_sequences_find_their_other_view():
@@ -72,7 +72,7 @@ def test_sequences_find_their_other_view():
     assert got.curve.best < 0.8 * got.curve.validation[0]
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", AUGMENTATIONS)
 def test_a_view_of_a_sequence_changes_what_is_recorded_and_not_what_is_asked(view):
     _, data = sequences()
     made = data.augment(view, 0.5, torch.Generator().manual_seed(0))
@@ -92,6 +92,6 @@ def test_a_point_that_is_missing_is_not_read():
     other = torch.where(made.real[..., None], data.numbers, 99.0)
     module.eval()
     with torch.no_grad():
-        said = [module.embedded(rows) for rows in (made, type(made)(**{**vars(made), "numbers": other}))]
+        said = [module.embed(rows) for rows in (made, type(made)(**{**vars(made), "numbers": other}))]
     torch.testing.assert_close(said[0], said[1])
-    assert not torch.allclose(said[0], module.embedded(data))
+    assert not torch.allclose(said[0], module.embed(data))

@@ -12,7 +12,7 @@ from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack_fields
 from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import TrainingError
-from st2llm.model.arm import Blueprint, EncoderSettings, build
+from st2llm.model.arm import ArmSpec, EncoderSettings, build_arm
 from st2llm.model.objectives.supervised import Regression, absolute_error
 from st2llm.train.loop.budget import Budget, LearningCurve
 from st2llm.train.loop.trainer import evaluate, fit
@@ -65,7 +65,7 @@ def field_batches():
 def field_arm():
     settings = EncoderSettings(d_st=8, patch=4, layers=1)
     shape = FieldShape(12, 3, 3, 1, 24)
-    return build("none", Blueprint(shape, fields.EDGES, 16, 1.0, 4, settings), seed=0)
+    return build_arm("none", ArmSpec(shape, fields.EDGES, 16, 1.0, 4, settings), seed=0)
 
 
 def test_the_loss_falls_and_is_told_in_raw_units():

@@ -99,7 +99,9 @@ class TextRunner:
         test = inputs.test_samples(predictor)
         if predictor.checkpoint:
             dtype = inputs.models.settings.dtype
-            model: LanguageModel | RemoteModel = checkpoint.tuned(Path(predictor.checkpoint), dtype=dtype)
+            model: LanguageModel | RemoteModel = checkpoint.load_finetuned_llm(
+                Path(predictor.checkpoint), dtype=dtype
+            )
         else:
             model = inputs.models.of(predictor)
         options = prompt_options(predictor, model, inputs.train, seed=job.seed)

@@ -17,7 +17,7 @@ from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run.samples import CachedSamples, without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import require_local
-from st2llm.model.arm import Arm, build
+from st2llm.model.arm import Arm, build_arm
 from st2llm.predict.arm import ArmPredictor
 from st2llm.train.loop.budget import Budget, FitResult, LearningCurve
 from st2llm.train.loop.meter import Meter
@@ -162,13 +162,13 @@ class TrainedRunner:
             changed = adapted or predictor.backbone == "llm-random"
             model = models.fresh(predictor, job.seed) if changed else require_local(models.of(predictor))
         try:
-            return build(
+            return build_arm(
                 str(predictor.backbone),
                 self.training.blueprint(),
                 seed=job.seed,
-                warm=initial,
+                init_weights=initial,
                 llm=model,
-                how=suite.adapt if adapted else FROZEN,
+                adaptation=suite.adapt if adapted else FROZEN,
             )
         except RuntimeError as error:
             warmup = suite.encoder.warmup

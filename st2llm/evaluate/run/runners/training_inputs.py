@@ -12,9 +12,9 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.samples import CachedSamples
 from st2llm.llm.endpoint.client import PREFIX
 from st2llm.llm.local import require_local
-from st2llm.model.arm import Blueprint
+from st2llm.model.arm import ArmSpec
 from st2llm.model.objectives.objective import Objective
-from st2llm.model.objectives.supervised import of_task
+from st2llm.model.objectives.supervised import objective_of_task
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
 
@@ -57,13 +57,13 @@ class TrainingInputs:
     @cached_property
     def objective(self) -> Objective:
         scale = torch.from_numpy(self.preprocessor.scaler.std).float()
-        return of_task(self.shape, scale, squared=self.inputs.budget.loss == "squared")
+        return objective_of_task(self.shape, scale, squared=self.inputs.budget.loss == "squared")
 
     @property
     def shape(self) -> FieldShape | SequenceShape:
         return self.preprocessor.task_shape(self.inputs.train[0], self.inputs.task)
 
-    def blueprint(self) -> Blueprint:
+    def blueprint(self) -> ArmSpec:
         """The settings and shapes that every arm is built from."""
         suite = self.inputs.suite
         settings = EncoderSettings(**suite.encoder.model_dump(exclude={"warmup"}))
