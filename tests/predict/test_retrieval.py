@@ -21,7 +21,7 @@ class Ends(nn.Module):
         super().__init__()
         self.nothing, self.seen = nn.Parameter(torch.zeros(1)), 0
 
-    def embedded(self, batch):
+    def embed(self, batch):
         assert not batch.valid.any()  # nobody shows it a truth
         self.seen += len(batch)
         return batch.values[:, HISTORY - 2 : HISTORY, :, 0].transpose(1, 2)
