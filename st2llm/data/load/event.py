@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 from st2llm.data import calendar, positions, timestamps
 from st2llm.data.card.event import EventCard
 from st2llm.data.load import provenance, side_information
+from st2llm.data.load.card_calendar import card_holidays
 from st2llm.data.local_time import parse_instant
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Columns, ColumnType
@@ -76,7 +77,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         attributes=joined.attributes,
         known=joined.known,
         notes=joined.notes,
-        holidays=sequence_tables.card_holidays(card, *window),
+        holidays=card_holidays(card, *window),
     )
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pyproj
 from jaxtyping import Float64, Int64
 
-from st2llm.data import calendar, safe_open
+from st2llm.data import safe_open
 from st2llm.data.card import GraphCard, NodeTable
 from st2llm.data.load import edges, provenance, side_information
+from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
 from st2llm.data.read import readings as readers
 from st2llm.errors import DataError, nearest
@@ -43,7 +44,6 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         raise DataError(
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
         )
-    rule = card.holidays
     side = side_information.field_side_information(
         card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.xy
     )
@@ -58,13 +58,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         labels=places.labels,
         channels=channels,
         edges=graph_edges,
-        calendar=calendar.calendar_of(
-            time,
-            card.timezone,
-            freq_s=card.freq_s,
-            country=rule.country if rule else "",
-            subdivision=rule.subdivision if rule else None,
-        ),
+        calendar=field_calendar(card, time, card.freq_s),
         split=card.plan(),
         lonlat=places.lonlat,
         xy=places.xy,

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.data import calendar
 from st2llm.data.card import GridCard, file_and_key
 from st2llm.data.load import provenance, side_information
+from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
 from st2llm.data.local_time import check_increasing
 from st2llm.data.read import rasters
@@ -41,12 +41,8 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         raise DataError(
             f"{card.name}: no cell has a reading at any time. Correct `null`, `outside` or `subset`."
         )
-    channels = tuple(card.channels or raster.names or ("value",))
-    if len(channels) != values.shape[3]:
-        raise DataError(
-            f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
-        )
-    rule, layout = card.holidays, Layout(rows, cols, raster.space)
+    channels = _channels(card, raster, values)
+    layout = Layout(rows, cols, raster.space)
     lonlat, xy = cell_centres(layout)
     side = side_information.field_side_information(
         card.side, files, time, card.timezone, lonlat=lonlat, xy=xy
@@ -60,13 +56,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         time=time,
         layout=layout,
         channels=channels,
-        calendar=calendar.calendar_of(
-            time,
-            card.timezone,
-            freq_s=card.freq_s,
-            country=rule.country if rule else "",
-            subdivision=rule.subdivision if rule else None,
-        ),
+        calendar=field_calendar(card, time, card.freq_s),
         split=card.plan(),
         description=card.description,
         quantity=card.quantity,
@@ -87,6 +77,16 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         covariates=side.readings,
         place_texts=side.place_texts,
     )
+
+
+def _channels(card: GridCard, raster: Raster, values: Values) -> tuple[str, ...]:
+    """The names of the channels: of the card, else of the file. Raises DataError for a wrong number of names."""
+    channels = tuple(card.channels or raster.names or ("value",))
+    if len(channels) != values.shape[3]:
+        raise DataError(
+            f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
+        )
+    return channels
 
 
 def _concatenate_in_time(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:

@@ -10,6 +10,7 @@ from st2llm.data import positions, timestamps
 from st2llm.data.card.side import PlaceTable
 from st2llm.data.card.trajectory import TrajectoryCard, step_milliseconds
 from st2llm.data.load import harmonise, provenance, side_information
+from st2llm.data.load.card_calendar import card_holidays
 from st2llm.data.load.fixes import Fixes, resolve_duplicates
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Categories, ColumnType
@@ -236,9 +237,7 @@ def _objects(
     card: TrajectoryCard, fixes: Fixes, origin: Provenance, joined: TrajectorySideInformation
 ) -> list[Trajectory]:
     edges = fixes.offsets()
-    days = sequence_tables.card_holidays(
-        card, *(int(t * fixes.unit_s) for t in (fixes.time.min(), fixes.time.max()))
-    )
+    days = card_holidays(card, *(int(t * fixes.unit_s) for t in (fixes.time.min(), fixes.time.max())))
     step = _step(card, fixes.unit_s)
     names = None if fixes.place is None else np.array([*fixes.place.names, ""], dtype=object)
     plan, task = card.plan(), dict(card.default_task)

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from st2llm.data import calendar, positions, timestamps
-from st2llm.data.card.base import Card
+from st2llm.data import positions, timestamps
 from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern
 from st2llm.data.read import columns
 from st2llm.data.read.columns import Columns, ColumnType
@@ -87,14 +86,6 @@ def read_positions(
     lonlat, xy, steps = positions.read_coordinates(card, coordinates)
     dropped = (f"dropped {int(empty.sum())} rows without coordinates",) if empty.any() else ()
     return lonlat, xy, kept, (*dropped, *steps)
-
-
-def card_holidays(card: Card, first: int, last: int) -> dict[int, str]:
-    """The names of public holidays by local day (days since 1970); empty where the card has no `holidays`."""
-    rule = card.holidays
-    return (
-        calendar.holiday_names((first, last), card.timezone, rule.country, rule.subdivision) if rule else {}
-    )
 
 
 def _table_files(table: SourceTable, files: Mapping[str, Path]) -> list[TableFile]:
