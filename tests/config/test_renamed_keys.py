@@ -1,5 +1,6 @@
 """Earlier names of settings are accepted, each with one line, and no committed YAML uses them."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from st2llm.config.training import (
     align_recipe_type,
     finetune_recipe_type,
 )
+from st2llm.errors import ConfigError
+from st2llm.train.checkpointing import RunFolder
 from st2llm.train.recipes import load_recipe
 
 ENCODER = {
@@ -145,3 +148,41 @@ def test_an_override_by_either_name_replaces_the_value_of_the_file(tmp_path, lin
     path.write_text(RECIPE, encoding="utf-8")
     for key in ("start", "init_from"):
         assert load_recipe(path, {key: "runs/other"}, into=PretrainRecipe).init_from == "runs/other"
+
+
+def test_the_config_of_an_earlier_suite_run_equals_that_of_the_same_suite_now(lines):
+    shared = {
+        "id": "one", "version": 1, "kind": "graph", "data": "los-loop", "llm": {"name": "tiny"},
+        "task": {"forecast": {"history": 12, "horizon": 12}},
+    }  # fmt: skip
+    rule = {"name": "last-value", "family": "baseline"}
+    text = {"name": "text", "family": "text", "backbone": "llm-frozen", "template": "graph/forecast"}
+    before = shared | {
+        "encoder": {"without": ["node"], "warmup": {"steps": 3, "average": 0.9}},
+        "lora": {"targets": ["q_proj"]},
+        "up": {"head": "mlp", "prompt": 4},
+        "predictors": [rule, text | {"set": {"budget": 500, "examples": {"by": "shape"}}}],
+        "budget": {"steps": 3, "average": 0.9},
+    }
+    now = shared | {
+        "encoder": {"drop_embeddings": ["node"], "warmup": {"steps": 3, "ema_decay": 0.9}},
+        "adapt": {"target_modules": ["q_proj"]},
+        "up": {"head": "mlp", "virtual_tokens": 4},
+        "predictors": [rule, text | {"set": {"prompt_budget": 500, "examples": {"select": "shape"}}}],
+        "budget": {"steps": 3, "ema_decay": 0.9},
+    }
+    assert config.upgrade(before, into=Suite) == Suite.model_validate(now).model_dump(mode="json")
+    assert not lines()
+
+
+def test_a_training_run_of_earlier_names_resumes(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    recipe = load_recipe(path, into=PretrainRecipe)
+    earlier = yaml.safe_load(RECIPE)
+    (tmp_path / "run.json").write_text(json.dumps(earlier), encoding="utf-8")
+    RunFolder(tmp_path, recipe, seed=0).open(resume=True)
+    earlier["encoder"]["without"] = []
+    (tmp_path / "run.json").write_text(json.dumps(earlier), encoding="utf-8")
+    with pytest.raises(ConfigError, match="a run of another recipe: encoder differ"):
+        RunFolder(tmp_path, recipe, seed=0).open(resume=True)
