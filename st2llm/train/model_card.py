@@ -1,4 +1,4 @@
-"""The model card of a training run: what it is, what it learned from, and how far it came."""
+"""The model card of a training run: model, training data, budget and validation loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from st2llm.config.training import TrainingBudget
 
 @runtime_checkable
 class TrainingRecipe(Protocol):
-    """What every recipe of a training run has."""
+    """The settings that every recipe of a training run has."""
 
     @property
     def id(self) -> str: ...
@@ -32,8 +32,8 @@ def model_card(
 ) -> str:
     """A README.md with the YAML head that model hubs read.
 
-    about: a sentence or two on what it is. state: of the checkpoint. unit: of the validation loss. rows: facts for the
-    table, before those that every run has. after: what else a user wants to know. head: keys beside the library.
+    about: a sentence or two that describe the model. state: content of state.json. unit: of the validation loss. rows:
+    the first rows of the table. after: text below the table. head: further keys of the YAML head.
     """
     budget, keys = run.budget, {"library_name": "st2llm", **(head or {})}
     table = [

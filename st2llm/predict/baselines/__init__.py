@@ -1,4 +1,4 @@
-"""Null rules and closed-form regressions: what any model has to beat. `config.catalog` says what each is for."""
+"""Null rules and closed-form regressions, the baselines of every comparison; `config.catalog` lists their tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
     "nearest-features": labels.nearest_features,
     "nearest-windows": retrieval.nearest_windows,
 }
-"""What fits each rule on training samples."""
+"""The function that fits each rule on training samples, by name."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class BaselinePredictor:
     rule: Rule
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Raises DataError for a sample of a kind or task that the rule does not answer."""
+        """Raises DataError for a sample of a kind or task that the rule does not cover."""
         for sample in samples:
             if not RULES[self.name].covers(sample.kind, sample.task):
                 scope = RULES[self.name]
@@ -78,7 +78,7 @@ class BaselinePredictor:
                     f"The rule {self.name!r} is for {' or '.join(scope.tasks)} of kind {' or '.join(scope.kinds)}, "
                     f"but {sample.id} is a {sample.task} of kind {sample.kind}."
                 )
-        return self.rule.answer(samples)
+        return self.rule.predict(samples)
 
 
 def fit_baseline(name: str, train: Sequence[Sample]) -> BaselinePredictor:

@@ -1,7 +1,7 @@
-"""A self-exciting rate of events in the manner of earthquakes: each event is followed by others, fewer as time goes by.
+"""ETAS, the epidemic-type aftershock sequence (Ogata 1988) in time alone, fitted by maximum likelihood.
 
-Ogata's epidemic type aftershock sequence (1988) in time alone, fitted by maximum likelihood. What is seen of the past
-is what a sample shows, so that the rule knows no more than any other; older events are part of the background.
+The intensity of events rises after each event and decays. Only the events that a sample shows count as its history, so
+that the rule has no more information than other predictors; older events are part of the background rate.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from st2llm.predict.baselines.events import (
 from st2llm.types import Prediction, Sample
 
 _MAX_FITTED = 5000
-"""Training samples that are fitted at most, evenly spaced."""
+"""Maximal number of training samples of the fit, evenly spaced."""
 
 
 @dataclass(frozen=True)
 class Intensity:
-    """mu + sum over past events of k exp(alpha (magnitude - smallest)) (age + c)^-p, events an hour; c in hours."""
+    """Events an hour: mu + sum over past events of k exp(alpha (magnitude - smallest)) (age + c)^-p; c in hours."""
 
     mu: float
     k: float
@@ -39,39 +39,41 @@ class Intensity:
     def at(
         self, gap: Float64[np.ndarray, "*row"], age: Float64[np.ndarray, "*row event"], size: np.ndarray
     ) -> tuple[Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"]]:
-        """The rate `gap` hours after the last event, and how many events are expected until then.
+        """The intensity `gap` hours after the last event, and the expected number of events until then.
 
-        age: hours from each event to the last one, inf where there is none. size: magnitudes above the smallest.
+        age: hours from each event to the last one, inf for padding. size: magnitudes above the smallest.
         """
         weight = self.k * np.exp(self.alpha * size)
         start, end = age + self.c, age + gap[..., None] + self.c
         rate = self.mu + (weight * end**-self.p).sum(axis=-1)
-        whole = (weight * (start ** (1 - self.p) - end ** (1 - self.p))).sum(axis=-1) / (self.p - 1)
-        return np.asarray(rate), np.asarray(self.mu * gap + whole)
+        integral = (weight * (start ** (1 - self.p) - end ** (1 - self.p))).sum(axis=-1) / (self.p - 1)
+        return np.asarray(rate), np.asarray(self.mu * gap + integral)
 
 
 @dataclass(frozen=True)
 class Etas:
-    usual: EventStatistics
+    """Gaps by the fitted intensity; other channels by their statistics. smallest: magnitude of the training part."""
+
+    statistics: EventStatistics
     rate: Intensity
     smallest: float
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [self._one(sample) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._predict(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> Prediction:
+    def _predict(self, sample: Sample) -> Prediction:
         age, size = _history(sample, self.smallest)
-        found = [self._quantile(age, size, share) for share in QUANTILE_LEVELS]
-        return gap_prediction(sample, self.usual, found, partial(self._log_density, age, size))
+        gaps = [self._quantile(age, size, level) for level in QUANTILE_LEVELS]
+        return gap_prediction(sample, self.statistics, gaps, partial(self._log_density, age, size))
 
     def _log_density(self, age: np.ndarray, size: np.ndarray, gap: np.ndarray) -> np.ndarray:
         hours = np.asarray(gap, dtype=np.float64)
         rate, expected = self.rate.at(hours, np.broadcast_to(age, (*hours.shape, len(age))), size)
         return np.asarray(np.log(rate) - expected)
 
-    def _quantile(self, age: np.ndarray, size: np.ndarray, share: float) -> float:
-        """The gap within which an event comes with that probability, by bisection."""
-        target, low, high = -np.log(1 - share), 0.0, 1.0
+    def _quantile(self, age: np.ndarray, size: np.ndarray, level: float) -> float:
+        """The quantile of the gap at that probability, by bisection."""
+        target, low, high = -np.log(1 - level), 0.0, 1.0
         while self.rate.at(np.array(high), age, size)[1] < target:
             high *= 2
         for _ in range(50):
@@ -84,14 +86,14 @@ class Etas:
 
 
 def etas(train: Sequence[Sample]) -> Etas:
-    """Maximum likelihood of the gaps that training samples ask for."""
-    usual = fit_event_statistics(train)
-    chosen = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, _MAX_FITTED).round())]
+    """Maximum-likelihood fit to the gaps that training samples ask for."""
+    statistics = fit_event_statistics(train)
+    fitted = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, _MAX_FITTED).round())]
     at = train[0].side.channels.index("gap_h")
     smallest = (
-        min(float(visible_values(s, "magnitude").min()) for s in chosen) if _has_magnitude(train[0]) else 0.0
+        min(float(visible_values(s, "magnitude").min()) for s in fitted) if _has_magnitude(train[0]) else 0.0
     )
-    pairs = [(float(next_event_values(s)[0, at]), *_history(s, smallest)) for s in chosen]
+    pairs = [(float(next_event_values(s)[0, at]), *_history(s, smallest)) for s in fitted]
     pairs = [pair for pair in pairs if np.isfinite(pair[0])]
     gap = np.array([pair[0] for pair in pairs])
     width = max(len(pair[1]) for pair in pairs)
@@ -104,13 +106,13 @@ def etas(train: Sequence[Sample]) -> Etas:
 
     mean = 1 / max(float(gap.mean()), 1e-6)
     first = np.log([0.5 * mean, 0.05, 0.5, 0.05, 0.2])
-    found = minimize(loss, first, method="L-BFGS-B", bounds=[(-16, 8)] * 3 + [(-10, 4), (-4, 1.5)])
-    return Etas(usual, _intensity(found.x), smallest)
+    fit = minimize(loss, first, method="L-BFGS-B", bounds=[(-16, 8)] * 3 + [(-10, 4), (-4, 1.5)])
+    return Etas(statistics, _intensity(fit.x), smallest)
 
 
 def _intensity(free: np.ndarray) -> Intensity:
-    mu, k, alpha, c, over = np.exp(free)
-    return Intensity(float(mu), float(k), float(alpha), float(c), 1 + float(over))
+    mu, k, alpha, c, excess = np.exp(free)
+    return Intensity(float(mu), float(k), float(alpha), float(c), 1 + float(excess))
 
 
 def _has_magnitude(sample: Sample) -> bool:
@@ -118,7 +120,7 @@ def _has_magnitude(sample: Sample) -> bool:
 
 
 def _history(sample: Sample, smallest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Hours from each event that is seen to the last of them, and its magnitude above the smallest."""
+    """Hours from each visible event to the last of them, and its magnitude above the smallest."""
     hours = (sample.time[-2] - sample.time[:-1]) / 3600
     if not _has_magnitude(sample):
         return hours, np.zeros(len(hours))

@@ -1,4 +1,4 @@
-"""Null rules for what happens next: when, from the rate of events; where and what, from what is usual."""
+"""Baselines for the next event: the gap from rates of events; place, magnitude and mark from training statistics."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,62 +15,63 @@ from st2llm.types import Prediction, Sample
 _WEEK_H = 168
 QUANTILE_LEVELS = (0.05, 0.5, 0.95)
 _MIN_GAP_H = 1e-6
-"""Rates are held finite where all gaps are nought."""
+"""Lower bound of mean gaps, so that rates stay finite."""
 
 
 @dataclass(frozen=True)
 class EventStatistics:
-    """What is usual of each asked channel: its median over training; of marks, all of them, the commonest first."""
+    """The median of each channel over training events, and the marks, the most frequent first."""
 
     channels: tuple[str, ...]
     median: Float64[np.ndarray, " channel"]
     marks: Int64[np.ndarray, " option"]
 
-    def rest(self, sample: Sample) -> Float64[np.ndarray, "time node channel"]:
-        """The medians at every entry."""
+    def medians(self, sample: Sample) -> Float64[np.ndarray, "time node channel"]:
+        """The medians at every entry of the sample."""
         return np.broadcast_to(self.median, sample.values.shape).copy()
 
 
 def fit_event_statistics(train: Sequence[Sample]) -> EventStatistics:
     """Raises DataError where there is no training event."""
     if not len(train):
-        raise DataError("Rules of events are fitted on training samples, but there is none. Correct `split`.")
-    asked = np.concatenate([next_event_values(sample) for sample in train])
+        raise DataError(
+            "Baselines of events are fitted on training samples, but there are none. Correct `split`."
+        )
+    values = np.concatenate([next_event_values(sample) for sample in train])
     channels = train[0].side.channels
-    some = np.isfinite(asked).any(axis=0)
+    known = np.isfinite(values).any(axis=0)
     median = np.full(len(channels), np.nan)
-    median[some] = np.nanmedian(asked[:, some], axis=0)
+    median[known] = np.nanmedian(values[:, known], axis=0)
     marks = np.zeros(len(train[0].side.options), dtype=np.int64)
     if "mark" in channels:
-        codes = asked[:, channels.index("mark")]
+        codes = values[:, channels.index("mark")]
         marks = np.bincount(codes[np.isfinite(codes)].astype(np.int64), minlength=len(marks))
     return EventStatistics(channels, median, np.argsort(-marks, kind="stable").astype(np.int64))
 
 
 @dataclass(frozen=True)
 class HomogeneousRate:
-    """Events as a Poisson process of one rate, events an hour, that of the training part.
+    """A homogeneous Poisson process with the rate of the training part, in events an hour.
 
-    The gap is then exponential. Its median, ln 2 / rate, is what is answered, for that has the least mean absolute
-    error; the mean, 1 / rate, would have the least squared one.
+    The gap is then exponential. The value is its median, ln 2 / rate, which minimises the mean absolute error.
     """
 
-    usual: EventStatistics
+    statistics: EventStatistics
     rate: float
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_exponential_prediction(sample, self.usual, self.rate) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [_exponential_prediction(sample, self.statistics, self.rate) for sample in samples]
 
 
 @dataclass(frozen=True)
 class RecentRate:
-    """The same with the rate of the events that are seen; of the training part where they are all at one time."""
+    """A Poisson process with the rate of the visible events; of the training part where they are all at one time."""
 
-    usual: EventStatistics
+    statistics: EventStatistics
     rate: float
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_exponential_prediction(sample, self.usual, self._rate(sample)) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [_exponential_prediction(sample, self.statistics, self._rate(sample)) for sample in samples]
 
     def _rate(self, sample: Sample) -> float:
         gaps = visible_values(sample, "gap_h")
@@ -79,34 +80,34 @@ class RecentRate:
 
 @dataclass(frozen=True)
 class HourOfWeekRate:
-    """Events as a Poisson process whose rate depends on the local hour of the week, as in training.
+    """A Poisson process whose rate depends on the local hour of the week.
 
-    rates: events an hour of each of the 168 hours, Monday 00:00 first. The answer is the median of the gap.
+    rates: events an hour in each of the 168 hours, Monday 00:00 first. The value is the median of the gap.
     """
 
-    usual: EventStatistics
+    statistics: EventStatistics
     rates: Float64[np.ndarray, " hour"]
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [self._one(sample) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._predict(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> Prediction:
+    def _predict(self, sample: Sample) -> Prediction:
         start = _hour_of_week(sample)
-        found = [self._quantile(start, share) for share in QUANTILE_LEVELS]
+        gaps = [self._quantile(start, level) for level in QUANTILE_LEVELS]
         density = partial(self._log_density, start)
-        return gap_prediction(sample, self.usual, found, density)
+        return gap_prediction(sample, self.statistics, gaps, density)
 
     def _expected(self, start: float, gap: Float64[np.ndarray, "*gap"]) -> Float64[np.ndarray, "*gap"]:
-        """How many events are expected within a gap that begins at that hour of the week."""
+        """The expected number of events within a gap that begins at that hour of the week."""
         until = np.concatenate([[0.0], np.cumsum(self.rates)])
         ends = np.stack(np.broadcast_arrays(start, start + gap))
         weeks, rest = np.divmod(ends, _WEEK_H)
         counted = weeks * until[-1] + np.interp(rest, np.arange(_WEEK_H + 1), until)
         return np.asarray(counted[1] - counted[0], dtype=np.float64)
 
-    def _quantile(self, start: float, share: float) -> float:
-        """The gap within which an event comes with that probability, by bisection."""
-        target, low, high = -math.log(1 - share), 0.0, float(_WEEK_H)
+    def _quantile(self, start: float, level: float) -> float:
+        """The quantile of the gap at that probability, by bisection."""
+        target, low, high = -math.log(1 - level), 0.0, float(_WEEK_H)
         while self._expected(start, np.array([high]))[0] < target:
             high *= 2
         for _ in range(60):
@@ -124,34 +125,37 @@ class HourOfWeekRate:
 
 @dataclass(frozen=True)
 class LastGap:
-    """As long as the last gap that was seen, at the last place, of the last sort."""
+    """Repeats the last visible gap, place, magnitude and mark."""
 
-    usual: EventStatistics
+    statistics: EventStatistics
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [self._one(sample) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._predict(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> Prediction:
-        whole = self.usual.rest(sample)
-        for i, name in enumerate(self.usual.channels):
-            seen = visible_values(sample, name)
-            if len(seen):
-                whole[..., i] = seen[-1]
-        marks = visible_values(sample, "mark") if "mark" in self.usual.channels else np.empty(0)
-        order = self.usual.marks
+    def _predict(self, sample: Sample) -> Prediction:
+        values = self.statistics.medians(sample)
+        for i, name in enumerate(self.statistics.channels):
+            visible = visible_values(sample, name)
+            if len(visible):
+                values[..., i] = visible[-1]
+        marks = visible_values(sample, "mark") if "mark" in self.statistics.channels else np.empty(0)
+        order = self.statistics.marks
         if len(marks):
             order = np.concatenate([[int(marks[-1])], order[order != int(marks[-1])]])
-        return _event_prediction(sample, whole, order)
+        return _event_prediction(sample, values, order)
 
 
 @dataclass(frozen=True)
 class MedianGap:
-    """The median gap of the training part, at the median place, of the commonest sort."""
+    """The median gap, place and magnitude of the training part, with its most frequent mark."""
 
-    usual: EventStatistics
+    statistics: EventStatistics
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_event_prediction(sample, self.usual.rest(sample), self.usual.marks) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [
+            _event_prediction(sample, self.statistics.medians(sample), self.statistics.marks)
+            for sample in samples
+        ]
 
 
 def homogeneous_rate(train: Sequence[Sample]) -> HomogeneousRate:
@@ -163,13 +167,13 @@ def recent_rate(train: Sequence[Sample]) -> RecentRate:
 
 
 def hour_of_week_rate(train: Sequence[Sample]) -> HourOfWeekRate:
-    """One event is added to each hour of the week, so that no hour is without."""
-    usual, rate = fit_event_statistics(train), _mean_rate(train)
+    """Fits the rates; one event is added to each hour of the week, so that no rate is zero."""
+    statistics, rate = fit_event_statistics(train), _mean_rate(train)
     gap = train[0].side.channels.index("gap_h")
     at = [_hour_of_week(sample) + float(next_event_values(sample)[0, gap]) for sample in train]
     hours = np.array([hour for hour in at if math.isfinite(hour)])
     counts = np.bincount((hours % _WEEK_H).astype(np.int64) % _WEEK_H, minlength=_WEEK_H) + 1.0
-    return HourOfWeekRate(usual, np.asarray(rate * counts / counts.mean(), dtype=np.float64))
+    return HourOfWeekRate(statistics, np.asarray(rate * counts / counts.mean(), dtype=np.float64))
 
 
 def last_gap(train: Sequence[Sample]) -> LastGap:
@@ -181,7 +185,7 @@ def median_gap(train: Sequence[Sample]) -> MedianGap:
 
 
 def _mean_rate(train: Sequence[Sample]) -> float:
-    """Events an hour: 1 / the mean gap of what training samples ask for; where they ask for none, of what they show."""
+    """Events an hour: 1 / the mean wanted gap of training samples; where none is wanted, of their visible gaps."""
     gap = train[0].side.channels.index("gap_h")
     gaps = np.array([next_event_values(sample)[0, gap] for sample in train])
     if not np.isfinite(gaps).any():
@@ -190,9 +194,9 @@ def _mean_rate(train: Sequence[Sample]) -> float:
 
 
 def next_event_values(sample: Sample) -> Float64[np.ndarray, "event channel"]:
-    """What a training sample asks for, every channel of the last event that is known."""
-    asked: Float64[np.ndarray, "event channel"] = known_values(sample)[-1, :1]
-    return asked
+    """All channels of the next event of a training sample, NaN where unknown."""
+    values: Float64[np.ndarray, "event channel"] = known_values(sample)[-1, :1]
+    return values
 
 
 def visible_values(sample: Sample, channel: str) -> Float64[np.ndarray, " event"]:
@@ -201,16 +205,16 @@ def visible_values(sample: Sample, channel: str) -> Float64[np.ndarray, " event"
 
 
 def _hour_of_week(sample: Sample) -> float:
-    """The local hour of the week of the last event that is seen, with its minutes."""
+    """The local hour of the week of the last visible event, with fractions of the hour."""
     days, freq_s = sample.side.calendar, sample.side.freq_s
     return float(days.day_of_week[-2] * 24 + days.step_of_day[-2] * freq_s / 3600)
 
 
-def _exponential_prediction(sample: Sample, usual: EventStatistics, rate: float) -> Prediction:
+def _exponential_prediction(sample: Sample, statistics: EventStatistics, rate: float) -> Prediction:
     return gap_prediction(
         sample,
-        usual,
-        [-math.log(1 - share) / rate for share in QUANTILE_LEVELS],
+        statistics,
+        [-math.log(1 - level) / rate for level in QUANTILE_LEVELS],
         partial(_exponential_log_density, rate),
     )
 
@@ -221,27 +225,34 @@ def _exponential_log_density(rate: float, gap: np.ndarray) -> np.ndarray:
 
 def gap_prediction(
     sample: Sample,
-    usual: EventStatistics,
-    found: Sequence[float],
+    statistics: EventStatistics,
+    gaps: Sequence[float],
     density: Callable[[np.ndarray], np.ndarray],
 ) -> Prediction:
-    """The median gap, its quantiles and its density; all else as usual."""
-    gap = usual.channels.index("gap_h")
+    """A prediction with quantiles and log density of the gap; other channels by their statistics.
+
+    gaps: quantiles of the gap at QUANTILE_LEVELS, in hours.
+    """
+    gap = statistics.channels.index("gap_h")
     quantiles = {}
-    for share, hours in zip(QUANTILE_LEVELS, found, strict=True):
-        whole = usual.rest(sample)
-        whole[..., gap] = hours
-        quantiles[share] = np.where(sample.wanted, whole, np.nan)
-    made = _event_prediction(sample, quantiles[0.5], usual.marks)
-    return Prediction(made.value, quantiles=quantiles, ranking=made.ranking, log_density={"gap_h": density})
+    for level, hours in zip(QUANTILE_LEVELS, gaps, strict=True):
+        values = statistics.medians(sample)
+        values[..., gap] = hours
+        quantiles[level] = np.where(sample.wanted, values, np.nan)
+    median = _event_prediction(sample, quantiles[0.5], statistics.marks)
+    return Prediction(
+        median.value, quantiles=quantiles, ranking=median.ranking, log_density={"gap_h": density}
+    )
 
 
 def _event_prediction(
-    sample: Sample, whole: Float64[np.ndarray, "time node channel"], marks: Int64[np.ndarray, " option"]
+    sample: Sample, values: Float64[np.ndarray, "time node channel"], marks: Int64[np.ndarray, " option"]
 ) -> Prediction:
-    asks = "mark" in sample.side.channels and sample.wanted[..., sample.side.channels.index("mark")].any()
-    if not asks:
-        return Prediction(np.where(sample.wanted, whole, np.nan))
-    whole[..., sample.side.channels.index("mark")] = float(marks[0])
+    wants_mark = (
+        "mark" in sample.side.channels and sample.wanted[..., sample.side.channels.index("mark")].any()
+    )
+    if not wants_mark:
+        return Prediction(np.where(sample.wanted, values, np.nan))
+    values[..., sample.side.channels.index("mark")] = float(marks[0])
     ranking = tuple(sample.side.options[int(i)] for i in marks)
-    return Prediction(np.where(sample.wanted, whole, np.nan), ranking=ranking)
+    return Prediction(np.where(sample.wanted, values, np.nan), ranking=ranking)

@@ -1,4 +1,4 @@
-"""Null rules and closed-form regressions for fields: sensor graphs, grids, the regions of a video."""
+"""Null rules and closed-form regressions for fields: sensor graphs, grids and the regions of videos."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -28,20 +28,20 @@ from st2llm.predict.baselines.slots import (
 from st2llm.types import DAY_S, MONTH_S, Prediction, Sample
 
 MAX_NEIGHBOURS = 8
-"""So many places have a say in an average by inverse distance."""
+"""Number of nearest visible places in an inverse-distance average."""
 _MAX_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
 class _WindowRule(ABC):
-    """A rule that says something of all entries of a window, and answers with what is asked of it."""
+    """A rule that fills all entries of a window and predicts with the wanted ones."""
 
     means: SlotMean
 
     def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
         return np.stack([self._fill(sample)[sample.first_wanted_step :] for sample in samples])
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [window_prediction(sample, self._fill(sample)) for sample in samples]
 
     @abstractmethod
@@ -50,18 +50,18 @@ class _WindowRule(ABC):
 
 @dataclass(frozen=True)
 class LastValue(_WindowRule):
-    """Repeats the last value seen (persistence). Where nothing was seen before, the slot mean."""
+    """Repeats the last visible value (persistence); the slot mean where there is none before."""
 
     def _fill(self, sample: Sample) -> WindowValues:
         steps = np.arange(len(sample.time))[:, None, None]
-        seen = np.maximum.accumulate(np.where(np.isfinite(sample.values), steps, -1), axis=0)
-        last = np.take_along_axis(sample.values, np.maximum(seen, 0), axis=0)
-        return np.where(seen >= 0, last, self.means.of(sample))
+        last_step = np.maximum.accumulate(np.where(np.isfinite(sample.values), steps, -1), axis=0)
+        last = np.take_along_axis(sample.values, np.maximum(last_step, 0), axis=0)
+        return np.where(last_step >= 0, last, self.means.of(sample))
 
 
 @dataclass(frozen=True)
 class WindowMean(_WindowRule):
-    """The mean of what is seen of a place in the window. Where nothing is seen, the slot mean."""
+    """The mean of the visible values of a place in the window; the slot mean where there is none."""
 
     def _fill(self, sample: Sample) -> WindowValues:
         count = np.isfinite(sample.values).sum(axis=0)
@@ -71,22 +71,22 @@ class WindowMean(_WindowRule):
 
 @dataclass(frozen=True)
 class SeasonalValue:
-    """Repeats the value of one period before (same hour yesterday, same hour last week, same month last year).
+    """Seasonal naive: repeats the value of one period before (same hour yesterday or last week, month last year).
 
-    Where that value is missing, one more period before, as far as the history reaches; then the slot mean.
-    Raises DataError where the history is shorter than the period.
+    Where that value is missing, the value of an earlier period is used, and the slot mean where there is none.
+    Raises DataError where the history is shorter than the period, or the step does not divide it.
     """
 
     means: SlotMean
     period_s: int
 
     def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
-        return np.stack([self._one(sample) for sample in samples])
+        return np.stack([self._predict(sample) for sample in samples])
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [forecast_prediction(sample, self._one(sample)) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [forecast_prediction(sample, self._predict(sample)) for sample in samples]
 
-    def _one(self, sample: Sample) -> Float64[np.ndarray, "horizon node channel"]:
+    def _predict(self, sample: Sample) -> Float64[np.ndarray, "horizon node channel"]:
         start, period = sample.first_wanted_step, self._period(sample)
         if start < period:
             raise DataError(
@@ -104,7 +104,7 @@ class SeasonalValue:
         freq_s = sample.side.freq_s
         if self.period_s % freq_s:
             raise DataError(
-                f"{sample.side.dataset} has a step of {freq_s} s, which does not go into the "
+                f"{sample.side.dataset} has a step of {freq_s} s, which does not divide the "
                 f"{self.period_s // 3600} h of this rule. Leave it out."
             )
         return self.period_s // freq_s
@@ -112,85 +112,85 @@ class SeasonalValue:
 
 @dataclass(frozen=True)
 class SlotMeanRule:
-    """The training mean of the place at that slot of the calendar: its hour of week, or its month."""
+    """The training mean of the place at that slot of the calendar: its hour of the week, or its month."""
 
     means: SlotMean
 
     def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
         return np.stack([self.means.of(s)[s.first_wanted_step :] for s in samples])
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [window_prediction(sample, self.means.of(sample)) for sample in samples]
 
 
 @dataclass(frozen=True)
 class LinearInterpolation:
-    """A straight line in time between the values seen around; at the ends of the window the nearest value."""
+    """Linear interpolation in time between visible values; at the ends of the window the nearest value."""
 
     means: SlotMean
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [window_prediction(sample, self.fill(sample)) for sample in samples]
 
     def fill(self, sample: Sample) -> WindowValues:
-        """Values at all entries; of a place of which nothing is seen, the slot mean."""
-        whole = self.means.of(sample)
+        """Values at all entries; the slot mean for a place without visible values."""
+        filled = self.means.of(sample)
         time = sample.time.astype(np.float64)
         seen = np.isfinite(sample.values)
         for node, channel in np.argwhere(sample.wanted.any(axis=0) & seen.any(axis=0)):
             at = seen[:, node, channel]
-            whole[:, node, channel] = np.interp(time, time[at], sample.values[at, node, channel])
-        return whole
+            filled[:, node, channel] = np.interp(time, time[at], sample.values[at, node, channel])
+        return filled
 
 
 @dataclass(frozen=True)
 class NeighbourMean:
-    """The mean of the neighbours seen at the same step, by edge weight; where none is seen, a line in time."""
+    """The mean of the visible neighbours at the same step, by edge weight; else linear interpolation in time."""
 
     line: LinearInterpolation
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [window_prediction(sample, self._fill(sample)) for sample in samples]
 
     def _fill(self, sample: Sample) -> WindowValues:
-        whole = self.line.fill(sample)
+        filled = self.line.fill(sample)
         for node in sample.wanted_nodes:
             near = [(other, weight) for other, weight in sample.side.neighbours[node] if weight > 0]
             if near:
                 others, weights = (np.array(column) for column in zip(*near, strict=True))
-                whole[:, node] = _weighted_mean(sample.values[:, others], weights, whole[:, node])
-        return whole
+                filled[:, node] = _weighted_mean(sample.values[:, others], weights, filled[:, node])
+        return filled
 
 
 @dataclass(frozen=True)
 class InverseDistance:
-    """The mean of the nearest places seen at the same step, by 1 / distance^2 (Shepard 1968): a stand-in for kriging.
+    """Inverse-distance weighting of the nearest visible places at the same step, by 1 / distance^2 (Shepard 1968).
 
-    Raises DataError where the places have no coordinates.
+    Without a visible place, linear interpolation in time. Raises DataError where the places have no coordinates.
     """
 
     line: LinearInterpolation
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [window_prediction(sample, self._fill(sample)) for sample in samples]
 
     def _fill(self, sample: Sample) -> WindowValues:
-        whole, xy = self.line.fill(sample), planar_positions(sample)
+        filled, xy = self.line.fill(sample), planar_positions(sample)
         if xy is None:
             raise DataError(
                 f"The places of {sample.side.dataset} have no coordinates, which inverse-distance needs. Give them in "
                 f"the data card, or take the rule `neighbours`."
             )
         for node in sample.wanted_nodes:
-            away = np.hypot(*(xy - xy[node]).T)
-            away[node] = np.inf
-            order = np.argsort(away, kind="stable")[: min(_MAX_CANDIDATES, len(away) - 1)]
-            nearest = max(float(away[order[0]]), 1e-9) if len(order) else 1.0
-            weights = 1 / np.maximum(away[order] / nearest, 1e-6) ** 2
+            distances = np.hypot(*(xy - xy[node]).T)
+            distances[node] = np.inf
+            order = np.argsort(distances, kind="stable")[: min(_MAX_CANDIDATES, len(distances) - 1)]
+            nearest = max(float(distances[order[0]]), 1e-9) if len(order) else 1.0
+            weights = 1 / np.maximum(distances[order] / nearest, 1e-6) ** 2
             values = sample.values[:, order].copy()
             values[np.cumsum(np.isfinite(values), axis=1) > MAX_NEIGHBOURS] = np.nan
-            whole[:, node] = _weighted_mean(values, weights, whole[:, node])
-        return whole
+            filled[:, node] = _weighted_mean(values, weights, filled[:, node])
+        return filled
 
 
 Level = Literal["overall", "slot", "held-out", "window"]
@@ -200,10 +200,10 @@ Level = Literal["overall", "slot", "held-out", "window"]
 class RidgeForecast:
     """One linear map from the history of a place to its horizon, shared by all places and channels.
 
-    level: what values are told as differences from: `overall`, one mean of all that was seen in training; `slot`, the
-    place's hour-of-week mean, the stronger one on daily cycles; `held-out`, the same, but fitted on windows held out
-    of it (`HeldOut`), the stronger one where a slot was seen a few times alone; `window`, the mean of the history at
-    hand, the stronger one where the level drifts from season to season (as DLinear and NLinear do, Zeng et al. 2023).
+    level: what is subtracted from values. `overall`: the mean of all visible training values. `slot`: the place's mean
+    of that hour of the week, best with daily cycles. `held-out`: the same, without the training window itself
+    (`HeldOutSlotMean`), best where a slot has few training values. `window`: the mean of the window's history, best
+    where the level drifts between seasons (as in NLinear, Zeng et al. 2023).
     Missing inputs take the slot mean.
     """
 
@@ -213,52 +213,52 @@ class RidgeForecast:
     level: Level
 
     def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
-        whole, level = zip(*(self.parts(sample) for sample in samples), strict=True)
-        x = np.stack([one[: s.first_wanted_step] for one, s in zip(whole, samples, strict=True)])
+        residuals, levels = zip(*(self.parts(sample) for sample in samples), strict=True)
+        x = np.stack([r[: s.first_wanted_step] for r, s in zip(residuals, samples, strict=True)])
         b, _, n, c = x.shape
         rows = np.moveaxis(x, 1, -1).reshape(b * n * c, -1)
         y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1)
-        usual = np.stack([one[s.first_wanted_step :] for one, s in zip(level, samples, strict=True)])
-        return np.asarray(y + usual, dtype=np.float64)
+        level = np.stack([one[s.first_wanted_step :] for one, s in zip(levels, samples, strict=True)])
+        return np.asarray(y + level, dtype=np.float64)
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         rows = self.forecast(samples)
         return [forecast_prediction(sample, one) for sample, one in zip(samples, rows, strict=True)]
 
     def parts(self, sample: Sample) -> tuple[WindowValues, WindowValues]:
-        """A window as differences from its level, and that level, both at all steps."""
-        values, usual = known_values(sample), self.means.of(sample)
-        whole = np.where(np.isfinite(values), values, usual)
+        """The residuals of a window from its level, and the level, both at all steps."""
+        values, slot_means = known_values(sample), self.means.of(sample)
+        filled = np.where(np.isfinite(values), values, slot_means)
         if self.level in ("slot", "held-out"):
-            level = usual
+            level = slot_means
         elif self.level == "window":
-            level = np.broadcast_to(whole[: sample.first_wanted_step].mean(axis=0), whole.shape)
+            level = np.broadcast_to(filled[: sample.first_wanted_step].mean(axis=0), filled.shape)
         else:
-            level = np.full(whole.shape, self.overall)
-        return whole - level, level
+            level = np.full(filled.shape, self.overall)
+        return filled - level, level
 
 
 def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -> RidgeForecast:
     """Closed-form ridge regression with an intercept; the penalty is `penalty` times the number of rows.
 
-    Rows whose asked values are not all known are left out. Raises DataError where none is left.
+    Rows without all their wanted values are left out. Raises DataError where none is left.
     """
     overall = _visible_mean(train) if level == "overall" else 0.0
     means = fit_held_out_slot_mean(train) if level == "held-out" else fit_slot_mean(train)
     rule = RidgeForecast(means, overall, Ridge(), level)
     inputs, targets = [], []
     for sample in train:
-        (whole, _), start = rule.parts(sample), sample.first_wanted_step
-        x = np.moveaxis(whole[:start], 0, -1).reshape(-1, start)
+        (residuals, _), start = rule.parts(sample), sample.first_wanted_step
+        x = np.moveaxis(residuals[:start], 0, -1).reshape(-1, start)
         raw = np.moveaxis(known_values(sample)[start:], 0, -1).reshape(len(x), -1)
-        y = np.moveaxis(whole[start:], 0, -1).reshape(len(x), -1)
-        full = np.isfinite(raw).all(axis=1)
-        inputs.append(x[full])
-        targets.append(y[full])
+        y = np.moveaxis(residuals[start:], 0, -1).reshape(len(x), -1)
+        complete = np.isfinite(raw).all(axis=1)
+        inputs.append(x[complete])
+        targets.append(y[complete])
     x, y = np.concatenate(inputs), np.concatenate(targets)
     if not len(x):
         raise DataError(
-            "No training window has all its asked values, so a ridge cannot be fitted. Check the data."
+            "No training window has all its wanted values, so a ridge cannot be fitted. Check the data."
         )
     return replace(rule, model=Ridge(alpha=penalty * len(x)).fit(x, y))
 
@@ -285,7 +285,7 @@ def last_week(train: Sequence[Sample]) -> SeasonalValue:
 
 
 def last_year(train: Sequence[Sample]) -> SeasonalValue:
-    """Of monthly data the same month; of shorter steps 52 weeks before, so that days of the week agree."""
+    """The same month of monthly data; 52 weeks before for shorter steps, so that days of the week agree."""
     monthly = train[0].side.freq_s == MONTH_S
     return SeasonalValue(fit_slot_mean(train), 12 * MONTH_S if monthly else 52 * 7 * DAY_S)
 
@@ -341,7 +341,7 @@ def _weighted_mean(
     weights: Float64[np.ndarray, " other"],
     otherwise: Float64[np.ndarray, "time channel"],
 ) -> Float64[np.ndarray, "time channel"]:
-    """The weighted mean over the values that are seen, `otherwise` where none is."""
+    """The weighted mean over the values that are not NaN, `otherwise` where all are."""
     weight = np.isfinite(values) * weights[:, None]
     total = weight.sum(axis=1)
     mean = (np.nan_to_num(values) * weight).sum(axis=1) / np.where(total > 0, total, 1.0)

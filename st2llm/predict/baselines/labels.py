@@ -1,4 +1,4 @@
-"""Null rules for classification: the commonest class, and the class of the most similar training window."""
+"""Baselines for classification: the most frequent class, and the class of the most similar training window."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from st2llm.types import Prediction, Sample
 
 @dataclass(frozen=True)
 class Majority:
-    """Ranks classes by how many training samples they have; ties as the classes are listed."""
+    """Ranks classes by their number of training samples; ties in the order of the classes."""
 
     counts: Counter[str]
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [ranking_prediction(sample, self._order(sample)) for sample in samples]
 
     def _order(self, sample: Sample) -> np.ndarray:
@@ -29,9 +29,10 @@ class Majority:
 
 @dataclass(frozen=True)
 class NearestFeatures:
-    """Ranks classes by their training sample that is most alike: mean and spread of each place and channel over time.
+    """Ranks classes by the distance of their nearest training sample.
 
-    Distances are Euclidean, each feature in units of its spread over training.
+    Features are the mean and standard deviation of each place and channel over time; distances are Euclidean over
+    standardised features.
     """
 
     features: Float64[np.ndarray, "sample feature"]
@@ -39,13 +40,13 @@ class NearestFeatures:
     scale: Float64[np.ndarray, " feature"]
     labels: tuple[str, ...]
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [self._one(sample) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._predict(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> Prediction:
-        away = np.linalg.norm(self.features - (_features(sample) - self.center) / self.scale, axis=1)
+    def _predict(self, sample: Sample) -> Prediction:
+        distances = np.linalg.norm(self.features - (_features(sample) - self.center) / self.scale, axis=1)
         nearest = dict.fromkeys(sample.side.options, np.inf)
-        for label, distance in zip(self.labels, away.tolist(), strict=True):
+        for label, distance in zip(self.labels, distances.tolist(), strict=True):
             nearest[label] = min(nearest.get(label, np.inf), distance)
         order = np.argsort([nearest[option] for option in sample.side.options], kind="stable")
         return ranking_prediction(sample, order.astype(np.int64))
@@ -57,16 +58,16 @@ def majority(train: Sequence[Sample]) -> Majority:
 
 def nearest_features(train: Sequence[Sample]) -> NearestFeatures:
     """Raises DataError where no training sample has a label."""
-    solved = [sample for sample in train if sample.label is not None]
-    if not solved:
+    labelled = [sample for sample in train if sample.label is not None]
+    if not labelled:
         raise DataError("No training sample has a label, so none can be the nearest. Check the data card.")
-    raw = np.stack([_features(sample) for sample in solved])
+    raw = np.stack([_features(sample) for sample in labelled])
     center, spread = raw.mean(axis=0), raw.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
-    return NearestFeatures((raw - center) / scale, center, scale, tuple(str(s.label) for s in solved))
+    return NearestFeatures((raw - center) / scale, center, scale, tuple(str(s.label) for s in labelled))
 
 
 def _features(sample: Sample) -> Float64[np.ndarray, " feature"]:
-    some = np.isfinite(sample.values).any(axis=0)
-    values = np.where(some, sample.values, 0.0)
+    known = np.isfinite(sample.values).any(axis=0)
+    values = np.where(known, sample.values, 0.0)
     return np.concatenate([np.nanmean(values, axis=0).ravel(), np.nanstd(values, axis=0).ravel()])

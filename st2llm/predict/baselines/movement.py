@@ -1,4 +1,4 @@
-"""Null rules for moving objects: where they will be, where they have been, which place they visit next."""
+"""Baselines for moving objects: forecast and recovered positions, and the next visited place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ _DAY_MIN = 1440
 _CONTEXT_DAYS, _CONTEXT_STAYS = 7, 5
 _DRAWS = 20
 _ANGLES = (2.5, 5, 7.5, 10, 15, 20, 25, 30, 40)
-"""Deviations of the direction in degrees that are tried."""
+"""Standard deviations of the direction, in degrees, that are tried."""
 Path = Float64[np.ndarray, "time 2"]
 
 
 @dataclass(frozen=True)
 class LastPosition:
-    """Stays where it was seen last."""
+    """The last visible position."""
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [_path_prediction(sample, self._path(sample)) for sample in samples]
 
     def _path(self, sample: Sample) -> Path:
@@ -34,13 +34,13 @@ class LastPosition:
 
 @dataclass(frozen=True)
 class ConstantVelocity:
-    """Goes on as in the last step that was seen: the same speed in the same direction (Schoeller et al. 2020)."""
+    """Extrapolates the last visible step: the same speed in the same direction (Schoeller et al. 2020)."""
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [_path_prediction(sample, self.path(sample)) for sample in samples]
 
     def path(self, sample: Sample) -> Path:
-        """Where it is at each step, seen or not."""
+        """The position at each step, visible or not."""
         clock, at, xy = _visible_positions(sample)
         before = int(np.searchsorted(at, sample.first_wanted_step))
         if before < 2:
@@ -52,24 +52,24 @@ class ConstantVelocity:
 
 @dataclass(frozen=True)
 class ConstantVelocityAngular:
-    """Constant velocity, and draws of it whose direction is off by a normal angle (Schoeller et al. 2020).
+    """Constant velocity, with draws whose direction is rotated by a normal angle (Schoeller et al. 2020).
 
-    angle: its deviation in radians, that with the best of 20 draws nearest on training paths.
+    angle: standard deviation in radians; the one with the smallest minimal displacement of 20 draws on training paths.
     """
 
     angle: float
     line = ConstantVelocity()
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [self._one(sample) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._predict(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> Prediction:
-        straight = self.line.answer([sample])[0]
+    def _predict(self, sample: Sample) -> Prediction:
+        straight = self.line.predict([sample])[0]
         draws = [_path_prediction(sample, path).value for path in self.draws(sample)]
         return Prediction(straight.value, samples=np.stack([d for d in draws if d is not None]))
 
     def draws(self, sample: Sample) -> Float64[np.ndarray, "draw time 2"]:
-        """The paths, the same for the same sample whenever it is asked."""
+        """Drawn paths, the same for the same sample id."""
         path = self.line.path(sample)
         _, at, xy = _visible_positions(sample)
         last = xy[np.searchsorted(at, sample.first_wanted_step) - 1]
@@ -82,9 +82,9 @@ class ConstantVelocityAngular:
 
 @dataclass(frozen=True)
 class StraightLine:
-    """A straight line at constant speed between the last fix seen before and the first seen after."""
+    """A straight line at constant speed between the last visible position before and the first after."""
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [_path_prediction(sample, self._path(sample)) for sample in samples]
 
     def _path(self, sample: Sample) -> Path:
@@ -94,24 +94,24 @@ class StraightLine:
 
 @dataclass(frozen=True)
 class VisitCounts:
-    """Ranks places by how often they were visited (`reference/protocols.md`, next place on LLM-Mob's splits).
+    """Ranks places by their number of visits (next place on the splits of LLM-Mob, Wang et al. 2023).
 
-    by_time: a stay of the history is worth not 1, but the more the nearer it is on the clock to the time that is asked
-    about. context: what a stay of the context adds. transitions: what each place adds that followed, in the history,
-    the last place of the context. Ties go by the first visit; a place without a score is not in the ranking.
+    by_time: weights a stay of the history by how near its time of day is to the wanted one, instead of by 1. context:
+    weight of a stay of the context. transitions: weight of a stay of the history that followed the last place of the
+    context. Ties go by the first visit; a place without a score is not in the ranking.
     """
 
     context: float = 0.0
     transitions: float = 0.0
     by_time: bool = False
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [self._one(sample) for sample in samples]
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return [self._predict(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> Prediction:
+    def _predict(self, sample: Sample) -> Prediction:
         places = _place_codes(sample)
         score = np.zeros(len(sample.side.options))
-        # One after the other: the published ties hang on the order of the sums.
+        # Added one after the other: the published ties depend on the order of the sums.
         for part in self.weights(sample):
             np.add.at(score, places, part)
         visited, first = np.unique(places, return_index=True)
@@ -119,17 +119,17 @@ class VisitCounts:
         return ranking_prediction(sample, order[score[order] > 0])
 
     def weights(self, sample: Sample) -> Float64[np.ndarray, "3 stay"]:
-        """What each stay adds to the score of its place: as history, as context, as what followed."""
+        """What each stay adds to the score of its place: as history, as context, as a transition."""
         places, (history, context) = _place_codes(sample), _history_and_context(sample)
-        found = np.zeros((3, len(places)))
-        found[0, history] = self._near(sample)[history] if self.by_time else 1.0
-        found[1, context] = self.context
+        weights = np.zeros((3, len(places)))
+        weights[0, history] = self._time_weights(sample)[history] if self.by_time else 1.0
+        weights[1, context] = self.context
         if len(context):
-            found[2, history[1:][places[history[:-1]] == places[context[-1]]]] = self.transitions
-        return found
+            weights[2, history[1:][places[history[:-1]] == places[context[-1]]]] = self.transitions
+        return weights
 
-    def _near(self, sample: Sample) -> Float64[np.ndarray, " time"]:
-        """exp(-|hours apart on the clock| / 2) + 0.02, half as much again where both are on weekends, or neither is."""
+    def _time_weights(self, sample: Sample) -> Float64[np.ndarray, " time"]:
+        """exp(-|hours apart on the clock| / 2) + 0.02, times 1.5 where both are on weekends or both on weekdays."""
         days = sample.side.calendar
         minute = days.step_of_day * (sample.side.freq_s / 60)
         apart = np.abs(minute - minute[-1])
@@ -152,7 +152,7 @@ def ranking_prediction(sample: Sample, order: Int64[np.ndarray, " option"]) -> P
 def predictions_from_scores(
     samples: Sequence[Sample], scores: Float64[np.ndarray, "sample option"]
 ) -> list[Prediction]:
-    """Predictions from a score of each option; ties as the options are listed."""
+    """Predictions from a score of each option; ties in the order of the options."""
     order = np.argsort(-scores, axis=1, kind="stable")
     return [ranking_prediction(sample, row) for sample, row in zip(samples, order, strict=True)]
 
@@ -166,26 +166,26 @@ def constant_velocity(train: Sequence[Sample]) -> ConstantVelocity:
 
 
 def constant_velocity_angular(train: Sequence[Sample]) -> ConstantVelocityAngular:
-    """Tuned on 500 training paths at most, evenly spaced."""
-    chosen = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, 500).round())]
-    found = [
-        (_min_displacement(ConstantVelocityAngular(angle), chosen), angle) for angle in np.radians(_ANGLES)
+    """Tunes the angle on at most 500 training paths, evenly spaced."""
+    tuning = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, 500).round())]
+    errors = [
+        (_min_displacement(ConstantVelocityAngular(angle), tuning), angle) for angle in np.radians(_ANGLES)
     ]
-    return ConstantVelocityAngular(float(min(found)[1]))
+    return ConstantVelocityAngular(float(min(errors)[1]))
 
 
 def _min_displacement(rule: ConstantVelocityAngular, samples: Sequence[Sample]) -> float:
-    """The mean distance of the nearest draw."""
+    """The mean over samples of the minimal displacement of their draws."""
     total = 0.0
     for sample in samples:
         if sample.truth is None:
             continue
         xy = [sample.side.channels.index(name) for name in ("x", "y")]
         truth = sample.truth[sample.first_wanted_step :, 0][:, xy]
-        away = displacements(
+        distances = displacements(
             rule.draws(sample)[:, sample.first_wanted_step :], np.broadcast_to(truth, (_DRAWS, *truth.shape))
         )
-        total += float(np.nan_to_num(np.nanmean(away, axis=1)).min())
+        total += float(np.nan_to_num(np.nanmean(distances, axis=1)).min())
     return total / max(len(samples), 1)
 
 
@@ -216,40 +216,40 @@ def counts_all(train: Sequence[Sample]) -> VisitCounts:
 def _visible_positions(
     sample: Sample,
 ) -> tuple[Float64[np.ndarray, " time"], Int64[np.ndarray, " fix"], Float64[np.ndarray, "fix 2"]]:
-    """A clock, the steps whose position is seen, and the positions. Raises DataError where none is.
+    """The time of each step, the steps with a visible position, and these positions.
 
-    The clock counts steps where stamps repeat, since time then stands still while the object moves.
+    Where time stamps repeat, the index of the step is used as its time. Raises DataError without a visible position.
     """
     if not {"x", "y"} <= set(sample.side.channels):
         raise DataError(
             f"{sample.id} has no x and y, only {', '.join(sample.side.channels) or 'values without names'}. "
-            f"Rules of movement need positions."
+            f"Baselines of movement need positions."
         )
     xy = sample.values[:, 0][:, [sample.side.channels.index(name) for name in ("x", "y")]]
     at = np.flatnonzero(np.isfinite(xy).all(axis=1))
     if not len(at):
-        raise DataError(f"No position of {sample.id} is seen. Ask for a task that shows some.")
+        raise DataError(f"No position of {sample.id} is visible. Choose a task that shows some.")
     steady = (np.diff(sample.time) > 0).all()
     clock = (sample.time - sample.time[0] if steady else np.arange(len(sample.time))).astype(np.float64)
     return clock, at, xy[at]
 
 
 def _path_prediction(sample: Sample, path: Path) -> Prediction:
-    whole = np.full(sample.values.shape, np.nan)
+    values = np.full(sample.values.shape, np.nan)
     for i, name in enumerate(("x", "y")):
-        whole[:, 0, sample.side.channels.index(name)] = path[:, i]
-    return window_prediction(sample, whole)
+        values[:, 0, sample.side.channels.index(name)] = path[:, i]
+    return window_prediction(sample, values)
 
 
 def _place_codes(sample: Sample) -> Int64[np.ndarray, " stay"]:
-    """The place of each stay but the one that is asked for, as codes."""
+    """The place code of each visible stay."""
     return sample.values[:-1, 0, sample.side.channels.index("place")].astype(np.int64)
 
 
 def _history_and_context(
     sample: Sample,
 ) -> tuple[Int64[np.ndarray, " history"], Int64[np.ndarray, " context"]]:
-    """The stays of the history and those of the context: the last five, of the last seven days, before the question."""
+    """The indices of the history and of the context: at most the last five stays, of the last seven days."""
     days = sample.time.astype("datetime64[s]").astype("datetime64[D]").astype(np.int64)
     stays = np.arange(len(sample.time) - 1)
     late = stays[(days[:-1] >= days[-1] - _CONTEXT_DAYS) & (stays >= len(stays) - _CONTEXT_STAYS)]

@@ -1,4 +1,4 @@
-"""The training windows most alike, as a rule."""
+"""The nearest training windows as a baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from st2llm.types import Prediction, Sample
 
 @dataclass(frozen=True)
 class NearestWindows:
-    """The futures of the training windows whose shape is most alike (`retrieve.nearest_forecast`)."""
+    """The mean future of the training windows that are most similar in shape; see `retrieve.nearest_forecast`."""
 
-    forecast_of: NearestForecast
+    forecast: NearestForecast
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return self.forecast_of.predict(samples)
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return self.forecast.predict(samples)
 
 
 def nearest_windows(train: Sequence[Sample]) -> NearestWindows:

@@ -1,4 +1,4 @@
-"""What every null rule is: something that answers samples, fitted on training samples or on nothing."""
+"""The interface of rules, and predictions from arrays of values."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -14,25 +14,25 @@ WindowValues = Float64[np.ndarray, "time node channel"]
 
 @runtime_checkable
 class Rule(Protocol):
-    """Answers samples, in order, from what is visible and what training left behind; never from their truth."""
+    """Predicts samples, in order, from visible values and statistics of training samples, without their truth."""
 
-    def answer(self, samples: Sequence[Sample]) -> list[Prediction]: ...
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]: ...
 
 
-def window_prediction(sample: Sample, whole: WindowValues) -> Prediction:
-    """A prediction of the sample's shape from values at all its entries; NaN where nothing is asked."""
-    return Prediction(np.where(sample.wanted, whole, np.nan))
+def window_prediction(sample: Sample, values: WindowValues) -> Prediction:
+    """A prediction from values at all entries of the sample; NaN where nothing is wanted."""
+    return Prediction(np.where(sample.wanted, values, np.nan))
 
 
 def forecast_prediction(sample: Sample, rows: Float64[np.ndarray, "horizon node channel"]) -> Prediction:
-    """A prediction of the sample's shape from the rows of its asked steps; NaN where nothing is asked."""
+    """A prediction from values at the wanted steps of a forecast; NaN where nothing is wanted."""
     value = np.full(sample.values.shape, np.nan)
     value[sample.first_wanted_step :] = rows
     return window_prediction(sample, value)
 
 
 def known_values(sample: Sample) -> WindowValues:
-    """All that a training sample holds: visible values and, where asked, the truth."""
+    """All values of a training sample: the visible ones and, where wanted, the truth."""
     if sample.truth is None:
         return sample.values
     return np.where(sample.wanted, sample.truth, sample.values)

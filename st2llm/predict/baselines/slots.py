@@ -1,4 +1,4 @@
-"""The training mean of each place by the slot of the calendar that a step falls into."""
+"""Training means of each place by slot of the calendar, such as the hour of the week."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from st2llm.types import DAY_S, MONTH_S, Calendar, Sample
 
 @dataclass(frozen=True)
 class SlotMean:
-    """Training mean of each place and channel by local hour of week (step of day x day of week).
+    """Training mean of each place and channel by local hour of the week (step of day x day of week).
 
-    Of monthly data by month of the year; where steps are longer than a day, or have no clock (video), by nothing.
-    A slot never seen in training takes the place's mean over all slots, a place never seen the mean of all places.
+    Monthly data have a slot for each month of the year; data with longer steps, or without a clock (video), one slot.
+    A slot without training values takes the place's mean over all slots, a place without any the mean of all places.
     """
 
     table: Float64[np.ndarray, "slot node channel"]
@@ -40,24 +40,24 @@ class SlotMean:
 
 @dataclass(frozen=True)
 class HeldOutSlotMean:
-    """Slot means that leave out what the window at hand gave to them (the jackknife).
+    """Slot means without the values of the window itself (the jackknife).
 
-    Means that hold a training window's own values make its differences from them too small, and each of them a little
-    the negative of the others of its slot: where a slot was seen a few times alone, what is fitted on such differences
-    does not hold on later ones. A window that gave nothing gets the means themselves.
+    Slot means that include a training window make its deviations too small and correlated with those of other windows
+    of the slot. Where a slot has few training values, a model fitted on such deviations does not transfer to later
+    windows. For a window without values in the training part these are the slot means.
     """
 
     means: SlotMean
-    held: "_TrainingValues"
+    training: "_TrainingValues"
     sums: "_SlotSums"
 
     def of(self, sample: Sample) -> WindowValues:
-        own = np.isin(self.held.time, sample.time)
+        own = np.isin(self.training.time, sample.time)
         if not own.any():
             return self.means.of(sample)
-        given = _slot_sums(self.held.rows[own], self.held.slots[own], len(self.means.table))
-        left = _SlotSums(self.sums.total - given.total, self.sums.count - given.count)
-        return left.means(self.means.freq_s).of(sample)
+        window = _slot_sums(self.training.rows[own], self.training.slots[own], len(self.means.table))
+        others = _SlotSums(self.sums.total - window.total, self.sums.count - window.count)
+        return others.means(self.means.freq_s).of(sample)
 
     def to_json(self) -> dict[str, Any]:
         """The means of all training windows."""
@@ -65,27 +65,27 @@ class HeldOutSlotMean:
 
 
 def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:
-    """Means of all that the training windows hold, asked values included; each time step counts once."""
-    held, freq_s = _training_values(train), train[0].side.freq_s
-    return _slot_sums(held.rows, held.slots, _slot_count(freq_s)).means(freq_s)
+    """Means of all values of the training windows, wanted ones included; each time step counts once."""
+    training, freq_s = _training_values(train), train[0].side.freq_s
+    return _slot_sums(training.rows, training.slots, _slot_count(freq_s)).means(freq_s)
 
 
 def fit_held_out_slot_mean(train: Sequence[Sample]) -> HeldOutSlotMean:
-    """The same, with what it takes to leave each training window out. Raises DataError for windows without a clock."""
+    """Slot means that leave out each training window. Raises DataError for windows without a clock."""
     side = train[0].side
     if not side.freq_s:
         raise DataError(
-            f"{side.dataset} has no clock, so no window can be held out of the means of its slots. Count values from "
-            f"each place's own mean (`encoder.center_on: place`)."
+            f"{side.dataset} has no clock, so no window can be held out of the means of its slots. Subtract each "
+            f"place's own mean (`encoder.center_on: place`)."
         )
-    held = _training_values(train)
-    sums = _slot_sums(held.rows, held.slots, _slot_count(side.freq_s))
-    return HeldOutSlotMean(sums.means(side.freq_s), held, sums)
+    training = _training_values(train)
+    sums = _slot_sums(training.rows, training.slots, _slot_count(side.freq_s))
+    return HeldOutSlotMean(sums.means(side.freq_s), training, sums)
 
 
 @dataclass(frozen=True)
 class _TrainingValues:
-    """All that training windows hold, a row a time step."""
+    """The values of all training windows, a row for each time step."""
 
     time: Int64[np.ndarray, " step"]
     rows: Float64[np.ndarray, "step node channel"]
@@ -94,12 +94,12 @@ class _TrainingValues:
 
 def _training_values(train: Sequence[Sample]) -> _TrainingValues:
     freq_s = train[0].side.freq_s
-    done: set[int] = set()
+    used: set[int] = set()
     parts = []
     for sample in train:
-        fresh = np.array([int(t) not in done for t in sample.time])
-        if freq_s:  # the clocks of clips all begin at nought, so that their stamps say nothing
-            done.update(sample.time.tolist())
+        fresh = np.array([int(t) not in used for t in sample.time])
+        if freq_s:  # the time stamps of clips all begin at 0 and identify no step
+            used.update(sample.time.tolist())
         slots = _slot_index(sample.side.calendar, sample.time, freq_s)
         parts.append((sample.time[fresh], known_values(sample)[fresh], slots[fresh]))
     time, rows, slots = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -108,7 +108,7 @@ def _training_values(train: Sequence[Sample]) -> _TrainingValues:
 
 @dataclass(frozen=True)
 class _SlotSums:
-    """Sums of the entries of each slot, and how many there are."""
+    """Sum and number of the values of each slot."""
 
     total: Float64[np.ndarray, "slot node channel"]
     count: Float64[np.ndarray, "slot node channel"]
@@ -124,14 +124,14 @@ class _SlotSums:
 def _slot_sums(
     rows: Float64[np.ndarray, "step node channel"], slots: Int64[np.ndarray, " step"], count: int
 ) -> _SlotSums:
-    total, seen = np.zeros((2, count, *rows.shape[1:]))
+    total, known = np.zeros((2, count, *rows.shape[1:]))
     np.add.at(total, slots, np.nan_to_num(rows))
-    np.add.at(seen, slots, np.isfinite(rows))
-    return _SlotSums(total, seen)
+    np.add.at(known, slots, np.isfinite(rows))
+    return _SlotSums(total, known)
 
 
 def place_mean(means: SlotMean, train: Sequence[Sample]) -> SlotMean:
-    """The plain mean of each place, whatever the time: the mean over its entries, not over its slots."""
+    """The mean of each place over all its values, in every slot."""
     shape = train[0].values.shape[1:]
     total, count = np.zeros(shape), np.zeros(shape)
     for sample in train:

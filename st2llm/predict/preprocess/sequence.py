@@ -40,10 +40,10 @@ from st2llm.types import Prediction, Sample, Serializer
 SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
 """The counting rule behind each value of the setting `skip`: arms for the next place correct its scores."""
 FORECAST_DRAWS = 100
-"""Paths of which a forecast takes the median; the first KEPT of them are kept as draws.
+"""Number of drawn paths of a forecast; the first KEPT_DRAWS of them are returned as draws.
 
-The point forecast is the mean of that median and constant velocity (equal weights, Bates and Granger 1969): of two
-forecasts that fail on different scenes the mean fails less. The draws are the arm's own."""
+The point forecast is the mean of their median and constant velocity (equal weights, Bates and Granger 1969), since the
+errors of the two are weakly correlated. The draws are the arm's alone."""
 KEPT_DRAWS = 20
 _QUANTILES = 32
 
@@ -102,7 +102,7 @@ class SequencePreprocessor:
     def postprocess(
         self, samples: Sequence[Sample], outputs: "Tensor | NextEventDistribution"
     ) -> list[Prediction]:
-        """What an arm outputs of these samples, as predictions."""
+        """An arm's output as predictions in raw units: rankings of places, gaps and positions of events, or paths."""
         if isinstance(outputs, NextEventDistribution):
             return [self._next_event(sample, outputs, row) for row, sample in enumerate(samples)]
         rows = outputs.cpu().numpy().astype(np.float64)
@@ -111,78 +111,83 @@ class SequencePreprocessor:
         if self.shape.task == "track":
             paths = [row[-len(s.time) :] for s, row in zip(samples, rows, strict=True)]
             return [
-                window_prediction(s, _asked_places(s, path)) for s, path in zip(samples, paths, strict=True)
+                window_prediction(s, _wanted_positions(s, path))
+                for s, path in zip(samples, paths, strict=True)
             ]
         return [self._path(sample, row) for sample, row in zip(samples, rows, strict=True)]
 
     def postprocess_draws(
         self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch point 2"]
     ) -> list[Prediction]:
-        """Draws of the asked places of whole paths as predictions: their median, and the draws."""
-        rows, found = draws.cpu().numpy().astype(np.float64), []
+        """Predictions of the wanted positions of paths: the median and the draws."""
+        rows, predictions = draws.cpu().numpy().astype(np.float64), []
         for row, sample in enumerate(samples):
             paths = rows[:, row, -len(sample.time) :]
-            kept = np.stack([_asked_places(sample, path) for path in paths])
-            middle = window_prediction(sample, _asked_places(sample, np.median(paths, axis=0)))
-            found.append(replace(middle, samples=kept))
-        return found
+            kept = np.stack([_wanted_positions(sample, path) for path in paths])
+            median = window_prediction(sample, _wanted_positions(sample, np.median(paths, axis=0)))
+            predictions.append(replace(median, samples=kept))
+        return predictions
 
     def _path(self, sample: Sample, paths: Float64[np.ndarray, "draw horizon 2"]) -> Prediction:
-        frame = local_coordinates(sample)
+        coordinates = local_coordinates(sample)
         at = [sample.side.channels.index(name) for name in ("x", "y")]
 
-        def whole(xy: np.ndarray) -> np.ndarray:
+        def sample_values(xy: np.ndarray) -> np.ndarray:
             value = np.full((*np.shape(xy)[:-2], *sample.values.shape), np.nan)
-            value[..., sample.first_wanted_step :, 0, at[0]] = frame.to_global(xy)[..., 0]
-            value[..., sample.first_wanted_step :, 0, at[1]] = frame.to_global(xy)[..., 1]
+            value[..., sample.first_wanted_step :, 0, at[0]] = coordinates.to_global(xy)[..., 0]
+            value[..., sample.first_wanted_step :, 0, at[1]] = coordinates.to_global(xy)[..., 1]
             return np.where(sample.wanted, value, np.nan)
 
-        straight = ConstantVelocity().path(sample)[sample.first_wanted_step :]
-        middle = (whole(np.median(paths, axis=0)) + whole(frame.to_local(straight))) / 2
-        return Prediction(window_prediction(sample, middle).value, samples=whole(paths[:KEPT_DRAWS]))
+        constant_velocity = ConstantVelocity().path(sample)[sample.first_wanted_step :]
+        median = sample_values(np.median(paths, axis=0))
+        point = (median + sample_values(coordinates.to_local(constant_velocity))) / 2
+        return Prediction(window_prediction(sample, point).value, samples=sample_values(paths[:KEPT_DRAWS]))
 
-    def _next_event(self, sample: Sample, said: NextEventDistribution, row: int) -> Prediction:
+    def _next_event(self, sample: Sample, output: NextEventDistribution, row: int) -> Prediction:
         mixture = GapMixture(
-            *(t[row : row + 1].cpu().double() for t in (said.gap.weight, said.gap.mean, said.gap.log_std))
+            *(
+                t[row : row + 1].cpu().double()
+                for t in (output.gap.weight, output.gap.mean, output.gap.log_std)
+            )
         )
         gap_at = sample.side.channels.index("gap_h")
-        low, middle, high = _gap_quantiles(mixture)
+        low, median, high = _gap_quantiles(mixture)
         value = np.full(sample.values.shape, np.nan)
-        value[-1, 0, gap_at] = middle
-        if said.location is not None:
-            share = torch.softmax(said.location.share[row], dim=0)[:, None]
-            away = (share * said.location.centre[row]).sum(dim=0).cpu().numpy() * self.scaler.metres
+        value[-1, 0, gap_at] = median
+        if output.location is not None:
+            share = torch.softmax(output.location.share[row], dim=0)[:, None]
+            offset_m = (share * output.location.centre[row]).sum(dim=0).cpu().numpy() * self.scaler.metres
             for i, name in enumerate(("x", "y")):
                 channel = sample.side.channels.index(name)
-                value[-1, 0, channel] = sample.values[-2, 0, channel] + away[i]
+                value[-1, 0, channel] = sample.values[-2, 0, channel] + offset_m[i]
         quantiles = {}
-        for of, gap in zip(QUANTILE_LEVELS, (low, middle, high), strict=True):
-            quantiles[of] = np.full(value.shape, np.nan)
-            quantiles[of][-1, 0, gap_at] = gap
+        for level, gap in zip(QUANTILE_LEVELS, (low, median, high), strict=True):
+            quantiles[level] = np.full(value.shape, np.nan)
+            quantiles[level][-1, 0, gap_at] = gap
         return Prediction(
             value=np.where(sample.wanted, value, np.nan),
             quantiles=quantiles,
-            log_density={"gap_h": partial(_density, mixture)},
+            log_density={"gap_h": partial(_log_density, mixture)},
         )
 
 
-def _asked_places(
+def _wanted_positions(
     sample: Sample, path: Float64[np.ndarray, "time part"]
 ) -> Float64[np.ndarray, "time 1 channel"]:
-    """The asked places of a path that is told from its first position (x, y and perhaps more); NaN elsewhere."""
+    """The wanted positions of a path given relative to its first position (x, y and perhaps more); NaN elsewhere."""
     value, origin = np.full(sample.values.shape, np.nan), path_origin(sample)
     for i, name in enumerate(("x", "y")):
         value[:, 0, sample.side.channels.index(name)] = path[:, i] + origin[i]
     return np.where(sample.wanted, value, np.nan)
 
 
-def _density(mixture: GapMixture, hours: np.ndarray) -> np.ndarray:
+def _log_density(mixture: GapMixture, hours: np.ndarray) -> np.ndarray:
     gaps = torch.from_numpy(log_gap(hours))
     return np.asarray(mixture.log_density(gaps.reshape(1, -1)).numpy()[0].reshape(np.shape(hours)))
 
 
 def _gap_quantiles(mixture: GapMixture) -> tuple[float, float, float]:
-    """Gaps in hours at SHARES, by bisection on the logarithm."""
+    """Quantiles of the gap in hours at QUANTILE_LEVELS, by bisection on the logarithm."""
     weight = torch.softmax(mixture.weight, dim=1)
     std = torch.exp(mixture.log_std)
     shares = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
@@ -192,8 +197,8 @@ def _gap_quantiles(mixture: GapMixture) -> tuple[float, float, float]:
         middle = (low + high) / 2
         below = (weight[0] * torch.special.ndtr((middle[:, None] - mixture.mean[0]) / std[0])).sum(dim=1)
         low, high = torch.where(below < shares, middle, low), torch.where(below < shares, high, middle)
-    found = torch.exp((low + high) / 2).tolist()
-    return found[0], found[1], found[2]
+    gaps = torch.exp((low + high) / 2).tolist()
+    return gaps[0], gaps[1], gaps[2]
 
 
 def fit_sequence_preprocessor(
@@ -205,18 +210,19 @@ def fit_sequence_preprocessor(
     slots: int | None = None,
     whole: bool = False,
 ) -> SequencePreprocessor:
-    """Fits scaler, shape and the rule that arms start from. skip: 'none', or one of SKIPS for the next place.
+    """Fits the scaler, the encoder's sizes and the base rule on training samples.
 
-    points: that are read; 0 reads as many as the longest training sample has. slots: of soft tokens; None means one for
-    each point and one for the question. whole: paths are read whole, what is asked as hidden points
-    (`encode.trajectory`), as recoveries always are.
+    skip: 'none', or a key of SKIPS for the next place (ConfigError otherwise). points: number of last points that are
+    read; 0 reads as many as the longest training sample has. slots: number of soft tokens; None means one for each
+    point and one for the question. whole: reads whole paths with the wanted positions as hidden points
+    (`encode.trajectory_batch`), as recovery always does.
     """
     task = train[0].task
     if skip != "none" and (task != "next-place" or skip not in SKIPS):
         known = ("none", *SKIPS) if task == "next-place" else ("none",)
         raise ConfigError(f"{task} has no skip {skip!r}. {nearest(skip, known)}")
     if whole or task == "recover":
-        return _tracks(train, template, slots)
+        return _fit_paths(train, template, slots)
     rule = SKIPS[skip](train) if skip != "none" else None
     rows = _points(train, rule)
     points = points or max(len(row.numbers) for row in rows)
@@ -242,8 +248,10 @@ def fit_sequence_preprocessor(
     return SequencePreprocessor(scaler, shape, rule, template, points + 1 if slots is None else slots)
 
 
-def _tracks(train: Sequence[Sample], template: Serializer | None, slots: int | None) -> SequencePreprocessor:
-    """Paths are scaled each by its own mean step, so that nothing is fitted but their length."""
+def _fit_paths(
+    train: Sequence[Sample], template: Serializer | None, slots: int | None
+) -> SequencePreprocessor:
+    """A preprocessor of whole paths. Each path is scaled by its own mean step, so only the maximal length is fitted."""
     points = max(len(sample.time) for sample in train)
     shape = SequenceShape("track", points, POINT_FEATURES, VISIBILITY_CODES, horizon=points, channels=3)
     unit = PointScaler(np.zeros(POINT_FEATURES), np.ones(POINT_FEATURES), 1.0)

@@ -1,4 +1,4 @@
-"""Where a run's batches come from: samples in memory, in a seeded order, or rows that are streamed."""
+"""Sources of training batches: samples in memory in a seeded order, or streamed rows."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -11,22 +11,22 @@ from st2llm.errors import DataError
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Gives one batch after the other, the same ones whenever it begins anew."""
+    """Returns one batch after the other, the same sequence of batches in every run."""
 
     @property
     def batch(self) -> int:
-        """How many samples a batch has."""
+        """Number of samples of a batch."""
         ...
 
     def next(self) -> Any: ...
 
     def skip(self) -> None:
-        """Goes past a batch without making it."""
+        """Advances past a batch without building it."""
         ...
 
 
 class ShuffledBatches:
-    """Batches of samples in memory: epochs of seeded permutations, wrapping around so that none is left out."""
+    """Batches of samples in memory: epochs of seeded permutations; a batch may span two epochs, none is dropped."""
 
     def __init__(self, samples: Batch, batch: int, seed: int) -> None:
         self.samples, self.batch = samples, min(batch, len(samples))
@@ -34,12 +34,12 @@ class ShuffledBatches:
         self._queue: list[int] = []
 
     def next(self) -> Any:
-        return self.samples.take(self._picked())
+        return self.samples.take(self._next_indices())
 
     def skip(self) -> None:
-        self._picked()
+        self._next_indices()
 
-    def _picked(self) -> list[int]:
+    def _next_indices(self) -> list[int]:
         while len(self._queue) < self.batch:
             self._queue += torch.randperm(len(self.samples), generator=self._generator).tolist()
         picked, self._queue = self._queue[: self.batch], self._queue[self.batch :]
@@ -47,11 +47,11 @@ class ShuffledBatches:
 
 
 class StreamedBatches:
-    """Batches of rows that are read as they are needed, epoch after epoch, each in an order of its own.
+    """Batches of streamed rows, epoch after epoch.
 
-    rows: the rows of an epoch, by its number. read: what a row becomes; None for one that is left out, which `left_out`
-    counts in the first epoch. make: a batch of what was read. Raises DataError where an epoch has
-    not one row that can be used.
+    rows: from the number of an epoch to its rows. read: from a row to an example, or None for a row that is left out;
+    `left_out` counts these in the first epoch. make: from examples to a batch. Raises DataError where an epoch has no
+    row that can be used.
     """
 
     def __init__(
@@ -65,32 +65,32 @@ class StreamedBatches:
         self.rows, self.read, self.make, self.batch = rows, read, make, batch
         self.left_out = 0
         self.epoch = -1
-        self._since = 0
+        self._used = 0
         self._reading: Iterator[Any] = iter(())
 
     def next(self) -> Any:
-        return self.make(self._picked())
+        return self.make(self._next_examples())
 
     def skip(self) -> None:
-        self._picked()
+        self._next_examples()
 
-    def _picked(self) -> list[Any]:
-        found: list[Any] = []
-        while len(found) < self.batch:
+    def _next_examples(self) -> list[Any]:
+        examples: list[Any] = []
+        while len(examples) < self.batch:
             for row in self._reading:
-                if (item := self.read(row)) is not None:
-                    found.append(item)
-                    self._since += 1
-                    if len(found) == self.batch:
+                if (example := self.read(row)) is not None:
+                    examples.append(example)
+                    self._used += 1
+                    if len(examples) == self.batch:
                         break
                 elif self.epoch == 0:
                     self.left_out += 1
             else:
-                if self.epoch >= 0 and self._since == 0:
+                if self.epoch >= 0 and self._used == 0:
                     raise DataError(
                         "No row of the training set can be used: all are longer than `max_length`, or there are none. "
                         "Raise `max_length`, or look at the set."
                     )
-                self.epoch, self._since = self.epoch + 1, 0
+                self.epoch, self._used = self.epoch + 1, 0
                 self._reading = self.rows(self.epoch)
-        return found
+        return examples

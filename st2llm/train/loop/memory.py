@@ -1,4 +1,4 @@
-"""Memory that training frees is kept for its next step, where the C library is glibc."""
+"""Keeps freed memory in the process between training steps, where the C library is glibc."""
 
 import ctypes
 import sys
@@ -9,17 +9,17 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc not to give freed memory back to the system, for the rest of the process; False where it cannot.
+    """Tells glibc not to return freed memory to the system, for the rest of the process; False where it cannot.
 
-    A step on the CPU frees all of its activations and asks for them again in the next. Each time the system has to
-    clear their pages: of wide graphs that took longer than the arithmetic (benchmarks/scale.py).
+    A step on the CPU frees all of its activations and allocates them again in the next step. The system clears the
+    pages each time, which took longer than the arithmetic for wide graphs (benchmarks/scale.py).
     """
     mallopt = _glibc("mallopt")
     return mallopt is not None and bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 def release_freed_memory() -> bool:
-    """Gives back what was kept so far, so that what comes next is measured for itself; False where it cannot."""
+    """Returns memory that was freed so far to the system, before memory is measured; False where it cannot."""
     malloc_trim = _glibc("malloc_trim")
     if malloc_trim is None:
         return False
@@ -28,7 +28,7 @@ def release_freed_memory() -> bool:
 
 
 def _glibc(name: str) -> Callable[..., int] | None:
-    """A function of the C library; None where there is no such."""
+    """A function of the C library; None where it does not exist."""
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), name, None)

@@ -60,18 +60,18 @@ def test_the_density_of_an_exponential_is_its_own_and_its_quantiles_too():
 def varying():
     rates = np.full(168, 0.0001)
     rates[7 * 24 - 24 :] = 2.0  # Sundays
-    usual = EventStatistics(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
-    return HourOfWeekRate(usual, rates)
+    statistics = EventStatistics(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
+    return HourOfWeekRate(statistics, rates)
 
 
 def test_a_rate_that_varies_waits_for_the_busy_day():
-    (found,) = varying().answer([ASKED])  # the last event seen: Monday 08:00
+    (found,) = varying().predict([ASKED])  # the last event seen: Monday 08:00
     hours = float(found.value[-1, 0, 0])
     assert 6 * 24 - 8 < hours < 6 * 24 - 8 + 1
 
 
 def test_the_density_of_a_varying_rate_integrates_to_the_share_below_its_quantile():
-    (found,) = varying().answer([ASKED])
+    (found,) = varying().predict([ASKED])
     density = found.log_density["gap_h"]
     edges = [0.0, *np.arange(1.0, 170.0)]
     upper = float(found.quantiles[0.95][-1, 0, 0])
@@ -84,8 +84,8 @@ def test_the_density_of_a_varying_rate_integrates_to_the_share_below_its_quantil
 
 
 def test_a_rate_that_never_varies_is_the_homogeneous_one():
-    usual = EventStatistics(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
-    (found,) = HourOfWeekRate(usual, np.full(168, 0.25)).answer([ASKED])
+    statistics = EventStatistics(("gap_h",), np.array([np.nan]), np.zeros(0, dtype=np.int64))
+    (found,) = HourOfWeekRate(statistics, np.full(168, 0.25)).predict([ASKED])
     assert found.value[-1, 0, 0] == pytest.approx(4 * math.log(2))
     np.testing.assert_allclose(found.log_density["gap_h"](np.array([3.0])), [math.log(0.25) - 0.75])
 

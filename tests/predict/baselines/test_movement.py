@@ -64,7 +64,7 @@ def test_no_rule_of_movement_looks_at_the_truth(name):
 
 
 def test_a_path_without_positions_is_refused():
-    with pytest.raises(DataError, match="No position of made-up/a is seen"):
+    with pytest.raises(DataError, match="No position of made-up/a is visible"):
         positions("last-position", handmade.path([(NAN, NAN), (1, 1)], slice(1, 2)))
     with pytest.raises(DataError, match="is for next-place of kind trajectory, but made-up/a is a forecast"):
         ranking("counts", WALK)
