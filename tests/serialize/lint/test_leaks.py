@@ -51,33 +51,33 @@ def findings(body=BODY, on=None, head=HEAD):
     return lint(parse_template(head + body, "mine.md"), on or sample(), DATASETS)
 
 
-def with_words(words: GraphSerializer, on=None):
-    return lint(replace(parse_template(HEAD + BODY, "mine.md"), words=words), on or sample(), DATASETS)
+def with_serializer(serializer: GraphSerializer, on=None):
+    return lint(replace(parse_template(HEAD + BODY, "mine.md"), serializer=serializer), on or sample(), DATASETS)
 
 
 @dataclass(frozen=True)
 class TellsTheTruth(GraphSerializer):
-    def place_words(self, sample):
+    def place_variables(self, sample):
         words = super().place_variables(sample)
         return words | {"description": "the next value is " + self.truth(sample).partition(",")[0]}
 
 
 @dataclass(frozen=True)
 class TellsTheMean(GraphSerializer):
-    def place_words(self, sample):
+    def place_variables(self, sample):
         seen = np.nan if sample.truth is None else np.nanmean(sample.truth)
         return super().place_variables(sample) | {"description": "busy" if seen > 200 else "calm"}
 
 
 @dataclass(frozen=True)
 class ReadsHiddenValues(GraphSerializer):
-    def place_words(self, sample):
+    def place_variables(self, sample):
         return super().place_variables(sample) | {"description": str(sample.values[-1, 0, 0])}
 
 
 @dataclass(frozen=True)
 class StepsByTheTruth(GraphSerializer):
-    def place_words(self, sample):
+    def place_variables(self, sample):
         words = super().place_variables(sample)
         seen = np.array([float(n) for line in words["history"] for n in line.numbers.split(",")])
         numbers = ScaledIntegers.fit(np.concatenate([seen, np.nan_to_num(self._future(sample))]))
@@ -107,12 +107,12 @@ def test_a_sound_template_has_no_findings():
 
 
 @pytest.mark.parametrize(
-    "words",
+    "serializer",
     [TellsTheTruth(), TellsTheMean(), ReadsHiddenValues(), StepsByTheTruth()],
     ids=lambda w: type(w).__name__,
 )
-def test_a_serializer_that_looks_at_the_future_is_found(words):
-    assert any("changes with the future" in finding for finding in with_words(words))
+def test_a_serializer_that_looks_at_the_future_is_found(serializer):
+    assert any("changes with the future" in finding for finding in with_serializer(serializer))
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_another_data_set_is_found_by_name_and_by_description():
 
 
 def test_an_answer_that_its_own_reader_cannot_read_is_found():
-    assert any("cannot be read" in finding for finding in with_words(CannotReadItself()))
-    assert any("not read back within" in finding for finding in with_words(ReadsOneTooHigh()))
+    assert any("cannot be read" in finding for finding in with_serializer(CannotReadItself()))
+    assert any("not read back within" in finding for finding in with_serializer(ReadsOneTooHigh()))
 
 
 def test_a_variable_that_is_declared_but_not_used_is_found():

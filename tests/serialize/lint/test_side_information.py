@@ -33,7 +33,7 @@ class Planted:
 class HiddenMean(GraphSerializer):
     """Tells in words whether what is asked for is high."""
 
-    def place_words(self, sample):
+    def place_variables(self, sample):
         told = np.nan if sample.truth is None else np.nanmean(sample.truth)
         return super().place_variables(sample) | {"description": "busy" if told > 200 else "calm"}
 
