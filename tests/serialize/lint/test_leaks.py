@@ -52,7 +52,9 @@ def findings(body=BODY, on=None, head=HEAD):
 
 
 def with_serializer(serializer: GraphSerializer, on=None):
-    return lint(replace(parse_template(HEAD + BODY, "mine.md"), serializer=serializer), on or sample(), DATASETS)
+    return lint(
+        replace(parse_template(HEAD + BODY, "mine.md"), serializer=serializer), on or sample(), DATASETS
+    )
 
 
 @dataclass(frozen=True)
