@@ -7,11 +7,12 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,7 @@ MARKERS = {"slow", "skip", "output", "file", "fails"}
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?: .*)?$")
 _MARKER = re.compile(r"^ *<!-- test: (?P<name>[a-z]+)(?: (?P<rest>.*?))? -->$")
 _SHELL = re.compile(r"[|><;&$`*]")
+_PORT = "8123"  # of servers in pages; in a test a free port stands in its place
 _CLONE = ("prompts", "alignment", "evaluation", "examples")  # what a page may name, as in a clone
 
 
@@ -77,11 +79,13 @@ class Session:
         self.page, self.folder = page, folder
         self.namespace: dict[str, object] = {"__name__": "__main__"}
         self.output: str | None = None
+        self.port = _free_port()
         for name in _CLONE:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("reports"))
 
     def run(self, block: Block, *, slow: bool) -> None:
         """Runs, writes, parses or compares a block, as its language and markers say."""
+        block = replace(block, code=block.code.replace(_PORT, self.port))
         if block.runs:
             left_out = "slow" in block.markers and not slow
             self.output = None if left_out else self._execute(block)
@@ -116,6 +120,12 @@ class Session:
         failed = code != 0
         assert failed == ("fails" in block.markers), f"{line!r} ended with {code}:\n{printed}"
         return printed
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def _commands(code: str) -> list[str]:
