@@ -1,9 +1,4 @@
-"""Anomaly detection: faults in readings, planted or documented, and how well a predictor's residuals find them.
-
-A reading is the more suspicious the further it lies from what a predictor says of it, in units of that place's usual
-residual on the training part. Thresholds come from there alone, and no hit is spread over its event (no point
-adjustment: Kim et al., AAAI 2022, show that it makes random scores look good).
-"""
+"""Faults in sensor readings: injected into the test part, or documented in a file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +14,13 @@ from st2llm.errors import DataError, nearest
 from st2llm.types import SensorGraph
 
 KINDS = ("spike", "stuck", "drift", "noise", "zero")
-"""One reading far off; the same reading again and again; a slow departure; a noisy spell; nothing at all."""
-_LONGEST = {"spike": 1, "stuck": 12, "drift": 24, "noise": 12, "zero": 12}
+"""One outlier; a constant reading; a slow drift; a noisy period; zeros."""
+_MAX_LENGTH = {"spike": 1, "stuck": 12, "drift": 24, "noise": 12, "zero": 12}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Steps [start, stop) of one place. kind: one of KINDS, or as it is documented."""
+    """A fault in steps [start, stop) of one node. kind: one of KINDS, or as documented."""
 
     kind: str
     node: int
@@ -34,22 +29,22 @@ class Fault:
 
 
 def inject_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[SensorGraph, tuple[Fault, ...]]:
-    """The data with `count` faults in the test part alone, of all kinds in turn, none beside another of its place.
+    """The data with `count` faults in the test part, of all kinds in turn, at least two steps apart at a place.
 
-    Sizes are told by the place's own spread (standard deviation of the readings before the test part). Raises DataError
-    where so many do not fit.
+    The magnitude of a fault is relative to the standard deviation of the place's readings before the test part. Raises
+    DataError where so many faults do not fit.
     """
     rng = np.random.default_rng(seed)
     begin = int(boundaries(data)[2])
     values, steps = data.values.copy(), len(data.time)
     taken = np.zeros(values.shape[:2], dtype=bool)
     spread = np.nanstd(values[:begin, :, 0], axis=0)
-    found: list[Fault] = []
+    faults: list[Fault] = []
     for _ in range(100 * count):
-        if len(found) == count:
+        if len(faults) == count:
             break
-        kind = KINDS[len(found) % len(KINDS)]
-        length = 1 if kind == "spike" else int(rng.integers(4, _LONGEST[kind] + 1))
+        kind = KINDS[len(faults) % len(KINDS)]
+        length = 1 if kind == "spike" else int(rng.integers(4, _MAX_LENGTH[kind] + 1))
         node = int(rng.integers(values.shape[1]))
         start = int(rng.integers(begin, max(begin + 1, steps - length)))
         span = slice(max(begin, start - 2), start + length + 2)
@@ -61,21 +56,21 @@ def inject_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[Sens
             or not spread[node]
         ):
             continue
-        after = _broken(kind, before, spread[node], rng)
+        after = _faulty_readings(kind, before, spread[node], rng)
         if np.abs(after - before).max() < 0.25 * spread[node]:
-            continue  # nobody could see it
+            continue  # too small to be detected
         values[start : start + length, node, 0] = after
         taken[span, node] = True
-        found.append(Fault(kind, node, start, start + length))
-    if len(found) < count:
+        faults.append(Fault(kind, node, start, start + length))
+    if len(faults) < count:
         raise DataError(
-            f"{data.name}: {count} faults do not fit into the {steps - begin} steps of its test part, {len(found)} do. "
+            f"{data.name}: {count} faults do not fit into the {steps - begin} steps of its test part, only {len(faults)}. "
             f"Ask for fewer."
         )
-    return replace(data, name=f"{data.name}-faults", values=values), tuple(found)
+    return replace(data, name=f"{data.name}-faults", values=values), tuple(faults)
 
 
-def _broken(
+def _faulty_readings(
     kind: str, before: Float64[np.ndarray, " step"], spread: float, rng: np.random.Generator
 ) -> Float64[np.ndarray, " step"]:
     length, sign = len(before), float(rng.choice([-1.0, 1.0]))
@@ -91,11 +86,11 @@ def _broken(
 
 
 def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
-    """Documented faults: a csv with columns place, start, end (stamps of the first and the last faulty reading, local
-    where they name no zone) and, if known, kind.
+    """Documented faults: a csv file with the columns place, start, end and, if known, kind.
 
-    Raises DataError, naming the row, for a place or stamp that the data do not have, an end before its start, and where
-    no fault lies in the test part.
+    start, end: time stamps of the first and the last faulty reading, in the data's time zone where they name none.
+    Raises DataError, naming the row, for a place or time that the data lack and an end before its start, and where no
+    fault lies in the test part.
     """
     table = _table(path)
     stamps = {}
@@ -103,9 +98,9 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
         try:
             given = pd.DatetimeIndex(pd.to_datetime(table[name]))
         except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: column {name!r} holds what is no time ({error}).") from error
+            raise DataError(f"{path}: column {name!r} holds values that are not times ({error}).") from error
         stamps[name] = to_utc(from_index(given), data.timezone, "infer").seconds
-    found = []
+    faults = []
     for row, place in enumerate(table["place"].astype(str)):
         if place not in data.places:
             raise DataError(f"{path}, row {row + 2}: no place {place!r}. {nearest(place, data.places)}")
@@ -116,14 +111,14 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
                 f"{table['end'][row]}. Give the stamps of the first and the last faulty reading."
             )
         kind = str(table["kind"][row]) if "kind" in table else "documented"
-        found.append(Fault(kind, data.places.index(place), int(start), int(stop)))
+        faults.append(Fault(kind, data.places.index(place), int(start), int(stop)))
     begin = int(boundaries(data)[2])
-    if not any(fault.stop > begin for fault in found):
+    if not any(fault.stop > begin for fault in faults):
         raise DataError(
-            f"{path}: none of {len(found)} faults lies in the test part of {data.name}, which begins at "
-            f"{local_iso(int(data.time[begin]), data.timezone)}. Name a split whose test part holds them."
+            f"{path}: none of {len(faults)} faults lies in the test part of {data.name}, which begins at "
+            f"{local_iso(int(data.time[begin]), data.timezone)}. Choose a split whose test part contains faults."
         )
-    return tuple(found)
+    return tuple(faults)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -131,7 +126,7 @@ def _table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"Faults should stand in a csv file at {path}, but it cannot be read: {error}."
+            f"The file of documented faults, {path}, should be a csv file, but it cannot be read: {error}."
         ) from error
     if missing := sorted({"place", "start", "end"} - set(table.columns)):
         raise DataError(f"{path} needs the columns place, start and end, but has no {', '.join(missing)}.")

@@ -1,7 +1,6 @@
-"""Planted controls for any kind of data, sample by sample: the answer depends on a sentence, or on nothing told.
+"""Controls for any kind of data: each sample has a level that sets its truth, and a note.
 
-Positive: the answer of each sample is made anew from what is seen and a level, and a note tells the level in words
-that training, validation and test do not share. Negative: the note tells another level, drawn by itself.
+Positive control: the note states that level. Negative control: it states another level, drawn independently.
 """
 
 import hashlib
@@ -13,18 +12,18 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm.data.windows.splits import SampleSequence, Splits
-from st2llm.evaluate.controls.daily_notes import LEVELS, level_note
+from st2llm.evaluate.controls.notes import LEVELS, level_note
 from st2llm.types import Sample, seed_from
 
 _NOISE = 0.05
 _GAPS = (0.2, 1.0, 5.0)
-"""What a level makes of the usual gap between events."""
+"""The factor of each level on the usual gap between events."""
 _LEAST_STEP = 0.1
 
 
 @dataclass(frozen=True)
 class PlantedPart:
-    """A part whose samples get a level, a note and an answer; drawn from seed and id alone, the same whenever asked."""
+    """A part of a split whose samples get a level, a note and a truth, all drawn from the seed and the sample's id."""
 
     part: SampleSequence
     name: str
@@ -56,18 +55,22 @@ class PlantedPart:
 
     @property
     def sha256(self) -> str:
-        told = f"{self.part.sha256} {self.name} {self.shuffled} {self.seed}"
-        return hashlib.sha256(told.encode()).hexdigest()
+        identity = f"{self.part.sha256} {self.name} {self.shuffled} {self.seed}"
+        return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def plant_sample_notes(splits: Splits, *, shuffled: bool, seed: int) -> Splits:
-    """The same samples with planted notes and answers."""
+    """The same splits with planted notes and truths."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return Splits(**{name: PlantedPart(part, name, shuffled, seed) for name, part in parts.items()})
 
 
 def plant_sample_note(sample: Sample, part: str, *, shuffled: bool, seed: int) -> Sample:
-    """The sample with a note, and the answer that its level makes of what is seen. Noise of 5 % (log-normal)."""
+    """The sample with a note, and a truth computed from its visible values and its level.
+
+    part: train, validation or test, whose phrases the note takes. shuffled: the note states a level drawn
+    independently. The truth has log-normal noise of 5 %.
+    """
     rng = np.random.default_rng(seed_from(f"{seed} {sample.id}"))
     level, other = (int(n) for n in rng.integers(len(LEVELS), size=2))
     note = level_note(part, other if shuffled else level, rng)
@@ -78,7 +81,7 @@ def plant_sample_note(sample: Sample, part: str, *, shuffled: bool, seed: int) -
 
 
 def _field(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
-    """Each place: the mean of what is seen of it, times what the level makes of it."""
+    """Fields: the mean of the visible values of each place, times the factor of the level."""
     shown = np.where(sample.visible, sample.values, np.nan)
     seen = np.isfinite(shown).sum(axis=0)
     mean = np.where(seen > 0, np.nansum(shown, axis=0) / np.maximum(seen, 1), 0.0)
@@ -88,7 +91,7 @@ def _field(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
 
 
 def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
-    """On as before, slower or faster."""
+    """Paths: straight on at the usual speed times the factor of the level."""
     if sample.kind != "trajectory":
         return _field(sample, level, rng)
     x, y = (sample.side.channels.index(name) for name in ("x", "y"))
@@ -106,7 +109,7 @@ def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
 
 
 def _gap(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
-    """The usual gap, a fifth of it or five times as long."""
+    """Next event: the usual (geometric median) gap, a fifth of it or five times as long."""
     channel = sample.side.channels.index("gap_h")
     seen = _seen(sample, channel)
     usual = float(np.exp(np.median(np.log(seen[seen > 0])))) if (seen > 0).any() else 1.0
@@ -116,7 +119,7 @@ def _gap(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
 
 
 def _place(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
-    """The latest place, the one before it, or the one before that; of fewer places, these in turn."""
+    """Next place: the latest place, the second or the third latest; with fewer places, these in turn."""
     channel = sample.side.channels.index("place")
     latest = list(dict.fromkeys(_seen(sample, channel)[::-1].astype(int).tolist()))
     code = latest[level % len(latest)]

@@ -13,27 +13,27 @@ from st2llm import metrics
 from st2llm.evaluate.controls.faults import Fault
 from st2llm.types import SensorGraph
 
-_LEAST_SCALE = 1e-9
-_LEAST_SHARE = 0.1
-"""Of the middle one of a place's hours, what each hour's usual residual is at least."""
+_MIN_RESIDUAL = 1e-9
+_MIN_SHARE = 0.1
+"""The usual residual of an hour is at least this share of the median over the hours of its place."""
 
 
 def add_anomaly_scores(
     table: pd.DataFrame, training: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault], share: float
 ) -> pd.DataFrame:
-    """The table of predictions with two columns more.
+    """The prediction table with two more columns, suspicion and fault.
 
-    suspicion: how far a reading lies from what is said of it, in median residuals of its place at that hour of the day
-    on training, over that share's quantile of the same on training: above 1 is an alarm. fault: its kind, or ''.
-    training: the predictor's own table of training windows.
+    suspicion: the anomaly score. The residual of a reading is divided by the median training residual of its place and
+    hour of the day, and by the quantile `share` of these ratios on training; a score above 1 is an alarm.
+    fault: the kind of the true fault, or ''. training: the predictor's table of training windows.
     """
     zone = data.timezone
     usual = _residual(training).groupby(_slots(training, zone), observed=True).median()
-    # A place that is silent at night is off by nothing then: an hour's residuals are told by those of the day as well.
-    least = _LEAST_SHARE * usual.groupby(level=[0, 1]).transform("median")
-    usual = usual.clip(lower=least).clip(lower=_LEAST_SCALE)
+    # A place that reads zero every night has residuals of zero then, so an hour's residual is bounded from below.
+    lower_bound = _MIN_SHARE * usual.groupby(level=[0, 1]).transform("median")
+    usual = usual.clip(lower=lower_bound).clip(lower=_MIN_RESIDUAL)
     threshold = float((_residual(training) / _per_row(usual, training, zone)).quantile(share))
-    suspicion = _residual(table) / _per_row(usual, table, zone) / max(threshold, _LEAST_SCALE)
+    suspicion = _residual(table) / _per_row(usual, table, zone) / max(threshold, _MIN_RESIDUAL)
     return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
 
 
@@ -48,24 +48,24 @@ def _slots(table: pd.DataFrame, timezone: str) -> list[pd.Series]:
 
 
 def _per_row(usual: pd.Series, table: pd.DataFrame, timezone: str) -> np.ndarray:
-    """The usual residual of each entry's slot; of one without any in training, the median of all."""
+    """The usual residual for the slot of each entry; the median of all slots where training has none."""
     rows = usual.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).fillna(usual.median())
     return np.asarray(rows, dtype=np.float64)
 
 
 def _kinds(table: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault]) -> pd.Series:
-    """What is wrong with each entry: the kind of its fault, or ''."""
+    """The kind of the fault of each entry, or ''."""
     names = ["", *dict.fromkeys(fault.kind for fault in faults)]
     codes = np.zeros(data.values.shape[:2], dtype=np.int16)
     for fault in faults:
         codes[fault.start : fault.stop, fault.node] = names.index(fault.kind)
     node = pd.Index(data.places).get_indexer(pd.Index(table["place"].astype(str)))
-    found = codes[np.searchsorted(data.time, table["time"].to_numpy()), node]
-    return pd.Series(np.array(names, dtype=object)[found], index=table.index).astype("category")
+    of_entry = codes[np.searchsorted(data.time, table["time"].to_numpy()), node]
+    return pd.Series(np.array(names, dtype=object)[of_entry], index=table.index).astype("category")
 
 
 def detected_by_kind(table: pd.DataFrame) -> dict[str, float]:
-    """The share of the faults of each kind in which a reading was alarmed; see `score_table.label_runs`."""
+    """By kind, the share of faults with an alarm at one of their readings."""
     faulty = label_runs(table, table["fault"] != "")
     hit = (table["suspicion"] > 1).groupby(faulty).any()
     kind = table["fault"].astype(str).groupby(faulty).first()
@@ -74,17 +74,17 @@ def detected_by_kind(table: pd.DataFrame) -> dict[str, float]:
 
 
 def fault_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Totals of auprc and f1 over readings, and of event_f1, sample by sample, where faults are looked for.
+    """Totals of AUPRC and F1 over readings, and of event F1, by sample; empty without anomaly scores.
 
-    An event is a run of readings of one place within a sample. A fault is found where an alarm touches it, an alarm is
-    right where it touches a fault.
+    An event is a run of consecutive readings of one place within a sample. A fault is detected where an alarm overlaps
+    it; an alarm is correct where it overlaps a fault.
     """
     if "suspicion" not in frame:
         return pd.DataFrame()
     known = frame[frame["suspicion"].notna()]
     faulty, alarmed = known["fault"] != "", known["suspicion"] > 1
     lines = []
-    score = known["suspicion"] / (1 + known["suspicion"])  # an alarm is a half
+    score = known["suspicion"] / (1 + known["suspicion"])  # 1/2 at the alarm threshold
     for sample, at in known.groupby("sample", observed=True).indices.items():
         totals = metrics.score_totals(score.to_numpy()[at], faulty.to_numpy()[at])
         lines += [(str(sample), name, total, count) for name, (total, count) in totals.items()]
@@ -92,9 +92,9 @@ def fault_totals(frame: pd.DataFrame) -> pd.DataFrame:
         run = label_runs(known, flag)
         events = pd.DataFrame({"sample": known["sample"].astype(str), "run": run, "touched": other})
         touched = events[events["run"] >= 0].groupby(["sample", "run"])["touched"].any()
-        for sample, got in touched.groupby("sample"):
-            lines.append((str(sample), name, float(got.sum()), len(got)))
-        # What a sample has none of adds nothing, but is known.
+        for sample, events_of in touched.groupby("sample"):
+            lines.append((str(sample), name, float(events_of.sum()), len(events_of)))
+        # A sample without such an event has a total of zero.
         lines += [
             (one, name, 0.0, 0) for one in set(events["sample"]) - set(touched.index.get_level_values(0))
         ]
@@ -102,15 +102,15 @@ def fault_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def label_runs(frame: pd.DataFrame, flag: pd.Series) -> np.ndarray:
-    """Numbers the runs of flagged entries: steps of one place and channel that follow each other; -1 elsewhere.
+    """Numbers the runs of flagged entries (consecutive steps of one place and channel); -1 for other entries.
 
     frame: as `build_score_table` orders it.
     """
     keys = [pd.factorize(frame[name].astype(str))[0] for name in ("sample", "place", "channel")]
-    goes_on = np.ones(len(frame), dtype=bool)
-    goes_on[:1] = False
+    continues = np.ones(len(frame), dtype=bool)
+    continues[:1] = False
     for key in keys:
-        goes_on[1:] &= key[1:] == key[:-1]
+        continues[1:] &= key[1:] == key[:-1]
     on, step = flag.to_numpy(dtype=bool), frame["step"].to_numpy()
-    goes_on[1:] &= (step[1:] == step[:-1] + 1) & on[:-1]
-    return np.where(on, np.cumsum(on & ~goes_on) - 1, -1)
+    continues[1:] &= (step[1:] == step[:-1] + 1) & on[:-1]
+    return np.where(on, np.cumsum(on & ~continues) - 1, -1)

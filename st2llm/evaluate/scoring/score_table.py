@@ -1,4 +1,4 @@
-"""Predictions beside the truth as one long table, and the totals of every metric that can be read from it."""
+"""The score table: predictions beside the truth, one row per predicted entry."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from st2llm.predict.codes import wanted_codes, wants_label
 from st2llm.types import Prediction, Sample
 
 ENTRY = ["sample", "place", "step", "channel"]
-"""What names an entry of the table."""
-ANSWERED = ["value", "rank", "answer", "nll", "crps", *metrics.PATH_METRICS]
-"""What a predictor says of an entry, or is scored by; another predictor's may take its place."""
+"""The columns that identify an entry."""
+PREDICTED = ["value", "rank", "answer", "nll", "crps", *metrics.PATH_METRICS]
+"""The columns that hold a prediction and its scores."""
 _PARTS = ("value", "x", "y", "label")
-_SELDOM: dict[str, float | int | str | None] = {
+_OPTIONAL: dict[str, float | int | str | None] = {
     "rank": np.nan,
     "label": None,
     "answer": None,
@@ -24,18 +24,18 @@ _SELDOM: dict[str, float | int | str | None] = {
     "draws": 0,
     **dict.fromkeys(metrics.PATH_METRICS, np.nan),
 }
-"""Columns that a table has where some entry has something in them, and what the other entries hold."""
-_LATER = {"part": "value", **_SELDOM, **dict.fromkeys(("q05", "q50", "q95"), np.nan)}
-"""Columns that a table may lack, those of earlier versions too, and what all its entries then hold."""
+"""Columns that a table has only where an entry has a value in them, with the default of the other entries."""
+_DEFAULTS = {"part": "value", **_OPTIONAL, **dict.fromkeys(("q05", "q50", "q95"), np.nan)}
+"""Columns that a table may lack (also in files of earlier versions), with the default of all entries."""
 
 
 def build_score_table(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """One row for each asked entry of each sample, in order; unread entries have value NaN and unread True.
+    """One row for each wanted entry of each sample, in order; unread entries have value NaN and unread True.
 
-    part: whether an entry is a value, a coordinate (x, y) or a label. Of a label, rank says where the true one stands
-    in the ranking (1 is best, inf: not in it), `label` and `answer` are the words. nll, crps: where the predictor has a
-    density, or draws; draws: of how many draws crps was estimated. Columns that say nothing of any entry are left out:
-    `complete` adds them.
+    part: whether an entry is a value, a coordinate (x, y) or a label. rank: the position of the true label in the
+    ranking (1 is best, inf: absent); label, answer: the true and the first predicted label. nll: where the predictor
+    has a density. crps, draws: where it has samples, and their number. Columns without any value are left out;
+    `with_all_columns` adds them.
     """
     rows = [_rows(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)]
     rows = [row for row in rows if len(row["step"])]
@@ -45,16 +45,16 @@ def build_score_table(samples: Sequence[Sample], predictions: Sequence[Predictio
     ids = [sample.id for sample in samples if sample.wanted.any() or wants_label(sample)]
     codes = np.repeat(pd.factorize(pd.Index(ids))[0], counts)
     sample = pd.Categorical.from_codes(codes, pd.Index(dict.fromkeys(ids)))
-    found = pd.DataFrame({"sample": sample, **table})
+    frame = pd.DataFrame({"sample": sample, **table})
     if not rows:
-        return found
-    part = pd.Categorical.from_codes(found["part"].to_numpy(dtype=np.int8), pd.Index(_PARTS))
-    return found.assign(place=found["place"].astype("category"), part=part)
+        return frame
+    part = pd.Categorical.from_codes(frame["part"].to_numpy(dtype=np.int8), pd.Index(_PARTS))
+    return frame.assign(place=frame["place"].astype("category"), part=part)
 
 
 def with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with every column, those included that say nothing of any entry."""
-    missing = {name: default for name, default in _LATER.items() if name not in frame}
+    """The table with every column; missing ones hold their default."""
+    missing = {name: default for name, default in _DEFAULTS.items() if name not in frame}
     return frame.assign(**missing) if missing else frame  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ def _rows(sample: Sample, prediction: Prediction) -> Columns:
     order = np.lexsort((step, channel, node))
     at = (step[order], node[order], channel[order])
     if not len(order):
-        return _label_alone(sample, prediction)
+        return _label_entry(sample, prediction)
     truth = _at(sample.truth, at)
     value = _at(prediction.value, at)
     quantiles = prediction.quantiles or {}
@@ -84,9 +84,9 @@ def _rows(sample: Sample, prediction: Prediction) -> Columns:
     }
     for name, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
         table[name] = _at(quantiles.get(share), at)
-    table |= _beside(sample, prediction, at, truth)
+    table |= _optional_columns(sample, prediction, at, truth)
     is_code = wanted_codes(sample)[at]
-    return _labelled(table, sample, prediction, is_code) if is_code.any() else table
+    return _with_labels(table, sample, prediction, is_code) if is_code.any() else table
 
 
 def _at(values: np.ndarray | None, at: Entries) -> Float64[np.ndarray, " entry"]:
@@ -94,15 +94,15 @@ def _at(values: np.ndarray | None, at: Entries) -> Float64[np.ndarray, " entry"]
 
 
 def _column(row: Columns, name: str) -> np.ndarray:
-    """A column of one sample's entries, which hold nothing in it where they have none."""
+    """A column of one sample's entries, filled with its default where the sample lacks it."""
     if name in row:
         return row[name]
-    rest = _SELDOM[name]
-    return np.full(len(row["step"]), rest, dtype=object if rest is None else None)
+    default = _OPTIONAL[name]
+    return np.full(len(row["step"]), default, dtype=object if default is None else None)
 
 
-def _beside(sample: Sample, prediction: Prediction, at: Entries, truth: np.ndarray) -> Columns:
-    """The columns that not every prediction has something for."""
+def _optional_columns(sample: Sample, prediction: Prediction, at: Entries, truth: np.ndarray) -> Columns:
+    """The columns that only some predictions have."""
     names, count = sample.side.channels, len(truth)
     table: Columns = {"part": np.zeros(count, dtype=np.int8)}
     if sample.kind in ("trajectory", "event") and len(names) == sample.values.shape[2]:
@@ -120,7 +120,7 @@ def _beside(sample: Sample, prediction: Prediction, at: Entries, truth: np.ndarr
 
 
 def _paths(sample: Sample, prediction: Prediction, at: Entries) -> Columns:
-    """The scores of draws of a whole path, at its first entry."""
+    """Scores of sampled paths, stored at the first entry of each path."""
     names = sample.side.channels
     if sample.kind != "trajectory" or sample.task != "forecast" or not {"x", "y"} <= set(names):
         return {}
@@ -129,16 +129,16 @@ def _paths(sample: Sample, prediction: Prediction, at: Entries) -> Columns:
     xy = [names.index("x"), names.index("y")]
     truth = sample.truth[sample.first_wanted_step :, 0][:, xy]
     scores = metrics.path_scores(prediction.samples[:, sample.first_wanted_step :, 0][..., xy], truth)
-    found = {name: np.full(len(at[0]), np.nan) for name in metrics.PATH_METRICS}
+    columns = {name: np.full(len(at[0]), np.nan) for name in metrics.PATH_METRICS}
     for name, value in zip(metrics.PATH_METRICS, scores, strict=True):
-        found[name][0] = value
-    return found
+        columns[name][0] = value
+    return columns
 
 
-def _labelled(
+def _with_labels(
     table: Columns, sample: Sample, prediction: Prediction, is_code: Bool[np.ndarray, " entry"]
 ) -> Columns:
-    """The entries of codes turned into labels."""
+    """The table with the entries of codes replaced by labels."""
     label = _true_label(sample, float(table["truth"][is_code][0]))
     ranking, code = prediction.ranking, float(table["value"][is_code][0])
     if ranking is None and np.isfinite(code):
@@ -149,8 +149,8 @@ def _labelled(
     return table
 
 
-def _label_alone(sample: Sample, prediction: Prediction) -> Columns:
-    """One entry for a sample of which nothing but its label is asked; none where nothing is asked."""
+def _label_entry(sample: Sample, prediction: Prediction) -> Columns:
+    """One entry for a sample of which only the label is wanted; none where nothing is wanted."""
     count = int(wants_label(sample))
     first = (np.zeros(count, dtype=np.int64),) * 3
     table = {
@@ -161,7 +161,9 @@ def _label_alone(sample: Sample, prediction: Prediction) -> Columns:
         **{name: np.full(count, np.nan) for name in ("value", "truth")},
         **{name: np.zeros(count, dtype=bool) for name in ("valid", "unread")},
         **{name: np.full(count, np.nan) for name in ("q05", "q50", "q95")},
-        **_beside(sample, Prediction(np.full(sample.values.shape, np.nan)), first, np.full(count, np.nan)),
+        **_optional_columns(
+            sample, Prediction(np.full(sample.values.shape, np.nan)), first, np.full(count, np.nan)
+        ),
     }
     for name, value in _label_columns(sample.label, prediction.ranking).items():
         table[name] = _column(table, name)

@@ -9,7 +9,7 @@ import pandas as pd
 from st2llm import metrics
 from st2llm.errors import ConfigError
 from st2llm.evaluate.scoring.arms import FinishedArms
-from st2llm.evaluate.scoring.score_table import ANSWERED, ENTRY, with_all_columns
+from st2llm.evaluate.scoring.score_table import ENTRY, PREDICTED, with_all_columns
 from st2llm.evaluate.scoring.totals import score
 
 
@@ -30,7 +30,7 @@ def resolve_unread(arms: FinishedArms, result: dict[str, Any], rule: str) -> pd.
         frame[ENTRY]
         .astype({"sample": str, "place": str})
         .merge(
-            source[[*ENTRY, *ANSWERED]].astype({"sample": str, "place": str}),
+            source[[*ENTRY, *PREDICTED]].astype({"sample": str, "place": str}),
             on=ENTRY,
             how="left",
             validate="one_to_one",
@@ -38,7 +38,7 @@ def resolve_unread(arms: FinishedArms, result: dict[str, Any], rule: str) -> pd.
     )
     unread = frame["unread"].to_numpy()
     resolved = {
-        name: np.where(unread, replacement[name].to_numpy(), frame[name].to_numpy()) for name in ANSWERED
+        name: np.where(unread, replacement[name].to_numpy(), frame[name].to_numpy()) for name in PREDICTED
     }
     return frame.assign(**resolved, draws=np.where(unread, 0, frame["draws"].to_numpy()))
 

@@ -9,8 +9,8 @@ from support import tiny_suite
 from st2llm import tasks
 from st2llm.data import load_data
 from st2llm.data.windows import split
-from st2llm.evaluate.controls import daily_notes
-from st2llm.evaluate.controls.daily_notes import _CARRIERS, _PHRASES, LEVELS, plant_daily_notes
+from st2llm.evaluate.controls.daily_notes import plant_daily_notes
+from st2llm.evaluate.controls.notes import _CARRIERS, _PHRASES, LEVELS
 from st2llm.evaluate.run.data_summary import data_sha256
 
 TASK = tasks.forecast(history=48, horizon=24)
@@ -169,7 +169,7 @@ def test_on_real_counts_with_changing_clocks_every_window_has_one_note_of_its_sp
     task = tasks.forecast(history=168, horizon=24)
     train = split(data, task, stride=24).train
     made = split(
-        daily_notes.plant_daily_notes(data, list(train), places=6, shuffled=False, seed=7).data,
+        plant_daily_notes(data, list(train), places=6, shuffled=False, seed=7).data,
         task,
         stride=24,
     )

@@ -163,7 +163,7 @@ def test_documented_faults_are_looked_for_as_planted_ones_are(tmp_path, town):
     [
         ("place,start\n", "needs the columns place, start and end, but has no end"),
         ("place,start,end\nnowhere,2024-01-01,2024-01-02\n", "row 2: no place 'nowhere'"),
-        ("place,start,end\n{place},soon,2024-01-02\n", "'start' holds what is no time"),
+        ("place,start,end\n{place},soon,2024-01-02\n", "'start' holds values that are not times"),
         ("place,start,end\n{place},2024-01-02,2024-01-01\n", "row 2: no reading of .* lies between"),
         ("place,start,end\n{place},2024-01-01,2024-01-01\n", "none of 1 faults lies in the test part"),
     ],

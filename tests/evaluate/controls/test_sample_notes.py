@@ -10,7 +10,7 @@ from support.bridges import problem
 import st2llm
 from st2llm import tasks
 from st2llm.data.windows.splits import evenly_spaced
-from st2llm.evaluate.controls.daily_notes import _CARRIERS, _PHRASES
+from st2llm.evaluate.controls.notes import _CARRIERS, _PHRASES
 from st2llm.evaluate.controls.sample_notes import plant_sample_note, plant_sample_notes
 
 
