@@ -64,8 +64,8 @@ def inject_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[Sens
         faults.append(Fault(kind, node, start, start + length))
     if len(faults) < count:
         raise DataError(
-            f"{data.name}: {count} faults do not fit into the {steps - begin} steps of its test part, only {len(faults)}. "
-            f"Ask for fewer."
+            f"{data.name}: {count} faults do not fit into the {steps - begin} steps of its test part, but only "
+            f"{len(faults)}. Ask for fewer."
         )
     return replace(data, name=f"{data.name}-faults", values=values), tuple(faults)
 

@@ -1,4 +1,4 @@
-"""Names beside points and lines of a figure, where they touch nothing."""
+"""Labels of points and lines in a figure, placed without overlap."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import numpy as np
 Box = tuple[float, float, float, float]
 
 
-def name_lines(axes: Any, labels: list[tuple[float, str, str, bool]], ceiling: float) -> None:
-    """Names at the right end of their lines, pushed apart where they would touch."""
+def label_lines(axes: Any, labels: list[tuple[float, str, str, bool]], ceiling: float) -> None:
+    """Labels lines at their right ends, moved apart where the labels would overlap."""
     floor = axes.get_ylim()[0]
     gap = (ceiling - floor) / 21
     wanted = sorted(labels)
@@ -30,7 +30,7 @@ def name_lines(axes: Any, labels: list[tuple[float, str, str, bool]], ceiling: f
         )  # fmt: skip
 
 
-def name_points(
+def label_points(
     figure: Any,
     axes: Any,
     spots: np.ndarray,
@@ -38,7 +38,7 @@ def name_points(
     colours: Sequence[str],
     gaps: np.ndarray | None = None,
 ) -> None:
-    """A name beside each point, at the nearest of many offsets that touches neither names nor points; '' names none.
+    """Labels each point at the nearest offset without overlap; points with the label '' get none.
 
     gaps: radius of each point in typographic points, 4 where not given.
     """

@@ -1,4 +1,4 @@
-"""The figures of a report: data frames in, small deterministic SVG out, one function a figure."""
+"""The figures of a report as deterministic SVG elements, one function per figure."""
 
 import io
 import math
@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from st2llm.evaluate.report.figure_labels import name_lines, name_points
+from st2llm.evaluate.report.figure_labels import label_lines, label_points
 from st2llm.evaluate.report.formats import format_duration, format_gain
 
 INK, FAINT, RULE = "#1f2933", "#6b7280", "#d5dae1"
@@ -57,7 +57,7 @@ _STYLE = {
 def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> str:
     """Gains with their intervals around zero; hollow without an interval. Columns: label value low high role.
 
-    A gain so far off that it would flatten all intervals stands at the edge, with its number.
+    A gain that would compress all intervals is drawn at the edge with its number.
     """
     height = 0.62 + 0.29 * len(rows)
     left, right = _gain_range(rows)
@@ -99,15 +99,15 @@ def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> 
         axes.xaxis.set_major_locator(MaxNLocator(5))
         unit = "" if relative else " in points"
         axes.set_xlabel(f"worse  \N{LEFTWARDS ARROW}  gain{unit}  \N{RIGHTWARDS ARROW}  better")
-        spoken = ", ".join(f"{r.label} {format_gain(r.value, relative=relative)}" for r in _rows(rows))
-        return _svg(figure, name, f"Gains with 95 % intervals: {spoken}")
+        description = ", ".join(f"{r.label} {format_gain(r.value, relative=relative)}" for r in _rows(rows))
+        return _svg(figure, name, f"Gains with 95 % intervals: {description}")
 
 
 def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, name: str = "cost") -> str:
     """A metric against seconds on a logarithmic axis. Columns: predictor role cost_s value low high.
 
-    Arms so bad that they would flatten all others stand at the top edge, with their number; where higher is better
-    all are shown.
+    Arms whose error would compress all others are drawn at the top edge with their number; where higher is better,
+    all are drawn in place.
     """
     top = math.inf if higher else _ceiling(points["value"])
     with _chart(4.8, 3.6) as (figure, axes):
@@ -140,7 +140,7 @@ def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, na
         colours = [COLOURS[str(role)] for role in shown["role"]]
         names = [f"{r.predictor} \N{UPWARDS ARROW} {r.value:.3g}" if r.value > top else str(r.predictor)
                  for r in _rows(points)]  # fmt: skip
-        name_points(figure, axes, shown[["cost_s", "value"]].to_numpy(float), names, colours)
+        label_points(figure, axes, shown[["cost_s", "value"]].to_numpy(float), names, colours)
         return _svg(figure, name, f"{metric} of {len(points)} predictors against their cost in seconds")
 
 
@@ -149,7 +149,7 @@ def error_by_step(
 ) -> str:
     """Mean error at each step. axis: what steps are called. Columns: predictor role step error dashed strong.
 
-    Arms so bad that they would flatten all others leave the chart at its top edge, with their label.
+    Lines of arms whose error would compress all others leave the chart at its top edge, with their label.
     """
     with _chart(4.8, 3.6) as (figure, axes):
         labels = []
@@ -167,7 +167,7 @@ def error_by_step(
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_xlabel(axis)
         axes.set_ylabel(f"{error}{f' ({unit})' if unit else ''}")
-        name_lines(axes, labels, ceiling)
+        label_lines(axes, labels, ceiling)
         worst = table.groupby("predictor", sort=False)["error"].mean()
         return _svg(
             figure, name, f"{error.capitalize()} by step ahead for {', '.join(map(str, worst.index))}"
@@ -272,7 +272,7 @@ def sensor_map(places: pd.DataFrame, edges: pd.DataFrame, *, unit: str, name: st
         worst = set(places.nlargest(min(5, len(places)), "error").index)
         names = [str(label) if at in worst else "" for at, label in places["label"].items()]
         gaps = np.sqrt(area.to_numpy(float) / math.pi)
-        name_points(figure, axes, places[["lon", "lat"]].to_numpy(float), names, [INK] * len(names), gaps)
+        label_points(figure, axes, places[["lon", "lat"]].to_numpy(float), names, [INK] * len(names), gaps)
         named = ", ".join(filter(None, names))
         return _svg(figure, name, f"Map of {len(places)} places; largest mean error at {named} ({unit})")
 
@@ -285,8 +285,8 @@ def _chart(width: float, height: float) -> Iterator[tuple[Any, Any]]:
         yield figure, figure.subplots()
 
 
-def _svg(figure: Any, name: str, spoken: str) -> str:
-    """The figure as an inline SVG element: no prologue, no metadata, ids of its own, words for a screen reader."""
+def _svg(figure: Any, name: str, description: str) -> str:
+    """The figure as an inline SVG element: no prologue, no metadata, ids of its own, a label for screen readers."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -299,7 +299,7 @@ def _svg(figure: Any, name: str, spoken: str) -> str:
     body = re.sub(r' (?:width|height)="[\d.]+pt"', "", body, count=2)
     body = re.sub(r' (?:xmlns:xlink|version)="[^"]*"', "", body)
     body = re.sub(r"font: (?:(bold) |(?:\d+) )?([\d.]+)px [^;\"]*", _font, body)
-    label = escape(spoken, quote=True)
+    label = escape(description, quote=True)
     return re.sub(r">\s+<", "><", body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)).strip()
 
 

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: signed percents, four significant digits, thousands set apart."""
+"""Text forms of numbers: signed percentages, four significant digits, thousands separators."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from st2llm.metrics import PATH_METRICS
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
-"""What stands where there is nothing to say."""
+"""The text of a missing value."""
 
 
 METRIC_NAMES: Mapping[str, str] = {
@@ -22,22 +22,22 @@ METRIC_NAMES: Mapping[str, str] = {
     "energy_m": "energy score",
     "cover90": "in its 90 %",
 }
-"""Metrics whose name is not their key in capitals."""
+"""Names of metrics that are not their key in capitals."""
 PERCENT_METRICS = frozenset({"acc@1", "acc@5", "acc@10", "cover90"})
-"""Metrics that are said in percent."""
+"""Metrics in percent."""
 IMPUTATION_NAMES: Mapping[str, str] = {
     "last-value": "last value",
     "last-position": "last position",
-    "counts": "place visited most",
+    "counts": "most visited place",
     "median-gap": "median gap",
-    "majority": "commonest class",
+    "majority": "majority class",
     "mean": "mean of the place",
 }
-"""Rules that stand in for unreadable answers, in words."""
+"""Names of the rules that are imputed for unreadable answers."""
 
 
 def metric_name(key: str) -> str:
-    """What a metric is called: `MAE`, `Acc@1`, `ADE`."""
+    """The name of a metric: `MAE`, `Acc@1`, `ADE`."""
     return METRIC_NAMES.get(key, key.upper())
 
 
@@ -114,7 +114,7 @@ def format_large(value: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """A time span in the unit one would say it in."""
+    """A duration in ms, s, min or h."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
     if seconds == 0:

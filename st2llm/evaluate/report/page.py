@@ -1,4 +1,4 @@
-"""What a report shows, in the order in which it shows it: results in, rows, panels and paragraphs out."""
+"""The content of a report in the order of the page: rows, panels and paragraphs made from the results."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,20 @@ from st2llm.evaluate.report.formats import (
     metric_unit,
     pluralize,
 )
-from st2llm.evaluate.report.verdict import Verdict, compute_verdict, gain_outcome, llm_name
+from st2llm.evaluate.report.terms import block_name, draw_rule, imputation_name
+from st2llm.evaluate.report.verdict import Verdict, compute_verdict, llm_name
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import mean_errors
+from st2llm.evaluate.scoring.gain import gain_outcome
 from st2llm.metrics import VALUE_METRICS
 from st2llm.predict.answer_counts import CATEGORIES, CATEGORY_DESCRIPTIONS
 
 
 @dataclass(frozen=True)
 class GainCell:
+    """A gain in the table. span: its interval. vs: the reference."""
+
     text: str
     span: str
     vs: str
@@ -41,11 +45,12 @@ class GainCell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A predictor in the table, in words."""
+    """A row of the table: a record, and how the table shows it.
 
-    predictor: str
-    role: str
-    family: str
+    marks: whether it is the best LLM arm or the reference.
+    """
+
+    record: Record
     backbone: str
     marks: tuple[str, ...]
     metrics: tuple[tuple[str, str], ...]
@@ -63,18 +68,20 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TaskSection:
+    """The sections of the page about one task. Figures are SVG elements, '' where there is nothing to draw."""
+
     task: str
     verdict: Verdict
     metrics: tuple[tuple[str, str], ...]
-    """The name of each column of metrics, and its unit."""
+    """Name and unit of each metric column."""
     rows: tuple[TableRow, ...]
     pooling: str
     seeds: tuple[tuple[str, ...], ...]
     seed_names: tuple[str, ...]
     rules: tuple[tuple[str, ...], ...]
-    ledger: tuple[tuple[str, ...], ...]
-    """What came of the answers of each text arm: its name, all its answers, those of each of CATEGORIES."""
-    drawn: str
+    answer_counts: tuple[tuple[str, ...], ...]
+    """For each text arm: its name, the number of its answers, and of those in each of CATEGORIES."""
+    decoding: str
     """How text arms drew their answers, where there are any."""
     gains: str
     cost: str
@@ -88,6 +95,8 @@ class TaskSection:
 
 @dataclass(frozen=True)
 class ControlSection:
+    """The section about one planted control."""
+
     name: str
     expected: str
     description: str
@@ -101,6 +110,12 @@ class ControlSection:
 
 @dataclass(frozen=True)
 class Page:
+    """Everything that the templates show.
+
+    primary: name of the primary metric. stand_in: what is imputed for unreadable answers. error: name of the error of a
+    place. lower: whether lower is better. by: what examples are ordered by. several: whether there are several tasks.
+    """
+
     title: str
     demo: bool
     tasks: tuple[TaskSection, ...]
@@ -108,22 +123,19 @@ class Page:
     detectable: str
     protocol: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     cost_names: Mapping[str, str]
-    ledger_names: tuple[tuple[str, str], ...]
+    answer_categories: tuple[tuple[str, str], ...]
     primary: str
-    """The name of the metric that decides."""
     stand_in: str
-    """What is imputed for an unreadable answer."""
     error: str
-    """What the error of a place is called."""
     lower: bool
-    """Whether lower is better."""
     by: str
-    """By what examples are chosen."""
     several: bool = False
 
 
-LEDGER = tuple((category.replace("_", " "), meaning) for category, meaning in CATEGORY_DESCRIPTIONS.items())
-"""The names of the ledger's columns, and what they mean."""
+ANSWER_CATEGORIES = tuple(
+    (category.replace("_", " "), meaning) for category, meaning in CATEGORY_DESCRIPTIONS.items()
+)
+"""Names and meanings of the categories of answers."""
 COSTS = {
     "params_total": ("params", format_large),
     "params_trained": ("params trained", format_large),
@@ -137,7 +149,7 @@ COSTS = {
 
 
 def build_page(results: RunResults) -> Page:
-    """The whole page; figures of single places are drawn for the last task alone."""
+    """The whole page. Examples and the map are made for the last task only."""
     suite = results.run["suite"]
     title = str(suite.get("title") or suite.get("id") or results.folder.name)
     tasks = tuple(_task(results, task, number=i) for i, task in enumerate(results.tasks))
@@ -151,12 +163,12 @@ def build_page(results: RunResults) -> Page:
         detectable=_detectable(results, tasks),
         protocol=protocol.describe(results),
         cost_names={key: name for key, (name, _) in COSTS.items()},
-        ledger_names=LEDGER,
+        answer_categories=ANSWER_CATEGORIES,
         primary=metric_name(results.primary),
-        stand_in=results.stand_in,
-        error="distance from the truth" if results.moves else figures.ERROR,
+        stand_in=imputation_name(results),
+        error="distance from the truth" if results.predicts_positions else figures.ERROR,
         lower=results.relative,
-        by="the rank of the true word" if results.labels else "relative error",
+        by="the rank of the true label" if results.predicts_labels else "relative error",
         several=len(tasks) > 1,
     )
 
@@ -166,11 +178,11 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
     verdict = compute_verdict(results, task)
     last = task == results.tasks[-1]
     names = tuple(dict.fromkeys([results.primary, *(name for row in rows for name in row.measured)]))
-    found = {
+    by_predictor = {
         row.predictor: mean_errors(results.files("predictions", row.predictor, task, suffix=".parquet"))
         for row in rows
     }
-    errors = {name: one for name, one in found.items() if one is not None}
+    errors = {name: one for name, one in by_predictor.items() if one is not None}
     seeds = tuple(sorted({r.seed for r in results.records if r.task == task and r.seed is not None}))
     shown = panels.examples(results, rows, verdict, task) if last else ()
     drawn, places = panels.place_map(results, errors, verdict, rows) if last else ("", ())
@@ -178,14 +190,14 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
     return TaskSection(
         task=task,
         verdict=verdict,
-        metrics=tuple(_head(results, name) for name in names),
+        metrics=tuple(_header(results, name) for name in names),
         rows=tuple(_row(results, row, verdict, names) for row in rows),
         pooling=_pooling(results, rows),
         seeds=_by_seed(results, task, rows, seeds),
         seed_names=tuple(f"seed {seed}" for seed in seeds),
         rules=_rules(results, rows),
-        ledger=_ledger(rows),
-        drawn=_drawn(results, rows),
+        answer_counts=_answer_counts(rows),
+        decoding=_decoding(results, rows),
         gains=panels.gains(rows, relative=results.relative, name=f"g{number}"),
         cost=panels.cost(results, rows, name=f"c{number}"),
         horizon=horizon,
@@ -213,9 +225,7 @@ def _row(results: RunResults, record: Record, verdict: Verdict, names: Sequence[
     windows = results.windows.get((record.task, record.predictor), 0)
     most = results.most_windows(record.task)
     return TableRow(
-        predictor=record.predictor,
-        role=record.role,
-        family=record.family,
+        record=record,
         backbone=record.backbone or MISSING,
         marks=tuple(marks),
         metrics=tuple(_metric(name, record.measured.get(name)) for name in names),
@@ -235,8 +245,8 @@ def _other_llm(results: RunResults, record: Record) -> str:
     return own if record.llm and own != suite else ""
 
 
-def _head(results: RunResults, name: str) -> tuple[str, str]:
-    """A metric's name and unit; the unit of the data stands with the metric that decides alone."""
+def _header(results: RunResults, name: str) -> tuple[str, str]:
+    """Name and unit of a metric; the unit of the data is given for the primary metric only."""
     own = metric_unit(name, str(results.data.get("unit") or ""))
     shown = own if name == results.primary or name not in VALUE_METRICS else ""
     return metric_name(name), shown
@@ -257,13 +267,13 @@ def _gain(gain: Gain | None, *, relative: bool) -> GainCell | None:
 
 
 def _pooling(results: RunResults, rows: Sequence[Record]) -> str:
-    """What stands above the table: whether its errors have intervals."""
+    """The paragraph above the table: whether its metrics have intervals."""
     scores = [row.measured[results.primary] for row in rows if results.primary in row.measured]
     if all(score.low is None for score in scores):
         return "Pooled over seeds. Too few blocks for intervals."
     return (
         "Pooled over seeds, with 95 % intervals. Intervals of single arms are wide because all arms share hard "
-        f"and easy {results.blocks}; gains are paired and therefore sharper."
+        f"and easy {block_name(results)}; gains are paired and therefore more precise."
     )
 
 
@@ -289,12 +299,12 @@ def _rules(results: RunResults, rows: Sequence[Record]) -> tuple[tuple[str, ...]
                 row.unread_rules.get(rule, {}).get(results.primary)
                 for rule in ("dropped", "penalised", "imputed")
             ]
-            said = (format_score(results.primary, value) for value in values)
-            found.append((row.predictor, format_count(row.n), format_count(row.unread), *said))
+            sentences = (format_score(results.primary, value) for value in values)
+            found.append((row.predictor, format_count(row.n), format_count(row.unread), *sentences))
     return tuple(found)
 
 
-def _ledger(rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
+def _answer_counts(rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             row.predictor,
@@ -306,9 +316,9 @@ def _ledger(rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _drawn(results: RunResults, rows: Sequence[Record]) -> str:
-    """How each text arm was asked, in words."""
-    said, each = [], "place" if results.data.get("places") else "question"
+def _decoding(results: RunResults, rows: Sequence[Record]) -> str:
+    """How each text arm was prompted and decoded."""
+    sentences, each = [], "place" if results.data.get("places") else "question"
     for row in rows:
         if row.decoding:
             draws, temperature = int(row.decoding["draws"]), float(row.decoding["temperature"])
@@ -318,16 +328,16 @@ def _drawn(results: RunResults, rows: Sequence[Record]) -> str:
                 if temperature
                 else f"the most probable answer of each {each}"
             )
-            counts = f"; {results.of_draws} counts" if draws > 1 else ""
-            said.append(f"{row.predictor}: {how}{counts}{_set(row)}.")
-    return " ".join(said)
+            counts = f"; {draw_rule(results)} counts" if draws > 1 else ""
+            sentences.append(f"{row.predictor}: {how}{counts}{_set(row)}.")
+    return " ".join(sentences)
 
 
 def _set(record: Record) -> str:
-    """What a text arm did otherwise than its template says, in words."""
+    """What a text arm changed in its template: examples, number format, token budget."""
     own, parts = record.prompt_settings, []
     if examples := own.get("examples"):
-        how = {"random": "drawn at random", "recent": "the latest", "shape": "the most alike"}
+        how = {"random": "drawn at random", "recent": "the latest", "shape": "the most similar"}
         parts.append(f"{pluralize(examples['count'], 'example')}, {how[examples['by']]}")
     if answer := own.get("answer_set"):
         parts.append("numbers as " + ", ".join(f"{key} {value}" for key, value in answer.items()))
@@ -339,23 +349,23 @@ def _set(record: Record) -> str:
 def _left_out(
     results: RunResults, *, errors: bool, horizon: bool, last: bool, shown: bool, drawn: bool
 ) -> dict[str, str]:
-    """Why a part of the page is missing, in words; only for parts that are."""
-    gone = {}
+    """Why a section of the page is empty, by name of the section."""
+    reasons = {}
     if not errors:
-        gone["horizon"] = "This run holds no predictions, so errors by step are not shown."
-    if results.labels:
-        gone["horizon"] = "A word is asked for, which has no horizon."
+        reasons["horizon"] = "This run holds no predictions, so errors by step are not shown."
+    if results.predicts_labels:
+        reasons["horizon"] = "A label is predicted, which has no horizon."
     elif errors and not horizon:
-        gone["horizon"] = "One step is asked for, so there is no horizon."
+        reasons["horizon"] = "One step is predicted, so there is no horizon."
     if not results.curves:
-        gone["curves"] = "No arm of this run was trained step by step, or its curves were not kept."
+        reasons["curves"] = "No arm of this run was trained step by step, or its curves were not kept."
     if last and not shown:
-        gone["examples"] = "This run holds no predictions, so none is shown beside the truth."
+        reasons["examples"] = "This run holds no predictions, so none is shown beside the truth."
     if last and not drawn:
-        gone["map"] = "The places have no coordinates, or there are no predictions to draw."
+        reasons["map"] = "The places have no coordinates, or there are no predictions to draw."
         if not results.data.get("places"):
-            gone["map"] = "These data have no list of fixed places to draw."
-    return gone
+            reasons["map"] = "These data have no list of fixed places to draw."
+    return reasons
 
 
 def _control(results: RunResults, name: str) -> ControlSection:
@@ -371,7 +381,7 @@ def _control(results: RunResults, name: str) -> ControlSection:
         name=name,
         expected={
             "positive": "both intervals must lie above zero",
-            "negative": "both intervals must hold zero",
+            "negative": "both intervals must contain zero",
         }[name],
         description=str(spec.get("description") or ""),
         train_note=str(spec.get("train_note") or ""),
@@ -392,12 +402,12 @@ def _control_arm(results: RunResults, arm: Mapping[str, Any]) -> tuple[str, str,
 
 
 def _detectable(results: RunResults, tasks: Sequence[TaskSection]) -> str:
-    """The smallest gain that this run could have seen, or why that cannot be said."""
+    """The smallest gain that this run can detect, for each task where it is known."""
     found = []
     for view in tasks:
         gain = view.verdict.llm_arm.gain_best if view.verdict.llm_arm else None
         if gain is not None and gain.detectable is not None:
             where = f" on {view.task}" if len(tasks) > 1 else ""
             amount = format_gain_size(gain.detectable, relative=results.relative)
-            found.append(f"The smallest gain this run could have seen{where} is {amount}.")
+            found.append(f"The smallest gain that this run can detect{where} is {amount}.")
     return " ".join(found)

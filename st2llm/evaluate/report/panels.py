@@ -1,4 +1,4 @@
-"""Facts made into figures: which arms, which seeds and which rows each figure of the report is given."""
+"""The figures of a report: which arms, seeds and rows each of them shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,23 +18,24 @@ from st2llm.evaluate.report.formats import (
     metric_name,
     metric_unit,
 )
-from st2llm.evaluate.report.verdict import Verdict, gain_outcome
+from st2llm.evaluate.report.verdict import Verdict
 from st2llm.evaluate.run_folder.record import Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import MeanErrors
 from st2llm.evaluate.scoring.examples import Example, choose_examples
+from st2llm.evaluate.scoring.gain import gain_outcome
 from st2llm.types import DAY_S, HOUR_S, MONTH_S
 
 STEPS = {300: "5-minute step", 900: "quarter-hour", HOUR_S: "hour", DAY_S: "day", MONTH_S: "month"}
 MOST_LINES = 3
-"""Forecasts beside one truth, where there is no language model to show."""
+"""The number of predictors in an example figure where no language model took part."""
 MOST_QUOTED = 6000
-"""Longest prompt that is printed, in characters; the answers file holds the whole."""
+"""Longer prompts are shortened, in characters; the answers file holds them whole."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure with its heading and what to see in it."""
+    """A figure with its heading and a note."""
 
     title: str
     svg: str
@@ -60,7 +61,7 @@ class ExamplePanel:
 
 
 def gains(rows: Sequence[Record], *, relative: bool, name: str) -> str:
-    """Every gain of every pretrained arm; intervals are left away where there are too few blocks."""
+    """The gains of every arm with pretrained weights, without intervals where there are too few blocks."""
     table = [
         bar(f"{row.predictor} vs {label}", gain, row.role)
         for row in rows
@@ -77,7 +78,7 @@ def bar(label: str, gain: Gain, role: str) -> dict[str, object]:
 
 
 def cost(results: RunResults, rows: Sequence[Record], *, name: str) -> str:
-    """Error against seconds: training, and predicting as many windows as the largest arm had."""
+    """The primary metric against the seconds of training and of predicting all test windows."""
     points = []
     most = results.most_windows(rows[0].task) if rows else 0
     for row in rows:
@@ -124,7 +125,7 @@ def horizon(
     unit = str(results.data.get("unit") or "")
     ahead = rows[0].task.startswith("forecast")
     axis = f"{step}s ahead" if ahead else f"{step}s from the first that is asked for"
-    error = "mean distance" if results.moves else figures.ERROR
+    error = "mean distance" if results.predicts_positions else figures.ERROR
     return figures.error_by_step(pd.concat(tables), unit=unit, axis=axis, error=error, name=name)
 
 
@@ -165,8 +166,8 @@ def examples(
     if arm is None:
         shown = [row.predictor for row in rows[:MOST_LINES]]
     roles = {row.predictor: row.role for row in rows if row.predictor in shown}
-    found = choose_examples(results, task, predictors=shown, quoted=text)
-    return tuple(_example_panel(results, example, roles, name=f"e{i}") for i, example in enumerate(found))
+    chosen = choose_examples(results, task, predictors=shown, quoted=text)
+    return tuple(_example_panel(results, example, roles, name=f"e{i}") for i, example in enumerate(chosen))
 
 
 def _example_panel(
@@ -197,14 +198,14 @@ def _example_panel(
 
 
 def _local_times(results: RunResults, example: Example) -> list[datetime]:
-    """The local time of each step that is shown."""
+    """The local time of each step of an example."""
     zone = ZoneInfo(str(results.data.get("timezone") or "UTC"))
     times = example.lines.drop_duplicates("step").sort_values("step")["time"]
     return [datetime.fromtimestamp(int(t), UTC).astimezone(zone) for t in times]
 
 
 def _title(results: RunResults, example: Example) -> str:
-    """What is shown, and when, where that can be said."""
+    """The place and the date of an example; sequences without a date show the sample."""
     where = _labels(results).get(example.place, example.place)
     if results.kind in ("video", "trajectory"):  # clips have no date, and some paths none that matters
         return where if where in example.sample else f"{example.sample}, {where}"
@@ -212,7 +213,7 @@ def _title(results: RunResults, example: Example) -> str:
 
 
 def _drawing(results: RunResults, example: Example, roles: dict[str, str], *, name: str) -> str:
-    """The answers beside the truth: a path, or values over time; '' where there is but one value or a label."""
+    """The figure of an example: paths, or values over time; '' for a single value or a label."""
     lines, unit = example.lines, str(results.data.get("unit") or "")
     if "true_x" in lines:
         return figures.paths(lines, roles=roles, unit=unit, name=name)
@@ -230,7 +231,7 @@ def _drawing(results: RunResults, example: Example, roles: dict[str, str], *, na
 
 
 def _values_in_words(results: RunResults, example: Example) -> tuple[tuple[str, str], ...]:
-    """Truth and answers in words, where there is one value or a label."""
+    """(predictor, value) pairs, the truth first, for a single value or a label."""
     lines = example.lines
     if "true_x" in lines or (lines["step"].nunique() > 1 and not lines["label"].notna().any()):
         return ()
@@ -267,16 +268,16 @@ def place_map(
     verdict: Verdict,
     rows: Sequence[Record],
 ) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """The places by the mean error of the best LLM arm (else of the best predictor), and the same as a table."""
+    """A map of the mean error of the best LLM arm (else of the best predictor) at each place, and its table."""
     best = verdict.llm_arm.predictor if verdict.llm_arm else next((r.predictor for r in rows), "")
     if best not in errors:
         return "", ()
     own = errors[best].by_place
-    rival = errors.get(verdict.reference or "") if verdict.llm_arm else None
+    reference = errors.get(verdict.reference or "") if verdict.llm_arm else None
     table = pd.DataFrame(results.data.get("places") or [], columns=["id", "label", "lon", "lat"])
     table["label"] = table["label"].fillna(table["id"])
     table["error"] = table["id"].map(own)
-    table["other"] = table["id"].map(rival.by_place) if rival else np.nan
+    table["other"] = table["id"].map(reference.by_place) if reference else np.nan
     table["side"] = np.where(
         table["other"].isna(), "", np.where(table["error"] < table["other"], "better", "worse")
     )

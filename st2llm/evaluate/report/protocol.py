@@ -1,16 +1,18 @@
-"""The protocol of a run in words: data, suite, model, environment and the rules of comparison."""
+"""The protocol of a run: data, suite, model, environment and the rules of comparison."""
 
 from datetime import UTC, datetime
 from typing import Any
 
+from st2llm.config.predictors import FaultSettings
 from st2llm.evaluate.report.formats import format_duration, format_large, metric_name
+from st2llm.evaluate.report.terms import draw_rule, imputation_name
 from st2llm.evaluate.run_folder.record import finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
 
 
 def describe(results: RunResults) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """How the numbers were made, in groups of (name, what)."""
+    """The protocol in groups: (title of the group, pairs of name and value)."""
     return (
         ("Data", _data(results)),
         ("Suite and run", _suite(results)),
@@ -38,8 +40,8 @@ def _data(results: RunResults) -> tuple[tuple[str, str], ...]:
         ("source", data.get("source")),
         ("licence", data.get("licence")),
         ("citation", data.get("citation")),
-        ("seen by language models?", data.get("leakage")),
-        ("what was done to it", "; ".join(map(str, data.get("steps") or []))),
+        ("known to language models?", data.get("leakage")),
+        ("preprocessing", "; ".join(map(str, data.get("steps") or []))),
         ("data sha256", results.run.get("data_sha256")),
         ("split sha256", results.run.get("split_sha256")),
     )
@@ -103,7 +105,7 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
     return (
         (
             "windows",
-            "All arms see the same visible values and side information. Every selected window is scored.",
+            "All predictors get the same visible values and side information. Every selected window is scored.",
         ),
         (
             "pooling",
@@ -112,11 +114,11 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
         *_estimators(results),
         (
             "gain",
-            f"{gain} on {metric_name(results.primary)}, over windows both arms answered. Positive: the LLM is better.",
+            f"{gain} on {metric_name(results.primary)}, over windows both arms predicted. Positive: the LLM is better.",
         ),
         (
             "best reference",
-            "The arm best on validation among all without pretrained LLM weights. Test never chooses.",
+            "The arm that is best on validation among all without pretrained LLM weights; never chosen on test.",
         ),
         (
             "intervals",
@@ -124,64 +126,66 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
         ),
         ("too few blocks", f"Under {MIN_BLOCKS} blocks there is no interval and no verdict."),
         *_faults(results),
-        ("learning rate", "Chosen for each arm on validation, from one list."),
+        ("learning rate", "Chosen for each arm on validation from the same list."),
         (
             "same start",
-            "All trained arms start from the same encoder weights, by hash, and train as many steps.",
+            "All trained arms start from the same encoder weights (compared by hash) and train for as many steps.",
         ),
         (
             "unreadable answers",
-            "Counted, and penalised in every table (they take the worst null rule's forecast). Dropped and imputed "
-            f"({results.stand_in}) stand beside it. Of several draws {results.of_draws} counts.",
+            "Counted, and penalised in every table: the prediction of the worst null rule replaces them. Scores with "
+            f"dropped and imputed ({imputation_name(results)}) answers are given too. Of several draws, "
+            f"{draw_rule(results)} counts.",
         ),
         (
-            "kept answers",
-            "An answer that was kept from an earlier run costs the seconds that it took when it was asked.",
+            "cached answers",
+            "A cached answer costs the seconds that it took when it was generated.",
         ),
     )
 
 
 def _faults(results: RunResults) -> tuple[tuple[str, str], ...]:
-    """How faults were looked for, where they were."""
-    asked = (results.run.get("config") or {}).get("faults")
-    if not asked:
+    """How faults are detected, where the suite is about faults."""
+    content = (results.run.get("config") or {}).get("faults")
+    if not content:
         return ()
-    whence = "planted into the test part" if asked.get("planted") else "documented"
+    settings = FaultSettings.model_validate(content)
+    origin = "injected into the test part" if settings.planted else "documented"
     return (
         (
             "faults",
-            f"{len(results.run.get('faults') or []):,} {whence}; run.json lists them. A reading is the more suspicious "
-            f"the further it lies from what an arm says of it, in median residuals of its place at that hour "
-            f"of the day on {asked.get('training')} training windows. An alarm is above the "
-            f"{100 * asked.get('share', 0):g} % quantile of the same, there alone.",
+            f"{len(results.run.get('faults') or []):,} {origin}; run.json lists them. The anomaly score of a reading "
+            f"is its residual divided by the median residual of its place at that hour of the day on "
+            f"{settings.training_windows} training windows. An alarm is a score above the "
+            f"{100 * settings.threshold_quantile:g} % quantile of these scores on training.",
         ),
         (
             "events",
-            "Runs of readings of a place within a window: a fault is found, an alarm right, where they touch. AUPRC "
-            "is of readings. No point adjustment (Kim et al. 2022).",
+            "Runs of consecutive readings of a place within a window. A fault is detected, and an alarm correct, where "
+            "they overlap. AUPRC is computed over readings. No point adjustment (Kim et al. 2022).",
         ),
     )
 
 
 def _estimators(results: RunResults) -> tuple[tuple[str, str], ...]:
-    """How metrics that are estimated came about, where there are any."""
+    """How estimated metrics are computed, where there are any."""
     measured = {name for record in results.records for name in record.measured}
-    said = {
+    explanations = {
         "crps": (
-            "From the draws of each answer, by the fair estimator, whose mean does not depend on their number "
-            "(Ferro 2014); of a forecast that stands in, or of a single draw, its absolute error."
+            "From the draws of each answer by the fair estimator, whose mean does not depend on their number (Ferro "
+            "2014); the absolute error where there is one draw or an imputed forecast."
         ),
         "nll": "Minus the logarithm of the predicted density at the truth, in nats; where there is a density.",
-        "cover90": "Share of the truths between a predictor's quantiles of 5 and 95 %; 90 % is right.",
+        "cover90": "Share of the truths between the 5 % and 95 % quantiles of a predictor; 90 % if calibrated.",
         "minade_m": "Mean distance of the nearest draw, of at most 20; it falls with their number and spread.",
         "minfde_m": "The last distance of the draw that ends nearest.",
         "energy_m": "Energy score of draws of a path, by the fair estimator, over the root of the steps; proper.",
     }
-    return tuple((metric_name(name), words) for name, words in said.items() if name in measured)
+    return tuple((metric_name(name), words) for name, words in explanations.items() if name in measured)
 
 
 def _kept(*pairs: tuple[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Pairs that say something: what was not recorded is not shown."""
+    """The pairs that have a value."""
     return tuple((name, str(value)) for name, value in pairs if value not in (None, ""))
 
 

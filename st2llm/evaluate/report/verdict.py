@@ -1,4 +1,4 @@
-"""The verdict: one honest sentence about one language model, with its interval, or the reason why there is none."""
+"""The verdict: one sentence about one language model, with its interval, or the reason why there is none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,16 @@ from st2llm.evaluate.report.formats import (
 from st2llm.evaluate.run_folder.record import Gain, Record
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
+from st2llm.evaluate.scoring.gain import gain_outcome
+from st2llm.evaluate.scoring.records import best_llm_arm
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """outcome: better, worse, open (the interval holds zero), few (too few blocks) or none (no LLM took part).
+    """The verdict on one task.
 
-    cautions: what the reader must know before believing the sentence.
+    outcome: better, worse, open (the interval contains zero), few (too few blocks) or none (no LLM took part).
+    about: model, data and budget that the sentence is about. cautions: limitations of the sentence.
     """
 
     outcome: str
@@ -40,8 +43,8 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
         reference = next((row.predictor for row in rows if not row.pretrained), None)
         return Verdict(
             "none",
-            _without(results, rows, arm),
-            _about(results, task, arm),
+            _no_gain_sentence(results, rows, arm),
+            _scope(results, task, arm),
             _cautions(results, rows, arm),
             arm,
             reference,
@@ -49,35 +52,12 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
     gain = arm.gain_best
     sentence = _sentence(_llm_of(results, arm), arm.predictor, gain, relative=results.relative)
     return Verdict(
-        gain_outcome(gain), sentence, _about(results, task, arm), _cautions(results, rows, arm), arm, gain.vs
-    )
-
-
-def gain_outcome(gain: Gain) -> str:
-    """`few` under 20 blocks or without an interval; else the side of zero on which the whole interval lies."""
-    if gain.n_blocks < MIN_BLOCKS or gain.low is None or gain.high is None:
-        return "few"
-    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "open"
-
-
-def best_llm_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
-    """The arm with pretrained weights that was best on validation.
-
-    Arms without a validation score stand back for those with one; where none has one, the test gain decides.
-    """
-    arms = [row for row in rows if row.pretrained]
-    scored = [row for row in arms if row.validation is not None]
-    if scored:
-        sign = 1 if lower else -1
-        return min(scored, key=lambda row: sign * (row.validation or 0.0))
-    gained = [row for row in arms if row.gain_best is not None]
-    return max(
-        gained, key=lambda row: row.gain_best.value if row.gain_best else 0.0, default=next(iter(arms), None)
+        gain_outcome(gain), sentence, _scope(results, task, arm), _cautions(results, rows, arm), arm, gain.vs
     )
 
 
 def llm_name(llm: Mapping[str, Any] | None) -> str:
-    """A language model with what was used of it: `smollm2-135m (6 of 30 layers, bf16, nf4)`."""
+    """The name of a language model with layers, dtype and quantisation: `smollm2-135m (6 of 30 layers, bf16, nf4)`."""
     if not llm:
         return "no language model"
     depth, full = llm.get("depth"), llm.get("depth_full")
@@ -91,7 +71,7 @@ def llm_name(llm: Mapping[str, Any] | None) -> str:
 
 
 def _llm_of(results: RunResults, arm: Record | None) -> str:
-    """The model that the arm used: its own where it was described, else the suite's."""
+    """The language model of the arm, else of the suite."""
     return llm_name((arm.llm if arm else None) or results.run.get("llm"))
 
 
@@ -109,7 +89,7 @@ def _sentence(name: str, arm: str, gain: Gain, *, relative: bool) -> str:
     }[gain_outcome(gain)]
 
 
-def _without(results: RunResults, rows: Sequence[Record], arm: Record | None) -> str:
+def _no_gain_sentence(results: RunResults, rows: Sequence[Record], arm: Record | None) -> str:
     best = next((row for row in rows if results.score(row) is not None), None)
     lead = "No language model took part"
     if arm is not None:
@@ -122,8 +102,8 @@ def _without(results: RunResults, rows: Sequence[Record], arm: Record | None) ->
     return f"{lead}: of {among}, {best.predictor} is best with {metric_name(results.primary)} {value}."
 
 
-def _about(results: RunResults, task: str, arm: Record | None) -> str:
-    """What the verdict is about: that model, that data, that budget."""
+def _scope(results: RunResults, task: str, arm: Record | None) -> str:
+    """What the verdict is about: model, data, windows, seeds and budget."""
     places = len(results.data.get("places") or [])
     held = pluralize(places, "place") if places else str(results.data.get("holds") or "")
     where = f"{results.data.get('name', 'the data')}" + (f" ({held})" if held else "")
@@ -149,26 +129,26 @@ def _budget(results: RunResults) -> list[str]:
 
 
 def _cautions(results: RunResults, rows: Sequence[Record], arm: Record | None) -> tuple[str, ...]:
-    found = []
+    cautions = []
     if results.run["suite"].get("demo"):
-        found.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
+        cautions.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
     for name, meaning in (
         ("positive", "this run could not have seen a gain that was there, so the verdict says little"),
         ("negative", "it shows a gain where none was planted, so the gains here are not to be trusted"),
     ):
         control = results.controls.get(name)
         if control and not control.get("passed"):
-            found.append(f"The {name} control failed: {meaning}.")
+            cautions.append(f"The {name} control failed: {meaning}.")
     compared = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
-    found += [
+    cautions += [
         f"{row.predictor} has not converged: with more steps its error may fall."
         for row in rows
         if row.predictor in compared and row.converged is False
     ]
     if arm is not None and arm.unread:
-        found.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
+        cautions.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
     if arm is not None and arm.validation is None:
-        found.append(
+        cautions.append(
             "No LLM arm has a validation score, so the best one was chosen on test: that flatters it."
         )
-    return tuple(found)
+    return tuple(cautions)

@@ -1,4 +1,4 @@
-"""Writes the report of a run: report.md to quote, and report.html, one self-contained page to read in a minute."""
+"""Writes the report of a run: report.md, and report.html as one self-contained page."""
 
 import re
 from functools import partial
@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from st2llm.evaluate.report import page as view
+from st2llm.evaluate.report.page import Page, build_page
 from st2llm.evaluate.run_folder.results import read_results
 from st2llm.files import write_atomically
 
@@ -15,11 +15,11 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_report(run: Path) -> None:
-    """Reads a run folder and writes report.md and report.html into it, each replaced as a whole.
+    """Reads a run folder and writes report.md and report.html into it, each atomically.
 
     Raises DataError where run.json or results.jsonl is missing or broken, StorageError where nothing can be written.
     """
-    page = view.build_page(read_results(run))
+    page = build_page(read_results(run))
     for name, text in {"report.md": markdown(page), "report.html": html(page)}.items():
         write_atomically(run / name, partial(_write, text=text))
 
@@ -28,14 +28,14 @@ def _write(path: Path, *, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def html(page: view.Page) -> str:
-    """The page with its style and its figures inline: it asks the network for nothing."""
+def html(page: Page) -> str:
+    """The page as HTML with inline style and figures; it loads nothing from the network."""
     style = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
     return _environment().get_template("report.html.j2").render(page=page, style=style)
 
 
-def markdown(page: view.Page) -> str:
-    """Verdict, table, controls and protocol, without figures."""
+def markdown(page: Page) -> str:
+    """The page as Markdown: verdict, table, controls and protocol, without figures."""
     text = _environment().get_template("report.md.j2").render(page=page)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -53,7 +53,7 @@ def _environment() -> Environment:
 
 
 def _cell(value: object) -> str:
-    """Words of others, made harmless in Markdown: no markup, no pipe, no line break."""
+    """Text from outside (answers, cards), escaped for a Markdown table cell."""
     text = " ".join(str(value).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|~]|(?<=\])\()", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""What a run folder holds, read back: records, curves, answers and controls. Nothing is computed here."""
+"""Reads a run folder: run card, records, learning curves, answers and controls."""
 
 import json
 import math
@@ -12,14 +12,16 @@ from typing import Any
 import pandas as pd
 
 from st2llm.errors import DataError
-from st2llm.evaluate.report.formats import IMPUTATION_NAMES
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.metrics import RANK_METRICS
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """A run folder. `windows` counts the distinct samples that each (task, predictor) was scored on."""
+    """What a run folder holds.
+
+    run: run.json. windows: by (task, predictor), the number of samples that it was scored on.
+    """
 
     folder: Path
     run: Mapping[str, Any]
@@ -30,11 +32,12 @@ class RunResults:
 
     @property
     def primary(self) -> str:
+        """The primary metric."""
         return str(self.run["suite"]["primary_metric"])
 
     @property
     def relative(self) -> bool:
-        """Gains are shares of the reference's error, unless a higher score is better: then differences."""
+        """Whether gains are relative (lower is better), not differences of scores (higher is better)."""
         return not self.run["suite"].get("higher_is_better", False)
 
     @property
@@ -50,56 +53,39 @@ class RunResults:
         return str(self.run["suite"].get("kind") or "graph")
 
     @property
-    def moves(self) -> bool:
-        """Whether positions are asked for."""
+    def predicts_positions(self) -> bool:
+        """Whether the primary metric is a distance between positions."""
         return self.primary in ("ade_m", "fde_m")
 
     @property
-    def labels(self) -> bool:
-        """Whether words are asked for."""
+    def predicts_labels(self) -> bool:
+        """Whether the primary metric is about labels."""
         return self.primary in RANK_METRICS or self.primary == "f1"
 
-    @property
-    def stand_in(self) -> str:
-        """What is imputed for unreadable answers, in words."""
-        return IMPUTATION_NAMES.get(str(self.run["suite"].get("stand_in")), "last value")
-
-    @property
-    def of_draws(self) -> str:
-        """How several draws become one answer, in words."""
-        if self.labels:
-            return "the one that most of those that could be read put first"
-        return "the median of those that could be read"
-
-    @property
-    def blocks(self) -> str:
-        """What is resampled as one, in words."""
-        block = ((self.run.get("config") or {}).get("bootstrap") or {}).get("block") or "day"
-        return {"sample": "windows"}.get(str(block), f"{block}s")
-
     def pooled(self, task: str) -> list[Record]:
-        """Each predictor once, best first on the primary metric."""
+        """The records pooled over seeds, sorted by the primary metric, the best first."""
         rows = [record for record in self.records if record.task == task and record.seed is None]
         sign = 1 if self.relative else -1
         return sorted(rows, key=lambda r: (_last(self.score(r), sign), r.predictor))
 
     def score(self, record: Record) -> float | None:
-        found = record.metrics.get(self.primary)
-        return None if found is None else found.value
+        """The primary metric of a record."""
+        estimate = record.metrics.get(self.primary)
+        return None if estimate is None else estimate.value
 
     def most_windows(self, task: str) -> int:
-        """How many windows the arms with the most were scored on; 0 where scores are missing."""
+        """The largest number of windows that an arm was scored on; 0 where scores are missing."""
         return max((n for (of, _), n in self.windows.items() if of == task), default=0)
 
     def files(self, folder: str, predictor: str, task: str, *, suffix: str) -> list[Path]:
-        """Files of a predictor on a task, by seed: `<predictor>-<seed>` for the first task, `.<task>` after it else."""
+        """A predictor's files on a task by seed: `<predictor>-<seed>`, with `.<task>` for tasks after the first."""
         tail = rf"(\.{re.escape(task)})" + ("?" if task == self.tasks[0] else "")
         name = re.compile(rf"{re.escape(predictor)}-\w+{tail}{re.escape(suffix)}")
         return sorted(p for p in (self.folder / folder).glob(f"*{suffix}") if name.fullmatch(p.name))
 
 
 def read_results(folder: Path) -> RunResults:
-    """Reads a run folder. Raises DataError where run.json or results.jsonl is missing or not what it should be."""
+    """Reads a run folder. Raises DataError where run.json or results.jsonl is missing or malformed."""
     run = _json(folder / "run.json")
     if not isinstance(run, dict) or "primary_metric" not in (run.get("suite") or {}):
         raise DataError(f"{folder / 'run.json'} names no suite.primary_metric. Run `st2llm compare` again.")
@@ -123,7 +109,7 @@ def read_results(folder: Path) -> RunResults:
 
 
 def read_answers(paths: Sequence[Path]) -> pd.DataFrame:
-    """What a language model said, over all seeds: a row an answer; empty where nothing was kept."""
+    """The answers of a language model in these files, one row per answer; empty without files."""
     return pd.DataFrame([line for path in paths for line in _lines(path)])
 
 

@@ -1,4 +1,4 @@
-"""Intervals by block bootstrap: blocks are resampled, and seeds within (Efron & Tibshirani 1993, chapter 8)."""
+"""Block bootstrap intervals: blocks are resampled, and seeds within them (Efron & Tibshirani 1993, chapter 8)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ from jaxtyping import Float64, Int64
 from st2llm import metrics
 
 MIN_BLOCKS = 20
+"""With fewer blocks there is no interval and no verdict."""
 
 
 @dataclass(frozen=True)
 class BlockTotals:
-    """Metric totals of one arm by seed and block, on the samples it shares with what it is compared to."""
+    """Metric totals of one arm by seed and block, on the samples that it shares with its reference."""
 
     sums: Mapping[str, Float64[np.ndarray, "seed block"]]
     counts: Mapping[str, Float64[np.ndarray, "seed block"]]
@@ -26,7 +27,10 @@ class BlockTotals:
 
 @dataclass(frozen=True)
 class Draws:
-    """Resampled blocks, and for each a uniform number that picks the seeds, shared by all arms of a comparison."""
+    """Bootstrap draws, shared by all arms of a comparison.
+
+    weights: how often each draw contains each block. chance: uniform numbers that select the seeds.
+    """
 
     weights: Float64[np.ndarray, "draw block"]
     chance: Float64[np.ndarray, "draw pick"]
@@ -65,7 +69,7 @@ def pooled(name: str, arm: BlockTotals) -> float:
 def interval(values: Float64[np.ndarray, " draw"], blocks: int) -> tuple[float | None, float | None]:
     """The central 95 % of the draws, or (None, None) under FEWEST_BLOCKS blocks.
 
-    Also (None, None) where a draw has no value: its blocks held nothing to measure.
+    Also (None, None) where some draw has no value because its blocks hold nothing to measure.
     """
     if blocks < MIN_BLOCKS or not np.isfinite(values).all():
         return None, None

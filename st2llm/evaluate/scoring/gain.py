@@ -1,4 +1,4 @@
-"""The LLM gain: how much better an arm is than its reference, on the samples that both answered."""
+"""The LLM gain: the improvement of an arm over its reference on the samples that both predicted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from st2llm import metrics
 from st2llm.evaluate.run_folder.record import Estimate, Gain
-from st2llm.evaluate.scoring.bootstrap import BlockTotals, draw_blocks, interval, pooled
+from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS, BlockTotals, draw_blocks, interval, pooled
 
 _BOOTSTRAP_SEED = 20_250_101
 
@@ -25,7 +25,7 @@ class Scores:
         return set(self.frame.loc[self.frame["predictor"] == predictor, "sample"])
 
     def measures(self, name: str, predictor: str) -> bool:
-        """Whether a predictor left what a metric is computed from."""
+        """Whether the totals that a metric is computed from exist for a predictor."""
         frame = self.frame
         return metrics.is_measurable(
             name, dict.fromkeys(frame.loc[frame["predictor"] == predictor, "metric"])
@@ -42,7 +42,7 @@ class Scores:
         return BlockTotals(_by_total(frame, "sum", blocks), _by_total(frame, "count", blocks)), blocks
 
     def estimate(self, name: str, predictor: str, seed: int | None = None) -> Estimate:
-        """A metric of one predictor with its interval, on all samples it answered."""
+        """A metric of one predictor with its interval, on all samples that it predicted."""
         arm, blocks = self.totals(predictor, sorted(self.samples(predictor)), seed)
         draws = draw_blocks(len(blocks), draws=self.draws, seeds=arm.shape[0], seed=_BOOTSTRAP_SEED)
         value = pooled(name, arm)
@@ -51,7 +51,7 @@ class Scores:
         return Estimate(value, *interval(draws.pooled(name, arm), len(blocks)))
 
     def gain(self, name: str, llm: str, reference: str, seed: int | None = None) -> Gain | None:
-        """The gain of `llm` over `reference` on the samples both answered, blocks drawn jointly.
+        """The gain of `llm` over `reference` on the samples that both predicted; blocks are drawn jointly.
 
         None where they share no sample, or where the gain has no value (a reference without any error).
         """
@@ -72,17 +72,25 @@ class Scores:
         return Gain(reference, value, low, high, len(blocks), detectable)
 
     def _matching(self, predictor: str, seed: int | None) -> int | None:
-        """The same seed where the reference has it; rules without seeds answer for every seed."""
+        """The seed of the reference to compare with: the same one where it exists, None for rules without seeds."""
         if seed is None:
             return None
         seeds = set(self.frame.loc[self.frame["predictor"] == predictor, "seed"])
         return seed if seed in seeds else None
 
 
+def gain_outcome(gain: Gain) -> str:
+    """`few` under MIN_BLOCKS blocks or without an interval; `better` or `worse` where the interval excludes
+    zero; else `open`."""
+    if gain.n_blocks < MIN_BLOCKS or gain.low is None or gain.high is None:
+        return "few"
+    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "open"
+
+
 def _by_total(
     frame: pd.DataFrame, column: str, blocks: list[str]
 ) -> dict[str, Float64[np.ndarray, "seed block"]]:
-    """A column added up by seed and block, for each total."""
+    """The sums of a column by seed and block, for each total."""
     table = frame.pivot_table(index=["metric", "seed"], columns="block", values=column, aggfunc="sum")[blocks]
     table = table.fillna(0.0)  # a label that no sample of a block is about
     names = table.index.get_level_values("metric").unique()

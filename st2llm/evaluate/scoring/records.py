@@ -55,6 +55,22 @@ def best_reference(arms: FinishedArms) -> str | None:
     return (max if higher else min)(candidates, key=lambda name: candidates[name])
 
 
+def best_llm_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
+    """The arm with pretrained weights that was best on validation; None without such arms.
+
+    lower: whether lower is better. Where no arm has a validation score, the test gain decides.
+    """
+    arms = [row for row in rows if row.pretrained]
+    scored = [row for row in arms if row.validation is not None]
+    if scored:
+        sign = 1 if lower else -1
+        return min(scored, key=lambda row: sign * (row.validation or 0.0))
+    gained = [row for row in arms if row.gain_best is not None]
+    return max(
+        gained, key=lambda row: row.gain_best.value if row.gain_best else 0.0, default=next(iter(arms), None)
+    )
+
+
 def random_twin(arms: FinishedArms, name: str) -> str | None:
     """The arm with a random-weights LLM and the same trained parts, or None where the suite has none."""
     ours = arms.of(name)[0]
@@ -69,15 +85,15 @@ def random_twin(arms: FinishedArms, name: str) -> str | None:
 def gains(
     arms: FinishedArms, table: Scores, name: str, seed: int | None = None
 ) -> tuple[Gain | None, Gain | None]:
-    """gain_best and gain_pretraining of an arm with pretrained LLM weights; None where there is no reference."""
+    """gain_best and gain_pretraining of an arm with pretrained weights; None where there is no reference."""
     if not arms.of(name)[0]["pretrained"]:
         return None, None
     metric = arms.suite.primary_metric
-    found = [
+    both = [
         table.gain(metric, name, reference, seed) if reference else None
         for reference in (best_reference(arms), random_twin(arms, name))
     ]
-    return found[0], found[1]
+    return both[0], both[1]
 
 
 def _record(arms: FinishedArms, table: Scores, name: str, seed: int | None) -> Record:
@@ -136,14 +152,14 @@ def _crps_estimator(frames: Sequence[pd.DataFrame]) -> dict[str, Any] | None:
 
 def _mean_cost(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The mean over seeds; peak memory is the highest. Counts stay whole."""
-    found: dict[str, Any] = {}
+    mean_cost: dict[str, Any] = {}
     for key in costs[0]:
         values = [c[key] for c in costs if c[key] is not None]
         if not values:
-            found[key] = None
+            mean_cost[key] = None
         elif key == "peak_mb":
-            found[key] = max(values)
+            mean_cost[key] = max(values)
         else:
             mean = float(np.mean(values))
-            found[key] = round(mean) if key.startswith(("params", "tokens")) else mean
-    return found
+            mean_cost[key] = round(mean) if key.startswith(("params", "tokens")) else mean
+    return mean_cost

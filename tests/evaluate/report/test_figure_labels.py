@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from st2llm.evaluate.report.figure_labels import name_lines, name_points
+from st2llm.evaluate.report.figure_labels import label_lines, label_points
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def chart():
 def test_names_of_close_points_do_not_overlap(chart):
     figure, axes = chart
     spots = np.array([[5.0, 50.0], [5.1, 51.0], [5.2, 49.0], [5.0, 52.0]])
-    name_points(figure, axes, spots, ["one", "two", "three", "four"], ["#000000"] * 4)
+    label_points(figure, axes, spots, ["one", "two", "three", "four"], ["#000000"] * 4)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in axes.texts]
     assert len(boxes) == 4
@@ -35,7 +35,7 @@ def heights(ends):
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_ylim(0, 100)
-    name_lines(axes, [(end, f"n{i}", "#000000", False) for i, end in enumerate(ends)], 100.0)
+    label_lines(axes, [(end, f"n{i}", "#000000", False) for i, end in enumerate(ends)], 100.0)
     return {text.get_text(): text.xy[1] for text in axes.texts}
 
 
@@ -53,7 +53,7 @@ def test_a_line_that_ends_above_the_top_is_marked_by_an_arrow():
 def test_a_point_without_a_name_is_kept_free_of_the_names_of_others(chart):
     figure, axes = chart
     spots = np.array([[5.0, 50.0], [5.6, 50.0]])
-    name_points(figure, axes, spots, ["named", ""], ["#000000"] * 2)
+    label_points(figure, axes, spots, ["named", ""], ["#000000"] * 2)
     figure.canvas.draw()
     (text,) = axes.texts
     x, y = axes.transData.transform(spots[1])

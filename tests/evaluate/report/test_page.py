@@ -26,20 +26,20 @@ def page(folder, **plan):
 
 def test_best_arm_and_best_reference_are_marked_once_each(tmp_path):
     rows = page(tmp_path).tasks[0].rows
-    assert {row.predictor: row.marks for row in rows if row.marks} == {
+    assert {row.record.predictor: row.marks for row in rows if row.marks} == {
         "ridge-deviation": ("best reference",),
         "llm-lora": ("best LLM arm",),
     }
 
 
 def test_an_arm_on_fewer_windows_says_on_how_many(tmp_path):
-    rows = {row.predictor: row for row in page(tmp_path).tasks[0].rows}
+    rows = {row.record.predictor: row for row in page(tmp_path).tasks[0].rows}
     assert rows["text"].windows == "10 of 12 windows"
     assert rows["llm-lora"].windows == ""
 
 
 def test_under_twenty_blocks_a_gain_shows_no_interval(tmp_path):
-    rows = {row.predictor: row for row in page(tmp_path).tasks[0].rows}
+    rows = {row.record.predictor: row for row in page(tmp_path).tasks[0].rows}
     cell = rows["text"].gain_best
     assert cell is not None
     assert (cell.text, cell.span, cell.side) == ("−116.0 %", "too few blocks", "few")
@@ -51,23 +51,23 @@ def test_the_three_rules_for_unreadable_answers_stand_side_by_side(tmp_path):
 
 def test_the_ledger_counts_every_answer_of_a_text_arm_in_one_column(tmp_path):
     made = page(tmp_path)
-    ((name, answers, *counts),) = made.tasks[0].ledger
+    ((name, answers, *counts),) = made.tasks[0].answer_counts
     assert (name, answers, counts) == ("text", "210", ["208", "1", "0", "0", "0", "1", "0"])
-    assert [column for column, _ in made.ledger_names] == [
+    assert [column for column, _ in made.answer_categories] == [
         "readable", "unreadable", "out of range", "invalid", "repeated", "truncated", "refused"
     ]  # fmt: skip
     assert sum(map(int, counts)) == int(answers)
 
 
 def test_how_answers_were_drawn_is_said_in_words(tmp_path):
-    assert page(tmp_path).tasks[0].drawn == "text: the most probable answer of each place."
+    assert page(tmp_path).tasks[0].decoding == "text: the most probable answer of each place."
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     for line in lines:
         if line["decoding"]:
             line["decoding"] |= {"draws": 5, "temperature": 0.7}
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert view.build_page(read_results(tmp_path)).tasks[0].drawn == (
-        "text: 5 draws of each place at temperature 0.7, top-p 1; the median of those that could be read counts."
+    assert view.build_page(read_results(tmp_path)).tasks[0].decoding == (
+        "text: 5 draws of each place at temperature 0.7, top-p 1; the median of the readable draws counts."
     )
 
 
@@ -78,7 +78,7 @@ def test_records_from_before_there_was_a_ledger_show_the_rules_alone(tmp_path):
         del line["ledger"], line["decoding"]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     task = view.build_page(read_results(tmp_path)).tasks[0]
-    assert (task.ledger, task.drawn) == ((), "")
+    assert (task.answer_counts, task.decoding) == ((), "")
     assert len(task.rules) == 1
 
 
@@ -100,7 +100,7 @@ def test_each_task_has_its_own_table_and_only_the_last_its_map(tmp_path):
 
 
 def test_the_smallest_gain_that_could_be_seen_is_stated(tmp_path):
-    assert page(tmp_path).detectable == "The smallest gain this run could have seen is 1.9 %."
+    assert page(tmp_path).detectable == "The smallest gain that this run can detect is 1.9 %."
 
 
 def test_a_long_prompt_is_shortened_and_says_by_how_much(tmp_path):
@@ -122,7 +122,7 @@ def test_what_was_not_recorded_is_not_shown(tmp_path):
 def test_a_table_without_intervals_says_why_and_marks_the_best_without_calling_it_a_reference(tmp_path):
     task = page(tmp_path, llm=False, arms=fake_run.ARMS[:6], n_blocks=2).tasks[0]
     assert task.pooling == "Pooled over seeds. Too few blocks for intervals."
-    assert {row.predictor: row.marks for row in task.rows if row.marks} == {"ridge-deviation": ("best",)}
+    assert {row.record.predictor: row.marks for row in task.rows if row.marks} == {"ridge-deviation": ("best",)}
 
 
 def test_an_arm_whose_model_is_not_the_suites_says_which_it_used(tmp_path):
@@ -132,7 +132,7 @@ def test_an_arm_whose_model_is_not_the_suites_says_which_it_used(tmp_path):
         if line["predictor"] == "text":
             line["llm"]["depth"] = 30
     (run / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    rows = {row.predictor: row for row in view.build_page(read_results(run)).tasks[0].rows}
+    rows = {row.record.predictor: row for row in view.build_page(read_results(run)).tasks[0].rows}
     assert rows["text"].llm == "smollm2-135m (30 layers, bf16)"
     assert rows["llm-lora"].llm == ""
 

@@ -3,9 +3,11 @@ from dataclasses import replace
 import pytest
 from support import fake_run
 
-from st2llm.evaluate.report.verdict import best_llm_arm, compute_verdict, gain_outcome, llm_name
+from st2llm.evaluate.report.verdict import compute_verdict, llm_name
 from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.results import read_results
+from st2llm.evaluate.scoring.gain import gain_outcome
+from st2llm.evaluate.scoring.records import best_llm_arm
 
 TASK = "forecast-168-24"
 

@@ -171,12 +171,12 @@ def test_both_reports_hold_the_ledger_of_answers_beside_the_three_rules(html, ma
     assert "| predictor | answers | readable | unreadable | out of range | invalid |" in markdown
     assert "| text | 210 | 208 | 1 | 0 | 0 | 0 | 1 | 0 |" in markdown
     assert (
-        markdown.index("### Answers in words")
+        markdown.index("### Text answers")
         < markdown.index("under three rules")
         < markdown.index("## Contr")
     )
     assert (
-        html.index(">Answers in words<") < html.index("penalised (worst null rule)") < html.index('id="cost"')
+        html.index(">Text answers<") < html.index("penalised (worst null rule)") < html.index('id="cost"')
     )
     assert '<th scope="row">text</th><td>210</td><td>208</td><td>1</td><td>0</td>' in html
 
@@ -217,7 +217,7 @@ def test_a_missing_optional_file_is_named_or_passed_over_but_never_an_error(tmp_
     said = {
         "controls": "holds no planted controls",
         "curves": "its curves were not kept",
-        "answers": "No language model answered these in words",
+        "answers": "No language model was prompted for these samples",
         "predictions": "holds no predictions",
         "scores": "did not help",
     }

@@ -150,7 +150,7 @@ def test_paths_are_compared_by_distance(town, llama, tmp_path):
     assert error["constant-velocity"] < 0.3 < error["last-position"]
     assert got["text"]["n"] == 4
     assert got["text"]["gain_best"]["vs"] in rules
-    assert got["text"]["examples"] == own["examples"]
+    assert got["text"]["examples"] == {"by": "recent", "count": 1}
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     for words in ("ADE", "mean distance (m)", "east (m)", "1 example, the latest", "last position"):
         assert words in page, words
@@ -180,9 +180,9 @@ def test_places_are_compared_by_accuracy(town, llama, tmp_path):
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     for words in (
         "Acc@1",
-        "A word is asked for",
-        "the rank of the true word",
-        "place visited most",
+        "A label is predicted",
+        "the rank of the true label",
+        "most visited place",
         "points",
     ):
         assert words in page, words
@@ -236,7 +236,7 @@ def test_events_are_compared_by_hours_with_density_and_draws(town, llama, tmp_pa
     assert got["text"]["crps"] == {"estimator": "fair", "draws": 3.0}
     assert got["homogeneous-rate"]["metrics"]["mae"]["low"] is not None  # some forty weeks are blocks enough
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    for words in ("NLL", "nats", "hours", "fair estimator", "One step is asked for", "median gap"):
+    for words in ("NLL", "nats", "hours", "fair estimator", "One step is predicted", "median gap"):
         assert words in page, words
     same_again(tmp_path / "run")
 
