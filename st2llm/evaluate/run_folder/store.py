@@ -17,7 +17,7 @@ _TEMPORARY = re.compile(r"\..+(\.\w+)\.\w{8}\1")
 
 
 def _remove_temporary_files(folder: Path) -> None:
-    """Removes the temporary files that a killed `write_whole` left below `folder`."""
+    """Removes the temporary files that a killed `write_atomically` left below `folder`."""
     for path in folder.rglob(".*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink()
