@@ -1,5 +1,6 @@
 """Builds a Grid from a card: regular UTC steps, NaN where a cell has no reading."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,10 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
             (
                 *join_steps,
                 *_subset_step(card, raster),
+                *(
+                    f"{count:,} values of {reason} count as missing"
+                    for reason, count in raster.missing.items()
+                ),
                 *missing_steps,
                 *time_steps,
                 *coarsen_steps,
@@ -109,7 +114,11 @@ def _concatenate_in_time(card: GridCard, parts: list[Raster]) -> tuple[Raster, l
     steps = [
         f"concatenated {len(parts)} files in time: {', '.join(str(len(part.values)) for part in parts)} steps"
     ]
-    return replace(first, time=time, values=np.concatenate([part.values for part in parts])), steps
+    missing: Counter[str] = Counter()
+    for part in parts:
+        missing.update(part.missing)
+    values = np.concatenate([part.values for part in parts])
+    return replace(first, time=time, values=values, missing=missing), steps
 
 
 def _subset_step(card: GridCard, raster: Raster) -> list[str]:

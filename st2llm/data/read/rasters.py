@@ -1,7 +1,7 @@
 """Reads rasters (NetCDF, Zarr, npz, npy, pickled arrays) as times, coordinates and values."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from st2llm.data import safe_open
 from st2llm.data.card import GridCard, file_and_key
 from st2llm.data.card.grid import ROLES, Axis, Subset
 from st2llm.data.read import cf
+from st2llm.data.read.packing import Unpacked, unpack
 from st2llm.errors import DataError, nearest
 
 
@@ -20,7 +21,8 @@ class Raster:
     """The content of a raster file.
 
     time: seconds UTC, or None where the file has no times. rows, cols: coordinates in the unit `space` ('degrees',
-    'metres' or 'cells'). names: the names of the channels, where the file has them.
+    'metres' or 'cells'). names: the names of the channels, where the file has them. missing: how many values the file's
+    own attributes call missing, by reason.
     """
 
     time: Int64[np.ndarray, " time"] | None
@@ -30,6 +32,7 @@ class Raster:
     values: Float64[np.ndarray, "time row col channel"]
     names: tuple[str, ...] = ()
     unit: str = ""
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_raster(card: GridCard, part: str, path: Path) -> Raster:
@@ -191,7 +194,7 @@ def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
         )
     at, spaces = {}, {}
     for role in ("row", "col"):
-        at[role], spaces[role] = _axis(dataset, own[role])
+        at[role], spaces[role] = _axis(dataset, own[role], path)
     shape = (len(at["row"]), len(at["col"]))
     if card.rows is not None:
         at["row"], at["col"], spaces["row"] = _coordinates(card, shape)
@@ -201,6 +204,7 @@ def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
     col_index, cols = _apply_subset(card.subset, "col", at["col"], space)
     kept = {own["row"]: row_index, own["col"]: col_index}
     parts = []
+    missing: dict[str, int] = {}
     for name in names:
         if dataset[name].dims != array.dims:
             raise DataError(
@@ -208,7 +212,9 @@ def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
             )
         if not np.issubdtype(dataset[name].dtype, np.number):
             raise DataError(f"{path.name}: {name!r} holds {dataset[name].dtype}, but readings are numbers.")
-        parts.append(_reorder_axes(card, dataset[name].isel(kept).to_numpy(), dims, path))
+        unpacked = _unpack(dataset[name].isel(kept), path)
+        missing |= {f"{name} {reason}": count for reason, count in unpacked.missing.items()}
+        parts.append(_reorder_axes(card, unpacked.values, dims, path))
     values = np.ascontiguousarray(np.concatenate(parts, axis=3))
     channel_names = names if values.shape[3] == len(names) else ()
     return Raster(
@@ -219,6 +225,7 @@ def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
         values,
         tuple(channel_names),
         _unit(dataset[names[0]]),
+        missing,
     )
 
 
@@ -245,12 +252,12 @@ def _role(card: GridCard, dataset: xr.Dataset, dim: str) -> str:
     return cf.axis_role(dim, attributes) or dim
 
 
-def _axis(dataset: xr.Dataset, dim: str) -> tuple[Float64[np.ndarray, " cell"], str]:
+def _axis(dataset: xr.Dataset, dim: str, path: Path) -> tuple[Float64[np.ndarray, " cell"], str]:
     """The coordinate of a dimension and its unit; indices where it has none."""
     if dim not in dataset.variables or not np.issubdtype(dataset[dim].dtype, np.number):
         return np.arange(dataset.sizes[dim], dtype=np.float64), "cells"
     space, factor = cf.coordinate_unit(dim, dataset[dim].attrs)
-    return factor * dataset[dim].to_numpy().astype(np.float64), space
+    return factor * _unpack(dataset[dim], path).values, space
 
 
 def _time(card: GridCard, dataset: xr.Dataset, dim: str, path: Path) -> Int64[np.ndarray, " time"] | None:
@@ -262,7 +269,21 @@ def _time(card: GridCard, dataset: xr.Dataset, dim: str, path: Path) -> Int64[np
             f"{path.name} has no times: its axis {dim!r} has no coordinate. Give `start: 2024-01-31T00:00:00` in the "
             f"card, or `time`, the variable that holds them. {nearest(name, map(str, dataset.variables))}"
         )
-    return cf.decode_time(dataset[name].to_numpy(), dataset[name].attrs, f"{path.name}:{name}")
+    packed = {"scale_factor", "add_offset", "_FillValue", "missing_value"} & set(dataset[name].attrs)
+    stored = _unpack(dataset[name], path).values if packed else dataset[name].to_numpy()
+    return cf.decode_time(stored, dataset[name].attrs, f"{path.name}:{name}")
+
+
+def _unpack(array: xr.DataArray, path: Path) -> Unpacked:
+    """The values of a variable in its unit. Raises DataError where an attribute of it is no number."""
+    is_netcdf = not (path.is_dir() or path.suffix.lower() in (".zip", ".zarr"))
+    try:
+        return unpack(str(array.name), array.variable, default_fill=is_netcdf)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path.name}: the attributes of {str(array.name)!r} that say what is missing, or how it is packed, cannot "
+            f"be used: {str(error)[:120]}. Correct them in the file."
+        ) from error
 
 
 def _unit(array: xr.DataArray) -> str:

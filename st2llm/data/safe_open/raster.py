@@ -37,8 +37,8 @@ _NETCDF3 = (b"CDF\x01", b"CDF\x02")
 def open_raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
     """The variables of a NetCDF file (gzipped or not) or a Zarr store, read lazily.
 
-    Values are scaled and fill values are NaN; times are as stored. Raises DataError for damaged files, implausible
-    sizes and codecs that are not allowed, also while the caller reads.
+    Values, fill values and times are as stored: `data.read.packing` decodes them. Raises DataError for damaged files,
+    implausible sizes and codecs that are not allowed, also while the caller reads.
     """
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,9 +68,11 @@ def _open_dataset(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dat
         return _open_dataset(unpacked, stack, limit)
     if magic == hdf5.MAGIC:
         hdf5.check_hdf5(path, limit=limit)
-        return xr.open_dataset(path, engine="h5netcdf", decode_times=False)
+        return xr.open_dataset(path, engine="h5netcdf", decode_times=False, mask_and_scale=False)
     if magic[:4] in _NETCDF3:
-        dataset = xr.open_dataset(path, engine="scipy", decode_times=False, backend_kwargs={"mmap": False})
+        dataset = xr.open_dataset(
+            path, engine="scipy", decode_times=False, mask_and_scale=False, backend_kwargs={"mmap": False}
+        )
         for name, variable in dataset.variables.items():
             check_claimed_size(
                 math.prod(variable.shape), path.stat().st_size, f"{path.name}:{name}", limit=limit
@@ -104,7 +106,23 @@ def _open_zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Datase
         if path.suffix == ".zip"
         else zarr.storage.LocalStore(path, read_only=True)
     )
-    return xr.open_zarr(store, consolidated=False, decode_times=False, chunks=None)
+    dataset = xr.open_zarr(store, consolidated=False, decode_times=False, mask_and_scale=False, chunks=None)
+    group = zarr.open_group(store, mode="r")
+    for name, variable in dataset.variables.items():
+        _drop_default_fill(variable, group[str(name)])
+    return dataset
+
+
+def _drop_default_fill(variable: xr.Variable, array: Any) -> None:
+    """Removes the fill value 0 that Zarr 2 gives an array by default: xarray would read true zeros as missing."""
+    given = variable.attrs.get("_FillValue")
+    if (
+        array.metadata.zarr_format == 2
+        and "_FillValue" not in array.attrs
+        and given is not None
+        and not np.any(given)
+    ):
+        del variable.attrs["_FillValue"]
 
 
 def _reader(path: Path, stack: contextlib.ExitStack) -> Any:

@@ -43,14 +43,6 @@ def test_zarr_of_both_versions_is_read_from_a_folder_and_a_zip(tmp_path: Path, v
     np.testing.assert_array_equal(_heat(tmp_path / "a.zip"), values())
 
 
-def test_scale_factors_are_undone_and_fill_values_become_nan(tmp_path: Path) -> None:
-    array = values()
-    array[0, 0, 0] = np.nan
-    coded = {"heat": {"dtype": "int16", "scale_factor": 0.5, "add_offset": 100.0, "_FillValue": -32768}}
-    dataset(array).to_netcdf(tmp_path / "a.nc", engine="h5netcdf", encoding=coded)
-    np.testing.assert_array_equal(_heat(tmp_path / "a.nc"), array)
-
-
 @pytest.mark.parametrize("content", [b"", b"CDF", b"\x89HDF\r\n\x1a\n", b"GRIB0000", b"CDF\x05" + bytes(60)])
 def test_a_file_that_is_no_netcdf_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.nc").write_bytes(content)
