@@ -133,9 +133,7 @@ def test_true_zeros_stay(tmp_path: Path, format_name: str) -> None:
                 str(name), shape=array.shape, dtype=array.dtype
             )  # with the default fill value
             made[:] = array.to_numpy()
-            made.attrs.update(
-                {**{k: v for k, v in array.attrs.items()}, "_ARRAY_DIMENSIONS": list(array.dims)}
-            )
+            made.attrs.update({**array.attrs, "_ARRAY_DIMENSIONS": list(array.dims)})
         data = load_data(card(tmp_path, values="zarr0.zarr"))
         read, steps = data.values[..., 0], data.provenance.steps
     np.testing.assert_array_equal(read, stored)
