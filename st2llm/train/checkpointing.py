@@ -57,7 +57,7 @@ class RunFolder:
         now = self.recipe.model_dump(mode="json")
         if not resume:
             raise ConfigError(
-                f"{self.root} holds a run already. Add --resume to go on, or choose another --out."
+                f"{self.root} holds a run already. Add --resume to continue it, or choose another --out."
             )
         before = config.upgrade(json.loads(path.read_text(encoding="utf-8")), into=type(self.recipe))
         if before != now:

@@ -73,8 +73,8 @@ def exam_rows(recipe: VideoQuestionRecipe) -> list[dict[str, Any]]:
         if not samples:
             raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
         count = min(recipe.windows, len(samples))
-        chosen = [samples[i * len(samples) // count] for i in range(count)]
-        rows += question_rows(chosen, recipe.topics)
+        selected = [samples[i * len(samples) // count] for i in range(count)]
+        rows += question_rows(selected, recipe.topics)
     return rows
 
 

@@ -58,10 +58,10 @@ class InstructionSet:
 
     def epochs(self, seed: int, *, after: int = 0) -> Any:
         """A function from the number of an epoch to its shuffled training rows. after: first rows that are skipped."""
-        whole = self.splits["train"].skip(after) if after else self.splits["train"]
+        rows = self.splits["train"].skip(after) if after else self.splits["train"]
         # With more shards than there are, `datasets` waits five seconds for threads at the end of every epoch.
-        shards = min(_SHARDS, whole.num_shards)
-        shuffled = whole.shuffle(seed=seed, buffer_size=_BUFFER, max_buffer_input_shards=shards)
+        shards = min(_SHARDS, rows.num_shards)
+        shuffled = rows.shuffle(seed=seed, buffer_size=_BUFFER, max_buffer_input_shards=shards)
 
         def epoch(number: int) -> Iterator[dict[str, Any]]:
             shuffled.set_epoch(number)

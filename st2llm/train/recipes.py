@@ -58,7 +58,7 @@ def _present_change(path: list[str], value: Any, recipe: type[Settings]) -> tupl
 
 
 def _with_value(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """The mapping with one value set, below mappings that are made where they are missing."""
+    """The mapping with one value set; missing mappings above it are created."""
     if len(path) == 1:
         return {**content, path[0]: value}
     inner = content.get(path[0])

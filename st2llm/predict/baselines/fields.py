@@ -136,9 +136,9 @@ class LinearInterpolation:
         """Values at all entries; the slot mean for a place without visible values."""
         filled = self.means.of(sample)
         time = sample.time.astype(np.float64)
-        seen = np.isfinite(sample.values)
-        for node, channel in np.argwhere(sample.wanted.any(axis=0) & seen.any(axis=0)):
-            at = seen[:, node, channel]
+        visible = np.isfinite(sample.values)
+        for node, channel in np.argwhere(sample.wanted.any(axis=0) & visible.any(axis=0)):
+            at = visible[:, node, channel]
             filled[:, node, channel] = np.interp(time, time[at], sample.values[at, node, channel])
         return filled
 
@@ -264,8 +264,8 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
 
 
 def _visible_mean(train: Sequence[Sample]) -> float:
-    seen = np.concatenate([sample.values[sample.visible] for sample in train])
-    return float(seen.mean()) if len(seen) else 0.0
+    visible = np.concatenate([sample.values[sample.visible] for sample in train])
+    return float(visible.mean()) if len(visible) else 0.0
 
 
 def last_value(train: Sequence[Sample]) -> LastValue:

@@ -140,7 +140,7 @@ class VisitCounts:
 
 
 def ranking_prediction(sample: Sample, order: Int64[np.ndarray, " option"]) -> Prediction:
-    """A prediction from the positions of the options, best first; the code of the best where a code is asked for."""
+    """A prediction from the positions of the options, best first; the code of the best where a code is wanted for."""
     value = np.full(sample.values.shape, np.nan)
     value[wanted_codes(sample)] = float(order[0])
     return Prediction(

@@ -49,19 +49,19 @@ class Bins:
         self, past: Float[Tensor, "row time"]
     ) -> tuple[Int64[Tensor, "row token"], Bool[Tensor, "row token"], Float[Tensor, " row"]]:
         """Tokens with an end token, the attention mask (false where a value is NaN), and the scale of each row."""
-        seen = ~past.isnan()
-        size = torch.nan_to_num(past).abs().sum(dim=1) / seen.sum(dim=1).clamp(min=1)
+        observed = ~past.isnan()
+        size = torch.nan_to_num(past).abs().sum(dim=1) / observed.sum(dim=1).clamp(min=1)
         scale = torch.where(size > 0, size, torch.ones_like(size))
         edges = (self.centres[1:] + self.centres[:-1]) / 2
         ids = torch.bucketize(past / scale[:, None], edges, right=True) + self.first
-        ids = ids.clamp(0, self.tokens - 1).masked_fill(~seen, self.pad)
+        ids = ids.clamp(0, self.tokens - 1).masked_fill(~observed, self.pad)
         last = torch.full((len(past), 1), self.end)
-        return torch.cat([ids, last], dim=1), torch.cat([seen, last == self.end], dim=1), scale
+        return torch.cat([ids, last], dim=1), torch.cat([observed, last == self.end], dim=1), scale
 
     def decode(self, ids: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Centres of the bins, on the scale of 1."""
-        found: Tensor = self.centres[(ids - self.first).clamp(0, len(self.centres) - 1)]
-        return found
+        centres: Tensor = self.centres[(ids - self.first).clamp(0, len(self.centres) - 1)]
+        return centres
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class ChronosPredictor:
         series = target_series(sample, name=self.name, min_readings=MIN_READINGS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_from(sample.id, bits=32))
-            found = self.sample(series.past, series.horizon)
-        whole = series.to_sample_shape(sample, found)
-        return Prediction(np.median(whole, axis=0), samples=whole)
+            draws = self.sample(series.past, series.horizon)
+        values = series.to_sample_shape(sample, draws)
+        return Prediction(np.median(values, axis=0), samples=values)
 
     def sample(
         self, past: Float64[np.ndarray, "row time"], horizon: int
@@ -112,11 +112,11 @@ class ChronosPredictor:
     def _block(
         self, past: Float64[np.ndarray, "row time"], steps: int
     ) -> Float64[np.ndarray, "row horizon draw"]:
-        ids, seen, scale = self.bins.encode(torch.from_numpy(past[:, -self.context :]).float())
+        ids, observed, scale = self.bins.encode(torch.from_numpy(past[:, -self.context :]).float())
         device = self.model.device
-        found = self.model.generate(
+        tokens = self.model.generate(
             input_ids=ids.to(device),
-            attention_mask=seen.to(device),
+            attention_mask=observed.to(device),
             do_sample=True,
             num_return_sequences=self.draws,
             min_new_tokens=steps,
@@ -127,7 +127,7 @@ class ChronosPredictor:
             top_k=self.top_k,
             top_p=self.top_p,
         )
-        values = self.bins.decode(found[:, 1:].cpu()).reshape(len(past), self.draws, steps)
+        values = self.bins.decode(tokens[:, 1:].cpu()).reshape(len(past), self.draws, steps)
         return (values * scale[:, None, None]).transpose(1, 2).numpy().astype(np.float64)
 
 

@@ -59,8 +59,8 @@ def significant_periods(
     peak = torch.zeros_like(share, dtype=torch.bool)
     peak[:, 1:-1] = (share[:, 1:-1] > share[:, :-2]) & (share[:, 1:-1] > share[:, 2:])
     peak[:, : x.shape[1] // longest - 1] = False
-    found = torch.where(peak & (share >= math.log(bins / 0.05) / bins), share, -torch.inf)
-    score, at = found.topk(_PERIODS, dim=1)
+    peaks = torch.where(peak & (share >= math.log(bins / 0.05) / bins), share, -torch.inf)
+    score, at = peaks.topk(_PERIODS, dim=1)
     length = torch.round(x.shape[1] / (at + 1).float()).long()
     return torch.where(torch.isfinite(score), length, 0)
 
@@ -253,8 +253,8 @@ class FracastPredictor:
 
     def _one(self, sample: Sample) -> Prediction:
         series = target_series(sample, name=self.name, min_readings=MIN_READINGS)
-        whole = series.to_sample_shape(sample, self.quantiles(series.past, series.horizon))
-        return Prediction(whole[4].copy(), quantiles=dict(zip(QUANTILE_LEVELS, whole, strict=True)))
+        quantiles = series.to_sample_shape(sample, self.quantiles(series.past, series.horizon))
+        return Prediction(quantiles[4].copy(), quantiles=dict(zip(QUANTILE_LEVELS, quantiles, strict=True)))
 
     def quantiles(
         self, past: Float64[np.ndarray, "row time"], horizon: int
@@ -278,8 +278,8 @@ class FracastPredictor:
         visible[:, -tail.shape[1] :] = np.isfinite(tail)
         scaled[:, -tail.shape[1] :] = np.where(np.isfinite(tail), (tail - low) / span, 0.0)
         device = self.model.head.queries.device
-        found = self.model(torch.from_numpy(scaled).to(device), torch.from_numpy(visible).to(device))
-        return np.asarray(found.cpu().numpy() * span[:, :, None] + low[:, :, None], dtype=np.float64)
+        quantiles = self.model(torch.from_numpy(scaled).to(device), torch.from_numpy(visible).to(device))
+        return np.asarray(quantiles.cpu().numpy() * span[:, :, None] + low[:, :, None], dtype=np.float64)
 
 
 @functools.lru_cache(maxsize=1)

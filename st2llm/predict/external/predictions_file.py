@@ -63,7 +63,7 @@ class PredictionsFilePredictor:
             rows_found = "no row" if not count[i, node, c] else f"{count[i, node, c]} rows"
             raise DataError(
                 f"{self.path.name} has {rows_found} for {sample.id}, place {sample.place[node]!r}, "
-                f"step {i - sample.first_wanted_step}, channel {c}, and so for {len(wrong)} entries. Each asked entry "
+                f"step {i - sample.first_wanted_step}, channel {c}, and so for {len(wrong)} entries. Each wanted entry "
                 f"needs one."
             )
         at = (step, place, channel)

@@ -51,17 +51,17 @@ def fit_regressor(
     scaler = fit_scaler(train)
     x = np.concatenate([_features(sample, scaler) for sample in train])
     y = np.concatenate([_targets(sample, scaler) for sample in train])
-    whole = np.flatnonzero(np.isfinite(y).all(axis=1))
-    if not whole.size:
+    complete = np.flatnonzero(np.isfinite(y).all(axis=1))
+    if not complete.size:
         raise DataError(
             f"{name} cannot be fitted: none of {len(y)} training series has values at all {y.shape[1]} wanted steps. "
             f"Shorten the horizon, or fill the gaps of the data."
         )
-    kept = whole[np.linspace(0, len(whole) - 1, min(rows, len(whole))).astype(np.int64)]
+    fitted = complete[np.linspace(0, len(complete) - 1, min(rows, len(complete))).astype(np.int64)]
     regressor = clone(estimator)
     if not regressor.__sklearn_tags__().target_tags.multi_output:
         regressor = MultiOutputRegressor(regressor)
-    return RegressorPredictor(name, regressor.fit(x[kept], y[kept]), scaler)
+    return RegressorPredictor(name, regressor.fit(x[fitted], y[fitted]), scaler)
 
 
 def _features(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row feature"]:
@@ -75,5 +75,5 @@ def _features(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row f
 
 
 def _targets(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row horizon"]:
-    asked = scaler.scale(known_values(sample))[sample.first_wanted_step :]
-    return np.moveaxis(asked, 0, 2).reshape(-1, len(asked))
+    targets = scaler.scale(known_values(sample))[sample.first_wanted_step :]
+    return np.moveaxis(targets, 0, 2).reshape(-1, len(targets))

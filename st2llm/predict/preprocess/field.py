@@ -70,7 +70,7 @@ class FieldPreprocessor:
     def _base_forecast(
         self, samples: Sequence[Sample]
     ) -> Float64[np.ndarray, "batch time node channel"] | None:
-        """The forecast of the base rule, NaN where nothing is asked."""
+        """The forecast of the base rule, NaN where nothing is wanted."""
         if self.base_rule is None:
             return None
         predictions = self.base_rule.predict([sample.without_truth() for sample in samples])
@@ -154,7 +154,7 @@ def class_count(sample: Sample) -> int:
 
 
 def summarise_draws(sample: Sample, draws: Float64[np.ndarray, "draw time node channel"]) -> Prediction:
-    """A prediction with the median as its value, the quantiles and the draws, NaN where nothing is asked."""
+    """A prediction with the median as its value, the quantiles and the draws, NaN where nothing is wanted."""
     wanted = np.where(sample.wanted, draws, np.nan)
     values = np.full((len(QUANTILE_LEVELS), *sample.values.shape), np.nan)
     values[:, sample.wanted] = np.quantile(wanted[:, sample.wanted], QUANTILE_LEVELS, axis=0)

@@ -123,9 +123,9 @@ class SequencePreprocessor:
         rows, predictions = draws.cpu().numpy().astype(np.float64), []
         for row, sample in enumerate(samples):
             paths = rows[:, row, -len(sample.time) :]
-            kept = np.stack([_wanted_positions(sample, path) for path in paths])
+            positions = np.stack([_wanted_positions(sample, path) for path in paths])
             median = window_prediction(sample, _wanted_positions(sample, np.median(paths, axis=0)))
-            predictions.append(replace(median, samples=kept))
+            predictions.append(replace(median, samples=positions))
         return predictions
 
     def _path(self, sample: Sample, paths: Float64[np.ndarray, "draw horizon 2"]) -> Prediction:
@@ -232,8 +232,8 @@ def fit_sequence_preprocessor(
         known_gaps = np.array([row.target[0, 0] for row in rows])
         gaps = tuple(np.nanquantile(known_gaps, np.linspace(0.01, 0.99, _QUANTILES)).tolist())
     horizon, channels = rows[0].target.shape
-    asked = {train[0].side.channels[i] for i in train[0].wanted_channels}
-    if task == "next-event" and not {"x", "y"} <= asked:
+    wanted_channels = {train[0].side.channels[i] for i in train[0].wanted_channels}
+    if task == "next-event" and not {"x", "y"} <= wanted_channels:
         channels = 1
     shape = SequenceShape(
         task=task,

@@ -126,17 +126,17 @@ class _Trainer:
         self.state = self._initial_state()
 
     def _initial_state(self) -> TrainingState:
-        found = self.checkpointer.load() if self.checkpointer else None
-        if found is None:
+        saved = self.checkpointer.load() if self.checkpointer else None
+        if saved is None:
             first = self._validate()
-            kept = self._snapshot()
-            return TrainingState(0, [(0, math.nan, first)], first, kept, kept)
-        self._restore(found.current)
-        self._restore_optimiser(found.optimiser)
-        for _ in range(found.step):
+            snapshot = self._snapshot()
+            return TrainingState(0, [(0, math.nan, first)], first, snapshot, snapshot)
+        self._restore(saved.current)
+        self._restore_optimiser(saved.optimiser)
+        for _ in range(saved.step):
             self.batches.skip()
-        self.earlier_s = found.seconds
-        return found
+        self.earlier_s = saved.seconds
+        return saved
 
     def train(self, on_step: StepCallback) -> LearningCurve:
         budget, state = self.budget, self.state
@@ -156,21 +156,21 @@ class _Trainer:
 
     def _step(self, step: int) -> Batch:
         self.learner.train()
-        whole: Batch = self.objective.draw(
+        batch: Batch = self.objective.draw(
             self.batches.next().to(self.accelerator.device), _generator(self.seed, step)
         )
         torch.manual_seed(
             self.seed * 1_000_003 + step
         )  # dropout of a step, wherever training was taken up again
-        counts, shares = self.objective.counts(whole), self.objective.term_weights
+        counts, shares = self.objective.counts(batch), self.objective.term_weights
         world, here = self.accelerator.num_processes, self.accelerator.process_index
         parts = world * self.budget.gradient_accumulation_steps
         mine = [p for p in range(parts) if p % world == here]
         for i, part in enumerate(mine):
-            rows = range(len(whole))[part::parts]
+            rows = range(len(batch))[part::parts]
             last = i == len(mine) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                totals = self.learner(whole.take(rows))
+                totals = self.learner(batch.take(rows))
                 loss = sum(shares[name] * total / max(counts[name], 1) for name, total in totals.items())
                 self._check(loss, step)
                 self.accelerator.backward(loss * world)
@@ -184,15 +184,15 @@ class _Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad()
         self._average(step)
-        return whole
+        return batch
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        kept = min(
+        decay = min(
             self.budget.ema_decay, step / (step + 9)
         )  # the first steps, far from anything, are soon forgotten
         for name, mean in self.averaged.items():
-            mean.lerp_(self.weights[name], 1 - kept)
+            mean.lerp_(self.weights[name], 1 - decay)
 
     def _check(self, loss: Tensor, step: int) -> None:
         if torch.isfinite(loss):
@@ -264,22 +264,22 @@ class _Trainer:
         return {name: p.detach().clone() for name, p in self.weights.items()}
 
     @torch.no_grad()
-    def _restore(self, kept: Mapping[str, Tensor]) -> None:
+    def _restore(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self.weights.items():
-            parameter.copy_(kept[name])
+            parameter.copy_(values[name])
 
     def _optimiser_state(self) -> dict[str, Tensor]:
         """The optimiser's tensors by name and weight, such as `exp_avg/encoder.embed.values.weight`."""
         state = self.optimiser.optimizer.state
         return {
-            f"{key}/{name}": torch.as_tensor(kept).detach().clone()
+            f"{key}/{name}": torch.as_tensor(tensor).detach().clone()
             for name, p in self.weights.items()
-            for key, kept in state.get(p, {}).items()
+            for key, tensor in state.get(p, {}).items()
         } | {f"{_EMA}/{name}": mean.clone() for name, mean in self.averaged.items()}
 
-    def _restore_optimiser(self, kept: Mapping[str, Tensor]) -> None:
+    def _restore_optimiser(self, tensors: Mapping[str, Tensor]) -> None:
         state = self.optimiser.optimizer.state
-        for path, tensor in kept.items():
+        for path, tensor in tensors.items():
             key, _, name = path.partition("/")
             weight = self.weights[name]
             if key == _EMA:
