@@ -112,8 +112,8 @@ def _check_full_precision(model: PreTrainedModel, adaptation: Adaptation) -> Non
     if table.dtype != torch.float32 or quantised:
         state = "quantised" if quantised else str(table.dtype).removeprefix("torch.")
         raise ConfigError(
-            f"adapt.method {adaptation.method!r} trains the model's own weights, which must be fp32 for that, but they are "
-            f"{state}. Set llm.dtype: fp32 and llm.quant: none, or take the method lora."
+            f"adapt.method {adaptation.method!r} trains the model's own weights, which must be fp32 for that, but they "
+            f"are {state}. Set llm.dtype: fp32 and llm.quant: none, or take the method lora."
         )
 
 
@@ -179,8 +179,8 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
     if wrong:
         raise ConfigError(
             f"The adapter in {folder} was made for another model: {wrong[0]} is "
-            f"{_describe_shape(weights.get(wrong[0]))} there and {_describe_shape(own.get(wrong[0]))} here, and so for {len(wrong)} "
-            f"weights. Take the base model that adapter_config.json names ({settings.base_model_name_or_path})."
+            f"{_describe_shape(weights.get(wrong[0]))} there and {_describe_shape(own.get(wrong[0]))} here; "
+            f"{len(wrong)} weights differ. Take the base model that adapter_config.json names ({settings.base_model_name_or_path})."
         )
     with torch.no_grad():
         for name, parameter in own.items():

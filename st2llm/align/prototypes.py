@@ -64,8 +64,8 @@ def build_prototypes(settings: Projection, vocabulary: EmbeddingVocabulary) -> P
         settings.prototypes > min(rows.shape) and settings.prototype_source == "pca"
     ) or settings.prototypes > len(rows):
         raise ConfigError(
-            f"There cannot be {settings.prototypes} prototypes by {settings.prototype_source} of a vocabulary of {len(rows)} rows of width "
-            f"{rows.shape[1]}. Lower up.prototypes."
+            f"There cannot be {settings.prototypes} prototypes by {settings.prototype_source} of a vocabulary of "
+            f"{len(rows)} rows of width {rows.shape[1]}. Lower up.prototypes."
         )
     if settings.prototype_source == "learned":
         generator = torch.Generator().manual_seed(_SEED)

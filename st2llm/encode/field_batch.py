@@ -143,7 +143,8 @@ def stack_fields(
     if mismatched is not None:
         raise DataError(
             f"Windows of one size are stacked, but {samples[0].id} has {samples[0].values.shape} steps, places and "
-            f"channels and {mismatched.id} has {mismatched.values.shape}. Ask for windows of one length (task.classify.length)."
+            f"channels and {mismatched.id} has {mismatched.values.shape}. Ask for windows of one length "
+            f"(task.classify.length)."
         )
     values = np.stack([s.values for s in samples])
     visible = np.stack([s.visible for s in samples])

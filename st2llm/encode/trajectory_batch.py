@@ -80,7 +80,8 @@ def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryB
     too_long = next((sample for sample in samples if len(sample.time) > points), None)
     if too_long is not None:
         raise DataError(
-            f"{too_long.id} has {len(too_long.time)} points, but the model reads {points} at most. Ask for a shorter path."
+            f"{too_long.id} has {len(too_long.time)} points, but the model reads {points} at most. Ask for a "
+            f"shorter path."
         )
     count = len(samples)
     path = np.zeros((count, points, 3))

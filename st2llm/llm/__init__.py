@@ -1,4 +1,6 @@
-"""Language models: load, freeze, embed, answer under a grammar. Importing this package imports no torch."""
+"""Language models: loading, constrained generation, scoring, answer cache and remote endpoints. Importing this
+package does not import torch.
+"""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -18,13 +20,15 @@ def load_llm(
     quant: str = "none",
     seed: int = 0,
 ) -> "LanguageModel | RemoteModel":
-    """A frozen language model: `smollm2-135m`, a Hugging Face id, a folder, a .gguf file, or `random:<one of these>`.
+    """Loads a frozen language model: `smollm2-135m`, a Hugging Face id, a folder, a .gguf file, or `random:<one of
+    these>`.
 
-    `openai:<base_url>#<model>` is one behind an endpoint, which answers prompts and can do nothing else; it is not
-    asked anything here, and torch is not imported. depth: the first so many layers and the final norm; None keeps all.
-    dtype: 'fp32', 'bf16', or 'auto' for bf16 where the hardware multiplies it natively. quant: 'int8' or 'nf4' for
-    the linear layers but the head, 'none' for none. seed: of the weights drawn for `random:`. Raises ConfigError for a
-    name or setting that does not exist, ArtefactError where a known model cannot be had.
+    `openai:<base_url>#<model>` names a model behind an endpoint. It only answers prompts; nothing is requested
+    here and torch is not imported. depth: number of leading layers to keep, followed by the final norm; None
+    keeps all. dtype: 'fp32', 'bf16', or 'auto' for bf16 where the hardware multiplies it natively. quant:
+    'int8' or 'nf4' for all linear layers except the head, 'none' for no quantisation. seed: seed of the weights
+    drawn for `random:`. Raises ConfigError for a name or setting that does not exist, ArtefactError where a
+    known model cannot be obtained.
     """
     if name.removeprefix("random:").startswith("openai:"):
         return _remote_model(name, depth=depth, dtype=dtype, quant=quant)
@@ -35,7 +39,7 @@ def load_llm(
 
 
 def _remote_model(name: str, *, depth: int | None, dtype: str, quant: str) -> "RemoteModel":
-    """An endpoint; whoever runs it has settled its weights, so that settings of ours mean nothing."""
+    """A model behind an endpoint. Its weights are fixed by the server, so depth, dtype and quant are refused."""
     settings = {"depth": (depth, None), "dtype": (dtype, "auto"), "quant": (quant, "none")}
     for setting, (value, default) in settings.items():
         if value != default:

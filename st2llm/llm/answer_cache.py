@@ -1,4 +1,4 @@
-"""Answers of language models kept in one file: what was asked once is not asked again, whatever stops a run."""
+"""A cache of language model answers in one SQLite file, so that an interrupted run does not repeat requests."""
 
 import hashlib
 import json
@@ -27,9 +27,10 @@ _HINT = (
 class AnswerStore:
     """One SQLite file of answers by key; several processes may read and write it at the same time.
 
-    An answer whose `put` has returned survives a kill of the process at any moment. (A loss of power may cost the
-    last ones, but never the file.) The first answer of a key stays. A file that is damaged is set aside under
-    another name with a warning, and what can still be read in it is taken over.
+    An answer whose `put` has returned survives a kill of the process at any moment. (A power failure may lose
+    the last answers, but does not damage the file.) The first answer of a key is kept. A damaged file is moved
+    aside under another name with a warning, and every answer in it that can still be read is copied to the new
+    file.
 
     Raises StorageError where the file cannot be opened or written, or belongs to another program.
     """
@@ -55,7 +56,7 @@ class AnswerStore:
             return int(self._database.execute("SELECT count(*) FROM answer").fetchone()[0])
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
-        """The answers that are there, by key, each with `cached` set and the seconds it took when it was asked."""
+        """The stored answers by key, each with `cached` set and with the seconds that the original request took."""
         answers: dict[bytes, Answer] = {}
         with self._storage_errors():
             for start in range(0, len(keys), _MAX_KEYS_PER_QUERY):
@@ -72,7 +73,7 @@ class AnswerStore:
         return answers
 
     def put(self, answers: Iterable[tuple[bytes, Answer]]) -> None:
-        """Keeps answers by key, all of them or (where it raises or is killed) none."""
+        """Stores answers by key in one transaction: all of them, or none where it raises or is killed."""
         encoded = [(key, _encode(answer)) for key, answer in answers]
         with self._storage_errors(), answer_database.transaction(self._database):
             answer_database.insert(
@@ -88,7 +89,7 @@ class AnswerStore:
 
     @contextmanager
     def _storage_errors(self) -> Iterator[None]:
-        """What SQLite and the disk say, as a StorageError that names the file and says what to do."""
+        """Converts errors of SQLite and of the disk to a StorageError that names the file and a remedy."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -104,13 +105,15 @@ class AnswerStore:
 
 @dataclass(frozen=True)
 class CachedCompleter:
-    """A completer that asks `completer` only for what `store` does not hold yet, and keeps each answer at once.
+    """A completer that asks `completer` only for answers that `store` does not hold, and stores each answer at
+    once.
 
-    identity: names all that an answer depends on beside prompt and decoding: weights, depth, dtype, quantisation,
-    tokenizer, engine. slice: prompts asked at a time; what they said is kept before the next are asked. Answers of
-    a Streamer are kept one by one, as they come, and of it no answer is asked for that is there. Any other completer
-    counts draws from 0, so it is asked for all draws of a prompt that lacks one; those that are there stay. A refusal
-    is an answer and is kept as well.
+    identity: names everything that an answer depends on besides prompt and decoding: weights, depth, dtype,
+    quantisation, tokenizer, engine. batch_size: number of prompts per request batch; answers of a batch are
+    stored before the next batch is requested. Answers of a StreamingCompleter are stored one by one as they
+    arrive, and stored draws are not requested again. Any other completer numbers its draws from 0, so all draws
+    of a prompt are requested if one is missing; stored draws are kept. A refusal is an answer and is stored as
+    well.
     """
 
     completer: Completer
@@ -147,7 +150,7 @@ class CachedCompleter:
     def _ask(
         self, pending: Sequence[tuple[Prompt, list[bytes]]], decoding: Decoding, cached: Container[bytes]
     ) -> Iterator[tuple[bytes, Answer]]:
-        """Answers by key, each kept before it is handed on."""
+        """Yields answers by key; each is stored before it is yielded."""
         prompts = [prompt for prompt, _ in pending]
         keys = [key for _, row in pending for key in row]
         identities = [(prompt.sha256, draw) for prompt in prompts for draw in range(decoding.draws)]
@@ -163,7 +166,9 @@ class CachedCompleter:
     def _batches(
         self, prompts: Sequence[Prompt], decoding: Decoding, skip: frozenset[int]
     ) -> Iterator[Sequence[tuple[int, Answer]]]:
-        """Each answer once with its index, as many at once as come at once. skip: those that a Streamer leaves out."""
+        """Yields each answer once with its index, in the batches in which they arrive. skip: indices that a
+        StreamingCompleter leaves out.
+        """
         count = len(prompts) * decoding.draws
         if not isinstance(self.completer, StreamingCompleter):
             answers = self.completer.complete(prompts, decoding)
@@ -190,19 +195,19 @@ class CachedCompleter:
 
 
 def answer_key(identity: str, prompt: Prompt, decoding: Decoding, draw: int) -> bytes:
-    """The SHA-256 of all that one answer depends on; the number of draws asked for beside it is not among it."""
+    """The SHA-256 of everything that one answer depends on. The number of draws is not part of it."""
     settings = {name: value for name, value in asdict(decoding).items() if name != "draws"}
     parts = (identity, prompt.sha256, repr(prompt.grammar), sorted(settings.items()), draw)
     return hashlib.sha256(repr(parts).encode()).digest()
 
 
 def default_path() -> Path:
-    """The file of this user's answers, in the cache folder."""
+    """The path of the current user's answer cache."""
     return cache_dir() / "answers" / f"answers-{answer_database.VERSION}.sqlite3"
 
 
 def is_enabled() -> bool:
-    """Whether answers are kept: always, unless `ST2LLM_ANSWERS=off`. Raises ConfigError for another word."""
+    """Whether answers are cached: always, unless `ST2LLM_ANSWERS=off`. Raises ConfigError for another value."""
     value = os.environ.get("ST2LLM_ANSWERS", "on").lower()
     if value not in ("on", "off", ""):
         raise ConfigError(f"ST2LLM_ANSWERS is 'on' or 'off', but it is {value!r}. Correct or unset it.")
@@ -211,7 +216,7 @@ def is_enabled() -> bool:
 
 @contextmanager
 def with_answer_cache(completer: Completer, identity: str) -> Iterator[Completer]:
-    """`completer` with the memory of this user's answers, or as it is where `ST2LLM_ANSWERS=off`."""
+    """Wraps `completer` with the current user's answer cache; yields it unchanged where `ST2LLM_ANSWERS=off`."""
     if not is_enabled():
         yield completer
         return
@@ -225,7 +230,7 @@ def _encode(answer: Answer) -> bytes:
 
 
 def _decode(body: bytes) -> Answer:
-    """An answer as it was kept; what a later version wrote beside it is left aside."""
+    """A stored answer; fields written by a later version are ignored."""
     names = {field.name for field in fields(Answer)}
     content = {name: value for name, value in json.loads(body).items() if name in names}
     return Answer(**content, cached=True)

@@ -1,4 +1,4 @@
-"""One SQLite file of answers: opened soundly or set aside, written whole or not at all."""
+"""The SQLite file of cached answers: opening with an integrity check, recovery after damage, and atomic writes."""
 
 import hashlib
 import sqlite3
@@ -12,14 +12,14 @@ from st2llm.errors import StorageError
 
 VERSION = 1
 LOCK_TIMEOUT_S = 60.0
-"""How long a writer waits for another one."""
+"""How long a writer waits for another one, in seconds."""
 _APPLICATION_ID = 0x53543241
-"""Tells our files from those of other programs (https://www.sqlite.org/fileformat.html, offset 68)."""
+"""Identifies these files among SQLite files (https://www.sqlite.org/fileformat.html, offset 68)."""
 _CORRUPTION_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """A connection to a sound file. The caller holds the lock, so that no other process opens it meanwhile."""
+    """Opens the file, recovering what can be read if it is damaged. The caller holds the file lock."""
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
@@ -30,15 +30,17 @@ def open_database(path: Path) -> sqlite3.Connection:
     database = _connect(path)
     recovered = _recover(backup, database)
     warnings.warn(
-        f"{path} is damaged ({reason}). It was set aside as {backup.name}; {recovered} answers in it could be read and are "
-        f"kept, others will be asked again. Delete {backup.name} when you do not need it.",
+        f"{path} is damaged ({reason}). It was moved to {backup.name}; {recovered} answers in it could be read and "
+        f"are kept, the others will be requested again. Delete {backup.name} when you do not need it.",
         stacklevel=2,
     )
     return database
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Raises sqlite3.DatabaseError where the file is damaged, StorageError where it is not one of ours."""
+    """Opens a connection. Raises sqlite3.DatabaseError for a damaged file, StorageError for another program's
+    file.
+    """
     database = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
     try:
         if path.stat().st_size:
@@ -78,7 +80,7 @@ def _check_database(database: sqlite3.Connection, path: Path) -> None:
 
 
 class _CorruptionError(sqlite3.DatabaseError):
-    """What SQLite's own check found, raised as SQLite raises what it stumbles on."""
+    """Corruption found by SQLite's own check, raised with the error code that SQLite uses for it."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
@@ -88,7 +90,7 @@ def is_corruption(error: sqlite3.DatabaseError) -> bool:
 
 
 def _move_aside(path: Path) -> Path:
-    """Gives a damaged file and its companions another name."""
+    """Renames a damaged file and its -wal and -shm files."""
     stem = f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
     existing = sum(1 for _ in path.parent.glob(f"{stem}*"))
     backup = path.with_name(f"{stem}.{existing}" if existing else stem)
@@ -100,7 +102,7 @@ def _move_aside(path: Path) -> Path:
 
 
 def _recover(backup: Path, database: sqlite3.Connection) -> int:
-    """Takes over every answer that is still as it was written: from the front and from the back, up to the damage."""
+    """Copies every intact answer, reading from both ends of the table up to the damage; returns how many."""
     before = database.total_changes
     with closing(sqlite3.connect(backup)) as damaged:
         for order in ("ASC", "DESC"):
@@ -109,7 +111,7 @@ def _recover(backup: Path, database: sqlite3.Connection) -> int:
                 for row in damaged.execute(f"SELECT key, body, digest FROM answer ORDER BY rowid {order}"):
                     rows.append(row)
             except sqlite3.DatabaseError:
-                pass  # the end of what can be read from this side; the caller tells how much that was
+                pass  # nothing more can be read from this end; the caller reports the count
             with transaction(database):
                 insert(database, [row for row in rows if has_valid_digest(row)])
     return database.total_changes - before
@@ -131,7 +133,7 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
         yield
         database.execute("COMMIT")
     except BaseException:
-        if database.in_transaction:  # a full disk has undone it already
+        if database.in_transaction:  # SQLite rolls back by itself on a full disk
             database.execute("ROLLBACK")
         raise
 

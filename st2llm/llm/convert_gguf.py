@@ -1,4 +1,4 @@
-"""Turns a GGUF into a folder that transformers loads fast: fp32 safetensors, tokenizer.json, config.json.
+"""Converts a GGUF file to a folder that transformers loads fast: fp32 safetensors, tokenizer.json, config.json.
 
 python -m st2llm.llm.convert_gguf model.gguf folder
 """
@@ -27,17 +27,17 @@ PRE_TOKENIZERS = {
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
 }
-"""Word splitters that transformers' GGUF reader drops, by `tokenizer.ggml.pre`.
+r"""Pre-tokenizers that transformers' GGUF reader drops, by `tokenizer.ggml.pre`.
 
 Without SmolLM2's own, "\\n\\n1" becomes two newline tokens where training saw one.
 """
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Writes the model, dequantised to fp32, and its tokenizer into an existing folder.
+    """Writes the model, dequantised to fp32, and its tokenizer to an existing folder.
 
-    Raises ArtefactError for a file that is cut short, an architecture that transformers does not read from a GGUF,
-    and a file whose tensors are not one for one the model's.
+    Raises ArtefactError for a truncated file, an architecture that transformers does not read from GGUF, and a
+    file whose tensors do not match those of the model one to one.
     """
     reader = _open_gguf(gguf)
     _check_architecture(gguf, _read_string(reader, "general.architecture"))
@@ -73,7 +73,9 @@ def _check_architecture(gguf: Path, architecture: str) -> None:
 
 
 def _check_tensors(gguf: Path, reader: GGUFReader, model: PreTrainedModel, missing: list[str]) -> None:
-    """transformers draws what a GGUF lacks at random, and drops what it does not know (a Llama 3.1's rope_freqs)."""
+    """Checks that file and model hold the same tensors: transformers initialises missing ones at random and drops
+    unknown ones (such as a Llama 3.1's rope_freqs).
+    """
     if missing:
         raise ArtefactError(
             f"{gguf} lacks {len(missing)} of the model's tensors, such as {missing[0]}. Download it again."
@@ -83,14 +85,16 @@ def _check_tensors(gguf: Path, reader: GGUFReader, model: PreTrainedModel, missi
     if count_in_file != count_in_model:
         outside = [tensor.name for tensor in reader.tensors if not tensor.name.startswith("blk.")]
         raise ArtefactError(
-            f"{gguf} holds {count_in_file} numbers, but transformers {transformers.__version__} takes up {count_in_model}: it does not "
-            f"know all of its tensors, and the model would not be the same (outside the layers: "
+            f"{gguf} holds {count_in_file} numbers, but transformers {transformers.__version__} loads {count_in_model}: "
+            f"it does not know all of its tensors, so the model would differ (outside the layers: "
             f"{', '.join(sorted(outside))}). Give it as a Hugging Face id, or as a folder of safetensors."
         )
 
 
 def _clear_quantisation(model: PreTrainedModel) -> None:
-    """`save_pretrained` refuses a model that remembers being quantised, though its weights are fp32 now."""
+    """Removes the quantisation attributes, because `save_pretrained` refuses a model that has them, though its
+    weights are fp32 now.
+    """
     model.hf_quantizer = None
     for owner, name in (
         (model, "is_quantized"),

@@ -1,4 +1,4 @@
-"""A frozen language model on this machine: its embedding table, its layers, its words."""
+"""A frozen language model on this machine: embedding, constrained generation and scoring."""
 
 import hashlib
 import json
@@ -28,11 +28,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class LanguageModel:
-    """A causal language model in eval mode whose every parameter is frozen.
+    """A causal language model in eval mode with all parameters frozen.
 
-    revision: of the hub's repository, None where it is not from there. depth: layers kept, of depth_full. sha256: of
-    the weights on disk, or as drawn where not pretrained. d_lm: width of the embedding table. token_rms: root mean
-    square of that table's entries, as the first layer sees them.
+    revision: commit in the Hugging Face repository, None for models from elsewhere. depth: number of layers
+    kept, of depth_full. sha256: hash of the weights on disk, or of the drawn weights where not pretrained.
+    d_lm: width of the embedding table. token_rms: root mean square of the table's entries as the first layer
+    receives them.
     """
 
     def __init__(
@@ -57,23 +58,24 @@ class LanguageModel:
         self.quant = quant
         self.sha256 = sha256
         self.d_lm = int(table.shape[1])
-        # A gemma multiplies its table's rows by this before its layers see them.
+        # Gemma multiplies embeddings by this before its first layer.
         embedding_scale = float(getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0))
         self.token_rms = embedding_scale * float(table.float().square().mean().sqrt())
         self._tokenizer_sha256 = model_files.tokenizer_sha256(files.folder)
 
     def embed(self, text: str) -> Float[Tensor, "token d_lm"]:
-        """Rows of the embedding table for the words as they stand, in the model's dtype; no bos is added."""
+        """Rows of the embedding table for the text's tokens, [token, d_lm], in the model's dtype; no bos is added."""
         ids = torch.tensor(self.tokenizer.encode(text), dtype=torch.long, device=self.device)
         rows: Tensor = self.model.get_input_embeddings()(ids)
         return rows
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
-        """Answers in the order of the prompts, `decoding.draws` to each, those with a grammar always readable in it.
+        """Answers in the order of the prompts, `decoding.draws` for each; answers under a grammar can always be
+        parsed.
 
-        A prompt with messages goes through the chat template, another is continued as it stands. Without a grammar
-        the answer is one line of free text. Raises AlignmentError for a prompt with slots, ConfigError for one that
-        is empty or too long for the model's context.
+        A prompt with messages goes through the chat template, any other is continued as it is. Without a
+        grammar the answer is one line of free text. Raises AlignmentError for a prompt with slots, ConfigError
+        for one that is empty or too long for the model's context.
         """
         requests = [self._request(prompt) for prompt in prompts]
         draws = self.engine.generate(requests, decoding) if requests else []
@@ -93,11 +95,11 @@ class LanguageModel:
         ]
 
     def score(self, prompt: Prompt, candidates: Sequence[str]) -> Float64[np.ndarray, " candidate"]:
-        """Log-probability in nats of each candidate as the prompt's continuation, over the whole vocabulary.
+        """Log-probability in nats of each candidate as the continuation of the prompt, over the whole vocabulary.
 
-        The prompt is read once, and so is every beginning that candidates share; words are continued as they stand,
-        so a candidate brings its own blank. Raises AlignmentError for a prompt with slots, ConfigError for no
-        candidates, an empty one, or a text too long for the model's context.
+        The prompt and every prefix that candidates share are read once. Candidates follow the prompt directly,
+        so a candidate includes its own leading space. Raises AlignmentError for a prompt with slots,
+        ConfigError for an empty list, an empty candidate, or a text too long for the model's context.
         """
         _check_no_slots(prompt)
         candidate_ids = [self.tokenizer.encode(candidate) for candidate in candidates]
@@ -108,9 +110,9 @@ class LanguageModel:
     ) -> Float64[np.ndarray, " prompt"]:
         """Log-probability in nats of an answer to each prompt, among all answers that its grammar allows.
 
-        answers: the prompts' own truths where not given. nan where the grammar does not allow the answer. Divided by
-        -ln 2 and the number of values these are bits per value (LLMTime, Gruver et al. 2023, scores so up to the
-        width of a bin). Raises as `complete` does.
+        answers: the prompts' own truths by default. nan where the grammar does not allow the answer. Divided by
+        -ln 2 and the number of values, these are bits per value (LLMTime, Gruver et al. 2023, reports this up
+        to the bin width). Raises as `complete` does.
         """
         requests = [self._request(prompt) for prompt in prompts]
         texts = [prompt.truth for prompt in prompts] if answers is None else list(answers)
@@ -119,13 +121,16 @@ class LanguageModel:
 
     @property
     def identity(self) -> str:
-        """All that an answer depends on beside the question: weights, depth, arithmetic, tokenizer, engine."""
+        """Everything that an answer depends on besides the prompt: weights, depth, arithmetic, tokenizer, engine
+        version.
+        """
         arithmetic = f"{str(self.dtype).removeprefix('torch.')} {self.quant} {self.device.type}"
-        return f"{self.sha256} depth {self.depth} {arithmetic} tokenizer {self._tokenizer_sha256} engine {ENGINE_VERSION}"
+        tokenizer = f"tokenizer {self._tokenizer_sha256}"
+        return f"{self.sha256} depth {self.depth} {arithmetic} {tokenizer} engine {ENGINE_VERSION}"
 
     @cached_property
     def engine(self) -> Engine:
-        """The batched decoder over these weights; made at the first question."""
+        """The batched decoder over these weights, created at first use."""
         return Engine(self.model, native_bf16=self.device.type != "cpu" or _cpu_has_bf16())
 
     def _request(self, prompt: Prompt) -> DecodeRequest:
@@ -134,22 +139,22 @@ class LanguageModel:
         return DecodeRequest(ids, build_automaton(self.tokenizer, prompt.grammar), prompt.sha256)
 
     def fingerprint(self) -> str:
-        """A hash over all weights: the same before and after whatever must not change them."""
+        """A hash over all weights, to verify that training has not changed them."""
         return fingerprint(self.model)
 
 
 def require_local(model: Any) -> LanguageModel:
-    """The model itself, where it is on this machine. Raises ConfigError for one behind an endpoint."""
+    """Returns a model whose weights are on this machine. Raises ConfigError for a model behind an endpoint."""
     if not isinstance(model, LanguageModel):
         raise ConfigError(
-            f"{model.name} answers from elsewhere, but the weights of a model are needed here. Take one on this "
+            f"{model.name} is behind an endpoint, but the weights of a model are needed here. Choose a model on this "
             f"machine."
         )
     return model
 
 
 def load(name: str, *, depth: int | None, dtype: str, quant: str, seed: int) -> LanguageModel:
-    """Loads, quantises, cuts and freezes a model. seed: of the weights of `random:<id>`."""
+    """Loads, quantises, truncates and freezes a model. seed: seed of the weights of `random:<id>`."""
     torch_dtype = choose_dtype(dtype, device := best_device())
     options = LoadOptions(torch_dtype, device, quantise.quantisation_config(quant, torch_dtype))
     files = model_files.resolve(name)
@@ -171,21 +176,22 @@ def _check_no_slots(prompt: Prompt) -> None:
     slots = [part.name for part in prompt.parts if isinstance(part, Slot)]
     if slots:
         raise AlignmentError(
-            f"The prompt has a slot {slots[0]!r} for soft tokens, but complete() reads words alone. Use a "
+            f"The prompt has a slot {slots[0]!r} for soft tokens, but complete() reads text only. Use a "
             f"template without slots, or a soft predictor."
         )
 
 
 def best_device() -> torch.device:
-    """The accelerator torch finds (CUDA, MPS, XPU, ...), else the CPU."""
+    """The accelerator that torch finds (CUDA, MPS, XPU, ...), otherwise the CPU."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """'fp32', 'bf16', or with 'auto' bf16 where the hardware multiplies it natively, else fp32.
+    """The torch dtype for 'fp32' or 'bf16'; 'auto' means bf16 where the hardware multiplies it natively, else
+    fp32.
 
-    Raises ConfigError for any other word.
+    Raises ConfigError for any other value.
     """
     if dtype == "auto":
         native = device.type != "cpu" or _cpu_has_bf16()
@@ -196,7 +202,8 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The list of layers of any decoder: the one ModuleList of the base model as long as the config says.
+    """The decoder layers of any architecture: the ModuleList of the base model whose length is
+    config.num_hidden_layers.
 
     Raises ConfigError for an architecture that keeps its layers otherwise.
     """
@@ -215,7 +222,9 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def truncate_layers(model: PreTrainedModel, depth: int) -> None:
-    """Keeps the first `depth` layers and the final norm; config follows, with all that it lists layer by layer."""
+    """Keeps the first `depth` layers and the final norm, in place; lists in the config with one entry per layer
+    are cut too.
+    """
     layers = decoder_layers(model)
     full = len(layers)
     if not 1 <= depth <= full:
@@ -231,7 +240,7 @@ def truncate_layers(model: PreTrainedModel, depth: int) -> None:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A hash over the names, shapes and bytes of all parameters and buffers."""
+    """A hash over names, shapes and bytes of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict(keep_vars=False).items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -241,7 +250,7 @@ def fingerprint(model: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """In which dtype, on which device and in which quantisation a model is loaded."""
+    """The dtype, device and quantisation with which a model is loaded."""
 
     dtype: torch.dtype
     device: torch.device
@@ -255,7 +264,7 @@ def _load_pretrained(folder: Path, options: LoadOptions) -> PreTrainedModel:
 
 
 def _draw_random(folder: Path, options: LoadOptions, seed: int) -> PreTrainedModel:
-    """The config's own initialisation, drawn in fp32 from `seed` without touching the global generator."""
+    """Initialises a model from its config, drawn in fp32 from `seed` without touching the global generator."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -268,7 +277,7 @@ def _draw_random(folder: Path, options: LoadOptions, seed: int) -> PreTrainedMod
 def _from_pretrained(
     model_class: Any, folder: Path | None, options: LoadOptions, **more: Any
 ) -> PreTrainedModel:
-    """transformers' own loading, without its bar; what is quantised is on the device at once, the rest follows."""
+    """Calls `from_pretrained` without its progress bar; a quantised model is placed on the device while it loads."""
     progress_bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     device_map = None if options.quantisation is None else {"": options.device}
@@ -290,8 +299,9 @@ def _check_not_quantised(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if (quantisation := config.get("quantization_config")) is not None:
         raise ConfigError(
-            f"The weights in {folder} were saved quantised ({quantisation.get('quant_method', 'by an unnamed method')}). "
-            f"Give the model as it was before, and quant='int8' or 'nf4'."
+            f"The weights in {folder} were saved quantised ("
+            f"{quantisation.get('quant_method', 'by an unnamed method')}). Give the unquantised model and "
+            f"quant='int8' or 'nf4'."
         )
 
 

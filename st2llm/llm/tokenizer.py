@@ -1,4 +1,4 @@
-"""A model's own tokenizer and chat template, without torch or transformers."""
+"""A model's tokenizer and chat template, without torch or transformers."""
 
 import functools
 import json
@@ -19,9 +19,10 @@ from st2llm.types import Prompt, Slot, TemplateId
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FastTokenizer:
-    """Words to ids and back as the model was trained, and its chat template.
+    """Encodes and decodes text as the model was trained, and applies its chat template.
 
-    bos, eos, pad: None where the model has none; pad falls back to eos. specials: their words, for templates.
+    bos, eos, pad: None where the model has none; pad falls back to eos. special_tokens: texts of the special
+    tokens by name, as templates use them.
     """
 
     tokenizer: tokenizers.Tokenizer
@@ -30,7 +31,7 @@ class FastTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Entries of the vocabulary with added tokens; the embedding table may be padded beyond it."""
+        """Entries of the vocabulary including added tokens; the embedding table may be padded beyond it."""
         return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
 
     @property
@@ -46,14 +47,14 @@ class FastTokenizer:
         return self.eos if (pad := self._special_id("pad_token")) is None else pad
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the words as they stand: no bos or eos is added."""
+        """Token ids of the text; no bos or eos is added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The conversation in the model's own template, ending where its answer begins.
+        """The conversation as text in the model's chat format, ending where its answer begins.
 
         Raises ConfigError for a model without a chat template, or one that refuses these messages.
         """
@@ -73,17 +74,17 @@ class FastTokenizer:
             ) from error
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """What the model is given: the chat template's words where there are messages, else the plain text.
+        """Token ids of a prompt: through the chat template where it has messages, otherwise its plain text.
 
-        Plain text gets the special tokens that the tokenizer itself would add (a Llama adds bos, SmolLM2 none);
-        a chat template writes its own.
+        Plain text gets the special tokens that the tokenizer adds by itself (a Llama adds bos, SmolLM2 none); a
+        chat template writes its own.
         """
         if prompt.messages:
             return self.encode(self.apply_chat_template(prompt.messages))
         return list(self.tokenizer.encode(prompt.text, add_special_tokens=True).ids)
 
     def prompt_pieces(self, prompt: Prompt) -> tuple[tuple[int, ...] | Slot, ...]:
-        """A prompt as ids, with the slots that soft tokens fill; of messages within the chat template."""
+        """A prompt as token ids and slots for soft tokens, in order; messages go through the chat template."""
         slots = [part for part in prompt.parts if isinstance(part, Slot)]
         pieces: list[tuple[int, ...] | Slot] = []
         remaining = self.apply_chat_template(prompt.messages) if prompt.messages else ""
@@ -99,15 +100,16 @@ class FastTokenizer:
         return tuple(piece for piece in pieces if piece != ())
 
     def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
-        """A conversation that ends with an answer: what the model is given, and the answer with the mark of its end.
+        """Token ids of the context and of the answer (with end-of-sequence) of a conversation that ends with an
+        answer.
 
-        Where there is no chat template, the messages stand a line each. Raises ConfigError where the last message is
-        not the assistant's, or a chat template refuses the others.
+        Without a chat template, each message is one line. Raises ConfigError where the last message is not the
+        assistant's, or the chat template refuses the others.
         """
         *context, reply = messages
         if reply.get("role") != "assistant" or not context:
             raise ConfigError(
-                f"A row to learn from ends with the assistant's answer, but its messages are of the roles "
+                f"A training row must end with the assistant's answer, but its messages have the roles "
                 f"{', '.join(m.get('role', '?') for m in messages)}. Give `messages` with the answer last."
             )
         answer = self.answer_ids(reply["content"].strip())
@@ -116,11 +118,11 @@ class FastTokenizer:
         return self.prompt_ids(self.messages_prompt(context)), answer
 
     def answer_ids(self, text: str) -> list[int]:
-        """Ids of an answer with the mark of its end, where the model has one."""
+        """Token ids of an answer followed by end-of-sequence, where the model has one."""
         return [*self.encode(text), *([] if self.eos is None else [self.eos])]
 
     def messages_prompt(self, messages: Sequence[Mapping[str, str]]) -> Prompt:
-        """Messages as a prompt: in the model's own template, or a line each where it has none."""
+        """Messages as a prompt: in the chat template, or one message a line where the model has none."""
         text = "\n".join(message["content"] for message in messages) + "\n"
         template_messages = (
             tuple(dict(message) for message in messages) if self.chat_template is not None else ()
@@ -134,12 +136,12 @@ class FastTokenizer:
 
 @functools.lru_cache(maxsize=4)
 def load_tokenizer(name: str) -> FastTokenizer:
-    """The tokenizer of a model, by the names that `load_llm` knows."""
+    """The tokenizer of a model, by the names that `load_llm` accepts."""
     return read_tokenizer(resolve(name).folder)
 
 
 def read_tokenizer(folder: Path) -> FastTokenizer:
-    """The tokenizer in a model's folder: tokenizer.json, tokenizer_config.json, chat_template.jinja."""
+    """Reads the tokenizer of a model folder: tokenizer.json, tokenizer_config.json, chat_template.jinja."""
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -166,7 +168,9 @@ def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
 
 
 def _chat_environment() -> jinja2.Environment:
-    """The sandbox that chat templates are written for: trimmed blocks, loop controls, three extra names."""
+    """The sandboxed Jinja environment that chat templates expect: trimmed blocks, loop controls, three extra
+    names.
+    """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

@@ -184,8 +184,8 @@ def build_encoder(spec: ArmSpec) -> FieldEncoder | SequenceEncoder:
             )
         if settings.extra_features and spec.place_features is None:
             raise ConfigError(
-                f"encoder.extra_features: {', '.join(settings.extra_features)} takes numbers about each place or mark, but "
-                f"none came. Give `code_features(sample, extra_features)`."
+                f"encoder.extra_features: {', '.join(settings.extra_features)} takes numbers about each place or "
+                f"mark, but none came. Give `code_features(sample, extra_features)`."
             )
         sequence_options = SequenceEncoderOptions(
             settings.d_st, settings.layers, settings.mixer, settings.causal, settings.dropout

@@ -114,8 +114,8 @@ class LLMBackbone(nn.Module):
         self.prompt_cache = PromptCache(llm) if adaptation.frozen else None
         if neighbour_mask is not None and sliding_window_of(llm) is not None:
             raise ConfigError(
-                f"Some layers of {llm.name} hear the last {sliding_window_of(llm)} tokens alone, so places cannot hear their "
-                f"neighbours in them. Take attention_mask: causal, or a model whose layers hear everything."
+                f"Some layers of {llm.name} attend to the last {sliding_window_of(llm)} tokens only, so places cannot "
+                f"attend to their neighbours there. Take attention_mask: causal, or a model without such layers."
             )
         adapt(self.base, adaptation)
         if adaptation.gradient_checkpointing:

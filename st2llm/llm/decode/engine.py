@@ -1,4 +1,4 @@
-"""Many answers at once from one frozen model: nothing computed twice, nothing computed for nothing."""
+"""Batched decoding and scoring with one frozen causal language model."""
 
 import time
 from collections.abc import Sequence
@@ -33,21 +33,22 @@ from st2llm.llm.grammar.automaton import AutomatonState
 from st2llm.types import Decoding
 
 ENGINE_VERSION = "2"
-"""Raised whenever the same question may get another answer from the same weights."""
+"""Raised whenever the same request may get another answer from the same weights."""
 MAX_UNEVEN_ROWS = 64
-"""Up to so many rows forced tokens are read with the one before them also where only some rows have any.
+"""The most rows with which forced tokens are read with the token before them although only some rows have any.
 
-With more, a step is no cheaper by the token for being larger, and attention would pay for the rows that have none.
+With more rows a larger step is not cheaper per token, and attention would be computed for rows without forced
+tokens.
 """
 
 
 class Engine:
-    """Answers questions in batches, and scores texts, with one frozen causal language model.
+    """Answers requests in batches, and scores texts, with one frozen causal language model.
 
-    memory_mb: keys and values held at once. A beginning that prompts share is read once; a prompt's draws share its
-    keys and values; forced tokens are read together with the token before them; the head is evaluated on allowed
-    tokens alone; whole answers leave the batch. Raises ConfigError for a model whose layers do not let their
-    attention be replaced, or whose logits come out otherwise so.
+    memory_mb: size of keys and values held at once. A prefix that prompts share is read once; the draws of a
+    prompt share its keys and values; forced tokens are read together with the token before them; the head is
+    evaluated on allowed tokens only; finished answers leave the batch. Raises ConfigError for a model whose
+    attention cannot be replaced, or whose logits differ when it is.
     """
 
     def __init__(self, model: PreTrainedModel, *, native_bf16: bool, memory_mb: int = 2048) -> None:
@@ -59,9 +60,9 @@ class Engine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[DecodeRequest], decoding: Decoding) -> list[DecodedAnswer]:
-        """The draws of the first question, then those of the second: `len(questions) * decoding.draws` answers.
+        """The draws of the first request, then those of the second: `len(requests) * decoding.draws` answers.
 
-        Raises ConfigError for a question that is empty or, with its answer, longer than the model's context.
+        Raises ConfigError for a request that is empty or, with its answer, longer than the model's context.
         """
         self._check_lengths(requests)
         answers: dict[int, list[DecodedAnswer]] = {}
@@ -79,13 +80,11 @@ class Engine:
     ) -> Float64[np.ndarray, " _"]:
         """Log-probability in nats of each candidate's tokens after the prefix, over the whole vocabulary.
 
-        The prefix is read once, and so is every beginning that candidates share. Raises ConfigError for an empty
-        prefix or candidate, or where they do not fit into the model's context.
+        The prefix and every prefix that candidates share are read once. Raises ConfigError for an empty prefix
+        or candidate, or where they exceed the model's context.
         """
         if not prefix:
-            raise ConfigError(
-                "Candidates are scored behind a prompt, but the prompt is empty. Give it words."
-            )
+            raise ConfigError("Candidates are scored after a prompt, but the prompt is empty. Give a text.")
         tree = CandidateTree(candidates)
         self._check_context([len(prefix)], tree.max_length)
         with packed_attention(self.model), self._packed_layers.installed():
@@ -113,7 +112,7 @@ class Engine:
 
     @torch.inference_mode()
     def hidden_states(self, texts: Sequence[Sequence[int]]) -> list[Float[Tensor, "token d_lm"]]:
-        """Hidden states after the last norm of each text, read alone but together."""
+        """Hidden states after the final norm of each text, [token, d_lm]; texts do not attend to each other."""
         self._check_context([len(text) for text in texts], 0)
         with packed_attention(self.model), self._packed_layers.installed():
             return [
@@ -127,7 +126,8 @@ class Engine:
     ) -> list[float]:
         """Log-probability in nats of each answer under its grammar, its end included; nan where it is not allowed.
 
-        Each token counts among those that the grammar allows there, so that all possible answers sum to one.
+        Each token is normalised over the tokens that the grammar allows there, so that all possible answers sum
+        to one.
         """
         self._check_lengths(requests)
         paths = [
@@ -222,7 +222,7 @@ class Engine:
         decoding: Decoding,
         prefix: KeyValues | None,
     ) -> None:
-        """Lengthens all answers until each is whole; prompts leave when half of those in the batch are done."""
+        """Extends all answers until each is finished; finished prompts leave once they are half of the batch."""
         last_states, keys = prefilled
         max_new_tokens = max(len(row.uniforms) for row in answers)
         decode_pass = DecodePass(prefix, keys, draws=decoding.draws, max_new_tokens=max_new_tokens)
@@ -258,7 +258,7 @@ class Engine:
         for i, request in enumerate(requests):
             if not request.prompt_ids:
                 raise ConfigError(
-                    f"Prompt {i} is empty, but a language model needs at least one token. Give it words."
+                    f"Prompt {i} is empty, but a language model needs at least one token. Give a text."
                 )
         if requests:
             self._check_context(
@@ -276,7 +276,9 @@ class Engine:
 
     @torch.inference_mode()
     def _check_logits(self) -> None:
-        """Reads a few tokens in two packed parts, and compares the logits with the model's own."""
+        """Reads a few tokens in two packed parts and compares the logits with those of the model's own forward
+        pass.
+        """
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         ids = [(7 + 13 * i) % vocabulary for i in range(12)]
         expected = self.model(input_ids=torch.tensor([ids], device=self.model.device)).logits[0, -1].float()
@@ -300,7 +302,9 @@ class Engine:
 
 
 def _drop_finished(decode_pass: DecodePass, held: list[int], active: Sequence[int], draws: int) -> list[int]:
-    """Lets prompts whose draws are all whole go, once they are half of the batch; the rows that stay, in order."""
+    """Drops prompts whose draws are all finished, once they are half of the batch; returns the remaining rows in
+    order.
+    """
     prompts = [row // draws for row in held[::draws]]
     unfinished = {row // draws for row in active}
     if 2 * len(unfinished) > len(prompts):

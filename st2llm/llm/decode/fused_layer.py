@@ -1,4 +1,6 @@
-"""A llama's layer in a third of the calls: rotation, activation and sums are done where the products are."""
+"""A llama decoder layer in a third of the kernel calls: rotary embedding, activation and residuals are fused with
+products.
+"""
 
 import torch
 from jaxtyping import Float
@@ -10,11 +12,13 @@ from st2llm.llm.decode.attention import AttentionOptions, attend
 from st2llm.llm.decode.packed_linear import PackedLinear
 
 FUSABLE_LAYERS = (LlamaDecoderLayer, Qwen2DecoderLayer)
-"""Layers that are built alike: root mean square norm, rotary positions, a gated SiLU."""
+"""Layer classes of the same structure: RMS norm, rotary positions, gated SiLU."""
 
 
 class RotaryEmbedding:
-    """The sines of a pass with the sign of each half, which all layers share (Su et al. 2021, halves as in llama)."""
+    """Rotary position embedding with signed sines cached for all layers of a pass (Su et al. 2021; halves as in
+    llama).
+    """
 
     def __init__(self) -> None:
         self._cached_sin: Tensor | None = None
@@ -36,9 +40,9 @@ class RotaryEmbedding:
 
 
 class FusedLayer:
-    """The forward pass of one layer over packed tokens, its attention that of the pass of the moment.
+    """The forward pass of one layer over packed tokens; attention is that of the current forward pass.
 
-    widen: multiply in fp32 though the weights are bf16, for processors that emulate bf16.
+    widen: multiply in fp32 although the weights are bf16, for processors that emulate bf16.
     """
 
     def __init__(self, layer: nn.Module, rotation: RotaryEmbedding, *, widen: bool) -> None:
@@ -86,7 +90,7 @@ class FusedLayer:
 
 
 def can_fuse(layer: nn.Module) -> bool:
-    """Whether the layer is one of those families, unquantised and without adapters."""
+    """Whether the layer is of a fusable class, not quantised and without adapters."""
     if type(layer) not in FUSABLE_LAYERS:
         return False
     linear = [m for name, m in layer.named_modules() if name.endswith("_proj")]

@@ -1,4 +1,4 @@
-"""A language model's head, evaluated on the tokens that may follow and on no others."""
+"""A language model's output head, evaluated only on the tokens that the grammar allows."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ from st2llm.llm.grammar.automaton import AutomatonState
 from st2llm.types import Decoding
 
 MAX_FULL_ROWS = 256
-"""Rows whose logits over the whole vocabulary are held at once."""
+"""Rows for which logits over the whole vocabulary are held at once."""
 _MAX_CACHED_SLICES = 256
 
 TokenIds = Int64[np.ndarray, " _"]
 HeadSlice = tuple[TokenIds, Tensor, Tensor | None, Tensor]
-"""Tokens, the head's rows and biases for them, and which kind of place allows which."""
+"""Token ids, the head's rows and biases for them, and a mask of which token set allows which."""
 
 
 class LMHead:
-    """Logits in fp32 from hidden states after the last norm."""
+    """Logits in fp32 from hidden states after the final norm."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         layer: nn.Linear = model.get_output_embeddings()
@@ -31,7 +31,7 @@ class LMHead:
         self._slices: dict[tuple[int, ...], tuple[HeadSlice, list[TokenIds]]] = {}
 
     def full_logits(self, hidden: Float[Tensor, "row d_lm"]) -> Float[Tensor, "row vocabulary"]:
-        """Logits of the whole vocabulary."""
+        """Logits over the whole vocabulary."""
         return self._apply_softcap(F.linear(hidden.to(self._weight.dtype), self._weight, self._bias).float())
 
     def token_logprobs(
@@ -49,9 +49,11 @@ class LMHead:
     def allowed_logprobs(
         self, hidden: Float[Tensor, "row d_lm"], states: Sequence[AutomatonState]
     ) -> tuple[Float[Tensor, "row column"], Int64[np.ndarray, " column"] | None]:
-        """Log-probabilities among the tokens that each row's state allows, -inf for others, and the columns' tokens.
+        """Log-probabilities among the tokens that each row's state allows (-inf for others), and the token id of
+        each column.
 
-        The columns are None where a state allows the whole vocabulary: then they are the vocabulary itself.
+        The token ids are None where a state allows the whole vocabulary: the columns are then the vocabulary
+        itself.
         """
         token_sets = {id(state.allowed): state.allowed for state in states}
         index_of = {key: i for i, key in enumerate(sorted(token_sets))}
@@ -72,9 +74,10 @@ class LMHead:
         uniforms: Sequence[float],
         decoding: Decoding,
     ) -> tuple[list[int], list[float]]:
-        """A token for each row and its log-probability among those allowed, before temperature and nucleus.
+        """A token for each row and its log-probability among the allowed tokens, before temperature and nucleus.
 
-        chance: a uniform number in [0, 1) for each row, which picks the token from the cumulative distribution.
+        uniforms: a number in [0, 1) for each row, which selects the token by the inverse cumulative
+        distribution.
         """
         logprobs, columns = self.allowed_logprobs(hidden, states)
         if decoding.temperature == 0:
@@ -89,7 +92,9 @@ class LMHead:
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     def _head_slice(self, key: tuple[int, ...], token_sets: list[TokenIds]) -> HeadSlice:
-        """The head's rows for all tokens that any of the kinds allows; a kind's array, kept, is its identity."""
+        """The head's rows for all tokens that any of the token sets allows, cached by the identity of the sets'
+        arrays.
+        """
         if key not in self._slices:
             if len(self._slices) >= _MAX_CACHED_SLICES:
                 self._slices.clear()
@@ -109,7 +114,7 @@ class LMHead:
 
 
 def _sample(logprobs: Tensor, uniforms: Tensor, decoding: Decoding) -> Int[Tensor, " row"]:
-    """Inverse-CDF sampling in order of token, at a temperature, within the nucleus of mass `top_p`."""
+    """Inverse-CDF sampling in order of token id, at a temperature, within the nucleus of mass `top_p`."""
     probability = (logprobs.double() / decoding.temperature).softmax(-1)
     if decoding.top_p < 1:
         ordered, order = probability.sort(dim=-1, descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""A frozen model's layers with their weights laid out once for few rows, and the layers of a llama run whole."""
+"""Linear layers of a frozen model with weights packed for few rows, and fused llama layers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from st2llm.llm.decode.fused_layer import FusedLayer, RotaryEmbedding, can_fuse
 from st2llm.llm.decode.packed_linear import PackedLinear
 
 SHARED_INPUT_LAYERS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Layers that transformers gives the same input, one right after the other: multiplied as one."""
+"""Layers that transformers calls with the same input one after the other: multiplied as one."""
 
 Forward = Callable[..., Tensor]
 
 
 class PackedLayers:
-    """The linear layers of a frozen model with weights in oneDNN's own layout, in fp32 where bf16 is emulated.
+    """The linear layers of a frozen model with weights in oneDNN's layout, in fp32 where bf16 is emulated.
 
-    On a CPU that has no bf16 instructions, a bf16 layer multiplies in fp32 (the same weights, exactly) and rounds
-    its result: several times faster there, and closer to the truth. Layers of a llama are run whole (`FusedLayer`).
-    Layers of other classes (quantised, adapted) and other devices are left alone, as is everything where this build
-    of torch has no such operator.
+    On a CPU without bf16 instructions, a bf16 layer multiplies in fp32 (the same weights, exactly) and rounds
+    its result, which is several times faster and more precise. Layers of a llama run as `FusedLayer`. Other
+    classes of layers (quantised, adapted) and other devices are unchanged, and so is everything where this
+    build of torch has no such operator.
     """
 
     def __init__(self, model: nn.Module, *, native_bf16: bool) -> None:
@@ -45,7 +45,7 @@ class PackedLayers:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Within it the layers multiply by their laid-out weights."""
+        """A context in which the layers multiply by their packed weights."""
         for layer, call in self._forwards.items():
             layer.forward = call  # type: ignore[method-assign, assignment]
         try:
@@ -63,7 +63,9 @@ class PackedLayers:
 
 
 class _SharedInputLinear:
-    """Layers with one input, multiplied at the first one's call; the others take their share of the result."""
+    """Linear layers with one input, multiplied at the call of the first; the others return their part of the
+    result.
+    """
 
     def __init__(self, layers: Sequence[nn.Linear], *, widen: bool) -> None:
         self._linear = PackedLinear(layers, torch.float32 if widen else layers[0].weight.dtype)

@@ -1,4 +1,4 @@
-"""Products with weights laid out once for few rows: the library's call lays them out anew at every token."""
+"""Linear layers whose weight is packed once for few rows; torch's own call packs it again at every token."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 PACKED_FOR_ROWS = 64
-"""Rows that weights are laid out for; with many more it is as fast as the library's own call."""
+"""Number of rows that weights are packed for; with many more rows torch's own call is as fast."""
 
 
 class PackedLinear:
-    """A linear layer (or several with one input, stacked) with its weight in oneDNN's own layout.
+    """A linear layer (or several with one input, stacked) whose weight is in oneDNN's layout.
 
-    Computes in `dtype` whatever comes in, and gives `dtype` back.
+    Inputs of any dtype are cast to `dtype`, which is also that of the output.
     """
 
     def __init__(self, layers: Sequence[nn.Linear], dtype: torch.dtype) -> None:
@@ -36,7 +36,7 @@ class PackedLinear:
         return output
 
     def with_binary(self, x: Tensor, other: Tensor, operation: str) -> Tensor:
-        """The product, and `other` added to it or multiplied with it (how: add or mul) before it is written."""
+        """The product fused with a binary operation with `other`. operation: add or mul."""
         output: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
             x.to(self.dtype), other.to(self.dtype), self._packed_weight, self._bias, operation
         )

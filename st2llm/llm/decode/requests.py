@@ -1,4 +1,4 @@
-"""Questions to a language model, and answers as they grow, token by token; without any arithmetic."""
+"""Decoding requests and answers in progress, token by token; without tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,9 @@ from st2llm.types import Decoding, seed_from
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """Tokens to go on from, how the answer may look, and what with the seed fixes its draws."""
+    """The tokens of a prompt, the automaton of its grammar, and the key that fixes its random draws together with
+    the seed.
+    """
 
     prompt_ids: tuple[int, ...]
     automaton: Automaton
@@ -21,8 +23,9 @@ class DecodeRequest:
 
 @dataclass(frozen=True)
 class DecodedAnswer:
-    """One answer. tokens: without the stop. spent: tokens chosen or forced, the stop included. shared: tokens of the
-    prompt that another answer's reading had covered. finish: 'whole' or 'length'."""
+    """One answer. tokens: without the stop token. tokens_spent: tokens chosen or forced, the stop token included.
+    tokens_shared: prompt tokens that were already read for another answer. finish: 'whole' or 'length'.
+    """
 
     tokens: tuple[int, ...]
     tokens_spent: int
@@ -34,7 +37,7 @@ class DecodedAnswer:
 
 @dataclass
 class PartialAnswer:
-    """An answer as it grows: what it may say next, and the tokens that the model has not read yet."""
+    """An answer in progress: its automaton state, and the tokens that the model has not read yet (pending)."""
 
     request: int
     state: AutomatonState
@@ -45,11 +48,12 @@ class PartialAnswer:
     logprob: float = 0.0
 
     def append(self, token: int, logprob: float) -> None:
-        """Takes a token, and all that the grammar forces after it."""
+        """Appends a token and every token that the grammar forces after it."""
         self._append_token(token, logprob)
         self.append_forced()
 
     def append_forced(self) -> None:
+        """Appends tokens as long as the grammar allows exactly one."""
         while not self.state.ended and self.state.allowed is not None and len(self.state.allowed) == 1:
             self._append_token(int(self.state.allowed[0]), 0.0)
 
@@ -62,13 +66,13 @@ class PartialAnswer:
             self.pending.append(token)
 
     def pop_pending(self, limit: int | None) -> list[int]:
-        """The tokens to read now, at most so many; None for all."""
+        """Removes and returns the pending tokens, at most `limit`; None for all."""
         tokens, self.pending = self.pending[:limit], [] if limit is None else self.pending[limit:]
         return tokens
 
 
 def sampling_uniforms(request: DecodeRequest, decoding: Decoding, draw: int) -> Float64[np.ndarray, " token"]:
-    """Uniform numbers for each token of a draw, from nothing but the seed, the question's key and the draw."""
+    """Uniform numbers for each token of a draw; they depend only on the seed, the request's key and the draw."""
     if decoding.temperature == 0:
         return np.zeros(request.automaton.max_tokens)
     key = seed_from(f"{decoding.seed}\n{request.key}\n{draw}", bits=128)
@@ -76,7 +80,7 @@ def sampling_uniforms(request: DecodeRequest, decoding: Decoding, draw: int) -> 
 
 
 def finished_answer(answer: PartialAnswer, *, tokens_shared: int, seconds: float) -> DecodedAnswer:
-    """A whole row as an answer."""
+    """The result of a finished answer."""
     finish_reason = "length" if answer.state.truncated else "whole"
     return DecodedAnswer(
         tuple(answer.tokens), answer.tokens_spent, answer.logprob, finish_reason, tokens_shared, seconds
@@ -86,7 +90,9 @@ def finished_answer(answer: PartialAnswer, *, tokens_shared: int, seconds: float
 def grammar_path(
     automaton: Automaton, answer: Sequence[int]
 ) -> list[tuple[AutomatonState, tuple[int, ...]]] | None:
-    """The states that an answer passes, with the tokens that count there; None where the grammar forbids it."""
+    """The states that an answer passes through, each with the tokens that count there; None where the grammar
+    forbids it.
+    """
     state = automaton.start
     steps: list[tuple[AutomatonState, tuple[int, ...]]] = []
     for token in answer:

@@ -1,4 +1,4 @@
-"""Candidates as a tree of tokens, so that a beginning which many share is read once."""
+"""Candidates as a token tree, so that each shared prefix is read once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from st2llm.errors import ConfigError
 
 @dataclass(frozen=True)
 class TreePass:
-    """Nodes that are read in one pass: their tokens, who is whose ancestor (or itself), and what is asked of them.
+    """Nodes that are read in one forward pass.
 
-    asked: pairs of a node of this part and a token after it. owner: the candidate that each pair counts for.
+    ancestor_mask: True where a node attends to another: its ancestors and itself. edges: pairs of a node of
+    this pass and a token after it. candidate: the index of the candidate that each edge belongs to.
     """
 
     ids: tuple[int, ...]
@@ -25,20 +26,21 @@ class TreePass:
 
 
 class CandidateTree:
-    """The beginnings of candidates, each once. first: each candidate's first token. height: the longest candidate.
+    """The prefixes of candidates, each once. first_tokens: the first token of each candidate. max_length: tokens
+    of the longest candidate.
 
-    Raises ConfigError for no candidates, or an empty one.
+    Raises ConfigError for an empty list or an empty candidate.
     """
 
     def __init__(self, candidates: Sequence[Sequence[int]]) -> None:
         if not candidates or not all(candidates):
-            raise ConfigError("Scoring needs candidates of at least one token each. Leave empty words out.")
+            raise ConfigError("Scoring needs candidates of at least one token each. Remove empty candidates.")
         self.candidates = [tuple(candidate) for candidate in candidates]
         self.first_tokens = [candidate[0] for candidate in self.candidates]
         self.max_length = max(map(len, self.candidates))
 
     def passes(self, max_nodes: int) -> Iterator[TreePass]:
-        """The tree cut between first tokens into parts of at most `most` nodes, or one first token's nodes."""
+        """Splits the tree between first tokens into passes of at most `max_nodes` nodes, or of one first token."""
         order = sorted(range(len(self.candidates)), key=lambda i: self.candidates[i])
         builder = _TreePassBuilder()
         first_token: int | None = None

@@ -1,4 +1,4 @@
-"""The key of an endpoint: read from the environment when a request is signed, and kept nowhere."""
+"""The API key of an endpoint: read from the environment when a request is signed, and stored nowhere."""
 
 import os
 from collections.abc import Generator
@@ -8,9 +8,9 @@ import httpx
 from st2llm.errors import ConfigError
 
 KEY_VARIABLES = ("ST2LLM_OPENAI_KEY", "OPENAI_API_KEY")
-"""Environment variables that may hold the key; the first that is not empty counts. Without one, none is sent."""
+"""Environment variables that may hold the key; the first non-empty one is used. Without one, no key is sent."""
 MIN_SECRET_LENGTH = 8
-"""Characters from which on a key is taken out of whatever a server sends; shorter ones ('EMPTY') are no secrets."""
+"""Length from which on a key is removed from server replies; shorter ones ('EMPTY') are placeholders."""
 
 
 class BearerAuth(httpx.Auth):
@@ -23,7 +23,7 @@ class BearerAuth(httpx.Auth):
 
 
 def check_key() -> None:
-    """Raises ConfigError for a key that no header can hold; the libraries below would print it."""
+    """Raises ConfigError for a key that an HTTP header cannot hold; the HTTP library's own error would print it."""
     if not all("!" <= character <= "~" for character in _key()):
         raise ConfigError(
             f"${_variable()} should hold a key of printable ASCII characters without blanks, but holds others. Set "
@@ -32,13 +32,13 @@ def check_key() -> None:
 
 
 def redact(content: bytes) -> bytes:
-    """What a server sent, which may echo the request, without the key."""
+    """A server's reply, which may echo the request, with the key replaced."""
     key = _key().encode()
     return content.replace(key, b"[key]") if len(key) >= MIN_SECRET_LENGTH else content
 
 
 def key_advice() -> str:
-    """What to do where a server accepts no key, or not this one."""
+    """What to do where a server rejects the key, or requires one."""
     if (variable := _variable()) is not None:
         return f"The key in ${variable} was not accepted: correct it."
     return f"No key was sent: put one into ${KEY_VARIABLES[0]} (or ${KEY_VARIABLES[1]})."

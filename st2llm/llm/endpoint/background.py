@@ -1,4 +1,4 @@
-"""A coroutine run beside the caller, who may have an event loop already (a notebook) or none."""
+"""Runs a coroutine in a background thread, whether or not the caller has an event loop (a notebook has one)."""
 
 import asyncio
 import threading
@@ -10,17 +10,17 @@ from contextlib import contextmanager, suppress
 def run_in_background(
     coroutine: Callable[[], Coroutine[None, None, None]], on_end: Callable[[], None]
 ) -> Iterator[Callable[[], None]]:
-    """Runs `work` on an event loop in a thread of its own, and cancels it where the block is left early.
+    """Runs `coroutine` on an event loop in a thread of its own, and cancels it where the block is left early.
 
-    ended: called in that thread when the work is over, however it went. Gives a function that then raises what went
-    wrong, if anything did.
+    on_end: called in that thread when the coroutine ends, successfully or not. Yields a function that re-raises
+    the coroutine's exception, if any.
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(coroutine())
 
     def run() -> None:
         try:
-            with suppress(BaseException):  # the task holds it, for the caller to raise
+            with suppress(BaseException):  # stored in the task, and raised by the caller
                 loop.run_until_complete(task)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
@@ -32,6 +32,6 @@ def run_in_background(
     try:
         yield lambda: task.result()
     finally:
-        with suppress(RuntimeError):  # the loop is closed: there is nothing to cancel
+        with suppress(RuntimeError):  # the loop is already closed
             loop.call_soon_threadsafe(task.cancel)
         thread.join()

@@ -1,20 +1,21 @@
-"""A language model behind an OpenAI-compatible endpoint: vLLM, TGI, llama.cpp, OpenAI. Imports no torch.
+"""A language model behind an OpenAI-compatible endpoint (vLLM, TGI, llama.cpp, OpenAI). Imports no torch.
 
-Answers arrive one by one and are handed on as they arrive. So a completer MAY offer, beside `complete`,
+Besides `complete`, a completer MAY offer
 
-    stream(prompts, decoding, skip=()) -> Iterator[tuple[int, Answer]]     # see `Streamer`
+    stream(prompts, decoding, skip=()) -> Iterator[tuple[int, Answer]]     # see `StreamingCompleter`
 
-which yields each answer with its index in the flat list of `complete` (`prompt * draws + draw`), in the order of
-arrival, each index once and none of `skip`. Where some answers cannot be had, it yields all the others before it
-raises. Whoever stores each answer as it comes loses none of them to a failure or a kill, and skips those it has
-the next time, single draws of a prompt included: no answer that arrived is asked for twice.
-`identity` names the endpoint and its model, without any key, for use in such a store's keys.
+which yields each answer with its index in the flat list of `complete` (`prompt * draws + draw`), in the order
+of arrival, each index once and none of `skip`. Where some answers cannot be obtained, it yields all others
+before it raises. A caller that stores each answer as it arrives loses none of them to a failure or a kill, and
+can skip stored draws in the next call, so that no received answer is requested twice. `identity` names the
+endpoint and its model, without any key, for the keys of such a store.
 
-Every draw is a request of its own with a seed of its own, never `n` choices of one request: a server that gives
-fewer than n loses nothing, and an answer does not depend on how many others were asked for. A connection is used
-once: a server that sends a reply twice could otherwise have the second taken for the answer to the next question.
+Every draw is a request of its own with a seed of its own, never `n` choices of one request: servers that return
+fewer than n choices lose nothing, and an answer does not depend on the number of other requests. A connection
+is used once: after a server that sends a reply twice, the second copy could be taken for the answer to the next
+request.
 
-The key is read from the environment when a request is signed, and is kept nowhere.
+The key is read from the environment when a request is signed, and is stored nowhere.
 """
 
 import asyncio
@@ -37,16 +38,16 @@ from st2llm.types import GREEDY, Answer, Decoding, Prompt
 
 PREFIX = "openai:"
 MAX_REPLY_BYTES = 16 * 2**20
-"""Bytes of a reply beyond which it is taken for garbage."""
+"""Size beyond which a reply is rejected as invalid."""
 _RETRY_STATUSES = (408, 409, 429)
 _log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class StreamingCompleter(Protocol):
-    """A Completer whose answers can be had as they arrive, each with its index in the flat list, each once.
+    """A Completer that can yield its answers as they arrive, each once, with its index in the flat list.
 
-    skip: indices that are not to be asked for.
+    skip: indices that are not requested.
     """
 
     def stream(
@@ -56,14 +57,14 @@ class StreamingCompleter(Protocol):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for an endpoint, in seconds, and how often to ask it.
+    """Timeouts in seconds and number of attempts for requests to an endpoint.
 
-    read_s: without a single byte. total_s: for one whole reply. attempts: requests for one answer. wait_s: before
-    the second attempt; doubled before each further one up to longest_wait_s, less up to a half by chance. A server
-    that asks for a longer wait than longest_wait_s is not waited for. give_up: answers in a row that could not
-    be had, after which no new ones are asked for.
+    read_s: longest wait between two bytes. total_s: for one whole reply. attempts: requests for one answer.
+    wait_s: wait before the second attempt; doubled before each further one up to longest_wait_s, less up to a
+    half at random. If a server asks for a longer wait than longest_wait_s, the request fails. give_up: number
+    of consecutive failed answers after which no new ones are requested.
 
-    Raises ConfigError for settings without meaning.
+    Raises ConfigError for values that are not positive.
     """
 
     connect_s: float = 10.0
@@ -77,10 +78,10 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         smallest = min(self.connect_s, self.read_s, self.total_s, self.attempts, self.give_up)
         if smallest <= 0 or min(self.wait_s, self.longest_wait_s) < 0:
-            raise ConfigError(f"Patience needs times, attempts and give_up above 0, but has {self}.")
+            raise ConfigError(f"RetryPolicy needs times, attempts and give_up above 0, but has {self}.")
 
     def wait_before(self, attempt: int) -> float:
-        """The wait before this attempt, in seconds; the second is the first to be waited for."""
+        """The wait before this attempt in seconds; the first attempt with a wait is the second."""
         longest = min(self.longest_wait_s, self.wait_s * 2.0 ** min(attempt - 2, 60))
         return longest * random.uniform(0.5, 1.0)
 
@@ -89,14 +90,15 @@ class RetryPolicy:
 class RemoteModel:
     """A Completer for an OpenAI-compatible endpoint. concurrency: requests in flight at once.
 
-    base_url: all before `/chat/completions`, for instance `http://127.0.0.1:8000/v1`.
+    base_url: everything before `/chat/completions`, for instance `http://127.0.0.1:8000/v1`.
 
-    Grammars are not enforced: an endpoint is told the JSON schema of `types.Json` and nothing of the others, and its
-    words are taken as they come (free text without an answer line ends at its first line break). `logprob` is None.
-    Tokens are those of the server's `usage`, and 0 where it gives none. seconds: from request to reply of the attempt
-    that was answered, over the number of requests in flight. A refusal is an answer whose finish is 'refused'.
+    Grammars are not enforced: an endpoint receives the JSON schema of `types.Json` and nothing of the other
+    grammars, and its text is taken as it is (free text without an answer line ends at its first line break).
+    `logprob` is None. Token counts are those of the server's `usage`, and 0 where it gives none. seconds: from
+    request to reply of the successful attempt, divided by the number of requests in flight. A refusal is an
+    answer whose finish is 'refused'.
 
-    Raises ConfigError for a base url that is not one, or holds a password or a query.
+    Raises ConfigError for an invalid base url, or one that contains a password or a query.
     """
 
     base_url: str
@@ -129,12 +131,12 @@ class RemoteModel:
     def stream(
         self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY, skip: Collection[int] = ()
     ) -> Generator[tuple[int, Answer], None, None]:
-        """Answers in the order of arrival, each with its index in the list that `complete` gives, each once.
+        """Yields answers in the order of arrival, each once, with its index in the list that `complete` returns.
 
-        Closing the iterator cancels what is in flight. After all that could be had it raises ArtefactError for answers
-        that did not come in spite of all attempts, ConfigError for what the server will never answer (a wrong key,
-        an unknown model, a prompt that is too long). AlignmentError and ConfigError for prompts that cannot be asked
-        come before the first request.
+        Closing the iterator cancels requests in flight. After all answers that could be obtained it raises
+        ArtefactError for answers that failed in all attempts, ConfigError for permanent errors (a wrong key, an
+        unknown model, a prompt that is too long). AlignmentError and ConfigError for invalid prompts are raised
+        before the first request.
         """
         api_key.check_key()
         requests = [protocol.build_request(prompt, decoding, self.model) for prompt in prompts]
@@ -149,7 +151,7 @@ class RemoteModel:
 
 
 def parse_endpoint(name: str) -> RemoteModel:
-    """The endpoint that `openai:<base_url>#<model>` names; raises ConfigError where that is not its form."""
+    """The endpoint that `openai:<base_url>#<model>` names; raises ConfigError for a name of another form."""
     base_url, _, model = name.removeprefix(PREFIX).partition("#")
     if not name.startswith(PREFIX) or not base_url or not model:
         shown = name if "@" not in name and "?" not in name else PREFIX + "..."
@@ -161,7 +163,7 @@ def parse_endpoint(name: str) -> RemoteModel:
 
 
 class _RetryableError(Exception):
-    """This attempt came to nothing, another may not. wait_s: what the server asked for."""
+    """A failed attempt that may be repeated. wait_s: the wait that the server asked for."""
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -169,7 +171,9 @@ class _RetryableError(Exception):
 
 
 class _FailedRequestError(Exception):
-    """There will be no answer. forever: a matter of settings, not of luck. all: to no other question either."""
+    """A request that got no answer. permanent: caused by settings or input, so that a retry cannot help.
+    affects_all: other requests would fail too.
+    """
 
     def __init__(self, message: str, *, permanent: bool = False, affects_all: bool = False) -> None:
         super().__init__(message)
@@ -177,7 +181,7 @@ class _FailedRequestError(Exception):
 
 
 class _StreamRun:
-    """One call of `stream`: workers take the next question, see it through, and put its answer into `arrived`."""
+    """One call of `stream`: workers take the next request, complete it, and put its answer into `arrived`."""
 
     def __init__(
         self,
@@ -244,7 +248,7 @@ class _StreamRun:
         )
 
     async def _wait(self, attempt: int, reason: _RetryableError) -> None:
-        """Waits before an attempt; a wait that the server asks for is kept by all workers."""
+        """Waits before an attempt; a wait that the server asks for applies to all workers."""
         server_wait_s = reason.wait_s or 0.0
         if server_wait_s > self.retry.longest_wait_s:
             raise _FailedRequestError(f"{reason} (it asks for a wait of {server_wait_s:.0f} s)")
@@ -252,7 +256,7 @@ class _StreamRun:
         await asyncio.sleep(self.retry.wait_before(attempt))
 
     async def _request(self, client: httpx.AsyncClient, index: int) -> Answer:
-        """One request. Raises _AgainError or _LostError where it brings no answer."""
+        """Sends one request. Raises _RetryableError or _FailedRequestError where it brings no answer."""
         request, draw = self.requests[index // self.decoding.draws], index % self.decoding.draws
         body = {**request.body, "seed": protocol.draw_seed(self.decoding.seed, request.sha256, draw)}
         body[self.limit_name] = body.pop("max_tokens")
@@ -300,7 +304,7 @@ class _StreamRun:
         return response, api_key.redact(bytes(content))
 
     def _switch_limit_name(self, response: httpx.Response, content: bytes, body: dict[str, Any]) -> bool:
-        """Whether to ask again with the name that newer OpenAI models give to `max_tokens`."""
+        """Whether to repeat the request with the name that newer OpenAI models use for `max_tokens`."""
         if response.status_code != 400 or "max_tokens" not in body:
             return False
         if b"max_completion_tokens" in content:
@@ -308,7 +312,7 @@ class _StreamRun:
         return self.limit_name not in body
 
     def _reply_or_raise(self, response: httpx.Response, content: bytes) -> protocol.EndpointReply:
-        """A refusal by status 400 is a reply; any other status without success is raised."""
+        """A refusal with status 400 is a reply; any other error status is raised."""
         status = response.status_code
         code, message = protocol.parse_error(content)
         description = f"HTTP {status}: {message}"
@@ -321,7 +325,8 @@ class _StreamRun:
                 f"{description} {api_key.key_advice()}", permanent=True, affects_all=True
             )
         if status == 404:
-            description = f"{description} Check the model's name {self.model.model!r} and the base url {self.model.base_url}."
+            advice = f"Check the model's name {self.model.model!r} and the base url {self.model.base_url}."
+            description = f"{description} {advice}"
             raise _FailedRequestError(description, permanent=True, affects_all=True)
         raise _FailedRequestError(description, permanent=True, affects_all=status == 429)
 
@@ -333,9 +338,8 @@ class _StreamRun:
         unasked = missing - len(self.failures)
         raise (ConfigError if first.permanent else ArtefactError)(
             f"{self.model.identity} gave no answer to {self._describe(index)}: {first} In all {self.answered} of "
-            f"{self.total} answers arrived and were handed over; {len(self.failures)} were asked for in vain, {unasked} "
-            f"not at all. Mend the cause and ask again: where answers are stored, only the {missing} missing ones "
-            f"will be asked for."
+            f"{self.total} answers arrived; {len(self.failures)} requests failed, {unasked} were not sent. Fix the "
+            f"cause and run again: where answers are stored, only the {missing} missing ones will be requested."
         )
 
     def _describe(self, index: int) -> str:
@@ -345,7 +349,7 @@ class _StreamRun:
 
 
 def _checked_url(base_url: str) -> str:
-    """The base url without a slash at its end. What may hold a secret is refused unseen."""
+    """The base url without trailing slash. A url that may contain a secret is refused without printing it."""
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL:
@@ -363,7 +367,7 @@ def _checked_url(base_url: str) -> str:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait, given in seconds or as a date."""
+    """The wait in seconds that the server asks for, given in seconds or as a date."""
     header = response.headers.get("retry-after", "").strip()
     if header.isascii() and header.replace(".", "", 1).isdigit():
         return float(header)

@@ -1,4 +1,4 @@
-"""How a prompt is put to an OpenAI-compatible endpoint, and how its reply is read. Nothing is sent from here."""
+"""Requests and replies of the OpenAI-compatible HTTP protocol. Nothing is sent from here."""
 
 import json
 from dataclasses import dataclass
@@ -27,27 +27,27 @@ MAX_JSON_TOKENS = 1024
 _EXTRA_TOKENS = 16
 _REFUSED_REASONS, _LENGTH_REASONS = ("content_filter",), ("length", "max_tokens")
 _ABORTED_REASONS = ("abort", "error")
-"""Finish reasons of a server that stopped for reasons of its own: vLLM's and OpenRouter's."""
+"""Finish reasons of a server that aborted a reply: vLLM's and OpenRouter's."""
 
 
 class InvalidReplyError(ValueError):
-    """A reply that came with success, but cannot be read."""
+    """A reply with a success status that cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class EndpointRequest:
-    """One prompt as a request, all but its seed. path: under the base url."""
+    """One prompt as a request, complete except for its seed. path: relative to the base url."""
 
     path: str
     body: dict[str, Any]
     sha256: str
     one_line: bool
-    """Whether what is asked for ends at its first line break."""
+    """Whether the answer ends at its first line break."""
 
 
 @dataclass(frozen=True)
 class EndpointReply:
-    """What an endpoint said. Tokens are 0 where it does not tell how many they were."""
+    """The answer of an endpoint. Token counts are 0 where the server does not report them."""
 
     text: str
     finish: str
@@ -56,14 +56,14 @@ class EndpointReply:
 
 
 def build_request(prompt: Prompt, decoding: Decoding, model: str) -> EndpointRequest:
-    """A chat completion for a prompt with messages, else a completion of its text.
+    """A chat completion for a prompt with messages, otherwise a completion of its text.
 
-    Raises AlignmentError for a prompt with slots, ConfigError for an empty one or a JSON schema that is none.
+    Raises AlignmentError for a prompt with slots, ConfigError for an empty one or an invalid JSON schema.
     """
     _check_prompt(prompt)
     body: dict[str, Any] = {"model": model, "temperature": decoding.temperature}
     body["max_tokens"] = max_tokens(prompt.grammar)
-    if decoding.top_p < 1:  # some servers refuse the 1 that means nothing
+    if decoding.top_p < 1:  # some servers reject an explicit 1
         body["top_p"] = decoding.top_p
     if isinstance(prompt.grammar, Json):
         schema = {"name": "answer", "schema": _schema(prompt.grammar)}
@@ -80,15 +80,15 @@ def build_request(prompt: Prompt, decoding: Decoding, model: str) -> EndpointReq
 
 
 def draw_seed(seed: int, prompt_sha256: str, draw: int) -> int:
-    """The 31-bit seed of one draw: the same whatever else is asked at the same time."""
+    """The 31-bit seed of one draw; it does not depend on what else is requested."""
     return seed_from(f"{seed}:{prompt_sha256}:{draw}", bits=31)
 
 
 def max_tokens(grammar: Grammar | None) -> int:
-    """A generous bound on an answer's tokens, for servers whose tokenizer is not known.
+    """A generous bound on the tokens of an answer, for servers whose tokenizer is not known.
 
-    A byte-level tokenizer needs at most one token for each byte; twice that and a few leave room for small talk.
-    Free text has the tokens that its grammar gives it, and then room for the cue and the answer.
+    A byte-level tokenizer needs at most one token per byte; the bound is twice that and a few more, to allow
+    for extra words. Free text has the tokens of its grammar, plus the cue and the answer.
     """
     if grammar is None:
         return FreeText().tokens
@@ -99,9 +99,9 @@ def max_tokens(grammar: Grammar | None) -> int:
 
 
 def parse_reply(content: bytes, request: EndpointRequest) -> EndpointReply:
-    """What the first choice of a reply says; others are left out, since only one was asked for.
+    """The first choice of a reply; others are ignored, since only one was requested.
 
-    Raises GarbageError for what is not JSON, has no choice, or lacks the fields of one.
+    Raises InvalidReplyError for a reply that is not JSON, has no choice, or lacks required fields.
     """
     reply = _json(content)
     choices = reply.get("choices")
@@ -119,7 +119,7 @@ def parse_reply(content: bytes, request: EndpointRequest) -> EndpointReply:
 
 
 def parse_error(content: bytes) -> tuple[str, str]:
-    """The code and the words of an error's reply, as far as they can be had."""
+    """The code and the message of an error reply, as far as they can be parsed."""
     try:
         error = _json(content).get("error")
     except InvalidReplyError:
@@ -131,7 +131,7 @@ def parse_error(content: bytes) -> tuple[str, str]:
 
 
 def _text(choice: dict[str, Any], request: EndpointRequest, content: bytes) -> str | None:
-    """The words of a choice; None where it is a refusal."""
+    """The text of a choice; None where it is a refusal."""
     message: Any = choice.get("message") if "messages" in request.body else choice
     if not isinstance(message, dict):
         raise InvalidReplyError(f"a choice without a message: {_excerpt(content)}")
@@ -139,10 +139,10 @@ def _text(choice: dict[str, Any], request: EndpointRequest, content: bytes) -> s
         return None
     text = message.get("content" if "messages" in request.body else "text")
     if text is None and choice.get("finish_reason") in _LENGTH_REASONS:
-        return ""  # every token was spent on thinking
+        return ""  # all tokens were used for reasoning
     if not isinstance(text, str):
         raise InvalidReplyError(f"a choice without words: {_excerpt(content)}")
-    return text.encode(errors="replace").decode()  # half a surrogate pair cannot be written to any file
+    return text.encode(errors="replace").decode()  # lone surrogates cannot be written to files
 
 
 def _usage(reply: dict[str, Any]) -> tuple[int, int]:
@@ -178,11 +178,11 @@ def _check_prompt(prompt: Prompt) -> None:
     slots = [part.name for part in prompt.parts if isinstance(part, Slot)]
     if slots:
         raise AlignmentError(
-            f"The prompt has a slot {slots[0]!r} for soft tokens, but an endpoint reads words alone. Use a template "
+            f"The prompt has a slot {slots[0]!r} for soft tokens, but an endpoint reads text only. Use a template "
             f"without slots, or a language model on this machine with a soft predictor."
         )
     if not prompt.messages and not prompt.text:
-        raise ConfigError("A prompt is empty, but a language model needs at least one token. Give it words.")
+        raise ConfigError("A prompt is empty, but a language model needs at least one token. Give a text.")
 
 
 def _schema(grammar: Json) -> Any:
@@ -196,7 +196,7 @@ def _schema(grammar: Json) -> Any:
 
 
 def _one_line(grammar: Grammar | None) -> bool:
-    """Whether an answer never holds a line break."""
+    """Whether an answer never contains a line break."""
     if isinstance(grammar, Json):
         return False
     if isinstance(grammar, FreeText):

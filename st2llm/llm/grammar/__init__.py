@@ -1,4 +1,4 @@
-"""Which tokens may follow: an answer's grammar as an automaton over the tokenizer's vocabulary, without torch."""
+"""Constrained decoding: a grammar as an automaton over the tokenizer's vocabulary, without torch."""
 
 import functools
 
@@ -15,15 +15,15 @@ from st2llm.types import FreeText, Grammar, Json
 __all__ = ["FREE_TOKENS", "Automaton", "AutomatonState", "build_automaton"]
 
 FREE_TOKENS = 64
-"""The longest answer of a prompt without a grammar."""
+"""The most tokens of an answer to a prompt without a grammar."""
 
 
 @functools.lru_cache(maxsize=256)
 def build_automaton(tokenizer: FastTokenizer, grammar: Grammar | None) -> Automaton:
-    """The automaton of a grammar; None is one line of free text.
+    """The automaton of a grammar; None means one line of free text.
 
-    Raises ConfigError for a grammar that says nothing or contradicts itself, and for a vocabulary that cannot
-    write it.
+    Raises ConfigError for an empty or contradictory grammar, and for a vocabulary that cannot write its
+    answers.
     """
     token_vocabulary = vocabulary_of(tokenizer)
     match grammar:
@@ -38,7 +38,7 @@ def build_automaton(tokenizer: FastTokenizer, grammar: Grammar | None) -> Automa
 
 
 def _free_text_automaton(token_vocabulary: Vocabulary, grammar: FreeText) -> Automaton:
-    """Free text; where it ends in an answer, a blank stands between the cue and it."""
+    """Free text; where it ends in an answer, a space separates the cue from the answer."""
     if grammar.answer is None:
         return LineAutomaton(token_vocabulary, grammar.tokens)
     if isinstance(grammar.answer, Json):

@@ -1,4 +1,4 @@
-"""Where an answer stands, token by token: what all grammars hand to the engine. Without torch."""
+"""The interface between grammars and the decoding engine: automata and their states, without torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +12,12 @@ from st2llm.errors import ConfigError
 
 @runtime_checkable
 class AutomatonState(Protocol):
-    """Where an answer stands.
+    """The state of an answer in progress.
 
-    ids: tokens that may follow, ascending, without repeats; None for every token of the vocabulary. Places of the
-    same tokens share one array. ended: the answer is whole; `ids` is then empty, and `after` must not be called.
-    stopped: it ended by a token that is no part of its words. cut: its number of tokens was used up.
+    allowed: token ids that may follow, ascending and unique; None for the whole vocabulary. States that allow
+    the same tokens share one array. ended: the answer is complete; `allowed` is then empty, and `advance` must
+    not be called. stopped: it ended by a token that is not part of its text. truncated: its token limit was
+    reached.
     """
 
     @property
@@ -32,13 +33,13 @@ class AutomatonState(Protocol):
     def truncated(self) -> bool: ...
 
     def advance(self, token: int) -> "AutomatonState":
-        """The state behind one of the tokens that may follow. Raises ConfigError for another."""
+        """The state after one of the allowed tokens. Raises ConfigError for another token."""
         ...
 
 
 @runtime_checkable
 class Automaton(Protocol):
-    """All answers of a grammar. longest: the most tokens that one can take, a stop token included."""
+    """All answers of a grammar. max_tokens: the most tokens of an answer, a stop token included."""
 
     @property
     def start(self) -> AutomatonState: ...
@@ -47,13 +48,13 @@ class Automaton(Protocol):
     def max_tokens(self) -> int: ...
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The words of an answer's tokens, without the token that stopped it."""
+        """The text of an answer's tokens, without the token that stopped it."""
         ...
 
 
 @runtime_checkable
 class ResumableAutomaton(Protocol):
-    """An automaton that can be entered amid an answer, because a token began it."""
+    """An automaton that can be entered in the middle of an answer, because a token has already begun it."""
 
     @property
     def start(self) -> AutomatonState: ...
@@ -62,13 +63,13 @@ class ResumableAutomaton(Protocol):
     def max_tokens(self) -> int: ...
 
     def resume(self, written: bytes) -> AutomatonState | None:
-        """The state of an answer that begins so; None where none does."""
+        """The state after these bytes of an answer; None where no answer begins with them."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class EndState:
-    """An answer that is whole, or (`cut`) at its greatest length."""
+    """A complete answer, or one that was cut at its token limit (`truncated`)."""
 
     stopped: bool = False
     truncated: bool = False
@@ -80,10 +81,10 @@ class EndState:
 
 
 COMPLETE, STOPPED, TRUNCATED = EndState(), EndState(stopped=True), EndState(truncated=True)
-"""The ends of all answers: with their last token, before a token that is no part of them, at their greatest length."""
+"""The final states: complete with the last token, stopped by a token outside the text, cut at the token limit."""
 
 
 def disallowed_token(token: int, allowed: Int64[np.ndarray, " _"]) -> ConfigError:
-    """What is wrong with a token that may not follow."""
+    """The error for a token that is not allowed here."""
     examples = ", ".join(map(str, allowed[:20].tolist()))
     return ConfigError(f"Token {token} may not follow here; {len(allowed)} tokens may, such as {examples}.")

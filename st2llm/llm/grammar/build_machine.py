@@ -17,7 +17,7 @@ from st2llm.types import Choice, ChoiceSequence, Clock, Numbers, Pair, Ranking, 
 def build_machine(
     grammar: Numbers | Scientific | ChoiceSequence | Choice | Ranking | Pair | Clock,
 ) -> ByteMachine:
-    """The machine of a grammar. Raises ConfigError for one that says nothing or contradicts itself."""
+    """The byte machine of a grammar. Raises ConfigError for an empty or contradictory grammar."""
     match grammar:
         case Numbers():
             return _numbers_machine(grammar)
@@ -49,15 +49,15 @@ def build_machine(
 
 
 def _numbers_machine(grammar: Numbers) -> ByteMachine:
-    """`count` numbers. Raises ConfigError for a separator or a gap that could be part of a number."""
+    """A list of `count` numbers. Raises ConfigError for a separator or a gap that could be part of a number."""
     used_characters = "0123456789" + ("-" if grammar.signed else "") + ("." if grammar.decimals else "")
     _check_series(grammar.count, grammar.separator, used_characters)
     if not grammar.gap:
         return _repeat(NumberMachine(grammar), grammar.count, grammar.separator)
     if grammar.decimals or set(grammar.gap) & set(used_characters):
         raise ConfigError(
-            f"A gap between digits needs numbers without decimals and no sign of {used_characters}, but it is {grammar.gap!r}, "
-            f"decimals {grammar.decimals}. Correct the template."
+            f"A gap between digits needs numbers without decimals and none of the characters {used_characters}, but it "
+            f"is {grammar.gap!r}, decimals {grammar.decimals}. Correct the template."
         )
     if not grammar.separator.replace(grammar.gap, ""):
         raise ConfigError(
@@ -68,7 +68,7 @@ def _numbers_machine(grammar: Numbers) -> ByteMachine:
 
 
 def _scientific_machine(grammar: Scientific) -> ByteMachine:
-    """`count` numbers with a power of ten. Raises ConfigError as `_numbers` does."""
+    """A list of `count` numbers in scientific notation. Raises ConfigError as `_numbers_machine` does."""
     used_characters = "0123456789-e" + ("." if grammar.decimals else "")
     _check_series(grammar.count, grammar.separator, used_characters)
     first = NumberMachine(Numbers(1, 1, decimals=grammar.decimals, signed=grammar.signed))
@@ -80,7 +80,7 @@ def _scientific_machine(grammar: Scientific) -> ByteMachine:
 
 
 def _repeat(item: ByteMachine, count: int, separator: str) -> ByteMachine:
-    """`count` times the same, the separator between."""
+    """The item `count` times with the separator between."""
     between = ChoiceMachine((separator,))
     parts = [item, *(part for _ in range(count - 1) for part in (between, item))]
     ambiguous = isinstance(item, ChoiceMachine | SpacedNumberMachine) and separator[0] in item.alphabet
@@ -92,8 +92,8 @@ def _repeat(item: ByteMachine, count: int, separator: str) -> ByteMachine:
 def _check_series(count: int, separator: str, used_characters: str) -> None:
     if count < 1 or not separator or set(separator) & set(used_characters):
         raise ConfigError(
-            f"An answer's grammar needs at least 1 number, and a separator without any of {used_characters!r}, but it has "
-            f"count {count}, separator {separator!r}. Correct the template."
+            f"An answer's grammar needs at least 1 number, and a separator without any of {used_characters!r}, but it "
+            f"has count {count}, separator {separator!r}. Correct the template."
         )
 
 

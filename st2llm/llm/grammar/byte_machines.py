@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class ByteMachine(Protocol):
-    """Says of an answer's UTF-8 bytes, one after the other, which may follow; from each place an end can be reached.
+    """A deterministic automaton over the UTF-8 bytes of an answer; an end can be reached from every state.
 
-    letters: those of its answers. longest: the most bytes of an answer. stops: words beside a line break that
-    say that an answer is whole where it may be. start: the first place.
+    alphabet: characters of its answers. max_bytes: length of the longest answer. stop_strings: strings besides
+    a line break that end an answer where it may be complete. start: the initial state.
     """
 
     @property
@@ -25,20 +25,20 @@ class ByteMachine(Protocol):
     def start(self) -> Hashable: ...
 
     def step(self, state: Any, byte: int) -> Hashable | None:
-        """Where a byte leads; None where it may not follow."""
+        """The next state; None where the byte is not allowed."""
         ...
 
     def accepts(self, state: Any) -> bool:
-        """Whether the answer is whole as it stands."""
+        """Whether the answer is complete in this state."""
         ...
 
     def is_final(self, state: Any) -> bool:
-        """Whether the answer is whole and no byte may follow."""
+        """Whether the answer is complete and no byte may follow."""
         ...
 
 
 class ChoiceMachine:
-    """One of these words. A place is what was written so far."""
+    """One of several words. A state is the text written so far."""
 
     start = b""
     stop_strings: tuple[bytes, ...] = ()
@@ -63,9 +63,9 @@ class ChoiceMachine:
 
 
 class SequenceMachine:
-    """One machine after the other. A place is which of them, and the place within.
+    """Machines one after another. A state is the index of the current machine and its state.
 
-    No machine's continuation may be the next one's beginning.
+    A continuation of a machine must not be a beginning of the next one.
     """
 
     def __init__(self, parts: Sequence[ByteMachine], stops: tuple[bytes, ...] = ()) -> None:
@@ -91,9 +91,9 @@ class SequenceMachine:
 
 
 class AmbiguousSequenceMachine:
-    """One machine after the other, where a continuation may also be the next one's beginning.
+    """Machines one after another, where a continuation may also be a beginning of the next one.
 
-    A place is all that can be meant by what was written: which machine, and the place within.
+    A state is the set of all readings of the text: index of the machine and its state.
     """
 
     def __init__(self, parts: Sequence[ByteMachine], stops: tuple[bytes, ...] = ()) -> None:
@@ -132,5 +132,5 @@ class AmbiguousSequenceMachine:
 
 
 def after_space(inner: ByteMachine) -> ByteMachine:
-    """An answer behind a blank."""
+    """The machine of an answer that follows a space."""
     return SequenceMachine((ChoiceMachine((" ",)), inner), inner.stop_strings)

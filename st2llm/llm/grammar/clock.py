@@ -10,7 +10,9 @@ _CLOCKS = {"time": "HH:mm", "date": "YYYY-MM-DD", "datetime": "YYYY-MM-DD HH:mm"
 
 
 class ClockMachine:
-    """A time or date that exists, in the Gregorian calendar. A place is what was written, years and days settled."""
+    """A valid time or date of the Gregorian calendar. A state is the text so far; equivalent years and days are
+    merged.
+    """
 
     start = ""
     stop_strings: tuple[bytes, ...] = ()
@@ -52,7 +54,7 @@ class ClockMachine:
         return {"Y": (1, 9999), "M": (1, 12), "H": (0, 23), "m": (0, 59)}[letter]
 
     def _merge_equivalent(self, state: str) -> str:
-        """Places of one future share one name: years by whether they leap, whole dates all alike."""
+        """Merges states with the same continuations: years by whether they are leap years, and all complete dates."""
         if not self._form.startswith("Y"):
             return state
         if len(state) == 4:

@@ -1,4 +1,4 @@
-"""Free text: one line of it, or thoughts that end in an answer. Without torch."""
+"""Free text: one line, or reasoning that ends in an answer. Without torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from st2llm.llm.grammar.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class UnconstrainedState:
-    """A state from which every token may follow."""
+    """A state that allows every token."""
 
     next_state: Callable[[int], AutomatonState]
     allowed: None = None
@@ -34,7 +34,7 @@ class UnconstrainedState:
 
 @dataclass(frozen=True, eq=False)
 class ForcedState:
-    """A state from which one token follows."""
+    """A state that allows exactly one token."""
 
     allowed: Int64[np.ndarray, " _"]
     next_state: AutomatonState
@@ -49,7 +49,7 @@ class ForcedState:
 
 
 class LineAutomaton:
-    """The first line that is not blank, at most `tokens` tokens; a control token stops it."""
+    """The first non-blank line, at most `tokens` tokens; a control token ends it."""
 
     def __init__(self, vocabulary: Vocabulary, tokens: int) -> None:
         _check_tokens(tokens)
@@ -61,7 +61,7 @@ class LineAutomaton:
         return self._vocabulary.text(tokens).lstrip().split("\n")[0]
 
     def _state(self, taken: int, has_text: bool) -> UnconstrainedState:
-        """The state after so many tokens; talking: something other than blanks was said."""
+        """The state after `taken` tokens; has_text: something other than whitespace was written."""
         if (taken, has_text) not in self._states:
             self._states[taken, has_text] = UnconstrainedState(
                 lambda token: self._next_state(taken, has_text, token)
@@ -79,17 +79,18 @@ class LineAutomaton:
 
 
 class ChainOfThoughtAutomaton:
-    """At most `tokens` tokens of thoughts, then a line of `cue`, a blank and an answer of `inner`'s grammar.
+    """At most `tokens` tokens of reasoning, then a line with `cue`, a space and an answer of the `inner` grammar.
 
-    The model may write the cue itself, at the start of a line. Where it has not when the tokens are used up or a
-    control token came, a line break and the cue are forced. Raises ConfigError for a cue that is no line.
+    The model may write the cue itself at the start of a line. Where it has not when the tokens are used up or a
+    control token comes, a line break and the cue are forced. Raises ConfigError for a cue that is not a single
+    line.
     """
 
     def __init__(self, vocabulary: Vocabulary, tokens: int, cue: str, inner: ResumableAutomaton) -> None:
         _check_tokens(tokens)
         if not cue or cue.strip() != cue or cue.splitlines() != [cue]:
             raise ConfigError(
-                f"The cue before an answer must be words of one line without blanks around, but it is {cue!r}. "
+                f"The cue before an answer must be one line without spaces around it, but it is {cue!r}. "
                 f"Correct `cue`, for instance 'Answer:'."
             )
         self._vocabulary, self._inner = vocabulary, inner
@@ -106,7 +107,9 @@ class ChainOfThoughtAutomaton:
         return self._vocabulary.text(tokens)
 
     def _state(self, taken: int, matched: int | None) -> UnconstrainedState:
-        """The state after so many tokens and bytes of the cue; None: this line is none that begins with it."""
+        """The state after `taken` tokens and `matched` bytes of the cue; None where the current line does not
+        begin with it.
+        """
         if (taken, matched) not in self._states:
             self._states[taken, matched] = UnconstrainedState(
                 lambda token: self._next_state(taken, matched, token)
@@ -134,7 +137,7 @@ class ChainOfThoughtAutomaton:
         return 0 if matched == 0 and byte in b" \t" else None
 
     def _begin_answer(self, rest: bytes) -> AutomatonState | None:
-        """The answer that a token began which runs beyond the cue, with the blank or without."""
+        """The state of an answer that a token has begun beyond the cue, with or without the space."""
         state = self._inner.resume(rest)
         return state if state is not None or not rest else self._inner.resume(b" " + rest)
 

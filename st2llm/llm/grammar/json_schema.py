@@ -1,4 +1,4 @@
-"""Answers that a JSON schema allows, through llguidance (its parser over the tokenizer's own vocabulary)."""
+"""Answers that a JSON schema allows, through llguidance's parser over the tokenizer's vocabulary."""
 
 import functools
 import json
@@ -16,12 +16,12 @@ from st2llm.llm.grammar.vocabulary import Vocabulary
 from st2llm.llm.tokenizer import FastTokenizer
 
 MAX_TOKENS = 256
-"""The most tokens of a JSON answer; a longer one is cut."""
+"""The most tokens of a JSON answer; a longer one is truncated."""
 _WHITESPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class JsonState:
-    """A JSON answer on its way, with a parser of its own."""
+    """A JSON answer in progress, with a parser of its own."""
 
     ended = stopped = truncated = False
 
@@ -61,9 +61,9 @@ class JsonState:
 
 
 class JsonAutomaton:
-    """One JSON value on one line. spaced: a blank goes before it.
+    """One JSON value on one line. spaced: it follows a space.
 
-    Raises ConfigError for a schema that is no JSON, or none that llguidance knows.
+    Raises ConfigError for a schema that is not JSON, or that llguidance does not support.
     """
 
     def __init__(self, vocabulary: Vocabulary, schema: str, *, spaced: bool = False) -> None:
@@ -84,7 +84,7 @@ class JsonAutomaton:
         return self._vocabulary.text(tokens)
 
     def resume(self, written: bytes) -> AutomatonState | None:
-        """The state of an answer that begins so; None where none does."""
+        """The state after these bytes of an answer; None where no answer begins with them."""
         state: AutomatonState = self.start
         try:
             for token in self._vocabulary.tokenize_inside(written.decode()):
@@ -100,11 +100,11 @@ def _llguidance_tokenizer(tokenizer: FastTokenizer) -> LLTokenizer:
 
 
 def _with_fixed_whitespace(schema: str) -> str:
-    """The schema with JSON's own blanks settled, so that an answer cannot go on with blanks for ever."""
+    """The schema with fixed JSON whitespace, so that an answer cannot continue with spaces forever."""
     try:
         content: Any = json.loads(schema)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"An answer's JSON schema is no JSON: {error}. Correct `schema`.") from error
+        raise ConfigError(f"An answer's JSON schema is not JSON: {error}. Correct `schema`.") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"An answer's JSON schema should be an object, but it is {schema!r}. Correct `schema`."

@@ -1,4 +1,4 @@
-"""One number within a range, byte by byte. Without torch."""
+"""Numbers within a range, byte by byte. Without torch."""
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -11,9 +11,9 @@ DIGITS = b"0123456789"
 
 
 class NumberState(NamedTuple):
-    """How far a number has come: digits before and after the point (None before the point), and their value.
+    """A number in progress: digits before and after the point (None before the point), and their value.
 
-    value: None where the range no longer matters, so that numbers of one length share a place.
+    value: None where every continuation is within the range, so that numbers of the same length share a state.
     """
 
     minus: bool = False
@@ -23,7 +23,7 @@ class NumberState(NamedTuple):
 
 
 class NumberMachine:
-    """One number within its range: whatever was begun can be finished inside [low, high]. No negative zero."""
+    """One number within its range: every prefix can be completed within [low, high]. No negative zero."""
 
     start = NumberState()
     stop_strings: tuple[bytes, ...] = ()
@@ -58,7 +58,7 @@ class NumberMachine:
         return self.accepts(state) and all(self.step(state, byte) is None for byte in DIGITS)
 
     def _next_state(self, state: NumberState, byte: int) -> NumberState | None:
-        """Where a byte leads, whatever the range."""
+        """The state after a byte, ignoring the range."""
         if byte == ord("-"):
             return NumberState(minus=True) if state == self.start else None
         if byte == ord("."):
@@ -78,7 +78,7 @@ class NumberMachine:
         return state.digits == self._digits if self._fixed else state.digits > 0
 
     def _reachable_ranges(self, state: NumberState) -> list[tuple[int, int]]:
-        """The numbers that can still come of a place, as ranges of whole multiples of the last decimal."""
+        """The values that a state can still reach, as ranges of integers in units of the last decimal."""
         value = state.value or 0
         if state.decimals is not None:
             missing_digits = [self._decimals - state.decimals]
@@ -96,7 +96,7 @@ class NumberMachine:
         return any(a <= high and low <= b for a, b in self._reachable_ranges(state))
 
     def _without_value(self, state: NumberState) -> NumberState:
-        """The place without its value where no continuation leaves the range."""
+        """The state without its value where no continuation leaves the range."""
         low, high = self._range(state.minus)
         leading_zero = not self._fixed and state.decimals is None and state.value == 0
         if state.value is None or not state.digits or leading_zero:
@@ -109,7 +109,7 @@ class NumberMachine:
 
 
 class SpacedNumberMachine:
-    """One whole number with a gap between two of its digits. A place is the number's, and how much of a gap came."""
+    """An integer with a gap between its digits. A state is the number's state and the position in the gap."""
 
     stop_strings: tuple[bytes, ...] = ()
 
@@ -153,5 +153,5 @@ def _check_number(grammar: Numbers) -> None:
     if not all(map(math.isfinite, bounds)) or (low is not None and high is not None and low > high):
         raise ConfigError(
             f"A number's grammar needs a finite range from low to high, but low is {low} and high is {high}. "
-            f"Correct them, or leave out a bound that there is not."
+            f"Correct them, or omit a bound."
         )

@@ -6,7 +6,9 @@ from st2llm.types import Ranking
 
 
 class RankingMachine:
-    """So many different candidates. A place is which were chosen (a bit each), and what was written since."""
+    """A fixed number of different candidates. A state is a bit mask of the chosen ones and the text since the
+    last.
+    """
 
     def __init__(self, grammar: Ranking) -> None:
         _check_ranking(grammar)

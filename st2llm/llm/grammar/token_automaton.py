@@ -1,4 +1,4 @@
-"""The tokens that a machine allows: its bytes walked along the trie of a vocabulary, place by place. Without torch."""
+"""The tokens that a byte machine allows, found by walking the vocabulary's trie. Without torch."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from st2llm.llm.grammar.byte_machines import ByteMachine
 from st2llm.llm.grammar.vocabulary import Vocabulary
 
 _MAX_CACHED_STATES = 20_000
-"""Places remembered at once; beyond it they are worked out anew."""
+"""States cached at once; the cache is cleared beyond it."""
 
 
 @dataclass(frozen=True, eq=False)
 class TokenState:
-    """An answer on its way: the tokens that may follow, and where each leads (None: it is a stop)."""
+    """An answer in progress: the allowed tokens, and the byte state after each (None for a stop token)."""
 
     automaton: "TokenAutomaton"
     allowed: Int64[np.ndarray, " _"]
@@ -35,10 +35,10 @@ class TokenState:
 
 
 class TokenAutomaton:
-    """Answers that a machine describes, over any vocabulary that has all of the machine's letters.
+    """The answers of a byte machine, over any vocabulary that can write all of its characters.
 
-    Each letter is a token, or all its bytes are, so that from every place an end can be reached. Raises ConfigError
-    where the vocabulary lacks a letter.
+    Each character is a token, or all its bytes are, so that an end can be reached from every state. Raises
+    ConfigError where the vocabulary cannot write a character.
     """
 
     def __init__(self, vocabulary: Vocabulary, machine: ByteMachine) -> None:
@@ -64,7 +64,7 @@ class TokenAutomaton:
         return self._vocabulary.text(tokens)
 
     def state_of(self, byte_state: Any) -> TokenState | EndState:
-        """The state of a machine's place: one object as long as it is remembered."""
+        """The token state of a byte state; the same object as long as it is cached."""
         if byte_state not in self._states:
             if len(self._states) >= _MAX_CACHED_STATES:
                 self._states.clear()
@@ -72,7 +72,7 @@ class TokenAutomaton:
         return self._states[byte_state]
 
     def resume(self, written: bytes) -> TokenState | EndState | None:
-        """The state of an answer that begins so; None where none does."""
+        """The state after these bytes of an answer; None where no answer begins with them."""
         byte_state: Hashable | None = self._machine.start
         for byte in written:
             byte_state = None if byte_state is None else self._machine.step(byte_state, byte)
@@ -90,7 +90,7 @@ class TokenAutomaton:
         return TokenState(self, self._shared_arrays.setdefault(allowed.tobytes(), allowed), targets)
 
     def _reachable_tokens(self, byte_state: Any) -> list[tuple[int, Hashable]]:
-        """Tokens that the machine takes whole, and the place behind each."""
+        """Tokens whose bytes the machine accepts, with the byte state after each."""
         tokens = []
         stack = [(self._vocabulary.root, byte_state)]
         while stack:

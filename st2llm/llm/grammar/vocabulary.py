@@ -1,4 +1,4 @@
-"""A tokenizer's vocabulary as bytes, and a trie of them: what each token writes inside a text. Without torch."""
+"""A tokenizer's vocabulary as bytes and as a trie: what each token writes inside a text. Without torch."""
 
 import functools
 import json
@@ -11,12 +11,12 @@ from st2llm.errors import ConfigError
 from st2llm.llm.tokenizer import FastTokenizer
 
 _CONTINUATIONS = {bytes([byte]) for byte in range(0x80, 0xC0)}
-"""The bytes that follow the first of a letter in UTF-8."""
+"""The UTF-8 continuation bytes."""
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class TrieNode:
-    """A place in the trie of a sorted list of words, opened when it is looked at."""
+    """A node in the trie of a sorted word list, expanded when it is visited."""
 
     __slots__ = ("_children", "_depth", "_high", "_low", "_trie")
 
@@ -35,7 +35,7 @@ class TrieNode:
 
     @property
     def children(self) -> "Mapping[int, TrieNode]":
-        """The nodes that one more byte leads to."""
+        """The child nodes by byte."""
         if self._children is None:
             self._children = dict(self._expand())
         return self._children
@@ -54,12 +54,12 @@ class TrieNode:
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """What tokens write.
+    """The bytes of every token.
 
-    words: the bytes of each token, None for a control token. index: a token for the bytes that it writes. root: of
-    the trie of the same words. Tokens that are a part of a letter only stand in both where each byte that may go on
-    in a letter is a token, so that a letter once begun can be finished. breaks: tokens that are line breaks alone.
-    controls: tokens that are no words.
+    token_bytes: the bytes of each token, None for a control token. token_of: a token for each byte string.
+    root: of the trie of the same byte strings. Tokens that are only part of a character are in both where every
+    UTF-8 continuation byte is a token, so that a character once begun can be completed. line_breaks: tokens
+    that are only line breaks. control_tokens: tokens without text.
     """
 
     tokenizer: FastTokenizer
@@ -74,19 +74,19 @@ class Vocabulary:
         return self.tokenizer.eos
 
     def bytes_of(self, token: int) -> bytes:
-        """What a token writes: nothing for a control token, or one that only pads the model's embedding table."""
+        """The bytes of a token: empty for control tokens and tokens that only pad the embedding table."""
         return (self.token_bytes[token] or b"") if token < len(self.token_bytes) else b""
 
     def join(self, tokens: Sequence[int]) -> bytes:
-        """What these tokens write."""
+        """The bytes of these tokens."""
         return b"".join(map(self.bytes_of, tokens))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The words of these tokens; a letter that is not whole is U+FFFD."""
+        """The text of these tokens; an incomplete character is U+FFFD."""
         return self.join(tokens).decode(errors="replace")
 
     def unwritable(self, characters: str) -> str:
-        """Those of the letters that neither a token of their own nor tokens of their bytes can write."""
+        """The characters that neither a single token nor tokens of their bytes can write."""
         return "".join(letter for letter in sorted(set(characters)) if not self._can_write(letter.encode()))
 
     def _can_write(self, character: bytes) -> bool:
@@ -96,7 +96,7 @@ class Vocabulary:
     def tokenize_inside(self, text: str) -> list[int]:
         """The tokens that write `text` inside a longer text: the tokenizer's own where they do so exactly.
 
-        Raises ConfigError for a letter that the vocabulary cannot write.
+        Raises ConfigError for a character that the vocabulary cannot write.
         """
         wanted, anchor = text.encode(), self.tokenizer.encode("0")
         with_anchor = self.tokenizer.encode(f"0{text}")
@@ -121,7 +121,7 @@ class Vocabulary:
 
 @functools.lru_cache(maxsize=8)
 def vocabulary_of(tokenizer: FastTokenizer) -> Vocabulary:
-    """The vocabulary of a tokenizer as bytes, worked out once."""
+    """The byte vocabulary of a tokenizer, computed once."""
     added = tokenizer.tokenizer.get_added_tokens_decoder()
     control_tokens = {token for token, entry in added.items() if entry.special}
     control_tokens |= set() if tokenizer.eos is None else {tokenizer.eos}
@@ -146,9 +146,9 @@ def vocabulary_of(tokenizer: FastTokenizer) -> Vocabulary:
 
 @functools.lru_cache(maxsize=8)
 def token_texts(tokenizer: FastTokenizer) -> tuple[str, ...]:
-    """How every token of the vocabulary reads inside a text.
+    """The text of every token of the vocabulary as it appears inside a text.
 
-    Each is decoded behind a digit, since some decoders drop the space of a text's first token.
+    Each is decoded after a digit, since some decoders drop the leading space of a text's first token.
     """
     anchor = tokenizer.encode("0")[-1]
     before = len(tokenizer.decode([anchor]))
@@ -157,7 +157,7 @@ def token_texts(tokenizer: FastTokenizer) -> tuple[str, ...]:
 
 
 def _token_bytes(tokenizer: FastTokenizer) -> list[bytes | None]:
-    """The bytes of each token as the tokenizer's decoder has them."""
+    """The bytes of each token according to the tokenizer's decoder."""
     decoders = _decoders(tokenizer)
     entries = tokenizer.tokenizer.get_vocab(with_added_tokens=False)
     token_bytes: list[bytes | None]
@@ -175,7 +175,7 @@ def _token_bytes(tokenizer: FastTokenizer) -> list[bytes | None]:
 
 
 def _decoders(tokenizer: FastTokenizer) -> set[str]:
-    """The names of the steps that the tokenizer decodes by."""
+    """The names of the tokenizer's decoding steps."""
     decoder = tokenizer.tokenizer.decoder
     settings = {} if decoder is None else json.loads(decoder.__getstate__())
     return {str(step.get("type")) for step in (settings, *settings.get("decoders", ()))}
@@ -183,7 +183,9 @@ def _decoders(tokenizer: FastTokenizer) -> set[str]:
 
 @functools.cache
 def _byte_of_character() -> dict[int, int]:
-    """The byte that each letter of a byte-level vocabulary stands for (Radford et al. 2019); others beyond Latin-1."""
+    """The byte that each character of a byte-level vocabulary stands for (Radford et al. 2019); others map beyond
+    Latin-1.
+    """
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in shown]
     unmapped = dict.fromkeys(hidden, 0xFFFF)

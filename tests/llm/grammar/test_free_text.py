@@ -144,9 +144,9 @@ def test_a_token_beyond_the_vocabulary_is_an_empty_thought(tokenizer):
     [
         (FreeText(0), "at least 1 token"),
         (FreeText(0, "So:", TWO), "at least 1 token"),
-        (FreeText(9, "", TWO), "words of one line"),
-        (FreeText(9, "So: ", TWO), "words of one line"),
-        (FreeText(9, "So\nthen:", TWO), "words of one line"),
+        (FreeText(9, "", TWO), "must be one line"),
+        (FreeText(9, "So: ", TWO), "must be one line"),
+        (FreeText(9, "So\nthen:", TWO), "must be one line"),
         (FreeText(9, "So:", Numbers(0, 1)), "at least 1 number"),
     ],
 )

@@ -91,7 +91,7 @@ def test_one_draw_does_not_move_another(tokenizer):
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[1]", "should be an object"),
         ('{"type": "nonsense"}', "cannot be used"),
         ('{"enum": []}', "cannot be used"),
