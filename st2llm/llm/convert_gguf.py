@@ -85,8 +85,8 @@ def _check_tensors(gguf: Path, reader: GGUFReader, model: PreTrainedModel, missi
     if count_in_file != count_in_model:
         outside = [tensor.name for tensor in reader.tensors if not tensor.name.startswith("blk.")]
         raise ArtefactError(
-            f"{gguf} holds {count_in_file} numbers, but transformers {transformers.__version__} loads {count_in_model}: "
-            f"it does not know all of its tensors, so the model would differ (outside the layers: "
+            f"{gguf} holds {count_in_file} numbers, but transformers {transformers.__version__} loads "
+            f"{count_in_model}: it does not know all of its tensors, so the model would differ (outside the layers: "
             f"{', '.join(sorted(outside))}). Give it as a Hugging Face id, or as a folder of safetensors."
         )
 

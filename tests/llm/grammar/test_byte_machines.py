@@ -156,7 +156,7 @@ def test_an_answer_may_stand_behind_a_blank():
         (Ranking(("a", "b"), 3), "a count from 1 to its 2"),
         (Ranking(("a", "b"), 0), "a count from 1 to its 2"),
         (Ranking(("a, b", "b"), 1), "a candidate is 'a, b'"),
-        (Ranking(("a", "b"), 1, ""), "begin with a sign"),
+        (Ranking(("a", "b"), 1, ""), "begin with a character"),
         (Pair(Numbers(2, 3), Numbers(1, 3)), "count 1 for x and y"),
         (Pair(Numbers(1, 3), Numbers(1, 3, low=5, high=4)), "range from low to high"),
         (ChoiceSequence((), 2), "needs options"),
