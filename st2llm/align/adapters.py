@@ -180,7 +180,8 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
         raise ConfigError(
             f"The adapter in {folder} was made for another model: {wrong[0]} is "
             f"{_describe_shape(weights.get(wrong[0]))} there and {_describe_shape(own.get(wrong[0]))} here; "
-            f"{len(wrong)} weights differ. Take the base model that adapter_config.json names ({settings.base_model_name_or_path})."
+            f"{len(wrong)} weights differ. Take the base model that adapter_config.json names "
+            f"({settings.base_model_name_or_path})."
         )
     with torch.no_grad():
         for name, parameter in own.items():

@@ -196,7 +196,8 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str, 
         received = f"{tuple(weights[name].shape)}" if name in weights else "nothing"
         raise ConfigError(
             f"{source} does not fit: {name} should have the shape {tuple(own[name].shape)}, but {received} "
-            f"came; {len(missing) + len(mismatched)} weights differ. Take the data, task and encoder that it was trained with."
+            f"came; {len(missing) + len(mismatched)} weights differ. Take the data, task and encoder "
+            f"that it was trained with."
         )
     with torch.no_grad():
         for name, parameter in own.items():
