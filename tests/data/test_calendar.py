@@ -15,24 +15,24 @@ from st2llm.types import MONTH_S
 AUCKLAND = "Pacific/Auckland"
 
 
-def _utc(*said: str) -> list[int]:
-    return [int(pd.Timestamp(one).timestamp()) for one in said]
+def _utc(*texts: str) -> list[int]:
+    return [int(pd.Timestamp(text).timestamp()) for text in texts]
 
 
 @given(st.integers(0, 4_000_000_000 // 300).map(lambda n: n * 300))
 def test_steps_and_days_are_those_of_the_local_wall_clock(second: int) -> None:
     local = datetime.datetime.fromtimestamp(second, zoneinfo.ZoneInfo(AUCKLAND))
-    found = calendar.calendar_of(np.array([second], dtype=np.int64), AUCKLAND, freq_s=300)
-    assert found.step_of_day.tolist() == [(local.hour * 60 + local.minute) // 5]
-    assert found.day_of_week.tolist() == [local.weekday()]
+    result = calendar.calendar_of(np.array([second], dtype=np.int64), AUCKLAND, freq_s=300)
+    assert result.step_of_day.tolist() == [(local.hour * 60 + local.minute) // 5]
+    assert result.day_of_week.tolist() == [local.weekday()]
 
 
 def test_holidays_are_those_of_the_local_day_and_subdivision() -> None:
     midnight = _utc("2024-01-29 00:00+13:00")[0]
     time = np.array([midnight - 3600, midnight, midnight + 23 * 3600, midnight + 24 * 3600], dtype=np.int64)
-    found = calendar.calendar_of(time, AUCKLAND, freq_s=3600, country="NZ", subdivision="Auckland")
-    assert [bool(name) for name in found.holiday] == [False, True, True, False]
-    assert "Auckland" in found.holiday[1]
+    result = calendar.calendar_of(time, AUCKLAND, freq_s=3600, country="NZ", subdivision="Auckland")
+    assert [bool(name) for name in result.holiday] == [False, True, True, False]
+    assert "Auckland" in result.holiday[1]
     nation = calendar.calendar_of(time, AUCKLAND, freq_s=3600, country="NZ")
     assert not any(nation.holiday)
 

@@ -34,17 +34,17 @@ def test_a_grid_comes_back_from_its_long_table_with_coordinates():
     table = to_pandas(data)
     back = table["sst"].to_numpy().reshape(data.values.shape[:3])
     np.testing.assert_array_equal(back, data.values[..., 0])
-    one = table[(table["row"] == 2) & (table["col"] == 1)]
-    assert (one["y"] == 40.0).all() and (one["x"] == 10.0).all() and len(one) == 12
+    trajectory = table[(table["row"] == 2) & (table["col"] == 1)]
+    assert (trajectory["y"] == 40.0).all() and (trajectory["x"] == 10.0).all() and len(trajectory) == 12
 
 
 def test_objects_come_back_from_their_table_in_order():
     data = [five_kinds.walk(name="a"), five_kinds.walk(name="b", north=2.0)]
     table = to_pandas(data)
-    for one in data:
-        mine = table[table["object"] == one.id]
-        np.testing.assert_array_equal(mine[["x", "y"]].to_numpy(), one.xy)
-        np.testing.assert_array_equal(_seconds(mine["time"]), one.time)
+    for trajectory in data:
+        rows = table[table["object"] == trajectory.id]
+        np.testing.assert_array_equal(rows[["x", "y"]].to_numpy(), trajectory.xy)
+        np.testing.assert_array_equal(_seconds(rows["time"]), trajectory.time)
 
 
 def test_stays_keep_their_places_and_attributes():

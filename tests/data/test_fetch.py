@@ -155,8 +155,8 @@ def test_a_name_that_leads_out_of_the_cache_is_refused(member: str) -> None:
 
 def test_a_download_cut_short_is_noticed_and_redone(server: Server) -> None:
     server.cut = 1
-    found = fetch.fetch(Source(url=server.address, files={"file.csv": DIGEST}))
-    assert found["file.csv"].read_bytes() == BODY
+    result = fetch.fetch(Source(url=server.address, files={"file.csv": DIGEST}))
+    assert result["file.csv"].read_bytes() == BODY
     assert server.asked == 2
 
 
@@ -169,8 +169,8 @@ def test_a_download_that_is_always_cut_short_is_an_error_and_leaves_nothing(serv
 
 
 def test_the_address_of_one_file_is_taken_as_it_is(server: Server) -> None:
-    found = fetch.fetch(Source(url=f"{server.address}file.csv", files={"file.csv": DIGEST}))
-    assert found["file.csv"].read_bytes() == BODY
+    result = fetch.fetch(Source(url=f"{server.address}file.csv", files={"file.csv": DIGEST}))
+    assert result["file.csv"].read_bytes() == BODY
 
 
 def test_an_address_that_does_not_answer_is_one_clear_error(server: Server) -> None:
@@ -198,10 +198,10 @@ def test_two_processes_that_fetch_at_once_both_get_the_file(server: Server) -> N
     both = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    said = [process.communicate(timeout=120)[0].strip() for process in both]
+    outputs = [process.communicate(timeout=120)[0].strip() for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert said[0] == said[1]
-    assert Path(said[0]).read_bytes() == BODY
+    assert outputs[0] == outputs[1]
+    assert Path(outputs[0]).read_bytes() == BODY
     assert server.asked == 1
 
 
@@ -221,8 +221,8 @@ def test_a_marker_for_another_pin_is_not_trusted(tmp_path: Path) -> None:
 def test_a_local_folder_gives_its_files_in_place(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/file.csv").write_bytes(BODY)
-    found = fetch.fetch(Source(path="folder", files={"file.csv": DIGEST}), folder=tmp_path)
-    assert found == {"file.csv": tmp_path / "folder/file.csv"}
+    result = fetch.fetch(Source(path="folder", files={"file.csv": DIGEST}), folder=tmp_path)
+    assert result == {"file.csv": tmp_path / "folder/file.csv"}
 
 
 def test_a_local_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def _hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cached_hub_repository_is_used_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     _hub(monkeypatch)
-    found = fetch.fetch(Source(hf="org/tiny", files={"file.csv": DIGEST}))
-    assert found["file.csv"].read_bytes() == BODY
+    result = fetch.fetch(Source(hf="org/tiny", files={"file.csv": DIGEST}))
+    assert result["file.csv"].read_bytes() == BODY
 
 
 def test_a_hub_repository_that_is_not_cached_is_named_offline(monkeypatch: pytest.MonkeyPatch) -> None:

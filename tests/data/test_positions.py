@@ -54,7 +54,7 @@ def test_x_and_y_in_a_national_grid_become_degrees() -> None:
     assert steps == ("x and y were read in EPSG:3857",)
 
 
-def test_a_grid_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_crs_is_refused() -> None:
     rule = TrajectoryCard.model_validate({**CARD, "x": "lon", "y": "lat", "crs": "EPSG:99999999"})
     with pytest.raises(DataError, match="does not know the `crs`"):
         positions.read_coordinates(rule, table([1], [0]))
@@ -70,8 +70,8 @@ def test_local_metres_are_those_of_the_azimuthal_equidistant_plane(
 ) -> None:
     lonlat = np.array([[east + a, north + b] for a, b in away])
     frame = pyproj.Proj(proj="aeqd", lon_0=east, lat_0=north, ellps="WGS84")
-    found = positions.metres_from(np.array([[east, north]]), lonlat)
-    np.testing.assert_allclose(found, np.column_stack(frame(lonlat[:, 0], lonlat[:, 1])), atol=0.01)
+    result = positions.metres_from(np.array([[east, north]]), lonlat)
+    np.testing.assert_allclose(result, np.column_stack(frame(lonlat[:, 0], lonlat[:, 1])), atol=0.01)
 
 
 def test_the_centre_of_positions_minds_the_line_where_the_day_changes() -> None:

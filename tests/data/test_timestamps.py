@@ -8,9 +8,9 @@ from st2llm.data.read.columns import Categories, Columns, Timestamps
 from st2llm.errors import DataError
 
 
-def stamps(*said: str) -> Columns:
-    microseconds = pd.DatetimeIndex(said).to_numpy().astype("datetime64[us]").astype(np.int64)
-    return Columns(len(said), {"t": Timestamps(microseconds, False)})
+def stamps(*texts: str) -> Columns:
+    microseconds = pd.DatetimeIndex(texts).to_numpy().astype("datetime64[us]").astype(np.int64)
+    return Columns(len(texts), {"t": Timestamps(microseconds, False)})
 
 
 def numbers(**columns: list[float]) -> Columns:
@@ -24,30 +24,30 @@ def owners(count: int) -> np.ndarray:
     return np.zeros(count, dtype=np.int32)
 
 
-def utc(*said: str) -> list[int]:
-    return [int(pd.Timestamp(one, tz="UTC").timestamp()) for one in said]
+def utc(*texts: str) -> list[int]:
+    return [int(pd.Timestamp(text, tz="UTC").timestamp()) for text in texts]
 
 
 def test_local_stamps_are_turned_to_utc_on_both_sides_of_a_change_of_clocks() -> None:
-    found = timestamps.read_times(
+    result = timestamps.read_times(
         TimeColumns(column="t"),
         stamps("2024-03-10 01:59", "2024-03-10 03:00"),
         owner=owners(2),
         timezone="America/New_York",
     )
-    assert found.time.tolist() == utc("2024-03-10 06:59", "2024-03-10 07:00")
-    assert found.known.all()
+    assert result.time.tolist() == utc("2024-03-10 06:59", "2024-03-10 07:00")
+    assert result.known.all()
 
 
-def test_a_local_time_that_clocks_skip_is_dropped_and_told() -> None:
-    found = timestamps.read_times(
+def test_a_local_time_that_clocks_skip_is_dropped_and_reported() -> None:
+    result = timestamps.read_times(
         TimeColumns(column="t"),
         stamps("2024-03-10 02:30", "2024-03-10 03:30"),
         owner=owners(2),
         timezone="America/New_York",
     )
-    assert found.known.tolist() == [False, True]
-    assert "dropped 1 rows at local times that America/New_York skips" in found.steps[0]
+    assert result.known.tolist() == [False, True]
+    assert "dropped 1 rows at local times that America/New_York skips" in result.steps[0]
 
 
 @pytest.mark.parametrize(
@@ -55,19 +55,19 @@ def test_a_local_time_that_clocks_skip_is_dropped_and_told() -> None:
 )
 def test_a_local_time_that_clocks_show_twice_is_the_one_that_the_card_says(fold: str, expected: str) -> None:
     rule = TimeColumns(column="t", fold=fold)
-    found = timestamps.read_times(
+    result = timestamps.read_times(
         rule, stamps("2024-11-03 01:30"), owner=owners(1), timezone="America/New_York"
     )
-    assert found.time.tolist() == utc(expected)
-    assert fold in found.steps[0]
+    assert result.time.tolist() == utc(expected)
+    assert fold in result.steps[0]
 
 
 def test_a_local_time_that_clocks_show_twice_is_dropped_unless_the_card_says_which() -> None:
-    found = timestamps.read_times(
+    result = timestamps.read_times(
         TimeColumns(column="t"), stamps("2024-11-03 01:30"), owner=owners(1), timezone="America/New_York"
     )
-    assert not found.known.any()
-    assert found.steps[0].endswith("dropped")
+    assert not result.known.any()
+    assert result.steps[0].endswith("dropped")
 
 
 def test_stamps_with_an_offset_need_no_zone() -> None:
@@ -77,36 +77,36 @@ def test_stamps_with_an_offset_need_no_zone() -> None:
     ).time.tolist() == [7]
 
 
-def test_parts_of_seconds_are_cut_and_told() -> None:
+def test_parts_of_seconds_are_truncated_and_reported() -> None:
     table = Columns(2, {"t": Timestamps(np.array([1_999_999, 2_000_000]), True)})
-    found = timestamps.read_times(TimeColumns(column="t"), table, owner=owners(2), timezone="UTC")
-    assert found.time.tolist() == [1, 2]
-    assert found.steps == ("truncated 1 timestamps to whole seconds",)
+    result = timestamps.read_times(TimeColumns(column="t"), table, owner=owners(2), timezone="UTC")
+    assert result.time.tolist() == [1, 2]
+    assert result.steps == ("truncated 1 timestamps to whole seconds",)
 
 
 def test_numbers_since_1970_may_be_milliseconds() -> None:
-    found = timestamps.read_times(
+    result = timestamps.read_times(
         TimeColumns(column="t", unit="ms"), numbers(t=[5000.0]), owner=owners(1), timezone="UTC"
     )
-    assert found.time.tolist() == [5]
+    assert result.time.tolist() == [5]
 
 
 def test_frames_become_milliseconds_where_a_second_holds_several() -> None:
-    found = timestamps.read_times(
+    result = timestamps.read_times(
         TimeColumns(frame="f", fps=25), numbers(f=[0, 10, 20]), owner=owners(3), timezone="UTC"
     )
-    assert found.time.tolist() == [0, 400, 800]
-    assert found.unit_s == 0.001
+    assert result.time.tolist() == [0, 400, 800]
+    assert result.unit_s == 0.001
 
 
-def test_relative_days_fall_on_the_weekday_that_is_told() -> None:
+def test_relative_days_fall_on_the_given_weekday() -> None:
     rule = TimeColumns(day="d", minute="m", weekday="w")
-    found = timestamps.read_times(
+    result = timestamps.read_times(
         rule, numbers(d=[0, 7, 8], m=[60, 0, 30], w=[2, 2, 3]), owner=owners(3), timezone="UTC"
     )
-    days = pd.to_datetime(found.time, unit="s")
+    days = pd.to_datetime(result.time, unit="s")
     assert days.day_of_week.tolist() == [2, 2, 3]
-    assert np.diff(found.time).tolist() == [7 * 86_400 - 3600, 86_400 + 1800]
+    assert np.diff(result.time).tolist() == [7 * 86_400 - 3600, 86_400 + 1800]
 
 
 def test_days_that_contradict_the_week_are_refused() -> None:
@@ -134,15 +134,15 @@ def test_minutes_beyond_a_day_are_refused() -> None:
 def test_zones_of_odd_offsets_agree_with_pandas(timezone: str) -> None:
     local = pd.date_range("2024-01-01", "2024-12-31", freq="3h")
     there = local.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-    found = timestamps.read_times(
+    result = timestamps.read_times(
         TimeColumns(column="t"), stamps(*map(str, local)), owner=owners(len(local)), timezone=timezone
     )
     known = ~there.isna()
-    assert (found.known == known).all()
+    assert (result.known == known).all()
     expected = (
         there[known].tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
     )
-    assert (found.time[known] == expected).all()
+    assert (result.time[known] == expected).all()
 
 
 def clock_table(*rows: tuple[str, str]) -> Columns:

@@ -128,7 +128,7 @@ def test_plain_colours_have_their_common_names(name, colour):
     assert video_features.named_colours(picture(colour)) == [(name, 1.0)]
 
 
-def test_colours_are_told_with_their_shares_the_largest_first():
+def test_colours_come_with_their_shares_the_largest_first():
     frame = picture((210, 20, 30), 10, 10).copy()
     frame[:3] = (30, 60, 200)
     assert video_features.named_colours(frame) == [("red", 0.7), ("blue", 0.3)]

@@ -100,9 +100,9 @@ def test_a_graph_without_edges_is_measured_among_its_nearest_places():
 
 
 def test_straight_walks_go_on_as_they_went_and_side_by_side_ones_agree():
-    found = describe(_walks())["dependence"]
-    assert found["temporal"]["step_autocorrelation"] == pytest.approx(1.0)
-    assert found["joint"]["direction_agreement_nearest_and_simultaneous"] > 0.95
+    result = describe(_walks())["dependence"]
+    assert result["temporal"]["step_autocorrelation"] == pytest.approx(1.0)
+    assert result["joint"]["direction_agreement_nearest_and_simultaneous"] > 0.95
 
 
 def test_events_of_one_spot_in_bursts_are_near_in_space_and_time():
@@ -129,10 +129,10 @@ def test_a_graph_is_drawn_with_or_without_coordinates(make_card: Make, tmp_path:
 
 
 def test_rows_for_a_person_leave_out_what_is_empty_and_name_what_is_nested():
-    said = dict(summary_rows(describe(five_kinds.graph())))
-    assert said["shape"] == "time: 240, node: 3, channel: 1"
-    assert "temporal.autocorrelation_day" in said
-    assert "licence" not in said
+    rows = dict(summary_rows(describe(five_kinds.graph())))
+    assert rows["shape"] == "time: 240, node: 3, channel: 1"
+    assert "temporal.autocorrelation_day" in rows
+    assert "licence" not in rows
 
 
 def test_no_clips_at_all_are_refused():

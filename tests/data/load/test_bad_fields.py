@@ -122,10 +122,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
     code = (
         "import contextlib, io, json, sys; from st2llm import cli; found = {}\n"
         "for card in sys.argv[1:]:\n"
-        "    said = io.StringIO()\n"
-        "    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    stderr = io.StringIO()\n"
+        "    with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):\n"
         "        try: cli.main(['data', 'show', card])\n"
-        "        except SystemExit as leaving: found[card] = (leaving.code or 0, said.getvalue())\n"
+        "        except SystemExit as leaving: found[card] = (leaving.code or 0, stderr.getvalue())\n"
         "print(json.dumps(found))\n"
     )
     cards = [str(folder / name / "card.yaml") for name in cases]
@@ -158,16 +158,16 @@ NAMES = [
 def test_a_bad_file_is_one_clear_message(
     outcomes: dict[str, tuple[int, str, str, list[str]]], name: str
 ) -> None:
-    code, said, message, left = outcomes[name]
+    code, stderr, message, left = outcomes[name]
     assert code == 1
-    assert message in " ".join(said.split())
-    assert said.startswith("error: ")
-    assert "Traceback" not in said
+    assert message in " ".join(stderr.split())
+    assert stderr.startswith("error: ")
+    assert "Traceback" not in stderr
     assert set(left) <= {"card.yaml", "a.nc", "a.npy", "a.npz", "a.pkl", "a.h5", "a.csv", "places.csv"}
 
 
 def test_an_hour_that_happens_twice_is_shown_not_refused(
     outcomes: dict[str, tuple[int, str, str, list[str]]],
 ) -> None:
-    code, said, _, _ = outcomes["folded"]
-    assert (code, said) == (0, "")
+    code, stderr, _, _ = outcomes["folded"]
+    assert (code, stderr) == (0, "")

@@ -15,9 +15,9 @@ Make = Callable[..., Path]
 def test_distance_edges_are_a_gaussian_of_the_great_circle_without_loops() -> None:
     lonlat = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 10.0]])
     km = np.deg2rad(1) * edges.EARTH_KM
-    found = edges.edges_by_distance(lonlat, DistanceKernel(sigma_km=100.0, threshold=0.1))
-    assert list(zip(found.source.tolist(), found.target.tolist(), strict=True)) == [(0, 1), (1, 0)]
-    np.testing.assert_allclose(found.weight, np.exp(-((km / 100) ** 2)))
+    result = edges.edges_by_distance(lonlat, DistanceKernel(sigma_km=100.0, threshold=0.1))
+    assert list(zip(result.source.tolist(), result.target.tolist(), strict=True)) == [(0, 1), (1, 0)]
+    np.testing.assert_allclose(result.weight, np.exp(-((km / 100) ** 2)))
 
 
 def test_a_place_far_from_all_has_no_edge(make_card: Make) -> None:

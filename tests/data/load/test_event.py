@@ -16,30 +16,30 @@ MORE = {"mark": "sort", "magnitude": "size"}
 
 
 def events(path: Path | str) -> Events:
-    found = load_data(path)
-    assert isinstance(found, Events)
-    return found
+    result = load_data(path)
+    assert isinstance(result, Events)
+    return result
 
 
 def test_rows_become_events_in_order_of_time_and_ties_keep_their_order(tmp_path: Path) -> None:
-    found = events(write(tmp_path, ROWS, EVENT, **MORE))
-    assert found.time.tolist() == [
+    result = events(write(tmp_path, ROWS, EVENT, **MORE))
+    assert result.time.tolist() == [
         int(pd.Timestamp(t, tz="UTC").timestamp()) for t in ("2024-01-01 06:00", *["2024-01-02"] * 2)
     ]
-    assert found.xy is not None
-    assert found.xy.tolist() == [[3, 4], [1, 2], [5, 6]]
-    assert found.marks == ("a", "b")
-    assert found.mark is not None
-    assert found.mark.tolist() == [0, 1, 0]
-    np.testing.assert_array_equal(found.magnitude, [np.nan, 1.5, 2.5])
-    assert found.region == (1, 2, 5, 6)
-    assert found.window == (found.time[0], found.time[-1])
+    assert result.xy is not None
+    assert result.xy.tolist() == [[3, 4], [1, 2], [5, 6]]
+    assert result.marks == ("a", "b")
+    assert result.mark is not None
+    assert result.mark.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(result.magnitude, [np.nan, 1.5, 2.5])
+    assert result.region == (1, 2, 5, 6)
+    assert result.window == (result.time[0], result.time[-1])
 
 
 def test_kilometres_become_metres(tmp_path: Path) -> None:
-    found = events(write(tmp_path, ROWS, EVENT, scale_m=1000))
-    assert found.xy is not None
-    assert found.xy[0].tolist() == [3000, 4000]
+    result = events(write(tmp_path, ROWS, EVENT, scale_m=1000))
+    assert result.xy is not None
+    assert result.xy[0].tolist() == [3000, 4000]
 
 
 def test_the_window_and_region_of_the_card_are_kept(tmp_path: Path) -> None:
@@ -48,33 +48,33 @@ def test_the_window_and_region_of_the_card_are_kept(tmp_path: Path) -> None:
         "region": [0, 0, 10, 10],
         "timezone": "Asia/Tokyo",
     }
-    found = events(write(tmp_path, ROWS, EVENT, **keys))
-    assert found.window[0] == pd.Timestamp("2024-01-01T00:00+09:00").timestamp()
-    assert found.region == (0, 0, 10, 10)
+    result = events(write(tmp_path, ROWS, EVENT, **keys))
+    assert result.window[0] == pd.Timestamp("2024-01-01T00:00+09:00").timestamp()
+    assert result.region == (0, 0, 10, 10)
 
 
 def test_a_region_in_degrees_holds_all_events_in_metres(tmp_path: Path) -> None:
     text = "when,lon,lat\n2024-01-01,-74.0,40.7\n2024-01-02,-73.9,40.8\n"
     keys = {"x": None, "y": None, "lon": "lon", "lat": "lat", "region": [-74.3, 40.4, -73.6, 41.0]}
-    found = events(write(tmp_path, text, EVENT, **keys))
-    assert found.xy is not None
-    assert found.region is not None
-    west, south, east, north = found.region
-    assert (found.xy >= [west, south]).all()
-    assert (found.xy <= [east, north]).all()
+    result = events(write(tmp_path, text, EVENT, **keys))
+    assert result.xy is not None
+    assert result.region is not None
+    west, south, east, north = result.region
+    assert (result.xy >= [west, south]).all()
+    assert (result.xy <= [east, north]).all()
     np.testing.assert_allclose([east - west, north - south], [59_300, 66_700], rtol=0.01)
 
 
-def test_events_without_coordinates_may_be_dropped_and_it_is_told(tmp_path: Path) -> None:
-    found = events(write(tmp_path, ROWS.replace("3,4", ","), EVENT, blank="drop"))
-    assert len(found.time) == 2
-    assert "dropped 1 rows without coordinates" in found.provenance.steps
+def test_events_without_coordinates_may_be_dropped_and_reported(tmp_path: Path) -> None:
+    result = events(write(tmp_path, ROWS.replace("3,4", ","), EVENT, blank="drop"))
+    assert len(result.time) == 2
+    assert "dropped 1 rows without coordinates" in result.provenance.steps
 
 
 def test_holidays_are_named_by_local_day(tmp_path: Path) -> None:
-    found = events(write(tmp_path, ROWS, EVENT, holidays={"country": "US"}))
-    assert list(found.holidays.values()) == ["New Year's Day"]
-    assert next(iter(found.holidays)) == 19723
+    result = events(write(tmp_path, ROWS, EVENT, holidays={"country": "US"}))
+    assert list(result.holidays.values()) == ["New Year's Day"]
+    assert next(iter(result.holidays)) == 19723
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_holidays_are_named_by_local_day(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str, keys: dict, message: str) -> None:
-    with pytest.raises(DataError) as told:
+def test_a_faulty_table_gives_one_message(tmp_path: Path, text: str, keys: dict, message: str) -> None:
+    with pytest.raises(DataError) as caught:
         load_data(write(tmp_path, text, EVENT, **keys))
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 def test_a_box_that_is_turned_round_is_refused(tmp_path: Path) -> None:

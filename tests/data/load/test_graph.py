@@ -70,7 +70,7 @@ def test_two_places_of_one_id_are_refused(make_card: Make) -> None:
         load_data(make_card(values=values, nodes=None, edges=None))
 
 
-def test_the_null_value_becomes_nan_and_is_told(make_card: Make) -> None:
+def test_the_null_value_becomes_nan_and_is_reported(make_card: Make) -> None:
     values = HOURS + "2024-01-01 00:00,0,1\n2024-01-01 01:00,2,0\n"
     data = load_data(make_card(values=values, null=0))
     np.testing.assert_array_equal(data.values[:, :, 0], [[np.nan, 1], [2, np.nan]])
@@ -163,10 +163,10 @@ def test_a_card_cannot_read_out_of_its_folder(make_card: Make) -> None:
 
 
 def test_the_hash_names_files_and_card_alike(make_card: Make) -> None:
-    one = load_data(make_card()).provenance.sha256
-    assert load_data(make_card()).provenance.sha256 == one
-    assert load_data(make_card(null=0)).provenance.sha256 != one
-    assert load_data(make_card(values=HOURS + "2024-01-01 00:00,1,2\n")).provenance.sha256 != one
+    sha256 = load_data(make_card()).provenance.sha256
+    assert load_data(make_card()).provenance.sha256 == sha256
+    assert load_data(make_card(null=0)).provenance.sha256 != sha256
+    assert load_data(make_card(values=HOURS + "2024-01-01 00:00,1,2\n")).provenance.sha256 != sha256
 
 
 def test_an_unknown_holiday_calendar_is_refused(make_card: Make) -> None:
@@ -204,7 +204,7 @@ def _with_side(make_card: Make, *, known: bool) -> SensorGraph:
     return data
 
 
-def test_tables_are_joined_by_time_and_by_place_and_told(make_card: Make) -> None:
+def test_tables_are_joined_by_time_and_by_place_and_reported(make_card: Make) -> None:
     data = _with_side(make_card, known=False)
     np.testing.assert_allclose(data.covariates[0].values, np.arange(72) / 10)
     assert data.place_texts == ("a bakery", "")
@@ -237,7 +237,7 @@ def test_side_information_goes_before_the_history_where_tokens_are_few(make_card
     assert gone.index("past rain mm") < gone.index("coming rain mm") < gone.index("words about the place")
 
 
-def test_values_are_told_in_deviations_of_the_first_steps(make_card: Make) -> None:
+def test_values_are_standardised_by_the_first_steps(make_card: Make) -> None:
     plain = load_data(make_card())
     card = make_card(standardise=3)
     data = load_data(card)

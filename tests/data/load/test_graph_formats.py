@@ -33,9 +33,9 @@ def _shipped(name: str, folder: Path) -> Path:
 
 
 def _graph(path: Path | str) -> SensorGraph:
-    found = load_data(path)
-    assert isinstance(found, SensorGraph)
-    return found
+    result = load_data(path)
+    assert isinstance(result, SensorGraph)
+    return result
 
 
 def _dcrnn(
@@ -46,12 +46,12 @@ def _dcrnn(
     stamps = pd.date_range(start, periods=count, freq="5min")
     speeds = RNG.uniform(20, 70, (count, 3)).round(3)
     speeds[5, 1] = 0
-    columns = pd.Index([int(one) for one in ids]) if whole_ids else pd.Index(ids)
+    columns = pd.Index([int(item) for item in ids]) if whole_ids else pd.Index(ids)
     pd.DataFrame(speeds, index=stamps, columns=columns).to_hdf(folder / table, key=key)
     weights = np.array([[1, 0.4, 0], [0.4, 1, 0.9], [0, 0.2, 1]], dtype=np.float32)
     order = [2, 0, 1]
     shuffled = [ids[i] for i in order]
-    content = [shuffled, {one: i for i, one in enumerate(shuffled)}, weights[np.ix_(order, order)]]
+    content = [shuffled, {item: i for i, item in enumerate(shuffled)}, weights[np.ix_(order, order)]]
     (folder / matrix).write_bytes(pickle.dumps(content, protocol=2))
     return speeds
 
@@ -189,8 +189,8 @@ def test_plain_hdf5_is_read_as_an_array(make_card: Make) -> None:
 
 
 def _saved(path: Path, frame: pd.DataFrame, folder: str, *, parts: bool = False) -> None:
-    found: Any = datasets.Dataset.from_pandas(frame)
-    (datasets.DatasetDict(train=found) if parts else found).save_to_disk(path.parent / folder)
+    result: Any = datasets.Dataset.from_pandas(frame)
+    (datasets.DatasetDict(train=result) if parts else result).save_to_disk(path.parent / folder)
 
 
 def _with(path: Path, **keys: Any) -> Path:
@@ -391,7 +391,7 @@ def test_beijing_has_the_shape_and_the_gaps_of_the_published_files() -> None:
 @pytest.mark.slow
 def test_the_weather_of_beijing_stands_beside_the_data_and_stops_where_the_forecast_begins() -> None:
     data = _graph("beijing-prsa")
-    assert [one.name for one in data.covariates] == [
+    assert [item.name for item in data.covariates] == [
         "temperature",
         "dew_point",
         "pressure_hpa",

@@ -18,13 +18,13 @@ _REAL_CACHE = str(fetch.cache_dir())
 
 
 def _grid(path: Path) -> Grid:
-    found = load_data(path)
-    assert isinstance(found, Grid)
-    return found
+    result = load_data(path)
+    assert isinstance(result, Grid)
+    return result
 
 
-def _netcdf(folder: Path, found: xr.Dataset | None = None, **keys: Any) -> Grid:
-    (dataset() if found is None else found).to_netcdf(folder / "heat.nc", engine="h5netcdf")
+def _netcdf(folder: Path, result: xr.Dataset | None = None, **keys: Any) -> Grid:
+    (dataset() if result is None else result).to_netcdf(folder / "heat.nc", engine="h5netcdf")
     return _grid(card(folder, **keys))
 
 
@@ -50,8 +50,8 @@ def test_axes_in_another_order_are_put_right(tmp_path: Path) -> None:
 
 
 def test_several_variables_become_channels(tmp_path: Path) -> None:
-    found = dataset().assign(cold=lambda given: -given.heat)
-    data = _netcdf(tmp_path, found, variable=["heat", "cold"])
+    result = dataset().assign(cold=lambda given: -given.heat)
+    data = _netcdf(tmp_path, result, variable=["heat", "cold"])
     assert data.channels == ("heat", "cold")
     np.testing.assert_array_equal(data.values[..., 1], -values())
 
@@ -69,8 +69,8 @@ def test_a_variable_that_is_not_there_gets_the_nearest_name(tmp_path: Path) -> N
 
 
 def test_longitudes_of_0_to_360_are_cut_across_the_meridian(tmp_path: Path) -> None:
-    found = dataset(lon=np.array([0.0, 90.0, 180.0, 270.0]))
-    data = _netcdf(tmp_path, found, subset={"lat": [46, 49], "lon": [-100, 10]})
+    result = dataset(lon=np.array([0.0, 90.0, 180.0, 270.0]))
+    data = _netcdf(tmp_path, result, subset={"lat": [46, 49], "lon": [-100, 10]})
     assert data.layout.cols.tolist() == [-90, 0]
     assert data.layout.rows.tolist() == [48, 46]
     np.testing.assert_array_equal(data.values[0, :, :, 0], [[13, 10], [23, 20]])
@@ -78,8 +78,8 @@ def test_longitudes_of_0_to_360_are_cut_across_the_meridian(tmp_path: Path) -> N
 
 
 def test_a_window_may_cross_180_degrees(tmp_path: Path) -> None:
-    found = dataset(lon=np.array([-180.0, -90.0, 0.0, 90.0]))
-    data = _netcdf(tmp_path, found, subset={"lon": [80, 200]})
+    result = dataset(lon=np.array([-180.0, -90.0, 0.0, 90.0]))
+    data = _netcdf(tmp_path, result, subset={"lon": [80, 200]})
     assert data.layout.cols.tolist() == [90, 180]
     np.testing.assert_array_equal(data.values[0, 0, :, 0], [3, 0])
 
@@ -113,8 +113,8 @@ def test_missing_days_are_nan(tmp_path: Path) -> None:
 
 
 def test_months_keep_their_own_lengths(tmp_path: Path) -> None:
-    found = dataset(time=pd.date_range("2021-01-15", periods=STEPS, freq="MS") + pd.Timedelta("15D"))
-    data = _netcdf(tmp_path, found, freq="month")
+    result = dataset(time=pd.date_range("2021-01-15", periods=STEPS, freq="MS") + pd.Timedelta("15D"))
+    data = _netcdf(tmp_path, result, freq="month")
     assert data.freq_s == MONTH_S
     assert str(data.time[-1].astype("datetime64[s]")) == "2024-05-01T00:00:00"
     assert data.provenance.steps == ("moved timestamps to the start of their month in UTC",)
@@ -141,9 +141,11 @@ def test_stamps_that_run_backwards_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_calendar_without_leap_days_is_refused(tmp_path: Path) -> None:
-    found = dataset(time=("time", np.arange(STEPS), {"units": "days since 2024-01-01", "calendar": "noleap"}))
+    result = dataset(
+        time=("time", np.arange(STEPS), {"units": "days since 2024-01-01", "calendar": "noleap"})
+    )
     with pytest.raises(DataError, match="'noleap' are not those of the real calendar"):
-        _netcdf(tmp_path, found)
+        _netcdf(tmp_path, result)
 
 
 @pytest.mark.parametrize(

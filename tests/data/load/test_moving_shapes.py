@@ -13,10 +13,10 @@ from st2llm.serialize.questions import generate_questions
 
 
 def test_the_same_seed_makes_the_same_clips():
-    one, other = moving_shapes(3, seed=1), moving_shapes(5, seed=1)
-    for a, b in zip(one, other, strict=False):
+    first, second = moving_shapes(3, seed=1), moving_shapes(5, seed=1)
+    for a, b in zip(first, second, strict=False):
         assert a.id == b.id and np.array_equal(a.frames, b.frames)
-    assert not np.array_equal(one[0].frames, moving_shapes(1, seed=2)[0].frames)
+    assert not np.array_equal(first[0].frames, moving_shapes(1, seed=2)[0].frames)
 
 
 @pytest.mark.slow
@@ -25,8 +25,8 @@ def test_every_topic_has_several_answers_and_none_is_nearly_always_right():
     assert len(part) == 120
     answers: dict[str, Counter] = {}
     for i in range(len(part)):
-        for one in generate_questions(part[i]):
-            answers.setdefault(one.topic, Counter())[one.answer] += 1
+        for first in generate_questions(part[i]):
+            answers.setdefault(first.topic, Counter())[first.answer] += 1
     for topic in ("most-motion", "brighter-when", "is-there-a-cut", "direction"):
         counts = answers[topic]
         assert len(counts) >= 2 and max(counts.values()) < 0.85 * sum(counts.values()), (topic, counts)

@@ -13,17 +13,17 @@ def _at(*stamps: str) -> np.ndarray:
     return np.array(stamps, dtype="datetime64[s]").astype(np.int64)
 
 
-def test_steps_without_a_row_are_nan_and_told() -> None:
-    time, values, told = DAILY.regular(
+def test_steps_without_a_row_are_nan_and_reported() -> None:
+    time, values, steps = DAILY.regular(
         _at("2024-01-01", "2024-01-02", "2024-01-04"), np.array([[1.0], [2.0], [4.0]])
     )
     assert (np.diff(time) == 86_400).all()
     np.testing.assert_array_equal(values[:, 0], [1, 2, np.nan, 4])
-    assert told == ["put on a regular step of 1D in UTC: 1 of 4 steps had no row"]
+    assert steps == ["put on a regular step of 1D in UTC: 1 of 4 steps had no row"]
 
 
 def test_months_are_put_at_their_beginning_in_the_datas_own_time_zone() -> None:
-    time, values, told = MONTHLY.regular(_at("2024-01-16", "2024-02-15", "2024-04-16"), np.ones((3, 1)))
+    time, values, steps = MONTHLY.regular(_at("2024-01-16", "2024-02-15", "2024-04-16"), np.ones((3, 1)))
     assert [str(t) for t in time.astype("datetime64[s]")] == [
         "2023-12-31T11:00:00",
         "2024-01-31T11:00:00",
@@ -31,7 +31,7 @@ def test_months_are_put_at_their_beginning_in_the_datas_own_time_zone() -> None:
         "2024-03-31T11:00:00",
     ]
     assert np.isnan(values[2, 0])
-    assert [line.split(":")[0] for line in told] == [
+    assert [line.split(":")[0] for line in steps] == [
         "moved timestamps to the start of their month in Pacific/Auckland",
         "put month by month",
     ]

@@ -24,29 +24,29 @@ real = pytest.mark.skipif(
 
 
 def tracks(name: str) -> list[Trajectory]:
-    found = st2llm.load_data(name)
-    assert isinstance(found, list)
-    return [one for one in found if isinstance(one, Trajectory)]
+    result = st2llm.load_data(name)
+    assert isinstance(result, list)
+    return [trajectory for trajectory in result if isinstance(trajectory, Trajectory)]
 
 
 def events(name: str) -> Events:
-    found = st2llm.load_data(name)
-    assert isinstance(found, Events)
-    return found
+    result = st2llm.load_data(name)
+    assert isinstance(result, Events)
+    return result
 
 
 @pytest.mark.parametrize("name", HERE + FROM_WHEELS)
 def test_a_card_says_where_data_are_from_and_what_they_may_be_used_for(name: str) -> None:
-    found = card.read_card(card_path(name))
-    assert isinstance(found, SequenceCard)
-    assert found.source is not None
-    assert all(found.source.files.values())
-    assert set(found.files()) <= {Path(file).name for file in found.source.files}
-    assert found.licence
-    assert found.citation
-    assert found.leakage
-    assert found.description
-    assert len(tasks.from_config(found.default_task)) == 1
+    result = card.read_card(card_path(name))
+    assert isinstance(result, SequenceCard)
+    assert result.source is not None
+    assert all(result.source.files.values())
+    assert set(result.files()) <= {Path(file).name for file in result.source.files}
+    assert result.licence
+    assert result.citation
+    assert result.leakage
+    assert result.description
+    assert len(tasks.from_config(result.default_task)) == 1
 
 
 @real
@@ -109,7 +109,7 @@ def test_next_place_asks_llm_mob_s_questions(
     name: str, stays: int, objects: int, places: int, questions: int, top: float
 ) -> None:
     data = tracks(name)
-    assert (len(data), sum(len(one.time) for one in data)) == (objects, stays)
+    assert (len(data), sum(len(trajectory.time) for trajectory in data)) == (objects, stays)
     test = st2llm.split(data, tasks.next_place()).test
     assert len(test) == questions
     assert len(test[0].side.options) == places
@@ -151,15 +151,15 @@ def test_the_stamps_of_geolife_stays_fall_on_their_weekdays() -> None:
 @real
 def test_the_geolife_sample_is_put_on_a_minute_and_says_how() -> None:
     data = tracks("geolife-sample")
-    assert {one.id[:3] for one in data} == {"001", "005"}
+    assert {trajectory.id[:3] for trajectory in data} == {"001", "005"}
     assert all(
-        (np.diff(one.time) == 60).all()
-        for one in data
-        if len(one.time) > 1 and one.step == 60 and one.id == "001/2"
+        (np.diff(trajectory.time) == 60).all()
+        for trajectory in data
+        if len(trajectory.time) > 1 and trajectory.step == 60 and trajectory.id == "001/2"
     )
     steps = data[0].provenance.steps
     assert [step.split()[0] for step in steps[-4:]] == ["max_speed", "trips", "resample", "shortest"]
-    speed = np.concatenate([positions.step_lengths_m(one.lonlat, None) for one in data]) / 60
+    speed = np.concatenate([positions.step_lengths_m(trajectory.lonlat, None) for trajectory in data]) / 60
     assert np.percentile(speed, 99.5) < 60
 
 
@@ -188,8 +188,8 @@ def test_crimes_are_read_from_the_zip_by_the_clock_of_new_york() -> None:
 @pytest.mark.parametrize("name", HERE)
 def test_the_default_task_makes_samples_in_every_part(name: str) -> None:
     data = st2llm.load_data(name)
-    one = data[0] if isinstance(data, list) else data
-    splits = st2llm.split(data, tasks.from_config(one.default_task)[0])
+    trajectory = data[0] if isinstance(data, list) else data
+    splits = st2llm.split(data, tasks.from_config(trajectory.default_task)[0])
     for part in (splits.train, splits.validation, splits.test):
         for index in np.linspace(0, len(part) - 1, 10).astype(int):
             sample = part[int(index)]
@@ -204,13 +204,15 @@ def test_the_default_task_makes_samples_in_every_part(name: str) -> None:
 @pytest.mark.slow
 def test_cyclones_are_read_from_the_wheel() -> None:
     data = tracks("ibtracs-wmo")
-    assert (len(data), sum(len(one.time) for one in data)) == (4736, 149_703)
+    assert (len(data), sum(len(trajectory.time) for trajectory in data)) == (4736, 149_703)
     assert data[0].xy is not None
     assert data[0].xy[0].tolist() == [0, 0]
-    assert np.isnan(np.concatenate([one.attributes["wind_kn"] for one in data])).mean() == pytest.approx(
-        0.2817, abs=1e-3
+    assert np.isnan(
+        np.concatenate([trajectory.attributes["wind_kn"] for trajectory in data])
+    ).mean() == pytest.approx(0.2817, abs=1e-3)
+    assert all(
+        np.abs(trajectory.lonlat[:, 0]).max() <= 180 for trajectory in data if trajectory.lonlat is not None
     )
-    assert all(np.abs(one.lonlat[:, 0]).max() <= 180 for one in data if one.lonlat is not None)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def file(folder: Path, text: str, name: str = "t.csv") -> Path:
 
 
 def seconds(*stamps: str) -> np.ndarray:
-    return np.array([int(pd.Timestamp(one, tz="UTC").timestamp()) for one in stamps], dtype=np.int64)
+    return np.array([int(pd.Timestamp(end, tz="UTC").timestamp()) for end in stamps], dtype=np.int64)
 
 
 def test_a_reading_holds_from_its_stamp_on_until_it_is_too_old(tmp_path: Path) -> None:
@@ -31,17 +31,17 @@ def test_a_reading_holds_from_its_stamp_on_until_it_is_too_old(tmp_path: Path) -
     asked = seconds(
         "2024-02-29 23:59", "2024-03-01 00:00", "2024-03-01 02:00", "2024-03-01 02:01", "2024-03-01 08:00"
     )
-    found, told = side_information.join_weather(rule, file(tmp_path, RAIN), asked, "UTC")
-    np.testing.assert_array_equal(found["rain_mm"], [np.nan, 1, 1, np.nan, 3])
-    assert "for 3 of 5" in told
+    result, step = side_information.join_weather(rule, file(tmp_path, RAIN), asked, "UTC")
+    np.testing.assert_array_equal(result["rain_mm"], [np.nan, 1, 1, np.nan, 3])
+    assert "for 3 of 5" in step
 
 
 def test_the_weather_of_a_time_is_never_that_of_a_later_time(tmp_path: Path) -> None:
     rule = WeatherTable(file="t.csv", time="when", columns={"rain_mm": "mm"}, max_age="100d")
-    found, _ = side_information.join_weather(
+    result, _ = side_information.join_weather(
         rule, file(tmp_path, RAIN), seconds("2024-03-01 06:59:59"), "UTC"
     )
-    assert np.isnan(found["rain_mm"][0])
+    assert np.isnan(result["rain_mm"][0])
 
 
 def test_stamps_of_the_weather_that_repeat_are_refused(tmp_path: Path) -> None:
@@ -54,19 +54,21 @@ def test_stamps_of_the_weather_that_repeat_are_refused(tmp_path: Path) -> None:
 
 def test_a_position_takes_the_words_of_the_nearest_place_within_reach(tmp_path: Path) -> None:
     rule = PlaceTable(file="t.csv", text="name", x="east", y="north", within_m=100)
-    found = side_information.join_nearest_places(
+    result = side_information.join_nearest_places(
         rule, file(tmp_path, SHOPS), xy=np.array([[30.0, 40.0], [990.0, 0.0], [500.0, 0.0]])
     )
-    assert [spot.text for spot in found] == ["Bakery", "Bank", ""]
-    assert found[0].distance_m == pytest.approx(50)
+    assert [spot.text for spot in result] == ["Bakery", "Bank", ""]
+    assert result[0].distance_m == pytest.approx(50)
 
 
 def test_nearness_in_degrees_minds_that_meridians_meet(tmp_path: Path) -> None:
     path = file(tmp_path, "name,lon,lat\nEast,0.9,80\nSouth,0,79.9\nFar,179.9995,0\n")
     rule = PlaceTable(file="t.csv", text="name", lon="lon", lat="lat", within_m=50_000)
-    found = side_information.join_nearest_places(rule, path, lonlat=np.array([[0.0, 80.0], [-179.9995, 0.0]]))
-    assert [spot.text for spot in found] == ["South", "Far"]
-    assert found[0].distance_m == pytest.approx(11_120, rel=0.01)
+    result = side_information.join_nearest_places(
+        rule, path, lonlat=np.array([[0.0, 80.0], [-179.9995, 0.0]])
+    )
+    assert [spot.text for spot in result] == ["South", "Far"]
+    assert result[0].distance_m == pytest.approx(11_120, rel=0.01)
 
 
 def test_places_in_degrees_need_data_in_degrees(tmp_path: Path) -> None:
@@ -75,13 +77,13 @@ def test_places_in_degrees_need_data_in_degrees(tmp_path: Path) -> None:
         side_information.join_nearest_places(rule, file(tmp_path, SHOPS), xy=np.zeros((1, 2)))
 
 
-def test_notes_are_told_while_their_span_lasts(tmp_path: Path) -> None:
-    found = side_information.read_notes(
+def test_notes_are_shown_during_their_period(tmp_path: Path) -> None:
+    result = side_information.read_notes(
         NoteTable(file="t.csv", start="from", end="to", text="words"), file(tmp_path, NEWS), "UTC"
     )
-    assert [note.text for note in found] == ["Long ago.", "A fair on the square."]
-    noon, one = seconds("2024-03-01 12:00", "2024-03-01 13:00")
-    assert notes_during(found, int(noon), int(one)) == ("A fair on the square.",)
+    assert [note.text for note in result] == ["Long ago.", "A fair on the square."]
+    noon, end = seconds("2024-03-01 12:00", "2024-03-01 13:00")
+    assert notes_during(result, int(noon), int(end)) == ("A fair on the square.",)
     assert notes_during((Note(5, 6, "x"),), 7, 9) == ()
 
 

@@ -19,28 +19,28 @@ PLT = "Geolife trajectory\nWGS 84\nAltitude is in Feet\nReserved 3\n0,2,255,My T
 
 
 def tracks(path: Path | str) -> list[Trajectory]:
-    found = load_data(path)
-    assert isinstance(found, list)
-    return [one for one in found if isinstance(one, Trajectory)]
+    result = load_data(path)
+    assert isinstance(result, list)
+    return [trajectory for trajectory in result if isinstance(trajectory, Trajectory)]
 
 
 def test_rows_become_one_trajectory_for_each_object_in_order_of_time(tmp_path: Path) -> None:
     head, *rows = WALKS.splitlines()
-    found = tracks(write(tmp_path, "\n".join([head, *reversed(rows)]) + "\n"))
-    assert [one.id for one in found] == ["bob", "ann"]
-    assert all((np.diff(one.time) == 3600).all() for one in found)
-    assert found[1].xy is not None
-    np.testing.assert_array_equal(found[1].xy[2], [20, 10])
+    result = tracks(write(tmp_path, "\n".join([head, *reversed(rows)]) + "\n"))
+    assert [trajectory.id for trajectory in result] == ["bob", "ann"]
+    assert all((np.diff(trajectory.time) == 3600).all() for trajectory in result)
+    assert result[1].xy is not None
+    np.testing.assert_array_equal(result[1].xy[2], [20, 10])
 
 
 def test_degrees_become_metres_from_the_centre(tmp_path: Path) -> None:
     text = "t,lon,lat\n2024-01-01,10.0,50.0\n2024-01-02,10.01,50.0\n"
-    (one,) = tracks(write(tmp_path, text, object=None, time="t", x=None, y=None, lon="lon", lat="lat"))
-    assert one.id == "all"
-    assert one.xy is not None
-    np.testing.assert_allclose(one.xy, [[-358.5, 0], [358.5, 0]], atol=1)
-    assert one.lonlat is not None
-    assert "azimuthal equidistant" in one.provenance.steps[0]
+    (trajectory,) = tracks(write(tmp_path, text, object=None, time="t", x=None, y=None, lon="lon", lat="lat"))
+    assert trajectory.id == "all"
+    assert trajectory.xy is not None
+    np.testing.assert_allclose(trajectory.xy, [[-358.5, 0], [358.5, 0]], atol=1)
+    assert trajectory.lonlat is not None
+    assert "azimuthal equidistant" in trajectory.provenance.steps[0]
 
 
 def test_each_object_may_be_its_own_origin(tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_plt_files_of_a_user_are_one_track_and_their_folders_name_it(tmp_path: P
         "lon": "lon",
         "lat": "lat",
     }
-    found = tracks(write(tmp_path, None, table="Data/*/Trajectory/*.plt", **keys))
-    assert [(one.id, len(one.time)) for one in found] == [("000", 6), ("001", 3)]
-    assert found[0].time[0] == pd.Timestamp("2008-10-21T02:53:00Z").timestamp()
-    found = tracks(write(tmp_path, None, table="Data/*/Trajectory/*.plt", **{**keys, "object": "file"}))
-    assert [one.id for one in found] == ["000/a", "000/b", "001/a"]
+    result = tracks(write(tmp_path, None, table="Data/*/Trajectory/*.plt", **keys))
+    assert [(trajectory.id, len(trajectory.time)) for trajectory in result] == [("000", 6), ("001", 3)]
+    assert result[0].time[0] == pd.Timestamp("2008-10-21T02:53:00Z").timestamp()
+    result = tracks(write(tmp_path, None, table="Data/*/Trajectory/*.plt", **{**keys, "object": "file"}))
+    assert [trajectory.id for trajectory in result] == ["000/a", "000/b", "001/a"]
 
 
 def test_stays_know_their_places_and_attributes(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_stays_know_their_places_and_attributes(tmp_path: Path) -> None:
         tmp_path, text, time={"day": "day", "minute": "min", "weekday": "wd"}, x=None, y=None, place="place",
         attributes={"duration_min": "dur"}, freq="any",
     )  # fmt: skip
-    (one,) = tracks(path)
-    assert one.place == ("7", "NA")
-    np.testing.assert_array_equal(one.attributes["duration_min"], [30, np.nan])
-    assert one.step == 0
+    (trajectory,) = tracks(path)
+    assert trajectory.place == ("7", "NA")
+    np.testing.assert_array_equal(trajectory.attributes["duration_min"], [30, np.nan])
+    assert trajectory.step == 0
 
 
 def test_harmonisation_is_named_in_the_provenance(tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ def test_harmonisation_is_named_in_the_provenance(tmp_path: Path) -> None:
         tmp_path,
         harmonise=[{"max_speed": 50}, {"trips": "6h"}, {"resample": {"step": "30min", "max_gap": "2h"}}],
     )
-    found = tracks(path)
-    assert [step.split()[0] for step in found[0].provenance.steps] == ["max_speed", "trips", "resample"]
-    assert found[0].step == 1800
-    assert (np.diff(found[0].time) == 1800).all()
+    result = tracks(path)
+    assert [step.split()[0] for step in result[0].provenance.steps] == ["max_speed", "trips", "resample"]
+    assert result[0].step == 1800
+    assert (np.diff(result[0].time) == 1800).all()
 
 
 def test_the_hash_names_the_card_and_the_rows(tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_the_hash_names_the_card_and_the_rows(tmp_path: Path) -> None:
 
 def test_local_clocks_that_are_put_forward_lose_the_rows_that_never_were(tmp_path: Path) -> None:
     text = "who,when,east,north\n" + "".join(f"a,2024-03-10T{h:02d}:30,{h},0\n" for h in range(5))
-    (one,) = tracks(write(tmp_path, text, timezone="America/New_York"))
-    assert len(one.time) == 4
-    assert (np.diff(one.time) == 3600).all()
-    assert "skips where clocks go forward" in one.provenance.steps[0]
+    (trajectory,) = tracks(write(tmp_path, text, timezone="America/New_York"))
+    assert len(trajectory.time) == 4
+    assert (np.diff(trajectory.time) == 3600).all()
+    assert "skips where clocks go forward" in trajectory.provenance.steps[0]
 
 
 def test_a_track_of_one_fix_is_read_but_makes_no_sample(tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ def test_a_track_of_one_fix_is_read_but_makes_no_sample(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str, keys: dict, message: str) -> None:
-    with pytest.raises(DataError) as told:
+def test_a_faulty_table_gives_one_message(tmp_path: Path, text: str, keys: dict, message: str) -> None:
+    with pytest.raises(DataError) as caught:
         load_data(write(tmp_path, text, **keys))
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -200,10 +200,10 @@ def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str, keys: 
         ({"objekt": "who"}, "Did you mean 'object'?"),
     ],
 )
-def test_a_faulty_card_is_told_in_one_message(tmp_path: Path, keys: dict, message: str) -> None:
-    with pytest.raises(ConfigError) as told:
+def test_a_faulty_card_gives_one_message(tmp_path: Path, keys: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         load_data(write(tmp_path, **keys))
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 def test_a_table_that_lies_outside_the_folder_is_refused(tmp_path: Path) -> None:

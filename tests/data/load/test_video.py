@@ -36,21 +36,21 @@ def open_files() -> int:
     "name, codec, off", [("a.mkv", "ffv1", 0), ("a.avi", "ffv1", 0), ("a.mp4", "mpeg4", 4)]
 )
 def test_frames_and_their_times_come_back_from_every_container(tmp_path, name, codec, off):
-    found = decode(video_files.write(tmp_path / name, FILM, codec=codec))
-    assert np.abs(found.frames.astype(int) - FILM).max() <= off
-    assert np.allclose(found.time_s, np.arange(20) / 25, atol=1e-3)
-    assert found.fps == pytest.approx(25, rel=1e-3) and found.steps == ()
+    result = decode(video_files.write(tmp_path / name, FILM, codec=codec))
+    assert np.abs(result.frames.astype(int) - FILM).max() <= off
+    assert np.allclose(result.time_s, np.arange(20) / 25, atol=1e-3)
+    assert result.fps == pytest.approx(25, rel=1e-3) and result.steps == ()
 
 
 def test_a_variable_rate_is_kept_in_the_times(tmp_path):
-    found = decode(video_files.write(tmp_path / "a.mkv", FILM[:4], times_ms=[0, 40, 200, 240]))
-    assert found.time_s.tolist() == pytest.approx([0, 0.04, 0.2, 0.24])
+    result = decode(video_files.write(tmp_path / "a.mkv", FILM[:4], times_ms=[0, 40, 200, 240]))
+    assert result.time_s.tolist() == pytest.approx([0, 0.04, 0.2, 0.24])
 
 
 def test_a_film_is_turned_upright_as_its_file_says(tmp_path):
-    found = decode(video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4")))
-    assert np.abs(found.frames.astype(int) - np.rot90(FILM, -1, (1, 2))).max() <= 4
-    assert found.steps == ("rotated 20 frames as the file says",)
+    result = decode(video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4")))
+    assert np.abs(result.frames.astype(int) - np.rot90(FILM, -1, (1, 2))).max() <= 4
+    assert result.steps == ("rotated 20 frames as the file says",)
 
 
 def test_a_turned_film_fits_the_size_after_the_turn(tmp_path):
@@ -60,15 +60,15 @@ def test_a_turned_film_fits_the_size_after_the_turn(tmp_path):
 
 @pytest.mark.parametrize("size, shape", [((24, 24), (18, 24)), ((12, 100), (12, 16)), ((500, 500), (48, 64))])
 def test_frames_are_made_smaller_in_their_own_shape_and_never_larger(tmp_path, size, shape):
-    found = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(size=size))
-    assert found.frames.shape[1:3] == shape
+    result = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(size=size))
+    assert result.frames.shape[1:3] == shape
 
 
 def test_thinning_keeps_at_most_so_many_frames_a_second_and_says_so(tmp_path):
-    found = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(fps=5))
-    assert found.time_s.tolist() == pytest.approx([0, 0.2, 0.4, 0.6])
-    assert found.fps == pytest.approx(5)
-    assert found.steps == ("kept 4 of 20 frames, at most 5 a second",)
+    result = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(fps=5))
+    assert result.time_s.tolist() == pytest.approx([0, 0.2, 0.4, 0.6])
+    assert result.fps == pytest.approx(5)
+    assert result.steps == ("kept 4 of 20 frames, at most 5 a second",)
 
 
 def test_thinning_above_the_rate_of_the_film_keeps_all(tmp_path):
@@ -76,8 +76,8 @@ def test_thinning_above_the_rate_of_the_film_keeps_all(tmp_path):
 
 
 def test_a_limit_of_frames_takes_the_first_ones_and_says_so(tmp_path):
-    found = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(max_frames=3))
-    assert np.array_equal(found.frames, FILM[:3]) and found.steps == ("read only the first 3 frames",)
+    result = decode(video_files.write(tmp_path / "a.mkv", FILM), DecodeOptions(max_frames=3))
+    assert np.array_equal(result.frames, FILM[:3]) and result.steps == ("read only the first 3 frames",)
 
 
 def test_frames_that_repeat_a_stamp_are_left_out(tmp_path, monkeypatch):
@@ -116,10 +116,10 @@ def test_a_pattern_that_never_ends_is_one_message(tmp_path, monkeypatch):
 def test_captions_come_from_the_card_or_a_table(tmp_path):
     video_files.write(tmp_path / "a.mkv", FILM[:3])
     (tmp_path / "said.csv").write_text("file,caption\na,A square goes right.\n")
-    told = [
+    captions = [
         data.load_data(card(tmp_path, captions=rule))[0].caption for rule in ("csv:said.csv", {"a": "A box."})
     ]
-    assert told == ["A square goes right.", "A box."]
+    assert captions == ["A square goes right.", "A box."]
 
 
 @pytest.mark.parametrize("keys, message", [
@@ -171,10 +171,10 @@ def test_the_hash_of_a_clip_names_the_file_and_the_reading(tmp_path):
 
 @pytest.mark.parametrize("name, codec", [("a.avi", "mpeg4"), ("a.mp4", "mpeg4"), ("a.avi", "ffv1")])
 def test_damaged_frames_are_skipped_and_counted(tmp_path, name, codec):
-    found = decode(video_files.spoil(video_files.write(tmp_path / name, FILM, codec=codec), [3, 4]))
-    lost = 20 - len(found.frames)
-    assert 2 <= lost < 10 and found.steps == (f"skipped {lost} frames that are damaged or missing",)
-    assert (np.diff(found.time_s) > 0).all()
+    result = decode(video_files.spoil(video_files.write(tmp_path / name, FILM, codec=codec), [3, 4]))
+    lost = 20 - len(result.frames)
+    assert 2 <= lost < 10 and result.steps == (f"skipped {lost} frames that are damaged or missing",)
+    assert (np.diff(result.time_s) > 0).all()
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
@@ -187,8 +187,8 @@ def test_a_film_of_which_more_than_half_is_damaged_is_refused(tmp_path, name):
 def test_a_film_cut_off_near_its_end_says_what_is_missing(tmp_path):
     path = video_files.write(tmp_path / "a.mkv", FILM)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
-    found = decode(path)
-    assert found.steps == (f"skipped {20 - len(found.frames)} frames that are damaged or missing",)
+    result = decode(path)
+    assert result.steps == (f"skipped {20 - len(result.frames)} frames that are damaged or missing",)
 
 
 def broken(folder: Path) -> list[tuple[Path, str]]:
@@ -206,13 +206,15 @@ def broken(folder: Path) -> list[tuple[Path, str]]:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     video_files.write_sound(folder / "sound.mkv")
-    said = {
+    expected = {
         "cut.mkv": "more than half",
         "uncoded.mkv": "unknown codec",
         "frameless.mkv": "no frame",
         "sound.mkv": "no video stream",
     }
-    return [(folder / name, said.get(name, "cannot be read as a video")) for name in (*files, "sound.mkv")]
+    return [
+        (folder / name, expected.get(name, "cannot be read as a video")) for name in (*files, "sound.mkv")
+    ]
 
 
 def test_files_that_are_no_films_raise_one_error_and_stay_closed(tmp_path):
@@ -253,8 +255,8 @@ def test_mutated_bytes_give_frames_or_one_error_and_leave_nothing_open(whole, tm
     path.write_bytes(bytes(content[: int(len(content) * cut)]))
     before = open_files()
     try:
-        found = decode(path)
-        assert len(found.frames) == len(found.time_s) > 0 and (np.diff(found.time_s) > 0).all()
+        result = decode(path)
+        assert len(result.frames) == len(result.time_s) > 0 and (np.diff(result.time_s) > 0).all()
     except DataError as error:
         assert str(path) in str(error)
     assert open_files() == before

@@ -9,8 +9,8 @@ from st2llm.errors import DataError
 
 
 def _iso(values: list[float], units: str, calendar: str = "standard") -> list[str]:
-    found = cf.decode_time(np.array(values), {"units": units, "calendar": calendar}, "a.nc:time")
-    return [str(one) for one in found.astype("datetime64[s]")]
+    result = cf.decode_time(np.array(values), {"units": units, "calendar": calendar}, "a.nc:time")
+    return [str(time) for time in result.astype("datetime64[s]")]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_half_a_month_is_refused() -> None:
         ("level", {}, None),
     ],
 )
-def test_dimensions_are_told_by_attributes_and_names(
+def test_dimensions_are_recognised_by_attributes_and_names(
     name: str, attributes: dict[str, str], expected: str | None
 ) -> None:
     assert cf.axis_role(name, attributes) == expected

@@ -36,7 +36,7 @@ def test_cells_are_of_the_sort_that_is_asked_for(tmp_path: Path) -> None:
     assert table.categories("id").names == ("a", "b")
     np.testing.assert_array_equal(table.numbers("x"), [1.5, np.nan, -2000.0])
     stamps = pd.to_datetime(table.timestamps("when").microseconds, unit="us")
-    assert [str(one) for one in stamps] == [
+    assert [str(first) for first in stamps] == [
         "2024-01-01 00:00:00",
         "2024-01-02 03:04:05",
         "2024-01-03 00:00:00",
@@ -59,9 +59,9 @@ def test_a_gzip_a_zip_and_a_plain_file_hold_the_same_whatever_their_names(tmp_pa
         (tmp_path / "b.dat", "inner/t.csv"),
         (tmp_path / "b.dat", None),
     ):
-        found = columns.read(path, WANTED, member=member)
-        np.testing.assert_array_equal(found.numbers("x"), plain.numbers("x"))
-        assert found.categories("id").names == plain.categories("id").names
+        result = columns.read(path, WANTED, member=member)
+        np.testing.assert_array_equal(result.numbers("x"), plain.numbers("x"))
+        assert result.categories("id").names == plain.categories("id").names
 
 
 def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
@@ -71,18 +71,20 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     frame.to_csv(tmp_path / "t.csv", index=False)
     wanted: dict[str, columns.ColumnType] = {"id": "category", "when": "timestamp", "x": "number"}
-    one, two = (columns.read(tmp_path / name, wanted) for name in ("t.parquet", "t.csv"))
-    assert one.categories("id").names == two.categories("id").names == ("7", "8")
-    np.testing.assert_array_equal(one.timestamps("when").microseconds, two.timestamps("when").microseconds)
-    np.testing.assert_array_equal(one.numbers("x"), two.numbers("x"))
+    first, second = (columns.read(tmp_path / name, wanted) for name in ("t.parquet", "t.csv"))
+    assert first.categories("id").names == second.categories("id").names == ("7", "8")
+    np.testing.assert_array_equal(
+        first.timestamps("when").microseconds, second.timestamps("when").microseconds
+    )
+    np.testing.assert_array_equal(first.numbers("x"), second.numbers("x"))
 
 
 def test_stamps_of_a_parquet_file_may_have_a_zone(tmp_path: Path) -> None:
     stamps = pd.to_datetime(["2024-01-01T12:00:00+13:00"]).tz_convert("Pacific/Auckland")
     pd.DataFrame({"when": stamps}).to_parquet(tmp_path / "t.parquet")
-    found = columns.read(tmp_path / "t.parquet", {"when": "timestamp"}).timestamps("when")
-    assert found.has_offset
-    assert found.microseconds[0] // 1_000_000 == pd.Timestamp("2023-12-31T23:00:00Z").timestamp()
+    result = columns.read(tmp_path / "t.parquet", {"when": "timestamp"}).timestamps("when")
+    assert result.has_offset
+    assert result.microseconds[0] // 1_000_000 == pd.Timestamp("2023-12-31T23:00:00Z").timestamp()
 
 
 def test_columns_may_stand_apart_by_any_blanks_and_have_no_head(tmp_path: Path) -> None:
@@ -103,17 +105,17 @@ def test_a_head_may_have_a_byte_order_mark_and_quotes(tmp_path: Path) -> None:
 
 def test_stamps_with_offsets_are_instants(tmp_path: Path) -> None:
     path = write(tmp_path, "when\n2024-01-01T00:00:00Z\n2024-01-01T05:00:00+05:00\n")
-    found = columns.read(path, {"when": "timestamp"}).timestamps("when")
-    assert found.has_offset
-    assert found.microseconds[0] == found.microseconds[1]
+    result = columns.read(path, {"when": "timestamp"}).timestamps("when")
+    assert result.has_offset
+    assert result.microseconds[0] == result.microseconds[1]
 
 
 def test_stamps_may_have_a_format_of_their_own(tmp_path: Path) -> None:
     path = write(tmp_path, "when\n10/02/2015 12:11:00 PM\n10/02/2015 12:11:00 AM\n")
-    found = columns.read(
+    result = columns.read(
         path, {"when": "timestamp"}, TableFormat(formats={"when": "%m/%d/%Y %I:%M:%S %p"})
     ).timestamps("when")
-    assert (np.diff(found.microseconds) == -12 * 3600 * 1_000_000).all()
+    assert (np.diff(result.microseconds) == -12 * 3600 * 1_000_000).all()
 
 
 @pytest.mark.parametrize(
@@ -133,11 +135,11 @@ def test_stamps_may_have_a_format_of_their_own(tmp_path: Path) -> None:
         (b"id,when,x,kind\na,2024-01-01,1,b\xff\xfe\n", "cannot be read"),
     ],
 )
-def test_a_faulty_table_is_told_in_one_message(tmp_path: Path, text: str | bytes, message: str) -> None:
-    with pytest.raises(DataError) as told:
+def test_a_faulty_table_gives_one_message(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(DataError) as caught:
         columns.read(write(tmp_path, text), WANTED)
-    assert message in str(told.value)
-    assert "\n" not in str(told.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_zones_that_only_some_blocks_have_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,10 +217,10 @@ def test_tables_join_with_one_set_of_codes(tmp_path: Path) -> None:
         columns.read(write(tmp_path, text, name), {"id": "category", "x": "number"})
         for name, text in (("a.csv", "id,x\nq,1\nr,2\n"), ("b.csv", "id,x\nr,3\ns,4\n"))
     ]
-    found = columns.concatenate(tables)
-    assert found.categories("id").names == ("q", "r", "s")
-    assert found.categories("id").codes.tolist() == [0, 1, 1, 2]
-    assert found.numbers("x").tolist() == [1, 2, 3, 4]
+    result = columns.concatenate(tables)
+    assert result.categories("id").names == ("q", "r", "s")
+    assert result.categories("id").codes.tolist() == [0, 1, 1, 2]
+    assert result.numbers("x").tolist() == [1, 2, 3, 4]
 
 
 def test_a_path_that_is_no_file_is_named(tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_blocks_are_cut_between_lines_wherever_they_end(
     assert [names.names[code] for code in names.codes] == ["x" * (i % 9) + "é" for i in range(40)]
 
 
-def test_a_faulty_row_of_a_later_block_is_told_by_its_line(
+def test_a_faulty_row_of_a_later_block_is_named_by_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_blocks, "BLOCK_BYTES", 32)

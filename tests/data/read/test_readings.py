@@ -19,12 +19,12 @@ def _read(path: Path, name: str = "values.csv") -> readings.Readings:
 
 
 def test_a_wide_csv_is_read_in_its_own_order(make_card: Make) -> None:
-    found = _read(make_card())
-    assert found.ids == ("Queen St", "High St")
-    assert found.values.shape == (72, 2, 1)
-    assert found.values[5, :, 0].tolist() == [5.0, 95.0]
-    assert found.time is not None
-    assert set(np.diff(found.time)) == {3600}
+    result = _read(make_card())
+    assert result.ids == ("Queen St", "High St")
+    assert result.values.shape == (72, 2, 1)
+    assert result.values[5, :, 0].tolist() == [5.0, 95.0]
+    assert result.time is not None
+    assert set(np.diff(result.time)) == {3600}
 
 
 def test_columns_that_are_ignored_are_left_out(make_card: Make) -> None:
@@ -32,10 +32,10 @@ def test_columns_that_are_ignored_are_left_out(make_card: Make) -> None:
 
 
 def test_a_long_csv_is_read_in_any_order_of_rows(make_card: Make) -> None:
-    found = _read(make_card(values=LONG, **LONG_KEYS))
-    assert found.ids == ("b", "a")
+    result = _read(make_card(values=LONG, **LONG_KEYS))
+    assert result.ids == ("b", "a")
     expected = [[[2, np.nan], [1, 10]], [[3, 30], [np.nan, np.nan]]]
-    np.testing.assert_array_equal(found.values, np.array(expected))
+    np.testing.assert_array_equal(result.values, np.array(expected))
 
 
 def test_a_repeated_row_of_a_long_table_is_an_error_unless_the_card_says_otherwise(make_card: Make) -> None:
@@ -53,9 +53,9 @@ def test_repeated_stamps_of_a_wide_table_follow_the_card(
     make_card: Make, rule: str, expected: list[float]
 ) -> None:
     values = "stamp,Queen St\n2024-01-01 00:00,1\n2024-01-01 00:00,2\n2024-01-01 01:00,3\n"
-    found = _read(make_card(values=values, duplicates=rule))
-    assert found.values[:, 0, 0].tolist() == expected
-    assert "1 rows of repeated timestamps" in found.steps[-1]
+    result = _read(make_card(values=values, duplicates=rule))
+    assert result.values[:, 0, 0].tolist() == expected
+    assert "1 rows of repeated timestamps" in result.steps[-1]
 
 
 def test_repeated_stamps_are_an_error_by_default(make_card: Make) -> None:
@@ -103,9 +103,9 @@ def test_a_column_that_is_not_there_gets_the_nearest_name(make_card: Make) -> No
 def test_hours_before_the_start_of_the_day_belong_to_the_day_after(make_card: Make) -> None:
     values = "day,hour,Queen St\n2024-01-01,23:00-23:59,1\n2024-01-01,0:00-0:59,2\n2024-01-01,5:00-5:59,3\n"
     clock = {"date": "day", "clock": "hour", "day_starts": 6}
-    found = _read(make_card(values=values, time=clock, timezone="UTC"))
-    assert found.time is not None
-    assert (np.diff(found.time) // 3600).tolist() == [1, 5]
+    result = _read(make_card(values=values, time=clock, timezone="UTC"))
+    assert result.time is not None
+    assert (np.diff(result.time) // 3600).tolist() == [1, 5]
 
 
 def _chronicle(wrong: dict[int, str]) -> str:
@@ -116,10 +116,10 @@ def _chronicle(wrong: dict[int, str]) -> str:
 
 def test_a_date_that_contradicts_the_running_hours_is_mended(make_card: Make) -> None:
     clock = {"date": "day", "clock": "hour", "follow": "hour"}
-    found = _read(make_card(values=_chronicle({700: "2024-03-09"}), time=clock, timezone="UTC"))
-    assert found.time is not None
-    assert set(np.diff(found.time)) == {3600}
-    assert "corrected the date of 1 rows" in found.steps[-1]
+    result = _read(make_card(values=_chronicle({700: "2024-03-09"}), time=clock, timezone="UTC"))
+    assert result.time is not None
+    assert set(np.diff(result.time)) == {3600}
+    assert "corrected the date of 1 rows" in result.steps[-1]
 
 
 def test_more_wrong_dates_than_a_slip_are_an_error(make_card: Make) -> None:
@@ -139,10 +139,10 @@ def test_parquet_and_hdf5_with_a_time_index_need_no_time_column(make_card: Make)
     frame.to_parquet(path.parent / "v.parquet")
     frame.to_hdf(path.parent / "v.h5", key="speed")
     for name in ("v.parquet", "v.h5:speed"):
-        found = _read(_with_values(make_card(time=None), name), name.split(":")[0])
-        assert found.ids == ("a",)
-        assert found.time is not None
-        assert found.values.ravel().tolist() == [1.0, 2.0]
+        result = _read(_with_values(make_card(time=None), name), name.split(":")[0])
+        assert result.ids == ("a",)
+        assert result.time is not None
+        assert result.values.ravel().tolist() == [1.0, 2.0]
 
 
 def _with_values(path: Path, name: str) -> Path:
@@ -156,10 +156,10 @@ def _with_values(path: Path, name: str) -> Path:
 def test_an_npz_array_is_read_by_time_node_and_channel(make_card: Make, shape: tuple[int, ...]) -> None:
     path = _with_values(make_card(time=None), "v.npz:data")
     np.savez(path.parent / "v.npz", data=np.arange(np.prod(shape)).reshape(shape))
-    found = _read(path, "v.npz")
-    assert found.values.shape == (*shape, 1)[:3]
-    assert found.ids is None
-    assert found.time is None
+    result = _read(path, "v.npz")
+    assert result.values.shape == (*shape, 1)[:3]
+    assert result.ids is None
+    assert result.time is None
 
 
 def test_an_array_of_other_axes_is_refused(make_card: Make) -> None:

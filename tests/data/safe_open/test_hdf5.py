@@ -87,7 +87,7 @@ def test_a_ring_of_groups_ends(tmp_path: Path) -> None:
     np.testing.assert_array_equal(safe_open.hdf5_array(tmp_path / "a.h5"), VALUES)
 
 
-def test_a_table_of_pandas_is_told_from_plain_numbers(tmp_path: Path) -> None:
+def test_a_table_of_pandas_is_distinguished_from_plain_numbers(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1.0]}).to_hdf(tmp_path / "b.h5", key="df")
     assert safe_open.has_pandas_tables(tmp_path / "b.h5")
     assert not safe_open.has_pandas_tables(_written(tmp_path / "a.h5"))

@@ -18,8 +18,8 @@ from st2llm.errors import DataError
 
 
 def _heat(path: Path) -> np.ndarray:
-    with safe_open.open_raster(path) as found:
-        return np.asarray(found["heat"].to_numpy())
+    with safe_open.open_raster(path) as result:
+        return np.asarray(result["heat"].to_numpy())
 
 
 def _zarr(path: Path, version: int = 3) -> Path:
@@ -152,9 +152,9 @@ def test_mutated_netcdf_comes_back_as_numbers_or_as_a_data_error(
     dataset().isel(time=slice(6)).to_netcdf(tmp_path / f"{engine}.nc", engine=engine)
     (tmp_path / "a.nc").write_bytes(_mutated(bytearray((tmp_path / f"{engine}.nc").read_bytes()), data))
     try:
-        with safe_open.open_raster(tmp_path / "a.nc") as found:
-            for name in found.variables:
-                assert isinstance(found[name].to_numpy(), np.ndarray)
+        with safe_open.open_raster(tmp_path / "a.nc") as result:
+            for name in result.variables:
+                assert isinstance(result[name].to_numpy(), np.ndarray)
     except DataError as error:
         assert str(error)
 
@@ -165,7 +165,7 @@ def test_mutated_netcdf_comes_back_as_numbers_or_as_a_data_error(
 def test_mutated_zarr_comes_back_as_numbers_or_as_a_data_error(tmp_path: Path, data: st.DataObject) -> None:
     shutil.rmtree(tmp_path / "a.zarr", ignore_errors=True)
     store = _zarr(tmp_path / "a.zarr", data.draw(st.sampled_from([2, 3])))
-    files = sorted(one for one in (store / "heat").rglob("*") if one.is_file())
+    files = sorted(file for file in (store / "heat").rglob("*") if file.is_file())
     chosen = data.draw(st.sampled_from(files))
     chosen.write_bytes(_mutated(bytearray(chosen.read_bytes()), data))
     try:
@@ -176,6 +176,6 @@ def test_mutated_zarr_comes_back_as_numbers_or_as_a_data_error(tmp_path: Path, d
 
 def test_a_dataset_of_xarray_is_what_comes_back(tmp_path: Path) -> None:
     dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with safe_open.open_raster(tmp_path / "a.nc") as found:
-        assert isinstance(found, xr.Dataset)
-        assert found["time"].attrs["units"] == "days since 2024-01-01 00:00:00"
+    with safe_open.open_raster(tmp_path / "a.nc") as result:
+        assert isinstance(result, xr.Dataset)
+        assert result["time"].attrs["units"] == "days since 2024-01-01 00:00:00"

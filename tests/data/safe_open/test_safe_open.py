@@ -78,7 +78,7 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path: Path) -> None:
         safe_open.unpack_member(tmp_path / "a.whl", "a", tmp_path / "out")
 
 
-def test_a_member_lands_where_it_is_told_whatever_its_name_claims(tmp_path: Path) -> None:
+def test_a_member_is_written_to_the_given_path_whatever_its_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as bundle:
         bundle.writestr("../../escape", b"x")
     safe_open.unpack_member(tmp_path / "a.whl", "../../escape", tmp_path / "here")

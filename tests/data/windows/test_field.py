@@ -79,7 +79,7 @@ def test_the_side_holds_the_windows_calendar_neighbours_and_labels() -> None:
     assert side.labels == ("A", "B", "C")
 
 
-def test_a_note_is_told_where_it_overlaps_the_wanted_time_alone() -> None:
+def test_a_note_is_shown_only_where_it_overlaps_the_wanted_time() -> None:
     def note(first: int, last: int) -> Note:
         return Note(FIRST + 3600 * first, FIRST + 3600 * last, f"{first} to {last}")
 
@@ -182,11 +182,11 @@ def test_changing_a_windows_indices_does_not_change_the_window() -> None:
 
 def test_the_hash_is_stable_and_names_task_stride_and_choice() -> None:
     task = tasks.forecast(4, 2)
-    one = split(_data(), task)
-    assert one.sha256 == split(_data(), task).sha256
+    first = split(_data(), task)
+    assert first.sha256 == split(_data(), task).sha256
     others = [split(_data(), task, stride=2), split(_data(), tasks.forecast(3, 3)), split(_data(99), task)]
-    assert len({one.sha256, *(other.sha256 for other in others)}) == 4
-    assert one.train.sha256 != one.train[1:].sha256
+    assert len({first.sha256, *(other.sha256 for other in others)}) == 4
+    assert first.train.sha256 != first.train[1:].sha256
 
 
 def test_the_hash_is_the_same_on_every_machine() -> None:
@@ -207,8 +207,8 @@ def test_what_comes_after_the_origin_changes_nothing_that_is_visible() -> None:
 def test_test_values_change_no_sample_to_learn_from() -> None:
     values = _data().values.copy()
     values[boundaries(_data())[2] :] = -1e9
-    one, two = split(_data(), tasks.forecast(4, 2)), split(_data(values=values), tasks.forecast(4, 2))
-    for part, other in ((one.train, two.train), (one.validation, two.validation)):
+    first, second = split(_data(), tasks.forecast(4, 2)), split(_data(values=values), tasks.forecast(4, 2))
+    for part, other in ((first.train, second.train), (first.validation, second.validation)):
         for a, b in zip(part, other, strict=True):
             np.testing.assert_array_equal(a.values, b.values)
             np.testing.assert_array_equal(a.truth, b.truth)

@@ -18,17 +18,17 @@ def person(name: str, days: list[int], parts: list[int], **keys: object) -> Traj
     """A stay each of these days, on one day ten minutes apart; the place is the number of the stay, modulo 7."""
     order = np.arange(len(days))
     hour = np.array([days[:i].count(day) for i, day in enumerate(days)])
-    one = Trajectory(
+    trajectory = Trajectory(
         "tiny", name, "UTC", np.array(days, dtype=np.int64) * DAY + hour * 600, place=tuple(f"p{i % 7}" for i in order),
         attributes={"duration_min": order.astype(np.float64)}, split=SplitPlan(1.0, 0.0, 0.0, by="given"),
         part=np.array(parts, dtype=np.int64),
     )  # fmt: skip
-    return replace(one, **keys)
+    return replace(trajectory, **keys)
 
 
 def test_a_sample_holds_history_then_context_then_the_stay_that_is_asked_for() -> None:
-    one = person("ann", [*range(20), 30, 32, 34, 35, 36, 37, 38], [0] * 10 + [1] * 10 + [2] * 7)
-    _, _, test = sequences.split_trajectories([one], tasks.next_place(history=4, context_stays=2))
+    trajectory = person("ann", [*range(20), 30, 32, 34, 35, 36, 37, 38], [0] * 10 + [1] * 10 + [2] * 7)
+    _, _, test = sequences.split_trajectories([trajectory], tasks.next_place(history=4, context_stays=2))
     sample = test[0]
     assert len(test) == 2
     assert sample.side.channels == ("place", "duration_min")
@@ -43,47 +43,47 @@ def test_a_sample_holds_history_then_context_then_the_stay_that_is_asked_for() -
     assert sample.id == "tiny/ann/stay-25"
 
 
-def test_the_time_of_the_stay_is_told_only_where_the_task_says_so() -> None:
-    one = person("ann", [*range(10), *range(20, 30)], [0] * 10 + [2] * 10)
-    _, _, test = sequences.split_trajectories([one], tasks.next_place(target_time=False))
+def test_the_time_of_the_stay_is_shown_only_where_the_task_says_so() -> None:
+    trajectory = person("ann", [*range(10), *range(20, 30)], [0] * 10 + [2] * 10)
+    _, _, test = sequences.split_trajectories([trajectory], tasks.next_place(target_time=False))
     sample = test[0]
     assert sample.time[-1] == sample.time[-2]
     assert sample.side.calendar.day_of_week[-1] == sample.side.calendar.day_of_week[-2]
 
 
 def test_a_part_without_an_earlier_one_takes_its_own_stays_as_history() -> None:
-    one = person("ann", list(range(20)), [0] * 20)
-    train, _, test = sequences.split_trajectories([one], tasks.next_place(history=3, context_stays=2))
+    trajectory = person("ann", list(range(20)), [0] * 20)
+    train, _, test = sequences.split_trajectories([trajectory], tasks.next_place(history=3, context_stays=2))
     assert len(test) == 0
     np.testing.assert_array_equal(train[-1].values[:-1, 0, 1], [14, 15, 16, 17, 18])
 
 
 def test_hidden_places_never_reach_the_values() -> None:
-    one = person("ann", [*range(10), *range(20, 32)], [0] * 10 + [2] * 12)
-    for sample in sequences.split_trajectories([one], tasks.next_place())[2]:
+    trajectory = person("ann", [*range(10), *range(20, 32)], [0] * 10 + [2] * 12)
+    for sample in sequences.split_trajectories([trajectory], tasks.next_place())[2]:
         assert np.isnan(sample.values[-1]).all()
 
 
 def test_a_stay_at_no_known_place_is_not_asked_for() -> None:
-    one = person("ann", list(range(12)), [0] * 12)
-    assert one.place is not None
-    one = replace(one, place=(*one.place[:-1], ""))
-    assert 11 not in sequences.split_trajectories([one], tasks.next_place())[0].indices()
+    trajectory = person("ann", list(range(12)), [0] * 12)
+    assert trajectory.place is not None
+    trajectory = replace(trajectory, place=(*trajectory.place[:-1], ""))
+    assert 11 not in sequences.split_trajectories([trajectory], tasks.next_place())[0].indices()
 
 
 def test_places_have_words_where_the_data_have_them() -> None:
-    one = person("ann", list(range(12)), [0] * 12, place_labels={"p1": "Café"})
-    side = sequences.split_trajectories([one], tasks.next_place())[0][0].side
+    trajectory = person("ann", list(range(12)), [0] * 12, place_labels={"p1": "Café"})
+    side = sequences.split_trajectories([trajectory], tasks.next_place())[0][0].side
     assert side.option_labels[side.options.index("p1")] == "Café"
     assert side.option_labels[side.options.index("p2")] == "p2"
 
 
 def test_numbers_of_places_are_listed_by_size() -> None:
-    one = replace(person("ann", list(range(12)), [0] * 12), place=tuple(["10", "9"] * 6))
-    assert sequences.split_trajectories([one], tasks.next_place())[0][0].side.options == ("9", "10")
+    trajectory = replace(person("ann", list(range(12)), [0] * 12), place=tuple(["10", "9"] * 6))
+    assert sequences.split_trajectories([trajectory], tasks.next_place())[0][0].side.options == ("9", "10")
 
 
-def test_a_part_too_short_for_a_question_is_told() -> None:
+def test_a_part_too_short_for_a_sample_is_an_error() -> None:
     with pytest.raises(DataError, match="the test part has 3"):
         sequences.split_trajectories([person("ann", list(range(15)), [0] * 12 + [2] * 3)], tasks.next_place())
 
@@ -92,7 +92,7 @@ def test_a_part_too_short_for_a_question_is_told() -> None:
 def test_questions_and_contexts_are_those_of_a_plain_search(days: list[int], context: int) -> None:
     days = [*range(12), *(12 + day for day in sorted(days))]
     parts = [0] * 12 + [2] * (len(days) - 12)
-    one = person("ann", days, parts)
+    trajectory = person("ann", days, parts)
     first = days[12]
     expected = {}
     for i in range(12, len(days)):
@@ -101,12 +101,12 @@ def test_questions_and_contexts_are_those_of_a_plain_search(days: list[int], con
             expected[i] = week[-context:]
     if not expected:
         return
-    test = sequences.split_trajectories([one], tasks.next_place(history=5, context_stays=context))[2]
+    test = sequences.split_trajectories([trajectory], tasks.next_place(history=5, context_stays=context))[2]
     assert test.indices().tolist() == list(expected)
     for sample, stays in zip(test, expected.values(), strict=True):
         np.testing.assert_array_equal(sample.values[:-1, 0, 1], [7, 8, 9, 10, 11, *stays])
 
 
 def test_stays_need_no_common_step() -> None:
-    one = person("ann", [*range(0, 40, 3), *range(41, 60)], [0] * 33)
-    assert sequences.split_trajectories([one], tasks.next_place())[0][0].side.freq_s == 60
+    trajectory = person("ann", [*range(0, 40, 3), *range(41, 60)], [0] * 33)
+    assert sequences.split_trajectories([trajectory], tasks.next_place())[0][0].side.freq_s == 60

@@ -220,12 +220,12 @@ def test_tasks_of_other_kinds_are_refused_by_name(task: Task) -> None:
 
 def test_kriging_needs_a_second_place() -> None:
     data = _graph()
-    one = replace(
+    single = replace(
         data, values=data.values[:, :1], places=("a",), labels=("A",), lonlat=None,
         edges=Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)),
     )  # fmt: skip
     with pytest.raises(DataError, match="krige hides one and shows others"):
-        split(one, tasks.krige(4))
+        split(single, tasks.krige(4))
 
 
 def test_monthly_windows_are_cut_like_any_other() -> None:

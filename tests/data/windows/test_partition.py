@@ -28,18 +28,19 @@ def test_a_boundary_moves_back_to_local_midnight() -> None:
     last = int(pd.Timestamp("2024-01-11", tz="America/New_York").timestamp()) - 1
     cuts = partition.part_boundaries(SplitPlan(0.75, 0.2, 0.05, align="day"), first, last, "America/New_York")
     local = [pd.Timestamp(cut, unit="s", tz="America/New_York") for cut in cuts]
-    assert [str(one)[:16] for one in local] == ["2024-01-08 00:00", "2024-01-10 00:00"]
+    assert [str(trajectory)[:16] for trajectory in local] == ["2024-01-08 00:00", "2024-01-10 00:00"]
 
 
 def test_whole_objects_are_drawn_by_their_ids_and_not_by_their_order() -> None:
     tracks = [track(f"o{i}", 10 * i, 5, SplitPlan(0.6, 0.2, 0.2, by="object")) for i in range(10)]
     parts = {
-        one.id: set(part.tolist()) for one, part in zip(tracks, partition.assign_parts(tracks), strict=True)
+        trajectory.id: set(part.tolist())
+        for trajectory, part in zip(tracks, partition.assign_parts(tracks), strict=True)
     }
-    assert sorted(number for found in parts.values() for number in found) == [0] * 6 + [1] * 2 + [2] * 2
+    assert sorted(number for result in parts.values() for number in result) == [0] * 6 + [1] * 2 + [2] * 2
     again = {
-        one.id: set(part.tolist())
-        for one, part in zip(tracks[::-1], partition.assign_parts(tracks[::-1]), strict=True)
+        trajectory.id: set(part.tolist())
+        for trajectory, part in zip(tracks[::-1], partition.assign_parts(tracks[::-1]), strict=True)
     }
     assert again == parts
 
@@ -64,8 +65,8 @@ def test_labels_that_are_not_held_out_are_cut_each_by_its_own_span() -> None:
 
 
 def test_parts_may_be_given() -> None:
-    one = replace(track("a", 0, 4, SplitPlan(1.0, 0.0, 0.0, by="given")), part=np.array([0, 0, 1, 2]))
-    assert partition.assign_parts([one])[0].tolist() == [0, 0, 1, 2]
+    trajectory = replace(track("a", 0, 4, SplitPlan(1.0, 0.0, 0.0, by="given")), part=np.array([0, 0, 1, 2]))
+    assert partition.assign_parts([trajectory])[0].tolist() == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -77,9 +78,9 @@ def test_parts_may_be_given() -> None:
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(plan: SplitPlan, message: str) -> None:
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         partition.assign_parts([track("a", 0, 4, plan, "north")])
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 @given(st.floats(0.05, 0.9), st.integers(2, 300))
@@ -90,7 +91,7 @@ def test_no_train_fix_is_later_than_a_test_fix(train: float, count: int) -> None
         track("b", 7, count, SplitPlan(train, rest, rest)),
     ]
     parts = np.concatenate(partition.assign_parts(tracks))
-    time = np.concatenate([one.time for one in tracks])
+    time = np.concatenate([trajectory.time for trajectory in tracks])
     for earlier, later in ((0, 1), (1, 2), (0, 2)):
         if (parts == earlier).any() and (parts == later).any():
             assert time[parts == earlier].max() < time[parts == later].min()

@@ -22,8 +22,8 @@ def walk(
     """A walk east, a fix a minute: x counts the metres, y the fix."""
     at = MONDAY + np.array(time if time is not None else np.arange(40) * 60, dtype=np.int64)
     xy = np.column_stack([at - MONDAY, np.arange(len(at))]).astype(np.float64)
-    one = Trajectory("tiny", name, "UTC", at, xy=xy, split=SplitPlan(0.5, 0.25, 0.25), label=label)
-    return replace(one, **keys)
+    trajectory = Trajectory("tiny", name, "UTC", at, xy=xy, split=SplitPlan(0.5, 0.25, 0.25), label=label)
+    return replace(trajectory, **keys)
 
 
 def make_events(count: int = 60, **keys: object) -> Events:
@@ -82,8 +82,8 @@ def test_the_stride_is_in_fixes() -> None:
 
 
 def test_a_forecast_shows_the_past_and_asks_for_x_and_y_alone() -> None:
-    one = walk(attributes={"speed": np.arange(40.0), "tide": np.arange(40.0)}, known=("tide",))
-    sample = sequences.split_trajectories([one], tasks.forecast(3, 2))[0][4]
+    trajectory = walk(attributes={"speed": np.arange(40.0), "tide": np.arange(40.0)}, known=("tide",))
+    sample = sequences.split_trajectories([trajectory], tasks.forecast(3, 2))[0][4]
     assert sample.kind == "trajectory"
     assert sample.task == "forecast"
     assert sample.side.channels == ("x", "y", "speed", "tide")
@@ -97,8 +97,8 @@ def test_a_forecast_shows_the_past_and_asks_for_x_and_y_alone() -> None:
 
 
 def test_what_is_hidden_in_the_plane_is_hidden_in_degrees() -> None:
-    one = walk(lonlat=np.column_stack([np.linspace(10, 11, 40), np.full(40, 50.0)]))
-    side = sequences.split_trajectories([one], tasks.forecast(3, 2))[0][0].side
+    trajectory = walk(lonlat=np.column_stack([np.linspace(10, 11, 40), np.full(40, 50.0)]))
+    side = sequences.split_trajectories([trajectory], tasks.forecast(3, 2))[0][0].side
     assert side.step_lonlat is not None
     assert np.isfinite(side.step_lonlat).all(axis=1).tolist() == [True] * 3 + [False] * 2
 
@@ -111,9 +111,9 @@ def test_recovery_hides_a_span_and_each_window_has_its_own() -> None:
 
 
 def test_milliseconds_stay_milliseconds_and_say_so() -> None:
-    one = walk(time=list(range(0, 16_000, 400)), unit_s=0.001)
-    one = replace(one, time=one.time - MONDAY)
-    sample = sequences.split_trajectories([one], tasks.forecast(3, 2))[0][0]
+    trajectory = walk(time=list(range(0, 16_000, 400)), unit_s=0.001)
+    trajectory = replace(trajectory, time=trajectory.time - MONDAY)
+    sample = sequences.split_trajectories([trajectory], tasks.forecast(3, 2))[0][0]
     assert sample.side.freq_s == 0
     assert sample.time.tolist() == [0, 400, 800, 1200, 1600]
     assert sample.id == "tiny/ann/1200ms"
@@ -127,11 +127,11 @@ def test_a_regular_step_counts_the_calendar() -> None:
 
 
 def test_holidays_and_notes_reach_the_sample() -> None:
-    one = walk(
+    trajectory = walk(
         holidays={MONDAY // 86_400: "New Year's Day"},
         notes=(Note(MONDAY + 180, MONDAY + 200, "a parade"), Note(MONDAY + 6000, MONDAY + 6001, "later")),
     )
-    side = sequences.split_trajectories([one], tasks.forecast(3, 2))[0][0].side
+    side = sequences.split_trajectories([trajectory], tasks.forecast(3, 2))[0][0].side
     assert set(side.calendar.holiday) == {"New Year's Day"}
     assert side.notes == ("a parade",)
 
@@ -163,9 +163,9 @@ def test_a_whole_track_that_is_cut_by_time_ends_with_its_part() -> None:
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(task: tasks.Task, keys: dict, message: str) -> None:
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         sequences.split_trajectories([walk(**keys)], task)
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 def test_parts_are_parts() -> None:
@@ -179,33 +179,33 @@ def test_parts_are_parts() -> None:
 
 
 def test_the_hash_changes_with_the_task_the_rows_and_the_data() -> None:
-    found = {
-        sequences.split_trajectories([one], task, stride)[0].sha256
-        for one, task, stride in (
+    result = {
+        sequences.split_trajectories([trajectory], task, stride)[0].sha256
+        for trajectory, task, stride in (
             (walk(), tasks.forecast(3, 2), 1),
             (walk(), tasks.forecast(2, 2), 1),
             (walk(), tasks.forecast(3, 2), 2),
             (replace(walk(), name="other"), tasks.forecast(3, 2), 1),
         )
     }
-    assert len(found) == 4
+    assert len(result) == 4
 
 
 def test_split_takes_trajectories_and_events_as_any_other_data(tmp_path) -> None:
-    found = st2llm.split(st2llm.load_data(write(tmp_path)), tasks.forecast(3, 2), stride=2)
-    assert set(found.indices()) == {"train", "validation", "test"}
+    result = st2llm.split(st2llm.load_data(write(tmp_path)), tasks.forecast(3, 2), stride=2)
+    assert set(result.indices()) == {"train", "validation", "test"}
     events = st2llm.split(make_events(), tasks.next_event(3))
     assert len(events.train) + len(events.validation) + len(events.test) == 60 - 3 * 3
 
 
-def test_nothing_to_cut_is_told() -> None:
+def test_an_empty_data_set_is_an_error() -> None:
     with pytest.raises(DataError, match="empty list"):
         st2llm.split([], tasks.forecast(3, 2))
 
 
 def test_company_is_who_begins_a_window_at_the_same_time_under_the_same_label() -> None:
     data = [walk("a", label="s"), walk("b", label="s", time=list(range(600, 3000, 60))), walk("c", label="t")]
-    data = [replace(one, split=SplitPlan(1.0, 0.0, 0.0)) for one in data]
+    data = [replace(trajectory, split=SplitPlan(1.0, 0.0, 0.0)) for trajectory in data]
     part = sequences.split_trajectories(data, tasks.forecast(8, 12))[0]
     kept = sequences.with_company(part)
     assert {sample.place[0] for sample in kept} == {"a", "b"}
@@ -213,7 +213,7 @@ def test_company_is_who_begins_a_window_at_the_same_time_under_the_same_label() 
     assert starts == {(name, t) for name in "ab" for t in range(600, 21 * 60, 60)}
 
 
-def test_an_event_is_asked_for_after_those_before_it_and_its_time_is_not_told() -> None:
+def test_an_event_is_predicted_from_those_before_it_and_its_time_is_hidden() -> None:
     test = sequences.split_events(make_events(), tasks.next_event(3, ("gap_h",)))[2]
     sample = test[0]
     row = int(test.indices()[0])
@@ -265,9 +265,9 @@ def test_attributes_of_events_are_hidden_unless_known() -> None:
     ],
 )
 def test_an_event_task_that_does_not_fit_is_refused(task: tasks.Task, keys: dict, message: str) -> None:
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         sequences.split_events(make_events(**keys), task)
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 @given(
@@ -287,19 +287,23 @@ def test_windows_are_exactly_those_that_a_plain_search_finds(
     windows = sequences.TrajectoryWindows.from_trajectories(data, task)
     for part in range(3):
         expected, row = [], 0
-        for one in data:
-            mine = windows.parts[row : row + len(one.time)]
+        for trajectory in data:
+            own_parts = windows.parts[row : row + len(trajectory.time)]
             run = 0
-            for i in range(len(one.time)):
-                fresh = i == 0 or mine[i] != mine[i - 1] or one.time[i] - one.time[i - 1] != 60
+            for i in range(len(trajectory.time)):
+                fresh = (
+                    i == 0
+                    or own_parts[i] != own_parts[i - 1]
+                    or trajectory.time[i] - trajectory.time[i - 1] != 60
+                )
                 run = i if fresh else run
                 end = i + task.length
                 inside = (
-                    end <= len(one.time)
-                    and (mine[i:end] == part).all()
-                    and (np.diff(one.time[i:end]) == 60).all()
+                    end <= len(trajectory.time)
+                    and (own_parts[i:end] == part).all()
+                    and (np.diff(trajectory.time[i:end]) == 60).all()
                 )
                 if inside and (i - run) % stride == 0:
                     expected.append(row + i)
-            row += len(one.time)
+            row += len(trajectory.time)
         assert windows.window_starts(part, stride).tolist() == expected

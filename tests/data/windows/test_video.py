@@ -96,7 +96,7 @@ def test_classification_asks_for_the_class_of_whole_clips_and_tells_no_caption()
 def test_classification_puts_clips_where_they_say_and_else_by_shares_in_order_of_name():
     clips = [clip(f"c{i}", label="x", labels=("x",)) for i in range(10)]
     assert [len(part) for part in split_clips(clips, tasks.classify())] == [6, 2, 2]
-    in_test = [replace(one, part=2) for one in clips]
+    in_test = [replace(item, part=2) for item in clips]
     assert [len(part) for part in split_clips(in_test, tasks.classify())] == [0, 0, 10]
 
 
@@ -125,8 +125,8 @@ def test_no_clips_and_no_stride_are_refused():
 
 def test_features_of_a_clip_are_computed_once(monkeypatch):
     asked = []
-    found = video_features.region_values
-    monkeypatch.setattr(video_features, "region_values", lambda *given: asked.append(1) or found(*given))
+    result = video_features.region_values
+    monkeypatch.setattr(video_features, "region_values", lambda *given: asked.append(1) or result(*given))
     for part in split_clips([clip()], tasks.forecast(2, 1)):
         for sample in part:
             assert sample.visible.any()
