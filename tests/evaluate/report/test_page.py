@@ -122,7 +122,9 @@ def test_what_was_not_recorded_is_not_shown(tmp_path):
 def test_a_table_without_intervals_says_why_and_marks_the_best_without_calling_it_a_reference(tmp_path):
     task = page(tmp_path, llm=False, arms=fake_run.ARMS[:6], n_blocks=2).tasks[0]
     assert task.pooling == "Pooled over seeds. Too few blocks for intervals."
-    assert {row.record.predictor: row.marks for row in task.rows if row.marks} == {"ridge-deviation": ("best",)}
+    assert {row.record.predictor: row.marks for row in task.rows if row.marks} == {
+        "ridge-deviation": ("best",)
+    }
 
 
 def test_an_arm_whose_model_is_not_the_suites_says_which_it_used(tmp_path):

@@ -171,13 +171,9 @@ def test_both_reports_hold_the_ledger_of_answers_beside_the_three_rules(html, ma
     assert "| predictor | answers | readable | unreadable | out of range | invalid |" in markdown
     assert "| text | 210 | 208 | 1 | 0 | 0 | 0 | 1 | 0 |" in markdown
     assert (
-        markdown.index("### Text answers")
-        < markdown.index("under three rules")
-        < markdown.index("## Contr")
+        markdown.index("### Text answers") < markdown.index("under three rules") < markdown.index("## Contr")
     )
-    assert (
-        html.index(">Text answers<") < html.index("penalised (worst null rule)") < html.index('id="cost"')
-    )
+    assert html.index(">Text answers<") < html.index("penalised (worst null rule)") < html.index('id="cost"')
     assert '<th scope="row">text</th><td>210</td><td>208</td><td>1</td><td>0</td>' in html
 
 
