@@ -17,7 +17,7 @@ def roots() -> list[Path]:
 
     These are `$ST2LLM_RECIPES`, the root beside the package if its pyproject names st2llm, and the copy in the wheel.
     """
-    folders = [Path(own)] if (own := os.environ.get("ST2LLM_RECIPES")) else []
+    folders = [Path(folder)] if (folder := os.environ.get("ST2LLM_RECIPES")) else []
     beside = _PACKAGE.parent
     if _names_st2llm(beside / "pyproject.toml"):
         folders.append(beside)

@@ -93,12 +93,12 @@ def _present(
     for key in content:
         if key in renamed:
             _report(where, ".".join((*path, key)), renamed[key])
-    found = {}
+    present = {}
     for key, value in _renamed(content, model).items():
         field = model.model_fields.get(key)
         below = None if field is None else field.annotation
-        found[key] = _present_below(value, below, (*path, str(key)), where)
-    return found
+        present[key] = _present_below(value, below, (*path, str(key)), where)
+    return present
 
 
 def _present_below(value: Any, annotation: Any, path: tuple[str, ...], where: str) -> Any:

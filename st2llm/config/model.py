@@ -35,8 +35,8 @@ class EncoderSettings(Settings):
     """The encoder that all trained predictors of a comparison share.
 
     Of fields (graph, grid, video):
-    d_st: width. patch: time steps of a patch. tokens: one token a place, or one a patch of a place.
-    mixer, layers: what mixes a place's patches, and how deep.
+    d_st: width. patch: time steps of a patch. tokens: one token for each place, or for each patch of each place.
+    mixer, layers: the layers that mix the patches of a place. graph: the layer that mixes places along the edges.
     drop_embeddings: embeddings that are left out; without `node` places differ only by their values and neighbours.
     extra_features: where a data set has them, the month, coordinates, eigenvectors of the graph's Laplacian, the
     frequencies of each place's history, frozen embeddings of text (MiniLM; of places and notes) and of images

@@ -121,36 +121,22 @@ class Suite(Settings):
         return suite
 
     @model_validator(mode="after")
-    def _whole(self) -> "Suite":
-        names = [p.name for p in self.predictors]
+    def _check_parts_together(self) -> "Suite":
+        names = [predictor.name for predictor in self.predictors]
         if len(set(names)) < len(names):
             raise ValueError(f"two predictors have the name {_first_twice(names)!r}")
         self._check_metric()
         self._check_faults()
-        trained = [p.name for p in self.predictors if p.trained]
-        for p in (p for p in self.predictors if p.trained):
-            words = [w for w in self.task if w in TASKS and w not in TRAINABLE_TASKS.get(self.kind, ())]
-            if words:
-                raise ValueError(
-                    f"{p.family} predictors are trained for {_trainable()} so far, but {p.name!r} should be "
-                    f"trained for {words[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
-                )
+        self._check_trained()
         self._check_rules()
-        for name in self.controls.predictors if self.controls else []:
-            if name not in trained:
-                raise ValueError(
-                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
-                )
-        if trained and self.budget is None:
-            raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
         if self.llm is None and any(
             p.family in ("text", "soft") or p.backbone == "matched" for p in self.predictors
         ):
             raise ValueError("predictors with a language model need `llm: {name: ...}`")
         if any(p.family == "text" for p in self.predictors) and self.fallback_rule not in names:
             raise ValueError(
-                f"text predictors need {{name: {self.fallback_rule}, family: baseline}} beside them: it answers where "
-                f"they cannot be read"
+                f"text predictors need {{name: {self.fallback_rule}, family: baseline}} beside them: it replaces "
+                f"unreadable answers"
             )
         return self
 
@@ -158,14 +144,12 @@ class Suite(Settings):
         name = self.primary_metric
         if name not in metrics.METRICS:
             raise ValueError(f"there is no metric {name!r}. {nearest(name, metrics.METRICS)}")
-        for word, settings in self.task.items():
-            asked = settings.get("asked", ())
-            measured = metrics.metrics_for(
-                self.kind, "anomaly" if self.faults else word, tuple(map(str, asked))
-            )
-            if word in TASKS and name not in measured:
+        for task, settings in self.task.items():
+            channels = tuple(map(str, settings.get("asked", ())))
+            measured = metrics.metrics_for(self.kind, "anomaly" if self.faults else task, channels)
+            if task in TASKS and name not in measured:
                 raise ValueError(
-                    f"primary_metric {name!r} is not measured for {word} of kind {self.kind}, which has "
+                    f"primary_metric {name!r} is not measured for {task} of kind {self.kind}, which has "
                     f"{', '.join(measured)}"
                 )
         if name in metrics.OPTIONAL_METRICS:
@@ -177,39 +161,54 @@ class Suite(Settings):
         wrong = sorted(set(self.task) & set(TASKS) - {"forecast", "impute", "interpolate"})
         if self.kind != "graph" or wrong:
             raise ValueError(
-                f"faults are found in the readings of a sensor graph, by what is said of them (forecast, impute, "
-                f"interpolate), but this suite asks for {', '.join(wrong or self.task)} of kind {self.kind}"
+                f"faults are detected in the readings of a sensor graph, from residuals of forecast, impute or "
+                f"interpolate, but this suite asks for {', '.join(wrong or self.task)} of kind {self.kind}"
             )
         if text := [p.name for p in self.predictors if p.family == "text"]:
             raise ValueError(
-                f"faults want residuals of {self.faults.training_windows} training windows as well, which would take "
-                f"{text[0]!r} as many answers again. Leave text predictors out"
+                f"faults need residuals of {self.faults.training_windows} training windows as well, for which "
+                f"{text[0]!r} would need as many more answers. Leave text predictors out"
             )
         if self.controls is not None:
             raise ValueError("faults and controls are both planted; give one of them")
 
-    def _check_rules(self) -> None:
-        words = [word for word in self.task if word in TASKS]
-        for predictor in self.predictors:
-            if predictor.model is None and (predictor.family != "baseline" or predictor.external):
-                continue
-            what = "model" if predictor.model else "baseline"
-            scope = (
-                EXTERNAL_MODELS[predictor.model.partition(":")[0]]
-                if predictor.model
-                else RULES[predictor.name]
+    def _check_trained(self) -> None:
+        trained = [predictor for predictor in self.predictors if predictor.trained]
+        trainable = TRAINABLE_TASKS.get(self.kind, ())
+        wrong = [task for task in self.task if task in TASKS and task not in trainable]
+        if trained and wrong:
+            raise ValueError(
+                f"{trained[0].family} predictors are trained for {_trainable()} so far, but {trained[0].name!r} should "
+                f"be trained for {wrong[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
             )
-            for word in words:
-                if not scope.covers(self.kind, word):
-                    others = ", ".join(catalog.rules_for(self.kind, words)) or "none yet"
+        names = [predictor.name for predictor in trained]
+        for name in self.controls.predictors if self.controls else []:
+            if name not in names:
+                raise ValueError(
+                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, names)}"
+                )
+        if trained and self.budget is None:
+            raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
+
+    def _check_rules(self) -> None:
+        known = [task for task in self.task if task in TASKS]
+        for predictor in self.predictors:
+            if predictor.model is not None:
+                role, scope = "model", EXTERNAL_MODELS[predictor.model.partition(":")[0]]
+            elif predictor.family == "baseline" and not predictor.external:
+                role, scope = "baseline", RULES[predictor.name]
+            else:
+                continue
+            for task in known:
+                if not scope.covers(self.kind, task):
+                    others = ", ".join(catalog.rules_for(self.kind, known)) or "none yet"
                     raise ValueError(
-                        f"the {what} {predictor.name!r} does not answer {word} of kind {self.kind}. "
+                        f"the {role} {predictor.name!r} does not answer {task} of kind {self.kind}. "
                         f"Those that do: {others}"
                     )
-                if scope.needs_target_time and self.task[word].get("target_time") is False:
+                if scope.needs_target_time and self.task[task].get("target_time") is False:
                     raise ValueError(
-                        f"the {what} {predictor.name!r} needs the time of what is asked, but "
-                        f"{word}.target_time is false"
+                        f"the {role} {predictor.name!r} needs the time of the target, but {task}.target_time is false"
                     )
 
     @property
@@ -227,14 +226,14 @@ class Suite(Settings):
         return catalog.fallback_rule(self.kind, next(iter(self.task)))
 
     def metrics_of(self, task: Task) -> tuple[str, ...]:
-        """The metrics of one of its tasks, the usual one first."""
-        asked = task.asked if isinstance(task, NextEvent) else ()
+        """The metrics of one of its tasks, the default one first."""
+        channels = task.asked if isinstance(task, NextEvent) else ()
         if self.faults is not None:
             return metrics.metrics_for(self.kind, "anomaly")
-        return metrics.metrics_for(self.kind, task.type, asked)
+        return metrics.metrics_for(self.kind, task.type, channels)
 
     def stride_of(self, task: Task) -> int:
-        """Steps between windows: the suite's own, or so many that no step is asked for twice."""
+        """Steps between windows: those of `split`, or the smallest number at which no step is wanted twice."""
         if self.split.stride is not None:
             return self.split.stride
         if isinstance(task, Forecast):
@@ -257,9 +256,9 @@ def _first_twice(names: list[str]) -> str:
 
 def _trainable() -> str:
     kinds: dict[tuple[str, ...], list[str]] = {}
-    for kind, words in TRAINABLE_TASKS.items():
-        kinds.setdefault(words, []).append(kind)
-    return " and ".join(f"{', '.join(words)} of kind {', '.join(names)}" for words, names in kinds.items())
+    for kind, names in TRAINABLE_TASKS.items():
+        kinds.setdefault(names, []).append(kind)
+    return " and ".join(f"{', '.join(names)} of kind {', '.join(of)}" for names, of in kinds.items())
 
 
 def load_suites(name: str | Path) -> list[Suite]:

@@ -290,7 +290,7 @@ class InstructionSettings(Settings):
     @model_validator(mode="after")
     def _check_source(self) -> "InstructionSettings":
         if (self.path is None) == (self.data is None):
-            raise ValueError("give `path` (a set that is there) or `data` (to make one of), and not both")
+            raise ValueError("give `path` (an existing set) or `data` (to make one from), and not both")
         return self
 
 

@@ -99,7 +99,7 @@ def test_a_text_predictor_needs_the_rule_of_its_kind_beside_it():
 def test_a_rule_that_needs_the_time_is_refused_where_it_is_not_told():
     untimed = {"next-place": {"history": 3, "target_time": False}}
     assert Suite.model_validate(of_kind("trajectory", untimed, ["counts-transitions"]))
-    with pytest.raises(ValueError, match="'counts-all' needs the time of what is asked"):
+    with pytest.raises(ValueError, match="'counts-all' needs the time of the target"):
         Suite.model_validate(of_kind("trajectory", untimed, ["counts-all"]))
 
 

@@ -190,7 +190,7 @@ def test_a_table_of_faults_that_cannot_be_says_where(tmp_path, town, text, messa
                     {"name": "t", "family": "text", "backbone": "llm-frozen", "template": "graph/forecast"}
                 ],
             },
-            "as many answers again",
+            "as many more answers",
         ),
     ],
 )
