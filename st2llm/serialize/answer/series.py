@@ -11,6 +11,9 @@ from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, Notation, Strategy, 
 from st2llm.serialize.text.series import TargetSeries, forecast_start, separator_of, visible_values
 from st2llm.types import Grammar, Prediction, Sample
 
+SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
+"""Tasks whose answer is a series of numbers."""
+
 
 @dataclass(frozen=True)
 class SeriesAnswer:

@@ -7,15 +7,9 @@ from typing import Any
 from st2llm.errors import ConfigError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.series import SeriesAnswer
+from st2llm.serialize.answer.series import SERIES_TASKS, SeriesAnswer
 from st2llm.serialize.graph import anomaly
-from st2llm.serialize.graph.variables import (
-    SERIES_TASKS,
-    GraphVariables,
-    drop_order,
-    target_node,
-    variable_names,
-)
+from st2llm.serialize.graph.variables import GraphVariables, drop_order, target_node, variable_names
 from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, Notation, Strategy
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text.plain_text import plain_text

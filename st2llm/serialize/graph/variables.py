@@ -9,7 +9,7 @@ import numpy as np
 from st2llm.errors import DataError
 from st2llm.serialize.answer.formats import AnswerFormat
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.series import SeriesAnswer
+from st2llm.serialize.answer.series import SERIES_TASKS, SeriesAnswer
 from st2llm.serialize.graph import anomaly
 from st2llm.serialize.graph.network import (
     displacement_text,
@@ -42,9 +42,6 @@ from st2llm.serialize.text.series import (
     visible_values,
 )
 from st2llm.types import Sample
-
-SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
-"""Tasks whose answer is a series of numbers."""
 
 NETWORK_VARIABLES: Mapping[str, str] = {
     "network": "the mean of all places over the last `recent` steps, oldest first, as numbers of the prompt",

@@ -1,4 +1,4 @@
-"""A raster in words: one cell's history or the means of regions, a coarse table of the latest step, the answer back."""
+"""The serializer of grids: writes samples as text and reads answers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,16 +9,16 @@ import numpy as np
 from st2llm.errors import ConfigError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
+from st2llm.serialize.answer.series import SERIES_TASKS
 from st2llm.serialize.graph.text import GraphSerializer
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.answer import RegionAnswer
+from st2llm.serialize.grid.variables import PLACE_VARIABLES, drop_order, variable_names
 from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, format_decimal
 from st2llm.serialize.template import truncation
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.field_variables import (
-    CONTEXT_VARIABLES,
-    TARGET_VARIABLES,
     context_variables,
     target_variables,
 )
@@ -34,67 +34,16 @@ from st2llm.serialize.text.series import (
 )
 from st2llm.types import Grammar, Prediction, Sample
 
-MAP_VARIABLES: Mapping[str, str] = {
-    "table": "the latest step as a coarse table, north on top: lines with .label and .numbers; -- where none is read",
-    "columns": "the labels of the table's columns (a list)",
-    "table_time": "the moment of the table",
-    "each": "what a number of the table is: the mean of 4 x 6 cells",
-    "top": "the cells of the greatest latest values, in words (a list)",
-    "regions": "the mean of each region at that moment, and how it changed since the first step: .label and .numbers",
-}
-PLACE_VARIABLES: Mapping[str, str] = {
-    **CONTEXT_VARIABLES,
-    **TARGET_VARIABLES,
-    "place": "name of the cell: 60.5°N 20.0°W",
-    "about": "words about the cell, such as what is in it; may be empty",
-    "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
-    "asked": "label of the line to be continued",
-    "asked_stamps": "the moments asked for, in short (a list)",
-    "order": "what is asked for one after another, where it is more than one thing: 24 of inflow, then 24 of outflow",
-    "neighbours": "lines of the cells beside, each with .label, .numbers and .where (north)",
-    "recent": "how many values of each neighbour are shown",
-    "number_step": "what a difference of one stands for, in the unit",
-    "number_shift": "what was added to every number; 0 where nothing is negative",
-    "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
-    "missing": "whether an x for a missing value is shown",
-    **MAP_VARIABLES,
-}
-SAMPLE_VARIABLES: Mapping[str, str] = {
-    **CONTEXT_VARIABLES,
-    **TARGET_VARIABLES,
-    "history": "the means of each region, oldest first, as lines with .label and .numbers",
-    "asked": "the regions in the order in which they are asked for, with the number of values of each",
-    "total": "how many numbers are asked for in all",
-    "number_step": PLACE_VARIABLES["number_step"],
-    "number_shift": PLACE_VARIABLES["number_shift"],
-    "number_note": PLACE_VARIABLES["number_note"],
-    "missing": PLACE_VARIABLES["missing"],
-    **MAP_VARIABLES,
-}
-TABLE_VARIABLES: Mapping[str, str] = {
-    **CONTEXT_VARIABLES,
-    **MAP_VARIABLES,
-    "first_table": "the first step shown, as such a table",
-    "first_time": "the moment of that table",
-    "named": "the readings of the cells that the question or its options name: .label and .lines, as of a history",
-    "missing": PLACE_VARIABLES["missing"],
-}
-QUESTION_VARIABLES: Mapping[str, str] = {
-    **TABLE_VARIABLES,
-    "question": "what is asked, in words",
-    "options": "what can be chosen from; empty where the answer is free (a list)",
-}
-_SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
 _MAX_MENTIONED = 12
 
 
 @dataclass(frozen=True)
 class GridSerializer:
-    """Writes samples of a raster as words, and reads the answers.
+    """Writes samples of a grid as text and reads answers.
 
-    per place: one cell's series, as a graph's place. per sample: the means of `regions` x `regions` regions (see
-    RegionAnswer), or words about the whole raster. cells: rows and columns of the coarse table at most; 0 for all.
-    top: how many of the greatest cells are named. neighbours, recent: cells beside, how many of their latest values.
+    With `per: place` the answer is the series of one cell, as for a place of a graph. With `per: sample` it is the
+    means of `regions` x `regions` regions (see RegionAnswer), or a label for the whole grid. cells: maximum number of
+    rows and columns of the coarse table; 0 for all. top: number of cells with the largest values that are listed.
     """
 
     cell: GraphSerializer
@@ -108,13 +57,13 @@ class GridSerializer:
         return self.cell.task
 
     def variables(self, sample: Sample) -> dict[str, Any]:
-        if self.task not in _SERIES_TASKS:
-            return self._table_words(sample)
+        if self.task not in SERIES_TASKS:
+            return self._table_variables(sample)
         if self.cell.per == "place":
-            return self._place_words(sample)
-        if self.task != "forecast":  # told to soft tokens alone: no region's history has to be written
+            return self._place_variables(sample)
+        if self.task != "forecast":  # for soft tokens: no history of regions is written
             return context_variables(sample) | target_variables(sample, self.task)
-        return self._region_words(sample)
+        return self._region_variables(sample)
 
     def grammar(self, sample: Sample) -> Grammar:
         return self._answer.grammar(sample)
@@ -126,16 +75,14 @@ class GridSerializer:
         return self._answer.read(text, sample)
 
     def precision(self, sample: Sample) -> float | None:
-        """None of regional means too: what was read there is said again as it was, but cells differ from their mean."""
-        return (
-            self.cell.precision(sample) if self.task in _SERIES_TASKS and self.cell.per == "place" else None
-        )
+        """None for regional means too: they are read exactly, but the cells of a region differ from its mean."""
+        return self.cell.precision(sample) if self.task in SERIES_TASKS and self.cell.per == "place" else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
-        if self.task in _SERIES_TASKS and self.cell.per == "place":
+        if self.task in SERIES_TASKS and self.cell.per == "place":
             return self.cell.example(solved, asked)
-        if self.task in _SERIES_TASKS:
-            words, answer = self._region_words(solved, asked), self.regions.said(solved, asked)
+        if self.task in SERIES_TASKS:
+            words, answer = self._region_variables(solved, asked), self.regions.said(solved, asked)
             lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
             return Example("\n".join([*lines, f"{words['asked']}: "]), answer)
         words = self.variables(solved)
@@ -148,11 +95,11 @@ class GridSerializer:
 
     @property
     def _answer(self) -> GraphSerializer | RegionAnswer | LabelAnswer:
-        if self.task in _SERIES_TASKS:
+        if self.task in SERIES_TASKS:
             return self.cell if self.cell.per == "place" else self.regions
         return LabelAnswer.for_template(self.answer, f"grid/{self.task}")
 
-    def _place_words(self, sample: Sample) -> dict[str, Any]:
+    def _place_variables(self, sample: Sample) -> dict[str, Any]:
         words = self.cell.place_variables(sample)
         node = sample.wanted_nodes[0]
         near = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
@@ -165,8 +112,8 @@ class GridSerializer:
         kept = {name: value for name, value in words.items() if name in PLACE_VARIABLES}
         return kept | self._map(sample, sample.wanted_channels[0], before)
 
-    def _region_words(self, sample: Sample, scaled: Sample | None = None) -> dict[str, Any]:
-        """scaled: the sample in whose numbers it is written, its own where not given."""
+    def _region_variables(self, sample: Sample, scaled: Sample | None = None) -> dict[str, Any]:
+        """The values of SAMPLE_VARIABLES, in the notation of the sample `scaled`, by default its own."""
         start, means = forecast_start(sample), self.regions.means(sample)
         steps, channels = len(sample.time) - start, sorted({one.channel for one in means})
         own = means if scaled is None else self.regions.means(scaled)
@@ -192,7 +139,7 @@ class GridSerializer:
         }
         return words | {"missing": truncation.has_missing(words)}
 
-    def _table_words(self, sample: Sample) -> dict[str, Any]:
+    def _table_variables(self, sample: Sample) -> dict[str, Any]:
         first = np.flatnonzero(sample.visible[:, :, 0].any(axis=1))
         step = int(first[0]) if len(first) else 0
         values = np.where(sample.visible[step, :, 0], sample.values[step, :, 0], np.nan)
@@ -220,7 +167,7 @@ class GridSerializer:
         return place_blocks(sample, nodes, [labels[i] for i in nodes], slice(0, sample.last_visible_step + 1))
 
     def _map(self, sample: Sample, channel: int, before: int | None) -> dict[str, Any]:
-        """Values of MAP_VARIABLES, of the last step that is shown."""
+        """The values of MAP_VARIABLES for the last visible step."""
         step, values = raster.latest_reading(sample, channel, before)
         made = raster.coarse_table(sample, values, self.cells)
         moments = local_times(sample)
@@ -234,7 +181,7 @@ class GridSerializer:
         }
 
     def _regional(self, sample: Sample, channel: int, step: int) -> tuple[Line, ...]:
-        """Each region's mean at a step, and its change since the first step with a reading."""
+        """The mean of each region at a step, and its change since the first step with a value."""
         if step < 0:
             return ()
         made = []
@@ -253,44 +200,8 @@ class GridSerializer:
         return tuple(made)
 
 
-def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What may go to save tokens, one by one: the first table, top cells (smallest first), the table, readings
-    beside the data, the description, words about the cell, neighbours (last first), regions, named cells (last
-    first), the oldest lines of a cell's history.
-
-    The newest line of a cell's history stays, lines with an entry that is asked for, the histories of regions that are
-    asked for, and one neighbour of a cell without history.
-    """
-    left = dict(words)
-    if left.get("first_table"):
-        left["first_table"] = ()
-        yield "table of the first step", truncation.with_missing_flag(left)
-    while left.get("top"):
-        cell, left["top"] = left["top"][-1], left["top"][:-1]
-        yield f"top cell {cell}", truncation.with_missing_flag(left)
-    if left.get("table"):
-        left["table"] = ()
-        yield "table of the latest step", truncation.with_missing_flag(left)
-    for gone in truncation.drop_extra_readings(left):
-        yield gone, truncation.with_missing_flag(left)
-    for name, said in (("description", "description"), ("about", "words about the cell")):
-        if left.get(name):
-            left[name] = ""
-            yield said, truncation.with_missing_flag(left)
-    for gone in truncation.drop_neighbours(left):
-        yield gone, truncation.with_missing_flag(left)
-    if left.get("regions"):
-        left["regions"] = ()
-        yield "regions", truncation.with_missing_flag(left)
-    while left.get("named"):
-        block, left["named"] = left["named"][-1], left["named"][:-1]
-        yield f"cell {block.label}", truncation.with_missing_flag(left)
-    for gone in () if "total" in left else truncation.drop_history(left):
-        yield gone, truncation.with_missing_flag(left)
-
-
 def _contains_label(text: str, label: str) -> bool:
-    """Whether a label stands in a text as a whole: `row 1, column 1` is not in `row 1, column 12`."""
+    """Whether a text contains a whole label: `row 1, column 1` is not in `row 1, column 12`."""
     at = text.find(label) if label else -1
     while at >= 0:
         before, after = text[at - 1 : at], text[at + len(label) : at + len(label) + 1]
@@ -300,23 +211,16 @@ def _contains_label(text: str, label: str) -> bool:
     return False
 
 
-def _variables(task: str, per: str) -> Mapping[str, str]:
-    if task in _SERIES_TASKS:
-        whole = SAMPLE_VARIABLES if task == "forecast" else {**CONTEXT_VARIABLES, **TARGET_VARIABLES}
-        return PLACE_VARIABLES if per == "place" else whole
-    return {"describe": TABLE_VARIABLES, "question-answer": QUESTION_VARIABLES}[task]
-
-
 def _make(plan: SerializerOptions) -> GridSerializer:
-    if plan.per == "sample" and plan.task in _SERIES_TASKS[1:] and plan.answer is not None:
+    if plan.per == "sample" and plan.task in SERIES_TASKS[1:] and plan.answer is not None:
         raise ConfigError(f"grid/{plan.task} is asked cell by cell; set `per: place`.")
-    if plan.per == "place" and plan.task not in _SERIES_TASKS:
+    if plan.per == "place" and plan.task not in SERIES_TASKS:
         raise ConfigError(f"grid/{plan.task} is about the whole raster; set `per: sample`.")
     head = plan.answer if isinstance(plan.answer, NumbersFormat) else NumbersFormat()
     if (
         head.strategy in SEQUENTIAL_STRATEGIES
         and (plan.per == "sample" or plan.task != "forecast")
-        and plan.task in _SERIES_TASKS
+        and plan.task in SERIES_TASKS
     ):
         raise ConfigError(
             f"grid/{plan.task} per {plan.per} cannot be written in {head.strategy}, which go on from one value to the "
@@ -332,11 +236,11 @@ def _make(plan: SerializerOptions) -> GridSerializer:
 
 KIND = KindSpec(
     tasks={
-        **dict.fromkeys(_SERIES_TASKS, ("numbers",)),
+        **dict.fromkeys(SERIES_TASKS, ("numbers",)),
         "describe": ("text",),
         "question-answer": ("text", "choice", "ranking", "numbers", "time"),
     },
-    variables=_variables,
+    variables=variable_names,
     make=_make,
     settings={"neighbours": 0, "recent": 0, "cells": 8, "top": 5, "regions": 2},
 )

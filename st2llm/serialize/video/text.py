@@ -1,4 +1,4 @@
-"""A video in words: what each frame shows by region, how things move, and answers in numbers or words read back."""
+"""The serializer of videos: writes samples as text and reads answers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from st2llm.data.video_features import CHANNELS
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
-from st2llm.serialize.answer.series import SeriesAnswer
+from st2llm.serialize.answer.series import SERIES_TASKS, SeriesAnswer
 from st2llm.serialize.numbers import MISSING, SEQUENTIAL_STRATEGIES, Notation, Strategy, format_decimal
 from st2llm.serialize.template import truncation
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
@@ -29,65 +29,25 @@ from st2llm.serialize.text.series import (
     write_with_hidden,
 )
 from st2llm.serialize.video.frames import LazySequence, cut_times, describe_frames, region_movements
+from st2llm.serialize.video.variables import drop_order, variable_names
 from st2llm.types import Grammar, Prediction, Sample
 
 FrameLabeller = Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]]
-"""What says of frames what is in them: for each frame labels with their probabilities, the most probable first."""
+"""Labels frames: for each frame labels with their probabilities, the most probable first."""
 
-CLIP_VARIABLES: Mapping[str, str] = {
-    "dataset": "name of the data set",
-    "description": "what the data are, in the card's words; may be empty",
-    "unit": "unit of brightness and motion: levels of 0 to 255",
-    "notes": "sentences known in advance (a list)",
-    "picture": "width and height of the picture in pixels: 160 x 120; may be empty",
-    "fps": "frames a second, on average",
-    "seen": "how many frames are shown",
-    "seconds": "how long what is shown lasts",
-    "regions": "the names of the regions, row by row: top left, top centre, ...",
-    "looks": "some frames in words: .time, .brightness, .motion, .moves, .colours and .labels (each may be '')",
-    "labelled": "whether the looks have labels; without them nobody has said what the frames show",
-    "movement": "what moves in each region over all that is shown: .label and .text",
-    "cuts": "the times at which a new shot begins (a list)",
-}
-SAMPLE_VARIABLES: Mapping[str, str] = {
-    **CLIP_VARIABLES,
-    "channel": "what is asked for: brightness or motion",
-    "count": "how many frames are asked for",
-}
-PLACE_VARIABLES: Mapping[str, str] = {
-    **SAMPLE_VARIABLES,
-    "place": "name of the region",
-    "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
-    "asked": "label of the line to be continued: frames 13 to 18",
-    "asked_frames": "the numbers of the frames that are asked for (a list)",
-    "neighbours": "lines of the adjacent regions, each with .label and .numbers",
-    "recent": "how many values of each neighbour are shown",
-    "other": "the last `recent` values of what is not asked for (motion or brightness) in the same region",
-    "other_channel": "what that is: motion or brightness",
-    "number_step": "what a difference of one stands for, in the unit",
-    "number_shift": "what was added to every number; 0 where nothing is negative",
-    "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
-    "missing": "whether an x for a missing value is shown",
-}
-LABEL_VARIABLES: Mapping[str, str] = {
-    **CLIP_VARIABLES,
-    "question": "what is asked, in words; may be empty",
-    "options": "what can be chosen from; empty where the answer is free (a list)",
-}
-_SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
 _LABEL_TASKS = ("classify", "describe", "question-answer")
 _FRAMES_PER_LINE = 10
-"""Frames in a line of numbers."""
+"""Number of frames in a line of numbers."""
 
 
 @dataclass(frozen=True)
 class VideoSerializer:
-    """Writes samples of clips as words, and reads the answers.
+    """Writes samples of video clips as text and reads answers.
 
-    Series of a region are asked for in numbers (see SeriesAnswer: a round trip moves a value by at most half a step);
-    classes, descriptions and questions in words (see LabelAnswer). frames: how many frames are told, evenly spread.
-    neighbours: how many adjacent regions are shown. recent: how many of their latest values. describe: says what is in
-    frames; without it the prompt says that nobody has.
+    Series of a region are answered in numbers (see SeriesAnswer: a round trip moves a value by at most half a step);
+    classes, descriptions and questions as labels (see LabelAnswer). frames: number of frames that are described, evenly
+    spaced. neighbours: number of adjacent regions that are shown. recent: number of their latest values. label_frames:
+    labels frames; None where the prompt should not contain labels.
     """
 
     notation: Notation = field(default_factory=Notation)
@@ -97,41 +57,41 @@ class VideoSerializer:
     frames: int = 4
     neighbours: int = 0
     recent: int = 0
-    describe: FrameLabeller | None = None
+    label_frames: FrameLabeller | None = None
 
     def variables(self, sample: Sample) -> dict[str, Any]:
         if self.task in _LABEL_TASKS:
-            return self._shown(sample) | self._asked_words(sample)
-        words = self._shown(sample) | {
+            return self._clip_variables(sample) | self._label_variables(sample)
+        words = self._clip_variables(sample) | {
             "channel": self._channel(sample),
             "count": len(sample.wanted_steps),
         }
-        return words | self._place_words(sample) if self.per == "place" else words
+        return words | self._place_variables(sample) if self.per == "place" else words
 
     def numbers(self, sample: Sample) -> Strategy:
-        """The numbers of the first series that is asked for; hidden values have no part in them."""
+        """The notation of the first target series, fitted to visible values alone."""
         return self._series.series(sample)[0].numbers
 
     def grammar(self, sample: Sample) -> Grammar:
-        return self._series.grammar(sample) if self.task in _SERIES_TASKS else self._label.grammar(sample)
+        return self._series.grammar(sample) if self.task in SERIES_TASKS else self._label.grammar(sample)
 
     def truth(self, sample: Sample) -> str:
-        if self.task in _SERIES_TASKS:
+        if self.task in SERIES_TASKS:
             return self._series.truth(sample)
         return self._label.truth(sample)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         return (
-            self._series.read(text, sample) if self.task in _SERIES_TASKS else self._label.read(text, sample)
+            self._series.read(text, sample) if self.task in SERIES_TASKS else self._label.read(text, sample)
         )
 
     def precision(self, sample: Sample) -> float | None:
-        return self._series.precision(sample) if self.task in _SERIES_TASKS else None
+        return self._series.precision(sample) if self.task in SERIES_TASKS else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
-        """The lines of a solved sample in its own numbers; of a clip what moves in it, and its question."""
+        """The history of a solved sample in its own notation; for label tasks the movement and the question."""
         words = self.variables(solved)
-        if self.task in _SERIES_TASKS:
+        if self.task in SERIES_TASKS:
             text = [f"{line.label}:{line.numbers}" for line in words["history"]]
             last = [f"{words['asked']}:"] if self.task == "forecast" else []
             same = words["place"] == plain_text(asked.side.labels[asked.wanted_nodes[0]])
@@ -157,7 +117,7 @@ class VideoSerializer:
     def _label(self) -> LabelAnswer:
         return LabelAnswer.for_template(self.answer, f"video/{self.task}")
 
-    def _shown(self, sample: Sample) -> dict[str, Any]:
+    def _clip_variables(self, sample: Sample) -> dict[str, Any]:
         """Values of CLIP_VARIABLES."""
         side, steps = sample.side, sample.complete_steps
         time = sample.time[sample.visible_steps]
@@ -172,13 +132,13 @@ class VideoSerializer:
             "seen": len(steps),
             "seconds": format_decimal(round(float(time[-1] - time[0]) / 1000, 2)) if len(time) else "0",
             "regions": tuple(plain_text(label) for label in side.labels),
-            "looks": LazySequence(lambda: describe_frames(sample, self.frames, self.describe)),
-            "labelled": self.describe is not None and len(steps) > 0,
+            "looks": LazySequence(lambda: describe_frames(sample, self.frames, self.label_frames)),
+            "labelled": self.label_frames is not None and len(steps) > 0,
             "movement": LazySequence(lambda: region_movements(sample)),
             "cuts": LazySequence(lambda: cut_times(sample)),
         }
 
-    def _asked_words(self, sample: Sample) -> dict[str, Any]:
+    def _label_variables(self, sample: Sample) -> dict[str, Any]:
         if self.task == "question-answer" and not sample.question:
             raise DataError(
                 f"{sample.id} asks no question. Take samples with Sample.question, or another template."
@@ -186,7 +146,7 @@ class VideoSerializer:
         options = LabelAnswer(self.answer).options(sample) if self.answer is not None else ()
         return {"question": plain_text(sample.question), "options": options}
 
-    def _place_words(self, sample: Sample) -> dict[str, Any]:
+    def _place_variables(self, sample: Sample) -> dict[str, Any]:
         """Values of PLACE_VARIABLES, for the one region that `sample` asks for."""
         self._channel(sample)
         one = self._series.series(sample)[0]
@@ -212,7 +172,7 @@ class VideoSerializer:
         return words | {"missing": truncation.has_missing(words)}
 
     def _channel(self, sample: Sample) -> str:
-        """The one channel that is asked for."""
+        """The name of the one channel that is asked for. Raises DataError where there are several."""
         asked = sample.wanted_channels
         if len(asked) != 1:
             raise DataError(
@@ -249,43 +209,8 @@ class VideoSerializer:
         )
 
 
-def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What may go to save tokens, one by one: neighbours (last first), the values that are not asked for, colours of
-    the looks, every other look (again and again, newest first, until one is left), movement, the description, the
-    oldest lines of history.
-
-    Yields what went and the words that are left. One look, the newest line of history, lines with an entry that is
-    asked for, and one neighbour of a region without history stay.
-    """
-    left = dict(words)
-    for gone in truncation.drop_neighbours(left):
-        yield gone, truncation.with_missing_flag(left)
-    if left.get("other"):
-        left["other"] = ()
-        yield (
-            f"values of {left.get('other_channel', 'the other channel')}",
-            truncation.with_missing_flag(left),
-        )
-    if any(look.colours for look in left.get("looks", ())):
-        left["looks"] = tuple(look.without_colours() for look in left["looks"])
-        yield "colours", truncation.with_missing_flag(left)
-    while len(left.get("looks", ())) > 1:
-        for position in range(len(left["looks"]) - 2, -1, -2):
-            look = left["looks"][position]
-            left["looks"] = (*left["looks"][:position], *left["looks"][position + 1 :])
-            yield f"look at {look.time}", truncation.with_missing_flag(left)
-    if left.get("movement"):
-        left["movement"] = ()
-        yield "movement", truncation.with_missing_flag(left)
-    if left.get("description"):
-        left["description"] = ""
-        yield "description", truncation.with_missing_flag(left)
-    for gone in truncation.drop_history(left):
-        yield gone, truncation.with_missing_flag(left)
-
-
 def _frame_range(steps: Int64[np.ndarray, " step"]) -> str:
-    """`frames 13 to 18`, counted from 1; single frames by their numbers."""
+    """Frames as text, counted from 1: `frames 13 to 18`, `frame 4`, `frames 3, 7`."""
     first, last = int(steps[0]) + 1, int(steps[-1]) + 1
     if len(steps) == 1:
         return f"frame {first}"
@@ -294,45 +219,41 @@ def _frame_range(steps: Int64[np.ndarray, " step"]) -> str:
     return "frames " + ", ".join(str(step + 1) for step in steps.tolist())
 
 
-def _variables(task: str, per: str) -> Mapping[str, str]:
-    if task in _SERIES_TASKS:
-        return PLACE_VARIABLES if per == "place" else SAMPLE_VARIABLES
-    return LABEL_VARIABLES
-
-
 def _make(plan: SerializerOptions) -> VideoSerializer:
-    if plan.per == "place" and plan.task not in _SERIES_TASKS:
+    if plan.per == "place" and plan.task not in SERIES_TASKS:
         raise ConfigError(f"video/{plan.task} is about the whole clip; set `per: sample`.")
-    if plan.per == "sample" and plan.task in _SERIES_TASKS and plan.answer is not None:
+    if plan.per == "sample" and plan.task in SERIES_TASKS and plan.answer is not None:
         raise ConfigError(f"video/{plan.task} is answered region by region; set `per: place`.")
     head = plan.answer if isinstance(plan.answer, NumbersFormat) else NumbersFormat()
-    if plan.task in _SERIES_TASKS[1:] and head.strategy in SEQUENTIAL_STRATEGIES:
+    if plan.task in SERIES_TASKS[1:] and head.strategy in SEQUENTIAL_STRATEGIES:
         raise ConfigError(
             f"video/{plan.task} cannot be written in {head.strategy}, which go on from one value to the next. Choose "
             f"another `strategy` in `answer`."
         )
     settings = dict(plan.settings)
     top = settings.pop("labels")
-    describe: FrameLabeller | None = partial(_imagenet_labels, top=top) if top else None
-    return VideoSerializer(head.notation, plan.task, plan.per, plan.answer, **settings, describe=describe)
+    label_frames: FrameLabeller | None = partial(_imagenet_labels, top=top) if top else None
+    return VideoSerializer(
+        head.notation, plan.task, plan.per, plan.answer, **settings, label_frames=label_frames
+    )
 
 
 def _imagenet_labels(
     frames: UInt8[np.ndarray, "time row col 3"], *, top: int
 ) -> Sequence[Sequence[tuple[str, float]]]:
-    """The `top` most probable ImageNet classes of each frame; torch is loaded here, where a template asks for them."""
+    """The `top` most probable ImageNet classes of each frame. Imports torch only when a template needs labels."""
     labels: FrameLabeller = partial(import_module("st2llm.features.image").load().labels, top=top)
     return labels(frames)
 
 
 KIND = KindSpec(
     tasks={
-        **dict.fromkeys(_SERIES_TASKS, ("numbers",)),
+        **dict.fromkeys(SERIES_TASKS, ("numbers",)),
         "classify": ("choice", "ranking"),
         "describe": ("text",),
         "question-answer": ("text", "choice", "ranking", "numbers", "time"),
     },
-    variables=_variables,
+    variables=variable_names,
     make=_make,
     settings={"frames": 4, "neighbours": 0, "recent": 0, "labels": 0},
 )

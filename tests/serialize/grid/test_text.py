@@ -9,7 +9,7 @@ from support.text_samples import grids
 
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.grid import raster
-from st2llm.serialize.grid.text import PLACE_VARIABLES, SAMPLE_VARIABLES, TABLE_VARIABLES
+from st2llm.serialize.grid.variables import PLACE_VARIABLES, SAMPLE_VARIABLES, TABLE_VARIABLES
 from st2llm.serialize.template.template import load_prompt, parse_template
 from st2llm.types import Layout
 

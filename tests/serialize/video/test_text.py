@@ -208,7 +208,7 @@ def test_labels_come_from_outside_for_the_frames_that_are_told_alone():
         return [[("suit", 0.53), ("bow tie", 0.2)] for _ in frames]
 
     template = load_prompt("video/classify")
-    told = replace(template, serializer=replace(template.serializer, describe=describe))
+    told = replace(template, serializer=replace(template.serializer, label_frames=describe))
     sample = labelled()
     text = told.render(sample).text
     assert "perhaps in it: suit 53%, bow tie 20%" in text and "not labelled" not in text
