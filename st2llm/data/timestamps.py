@@ -17,8 +17,11 @@ from st2llm.types import DAY_S
 
 MAX_CORRECTED_SHARE = 0.001
 """The share of rows whose date `follow: hour` may correct; above it the file is taken to be out of order."""
-MAX_SECONDS = 250_000 * 365 * DAY_S
-"""Times further than this from 1970 are taken for errors."""
+YEARS = (1678, 2261)
+"""The first and the last year that is read: pandas represents the whole of them in nanoseconds."""
+_FIRST_S, _END_S = -9_214_560_000, 9_214_646_400
+"""The seconds of 1678-01-01 and of 2262-01-01 since 1970-01-01."""
+_MAX_NUMBER = 2.0**62
 
 _SECOND_US, _HOUR_US, _DAY_US = 1_000_000, 3_600_000_000, DAY_S * 1_000_000
 _THURSDAY = 3
@@ -61,8 +64,9 @@ def read_times(
     if rule.day is not None:
         return _relative_days(rule, table, owner, prefix)
     if rule.unit is not None:
-        factor = 1e6 if rule.unit == "s" else 1e3
-        microseconds = (_finite(table, str(rule.column), prefix) * factor).astype(np.int64)
+        numbers = _finite(table, str(rule.column), prefix)
+        _check_unit(numbers, rule, prefix)
+        microseconds = (numbers * (1e6 if rule.unit == "s" else 1e3)).astype(np.int64)
         return _truncated(_all_known(microseconds, 1e-6), milliseconds)
     steps: tuple[str, ...] = ()
     if rule.date is not None:
@@ -71,6 +75,7 @@ def read_times(
         stamps = _from_parts(rule.parts, table, prefix)
     else:
         stamps = table.timestamps(str(rule.column))
+    _check_years(stamps, f"{prefix}column {', '.join(rule.columns())!r}")
     instants = to_utc(stamps, timezone, rule.fold, owner=owner)
     truncated = _truncated(instants, milliseconds)
     return replace(truncated, steps=(*steps, *truncated.steps))
@@ -92,6 +97,7 @@ def read_frame_times(
         return read_times(rule, table, timezone=timezone, owner=owner, where=path.name)
     if isinstance(frame.index, pd.DatetimeIndex):
         stamps = _parse_timestamps(frame.index.to_series(), "index", path)
+        _check_years(stamps, f"{path.name}: the index")
         return _truncated(to_utc(stamps, timezone, "infer", owner=owner), False)
     return None
 
@@ -210,13 +216,50 @@ def _relative_days(
 
 def _finite(table: Columns, name: str, prefix: str) -> Float64[np.ndarray, " row"]:
     values = table.numbers(name)
-    bad = np.flatnonzero(~np.isfinite(values) | (np.abs(values) > MAX_SECONDS))
+    bad = np.flatnonzero(~np.isfinite(values) | (np.abs(values) > _MAX_NUMBER))
     if bad.size:
         raise DataError(
             f"{prefix}column {name!r} should hold the time as numbers, but row {int(bad[0]) + 1} holds "
             f"{values[bad[0]]}. Correct the row."
         )
     return values
+
+
+def _check_unit(numbers: Float64[np.ndarray, " row"], rule: TimeColumns, prefix: str) -> None:
+    """Raises DataError for numbers outside YEARS in the card's unit, and names the unit in which they lie within."""
+    seconds = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+    outside = _outside_years(numbers * seconds[str(rule.unit)])
+    if not outside.size:
+        return
+    value = numbers[outside[0]]
+    likely = [unit for unit in seconds if not _outside_years(numbers * seconds[unit]).size]
+    finest = likely[0] if likely else None
+    remedy = {
+        None: "Correct the row",
+        "s": "They look like seconds: set `unit: s` in `time`",
+        "ms": "They look like milliseconds: set `unit: ms` in `time`",
+        "us": "They look like microseconds: divide them by 1,000 and set `unit: ms` in `time`",
+        "ns": "They look like nanoseconds: divide them by 1,000,000 and set `unit: ms` in `time`",
+    }[finest]
+    raise DataError(
+        f"{prefix}column {rule.column!r} holds {value:.15g} in row {int(outside[0]) + 1}, which in the unit "
+        f"{rule.unit!r} since 1970 lies outside the years {YEARS[0]} to {YEARS[1]}. {remedy}."
+    )
+
+
+def _check_years(stamps: Timestamps, where: str) -> None:
+    """Raises DataError for a timestamp outside YEARS."""
+    outside = _outside_years(stamps.microseconds / 1e6)
+    if outside.size:
+        moment = np.datetime64(int(stamps.microseconds[outside[0]]), "us")
+        raise DataError(
+            f"{where} holds {moment} in row {int(outside[0]) + 1}, but the years {YEARS[0]} to {YEARS[1]} are "
+            f"expected. Correct the row, or leave it out."
+        )
+
+
+def _outside_years(seconds: Float64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+    return np.flatnonzero((seconds < _FIRST_S) | (seconds >= _END_S)).astype(np.int64)
 
 
 def _truncated(instants: Instants, milliseconds: bool) -> Instants:

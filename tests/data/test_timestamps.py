@@ -117,7 +117,7 @@ def test_days_that_contradict_the_week_are_refused() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e18])
 def test_a_number_that_is_no_time_is_refused(value: float) -> None:
-    with pytest.raises(DataError, match="row 2 holds"):
+    with pytest.raises(DataError, match="row 2"):
         timestamps.read_times(
             TimeColumns(column="t", unit="s"), numbers(t=[0, value]), owner=owners(2), timezone="UTC"
         )
@@ -173,3 +173,44 @@ def test_a_clock_is_a_time_of_day_or_an_hour_with_text_after_it(clock: str, expe
         assert timestamps.read_times(rule, table, timezone="UTC").time.tolist() == utc(
             f"2024-01-31 {expected}"
         )
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "message"),
+    [
+        ("s", 1_714_550_400_000.0, "holds 1714550400000 in row 2, .*set `unit: ms`"),
+        ("s", 1_714_550_400_000_000.0, "microseconds: divide them by 1,000 and set `unit: ms`"),
+        ("s", 1_714_550_400_000_000_000.0, "nanoseconds: divide them by 1,000,000 and set `unit: ms`"),
+        ("ms", 1_714_550_400_000_000.0, "microseconds: divide them by 1,000 and set `unit: ms`"),
+        ("ms", 1_714_550_400_000_000_000.0, "nanoseconds: divide them by 1,000,000"),
+        ("s", -1e11, "milliseconds"),
+        ("s", 4e18, "nanoseconds"),
+    ],
+)
+def test_numbers_in_another_unit_are_refused_with_the_unit_that_fits(
+    unit: str, value: float, message: str
+) -> None:
+    """Milliseconds read as seconds lie in the year 56,000 and failed much later."""
+    rows = numbers(t=[value / 2 if value < 1e14 else value, value])
+    if value == 1_714_550_400_000.0:
+        rows = numbers(t=[0.0, value])
+    with pytest.raises(DataError, match=message):
+        timestamps.read_times(TimeColumns(column="t", unit=unit), rows, timezone="UTC")
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01", "1677-12-31", "2262-01-01", "9999-12-31"])
+def test_timestamps_of_years_that_cannot_be_meant_are_refused(moment: str) -> None:
+    microseconds = np.array(["2024-01-01", moment], dtype="datetime64[us]").astype(np.int64)
+    with pytest.raises(DataError, match=f"column 't' holds {moment}T00.* in row 2"):
+        timestamps.read_times(
+            TimeColumns(column="t"), Columns(2, {"t": Timestamps(microseconds, False)}), timezone="UTC"
+        )
+
+
+@pytest.mark.parametrize("moment", ["1678-01-01", "2261-12-31T23:59:59"])
+def test_the_first_and_the_last_year_are_read(moment: str) -> None:
+    microseconds = np.array([moment], dtype="datetime64[us]").astype(np.int64)
+    read = timestamps.read_times(
+        TimeColumns(column="t"), Columns(1, {"t": Timestamps(microseconds, False)}), timezone="UTC"
+    )
+    assert read.time.tolist() == [int(np.datetime64(moment, "s").astype(np.int64))]

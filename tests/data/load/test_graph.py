@@ -103,7 +103,7 @@ def test_a_stamp_between_two_steps_is_named(make_card: Make) -> None:
 
 def test_a_stamp_that_is_far_off_takes_no_memory(make_card: Make) -> None:
     with pytest.raises(DataError, match="2 timestamps span"):
-        load_data(make_card(values=HOURS + "2024-01-01 00:00,1,1\n9024-01-01 00:00,3,3\n"))
+        load_data(make_card(values=HOURS + "2024-01-01 00:00,1,1\n2224-01-01 00:00,3,3\n"))
 
 
 def test_an_all_missing_place_is_named(make_card: Make) -> None:
