@@ -7,7 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from st2llm.evaluate.report.page import Page, build_page
+from st2llm.evaluate.report.content import Page
+from st2llm.evaluate.report.page import build_page
 from st2llm.evaluate.run_folder.results import read_results
 from st2llm.files import write_atomically
 
