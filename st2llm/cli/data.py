@@ -117,9 +117,9 @@ def data_instruct(
     """Write prompts with their true answers as a Hugging Face data set for instruction tuning."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from st2llm.commands.instruct import InstructionRequest, known_parts, write_instructions
+    from st2llm.commands.instruct import InstructionRequest, parse_part, write_instructions
 
-    order = InstructionRequest(name, tuple(task or ()), count, shard, seed, known_parts(part), budget, llm)
+    request = InstructionRequest(name, tuple(task or ()), count, shard, seed, parse_part(part), budget, llm)
     columns = (
         TextColumn("shards"),
         BarColumn(),
@@ -131,7 +131,7 @@ def data_instruct(
     ) as bar:
         shown = bar.add_task("shards", total=None)
         done = write_instructions(
-            order, out, resume=resume, say=lambda at, of: bar.update(shown, completed=at, total=of)
+            request, out, resume=resume, on_shard=lambda at, of: bar.update(shown, completed=at, total=of)
         )
     left = f", {done.left_out} left out because they have no true answer" if done.left_out else ""
     typer.echo(f"{done.rows} rows in {done.shards} shards ({done.kept} kept){left}: {done.out}")

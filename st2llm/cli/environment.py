@@ -13,6 +13,7 @@ def doctor() -> None:
     from st2llm.commands.doctor import examine
 
     rows = [
-        [fact.group, fact.name, fact.value if fact.well else f"[red]{fact.value}[/red]"] for fact in examine()
+        [finding.group, finding.name, finding.value if finding.well else f"[red]{finding.value}[/red]"]
+        for finding in examine()
     ]
     print_table(["", "what", "found"], rows)

@@ -1,4 +1,4 @@
-"""`st2llm align` from end to end, and its report: what alignment did, against random weights and random pairs."""
+"""`st2llm align` from end to end, and its report: alignment metrics against random weights and random pairs."""
 
 import re
 from collections import Counter
@@ -35,7 +35,7 @@ mpl.use("agg")
 
 @dataclass(frozen=True)
 class AlignmentMeasures:
-    """What one language model makes of the same samples: measures by name, words near soft tokens, and both clouds."""
+    """Alignment of soft tokens and texts in one language model: metrics, nearest words, and both sets of embeddings."""
 
     name: str
     measures: dict[str, geometry.Estimate]
@@ -53,9 +53,10 @@ def align_and_report(
     resume: bool = False,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> FitResult:
-    """Aligns, aligns a twin on random weights where the recipe asks for one, and writes alignment.md into `out`.
+    """Aligns, repeats this with random LLM weights where the recipe sets `control`, and writes alignment.md into `out`.
 
-    On questions about clips the exam's report.md is the report. Raises ConfigError where part of the model would train.
+    For questions about clips, the report is report.md of the evaluation. Raises ConfigError where the
+    recipe trains part of the model.
     """
     if isinstance(recipe, VideoTextRecipe):
         return run_clip_prompts(recipe, out, resume=resume, reporter=reporter)
@@ -83,7 +84,7 @@ def align_and_report(
 
 
 def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
-    """Measures how soft tokens and descriptions of the validation samples lie to each other."""
+    """Measures the alignment of soft tokens and descriptions of the validation samples."""
     soft, tokens = _soft(done)
     text = mean_text_states(done.llm, done.captions).cpu().numpy().astype(np.float64)
     measures = {
@@ -99,7 +100,7 @@ def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
         "effective rank of soft tokens": geometry.effective_rank(soft),
         "effective rank of texts": geometry.effective_rank(text),
     }
-    words = _words(done, tokens)
+    words = _nearest_words(done, tokens)
     return AlignmentMeasures(
         done.llm.name, measures, facts, words, _probe(soft, text, done.captions), soft, text
     )
@@ -111,7 +112,7 @@ def _finds(k: int) -> geometry.Measure:
 
 @torch.inference_mode()
 def _soft(done: AlignedModel) -> tuple[np.ndarray, np.ndarray]:
-    """What the soft tokens of each sample mean to the model, and some of the tokens themselves."""
+    """The embedding of the soft tokens of each sample, and the first of the tokens themselves."""
     done.arm.eval()
     device = next(done.arm.parameters()).device
     means, first = [], []
@@ -123,8 +124,8 @@ def _soft(done: AlignedModel) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(means).astype(np.float64), np.concatenate(first).astype(np.float64)
 
 
-def _words(done: AlignedModel, tokens: np.ndarray) -> list[list[str]]:
-    """Words nearest to the first soft token of a few samples, then to the prototypes of a reprogramming head."""
+def _nearest_words(done: AlignedModel, tokens: np.ndarray) -> list[list[str]]:
+    """The nearest words to the first soft token of a few samples, then to the prototypes of a reprogramming head."""
     table = done.llm.model.get_input_embeddings().weight.detach().float().cpu().numpy().astype(np.float64)
     rows = [tokens[np.linspace(0, len(tokens) - 1, min(_WORDS, len(tokens))).round().astype(int)]]
     prototypes = getattr(done.arm.up, "prototypes", None)
@@ -135,7 +136,7 @@ def _words(done: AlignedModel, tokens: np.ndarray) -> list[list[str]]:
 
 
 def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple[str, float, float] | None:
-    """Probe transfer on the clause whose answers are the most evenly spread; None where no clause has two answers."""
+    """Probe transfer on the clause with the most balanced answers; None where no clause has two answers."""
     answers: dict[str, dict[int, str]] = {}
     for i, caption in enumerate(captions):
         for topic, answer in _CLAUSE.findall(caption):
@@ -229,7 +230,7 @@ def _plain(word: str) -> str:
 
 
 def _verdict(looks: Sequence[AlignmentMeasures]) -> str:
-    """Which measures are above chance, and whether pretrained weights are what does it."""
+    """Which metrics are above chance, and whether pretrained weights make the difference."""
     first = looks[0]
     above = [name for name, m in first.measures.items() if m.low > m.permuted_high]
     words = f"{len(above)} of {len(first.measures)} measures are above pairs at random"
@@ -238,8 +239,10 @@ def _verdict(looks: Sequence[AlignmentMeasures]) -> str:
     twin = looks[1].measures
     better = [n for n, m in first.measures.items() if m.low > twin[n].high]
     worse = [n for n, m in first.measures.items() if m.high < twin[n].low]
-    said = f"{len(better)} are higher than on random weights, {len(worse)} are lower, with intervals apart"
-    return f"{words}; {said}."
+    comparison = (
+        f"{len(better)} are higher than on random weights, {len(worse)} are lower, with intervals apart"
+    )
+    return f"{words}; {comparison}."
 
 
 def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:

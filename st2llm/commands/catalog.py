@@ -1,4 +1,4 @@
-"""The data sets and language models that are known by name: which are here, and how the others come."""
+"""The catalog of data sets and language models: which are on this machine, and how to fetch the others."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from st2llm.llm.model_files import LAYOUT_VERSION, MANIFEST, PACKAGED_MODELS, re
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A data set or language model by name. here: whether it can be used without the network."""
+    """A data set or language model. here: whether it can be used without the network."""
 
     name: str
     kind: str
@@ -27,14 +27,14 @@ class CatalogEntry:
 
 
 def entries() -> list[CatalogEntry]:
-    """All that is known by name: data sets, then language models."""
+    """All data sets, then all language models."""
     return [*map(_data, data.cards()), *map(_model, PACKAGED_MODELS)]
 
 
 def fetch(name: str) -> Path:
-    """Brings a data set or language model, and says which folder it is in.
+    """Downloads a data set or language model where it is missing, and returns its folder.
 
-    Raises ConfigError for a name that means neither, ArtefactError where it cannot be had.
+    Raises ConfigError for an unknown name, ArtefactError where the download fails.
     """
     if name in data.cards() or name.endswith((".yaml", ".yml")):
         return next(iter(data.fetch_dataset(name).values())).parent
@@ -68,7 +68,7 @@ def _model(name: str) -> CatalogEntry:
 
 @contextmanager
 def _without_network() -> Iterator[None]:
-    """Fetching refuses within; what is cached is found and checked as ever."""
+    """Disables downloads; cached files are found and verified as usual."""
     before = os.environ.get("ST2LLM_OFFLINE")
     os.environ["ST2LLM_OFFLINE"] = "1"
     try:

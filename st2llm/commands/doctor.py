@@ -1,4 +1,4 @@
-"""What is installed, what the machine has, what is cached and what is missing."""
+"""`st2llm doctor`: installed packages, hardware, cached and missing files."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ MIB, GIB = 2**20, 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's table. well: False where something is missing; `value` then says how to get it."""
+    """One line of the table. well: False where something is missing; `value` then says how to get it."""
 
     group: str
     name: str
@@ -29,20 +29,20 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """All facts, in the order a person asks for them."""
+    """All findings: packages, hardware, cache."""
     return [*_packages(), *_machine(), *_cache()]
 
 
 def _packages() -> list[Finding]:
-    """Every dependency that the package names, by the version found here."""
-    facts = [Finding("installed", "python", platform.python_version())]
+    """The installed version of every dependency of the package."""
+    findings = [Finding("installed", "python", platform.python_version())]
     needed = [line for line in metadata.requires("st2llm") or [] if "extra ==" not in line]
     for name in ["st2llm", *(re.split(r"[<>=!~;\[ ]", line)[0] for line in needed)]:
         try:
-            facts.append(Finding("installed", name, metadata.version(name)))
+            findings.append(Finding("installed", name, metadata.version(name)))
         except metadata.PackageNotFoundError:
-            facts.append(Finding("installed", name, f"missing: pip install {name}", well=False))
-    return facts
+            findings.append(Finding("installed", name, f"missing: pip install {name}", well=False))
+    return findings
 
 
 def _machine() -> list[Finding]:
@@ -69,7 +69,7 @@ def _devices() -> list[str]:
 
 def _cache() -> list[Finding]:
     folder = cache_dir()
-    facts = [
+    findings = [
         Finding("cache", "folder", f"{folder} ({_size(folder)})"),
         Finding("cache", "data folder", os.environ.get("ST2LLM_DATA", "none (ST2LLM_DATA is not set)")),
         Finding("cache", "answers of language models", _answers()),
@@ -79,8 +79,8 @@ def _cache() -> list[Finding]:
     ]
     for item in catalog.entries():
         value = "here" if item.here else f"missing: st2llm data fetch {item.name}"
-        facts.append(Finding("cache", f"{item.kind} {item.name}", value, well=item.here))
-    return facts
+        findings.append(Finding("cache", f"{item.kind} {item.name}", value, well=item.here))
+    return findings
 
 
 def _answers() -> str:

@@ -1,4 +1,4 @@
-"""An exam on the test part of an instruction set: exact answers before and after fine-tuning, and by rule."""
+"""Exact-match evaluation on the test part of an instruction set: fine-tuned, zero-shot and a majority rule."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ _METRIC = "acc@1"
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One answer to one question. right: None where neither an option nor a number can be read in it."""
+class MarkedAnswer:
+    """One answer to one question. right: None where neither an option nor a number can be parsed from it."""
 
-    who: str
+    predictor: str
     row: dict[str, Any]
     answer: str
     right: bool | None
@@ -38,17 +38,17 @@ class Mark:
 
 @dataclass(frozen=True)
 class Exam:
-    """All marks, and what they add up to. names: who was examined, the one that it is about first."""
+    """The marks of all predictors. names: the predictors, the one that the evaluation is about first."""
 
-    marks: tuple[Mark, ...]
+    marks: tuple[MarkedAnswer, ...]
     names: tuple[str, ...] = (TUNED, UNTUNED, MAJORITY)
 
     @property
     def scores(self) -> Scores:
-        """Exact answers by who answered; questions about one sample are resampled together."""
+        """Exact answers by predictor; questions about one sample are resampled together."""
         rows = [
             {
-                "predictor": m.who,
+                "predictor": m.predictor,
                 "seed": 0,
                 "sample": m.row["id"] + m.row["topic"],
                 "block": m.row["sample"],
@@ -60,37 +60,37 @@ class Exam:
         ]
         return Scores(pd.DataFrame(rows), _DRAWS)
 
-    def of(self, who: str) -> list[Mark]:
-        return [mark for mark in self.marks if mark.who == who]
+    def of(self, predictor: str) -> list[MarkedAnswer]:
+        return [mark for mark in self.marks if mark.predictor == predictor]
 
     def records(self) -> list[dict[str, Any]]:
-        """A line for each who answered: exact answers with their interval, and how many could not be read."""
+        """One line per predictor: share of exact answers with its interval, and the number of unreadable answers."""
         scores = self.scores
         return [
             {
-                "predictor": who,
-                "n": len(self.of(who)),
-                "exact": scores.estimate(_METRIC, who).to_json(),
-                "unread": sum(mark.right is None for mark in self.of(who)),
+                "predictor": predictor,
+                "n": len(self.of(predictor)),
+                "exact": scores.estimate(_METRIC, predictor).to_json(),
+                "unread": sum(mark.right is None for mark in self.of(predictor)),
             }
-            for who in self.names
+            for predictor in self.names
         ]
 
     def gain(self, reference: str) -> Gain | None:
-        """How many more of the answers are exact after fine-tuning, as a difference of shares."""
+        """The gain of the first predictor over a reference, as a difference of shares of exact answers."""
         return self.scores.gain(_METRIC, self.names[0], reference)
 
     def topics(self) -> list[tuple[str, int, dict[str, float]]]:
-        """By topic: how many questions, and the share of exact answers of each."""
-        found = []
+        """By topic: the number of questions, and the share of exact answers of each predictor."""
+        topics = []
         for topic in sorted({mark.row["topic"] for mark in self.marks}):
             mine = [mark for mark in self.marks if mark.row["topic"] == topic]
             shares = {}
-            for who in self.names:
-                own = [mark.right is True for mark in mine if mark.who == who]
-                shares[who] = sum(own) / len(own)
-            found.append((topic, len(mine) // len(self.names), shares))
-        return found
+            for predictor in self.names:
+                own = [mark.right is True for mark in mine if mark.predictor == predictor]
+                shares[predictor] = sum(own) / len(own)
+            topics.append((topic, len(mine) // len(self.names), shares))
+        return topics
 
 
 def examine(
@@ -100,33 +100,33 @@ def examine(
     *,
     tick: Callable[[int], None] = lambda done: None,
 ) -> Exam:
-    """Puts the questions of `rows` to each who answers, made when its turn comes, and to the rule that says what is
-    most often right. The first is the one that the exam is about.
+    """Marks the answers of each predictor and of the majority rule to the questions of `rows`.
 
-    train: rows that the rule counts: the most common answer of a question's topic that is among its options.
-    Raises DataError for rows that are no questions.
+    answerers: by name, a function that loads the predictor; the evaluation is about the first. train: the rows that the
+    majority rule counts; it gives the most common training answer of a question's topic among its options. Raises
+    DataError where there is no row.
     """
     if not rows:
-        raise DataError("There is no test row to be examined on. Set instructions.test above 0.")
-    usual = [_usual(row, train) for row in rows]
+        raise DataError("There is no test row to evaluate on. Set instructions.test above 0.")
+    majority = [_majority_answer(row, train) for row in rows]
     marks = [
-        Mark(MAJORITY, row, said, question_of_row(row).is_correct(said))
-        for row, said in zip(rows, usual, strict=True)
+        MarkedAnswer(MAJORITY, row, text, question_of_row(row).is_correct(text))
+        for row, text in zip(rows, majority, strict=True)
     ]
     done = 0
-    for who, make in answerers.items():
+    for predictor, make in answerers.items():
         answer = make()
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
-            for row, said in zip(part, answer(part), strict=True):
-                marks.append(Mark(who, row, said, question_of_row(row).is_correct(said)))
+            for row, text in zip(part, answer(part), strict=True):
+                marks.append(MarkedAnswer(predictor, row, text, question_of_row(row).is_correct(text)))
             done += len(part)
             tick(done)
     return Exam(tuple(marks), (*answerers, MAJORITY))
 
 
 def prompted_answerer(llm: LanguageModel) -> Answerer:
-    """A language model that is asked the messages of a row as they stand."""
+    """Prompts a language model with the messages of a row."""
 
     def answer(rows: Sequence[dict[str, Any]]) -> list[str]:
         prompts = [
@@ -139,7 +139,7 @@ def prompted_answerer(llm: LanguageModel) -> Answerer:
 
 
 def question_of_row(row: dict[str, Any]) -> QuestionAnswer:
-    """The question of a row, by which its answer is marked."""
+    """The question of a row, which marks an answer."""
     options = tuple(row.get("options") or ())
     return QuestionAnswer(
         topic=row.get("topic") or "",
@@ -153,8 +153,8 @@ def question_of_row(row: dict[str, Any]) -> QuestionAnswer:
     )
 
 
-def _usual(row: dict[str, Any], train: Sequence[dict[str, Any]]) -> str:
-    """The answer that is most often right for this topic in training, of those that the question offers."""
+def _majority_answer(row: dict[str, Any], train: Sequence[dict[str, Any]]) -> str:
+    """The most common training answer of the topic among the options of the question."""
     options = set(row["options"])
     known = Counter(other["truth"] for other in train if other["topic"] == row["topic"])
     best = [answer for answer, _ in known.most_common() if not options or answer in options]
@@ -162,13 +162,13 @@ def _usual(row: dict[str, Any], train: Sequence[dict[str, Any]]) -> str:
 
 
 def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]) -> None:
-    """report.md, results.jsonl and answers.jsonl in a folder; run.json is the training run's."""
+    """Writes report.md, results.jsonl, answers.jsonl and gains.json into the folder of a training run."""
     write_lines(out / "results.jsonl", exam.records())
     write_lines(
         out / "answers.jsonl",
         (
             {
-                "predictor": m.who,
+                "predictor": m.predictor,
                 **{k: m.row[k] for k in ("id", "topic", "truth")},
                 "answer": m.answer,
                 "right": m.right,
@@ -184,7 +184,7 @@ def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]
 
 def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
     lines = [f"# {title}", "", "## Verdict", "", f"**{_verdict(exam)}**", "", "## Exact answers", ""]
-    lines += ["| who | exact | 95 % interval | unreadable | n |", "|---|---:|---|---:|---:|"]
+    lines += ["| predictor | exact | 95 % interval | unreadable | n |", "|---|---:|---|---:|---:|"]
     for record in exam.records():
         own = record["exact"]
         span = (
@@ -202,7 +202,7 @@ def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
         "|---|---:|" + "---:|" * len(exam.names),
     ]
     for topic, n, shares in exam.topics():
-        numbers = " | ".join(f"{100 * shares[who]:.1f} %" for who in exam.names)
+        numbers = " | ".join(f"{100 * shares[predictor]:.1f} %" for predictor in exam.names)
         lines.append(f"| {topic} | {n} | {numbers} |")
     lines += ["", "## How", "", *(f"- {name}: {value}" for name, value in facts), ""]
     lines += [

@@ -1,4 +1,4 @@
-"""`st2llm finetune` from end to end: the instruction set is made, a model is trained on it, and examined."""
+"""`st2llm finetune` from end to end: writes the instruction set, trains a model on it, and evaluates it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,18 +34,18 @@ def run_finetune(
     resume: bool = False,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> FitResult:
-    """Fine-tunes behind soft tokens, or on instructions: then it makes the set first (where the recipe names data), and
-    writes the exam's report.md into `out` at the end.
+    """Fine-tunes on soft tokens or on instructions.
 
-    Each part is kept when it is finished: a killed run goes on with `resume`. Raises as `instruct` and
+    For instructions, the set is written first where the recipe names data, and the evaluation writes report.md into
+    `out`. Finished parts are kept: `resume` continues a killed run. Raises as `instruct` and
     `train.finetune.finetune` do.
     """
     if isinstance(recipe, SoftTokenRecipe):
         reporter.start(recipe.id, recipe.budget.steps)
         return align.finetune(recipe, out, resume=resume, on_step=reporter.update).fit
     if isinstance(recipe, VideoQARecipe):
-        return _talk(recipe, out, resume=resume, reporter=reporter)
-    path = _set_of(recipe, out, resume=resume)
+        return _run_video_qa(recipe, out, resume=resume, reporter=reporter)
+    path = _instruction_set(recipe, out, resume=resume)
     reporter.start(recipe.id, recipe.budget.steps)
     done = finetune(recipe, path, out, resume=resume, on_step=reporter.update)
     if is_main() and recipe.instructions.test:
@@ -56,17 +56,21 @@ def run_finetune(
 BLIND = "without video"
 
 
-def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: ProgressReporter) -> FitResult:
-    """Trains on questions about made clips, and a twin that sees nothing; both are examined on real clips. Where clips
-    are told in words, the twin is the model as it was before."""
+def _run_video_qa(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: ProgressReporter) -> FitResult:
+    """Trains on questions about synthetic clips, with a control that gets no video; both are evaluated on real clips.
+
+    Where clips are described in text, the control is the model before training.
+    """
     reporter.start(recipe.id, recipe.budget.steps)
     answerer, done = video_qa.train_video_qa(recipe, out, resume=resume, on_step=reporter.update)
     soft_tokens = video_qa.takes_soft_tokens(answerer.template)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: answerer.answer}
     if recipe.control and soft_tokens:
         reporter.start(f"{recipe.id}, {BLIND}", recipe.budget.steps)
-        twin, again = _beside(out, resume)
-        blind, _ = video_qa.train_video_qa(recipe, twin, resume=again, on_step=reporter.update, blind=True)
+        control, started = _control_folder(out, resume)
+        blind, _ = video_qa.train_video_qa(
+            recipe, control, resume=started, on_step=reporter.update, blind=True
+        )
         answerers[BLIND] = lambda: blind.answer
     elif recipe.control:
         answerers[UNTUNED] = lambda: (
@@ -76,22 +80,22 @@ def _talk(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: ProgressR
         ("language model", f"{recipe.llm.name}, depth {answerer.model.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head if soft_tokens else 'words'}, {recipe.adapt.method}"),
     ]
-    _ask(recipe, out, done, answerer.rows, answerers, facts, reporter)
+    _evaluate(recipe, out, done, answerer.rows, answerers, facts, reporter)
     return done
 
 
 def run_clip_prompts(
     recipe: VideoTextRecipe, out: Path, *, resume: bool = False, reporter: ProgressReporter = NO_PROGRESS
 ) -> FitResult:
-    """Brings made clips and sentences into one space, and a twin that sees nothing; both are examined on real clips."""
+    """Aligns synthetic clips and sentences, with a control without video; both are evaluated on real clips."""
     reporter.start(recipe.id, recipe.budget.steps)
     answerer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, on_step=reporter.update)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: answerer.answer}
     if recipe.control:
         reporter.start(f"{recipe.id}, {BLIND}", recipe.budget.steps)
-        twin, again = _beside(out, resume)
+        control, started = _control_folder(out, resume)
         blind, _ = clip_prompts.train_clip_prompts(
-            recipe, twin, resume=again, on_step=reporter.update, blind=True
+            recipe, control, resume=started, on_step=reporter.update, blind=True
         )
         answerers[BLIND] = lambda: blind.answer
     joined = ", ".join(("values", *recipe.encoder.extra_features))
@@ -100,16 +104,16 @@ def run_clip_prompts(
         ("sentences", "all-MiniLM-L6-v2, frozen"),
         ("common space", f"{recipe.width} numbers"),
     ]
-    _ask(recipe, out, done, answerer.rows, answerers, facts, reporter)
+    _evaluate(recipe, out, done, answerer.rows, answerers, facts, reporter)
     return done
 
 
-def _beside(out: Path, resume: bool) -> tuple[Path, bool]:
-    """Where the twin of a run is, and whether it was begun."""
+def _control_folder(out: Path, resume: bool) -> tuple[Path, bool]:
+    """The folder of the control of a run, and whether it was started before."""
     return out / "blind", resume and (out / "blind" / "run.json").exists()
 
 
-def _ask(
+def _evaluate(
     recipe: VideoQuestionRecipe,
     out: Path,
     done: FitResult,
@@ -118,25 +122,25 @@ def _ask(
     facts: list[tuple[str, str]],
     reporter: ProgressReporter,
 ) -> None:
-    """The exam on real clips, written by the first process alone."""
+    """Evaluates on real clips; only the main process writes."""
     if not is_main():
         return
     rows = clip_questions.exam_rows(recipe)
     reporter.start(f"{recipe.id}, exam", len(rows) * len(answerers))
     exam = examine(rows, train, answerers, tick=reporter.update)
-    told = [
+    details = [
         *facts,
-        ("trained on", f"{recipe.clips} made clips of {recipe.frames} frames, {len(train)} questions"),
+        ("trained on", f"{recipe.clips} synthetic clips of {recipe.frames} frames, {len(train)} questions"),
         ("asked about", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
         ("steps", f"{done.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
         ("validation", f"{done.curve.best:.4g} nats"),
         ("seed", str(recipe.seed)),
         ("commit", commit_text()),
     ]
-    write(exam, out, title=recipe.title or recipe.id, facts=told)
+    write(exam, out, title=recipe.title or recipe.id, facts=details)
 
 
-def _set_of(recipe: InstructionRecipe, out: Path, *, resume: bool) -> str:
+def _instruction_set(recipe: InstructionRecipe, out: Path, *, resume: bool) -> str:
     wanted = recipe.instructions
     if wanted.data is None:
         return str(wanted.path)

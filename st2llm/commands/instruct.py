@@ -1,4 +1,4 @@
-"""Instruction sets: prompts with their true answers, row by row, in shards that a killed run goes on from."""
+"""`st2llm data instruct`: instruction sets, prompts with their true answers, in shards that a killed run resumes."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from st2llm.types import Choice, Container, Sample, Slot, seed_from
 MANIFEST = "instruct.json"
 _NO_TRUTH = ("describe", "anomaly")
 _DRAWS = 8
-"""How many samples a row tries before it is left out, because the data know no true answer there."""
+"""The number of samples that are tried for a row before it is left out for lack of a true answer."""
 
 SCHEMA = pa.schema(
     [
@@ -53,8 +53,8 @@ SCHEMA = pa.schema(
         ("prompt_sha256", pa.string()),
     ]
 )
-"""The columns of each shard. messages: as chat templates take them, the true answer last. options: of a question
-that leaves a choice; decimals, within: how exact a number is to be."""
+"""The columns of each shard. messages: as chat templates take them, the true answer last. options: of a multiple-choice
+question. decimals, within: the precision of a numerical answer."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class InstructionRequest:
 
 @dataclass(frozen=True)
 class InstructionSummary:
-    """What is there after a run. left_out: rows for which no sample had a true answer. kept: shards of earlier runs."""
+    """The summary of a run. left_out: rows for which no sample had a true answer. kept: shards of earlier runs."""
 
     out: Path
     rows: int
@@ -98,7 +98,7 @@ class InstructionSummary:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the rows of one template come from."""
+    """The samples that the rows of one template are made from."""
 
     template: Template
     part: SampleSequence
@@ -107,40 +107,40 @@ class _Source:
 
 
 def write_instructions(
-    order: InstructionRequest,
+    request: InstructionRequest,
     out: Path,
     *,
     resume: bool = False,
-    say: Callable[[int, int], None] | None = None,
+    on_shard: Callable[[int, int], None] | None = None,
 ) -> InstructionSummary:
     """Writes an instruction set into a folder: `<part>-00000-of-00012.parquet`, ..., and instruct.json.
 
-    Rows are made one by one, and a shard is written when it is full, whole or not at all; with `resume` finished
-    shards are kept, so a killed run goes on where it stopped and ends with the same files. A row depends on the order,
-    its number and nothing else. `datasets.load_dataset(str(out))` reads it. say: is told shards done and all shards.
+    A shard is written atomically when it is full; `resume` keeps finished shards, so a killed run continues and ends
+    with the same files. A row depends on the request and its number only. `datasets.load_dataset(str(out))` reads it.
+    on_shard: is called with the number of finished shards and of all shards.
 
     Raises ConfigError where the folder holds another set, or this one without `resume`; DataError where the data have
     no such task, or hold no truth for it.
     """
-    data = load_data(order.data)
-    sources = _sources(order, data)
+    data = load_data(request.data)
+    sources = _sources(request, data)
     total = sum(source.count for source in sources)
-    shards = -(-total // order.shard)
-    _claim(order, out, data, sources, resume=resume)
+    shards = -(-total // request.shard)
+    _claim(request, out, data, sources, resume=resume)
     kept, left_out, rows = 0, 0, 0
     for shard in range(shards):
-        path = out / f"{order.part}-{shard:05d}-of-{shards:05d}.parquet"
-        span = range(shard * order.shard, min((shard + 1) * order.shard, total))
+        path = out / f"{request.part}-{shard:05d}-of-{shards:05d}.parquet"
+        span = range(shard * request.shard, min((shard + 1) * request.shard, total))
         if path.is_file():
             kept, rows = kept + 1, rows + pq.read_metadata(path).num_rows
             left_out += len(span) - pq.read_metadata(path).num_rows
         else:
-            made = [row for number in span if (row := _row(order, data, sources, number)) is not None]
+            made = [row for number in span if (row := _row(request, data, sources, number)) is not None]
             table = pa.Table.from_pylist(made, schema=SCHEMA)
             _save(table, path)
             rows, left_out = rows + len(made), left_out + len(span) - len(made)
-        if say is not None:
-            say(shard + 1, shards)
+        if on_shard is not None:
+            on_shard(shard + 1, shards)
     if not rows:
         raise DataError(
             f"{_first(data).name}: none of {total} rows has a true answer. Take another --task, or data that hold one."
@@ -157,10 +157,10 @@ def _first(data: Container) -> Any:
     return data[0] if isinstance(data, list) else data
 
 
-def _sources(order: InstructionRequest, data: Container) -> list[_Source]:
+def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
     kind = _first(data).kind
     found = []
-    for name in order.templates or _usual(data):
+    for name in request.templates or _usual(data):
         template = load_prompt(f"{kind}/{name}")
         word = template.head.task
         if word in _NO_TRUTH or template.head.answer is None:
@@ -170,17 +170,17 @@ def _sources(order: InstructionRequest, data: Container) -> list[_Source]:
             )
         task = task_for(word, data)
         parts = split(data, task, stride=_stride(kind, task))
-        part: SampleSequence = getattr(parts, order.part)
+        part: SampleSequence = getattr(parts, request.part)
         if not len(part):
             raise DataError(
-                f"{_first(data).name} has no {order.part} sample for {task.name}. Choose another --part."
+                f"{_first(data).name} has no {request.part} sample for {task.name}. Choose another --part."
             )
-        found.append(_Source(template, part, parts.sha256, order.count or len(part)))
+        found.append(_Source(template, part, parts.sha256, request.count or len(part)))
     return found
 
 
 def _usual(data: Container) -> tuple[str, ...]:
-    """The card's own task, and questions; in chat where there is a chat template."""
+    """The card's own task and question answering, with chat templates where they exist."""
     own = tasks.from_config(_first(data).default_task)
     words = [own[0].type] if own else []
     return tuple(_chat(_first(data).kind, word) for word in [*words, "question-answer"])
@@ -195,16 +195,16 @@ def _chat(kind: str, word: str) -> str:
 
 
 def _stride(kind: str, task: tasks.Task) -> int:
-    """Windows of a field follow each other by what is asked; sequences and clips go one by one."""
+    """Windows of a field are one horizon apart; sequences and clips one step."""
     horizon = getattr(task, "horizon", None)
     return int(horizon or task.length) if kind in ("graph", "grid") else int(horizon or 1)
 
 
 def _claim(
-    order: InstructionRequest, out: Path, data: Container, sources: Sequence[_Source], *, resume: bool
+    request: InstructionRequest, out: Path, data: Container, sources: Sequence[_Source], *, resume: bool
 ) -> None:
-    """Takes the folder for this set, or refuses: what is asked now must be what is there."""
-    plan = json.loads(json.dumps(_plan(order, data, sources)))
+    """Claims the folder for this set. Raises ConfigError where it holds another one."""
+    plan = json.loads(json.dumps(_plan(request, data, sources)))
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file, but a folder for the shards is expected. Choose another --out.")
     path = out / MANIFEST
@@ -229,10 +229,12 @@ def _claim(
             left.unlink()
 
 
-def _plan(order: InstructionRequest, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
+def _plan(request: InstructionRequest, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
     first = _first(data)
     return {
-        "order": {k: v for k, v in asdict(order).items() if k != "data" and (v is not None or k == "count")},
+        "order": {
+            k: v for k, v in asdict(request).items() if k != "data" and (v is not None or k == "count")
+        },
         "dataset": first.name,
         "data_sha256": first.provenance.sha256,
         "licence": first.provenance.licence,
@@ -256,23 +258,23 @@ def _short(value: object) -> str:
 
 
 def _row(
-    order: InstructionRequest, data: Container, sources: Sequence[_Source], number: int
+    request: InstructionRequest, data: Container, sources: Sequence[_Source], number: int
 ) -> dict[str, Any] | None:
-    """Row `number` of the set; None where none of the samples it may be of has a true answer."""
+    """Row `number` of the set; None where no candidate sample has a true answer."""
     for source in sources:
         if number < source.count:
             break
         number -= source.count
-    draw = np.random.default_rng(seed_from(f"{order.seed}\n{order.part}\n{source.template.id}\n{number}"))
+    draw = np.random.default_rng(seed_from(f"{request.seed}\n{request.part}\n{source.template.id}\n{number}"))
     for sample in _candidates(source, number, draw):
-        for solved, asked, how in _solved(source.template, sample, order.seed, draw):
-            if (row := _made(source, data, solved, order, asked, how)) is not None:
+        for solved, asked, how in _solved(source.template, sample, request.seed, draw):
+            if (row := _make_row(source, data, solved, request, asked, how)) is not None:
                 return row
     return None
 
 
 def _candidates(source: _Source, number: int, draw: np.random.Generator) -> Iterator[Sample]:
-    """The sample of a row, spread evenly over the part; then some drawn ones."""
+    """The sample of a row (evenly spaced over the part), then samples drawn at random."""
     size = len(source.part)
     even = number * size // source.count if source.count <= size else number % size
     yield source.part[even]
@@ -283,7 +285,7 @@ def _candidates(source: _Source, number: int, draw: np.random.Generator) -> Iter
 def _solved(
     template: Template, sample: Sample, seed: int, draw: np.random.Generator
 ) -> Iterator[tuple[Sample, questions.QuestionAnswer | None, str]]:
-    """Solved problems that the template can ask of a sample, in drawn order: sample, question, how it is known."""
+    """Solved problems of a sample for the template, in random request: sample, question, provenance of the answer."""
     if template.head.task == questions.TASK:
         known = [one for one in questions.generate_questions(sample, seed=seed) if _fits(template, one)]
         for i in draw.permutation(len(known)).tolist():
@@ -298,43 +300,43 @@ def _solved(
 
 
 def _fits(template: Template, one: questions.QuestionAnswer) -> bool:
-    """Whether an answer has the template's grammar."""
+    """Whether the answer of a question fits the template's grammar."""
     grammar = "" if template.head.answer is None else template.head.answer.grammar
     return {"choice": one.answer_type == "choice", "numbers": one.answer_type == "number"}.get(
         grammar, grammar == "text"
     )
 
 
-def _made(
+def _make_row(
     source: _Source,
     data: Container,
     sample: Sample,
-    order: InstructionRequest,
+    request: InstructionRequest,
     asked: questions.QuestionAnswer | None,
     how: str,
 ) -> dict[str, Any] | None:
     if sample.wanted.any() and (sample.truth is None or not np.isfinite(sample.truth[sample.wanted]).all()):
         return None
-    tokenizer = load_tokenizer(order.llm) if order.llm is not None else None
+    tokenizer = load_tokenizer(request.llm) if request.llm is not None else None
     try:
-        prompt = source.template.render(sample, budget=order.budget, tokenizer=tokenizer)
+        prompt = source.template.render(sample, budget=request.budget, tokenizer=tokenizer)
     except DataError:
-        if order.budget is None:
+        if request.budget is None:
             raise
-        return None  # this one cannot be told in so few tokens; another question or sample may
+        return None  # this prompt exceeds the budget; another question or sample may fit
     if not prompt.truth or any(isinstance(piece, Slot) for piece in prompt.parts):
         return None
     if isinstance(prompt.grammar, Choice) and prompt.truth not in prompt.grammar.options:
         return None  # a question about directions, where the options are the codes of places or marks
-    told = [dict(message) for message in prompt.messages] or [{"role": "user", "content": prompt.text}]
+    messages = [dict(message) for message in prompt.messages] or [{"role": "user", "content": prompt.text}]
     first, place = _first(data), sample.place[sample.wanted_nodes[0]] if len(sample.wanted_nodes) == 1 else ""
     return {
         "id": "|".join(word for word in (sample.id, place, source.template.id) if word),
-        "messages": [*told, {"role": "assistant", "content": prompt.truth}],
+        "messages": [*messages, {"role": "assistant", "content": prompt.truth}],
         "truth": prompt.truth,
         "kind": sample.kind,
         "task": source.template.head.task,
-        "split": order.part,
+        "split": request.part,
         "dataset": first.name,
         "sample": sample.id,
         "place": place,
@@ -353,8 +355,8 @@ def _made(
     }
 
 
-def known_parts(name: str) -> Literal["train", "validation", "test"]:
-    """The part of that name. Raises ConfigError with the nearest name."""
+def parse_part(name: str) -> Literal["train", "validation", "test"]:
+    """The part of a split with this name. Raises ConfigError with the nearest name."""
     for part in ("train", "validation", "test"):
         if name == part:
             return part  # type: ignore[return-value]

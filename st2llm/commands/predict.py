@@ -1,4 +1,4 @@
-"""`st2llm predict`: a checkpoint's answers for a data set, as a table; no labels are needed."""
+"""`st2llm predict`: the predictions of a checkpoint for a data set, as a table. No labels are needed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,108 +20,108 @@ from st2llm.predict import checkpoint
 from st2llm.tasks import Classify, Forecast, Task
 from st2llm.types import Container, Events, Grid, Sample, SensorGraph, SplitPlan, Trajectory, Video
 
-_KEPT = ["sample", "place", "step", "channel", "time", "value", "label", "q05", "q50", "q95", "answer"]
-_EVERYTHING = SplitPlan(1.0, 0.0, 0.0)
+_COLUMNS = ["sample", "place", "step", "channel", "time", "value", "label", "q05", "q50", "q95", "answer"]
+_ONE_PART = SplitPlan(1.0, 0.0, 0.0)
 
 
 def predict_to_file(folder: Path, data: str, out: Path) -> int:
-    """Writes the answers of a checkpoint's best state and returns how many there are.
+    """Writes the predictions of a checkpoint's best state and returns their number.
 
-    All of the data is asked about, whatever its split: windows of the checkpoint's task one after the other, the last
-    one at the very end. What is to come: of fields, rows at the end whose readings are blank; of paths, the steps after
-    each object's last fix; of events, the one after the last. Classes are those that the checkpoint knows, and objects
-    need no label. Raises ConfigError for a folder that is no checkpoint or an `out` that is no parquet file.
+    All of the data is predicted, whatever its split, in consecutive windows of the checkpoint's task, of which the last
+    ends with the data. The future is predicted too: for fields, rows without readings at the end of the file; for
+    paths, the steps after each object's last fix; for events, the next event. Classes are those of the checkpoint;
+    objects need no label. Raises ConfigError for a folder without a checkpoint, or where `out` is not a .parquet file.
     """
     if out.suffix != ".parquet":
         raise ConfigError(f"--out should name a .parquet file, but it is {out}.")
     predictor = checkpoint.load_predictor(folder, name="checkpoint")
     samples = _windows(load_data(data), predictor.recipe.parsed_task, predictor.options)
     frame = build_score_table(samples, predictor.predict([sample.without_truth() for sample in samples]))
-    kept = frame[[name for name in _KEPT if name in frame]]
+    kept = frame[[name for name in _COLUMNS if name in frame]]
     write_atomically(out, lambda file: kept.to_parquet(file, index=False))
     return len(kept)
 
 
 def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Sample]:
-    """One after the other over all of the data, at the end of it the last."""
+    """Consecutive windows over all of the data, the last one at its end."""
     step = max(1, task.length - task.context)
     if isinstance(data, SensorGraph | Grid):
-        every: SampleSequence = split(replace(data, split=_EVERYTHING), task, stride=1).train
-        at = np.arange(len(every) - 1, -1, -step)[::-1]
+        every: SampleSequence = split(replace(data, split=_ONE_PART), task, stride=1).train
+        positions = np.arange(len(every) - 1, -1, -step)[::-1]
     elif isinstance(data, Events):
-        every = split(replace(_with_one_more(data), split=_EVERYTHING), task, stride=1).train
-        at = np.arange(len(every))
+        every = split(replace(_with_next_event(data), split=_ONE_PART), task, stride=1).train
+        positions = np.arange(len(every))
     else:
-        objects = [_whole(one, task, options) for one in data]
+        objects = [_in_one_part(one, task, options) for one in data]
         if isinstance(task, Forecast) and isinstance(objects[0], Trajectory):
-            objects = _gone_on(objects, task)
+            objects = _with_future_steps(objects, task)
         every = split(objects, task, stride=1).train
-        at = _from_end(every, step) if task.length else np.arange(len(every))
-    if not len(at):
+        positions = _last_windows(every, step) if task.length else np.arange(len(every))
+    if not len(positions):
         raise DataError(f"The data hold no window of {task.length} steps for {task.name}. Bring more data.")
-    return [_known(every[int(i)], task, options) for i in at]
+    return [_without_label(every[int(i)], task, options) for i in positions]
 
 
-def _whole(one: Any, task: Task, options: tuple[str, ...]) -> Any:
-    """An object or clip that is of one part; where its class is asked for and not known, any stands in for it."""
-    made = replace(one, split=_EVERYTHING, part=None)
+def _in_one_part(one: Any, task: Task, options: tuple[str, ...]) -> Any:
+    """An object or clip in one part of the split; an unknown class gets a placeholder, which is removed later."""
+    made = replace(one, split=_ONE_PART, part=None)
     if not isinstance(task, Classify) or one.label is not None or not options:
         return made
     return replace(made, label=options[0], **({"labels": options} if isinstance(one, Video) else {}))
 
 
-def _known(sample: Sample, task: Task, options: tuple[str, ...]) -> Sample:
-    """Without the class, which may only stand in for one, and with those that the checkpoint knows."""
+def _without_label(sample: Sample, task: Task, options: tuple[str, ...]) -> Sample:
+    """The sample without its class, and with the classes of the checkpoint as options."""
     if not isinstance(task, Classify) or not options:
         return sample
     return replace(sample, label=None, side=replace(sample.side, options=options, option_labels=()))
 
 
-def _gone_on(tracks: Sequence[Trajectory], task: Forecast) -> list[Trajectory]:
-    """Each object with the steps to come after its last fix, where it is nowhere yet."""
+def _with_future_steps(tracks: Sequence[Trajectory], task: Forecast) -> list[Trajectory]:
+    """Each object with the steps of the horizon after its last fix, at unknown positions."""
     common = TrajectoryWindows.from_trajectories(tracks, task).step
-    return [_longer(track, task.horizon, common) if len(track.time) > 1 else track for track in tracks]
+    return [_extended(track, task.horizon, common) if len(track.time) > 1 else track for track in tracks]
 
 
-def _longer(track: Trajectory, steps: int, common: int) -> Trajectory:
+def _extended(track: Trajectory, steps: int, common: int) -> Trajectory:
     step = common or int(track.time[-1] - track.time[-2])
     to_come = track.time[-1] + step * np.arange(1, steps + 1)
     return replace(
         track,
         time=np.concatenate([track.time, to_come]),
         place=None if track.place is None else (*track.place, *[""] * steps),
-        **_blanks(track, steps, "xy", "lonlat"),
+        **_padded(track, steps, "xy", "lonlat"),
     )
 
 
-def _with_one_more(data: Events) -> Events:
-    """The events and one more, of which nothing is known; its time is that of the last, and never told."""
+def _with_next_event(data: Events) -> Events:
+    """The events and an unknown next one. Its time is a placeholder, that of the last event, and is never shown."""
     return replace(
         data,
         time=np.append(data.time, data.time[-1:]),
         mark=None if data.mark is None else np.append(data.mark, 0),
-        **_blanks(data, 1, "xy", "lonlat", "magnitude"),
+        **_padded(data, 1, "xy", "lonlat", "magnitude"),
     )
 
 
-def _blanks(data: Trajectory | Events, rows: int, *names: str) -> dict[str, Any]:
-    """These columns and the attributes, so many unknown rows longer."""
+def _padded(data: Trajectory | Events, rows: int, *names: str) -> dict[str, Any]:
+    """These columns and the attributes, padded by rows of NaN."""
 
-    def longer(known: np.ndarray) -> np.ndarray:
+    def padded(known: np.ndarray) -> np.ndarray:
         return np.concatenate([known, np.full((rows, *known.shape[1:]), np.nan)])
 
     columns = {name: getattr(data, name) for name in names}
-    made: dict[str, Any] = {name: longer(known) for name, known in columns.items() if known is not None}
-    return made | {"attributes": {name: longer(known) for name, known in data.attributes.items()}}
+    made: dict[str, Any] = {name: padded(known) for name, known in columns.items() if known is not None}
+    return made | {"attributes": {name: padded(known) for name, known in data.attributes.items()}}
 
 
-def _from_end(every: SampleSequence, step: int) -> Int64[np.ndarray, " window"]:
-    """Of each object or clip the last window, and those a step apart before it; of stays and whole objects, all."""
+def _last_windows(every: SampleSequence, step: int) -> Int64[np.ndarray, " window"]:
+    """The last window of each object or clip and those a step apart before it; every window of stays and objects."""
     if isinstance(every, ClipWindows):
         owner, first = every.spans[:, 0], every.spans[:, 1]
     elif isinstance(every, SequenceWindows) and isinstance(every.source, TrajectoryWindows):
         owner, first = np.searchsorted(every.source.offsets, every.rows, side="right"), every.rows
     else:
         return np.arange(len(every))
-    last = first[np.searchsorted(owner, owner, side="right") - 1]  # windows stand in order of their owners
+    last = first[np.searchsorted(owner, owner, side="right") - 1]  # windows are sorted by owner
     return np.flatnonzero((last - first) % step == 0)

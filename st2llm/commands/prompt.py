@@ -1,4 +1,4 @@
-"""One test sample of a data set as the prompt a language model would be given."""
+"""`st2llm prompt`: the prompt of one test sample."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,17 +19,18 @@ from st2llm.serialize.questions import question_sample as put
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.types import Container, Prompt, Sample
 
-_WHOLE = 24
-"""Steps of a field that questions and descriptions are about, unless `history` says otherwise."""
+_DEFAULT_STEPS = 24
+"""Steps of a field that questions and descriptions cover, unless `history` is given."""
 _EXAMPLES = 2
 
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """What to ask: `index` counts the samples of the test part, windows of a field one horizon (or one window) apart.
+    """The prompt to render.
 
-    place: asks for this place alone. history, horizon: None means the card's choice. examples: solved train samples to
-    show, None for two where the template shows any.
+    index: counts the samples of the test part; windows of a field are one horizon (or one window) apart. place: asks
+    for this place only. history, horizon: by default those of the card. examples: number of solved training samples to
+    show; None means two where the template shows any.
     """
 
     template: str
@@ -45,7 +46,7 @@ class PromptRequest:
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """A rendered prompt with the template, the sample and the examples it came from."""
+    """A rendered prompt with its template, sample and examples."""
 
     template: Template
     sample: Sample
@@ -53,7 +54,7 @@ class RenderedPrompt:
     examples: tuple[Sample, ...] = ()
 
     def lint(self) -> list[str]:
-        """Findings where something of the answer reached the text."""
+        """The leaks of the answer into the text, one message each."""
         return lint(self.template, self.sample, examples=self.examples)
 
     def record(self) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def render_prompt(question: PromptRequest) -> RenderedPrompt:
             "--budget counts tokens of a language model. Name it with --llm, for instance smollm2-135m."
         )
     data = load_data(question.data)
-    first = _one(data)
+    first = _first(data)
     if first.kind != template.head.kind:
         raise ConfigError(
             f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. Take "
@@ -86,7 +87,7 @@ def render_prompt(question: PromptRequest) -> RenderedPrompt:
         )
     task = task_for(template.head.task, data, question.history, question.horizon)
     parts = split(data, task, stride=_stride(first, task))
-    sample = _narrowed(template, _picked(parts.test, question.index, first.name, task), question)
+    sample = _narrow(template, _sample_at(parts.test, question.index, first.name, task), question)
     examples = _examples(template, cast(Sequence[Sample], parts.train), sample, question.examples)
     tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
     prompt = template.render(sample, budget=question.budget, tokenizer=tokenizer, examples=examples)
@@ -102,16 +103,16 @@ def task_for(
     the last 24 steps. history: steps that are seen, of masks the length of the window. horizon: steps asked for.
     Raises DataError where the card has no task to go by and history or horizon are not given.
     """
-    first = _one(data)
+    first = _first(data)
     own = tasks.from_config(first.default_task)[0] if first.default_task else None
     length = history or _length(own)
     if own is not None and word == own.type:
-        return _changed(own, history, horizon)
-    if own is not None and word in _SEEN:
+        return _with_lengths(own, history, horizon)
+    if own is not None and word in _DESCRIPTIVE:
         short = own.type == "forecast" and first.kind in ("graph", "grid") and word != "anomaly"
-        return _changed(own, history or min(length, _WHOLE) if short else history, horizon)
-    if word in _MADE:
-        return _MADE[word](length, horizon)
+        return _with_lengths(own, history or min(length, _DEFAULT_STEPS) if short else history, horizon)
+    if word in _TASK_FACTORIES:
+        return _TASK_FACTORIES[word](length, horizon)
     missing = [name for name, value in (("--history", history), ("--horizon", horizon)) if value is None]
     if not missing or (own is not None and word == "forecast"):
         return tasks.forecast(history or max(1, length - 1), horizon or 1)
@@ -121,7 +122,7 @@ def task_for(
     )
 
 
-_SEEN = ("describe", "question-answer", "anomaly")
+_DESCRIPTIVE = ("describe", "question-answer", "anomaly")
 
 
 def _recover(length: int, horizon: int | None) -> tasks.Task:
@@ -129,7 +130,7 @@ def _recover(length: int, horizon: int | None) -> tasks.Task:
     return tasks.recover(max(length, span + 2), span)
 
 
-_MADE: Mapping[str, Callable[[int, int | None], tasks.Task]] = {
+_TASK_FACTORIES: Mapping[str, Callable[[int, int | None], tasks.Task]] = {
     "impute": lambda length, _: tasks.impute(max(2, length)),
     "interpolate": lambda length, _: tasks.interpolate(max(3, length)),
     "krige": lambda length, _: tasks.krige(length),
@@ -138,20 +139,20 @@ _MADE: Mapping[str, Callable[[int, int | None], tasks.Task]] = {
     "next-event": lambda length, _: tasks.next_event(length),
     "classify": lambda length, _: tasks.classify(),
 }
-"""Tasks of a template that are not the card's own, made of a length and a horizon."""
+"""Makes tasks that are not the card's own from a length and a horizon."""
 
 
-def _one(data: Container) -> Any:
-    """What speaks for a data set: the container, or the first of many."""
+def _first(data: Container) -> Any:
+    """The container, or the first of a list."""
     return data[0] if isinstance(data, list) else data
 
 
 def _length(task: tasks.Task | None) -> int:
-    """How many steps a task shows."""
-    return _WHOLE if task is None else task.context or task.length or _WHOLE
+    """The number of steps that a task shows."""
+    return _DEFAULT_STEPS if task is None else task.context or task.length or _DEFAULT_STEPS
 
 
-def _changed(task: tasks.Task, history: int | None, horizon: int | None) -> tasks.Task:
+def _with_lengths(task: tasks.Task, history: int | None, horizon: int | None) -> tasks.Task:
     """The task with another history (the length of masks) and horizon (the span of a recovery), where it has them."""
     known = {field.name for field in fields(task)}  # type: ignore[arg-type]
     given: dict[str, int] = {}
@@ -174,7 +175,7 @@ def _stride(first: Any, task: tasks.Task) -> int:
     return int(horizon or 1)
 
 
-def _picked(test: SampleSequence, index: int, name: str, task: tasks.Task) -> Sample:
+def _sample_at(test: SampleSequence, index: int, name: str, task: tasks.Task) -> Sample:
     if not 0 <= index < len(test):
         raise DataError(
             f"--index {index} is not in the test part of {name}: it has {len(test)} test samples for {task.name}. "
@@ -183,15 +184,15 @@ def _picked(test: SampleSequence, index: int, name: str, task: tasks.Task) -> Sa
     return test[index]
 
 
-def _narrowed(template: Template, sample: Sample, question: PromptRequest) -> Sample:
-    """The sample as the template asks it: of one place, with a question, or with a planted fault."""
+def _narrow(template: Template, sample: Sample, question: PromptRequest) -> Sample:
+    """The sample as the template needs it: of one place, with a question, or with a planted anomaly."""
     word, place = template.head.task, question.place
     if word == "anomaly":
         if place is not None:
             sample = sample.at(place)
         return plant_anomaly(sample, sample.place[sample.wanted_nodes[0]])
     if word == "question-answer":
-        return put(sample, _fitting(template, sample, place))
+        return put(sample, _choose_question(template, sample, place))
     if word == "describe":
         return sample if place is None else sample.at(place)
     if place is not None:
@@ -199,8 +200,8 @@ def _narrowed(template: Template, sample: Sample, question: PromptRequest) -> Sa
     return sample.at(sample.place[sample.wanted_nodes[0]]) if template.head.per == "place" else sample
 
 
-def _fitting(template: Template, sample: Sample, place: str | None) -> Asking:
-    """The first question about the sample whose answer has the template's grammar; with a place one that names it."""
+def _choose_question(template: Template, sample: Sample, place: str | None) -> Asking:
+    """The first question about the sample whose answer fits the template's grammar; with a place, one that names it."""
     grammar = "text" if template.head.answer is None else template.head.answer.grammar
     known = [one for one in generate_questions(sample) if _answers(one, grammar)]
     if place is not None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from st2llm.commands import instruct as module
-from st2llm.commands.instruct import SCHEMA, InstructionRequest, known_parts, write_instructions
+from st2llm.commands.instruct import SCHEMA, InstructionRequest, parse_part, write_instructions
 from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
 from st2llm.errors import ConfigError, StorageError
@@ -183,7 +183,7 @@ def test_a_template_without_a_true_answer_is_refused(card, tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'graph/forecast'"):
         write_instructions(_order(card, templates=("forcast",)), tmp_path / "set")
     with pytest.raises(ConfigError, match="Did you mean 'train'"):
-        known_parts("trian")
+        parse_part("trian")
     with pytest.raises(ConfigError, match="at least 1"):
         _order(card, shard=0)
 

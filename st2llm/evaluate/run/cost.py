@@ -1,4 +1,4 @@
-"""What an arm costs: parameters, floating-point operations, tokens, seconds and peak memory on one card."""
+"""The cost of an arm: parameters, floating-point operations, tokens, seconds and peak memory."""
 
 from dataclasses import asdict, dataclass
 
@@ -10,7 +10,7 @@ from st2llm.encode.batch import Batch
 
 @dataclass(frozen=True)
 class Cost:
-    """One row's cost card. None where it does not apply. flops: of predicting one sample."""
+    """The cost of one arm; None where a quantity does not apply. flops: of predicting one sample."""
 
     params_total: int | None = None
     params_trained: int | None = None
@@ -26,16 +26,16 @@ class Cost:
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """All parameters, and those that training changes."""
+    """The number of all parameters, and of the trained ones."""
     sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
-def count_flops(arm: nn.Module, one: Batch) -> float:
-    """Floating-point operations of one forward pass over `one` sample (matrix products, as torch counts them).
+def count_flops(arm: nn.Module, sample: Batch) -> float:
+    """Floating-point operations of one forward pass over one sample (matrix products, as torch counts them).
 
-    Gradients are on: without them a view of a weight has no history, which the counter asks for.
+    Gradients are enabled because the counter needs the autograd history of views of weights.
     """
     with FlopCounterMode(display=False) as counter:
-        arm(one)
+        arm(sample)
     return float(counter.get_total_flops())

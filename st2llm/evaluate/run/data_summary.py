@@ -1,4 +1,4 @@
-"""What a container is, for the run card: its name, its zone, what it consists of, and a hash of all that is read."""
+"""The data summary of the run card: name, unit, time zone, size, places, edges, and a hash of the content."""
 
 import hashlib
 from typing import Any
@@ -9,12 +9,12 @@ from st2llm.errors import DataError
 from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
 
 DataObject = SensorGraph | Grid | Video | Trajectory | Events
-_MOST_LISTED = 2000
-"""Places beyond so many are counted, not listed."""
+_MAX_LISTED = 2000
+"""At most so many places are listed."""
 
 
 def first_object(data: Container) -> DataObject:
-    """What stands for the whole data set: itself, or the first of its objects or clips. Raises DataError for none."""
+    """The container, or the first of a list of objects or clips. Raises DataError for an empty list."""
     if not isinstance(data, list):
         return data
     if not data:
@@ -23,16 +23,16 @@ def first_object(data: Container) -> DataObject:
 
 
 def timezone_of(data: Container) -> str:
-    """The zone of the data's calendar; clips have none, their clock starts at nought."""
-    one = first_object(data)
-    return "UTC" if isinstance(one, Video) else one.timezone
+    """The time zone of the data; UTC for clips, whose time starts at 0."""
+    first = first_object(data)
+    return "UTC" if isinstance(first, Video) else first.timezone
 
 
 def summarize(data: Container) -> dict[str, Any]:
-    """What `run.json` says about the data, and the report shows."""
+    """The summary that run.json holds and the report shows."""
     one = first_object(data)
     source = one.provenance
-    said = {
+    summary = {
         "name": one.name,
         "description": one.description,
         "unit": _unit(one),
@@ -44,17 +44,17 @@ def summarize(data: Container) -> dict[str, Any]:
         "leakage": source.leakage,
         "source": source.source,
         "steps": list(source.steps),
-        "holds": _holds(data),
+        "holds": _size(data),
         "places": _places(one) if isinstance(one, SensorGraph) else [],
         "edges": _edges(one) if isinstance(one, SensorGraph) else [],
     }
     if isinstance(one, SensorGraph):
-        del said["holds"]  # its places are listed
-    return said
+        del summary["holds"]  # its places are listed
+    return summary
 
 
 def data_sha256(data: Container) -> str:
-    """Hash of all that samples are made from: values, stamps, positions, places, marks, frames and notes."""
+    """SHA-256 of everything that samples are made from: values, times, positions, places, marks, frames, notes."""
     digest = hashlib.sha256()
     if isinstance(data, SensorGraph | Grid):
         digest.update(data.values.tobytes())
@@ -66,7 +66,7 @@ def data_sha256(data: Container) -> str:
     for one in data if isinstance(data, list) else [data]:
         for part in _arrays(one):
             digest.update(np.ascontiguousarray(part).tobytes())
-        digest.update(repr(_words(one)).encode())
+        digest.update(repr(_labels(one)).encode())
     return digest.hexdigest()
 
 
@@ -80,7 +80,7 @@ def _arrays(one: Video | Trajectory | Events) -> list[np.ndarray]:
     return [part for part in given if part is not None]
 
 
-def _words(one: Video | Trajectory | Events) -> tuple[Any, ...]:
+def _labels(one: Video | Trajectory | Events) -> tuple[Any, ...]:
     if isinstance(one, Video):
         return one.id, one.label, one.labels
     if isinstance(one, Trajectory):
@@ -100,8 +100,8 @@ def _quantity(one: DataObject) -> str:
     return "frames" if isinstance(one, Video) else one.quantity
 
 
-def _holds(data: Container) -> str:
-    """How much there is of it, in words."""
+def _size(data: Container) -> str:
+    """The size of the data as text."""
     if isinstance(data, Grid):
         rows, cols = data.values.shape[1:3]
         return f"{rows:,} x {cols:,} cells, {len(data.time):,} steps"
@@ -123,10 +123,10 @@ def _places(data: SensorGraph) -> list[dict[str, Any]]:
             "lat": None if data.lonlat is None else float(data.lonlat[i, 1]),
         }
         for i, (place, label) in enumerate(zip(data.places, data.labels, strict=True))
-    ][:_MOST_LISTED]
+    ][:_MAX_LISTED]
 
 
 def _edges(data: SensorGraph) -> list[list[float]]:
     edges = data.edges
     listed = zip(edges.source.tolist(), edges.target.tolist(), edges.weight.tolist(), strict=True)
-    return [list(edge) for edge in listed if max(edge[:2]) < _MOST_LISTED]
+    return [list(edge) for edge in listed if max(edge[:2]) < _MAX_LISTED]

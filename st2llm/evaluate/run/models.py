@@ -1,4 +1,4 @@
-"""The language models of a suite: each loaded once for each depth, and told apart in its records."""
+"""The language models of a suite: each is loaded once per depth and described in the records."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,10 @@ from st2llm.llm.local import LanguageModel, require_local
 
 
 class Models:
-    """Loads what predictors of a suite read with. Raises ConfigError where weights are wanted of an endpoint."""
+    """Loads the language models of a suite's predictors.
+
+    Raises ConfigError where a predictor needs the weights of a model behind an endpoint.
+    """
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
@@ -25,23 +28,23 @@ class Models:
             if p.family == "soft" or p.backbone in ("matched", "llm-random"):
                 raise ConfigError(
                     f"{suite.id}: the predictor {p.name!r} needs a language model's weights, but {suite.llm.name} "
-                    f"answers from elsewhere. Take a model on this machine, or leave this predictor out."
+                    f"is behind an endpoint. Use a local model, or leave this predictor out."
                 )
 
     @property
     def settings(self) -> LLMSettings:
-        """The suite's. Raises ConfigError where it has none."""
+        """The settings of the suite's model. Raises ConfigError where it has none."""
         if self.suite.llm is None:
             raise ConfigError(f"{self.suite.id} needs `llm: {{name: ...}}`.")
         return self.suite.llm
 
     def of(self, predictor: PredictorSettings | None = None) -> LanguageModel | RemoteModel:
-        """The model of a predictor (of None the suite's own), whose weights nobody changes."""
+        """The shared, unmodified model of a predictor, or of the suite where None."""
         random = predictor is not None and predictor.backbone == "llm-random"
         return self._once(random, predictor)
 
     def named(self, predictor: PredictorSettings) -> LanguageModel | RemoteModel:
-        """The same with the weights that it comes with, whatever the predictor puts in their place."""
+        """The same with its pretrained weights, also for predictors that use random ones."""
         return self._once(False, predictor)
 
     def _once(self, random: bool, predictor: PredictorSettings | None) -> LanguageModel | RemoteModel:
@@ -51,15 +54,15 @@ class Models:
         return self._known[key]
 
     def fresh(self, predictor: PredictorSettings, seed: int) -> LanguageModel:
-        """Weights for one arm alone: random ones of this seed, or such as adapters will be put into."""
+        """A model of its own for one arm: with random weights of this seed, or to put adapters into."""
         return require_local(self._load(predictor.backbone == "llm-random", predictor.set.depth, seed))
 
     def describe(self) -> dict[str, Any] | None:
-        """The suite's own, or None where it has none."""
+        """The description of the suite's model, or None where it has none."""
         return None if self.suite.llm is None else describe(self.of())
 
     def count(self, texts: Sequence[str]) -> int:
-        """How many tokens these are together."""
+        """The total number of tokens of these texts."""
         if not texts:
             return 0
         tokenizer = require_local(self.of()).tokenizer
@@ -73,7 +76,7 @@ class Models:
 
 
 def describe(model: LanguageModel | RemoteModel) -> dict[str, Any]:
-    """Which model it is: name, layers kept, dtype, hash of the weights, parameters; of an endpoint the name alone."""
+    """Name, depth, dtype, quantisation, hash and number of parameters; for an endpoint only the name is known."""
     if isinstance(model, RemoteModel):
         unknown = ("depth", "depth_full", "dtype", "quant", "sha256", "params")
         return {"name": model.name, **dict.fromkeys(unknown)}

@@ -1,4 +1,4 @@
-"""What a comparison is going to do, checked before any model or data is loaded."""
+"""The plan of a comparison: suites and folders, checked before any model or data is loaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Plan:
-    """Suites and the folders that they are run in. root: holds them all."""
+    """The suites and the stores of their folders. root: the folder of the comparison."""
 
     suites: tuple[Suite, ...]
     stores: tuple[RunStore, ...]
@@ -33,7 +33,7 @@ class Plan:
 def make(
     suite: str | Path, overrides: Overrides, *, out: str | Path | None = None, resume: bool = False
 ) -> Plan:
-    """Reads a suite, or a list of suites, and claims where it is going to be written.
+    """Reads a suite, or a list of suites, and checks that its folders can be written.
 
     out: by default runs/<suite id>. Raises ConfigError for names that do not exist, a folder that holds another run,
     or data for several suites at once.
