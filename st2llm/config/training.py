@@ -1,9 +1,9 @@
 """Settings of training runs, as in `alignment/configs/*.yaml`: objectives, budgets and recipes; read without torch."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from st2llm import tasks
 from st2llm.config import Settings
@@ -22,6 +22,14 @@ NAME_PATTERN = r"^\w[\w.+-]*$"
 """Ids of recipes and suites and names of predictors are parts of file names."""
 MaskPolicy = Literal["random", "tube", "block", "span", "future", "cluster"]
 """Which entries masked pre-training hides; see `model.objectives.masks`."""
+
+
+def _lora_by_default(adapt: Any) -> Any:
+    return {"method": "lora", **adapt} if isinstance(adapt, dict) else adapt
+
+
+LoraByDefault = Annotated[Adaptation, BeforeValidator(_lora_by_default)]
+"""Adaptation whose method is lora where it is given without a method."""
 
 
 class SplitSettings(Settings):
@@ -161,39 +169,34 @@ class AlignmentObjectives(LossTerms):
         return bool({"language", "contrast", "prototypes"} & set(self.given))
 
 
-class PretrainRecipe(Settings):
-    """A run of `st2llm pretrain`.
+class Recipe(Settings):
+    """The settings that every training run has. id: of the run, the default name of its folder."""
 
-    data, task, split: as in a suite. validation: number of windows that choose the best state. init_from: a checkpoint
-    whose encoder weights this run starts from.
+    id: str = Field(pattern=NAME_PATTERN)
+    title: str = ""
+    budget: TrainingBudget
+    seed: int = 0
+
+
+class TaskRecipe(Recipe):
+    """The settings of runs that train for a task. data, split, task, encoder: as in a suite.
+
+    init_from: a checkpoint whose encoder weights this run starts from.
     """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from"}
 
-    id: str = Field(pattern=NAME_PATTERN)
-    title: str = ""
     data: str
     split: SplitSettings = SplitSettings()
     task: dict[str, dict[str, Any]] = Field(min_length=1, max_length=1)
     encoder: EncoderSettings = EncoderSettings()
-    skip: CountingSkip = "none"
-    objectives: PretrainObjectives
-    budget: TrainingBudget
-    validation: int | None = Field(None, ge=1)
-    seed: int = 0
     init_from: str | None = None
 
     @model_validator(mode="after")
-    def _check_objectives_and_task(self) -> "PretrainRecipe":
-        terms = self.objectives.given
-        if not terms:
-            raise ValueError(
-                "objectives is empty: give regression, masked, contrastive, diffusion or likelihood"
-            )
-        name = next(iter(self.task))
-        _check_task(name)
-        if name in ("next-place", "next-event") and set(terms) != {"likelihood"}:
-            raise ValueError(f"{name} is trained by `objectives: {{likelihood: {{}}}}` alone")
+    def _check_task(self) -> "TaskRecipe":
+        (name,) = self.task
+        if name not in tasks.TASKS:
+            raise ValueError(f"there is no task {name!r}. {nearest(name, tasks.TASKS)}")
         return self
 
     @property
@@ -202,43 +205,49 @@ class PretrainRecipe(Settings):
         return tasks.from_config(self.task)[0]
 
 
-class SoftTokenRecipe(Settings):
+class PretrainRecipe(TaskRecipe):
+    """A run of `st2llm pretrain`. validation: number of windows that choose the best state."""
+
+    skip: CountingSkip = "none"
+    objectives: PretrainObjectives
+    validation: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> "PretrainRecipe":
+        terms = self.objectives.given
+        if not terms:
+            raise ValueError(
+                "objectives is empty: give regression, masked, contrastive, diffusion or likelihood"
+            )
+        (name,) = self.task
+        if name in ("next-place", "next-event") and set(terms) != {"likelihood"}:
+            raise ValueError(f"{name} is trained by `objectives: {{likelihood: {{}}}}` alone")
+        return self
+
+
+class SoftTokenRecipe(TaskRecipe):
     """A run of `st2llm align`, or of `st2llm finetune` on soft tokens: encoder -> up -> language model -> down -> head.
 
-    data, split, task, encoder, skip: as in a suite. init_from: a checkpoint whose encoder weights this run starts from,
-    and the weights of its heads where the shapes agree. warmup: trains the encoder alone first, for the task, under a
-    head that is discarded. freeze_encoder: the encoder is not trained further. up: the projection head. adapt: which
-    weights of the language model are trained; none for align. instruction: the prompt before the soft tokens; None
-    means `<kind>/<task>.soft`. validation: number of samples that choose the best state and are reported on. control:
-    also trains a twin on the same architecture with random weights, which the alignment report compares with.
+    skip: as in a suite. init_from: also of the heads, where the shapes agree. warmup: trains the encoder alone first,
+    for the task, under a head that is discarded. freeze_encoder: the encoder is not trained further. up: the projection
+    head. adapt: which weights of the language model are trained; none for align. instruction: the prompt before the
+    soft tokens; None means `<kind>/<task>.soft`. validation: number of samples that choose the best state and are
+    reported on. control: also trains a twin on the same architecture with random weights, which the alignment report
+    compares with.
     """
 
-    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from", "hold": "freeze_encoder"}
+    renamed_keys: ClassVar[Mapping[str, str]] = {"hold": "freeze_encoder"}
 
-    id: str = Field(pattern=NAME_PATTERN)
-    title: str = ""
-    data: str
-    split: SplitSettings = SplitSettings()
-    task: dict[str, dict[str, Any]] = Field(min_length=1, max_length=1)
-    encoder: EncoderSettings = EncoderSettings()
-    init_from: str | None = None
     warmup: WarmupSettings | None = None
     freeze_encoder: bool = False
     llm: LLMSettings
     up: Projection = Projection()
-    adapt: Adaptation = Adaptation()
+    adapt: LoraByDefault = Adaptation()
     skip: RecipeSkip = "none"
     instruction: str | None = None
     objectives: AlignmentObjectives
-    budget: TrainingBudget
     validation: int | None = Field(None, ge=2)
-    seed: int = 0
     control: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _adapters_by_default(cls, content: Any) -> Any:
-        return with_lora(content)
 
     @model_validator(mode="after")
     def _check_objectives_and_encoder(self) -> "SoftTokenRecipe":
@@ -260,13 +269,7 @@ class SoftTokenRecipe(Settings):
             raise ValueError(
                 "warmup trains the encoder for the task: give objectives.regression or likelihood"
             )
-        _check_task(next(iter(self.task)))
         return self
-
-    @property
-    def parsed_task(self) -> Task:
-        """The mask policy of `task`."""
-        return tasks.from_config(self.task)[0]
 
 
 class InstructionSettings(Settings):
@@ -294,7 +297,7 @@ class InstructionSettings(Settings):
         return self
 
 
-class InstructionRecipe(Settings):
+class InstructionRecipe(Recipe):
     """A run of `st2llm finetune` on instructions: the loss is over the answers alone.
 
     max_length: tokens of a row; longer rows are left out and counted. packing: several prompts share a row, without
@@ -303,23 +306,14 @@ class InstructionRecipe(Settings):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"length": "max_length", "pack": "packing"}
 
-    id: str = Field(pattern=NAME_PATTERN)
-    title: str = ""
     llm: LLMSettings
-    adapt: Adaptation = Adaptation(method="lora")
+    adapt: LoraByDefault = Adaptation(method="lora")
     instructions: InstructionSettings
     max_length: int = Field(1024, ge=16)
     packing: bool = True
-    budget: TrainingBudget
-    seed: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _adapters_by_default(cls, content: Any) -> Any:
-        return with_lora(content)
 
 
-class VideoQuestionRecipe(Settings):
+class VideoQuestionRecipe(Recipe):
     """The part that the recipes for questions about clips share.
 
     clips: number of synthetic clips to train on. test: data sets whose clips the exam asks about. windows: of each data
@@ -327,17 +321,13 @@ class VideoQuestionRecipe(Settings):
     twin that sees no clip.
     """
 
-    id: str = Field(pattern=NAME_PATTERN)
-    title: str = ""
     clips: int = Field(ge=8)
     test: tuple[str, ...] = Field(min_length=1)
     windows: int = Field(40, ge=1)
     frames: int = Field(16, ge=4)
     topics: tuple[str, ...] = ("most-motion", "brighter-when", "is-there-a-cut", "direction")
     encoder: EncoderSettings = EncoderSettings()
-    budget: TrainingBudget
     validation: int = Field(40, ge=2)
-    seed: int = 0
     control: bool = True
 
 
@@ -355,12 +345,7 @@ class VideoQARecipe(VideoQuestionRecipe):
     init_from: str | None = None
     llm: LLMSettings
     up: Projection = Projection()
-    adapt: Adaptation = Adaptation()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _adapters_by_default(cls, content: Any) -> Any:
-        return with_lora(content)
+    adapt: LoraByDefault = Adaptation()
 
 
 class VideoTextRecipe(VideoQuestionRecipe):
@@ -372,13 +357,6 @@ class VideoTextRecipe(VideoQuestionRecipe):
 
     width: int = Field(64, ge=4)
     temperature: float = Field(0.07, gt=0)
-
-
-def with_lora(content: Any) -> Any:
-    """The settings with `adapt.method: lora` where `adapt` is given without a method."""
-    if not isinstance(content, dict) or not isinstance(content.get("adapt"), dict):
-        return content
-    return {**content, "adapt": {"method": "lora", **content["adapt"]}}
 
 
 def finetune_recipe_type(
@@ -399,8 +377,3 @@ def align_recipe_type(
     if not isinstance(content, dict) or "clips" not in content:
         return SoftTokenRecipe
     return VideoQARecipe if "llm" in content else VideoTextRecipe
-
-
-def _check_task(name: str) -> None:
-    if name not in tasks.TASKS:
-        raise ValueError(f"there is no task {name!r}. {nearest(name, tasks.TASKS)}")
