@@ -95,7 +95,7 @@ def block_flow(
     they change. Frames larger than MAX_SIDE_PX are downscaled first, so that shifts reach further there.
     """
     key = (_digest(before), _digest(after), regions)
-    return _remembered(_FLOWS, key, lambda: _block_flow(before, after, regions))
+    return _cached(_FLOWS, key, lambda: _block_flow(before, after, regions))
 
 
 def _block_flow(
@@ -118,7 +118,7 @@ def _block_flow(
     return RegionFlow(xy, moving)
 
 
-_REMEMBERED = 4096
+_CACHE_SIZE = 4096
 _FLOWS: OrderedDict[tuple[bytes, bytes, tuple[int, int]], RegionFlow] = OrderedDict()
 _HISTOGRAMS: OrderedDict[bytes, Float64[np.ndarray, " bin"]] = OrderedDict()
 
@@ -129,14 +129,14 @@ def _digest(frame: UInt8[np.ndarray, "row col 3"]) -> bytes:
     ).digest()
 
 
-def _remembered(memory: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """The value of a key, made if it is not among the last _REMEMBERED ones that were asked for."""
-    if key in memory:
-        memory.move_to_end(key)
-        return memory[key]
-    value = memory[key] = make()
-    if len(memory) > _REMEMBERED:
-        memory.popitem(last=False)
+def _cached(cache: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """The value of a key from a cache of the _CACHE_SIZE most recently used ones; `make` computes a missing value."""
+    if key in cache:
+        cache.move_to_end(key)
+        return cache[key]
+    value = cache[key] = make()
+    if len(cache) > _CACHE_SIZE:
+        cache.popitem(last=False)
     return value
 
 
@@ -213,7 +213,7 @@ def _histogram(frame: UInt8[np.ndarray, "row col 3"]) -> Float64[np.ndarray, " b
         codes = (bins[..., 0] << 4) | (bins[..., 1] << 2) | bins[..., 2]
         return np.bincount(codes.ravel(), minlength=64) / codes.size
 
-    return _remembered(_HISTOGRAMS, _digest(frame), count)
+    return _cached(_HISTOGRAMS, _digest(frame), count)
 
 
 def _factor(shape: tuple[int, ...]) -> int:

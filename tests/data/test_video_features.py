@@ -56,7 +56,7 @@ def test_the_regions_cover_the_picture_exactly(rows, cols, seed):
     assert (means >= 0).all() and (means <= 255.001).all()
 
 
-def test_what_is_remembered_belongs_to_the_frames_and_regions_that_were_asked_for():
+def test_cached_features_are_those_of_the_given_frames_and_regions():
     """A key that forgot the order, the regions or the shape would answer with another pair's flow."""
     before, after = squares((5, 0))
     there = video_features.block_flow(before, after, (1, 1)).xy[0, 0]

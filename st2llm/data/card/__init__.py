@@ -1,4 +1,4 @@
-"""The data card: a YAML file that says where the files of a data set are and how to read them. One model a kind."""
+"""The data card: a YAML file that gives the files of a data set and how to read them. Each kind has its class."""
 
 from collections.abc import Mapping
 from pathlib import Path

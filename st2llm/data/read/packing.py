@@ -1,9 +1,10 @@
-"""Values of NetCDF and Zarr variables: unpacked, with NaN for whatever the file's own attributes call missing.
+"""Unpacks NetCDF and Zarr variables, with NaN for the values that the attributes of the file define as missing.
 
 The rule is the same for every format (CF conventions 1.11, sections 2.5.1 and 8.1; NetCDF attribute conventions). A
 value is missing where it equals `_FillValue` or one of `missing_value`, lies outside `valid_range`, `valid_min` and
-`valid_max`, or, in a NetCDF file whose variable has no `_FillValue`, equals the default fill of its type, which stands
-in cells that were never written. Packed integers are unpacked with `scale_factor`, `add_offset` and `_Unsigned`.
+`valid_max`, or, in a NetCDF file whose variable has no `_FillValue`, equals the default fill value of its type,
+which the NetCDF library leaves in cells that were not written. Packed integers are unpacked with `scale_factor`,
+`add_offset` and `_Unsigned`.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ DEFAULT_FILLS: Mapping[str, float] = {
     "f4": float(np.float32(9.969209968386869e36)),
     "f8": 9.969209968386869e36,
 }
-"""What the NetCDF library writes into cells that nobody writes; bytes have no such value."""
+"""The default fill values of the NetCDF library by type; bytes have none."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Unpacked:
 def unpack(name: str, variable: xr.Variable, *, default_fill: bool) -> Unpacked:
     """Unpacks a variable that was opened without decoding. default_fill: whether the file is a NetCDF file.
 
-    Raises ValueError where an attribute is no number.
+    Raises ValueError where an attribute is not a number.
     """
     packed = variable.to_numpy()
     decoded = xr.conventions.decode_cf_variable(
@@ -46,12 +47,12 @@ def unpack(name: str, variable: xr.Variable, *, default_fill: bool) -> Unpacked:
     )
     values = np.array(decoded.to_numpy(), dtype=np.float64)
     missing: dict[str, int] = {}
-    named = np.isnan(values) & ~_is_nan(packed)
-    if named.any():
+    marked = np.isnan(values) & ~_is_nan(packed)
+    if marked.any():
         keys = [key for key in ("_FillValue", "missing_value") if key in variable.attrs]
-        told = [f"{key} {_listed(variable.attrs[key])}" for key in keys]
-        missing[f"equal {' or '.join(told)}"] = int(named.sum())
-    beyond = {
+        markers = [f"{key} {_listed(variable.attrs[key])}" for key in keys]
+        missing[f"equal {' or '.join(markers)}"] = int(marked.sum())
+    masks = {
         f"lie outside {rule}": mask & ~np.isnan(values)
         for rule, mask in _out_of_range(variable, packed, values)
     }
@@ -61,10 +62,10 @@ def unpack(name: str, variable: xr.Variable, *, default_fill: bool) -> Unpacked:
         else None
     )
     if fill is not None:
-        beyond[f"equal {fill:g}, which NetCDF holds where nothing was written"] = packed == packed.dtype.type(
+        masks[f"equal {fill:g}, which NetCDF holds where nothing was written"] = packed == packed.dtype.type(
             fill
         )
-    for reason, mask in beyond.items():
+    for reason, mask in masks.items():
         if mask.any():
             missing[reason] = int(mask.sum())
             values[mask] = np.nan
@@ -74,7 +75,7 @@ def unpack(name: str, variable: xr.Variable, *, default_fill: bool) -> Unpacked:
 def _out_of_range(
     variable: xr.Variable, packed: np.ndarray, values: Float64[np.ndarray, "..."]
 ) -> list[tuple[str, Bool[np.ndarray, "..."]]]:
-    """The values outside each limit, with a name of the limit."""
+    """A description of each limit, and the mask of the values outside it."""
     limits: list[tuple[str, Any, Any]] = []
     if (span := variable.attrs.get("valid_range")) is not None:
         low, high = np.ravel(span)
@@ -84,21 +85,21 @@ def _out_of_range(
             limits.append((f"valid_min {np.ravel(low)[0]:g}", np.ravel(low)[0], None))
         if (high := variable.attrs.get("valid_max")) is not None:
             limits.append((f"valid_max {np.ravel(high)[0]:g}", None, np.ravel(high)[0]))
-    found = []
+    masks = []
     for rule, low, high in limits:
         mask = np.zeros(packed.shape, dtype=bool)
-        for limit, beyond in ((low, np.less), (high, np.greater)):
+        for limit, is_outside in ((low, np.less), (high, np.greater)):
             if limit is not None:
                 with np.errstate(invalid="ignore"):
-                    mask |= beyond(*_comparable(variable, packed, values, np.asarray(limit)))
-        found.append((rule, mask))
-    return found
+                    mask |= is_outside(*_comparable(variable, packed, values, np.asarray(limit)))
+        masks.append((rule, mask))
+    return masks
 
 
 def _comparable(
     variable: xr.Variable, packed: np.ndarray, values: Float64[np.ndarray, "..."], limit: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a limit is compared with: stored integers with an integer, stored floats with a float of their precision."""
+    """The values to compare with a limit, and the limit: packed integers and floats are compared in their own type."""
     if limit.dtype.kind in "iu" and packed.dtype.kind in "iu":
         return _signed_as_named(variable, packed), _signed_as_named(variable, limit)
     if limit.dtype.kind == "f" and packed.dtype.kind == "f":

@@ -99,8 +99,10 @@ class FieldWindows(Sequence[Sample]):
     def _wanted(
         self, hidden: Bool[np.ndarray, "time node channel"], raw: Float64[np.ndarray, "time node channel"]
     ) -> Bool[np.ndarray, "time node channel"]:
-        """The entries to predict. Of a future, all that may have a reading, as nobody knows which will be missing;
-        otherwise those that have one. Where no hidden entry has one, all are predicted and none is scored."""
+        """The entries to predict: for forecasts all that may have a reading, otherwise those that have one.
+
+        Where no hidden entry has a reading, all are predicted and none is scored.
+        """
         possible: Bool[np.ndarray, "time node channel"] = hidden & self.field.alive
         if isinstance(self.task, Forecast):
             return possible

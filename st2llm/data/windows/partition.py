@@ -1,4 +1,4 @@
-"""Assigns fixes and events to train, validation and test: by time, by object, by label, or as the source says."""
+"""Assigns fixes and events to train, validation and test: by time, by object, by label, or as given by the source."""
 
 import hashlib
 from collections.abc import Sequence
