@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from st2llm.config import Settings
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
 from st2llm.data.windows.splits import evenly_spaced
 from st2llm.encode.batch import Batch
@@ -58,6 +59,6 @@ def parameter_count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def recipe_config(recipe: Any, kind: str) -> dict[str, Any]:
+def recipe_config(recipe: Settings, kind: str) -> dict[str, Any]:
     """config.yaml of a checkpoint that is no predictor of samples. kind: `instructions`, `talk` or `pair`."""
     return {"recipe": recipe.model_dump(mode="json"), "of": kind}

@@ -83,26 +83,13 @@ class _Trainer:
     ) -> None:
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
-        if objective.whole_batch and (
-            self.accelerator.num_processes > 1 or budget.gradient_accumulation_steps > 1
-        ):
-            raise TrainingError(
-                "A contrastive objective compares all samples of a batch with each other, so the batch cannot be cut "
-                "into parts. Train it in one process with gradient_accumulation_steps: 1."
-            )
         device = self.accelerator.device
         self.batches = (
             train if isinstance(train, BatchSource) else ShuffledBatches(train.to(device), budget.batch, seed)
         )
-        parts = self.accelerator.num_processes * budget.gradient_accumulation_steps
-        if parts > self.batches.batch:
-            raise TrainingError(
-                f"A batch of {self.batches.batch} samples cannot be cut into {parts} parts "
-                f"({self.accelerator.num_processes} processes, gradient_accumulation_steps "
-                f"{budget.gradient_accumulation_steps}). Raise budget.batch."
-            )
         self.module, self.budget, self.objective = module, budget, objective
         self.seed, self.checkpointer = seed, checkpointer
+        self._check_parts()
         # A frozen encoder is saved as well.
         self.weights = {
             name: p for name, p in module.named_parameters() if p.requires_grad or name.startswith("encoder.")
@@ -124,6 +111,21 @@ class _Trainer:
         self.counts: dict[str, int] = {}
         self.earlier_s = 0.0
         self.state = self._initial_state()
+
+    def _check_parts(self) -> None:
+        """Raises TrainingError where a batch cannot be cut into a part for each process and accumulation step."""
+        processes, accumulation = self.accelerator.num_processes, self.budget.gradient_accumulation_steps
+        parts = processes * accumulation
+        if self.objective.whole_batch and parts > 1:
+            raise TrainingError(
+                "A contrastive objective compares all samples of a batch with each other, so the batch cannot be cut "
+                "into parts. Train it in one process with gradient_accumulation_steps: 1."
+            )
+        if parts > self.batches.batch:
+            raise TrainingError(
+                f"A batch of {self.batches.batch} samples cannot be cut into {parts} parts ({processes} processes, "
+                f"gradient_accumulation_steps {accumulation}). Raise budget.batch."
+            )
 
     def _initial_state(self) -> TrainingState:
         saved = self.checkpointer.load() if self.checkpointer else None
