@@ -1,1 +1,1 @@
-"""Containers to tokens to embeddings: the one encoder that transferred and primitive arms share."""
+"""Containers to tokens to embeddings: the encoder that all trained arms share."""

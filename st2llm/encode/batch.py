@@ -25,7 +25,7 @@ TensorBatchT = TypeVar("TensorBatchT", bound="TensorBatch")
 
 
 class TensorBatch:
-    """Picks and moves the rows of a dataclass whose fields are tensors with a row a sample, but for `words`."""
+    """Picks and moves rows of a dataclass whose fields, except `prompts`, are tensors with one row per sample."""
 
     prompts: tuple[str, ...]
 
@@ -43,15 +43,15 @@ class TensorBatch:
         return replace(self, **moved)  # type: ignore[type-var]
 
     def tensor_names(self) -> list[str]:
-        """The names of its tensors."""
+        """The names of the tensor fields."""
         return [f.name for f in fields(self) if f.name != "prompts"]  # type: ignore[arg-type]
 
 
 def random_scales(count: int, dims: int, strength: float, generator: torch.Generator) -> Tensor:
-    """Factors about 1, one a sample, that many dimensions wide."""
+    """One random factor about 1 for each sample, with `dims` dimensions for broadcasting."""
     return 1 + strength * (2 * torch.rand((count, *[1] * (dims - 1)), generator=generator) - 1)
 
 
 def label_index(sample: Sample) -> int:
-    """The class of a sample, counted through its options; -1 where none is asked for, or it is not known."""
+    """The class of a sample as an index into its options; -1 where none is asked for, or it is not known."""
     return -1 if sample.label is None else sample.side.options.index(sample.label)

@@ -1,4 +1,4 @@
-"""What is known beside the values, as numbers: of each place (geometry, frozen text features) and of each window."""
+"""Extra features of places (coordinates, Laplacian eigenvectors, text) and of windows (text, images) as numbers."""
 
 import functools
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 
 FOURIER_FREQUENCIES = 6
-"""Frequencies that a coordinate is told by, each twice the one before."""
+"""Number of frequencies for a coordinate, each twice the one before."""
 EIGENVECTORS = 8
 _TEXT_SIZE, _IMAGE_SIZE = 384, 1280
 _FRAMES_PER_WINDOW = 4
-"""Frames of a window that are looked at, evenly spaced up to the last that is seen."""
+"""Frames of a window that are encoded, evenly spaced up to the last visible one."""
 
 
 def place_feature_size(extra_features: Sequence[str]) -> int:
-    """How many numbers `places_of` makes for a place."""
+    """Number of features that `place_features` returns for a place."""
     return sum(
         {"coordinates": 4 * FOURIER_FREQUENCIES, "laplacian": EIGENVECTORS, "text": _TEXT_SIZE}.get(one, 0)
         for one in extra_features
@@ -33,19 +33,19 @@ def place_feature_size(extra_features: Sequence[str]) -> int:
 
 
 def window_feature_size(extra_features: Sequence[str]) -> int:
-    """How many numbers `windows_of` makes for a window."""
+    """Number of features that `window_features` returns for a window."""
     return sum({"text": _TEXT_SIZE, "image": 2 * _IMAGE_SIZE}.get(one, 0) for one in extra_features)
 
 
 def place_features(
     sample: Sample, edges: Edges, extra_features: Sequence[str]
 ) -> Float[Tensor, "node feature"]:
-    """Numbers about each place that no window changes, in the order of `extra_features`.
+    """Features of each place that are the same for all windows, in the order of `extra_features`.
 
-    coordinates: sines and cosines of the standardised position (Tancik et al. 2020). laplacian: the first eigenvectors
-    of the graph (Dwivedi et al. 2020), each with its largest entry positive; 0 beyond what a small graph has. text: the
-    frozen sentence vector of a place's label and what is told about it.
-    Raises ConfigError for coordinates of places that have none.
+    coordinates: sines and cosines of the standardised position (Tancik et al. 2020). laplacian: the first
+    eigenvectors of the graph Laplacian (Dwivedi et al. 2020), each with its largest entry positive; 0 beyond
+    those of a small graph. text: the frozen sentence embedding of a place's label and description. Raises
+    ConfigError for coordinates of places without positions.
     """
     columns = [_PLACE_FEATURES[one](sample, edges) for one in extra_features if one in _PLACE_FEATURES]
     empty = np.zeros((len(sample.place), 0), dtype=np.float32)
@@ -53,7 +53,7 @@ def place_features(
 
 
 def code_features(sample: Sample, extra_features: Sequence[str]) -> Float[Tensor, "code feature"] | None:
-    """Numbers about each place or mark that a sequence counts through: frozen sentence vectors of what they are called.
+    """Features of each place or mark of a sequence data set: frozen sentence embeddings of their names.
 
     None without `extra_features`. Raises ConfigError for features of fields, and where a data set has no codes.
     """
@@ -75,10 +75,10 @@ def code_features(sample: Sample, extra_features: Sequence[str]) -> Float[Tensor
 def window_features(
     samples: Sequence[Sample], extra_features: Sequence[str]
 ) -> Float[Tensor, "window feature"]:
-    """Numbers about each window, in the order of `extra_features`.
+    """Features of each window, in the order of `extra_features`.
 
-    text: the mean sentence vector of its notes, 0 without notes. image: EfficientNet's features of the frames that are
-    seen, their mean and what the last has more than the first; 0 where a sample has no frames.
+    text: the mean sentence embedding of its notes, 0 without notes. image: EfficientNet features of the visible
+    frames, their mean and the difference between the last and the first; 0 where a sample has no frames.
     """
     columns = [_WINDOW_FEATURES[one](samples) for one in extra_features if one in _WINDOW_FEATURES]
     empty = np.zeros((len(samples), 0), dtype=np.float32)

@@ -22,11 +22,12 @@ TOKENS = ("place", "patch")
 
 @dataclass(frozen=True)
 class FieldShape:
-    """The numbers a field encoder is built from.
+    """The sizes a field encoder is built for.
 
-    history: steps that are read, from the window's first on. horizon: steps that are asked for, up to its last. amid:
-    whether these are the same steps (imputation, kriging), rather than one after the other (forecasts).
-    steps_per_day: how many steps a local day has at most. classes: there are, where a window's class is asked for.
+    history: steps that are read, from the first of the window on. horizon: steps that are predicted, up to the
+    last. amid: whether both are the same steps (imputation, kriging) rather than consecutive (forecasts).
+    steps_per_day: the most steps of a local day. classes: number of classes, where a window's class is
+    predicted.
     """
 
     history: int
@@ -80,7 +81,7 @@ class FieldEncoderOptions:
 
 
 def edges_of(sample: Sample) -> Edges:
-    """The edges along which a sample's places are neighbours: adjacent cells, joined sensors."""
+    """The edges between a sample's neighbouring places: adjacent cells, connected sensors."""
     pairs = [(j, i, w) for i, near in enumerate(sample.side.neighbours) for j, w in near]
     return Edges(
         source=np.array([source for source, _, _ in pairs], dtype=np.int64),
@@ -90,14 +91,12 @@ def edges_of(sample: Sample) -> Edges:
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts each place's history into patches of `patch` steps and embeds values, gaps, time and place.
+    """Embeds patches of each place's history: values, missing entries, time and place.
 
-    A history that `patch` does not divide is padded at its old end with unseen steps. One more token, the
-    question, carries the calendar of the asked steps and the notes; it comes last.
-    drop_embeddings: names of embeddings that are left out. center_windows: subtracts the mean of each place's visible
-    values. extra_features, places: features that are added to the tokens, and the numbers of each place that they need
-    (`encode.extra_features.places_of`). fusion: whether what is known of time and place is added to the embedded values
-    or scales them (`scale`: feature-wise modulation without a shift, Perez et al. 2018).
+    A history that is not a multiple of the patch length is padded with hidden steps at its old end. One more
+    token, the query, carries the calendar of the horizon and the notes; it is last. place_features: [node,
+    feature], required by some extra features (`encode.extra_features.place_features`). Raises ConfigError where
+    they are missing or of another shape.
     """
 
     def __init__(
@@ -117,12 +116,12 @@ class PatchEmbedding(nn.Module):
         self.step_of_day = nn.Embedding(shape.steps_per_day, d_st)
         self.day_of_week = nn.Embedding(7, d_st)
         self.holiday = nn.Embedding(2, d_st)
-        # Without places of their own, weights are for any number of places.
+        # Without place embeddings, the weights apply to any number of places.
         self.node = nn.Embedding(1 if "node" in drop_embeddings else shape.nodes, d_st)
         self.notes = nn.EmbeddingBag(shape.note_words + 2, d_st, mode="mean", padding_idx=0)
         for table in (self.position, self.step_of_day, self.day_of_week, self.holiday, self.node, self.notes):
             nn.init.normal_(table.weight, std=0.02)
-        for name in drop_embeddings:  # a table that is never anything but 0
+        for name in drop_embeddings:  # a table that stays 0
             table = getattr(self, name)
             nn.init.zeros_(table.weight)
             table.weight.requires_grad_(False)
@@ -200,15 +199,16 @@ class PatchEmbedding(nn.Module):
 def _log_spectrum(
     values: Float[Tensor, "batch time node channel"],
 ) -> Float[Tensor, "batch node bin"]:
-    """The logarithm of how strong each frequency of a place's history is."""
+    """The logarithm of 1 plus the amplitude of each frequency of a place's history."""
     amplitude = torch.fft.rfft(values.float(), dim=1, norm="ortho").abs()
     return torch.log1p(amplitude).permute(0, 2, 1, 3).flatten(2)
 
 
 class ResidualMLP(nn.Module):
-    """All tokens of a place at once through residual layers, as in STID (Shao et al. 2022), into its last token.
+    """Mixes all tokens of a place by residual layers, as in STID (Shao et al. 2022); the result replaces the last
+    token.
 
-    Without a layer it is linear.
+    Without layers it is linear.
     """
 
     def __init__(self, tokens: int, *, d_st: int, layers: int) -> None:
@@ -228,11 +228,13 @@ class ResidualMLP(nn.Module):
 
 
 class FieldEncoder(nn.Module):
-    """Turns a batch of windows into `slots` embeddings of width d_st, the same for every arm of a comparison.
+    """Encodes a batch of windows as `slots` embeddings of width d_st; the same class for every arm of a
+    comparison.
 
-    Patches and a question token a place -> a mixer over time (transformer, or mlp) -> a layer over places, along edges
-    or (graph='regions') through regions of at most `region_size` places, as `partition` says. With
-    tokens='place' a place becomes one token (its question token); with tokens='patch' all its tokens are kept.
+    Patches and a query token for each place -> a mixer over time (transformer, or mlp) -> a layer over places:
+    along edges, or through the regions of `partition` (graph='regions'). tokens='place' keeps one token per
+    place (its query token); tokens='patch' keeps all. place_features: [node, feature], for extra features that
+    need them.
     """
 
     def __init__(
@@ -267,7 +269,7 @@ class FieldEncoder(nn.Module):
         per_place = 1 if options.tokens == "place" else self.embed.patches + 1
         self.slots = shape.nodes * per_place
         self.output_slots = slice(per_place - 1, None, per_place)
-        """The slots that heads read: the question token of each place."""
+        """The slots that heads read: the query token of each place."""
 
     def forward(
         self, batch: FieldBatch, condition: Float[Tensor, "batch d_st"] | None = None

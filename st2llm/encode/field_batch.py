@@ -18,14 +18,15 @@ from st2llm.types import Sample
 
 @dataclass(frozen=True)
 class FieldBatch(TensorBatch):
-    """Stacked windows of one field, all their steps: what is seen and what is asked differ by masks alone.
+    """Stacked windows of one field with all their steps; masks separate what is visible from what is predicted.
 
-    values: standardised, 0 where not visible. base: standardised closed-form fill of the asked entries that an arm
-    corrects (0 where there is none). target: standardised truth, 0 where not valid. calendar columns: step of day,
-    day of week, holiday (0 or 1), month (0 to 11). notes: ids of note words in the training vocabulary, padded with 0.
-    features: vectors of frozen encoders for each window (see `encode.extra_features`), of width 0 where none is used.
-    label: the class of each window, counted through the options; -1 where none is asked for, or it is not known.
-    words: what an LLM reads before the soft tokens, one text a sample ('' where it reads nothing).
+    values: standardised, 0 where not visible. base: standardised baseline prediction of the target entries,
+    which an arm corrects (0 where there is none). target: standardised truth, 0 where not valid. valid: target
+    entries whose truth is known. calendar columns: step of day, day of week, holiday (0 or 1), month (0 to 11).
+    notes: ids of note words in the training vocabulary, padded with 0. features: window features of frozen
+    encoders (see `encode.extra_features`), of size 0 where none is used. label: class index of each window; -1
+    where none is asked for, or it is not known. prompts: the text that a language model reads before the soft
+    tokens ('' for none).
     """
 
     values: Float32[Tensor, "batch time node channel"]
@@ -40,7 +41,7 @@ class FieldBatch(TensorBatch):
     prompts: tuple[str, ...]
 
     def unmask(self) -> "FieldBatch":
-        """The same windows with what they ask shown, where it is known: whole windows to learn from."""
+        """The same windows with known target entries visible: whole windows for pre-training."""
         return replace(
             self,
             values=torch.where(self.valid, self.target, self.values),
@@ -49,10 +50,10 @@ class FieldBatch(TensorBatch):
         )
 
     def mask_out(self, mask: Bool[Tensor, "batch time node channel"]) -> "FieldBatch":
-        """The same windows with more hidden, and exactly that asked for: what was visible under the mask is the target.
+        """The same windows with `mask` hidden; the entries that were visible under the mask become the target.
 
-        What the windows asked before is no target any more; base and features, which have seen what is hidden now, are
-        dropped.
+        Former targets are dropped; base and features are set to 0, because they were computed from entries that
+        are hidden now.
         """
         newly_hidden = mask & self.visible
         return replace(
@@ -67,30 +68,30 @@ class FieldBatch(TensorBatch):
 
     @property
     def target_mask(self) -> Bool[Tensor, "batch time node channel"]:
-        """The entries whose truth is known, of which noise is learned."""
+        """The target entries whose truth is known; noise is learned on them."""
         return self.valid
 
     @property
     def hidden_mask(self) -> Bool[Tensor, "batch time node channel"]:
-        """The entries that are drawn."""
+        """The entries that are not visible, which a diffusion model samples."""
         return ~self.visible
 
     def residual(self) -> Float32[Tensor, "batch time node channel"]:
-        """What is asked, less the base."""
+        """The target minus the base, 0 outside valid entries."""
         return (self.target - self.base) * self.valid
 
     def add_base(
         self, x: Float32[Tensor, "batch time node channel"]
     ) -> Float32[Tensor, "batch time node channel"]:
-        """The answer of which this is the residual."""
+        """The prediction whose residual is `x`."""
         return self.base + x
 
     def with_noised(self, x: Float32[Tensor, "batch time node channel"]) -> "FieldBatch":
-        """The same windows with this in place of what is hidden."""
+        """The same windows with `x` in place of hidden entries."""
         return replace(self, values=torch.where(self.visible, self.values, x))
 
     def augment(self, augmentation: str, strength: float, generator: torch.Generator) -> "FieldBatch":
-        """The same windows as they might have been seen: entries hidden, noised, or (whole windows) scaled."""
+        """An augmented copy: entries hidden ('hide'), Gaussian noise ('noise'), or whole windows scaled ('scale')."""
         device, shape = self.values.device, self.values.shape
         if augmentation == "hide":
             mask = torch.rand(shape, generator=generator).to(device) < strength
@@ -134,10 +135,10 @@ def stack_fields(
 ) -> FieldBatch:
     """Stacks samples of one task.
 
-    base: closed-form fill in raw units, NaN where it says nothing; without one, arms predict from 0. level: in raw
-    units, what values are told as differences from; without one, the scaler's mean. extra_features: which features of
-    windows are made.
-    A sample without truth gets an all-False `valid`. Raises DataError for samples of different sizes.
+    base: baseline prediction in raw units, NaN where it has no value; without it, arms predict from 0. level:
+    reference values in raw units from which values are expressed as differences; without it, the scaler's mean.
+    extra_features: the window features that are computed. A sample without truth gets an all-False `valid`.
+    Raises DataError for samples of different sizes.
     """
     mismatched = next((s for s in samples if s.values.shape != samples[0].values.shape), None)
     if mismatched is not None:

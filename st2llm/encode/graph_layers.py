@@ -32,7 +32,7 @@ class DiffusionConvolution(nn.Module):
 def _weight_per_node(
     weight: Float[Tensor, " edge"], node: Int64[Tensor, " edge"], nodes: int
 ) -> Float[Tensor, " node"]:
-    """What the edges of each node weigh together, a little at least."""
+    """The total weight of the edges of each node, at least 1e-12."""
     return (
         torch.zeros(nodes, dtype=weight.dtype, device=weight.device)
         .index_add(0, node, weight)
@@ -41,7 +41,7 @@ def _weight_per_node(
 
 
 class GraphLayer(nn.Module):
-    """One torch-geometric layer over the places of each sample, added to its input."""
+    """One torch-geometric layer over the places of each sample, with a residual connection."""
 
     def __init__(self, kind: str, *, d_st: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Samples of moving objects, stays and events stacked into tensors: a row of numbers a point, the question last."""
+"""Samples of trajectories, stays and events stacked into tensors: one row per point, the query last."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,23 +12,24 @@ from st2llm.encode.batch import TensorBatch, label_index, random_scales
 from st2llm.types import DAY_S, HOUR_S, Sample
 
 DAY_PARTS = 48
-"""Parts of a day that a point's time of day is told by."""
+"""Number of parts of a day; the time of day of a point is given as one of them."""
 _MIN_STEP_M = 0.1
-"""Metres a step below which paths are not told larger."""
+"""Smallest mean step in metres; slower paths are not scaled up further."""
 _MIN_GAP_H = 0.5 / 3600
-"""Stamps are whole seconds: a gap of none is taken for half of one."""
+"""Smallest gap in hours: timestamps are whole seconds, so a gap of 0 counts as half a second."""
 
 
 @dataclass(frozen=True)
 class PointBatch(TensorBatch):
     """Stacked sequences, padded on the left to the same number of points.
 
-    numbers: standardised features of each point. codes: place or mark of each point, from 1; 0 where there is none.
-    calendar: part of the day and day of the week of each point, then of the question. position: x, y and time of each
-    point, then of the question (of which x and y are 0), for rotary attention. real: False where padded.
-    base: what an untrained arm answers: the weight of each point in the log (next place), a path (forecast).
-    size: the mean step of a path in metres, by which corrections of the base are measured.
-    target, valid: what is asked: [step, channel]. noise: what draws are made from.
+    numbers: standardised features of each point. codes: place or mark of each point, from 1; 0 for none.
+    calendar: part of the day and day of the week of each point, then of the query. position: x, y and time of
+    each point, then of the query (whose x and y are 0), for rotary attention. real: False where padded. base:
+    the prediction of an untrained arm: the log weight of each point (next place), or a path (forecast).
+    mean_step_m: the mean step of a path in metres, the unit of corrections of the base. target, valid: [step,
+    channel]. noise: input of generated draws. prompts: the text that a language model reads before the soft
+    tokens ('' for none).
     """
 
     numbers: Float32[Tensor, "batch point feature"]
@@ -45,16 +46,16 @@ class PointBatch(TensorBatch):
 
     @property
     def needs_draws(self) -> bool:
-        """Whether several steps are answered at once, by draws of a whole path."""
+        """Whether several steps are predicted at once, by draws of a whole path."""
         return self.target.shape[1] > 1
 
     @property
     def label(self) -> Int64[Tensor, " batch"]:
-        """The code that is asked for: a place, a class; -1 where it is not known."""
+        """The target code (a place or a class); -1 where it is not known."""
         return torch.where(self.valid[:, 0, 0], self.target[:, 0, 0].long(), -1)
 
     def augment(self, augmentation: str, strength: float, generator: torch.Generator) -> "PointBatch":
-        """The same sequences as they might have been recorded: points missing (never the last), noised, or scaled."""
+        """An augmented copy: points missing but never the last ('hide'), noised ('noise'), or scaled ('scale')."""
         device, shape = self.numbers.device, self.numbers.shape
         if augmentation == "hide":
             missing = (torch.rand(self.real.shape, generator=generator) < strength).to(device)
@@ -68,14 +69,14 @@ class PointBatch(TensorBatch):
         )
 
     def with_noise(self, draws: int, waves: int, generator: torch.Generator) -> "PointBatch":
-        """The same with fresh standard normal noise for so many draws."""
+        """The same batch with new standard normal noise for `draws` draws."""
         noise = torch.randn((len(self), draws, waves), generator=generator)
         return replace(self, noise=noise.to(self.numbers.device))
 
 
 @dataclass(frozen=True)
 class PointScaler:
-    """Mean and deviation of each feature of the training points, and the size of one unit of space in metres."""
+    """Mean and standard deviation of each feature of the training points, and one unit of space in metres."""
 
     mean: Float64[np.ndarray, " feature"]
     std: Float64[np.ndarray, " feature"]
@@ -92,7 +93,7 @@ class PointScaler:
 
 @dataclass(frozen=True)
 class PointSequence:
-    """One sample's points before stacking; see PointBatch."""
+    """The points of one sample before stacking; see PointBatch."""
 
     numbers: Float64[np.ndarray, "point feature"]
     codes: Int64[np.ndarray, " point"]
@@ -102,12 +103,14 @@ class PointSequence:
     target: Float64[np.ndarray, "horizon channel"]
     mean_step_m: float = 1.0
     base_per_point: bool = False
-    """Whether the base has a row a point, to be cut and padded as they are."""
+    """Whether the base has one row per point, to be cut and padded with the points."""
 
 
 @dataclass(frozen=True)
 class LocalCoordinates:
-    """Where an object was seen last and which way it went: paths of all objects look alike from there."""
+    """Coordinates relative to an object's last position and direction, in which paths of different objects are
+    comparable.
+    """
 
     origin: Float64[np.ndarray, " 2"]
     rotation: Float64[np.ndarray, "2 2"]
@@ -120,14 +123,16 @@ class LocalCoordinates:
 
 
 def local_coordinates(sample: Sample) -> LocalCoordinates:
-    """The frame whose origin is the last position seen; its first axis is the last step's direction."""
+    """Coordinates whose origin is the last visible position and whose first axis is the direction of the last
+    step.
+    """
     xy = _positions(sample)
     seen = xy[np.isfinite(xy).all(axis=1)]
     step = seen[-1] - seen[-2] if len(seen) > 1 else np.zeros(2)
     length = float(np.hypot(*step))
     forward = step / length if length > 1e-6 else np.array([1.0, 0.0])
     left = np.array([-forward[1], forward[0]])
-    # The second axis points to the side that the object came from, so that a bend and its mirror image are one.
+    # The second axis points to the side that the object came from, so that mirrored bends are equal.
     side = 1.0 if float(((seen - seen[-1]) @ left).mean()) >= 0 else -1.0
     return LocalCoordinates(seen[-1].copy(), np.stack([forward, side * left], axis=1))
 
@@ -137,7 +142,7 @@ def points_from_sample(
 ) -> PointSequence:
     """The points of a sample of the task forecast, next-place, next-event or classify.
 
-    weights: of each stay in a counting rule, whose logarithm an arm corrects; 1 where not given.
+    weights: weight of each stay in a counting rule, whose logarithm an arm corrects; 1 by default.
     """
     if sample.task == "next-place":
         return _stay_points(sample, weights)
@@ -169,7 +174,7 @@ def _forecast_points(sample: Sample) -> PointSequence:
 def _movement_features(
     local: Float64[np.ndarray, "point 2"], time: Int64[np.ndarray, " point"]
 ) -> tuple[Float64[np.ndarray, "point feature"], Float64[np.ndarray, "point 2"], float]:
-    """What is told of each point of a path, its steps, and the mean step in metres."""
+    """Features of each point of a path, its steps, and the mean step in metres."""
     step = np.diff(local, axis=0, prepend=local[:1])
     seconds = np.diff(time, prepend=time[:1]).astype(np.float64)
     mean_step_m = np.hypot(*step[1:].T).mean() if len(step) > 1 else 1.0
@@ -178,7 +183,7 @@ def _movement_features(
 
 
 def _classification_points(sample: Sample) -> PointSequence:
-    """A whole path as it looks from its last fix; gaps are left out."""
+    """A whole path relative to its last fix; missing fixes are dropped."""
     xy = _positions(sample)
     seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
     local = local_coordinates(sample).to_local(xy[seen])
@@ -270,12 +275,12 @@ def _event_points(sample: Sample) -> PointSequence:
 
 
 def log_gap(hours: np.ndarray | float) -> np.ndarray:
-    """The natural logarithm of gaps in hours; one of none is taken for half a second."""
+    """The natural logarithm of gaps in hours; a gap of 0 counts as half a second."""
     return np.asarray(np.log(np.maximum(hours, _MIN_GAP_H)), dtype=np.float64)
 
 
 def fit_point_scaler(train: Sequence[PointSequence]) -> PointScaler:
-    """Statistics of the training points; a feature that never changes keeps its unit."""
+    """Statistics of the training points; a constant feature keeps its unit."""
     rows = np.concatenate([points.numbers for points in train])
     std = rows.std(axis=0)
     paths = np.concatenate([points.position[:, :2] for points in train])
@@ -284,7 +289,7 @@ def fit_point_scaler(train: Sequence[PointSequence]) -> PointScaler:
 
 
 def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: int) -> PointBatch:
-    """Stacks samples, the last `points` points of each; space is counted in units of the scaler."""
+    """Stacks samples, the last `points` points of each; space is expressed in units of the scaler."""
     numbers = [(row.numbers[-points:] - scaler.mean) / scaler.std for row in rows]
     space = np.array([scaler.metres, scaler.metres, 1.0])
     lengths = [len(row) for row in numbers]
@@ -313,7 +318,7 @@ def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: 
 
 
 def _pad_left(rows: np.ndarray, length: int) -> np.ndarray:
-    """The rows with zeros before them."""
+    """The rows with rows of zeros before them."""
     missing = length - len(rows)
     return np.concatenate([np.zeros((missing, *rows.shape[1:]), dtype=rows.dtype), rows])
 
@@ -323,7 +328,7 @@ def _positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
 
 
 def positions_of(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarray, "time 2"]:
-    """x and y of each step of values (or of a truth that is not known: NaN)."""
+    """x and y of each step of the values (NaN where the truth is None), [time, 2]."""
     if values is None:
         return np.full((len(sample.time), 2), np.nan)
     at = [sample.side.channels.index(name) for name in ("x", "y")]
@@ -331,7 +336,7 @@ def positions_of(sample: Sample, values: np.ndarray | None) -> Float64[np.ndarra
 
 
 def calendar_slots(sample: Sample, count: int) -> Int64[np.ndarray, "slot 2"]:
-    """Part of the day and day of the week of the points, and of the step that is asked for first."""
+    """Part of the day and day of the week of the points, and of the first predicted step."""
     calendar = sample.side.calendar
     part = calendar.step_of_day[: count + 1] * sample.side.freq_s * DAY_PARTS // DAY_S
     return np.stack([np.clip(part, 0, DAY_PARTS - 1), calendar.day_of_week[: count + 1]], axis=1).astype(

@@ -1,4 +1,4 @@
-"""Sensor graphs as torch-geometric's `Data`."""
+"""Conversion of sensor graphs to torch-geometric's `Data`."""
 
 import torch
 from torch_geometric.data import Data
@@ -7,10 +7,12 @@ from st2llm.types import SensorGraph
 
 
 def to_pyg(data: SensorGraph) -> Data:
-    """The whole graph as one `Data`: x is [node, time, channel] in single precision, NaN where a reading is missing.
+    """The whole graph as one `Data`: x is [node, time, channel] in single precision, NaN where a reading is
+    missing.
 
-    edge_index: [2, edge], source above target; edge_weight: [edge]. mask: where x is a reading. time: int64 seconds
-    UTC, [time]. pos: metres east and north, [node, 2], and lonlat in degrees, where they are known. places: the ids.
+    edge_index: [2, edge], sources in the first row; edge_weight: [edge]. mask: where x is a reading. time:
+    int64 seconds UTC, [time]. pos: metres east and north, [node, 2], and lonlat in degrees, where they are
+    known. places: the ids.
     """
     values = torch.from_numpy(data.values).float().transpose(0, 1).contiguous()
     edges = data.edges

@@ -1,6 +1,7 @@
-"""One patcher for grids and graphs: places that lie together share a region, whose size is capped, and regions mix.
+"""Region patches for grids and graphs: nearby places share a region of limited size, and regions exchange
+information.
 
-Nothing in it knows how many places there are: weights trained on a grid run on a graph that they have never seen.
+Nothing depends on the number of places: weights trained on a grid run on a graph that they have not seen.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _HEADS = 4
 
 @dataclass(frozen=True)
 class RegionPartition:
-    """The region of each place and its slot there: no slot of a region is taken twice, none is beyond the cap."""
+    """The region of each place and its slot there: slots of a region are unique and below max_size."""
 
     region: Int64[np.ndarray, " node"]
     slot: Int64[np.ndarray, " node"]
@@ -33,10 +34,10 @@ class RegionPartition:
 
 
 def partition_places(sample: Sample, edges: Edges, max_size: int) -> RegionPartition:
-    """Regions of at most `cap` places, always the same for the same places.
+    """Regions of at most `max_size` places, the same for the same places.
 
-    A raster is cut into square blocks. Places with positions are put in order along Hilbert's curve, others along the
-    graph (reverse Cuthill-McKee), and the order is cut into runs.
+    A raster is cut into square blocks. Places with positions are ordered along Hilbert's curve, others along
+    the graph (reverse Cuthill-McKee), and the order is cut into runs.
     """
     layout, nodes = sample.side.layout, len(sample.place)
     if layout is not None and len(layout.rows) * len(layout.cols) == nodes:
@@ -64,7 +65,7 @@ def _square_blocks(rows: int, cols: int, max_size: int) -> RegionPartition:
 
 
 def _hilbert_distance(xy: Float[np.ndarray, "node 2"]) -> Int64[np.ndarray, " node"]:
-    """How far along Hilbert's curve over their bounding square the points lie (Hilbert 1891; the usual bit steps)."""
+    """Distance of each point along Hilbert's curve over the bounding square (Hilbert 1891; the usual bit steps)."""
     low = xy.min(axis=0)
     scale = float((xy.max(axis=0) - low).max()) or 1.0
     x, y = np.minimum((xy - low) / scale * 2**_HILBERT_BITS, 2**_HILBERT_BITS - 1).astype(np.int64).T
@@ -80,7 +81,7 @@ def _hilbert_distance(xy: Float[np.ndarray, "node 2"]) -> Int64[np.ndarray, " no
 
 
 class RegionMixer(nn.Module):
-    """Places into their region's token, a transformer block over regions, and back to each place by a shared query."""
+    """Pools places into region tokens, mixes these by a transformer block, and returns them to each place."""
 
     region: Tensor
     place: Tensor

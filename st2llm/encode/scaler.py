@@ -1,4 +1,4 @@
-"""Standardising values place by place, with statistics of the training part alone."""
+"""Standardisation of values for each place and channel, with statistics of the training part only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from st2llm.types import Sample
 
 @dataclass(frozen=True)
 class FieldScaler:
-    """z = (value - mean) / std for each place and channel. Missing values take no part in the statistics.
+    """z = (value - mean) / std for each place and channel. Missing values are not part of the statistics.
 
-    level: stands for the mean where what is usual is known entry by entry.
+    level: replaces the mean where a reference value is given for each entry.
     """
 
     mean: Float64[np.ndarray, "node channel"]
@@ -42,10 +42,11 @@ def fit_scaler(
     train: Sequence[Sample],
     baseline: Callable[[Sample], Float64[np.ndarray, "time node channel"]] | None = None,
 ) -> FieldScaler:
-    """Mean and standard deviation of what is visible in the training windows; with `usual`, of its differences from
-    what that says is usual.
+    """Mean and standard deviation of the visible entries of the training windows; with `baseline`, of their
+    differences from it.
 
-    A place that never changes, or is never seen, gets a standard deviation of 1 and (unseen) the mean of all places.
+    A place that is constant or never visible gets a standard deviation of 1 and (never visible) the mean of all
+    places.
     """
     shape = train[0].values.shape[1:]
     total, square, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -59,6 +60,6 @@ def fit_scaler(
     mean = np.where(count > 0, total / safe, total.sum() / max(count.sum(), 1))
     variance = np.maximum(square / safe - (total / safe) ** 2, 0.0)
     std = np.sqrt(variance)
-    # The difference of two sums leaves a constant place of 7.3 a deviation of 1e-7, not 0.
+    # By cancellation, a constant place of 7.3 gets a deviation of 1e-7, not 0.
     varies = (std > 1e-9) & (variance > 1e-12 * square / safe) & (count > 1)
     return FieldScaler(mean=mean, std=np.where(varies, std, 1.0))

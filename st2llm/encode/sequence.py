@@ -1,4 +1,4 @@
-"""The sequence encoder: a token a point from numbers, code and calendar, mixed by attention over space and time."""
+"""The sequence encoder: one token per point, mixed by attention with rotary positions in space and time."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,12 @@ _HEADS = 4
 
 @dataclass(frozen=True)
 class SequenceShape:
-    """The numbers a sequence encoder and its head are built from.
+    """The sizes a sequence encoder and its head are built for.
 
-    task: forecast (a path), next-place, next-event, classify (a path), or track (a whole path, some of it hidden).
-    points: that are read at most. features: numbers a point. codes: places, marks or classes there are (of a track,
-    what is known of a point).
-    horizon, channels: of what is asked. gaps: quantiles of the logarithm of the training gaps in hours. metres: in a
-    unit of space.
+    task: forecast (a path), next-place, next-event, classify (a path), or track (recovery of hidden parts of a
+    path). points: the most points that are read. features: numbers of a point. codes: number of places, marks
+    or classes (of a track, visibility states of a point). horizon, channels: size of the prediction. gaps:
+    quantiles of the logarithm of the training gaps in hours. metres: size of one unit of space.
     """
 
     task: str
@@ -60,10 +59,11 @@ class SequenceEncoderOptions:
 
 
 class RotaryPositions(nn.Module):
-    """Turns queries and keys by angles that follow x, y and time, so that attention sees differences alone.
+    """Rotates queries and keys by angles proportional to x, y and time, so that attention depends on differences
+    only.
 
-    RoPE (Su et al. 2021) on real coordinates, as in TrajFM (Lin et al. 2024): a third of the pairs of each head turns
-    with each coordinate, at frequencies from 4 down to 1/64 of a turn a unit.
+    RoPE (Su et al. 2021) on real coordinates, as in TrajFM (Lin et al. 2024): a third of the pairs of each head
+    turns with each coordinate, at frequencies from 4 down to 1/64 of a turn per unit.
     """
 
     turns: Tensor
@@ -116,10 +116,11 @@ class RotaryBlock(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """Turns a batch of sequences into `slots` embeddings: one a point, then the question's.
+    """Encodes a batch of sequences as `slots` embeddings: one per point, then that of the query.
 
-    mixer: 'transformer' (rotary attention over points), or 'mlp' (all points at once into the question). causal: a
-    point hears those before it alone. Padding is heard by nobody.
+    Padding is masked. code_features: [code, feature], features of each place or mark
+    (`encode.extra_features.code_features`). Raises ConfigError where their number differs from the shape's
+    codes.
     """
 
     output_slots = slice(None)
@@ -147,7 +148,7 @@ class SequenceEncoder(nn.Module):
         self.question = nn.Parameter(0.02 * torch.randn(d_st))
         for table in (self.part, self.day, self.code, self.latest):
             nn.init.normal_(table.weight, std=0.02)
-        # Code 0 is no code: nothing is known of it.
+        # Code 0 stands for no code and has no features.
         known = None if code_features is None else nn.functional.pad(code_features, (0, 0, 1, 0))
         self.register_buffer("known", known, persistent=False)
         self.of_code = None if code_features is None else nn.Linear(code_features.shape[1], d_st, bias=False)
@@ -174,7 +175,7 @@ class SequenceEncoder(nn.Module):
         z: Tensor
         calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
         points = self.numbers(batch.numbers) + self.code(batch.codes)
-        query = self.question + self.latest(batch.codes[:, -1:])  # what comes next follows what was last
+        query = self.question + self.latest(batch.codes[:, -1:])  # the next code depends on the last one
         if self.of_code is not None and self.known is not None:
             known_codes = self.of_code(self.known[batch.codes])
             points, query = points + known_codes, query + known_codes[:, -1:]

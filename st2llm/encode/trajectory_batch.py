@@ -1,7 +1,8 @@
-"""Whole paths of moving objects, of whose points place, time or both may be hidden: what is asked differs by masks.
+"""Whole trajectories in which places, times or both may be hidden; the task is defined by the mask.
 
-After TrajFM (Lin et al. 2024): every point says of itself whether its place and its time are known, and a task is a
-mask: a forecast hides the places of the last points, a recovery those in the middle, a time of arrival the last stamp.
+After TrajFM (Lin et al. 2024): the code of each point states whether its place and its time are visible. A
+forecast hides the places of the last points, a recovery those in the middle, and arrival time the last
+timestamp.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ from st2llm.errors import DataError
 from st2llm.types import Sample
 
 POINT_FEATURES = 8
-"""Numbers a point."""
+"""Number of features of a point."""
 VISIBILITY_CODES = 4
-"""Codes a point has: place and time known, place hidden, time hidden, both hidden."""
+"""Codes of a point: place and time visible, place hidden, time hidden, both hidden."""
 _MIN_STEP_M = 0.1
 _STEPS_PER_UNIT = 10.0
 """Mean steps that make one unit of space for rotary attention."""
@@ -27,10 +28,10 @@ _STEPS_PER_UNIT = 10.0
 
 @dataclass(frozen=True)
 class TrajectoryBatch(PointBatch):
-    """Stacked paths, padded on the left. Its base, target and valid have a row a point: x, y in metres, log gap.
+    """Stacked paths, padded on the left; base, target and valid have one row per point: x, y in metres, log gap.
 
-    path: x, y in metres from the first fix that is seen, and seconds from the first point, all that is known. has: what
-    is known of each point, its place and its time, hidden or not. shown: what is seen of it.
+    path: x, y in metres from the first visible fix, and seconds from the first point, wherever known. known:
+    whether place and time of each point are known, hidden or not. visible: whether they are visible.
     """
 
     path: Float32[Tensor, "batch point 3"]
@@ -39,44 +40,44 @@ class TrajectoryBatch(PointBatch):
 
     @property
     def needs_draws(self) -> bool:
-        """Each point has one answer."""
+        """False: each point has one prediction."""
         return False
 
     def mask_out(self, mask: Bool[Tensor, "batch point 2"]) -> "TrajectoryBatch":
-        """The same paths, known as a whole but for the mask, and exactly that asked for: a place, a time.
+        """The same paths with everything known visible except the mask, whose places and times become the target.
 
-        What was asked before is seen now, where it is known. The first point of a path stays as it is.
+        The first point of a path stays visible.
         """
         first = self.real & (self.real.cumsum(dim=1) == 1)
         return with_visibility(self, self.known & ~(mask & self.real[..., None] & ~first[..., None]))
 
     @property
     def target_mask(self) -> Bool[Tensor, "batch point 2"]:
-        """The coordinates whose truth is known, of which noise is learned."""
+        """The target coordinates whose truth is known; noise is learned on them."""
         return self.valid[..., :2]
 
     @property
     def hidden_mask(self) -> Bool[Tensor, "batch point 2"]:
-        """The coordinates that are drawn."""
+        """The hidden coordinates, which a diffusion model samples."""
         return (self.real & ~self.visible[..., 0])[..., None].expand(-1, -1, 2)
 
     def residual(self) -> Float32[Tensor, "batch point 2"]:
-        """How far off the base the asked places are, in mean steps."""
+        """The target places minus the base, in mean steps."""
         return (self.target - self.base)[..., :2] / self.mean_step_m[:, None, None] * self.target_mask
 
     def add_base(self, x: Float32[Tensor, "batch point 2"]) -> Float32[Tensor, "batch point 2"]:
-        """The places in metres of which this is the residual."""
+        """The places in metres whose residual is `x`."""
         return self.base[..., :2] + x * self.mean_step_m[:, None, None]
 
     def with_noised(self, x: Float32[Tensor, "batch point 2"]) -> "TrajectoryBatch":
-        """The same paths with their points off by this: what is told of a point follows its place."""
+        """The same paths with point features shifted by `x`."""
         moved = x.diff(dim=1, prepend=x[:, :1])
         offsets = torch.cat([x / _STEPS_PER_UNIT, moved, torch.zeros_like(self.numbers[..., 4:])], dim=-1)
         return replace(self, numbers=self.numbers + offsets * self.real[..., None])
 
 
 def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryBatch:
-    """Stacks whole paths of at most `points` points; asked places are hidden. Raises DataError for longer ones."""
+    """Stacks whole paths of at most `points` points; target places are hidden. Raises DataError for longer paths."""
     too_long = next((sample for sample in samples if len(sample.time) > points), None)
     if too_long is not None:
         raise DataError(
@@ -119,18 +120,18 @@ def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryB
 
 
 def path_origin(sample: Sample) -> Float64[np.ndarray, " 2"]:
-    """The first position that is seen, from which a path is told. Raises DataError where none is."""
+    """The first visible position, the origin of a path. Raises DataError where no position is visible."""
     xy = positions_of(sample, sample.values)
     seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
     if not len(seen):
         raise DataError(
-            f"Of {sample.id} no position is seen, so nothing can be said of its path. Leave it out."
+            f"{sample.id} has no visible position, so its path cannot be predicted. Leave it out."
         )
     return np.asarray(xy[seen[0]], dtype=np.float64)
 
 
 def with_visibility(batch: TrajectoryBatch, visible: Bool[Tensor, "batch point 2"]) -> TrajectoryBatch:
-    """The batch with this much of it seen, and the rest asked for, as far as it is known."""
+    """The batch with exactly these parts visible and the remaining known parts as the target."""
     real, index = batch.real, torch.arange(batch.real.shape[1], device=batch.real.device).float()
     position_visible, time_visible = visible[..., 0] & real, visible[..., 1] & real
     seconds = _interpolate(batch.path[..., 2:], time_visible, index.expand_as(real))
@@ -181,12 +182,12 @@ def _interpolate(
     seen: Bool[Tensor, "batch point"],
     clock: Float[Tensor, "batch point"],
 ) -> Float[Tensor, "batch point part"]:
-    """Unseen points on a straight line between those around them; after the last as fast as before it."""
+    """Hidden points on straight lines between visible neighbours; extrapolated at constant speed after the last."""
     b, p, parts = values.shape
     index = torch.arange(p, device=values.device).expand(b, p)
     before = torch.where(seen, index, -1).cummax(dim=1).values
     after = torch.where(seen, index, p).flip(1).cummin(dim=1).values.flip(1)
-    # The last two that are seen carry a path on; before the first, it stood where it was seen first.
+    # After the last visible point, the last two extrapolate; before the first, the position is constant.
     last = before[:, -1:]
     earlier = torch.where(seen & (index < last), index, -1).amax(dim=1, keepdim=True)
     ends = after == p
@@ -203,7 +204,7 @@ def _interpolate(
 
 
 def _steps_since_visible(seen: Bool[Tensor, "batch point"]) -> Float[Tensor, "batch point"]:
-    """Steps since the last point that is seen; the length of the path where there is none."""
+    """Steps since the last visible point; the length of the path where there is none."""
     index = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
     last = torch.where(seen, index, -1).cummax(dim=1).values
     return torch.where(last >= 0, index - last, seen.shape[1]).float()
@@ -212,7 +213,7 @@ def _steps_since_visible(seen: Bool[Tensor, "batch point"]) -> Float[Tensor, "ba
 def _known_calendar(
     calendar: Int64[Tensor, "batch slot 2"], time_visible: Bool[Tensor, "batch point"]
 ) -> Int64[Tensor, "batch slot 2"]:
-    """Part of the day and day of the week of each point; where its time is hidden, those of the last known one."""
+    """Part of the day and day of the week of each point; where its time is hidden, those of the last visible one."""
     index = torch.arange(time_visible.shape[1], device=time_visible.device).expand_as(time_visible)
     last = torch.where(time_visible, index, -1).cummax(dim=1).values.clamp(min=0)
     last = torch.cat([last, last[:, -1:]], dim=1)

@@ -116,5 +116,5 @@ def test_a_path_reads_the_same_alone_and_padded():
 def test_paths_too_long_or_never_seen_are_refused():
     with pytest.raises(DataError, match="has 6 points, but the model reads 4 at most"):
         stack_trajectories([walk()], points=4)
-    with pytest.raises(DataError, match="no position is seen"):
+    with pytest.raises(DataError, match="has no visible position"):
         stack_trajectories([walk(slice(0, 6))], points=6)
