@@ -1,4 +1,4 @@
-"""How a language model is adapted: what of it is trained, and the adapters put beside its layers through peft."""
+"""Adaptation of a language model: which of its weights are trained, and LoRA adapters through peft."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +15,15 @@ from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, nearest
 
 _WEIGHT_METHODS = ("norms", "partial", "full")
-"""Methods that train weights of the model's own: they want it in fp32, or small steps are rounded away."""
+"""Methods that train the model's own weights, which must be fp32 so that small steps are not rounded away."""
 _POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings")
 _PEFT_PREFIX = "base_model.model."
 
 
 def peft_config(adaptation: Adaptation, model: nn.Module) -> LoraConfig:
-    """The settings as peft writes them, for this model. Raises ConfigError for a target that it does not have."""
+    """The adaptation as a peft config for this model. Raises ConfigError for a target module that it does not
+    have.
+    """
     linear = {name: m for name, m in model.named_modules() if _is_linear(m)}
     for target in adaptation.target_modules:
         if not _matching_layers(target, linear):
@@ -29,13 +31,13 @@ def peft_config(adaptation: Adaptation, model: nn.Module) -> LoraConfig:
             raise ConfigError(
                 f"The model has no linear layer {target!r}, which target_modules names. {nearest(target, known_layers)}"
             )
-    # gpt2 keeps its linear layers transposed, which peft wants to be told.
+    # gpt2 stores its linear layers transposed; peft needs fan_in_fan_out for them.
     transposed = any(
         isinstance(layer, Conv1D)
         for target in adaptation.target_modules
         for layer in _matching_layers(target, linear)
     )
-    # Of some layers alone, each by its whole name: peft's own setting for layers wants names of the whole model.
+    # For a subset of layers, full names: peft's own layer setting needs names of the whole causal model.
     depth, targets = _layer_count(model), list(adaptation.target_modules)
     if adaptation.layers is not None:
         last = _layer_markers(max(0, depth - adaptation.layers), depth)
@@ -57,11 +59,11 @@ def peft_config(adaptation: Adaptation, model: nn.Module) -> LoraConfig:
 
 
 def adapt(model: PreTrainedModel, adaptation: Adaptation) -> list[nn.Parameter]:
-    """Makes trainable what `how` says, in place, and freezes all else; returns what is trained.
+    """Makes the parameters of `adaptation` trainable, in place, and freezes all others; returns the trained ones.
 
-    Adapters are fp32 whatever the model's dtype, and change nothing while they are fresh. Raises ConfigError for a
-    target or a depth that the model does not have, and for a method that trains the model's own weights where these
-    are not fp32 (or are quantised).
+    Adapters are fp32 whatever the model's dtype, and change nothing before training. Raises ConfigError for a
+    target or a depth that the model does not have, and for a method that trains the model's own weights where
+    these are not fp32 (or are quantised).
     """
     model.requires_grad_(False)
     if adaptation.method == "lora":
@@ -118,16 +120,16 @@ def _check_full_precision(model: PreTrainedModel, adaptation: Adaptation) -> Non
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a weight of this name is an adapter's."""
+    """Whether a weight of this name belongs to an adapter."""
     return "lora_" in name
 
 
 def save_adapter(
     folder: Path, weights: Mapping[str, Tensor], adaptation: Adaptation, model: PreTrainedModel, *, base: str
 ) -> None:
-    """Writes adapters as peft does, so that `PeftModel.from_pretrained(model, folder)` takes them.
+    """Writes adapters as peft does, so that `PeftModel.from_pretrained(model, folder)` loads them.
 
-    weights: by their names in `model.base_model`. base: what adapter_config.json names as the base model.
+    weights: by their names in `model.base_model`. base: the base model that adapter_config.json names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = peft_config(adaptation, model)
@@ -144,10 +146,10 @@ def save_adapter(
 
 
 def read_adapter(folder: Path, *, prefix: str) -> dict[str, Tensor]:
-    """Adapter weights that peft (or `save_adapter`) wrote, by their names in the base model.
+    """Adapter weights written by peft (or `save_adapter`), by their names in the base model.
 
-    prefix: what a causal model calls its base model: `model`, `transformer`. Raises ConfigError where the file is
-    missing, cut short or something else.
+    prefix: the attribute of a causal model that holds its base model: `model`, `transformer`. Raises
+    ConfigError where the file is missing, truncated or of another format.
     """
     path = folder / "adapter_model.safetensors"
     if not path.is_file():
@@ -159,9 +161,9 @@ def read_adapter(folder: Path, *, prefix: str) -> dict[str, Tensor]:
 
 
 def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Adds a saved adapter to the weights themselves, in place: the model is then one without adapters.
+    """Merges a saved adapter into the weights, in place; the model then has no adapters.
 
-    Raises ConfigError for a quantised model, and for an adapter that was made for another one.
+    Raises ConfigError for a quantised model, and for an adapter that was made for another model.
     """
     if getattr(model, "is_quantized", False):
         raise ConfigError(
@@ -190,7 +192,7 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _merge_layers(model: nn.Module) -> None:
-    """Puts each adapted layer's sum in its place."""
+    """Replaces each adapted layer by its merged base layer."""
     for name, layer in list(model.named_modules()):
         if hasattr(layer, "merge") and hasattr(layer, "get_base_layer"):
             layer.merge()
@@ -204,7 +206,7 @@ def _describe_shape(tensor: Tensor | None) -> str:
 
 
 def _peft_name(name: str, prefix: str) -> str:
-    """`layers.0.self_attn.q_proj.lora_A.default.weight` as peft's files have it."""
+    """`layers.0.self_attn.q_proj.lora_A.default.weight` as named in peft's files."""
     plain = name.replace(".default", "")
     if "lora_magnitude_vector" in plain:
         plain = plain.removesuffix(".weight")
@@ -221,7 +223,7 @@ def _model_name(name: str, prefix: str) -> str:
 
 
 def _layer_markers(begin: int, depth: int) -> set[str]:
-    """What names of weights hold that lie in a layer from `begin` on."""
+    """Substrings of the names of weights in layers from `begin` on."""
     return {f".{i}." for i in range(begin, depth)}
 
 
@@ -235,6 +237,6 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _matching_layers(target: str, layers: Mapping[str, nn.Module]) -> Sequence[nn.Module]:
-    """The layers that peft takes for the target: that is their name, or the end of it."""
+    """The layers that peft matches: those whose name is the target or ends with it."""
     matching = [m for name, m in layers.items() if name == target or name.endswith(f".{target}")]
     return [layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer for layer in matching]  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""How alike two sets of embeddings of the same things are: what alignment did, in numbers."""
+"""Similarity of two sets of embeddings of the same samples, to measure alignment."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SUBSET_SHARE = 0.8
 
 def cka(x: Embeddings, y: Float64[np.ndarray, "sample e"]) -> float:
     """Linear centred kernel alignment (Kornblith et al. 2019) by the unbiased HSIC (Song et al. 2012): about 0 for
-    embeddings that have nothing to do with each other, 1 for ones that are rotations of each other.
+    unrelated embeddings, 1 for rotations of each other.
 
     Raises AlignmentError below four samples.
     """
@@ -30,7 +30,7 @@ def cka(x: Embeddings, y: Float64[np.ndarray, "sample e"]) -> float:
 
 
 def rsa(x: Embeddings, y: Float64[np.ndarray, "sample e"]) -> float:
-    """Representational similarity (Kriegeskorte et al. 2008): Spearman's correlation of the cosine distances."""
+    """Representational similarity (Kriegeskorte et al. 2008): Spearman correlation of the cosine distances."""
     correlation = spearmanr(pdist(_centred(x), "cosine"), pdist(_centred(y), "cosine")).statistic
     return float(correlation)
 
@@ -38,9 +38,9 @@ def rsa(x: Embeddings, y: Float64[np.ndarray, "sample e"]) -> float:
 def retrieval_hits(
     x: Embeddings, y: Embeddings, k: int, *, labels: Sequence[str] | None = None
 ) -> Float64[np.ndarray, " sample"]:
-    """Whether each sample's own y is among the k nearest of x's row by cosine, each side less its own mean: 0 or 1.
+    """Whether each sample's own y is among the k nearest of x's row by cosine, after centring each side: 0 or 1.
 
-    labels: samples with equal labels count as each other's own.
+    labels: samples with equal labels count as matches.
     """
     a, b = normalise_rows(_centred(x)), normalise_rows(_centred(y))
     near = np.argsort(-(a @ b.T), axis=1, kind="stable")[:, :k]
@@ -49,13 +49,13 @@ def retrieval_hits(
 
 
 def modality_gap(x: Embeddings, y: Embeddings) -> float:
-    """The distance between the centres of both sides, rows of unit length (Liang et al. 2022): 0 to 2."""
+    """The distance between the centroids of both sides, rows of unit length (Liang et al. 2022): 0 to 2."""
     a, b = normalise_rows(x), normalise_rows(y)
     return float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0)))
 
 
 def effective_rank(x: Embeddings) -> float:
-    """The exponential of the entropy of the singular values (Roy and Vetterli 2007): 1 to the width."""
+    """The exponential of the entropy of the singular values (Roy and Vetterli 2007): between 1 and the width."""
     values = np.linalg.svd(_centred(x), compute_uv=False)
     share = values / max(values.sum(), 1e-30)
     share = share[share > 1e-12]
@@ -63,10 +63,10 @@ def effective_rank(x: Embeddings) -> float:
 
 
 def probe_transfer(x: Embeddings, y: Embeddings, labels: Sequence[str]) -> tuple[float, float]:
-    """A linear probe is fitted on y (texts) of the even samples and asked about x of the odd ones: its accuracy, and
-    that of the most common label. Each side is standardised by its own mean and deviation.
+    """Accuracy of a linear probe fitted on y (texts) of even samples and tested on x of odd ones, and that of the
+    majority label. Each side is standardised by its own mean and deviation.
 
-    Raises AlignmentError where the even samples have one label alone.
+    Raises AlignmentError where the even samples have a single label.
     """
     names = np.array(list(labels))
     fit_rows, test_rows = np.arange(0, len(names), 2), np.arange(1, len(names), 2)
@@ -80,7 +80,9 @@ def probe_transfer(x: Embeddings, y: Embeddings, labels: Sequence[str]) -> tuple
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure of paired embeddings, its 95 % interval, and what pairs at random give: mean and highest 2.5 %."""
+    """A measure of paired embeddings with its 95 % interval, and its mean and 97.5 % quantile over random
+    pairings.
+    """
 
     value: float
     low: float
@@ -92,8 +94,8 @@ class Estimate:
 def estimate(
     measure: Measure, x: Embeddings, y: Float64[np.ndarray, "sample e"], *, seed: int = 0
 ) -> Estimate:
-    """The measure with an interval by the delete-d jackknife (Shao and Wu 1989), 200 subsets of four fifths; resampling
-    with replacement would make samples their own neighbours. Permuted: 200 draws of pairs at random.
+    """The measure with an interval by the delete-d jackknife (Shao and Wu 1989) over 200 subsets of four fifths;
+    resampling with replacement would make samples their own neighbours. permuted: 200 random pairings.
     """
     rng = np.random.default_rng(seed)
     n = len(x)
@@ -116,7 +118,7 @@ def nearest_words(
 
 
 def normalise_rows(x: np.ndarray) -> np.ndarray:
-    """Rows of length 1; a row of zeros stays one."""
+    """Rows of length 1; a row of zeros is unchanged."""
     return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12))
 
 

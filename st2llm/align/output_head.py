@@ -1,4 +1,4 @@
-"""Heads that read embeddings: numbers of places, the class of a whole sample."""
+"""Output heads on embeddings: values of places, and the class of a sample."""
 
 import torch
 from jaxtyping import Float
@@ -9,11 +9,11 @@ from st2llm.encode.point_batch import PointBatch
 
 
 class ValueHead(nn.Module):
-    """Numbers from place embeddings: all asked steps of a window at once, in standardised units.
+    """Predicts the values of all horizon steps from place embeddings, in standardised units.
 
-    context: leading steps of the window that are never asked for; 0 is added there. The last layer starts at zero,
-    so an untrained arm is exactly the closed-form base of its batch. linear: without the layer before it, so that how
-    strong an embedding is counts.
+    context: leading steps of the window that are never predicted; 0 is added there. The last layer starts at
+    zero, so an untrained arm predicts exactly its batch's base. linear: omits the hidden layer, so that the
+    scale of an embedding matters.
     """
 
     def __init__(self, d_st: int, *, context: int, horizon: int, channels: int, linear: bool = False) -> None:
@@ -34,7 +34,7 @@ class ValueHead(nn.Module):
     def correction(
         self, z: Float[Tensor, "batch node {self.d_st}"]
     ) -> Float[Tensor, "batch time node channel"]:
-        """What is added to the base."""
+        """The correction that is added to the base."""
         b, n, _ = z.shape
         flat: Tensor = self.out(self.net(z))
         steps = torch.movedim(flat.reshape(b, n, self.horizon, self.channels), 2, 1)
@@ -42,7 +42,9 @@ class ValueHead(nn.Module):
 
 
 class ClassificationHead(nn.Module):
-    """Scores of classes from the mean of what is read of a sample: the places of a field, the question of a path."""
+    """Class scores from the pooled embedding of a sample: the mean over places of a field, the query of a
+    sequence.
+    """
 
     def __init__(self, d_st: int, classes: int) -> None:
         super().__init__()
@@ -54,12 +56,12 @@ class ClassificationHead(nn.Module):
     def forward(
         self, z: Float[Tensor, "batch slot d_st"], batch: FieldBatch | PointBatch
     ) -> Float[Tensor, "batch class"]:
-        """The logarithm of the probability of each class."""
+        """The log-probability of each class."""
         pooled = z[:, -1] if isinstance(batch, PointBatch) else z.mean(dim=1)
         return torch.log_softmax(self.out(self.net(pooled)), dim=1)
 
     def loss(
         self, log_probs: Float[Tensor, "batch class"], batch: FieldBatch | PointBatch
     ) -> Float[Tensor, " batch"]:
-        """Nats a sample; 0 where the class is not known."""
+        """Cross-entropy in nats for each sample; 0 where the class is not known."""
         return nn.functional.nll_loss(log_probs, batch.label, ignore_index=-1, reduction="none")

@@ -1,4 +1,4 @@
-"""Projection heads: embeddings up to a language model's width as soft tokens, and its states back down."""
+"""Projections from encoder embeddings up to a language model's width (soft tokens), and from its states back down."""
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,8 @@ _HEADS = 4
 class LinearProjection(nn.Module):
     """One linear layer, normed to the LLM's own token scale (UrbanGPT, Li et al. 2024, projects so).
 
-    token_rms: root mean square of the LLM's embedding table, so that a fresh head speaks at the volume that the frozen
-    model is used to. The norm is ours.
+    token_rms: root mean square of the LLM's embedding table, which gives new soft tokens the scale of its token
+    embeddings. The norm is our addition.
     """
 
     def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
@@ -29,7 +29,7 @@ class LinearProjection(nn.Module):
 
 
 class MLPProjection(LinearProjection):
-    """Two linear layers with a GELU between (LLaVA-1.5, Liu et al. 2023), normed as LinearHead is."""
+    """Two linear layers with a GELU between (LLaVA-1.5, Liu et al. 2023), normed as LinearProjection is."""
 
     def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
         super().__init__(d_st, d_lm, token_rms=token_rms)
@@ -37,7 +37,8 @@ class MLPProjection(LinearProjection):
 
 
 class Resampler(nn.Module):
-    """`tokens` learned queries read all slots by cross-attention: a fixed number of soft tokens, however many slots.
+    """`tokens` learned queries read all slots by cross-attention: a fixed number of soft tokens for any number of
+    slots.
 
     Q-Former (BLIP-2, Li et al. 2023) and Perceiver resampler (Flamingo, Alayrac et al. 2022), in one layer.
     """
@@ -61,7 +62,8 @@ class Resampler(nn.Module):
 
 
 class ReprogrammingProjection(nn.Module):
-    """Each slot attends over text prototypes, rows of the LLM's vocabulary or sums of them, and is their mixture.
+    """Each slot attends over text prototypes, rows of the LLM's vocabulary or combinations of them, and becomes
+    their mixture.
 
     Time-LLM (Jin et al. 2024): queries from the slots, keys and values from the prototypes, multi-head.
     """
@@ -97,15 +99,16 @@ def build_up_projection(
     token_rms: float,
     vocabulary: EmbeddingVocabulary | None = None,
 ) -> nn.Module:
-    """A fresh head. vocabulary: whose rows a reprogramming head speaks in.
+    """A newly initialised up projection. vocabulary: the embedding table from which a reprogramming head takes its
+    prototypes.
 
-    Raises ConfigError where a reprogramming head has none, and for no head before a language model.
+    Raises ConfigError where a reprogramming head has no vocabulary, and for `none` before a language model.
     """
     if settings.head == "none":
         if d_lm != d_st:
             raise ConfigError(
-                f"up.head: none hands {d_st} numbers a slot to a model that reads {d_lm}. It is for suites of native "
-                f"arms alone; take linear or mlp."
+                f"up.head: none passes {d_st} numbers a slot to a model that reads {d_lm}. It is only for suites of "
+                f"native arms; take linear or mlp."
             )
         return nn.Identity()
     if settings.head == "linear":
@@ -116,7 +119,7 @@ def build_up_projection(
         return Resampler(d_st, d_lm, token_rms=token_rms, tokens=settings.tokens)
     if vocabulary is None:
         raise ConfigError(
-            "A reprogramming head speaks in the rows of a language model's vocabulary, but there is no language model. "
+            "A reprogramming head uses the rows of a language model's vocabulary, but there is no language model. "
             "Give `llm: {name: ...}`, or take another head."
         )
     return ReprogrammingProjection(
@@ -125,10 +128,10 @@ def build_up_projection(
 
 
 class DownProjection(nn.Module):
-    """Reads the encoder's width back out of the backbone: each slot's state, and the mean state of the words.
+    """Maps backbone states back to the encoder's width: each slot's state plus the mean state of the prompt.
 
-    The words' part is zero for backbones that read no words. Norms first, because hidden states of different
-    backbones differ in scale by orders of magnitude.
+    The prompt's part is zero for backbones that read no text. Norms come first, because hidden states of
+    different backbones differ in scale by orders of magnitude.
     """
 
     def __init__(self, d_lm: int, d_st: int) -> None:
@@ -144,13 +147,13 @@ class DownProjection(nn.Module):
         prompt_state: Float[Tensor, "batch {self.d_lm}"],
         output_slots: slice,
     ) -> Float[Tensor, "batch asked {self.d_st}"]:
-        """What the head of an arm reads for each asked slot. z: what the encoder said, before it went up."""
+        """The input of the output head for each output slot. z: the encoder's output, before the up projection."""
         total: Tensor = self.slot(states[:, output_slots]) + self.word(prompt_state)[:, None]
         return total
 
 
 class AttentionDownProjection(DownProjection):
-    """For soft tokens that are no slots: each asked slot looks for what concerns it among the states."""
+    """For soft tokens that do not correspond to slots: each output slot attends over the states."""
 
     def __init__(self, d_lm: int, d_st: int) -> None:
         super().__init__(d_lm, d_st)
@@ -172,7 +175,7 @@ class AttentionDownProjection(DownProjection):
 
 
 class IdentityDownProjection(nn.Module):
-    """Hands on what the backbone says of each asked slot."""
+    """Returns the backbone's states at the output slots unchanged."""
 
     def forward(
         self,
@@ -185,7 +188,7 @@ class IdentityDownProjection(nn.Module):
 
 
 def build_down_projection(settings: Projection, d_lm: int, d_st: int) -> nn.Module:
-    """A fresh head that reads what the up head's tokens became."""
+    """A newly initialised down projection that fits the up projection of `settings`."""
     if settings.head == "none":
         return IdentityDownProjection()
     return (AttentionDownProjection if settings.head == "resampler" else DownProjection)(d_lm, d_st)

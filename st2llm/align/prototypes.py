@@ -1,4 +1,6 @@
-"""Text prototypes: a few directions of a language model's vocabulary that soft tokens are made of."""
+"""Text prototypes: rows derived from a language model's vocabulary, of which reprogrammed soft tokens are
+mixtures.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ from st2llm.llm.local import LanguageModel
 
 
 class Prototypes(nn.Module):
-    """`count` rows of width d_lm: fixed, or (Time-LLM's way) a trained linear map over the frozen vocabulary.
+    """Rows of width d_lm: fixed, or (as in Time-LLM) `count` rows of a trained linear map over the frozen
+    vocabulary.
 
-    The learned map goes over 2,048 rows of the vocabulary, drawn once and for all, where Time-LLM's goes over all: a
-    map of 50,000 rows would be most of an arm's weights and of its time.
+    The learned map uses 2,048 rows of the vocabulary, sampled once, where Time-LLM's uses all: a map of 50,000
+    rows would dominate an arm's parameters and time.
     """
 
     def __init__(self, rows: Float[Tensor, "row d_lm"], *, count: int | None = None) -> None:
@@ -31,7 +34,7 @@ class Prototypes(nn.Module):
         rows: Tensor = self.rows  # type: ignore[assignment]
         if self.map is None:
             return rows
-        # A row of the map sums over many table rows; scaled so that a prototype is about as loud as a token.
+        # A row of the map sums over many table rows; scaled so that a prototype has the scale of a token.
         mapped: Tensor = self.map.weight @ rows
         return mapped * (
             rows.square().mean().sqrt() / mapped.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
@@ -51,7 +54,7 @@ class EmbeddingVocabulary:
 
 
 def build_prototypes(settings: Projection, vocabulary: EmbeddingVocabulary) -> Prototypes:
-    """Prototypes found as `how.by` says: learned, kmeans, pca, words.
+    """Prototypes according to `settings.prototype_source`: learned, kmeans, pca, words.
 
     Raises ConfigError for more prototypes than there are rows, or words without rows.
     """
@@ -83,6 +86,6 @@ def build_prototypes(settings: Projection, vocabulary: EmbeddingVocabulary) -> P
 
 
 def embedding_vocabulary(llm: LanguageModel, words: Sequence[str]) -> EmbeddingVocabulary:
-    """A model's table, and for each word or phrase the mean of its tokens' embeddings."""
+    """A model's embedding table, and for each word or phrase the mean of its tokens' embeddings."""
     word_rows = torch.stack([llm.embed(word).float().mean(dim=0) for word in words]) if words else None
     return EmbeddingVocabulary(llm.model.get_input_embeddings().weight.detach(), word_rows)

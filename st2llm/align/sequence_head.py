@@ -1,4 +1,4 @@
-"""Heads that read sequences: which place is next, when (and where) the next event is, where an object goes."""
+"""Output heads for sequences: the next place, the next event's time and location, and paths."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
 
 NOISE_SIZE = 8
-"""Numbers of noise that a draw of a path is made from."""
+"""Numbers of noise from which a draw of a path is generated."""
 TRAINING_DRAWS = 8
 """Draws of each path in training."""
 _COMPONENTS = 16
@@ -20,11 +20,10 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class NextPlaceHead(nn.Module):
-    """Scores of all places: a share for the places of the history, point by point, and one for any place at all.
+    """Scores of all places: a pointer distribution over the places of the history, mixed with one over all places.
 
-    The history's share is a pointer (Vinyals et al. 2015; pointer-generator, See et al. 2017): each point has the
-    weight of the base, a counting rule, times what attention makes of it. Untrained, the ranking is the rule's but for
-    ties.
+    The pointer (Vinyals et al. 2015; pointer-generator, See et al. 2017) multiplies the weight of each point in
+    the base, a counting rule, by learned attention. Untrained, the ranking is that of the rule except for ties.
     """
 
     def __init__(self, d_st: int, shape: SequenceShape) -> None:
@@ -42,7 +41,7 @@ class NextPlaceHead(nn.Module):
         nn.init.constant_(self.gate.bias, -6.0)
 
     def forward(self, z: Float[Tensor, "batch slot d_st"], batch: PointBatch) -> Float[Tensor, "batch place"]:
-        """The logarithm of the probability of each place."""
+        """The log-probability of each place."""
         z = self.norm(z)
         points, query = z[:, :-1], z[:, -1]
         match = (self.key(points) @ self.query(query)[..., None])[..., 0] / z.shape[-1] ** 0.5
@@ -58,20 +57,20 @@ class NextPlaceHead(nn.Module):
         )
 
     def loss(self, log_probs: Float[Tensor, "batch place"], batch: PointBatch) -> Float[Tensor, " batch"]:
-        """Nats a stay."""
+        """Cross-entropy in nats for each stay."""
         return nn.functional.nll_loss(log_probs, batch.label, ignore_index=-1, reduction="none")
 
 
 @dataclass(frozen=True)
 class GapMixture:
-    """A mixture of normals of the logarithm of a gap in hours."""
+    """A mixture of normal distributions of the logarithm of a gap in hours."""
 
     weight: Float[Tensor, "batch component"]
     mean: Float[Tensor, "batch component"]
     log_std: Float[Tensor, "batch component"]
 
     def log_density(self, log_gap: Float[Tensor, "batch *more"]) -> Float[Tensor, "batch *more"]:
-        """Of the gap itself, an hour: that of its logarithm less the logarithm."""
+        """The log-density of the gap itself, per hour: that of its logarithm minus the logarithm."""
         shape = (log_gap.shape[0], *([1] * (log_gap.ndim - 1)), -1)
         weight, mean, log_std = (t.reshape(shape) for t in (self.weight, self.mean, self.log_std))
         z = (log_gap[..., None] - mean) * torch.exp(-log_std)
@@ -81,7 +80,7 @@ class GapMixture:
 
 @dataclass(frozen=True)
 class LocationMixture:
-    """A mixture of round normals in the plane, in the unit of the points."""
+    """A mixture of isotropic normal distributions in the plane, in the unit of the points."""
 
     share: Float[Tensor, "batch kernel"]
     centre: Float[Tensor, "batch kernel 2"]
@@ -95,17 +94,18 @@ class LocationMixture:
 
 @dataclass(frozen=True)
 class NextEventDistribution:
-    """What is said of the next event: when, and where from the last one on."""
+    """The distribution of the next event: its gap, and its location relative to the last event."""
 
     gap: GapMixture
     location: LocationMixture | None = None
 
 
 class NextEventHead(nn.Module):
-    """A log-normal mixture of the gap (Shchur et al. 2020), and of the place a mixture of kernels at past events.
+    """A log-normal mixture of the gap (Shchur et al. 2020), and a mixture of kernels at past events for the
+    location.
 
-    The kernels are those of a self-exciting process (Ogata 1998): one at each event that is seen, with a share and
-    a width of its own, and a wide one over all of space.
+    The kernels are those of a self-exciting process (Ogata 1998): one at each visible event, with its own
+    weight and width, and a wide one over all of space.
     """
 
     def __init__(self, d_st: int, shape: SequenceShape) -> None:
@@ -142,7 +142,9 @@ class NextEventHead(nn.Module):
         return NextEventDistribution(gap, LocationMixture(share, centre, log_width))
 
     def loss(self, distribution: NextEventDistribution, batch: PointBatch) -> Float[Tensor, " batch"]:
-        """Nats an event: of the gap in hours, and where the place is asked of the place in units of the points."""
+        """Negative log-density in nats: of the gap in hours and, where a location is predicted, of the location in
+        units of the points.
+        """
         nats = -distribution.gap.log_density(batch.target[:, 0, 0]) * batch.valid[:, 0, 0]
         if distribution.location is None:
             return nats
@@ -151,11 +153,11 @@ class NextEventHead(nn.Module):
 
 
 class TrajectoryForecastHead(nn.Module):
-    """Draws of whole paths: a network of noise, trained by the energy score (Gneiting and Raftery 2007).
+    """Draws of whole paths from noise, trained by the energy score (Gneiting and Raftery 2007).
 
-    Each draw is the base (constant velocity) and what the network adds, step by step; training minimises the energy
-    score of the steps and of the path as a whole, a proper score, so that draws are neither too far apart nor too
-    near (engression, Shen and Meinshausen 2024). Untrained, every draw is the base.
+    Each draw is the base (constant velocity) plus learned step corrections; training minimises the energy score
+    of the steps and of the whole path, a proper score that calibrates the spread of draws (engression, Shen and
+    Meinshausen 2024). Untrained, every draw is the base.
     """
 
     def __init__(self, d_st: int, shape: SequenceShape) -> None:
@@ -172,7 +174,9 @@ class TrajectoryForecastHead(nn.Module):
     def forward(
         self, z: Float[Tensor, "batch slot d_st"], batch: PointBatch
     ) -> Float[Tensor, "batch draw horizon 2"]:
-        """Paths in metres in the object's own frame, one for each row of the noise (one where there is none)."""
+        """Paths in metres in the object's local coordinates, one for each row of the noise (one where there is
+        none).
+        """
         noise = batch.noise if batch.noise.shape[1] else batch.noise.new_zeros(len(batch), 1, NOISE_SIZE)
         query = self.norm(z[:, -1:]).expand(-1, noise.shape[1], -1)
         steps = self.out(self.hidden(torch.cat([query, noise], dim=-1)))
@@ -186,7 +190,7 @@ class TrajectoryForecastHead(nn.Module):
     def loss(
         self, paths: Float[Tensor, "batch draw horizon 2"], batch: PointBatch
     ) -> Float[Tensor, " batch"]:
-        """The energy score in metres: mean over steps, and the path as a whole, half each."""
+        """The energy score in metres: that averaged over steps, plus that of the whole path."""
         valid = batch.valid.all(dim=-1).float()
         truth = batch.target
         steps = valid.sum(dim=1).clamp(min=1)
@@ -205,10 +209,10 @@ class TrajectoryForecastHead(nn.Module):
 
 
 class TrajectoryRecoveryHead(nn.Module):
-    """Says of every point of a path where it is and how long after the one before (TrajFM, Lin et al. 2024).
+    """Predicts the place of every point of a path and the time since the point before (TrajFM, Lin et al. 2024).
 
-    What is said is a correction of the base, places on straight lines between those seen, in mean steps of the path.
-    Untrained, it is the base.
+    The prediction is a correction of the base, straight lines between visible points, in mean steps of the
+    path. Untrained, it is the base.
     """
 
     def __init__(self, d_st: int) -> None:
@@ -222,14 +226,14 @@ class TrajectoryRecoveryHead(nn.Module):
     def forward(
         self, z: Float[Tensor, "batch slot d_st"], batch: PointBatch
     ) -> Float[Tensor, "batch point 3"]:
-        """x and y in metres, and the logarithm of 1 and the seconds since the point before."""
+        """x and y in metres, and the logarithm of 1 plus the seconds since the point before."""
         correction = self.out(self.hidden(self.norm(z[:, :-1])))
         unit = torch.stack([batch.mean_step_m, batch.mean_step_m, torch.ones_like(batch.mean_step_m)], dim=1)
         output: Tensor = batch.base + correction * unit[:, None]
         return output
 
     def loss(self, predicted: Float[Tensor, "batch point 3"], batch: PointBatch) -> Float[Tensor, " batch"]:
-        """Of each path the mean over its hidden points of how far off they are, in mean steps, and of their log gap."""
+        """For each path, the mean error of its hidden places, in mean steps, and of its hidden log gaps."""
         error = (predicted - batch.target) * batch.valid
         distance = _path_norm(error[..., :2].abs()) / batch.mean_step_m[:, None] * batch.valid[..., 0]
         count = batch.valid[..., ::2].sum(dim=(1, 2)).clamp(min=1)
@@ -242,7 +246,7 @@ def _path_norm(distance: Float[Tensor, "*row step"]) -> Float[Tensor, "*row"]:
 
 
 def build_sequence_head(d_st: int, shape: SequenceShape) -> nn.Module:
-    """The head of a task."""
+    """The newly initialised head for the shape's task."""
     if shape.task == "next-place":
         return NextPlaceHead(d_st, shape)
     if shape.task == "classify":

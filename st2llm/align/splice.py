@@ -1,4 +1,4 @@
-"""Soft tokens put between words: one row of embeddings a token, padded on the left."""
+"""Splices soft tokens into token embeddings and pads prompts on the left."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from st2llm.types import Slot
 
 @dataclass(frozen=True)
 class SplicedBatch:
-    """Embedded prompts of one batch. Rows are padded on the left; `real` marks what is not padding."""
+    """Embedded prompts of a batch, padded on the left; `real` is False where padded."""
 
     embeddings: Float[Tensor, "batch seq d_lm"]
     real: Bool[Tensor, "batch seq"]
@@ -32,9 +32,10 @@ class SplicedBatch:
 def splice(
     parts: Sequence[Float[Tensor, "_ d_lm"] | Slot], soft: Mapping[str, Float[Tensor, "_ d_lm"]]
 ) -> tuple[Float[Tensor, "seq d_lm"], Bool[Tensor, " seq"]]:
-    """One prompt's rows in order, and which of them are soft tokens.
+    """One prompt's embeddings in order, [seq, d_lm], and which of them are soft tokens.
 
-    Raises AlignmentError where a slot has no soft tokens, or not as many as it holds, or soft tokens have no slot.
+    Raises AlignmentError where a slot has no soft tokens or another number of them, or soft tokens have no
+    slot.
     """
     embeddings, is_soft = [], []
     for part in parts:

@@ -1,4 +1,4 @@
-"""Weights from files that cannot run code."""
+"""Reads weights from safetensors files, which cannot run code."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from st2llm.errors import ConfigError
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises ConfigError where it is missing, cut short or something else."""
+    """The tensors of a safetensors file. Raises ConfigError where it is missing, truncated or of another format."""
     try:
         loaded: dict[str, Tensor] = load_file(path)
     except FileNotFoundError as error:

@@ -1,1 +1,1 @@
-"""Frozen text and image encoders, loaded once: sentences, frames and clips as vectors and words."""
+"""Frozen text and image encoders, each loaded once per process."""

@@ -1,4 +1,6 @@
-"""Frames and sentences in one space: CLIP (Radford et al. 2021) through transformers, frozen and loaded once."""
+"""CLIP (Radford et al. 2021): frames and sentences in one embedding space, through transformers; frozen, loaded
+once.
+"""
 
 import functools
 import json
@@ -21,12 +23,12 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["*.json", "*.txt", "*.safetensors"]
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of the pixels CLIP was trained on, where its folder does not say."""
+"""Mean and deviation of CLIP's training pixels, used where its folder does not give them."""
 _FRAMES_PER_PASS = 16
 
 
 class ClipEncoder:
-    """Sentences and frames to vectors of length 1, whose dot product says how well they go together."""
+    """Embeds sentences and frames as unit vectors, whose dot product is their similarity."""
 
     def __init__(self, name: str, folder: Path, device: str) -> None:
         self.name = name
@@ -42,11 +44,11 @@ class ClipEncoder:
 
     @property
     def width(self) -> int:
-        """How many numbers a vector has."""
+        """The length of a vector."""
         return int(self.model.config.projection_dim)
 
     def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "text d"]:
-        """A vector for each text; what is beyond the model's length is cut."""
+        """A vector for each text; texts beyond the model's length are truncated."""
         if not texts:
             return np.zeros((0, self.width), dtype=np.float32)
         max_tokens = int(self.model.config.text_config.max_position_embeddings)
@@ -59,7 +61,9 @@ class ClipEncoder:
             return _normalise(self.model.text_projection(pooled))
 
     def embed_frames(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float32[np.ndarray, "time d"]:
-        """A vector for each frame: its shorter side is brought to the model's size, and the middle is cut out."""
+        """A vector for each frame; frames are resized by their shorter side and centre-cropped to the model's
+        size.
+        """
         vectors = [np.zeros((0, self.width), dtype=np.float32)]
         for start in range(0, len(frames), _FRAMES_PER_PASS):
             pixels = self._preprocess(frames[start : start + _FRAMES_PER_PASS]).to(self.device)
@@ -83,15 +87,15 @@ class ClipEncoder:
 
 @functools.lru_cache(maxsize=2)
 def load(name: str, device: str = "cpu") -> ClipEncoder:
-    """The CLIP of a folder or a Hugging Face id (org/name), loaded once a process.
+    """The CLIP model of a folder or a Hugging Face id (org/name), loaded once per process.
 
-    Raises ConfigError for a name that means none, ArtefactError where it cannot be had or is no CLIP.
+    Raises ConfigError for an invalid name, ArtefactError where the model cannot be obtained or is not a CLIP.
     """
     path = Path(name).expanduser()
     if not path.is_dir() and not _HUB_ID.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no CLIP. Give a folder with config.json, a tokenizer and safetensors, or a Hugging Face id "
-            f"such as openai/clip-vit-base-patch32."
+            f"{name!r} is not a CLIP model. Give a folder with config.json, a tokenizer and safetensors, or a Hugging Face "
+            f"id such as openai/clip-vit-base-patch32."
         )
     try:
         folder = path if path.is_dir() else Path(

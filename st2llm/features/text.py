@@ -1,4 +1,4 @@
-"""Sentences as vectors, by a frozen encoder that is loaded once."""
+"""Sentence embeddings by a frozen encoder that is loaded once."""
 
 import contextlib
 import functools
@@ -31,13 +31,15 @@ MINILM = Source(
         f"{_FOLDER}/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
     },
 )
-"""all-MiniLM-L6-v2 (Wang et al. 2020; sentence-transformers), as packaged: 384 numbers a sentence, 256 tokens."""
+"""all-MiniLM-L6-v2 (Wang et al. 2020; sentence-transformers), as packaged: vectors of 384 numbers, at most 256
+tokens.
+"""
 NAMES = {"minilm": MINILM}
 _MAX_TOKENS = 256
 
 
 class SentenceEncoder:
-    """Sentences to vectors of length 1; what was encoded once is kept in memory, by the hash of its text."""
+    """Embeds sentences as unit vectors; results are cached in memory by the hash of the text."""
 
     def __init__(self, name: str, model: SentenceTransformer) -> None:
         self.name = name
@@ -46,12 +48,13 @@ class SentenceEncoder:
 
     @property
     def width(self) -> int:
-        """How many numbers a vector has."""
+        """The length of a vector."""
         return int(self.model.get_embedding_dimension() or 0)
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "text d"]:
-        """A vector for each text, in order; the dot product of two is their cosine. A text beyond the model's length is
-        cut by the model."""
+        """A vector for each text, in order; the dot product of two is their cosine. Long texts are truncated by
+        the model.
+        """
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
         if new:
@@ -66,10 +69,11 @@ class SentenceEncoder:
 
 @functools.lru_cache(maxsize=4)
 def load(name: str = "minilm", device: str | None = None) -> SentenceEncoder:
-    """The sentence encoder of that name, loaded once a process: `minilm`, a folder, or a Hugging Face id (org/name).
+    """The sentence encoder of that name, loaded once per process: `minilm`, a folder, or a Hugging Face id
+    (org/name).
 
-    device: as torch names them; the best there is where none is given. Raises ConfigError for a name that means no
-    encoder, ArtefactError where it cannot be had.
+    device: a torch device name; the best available by default. Raises ConfigError for an invalid name,
+    ArtefactError where the model cannot be obtained.
     """
     with _without_progress_bar():
         return SentenceEncoder(name, _load_minilm(device) if name in NAMES else _load_named(name, device))
@@ -79,8 +83,8 @@ def _load_named(name: str, device: str | None) -> SentenceTransformer:
     path = Path(name).expanduser()
     if not path.is_dir() and not _HUB_ID.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no sentence encoder. {nearest(name, NAMES)} A folder of sentence-transformers and a Hugging "
-            f"Face id (org/name) work too."
+            f"{name!r} is not a sentence encoder. {nearest(name, NAMES)} A folder of sentence-transformers and a "
+            f"Hugging Face id (org/name) work too."
         )
     try:
         return SentenceTransformer(
@@ -101,7 +105,7 @@ def _load_named(name: str, device: str | None) -> SentenceTransformer:
 
 @contextlib.contextmanager
 def _without_progress_bar() -> Iterator[None]:
-    """Loading takes a moment; transformers' bar of it would stand in every output."""
+    """Hides transformers' progress bar while loading."""
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -112,7 +116,7 @@ def _without_progress_bar() -> Iterator[None]:
 
 
 def _load_minilm(device: str | None) -> SentenceTransformer:
-    """The packaged folder lacks the (empty) folder of its last module, so its three modules are put together here."""
+    """The packaged folder lacks the (empty) folder of its last module, so the three modules are assembled here."""
     files = fetch.fetch(MINILM, hint="st2llm data fetch minilm")
     folder = files[f"{_FOLDER}/config.json"].parent
     transformer = Transformer(str(folder), max_seq_length=_MAX_TOKENS)

@@ -125,7 +125,7 @@ def test_no_head_hands_embeddings_on_and_stands_before_no_language_model():
     assert torch.equal(build_up_projection(settings("none"), D, D, token_rms=RMS)(z), z)
     made = build_down_projection(settings("none"), D, D)
     assert torch.equal(made(z, z + 1, torch.zeros(2, D), slice(2, None, 3)), (z + 1)[:, 2:])
-    with pytest.raises(ConfigError, match=f"hands {D} numbers a slot to a model that reads {D_LM}"):
+    with pytest.raises(ConfigError, match=f"passes {D} numbers a slot to a model that reads {D_LM}"):
         build_up_projection(settings("none"), D, D_LM, token_rms=RMS)
 
 

@@ -80,7 +80,7 @@ def test_it_is_loaded_once_and_frozen(folder):
 
 
 def test_a_name_that_is_no_clip_is_refused_and_so_is_an_empty_folder(tmp_path):
-    with pytest.raises(ConfigError, match="is no CLIP"):
+    with pytest.raises(ConfigError, match="is not a CLIP"):
         clip.load("clip")
     with pytest.raises(ArtefactError, match="cannot be loaded"):
         clip.load(str(tmp_path))
