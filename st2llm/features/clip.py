@@ -94,8 +94,8 @@ def load(name: str, device: str = "cpu") -> ClipEncoder:
     path = Path(name).expanduser()
     if not path.is_dir() and not _HUB_ID.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is not a CLIP model. Give a folder with config.json, a tokenizer and safetensors, or a Hugging Face "
-            f"id such as openai/clip-vit-base-patch32."
+            f"{name!r} is not a CLIP model. Give a folder with config.json, a tokenizer and safetensors, or a "
+            f"Hugging Face id such as openai/clip-vit-base-patch32."
         )
     try:
         folder = path if path.is_dir() else Path(

@@ -1,1 +1,1 @@
-"""Arms of a comparison: one encoder and head, with a backbone that is the only difference between them."""
+"""Models: arms (encoder, backbone, head), training objectives, noise schedules and checkpoints."""

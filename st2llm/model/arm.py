@@ -1,4 +1,6 @@
-"""An arm: the shared encoder, up, a backbone, down and the shared head, plus a closed-form base forecast."""
+"""An arm: the shared encoder, up projection, backbone, down projection and shared head, added to a baseline
+prediction.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -37,7 +39,7 @@ from st2llm.types import Edges
 
 @dataclass(frozen=True)
 class ArmSpec:
-    """All that an arm is built from, but for its backbone's language model."""
+    """Everything an arm is built from, except the language model of its backbone."""
 
     shape: FieldShape | SequenceShape
     edges: Edges
@@ -47,15 +49,15 @@ class ArmSpec:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     up: Projection = field(default_factory=Projection)
     vocabulary: EmbeddingVocabulary | None = None
-    """Where a reprogramming head speaks in the rows of a language model."""
+    """The embedding table for a reprogramming head."""
     place_features: Float[Tensor, "node feature"] | None = None
-    """What `encoder.extra_features` tells of each place; of sequences, of each code (a place or a mark)."""
+    """Values of `encoder.extra_features` for each place; for sequences, for each code (a place or a mark)."""
     partition: RegionPartition | None = None
-    """The regions that places mix through, where `encoder.graph` is `regions`."""
+    """The regions of places, where `encoder.graph` is `regions`."""
 
 
 class EncoderWithHead(nn.Module):
-    """The encoder with a head of its own and nothing between: trains the encoder that all arms then start from."""
+    """The encoder with an output head and no backbone; trains the encoder from which all arms then start."""
 
     def __init__(self, spec: ArmSpec, *, seed: int) -> None:
         super().__init__()
@@ -65,12 +67,12 @@ class EncoderWithHead(nn.Module):
             self.head = build_head(spec)
 
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
-        """What the head says of a batch: numbers of fields, scores of places, draws of paths."""
+        """The prediction for a batch: values of fields, scores of places, draws of paths."""
         return self.head(self.encoder(batch)[:, self.encoder.output_slots], batch)
 
 
 class SoftTokenModel(nn.Module):
-    """The encoder and the head that makes soft tokens of what it says."""
+    """The encoder and the up projection, which turn samples into soft tokens."""
 
     def __init__(self, spec: ArmSpec, *, seed: int) -> None:
         super().__init__()
@@ -91,11 +93,12 @@ class SoftTokenModel(nn.Module):
 
 
 class Arm(SoftTokenModel):
-    """encoder -> up -> backbone -> down -> head, added to the base forecast; all in standardised units."""
+    """encoder -> up -> backbone -> down -> head, added to the base prediction; all in standardised units."""
 
     def __init__(self, spec: ArmSpec, *, seed: int, init_weights: Mapping[str, Tensor] | None = None) -> None:
-        """Builds the shared parts from `seed` (and `warm`, the encoder's state and, as `head.*`, perhaps the head's)
-        before any backbone exists."""
+        """Builds the shared parts from `seed` (and `init_weights`, the encoder's state and, as `head.*`,
+        optionally the head's) before the backbone exists.
+        """
         super().__init__(spec, seed=seed)
         if init_weights is not None:
             head = {
@@ -127,12 +130,14 @@ def build_arm(
     llm: LanguageModel | None = None,
     adaptation: Adaptation = FROZEN,
 ) -> Arm:
-    """An arm with the named backbone. Shared parts depend on blueprint, seed and warm alone, never on the backbone.
+    """An arm with the named backbone. Shared parts depend on spec, seed and init_weights only, never on the
+    backbone.
 
-    warm: state of an encoder trained before (`Probe`), and of its head. llm: needed by `llm-*` and `matched`, and used
-    up by them where any of it is trained (adapters are put in place). how: what of the model is trained in `llm-lora`,
-    and in `llm-random` when it is to be the twin of such an arm; `matched` takes its size from it. Raises ConfigError
-    for an unknown backbone, where the language model is missing, and for `llm-lora` with nothing to train.
+    init_weights: state of an encoder trained before (`EncoderWithHead`), and of its head. llm: required by
+    `llm-*` and `matched`, and modified in place where any of it is trained (adapters are injected). adaptation:
+    which of the model is trained in `llm-lora`, and in `llm-random` as its twin; `matched` takes its parameter
+    count from it. Raises ConfigError for an unknown backbone, a missing language model, and for `llm-lora` with
+    nothing to train.
     """
     if backbone not in BACKBONES:
         raise ConfigError(f"There is no backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
@@ -153,7 +158,7 @@ def arm_spec(
     place_features: Float[Tensor, "node feature"] | None = None,
     partition: RegionPartition | None = None,
 ) -> ArmSpec:
-    """A blueprint as wide as the language model; as wide as the encoder where there is none."""
+    """A spec with the language model's width; with the encoder's width where there is none."""
     if llm is None:
         return ArmSpec(
             shape,
@@ -174,7 +179,7 @@ def arm_spec(
 
 
 def build_encoder(spec: ArmSpec) -> FieldEncoder | SequenceEncoder:
-    """A fresh encoder for fields or for sequences, as the shape says."""
+    """A newly initialised encoder for fields or for sequences, depending on the shape."""
     shape, settings = spec.shape, spec.encoder
     if isinstance(shape, SequenceShape):
         if settings.center_on != "place" or settings.fusion != "add":
@@ -214,7 +219,7 @@ def build_encoder(spec: ArmSpec) -> FieldEncoder | SequenceEncoder:
 
 
 def build_head(spec: ArmSpec) -> nn.Module:
-    """A fresh head for what the shape asks."""
+    """A newly initialised output head for the shape."""
     shape, d_st = spec.shape, spec.encoder.d_st
     if isinstance(shape, SequenceShape):
         return build_sequence_head(d_st, shape)
@@ -231,7 +236,7 @@ def _build_backbone(name: str, spec: ArmSpec, llm: LanguageModel | None, adaptat
         return NoBackbone()
     if name == "attention":
         return AttentionBackbone(spec.d_lm, heads=spec.heads)
-    if name in ("dense", "experts"):  # an expert is half as wide, and each token takes two: the same cost
+    if name in ("dense", "experts"):  # an expert is half as wide, and each token uses two: equal cost
         d = spec.d_lm
         feed = feed_forward(d, 2 * d) if name == "dense" else MixtureOfExperts(d, d)
         return BlockBackbone(d, heads=spec.heads, feed=feed)
@@ -255,7 +260,7 @@ def _build_backbone(name: str, spec: ArmSpec, llm: LanguageModel | None, adaptat
 
 
 def _neighbour_mask(spec: ArmSpec) -> Bool[Tensor, "slot slot"] | None:
-    """Which places hear which, where soft tokens are places that hear their neighbours."""
+    """True where a place attends to another one (up.attention_mask: adjacency); None for causal attention."""
     if spec.up.attention_mask != "adjacency":
         return None
     shape, edges = spec.shape, spec.edges
@@ -269,7 +274,7 @@ def _neighbour_mask(spec: ArmSpec) -> Bool[Tensor, "slot slot"] | None:
 
 
 def state_sha256(module: nn.Module) -> str:
-    """Hash of all parameters and persistent buffers, by name."""
+    """A hash of all parameters and persistent buffers, in order of name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""The one part in which transferred and primitive arms differ."""
+"""Backbones: the one part in which transferred and primitive arms differ."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _SLOT = "soft"
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Maps soft tokens to states of the same width, and says the mean state of the words it read (or zeros)."""
+    """Maps soft tokens to states of the same width; also returns the mean state of the prompt it read (or zeros)."""
 
     def forward(
         self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
@@ -30,7 +30,7 @@ class Backbone(Protocol):
 
 
 class NoBackbone(nn.Module):
-    """Nothing at all: the ablation 'without the LLM' of Tan et al. 2024."""
+    """The identity: the ablation 'without the LLM' of Tan et al. 2024."""
 
     def forward(
         self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
@@ -55,7 +55,7 @@ class AttentionBackbone(nn.Module):
 
 
 class BlockBackbone(nn.Module):
-    """One transformer block over the slots: attention, then a feed-forward layer, dense or of experts."""
+    """One transformer block over the slots: attention, then a feed-forward layer, dense or a mixture of experts."""
 
     def __init__(self, d_lm: int, *, heads: int, feed: nn.Module) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class BlockBackbone(nn.Module):
 
 
 class MatchedBackbone(nn.Module):
-    """A transformer from scratch with as many trained parameters as the LoRA arm has in its adapters.
+    """A transformer trained from scratch with as many parameters as the adapters of the LoRA arm.
 
-    d_lm -> width -> transformer layers -> d_lm; width and feed-forward are found by `matched_size`.
+    d_lm -> width -> transformer layers -> d_lm; `matched_size` determines width and feed-forward size.
     """
 
     def __init__(self, d_lm: int, *, width: int, feedforward: int, layers: int) -> None:
@@ -91,13 +91,15 @@ class MatchedBackbone(nn.Module):
 
 
 class LLMBackbone(nn.Module):
-    """A language model that reads words, then the soft tokens; the states at the soft tokens come out.
+    """A language model that reads a prompt and the soft tokens after it; returns the states at the soft tokens.
 
-    how: what of the model is trained. Soft tokens enter in the model's dtype and states leave in fp32. Of a frozen
-    model the words' keys and values cannot change, so they are computed once a text and kept (`Memory`); a model that
-    is trained reads the words anew at every step. virtual_tokens: number of learned vectors before the soft tokens
-    (Lester et al. 2021). near: the soft tokens that each soft token attends to, in place of those before it (ST-LLM+,
-    Liu et al. 2025).
+    adaptation: which weights are trained. Soft tokens are cast to the model's dtype and states are returned in
+    fp32. The keys and values of a frozen model's prompts do not change, so they are computed once per text and
+    cached (`PromptCache`); a trained model reads its prompts at every step. prompt: number of learned vectors
+    before the soft tokens (prompt tuning, Lester et al. 2021). neighbour_mask: [slot, slot], which soft tokens
+    attend to each other, instead of causal attention (ST-LLM+, Liu et al. 2025).
+
+    Raises ConfigError for a neighbour_mask with a model that has sliding-window layers.
     """
 
     def __init__(
@@ -127,7 +129,9 @@ class LLMBackbone(nn.Module):
         self.register_buffer("neighbour_mask", neighbour_mask, persistent=False)
 
     def train(self, mode: bool = True) -> "LLMBackbone":
-        """The language model itself stays in eval mode: its dropout (gpt2 has some) would blur what it keeps."""
+        """Keeps the language model in eval mode, since its dropout (gpt2 has some) would invalidate the prompt
+        cache.
+        """
         super().train(mode)
         self.base.eval()
         if (
@@ -143,9 +147,7 @@ class LLMBackbone(nn.Module):
         tokens = soft
         if self.prompt is not None:
             tokens = torch.cat([self.prompt.expand(len(soft), -1, -1), soft], dim=1)
-        if self.prompt_cache is None or not any(
-            prompts
-        ):  # a model cannot be asked to remember nothing at all
+        if self.prompt_cache is None or not any(prompts):  # a batch of empty prompts cannot be cached
             states, mean = self._forward_uncached(tokens, prompts)
         else:
             states, mean = self._forward_cached(self.prompt_cache, tokens, prompts)
@@ -187,7 +189,7 @@ class LLMBackbone(nn.Module):
         return states, mean
 
     def _attention_mask(self, real: Bool[Tensor, "batch word"], slots: int) -> Tensor:
-        """What is not padding; with `near`, for each token what it hears: [batch, 1, token, token], added to scores."""
+        """1 where not padding, [batch, token]; with a neighbour_mask, an additive mask [batch, 1, token, token]."""
         b, prompt_length = real.shape
         real_tokens = torch.cat([real, real.new_ones(b, slots)], dim=1)
         if self.neighbour_mask is None:
@@ -202,20 +204,20 @@ class LLMBackbone(nn.Module):
 
 
 def sliding_window_of(llm: LanguageModel) -> int | None:
-    """How far back the layers hear that do not hear everything; None where all do."""
+    """The window of layers with sliding-window attention; None where all layers attend to everything."""
     config = llm.model.config.get_text_config()
     sliding = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     return int(config.sliding_window) if sliding else None
 
 
 def _enable_checkpointing(llm: LanguageModel) -> None:
-    """Layers are computed again on the way back (Chen et al. 2016)."""
+    """Recomputes layers in the backward pass (activation checkpointing, Chen et al. 2016)."""
     llm.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 @dataclass(frozen=True)
 class CachedPrompt:
-    """What a frozen model keeps of one text: keys and values of each layer, and the mean of its last states."""
+    """Keys and values of a prompt at each layer, and the mean of its last states."""
 
     keys: Tensor
     values: Tensor
@@ -227,7 +229,9 @@ class CachedPrompt:
 
 
 class PromptCache:
-    """Keys and values of texts that a frozen model has read, the least lately used forgotten above `limit` bytes."""
+    """Keys and values of prompts that a frozen model has read; above `limit` bytes the least recently used are
+    dropped.
+    """
 
     def __init__(self, llm: LanguageModel, *, limit: int = 512 * 2**20) -> None:
         self.llm, self.limit = llm, limit
@@ -236,7 +240,7 @@ class PromptCache:
     def lookup(
         self, prompts: Sequence[str]
     ) -> tuple[DynamicCache, Int64[Tensor, " batch"], Float[Tensor, "batch d_lm"]]:
-        """A cache padded on the left, how many tokens each text has, and the texts' mean states in fp32."""
+        """A cache padded on the left, the token count of each prompt, and the prompts' mean states in fp32."""
         missing = sorted(set(prompts) - set(self.entries))
         if missing:
             self._read(missing)
@@ -288,14 +292,16 @@ class PromptCache:
 def mean_state(
     states: Float[Tensor, "batch seq d_lm"], mask: Bool[Tensor, "batch seq"]
 ) -> Float[Tensor, "batch d_lm"]:
-    """The mean of the marked states of each row; zeros where none is marked."""
+    """The mean of the marked states of each row, [batch, d_lm]; zeros where none is marked."""
     mask = mask[..., None].to(states.dtype)
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _pad_left(tensors: Sequence[Tensor], longest: int) -> Tensor:
-    """Per-text [layer, head, token, width] as one [layer, batch, head, token, width], zeros on the left."""
-    if all(tensor is tensors[0] for tensor in tensors):  # one text for all: nothing has to be copied
+    """Tensors [layer, head, token, width] as one [layer, batch, head, token, width], padded with zeros on the
+    left.
+    """
+    if all(tensor is tensors[0] for tensor in tensors):  # the same prompt for all rows: no copy is needed
         return tensors[0][:, None].expand(-1, len(tensors), -1, -1, -1)
     return torch.stack(
         [nn.functional.pad(tensor, (0, 0, longest - tensor.shape[2], 0)) for tensor in tensors], dim=1
@@ -303,10 +309,10 @@ def _pad_left(tensors: Sequence[Tensor], longest: int) -> Tensor:
 
 
 def matched_size(d_lm: int, parameter_count: int) -> tuple[int, int, int]:
-    """Width, feed-forward and layers of a MatchedBackbone with about `wanted` trained parameters.
+    """Width, feed-forward size and number of layers of a MatchedBackbone with about `parameter_count` parameters.
 
-    One layer; the widest width (a multiple of 8) that leaves a feed-forward of at least `width` wins.
-    Raises ConfigError where none fits.
+    One layer; the widest width (a multiple of 8) that leaves a feed-forward of at least `width`. Raises
+    ConfigError where none fits.
     """
     for width in range(d_lm // 8 * 8, 7, -8):
         fixed = 2 * d_lm * width + d_lm + width + 4 * width * width + 4 * width + 5 * width
@@ -319,5 +325,5 @@ def matched_size(d_lm: int, parameter_count: int) -> tuple[int, int, int]:
 
 
 def trained_parameter_count(module: nn.Module) -> int:
-    """How many parameters training changes."""
+    """The number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

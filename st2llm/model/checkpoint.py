@@ -1,4 +1,6 @@
-"""Checkpoint folders: weights as safetensors, all else as text; a folder is whole or not there."""
+"""Checkpoint folders: weights as safetensors, everything else as text; a folder is written completely or not at
+all.
+"""
 
 import hashlib
 import json
@@ -26,13 +28,13 @@ from st2llm.llm.local import LanguageModel, require_local
 ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser.safetensors"
 ADAPTER, LLM_WEIGHTS, BASE = "adapter", "llm.safetensors", "base.json"
 _LLM_PREFIX = "backbone.base."
-"""How the names of a language model's weights begin in arms and speakers."""
+"""Prefix of the names of a language model's weights in arms and prompted models."""
 _OLD_SUFFIX = ".old"
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The language model that a checkpoint stands on, and what of it was trained."""
+    """The language model that a checkpoint was trained on, and which of its weights were trained."""
 
     llm: LanguageModel
     adaptation: Adaptation
@@ -53,9 +55,10 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint folder says in words and numbers; its weights are loaded by `load_into`.
+    """The settings and state in a checkpoint folder; `load_into` loads its weights.
 
-    config: what the run was made from, with the shape of its module. state: step, rng, best and the curve so far.
+    config: the settings of the run, with the shape of its module. state: step, rng, best and the learning curve
+    so far.
     """
 
     folder: Path
@@ -75,11 +78,12 @@ def save_checkpoint(
     optimiser: Mapping[str, Tensor] | None = None,
     base_model: BaseModel | None = None,
 ) -> None:
-    """Writes a folder beside `folder`, then puts it in its place: a fault or a kill leaves the earlier one.
+    """Writes a temporary folder and renames it to `folder`; an error or a kill leaves the earlier checkpoint
+    intact.
 
-    weights: by name, those of the encoder beginning with `encoder.`. card: the text of the model card. beneath: the
-    language model, of which the trained weights alone are kept: adapters as peft writes them.
-    Raises StorageError where the disk is full or the folder cannot be written.
+    weights: by name; those of the encoder begin with `encoder.`. card: the text of the model card. base_model:
+    the language model, of which only trained weights are written: adapters in peft's format. Raises
+    StorageError where the disk is full or the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -110,13 +114,13 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError(
-            f"The checkpoint {folder} could not be written: {getattr(error, 'strerror', None) or error}. What was "
-            f"saved before is kept. Free space, then run again with --resume."
+            f"The checkpoint {folder} could not be written: {getattr(error, 'strerror', None) or error}. The "
+            f"earlier checkpoint is kept. Free space, then run again with --resume."
         ) from error
 
 
 def _split_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """Weights by the file that they go into, and those of the language model."""
+    """Weights by target file, and those of the language model."""
     by_file: dict[str, dict[str, Tensor]] = {ENCODER: {}, HEAD: {}}
     llm_weights = {}
     for name, tensor in weights.items():
@@ -140,7 +144,9 @@ def _save_base_model(folder: Path, weights: Mapping[str, Tensor], base_model: Ba
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """What a checkpoint folder says. A run's folder stands for its `best`. Raises ConfigError where it is none."""
+    """Reads the settings and state of a checkpoint folder; a run's folder stands for its `best`. Raises
+    ConfigError where there is none.
+    """
     for candidate in (folder, folder / "best"):
         previous = candidate.with_name(f".{candidate.name}{_OLD_SUFFIX}")
         if not candidate.exists() and previous.exists():  # killed between the two renames of `save`
@@ -153,13 +159,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 _read_json(candidate / "scaler.json"),
             )
     raise ConfigError(
-        f"{folder} is no checkpoint: neither it nor its `best` holds a config.yaml. Give the folder that "
+        f"{folder} is not a checkpoint: neither it nor its `best` has a config.yaml. Give the folder that "
         f"`st2llm pretrain --out` wrote."
     )
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """All weights of a checkpoint folder by the names that `save` was given."""
+    """All weights of a checkpoint folder by the names that `save_checkpoint` was given."""
     base = _read_json(folder / BASE) if (folder / BASE).exists() else None
     weights: dict[str, Tensor] = {}
     if base is None or (folder / HEAD).exists() or (folder / ENCODER).exists():
@@ -187,7 +193,9 @@ def check_base_model(folder: Path, llm: LanguageModel) -> None:
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str, prefix: str = "") -> None:
-    """Puts trained weights into a module. only: those whose names begin so. ConfigError where they do not fit."""
+    """Loads trained weights into a module. prefix: only names that begin so. Raises ConfigError where they do not
+    fit.
+    """
     own = {name: p for name, p in module.named_parameters() if p.requires_grad and name.startswith(prefix)}
     missing = sorted(set(own) - set(weights))
     mismatched = [n for n, p in own.items() if n in weights and weights[n].shape != p.shape]
@@ -205,7 +213,7 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str, 
 
 
 def load_encoder(module: nn.Module, folder: Path, *, heads: bool = False) -> None:
-    """Puts in the encoder of another checkpoint; with `heads` also its heads, where they are of the same shapes.
+    """Loads the encoder of another checkpoint; with `heads` also its heads, where their shapes are equal.
 
     Raises ConfigError where there is no checkpoint, or its encoder does not fit.
     """
@@ -217,7 +225,7 @@ def load_encoder(module: nn.Module, folder: Path, *, heads: bool = False) -> Non
 
 
 def load_heads(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Puts in the weights of heads (up, down, head) that are there with the same shape; returns their names."""
+    """Loads the weights of up, down and head that exist with the same shape; returns their names."""
     own = dict(module.named_parameters())
     heads = ("up.", "down.", "head.")
     matching = [n for n, t in weights.items() if n.startswith(heads) and n in own and own[n].shape == t.shape]
@@ -228,10 +236,11 @@ def load_heads(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def load_finetuned_llm(folder: Path, *, dtype: str = "auto") -> LanguageModel:
-    """The language model of a checkpoint with what was trained of it in its weights: one without adapters.
+    """The language model of a checkpoint with its trained weights merged, without adapters.
 
-    A model that was trained quantised is loaded without quantisation, since adapters cannot be merged into it. Raises
-    ConfigError for a folder without a language model, and where the base model is not the one it was trained on.
+    A model that was trained quantised is loaded without quantisation, since adapters cannot be merged into
+    quantised weights. Raises ConfigError for a folder without a language model, and where the base model is not
+    the one it was trained on.
     """
     checkpoint_folder = read_checkpoint(folder).folder
     if not (checkpoint_folder / BASE).exists():
@@ -266,7 +275,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def sha256_of(folder: Path) -> str:
-    """Hash of the weights of a checkpoint folder."""
+    """A hash of the weights of a checkpoint folder."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*.safetensors") if p.name != OPTIMISER):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""A feed-forward layer of which each token takes two of four parts, and its dense twin of the same cost."""
+"""A mixture-of-experts feed-forward layer, and a dense layer of the same cost."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ _BALANCE = 0.01
 
 
 class MixtureOfExperts(nn.Module):
-    """A mixture of experts: each token goes through the `top` of `count` feed-forward layers that its router likes best
+    """Each token passes through the `top` of `count` feed-forward layers with the highest router probability
     (Shazeer et al. 2017; Lepikhin et al. 2021).
 
-    In training, the gradient of a load-balancing loss (Fedus et al. 2022: count x share of tokens x mean probability,
-    summed over experts; 1 where balanced) is added at the output, weighted by `balance`, so that no objective need know
-    of it. load: the share of choices that fell on each expert in the last pass.
+    In training, the gradient of a load-balancing loss (Fedus et al. 2022: count x share of tokens x mean
+    probability, summed over experts; 1 where balanced) is added at the output, weighted by `balance`, so that
+    objectives need not handle it. load: the share of tokens that each expert received in the last pass.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MixtureOfExperts(nn.Module):
 
 
 class _AuxiliaryLoss(torch.autograd.Function):
-    """Hands its first input on; in the backward pass the second, a loss of its own, gets a gradient of 1."""
+    """Returns its first input; in the backward pass the second, an auxiliary loss, receives a gradient of 1."""
 
     @staticmethod
     def forward(context: Any, out: Tensor, loss: Tensor) -> Tensor:

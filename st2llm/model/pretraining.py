@@ -1,4 +1,4 @@
-"""What `st2llm pretrain` trains for any objective: an encoder with heads for whole windows, or for whole sequences."""
+"""Models for pre-training with any objective: an encoder with heads for whole windows or whole sequences."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from st2llm.model.arm import Arm, ArmSpec, build_encoder, build_head
 from st2llm.model.objectives.noise_schedule import NoiseSchedule
 
 _MAX_SAMPLE = 8.0
-"""Standard deviations (of paths mean steps) that a sampled residual is held within."""
+"""Sampled residuals are clamped to this many standard deviations (of paths, mean steps)."""
 _TIME_FREQUENCIES = 8
 
 
 class Denoiser(nn.Module, ABC):
-    """Says what noise there is on what is hidden, and so draws it. `level` tells the encoder the time of the noise."""
+    """Predicts the noise in hidden entries, and samples them. `level` embeds the diffusion time for the encoder."""
 
     schedule: NoiseSchedule
     level: nn.Module
@@ -34,23 +34,24 @@ class Denoiser(nn.Module, ABC):
         noised: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch *entry"]:
-        """What the model says of the noised entries, given the visible ones."""
+        """The prediction for noised entries, given the visible ones."""
         prediction = self.predict_from_noisy(batch.with_noised(noised), self.level(_sinusoids(t)))
-        # What is hardly noised is nearly known: the head says what is left.
+        # At low noise the input is nearly the answer; the head predicts the remainder.
         return prediction + noised if self.schedule.prediction_type == "epsilon" else prediction
 
     @abstractmethod
     def predict_from_noisy(
         self, batch: FieldBatch | TrajectoryBatch, time_embedding: Float[Tensor, "batch d_st"]
     ) -> Float[Tensor, "batch *entry"]:
-        """What the head reads in samples that hold noise."""
+        """The head's output for samples that contain noise."""
 
     @torch.inference_mode()
     def sample(
         self, batch: FieldBatch | TrajectoryBatch, *, draws: int, steps: int, generator: torch.Generator
     ) -> Float[Tensor, "draw batch *entry"]:
-        """Draws of the hidden entries, standardised (of paths in metres): from noise, in so many steps of DDIM (of
-        flow: Euler)."""
+        """Draws of the hidden entries, standardised (of paths in metres), in `steps` steps of DDIM (of flow:
+        Euler).
+        """
         self.eval()
         return torch.stack(list(self._sample_draws(batch, draws, steps, generator)))
 
@@ -69,11 +70,12 @@ class Denoiser(nn.Module, ABC):
 
 
 class FieldPretrainingModel(Denoiser):
-    """One encoder that reads a whole window, hidden entries as unseen, and heads that speak of each of its entries.
+    """An encoder that reads a whole window, hidden entries as missing, with heads that predict each of its
+    entries.
 
-    head: what hidden entries are (regression, masked). project: where windows are compared (contrastive). denoise:
-    what noise there is (diffusion).
-    Its blueprint's shape is `amid`: a forecast is a window whose last steps are hidden.
+    head: values of hidden entries (regression, masked). project: embeddings for comparison (contrastive).
+    denoise: noise in hidden entries (diffusion). The spec's shape is `amid`: a forecast is a window whose last
+    steps are hidden.
     """
 
     def __init__(self, spec: ArmSpec, *, seed: int, schedule: NoiseSchedule | None = None) -> None:
@@ -109,9 +111,9 @@ class FieldPretrainingModel(Denoiser):
 
 
 class SequencePretrainingModel(Arm, Denoiser):
-    """The arm of sequences without a backbone, with heads of its own for whole sequences.
+    """The arm of sequences without a backbone, with further heads for whole sequences.
 
-    project: where they are compared (contrastive). denoise: what noise there is on hidden places of a path (diffusion).
+    project: embeddings for comparison (contrastive). denoise: noise in hidden places of a path (diffusion).
     """
 
     def __init__(self, spec: ArmSpec, *, seed: int, schedule: NoiseSchedule | None = None) -> None:
@@ -125,7 +127,7 @@ class SequencePretrainingModel(Arm, Denoiser):
         self.denoise = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU(), nn.Linear(d, 2))
 
     def embed(self, batch: PointBatch) -> Float[Tensor, "batch 1 d_st"]:
-        """The embedding of each sequence: of its question."""
+        """The embedding of each sequence: that of its query."""
         z: Tensor = self.encoder(batch)[:, -1:]
         return z
 
@@ -137,12 +139,12 @@ class SequencePretrainingModel(Arm, Denoiser):
 
 
 def contrastive_projection(d_st: int) -> nn.Module:
-    """Between embeddings and what is compared of them; thrown away afterwards (SimCLR, Chen et al. 2020)."""
+    """The projection head before contrastive comparison, discarded afterwards (SimCLR, Chen et al. 2020)."""
     return nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
 
 
 def noise_level_embedding(d_st: int) -> nn.Module:
-    """The embedding of a time of the noise."""
+    """The embedding of the diffusion time."""
     return nn.Sequential(nn.Linear(2 * _TIME_FREQUENCIES, d_st), nn.GELU(), nn.Linear(d_st, d_st))
 
 

@@ -1,4 +1,6 @@
-"""Known answers after words and soft tokens: what they cost a language model in nats, whichever rows share a batch."""
+"""A language model trained on answers to prompts with soft tokens; the loss does not depend on how prompts are
+batched.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +22,12 @@ from st2llm.model.objectives.objective import SingleTermObjective
 from st2llm.types import Slot
 
 PromptPiece = tuple[int, ...] | Slot
-"""Tokens of words, or a place that soft tokens fill."""
+"""Token ids, or a slot for soft tokens."""
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts with their answers as tokens, and the samples whose soft tokens fill the prompts' slots."""
+    """Prompts with their answers as token ids, and the samples whose soft tokens fill the prompts' slots."""
 
     prompts: tuple[tuple[PromptPiece, ...], ...]
     answers: tuple[tuple[int, ...], ...]
@@ -48,15 +50,16 @@ class PromptBatch:
 
     @property
     def tokens(self) -> int:
-        """How many tokens the answers have."""
+        """The number of answer tokens."""
         return sum(len(answer) for answer in self.answers)
 
 
 @dataclass(frozen=True)
 class PackedPrompts:
-    """Rows of several prompts behind each other, `length` at most: none hears another.
+    """Rows that each hold several prompts, at most `length` tokens; prompts do not attend to each other.
 
-    position: counted within each prompt. asked: where the next token is one of an answer, and target: which.
+    position: counted within each prompt. is_target: where the next token belongs to an answer; target: those
+    tokens.
     """
 
     embeddings: Float[Tensor, "row seq d_lm"]
@@ -66,9 +69,10 @@ class PackedPrompts:
     target: Int64[Tensor, " answer"]
 
     def mask(self, dtype: torch.dtype, window: int | None = None) -> Float[Tensor, "row 1 seq seq"]:
-        """Each token hears itself and what is before it in its own prompt: 0 there, else the least of dtype.
+        """The additive attention mask: 0 for a token itself and earlier tokens of its prompt, otherwise the
+        minimum of dtype.
 
-        window: of layers that hear the last so many tokens alone.
+        window: of layers with sliding-window attention.
         """
         size = self.embeddings.shape[1]
         same = self.segment[:, :, None] == self.segment[:, None, :]
@@ -79,7 +83,7 @@ class PackedPrompts:
         return mask.masked_fill(~visible, torch.finfo(dtype).min)[:, None]
 
     def masks(self, llm: LanguageModel) -> Tensor | dict[str, Tensor]:
-        """The mask, or those by sort of layer where a model's layers differ in how far they hear."""
+        """The mask, or one per attention type where a model also has sliding-window layers."""
         whole, window = self.mask(llm.dtype), sliding_window_of(llm)
         if window is None:
             return whole
@@ -93,9 +97,10 @@ def pack_prompts(
     *,
     length: int | None,
 ) -> PackedPrompts:
-    """Prompts and the answers after them, first fit by decreasing length; without a length a row for each.
+    """Packs prompts with their answers, first fit by decreasing length; without a length, one row each.
 
-    The last token of an answer is asked for and not read. Raises AlignmentError for one that is longer than `length`.
+    The last token of an answer is a target but not an input. Raises AlignmentError for one that is longer than
+    `length`.
     """
     sequences = [torch.cat([p, a[:-1]]) for p, a in zip(prompts, answers, strict=True)]
     bins = _pack_into_rows([len(embeddings) for embeddings in sequences], length)
@@ -112,7 +117,7 @@ def pack_prompts(
             )
         )
         segments = [torch.full((len(sequences[i]),), place) for place, i in enumerate(members)]
-        # Padding hears itself alone: a segment of its own for each token.
+        # Each padding token is a segment of its own and attends only to itself.
         segment.append(torch.cat([*segments, len(members) + torch.arange(padding)]))
         spans = [torch.arange(len(sequences[i])) >= len(prompts[i]) - 1 for i in members]
         is_target.append(torch.cat([*spans, torch.zeros(padding, dtype=torch.bool)]))
@@ -153,9 +158,10 @@ def answer_nats(
     *,
     length: int | None = None,
 ) -> Float[Tensor, ""]:
-    """What the answers cost in nats, summed over their tokens. prompts: embedded. length: rows are packed up to it.
+    """The negative log-likelihood of the answers in nats, summed over their tokens. prompts: embedded, [seq, d_lm]
+    each. length: the row length for packing.
 
-    The head over the vocabulary is evaluated where an answer's token comes next, and nowhere else.
+    The output head is evaluated only at positions where an answer token comes next.
     """
     table = llm.model.get_input_embeddings()
     device = prompts[0].device
@@ -172,10 +178,10 @@ def answer_nats(
 
 
 class PromptedLM(nn.Module):
-    """A language model that is taught answers: to words alone, or to words with soft tokens of an encoder among them.
+    """A language model that is trained on answers to text prompts, with or without soft tokens of an encoder.
 
-    blueprint: of the encoder and head that make soft tokens; without one, prompts are words alone. length: rows hold
-    several prompts, up to so many tokens (packing); None gives each prompt a row of its own.
+    blueprint: spec of the encoder and up projection; without it, prompts are text only. length: rows hold
+    several prompts, up to this many tokens (packing); None gives each prompt its own row.
     """
 
     def __init__(
@@ -201,7 +207,7 @@ class PromptedLM(nn.Module):
         return self.backbone.llm
 
     def embed_prompts(self, batch: PromptBatch) -> list[Float[Tensor, "_ d_lm"]]:
-        """Each prompt as the rows that the language model reads, soft tokens in their places."""
+        """Each prompt as embeddings, [seq, d_lm], with soft tokens in their slots."""
         soft = self._soft_tokens(batch.data)
         table = self.llm.model.get_input_embeddings()
         return [self._embed_prompt(prompt, soft, i, table) for i, prompt in enumerate(batch.prompts)]
@@ -225,12 +231,12 @@ class PromptedLM(nn.Module):
         return splice(parts, slot_embeddings)[0]
 
     def forward(self, batch: PromptBatch) -> Float[Tensor, ""]:
-        """Nats of all answers together."""
+        """The negative log-likelihood of all answers, in nats."""
         return answer_nats(self.llm, self.embed_prompts(batch), batch.answers, length=self.length)
 
     @torch.inference_mode()
     def generate_answers(self, batch: PromptBatch, *, max_new_tokens: int = 24) -> list[str]:
-        """Its own answer to each prompt: the most probable tokens, to the end of a line, `tokens` at most."""
+        """Greedy answers to each prompt, up to the end of the line, at most `max_new_tokens` tokens."""
         self.eval()
         rows = self.embed_prompts(batch)
         longest = max(len(row) for row in rows)
@@ -259,7 +265,7 @@ def _first_line(text: str) -> str:
 
 
 class AnswerLoss(SingleTermObjective):
-    """Nats a token of the answers, theirs alone: what the prompts say is not learned."""
+    """Negative log-likelihood in nats per answer token; prompt tokens are not trained on."""
 
     name = "language"
 

@@ -1,4 +1,4 @@
-"""A checkpoint handed on: into a folder or a repository of a hub, as it is or merged into one plain model."""
+"""Copies a checkpoint to a folder or to a repository of a hub, as it is or merged into a plain model."""
 
 import shutil
 import tempfile
@@ -15,17 +15,18 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", 
 
 
 def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
-    """Hands a checkpoint (a run's best state) to `target` and returns where it is.
+    """Copies a checkpoint (a run's best state) to `target` and returns its location.
 
-    target: a folder that is not there yet, written as a path (./tuned, /data/tuned), or a repository of a hub, written
-    `hub:owner/name`. merged: the language model with what was trained in its weights, as transformers saves one, in
-    place of the adapters. Raises ConfigError for a folder that is no checkpoint, a target that is there, or a merge
-    where nothing of a language model was trained; StorageError where the hub or the disk refuses.
+    target: a folder that does not exist yet, written as a path (./tuned, /data/tuned), or a repository of a
+    hub, written `hub:owner/name`. merged: write the language model with its trained weights merged, in
+    transformers' format, instead of the adapters. Raises ConfigError for a folder that is not a checkpoint, an
+    existing target, or a merge without trained language model weights; StorageError where the hub or the disk
+    refuses.
     """
     loaded = checkpoint.read_checkpoint(folder)
     is_folder = not target.startswith("hub:")
     if is_folder and Path(target).exists():
-        raise ConfigError(f"{target} is there already. Name a folder that is not, or take it away first.")
+        raise ConfigError(f"{target} exists already. Name a new folder, or remove this one first.")
     with tempfile.TemporaryDirectory(dir=Path(target).absolute().parent if is_folder else None) as temporary:
         prepared = Path(temporary) / "made"
         try:
@@ -50,7 +51,7 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
 def _merge(folder: Path, out: Path) -> None:
     llm = checkpoint.load_finetuned_llm(folder, dtype="fp32")
     if not (folder / checkpoint.ADAPTER).exists() and not (folder / checkpoint.LLM_WEIGHTS).exists():
-        raise ConfigError(f"{folder} trained nothing of its language model, so there is nothing to merge.")
+        raise ConfigError(f"{folder} has no trained language model weights, so there is nothing to merge.")
     llm.model.save_pretrained(out)
     source = resolve(llm.name).folder
     for name in _TOKENIZER:

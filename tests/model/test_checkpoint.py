@@ -54,7 +54,7 @@ def test_a_fault_while_saving_leaves_the_earlier_one_whole(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(StorageError, match="No space left on device. What was saved before is kept"):
+    with pytest.raises(StorageError, match="No space left on device. The earlier checkpoint is kept"):
         save(tmp_path / "last", step=2)
     assert checkpoint.read_checkpoint(tmp_path / "last").state["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last"]
@@ -87,7 +87,7 @@ def test_a_pickle_in_their_place_is_not_opened(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="is no checkpoint"):
+    with pytest.raises(ConfigError, match="is not a checkpoint"):
         checkpoint.read_checkpoint(tmp_path)
     save(tmp_path / "best")
     (tmp_path / "best" / "head.safetensors").unlink()

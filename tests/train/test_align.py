@@ -225,7 +225,7 @@ def test_a_full_disk_while_an_adapter_is_saved_keeps_what_was_saved_before(tmp_p
         return real(*args, **more)
 
     monkeypatch.setattr(checkpoint, "save_adapter", full)
-    with pytest.raises(StorageError, match="No space left on device. What was saved before is kept"):
+    with pytest.raises(StorageError, match="No space left on device. The earlier checkpoint is kept"):
         finetune(plan, tmp_path / "out")
     assert checkpoint.load_weights(tmp_path / "out" / "last")
     assert not list((tmp_path / "out").glob(".best.*")) and not list((tmp_path / "out").glob(".last.*"))

@@ -210,9 +210,9 @@ def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_
         checkpoint.load_weights(Path(whole)).keys()
         == checkpoint.load_weights(tmp_path / "out" / "best").keys()
     )
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="exists already"):
         push_checkpoint(tmp_path / "out", str(tmp_path / "copy"))
-    with pytest.raises(ConfigError, match="is no checkpoint"):
+    with pytest.raises(ConfigError, match="is not a checkpoint"):
         push_checkpoint(tmp_path / "set", str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 

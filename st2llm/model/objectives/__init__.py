@@ -1,1 +1,1 @@
-"""Training objectives: supervised, masked, contrastive, diffusion and alignment losses."""
+"""Training objectives: supervised, masked, contrastive, diffusion, and alignment with a language model."""

@@ -1,6 +1,7 @@
-"""What brings soft tokens into a language model's space: objectives on samples with descriptions.
+"""Objectives that align soft tokens with a language model's embedding space, on samples with captions.
 
-All are for an Arm whose backbone is a language model. `Of` lets an objective of windows alone stand beside them.
+All are for an Arm whose backbone is a language model. `WithoutCaptions` combines them with objectives that need
+no captions.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,13 @@ from st2llm.model.objectives.objective import Objective, SingleTermObjective
 from st2llm.model.prompted import answer_nats
 
 CAPTION_CUE = "\nDescription:"
-"""The words between soft tokens and the description that follows from them."""
+"""The text between the soft tokens and the caption."""
 _TEXTS_PER_PASS = 16
 
 
 @dataclass(frozen=True)
 class CaptionedBatch:
-    """Samples with their descriptions in words."""
+    """Samples with their captions."""
 
     data: Any
     captions: tuple[str, ...]
@@ -44,7 +45,7 @@ class CaptionedBatch:
 
 
 class WithoutCaptions:
-    """An objective of windows, for windows that are told as well."""
+    """Applies an objective of samples to samples with captions."""
 
     def __init__(self, term: Objective) -> None:
         self.term = term
@@ -56,7 +57,7 @@ class WithoutCaptions:
 
 
 class CaptioningObjective(SingleTermObjective):
-    """Nats a token of the description, after the soft tokens (data-to-text language modelling)."""
+    """Negative log-likelihood in nats per caption token, after the soft tokens (data-to-text language modelling)."""
 
     name = "language"
 
@@ -77,10 +78,10 @@ class CaptioningObjective(SingleTermObjective):
 
 
 class ContrastiveAlignment(SingleTermObjective):
-    """InfoNCE both ways between what soft tokens and their descriptions mean to the language model, in nats.
+    """Symmetric InfoNCE in nats between the language model's representations of soft tokens and of captions.
 
-    Either side is the mean of the model's last states, less its mean over the batch (CLIP's loss, Radford et al. 2021).
-    Equal descriptions are no negatives of each other.
+    Either side is the mean of the model's last states, centred over the batch (CLIP's loss, Radford et al.
+    2021). Equal captions are not negatives of each other.
     """
 
     name = "contrast"
@@ -116,8 +117,9 @@ class ContrastiveAlignment(SingleTermObjective):
 class PrototypeAlignment(SingleTermObjective):
     """TEST's alignment (Sun et al. 2024) of two views of a sample with text prototypes, in nats.
 
-    instance: a sample's views find each other among the batch. feature: what the batch's views say along each
-    prototype finds itself among all prototypes. near: one less the cosine to the nearest prototype.
+    instance: contrast between the views of a sample and other samples. feature: contrast between the batch's
+    similarities to each prototype and those to other prototypes. near: one minus the cosine to the nearest
+    prototype.
     """
 
     name = "prototypes"
@@ -176,7 +178,9 @@ class _ViewPair:
 
 
 def mean_soft_state(arm: nn.Module, soft: Float[Tensor, "batch slot d_lm"]) -> Float[Tensor, "batch d_lm"]:
-    """What soft tokens mean to the language model: the mean of its last states, no words before them."""
+    """The mean of the language model's last states over the soft tokens, without a prompt before them, [batch,
+    d_lm].
+    """
     backbone: LLMBackbone = arm.backbone  # type: ignore[assignment]
     states, _ = backbone(soft, ("",) * len(soft))
     mean: Tensor = states.mean(dim=1)
@@ -185,7 +189,7 @@ def mean_soft_state(arm: nn.Module, soft: Float[Tensor, "batch slot d_lm"]) -> F
 
 @torch.no_grad()
 def mean_text_states(llm: LanguageModel, texts: Sequence[str]) -> Float[Tensor, "text d_lm"]:
-    """What texts mean to the language model: the mean of its last states over their tokens, in fp32."""
+    """The mean of the language model's last states over the tokens of each text, in fp32, [text, d_lm]."""
     means = []
     for start in range(0, len(texts), _TEXTS_PER_PASS):
         rows = [llm.embed(text) for text in texts[start : start + _TEXTS_PER_PASS]]

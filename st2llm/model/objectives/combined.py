@@ -13,7 +13,7 @@ from st2llm.model.objectives.objective import Objective
 
 @dataclass(frozen=True)
 class CombinedBatch:
-    """What each term of a combination has drawn of the same windows."""
+    """The draws of the same samples by each term of a combination."""
 
     parts: Mapping[str, Batch]
 
@@ -28,10 +28,10 @@ class CombinedBatch:
 
 
 class CombinedObjective:
-    """A weighted sum of objectives, each on its own draw of the same windows."""
+    """A weighted sum of objectives, each on its own draw of the same samples."""
 
     def __init__(self, terms: Mapping[str, tuple[Objective, float]]) -> None:
-        """terms: by name, an objective of one term and its weight. Raises ConfigError where there is none."""
+        """terms: by name, an objective of one term and its weight. Raises ConfigError for an empty mapping."""
         if not terms:
             raise ConfigError("A combination needs at least one objective: regression, masked, ...")
         self.terms = dict(terms)

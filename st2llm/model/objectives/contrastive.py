@@ -1,4 +1,6 @@
-"""Windows and sequences compared with each other: InfoNCE between two views, without negatives that are alike."""
+"""Contrastive training of windows and sequences: InfoNCE between two augmented views, excluding likely false
+negatives.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +18,9 @@ from st2llm.types import Edges
 
 AugmentableBatch = FieldBatch | PointBatch
 AUGMENTATIONS = ("hide", "noise", "scale")
-"""Augmentations of a window for contrastive training."""
+"""Augmentations for contrastive training."""
 _LEAKING_AUGMENTATIONS = ("temporal-shift", "mixup", "label-shift")
-"""Augmentations of STGCL and others that blend in steps after the window, which is what is asked later on."""
+"""Augmentations of STGCL and others that blend in steps after the window, which are the targets of later tasks."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,13 @@ class ContrastiveViews:
 
 
 class Contrastive(SingleTermObjective):
-    """InfoNCE between two views of a window (STGCL, Liu et al. 2022), in nats, without negatives that are alike.
+    """InfoNCE between two views of a window (STGCL, Liu et al. 2022), in nats, without likely false negatives.
 
-    level: 'graph' compares windows (the mean over their places) or sequences, 'node' places: a place with itself in
-    other windows, and with other places of its window. steps_per_day: in which the calendar counts. near_hours: other
-    windows whose time of day is as near as that are left out. Neighbours along the edges are left out among places.
-    views: how a window is changed, each seen entry for itself (see `altered` of batches); augmentations that use what
-    comes after the window are refused (ConfigError), since that is what is asked.
+    level: 'graph' compares windows (the mean over their places) or sequences; 'node' compares places: a place
+    with itself in other windows, and with other places of its window. steps_per_day: the unit of the calendar.
+    near_hours: other windows within this time of day are excluded as negatives. Among places, neighbours along
+    the edges are excluded. views: augmentations, applied independently to each visible entry (see `augment` of
+    batches). Raises ConfigError for augmentations that use steps after the window, since those are the targets.
     """
 
     name = "contrastive"
@@ -67,8 +69,8 @@ class Contrastive(SingleTermObjective):
         for view in views:
             if view in _LEAKING_AUGMENTATIONS:
                 raise ConfigError(
-                    f"The augmentation {view!r} blends in steps after the window, which is what is asked of the "
-                    f"model later: it would learn from labels. Take some of {', '.join(AUGMENTATIONS)}."
+                    f"The augmentation {view!r} blends in steps after the window, which the model predicts later, "
+                    f"so it would learn from labels. Take some of {', '.join(AUGMENTATIONS)}."
                 )
             if view not in AUGMENTATIONS:
                 raise ConfigError(f"There is no augmentation {view!r}. {nearest(view, AUGMENTATIONS)}")
@@ -135,7 +137,9 @@ def info_nce(
     excluded: Bool[Tensor, "batch batch"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """The sum of -log of the share of each positive among itself and the negatives that are not `alike` (nats)."""
+    """The sum of the negative log-share, in nats, of each positive among itself and the negatives that are not
+    `excluded`.
+    """
     similarity = first @ second.transpose(1, 2) / temperature
     positive = similarity.diagonal(dim1=1, dim2=2)
     negatives = similarity.masked_fill(excluded[None], -torch.inf)

@@ -15,7 +15,7 @@ from st2llm.model.objectives.objective import SingleTermObjective
 
 @dataclass(frozen=True)
 class NoisedBatch:
-    """Samples, the residuals of what they ask, noised to the time `t`, and what an arm should say of these."""
+    """Samples, their residuals noised to the time `t`, and the target of the prediction."""
 
     batch: FieldBatch | TrajectoryBatch
     noised: Float[Tensor, "batch *entry"]
@@ -36,10 +36,10 @@ class NoisedBatch:
 
 
 class DiffusionObjective(SingleTermObjective):
-    """Noise on the asked entries alone, undone by what is visible (CSDI, Tashiro 2021; DiffSTG, Wen 2023).
+    """Noise on the target entries only, predicted from the visible ones (CSDI, Tashiro 2021; DiffSTG, Wen 2023).
 
-    What is noised is the truth less the base, standardised (of a path in its mean steps). The mean squared error of
-    what the model says of it.
+    The noised quantity is the truth minus the base, standardised (of a path in its mean steps). The loss is the
+    mean squared error of the prediction.
     """
 
     name = "diffusion"

@@ -14,20 +14,22 @@ from st2llm.model.objectives.supervised import Likelihood
 from st2llm.types import NO_EDGES, Edges
 
 TRAJECTORY_POLICIES = ("random", "span", "future")
-"""How points of a path are hidden."""
+"""Mask policies for the points of a path."""
 
 
 class MaskedReconstruction(SingleTermObjective):
-    """Mean absolute error, standardised, of entries of whole windows, hidden anew at each step (and of those alone).
+    """Mean absolute error, standardised, over hidden entries of whole windows; the mask is drawn anew at each
+    step.
 
-    policies: one is drawn for each step, as in UniST (Yuan et al. 2024). ratio: share of a window that is hidden.
+    policies: one is drawn for each step, as in UniST (Yuan et al. 2024). ratio: share of a window that is
+    hidden.
     """
 
     name = "masked"
 
     def __init__(self, edges: Edges, *, policies: Sequence[str] = ("random",), ratio: float = 0.5) -> None:
         self.edges, self.policies, self.ratio = edges, tuple(policies), ratio
-        for policy in self.policies:  # a wrong one is told at once, not when it is drawn
+        for policy in self.policies:  # an unknown policy is refused now, not when it is drawn
             draw_mask(policy, ratio, (1, 2, 1), NO_EDGES, torch.Generator())
 
     def draw(self, batch: FieldBatch, generator: torch.Generator) -> FieldBatch:
@@ -43,11 +45,11 @@ class MaskedReconstruction(SingleTermObjective):
 
 
 class MaskedTrajectories(Likelihood):
-    """Whole paths, points of which are hidden anew at each step; the loss is of those alone (TrajFM, Lin et al. 2024).
+    """Recovery of hidden points of whole paths; the mask is drawn anew at each step (TrajFM, Lin et al. 2024).
 
-    policies: random points, a span of them, or the last ones (UniTraj, Zhu et al. 2025); one is drawn for each step.
-    ratio: share of a path's points. What is hidden of a point, its place, its time or both, is drawn for each point (of
-    a span and of the last ones, for each path).
+    policies: random points, a span of them, or the last ones (UniTraj, Zhu et al. 2025); one is drawn for each
+    step. ratio: share of a path's points. Whether place, time or both of a point are hidden is drawn for each
+    point (of a span and of the last ones, for each path).
     """
 
     name = "masked"
@@ -56,8 +58,8 @@ class MaskedTrajectories(Likelihood):
         for policy in policies:
             if policy not in TRAJECTORY_POLICIES:
                 raise ConfigError(
-                    f"Points of a path are hidden by {', '.join(TRAJECTORY_POLICIES)}, but the policy {policy!r} came: "
-                    f"a path has no places beside it. Correct objectives.masked.policies."
+                    f"Points of a path are hidden by {', '.join(TRAJECTORY_POLICIES)}, but the policy is {policy!r}, "
+                    f"which needs places. Correct objectives.masked.policies."
                 )
         self.policies, self.ratio = tuple(policies), ratio
 

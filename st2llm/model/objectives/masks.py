@@ -1,4 +1,4 @@
-"""What is hidden in masked pre-training: six policies over whole batches of windows.
+"""Mask policies of masked pre-training, for whole batches of windows.
 
 The survey's mask study and UniST (Yuan et al. 2024) name them; all hide about `ratio` of a window's entries.
 """
@@ -25,11 +25,10 @@ def draw_mask(
 ) -> Bool[Tensor, "batch time node 1"]:
     """True where a window is hidden, all channels of an entry alike. shape: windows, steps, places.
 
-    random: single entries. tube: whole places over all steps. span: all places over a run of steps. future: all
-    places over the last steps, the temporal mask of UniST. cluster: places that are near each other over all steps.
-    block: near places over a run of steps.
-    At least one entry of each window is hidden and one is left. Raises ConfigError for an unknown policy or a ratio
-    that is not between 0 and 1.
+    random: single entries. tube: whole places over all steps. span: all places over consecutive steps. future:
+    all places over the last steps, the temporal mask of UniST. cluster: neighbouring places over all steps.
+    block: neighbouring places over consecutive steps. At least one entry of each window is hidden and one
+    remains visible. Raises ConfigError for an unknown policy or a ratio that is not between 0 and 1.
     """
     if policy not in POLICIES:
         raise ConfigError(f"There is no mask policy {policy!r}. {nearest(policy, POLICIES)}")
@@ -51,7 +50,7 @@ def draw_mask(
 
 
 def _lowest_scores(score: Float[Tensor, "batch *entry"], ratio: float) -> Bool[Tensor, "batch *entry"]:
-    """The entries of each row with the least scores, so many as the ratio says."""
+    """The entries of each row with the lowest scores; their share is the ratio."""
     flat = score.flatten(1)
     count = min(max(1, round(ratio * flat.shape[1])), max(1, flat.shape[1] - 1))
     selected = torch.zeros_like(flat, dtype=torch.bool)
@@ -70,7 +69,9 @@ def _draw_span(
 
 
 def _hop_distance(b: int, n: int, edges: Edges, generator: torch.Generator) -> Float[Tensor, "batch node"]:
-    """How many edges each place is away from a place drawn for each window, and a fraction to break ties."""
+    """Number of edges between each place and a randomly drawn one, for each window, plus a random fraction to
+    break ties.
+    """
     near = torch.zeros((n, n))
     source, target = torch.from_numpy(edges.source), torch.from_numpy(edges.target)
     near[source, target] = near[target, source] = 1.0

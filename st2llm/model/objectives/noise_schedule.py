@@ -1,8 +1,8 @@
-"""Noise on what is hidden, and back: schedules, what the model says, and the samplers that undo the noise.
+"""Noise schedules of diffusion models: adding noise, prediction targets, and sampling steps.
 
-Sources: DDPM (Ho et al. 2020: linear), improved DDPM (Nichol and Dhariwal 2021: cosine), CSDI (Tashiro et al. 2021:
-quadratic, noise on the hidden entries alone), DDIM (Song et al. 2021), v-prediction (Salimans and Ho 2022), flow
-matching and rectified flow (Lipman et al. 2023; Liu et al. 2023).
+Sources: DDPM (Ho et al. 2020: linear), improved DDPM (Nichol and Dhariwal 2021: cosine), CSDI (Tashiro et al.
+2021: quadratic, noise on the hidden entries only), DDIM (Song et al. 2021), v-prediction (Salimans and Ho
+2022), flow matching and rectified flow (Lipman et al. 2023; Liu et al. 2023).
 """
 
 import math
@@ -24,8 +24,9 @@ _DISCRETE_STEPS = 1000
 class NoiseSchedule:
     """x_t = a(t) x + s(t) noise for t from 0 (data) to 1 (noise).
 
-    prediction_type: what the model is trained to predict. Of 'flow', where a = 1 - t and s = t, always the velocity
-    noise - x; of the others the velocity is a noise - s x.
+    prediction_type: what the model predicts: the noise ('epsilon') or the velocity. For 'flow', where a = 1 - t
+    and s = t, it is always the velocity noise - x; for the others the velocity is a noise - s x. Raises
+    ConfigError for unknown names, and for 'flow' with 'epsilon'.
     """
 
     name: str = "cosine"
@@ -46,7 +47,7 @@ class NoiseSchedule:
     def signal_and_noise(
         self, t: Float[Tensor, " batch"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Signal a and noise s at these times."""
+        """The factors a (signal) and s (noise) at these times."""
         if self.name == "flow":
             return 1 - t, t
         if self.name == "cosine":
@@ -80,7 +81,7 @@ class NoiseSchedule:
         noise: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch *entry"]:
-        """What the model should say of `noised(x, noise, t)`."""
+        """The training target for `add_noise(x, noise, t)`."""
         if self.prediction_type == "epsilon":
             return noise
         if self.name == "flow":
@@ -94,7 +95,7 @@ class NoiseSchedule:
         prediction: Float[Tensor, "batch *entry"],
         t: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch *entry"], Float[Tensor, "batch *entry"]]:
-        """The data and the noise that make up `noisy`, if what the model said is right."""
+        """The data and the noise that make up `noisy`, if the prediction is correct."""
         a, s = (_per_sample(part, noisy) for part in self.signal_and_noise(t))
         if self.prediction_type == "epsilon":
             return (noisy - s * prediction) / a, prediction
@@ -111,9 +112,9 @@ class NoiseSchedule:
         *,
         limit: float,
     ) -> Float[Tensor, "batch *entry"]:
-        """One step of DDIM from t to a smaller time (of 'flow' the same as a step of Euler).
+        """One step of DDIM from t to a smaller time (for 'flow' equal to an Euler step).
 
-        limit: data is held within it, for at high noise what the model says is magnified.
+        limit: bound on the predicted data, because prediction errors are magnified at high noise.
         """
         x, _ = self.data_and_noise(noisy, prediction, t)
         x = x.clamp(-limit, limit)

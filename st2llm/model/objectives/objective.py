@@ -9,24 +9,24 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is minimised: the sum over its terms of `share * total / count`."""
+    """A training objective; the minimised value is the sum over its terms of `term_weight * total / count`."""
 
     @property
     def term_weights(self) -> Mapping[str, float]:
-        """By term: its weight, divided by what is usual of it where its unit is large."""
+        """The weight of each term, divided by the typical size of terms in large units."""
         ...
 
     @property
     def whole_batch(self) -> bool:
-        """Whether windows of a batch are compared with each other, so that it must not be cut."""
+        """Whether samples of a batch are compared with each other, so that it must not be split."""
         ...
 
     def draw(self, batch: Any, generator: torch.Generator) -> Any:
-        """The batch with all that is random about a step: what is hidden, which noise is added."""
+        """The batch with all random choices of a step made: what is hidden, which noise is added."""
         ...
 
     def counts(self, batch: Any) -> dict[str, int]:
-        """How many entries each term of a drawn batch has."""
+        """The number of entries of each term in a drawn batch."""
         ...
 
     def totals(self, arm: nn.Module, batch: Any) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ class Objective(Protocol):
         ...
 
     def selection_score(self, means: Mapping[str, float]) -> float:
-        """One number to choose the best state by, lower is better, from the mean of each term."""
+        """The number by which the best state is selected (lower is better), from the mean of each term."""
         ...
 
 

@@ -22,14 +22,15 @@ def absolute_error(
 ) -> tuple[Float[Tensor, ""], int]:
     """Sum of absolute errors in raw units over valid entries, and their count.
 
-    scale: raw units per standardised unit. The sum, not a mean of batch means, so that pooling is exact.
+    scale: raw units per standardised unit. Returns the sum, not a mean over batch means, so that pooling is
+    exact.
     """
     error = (predicted - batch.target).abs() * scale.to(predicted.device)
     return (error * batch.valid).sum(), int(batch.valid.sum())
 
 
 class Regression(SingleTermObjective):
-    """Mean absolute (or squared) error in raw units of what the windows ask: the next steps, a span, whole places."""
+    """Mean absolute (or squared) error in raw units over the target entries of the windows."""
 
     name = "regression"
 
@@ -49,7 +50,7 @@ class Regression(SingleTermObjective):
 
 
 class Likelihood(SingleTermObjective):
-    """The loss of the arm's own head: a proper score of what it predicts (nats, or an energy score)."""
+    """The loss of the arm's own head: a proper score of its prediction (nats, or an energy score)."""
 
     name = "likelihood"
 
@@ -68,7 +69,9 @@ class Likelihood(SingleTermObjective):
 def objective_of_task(
     shape: FieldShape | SequenceShape, scale: Float[Tensor, "*node channel"], *, squared: bool = False
 ) -> Regression | Likelihood:
-    """What an arm is trained for: errors of values in raw units (scale: see `Regression`), or its head's own score."""
+    """The supervised objective of a shape: regression in raw units (scale: see `Regression`), or the head's own
+    score.
+    """
     if isinstance(shape, SequenceShape) or shape.classes:
         return Likelihood()
     return Regression(scale, squared=squared)

@@ -1,4 +1,4 @@
-"""Clips and sentences in one space: an encoder and frozen sentence vectors, brought together by contrast."""
+"""Contrastive training of a clip encoder against frozen sentence embeddings, as in CLIP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from st2llm.model.objectives.objective import SingleTermObjective
 
 @dataclass(frozen=True)
 class ClipSentenceBatch:
-    """Windows, each with a sentence that is true of it, by its frozen vector."""
+    """Clips, each with the frozen embedding of a sentence that describes it."""
 
     data: FieldBatch
     sentences: Float[Tensor, "batch d_text"]
@@ -32,7 +32,7 @@ class ClipSentenceBatch:
 
 
 class VideoTextEncoder(nn.Module):
-    """The two sides of CLIP (Radford et al. 2021): each ends in a linear layer and has vectors of length 1."""
+    """The two sides of CLIP (Radford et al. 2021): each ends in a linear layer and returns unit vectors."""
 
     def __init__(self, spec: ArmSpec, *, d_text: int, width: int, seed: int) -> None:
         super().__init__()
@@ -50,7 +50,9 @@ class VideoTextEncoder(nn.Module):
 
 
 class VideoTextContrast(SingleTermObjective):
-    """InfoNCE both ways between clips and their sentences, in nats; equal sentences are no negatives of each other."""
+    """Symmetric InfoNCE between clips and their sentences, in nats; equal sentences are not negatives of each
+    other.
+    """
 
     name = "contrast"
     whole_batch = True
@@ -63,7 +65,7 @@ class VideoTextContrast(SingleTermObjective):
 
     def totals(self, arm: nn.Module, batch: ClipSentenceBatch) -> dict[str, Tensor]:
         if not isinstance(arm, VideoTextEncoder):
-            raise TypeError(f"Pairing is for a Paired, not a {type(arm).__name__}.")
+            raise TypeError(f"VideoTextContrast needs a VideoTextEncoder, not a {type(arm).__name__}.")
         clips, texts = arm.embed_clips(batch.data), arm.embed_texts(batch.sentences)
         same = torch.cdist(batch.sentences, batch.sentences) < 1e-4
         return {
