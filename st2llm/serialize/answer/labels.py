@@ -1,4 +1,4 @@
-"""Answers that are no series: a class, a place, the answer to a question; written and read in any grammar of words."""
+"""Answers that are labels: a class, or the answer to a question; written and read in any grammar."""
 
 import re
 from collections.abc import Sequence
@@ -31,21 +31,21 @@ _CLOCKS = {
 class LabelAnswer:
     """Writes `Sample.label` and reads it back, the prediction being `Prediction.ranking`, the best first.
 
-    choice and ranking: of Side.options, said as Side.option_labels where there are any. numbers: the one number that
-    answers a question. time: a clock, a date or both. text: the first line as it is.
+    A choice or ranking selects from Side.options, written as Side.option_labels if there are any. Numbers: one number.
+    Time: a time, a date or both. Text: the first line.
     """
 
     head: AnswerFormat
 
     @classmethod
     def for_template(cls, head: AnswerFormat | None, template: str) -> "LabelAnswer":
-        """Raises ConfigError for a template without an answer. template: its kind and task."""
+        """The answer of a template. Raises ConfigError for a template without one. template: its kind and task."""
         if head is None:
             raise ConfigError(f"A {template} template without `answer` reads nothing. Give it an `answer`.")
         return cls(head)
 
     def options(self, sample: Sample) -> tuple[str, ...]:
-        """The words to choose from, in the order of Side.options; empty where the answer is free."""
+        """The options as text, in the order of Side.options; empty where the answer is free."""
         side = sample.side
         own = self.head.options if isinstance(self.head, ChoiceFormat) else ()
         names = own or side.option_labels or side.options
@@ -60,20 +60,20 @@ class LabelAnswer:
         if isinstance(head, ClockFormat):
             return head.clock()
         if isinstance(head, ChoiceFormat):
-            return head.choice(self._some(sample))
+            return head.choice(self._require_options(sample))
         if isinstance(head, RankingFormat):
-            return head.ranking(self._some(sample))
+            return head.ranking(self._require_options(sample))
         raise ConfigError(
             f"A label cannot be answered in the grammar {head.grammar!r}. Choose another grammar."
         )
 
     def truth(self, sample: Sample) -> str:
-        """The label in words; '' where it is not known. Of a ranking it is the first, then the others as they stand."""
+        """The label as text, '' if unknown; in a ranking the label first, then the other options in order."""
         if sample.label is None:
             return ""
-        word = self._word(sample.label, sample)
+        word = self._option_text(sample.label, sample)
         if isinstance(self.head, RankingFormat):
-            ranking = self.head.ranking(self._some(sample))
+            ranking = self.head.ranking(self._require_options(sample))
             others = [option for option in ranking.candidates if option != word]
             return ranking.separator.join([word, *others][: ranking.count])
         if isinstance(self.head, NumbersFormat):
@@ -82,18 +82,20 @@ class LabelAnswer:
         return word
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        """The best option first; a reason where there is none. Never raises on a model's words."""
-        found = self._found(text, sample)
-        if isinstance(found, Unread):
-            return Prediction(value=None, raw=text, unread_reason=found)
-        return Prediction(value=None, raw=text, ranking=tuple(self._id(word, sample) for word in found))
+        """Reads the options, the best first. Never raises because of the text."""
+        parsed = self._parse(text, sample)
+        if isinstance(parsed, Unread):
+            return Prediction(value=None, raw=text, unread_reason=parsed)
+        return Prediction(
+            value=None, raw=text, ranking=tuple(self._option_id(word, sample) for word in parsed)
+        )
 
-    def _found(self, text: str, sample: Sample) -> Sequence[str] | Unread:
+    def _parse(self, text: str, sample: Sample) -> Sequence[str] | Unread:
         head = self.head
         if isinstance(head, ChoiceFormat):
-            return parse_selection(text, Choice(self._some(sample)))
+            return parse_selection(text, Choice(self._require_options(sample)))
         if isinstance(head, RankingFormat):
-            return parse_selection(text, head.ranking(self._some(sample)))
+            return parse_selection(text, head.ranking(self._require_options(sample)))
         if isinstance(head, NumbersFormat):
             number = _NUMBER.search(text.replace(",", "") if head.separator != "," else text)
             return (format_decimal(float(number.group())),) if number else Unread("no number in the answer")
@@ -103,7 +105,7 @@ class LabelAnswer:
         line = next((line.strip() for line in text.splitlines() if line.strip()), "")
         return (line,) if line else Unread("no word in the answer")
 
-    def _some(self, sample: Sample) -> tuple[str, ...]:
+    def _require_options(self, sample: Sample) -> tuple[str, ...]:
         options = self.options(sample)
         if not options:
             raise DataError(
@@ -112,16 +114,16 @@ class LabelAnswer:
             )
         return options
 
-    def _word(self, label: str, sample: Sample) -> str:
-        """How an option is said."""
+    def _option_text(self, label: str, sample: Sample) -> str:
+        """The text of an option."""
         side = sample.side
         named = side.option_labels and not (isinstance(self.head, ChoiceFormat) and self.head.options)
         if named and label in side.options:
             return plain_text(side.option_labels[side.options.index(label)])
         return plain_text(label)
 
-    def _id(self, word: str, sample: Sample) -> str:
-        """The option that a word means."""
+    def _option_id(self, word: str, sample: Sample) -> str:
+        """The option that a text stands for."""
         side, words = sample.side, self.options(sample)
         if side.options and word in words and len(words) == len(side.options):
             return side.options[words.index(word)]

@@ -251,7 +251,7 @@ class NextEventChoice:
         if self.sort(sample) == "mark":
             return sequence.option_names(sample.side.options, sample.side.option_labels)
         squares = self._squares(sample)
-        seen = squares.seen(visible_positions(sample)[sample.context_steps])
+        seen = squares.counts(visible_positions(sample)[sample.context_steps])
         return {name: name for name in (*seen, cells.ELSEWHERE)}
 
     def grammar(self, sample: Sample) -> Choice | Ranking:

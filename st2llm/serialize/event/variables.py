@@ -92,7 +92,7 @@ def event_variables(sample: Sample, across: int) -> dict[str, Any]:
     size = sequence.channel_values(sample, "magnitude")[steps]
     recent = min(RECENT, len(steps))
     last = "" if not steps else calendar.stamp(moments[steps[-1]], DAY_S if sequence.is_daily(sample) else 60)
-    full = squares.seen(visible_positions(sample)[steps]) if squares is not None else Counter()
+    full = squares.counts(visible_positions(sample)[steps]) if squares is not None else Counter()
     return {
         "events": len(steps),
         "history": ItemList(tuple(history)),
@@ -108,7 +108,7 @@ def event_variables(sample: Sample, across: int) -> dict[str, Any]:
             f"{n} {mark}" for mark, n in Counter(h.mark for h in history if h.mark).most_common()
         ),
         "strongest": f"{np.nanmax(size):g}" if np.isfinite(size).any() else "",
-        "squares": squares.words if squares is not None else "",
+        "squares": squares.legend if squares is not None else "",
         "full_squares": tuple(f"{name}: {n} event{'' if n == 1 else 's'}" for name, n in full.most_common()),
     }
 

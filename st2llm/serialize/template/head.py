@@ -1,4 +1,4 @@
-"""The YAML head of a template: its own keys, those of its kind, and whether they fit each other."""
+"""Parses and checks the YAML head of a template: the common keys and those of its kind."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,14 +12,14 @@ from st2llm.serialize.answer import formats
 from st2llm.serialize.answer.formats import AnswerFormat
 
 SHARED_VARIABLES: Mapping[str, str] = {
-    "examples": "solved problems of the same sort, each with .text and .answer; the first goes first to save tokens",
-    "soft": "how many soft tokens an encoder makes of the sample, for <soft name=... tokens={{ soft }}>",
+    "examples": "solved samples of the same task, each with .text and .answer; truncation drops the first one first",
+    "soft": "number of soft tokens that an encoder makes of the sample, for <soft name=... tokens={{ soft }}>",
 }
-"""What templates of every kind may list beside the variables of their own kind."""
+"""Variables of templates of every kind, in addition to those of the kind."""
 
 
 class TemplateHead(config.Settings):
-    """The YAML head of a template. settings: the keys that are its kind's own, complete with their defaults."""
+    """The YAML head of a template. settings: the keys of its kind, with their defaults."""
 
     id: str = Field(min_length=1)
     version: int = Field(ge=1)
@@ -33,8 +33,10 @@ class TemplateHead(config.Settings):
 
 
 def parse_head(content: Any, where: str) -> TemplateHead:
-    """The head; its answer in the model of its own grammar, and the keys of its kind apart, so that each error names
-    the keys that are meant."""
+    """Parses a head: the answer by its grammar, the keys of the kind separately, so that errors name the right keys.
+
+    Raises ConfigError for unknown keys and wrong values.
+    """
     if not isinstance(content, Mapping):
         return config.parse(content, into=TemplateHead, where=where)
     named = content.get("kind", "graph")
@@ -56,7 +58,7 @@ def parse_head(content: Any, where: str) -> TemplateHead:
 
 
 def _parse_setting(value: Any, default: Any, where: str) -> Any:
-    """A kind's own key, of the sort that its default has. Raises ConfigError."""
+    """Parses a key of a kind; its default determines the type. Raises ConfigError."""
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, int):
@@ -78,12 +80,12 @@ def _parse_setting(value: Any, default: Any, where: str) -> Any:
 
 
 def allowed_variables(head: TemplateHead) -> frozenset[str]:
-    """The names that a template with this head may list in `variables`."""
+    """The names that a template with this head may list under `variables`."""
     return frozenset(KINDS[head.kind].variables(head.task, head.per)) | frozenset(SHARED_VARIABLES)
 
 
 def check_head(head: TemplateHead, where: str) -> None:
-    """Raises ConfigError where task, grammar or variables are not those of the kind."""
+    """Checks task, grammar and variables against the kind. Raises ConfigError."""
     tasks = KINDS[head.kind].tasks
     if head.task not in tasks:
         raise ConfigError(

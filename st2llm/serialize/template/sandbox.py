@@ -1,4 +1,4 @@
-"""Jinja for templates that strangers may have written: small, finite, blind to all but their variables."""
+"""A restricted Jinja for untrusted templates: a small subset that always terminates and sees only its variables."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _ALLOWED_FILTERS = frozenset(
 )
 _ALLOWED_CALLS = frozenset({"range"})
 _COUNTER_NAME = "_counted"
-# What a template's own code can make Jinja and Python raise.
+# Exceptions that the code of a template can cause in Jinja and Python.
 _RENDER_ERRORS = (
     TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError,
     SyntaxError, MemoryError,
@@ -39,7 +39,7 @@ _RENDER_ERRORS = (
 
 @dataclass(frozen=True)
 class TemplateBody:
-    """A checked template body. literals: the text that stands in it word for word, and constants."""
+    """A checked template body. literals: its literal text and constants."""
 
     where: str
     variables: frozenset[str]
@@ -47,7 +47,7 @@ class TemplateBody:
     compiled: JinjaTemplate
 
     def render(self, words: Mapping[str, Any]) -> str:
-        """The body with its variables filled in. Raises ConfigError where it cannot be finished."""
+        """Renders the body. Raises ConfigError if rendering fails or exceeds a limit."""
         pieces, size = [], 0
         try:
             for piece in self.compiled.generate({**words, _COUNTER_NAME: _WorkCounter()}):
@@ -64,11 +64,11 @@ class TemplateBody:
 
 
 def compile_body(source: str, where: str, declared: Iterable[str]) -> TemplateBody:
-    """Parses a body, and refuses what a prompt has no need of.
+    """Parses and checks a body.
 
-    Templates consist of text, variables, `if`, `for` and a few filters. Whatever could run long or reach out
-    (macros, assignments, calls, arithmetic, private attributes) is not there, so that each rendering ends.
-    Raises ConfigError with the line and the nearest name.
+    Templates consist of text, variables, `if`, `for` and a few filters. Everything that could run long or access more
+    than the variables (macros, assignments, calls, arithmetic, private attributes) is rejected, so that rendering
+    always terminates. Raises ConfigError with the line and the nearest name.
     """
     if len(source) > MAX_BODY:
         raise ConfigError(f"{where} has {len(source)} characters, but a template has at most {MAX_BODY}.")
@@ -113,7 +113,7 @@ def _reject_node(node: nodes.Node, where: str) -> None:
 
 
 def _count_loops(tree: nodes.Template) -> None:
-    """Sends what each loop runs over through a counter, so that nested loops end as well."""
+    """Passes the iterable of each loop through a counter, so that nested loops terminate as well."""
     for loop in list(tree.find_all(nodes.For)):
         counter = nodes.Name(_COUNTER_NAME, "load", lineno=loop.lineno)
         loop.iter = nodes.Call(counter, [loop.iter], [], None, None, lineno=loop.lineno)
@@ -133,7 +133,7 @@ class _WorkCounter:
     def add_items(self, count: int) -> None:
         self.items += count
         if self.items > MAX_ITERATIONS:
-            raise SecurityError(f"its loops, ranges and joins take more than {MAX_ITERATIONS} turns")
+            raise SecurityError(f"its loops, ranges and joins take more than {MAX_ITERATIONS} iterations")
 
     def add_characters(self, count: int) -> None:
         self.characters += count
@@ -191,7 +191,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _literals(node: nodes.Node) -> str:
-    """Text and constants below a node in order; a line break stands for each thing that is filled in."""
+    """Literal text and constants below a node, in order; a line break stands for each variable."""
     if isinstance(node, nodes.TemplateData):
         return str(node.data)
     if isinstance(node, nodes.Const):

@@ -18,7 +18,7 @@ from st2llm.serialize.template.head import TemplateHead, check_head, parse_head
 from st2llm.serialize.template.interface import KindSerializer, SerializerOptions
 from st2llm.types import Grammar, Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
-# Tags are told from data that looks like them by a private character, which no variable may hold.
+# A private character marks tags, so that data which looks like a tag is not one. Variables never contain it.
 _TAG_MARK = "\ue000"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
 _SLOT = re.compile(_TAG_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
@@ -27,7 +27,7 @@ _ROLE = re.compile(rf"^{_TAG_MARK}(system|user)>[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class _ExpectedAnswer:
-    """What is asked of a sample, however much of it the words tell: a perfect answer and the grammar of answers."""
+    """The correct answer and the grammar of answers, which truncation does not change."""
 
     truth: str
     grammar: Grammar | None
@@ -35,7 +35,7 @@ class _ExpectedAnswer:
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt that a person wrote, ready to be filled from a sample. Made by `load_prompt` or `parse`."""
+    """A prompt template, ready to render samples. Made by `load_prompt` or `parse_template`."""
 
     head: TemplateHead
     body: sandbox.TemplateBody
@@ -63,35 +63,34 @@ class Template:
         examples: Sequence[Sample] = (),
         soft: int | None = None,
     ) -> Prompt:
-        """The prompt for a sample; with a tokenizer its tokens are counted, with a budget it is made to fit.
+        """Renders the prompt of a sample; counts its tokens if a tokenizer is given, and truncates it to a budget.
 
-        budget: tokens that the prompt may take, soft tokens and the words of chat messages included, the chat
-        template's own marks not. To fit, examples go first (from the first on), then what the kind says in
-        `drop_order`; `Prompt.dropped` says what went. examples: solved samples, the best last; for a template of one
-        place they are narrowed to the place that is asked for. soft: how many soft tokens there will be; without it a
-        place of a field counts as one, and of a sequence a step that is seen. Raises DataError where it cannot fit,
-        where the template is for one place and the sample asks for several, or where the sample itself is among the
-        examples.
+        budget: maximum number of tokens, including soft tokens and the text of chat messages, without the tokens of the
+        chat template. Truncation drops the examples, the first one first, then the parts in the `drop_order` of the
+        kind; `Prompt.dropped` names them. examples: solved samples, the best last; for a template of one place they are
+        narrowed to the target place. soft: number of soft tokens; by default one per place of a field, and one per
+        visible step of a sequence. Raises DataError if the prompt cannot fit, if the template is for one place and the
+        sample asks for several, or if the sample is among its own examples.
         """
         if budget is not None and tokenizer is None:
             raise ConfigError("A budget counts tokens, so render(budget=...) needs tokenizer=... as well.")
-        words, reply = self._words(sample, examples), self._reply(sample)
-        words["soft"] = soft if soft is not None else _default_soft_tokens(sample)
+        variables, expected = self._variables(sample, examples), self._expected(sample)
+        variables["soft"] = soft if soft is not None else _default_soft_tokens(sample)
         if budget is None:
-            return self._prompt(words, reply, (), tokenizer)
-        return self._fitted(sample, words, reply, budget, tokenizer)
+            return self._prompt(variables, expected, (), tokenizer)
+        return self._render_within_budget(sample, variables, expected, budget, tokenizer)
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        """The answer as a Prediction; value None and a reason where it cannot be read.
+        """Reads an answer as a Prediction; its value is None, with a reason, if the answer cannot be read.
 
-        Where the model was asked to think first, the answer is what follows the last cue at the start of a line.
-        Raises ConfigError for a template without `answer`, DataError for a sample of another task.
+        If the template asks for reasoning, the answer is what follows the last cue at the start of a line. Raises
+        ConfigError for a template without `answer`, DataError for a sample of another task.
         """
         if self.head.answer is None:
             raise ConfigError(
                 f"Template {self.id} has no `answer` in its head, so no answer of it can be read."
             )
-        self._refuse_several(sample)
+        self._require_one_place(sample)
         found = self.head.answer.extract(text)
         if found is None:
             reason = Unread(f"no line that begins with the cue {self.head.answer.cue!r}")
@@ -99,9 +98,9 @@ class Template:
         return replace(self.serializer.read(found, sample), raw=text)
 
     def with_answer(self, settings: Mapping[str, Any]) -> "Template":
-        """The same template with some settings of its answer changed, such as {"strategy": "deltas", "decimals": 1}.
+        """Returns the template with changed settings of its answer, such as {"strategy": "deltas", "decimals": 1}.
 
-        Its sha256 is another, made of the file's and of the settings. Raises ConfigError as a wrong head does.
+        Its sha256 is computed from that of the file and the settings. Raises ConfigError as for a wrong head.
         """
         where = f"`answer` as set for {self.id}"
         if self.head.answer is None:
@@ -114,21 +113,21 @@ class Template:
         spec = replace(self.spec, sha256=hashlib.sha256(named.encode()).hexdigest())
         return replace(self, head=head, serializer=_make_serializer(head), spec=spec)
 
-    def _words(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
+    def _variables(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
         if sample.kind != self.head.kind:
             raise DataError(
                 f"Template {self.id} is for kind {self.head.kind}, but {sample.id} is {sample.kind}."
             )
-        self._refuse_several(sample)
+        self._require_one_place(sample)
         if examples and "examples" not in self.body.variables:
             raise ConfigError(
-                f"Template {self.id} has no use for examples. Take one that lists `examples`, or leave them out."
+                f"Template {self.id} does not show examples. Take one that lists `examples`, or leave them out."
             )
-        solved = [self.serializer.example(self._solved(one, sample), sample) for one in examples]
+        solved = [self.serializer.example(self._narrow_example(one, sample), sample) for one in examples]
         return {**self.serializer.variables(sample), "examples": tuple(solved)}
 
-    def _solved(self, example: Sample, sample: Sample) -> Sample:
-        """An example for this sample: of the same place, not the same problem, and with its answer."""
+    def _narrow_example(self, example: Sample, sample: Sample) -> Sample:
+        """Narrows an example to the sample's place. Raises DataError if it is the sample or has no answer."""
         if example.id == sample.id:
             raise DataError(
                 f"{sample.id} is among its own examples, which tells its answer. Take train samples."
@@ -140,7 +139,7 @@ class Template:
             return example.at(place if place in example.place else example.place[example.wanted_nodes[0]])
         return example
 
-    def _refuse_several(self, sample: Sample) -> None:
+    def _require_one_place(self, sample: Sample) -> None:
         if self.head.per == "place" and len(sample.wanted_nodes) != 1:
             cure = (
                 f" Narrow it first: sample.at({sample.place[sample.wanted_nodes[0]]!r})."
@@ -151,7 +150,7 @@ class Template:
                 f"Template {self.id} is for one place, but {sample.id} asks for {len(sample.wanted_nodes)}.{cure}"
             )
 
-    def _reply(self, sample: Sample) -> _ExpectedAnswer:
+    def _expected(self, sample: Sample) -> _ExpectedAnswer:
         head = self.head.answer
         if head is None:
             return _ExpectedAnswer("", None)
@@ -159,40 +158,40 @@ class Template:
             head.with_cue(self.serializer.truth(sample)), head.with_reasoning(self.serializer.grammar(sample))
         )
 
-    def _fitted(
+    def _render_within_budget(
         self,
         sample: Sample,
-        words: dict[str, Any],
-        reply: _ExpectedAnswer,
+        variables: dict[str, Any],
+        expected: _ExpectedAnswer,
         limit: int,
         tokenizer: Tokenizer | None,
     ) -> Prompt:
-        shown = {name: value for name, value in words.items() if name in self.body.variables}
-        unused = {name: value for name, value in words.items() if name not in shown}
+        shown = {name: value for name, value in variables.items() if name in self.body.variables}
+        unused = {name: value for name, value in variables.items() if name not in shown}
         steps = list(budget.truncation_steps(shown, self.serializer.drop_order))
         return budget.fit_to_budget(
             steps,
-            lambda dropped, left: self._prompt(unused | dict(left), reply, dropped, tokenizer),
+            lambda dropped, left: self._prompt(unused | dict(left), expected, dropped, tokenizer),
             limit,
             where=f"{self.id} for {sample.id}",
         )
 
     def _prompt(
         self,
-        words: dict[str, Any],
-        reply: _ExpectedAnswer,
+        variables: dict[str, Any],
+        expected: _ExpectedAnswer,
         dropped: tuple[str, ...],
         tokenizer: Tokenizer | None,
     ) -> Prompt:
-        text = self.body.render(words)
+        text = self.body.render(variables)
         messages = self._messages(text) if self.head.format == "chat" else ()
         parts = self._parts("\n\n".join(m["content"] for m in messages) if messages else text)
         return Prompt(
             messages=messages,
             parts=parts,
-            truth=reply.truth,
+            truth=expected.truth,
             template=self.spec,
-            grammar=reply.grammar,
+            grammar=expected.grammar,
             dropped=dropped,
             tokens=_count_tokens(parts, tokenizer) if tokenizer is not None else None,
         )
@@ -232,7 +231,7 @@ def _slot_tag(found: re.Match[str]) -> str:
 
 
 def load_prompt(name: str, root: Path | None = None) -> Template:
-    """The template `prompts/<name>.md`, for instance `graph/forecast`; or a file of one's own, named `*.md`.
+    """Loads the template `prompts/<name>.md`, for instance `graph/forecast`, or any other file named `*.md`.
 
     Looked for in `root/prompts` where root is given, else in `$ST2LLM_RECIPES`, beside the package, and in
     the package. Raises ConfigError with the nearest name, or with what is wrong in the file.
@@ -247,7 +246,7 @@ def load_prompt(name: str, root: Path | None = None) -> Template:
 
 
 def parse_template(source: str, where: str) -> Template:
-    """A template from its source. Raises ConfigError that says what is wrong, where, and what is right."""
+    """Parses the source of a template. Raises ConfigError where it is wrong."""
     head_text, body_text = _split_source(source, where)
     content = config.load_yaml(head_text, f"the head of {where}")
     head = parse_head(content, where=f"the head of {where}")
@@ -266,7 +265,7 @@ def _make_serializer(head: TemplateHead) -> KindSerializer:
 
 
 def _find_template(name: str) -> Path:
-    """The first root that has the template; a name is no path, so the working folder has no say."""
+    """The path of a template by name, in the first root that has it; the working folder is not searched."""
     for root in recipes.roots():
         if (path := root / "prompts" / f"{name}.md").is_file():
             return path
@@ -288,7 +287,7 @@ def _split_source(source: str, where: str) -> tuple[str, str]:
     found = re.match(r"\ufeff?---[ \t]*\r?\n(.*?\r?\n)---[ \t]*\r?\n(.*)", source, re.DOTALL)
     if found is None:
         raise ConfigError(
-            f"{where} should begin with a YAML head between two lines `---`, then the prompt's words."
+            f"{where} should begin with a YAML head between two lines `---`, then the text of the prompt."
         )
     if _TAG_MARK in source:
         raise ConfigError(f"{where} holds the private character U+E000, which marks slots. Take it out.")
@@ -296,7 +295,7 @@ def _split_source(source: str, where: str) -> tuple[str, str]:
 
 
 def _default_soft_tokens(sample: Sample) -> int:
-    """As many soft tokens as a sample has places or, of a sequence, steps that are seen."""
+    """The number of places or, for a sequence, of visible steps."""
     places = len(sample.place)
     return places if places > 1 else max(1, len(sample.visible_steps))
 

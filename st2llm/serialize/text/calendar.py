@@ -1,4 +1,4 @@
-"""Local time as words: weekday names, dates, public holidays, and where a line of numbers breaks."""
+"""Local time as text: weekdays, dates, public holidays, and where lines of numbers break."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,13 +22,13 @@ _YEAR_S = 12 * MONTH_S
 
 
 def local_times(time: Int64[np.ndarray, " time"], timezone: str) -> list[datetime]:
-    """The moments as clocks at the place show them."""
+    """Times in seconds UTC as local datetimes."""
     zone = ZoneInfo(timezone)
     return [datetime.fromtimestamp(int(t), zone) for t in time]
 
 
 def step_phrase(freq_s: int) -> str:
-    """A step in words that follow `every`: `hour`, `5 minutes`, `2 days`, `month`."""
+    """A time step as text that follows `every`: `hour`, `5 minutes`, `2 days`, `month`."""
     if freq_s % MONTH_S == 0 and freq_s:
         months = freq_s // MONTH_S
         return "month" if months == 1 else "year" if freq_s == _YEAR_S else f"{months} months"
@@ -62,12 +62,12 @@ def short_stamp(moment: datetime, *, year: bool = False, seconds: bool = False) 
 
 
 def short_date(moment: datetime, *, year: bool = False) -> str:
-    """`Tue 11 Jun`, for data that know no time of day."""
+    """`Tue 11 Jun`, for data without a time of day."""
     return f"{_day(moment)} {moment.year}" if year else _day(moment)
 
 
 def weekday_time(moment: datetime) -> str:
-    """`Tue 09:00`, where the date says nothing."""
+    """`Tue 09:00`, where the date is irrelevant."""
     return f"{_WEEKDAYS[moment.weekday()][:3]} {moment:%H:%M}"
 
 
@@ -77,7 +77,7 @@ def weekday(moment: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span to about three digits, in the largest unit of which there are at least two: `2.4 hours`, `90 minutes`."""
+    """A duration to about three digits, in the largest unit that fits at least twice: `2.4 hours`, `90 minutes`."""
     size, name = next(((s, n) for s, n in _DURATION_UNITS if abs(seconds) >= 2 * s), _DURATION_UNITS[-1])
     count = seconds / size
     words = (
@@ -92,14 +92,14 @@ def duration(seconds: float) -> str:
 
 
 def split_by_day(moments: Sequence[datetime], freq_s: int) -> list[slice]:
-    """One slice a line: a line is a local day; of daily data a month, of monthly data a year."""
+    """One slice for each line: a local day; for daily data a month, for monthly data a year."""
     keys = [_line(moment, freq_s) for moment in moments]
     starts = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1]]
     return [slice(start, stop) for start, stop in pairwise([*starts, len(keys)])]
 
 
 def line_label(moment: datetime, freq_s: int, holiday: str = "") -> str:
-    """What stands before a line that begins here: `Tue 11 Jun`, `Tue 11 Jun from 09:00 (Matariki)`."""
+    """The label of a line that starts at this time: `Tue 11 Jun`, `Tue 11 Jun from 09:00 (Matariki)`."""
     if freq_s >= _MONTH_S:
         return str(moment.year) if moment.month == 1 else f"{moment.year} from {_month(moment)}"
     if freq_s >= DAY_S:
@@ -110,7 +110,7 @@ def line_label(moment: datetime, freq_s: int, holiday: str = "") -> str:
 
 
 def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> str:
-    """What stands before a line over all these moments, which may pass midnight."""
+    """The label of a line over all these times, which may span several days."""
     first, last = moments[0], moments[-1]
     words = line_label(first, freq_s, holiday)
     if _line(first, freq_s) == _line(last, freq_s):
@@ -121,9 +121,9 @@ def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> s
 
 
 def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 3600) -> str:
-    """The days in words, each with its public holiday; over a week the first and last alone; of monthly data months.
+    """The days as text, each with its public holiday; over a week only the first and last; for monthly data the months.
 
-    holidays: the name at each moment, or ''.
+    holidays: the name at each time, or ''.
     """
     if freq_s >= _MONTH_S:
         months = list(dict.fromkeys(stamp(moment, freq_s) for moment in moments))
@@ -136,15 +136,18 @@ def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 360
 
 
 def day_types(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
-    """The days by weekday, month and public holiday, but not by date: `a Tuesday in June`.
+    """The days by weekday, month and public holiday, without the date: `a Tuesday in June`.
 
-    Few different texts, so that a frozen model reads each of them once. holidays: the name at each moment, or ''.
+    There are few different texts, so that a frozen model encodes each of them once. holidays: the name at each time,
+    or ''.
     """
     named: dict[str, str] = {}
     for moment, holiday in zip(moments, holidays, strict=True):
-        sort = f"a {_WEEKDAYS[moment.weekday()]} in {_MONTHS[moment.month - 1]}"
-        named[sort] = named.get(sort, "") or holiday
-    words = [sort + (f" (public holiday: {holiday})" if holiday else "") for sort, holiday in named.items()]
+        day_type = f"a {_WEEKDAYS[moment.weekday()]} in {_MONTHS[moment.month - 1]}"
+        named[day_type] = named.get(day_type, "") or holiday
+    words = [
+        day_type + (f" (public holiday: {holiday})" if holiday else "") for day_type, holiday in named.items()
+    ]
     return " and ".join(words) if len(words) <= 7 else f"{words[0]} to {words[-1]}"
 
 

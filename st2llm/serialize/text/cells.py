@@ -1,4 +1,4 @@
-"""Places as cells: a map's squares, geohashes, and H3's hexagons."""
+"""Positions as cells: named map squares, geohashes, and H3 hexagons."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from st2llm.errors import DataError
 from st2llm.serialize.text.compass import format_distance, is_metric
 
 ELSEWHERE = "elsewhere"
-"""The answer for a place in none of the cells that are offered."""
+"""The answer for a position outside the cells that are offered."""
 
 _MAX_COLUMNS = 26
 _BASE32 = "0123456789bcdefghjkmnpqrstuvwxyz"
@@ -20,9 +20,9 @@ _BASE32 = "0123456789bcdefghjkmnpqrstuvwxyz"
 
 @dataclass(frozen=True)
 class MapSquares:
-    """A map's squares over what was seen: letters run from west to east, numbers from south to north.
+    """Named squares over the visible positions: letters from west to east, numbers from south to north.
 
-    west, south: the corner of A1. side: of a square. All in the unit of the coordinates.
+    west, south: the south-west corner of A1. side: length of a square. All in the unit of the coordinates.
     """
 
     west: float
@@ -32,9 +32,9 @@ class MapSquares:
 
     @classmethod
     def fit(cls, xy: Float64[np.ndarray, "point 2"], across: int, unit: str = "m") -> "MapSquares":
-        """Squares of a round size, so that about `across` of them span the longer side of what was seen.
+        """Squares of a round size, about `across` of them along the longer side of the positions.
 
-        Raises DataError where no point is known, or more than 26 squares across are asked for.
+        Raises DataError if no position is known, or if `across` is not between 1 and 13.
         """
         if not 1 <= across <= _MAX_COLUMNS // 2:
             raise DataError(f"A map has 1 to {_MAX_COLUMNS // 2} squares across, but `cells` is {across}.")
@@ -49,7 +49,7 @@ class MapSquares:
         return cls(west, south, side, unit)
 
     def name(self, x: float, y: float) -> str:
-        """`C4`; ELSEWHERE for what lies west of A, south of 1 or east of Z, '' where it is unknown."""
+        """The name of the square of a position: `C4`, ELSEWHERE outside the squares, '' if the position is unknown."""
         if not (math.isfinite(x) and math.isfinite(y)):
             return ""
         column, row = math.floor((x - self.west) / self.side), math.floor((y - self.south) / self.side)
@@ -58,24 +58,24 @@ class MapSquares:
         )
 
     def centre(self, name: str) -> tuple[float, float]:
-        """Where the middle of a square is."""
+        """The centre of a square."""
         column, row = ord(name[0]) - 65, int(name[1:]) - 1
         return self.west + (column + 0.5) * self.side, self.south + (row + 0.5) * self.side
 
     @property
-    def words(self) -> str:
-        """What the names mean."""
+    def legend(self) -> str:
+        """An explanation of the names."""
         size = format_distance(self.side, self.unit) if is_metric(self.unit) else f"{self.side:g} {self.unit}"
         return f"squares of {size}, letters from west to east, numbers from south to north"
 
-    def seen(self, xy: Float64[np.ndarray, "point 2"]) -> Counter[str]:
-        """How many points lie in each square, the fullest first."""
+    def counts(self, xy: Float64[np.ndarray, "point 2"]) -> Counter[str]:
+        """The number of positions in each square, the largest first."""
         names = [self.name(float(x), float(y)) for x, y in xy]
         return Counter(dict(Counter(name for name in names if name not in ("", ELSEWHERE)).most_common()))
 
 
 def geohash(lon: float, lat: float, length: int = 7) -> str:
-    """The geohash of a position, `xn774c0` (Niemeyer 2008): 7 signs are about 150 m across; '' where it is unknown."""
+    """The geohash of a position, `xn774c0` (Niemeyer 2008): 7 characters are about 150 m across; '' if unknown."""
     if not (math.isfinite(lon) and math.isfinite(lat)):
         return ""
     spans, signs, even = [[-180.0, 180.0], [-90.0, 90.0]], "", True
@@ -92,7 +92,7 @@ def geohash(lon: float, lat: float, length: int = 7) -> str:
 
 
 def hexagon(lon: float, lat: float, resolution: int = 8) -> str:
-    """H3's hexagon around a position (Brodsky 2018): resolution 8 is about 1 km across; '' where it is unknown."""
+    """H3's hexagon around a position (Brodsky 2018): resolution 8 is about 1 km across; '' if unknown."""
     if not (math.isfinite(lon) and math.isfinite(lat)):
         return ""
     return str(h3.latlng_to_cell(lat, lon, resolution))

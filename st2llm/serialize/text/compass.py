@@ -1,9 +1,9 @@
-"""Ways and directions in words: metres and kilometres, the eight winds, speeds and turns."""
+"""Distances, directions, speeds and turns as text."""
 
 import math
 
 DIRECTIONS = ("east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east")
-"""Counter-clockwise from east, 45 degrees each."""
+"""The eight compass directions, counter-clockwise from east, 45 degrees each."""
 
 _METRES = ("", "m", "metre", "metres", "meter", "meters")
 _KM = 1000.0
@@ -13,19 +13,19 @@ _STRAIGHT = 20.0
 
 
 def is_metric(unit: str) -> bool:
-    """Whether coordinates of this unit are metres; where a data set names no unit, they are."""
+    """Whether coordinates of this unit are metres; an empty unit means metres."""
     return unit.strip().lower() in _METRES
 
 
 def direction(east: float, north: float) -> str:
-    """The direction of a way, `north-east`; '' where it leads nowhere."""
+    """The compass direction of a displacement, `north-east`; '' for no displacement."""
     if not (math.isfinite(east) and math.isfinite(north)) or east == north == 0:
         return ""
     return DIRECTIONS[round(math.degrees(math.atan2(north, east)) / 45) % 8]
 
 
 def bearing_deg(east: float, north: float) -> float:
-    """The direction of a way clockwise from north, 0 to 360; NaN where it leads nowhere."""
+    """The bearing of a displacement in degrees clockwise from north, 0 to 360; NaN for no displacement."""
     if not (math.isfinite(east) and math.isfinite(north)) or east == north == 0:
         return math.nan
     return math.degrees(math.atan2(east, north)) % 360
@@ -39,7 +39,7 @@ def format_distance(length: float, unit: str = "m") -> str:
 
 
 def format_displacement(east: float, north: float, *, unit: str = "m") -> str:
-    """`120 m north-east`; `0 m` where it leads nowhere."""
+    """A displacement as text: `120 m north-east`; `0 m` for no displacement."""
     length = math.hypot(east, north)
     return (
         f"{format_distance(length, unit)} {direction(east, north)}".rstrip() if math.isfinite(length) else ""
@@ -47,7 +47,7 @@ def format_displacement(east: float, north: float, *, unit: str = "m") -> str:
 
 
 def format_speed(length: float, seconds: float, unit: str = "m") -> str:
-    """`1.2 m/s`, from 3 m/s on `54 km/h`; '' where no time went by."""
+    """A speed as text: `1.2 m/s`, from 3 m/s on `54 km/h`; '' if the duration is not positive."""
     if seconds <= 0 or not math.isfinite(length):
         return ""
     rate = length / seconds
@@ -57,7 +57,7 @@ def format_speed(length: float, seconds: float, unit: str = "m") -> str:
 
 
 def format_turn(before: float, after: float) -> str:
-    """`straight on`, `40 degrees to the left`: from one direction to another, both in degrees clockwise from north."""
+    """The turn from one bearing to another, in degrees: `straight on`, `40 degrees to the left`."""
     change = (after - before + 180) % 360 - 180
     if not math.isfinite(change):
         return ""

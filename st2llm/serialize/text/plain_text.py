@@ -1,10 +1,10 @@
-"""Words of a data set as they may stand in a prompt."""
+"""Cleans text of a data set for use in a prompt."""
 
 import unicodedata
 
 
 def plain_text(text: str) -> str:
-    """One line of printable words, without the control and private characters that mark slots and roles."""
+    """The text on one line, without control characters and the private characters that mark slots and roles."""
     if text.isascii() and text.isprintable():
         return " ".join(text.split())
     visible = "".join(" " if char.isspace() else char for char in text)

@@ -99,7 +99,7 @@ def movement_variables(sample: Sample, track: PositionNotation, across: int) -> 
         if before
         else "",
         "mean_speed": compass.format_speed(path, spent, unit),
-        "squares": cells.MapSquares.fit(xy[known], across, unit).words,
+        "squares": cells.MapSquares.fit(xy[known], across, unit).legend,
         "missing": len(known) < len(steps),
         **_last_movement(xy, time, before, unit),
     }

@@ -19,7 +19,7 @@ def test_squares_are_named_by_letters_eastward_and_numbers_northward():
         "D1",
         "A2",
     )
-    assert squares.words == "squares of 1 km, letters from west to east, numbers from south to north"
+    assert squares.legend == "squares of 1 km, letters from west to east, numbers from south to north"
 
 
 def test_what_lies_off_the_map_is_elsewhere_and_what_is_unknown_is_nowhere():
@@ -46,7 +46,7 @@ def test_a_map_without_points_or_with_too_many_squares_is_one_error():
 def test_the_fullest_square_comes_first():
     squares = MapSquares.fit(np.array([[0.0, 0.0], [4000.0, 2000.0]]), 4)
     points = np.array([[0.0, 0.0], [3500.0, 100.0], [3600.0, 100.0], [np.nan, 0.0]])
-    assert list(squares.seen(points).items()) == [("D1", 2), ("A1", 1)]
+    assert list(squares.counts(points).items()) == [("D1", 2), ("A1", 1)]
 
 
 def test_a_geohash_is_that_of_the_original_description():
