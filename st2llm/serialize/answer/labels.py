@@ -35,36 +35,36 @@ class LabelAnswer:
     Time: a time, a date or both. Text: the first line.
     """
 
-    head: AnswerFormat
+    answer_format: AnswerFormat
 
     @classmethod
-    def for_template(cls, head: AnswerFormat | None, template: str) -> "LabelAnswer":
+    def for_template(cls, answer_format: AnswerFormat | None, template: str) -> "LabelAnswer":
         """The answer of a template. Raises ConfigError for a template without one. template: its kind and task."""
-        if head is None:
+        if answer_format is None:
             raise ConfigError(f"A {template} template without `answer` reads nothing. Give it an `answer`.")
-        return cls(head)
+        return cls(answer_format)
 
     def options(self, sample: Sample) -> tuple[str, ...]:
         """The options as text, in the order of Side.options; empty where the answer is free."""
         side = sample.side
-        own = self.head.options if isinstance(self.head, ChoiceFormat) else ()
+        own = self.answer_format.options if isinstance(self.answer_format, ChoiceFormat) else ()
         names = own or side.option_labels or side.options
         return tuple(plain_text(name) for name in names)
 
     def grammar(self, sample: Sample) -> Grammar:
-        head = self.head
-        if isinstance(head, NumbersFormat):
-            return head.notation.grammar(1)
-        if isinstance(head, TextFormat):
-            return head.text()
-        if isinstance(head, ClockFormat):
-            return head.clock()
-        if isinstance(head, ChoiceFormat):
-            return head.choice(self._require_options(sample))
-        if isinstance(head, RankingFormat):
-            return head.ranking(self._require_options(sample))
+        answer_format = self.answer_format
+        if isinstance(answer_format, NumbersFormat):
+            return answer_format.notation.grammar(1)
+        if isinstance(answer_format, TextFormat):
+            return answer_format.text()
+        if isinstance(answer_format, ClockFormat):
+            return answer_format.clock()
+        if isinstance(answer_format, ChoiceFormat):
+            return answer_format.choice(self._require_options(sample))
+        if isinstance(answer_format, RankingFormat):
+            return answer_format.ranking(self._require_options(sample))
         raise ConfigError(
-            f"A label cannot be answered in the grammar {head.grammar!r}. Choose another grammar."
+            f"A label cannot be answered in the grammar {answer_format.grammar!r}. Choose another grammar."
         )
 
     def truth(self, sample: Sample) -> str:
@@ -72,12 +72,12 @@ class LabelAnswer:
         if sample.label is None:
             return ""
         word = self._option_text(sample.label, sample)
-        if isinstance(self.head, RankingFormat):
-            ranking = self.head.ranking(self._require_options(sample))
+        if isinstance(self.answer_format, RankingFormat):
+            ranking = self.answer_format.ranking(self._require_options(sample))
             others = [option for option in ranking.candidates if option != word]
             return ranking.separator.join([word, *others][: ranking.count])
-        if isinstance(self.head, NumbersFormat):
-            decimals = self.head.decimals
+        if isinstance(self.answer_format, NumbersFormat):
+            decimals = self.answer_format.decimals
             return f"{float(word):.{decimals}f}" if decimals else format_decimal(float(word))
         return word
 
@@ -91,17 +91,21 @@ class LabelAnswer:
         )
 
     def _parse(self, text: str, sample: Sample) -> Sequence[str] | Unread:
-        head = self.head
-        if isinstance(head, ChoiceFormat):
+        answer_format = self.answer_format
+        if isinstance(answer_format, ChoiceFormat):
             return parse_selection(text, Choice(self._require_options(sample)))
-        if isinstance(head, RankingFormat):
-            return parse_selection(text, head.ranking(self._require_options(sample)))
-        if isinstance(head, NumbersFormat):
-            number = _NUMBER.search(text.replace(",", "") if head.separator != "," else text)
+        if isinstance(answer_format, RankingFormat):
+            return parse_selection(text, answer_format.ranking(self._require_options(sample)))
+        if isinstance(answer_format, NumbersFormat):
+            number = _NUMBER.search(text.replace(",", "") if answer_format.separator != "," else text)
             return (format_decimal(float(number.group())),) if number else Unread("no number in the answer")
-        if isinstance(head, ClockFormat):
-            clock = re.search(_CLOCKS[head.form], text, re.ASCII)
-            return (clock.group().replace("T", " "),) if clock else Unread(f"no {head.form} in the answer")
+        if isinstance(answer_format, ClockFormat):
+            clock = re.search(_CLOCKS[answer_format.form], text, re.ASCII)
+            return (
+                (clock.group().replace("T", " "),)
+                if clock
+                else Unread(f"no {answer_format.form} in the answer")
+            )
         line = next((line.strip() for line in text.splitlines() if line.strip()), "")
         return (line,) if line else Unread("no word in the answer")
 
@@ -117,7 +121,9 @@ class LabelAnswer:
     def _option_text(self, label: str, sample: Sample) -> str:
         """The text of an option."""
         side = sample.side
-        named = side.option_labels and not (isinstance(self.head, ChoiceFormat) and self.head.options)
+        named = side.option_labels and not (
+            isinstance(self.answer_format, ChoiceFormat) and self.answer_format.options
+        )
         if named and label in side.options:
             return plain_text(side.option_labels[side.options.index(label)])
         return plain_text(label)

@@ -1,4 +1,4 @@
-"""The next event as numbers: how long until it comes, where, how strong; and back."""
+"""Answers of events: time until the next event, its position and magnitude, or a choice of type or map square."""
 
 from dataclasses import dataclass, replace
 
@@ -22,15 +22,16 @@ from st2llm.serialize.trajectory.answer import (
 from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
 
 _GAPS = (("minutes", 1 / 60, 0.5), ("hours", 1.0, 48.0), ("days", 24.0, np.inf))
-"""Unit, its hours, and the typical gap in hours up to which it is the one."""
+"""Unit, its length in hours, and the largest typical gap in hours for which it is used."""
 _NUMERIC = ("gap_h", "x", "y", "magnitude")
 
 
 @dataclass(frozen=True)
 class NumberField:
-    """One number of an answer. channel: which it says. unit: in words. scale: units of the data in one of these.
+    """One number of an answer.
 
-    base: what it is counted from. numbers: how it is written.
+    channel: its channel. unit: the unit as text. scale: units of the data in one unit. base: the value from which it is
+    counted. numbers: its notation.
     """
 
     channel: str
@@ -40,7 +41,7 @@ class NumberField:
     numbers: Strategy
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """`hours since the event before`, `kilometres east of the last event`."""
         step = "" if self.numbers.unit == 1 else f"steps of {format_decimal(self.numbers.unit)} "
         if self.channel == "gap_h":
@@ -51,13 +52,13 @@ class NumberField:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The least and the greatest value that it can say, in the data's unit from the base; no gap is negative."""
+        """Minimum and maximum of the number that can be written; a gap is never negative."""
         low, high = self.numbers.limits
         return (max(low, 0.0) if self.channel == "gap_h" else low), high
 
     @property
     def precision(self) -> float:
-        """The most that a round trip moves a value, in the data's unit."""
+        """Maximum error of a round trip, in the unit of the data."""
         reach = max(abs(self.base), self.numbers.limits[1] * self.scale)
         return self.numbers.precision * self.scale + 4 * float(np.spacing(min(reach, 1e300)))
 
@@ -70,21 +71,21 @@ class NumberField:
 
 @dataclass(frozen=True)
 class NextEventNumbers:
-    """The next event's gap, position and magnitude, those that are asked for, as numbers in this order.
+    """The gap, position and magnitude of the next event, those that are asked for, as numbers in this order.
 
-    Gaps are in minutes, hours or days, by the median of those seen; positions count from the last event seen.
-    model: the sample to whose values the numbers are fitted, where it is another.
+    Gaps are in minutes, hours or days, depending on the median of the visible gaps; positions are relative to the last
+    visible event. reference: the sample to whose values the notation is fitted; None for the sample itself.
     """
 
-    head: AnswerFormat
-    model: Sample | None = None
+    answer_format: AnswerFormat
+    reference: Sample | None = None
 
-    def like(self, model: Sample) -> "NextEventNumbers":
-        """The same in the numbers of another sample, for examples beside it."""
-        return replace(self, model=model)
+    def with_reference(self, reference: Sample) -> "NextEventNumbers":
+        """The same answer in the notation of another sample, for few-shot examples."""
+        return replace(self, reference=reference)
 
     def channels(self, sample: Sample) -> tuple[str, ...]:
-        """What is asked for. Raises DataError where nothing is, or what is asked is a word."""
+        """The channels that are asked for. Raises DataError for none, or for a channel that is not a number."""
         asked = [name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()]
         odd = [name for name in asked if name not in _NUMERIC]
         if odd or not asked:
@@ -95,15 +96,15 @@ class NextEventNumbers:
         return tuple(asked)
 
     def parts(self, sample: Sample) -> tuple[NumberField, ...]:
-        """How each number is written; what is hidden has no part in it."""
+        """The fields of the answer, fitted to visible values alone."""
         channels = self.channels(sample)
         return tuple(
-            self._part(sample, name, self._notation(self.model or sample, channels)) for name in channels
+            self._part(sample, name, self._notation(self.reference or sample, channels)) for name in channels
         )
 
     def grammar(self, sample: Sample) -> Grammar:
-        if isinstance(self.head, PairFormat):
-            return PositionAnswer(self.head).grammar(sample)
+        if isinstance(self.answer_format, PairFormat):
+            return PositionAnswer(self.answer_format).grammar(sample)
         parts = self.parts(sample)
         grammars = {part.numbers.grammar(len(parts)) for part in parts}
         if len(grammars) > 1:
@@ -114,11 +115,11 @@ class NextEventNumbers:
         return grammars.pop()
 
     def truth(self, sample: Sample) -> str:
-        """What a perfect model answers, as far as its numbers reach; '' where it is not known."""
+        """The correct answer, clipped to the limits of the notation; '' where it is not known."""
         if sample.truth is None:
             return ""
-        if isinstance(self.head, PairFormat):
-            return PositionAnswer(self.head).truth(sample)
+        if isinstance(self.answer_format, PairFormat):
+            return PositionAnswer(self.answer_format).truth(sample)
         step = sample.first_wanted_step
         said = [
             part.write(sample.truth[[step], 0, sample.side.channels.index(part.channel)])[0]
@@ -127,8 +128,8 @@ class NextEventNumbers:
         return self.separator.join(said)
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        if isinstance(self.head, PairFormat):
-            return PositionAnswer(self.head).read(text, sample)
+        if isinstance(self.answer_format, PairFormat):
+            return PositionAnswer(self.answer_format).read(text, sample)
         parts = self.parts(sample)
         raw = [part.numbers.read(text, len(parts)) for part in parts]
         found = np.array([row[i] for i, row in enumerate(raw) if i < len(row)], dtype=np.float64)
@@ -144,13 +145,13 @@ class NextEventNumbers:
         return Prediction(value=value, raw=text)
 
     def precision(self, sample: Sample) -> float:
-        """Of several numbers the largest: each has a precision of its own."""
-        if isinstance(self.head, PairFormat):
-            return PositionAnswer(self.head).precision(sample)
+        """The largest precision of the fields."""
+        if isinstance(self.answer_format, PairFormat):
+            return PositionAnswer(self.answer_format).precision(sample)
         return max(part.precision for part in self.parts(sample))
 
     def history(self, sample: Sample) -> dict[int, str]:
-        """The numbers of each event that is seen, by step; of the first its gap is not known, so it says nothing."""
+        """The numbers of each visible event, by step; without the first event if only gaps are shown."""
         steps, parts = sample.context_steps.tolist(), self.parts(sample)
         said = [part.write(sequence.channel_values(sample, part.channel)[steps]) for part in parts]
         gap_only = [part.channel for part in parts] == ["gap_h"]
@@ -163,29 +164,31 @@ class NextEventNumbers:
 
     @property
     def separator(self) -> str:
-        return self.head.separator if isinstance(self.head, NumbersFormat) else ", "
+        return self.answer_format.separator if isinstance(self.answer_format, NumbersFormat) else ", "
 
     def _notation(self, sample: Sample, channels: tuple[str, ...]) -> Notation:
-        """One notation for all numbers: as many decimals as the finest needs, signed where one may be below 0."""
-        head = self._head_notation
-        if isinstance(self.head, PairFormat):
-            return head
-        fine = [_channel_decimals(sample, name, head) for name in channels]
-        return replace(head, decimals=max(fine), signed=head.signed or channels != ("gap_h",))
+        """One notation for all fields: the decimals of the finest, signed if any may be negative."""
+        answer_format = self._format_notation
+        if isinstance(self.answer_format, PairFormat):
+            return answer_format
+        fine = [_channel_decimals(sample, name, answer_format) for name in channels]
+        return replace(
+            answer_format, decimals=max(fine), signed=answer_format.signed or channels != ("gap_h",)
+        )
 
     @property
-    def _head_notation(self) -> Notation:
-        if isinstance(self.head, PairFormat):
-            return Notation(self.head.digits, decimals=self.head.decimals, signed=True)
-        if isinstance(self.head, NumbersFormat):
-            return self.head.notation
+    def _format_notation(self) -> Notation:
+        if isinstance(self.answer_format, PairFormat):
+            return Notation(self.answer_format.digits, decimals=self.answer_format.decimals, signed=True)
+        if isinstance(self.answer_format, NumbersFormat):
+            return self.answer_format.notation
         raise ConfigError(
-            f"The next event is no number in the grammar {self.head.grammar!r}. Take numbers or pair."
+            f"The next event is no number in the grammar {self.answer_format.grammar!r}. Take numbers or pair."
         )
 
     def _part(self, sample: Sample, name: str, notation: Notation) -> NumberField:
-        model = self.model or sample
-        unit, scale = _unit(model, name, notation)
+        reference = self.reference or sample
+        unit, scale = _unit(reference, name, notation)
         base = 0.0
         if name in "xy":
             seen = sequence.channel_values(sample, name)[sample.context_steps]
@@ -195,12 +198,12 @@ class NextEventNumbers:
             unit,
             scale,
             base,
-            fit_strategy(_visible_offsets(model, name) / scale, self._head_notation, notation),
+            fit_strategy(_visible_offsets(reference, name) / scale, self._format_notation, notation),
         )
 
 
 def _visible_offsets(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
-    """What is seen of a channel, positions from the last one seen; an empty one is 0."""
+    """The visible values of a channel, positions relative to the last visible one; 0 for an empty channel."""
     seen = sequence.channel_values(sample, name)[sample.context_steps]
     seen = seen[np.isfinite(seen)]
     if not seen.size:
@@ -209,19 +212,19 @@ def _visible_offsets(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
 
 
 def _sizes(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
-    """Typical sizes of a channel, from which its decimals follow."""
+    """Typical sizes of a channel, which determine its decimals."""
     return np.abs(np.diff(_visible_offsets(sample, name)) if name in "xy" else _visible_offsets(sample, name))
 
 
 def _channel_decimals(sample: Sample, name: str, notation: Notation) -> int:
-    """How many decimals a channel needs; of days that know no time of day none."""
+    """Number of decimals of a channel; 0 for gaps in days without a time of day."""
     if name == "gap_h" and sequence.is_daily(sample):
         return 0
     return decimals_for_steps(_sizes(sample, name) / _unit(sample, name, notation)[1], notation.decimals)
 
 
 def _unit(sample: Sample, name: str, notation: Notation) -> tuple[str, float]:
-    """The unit in which a channel is said, and how many of the data's units that is."""
+    """The unit of a channel as written, and its size in units of the data."""
     if name == "gap_h":
         if sequence.is_daily(sample):
             return "days", 24.0
@@ -236,19 +239,19 @@ def _unit(sample: Sample, name: str, notation: Notation) -> tuple[str, float]:
 
 @dataclass(frozen=True)
 class NextEventChoice:
-    """The next event's sort, or the square of the map that it falls into, chosen among those that are offered.
+    """The type (mark) of the next event, or the map square in which it lies, as a choice.
 
-    Squares are those with events that were seen, the fullest first, then `elsewhere`; an answer's value is the middle
-    of its square, and `elsewhere` has none. chosen: `mark` or `square`; '' takes the sort where it is asked for.
+    The squares are those with visible events, the largest count first, then `elsewhere`. The value of an answer is the
+    centre of its square; `elsewhere` has none. chosen: `mark` or `square`; '' takes the mark if it is asked for.
     """
 
-    head: AnswerFormat
+    answer_format: AnswerFormat
     across: int
     chosen: str = ""
 
     def options(self, sample: Sample) -> dict[str, str]:
-        """Ids and the words for them."""
-        if self.sort(sample) == "mark":
+        """The ids of the options and their texts."""
+        if self.target_type(sample) == "mark":
             return sequence.option_names(sample.side.options, sample.side.option_labels)
         squares = self._squares(sample)
         seen = squares.counts(visible_positions(sample)[sample.context_steps])
@@ -256,20 +259,20 @@ class NextEventChoice:
 
     def grammar(self, sample: Sample) -> Choice | Ranking:
         words = tuple(self.options(sample).values())
-        if isinstance(self.head, RankingFormat):
-            return Ranking(words, min(self.head.count, len(words)), self.head.separator)
+        if isinstance(self.answer_format, RankingFormat):
+            return Ranking(words, min(self.answer_format.count, len(words)), self.answer_format.separator)
         return Choice(words)
 
     def truth(self, sample: Sample) -> str:
-        """The right word, in a ranking followed by the others as they stand; '' where it is not known."""
+        """The correct option, in a ranking followed by the others in order; '' where it is not known."""
         right = self._right(sample)
         if right is None:
             return ""
         words = self.options(sample)
-        if not isinstance(self.head, RankingFormat):
+        if not isinstance(self.answer_format, RankingFormat):
             return words[right]
         ranked = list(dict.fromkeys((words[right], *words.values())))
-        return self.head.separator.join(ranked[: min(self.head.count, len(words))])
+        return self.answer_format.separator.join(ranked[: min(self.answer_format.count, len(words))])
 
     def read(self, text: str, sample: Sample) -> Prediction:
         ids = {word: key for key, word in self.options(sample).items()}
@@ -283,7 +286,7 @@ class NextEventChoice:
         if sample.truth is None:
             return None
         step, channels = sample.first_wanted_step, sample.side.channels
-        if self.sort(sample) == "mark":
+        if self.target_type(sample) == "mark":
             code = sample.truth[step, 0, channels.index("mark")]
             return sample.side.options[int(code)] if np.isfinite(code) else None
         x, y = (float(sample.truth[step, 0, channels.index(name)]) for name in "xy")
@@ -291,7 +294,7 @@ class NextEventChoice:
         return (square if square in self.options(sample) else cells.ELSEWHERE) if square else None
 
     def _value(self, sample: Sample, option: str) -> np.ndarray | None:
-        if self.sort(sample) == "mark":
+        if self.target_type(sample) == "mark":
             return sequence.option_code_values(sample, "mark", option)
         if option == cells.ELSEWHERE:
             return None
@@ -306,8 +309,8 @@ class NextEventChoice:
             raise DataError(f"{sample.id} shows no position, so no square can be chosen. Set `chosen: mark`.")
         return squares
 
-    def sort(self, sample: Sample) -> str:
-        """`mark` or `square`. Raises DataError for what the sample does not ask."""
+    def target_type(self, sample: Sample) -> str:
+        """`mark` or `square`. Raises DataError for what the sample does not ask for."""
         asked = {name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()}
         sort = self.chosen or ("mark" if "mark" in asked else "square")
         if not ({"mark"} if sort == "mark" else {"x", "y"}) <= asked:

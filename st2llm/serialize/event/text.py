@@ -1,4 +1,4 @@
-"""Events in words: gaps, weekday and hour, squares of a map, sorts and strengths, and the next one read back."""
+"""The serializer of events: writes samples as text and reads answers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _CHOSEN = ("", "mark", "square")
 
 @dataclass(frozen=True)
 class EventSerializer:
-    """Writes samples of events as words, and reads the answer.
+    """Writes samples of events as text and reads answers.
 
     Numbers of the next event have a stated unit and step (see NextEventNumbers), so that a round trip moves a value by
     at most half a step. The time of the target event never reaches the text.
@@ -61,10 +61,10 @@ class EventSerializer:
         return answer.precision(sample) if isinstance(answer, NextEventNumbers) else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
-        """Numbers in the units and steps of the sample that is asked; squares are those of the solved one's own map."""
+        """Numbers in the notation of the sample that is asked; map squares are those of the solved sample."""
         answer = self._answer
         if isinstance(answer, NextEventNumbers):
-            alike = answer.like(asked)
+            alike = answer.with_reference(asked)
             said = variables.number_list(solved, alike.history(solved), _event_separator(alike, solved))
             return Example(str(said), alike.truth(solved))
         words = self.variables(solved)
@@ -73,43 +73,43 @@ class EventSerializer:
         )
 
     def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Description, then the oldest events. The rates stay: they speak of all that was seen."""
+        """The description, then the oldest events. The rates stay, since they are about all visible events."""
         return sequence.drop_order(words)
 
     @property
     def _answer(self) -> NextEventNumbers | NextEventChoice | LabelAnswer:
-        head = self.plan.answer or NumbersFormat(digits=3, decimals=2)
+        answer_format = self.plan.answer or NumbersFormat(digits=3, decimals=2)
         if self.plan.task != "next-event":
-            return LabelAnswer(head)
-        if isinstance(head, ChoiceFormat | RankingFormat):
-            return NextEventChoice(head, self.cells, self.chosen)
-        return NextEventNumbers(head)
+            return LabelAnswer(answer_format)
+        if isinstance(answer_format, ChoiceFormat | RankingFormat):
+            return NextEventChoice(answer_format, self.cells, self.chosen)
+        return NextEventNumbers(answer_format)
 
     def _choices(self, sample: Sample) -> tuple[str, ...]:
         answer = self._answer
         if isinstance(answer, NextEventChoice):
             return tuple(answer.options(sample).values())
-        chooses = isinstance(answer, LabelAnswer) and isinstance(answer.head, ChoiceFormat)
+        chooses = isinstance(answer, LabelAnswer) and isinstance(answer.answer_format, ChoiceFormat)
         return answer.options(sample) if chooses and isinstance(answer, LabelAnswer) else ()
 
     def _numbers(self, sample: Sample) -> dict[str, Any]:
         answer = self._answer
         words = dict.fromkeys(("gap_unit", "number_note", "where_unit", "where_step", "chosen"), "")
         if isinstance(answer, NextEventChoice):
-            words["chosen"] = "sort" if answer.sort(sample) == "mark" else "square"
+            words["chosen"] = "sort" if answer.target_type(sample) == "mark" else "square"
         silent = (
             self.plan.task == "next-event" and self.plan.answer is None
-        )  # for soft tokens: no number is told
+        )  # for soft tokens: no numbers are written
         if silent or not isinstance(answer, NextEventNumbers):
             return {**words, "numbers": ItemList(()), "columns": (), "count": 0, "missing": False}
-        if isinstance(answer.head, PairFormat):
-            track = PositionAnswer(answer.head).track(sample)
+        if isinstance(answer.answer_format, PairFormat):
+            track = PositionAnswer(answer.answer_format).track(sample)
             words |= {"where_unit": track.unit, "where_step": track.step_words}
         parts, rows = answer.parts(sample), answer.history(sample)
         return {
             **words,
             "numbers": variables.number_list(sample, rows, _event_separator(answer, sample)),
-            "columns": tuple(part.words for part in parts),
+            "columns": tuple(part.description for part in parts),
             "count": len(parts),
             "number_note": " ".join(dict.fromkeys(part.numbers.note for part in parts if part.numbers.note)),
             "gap_unit": next((part.unit for part in parts if part.channel == "gap_h"), ""),
@@ -118,7 +118,7 @@ class EventSerializer:
 
 
 def _event_separator(answer: NextEventNumbers, sample: Sample) -> str:
-    """What stands between events: the separator itself where an event is one number, else a wider one."""
+    """The separator between events: that of the numbers if an event is one number, else a longer one."""
     return answer.separator if len(answer.channels(sample)) == 1 else "; "
 
 

@@ -1,4 +1,4 @@
-"""Events in words: how long after the one before, when in the week, where, of what sort, how strong."""
+"""Template variables of events: gaps, times, positions, types and magnitudes."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -48,10 +48,10 @@ _OWN = ("gap_h", "x", "y", "mark", "magnitude")
 
 @dataclass(frozen=True)
 class EventItem:
-    """One event in words; '' for whatever is unknown."""
+    """One event as text; '' for what is unknown."""
 
     step: int
-    apart: int
+    steps_away: int
     label: str
     gap: str = ""
     away: str = ""
@@ -114,7 +114,7 @@ def event_variables(sample: Sample, across: int) -> dict[str, Any]:
 
 
 def map_squares(sample: Sample, across: int) -> MapSquares | None:
-    """The map's squares over the events that are seen; None where no position is known."""
+    """The map squares over the visible events; None where no position is known."""
     if sequence.channel_index(sample, "x") is None or sequence.channel_index(sample, "y") is None:
         return None
     seen = visible_positions(sample)[sample.context_steps]
@@ -122,9 +122,10 @@ def map_squares(sample: Sample, across: int) -> MapSquares | None:
 
 
 def event_rate(time: Float64[np.ndarray, " _"]) -> str:
-    """`4.2 events a day`: how many follow the first, over the time that they take; '' where they take none.
+    """The rate as text, `4.2 events a day`; '' where the period has no length.
 
-    Rare events are counted by the year, frequent ones by the hour.
+    The rate is the number of events after the first, divided by the time from the first to the last. Rare events are
+    counted per year, frequent ones per hour.
     """
     spent = float(time[-1] - time[0]) if len(time) else 0.0
     if spent <= 0:
@@ -146,7 +147,7 @@ def _recent_rate(time: Float64[np.ndarray, " _"]) -> str:
 
 
 def number_list(sample: Sample, said: Mapping[int, str], separator: str) -> ItemList:
-    """The numbers of each event in one row; said: by step."""
+    """The numbers of the events as a list of items. said: the text of each step."""
     labels, steps = sequence.time_labels(sample), list(said)
     items = [
         TextItem(step, far, labels[step], said[step])

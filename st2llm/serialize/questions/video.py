@@ -71,12 +71,12 @@ def _cut(sample: Sample) -> Iterator[QuestionAnswer]:
 
 def _direction(sample: Sample) -> Iterator[QuestionAnswer]:
     moves = statistics.mean_motion(sample)
-    if moves is None or not moves.word or statistics.cut_frames(sample):
+    if moves is None or not moves.direction or statistics.cut_frames(sample):
         return
     yield choice_question(
         "direction",
         "Which way does what moves go on the whole, as the viewer sees it?",
-        moves.word,
+        moves.direction,
         DIRECTIONS,
         provenance=f"block matching: {moves.right:+.2f} pixels right and {moves.down:+.2f} down a frame on average",
     )

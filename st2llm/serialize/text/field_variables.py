@@ -1,4 +1,4 @@
-"""What every prompt of a regular field may say: the data set, its step, when what is shown begins and what is asked."""
+"""Template variables of graphs and grids: the data set, its time step, the visible period, and the target."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from st2llm.serialize.text.series import Line, forecast_start, local_times
 from st2llm.types import Sample
 
 _RECENT_READINGS = 6
-"""So many of the last readings beside the data are told."""
+"""Number of latest values of the covariates that are shown."""
 
 CONTEXT_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
@@ -38,7 +38,7 @@ TARGET_VARIABLES: Mapping[str, str] = {
 
 
 def context_variables(sample: Sample) -> dict[str, Any]:
-    """Values of CONTEXT_VARIABLES."""
+    """The values of CONTEXT_VARIABLES."""
     side = sample.side
     moments = calendar.local_times(sample.time[[0, max(sample.last_visible_step, 0)]], side.timezone)
     return _dataset_variables(sample) | {
@@ -73,7 +73,7 @@ def target_variables(sample: Sample, task: str) -> dict[str, Any]:
 
 
 def _extra_readings(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tuple[Line, ...]:
-    """Readings beside the data at these steps, those of which one is there. known: those known in advance alone."""
+    """Covariates with a value at these steps. known: only those known in advance."""
     found = []
     for one in sample.side.covariates:
         values = one.values[list(steps)]
@@ -84,7 +84,7 @@ def _extra_readings(sample: Sample, steps: Sequence[int], *, known: bool = False
 
 
 def _values_per_place(sample: Sample) -> int:
-    """How many values are asked for at each place (the first of them, where they differ)."""
+    """Number of target values of each place (of the first one, where they differ)."""
     return int(sample.wanted[:, sample.wanted_nodes[0]].sum())
 
 

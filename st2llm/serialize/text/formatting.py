@@ -9,7 +9,7 @@ _SIGNIFICANT_DIGITS = 4
 
 
 def decimals_for(values: np.ndarray, most: int = 9) -> int:
-    """How many decimals tell values apart: none for whole numbers, else so many that the greatest has four digits."""
+    """Number of decimals to show: 0 for whole numbers, else four significant digits of the largest value."""
     finite = values[np.isfinite(values)]
     if not finite.size or np.array_equal(finite, np.rint(finite)):
         return 0
@@ -18,12 +18,12 @@ def decimals_for(values: np.ndarray, most: int = 9) -> int:
 
 
 def format_values(values: Float64[np.ndarray, " time"], places: int) -> str:
-    """Values themselves with so many decimals, `x` where one is missing."""
+    """Values with a number of decimals, joined by commas; `x` for a missing value."""
     return ", ".join(format_value(float(value), places) for value in values)
 
 
 def format_value(value: float, places: int) -> str:
-    """A value with so many decimals; no minus before a nought."""
+    """A value with a number of decimals, without a minus sign before zero; `x` for a missing value."""
     if not np.isfinite(value):
         return MISSING
     return f"{0.0 if round(value, places) == 0 else value:.{places}f}"

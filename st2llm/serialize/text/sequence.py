@@ -1,4 +1,4 @@
-"""What trajectories and events share in words: their clocks, their attributes, and runs that may be cut."""
+"""Text shared by trajectories and events: times, attributes, and lists of items that truncation may shorten."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,13 +35,13 @@ _UNITS = {"kn": "kn", "min": "min", "m": "m", "km": "km", "h": "h", "s": "s", "c
 
 @runtime_checkable
 class SequenceItem(Protocol):
-    """What is told of one step. apart: how many steps lie between it and what is asked for."""
+    """One step in a prompt. steps_away: number of steps between it and the nearest target step."""
 
     @property
     def step(self) -> int: ...
 
     @property
-    def apart(self) -> int: ...
+    def steps_away(self) -> int: ...
 
     @property
     def label(self) -> str: ...
@@ -49,10 +49,10 @@ class SequenceItem(Protocol):
 
 @dataclass(frozen=True)
 class TextItem:
-    """An item that is a word alone."""
+    """An item that is plain text."""
 
     step: int
-    apart: int
+    steps_away: int
     label: str
     text: str
 
@@ -62,11 +62,11 @@ class TextItem:
 
 @dataclass(frozen=True)
 class ItemList:
-    """Items in a row, of which all but the nearest `least` may go to save tokens; the separator stands between."""
+    """Items joined by a separator. Truncation may drop all but the `min_items` nearest to the target."""
 
     items: tuple[SequenceItem, ...]
     separator: str = "\n"
-    least: int = 2
+    min_items: int = 2
 
     def __str__(self) -> str:
         return self.separator.join(map(str, self.items))
@@ -81,23 +81,28 @@ class ItemList:
         return self.items[at]
 
 
-def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What may go to save tokens, one by one: the description, then what is farthest from the question (of a history
-    the oldest), the same step from all runs that are shown. The nearest `least` items of each run stay."""
-    left = dict(words)
+def drop_order(variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields what truncation drops, in order: the name of the part, and the remaining variables.
+
+    The description goes first, then the step farthest from the target (in a history the oldest), from all lists at
+    once. The `min_items` nearest items of each list stay.
+    """
+    left = dict(variables)
     if left.get("description"):
         left = {**left, "description": ""}
         yield "description", left
-    while loose := [item for run in left.values() if isinstance(run, ItemList) for item in _droppable(run)]:
-        gone = max(loose, key=lambda item: (item.apart, -item.step))
-        left = {name: _without_step(value, gone.step) for name, value in left.items()}
-        yield f"history of {gone.label}", left
+    while droppable := [
+        item for run in left.values() if isinstance(run, ItemList) for item in _droppable(run)
+    ]:
+        farthest = max(droppable, key=lambda item: (item.steps_away, -item.step))
+        left = {name: _without_step(value, farthest.step) for name, value in left.items()}
+        yield f"history of {farthest.label}", left
 
 
 def _droppable(run: ItemList) -> list[SequenceItem]:
-    """The items of a run that may go."""
-    by_nearness = sorted(run.items, key=lambda item: (item.apart, -item.step))
-    return by_nearness[run.least :]
+    """The items of a list that truncation may drop."""
+    by_nearness = sorted(run.items, key=lambda item: (item.steps_away, -item.step))
+    return by_nearness[run.min_items :]
 
 
 def _without_step(value: Any, step: int) -> Any:
@@ -107,7 +112,7 @@ def _without_step(value: Any, step: int) -> Any:
 
 
 def steps_from_target(sample: Sample, steps: Sequence[int]) -> list[int]:
-    """How far each step is from the nearest one that is asked for; from the end where none is."""
+    """The distance in steps of each step from the nearest target step; from the end where there is no target."""
     wanted = sample.wanted_steps
     if not wanted.size:
         wanted = np.array([len(sample.time)])
@@ -115,16 +120,16 @@ def steps_from_target(sample: Sample, steps: Sequence[int]) -> list[int]:
 
 
 def reject_sequential_strategy(head: AnswerFormat | None, kind: str) -> None:
-    """Raises ConfigError for numbers that go on from those before: east and north, gaps and ways take turns here."""
+    """Raises ConfigError for strategies that write a number relative to the one before; quantities alternate here."""
     if isinstance(head, NumbersFormat) and head.strategy in SEQUENTIAL_STRATEGIES:
         raise ConfigError(
             f"{kind} templates cannot write numbers in {head.strategy}, which go on from one value to the next. Choose "
-            f"another `strategy` in `answer`; for ways from fix to fix set `form: steps`."
+            f"another `strategy` in `answer`; for displacements from fix to fix set `form: steps`."
         )
 
 
 def sequence_variables(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
-    """Values of SEQUENCE_VARIABLES."""
+    """The values of SEQUENCE_VARIABLES."""
     side, seen = sample.side, sample.context_steps.tolist()
     moments = local_times(sample)
     first, last = (moments[seen[0]], moments[seen[-1]]) if len(seen) and has_clock(sample) else (None, None)
@@ -143,12 +148,12 @@ def sequence_variables(sample: Sample, choices: Sequence[str] = ()) -> dict[str,
 
 
 def channel_index(sample: Sample, name: str) -> int | None:
-    """Where a channel stands; None where the sample has none of that name."""
+    """The index of a channel; None where the sample has none of that name."""
     return sample.side.channels.index(name) if name in sample.side.channels else None
 
 
 def channel_values(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
-    """What may be seen of a channel, NaN elsewhere, and everywhere where there is none of that name."""
+    """The visible values of a channel, NaN elsewhere; all NaN where there is none of that name."""
     at = channel_index(sample, name)
     if at is None:
         return np.full(len(sample.time), np.nan)
@@ -157,12 +162,12 @@ def channel_values(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
 
 
 def object_name(sample: Sample) -> str:
-    """What the moving object is called."""
+    """The name of the moving object."""
     return plain_text(sample.side.labels[0])
 
 
 def has_clock(sample: Sample) -> bool:
-    """Whether stamps are moments of a day; a side whose freq_s is 0 counts milliseconds of a scene."""
+    """Whether times are calendar times; with a freq_s of 0 they are milliseconds of a scene."""
     return sample.side.freq_s != 0
 
 
@@ -172,13 +177,15 @@ def seconds(sample: Sample) -> Float64[np.ndarray, " time"]:
 
 
 def local_times(sample: Sample) -> list[datetime]:
-    """The moments as clocks at the place show them."""
+    """The times of all steps as local datetimes."""
     return calendar.local_times(seconds(sample).astype(np.int64), sample.side.timezone)
 
 
 def time_labels(sample: Sample) -> list[str]:
-    """What stands for the moment of each step: `Tue 11 Jun 09:00`, or `-0.8 s` from the last one seen before the
-    question (where none is, from the first one seen)."""
+    """The label of each step: `Tue 11 Jun 09:00`, or `-0.8 s`, counted from the last visible step before the target.
+
+    Without such a step, seconds are counted from the first visible step.
+    """
     time = seconds(sample)
     if not has_clock(sample):
         steps = sample.context_steps.tolist()
@@ -196,7 +203,7 @@ def time_labels(sample: Sample) -> list[str]:
 
 
 def is_daily(sample: Sample) -> bool:
-    """Whether all that is seen, more than one step, has stamps of local midnight: the time of day is not known."""
+    """Whether all visible steps, at least two, are at local midnight, so that the time of day is unknown."""
     steps = sample.context_steps.tolist()
     if not has_clock(sample) or len(steps) < 2:
         return False
@@ -205,7 +212,7 @@ def is_daily(sample: Sample) -> bool:
 
 
 def step_phrase(sample: Sample) -> str:
-    """The step in words that follow `every`: `6 hours`, `0.4 seconds`; '' where steps differ."""
+    """The time step as text that follows `every`: `6 hours`, `0.4 seconds`; '' where steps differ."""
     ways = np.diff(seconds(sample))
     if not len(ways) or ways.max() - ways.min() > 1e-9 or ways[0] <= 0:
         return ""
@@ -214,8 +221,7 @@ def step_phrase(sample: Sample) -> str:
 
 
 def known_covariates(sample: Sample, own: Sequence[str]) -> tuple[str, ...]:
-    """What is known in advance of the moments asked for, a line each: `Tue 11 Jun 09:00: rain 2 mm`; of a moment that
-    may not be told, `next: ...`."""
+    """Covariates of the target steps, a line each: `Tue 11 Jun 09:00: rain 2 mm`; `next: ...` for a hidden time."""
     found, names = [], time_labels(sample)
     for step in sample.wanted_steps.tolist():
         told = attribute_text(sample, step, own)
@@ -225,7 +231,7 @@ def known_covariates(sample: Sample, own: Sequence[str]) -> tuple[str, ...]:
 
 
 def attribute_text(sample: Sample, step: int, known: Sequence[str]) -> str:
-    """What may be seen at a step beside the channels `known`: `wind 35 kn, pressure 990 mb`."""
+    """The visible channels of a step, except `known`: `wind 35 kn, pressure 990 mb`."""
     words = []
     for at, name in enumerate(sample.side.channels):
         value = sample.values[step, 0, at]
@@ -235,10 +241,10 @@ def attribute_text(sample: Sample, step: int, known: Sequence[str]) -> str:
 
 
 def option_names(ids: Sequence[str], labels: Sequence[str] = ()) -> dict[str, str]:
-    """What each id is called in an answer: its label where all have one of their own, else the id."""
-    said = [plain_text(label) for label in labels]
-    if len(said) == len(ids) and all(said) and len(set(said)) == len(said):
-        return dict(zip(ids, said, strict=True))
+    """The text of each id in an answer: its label if all ids have different labels, else the id."""
+    texts = [plain_text(label) for label in labels]
+    if len(texts) == len(ids) and all(texts) and len(set(texts)) == len(texts):
+        return dict(zip(ids, texts, strict=True))
     return {name: plain_text(name) for name in ids}
 
 
@@ -251,7 +257,7 @@ def _attribute(name: str, value: float) -> str:
 
 
 def option_code_values(sample: Sample, channel: str, option: str) -> np.ndarray | None:
-    """The values of an answer that is one option, by its code; None where the sample asks for no code."""
+    """The values of an answer that is one option, as its code; None where the sample asks for no code."""
     at = channel_index(sample, channel)
     if at is None or not sample.wanted[:, 0, at].any():
         return None

@@ -1,4 +1,4 @@
-"""Series of regular fields as lines of numbers, and answers in numbers: what graph and grid share."""
+"""Series of regular fields as lines of numbers, for graphs, grids and videos."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,15 @@ from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Sample
 
 HIDDEN = "?"
-"""How an entry that is asked for is written amid those that are seen."""
+"""How a target entry is written among visible ones."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of numbers and what stands before it. start: when it begins, in full; of a neighbour its name. where: how
-    far away, in words."""
+    """A line of numbers with its label.
+
+    start: the time at which it starts, in full; for a neighbour its name. where: distance and direction of a neighbour.
+    """
 
     label: str
     numbers: str
@@ -36,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """The lines of one place."""
+    """The lines of one place or channel."""
 
     label: str
     lines: tuple[Line, ...]
@@ -44,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True)
 class TargetSeries:
-    """The asked entries of one place and channel, and the numbers in which they are said."""
+    """The target entries of one place and channel, and the notation of their numbers."""
 
     node: int
     channel: int
@@ -53,7 +55,7 @@ class TargetSeries:
 
 
 def forecast_start(sample: Sample) -> int:
-    """The first wanted step of a forecast. Raises DataError where a sample asks for more than its last steps."""
+    """The first target step of a forecast. Raises DataError where the target is not all of the last steps."""
     first = sample.first_wanted_step
     asked = sample.wanted[:, list(sample.wanted_nodes)].max(axis=2)
     if first == 0 or not asked[first:].all():
@@ -65,18 +67,18 @@ def forecast_start(sample: Sample) -> int:
 
 
 def visible_values(sample: Sample, node: int, channel: int) -> Float64[np.ndarray, " time"]:
-    """A series, NaN where it may not be seen."""
+    """A series, NaN where it is not visible."""
     return np.where(sample.visible[:, node, channel], sample.values[:, node, channel], np.nan)
 
 
 def channel_name(sample: Sample, channel: int) -> str:
-    """What a channel is called, or its number."""
+    """The name of a channel, or its number."""
     names = sample.side.channels
     return plain_text(names[channel].replace("_", " ")) if channel < len(names) else f"channel {channel + 1}"
 
 
 def separator_of(numbers: NumberText) -> str:
-    """What stands between two values of a strategy that writes each alone."""
+    """The separator between two values of a strategy that writes each value independently."""
     one, two = numbers.write(np.zeros(1)), numbers.write(np.zeros(2))
     return two[len(one) : len(two) - len(one)]
 
@@ -84,7 +86,7 @@ def separator_of(numbers: NumberText) -> str:
 def write_with_hidden(
     numbers: NumberText, values: Float64[np.ndarray, " time"], asked: Bool[np.ndarray, " time"]
 ) -> str:
-    """Numbers in order, with HIDDEN for those that are asked for; only of strategies that write each value alone."""
+    """Writes numbers with HIDDEN for target entries; only for strategies that write each value independently."""
     if not asked.any():
         return numbers.write(values)
     words = (HIDDEN if a else numbers.write(values[i : i + 1]) for i, a in enumerate(asked.tolist()))
@@ -94,10 +96,9 @@ def write_with_hidden(
 def daily_lines(
     sample: Sample, one: TargetSeries, steps: slice, *, name: str = "", full: bool = False
 ) -> tuple[Line, ...]:
-    """A series as lines, one a day (a month of daily data, a year of monthly).
+    """A series as lines, one for each day (for daily data month, for monthly data year).
 
-    name: stands behind each label, where several series are told apart. full: entries that are asked for stand there
-    as HIDDEN.
+    name: a suffix of each label, to distinguish several series. full: write target entries as HIDDEN.
     """
     values = visible_values(sample, one.node, one.channel)[steps]
     asked = sample.wanted[steps, one.node, one.channel] & full
@@ -109,7 +110,7 @@ def daily_lines(
 def _lines_by_day(
     sample: Sample, steps: slice, numbers: Callable[[slice], str], name: str = ""
 ) -> tuple[Line, ...]:
-    """A line for each day of these steps; numbers: the words for a part of them."""
+    """One line for each day of these steps. numbers: writes the values of some of the steps."""
     side = sample.side
     moments = calendar.local_times(sample.time[steps], side.timezone)
     holidays = side.calendar.holiday[steps]
@@ -124,7 +125,7 @@ def _lines_by_day(
 
 
 def scale_note(numbers: Strategy, unit: str = "") -> str:
-    """What a number of a line means, where it is not the value itself: ` in steps of 5 mph`."""
+    """The scale of written numbers, if they are not the values themselves: ` in steps of 5 mph`; else ''."""
     if numbers.zero:
         return f" as value / {format_decimal(numbers.unit)} + {numbers.zero}"
     return (
@@ -137,7 +138,7 @@ def scale_note(numbers: Strategy, unit: str = "") -> str:
 def place_blocks(
     sample: Sample, nodes: Sequence[int], labels: Sequence[str], steps: slice
 ) -> tuple[Block, ...]:
-    """The readings themselves, place by place (and channel by channel), a line a day."""
+    """The values by place, then by channel, one line for each day."""
     channels = range(sample.values.shape[2])
     visible = np.where(sample.visible, sample.values, np.nan)[steps]
     places = {channel: decimals_for(visible[:, :, channel]) for channel in channels}
@@ -157,5 +158,5 @@ def _readings(values: Float64[np.ndarray, " time"], places: int, part: slice) ->
 
 
 def local_times(sample: Sample) -> list[datetime]:
-    """All steps as clocks at the place show them."""
+    """The times of all steps as local datetimes."""
     return calendar.local_times(sample.time, sample.side.timezone)

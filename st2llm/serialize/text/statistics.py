@@ -1,4 +1,4 @@
-"""What can be measured on the visible part of a sample alone, for questions about it and checks of what is said."""
+"""Statistics of the visible part of a sample, for questions and for checks of descriptions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from st2llm.types import Layout, Sample
 
 
 def visible_channel(sample: Sample, name: str) -> Float64[np.ndarray, " time"] | None:
-    """The channel of that name of what has one node; None where there is none, or nothing of it is visible."""
+    """The visible values of a channel of a sample with one node; None where there are none."""
     if name not in sample.side.channels:
         return None
     found = series.visible_values(sample, 0, sample.side.channels.index(name))
@@ -21,12 +21,12 @@ def visible_channel(sample: Sample, name: str) -> Float64[np.ndarray, " time"] |
 
 
 def option_texts(sample: Sample) -> tuple[str, ...]:
-    """What the codes of a sample stand for, in words: their labels where all differ, else their ids."""
+    """The texts of the codes of a sample: their labels if all differ, else their ids."""
     return tuple(sequence.option_names(sample.side.options, sample.side.option_labels).values())
 
 
 def place_labels(sample: Sample) -> list[str]:
-    """What the places are called in prompts."""
+    """The names of the places in prompts."""
     return [plain_text(label) for label in sample.side.labels]
 
 
@@ -36,7 +36,7 @@ def unit_of(sample: Sample, channel: int) -> str:
 
 
 def quantity(sample: Sample, channel: int) -> str:
-    """What is measured, in words: the quantity of the data, or the channel where there are several."""
+    """The name of what is measured: the quantity of the data, or the channel if there are several."""
     names = sample.side.channels
     return plain_text(names[channel]) if len(names) > 1 else plain_text(sample.side.quantity)
 
@@ -73,7 +73,7 @@ def quarters(layout: Layout) -> tuple[Region, ...]:
 
 
 def _rank(at: np.ndarray) -> np.ndarray:
-    """The place of each coordinate among all, from low to high."""
+    """The rank of each coordinate, from low to high."""
     return np.argsort(np.argsort(at, kind="stable"), kind="stable")
 
 
@@ -87,7 +87,7 @@ def visible_mean(
 
 
 def slope(values: Float64[np.ndarray, " time"]) -> float:
-    """The least-squares slope a step of what is there; NaN for fewer than two values."""
+    """The least-squares slope per step of the finite values; NaN for fewer than two."""
     there = np.flatnonzero(np.isfinite(values))
     if len(there) < 2:
         return float("nan")
@@ -96,7 +96,7 @@ def slope(values: Float64[np.ndarray, " time"]) -> float:
 
 
 def visible_path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np.ndarray, " fix"]]:
-    """The visible positions of what moves, and their steps."""
+    """The visible positions of a moving object, and their steps."""
     x, y = visible_channel(sample, "x"), visible_channel(sample, "y")
     if x is None or y is None:
         return np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
@@ -106,7 +106,7 @@ def visible_path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np
 
 
 def path_length(xy: Float64[np.ndarray, "fix 2"]) -> float:
-    """The way along the fixes."""
+    """The length of the path along the fixes."""
     return float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
 
 
@@ -121,14 +121,14 @@ def visible_codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarra
 
 @dataclass(frozen=True)
 class Motion:
-    """How things move on the whole, in pixels a frame: right and down positive; clear where one direction prevails."""
+    """The mean motion in pixels per frame; right and down are positive."""
 
     right: float
     down: float
 
     @property
-    def word(self) -> str:
-        """left, right, up or down; '' where nothing moves or no direction prevails."""
+    def direction(self) -> str:
+        """left, right, up or down; '' where nothing moves or no direction dominates."""
         across, along = abs(self.right), abs(self.down)
         if max(across, along) < 0.25 or min(across, along) > 0.5 * max(across, along):
             return ""
@@ -138,9 +138,9 @@ class Motion:
 
 
 def mean_motion(sample: Sample, most: int = 24) -> Motion | None:
-    """The mean motion of what moves in the visible frames, by block matching; None without frames.
+    """The mean motion of the moving areas of the visible frames, by block matching; None without frames.
 
-    most: pairs of frames that are compared, evenly over the clip.
+    most: maximum number of pairs of frames that are compared, evenly spaced.
     """
     shown = sample.side.frames
     if shown is None or len(shown) < 2:
@@ -185,7 +185,7 @@ def motion_energy(sample: Sample) -> Float64[np.ndarray, " node"]:
 
 
 def clear_maximum(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | None:
-    """The position of the greatest value; None where the next one comes within `margin` of it, or there is none."""
+    """The index of the largest value; None if another value is within `margin` of it, or if there is none."""
     found = np.asarray(values, dtype=np.float64)
     order = [int(i) for i in np.argsort(-found, kind="stable") if np.isfinite(found[i])]
     if not order:

@@ -1,4 +1,4 @@
-"""Positions as numbers: metres east and north of the last fix that is seen, and back."""
+"""Answers of trajectories: positions relative to the last visible fix, and the next place."""
 
 import math
 import re
@@ -19,7 +19,7 @@ from st2llm.serialize.trajectory.stays import visit_counts
 from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
 
 RELATIVE_RESOLUTION = 0.01
-"""Numbers need no more decimals than tell a hundredth of a typical step from the next."""
+"""Numbers have enough decimals to resolve this share of a typical step."""
 
 _KM = 1000.0
 _PAIR_HEADROOM = 4.0
@@ -30,64 +30,66 @@ _PAIR = re.compile(r"\(\s*(-?[0-9]+(?:\.[0-9]+)?|x)\s*,\s*(-?[0-9]+(?:\.[0-9]+)?
 class PositionAnswer:
     """Answers that are positions: numbers east,north,east,north,..., or one pair (east, north).
 
-    head: the grammar. steps: each position is said as the way from the one before it. model: the sample to whose values
-    the numbers are fitted, where it is another.
+    answer_format: the grammar. steps: write each position as the displacement from the one before. reference: the
+    sample to whose values the notation is fitted; None for the sample itself.
     """
 
-    head: AnswerFormat
+    answer_format: AnswerFormat
     steps: bool = False
-    model: Sample | None = None
+    reference: Sample | None = None
 
-    def like(self, model: Sample) -> "PositionAnswer":
-        """The same in the numbers of another sample, for examples beside it."""
-        return replace(self, model=model)
+    def with_reference(self, reference: Sample) -> "PositionAnswer":
+        """The same answer in the notation of another sample, for few-shot examples."""
+        return replace(self, reference=reference)
 
     def track(self, sample: Sample) -> "PositionNotation":
-        """The notation of a sample; what is hidden has no part in it."""
-        fitted = self._fitted(self.model or sample)
-        return fitted if self.model is None else replace(fitted, base=base_position(sample))
+        """The notation of a sample, fitted to visible values alone."""
+        fitted = self._fitted(self.reference or sample)
+        return fitted if self.reference is None else replace(fitted, base=base_position(sample))
 
     def _fitted(self, sample: Sample) -> "PositionNotation":
-        head = self.head
-        if isinstance(head, NumbersFormat):
-            return PositionNotation.fit(sample, head.notation, steps=self.steps)
-        if isinstance(head, PairFormat):
+        answer_format = self.answer_format
+        if isinstance(answer_format, NumbersFormat):
+            return PositionNotation.fit(sample, answer_format.notation, steps=self.steps)
+        if isinstance(answer_format, PairFormat):
             return PositionNotation.fit(
                 sample,
-                Notation(head.digits, decimals=head.decimals, headroom=_PAIR_HEADROOM),
+                Notation(answer_format.digits, decimals=answer_format.decimals, headroom=_PAIR_HEADROOM),
                 steps=self.steps,
             )
         raise ConfigError(
-            f"Positions cannot be answered in the grammar {head.grammar!r}. Take numbers or pair."
+            f"Positions cannot be answered in the grammar {answer_format.grammar!r}. Take numbers or pair."
         )
 
     def grammar(self, sample: Sample) -> Grammar:
         track, count = self.track(sample), len(target_steps(sample))
-        if isinstance(self.head, PairFormat):
+        if isinstance(self.answer_format, PairFormat):
             if count != 1:
                 raise DataError(
                     f"{sample.id} asks for {count} positions, but a pair is one. Answer in numbers, or ask for one."
                 )
             bounds = (None, None)
-            return self.head.model_copy(update={"decimals": track.notation.decimals, "signed": True}).pair(
-                bounds, bounds
-            )
+            return self.answer_format.model_copy(
+                update={"decimals": track.notation.decimals, "signed": True}
+            ).pair(bounds, bounds)
         return track.numbers.grammar(2 * count)
 
     def truth(self, sample: Sample) -> str:
-        """What a perfect model answers, as far as its numbers reach; '' where it is not known."""
+        """The correct answer, clipped to the limits of the notation; '' where it is not known."""
         if sample.truth is None:
             return ""
         columns = [sample.side.channels.index("x"), sample.side.channels.index("y")]
         track = self.track(sample)
         words = track.words(sample.truth[target_steps(sample)][:, 0, columns])
-        if isinstance(self.head, PairFormat):
+        if isinstance(self.answer_format, PairFormat):
             return f"({words[0].replace(track.separator, ', ')})"
         return track.separator.join(words)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         track, steps = self.track(sample), target_steps(sample)
-        found = track.pair(text) if isinstance(self.head, PairFormat) else track.read(text, len(steps))
+        found = (
+            track.pair(text) if isinstance(self.answer_format, PairFormat) else track.read(text, len(steps))
+        )
         if isinstance(found, Unread):
             return Prediction(value=None, raw=text, unread_reason=found)
         value = np.full(sample.values.shape, np.nan)
@@ -101,11 +103,10 @@ class PositionAnswer:
 
 @dataclass(frozen=True)
 class PositionNotation:
-    """How the positions of one sample are written: relative to `base`, in `unit`, as `numbers`.
+    """The notation of the positions of one sample: relative to `base`, in `unit`, written as `numbers`.
 
-    base: the last position seen before the first one that is asked for (see `base_of`). scale: how many units of the
-    coordinates `unit` stands for. notation: how numbers look. steps: each position is written as the way from the one
-    before. `fit` makes one from what is visible.
+    base: the last visible position before the target (see `base_position`), in units of the data. scale: units of the
+    data in one `unit`. steps: write each position as the displacement from the one before. Made by `fit`.
     """
 
     base: tuple[float, float]
@@ -135,20 +136,23 @@ class PositionNotation:
 
     @property
     def precision(self) -> float:
-        """The most that writing and reading moves a coordinate, in the data's unit; what floats lose is counted in."""
+        """Maximum error of writing and reading a coordinate, in the unit of the data, including float rounding."""
         return self.numbers.precision * self.scale + 4 * float(
             np.spacing(max(map(abs, (*self.base, self._reach))))
         )
 
     @property
     def step_words(self) -> str:
-        """What a difference of 1 stands for, where it is not 1 unit: `0.5 kilometres`; else ''."""
+        """What a difference of 1 stands for, if it is not one unit: `0.5 kilometres`; else ''."""
         return "" if self.numbers.unit == 1 else f"{format_decimal(self.numbers.unit)} {self.unit}"
 
     def words(
         self, xy: Float64[np.ndarray, "time 2"], before: tuple[float, float] | None = None
     ) -> tuple[str, ...]:
-        """`east,north` of each position, `x,x` where one is missing. before: where the first step begins (base)."""
+        """Writes `east,north` for each position, `x,x` for a missing one.
+
+        before: the position from which the first step is counted; None for `base`.
+        """
         if not self.steps:
             return tuple(self.numbers.write(row) for row in self._fitting(xy) / self.scale)
         at = np.array(self.base if before is None else before)
@@ -163,15 +167,15 @@ class PositionNotation:
         return tuple(said)
 
     def at(self, xy: Float64[np.ndarray, " 2"]) -> str:
-        """`east,north` of one position from the base, whatever the form of the answer."""
+        """Writes `east,north` of one position relative to the base, also if the answer is in steps."""
         return self.numbers.write(_difference(xy[None], np.array(self.base))[0] / self.scale)
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, "horizon 2"] | Unread:
-        """So many positions, or why there are not."""
+        """Reads `count` positions, or gives the reason why that is impossible."""
         return self._positions(self.numbers.read(text, 2 * count), 2 * count)
 
     def pair(self, text: str) -> Float64[np.ndarray, "horizon 2"] | Unread:
-        """One position, written `(east, north)`."""
+        """Reads one position, written `(east, north)`."""
         found = _PAIR.search(text)
         if found is None:
             return Unread("no pair (x, y) in the answer", "truncated" if "(" in text else "unreadable")
@@ -188,7 +192,7 @@ class PositionNotation:
     def _fitting(
         self, xy: Float64[np.ndarray, "time 2"], base: Float64[np.ndarray, " 2"] | None = None
     ) -> Float64[np.ndarray, "time 2"]:
-        """The way from the base in the coordinates' own unit, as far as numbers can say it."""
+        """The displacement from the base in the unit of the data, clipped to the limits of the notation."""
         low, high = (limit * self.scale for limit in self.numbers.limits)
         return np.asarray(np.clip(_difference(xy, np.array(self.base) if base is None else base), low, high))
 
@@ -203,7 +207,7 @@ class PositionNotation:
 
 
 def visible_positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
-    """The coordinates that may be seen, NaN elsewhere. Raises DataError for a sample without coordinates."""
+    """The visible coordinates, NaN elsewhere. Raises DataError for a sample without coordinates."""
     if channel_index(sample, "x") is None or channel_index(sample, "y") is None:
         raise DataError(
             f"{sample.id} has no coordinates x and y, but {', '.join(sample.side.channels) or 'no named channel'}. "
@@ -214,8 +218,10 @@ def visible_positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
 
 
 def base_position(sample: Sample) -> tuple[float, float]:
-    """Where numbers are counted from: the last position that is seen before the first one asked for, or, where none is,
-    the first one seen. Raises DataError where there is none at all."""
+    """The reference position: the last visible one before the target, else the first visible one.
+
+    Raises DataError where no position is visible.
+    """
     seen = visible_positions(sample)
     known = np.flatnonzero(np.isfinite(seen).all(axis=1))
     if not known.size:
@@ -226,7 +232,7 @@ def base_position(sample: Sample) -> tuple[float, float]:
 
 
 def target_steps(sample: Sample) -> list[int]:
-    """The steps whose positions are asked for. Raises DataError where there are none, or x is asked for without y."""
+    """The steps whose positions are asked for. Raises DataError for none, or for x without y."""
     names = sample.side.channels
     x, y = (
         sample.wanted[:, 0, names.index(name)] if name in names else np.zeros(0, dtype=bool) for name in "xy"
@@ -240,15 +246,17 @@ def target_steps(sample: Sample) -> list[int]:
 
 
 def position_unit(unit: str, reach: float, notation: Notation) -> tuple[str, float]:
-    """The unit in which positions are said, and how many of the data's units it is: kilometres where metres would not
-    fit into the digits."""
+    """The unit of written positions, and its size in units of the data.
+
+    The unit is kilometres where metres would not fit into the digits of the notation.
+    """
     if not is_metric(unit):
         return plain_text(unit), 1.0
     return ("kilometres", _KM) if reach > 10**notation.digits / notation.headroom else ("metres", 1.0)
 
 
 def decimals_for_steps(sizes: Float64[np.ndarray, " _"], most: int) -> int:
-    """How many decimals tell RELATIVE_RESOLUTION of a typical size from the next; `most` where nothing moves."""
+    """Decimals that resolve RELATIVE_RESOLUTION of the median size, at most `most`; `most` if nothing moves."""
     some = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not some.size:
         return most
@@ -261,7 +269,7 @@ def decimals_for_steps(sizes: Float64[np.ndarray, " _"], most: int) -> int:
 
 
 def fit_strategy(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation) -> Strategy:
-    """A strategy fitted to values; where the decimals of a notation are not needed, to whole numbers."""
+    """Fits a strategy to values; to rounded values where the decimals of the notation are not needed."""
     whole = notation.decimals and not fine.decimals
     return fit(fine.strategy, np.rint(values) if whole else values, fine)
 
@@ -269,25 +277,25 @@ def fit_strategy(values: Float64[np.ndarray, " _"], notation: Notation, fine: No
 def _difference(
     xy: Float64[np.ndarray, "time 2"], base: Float64[np.ndarray, " 2"]
 ) -> Float64[np.ndarray, "time 2"]:
-    """Differences, kept finite where coordinates are at the end of what floats can say."""
+    """Differences, kept finite for coordinates near the largest float."""
     most = float(np.finfo(np.float64).max) / 8
     return np.asarray(np.clip(xy, -most, most) - np.clip(base, -most, most))
 
 
 @dataclass(frozen=True)
 class NextPlaceAnswer:
-    """The next place: a ranking of ids, or the best one alone. The object's own places are the first candidates."""
+    """The next place: a ranking of ids, or one id. The places that the object visited are the first candidates."""
 
-    head: AnswerFormat
+    answer_format: AnswerFormat
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:
-        """All places of the data set, those that the object was seen at first, the most visited of them first."""
+        """All places of the data set: first those that the object visited, the most visited first."""
         own = [place for place, _ in visit_counts(sample).most_common()]
         return tuple(dict.fromkeys((*own, *sample.side.options)))
 
     def count(self, sample: Sample) -> int:
-        """How many ids are asked for: never more than the object's own places."""
-        wanted = self.head.count if isinstance(self.head, RankingFormat) else 1
+        """Number of ids to answer: at most the number of places that the object visited."""
+        wanted = self.answer_format.count if isinstance(self.answer_format, RankingFormat) else 1
         return max(1, min(wanted, len(visit_counts(sample)), len(sample.side.options)))
 
     def grammar(self, sample: Sample) -> Choice | Ranking:
@@ -296,16 +304,16 @@ class NextPlaceAnswer:
             raise DataError(
                 f"{sample.id} knows no places to choose from. Name the column of `place` in the data card."
             )
-        if isinstance(self.head, RankingFormat):
-            return Ranking(words, self.count(sample), self.head.separator)
+        if isinstance(self.answer_format, RankingFormat):
+            return Ranking(words, self.count(sample), self.answer_format.separator)
         return Choice(words)
 
     def truth(self, sample: Sample) -> str:
-        """The right place, and behind it the object's own, the most visited first; '' where it is not known."""
+        """The correct place followed by the object's places, the most visited first; '' where it is not known."""
         if sample.label is None:
             return ""
         ranked = dict.fromkeys((sample.label, *self.candidates(sample)))
-        separator = self.head.separator if isinstance(self.head, RankingFormat) else ""
+        separator = self.answer_format.separator if isinstance(self.answer_format, RankingFormat) else ""
         return separator.join(plain_text(place) for place in list(ranked)[: self.count(sample)])
 
     def read(self, text: str, sample: Sample) -> Prediction:

@@ -1,4 +1,4 @@
-"""Visits to places in words, and the next place as an answer (after LLM-Mob, Wang et al. 2023)."""
+"""Template variables of visits to places (after LLM-Mob, Wang et al. 2023)."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ _OWN = ("x", "y", "place", "duration_min")
 
 @dataclass(frozen=True)
 class StayItem:
-    """One visit in words; '' for whatever is unknown."""
+    """One visit as text; '' for what is unknown."""
 
     step: int
-    apart: int
+    steps_away: int
     label: str
     place: str
     name: str = ""
@@ -55,7 +55,7 @@ class StayItem:
 
 @dataclass(frozen=True)
 class VisitedPlace:
-    """A place that the object knows, and how often it was there."""
+    """A place that the object visited, and how often."""
 
     place: str
     visits: int
@@ -78,8 +78,8 @@ def stay_variables(sample: Sample, context: int, count: int) -> dict[str, Any]:
     return {
         "object": sequence.object_name(sample),
         "stays": ItemList(tuple(stays)),
-        "past": ItemList(tuple(stay for stay in stays if stay.step not in recent), least=1),
-        "context": ItemList(tuple(stay for stay in stays if stay.step in recent), least=len(stays)),
+        "past": ItemList(tuple(stay for stay in stays if stay.step not in recent), min_items=1),
+        "context": ItemList(tuple(stay for stay in stays if stay.step in recent), min_items=len(stays)),
         "visited": tuple(
             VisitedPlace(plain_text(p), n, names.get(p, "")) for p, n in visit_counts(sample).most_common()
         ),
@@ -90,13 +90,13 @@ def stay_variables(sample: Sample, context: int, count: int) -> dict[str, Any]:
 
 
 def empty_stay_variables() -> dict[str, Any]:
-    """Values of STAY_VARIABLES where no places are known."""
+    """The values of STAY_VARIABLES where no places are known."""
     empty = {name: ItemList(()) for name in ("stays", "past", "context")}
     return {**dict.fromkeys(STAY_VARIABLES, ""), **empty, "visited": (), "count": 0}
 
 
 def visit_counts(sample: Sample) -> Counter[str]:
-    """How often each place is seen; equally often visited ones in the order of their first visit."""
+    """Number of visits to each place; ties in the order of the first visit."""
     codes = sequence.channel_values(sample, "place")[sample.context_steps]
     return Counter(sample.side.options[int(code)] for code in codes[np.isfinite(codes)])
 
@@ -126,7 +126,7 @@ def _stay_items(sample: Sample) -> list[StayItem]:
 
 
 def _place_names(sample: Sample) -> dict[str, str]:
-    """Words of the places where they say more than the ids."""
+    """Labels of the places that differ from their ids."""
     side = sample.side
     if len(side.option_labels) != len(side.options):
         return {}
@@ -135,13 +135,13 @@ def _place_names(sample: Sample) -> dict[str, str]:
 
 
 def _target_time_known(sample: Sample) -> bool:
-    """Time repeats the last that is known where the task hides that of the stay which is asked for."""
+    """Whether the time of the target stay is visible; where it is hidden, it repeats the time before."""
     origin = sample.first_wanted_step
     return 0 < origin < len(sample.time) and bool(sample.time[origin] > sample.time[origin - 1])
 
 
 def _context(sample: Sample, steps: list[int], most: int) -> set[int]:
-    """The last stays of the last seven local days, at most so many."""
+    """The steps of the last stays of the last seven local days, at most `most`."""
     moments = sequence.local_times(sample)
     today = moments[min(sample.first_wanted_step, len(moments) - 1)].date()
     late = [step for step in steps if (today - moments[step].date()).days <= CONTEXT_DAYS]

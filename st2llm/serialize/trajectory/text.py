@@ -1,4 +1,4 @@
-"""A trajectory in words: its fixes as ways and directions, its stays as visits, and the answer read back."""
+"""The serializer of trajectories: writes samples as text and reads answers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _POSITION_TASKS = ("forecast", "recover", "interpolate", "impute")
 
 @dataclass(frozen=True)
 class TrajectorySerializer:
-    """Writes samples of one moving object as words, and reads the answer.
+    """Writes samples of one moving object as text and reads answers.
 
     Positions are numbers in a stated step from the last visible fix before the target (see PositionNotation), so that a
     round trip moves a coordinate by at most half a step. Places are answered by their ids.
@@ -79,7 +79,7 @@ class TrajectorySerializer:
         return answer.precision(sample) if isinstance(answer, PositionAnswer) else None
 
     def example(self, solved: Sample, asked: Sample) -> Example:
-        """Positions in the numbers of the sample that is asked, from the solved one's own last fix."""
+        """Positions in the notation of the sample that is asked, relative to the last fix of the solved sample."""
         words = self.variables(solved)
         if self.plan.task == "next-place":
             question = f"{words['asked_time']}: place" if words["asked_time"] else "next: place"
@@ -88,38 +88,38 @@ class TrajectorySerializer:
         if not isinstance(answer, PositionAnswer):
             told = words["track"] if len(words["track"]) else words["stays"]
             return Example("\n".join(filter(None, (str(told), words["question"]))), answer.truth(solved))
-        alike = answer.like(asked)
+        alike = answer.with_reference(asked)
         row = variables.number_row(solved, alike.track(solved))
         return Example(_row_with_gap(row, solved), alike.truth(solved))
 
     def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Description, then what is farthest from the question: of a history the oldest. The context stays."""
+        """The description, then the steps farthest from the target. The context stays."""
         return sequence.drop_order(words)
 
     @property
     def _answer(self) -> PositionAnswer | NextPlaceAnswer | LabelAnswer:
-        head = self._head
+        answer_format = self._answer_format
         if self.plan.task == "next-place":
-            return NextPlaceAnswer(head)
+            return NextPlaceAnswer(answer_format)
         if self.plan.task in _POSITION_TASKS:
-            return PositionAnswer(head, self.form == "steps")
-        return LabelAnswer(head)
+            return PositionAnswer(answer_format, self.form == "steps")
+        return LabelAnswer(answer_format)
 
     @property
-    def _head(self) -> AnswerFormat:
-        """How positions are written where the template has no answer, too."""
+    def _answer_format(self) -> AnswerFormat:
+        """The format of positions, also for templates without an answer."""
         return self.plan.answer or NumbersFormat(digits=4, decimals=2, signed=True)
 
     def _moves(self, sample: Sample) -> dict[str, Any]:
         if self.plan.task not in _POSITION_TASKS and not _has_positions(sample):
             return {**variables.empty_movement_variables(), "object": sequence.object_name(sample)}
-        head = (
-            self._head
-            if isinstance(self._head, NumbersFormat | PairFormat)
+        answer_format = (
+            self._answer_format
+            if isinstance(self._answer_format, NumbersFormat | PairFormat)
             else NumbersFormat(digits=4, decimals=2)
         )
         return variables.movement_variables(
-            sample, PositionAnswer(head, self.form == "steps").track(sample), self.cells
+            sample, PositionAnswer(answer_format, self.form == "steps").track(sample), self.cells
         )
 
     def _stays(self, sample: Sample) -> dict[str, Any]:
@@ -129,12 +129,12 @@ class TrajectorySerializer:
                     f"{sample.id} has no places. Take a template for positions: trajectory/forecast."
                 )
             return stays.empty_stay_variables()
-        count = NextPlaceAnswer(self._head).count(sample) if self.plan.task == "next-place" else 0
+        count = NextPlaceAnswer(self._answer_format).count(sample) if self.plan.task == "next-place" else 0
         return stays.stay_variables(sample, self.context, count)
 
     def _choices(self, sample: Sample) -> tuple[str, ...]:
         answer = self._answer
-        chooses = isinstance(answer, LabelAnswer) and self._head.grammar in ("choice", "ranking")
+        chooses = isinstance(answer, LabelAnswer) and self._answer_format.grammar in ("choice", "ranking")
         return answer.options(sample) if chooses and isinstance(answer, LabelAnswer) else ()
 
     def _asked(self, sample: Sample) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _has_positions(sample: Sample) -> bool:
 
 
 def _row_with_gap(row: sequence.ItemList, sample: Sample) -> str:
-    """The numbers that are seen; `...` stands for what is asked for amid them."""
+    """The visible numbers, with `...` for target entries between them."""
     origin = sample.first_wanted_step
     before, after = ([str(item) for item in row if (item.step < origin) is side] for side in (True, False))
     return row.separator.join(before) + (f" ... {row.separator.join(after)}" if after else "")

@@ -1,4 +1,4 @@
-"""The fixes of a moving object in words: where it was, how fast and whither it went."""
+"""Template variables of the fixes of a moving object: positions, speeds and directions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,10 +42,10 @@ MODELLED_CHANNELS = ("x", "y", "place")
 
 @dataclass(frozen=True)
 class FixItem:
-    """One fix in words; '' for whatever is unknown."""
+    """One fix as text; '' for what is unknown."""
 
     step: int
-    apart: int
+    steps_away: int
     label: str
     numbers: str = ""
     away: str = ""
@@ -71,7 +71,7 @@ class FixItem:
 
 
 def movement_variables(sample: Sample, track: PositionNotation, across: int) -> dict[str, Any]:
-    """Values of MOVEMENT_VARIABLES. across: how many squares lie side by side on the map."""
+    """The values of MOVEMENT_VARIABLES. across: number of map squares along the longer side."""
     steps, origin = sample.context_steps.tolist(), sample.first_wanted_step
     xy, time = visible_positions(sample), sequence.seconds(sample)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
@@ -88,7 +88,9 @@ def movement_variables(sample: Sample, track: PositionNotation, across: int) -> 
         "history": ItemList(tuple(_fix_items(sample, track, across))),
         "track": numbers,
         "before": ItemList(tuple(item for item in numbers if item.step < origin), numbers.separator),
-        "after": ItemList(tuple(item for item in numbers if item.step > origin), numbers.separator, least=1),
+        "after": ItemList(
+            tuple(item for item in numbers if item.step > origin), numbers.separator, min_items=1
+        ),
         "number_unit": track.unit,
         "number_step": track.step_words,
         "number_note": track.numbers.note,
@@ -106,7 +108,7 @@ def movement_variables(sample: Sample, track: PositionNotation, across: int) -> 
 
 
 def empty_movement_variables() -> dict[str, Any]:
-    """Values of MOVEMENT_VARIABLES where no position is known."""
+    """The values of MOVEMENT_VARIABLES where no position is known."""
     words = dict.fromkeys(MOVEMENT_VARIABLES, "")
     return {
         **words,
@@ -117,14 +119,15 @@ def empty_movement_variables() -> dict[str, Any]:
 
 
 def number_row(sample: Sample, track: PositionNotation) -> ItemList:
-    """The numbers of all fixes that are seen; of steps, the first fix says nothing."""
+    """The numbers of all visible fixes; in steps, the first fix has none."""
     steps, xy = sample.context_steps.tolist(), visible_positions(sample)
-    labels, apart = sequence.time_labels(sample), sequence.steps_from_target(sample, steps)
+    labels, steps_away = sequence.time_labels(sample), sequence.steps_from_target(sample, steps)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
     first = (float(xy[known[0]][0]), float(xy[known[0]][1]))
     said = track.words(xy[steps], first)
     items = [
-        TextItem(step, far, labels[step], text) for step, far, text in zip(steps, apart, said, strict=True)
+        TextItem(step, far, labels[step], text)
+        for step, far, text in zip(steps, steps_away, said, strict=True)
     ]
     return ItemList(
         tuple(item for item in items if not (track.steps and item.step == known[0])), track.separator
@@ -168,7 +171,7 @@ def _fix_items(sample: Sample, track: PositionNotation, across: int) -> list[Fix
 def _last_movement(
     xy: Float64[np.ndarray, "time 2"], time: Float64[np.ndarray, " time"], before: list[int], unit: str
 ) -> dict[str, str]:
-    """How it went when it was seen last."""
+    """Speed, heading and turn at the last visible fix before the target."""
     if len(before) < 2:
         return {"speed": "", "heading": "", "turning": ""}
     a, b = before[-2:]

@@ -73,14 +73,14 @@ def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
     unclear = across is None and _SIDES.search(clause.lowered) is not None
     if (
         moves is None
-        or not moves.word
+        or not moves.direction
         or statistics.cut_frames(sample)
         or unclear
         or re.search(r"\bthen\b|\bback\b", clause.lowered)
     ):
         yield Claim(clause.text, "direction", claimed, "uncheckable")
         return
-    yield word_claim(clause, "direction", claimed, moves.word)
+    yield word_claim(clause, "direction", claimed, moves.direction)
 
 
 def _light(clause: Clause, sample: Sample) -> Iterator[Claim]:
