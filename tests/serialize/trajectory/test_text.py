@@ -282,7 +282,12 @@ def test_attributes_and_cells_are_told_where_there_are_any():
     track = np.column_stack([np.linspace(-80, -70, 20), np.linspace(20, 30, 20)])
     track[-4:] = np.nan
     sample = track_sample(
-        path() * 1e4, horizon=4, freq_s=60, step=6 * HOUR, attributes={"wind_kn": wind}, side={"step_lonlat": track}
+        path() * 1e4,
+        horizon=4,
+        freq_s=60,
+        step=6 * HOUR,
+        attributes={"wind_kn": wind},
+        side={"step_lonlat": track},
     )
     fixes = text_of().variables(sample)["history"]
     assert fixes[0].attributes == "wind 30 kn" and fixes[0].label == "Mon 8 Jan 08:00"
