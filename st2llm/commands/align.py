@@ -131,8 +131,8 @@ def _nearest_words(done: AlignedModel, tokens: np.ndarray) -> list[list[str]]:
     prototypes = getattr(done.arm.up, "prototypes", None)
     if prototypes is not None:
         rows.append(prototypes().detach().float().cpu().numpy().astype(np.float64)[:_WORDS])
-    found = geometry.nearest_words(np.concatenate(rows), table)
-    return [[done.llm.tokenizer.decode([int(i)]).strip() or "(blank)" for i in row] for row in found]
+    nearest = geometry.nearest_words(np.concatenate(rows), table)
+    return [[done.llm.tokenizer.decode([int(i)]).strip() or "(blank)" for i in row] for row in nearest]
 
 
 def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple[str, float, float] | None:

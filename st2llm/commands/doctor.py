@@ -57,9 +57,9 @@ def _machine() -> list[Finding]:
 
 
 def _quantisation() -> Finding:
-    found = quantise.available_quantisations(best_device())
+    methods = quantise.available_quantisations(best_device())
     lacking = f"none on {best_device().type}: reinstall bitsandbytes, or load with quant='none'"
-    return Finding("machine", "quantisation", ", ".join(found) or lacking, well=bool(found))
+    return Finding("machine", "quantisation", ", ".join(methods) or lacking, well=bool(methods))
 
 
 def _devices() -> list[str]:

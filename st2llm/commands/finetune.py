@@ -131,7 +131,7 @@ def _evaluate(
     details = [
         *facts,
         ("trained on", f"{recipe.clips} synthetic clips of {recipe.frames} frames, {len(train)} questions"),
-        ("asked about", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
+        ("evaluated on", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
         ("steps", f"{done.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
         ("validation", f"{done.curve.best:.4g} nats"),
         ("seed", str(recipe.seed)),
@@ -176,8 +176,8 @@ def _examine(recipe: InstructionRecipe, path: str, out: Path, reporter: Progress
 
 
 def _facts(recipe: InstructionRecipe, out: Path, test: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    found = checkpoint.read_checkpoint(out)
-    state, r, a = found.state, recipe, recipe.adapt
+    trained = checkpoint.read_checkpoint(out)
+    state, r, a = trained.state, recipe, recipe.adapt
     first = test[0]
     return [
         (

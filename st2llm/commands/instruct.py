@@ -59,10 +59,12 @@ question. decimals, within: the precision of a numerical answer."""
 
 @dataclass(frozen=True)
 class InstructionRequest:
-    """What to write. templates: by name below their kind (forecast, question-answer.choice); empty for the card's task
-    and questions. count: rows of each template, None for as many as the part has samples. shard: rows of a file.
-    part: of the split; another part than train goes into files of its own name and is marked in each row. budget:
-    tokens that a prompt may take, counted by the tokenizer of `llm`; what cannot be told in so few is not asked.
+    """The instruction set to write.
+
+    templates: names below the kind (forecast, question-answer.choice); empty for the card's task and questions. count:
+    rows per template; None for one per sample. shard: rows per file. part: of the split; it names the files and is
+    stored in each row. budget: maximum tokens of a prompt, counted by the tokenizer of `llm`; longer prompts are left
+    out.
     """
 
     data: str
@@ -159,7 +161,7 @@ def _first(data: Container) -> Any:
 
 def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
     kind = _first(data).kind
-    found = []
+    sources = []
     for name in request.templates or _usual(data):
         template = load_prompt(f"{kind}/{name}")
         word = template.head.task
@@ -175,8 +177,8 @@ def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
             raise DataError(
                 f"{_first(data).name} has no {request.part} sample for {task.name}. Choose another --part."
             )
-        found.append(_Source(template, part, parts.sha256, request.count or len(part)))
-    return found
+        sources.append(_Source(template, part, parts.sha256, request.count or len(part)))
+    return sources
 
 
 def _usual(data: Container) -> tuple[str, ...]:
@@ -267,8 +269,8 @@ def _row(
         number -= source.count
     draw = np.random.default_rng(seed_from(f"{request.seed}\n{request.part}\n{source.template.id}\n{number}"))
     for sample in _candidates(source, number, draw):
-        for solved, asked, how in _solved(source.template, sample, request.seed, draw):
-            if (row := _make_row(source, data, solved, request, asked, how)) is not None:
+        for solved, question, how in _solved(source.template, sample, request.seed, draw):
+            if (row := _make_row(source, data, solved, request, question, how)) is not None:
                 return row
     return None
 
@@ -312,7 +314,7 @@ def _make_row(
     data: Container,
     sample: Sample,
     request: InstructionRequest,
-    asked: questions.QuestionAnswer | None,
+    question: questions.QuestionAnswer | None,
     how: str,
 ) -> dict[str, Any] | None:
     if sample.wanted.any() and (sample.truth is None or not np.isfinite(sample.truth[sample.wanted]).all()):
@@ -340,10 +342,10 @@ def _make_row(
         "dataset": first.name,
         "sample": sample.id,
         "place": place,
-        "topic": asked.topic if asked else "",
-        "options": list(asked.options) if asked else [],
-        "decimals": asked.decimals if asked else 0,
-        "within": asked.tolerance if asked else 0.0,
+        "topic": question.topic if question else "",
+        "options": list(question.options) if question else [],
+        "decimals": question.decimals if question else 0,
+        "within": question.tolerance if question else 0.0,
         "provenance": f"{first.provenance.source or first.name}: {how}",
         "licence": first.provenance.licence,
         "template": source.template.id,

@@ -100,7 +100,7 @@ def task_for(
     """The task of a template on this data: the card's own where it names it, else one of its sort and length.
 
     What is no task of its own (describe, question-answer, anomaly) is about what the card's task shows, of a field
-    the last 24 steps. history: steps that are seen, of masks the length of the window. horizon: steps asked for.
+    the last 24 steps. history: observed steps; for masks, the length of the window. horizon: predicted steps.
     Raises DataError where the card has no task to go by and history or horizon are not given.
     """
     first = _first(data)
@@ -165,7 +165,7 @@ def _with_lengths(task: tasks.Task, history: int | None, horizon: int | None) ->
 
 def _stride(first: Any, task: tasks.Task) -> int:
     """Forecasts are one horizon apart, that of the card's own task where it has one, so that an index means the same
-    window whatever horizon is asked for; masks of a field one window; other sequences and clips go step by step."""
+    window for every horizon; masks of a field one window; other sequences and clips go step by step."""
     horizon = getattr(task, "horizon", None)
     if horizon and first.default_task:
         own = tasks.from_config(first.default_task)[0]

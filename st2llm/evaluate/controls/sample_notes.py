@@ -101,10 +101,10 @@ def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
     length = float(np.hypot(*away))
     ahead = away / length if length > 1e-6 else np.array([1.0, 0.0])
     step = max(length / max(len(seen) - 1, 1), _LEAST_STEP) * LEVELS[level]
-    asked = sample.wanted_steps
-    paces = step * np.exp(rng.normal(0, _NOISE, size=len(asked)))
+    steps = sample.wanted_steps
+    paces = step * np.exp(rng.normal(0, _NOISE, size=len(steps)))
     truth = np.full(sample.values.shape, np.nan)
-    truth[asked[:, None], 0, [x, y]] = seen[-1] + np.cumsum(paces)[:, None] * ahead
+    truth[steps[:, None], 0, [x, y]] = seen[-1] + np.cumsum(paces)[:, None] * ahead
     return replace(sample, truth=np.where(sample.wanted, truth, np.nan))
 
 

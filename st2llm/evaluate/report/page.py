@@ -191,7 +191,7 @@ def _by_seed(
 
 def _rules(results: RunResults, rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
     """The primary metric under the three rules for unreadable answers, side by side."""
-    found = []
+    lines = []
     for row in rows:
         if row.unread_rules:
             values = [
@@ -199,8 +199,8 @@ def _rules(results: RunResults, rows: Sequence[Record]) -> tuple[tuple[str, ...]
                 for rule in ("dropped", "penalised", "imputed")
             ]
             sentences = (format_score(results.primary, value) for value in values)
-            found.append((row.predictor, format_count(row.n), format_count(row.unread), *sentences))
-    return tuple(found)
+            lines.append((row.predictor, format_count(row.n), format_count(row.unread), *sentences))
+    return tuple(lines)
 
 
 def _answer_counts(rows: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
@@ -302,11 +302,11 @@ def _control_arm(results: RunResults, arm: Mapping[str, Any]) -> tuple[str, str,
 
 def _detectable(results: RunResults, tasks: Sequence[TaskSection]) -> str:
     """The smallest gain that this run can detect, for each task where it is known."""
-    found = []
+    sentences = []
     for view in tasks:
         gain = view.verdict.llm_arm.gain_best if view.verdict.llm_arm else None
         if gain is not None and gain.detectable is not None:
             where = f" on {view.task}" if len(tasks) > 1 else ""
             amount = format_gain_size(gain.detectable, relative=results.relative)
-            found.append(f"The smallest gain that this run can detect{where} is {amount}.")
-    return " ".join(found)
+            sentences.append(f"The smallest gain that this run can detect{where} is {amount}.")
+    return " ".join(sentences)

@@ -44,7 +44,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class ExamplePanel:
-    """One sample: the figure, and the prompt and answer of the language model where one was asked.
+    """One sample: the figure, and the prompt and answer of the language model where one was prompted.
 
     values: (predictor, value) pairs where no figure shows them. usage: tokens and seconds. unread: the reason why the
     answer could not be parsed, or ''.
@@ -109,7 +109,7 @@ def horizon(
     *,
     name: str,
 ) -> str:
-    if not errors or max(len(found.by_step) for found in errors.values()) < 2:
+    if not errors or max(len(mean_errors.by_step) for mean_errors in errors.values()) < 2:
         return ""
     most = results.most_windows(rows[0].task)
     strong = {verdict.reference, verdict.llm_arm.predictor if verdict.llm_arm else None}
@@ -124,7 +124,7 @@ def horizon(
     step = STEPS.get(int(results.data.get("freq_s") or 0), "step")
     unit = str(results.data.get("unit") or "")
     ahead = rows[0].task.startswith("forecast")
-    axis = f"{step}s ahead" if ahead else f"{step}s from the first that is asked for"
+    axis = f"{step}s ahead" if ahead else f"{step}s from the first predicted one"
     error = "mean distance" if results.predicts_positions else figures.ERROR
     return figures.error_by_step(pd.concat(tables), unit=unit, axis=axis, error=error, name=name)
 

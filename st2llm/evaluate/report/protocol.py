@@ -92,8 +92,8 @@ def _llm(results: RunResults) -> tuple[tuple[str, str], ...]:
 
 
 def _environment(results: RunResults) -> tuple[tuple[str, str], ...]:
-    found = results.run.get("environment") or {}
-    return _kept(*((str(key).replace("_", " "), _plain(v)) for key, v in found.items() if v is not None))
+    versions = results.run.get("environment") or {}
+    return _kept(*((str(key).replace("_", " "), _plain(v)) for key, v in versions.items() if v is not None))
 
 
 def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:

@@ -89,12 +89,12 @@ def _load(suite: Suite) -> Container:
 
 def _with_faults(suite: Suite, data: Container) -> tuple[Container, tuple[Fault, ...]]:
     """The data with the faults to detect, and these faults."""
-    asked = suite.faults
-    if asked is None or not isinstance(data, SensorGraph):
+    settings = suite.faults
+    if settings is None or not isinstance(data, SensorGraph):
         return data, ()
-    if asked.planted is not None:
-        return inject_faults(data, asked.planted, seed=asked.seed)
-    return data, read_faults(Path(str(asked.documented)), data)
+    if settings.planted is not None:
+        return inject_faults(data, settings.planted, seed=settings.seed)
+    return data, read_faults(Path(str(settings.documented)), data)
 
 
 def _faults_json(data: Container, faults: Sequence[Fault]) -> dict[str, Any]:

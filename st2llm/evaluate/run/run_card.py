@@ -83,17 +83,17 @@ def _selected(inputs: Inputs) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions of the packages that compute, and the machine."""
-    found: dict[str, Any] = {"python": platform.python_version()}
+    versions: dict[str, Any] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    found["cpu"] = _cpu()
-    found["cores"] = os.cpu_count()
-    found["memory_gb"] = round(psutil.virtual_memory().total / 1e9, 1)
-    found["platform"] = f"{platform.system()} {platform.machine()}"
-    return found
+            versions[package] = None
+    versions["cpu"] = _cpu()
+    versions["cores"] = os.cpu_count()
+    versions["memory_gb"] = round(psutil.virtual_memory().total / 1e9, 1)
+    versions["platform"] = f"{platform.system()} {platform.machine()}"
+    return versions
 
 
 def commit_text() -> str:

@@ -1,4 +1,4 @@
-"""Samples of a comparison: made once, and asked for a subset of their places."""
+"""Samples of a comparison: cached, and restricted to a subset of their places."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -49,7 +49,7 @@ def choose_examples(
 ) -> list[Example]:
     """A good, a typical and a bad prediction of the first predictor by relative error, and one unreadable answer.
 
-    quoted: the text predictor whose answers are attached; examples are then taken from the samples it was asked about.
+    quoted: the text predictor whose answers are attached; examples are then taken from the samples that it answered.
     """
     files = {name: results.files("predictions", name, task, suffix=".parquet")[:1] for name in predictors}
     tables = {name: read_predictions(paths[0]) for name, paths in files.items() if paths}
@@ -79,7 +79,7 @@ def _choose(table: pd.DataFrame, answers: pd.DataFrame) -> list[tuple[str, str, 
     if not answers.empty:
         known = table[["sample", "place"]].astype(str).drop_duplicates()
         # An answer about several places at once counts for each of them.
-        asked = pd.MultiIndex.from_frame(
+        answered = pd.MultiIndex.from_frame(
             pd.concat([answers[["sample", "place"]].astype(str), _per_place(answers, known)])
         )
         unreadable = answers[answers["unread_reason"].notna()].head(1)
@@ -87,7 +87,7 @@ def _choose(table: pd.DataFrame, answers: pd.DataFrame) -> list[tuple[str, str, 
         keys = pd.MultiIndex.from_tuples(
             [(str(s), str(p)) for s, p in relative.index], names=["sample", "place"]
         )
-        relative = relative[keys.isin(asked)]
+        relative = relative[keys.isin(answered)]
     if relative.empty:
         return unread_examples
     at = [(rank, round(share * (len(relative) - 1))) for rank, share in EXAMPLES]

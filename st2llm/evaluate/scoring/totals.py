@@ -10,7 +10,7 @@ from st2llm.evaluate.scoring.anomaly import fault_totals
 
 
 def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    """The named metrics of a table, those that can be measured."""
+    """The named metrics of a score table; metrics that cannot be measured are left out."""
     return metrics.metrics_from_totals(_totals(frame), names)
 
 
@@ -20,12 +20,12 @@ def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
     some = [part for part in parts if len(part)]
     if not some:
         return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
-    found = pd.concat(some, ignore_index=True)
-    return found.sort_values(["sample", "metric"], kind="stable", ignore_index=True)
+    totals = pd.concat(some, ignore_index=True)
+    return totals.sort_values(["sample", "metric"], kind="stable", ignore_index=True)
 
 
 def _part(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """The entries of these parts. Tables of the first version hold values alone."""
+    """The entries of these parts; tables of the first version hold values only."""
     if "part" not in frame:
         return frame if "value" in names else frame.iloc[:0]
     inside = frame["part"].isin(names)
@@ -33,17 +33,17 @@ def _part(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
 
 
 def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
-    """Totals over a whole table. Those of values are summed at once, in the order of the table."""
+    """Totals over a whole table; those of values are summed in the order of the table."""
     values = _part(frame, "value")
-    found: dict[str, tuple[float, int]] = {}
+    totals: dict[str, tuple[float, int]] = {}
     if len(values):
         columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
-        found |= metrics.value_totals(*columns)
+        totals |= metrics.value_totals(*columns)
     for part in (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame)):
         if len(part):
             grouped = part.groupby("metric")[["sum", "count"]].sum()
-            found |= {str(n): (float(s), int(c)) for n, s, c in grouped.itertuples()}
-    return found
+            totals |= {str(n): (float(s), int(c)) for n, s, c in grouped.itertuples()}
+    return totals
 
 
 def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
@@ -74,10 +74,10 @@ def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
     rank = labels["rank"].to_numpy(dtype=np.float64)
     hits = {f"hit@{k}": (rank <= k).astype(np.float64) for k in (1, 5, 10)}
     ranks = pd.DataFrame({"sample": labels["sample"].astype(str), **hits, "reciprocal_rank": 1 / rank})
-    found = _long(ranks, [*hits, "reciprocal_rank"])
+    rank_totals = _long(ranks, [*hits, "reciprocal_rank"])
     classes = labels[labels["channel"] == -1]
     if classes.empty:  # of thousands of places, f1 has no use
-        return found
+        return rank_totals
     pairs = zip(classes["sample"].astype(str), classes["label"], classes["answer"], strict=True)
     lines = [
         {"sample": sample, "metric": name, "sum": total, "count": count}
@@ -85,11 +85,11 @@ def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
         for name, (total, count) in metrics.label_totals([str(label)], [str(answer)]).items()
     ]
     counts = pd.DataFrame(lines).groupby(["sample", "metric"], as_index=False).sum()
-    return pd.concat([found, counts], ignore_index=True)
+    return pd.concat([rank_totals, counts], ignore_index=True)
 
 
 def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Distances at each step and at the last one asked for; a step counts where x and y are both known."""
+    """Displacements at each predicted step and at the last one; a step counts where x and y are both known."""
     xy = _part(frame, "x", "y")
     if xy.empty:
         return pd.DataFrame()
@@ -105,9 +105,9 @@ def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Totals of nll and crps, where the predictor has them, and of faults, where they are looked for.
+    """Totals of NLL and CRPS where the predictor has them, and of anomaly scores where the suite is about faults.
 
-    An unread entry is scored as the forecast in its place.
+    An unread entry is scored as the prediction that replaces it.
     """
     return pd.concat([_draw_totals(frame), _path_totals(frame), fault_totals(frame)], ignore_index=True)
 
@@ -153,7 +153,7 @@ def _long(entries: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def mean_draws(frame: pd.DataFrame) -> float | None:
-    """How many draws crps was estimated from, on average; None where there were none."""
+    """The mean number of draws that CRPS was estimated from; None without draws."""
     if "draws" not in frame:
         return None
     drawn = frame["draws"]
