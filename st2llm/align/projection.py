@@ -146,7 +146,7 @@ class DownProjection(nn.Module):
         states: Float[Tensor, "batch soft {self.d_lm}"],
         prompt_state: Float[Tensor, "batch {self.d_lm}"],
         output_slots: slice,
-    ) -> Float[Tensor, "batch asked {self.d_st}"]:
+    ) -> Float[Tensor, "batch output {self.d_st}"]:
         """The input of the output head for each output slot. z: the encoder's output, before the up projection."""
         total: Tensor = self.slot(states[:, output_slots]) + self.word(prompt_state)[:, None]
         return total
@@ -166,7 +166,7 @@ class AttentionDownProjection(DownProjection):
         states: Float[Tensor, "batch soft {self.d_lm}"],
         prompt_state: Float[Tensor, "batch {self.d_lm}"],
         output_slots: slice,
-    ) -> Float[Tensor, "batch asked {self.d_st}"]:
+    ) -> Float[Tensor, "batch output {self.d_st}"]:
         keys = self.slot(states)
         queries = self.norm(z[:, output_slots])
         attended, _ = self.attention(queries, keys, keys, need_weights=False)
@@ -183,7 +183,7 @@ class IdentityDownProjection(nn.Module):
         states: Float[Tensor, "batch slot d_st"],
         prompt_state: Float[Tensor, "batch d_st"],
         output_slots: slice,
-    ) -> Float[Tensor, "batch asked d_st"]:
+    ) -> Float[Tensor, "batch output d_st"]:
         return states[:, output_slots]
 
 

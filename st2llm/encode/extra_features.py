@@ -124,44 +124,43 @@ def _laplacian(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node featur
 
 
 def _labels(sample: Sample, edges: Edges) -> Float32[np.ndarray, "node feature"]:
-    about = sample.side.place_texts or ("",) * len(sample.side.labels)
-    told = [f"{label}. {words}".strip() for label, words in zip(sample.side.labels, about, strict=True)]
-    return _sentences(tuple(told))
+    texts = sample.side.place_texts or ("",) * len(sample.side.labels)
+    descriptions = [f"{label}. {text}".strip() for label, text in zip(sample.side.labels, texts, strict=True)]
+    return _sentences(tuple(descriptions))
 
 
 def _notes(samples: Sequence[Sample]) -> Float32[np.ndarray, "window feature"]:
-    said = sorted({note for sample in samples for note in sample.side.notes})
-    row = dict(zip(said, _sentences(tuple(said)), strict=True))
-    rows = [[row[note] for note in sample.side.notes] for sample in samples]
-    return np.stack([np.mean(found, axis=0) if found else np.zeros(_TEXT_SIZE) for found in rows]).astype(
-        np.float32
-    )
+    notes = sorted({note for sample in samples for note in sample.side.notes})
+    vector_of = dict(zip(notes, _sentences(tuple(notes)), strict=True))
+    vectors = [[vector_of[note] for note in sample.side.notes] for sample in samples]
+    means = [np.mean(rows, axis=0) if rows else np.zeros(_TEXT_SIZE) for rows in vectors]
+    return np.stack(means).astype(np.float32)
 
 
 def _frames(samples: Sequence[Sample]) -> Float32[np.ndarray, "window feature"]:
-    return np.stack([_seen(sample) for sample in samples])
+    return np.stack([_frame_features(sample) for sample in samples])
 
 
-def _seen(sample: Sample) -> Float32[np.ndarray, " feature"]:
+def _frame_features(sample: Sample) -> Float32[np.ndarray, " feature"]:
     frames = sample.side.frames
     if frames is None or not len(frames):
         return np.zeros(2 * _IMAGE_SIZE, dtype=np.float32)
     chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, _FRAMES_PER_WINDOW)).astype(np.int64))
-    found = _features(frames[chosen].tobytes(), frames[chosen].shape)
-    return np.concatenate([found.mean(axis=0), found[-1] - found[0]])
+    features = _image_features(frames[chosen].tobytes(), frames[chosen].shape)
+    return np.concatenate([features.mean(axis=0), features[-1] - features[0]])
 
 
-# The frozen encoders take seconds to load; they are where they are asked for alone.
+# Imported when first used, because the frozen encoders take seconds to load.
 @functools.lru_cache(maxsize=8192)
-def _features(pixels: bytes, shape: tuple[int, ...]) -> Float32[np.ndarray, "frame feature"]:
+def _image_features(pixels: bytes, shape: tuple[int, ...]) -> Float32[np.ndarray, "frame feature"]:
     frames = np.frombuffer(pixels, dtype=np.uint8).reshape(shape).copy()
-    found: np.ndarray = import_module("st2llm.features.image").load().features(frames)
-    return found
+    features: np.ndarray = import_module("st2llm.features.image").load().features(frames)
+    return features
 
 
 def _sentences(texts: tuple[str, ...]) -> Float32[np.ndarray, "text feature"]:
-    found: np.ndarray = import_module("st2llm.features.text").load("minilm").encode(texts)
-    return found
+    vectors: np.ndarray = import_module("st2llm.features.text").load("minilm").encode(texts)
+    return vectors
 
 
 _PLACE_FEATURES = {"coordinates": _coordinates, "laplacian": _laplacian, "text": _labels}

@@ -259,9 +259,9 @@ def _event_points(sample: Sample) -> PointSequence:
     if "mark" in channels:
         mark = seen[:, channels.index("mark")]
         code = np.where(np.isfinite(mark), mark, -1).astype(np.int64) + 1
-    asked = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
-    target = [log_gap(asked[-1, 0, channels.index("gap_h")])]
-    target += [*(positions_of(sample, asked)[-1] - xy[-1])] if "x" in channels else []
+    truth = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
+    target = [log_gap(truth[-1, 0, channels.index("gap_h")])]
+    target += [*(positions_of(sample, truth)[-1] - xy[-1])] if "x" in channels else []
     return PointSequence(
         numbers=np.column_stack([gap, age, offset, np.hypot(*offset.T), np.nan_to_num(seen[:, other])]),
         codes=code,

@@ -82,7 +82,7 @@ class AnswerStore:
 
     def _delete(self, key: bytes) -> None:
         warnings.warn(
-            f"An answer in {self.path} is not as it was written, so it is asked again. Check the disk.",
+            f"An answer in {self.path} is damaged, so it is requested again. Check the disk.",
             stacklevel=3,
         )
         self._database.execute("DELETE FROM answer WHERE key = ?", (key,))
@@ -144,7 +144,7 @@ class CachedCompleter:
             answers.append(cached[key] if key in cached else fresh[key])
             cached.setdefault(
                 key, replace(answers[-1], cached=True)
-            )  # the same question once more is not asked
+            )  # a repeated prompt is answered from here
         return answers
 
     def _ask(
@@ -179,9 +179,7 @@ class CachedCompleter:
         missing = set(range(count)) - skip
         for index, answer in self.completer.stream(prompts, decoding, skip):
             if index not in missing:
-                raise self._wrong_count(
-                    prompts, decoding, f"an answer {index} that it gave before or was not asked"
-                )
+                raise self._wrong_count(prompts, decoding, f"answer {index} twice or without a request")
             missing.remove(index)
             yield [(index, answer)]
         if missing:

@@ -134,9 +134,8 @@ class LLMBackbone(nn.Module):
         """
         super().train(mode)
         self.base.eval()
-        if (
-            self.adaptation.gradient_checkpointing
-        ):  # a layer looks at its own mode, its parts stay in eval mode
+        # Only the layer's own flag is checked for checkpointing; its submodules stay in eval mode.
+        if self.adaptation.gradient_checkpointing:
             for layer in decoder_layers(self.llm.model):
                 layer.training = mode
         return self

@@ -1,4 +1,4 @@
-"""What was asked once is not asked again: through several writers, kills and damaged files."""
+"""Cached answers are not requested again: with several writers, after kills and with damaged files."""
 
 import math
 import os
@@ -291,7 +291,7 @@ def test_an_answer_that_is_not_as_it_was_written_is_told_and_asked_again(store, 
             "UPDATE answer SET body = CAST(replace(CAST(body AS TEXT), 'question 3', 'question 8') AS BLOB)"
         )
     file.close()
-    with pytest.warns(UserWarning, match="not as it was written"):
+    with pytest.warns(UserWarning, match="is damaged, so it is requested again"):
         answers = remembered.complete(prompts, Decoding())
     assert model.asked[1:] == [["question 3"]]
     assert [answer.text for answer in answers][3] == "question 3 0 2"
@@ -504,7 +504,7 @@ def test_of_a_streamer_only_the_missing_draws_are_asked_for(store, prompts):
 
 
 def test_a_streamer_that_gives_an_answer_twice_is_refused(store, prompts):
-    with pytest.raises(DataError, match="an answer 0 that it gave before"):
+    with pytest.raises(DataError, match="answer 0 twice or without a request"):
         CachedCompleter(Dripping(again=True), store, "m").complete(prompts, Decoding())
 
 

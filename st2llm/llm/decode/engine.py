@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from st2llm.errors import ConfigError
-from st2llm.llm.decode.attention import DecodePass, KeyValues, PrefillPass, forward_packed, packed_attention
+from st2llm.llm.decode.attention import KeyValues, PrefillPass, forward_packed, packed_attention
 from st2llm.llm.decode.batching import (
     MAX_PASS_TOKENS,
     bytes_per_token,
@@ -18,6 +18,7 @@ from st2llm.llm.decode.batching import (
     plan_batches,
     shared_prefix_length,
 )
+from st2llm.llm.decode.decode_pass import DecodePass
 from st2llm.llm.decode.lm_head import LMHead
 from st2llm.llm.decode.packed_layers import PackedLayers
 from st2llm.llm.decode.requests import (

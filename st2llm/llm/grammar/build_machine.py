@@ -61,7 +61,7 @@ def _numbers_machine(grammar: Numbers) -> ByteMachine:
         )
     if not grammar.separator.replace(grammar.gap, ""):
         raise ConfigError(
-            f"The separator {grammar.separator!r} could not be told from the gap {grammar.gap!r} between digits. "
+            f"The separator {grammar.separator!r} cannot be distinguished from the gap {grammar.gap!r} between digits. "
             f"Take one with another sign, such as ' , '."
         )
     return _repeat(SpacedNumberMachine(grammar), grammar.count, grammar.separator)

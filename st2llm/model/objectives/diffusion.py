@@ -1,4 +1,4 @@
-"""Denoising diffusion of the asked entries."""
+"""Denoising diffusion of the target entries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -67,7 +67,7 @@ class MaskedTrajectories(Likelihood):
         policy = self.policies[int(torch.randint(len(self.policies), (1,), generator=generator))]
         b, p = batch.real.shape
         points = draw_mask(policy, self.ratio, (b, p, 1), NO_EDGES, generator)[:, :, 0]
-        # 0: place and time, 1: the place alone, 2: the time alone
+        # 0: place and time, 1: place only, 2: time only
         part = torch.randint(3, (b, p if policy == "random" else 1, 1), generator=generator)
         hidden = points & torch.cat([part != 2, part != 1], dim=-1)
         return batch.mask_out(hidden.to(batch.real.device))

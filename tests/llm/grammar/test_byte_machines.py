@@ -167,7 +167,7 @@ def test_an_answer_may_stand_behind_a_blank():
         (Scientific(2, 2, "e"), "a separator without"),
         (Scientific(1, -1), "no less than 0 decimals"),
         (Scientific(1, 1, low=3, high=2), "range from low to high"),
-        (Numbers(2, 3, " ", gap=" "), "could not be told from the gap"),
+        (Numbers(2, 3, " ", gap=" "), "cannot be distinguished from the gap"),
         (Numbers(2, 3, ",", decimals=1, gap=" "), "numbers without decimals"),
         (Numbers(2, 3, ",", gap="0"), "A gap between digits"),
         (Clock("moment"), "knows the forms time, date, datetime"),
