@@ -259,6 +259,14 @@ def _leaking_recipes(folder):
     return folder / "own"
 
 
+@pytest.mark.parametrize("module", ["st2llm", "st2llm.cli"])
+def test_python_m_is_the_command(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0 and done.stdout.startswith("st2llm ")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_holds_an_example(command):
     done = run_cli(*command.split(), "--help")
