@@ -1,1 +1,1 @@
-"""What resembles a sample: train windows by their shape, documents by their words."""
+"""Retrieval of similar training windows and of relevant documents."""

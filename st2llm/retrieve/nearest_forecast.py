@@ -1,4 +1,4 @@
-"""A forecast that copies: the futures of the train windows most alike, brought to the asked window's level."""
+"""Nearest-neighbour forecasts: the futures of the most similar training windows, rescaled to the query."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from st2llm.retrieve.window_shapes import channel_roles
 from st2llm.types import Prediction, Sample
 
 MAX_STRETCH = 4.0
-"""The most by which a neighbour's future is stretched or shrunk: a nearly constant neighbour must not explode."""
+"""Maximum factor by which a future is rescaled, so that a nearly constant neighbour does not explode."""
 _NOT_BELOW_0 = frozenset({"gap_h", "magnitude"})
 
 

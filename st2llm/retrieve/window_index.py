@@ -1,4 +1,4 @@
-"""Train windows that look like an asked one: z-normalised, exact nearest neighbours, by place or anywhere."""
+"""An index of training windows: exact nearest neighbours of z-normalized series, of the same place or any place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _CACHE_ENTRIES = 16_000_000
 
 @dataclass(frozen=True)
 class Match:
-    """One neighbour. window: its place in `WindowIndex.known`. node: its place, None where all are compared."""
+    """One neighbour. window: its index in `WindowIndex.known`. node: its node, None where all nodes are compared."""
 
     window: int
     node: int | None
@@ -26,7 +26,7 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found, the nearest first. level, scale: of what was asked; levels, scales: of each match."""
+    """The result of a search, the nearest first. level, scale: of the query; levels, scales: of each match."""
 
     matches: list[Match]
     level: Float64[np.ndarray, " channel"]
@@ -37,7 +37,7 @@ class SearchResult:
 
 @runtime_checkable
 class DistanceMeasure(Protocol):
-    """How far a sample is from every window of a train part, by anything but its shape."""
+    """A distance between a sample and the training windows that replaces the distance of shapes."""
 
     def apart(
         self, sample: Sample, node: int | None, windows: Int64[np.ndarray, " window"]

@@ -1,4 +1,4 @@
-"""Windows made comparable: each series on its own level and scale, what is not a number told apart."""
+"""Normalizes windows for comparison: each series by its own level and scale, codes separately."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
-Role = Literal["number", "way", "code"]
-"""number: a reading. way: a coordinate of what moves. code: the code of a place or mark, equal or not."""
+Role = Literal["number", "coordinate", "code"]
+"""number: a reading. coordinate: of a moving object. code: of a place or mark, compared for equality."""
 
 MISMATCH = 2.0
 """What a differing code adds to a squared distance: as much as two unrelated z-scores do on average."""
@@ -24,7 +24,7 @@ def channel_roles(kind: str, channels: Sequence[str], count: int) -> tuple[Role,
 def _role(kind: str, name: str) -> Role:
     if kind not in ("trajectory", "event"):
         return "number"
-    return "code" if name in ("place", "mark") else "way" if name in ("x", "y") else "number"
+    return "code" if name in ("place", "mark") else "coordinate" if name in ("x", "y") else "number"
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def window_shapes(
 ) -> WindowShapes:
     """The patterns of windows at the entries that are `seen` in the window they are compared with.
 
-    A number's level is its mean there and its scale its standard deviation; a way's level is its last position and
-    its scale is shared by east and north, so that directions stay. The scale is 0 where nothing varies.
+    A number's level is its mean there and its scale its standard deviation; a coordinate's level is its last position
+    and its scale is shared by east and north, so that directions stay. The scale is 0 where nothing varies.
     """
     shown = np.where(seen, values, np.nan)
     there = np.isfinite(shown)
@@ -59,7 +59,7 @@ def window_shapes(
     scale[:] = np.sqrt(np.where(np.isfinite(spread), spread, 0.0))
     # What is equal up to rounding does not vary: 0.1 + 0.2 must not become a shape of its own.
     scale[scale < 1e-9 * (1 + np.abs(np.nan_to_num(level)))] = 0.0
-    ways = [i for i, role in enumerate(of) if role == "way"]
+    ways = [i for i, role in enumerate(of) if role == "coordinate"]
     if ways:
         level[:, ways] = _last(shown[:, :, ways])
         scale[:, ways] = np.sqrt((scale[:, ways] ** 2).sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Containers as text and text as predictions. `KINDS` says how each kind of data is written and read."""
+"""Writes samples as text and reads predictions from text. `KINDS` maps each kind of data to its serializer."""
 
 from collections.abc import Mapping
 
@@ -16,4 +16,4 @@ KINDS: Mapping[str, KindSpec] = {
     "trajectory": TRAJECTORY,
     "event": EVENT,
 }
-"""What each kind adds to templates: its variables, settings and answers."""
+"""The tasks, variables, settings and serializer of each kind."""

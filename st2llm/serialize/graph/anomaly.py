@@ -1,7 +1,6 @@
-"""Anomalies as a question: one reading of the day that is shown was changed; which?
+"""Anomaly questions: one value of the last visible day was changed, and the model selects or ranks its time.
 
-Real data do not say which of their readings are wrong. So a reading is disturbed on purpose (`planted`), as in the
-imputation of anomaly benchmarks: the stamp of it is the label, and the model ranks or chooses stamps.
+Real data have no labels of faulty values. Therefore `plant_anomaly` changes one value, and its time is the label.
 """
 
 from dataclasses import replace
@@ -19,7 +18,7 @@ _DEVIATIONS = 4.0
 
 
 def question_steps(sample: Sample) -> slice:
-    """The steps that are asked about: the last day shown (of daily data the last month), six steps at least."""
+    """The steps of the question: the last visible day (for daily data the last month), at least six steps."""
     end = sample.last_visible_step + 1
     moments = calendar.local_times(sample.time[:end], sample.side.timezone)
     parts = calendar.split_by_day(moments, sample.side.freq_s)
@@ -28,7 +27,7 @@ def question_steps(sample: Sample) -> slice:
 
 
 def question_stamps(sample: Sample) -> tuple[str, ...]:
-    """The words for those steps, each once: `09:00` within a day, else with the date."""
+    """The times of those steps as text: `09:00` within a day, else with the date."""
     moments = calendar.local_times(sample.time[question_steps(sample)], sample.side.timezone)
     clocks = tuple(f"{moment:%H:%M}" for moment in moments)
     if sample.side.freq_s < DAY_S and len(set(clocks)) == len(clocks):
@@ -37,7 +36,7 @@ def question_stamps(sample: Sample) -> tuple[str, ...]:
 
 
 def with_stamp_options(sample: Sample) -> Sample:
-    """The sample with its stamps as options, where it has none."""
+    """The sample with the times of the question as options, if it has no options."""
     return (
         sample
         if sample.side.options
@@ -46,11 +45,11 @@ def with_stamp_options(sample: Sample) -> Sample:
 
 
 def plant_anomaly(sample: Sample, place: str, seed: int = 0) -> Sample:
-    """A question about one place: one of its visible readings of the last day is moved by four standard deviations.
+    """Makes an anomaly question: moves one visible value of the place's last day by four standard deviations.
 
-    The first node is the place, the others are up to four neighbours, which stay as they are; nothing is `wanted`, and
-    `label` is the stamp. Which reading and which way follow from the sample's id, the place and the seed; where no
-    reading is negative, none becomes so. Raises DataError where no reading of that day is visible.
+    The first node of the result is the place, the others are up to four unchanged neighbours; nothing is `wanted`, and
+    `label` is the time of the value. The value and the direction depend on the sample's id, the place and the seed; if
+    no value is negative, none becomes negative. Raises DataError where no value of that day is visible.
     """
     sample = sample.at(place) if sample.wanted.any() else sample
     node = sample.place.index(place)
@@ -75,7 +74,7 @@ def plant_anomaly(sample: Sample, place: str, seed: int = 0) -> Sample:
 
 
 def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
-    """The sample of these nodes alone, with nothing asked for but the stamp."""
+    """The sample reduced to these nodes, with nothing `wanted`."""
     side = sample.side
     index = {node: i for i, node in enumerate(nodes)}
     near = tuple(

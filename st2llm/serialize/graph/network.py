@@ -1,4 +1,4 @@
-"""What a sensor graph says as a whole: how its places lie to each other, their mean, the busiest of them."""
+"""Texts about a sensor graph as a whole: topology, mean over places, statistics, busiest places."""
 
 import re
 
@@ -12,11 +12,11 @@ from st2llm.serialize.text.statistics import slope
 from st2llm.types import Sample
 
 MAX_LAGS = 5
-"""Lags that a window is told to be most alike at."""
+"""Number of lags of the largest autocorrelation that are shown."""
 
 
 def topology(sample: Sample, node: int, count: int) -> tuple[str, ...]:
-    """The heaviest neighbours of a place in words: `8 Queen Street, 200 m north, weight 0.83`."""
+    """The neighbours of largest weight as text: `8 Queen Street, 200 m north, weight 0.83`."""
     found = []
     for other, weight in sample.side.neighbours[node][:count]:
         parts = (
@@ -29,7 +29,7 @@ def topology(sample: Sample, node: int, count: int) -> tuple[str, ...]:
 
 
 def displacement_text(sample: Sample, node: int, other: int) -> str:
-    """How far and in which direction another place lies, `420 m north-east`; '' where it is not known."""
+    """Distance and direction of another place, `420 m north-east`; '' where positions are unknown."""
     xy = sample.side.xy
     if xy is None:
         return ""
@@ -46,8 +46,9 @@ def network_mean(sample: Sample, channel: int) -> Float64[np.ndarray, " time"]:
 
 
 def window_statistics(sample: Sample, channel: int) -> str:
-    """What Time-LLM (Jin et al. 2024) tells of a window before its patches, here of the mean over places: range,
-    median, trend, and the lags of the greatest autocorrelation; '' where fewer than MOST_LAGS + 1 steps are known.
+    """The statistics that Time-LLM (Jin et al. 2024) puts before its patches, of the mean over places.
+
+    They are range, median, trend, and the lags of the largest autocorrelation; '' for fewer than MAX_LAGS + 1 steps.
     """
     mean = network_mean(sample, channel)
     known = np.flatnonzero(np.isfinite(mean))
@@ -67,7 +68,7 @@ def window_statistics(sample: Sample, channel: int) -> str:
 
 
 def _top_lags(values: Float64[np.ndarray, " time"]) -> list[int]:
-    """The MOST_LAGS lags of the greatest autocorrelation, greatest first; none where nothing varies."""
+    """The MAX_LAGS lags of the largest autocorrelation, largest first; none for a constant series."""
     if not np.any(values):
         return []
     power = np.abs(np.fft.rfft(values, n=2 * len(values))) ** 2
@@ -76,7 +77,7 @@ def _top_lags(values: Float64[np.ndarray, " time"]) -> list[int]:
 
 
 def extremes(sample: Sample, channel: int) -> dict[str, str]:
-    """The busiest and the quietest place by the mean of what is visible; '' where nothing is."""
+    """The busiest and the quietest place by the mean of visible values; '' where nothing is visible."""
     visible = sample.visible[:, :, channel]
     count = visible.sum(axis=0)
     if not count.any():
@@ -94,7 +95,7 @@ def extremes(sample: Sample, channel: int) -> dict[str, str]:
 
 
 def mentioned_first(labels: list[str], question: str) -> list[int]:
-    """The places in their order, those that the question names before the others."""
+    """The indices of the places, those that the question mentions first."""
     said = plain_text(question).casefold()
     named = [
         i

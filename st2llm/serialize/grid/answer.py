@@ -1,4 +1,4 @@
-"""Forecasts of a raster region by region: the means of regions in numbers, laid over their cells when they are read."""
+"""Answers of grids by region: means of regions as numbers, spread over the cells when they are read."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from st2llm.types import Grammar, Prediction, Sample
 
 @dataclass(frozen=True)
 class RegionMean:
-    """The asked steps of one region's mean. base: what each of its cells is taken to be where the mean stays."""
+    """The mean of one region. base: offset of each cell from the mean of the region."""
 
     region: Region
     channel: int
@@ -25,10 +25,10 @@ class RegionMean:
 
 @dataclass(frozen=True)
 class RegionAnswer:
-    """Forecasts of regional means: region by region, channel by channel, oldest first, in one scale of each channel.
+    """Forecasts of regional means, by channel, then by region, oldest first, with one notation per channel.
 
-    A mean that was read is laid over the cells of its region: each keeps its distance from the mean of the last step
-    that was seen, so that the cells' mean is the mean that was said.
+    A mean that is read is spread over the cells of its region: each cell keeps its offset from the mean at the last
+    visible step, so that the mean of the cells is the mean that was read.
     """
 
     notation: Notation
@@ -50,7 +50,7 @@ class RegionAnswer:
         return tuple(found)
 
     def numbers(self, means: tuple[RegionMean, ...], channel: int) -> Strategy:
-        """The numbers of a channel, fitted to what was seen of all regions."""
+        """The notation of a channel, fitted to the visible means of all regions."""
         values = np.concatenate([one.history for one in means if one.channel == channel])
         return fit(self.notation.strategy, values, self.notation)
 
@@ -60,20 +60,20 @@ class RegionAnswer:
         return self.numbers(means, means[0].channel).grammar(count)
 
     def truth(self, sample: Sample) -> str:
-        return self.said(sample, sample)
+        return self.write_truth(sample, sample)
 
-    def said(self, sample: Sample, scaled: Sample) -> str:
-        """The truth of a sample in the numbers of another (or its own)."""
+    def write_truth(self, sample: Sample, scaled: Sample) -> str:
+        """The truth of a sample in the notation of another sample (or its own)."""
         if sample.truth is None:
             return ""
         means, start = self.means(sample), forecast_start(sample)
         own = means if scaled is sample else self.means(scaled)
-        said = []
+        parts = []
         for one in means:
             numbers = self.numbers(own, one.channel)
             values = raster.region_means(sample, one.region, one.channel, sample.truth)[start:]
-            said.append(numbers.write(np.clip(values, *numbers.limits)))
-        return separator_of(self.numbers(means, means[0].channel)).join(said)
+            parts.append(numbers.write(np.clip(values, *numbers.limits)))
+        return separator_of(self.numbers(means, means[0].channel)).join(parts)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         means, start = self.means(sample), forecast_start(sample)
@@ -92,7 +92,7 @@ class RegionAnswer:
 def _last_readings(
     sample: Sample, nodes: np.ndarray, channel: int, before: int
 ) -> Float64[np.ndarray, " cell"]:
-    """The last visible reading of each cell before a step; NaN where there is none."""
+    """The last visible value of each cell before a step; NaN where there is none."""
     visible = sample.visible[:before, nodes, channel]
     last = before - 1 - np.argmax(visible[::-1], axis=0)
     values = sample.values[last, nodes, channel]

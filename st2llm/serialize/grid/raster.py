@@ -1,4 +1,4 @@
-"""A raster in words: a coarse table of one step, its top cells, and the regions that it falls into."""
+"""Texts about a grid: a coarse table of one step, its largest cells, and regions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from st2llm.serialize.text.series import Line
 from st2llm.types import Layout, Sample
 
 LAND = "--"
-"""How a cell without a reading is written in a table."""
+"""How a cell without a value is written in a table."""
 _ROWS = ("north", "middle", "south")
 _COLS = ("west", "middle", "east")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A block of cells. nodes: those of them that are ever read or asked for."""
+    """A block of cells. nodes: those that are ever visible or wanted."""
 
     name: str
     nodes: Int64[np.ndarray, " cell"]
@@ -28,7 +28,10 @@ class Region:
 
 @dataclass(frozen=True)
 class CoarseTable:
-    """One step as a coarse table, north on top. columns: their labels. rows: a line each. each: what a number is."""
+    """One step as a coarse table, north on top.
+
+    columns: labels. rows: one line each. each: what a number stands for.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Line, ...]
@@ -36,7 +39,7 @@ class CoarseTable:
 
 
 def layout_of(sample: Sample) -> Layout:
-    """Raises DataError for a sample that does not say how its cells lie."""
+    """The layout of the cells of a sample. Raises DataError where it is missing."""
     layout = sample.side.layout
     if layout is None or len(layout.rows) * len(layout.cols) != len(sample.place):
         raise DataError(f"{sample.id} does not say how its {len(sample.place)} cells lie. Give Side.layout.")
@@ -44,7 +47,7 @@ def layout_of(sample: Sample) -> Layout:
 
 
 def coarse_table(sample: Sample, values: Float64[np.ndarray, " node"], cells: int) -> CoarseTable:
-    """The values of one step, averaged to at most `cells` rows and columns; LAND where nothing is read."""
+    """The values of one step, averaged to at most `cells` rows and columns; LAND where there are none."""
     layout = layout_of(sample)
     rows, cols = _bands(layout.rows, cells, _is_north_up(layout)), _bands(layout.cols, cells, False)
     means = np.array([[_block_mean(values, layout, row, col) for col in cols] for row in rows])
@@ -62,7 +65,7 @@ def coarse_table(sample: Sample, values: Float64[np.ndarray, " node"], cells: in
 
 
 def top_cells(sample: Sample, values: Float64[np.ndarray, " node"], count: int) -> tuple[str, ...]:
-    """The cells of the greatest values: `60.5°N 20.0°W: 21.3`."""
+    """The cells of the largest values: `60.5°N 20.0°W: 21.3`."""
     there = np.flatnonzero(np.isfinite(values))
     best = there[np.argsort(-values[there], kind="stable")][:count]
     places = min(decimals_for(values), 2)
@@ -73,7 +76,7 @@ def top_cells(sample: Sample, values: Float64[np.ndarray, " node"], count: int) 
 
 
 def compass_regions(sample: Sample, across: int) -> tuple[Region, ...]:
-    """The raster cut into `across` rows and columns of regions, named by compass; those of land alone are left out."""
+    """The grid divided into `across` x `across` regions, named by direction; regions without values are left out."""
     layout = layout_of(sample)
     rows, cols = _bands(layout.rows, across, _is_north_up(layout)), _bands(layout.cols, across, False)
     sea = np.asarray((sample.visible | sample.wanted).any(axis=(0, 2)))
@@ -93,7 +96,7 @@ def region_means(
     channel: int,
     values: Float64[np.ndarray, "time node channel"] | None = None,
 ) -> Float64[np.ndarray, " time"]:
-    """A region's mean at each step, over what is visible (or the finite ones of `values`); NaN where nothing is."""
+    """The mean of a region at each step over visible values (or finite `values`); NaN where there are none."""
     if values is None:
         visible = sample.visible[:, region.nodes, channel]
         block = np.where(visible, sample.values[:, region.nodes, channel], np.nan)
@@ -107,7 +110,7 @@ def region_means(
 def latest_reading(
     sample: Sample, channel: int, before: int | None = None
 ) -> tuple[int, Float64[np.ndarray, " node"]]:
-    """The last step with a visible reading, and its values; -1 and NaN where there is none."""
+    """The last step with a visible value, and its values; -1 and NaN where there is none."""
     steps = np.flatnonzero(sample.visible[:before, :, channel].any(axis=1))
     if not len(steps):
         return -1, np.full(len(sample.place), np.nan)
@@ -116,7 +119,7 @@ def latest_reading(
 
 
 def cell_direction(sample: Sample, node: int, other: int) -> str:
-    """The direction of another cell: north, south-east; for cells without a compass above, below, left, right."""
+    """The direction of another cell: north, south-east; for plain cells above, below, left, right."""
     layout = layout_of(sample)
     (r, c), (i, j) = divmod(node, len(layout.cols)), divmod(other, len(layout.cols))
     north = float(layout.rows[i] - layout.rows[r]) if i != r else 0.0
@@ -141,7 +144,7 @@ def _cell_text(value: float, places: int) -> str:
 
 
 def _bands(axis: Float64[np.ndarray, " row"], count: int, turned: bool) -> list[np.ndarray]:
-    """The axis in `count` even bands of indices, at most one for each; from high to low coordinates where turned."""
+    """The indices of an axis in `count` even bands, at most one per index; from high to low coordinates if turned."""
     order = (
         np.argsort(-axis if turned else axis, kind="stable")
         if turned or axis[0] > axis[-1]
@@ -151,7 +154,7 @@ def _bands(axis: Float64[np.ndarray, " row"], count: int, turned: bool) -> list[
 
 
 def _is_north_up(layout: Layout) -> bool:
-    """Whether rows are shown from high to low: north on top where the axis has a compass."""
+    """Whether rows are shown from high to low coordinates: north on top, except for plain cells."""
     return layout.unit != "cells"
 
 

@@ -82,7 +82,7 @@ class GridSerializer:
         if self.task in SERIES_TASKS and self.cell.per == "place":
             return self.cell.example(solved, asked)
         if self.task in SERIES_TASKS:
-            words, answer = self._region_variables(solved, asked), self.regions.said(solved, asked)
+            words, answer = self._region_variables(solved, asked), self.regions.write_truth(solved, asked)
             lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
             return Example("\n".join([*lines, f"{words['asked']}: "]), answer)
         words = self.variables(solved)

@@ -1,4 +1,4 @@
-"""Looks for leaks in prompts: whatever a model is told about the values that it is asked for."""
+"""Checks prompts for leaks of the target values or labels."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ from st2llm.types import Prompt, Sample
 
 _NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?(?![\w])", re.ASCII)
 _RUN_LENGTH = 3
-"""So many target values in a row are no chance."""
+"""This many target values in a row are not a coincidence."""
 _PHRASE_LENGTH = 6
-"""So many words in a row of another data set's description are no chance."""
+"""This many words in a row of another data set's description are not a coincidence."""
 
 
 def lint(
@@ -29,20 +29,20 @@ def lint(
     datasets: Mapping[str, str] | None = None,
     examples: Sequence[Sample] = (),
 ) -> list[str]:
-    """What is wrong with the prompts that a template makes of a sample; empty where nothing is.
+    """Checks the prompts that a template makes of a sample; returns findings, empty if there are none.
 
-    - The prompt must be the same to the byte whatever the future (the label, the class) is, and where it is not known;
-      frames, positions and calendar of what is hidden may not be in the sample's side information.
-    - Target values and their mean, smallest, largest and sum stand neither in the template's own words
-      (numbers of two digits or more) nor in description and notes (three or more), nor anywhere three in a row. The
-      label stands in none of them, unless all options do, and no name of a clip tells its class.
-    - Where the time of what is asked is hidden, it is nowhere in the text.
-    - No example is of the asked time at the asked place.
-    - The template does not speak of another data set. datasets: names and descriptions, default: our cards'.
-    - Every variable that is declared is used, and the prompt can be rendered.
-    - What a perfect model would answer can be read back: numbers within the stated precision, of words the label first.
+    - The prompt must be byte-identical for every future (label, class) and for an unknown one. The side information of
+      the sample may not contain frames, positions or calendar entries of hidden steps.
+    - Target values and their mean, minimum, maximum and sum may not be in the literal text of the template (numbers of
+      two digits or more), in the description and notes (three or more), or anywhere three in a row. The label may be in
+      none of them, unless all options are, and the name of a clip may not contain its class.
+    - The time of the target, where it is hidden, may not be in the text.
+    - No example may overlap the target in time and place.
+    - The template may not mention another data set. datasets: names and descriptions, by default of the shipped cards.
+    - Every declared variable must be used, and the prompt must render.
+    - The correct answer must survive a round trip: numbers within the stated precision, labels exactly.
 
-    A template for one place is looked at for each place that the sample asks for.
+    A template for one place is checked for each place that the sample asks for.
     """
     known = _shipped_cards() if datasets is None else datasets
     if template.head.per == "place" and len(sample.wanted_nodes) > 1:
@@ -93,7 +93,7 @@ def _future_findings(template: Template, sample: Sample, examples: Sequence[Samp
 
 
 def _alternative_futures(sample: Sample) -> Iterator[Sample]:
-    """The same question with other answers: unknown, of the same size, and beyond all that was seen."""
+    """The sample with other futures: unknown, of similar magnitude, and far larger than all visible values."""
     yield sample.without_truth()
     seen = sample.values[sample.visible]
     scale = float(np.nanmax(np.abs(seen), initial=1.0)) if np.isfinite(seen).any() else 1.0
@@ -114,12 +114,12 @@ def _alternative_futures(sample: Sample) -> Iterator[Sample]:
 
 
 def _different_answer(label: str | None) -> str:
-    """An answer of the same sort that is not this one."""
+    """A different answer of the same type."""
     return f"{float(label) + 7:g}" if label and _NUMBER.fullmatch(label) else "something else"
 
 
 def _name_findings(template: Template, sample: Sample) -> Iterator[str]:
-    """Where the name of a clip or an object tells the label and reaches the prompt."""
+    """Finds names of clips or objects that contain the label and reach the prompt."""
     label = _words(sample.label or "")
     if sample.task != "classify" or not label:
         return
@@ -153,7 +153,7 @@ def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
 
 
 def _label_findings(sample: Sample, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Where the word that is asked for stands in a text, but not all the words that it is chosen from."""
+    """Finds the label in a text that does not contain all options."""
     said = {_words(name) for name in _label_names(sample)} if sample.label is not None else set()
     options = [_words(option) for option in (sample.side.option_labels or sample.side.options)]
     for where, text in texts:
@@ -172,14 +172,14 @@ def _label_names(sample: Sample) -> Iterator[str]:
 
 
 def _reveals_label(words: tuple[str, ...], label: tuple[str, ...]) -> bool:
-    """Whether a text holds a label that is no chance: of three letters or two digits at least."""
+    """Whether a text contains a label of at least three letters or two digits, so that it is not a coincidence."""
     name = "".join(label)
     return len(name) >= (2 if name.isdigit() else 3) and _contains(words, label)
 
 
 @dataclass(frozen=True)
 class _Target:
-    """One asked series in one notation, oldest first, and statistics over it."""
+    """One target series in one notation, oldest first, and its statistics."""
 
     values: Float64[np.ndarray, " horizon"]
 
@@ -191,7 +191,7 @@ class _Target:
 
 
 def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[_Target]:
-    """Each asked series in raw units, and as the prompt's own numbers where those are others. Codes are no values."""
+    """The target series in raw units, and as written in the prompt where that differs; without channels of codes."""
     for node in sample.wanted_nodes:
         for channel in range(sample.values.shape[2]):
             series = truth[:, node, channel]
@@ -205,7 +205,7 @@ def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[
 
 
 def _text_findings(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
-    """Findings in one text. size: digits that a number must have to count; 0 looks for runs alone."""
+    """Findings in one text. size: minimum number of digits of a number that counts; 0 checks runs only."""
     literals = _NUMBER.findall(text)
     if len(literals) < (1 if size else _RUN_LENGTH):
         return
@@ -221,7 +221,7 @@ def _text_findings(where: str, text: str, size: int, targets: Iterable[_Target])
 
 
 def _holds_run(literals: list[str], target: _Target) -> bool:
-    """Whether the literals hold `_RUN` target values in a row that are not all the same."""
+    """Whether the literals contain _RUN_LENGTH target values in a row that are not all equal."""
     for start in range(len(target.values) - _RUN_LENGTH + 1):
         wanted = target.values[start : start + _RUN_LENGTH].tolist()
         if len(set(wanted)) == 1:
@@ -233,7 +233,7 @@ def _holds_run(literals: list[str], target: _Target) -> bool:
 
 
 def _same_number(literal: str, value: float) -> bool:
-    """Whether the literal is the value, rounded to as many decimals as the literal has."""
+    """Whether the literal equals the value rounded to the decimals of the literal."""
     decimals = len(literal.partition(".")[2])
     return abs(float(literal) - value) <= 0.5 * 10.0**-decimals * (1 + 1e-9)
 
@@ -250,7 +250,7 @@ def _shipped_cards() -> dict[str, str]:
         if file.name.endswith(".yaml"):
             card = config.load_yaml(file.read_text(encoding="utf-8"), file.name)
             if not isinstance(card, dict) or "name" not in card:
-                raise DataError(f"The data card {file.name} holds no name. Mend the card.")
+                raise DataError(f"The data card {file.name} holds no name. Add a `name`.")
             found[str(card["name"])] = str(card.get("description", ""))
     return found
 

@@ -1,4 +1,4 @@
-"""Whether a perfect answer can be read back: answers made up for a sample, written and read."""
+"""Round-trip check: synthetic answers are written and must be read back."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,17 +17,17 @@ _EXAMPLE_ANSWERS = {
     "datetime": "2024-06-11 09:30",
 }
 _LABEL_TASKS = ("anomaly", "classify", "describe", "question-answer")
-"""Tasks whose answer is `Sample.label`, whatever else a sample hides."""
+"""Tasks whose answer is `Sample.label`."""
 
 
 def is_code(sample: Sample, channel: int) -> bool:
-    """Whether a channel holds codes into Side.options, not values."""
+    """Whether a channel holds codes, indices into Side.options, instead of values."""
     names = sample.side.channels
     return channel < len(names) and names[channel] in _CODES and bool(sample.side.options)
 
 
 def round_trip_findings(template: Template, sample: Sample) -> Iterator[str]:
-    """What is wrong with reading the answers of a model that always knows."""
+    """Findings where the correct answer is not read back."""
     if template.head.answer is None:
         return
     for solved in _with_synthetic_answers(template, sample):
@@ -42,7 +42,7 @@ def round_trip_findings(template: Template, sample: Sample) -> Iterator[str]:
 
 
 def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) -> bool:
-    """Numbers within the precision; without one, words that would be said again; the label first of a ranking."""
+    """Whether numbers agree within the precision, texts exactly, and a ranking starts with the label."""
     if read.ranking is not None and solved.label is not None:
         head = template.head.answer
         said = (head.extract(prompt.truth) if head is not None else "") or ""
@@ -71,7 +71,7 @@ def _same_label(read: str, label: str) -> bool:
 
 
 def _with_synthetic_answers(template: Template, sample: Sample) -> Iterator[Sample]:
-    """The sample with answers made up: values as they were seen elsewhere, options, words."""
+    """The sample with synthetic answers: values in the visible range, options, or texts."""
     if sample.wanted.any() and template.head.task not in _LABEL_TASKS:
         yield _with_synthetic_truth(sample)
     elif sample.side.options and (
@@ -88,7 +88,7 @@ def _with_synthetic_answers(template: Template, sample: Sample) -> Iterator[Samp
 
 
 def _with_synthetic_truth(sample: Sample) -> Sample:
-    """Values between the smallest and the greatest that are seen of each channel; codes of any option."""
+    """The sample with random values in the visible range of each channel, and codes of random options."""
     draw, options = np.random.default_rng(1), sample.side.options
     truth = np.full(sample.values.shape, np.nan)
     label = sample.label

@@ -1,4 +1,4 @@
-"""Leaks by other ways than values: frames, positions, the calendar, the time of what is asked, and examples."""
+"""Checks side information for leaks: frames, positions, the calendar, the time of the target, and examples."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ _NEXT_ITEM_TASKS = ("next-event", "next-place")
 
 
 def side_information_findings(sample: Sample, examples: Sequence[Sample] = ()) -> Iterator[str]:
-    """What the side information of a sample, or an example, tells of what is hidden."""
+    """Findings where the side information of a sample, or an example, reveals hidden entries."""
     side = sample.side
     hidden: Bool[np.ndarray, " time"] = np.logical_not(np.asarray(sample.visible.any(axis=(1, 2))))
     steps = int((~hidden).sum())
@@ -36,7 +36,7 @@ def side_information_findings(sample: Sample, examples: Sequence[Sample] = ()) -
 
 
 def time_findings(prompt: Prompt, literals: str, sample: Sample) -> Iterator[str]:
-    """Where the text tells the time of an event whose time is asked for. literals: the template's own words."""
+    """Findings where the text contains the time of an event whose time is asked for. literals: text of the template."""
     moment = _true_time(sample)
     if moment is None:
         return
@@ -67,7 +67,7 @@ def _time_formats(moment: datetime) -> Iterator[str]:
 
 
 def _true_time(sample: Sample) -> datetime | None:
-    """When the asked event happens; None where its time is not asked for, not known, or that of one that is seen."""
+    """The time of the target event; None if it is not asked for, not known, or equal to that of a visible event."""
     names = sample.side.channels
     if sample.truth is None or "gap_h" not in names or sample.task != "next-event":
         return None
@@ -85,19 +85,19 @@ def _true_time(sample: Sample) -> datetime | None:
 
 
 def _time_is_hidden(sample: Sample) -> bool:
-    """Whether the time of the last step repeats the one before, and so is hidden."""
+    """Whether the time of the last step is hidden, that is, repeats the one before."""
     return len(sample.time) > 1 and bool(sample.time[-1] == sample.time[-2])
 
 
 def _position_steps(sample: Sample) -> Bool[np.ndarray, " time"]:
-    """Steps at which a position is asked for."""
+    """A mask of the steps whose position is asked for."""
     names = sample.side.channels
     where = [i for i, name in enumerate(names) if name in ("x", "y")]
     return np.array([bool(step[:, where].any()) for step in sample.wanted], dtype=bool)
 
 
 def _overlaps(example: Sample, sample: Sample) -> bool:
-    """Whether an example tells what is asked: an asked time of the sample, at one of its asked places."""
+    """Whether an example contains a target time of the sample at one of its target places."""
     if example.side.dataset != sample.side.dataset or sample.side.freq_s == 0:
         return False
     places = {sample.place[node] for node in sample.wanted_nodes} or set(sample.place)

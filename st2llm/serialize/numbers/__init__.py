@@ -1,6 +1,6 @@
-"""Numbers as words: how values become text, how they are read back, and how much is lost on the way.
+"""Numbers as text: strategies that write values and read them back, each with a stated precision.
 
-`STRATEGIES` names the ways; `fit` takes one and fits it to the values that may be seen.
+`STRATEGIES` lists them by name; `fit` fits one to the visible values.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ __all__ = [
 
 @runtime_checkable
 class StrategyClass(Protocol):
-    """A class of number texts."""
+    """A strategy class, which creates fitted strategies."""
 
     def fit(self, values: np.ndarray, notation: Notation | None = None) -> Strategy: ...
 
@@ -53,14 +53,16 @@ STRATEGIES: Mapping[str, StrategyClass] = {
     "trend-words": TrendWords,
 }
 SEQUENTIAL_STRATEGIES = frozenset({"deltas", "trend-words"})
-"""Strategies whose words go on from those before, so that none can be written or read alone."""
+"""Strategies in which each number depends on those before, so that none can be written or read independently."""
 
 
 def fit(strategy: str, values: np.ndarray, notation: Notation | None = None) -> Strategy:
-    """A strategy fitted to the values that may be seen, NaN among them or not.
+    """Fits a strategy to the visible values, which may contain NaN.
 
-    Raises ConfigError for a name that is none, DataError where the values do not fit into the notation's digits.
+    Raises ConfigError for an unknown name, DataError where the values do not fit into the notation's digits.
     """
     if strategy not in STRATEGIES:
-        raise ConfigError(f"There is no way {strategy!r} to write numbers. {nearest(strategy, STRATEGIES)}")
+        raise ConfigError(
+            f"There is no strategy {strategy!r} to write numbers. {nearest(strategy, STRATEGIES)}"
+        )
     return STRATEGIES[strategy].fit(values, notation)

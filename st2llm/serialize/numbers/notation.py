@@ -1,4 +1,4 @@
-"""How numbers look, and what every way to write them offers."""
+"""The notation of numbers, and the interface of the strategies that write them."""
 
 import sys
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MISSING = "x"
 """How a missing value is written."""
 
 MAX_DECIMALS = 9
-"""So many decimals of a value are looked at; finer ones do not count."""
+"""Maximum number of decimals of a value that are considered."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Notation:
         return "-" * (number < 0) + text + (f".{part:0{self.decimals}d}" if self.decimals else "")
 
     def number(self, word: str) -> float:
-        """What a word says, in units of the last decimal."""
+        """The value of a written number, in units of its last decimal."""
         return float(Decimal(word).scaleb(self.decimals)) if self.decimals else float(word)
 
     def grammar(self, count: int) -> Numbers:
-        """An answer of so many numbers."""
+        """The grammar of an answer of `count` numbers."""
         return Numbers(
             count,
             self.digits,
@@ -68,20 +68,20 @@ PLAIN = Notation()
 
 @runtime_checkable
 class NumberText(Protocol):
-    """A way to write values as words, already fitted to the values that may be seen."""
+    """Writes values as text and reads them; already fitted to the visible values."""
 
     @property
     def precision(self) -> float:
-        """The most that writing and reading back moves a value within `limits`, in the data's unit."""
+        """Maximum error of writing and reading a value within `limits`, in the unit of the data."""
         ...
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The smallest and the largest value that an answer can say."""
+        """Minimum and maximum value that can be written."""
         ...
 
     def write(self, values: Float64[np.ndarray, " time"]) -> str:
-        """Words for the values, in order; `x` where one is missing."""
+        """Writes values in order; `x` for a missing one."""
         ...
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
@@ -96,7 +96,7 @@ class NumberText(Protocol):
 
 @runtime_checkable
 class Strategy(NumberText, Protocol):
-    """A NumberText that also says how its answers look, and explains itself to a reader of the prompt."""
+    """A NumberText that also gives the grammar of its answers and a note that explains its numbers in the prompt."""
 
     @property
     def unit(self) -> float:
@@ -110,16 +110,16 @@ class Strategy(NumberText, Protocol):
 
     @property
     def note(self) -> str:
-        """How to read the words, in a sentence; '' where they are plain numbers, whose unit and zero say all."""
+        """How to read the numbers, in a sentence; '' where `unit` and `zero` are enough."""
         ...
 
     def grammar(self, count: int) -> Grammar:
-        """An answer of so many values."""
+        """The grammar of an answer of `count` values."""
         ...
 
 
 def format_decimal(value: float) -> str:
-    """A number in plain words: `5`, `0.02`, `200000`; no exponent unless it would take over 15 signs."""
+    """A number as plain text: `5`, `0.02`, `200000`; with an exponent only if it would need over 15 characters."""
     plain = f"{value:.{MAX_DECIMALS}f}".rstrip("0").rstrip(".")
     return plain if len(plain) <= 15 and float(plain) == value else f"{value:g}"
 
@@ -138,5 +138,5 @@ def widen_range(low: float, high: float, headroom: float) -> tuple[float, float]
 
 
 def clip_to_finite(value: float) -> float:
-    """The nearest number that is not infinite."""
+    """The nearest finite number."""
     return max(-sys.float_info.max, min(value, sys.float_info.max))

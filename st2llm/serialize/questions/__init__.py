@@ -1,4 +1,4 @@
-"""Questions with exact answers, computed from what a sample shows: to test models with, and to teach them."""
+"""Questions with exact answers, computed from the visible part of a sample, for tests and training of models."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -32,14 +32,14 @@ _GENERATORS: Mapping[str, Callable[[Sample, np.random.Generator], Iterator[Quest
 _CODE_CHANNELS = ("place", "mark")
 _SEQUENCES = ("trajectory", "event")
 MAX_PLACES = 12
-"""Places of a graph that a question keeps: those it names, and others in their order."""
+"""Maximum number of places of a graph that a question keeps: those it names, then others in order."""
 
 
 def generate_questions(sample: Sample, *, seed: int = 0) -> list[QuestionAnswer]:
-    """Questions of all topics that what is visible answers beyond doubt; which places and times they name is drawn.
+    """Generates questions of all topics that have an unambiguous answer in the visible values.
 
-    The same sample and seed give the same questions, whatever else is asked. What is hidden plays no part: a topic
-    whose answer would be a tie, or hang on a hidden value, is left out.
+    The places and times that they name are drawn at random; the same sample and seed give the same questions. Topics
+    whose answer would be a tie, or would depend on a hidden value, are left out. Raises DataError for an unknown kind.
     """
     if sample.kind not in _GENERATORS:
         raise DataError(f"There are no questions about {sample.kind!r}. {nearest(sample.kind, _GENERATORS)}")
@@ -48,12 +48,12 @@ def generate_questions(sample: Sample, *, seed: int = 0) -> list[QuestionAnswer]
 
 
 def question_sample(sample: Sample, question: QuestionAnswer) -> Sample:
-    """The sample as a problem of its own: only what is visible is left, the question is asked, the label is its answer.
+    """The sample as a question-answer problem: visible values only, with the question, and the answer as its label.
 
-    Steps after the last visible one are cut off, and of a graph with more than MOST_PLACES places those that the
-    question does not name, so that a prompt can show all that is left. The options of a choice become Side.options,
-    but where the values hold codes that count through them (places, marks). Graph and grid templates list the
-    options; of other kinds the question does so itself.
+    Steps after the last visible one are removed, and from a graph with more than MAX_PLACES places those that the
+    question does not name, so that a prompt can show the rest. The options of a choice become Side.options, unless the
+    values are codes of them (places, marks). Graph and grid templates list the options; for other kinds the text of the
+    question does.
     """
     sample = _reduce_places(sample, question)
     end = visible_end(sample)
@@ -83,7 +83,7 @@ def question_sample(sample: Sample, question: QuestionAnswer) -> Sample:
 
 
 def _reduce_places(sample: Sample, question: QuestionAnswer) -> Sample:
-    """A graph without the places that are too many."""
+    """A graph reduced to MAX_PLACES places."""
     if sample.kind != "graph" or len(sample.place) <= MAX_PLACES or not question.places:
         return sample
     named = set(question.places)
@@ -113,7 +113,7 @@ def _reduce_places(sample: Sample, question: QuestionAnswer) -> Sample:
 
 
 def visible_end(sample: Sample) -> int:
-    """Where the steps end of which anything is visible. Raises DataError where nothing is."""
+    """One past the last visible step. Raises DataError where nothing is visible."""
     steps = np.flatnonzero((sample.visible & ~sample.wanted).any(axis=(1, 2)))
     if not steps.size:
         raise DataError(f"Nothing of {sample.id} is visible, so nothing can be asked about it.")

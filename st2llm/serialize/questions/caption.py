@@ -1,4 +1,4 @@
-"""A description of what is visible of a sample, in words that were computed from its values."""
+"""A caption of the visible part of a sample, computed from its values."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Su
 
 
 def caption(sample: Sample, *, seed: int = 0) -> str:
-    """What the visible values say, one clause a question that has an exact answer: `peak hour: 15:00; ...`.
+    """The caption of a sample, one clause for each question with an exact answer: `peak hour: 15:00; ...`.
 
-    At most eight clauses, each of another topic, drawn by `seed` and the sample's id: the same sample always has the
-    same caption. Before them, of fields of several places, what all places together do, and of times of day the day of
-    the week. Nothing that is asked for, nor anything computed from it, is in it.
+    It has at most eight clauses of different topics, drawn by `seed` and the id of the sample, so that a sample always
+    has the same caption. They follow the day of the week, for data with times of day, and the overall trend, for fields
+    of several places. The caption does not depend on target entries.
     """
     known = generate_questions(sample.without_truth(), seed=seed)
     order = np.random.default_rng(seed_from(f"{seed}\n{sample.id}")).permutation(len(known))
@@ -35,7 +35,7 @@ def caption(sample: Sample, *, seed: int = 0) -> str:
 
 
 def _overall_clauses(sample: Sample) -> list[str]:
-    """The day of the last step that is visible; how all places together stand, and which is highest."""
+    """The day of the last visible step, the trend over all places, and the highest place."""
     seen = sample.visible & ~sample.wanted
     steps = np.flatnonzero(seen.any(axis=(1, 2)))
     if not len(steps):
@@ -58,7 +58,7 @@ def _overall_clauses(sample: Sample) -> list[str]:
 
 
 def _place_means(values: np.ndarray) -> np.ndarray:
-    """The mean of each place over what is known of it, -inf where nothing is."""
+    """The mean of the known values of each place, -inf where none is known."""
     known = np.isfinite(values)
     total = np.where(known, values, 0.0).sum(axis=0)
     return np.asarray(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), -np.inf))

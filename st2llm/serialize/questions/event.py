@@ -1,4 +1,4 @@
-"""Questions about what happened."""
+"""Questions about events."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Questions about readings at places."""
+"""Questions about values at places."""
 
 from collections.abc import Iterator
 from datetime import datetime

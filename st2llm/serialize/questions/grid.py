@@ -1,4 +1,4 @@
-"""Questions about rasters."""
+"""Questions about grids."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Questions about what moves: along coordinates, or from place to place."""
+"""Questions about trajectories: paths of coordinates, or visits to places."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Questions about clips."""
+"""Questions about video clips."""
 
 from collections.abc import Iterator
 

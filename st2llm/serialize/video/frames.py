@@ -1,4 +1,4 @@
-"""Looks at the visible frames of a sample: brightness, motion, directions, colours and labels as words."""
+"""Describes the visible frames of a sample: brightness, motion, directions, colours and labels."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Sample
 
 _MAX_PAIRS = 12
-"""Pairs of frames at which the movement over a clip is looked at."""
+"""Maximum number of pairs of frames that are compared to describe the movement of a clip."""
 _MOVING_SHARE = 0.05
-"""A region moves where this share of its area does."""
+"""A region moves if at least this share of its area does."""
 _MIN_SPEED = 0.5
-"""Pixels a frame below which a direction means nothing."""
+"""Speed in pixels per frame below which there is no direction."""
 _MAX_COLOURS = 3
 _MIN_COLOUR_SHARE = 0.05
 _DIRECTIONS = (
@@ -35,10 +35,10 @@ _DIRECTIONS = (
 
 @dataclass(frozen=True)
 class FrameDescription:
-    """One frame in words. time: from the beginning of what is shown. Each of the others may be ''.
+    """One frame as text. time: since the start of the clip. Each of the others may be ''.
 
-    brightness: mean of each region. motion: mean of each region since the look before. moves: where the things in each
-    region that moves go to, in pixels a frame. colours: the commonest by name. labels: what was said to be in it.
+    brightness: mean of each region. motion: mean of each region since the previous described frame. moves: direction
+    and speed of each moving region, in pixels per frame. colours: the most common ones. labels: those of a classifier.
     """
 
     time: str
@@ -54,7 +54,7 @@ class FrameDescription:
 
 @dataclass(frozen=True)
 class RegionMovement:
-    """What moves in one region over all that is shown, in words."""
+    """The movement in one region over all visible frames, as text."""
 
     label: str
     text: str
@@ -65,7 +65,7 @@ def describe_frames(
     count: int,
     describe: Callable[[UInt8[np.ndarray, "time row col 3"]], Sequence[Sequence[tuple[str, float]]]] | None,
 ) -> tuple[FrameDescription, ...]:
-    """At most `count` of the visible frames, evenly spread, the last one among them."""
+    """Describes at most `count` visible frames, evenly spaced, including the last one."""
     steps = sample.complete_steps
     if not len(steps) or not count:
         return ()
@@ -86,7 +86,7 @@ T = TypeVar("T")
 
 
 class LazySequence(Sequence[T]):
-    """Items that are found when they are first asked for: templates that do not tell them do not pay for them."""
+    """A sequence that is computed on first access, so that templates without it do not pay for it."""
 
     def __init__(self, find: Callable[[], tuple[T, ...]]) -> None:
         self._find = find
@@ -109,8 +109,10 @@ class LazySequence(Sequence[T]):
 
 
 def region_movements(sample: Sample) -> tuple[RegionMovement, ...]:
-    """Of each region how often it moves in up to _PAIRS looks at pairs of frames, and which ways; empty where no two
-    frames that follow each other are visible."""
+    """How often each region moves in up to _MAX_PAIRS pairs of consecutive frames, and in which directions.
+
+    Empty where no two consecutive frames are visible.
+    """
     pairs = _frame_pairs(sample)
     if not pairs:
         return ()
@@ -128,7 +130,7 @@ def region_movements(sample: Sample) -> tuple[RegionMovement, ...]:
 
 
 def cut_times(sample: Sample) -> tuple[str, ...]:
-    """When a new shot begins, among visible frames that follow each other."""
+    """The times at which a new shot begins, among consecutive visible frames."""
     steps, pictures = sample.complete_steps, sample.side.frames
     if pictures is None or len(pictures) < 2:
         return ()
@@ -140,7 +142,7 @@ def cut_times(sample: Sample) -> tuple[str, ...]:
 
 
 def direction(xy: Float64[np.ndarray, "2"]) -> str:
-    """Which way in the picture: `left`, `up and right`; '' below _SLOW pixels a frame."""
+    """The direction in the picture: `left`, `up and right`; '' below _MIN_SPEED pixels per frame."""
     if float(np.hypot(*xy)) < _MIN_SPEED:
         return ""
     return _DIRECTIONS[round(float(np.arctan2(xy[1], xy[0])) / (np.pi / 4)) % 8]
@@ -174,7 +176,7 @@ def _moving_regions(sample: Sample, position: int) -> str:
 
 
 def _optical_flow(sample: Sample, position: int) -> video_features.RegionFlow:
-    """Where things move to the visible frame at `position` from the one before it."""
+    """The motion of each region from the previous visible frame to the one at `position`."""
     pictures, layout = sample.side.frames, sample.side.layout
     regions = (len(layout.rows), len(layout.cols)) if layout is not None else (1, len(sample.place))
     if pictures is None:
@@ -184,7 +186,7 @@ def _optical_flow(sample: Sample, position: int) -> video_features.RegionFlow:
 
 
 def _frame_pairs(sample: Sample) -> list[int]:
-    """Positions of visible frames whose frame before is visible as well, at most _PAIRS, evenly spread."""
+    """Positions of visible frames whose previous frame is visible too, at most _MAX_PAIRS, evenly spaced."""
     steps = sample.complete_steps
     if sample.side.frames is None:
         return []
