@@ -140,7 +140,7 @@ WRITER = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from st2llm.llm.cache import AnswerStore
+    from st2llm.llm.answer_cache import AnswerStore
     from st2llm.types import Answer
 
     path, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
