@@ -149,8 +149,8 @@ def test_the_head_of_a_template_knows_every_strategy():
     ("content", "message"),
     [
         ({"strategy": "deltaz"}, "strategy"),
-        ({"strategy": "spaced-digits", "separator": " "}, "a sign beside blanks"),
-        ({"strategy": "trend-words", "separator": "  "}, "a sign beside blanks"),
+        ({"strategy": "spaced-digits", "separator": " "}, "a character other than a space"),
+        ({"strategy": "trend-words", "separator": "  "}, "a character other than a space"),
         ({"strategy": "quantile-bins", "bins": 21}, "bins"),
     ],
 )
