@@ -1,4 +1,4 @@
-"""Many series at once: each fitted to its own values as `ScaledIntegers.fit` does, and written as codes of words."""
+"""Encodes many series at once: each is fitted to its own values as by `ScaledIntegers.fit`, and written as codes."""
 
 import functools
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from st2llm.serialize.numbers.scaled_integers import (
 )
 
 MAX_WORDS = 25_000
-"""Strategies with more different words are not written as codes."""
+"""Strategies with more different words are not encoded."""
 _POWERS = range(MIN_EXPONENT, MAX_EXPONENT + 1)
 _ALL_STEPS = np.array([float(f"{factor}e{power}") for power in _POWERS for factor in FACTORS])
 _STEPS: np.ndarray = _ALL_STEPS[np.isfinite(_ALL_STEPS)]
@@ -27,7 +27,7 @@ _STEPS: np.ndarray = _ALL_STEPS[np.isfinite(_ALL_STEPS)]
 
 @dataclass(frozen=True, eq=False)
 class WordTable:
-    """All words that a strategy writes, MISSING the last; between two stands the separator. One object for the same."""
+    """All words that a strategy writes, MISSING last, and their separator. Equal tables are one object."""
 
     words: tuple[str, ...]
     separator: str
@@ -35,20 +35,22 @@ class WordTable:
 
 @dataclass(frozen=True)
 class EncodedSeries:
-    """Series as whole numbers: number = value / step + shift, series by series; codes count through the lexicon."""
+    """Encoded series: number = value / step + shift for each series; codes are indices into the word table."""
 
-    lexicon: WordTable
+    word_table: WordTable
     codes: Int64[np.ndarray, "batch time"]
     step: Float64[np.ndarray, " batch"]
     shift: Int64[np.ndarray, " batch"]
 
     def text(self, row: int) -> str:
         """The words of one series."""
-        return self.lexicon.separator.join(self.lexicon.words[code] for code in self.codes[row].tolist())
+        return self.word_table.separator.join(
+            self.word_table.words[code] for code in self.codes[row].tolist()
+        )
 
 
 def encode_series(values: Float64[np.ndarray, "batch time"], notation: Notation) -> EncodedSeries | None:
-    """Each series fitted to its own finite values and written; None for strategies of words that cannot be listed.
+    """Fits each series to its own finite values and encodes it; None for strategies whose words cannot be listed.
 
     Scaled integers and spaced digits of up to four digits can. Raises DataError where a series fits at no step.
     """
@@ -58,10 +60,10 @@ def encode_series(values: Float64[np.ndarray, "batch time"], notation: Notation)
     if not (apart or notation.strategy == "scaled") or notation.top - low >= MAX_WORDS:
         return None
     step, shift = fit_scales(values, notation)
-    lexicon = _word_table(replace(notation, headroom=1.0), low, apart)
+    word_table = _make_word_table(replace(notation, headroom=1.0), low, apart)
     number = np.rint(values / step[:, None]) + (shift[:, None] - low)
-    codes = np.where(np.isfinite(values), number, len(lexicon.words) - 1).astype(np.int64)
-    return EncodedSeries(lexicon, codes, step, shift)
+    codes = np.where(np.isfinite(values), number, len(word_table.words) - 1).astype(np.int64)
+    return EncodedSeries(word_table, codes, step, shift)
 
 
 def fit_scales(
@@ -119,6 +121,6 @@ def _resolutions(values: Float64[np.ndarray, "batch time"]) -> Float64[np.ndarra
 
 
 @functools.lru_cache(maxsize=32)
-def _word_table(notation: Notation, low: int, apart: bool) -> WordTable:
+def _make_word_table(notation: Notation, low: int, apart: bool) -> WordTable:
     words = map(notation.word, range(low, notation.top + 1))
     return WordTable((*(map(space_digits, words) if apart else words), MISSING), notation.separator)

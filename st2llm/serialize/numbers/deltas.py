@@ -1,4 +1,4 @@
-"""A first value, then differences."""
+"""Numbers as a first value followed by differences."""
 
 import math
 import re
@@ -22,11 +22,11 @@ _PLUS = re.compile(r"\+(?=[0-9])")
 
 @dataclass(frozen=True)
 class Deltas:
-    """The first value in whole steps, then the change from each value to the next; negative numbers have a minus.
+    """The first value in whole steps, then the change from each value to the next, with a minus sign if negative.
 
-    Values are rounded before differences are taken, so errors do not add up: a round trip moves a value by at most
-    step / 2. A change is one from the last value that is not missing. low, high: the least and the greatest value of an
-    answer in steps; any two values between them differ by a number of the notation.
+    Values are rounded before differences are taken, so errors do not accumulate: a round trip moves a value by at most
+    step / 2. A change is relative to the last value that is not missing. low, high: minimum and maximum value of an
+    answer in steps; the notation can write the difference of any two values between them.
     """
 
     step: float
@@ -38,7 +38,7 @@ class Deltas:
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "Deltas":
         """The smallest step of {1, 2, 5} x 10^k with which `headroom` times the values and their range fit.
 
-        As with scaled integers the step is never finer than the decimals of the notation or of the values. Raises
+        As for scaled integers, the step is never finer than the decimals of the notation or of the values. Raises
         DataError where no step is large enough.
         """
         notation = replace(notation or Notation(strategy="deltas"), signed=True)

@@ -1,4 +1,4 @@
-"""Token ids of many series straight from arrays, without making their text."""
+"""Token ids of many series directly from arrays, without their text."""
 
 import functools
 import itertools
@@ -18,7 +18,7 @@ _LONGEST = 40
 
 @dataclass(frozen=True)
 class RaggedIds:
-    """Token ids of several texts, one behind the other. ends: where each text's ids end."""
+    """Concatenated token ids of several texts. ends: end of the ids of each text."""
 
     ids: Int32[np.ndarray, " token"]
     ends: Int64[np.ndarray, " batch"]
@@ -31,7 +31,7 @@ class RaggedIds:
 
 @dataclass(frozen=True, eq=False)
 class WordTokenTable:
-    """The ids of each word of a lexicon, for the first value of a text and for one behind a separator.
+    """The token ids of each word of a table, for the first value of a text and for values after a separator.
 
     padded: a row for each word, first those that begin a text, then the others. lengths: how many ids each has. Made by
     `fast_path`, which shows that nothing else decides the ids of a word.
@@ -41,7 +41,7 @@ class WordTokenTable:
     lengths: Int64[np.ndarray, " word"]
 
     def ids(self, codes: Int64[np.ndarray, "batch time"]) -> RaggedIds:
-        """The ids of series whose values are these words of the lexicon."""
+        """The token ids of series of codes."""
         rows = codes + len(self.lengths) // 2
         rows[:, :1] = codes[:, :1]
         lengths = self.lengths[rows]
@@ -58,34 +58,34 @@ def token_ids(
     and have it tokenized. Raises DataError where a series does not fit into the digits.
     """
     rows = encode_series(values, notation)
-    path = None if rows is None else word_token_table(tokenizer, rows.lexicon)
+    path = None if rows is None else word_token_table(tokenizer, rows.word_table)
     return None if rows is None or path is None else path.ids(rows.codes)
 
 
 @functools.lru_cache(maxsize=32)
-def word_token_table(tokenizer: Tokenizer, lexicon: WordTable) -> WordTokenTable | None:
+def word_token_table(tokenizer: Tokenizer, word_table: WordTable) -> WordTokenTable | None:
     """The table of a tokenizer for these words, made once; None where `refusal` says why it might be wrong.
 
     What was shown is tried as well: each word and many texts are tokenized and compared.
     """
-    if boundary_violation(tokenizer, lexicon):
+    if boundary_violation(tokenizer, word_table):
         return None
-    texts = [*lexicon.words, *(lexicon.separator + word for word in lexicon.words)]
+    texts = [*word_table.words, *(word_table.separator + word for word in word_table.words)]
     ids = [found.ids for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
     padded = np.zeros((len(ids), max(map(len, ids))), dtype=np.int32)
     for row, own in zip(padded, ids, strict=True):
         row[: len(own)] = own
     path = WordTokenTable(padded, np.array([len(own) for own in ids], dtype=np.int64))
-    return path if _agrees(path, tokenizer, lexicon) else None
+    return path if _agrees(path, tokenizer, word_table) else None
 
 
-def _agrees(path: WordTokenTable, tokenizer: Tokenizer, lexicon: WordTable) -> bool:
+def _agrees(path: WordTokenTable, tokenizer: Tokenizer, word_table: WordTable) -> bool:
     """Whether the table says what the tokenizer says: of each word behind a separator, and of texts at random."""
-    rng, count = np.random.default_rng(0), len(lexicon.words)
+    rng, count = np.random.default_rng(0), len(word_table.words)
     every = np.resize(rng.permutation(count), (-(-count // _LONGEST), _LONGEST))
     some = [rng.integers(0, count, size=(1, 1 + i % _LONGEST)) for i in range(_TEXTS)]
     for codes in (every, *some):
-        texts = [lexicon.separator.join(lexicon.words[code] for code in row) for row in codes.tolist()]
+        texts = [word_table.separator.join(word_table.words[code] for code in row) for row in codes.tolist()]
         found = tokenizer.encode_batch(texts, add_special_tokens=False)
         if path.ids(codes.astype(np.int64)).lists() != [list(one.ids) for one in found]:
             return False

@@ -1,4 +1,4 @@
-"""Values in their own unit, with a fixed number of decimals."""
+"""Numbers in the unit of the data with a fixed number of decimals."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _MOST = 12
 
 @dataclass(frozen=True)
 class FixedDecimals:
-    """Values as they are, rounded to `decimals`, so that a round trip moves a value by at most half of the last one.
+    """Values rounded to `decimals`, so that a round trip moves a value by at most half of the last decimal.
 
-    whole: the most digits before the point. signed: a number may have a minus. Nothing is scaled or shifted. Of the
-    notation only the separator and `fixed` count here; `fit` chooses the rest.
+    whole: maximum number of digits before the decimal point. signed: numbers may be negative. Values are not scaled or
+    shifted. Only the separator and `fixed` of the notation are used; `fit` chooses the rest.
     """
 
     whole: int
@@ -28,7 +28,7 @@ class FixedDecimals:
 
     @classmethod
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "FixedDecimals":
-        """As many decimals as the notation says; where it says none, so many that the largest value shows `digits`.
+        """Uses the decimals of the notation; if it has none, enough to show `digits` digits of the largest value.
 
         They are never more than 12, nor than the values have. Digits before the point are what `headroom` times the
         largest value needs.

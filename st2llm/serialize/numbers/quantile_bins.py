@@ -1,4 +1,4 @@
-"""Values as the letters of ranges that hold about as many of the visible values each."""
+"""Numbers as letters of quantile bins."""
 
 import math
 import string
@@ -17,11 +17,11 @@ _FIGURES = 3
 
 @dataclass(frozen=True)
 class QuantileBins:
-    """Ranges between quantiles of the visible values, A the lowest; a letter is read back as the middle of its range.
+    """Bins between quantiles of the visible values, A the lowest; a letter is read as the middle of its bin.
 
-    edges: of the ranges, lowest first, one more than there are letters. A round trip moves a value within the edges by
-    at most half of the widest range, which skewed values make wide: the mean error is far smaller. A value beyond is
-    written as the nearest range.
+    edges: of the bins, lowest first, one more than there are letters. A round trip moves a value within the edges by at
+    most half of the widest bin. Skewed values make that bin wide, and the mean error is far smaller. A value beyond the
+    edges is written as the nearest bin.
     """
 
     edges: tuple[float, ...]
@@ -29,9 +29,9 @@ class QuantileBins:
 
     @classmethod
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "QuantileBins":
-        """`bins` ranges of the notation, fewer where values repeat; with headroom one more at each end.
+        """Fits the `bins` of the notation, fewer where values repeat; with headroom one more at each end.
 
-        Edges are visible values rounded to three figures of their range, so that the legend says them in full.
+        Edges are visible values rounded to three digits of their range, so that the legend shows them exactly.
         """
         notation = notation or Notation(strategy="quantile-bins")
         seen, low, high = finite_extent(values)
@@ -40,8 +40,8 @@ class QuantileBins:
         least, most = widen_range(low, high, notation.headroom)
         edges = {round_to_range(float(edge), low, high) for edge in ranked[ranks]}
         ends = {
-            _round_outward(edge, low, high, way)
-            for edge, way in ((least, -1), (low, -1), (high, 1), (most, 1))
+            _round_outward(edge, low, high, direction)
+            for edge, direction in ((least, -1), (low, -1), (high, 1), (most, 1))
         }
         inner = {edge for edge in edges if min(ends) < edge < max(ends)}
         return cls(tuple(sorted(inner | ends)), notation.separator)
@@ -94,7 +94,7 @@ class QuantileBins:
 
 
 def round_to_range(value: float, low: float, high: float) -> float:
-    """A value to three figures of the range from low to high; as it is where that cannot be said."""
+    """A value rounded to three digits of the range from low to high; unchanged where that is impossible."""
     spread = high / 2 - low / 2
     if spread <= 0 or math.log10(spread) < -290:
         return value
@@ -106,11 +106,11 @@ def round_to_range(value: float, low: float, high: float) -> float:
     return found if math.isfinite(found) else value
 
 
-def _round_outward(value: float, low: float, high: float, way: int) -> float:
-    """A bound to the same figures, moved in the direction of `way` where rounding took it to the other side."""
+def _round_outward(value: float, low: float, high: float, direction: int) -> float:
+    """A bound rounded to the same digits, away from the values: down for a direction of -1, up for 1."""
     found = round_to_range(value, low, high)
-    if (found - value) * way >= 0:
+    if (found - value) * direction >= 0:
         return found
     places = _FIGURES - 1 - math.floor(math.log10(high / 2 - low / 2))
-    moved = round_to_range(found + way * 10.0**-places, low, high)
+    moved = round_to_range(found + direction * 10.0**-places, low, high)
     return moved if math.isfinite(moved) else value

@@ -1,4 +1,4 @@
-"""Runs of words in a model's answer: which of them are the values that were asked for."""
+"""Finds the values that were asked for in the text of a model: the first long enough run of numbers."""
 
 import functools
 import re
@@ -12,9 +12,9 @@ _LABEL = re.compile(r"^[^\n]*:", re.MULTILINE)
 
 
 def first_run(text: str, count: int, separator: str, word: str = NUMBER) -> list[str]:
-    """The first `count` words of the first run that is so long, else of the longest; MISSING is a word as well.
+    """The first `count` numbers of the first run of at least that length, else the longest run; MISSING counts as one.
 
-    word: a pattern. Labels at the start of lines are left out where a run would else be too short.
+    word: the pattern of a number. Labels at the start of lines are removed if every run is too short.
     """
     pattern = _word(word)
     between = _between(separator)
@@ -28,7 +28,7 @@ def first_run(text: str, count: int, separator: str, word: str = NUMBER) -> list
 
 
 def alternatives(words: Sequence[str]) -> str:
-    """A pattern of these words, the longest first, since one may begin as another does."""
+    """A pattern that matches any of these words, the longest first, since one may be a prefix of another."""
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
@@ -44,7 +44,7 @@ def _between(separator: str) -> "re.Pattern[str]":
 
 
 def _runs(text: str, word: "re.Pattern[str]", between: "re.Pattern[str]") -> Iterator[list[str]]:
-    """Words that only separators or blanks keep apart, run by run."""
+    """Yields runs of words that are separated only by separators or spaces."""
     run: list[str] = []
     end = 0
     for found in word.finditer(text):

@@ -1,4 +1,4 @@
-"""Values as whole numbers of a step, and the same with blanks between the digits."""
+"""Numbers as integer multiples of a step, and the same with spaces between the digits."""
 
 import itertools
 import math
@@ -18,16 +18,16 @@ MIN_EXPONENT, MAX_EXPONENT = -300, 308
 FACTORS = (1, 2, 5)
 UNITS = tuple(float(f"1e-{decimals}") for decimals in range(MAX_DECIMALS + 1))
 LARGE = 1e290
-"""Values so large have no decimals, and would overflow where they are looked for."""
+"""Values this large have no decimals, and a search for decimals would overflow."""
 _SPACED = r"-? ?[0-9](?: ?[0-9])*"
 
 
 @dataclass(frozen=True)
 class ScaledIntegers:
-    """Values as whole numbers of `step`, so that a round trip moves a value by at most step / 2.
+    """Values as integer multiples of `step`, so that a round trip moves a value by at most step / 2.
 
-    step: what the last decimal counts, or the last digit where there are no decimals. shift: whole steps added to
-    every number, so that none is negative; 0 where none is, or a minus may be. `fit` chooses step and shift.
+    step: the value of one unit of the last decimal, or of the last digit without decimals. shift: steps added to every
+    number so that none is negative; 0 if none is, or if numbers may be negative. `fit` chooses step and shift.
     """
 
     step: float
@@ -88,15 +88,15 @@ class ScaledIntegers:
         )
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
-        return self.said(first_run(text, count, self.notation.separator, NUMBER))
+        return self.values_of(first_run(text, count, self.notation.separator, NUMBER))
 
-    def said(self, words: list[str]) -> Float64[np.ndarray, " horizon"]:
-        """What these words stand for."""
+    def values_of(self, words: list[str]) -> Float64[np.ndarray, " horizon"]:
+        """The values of written numbers."""
         values = [math.nan if word == MISSING else self.value(self.notation.number(word)) for word in words]
         return np.array(values, dtype=np.float64)
 
     def value(self, number: float) -> float:
-        """What a number stands for, given in units of its last decimal."""
+        """The value of a number that is given in units of its last decimal."""
         whole = float(number) - self.shift
         value = whole * self.step if self.step >= 1 else whole / round(1 / self.step)
         if math.isinf(value) and math.isfinite(whole):
@@ -106,10 +106,10 @@ class ScaledIntegers:
 
 @dataclass(frozen=True)
 class SpacedDigits:
-    """Scaled integers with a blank between two digits and ` , ` between two values (LLMTime, Gruver et al. 2023).
+    """Scaled integers with a space between two digits and ` , ` between two values (LLMTime, Gruver et al. 2023).
 
-    Tokenizers that join digits then see each alone. There are no decimals: those of the notation are digits more. A
-    round trip moves a value by at most half a step, as with `ScaledIntegers`, which `inner` is.
+    Tokenizers that merge digits then see each digit separately. There are no decimals; those of the notation become
+    additional digits. A round trip moves a value by at most half a step, as with `ScaledIntegers`, which `inner` is.
     """
 
     inner: ScaledIntegers
@@ -149,23 +149,23 @@ class SpacedDigits:
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
         words = first_run(text, count, self.inner.notation.separator, _SPACED)
-        return self.inner.said([word.replace(" ", "") for word in words])
+        return self.inner.values_of([word.replace(" ", "") for word in words])
 
 
 def space_digits(word: str) -> str:
-    """A whole number with blanks between its digits; a minus stays at the first."""
+    """An integer with spaces between its digits; a minus sign stays with the first digit."""
     return word[0] + " ".join(word[1:]) if word.startswith("-") else " ".join(word)
 
 
 def spaced_notation(notation: Notation) -> Notation:
-    """The notation that spaced digits are written in: no decimals, blanks around the separator.
+    """The notation of spaced digits: no decimals, spaces around the separator.
 
-    Raises DataError for a separator of blanks alone, which could not be told from those between digits.
+    Raises DataError for a separator of spaces alone, which would be ambiguous.
     """
     sign = notation.separator.strip()
     if not sign:
         raise DataError(
-            f"Spaced digits need a separator with a sign beside blanks, but it is {notation.separator!r}. "
+            f"Spaced digits need a separator with a character other than a space, but it is {notation.separator!r}. "
             f"Take ',' or ';'."
         )
     digits = notation.digits + notation.decimals
@@ -173,7 +173,7 @@ def spaced_notation(notation: Notation) -> Notation:
 
 
 def no_step_error(low: float, high: float, notation: Notation) -> DataError:
-    """What is wrong with values that no step can hold."""
+    """The error for values that do not fit at any step."""
     return DataError(
         f"Values from {low} to {high} do not fit into {notation.digits} digits at any step. "
         f"Allow more digits in the template's `answer`, or change the unit of the data."
@@ -181,7 +181,7 @@ def no_step_error(low: float, high: float, notation: Notation) -> DataError:
 
 
 def _shift(least: float, decimals: int) -> int:
-    """The smallest shift of at least so many steps that is a whole number when it is written."""
+    """The smallest shift of at least `least` steps that is a whole number when written."""
     unit = int(10**decimals)
     return math.ceil(least / unit) * unit if decimals else math.ceil(least)
 
@@ -196,7 +196,7 @@ def candidate_steps(least: float, finest: float) -> Iterator[float]:
 
 
 def resolution(values: Float64[np.ndarray, " time"]) -> float:
-    """The power of ten that the values' decimals end with: 1 for whole numbers; 0 where they do not end."""
+    """The power of ten of the last decimal of the values: 1 for whole numbers; 0 for more than MAX_DECIMALS."""
     if np.abs(values).max() >= LARGE:
         return 1.0
     for unit in UNITS:

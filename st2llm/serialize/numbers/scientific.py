@@ -1,4 +1,4 @@
-"""Values with a power of ten."""
+"""Numbers in scientific notation."""
 
 import math
 import sys
@@ -17,11 +17,11 @@ _POWER = NUMBER + r"(?:[eE][+-]?[0-9]{1,4})?"
 
 @dataclass(frozen=True)
 class Scientific:
-    """A digit, `decimals` behind the point, and a power of ten: `1.23e2` is 123.
+    """One digit, `decimals` digits after the point, and a power of ten: `1.23e2` is 123.
 
-    low, high: the least and the greatest power of an answer. A round trip moves a value by at most half of its own
-    last decimal, so of the largest values by half of 10^(high - decimals): that is `precision`. What is below 10^low
-    is written with that power and a nought in front.
+    low, high: minimum and maximum power of an answer. A round trip moves a value by at most half of its own last
+    decimal, which for the largest values is half of 10^(high - decimals), the `precision`. Values below 10^low are
+    written with that power and a leading zero.
     """
 
     decimals: int
@@ -87,5 +87,5 @@ class Scientific:
 
 
 def _power(value: float, decimals: int) -> int:
-    """The power of ten that a value is written with, once it is rounded."""
+    """The power of ten of a value after rounding."""
     return int(f"{value:.{decimals}e}".partition("e")[2])

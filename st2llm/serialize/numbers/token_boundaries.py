@@ -36,9 +36,9 @@ PATTERNS = frozenset(
 _KEEP_ASCII = ("NFC", "NFD", "NFKC", "NFKD")
 
 
-def boundary_violation(tokenizer: Tokenizer, lexicon: WordTable) -> str:
+def boundary_violation(tokenizer: Tokenizer, word_table: WordTable) -> str:
     """Why the cuts cannot be shown to hold for texts of these words; '' where they can."""
-    letters = set(lexicon.separator).union(*lexicon.words)
+    letters = set(word_table.separator).union(*word_table.words)
     settings = _settings(tokenizer)
     if any(not (letter.isascii() and letter.isprintable()) or letter == "'" for letter in letters):
         return "the words hold other letters than printable ASCII, or an apostrophe"
@@ -51,8 +51,8 @@ def boundary_violation(tokenizer: Tokenizer, lexicon: WordTable) -> str:
         return "the text is normalized"
     if settings["model"].get("dropout"):
         return "merges are dropped at random"
-    ends = {word[-1] for word in lexicon.words}
-    return _uncut(settings, ends, lexicon.separator[0], letters)
+    ends = {word[-1] for word in word_table.words}
+    return _uncut(settings, ends, word_table.separator[0], letters)
 
 
 def _uncut(settings: Mapping[str, Any], ends: set[str], separator: str, letters: set[str]) -> str:

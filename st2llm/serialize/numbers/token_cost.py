@@ -1,4 +1,4 @@
-"""What a value costs in a tokenizer."""
+"""The number of tokens of a written value."""
 
 import numpy as np
 from jaxtyping import Float64
@@ -10,6 +10,6 @@ from st2llm.types import Tokenizer
 def tokens_per_value(
     numbers: NumberText, values: Float64[np.ndarray, "batch time"], tokenizer: Tokenizer
 ) -> float:
-    """Mean tokens of a value and of what parts it from the next, over lines of so many values."""
+    """Mean number of tokens of a value with its separator, over lines of values."""
     tokens = sum(len(tokenizer.encode(numbers.write(row))) for row in values)
     return tokens / values.size

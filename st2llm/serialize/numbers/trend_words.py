@@ -1,4 +1,4 @@
-"""Values as words that say how a level moves."""
+"""Numbers as words that describe how a level changes."""
 
 import math
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from st2llm.serialize.numbers.reading import alternatives, first_run
 from st2llm.types import ChoiceSequence
 
 TREND_MOVES = {"down a lot": -4, "down": -2, "flat": 0, "up": 2, "up a lot": 4}
-"""What a word moves the level by, in fifths of the range."""
+"""The change of the level for each word, in fifths of the range."""
 
 
 @dataclass(frozen=True)
 class TrendWords:
     """A level that begins at `start` and moves by 0, 2 or 4 times `fifth`, kept between `low` and `high`.
 
-    This is delta modulation: of the five words the one is written that takes the level nearest to the value, so errors
-    do not add up. As the moves reach across the whole range, a round trip moves a value within the limits by at most
-    `fifth`, a fifth of the range: the coarsest of all strategies.
+    This is delta modulation: of the five words, the one that brings the level nearest to the value is written, so
+    errors do not accumulate. As the moves reach across the whole range, a round trip moves a value within the limits by
+    at most `fifth`, a fifth of the range: the coarsest of all strategies.
     """
 
     low: float
@@ -32,7 +32,7 @@ class TrendWords:
 
     @classmethod
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "TrendWords":
-        """The range of the values, with headroom wider at each end; the level begins in its middle."""
+        """Fits the range of the values, widened at each end by the headroom; the level starts in its middle."""
         notation = notation or Notation(strategy="trend-words")
         _, least, most = finite_extent(values)
         low, high = widen_range(least, most, notation.headroom)
@@ -89,7 +89,7 @@ class TrendWords:
 
 
 def _fifth(low: float, high: float) -> float:
-    """The least number of two figures that is a fifth of the range or more."""
+    """The smallest number of two digits that is at least a fifth of the range."""
     exact = high / 5 - low / 5
     if exact <= 0:
         return 0.0

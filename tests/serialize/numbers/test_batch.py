@@ -86,8 +86,8 @@ def tokenized(tokenizer: Tokenizer, lines: list[str]) -> list[list[int]]:
     return [list(tokenizer.encode(line, add_special_tokens=False).ids) for line in lines]
 
 
-def lexicon(notation: Notation | None = None) -> WordTable:
-    return encode_series(np.zeros((1, 1)), notation or Notation()).lexicon
+def word_table(notation: Notation | None = None) -> WordTable:
+    return encode_series(np.zeros((1, 1)), notation or Notation()).word_table
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,7 +119,7 @@ def test_codes_are_the_words_that_each_series_writes(values, notation, apart):
 
 
 def test_the_same_words_are_one_lexicon():
-    assert lexicon() is lexicon(Notation(headroom=2.0)) and lexicon() is not lexicon(Notation(digits=2))
+    assert word_table() is word_table(Notation(headroom=2.0)) and word_table() is not word_table(Notation(digits=2))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_smollm2_s_ids_come_from_arrays():
 
 def test_a_token_may_hold_several_digits():
     tokenizer = trained(split(LLAMA3))
-    path = word_token_table(tokenizer, lexicon())
+    path = word_token_table(tokenizer, word_table())
     assert path.lengths.min() == 1 and path.padded.shape[1] < 4
 
 
@@ -168,7 +168,7 @@ def test_merges_over_a_whole_text_are_followed_where_none_crosses_to_the_separat
     assert token_ids(values, Notation(), apart).lists() == tokenized(apart, texts(values, Notation()))
     crossing = Tokenizer(models.BPE({**vocabulary, "2,": 15}, [("1", "2"), ("2", ",")]))
     assert (
-        "'2,' crosses" in boundary_violation(crossing, lexicon())
+        "'2,' crosses" in boundary_violation(crossing, word_table())
         and token_ids(values, Notation(), crossing) is None
     )
 
@@ -217,7 +217,7 @@ def cut() -> Tokenizer:
 )
 def test_a_tokenizer_that_cannot_be_shown_to_be_followed_is_stepped_aside(make, message):
     tokenizer = make()
-    assert re.search(message, boundary_violation(tokenizer, lexicon()))
+    assert re.search(message, boundary_violation(tokenizer, word_table()))
     assert token_ids(np.ones((2, 2)), Notation(), tokenizer) is None
 
 
@@ -236,14 +236,14 @@ def test_words_that_a_pattern_may_join_are_refused(words, separator, message):
 
 
 def test_what_leaves_ascii_alone_is_no_normalizer():
-    assert boundary_violation(normalized(normalizers.NFC()), lexicon()) == ""
-    assert boundary_violation(with_token("<|place|>"), lexicon()) == ""
+    assert boundary_violation(normalized(normalizers.NFC()), word_table()) == ""
+    assert boundary_violation(with_token("<|place|>"), word_table()) == ""
 
 
 def test_a_table_that_does_not_agree_with_its_tokenizer_is_not_used(monkeypatch):
     tokenizer = trained(bytewise(use_regex=False))
     monkeypatch.setattr("st2llm.serialize.numbers.fast_tokenize.boundary_violation", lambda *_: "")
-    assert word_token_table(tokenizer, lexicon(Notation(digits=2))) is None
+    assert word_token_table(tokenizer, word_table(Notation(digits=2))) is None
 
 
 def test_ragged_ids_are_lists_again():
