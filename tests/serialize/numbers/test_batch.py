@@ -119,7 +119,9 @@ def test_codes_are_the_words_that_each_series_writes(values, notation, apart):
 
 
 def test_the_same_words_are_one_lexicon():
-    assert word_table() is word_table(Notation(headroom=2.0)) and word_table() is not word_table(Notation(digits=2))
+    assert word_table() is word_table(Notation(headroom=2.0)) and word_table() is not word_table(
+        Notation(digits=2)
+    )
 
 
 @pytest.mark.parametrize(
