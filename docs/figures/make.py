@@ -41,7 +41,7 @@ class Gain:
 
 
 def read_gains(folder: Path, *, higher_is_better: bool) -> tuple[Gain, Gain]:
-    """The gain of the LLM arm that is best on validation, and the gain of pre-training of `llm-lora`."""
+    """The gain of the LLM arm that is best on validation, and the gain of pretraining of `llm-lora`."""
     with (folder / "results.jsonl").open(encoding="utf-8") as file:
         pooled = [record for record in map(json.loads, file) if record["seed"] is None]
     arms = [r for r in pooled if r["gain_best"] and r["validation"] is not None]
@@ -67,7 +67,7 @@ def draw_gains(path: Path) -> None:
         [], [], "o-", color=BLUE, label="LLM gain: best LLM arm over best arm without pretrained weights"
     )
     axes.plot(
-        [], [], "o-", color=ORANGE, label="gain of pre-training: LoRA over its twin with random weights"
+        [], [], "o-", color=ORANGE, label="gain of pretraining: LoRA over its twin with random weights"
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=10)
     axes.text(-0.2, -0.75, "← LLM worse", ha="right", fontsize=11, color=GREY)
