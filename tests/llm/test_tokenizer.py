@@ -66,7 +66,7 @@ def test_tokenizer_and_grammar_leave_torch_unimported(tiny):
     code = (
         "import sys; from st2llm.llm import grammar, load_llm; from st2llm.types import Numbers\n"
         "from st2llm.llm.tokenizer import load_tokenizer\n"
-        f"grammar.automaton(load_tokenizer({tiny()!r}), Numbers(2, 3))\n"
+        f"grammar.build_automaton(load_tokenizer({tiny()!r}), Numbers(2, 3))\n"
         "assert not {'torch', 'transformers'} & set(sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
