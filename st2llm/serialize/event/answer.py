@@ -121,11 +121,11 @@ class NextEventNumbers:
         if isinstance(self.answer_format, PairFormat):
             return PositionAnswer(self.answer_format).truth(sample)
         step = sample.first_wanted_step
-        said = [
+        texts = [
             part.write(sample.truth[[step], 0, sample.side.channels.index(part.channel)])[0]
             for part in self.parts(sample)
         ]
-        return self.separator.join(said)
+        return self.separator.join(texts)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         if isinstance(self.answer_format, PairFormat):
@@ -153,10 +153,10 @@ class NextEventNumbers:
     def history(self, sample: Sample) -> dict[int, str]:
         """The numbers of each visible event, by step; without the first event if only gaps are shown."""
         steps, parts = sample.context_steps.tolist(), self.parts(sample)
-        said = [part.write(sequence.channel_values(sample, part.channel)[steps]) for part in parts]
+        texts = [part.write(sequence.channel_values(sample, part.channel)[steps]) for part in parts]
         gap_only = [part.channel for part in parts] == ["gap_h"]
         rows = {
-            step: self.separator.join(row) for step, row in zip(steps, zip(*said, strict=True), strict=True)
+            step: self.separator.join(row) for step, row in zip(steps, zip(*texts, strict=True), strict=True)
         }
         if gap_only and steps and np.isnan(sequence.channel_values(sample, "gap_h")[steps[0]]):
             del rows[steps[0]]

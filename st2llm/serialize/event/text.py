@@ -64,9 +64,11 @@ class EventSerializer:
         """Numbers in the notation of the sample that is asked; map squares are those of the solved sample."""
         answer = self._answer
         if isinstance(answer, NextEventNumbers):
-            alike = answer.with_reference(asked)
-            said = variables.number_list(solved, alike.history(solved), _event_separator(alike, solved))
-            return Example(str(said), alike.truth(solved))
+            examples_answer = answer.with_reference(asked)
+            numbers = variables.number_list(
+                solved, examples_answer.history(solved), _event_separator(examples_answer, solved)
+            )
+            return Example(str(numbers), examples_answer.truth(solved))
         words = self.variables(solved)
         return Example(
             "\n".join(filter(None, (str(words["history"]), words["question"]))), answer.truth(solved)
@@ -103,8 +105,8 @@ class EventSerializer:
         if silent or not isinstance(answer, NextEventNumbers):
             return {**words, "numbers": ItemList(()), "columns": (), "count": 0, "missing": False}
         if isinstance(answer.answer_format, PairFormat):
-            track = PositionAnswer(answer.answer_format).track(sample)
-            words |= {"where_unit": track.unit, "where_step": track.step_words}
+            notation = PositionAnswer(answer.answer_format).notation_of(sample)
+            words |= {"where_unit": notation.unit, "where_step": notation.step_phrase}
         parts, rows = answer.parts(sample), answer.history(sample)
         return {
             **words,

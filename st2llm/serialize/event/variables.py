@@ -146,11 +146,11 @@ def _recent_rate(time: Float64[np.ndarray, " _"]) -> str:
     return f"{daily} over the last {len(time)}" if daily else f"the last {len(time)} all at the same time"
 
 
-def number_list(sample: Sample, said: Mapping[int, str], separator: str) -> ItemList:
-    """The numbers of the events as a list of items. said: the text of each step."""
-    labels, steps = sequence.time_labels(sample), list(said)
+def number_list(sample: Sample, texts: Mapping[int, str], separator: str) -> ItemList:
+    """The numbers of the events as a list of items. texts: the numbers of each step, as text."""
+    labels, steps = sequence.time_labels(sample), list(texts)
     items = [
-        TextItem(step, far, labels[step], said[step])
+        TextItem(step, far, labels[step], texts[step])
         for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True)
     ]
     return ItemList(tuple(items), separator)

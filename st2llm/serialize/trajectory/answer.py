@@ -42,7 +42,7 @@ class PositionAnswer:
         """The same answer in the notation of another sample, for few-shot examples."""
         return replace(self, reference=reference)
 
-    def track(self, sample: Sample) -> "PositionNotation":
+    def notation_of(self, sample: Sample) -> "PositionNotation":
         """The notation of a sample, fitted to visible values alone."""
         fitted = self._fitted(self.reference or sample)
         return fitted if self.reference is None else replace(fitted, base=base_position(sample))
@@ -62,7 +62,7 @@ class PositionAnswer:
         )
 
     def grammar(self, sample: Sample) -> Grammar:
-        track, count = self.track(sample), len(target_steps(sample))
+        notation, count = self.notation_of(sample), len(target_steps(sample))
         if isinstance(self.answer_format, PairFormat):
             if count != 1:
                 raise DataError(
@@ -70,25 +70,27 @@ class PositionAnswer:
                 )
             bounds = (None, None)
             return self.answer_format.model_copy(
-                update={"decimals": track.notation.decimals, "signed": True}
+                update={"decimals": notation.notation.decimals, "signed": True}
             ).pair(bounds, bounds)
-        return track.numbers.grammar(2 * count)
+        return notation.numbers.grammar(2 * count)
 
     def truth(self, sample: Sample) -> str:
         """The correct answer, clipped to the limits of the notation; '' where it is not known."""
         if sample.truth is None:
             return ""
         columns = [sample.side.channels.index("x"), sample.side.channels.index("y")]
-        track = self.track(sample)
-        words = track.words(sample.truth[target_steps(sample)][:, 0, columns])
+        notation = self.notation_of(sample)
+        words = notation.write(sample.truth[target_steps(sample)][:, 0, columns])
         if isinstance(self.answer_format, PairFormat):
-            return f"({words[0].replace(track.separator, ', ')})"
-        return track.separator.join(words)
+            return f"({words[0].replace(notation.separator, ', ')})"
+        return notation.separator.join(words)
 
     def read(self, text: str, sample: Sample) -> Prediction:
-        track, steps = self.track(sample), target_steps(sample)
+        notation, steps = self.notation_of(sample), target_steps(sample)
         found = (
-            track.pair(text) if isinstance(self.answer_format, PairFormat) else track.read(text, len(steps))
+            notation.read_pair(text)
+            if isinstance(self.answer_format, PairFormat)
+            else notation.read(text, len(steps))
         )
         if isinstance(found, Unread):
             return Prediction(value=None, raw=text, unread_reason=found)
@@ -98,7 +100,7 @@ class PositionAnswer:
         return Prediction(value=value, raw=text)
 
     def precision(self, sample: Sample) -> float:
-        return self.track(sample).precision
+        return self.notation_of(sample).precision
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,11 @@ class PositionNotation:
         )
 
     @property
-    def step_words(self) -> str:
+    def step_phrase(self) -> str:
         """What a difference of 1 stands for, if it is not one unit: `0.5 kilometres`; else ''."""
         return "" if self.numbers.unit == 1 else f"{format_decimal(self.numbers.unit)} {self.unit}"
 
-    def words(
+    def write(
         self, xy: Float64[np.ndarray, "time 2"], before: tuple[float, float] | None = None
     ) -> tuple[str, ...]:
         """Writes `east,north` for each position, `x,x` for a missing one.
@@ -156,17 +158,17 @@ class PositionNotation:
         if not self.steps:
             return tuple(self.numbers.write(row) for row in self._fitting(xy) / self.scale)
         at = np.array(self.base if before is None else before)
-        said = []
+        texts = []
         for row in xy:
             if not np.isfinite(row).all():
-                said.append(self.numbers.write(np.full(2, np.nan)))
+                texts.append(self.numbers.write(np.full(2, np.nan)))
                 continue
             way = self._fitting(row[None], at)[0] / self.scale
-            said.append(self.numbers.write(way))
-            at = at + self.numbers.read(said[-1], 2) * self.scale
-        return tuple(said)
+            texts.append(self.numbers.write(way))
+            at = at + self.numbers.read(texts[-1], 2) * self.scale
+        return tuple(texts)
 
-    def at(self, xy: Float64[np.ndarray, " 2"]) -> str:
+    def write_position(self, xy: Float64[np.ndarray, " 2"]) -> str:
         """Writes `east,north` of one position relative to the base, also if the answer is in steps."""
         return self.numbers.write(_difference(xy[None], np.array(self.base))[0] / self.scale)
 
@@ -174,7 +176,7 @@ class PositionNotation:
         """Reads `count` positions, or gives the reason why that is impossible."""
         return self._positions(self.numbers.read(text, 2 * count), 2 * count)
 
-    def pair(self, text: str) -> Float64[np.ndarray, "horizon 2"] | Unread:
+    def read_pair(self, text: str) -> Float64[np.ndarray, "horizon 2"] | Unread:
         """Reads one position, written `(east, north)`."""
         found = _PAIR.search(text)
         if found is None:

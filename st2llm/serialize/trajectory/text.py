@@ -88,9 +88,9 @@ class TrajectorySerializer:
         if not isinstance(answer, PositionAnswer):
             told = words["track"] if len(words["track"]) else words["stays"]
             return Example("\n".join(filter(None, (str(told), words["question"]))), answer.truth(solved))
-        alike = answer.with_reference(asked)
-        row = variables.number_row(solved, alike.track(solved))
-        return Example(_row_with_gap(row, solved), alike.truth(solved))
+        examples_answer = answer.with_reference(asked)
+        row = variables.number_row(solved, examples_answer.notation_of(solved))
+        return Example(_row_with_gap(row, solved), examples_answer.truth(solved))
 
     def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """The description, then the steps farthest from the target. The context stays."""
@@ -119,7 +119,7 @@ class TrajectorySerializer:
             else NumbersFormat(digits=4, decimals=2)
         )
         return variables.movement_variables(
-            sample, PositionAnswer(answer_format, self.form == "steps").track(sample), self.cells
+            sample, PositionAnswer(answer_format, self.form == "steps").notation_of(sample), self.cells
         )
 
     def _stays(self, sample: Sample) -> dict[str, Any]:

@@ -70,13 +70,13 @@ class FixItem:
         return self.line
 
 
-def movement_variables(sample: Sample, track: PositionNotation, across: int) -> dict[str, Any]:
+def movement_variables(sample: Sample, notation: PositionNotation, across: int) -> dict[str, Any]:
     """The values of MOVEMENT_VARIABLES. across: number of map squares along the longer side."""
     steps, origin = sample.context_steps.tolist(), sample.first_wanted_step
     xy, time = visible_positions(sample), sequence.seconds(sample)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
     before = [step for step in known if step < origin]
-    numbers = number_row(sample, track)
+    numbers = number_row(sample, notation)
     ways = np.diff(xy[known], axis=0)
     unit = sample.side.unit
     path = float(np.hypot(ways[:, 0], ways[:, 1]).sum())
@@ -85,17 +85,17 @@ def movement_variables(sample: Sample, track: PositionNotation, across: int) -> 
         "object": sequence.object_name(sample),
         "step": sequence.step_phrase(sample),
         "fixes": len(known),
-        "history": ItemList(tuple(_fix_items(sample, track, across))),
+        "history": ItemList(tuple(_fix_items(sample, notation, across))),
         "track": numbers,
         "before": ItemList(tuple(item for item in numbers if item.step < origin), numbers.separator),
         "after": ItemList(
             tuple(item for item in numbers if item.step > origin), numbers.separator, min_items=1
         ),
-        "number_unit": track.unit,
-        "number_step": track.step_words,
-        "number_note": track.numbers.note,
+        "number_unit": notation.unit,
+        "number_step": notation.step_phrase,
+        "number_note": notation.numbers.note,
         "number_base": f"the {'last fix seen before the question' if before else 'first fix seen'}",
-        "number_form": "steps" if track.steps else "positions",
+        "number_form": "steps" if notation.steps else "positions",
         "moved": compass.format_distance(path, unit),
         "displaced": compass.format_displacement(*(xy[before[-1]] - xy[before[0]]).tolist(), unit=unit)
         if before
@@ -118,28 +118,28 @@ def empty_movement_variables() -> dict[str, Any]:
     }
 
 
-def number_row(sample: Sample, track: PositionNotation) -> ItemList:
+def number_row(sample: Sample, notation: PositionNotation) -> ItemList:
     """The numbers of all visible fixes; in steps, the first fix has none."""
     steps, xy = sample.context_steps.tolist(), visible_positions(sample)
     labels, steps_away = sequence.time_labels(sample), sequence.steps_from_target(sample, steps)
     known = [step for step in steps if np.isfinite(xy[step]).all()]
     first = (float(xy[known[0]][0]), float(xy[known[0]][1]))
-    said = track.words(xy[steps], first)
+    texts = notation.write(xy[steps], first)
     items = [
         TextItem(step, far, labels[step], text)
-        for step, far, text in zip(steps, steps_away, said, strict=True)
+        for step, far, text in zip(steps, steps_away, texts, strict=True)
     ]
     return ItemList(
-        tuple(item for item in items if not (track.steps and item.step == known[0])), track.separator
+        tuple(item for item in items if not (notation.steps and item.step == known[0])), notation.separator
     )
 
 
-def _fix_items(sample: Sample, track: PositionNotation, across: int) -> list[FixItem]:
+def _fix_items(sample: Sample, notation: PositionNotation, across: int) -> list[FixItem]:
     steps, xy, time = sample.context_steps.tolist(), visible_positions(sample), sequence.seconds(sample)
     labels, unit, lonlat = sequence.time_labels(sample), sample.side.unit, sample.side.step_lonlat
     squares = cells.MapSquares.fit(xy[steps], across, unit)
     places, codes = sample.side.options, sequence.channel_values(sample, "place")
-    base = np.array(track.base)
+    base = np.array(notation.base)
     fixes, last = [], None
     for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
         here = xy[step]
@@ -152,7 +152,7 @@ def _fix_items(sample: Sample, track: PositionNotation, across: int) -> list[Fix
                 step,
                 far,
                 labels[step],
-                numbers=track.at(here),
+                numbers=notation.write_position(here),
                 away=compass.format_displacement(*(here - base).tolist(), unit=unit),
                 came=compass.format_displacement(*way.tolist(), unit=unit),
                 speed=compass.format_speed(float(np.hypot(*way)), gone, unit),
