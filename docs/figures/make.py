@@ -66,9 +66,7 @@ def draw_gains(path: Path) -> None:
     axes.plot(
         [], [], "o-", color=BLUE, label="LLM gain: best LLM arm over best arm without pretrained weights"
     )
-    axes.plot(
-        [], [], "o-", color=ORANGE, label="gain of pretraining: LoRA over its twin with random weights"
-    )
+    axes.plot([], [], "o-", color=ORANGE, label="gain of pretraining: LoRA over its twin with random weights")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=10)
     axes.text(-0.2, -0.75, "← LLM worse", ha="right", fontsize=11, color=GREY)
     axes.text(0.2, -0.75, "LLM better →", ha="left", fontsize=11, color=GREY)
