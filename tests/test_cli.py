@@ -14,6 +14,7 @@ import yaml
 from support.command_line import is_one_message, run_cli, run_process
 
 from st2llm.commands import catalog
+from st2llm.errors import DataError
 
 pytestmark = pytest.mark.slow
 
@@ -346,7 +347,7 @@ def _raising(error):
 
 
 def test_a_fault_of_ours_is_one_message_and_a_traceback_only_with_debug(monkeypatch):
-    monkeypatch.setattr(catalog, "items", _raising(ValueError("odd")))
+    monkeypatch.setattr(catalog, "entries", _raising(ValueError("odd")))
     quiet = run_cli("data", "list")
     assert is_one_message(quiet), quiet.stderr
     assert "Unexpected ValueError: odd" in quiet.stderr
@@ -356,8 +357,14 @@ def test_a_fault_of_ours_is_one_message_and_a_traceback_only_with_debug(monkeypa
         assert "Traceback" in loud.stderr
 
 
+def test_a_message_writes_out_what_would_command_a_terminal(monkeypatch):
+    monkeypatch.setattr(catalog, "entries", _raising(DataError("row 1 holds '\x1b]0;owned\x07\x9b2J\u202e'")))
+    done = run_cli("data", "list")
+    assert done.stderr == "error: row 1 holds '\\x1b]0;owned\\x07\\x9b2J\\u202e'\n"
+
+
 def test_a_full_disk_is_one_message_that_names_the_file(monkeypatch):
-    monkeypatch.setattr(catalog, "items", _raising(OSError(28, "x", "results.jsonl")))
+    monkeypatch.setattr(catalog, "entries", _raising(OSError(28, "x", "results.jsonl")))
     done = run_cli("data", "list")
     assert is_one_message(done), done.stderr
     assert "no space left" in done.stderr
@@ -365,7 +372,7 @@ def test_a_full_disk_is_one_message_that_names_the_file(monkeypatch):
 
 
 def test_an_interrupt_exits_130_and_speaks_of_resume(monkeypatch):
-    monkeypatch.setattr(catalog, "items", _raising(KeyboardInterrupt()))
+    monkeypatch.setattr(catalog, "entries", _raising(KeyboardInterrupt()))
     done = run_cli("data", "list")
     assert done.returncode == 130
     assert "--resume" in done.stderr

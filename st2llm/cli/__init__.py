@@ -1,6 +1,7 @@
 """The command line: every command calls one function of the package and prints what it returns."""
 
 import errno
+import re
 import sys
 import traceback
 from typing import Annotated
@@ -59,6 +60,17 @@ def _message(error: Exception) -> str:
     )
 
 
+def _visible(message: str) -> str:
+    """The message with control characters written out: what it quotes may hold commands to the terminal."""
+    return re.sub(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", _written_out, message
+    )
+
+
+def _written_out(character: re.Match[str]) -> str:
+    return character[0].encode("unicode_escape").decode("ascii")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0 done, 1 failed, 2 usage error, 130 interrupted.
 
@@ -74,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in given:
             traceback.print_exc()
-        typer.echo(f"error: {_message(error)}", err=True)
+        typer.echo(f"error: {_visible(_message(error))}", err=True)
         sys.exit(1)
 
 

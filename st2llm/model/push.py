@@ -20,10 +20,12 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
     target: a folder that does not exist yet, written as a path (./tuned, /data/tuned), or a repository of a
     hub, written `hub:owner/name`. merged: write the language model with its trained weights merged, in
     transformers' format, instead of the adapters. Raises ConfigError for a folder that is not a checkpoint, an
-    existing target, or a merge without trained language model weights; StorageError where the hub or the disk
+    existing target, a merge without trained language model weights, or a link in the checkpoint to a file outside of
+    it; StorageError where the hub or the disk
     refuses.
     """
     loaded = checkpoint.read_checkpoint(folder)
+    _refuse_links_outside(loaded.folder)
     is_folder = not target.startswith("hub:")
     if is_folder and Path(target).exists():
         raise ConfigError(f"{target} exists already. Name a new folder, or remove this one first.")
@@ -46,6 +48,23 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
             raise StorageError(
                 f"{target} could not be written: {error.strerror or error}. Nothing of it is left."
             ) from error
+
+
+def _refuse_links_outside(folder: Path) -> None:
+    """Raises ConfigError for a link to a file outside the folder: pushing would publish that file.
+
+    The cache of the hub keeps the files of a checkpoint as links into its own folder of blobs; these are allowed.
+    """
+    whole = folder.resolve()
+    inside = [whole]
+    if "snapshots" in whole.parts:
+        inside.append(Path(*whole.parts[: whole.parts.index("snapshots")], "blobs"))
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in inside):
+            raise ConfigError(
+                f"{path} is a link to {path.resolve()}, outside the checkpoint, and would be copied with it. Remove "
+                f"the link, or put the file itself there."
+            )
 
 
 def _merge(folder: Path, out: Path) -> None:

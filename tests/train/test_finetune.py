@@ -215,6 +215,13 @@ def test_a_pushed_and_merged_checkpoint_is_a_plain_model_that_says_the_same(tmp_
     with pytest.raises(ConfigError, match="is not a checkpoint"):
         push_checkpoint(tmp_path / "set", str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+    secret = tmp_path / "secret"
+    secret.write_text("key")
+    (tmp_path / "out" / "best" / "notes.txt").symlink_to(secret)
+    for merged in (False, True):
+        with pytest.raises(ConfigError, match=r"notes.txt is a link to .*secret, outside the checkpoint"):
+            push_checkpoint(tmp_path / "out", str(tmp_path / "leak"), merged=merged)
+    assert not (tmp_path / "leak").exists()
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])

@@ -1,4 +1,5 @@
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -274,3 +275,15 @@ def test_a_browser_shows_the_page_at_desk_and_phone_width_without_overflow_or_co
     assert desk_figures == phone_figures >= 12
     assert complaints == 0
     assert "CONSOLE" not in shown.stderr
+
+
+def test_no_word_of_a_data_set_is_html_in_either_page(tmp_path):
+    """A unit of a card reached report.md as it stood, and viewers of Markdown run what it holds."""
+    run = fake_run.write(tmp_path / "run", fake_run.Plan(days=3, arms=fake_run.FEW_ARMS))
+    facts = json.loads((run / "run.json").read_text())
+    facts["data"] |= {"unit": "<img src=x onerror=alert(1)>", "quantity": "<b>people", "name": "<i>town"}
+    (run / "run.json").write_text(json.dumps(facts))
+    write_report(run)
+    for name in ("report.md", "report.html"):
+        page = (run / name).read_text(encoding="utf-8")
+        assert "<img src=x" not in page and "<b>people" not in page and "<i>town" not in page, name
