@@ -10,8 +10,8 @@ from support import fields
 from transformers import T5Config, T5ForConditionalGeneration
 
 from st2llm.errors import ArtefactError, ConfigError, DataError
-from st2llm.predict.external import load_model
 from st2llm.predict.external.chronos import Bins
+from st2llm.predict.external.pretrained import load_model
 
 HISTORY, HORIZON = 12, 5
 BINS = Bins(low=-15.0, high=15.0, tokens=4096, special=2)

@@ -6,8 +6,8 @@ import torch
 from support import fields
 
 from st2llm.errors import DataError
-from st2llm.predict.external import load_model
 from st2llm.predict.external.fracast import Fracast, FracastPredictor, seasonal_fill, significant_periods
+from st2llm.predict.external.pretrained import load_model
 
 HISTORY, HORIZON = 48, 12
 

@@ -8,8 +8,9 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.predictions import predict_job
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.predict import Predictor, checkpoint, external
+from st2llm.predict import Predictor, checkpoint
 from st2llm.predict.external.predictions_file import read_predictions
+from st2llm.predict.external.pretrained import load_model
 from st2llm.train.loop.meter import Meter
 
 
@@ -40,7 +41,7 @@ def _load(settings: PredictorSettings) -> Predictor | None:
     if settings.file:
         return read_predictions(Path(settings.file), name=settings.name)
     if settings.model:
-        return external.load_model(settings.model, name=settings.name)
+        return load_model(settings.model, name=settings.name)
     if settings.checkpoint:
         return checkpoint.load_predictor(Path(settings.checkpoint), name=settings.name)
     return None
