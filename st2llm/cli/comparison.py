@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from st2llm.cli.options import Llm, example
+from st2llm.cli.options import example
 
 app = typer.Typer()
 
@@ -18,9 +18,19 @@ def compare(
     ],
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of a suite that has one."),
+        typer.Option(
+            "--data", metavar="NAME|CARD", help="Replace the data set of a suite with a single data set."
+        ),
     ] = None,
-    llm: Llm = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            "--llm",
+            metavar="NAME",
+            help="Replace the language model: smollm2-135m, a Hugging Face id, a folder, a GGUF file, random:<name> "
+            "or openai:<base_url>#<model>.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder of the run; default runs/<suite id>."),
@@ -32,7 +42,7 @@ def compare(
         bool, typer.Option("--resume", help="Continue the run in --out; finished arms are kept.")
     ] = False,
 ) -> None:
-    """Run a suite: compare language-model arms with primitive arms and baselines on identical samples."""
+    """Run a suite: compare language models with native models and baselines on identical samples."""
     from st2llm.evaluate.run.plan import Overrides, make
 
     make(
@@ -52,7 +62,7 @@ def report(
         bool, typer.Option("--rescore", help="Recompute the scores from the predictions first.")
     ] = False,
 ) -> None:
-    """Write report.md and report.html of a finished run again."""
+    """Rebuild report.md and report.html of a finished run."""
     if rescore:
         from st2llm.evaluate.report.run_report import rescore as rescore_run
 

@@ -12,7 +12,11 @@ Data = Annotated[
 ]
 Llm = Annotated[
     str | None,
-    typer.Option("--llm", metavar="NAME", help="A language model: smollm2-135m, a hub id or a folder."),
+    typer.Option(
+        "--llm",
+        metavar="NAME",
+        help="Count tokens with the tokenizer of this language model: smollm2-135m, a Hugging Face id or a folder.",
+    ),
 ]
 
 ConfigName = Annotated[
@@ -20,7 +24,9 @@ ConfigName = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as budget.steps=500."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting, such as budget.steps=500; may be repeated."
+    ),
 ]
 RunFolder = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The folder of the run; default runs/<id>.")

@@ -11,7 +11,9 @@ from st2llm.cli.options import Data, Llm, example
 app = typer.Typer()
 
 
-Template = Annotated[str, typer.Argument(metavar="KIND/TASK[.VARIANT]", help="A template below prompts/.")]
+Template = Annotated[
+    str, typer.Argument(metavar="KIND/TASK[.VARIANT]", help="A template in prompts/, or a .md file.")
+]
 Index = Annotated[int, typer.Option("--index", metavar="N", help="Index of the test sample.")]
 Place = Annotated[str | None, typer.Option("--place", metavar="ID", help="Ask for this place only.")]
 History = Annotated[int | None, typer.Option("--history", metavar="N", help="Number of observed steps.")]
@@ -41,7 +43,7 @@ def prompt(
         typer.Option("--lint", help="Check the prompt for leaks of the answer; exit 1 if there are any."),
     ] = False,
 ) -> None:
-    """Print the prompt of one test sample; with --llm, count its tokens."""
+    """Print the prompt of one test sample; with --llm, also count its tokens."""
     from st2llm.commands.prompt import PromptRequest, render_prompt
 
     asked = render_prompt(
@@ -75,7 +77,7 @@ def check_description(
     history: History = None,
     horizon: Horizon = None,
 ) -> None:
-    """Check the claims of a description against the sample of a prompt; exit 1 if the data contradict any."""
+    """Compare the claims of a description with the data of the prompt's sample; exit 1 if they contradict any."""
     from st2llm.commands.check_description import check_description as check
     from st2llm.commands.prompt import PromptRequest
 

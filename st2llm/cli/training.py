@@ -22,7 +22,7 @@ def pretrain(
     out: RunFolder = None,
     resume: Resume = False,
 ) -> None:
-    """Pre-train an encoder without a language model: next value, masked values, contrastive or diffusion."""
+    """Train a native model (no language model): regression, likelihood, masked, contrastive or diffusion."""
     from st2llm.config.training import PretrainRecipe
     from st2llm.evaluate.run.progress import show_progress
     from st2llm.train import pretrain as module
@@ -44,7 +44,7 @@ def align(
     out: RunFolder = None,
     resume: Resume = False,
 ) -> None:
-    """Align an encoder with the embedding space of a frozen language model, and report alignment metrics."""
+    """Train an encoder whose outputs a frozen language model reads as soft tokens; report alignment metrics."""
     from st2llm.commands.align import align_and_report
     from st2llm.config.training import align_recipe_type
     from st2llm.evaluate.run.progress import show_progress
@@ -67,7 +67,7 @@ def finetune(
     out: RunFolder = None,
     resume: Resume = False,
 ) -> None:
-    """Fine-tune a language model (LoRA, QLoRA, norms or all weights) on instructions or on soft tokens."""
+    """Fine-tune a language model (LoRA, QLoRA, norms, partial or full) on instructions or with soft tokens."""
     from st2llm.commands.finetune import run_finetune
     from st2llm.config.training import finetune_recipe_type
     from st2llm.evaluate.run.progress import show_progress
@@ -106,7 +106,7 @@ def predict(
         typer.Option("--out", metavar="FILE.parquet", help="The file that the predictions are written into."),
     ],
 ) -> None:
-    """Predict all windows of a data set and the steps after its end with a checkpoint. Needs no labels."""
+    """Predict all windows of a data set, and for paths and events what follows its end. Needs no labels."""
     from st2llm.commands.predict import predict_to_file
 
     count = predict_to_file(checkpoint, data, out)
@@ -119,13 +119,17 @@ def push(
         Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote.")
     ],
     target: Annotated[
-        str, typer.Argument(metavar="FOLDER|hub:OWNER/NAME", help="A new folder, or a repository of the hub.")
+        str,
+        typer.Argument(metavar="FOLDER|hub:OWNER/NAME", help="A new folder, or a Hugging Face repository."),
     ],
     merged: Annotated[
-        bool, typer.Option("--merged", help="Merge adapters into the weights: one plain language model.")
+        bool,
+        typer.Option(
+            "--merged", help="Write a plain language model with the adapters merged into its weights."
+        ),
     ] = False,
 ) -> None:
-    """Copy a checkpoint to a new folder or a hub, as it is or merged into one model."""
+    """Copy a checkpoint to a new folder, or upload it to a private repository of the Hugging Face hub."""
     from st2llm.model.push import push_checkpoint as push_checkpoint
 
     typer.echo(f"Pushed to {push_checkpoint(checkpoint, target, merged=merged)}")

@@ -63,7 +63,7 @@ class PredictorOverrides(Settings):
     prompt_budget: int | None = Field(None, ge=16)
     """Tokens of a text predictor's prompt at most; what is left out to keep the limit is recorded with the answer."""
     answer: dict[str, Any] | None = None
-    """Settings of the answer that replace those of the template's head, such as {strategy: spaced, decimals: 1}."""
+    """Settings of the answer that replace those of the template's head, such as {strategy: spaced-digits, digits: 4}."""
 
 
 class PredictorSettings(Settings):
