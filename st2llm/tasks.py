@@ -267,37 +267,37 @@ def forecast(history: int, horizon: int) -> Forecast:
 
 
 def impute(length: int, share: float = 0.25, *, pattern: Literal["points", "blocks"] = "points") -> Impute:
-    """Imputation: a share of the entries of each window, points or blocks, is to be predicted."""
+    """Imputation: a share of the entries of each window of `length` steps, points or blocks, is to be predicted."""
     return Impute(length, share, pattern)
 
 
 def interpolate(length: int, every: int = 4) -> Interpolate:
-    """Interpolation: every `every`-th step is visible, the steps between are to be predicted."""
+    """Interpolation: in windows of `length` steps every `every`-th is visible; the others are to be predicted."""
     return Interpolate(length, every)
 
 
 def krige(length: int, share: float = 0.25) -> Krige:
-    """Kriging: all values of some places are to be predicted."""
+    """Kriging: in windows of `length` steps, all values of a share of the places are to be predicted."""
     return Krige(length, share)
 
 
 def recover(length: int, span: int) -> Recover:
-    """Recovery: a span of a trajectory is to be predicted."""
+    """Recovery: in windows of `length` fixes of a trajectory, `span` consecutive fixes are to be predicted."""
     return Recover(length, span)
 
 
 def next_place(history: int = 40, context_stays: int = 5, *, target_time: bool = True) -> NextPlace:
-    """Next place: the place that an object visits next, among all known places."""
+    """Next place: the place that is visited next, among all known ones. target_time: whether its time is visible."""
     return NextPlace(history, context_stays, target_time)
 
 
 def next_event(history: int = 20, asked: tuple[str, ...] = ("gap_h",)) -> NextEvent:
-    """Next event: the time (and position) of the next event of a point pattern."""
+    """Next event of a point pattern. asked: the channels to predict: gap_h (hours since the previous event), x, y."""
     return NextEvent(history, asked)
 
 
 def classify(length: int = 0) -> Classify:
-    """Classification of whole clips, trajectories or windows."""
+    """Classification of whole clips or trajectories, or of windows of `length` steps (0: whole)."""
     return Classify(length)
 
 

@@ -47,6 +47,7 @@ class PredictorOverrides(Settings):
     renamed_keys: ClassVar[Mapping[str, str]] = {"budget": "prompt_budget", "lora": "train_adapters"}
 
     depth: int | None = None
+    """Number of leading layers of the language model to keep, in place of the suite's `llm.depth`."""
     windows: int | None = None
     """Number of evenly spaced test windows; comparisons with this predictor use these windows alone."""
     train_adapters: bool = False
@@ -63,12 +64,18 @@ class PredictorOverrides(Settings):
     prompt_budget: int | None = Field(None, ge=16)
     """Tokens of a text predictor's prompt at most; what is left out to keep the limit is recorded with the answer."""
     answer: dict[str, Any] | None = None
-    """Settings of the answer that replace those of the template's head, such as {strategy: spaced-digits, digits: 4}."""
+    """Settings of the answer that replace those of the template's head, such as {strategy: deltas, digits: 4}."""
 
 
 class PredictorSettings(Settings):
-    """One predictor of a suite: a baseline, a primitive or soft model that is trained here, a text prompt, or one that
-    was made elsewhere (file, checkpoint, model)."""
+    """One predictor of a suite: a baseline, a native or soft model that is trained here, a prompted language model, or
+    a predictor that is not trained here (file, checkpoint, model).
+
+    name: in records; of a baseline, which one. family: baseline, primitive (a native model, without a language model),
+    soft (a language model that reads soft tokens) or text (one that reads and writes text). backbone: of soft and
+    primitive predictors, the part between encoder and head; of text predictors, which weights. template: of a text
+    predictor, the prompt. set: settings that differ from those of the suite.
+    """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"given": "custom"}
 
@@ -214,7 +221,11 @@ class FaultSettings(Settings):
 
 
 class ControlSettings(Settings):
-    """The positive and negative control: the predictors of the suite that run on them, and their budget and windows."""
+    """The planted positive and negative control.
+
+    predictors: trained predictors of the suite that run on the controls. steps, lr: their training. places: places at
+    most. windows: test windows.
+    """
 
     predictors: list[str]
     steps: int = Field(200, ge=1)

@@ -66,7 +66,15 @@ class Sweep(Settings):
 
 
 class Suite(Settings):
-    """One comparison. data: a name or card, with `#` and a split's name where the card has several: eth-ucy#hotel."""
+    """One comparison.
+
+    id, version: name the suite in records; raise the version when you change it. title: of the report. demo: marks the
+    report as a demonstration. data: a name or card, with `#` and a split's name where the card has several, such as
+    eth-ucy#hotel. task: one or more tasks with their settings. llm, encoder, adapt, skip: of all trained predictors.
+    instruction: the prompt before soft tokens; None means `<kind>/<task>.soft`. seeds: a predictor is trained once for
+    each. windows, validation: the test and validation windows that are used. primary_metric: of gains and selection; by
+    default the usual metric of the task. limit: test windows at most.
+    """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"lora": "adapt"}
 

@@ -54,7 +54,13 @@ class Budget(Settings):
 
 
 class TrainingBudget(Budget):
-    """The budget of a recipe; see `train.loop.Budget`."""
+    """The budget of a training run, on AdamW.
+
+    lr: the highest learning rate: linear warm-up over `warmup_ratio` of the steps, then a cosine down to a tenth.
+    evaluations: how often the validation loss is computed and a checkpoint is written. max_grad_norm: the norm to which
+    gradients are clipped. gradient_accumulation_steps: parts of a batch that run one after the other, with the same
+    result. precision: of the forward pass. patience: evaluations without improvement after which training stops.
+    """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "warmup": "warmup_ratio",
@@ -104,7 +110,12 @@ class MaskedSettings(LossSettings):
 
 
 class ContrastiveSettings(SimilarityLossSettings):
-    """A contrastive loss over two views of each window; see `model.objectives.contrastive.Contrastive`."""
+    """A contrastive loss over two views of each window; see `model.objectives.contrastive.Contrastive`.
+
+    level: whole windows (graph) or places (node). views: augmentations, of `hide`, `noise` and `scale`. strength: the
+    share of hidden entries, the standard deviation of noise, the range of scales. near_hours: windows within this time
+    of day are not used as negatives.
+    """
 
     level: Literal["graph", "node"] = "graph"
     views: list[str] = Field(["hide"], min_length=1)

@@ -1,4 +1,4 @@
-"""Backbones: the one part in which transferred and primitive arms differ."""
+"""Backbones, the only part in which the trained arms of a comparison differ."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

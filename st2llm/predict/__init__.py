@@ -8,7 +8,7 @@ from st2llm.types import Prediction, Sample
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Predicts what samples ask for, in their order, without using their truth."""
+    """Predicts the wanted entries of samples, in the order of the samples, without using their truth."""
 
     @property
     def name(self) -> str: ...

@@ -19,12 +19,12 @@ MAX_DECIMALS = 9
 
 @dataclass(frozen=True)
 class Notation:
-    """How numbers look, in prompts and answers.
+    """The notation of numbers in prompts and answers.
 
-    digits: the most before the point of an answer's number. headroom: how many times the largest visible value an
-    answer can say. fixed: always `digits` digits, zeros in front. decimals: digits after the point. signed: negative
-    values have a minus; else all are shifted so that none is negative. strategy: a key of `numbers.STRATEGIES`, whose
-    class says what it makes of the rest. bins: of quantile bins.
+    digits: the maximum number of digits before the point. headroom: the largest number of an answer, as a multiple of
+    the largest visible value. fixed: always `digits` digits, with leading zeros. decimals: digits after the point.
+    signed: negative values have a minus; else all values are shifted so that none is negative. strategy: a key of
+    `numbers.STRATEGIES`; its class says which of these settings it uses. bins: the number of quantile bins.
     """
 
     digits: int = 3
@@ -85,11 +85,11 @@ class NumberText(Protocol):
         ...
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:
-        """The first `count` values of the first run of numbers that is so long, else the longest run.
+        """The first `count` values of the first run of at least `count` numbers, else of the longest run.
 
-        A run is held together by separators and blanks, and by labels that end with a colon at the start of
-        a line where it would else be too short. What follows it is ignored, since a model that is not stopped
-        goes on to the next day. NaN where the words say `x`.
+        Numbers of a run are separated by separators and blanks. A run that would be too short continues across labels
+        at the start of a line that end with a colon. Text after the run is ignored, because a model that is not
+        stopped continues with the next day. NaN where the text has `x`.
         """
         ...
 
