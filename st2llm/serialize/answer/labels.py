@@ -47,8 +47,8 @@ class LabelAnswer:
     def options(self, sample: Sample) -> tuple[str, ...]:
         """The options as text, in the order of Side.options; empty where the answer is free."""
         side = sample.side
-        own = self.answer_format.options if isinstance(self.answer_format, ChoiceFormat) else ()
-        names = own or side.option_labels or side.options
+        format_options = self.answer_format.options if isinstance(self.answer_format, ChoiceFormat) else ()
+        names = format_options or side.option_labels or side.options
         return tuple(plain_text(name) for name in names)
 
     def grammar(self, sample: Sample) -> Grammar:
@@ -128,9 +128,9 @@ class LabelAnswer:
             return plain_text(side.option_labels[side.options.index(label)])
         return plain_text(label)
 
-    def _option_id(self, word: str, sample: Sample) -> str:
+    def _option_id(self, text: str, sample: Sample) -> str:
         """The option that a text stands for."""
-        side, words = sample.side, self.options(sample)
-        if side.options and word in words and len(words) == len(side.options):
-            return side.options[words.index(word)]
-        return word
+        side, options = sample.side, self.options(sample)
+        if side.options and text in options and len(options) == len(side.options):
+            return side.options[options.index(text)]
+        return text

@@ -25,8 +25,8 @@ def parse_choice(text: str, options: Sequence[str]) -> str | Unread:
     line = _first_line(text)
     if not line:
         return Unread("no word in the answer")
-    if (whole := line.strip()) in options:
-        return whole
+    if (stripped := line.strip()) in options:
+        return stripped
     line = line.strip(_WRAPPING)
     by_fold = {option.casefold(): option for option in options}
     if match := by_fold.get(line.casefold()):

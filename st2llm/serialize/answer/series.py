@@ -91,9 +91,9 @@ class SeriesAnswer:
         ]
         return parts[0] if len(parts) == 1 else separator_of(series[0].numbers).join(parts)
 
-    def series_like(self, solved: Sample, asked: Sample) -> tuple[TargetSeries, ...]:
+    def series_like(self, solved: Sample, target: Sample) -> tuple[TargetSeries, ...]:
         """The target series of a solved sample in the notation of another sample, channel by channel."""
-        numbers = {each.channel: each.numbers for each in self.series(asked)}
+        numbers = {each.channel: each.numbers for each in self.series(target)}
         return tuple(
             replace(each, numbers=numbers.get(each.channel, each.numbers)) for each in self.series(solved)
         )
@@ -103,11 +103,13 @@ class SeriesAnswer:
         series, count, start = self.series(sample), int(sample.wanted.sum()), 0
         value = np.full(sample.values.shape, np.nan)
         for each in series:
-            found = each.numbers.read(text, count)
-            own = found if len(found) < count else found[start : start + len(each.steps)]
-            if reason := unread_reason(own, len(own) if len(found) == count else count, each.numbers.limits):
+            numbers = each.numbers.read(text, count)
+            series_numbers = numbers if len(numbers) < count else numbers[start : start + len(each.steps)]
+            if reason := unread_reason(
+                series_numbers, len(series_numbers) if len(numbers) == count else count, each.numbers.limits
+            ):
                 return Prediction(value=None, raw=text, unread_reason=reason)
-            value[each.steps, each.node, each.channel] = own
+            value[each.steps, each.node, each.channel] = series_numbers
             start += len(each.steps)
         return Prediction(value=value, raw=text)
 

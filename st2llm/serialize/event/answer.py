@@ -86,14 +86,14 @@ class NextEventNumbers:
 
     def channels(self, sample: Sample) -> tuple[str, ...]:
         """The channels that are asked for. Raises DataError for none, or for a channel that is not a number."""
-        asked = [name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()]
-        odd = [name for name in asked if name not in _NUMERIC]
-        if odd or not asked:
+        wanted = [name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()]
+        not_numeric = [name for name in wanted if name not in _NUMERIC]
+        if not_numeric or not wanted:
             raise DataError(
-                f"{sample.id} asks for {odd[0] if odd else 'nothing'!r}, which is no number. Take a template that "
-                f"answers in words (event/next-event.place), or set `asked` of the task."
+                f"{sample.id} asks for {not_numeric[0] if not_numeric else 'nothing'!r}, which is no number. Take a "
+                f"template that answers in words (event/next-event.place), or set `asked` of the task."
             )
-        return tuple(asked)
+        return tuple(wanted)
 
     def parts(self, sample: Sample) -> tuple[NumberField, ...]:
         """The fields of the answer, fitted to visible values alone."""
@@ -132,16 +132,16 @@ class NextEventNumbers:
             return PositionAnswer(self.answer_format).read(text, sample)
         parts = self.parts(sample)
         raw = [part.numbers.read(text, len(parts)) for part in parts]
-        found = np.array([row[i] for i, row in enumerate(raw) if i < len(row)], dtype=np.float64)
-        reason = unread_reason(found, len(parts), (-np.inf, np.inf))
-        for part, number in zip(parts, found, strict=False):
+        numbers = np.array([row[i] for i, row in enumerate(raw) if i < len(row)], dtype=np.float64)
+        reason = unread_reason(numbers, len(parts), (-np.inf, np.inf))
+        for part, number in zip(parts, numbers, strict=False):
             reason = reason or unread_reason(np.array([number]), 1, part.limits)
         if isinstance(reason, Unread):
             return Prediction(value=None, raw=text, unread_reason=reason)
         value = np.full(sample.values.shape, np.nan)
-        for part, number in zip(parts, found, strict=True):
-            at = sample.side.channels.index(part.channel)
-            value[sample.first_wanted_step, 0, at] = part.base + number * part.scale
+        for part, number in zip(parts, numbers, strict=True):
+            channel = sample.side.channels.index(part.channel)
+            value[sample.first_wanted_step, 0, channel] = part.base + number * part.scale
         return Prediction(value=value, raw=text)
 
     def precision(self, sample: Sample) -> float:
@@ -191,8 +191,8 @@ class NextEventNumbers:
         unit, scale = _unit(reference, name, notation)
         base = 0.0
         if name in "xy":
-            seen = sequence.channel_values(sample, name)[sample.context_steps]
-            base = float(seen[np.isfinite(seen)][-1]) if np.isfinite(seen).any() else 0.0
+            visible = sequence.channel_values(sample, name)[sample.context_steps]
+            base = float(visible[np.isfinite(visible)][-1]) if np.isfinite(visible).any() else 0.0
         return NumberField(
             name,
             unit,
@@ -204,11 +204,11 @@ class NextEventNumbers:
 
 def _visible_offsets(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     """The visible values of a channel, positions relative to the last visible one; 0 for an empty channel."""
-    seen = sequence.channel_values(sample, name)[sample.context_steps]
-    seen = seen[np.isfinite(seen)]
-    if not seen.size:
+    visible = sequence.channel_values(sample, name)[sample.context_steps]
+    visible = visible[np.isfinite(visible)]
+    if not visible.size:
         return np.zeros(1)
-    return np.asarray(seen - seen[-1] if name in "xy" else seen)
+    return np.asarray(visible - visible[-1] if name in "xy" else visible)
 
 
 def _sizes(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
@@ -254,32 +254,32 @@ class NextEventChoice:
         if self.target_type(sample) == "mark":
             return sequence.option_names(sample.side.options, sample.side.option_labels)
         squares = self._squares(sample)
-        seen = squares.counts(visible_positions(sample)[sample.context_steps])
-        return {name: name for name in (*seen, cells.ELSEWHERE)}
+        visible_squares = squares.counts(visible_positions(sample)[sample.context_steps])
+        return {name: name for name in (*visible_squares, cells.ELSEWHERE)}
 
     def grammar(self, sample: Sample) -> Choice | Ranking:
-        words = tuple(self.options(sample).values())
+        texts = tuple(self.options(sample).values())
         if isinstance(self.answer_format, RankingFormat):
-            return Ranking(words, min(self.answer_format.count, len(words)), self.answer_format.separator)
-        return Choice(words)
+            return Ranking(texts, min(self.answer_format.count, len(texts)), self.answer_format.separator)
+        return Choice(texts)
 
     def truth(self, sample: Sample) -> str:
         """The correct option, in a ranking followed by the others in order; '' where it is not known."""
         right = self._right(sample)
         if right is None:
             return ""
-        words = self.options(sample)
+        texts = self.options(sample)
         if not isinstance(self.answer_format, RankingFormat):
-            return words[right]
-        ranked = list(dict.fromkeys((words[right], *words.values())))
-        return self.answer_format.separator.join(ranked[: min(self.answer_format.count, len(words))])
+            return texts[right]
+        ranked = list(dict.fromkeys((texts[right], *texts.values())))
+        return self.answer_format.separator.join(ranked[: min(self.answer_format.count, len(texts))])
 
     def read(self, text: str, sample: Sample) -> Prediction:
         ids = {word: key for key, word in self.options(sample).items()}
-        found = parse_selection(text, self.grammar(sample))
-        if isinstance(found, Unread):
-            return Prediction(value=None, raw=text, unread_reason=found)
-        ranking = tuple(ids[word] for word in found)
+        selection = parse_selection(text, self.grammar(sample))
+        if isinstance(selection, Unread):
+            return Prediction(value=None, raw=text, unread_reason=selection)
+        ranking = tuple(ids[word] for word in selection)
         return Prediction(value=self._value(sample, ranking[0]), ranking=ranking, raw=text)
 
     def _right(self, sample: Sample) -> str | None:
@@ -311,11 +311,11 @@ class NextEventChoice:
 
     def target_type(self, sample: Sample) -> str:
         """`mark` or `square`. Raises DataError for what the sample does not ask for."""
-        asked = {name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()}
-        sort = self.chosen or ("mark" if "mark" in asked else "square")
-        if not ({"mark"} if sort == "mark" else {"x", "y"}) <= asked:
+        wanted = {name for i, name in enumerate(sample.side.channels) if sample.wanted[:, 0, i].any()}
+        answer_type = self.chosen or ("mark" if "mark" in wanted else "square")
+        if not ({"mark"} if answer_type == "mark" else {"x", "y"}) <= wanted:
             raise DataError(
-                f"{sample.id} asks for {', '.join(sorted(asked)) or 'nothing'}, so its answer is no {sort}. Set "
-                f"`asked` of the task to [mark] or [x, y], or take event/next-event."
+                f"{sample.id} asks for {', '.join(sorted(wanted)) or 'nothing'}, so its answer is no {answer_type}. "
+                f"Set `asked` of the task to [mark] or [x, y], or take event/next-event."
             )
-        return sort
+        return answer_type

@@ -44,8 +44,8 @@ class EventSerializer:
             raise ConfigError(f"`chosen` of an event template is mark or square, but it is {self.chosen!r}.")
 
     def variables(self, sample: Sample) -> dict[str, Any]:
-        words = {**variables.event_variables(sample, self.cells), **self._numbers(sample)}
-        return {**sequence.sequence_variables(sample, self._choices(sample)), **words}
+        event_variables = {**variables.event_variables(sample, self.cells), **self._numbers(sample)}
+        return {**sequence.sequence_variables(sample, self._choices(sample)), **event_variables}
 
     def grammar(self, sample: Sample) -> Grammar:
         return self._answer.grammar(sample)
@@ -60,23 +60,24 @@ class EventSerializer:
         answer = self._answer
         return answer.precision(sample) if isinstance(answer, NextEventNumbers) else None
 
-    def example(self, solved: Sample, asked: Sample) -> Example:
+    def example(self, solved: Sample, target: Sample) -> Example:
         """Numbers in the notation of the sample that is asked; map squares are those of the solved sample."""
         answer = self._answer
         if isinstance(answer, NextEventNumbers):
-            examples_answer = answer.with_reference(asked)
+            examples_answer = answer.with_reference(target)
             numbers = variables.number_list(
                 solved, examples_answer.history(solved), _event_separator(examples_answer, solved)
             )
             return Example(str(numbers), examples_answer.truth(solved))
-        words = self.variables(solved)
+        solved_variables = self.variables(solved)
         return Example(
-            "\n".join(filter(None, (str(words["history"]), words["question"]))), answer.truth(solved)
+            "\n".join(filter(None, (str(solved_variables["history"]), solved_variables["question"]))),
+            answer.truth(solved),
         )
 
-    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def drop_order(self, variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """The description, then the oldest events. The rates stay, since they are about all visible events."""
-        return sequence.drop_order(words)
+        return sequence.drop_order(variables)
 
     @property
     def _answer(self) -> NextEventNumbers | NextEventChoice | LabelAnswer:
@@ -96,20 +97,20 @@ class EventSerializer:
 
     def _numbers(self, sample: Sample) -> dict[str, Any]:
         answer = self._answer
-        words = dict.fromkeys(("gap_unit", "number_note", "where_unit", "where_step", "chosen"), "")
+        values = dict.fromkeys(("gap_unit", "number_note", "where_unit", "where_step", "chosen"), "")
         if isinstance(answer, NextEventChoice):
-            words["chosen"] = "sort" if answer.target_type(sample) == "mark" else "square"
+            values["chosen"] = "sort" if answer.target_type(sample) == "mark" else "square"
         silent = (
             self.plan.task == "next-event" and self.plan.answer is None
         )  # for soft tokens: no numbers are written
         if silent or not isinstance(answer, NextEventNumbers):
-            return {**words, "numbers": ItemList(()), "columns": (), "count": 0, "missing": False}
+            return {**values, "numbers": ItemList(()), "columns": (), "count": 0, "missing": False}
         if isinstance(answer.answer_format, PairFormat):
             notation = PositionAnswer(answer.answer_format).notation_of(sample)
-            words |= {"where_unit": notation.unit, "where_step": notation.step_phrase}
+            values |= {"where_unit": notation.unit, "where_step": notation.step_phrase}
         parts, rows = answer.parts(sample), answer.history(sample)
         return {
-            **words,
+            **values,
             "numbers": variables.number_list(sample, rows, _event_separator(answer, sample)),
             "columns": tuple(part.description for part in parts),
             "count": len(parts),

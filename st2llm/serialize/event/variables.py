@@ -71,8 +71,8 @@ class EventItem:
         near = f"near {self.near}" if self.near else ""
         away = {"": "", "0 m": "where the one before was"}.get(self.away, f"{self.away} of the one before")
         size = f"magnitude {self.magnitude}" if self.magnitude else ""
-        told = [part for part in (f"{self.mark} {where}".strip(), near, away, size, self.attributes) if part]
-        return f"{when}: {', '.join(told)}" if told else when
+        parts = [part for part in (f"{self.mark} {where}".strip(), near, away, size, self.attributes) if part]
+        return f"{when}: {', '.join(parts)}" if parts else when
 
     def __str__(self) -> str:
         return self.line
@@ -117,8 +117,10 @@ def map_squares(sample: Sample, across: int) -> MapSquares | None:
     """The map squares over the visible events; None where no position is known."""
     if sequence.channel_index(sample, "x") is None or sequence.channel_index(sample, "y") is None:
         return None
-    seen = visible_positions(sample)[sample.context_steps]
-    return MapSquares.fit(seen, across, sample.side.unit) if np.isfinite(seen).all(axis=1).any() else None
+    visible = visible_positions(sample)[sample.context_steps]
+    return (
+        MapSquares.fit(visible, across, sample.side.unit) if np.isfinite(visible).all(axis=1).any() else None
+    )
 
 
 def event_rate(time: Float64[np.ndarray, " _"]) -> str:
@@ -158,35 +160,35 @@ def number_list(sample: Sample, texts: Mapping[int, str], separator: str) -> Ite
 
 def _event_items(sample: Sample, steps: list[int], squares: MapSquares | None) -> list[EventItem]:
     labels, unit = sequence.time_labels(sample), sample.side.unit
-    words_of = list(sequence.option_names(sample.side.options, sample.side.option_labels).values())
+    mark_names = list(sequence.option_names(sample.side.options, sample.side.option_labels).values())
     gap, size = sequence.channel_values(sample, "gap_h"), sequence.channel_values(sample, "magnitude")
     code = sequence.channel_values(sample, "mark")
     xy = visible_positions(sample) if squares is not None else np.full((len(sample.time), 2), np.nan)
-    found, last = [], None
-    for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
-        here = xy[step]
+    items, last = [], None
+    for step, distance in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
+        position = xy[step]
         lon, lat = (
             (np.nan, np.nan) if sample.side.step_lonlat is None else sample.side.step_lonlat[step].tolist()
         )
-        way = here - xy[last] if last is not None else np.full(2, np.nan)
-        found.append(
+        way = position - xy[last] if last is not None else np.full(2, np.nan)
+        items.append(
             EventItem(
                 step,
-                far,
+                distance,
                 labels[step],
                 gap=_after(float(gap[step])),
                 away=compass.format_displacement(*way.tolist(), unit=unit),
-                square=squares.name(*here.tolist()) if squares is not None else "",
+                square=squares.name(*position.tolist()) if squares is not None else "",
                 geohash=cells.geohash(lon, lat),
                 hexagon=cells.hexagon(lon, lat),
-                near=_near(sample, here),
-                mark=words_of[int(code[step])] if np.isfinite(code[step]) else "",
+                near=_near(sample, position),
+                mark=mark_names[int(code[step])] if np.isfinite(code[step]) else "",
                 magnitude=f"{size[step]:g}" if np.isfinite(size[step]) else "",
                 attributes=sequence.attribute_text(sample, step, _OWN),
             )
         )
-        last = step if np.isfinite(here).all() else last
-    return found
+        last = step if np.isfinite(position).all() else last
+    return items
 
 
 def _after(gap_h: float) -> str:
@@ -196,9 +198,9 @@ def _after(gap_h: float) -> str:
     return f"{calendar.duration(gap_h * 3600)} after" if gap_h else "at the same time"
 
 
-def _near(sample: Sample, here: Float64[np.ndarray, " 2"]) -> str:
+def _near(sample: Sample, position: Float64[np.ndarray, " 2"]) -> str:
     """The nearest of the side's named places; '' where it names none."""
     side = sample.side
-    if side.xy is None or len(side.labels) != len(side.xy) or not np.isfinite(here).all():
+    if side.xy is None or len(side.labels) != len(side.xy) or not np.isfinite(position).all():
         return ""
-    return plain_text(side.labels[int(np.hypot(*(side.xy - here).T).argmin())])
+    return plain_text(side.labels[int(np.hypot(*(side.xy - position).T).argmin())])

@@ -55,22 +55,22 @@ def plant_anomaly(sample: Sample, place: str, seed: int = 0) -> Sample:
     node = sample.place.index(place)
     nodes = [node, *(other for other, _ in sample.side.neighbours[node][:_MAX_NEIGHBOURS])]
     values, steps = sample.values[:, nodes].copy(), question_steps(sample)
-    there = np.flatnonzero(np.isfinite(visible_values(sample, node, 0)[steps])) + steps.start
-    if not len(there):
+    finite = np.flatnonzero(np.isfinite(visible_values(sample, node, 0)[steps])) + steps.start
+    if not len(finite):
         raise DataError(
             f"{sample.id} has no visible reading of {place!r} on its last day. Take another place or sample."
         )
     draw = np.random.default_rng(seed_from(f"{sample.id}\n{place}\n{seed}"))
-    step = int(there[draw.integers(len(there))])
+    step = int(finite[draw.integers(len(finite))])
     series = visible_values(sample, node, 0)
     spread = float(np.nanstd(series)) or max(1.0, abs(float(series[step])))
     sign = 1 if draw.random() < 0.5 else -1
     if np.nanmin(series) >= 0 > series[step] + sign * _DEVIATIONS * spread:
         sign = 1
     moved = series[step] + sign * _DEVIATIONS * spread
-    values[step, 0, 0] = np.rint(moved) if np.array_equal(series[there], np.rint(series[there])) else moved
-    made = _select_nodes(sample, nodes, values)
-    return replace(made, label=made.side.options[step - steps.start])
+    values[step, 0, 0] = np.rint(moved) if np.array_equal(series[finite], np.rint(series[finite])) else moved
+    question = _select_nodes(sample, nodes, values)
+    return replace(question, label=question.side.options[step - steps.start])
 
 
 def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
@@ -90,7 +90,7 @@ def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sampl
         layout=None,
     )
     visible = sample.visible[:, nodes]
-    made = replace(
+    selection = replace(
         sample,
         values=values,
         visible=visible,
@@ -100,4 +100,4 @@ def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sampl
         truth=None,
         task="anomaly",
     )
-    return with_stamp_options(made)
+    return with_stamp_options(selection)

@@ -17,15 +17,15 @@ MAX_LAGS = 5
 
 def topology(sample: Sample, node: int, count: int) -> tuple[str, ...]:
     """The neighbours of largest weight as text: `8 Queen Street, 200 m north, weight 0.83`."""
-    found = []
+    lines = []
     for other, weight in sample.side.neighbours[node][:count]:
         parts = (
             plain_text(sample.side.labels[other]),
             displacement_text(sample, node, other),
             f"weight {weight:.2g}",
         )
-        found.append(", ".join(part for part in parts if part))
-    return tuple(found)
+        lines.append(", ".join(part for part in parts if part))
+    return tuple(lines)
 
 
 def displacement_text(sample: Sample, node: int, other: int) -> str:
@@ -51,18 +51,18 @@ def window_statistics(sample: Sample, channel: int) -> str:
     They are range, median, trend, and the lags of the largest autocorrelation; '' for fewer than MAX_LAGS + 1 steps.
     """
     mean = network_mean(sample, channel)
-    known = np.flatnonzero(np.isfinite(mean))
-    if len(known) <= MAX_LAGS:
+    finite = np.flatnonzero(np.isfinite(mean))
+    if len(finite) <= MAX_LAGS:
         return ""
-    values = mean[known]
+    values = mean[finite]
     places = min(decimals_for(values), 2)
     low, high, middle = (
         format_value(float(x), places) for x in (values.min(), values.max(), np.median(values))
     )
     rise = slope(mean)
     trend = "upward" if rise > 0 else "downward" if rise < 0 else "level"
-    whole = np.interp(np.arange(known[0], known[-1] + 1), known, values)
-    lags = ", ".join(str(lag) for lag in _top_lags(whole - whole.mean()))
+    filled = np.interp(np.arange(finite[0], finite[-1] + 1), finite, values)
+    lags = ", ".join(str(lag) for lag in _top_lags(filled - filled.mean()))
     alike = f"; most alike at lags of {lags} steps" if lags else ""
     return f"lowest {low}, highest {high}, median {middle}, trend {trend}{alike}"
 
@@ -72,8 +72,8 @@ def _top_lags(values: Float64[np.ndarray, " time"]) -> list[int]:
     if not np.any(values):
         return []
     power = np.abs(np.fft.rfft(values, n=2 * len(values))) ** 2
-    found = np.fft.irfft(power)[1 : len(values)]
-    return [int(lag) + 1 for lag in np.argsort(-found, kind="stable")[:MAX_LAGS]]
+    autocorrelation = np.fft.irfft(power)[1 : len(values)]
+    return [int(lag) + 1 for lag in np.argsort(-autocorrelation, kind="stable")[:MAX_LAGS]]
 
 
 def extremes(sample: Sample, channel: int) -> dict[str, str]:
@@ -84,22 +84,22 @@ def extremes(sample: Sample, channel: int) -> dict[str, str]:
         return {"busiest": "", "quietest": ""}
     mean = np.where(visible, sample.values[:, :, channel], 0.0).sum(axis=0) / np.maximum(count, 1)
     places = decimals_for(mean[count > 0])
-    found = {
+    nodes = {
         "busiest": int(np.argmax(np.where(count > 0, mean, -np.inf))),
         "quietest": int(np.argmin(np.where(count > 0, mean, np.inf))),
     }
     return {
         name: f"{plain_text(sample.side.labels[i])} (mean {format_value(float(mean[i]), min(places, 2))})"
-        for name, i in found.items()
+        for name, i in nodes.items()
     }
 
 
 def mentioned_first(labels: list[str], question: str) -> list[int]:
     """The indices of the places, those that the question mentions first."""
-    said = plain_text(question).casefold()
+    text = plain_text(question).casefold()
     named = [
         i
         for i, label in enumerate(labels)
-        if label and re.search(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", said)
+        if label and re.search(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", text)
     ]
     return [*named, *(i for i in range(len(labels)) if i not in set(named))]

@@ -63,12 +63,12 @@ class GraphSerializer:
     def precision(self, sample: Sample) -> float | None:
         return self._series.precision(sample) if self.task in SERIES_TASKS else None
 
-    def example(self, solved: Sample, asked: Sample) -> Example:
+    def example(self, solved: Sample, target: Sample) -> Example:
         """The history of a solved sample in the notation of the one that is asked; or its table and its question."""
         variables = self.variables(solved)
         if self.task in SERIES_TASKS:
-            series = self._series.series_like(solved, asked)
-            same_place = variables["place"] == plain_text(asked.side.labels[target_node(asked)])
+            series = self._series.series_like(solved, target)
+            same_place = variables["place"] == plain_text(target.side.labels[target_node(target)])
             lines = [] if same_place else [variables["place"]]
             history = self._variables.history(solved, series)
             lines += [f"{line.label}:{line.numbers}" for line in history]

@@ -35,23 +35,23 @@ class RegionAnswer:
     across: int
 
     def means(self, sample: Sample) -> tuple[RegionMean, ...]:
-        start, found = forecast_start(sample), []
+        start, region_means = forecast_start(sample), []
         for channel in sample.wanted_channels:
             for region in raster.compass_regions(sample, self.across):
                 nodes = region.nodes[sample.wanted[start, region.nodes, channel]]
                 if not len(nodes):
                     continue
-                asked = Region(region.name, nodes)
-                history = raster.region_means(sample, asked, channel)[:start]
+                wanted_region = Region(region.name, nodes)
+                history = raster.region_means(sample, wanted_region, channel)[:start]
                 base = _last_readings(sample, nodes, channel, start)
                 level = float(np.nanmean(base)) if np.isfinite(base).any() else 0.0
                 base = np.where(np.isfinite(base), base, level)
-                found.append(RegionMean(asked, channel, history, base - base.mean()))
-        return tuple(found)
+                region_means.append(RegionMean(wanted_region, channel, history, base - base.mean()))
+        return tuple(region_means)
 
     def numbers(self, means: tuple[RegionMean, ...], channel: int) -> Strategy:
         """The notation of a channel, fitted to the visible means of all regions."""
-        values = np.concatenate([one.history for one in means if one.channel == channel])
+        values = np.concatenate([mean.history for mean in means if mean.channel == channel])
         return fit(self.notation.strategy, values, self.notation)
 
     def grammar(self, sample: Sample) -> Grammar:
@@ -67,11 +67,11 @@ class RegionAnswer:
         if sample.truth is None:
             return ""
         means, start = self.means(sample), forecast_start(sample)
-        own = means if scaled is sample else self.means(scaled)
+        scale_means = means if scaled is sample else self.means(scaled)
         parts = []
-        for one in means:
-            numbers = self.numbers(own, one.channel)
-            values = raster.region_means(sample, one.region, one.channel, sample.truth)[start:]
+        for mean in means:
+            numbers = self.numbers(scale_means, mean.channel)
+            values = raster.region_means(sample, mean.region, mean.channel, sample.truth)[start:]
             parts.append(numbers.write(np.clip(values, *numbers.limits)))
         return separator_of(self.numbers(means, means[0].channel)).join(parts)
 
@@ -79,13 +79,17 @@ class RegionAnswer:
         means, start = self.means(sample), forecast_start(sample)
         steps = len(sample.time) - start
         count, value = len(means) * steps, np.full(sample.values.shape, np.nan)
-        for i, one in enumerate(means):
-            numbers = self.numbers(means, one.channel)
-            found = numbers.read(text, count)
-            own = found[i * steps : (i + 1) * steps] if len(found) == count else found
-            if reason := unread_reason(own, steps if len(found) == count else count, numbers.limits):
+        for i, mean in enumerate(means):
+            numbers = self.numbers(means, mean.channel)
+            numbers_read = numbers.read(text, count)
+            region_numbers = (
+                numbers_read[i * steps : (i + 1) * steps] if len(numbers_read) == count else numbers_read
+            )
+            if reason := unread_reason(
+                region_numbers, steps if len(numbers_read) == count else count, numbers.limits
+            ):
                 return Prediction(value=None, raw=text, unread_reason=reason)
-            value[start:, one.region.nodes, one.channel] = own[:, None] + one.base[None, :]
+            value[start:, mean.region.nodes, mean.channel] = region_numbers[:, None] + mean.base[None, :]
         return Prediction(value=np.where(sample.wanted, value, np.nan), raw=text)
 
 

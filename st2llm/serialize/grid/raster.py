@@ -66,8 +66,8 @@ def coarse_table(sample: Sample, values: Float64[np.ndarray, " node"], cells: in
 
 def top_cells(sample: Sample, values: Float64[np.ndarray, " node"], count: int) -> tuple[str, ...]:
     """The cells of the largest values: `60.5°N 20.0°W: 21.3`."""
-    there = np.flatnonzero(np.isfinite(values))
-    best = there[np.argsort(-values[there], kind="stable")][:count]
+    finite = np.flatnonzero(np.isfinite(values))
+    best = finite[np.argsort(-values[finite], kind="stable")][:count]
     places = min(decimals_for(values), 2)
     return tuple(
         f"{plain_text(sample.side.labels[i])}: {format_value(float(values[i]), places)}"
@@ -80,14 +80,14 @@ def compass_regions(sample: Sample, across: int) -> tuple[Region, ...]:
     layout = layout_of(sample)
     rows, cols = _bands(layout.rows, across, _is_north_up(layout)), _bands(layout.cols, across, False)
     sea = np.asarray((sample.visible | sample.wanted).any(axis=(0, 2)))
-    found = []
+    regions = []
     for i, row in enumerate(rows):
         for j, col in enumerate(cols):
             nodes = (row[:, None] * len(layout.cols) + col[None, :]).ravel()
             nodes = nodes[sea[nodes]]
             if len(nodes):
-                found.append(Region(_region_name(layout, row, col, (i, len(rows)), (j, len(cols))), nodes))
-    return tuple(found)
+                regions.append(Region(_region_name(layout, row, col, (i, len(rows)), (j, len(cols))), nodes))
+    return tuple(regions)
 
 
 def region_means(
@@ -102,9 +102,9 @@ def region_means(
         block = np.where(visible, sample.values[:, region.nodes, channel], np.nan)
     else:
         block = values[:, region.nodes, channel]
-    there = np.isfinite(block)
-    count = there.sum(axis=1)
-    return np.where(count > 0, np.where(there, block, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
+    finite = np.isfinite(block)
+    count = finite.sum(axis=1)
+    return np.where(count > 0, np.where(finite, block, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def latest_reading(
@@ -125,18 +125,18 @@ def cell_direction(sample: Sample, node: int, other: int) -> str:
     north = float(layout.rows[i] - layout.rows[r]) if i != r else 0.0
     east = float(layout.cols[j] - layout.cols[c]) if j != c else 0.0
     if layout.unit == "cells":
-        words = (
+        directions = (
             "below" if north > 0 else "above" if north else "",
             "right" if east > 0 else "left" if east else "",
         )
-        return " ".join(word for word in words if word)
+        return " ".join(direction for direction in directions if direction)
     if layout.unit == "degrees":
         east = (east + 180) % 360 - 180
-    words = (
+    directions = (
         "north" if north > 0 else "south" if north else "",
         "east" if east > 0 else "west" if east else "",
     )
-    return "-".join(word for word in words if word)
+    return "-".join(direction for direction in directions if direction)
 
 
 def _cell_text(value: float, places: int) -> str:
@@ -185,8 +185,8 @@ def _region_name(
     if max(at_row[1], at_col[1]) > len(_ROWS):
         row_label = _band_label(layout, row, layout.rows, "row")
         return f"around {row_label} {_band_label(layout, col, layout.cols, 'column')}"
-    words = [_band_direction(_ROWS, at_row), _band_direction(_COLS, at_col)]
-    named = [word for word in words if word not in ("", "middle")]
+    directions = [_band_direction(_ROWS, at_row), _band_direction(_COLS, at_col)]
+    named = [direction for direction in directions if direction not in ("", "middle")]
     return "-".join(named) or "middle"
 
 

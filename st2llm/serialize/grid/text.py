@@ -78,20 +78,23 @@ class GridSerializer:
         """None for regional means too: they are read exactly, but the cells of a region differ from its mean."""
         return self.cell.precision(sample) if self.task in SERIES_TASKS and self.cell.per == "place" else None
 
-    def example(self, solved: Sample, asked: Sample) -> Example:
+    def example(self, solved: Sample, target: Sample) -> Example:
         if self.task in SERIES_TASKS and self.cell.per == "place":
-            return self.cell.example(solved, asked)
+            return self.cell.example(solved, target)
         if self.task in SERIES_TASKS:
-            words, answer = self._region_variables(solved, asked), self.regions.write_truth(solved, asked)
-            lines = [f"{line.label}:{line.numbers}" for line in words["history"]]
-            return Example("\n".join([*lines, f"{words['asked']}: "]), answer)
-        words = self.variables(solved)
-        lines = [words["table_time"], *(f"{line.label}: {line.numbers}" for line in words["table"])]
+            variables, answer = (
+                self._region_variables(solved, target),
+                self.regions.write_truth(solved, target),
+            )
+            lines = [f"{line.label}:{line.numbers}" for line in variables["history"]]
+            return Example("\n".join([*lines, f"{variables['asked']}: "]), answer)
+        variables = self.variables(solved)
+        lines = [variables["table_time"], *(f"{line.label}: {line.numbers}" for line in variables["table"])]
         lines += [plain_text(solved.question)] if solved.question else []
         return Example("\n".join([*lines, "Answer: "]), self.truth(solved))
 
-    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return drop_order(words)
+    def drop_order(self, variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return drop_order(variables)
 
     @property
     def _answer(self) -> GraphSerializer | RegionAnswer | LabelAnswer:
@@ -100,51 +103,55 @@ class GridSerializer:
         return LabelAnswer.for_template(self.answer, f"grid/{self.task}")
 
     def _place_variables(self, sample: Sample) -> dict[str, Any]:
-        words = self.cell.place_variables(sample)
+        variables = self.cell.place_variables(sample)
         node = sample.wanted_nodes[0]
         near = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
-        each = len(words["neighbours"]) // max(1, len(near))
-        lines = zip(words["neighbours"], [other for other in near for _ in range(each)], strict=False)
-        words["neighbours"] = tuple(
+        each = len(variables["neighbours"]) // max(1, len(near))
+        lines = zip(variables["neighbours"], [other for other in near for _ in range(each)], strict=False)
+        variables["neighbours"] = tuple(
             replace(line, where=raster.cell_direction(sample, node, other)) for line, other in lines
         )
         before = forecast_start(sample) if self.task == "forecast" else None
-        kept = {name: value for name, value in words.items() if name in PLACE_VARIABLES}
+        kept = {name: value for name, value in variables.items() if name in PLACE_VARIABLES}
         return kept | self._map(sample, sample.wanted_channels[0], before)
 
     def _region_variables(self, sample: Sample, scaled: Sample | None = None) -> dict[str, Any]:
         """The values of SAMPLE_VARIABLES, in the notation of the sample `scaled`, by default its own."""
         start, means = forecast_start(sample), self.regions.means(sample)
-        steps, channels = len(sample.time) - start, sorted({one.channel for one in means})
-        own = means if scaled is None else self.regions.means(scaled)
-        numbers = {channel: self.regions.numbers(own, channel) for channel in channels}
+        steps, channels = len(sample.time) - start, sorted({mean.channel for mean in means})
+        scale_means = means if scaled is None else self.regions.means(scaled)
+        numbers = {channel: self.regions.numbers(scale_means, channel) for channel in channels}
         several = len(channels) > 1
         labels = [
-            one.region.name
-            + (f", {channel_name(sample, one.channel)}{scale_note(numbers[one.channel])}" if several else "")
-            for one in means
+            mean.region.name
+            + (
+                f", {channel_name(sample, mean.channel)}{scale_note(numbers[mean.channel])}"
+                if several
+                else ""
+            )
+            for mean in means
         ]
         first = numbers[channels[0]]
-        words = target_variables(sample, "forecast") | {
+        variables = target_variables(sample, "forecast") | {
             "history": tuple(
-                Line(label, numbers[one.channel].write(one.history))
-                for label, one in zip(labels, means, strict=True)
+                Line(label, numbers[mean.channel].write(mean.history))
+                for label, mean in zip(labels, means, strict=True)
             ),
             "asked": ", then ".join(f"{steps} of {label}" for label in labels),
             "total": steps * len(means),
             "number_step": format_decimal(first.unit) if not several else "1",
             "number_shift": first.zero if not several else 0,
-            "number_note": " ".join(dict.fromkeys(one.note for one in numbers.values() if one.note)),
+            "number_note": " ".join(dict.fromkeys(each.note for each in numbers.values() if each.note)),
             **self._map(sample, channels[0], start),
         }
-        return words | {"missing": truncation.has_missing(words)}
+        return variables | {"missing": truncation.has_missing(variables)}
 
     def _table_variables(self, sample: Sample) -> dict[str, Any]:
         first = np.flatnonzero(sample.visible[:, :, 0].any(axis=1))
         step = int(first[0]) if len(first) else 0
         values = np.where(sample.visible[step, :, 0], sample.values[step, :, 0], np.nan)
         options = LabelAnswer(self.answer).options(sample) if self.answer is not None else ()
-        words = (
+        variables = (
             context_variables(sample)
             | self._map(sample, 0, None)
             | {
@@ -155,13 +162,13 @@ class GridSerializer:
                 "options": options,
             }
         )
-        return words | {"missing": truncation.has_missing(words)}
+        return variables | {"missing": truncation.has_missing(variables)}
 
     def _named(self, sample: Sample, text: str) -> tuple[Any, ...]:
         """The readings of the cells that are named, at most _MOST_NAMED."""
-        said = f" {plain_text(text)} ".casefold()
+        folded = f" {plain_text(text)} ".casefold()
         labels = [plain_text(label) for label in sample.side.labels]
-        nodes = [i for i, label in enumerate(labels) if _contains_label(said, label.casefold())][
+        nodes = [i for i, label in enumerate(labels) if _contains_label(folded, label.casefold())][
             :_MAX_MENTIONED
         ]
         return place_blocks(sample, nodes, [labels[i] for i in nodes], slice(0, sample.last_visible_step + 1))
@@ -169,13 +176,13 @@ class GridSerializer:
     def _map(self, sample: Sample, channel: int, before: int | None) -> dict[str, Any]:
         """The values of MAP_VARIABLES for the last visible step."""
         step, values = raster.latest_reading(sample, channel, before)
-        made = raster.coarse_table(sample, values, self.cells)
+        table = raster.coarse_table(sample, values, self.cells)
         moments = local_times(sample)
         return {
-            "table": made.rows,
-            "columns": made.columns,
+            "table": table.rows,
+            "columns": table.columns,
             "table_time": calendar.stamp(moments[step], sample.side.freq_s) if step >= 0 else "",
-            "each": made.each + (f", {channel_name(sample, channel)}" if sample.values.shape[2] > 1 else ""),
+            "each": table.each + (f", {channel_name(sample, channel)}" if sample.values.shape[2] > 1 else ""),
             "top": raster.top_cells(sample, values, self.top),
             "regions": self._regional(sample, channel, step),
         }
@@ -184,20 +191,20 @@ class GridSerializer:
         """The mean of each region at a step, and its change since the first step with a value."""
         if step < 0:
             return ()
-        made = []
+        lines = []
         for region in raster.compass_regions(sample, self.regions.across):
             means = raster.region_means(sample, region, channel)[: step + 1]
-            there = np.flatnonzero(np.isfinite(means))
-            if len(there) and np.isfinite(means[step]):
+            finite = np.flatnonzero(np.isfinite(means))
+            if len(finite) and np.isfinite(means[step]):
                 places = min(max(1, decimals_for(means)), 2)
-                change = float(means[step] - means[there[0]])
-                said = (
+                change = float(means[step] - means[finite[0]])
+                change_text = (
                     f" ({'+' if change >= 0 else '-'}{format_value(abs(change), places)})"
-                    if len(there) > 1
+                    if len(finite) > 1
                     else ""
                 )
-                made.append(Line(region.name, format_value(float(means[step]), places) + said))
-        return tuple(made)
+                lines.append(Line(region.name, format_value(float(means[step]), places) + change_text))
+        return tuple(lines)
 
 
 def _contains_label(text: str, label: str) -> bool:
@@ -226,11 +233,15 @@ def _make(plan: SerializerOptions) -> GridSerializer:
             f"grid/{plan.task} per {plan.per} cannot be written in {head.strategy}, which go on from one value to the "
             f"next. Choose another `strategy` in `answer`."
         )
-    own = plan.settings
-    near = own["neighbours"], own["recent"]
+    settings = plan.settings
+    near = settings["neighbours"], settings["recent"]
     cell = GraphSerializer(head.notation, *near, task=plan.task, per=plan.per, answer=plan.answer)
     return GridSerializer(
-        cell, RegionAnswer(head.notation, own["regions"]), own["cells"], own["top"], plan.answer
+        cell,
+        RegionAnswer(head.notation, settings["regions"]),
+        settings["cells"],
+        settings["top"],
+        plan.answer,
     )
 
 

@@ -67,7 +67,7 @@ QUESTION_VARIABLES: Mapping[str, str] = {
 }
 
 
-def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def drop_order(variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields what truncation drops, in order: the name of the part, and the remaining variables.
 
     The order is: the first table, top cells (smallest first), the table, covariates, the description, the text about
@@ -75,7 +75,7 @@ def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     The newest line of history, lines with a target entry, the histories of target regions, and one neighbour of a cell
     without history stay.
     """
-    left = dict(words)
+    left = dict(variables)
     if left.get("first_table"):
         left["first_table"] = ()
         yield "table of the first step", truncation.with_missing_flag(left)
@@ -85,26 +85,26 @@ def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     if left.get("table"):
         left["table"] = ()
         yield "table of the latest step", truncation.with_missing_flag(left)
-    for gone in truncation.drop_extra_readings(left):
-        yield gone, truncation.with_missing_flag(left)
-    for name, said in (("description", "description"), ("about", "words about the cell")):
+    for dropped in truncation.drop_extra_readings(left):
+        yield dropped, truncation.with_missing_flag(left)
+    for name, label in (("description", "description"), ("about", "words about the cell")):
         if left.get(name):
             left[name] = ""
-            yield said, truncation.with_missing_flag(left)
-    for gone in truncation.drop_neighbours(left):
-        yield gone, truncation.with_missing_flag(left)
+            yield label, truncation.with_missing_flag(left)
+    for dropped in truncation.drop_neighbours(left):
+        yield dropped, truncation.with_missing_flag(left)
     if left.get("regions"):
         left["regions"] = ()
         yield "regions", truncation.with_missing_flag(left)
     while left.get("named"):
         block, left["named"] = left["named"][-1], left["named"][:-1]
         yield f"cell {block.label}", truncation.with_missing_flag(left)
-    for gone in () if "total" in left else truncation.drop_history(left):
-        yield gone, truncation.with_missing_flag(left)
+    for dropped in () if "total" in left else truncation.drop_history(left):
+        yield dropped, truncation.with_missing_flag(left)
 
 
 def variable_names(task: str, per: str) -> Mapping[str, str]:
     if task in SERIES_TASKS:
-        whole = SAMPLE_VARIABLES if task == "forecast" else {**CONTEXT_VARIABLES, **TARGET_VARIABLES}
-        return PLACE_VARIABLES if per == "place" else whole
+        per_sample = SAMPLE_VARIABLES if task == "forecast" else {**CONTEXT_VARIABLES, **TARGET_VARIABLES}
+        return PLACE_VARIABLES if per == "place" else per_sample
     return {"describe": TABLE_VARIABLES, "question-answer": QUESTION_VARIABLES}[task]

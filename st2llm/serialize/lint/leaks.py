@@ -44,37 +44,37 @@ def lint(
 
     A template for one place is checked for each place that the sample asks for.
     """
-    known = _shipped_cards() if datasets is None else datasets
+    cards = _shipped_cards() if datasets is None else datasets
     if template.head.per == "place" and len(sample.wanted_nodes) > 1:
         parts = [sample.at(sample.place[node]) for node in sample.wanted_nodes]
     else:
         parts = [sample]
-    found = [*_template_findings(template, sample, known)]
+    findings = [*_template_findings(template, sample, cards)]
     for part in parts:
         try:
-            found += [*_future_findings(template, part, examples), *_literal_findings(template, part)]
-            found += [
+            findings += [*_future_findings(template, part, examples), *_literal_findings(template, part)]
+            findings += [
                 *side_information_findings(part, examples),
                 *time_findings(template.render(part), template.body.literals, part),
             ]
-            found += [*_name_findings(template, part), *round_trip_findings(template, part)]
+            findings += [*_name_findings(template, part), *round_trip_findings(template, part)]
         except St2llmError as error:
-            found.append(f"The prompt cannot be rendered: {error}")
-    return list(dict.fromkeys(found))
+            findings.append(f"The prompt cannot be rendered: {error}")
+    return list(dict.fromkeys(findings))
 
 
 def _template_findings(template: Template, sample: Sample, datasets: Mapping[str, str]) -> Iterator[str]:
     idle = set(template.head.variables) - template.body.variables
     for name in sorted(idle):
         yield f"The variable {name!r} is declared but not used. Take it out of the head."
-    own, said = _words(sample.side.dataset), _words(template.body.literals)
+    dataset_words, template_words = _words(sample.side.dataset), _words(template.body.literals)
     for name, description in datasets.items():
-        if _words(name) == own or not _words(name):
+        if _words(name) == dataset_words or not _words(name):
             continue
-        if _contains(said, _words(name)):
+        if _contains(template_words, _words(name)):
             yield f"The template names the data set {name!r}, but the sample is of {sample.side.dataset!r}."
         phrases = _phrases(_words(description)) - _phrases(_words(sample.side.description))
-        if phrases & _phrases(said):
+        if phrases & _phrases(template_words):
             yield f"The template holds words of the description of the data set {name!r}."
 
 
@@ -95,8 +95,8 @@ def _future_findings(template: Template, sample: Sample, examples: Sequence[Samp
 def _alternative_futures(sample: Sample) -> Iterator[Sample]:
     """The sample with other futures: unknown, of similar magnitude, and far larger than all visible values."""
     yield sample.without_truth()
-    seen = sample.values[sample.visible]
-    scale = float(np.nanmax(np.abs(seen), initial=1.0)) if np.isfinite(seen).any() else 1.0
+    visible = sample.values[sample.visible]
+    scale = float(np.nanmax(np.abs(visible), initial=1.0)) if np.isfinite(visible).any() else 1.0
     coded = sample.label in sample.side.options
     others = [option for option in sample.side.options if coded and option != sample.label]
     others = others or [_different_answer(sample.label)]
@@ -154,11 +154,11 @@ def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
 
 def _label_findings(sample: Sample, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Finds the label in a text that does not contain all options."""
-    said = {_words(name) for name in _label_names(sample)} if sample.label is not None else set()
+    label_words = {_words(name) for name in _label_names(sample)} if sample.label is not None else set()
     options = [_words(option) for option in (sample.side.option_labels or sample.side.options)]
     for where, text in texts:
         words = _words(text)
-        if any(_reveals_label(words, label) for label in said):
+        if any(_reveals_label(words, label) for label in label_words):
             if len(options) > 1 and all(_contains(words, option) for option in options):
                 continue
             yield f"{where} holds {sample.label!r}, which is the answer. Take it out."
@@ -199,9 +199,9 @@ def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[
             if series.size and not is_code(sample, channel):
                 yield _Target(series)
     if template.head.answer is not None and template.head.answer.grammar == "numbers":
-        words = np.array([float(word) for word in _NUMBER.findall(template.serializer.truth(sample))])
-        if words.size and not np.array_equal(words, truth[np.isfinite(truth)]):
-            yield _Target(words)
+        numbers = np.array([float(number) for number in _NUMBER.findall(template.serializer.truth(sample))])
+        if numbers.size and not np.array_equal(numbers, truth[np.isfinite(truth)]):
+            yield _Target(numbers)
 
 
 def _text_findings(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
@@ -245,14 +245,14 @@ def _content(prompt: Prompt) -> tuple[object, ...]:
 @cache
 def _shipped_cards() -> dict[str, str]:
     """Names and descriptions of the data sets that ship with the package."""
-    found = {}
+    descriptions = {}
     for file in (resources.files("st2llm") / "data" / "cards").iterdir():
         if file.name.endswith(".yaml"):
             card = config.load_yaml(file.read_text(encoding="utf-8"), file.name)
             if not isinstance(card, dict) or "name" not in card:
                 raise DataError(f"The data card {file.name} holds no name. Add a `name`.")
-            found[str(card["name"])] = str(card.get("description", ""))
-    return found
+            descriptions[str(card["name"])] = str(card.get("description", ""))
+    return descriptions
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -45,8 +45,8 @@ def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) 
     """Whether numbers agree within the precision, texts exactly, and a ranking starts with the label."""
     if read.ranking is not None and solved.label is not None:
         head = template.head.answer
-        said = (head.extract(prompt.truth) if head is not None else "") or ""
-        return _same_label(read.ranking[0], solved.label) or _same_label(read.ranking[0], said)
+        answer = (head.extract(prompt.truth) if head is not None else "") or ""
+        return _same_label(read.ranking[0], solved.label) or _same_label(read.ranking[0], answer)
     if read.value is None or solved.truth is None:
         return read.ranking is not None
     precision = template.serializer.precision(solved)
@@ -93,15 +93,21 @@ def _with_synthetic_truth(sample: Sample) -> Sample:
     truth = np.full(sample.values.shape, np.nan)
     label = sample.label
     for channel in range(sample.values.shape[2]):
-        wanted, shown = sample.wanted[:, :, channel], sample.values[:, :, channel]
+        wanted, visible = sample.wanted[:, :, channel], sample.values[:, :, channel]
         if is_code(sample, channel):
             code = int(draw.integers(len(options)))
             truth[:, :, channel][wanted] = code
             label = options[code] if wanted.any() and label is not None else label
         else:
-            own = shown[:, list(sample.wanted_nodes)]
-            own = own[np.isfinite(own)] if np.isfinite(own).any() else shown[np.isfinite(shown)]
-            low, high = (float(own.min()), float(own.max())) if own.size else (0.0, 1.0)
+            range_values = visible[:, list(sample.wanted_nodes)]
+            range_values = (
+                range_values[np.isfinite(range_values)]
+                if np.isfinite(range_values).any()
+                else visible[np.isfinite(visible)]
+            )
+            low, high = (
+                (float(range_values.min()), float(range_values.max())) if range_values.size else (0.0, 1.0)
+            )
             truth[:, :, channel] = np.where(wanted, draw.uniform(low, high, wanted.shape), np.nan)
     if label is None and sample.task == "next-place" and options:
         label = options[int(draw.integers(len(options)))]

@@ -20,8 +20,8 @@ def side_information_findings(sample: Sample, examples: Sequence[Sample] = ()) -
     if side.frames is not None and hidden.any() and len(side.frames) > steps:
         yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames are told."
     if side.step_lonlat is not None and len(side.step_lonlat) == len(hidden):
-        asked = sample.wanted.any(axis=(1, 2)) & _position_steps(sample)
-        if np.isfinite(side.step_lonlat[asked]).any():
+        wanted = sample.wanted.any(axis=(1, 2)) & _position_steps(sample)
+        if np.isfinite(side.step_lonlat[wanted]).any():
             yield f"{sample.id} holds the position of a step that it asks for in Side.step_lonlat; it should be NaN."
     if sample.task in _NEXT_ITEM_TASKS and _time_is_hidden(sample):
         days = side.calendar
@@ -41,17 +41,17 @@ def time_findings(prompt: Prompt, literals: str, sample: Sample) -> Iterator[str
     if moment is None:
         return
     text = prompt.text
-    for said in dict.fromkeys(_time_formats(moment)):
-        if said in text:
-            yield f"The prompt holds {said!r}, the time of the event that is asked for."
+    for time_text in dict.fromkeys(_time_formats(moment)):
+        if time_text in text:
+            yield f"The prompt holds {time_text!r}, the time of the event that is asked for."
             return
     clock = f"{moment:%H:%M}"
-    for where, words in (
+    for where, content in (
         ("The template", literals),
         ("The description", sample.side.description),
         *_note_texts(sample),
     ):
-        if clock in words:
+        if clock in content:
             yield f"{where} holds {clock}, the time of day of the event that is asked for."
 
 
@@ -78,10 +78,12 @@ def _true_time(sample: Sample) -> datetime | None:
     moments = calendar.local_times(
         np.array([time, *sample.time[:-1].tolist()], dtype=np.int64), sample.side.timezone
     )
-    asked, *shown = moments
-    if f"{asked:%H:%M}" == "00:00" or any(f"{m:%Y-%m-%d %H:%M}" == f"{asked:%Y-%m-%d %H:%M}" for m in shown):
+    moment, *visible = moments
+    if f"{moment:%H:%M}" == "00:00" or any(
+        f"{m:%Y-%m-%d %H:%M}" == f"{moment:%Y-%m-%d %H:%M}" for m in visible
+    ):
         return None
-    return asked
+    return moment
 
 
 def _time_is_hidden(sample: Sample) -> bool:
@@ -103,6 +105,6 @@ def _overlaps(example: Sample, sample: Sample) -> bool:
     places = {sample.place[node] for node in sample.wanted_nodes} or set(sample.place)
     if not places & set(example.place):
         return False
-    asked = sample.time[sample.wanted_steps]
-    told = example.time[(example.wanted | example.visible).any(axis=(1, 2))]
-    return bool(np.isin(asked, told).any()) and example.task == sample.task
+    wanted_times = sample.time[sample.wanted_steps]
+    example_times = example.time[(example.wanted | example.visible).any(axis=(1, 2))]
+    return bool(np.isin(wanted_times, example_times).any()) and example.task == sample.task

@@ -107,17 +107,17 @@ def _try_steps(
 
 def _resolutions(values: Float64[np.ndarray, "batch time"]) -> Float64[np.ndarray, " batch"]:
     """`scaled.resolution` of each series; noughts in place of missing values change nothing."""
-    found = np.zeros(len(values))
+    resolutions = np.zeros(len(values))
     left = np.arange(len(values))
     large = np.abs(values).max(axis=1, initial=0.0) >= LARGE
-    found[left[large]] = 1.0
+    resolutions[left[large]] = 1.0
     left = left[~large]
     for unit in UNITS:
         scaled = values[left] / unit
         ends = (np.abs(np.rint(scaled) - scaled) <= 1e-9 * np.abs(scaled)).all(axis=1)
-        found[left[ends]] = unit
+        resolutions[left[ends]] = unit
         left = left[~ends]
-    return found
+    return resolutions
 
 
 @functools.lru_cache(maxsize=32)

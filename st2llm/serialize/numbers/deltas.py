@@ -42,13 +42,13 @@ class Deltas:
         DataError where no step is large enough.
         """
         notation = replace(notation or Notation(strategy="deltas"), signed=True)
-        seen, least, greatest = finite_extent(values)
+        finite, least, greatest = finite_extent(values)
         finest = float(f"1e-{notation.decimals}")
         if least == greatest == 0:
             return cls(finest, 0, notation.top, notation)
         room, top = notation.headroom, notation.top
         for step in candidate_steps(
-            max(greatest, -least) / top, finest if notation.decimals else resolution(seen)
+            max(greatest, -least) / top, finest if notation.decimals else resolution(finite)
         ):
             low, high = round(room * min(least / step, 0)), round(room * max(greatest / step, 0))
             if high - low <= top:

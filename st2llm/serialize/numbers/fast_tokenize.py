@@ -71,11 +71,11 @@ def word_token_table(tokenizer: Tokenizer, word_table: WordTable) -> WordTokenTa
     if boundary_violation(tokenizer, word_table):
         return None
     texts = [*word_table.words, *(word_table.separator + word for word in word_table.words)]
-    ids = [found.ids for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
     padded = np.zeros((len(ids), max(map(len, ids))), dtype=np.int32)
-    for row, own in zip(padded, ids, strict=True):
-        row[: len(own)] = own
-    path = WordTokenTable(padded, np.array([len(own) for own in ids], dtype=np.int64))
+    for row, word_ids in zip(padded, ids, strict=True):
+        row[: len(word_ids)] = word_ids
+    path = WordTokenTable(padded, np.array([len(word_ids) for word_ids in ids], dtype=np.int64))
     return path if _agrees(path, tokenizer, word_table) else None
 
 
@@ -86,7 +86,7 @@ def _agrees(path: WordTokenTable, tokenizer: Tokenizer, word_table: WordTable) -
     some = [rng.integers(0, count, size=(1, 1 + i % _LONGEST)) for i in range(_TEXTS)]
     for codes in (every, *some):
         texts = [word_table.separator.join(word_table.words[code] for code in row) for row in codes.tolist()]
-        found = tokenizer.encode_batch(texts, add_special_tokens=False)
-        if path.ids(codes.astype(np.int64)).lists() != [list(one.ids) for one in found]:
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        if path.ids(codes.astype(np.int64)).lists() != [list(encoding.ids) for encoding in encodings]:
             return False
     return True

@@ -34,15 +34,15 @@ class FixedDecimals:
         largest value needs.
         """
         notation = notation or Notation(strategy="fixed-decimals")
-        seen, low, high = finite_extent(values)
+        finite, low, high = finite_extent(values)
         top = max(abs(low), abs(high))
-        whole = len(f"{clip_to_finite(notation.headroom * top):.0f}")
+        integer_digits = len(f"{clip_to_finite(notation.headroom * top):.0f}")
         places = notation.decimals
         if not places and top:
             most = min(max(notation.digits - 1 - math.floor(math.log10(top)), 0), _MOST)
-            rounds = (n for n in range(most) if all(round(v, n) == v for v in seen.tolist()))
+            rounds = (n for n in range(most) if all(round(v, n) == v for v in finite.tolist()))
             places = next(rounds, most)
-        return cls(whole, places, notation.signed or low < 0, notation)
+        return cls(integer_digits, places, notation.signed or low < 0, notation)
 
     @property
     def precision(self) -> float:

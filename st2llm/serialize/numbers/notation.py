@@ -43,9 +43,9 @@ class Notation:
 
     def word(self, number: int) -> str:
         """A number, given in units of its last decimal."""
-        whole, part = divmod(abs(number), 10**self.decimals)
-        text = f"{whole:0{self.digits if self.fixed else 1}d}"
-        return "-" * (number < 0) + text + (f".{part:0{self.decimals}d}" if self.decimals else "")
+        integer, fraction = divmod(abs(number), 10**self.decimals)
+        text = f"{integer:0{self.digits if self.fixed else 1}d}"
+        return "-" * (number < 0) + text + (f".{fraction:0{self.decimals}d}" if self.decimals else "")
 
     def number(self, word: str) -> float:
         """The value of a written number, in units of its last decimal."""

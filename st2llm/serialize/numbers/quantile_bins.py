@@ -34,8 +34,8 @@ class QuantileBins:
         Edges are visible values rounded to three digits of their range, so that the legend shows them exactly.
         """
         notation = notation or Notation(strategy="quantile-bins")
-        seen, low, high = finite_extent(values)
-        ranked = np.sort(seen) if seen.size else np.zeros(1)
+        finite, low, high = finite_extent(values)
+        ranked = np.sort(finite) if finite.size else np.zeros(1)
         ranks = np.arange(1, notation.bins) * len(ranked) // notation.bins
         least, most = widen_range(low, high, notation.headroom)
         edges = {round_to_range(float(edge), low, high) for edge in ranked[ranks]}
@@ -70,8 +70,8 @@ class QuantileBins:
     def note(self) -> str:
         bounds = [format_decimal(edge) for edge in self.edges]
         spans = zip(self.letters, bounds, [*bounds[1:], bounds[0]], strict=False)
-        said = ", ".join(f"{letter} {low} to {high}" for letter, low, high in spans)
-        return f"Letters stand for ranges of values: {said}."
+        legend = ", ".join(f"{letter} {low} to {high}" for letter, low, high in spans)
+        return f"Letters stand for ranges of values: {legend}."
 
     def grammar(self, count: int) -> ChoiceSequence:
         return ChoiceSequence(tuple(self.letters), count, self.separator)
@@ -80,8 +80,8 @@ class QuantileBins:
         inner = np.array(self.edges[1:-1])
         bins = np.searchsorted(inner, values, side="right")
         letters = (
-            self.letters[bin_] if known else MISSING
-            for bin_, known in zip(bins.tolist(), np.isfinite(values).tolist(), strict=True)
+            self.letters[bin_] if is_finite else MISSING
+            for bin_, is_finite in zip(bins.tolist(), np.isfinite(values).tolist(), strict=True)
         )
         return self.separator.join(letters)
 
@@ -100,17 +100,17 @@ def round_to_range(value: float, low: float, high: float) -> float:
         return value
     places = _FIGURES - 1 - math.floor(math.log10(spread))
     try:
-        found = round(value, places)
+        rounded = round(value, places)
     except OverflowError:
         return value
-    return found if math.isfinite(found) else value
+    return rounded if math.isfinite(rounded) else value
 
 
 def _round_outward(value: float, low: float, high: float, direction: int) -> float:
     """A bound rounded to the same digits, away from the values: down for a direction of -1, up for 1."""
-    found = round_to_range(value, low, high)
-    if (found - value) * direction >= 0:
-        return found
+    rounded = round_to_range(value, low, high)
+    if (rounded - value) * direction >= 0:
+        return rounded
     places = _FIGURES - 1 - math.floor(math.log10(high / 2 - low / 2))
-    moved = round_to_range(found + direction * 10.0**-places, low, high)
+    moved = round_to_range(rounded + direction * 10.0**-places, low, high)
     return moved if math.isfinite(moved) else value

@@ -47,11 +47,11 @@ def _runs(text: str, word: "re.Pattern[str]", between: "re.Pattern[str]") -> Ite
     """Yields runs of words that are separated only by separators or spaces."""
     run: list[str] = []
     end = 0
-    for found in word.finditer(text):
-        if run and not between.fullmatch(text, end, found.start()):
+    for match in word.finditer(text):
+        if run and not between.fullmatch(text, end, match.start()):
             yield run
             run = []
-        run.append(found.group())
-        end = found.end()
+        run.append(match.group())
+        end = match.end()
     if run:
         yield run

@@ -97,10 +97,10 @@ class ScaledIntegers:
 
     def value(self, number: float) -> float:
         """The value of a number that is given in units of its last decimal."""
-        whole = float(number) - self.shift
-        value = whole * self.step if self.step >= 1 else whole / round(1 / self.step)
-        if math.isinf(value) and math.isfinite(whole):
-            return math.copysign(sys.float_info.max, whole)
+        shifted = float(number) - self.shift
+        value = shifted * self.step if self.step >= 1 else shifted / round(1 / self.step)
+        if math.isinf(value) and math.isfinite(shifted):
+            return math.copysign(sys.float_info.max, shifted)
         return value
 
 

@@ -35,8 +35,8 @@ class Scientific:
         """`digits` and `decimals` of the notation are together the digits shown; powers are those of the values."""
         notation = notation or Notation(strategy="scientific")
         places = notation.digits + notation.decimals - 1
-        seen, least, _ = finite_extent(values)
-        sizes = np.abs(seen[seen != 0])
+        finite, least, _ = finite_extent(values)
+        sizes = np.abs(finite[finite != 0])
         powers = [0, 0]
         if sizes.size:
             top = clip_to_finite(notation.headroom * float(sizes.max()))

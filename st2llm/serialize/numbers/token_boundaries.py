@@ -84,10 +84,10 @@ def _merged(
     """Why a merge may cross from one of these ends to the separator; '' where none does."""
     if model["type"] != "BPE" or model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
         return "texts are not split, and the model is not plain byte-pair encoding"
-    shown = {letter: "Ġ" if bytewise and letter == " " else letter for letter in letters}
-    if unknown := [letter for letter in letters if shown[letter] not in model["vocab"]]:
+    letter_token = {letter: "Ġ" if bytewise and letter == " " else letter for letter in letters}
+    if unknown := [letter for letter in letters if letter_token[letter] not in model["vocab"]]:
         return f"the vocabulary lacks {unknown[0]!r}"
-    pairs = [shown[end] + shown[separator] for end in ends]
+    pairs = [letter_token[end] + letter_token[separator] for end in ends]
     crossing = next((word for word in model["vocab"] if any(pair in word for pair in pairs)), None)
     return "" if crossing is None else f"the token {crossing!r} crosses from a value to the separator"
 

@@ -17,48 +17,48 @@ def caption(sample: Sample, *, seed: int = 0) -> str:
     has the same caption. They follow the day of the week, for data with times of day, and the overall trend, for fields
     of several places. The caption does not depend on target entries.
     """
-    known = generate_questions(sample.without_truth(), seed=seed)
-    order = np.random.default_rng(seed_from(f"{seed}\n{sample.id}")).permutation(len(known))
+    questions = generate_questions(sample.without_truth(), seed=seed)
+    order = np.random.default_rng(seed_from(f"{seed}\n{sample.id}")).permutation(len(questions))
     clauses: dict[str, str] = {}
-    told = _overall_clauses(sample)
+    parts = _overall_clauses(sample)
     for i in order.tolist():
-        one = known[i]
-        if one.topic in clauses or len(clauses) == _MAX_CLAUSES:
+        question = questions[i]
+        if question.topic in clauses or len(clauses) == _MAX_CLAUSES:
             continue
-        where = ", ".join(sample.side.labels[node] for node in one.places[:2])
-        unit = f" {one.unit}" if one.unit else ""
-        clauses[one.topic] = (
-            f"{one.topic.replace('-', ' ')}{f' ({where})' if where else ''}: {one.answer}{unit}"
+        where = ", ".join(sample.side.labels[node] for node in question.places[:2])
+        unit = f" {question.unit}" if question.unit else ""
+        clauses[question.topic] = (
+            f"{question.topic.replace('-', ' ')}{f' ({where})' if where else ''}: {question.answer}{unit}"
         )
-    told += [clauses[topic] for topic in sorted(clauses)]
-    return "; ".join(told or ["nothing that could be told exactly"]) + "."
+    parts += [clauses[topic] for topic in sorted(clauses)]
+    return "; ".join(parts or ["nothing that could be told exactly"]) + "."
 
 
 def _overall_clauses(sample: Sample) -> list[str]:
     """The day of the last visible step, the trend over all places, and the highest place."""
-    seen = sample.visible & ~sample.wanted
-    steps = np.flatnonzero(seen.any(axis=(1, 2)))
+    visible = sample.visible & ~sample.wanted
+    steps = np.flatnonzero(visible.any(axis=(1, 2)))
     if not len(steps):
         return []
-    found = []
+    clauses = []
     if 0 < sample.side.freq_s <= DAY_S:
-        found.append(f"last day: {_DAYS[int(sample.side.calendar.day_of_week[steps[-1]])]}")
+        clauses.append(f"last day: {_DAYS[int(sample.side.calendar.day_of_week[steps[-1]])]}")
     if len(sample.place) < 2 or sample.kind not in ("graph", "grid", "video"):
-        return found
-    values = np.where(seen, sample.values, np.nan)[steps, :, 0]
+        return clauses
+    values = np.where(visible, sample.values, np.nan)[steps, :, 0]
     half = len(steps) // 2
-    known = np.isfinite(values[:half]).any(axis=0) & np.isfinite(values[half:]).any(axis=0)
-    if half and known.any():
-        before, after = (float(np.nanmean(part[:, known])) for part in (values[:half], values[half:]))
+    comparable = np.isfinite(values[:half]).any(axis=0) & np.isfinite(values[half:]).any(axis=0)
+    if half and comparable.any():
+        before, after = (float(np.nanmean(part[:, comparable])) for part in (values[:half], values[half:]))
         size = abs(after - before) / max(abs(before), 1e-9)
         word = "about the same" if size < _TOLERANCE else ("higher" if after > before else "lower")
-        found.append(f"all places, later half against earlier: {word}")
-        found.append(f"highest place of all: {sample.side.labels[int(np.argmax(_place_means(values)))]}")
-    return found
+        clauses.append(f"all places, later half against earlier: {word}")
+        clauses.append(f"highest place of all: {sample.side.labels[int(np.argmax(_place_means(values)))]}")
+    return clauses
 
 
 def _place_means(values: np.ndarray) -> np.ndarray:
     """The mean of the known values of each place, -inf where none is known."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    return np.asarray(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), -np.inf))
+    finite = np.isfinite(values)
+    total = np.where(finite, values, 0.0).sum(axis=0)
+    return np.asarray(np.where(finite.any(axis=0), total / np.maximum(finite.sum(axis=0), 1), -np.inf))

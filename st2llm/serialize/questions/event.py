@@ -25,29 +25,29 @@ def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnsw
 
 def _marks(sample: Sample) -> Iterator[QuestionAnswer]:
     codes, steps = statistics.visible_codes(sample, "mark")
-    words = statistics.option_texts(sample)
-    if not codes or len(words) < 2 or len(set(words)) != len(words):
+    marks = statistics.option_texts(sample)
+    if not codes or len(marks) < 2 or len(set(marks)) != len(marks):
         return
-    offered = words if len(words) <= _MARKS else tuple(words[i] for i in sorted(set(codes)))
+    offered = marks if len(marks) <= _MARKS else tuple(marks[i] for i in sorted(set(codes)))
     if len(offered) < 2:
         return
     if int(steps[-1]) == sample.last_visible_step:
         yield choice_question(
             "last-mark",
             "Of which sort is the last event shown?",
-            words[codes[-1]],
+            marks[codes[-1]],
             offered,
             provenance=f"mark of the last visible event (step {int(steps[-1])})",
         )
-    counts = np.bincount(codes, minlength=len(words))
+    counts = np.bincount(codes, minlength=len(marks))
     top = statistics.clear_maximum(counts)
     if top is not None:
         yield choice_question(
             "most-frequent-mark",
             "Which sort of event is the most frequent in what is shown?",
-            words[top],
+            marks[top],
             offered,
-            provenance="; ".join(f"{words[i]} {int(n)}" for i, n in enumerate(counts) if n),
+            provenance="; ".join(f"{marks[i]} {int(n)}" for i, n in enumerate(counts) if n),
         )
 
 

@@ -23,20 +23,20 @@ def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnsw
     if not nodes:
         return
     some = sorted(int(i) for i in draw.permutation(nodes)[:_CANDIDATES])
-    one = int(some[int(draw.integers(len(some)))])
+    node = int(some[int(draw.integers(len(some)))])
     yield from _busiest_at(sample, channel, some, draw)
     yield from _busier_of_two(sample, channel, some, draw)
-    yield from _mean_of_last_day(sample, channel, one)
-    yield from _rise_or_fall(sample, channel, one)
-    yield from _peak_hour(sample, channel, one, draw)
-    yield from _highest(sample, channel, one)
+    yield from _mean_of_last_day(sample, channel, node)
+    yield from _rise_or_fall(sample, channel, node)
+    yield from _peak_hour(sample, channel, node, draw)
+    yield from _highest(sample, channel, node)
 
 
 def _busiest_at(
     sample: Sample, channel: int, some: list[int], draw: np.random.Generator
 ) -> Iterator[QuestionAnswer]:
-    shown = sample.visible[:, some, channel].all(axis=1)
-    steps = np.flatnonzero(shown)
+    visible = sample.visible[:, some, channel].all(axis=1)
+    steps = np.flatnonzero(visible)
     if len(some) < 2 or not steps.size:
         return
     moments, names = sequence.local_times(sample), statistics.place_labels(sample)

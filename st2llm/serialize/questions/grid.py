@@ -56,10 +56,10 @@ def _fastest_rising(sample: Sample, channel: int, draw: np.random.Generator) -> 
 
 def _highest_region(sample: Sample, channel: int) -> Iterator[QuestionAnswer]:
     last = sample.last_visible_step
-    found = [
+    region_means = [
         (region, statistics.visible_mean(sample, region.cells, channel, last)) for region in _regions(sample)
     ]
-    regions = [(region, mean) for region, mean in found if mean is not None]
+    regions = [(region, mean) for region, mean in region_means if mean is not None]
     if len(regions) < 2:
         return
     means = np.array([mean for _, mean in regions])

@@ -105,8 +105,8 @@ def is_correct(text: str, question: QuestionAnswer) -> bool | None:
 
 def _named_options(line: str, options: tuple[str, ...]) -> list[str]:
     """The options that a line names. `top left` names neither `top` nor `left`."""
-    whole = line.strip(" .\"'*").casefold()
-    equal = [option for option in options if option.casefold() == whole]
+    folded = line.strip(" .\"'*").casefold()
+    equal = [option for option in options if option.casefold() == folded]
     if equal:
         return equal
     named = [o for o in options if re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", line, re.I)]

@@ -62,7 +62,7 @@ def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer
     codes, steps = statistics.visible_codes(sample, "place")
     if len(codes) < 2:
         return
-    words = statistics.option_texts(sample)
+    places = statistics.option_texts(sample)
     visited = sorted(set(codes))
     yield number_question(
         "different-places",
@@ -75,14 +75,14 @@ def _stays(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnswer
         "most-visits",
         "Which of these places is visited most often in what is shown?",
         {place: float(codes.count(place)) for place in visited},
-        words,
+        places,
         "number of visible stays",
     )
-    yield from _durations(sample, codes, steps, words, draw)
+    yield from _durations(sample, codes, steps, places, draw)
 
 
 def _durations(
-    sample: Sample, codes: list[int], steps: np.ndarray, words: tuple[str, ...], draw: np.random.Generator
+    sample: Sample, codes: list[int], steps: np.ndarray, places: tuple[str, ...], draw: np.random.Generator
 ) -> Iterator[QuestionAnswer]:
     minutes = statistics.visible_channel(sample, "duration_min")
     if minutes is None:
@@ -90,25 +90,25 @@ def _durations(
     spent: dict[int, float] = {}
     for code, step in zip(codes, steps.tolist(), strict=True):
         spent[code] = spent.get(code, 0.0) + float(minutes[step])
-    whole = {code: total for code, total in spent.items() if np.isfinite(total)}
-    if not whole:
+    complete = {code: total for code, total in spent.items() if np.isfinite(total)}
+    if not complete:
         return
-    if len(whole) == len(spent):
+    if len(complete) == len(spent):
         yield from _top(
             "longest-at",
             "At which of these places is most time spent, all its stays shown taken together?",
-            whole,
-            words,
+            complete,
+            places,
             "sum of the durations of the visible stays",
         )
-    one = sorted(whole)[int(draw.integers(len(whole)))]
+    chosen = sorted(complete)[int(draw.integers(len(complete)))]
     yield number_question(
         "time-at",
-        f"How many minutes are spent at {_place(words[one])} in all the stays shown?",
-        whole[one],
+        f"How many minutes are spent at {_place(places[chosen])} in all the stays shown?",
+        complete[chosen],
         decimals=0,
         unit="minutes",
-        provenance=f"sum of the durations of the {codes.count(one)} visible stays at {sample.side.options[one]}",
+        provenance=f"sum of the durations of the {codes.count(chosen)} visible stays at {sample.side.options[chosen]}",
     )
 
 
@@ -118,7 +118,7 @@ def _place(word: str) -> str:
 
 
 def _top(
-    topic: str, question: str, score: dict[int, float], words: tuple[str, ...], how: str
+    topic: str, question: str, score: dict[int, float], places: tuple[str, ...], how: str
 ) -> Iterator[QuestionAnswer]:
     """The place that scores most among the few best."""
     order = sorted(score, key=lambda place: (-score[place], place))
@@ -126,7 +126,11 @@ def _top(
     if len(kept) < 2 or score[kept[0]] == score[kept[1]]:
         return
     listed = sorted(kept)
-    said = "; ".join(f"{words[place]} {score[place]:g}" for place in kept)
+    scores = "; ".join(f"{places[place]} {score[place]:g}" for place in kept)
     yield choice_question(
-        topic, question, words[kept[0]], tuple(words[place] for place in listed), provenance=f"{how}: {said}"
+        topic,
+        question,
+        places[kept[0]],
+        tuple(places[place] for place in listed),
+        provenance=f"{how}: {scores}",
     )

@@ -98,9 +98,9 @@ def plan_budget(
     """
     costs = []
     for sample in samples:
-        shown = () if examples is None else examples(sample)
-        whole = template.render(sample, tokenizer=tokenizer, examples=shown)
-        costs.append(_cost(template, sample, whole, budget, tokenizer, shown))
+        solved = () if examples is None else examples(sample)
+        prompt = template.render(sample, tokenizer=tokenizer, examples=solved)
+        costs.append(_cost(template, sample, prompt, budget, tokenizer, solved))
     if not costs:
         raise DataError("There are no samples to plan prompts for. Give at least one.")
     return BudgetPlan(tuple(costs), budget)
@@ -109,19 +109,19 @@ def plan_budget(
 def _cost(
     template: Renderer,
     sample: Sample,
-    whole: Prompt,
+    prompt: Prompt,
     budget: int | None,
     tokenizer: Tokenizer,
-    shown: Sequence[Sample],
+    solved: Sequence[Sample],
 ) -> PromptCost:
-    tokens = whole.tokens or 0
+    tokens = prompt.tokens or 0
     if budget is None or tokens <= budget:
         return PromptCost(sample.id, tokens, tokens)
     try:
-        prompt = template.render(sample, budget=budget, tokenizer=tokenizer, examples=shown)
+        truncated = template.render(sample, budget=budget, tokenizer=tokenizer, examples=solved)
     except DataError as error:
         return PromptCost(sample.id, tokens, None, (), str(error))
-    return PromptCost(sample.id, tokens, prompt.tokens, prompt.dropped)
+    return PromptCost(sample.id, tokens, truncated.tokens, truncated.dropped)
 
 
 def truncation_steps(
@@ -135,8 +135,8 @@ def truncation_steps(
         left = {**left, "examples": left["examples"][1:]}
         dropped = (*dropped, f"example {number}")
         yield dropped, left
-    for gone, rest in drop_order(left):
-        dropped = (*dropped, gone)
+    for name, rest in drop_order(left):
+        dropped = (*dropped, name)
         yield dropped, rest
 
 
@@ -152,9 +152,9 @@ def fit_to_budget(
     steps: dropped parts and remaining variables, the complete prompt first. A binary search finds the step, because a
     table of hundreds of places takes long to render. Raises DataError where even the last step does not fit.
     """
-    whole = render(*steps[0])
-    if (whole.tokens or 0) <= budget:
-        return whole
+    complete = render(*steps[0])
+    if (complete.tokens or 0) <= budget:
+        return complete
     least = render(*steps[-1])
     if (least.tokens or 0) > budget:
         raise DataError(
@@ -162,12 +162,12 @@ def fit_to_budget(
             f"{', '.join(least.dropped) or 'anything that may go'}, but the budget is {budget}. Raise the budget, or "
             f"ask for a shorter history."
         )
-    over, within, found = 0, len(steps) - 1, least
+    over, within, best = 0, len(steps) - 1, least
     while within - over > 1:
         middle = (over + within) // 2
         prompt = render(*steps[middle])
         if (prompt.tokens or 0) <= budget:
-            within, found = middle, prompt
+            within, best = middle, prompt
         else:
             over = middle
-    return found
+    return best

@@ -49,12 +49,12 @@ def parse_head(content: Any, where: str) -> TemplateHead:
     for key in content:
         if key not in shared and key not in kind.settings:
             raise ConfigError(f"{where}: unknown key {key!r}. {nearest(str(key), [*shared, *kind.settings])}")
-    own = {
+    settings = {
         name: _parse_setting(content.get(name, default), default, f"{where}: {name}")
         for name, default in kind.settings.items()
     }
     head = {key: value for key, value in content.items() if key in shared}
-    return config.parse({**head, "settings": own}, into=TemplateHead, where=where)
+    return config.parse({**head, "settings": settings}, into=TemplateHead, where=where)
 
 
 def _parse_setting(value: Any, default: Any, where: str) -> Any:
@@ -97,9 +97,9 @@ def check_head(head: TemplateHead, where: str) -> None:
             f"{where}: {head.kind}/{head.task} is answered in {' or '.join(grammars)}, but the grammar of `answer` "
             f"is {head.answer.grammar!r}."
         )
-    known = allowed_variables(head)
+    allowed = allowed_variables(head)
     for name in head.variables:
-        if name not in known:
+        if name not in allowed:
             raise ConfigError(
-                f"{where}: there is no variable {name!r} per {head.per}. {nearest(name, known)}"
+                f"{where}: there is no variable {name!r} per {head.per}. {nearest(name, allowed)}"
             )

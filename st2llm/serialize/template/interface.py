@@ -53,7 +53,7 @@ class KindSerializer(Protocol):
         """Maximum error of writing and reading a value, in the data's unit; None for answers without numbers."""
         ...
 
-    def example(self, solved: Sample, asked: Sample) -> Example:
+    def example(self, solved: Sample, target: Sample) -> Example:
         """A solved sample as a few-shot example, in the notation of the sample that is asked."""
         ...
 

@@ -46,11 +46,11 @@ class TemplateBody:
     literals: str
     compiled: JinjaTemplate
 
-    def render(self, words: Mapping[str, Any]) -> str:
+    def render(self, variables: Mapping[str, Any]) -> str:
         """Renders the body. Raises ConfigError if rendering fails or exceeds a limit."""
         pieces, size = [], 0
         try:
-            for piece in self.compiled.generate({**words, _COUNTER_NAME: _WorkCounter()}):
+            for piece in self.compiled.generate({**variables, _COUNTER_NAME: _WorkCounter()}):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_TEXT:
@@ -85,9 +85,11 @@ def compile_body(source: str, where: str, declared: Iterable[str]) -> TemplateBo
         raise ConfigError(f"{where}, line {error.lineno} of the body: {error.message}. Mend it.") from error
     except _RENDER_ERRORS as error:
         raise ConfigError(f"{where} is not a template that can be compiled: {error}. Simplify it.") from error
-    known = frozenset(declared)
-    for name in sorted(used - known):
-        raise ConfigError(f"{where} uses {name!r}, which `variables` does not list. {nearest(name, known)}")
+    declared_names = frozenset(declared)
+    for name in sorted(used - declared_names):
+        raise ConfigError(
+            f"{where} uses {name!r}, which `variables` does not list. {nearest(name, declared_names)}"
+        )
     return TemplateBody(where, used, literals, compiled)
 
 

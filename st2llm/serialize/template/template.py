@@ -91,11 +91,11 @@ class Template:
                 f"Template {self.id} has no `answer` in its head, so no answer of it can be read."
             )
         self._require_one_place(sample)
-        found = self.head.answer.extract(text)
-        if found is None:
+        answer_text = self.head.answer.extract(text)
+        if answer_text is None:
             reason = Unread(f"no line that begins with the cue {self.head.answer.cue!r}")
             return Prediction(value=None, raw=text, unread_reason=reason)
-        return replace(self.serializer.read(found, sample), raw=text)
+        return replace(self.serializer.read(answer_text, sample), raw=text)
 
     def with_answer(self, settings: Mapping[str, Any]) -> "Template":
         """Returns the template with changed settings of its answer, such as {"strategy": "deltas", "decimals": 1}.
@@ -105,8 +105,10 @@ class Template:
         where = f"`answer` as set for {self.id}"
         if self.head.answer is None:
             raise ConfigError(f"{where}: the head of the template has no `answer` that could be changed.")
-        own = self.head.answer.model_dump(exclude_unset=True, by_alias=True)
-        changed = answer.parse_format({**own, "grammar": self.head.answer.grammar, **settings}, where=where)
+        current = self.head.answer.model_dump(exclude_unset=True, by_alias=True)
+        changed = answer.parse_format(
+            {**current, "grammar": self.head.answer.grammar, **settings}, where=where
+        )
         head = self.head.model_copy(update={"answer": changed})
         check_head(head, where)
         named = f"{self.sha256}\n{json.dumps(dict(settings), sort_keys=True)}"
@@ -123,7 +125,9 @@ class Template:
             raise ConfigError(
                 f"Template {self.id} does not show examples. Take one that lists `examples`, or leave them out."
             )
-        solved = [self.serializer.example(self._narrow_example(one, sample), sample) for one in examples]
+        solved = [
+            self.serializer.example(self._narrow_example(example, sample), sample) for example in examples
+        ]
         return {**self.serializer.variables(sample), "examples": tuple(solved)}
 
     def _narrow_example(self, example: Sample, sample: Sample) -> Sample:
@@ -166,9 +170,9 @@ class Template:
         limit: int,
         tokenizer: Tokenizer | None,
     ) -> Prompt:
-        shown = {name: value for name, value in variables.items() if name in self.body.variables}
-        unused = {name: value for name, value in variables.items() if name not in shown}
-        steps = list(budget.truncation_steps(shown, self.serializer.drop_order))
+        used = {name: value for name, value in variables.items() if name in self.body.variables}
+        unused = {name: value for name, value in variables.items() if name not in used}
+        steps = list(budget.truncation_steps(used, self.serializer.drop_order))
         return budget.fit_to_budget(
             steps,
             lambda dropped, left: self._prompt(unused | dict(left), expected, dropped, tokenizer),
@@ -226,8 +230,8 @@ class Template:
         return messages
 
 
-def _slot_tag(found: re.Match[str]) -> str:
-    return Slot(found.group(1), int(found.group(2))).tag
+def _slot_tag(match: re.Match[str]) -> str:
+    return Slot(match.group(1), int(match.group(2))).tag
 
 
 def load_prompt(name: str, root: Path | None = None) -> Template:
@@ -253,11 +257,11 @@ def parse_template(source: str, where: str) -> Template:
     check_head(head, where)
     body = sandbox.compile_body(_TAG.sub(_TAG_MARK, body_text), where, head.variables)
     try:
-        words = _make_serializer(head)
+        serializer = _make_serializer(head)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     sha256 = hashlib.sha256(source.encode()).hexdigest()
-    return Template(head, body, words, TemplateId(head.id, head.version, sha256))
+    return Template(head, body, serializer, TemplateId(head.id, head.version, sha256))
 
 
 def _make_serializer(head: TemplateHead) -> KindSerializer:
@@ -269,8 +273,10 @@ def _find_template(name: str) -> Path:
     for root in recipes.roots():
         if (path := root / "prompts" / f"{name}.md").is_file():
             return path
-    known = ["/".join(path.parts[-2:]).removesuffix(".md") for path in recipes.listing("prompts", "*/*.md")]
-    raise ConfigError(f"There is no template {name!r}. {nearest(name, known)}")
+    available = [
+        "/".join(path.parts[-2:]).removesuffix(".md") for path in recipes.listing("prompts", "*/*.md")
+    ]
+    raise ConfigError(f"There is no template {name!r}. {nearest(name, available)}")
 
 
 def _read_source(path: Path) -> str:
@@ -284,14 +290,14 @@ def _read_source(path: Path) -> str:
 
 
 def _split_source(source: str, where: str) -> tuple[str, str]:
-    found = re.match(r"\ufeff?---[ \t]*\r?\n(.*?\r?\n)---[ \t]*\r?\n(.*)", source, re.DOTALL)
-    if found is None:
+    match = re.match(r"\ufeff?---[ \t]*\r?\n(.*?\r?\n)---[ \t]*\r?\n(.*)", source, re.DOTALL)
+    if match is None:
         raise ConfigError(
             f"{where} should begin with a YAML head between two lines `---`, then the text of the prompt."
         )
     if _TAG_MARK in source:
         raise ConfigError(f"{where} holds the private character U+E000, which marks slots. Take it out.")
-    return found.group(1), found.group(2)
+    return match.group(1), match.group(2)
 
 
 def _default_soft_tokens(sample: Sample) -> int:

@@ -80,15 +80,15 @@ def duration(seconds: float) -> str:
     """A duration to about three digits, in the largest unit that fits at least twice: `2.4 hours`, `90 minutes`."""
     size, name = next(((s, n) for s, n in _DURATION_UNITS if abs(seconds) >= 2 * s), _DURATION_UNITS[-1])
     count = seconds / size
-    words = (
+    number = (
         f"{count:.1f}"
         if abs(count) < 100 and size > 1
         else f"{count:.0f}"
         if abs(count) >= 100
         else f"{count:.3g}"
     )
-    words = words.removesuffix(".0")
-    return f"{words} {name}{'' if words == '1' else 's'}"
+    number = number.removesuffix(".0")
+    return f"{number} {name}{'' if number == '1' else 's'}"
 
 
 def split_by_day(moments: Sequence[datetime], freq_s: int) -> list[slice]:
@@ -112,12 +112,12 @@ def line_label(moment: datetime, freq_s: int, holiday: str = "") -> str:
 def span_label(moments: Sequence[datetime], freq_s: int, holiday: str = "") -> str:
     """The label of a line over all these times, which may span several days."""
     first, last = moments[0], moments[-1]
-    words = line_label(first, freq_s, holiday)
+    label = line_label(first, freq_s, holiday)
     if _line(first, freq_s) == _line(last, freq_s):
-        return words
+        return label
     if freq_s >= _MONTH_S:
-        return f"{words} to {_month(last)} {last.year}"
-    return f"{words} to {_day(last)} {last:%H:%M}" if freq_s < DAY_S else f"{words} to {date(last)}"
+        return f"{label} to {_month(last)} {last.year}"
+    return f"{label} to {_day(last)} {last:%H:%M}" if freq_s < DAY_S else f"{label} to {date(last)}"
 
 
 def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 3600) -> str:
@@ -131,8 +131,8 @@ def days(moments: Sequence[datetime], holidays: Sequence[str], freq_s: int = 360
     named: dict[str, str] = {}
     for moment, holiday in zip(moments, holidays, strict=True):
         named[date(moment)] = named.get(date(moment), "") or holiday
-    words = [day + (f" (public holiday: {holiday})" if holiday else "") for day, holiday in named.items()]
-    return " and ".join(words) if len(words) <= 7 else f"{words[0]} to {words[-1]}"
+    texts = [day + (f" (public holiday: {holiday})" if holiday else "") for day, holiday in named.items()]
+    return " and ".join(texts) if len(texts) <= 7 else f"{texts[0]} to {texts[-1]}"
 
 
 def day_types(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
@@ -145,10 +145,10 @@ def day_types(moments: Sequence[datetime], holidays: Sequence[str]) -> str:
     for moment, holiday in zip(moments, holidays, strict=True):
         day_type = f"a {_WEEKDAYS[moment.weekday()]} in {_MONTHS[moment.month - 1]}"
         named[day_type] = named.get(day_type, "") or holiday
-    words = [
+    texts = [
         day_type + (f" (public holiday: {holiday})" if holiday else "") for day_type, holiday in named.items()
     ]
-    return " and ".join(words) if len(words) <= 7 else f"{words[0]} to {words[-1]}"
+    return " and ".join(texts) if len(texts) <= 7 else f"{texts[0]} to {texts[-1]}"
 
 
 def _line(moment: datetime, freq_s: int) -> tuple[int, ...]:

@@ -38,12 +38,12 @@ class MapSquares:
         """
         if not 1 <= across <= _MAX_COLUMNS // 2:
             raise DataError(f"A map has 1 to {_MAX_COLUMNS // 2} squares across, but `cells` is {across}.")
-        known = xy[np.isfinite(xy).all(axis=1)]
-        if not len(known):
+        finite = xy[np.isfinite(xy).all(axis=1)]
+        if not len(finite):
             raise DataError("No position is known, so there is no map to lay squares over. Leave cells out.")
-        low, high = known.min(axis=0), known.max(axis=0)
+        low, high = finite.min(axis=0), finite.max(axis=0)
         side = _round_up(
-            max(float((high - low).max()) / across, 1e-3 * max(1.0, float(np.abs(known).max())) / across)
+            max(float((high - low).max()) / across, 1e-3 * max(1.0, float(np.abs(finite).max())) / across)
         )
         west, south = (math.floor(float(corner) / side) * side for corner in low)
         return cls(west, south, side, unit)

@@ -57,15 +57,15 @@ def target_variables(sample: Sample, task: str) -> dict[str, Any]:
     moments = local_times(sample)
     first = forecast_start(sample) if task == "forecast" else 0
     steps = range(first, len(moments)) if first else sample.wanted_steps.tolist()
-    asked = [moments[i] for i in steps]
+    wanted_moments = [moments[i] for i in steps]
     holidays = [side.calendar.holiday[i] for i in steps]
     return _dataset_variables(sample) | {
         "history_start": calendar.stamp(moments[0], side.freq_s),
         "history_end": calendar.stamp(moments[first - 1], side.freq_s),
-        "asked_start": calendar.stamp(asked[0], side.freq_s),
-        "asked_end": calendar.stamp(asked[-1], side.freq_s),
-        "asked_days": plain_text(calendar.days(asked, holidays, side.freq_s)),
-        "asked_sorts": plain_text(calendar.day_types(asked, holidays)),
+        "asked_start": calendar.stamp(wanted_moments[0], side.freq_s),
+        "asked_end": calendar.stamp(wanted_moments[-1], side.freq_s),
+        "asked_days": plain_text(calendar.days(wanted_moments, holidays, side.freq_s)),
+        "asked_sorts": plain_text(calendar.day_types(wanted_moments, holidays)),
         "count": _values_per_place(sample),
         "beside": _extra_readings(sample, range(first or len(moments))[-_RECENT_READINGS:]),
         "ahead": _extra_readings(sample, steps, known=True),
@@ -74,13 +74,13 @@ def target_variables(sample: Sample, task: str) -> dict[str, Any]:
 
 def _extra_readings(sample: Sample, steps: Sequence[int], *, known: bool = False) -> tuple[Line, ...]:
     """Covariates with a value at these steps. known: only those known in advance."""
-    found = []
-    for one in sample.side.covariates:
-        values = one.values[list(steps)]
-        if np.isfinite(values).any() and (one.known_in_advance or not known):
-            label = plain_text(one.name.replace("_", " "))
-            found.append(Line(label, format_values(values, decimals_for(one.values)), start=label))
-    return tuple(found)
+    lines = []
+    for covariate in sample.side.covariates:
+        values = covariate.values[list(steps)]
+        if np.isfinite(values).any() and (covariate.known_in_advance or not known):
+            label = plain_text(covariate.name.replace("_", " "))
+            lines.append(Line(label, format_values(values, decimals_for(covariate.values)), start=label))
+    return tuple(lines)
 
 
 def _values_per_place(sample: Sample) -> int:

@@ -130,9 +130,11 @@ def reject_sequential_strategy(head: AnswerFormat | None, kind: str) -> None:
 
 def sequence_variables(sample: Sample, choices: Sequence[str] = ()) -> dict[str, Any]:
     """The values of SEQUENCE_VARIABLES."""
-    side, seen = sample.side, sample.context_steps.tolist()
+    side, steps = sample.side, sample.context_steps.tolist()
     moments = local_times(sample)
-    first, last = (moments[seen[0]], moments[seen[-1]]) if len(seen) and has_clock(sample) else (None, None)
+    first, last = (
+        (moments[steps[0]], moments[steps[-1]]) if len(steps) and has_clock(sample) else (None, None)
+    )
     return {
         "dataset": plain_text(side.dataset),
         "description": plain_text(side.description),
@@ -194,11 +196,11 @@ def time_labels(sample: Sample) -> list[str]:
         ]
         return [f"{second - zero:+.1f} s" if second != zero else "0.0 s" for second in time.tolist()]
     moments = local_times(sample)
-    seen = [moments[step] for step in sample.context_steps.tolist()] or moments
-    year = seen[0].year != seen[-1].year
+    visible = [moments[step] for step in sample.context_steps.tolist()] or moments
+    year = visible[0].year != visible[-1].year
     if is_daily(sample):
         return [calendar.short_date(moment, year=year) for moment in moments]
-    fine = any(moment.second for moment in seen)
+    fine = any(moment.second for moment in visible)
     return [calendar.short_stamp(moment, year=year, seconds=fine) for moment in moments]
 
 
@@ -220,24 +222,24 @@ def step_phrase(sample: Sample) -> str:
     return calendar.step_phrase(int(step)) if step == int(step) else calendar.duration(step)
 
 
-def known_covariates(sample: Sample, own: Sequence[str]) -> tuple[str, ...]:
+def known_covariates(sample: Sample, modelled: Sequence[str]) -> tuple[str, ...]:
     """Covariates of the target steps, a line each: `Tue 11 Jun 09:00: rain 2 mm`; `next: ...` for a hidden time."""
-    found, names = [], time_labels(sample)
+    lines, names = [], time_labels(sample)
     for step in sample.wanted_steps.tolist():
-        told = attribute_text(sample, step, own)
+        text = attribute_text(sample, step, modelled)
         hidden = step > 0 and sample.time[step] <= sample.time[step - 1]
-        found += [f"{'next' if hidden else names[step]}: {told}"] if told else []
-    return tuple(found)
+        lines += [f"{'next' if hidden else names[step]}: {text}"] if text else []
+    return tuple(lines)
 
 
-def attribute_text(sample: Sample, step: int, known: Sequence[str]) -> str:
+def attribute_text(sample: Sample, step: int, modelled: Sequence[str]) -> str:
     """The visible channels of a step, except `known`: `wind 35 kn, pressure 990 mb`."""
-    words = []
+    parts = []
     for at, name in enumerate(sample.side.channels):
         value = sample.values[step, 0, at]
-        if name not in known and sample.visible[step, 0, at] and np.isfinite(value):
-            words.append(_attribute(name, float(value)))
-    return ", ".join(words)
+        if name not in modelled and sample.visible[step, 0, at] and np.isfinite(value):
+            parts.append(_attribute(name, float(value)))
+    return ", ".join(parts)
 
 
 def option_names(ids: Sequence[str], labels: Sequence[str] = ()) -> dict[str, str]:
@@ -250,9 +252,9 @@ def option_names(ids: Sequence[str], labels: Sequence[str] = ()) -> dict[str, st
 
 def _attribute(name: str, value: float) -> str:
     """`wind_kn` and 35 as `wind 35 kn`."""
-    words, _, unit = name.rpartition("_")
-    if words and unit.lower() in _UNITS:
-        return f"{plain_text(words.replace('_', ' '))} {value:.6g} {_UNITS[unit.lower()]}"
+    quantity, _, unit = name.rpartition("_")
+    if quantity and unit.lower() in _UNITS:
+        return f"{plain_text(quantity.replace('_', ' '))} {value:.6g} {_UNITS[unit.lower()]}"
     return f"{plain_text(name.replace('_', ' '))} {value:.6g}"
 
 

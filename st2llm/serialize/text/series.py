@@ -57,8 +57,8 @@ class TargetSeries:
 def forecast_start(sample: Sample) -> int:
     """The first target step of a forecast. Raises DataError where the target is not all of the last steps."""
     first = sample.first_wanted_step
-    asked = sample.wanted[:, list(sample.wanted_nodes)].max(axis=2)
-    if first == 0 or not asked[first:].all():
+    wanted = sample.wanted[:, list(sample.wanted_nodes)].max(axis=2)
+    if first == 0 or not wanted[first:].all():
         raise DataError(
             f"{sample.id} does not ask for the last steps of its window (steps {first} to "
             f"{len(sample.time) - 1}), so it is no forecast. Use a template for its task, or tasks.forecast."
@@ -79,31 +79,33 @@ def channel_name(sample: Sample, channel: int) -> str:
 
 def separator_of(numbers: NumberText) -> str:
     """The separator between two values of a strategy that writes each value independently."""
-    one, two = numbers.write(np.zeros(1)), numbers.write(np.zeros(2))
-    return two[len(one) : len(two) - len(one)]
+    single, pair = numbers.write(np.zeros(1)), numbers.write(np.zeros(2))
+    return pair[len(single) : len(pair) - len(single)]
 
 
 def write_with_hidden(
-    numbers: NumberText, values: Float64[np.ndarray, " time"], asked: Bool[np.ndarray, " time"]
+    numbers: NumberText, values: Float64[np.ndarray, " time"], wanted: Bool[np.ndarray, " time"]
 ) -> str:
     """Writes numbers with HIDDEN for target entries; only for strategies that write each value independently."""
-    if not asked.any():
+    if not wanted.any():
         return numbers.write(values)
-    words = (HIDDEN if a else numbers.write(values[i : i + 1]) for i, a in enumerate(asked.tolist()))
-    return separator_of(numbers).join(words)
+    texts = (
+        HIDDEN if hidden else numbers.write(values[i : i + 1]) for i, hidden in enumerate(wanted.tolist())
+    )
+    return separator_of(numbers).join(texts)
 
 
 def daily_lines(
-    sample: Sample, one: TargetSeries, steps: slice, *, name: str = "", full: bool = False
+    sample: Sample, series: TargetSeries, steps: slice, *, name: str = "", full: bool = False
 ) -> tuple[Line, ...]:
     """A series as lines, one for each day (for daily data month, for monthly data year).
 
     name: a suffix of each label, to distinguish several series. full: write target entries as HIDDEN.
     """
-    values = visible_values(sample, one.node, one.channel)[steps]
-    asked = sample.wanted[steps, one.node, one.channel] & full
+    values = visible_values(sample, series.node, series.channel)[steps]
+    wanted = sample.wanted[steps, series.node, series.channel] & full
     return _lines_by_day(
-        sample, steps, lambda part: write_with_hidden(one.numbers, values[part], asked[part]), name
+        sample, steps, lambda part: write_with_hidden(series.numbers, values[part], wanted[part]), name
     )
 
 

@@ -16,8 +16,8 @@ def visible_channel(sample: Sample, name: str) -> Float64[np.ndarray, " time"] |
     """The visible values of a channel of a sample with one node; None where there are none."""
     if name not in sample.side.channels:
         return None
-    found = series.visible_values(sample, 0, sample.side.channels.index(name))
-    return found if np.isfinite(found).any() else None
+    values = series.visible_values(sample, 0, sample.side.channels.index(name))
+    return values if np.isfinite(values).any() else None
 
 
 def option_texts(sample: Sample) -> tuple[str, ...]:
@@ -82,17 +82,17 @@ def visible_mean(
 ) -> float | None:
     """The mean of what is visible at these nodes (at one step); None where nothing is."""
     steps = slice(None) if step is None else slice(step, step + 1)
-    shown = sample.visible[steps][:, cells, channel]
-    return float(sample.values[steps][:, cells, channel][shown].mean()) if shown.any() else None
+    visible = sample.visible[steps][:, cells, channel]
+    return float(sample.values[steps][:, cells, channel][visible].mean()) if visible.any() else None
 
 
 def slope(values: Float64[np.ndarray, " time"]) -> float:
     """The least-squares slope per step of the finite values; NaN for fewer than two."""
-    there = np.flatnonzero(np.isfinite(values))
-    if len(there) < 2:
+    finite = np.flatnonzero(np.isfinite(values))
+    if len(finite) < 2:
         return float("nan")
-    at = there - there.mean()
-    return float((at * values[there]).sum() / (at**2).sum())
+    at = finite - finite.mean()
+    return float((at * values[finite]).sum() / (at**2).sum())
 
 
 def visible_path(sample: Sample) -> tuple[Float64[np.ndarray, "fix 2"], Int64[np.ndarray, " fix"]]:
@@ -112,11 +112,11 @@ def path_length(xy: Float64[np.ndarray, "fix 2"]) -> float:
 
 def visible_codes(sample: Sample, name: str) -> tuple[list[int], Int64[np.ndarray, " step"]]:
     """The visible codes of a channel (place, mark) and their steps."""
-    found = visible_channel(sample, name)
-    if found is None:
+    codes = visible_channel(sample, name)
+    if codes is None:
         return [], np.zeros(0, dtype=np.int64)
-    steps = np.flatnonzero(np.isfinite(found))
-    return [int(code) for code in found[steps]], steps.astype(np.int64)
+    steps = np.flatnonzero(np.isfinite(codes))
+    return [int(code) for code in codes[steps]], steps.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -142,15 +142,15 @@ def mean_motion(sample: Sample, most: int = 24) -> Motion | None:
 
     most: maximum number of pairs of frames that are compared, evenly spaced.
     """
-    shown = sample.side.frames
-    if shown is None or len(shown) < 2:
+    frames = sample.side.frames
+    if frames is None or len(frames) < 2:
         return None
-    pairs = np.unique(np.linspace(0, len(shown) - 2, min(most, len(shown) - 1)).round().astype(np.int64))
+    pairs = np.unique(np.linspace(0, len(frames) - 2, min(most, len(frames) - 1)).round().astype(np.int64))
     total, weight = np.zeros(2), 0.0
     for i in pairs.tolist():
-        found = video_features.block_flow(shown[i], shown[i + 1], (1, 1))
-        total += found.xy[0] * found.moving[0]
-        weight += float(found.moving[0])
+        flow = video_features.block_flow(frames[i], frames[i + 1], (1, 1))
+        total += flow.xy[0] * flow.moving[0]
+        weight += float(flow.moving[0])
     if not weight:
         return Motion(0.0, 0.0)
     return Motion(float(total[0] / weight), float(total[1] / weight))
@@ -158,8 +158,8 @@ def mean_motion(sample: Sample, most: int = 24) -> Motion | None:
 
 def cut_frames(sample: Sample) -> list[int] | None:
     """The frames that begin a new shot; None without frames."""
-    shown = sample.side.frames
-    return None if shown is None or len(shown) < 2 else [int(i) for i in video_features.shot_cuts(shown)]
+    frames = sample.side.frames
+    return None if frames is None or len(frames) < 2 else [int(i) for i in video_features.shot_cuts(frames)]
 
 
 def brightness(sample: Sample) -> Float64[np.ndarray, " seen"]:
@@ -167,9 +167,9 @@ def brightness(sample: Sample) -> Float64[np.ndarray, " seen"]:
     names = sample.side.channels
     if "brightness" not in names:
         return np.zeros(0)
-    shown = np.where(sample.visible, sample.values, np.nan)[:, :, names.index("brightness")]
-    whole = np.isfinite(shown).all(axis=1)
-    return np.asarray(shown[whole].mean(axis=1), dtype=np.float64)
+    visible = np.where(sample.visible, sample.values, np.nan)[:, :, names.index("brightness")]
+    complete = np.isfinite(visible).all(axis=1)
+    return np.asarray(visible[complete].mean(axis=1), dtype=np.float64)
 
 
 def motion_energy(sample: Sample) -> Float64[np.ndarray, " node"]:
@@ -178,26 +178,26 @@ def motion_energy(sample: Sample) -> Float64[np.ndarray, " node"]:
     if "motion" not in names or len(sample.values) < 2:
         return np.full(len(sample.place), np.nan)
     at = names.index("motion")
-    shown = sample.visible[1:, :, at]
-    total = np.where(shown, sample.values[1:, :, at], 0.0).sum(axis=0)
-    count = shown.sum(axis=0)
+    visible = sample.visible[1:, :, at]
+    total = np.where(visible, sample.values[1:, :, at], 0.0).sum(axis=0)
+    count = visible.sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def clear_maximum(values: Sequence[float] | np.ndarray, *, margin: float = 0.0) -> int | None:
     """The index of the largest value; None if another value is within `margin` of it, or if there is none."""
-    found = np.asarray(values, dtype=np.float64)
-    order = [int(i) for i in np.argsort(-found, kind="stable") if np.isfinite(found[i])]
+    scores = np.asarray(values, dtype=np.float64)
+    order = [int(i) for i in np.argsort(-scores, kind="stable") if np.isfinite(scores[i])]
     if not order:
         return None
-    if len(order) > 1 and found[order[0]] - found[order[1]] <= margin:
+    if len(order) > 1 and scores[order[0]] - scores[order[1]] <= margin:
         return None
     return order[0]
 
 
 def steps_by_day(sample: Sample) -> Iterator[tuple[object, list[int]]]:
     """The local days of a sample and the steps in each, oldest first."""
-    found: dict[object, list[int]] = {}
+    steps_of: dict[object, list[int]] = {}
     for step, moment in enumerate(sequence.local_times(sample)):
-        found.setdefault(moment.date(), []).append(step)
-    yield from found.items()
+        steps_of.setdefault(moment.date(), []).append(step)
+    yield from steps_of.items()

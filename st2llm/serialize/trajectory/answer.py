@@ -80,23 +80,23 @@ class PositionAnswer:
             return ""
         columns = [sample.side.channels.index("x"), sample.side.channels.index("y")]
         notation = self.notation_of(sample)
-        words = notation.write(sample.truth[target_steps(sample)][:, 0, columns])
+        texts = notation.write(sample.truth[target_steps(sample)][:, 0, columns])
         if isinstance(self.answer_format, PairFormat):
-            return f"({words[0].replace(notation.separator, ', ')})"
-        return notation.separator.join(words)
+            return f"({texts[0].replace(notation.separator, ', ')})"
+        return notation.separator.join(texts)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         notation, steps = self.notation_of(sample), target_steps(sample)
-        found = (
+        positions = (
             notation.read_pair(text)
             if isinstance(self.answer_format, PairFormat)
             else notation.read(text, len(steps))
         )
-        if isinstance(found, Unread):
-            return Prediction(value=None, raw=text, unread_reason=found)
+        if isinstance(positions, Unread):
+            return Prediction(value=None, raw=text, unread_reason=positions)
         value = np.full(sample.values.shape, np.nan)
-        value[steps, 0, sample.side.channels.index("x")] = found[:, 0]
-        value[steps, 0, sample.side.channels.index("y")] = found[:, 1]
+        value[steps, 0, sample.side.channels.index("x")] = positions[:, 0]
+        value[steps, 0, sample.side.channels.index("y")] = positions[:, 1]
         return Prediction(value=value, raw=text)
 
     def precision(self, sample: Sample) -> float:
@@ -125,15 +125,15 @@ class PositionNotation:
         The unit is kilometres where metres do not fit into the digits. RELATIVE_RESOLUTION sets the decimals, up to
         those of the given notation. Raises DataError where no position is visible.
         """
-        seen, base = visible_positions(sample), np.array(base_position(sample))
-        away = _difference(seen[np.isfinite(seen).all(axis=1)], base)
+        visible, base = visible_positions(sample), np.array(base_position(sample))
+        away = _difference(visible[np.isfinite(visible).all(axis=1)], base)
         unit, scale = position_unit(sample.side.unit, float(np.abs(away).max(initial=0.0)), notation)
         ways = np.diff(away, axis=0) / scale
         lengths = np.hypot(ways[:, 0], ways[:, 1])
         fine = replace(notation, signed=True, decimals=decimals_for_steps(lengths, notation.decimals))
-        shown = np.concatenate([ways, away[:1] / scale]) if steps else away / scale
+        offsets = np.concatenate([ways, away[:1] / scale]) if steps else away / scale
         return cls(
-            base_position(sample), unit, scale, fit_strategy(shown.ravel(), notation, fine), fine, steps
+            base_position(sample), unit, scale, fit_strategy(offsets.ravel(), notation, fine), fine, steps
         )
 
     @property
@@ -178,10 +178,10 @@ class PositionNotation:
 
     def read_pair(self, text: str) -> Float64[np.ndarray, "horizon 2"] | Unread:
         """Reads one position, written `(east, north)`."""
-        found = _PAIR.search(text)
-        if found is None:
+        match = _PAIR.search(text)
+        if match is None:
             return Unread("no pair (x, y) in the answer", "truncated" if "(" in text else "unreadable")
-        return self._positions(self.numbers.read(",".join(found.groups()).replace(",", self.separator), 2), 2)
+        return self._positions(self.numbers.read(",".join(match.groups()).replace(",", self.separator), 2), 2)
 
     @property
     def separator(self) -> str:
@@ -199,12 +199,12 @@ class PositionNotation:
         return np.asarray(np.clip(_difference(xy, np.array(self.base) if base is None else base), low, high))
 
     def _positions(
-        self, found: Float64[np.ndarray, " _"], count: int
+        self, numbers: Float64[np.ndarray, " _"], count: int
     ) -> Float64[np.ndarray, "horizon 2"] | Unread:
-        reason = unread_reason(found, count, self.numbers.limits)
+        reason = unread_reason(numbers, count, self.numbers.limits)
         if reason is not None:
             return reason
-        ways = found.reshape(-1, 2) * self.scale
+        ways = numbers.reshape(-1, 2) * self.scale
         return np.array(self.base) + (np.cumsum(ways, axis=0) if self.steps else ways)
 
 
@@ -224,12 +224,12 @@ def base_position(sample: Sample) -> tuple[float, float]:
 
     Raises DataError where no position is visible.
     """
-    seen = visible_positions(sample)
-    known = np.flatnonzero(np.isfinite(seen).all(axis=1))
-    if not known.size:
+    visible = visible_positions(sample)
+    finite = np.flatnonzero(np.isfinite(visible).all(axis=1))
+    if not finite.size:
         raise DataError(f"{sample.id} shows no position at all. Ask for a longer history.")
-    before = known[known < sample.first_wanted_step]
-    x, y = seen[before[-1] if before.size else known[0]].tolist()
+    before = finite[finite < sample.first_wanted_step]
+    x, y = visible[before[-1] if before.size else finite[0]].tolist()
     return float(x), float(y)
 
 
@@ -272,8 +272,8 @@ def decimals_for_steps(sizes: Float64[np.ndarray, " _"], most: int) -> int:
 
 def fit_strategy(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation) -> Strategy:
     """Fits a strategy to values; to rounded values where the decimals of the notation are not needed."""
-    whole = notation.decimals and not fine.decimals
-    return fit(fine.strategy, np.rint(values) if whole else values, fine)
+    rounded = notation.decimals and not fine.decimals
+    return fit(fine.strategy, np.rint(values) if rounded else values, fine)
 
 
 def _difference(
@@ -292,8 +292,8 @@ class NextPlaceAnswer:
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:
         """All places of the data set: first those that the object visited, the most visited first."""
-        own = [place for place, _ in visit_counts(sample).most_common()]
-        return tuple(dict.fromkeys((*own, *sample.side.options)))
+        visited = [place for place, _ in visit_counts(sample).most_common()]
+        return tuple(dict.fromkeys((*visited, *sample.side.options)))
 
     def count(self, sample: Sample) -> int:
         """Number of ids to answer: at most the number of places that the object visited."""
@@ -301,14 +301,14 @@ class NextPlaceAnswer:
         return max(1, min(wanted, len(visit_counts(sample)), len(sample.side.options)))
 
     def grammar(self, sample: Sample) -> Choice | Ranking:
-        words = tuple(map(plain_text, self.candidates(sample)))
-        if not words:
+        texts = tuple(map(plain_text, self.candidates(sample)))
+        if not texts:
             raise DataError(
                 f"{sample.id} knows no places to choose from. Name the column of `place` in the data card."
             )
         if isinstance(self.answer_format, RankingFormat):
-            return Ranking(words, self.count(sample), self.answer_format.separator)
-        return Choice(words)
+            return Ranking(texts, self.count(sample), self.answer_format.separator)
+        return Choice(texts)
 
     def truth(self, sample: Sample) -> str:
         """The correct place followed by the object's places, the most visited first; '' where it is not known."""
@@ -320,8 +320,8 @@ class NextPlaceAnswer:
 
     def read(self, text: str, sample: Sample) -> Prediction:
         ids = {plain_text(place): place for place in self.candidates(sample)}
-        found = parse_selection(text, self.grammar(sample))
-        if isinstance(found, Unread):
-            return Prediction(value=None, raw=text, unread_reason=found)
-        ranking = tuple(ids[word] for word in found)
+        selection = parse_selection(text, self.grammar(sample))
+        if isinstance(selection, Unread):
+            return Prediction(value=None, raw=text, unread_reason=selection)
+        ranking = tuple(ids[word] for word in selection)
         return Prediction(value=option_code_values(sample, "place", ranking[0]), ranking=ranking, raw=text)

@@ -71,8 +71,8 @@ def stay_variables(sample: Sample, context: int, count: int) -> dict[str, Any]:
     context: maximum number of context stays. count: number of places to answer.
     """
     stays = _stay_items(sample)
-    told = _target_time_known(sample)
-    last = calendar.weekday_time(sequence.local_times(sample)[-1]) if told else ""
+    time_known = _target_time_known(sample)
+    last = calendar.weekday_time(sequence.local_times(sample)[-1]) if time_known else ""
     recent = _context(sample, [stay.step for stay in stays], context)
     names = _place_names(sample)
     return {
@@ -84,7 +84,7 @@ def stay_variables(sample: Sample, context: int, count: int) -> dict[str, Any]:
             VisitedPlace(plain_text(p), n, names.get(p, "")) for p, n in visit_counts(sample).most_common()
         ),
         "asked_time": last,
-        "asked_weekday": calendar.weekday(sequence.local_times(sample)[-1]) if told else "",
+        "asked_weekday": calendar.weekday(sequence.local_times(sample)[-1]) if time_known else "",
         "count": count,
     }
 
@@ -105,13 +105,13 @@ def _stay_items(sample: Sample) -> list[StayItem]:
     moments, names = sequence.local_times(sample), _place_names(sample)
     codes, minutes = sequence.channel_values(sample, "place"), sequence.channel_values(sample, "duration_min")
     steps = [step for step in sample.context_steps.tolist() if np.isfinite(codes[step])]
-    found = []
-    for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
+    items = []
+    for step, distance in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
         moment, place = moments[step], sample.side.options[int(codes[step])]
-        found.append(
+        items.append(
             StayItem(
                 step,
-                far,
+                distance,
                 calendar.weekday_time(moment),
                 plain_text(place),
                 name=names.get(place, ""),
@@ -122,7 +122,7 @@ def _stay_items(sample: Sample) -> list[StayItem]:
                 attributes=sequence.attribute_text(sample, step, _OWN),
             )
         )
-    return found
+    return items
 
 
 def _place_names(sample: Sample) -> dict[str, str]:

@@ -58,12 +58,12 @@ class TrajectorySerializer:
     def variables(self, sample: Sample) -> dict[str, Any]:
         if self.plan.task == "next-place":
             return {**sequence.sequence_variables(sample), **self._stays(sample)}
-        words = {
+        values = {
             **self._stays(sample),
             **self._moves(sample),
             **sequence.sequence_variables(sample, self._choices(sample)),
         }
-        return words | self._asked(sample) if self.plan.task in _POSITION_TASKS else words
+        return values | self._asked(sample) if self.plan.task in _POSITION_TASKS else values
 
     def grammar(self, sample: Sample) -> Grammar:
         return self._answer.grammar(sample)
@@ -78,23 +78,33 @@ class TrajectorySerializer:
         answer = self._answer
         return answer.precision(sample) if isinstance(answer, PositionAnswer) else None
 
-    def example(self, solved: Sample, asked: Sample) -> Example:
+    def example(self, solved: Sample, target: Sample) -> Example:
         """Positions in the notation of the sample that is asked, relative to the last fix of the solved sample."""
-        words = self.variables(solved)
+        solved_variables = self.variables(solved)
         if self.plan.task == "next-place":
-            question = f"{words['asked_time']}: place" if words["asked_time"] else "next: place"
-            return Example("\n".join([*map(str, words["context"]), question]), self._answer.truth(solved))
+            question = (
+                f"{solved_variables['asked_time']}: place"
+                if solved_variables["asked_time"]
+                else "next: place"
+            )
+            return Example(
+                "\n".join([*map(str, solved_variables["context"]), question]), self._answer.truth(solved)
+            )
         answer = self._answer
         if not isinstance(answer, PositionAnswer):
-            told = words["track"] if len(words["track"]) else words["stays"]
-            return Example("\n".join(filter(None, (str(told), words["question"]))), answer.truth(solved))
-        examples_answer = answer.with_reference(asked)
+            history = (
+                solved_variables["track"] if len(solved_variables["track"]) else solved_variables["stays"]
+            )
+            return Example(
+                "\n".join(filter(None, (str(history), solved_variables["question"]))), answer.truth(solved)
+            )
+        examples_answer = answer.with_reference(target)
         row = variables.number_row(solved, examples_answer.notation_of(solved))
         return Example(_row_with_gap(row, solved), examples_answer.truth(solved))
 
-    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def drop_order(self, variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """The description, then the steps farthest from the target. The context stays."""
-        return sequence.drop_order(words)
+        return sequence.drop_order(variables)
 
     @property
     def _answer(self) -> PositionAnswer | NextPlaceAnswer | LabelAnswer:
@@ -150,10 +160,10 @@ class TrajectorySerializer:
 
 
 def _has_positions(sample: Sample) -> bool:
-    known = (
+    has_channels = (
         sequence.channel_index(sample, "x") is not None and sequence.channel_index(sample, "y") is not None
     )
-    return known and bool(np.isfinite(visible_positions(sample)).all(axis=1).any())
+    return has_channels and bool(np.isfinite(visible_positions(sample)).all(axis=1).any())
 
 
 def _row_with_gap(row: sequence.ItemList, sample: Sample) -> str:

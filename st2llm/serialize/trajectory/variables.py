@@ -74,17 +74,17 @@ def movement_variables(sample: Sample, notation: PositionNotation, across: int) 
     """The values of MOVEMENT_VARIABLES. across: number of map squares along the longer side."""
     steps, origin = sample.context_steps.tolist(), sample.first_wanted_step
     xy, time = visible_positions(sample), sequence.seconds(sample)
-    known = [step for step in steps if np.isfinite(xy[step]).all()]
-    before = [step for step in known if step < origin]
+    finite = [step for step in steps if np.isfinite(xy[step]).all()]
+    before = [step for step in finite if step < origin]
     numbers = number_row(sample, notation)
-    ways = np.diff(xy[known], axis=0)
+    ways = np.diff(xy[finite], axis=0)
     unit = sample.side.unit
     path = float(np.hypot(ways[:, 0], ways[:, 1]).sum())
-    spent = float(time[known[-1]] - time[known[0]])
+    spent = float(time[finite[-1]] - time[finite[0]])
     return {
         "object": sequence.object_name(sample),
         "step": sequence.step_phrase(sample),
-        "fixes": len(known),
+        "fixes": len(finite),
         "history": ItemList(tuple(_fix_items(sample, notation, across))),
         "track": numbers,
         "before": ItemList(tuple(item for item in numbers if item.step < origin), numbers.separator),
@@ -101,17 +101,17 @@ def movement_variables(sample: Sample, notation: PositionNotation, across: int) 
         if before
         else "",
         "mean_speed": compass.format_speed(path, spent, unit),
-        "squares": cells.MapSquares.fit(xy[known], across, unit).legend,
-        "missing": len(known) < len(steps),
+        "squares": cells.MapSquares.fit(xy[finite], across, unit).legend,
+        "missing": len(finite) < len(steps),
         **_last_movement(xy, time, before, unit),
     }
 
 
 def empty_movement_variables() -> dict[str, Any]:
     """The values of MOVEMENT_VARIABLES where no position is known."""
-    words = dict.fromkeys(MOVEMENT_VARIABLES, "")
+    values = dict.fromkeys(MOVEMENT_VARIABLES, "")
     return {
-        **words,
+        **values,
         "fixes": 0,
         "missing": False,
         **{name: ItemList(()) for name in ("history", "track", "before", "after")},
@@ -122,15 +122,15 @@ def number_row(sample: Sample, notation: PositionNotation) -> ItemList:
     """The numbers of all visible fixes; in steps, the first fix has none."""
     steps, xy = sample.context_steps.tolist(), visible_positions(sample)
     labels, steps_away = sequence.time_labels(sample), sequence.steps_from_target(sample, steps)
-    known = [step for step in steps if np.isfinite(xy[step]).all()]
-    first = (float(xy[known[0]][0]), float(xy[known[0]][1]))
+    finite = [step for step in steps if np.isfinite(xy[step]).all()]
+    first = (float(xy[finite[0]][0]), float(xy[finite[0]][1]))
     texts = notation.write(xy[steps], first)
     items = [
-        TextItem(step, far, labels[step], text)
-        for step, far, text in zip(steps, steps_away, texts, strict=True)
+        TextItem(step, distance, labels[step], text)
+        for step, distance, text in zip(steps, steps_away, texts, strict=True)
     ]
     return ItemList(
-        tuple(item for item in items if not (notation.steps and item.step == known[0])), notation.separator
+        tuple(item for item in items if not (notation.steps and item.step == finite[0])), notation.separator
     )
 
 
@@ -141,30 +141,30 @@ def _fix_items(sample: Sample, notation: PositionNotation, across: int) -> list[
     places, codes = sample.side.options, sequence.channel_values(sample, "place")
     base = np.array(notation.base)
     fixes, last = [], None
-    for step, far in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
-        here = xy[step]
-        known = bool(np.isfinite(here).all())
-        way = here - xy[last] if last is not None else np.full(2, np.nan)
-        gone = float(time[step] - time[last]) if last is not None else 0.0
-        lon, lat = (np.nan, np.nan) if lonlat is None or not known else lonlat[step].tolist()
+    for step, distance in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
+        position = xy[step]
+        finite = bool(np.isfinite(position).all())
+        way = position - xy[last] if last is not None else np.full(2, np.nan)
+        elapsed = float(time[step] - time[last]) if last is not None else 0.0
+        lon, lat = (np.nan, np.nan) if lonlat is None or not finite else lonlat[step].tolist()
         fixes.append(
             FixItem(
                 step,
-                far,
+                distance,
                 labels[step],
-                numbers=notation.write_position(here),
-                away=compass.format_displacement(*(here - base).tolist(), unit=unit),
+                numbers=notation.write_position(position),
+                away=compass.format_displacement(*(position - base).tolist(), unit=unit),
                 came=compass.format_displacement(*way.tolist(), unit=unit),
-                speed=compass.format_speed(float(np.hypot(*way)), gone, unit),
+                speed=compass.format_speed(float(np.hypot(*way)), elapsed, unit),
                 heading=compass.direction(*way.tolist()),
-                square=squares.name(*here.tolist()),
+                square=squares.name(*position.tolist()),
                 geohash=cells.geohash(lon, lat),
                 hexagon=cells.hexagon(lon, lat),
                 place=plain_text(places[int(codes[step])]) if np.isfinite(codes[step]) else "",
                 attributes=sequence.attribute_text(sample, step, MODELLED_CHANNELS),
             )
         )
-        last = step if known else last
+        last = step if finite else last
     return fixes
 
 

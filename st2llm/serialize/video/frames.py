@@ -73,12 +73,12 @@ def describe_frames(
         np.rint(np.linspace(0, len(steps) - 1, min(count, len(steps)) + 1)[1:]).astype(np.int64)
     )
     pictures = sample.side.frames
-    said = [""] * len(chosen)
+    descriptions = [""] * len(chosen)
     if describe is not None and pictures is not None:
-        said = [_labels(row) for row in describe(pictures[chosen])]
+        descriptions = [_labels(row) for row in describe(pictures[chosen])]
     return tuple(
         _describe_frame(sample, steps, int(position), int(before), labels)
-        for position, before, labels in zip(chosen, (-1, *chosen[:-1]), said, strict=True)
+        for position, before, labels in zip(chosen, (-1, *chosen[:-1]), descriptions, strict=True)
     )
 
 
@@ -117,16 +117,16 @@ def region_movements(sample: Sample) -> tuple[RegionMovement, ...]:
     if not pairs:
         return ()
     flows = [_optical_flow(sample, position) for position in pairs]
-    said = []
+    movements = []
     for node, label in enumerate(sample.side.labels):
-        there = [one for one in flows if one.moving[node] >= _MOVING_SHARE]
-        ways = Counter(way for one in there if (way := direction(one.xy[node])))
+        moving = [flow for flow in flows if flow.moving[node] >= _MOVING_SHARE]
+        ways = Counter(way for flow in moving if (way := direction(flow.xy[node])))
         text = "still"
-        if there:
+        if moving:
             most = ", ".join(f"{way} {count}" for way, count in ways.most_common(3))
-            text = f"moves in {len(there)} of {len(flows)} looks" + (f": {most}" if most else "")
-        said.append(RegionMovement(plain_text(label), text))
-    return tuple(said)
+            text = f"moves in {len(moving)} of {len(flows)} looks" + (f": {most}" if most else "")
+        movements.append(RegionMovement(plain_text(label), text))
+    return tuple(movements)
 
 
 def cut_times(sample: Sample) -> tuple[str, ...]:
@@ -167,12 +167,12 @@ def _moving_regions(sample: Sample, position: int) -> str:
     if sample.side.frames is None:
         return ""
     flow = _optical_flow(sample, position)
-    said = [
+    parts = [
         f"{plain_text(label)} ({way} {float(np.hypot(*flow.xy[node])):.1f})"
         for node, label in enumerate(sample.side.labels)
         if flow.moving[node] >= _MOVING_SHARE and (way := direction(flow.xy[node]))
     ]
-    return ", ".join(said) or "nothing"
+    return ", ".join(parts) or "nothing"
 
 
 def _optical_flow(sample: Sample, position: int) -> video_features.RegionFlow:

@@ -62,11 +62,11 @@ class VideoSerializer:
     def variables(self, sample: Sample) -> dict[str, Any]:
         if self.task in _LABEL_TASKS:
             return self._clip_variables(sample) | self._label_variables(sample)
-        words = self._clip_variables(sample) | {
+        values = self._clip_variables(sample) | {
             "channel": self._channel(sample),
             "count": len(sample.wanted_steps),
         }
-        return words | self._place_variables(sample) if self.per == "place" else words
+        return values | self._place_variables(sample) if self.per == "place" else values
 
     def numbers(self, sample: Sample) -> Strategy:
         """The notation of the first target series, fitted to visible values alone."""
@@ -88,26 +88,26 @@ class VideoSerializer:
     def precision(self, sample: Sample) -> float | None:
         return self._series.precision(sample) if self.task in SERIES_TASKS else None
 
-    def example(self, solved: Sample, asked: Sample) -> Example:
+    def example(self, solved: Sample, target: Sample) -> Example:
         """The history of a solved sample in its own notation; for label tasks the movement and the question."""
-        words = self.variables(solved)
+        variables = self.variables(solved)
         if self.task in SERIES_TASKS:
-            text = [f"{line.label}:{line.numbers}" for line in words["history"]]
-            last = [f"{words['asked']}:"] if self.task == "forecast" else []
-            same = words["place"] == plain_text(asked.side.labels[asked.wanted_nodes[0]])
-            step = scale_note(self._series.series(solved)[0].numbers, words["unit"])
+            text = [f"{line.label}:{line.numbers}" for line in variables["history"]]
+            last = [f"{variables['asked']}:"] if self.task == "forecast" else []
+            same = variables["place"] == plain_text(target.side.labels[target.wanted_nodes[0]])
+            step = scale_note(self._series.series(solved)[0].numbers, variables["unit"])
             first = (
                 []
                 if same and not step
-                else [f"{words['channel']} in {words['place']},{step or ' one number a frame'}"]
+                else [f"{variables['channel']} in {variables['place']},{step or ' one number a frame'}"]
             )
             return Example("\n".join([*first, *text, *last]), self.truth(solved))
-        text = [f"{line.label}: {line.text}" for line in words["movement"]]
-        text += [words["question"]] if words["question"] else []
+        text = [f"{line.label}: {line.text}" for line in variables["movement"]]
+        text += [variables["question"]] if variables["question"] else []
         return Example("\n".join(text), self.truth(solved))
 
-    def drop_order(self, words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return drop_order(words)
+    def drop_order(self, variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return drop_order(variables)
 
     @property
     def _series(self) -> SeriesAnswer:
@@ -149,54 +149,58 @@ class VideoSerializer:
     def _place_variables(self, sample: Sample) -> dict[str, Any]:
         """Values of PLACE_VARIABLES, for the one region that `sample` asks for."""
         self._channel(sample)
-        one = self._series.series(sample)[0]
+        series = self._series.series(sample)[0]
         forecast = self.task == "forecast"
         steps = slice(0, forecast_start(sample) if forecast else len(sample.time))
         recent = min(self.recent, steps.stop) if forecast else steps.stop
-        other = 1 - one.channel if len(sample.side.channels) == 2 else one.channel
-        words: dict[str, Any] = {
-            "place": plain_text(sample.side.labels[one.node]),
-            "history": self._history(sample, one, steps),
-            "asked": _frame_range(one.steps),
-            "asked_frames": tuple(str(step + 1) for step in one.steps.tolist()),
-            "neighbours": self._neighbours(sample, one, steps, recent),
+        other = 1 - series.channel if len(sample.side.channels) == 2 else series.channel
+        variables: dict[str, Any] = {
+            "place": plain_text(sample.side.labels[series.node]),
+            "history": self._history(sample, series, steps),
+            "asked": _frame_range(series.steps),
+            "asked_frames": tuple(str(step + 1) for step in series.steps.tolist()),
+            "neighbours": self._neighbours(sample, series, steps, recent),
             "recent": recent,
-            "other": self._other(sample, one.node, other, steps)[-recent:]
-            if recent and other != one.channel
+            "other": self._other(sample, series.node, other, steps)[-recent:]
+            if recent and other != series.channel
             else (),
             "other_channel": channel_name(sample, other),
-            "number_step": format_decimal(one.numbers.unit),
-            "number_shift": one.numbers.zero,
-            "number_note": one.numbers.note,
+            "number_step": format_decimal(series.numbers.unit),
+            "number_shift": series.numbers.zero,
+            "number_note": series.numbers.note,
         }
-        return words | {"missing": truncation.has_missing(words)}
+        return variables | {"missing": truncation.has_missing(variables)}
 
     def _channel(self, sample: Sample) -> str:
         """The name of the one channel that is asked for. Raises DataError where there are several."""
-        asked = sample.wanted_channels
-        if len(asked) != 1:
+        wanted = sample.wanted_channels
+        if len(wanted) != 1:
             raise DataError(
-                f"{sample.id} asks for {len(asked)} of {', '.join(CHANNELS)}, but a prompt asks for one of them. Set "
+                f"{sample.id} asks for {len(wanted)} of {', '.join(CHANNELS)}, but a prompt asks for one of them. Set "
                 f"`asked` in the data card to one, or Video.asked."
             )
-        return channel_name(sample, asked[0])
+        return channel_name(sample, wanted[0])
 
-    def _history(self, sample: Sample, one: TargetSeries, steps: slice) -> tuple[Line, ...]:
-        values = visible_values(sample, one.node, one.channel)
-        asked = sample.wanted[:, one.node, one.channel] & (self.task != "forecast")
-        made = []
+    def _history(self, sample: Sample, series: TargetSeries, steps: slice) -> tuple[Line, ...]:
+        values = visible_values(sample, series.node, series.channel)
+        wanted = sample.wanted[:, series.node, series.channel] & (self.task != "forecast")
+        lines = []
         for begin in range(0, steps.stop, _FRAMES_PER_LINE):
             part = slice(begin, min(begin + _FRAMES_PER_LINE, steps.stop))
-            numbers = write_with_hidden(one.numbers, values[part], asked[part])
+            numbers = write_with_hidden(series.numbers, values[part], wanted[part])
             label = _frame_range(np.arange(part.start, part.stop))
-            made.append(Line(label, numbers, start=label))
-        return tuple(made)
+            lines.append(Line(label, numbers, start=label))
+        return tuple(lines)
 
-    def _neighbours(self, sample: Sample, one: TargetSeries, steps: slice, recent: int) -> tuple[Line, ...]:
-        near = sample.side.neighbours[one.node][: self.neighbours] if recent else ()
+    def _neighbours(
+        self, sample: Sample, series: TargetSeries, steps: slice, recent: int
+    ) -> tuple[Line, ...]:
+        near = sample.side.neighbours[series.node][: self.neighbours] if recent else ()
         return tuple(
             Line(
-                label, one.numbers.write(visible_values(sample, i, one.channel)[steps][-recent:]), start=label
+                label,
+                series.numbers.write(visible_values(sample, i, series.channel)[steps][-recent:]),
+                start=label,
             )
             for i, _ in near
             for label in [plain_text(sample.side.labels[i])]

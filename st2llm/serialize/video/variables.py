@@ -54,16 +54,16 @@ LABEL_VARIABLES: Mapping[str, str] = {
 }
 
 
-def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def drop_order(variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields what truncation drops, in order: the name of the part, and the remaining variables.
 
     The order is: neighbours (last first), the other channel, colours of the frames, every second frame (repeatedly,
     newest first, until one is left), movement, the description, history (oldest lines first). One frame, the newest
     line of history, lines with a target entry, and one neighbour of a region without history stay.
     """
-    left = dict(words)
-    for gone in truncation.drop_neighbours(left):
-        yield gone, truncation.with_missing_flag(left)
+    left = dict(variables)
+    for dropped in truncation.drop_neighbours(left):
+        yield dropped, truncation.with_missing_flag(left)
     if left.get("other"):
         left["other"] = ()
         yield (
@@ -84,8 +84,8 @@ def drop_order(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     if left.get("description"):
         left["description"] = ""
         yield "description", truncation.with_missing_flag(left)
-    for gone in truncation.drop_history(left):
-        yield gone, truncation.with_missing_flag(left)
+    for dropped in truncation.drop_history(left):
+        yield dropped, truncation.with_missing_flag(left)
 
 
 def variable_names(task: str, per: str) -> Mapping[str, str]:

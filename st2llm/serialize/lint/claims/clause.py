@@ -78,23 +78,23 @@ class Clause:
         return bool(self.clocks) or PARTIAL_TIME.search(self.lowered) is not None
 
     def number_after(
-        self, found: re.Match[str], room: int = 60, *, units: Sequence[str] = ()
+        self, match: re.Match[str], room: int = 60, *, units: Sequence[str] = ()
     ) -> Number | None:
         """The first number at most `room` characters after a match, without another keyword between; marked as used."""
         for number in self.numbers:
-            between = self.lowered[found.end() : number.start]
-            if number.start >= found.end():
+            between = self.lowered[match.end() : number.start]
+            if number.start >= match.end():
                 if len(between) > room or KEYS.search(between) or (units and number.unit not in units):
                     return None
                 self.used.add(number.start)
                 return number
         return None
 
-    def number_before(self, found: re.Match[str], room: int = 24) -> Number | None:
+    def number_before(self, match: re.Match[str], room: int = 24) -> Number | None:
         """The number just before a match, as in `140 is the highest`; marked as used."""
         for number in reversed(self.numbers):
-            between = self.lowered[number.end : found.start()]
-            if number.end <= found.start() and len(between) <= room and not re.search(r"\d", between):
+            between = self.lowered[number.end : match.start()]
+            if number.end <= match.start() and len(between) <= room and not re.search(r"\d", between):
                 if re.search(r"\b(is|was|being|as)\b", between) and not KEYS.search(between):
                     self.used.add(number.start)
                     return number

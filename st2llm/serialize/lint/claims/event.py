@@ -35,13 +35,13 @@ _WEEK_S = 7 * DAY_S
 
 def known_names(sample: Sample) -> list[str]:
     """The marks, and their plurals."""
-    words = statistics.option_texts(sample)
+    marks = statistics.option_texts(sample)
     return list(
         dict.fromkeys(
             [
-                *words,
-                *(f"{word}s" for word in words),
-                *(f"{word[:-1]}ies" for word in words if word.endswith("y")),
+                *marks,
+                *(f"{mark}s" for mark in marks),
+                *(f"{mark[:-1]}ies" for mark in marks if mark.endswith("y")),
             ]
         )
     )
@@ -61,8 +61,8 @@ def _time(sample: Sample) -> np.ndarray:
 def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:
     gaps = np.diff(_time(sample)) / 3600
     for topic, pattern, take in (("longest gap", _GAP, np.max), ("mean gap", _MEAN_GAP, np.mean)):
-        found = pattern.search(clause.lowered)
-        number = clause.number_after(found) if found else None
+        match = pattern.search(clause.lowered)
+        number = clause.number_after(match) if match else None
         if number is not None:
             factor = _SPANS.get(number.unit)
             truths = [float(take(gaps)) / factor] if factor and len(gaps) else []
@@ -70,10 +70,10 @@ def _gaps(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _magnitude(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found, magnitude = _LARGEST.search(clause.lowered), statistics.visible_channel(sample, "magnitude")
-    if found is None or not re.search(r"\bmagnitudes?\b|\bstrongest\b|\bsize\b", clause.lowered):
+    match, magnitude = _LARGEST.search(clause.lowered), statistics.visible_channel(sample, "magnitude")
+    if match is None or not re.search(r"\bmagnitudes?\b|\bstrongest\b|\bsize\b", clause.lowered):
         return
-    number = clause.number_after(found, 60)
+    number = clause.number_after(match, 60)
     if number is not None:
         yield number_claim(
             clause, "largest magnitude", number, [] if magnitude is None else [float(np.nanmax(magnitude))]
@@ -82,37 +82,37 @@ def _magnitude(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 def _marks(clause: Clause, sample: Sample) -> Iterator[Claim]:
     codes, steps = statistics.visible_codes(sample, "mark")
-    words = statistics.option_texts(sample)
-    named = [code for name in clause.names if (code := _code(name, words)) is not None]
+    marks = statistics.option_texts(sample)
+    named = [code for name in clause.names if (code := _code(name, marks)) is not None]
     if not codes or len(set(named)) != 1:
         return
-    claimed = words[named[0]]
+    claimed = marks[named[0]]
     if _FREQUENT.search(clause.lowered):
-        top = statistics.clear_maximum(np.bincount(codes, minlength=len(words)))
-        yield word_claim(clause, "most frequent mark", claimed, None if top is None else words[top])
+        top = statistics.clear_maximum(np.bincount(codes, minlength=len(marks)))
+        yield word_claim(clause, "most frequent mark", claimed, None if top is None else marks[top])
     elif (
         _LAST.search(clause.lowered)
         and not clause.numbers
         and not re.search(r"\blast (?:week|day|\d)", clause.lowered)
     ):
-        known = int(steps[-1]) == sample.last_visible_step
-        yield word_claim(clause, "last mark", claimed, words[codes[-1]] if known else None)
+        is_latest = int(steps[-1]) == sample.last_visible_step
+        yield word_claim(clause, "last mark", claimed, marks[codes[-1]] if is_latest else None)
 
 
 def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
     time = _time(sample)
     codes, _steps = statistics.visible_codes(sample, "mark")
-    words = statistics.option_texts(sample)
+    marks = statistics.option_texts(sample)
     for number in clause.numbers:
         if number.start in clause.used or number.decimals:
             continue
         after = clause.lowered[number.end :].lstrip()
-        mark = _mark_after(clause, number.end, words)
+        mark = _mark_after(clause, number.end, marks)
         if mark is None and not _EVENTS.match(after):
             continue
         clause.used.add(number.start)
         week = _LAST_WEEK.search(clause.lowered)
-        topic = f"number of {words[mark]}" if mark is not None else "number of events"
+        topic = f"number of {marks[mark]}" if mark is not None else "number of events"
         if (
             not len(time)
             or (clause.partial_time and not week)
@@ -128,17 +128,17 @@ def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
         yield number_claim(clause, topic, number, truths)
 
 
-def _mark_after(clause: Clause, end: int, words: tuple[str, ...]) -> int | None:
+def _mark_after(clause: Clause, end: int, marks: tuple[str, ...]) -> int | None:
     """The mark named directly after a number: `12 thefts`."""
     rest = clause.text.lower()[end:].lstrip()
     for name in sorted(clause.names, key=len, reverse=True):
         if rest.startswith(name.lower()):
-            return _code(name, words)
+            return _code(name, marks)
     return None
 
 
-def _code(name: str, words: tuple[str, ...]) -> int | None:
-    for i, word in enumerate(words):
-        if name in (word, f"{word}s") or (word.endswith("y") and name == f"{word[:-1]}ies"):
+def _code(name: str, marks: tuple[str, ...]) -> int | None:
+    for i, mark in enumerate(marks):
+        if name in (mark, f"{mark}s") or (mark.endswith("y") and name == f"{mark[:-1]}ies"):
             return i
     return None

@@ -43,10 +43,10 @@ class Subject:
     @property
     def line(self) -> Float64[np.ndarray, " time"]:
         """The mean over the nodes at each step."""
-        there = np.isfinite(self.values)
-        count = there.sum(axis=1)
+        finite = np.isfinite(self.values)
+        count = finite.sum(axis=1)
         return np.where(
-            count > 0, np.where(there, self.values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan
+            count > 0, np.where(finite, self.values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan
         )
 
 
@@ -82,9 +82,9 @@ def _subjects(clause: Clause, sample: Sample) -> list[Subject]:
     region = _named_region(clause, sample)
     if region is not None:
         return [Subject(region.name, values[:, region.cells])]
-    whole = [Subject("all", values)]
+    everything = [Subject("all", values)]
     before = _node(clause.last_name, sample)
-    return whole if before is None else [Subject(sample.place[before], values[:, [before]]), *whole]
+    return everything if before is None else [Subject(sample.place[before], values[:, [before]]), *everything]
 
 
 def _channel(clause: Clause, sample: Sample) -> int | None:
@@ -126,11 +126,11 @@ def _extremes(clause: Clause, subjects: list[Subject]) -> Iterator[Claim]:
         ("minimum", _LOW, np.nanmin),
         ("mean", _MEAN, np.nanmean),
     ):
-        for found in pattern.finditer(clause.lowered):
+        for match in pattern.finditer(clause.lowered):
             both = _MEAN.search(clause.lowered) and (
                 _HIGH.search(clause.lowered) or _LOW.search(clause.lowered)
             )
-            number = clause.number_after(found) or clause.number_before(found)
+            number = clause.number_after(match) or clause.number_before(match)
             if number is not None and number.unit not in ("hour", "hours", "day", "days", "places", "cells"):
                 yield number_claim(clause, topic, number, [] if both else [_stat(r, take) for r in subjects])
                 break
@@ -146,8 +146,8 @@ def _stat(subject: Subject, take: object) -> float | None:
 
 def _ends(clause: Clause, subjects: list[Subject]) -> Iterator[Claim]:
     for topic, pattern, at in (("first value", _FIRST, 0), ("last value", _END, -1)):
-        found = pattern.search(clause.lowered)
-        number = clause.number_after(found, 30) if found else None
+        match = pattern.search(clause.lowered)
+        number = clause.number_after(match, 30) if match else None
         if number is not None:
             lines = [line[np.isfinite(line)] for line in (r.line for r in subjects)]
             yield number_claim(
@@ -163,9 +163,13 @@ def _times(clause: Clause, sample: Sample, subjects: list[Subject]) -> Iterator[
     claimed = f"{minute // 60:02d}:{minute % 60:02d}"
     for topic, pattern, sign in (("time of maximum", _HIGH, 1.0), ("time of minimum", _LOW, -1.0)):
         if pattern.search(clause.lowered):
-            found = {t for r in subjects for t in _peak_times(r, clock, sign)}
-            truth = None if not found else ", ".join(f"{t // 60:02d}:{t % 60:02d}" for t in sorted(found))
-            yield word_claim(clause, topic, claimed, truth, correct=minute in found)
+            peak_minutes = {t for r in subjects for t in _peak_times(r, clock, sign)}
+            truth = (
+                None
+                if not peak_minutes
+                else ", ".join(f"{t // 60:02d}:{t % 60:02d}" for t in sorted(peak_minutes))
+            )
+            yield word_claim(clause, topic, claimed, truth, correct=minute in peak_minutes)
             return
     free = [number for number in clause.numbers if number.start not in clause.used]
     steps = [i for i, at in enumerate(clock) if at == minute]
@@ -178,14 +182,14 @@ def _times(clause: Clause, sample: Sample, subjects: list[Subject]) -> Iterator[
 def _peak_times(subject: Subject, clock: list[int], sign: float) -> set[int]:
     """Minutes of the day of the extreme of the values, and of the extreme of their mean day."""
     line = sign * subject.line
-    there = np.isfinite(line)
-    if not there.any():
+    finite = np.isfinite(line)
+    if not finite.any():
         return set()
     at = np.array(clock)
-    found = {int(t) for t in at[there & (line >= np.nanmax(line) - 1e-9)]}
-    times = np.unique(at[there])
-    means = np.array([line[there & (at == t)].mean() for t in times])
-    return found | {int(t) for t in times[means >= means.max() - 1e-9]}
+    minutes = {int(t) for t in at[finite & (line >= np.nanmax(line) - 1e-9)]}
+    times = np.unique(at[finite])
+    means = np.array([line[finite & (at == t)].mean() for t in times])
+    return minutes | {int(t) for t in times[means >= means.max() - 1e-9]}
 
 
 def _per_day(sample: Sample) -> int:
@@ -221,18 +225,18 @@ def trend(line: Float64[np.ndarray, " time"], per_day: int = 1) -> str | None:
     per_day: where two days or more are shown, the quarters are whole days, at least one, so that the hours of a day
     are no trend.
     """
-    there = np.isfinite(line)
-    first = int(there.argmax()) if there.any() else 0
-    shown = line[first : len(line) - int(there[::-1].argmax())] if there.any() else line[:0]
-    quarter = len(shown) // 4
-    if per_day > 1 and len(shown) >= 2 * per_day:
+    finite = np.isfinite(line)
+    first = int(finite.argmax()) if finite.any() else 0
+    visible = line[first : len(line) - int(finite[::-1].argmax())] if finite.any() else line[:0]
+    quarter = len(visible) // 4
+    if per_day > 1 and len(visible) >= 2 * per_day:
         quarter = max(per_day, quarter // per_day * per_day)
-    ends = shown[:quarter], shown[len(shown) - quarter :]
+    ends = visible[:quarter], visible[len(visible) - quarter :]
     if quarter < 1 or not all(np.isfinite(end).any() for end in ends):
         return None
-    spread = float(np.nanstd(shown))
+    spread = float(np.nanstd(visible))
     change = float(np.nanmean(ends[1]) - np.nanmean(ends[0]))
-    if abs(change) <= _LEVEL * spread or spread <= 1e-9 * max(1.0, abs(float(np.nanmean(shown)))):
+    if abs(change) <= _LEVEL * spread or spread <= 1e-9 * max(1.0, abs(float(np.nanmean(visible)))):
         return "flat"
     return None if abs(change) < _CLEAR * spread else "rise" if change > 0 else "fall"
 
@@ -261,9 +265,11 @@ def _named_region(clause: Clause, sample: Sample) -> statistics.Region | None:
     regions = [*statistics.quarters(sample.side.layout), *statistics.halves(sample.side.layout)]
     claimed = re.sub(r"\b(north|south)[ -]?(east|west)(?:ern)?\b", r"\1-\2", clause.lowered)
     claimed = re.sub(r"\b(north|south|east|west)ern\b", r"\1", claimed)
-    found = [r for r in regions if re.search(rf"(?<![\w-]){re.escape(r.name)}(?![\w-])", claimed)]
-    found = [r for r in found if not any(r.name != other.name and r.name in other.name for other in found)]
-    return found[0] if len(found) == 1 else None
+    matches = [r for r in regions if re.search(rf"(?<![\w-]){re.escape(r.name)}(?![\w-])", claimed)]
+    matches = [
+        r for r in matches if not any(r.name != other.name and r.name in other.name for other in matches)
+    ]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _region(clause: Clause, sample: Sample) -> Iterator[Claim]:
@@ -281,8 +287,8 @@ def _region(clause: Clause, sample: Sample) -> Iterator[Claim]:
         (pair for pair in pairs if region.name in [r.name for r in pair]), statistics.quarters(layout)
     )
     means = [(r.name, statistics.visible_mean(sample, r.cells, channel)) for r in rivals]
-    known = [(name, mean if high else -mean) for name, mean in means if mean is not None]
-    spread = float(np.std([mean for _, mean in known])) if known else 0.0
-    top = statistics.clear_maximum([mean for _, mean in known], margin=0.02 * spread)
-    truth = None if top is None or len(known) < 2 else known[top][0]
+    comparable = [(name, mean if high else -mean) for name, mean in means if mean is not None]
+    spread = float(np.std([mean for _, mean in comparable])) if comparable else 0.0
+    top = statistics.clear_maximum([mean for _, mean in comparable], margin=0.02 * spread)
+    truth = None if top is None or len(comparable) < 2 else comparable[top][0]
     yield word_claim(clause, "region of the highest" if high else "region of the lowest", region.name, truth)

@@ -64,15 +64,15 @@ def _distance(clause: Clause, sample: Sample) -> Iterator[Claim]:
                 if span and metric and _whole(sample)
                 else []
             )
-            known = re.search(r"\b(?:averag\w+|mean)\b", clause.lowered) is not None
-            yield number_claim(clause, "mean speed", number, mean if known else [], unit=number.unit)
+            is_mean = re.search(r"\b(?:averag\w+|mean)\b", clause.lowered) is not None
+            yield number_claim(clause, "mean speed", number, mean if is_mean else [], unit=number.unit)
 
 
 def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found = _MOVES.search(clause.lowered)
-    if found is None:
+    match = _MOVES.search(clause.lowered)
+    if match is None:
         return
-    claimed = re.sub(r"^(north|south)[ -]?(east|west)$", r"\1-\2", found.group(1))
+    claimed = re.sub(r"^(north|south)[ -]?(east|west)$", r"\1-\2", match.group(1))
     xy, _ = statistics.visible_path(sample)
     straight = xy[-1] - xy[0] if len(xy) > 1 else np.zeros(2)
     word = compass.direction(float(straight[0]), float(straight[1]))
@@ -100,41 +100,41 @@ def _counts(clause: Clause, sample: Sample) -> Iterator[Claim]:
         if codes and _PLACES.match(after.strip()):
             clause.used.add(number.start)
             yield number_claim(clause, "different places", number, [float(len(set(codes)))])
-        elif (found := _FIXES.match(after.strip())) and number.start not in clause.used:
+        elif (match := _FIXES.match(after.strip())) and number.start not in clause.used:
             clause.used.add(number.start)
-            count = float(len(codes) if found.group() in ("stays", "visits") else len(xy))
+            count = float(len(codes) if match.group() in ("stays", "visits") else len(xy))
             part = bool(clause.names) or clause.partial_time
             yield number_claim(
-                clause, f"number of {found.group()}", number, [count] if count and not part else []
+                clause, f"number of {match.group()}", number, [count] if count and not part else []
             )
 
 
 def _places(clause: Clause, sample: Sample) -> Iterator[Claim]:
     codes, steps = statistics.visible_codes(sample, "place")
-    words, minutes = statistics.option_texts(sample), statistics.visible_channel(sample, "duration_min")
+    places, minutes = statistics.option_texts(sample), statistics.visible_channel(sample, "duration_min")
     named = {_code(name, sample) for name in clause.names}
     if not codes or len(named) != 1:
         return
-    claimed = words[next(iter(named))]
+    claimed = places[next(iter(named))]
     if _OFTEN.search(clause.lowered):
-        yield word_claim(clause, "most visited", claimed, _winner({c: codes.count(c) for c in codes}, words))
+        yield word_claim(clause, "most visited", claimed, _winner({c: codes.count(c) for c in codes}, places))
     elif _LONGEST.search(clause.lowered) and minutes is not None:
         spent: dict[int, float] = {}
         for code, step in zip(codes, steps.tolist(), strict=True):
             spent[code] = spent.get(code, 0.0) + float(minutes[step])
         single = codes[int(np.nanargmax(minutes[steps]))] if np.isfinite(minutes[steps]).any() else None
-        total = _winner(spent, words) if np.isfinite(list(spent.values())).all() else None
-        right = total is not None and claimed in (total, words[single] if single is not None else total)
+        total = _winner(spent, places) if np.isfinite(list(spent.values())).all() else None
+        right = total is not None and claimed in (total, places[single] if single is not None else total)
         yield word_claim(clause, "longest at", claimed, total, correct=right)
 
 
 def _code(name: str, sample: Sample) -> int:
-    words = statistics.option_texts(sample)
-    return words.index(name) if name in words else sample.side.options.index(name)
+    places = statistics.option_texts(sample)
+    return places.index(name) if name in places else sample.side.options.index(name)
 
 
-def _winner(score: dict[int, float] | dict[int, int], words: tuple[str, ...]) -> str | None:
+def _winner(score: dict[int, float] | dict[int, int], places: tuple[str, ...]) -> str | None:
     order = sorted(score, key=lambda code: -score[code])
     if len(order) > 1 and score[order[0]] == score[order[1]]:
         return None
-    return words[order[0]]
+    return places[order[0]]

@@ -39,16 +39,16 @@ def check(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _cut(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found = _CUT.search(clause.lowered)
-    if found is None:
+    match = _CUT.search(clause.lowered)
+    if match is None:
         return
     cuts = statistics.cut_frames(sample)
-    claimed = "no cut" if _NO.search(clause.lowered[: found.start()]) else "a cut"
+    claimed = "no cut" if _NO.search(clause.lowered[: match.start()]) else "a cut"
     number = next(
         (
             n
             for n in clause.numbers
-            if n.end < found.start() and len(clause.lowered[n.end : found.start()].split()) < 2
+            if n.end < match.start() and len(clause.lowered[n.end : match.start()].split()) < 2
         ),
         None,
     )
@@ -64,11 +64,11 @@ def _cut(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found = _MOVES.search(clause.lowered)
-    if found is None:
+    match = _MOVES.search(clause.lowered)
+    if match is None:
         return
     across = re.search(r"\b(?:left to|to the) (right)\b|\b(?:right to|to the) (left)\b", clause.lowered)
-    claimed = (across.group(1) or across.group(2)) if across else found.group(1)
+    claimed = (across.group(1) or across.group(2)) if across else match.group(1)
     moves = statistics.mean_motion(sample)
     unclear = across is None and _SIDES.search(clause.lowered) is not None
     if (
@@ -84,11 +84,11 @@ def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 
 def _light(clause: Clause, sample: Sample) -> Iterator[Claim]:
-    found, light = _LIGHT.search(clause.lowered), statistics.brightness(sample)
+    match, light = _LIGHT.search(clause.lowered), statistics.brightness(sample)
     when = _WHEN.search(clause.lowered)
-    if found is None or (when is None and not found.group(1).endswith(("ens", "en"))):
+    if match is None or (when is None and not match.group(1).endswith(("ens", "en"))):
         return
-    bright = found.group(1).startswith("bright")
+    bright = match.group(1).startswith("bright")
     late = when is None or when.group(1) == "end"
     claimed = "brighter at the end" if bright == late else "brighter at the start"
     part = len(light) // 4
@@ -99,8 +99,8 @@ def _light(clause: Clause, sample: Sample) -> Iterator[Claim]:
 
 def _most(clause: Clause, sample: Sample) -> Iterator[Claim]:
     layout = sample.side.layout
-    found = _MOST.search(clause.lowered)
-    if found is None or layout is None:
+    match = _MOST.search(clause.lowered)
+    if match is None or layout is None:
         return
     names = tuple(statistics.place_labels(sample))
     text = (
