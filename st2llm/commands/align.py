@@ -100,9 +100,9 @@ def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
         "effective rank of soft tokens": geometry.effective_rank(soft),
         "effective rank of texts": geometry.effective_rank(text),
     }
-    words = _nearest_words(done, tokens)
+    nearest_words = _nearest_words(done, tokens)
     return AlignmentMeasures(
-        done.llm.name, measures, facts, words, _probe(soft, text, done.captions), soft, text
+        done.llm.name, measures, facts, nearest_words, _probe(soft, text, done.captions), soft, text
     )
 
 
@@ -142,11 +142,11 @@ def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple
         for topic, answer in _CLAUSE.findall(caption):
             answers.setdefault(topic, {})[i] = answer
     best: tuple[float, str] | None = None
-    for topic, known in answers.items():
-        counts = Counter(known.values())
-        if not 2 <= len(counts) <= 8 or len(known) < 20:
+    for topic, answers_of in answers.items():
+        counts = Counter(answers_of.values())
+        if not 2 <= len(counts) <= 8 or len(answers_of) < 20:
             continue
-        most = max(counts.values()) / len(known)
+        most = max(counts.values()) / len(answers_of)
         if best is None or most < best[0]:
             best = (most, topic)
     if best is None:
@@ -162,13 +162,13 @@ def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Alignment
     """alignment.md, alignment.json and alignment.png."""
     content = [
         {
-            "llm": one.name,
-            "measures": {name: asdict(value) for name, value in one.measures.items()},
-            "facts": one.facts,
-            "probe": one.probe,
-            "words": one.words,
+            "llm": each.name,
+            "measures": {name: asdict(value) for name, value in each.measures.items()},
+            "facts": each.facts,
+            "probe": each.probe,
+            "words": each.words,
         }
-        for one in looks
+        for each in looks
     ]
     write_json(out / "alignment.json", content)
     figure = _figure(looks)
@@ -186,21 +186,21 @@ def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Alignment
     lines.append("|---|" + "---:|---:|" * len(names))
     for name in first.measures:
         cells = []
-        for one in looks:
-            m = one.measures[name]
+        for each in looks:
+            m = each.measures[name]
             cells.append(
                 f"{m.value:.3f} ({m.low:.3f} to {m.high:.3f}) | {m.permuted:.3f}, below {m.permuted_high:.3f}"
             )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for name in first.facts:
-        lines.append(f"| {name} | " + " | ".join(f"{one.facts[name]:.2f} | –" for one in looks) + " |")
-    for one, name in zip(looks, names, strict=True):
-        if one.probe is not None:
-            topic, got, usual = one.probe
+        lines.append(f"| {name} | " + " | ".join(f"{each.facts[name]:.2f} | –" for each in looks) + " |")
+    for each, name in zip(looks, names, strict=True):
+        if each.probe is not None:
+            topic, got, most_common = each.probe
             lines += [
                 "",
                 f"Probe transfer, {name}: `{topic}`, fitted on texts and asked about data, is right in "
-                f"{100 * got:.0f} % (the most common answer: {100 * usual:.0f} %).",
+                f"{100 * got:.0f} % (the most common answer: {100 * most_common:.0f} %).",
             ]
     lines += ["", "![Measures, and both clouds](alignment.png)", "", "## Nearest words", ""]
     lines += ["Of the first soft token of samples, then of prototypes where the head has them:", ""]
@@ -233,16 +233,16 @@ def _verdict(looks: Sequence[AlignmentMeasures]) -> str:
     """Which metrics are above chance, and whether pretrained weights make the difference."""
     first = looks[0]
     above = [name for name, m in first.measures.items() if m.low > m.permuted_high]
-    words = f"{len(above)} of {len(first.measures)} measures are above pairs at random"
+    summary = f"{len(above)} of {len(first.measures)} measures are above pairs at random"
     if len(looks) == 1:
-        return f"{words}. No twin on random weights was trained."
+        return f"{summary}. No twin on random weights was trained."
     twin = looks[1].measures
     better = [n for n, m in first.measures.items() if m.low > twin[n].high]
     worse = [n for n, m in first.measures.items() if m.high < twin[n].low]
     comparison = (
         f"{len(better)} are higher than on random weights, {len(worse)} are lower, with intervals apart"
     )
-    return f"{words}; {comparison}."
+    return f"{summary}; {comparison}."
 
 
 def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:
@@ -252,13 +252,13 @@ def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:
     )[0]
     names = list(looks[0].measures)
     colours = ["#1f5fa8", "#b8860b"]
-    for i, one in enumerate(looks):
+    for i, each in enumerate(looks):
         at = np.arange(len(names)) + 0.28 * i
-        values = np.array([one.measures[n].value for n in names])
-        spans = np.array([[one.measures[n].value - one.measures[n].low for n in names]] * 2)
+        values = np.array([each.measures[n].value for n in names])
+        spans = np.array([[each.measures[n].value - each.measures[n].low for n in names]] * 2)
         label = "pretrained weights" if i == 0 else "random weights"
         left.errorbar(values, at, xerr=spans, fmt="o", ms=5, color=colours[i], label=label, capsize=2)
-        chance = [one.measures[n].permuted_high for n in names]
+        chance = [each.measures[n].permuted_high for n in names]
         left.scatter(
             chance, at, marker="|", s=80, color="0.45", label="97.5 % of pairs at random" if i == 0 else None
         )
@@ -268,10 +268,10 @@ def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:
     left.grid(axis="x", color="0.9")
     left.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    for axes, one, name in zip(clouds, looks, ("pretrained weights", "random weights"), strict=False):
-        rows = [geometry.normalise_rows(z) for z in (one.soft, one.text)]
+    for axes, each, name in zip(clouds, looks, ("pretrained weights", "random weights"), strict=False):
+        rows = [geometry.normalise_rows(z) for z in (each.soft, each.text)]
         flat = PCA(2, random_state=0).fit_transform(np.concatenate(rows))
-        cut = len(one.soft)
+        cut = len(each.soft)
         axes.scatter(*flat[:cut].T, s=10, color="#1f5fa8", label="data", alpha=0.7)
         axes.scatter(*flat[cut:].T, s=10, color="#c0392b", label="text", alpha=0.7, marker="^")
         axes.set_title(name, fontsize=10)

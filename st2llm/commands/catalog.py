@@ -40,9 +40,9 @@ def fetch(name: str) -> Path:
         return next(iter(data.fetch_dataset(name).values())).parent
     if name in PACKAGED_MODELS or "/" in name:
         return resolve(name).folder
-    known = [*data.cards(), *PACKAGED_MODELS]
+    available = [*data.cards(), *PACKAGED_MODELS]
     raise ConfigError(
-        f"There is no data set or language model {name!r}. {nearest(name, known)} "
+        f"There is no data set or language model {name!r}. {nearest(name, available)} "
         f"The path of a card (.yaml) and a Hugging Face id (org/name) work too."
     )
 
@@ -52,12 +52,12 @@ def _data(name: str) -> CatalogEntry:
     try:
         with _without_network():
             data.fetch_dataset(name)
-        here = True
+        is_local = True
     except (ArtefactError, DataError):
-        here = False
+        is_local = False
     every = getattr(described, "freq", "")  # a regular step is a key of graph and grid cards alone
-    words = [f"{described.quantity}{f', every {every}' if every else ''}", described.licence]
-    return CatalogEntry(name, described.kind, here, "; ".join(word for word in words if word))
+    parts = [f"{described.quantity}{f', every {every}' if every else ''}", described.licence]
+    return CatalogEntry(name, described.kind, is_local, "; ".join(part for part in parts if part))
 
 
 def _model(name: str) -> CatalogEntry:

@@ -87,8 +87,8 @@ class Exam:
             mine = [mark for mark in self.marks if mark.row["topic"] == topic]
             shares = {}
             for predictor in self.names:
-                own = [mark.right is True for mark in mine if mark.predictor == predictor]
-                shares[predictor] = sum(own) / len(own)
+                exact = [mark.right is True for mark in mine if mark.predictor == predictor]
+                shares[predictor] = sum(exact) / len(exact)
             topics.append((topic, len(mine) // len(self.names), shares))
         return topics
 
@@ -156,8 +156,8 @@ def question_of_row(row: dict[str, Any]) -> QuestionAnswer:
 def _majority_answer(row: dict[str, Any], train: Sequence[dict[str, Any]]) -> str:
     """The most common training answer of the topic among the options of the question."""
     options = set(row["options"])
-    known = Counter(other["truth"] for other in train if other["topic"] == row["topic"])
-    best = [answer for answer, _ in known.most_common() if not options or answer in options]
+    counts = Counter(other["truth"] for other in train if other["topic"] == row["topic"])
+    best = [answer for answer, _ in counts.most_common() if not options or answer in options]
     return best[0] if best else (row["options"][0] if options else "0")
 
 
@@ -186,13 +186,15 @@ def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
     lines = [f"# {title}", "", "## Verdict", "", f"**{_verdict(exam)}**", "", "## Exact answers", ""]
     lines += ["| predictor | exact | 95 % interval | unreadable | n |", "|---|---:|---|---:|---:|"]
     for record in exam.records():
-        own = record["exact"]
+        exact = record["exact"]
         span = (
-            "too few blocks" if own["low"] is None else f"{100 * own['low']:.1f} to {100 * own['high']:.1f} %"
+            "too few blocks"
+            if exact["low"] is None
+            else f"{100 * exact['low']:.1f} to {100 * exact['high']:.1f} %"
         )
         share = 100 * record["unread"] / record["n"]
         lines.append(
-            f"| {record['predictor']} | {100 * own['value']:.1f} % | {span} | {share:.1f} % | {record['n']} |"
+            f"| {record['predictor']} | {100 * exact['value']:.1f} % | {span} | {share:.1f} % | {record['n']} |"
         )
     lines += [
         "",
@@ -216,7 +218,7 @@ def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _verdict(exam: Exam) -> str:
-    words = []
+    gains = []
     for name in exam.names[1:]:
         gain = exam.gain(name)
         if gain is None:
@@ -224,5 +226,5 @@ def _verdict(exam: Exam) -> str:
         span = "too few blocks for an interval"
         if gain.low is not None and gain.high is not None:
             span = f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
-        words.append(f"{100 * gain.value:+.1f} points over {name} ({span})")
-    return f"Exact answers of {exam.names[0]}: {'; '.join(words)}."
+        gains.append(f"{100 * gain.value:+.1f} points over {name} ({span})")
+    return f"Exact answers of {exam.names[0]}: {'; '.join(gains)}."

@@ -137,10 +137,10 @@ def write_instructions(
             kept, rows = kept + 1, rows + pq.read_metadata(path).num_rows
             left_out += len(span) - pq.read_metadata(path).num_rows
         else:
-            made = [row for number in span if (row := _row(request, data, sources, number)) is not None]
-            table = pa.Table.from_pylist(made, schema=SCHEMA)
+            shard_rows = [row for number in span if (row := _row(request, data, sources, number)) is not None]
+            table = pa.Table.from_pylist(shard_rows, schema=SCHEMA)
             _save(table, path)
-            rows, left_out = rows + len(made), left_out + len(span) - len(made)
+            rows, left_out = rows + len(shard_rows), left_out + len(span) - len(shard_rows)
         if on_shard is not None:
             on_shard(shard + 1, shards)
     if not rows:
@@ -183,9 +183,9 @@ def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
 
 def _usual(data: Container) -> tuple[str, ...]:
     """The card's own task and question answering, with chat templates where they exist."""
-    own = tasks.from_config(_first(data).default_task)
-    words = [own[0].type] if own else []
-    return tuple(_chat(_first(data).kind, word) for word in [*words, "question-answer"])
+    default = tasks.from_config(_first(data).default_task)
+    task_names = [default[0].type] if default else []
+    return tuple(_chat(_first(data).kind, task_name) for task_name in [*task_names, "question-answer"])
 
 
 def _chat(kind: str, word: str) -> str:
@@ -255,8 +255,8 @@ def _plan(request: InstructionRequest, data: Container, sources: Sequence[_Sourc
 
 
 def _short(value: object) -> str:
-    words = json.dumps(value)
-    return words if len(words) < 80 else f"{words[:77]}..."
+    text = json.dumps(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
 
 
 def _row(
@@ -289,9 +289,13 @@ def _solved(
 ) -> Iterator[tuple[Sample, questions.QuestionAnswer | None, str]]:
     """Solved problems of a sample for the template, in random request: sample, question, provenance of the answer."""
     if template.head.task == questions.TASK:
-        known = [one for one in questions.generate_questions(sample, seed=seed) if _fits(template, one)]
-        for i in draw.permutation(len(known)).tolist():
-            yield questions.question_sample(sample, known[i]), known[i], known[i].provenance
+        answered = [
+            question
+            for question in questions.generate_questions(sample, seed=seed)
+            if _fits(template, question)
+        ]
+        for i in draw.permutation(len(answered)).tolist():
+            yield questions.question_sample(sample, answered[i]), answered[i], answered[i].provenance
         return
     how = f"the {template.head.task} task's own truth: the readings that the sample hides"
     if template.head.per != "place" or len(sample.wanted_nodes) <= 1:
@@ -301,10 +305,10 @@ def _solved(
         yield sample.at(sample.place[sample.wanted_nodes[i]]), None, how
 
 
-def _fits(template: Template, one: questions.QuestionAnswer) -> bool:
+def _fits(template: Template, question: questions.QuestionAnswer) -> bool:
     """Whether the answer of a question fits the template's grammar."""
     grammar = "" if template.head.answer is None else template.head.answer.grammar
-    return {"choice": one.answer_type == "choice", "numbers": one.answer_type == "number"}.get(
+    return {"choice": question.answer_type == "choice", "numbers": question.answer_type == "number"}.get(
         grammar, grammar == "text"
     )
 

@@ -52,7 +52,7 @@ def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Samp
         every = split(replace(_with_next_event(data), split=_ONE_PART), task, stride=1).train
         positions = np.arange(len(every))
     else:
-        objects = [_in_one_part(one, task, options) for one in data]
+        objects = [_in_one_part(item, task, options) for item in data]
         if isinstance(task, Forecast) and isinstance(objects[0], Trajectory):
             objects = _with_future_steps(objects, task)
         every = split(objects, task, stride=1).train
@@ -62,12 +62,12 @@ def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Samp
     return [_without_label(every[int(i)], task, options) for i in positions]
 
 
-def _in_one_part(one: Any, task: Task, options: tuple[str, ...]) -> Any:
+def _in_one_part(item: Any, task: Task, options: tuple[str, ...]) -> Any:
     """An object or clip in one part of the split; an unknown class gets a placeholder, which is removed later."""
-    made = replace(one, split=_ONE_PART, part=None)
-    if not isinstance(task, Classify) or one.label is not None or not options:
-        return made
-    return replace(made, label=options[0], **({"labels": options} if isinstance(one, Video) else {}))
+    in_part = replace(item, split=_ONE_PART, part=None)
+    if not isinstance(task, Classify) or item.label is not None or not options:
+        return in_part
+    return replace(in_part, label=options[0], **({"labels": options} if isinstance(item, Video) else {}))
 
 
 def _without_label(sample: Sample, task: Task, options: tuple[str, ...]) -> Sample:
@@ -111,8 +111,10 @@ def _padded(data: Trajectory | Events, rows: int, *names: str) -> dict[str, Any]
         return np.concatenate([known, np.full((rows, *known.shape[1:]), np.nan)])
 
     columns = {name: getattr(data, name) for name in names}
-    made: dict[str, Any] = {name: padded(known) for name, known in columns.items() if known is not None}
-    return made | {"attributes": {name: padded(known) for name, known in data.attributes.items()}}
+    padded_columns: dict[str, Any] = {
+        name: padded(known) for name, known in columns.items() if known is not None
+    }
+    return padded_columns | {"attributes": {name: padded(known) for name, known in data.attributes.items()}}
 
 
 def _last_windows(every: SampleSequence, step: int) -> Int64[np.ndarray, " window"]:

@@ -104,17 +104,17 @@ def task_for(
     Raises DataError where the card has no task to go by and history or horizon are not given.
     """
     first = _first(data)
-    own = tasks.from_config(first.default_task)[0] if first.default_task else None
-    length = history or _length(own)
-    if own is not None and word == own.type:
-        return _with_lengths(own, history, horizon)
-    if own is not None and word in _DESCRIPTIVE:
-        short = own.type == "forecast" and first.kind in ("graph", "grid") and word != "anomaly"
-        return _with_lengths(own, history or min(length, _DEFAULT_STEPS) if short else history, horizon)
+    default = tasks.from_config(first.default_task)[0] if first.default_task else None
+    length = history or _length(default)
+    if default is not None and word == default.type:
+        return _with_lengths(default, history, horizon)
+    if default is not None and word in _DESCRIPTIVE:
+        short = default.type == "forecast" and first.kind in ("graph", "grid") and word != "anomaly"
+        return _with_lengths(default, history or min(length, _DEFAULT_STEPS) if short else history, horizon)
     if word in _TASK_FACTORIES:
         return _TASK_FACTORIES[word](length, horizon)
     missing = [name for name, value in (("--history", history), ("--horizon", horizon)) if value is None]
-    if not missing or (own is not None and word == "forecast"):
+    if not missing or (default is not None and word == "forecast"):
         return tasks.forecast(history or max(1, length - 1), horizon or 1)
     raise DataError(
         f"The card of {first.name} has no `default_task` for {word}. Give {' and '.join(missing)}, or name the task in "
@@ -154,13 +154,13 @@ def _length(task: tasks.Task | None) -> int:
 
 def _with_lengths(task: tasks.Task, history: int | None, horizon: int | None) -> tasks.Task:
     """The task with another history (the length of masks) and horizon (the span of a recovery), where it has them."""
-    known = {field.name for field in fields(task)}  # type: ignore[arg-type]
-    given: dict[str, int] = {}
+    field_names = {field.name for field in fields(task)}  # type: ignore[arg-type]
+    changes: dict[str, int] = {}
     for value, names in ((history, ("history", "length")), (horizon, ("horizon", "span"))):
-        name = next((name for name in names if name in known), None)
+        name = next((name for name in names if name in field_names), None)
         if value is not None and name is not None:
-            given[name] = value
-    return replace(task, **given) if given else task  # type: ignore[type-var]
+            changes[name] = value
+    return replace(task, **changes) if changes else task  # type: ignore[type-var]
 
 
 def _stride(first: Any, task: tasks.Task) -> int:
@@ -168,8 +168,8 @@ def _stride(first: Any, task: tasks.Task) -> int:
     window for every horizon; masks of a field one window; other sequences and clips go step by step."""
     horizon = getattr(task, "horizon", None)
     if horizon and first.default_task:
-        own = tasks.from_config(first.default_task)[0]
-        horizon = getattr(own, "horizon", None) or horizon
+        default = tasks.from_config(first.default_task)[0]
+        horizon = getattr(default, "horizon", None) or horizon
     if first.kind in ("graph", "grid"):
         return int(horizon or task.length)
     return int(horizon or 1)
@@ -203,16 +203,16 @@ def _narrow(template: Template, sample: Sample, question: PromptRequest) -> Samp
 def _choose_question(template: Template, sample: Sample, place: str | None) -> Asking:
     """The first question about the sample whose answer fits the template's grammar; with a place, one that names it."""
     grammar = "text" if template.head.answer is None else template.head.answer.grammar
-    known = [one for one in generate_questions(sample) if _answers(one, grammar)]
+    matching = [question for question in generate_questions(sample) if _answers(question, grammar)]
     if place is not None:
         name = sample.side.labels[sample.at(place).wanted_nodes[0]]
-        known = [one for one in known if name in one.text or name in one.options]
-    if not known:
+        matching = [question for question in matching if name in question.text or name in question.options]
+    if not matching:
         raise DataError(
             f"There is no question about {sample.id} that is answered in the grammar {grammar!r}"
             f"{'' if place is None else f' and names {place!r}'}. Take another --index, --place or template."
         )
-    return known[0]
+    return matching[0]
 
 
 def _answers(asking: Asking, grammar: str) -> bool:

@@ -27,14 +27,14 @@ _FRAMES_PER_WINDOW = 4
 def place_feature_size(extra_features: Sequence[str]) -> int:
     """Number of features that `place_features` returns for a place."""
     return sum(
-        {"coordinates": 4 * FOURIER_FREQUENCIES, "laplacian": EIGENVECTORS, "text": _TEXT_SIZE}.get(one, 0)
-        for one in extra_features
+        {"coordinates": 4 * FOURIER_FREQUENCIES, "laplacian": EIGENVECTORS, "text": _TEXT_SIZE}.get(name, 0)
+        for name in extra_features
     )
 
 
 def window_feature_size(extra_features: Sequence[str]) -> int:
     """Number of features that `window_features` returns for a window."""
-    return sum({"text": _TEXT_SIZE, "image": 2 * _IMAGE_SIZE}.get(one, 0) for one in extra_features)
+    return sum({"text": _TEXT_SIZE, "image": 2 * _IMAGE_SIZE}.get(name, 0) for name in extra_features)
 
 
 def place_features(
@@ -47,7 +47,7 @@ def place_features(
     those of a small graph. text: the frozen sentence embedding of a place's label and description. Raises
     ConfigError for coordinates of places without positions.
     """
-    columns = [_PLACE_FEATURES[one](sample, edges) for one in extra_features if one in _PLACE_FEATURES]
+    columns = [_PLACE_FEATURES[name](sample, edges) for name in extra_features if name in _PLACE_FEATURES]
     empty = np.zeros((len(sample.place), 0), dtype=np.float32)
     return torch.from_numpy(np.concatenate([empty, *columns], axis=1).astype(np.float32))
 
@@ -80,7 +80,7 @@ def window_features(
     text: the mean sentence embedding of its notes, 0 without notes. image: EfficientNet features of the visible
     frames, their mean and the difference between the last and the first; 0 where a sample has no frames.
     """
-    columns = [_WINDOW_FEATURES[one](samples) for one in extra_features if one in _WINDOW_FEATURES]
+    columns = [_WINDOW_FEATURES[name](samples) for name in extra_features if name in _WINDOW_FEATURES]
     empty = np.zeros((len(samples), 0), dtype=np.float32)
     return torch.from_numpy(np.concatenate([empty, *columns], axis=1))
 

@@ -163,11 +163,11 @@ class PatchEmbedding(nn.Module):
     def forward(self, batch: FieldBatch) -> Float[Tensor, "batch node patch d_st"]:
         b, _, n, _ = batch.values.shape
         values, visible = batch.values[:, : self.history], batch.visible[:, : self.history]
-        shown = visible.to(values.dtype)
+        mask = visible.to(values.dtype)
         if self.center_windows:
-            level = (values * shown).sum(dim=1, keepdim=True) / shown.sum(dim=1, keepdim=True).clamp(min=1)
-            values = (values - level) * shown
-        values_and_mask = torch.cat([values, shown], dim=-1)
+            level = (values * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+            values = (values - level) * mask
+        values_and_mask = torch.cat([values, mask], dim=-1)
         padding = self.patches * self.patch - self.history
         values_and_mask = nn.functional.pad(values_and_mask, (0, 0, 0, 0, padding, 0))
         patches = values_and_mask.permute(0, 2, 1, 3).reshape(b, n, self.patches, -1)
@@ -182,7 +182,7 @@ class PatchEmbedding(nn.Module):
         if self.of_window is not None:
             context = context + self.of_window(batch.features)[:, None, None]
         if self.frequency is not None:
-            context = context + self.frequency(_log_spectrum(values * shown))[:, :, None]
+            context = context + self.frequency(_log_spectrum(values * mask))[:, :, None]
         embedded = self.values(patches)
         if self.gate is None:
             return context + nn.functional.pad(embedded, (0, 0, 0, 1))

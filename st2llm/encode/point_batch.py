@@ -127,14 +127,14 @@ def local_coordinates(sample: Sample) -> LocalCoordinates:
     step.
     """
     xy = _positions(sample)
-    seen = xy[np.isfinite(xy).all(axis=1)]
-    step = seen[-1] - seen[-2] if len(seen) > 1 else np.zeros(2)
+    visible = xy[np.isfinite(xy).all(axis=1)]
+    step = visible[-1] - visible[-2] if len(visible) > 1 else np.zeros(2)
     length = float(np.hypot(*step))
     forward = step / length if length > 1e-6 else np.array([1.0, 0.0])
     left = np.array([-forward[1], forward[0]])
     # The second axis points to the side that the object came from, so that mirrored bends are equal.
-    side = 1.0 if float(((seen - seen[-1]) @ left).mean()) >= 0 else -1.0
-    return LocalCoordinates(seen[-1].copy(), np.stack([forward, side * left], axis=1))
+    side = 1.0 if float(((visible - visible[-1]) @ left).mean()) >= 0 else -1.0
+    return LocalCoordinates(visible[-1].copy(), np.stack([forward, side * left], axis=1))
 
 
 def points_from_sample(
@@ -185,15 +185,15 @@ def _movement_features(
 def _classification_points(sample: Sample) -> PointSequence:
     """A whole path relative to its last fix; missing fixes are dropped."""
     xy = _positions(sample)
-    seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
-    local = local_coordinates(sample).to_local(xy[seen])
-    numbers, _, mean_step_m = _movement_features(local, sample.time[seen])
-    calendar = calendar_slots(sample, len(sample.time))[seen]
+    visible = np.flatnonzero(np.isfinite(xy).all(axis=1))
+    local = local_coordinates(sample).to_local(xy[visible])
+    numbers, _, mean_step_m = _movement_features(local, sample.time[visible])
+    calendar = calendar_slots(sample, len(sample.time))[visible]
     label = label_index(sample)
-    t = np.arange(-len(seen) + 1, 2, dtype=np.float64)
+    t = np.arange(-len(visible) + 1, 2, dtype=np.float64)
     return PointSequence(
         numbers=numbers,
-        codes=np.zeros(len(seen), dtype=np.int64),
+        codes=np.zeros(len(visible), dtype=np.int64),
         calendar=np.vstack([calendar, calendar[-1:]]),
         position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
         base=np.zeros((1, 1)),
@@ -216,7 +216,7 @@ def _stay_points(sample: Sample, weights: Float64[np.ndarray, " point"] | None) 
     minutes_apart = np.abs(minute[:-1] - minute[-1])
     clock_hours = np.minimum(minutes_apart, 1440 - minutes_apart) / 60
     weekend = sample.side.calendar.day_of_week >= 5
-    count = np.array([(code == one).sum() for one in code])
+    count = np.array([(code == place_code).sum() for place_code in code])
     flags = [
         code == latest,
         previous == latest,
@@ -248,8 +248,8 @@ def _stay_points(sample: Sample, weights: Float64[np.ndarray, " point"] | None) 
 def _event_points(sample: Sample) -> PointSequence:
     channels = sample.side.channels
     count = len(sample.time) - 1
-    seen = sample.values[:count, 0]
-    gap = log_gap(np.nan_to_num(seen[:, channels.index("gap_h")], nan=1.0))
+    visible = sample.values[:count, 0]
+    gap = log_gap(np.nan_to_num(visible[:, channels.index("gap_h")], nan=1.0))
     hours = (sample.time[count] - sample.time[:count]) / HOUR_S
     age = log_gap(hours)
     xy = _positions(sample)[:count] if "x" in channels else np.zeros((count, 2))
@@ -257,13 +257,13 @@ def _event_points(sample: Sample) -> PointSequence:
     other = [i for i, name in enumerate(channels) if name not in ("gap_h", "x", "y", "mark")]
     code = np.zeros(count, dtype=np.int64)
     if "mark" in channels:
-        mark = seen[:, channels.index("mark")]
+        mark = visible[:, channels.index("mark")]
         code = np.where(np.isfinite(mark), mark, -1).astype(np.int64) + 1
     truth = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
     target = [log_gap(truth[-1, 0, channels.index("gap_h")])]
     target += [*(positions_of(sample, truth)[-1] - xy[-1])] if "x" in channels else []
     return PointSequence(
-        numbers=np.column_stack([gap, age, offset, np.hypot(*offset.T), np.nan_to_num(seen[:, other])]),
+        numbers=np.column_stack([gap, age, offset, np.hypot(*offset.T), np.nan_to_num(visible[:, other])]),
         codes=code,
         calendar=calendar_slots(sample, count),
         position=np.column_stack(
@@ -299,7 +299,7 @@ def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: 
         [_pad_left(row.base[-points:], points) if row.base_per_point else row.base for row in rows]
     )
     return PointBatch(
-        numbers=_float(np.stack([_pad_left(one, points) for one in numbers])),
+        numbers=_float(np.stack([_pad_left(sample_numbers, points) for sample_numbers in numbers])),
         codes=torch.from_numpy(np.stack([_pad_left(row.codes[-points:], points) for row in rows])),
         calendar=torch.from_numpy(
             np.stack([_pad_left(row.calendar[-points - 1 :], points + 1) for row in rows])

@@ -16,7 +16,7 @@ def to_pyg(data: SensorGraph) -> Data:
     """
     values = torch.from_numpy(data.values).float().transpose(0, 1).contiguous()
     edges = data.edges
-    found = Data(
+    graph = Data(
         x=values,
         edge_index=torch.stack([torch.from_numpy(edges.source), torch.from_numpy(edges.target)]),
         edge_weight=torch.from_numpy(edges.weight).float(),
@@ -27,5 +27,5 @@ def to_pyg(data: SensorGraph) -> Data:
     )
     for name, points in (("pos", data.xy), ("lonlat", data.lonlat)):
         if points is not None:
-            found[name] = torch.from_numpy(points).float()
-    return found
+            graph[name] = torch.from_numpy(points).float()
+    return graph

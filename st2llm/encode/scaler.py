@@ -52,9 +52,9 @@ def fit_scaler(
     total, square, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for sample in train:
         values = sample.values if baseline is None else sample.values - baseline(sample)
-        seen = np.where(sample.visible, values, 0.0)
-        total += seen.sum(axis=0)
-        square += (seen**2).sum(axis=0)
+        visible = np.where(sample.visible, values, 0.0)
+        total += visible.sum(axis=0)
+        square += (visible**2).sum(axis=0)
         count += sample.visible.sum(axis=0)
     safe = np.maximum(count, 1)
     mean = np.where(count > 0, total / safe, total.sum() / max(count.sum(), 1))

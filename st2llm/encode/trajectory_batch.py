@@ -90,13 +90,13 @@ def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryB
     calendar = np.zeros((count, points + 1, 2), dtype=np.int64)
     for row, sample in enumerate(samples):
         at = slice(points - len(sample.time), points)
-        seen, truth = positions_of(sample, sample.values), positions_of(sample, sample.truth)
-        visible = np.isfinite(seen).all(axis=1)
-        whole = np.where(visible[:, None], seen, truth)
-        path[row, at, :2] = np.nan_to_num(whole - path_origin(sample))
+        positions, truth = positions_of(sample, sample.values), positions_of(sample, sample.truth)
+        visible = np.isfinite(positions).all(axis=1)
+        filled = np.where(visible[:, None], positions, truth)
+        path[row, at, :2] = np.nan_to_num(filled - path_origin(sample))
         path[row, at, 2] = sample.time - sample.time[0]
-        known[row, at] = np.stack([np.isfinite(whole).all(axis=1), np.ones(len(whole), dtype=bool)], axis=1)
-        visible_parts[row, at] = np.stack([visible, np.ones(len(whole), dtype=bool)], axis=1)
+        known[row, at] = np.stack([np.isfinite(filled).all(axis=1), np.ones(len(filled), dtype=bool)], axis=1)
+        visible_parts[row, at] = np.stack([visible, np.ones(len(filled), dtype=bool)], axis=1)
         slots = calendar_slots(sample, len(sample.time) - 1)
         calendar[row, points - len(sample.time) :] = np.vstack([slots, slots[-1:]])
     blank = torch.zeros((count, points, 3))
@@ -122,12 +122,12 @@ def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryB
 def path_origin(sample: Sample) -> Float64[np.ndarray, " 2"]:
     """The first visible position, the origin of a path. Raises DataError where no position is visible."""
     xy = positions_of(sample, sample.values)
-    seen = np.flatnonzero(np.isfinite(xy).all(axis=1))
-    if not len(seen):
+    visible = np.flatnonzero(np.isfinite(xy).all(axis=1))
+    if not len(visible):
         raise DataError(
             f"{sample.id} has no visible position, so its path cannot be predicted. Leave it out."
         )
-    return np.asarray(xy[seen[0]], dtype=np.float64)
+    return np.asarray(xy[visible[0]], dtype=np.float64)
 
 
 def with_visibility(batch: TrajectoryBatch, visible: Bool[Tensor, "batch point 2"]) -> TrajectoryBatch:
@@ -179,17 +179,17 @@ def with_visibility(batch: TrajectoryBatch, visible: Bool[Tensor, "batch point 2
 
 def _interpolate(
     values: Float[Tensor, "batch point part"],
-    seen: Bool[Tensor, "batch point"],
+    visible: Bool[Tensor, "batch point"],
     clock: Float[Tensor, "batch point"],
 ) -> Float[Tensor, "batch point part"]:
     """Hidden points on straight lines between visible neighbours; extrapolated at constant speed after the last."""
     b, p, parts = values.shape
     index = torch.arange(p, device=values.device).expand(b, p)
-    before = torch.where(seen, index, -1).cummax(dim=1).values
-    after = torch.where(seen, index, p).flip(1).cummin(dim=1).values.flip(1)
+    before = torch.where(visible, index, -1).cummax(dim=1).values
+    after = torch.where(visible, index, p).flip(1).cummin(dim=1).values.flip(1)
     # After the last visible point, the last two extrapolate; before the first, the position is constant.
     last = before[:, -1:]
-    earlier = torch.where(seen & (index < last), index, -1).amax(dim=1, keepdim=True)
+    earlier = torch.where(visible & (index < last), index, -1).amax(dim=1, keepdim=True)
     ends = after == p
     low = torch.where(ends, earlier, before).clamp(min=0)
     high = torch.where(ends, last, after).clamp(min=0, max=p - 1)
@@ -200,14 +200,14 @@ def _interpolate(
     def gather(rows: Int64[Tensor, "batch point"]) -> Float[Tensor, "batch point part"]:
         return values.gather(1, rows[..., None].expand(-1, -1, parts))
 
-    return torch.where(seen[..., None], values, gather(low) + share * (gather(high) - gather(low)))
+    return torch.where(visible[..., None], values, gather(low) + share * (gather(high) - gather(low)))
 
 
-def _steps_since_visible(seen: Bool[Tensor, "batch point"]) -> Float[Tensor, "batch point"]:
+def _steps_since_visible(visible: Bool[Tensor, "batch point"]) -> Float[Tensor, "batch point"]:
     """Steps since the last visible point; the length of the path where there is none."""
-    index = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
-    last = torch.where(seen, index, -1).cummax(dim=1).values
-    return torch.where(last >= 0, index - last, seen.shape[1]).float()
+    index = torch.arange(visible.shape[1], device=visible.device).expand_as(visible)
+    last = torch.where(visible, index, -1).cummax(dim=1).values
+    return torch.where(last >= 0, index - last, visible.shape[1]).float()
 
 
 def _known_calendar(

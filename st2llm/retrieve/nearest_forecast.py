@@ -45,16 +45,16 @@ class NearestForecast:
 
     def _ranking(self, sample: Sample) -> tuple[str, ...] | None:
         """The neighbours' labels, the most frequent first; None where train has none."""
-        found = self.index.matches(sample, None, self.k)
-        labels = [label for match in found if (label := self.index.labels[match.window]) is not None]
+        matches = self.index.matches(sample, None, self.k)
+        labels = [label for match in matches if (label := self.index.labels[match.window]) is not None]
         return tuple(label for label, _ in Counter(labels).most_common()) or None
 
     def _values(self, sample: Sample, node: int) -> Float64[np.ndarray, "time channel"]:
-        found, steps = self.index.search(sample, node, self.k), len(sample.values)
-        raw = [self._fitted(match, steps) for match in found.matches]
+        result, steps = self.index.search(sample, node, self.k), len(sample.values)
+        raw = [self._fitted(match, steps) for match in result.matches]
         futures = [
-            _rescale(future, (found.level, found.scale), theirs)
-            for future, theirs in zip(raw, zip(found.levels, found.scales, strict=True), strict=True)
+            _rescale(future, (result.level, result.scale), scaling)
+            for future, scaling in zip(raw, zip(result.levels, result.scales, strict=True), strict=True)
         ]
         kinds = channel_roles(sample.kind, sample.side.channels, sample.values.shape[2])
         out = np.empty((steps, sample.values.shape[2]))
@@ -63,7 +63,7 @@ class NearestForecast:
                 out[:, channel] = _majority([future[:, channel] for future in raw], steps)
                 continue
             column = _centre([future[:, channel] for future in futures], steps, self.centre)
-            column = np.where(np.isfinite(column), column, found.level[channel])
+            column = np.where(np.isfinite(column), column, result.level[channel])
             out[:, channel] = np.maximum(column, 0.0) if self._floor(sample, channel) else column
         return out
 
@@ -98,12 +98,14 @@ Scaling = tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]
 
 
 def _rescale(
-    future: Float64[np.ndarray, "time channel"], own: Scaling, theirs: Scaling
+    future: Float64[np.ndarray, "time channel"], target_scaling: Scaling, neighbour_scaling: Scaling
 ) -> Float64[np.ndarray, "time channel"]:
     """A neighbour's values on the asked window's level and scale; shifted alone where either does not vary."""
-    both = (own[1] > 0) & (theirs[1] > 0)
-    ratio = np.where(both, own[1] / np.where(both, theirs[1], 1.0), 1.0)
-    return np.asarray(own[0] + (future - theirs[0]) * np.clip(ratio, 1 / MAX_STRETCH, MAX_STRETCH))
+    both = (target_scaling[1] > 0) & (neighbour_scaling[1] > 0)
+    ratio = np.where(both, target_scaling[1] / np.where(both, neighbour_scaling[1], 1.0), 1.0)
+    return np.asarray(
+        target_scaling[0] + (future - neighbour_scaling[0]) * np.clip(ratio, 1 / MAX_STRETCH, MAX_STRETCH)
+    )
 
 
 def _centre(

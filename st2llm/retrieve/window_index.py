@@ -99,13 +99,13 @@ class WindowIndex:
             ids.append(sample.id)
             labels.append(sample.label)
         length = max(len(values) for values in held)
-        known = np.full((len(held), length, *held[0].shape[1:]), np.nan, dtype=np.float32)
+        stacked = np.full((len(held), length, *held[0].shape[1:]), np.nan, dtype=np.float32)
         for row, values in enumerate(held):
-            known[row, length - len(values) :] = values
+            stacked[row, length - len(values) :] = values
         return cls(
             train,
             kept,
-            known,
+            stacked,
             np.array(spans, dtype=np.int64),
             tuple(objects),
             tuple(ids),
@@ -120,8 +120,8 @@ class WindowIndex:
         Each is narrowed to one place where `sample` asks for one of several. Fewer than k where train has no more:
         windows that reach into the span the sample asks for are left out, and so is the sample itself.
         """
-        found = self.matches(sample, self._node(sample), k)
-        return [self._sample(match) for match in found]
+        matches = self.matches(sample, self._node(sample), k)
+        return [self._sample(match) for match in matches]
 
     def matches(self, sample: Sample, node: int | None, k: int) -> list[Match]:
         """The k nearest windows at one place of the sample (None: all its places at once), with their distances."""
@@ -132,21 +132,21 @@ class WindowIndex:
         if k < 1:
             raise DataError(f"At least one neighbour must be asked for, but k is {k}.")
         self._refuse_other(sample)
-        asked, seen = self._asked(sample, node)
+        query, mask = self._query(sample, node)
         free = self._free(sample)
-        found = self._ranked(sample, asked, seen, node, free, k)
-        if node is not None and (self.places == "any" or len(found) < k):
+        matches = self._ranked(sample, query, mask, node, free, k)
+        if node is not None and (self.places == "any" or len(matches) < k):
             others = [other for other in range(self.known.shape[2]) if other != node]
-            more = [match for other in others for match in self._ranked(sample, asked, seen, other, free, k)]
+            more = [match for other in others for match in self._ranked(sample, query, mask, other, free, k)]
             if self.places == "any":
-                found = sorted([*found, *more], key=_by_distance)
+                matches = sorted([*matches, *more], key=_by_distance)
             else:
-                found = [*found, *sorted(more, key=_by_distance)]
-        found = found[:k]
-        theirs = [self._others(seen, match.node) for match in found]
-        rows = [(p.level[m.window], p.scale[m.window]) for p, m in zip(theirs, found, strict=True)]
+                matches = [*matches, *sorted(more, key=_by_distance)]
+        matches = matches[:k]
+        shapes = [self._others(mask, match.node) for match in matches]
+        rows = [(p.level[m.window], p.scale[m.window]) for p, m in zip(shapes, matches, strict=True)]
         return SearchResult(
-            found, asked.level[0], asked.scale[0], [row[0] for row in rows], [row[1] for row in rows]
+            matches, query.level[0], query.scale[0], [row[0] for row in rows], [row[1] for row in rows]
         )
 
     def future(self, match: Match) -> Float64[np.ndarray, "time channel"]:
@@ -165,43 +165,43 @@ class WindowIndex:
         sample = self.train[int(self.kept[match.window])]
         return sample if match.node is None else sample.at(sample.place[match.node])
 
-    def _asked(
+    def _query(
         self, sample: Sample, node: int | None
     ) -> tuple[WindowShapes, Bool[np.ndarray, "time channel"]]:
-        shown = np.full((1, *self.known.shape[1:]), np.nan)
+        query = np.full((1, *self.known.shape[1:]), np.nan)
         steps = min(self.known.shape[1], len(sample.values))
-        shown[0, self.known.shape[1] - steps :] = sample.values[len(sample.values) - steps :]
-        rows = _node_series(shown, node)
-        seen = np.isfinite(rows[0])
-        return window_shapes(rows, seen, self._roles(node)), seen
+        query[0, self.known.shape[1] - steps :] = sample.values[len(sample.values) - steps :]
+        rows = _node_series(query, node)
+        mask = np.isfinite(rows[0])
+        return window_shapes(rows, mask, self._roles(node)), mask
 
     def _ranked(
         self,
         sample: Sample,
-        asked: WindowShapes,
-        seen: Bool[np.ndarray, "time channel"],
+        query: WindowShapes,
+        mask: Bool[np.ndarray, "time channel"],
         node: int | None,
         free: Bool[np.ndarray, " window"],
         k: int,
     ) -> list[Match]:
         """The nearest k at one node; ties go to the later window, whose times are nearer to what comes after train."""
         if self.measure is None:
-            away = distances(asked, self._others(seen, node))
+            away = distances(query, self._others(mask, node))
         else:
             away = self.measure.apart(sample, node, self.kept)
         apart = np.where(free, away, np.inf)
         order = np.lexsort((-np.arange(len(apart)), apart))[:k]
         return [Match(int(i), node, float(apart[i])) for i in order if np.isfinite(apart[i])]
 
-    def _others(self, seen: Bool[np.ndarray, "time channel"], node: int | None) -> WindowShapes:
+    def _others(self, mask: Bool[np.ndarray, "time channel"], node: int | None) -> WindowShapes:
         """All windows at one node as they are compared with that mask; those of the last masks are remembered."""
-        key = (node, np.packbits(seen).tobytes())
+        key = (node, np.packbits(mask).tobytes())
         if key not in self._cache:
-            made = window_shapes(_node_series(self.known, node), seen, self._roles(node))
-            room = max(1, _CACHE_ENTRIES // max(1, made.shape.size))
+            shapes = window_shapes(_node_series(self.known, node), mask, self._roles(node))
+            room = max(1, _CACHE_ENTRIES // max(1, shapes.shape.size))
             while len(self._cache) >= room:
                 self._cache.pop(next(iter(self._cache)))
-            self._cache[key] = made
+            self._cache[key] = shapes
         return self._cache[key]
 
     def _roles(self, node: int | None) -> tuple[Role, ...]:
@@ -217,18 +217,18 @@ class WindowIndex:
         wanted = sample.time[sample.wanted_steps]
         free = np.ones(len(self.kept), dtype=bool)
         if len(wanted):
-            own = self._objects == self._codes.get(object_of(sample), -1)
-            free = ~((self.spans[:, 1] >= wanted[0]) & (self.spans[:, 0] <= wanted[-1]) & own)
+            same_object = self._objects == self._codes.get(object_of(sample), -1)
+            free = ~((self.spans[:, 1] >= wanted[0]) & (self.spans[:, 0] <= wanted[-1]) & same_object)
         free[self._rows.get(sample.id, [])] = False
         return free
 
     @cached_property
     def _rows(self) -> dict[str, list[int]]:
         """The windows of each id."""
-        found: dict[str, list[int]] = {}
-        for row, name in enumerate(self.ids):
-            found.setdefault(name, []).append(row)
-        return found
+        rows: dict[str, list[int]] = {}
+        for i, name in enumerate(self.ids):
+            rows.setdefault(name, []).append(i)
+        return rows
 
     @cached_property
     def _codes(self) -> dict[str, int]:

@@ -44,50 +44,50 @@ class WindowShapes:
 
 def window_shapes(
     values: Float64[np.ndarray, "window time channel"],
-    seen: Bool[np.ndarray, "time channel"],
+    mask: Bool[np.ndarray, "time channel"],
     of: Sequence[Role],
 ) -> WindowShapes:
-    """The patterns of windows at the entries that are `seen` in the window they are compared with.
+    """The patterns of windows at the entries that are in `mask`, visible in the window they are compared with.
 
     A number's level is its mean there and its scale its standard deviation; a coordinate's level is its last position
     and its scale is shared by east and north, so that directions stay. The scale is 0 where nothing varies.
     """
-    shown = np.where(seen, values, np.nan)
-    there = np.isfinite(shown)
-    level, scale = _mean(shown, there), np.zeros((len(values), values.shape[2]))
-    spread = _mean((shown - level[:, None]) ** 2, there)
+    masked = np.where(mask, values, np.nan)
+    finite = np.isfinite(masked)
+    level, scale = _mean(masked, finite), np.zeros((len(values), values.shape[2]))
+    spread = _mean((masked - level[:, None]) ** 2, finite)
     scale[:] = np.sqrt(np.where(np.isfinite(spread), spread, 0.0))
     # What is equal up to rounding does not vary: 0.1 + 0.2 must not become a shape of its own.
     scale[scale < 1e-9 * (1 + np.abs(np.nan_to_num(level)))] = 0.0
     ways = [i for i, role in enumerate(of) if role == "coordinate"]
     if ways:
-        level[:, ways] = _last(shown[:, :, ways])
+        level[:, ways] = _last(masked[:, :, ways])
         scale[:, ways] = np.sqrt((scale[:, ways] ** 2).sum(axis=1, keepdims=True))
     unit = np.where(scale > 0, scale, 1.0)
-    z = np.where(there, (shown - level[:, None]) / unit[:, None], 0.0)
+    z = np.where(finite, (masked - level[:, None]) / unit[:, None], 0.0)
     coded = np.array([role == "code" for role in of])
     return WindowShapes(
-        shape=z[:, seen & ~coded],
-        codes=values[:, seen & coded],
-        share=there[:, seen].mean(axis=1) if seen.any() else np.zeros(len(values)),
+        shape=z[:, mask & ~coded],
+        codes=values[:, mask & coded],
+        share=finite[:, mask].mean(axis=1) if mask.any() else np.zeros(len(values)),
         level=level,
         scale=scale,
     )
 
 
-def distances(asked: WindowShapes, others: WindowShapes) -> Float64[np.ndarray, " window"]:
-    """Root mean square difference of `asked` (one window) to each of the others; infinite under half an overlap."""
-    apart = others.shape - asked.shape
-    squared = np.einsum("ij,ij->i", apart, apart) + MISMATCH * (others.codes != asked.codes).sum(axis=1)
-    entries = max(asked.shape.shape[1] + asked.codes.shape[1], 1)
+def distances(query: WindowShapes, others: WindowShapes) -> Float64[np.ndarray, " window"]:
+    """Root mean square difference of `query` (one window) to each of the others; infinite under half an overlap."""
+    apart = others.shape - query.shape
+    squared = np.einsum("ij,ij->i", apart, apart) + MISMATCH * (others.codes != query.codes).sum(axis=1)
+    entries = max(query.shape.shape[1] + query.codes.shape[1], 1)
     return np.where(others.share >= 0.5, np.sqrt(squared / entries), np.inf)
 
 
 def _mean(
-    values: Float64[np.ndarray, "window time channel"], there: Bool[np.ndarray, "window time channel"]
+    values: Float64[np.ndarray, "window time channel"], finite: Bool[np.ndarray, "window time channel"]
 ) -> Float64[np.ndarray, "window channel"]:
-    count = there.sum(axis=1)
-    total = np.where(there, values, 0.0).sum(axis=1)
+    count = finite.sum(axis=1)
+    total = np.where(finite, values, 0.0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 

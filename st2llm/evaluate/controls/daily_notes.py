@@ -57,7 +57,7 @@ def plant_daily_notes(
         weight=data.edges.weight[kept],
     )
     notes = _notes(data, index, texts)
-    made = replace(
+    planted = replace(
         data,
         name=f"{data.name}-{'negative' if shuffled else 'positive'}-control",
         values=values.astype(np.float64),
@@ -69,7 +69,7 @@ def plant_daily_notes(
         notes=notes,
     )
     first, last = int(np.flatnonzero(part == "train")[0]), int(np.flatnonzero(part == "test")[0])
-    return PlantedData(made, texts[first], texts[last])
+    return PlantedData(planted, texts[first], texts[last])
 
 
 def _local_days(data: SensorGraph) -> np.ndarray:

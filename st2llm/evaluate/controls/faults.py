@@ -96,10 +96,10 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
     stamps = {}
     for name in ("start", "end"):
         try:
-            given = pd.DatetimeIndex(pd.to_datetime(table[name]))
+            times = pd.DatetimeIndex(pd.to_datetime(table[name]))
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: column {name!r} holds values that are not times ({error}).") from error
-        stamps[name] = to_utc(from_index(given), data.timezone, "infer").seconds
+        stamps[name] = to_utc(from_index(times), data.timezone, "infer").seconds
     faults = []
     for row, place in enumerate(table["place"].astype(str)):
         if place not in data.places:

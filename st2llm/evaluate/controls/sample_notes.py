@@ -82,12 +82,12 @@ def plant_sample_note(sample: Sample, part: str, *, shuffled: bool, seed: int) -
 
 def _field(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
     """Fields: the mean of the visible values of each place, times the factor of the level."""
-    shown = np.where(sample.visible, sample.values, np.nan)
-    seen = np.isfinite(shown).sum(axis=0)
-    mean = np.where(seen > 0, np.nansum(shown, axis=0) / np.maximum(seen, 1), 0.0)
-    usual = np.maximum(mean, 1.0)
+    visible = np.where(sample.visible, sample.values, np.nan)
+    visible_count = np.isfinite(visible).sum(axis=0)
+    mean = np.where(visible_count > 0, np.nansum(visible, axis=0) / np.maximum(visible_count, 1), 0.0)
+    place_mean = np.maximum(mean, 1.0)
     noise = np.exp(rng.normal(0, _NOISE, size=sample.values.shape))
-    return replace(sample, truth=np.where(sample.wanted, usual * LEVELS[level] * noise, np.nan))
+    return replace(sample, truth=np.where(sample.wanted, place_mean * LEVELS[level] * noise, np.nan))
 
 
 def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
@@ -96,25 +96,25 @@ def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
         return _field(sample, level, rng)
     x, y = (sample.side.channels.index(name) for name in ("x", "y"))
     xy = np.where(sample.visible, sample.values, np.nan)[:, 0][:, [x, y]]
-    seen = xy[np.isfinite(xy).all(axis=1)]
-    away = seen[-1] - seen[0]
-    length = float(np.hypot(*away))
-    ahead = away / length if length > 1e-6 else np.array([1.0, 0.0])
-    step = max(length / max(len(seen) - 1, 1), _LEAST_STEP) * LEVELS[level]
+    visible = xy[np.isfinite(xy).all(axis=1)]
+    displacement = visible[-1] - visible[0]
+    length = float(np.hypot(*displacement))
+    ahead = displacement / length if length > 1e-6 else np.array([1.0, 0.0])
+    step = max(length / max(len(visible) - 1, 1), _LEAST_STEP) * LEVELS[level]
     steps = sample.wanted_steps
     paces = step * np.exp(rng.normal(0, _NOISE, size=len(steps)))
     truth = np.full(sample.values.shape, np.nan)
-    truth[steps[:, None], 0, [x, y]] = seen[-1] + np.cumsum(paces)[:, None] * ahead
+    truth[steps[:, None], 0, [x, y]] = visible[-1] + np.cumsum(paces)[:, None] * ahead
     return replace(sample, truth=np.where(sample.wanted, truth, np.nan))
 
 
 def _gap(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
     """Next event: the usual (geometric median) gap, a fifth of it or five times as long."""
     channel = sample.side.channels.index("gap_h")
-    seen = _seen(sample, channel)
-    usual = float(np.exp(np.median(np.log(seen[seen > 0])))) if (seen > 0).any() else 1.0
+    visible = _seen(sample, channel)
+    median_gap = float(np.exp(np.median(np.log(visible[visible > 0])))) if (visible > 0).any() else 1.0
     truth = np.array(sample.truth, dtype=np.float64)
-    truth[-1, 0, channel] = usual * _GAPS[level] * float(np.exp(rng.normal(0, _NOISE)))
+    truth[-1, 0, channel] = median_gap * _GAPS[level] * float(np.exp(rng.normal(0, _NOISE)))
     return replace(sample, truth=np.where(sample.wanted, truth, np.nan))
 
 
@@ -129,8 +129,8 @@ def _place(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
 
 
 def _seen(sample: Sample, channel: int) -> Float64[np.ndarray, " step"]:
-    shown = np.where(sample.visible, sample.values, np.nan)[:, 0, channel]
-    return np.asarray(shown[np.isfinite(shown)])
+    visible = np.where(sample.visible, sample.values, np.nan)[:, 0, channel]
+    return np.asarray(visible[np.isfinite(visible)])
 
 
 _ANSWERS: dict[str, Callable[[Sample, int, np.random.Generator], Sample]] = {

@@ -323,19 +323,19 @@ def _span_decades(axes: Any, cost: pd.Series) -> None:
 def _ceiling(worst: pd.Series) -> float:
     """A top edge that keeps the better three quarters of the arms readable."""
     ordered = worst.sort_values()
-    usual = float(ordered.iloc[max(0, int(0.75 * len(ordered)) - 1)])
-    return (min(float(ordered.iloc[-1]), 1.35 * usual) * 1.05) or 1.0
+    typical = float(ordered.iloc[max(0, int(0.75 * len(ordered)) - 1)])
+    return (min(float(ordered.iloc[-1]), 1.35 * typical) * 1.05) or 1.0
 
 
 def _gain_range(rows: pd.DataFrame) -> tuple[float, float]:
     """Left and right edge: all intervals, zero, and the gains that are not far outside of them."""
     ends = rows[["low", "high"]].to_numpy(dtype=float)
-    known = ends[np.isfinite(ends)]
-    reach = 2.5 * float(np.abs(known).max()) if known.size else math.inf
+    bounds = ends[np.isfinite(ends)]
+    reach = 2.5 * float(np.abs(bounds).max()) if bounds.size else math.inf
     values = rows["value"].to_numpy(dtype=float)
-    shown = np.concatenate([known, values[np.abs(values) <= reach], [0.0]])
-    pad = 0.06 * float(shown.max() - shown.min()) or 0.01
-    return float(shown.min()) - pad, float(shown.max()) + pad
+    edges = np.concatenate([bounds, values[np.abs(values) <= reach], [0.0]])
+    pad = 0.06 * float(edges.max() - edges.min()) or 0.01
+    return float(edges.min()) - pad, float(edges.max()) + pad
 
 
 def _loss_range(loss: pd.Series) -> tuple[float, float]:

@@ -81,9 +81,9 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
         row.predictor: mean_errors(results.files("predictions", row.predictor, task, suffix=".parquet"))
         for row in rows
     }
-    errors = {name: one for name, one in by_predictor.items() if one is not None}
+    errors = {name: mean_error for name, mean_error in by_predictor.items() if mean_error is not None}
     seeds = tuple(sorted({r.seed for r in results.records if r.task == task and r.seed is not None}))
-    shown = panels.examples(results, rows, verdict, task) if last else ()
+    examples = panels.examples(results, rows, verdict, task) if last else ()
     drawn, places = panels.place_map(results, errors, verdict, rows) if last else ("", ())
     horizon = panels.horizon(results, rows, errors, verdict, name=f"h{number}")
     return TaskSection(
@@ -101,7 +101,7 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
         cost=panels.cost(results, rows, name=f"c{number}"),
         horizon=horizon,
         curves=panels.curves(results, rows, task, name=f"l{number}"),
-        examples=shown,
+        examples=examples,
         map=drawn,
         places=places,
         left_out=_left_out(
@@ -109,7 +109,7 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
             errors=bool(errors),
             horizon=bool(horizon),
             last=last,
-            shown=bool(shown),
+            shown=bool(examples),
             drawn=bool(drawn),
         ),
     )
@@ -133,22 +133,22 @@ def _row(results: RunResults, record: Record, verdict: Verdict, names: Sequence[
         n=format_count(record.n),
         unread=format_count(record.unread),
         converged={True: "yes", False: "not converged", None: MISSING}[record.converged],
-        cost={key: say(record.cost.get(key)) for key, (_, say) in COSTS.items()},
+        cost={key: format_cost(record.cost.get(key)) for key, (_, format_cost) in COSTS.items()},
         windows=f"{windows} of {most} windows" if 0 < windows < most else "",
         llm=_other_llm(results, record),
     )
 
 
 def _other_llm(results: RunResults, record: Record) -> str:
-    own, suite = llm_name(record.llm), llm_name(results.run.get("llm"))
-    return own if record.llm and own != suite else ""
+    record_llm, suite_llm = llm_name(record.llm), llm_name(results.run.get("llm"))
+    return record_llm if record.llm and record_llm != suite_llm else ""
 
 
 def _header(results: RunResults, name: str) -> tuple[str, str]:
     """Name and unit of a metric; the unit of the data is given for the primary metric only."""
-    own = metric_unit(name, str(results.data.get("unit") or ""))
-    shown = own if name == results.primary or name not in VALUE_METRICS else ""
-    return metric_name(name), shown
+    unit = metric_unit(name, str(results.data.get("unit") or ""))
+    shown_unit = unit if name == results.primary or name not in VALUE_METRICS else ""
+    return metric_name(name), shown_unit
 
 
 def _metric(name: str, score: Estimate | None) -> tuple[str, str]:
@@ -234,13 +234,13 @@ def _decoding(results: RunResults, rows: Sequence[Record]) -> str:
 
 def _set(record: Record) -> str:
     """What a text arm changed in its template: examples, number format, token budget."""
-    own, parts = record.prompt_settings, []
-    if examples := own.get("examples"):
+    settings, parts = record.prompt_settings, []
+    if examples := settings.get("examples"):
         how = {"random": "drawn at random", "recent": "the latest", "shape": "the most similar"}
         parts.append(f"{pluralize(examples['count'], 'example')}, {how[examples['by']]}")
-    if answer := own.get("answer_set"):
+    if answer := settings.get("answer_set"):
         parts.append("numbers as " + ", ".join(f"{key} {value}" for key, value in answer.items()))
-    if budget := own.get("budget"):
+    if budget := settings.get("budget"):
         parts.append(f"prompts of at most {budget:,} tokens")
     return "".join(f"; {part}" for part in parts)
 

@@ -162,11 +162,11 @@ def examples(
 ) -> tuple[ExamplePanel, ...]:
     text = next((row.predictor for row in rows if row.role == "text"), None)
     arm = verdict.llm_arm.predictor if verdict.llm_arm else None
-    shown = [name for name in dict.fromkeys([text, arm, verdict.reference]) if name]
+    predictors = [name for name in dict.fromkeys([text, arm, verdict.reference]) if name]
     if arm is None:
-        shown = [row.predictor for row in rows[:MOST_LINES]]
-    roles = {row.predictor: row.role for row in rows if row.predictor in shown}
-    chosen = choose_examples(results, task, predictors=shown, quoted=text)
+        predictors = [row.predictor for row in rows[:MOST_LINES]]
+    roles = {row.predictor: row.role for row in rows if row.predictor in predictors}
+    chosen = choose_examples(results, task, predictors=predictors, quoted=text)
     return tuple(_example_panel(results, example, roles, name=f"e{i}") for i, example in enumerate(chosen))
 
 
@@ -272,11 +272,11 @@ def place_map(
     best = verdict.llm_arm.predictor if verdict.llm_arm else next((r.predictor for r in rows), "")
     if best not in errors:
         return "", ()
-    own = errors[best].by_place
+    place_errors = errors[best].by_place
     reference = errors.get(verdict.reference or "") if verdict.llm_arm else None
     table = pd.DataFrame(results.data.get("places") or [], columns=["id", "label", "lon", "lat"])
     table["label"] = table["label"].fillna(table["id"])
-    table["error"] = table["id"].map(own)
+    table["error"] = table["id"].map(place_errors)
     table["other"] = table["id"].map(reference.by_place) if reference else np.nan
     table["side"] = np.where(
         table["other"].isna(), "", np.where(table["error"] < table["other"], "better", "worse")

@@ -77,15 +77,15 @@ def _llm(results: RunResults) -> tuple[tuple[str, str], ...]:
     llm = results.run.get("llm")
     if not llm:
         return (("took part", "no"),)
-    parameters, known = (
+    parameters, is_local = (
         finite_number(llm.get("params")),
         llm.get("depth_full") is not None,
     )  # not of an endpoint
     return _kept(
         ("name", llm.get("name")),
-        ("layers", f"{llm.get('depth') or llm['depth_full']} of {llm['depth_full']}" if known else None),
+        ("layers", f"{llm.get('depth') or llm['depth_full']} of {llm['depth_full']}" if is_local else None),
         ("dtype", llm.get("dtype")),
-        ("quantisation", llm.get("quant") or ("none" if known else None)),
+        ("quantisation", llm.get("quant") or ("none" if is_local else None)),
         ("parameters", format_large(parameters) if parameters else None),
         ("weights sha256", llm.get("sha256")),
     )
@@ -181,7 +181,9 @@ def _estimators(results: RunResults) -> tuple[tuple[str, str], ...]:
         "minfde_m": "The last distance of the draw that ends nearest.",
         "energy_m": "Energy score of draws of a path, by the fair estimator, over the root of the steps; proper.",
     }
-    return tuple((metric_name(name), words) for name, words in explanations.items() if name in measured)
+    return tuple(
+        (metric_name(name), explanation) for name, explanation in explanations.items() if name in measured
+    )
 
 
 def _kept(*pairs: tuple[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -42,15 +42,15 @@ def markdown(page: Page) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=select_autoescape(["html.j2", "html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["cell"] = _cell
-    return made
+    environment.filters["cell"] = _cell
+    return environment
 
 
 def _cell(value: object) -> str:

@@ -46,25 +46,25 @@ def compare(
     changes = plan.Overrides(data=data, llm=llm, limit=limit, given=names)
     planned = plan.make(suite, changes, out=out, resume=resume)
     reports = [
-        _run(one, store, predictors, progress=progress)
-        for one, store in zip(planned.suites, planned.stores, strict=True)
+        _run(each, store, predictors, progress=progress)
+        for each, store in zip(planned.suites, planned.stores, strict=True)
     ]
     if len(reports) == 1:
         return reports[0]
     pairs = zip(reports, planned.suites, strict=True)
-    scores = pd.concat([report.scores.assign(suite=one.id) for report, one in pairs])
+    scores = pd.concat([report.scores.assign(suite=each.id) for report, each in pairs])
     return Report(
         planned.root, tuple(r for report in reports for r in report.results), scores, tuple(reports)
     )
 
 
-def _run(suite: Suite, store: RunStore, given: Sequence[Predictor], *, progress: bool) -> Report:
+def _run(suite: Suite, store: RunStore, predictors: Sequence[Predictor], *, progress: bool) -> Report:
     data, faults = _with_faults(suite, _load(suite))
     with show_progress(progress) as reporter:
         studies = []
         for task in suite.tasks:
             splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
-            studies.append(Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, given)))
+            studies.append(Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, predictors)))
         first = studies[0].inputs
         store.open({**run_card(first), **_faults_json(data, faults)})
         # Controls run first: the other results mean little where the suite cannot detect a planted gain.

@@ -49,14 +49,15 @@ def _planted(inputs: Inputs, days: SensorGraph | None, *, shuffled: bool) -> tup
     """The planted data, and a note of its training and of its test part."""
     suite, task, splits = inputs.suite, inputs.task, inputs.splits
     if days is None or suite.controls is None:
-        made = plant_sample_notes(splits, shuffled=shuffled, seed=_CONTROL_SEED)
-        return TaskData(inputs.data, task, made), (made.train[0].side.notes[0], made.test[0].side.notes[0])
+        planted = plant_sample_notes(splits, shuffled=shuffled, seed=_CONTROL_SEED)
+        return TaskData(inputs.data, task, planted), (
+            planted.train[0].side.notes[0],
+            planted.test[0].side.notes[0],
+        )
     places = min(suite.controls.places, len(days.places))
-    planted = plant_daily_notes(
-        days, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED
-    )
-    made = split(planted.data, task, stride=suite.stride_of(task), context=suite.split.context)
-    return TaskData(planted.data, task, made), (planted.train_note, planted.test_note)
+    notes = plant_daily_notes(days, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED)
+    planted = split(notes.data, task, stride=suite.stride_of(task), context=suite.split.context)
+    return TaskData(notes.data, task, planted), (notes.train_note, notes.test_note)
 
 
 def whole_day_data(suite: Suite, data: Container) -> SensorGraph | None:
@@ -74,8 +75,8 @@ def control_suite(suite: Suite, name: str, *, by_day: bool) -> Suite:
     if settings is None:
         raise ConfigError(f"{suite.id} sets no `controls`.")
     word = suite.tasks[0].type
-    known = CONTROL_RULES[suite.kind if suite.kind in CONTROL_RULES else word]
-    rules = [PredictorSettings(name=rule, family="baseline") for rule in known]
+    rule_names = CONTROL_RULES[suite.kind if suite.kind in CONTROL_RULES else word]
+    rules = [PredictorSettings(name=rule, family="baseline") for rule in rule_names]
     arms = [suite.predictor(name) for name in settings.predictors]
     batch = suite.budget.batch if suite.budget else 8
     return suite.model_copy(

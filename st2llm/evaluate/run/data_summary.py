@@ -30,25 +30,25 @@ def timezone_of(data: Container) -> str:
 
 def summarize(data: Container) -> dict[str, Any]:
     """The summary that run.json holds and the report shows."""
-    one = first_object(data)
-    source = one.provenance
+    first = first_object(data)
+    source = first.provenance
     summary = {
-        "name": one.name,
-        "description": one.description,
-        "unit": _unit(one),
-        "quantity": _quantity(one),
+        "name": first.name,
+        "description": first.description,
+        "unit": _unit(first),
+        "quantity": _quantity(first),
         "timezone": timezone_of(data),
-        "freq_s": one.freq_s if isinstance(one, SensorGraph | Grid) else None,
+        "freq_s": first.freq_s if isinstance(first, SensorGraph | Grid) else None,
         "licence": source.licence,
         "citation": source.citation,
         "leakage": source.leakage,
         "source": source.source,
         "steps": list(source.steps),
         "holds": _size(data),
-        "places": _places(one) if isinstance(one, SensorGraph) else [],
-        "edges": _edges(one) if isinstance(one, SensorGraph) else [],
+        "places": _places(first) if isinstance(first, SensorGraph) else [],
+        "edges": _edges(first) if isinstance(first, SensorGraph) else [],
     }
-    if isinstance(one, SensorGraph):
+    if isinstance(first, SensorGraph):
         del summary["holds"]  # its places are listed
     return summary
 
@@ -63,41 +63,41 @@ def data_sha256(data: Container) -> str:
         places = data.places if isinstance(data, SensorGraph) else data.layout.ids
         digest.update(repr((places, notes)).encode())
         return digest.hexdigest()
-    for one in data if isinstance(data, list) else [data]:
-        for part in _arrays(one):
+    for item in data if isinstance(data, list) else [data]:
+        for part in _arrays(item):
             digest.update(np.ascontiguousarray(part).tobytes())
-        digest.update(repr(_labels(one)).encode())
+        digest.update(repr(_labels(item)).encode())
     return digest.hexdigest()
 
 
-def _arrays(one: Video | Trajectory | Events) -> list[np.ndarray]:
-    if isinstance(one, Video):
-        return [one.frames, one.time_s]
-    if isinstance(one, Trajectory):
-        given = [one.time, one.xy, one.lonlat, one.part, *one.attributes.values()]
+def _arrays(item: Video | Trajectory | Events) -> list[np.ndarray]:
+    if isinstance(item, Video):
+        return [item.frames, item.time_s]
+    if isinstance(item, Trajectory):
+        arrays = [item.time, item.xy, item.lonlat, item.part, *item.attributes.values()]
     else:
-        given = [one.time, one.xy, one.lonlat, one.mark, one.magnitude]
-    return [part for part in given if part is not None]
+        arrays = [item.time, item.xy, item.lonlat, item.mark, item.magnitude]
+    return [part for part in arrays if part is not None]
 
 
-def _labels(one: Video | Trajectory | Events) -> tuple[Any, ...]:
-    if isinstance(one, Video):
-        return one.id, one.label, one.labels
-    if isinstance(one, Trajectory):
-        return one.id, one.place, one.label, tuple(one.attributes)
-    return one.marks, one.window, one.region
+def _labels(item: Video | Trajectory | Events) -> tuple[Any, ...]:
+    if isinstance(item, Video):
+        return item.id, item.label, item.labels
+    if isinstance(item, Trajectory):
+        return item.id, item.place, item.label, tuple(item.attributes)
+    return item.marks, item.window, item.region
 
 
-def _unit(one: DataObject) -> str:
-    if isinstance(one, SensorGraph | Grid):
-        return one.unit
-    if isinstance(one, Trajectory):
-        return "m" if one.xy is not None and one.frame == "metres" else ""
-    return "hours" if isinstance(one, Events) else ""
+def _unit(item: DataObject) -> str:
+    if isinstance(item, SensorGraph | Grid):
+        return item.unit
+    if isinstance(item, Trajectory):
+        return "m" if item.xy is not None and item.frame == "metres" else ""
+    return "hours" if isinstance(item, Events) else ""
 
 
-def _quantity(one: DataObject) -> str:
-    return "frames" if isinstance(one, Video) else one.quantity
+def _quantity(item: DataObject) -> str:
+    return "frames" if isinstance(item, Video) else item.quantity
 
 
 def _size(data: Container) -> str:
@@ -108,7 +108,7 @@ def _size(data: Container) -> str:
     if isinstance(data, Events):
         return f"{len(data.time):,} events" + (f" of {len(data.marks):,} sorts" if data.marks else "")
     if isinstance(data, list):
-        fixes = sum(len(one.frames if isinstance(one, Video) else one.time) for one in data)
+        fixes = sum(len(item.frames if isinstance(item, Video) else item.time) for item in data)
         clips = data and isinstance(data[0], Video)
         return f"{len(data):,} {'clips' if clips else 'objects'}, {fixes:,} {'frames' if clips else 'fixes'}"
     return f"{len(data.places):,} places, {len(data.time):,} steps"

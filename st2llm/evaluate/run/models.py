@@ -66,8 +66,8 @@ class Models:
         if not texts:
             return 0
         tokenizer = require_local(self.of()).tokenizer
-        known = {text: len(tokenizer.encode(text)) for text in set(texts)}
-        return sum(known[text] for text in texts)
+        counts = {text: len(tokenizer.encode(text)) for text in set(texts)}
+        return sum(counts[text] for text in texts)
 
     def _load(self, random: bool, depth: int | None, seed: int) -> LanguageModel | RemoteModel:
         s = self.settings

@@ -48,8 +48,8 @@ def make(
         raise ConfigError(
             f"--data needs a suite with one data set, but {suite} lists {len(suites)} suites. Run one of them."
         )
-    planned = tuple(_overridden(one, overrides) for one in suites)
-    stores = tuple(RunStore(root / one.id if len(suites) > 1 else root) for one in suites)
+    planned = tuple(_overridden(each, overrides) for each in suites)
+    stores = tuple(RunStore(root / each.id if len(suites) > 1 else root) for each in suites)
     for store in (RunStore(root), *stores):
         store.claim(resume=resume)
     return Plan(planned, stores, root)
@@ -67,6 +67,8 @@ def _overridden(suite: Suite, overrides: Overrides) -> Suite:
         changes["llm"] = {**suite.llm.model_dump(), "name": overrides.llm}
     if overrides.limit is not None:
         changes["limit"] = overrides.limit
-    whole = {**suite.model_dump(), **changes}
-    whole["predictors"] += [{"name": name, "family": "primitive", "custom": True} for name in overrides.given]
-    return config.parse(whole, into=Suite, where=suite.id)
+    settings = {**suite.model_dump(), **changes}
+    settings["predictors"] += [
+        {"name": name, "family": "primitive", "custom": True} for name in overrides.given
+    ]
+    return config.parse(settings, into=Suite, where=suite.id)

@@ -28,12 +28,12 @@ def add_anomaly_scores(
     fault: the kind of the true fault, or ''. training: the predictor's table of training windows.
     """
     zone = data.timezone
-    usual = _residual(training).groupby(_slots(training, zone), observed=True).median()
+    typical = _residual(training).groupby(_slots(training, zone), observed=True).median()
     # A place that reads zero every night has residuals of zero then, so an hour's residual is bounded from below.
-    lower_bound = _MIN_SHARE * usual.groupby(level=[0, 1]).transform("median")
-    usual = usual.clip(lower=lower_bound).clip(lower=_MIN_RESIDUAL)
-    threshold = float((_residual(training) / _per_row(usual, training, zone)).quantile(share))
-    suspicion = _residual(table) / _per_row(usual, table, zone) / max(threshold, _MIN_RESIDUAL)
+    lower_bound = _MIN_SHARE * typical.groupby(level=[0, 1]).transform("median")
+    typical = typical.clip(lower=lower_bound).clip(lower=_MIN_RESIDUAL)
+    threshold = float((_residual(training) / _per_row(typical, training, zone)).quantile(share))
+    suspicion = _residual(table) / _per_row(typical, table, zone) / max(threshold, _MIN_RESIDUAL)
     return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
 
 
@@ -47,9 +47,9 @@ def _slots(table: pd.DataFrame, timezone: str) -> list[pd.Series]:
     return [table["place"].astype(str), table["channel"], local.dt.hour]
 
 
-def _per_row(usual: pd.Series, table: pd.DataFrame, timezone: str) -> np.ndarray:
+def _per_row(typical: pd.Series, table: pd.DataFrame, timezone: str) -> np.ndarray:
     """The usual residual for the slot of each entry; the median of all slots where training has none."""
-    rows = usual.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).fillna(usual.median())
+    rows = typical.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).fillna(typical.median())
     return np.asarray(rows, dtype=np.float64)
 
 
@@ -81,22 +81,23 @@ def fault_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if "suspicion" not in frame:
         return pd.DataFrame()
-    known = frame[frame["suspicion"].notna()]
-    faulty, alarmed = known["fault"] != "", known["suspicion"] > 1
+    scored = frame[frame["suspicion"].notna()]
+    faulty, alarmed = scored["fault"] != "", scored["suspicion"] > 1
     lines = []
-    score = known["suspicion"] / (1 + known["suspicion"])  # 1/2 at the alarm threshold
-    for sample, at in known.groupby("sample", observed=True).indices.items():
+    score = scored["suspicion"] / (1 + scored["suspicion"])  # 1/2 at the alarm threshold
+    for sample, at in scored.groupby("sample", observed=True).indices.items():
         totals = metrics.score_totals(score.to_numpy()[at], faulty.to_numpy()[at])
         lines += [(str(sample), name, total, count) for name, (total, count) in totals.items()]
     for name, flag, other in (("alarm", alarmed, faulty), ("fault", faulty, alarmed)):
-        run = label_runs(known, flag)
-        events = pd.DataFrame({"sample": known["sample"].astype(str), "run": run, "touched": other})
+        run = label_runs(scored, flag)
+        events = pd.DataFrame({"sample": scored["sample"].astype(str), "run": run, "touched": other})
         touched = events[events["run"] >= 0].groupby(["sample", "run"])["touched"].any()
         for sample, events_of in touched.groupby("sample"):
             lines.append((str(sample), name, float(events_of.sum()), len(events_of)))
         # A sample without such an event has a total of zero.
         lines += [
-            (one, name, 0.0, 0) for one in set(events["sample"]) - set(touched.index.get_level_values(0))
+            (sample_id, name, 0.0, 0)
+            for sample_id in set(events["sample"]) - set(touched.index.get_level_values(0))
         ]
     return pd.DataFrame(lines, columns=["sample", "metric", "sum", "count"])
 

@@ -42,9 +42,9 @@ def mean_errors(paths: Sequence[Path]) -> MeanErrors | None:
         tables.append(kept[["place", "step", "error"]])
     if not tables or all(table.empty for table in tables):
         return None
-    whole = pd.concat(tables)
+    errors = pd.concat(tables)
     return MeanErrors(
-        whole.groupby("step")["error"].mean(), whole.groupby("place", observed=True)["error"].mean()
+        errors.groupby("step")["error"].mean(), errors.groupby("place", observed=True)["error"].mean()
     )
 
 

@@ -77,13 +77,15 @@ def _choose(table: pd.DataFrame, answers: pd.DataFrame) -> list[tuple[str, str, 
     relative = _relative_errors(table)
     unread_examples: list[tuple[str, str, str]] = []
     if not answers.empty:
-        known = table[["sample", "place"]].astype(str).drop_duplicates()
+        entries = table[["sample", "place"]].astype(str).drop_duplicates()
         # An answer about several places at once counts for each of them.
         answered = pd.MultiIndex.from_frame(
-            pd.concat([answers[["sample", "place"]].astype(str), _per_place(answers, known)])
+            pd.concat([answers[["sample", "place"]].astype(str), _per_place(answers, entries)])
         )
         unreadable = answers[answers["unread_reason"].notna()].head(1)
-        unread_examples = [(UNREADABLE, str(s), str(p)) for s, p in _per_place(unreadable, known, alone=True)]
+        unread_examples = [
+            (UNREADABLE, str(s), str(p)) for s, p in _per_place(unreadable, entries, alone=True)
+        ]
         keys = pd.MultiIndex.from_tuples(
             [(str(s), str(p)) for s, p in relative.index], names=["sample", "place"]
         )
@@ -106,13 +108,13 @@ def _relative_errors(table: pd.DataFrame) -> pd.Series:
     return (sums["error"] / sums["size"].clip(lower=1e-9)).sort_values(kind="stable")
 
 
-def _per_place(answers: pd.DataFrame, known: pd.DataFrame, *, alone: bool = False) -> Any:
+def _per_place(answers: pd.DataFrame, entries: pd.DataFrame, *, alone: bool = False) -> Any:
     """(sample, place) pairs of answers about several places at once; with `alone`, one pair for each answer."""
     rows = answers[["sample", "place"]].astype(str)
-    whole = rows[rows["place"] == ""][["sample"]].drop_duplicates().merge(known, on="sample")
+    shared = rows[rows["place"] == ""][["sample"]].drop_duplicates().merge(entries, on="sample")
     if not alone:
-        return whole
-    pairs = pd.concat([rows[rows["place"] != ""], whole.drop_duplicates("sample")])
+        return shared
+    pairs = pd.concat([rows[rows["place"] != ""], shared.drop_duplicates("sample")])
     return pairs.itertuples(index=False, name=None)
 
 

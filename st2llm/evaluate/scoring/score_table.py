@@ -110,8 +110,8 @@ def _optional_columns(sample: Sample, prediction: Prediction, at: Entries, truth
         table["part"] = np.array(parts, dtype=np.int8)[at[2]]
     for name, density in (prediction.log_density or {}).items():
         nll = table.setdefault("nll", np.full(count, np.nan))
-        here = (at[2] == names.index(name)) & np.isfinite(truth)
-        nll[here] = -density(truth[here])
+        entries = (at[2] == names.index(name)) & np.isfinite(truth)
+        nll[entries] = -density(truth[entries])
     if prediction.samples is not None:
         drawn = prediction.samples[:, at[0], at[1], at[2]]
         table["crps"] = metrics.crps(drawn, truth)
@@ -172,10 +172,10 @@ def _label_entry(sample: Sample, prediction: Prediction) -> Columns:
 
 
 def _label_columns(label: str | None, ranking: tuple[str, ...] | None) -> dict[str, object]:
-    known = label is not None and ranking is not None
+    is_scored = label is not None and ranking is not None
     return {
         "part": _PARTS.index("label"),
-        "rank": metrics.rank_of(str(label), ranking or ()) if known else np.nan,
+        "rank": metrics.rank_of(str(label), ranking or ()) if is_scored else np.nan,
         "label": label,
         "answer": ranking[0] if ranking else None,
         "valid": label is not None,

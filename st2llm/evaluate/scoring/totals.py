@@ -96,8 +96,8 @@ def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
     keys = [xy["sample"].astype(str), xy["place"].astype(str), xy["step"]]
     away = (xy["value"] - xy["truth"]).where(xy["valid"])
     squared = (away**2).groupby(keys, sort=False)
-    whole = squared.count() == 2
-    distance = (squared.sum() ** 0.5).where(whole).rename("displacement").reset_index()
+    complete = squared.count() == 2
+    distance = (squared.sum() ** 0.5).where(complete).rename("displacement").reset_index()
     distance.columns = pd.Index(["sample", "place", "step", "displacement"])
     last = distance.groupby(["sample", "place"])["step"].transform("max") == distance["step"]
     distance["final_displacement"] = distance["displacement"].where(last)

@@ -58,14 +58,14 @@ def metrics_by_rule(
 
 def _replacement(arms: FinishedArms, rule: str) -> pd.DataFrame:
     """The predictions of the null rule that replace unread entries."""
-    known = {result["predictor"]: result["key"] for result in arms.results if result["family"] == "baseline"}
-    name = arms.suite.fallback_rule if rule == "imputed" else _worst_rule(arms) if known else ""
-    if name not in known:
+    keys = {result["predictor"]: result["key"] for result in arms.results if result["family"] == "baseline"}
+    name = arms.suite.fallback_rule if rule == "imputed" else _worst_rule(arms) if keys else ""
+    if name not in keys:
         raise ConfigError(
             f"{arms.suite.id} has unreadable answers, but no finished {name or 'baseline'!r} to replace them. "
             f"Continue with `st2llm compare ... --resume`."
         )
-    return arms.predictions[known[name]]
+    return arms.predictions[keys[name]]
 
 
 def _worst_rule(arms: FinishedArms) -> str:

@@ -38,12 +38,14 @@ class TextRun:
 
     def result(self) -> dict[str, Any]:
         """What the result of a text arm holds beside that of every arm."""
-        own = self.predictor.set
+        predictor_settings = self.predictor.set
         settings = {
             "template": self.predictor.template,
-            "examples": {"by": own.examples.select, "count": own.examples.count} if own.examples else None,
-            "budget": own.prompt_budget,
-            "answer_set": own.answer,
+            "examples": {"by": predictor_settings.examples.select, "count": predictor_settings.examples.count}
+            if predictor_settings.examples
+            else None,
+            "budget": predictor_settings.prompt_budget,
+            "answer_set": predictor_settings.answer,
         }
         counts = count_categories(a.category for a in self.answers)
         return {"decoding": asdict(self.decoding), "ledger": counts, **settings}
@@ -55,8 +57,8 @@ class TextRun:
 
 def decoding_settings(predictor: PredictorSettings, seed: int) -> Decoding:
     """The decoding settings of a text predictor."""
-    own = predictor.set
-    return Decoding(draws=own.draws, temperature=own.temperature, top_p=own.top_p, seed=seed)
+    settings = predictor.set
+    return Decoding(draws=settings.draws, temperature=settings.temperature, top_p=settings.top_p, seed=seed)
 
 
 def load_template(predictor: PredictorSettings) -> Template:
@@ -72,20 +74,20 @@ def prompt_options(
 
     Raises ConfigError for a token budget with a model behind an endpoint, whose tokens cannot be counted here.
     """
-    own = predictor.set
+    settings = predictor.set
     selector = (
-        make_example_selector(own.examples.select, own.examples.count, train, seed=seed)
-        if own.examples
+        make_example_selector(settings.examples.select, settings.examples.count, train, seed=seed)
+        if settings.examples
         else None
     )
-    if own.prompt_budget is None:
+    if settings.prompt_budget is None:
         return PromptOptions(selector)
     if isinstance(model, RemoteModel):
         raise ConfigError(
             f"The predictor {predictor.name!r} has a budget of tokens, but those of {model.name} cannot be counted "
             f"here. Leave `budget` out, or take a model on this machine."
         )
-    return PromptOptions(selector, own.prompt_budget, model.tokenizer)
+    return PromptOptions(selector, settings.prompt_budget, model.tokenizer)
 
 
 class TextRunner:
