@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.card.base import Card, file_and_key, step_seconds
+from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.side import SideRule
 from st2llm.data.card.time import ReadingTimeOrColumn
 
@@ -78,7 +79,7 @@ class EdgeRule(Settings):
         return self
 
 
-class GraphCard(Card):
+class GraphCard(Card, DelimitedText):
     """Readings at fixed places.
 
     values: csv, parquet, `file.npz:key`, npy, `file.h5:key` (of pandas or plain), or a folder that Hugging Face
@@ -87,7 +88,9 @@ class GraphCard(Card):
     `channels`. ignore: columns that are not readings. start: the first timestamp, where the file has none. null: the
     value that stands for a missing reading. duplicates: how rows with equal timestamps are resolved; by default they
     are an error. steps: the number of steps to keep, from the first. standardise: the number of first steps whose mean
-    and standard deviation standardise the values of each place and channel.
+    and standard deviation standardise the values of each place and channel. missing: texts that stand for a missing
+    number, besides the empty cell. separator, decimal, encoding: see DelimitedText; with `missing`, they hold for the csv
+    files of values, nodes and edges.
     """
 
     kind: Literal["graph"]
@@ -102,6 +105,7 @@ class GraphCard(Card):
     nodes: NodeTable | None = None
     edges: EdgeRule | None = None
     null: float | None = None
+    missing: list[str] = Field(default_factory=list)
     duplicates: Literal["error", "first", "mean"] = "error"
     steps: Annotated[int, Field(ge=1)] | None = None
     standardise: Annotated[int, Field(ge=2)] | None = None

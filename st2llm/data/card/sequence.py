@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.card.base import Card, file_and_key
+from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.side import SideRule
 from st2llm.data.card.time import TimeOrColumn
 
@@ -101,11 +102,11 @@ class HarmoniseStep(Settings):
         return next(iter(self.model_fields_set))
 
 
-class SequenceCard(Card):
+class SequenceCard(Card, DelimitedText):
     """Rows with a time and a position.
 
     table: csv (plain, gzip, `archive.zip:member.csv`), parquet or GeoLife's .plt; a file name may be a glob. header:
-    whether the first row names the columns; if not, `columns` does. separator: a character, or `whitespace`.
+    whether the first row names the columns; if not, `columns` does. separator, decimal, encoding: see DelimitedText.
     x, y: in metres, in units of `scale_m` metres, or in a `crs` that pyproj knows (`EPSG:2263`). blank: how rows
     without coordinates are treated. bounds: west, south, east and north in the units of the file; a row outside is an
     error. missing: texts that stand for a missing value, besides the empty cell.
@@ -114,7 +115,6 @@ class SequenceCard(Card):
     table: Annotated[list[SourceTable], BeforeValidator(_tables), Field(min_length=1)]
     header: bool = True
     columns: list[str] | None = None
-    separator: str = ","
     missing: list[str] = Field(default_factory=lambda: ["NA", "NaN", "nan", "null", "None"])
     time: TimeOrColumn
     lon: str | None = None
@@ -142,8 +142,6 @@ class SequenceCard(Card):
             raise ValueError("`crs` applies to `x` and `y`; leave out `lon` and `lat`, or `crs`")
         if not self.header and not self.columns:
             raise ValueError("`header: false` needs `columns`, the names of the columns in order")
-        if self.separator != "whitespace" and len(self.separator) != 1:
-            raise ValueError("`separator` is one character, or `whitespace`")
         if unknown := sorted(
             set(self.known) - set(self.attributes) - set(self.side.names() if self.side else ())
         ):

@@ -3,10 +3,11 @@
 from pydantic import Field, model_validator
 
 from st2llm.config import Settings
+from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.time import TimeColumns
 
 
-class WeatherTable(Settings):
+class WeatherTable(DelimitedText):
     """A table of numbers by time: each reading holds from its timestamp on, for at most `max_age`.
 
     file: csv or parquet. time: the column of timestamps, or the columns of year, month, day, hour and so on; timestamps
@@ -34,7 +35,7 @@ class WeatherTable(Settings):
         return TimeColumns(parts=self.time, fold="first")
 
 
-class PlaceTable(Settings):
+class PlaceTable(DelimitedText):
     """A table of places with texts: each fix or node takes the text of the nearest place within `within_m`.
 
     lon, lat: degrees; or x, y: metres in the coordinate system of the data.
@@ -57,7 +58,7 @@ class PlaceTable(Settings):
         return self
 
 
-class NoteTable(Settings):
+class NoteTable(DelimitedText):
     """A table of notes, each known in advance for the time from `start` until `end`."""
 
     file: str

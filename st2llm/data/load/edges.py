@@ -1,5 +1,6 @@
 """Edges between places: from a matrix (csv, npz, the pickle of DCRNN), a list, or great-circle distances."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from jaxtyping import Float64, Int64
 from st2llm.data import safe_open
 from st2llm.data.card import DistanceKernel, GraphCard, file_and_key
 from st2llm.data.card.graph import EdgeColumns
+from st2llm.data.read.readings import graph_table_format
+from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
-from st2llm.types import Edges, slug
+from st2llm.types import Edges
 
 EARTH_KM = 6371.0088
 
@@ -28,11 +31,14 @@ def build_edges(
         return _as_edges([], [], []), []
     if rule.adjacency is not None:
         name, key = file_and_key(rule.adjacency)
-        return _from_matrix(_read_matrix(files[name], key, names), len(names), name)
+        return _from_matrix(_read_matrix(card, files[name], key, names), len(names), name)
     if rule.listed is not None:
-        return _from_list(
-            safe_open.csv(files[rule.listed]), names, rule.listed, rule.columns or EdgeColumns()
+        columns = rule.columns or EdgeColumns()
+        weight = columns.weight or columns.distance or "weight"
+        table = read_table(
+            files[rule.listed], graph_table_format(card), is_number=lambda name: name == weight
         )
+        return _from_list(table, names, rule.listed, columns)
     if lonlat is None or rule.distance is None:
         raise DataError(
             f"{card.name}: `edges: distance` needs lon and lat of the places. Give them under `nodes`."
@@ -46,14 +52,15 @@ def _as_edges(source: object, target: object, weight: object) -> Edges:
     return Edges(np.asarray(source, np.int64), np.asarray(target, np.int64), np.asarray(weight, np.float64))
 
 
-def _read_matrix(path: Path, key: str | None, names: tuple[str, ...]) -> np.ndarray:
+def _read_matrix(card: GraphCard, path: Path, key: str | None, names: tuple[str, ...]) -> np.ndarray:
     """The matrix of weights in a file, in the order of the places."""
     kind = path.suffix.lower()
     if kind in (".pkl", ".pickle"):
         return _from_pickle(safe_open.numeric_pickle(path), names, path.name)
     if kind in (".npz", ".npy"):
         return safe_open.array(path, key)
-    return safe_open.csv(path, header=False).to_numpy()
+    table_format = replace(graph_table_format(card), header=False)
+    return read_table(path, table_format, is_number=lambda name: True).to_numpy()
 
 
 def _from_pickle(content: Any, names: tuple[str, ...], where: str) -> np.ndarray:
@@ -108,13 +115,13 @@ def _from_list(
                 f"{where} should have columns {rule.source}, {rule.target} and optionally {weight_column or 'weight'}; "
                 f"{column!r} is missing. {nearest(column, map(str, table.columns))}"
             )
-    index = {slug(name): i for i, name in enumerate(names)}
+    index = {name.strip(): i for i, name in enumerate(names)}
     ends = []
     for column in (rule.source, rule.target):
-        ends.append([index.get(slug(str(name)), -1) for name in table[column]])
+        ends.append([index.get((name or "").strip(), -1) for name in table[column]])
         if -1 in ends[-1]:
             row = ends[-1].index(-1)
-            name = str(table[column].iloc[row])
+            name = table[column].iloc[row] or ""
             raise DataError(
                 f"{where}: row {row + 1} has the unknown {column} {name!r}. {nearest(name, names)}"
             )

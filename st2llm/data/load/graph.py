@@ -8,12 +8,12 @@ import pandas as pd
 import pyproj
 from jaxtyping import Float64, Int64
 
-from st2llm.data import safe_open
 from st2llm.data.card import GraphCard, NodeTable
 from st2llm.data.load import edges, provenance, side_information
 from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
 from st2llm.data.read import readings as readers
+from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
 from st2llm.types import SensorGraph, slug
 
@@ -134,13 +134,20 @@ def _node_axis(
         names = ids or tuple(str(i) for i in range(count))
         return names, NodeAxis(_unique_slugs(card.name, names), names)
     rule, path = card.nodes, files[card.nodes.file]
-    table = safe_open.csv(path, text=[name for name in (rule.id, rule.label) if name])
-    for column in (rule.id, rule.label, rule.lon, rule.lat, rule.x, rule.y):
-        if column is not None and column not in table.columns:
-            raise DataError(
-                f"{path.name} has no column {column!r}. {nearest(column, [str(c) for c in table.columns])}"
-            )
-    table = table.set_index(table[rule.id].astype(str).str.strip())
+    coordinates = [name for name in (rule.lon, rule.lat, rule.x, rule.y) if name is not None]
+    table = read_table(
+        path,
+        readers.graph_table_format(card),
+        is_number=lambda name: name in coordinates,
+        required=[rule.id, *([rule.label] if rule.label else []), *coordinates],
+        remedy="Each place needs coordinates: correct the cell.",
+    )
+    empty = np.flatnonzero(table[rule.id].isna())
+    if empty.size:
+        raise DataError(
+            f"{path.name}: column {rule.id!r} is empty in row {int(empty[0]) + 1}. Each place needs an id."
+        )
+    table = table.set_index(table[rule.id].str.strip())
     if table.index.has_duplicates:
         raise DataError(
             f"{path.name}: place {table.index[table.index.duplicated()][0]!r} has two rows. Keep one."
@@ -156,7 +163,9 @@ def _node_axis(
             f"({len(absent)} missing). {nearest(absent[0], table.index)} Add the row, or `ignore` the column."
         )
     table = table.loc[[name.strip() for name in names]]
-    labels = tuple(str(label) for label in table[rule.label]) if rule.label else names
+    labels = names
+    if rule.label:
+        labels = tuple(label or name for label, name in zip(table[rule.label], names, strict=True))
     return names, NodeAxis(_unique_slugs(card.name, names), labels, *_positions(rule, table, path))
 
 

@@ -3,6 +3,7 @@
 The joins take plain arrays, so they serve data of every kind.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from jaxtyping import Float64, Int64
 from scipy.spatial import cKDTree
 
 from st2llm.data import positions, timestamps
+from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.side import NoteTable, PlaceTable, SideRule, WeatherTable
 from st2llm.data.load.harmonise import duration_s
 from st2llm.data.local_time import check_increasing, to_utc
 from st2llm.data.read import columns
-from st2llm.data.read.table_blocks import TableFormat
+from st2llm.data.read.table_format import TableFormat
 from st2llm.errors import DataError
 from st2llm.types import Covariate, Note
 
@@ -78,8 +80,7 @@ def join_weather(
     """
     clock = rule.time_columns()
     types: dict[str, columns.ColumnType] = dict.fromkeys(rule.columns.values(), "number")
-    table_format = TableFormat(missing=tuple(rule.missing))
-    table = columns.read(path, {**timestamps.column_types(clock), **types}, table_format)
+    table = columns.read(path, {**timestamps.column_types(clock), **types}, _table_format(rule, rule.missing))
     instants = timestamps.read_times(clock, table, timezone=timezone, where=path.name)
     rows = np.flatnonzero(instants.known)
     rows = rows[np.argsort(instants.time[rows], kind="stable")]
@@ -114,7 +115,7 @@ def join_nearest_places(
             "that the data have."
         )
     types: dict[str, columns.ColumnType] = {str(name): "number" for name in names}
-    table = columns.read(path, {rule.text: "category", **types})
+    table = columns.read(path, {rule.text: "category", **types}, _table_format(rule))
     coordinates = np.column_stack([table.numbers(str(name)) for name in names])
     bad = np.flatnonzero(~np.isfinite(coordinates).all(axis=1))
     if bad.size:
@@ -139,7 +140,12 @@ def join_nearest_places(
 
 def read_notes(rule: NoteTable, path: Path, timezone: str) -> tuple[Note, ...]:
     """The notes of a table, in order of their start. Raises DataError for a note that ends before it begins."""
-    table = columns.read(path, {rule.start: "timestamp", rule.end: "timestamp", rule.text: "category"})
+    types: dict[str, columns.ColumnType] = {
+        rule.start: "timestamp",
+        rule.end: "timestamp",
+        rule.text: "category",
+    }
+    table = columns.read(path, types, _table_format(rule))
     begin, end = (
         to_utc(table.timestamps(name), timezone, "first").seconds for name in (rule.start, rule.end)
     )
@@ -155,6 +161,12 @@ def read_notes(rule: NoteTable, path: Path, timezone: str) -> tuple[Note, ...]:
         if c >= 0
     ]
     return tuple(sorted(notes, key=lambda note: (note.start, note.end)))
+
+
+def _table_format(rule: DelimitedText, missing: Sequence[str] = ()) -> TableFormat:
+    return TableFormat(
+        separator=rule.separator, missing=tuple(missing), decimal=rule.decimal, encoding=rule.encoding
+    )
 
 
 def _unit_vectors(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "row 3"]:

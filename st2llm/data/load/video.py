@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from st2llm.data import safe_open, video_features
 from st2llm.data.card.video import CSV_PREFIX, VideoCard
 from st2llm.data.load import provenance
+from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
 from st2llm.types import Video
 
@@ -341,7 +342,7 @@ def _captions(card: VideoCard, files: Mapping[str, Path], names: list[str]) -> d
 
 def _table_column(path: Path, column: str, names: list[str]) -> dict[str, str]:
     """A column of a table by clip, whose file may be named without suffix. Raises DataError for a missing clip."""
-    table = safe_open.csv(path, text=["file", column])
+    table = read_table(path)
     for needed in ("file", column):
         if needed not in table.columns:
             raise DataError(

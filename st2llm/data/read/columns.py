@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64, Int32, Int64
 
-from st2llm.data.read.table_blocks import COMMA_SEPARATED, TableFormat, read_blocks
+from st2llm.data.read.table_blocks import read_blocks
+from st2llm.data.read.table_format import COMMA_SEPARATED, TableFormat
 from st2llm.errors import DataError
 
 ColumnType = Literal["number", "category", "timestamp"]

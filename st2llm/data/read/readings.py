@@ -11,6 +11,8 @@ from jaxtyping import Float64, Int64
 from st2llm.data import calendar, safe_open, timestamps
 from st2llm.data.card import GraphCard, file_and_key
 from st2llm.data.local_time import check_increasing
+from st2llm.data.read.table_format import TableFormat
+from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError
 
 
@@ -69,7 +71,14 @@ def _open_values(card: GraphCard, entry: str, path: Path) -> pd.DataFrame | np.n
             )
         return safe_open.array(path, key)
     if kind == ".csv":
-        return safe_open.csv(path, text=_text_columns(card))
+        return read_table(
+            path,
+            graph_table_format(card),
+            is_number=lambda name: _is_number(card, name),
+            ignored=card.ignore,
+            required=_required_columns(card),
+            remedy=_REMEDY,
+        )
     if kind in (".parquet", ".pq"):
         return safe_open.parquet(path)
     if kind in (".h5", ".hdf5", ".hdf"):
@@ -109,12 +118,28 @@ def _concatenated(card: GraphCard, frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=not isinstance(frames[0].index, pd.DatetimeIndex))
 
 
-def _text_columns(card: GraphCard) -> list[str]:
-    """The columns that are read as text: the place, and the times that are not numbers."""
-    types = timestamps.column_types(card.time) if card.time else {}
+def graph_table_format(card: GraphCard) -> TableFormat:
+    """The format of the csv files of a card: values, nodes and edges."""
+    return TableFormat(
+        separator=card.separator, missing=tuple(card.missing), decimal=card.decimal, encoding=card.encoding
+    )
+
+
+def _required_columns(card: GraphCard) -> list[str]:
+    names = card.time.columns() if card.time else []
     return [
-        name for name in (card.place, *(name for name, kind in types.items() if kind != "number")) if name
+        *names,
+        *([card.place] if card.place else []),
+        *((card.channels or ()) if card.layout == "long" else ()),
     ]
+
+
+def _is_number(card: GraphCard, name: str) -> bool:
+    """Whether a column of the values holds numbers: readings, and times that are numbers."""
+    types = timestamps.column_types(card.time) if card.time else {}
+    if name in types:
+        return types[name] == "number"
+    return name in (card.channels or ()) if card.layout == "long" else name not in card.ignore
 
 
 def _from_array(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node channel"]:
@@ -164,6 +189,9 @@ def _from_long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
     return Readings(time.astype(np.int64), tuple(ids), values, (*instants.steps, *steps))
 
 
+_REMEDY = "Correct it, or name the column under `ignore` or `time`."
+
+
 def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " time"]:
     """A column as float64. Raises DataError that names the column and the first row that is not a number."""
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
@@ -175,7 +203,7 @@ def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " 
         if cell := str(column.iloc[int(row)]).strip():  # an empty cell is a missing reading
             raise DataError(
                 f"{path.name}: column {name!r} should hold numbers, but row {int(row) + 1} holds {cell[:40]!r}. "
-                "Correct it, or name the column under `ignore` or `time`."
+                f"{_REMEDY}"
             )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 

@@ -11,7 +11,7 @@ from st2llm.data import positions, timestamps
 from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern
 from st2llm.data.read import columns
 from st2llm.data.read.columns import Columns, ColumnType
-from st2llm.data.read.table_blocks import TableFormat
+from st2llm.data.read.table_format import TableFormat
 from st2llm.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -39,7 +39,13 @@ def read(card: SequenceCard, files: Mapping[str, Path], wanted: Mapping[str, Col
     """Some columns of all tables of a card, one table after the other. wanted: the names and types of the columns."""
     formats = {card.time.column: card.time.format} if card.time.column and card.time.format else {}
     table_format = TableFormat(
-        card.header, tuple(card.columns or ()), card.separator, tuple(card.missing), formats=formats
+        card.header,
+        tuple(card.columns or ()),
+        card.separator,
+        tuple(card.missing),
+        formats=formats,
+        decimal=card.decimal,
+        encoding=card.encoding,
     )
     table_files = tuple(file for table in card.table for file in _table_files(table, files))
     tables = [columns.read(file.path, wanted, table_format, member=file.table.member) for file in table_files]

@@ -1,18 +1,28 @@
 """Reads the blocks of a large table as Arrow batches: csv (plain, gzip, in a zip), parquet and GeoLife's .plt."""
 
-import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from st2llm.data import safe_open
+from st2llm.data.read.table_format import (
+    ByteStream,
+    Header,
+    PrependedStream,
+    TableFormat,
+    not_utf8,
+    number_hint,
+    read_header,
+    separator_hint,
+    utf8_stream,
+)
 from st2llm.errors import DataError, nearest
 
 BLOCK_BYTES = 8 << 20
@@ -20,37 +30,10 @@ BLOCK_ROWS = 1 << 18
 MAX_TABLE_BYTES = safe_open.MAX_BYTES
 """The most memory that the columns of a table may take."""
 MAX_LINE_BYTES = 64 << 20
-MAX_COLUMNS = 50_000
 MAX_WHITESPACE_TABLE_BYTES = 512 << 20
 """Tables with whitespace between columns are read into memory as a whole, up to this size."""
 PLT_COLUMNS = ("lat", "lon", "zero", "altitude_ft", "days", "date", "clock")
 """The columns of GeoLife's .plt files, which follow a header of six lines."""
-
-
-@runtime_checkable
-class ByteStream(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
-@dataclass(frozen=True)
-class TableFormat:
-    """The format of a delimited table.
-
-    names: the columns of a table without a header. missing: texts that stand for a missing value. skip: lines before
-    the header. formats: strptime formats of timestamps, by column.
-    """
-
-    header: bool = True
-    names: tuple[str, ...] = ()
-    separator: str = ","
-    missing: tuple[str, ...] = ()
-    skip: int = 0
-    formats: Mapping[str, str] = field(default_factory=dict)
-
-
-COMMA_SEPARATED = TableFormat()
 
 
 def read_blocks(
@@ -64,8 +47,66 @@ def read_blocks(
     if name.endswith(".plt"):
         table_format = TableFormat(False, PLT_COLUMNS, ",", table_format.missing, 6)
     with safe_open.unpacked_stream(path, member) as stream:
-        source = _collapse_whitespace(stream, path) if table_format.separator == "whitespace" else stream
-        yield from _csv(source, path, wanted, table_format, types)
+        source = _prepared_stream(stream, table_format, path)
+        head = read_header(source, table_format, path, strict=False)
+        _require_columns(wanted, head.names, path, separator_hint(head.separator, "".join(head.names[:1])))
+        named = [name for name in head.names if name]
+        if len(set(named)) < len(named):
+            raise _repeated_column(named, path)
+        yield from _CsvBlocks(path, head, table_format, types).read(source)
+
+
+def read_all_columns(
+    path: Path,
+    table_format: TableFormat,
+    type_of: Callable[[str], Any],
+    *,
+    ignored: Sequence[str] = (),
+    required: Sequence[str] = (),
+) -> Iterator[Any]:
+    """Arrow batches with all columns of delimited text. type_of: the Arrow type of a column by name.
+
+    ignored: names of columns that need no name in the file: the first is `Unnamed: 0`, the second `Unnamed: 1`.
+    Raises DataError for a column without a name, repeated names, a `required` column that is not there, and rows of
+    unequal length.
+    """
+    with safe_open.unpacked_stream(path) as stream:
+        source = _prepared_stream(stream, table_format, path)
+        head = read_header(source, table_format, path, strict=True)
+        _require_columns(required, head.names, path, separator_hint(head.separator, "".join(head.names[:1])))
+        head = Header(_complete_names(head.names, ignored, path), head.separator)
+        types = {name: type_of(name) for name in head.names}
+        yield from _CsvBlocks(path, head, table_format, types).read(source)
+
+
+def _prepared_stream(stream: ByteStream, table_format: TableFormat, path: Path) -> PrependedStream:
+    """The stream as UTF-8, with one blank between cells where whitespace separates them."""
+    source = utf8_stream(stream, table_format, path)
+    if table_format.separator == "whitespace":
+        return utf8_stream(_collapse_whitespace(io.BufferedReader(source), path), TableFormat(), path)
+    return source
+
+
+def _complete_names(names: Sequence[str], ignored: Sequence[str], path: Path) -> list[str]:
+    complete = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+    if len(set(complete)) < len(complete):
+        raise _repeated_column(complete, path)
+    for i, (name, written) in enumerate(zip(complete, names, strict=True)):
+        if not written and name not in ignored:
+            raise DataError(
+                f"{path.name}: column {i + 1} of {len(names)} has no name in the header. Name it in the file, or remove it; "
+                f"a column of readings that is not needed can be left out with `ignore: ['{name}']` in the card."
+            )
+    return complete
+
+
+def _repeated_column(names: Sequence[str], path: Path) -> DataError:
+    repeated = next(name for name in names if names.count(name) > 1)
+    first = names.index(repeated)
+    second = names.index(repeated, first + 1)
+    return DataError(
+        f"{path.name} has two columns {repeated!r}: columns {first + 1} and {second + 1}. Rename one."
+    )
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[Any]:
@@ -85,35 +126,78 @@ def _parquet(path: Path, wanted: list[str]) -> Iterator[Any]:
         ) from error
 
 
-def _csv(
-    stream: ByteStream, path: Path, wanted: list[str], table_format: TableFormat, types: Mapping[str, Any]
-) -> Iterator[Any]:
-    head, rewound = _read_header(stream, table_format, path)
-    _require_columns(wanted, head, path)
-    if len(set(head)) < len(head):
-        repeated = next(name for name in head if head.count(name) > 1)
-        raise DataError(f"{path.name} has two columns {repeated!r}. Rename one.")
-    separator = " " if table_format.separator == "whitespace" else table_format.separator
-    skipped = table_format.skip + table_format.header
-    parsing = pacsv.ParseOptions(delimiter=separator)
-    conversion = pacsv.ConvertOptions(
-        column_types=dict(types),
-        include_columns=wanted,
-        null_values=["", *table_format.missing],
-        strings_can_be_null=False,
-    )
-    lines_before = skipped
-    for lines in _line_blocks(rewound, path, skipped):
-        options = pacsv.ReadOptions(use_threads=False, column_names=head, block_size=len(lines) + 1)
-        try:
-            table = pacsv.read_csv(pa.BufferReader(lines), options, parsing, conversion)
-        except pa.ArrowInvalid as error:
-            raise pa.ArrowInvalid(_with_line_number(str(error), lines_before)) from error
-        yield from table.to_batches()
-        lines_before += lines.count(rewound.newline)
+@dataclass(frozen=True)
+class _CsvBlocks:
+    """Reads delimited text. types: the Arrow types of the columns that are read."""
+
+    path: Path
+    head: Header
+    table_format: TableFormat
+    types: Mapping[str, Any]
+
+    def read(self, stream: PrependedStream) -> Iterator[Any]:
+        skipped = self.table_format.skip + self.table_format.header
+        parsing = pacsv.ParseOptions(delimiter=self.head.separator)
+        conversion = pacsv.ConvertOptions(
+            column_types=dict(self.types),
+            include_columns=list(self.types),
+            null_values=["", *self.table_format.missing],
+            strings_can_be_null=False,
+            decimal_point=self.table_format.decimal,
+        )
+        rows_before = 0
+        for lines in _line_blocks(stream, self.path, skipped):
+            options = pacsv.ReadOptions(
+                use_threads=False, column_names=self.head.names, block_size=len(lines) + 1
+            )
+            try:
+                table = pacsv.read_csv(pa.BufferReader(lines), options, parsing, conversion)
+            except pa.ArrowInvalid as error:
+                raise self._explained(str(error), lines, rows_before) from error
+            yield from table.to_batches()
+            rows_before += lines.count(stream.newline)
+
+    def _explained(self, message: str, lines: bytes, rows_before: int) -> DataError:
+        """The error of a block, with the row, the column and what to do."""
+        if "invalid UTF8" in message:
+            try:
+                lines.decode("utf-8")
+            except UnicodeDecodeError as error:
+                row = rows_before + lines[: error.start].count(b"\n") + 1
+                return not_utf8(self.path, f"row {row}", error)
+        if match := _UNEQUAL_LENGTH.search(message):
+            row, names = int(match[1]) + rows_before, self.head.names
+            count, cells = int(match[2]), int(match[3])
+            wrong = (
+                f"the cells after column {names[-1]!r} have no column"
+                if cells > count
+                else f"column {names[cells]!r} has no cell"
+            )
+            return DataError(
+                f"{self.path.name}: row {row} has {cells} cells, but {count} columns are expected: {wrong}. Correct the row "
+                f"or the header.{separator_hint(self.head.separator, match[4])}"
+            )
+        if match := _NO_NUMBER.search(message):
+            cell = match[3]
+            return DataError(
+                f"{self.path.name}: column {self.head.names[int(match[1])]!r} should hold numbers, but row "
+                f"{int(match[2]) + rows_before} holds {cell[:40]!r}. Correct that row, or correct the card's columns."
+                f"{number_hint(cell, self.table_format.decimal)}"
+            )
+        return DataError(
+            f"{self.path.name} cannot be read: {_with_row_number(message, rows_before)[:300]}. Correct that row, or "
+            "correct the card's columns."
+        )
 
 
-def _line_blocks(stream: "_PrependedStream", path: Path, skipped: int) -> Iterator[bytes]:
+_UNEQUAL_LENGTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)(.*)", re.DOTALL)
+_NO_NUMBER = re.compile(
+    r"In CSV column #(\d+): Row #(\d+): CSV conversion error to (?:double|float): invalid value '(.*)'",
+    re.DOTALL,
+)
+
+
+def _line_blocks(stream: PrependedStream, path: Path, skipped: int) -> Iterator[bytes]:
     """Whole lines of about BLOCK_BYTES, without the first `skipped` ones and without blocks of blank lines.
 
     Arrow's streaming reader is not used, because it reads ahead in a thread that calls back into Python: if it does not
@@ -137,52 +221,11 @@ def _line_blocks(stream: "_PrependedStream", path: Path, skipped: int) -> Iterat
         yield rest
 
 
-def _with_line_number(message: str, lines_before: int) -> str:
-    """Arrow's message about a row of a block, with the number of its line in the file."""
-    return re.sub(r"Row #(\d+)", lambda row: f"Row #{int(row[1]) + lines_before}", message)
-
-
-def _read_header(
-    stream: ByteStream, table_format: TableFormat, path: Path
-) -> tuple[list[str], "_PrependedStream"]:
-    """The names of the columns, and the stream from its beginning."""
-    first = stream.read(1 << 16)
-    if not first.strip():
-        raise DataError(f"{path.name} is empty. A row for each fix or event is expected.")
-    if not table_format.header:
-        return list(table_format.names), _PrependedStream(first, stream)
-    lines = first.decode("utf-8-sig", errors="replace").splitlines()
-    line = lines[table_format.skip] if len(lines) > table_format.skip else ""
-    separator = " " if table_format.separator == "whitespace" else table_format.separator
-    head = _split_cells(line, separator)
-    if len(head) > MAX_COLUMNS:
-        raise DataError(
-            f"{path.name} has over {MAX_COLUMNS:,} columns. Write it in long form: time, id, value."
-        )
-    return head, _PrependedStream(first, stream)
-
-
-def _split_cells(line: str, separator: str) -> list[str]:
-    """The cells of a line; quoted separators are kept."""
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
-
-
-class _PrependedStream(io.RawIOBase):
-    """A stream that starts with bytes already read from it. newline: the byte that ends its lines."""
-
-    def __init__(self, first: bytes, rest: ByteStream) -> None:
-        super().__init__()
-        self._first, self._rest = first, rest
-        self.newline = b"\n" if b"\n" in first else b"\r"
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._first[: len(buffer)] or self._rest.read(len(buffer))
-        self._first = self._first[len(data) :]
-        buffer[: len(data)] = data
-        return len(data)
+def _with_row_number(message: str, rows_before: int) -> str:
+    """The first line of Arrow's message about a row of a block, with the number of the row in the table."""
+    return re.sub(
+        r"Row #(\d+)", lambda row: f"row {int(row[1]) + rows_before}", message.strip().splitlines()[0]
+    )
 
 
 def _collapse_whitespace(stream: ByteStream, path: Path) -> ByteStream:
@@ -196,7 +239,7 @@ def _collapse_whitespace(stream: ByteStream, path: Path) -> ByteStream:
     return io.BytesIO(re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb"[ \t]+", b" ", text)))
 
 
-def _require_columns(wanted: Iterable[str], names: Sequence[str], path: Path) -> None:
+def _require_columns(wanted: Iterable[str], names: Sequence[str], path: Path, hint: str = "") -> None:
     for name in wanted:
         if name not in names:
-            raise DataError(f"{path.name} has no column {name!r}. {nearest(name, names)}")
+            raise DataError(f"{path.name} has no column {name!r}.{hint or ' ' + nearest(name, names)}")

@@ -14,7 +14,7 @@ from st2llm.data.safe_open.limits import (
 from st2llm.data.safe_open.numeric import array
 from st2llm.data.safe_open.pandas_hdf import pandas_table
 from st2llm.data.safe_open.raster import open_raster
-from st2llm.data.safe_open.table import csv, parquet
+from st2llm.data.safe_open.table import parquet
 from st2llm.data.safe_open.unpickle import numeric_pickle
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "array",
     "check_claimed_size",
     "checked_file",
-    "csv",
     "has_pandas_tables",
     "hdf5_array",
     "numeric_pickle",

@@ -1,6 +1,5 @@
-"""Tables in CSV and parquet."""
+"""Tables in parquet."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,22 +7,6 @@ import pyarrow.parquet as pq
 
 from st2llm.data.safe_open.limits import MAX_BYTES, checked_file, first_line
 from st2llm.errors import DataError
-
-
-def csv(path: Path, *, header: bool = True, text: Sequence[str] = (), limit: int = 2 * 2**30) -> pd.DataFrame:
-    """An uncompressed table of comma-separated values; the columns in `text` are read as strings."""
-    try:
-        return pd.read_csv(
-            checked_file(path, limit=limit),
-            header=0 if header else None,
-            dtype=dict.fromkeys(text, str),
-            compression=None,
-            low_memory=False,
-        )
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read as CSV: {error}. Each row needs as many cells as the header."
-        ) from error
 
 
 def parquet(path: Path, *, limit: int = MAX_BYTES) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from st2llm.data.calendar import local_iso
 from st2llm.data.local_time import from_index, to_utc
+from st2llm.data.read.whole_table import read_table
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError, nearest
 from st2llm.types import SensorGraph
@@ -101,7 +102,7 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
             raise DataError(f"{path}: column {name!r} holds values that are not times ({error}).") from error
         stamps[name] = to_utc(from_index(times), data.timezone, "infer").seconds
     faults = []
-    for row, place in enumerate(table["place"].astype(str)):
+    for row, place in enumerate(table["place"]):
         if place not in data.places:
             raise DataError(f"{path}, row {row + 2}: no place {place!r}. {nearest(place, data.places)}")
         start, stop = np.searchsorted(data.time, [stamps["start"][row], stamps["end"][row] + 1])
@@ -110,7 +111,7 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
                 f"{path}, row {row + 2}: no reading of {data.name} lies between {table['start'][row]} and "
                 f"{table['end'][row]}. Give the stamps of the first and the last faulty reading."
             )
-        kind = str(table["kind"][row]) if "kind" in table else "documented"
+        kind = (table["kind"][row] if "kind" in table else None) or "documented"
         faults.append(Fault(kind, data.places.index(place), int(start), int(stop)))
     begin = int(boundaries(data)[2])
     if not any(fault.stop > begin for fault in faults):
@@ -123,10 +124,10 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        table = read_table(path, ignored=("Unnamed: 0",))
+    except (DataError, OSError) as error:
         raise DataError(
-            f"The file of documented faults, {path}, should be a csv file, but it cannot be read: {error}."
+            f"The file of documented faults, {path}, should be a csv file, but it cannot be read: {error}"
         ) from error
     if missing := sorted({"place", "start", "end"} - set(table.columns)):
         raise DataError(f"{path} needs the columns place, start and end, but has no {', '.join(missing)}.")

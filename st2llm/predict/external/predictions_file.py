@@ -8,11 +8,16 @@ import numpy as np
 import pandas as pd
 
 from st2llm.data import fetch, safe_open
+from st2llm.data.read.table_format import TableFormat
+from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
 from st2llm.types import Prediction, Sample
 
 KEY_COLUMNS = ("sample", "place", "step", "channel")
 QUANTILE_COLUMNS = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
+_NUMBER_COLUMNS = ("step", "channel", "value", *QUANTILE_COLUMNS)
+_CSV = TableFormat(missing=("NaN", "nan", "NA"))
+"""A csv file may hold an index without a name, and NaN for a missing value, as pandas writes them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +87,7 @@ def read_predictions(path: Path, *, name: str) -> PredictionsFilePredictor:
     table = (
         safe_open.parquet(path)
         if path.suffix == ".parquet"
-        else safe_open.csv(path, text=("sample", "place"))
+        else read_table(path, _CSV, is_number=_NUMBER_COLUMNS.__contains__, ignored=("Unnamed: 0",))
     )
     for key in (*KEY_COLUMNS, "value"):
         if key not in table:
@@ -93,6 +98,13 @@ def read_predictions(path: Path, *, name: str) -> PredictionsFilePredictor:
     for key in ("step", "channel", "value"):
         if not pd.api.types.is_numeric_dtype(table[key]) or (key != "value" and table[key].isna().any()):
             raise DataError(f"{path}: the column {key!r} should hold numbers in every row, but it does not.")
+    for key in ("step", "channel"):
+        if (fraction := np.flatnonzero(table[key] % 1 != 0)).size:
+            raise DataError(
+                f"{path}: the column {key!r} should hold whole numbers, but row {int(fraction[0]) + 1} holds "
+                f"{table[key].iloc[int(fraction[0])]}."
+            )
+        table[key] = table[key].astype(np.int64)
     groups = table.assign(sample=table["sample"].astype(str)).groupby("sample", sort=False)
     return PredictionsFilePredictor(
         name, path, fetch.sha256_of(path), {str(sample): rows for sample, rows in groups}

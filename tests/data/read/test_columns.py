@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st2llm.data.read import columns, table_blocks
-from st2llm.data.read.table_blocks import TableFormat
+from st2llm.data.read import columns, table_blocks, table_format
+from st2llm.data.read.table_format import TableFormat
 from st2llm.errors import DataError
 
 TEXT = "id,when,x,kind\na,2024-01-01 00:00:00,1.5,NA\nb,2024-01-02T03:04:05,,EP\na,2024-01-03,-2e3,\n"
@@ -260,7 +260,9 @@ def test_a_faulty_row_of_a_later_block_is_named_by_its_line(
     monkeypatch.setattr(table_blocks, "BLOCK_BYTES", 32)
     rows = [f"{i},{i}" for i in range(30)]
     rows[20] = "20"
-    with pytest.raises(DataError, match="Row #22: Expected 2 columns, got 1"):  # the head is the first line
+    with pytest.raises(
+        DataError, match="row 21 has 1 cells, but 2 columns are expected: column '.*' has no cell"
+    ):  # the head is the first line
         columns.read(write(tmp_path, "\n".join(["a,b", *rows]) + "\n"), {"a": "number"})
 
 
@@ -271,7 +273,7 @@ def test_a_line_without_an_end_and_too_many_columns_are_refused(
     monkeypatch.setattr(table_blocks, "MAX_LINE_BYTES", 256)
     with pytest.raises(DataError, match="a line of over 256 bytes"):
         columns.read(write(tmp_path, "a\n" + "1" * 1000), {"a": "number"})
-    monkeypatch.setattr(table_blocks, "MAX_COLUMNS", 3)
+    monkeypatch.setattr(table_format, "MAX_COLUMNS", 3)
     with pytest.raises(DataError, match="over 3 columns.*long form"):
         columns.read(write(tmp_path, "a,b,c,d\n1,2,3,4\n"), {"a": "number"})
 
