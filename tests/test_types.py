@@ -1,4 +1,5 @@
 import hashlib
+import re
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -201,5 +202,24 @@ def test_the_hash_of_a_prompt_sees_slots_and_words_but_not_the_truth():
 @given(st.text())
 def test_a_slug_is_made_of_lower_case_words_and_is_its_own_slug(name):
     made = types.slug(name)
-    assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert all(letter.isalnum() or letter == "-" for letter in made)
+    assert made == made.lower()
     assert types.slug(made) == made
+
+
+@pytest.mark.slow
+@given(st.text(st.characters(max_codepoint=127)))
+def test_a_slug_of_an_ascii_name_has_ascii_letters_digits_and_hyphens(name):
+    assert types.slug(name) == re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+@pytest.mark.slow
+@given(st.lists(st.text().map(str.strip).filter(bool), unique=True))
+def test_different_names_get_different_ids(names):
+    ids = types.place_ids(names)
+    assert len(set(ids)) == len(names)
+    assert all(ids)
+
+
+def test_a_name_whose_slug_is_shared_or_empty_is_its_own_id():
+    assert types.place_ids(["1", "-1", "A b", "京 都", "!"]) == ("1", "-1", "a-b", "京-都", "!")

@@ -29,7 +29,7 @@ from st2llm.types.prompt import GREEDY, Answer, Decoding, Prompt, Slot, Template
 from st2llm.types.sample import Prediction, Sample, Side
 from st2llm.types.seed import seed_from
 from st2llm.types.side import Calendar, Covariate, Note
-from st2llm.types.space import NO_EDGES, Edges, Layout, slug
+from st2llm.types.space import NO_EDGES, Edges, Layout, place_ids, slug
 
 __all__ = [
     "DAY_S",
@@ -73,6 +73,7 @@ __all__ = [
     "Trajectory",
     "Video",
     "checked",
+    "place_ids",
     "seed_from",
     "slug",
 ]

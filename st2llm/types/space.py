@@ -1,6 +1,8 @@
 """Positions of values: edges between nodes, the layout of a grid, and ids of places."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +12,24 @@ from st2llm.types.checked import checked
 
 
 def slug(name: str) -> str:
-    """The id of a place: its name in lower case, joined by hyphens (`30 Queen Street` -> `30-queen-street`)."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """The id of a place: its name in lower case, joined by hyphens (`30 Queen Street` -> `30-queen-street`).
+
+    Letters and digits of all scripts are kept (`東京` -> `東京`).
+    """
+    return re.sub(r"[\W_]+", "-", name.lower()).strip("-")
+
+
+def place_ids(names: Sequence[str]) -> tuple[str, ...]:
+    """A unique id for each name: its slug, or the name as written where the slug is empty or several names share it.
+
+    Names that are equal apart from outer blanks get equal ids.
+    """
+    slugs = [slug(name) for name in names]
+    count = Counter(slugs)
+    return tuple(
+        short if short and count[short] == 1 else name.strip()
+        for name, short in zip(names, slugs, strict=True)
+    )
 
 
 @checked

@@ -89,7 +89,7 @@ class GraphCard(Card, DelimitedText):
     value that stands for a missing reading. duplicates: how rows with equal timestamps are resolved; by default they
     are an error. steps: the number of steps to keep, from the first. standardise: the number of first steps whose mean
     and standard deviation standardise the values of each place and channel. missing: texts that stand for a missing
-    number, besides the empty cell. separator, decimal, encoding: see DelimitedText; with `missing`, they hold for the csv
+    number, besides the empty cell. separator, decimal, encoding: see DelimitedText. These four keys apply to the csv
     files of values, nodes and edges.
     """
 

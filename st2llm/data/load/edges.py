@@ -132,7 +132,7 @@ def _from_list(
         raise DataError(
             f"{where}: a {weight_column} in row {int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1} is not a number."
         )
-    return _weight_edges(np.array(ends), numbers, rule, where)
+    return _weight_edges(np.array(ends, dtype=np.int64), numbers, rule, where)
 
 
 def _weight_edges(

@@ -15,7 +15,7 @@ from st2llm.data.load.regular_steps import RegularStep
 from st2llm.data.read import readings as readers
 from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
-from st2llm.types import SensorGraph, slug
+from st2llm.types import SensorGraph, place_ids
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _node_axis(
     """The names in the files and the places, both in the order of the values."""
     if card.nodes is None:
         names = ids or tuple(str(i) for i in range(count))
-        return names, NodeAxis(_unique_slugs(card.name, names), names)
+        return names, NodeAxis(_unique_ids(card.name, names), names)
     rule, path = card.nodes, files[card.nodes.file]
     coordinates = [name for name in (rule.lon, rule.lat, rule.x, rule.y) if name is not None]
     table = read_table(
@@ -166,11 +166,11 @@ def _node_axis(
     labels = names
     if rule.label:
         labels = tuple(label or name for label, name in zip(table[rule.label], names, strict=True))
-    return names, NodeAxis(_unique_slugs(card.name, names), labels, *_positions(rule, table, path))
+    return names, NodeAxis(_unique_ids(card.name, names), labels, *_positions(rule, table, path))
 
 
-def _unique_slugs(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    ids = tuple(slug(name) for name in names)
+def _unique_ids(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    ids = place_ids(names)
     name_of: dict[str, str] = {}
     for name, place in zip(names, ids, strict=True):
         if not place or place in name_of:

@@ -11,6 +11,10 @@ from st2llm.data.card import Card
 from st2llm.types import Provenance
 
 
+_EARLIER_MISSING = {"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"}
+"""Texts that were missing readings in every graph before cards had the key `missing`: with it, the data are the same."""
+
+
 def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
     """The provenance of data that were read from these files. steps: what was done to them, in words.
 
@@ -37,6 +41,8 @@ def _hashed_keys(card: Card) -> dict[str, Any]:
         time = dict(keys["time"])
         keys["time"] = {**time, "hour": time.pop("clock")}
         del keys["time"]["clock"]
+    if card.kind == "graph" and set(keys.get("missing", ())) <= _EARLIER_MISSING:
+        keys.pop("missing", None)
     return keys
 
 

@@ -64,7 +64,7 @@ def read_all_columns(
     ignored: Sequence[str] = (),
     required: Sequence[str] = (),
 ) -> Iterator[Any]:
-    """Arrow batches with all columns of delimited text. type_of: the Arrow type of a column by name.
+    """Arrow batches with all columns of delimited text, the first of them empty. type_of: the Arrow type by name.
 
     ignored: names of columns that need no name in the file: the first is `Unnamed: 0`, the second `Unnamed: 1`.
     Raises DataError for a column without a name, repeated names, a `required` column that is not there, and rows of
@@ -76,6 +76,7 @@ def read_all_columns(
         _require_columns(required, head.names, path, separator_hint(head.separator, "".join(head.names[:1])))
         head = Header(_complete_names(head.names, ignored, path), head.separator)
         types = {name: type_of(name) for name in head.names}
+        yield pa.RecordBatch.from_pylist([], pa.schema(types))
         yield from _CsvBlocks(path, head, table_format, types).read(source)
 
 
@@ -94,8 +95,8 @@ def _complete_names(names: Sequence[str], ignored: Sequence[str], path: Path) ->
     for i, (name, written) in enumerate(zip(complete, names, strict=True)):
         if not written and name not in ignored:
             raise DataError(
-                f"{path.name}: column {i + 1} of {len(names)} has no name in the header. Name it in the file, or remove it; "
-                f"a column of readings that is not needed can be left out with `ignore: ['{name}']` in the card."
+                f"{path.name}: column {i + 1} of {len(names)} has no name in the header. Name it in the "
+                f"file, or remove it; a column of readings that is not needed can be left out with `ignore: ['{name}']` in the card."
             )
     return complete
 
@@ -174,8 +175,8 @@ class _CsvBlocks:
                 else f"column {names[cells]!r} has no cell"
             )
             return DataError(
-                f"{self.path.name}: row {row} has {cells} cells, but {count} columns are expected: {wrong}. Correct the row "
-                f"or the header.{separator_hint(self.head.separator, match[4])}"
+                f"{self.path.name}: row {row} has {cells} cells, but {count} columns are expected: {wrong}. Correct "
+                f"the row or the header.{separator_hint(self.head.separator, match[4])}"
             )
         if match := _NO_NUMBER.search(message):
             cell = match[3]

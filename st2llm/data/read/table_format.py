@@ -114,6 +114,9 @@ def separator_hint(separator: str, line: str) -> str:
 
 def number_hint(cell: str, decimal: str) -> str:
     """A sentence that proposes a key of the card for a cell that is not a number; '' where none is likely."""
+    for separator in ";\t|":
+        if separator in cell:
+            return separator_hint(",", cell.replace(",", ""))
     digits = cell.strip().lstrip("+-").replace(",", "", 1).replace(".", "", 1)
     if digits.isdigit() and decimal == "." and "," in cell:
         return " If the comma is the decimal mark, set `decimal: ','` in the card."

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float64
 
 from st2llm.data.read.table_blocks import read_all_columns
@@ -26,9 +27,12 @@ def read_table(
     """All columns of a table: float64 where `is_number` of the name holds, else text as written, None if empty.
 
     ignored: columns that need no name in the header (see read_all_columns). required: columns that must be there.
-    remedy: what to do about a cell that is not a number. Only an empty cell and the `missing` texts of the format are missing numbers. Raises DataError, naming the
-    row and the column, for other text among numbers, rows of unequal length, and columns without a name or with equal
-    names; also for a required column that is missing, an empty or damaged file and another encoding.
+    remedy: what to do about a cell that is not a number. Only an empty cell and the `missing` texts of the format are
+    missing numbers.
+
+    Raises DataError, naming the row and the column, for other text among numbers, rows of unequal length, and columns
+    without a name or with equal names; also for a required column that is missing, an empty or damaged file and another
+    encoding.
     """
     tables = _TableColumns(path, table_format, tuple(ignored), tuple(required))
     try:
@@ -60,13 +64,9 @@ class _TableColumns:
 
     def read(self, type_of: Callable[[str], pa.DataType]) -> pa.Table:
         """All columns with the given types."""
-        batches = list(
-            read_all_columns(
-                self.path, self.table_format, type_of, ignored=self.ignored, required=self.required
-            )
+        batches = read_all_columns(
+            self.path, self.table_format, type_of, ignored=self.ignored, required=self.required
         )
-        if not batches:
-            raise DataError(f"{self.path.name} has no rows or no columns. A header and rows are expected.")
         return pa.Table.from_batches(batches)
 
 
@@ -74,14 +74,14 @@ def _converted(column: pa.ChunkedArray) -> np.ndarray:
     """A column as float64 with NaN for missing, or as objects: text, and None where the cell is blank."""
     if pa.types.is_floating(column.type):
         return np.asarray(column.to_numpy(), dtype=np.float64)
-    texts = np.asarray(column.to_numpy(), dtype=object)
-    blank = np.array([not text.strip() for text in texts], dtype=bool)
-    return np.where(blank, None, texts)
+    texts = np.array(column.to_numpy(), dtype=object)
+    texts[pc.equal(pc.utf8_trim_whitespace(column), "").to_numpy()] = None
+    return texts
 
 
 def _hides_text(column: pa.ChunkedArray, numbers: Float64[np.ndarray, " row"]) -> bool:
     """Whether a cell that is not missing became NaN: Arrow reads the text `nan` as a number."""
-    return int(np.isnan(numbers).sum()) > column.null_count
+    return int(np.isnan(numbers).sum()) > int(column.null_count)
 
 
 def _numbers(

@@ -82,12 +82,12 @@ def _cases(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, bytes], st
         ),
         "climbing": ({**GRID, "values": "../../etc/passwd"}, {}, "leads out of"),
         "linked-h5": ({**GRAPH, "values": "a.h5:x"}, {"a.h5": linked}, "another file"),
-        "empty-csv": ({**GRAPH, "values": "a.csv"}, {"a.csv": b""}, "cannot be read as CSV"),
+        "empty-csv": ({**GRAPH, "values": "a.csv"}, {"a.csv": b""}, "is empty"),
         "head-alone": ({**GRAPH, "values": "a.csv"}, {"a.csv": b"stamp,a,b\n"}, "has no rows"),
         "truncated-csv": (
             {**GRAPH, "values": "a.csv"},
             {"a.csv": WIDE.encode() + b"2024-0"},
-            "should hold timestamps",
+            "row 25 has 1 cells, but 3 columns are expected: column 'a' has no cell",
         ),
         "wrong-column": (
             {**GRAPH, "values": "a.csv", "time": "stmp"},

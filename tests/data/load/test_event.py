@@ -81,7 +81,7 @@ def test_holidays_are_named_by_local_day(tmp_path: Path) -> None:
     ("text", "keys", "message"),
     [
         ("", {}, "is empty"),
-        ("when,east,north\n2024-01-01,1,2\n2024-01-0", {}, "cannot be read"),
+        ("when,east,north\n2024-01-01,1,2\n2024-01-0", {}, "row 2 has 1 cells, but 3 columns are expected"),
         (ROWS, {"mark": "kind"}, "has no column 'kind'"),
         (ROWS.replace(",b,", ",,"), MORE, "'sort' is empty for 1 events"),
         (ROWS, {"window": ["2024-01-01T00:00:00", "2024-01-01T12:00:00"]}, "outside the card's `window`"),

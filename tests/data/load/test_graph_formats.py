@@ -305,7 +305,7 @@ def test_only_the_first_steps_are_kept_where_the_card_says_so(make_card: Make) -
         (
             {"distance": "cost"},
             "source,target,cost\nQueen St,High St,far\n",
-            "a cost in row 1 is not a number",
+            "column 'cost' should hold numbers, but row 1 holds 'far'",
         ),
         (
             {"distance": "cost"},

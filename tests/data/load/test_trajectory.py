@@ -152,7 +152,11 @@ def test_a_track_of_one_fix_is_read_but_makes_no_sample(tmp_path: Path) -> None:
         ("", {}, "is empty"),
         ("who,when,east,north\n", {}, "has no rows"),
         ("who,when,east\na,2024-01-01,1\n", {}, "has no column 'north'"),
-        ("who,when,east,north\na,2024-01-01,1,2\nb,2024-01", {}, "cannot be read"),
+        (
+            "who,when,east,north\na,2024-01-01,1,2\nb,2024-01",
+            {},
+            "row 2 has 2 cells, but 4 columns are expected",
+        ),
         ("who,when,east,north\na,2024-01-01,1,\n", {}, "row 1 has no coordinates"),
         ("who,when,east,north\na,2024-01-01,1,2\na,2024-01-01,1,3\n", {}, "two rows at time"),
         ("who,when,east,north\n,2024-01-01,1,2\n", {}, "'who' is empty in row 1"),

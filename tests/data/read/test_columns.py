@@ -126,13 +126,16 @@ def test_stamps_may_have_a_format_of_their_own(tmp_path: Path) -> None:
         ("id,when,x,kind\n", "has no rows"),
         ("id,when,y,kind\na,2024-01-01,1,b\n", "has no column 'x'"),
         ("id,when,x,kind,x\na,2024-01-01,1,b,1\n", "two columns 'x'"),
-        ("id,when,x,kind\na,2024-01-01,one,b\n", "cannot be read"),
-        ("id,when,x,kind\na,2024-01-01,1,b\nb,2024-01", "cannot be read"),
+        ("id,when,x,kind\na,2024-01-01,one,b\n", "column 'x' should hold numbers, but row 1 holds 'one'"),
+        (
+            "id,when,x,kind\na,2024-01-01,1,b\nb,2024-01",
+            "row 2 has 2 cells, but 4 columns are expected: column 'x' has no cell",
+        ),
         ("id,when,x,kind\na,yesterday,1,b\n", "row 1 holds 'yesterday'"),
         ("id,when,x,kind\na,,1,b\n", "'when' is empty in row 1"),
         ("id,when,x,kind\na,2024-01-01T00:00:00Z,1,b\nb,2024-01-01T00:00:00,1,b\n", "mixes timestamps"),
         ("id,when,x,kind\na,2024-01-01T00:00:00,1,b\nb,2024-01-01T00:00:00+02:00,1,b\n", "mixes timestamps"),
-        (b"id,when,x,kind\na,2024-01-01,1,b\xff\xfe\n", "cannot be read"),
+        (b"id,when,x,kind\na,2024-01-01,1,b\xff\xfe\n", "row 1 is not UTF-8 (byte 0xff). Set `encoding`"),
     ],
 )
 def test_a_faulty_table_gives_one_message(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -291,4 +294,4 @@ def test_a_process_that_stops_reading_early_ends(tmp_path: Path) -> None:
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     for process in running:
         _, errors = process.communicate(timeout=100)
-        assert process.returncode == 1 and "cannot be read" in errors
+        assert process.returncode == 1 and "row 1 holds 'one'" in errors
