@@ -10,9 +10,8 @@ from st2llm.data import fetch
 from st2llm.data.card import Card
 from st2llm.types import Provenance
 
-
 _EARLIER_MISSING = {"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"}
-"""Texts that were missing readings in every graph before cards had the key `missing`: with it, the data are the same."""
+"""Texts that counted as missing in every graph before cards had the key `missing`: declared, they leave data as before."""
 
 
 def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:

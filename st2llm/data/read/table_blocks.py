@@ -95,8 +95,9 @@ def _complete_names(names: Sequence[str], ignored: Sequence[str], path: Path) ->
     for i, (name, written) in enumerate(zip(complete, names, strict=True)):
         if not written and name not in ignored:
             raise DataError(
-                f"{path.name}: column {i + 1} of {len(names)} has no name in the header. Name it in the "
-                f"file, or remove it; a column of readings that is not needed can be left out with `ignore: ['{name}']` in the card."
+                f"{path.name}: column {i + 1} of {len(names)} has no name in the header. Name it in the file, or "
+                "remove it; a column of readings that is not needed can be left out with "
+                f"`ignore: ['{name}']` in the card."
             )
     return complete
 
