@@ -11,7 +11,7 @@ from st2llm.data.card import Card
 from st2llm.types import Provenance
 
 _EARLIER_MISSING = {"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"}
-"""Texts that counted as missing in every graph before cards had the key `missing`: declared, they leave data as before."""
+"""Texts that counted as missing in every graph before `missing` was a key: stated, they change nothing."""
 
 
 def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...]) -> Provenance:
