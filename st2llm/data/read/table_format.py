@@ -88,7 +88,12 @@ def read_header(stream: "PrependedStream", table_format: TableFormat, path: Path
     except UnicodeDecodeError as error:
         raise not_utf8(path, "the header", error) from error
     separator = _separator(table_format, line)
-    names = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+    try:
+        names = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+    except csv.Error as error:
+        raise DataError(
+            f"{path.name}: the header cannot be read ({error}). Write a name for each column, and end all lines alike."
+        ) from error
     if len(names) > MAX_COLUMNS:
         raise DataError(
             f"{path.name} has over {MAX_COLUMNS:,} columns. Write it in long form: time, id, value."

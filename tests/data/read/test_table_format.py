@@ -51,6 +51,11 @@ def test_a_header_with_two_candidates_keeps_the_separator_of_the_card() -> None:
     assert _header("stamp;a;b, km/h\n", separator=";") == Header(["stamp", "a", "b, km/h"], ";")
 
 
+def test_a_header_with_another_end_of_line_is_refused() -> None:
+    with pytest.raises(DataError, match="the header cannot be read.*end all lines alike"):
+        _header("a,b\r1,2\n3,4\n")
+
+
 def test_a_table_without_a_header_numbers_its_columns() -> None:
     assert _header("5;6;7\n", header=False) == Header(["0", "1", "2"], ";")
 
