@@ -15,15 +15,15 @@ from st2llm.llm.model_files import LAYOUT_VERSION, MANIFEST, PACKAGED_MODELS, re
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A data set or language model. here: whether it can be used without the network."""
+    """A data set or language model. is_local: whether it can be used without the network."""
 
     name: str
     kind: str
-    here: bool
+    is_local: bool
     about: str
 
     def row(self) -> list[str]:
-        return [self.name, self.kind, "yes" if self.here else "no", self.about]
+        return [self.name, self.kind, "yes" if self.is_local else "no", self.about]
 
 
 def entries() -> list[CatalogEntry]:

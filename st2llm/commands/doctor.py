@@ -20,7 +20,7 @@ MIB, GIB = 2**20, 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table. well: False where something is missing; `value` then says how to get it."""
+    """One line of the table. well: False where something is missing; `value` then names the command that gets it."""
 
     group: str
     name: str
@@ -78,8 +78,8 @@ def _cache() -> list[Finding]:
         ),
     ]
     for item in catalog.entries():
-        value = "here" if item.here else f"missing: st2llm data fetch {item.name}"
-        findings.append(Finding("cache", f"{item.kind} {item.name}", value, well=item.here))
+        value = "here" if item.is_local else f"missing: st2llm data fetch {item.name}"
+        findings.append(Finding("cache", f"{item.kind} {item.name}", value, well=item.is_local))
     return findings
 
 

@@ -97,9 +97,9 @@ def render_prompt(question: PromptRequest) -> RenderedPrompt:
 def task_for(
     word: str, data: Container, history: int | None = None, horizon: int | None = None
 ) -> tasks.Task:
-    """The task of a template on this data: the card's own where it names it, else one of its sort and length.
+    """The task of a template on this data: the default task of the card where its type fits, else one of its length.
 
-    What is no task of its own (describe, question-answer, anomaly) is about what the card's task shows, of a field
+    Descriptive templates (describe, question-answer, anomaly) use the steps that the default task shows; for a field
     the last 24 steps. history: observed steps; for masks, the length of the window. horizon: predicted steps.
     Raises DataError where the card has no task to go by and history or horizon are not given.
     """

@@ -19,9 +19,9 @@ _NOT_BELOW_0 = frozenset({"gap_h", "magnitude"})
 
 @dataclass(frozen=True)
 class NearestForecast:
-    """The mean or median of k neighbours' futures, each less its own level, on the asked window's level and scale.
+    """The mean or median of the futures of k neighbours, each rescaled to the level and scale of the query.
 
-    Codes (a place, a mark) go to the majority of the neighbours, and so does a label; ties go to the nearest.
+    Codes (a place, a mark) and labels are decided by majority vote of the neighbours; ties go to the nearest.
     """
 
     index: WindowIndex
@@ -29,10 +29,10 @@ class NearestForecast:
     centre: Literal["mean", "median"] = "median"
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """An answer for each sample; a place without a neighbour takes the mean of what it shows."""
-        return [self._one(sample) for sample in samples]
+        """A prediction for each sample; a place without a neighbour takes the mean of its visible values."""
+        return [self._predict_sample(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> Prediction:
+    def _predict_sample(self, sample: Sample) -> Prediction:
         ranking = self._ranking(sample) if not sample.wanted.any() or sample.side.options else None
         if not sample.wanted.any():
             return Prediction(
@@ -68,7 +68,7 @@ class NearestForecast:
         return out
 
     def _fitted(self, match: Match, steps: int) -> Float64[np.ndarray, "time channel"]:
-        """The last steps of a neighbour, NaN in front where it is shorter."""
+        """The last steps of a neighbour, padded with NaN in front where it is shorter."""
         future = self.index.future(match)
         out = np.full((steps, future.shape[1]), np.nan)
         have = min(steps, len(future))
@@ -76,7 +76,7 @@ class NearestForecast:
         return out
 
     def _floor(self, sample: Sample, channel: int) -> bool:
-        """Whether a channel never goes below 0: gaps between events, and what never did in train."""
+        """Whether a channel is never negative: gaps between events, and channels without a negative value in train."""
         names = sample.side.channels
         if names and names[channel] in _NOT_BELOW_0 and sample.kind == "event":
             return True
@@ -90,7 +90,7 @@ def fit_nearest(
     centre: Literal["mean", "median"] = "median",
     places: Literal["same", "any"] = "same",
 ) -> NearestForecast:
-    """The rule `nearest-windows`, fitted on a train part."""
+    """Fits the rule `nearest-windows` on a train part."""
     return NearestForecast(WindowIndex.fit(train, places=places), k, centre)
 
 
@@ -100,7 +100,7 @@ Scaling = tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]
 def _rescale(
     future: Float64[np.ndarray, "time channel"], target_scaling: Scaling, neighbour_scaling: Scaling
 ) -> Float64[np.ndarray, "time channel"]:
-    """A neighbour's values on the asked window's level and scale; shifted alone where either does not vary."""
+    """The values of a neighbour on the level and scale of the query; only shifted where either is constant."""
     both = (target_scaling[1] > 0) & (neighbour_scaling[1] > 0)
     ratio = np.where(both, target_scaling[1] / np.where(both, neighbour_scaling[1], 1.0), 1.0)
     return np.asarray(
@@ -111,7 +111,7 @@ def _rescale(
 def _centre(
     rows: Sequence[Float64[np.ndarray, " time"]], steps: int, centre: str
 ) -> Float64[np.ndarray, " time"]:
-    """The centre of what is there at each step, NaN where nothing is."""
+    """The mean or median of the finite values at each step; NaN where there is none."""
     if not rows:
         return np.full(steps, np.nan)
     stack = np.sort(np.stack(rows), axis=0)  # NaN goes to the end

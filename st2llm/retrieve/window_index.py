@@ -17,7 +17,7 @@ _CACHE_ENTRIES = 16_000_000
 
 @dataclass(frozen=True)
 class Match:
-    """One neighbour. window: its index in `WindowIndex.known`. node: its node, None where all nodes are compared."""
+    """One neighbour. window: its index in `WindowIndex.values`. node: its node, None where all nodes are compared."""
 
     window: int
     node: int | None
@@ -42,27 +42,27 @@ class DistanceMeasure(Protocol):
     def apart(
         self, sample: Sample, node: int | None, windows: Int64[np.ndarray, " window"]
     ) -> Float64[np.ndarray, " window"]:
-        """windows: positions in the train part. node: the place that is asked about, None for all of them."""
+        """windows: positions in the train part. node: the target place, None for all places."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class WindowIndex:
-    """Solved train windows, to be compared with what another window shows. Made by `fit`; holds nothing but train.
+    """Training windows with their truth, searched by similarity to the visible part of a query. Made by `fit`.
 
-    A window's shape is each of its series (place and channel) less its mean, over its standard deviation, at the
-    entries that the asked window shows; positions of what moves are taken from the last one known, on one scale for
-    east and north; codes of places and marks are equal or not. The distance is the root mean square difference.
-    Windows of unequal length are compared from their ends.
+    The shape of a window is each of its series (place and channel) as z-scores, over the entries that the query shows;
+    positions of moving objects are relative to the last one, with one scale for east and north; codes of places and
+    marks are compared for equality. The distance is the root mean square difference. Windows of unequal length are
+    aligned at their ends.
 
-    kept: positions in `train` of the windows held. known: all that they hold, truth included, in single precision.
-    spans: first and last second of each. places: 'same' takes windows of the asked place, others only when there are
-    too few of them; 'any' ranks all places alike. measure: ranks windows in place of their shapes' distance.
+    kept: positions in `train` of the stored windows. values: their values, with the truth, in single precision.
+    spans: first and last second of each. places: 'same' takes windows of the target place, and others only where
+    these are too few; 'any' ranks all places together. measure: a distance that replaces that of the shapes.
     """
 
     train: Sequence[Sample]
     kept: Int64[np.ndarray, " window"]
-    known: Float32[np.ndarray, "window time node channel"]
+    values: Float32[np.ndarray, "window time node channel"]
     spans: Int64[np.ndarray, "window 2"]
     objects: tuple[str, ...]
     ids: tuple[str, ...]
@@ -80,27 +80,27 @@ class WindowIndex:
         measure: DistanceMeasure | None = None,
         budget_mb: int = 512,
     ) -> "WindowIndex":
-        """An index over the windows of a train part. It is given no other part, so it can return none.
+        """Builds an index over the windows of a train part; it can return no window of another part.
 
-        budget_mb: memory for the windows; where they would take more, so many are kept, evenly over the part.
+        budget_mb: memory for the windows; where they would take more, evenly spaced windows are kept.
         Raises DataError for a part without windows.
         """
         if not len(train):
             raise DataError("An index over train windows needs at least one of them, but the part is empty.")
         room = max(1, int(budget_mb * 2**20 // (4 * max(1, train[0].values.size))))
         kept = np.unique(np.linspace(0, len(train) - 1, min(room, len(train))).round().astype(np.int64))
-        held: list[np.ndarray] = []
+        windows: list[np.ndarray] = []
         spans, objects, ids, labels = [], [], [], []
         for position in kept.tolist():
             sample = train[position]
-            held.append(with_truth(sample).astype(np.float32))
+            windows.append(with_truth(sample).astype(np.float32))
             spans.append((int(sample.time[0]), int(sample.time[-1])))
             objects.append(object_of(sample))
             ids.append(sample.id)
             labels.append(sample.label)
-        length = max(len(values) for values in held)
-        stacked = np.full((len(held), length, *held[0].shape[1:]), np.nan, dtype=np.float32)
-        for row, values in enumerate(held):
+        length = max(len(values) for values in windows)
+        stacked = np.full((len(windows), length, *windows[0].shape[1:]), np.nan, dtype=np.float32)
+        for row, values in enumerate(windows):
             stacked[row, length - len(values) :] = values
         return cls(
             train,
@@ -115,48 +115,48 @@ class WindowIndex:
         )
 
     def similar(self, sample: Sample, k: int) -> list[Sample]:
-        """The k train windows most like what `sample` shows, the nearest first, solved.
+        """The k training windows most similar to the visible part of `sample`, the nearest first, with their truth.
 
-        Each is narrowed to one place where `sample` asks for one of several. Fewer than k where train has no more:
-        windows that reach into the span the sample asks for are left out, and so is the sample itself.
+        Each is narrowed to one place where `sample` has one target place of several. Windows that overlap the target
+        steps are left out, and so is the sample itself, so there may be fewer than k.
         """
         matches = self.matches(sample, self._node(sample), k)
         return [self._sample(match) for match in matches]
 
     def matches(self, sample: Sample, node: int | None, k: int) -> list[Match]:
-        """The k nearest windows at one place of the sample (None: all its places at once), with their distances."""
+        """The k nearest windows at one place of the sample (None: all its places), with their distances."""
         return self.search(sample, node, k).matches
 
     def search(self, sample: Sample, node: int | None, k: int) -> SearchResult:
-        """The k nearest windows, with the levels and scales that their shapes were freed from."""
+        """The k nearest windows, with the levels and scales that normalize them."""
         if k < 1:
             raise DataError(f"At least one neighbour must be asked for, but k is {k}.")
-        self._refuse_other(sample)
+        self._check_shape(sample)
         query, mask = self._query(sample, node)
-        free = self._free(sample)
+        free = self._eligible(sample)
         matches = self._ranked(sample, query, mask, node, free, k)
         if node is not None and (self.places == "any" or len(matches) < k):
-            others = [other for other in range(self.known.shape[2]) if other != node]
+            others = [other for other in range(self.values.shape[2]) if other != node]
             more = [match for other in others for match in self._ranked(sample, query, mask, other, free, k)]
             if self.places == "any":
                 matches = sorted([*matches, *more], key=_by_distance)
             else:
                 matches = [*matches, *sorted(more, key=_by_distance)]
         matches = matches[:k]
-        shapes = [self._others(mask, match.node) for match in matches]
+        shapes = [self._shapes(mask, match.node) for match in matches]
         rows = [(p.level[m.window], p.scale[m.window]) for p, m in zip(shapes, matches, strict=True)]
         return SearchResult(
             matches, query.level[0], query.scale[0], [row[0] for row in rows], [row[1] for row in rows]
         )
 
     def future(self, match: Match) -> Float64[np.ndarray, "time channel"]:
-        """All that a neighbour holds, with the answer."""
-        return np.asarray(_node_series(self.known[match.window : match.window + 1], match.node)[0])
+        """All values of a neighbour, with its truth."""
+        return np.asarray(_node_series(self.values[match.window : match.window + 1], match.node)[0])
 
     @cached_property
     def lowest(self) -> Float64[np.ndarray, " channel"]:
-        """The least value of each channel in train."""
-        return np.asarray(np.fmin.reduce(self.known, axis=(0, 1, 2)), dtype=np.float64)
+        """The smallest value of each channel in train."""
+        return np.asarray(np.fmin.reduce(self.values, axis=(0, 1, 2)), dtype=np.float64)
 
     def _node(self, sample: Sample) -> int | None:
         return sample.wanted_nodes[0] if len(sample.wanted_nodes) == 1 and len(sample.place) > 1 else None
@@ -168,9 +168,9 @@ class WindowIndex:
     def _query(
         self, sample: Sample, node: int | None
     ) -> tuple[WindowShapes, Bool[np.ndarray, "time channel"]]:
-        query = np.full((1, *self.known.shape[1:]), np.nan)
-        steps = min(self.known.shape[1], len(sample.values))
-        query[0, self.known.shape[1] - steps :] = sample.values[len(sample.values) - steps :]
+        query = np.full((1, *self.values.shape[1:]), np.nan)
+        steps = min(self.values.shape[1], len(sample.values))
+        query[0, self.values.shape[1] - steps :] = sample.values[len(sample.values) - steps :]
         rows = _node_series(query, node)
         mask = np.isfinite(rows[0])
         return window_shapes(rows, mask, self._roles(node)), mask
@@ -184,20 +184,20 @@ class WindowIndex:
         free: Bool[np.ndarray, " window"],
         k: int,
     ) -> list[Match]:
-        """The nearest k at one node; ties go to the later window, whose times are nearer to what comes after train."""
+        """The nearest k at one node; ties go to the later window, which is nearer in time to the query."""
         if self.measure is None:
-            away = distances(query, self._others(mask, node))
+            away = distances(query, self._shapes(mask, node))
         else:
             away = self.measure.apart(sample, node, self.kept)
         apart = np.where(free, away, np.inf)
         order = np.lexsort((-np.arange(len(apart)), apart))[:k]
         return [Match(int(i), node, float(apart[i])) for i in order if np.isfinite(apart[i])]
 
-    def _others(self, mask: Bool[np.ndarray, "time channel"], node: int | None) -> WindowShapes:
-        """All windows at one node as they are compared with that mask; those of the last masks are remembered."""
+    def _shapes(self, mask: Bool[np.ndarray, "time channel"], node: int | None) -> WindowShapes:
+        """The shapes of all windows at one node under a mask; those of recent masks are cached."""
         key = (node, np.packbits(mask).tobytes())
         if key not in self._cache:
-            shapes = window_shapes(_node_series(self.known, node), mask, self._roles(node))
+            shapes = window_shapes(_node_series(self.values, node), mask, self._roles(node))
             room = max(1, _CACHE_ENTRIES // max(1, shapes.shape.size))
             while len(self._cache) >= room:
                 self._cache.pop(next(iter(self._cache)))
@@ -205,15 +205,15 @@ class WindowIndex:
         return self._cache[key]
 
     def _roles(self, node: int | None) -> tuple[Role, ...]:
-        return self._one_place if node is not None else self._one_place * self.known.shape[2]
+        return self._one_place if node is not None else self._one_place * self.values.shape[2]
 
     @cached_property
     def _one_place(self) -> tuple[Role, ...]:
         first = self.train[int(self.kept[0])]
-        return channel_roles(first.kind, first.side.channels, self.known.shape[3])
+        return channel_roles(first.kind, first.side.channels, self.values.shape[3])
 
-    def _free(self, sample: Sample) -> Bool[np.ndarray, " window"]:
-        """Windows that are not the sample, nor hold any of the time it asks for (of the same object, if it is one)."""
+    def _eligible(self, sample: Sample) -> Bool[np.ndarray, " window"]:
+        """Windows other than the sample that, within the same object, do not overlap its target steps."""
         wanted = sample.time[sample.wanted_steps]
         free = np.ones(len(self.kept), dtype=bool)
         if len(wanted):
@@ -224,7 +224,7 @@ class WindowIndex:
 
     @cached_property
     def _rows(self) -> dict[str, list[int]]:
-        """The windows of each id."""
+        """The indices of the windows of each id."""
         rows: dict[str, list[int]] = {}
         for i, name in enumerate(self.ids):
             rows.setdefault(name, []).append(i)
@@ -238,24 +238,24 @@ class WindowIndex:
     def _objects(self) -> Int64[np.ndarray, " window"]:
         return np.array([self._codes[name] for name in self.objects], dtype=np.int64)
 
-    def _refuse_other(self, sample: Sample) -> None:
-        if sample.values.shape[1:] != self.known.shape[2:]:
+    def _check_shape(self, sample: Sample) -> None:
+        if sample.values.shape[1:] != self.values.shape[2:]:
             raise DataError(
                 f"{sample.id} has {sample.values.shape[1]} places and {sample.values.shape[2]} channels, but the index "
-                f"was fitted on windows with {self.known.shape[2]} and {self.known.shape[3]}. Fit it on the train part "
-                f"of the same data."
+                f"was fitted on windows with {self.values.shape[2]} and {self.values.shape[3]}. Fit it on the train "
+                f"part of the same data."
             )
 
 
 def with_truth(sample: Sample) -> Float64[np.ndarray, "time node channel"]:
-    """All that a train sample holds: what it shows and, where it asks, the truth."""
+    """The values of a training sample with the truth in place of the target entries."""
     if sample.truth is None:
         return sample.values
     return np.where(sample.wanted, sample.truth, sample.values)
 
 
 def object_of(sample: Sample) -> str:
-    """The object or clip a sample is of, '' for a field or a point pattern, which is one object."""
+    """The object or clip of a sample; '' for a field or a point pattern, which is one object."""
     if sample.kind == "video":
         return "/".join(sample.id.split("/")[:-1])
     return sample.place[0] if sample.kind == "trajectory" else ""

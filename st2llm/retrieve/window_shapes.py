@@ -11,7 +11,7 @@ Role = Literal["number", "coordinate", "code"]
 """number: a reading. coordinate: of a moving object. code: of a place or mark, compared for equality."""
 
 MISMATCH = 2.0
-"""What a differing code adds to a squared distance: as much as two unrelated z-scores do on average."""
+"""Added to a squared distance by a differing code: the mean squared difference of two unrelated z-scores."""
 
 
 def channel_roles(kind: str, channels: Sequence[str], count: int) -> tuple[Role, ...]:
@@ -31,8 +31,9 @@ def _role(kind: str, name: str) -> Role:
 class WindowShapes:
     """Series of several windows, ready to be compared.
 
-    shape: z-scores of the entries that the asked window shows, 0 where a reading is missing. codes: those of code
-    channels. share: how much of what is asked for comparison is there. level, scale: what was taken off, by series.
+    shape: z-scores of the entries that the query shows, 0 where a reading is missing. codes: values of the code
+    channels. share: share of the compared entries that a window has. level, scale: the subtracted level and the divisor
+    of each series.
     """
 
     shape: Float64[np.ndarray, "window entry"]
@@ -47,17 +48,17 @@ def window_shapes(
     mask: Bool[np.ndarray, "time channel"],
     of: Sequence[Role],
 ) -> WindowShapes:
-    """The patterns of windows at the entries that are in `mask`, visible in the window they are compared with.
+    """The normalized shapes of windows over the entries in `mask`, which the query shows.
 
-    A number's level is its mean there and its scale its standard deviation; a coordinate's level is its last position
-    and its scale is shared by east and north, so that directions stay. The scale is 0 where nothing varies.
+    The level of a number is its mean and its scale its standard deviation; the level of a coordinate is its last value,
+    and east and north share one scale, which preserves directions. The scale of a constant series is 0.
     """
     masked = np.where(mask, values, np.nan)
     finite = np.isfinite(masked)
     level, scale = _mean(masked, finite), np.zeros((len(values), values.shape[2]))
     spread = _mean((masked - level[:, None]) ** 2, finite)
     scale[:] = np.sqrt(np.where(np.isfinite(spread), spread, 0.0))
-    # What is equal up to rounding does not vary: 0.1 + 0.2 must not become a shape of its own.
+    # Values that are equal up to rounding count as constant, so that 0.1 + 0.2 does not give a shape.
     scale[scale < 1e-9 * (1 + np.abs(np.nan_to_num(level)))] = 0.0
     ways = [i for i, role in enumerate(of) if role == "coordinate"]
     if ways:
@@ -76,7 +77,10 @@ def window_shapes(
 
 
 def distances(query: WindowShapes, others: WindowShapes) -> Float64[np.ndarray, " window"]:
-    """Root mean square difference of `query` (one window) to each of the others; infinite under half an overlap."""
+    """Root mean square difference of `query` (one window) to each of the others.
+
+    Infinite where a window has under half of the compared entries.
+    """
     apart = others.shape - query.shape
     squared = np.einsum("ij,ij->i", apart, apart) + MISMATCH * (others.codes != query.codes).sum(axis=1)
     entries = max(query.shape.shape[1] + query.codes.shape[1], 1)

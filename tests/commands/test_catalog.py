@@ -15,7 +15,7 @@ def nothing_cached(tmp_path, monkeypatch):
 
 
 def _here():
-    return {item.name: item.here for item in catalog.entries()}
+    return {item.name: item.is_local for item in catalog.entries()}
 
 
 def test_nothing_is_here_with_an_empty_cache():

@@ -82,4 +82,4 @@ def test_a_place_without_a_neighbour_takes_the_mean_of_what_it_shows():
 
 def test_whole_windows_hold_no_more_than_single_precision():
     index = WindowIndex.fit(five_kinds.field_samples(five_kinds.graph(), 24, 6))
-    assert index.known.dtype == np.float32
+    assert index.values.dtype == np.float32

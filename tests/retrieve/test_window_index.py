@@ -129,7 +129,7 @@ def test_stays_of_unequal_number_are_compared_from_their_ends_by_the_places():
 def test_a_memory_budget_keeps_windows_evenly():
     samples = five_kinds.field_samples(five_kinds.graph(30), 24, 6)
     one_mb = WindowIndex.fit(samples * 12, budget_mb=1)
-    assert one_mb.known.nbytes <= 2**20
+    assert one_mb.values.nbytes <= 2**20
     assert one_mb.kept[0] == 0 and one_mb.kept[-1] == 12 * len(samples) - 1
 
 

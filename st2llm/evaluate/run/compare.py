@@ -43,7 +43,7 @@ def compare(
     finished arms are not run again. Raises ConfigError for unknown names, StorageError where results cannot be written.
     """
     names = tuple(predictor.name for predictor in predictors)
-    changes = plan.Overrides(data=data, llm=llm, limit=limit, given=names)
+    changes = plan.Overrides(data=data, llm=llm, limit=limit, custom=names)
     planned = plan.make(suite, changes, out=out, resume=resume)
     reports = [
         _run(each, store, predictors, progress=progress)

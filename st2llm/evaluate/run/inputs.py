@@ -38,13 +38,13 @@ class Inputs:
         suite: Suite,
         task_data: TaskData,
         reporter: ProgressReporter,
-        given: Sequence[Predictor] = (),
+        custom: Sequence[Predictor] = (),
         models: Models | None = None,
     ) -> None:
         self.suite, self.reporter = suite, reporter
         self.data, self.task, self.faults = task_data.data, task_data.task, task_data.faults
         self.splits = task_data.splits
-        self.given = {predictor.name: predictor for predictor in given}
+        self.custom = {predictor.name: predictor for predictor in custom}
         self.models = Models(suite) if models is None else models
         self.train = CachedSamples(self.splits.train)
         self.validation = evenly_spaced(self.splits.validation, suite.validation.count)

@@ -12,13 +12,13 @@ from st2llm.evaluate.run_folder.store import RunStore
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a command says otherwise than the suite file."""
+    """Options of a command that override the suite file."""
 
     data: str | None = None
     llm: str | None = None
     limit: int | None = None
-    given: tuple[str, ...] = ()
-    """Names of predictors that a program hands over."""
+    custom: tuple[str, ...] = ()
+    """Names of predictors that are passed as Python objects."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,6 @@ def _overridden(suite: Suite, overrides: Overrides) -> Suite:
         changes["limit"] = overrides.limit
     settings = {**suite.model_dump(), **changes}
     settings["predictors"] += [
-        {"name": name, "family": "primitive", "custom": True} for name in overrides.given
+        {"name": name, "family": "primitive", "custom": True} for name in overrides.custom
     ]
     return config.parse(settings, into=Suite, where=suite.id)

@@ -16,31 +16,31 @@ from st2llm.serialize.trajectory.answer import visible_positions
 from st2llm.types import DAY_S, Sample
 
 EVENT_VARIABLES: Mapping[str, str] = {
-    "events": "how many events are seen",
-    "history": "the events that are seen, oldest first, each with .line, .label (Mon 3 Jun 09:00), .gap (2.3 hours "
-    "after), .away (way from the event before: 3.2 km north-east), .square, .geohash, .hexagon (where there are "
-    "degrees), .near (name of the nearest known place), .mark, .magnitude, .attributes",
-    "numbers": "what is asked for as numbers, event by event in one row, in the form of the answer",
-    "columns": "what each number of an event says, in order (a list): hours since the event before",
-    "count": "how many numbers are asked for",
-    "number_note": "how to read the numbers, in a sentence; '' where they are plain",
+    "events": "number of visible events",
+    "history": "the visible events, oldest first, each with .line, .label (Mon 3 Jun 09:00), .gap (2.3 hours "
+    "after), .away (displacement from the previous event: 3.2 km north-east), .square, .geohash, .hexagon (where there "
+    "are degrees), .near (name of the nearest known place), .mark, .magnitude, .attributes",
+    "numbers": "the target channels of the visible events as numbers, in one row, in the form of the answer",
+    "columns": "meaning of each number of an event, in order (a list): hours since the event before",
+    "count": "number of target values",
+    "number_note": "a sentence that explains the numbers; '' for plain numbers",
     "gap_unit": "unit of the gaps in numbers: minutes, hours, days",
-    "known": "what is known in advance of the next event, a line where there is anything",
-    "last": "when the last event that is seen was: Monday 3 June 2024 09:00",
-    "last_square": "square of the last event that is seen, or ''",
-    "span": "from the first event that is seen to the last: 5.1 days",
-    "rate": "how many there were in that time: 4.2 events a day; '' where it was no time",
-    "recent_rate": "the same of the last few: 4.9 events a day over the last 5",
+    "known": "covariates of the next event that are known in advance, as lines",
+    "last": "time of the last visible event: Monday 3 June 2024 09:00",
+    "last_square": "square of the last visible event, or ''",
+    "span": "time from the first visible event to the last: 5.1 days",
+    "rate": "rate over that time: 4.2 events a day; '' for a duration of zero",
+    "recent_rate": "rate of the latest events: 4.9 events a day over the last 5",
     "typical_gap": "the median gap: 5.7 hours",
     "longest_gap": "the longest gap",
-    "marks": "how many of each sort: 17 larceny, 3 robbery; '' where there are no sorts",
-    "strongest": "the largest magnitude seen, or ''",
-    "squares": "what the names of squares mean; '' where no position is known",
-    "full_squares": "squares with events, the fullest first, each with its count: C4: 7 events",
-    "where_unit": "of a position that is answered as a pair, its unit",
-    "where_step": "what a difference of one stands for in such a pair, where it is not one unit; else ''",
-    "chosen": "what is chosen of the options: sort or square; else ''",
-    "missing": "whether an x for a missing number is shown",
+    "marks": "number of events of each mark: 17 larceny, 3 robbery; '' without marks",
+    "strongest": "the largest visible magnitude, or ''",
+    "squares": "legend of the map squares; '' where no position is known",
+    "full_squares": "squares with events, most events first, each with its count: C4: 7 events",
+    "where_unit": "unit of a position that is answered as a pair",
+    "where_step": "the value of a difference of one in such a pair, where it is not one unit; else ''",
+    "chosen": "type of the options: sort or square; else ''",
+    "missing": "whether a missing number is shown as x",
 }
 RECENT = 5
 _OWN = ("gap_h", "x", "y", "mark", "magnitude")

@@ -8,12 +8,12 @@ from st2llm.serialize.template import truncation
 from st2llm.serialize.text.field_variables import CONTEXT_VARIABLES, TARGET_VARIABLES
 
 MAP_VARIABLES: Mapping[str, str] = {
-    "table": "the latest step as a coarse table, north on top: lines with .label and .numbers; -- where none is read",
+    "table": "the latest step as a coarse table, north on top: lines with .label and .numbers; -- for no value",
     "columns": "the labels of the table's columns (a list)",
-    "table_time": "the moment of the table",
-    "each": "what a number of the table is: the mean of 4 x 6 cells",
-    "top": "the cells of the greatest latest values, in words (a list)",
-    "regions": "the mean of each region at that moment, and how it changed since the first step: .label and .numbers",
+    "table_time": "time of the table",
+    "each": "meaning of a number in the table: the mean of 4 x 6 cells",
+    "top": "the cells of the largest latest values as text (a list)",
+    "regions": "mean of each region at that time and its change since the first step: .label and .numbers",
 }
 
 
@@ -21,17 +21,17 @@ PLACE_VARIABLES: Mapping[str, str] = {
     **CONTEXT_VARIABLES,
     **TARGET_VARIABLES,
     "place": "name of the cell: 60.5°N 20.0°W",
-    "about": "words about the cell, such as what is in it; may be empty",
-    "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
-    "asked": "label of the line to be continued",
-    "asked_stamps": "the moments asked for, in short (a list)",
-    "order": "what is asked for one after another, where it is more than one thing: 24 of inflow, then 24 of outflow",
-    "neighbours": "lines of the cells beside, each with .label, .numbers and .where (north)",
-    "recent": "how many values of each neighbour are shown",
-    "number_step": "what a difference of one stands for, in the unit",
-    "number_shift": "what was added to every number; 0 where nothing is negative",
-    "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
-    "missing": "whether an x for a missing value is shown",
+    "about": "description of the cell, such as its land use; may be empty",
+    "history": "lines, oldest first, each with .label and .numbers; ? stands for a target entry",
+    "asked": "label of the line to continue",
+    "asked_stamps": "short time stamps of the target steps (a list)",
+    "order": "order of the target series where there are several: 24 of inflow, then 24 of outflow",
+    "neighbours": "lines of the adjacent cells, each with .label, .numbers and .where (north)",
+    "recent": "number of values shown for each neighbour",
+    "number_step": "the value of a difference of one, in the unit",
+    "number_shift": "offset added to every number; 0 where no value is negative",
+    "number_note": "a sentence that explains the numbers; '' for plain numbers",
+    "missing": "whether a missing value is shown as x",
     **MAP_VARIABLES,
 }
 
@@ -40,8 +40,8 @@ SAMPLE_VARIABLES: Mapping[str, str] = {
     **CONTEXT_VARIABLES,
     **TARGET_VARIABLES,
     "history": "the means of each region, oldest first, as lines with .label and .numbers",
-    "asked": "the regions in the order in which they are asked for, with the number of values of each",
-    "total": "how many numbers are asked for in all",
+    "asked": "the target regions in order, with the number of values of each",
+    "total": "total number of target values",
     "number_step": PLACE_VARIABLES["number_step"],
     "number_shift": PLACE_VARIABLES["number_shift"],
     "number_note": PLACE_VARIABLES["number_note"],
@@ -53,17 +53,17 @@ SAMPLE_VARIABLES: Mapping[str, str] = {
 TABLE_VARIABLES: Mapping[str, str] = {
     **CONTEXT_VARIABLES,
     **MAP_VARIABLES,
-    "first_table": "the first step shown, as such a table",
-    "first_time": "the moment of that table",
-    "named": "the readings of the cells that the question or its options name: .label and .lines, as of a history",
+    "first_table": "the first step shown, as a table of the same form",
+    "first_time": "time of that table",
+    "named": "readings of the cells that the question or its options name: .label and .lines",
     "missing": PLACE_VARIABLES["missing"],
 }
 
 
 QUESTION_VARIABLES: Mapping[str, str] = {
     **TABLE_VARIABLES,
-    "question": "what is asked, in words",
-    "options": "what can be chosen from; empty where the answer is free (a list)",
+    "question": "text of the question",
+    "options": "options to choose from; empty where the answer is free (a list)",
 }
 
 

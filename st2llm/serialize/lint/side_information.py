@@ -18,7 +18,7 @@ def side_information_findings(sample: Sample, examples: Sequence[Sample] = ()) -
     hidden: Bool[np.ndarray, " time"] = np.logical_not(np.asarray(sample.visible.any(axis=(1, 2))))
     steps = int((~hidden).sum())
     if side.frames is not None and hidden.any() and len(side.frames) > steps:
-        yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames are told."
+        yield f"{sample.id} holds {len(side.frames)} frames, but only {steps} may be seen: hidden frames are included."
     if side.step_lonlat is not None and len(side.step_lonlat) == len(hidden):
         wanted = sample.wanted.any(axis=(1, 2)) & _position_steps(sample)
         if np.isfinite(side.step_lonlat[wanted]).any():
@@ -27,7 +27,7 @@ def side_information_findings(sample: Sample, examples: Sequence[Sample] = ()) -
         days = side.calendar
         same = all(series[-1] == series[-2] for series in (days.step_of_day, days.day_of_week, days.holiday))
         if not same:
-            yield f"{sample.id} hides the time of what it asks for, but its calendar tells it."
+            yield f"{sample.id} hides the time of what it asks for, but its calendar reveals it."
     if sample.task == "next-event" and len(sample.time) > 1 and not _time_is_hidden(sample):
         yield f"{sample.id} asks for the next event, but holds its time; it should repeat the last one that is known."
     for example in examples:

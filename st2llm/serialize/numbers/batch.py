@@ -43,7 +43,7 @@ class EncodedSeries:
     shift: Int64[np.ndarray, " batch"]
 
     def text(self, row: int) -> str:
-        """The words of one series."""
+        """The text of one series."""
         return self.word_table.separator.join(
             self.word_table.words[code] for code in self.codes[row].tolist()
         )

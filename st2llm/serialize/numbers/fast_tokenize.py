@@ -33,8 +33,8 @@ class RaggedIds:
 class WordTokenTable:
     """The token ids of each word of a table, for the first value of a text and for values after a separator.
 
-    padded: a row for each word, first those that begin a text, then the others. lengths: how many ids each has. Made by
-    `fast_path`, which shows that nothing else decides the ids of a word.
+    padded: a row for each word, first those that begin a text, then the others. lengths: number of ids of each row.
+    Made by `word_token_table`, which checks that the ids of a word depend on nothing else.
     """
 
     padded: Int32[np.ndarray, "word token"]
@@ -52,10 +52,11 @@ class WordTokenTable:
 def token_ids(
     values: Float64[np.ndarray, "batch time"], notation: Notation, tokenizer: Tokenizer
 ) -> RaggedIds | None:
-    """The ids of each series, fitted to its own values and written in the notation: those of the tokenizer itself.
+    """The token ids of each series, fitted to its own values and written in the notation.
 
-    None where that cannot be shown for this tokenizer, or the strategy's words cannot be listed; then write the text
-    and have it tokenized. Raises DataError where a series does not fit into the digits.
+    They equal the ids that the tokenizer gives the text. None where this cannot be proved for the tokenizer, or where
+    the strategy's words cannot be listed; then tokenize the text. Raises DataError where a series does not fit into
+    the digits.
     """
     rows = encode_series(values, notation)
     path = None if rows is None else word_token_table(tokenizer, rows.word_table)
@@ -64,9 +65,9 @@ def token_ids(
 
 @functools.lru_cache(maxsize=32)
 def word_token_table(tokenizer: Tokenizer, word_table: WordTable) -> WordTokenTable | None:
-    """The table of a tokenizer for these words, made once; None where `refusal` says why it might be wrong.
+    """The cached table of a tokenizer for these words; None where `boundary_violation` finds a reason against it.
 
-    What was shown is tried as well: each word and many texts are tokenized and compared.
+    The table is also checked by experiment: each word and many texts are tokenized and compared.
     """
     if boundary_violation(tokenizer, word_table):
         return None
@@ -80,7 +81,7 @@ def word_token_table(tokenizer: Tokenizer, word_table: WordTable) -> WordTokenTa
 
 
 def _agrees(path: WordTokenTable, tokenizer: Tokenizer, word_table: WordTable) -> bool:
-    """Whether the table says what the tokenizer says: of each word behind a separator, and of texts at random."""
+    """Whether table and tokenizer agree on each word after a separator, and on random texts."""
     rng, count = np.random.default_rng(0), len(word_table.words)
     every = np.resize(rng.permutation(count), (-(-count // _LONGEST), _LONGEST))
     some = [rng.integers(0, count, size=(1, 1 + i % _LONGEST)) for i in range(_TEXTS)]

@@ -17,11 +17,11 @@ _MOST = 12
 class FixedDecimals:
     """Values rounded to `decimals`, so that a round trip moves a value by at most half of the last decimal.
 
-    whole: maximum number of digits before the decimal point. signed: numbers may be negative. Values are not scaled or
-    shifted. Only the separator and `fixed` of the notation are used; `fit` chooses the rest.
+    integer_digits: maximum number of digits before the decimal point. signed: numbers may be negative. Values are not
+    scaled or shifted. Only the separator and `fixed` of the notation are used; `fit` chooses the rest.
     """
 
-    whole: int
+    integer_digits: int
     decimals: int
     signed: bool
     notation: Notation
@@ -50,7 +50,7 @@ class FixedDecimals:
 
     @property
     def limits(self) -> tuple[float, float]:
-        top = "9" * self.whole + ("." + "9" * self.decimals if self.decimals else "")
+        top = "9" * self.integer_digits + ("." + "9" * self.decimals if self.decimals else "")
         high = clip_to_finite(float(top))
         while len(f"{high:.{self.decimals}f}") > len(
             top
@@ -73,7 +73,7 @@ class FixedDecimals:
     def grammar(self, count: int) -> Numbers:
         return Numbers(
             count,
-            self.whole,
+            self.integer_digits,
             self.notation.separator,
             fixed=self.notation.fixed,
             decimals=self.decimals,
@@ -94,5 +94,7 @@ class FixedDecimals:
         text = f"{abs(value):.{self.decimals}f}"
         minus = "-" if value < 0 and text.strip("0.") else ""
         return minus + (
-            text.zfill(self.whole + bool(self.decimals) + self.decimals) if self.notation.fixed else text
+            text.zfill(self.integer_digits + bool(self.decimals) + self.decimals)
+            if self.notation.fixed
+            else text
         )

@@ -100,7 +100,7 @@ class Strategy(NumberText, Protocol):
 
     @property
     def unit(self) -> float:
-        """What a difference of one between two written numbers stands for, in the data's unit."""
+        """The value of a difference of one between two written numbers, in the unit of the data."""
         ...
 
     @property

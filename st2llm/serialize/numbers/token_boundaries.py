@@ -1,17 +1,17 @@
-"""Whether a tokenizer always ends a token between a value and the separator behind it: what the fast path rests on.
+"""Checks that a tokenizer always ends a token between a value and the next separator, which fast_tokenize relies on.
 
-A text of values is cut before each separator: `12`, `,7`, `,x`. If no token crosses such a cut, and what a tokenizer
-does between two cuts depends on nothing beyond them, then the ids of the text are those of its pieces, one after the
-other. Both are shown from the tokenizer's own parts:
+A text of values is cut before each separator: `12`, `,7`, `,x`. If no token crosses a cut, and the tokens between two
+cuts do not depend on the text outside them, then the ids of the text are the concatenated ids of its pieces. Both
+conditions are checked on the parts of the tokenizer:
 
-- added tokens are found in the raw text, so none may be made of the text's letters alone;
-- a normalizer must be absent or one that leaves ASCII as it is;
-- a pre-tokenizer that isolates digits cuts at each end of a run of digits, wherever it stands;
-- the splitting patterns of GPT-2, Llama 3 and Qwen 2 read from left to right and never go on behind a run of letters
-  or of digits; they look ahead only behind blanks. So a piece ends where a value ends and a sign or blank follows, and
-  what was matched since the last cut is the same whatever follows;
+- added tokens are matched in the raw text, so none may consist of the text's letters alone;
+- the normalizer must be absent or leave ASCII unchanged;
+- a pre-tokenizer that isolates digits cuts at each end of a run of digits, at any position;
+- the splitting patterns of GPT-2, Llama 3 and Qwen 2 read from left to right and never continue after a run of letters
+  or of digits; they look ahead only after blanks. So a piece ends where a value ends and a sign or blank follows, and
+  the match since the last cut does not depend on the text after it;
 - where no pattern splits, byte-pair merges act on the whole text. No merge crosses a cut if no entry of the vocabulary
-  holds the two letters beside it; then those on the two sides do not know of each other.
+  contains the two letters beside it; then the merges on the two sides are independent.
 """
 
 import functools

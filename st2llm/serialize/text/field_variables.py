@@ -16,24 +16,24 @@ _RECENT_READINGS = 6
 
 CONTEXT_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
-    "description": "what the data are, in the card's words; may be empty",
+    "description": "description from the data card; may be empty",
     "unit": "unit of the values",
-    "quantity": "what is measured, in words",
-    "step": "time between two values, in words that follow 'every': hour, 5 minutes",
-    "places": "how many places there are",
-    "channels": "names of what is measured at each place, where it is more than one thing (a list)",
+    "quantity": "name of the measured quantity",
+    "step": "time between two values, as it follows 'every': hour, 5 minutes",
+    "places": "number of places",
+    "channels": "names of the channels, where there are several (a list)",
     "history_start": "first moment shown, local: Monday 3 June 2024 00:00",
     "history_end": "last moment shown",
-    "notes": "sentences known in advance (a list)",
-    "beside": "the last readings of each thing beside the data, such as weather: .label and .numbers",
+    "notes": "notes that are known in advance (a list of sentences)",
+    "beside": "the latest readings of each covariate, such as weather: .label and .numbers",
 }
 TARGET_VARIABLES: Mapping[str, str] = {
-    "asked_start": "first moment asked for",
-    "asked_end": "last moment asked for",
-    "asked_days": "the days asked for, with their public holidays",
-    "asked_sorts": "the days asked for by weekday, month and public holiday: a Tuesday in June",
-    "count": "how many values are asked for at a place",
-    "ahead": "the same where it is known in advance, for the steps asked for: .label and .numbers",
+    "asked_start": "time of the first target step",
+    "asked_end": "time of the last target step",
+    "asked_days": "days of the target steps, with their public holidays",
+    "asked_sorts": "those days by weekday, month and public holiday: a Tuesday in June",
+    "count": "number of target values at a place",
+    "ahead": "covariates of the target steps that are known in advance: .label and .numbers",
 }
 
 

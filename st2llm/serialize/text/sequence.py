@@ -17,15 +17,15 @@ from st2llm.types import Sample
 
 SEQUENCE_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
-    "description": "what the data are, in the card's words; may be empty",
-    "quantity": "what is told, in words",
+    "description": "description from the data card; may be empty",
+    "quantity": "name of the measured quantity",
     "unit": "unit of the coordinates",
     "timezone": "the time zone of all clocks",
-    "notes": "sentences known in advance (a list)",
-    "history_start": "first moment shown, local: Monday 3 June 2024 00:00; '' where the clock means nothing",
+    "notes": "notes that are known in advance (a list of sentences)",
+    "history_start": "first moment shown, local: Monday 3 June 2024 00:00; '' for data without clock times",
     "history_end": "last moment shown",
-    "question": "what is asked, in the sample's own words; may be empty",
-    "options": "the words to choose from (a list); empty where the answer is no choice",
+    "question": "question of the sample; may be empty",
+    "options": "options to choose from (a list); empty where the answer is not a choice",
 }
 
 _MILLISECONDS = 1000

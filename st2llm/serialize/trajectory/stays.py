@@ -14,14 +14,14 @@ from st2llm.types import Sample
 
 STAY_VARIABLES: Mapping[str, str] = {
     "object": "name of the moving object",
-    "stays": "all stays that are seen, oldest first, each with .line, .label (Tue 13:10), .weekday, .time, .date, "
-    ".duration (120 min), .place (id), .name (its words), .attributes",
-    "past": "of the stays, those before the context",
-    "context": "of the stays, the last ones: at most `context` of the last seven days before the question",
-    "visited": "the object's own places, the most visited first, each with .place, .name, .visits",
-    "asked_time": "weekday and time of the stay that is asked for: Tue 15:15; '' where it is not told",
+    "stays": "all visible stays, oldest first, each with .line, .label (Tue 13:10), .weekday, .time, .date, "
+    ".duration (120 min), .place (id), .name, .attributes",
+    "past": "the stays before the context",
+    "context": "the latest stays: at most `context` of the seven days before the question",
+    "visited": "the places that the object visited, most visits first, each with .place, .name, .visits",
+    "asked_time": "weekday and time of the target stay: Tue 15:15; '' where they are hidden",
     "asked_weekday": "its weekday, or ''",
-    "count": "how many places are asked for",
+    "count": "number of places to answer",
 }
 CONTEXT_DAYS = 7
 _OWN = ("x", "y", "place", "duration_min")

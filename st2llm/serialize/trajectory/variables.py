@@ -15,27 +15,27 @@ from st2llm.types import Sample
 
 MOVEMENT_VARIABLES: Mapping[str, str] = {
     "object": "name of the moving object",
-    "step": "time between two fixes, in words that follow 'every'; '' where it varies",
-    "fixes": "how many fixes are seen",
-    "history": "the fixes that are seen, oldest first, each with .line, .label (moment), .numbers (east,north), .away "
-    "(way from the last fix seen: 120 m north-east), .came (way from the fix before), .speed, .heading, .square, "
-    ".geohash, .hexagon (where there are degrees), .place, .attributes",
+    "step": "time between two fixes, as it follows 'every'; '' where it varies",
+    "fixes": "number of visible fixes",
+    "history": "the visible fixes, oldest first, each with .line, .label (moment), .numbers (east,north), .away "
+    "(displacement from the last visible fix: 120 m north-east), .came (from the previous fix), .speed, .heading, "
+    ".square, .geohash, .hexagon (where there are degrees), .place, .attributes",
     "track": "the numbers of all fixes in one row, in the form of the answer",
-    "before": "of the track, what lies before the first moment asked for",
-    "after": "of the track, what lies after it",
+    "before": "the part of the track before the first target step",
+    "after": "the part of the track after it",
     "number_unit": "unit of the numbers: metres, kilometres",
-    "number_step": "what a difference of one stands for, where it is not one unit; else ''",
-    "number_note": "how to read the numbers, in a sentence; '' where they are plain",
-    "number_base": "where positions are counted from: the last fix seen before the question",
-    "number_form": "'positions' counted from the last fix seen before the question, or 'steps' from fix to fix",
-    "moved": "length of the way that is seen: 340 m",
-    "displaced": "way from the first fix seen to the last before the question: 120 m north-east",
-    "speed": "at the last fix seen before the question: 1.2 m/s",
-    "mean_speed": "over all that is seen",
-    "heading": "where it went last: north-east",
-    "turning": "how its last two steps turn: straight on, 40 degrees to the left",
-    "squares": "what the names of squares mean; '' where no position is known",
-    "missing": "whether an x for a missing position is shown",
+    "number_step": "the value of a difference of one, where it is not one unit; else ''",
+    "number_note": "a sentence that explains the numbers; '' for plain numbers",
+    "number_base": "reference of the positions: the last visible fix before the target",
+    "number_form": "'positions' relative to the reference, or 'steps' from fix to fix",
+    "moved": "length of the visible path: 340 m",
+    "displaced": "displacement from the first visible fix to the last before the target: 120 m north-east",
+    "speed": "speed at the last visible fix before the target: 1.2 m/s",
+    "mean_speed": "mean speed over all visible fixes",
+    "heading": "direction of the last movement: north-east",
+    "turning": "turn between its last two steps: straight on, 40 degrees to the left",
+    "squares": "legend of the map squares; '' where no position is known",
+    "missing": "whether a missing position is shown as x",
 }
 MODELLED_CHANNELS = ("x", "y", "place")
 

@@ -8,49 +8,49 @@ from st2llm.serialize.template import truncation
 
 CLIP_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
-    "description": "what the data are, in the card's words; may be empty",
+    "description": "description from the data card; may be empty",
     "unit": "unit of brightness and motion: levels of 0 to 255",
-    "notes": "sentences known in advance (a list)",
+    "notes": "notes that are known in advance (a list of sentences)",
     "picture": "width and height of the picture in pixels: 160 x 120; may be empty",
-    "fps": "frames a second, on average",
-    "seen": "how many frames are shown",
-    "seconds": "how long what is shown lasts",
+    "fps": "mean number of frames per second",
+    "seen": "number of frames shown",
+    "seconds": "duration of the frames shown, in seconds",
     "regions": "the names of the regions, row by row: top left, top centre, ...",
-    "looks": "some frames in words: .time, .brightness, .motion, .moves, .colours and .labels (each may be '')",
-    "labelled": "whether the looks have labels; without them nobody has said what the frames show",
-    "movement": "what moves in each region over all that is shown: .label and .text",
+    "looks": "some frames as text: .time, .brightness, .motion, .moves, .colours and .labels (each may be '')",
+    "labelled": "whether the looks have labels of their content",
+    "movement": "movement in each region over all frames shown: .label and .text",
     "cuts": "the times at which a new shot begins (a list)",
 }
 
 
 SAMPLE_VARIABLES: Mapping[str, str] = {
     **CLIP_VARIABLES,
-    "channel": "what is asked for: brightness or motion",
-    "count": "how many frames are asked for",
+    "channel": "target channel: brightness or motion",
+    "count": "number of target frames",
 }
 
 
 PLACE_VARIABLES: Mapping[str, str] = {
     **SAMPLE_VARIABLES,
     "place": "name of the region",
-    "history": "lines, oldest first, each with .label and .numbers; ? stands for what is asked for amid them",
-    "asked": "label of the line to be continued: frames 13 to 18",
-    "asked_frames": "the numbers of the frames that are asked for (a list)",
+    "history": "lines, oldest first, each with .label and .numbers; ? stands for a target entry",
+    "asked": "label of the line to continue: frames 13 to 18",
+    "asked_frames": "numbers of the target frames (a list)",
     "neighbours": "lines of the adjacent regions, each with .label and .numbers",
-    "recent": "how many values of each neighbour are shown",
-    "other": "the last `recent` values of what is not asked for (motion or brightness) in the same region",
-    "other_channel": "what that is: motion or brightness",
-    "number_step": "what a difference of one stands for, in the unit",
-    "number_shift": "what was added to every number; 0 where nothing is negative",
-    "number_note": "how to read the numbers, in a sentence; '' where they are plain numbers",
-    "missing": "whether an x for a missing value is shown",
+    "recent": "number of values shown for each neighbour",
+    "other": "the last `recent` values of the other channel in the same region",
+    "other_channel": "name of the other channel: motion or brightness",
+    "number_step": "the value of a difference of one, in the unit",
+    "number_shift": "offset added to every number; 0 where no value is negative",
+    "number_note": "a sentence that explains the numbers; '' for plain numbers",
+    "missing": "whether a missing value is shown as x",
 }
 
 
 LABEL_VARIABLES: Mapping[str, str] = {
     **CLIP_VARIABLES,
-    "question": "what is asked, in words; may be empty",
-    "options": "what can be chosen from; empty where the answer is free (a list)",
+    "question": "text of the question; may be empty",
+    "options": "options to choose from; empty where the answer is free (a list)",
 }
 
 

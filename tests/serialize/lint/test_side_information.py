@@ -121,7 +121,7 @@ def _hidden_frames() -> Planted:
     sample = for_template(template)["left"]
     sample = sample.at(sample.place[sample.wanted_nodes[0]])
     frames = five_kinds.clip(step=-4).frames
-    return Planted((template, sample), (template, _sided(sample, frames=frames)), "hidden frames are told")
+    return Planted((template, sample), (template, _sided(sample, frames=frames)), "hidden frames are included")
 
 
 def _class_in_a_name() -> Planted:
@@ -160,7 +160,7 @@ def _calendar_of_the_next_place() -> Planted:
     stay = five_kinds.stay_sample(five_kinds.stays())
     sound = untimed(stay)
     leaky = _sided(sound, calendar=stay.side.calendar)
-    return Planted((template, sound), (template, leaky), "its calendar tells it")
+    return Planted((template, sound), (template, leaky), "its calendar reveals it")
 
 
 def _label_in_the_description() -> Planted:

@@ -23,7 +23,7 @@ class ExternalRunner:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         loaded = ((p.name, _load(p)) for p in inputs.suite.predictors if p.external)
-        self.predictors = inputs.given | {name: predictor for name, predictor in loaded if predictor}
+        self.predictors = inputs.custom | {name: predictor for name, predictor in loaded if predictor}
 
     def run(self, job: Job, store: RunStore) -> Outcome:
         with Meter() as fitting:
