@@ -2,15 +2,12 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-import yaml
+from support import tiny_card
 from support.command_line import is_one_message, run_cli, run_process
 
 from st2llm.commands import catalog
@@ -33,137 +30,9 @@ COMMANDS = [
 ]
 
 
-# A small data set, whole; each case of bad input spoils one thing.
-
-
-def _tables():
-    generator = np.random.default_rng(0)
-    stamps = pd.date_range("2024-01-01", periods=24 * 20, freq="h")
-    values = pd.DataFrame(generator.integers(1, 100, (len(stamps), 3)), columns=["a", "b", "c"]).astype(float)
-    values.insert(0, "time", stamps.strftime("%Y-%m-%dT%H:%M:%S"))
-    nodes = pd.DataFrame(
-        {"id": ["a", "b", "c"], "lon": [174.76, 174.77, 174.78], "lat": [-36.84, -36.85, -36.86]}
-    )
-    edges = pd.DataFrame({"source": ["a", "b"], "target": ["b", "c"], "weight": [1.0, 0.5]})
-    return {"values": values, "nodes": nodes, "edges": edges}
-
-
-def _card():
-    return {
-        "name": "tiny",
-        "kind": "graph",
-        "source": {"path": "."},
-        "values": "values.csv",
-        "time": "time",
-        "freq": "1h",
-        "timezone": "UTC",
-        "nodes": {"file": "nodes.csv", "id": "id", "lon": "lon", "lat": "lat"},
-        "edges": {"list": "edges.csv"},
-        "unit": "count",
-        "quantity": "people an hour",
-        "split": {"train": 0.5, "validation": 0.25, "test": 0.25},
-        "default_task": {"forecast": {"history": 24, "horizon": 6}},
-    }
-
-
-def _write(folder, card, tables):
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
-    return path
-
-
 @pytest.fixture
 def tiny(tmp_path):
-    return _write(tmp_path, _card(), _tables())
-
-
-def _unknown_key(card, tables):
-    card["edgs"] = card.pop("edges")
-
-
-def _unknown_kind(card, tables):
-    card["kind"] = "grap"
-
-
-def _text_column(card, tables):
-    tables["values"]["b"] = "busy"
-
-
-def _duplicate_stamps(card, tables):
-    tables["values"].loc[5, "time"] = tables["values"].loc[4, "time"]
-
-
-def _stamps_out_of_order(card, tables):
-    tables["values"] = tables["values"].iloc[::-1]
-
-
-def _edge_to_nowhere(card, tables):
-    tables["edges"].loc[1, "target"] = "zz"
-
-
-def _no_coordinates(card, tables):
-    tables["nodes"].loc[1, "lat"] = np.nan
-
-
-def _silent_sensor(card, tables):
-    tables["values"]["c"] = np.nan
-
-
-def _no_values_file(card, tables):
-    del tables["values"]
-
-
-def _no_nodes_file(card, tables):
-    card["nodes"]["file"] = "places.csv"
-
-
-def _shares_beyond_one(card, tables):
-    card["split"]["test"] = 0.5
-
-
-def _unknown_task(card, tables):
-    card["default_task"] = {"forcast": {"history": 24, "horizon": 6}}
-
-
-BAD_CARDS = [
-    (_unknown_key, r"unknown key 'edgs'.*Did you mean 'edges'"),
-    (_unknown_kind, r"'grap'.*Did you mean 'graph'"),
-    (_text_column, r"values\.csv: column 'b'.*busy"),
-    (_duplicate_stamps, r"2024-01-01T04:00:00.* is given twice"),
-    (_stamps_out_of_order, r"2024-01-20T22:00:00.* comes after a later timestamp"),
-    (_edge_to_nowhere, r"edges\.csv: row 2 .*'zz'"),
-    (_no_coordinates, r"nodes\.csv: place 'b'"),
-    (_silent_sensor, r"'c' has no reading at all"),
-    (_no_values_file, r"values\.csv"),
-    (_no_nodes_file, r"places\.csv"),
-    (_shares_beyond_one, r"add up to 1"),
-    (_unknown_task, r"Did you mean 'forecast'"),
-]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"), BAD_CARDS, ids=[spoil.__name__.strip("_") for spoil, _ in BAD_CARDS]
-)
-def test_a_bad_card_is_one_message_and_nothing_is_drawn(tmp_path, spoil, says):
-    card, tables = _card(), _tables()
-    spoil(card, tables)
-    path = _write(tmp_path, card, tables)
-    before = sorted(tmp_path.iterdir())
-
-    done = run_cli("data", "show", path, "--plot", tmp_path / "drawn.png")
-    assert is_one_message(done), done.stderr
-    assert re.search(says, done.stderr), done.stderr
-    assert done.stdout == ""
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_good_card_is_shown_and_drawn(tiny, tmp_path):
-    done = run_cli("data", "show", tiny, "--plot", tmp_path / "drawn.png")
-    assert done.returncode == 0, done.stderr
-    assert "tiny" in done.stdout
-    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+    return tiny_card.write(tmp_path, tiny_card.card(), tiny_card.tables())
 
 
 @pytest.mark.parametrize(
@@ -214,7 +83,7 @@ def test_a_prompt_as_json_has_exactly_the_promised_keys(tiny):
 
 
 def test_samples_are_counted_one_default_horizon_apart(tiny):
-    values = _tables()["values"]["b"]
+    values = tiny_card.tables()["values"]["b"]
     start = len(values) * 3 // 4 + 24  # the test part, past the first history
     for index in (0, 1):
         done = run_cli(
@@ -253,7 +122,7 @@ def test_a_leaking_template_is_found_and_fails(tiny, tmp_path):
 def _leaking_recipes(folder):
     """The shipped template, with the answer written into it by hand for this very sample."""
     shipped = (Path(__file__).resolve().parents[1] / "prompts/graph/forecast.md").read_text(encoding="utf-8")
-    truth = _tables()["values"]["a"].astype(int)[384:390]
+    truth = tiny_card.tables()["values"]["a"].astype(int)[384:390]
     target = folder / "own/prompts/graph/leak.md"
     target.parent.mkdir(parents=True)
     target.write_text(shipped + "\n" + ",".join(map(str, truth)) + "\n", encoding="utf-8")

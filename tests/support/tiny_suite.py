@@ -173,3 +173,14 @@ def untimed(run: Path) -> list[dict[str, Any]]:
 def leftovers(run: Path) -> list[Path]:
     """Temporary files that nobody put in place."""
     return [path for path in run.rglob("*") if path.name.startswith(".") and path.is_file()]
+
+
+def assert_same_numbers(run: Path, other: Path) -> None:
+    """Checks that two run folders hold the same results, scores and controls, apart from times."""
+    assert untimed(run) == untimed(other)
+    scores = [pd.read_parquet(folder / "scores.parquet") for folder in (run, other)]
+    pd.testing.assert_frame_equal(*scores, check_exact=True)
+    controls = [folder / "controls.json" for folder in (run, other)]
+    assert [path.exists() for path in controls].count(True) in (0, 2)
+    if controls[0].exists():
+        assert controls[0].read_text() == controls[1].read_text()

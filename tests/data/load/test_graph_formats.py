@@ -6,19 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.graph_cards import load_graph, with_keys
 
 from st2llm import tasks
 from st2llm.data import card_path, load_data, split
 from st2llm.errors import DataError
-from st2llm.types import SensorGraph
 
 Make = Callable[..., Path]
 SHARED = Path(os.environ.get("ST2LLM_DATA", "nowhere"))
@@ -30,12 +28,6 @@ def _shipped(name: str, folder: Path) -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(card_path(name).read_text(encoding="utf-8"), encoding="utf-8")
     return path
-
-
-def _graph(path: Path | str) -> SensorGraph:
-    result = load_data(path)
-    assert isinstance(result, SensorGraph)
-    return result
 
 
 def _dcrnn(
@@ -73,7 +65,7 @@ def test_metr_la_is_read_as_dcrnn_publishes_it(tmp_path: Path) -> None:
         count=288,
     )
     (tmp_path / "graph_sensor_locations.csv").write_text(PLACES)
-    data = _graph(_shipped("metr-la", tmp_path))
+    data = load_graph(_shipped("metr-la", tmp_path))
     assert data.values.shape == (288, 3, 1)
     assert data.places == ("773869", "767541", "767542")
     assert np.isnan(data.values[5, 1, 0])
@@ -97,7 +89,7 @@ def test_pems_bay_is_read_over_the_hour_that_clocks_skip(tmp_path: Path) -> None
     local = (gone < pd.Timestamp("2017-03-12 02:00")) | (gone >= pd.Timestamp("2017-03-12 03:00"))
     pd.read_hdf(tmp_path / "pems-bay.h5")[local].to_hdf(tmp_path / "pems-bay.h5", key="speed", mode="w")
     (tmp_path / "graph_sensor_locations_bay.csv").write_text(PLACES)
-    data = _graph(_shipped("pems-bay", tmp_path))
+    data = load_graph(_shipped("pems-bay", tmp_path))
     assert data.values.shape == (288, 3, 1)
     assert not data.provenance.steps or "had no row" not in " ".join(data.provenance.steps)
     np.testing.assert_array_equal(data.values[-1, :, 0], speeds[-1])
@@ -108,7 +100,7 @@ def test_pems_is_read_as_astgcn_publishes_it(tmp_path: Path, name: str, count: i
     values = RNG.uniform(0, 100, (120, count, 3))
     np.savez_compressed(tmp_path / f"{name.upper()}.npz", data=values)
     (tmp_path / f"{name.upper()}.csv").write_text("from,to,cost\n0,1,100.0\n1,0,100.0\n1,2,300.0\n")
-    data = _graph(_shipped(name, tmp_path))
+    data = load_graph(_shipped(name, tmp_path))
     np.testing.assert_array_equal(data.values, values)
     assert data.channels == ("flow", "occupancy", "speed")
     near, far = np.exp(-((np.array([100.0, 300.0]) / np.std([100.0, 100.0, 300.0])) ** 2))
@@ -182,159 +174,16 @@ def test_an_adjacency_pickle_with_a_payload_is_not_run(tmp_path: Path) -> None:
 
 def test_plain_hdf5_is_read_as_an_array(make_card: Make) -> None:
     values = np.arange(72.0 * 2).reshape(72, 2)
-    path = _with(make_card(), values="a.h5:group/speed", time=None, start="2024-01-01T00:00:00")
+    path = with_keys(make_card(), values="a.h5:group/speed", time=None, start="2024-01-01T00:00:00")
     with h5py.File(path.parent / "a.h5", "w") as file:
         file["group/speed"] = values
-    np.testing.assert_array_equal(_graph(path).values[..., 0], values)
-
-
-def _saved(path: Path, frame: pd.DataFrame, folder: str, *, parts: bool = False) -> None:
-    result: Any = datasets.Dataset.from_pandas(frame)
-    (datasets.DatasetDict(train=result) if parts else result).save_to_disk(path.parent / folder)
-
-
-def _with(path: Path, **keys: Any) -> Path:
-    card = {**yaml.safe_load(path.read_text(encoding="utf-8")), **keys}
-    path.write_text(yaml.safe_dump({k: v for k, v in card.items() if v is not None}), encoding="utf-8")
-    return path
-
-
-@pytest.mark.parametrize("parts", [False, True])
-def test_a_saved_data_set_of_hugging_face_is_read(make_card: Make, parts: bool) -> None:
-    path = make_card()
-    frame = pd.read_csv(path.parent / "values.csv", parse_dates=["stamp"])
-    _saved(path, frame, "saved", parts=parts)
-    plain = _graph(path)
-    data = _graph(_with(path, values="saved:train" if parts else "saved"))
-    np.testing.assert_array_equal(data.values, plain.values)
-    assert data.provenance.sha256 != plain.provenance.sha256
-
-
-def test_a_part_that_a_saved_data_set_has_not_is_named(make_card: Make) -> None:
-    path = make_card()
-    _saved(path, pd.DataFrame({"a": [1]}), "saved", parts=True)
-    with pytest.raises(DataError, match="has the parts train. Did you mean 'train'"):
-        load_data(_with(path, values="saved:trian"))
-
-
-def test_a_saved_data_set_that_leads_out_of_its_folder_is_refused(make_card: Make) -> None:
-    path = make_card()
-    _saved(path, pd.DataFrame({"a": [1]}), "saved")
-    state = path.parent / "saved/state.json"
-    state.write_text(state.read_text().replace('"data-00000', '"../saved/../../data-00000'))
-    with pytest.raises(DataError, match="leads out of"):
-        load_data(_with(path, values="saved"))
-
-
-@pytest.mark.parametrize("file", ["state.json", "data-00000-of-00001.arrow"])
-def test_a_damaged_saved_data_set_is_one_clear_error(make_card: Make, file: str) -> None:
-    path = make_card()
-    _saved(path, pd.DataFrame({"a": [1]}), "saved")
-    (path.parent / "saved" / file).write_bytes(b"\x00\x01")
-    with pytest.raises(DataError, match="cannot be read as a saved data set"):
-        load_data(_with(path, values="saved"))
-
-
-STATION = "year,month,day,hour,PM2.5,CO,wind\n" + "".join(
-    f"2024,1,1,{i},{{}}{i},{100 + i},N\n" for i in range(9)
-)
-BY_PLACE = {
-    "values": {"East": "east.csv", "West": "west.csv"},
-    "layout": "long",
-    "time": {"parts": ["year", "month", "day", "hour"]},
-    "channels": ["PM2.5", "CO"],
-    "nodes": None,
-    "edges": None,
-}
-
-
-def _stations(path: Path, east: str = STATION, west: str = STATION) -> Path:
-    (path.parent / "east.csv").write_text(east.replace("{}", "1"))
-    (path.parent / "west.csv").write_text(west.replace("{}", "2"))
-    return _with(path, **BY_PLACE)
-
-
-def test_a_file_for_each_place_is_joined_by_place(make_card: Make) -> None:
-    data = _graph(_stations(make_card()))
-    assert data.places == ("east", "west")
-    assert data.values[3].tolist() == [[13, 103], [23, 103]]
-    assert data.channels == ("PM2.5", "CO")
-
-
-def test_blank_cells_are_missing_readings_and_words_are_not(make_card: Make) -> None:
-    data = _graph(_stations(make_card(), east=STATION.replace(",103,", ", ,")))
-    assert np.isnan(data.values[3, 0, 1])
-    with pytest.raises(
-        DataError, match=r"east\.csv: column 'CO' should hold numbers, but row 4 holds 'much'"
-    ):
-        load_data(_stations(make_card(), east=STATION.replace(",103,", ",much,")))
-
-
-def test_parts_that_make_no_date_are_named_with_their_row(make_card: Make) -> None:
-    wrong = STATION.replace("2024,1,1,3,", "2024,13,1,3,")
-    with pytest.raises(DataError, match="hold no date in row 4: 2024, 13, 1, 3"):
-        load_data(_stations(make_card(), east=wrong))
-
-
-def test_files_of_other_columns_are_not_joined(make_card: Make) -> None:
-    with pytest.raises(DataError, match="different columns: gust, wind"):
-        load_data(_stations(make_card(), west=STATION.replace("wind", "gust")))
-
-
-def test_tables_in_a_row_are_joined_in_time(make_card: Make) -> None:
-    path = make_card()
-    lines = (path.parent / "values.csv").read_text().splitlines(keepends=True)
-    (path.parent / "a.csv").write_text("".join(lines[:40]))
-    (path.parent / "b.csv").write_text("".join([lines[0], *lines[40:]]))
-    whole = _graph(path).values
-    np.testing.assert_array_equal(_graph(_with(path, values=["a.csv", "b.csv"])).values, whole)
-
-
-def test_only_the_first_steps_are_kept_where_the_card_says_so(make_card: Make) -> None:
-    data = _graph(make_card(steps=50))
-    assert len(data.time) == 50
-    assert "left out 22 steps after the first 50" in data.provenance.steps
-    with pytest.raises(DataError, match="keeps 500, but there are only 72"):
-        load_data(make_card(steps=500))
-
-
-@pytest.mark.parametrize(
-    ("rule", "text", "message"),
-    [
-        ({"source": "from", "target": "to"}, "a,b\n1,2\n", "'from' is missing"),
-        (
-            {"distance": "cost"},
-            "source,target,cost\nQueen St,High St,far\n",
-            "column 'cost' should hold numbers, but row 1 holds 'far'",
-        ),
-        (
-            {"distance": "cost"},
-            "source,target,cost\nQueen St,High St,5\n",
-            "standard deviation is 0. Give `sigma`",
-        ),
-    ],
-)
-def test_a_list_of_edges_that_does_not_fit_is_one_clear_error(
-    make_card: Make, rule: dict[str, Any], text: str, message: str
-) -> None:
-    path = make_card(edges={"list": "e.csv", "columns": rule})
-    (path.parent / "e.csv").write_text(text)
-    with pytest.raises(DataError, match=message):
-        load_data(path)
-
-
-def test_edges_far_away_are_left_out(make_card: Make) -> None:
-    path = make_card(edges={"list": "e.csv", "columns": {"distance": "km", "sigma": 1.0, "threshold": 0.5}})
-    (path.parent / "e.csv").write_text("source,target,km\nQueen St,High St,0.5\nHigh St,Queen St,5\n")
-    data = _graph(path)
-    assert data.edges.of(1) == [(0, pytest.approx(np.exp(-0.25)))]
-    assert data.edges.of(0) == []
+    np.testing.assert_array_equal(load_graph(path).values[..., 0], values)
 
 
 def test_the_bare_word_null_is_a_key_of_a_card(make_card: Make) -> None:
     path = make_card()
     path.write_text(path.read_text() + "null: 5\n")
-    assert np.isnan(_graph(path).values[5, 0, 0])
+    assert np.isnan(load_graph(path).values[5, 0, 0])
 
 
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -345,10 +194,10 @@ def test_mutated_bytes_come_back_as_readings_or_as_a_data_error(
     path = make_card(nodes=None, edges=None)
     if kind == "npz":
         np.savez_compressed(path.parent / "a.npz", x=np.arange(144.0).reshape(72, 2))
-        path = _with(path, values="a.npz:x", time=None, start="2024-01-01T00:00:00")
+        path = with_keys(path, values="a.npz:x", time=None, start="2024-01-01T00:00:00")
     elif kind == "parquet":
         pd.read_csv(path.parent / "values.csv").to_parquet(path.parent / "a.parquet")
-        path = _with(path, values="a.parquet")
+        path = with_keys(path, values="a.parquet")
     file = path.parent / {"csv": "values.csv", "npz": "a.npz", "parquet": "a.parquet"}[kind]
     whole = bytearray(file.read_bytes())
     for _ in range(data.draw(st.integers(1, 8))):
@@ -356,7 +205,7 @@ def test_mutated_bytes_come_back_as_readings_or_as_a_data_error(
     cut = data.draw(st.integers(0, len(whole)))
     file.write_bytes(bytes(whole[: cut if data.draw(st.booleans()) else None]))
     try:
-        assert np.isfinite(_graph(path).values).any()
+        assert np.isfinite(load_graph(path).values).any()
     except DataError as error:
         assert str(error)
 
@@ -369,7 +218,7 @@ needs_shared = pytest.mark.skipif(
 @needs_shared
 @pytest.mark.parametrize("name", ["ett-h1", "ett-h2"])
 def test_ett_is_split_as_the_field_splits_it(name: str) -> None:
-    data = _graph(name)
+    data = load_graph(name)
     assert data.values.shape == (14_400, 7, 1)
     assert data.places[-1] == "ot"
     assert not len(data.edges.weight)
@@ -381,7 +230,7 @@ def test_ett_is_split_as_the_field_splits_it(name: str) -> None:
 @needs_shared
 @pytest.mark.slow
 def test_beijing_has_the_shape_and_the_gaps_of_the_published_files() -> None:
-    data = _graph("beijing-prsa")
+    data = load_graph("beijing-prsa")
     assert data.values.shape == (35_064, 12, 1)
     assert data.channels == ("PM2.5",)
     assert np.isnan(data.values).mean() == pytest.approx(0.021, abs=5e-4)
@@ -390,7 +239,7 @@ def test_beijing_has_the_shape_and_the_gaps_of_the_published_files() -> None:
 @needs_shared
 @pytest.mark.slow
 def test_the_weather_of_beijing_stands_beside_the_data_and_stops_where_the_forecast_begins() -> None:
-    data = _graph("beijing-prsa")
+    data = load_graph("beijing-prsa")
     assert [item.name for item in data.covariates] == [
         "temperature",
         "dew_point",

@@ -5,25 +5,22 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from support import tiny_suite
 from support.command_line import ST2LLM, run_cli
-from support.tiny_suite import ENVIRONMENT, leftovers, records, untimed
+from support.tiny_suite import ENVIRONMENT, assert_same_numbers, leftovers, records
 
 from st2llm.errors import ConfigError
-from st2llm.evaluate.report.run_report import Report, load_report, rescore
+from st2llm.evaluate.report.run_report import load_report, rescore
 from st2llm.evaluate.run.compare import compare
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).resolve().parents[3] / "evaluation/compare.py"
 FILES = (
     "run.json",
     "results.jsonl",
@@ -33,12 +30,6 @@ FILES = (
     "report.md",
     "report.html",
 )
-
-
-@pytest.fixture
-def rules(card, tmp_path):
-    """The file of a suite without any training."""
-    return tiny_suite.write_suite(tmp_path / "rules.yaml", tiny_suite.rules(card))
 
 
 def _is_one_message(done):
@@ -178,7 +169,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(small_suite, small_
     compare(small_suite, out=out, resume=True, progress=False)
     assert _finished_arms(out).items() >= done.items(), "a finished arm was run again"
     assert leftovers(out) == []
-    _same_numbers(out, small_run)
+    assert_same_numbers(out, small_run)
     assert len(json.loads((out / "run.json").read_text())["resumed"]) == 1
 
 
@@ -214,17 +205,7 @@ def test_a_run_that_stops_after_any_file_goes_on_and_ends_with_the_same_numbers(
     assert (out / last).is_file() and not (out / "report.html").exists()
     compare(small_suite, out=out, resume=True, progress=False)
     assert _finished_arms(out).items() >= done.items(), "a finished arm was run again"
-    _same_numbers(out, small_run)
-
-
-def _same_numbers(run, other):
-    assert untimed(run) == untimed(other)
-    scores = [pd.read_parquet(folder / "scores.parquet") for folder in (run, other)]
-    pd.testing.assert_frame_equal(*scores, check_exact=True)
-    controls = [folder / "controls.json" for folder in (run, other)]
-    assert [path.exists() for path in controls].count(True) in (0, 2)
-    if controls[0].exists():
-        assert controls[0].read_text() == controls[1].read_text()
+    assert_same_numbers(out, small_run)
 
 
 def test_another_limit_or_changed_data_cannot_go_on_in_the_same_folder(card, tmp_path):
@@ -266,7 +247,7 @@ def test_a_full_disk_is_one_message_leaves_whole_files_and_more_room_lets_it_go_
     for path in kept:
         _read_whole(path)
     compare(small_suite, out=out, resume=True, progress=False)
-    _same_numbers(out, small_run)
+    assert_same_numbers(out, small_run)
 
 
 def _read_whole(path):
@@ -369,75 +350,3 @@ def test_constant_data_that_a_rule_knows_exactly_is_scored_without_a_fault(tmp_p
     report = compare(suite, out=tmp_path / "run", progress=False)
     assert {r["metrics"]["mae"]["value"] for r in report.records if r["predictor"] == "last-value"} == {0.0}
     assert all(r["metrics"]["r2"]["value"] is None for r in report.records)
-
-
-# A list of suites, and the script.
-
-
-def _list(card, folder):
-    for name, metric in (("one", "mae"), ("two", "r2")):
-        content = tiny_suite.rules(card, id=name, primary_metric=metric)
-        tiny_suite.write_suite(folder / f"{name}.yaml", content)
-    path = folder / "both.yaml"
-    path.write_text(yaml.safe_dump(["one.yaml", "two.yaml"]))
-    return path
-
-
-def test_a_list_of_suites_runs_each_into_its_own_folder_and_prints_each_verdict(card, tmp_path):
-    suites, out = _list(card, tmp_path), tmp_path / "runs"
-    done = run_cli("compare", suites, "--out", out)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout
-    for name in ("one", "two"):
-        assert {r["suite"] for r in records(out / name)} == {name}
-        assert f"{name}: No language model took part" in said
-        assert str(out / name / "report.html") in said.replace("\n", "")
-    assert "MAE [95 %]" in said
-    assert "R2 [95 %]" in said
-
-
-def test_the_report_of_a_list_joins_its_parts(card, tmp_path):
-    suites, out = _list(card, tmp_path), tmp_path / "runs"
-    report = compare(suites, out=out, progress=False)
-    assert isinstance(report, Report)
-    assert [part.path for part in report.parts] == [out / "one", out / "two"]
-    assert report.verdict.splitlines() == [f"{p.path.name}: {p.verdict}" for p in report.parts]
-    assert report.pages == [out / "one/report.html", out / "two/report.html"]
-    assert len(report.records) == 12
-    assert set(report.scores["suite"]) == {"one", "two"}
-    for page in report.pages:
-        page.unlink()
-    assert report.save() == out
-    assert all(page.is_file() for page in report.pages)
-
-
-def test_a_list_takes_no_other_data_and_no_file_for_a_folder(card, tmp_path):
-    suites = _list(card, tmp_path)
-    with pytest.raises(ConfigError, match="a suite with one data set"):
-        compare(suites, data=str(card), out=tmp_path / "runs", progress=False)
-    with pytest.raises(ConfigError, match="is a file, but a folder"):
-        compare(suites, out=suites, progress=False)
-
-
-def test_a_list_is_refused_before_any_work_where_one_of_its_folders_holds_a_run(card, tmp_path):
-    suites = _list(card, tmp_path)
-    compare(tmp_path / "two.yaml", out=tmp_path / "runs/two", progress=False)
-    with pytest.raises(ConfigError, match="two already holds a run"):
-        compare(suites, out=tmp_path / "runs", progress=False)
-    assert not (tmp_path / "runs/one").exists()
-
-
-def test_the_script_is_the_command(rules, tmp_path):
-    done = subprocess.run(
-        [sys.executable, SCRIPT, rules, "--out", tmp_path / "script"],
-        env={**os.environ, **ENVIRONMENT, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "script/report.html") in done.stdout.replace("\n", "")
-    report = compare(rules, out=tmp_path / "function", progress=False)
-    assert report.verdict in done.stdout
-    _same_numbers(tmp_path / "script", tmp_path / "function")

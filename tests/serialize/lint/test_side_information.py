@@ -121,7 +121,9 @@ def _hidden_frames() -> Planted:
     sample = for_template(template)["left"]
     sample = sample.at(sample.place[sample.wanted_nodes[0]])
     frames = five_kinds.clip(step=-4).frames
-    return Planted((template, sample), (template, _sided(sample, frames=frames)), "hidden frames are included")
+    return Planted(
+        (template, sample), (template, _sided(sample, frames=frames)), "hidden frames are included"
+    )
 
 
 def _class_in_a_name() -> Planted:
