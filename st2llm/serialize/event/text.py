@@ -61,7 +61,7 @@ class EventSerializer:
         return answer.precision(sample) if isinstance(answer, NextEventNumbers) else None
 
     def example(self, solved: Sample, target: Sample) -> Example:
-        """Numbers in the notation of the sample that is asked; map squares are those of the solved sample."""
+        """Numbers in the notation of the target sample; map squares are those of the solved sample."""
         answer = self._answer
         if isinstance(answer, NextEventNumbers):
             examples_answer = answer.with_reference(target)

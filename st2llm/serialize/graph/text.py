@@ -64,7 +64,7 @@ class GraphSerializer:
         return self._series.precision(sample) if self.task in SERIES_TASKS else None
 
     def example(self, solved: Sample, target: Sample) -> Example:
-        """The history of a solved sample in the notation of the one that is asked; or its table and its question."""
+        """The history of a solved sample in the notation of the target sample; or its table and its question."""
         variables = self.variables(solved)
         if self.task in SERIES_TASKS:
             series = self._series.series_like(solved, target)

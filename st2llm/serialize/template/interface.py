@@ -54,7 +54,7 @@ class KindSerializer(Protocol):
         ...
 
     def example(self, solved: Sample, target: Sample) -> Example:
-        """A solved sample as a few-shot example, in the notation of the sample that is asked."""
+        """A solved sample as a few-shot example, in the notation of the target sample."""
         ...
 
     def drop_order(self, variables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

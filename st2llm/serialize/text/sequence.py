@@ -233,7 +233,7 @@ def known_covariates(sample: Sample, modelled: Sequence[str]) -> tuple[str, ...]
 
 
 def attribute_text(sample: Sample, step: int, modelled: Sequence[str]) -> str:
-    """The visible channels of a step, except `known`: `wind 35 kn, pressure 990 mb`."""
+    """The visible channels of a step, except `modelled`: `wind 35 kn, pressure 990 mb`."""
     parts = []
     for at, name in enumerate(sample.side.channels):
         value = sample.values[step, 0, at]

@@ -79,7 +79,7 @@ class TrajectorySerializer:
         return answer.precision(sample) if isinstance(answer, PositionAnswer) else None
 
     def example(self, solved: Sample, target: Sample) -> Example:
-        """Positions in the notation of the sample that is asked, relative to the last fix of the solved sample."""
+        """Positions in the notation of the target sample, relative to the last fix of the solved sample."""
         solved_variables = self.variables(solved)
         if self.plan.task == "next-place":
             question = (
