@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench systems clean
+.PHONY: help demo test test-docs check docs bench systems clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -45,8 +45,11 @@ demo: .venv/.run  ## the main question answered on real data, in minutes
 
 # Tests are small: two processes of one thread each are faster than one of two. The one that is through first takes over
 # from the other, since a few files hold most of the minutes.
-test: .venv/.dev  ## every test
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+test: .venv/.dev  ## every test of the code
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not documentation"
+
+test-docs: .venv/.dev  ## the code blocks of the documentation that train or ask the real language model
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m documentation
 
 check: .venv/.dev  ## format, lint, types, layers and the fast tests
 	$(BIN)/ruff format --check .

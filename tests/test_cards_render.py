@@ -83,7 +83,7 @@ def test_random_samples_of_a_card_render_within_the_budget_and_tell_no_answer(na
             continue
         made = plan_budget(template, asked, tokenizer, BUDGET)
         assert made.impossible == (), f"{prompt} on {name}: {made}"
-        assert all(cost.fitted <= BUDGET for cost in made.costs)
+        assert all(cost.fitted_tokens <= BUDGET for cost in made.costs)
         for one in asked[:3]:
             assert lint(template, one) == [], f"{prompt} on {name}, {one.id}"
         assert first.kind == template.head.kind

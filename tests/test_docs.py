@@ -43,6 +43,7 @@ def test_the_code_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.documentation
 @pytest.mark.parametrize("page", _with_slow_blocks(), ids=_name)
 def test_a_page_runs_with_its_slow_code_blocks(page, tmp_path, monkeypatch):
     _run_page(page, tmp_path, monkeypatch, slow=True)

@@ -349,7 +349,7 @@ def test_sequences_compared_with_each_other_are_retrieved_and_another_run_starts
             {"regression": {}},
             "track is trained by contrastive and diffusion and likelihood and masked",
         ),
-        ({"recover": {"length": 8, "span": 3}}, {"masked": {"policies": ["tube"]}}, "the policy 'tube' came"),
+        ({"recover": {"length": 8, "span": 3}}, {"masked": {"policies": ["tube"]}}, "the policy is 'tube'"),
     ],
 )
 def test_objectives_that_paths_do_not_have_are_told(tmp_path, task, objectives, message):

@@ -125,7 +125,7 @@ def test_a_suite_says_who_finds_faults_and_its_thresholds_never_saw_one(tmp_path
     assert len(run["faults"]) == 25
     assert set(run["faults"][0]) == {"place", "start", "end", "kind"}
     written = (tmp_path / "run" / "report.md").read_text()
-    assert "25 planted into the test part" in written
+    assert "25 injected into the test part" in written
     assert "AUPRC" in written and "event F1" in written
     # Faults lie in the test part alone: what was chosen on validation is what it was without them.
     clean = {k: v for k, v in suite.items() if k != "faults"}

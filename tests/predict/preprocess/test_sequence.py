@@ -210,5 +210,5 @@ def test_diffusion_draws_the_hidden_places_of_a_path():
 
 
 def test_points_of_a_path_are_hidden_at_random_or_in_a_span():
-    with pytest.raises(ConfigError, match="random, span, future, but the policy 'tube' came"):
+    with pytest.raises(ConfigError, match="random, span, future, but the policy is 'tube'"):
         MaskedTrajectories(policies=("tube",))
