@@ -77,3 +77,20 @@ def test_every_card_that_ships_is_read_and_says_what_a_reader_needs(name: str) -
 
 def test_the_two_cards_of_graphs_ship() -> None:
     assert {"auckland-pedestrians", "los-loop"} <= set(st2llm.data.cards())
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"separator": "; "}, "`separator` is one ASCII character, or `whitespace`"),
+        ({"separator": "§"}, "`separator` is one ASCII character, or `whitespace`"),
+        ({"decimal": "·"}, "decimal"),
+        ({"encoding": "rot13"}, "'rot13' is no encoding of text"),
+        ({"encoding": "latin-99"}, "'latin-99' is no encoding of text"),
+    ],
+)
+def test_a_format_of_text_that_is_none_is_refused(
+    make_card: Make, keys: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        card.read_card(make_card(**keys))

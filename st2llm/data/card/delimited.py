@@ -22,8 +22,8 @@ class DelimitedText(Settings):
     @field_validator("separator")
     @classmethod
     def _one_character(cls, value: str) -> str:
-        if value != "whitespace" and len(value) != 1:
-            raise ValueError("`separator` is one character, or `whitespace`")
+        if value != "whitespace" and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
+            raise ValueError("`separator` is one ASCII character, or `whitespace`")
         return value
 
     @field_validator("encoding")

@@ -147,7 +147,7 @@ class _CsvBlocks:
             strings_can_be_null=False,
             decimal_point=self.table_format.decimal,
         )
-        rows_before = 0
+        rows_before, blank = 0, None
         for lines in _line_blocks(stream, self.path, skipped):
             options = pacsv.ReadOptions(
                 use_threads=False, column_names=self.head.names, block_size=len(lines) + 1
@@ -156,8 +156,22 @@ class _CsvBlocks:
                 table = pacsv.read_csv(pa.BufferReader(lines), options, parsing, conversion)
             except pa.ArrowInvalid as error:
                 raise self._explained(str(error), lines, rows_before) from error
+            if len(self.head.names) == 1:
+                blank = self._checked_blank_line(lines, rows_before, blank)
             yield from table.to_batches()
             rows_before += lines.count(stream.newline)
+
+    def _checked_blank_line(self, lines: bytes, rows_before: int, blank: int | None) -> int | None:
+        """The row of a blank line at the end of the lines; one before other rows of a single column is an error."""
+        for row, line in enumerate(lines.splitlines(), start=rows_before + 1):
+            if not line.strip():
+                blank = blank or row
+            elif blank:
+                raise DataError(
+                    f"{self.path.name}: row {blank} is a blank line, and column {self.head.names[0]!r} is the only "
+                    'one. Write "" for a missing value, or remove the line.'
+                )
+        return blank
 
     def _explained(self, message: str, lines: bytes, rows_before: int) -> DataError:
         """The error of a block, with the row, the column and what to do."""

@@ -88,6 +88,21 @@ def test_a_column_without_a_name_is_left_alone_where_it_is_ignored(tmp_path: Pat
     assert table["a"].tolist() == [1.0]
 
 
+def test_a_blank_line_among_the_rows_of_a_single_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="t.csv: row 2 is a blank line, and column 'x' is the only one"):
+        read_table(_write(tmp_path, "x\n1\n\n3\n"), is_number=_numbers)
+    assert read_table(_write(tmp_path, "x\n1\n2\n\n"), is_number=_numbers)["x"].tolist() == [1, 2]
+    table = read_table(_write(tmp_path, 'x\n1\n""\n3\n'), is_number=_numbers)
+    np.testing.assert_array_equal(table["x"], [1, np.nan, 3])
+
+
+def test_a_table_without_a_header_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    table = read_table(
+        _write(tmp_path, "1,2\n3,4\n", "utf-8-sig"), TableFormat(header=False), is_number=_numbers
+    )
+    assert table.to_numpy().tolist() == [[1, 2], [3, 4]]
+
+
 def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
     table = read_table(_write(tmp_path, "id,x\n"), is_number=_numbers)
     assert table.shape == (0, 2)
