@@ -67,8 +67,8 @@ def align_and_report(
             )
         return run_finetune(recipe, out, resume=resume, reporter=reporter)
     reporter.start(recipe.id, recipe.budget.steps)
-    done = align(recipe, out, resume=resume, on_step=reporter.update)
-    looks = [measure_alignment(done)]
+    trained = align(recipe, out, resume=resume, on_step=reporter.update)
+    results = [measure_alignment(trained)]
     if recipe.control and not recipe.llm.name.startswith("random:"):
         llm = recipe.llm.model_copy(update={"name": f"random:{recipe.llm.name}"})
         twin = recipe.model_copy(update={"llm": llm, "control": False})
@@ -77,16 +77,16 @@ def align_and_report(
         aligned = align(
             twin, out / "random", resume=again, on_step=reporter.update, encoder=out / checkpoint.ENCODER
         )
-        looks.append(measure_alignment(aligned))
+        results.append(measure_alignment(aligned))
     if is_main():
-        write(recipe, done, looks, out)
-    return done.fit
+        write(recipe, trained, results, out)
+    return trained.fit
 
 
-def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
+def measure_alignment(aligned: AlignedModel) -> AlignmentMeasures:
     """Measures the alignment of soft tokens and descriptions of the validation samples."""
-    soft, tokens = _soft(done)
-    text = mean_text_states(done.llm, done.captions).cpu().numpy().astype(np.float64)
+    soft, tokens = _soft(aligned)
+    text = mean_text_states(aligned.llm, aligned.captions).cpu().numpy().astype(np.float64)
     measures = {
         "linear CKA": geometry.estimate(geometry.cka, soft, text),
         "RSA": geometry.estimate(geometry.rsa, soft, text),
@@ -100,9 +100,9 @@ def measure_alignment(done: AlignedModel) -> AlignmentMeasures:
         "effective rank of soft tokens": geometry.effective_rank(soft),
         "effective rank of texts": geometry.effective_rank(text),
     }
-    nearest_words = _nearest_words(done, tokens)
+    nearest_words = _nearest_words(aligned, tokens)
     return AlignmentMeasures(
-        done.llm.name, measures, facts, nearest_words, _probe(soft, text, done.captions), soft, text
+        aligned.llm.name, measures, facts, nearest_words, _probe(soft, text, aligned.captions), soft, text
     )
 
 
@@ -111,28 +111,28 @@ def _finds(k: int) -> geometry.Measure:
 
 
 @torch.inference_mode()
-def _soft(done: AlignedModel) -> tuple[np.ndarray, np.ndarray]:
+def _soft(aligned: AlignedModel) -> tuple[np.ndarray, np.ndarray]:
     """The embedding of the soft tokens of each sample, and the first of the tokens themselves."""
-    done.arm.eval()
-    device = next(done.arm.parameters()).device
+    aligned.arm.eval()
+    device = next(aligned.arm.parameters()).device
     means, first = [], []
-    for start in range(0, len(done.validation), _BATCH):
-        part = list(done.validation[start : start + _BATCH])
-        soft = done.arm.soft_tokens(done.preprocessor.collate(part, with_instructions=False).to(device))
-        means.append(mean_soft_state(done.arm, soft).float().cpu().numpy())
+    for start in range(0, len(aligned.validation), _BATCH):
+        part = list(aligned.validation[start : start + _BATCH])
+        soft = aligned.arm.soft_tokens(aligned.preprocessor.collate(part, with_instructions=False).to(device))
+        means.append(mean_soft_state(aligned.arm, soft).float().cpu().numpy())
         first.append(soft[:, 0].float().cpu().numpy())
     return np.concatenate(means).astype(np.float64), np.concatenate(first).astype(np.float64)
 
 
-def _nearest_words(done: AlignedModel, tokens: np.ndarray) -> list[list[str]]:
+def _nearest_words(aligned: AlignedModel, tokens: np.ndarray) -> list[list[str]]:
     """The nearest words to the first soft token of a few samples, then to the prototypes of a reprogramming head."""
-    table = done.llm.model.get_input_embeddings().weight.detach().float().cpu().numpy().astype(np.float64)
+    table = aligned.llm.model.get_input_embeddings().weight.detach().float().cpu().numpy().astype(np.float64)
     rows = [tokens[np.linspace(0, len(tokens) - 1, min(_WORDS, len(tokens))).round().astype(int)]]
-    prototypes = getattr(done.arm.up, "prototypes", None)
+    prototypes = getattr(aligned.arm.up, "prototypes", None)
     if prototypes is not None:
         rows.append(prototypes().detach().float().cpu().numpy().astype(np.float64)[:_WORDS])
     nearest = geometry.nearest_words(np.concatenate(rows), table)
-    return [[done.llm.tokenizer.decode([int(i)]).strip() or "(blank)" for i in row] for row in nearest]
+    return [[aligned.llm.tokenizer.decode([int(i)]).strip() or "(blank)" for i in row] for row in nearest]
 
 
 def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple[str, float, float] | None:
@@ -158,7 +158,9 @@ def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple
     return (best[1], *geometry.probe_transfer(soft[rows], text[rows], labels))
 
 
-def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[AlignmentMeasures], out: Path) -> None:
+def write(
+    recipe: SoftTokenRecipe, aligned: AlignedModel, results: Sequence[AlignmentMeasures], out: Path
+) -> None:
     """alignment.md, alignment.json and alignment.png."""
     content = [
         {
@@ -168,33 +170,38 @@ def write(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Alignment
             "probe": each.probe,
             "words": each.words,
         }
-        for each in looks
+        for each in results
     ]
     write_json(out / "alignment.json", content)
-    figure = _figure(looks)
+    figure = _figure(results)
     write_atomically(out / "alignment.png", lambda file: figure.savefig(file, dpi=110, format="png"))
-    text = _page(recipe, done, looks)
+    text = _page(recipe, aligned, results)
     write_atomically(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[AlignmentMeasures]) -> str:
-    r, first = recipe, looks[0]
-    lines = [f"# What alignment did: {r.title or r.id}", "", "## Verdict", "", f"**{_verdict(looks)}**", ""]
-    names = ["pretrained", "random weights"][: len(looks)]
-    lines += ["## Measures", "", f"{len(done.validation)} validation samples, each with its description.", ""]
+def _page(recipe: SoftTokenRecipe, aligned: AlignedModel, results: Sequence[AlignmentMeasures]) -> str:
+    r, first, curve = recipe, results[0], aligned.fit.curve
+    lines = [f"# What alignment did: {r.title or r.id}", "", "## Verdict", "", f"**{_verdict(results)}**", ""]
+    names = ["pretrained", "random weights"][: len(results)]
+    lines += [
+        "## Measures",
+        "",
+        f"{len(aligned.validation)} validation samples, each with its description.",
+        "",
+    ]
     lines.append("| measure | " + " | ".join(f"{n} (95 %) | {n}, pairs at random" for n in names) + " |")
     lines.append("|---|" + "---:|---:|" * len(names))
     for name in first.measures:
         cells = []
-        for each in looks:
+        for each in results:
             m = each.measures[name]
             cells.append(
                 f"{m.value:.3f} ({m.low:.3f} to {m.high:.3f}) | {m.permuted:.3f}, below {m.permuted_high:.3f}"
             )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for name in first.facts:
-        lines.append(f"| {name} | " + " | ".join(f"{each.facts[name]:.2f} | –" for each in looks) + " |")
-    for each, name in zip(looks, names, strict=True):
+        lines.append(f"| {name} | " + " | ".join(f"{each.facts[name]:.2f} | –" for each in results) + " |")
+    for each, name in zip(results, names, strict=True):
         if each.probe is not None:
             topic, got, most_common = each.probe
             lines += [
@@ -209,11 +216,11 @@ def _page(recipe: SoftTokenRecipe, done: AlignedModel, looks: Sequence[Alignment
         "",
         "## How",
         "",
-        f"- language model: {r.llm.name}, depth {done.llm.depth}, bit-identical afterwards",
+        f"- language model: {r.llm.name}, depth {aligned.llm.depth}, bit-identical afterwards",
         f"- data and task: {r.data}, {r.task}",
         f"- head: {r.up.head}; objectives: {', '.join(r.objectives.given)}",
-        f"- steps {done.fit.curve.step[-1]}, batch {r.budget.batch}, rate {r.budget.lr:g}, seed {r.seed}; best "
-        f"validation value {done.fit.curve.best:.5g} ({'converged' if done.fit.curve.converged else 'not converged'})",
+        f"- steps {curve.step[-1]}, batch {r.budget.batch}, rate {r.budget.lr:g}, seed {r.seed}; best "
+        f"validation value {curve.best:.5g} ({'converged' if curve.converged else 'not converged'})",
         f"- commit: {commit_text()}",
         "",
         "Data: the mean of the model's last states over the soft tokens. Text: the same over the tokens of the "
@@ -229,14 +236,14 @@ def _plain(word: str) -> str:
     return word.replace("`", "'").replace("|", "/").replace("\n", " ")
 
 
-def _verdict(looks: Sequence[AlignmentMeasures]) -> str:
+def _verdict(results: Sequence[AlignmentMeasures]) -> str:
     """Which metrics are above chance, and whether pretrained weights make the difference."""
-    first = looks[0]
+    first = results[0]
     above = [name for name, m in first.measures.items() if m.low > m.permuted_high]
     summary = f"{len(above)} of {len(first.measures)} measures are above pairs at random"
-    if len(looks) == 1:
+    if len(results) == 1:
         return f"{summary}. No twin on random weights was trained."
-    twin = looks[1].measures
+    twin = results[1].measures
     better = [n for n, m in first.measures.items() if m.low > twin[n].high]
     worse = [n for n, m in first.measures.items() if m.high < twin[n].low]
     comparison = (
@@ -245,14 +252,14 @@ def _verdict(looks: Sequence[AlignmentMeasures]) -> str:
     return f"{summary}; {comparison}."
 
 
-def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:
+def _figure(results: Sequence[AlignmentMeasures]) -> Figure:
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, *clouds = figure.subplots(
-        1, 1 + len(looks), width_ratios=[1.5, *([1] * len(looks))], squeeze=False
+        1, 1 + len(results), width_ratios=[1.5, *([1] * len(results))], squeeze=False
     )[0]
-    names = list(looks[0].measures)
+    names = list(results[0].measures)
     colours = ["#1f5fa8", "#b8860b"]
-    for i, each in enumerate(looks):
+    for i, each in enumerate(results):
         at = np.arange(len(names)) + 0.28 * i
         values = np.array([each.measures[n].value for n in names])
         spans = np.array([[each.measures[n].value - each.measures[n].low for n in names]] * 2)
@@ -268,7 +275,7 @@ def _figure(looks: Sequence[AlignmentMeasures]) -> Figure:
     left.grid(axis="x", color="0.9")
     left.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    for axes, each, name in zip(clouds, looks, ("pretrained weights", "random weights"), strict=False):
+    for axes, each, name in zip(clouds, results, ("pretrained weights", "random weights"), strict=False):
         rows = [geometry.normalise_rows(z) for z in (each.soft, each.text)]
         flat = PCA(2, random_state=0).fit_transform(np.concatenate(rows))
         cut = len(each.soft)

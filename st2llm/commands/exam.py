@@ -84,12 +84,12 @@ class Exam:
         """By topic: the number of questions, and the share of exact answers of each predictor."""
         topics = []
         for topic in sorted({mark.row["topic"] for mark in self.marks}):
-            mine = [mark for mark in self.marks if mark.row["topic"] == topic]
+            topic_marks = [mark for mark in self.marks if mark.row["topic"] == topic]
             shares = {}
             for predictor in self.names:
-                exact = [mark.right is True for mark in mine if mark.predictor == predictor]
+                exact = [mark.right is True for mark in topic_marks if mark.predictor == predictor]
                 shares[predictor] = sum(exact) / len(exact)
-            topics.append((topic, len(mine) // len(self.names), shares))
+            topics.append((topic, len(topic_marks) // len(self.names), shares))
         return topics
 
 
@@ -98,7 +98,7 @@ def examine(
     train: Sequence[dict[str, Any]],
     answerers: dict[str, Callable[[], Answerer]],
     *,
-    tick: Callable[[int], None] = lambda done: None,
+    tick: Callable[[int], None] = lambda answered: None,
 ) -> Exam:
     """Marks the answers of each predictor and of the majority rule to the questions of `rows`.
 
@@ -113,15 +113,15 @@ def examine(
         MarkedAnswer(MAJORITY, row, text, question_of_row(row).is_correct(text))
         for row, text in zip(rows, majority, strict=True)
     ]
-    done = 0
+    answered = 0
     for predictor, make in answerers.items():
         answer = make()
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             for row, text in zip(part, answer(part), strict=True):
                 marks.append(MarkedAnswer(predictor, row, text, question_of_row(row).is_correct(text)))
-            done += len(part)
-            tick(done)
+            answered += len(part)
+            tick(answered)
     return Exam(tuple(marks), (*answerers, MAJORITY))
 
 

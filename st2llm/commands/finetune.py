@@ -47,10 +47,10 @@ def run_finetune(
         return _run_video_qa(recipe, out, resume=resume, reporter=reporter)
     path = _instruction_set(recipe, out, resume=resume)
     reporter.start(recipe.id, recipe.budget.steps)
-    done = finetune(recipe, path, out, resume=resume, on_step=reporter.update)
+    result = finetune(recipe, path, out, resume=resume, on_step=reporter.update)
     if is_main() and recipe.instructions.test:
         _examine(recipe, path, out, reporter)
-    return done
+    return result
 
 
 BLIND = "without video"
@@ -62,7 +62,7 @@ def _run_video_qa(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: P
     Where clips are described in text, the control is the model before training.
     """
     reporter.start(recipe.id, recipe.budget.steps)
-    answerer, done = video_qa.train_video_qa(recipe, out, resume=resume, on_step=reporter.update)
+    answerer, result = video_qa.train_video_qa(recipe, out, resume=resume, on_step=reporter.update)
     soft_tokens = video_qa.takes_soft_tokens(answerer.template)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: answerer.answer}
     if recipe.control and soft_tokens:
@@ -80,8 +80,8 @@ def _run_video_qa(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: P
         ("language model", f"{recipe.llm.name}, depth {answerer.model.llm.depth}"),
         ("head and adaptation", f"{recipe.up.head if soft_tokens else 'words'}, {recipe.adapt.method}"),
     ]
-    _evaluate(recipe, out, done, answerer.rows, answerers, facts, reporter)
-    return done
+    _evaluate(recipe, out, result, answerer.rows, answerers, facts, reporter)
+    return result
 
 
 def run_clip_prompts(
@@ -89,7 +89,7 @@ def run_clip_prompts(
 ) -> FitResult:
     """Aligns synthetic clips and sentences, with a control without video; both are evaluated on real clips."""
     reporter.start(recipe.id, recipe.budget.steps)
-    answerer, done = clip_prompts.train_clip_prompts(recipe, out, resume=resume, on_step=reporter.update)
+    answerer, result = clip_prompts.train_clip_prompts(recipe, out, resume=resume, on_step=reporter.update)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: answerer.answer}
     if recipe.control:
         reporter.start(f"{recipe.id}, {BLIND}", recipe.budget.steps)
@@ -104,8 +104,8 @@ def run_clip_prompts(
         ("sentences", "all-MiniLM-L6-v2, frozen"),
         ("common space", f"{recipe.width} numbers"),
     ]
-    _evaluate(recipe, out, done, answerer.rows, answerers, facts, reporter)
-    return done
+    _evaluate(recipe, out, result, answerer.rows, answerers, facts, reporter)
+    return result
 
 
 def _control_folder(out: Path, resume: bool) -> tuple[Path, bool]:
@@ -116,7 +116,7 @@ def _control_folder(out: Path, resume: bool) -> tuple[Path, bool]:
 def _evaluate(
     recipe: VideoQuestionRecipe,
     out: Path,
-    done: FitResult,
+    result: FitResult,
     train: list[dict[str, Any]],
     answerers: dict[str, Callable[[], Answerer]],
     facts: list[tuple[str, str]],
@@ -132,8 +132,8 @@ def _evaluate(
         *facts,
         ("trained on", f"{recipe.clips} synthetic clips of {recipe.frames} frames, {len(train)} questions"),
         ("evaluated on", f"{', '.join(recipe.test)}: at most {recipe.windows} windows each"),
-        ("steps", f"{done.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
-        ("validation", f"{done.curve.best:.4g} nats"),
+        ("steps", f"{result.curve.step[-1]}, batch {recipe.budget.batch}, rate {recipe.budget.lr:g}"),
+        ("validation", f"{result.curve.best:.4g} nats"),
         ("seed", str(recipe.seed)),
         ("commit", commit_text()),
     ]

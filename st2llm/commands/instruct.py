@@ -269,8 +269,8 @@ def _row(
         number -= source.count
     draw = np.random.default_rng(seed_from(f"{request.seed}\n{request.part}\n{source.template.id}\n{number}"))
     for sample in _candidates(source, number, draw):
-        for solved, question, how in _solved(source.template, sample, request.seed, draw):
-            if (row := _make_row(source, data, solved, request, question, how)) is not None:
+        for solved, question, provenance in _solved(source.template, sample, request.seed, draw):
+            if (row := _make_row(source, data, solved, request, question, provenance)) is not None:
                 return row
     return None
 
@@ -297,12 +297,12 @@ def _solved(
         for i in draw.permutation(len(answered)).tolist():
             yield questions.question_sample(sample, answered[i]), answered[i], answered[i].provenance
         return
-    how = f"the {template.head.task} task's own truth: the readings that the sample hides"
+    provenance = f"the {template.head.task} task's own truth: the readings that the sample hides"
     if template.head.per != "place" or len(sample.wanted_nodes) <= 1:
-        yield sample, None, how
+        yield sample, None, provenance
         return
     for i in draw.permutation(len(sample.wanted_nodes))[:_DRAWS].tolist():
-        yield sample.at(sample.place[sample.wanted_nodes[i]]), None, how
+        yield sample.at(sample.place[sample.wanted_nodes[i]]), None, provenance
 
 
 def _fits(template: Template, question: questions.QuestionAnswer) -> bool:
@@ -319,7 +319,7 @@ def _make_row(
     sample: Sample,
     request: InstructionRequest,
     question: questions.QuestionAnswer | None,
-    how: str,
+    provenance: str,
 ) -> dict[str, Any] | None:
     if sample.wanted.any() and (sample.truth is None or not np.isfinite(sample.truth[sample.wanted]).all()):
         return None
@@ -350,7 +350,7 @@ def _make_row(
         "options": list(question.options) if question else [],
         "decimals": question.decimals if question else 0,
         "within": question.tolerance if question else 0.0,
-        "provenance": f"{first.provenance.source or first.name}: {how}",
+        "provenance": f"{first.provenance.source or first.name}: {provenance}",
         "licence": first.provenance.licence,
         "template": source.template.id,
         "template_version": source.template.version,

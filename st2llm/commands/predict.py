@@ -46,20 +46,20 @@ def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Samp
     """Consecutive windows over all of the data, the last one at its end."""
     step = max(1, task.length - task.context)
     if isinstance(data, SensorGraph | Grid):
-        every: SampleSequence = split(replace(data, split=_ONE_PART), task, stride=1).train
-        positions = np.arange(len(every) - 1, -1, -step)[::-1]
+        windows: SampleSequence = split(replace(data, split=_ONE_PART), task, stride=1).train
+        positions = np.arange(len(windows) - 1, -1, -step)[::-1]
     elif isinstance(data, Events):
-        every = split(replace(_with_next_event(data), split=_ONE_PART), task, stride=1).train
-        positions = np.arange(len(every))
+        windows = split(replace(_with_next_event(data), split=_ONE_PART), task, stride=1).train
+        positions = np.arange(len(windows))
     else:
         objects = [_in_one_part(item, task, options) for item in data]
         if isinstance(task, Forecast) and isinstance(objects[0], Trajectory):
             objects = _with_future_steps(objects, task)
-        every = split(objects, task, stride=1).train
-        positions = _last_windows(every, step) if task.length else np.arange(len(every))
+        windows = split(objects, task, stride=1).train
+        positions = _last_windows(windows, step) if task.length else np.arange(len(windows))
     if not len(positions):
         raise DataError(f"The data hold no window of {task.length} steps for {task.name}. Bring more data.")
-    return [_without_label(every[int(i)], task, options) for i in positions]
+    return [_without_label(windows[int(i)], task, options) for i in positions]
 
 
 def _in_one_part(item: Any, task: Task, options: tuple[str, ...]) -> Any:
@@ -117,13 +117,13 @@ def _padded(data: Trajectory | Events, rows: int, *names: str) -> dict[str, Any]
     return padded_columns | {"attributes": {name: padded(known) for name, known in data.attributes.items()}}
 
 
-def _last_windows(every: SampleSequence, step: int) -> Int64[np.ndarray, " window"]:
+def _last_windows(windows: SampleSequence, step: int) -> Int64[np.ndarray, " window"]:
     """The last window of each object or clip and those a step apart before it; every window of stays and objects."""
-    if isinstance(every, ClipWindows):
-        owner, first = every.spans[:, 0], every.spans[:, 1]
-    elif isinstance(every, SequenceWindows) and isinstance(every.source, TrajectoryWindows):
-        owner, first = np.searchsorted(every.source.offsets, every.rows, side="right"), every.rows
+    if isinstance(windows, ClipWindows):
+        owner, first = windows.spans[:, 0], windows.spans[:, 1]
+    elif isinstance(windows, SequenceWindows) and isinstance(windows.source, TrajectoryWindows):
+        owner, first = np.searchsorted(windows.source.offsets, windows.rows, side="right"), windows.rows
     else:
-        return np.arange(len(every))
+        return np.arange(len(windows))
     last = first[np.searchsorted(owner, owner, side="right") - 1]  # windows are sorted by owner
     return np.flatnonzero((last - first) % step == 0)

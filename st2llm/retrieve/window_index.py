@@ -133,11 +133,13 @@ class WindowIndex:
             raise DataError(f"At least one neighbour must be asked for, but k is {k}.")
         self._check_shape(sample)
         query, mask = self._query(sample, node)
-        free = self._eligible(sample)
-        matches = self._ranked(sample, query, mask, node, free, k)
+        eligible = self._eligible(sample)
+        matches = self._ranked(sample, query, mask, node, eligible, k)
         if node is not None and (self.places == "any" or len(matches) < k):
             others = [other for other in range(self.values.shape[2]) if other != node]
-            more = [match for other in others for match in self._ranked(sample, query, mask, other, free, k)]
+            more = [
+                match for other in others for match in self._ranked(sample, query, mask, other, eligible, k)
+            ]
             if self.places == "any":
                 matches = sorted([*matches, *more], key=_by_distance)
             else:
@@ -181,17 +183,17 @@ class WindowIndex:
         query: WindowShapes,
         mask: Bool[np.ndarray, "time channel"],
         node: int | None,
-        free: Bool[np.ndarray, " window"],
+        eligible: Bool[np.ndarray, " window"],
         k: int,
     ) -> list[Match]:
         """The nearest k at one node; ties go to the later window, which is nearer in time to the query."""
         if self.measure is None:
-            away = distances(query, self._shapes(mask, node))
+            all_distances = distances(query, self._shapes(mask, node))
         else:
-            away = self.measure.apart(sample, node, self.kept)
-        apart = np.where(free, away, np.inf)
-        order = np.lexsort((-np.arange(len(apart)), apart))[:k]
-        return [Match(int(i), node, float(apart[i])) for i in order if np.isfinite(apart[i])]
+            all_distances = self.measure.apart(sample, node, self.kept)
+        distance = np.where(eligible, all_distances, np.inf)
+        order = np.lexsort((-np.arange(len(distance)), distance))[:k]
+        return [Match(int(i), node, float(distance[i])) for i in order if np.isfinite(distance[i])]
 
     def _shapes(self, mask: Bool[np.ndarray, "time channel"], node: int | None) -> WindowShapes:
         """The shapes of all windows at one node under a mask; those of recent masks are cached."""
@@ -215,12 +217,12 @@ class WindowIndex:
     def _eligible(self, sample: Sample) -> Bool[np.ndarray, " window"]:
         """Windows other than the sample that, within the same object, do not overlap its target steps."""
         wanted = sample.time[sample.wanted_steps]
-        free = np.ones(len(self.kept), dtype=bool)
+        eligible = np.ones(len(self.kept), dtype=bool)
         if len(wanted):
             same_object = self._objects == self._codes.get(object_of(sample), -1)
-            free = ~((self.spans[:, 1] >= wanted[0]) & (self.spans[:, 0] <= wanted[-1]) & same_object)
-        free[self._rows.get(sample.id, [])] = False
-        return free
+            eligible = ~((self.spans[:, 1] >= wanted[0]) & (self.spans[:, 0] <= wanted[-1]) & same_object)
+        eligible[self._rows.get(sample.id, [])] = False
+        return eligible
 
     @cached_property
     def _rows(self) -> dict[str, list[int]]:

@@ -60,10 +60,10 @@ def window_shapes(
     scale[:] = np.sqrt(np.where(np.isfinite(spread), spread, 0.0))
     # Values that are equal up to rounding count as constant, so that 0.1 + 0.2 does not give a shape.
     scale[scale < 1e-9 * (1 + np.abs(np.nan_to_num(level)))] = 0.0
-    ways = [i for i, role in enumerate(of) if role == "coordinate"]
-    if ways:
-        level[:, ways] = _last(masked[:, :, ways])
-        scale[:, ways] = np.sqrt((scale[:, ways] ** 2).sum(axis=1, keepdims=True))
+    coordinates = [i for i, role in enumerate(of) if role == "coordinate"]
+    if coordinates:
+        level[:, coordinates] = _last(masked[:, :, coordinates])
+        scale[:, coordinates] = np.sqrt((scale[:, coordinates] ** 2).sum(axis=1, keepdims=True))
     unit = np.where(scale > 0, scale, 1.0)
     z = np.where(finite, (masked - level[:, None]) / unit[:, None], 0.0)
     coded = np.array([role == "code" for role in of])
@@ -81,8 +81,10 @@ def distances(query: WindowShapes, others: WindowShapes) -> Float64[np.ndarray, 
 
     Infinite where a window has under half of the compared entries.
     """
-    apart = others.shape - query.shape
-    squared = np.einsum("ij,ij->i", apart, apart) + MISMATCH * (others.codes != query.codes).sum(axis=1)
+    difference = others.shape - query.shape
+    squared = np.einsum("ij,ij->i", difference, difference) + MISMATCH * (others.codes != query.codes).sum(
+        axis=1
+    )
     entries = max(query.shape.shape[1] + query.codes.shape[1], 1)
     return np.where(others.share >= 0.5, np.sqrt(squared / entries), np.inf)
 

@@ -112,9 +112,9 @@ def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, na
     top = math.inf if higher else _ceiling(points["value"])
     with _chart(4.8, 3.6) as (figure, axes):
         axes.set_xscale("log")
-        far = points["value"] > top
+        off_scale = points["value"] > top
         shown = points.assign(cost_s=points["cost_s"].clip(lower=1e-3), value=points["value"].clip(upper=top))
-        shown.loc[far, ["low", "high"]] = np.nan
+        shown.loc[off_scale, ["low", "high"]] = np.nan
         for row in _rows(shown):
             colour = COLOURS[str(row.role)]
             if pd.notna(row.low) and pd.notna(row.high):
@@ -353,13 +353,13 @@ def _draw_edges(axes: Any, places: pd.DataFrame, edges: pd.DataFrame) -> None:
     if edges.empty:
         return
     lon, lat = places["lon"].to_numpy(float), places["lat"].to_numpy(float)
-    apart = edges[edges["i"] != edges["j"]]
-    rank = apart["weight"].rank(pct=True, method="first")
+    pairs = edges[edges["i"] != edges["j"]]
+    rank = pairs["weight"].rank(pct=True, method="first")
     for low, high, alpha in ((0, 1 / 3, 0.25), (1 / 3, 2 / 3, 0.45), (2 / 3, 1, 0.8)):
-        some = apart[(rank > low) & (rank <= high)]
-        ends = [some["i"].to_numpy(int), some["j"].to_numpy(int)]
+        group = pairs[(rank > low) & (rank <= high)]
+        ends = [group["i"].to_numpy(int), group["j"].to_numpy(int)]
         x, y = (
-            np.column_stack([v[ends[0]], v[ends[1]], np.full(len(some), np.nan)]).ravel() for v in (lon, lat)
+            np.column_stack([v[ends[0]], v[ends[1]], np.full(len(group), np.nan)]).ravel() for v in (lon, lat)
         )
         axes.plot(x, y, color="#9aa5b1", lw=0.7, alpha=alpha, zorder=1)
 

@@ -55,18 +55,22 @@ class Scores:
 
         None where they share no sample, or where the gain has no value (a reference without any error).
         """
-        both = sorted(self.samples(llm) & self.samples(reference))
-        if not both or not (self.measures(name, llm) and self.measures(name, reference)):
+        shared = sorted(self.samples(llm) & self.samples(reference))
+        if not shared or not (self.measures(name, llm) and self.measures(name, reference)):
             return None
-        ours, blocks = self.totals(llm, both, seed)
-        theirs, _ = self.totals(reference, both, self._matching(reference, seed))
-        seeds = max(ours.shape[0], theirs.shape[0])
+        llm_totals, blocks = self.totals(llm, shared, seed)
+        reference_totals, _ = self.totals(reference, shared, self._matching(reference, seed))
+        seeds = max(llm_totals.shape[0], reference_totals.shape[0])
         draws = draw_blocks(len(blocks), draws=self.draws, seeds=seeds, seed=_BOOTSTRAP_SEED)
         higher = name in metrics.HIGHER_IS_BETTER
-        value = float(_difference(np.asarray(pooled(name, ours)), np.asarray(pooled(name, theirs)), higher))
+        value = float(
+            _difference(
+                np.asarray(pooled(name, llm_totals)), np.asarray(pooled(name, reference_totals)), higher
+            )
+        )
         if not np.isfinite(value):
             return None
-        spread = _difference(draws.pooled(name, ours), draws.pooled(name, theirs), higher)
+        spread = _difference(draws.pooled(name, llm_totals), draws.pooled(name, reference_totals), higher)
         low, high = interval(spread, len(blocks))
         detectable = None if low is None or high is None else (high - low) / 2
         return Gain(reference, value, low, high, len(blocks), detectable)

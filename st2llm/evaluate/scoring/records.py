@@ -73,11 +73,11 @@ def best_llm_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
 
 def random_twin(arms: FinishedArms, name: str) -> str | None:
     """The arm with a random-weights LLM and the same trained parts, or None where the suite has none."""
-    ours = arms.of(name)[0]
+    result = arms.of(name)[0]
     for other in arms.predictors:
-        theirs = arms.of(other)[0]
-        same = all(theirs[key] == ours[key] for key in ("family", "lora"))
-        if same and theirs["backbone"] == "llm-random" and other != name:
+        other_result = arms.of(other)[0]
+        same = all(other_result[key] == result[key] for key in ("family", "lora"))
+        if same and other_result["backbone"] == "llm-random" and other != name:
             return other
     return None
 

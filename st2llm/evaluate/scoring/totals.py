@@ -17,10 +17,10 @@ def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
 def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of each sample in long form: columns sample, metric, sum, count."""
     parts = [_value_totals(frame), _label_totals(frame), _displacement_totals(frame), _extra_totals(frame)]
-    some = [part for part in parts if len(part)]
-    if not some:
+    non_empty = [part for part in parts if len(part)]
+    if not non_empty:
         return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
-    totals = pd.concat(some, ignore_index=True)
+    totals = pd.concat(non_empty, ignore_index=True)
     return totals.sort_values(["sample", "metric"], kind="stable", ignore_index=True)
 
 
@@ -49,7 +49,7 @@ def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
 def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
     valid = _part(frame[frame["valid"]], "value")
     error = (valid["value"] - valid["truth"]).abs()
-    some = valid["truth"] != 0
+    nonzero = valid["truth"] != 0
     entries = pd.DataFrame(
         {
             "sample": valid["sample"].astype(str),
@@ -58,7 +58,7 @@ def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
             "abs_truth": valid["truth"].abs(),
             "truth": valid["truth"],
             "squared_truth": valid["truth"] ** 2,
-            "relative_error": (error / valid["truth"].abs()).where(some),
+            "relative_error": (error / valid["truth"].abs()).where(nonzero),
         }
     )
     return _long(entries, metrics.VALUE_TOTALS)
@@ -125,24 +125,24 @@ def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
 def _draw_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of nll, crps and cover90."""
     valid = _part(frame[frame["valid"]], "value")
-    some: dict[str, str] = {}
+    columns: dict[str, str] = {}
     if "nll" in valid and valid["nll"].notna().any():
-        some["neg_log_density"] = "nll"
+        columns["neg_log_density"] = "nll"
     if "draws" in valid and (valid["draws"] > 0).any():
-        some["crps"] = "crps"
+        columns["crps"] = "crps"
     if {"q05", "q95"} <= set(valid):
         ranged = valid["q05"].notna() & valid["q95"].notna()
         if ranged.any():
-            some["covered"] = "covered"
+            columns["covered"] = "covered"
             inside = (valid["q05"] <= valid["truth"]) & (valid["truth"] <= valid["q95"])
             valid = valid.assign(covered=inside.astype(float).where(ranged))
-    if not some:
+    if not columns:
         return pd.DataFrame()
-    entries = valid[["sample", *some.values()]].astype({"sample": str})
-    if "crps" in some:
+    entries = valid[["sample", *columns.values()]].astype({"sample": str})
+    if "crps" in columns:
         point = (valid["value"] - valid["truth"]).abs()
         entries["crps"] = entries["crps"].where(valid["draws"] > 0, point)
-    return _long(entries.rename(columns={v: k for k, v in some.items()}), tuple(some))
+    return _long(entries.rename(columns={v: k for k, v in columns.items()}), tuple(columns))
 
 
 def _long(entries: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

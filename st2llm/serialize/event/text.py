@@ -100,10 +100,10 @@ class EventSerializer:
         values = dict.fromkeys(("gap_unit", "number_note", "where_unit", "where_step", "chosen"), "")
         if isinstance(answer, NextEventChoice):
             values["chosen"] = "sort" if answer.target_type(sample) == "mark" else "square"
-        silent = (
+        without_numbers = (
             self.plan.task == "next-event" and self.plan.answer is None
         )  # for soft tokens: no numbers are written
-        if silent or not isinstance(answer, NextEventNumbers):
+        if without_numbers or not isinstance(answer, NextEventNumbers):
             return {**values, "numbers": ItemList(()), "columns": (), "count": 0, "missing": False}
         if isinstance(answer.answer_format, PairFormat):
             notation = PositionAnswer(answer.answer_format).notation_of(sample)

@@ -170,14 +170,14 @@ def _event_items(sample: Sample, steps: list[int], squares: MapSquares | None) -
         lon, lat = (
             (np.nan, np.nan) if sample.side.step_lonlat is None else sample.side.step_lonlat[step].tolist()
         )
-        way = position - xy[last] if last is not None else np.full(2, np.nan)
+        displacement = position - xy[last] if last is not None else np.full(2, np.nan)
         items.append(
             EventItem(
                 step,
                 distance,
                 labels[step],
                 gap=_after(float(gap[step])),
-                away=compass.format_displacement(*way.tolist(), unit=unit),
+                away=compass.format_displacement(*displacement.tolist(), unit=unit),
                 square=squares.name(*position.tolist()) if squares is not None else "",
                 geohash=cells.geohash(lon, lat),
                 hexagon=cells.hexagon(lon, lat),

@@ -77,14 +77,14 @@ def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sampl
     """The sample reduced to these nodes, with nothing `wanted`."""
     side = sample.side
     index = {node: i for i, node in enumerate(nodes)}
-    near = tuple(
+    neighbours = tuple(
         tuple((index[other], weight) for other, weight in side.neighbours[node] if other in index)
         for node in nodes
     )
-    kept = replace(
+    reduced = replace(
         side,
         labels=tuple(side.labels[node] for node in nodes),
-        neighbours=near,
+        neighbours=neighbours,
         lonlat=None if side.lonlat is None else side.lonlat[nodes],
         xy=None if side.xy is None else side.xy[nodes],
         layout=None,
@@ -96,7 +96,7 @@ def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sampl
         visible=visible,
         wanted=np.zeros_like(visible),
         place=tuple(sample.place[node] for node in nodes),
-        side=kept,
+        side=reduced,
         truth=None,
         task="anomaly",
     )

@@ -63,8 +63,8 @@ def window_statistics(sample: Sample, channel: int) -> str:
     trend = "upward" if rise > 0 else "downward" if rise < 0 else "level"
     filled = np.interp(np.arange(finite[0], finite[-1] + 1), finite, values)
     lags = ", ".join(str(lag) for lag in _top_lags(filled - filled.mean()))
-    alike = f"; most alike at lags of {lags} steps" if lags else ""
-    return f"lowest {low}, highest {high}, median {middle}, trend {trend}{alike}"
+    lag_text = f"; most alike at lags of {lags} steps" if lags else ""
+    return f"lowest {low}, highest {high}, median {middle}, trend {trend}{lag_text}"
 
 
 def _top_lags(values: Float64[np.ndarray, " time"]) -> list[int]:

@@ -105,15 +105,17 @@ class GridSerializer:
     def _place_variables(self, sample: Sample) -> dict[str, Any]:
         variables = self.cell.place_variables(sample)
         node = sample.wanted_nodes[0]
-        near = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
-        each = len(variables["neighbours"]) // max(1, len(near))
-        lines = zip(variables["neighbours"], [other for other in near for _ in range(each)], strict=False)
+        neighbours = [other for other, _ in sample.side.neighbours[node][: self.cell.neighbours]]
+        each = len(variables["neighbours"]) // max(1, len(neighbours))
+        lines = zip(
+            variables["neighbours"], [other for other in neighbours for _ in range(each)], strict=False
+        )
         variables["neighbours"] = tuple(
             replace(line, where=raster.cell_direction(sample, node, other)) for line, other in lines
         )
         before = forecast_start(sample) if self.task == "forecast" else None
-        kept = {name: value for name, value in variables.items() if name in PLACE_VARIABLES}
-        return kept | self._map(sample, sample.wanted_channels[0], before)
+        place_values = {name: value for name, value in variables.items() if name in PLACE_VARIABLES}
+        return place_values | self._map(sample, sample.wanted_channels[0], before)
 
     def _region_variables(self, sample: Sample, scaled: Sample | None = None) -> dict[str, Any]:
         """The values of SAMPLE_VARIABLES, in the notation of the sample `scaled`, by default its own."""

@@ -55,9 +55,10 @@ def _same(template: Template, solved: Sample, read: Prediction, prompt: Prompt) 
             template.render(replace(solved, truth=np.where(solved.wanted, read.value, np.nan))).truth
             == prompt.truth
         )
-    off = np.abs(read.value - solved.truth)
+    errors = np.abs(read.value - solved.truth)
     return bool(
-        np.nanmax(off, initial=0.0) <= precision * (1 + 1e-6) and np.isfinite(read.value[solved.wanted]).all()
+        np.nanmax(errors, initial=0.0) <= precision * (1 + 1e-6)
+        and np.isfinite(read.value[solved.wanted]).all()
     )
 
 

@@ -54,13 +54,13 @@ def encode_series(values: Float64[np.ndarray, "batch time"], notation: Notation)
 
     Scaled integers and spaced digits of up to four digits can. Raises DataError where a series fits at no step.
     """
-    apart = notation.strategy == "spaced-digits"
-    notation = spaced_notation(notation) if apart else notation
+    spaced = notation.strategy == "spaced-digits"
+    notation = spaced_notation(notation) if spaced else notation
     low = -notation.top if notation.signed else 0
-    if not (apart or notation.strategy == "scaled") or notation.top - low >= MAX_WORDS:
+    if not (spaced or notation.strategy == "scaled") or notation.top - low >= MAX_WORDS:
         return None
     step, shift = fit_scales(values, notation)
-    word_table = _make_word_table(replace(notation, headroom=1.0), low, apart)
+    word_table = _make_word_table(replace(notation, headroom=1.0), low, spaced)
     number = np.rint(values / step[:, None]) + (shift[:, None] - low)
     codes = np.where(np.isfinite(values), number, len(word_table.words) - 1).astype(np.int64)
     return EncodedSeries(word_table, codes, step, shift)
@@ -70,17 +70,17 @@ def fit_scales(
     values: Float64[np.ndarray, "batch time"], notation: Notation
 ) -> tuple[Float64[np.ndarray, " batch"], Int64[np.ndarray, " batch"]]:
     """Step and shift of each series, the same as `ScaledIntegers.fit` of it alone."""
-    known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
+    finite = np.isfinite(values)
+    filled = np.where(finite, values, 0.0)
     low, high = filled.min(axis=1, initial=0.0), filled.max(axis=1, initial=0.0)
     finest = float(f"1e-{notation.decimals}")
     step, shift = np.full(len(values), finest), np.zeros(len(values))
     open_ = np.flatnonzero(low < high)
-    least = np.full(len(open_), finest) if notation.decimals else _resolutions(filled[open_])
+    resolution = np.full(len(open_), finest) if notation.decimals else _resolutions(filled[open_])
     coarsest = np.maximum(np.maximum(high, -low)[open_] / notation.top, np.nextafter(0.0, 1.0))
     first = np.floor(np.log10(coarsest)) - 1
     start = (np.clip(first, MIN_EXPONENT, MAX_EXPONENT).astype(np.int64) - MIN_EXPONENT) * len(FACTORS)
-    at = np.maximum(start, np.searchsorted(_STEPS, least))
+    at = np.maximum(start, np.searchsorted(_STEPS, resolution))
     while open_.size:
         if (late := np.flatnonzero(at >= len(_STEPS))).size:
             raise no_step_error(float(low[open_[late[0]]]), float(high[open_[late[0]]]), notation)
@@ -98,11 +98,11 @@ def _try_steps(
 ) -> tuple[Float64[np.ndarray, " _"], Bool[np.ndarray, " _"]]:
     """The shift that goes with each step, and whether the series fits."""
     if notation.signed:
-        shift, most = np.zeros_like(low), np.maximum(high, -low)
+        shift, extent = np.zeros_like(low), np.maximum(high, -low)
     else:
         unit = float(10**notation.decimals)
-        shift, most = np.ceil(notation.headroom * (-low / step) / unit) * unit, high
-    return shift, np.rint(notation.headroom * (most / step)) + shift <= notation.top
+        shift, extent = np.ceil(notation.headroom * (-low / step) / unit) * unit, high
+    return shift, np.rint(notation.headroom * (extent / step)) + shift <= notation.top
 
 
 def _resolutions(values: Float64[np.ndarray, "batch time"]) -> Float64[np.ndarray, " batch"]:
@@ -121,6 +121,6 @@ def _resolutions(values: Float64[np.ndarray, "batch time"]) -> Float64[np.ndarra
 
 
 @functools.lru_cache(maxsize=32)
-def _make_word_table(notation: Notation, low: int, apart: bool) -> WordTable:
+def _make_word_table(notation: Notation, low: int, spaced: bool) -> WordTable:
     words = map(notation.word, range(low, notation.top + 1))
-    return WordTable((*(map(space_digits, words) if apart else words), MISSING), notation.separator)
+    return WordTable((*(map(space_digits, words) if spaced else words), MISSING), notation.separator)

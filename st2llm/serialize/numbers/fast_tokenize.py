@@ -83,9 +83,9 @@ def word_token_table(tokenizer: Tokenizer, word_table: WordTable) -> WordTokenTa
 def _agrees(path: WordTokenTable, tokenizer: Tokenizer, word_table: WordTable) -> bool:
     """Whether table and tokenizer agree on each word after a separator, and on random texts."""
     rng, count = np.random.default_rng(0), len(word_table.words)
-    every = np.resize(rng.permutation(count), (-(-count // _LONGEST), _LONGEST))
-    some = [rng.integers(0, count, size=(1, 1 + i % _LONGEST)) for i in range(_TEXTS)]
-    for codes in (every, *some):
+    all_codes = np.resize(rng.permutation(count), (-(-count // _LONGEST), _LONGEST))
+    random_codes = [rng.integers(0, count, size=(1, 1 + i % _LONGEST)) for i in range(_TEXTS)]
+    for codes in (all_codes, *random_codes):
         texts = [word_table.separator.join(word_table.words[code] for code in row) for row in codes.tolist()]
         encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
         if path.ids(codes.astype(np.int64)).lists() != [list(encoding.ids) for encoding in encodings]:

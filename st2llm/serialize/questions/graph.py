@@ -22,10 +22,10 @@ def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnsw
     ]
     if not nodes:
         return
-    some = sorted(int(i) for i in draw.permutation(nodes)[:_CANDIDATES])
-    node = int(some[int(draw.integers(len(some)))])
-    yield from _busiest_at(sample, channel, some, draw)
-    yield from _busier_of_two(sample, channel, some, draw)
+    candidates = sorted(int(i) for i in draw.permutation(nodes)[:_CANDIDATES])
+    node = int(candidates[int(draw.integers(len(candidates)))])
+    yield from _busiest_at(sample, channel, candidates, draw)
+    yield from _busier_of_two(sample, channel, candidates, draw)
     yield from _mean_of_last_day(sample, channel, node)
     yield from _rise_or_fall(sample, channel, node)
     yield from _peak_hour(sample, channel, node, draw)
@@ -33,36 +33,36 @@ def generate(sample: Sample, draw: np.random.Generator) -> Iterator[QuestionAnsw
 
 
 def _busiest_at(
-    sample: Sample, channel: int, some: list[int], draw: np.random.Generator
+    sample: Sample, channel: int, candidates: list[int], draw: np.random.Generator
 ) -> Iterator[QuestionAnswer]:
-    visible = sample.visible[:, some, channel].all(axis=1)
+    visible = sample.visible[:, candidates, channel].all(axis=1)
     steps = np.flatnonzero(visible)
-    if len(some) < 2 or not steps.size:
+    if len(candidates) < 2 or not steps.size:
         return
     moments, names = sequence.local_times(sample), statistics.place_labels(sample)
     morning = [int(i) for i in steps if (moments[i].hour, moments[i].minute) == (_MORNING, 0)]
     step = int(morning[-1]) if morning else int(steps[int(draw.integers(len(steps)))])
-    winner = statistics.clear_maximum(sample.values[step, some, channel])
+    winner = statistics.clear_maximum(sample.values[step, candidates, channel])
     if winner is None:
         return
-    options = tuple(names[i] for i in some)
+    options = tuple(names[i] for i in candidates)
     when = _when(moments[step], sample.side.freq_s)
     yield from _choice(
         "busiest-at",
         f"Which had the highest value ({statistics.quantity(sample, channel)}) {when}: {_or(options)}?",
         options[winner],
         options,
-        f"argmax over places {', '.join(sample.place[i] for i in some)} of the value at step {step}",
-        tuple(some),
+        f"argmax over places {', '.join(sample.place[i] for i in candidates)} of the value at step {step}",
+        tuple(candidates),
     )
 
 
 def _busier_of_two(
-    sample: Sample, channel: int, some: list[int], draw: np.random.Generator
+    sample: Sample, channel: int, candidates: list[int], draw: np.random.Generator
 ) -> Iterator[QuestionAnswer]:
-    if len(some) < 2:
+    if len(candidates) < 2:
         return
-    pair = sorted(int(i) for i in draw.permutation(some)[:2])
+    pair = sorted(int(i) for i in draw.permutation(candidates)[:2])
     both = sample.visible[:, pair, channel].all(axis=1)
     if not both.any():
         return

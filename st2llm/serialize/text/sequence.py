@@ -200,8 +200,8 @@ def time_labels(sample: Sample) -> list[str]:
     year = visible[0].year != visible[-1].year
     if is_daily(sample):
         return [calendar.short_date(moment, year=year) for moment in moments]
-    fine = any(moment.second for moment in visible)
-    return [calendar.short_stamp(moment, year=year, seconds=fine) for moment in moments]
+    with_seconds = any(moment.second for moment in visible)
+    return [calendar.short_stamp(moment, year=year, seconds=with_seconds) for moment in moments]
 
 
 def is_daily(sample: Sample) -> bool:
@@ -215,10 +215,10 @@ def is_daily(sample: Sample) -> bool:
 
 def step_phrase(sample: Sample) -> str:
     """The time step as text that follows `every`: `6 hours`, `0.4 seconds`; '' where steps differ."""
-    ways = np.diff(seconds(sample))
-    if not len(ways) or ways.max() - ways.min() > 1e-9 or ways[0] <= 0:
+    intervals = np.diff(seconds(sample))
+    if not len(intervals) or intervals.max() - intervals.min() > 1e-9 or intervals[0] <= 0:
         return ""
-    step = float(ways[0])
+    step = float(intervals[0])
     return calendar.step_phrase(int(step)) if step == int(step) else calendar.duration(step)
 
 

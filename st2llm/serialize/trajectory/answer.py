@@ -126,14 +126,14 @@ class PositionNotation:
         those of the given notation. Raises DataError where no position is visible.
         """
         visible, base = visible_positions(sample), np.array(base_position(sample))
-        away = _difference(visible[np.isfinite(visible).all(axis=1)], base)
-        unit, scale = position_unit(sample.side.unit, float(np.abs(away).max(initial=0.0)), notation)
-        ways = np.diff(away, axis=0) / scale
-        lengths = np.hypot(ways[:, 0], ways[:, 1])
-        fine = replace(notation, signed=True, decimals=decimals_for_steps(lengths, notation.decimals))
-        offsets = np.concatenate([ways, away[:1] / scale]) if steps else away / scale
+        displacements = _difference(visible[np.isfinite(visible).all(axis=1)], base)
+        unit, scale = position_unit(sample.side.unit, float(np.abs(displacements).max(initial=0.0)), notation)
+        steps_xy = np.diff(displacements, axis=0) / scale
+        lengths = np.hypot(steps_xy[:, 0], steps_xy[:, 1])
+        fitted = replace(notation, signed=True, decimals=decimals_for_steps(lengths, notation.decimals))
+        offsets = np.concatenate([steps_xy, displacements[:1] / scale]) if steps else displacements / scale
         return cls(
-            base_position(sample), unit, scale, fit_strategy(offsets.ravel(), notation, fine), fine, steps
+            base_position(sample), unit, scale, fit_strategy(offsets.ravel(), notation, fitted), fitted, steps
         )
 
     @property
@@ -204,8 +204,8 @@ class PositionNotation:
         reason = unread_reason(numbers, count, self.numbers.limits)
         if reason is not None:
             return reason
-        ways = numbers.reshape(-1, 2) * self.scale
-        return np.array(self.base) + (np.cumsum(ways, axis=0) if self.steps else ways)
+        displacements = numbers.reshape(-1, 2) * self.scale
+        return np.array(self.base) + (np.cumsum(displacements, axis=0) if self.steps else displacements)
 
 
 def visible_positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
@@ -257,23 +257,25 @@ def position_unit(unit: str, reach: float, notation: Notation) -> tuple[str, flo
     return ("kilometres", _KM) if reach > 10**notation.digits / notation.headroom else ("metres", 1.0)
 
 
-def decimals_for_steps(sizes: Float64[np.ndarray, " _"], most: int) -> int:
-    """Decimals that resolve RELATIVE_RESOLUTION of the median size, at most `most`; `most` if nothing moves."""
-    some = sizes[np.isfinite(sizes) & (sizes > 0)]
-    if not some.size:
-        return most
+def decimals_for_steps(sizes: Float64[np.ndarray, " _"], most_decimals: int) -> int:
+    """Decimals that resolve RELATIVE_RESOLUTION of the median size, at most `most_decimals`, also if nothing moves."""
+    positive = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not positive.size:
+        return most_decimals
     return int(
         min(
-            max(math.ceil(-math.log10(float(np.median(some))) - math.log10(RELATIVE_RESOLUTION) - 1e-9), 0),
-            most,
+            max(
+                math.ceil(-math.log10(float(np.median(positive))) - math.log10(RELATIVE_RESOLUTION) - 1e-9), 0
+            ),
+            most_decimals,
         )
     )
 
 
-def fit_strategy(values: Float64[np.ndarray, " _"], notation: Notation, fine: Notation) -> Strategy:
+def fit_strategy(values: Float64[np.ndarray, " _"], notation: Notation, fitted: Notation) -> Strategy:
     """Fits a strategy to values; to rounded values where the decimals of the notation are not needed."""
-    rounded = notation.decimals and not fine.decimals
-    return fit(fine.strategy, np.rint(values) if rounded else values, fine)
+    rounded = notation.decimals and not fitted.decimals
+    return fit(fitted.strategy, np.rint(values) if rounded else values, fitted)
 
 
 def _difference(

@@ -77,9 +77,9 @@ def movement_variables(sample: Sample, notation: PositionNotation, across: int) 
     finite = [step for step in steps if np.isfinite(xy[step]).all()]
     before = [step for step in finite if step < origin]
     numbers = number_row(sample, notation)
-    ways = np.diff(xy[finite], axis=0)
+    displacements = np.diff(xy[finite], axis=0)
     unit = sample.side.unit
-    path = float(np.hypot(ways[:, 0], ways[:, 1]).sum())
+    path = float(np.hypot(displacements[:, 0], displacements[:, 1]).sum())
     spent = float(time[finite[-1]] - time[finite[0]])
     return {
         "object": sequence.object_name(sample),
@@ -144,7 +144,7 @@ def _fix_items(sample: Sample, notation: PositionNotation, across: int) -> list[
     for step, distance in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
         position = xy[step]
         finite = bool(np.isfinite(position).all())
-        way = position - xy[last] if last is not None else np.full(2, np.nan)
+        displacement = position - xy[last] if last is not None else np.full(2, np.nan)
         elapsed = float(time[step] - time[last]) if last is not None else 0.0
         lon, lat = (np.nan, np.nan) if lonlat is None or not finite else lonlat[step].tolist()
         fixes.append(
@@ -154,9 +154,9 @@ def _fix_items(sample: Sample, notation: PositionNotation, across: int) -> list[
                 labels[step],
                 numbers=notation.write_position(position),
                 away=compass.format_displacement(*(position - base).tolist(), unit=unit),
-                came=compass.format_displacement(*way.tolist(), unit=unit),
-                speed=compass.format_speed(float(np.hypot(*way)), elapsed, unit),
-                heading=compass.direction(*way.tolist()),
+                came=compass.format_displacement(*displacement.tolist(), unit=unit),
+                speed=compass.format_speed(float(np.hypot(*displacement)), elapsed, unit),
+                heading=compass.direction(*displacement.tolist()),
                 square=squares.name(*position.tolist()),
                 geohash=cells.geohash(lon, lat),
                 hexagon=cells.hexagon(lon, lat),
@@ -175,14 +175,15 @@ def _last_movement(
     if len(before) < 2:
         return {"speed": "", "heading": "", "turning": ""}
     a, b = before[-2:]
-    way = xy[b] - xy[a]
+    displacement = xy[b] - xy[a]
     turning = ""
     if len(before) > 2:
         turning = compass.format_turn(
-            compass.bearing_deg(*(xy[a] - xy[before[-3]]).tolist()), compass.bearing_deg(*way.tolist())
+            compass.bearing_deg(*(xy[a] - xy[before[-3]]).tolist()),
+            compass.bearing_deg(*displacement.tolist()),
         )
     return {
-        "speed": compass.format_speed(float(np.hypot(*way)), float(time[b] - time[a]), unit),
-        "heading": compass.direction(*way.tolist()),
+        "speed": compass.format_speed(float(np.hypot(*displacement)), float(time[b] - time[a]), unit),
+        "heading": compass.direction(*displacement.tolist()),
         "turning": turning,
     }

@@ -120,10 +120,10 @@ def region_movements(sample: Sample) -> tuple[RegionMovement, ...]:
     movements = []
     for node, label in enumerate(sample.side.labels):
         moving = [flow for flow in flows if flow.moving[node] >= _MOVING_SHARE]
-        ways = Counter(way for flow in moving if (way := direction(flow.xy[node])))
+        directions = Counter(name for flow in moving if (name := direction(flow.xy[node])))
         text = "still"
         if moving:
-            most = ", ".join(f"{way} {count}" for way, count in ways.most_common(3))
+            most = ", ".join(f"{name} {count}" for name, count in directions.most_common(3))
             text = f"moves in {len(moving)} of {len(flows)} looks" + (f": {most}" if most else "")
         movements.append(RegionMovement(plain_text(label), text))
     return tuple(movements)

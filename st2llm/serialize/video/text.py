@@ -195,14 +195,14 @@ class VideoSerializer:
     def _neighbours(
         self, sample: Sample, series: TargetSeries, steps: slice, recent: int
     ) -> tuple[Line, ...]:
-        near = sample.side.neighbours[series.node][: self.neighbours] if recent else ()
+        neighbours = sample.side.neighbours[series.node][: self.neighbours] if recent else ()
         return tuple(
             Line(
                 label,
                 series.numbers.write(visible_values(sample, i, series.channel)[steps][-recent:]),
                 start=label,
             )
-            for i, _ in near
+            for i, _ in neighbours
             for label in [plain_text(sample.side.labels[i])]
         )
 

@@ -171,12 +171,12 @@ def _times(clause: Clause, sample: Sample, subjects: list[Subject]) -> Iterator[
             )
             yield word_claim(clause, topic, claimed, truth, correct=minute in peak_minutes)
             return
-    free = [number for number in clause.numbers if number.start not in clause.used]
+    unused = [number for number in clause.numbers if number.start not in clause.used]
     steps = [i for i, at in enumerate(clock) if at == minute]
-    if len(free) == 1 and steps:
-        clause.used.add(free[0].start)
+    if len(unused) == 1 and steps:
+        clause.used.add(unused[0].start)
         truths = [float(r.line[steps[0]]) for r in subjects if np.isfinite(r.line[steps[0]])]
-        yield number_claim(clause, f"value at {claimed}", free[0], truths if len(steps) == 1 else [])
+        yield number_claim(clause, f"value at {claimed}", unused[0], truths if len(steps) == 1 else [])
 
 
 def _peak_times(subject: Subject, clock: list[int], sign: float) -> set[int]:

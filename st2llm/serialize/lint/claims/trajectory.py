@@ -79,12 +79,12 @@ def _direction(clause: Clause, sample: Sample) -> Iterator[Claim]:
     if not word or _LEGS.search(clause.lowered):
         yield Claim(clause.text, "direction", claimed, "uncheckable")
         return
-    apart = abs(
+    difference = abs(
         (compass.bearing_deg(float(straight[0]), float(straight[1])) - _bearing(claimed) + 180) % 360 - 180
     )
     # Between 34 and 67 degrees off, a direction is neither clearly right nor clearly wrong.
-    clear = apart <= 33.75 or apart > 67.5
-    yield word_claim(clause, "direction", claimed, word if clear else None, correct=apart <= 33.75)
+    clear = difference <= 33.75 or difference > 67.5
+    yield word_claim(clause, "direction", claimed, word if clear else None, correct=difference <= 33.75)
 
 
 def _bearing(word: str) -> float:
