@@ -258,7 +258,7 @@ def position_unit(unit: str, reach: float, notation: Notation) -> tuple[str, flo
 
 
 def decimals_for_steps(sizes: Float64[np.ndarray, " _"], most_decimals: int) -> int:
-    """Decimals that resolve RELATIVE_RESOLUTION of the median size, at most `most_decimals`; that many if nothing moves."""
+    """Decimals that resolve RELATIVE_RESOLUTION of the median size, at most `most_decimals`; those if nothing moves."""
     positive = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not positive.size:
         return most_decimals
