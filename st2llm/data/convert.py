@@ -150,7 +150,7 @@ def _clip_rows(data: Sequence[Video]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _stamps(seconds: np.ndarray, unit_s: float = 1.0) -> pd.DatetimeIndex:
+def _timestamps(seconds: np.ndarray, unit_s: float = 1.0) -> pd.DatetimeIndex:
     unit = "s" if unit_s == 1.0 else "ms"
     return pd.DatetimeIndex(seconds.astype(f"datetime64[{unit}]")).tz_localize("UTC")
 
@@ -161,11 +161,11 @@ def _field_table(
     channels = {name: values[:, i] for i, name in enumerate(data.channels)}
     if taken := set(channels) & {"time", *where}:
         channels = {f"{name}_value" if name in taken else name: v for name, v in channels.items()}
-    return pd.DataFrame({"time": _stamps(np.repeat(data.time, nodes)), **where, **channels})
+    return pd.DataFrame({"time": _timestamps(np.repeat(data.time, nodes)), **where, **channels})
 
 
 def _event_table(data: Events) -> pd.DataFrame:
-    columns: dict[str, Any] = {"time": _stamps(data.time)}
+    columns: dict[str, Any] = {"time": _timestamps(data.time)}
     columns |= _coordinates(data.xy, data.lonlat)
     if data.mark is not None:
         columns["mark"] = np.array(data.marks, dtype=object)[data.mark]
@@ -177,7 +177,7 @@ def _event_table(data: Events) -> pd.DataFrame:
 def _trajectory_table(trajectory: Trajectory) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "object": np.repeat(np.array([trajectory.id], dtype=object), len(trajectory.time)),
-        "time": _stamps(trajectory.time, trajectory.unit_s),
+        "time": _timestamps(trajectory.time, trajectory.unit_s),
         **_coordinates(trajectory.xy, trajectory.lonlat),
     }
     if trajectory.place is not None:

@@ -10,8 +10,8 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int, Int64
 
 from st2llm.data.card.time import TimeColumns
-from st2llm.data.local_time import Instants, from_index, to_utc
 from st2llm.data.read.columns import Categories, Column, Columns, ColumnType, Timestamps
+from st2llm.data.read.local_time import Instants, from_index, to_utc
 from st2llm.errors import DataError, nearest
 from st2llm.types import DAY_S
 
@@ -70,13 +70,13 @@ def read_times(
         return _truncated(_all_known(microseconds, 1e-6), milliseconds)
     steps: tuple[str, ...] = ()
     if rule.date is not None:
-        stamps, steps = _date_and_clock(rule, table, prefix)
+        timestamps, steps = _date_and_clock(rule, table, prefix)
     elif rule.parts is not None:
-        stamps = _from_parts(rule.parts, table, prefix)
+        timestamps = _from_parts(rule.parts, table, prefix)
     else:
-        stamps = table.timestamps(str(rule.column))
-    _check_years(stamps, f"{prefix}column {', '.join(rule.columns())!r}")
-    instants = to_utc(stamps, timezone, rule.fold, owner=owner)
+        timestamps = table.timestamps(str(rule.column))
+    _check_years(timestamps, f"{prefix}column {', '.join(rule.columns())!r}")
+    instants = to_utc(timestamps, timezone, rule.fold, owner=owner)
     truncated = _truncated(instants, milliseconds)
     return replace(truncated, steps=(*steps, *truncated.steps))
 
@@ -96,9 +96,9 @@ def read_frame_times(
         table = Columns(len(frame), columns)
         return read_times(rule, table, timezone=timezone, owner=owner, where=path.name)
     if isinstance(frame.index, pd.DatetimeIndex):
-        stamps = _parse_timestamps(frame.index.to_series(), "index", path)
-        _check_years(stamps, f"{path.name}: the index")
-        return _truncated(to_utc(stamps, timezone, "infer", owner=owner), False)
+        timestamps = _parse_timestamps(frame.index.to_series(), "index", path)
+        _check_years(timestamps, f"{path.name}: the index")
+        return _truncated(to_utc(timestamps, timezone, "infer", owner=owner), False)
     return None
 
 
@@ -176,14 +176,14 @@ def _follow_clock(
 def _from_parts(names: Sequence[str], table: Columns, prefix: str) -> Timestamps:
     """Local timestamps from columns of year, month, day and so on."""
     parts = pd.DataFrame({unit: table.numbers(name) for unit, name in zip(_UNITS, names, strict=False)})
-    stamps = pd.to_datetime(parts, errors="coerce")
-    bad = np.flatnonzero(stamps.isna())
+    timestamps = pd.to_datetime(parts, errors="coerce")
+    bad = np.flatnonzero(timestamps.isna())
     if bad.size:
         row = ", ".join(f"{value:g}" for value in parts.iloc[int(bad[0])])
         raise DataError(
             f"{prefix}columns {', '.join(names)} hold no date in row {int(bad[0]) + 1}: {row}. Correct the row."
         )
-    return from_index(pd.DatetimeIndex(stamps))
+    return from_index(pd.DatetimeIndex(timestamps))
 
 
 def _relative_days(
@@ -247,11 +247,11 @@ def _check_unit(numbers: Float64[np.ndarray, " row"], rule: TimeColumns, prefix:
     )
 
 
-def _check_years(stamps: Timestamps, where: str) -> None:
+def _check_years(timestamps: Timestamps, where: str) -> None:
     """Raises DataError for a timestamp outside YEARS."""
-    outside = _outside_years(stamps.microseconds / 1e6)
+    outside = _outside_years(timestamps.microseconds / 1e6)
     if outside.size:
-        moment = np.datetime64(int(stamps.microseconds[outside[0]]), "us")
+        moment = np.datetime64(int(timestamps.microseconds[outside[0]]), "us")
         raise DataError(
             f"{where} holds {moment} in row {int(outside[0]) + 1}, but the years {YEARS[0]} to {YEARS[1]} are "
             f"expected. Correct the row, or leave it out."
@@ -290,12 +290,12 @@ def _parse_timestamps(column: pd.Series, name: str, path: Path, form: str | None
     """Timestamps of a pandas column. Raises DataError that names the first bad row."""
     is_datetime = column.dtype.kind == "M"
     try:
-        stamps = pd.to_datetime(column, format=None if is_datetime else form or "ISO8601")
+        timestamps = pd.to_datetime(column, format=None if is_datetime else form or "ISO8601")
         mixed_offsets = False
     except (ValueError, TypeError):
-        stamps = pd.to_datetime(column, errors="coerce", utc=True, format=form or "ISO8601")
+        timestamps = pd.to_datetime(column, errors="coerce", utc=True, format=form or "ISO8601")
         mixed_offsets = True
-    bad = np.flatnonzero(stamps.isna())
+    bad = np.flatnonzero(timestamps.isna())
     if bad.size:
         raise DataError(
             f"{path.name}: column {name!r} should hold timestamps such as 2024-01-31 06:00, but row "
@@ -309,4 +309,4 @@ def _parse_timestamps(column: pd.Series, name: str, path: Path, form: str | None
                 f"{path.name}: column {name!r} mixes timestamps with and without an offset from UTC; row {i + 1} has "
                 "none. Write all of them in one way."
             )
-    return from_index(pd.DatetimeIndex(stamps))
+    return from_index(pd.DatetimeIndex(timestamps))

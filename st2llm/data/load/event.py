@@ -10,9 +10,9 @@ from st2llm.data import calendar, positions, timestamps
 from st2llm.data.card.event import EventCard
 from st2llm.data.load import provenance, side_information
 from st2llm.data.load.card_calendar import card_holidays
-from st2llm.data.local_time import parse_instant
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Columns, ColumnType
+from st2llm.data.read.local_time import parse_instant
 from st2llm.errors import DataError
 from st2llm.types import Events, Note
 

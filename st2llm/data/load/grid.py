@@ -11,8 +11,8 @@ from st2llm.data.card import GridCard, file_and_key
 from st2llm.data.load import provenance, side_information
 from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
-from st2llm.data.local_time import check_increasing
 from st2llm.data.read import rasters
+from st2llm.data.read.local_time import check_increasing
 from st2llm.data.read.rasters import Raster
 from st2llm.data.windows.nodes import cell_centres
 from st2llm.errors import DataError

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar
-from st2llm.data.local_time import parse_instant
+from st2llm.data.read.local_time import parse_instant
 from st2llm.errors import DataError
 from st2llm.types import DAY_S, MONTH_S
 

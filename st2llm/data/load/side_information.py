@@ -15,8 +15,8 @@ from st2llm.data import positions, timestamps
 from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.side import NoteTable, PlaceTable, SideRule, WeatherTable
 from st2llm.data.load.harmonise import duration_s
-from st2llm.data.local_time import check_increasing, to_utc
 from st2llm.data.read import columns
+from st2llm.data.read.local_time import check_increasing, to_utc
 from st2llm.data.read.table_format import TableFormat
 from st2llm.errors import DataError
 from st2llm.types import Covariate, Note

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar, safe_open, timestamps
 from st2llm.data.card import GraphCard, file_and_key
-from st2llm.data.local_time import check_increasing
+from st2llm.data.read.local_time import check_increasing
 from st2llm.data.read.table_format import TableFormat
 from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError

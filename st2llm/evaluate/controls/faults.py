@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from st2llm.data.calendar import local_iso
-from st2llm.data.local_time import from_index, to_utc
+from st2llm.data.read.local_time import from_index, to_utc
 from st2llm.data.read.whole_table import read_table
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError, nearest

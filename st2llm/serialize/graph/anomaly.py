@@ -26,7 +26,7 @@ def question_steps(sample: Sample) -> slice:
     return slice(start if end - start >= _MIN_STEPS else max(0, end - _MIN_STEPS), end)
 
 
-def question_stamps(sample: Sample) -> tuple[str, ...]:
+def question_timestamps(sample: Sample) -> tuple[str, ...]:
     """The times of those steps as text: `09:00` within a day, else with the date."""
     moments = calendar.local_times(sample.time[question_steps(sample)], sample.side.timezone)
     clocks = tuple(f"{moment:%H:%M}" for moment in moments)
@@ -40,7 +40,7 @@ def with_stamp_options(sample: Sample) -> Sample:
     return (
         sample
         if sample.side.options
-        else replace(sample, side=replace(sample.side, options=question_stamps(sample)))
+        else replace(sample, side=replace(sample.side, options=question_timestamps(sample)))
     )
 
 

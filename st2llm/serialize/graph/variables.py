@@ -126,7 +126,7 @@ class GraphVariables:
             "about": plain_text(side.place_texts[node]) if side.place_texts else "",
             "history": self.history(sample, series),
             "asked": _target_label(sample, series),
-            "asked_stamps": _target_stamps(sample),
+            "asked_stamps": _target_timestamps(sample),
             "neighbours": self._neighbour_lines(sample, series),
             "order": _series_order(sample, series) if not single else "",
             "recent": recent,
@@ -173,7 +173,7 @@ class GraphVariables:
             "history": before,
             "day": tuple(
                 Line(stamp, format_value(float(value), decimals))
-                for stamp, value in zip(anomaly.question_stamps(sample), series[steps], strict=True)
+                for stamp, value in zip(anomaly.question_timestamps(sample), series[steps], strict=True)
             ),
             "neighbours": tuple(
                 _neighbour_day(sample, other, steps)
@@ -291,7 +291,7 @@ def _target_label(sample: Sample, series: Sequence[TargetSeries]) -> str:
     return label if len(series) == 1 else f"{label}, {_series_order(sample, series)}"
 
 
-def _target_stamps(sample: Sample) -> tuple[str, ...]:
+def _target_timestamps(sample: Sample) -> tuple[str, ...]:
     moments = local_times(sample)
     return tuple(calendar.step_stamp(moments[i], sample.side.freq_s) for i in sample.wanted_steps.tolist())
 

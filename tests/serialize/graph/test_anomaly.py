@@ -6,7 +6,7 @@ from support.graph_samples import counts, forecast_sample
 from support.text_samples import XY
 
 from st2llm.errors import DataError
-from st2llm.serialize.graph.anomaly import plant_anomaly, question_stamps, question_steps
+from st2llm.serialize.graph.anomaly import plant_anomaly, question_steps, question_timestamps
 from st2llm.serialize.template.template import load_prompt
 
 SAMPLE = forecast_sample(counts(72, 3), side={"xy": XY})
@@ -19,7 +19,7 @@ def test_one_visible_reading_of_the_last_day_is_moved_and_the_label_says_which()
     (step,) = np.flatnonzero(made.values[:48, 0, 0] != before[:48])
     assert (
         question_steps(SAMPLE) == slice(24, 48)
-        and made.label == question_stamps(SAMPLE)[step - 24] == f"{step - 24:02d}:00"
+        and made.label == question_timestamps(SAMPLE)[step - 24] == f"{step - 24:02d}:00"
     )
     assert abs(made.values[step, 0, 0] - before[step]) >= 3.9 * np.nanstd(before[:48]) - 1
     assert (made.values[:48] >= 0).all()
@@ -43,7 +43,7 @@ def test_neighbours_stay_as_they_are_and_in_their_place():
 
 def test_stamps_are_told_apart_where_the_day_is_too_short():
     sample = forecast_sample(counts(50, 3), start="2024-06-03T23:00", horizon=25)
-    assert len(set(question_stamps(sample))) == len(question_stamps(sample)) >= 6
+    assert len(set(question_timestamps(sample))) == len(question_timestamps(sample)) >= 6
 
 
 def test_a_day_without_a_reading_is_refused():

@@ -35,7 +35,7 @@ class Instants:
 
 
 def to_utc(
-    stamps: Timestamps, timezone: str, fold: Fold, *, owner: Int[np.ndarray, " row"] | None = None
+    timestamps: Timestamps, timezone: str, fold: Fold, *, owner: Int[np.ndarray, " row"] | None = None
 ) -> Instants:
     """The instants of timestamps, in microseconds. Those without an offset are local to `timezone`.
 
@@ -45,16 +45,16 @@ def to_utc(
     it is, or whether it is their sum (in the Auckland counts it is). No value is moved or made up.
     """
     zone = calendar.zone(timezone)
-    everything = np.ones(len(stamps.microseconds), dtype=bool)
-    if stamps.has_offset or timezone == "UTC":
-        return Instants(stamps.microseconds, everything, 1e-6)
+    everything = np.ones(len(timestamps.microseconds), dtype=bool)
+    if timestamps.has_offset or timezone == "UTC":
+        return Instants(timestamps.microseconds, everything, 1e-6)
     # Millions of timestamps fall into few quarters of an hour, so each quarter is looked up once.
-    quarters, row = np.unique(stamps.microseconds // _QUARTER_US, return_inverse=True)
+    quarters, row = np.unique(timestamps.microseconds // _QUARTER_US, return_inverse=True)
     local = pd.DatetimeIndex((quarters * _QUARTER_US).astype("datetime64[us]"))
     earlier = np.ones(len(local), dtype=bool)
     skipped = np.asarray(local.tz_localize(zone, ambiguous=earlier, nonexistent="NaT").isna())[row]
     repeated = np.asarray(local.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward").isna())[row]
-    second, unclear = _resolve_fold(stamps.microseconds, repeated, fold, owner)
+    second, unclear = _resolve_fold(timestamps.microseconds, repeated, fold, owner)
     shifts = [
         local.tz_localize(zone, ambiguous=dst, nonexistent="shift_forward")
         .tz_convert("UTC")
@@ -67,7 +67,7 @@ def to_utc(
     ]
     shift = np.where(second, shifts[1][row], shifts[0][row])
     steps = _fold_steps(int(skipped.sum()), int(repeated.sum()), int(unclear.sum()), timezone, fold)
-    return Instants(stamps.microseconds + shift, ~skipped & ~unclear, 1e-6, steps)
+    return Instants(timestamps.microseconds + shift, ~skipped & ~unclear, 1e-6, steps)
 
 
 def from_index(index: pd.DatetimeIndex) -> Timestamps:
@@ -79,12 +79,12 @@ def from_index(index: pd.DatetimeIndex) -> Timestamps:
 def parse_instant(text: str, timezone: str, where: str) -> int:
     """The seconds UTC of one timestamp; `where` names the key that holds it. Raises DataError for no single instant."""
     try:
-        stamps = pd.DatetimeIndex([pd.Timestamp(text)])
+        timestamps = pd.DatetimeIndex([pd.Timestamp(text)])
     except ValueError as error:
         raise DataError(
             f"{where} should be a timestamp such as 2024-01-31T00:00:00, not {text!r}."
         ) from error
-    instant = to_utc(from_index(stamps), timezone, "infer")
+    instant = to_utc(from_index(timestamps), timezone, "infer")
     if not instant.known[0]:
         raise DataError(f"{where}: {text} is no single instant in {timezone}. Add its offset from UTC.")
     return int(instant.seconds[0])

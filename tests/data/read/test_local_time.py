@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from st2llm.data.local_time import check_increasing, from_index, parse_instant, to_utc
+from st2llm.data.read.local_time import check_increasing, from_index, parse_instant, to_utc
 from st2llm.errors import DataError
 
 AUCKLAND = "Pacific/Auckland"
