@@ -161,7 +161,7 @@ def _probe(soft: np.ndarray, text: np.ndarray, captions: Sequence[str]) -> tuple
 def write(
     recipe: SoftTokenRecipe, aligned: AlignedModel, results: Sequence[AlignmentMeasures], out: Path
 ) -> None:
-    """alignment.md, alignment.json and alignment.png."""
+    """Writes alignment.md, alignment.json and alignment.png."""
     content = [
         {
             "llm": each.name,

@@ -162,7 +162,7 @@ def _first(data: Container) -> Any:
 def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
     kind = _first(data).kind
     sources = []
-    for name in request.templates or _usual(data):
+    for name in request.templates or _default_templates(data):
         template = load_prompt(f"{kind}/{name}")
         word = template.head.task
         if word in _NO_TRUTH or template.head.answer is None:
@@ -181,7 +181,7 @@ def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
     return sources
 
 
-def _usual(data: Container) -> tuple[str, ...]:
+def _default_templates(data: Container) -> tuple[str, ...]:
     """The card's own task and question answering, with chat templates where they exist."""
     default = tasks.from_config(_first(data).default_task)
     task_names = [default[0].type] if default else []
@@ -287,7 +287,7 @@ def _candidates(source: _Source, number: int, draw: np.random.Generator) -> Iter
 def _solved(
     template: Template, sample: Sample, seed: int, draw: np.random.Generator
 ) -> Iterator[tuple[Sample, questions.QuestionAnswer | None, str]]:
-    """Solved problems of a sample for the template, in random request: sample, question, provenance of the answer."""
+    """Solved problems of a sample for the template, in random order: sample, question, provenance of the answer."""
     if template.head.task == questions.TASK:
         answered = [
             question

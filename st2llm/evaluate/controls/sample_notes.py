@@ -111,7 +111,7 @@ def _path(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
 def _gap(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
     """Next event: the usual (geometric median) gap, a fifth of it or five times as long."""
     channel = sample.side.channels.index("gap_h")
-    visible = _seen(sample, channel)
+    visible = _visible_channel(sample, channel)
     median_gap = float(np.exp(np.median(np.log(visible[visible > 0])))) if (visible > 0).any() else 1.0
     truth = np.array(sample.truth, dtype=np.float64)
     truth[-1, 0, channel] = median_gap * _GAPS[level] * float(np.exp(rng.normal(0, _NOISE)))
@@ -121,14 +121,14 @@ def _gap(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
 def _place(sample: Sample, level: int, rng: np.random.Generator) -> Sample:
     """Next place: the latest place, the second or the third latest; with fewer places, these in turn."""
     channel = sample.side.channels.index("place")
-    latest = list(dict.fromkeys(_seen(sample, channel)[::-1].astype(int).tolist()))
+    latest = list(dict.fromkeys(_visible_channel(sample, channel)[::-1].astype(int).tolist()))
     code = latest[level % len(latest)]
     truth = np.array(sample.truth, dtype=np.float64)
     truth[-1, 0, channel] = code
     return replace(sample, truth=np.where(sample.wanted, truth, np.nan), label=sample.side.options[code])
 
 
-def _seen(sample: Sample, channel: int) -> Float64[np.ndarray, " step"]:
+def _visible_channel(sample: Sample, channel: int) -> Float64[np.ndarray, " step"]:
     visible = np.where(sample.visible, sample.values, np.nan)[:, 0, channel]
     return np.asarray(visible[np.isfinite(visible)])
 
