@@ -45,7 +45,7 @@ class MapSquares:
         side = _round_up(
             max(float((high - low).max()) / across, 1e-3 * max(1.0, float(np.abs(finite).max())) / across)
         )
-        west, south = (math.floor(float(corner) / side) * side for corner in low)
+        west, south = (_multiple_below(float(corner), side) for corner in low)
         return cls(west, south, side, unit)
 
     def name(self, x: float, y: float) -> str:
@@ -96,6 +96,12 @@ def hexagon(lon: float, lat: float, resolution: int = 8) -> str:
     if not (math.isfinite(lon) and math.isfinite(lat)):
         return ""
     return str(h3.latlng_to_cell(lat, lon, resolution))
+
+
+def _multiple_below(value: float, step: float) -> float:
+    """The largest multiple of a step that does not exceed a value: rounding may put floor(value / step) * step above."""
+    multiple = math.floor(value / step) * step
+    return multiple if multiple <= value else (math.floor(value / step) - 1) * step
 
 
 def _round_up(side: float) -> float:

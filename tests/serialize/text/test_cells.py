@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from st2llm.errors import DataError
@@ -28,6 +28,7 @@ def test_what_lies_off_the_map_is_elsewhere_and_what_is_unknown_is_nowhere():
     assert squares.name(math.nan, 0) == ""
 
 
+@example([(0.0, 0.12)], 5)  # 600 * 0.0002 is a little more than 0.12
 @given(st.lists(st.tuples(METRES, METRES), min_size=1, max_size=8), st.integers(1, 13))
 def test_every_seen_point_lies_within_half_a_side_of_its_squares_centre(points, across):
     squares = MapSquares.fit(np.array(points), across)
