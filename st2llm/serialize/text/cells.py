@@ -99,7 +99,7 @@ def hexagon(lon: float, lat: float, resolution: int = 8) -> str:
 
 
 def _multiple_below(value: float, step: float) -> float:
-    """The largest multiple of a step that does not exceed a value: rounding may put floor(value / step) * step above."""
+    """The largest multiple of a step that does not exceed a value; floor(value / step) * step may, by rounding."""
     multiple = math.floor(value / step) * step
     return multiple if multiple <= value else (math.floor(value / step) - 1) * step
 
