@@ -3,6 +3,7 @@
 from typing import Any
 
 import yaml
+from yaml.events import Event
 from yaml.nodes import MappingNode, Node
 
 from st2llm.errors import ConfigError
@@ -28,8 +29,9 @@ def load_yaml(text: str, where: str) -> Any:
             f"{where} has {len(text):,} characters, but at most {MAX_CHARACTERS:,} are read as YAML."
         )
     try:
-        _check_size(text, where)
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except _LimitError as error:
+        raise ConfigError(f"{where}, line {error.line}: {error}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
@@ -41,41 +43,46 @@ def load_yaml(text: str, where: str) -> Any:
         ) from error
 
 
-def _check_size(text: str, where: str) -> None:
-    """Counts values as if every alias were written out, before any of them is built."""
-    nodes = depth = 0
-    anchored: dict[str, int] = {}
-    open_anchors: list[tuple[str | None, int]] = []
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark is not None else 0
-        if isinstance(event, yaml.AliasEvent):
-            if any(event.anchor == anchor for anchor, _ in open_anchors):
-                raise ConfigError(
-                    f"{where}, line {line}: *{event.anchor} stands inside of what it names. Write it out."
-                )
-            nodes += anchored.get(str(event.anchor), 1)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            nodes, depth = nodes + 1, depth + 1
-            open_anchors.append((event.anchor, nodes))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-            anchor, before = open_anchors.pop()
-            if anchor is not None:
-                anchored[anchor] = nodes - before + 1
-        elif isinstance(event, yaml.ScalarEvent):
-            nodes += 1
-        if depth > MAX_DEPTH:
-            raise ConfigError(
-                f"{where}, line {line}: values are nested more than {MAX_DEPTH} deep. Flatten them."
-            )
-        if nodes > MAX_NODES:
-            raise ConfigError(
-                f"{where}, line {line}: with its aliases written out it holds over {MAX_NODES:,} values. Shorten it."
-            )
+class _LimitError(Exception):
+    def __init__(self, message: str, event: Event) -> None:
+        super().__init__(message)
+        self.line = event.start_mark.line + 1 if event.start_mark is not None else 0
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the line of every fault, and without keys that are given twice."""
+    """PyYAML's safe loader with limits, with the line of every fault, and without keys that are given twice."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.nodes = self.depth = 0
+        self.anchored_nodes: dict[str, int] = {}
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """Composes a node; counts nodes as if every alias were written out, before any value is built."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self.anchored_nodes:
+                raise _LimitError(f"*{event.anchor} stands inside of what it names. Write it out.", event)
+            self._count(self.anchored_nodes.get(str(event.anchor), 1), event)
+            return super().compose_node(parent, index)
+        before = self.nodes
+        self._count(1, event)
+        nested = isinstance(event, yaml.CollectionStartEvent)
+        self.depth += nested
+        if self.depth > MAX_DEPTH:
+            raise _LimitError(f"values are nested more than {MAX_DEPTH} deep. Flatten them.", event)
+        node = super().compose_node(parent, index)
+        self.depth -= nested
+        if event.anchor is not None:
+            self.anchored_nodes[event.anchor] = self.nodes - before
+        return node
+
+    def _count(self, nodes: int, event: Event) -> None:
+        self.nodes += nodes
+        if self.nodes > MAX_NODES:
+            raise _LimitError(
+                f"with its aliases written out it holds over {MAX_NODES:,} values. Shorten it.", event
+            )
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:

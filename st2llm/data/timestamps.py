@@ -19,8 +19,8 @@ MAX_CORRECTED_SHARE = 0.001
 """The share of rows whose date `follow: hour` may correct; above it the file is taken to be out of order."""
 YEARS = (1678, 2261)
 """The first and the last year that is read: pandas represents the whole of them in nanoseconds."""
-_FIRST_S, _END_S = -9_214_560_000, 9_214_646_400
-"""The seconds of 1678-01-01 and of 2262-01-01 since 1970-01-01."""
+_FIRST_S, _END_S = (int(np.datetime64(str(year), "s").astype(np.int64)) for year in (YEARS[0], YEARS[1] + 1))
+"""The seconds from 1970-01-01 to the begin of the first year, and to the end of the last."""
 _MAX_NUMBER = 2.0**62
 
 _SECOND_US, _HOUR_US, _DAY_US = 1_000_000, 3_600_000_000, DAY_S * 1_000_000

@@ -1,7 +1,6 @@
 """Reads a table of delimited text as a whole: text columns as written, number columns without silent gaps."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +33,13 @@ def read_table(
     without a name or with equal names; also for a required column that is missing, an empty or damaged file and another
     encoding.
     """
-    tables = _TableColumns(path, table_format, tuple(ignored), tuple(required))
+
+    def read(type_of: Callable[[str], pa.DataType]) -> pa.Table:
+        batches = read_all_columns(path, table_format, type_of, ignored=ignored, required=required)
+        return pa.Table.from_batches(batches)
+
     try:
-        table = tables.read(lambda name: pa.float64() if is_number(name) else pa.string())
+        table = read(lambda name: pa.float64() if is_number(name) else pa.string())
         columns = {name: _converted(table[name]) for name in table.column_names}
         if not any(
             column.dtype.kind == "f" and _hides_text(table[name], column) for name, column in columns.items()
@@ -44,7 +47,7 @@ def read_table(
             return pd.DataFrame(columns)
     except DataError:
         pass  # the text tells which cell is wrong, or holds numbers that Arrow does not read, such as +1.5
-    table = tables.read(lambda name: pa.string())
+    table = read(lambda name: pa.string())
     return pd.DataFrame(
         {
             name: _numbers(_converted(table[name]), name, path, table_format, remedy)
@@ -53,21 +56,6 @@ def read_table(
             for name in table.column_names
         }
     )
-
-
-@dataclass(frozen=True)
-class _TableColumns:
-    path: Path
-    table_format: TableFormat
-    ignored: tuple[str, ...]
-    required: tuple[str, ...]
-
-    def read(self, type_of: Callable[[str], pa.DataType]) -> pa.Table:
-        """All columns with the given types."""
-        batches = read_all_columns(
-            self.path, self.table_format, type_of, ignored=self.ignored, required=self.required
-        )
-        return pa.Table.from_batches(batches)
 
 
 def _converted(column: pa.ChunkedArray) -> np.ndarray:

@@ -29,7 +29,7 @@ class TaskData:
 class Inputs:
     """The inputs of all jobs of one task.
 
-    given: predictors that a program passed to `compare`. models: loaded language models; by default those of the suite.
+    custom: predictors that a program passed to `compare`. models: loaded language models, else those of the suite.
     train, validation, test: the windows that the suite selects.
     """
 
