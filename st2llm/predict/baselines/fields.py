@@ -22,8 +22,8 @@ from st2llm.predict.baselines.slots import (
     HeldOutSlotMean,
     SlotMean,
     fit_held_out_slot_mean,
+    fit_place_mean,
     fit_slot_mean,
-    place_mean,
 )
 from st2llm.types import DAY_S, MONTH_S, Prediction, Sample
 
@@ -305,7 +305,7 @@ def month_of_year(train: Sequence[Sample]) -> SlotMeanRule:
 
 
 def mean(train: Sequence[Sample]) -> SlotMeanRule:
-    return SlotMeanRule(place_mean(fit_slot_mean(train), train))
+    return SlotMeanRule(fit_place_mean(train))
 
 
 def linear(train: Sequence[Sample]) -> LinearInterpolation:

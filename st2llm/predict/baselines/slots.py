@@ -18,7 +18,8 @@ class SlotMean:
     """Training mean of each place and channel by local hour of the week (step of day x day of week).
 
     Monthly data have a slot for each month of the year; data with longer steps, or without a clock (video), one slot.
-    A slot without training values takes the place's mean over all slots, a place without any the mean of all places.
+    A slot without training values takes the place's mean over all slots, a place without any the channel's mean over
+    all places.
     """
 
     table: Float64[np.ndarray, "slot node channel"]
@@ -116,7 +117,7 @@ class _SlotSums:
     def means(self, freq_s: int) -> SlotMean:
         total, count = self.total, self.count
         overall = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
-        everywhere = total.sum() / max(count.sum(), 1)
+        everywhere = total.sum(axis=(0, 1)) / np.maximum(count.sum(axis=(0, 1)), 1)
         overall = np.where(count.sum(axis=0) > 0, overall, everywhere)
         return SlotMean(np.where(count > 0, total / np.maximum(count, 1), overall), freq_s)
 
@@ -130,16 +131,11 @@ def _slot_sums(
     return _SlotSums(total, known)
 
 
-def place_mean(means: SlotMean, train: Sequence[Sample]) -> SlotMean:
-    """The mean of each place over all its values, in every slot."""
-    shape = train[0].values.shape[1:]
-    total, count = np.zeros(shape), np.zeros(shape)
-    for sample in train:
-        entries = known_values(sample)
-        total += np.nan_to_num(entries).sum(axis=0)
-        count += np.isfinite(entries).sum(axis=0)
-    mean = np.where(count > 0, total / np.maximum(count, 1), total.sum() / max(count.sum(), 1))
-    return SlotMean(np.broadcast_to(mean, means.table.shape).copy(), means.freq_s)
+def fit_place_mean(train: Sequence[Sample]) -> SlotMean:
+    """The mean of each place over all values of the training windows, in every slot; each time step counts once."""
+    training, freq_s = _training_values(train), train[0].side.freq_s
+    one_slot = _slot_sums(training.rows, np.zeros_like(training.slots), 1).means(freq_s)
+    return SlotMean(np.repeat(one_slot.table, _slot_count(freq_s), axis=0), freq_s)
 
 
 def _slot_count(freq_s: int) -> int:

@@ -114,6 +114,26 @@ def test_overlapping_windows_count_each_hour_once():
     np.testing.assert_allclose(often.table, once.table)
 
 
+@pytest.mark.parametrize("stride", [1, 5, 12])
+def test_the_mean_of_a_place_counts_each_hour_once_although_windows_overlap(stride):
+    values = np.stack([np.arange(61.0), np.full(61, NAN), np.full(61, 7.0)], axis=1)
+    values[5, 2] = NAN
+    (sample,) = windows(np.zeros((26, 3)), 24, 2)
+    train = windows(values, 24, 1, stride=stride)
+    steps = 1 + train[-1].time[-1] // 3600 - train[0].time[0] // 3600
+    known = values[:steps]
+    want = [(steps - 1) / 2, np.nanmean(known), 7.0]
+    np.testing.assert_allclose(forecast("mean", sample, train), [want] * 2)
+
+
+def test_a_place_never_seen_takes_the_mean_of_its_own_channel():
+    values = np.stack([np.stack([np.arange(48.0), np.full(48, NAN)], 1), np.full((48, 2), 1e6)], axis=2)
+    train = fields.windows(values, history=24, horizon=24)
+    for name in ("mean", "hour-of-week"):
+        (answer,) = fit_baseline(name, train).predict(train[:1])
+        assert answer.value[-1, 1].tolist() == [23.5, 1e6]
+
+
 def test_an_hour_never_seen_takes_the_mean_of_its_place():
     train = windows(np.stack([np.arange(48.0), np.full(48, 7.0)], axis=1), 24, 24)
     (sample,) = windows(np.zeros((26, 2)), 24, 2, first=fields.MONDAY + 4 * 86_400)
