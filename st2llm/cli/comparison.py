@@ -59,16 +59,45 @@ def compare(
 def report(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that compare wrote.")],
     rescore: Annotated[
-        bool, typer.Option("--rescore", help="Recompute the scores from the predictions first.")
+        bool,
+        typer.Option(
+            "--rescore",
+            help="Recompute the records first, from the predictions or, in a published report, from scores.parquet.",
+        ),
     ] = False,
+    publish: Annotated[
+        bool,
+        typer.Option(
+            "--publish",
+            help="Copy the run to evaluation/reports, to be committed; refused after a run with uncommitted changes.",
+        ),
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="The published folder's name; default <date>-<suite>."),
+    ] = None,
 ) -> None:
-    """Rebuild report.md and report.html of a finished run."""
-    if rescore:
-        from st2llm.evaluate.report.run_report import rescore as rescore_run
+    """Rebuild report.md and report.html of a finished run, or publish the run."""
+    from st2llm.evaluate.run_folder.store import run_folders
 
-        rescore_run(run)
-    else:
-        from st2llm.evaluate.report.write import write_report
+    if name and not publish:
+        raise typer.BadParameter("--name names a published report. Add --publish.")
+    for folder in run_folders(run) if rescore or not publish else []:
+        if rescore:
+            from st2llm.evaluate.report.run_report import rescore as rescore_run
 
-        write_report(run)
-    typer.echo(f"Report: {run / 'report.html'}")
+            rescore_run(folder)
+        else:
+            from st2llm.evaluate.report.write import write_report
+
+            write_report(folder)
+        typer.echo(f"Report: {folder / 'report.html'}")
+    if publish:
+        from st2llm.evaluate.publication.publish import publish as publish_run
+
+        published = publish_run(run, name=name)
+        for note in published.notes:
+            typer.echo(f"Note: {note}")
+        typer.echo(
+            f"Published: {published.folder}\nCommit it: git add {published.folder}, then `make figures`."
+        )

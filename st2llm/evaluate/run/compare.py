@@ -1,6 +1,7 @@
 """Runs a suite: all predictors on identical samples, planted controls, records and a report."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def _run(suite: Suite, store: RunStore, predictors: Sequence[Predictor], *, prog
         for study in studies:
             for job in study.jobs():
                 study.run(job, store)
+    store.mark_finished(datetime.now(UTC).isoformat(timespec="seconds"))
     return rescore(store.root)
 
 

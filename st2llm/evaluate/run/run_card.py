@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,9 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.metrics import HIGHER_IS_BETTER
 
 MOST_NAMED = 2000
+_PACKAGE = Path(__file__).resolve().parents[2]
+_RUN_PATHS = ("st2llm/", "prompts/", "alignment/", "evaluation/suites/", "pyproject.toml", "constraints.txt")
+"""What a run depends on, below the root of a checkout."""
 _PACKAGES = [
     "st2llm",
     "torch",
@@ -41,7 +45,7 @@ def run_card(inputs: Inputs) -> dict[str, Any]:
     """
     suite, splits = inputs.suite, inputs.splits
     config = suite.model_dump(mode="json")
-    commit, dirty = code_commit()
+    state = code_state()
     return {
         "suite": {
             "id": suite.id,
@@ -57,8 +61,9 @@ def run_card(inputs: Inputs) -> dict[str, Any]:
         "config": config,
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         "seeds": suite.seeds,
-        "commit": commit,
-        "dirty": dirty,
+        "commit": state.commit,
+        "dirty": state.dirty,
+        "changed": list(state.changed),
         "data": summarize(inputs.data),
         "data_sha256": data_sha256(inputs.data),
         "split_sha256": splits.sha256,
@@ -96,29 +101,43 @@ def environment() -> dict[str, Any]:
     return versions
 
 
+@dataclass(frozen=True)
+class CodeState:
+    """The commit of the code and whether its checkout had uncommitted changes.
+
+    commit: 'unknown' outside a git checkout of st2llm. changed: paths below the checkout that are changed or new, among
+    those a run depends on: the package, the recipes and the pinned versions.
+    """
+
+    commit: str
+    dirty: bool = False
+    changed: tuple[str, ...] = ()
+
+
 def commit_text() -> str:
     """The commit of the code as text, with a note where the working tree has changes."""
-    commit, changed = code_commit()
-    return f"{commit}, changed since" if changed else commit
+    state = code_state()
+    return f"{state.commit}, changed since" if state.dirty else state.commit
 
 
-def code_commit() -> tuple[str, bool]:
-    """The commit of the code and whether the working tree has changes; ('unknown', False) outside a git checkout."""
-    folder = Path(__file__).resolve().parent
+def code_state(package: Path = _PACKAGE) -> CodeState:
+    """The state of the checkout of the package. New files count where a run depends on them, changes everywhere."""
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        top = Path(_git(package, "rev-parse", "--show-toplevel").strip())
+        if top / package.name != package:  # installed below a checkout of something else
+            return CodeState("unknown")
+        commit = _git(package, "rev-parse", "HEAD").strip()
+        status = _git(top, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown", False
-    return head.stdout.strip(), bool(changed.stdout.strip())
+        return CodeState("unknown")
+    entries = [(line[:2], line[3:]) for line in status.split("\0") if line]
+    changed = sorted(path for _, path in entries if path.startswith(_RUN_PATHS))
+    tracked = any(state != "??" for state, _ in entries)
+    return CodeState(commit, dirty=tracked or bool(changed), changed=tuple(changed))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def _cpu() -> str:

@@ -89,13 +89,20 @@ class RunStore:
         for key in sorted((set(old) | set(new)) - _MAY_CHANGE):
             if old.get(key) != new.get(key):
                 raise self._mismatch(key, old.get(key), new.get(key))
-        kept = {p["name"]: p for p in new["predictors"]}
+        wanted = {p["name"]: p for p in new["predictors"]}
         for predictor in old["predictors"]:
-            if kept.get(predictor["name"]) != predictor:
+            if wanted.get(predictor["name"]) != predictor:
                 self._remove_result(predictor["name"])
-        again = {key: run[key] for key in ("commit", "dirty", "started")}
-        changed = {key: run[key] for key in ("config", "config_sha256", "suite")}
-        write_json(path, {**before, **changed, "resumed": [*before.get("resumed", []), again]})
+        again = {key: run[key] for key in ("commit", "dirty", "changed", "started")}
+        again["same_commit"] = run["commit"] == before["commit"]
+        settings = {key: run[key] for key in ("config", "config_sha256", "suite")}
+        kept = {key: value for key, value in before.items() if key != "finished"}
+        write_json(path, {**kept, **settings, "resumed": [*before.get("resumed", []), again]})
+
+    def mark_finished(self, time: str) -> None:
+        """Records in run.json that every arm has finished, and when (ISO 8601)."""
+        path = self.root / "run.json"
+        write_json(path, {**read_json(path), "finished": time})
 
     def _mismatch(self, key: str, before: object, now: object) -> ConfigError:
         return ConfigError(
@@ -133,3 +140,18 @@ class RunStore:
 
     def predictions(self, key: str) -> pd.DataFrame:
         return pd.read_parquet(self.root / "predictions" / f"{key}.parquet")
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The run folders of a comparison: the folder itself, or those below it for a list of suites, sorted by name.
+
+    Raises ConfigError where neither the folder nor a folder in it holds a run.json.
+    """
+    if (folder / "run.json").is_file():
+        return [folder]
+    runs = sorted(path.parent for path in folder.glob("*/run.json"))
+    if not runs:
+        raise ConfigError(
+            f"{folder} holds no run.json, so it is not the folder of a comparison. Give the --out of `compare`."
+        )
+    return runs

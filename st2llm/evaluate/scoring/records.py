@@ -1,6 +1,7 @@
 """From the predictions of finished arms to scores and records."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,52 @@ def score_arms(arms: FinishedArms, rule: str = "penalised") -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def build_records(arms: FinishedArms, scores: pd.DataFrame) -> list[Record]:
-    """A record for each predictor pooled over seeds, and one for each seed where there are several."""
+@dataclass(frozen=True)
+class EntryFacts:
+    """What a record states about single predicted entries, which score totals do not hold (see `Record`)."""
+
+    n: int
+    unread: int
+    unread_rules: Mapping[str, Mapping[str, float | None]] | None
+    crps: Mapping[str, Any] | None
+    detected: Mapping[str, float] | None
+
+
+RecordedFacts = Mapping[tuple[str, int | None], EntryFacts]
+"""Facts of earlier records, by predictor and seed."""
+
+
+def build_records(
+    arms: FinishedArms, scores: pd.DataFrame, recorded: RecordedFacts | None = None
+) -> list[Record]:
+    """A record for each predictor pooled over seeds, and one for each seed where there are several.
+
+    recorded: facts about single entries to keep, where the predictions are not there; None computes them.
+    """
     table = Scores(scores, arms.suite.bootstrap.draws)
     records = []
     for name in arms.predictors:
-        records.append(_record(arms, table, name, None))
-        records += [_record(arms, table, name, int(result["seed"])) for result in arms.of(name)]
+        for seed in (None, *(int(result["seed"]) for result in arms.of(name))):
+            facts = _entry_facts(arms, name, seed) if recorded is None else recorded[name, seed]
+            records.append(_record(arms, table, facts, name, seed))
     return records
+
+
+def _results(arms: FinishedArms, name: str, seed: int | None) -> list[dict[str, Any]]:
+    return [result for result in arms.of(name) if seed is None or result["seed"] == seed]
+
+
+def _entry_facts(arms: FinishedArms, name: str, seed: int | None) -> EntryFacts:
+    results = _results(arms, name, seed)
+    frames = [arms.predictions[result["key"]] for result in results]
+    n, unread = _answers(frames, _answer_counts(results))
+    rules = metrics_by_rule(arms, results) if results[0]["family"] == "text" else None
+    detected = detected_by_kind(pd.concat(frames)) if arms.suite.faults is not None else None
+    return EntryFacts(n, unread, rules, _crps_estimator(frames), detected)
+
+
+def _answer_counts(results: Sequence[Mapping[str, Any]]) -> Mapping[AnswerCategory, int] | None:
+    return sum_counts(r["ledger"] for r in results) if all(r.get("ledger") for r in results) else None
 
 
 def best_reference(arms: FinishedArms) -> str | None:
@@ -96,16 +135,13 @@ def gains(
     return both[0], both[1]
 
 
-def _record(arms: FinishedArms, table: Scores, name: str, seed: int | None) -> Record:
+def _record(arms: FinishedArms, table: Scores, facts: EntryFacts, name: str, seed: int | None) -> Record:
     suite = arms.suite
-    results = [r for r in arms.of(name) if seed is None or r["seed"] == seed]
+    results = _results(arms, name, seed)
     first = results[0]
-    frames = [arms.predictions[r["key"]] for r in results]
     best, pretraining = gains(arms, table, name, seed)
     converged = [r["converged"] for r in results if r["converged"] is not None]
     validation = [r["validation"] for r in results if r["validation"] is not None]
-    counts = sum_counts(r["ledger"] for r in results) if all(r.get("ledger") for r in results) else None
-    n, unread = _answers(frames, counts)
     return Record(
         suite=suite.id,
         data=suite.data,
@@ -117,8 +153,8 @@ def _record(arms: FinishedArms, table: Scores, name: str, seed: int | None) -> R
         llm=first["llm"],
         seed=seed,
         seeds=tuple(r["seed"] for r in results),
-        n=n,
-        unread=unread,
+        n=facts.n,
+        unread=facts.unread,
         converged=all(converged) if converged else None,
         lr=first.get("lr"),
         metrics={m: table.estimate(m, name, seed) for m in arms.metrics if table.measures(m, name)},
@@ -126,11 +162,11 @@ def _record(arms: FinishedArms, table: Scores, name: str, seed: int | None) -> R
         gain_best=best,
         gain_pretraining=pretraining,
         cost=_mean_cost([r["cost"] for r in results]),
-        unread_rules=metrics_by_rule(arms, results) if first["family"] == "text" else None,
-        answer_counts=counts,
+        unread_rules=facts.unread_rules,
+        answer_counts=_answer_counts(results),
         decoding=first.get("decoding"),
-        crps=_crps_estimator(frames),
-        detected=detected_by_kind(pd.concat(frames)) if suite.faults is not None else None,
+        crps=facts.crps,
+        detected=facts.detected,
         prompt_settings={key: first[key] for key in ("examples", "budget", "answer_set") if first.get(key)},
     )
 

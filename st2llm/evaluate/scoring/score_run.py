@@ -9,34 +9,50 @@ import pandas as pd
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run_folder.record import Record
-from st2llm.evaluate.run_folder.store import RunStore, read_json, write_json, write_lines, write_table
+from st2llm.evaluate.run_folder.store import (
+    RunStore,
+    read_json,
+    read_lines,
+    write_json,
+    write_lines,
+    write_table,
+)
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.control_results import control_results
-from st2llm.evaluate.scoring.records import build_records, score_arms
+from st2llm.evaluate.scoring.records import EntryFacts, build_records, score_arms
 
 
 def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     """Writes scores.parquet, results.jsonl, curves.jsonl and controls.json anew from the predictions of a run.
 
-    Nothing is trained or prompted. Returns the records and the scores. Raises ConfigError where the folder holds no
-    run, or no finished arm.
+    Where there are no predictions (a published report), scores.parquet is read instead of written: metrics, gains and
+    intervals are computed from it, and what needs single predictions (n, unread, answers by rule, faults found) is kept
+    as recorded. Nothing is trained or prompted. Returns the records and the scores. Raises ConfigError where the folder
+    holds no run, no finished arm, or neither predictions nor scores.
     """
     store = existing_run(run)
     card = read_json(run / "run.json")
     suite = Suite.model_validate(card["config"])
+    published = None if (run / "predictions").is_dir() else _published_scores(run)
     records: list[Record] = []
     scores = []
     for task in suite.tasks:
         arms = load_arms(store, suite, task.name, card["data"]["timezone"])
-        if arms.results:
+        if not arms.results:
+            continue
+        if published is None:
             scores.append(score_arms(arms))
             records += build_records(arms, scores[-1])
+        else:
+            scores.append(published[published["task"] == task.name].reset_index(drop=True))
+            records += build_records(arms, scores[-1], _recorded_facts(run, task.name))
     if not records:
         raise ConfigError(
             f"{run} has no finished arm yet. Continue: `st2llm compare ... --out {run} --resume`."
         )
     frame = pd.concat(scores, ignore_index=True)
-    write_table(run / "scores.parquet", frame)
+    if published is None:
+        write_table(run / "scores.parquet", frame)
     write_lines(run / "results.jsonl", (record.to_json() for record in records))
     results = store.arms()
     write_lines(run / "curves.jsonl", _curves(results))
@@ -46,6 +62,32 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     seconds = sum(r["wall_s"] for r in results)
     write_json(run / "run.json", {**card, "encoder_sha256": hashes, "seconds": seconds})
     return records, frame
+
+
+def _published_scores(run: Path) -> pd.DataFrame | None:
+    """The scores of a folder without predictions; None where no arm has finished, so that there is nothing to score.
+
+    Raises ConfigError where arms have finished but scores.parquet or results.jsonl is missing.
+    """
+    if not any((run / "arms").glob("*.json")):
+        return None
+    missing = [name for name in ("scores.parquet", "results.jsonl") if not (run / name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"{run} holds finished arms, but neither predictions/ nor {missing[0]}, so it cannot be scored. Copy "
+            f"{missing[0]} from where the run was made, or run `st2llm compare` again."
+        )
+    return pd.read_parquet(run / "scores.parquet")
+
+
+def _recorded_facts(run: Path, task: str) -> dict[tuple[str, int | None], EntryFacts]:
+    """What the records of a task state about single predictions, by predictor and seed."""
+    records = [Record.from_json(line) for line in read_lines(run / "results.jsonl")]
+    return {
+        (r.predictor, r.seed): EntryFacts(r.n, r.unread, r.unread_rules, r.crps, r.detected)
+        for r in records
+        if r.task == task
+    }
 
 
 def existing_run(run: Path) -> RunStore:

@@ -1,5 +1,6 @@
 """The run card holds what it takes to run again, and to tell whether it was the same."""
 
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from st2llm.data.windows import split
 from st2llm.evaluate.run.data_summary import data_sha256
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import NO_PROGRESS
-from st2llm.evaluate.run.run_card import environment, run_card
+from st2llm.evaluate.run.run_card import CodeState, code_state, environment, run_card
 from st2llm.types import Note
 
 
@@ -93,3 +94,46 @@ def test_the_environment_names_versions_and_machine():
     found = environment()
     for name in ("python", "torch", "transformers", "numpy", "st2llm", "cores", "memory_gb", "platform"):
         assert found[name], name
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A committed checkout with a package, a recipe and a page."""
+    for name in ("st2llm/a.py", "prompts/a.yaml", "README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("before")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "all")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "dirty", "changed"),
+    [
+        ("st2llm/a.py", True, ("st2llm/a.py",)),
+        ("prompts/new one.yaml", True, ("prompts/new one.yaml",)),
+        ("README.md", True, ()),
+        ("notes.txt", False, ()),
+    ],
+)
+def test_a_changed_file_makes_the_tree_dirty_and_a_new_one_only_where_a_run_reads_it(
+    checkout, name, dirty, changed
+):
+    clean = CodeState(git(checkout, "rev-parse", "HEAD"))
+    assert code_state(checkout / "st2llm") == clean
+    (checkout / name).write_text("after")
+    assert code_state(checkout / "st2llm") == replace(clean, dirty=dirty, changed=changed)
+
+
+def test_the_commit_of_another_repository_is_not_taken_for_that_of_the_package(checkout):
+    (checkout / "venv/st2llm").mkdir(parents=True)
+    assert code_state(checkout / "venv/st2llm") == CodeState("unknown")

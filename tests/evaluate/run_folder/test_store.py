@@ -13,6 +13,7 @@ from st2llm.evaluate.run_folder.store import (
     RunStore,
     read_json,
     read_lines,
+    run_folders,
     write_json,
     write_lines,
     write_table,
@@ -28,6 +29,7 @@ RUN = {
     "split_sha256": "e" * 64,
     "commit": "a",
     "dirty": False,
+    "changed": [],
     "started": "before",
 }
 
@@ -139,10 +141,21 @@ def test_a_setting_that_came_since_leaves_finished_arms_finished(tmp_path):
 
 def test_a_resumed_run_keeps_its_card_and_adds_when_and_at_which_commit_it_went_on(tmp_path):
     RunStore(tmp_path).open(RUN)
-    for start in ("later", "last"):
-        RunStore(tmp_path).open({**RUN, "commit": "b", "dirty": True, "started": start})
-    again = [{"commit": "b", "dirty": True, "started": start} for start in ("later", "last")]
-    assert read_json(tmp_path / "run.json") == {**RUN, "resumed": again}
+    RunStore(tmp_path).mark_finished("then")
+    dirty = {"dirty": True, "changed": ["st2llm/metrics.py"]}
+    for commit in ("b", "a"):
+        RunStore(tmp_path).open({**RUN, **dirty, "commit": commit, "started": f"at {commit}"})
+    again = [{**dirty, "commit": c, "started": f"at {c}", "same_commit": c == "a"} for c in ("b", "a")]
+    assert read_json(tmp_path / "run.json") == {**RUN, "resumed": again}  # no longer finished
+
+
+def test_a_folder_is_a_run_or_holds_runs(tmp_path):
+    for name in ("b", "a"):
+        write_json(tmp_path / name / "run.json", RUN)
+    assert run_folders(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert run_folders(tmp_path / "a") == [tmp_path / "a"]
+    with pytest.raises(ConfigError, match="nowhere holds no run.json"):
+        run_folders(tmp_path / "nowhere")
 
 
 def test_an_arm_is_finished_when_its_facts_are_there(tmp_path):
