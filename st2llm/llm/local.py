@@ -21,6 +21,7 @@ from st2llm.llm import quantise as quantise
 from st2llm.llm.decode.engine import ENGINE_VERSION, Engine
 from st2llm.llm.decode.requests import DecodeRequest
 from st2llm.llm.grammar import build_automaton
+from st2llm.llm.grammar.vocabulary import vocabulary_of
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
 from st2llm.types import GREEDY, Answer, Decoding, Prompt, Slot
 
@@ -102,7 +103,7 @@ class LanguageModel:
         ConfigError for an empty list, an empty candidate, or a text too long for the model's context.
         """
         _check_no_slots(prompt)
-        candidate_ids = [self.tokenizer.encode(candidate) for candidate in candidates]
+        candidate_ids = [self.tokenizer.encode_continuation(candidate) for candidate in candidates]
         return self.engine.candidate_logprobs(self.tokenizer.prompt_ids(prompt), candidate_ids)
 
     def log_likelihood(
@@ -110,13 +111,13 @@ class LanguageModel:
     ) -> Float64[np.ndarray, " prompt"]:
         """Log-probability in nats of an answer to each prompt, among all answers that its grammar allows.
 
-        answers: the prompts' own truths by default. nan where the grammar does not allow the answer. Divided by
-        -ln 2 and the number of values, these are bits per value (LLMTime, Gruver et al. 2023, reports this up
-        to the bin width). Raises as `complete` does.
+        answers: the prompts' own truths by default, each in the tokens with which the tokenizer continues a text.
+        nan where the grammar does not allow the answer. Divided by -ln 2 and the number of values, these are bits
+        per value (LLMTime, Gruver et al. 2023, reports this up to the bin width). Raises as `complete` does.
         """
         requests = [self._request(prompt) for prompt in prompts]
         texts = [prompt.truth for prompt in prompts] if answers is None else list(answers)
-        answer_ids = [self.tokenizer.encode(text) for text in texts]
+        answer_ids = [self._answer_ids(text) for text in texts]
         return np.array(self.engine.log_likelihood(requests, answer_ids), dtype=np.float64)
 
     @property
@@ -132,6 +133,13 @@ class LanguageModel:
     def engine(self) -> Engine:
         """The batched decoder over these weights, created at first use."""
         return Engine(self.model, native_bf16=self.device.type != "cpu" or _cpu_has_bf16())
+
+    def _answer_ids(self, text: str) -> list[int]:
+        """The tokens that write exactly `text` after a prompt; the tokenizer's own where no tokens do."""
+        vocabulary = vocabulary_of(self.tokenizer)
+        if vocabulary.unwritable(text):
+            return self.tokenizer.encode_continuation(text)
+        return vocabulary.tokenize_inside(text)
 
     def _request(self, prompt: Prompt) -> DecodeRequest:
         _check_no_slots(prompt)

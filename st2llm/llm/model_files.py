@@ -53,7 +53,12 @@ _ACCEPTED_NAMES = (
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SETTINGS_FILES = ["*.json", "*.jinja", "*.txt"]
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 GGUF_MAGIC = b"GGUF"
 REFUSED_EXIT_CODE = 3
 """Exit code of a conversion whose last line says what is wrong with the GGUF."""

@@ -4,17 +4,22 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
 import tokenizers
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from st2llm.errors import ConfigError
+from st2llm.llm.chat_template import render_chat
 from st2llm.llm.model_files import resolve
+from st2llm.llm.special_tokens import read_special_tokens
 from st2llm.types import Prompt, Slot, TemplateId
+
+_ANCHORS = ("\n", "0", "a", ".")
+"""Texts in front of a continuation; the first whose tokens are the same with and without the continuation is used."""
+_SPACES = ("\u2581", "\u0120")
+"""How the vocabularies of SentencePiece and of byte-level tokenizers write a space."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,12 +27,14 @@ class FastTokenizer:
     """Encodes and decodes text as the model was trained, and applies its chat template.
 
     bos, eos, pad: None where the model has none; pad falls back to eos. special_tokens: texts of the special
-    tokens by name, as templates use them.
+    tokens by name, as templates use them. other_ends: ids of the tokens beside eos that end an answer, such as the end
+    of a turn.
     """
 
     tokenizer: tokenizers.Tokenizer
     chat_template: str | None
     special_tokens: Mapping[str, str]
+    other_ends: tuple[int, ...] = ()
 
     @property
     def vocab_size(self) -> int:
@@ -46,15 +53,37 @@ class FastTokenizer:
     def pad(self) -> int | None:
         return self.eos if (pad := self._special_id("pad_token")) is None else pad
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids of the tokens that end an answer, eos first."""
+        return tuple(dict.fromkeys((*(() if self.eos is None else (self.eos,)), *self.other_ends)))
+
     def encode(self, text: str) -> list[int]:
-        """Token ids of the text; no bos or eos is added."""
+        """Token ids of a text of its own; no bos or eos is added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Token ids of a text that continues another one, such as an answer.
+
+        SentencePiece tokenizers put a space in front of a text of its own, which is not part of a continuation.
+        """
+        if not self._adds_leading_space:
+            return self.encode(text)
+        for anchor in _ANCHORS:
+            before, ids = self.encode(anchor), self.encode(anchor + text)
+            if ids[: len(before)] == before:
+                return ids[len(before) :]
+        return self.encode(text)
+
+    @cached_property
+    def _adds_leading_space(self) -> bool:
+        return self.tokenizer.encode("0", add_special_tokens=False).tokens[0].startswith(_SPACES)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The conversation as text in the model's chat format, ending where its answer begins.
+        """The conversation as text in the model's chat format, ending where its answer begins; see `render_chat`.
 
         Raises ConfigError for a model without a chat template, or one that refuses these messages.
         """
@@ -63,15 +92,7 @@ class FastTokenizer:
                 "This model has no chat template, but the prompt holds messages. Give a plain text prompt "
                 "(no messages), or choose an instruction-tuned model."
             )
-        try:
-            return _compiled(self.chat_template).render(
-                messages=list(messages), add_generation_prompt=True, **self.special_tokens
-            )
-        except jinja2.TemplateError as error:
-            raise ConfigError(
-                f"The model's chat template refused messages of the roles "
-                f"{', '.join(m.get('role', '?') for m in messages)}: {error}. Change the roles of the prompt."
-            ) from error
+        return render_chat(self.chat_template, messages, self.special_tokens)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt: through the chat template where it has messages, otherwise its plain text.
@@ -93,10 +114,12 @@ class FastTokenizer:
             first_ids = self.tokenizer.encode("", add_special_tokens=True).ids[:1]
             if first_ids and first_ids[0] == self.bos:
                 pieces.append(tuple(first_ids))
+        encode = self.encode
         for slot in slots:
             before, _, remaining = remaining.partition(slot.tag)
-            pieces += [tuple(self.encode(before)), slot]
-        pieces.append(tuple(self.encode(remaining)))
+            pieces += [tuple(encode(before)), slot]
+            encode = self.encode_continuation
+        pieces.append(tuple(encode(remaining)))
         return tuple(piece for piece in pieces if piece != ())
 
     def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
@@ -118,8 +141,8 @@ class FastTokenizer:
         return self.prompt_ids(self.messages_prompt(context)), answer
 
     def answer_ids(self, text: str) -> list[int]:
-        """Token ids of an answer followed by end-of-sequence, where the model has one."""
-        return [*self.encode(text), *([] if self.eos is None else [self.eos])]
+        """Token ids of an answer to a prompt, followed by end-of-sequence, where the model has one."""
+        return [*self.encode_continuation(text), *([] if self.eos is None else [self.eos])]
 
     def messages_prompt(self, messages: Sequence[Mapping[str, str]]) -> Prompt:
         """Messages as a prompt: in the chat template, or one message a line where the model has none."""
@@ -141,20 +164,13 @@ def load_tokenizer(name: str) -> FastTokenizer:
 
 
 def read_tokenizer(folder: Path) -> FastTokenizer:
-    """Reads the tokenizer of a model folder: tokenizer.json, tokenizer_config.json, chat_template.jinja."""
+    """Reads the tokenizer of a model folder: tokenizer.json, its special tokens and its chat template."""
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     settings = _read(folder / "tokenizer_config.json")
-    names = ("bos_token", "eos_token", "pad_token", "unk_token")
-    special_tokens = {name: _token_text(settings[name]) for name in names if settings.get(name) is not None}
-    return FastTokenizer(tokenizer, _chat_template(folder, settings), special_tokens)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled(template: str) -> jinja2.Template:
-    """A chat template, compiled once: that takes longer than rendering it."""
-    return _chat_environment().from_string(template)
+    special = read_special_tokens(folder, tokenizer)
+    return FastTokenizer(tokenizer, _chat_template(folder, settings), special.texts, special.ends)
 
 
 def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
@@ -167,35 +183,6 @@ def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     return None if template is None else str(template)
 
 
-def _chat_environment() -> jinja2.Environment:
-    """The sandboxed Jinja environment that chat templates expect: trimmed blocks, loop controls, three extra
-    names.
-    """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)
-
-
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content
-
-
-def _token_text(entry: str | Mapping[str, Any]) -> str:
-    return entry if isinstance(entry, str) else str(entry["content"])

@@ -251,12 +251,13 @@ class PromptedLM(nn.Module):
             max_new_tokens=max_new_tokens,
             do_sample=False,
             pad_token_id=tokenizer.pad,
+            eos_token_id=list(tokenizer.ends) or None,
         )
-        return [_first_line(tokenizer.decode(_before_eos(row.tolist(), tokenizer.eos))) for row in generated]
+        return [_first_line(tokenizer.decode(_before_end(row.tolist(), tokenizer.ends))) for row in generated]
 
 
-def _before_eos(ids: list[int], end: int | None) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
+def _before_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    return ids[: next((i for i, token in enumerate(ids) if token in ends), len(ids))]
 
 
 def _first_line(text: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from st2llm.errors import ConfigError
+from st2llm.llm.grammar.vocabulary import vocabulary_of
 from st2llm.llm.tokenizer import FastTokenizer, load_tokenizer
 from st2llm.types import Prompt, Slot, TemplateId, Tokenizer
 
@@ -38,9 +39,23 @@ def test_the_chat_template_says_what_transformers_says(tiny, prompt):
     assert tokenizer.prompt_ids(prompt("unused", messages=TALK)) == tokenizer.encode(rendered)
 
 
-def test_a_template_that_refuses_a_role_says_so(tiny):
-    with pytest.raises(ConfigError, match="refused messages of the roles tool: no tools"):
-        load_tokenizer(tiny()).apply_chat_template(({"role": "tool", "content": "x"},))
+@pytest.mark.parametrize("digits", ["single", "merged", "sentencepiece", "unigram"])
+@pytest.mark.parametrize("text", ["12", "1,2,3", " people", "12 people walked by"])
+def test_a_continuation_writes_exactly_its_text(tiny, digits, text):
+    tokenizer = load_tokenizer(tiny("llama", digits))
+    words = vocabulary_of(tokenizer)
+    assert words.join(tokenizer.encode_continuation(text)) == text.encode()
+    if digits in ("single", "merged"):
+        assert tokenizer.encode_continuation(text) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("digits", ["sentencepiece", "unigram"])
+def test_an_answer_and_the_words_after_a_slot_get_no_space_in_front(tiny, prompt, digits):
+    tokenizer = load_tokenizer(tiny("llama", digits))
+    words = vocabulary_of(tokenizer)
+    assert words.text(tokenizer.answer_ids("12")[:-1]) == "12"
+    pieces = tokenizer.prompt_pieces(Prompt((), ("12", SLOTS[0], "13"), "", TemplateId("t", 1, "")))
+    assert [words.text(piece) for piece in pieces if not isinstance(piece, Slot)] == ["", " 12", "13"]
 
 
 def test_messages_without_a_chat_template_are_refused(tiny):

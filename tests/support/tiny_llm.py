@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM as Auto
 from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
 
@@ -19,7 +19,12 @@ CORPUS = [f"{i},{(i * 7) % 1000}, {i % 97} people walked by at {i % 24}:00.\n" f
 
 
 def train_tokenizer(digits: str) -> Tokenizer:
-    """'single': a token a digit, as SmolLM2. 'merged': tokens such as '12', '12,' and ', 3' as well."""
+    """'single': a token a digit, as SmolLM2. 'merged': tokens such as '12', '12,' and ', 3' as well.
+
+    'sentencepiece': as llama 2, with a space in front of every text. 'unigram': as t5, likewise.
+    """
+    if digits in ("sentencepiece", "unigram"):
+        return _sentencepiece(unigram=digits == "unigram")
     tokenizer = Tokenizer(models.BPE())
     if digits == "single":
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -35,6 +40,36 @@ def train_tokenizer(digits: str) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+def _sentencepiece(*, unigram: bool) -> Tokenizer:
+    specials = ["<unk>", "<s>", "</s>"]
+    if unigram:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=400, special_tokens=specials, unk_token="<unk>", show_progress=False
+        )
+        tokenizer.train_from_iterator(CORPUS, trainer)
+        tokenizer.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    else:
+        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        trainer = trainers.BpeTrainer(
+            vocab_size=700,
+            special_tokens=[*specials, *(f"<0x{byte:02X}>" for byte in range(256))],
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(CORPUS, trainer)
+        steps = [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+        tokenizer.decoder = decoders.Sequence(steps)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return tokenizer
 

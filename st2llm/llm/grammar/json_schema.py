@@ -49,7 +49,7 @@ class JsonState:
     def _next_state(self, token: int) -> AutomatonState:
         matcher = self._matcher.deep_copy()
         complete = matcher.is_accepting() and token in self._automaton.stops
-        if complete and (token == self._automaton.eos or not matcher.validate_tokens([token])):
+        if complete and (token in self._automaton.ends or not matcher.validate_tokens([token])):
             return STOPPED
         if token >= self._automaton.vocab_size or not matcher.consume_token(token):
             raise disallowed_token(token, self.allowed)
@@ -68,8 +68,8 @@ class JsonAutomaton:
 
     def __init__(self, vocabulary: Vocabulary, schema: str, *, spaced: bool = False) -> None:
         self._vocabulary = vocabulary
-        self.eos, self.vocab_size = vocabulary.eos, vocabulary.tokenizer.vocab_size
-        self.stops = frozenset({*vocabulary.line_breaks, *(() if self.eos is None else (self.eos,))})
+        self.ends, self.vocab_size = vocabulary.ends, vocabulary.tokenizer.vocab_size
+        self.stops = frozenset({*vocabulary.line_breaks, *self.ends})
         prefix = '" " ' if spaced else ""
         grammar = f"start: {prefix}json\njson: %json {_with_fixed_whitespace(schema)}"
         matcher = LLMatcher(_llguidance_tokenizer(vocabulary.tokenizer), grammar, log_level=0)

@@ -50,7 +50,7 @@ class TokenAutomaton:
                 f"other options, candidates or separators."
             )
         stops = {
-            vocabulary.eos,
+            *vocabulary.ends,
             *vocabulary.line_breaks,
             *(vocabulary.token_of.get(word) for word in machine.stop_strings),
         }

@@ -70,8 +70,9 @@ class Vocabulary:
     control_tokens: frozenset[int]
 
     @property
-    def eos(self) -> int | None:
-        return self.tokenizer.eos
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+        return self.tokenizer.ends
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes of a token: empty for control tokens and tokens that only pad the embedding table."""
@@ -98,11 +99,9 @@ class Vocabulary:
 
         Raises ConfigError for a character that the vocabulary cannot write.
         """
-        wanted, anchor = text.encode(), self.tokenizer.encode("0")
-        with_anchor = self.tokenizer.encode(f"0{text}")
-        for tokens in (with_anchor[len(anchor) :], self.tokenizer.encode(text)):
-            if all(map(self.bytes_of, tokens)) and self.join(tokens) == wanted:
-                return tokens
+        tokens = self.tokenizer.encode_continuation(text)
+        if all(map(self.bytes_of, tokens)) and self.join(tokens) == text.encode():
+            return tokens
         return self._tokenize_greedily(text)
 
     def _tokenize_greedily(self, text: str) -> list[int]:
@@ -124,7 +123,7 @@ def vocabulary_of(tokenizer: FastTokenizer) -> Vocabulary:
     """The byte vocabulary of a tokenizer, computed once."""
     added = tokenizer.tokenizer.get_added_tokens_decoder()
     control_tokens = {token for token, entry in added.items() if entry.special}
-    control_tokens |= set() if tokenizer.eos is None else {tokenizer.eos}
+    control_tokens |= set(tokenizer.ends)
     token_bytes = _token_bytes(tokenizer)
     for token, entry in added.items():
         token_bytes[token] = entry.content.encode()

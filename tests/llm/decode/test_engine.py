@@ -264,6 +264,21 @@ def test_the_probabilities_of_all_answers_sum_to_one(tiny, prompt):
     assert np.isnan(llm.log_likelihood([prompt("7,", Numbers(2, 1))], ["12,3"])).all()
 
 
+@pytest.mark.parametrize("digits", ["sentencepiece", "unigram"])
+def test_with_a_space_in_front_of_every_text_an_answer_still_has_a_likelihood(tiny, prompt, digits):
+    llm = load_llm(tiny("llama", digits), dtype="fp32")
+    asked = [prompt(text, Numbers(2, 1, fixed=True)) for text in TEXTS]
+    nats = llm.log_likelihood(asked, [answer.text for answer in llm.complete(asked)])
+    assert np.isfinite(nats).all()
+    said = [f"{a},{b}" for a in range(10) for b in range(10)]
+    assert 0 < np.exp(llm.log_likelihood(asked[:1] * len(said), said)).sum() < 1 + 1e-4
+    ids = llm.tokenizer.prompt_ids(asked[1])
+    with torch.no_grad():
+        logprobs = llm.model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+    digit = llm.tokenizer.tokenizer.token_to_id("7")
+    assert llm.score(asked[1], ["7"])[0] == pytest.approx(float(logprobs[digit]), abs=2e-3)
+
+
 def test_likelihood_and_answer_agree(tiny, prompt):
     llm = load_llm(tiny(), dtype="fp32")
     asked = [prompt(text, Numbers(3, 2)) for text in TEXTS]

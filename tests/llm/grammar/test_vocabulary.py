@@ -46,7 +46,7 @@ def test_words_are_those_that_the_tokenizer_decodes(tiny):
 
 def test_control_tokens_write_nothing(tiny):
     words = vocabulary_of(load_tokenizer(tiny()))
-    assert words.token_bytes[words.eos] is None and words.control_tokens == {0, 1, 2}
+    assert words.ends == (2,) and words.token_bytes[2] is None and words.control_tokens == {0, 1, 2}
     assert b"</s>" not in words.token_of
 
 
