@@ -13,10 +13,13 @@ from transformers.pytorch_utils import Conv1D
 from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, nearest
+from st2llm.llm.local import decoder_layers
 
 _WEIGHT_METHODS = ("norms", "partial", "full")
 """Methods that train the model's own weights, which must be fp32 so that small steps are not rounded away."""
-_POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings")
+_POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
+_ATTENTION_TYPES = ("attention", "attn")
+"""Parts of the class names of attention modules; modules are named `attn`, `attention`, `self_attention`, ..."""
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -37,17 +40,10 @@ def peft_config(adaptation: Adaptation, model: nn.Module) -> LoraConfig:
         for target in adaptation.target_modules
         for layer in _matching_layers(target, linear)
     )
-    # For a subset of layers, full names: peft's own layer setting needs names of the whole causal model.
-    depth, targets = _layer_count(model), list(adaptation.target_modules)
+    targets = list(adaptation.target_modules)
     if adaptation.layers is not None:
-        last = _layer_markers(max(0, depth - adaptation.layers), depth)
-        targets = sorted(
-            name
-            for name, m in linear.items()
-            if any(layer in name for layer in last)
-            and any(name.endswith(f".{t}") for t in adaptation.target_modules)
-        )
-    return LoraConfig(
+        targets = _targets_in_last_layers(model, adaptation, linear)
+    settings = LoraConfig(
         r=adaptation.rank,
         lora_alpha=adaptation.alpha or 2 * adaptation.rank,  # type: ignore[arg-type]
         lora_dropout=0.0,
@@ -56,6 +52,26 @@ def peft_config(adaptation: Adaptation, model: nn.Module) -> LoraConfig:
         use_dora=adaptation.dora,
         use_rslora=adaptation.rslora,
     )
+    settings.target_modules = sorted(targets)  # peft makes a set, whose order differs from process to process
+    return settings
+
+
+def _targets_in_last_layers(
+    model: nn.Module, adaptation: Adaptation, linear: Mapping[str, nn.Module]
+) -> list[str]:
+    """Full names of the target modules in the last layers: peft's own setting needs names of the whole causal model."""
+    last = _last_layers(model, min(adaptation.layers or 0, _layer_count(model)))
+    targets = [
+        name
+        for name in linear
+        if name.startswith(last) and any(name.endswith(f".{t}") for t in adaptation.target_modules)
+    ]
+    if not targets:
+        raise ConfigError(
+            f"The last {adaptation.layers} layers have no linear layer {' or '.join(adaptation.target_modules)}, "
+            f"which target_modules names. Raise adapt.layers, or name layers of theirs."
+        )
+    return targets
 
 
 def adapt(model: PreTrainedModel, adaptation: Adaptation) -> list[nn.Parameter]:
@@ -87,25 +103,48 @@ def _inject_adapters(model: nn.Module, adaptation: Adaptation) -> list[nn.Parame
     return adapters
 
 
-def _trained_names(model: nn.Module, adaptation: Adaptation) -> list[str]:
+def _trained_names(model: PreTrainedModel, adaptation: Adaptation) -> list[str]:
     names = [name for name, _ in model.named_parameters()]
     if adaptation.method == "full":
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         return [name for name in names if id(model.get_parameter(name)) not in tables]
-    norms = {f"{name}." for name, m in model.named_modules() if "norm" in type(m).__name__.lower()}
-    trained = [
-        name
-        for name in names
-        if any(name.startswith(norm) for norm in norms) or any(f"{p}." in name for p in _POSITION_TABLES)
-    ]
+    norms = _parameter_prefixes(model, "norm")
+    trained = {
+        name for name in names if name.startswith(norms) or any(f"{p}." in name for p in _POSITION_TABLES)
+    }
+    if not norms:
+        raise ConfigError(
+            f"{type(model).__name__} has no norm layers to train. Take the method lora or full."
+        )
     if adaptation.method == "partial":
-        depth = _layer_count(model)
-        last = adaptation.layers or depth
-        if last > depth:
-            raise ConfigError(f"adapt.layers is {last}, but this model has {depth} layers.")
-        kept = _layer_markers(depth - last, depth)
-        trained += [name for name in names if "attn" in name and any(layer in f".{name}" for layer in kept)]
-    return trained
+        trained |= _attention_names(model, adaptation.layers)
+    return [name for name in names if name in trained]
+
+
+def _attention_names(model: PreTrainedModel, layers: int | None) -> set[str]:
+    """The parameters of the attention modules in the last `layers` layers; None for all."""
+    depth = _layer_count(model)
+    if (last := layers or depth) > depth:
+        raise ConfigError(f"adapt.layers is {last}, but this model has {depth} layers.")
+    attention, kept = _parameter_prefixes(model, *_ATTENTION_TYPES), _last_layers(model, last)
+    names = {
+        name for name, _ in model.named_parameters() if name.startswith(attention) and name.startswith(kept)
+    }
+    if not names:
+        raise ConfigError(
+            f"The last {last} layers of {type(model).__name__} have no attention to train, which the method partial "
+            f"trains. Raise adapt.layers, or take the method lora or full."
+        )
+    return names
+
+
+def _parameter_prefixes(model: nn.Module, *types: str) -> tuple[str, ...]:
+    """What the names of parameters begin with in modules whose class name holds one of `types`."""
+    return tuple(
+        f"{name}."
+        for name, module in model.named_modules()
+        if name and any(kind in type(module).__name__.lower() for kind in types)
+    )
 
 
 def _check_full_precision(model: PreTrainedModel, adaptation: Adaptation) -> None:
@@ -222,9 +261,10 @@ def _model_name(name: str, prefix: str) -> str:
     return own
 
 
-def _layer_markers(begin: int, depth: int) -> set[str]:
-    """Substrings of the names of weights in layers from `begin` on."""
-    return {f".{i}." for i in range(begin, depth)}
+def _last_layers(model: nn.Module, count: int) -> tuple[str, ...]:
+    """What the names of modules and parameters begin with in the last `count` layers."""
+    last = {id(layer) for layer in decoder_layers(model)[-count:]}  # type: ignore[arg-type]
+    return tuple(f"{name}." for name, module in model.named_modules() if id(module) in last)
 
 
 def _layer_count(model: nn.Module) -> int:

@@ -1,8 +1,11 @@
 """Adapters change nothing when fresh, and are all that training changes."""
 
+import json
+
 import pytest
 import torch
 from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from st2llm.align.adapters import adapt, merge_adapter, read_adapter, save_adapter
 from st2llm.config.model import Adaptation
@@ -190,3 +193,57 @@ def test_learned_positions_are_trained_with_the_norms(tiny):
     adapt(model.base_model, Adaptation(method="norms"))
     trained = {name for name, p in model.base_model.named_parameters() if p.requires_grad}
     assert "wpe.weight" in trained and all(".ln_" in f".{n}" or n == "wpe.weight" for n in trained)
+
+
+WIDTH = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "attention"),
+    [
+        ("gpt_neox", "layers.1.attention."),
+        ("bloom", "h.1.self_attention."),
+        ("mpt", "blocks.1.attn."),
+        ("falcon", "h.1.self_attention."),
+        ("mixtral", "layers.1.self_attn."),
+    ],
+)
+def test_attention_is_found_by_the_type_of_its_module(model_type, attention):
+    experts = {"num_local_experts": 2, "num_key_value_heads": 2} if model_type == "mixtral" else {}
+    config = AutoConfig.for_model(model_type, **WIDTH, **experts)
+    base = AutoModelForCausalLM.from_config(config).base_model
+    adapt(base, Adaptation(method="norms"))
+    norms = {name for name, p in base.named_parameters() if p.requires_grad}
+    adapt(base, Adaptation(method="partial", layers=1))
+    trained = {name for name, p in base.named_parameters() if p.requires_grad}
+    assert (
+        trained - norms == {name for name, _ in base.named_parameters() if name.startswith(attention)} - norms
+    )
+    assert len(trained - norms) >= 2
+
+
+def test_a_model_without_attention_or_norms_cannot_train_them():
+    base = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=2, state_size=4, vocab_size=32)
+    ).base_model
+    with pytest.raises(ConfigError, match="of MambaModel have no attention to train"):
+        adapt(base, Adaptation(method="partial"))
+    with pytest.raises(ConfigError, match="The last 1 layers have no linear layer only_in_first"):
+        base.layers[0].only_in_first = torch.nn.Linear(2, 2)
+        adapt(base, Adaptation(method="lora", target_modules=("only_in_first",), layers=1))
+    for module in base.modules():
+        if "norm" in type(module).__name__.lower():
+            module.__class__ = type("Gate", (type(module),), {})
+    with pytest.raises(ConfigError, match="MambaModel has no norm layers to train"):
+        adapt(base, Adaptation(method="norms"))
+
+
+def test_the_targets_of_a_saved_adapter_are_in_order(tiny, tmp_path):
+    targets = ("v_proj", "q_proj", "up_proj", "o_proj", "gate_proj")
+    adaptation = Adaptation(method="lora", target_modules=targets)
+    llm = load_llm(tiny(), depth=1, dtype="fp32")
+    adapt(llm.model.base_model, adaptation)
+    weights = {name: p for name, p in llm.model.base_model.named_parameters() if "lora_" in name}
+    save_adapter(tmp_path, weights, adaptation, llm.model, base=llm.name)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["target_modules"] == sorted(targets)
