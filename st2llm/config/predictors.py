@@ -18,6 +18,18 @@ from st2llm.config.training import NAME_PATTERN, Budget, WarmupSettings
 from st2llm.errors import nearest
 
 TEXT_BACKBONES = ("llm-frozen", "llm-random")
+TEXT_VALIDATION_WINDOWS = 20
+"""Validation windows that a text predictor answers at most, where its suite sets no number."""
+
+_TEXT_SETTINGS = (
+    "draws",
+    "temperature",
+    "top_p",
+    "examples",
+    "prompt_budget",
+    "answer",
+    "validation_windows",
+)
 
 
 class SuiteEncoderSettings(EncoderSettings):
@@ -50,6 +62,9 @@ class PredictorOverrides(Settings):
     """Number of leading layers of the language model to keep, in place of the suite's `llm.depth`."""
     windows: int | None = None
     """Number of evenly spaced test windows; comparisons with this predictor use these windows alone."""
+    validation_windows: int | None = Field(None, ge=0)
+    """Number of evenly spaced validation windows that a text predictor answers; by default as many as its test windows,
+    at most TEXT_VALIDATION_WINDOWS. A predictor without any has no validation score, so no verdict is about it."""
     train_adapters: bool = False
     """Trains adapters in `llm-random` as well, which makes it the twin of `llm-lora` without pretrained weights."""
     penalty: float = 1e-3
@@ -137,7 +152,7 @@ class PredictorSettings(Settings):
     def _check_draws(self) -> None:
         overrides, defaults = self.set, PredictorOverrides()
         if self.family != "text":
-            for key in ("draws", "temperature", "top_p", "examples", "prompt_budget", "answer"):
+            for key in _TEXT_SETTINGS:
                 if getattr(overrides, key) != getattr(defaults, key):
                     raise ValueError(
                         f"`{key}` is for text predictors, but {self.name!r} is a {self.family} predictor"

@@ -160,6 +160,10 @@ BAD = {
         set_("predictors", 3, "set", to={"examples": {"select": "random"}}),
         "`examples` is for text predictors, but 'none' is a primitive predictor",
     ),
+    "prompted validation windows of an arm that is not prompted": (
+        set_("predictors", 3, "set", to={"validation_windows": 4}),
+        "`validation_windows` is for text predictors, but 'none' is a primitive predictor",
+    ),
     "an unknown choice of examples": (
         set_("predictors", 9, "set", to={"examples": {"select": "shap"}}),
         "predictors.9.set.examples.select",

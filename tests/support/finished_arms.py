@@ -91,6 +91,24 @@ def arms_of(*given, **changes):
     return FinishedArms(suite_of(names, **changes), "Pacific/Auckland", facts, predictions)
 
 
+def validated(arms, tables):
+    """The arms with predictions of validation windows, by predictor, and without scores that are stored."""
+    results = [
+        result
+        | {
+            "validation": None,
+            "validation_windows": {"n": len(tables[name]) // STEPS, "sha256": str(len(tables[name]))},
+        }
+        if (name := result["predictor"]) in tables
+        else result
+        for result in arms.results
+    ]
+    found = {
+        result["key"]: tables[result["predictor"]] for result in results if result["predictor"] in tables
+    }
+    return FinishedArms(arms.suite, arms.timezone, results, arms.predictions, found)
+
+
 def records_of(arms):
     return {(r.predictor, r.seed): r.to_json() for r in build_records(arms, score_arms(arms))}
 

@@ -34,9 +34,9 @@ class Publication:
 def publish(run: Path, reports: Path = Path("evaluation/reports"), *, name: str | None = None) -> Publication:
     """Copies a finished run, or the runs of a list of suites, to `reports`/<date>-<suite> for committing.
 
-    The copy holds the pages, records, curves, controls, arm results and scores.parquet, from which
-    `st2llm report --rescore` computes the records again; predictions and answers stay behind. name: the folder's name
-    instead of <date>-<suite>.
+    The copy holds the pages, records, curves, controls, arm results, scores.parquet and validation_scores.parquet, from
+    which `st2llm report --rescore` computes the records again; predictions and answers stay behind. name: the folder's
+    name instead of <date>-<suite>.
 
     Raises ConfigError where a part of the run was made from a tree with uncommitted changes or from no known commit, is
     not finished, or mentions a path of this machine, and where `reports` does not exist or holds the report already.
@@ -127,8 +127,9 @@ def _copy(folder: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
     for path in sorted((folder / "arms").glob("[!.]*.json")):
         shutil.copyfile(path, target / "arms" / path.name)
-    scores = pd.read_parquet(folder / "scores.parquet")
-    scores.to_parquet(target / "scores.parquet", index=False, compression="zstd", compression_level=19)
+    for path in folder.glob("*scores.parquet"):
+        table = pd.read_parquet(path)
+        table.to_parquet(target / path.name, index=False, compression="zstd", compression_level=19)
 
 
 def _notes(folder: Path, card: Mapping[str, Any], copy: Path) -> Iterator[str]:

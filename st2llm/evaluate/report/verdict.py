@@ -92,6 +92,8 @@ def _sentence(name: str, arm: str, gain: Gain, *, relative: bool) -> str:
 def _no_gain_sentence(results: RunResults, rows: Sequence[Record], arm: Record | None) -> str:
     best = next((row for row in rows if results.score(row) is not None), None)
     lead = "No language model took part"
+    if arm is None and any(row.pretrained for row in rows):
+        lead = "No LLM arm has a validation score, so there is no verdict"
     if arm is not None:
         lead = f"No gain was recorded for {_llm_of(results, arm)}"
     if best is None:
@@ -147,8 +149,4 @@ def _cautions(results: RunResults, rows: Sequence[Record], arm: Record | None) -
     ]
     if arm is not None and arm.unread:
         cautions.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
-    if arm is not None and arm.validation is None:
-        cautions.append(
-            "No LLM arm has a validation score, so the best one was chosen on test: that flatters it."
-        )
     return tuple(cautions)

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from st2llm.config.predictors import PredictorSettings, SuiteBudget, WindowSettings
+from st2llm.config.predictors import (
+    TEXT_VALIDATION_WINDOWS,
+    PredictorSettings,
+    SuiteBudget,
+    WindowSettings,
+)
 from st2llm.config.suite import Suite
 from st2llm.data.windows.splits import SampleSequence, Splits, evenly_spaced
 from st2llm.errors import ConfigError
@@ -77,6 +82,19 @@ class Inputs:
     def validation_samples(self) -> list[Sample]:
         """The validation samples, with their truth."""
         return self._subsampled(self.validation, self.suite.validation)
+
+    def prompted_validation_samples(self, predictor: PredictorSettings) -> list[Sample]:
+        """The validation samples that a text predictor answers: a subset of `validation_samples`, with their truth.
+
+        Where the suite sets no number of places for validation windows, they have as many as test windows.
+        """
+        count = predictor.set.validation_windows
+        if count is None:
+            count = min(TEXT_VALIDATION_WINDOWS, len(self.test_windows(predictor)))
+        if count == 0:
+            return []
+        settings = self.suite.validation if self.suite.validation.places else self.suite.windows
+        return self._subsampled(evenly_spaced(self.validation, count), settings)
 
     def _subsampled(self, windows: SampleSequence, settings: WindowSettings) -> list[Sample]:
         """The samples of these windows with as many places as the suite sets, made once."""

@@ -25,11 +25,13 @@ class Outcome:
 
     result: what arms/<key>.json holds beside the identity of the job: validation, converged, cost, curves, ...
     predictions: the prediction table (see `build_score_table`). answers: rows of the answers file of a text arm.
+    validation: the prediction table of the validation windows; None where the predictor answers none.
     """
 
     result: dict[str, Any]
     predictions: pd.DataFrame
     answers: list[dict[str, Any]] = field(default_factory=list)
+    validation: pd.DataFrame | None = None
 
 
 @runtime_checkable

@@ -1,7 +1,11 @@
 """One task of a suite: its jobs, each run by the runner of its family."""
 
+import hashlib
+import json
 import time
 from typing import Any
+
+import pandas as pd
 
 from st2llm.config.model import LLM_BACKBONES
 from st2llm.evaluate.run.inputs import Inputs
@@ -35,8 +39,13 @@ class Study:
             return result
         began = time.perf_counter()
         outcome = self.runners[runner_name(job.predictor)].run(job, store)
-        result = {**self._identity(job), **outcome.result, "wall_s": time.perf_counter() - began}
-        store.finish(job.key, result, outcome.predictions, outcome.answers)
+        result = {
+            **self._identity(job),
+            **outcome.result,
+            "validation_windows": _describe_windows(outcome.validation),
+            "wall_s": time.perf_counter() - began,
+        }
+        store.finish(job.key, result, outcome.predictions, outcome.answers, validation=outcome.validation)
         return result
 
     def _identity(self, job: Job) -> dict[str, Any]:
@@ -53,3 +62,11 @@ class Study:
             "task": job.task,
             "seed": job.seed,
         }
+
+
+def _describe_windows(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """The number of windows and places of a prediction table, and their hash; None without a table."""
+    if table is None:
+        return None
+    pairs = sorted(set(zip(table["sample"].astype(str), table["place"].astype(str), strict=True)))
+    return {"n": len(pairs), "sha256": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()}

@@ -11,6 +11,8 @@ from st2llm.errors import DataError
 
 _REQUIRED = ("predictor", "task", "family", "n", "metrics")
 _PROMPT_SETTINGS = ("examples", "budget", "answer_set")
+_LATER_KEYS = ("validation_n", "best_on_validation", "validation_cost")
+"""Keys that records of earlier versions lack; written where they have a value."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Record:
 
     n, unread: answers, and those that could not be parsed. llm: the language model that the predictor used.
     cost: mean over seeds (peak_mb: the maximum). validation: mean of the selection metric on validation windows.
+    validation_n: pairs of validation window and place that it answered. best_on_validation: whether it is the best arm
+    on validation of those with pretrained weights, or of those without; None without a validation score.
+    validation_cost: what the answers of a text arm on validation windows cost, which `cost` leaves out.
     unread_rules: by rule (dropped, penalised, imputed), the metrics of a text arm. answer_counts: answers of a text arm
     by category. crps: the estimator of CRPS and its mean number of draws. detected: by kind of fault, the share of
     faults with an alarm. prompt_settings: what a text arm changed in its template: examples, budget, answer_set.
@@ -86,6 +91,9 @@ class Record:
     converged: bool | None = None
     lr: float | None = None
     validation: float | None = None
+    validation_n: int | None = None
+    best_on_validation: bool | None = None
+    validation_cost: Mapping[str, float | int | None] | None = None
     gain_best: Gain | None = None
     gain_pretraining: Gain | None = None
     cost: Mapping[str, float | int | None] = field(default_factory=dict)
@@ -134,6 +142,7 @@ class Record:
             "lr": self.lr,
             "metrics": {name: estimate.to_json() for name, estimate in self.metrics.items()},
             "validation": self.validation,
+            **{key: value for key in _LATER_KEYS if (value := getattr(self, key)) is not None},
             "gain_best": self.gain_best.to_json() if self.gain_best else None,
             "gain_pretraining": self.gain_pretraining.to_json() if self.gain_pretraining else None,
             "cost": dict(self.cost),
@@ -172,6 +181,7 @@ class Record:
             converged=content.get("converged"),
             lr=content.get("lr"),
             validation=finite_number(content.get("validation")),
+            **{key: content.get(key) for key in _LATER_KEYS},
             gain_best=Gain.from_json(content.get("gain_best")),
             gain_pretraining=Gain.from_json(content.get("gain_pretraining")),
             cost={name: _as_written(value) for name, value in (content.get("cost") or {}).items()},

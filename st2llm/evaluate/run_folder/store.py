@@ -122,11 +122,22 @@ class RunStore:
         return read_json(path) if path.exists() else None
 
     def finish(
-        self, key: str, result: Mapping[str, Any], predictions: pd.DataFrame, answers: list[dict[str, Any]]
+        self,
+        key: str,
+        result: Mapping[str, Any],
+        predictions: pd.DataFrame,
+        answers: list[dict[str, Any]],
+        *,
+        validation: pd.DataFrame | None = None,
     ) -> None:
-        """Writes an arm's answers and predictions, then its result, which make it finished."""
+        """Writes an arm's answers and predictions, then its result, which make it finished.
+
+        validation: its predictions of the validation windows, where it answered any.
+        """
         if answers:
             write_lines(self.root / "answers" / f"{key}.jsonl", answers)
+        if validation is not None:
+            write_table(self.root / "validation" / f"{key}.parquet", validation)
         write_table(self.root / "predictions" / f"{key}.parquet", predictions)
         write_json(self.root / "arms" / f"{key}.json", result)
 
@@ -139,7 +150,12 @@ class RunStore:
         return sorted(path for path in (self.root / "arms").glob("*.json") if not path.name.startswith("."))
 
     def predictions(self, key: str) -> pd.DataFrame:
+        """The predictions of the test windows by a finished arm."""
         return pd.read_parquet(self.root / "predictions" / f"{key}.parquet")
+
+    def validation(self, key: str) -> pd.DataFrame:
+        """The predictions of the validation windows by a finished arm."""
+        return pd.read_parquet(self.root / "validation" / f"{key}.parquet")
 
 
 def run_folders(folder: Path) -> list[Path]:

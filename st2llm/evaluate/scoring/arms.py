@@ -1,7 +1,7 @@
 """The finished arms of a task: results and predictions, as the run folder holds them."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -13,38 +13,42 @@ from st2llm.evaluate.run_folder.store import RunStore
 class PredictionTables(Mapping[str, pd.DataFrame]):
     """The predictions of finished arms by key, read on access; the latest `keep` stay in memory.
 
-    One table may have millions of rows.
+    read: reads the table of a key. One table may have millions of rows.
     """
 
-    def __init__(self, store: RunStore, keep: int = 3) -> None:
-        self.store, self.keep = store, keep
+    def __init__(self, keys: Sequence[str], read: Callable[[str], pd.DataFrame], keep: int = 3) -> None:
+        self.keys_of_arms, self.read, self.keep = tuple(keys), read, keep
         self._kept: dict[str, pd.DataFrame] = {}
 
     def __getitem__(self, key: str) -> pd.DataFrame:
         if key not in self._kept:
             if len(self._kept) >= self.keep:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = self.store.predictions(key)
+            self._kept[key] = self.read(key)
         return self._kept[key]
 
     def __iter__(self) -> Iterator[str]:
-        return (result["key"] for result in self.store.arms())
+        return iter(self.keys_of_arms)
 
     def __len__(self) -> int:
-        return len(self.store.arms())
+        return len(self.keys_of_arms)
 
 
 @dataclass(frozen=True)
 class FinishedArms:
     """The finished arms of one task.
 
-    results: the files of arms/, one per predictor and seed. predictions: their prediction tables by key.
+    results: the files of arms/, one per predictor and seed. predictions: their prediction tables by key. validation:
+    the same for validation windows, of the arms whose `validation_windows` is not None. validation_totals: metric
+    totals of each predictor, seed, sample and place on validation; None where they are not computed yet.
     """
 
     suite: Suite
     timezone: str
     results: list[dict[str, Any]]
     predictions: Mapping[str, pd.DataFrame]
+    validation: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    validation_totals: pd.DataFrame | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -66,4 +70,6 @@ class FinishedArms:
 def load_arms(store: RunStore, suite: Suite, task: str, timezone: str) -> FinishedArms:
     """The finished arms of a run on one task."""
     results = [result for result in store.arms() if result["task"] == task]
-    return FinishedArms(suite, timezone, results, PredictionTables(store))
+    predictions = PredictionTables([result["key"] for result in results], store.predictions)
+    validated = [result["key"] for result in results if result.get("validation_windows")]
+    return FinishedArms(suite, timezone, results, predictions, PredictionTables(validated, store.validation))

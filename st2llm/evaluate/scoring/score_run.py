@@ -1,6 +1,7 @@
 """Scores, records and control results of a run folder, computed from its predictions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ from st2llm.evaluate.run_folder.store import (
 )
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.control_results import control_results
-from st2llm.evaluate.scoring.records import EntryFacts, build_records, score_arms
+from st2llm.evaluate.scoring.records import (
+    VALIDATION_COLUMNS,
+    EntryFacts,
+    build_records,
+    score_arms,
+    score_validation,
+)
 
 
 def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
-    """Writes scores.parquet, results.jsonl, curves.jsonl and controls.json anew from the predictions of a run.
+    """Writes the scores of test and validation, results.jsonl, curves.jsonl and controls.json of a run anew.
 
-    Where there are no predictions (a published report), scores.parquet is read instead of written: metrics, gains and
+    Where there are no predictions (a published report), both scores are read instead of written: metrics, gains and
     intervals are computed from it, and what needs single predictions (n, unread, answers by rule, faults found) is kept
     as recorded. Nothing is trained or prompted. Returns the records and the scores. Raises ConfigError where the folder
     holds no run, no finished arm, or neither predictions nor scores.
@@ -35,17 +42,20 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     suite = Suite.model_validate(card["config"])
     published = None if (run / "predictions").is_dir() else _published_scores(run)
     records: list[Record] = []
-    scores = []
+    scores: list[pd.DataFrame] = []
+    validation: list[pd.DataFrame] = []
     for task in suite.tasks:
         arms = load_arms(store, suite, task.name, card["data"]["timezone"])
         if not arms.results:
             continue
         if published is None:
+            facts, totals = None, score_validation(arms)
+            validation.append(totals.assign(task=task.name))
             scores.append(score_arms(arms))
-            records += build_records(arms, scores[-1])
         else:
+            facts, totals = _recorded_facts(run, task.name), _published_validation(run, task.name)
             scores.append(published[published["task"] == task.name].reset_index(drop=True))
-            records += build_records(arms, scores[-1], _recorded_facts(run, task.name))
+        records += build_records(replace(arms, validation_totals=totals), scores[-1], facts)
     if not records:
         raise ConfigError(
             f"{run} has no finished arm yet. Continue: `st2llm compare ... --out {run} --resume`."
@@ -53,6 +63,7 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     frame = pd.concat(scores, ignore_index=True)
     if published is None:
         write_table(run / "scores.parquet", frame)
+        write_table(run / "validation_scores.parquet", pd.concat(validation, ignore_index=True))
     write_lines(run / "results.jsonl", (record.to_json() for record in records))
     results = store.arms()
     write_lines(run / "curves.jsonl", _curves(results))
@@ -78,6 +89,15 @@ def _published_scores(run: Path) -> pd.DataFrame | None:
             f"{missing[0]} from where the run was made, or run `st2llm compare` again."
         )
     return pd.read_parquet(run / "scores.parquet")
+
+
+def _published_validation(run: Path, task: str) -> pd.DataFrame:
+    """The validation totals of a task in a folder without predictions; empty in reports of earlier versions."""
+    path = run / "validation_scores.parquet"
+    if not path.is_file():
+        return pd.DataFrame(columns=[*VALIDATION_COLUMNS])
+    table = pd.read_parquet(path)
+    return table[table["task"] == task].drop(columns="task").reset_index(drop=True)
 
 
 def _recorded_facts(run: Path, task: str) -> dict[tuple[str, int | None], EntryFacts]:

@@ -107,11 +107,33 @@ def test_the_best_llm_arm_is_best_on_validation_not_on_test(tmp_path):
     assert best.predictor == "llm-frozen"
 
 
-def test_an_arm_chosen_on_test_for_want_of_validation_is_a_caution(tmp_path):
-    run = fake_run.write(tmp_path)
-    found = read_results(run)
+def test_there_is_no_verdict_where_no_llm_arm_has_a_validation_score(tmp_path):
+    found = read_results(fake_run.write(tmp_path))
     blind = replace(found, records=tuple(replace(row, validation=None) for row in found.records))
-    assert any("chosen on test" in caution for caution in compute_verdict(blind, TASK).cautions)
+    verdict = compute_verdict(blind, TASK)
+    assert (verdict.outcome, verdict.llm_arm) == ("none", None)
+    assert "No LLM arm has a validation score" in verdict.sentence
+
+
+def test_an_arm_without_a_validation_score_is_not_chosen_however_good_on_test(tmp_path):
+    rows = read_results(fake_run.write(tmp_path)).pooled(TASK)
+    only = [replace(row, validation=None if row.predictor != "llm-frozen" else 9e9) for row in rows]
+    best = best_llm_arm(only, lower=True)
+    assert best is not None and best.predictor == "llm-frozen"
+
+
+def test_the_arm_that_was_best_on_shared_validation_windows_is_chosen_not_that_of_the_lowest_score(tmp_path):
+    rows = read_results(fake_run.write(tmp_path)).pooled(TASK)
+    scored = [
+        replace(
+            row,
+            validation=0.1 if row.predictor == "text" else 1.0,
+            best_on_validation=row.predictor == "llm-lora",
+        )
+        for row in rows
+    ]
+    best = best_llm_arm(scored, lower=True)
+    assert best is not None and best.predictor == "llm-lora"
 
 
 @pytest.mark.parametrize(

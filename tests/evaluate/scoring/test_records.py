@@ -1,12 +1,24 @@
 """From predictions to records, by hand: two places, two hours a day, made-up arms."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score
 from support import handmade
-from support.finished_arms import COST, DAYS, ERRORS, PLACES, arms_of, records_of, table, text_arms, truth_of
+from support.finished_arms import (
+    COST,
+    DAYS,
+    ERRORS,
+    PLACES,
+    arms_of,
+    records_of,
+    table,
+    text_arms,
+    truth_of,
+    validated,
+)
 
 from st2llm import metrics
 from st2llm.config.suite import Suite
@@ -17,6 +29,8 @@ from st2llm.evaluate.scoring.records import (
     build_records,
     random_twin,
     score_arms,
+    score_validation,
+    validation_score,
 )
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.predict.answer_counts import count_categories
@@ -108,6 +122,59 @@ def test_a_record_counts_answers_not_places_where_there_is_a_ledger():
     assert record["unread_rules"] == records_of(arms)["text", None]["unread_rules"]
     assert found["last-value", None]["ledger"] is None
     json.dumps(record, allow_nan=False)
+
+
+ARMS = ("last-value", "hour-of-week", "lora", "text")
+EASY, HARD = 1.0, np.repeat([1.0, 5.0], [16, DAYS * 4 - 16])
+"""Errors on validation: of four easy days, and of all days."""
+
+
+def validated_arms(text, lora=HARD, *, unread=(), tables=ARMS):
+    """Arms of which the text arm answered the first four days of validation alone. text, lora: their errors there."""
+    found = {
+        "last-value": table(2.0),
+        "hour-of-week": table(-8.0),
+        "lora": table(lora),
+        "text": table(text, days=4, unread=set(unread)),
+    }
+    arms = validated(
+        arms_of(*((name, 3.0, table(1.0)) for name in ARMS)), {name: found[name] for name in tables}
+    )
+    return replace(arms, validation_totals=score_validation(arms))
+
+
+def best_of(arms):
+    return {r.predictor for r in build_records(arms, score_arms(arms)) if r.best_on_validation}
+
+
+def test_arms_are_chosen_on_the_validation_windows_that_all_candidates_answered():
+    arms = validated_arms(text=1.5)
+    assert [validation_score(arms, arms.of(name)[0]) for name in ("text", "lora")] == [
+        1.5,
+        pytest.approx(13 / 3),
+    ]
+    assert best_of(arms) == {"last-value", "lora"}
+    assert best_of(validated_arms(text=0.5)) == {"last-value", "text"}
+
+
+def test_unread_answers_on_validation_are_penalised_by_the_rule_that_is_worst_there():
+    arms = validated_arms(text=EASY, unread=((0, "a"),))
+    assert validation_score(arms, arms.of("text")[0]) == pytest.approx((14 * 1.0 + 2 * 8.0) / 16)
+    assert best_of(arms) == {"last-value", "lora"}
+
+
+def test_an_arm_of_fewer_windows_is_not_chosen_over_one_whose_windows_cannot_be_compared():
+    assert best_of(validated_arms(text=0.1, tables=("last-value", "hour-of-week", "text"))) == {
+        "last-value",
+        "lora",
+    }
+
+
+def test_unread_answers_without_a_rule_that_answered_validation_windows_leave_no_validation_score():
+    arms = validated_arms(text=EASY, unread=((0, "a"),), tables=("text",))
+    record = records_of(arms)["text", None]
+    assert record["validation"] is None
+    assert "best_on_validation" not in record
 
 
 def test_the_reference_is_the_arm_that_is_best_on_validation_not_on_test():

@@ -25,20 +25,21 @@ def predict_job(inputs: Inputs, job: Job, predictor: Predictor, *, fit_s: float)
 
     fit_s: seconds that fitting took.
     """
-    test = inputs.test_samples(job.predictor)
+    test, validation = inputs.test_samples(job.predictor), validation_table(inputs, predictor)
     inputs.reporter.start(job.key, len(test))
     with Meter() as meter:
         predictions = predictor.predict(without_truth(test))
     inputs.reporter.update(len(test))
     cost = Cost(train_s=fit_s, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb)
     result: dict[str, Any] = {
-        "validation": validation_score(inputs, predictor),
+        "validation": validation_score(inputs, validation),
         "file_sha256": getattr(predictor, "sha256", None),
         "converged": None,
         "cost": cost.to_json(),
         "curves": [],
     }
-    return Outcome(result, prediction_table(inputs, predictor, test, predictions))
+    table = prediction_table(inputs, predictor, test, predictions)
+    return Outcome(result, table, validation=validation)
 
 
 def prediction_table(
@@ -54,17 +55,23 @@ def prediction_table(
     return add_anomaly_scores(table, training, inputs.data, inputs.faults, settings.threshold_quantile)
 
 
-def validation_score(inputs: Inputs, predictor: Predictor) -> float | None:
-    """The selection metric on the validation windows.
+def validation_table(inputs: Inputs, predictor: Predictor) -> pd.DataFrame | None:
+    """Predictions of the validation windows beside the truth.
 
-    None where there are no such windows, no truth in them, or no predictions of them in a predictions file.
+    None where there are no such windows, or no predictions of them in a predictions file.
     """
     if not len(inputs.validation):
         return None
     samples = inputs.validation_samples()
     if isinstance(predictor, PredictionsFilePredictor) and not predictor.knows(samples):
         return None
-    table = build_score_table(samples, predictor.predict(without_truth(samples)))
+    return build_score_table(samples, predictor.predict(without_truth(samples)))
+
+
+def validation_score(inputs: Inputs, table: pd.DataFrame | None) -> float | None:
+    """The selection metric of a table of validation windows; None without a table or without truth in it."""
+    if table is None:
+        return None
     metric = inputs.suite.selection_metric
     value = score(table, (metric,)).get(metric, np.nan)
     return value if np.isfinite(value) else None

@@ -1,7 +1,7 @@
 """Text arms: a language model is prompted for each sample and its answers are parsed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,21 @@ class TextRunner:
         options = prompt_options(predictor, model, inputs.train, seed=job.seed)
         run = run_text(job, model, without_truth(test), options=options, reporter=inputs.reporter)
         result: dict[str, Any] = {
+            # Computed when the run is scored, since the predictions of rules replace unreadable answers.
             "validation": None,
             "converged": None,
             "cost": run.cost.to_json(),
             "curves": [],
         }
-        return Outcome({**result, **run.result()}, build_score_table(test, run.predictions), run.rows())
+        table, validation = build_score_table(test, run.predictions), None
+        if samples := inputs.prompted_validation_samples(predictor):
+            on_validation = replace(job, key=f"{job.key} on validation")
+            again = run_text(
+                on_validation, model, without_truth(samples), options=options, reporter=inputs.reporter
+            )
+            validation = build_score_table(samples, again.predictions)
+            result["validation_cost"] = again.cost.to_json()
+        return Outcome({**result, **run.result()}, table, run.rows(), validation)
 
 
 def run_text(

@@ -12,7 +12,7 @@ from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.job import Job, Outcome
-from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score
+from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run.samples import CachedSamples, without_truth
 from st2llm.evaluate.run_folder.store import RunStore
@@ -40,14 +40,14 @@ class TrainedRunner:
         predictor = ArmPredictor(
             job.predictor.name, arm, preprocessor, with_instructions=soft, batch_size=budget.batch
         )
-        validation = validation_score(inputs, predictor)
+        validation = validation_table(inputs, predictor)
         if budget.refit:
             self._refit(job, arm, chosen.curve, store)
         test = inputs.test_samples(job.predictor)
         with Meter() as meter:
             predictions = predictor.predict(without_truth(test))
         result = {
-            "validation": validation,
+            "validation": validation_score(inputs, validation),
             "converged": chosen.curve.converged,
             "lr": chosen.curve.lr,
             "encoder_sha256": arm.shared_sha256,
@@ -57,7 +57,8 @@ class TrainedRunner:
                 for done in fits
             ],
         }
-        return Outcome(result, prediction_table(inputs, predictor, test, predictions))
+        table = prediction_table(inputs, predictor, test, predictions)
+        return Outcome(result, table, validation=validation)
 
     def _cost(self, arm: Arm, test: list[Sample], chosen: FitResult, meter: Meter, *, soft: bool) -> Cost:
         preprocessor = self.training.preprocessor

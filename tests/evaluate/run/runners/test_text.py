@@ -10,7 +10,7 @@ from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.job import Job
-from st2llm.evaluate.run.progress import ProgressReporter
+from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.runners.text import decoding_settings, run_text
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore, read_lines
@@ -84,7 +84,6 @@ def test_every_draw_of_every_place_is_kept_with_its_category(card, llama, town, 
     assert facts["ledger"] == {category: 18 * (category == "readable") for category in CATEGORIES}
     assert facts["decoding"] == {**DRAWS, "seed": 0}
     assert ("text-0", 18) in told
-    assert told[-1] == 18
 
 
 def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(card, llama, town, tmp_path):
@@ -137,6 +136,44 @@ class Silent:
             "Silent", (type(real),), {"complete": lambda _, prompts, decoding: asked.append(prompts)}
         )
         self.__dict__ = real.__dict__
+
+
+def test_validation_windows_are_answered_too_and_their_cost_is_counted_apart(card, llama, town, tmp_path):
+    places = {"select": "even", "count": 5, "places": 1}
+    study, told = study_of(card, llama, town, own={}, windows=places, validation=places)
+    result, rows, frame, store = run(study, tmp_path)
+    table = store.validation("text-0")
+    validation = {sample.id for sample in study.inputs.validation}
+    assert len(rows) == len(frame) // 24 == WINDOWS
+    assert (result["validation_windows"]["n"], len(table)) == (WINDOWS, WINDOWS * 24)
+    assert set(table["sample"]) <= validation
+    assert not set(table["sample"]) & set(frame["sample"])
+    assert ("text-0 on validation", WINDOWS) in told
+    assert result["cost"]["tokens_in"] == sum(row["tokens_in"] - row["tokens_shared"] for row in rows)
+    assert result["validation_cost"]["tokens_out"] > 0
+    arms = load_arms(store, study.inputs.suite, study.inputs.task.name, "UTC")
+    record = next(r for r in build_records(arms, score_arms(arms)) if r.predictor == "text")
+    known = table[table["valid"]]
+    assert record.validation == pytest.approx((known["value"] - known["truth"]).abs().mean())
+    assert (record.validation_n, record.best_on_validation) == (WINDOWS, True)
+    assert record.validation_cost == result["validation_cost"]
+
+
+@pytest.mark.parametrize(
+    ("own", "count"),
+    [({"windows": 3}, 3), ({}, 20), ({"validation_windows": 4}, 4), ({"validation_windows": 0}, 0)],
+)
+def test_a_text_arm_answers_as_many_validation_windows_as_test_windows_but_at_most_twenty(
+    card, llama, town, own, count
+):
+    # All 22 windows of the test part, unless the arm sets fewer; 14 of them are in validation.
+    suite = text_suite(card, llama, {"windows": None, **own}, validation={"select": "all"})
+    inputs = Inputs(
+        suite, TaskData(town, suite.tasks[0], split(town, suite.tasks[0], stride=24)), NO_PROGRESS
+    )
+    assert len(inputs.test) > 20
+    samples = inputs.prompted_validation_samples(suite.predictor("text"))
+    assert len(samples) == min(count, len(inputs.validation))
 
 
 @pytest.mark.slow
