@@ -166,7 +166,9 @@ def untimed(run: Path) -> list[dict[str, Any]]:
     """The records without what a clock or the machine's memory says."""
     found = records(run)
     for record in found:
-        record["cost"] = {key: value for key, value in record["cost"].items() if key not in TIMED}
+        for name in ("cost", "validation_cost"):
+            if name in record:
+                record[name] = {key: value for key, value in record[name].items() if key not in TIMED}
     return found
 
 
