@@ -221,6 +221,13 @@ def is_measurable(name: str, totals: Mapping[str, object]) -> bool:
     return set(_RATIOS[name][::2]) <= set(totals)
 
 
+def entry_total(name: str) -> str | None:
+    """The total whose count is the number of entries that a metric is over; None for metrics of classes and events."""
+    if name in ("f1", "auprc", "event_f1"):
+        return None
+    return "squared_error" if name == "r2" else _RATIOS[name][0]
+
+
 def metric_from_totals(
     name: str, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]
 ) -> Float64[np.ndarray, "*draw"]:

@@ -203,7 +203,10 @@ class WindowSettings(Settings):
 
 
 class BootstrapSettings(Settings):
-    """The block bootstrap of intervals. block: the unit that is resampled; by default that of BOOTSTRAP_BLOCKS."""
+    """Which samples depend on each other. block: samples of a block do; by default that of BOOTSTRAP_BLOCKS.
+
+    draws: resamples of the seeds from which the optimism of the choice of arms is computed, beyond four seeds.
+    """
 
     block: Literal["day", "week", "object", "clip", "sample"] = "day"
     draws: int = Field(2000, ge=100)

@@ -100,6 +100,8 @@ class Suite(Settings):
     validation: WindowSettings = WindowSettings()
     primary_metric: str = "mae"
     bootstrap: BootstrapSettings = BootstrapSettings()
+    equivalence_margin: float = Field(0.02, gt=0)
+    """Two arms are equivalent where their gain is surely smaller: 0.02 is 2 %, or 2 points of a score."""
     controls: ControlSettings | None = None
     faults: FaultSettings | None = None
     """Faults to detect; adds the metrics of anomaly detection."""

@@ -61,10 +61,15 @@ ARMS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What the folder is to show. gain: of llm-lora over ridge-deviation, with its interval."""
+    """What the folder is to show. gain: of llm-lora over ridge-deviation, with its interval.
+
+    narrower: by how much each end of the 90 % interval lies inside of it. n_seeds: paired training runs of a gain.
+    """
 
     gain: tuple[float, float | None, float | None] = (-0.031, -0.050, -0.012)
     n_blocks: int = 40
+    n_seeds: int = 3
+    narrower: float = 0.002
     demo: bool = True
     llm: bool = True
     days: int = 40
@@ -229,7 +234,9 @@ def _gain(arm: Arm, plan: Plan) -> dict[str, Any]:
     detectable = None if low is None or high is None else (high - low) / 2
     return {
         "vs": "ridge-deviation", "value": value + shift, "low": ends[0], "high": ends[1], "n_blocks": plan.n_blocks,
-        "detectable": detectable,
+        "detectable": detectable, "n_seeds": plan.n_seeds, "margin": 0.02, "p_adjusted": 0.012,
+        "low90": None if ends[0] is None else ends[0] + plan.narrower,
+        "high90": None if ends[1] is None else ends[1] - plan.narrower,
     }  # fmt: skip
 
 
@@ -237,7 +244,7 @@ def _pretraining(arm: Arm, plan: Plan) -> dict[str, Any]:
     few = plan.n_blocks < 20
     return {
         "vs": "llm-random", "value": 0.016, "low": None if few else -0.004, "high": None if few else 0.035,
-        "n_blocks": plan.n_blocks, "detectable": None if few else 0.0195,
+        "n_blocks": plan.n_blocks, "detectable": None if few else 0.0195, "n_seeds": plan.n_seeds,
     }  # fmt: skip
 
 

@@ -10,13 +10,16 @@ from st2llm.evaluate.run_folder.record import Record
 
 @dataclass(frozen=True)
 class GainCell:
-    """A gain in the table. span: its interval. vs: the reference."""
+    """A gain in the table. span: its interval. vs: the reference. outcome: see `gain_outcome`.
+
+    note: the p value after Holm's correction over all LLM arms, or what is missing for a verdict.
+    """
 
     text: str
     span: str
     vs: str
-    side: str
-    """better, worse, open or few."""
+    outcome: str
+    note: str
 
 
 @dataclass(frozen=True)

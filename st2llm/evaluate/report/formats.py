@@ -98,6 +98,11 @@ def format_gain_size(value: float | None, *, relative: bool = True) -> str:
     return format_gain(value, relative=relative).lstrip("+" + MINUS)
 
 
+def format_p(value: float) -> str:
+    """A p value with two digits (`= 0.03`, `< 0.001`)."""
+    return "< 0.001" if value < 0.001 else f"= {value:.2g}" if value < 0.1 else f"= {value:.2f}"
+
+
 def format_count(value: float | None) -> str:
     """A whole number with its thousands set apart."""
     return MISSING if value is None or not math.isfinite(value) else f"{value:,.0f}"

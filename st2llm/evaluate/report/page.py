@@ -16,18 +16,19 @@ from st2llm.evaluate.report.formats import (
     format_gain_interval,
     format_gain_size,
     format_large,
+    format_p,
     format_score,
     format_score_interval,
     metric_name,
     metric_unit,
     pluralize,
 )
-from st2llm.evaluate.report.terms import block_name, draw_rule, imputation_name
+from st2llm.evaluate.report.protocol import block_name, draw_rule, imputation_name
 from st2llm.evaluate.report.verdict import Verdict, compute_verdict, llm_name
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import mean_errors
-from st2llm.evaluate.scoring.gain import gain_outcome
+from st2llm.evaluate.scoring.gains.outcome import gain_outcome, shortage
 from st2llm.metrics import VALUE_METRICS
 from st2llm.predict.answer_counts import CATEGORIES, CATEGORY_DESCRIPTIONS
 
@@ -160,9 +161,10 @@ def _metric(name: str, score: Estimate | None) -> tuple[str, str]:
 def _gain(gain: Gain | None, *, relative: bool) -> GainCell | None:
     if gain is None:
         return None
-    side = gain_outcome(gain)
-    span = "too few blocks" if side == "few" else format_gain_interval(gain.low, gain.high)
-    return GainCell(format_gain(gain.value, relative=relative), span, gain.vs, side)
+    span = "too few blocks" if gain.low is None else format_gain_interval(gain.low, gain.high)
+    note = shortage(gain).partition(":")[0] if gain.low is not None else ""
+    p = f"Holm p {format_p(gain.p_adjusted)}" if gain.p_adjusted is not None else ""
+    return GainCell(format_gain(gain.value, relative=relative), span, gain.vs, gain_outcome(gain), note or p)
 
 
 def _pooling(results: RunResults, rows: Sequence[Record]) -> str:
@@ -308,5 +310,5 @@ def _detectable(results: RunResults, tasks: Sequence[TaskSection]) -> str:
         if gain is not None and gain.detectable is not None:
             where = f" on {view.task}" if len(tasks) > 1 else ""
             amount = format_gain_size(gain.detectable, relative=results.relative)
-            sentences.append(f"The smallest gain that this run can detect{where} is {amount}.")
+            sentences.append(f"The smallest gain that such a run finds in 80 % of cases{where} is {amount}.")
     return " ".join(sentences)

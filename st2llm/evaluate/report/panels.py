@@ -23,7 +23,6 @@ from st2llm.evaluate.run_folder.record import Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import MeanErrors
 from st2llm.evaluate.scoring.examples import Example, choose_examples
-from st2llm.evaluate.scoring.gain import gain_outcome
 from st2llm.types import DAY_S, HOUR_S, MONTH_S
 
 STEPS = {300: "5-minute step", 900: "quarter-hour", HOUR_S: "hour", DAY_S: "day", MONTH_S: "month"}
@@ -72,8 +71,7 @@ def gains(rows: Sequence[Record], *, relative: bool, name: str) -> str:
 
 
 def bar(label: str, gain: Gain, role: str) -> dict[str, object]:
-    few = gain_outcome(gain) == "few"
-    ends = (np.nan, np.nan) if few else (gain.low, gain.high)
+    ends = (np.nan, np.nan) if gain.low is None else (gain.low, gain.high)
     return {"label": label, "value": gain.value, "low": ends[0], "high": ends[1], "role": role}
 
 

@@ -4,11 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from st2llm.config.predictors import FaultSettings
-from st2llm.evaluate.report.formats import format_duration, format_large, metric_name
-from st2llm.evaluate.report.terms import draw_rule, imputation_name
+from st2llm.evaluate.report.formats import IMPUTATION_NAMES, format_duration, format_large, metric_name
 from st2llm.evaluate.run_folder.record import finite_number
 from st2llm.evaluate.run_folder.results import RunResults
-from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
+from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS, MIN_SEEDS
 
 
 def describe(results: RunResults) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
@@ -122,9 +121,24 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
         ),
         (
             "intervals",
-            "95 %, paired bootstrap over blocks, drawn jointly for both arms, seeds resampled within.",
+            "95 %, from the crossed effects of blocks and paired seeds on the gain (two-way analysis of variance of "
+            "its influence values), with Student's t and Satterthwaite's degrees of freedom. Blocks near in time may "
+            "depend on each other (equal-weighted cosine estimator). The interval is widened by how much the choice of "
+            "the arm and of the reference on validation flatters them.",
         ),
-        ("too few blocks", f"Under {MIN_BLOCKS} blocks there is no interval and no verdict."),
+        (
+            "no verdict",
+            f"Under {MIN_BLOCKS} blocks, under {MIN_SEEDS} seeds of a trained arm, without a validation score, and "
+            "where a control did not pass.",
+        ),
+        (
+            "equivalent",
+            "The 90 % interval lies within the margin of the suite (two one-sided tests at 5 %).",
+        ),
+        (
+            "several arms",
+            "Holm p: the probability of a gain this far from zero if there were none, corrected for all LLM arms.",
+        ),
         *_faults(results),
         ("learning rate", "Chosen for each arm on validation from the same list."),
         (
@@ -195,3 +209,21 @@ def _plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(_plain(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def imputation_name(results: RunResults) -> str:
+    """The rule that is imputed for unreadable answers."""
+    return IMPUTATION_NAMES.get(str(results.run["suite"].get("stand_in")), "last value")
+
+
+def draw_rule(results: RunResults) -> str:
+    """How several draws become one prediction."""
+    if results.predicts_labels:
+        return "the label that most readable draws rank first"
+    return "the median of the readable draws"
+
+
+def block_name(results: RunResults) -> str:
+    """The blocks that are resampled, in the plural."""
+    block = ((results.run.get("config") or {}).get("bootstrap") or {}).get("block") or "day"
+    return {"sample": "windows"}.get(str(block), f"{block}s")

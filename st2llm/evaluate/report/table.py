@@ -18,7 +18,7 @@ from st2llm.evaluate.report.formats import (
 from st2llm.evaluate.report.verdict import compute_verdict
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record
 from st2llm.evaluate.run_folder.results import read_results
-from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
+from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS
 from st2llm.metrics import HIGHER_IS_BETTER
 
 NARROW = 100

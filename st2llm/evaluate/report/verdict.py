@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from st2llm.evaluate.report.cautions import verdict_cautions
 from st2llm.evaluate.report.formats import (
     format_gain_interval,
     format_gain_size,
@@ -14,8 +15,7 @@ from st2llm.evaluate.report.formats import (
 )
 from st2llm.evaluate.run_folder.record import Gain, Record
 from st2llm.evaluate.run_folder.results import RunResults
-from st2llm.evaluate.scoring.bootstrap import MIN_BLOCKS
-from st2llm.evaluate.scoring.gain import gain_outcome
+from st2llm.evaluate.scoring.gains.outcome import Outcome, gain_outcome, shortage, within_margin
 from st2llm.evaluate.scoring.records import best_llm_arm
 
 
@@ -23,11 +23,11 @@ from st2llm.evaluate.scoring.records import best_llm_arm
 class Verdict:
     """The verdict on one task.
 
-    outcome: better, worse, open (the interval contains zero), few (too few blocks) or none (no LLM took part).
-    about: model, data and budget that the sentence is about. cautions: limitations of the sentence.
+    outcome: helped, hurt, equivalent, unclear, no-verdict, or none (no LLM took part). about: model, data and budget
+    that the sentence is about. cautions: limitations of the sentence.
     """
 
-    outcome: str
+    outcome: Outcome | Literal["none"]
     sentence: str
     about: str
     cautions: tuple[str, ...]
@@ -36,24 +36,43 @@ class Verdict:
 
 
 def compute_verdict(results: RunResults, task: str) -> Verdict:
-    """The verdict on a task, about the LLM arm that was best on validation."""
+    """The verdict on a task, about the LLM arm that was best on validation.
+
+    There is none without a validation score of an LLM arm, under 20 blocks, under three seeds of a trained arm, and
+    where a planted control did not pass.
+    """
     rows = results.pooled(task)
     arm = best_llm_arm(rows, lower=results.relative)
+    about, cautions = _scope(results, task, arm), verdict_cautions(results, rows, arm)
     if arm is None or arm.gain_best is None:
         reference = next((row.predictor for row in rows if not row.pretrained), None)
-        return Verdict(
-            "none",
-            _no_gain_sentence(results, rows, arm),
-            _scope(results, task, arm),
-            _cautions(results, rows, arm),
-            arm,
-            reference,
-        )
+        took_part = any(row.pretrained for row in rows)
+        sentence = _no_gain_sentence(results, rows, arm, took_part=took_part)
+        return Verdict("no-verdict" if took_part else "none", sentence, about, cautions, arm, reference)
     gain = arm.gain_best
-    sentence = _sentence(_llm_of(results, arm), arm.predictor, gain, relative=results.relative)
-    return Verdict(
-        gain_outcome(gain), sentence, _scope(results, task, arm), _cautions(results, rows, arm), arm, gain.vs
-    )
+    name, measured = _llm_of(results, arm), _measured(results, gain)
+    if reason := shortage(gain) or _failed_control(results):
+        sentence = f"No verdict on {name}: {reason}. Its best arm, {arm.predictor}, measured {measured}."
+        return Verdict("no-verdict", sentence, about, cautions, arm, gain.vs)
+    outcome = gain_outcome(gain)
+    sentence = _sentence(results, name, arm.predictor, gain, outcome)
+    return Verdict(outcome, sentence, about, cautions, arm, gain.vs)
+
+
+def _failed_control(results: RunResults) -> str:
+    """Why a control withholds the verdict; '' where all that ran passed."""
+    meanings = {
+        "positive": "a gain that was planted was not found",
+        "negative": "a gain was found where none was planted",
+    }
+    for name, meaning in meanings.items():
+        control = results.controls.get(name)
+        if control and not control.get("passed"):
+            outcome = str(control.get("outcome") or "failed")
+            if outcome == "failed":
+                return f"the {name} control failed: {meaning}"
+            return f"the {name} control is {outcome}, so it shows nothing"
+    return ""
 
 
 def llm_name(llm: Mapping[str, Any] | None) -> str:
@@ -75,33 +94,39 @@ def _llm_of(results: RunResults, arm: Record | None) -> str:
     return llm_name((arm.llm if arm else None) or results.run.get("llm"))
 
 
-def _sentence(name: str, arm: str, gain: Gain, *, relative: bool) -> str:
+def _measured(results: RunResults, gain: Gain) -> str:
     side = "worse" if gain.value < 0 else "better"
-    amount = f"{format_gain_size(gain.value, relative=relative)} {side}"
-    span = format_gain_interval(gain.low, gain.high)
-    claim = f"its best arm, {arm}, is {amount} {span} than {gain.vs}"
-    return {
-        "better": f"{name} helped: {claim}.",
-        "worse": f"{name} did not help: {claim}.",
-        "open": f"{name} made no difference that this run can show: {claim}, and the interval holds zero.",
-        "few": f"Too few blocks for a verdict on {name}: its best arm, {arm}, measured {amount} than {gain.vs}, "
-        f"but on {pluralize(gain.n_blocks, 'block')} where {MIN_BLOCKS} are needed.",
-    }[gain_outcome(gain)]
+    amount = f"{format_gain_size(gain.value, relative=results.relative)} {side}"
+    return " ".join(filter(None, (amount, format_gain_interval(gain.low, gain.high), f"than {gain.vs}")))
 
 
-def _no_gain_sentence(results: RunResults, rows: Sequence[Record], arm: Record | None) -> str:
+def _sentence(results: RunResults, name: str, arm: str, gain: Gain, outcome: Outcome) -> str:
+    claim = f"its best arm, {arm}, is {_measured(results, gain)}"
+    margin = format_gain_size(gain.margin, relative=results.relative)
+    if outcome == "equivalent":
+        return f"{name} makes no difference larger than {margin}: {claim}."
+    if outcome == "unclear":
+        return f"This run cannot tell whether {name} helps: {claim}, and the interval contains zero."
+    small = f" The difference is surely smaller than {margin}." if within_margin(gain) else ""
+    return f"{name} {outcome}: {claim}.{small}"
+
+
+def _no_gain_sentence(
+    results: RunResults, rows: Sequence[Record], arm: Record | None, *, took_part: bool
+) -> str:
     best = next((row for row in rows if results.score(row) is not None), None)
     lead = "No language model took part"
-    if arm is None and any(row.pretrained for row in rows):
-        lead = "No LLM arm has a validation score, so there is no verdict"
     if arm is not None:
         lead = f"No gain was recorded for {_llm_of(results, arm)}"
+    elif took_part:
+        lead = f"No verdict on {_llm_of(results, None)}: none of its arms has a validation score"
     if best is None:
         return f"{lead}, and nothing could be scored."
     value = format_score(results.primary, results.score(best))
     value += " %" if metric_unit(results.primary, "") == "%" else ""
     among = pluralize(len(rows), "predictor")
-    return f"{lead}: of {among}, {best.predictor} is best with {metric_name(results.primary)} {value}."
+    end = f"Of {among}, {best.predictor} is best with {metric_name(results.primary)} {value}."
+    return f"{lead}. {end}" if took_part and arm is None else f"{lead}: {end[0].lower()}{end[1:]}"
 
 
 def _scope(results: RunResults, task: str, arm: Record | None) -> str:
@@ -128,25 +153,3 @@ def _budget(results: RunResults) -> list[str]:
     seconds = f"{budget['seconds']:,} s" if budget.get("seconds") else ""
     batch = f" of batch {budget['batch']}" if budget.get("batch") else ""
     return [f"{steps or seconds}{batch} for each trained arm"] if steps or seconds else []
-
-
-def _cautions(results: RunResults, rows: Sequence[Record], arm: Record | None) -> tuple[str, ...]:
-    cautions = []
-    if results.run["suite"].get("demo"):
-        cautions.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
-    for name, meaning in (
-        ("positive", "this run could not have seen a gain that was there, so the verdict says little"),
-        ("negative", "it shows a gain where none was planted, so the gains here are not to be trusted"),
-    ):
-        control = results.controls.get(name)
-        if control and not control.get("passed"):
-            cautions.append(f"The {name} control failed: {meaning}.")
-    compared = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
-    cautions += [
-        f"{row.predictor} has not converged: with more steps its error may fall."
-        for row in rows
-        if row.predictor in compared and row.converged is False
-    ]
-    if arm is not None and arm.unread:
-        cautions.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
-    return tuple(cautions)

@@ -31,8 +31,14 @@ class Estimate:
 class Gain:
     """(E_ref - E_llm) / E_ref; for higher-is-better metrics score_llm - score_ref. Positive: the LLM is better.
 
-    vs: the reference. low, high: 95 % interval, None under 20 blocks. detectable: half the width of the interval, about
-    the smallest gain that this comparison can tell from zero.
+    vs: the reference. low, high: 95 % interval, None under 20 blocks; it is widened by the optimism of the choices.
+    detectable: the smallest gain that this comparison would find in 80 % of runs. n_seeds: paired training runs; None
+    where neither arm is trained. se, df: standard error and its degrees of freedom. p: two-sided p value of no gain;
+    p_adjusted: the same after Holm's correction over all LLM arms of the task. low90, high90: the 90 % interval, whose
+    place inside -margin to +margin makes two arms equivalent. optimism_llm, optimism_reference: how much the choice of
+    the arm and of the reference on validation flatters them. block_length, autocorrelation: of the differences between
+    the arms, block by block in the order of time: the length of Politis and White (2004), in blocks, and the first
+    autocorrelation; correlated: whether that is larger than chance.
     """
 
     vs: str
@@ -41,16 +47,44 @@ class Gain:
     high: float | None
     n_blocks: int
     detectable: float | None
+    n_seeds: int | None = None
+    se: float | None = None
+    df: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    low90: float | None = None
+    high90: float | None = None
+    margin: float | None = None
+    optimism_llm: float = 0.0
+    optimism_reference: float = 0.0
+    block_length: float | None = None
+    autocorrelation: float | None = None
+    correlated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any] | None) -> "Gain | None":
-        """The gain as it was written; None where there is none."""
+    def from_json(cls, content: Mapping[str, Any] | None, *, n_seeds: int | None = None) -> "Gain | None":
+        """The gain as it was written; None where there is none.
+
+        n_seeds: of a gain of an earlier version, which does not hold it.
+        """
         value = finite_number(content.get("value")) if content else None
         if content is None or value is None:
             return None
+        seeds = content.get("n_seeds", n_seeds)
+        optional = (
+            "se",
+            "df",
+            "p",
+            "p_adjusted",
+            "low90",
+            "high90",
+            "margin",
+            "block_length",
+            "autocorrelation",
+        )
         return cls(
             vs=str(content.get("vs", "")),
             value=value,
@@ -58,6 +92,11 @@ class Gain:
             high=finite_number(content.get("high")),
             n_blocks=int(content.get("n_blocks") or 0),
             detectable=finite_number(content.get("detectable")),
+            n_seeds=None if seeds is None else int(seeds),
+            optimism_llm=finite_number(content.get("optimism_llm")) or 0.0,
+            optimism_reference=finite_number(content.get("optimism_reference")) or 0.0,
+            correlated=bool(content.get("correlated", False)),
+            **{name: finite_number(content.get(name)) for name in optional},
         )
 
 
@@ -164,6 +203,8 @@ class Record:
         if missing:
             raise DataError(f"A record in {source} has no {missing[0]!r}: {str(dict(content))[:120]}")
         rules = content.get("unread_rules")
+        seeds = tuple(content.get("seeds") or ())
+        trained = max(len(seeds), 1) if content["family"] in ("soft", "primitive") else None
         return cls(
             predictor=str(content["predictor"]),
             task=str(content["task"]),
@@ -176,14 +217,14 @@ class Record:
             backbone=content.get("backbone"),
             llm=content["llm"] if isinstance(content.get("llm"), dict) else None,
             seed=content.get("seed"),
-            seeds=tuple(content.get("seeds") or ()),
+            seeds=seeds,
             unread=int(content.get("unread") or 0),
             converged=content.get("converged"),
             lr=content.get("lr"),
             validation=finite_number(content.get("validation")),
             **{key: content.get(key) for key in _LATER_KEYS},
-            gain_best=Gain.from_json(content.get("gain_best")),
-            gain_pretraining=Gain.from_json(content.get("gain_pretraining")),
+            gain_best=Gain.from_json(content.get("gain_best"), n_seeds=trained),
+            gain_pretraining=Gain.from_json(content.get("gain_pretraining"), n_seeds=trained),
             cost={name: _as_written(value) for name, value in (content.get("cost") or {}).items()},
             unread_rules=rules
             and {rule: {m: finite_number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},

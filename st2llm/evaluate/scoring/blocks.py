@@ -1,10 +1,10 @@
-"""Blocks of the bootstrap: which samples are resampled together."""
+"""Blocks: which samples depend on each other, and are one unit of the interval."""
 
 import pandas as pd
 
 
 def block_of_samples(frame: pd.DataFrame, block: str, timezone: str) -> dict[str, str]:
-    """The block of each sample by name; blocks are resampled as a whole.
+    """The block of each sample by name; samples of a block depend on each other.
 
     frame: predictions with the columns sample, place and time (seconds UTC). block: day or week (the local day, or its
     Monday, of the middle predicted step), object (the moving object), clip (the clip that the sample is cut from) or
@@ -17,9 +17,15 @@ def block_of_samples(frame: pd.DataFrame, block: str, timezone: str) -> dict[str
         return {name: name.split("/", 1)[-1].rsplit("/", 1)[0] for name in names.unique()}
     if block == "object":
         return {str(s): str(p) for s, p in frame["place"].astype(str).groupby(names).first().items()}
-    middle = frame.groupby(names)["time"].median()
-    local = pd.to_datetime(middle.astype("int64"), unit="s", utc=True).dt.tz_convert(timezone)
+    middle = pd.Series(middle_times(frame))
+    local = pd.to_datetime(middle, unit="s", utc=True).dt.tz_convert(timezone)
     if block == "week":
         local = local.dt.tz_localize(None)  # the date of a Monday, across changes of the clock
         local = local - pd.to_timedelta(local.dt.day_of_week, unit="D")
     return {str(sample): str(day) for sample, day in local.dt.strftime("%Y-%m-%d").items()}
+
+
+def middle_times(frame: pd.DataFrame) -> dict[str, int]:
+    """The middle of the predicted times of each sample, in seconds UTC."""
+    middle = frame.groupby(frame["sample"].astype(str))["time"].median()
+    return {str(sample): int(time) for sample, time in middle.items()}

@@ -6,9 +6,8 @@ from typing import Any
 from st2llm.config.suite import Suite
 from st2llm.evaluate.run_folder.store import RunStore, read_json
 from st2llm.evaluate.scoring.arms import load_arms
-from st2llm.evaluate.scoring.gain import Scores
-from st2llm.evaluate.scoring.records import best_reference, gains, score_arms
-from st2llm.metrics import HIGHER_IS_BETTER
+from st2llm.evaluate.scoring.gains.choice import make_choices
+from st2llm.evaluate.scoring.records import gains, score_arms, score_table_of
 
 
 def control_results(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
@@ -21,13 +20,12 @@ def control_results(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
         card = read_json(folder / "run.json")
         control = Suite.model_validate(card["config"])
         arms = load_arms(RunStore(folder), control, suite.tasks[0].name, timezone)
-        scores = Scores(score_arms(arms), suite.bootstrap.draws)
-        llms = [p for p in arms.predictors if arms.of(p)[0]["pretrained"]]
-        if not llms or best_reference(arms) is None:
+        scores = score_table_of(arms, score_arms(arms))
+        choices = make_choices(arms, scores)
+        if choices.llm is None or choices.reference is None:
             continue
-        choose = max if suite.primary_metric in HIGHER_IS_BETTER else min
-        best = choose(llms, key=lambda p: float(arms.of(p)[0]["validation"]))
-        gain, pretraining = gains(arms, scores, best)
+        best = choices.llm
+        gain, pretraining = gains(arms, scores, choices, best)
         both = [g for g in (gain, pretraining) if g is not None]
         results[name] = {
             "description": _DESCRIPTIONS[name],

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,14 @@ from st2llm import metrics
 from st2llm.evaluate.run_folder.record import Gain, Record
 from st2llm.evaluate.scoring.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.arms import FinishedArms
-from st2llm.evaluate.scoring.blocks import block_of_samples
-from st2llm.evaluate.scoring.gain import Scores
+from st2llm.evaluate.scoring.blocks import block_of_samples, middle_times
+from st2llm.evaluate.scoring.gains.choice import Choices, make_choices
+from st2llm.evaluate.scoring.gains.gain import Scores, with_interval
+from st2llm.evaluate.scoring.gains.multiplicity import adjust_for_arms
+from st2llm.evaluate.scoring.gains.validation import score_validation, validation_score
 from st2llm.evaluate.scoring.totals import mean_draws, totals_by_sample
 from st2llm.evaluate.scoring.unread import metrics_by_rule, resolve_unread
 from st2llm.predict.answer_counts import AnswerCategory, sum_counts
-
-VALIDATION_COLUMNS = ("predictor", "seed", "sample", "place", "metric", "sum", "count")
-_NO_VALIDATION = pd.DataFrame(columns=[*VALIDATION_COLUMNS])
 
 
 def score_arms(arms: FinishedArms, rule: str = "penalised") -> pd.DataFrame:
@@ -33,6 +32,7 @@ def score_arms(arms: FinishedArms, rule: str = "penalised") -> pd.DataFrame:
         totals.insert(0, "seed", result["seed"])
         totals.insert(0, "predictor", result["predictor"])
         totals["block"] = totals["sample"].map(blocks)
+        totals["time"] = totals["sample"].map(middle_times(frame))
         tables.append(totals)
     return pd.concat(tables, ignore_index=True)
 
@@ -41,6 +41,7 @@ def score_arms(arms: FinishedArms, rule: str = "penalised") -> pd.DataFrame:
 class EntryFacts:
     """What a record states about single predicted entries, which score totals do not hold (see `Record`)."""
 
+    predictor: str
     n: int
     unread: int
     unread_rules: Mapping[str, Mapping[str, float | None]] | None
@@ -61,18 +62,29 @@ def build_records(
     """
     if arms.validation_totals is None:
         arms = replace(arms, validation_totals=score_validation(arms))
-    table = Scores(scores, arms.suite.bootstrap.draws)
+    table = score_table_of(arms, scores)
+    choices = make_choices(arms, table)
     records = []
     for name in arms.predictors:
         for seed in (None, *(int(result["seed"]) for result in arms.of(name))):
             facts = _entry_facts(arms, name, seed) if recorded is None else recorded[name, seed]
-            records.append(_record(arms, table, facts, name, seed))
-    pretrained = [name for name in arms.predictors if arms.of(name)[0]["pretrained"]]
-    best = {best_reference(arms), best_on_validation(arms, pretrained)}
-    return [
-        record if record.validation is None else replace(record, best_on_validation=record.predictor in best)
-        for record in records
-    ]
+            records.append(_record(arms, table, choices, facts, seed))
+    best = {choices.llm, choices.reference}
+    return adjust_for_arms(
+        [
+            record
+            if record.validation is None
+            else replace(record, best_on_validation=record.predictor in best)
+            for record in records
+        ]
+    )
+
+
+def score_table_of(arms: FinishedArms, scores: pd.DataFrame) -> Scores:
+    """The totals of a task, with what the suite says about them."""
+    suite = arms.suite
+    trained = frozenset(predictor.name for predictor in suite.predictors if predictor.trained)
+    return Scores(scores, trained, str(suite.bootstrap.block), suite.equivalence_margin)
 
 
 def _results(arms: FinishedArms, name: str, seed: int | None) -> list[dict[str, Any]]:
@@ -85,124 +97,11 @@ def _entry_facts(arms: FinishedArms, name: str, seed: int | None) -> EntryFacts:
     n, unread = _answers(frames, _answer_counts(results))
     rules = metrics_by_rule(arms, results) if results[0]["family"] == "text" else None
     detected = detected_by_kind(pd.concat(frames)) if arms.suite.faults is not None else None
-    return EntryFacts(n, unread, rules, _crps_estimator(frames), detected)
+    return EntryFacts(name, n, unread, rules, _crps_estimator(frames), detected)
 
 
 def _answer_counts(results: Sequence[Mapping[str, Any]]) -> Mapping[AnswerCategory, int] | None:
     return sum_counts(r["ledger"] for r in results) if all(r.get("ledger") for r in results) else None
-
-
-def best_reference(arms: FinishedArms) -> str | None:
-    """The arm without pretrained LLM weights that is best on validation, mean over seeds."""
-    return best_on_validation(arms, [name for name in arms.predictors if not arms.of(name)[0]["pretrained"]])
-
-
-def best_on_validation(arms: FinishedArms, names: Sequence[str]) -> str | None:
-    """The predictor that is best on validation, mean over seeds; None where no one has a validation score.
-
-    Scores are compared on identical windows and places: first of the predictors that answered the most, then of the
-    best one and those that answered fewer (text), on what all of these answered.
-    """
-    choose = max if arms.suite.selection_metric in metrics.HIGHER_IS_BETTER else min
-    best: list[str] = []
-    for group in _by_validation_windows(arms, names):
-        shared = _shared_pairs(arms, [*best, *group]) if best else None
-        scores = {name: _mean_validation(arms, name, shared) for name in [*best, *group]}
-        known = {name: value for name, value in scores.items() if value is not None}
-        if known and (not best or best[0] in known):
-            best = [choose(known, key=lambda name: known[name])]
-    return best[0] if best else None
-
-
-def validation_score(
-    arms: FinishedArms, result: Mapping[str, Any], shared: pd.MultiIndex | None = None
-) -> float | None:
-    """The selection metric of a finished arm on its validation windows, or on the shared pairs of sample and place.
-
-    None where the arm answered no validation window, or nothing can be measured.
-    """
-    if shared is None and result["validation"] is not None:
-        return float(result["validation"])
-    rows = _validation_rows(arms, result)
-    if shared is not None:
-        rows = rows[_pairs(rows).isin(shared)]
-    sums = rows.groupby("metric")[["sum", "count"]].sum()
-    totals = {str(name): (float(total), int(count)) for name, total, count in sums.itertuples()}
-    metric = arms.suite.selection_metric
-    value = metrics.metrics_from_totals(totals, (metric,)).get(metric, np.nan)
-    return float(value) if np.isfinite(value) else None
-
-
-def score_validation(arms: FinishedArms) -> pd.DataFrame:
-    """Metric totals of validation windows by predictor, seed, sample and place; unread answers are penalised.
-
-    An arm with unread answers has none where no rule of the run has predictions to replace them by, because an earlier
-    version finished it.
-    """
-    validated = [result for result in arms.results if result.get("validation_windows")]
-    on_validation = FinishedArms(arms.suite, arms.timezone, validated, arms.validation)
-    has_rules = any(result["family"] == "baseline" for result in validated)
-    tables = [_NO_VALIDATION]
-    for result in validated:
-        if has_rules or not arms.validation[result["key"]]["unread"].any():
-            totals = _totals_by_pair(resolve_unread(on_validation, result, "penalised"))
-            tables.append(totals.assign(predictor=result["predictor"], seed=result["seed"]))
-    filled = [table for table in tables if len(table)] or tables
-    return pd.concat(filled, ignore_index=True)[[*VALIDATION_COLUMNS]]
-
-
-def _totals_by_pair(frame: pd.DataFrame) -> pd.DataFrame:
-    """Metric totals of each pair of sample and place."""
-    names = frame["sample"].astype(str) + "\n" + frame["place"].astype(str)
-    totals = totals_by_sample(frame.assign(sample=names))
-    pairs = totals["sample"].str.split("\n", n=1, expand=True)
-    return totals.assign(sample=pairs[0], place=pairs[1])
-
-
-def _validation_rows(arms: FinishedArms, result: Mapping[str, Any]) -> pd.DataFrame:
-    """The validation totals of a finished arm; empty where there are none."""
-    table = _NO_VALIDATION if arms.validation_totals is None else arms.validation_totals
-    rows: pd.DataFrame = table[
-        (table["predictor"] == result["predictor"]) & (table["seed"] == result["seed"])
-    ]
-    return rows
-
-
-def _by_validation_windows(arms: FinishedArms, names: Sequence[str]) -> list[list[str]]:
-    """The predictors with a validation score, grouped by their validation windows, the most windows first.
-
-    Arms of earlier versions do not state these windows; they were validated on all those of the suite.
-    """
-    described = [
-        r["validation_windows"] for r in arms.results if r["family"] != "text" and r.get("validation_windows")
-    ]
-    complete: Mapping[str, Any] = max(
-        described, key=lambda windows: windows["n"], default={"n": np.inf, "sha256": ""}
-    )
-    groups: dict[tuple[float, str], list[str]] = {}
-    for name in names:
-        results = arms.of(name)
-        if all(validation_score(arms, result) is not None for result in results):
-            windows = results[0].get("validation_windows") or complete
-            groups.setdefault((windows["n"], windows["sha256"]), []).append(name)
-    return [groups[key] for key in sorted(groups, key=lambda key: -key[0])]
-
-
-def _shared_pairs(arms: FinishedArms, names: Sequence[str]) -> pd.MultiIndex:
-    """The pairs of sample and place that all of these predictors answered on validation."""
-    pairs = [_pairs(_validation_rows(arms, arms.of(name)[0])).unique() for name in names]
-    return reduce(lambda one, other: one.intersection(other), pairs)
-
-
-def _pairs(table: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(table[["sample", "place"]].astype(str))
-
-
-def _mean_validation(arms: FinishedArms, name: str, shared: pd.MultiIndex | None) -> float | None:
-    """The mean validation score over seeds; None where a seed has none."""
-    scores = [validation_score(arms, result, shared) for result in arms.of(name)]
-    known = [value for value in scores if value is not None]
-    return float(np.mean(known)) if len(known) == len(scores) else None
 
 
 def best_llm_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
@@ -229,24 +128,44 @@ def random_twin(arms: FinishedArms, name: str) -> str | None:
 
 
 def gains(
-    arms: FinishedArms, table: Scores, name: str, seed: int | None = None
+    arms: FinishedArms, table: Scores, choices: Choices, name: str, seed: int | None = None
 ) -> tuple[Gain | None, Gain | None]:
-    """gain_best and gain_pretraining of an arm with pretrained weights; None where there is no reference."""
+    """gain_best and gain_pretraining of an arm with pretrained weights; None where there is no reference.
+
+    Intervals are widened by the optimism of the choices: that of the LLM arm for the arm that was chosen, that of the
+    reference for gain_best. A single seed is not chosen from.
+    """
     if not arms.of(name)[0]["pretrained"]:
         return None, None
     metric = arms.suite.primary_metric
-    both = [
-        table.gain(metric, name, reference, seed) if reference else None
-        for reference in (best_reference(arms), random_twin(arms, name))
-    ]
-    return both[0], both[1]
+    twin = random_twin(arms, name)
+    best = table.gain(metric, name, choices.reference, seed) if choices.reference else None
+    pretraining = table.gain(metric, name, twin, seed) if twin else None
+    if seed is not None:
+        return best, pretraining
+    chosen = choices.optimism_llm if name == choices.llm else 0.0
+    return (
+        best and _widened(table, metric, best, chosen, choices.optimism_reference),
+        pretraining and _widened(table, metric, pretraining, chosen, 0.0),
+    )
 
 
-def _record(arms: FinishedArms, table: Scores, facts: EntryFacts, name: str, seed: int | None) -> Record:
-    suite = arms.suite
+def _widened(table: Scores, metric: str, gain: Gain, llm: float, reference: float) -> Gain:
+    """The gain with its interval widened by two optimisms in the unit of the metric."""
+    unit = 1.0
+    if metric not in metrics.HIGHER_IS_BETTER:
+        error = table.estimate(metric, gain.vs).value
+        unit = 1 / error if error else 0.0
+    return with_interval(gain, optimism_llm=llm * unit, optimism_reference=reference * unit)
+
+
+def _record(
+    arms: FinishedArms, table: Scores, choices: Choices, facts: EntryFacts, seed: int | None
+) -> Record:
+    suite, name = arms.suite, facts.predictor
     results = _results(arms, name, seed)
     first = results[0]
-    best, pretraining = gains(arms, table, name, seed)
+    best, pretraining = gains(arms, table, choices, name, seed)
     converged = [r["converged"] for r in results if r["converged"] is not None]
     validation = [value for r in results if (value := validation_score(arms, r)) is not None]
     return Record(

@@ -20,13 +20,8 @@ from st2llm.evaluate.run_folder.store import (
 )
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.control_results import control_results
-from st2llm.evaluate.scoring.records import (
-    VALIDATION_COLUMNS,
-    EntryFacts,
-    build_records,
-    score_arms,
-    score_validation,
-)
+from st2llm.evaluate.scoring.gains.validation import VALIDATION_COLUMNS, score_validation
+from st2llm.evaluate.scoring.records import EntryFacts, build_records, score_arms
 
 
 def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
@@ -104,7 +99,7 @@ def _recorded_facts(run: Path, task: str) -> dict[tuple[str, int | None], EntryF
     """What the records of a task state about single predictions, by predictor and seed."""
     records = [Record.from_json(line) for line in read_lines(run / "results.jsonl")]
     return {
-        (r.predictor, r.seed): EntryFacts(r.n, r.unread, r.unread_rules, r.crps, r.detected)
+        (r.predictor, r.seed): EntryFacts(r.predictor, r.n, r.unread, r.unread_rules, r.crps, r.detected)
         for r in records
         if r.task == task
     }

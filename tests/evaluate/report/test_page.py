@@ -42,7 +42,7 @@ def test_under_twenty_blocks_a_gain_shows_no_interval(tmp_path):
     rows = {row.record.predictor: row for row in page(tmp_path).tasks[0].rows}
     cell = rows["text"].gain_best
     assert cell is not None
-    assert (cell.text, cell.span, cell.side) == ("−116.0 %", "too few blocks", "few")
+    assert (cell.text, cell.span, cell.outcome) == ("−116.0 %", "too few blocks", "no-verdict")
 
 
 def test_the_three_rules_for_unreadable_answers_stand_side_by_side(tmp_path):
@@ -100,7 +100,7 @@ def test_each_task_has_its_own_table_and_only_the_last_its_map(tmp_path):
 
 
 def test_the_smallest_gain_that_could_be_seen_is_stated(tmp_path):
-    assert page(tmp_path).detectable == "The smallest gain that this run can detect is 1.9 %."
+    assert page(tmp_path).detectable == "The smallest gain that such a run finds in 80 % of cases is 1.9 %."
 
 
 def test_a_long_prompt_is_shortened_and_says_by_how_much(tmp_path):

@@ -4,9 +4,7 @@ import pytest
 from support import fake_run
 
 from st2llm.evaluate.report.verdict import compute_verdict, llm_name
-from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.results import read_results
-from st2llm.evaluate.scoring.gain import gain_outcome
 from st2llm.evaluate.scoring.records import best_llm_arm
 
 TASK = "forecast-168-24"
@@ -16,47 +14,59 @@ def verdict(folder, **plan):
     return compute_verdict(read_results(fake_run.write(folder, fake_run.Plan(**plan))), TASK)
 
 
-def test_a_gain_below_zero_says_did_not_help_and_how_much_worse(tmp_path):
+def test_a_gain_below_zero_says_hurt_and_how_much_worse(tmp_path):
     said = verdict(tmp_path)
-    assert said.outcome == "worse"
+    assert said.outcome == "hurt"
     assert said.sentence == (
-        "smollm2-135m (6 of 30 layers, bf16) did not help: its best arm, llm-lora, is 3.1 % worse [−5.0, −1.2] "
+        "smollm2-135m (6 of 30 layers, bf16) hurt: its best arm, llm-lora, is 3.1 % worse [−5.0, −1.2] "
         "than ridge-deviation."
     )
 
 
 def test_a_gain_above_zero_says_helped(tmp_path):
     said = verdict(tmp_path, gain=(0.042, 0.011, 0.071))
-    assert said.outcome == "better"
+    assert said.outcome == "helped"
     assert (
         "helped: its best arm, llm-lora, is 4.2 % better [+1.1, +7.1] than ridge-deviation." in said.sentence
     )
 
 
+def test_a_gain_that_is_surely_small_says_that_it_is_smaller_than_the_margin(tmp_path):
+    said = verdict(tmp_path, gain=(0.01, 0.002, 0.018))
+    assert said.outcome == "helped"
+    assert said.sentence.endswith("The difference is surely smaller than 2.0 %.")
+
+
 @pytest.mark.parametrize(("gain", "side"), [((0.01, -0.02, 0.04), "better"), ((-0.01, -0.04, 0.02), "worse")])
-def test_an_interval_that_holds_zero_is_no_difference_whatever_the_sign(tmp_path, gain, side):
+def test_an_interval_that_contains_zero_and_more_than_the_margin_cannot_tell(tmp_path, gain, side):
     said = verdict(tmp_path, gain=gain)
-    assert said.outcome == "open"
-    assert "made no difference that this run can show" in said.sentence
+    assert said.outcome == "unclear"
+    assert said.sentence.startswith("This run cannot tell whether smollm2-135m (6 of 30 layers, bf16) helps")
     assert f"1.0 % {side}" in said.sentence
-    assert "the interval holds zero" in said.sentence
 
 
-def test_under_twenty_blocks_there_is_no_verdict_even_with_an_interval(tmp_path):
-    said = verdict(tmp_path, n_blocks=19)
-    assert said.outcome == "few"
-    assert said.sentence.startswith("Too few blocks for a verdict")
-    assert "19 blocks where 20 are needed" in said.sentence
-    assert "helped" not in said.sentence
+def test_an_interval_inside_the_margin_is_no_difference_larger_than_it(tmp_path):
+    said = verdict(tmp_path, gain=(0.003, -0.012, 0.018))
+    assert said.outcome == "equivalent"
+    assert "makes no difference larger than 2.0 %" in said.sentence
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "blocks", "outcome"),
-    [(0.01, 0.02, 20, "better"), (-0.02, -0.01, 20, "worse"), (-0.01, 0.02, 20, "open"), (0.0, 0.02, 20, "open"),
-     (-0.02, 0.0, 20, "open"), (0.01, 0.02, 19, "few"), (None, None, 40, "few")],
+    ("changes", "reason"),
+    [({"n_blocks": 19}, "19 blocks where 20 are needed"),
+     ({"n_seeds": 1}, "one seed: the noise of training is not measured"),
+     ({"n_seeds": 2}, "2 seeds where 3 are needed"),
+     ({"controls_passed": (True, False)}, "the negative control failed: a gain was found where none was planted"),
+     ({"controls_passed": (False, True)}, "the positive control failed: a gain that was planted was not found")],
 )  # fmt: skip
-def test_the_outcome_is_the_side_on_which_the_whole_interval_lies(low, high, blocks, outcome):
-    assert gain_outcome(Gain("ridge", 0.01, low, high, blocks, None)) == outcome
+def test_without_blocks_seeds_or_controls_there_is_no_verdict_even_with_an_interval(
+    tmp_path, changes, reason
+):
+    """The demo once said "helped" from one seed, two lines above a failed control."""
+    said = verdict(tmp_path, gain=(0.042, 0.011, 0.071), **changes)
+    assert said.outcome == "no-verdict"
+    assert said.sentence.startswith(f"No verdict on smollm2-135m (6 of 30 layers, bf16): {reason}.")
+    assert "helped" not in said.sentence
 
 
 def test_scores_that_are_better_higher_are_compared_by_difference(tmp_path):
@@ -92,27 +102,12 @@ def test_a_demo_and_an_arm_that_has_not_converged_are_cautions(tmp_path):
     assert "llm-lora has not converged" in cautions
 
 
-def test_a_failed_control_is_a_caution(tmp_path):
-    cautions = " ".join(verdict(tmp_path, controls_passed=(False, False), demo=False).cautions)
-    assert "positive control failed" in cautions
-    assert "negative control failed" in cautions
-    assert "DEMO" not in cautions
-
-
 def test_the_best_llm_arm_is_best_on_validation_not_on_test(tmp_path):
     rows = read_results(fake_run.write(tmp_path)).pooled(TASK)
     moved = [replace(row, validation=1.0) if row.predictor == "llm-frozen" else row for row in rows]
     best = best_llm_arm(moved, lower=True)
     assert best is not None
     assert best.predictor == "llm-frozen"
-
-
-def test_there_is_no_verdict_where_no_llm_arm_has_a_validation_score(tmp_path):
-    found = read_results(fake_run.write(tmp_path))
-    blind = replace(found, records=tuple(replace(row, validation=None) for row in found.records))
-    verdict = compute_verdict(blind, TASK)
-    assert (verdict.outcome, verdict.llm_arm) == ("none", None)
-    assert "No LLM arm has a validation score" in verdict.sentence
 
 
 def test_an_arm_without_a_validation_score_is_not_chosen_however_good_on_test(tmp_path):
@@ -136,6 +131,16 @@ def test_the_arm_that_was_best_on_shared_validation_windows_is_chosen_not_that_o
     assert best is not None and best.predictor == "llm-lora"
 
 
+def test_without_a_validation_score_of_an_llm_arm_there_is_no_verdict(tmp_path):
+    """An arm chosen by its test error looks better than it is."""
+    run = fake_run.write(tmp_path)
+    found = read_results(run)
+    blind = replace(found, records=tuple(replace(row, validation=None) for row in found.records))
+    said = compute_verdict(blind, TASK)
+    assert (said.outcome, said.llm_arm) == ("no-verdict", None)
+    assert "none of its arms has a validation score" in said.sentence
+
+
 @pytest.mark.parametrize(
     ("llm", "name"),
     [({"name": "m", "depth": None, "depth_full": 30, "dtype": "bfloat16", "quant": None}, "m (30 layers, bf16)"),
@@ -151,7 +156,7 @@ def test_an_arm_with_a_depth_of_its_own_is_named_with_that_depth(tmp_path):
     own = {**fake_run.LLM, "depth": 30}
     deep = replace(found, records=tuple(replace(row, llm=own) if row.llm else row for row in found.records))
     said = compute_verdict(deep, TASK)
-    assert said.sentence.startswith("smollm2-135m (30 layers, bf16) did not help")
+    assert said.sentence.startswith("smollm2-135m (30 layers, bf16) hurt")
     assert "smollm2-135m (30 layers, bf16)" in said.about
 
 

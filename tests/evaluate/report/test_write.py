@@ -124,7 +124,7 @@ def test_every_link_leads_to_an_id_and_no_id_is_there_twice(html):
 
 def test_the_verdict_stands_in_both_reports(html, markdown):
     sentence = (
-        "smollm2-135m (6 of 30 layers, bf16) did not help: its best arm, llm-lora, is 3.1 % worse [−5.0, −1.2] "
+        "smollm2-135m (6 of 30 layers, bf16) hurt: its best arm, llm-lora, is 3.1 % worse [−5.0, −1.2] "
         "than ridge-deviation."
     )
     assert f"<h1>{sentence}</h1>" in html
@@ -192,7 +192,7 @@ def test_a_failed_control_is_said_aloud(tmp_path):
     write_report(fake_run.write(tmp_path, fake_run.Plan(controls_passed=(False, True), **QUICK)))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "**Positive control FAILED**" in text
-    assert "could not have seen a gain" in text
+    assert "the positive control failed: a gain that was planted was not found" in text
 
 
 def test_the_protocol_names_hashes_commit_and_rules(html, markdown):
@@ -202,7 +202,7 @@ def test_the_protocol_names_hashes_commit_and_rules(html, markdown):
             "cd" * 32,
             "0123456789abcdef",
             "with uncommitted changes",
-            "paired bootstrap over blocks",
+            "crossed effects of blocks and paired seeds",
         ):
             assert part in text
 
@@ -216,7 +216,7 @@ def test_a_missing_optional_file_is_named_or_passed_over_but_never_an_error(tmp_
         "curves": "its curves were not kept",
         "answers": "No language model was prompted for these samples",
         "predictions": "holds no predictions",
-        "scores": "did not help",
+        "scores": "hurt: its best arm",
     }
     assert said[missing] in text
 

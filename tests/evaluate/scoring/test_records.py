@@ -23,13 +23,13 @@ from support.finished_arms import (
 from st2llm import metrics
 from st2llm.config.suite import Suite
 from st2llm.evaluate.scoring.arms import FinishedArms
-from st2llm.evaluate.scoring.gain import Scores
+from st2llm.evaluate.scoring.gains.choice import best_on_validation, references
+from st2llm.evaluate.scoring.gains.gain import Scores
+from st2llm.evaluate.scoring.gains.validation import score_validation
 from st2llm.evaluate.scoring.records import (
-    best_reference,
     build_records,
     random_twin,
     score_arms,
-    score_validation,
     validation_score,
 )
 from st2llm.evaluate.scoring.score_table import build_score_table
@@ -40,7 +40,9 @@ from st2llm.types import Prediction
 def test_metrics_of_a_record_can_be_computed_again_from_the_scores_exactly():
     arms = arms_of(("last-value", 5.0, table(ERRORS)), ("lora", 4.0, [table(ERRORS / 2), table(ERRORS / 3)]))
     scores = score_arms(arms)
-    assert set(scores) == {"predictor", "seed", "task", "sample", "block", "metric", "sum", "count"}
+    assert set(scores) == {
+        "predictor", "seed", "task", "sample", "block", "time", "metric", "sum", "count",
+    }  # fmt: skip
     for record in (record.to_json() for record in build_records(arms, scores)):
         rows = scores[scores["predictor"] == record["predictor"]]
         if record["seed"] is not None:
@@ -181,25 +183,30 @@ def test_the_reference_is_the_arm_that_is_best_on_validation_not_on_test():
     arms = arms_of(
         ("last-value", 3.0, table(9.0)), ("none", 4.0, table(1.0)), ("lora", 1.0, table(4.5))
     )  # fmt: skip
-    assert best_reference(arms) == "last-value"
+    assert best_on_validation(arms, references(arms)) == "last-value"
     gain = records_of(arms)["lora", None]["gain_best"]
     assert (gain["vs"], gain["value"]) == ("last-value", pytest.approx(0.5))
 
 
 def test_arms_with_pretrained_weights_are_no_reference_but_random_ones_are():
     arms = arms_of(("last-value", 3.0, table(9.0)), ("frozen", 1.0, table(1.0)), ("random", 2.0, table(2.0)))
-    assert best_reference(arms) == "random"
+    assert best_on_validation(arms, references(arms)) == "random"
+
+
+def reference_of(*given, **changes):
+    arms = arms_of(*given, **changes)
+    return best_on_validation(arms, references(arms))
 
 
 def test_the_best_reference_has_the_highest_validation_where_higher_is_better():
     given = (("last-value", 0.9, table(9.0)), ("none", 0.2, table(1.0)), ("lora", 0.5, table(4.5)))
-    assert best_reference(arms_of(*given, primary_metric="r2")) == "last-value"
-    assert best_reference(arms_of(*given, primary_metric="mae")) == "none"
+    assert reference_of(*given, primary_metric="r2") == "last-value"
+    assert reference_of(*given, primary_metric="mae") == "none"
 
 
 def test_without_any_validation_there_is_no_best_reference_and_no_gain():
     arms = arms_of(("last-value", None, table(9.0)), ("lora", None, table(1.0)))
-    assert best_reference(arms) is None
+    assert best_on_validation(arms, references(arms)) is None
     assert records_of(arms)["lora", None]["gain_best"] is None
 
 
@@ -269,7 +276,7 @@ def test_a_block_is_the_local_day_of_what_is_asked():
     scores = score_arms(arms_of(("last-value", 5.0, table(2.0))))
     days = scores.groupby("sample")["block"].unique()
     assert [list(day) for day in days[:2]] == [["2024-01-01"], ["2024-01-02"]]
-    assert Scores(scores, 100).gain("mae", "last-value", "last-value").n_blocks == DAYS
+    assert Scores(scores).gain("mae", "last-value", "last-value").n_blocks == DAYS
 
 
 # other kinds than fields

@@ -1,0 +1,180 @@
+"""The LLM gain: the improvement of an arm over its reference on the samples that both predicted."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from st2llm import metrics
+from st2llm.evaluate.run_folder.record import Estimate, Gain
+from st2llm.evaluate.scoring.gains.block_length import autocorrelation, block_length, is_correlated
+from st2llm.evaluate.scoring.gains.influence import (
+    BlockTotals,
+    gain_influence,
+    metric_influence,
+    pooled,
+    relative_gain,
+)
+from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS, Spread, crossed_spread
+
+UNORDERED_BLOCKS = ("clip", "question")
+"""Units of resampling that have no order in time."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Totals of one task: columns predictor, seed, sample, block, metric (the total's name), sum, count.
+
+    A column `time` (seconds UTC) gives the order of blocks; without it, blocks are in the order of their names.
+    trained: the arms whose seeds are training runs. block: the unit of resampling. margin: gains of less than this are
+    equivalent to none, in the unit of the gain.
+    """
+
+    frame: pd.DataFrame
+    trained: frozenset[str] = field(default_factory=frozenset)
+    block: str = "day"
+    margin: float = 0.02
+
+    def samples(self, predictor: str) -> set[str]:
+        return set(self.frame.loc[self.frame["predictor"] == predictor, "sample"])
+
+    def seeds(self, predictor: str) -> list[int]:
+        """The seeds of a trained arm; none for others, whose only seed is a label."""
+        if predictor not in self.trained:
+            return []
+        return sorted(set(self.frame.loc[self.frame["predictor"] == predictor, "seed"]))
+
+    def measures(self, name: str, predictor: str) -> bool:
+        """Whether the totals that a metric is computed from exist for a predictor."""
+        frame = self.frame
+        return metrics.is_measurable(
+            name, dict.fromkeys(frame.loc[frame["predictor"] == predictor, "metric"])
+        )
+
+    def totals(
+        self, predictor: str, samples: Sequence[str], seeds: Sequence[int] | None = None
+    ) -> BlockTotals:
+        """Totals of one predictor on these samples by seed and block, blocks in the order of time."""
+        frame = self.frame[(self.frame["predictor"] == predictor) & self.frame["sample"].isin(list(samples))]
+        if seeds:
+            frame = frame[frame["seed"].isin(list(seeds))]
+        order = ["time", "block"] if "time" in frame else ["block"]
+        blocks = list(dict.fromkeys(frame.sort_values(order, kind="stable")["block"]))
+        return BlockTotals(_by_total(frame, "sum", blocks), _by_total(frame, "count", blocks))
+
+    def estimate(self, name: str, predictor: str, seed: int | None = None) -> Estimate:
+        """A metric of one predictor with its 95 % interval, on all samples that it predicted."""
+        arm = self.totals(predictor, sorted(self.samples(predictor)), None if seed is None else [seed])
+        value = pooled(name, arm)
+        if not np.isfinite(value):
+            return Estimate(None, None, None)
+        spread = self._spread(metric_influence(name, arm), arm.measured_blocks(name))
+        if spread is None:
+            return Estimate(value, None, None)
+        low, high = value - spread.half_width(), value + spread.half_width()
+        if name in metrics.HIGHER_IS_BETTER - {"r2"}:
+            return Estimate(value, max(low, 0.0), min(high, 1.0))
+        return Estimate(value, low if name in ("nll", "r2") else max(low, 0.0), high)
+
+    def gain(self, name: str, llm: str, reference: str, seed: int | None = None) -> Gain | None:
+        """The gain of `llm` over `reference` on the samples and training seeds that both have.
+
+        seed: of one training run; rules have the same predictions for every seed. None where they share no sample, or
+        where the gain has no value (a reference without any error).
+        """
+        shared = sorted(self.samples(llm) & self.samples(reference))
+        if not shared or not (self.measures(name, llm) and self.measures(name, reference)):
+            return None
+        seeds = self._shared_seeds(llm, reference, seed)
+        if seeds is not None and not seeds:
+            return None
+        both = [
+            self.totals(arm, shared, seeds if arm in self.trained else None).repeated(len(seeds or (0,)))
+            for arm in (llm, reference)
+        ]
+        higher = name in metrics.HIGHER_IS_BETTER
+        value = relative_gain(pooled(name, both[0]), pooled(name, both[1]), higher=higher)
+        if not np.isfinite(value):
+            return None
+        both, length = self._merged(name, both)
+        influence = gain_influence(name, both[0], both[1])
+        by_block = influence.mean(axis=0)
+        n_blocks = min(arm.measured_blocks(name) for arm in both)
+        spread = self._spread(influence, n_blocks)
+        gain = Gain(
+            reference,
+            value,
+            low=None,
+            high=None,
+            n_blocks=n_blocks,
+            detectable=None,
+            n_seeds=None if seeds is None else len(seeds),
+            margin=self.margin,
+            block_length=length,
+            autocorrelation=autocorrelation(by_block),
+            correlated=self.block not in UNORDERED_BLOCKS and is_correlated(by_block),
+        )
+        return gain if spread is None else with_interval(replace(gain, se=spread.se, df=spread.df))
+
+    def _shared_seeds(self, llm: str, reference: str, seed: int | None) -> list[int] | None:
+        """The training seeds that trained arms of the two share; None where neither is trained."""
+        trained = [self.seeds(arm) for arm in (llm, reference) if arm in self.trained]
+        if not trained:
+            return None
+        shared = sorted(set(trained[0]).intersection(*trained[1:]))
+        return shared if seed is None else [s for s in shared if s == seed]
+
+    def _merged(self, name: str, both: list[BlockTotals]) -> tuple[list[BlockTotals], float]:
+        """Both arms, and the block length that the autocorrelation of their difference asks for.
+
+        Where the unit is a single sample, consecutive samples are merged into blocks of that length.
+        """
+        length = 1.0
+        if self.block not in UNORDERED_BLOCKS:
+            length = block_length(gain_influence(name, both[0], both[1]).mean(axis=0))
+        if self.block != "sample" or length <= 1:
+            return both, length
+        return [arm.merged(math.ceil(length)) for arm in both], length
+
+    def _spread(self, influence: Float64[np.ndarray, "seed block"], measured: int) -> Spread | None:
+        """None under MIN_BLOCKS blocks that are measured, or where the influence of a block has no value."""
+        if measured < MIN_BLOCKS or not np.isfinite(influence).all():
+            return None
+        return crossed_spread(influence, in_time=self.block not in UNORDERED_BLOCKS)
+
+
+def with_interval(gain: Gain, *, optimism_llm: float = 0.0, optimism_reference: float = 0.0) -> Gain:
+    """The gain with its intervals, its p value and the smallest gain that it could have found.
+
+    optimism_llm, optimism_reference: how much the choice of the LLM arm and of the reference among several flatters
+    each of them (see `choice`); the interval is that much longer, on the side where the true gain then lies.
+    """
+    if gain.se is None or gain.df is None:
+        return gain
+    spread = Spread(gain.se, gain.df)
+    half, half90 = spread.half_width(), spread.half_width(0.9)
+    flattered = optimism_llm if gain.value > 0 else optimism_reference
+    return replace(
+        gain,
+        low=gain.value - half - optimism_llm,
+        high=gain.value + half + optimism_reference,
+        low90=gain.value - half90 - optimism_llm,
+        high90=gain.value + half90 + optimism_reference,
+        p=spread.p_value(max(0.0, abs(gain.value) - flattered)),
+        detectable=spread.detectable + optimism_llm,
+        optimism_llm=optimism_llm,
+        optimism_reference=optimism_reference,
+    )
+
+
+def _by_total(
+    frame: pd.DataFrame, column: str, blocks: list[str]
+) -> dict[str, Float64[np.ndarray, "seed block"]]:
+    """The sums of a column by seed and block, for each total."""
+    table = frame.pivot_table(index=["metric", "seed"], columns="block", values=column, aggfunc="sum")[blocks]
+    table = table.fillna(0.0)  # a label that no sample of a block is about
+    names = table.index.get_level_values("metric").unique()
+    return {str(name): table.loc[name].to_numpy(dtype=np.float64) for name in names}
