@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-docs check docs bench systems clean
+.PHONY: help demo test test-docs check docs figures bench systems clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -61,6 +61,10 @@ check: .venv/.dev  ## format, lint, types, layers and the fast tests
 # Material prints a notice about MkDocs itself at each build; it is no warning of ours.
 docs: .venv/.docs  ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+figures: .venv/.run  ## the tables and figures of README and docs, from the committed reports
+	$(BIN)/python evaluation/figures.py
+	$(BIN)/python docs/figures/make.py
 
 bench: .venv/.run  ## speed and memory, as ratios within one run
 	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done

@@ -5,13 +5,13 @@ import re
 import runpy
 import subprocess
 import sys
-from dataclasses import astuple
 
 import pytest
 import typer
 from support.markdown_page import MARKERS, PARSED, ROOT, RUN, UNCHECKED, Session, assert_same_output, blocks
 
 from st2llm.cli import app
+from st2llm.evaluate.publication.generated import generate, without_generated
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -93,8 +93,10 @@ def test_each_walk_of_the_architecture_page_names_files_that_exist_and_none_twic
 
 def test_the_figures_are_drawn_by_the_command_in_the_repository(tmp_path):
     subprocess.run([sys.executable, ROOT / "docs/figures/make.py", tmp_path], check=True)
-    drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == {path.name for path in (ROOT / "docs/figures").glob("*.svg")}
+    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    kept = {path.name: path.read_bytes() for path in (ROOT / "docs/figures").glob("*.svg")}
+    assert drawn.keys() == kept.keys()
+    assert [name for name in drawn if drawn[name] != kept[name]] == [], "run `make figures`"
 
 
 def test_the_command_line_reference_names_every_command_and_option():
@@ -129,17 +131,28 @@ def test_every_name_of_the_python_reference_exists(page):
         assert pkgutil.resolve_name(name) is not None, name
 
 
-def test_the_gains_in_the_readme_are_those_of_the_committed_reports():
-    figures = runpy.run_path(str(ROOT / "docs/figures/make.py"))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = [
-        line.split("|") for line in readme.splitlines() if re.match(r"\| (graph|grid|video|traj|event)", line)
-    ]
-    for row, (name, (_, higher)) in zip(rows, figures["TASKS"].items(), strict=True):
-        gains = figures["read_gains"](figures["REPORTS"] / name, higher_is_better=higher)
-        for cell, gain in zip(row[-3:-1], gains, strict=True):
-            shown = [float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d+\.\d", cell)]
-            assert shown == pytest.approx([v for v in astuple(gain) if v is not None], abs=0.0501), name
+def test_the_tables_of_every_page_are_those_that_make_figures_writes():
+    figures = runpy.run_path(str(ROOT / "evaluation/figures.py"))
+    pages = {page: page.read_text(encoding="utf-8") for page in figures["PAGES"]}
+    assert {ROOT / "README.md", ROOT / "docs/results.md"} <= {
+        p for p, text in pages.items() if "figures:" in text
+    }
+    stale = [_name(page) for page, text in pages.items() if generate(text, figures["REPORTS"]) != text]
+    assert stale == [], "run `make figures`"
+
+
+GAIN = re.compile(r"[−+]\d+\.\d+|\d\d\.\d %|\[[−+]?\d+\.\d+, ")
+RESULTS_PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("results.md", "how-to-read-a-gain.md")),
+]
+
+
+@pytest.mark.parametrize("page", RESULTS_PAGES, ids=_name)
+def test_no_gain_or_share_is_written_by_hand_beside_the_generated_tables(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert "<!-- figures: " in prose
+    assert [line for line in without_generated(prose).splitlines() if GAIN.search(line)] == []
 
 
 READERS_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("*/README.md"))]

@@ -5,10 +5,8 @@
 `gains.svg` is drawn from the committed reports, `packages.svg` from the import contract in pyproject.toml.
 """
 
-import json
 import sys
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -18,73 +16,68 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from st2llm.evaluate.publication.committed import read_report
+from st2llm.evaluate.publication.tables import task_gains
+from st2llm.evaluate.run_folder.record import Gain
+
 ROOT = Path(__file__).resolve().parents[2]
-REPORTS = ROOT / "evaluation" / "reports" / "2026-11-27-five-kinds"
-TASKS = {  # folder of the report: the row's label, and whether a higher metric is better
-    "five-kinds-graph": ("graph: pedestrians, 12 h", False),
-    "five-kinds-grid": ("grid: crimes, next day", False),
-    "five-kinds-video": ("video: brightness, 8 frames", False),
-    "five-kinds-trajectory": ("trajectory: paths, 12 steps", False),
-    "five-kinds-place": ("trajectory: next place", True),
-    "five-kinds-event": ("event: hours to the next", False),
-}
+REPORTS = ROOT / "evaluation" / "reports"
+HEADLINE = ("five-kinds", "graph-forecast")
 BLUE, ORANGE, GREY, PALE = "#1f5fa8", "#c2571a", "#5b6470", "#eef2f7"
 
 
-@dataclass(frozen=True)
-class Gain:
-    """A gain in per cent (percentage points where the metric is an accuracy), with its 95 % interval."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-def read_gains(folder: Path, *, higher_is_better: bool) -> tuple[Gain, Gain]:
-    """The gain of the LLM arm that is best on validation, and the gain of pretraining of `llm-lora`."""
-    with (folder / "results.jsonl").open(encoding="utf-8") as file:
-        pooled = [record for record in map(json.loads, file) if record["seed"] is None]
-    arms = [r for r in pooled if r["gain_best"] and r["validation"] is not None]
-    best = (max if higher_is_better else min)(arms, key=lambda record: record["validation"])
-    lora = next(record for record in pooled if record["predictor"] == "llm-lora")
-    return _gain(best["gain_best"]), _gain(lora["gain_pretraining"])
-
-
-def _gain(record: dict) -> Gain:
-    return Gain(*(None if record[key] is None else 100 * record[key] for key in ("value", "low", "high")))
-
-
 def draw_gains(path: Path) -> None:
-    """A forest plot of both gains of six tasks on five kinds of data."""
-    figure, axes = plt.subplots(figsize=(6.2, 5.0))
+    """A forest plot of both gains of each task of the headline."""
+    rows = task_gains(*(read_report(REPORTS, suite) for suite in HEADLINE))
+    figure, axes = plt.subplots(figsize=(6.2, 0.75 * len(rows) + 0.5))
     axes.axvline(0, color=GREY, linewidth=1)
-    for row, (name, (label, higher)) in enumerate(TASKS.items()):
-        best, pretraining = read_gains(REPORTS / name, higher_is_better=higher)
-        _draw_gain(axes, best, row - 0.1, BLUE)
-        _draw_gain(axes, pretraining, row + 0.18, ORANGE)
-        axes.text(-7.4, row - 0.36, label, va="center", fontsize=11)
+    for row, task in enumerate(rows):
+        _draw_gain(axes, task.best, row - 0.1, BLUE)
+        _draw_gain(axes, task.pretraining, row + 0.18, ORANGE)
+        unit = "%" if task.relative else "points"
+        across = axes.get_yaxis_transform()
+        axes.text(0, row - 0.36, f"{task.label} ({unit})", va="center", fontsize=11, transform=across)
     axes.plot(
         [], [], "o-", color=BLUE, label="LLM gain: best LLM arm over best arm without pretrained weights"
     )
-    axes.plot([], [], "o-", color=ORANGE, label="gain of pretraining: LoRA over its twin with random weights")
+    axes.plot(
+        [],
+        [],
+        "o-",
+        color=ORANGE,
+        label="gain of pretraining: the same arm over its twin with random weights",
+    )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=10)
-    axes.text(-0.2, -0.75, "← LLM worse", ha="right", fontsize=11, color=GREY)
-    axes.text(0.2, -0.75, "LLM better →", ha="left", fontsize=11, color=GREY)
-    axes.set(xlim=(-7.5, 4.5), ylim=(5.5, -0.6), yticks=[])
-    axes.set_xlabel("gain, % (next place: percentage points)", fontsize=11)
+    for note, offset, side in (("← LLM worse", -4, "right"), ("LLM better →", 4, "left")):
+        axes.annotate(
+            note,
+            (0, -0.75),
+            (offset, 0),
+            textcoords="offset points",
+            ha=side,
+            color=GREY,
+            annotation_clip=False,
+        )
+    axes.set(ylim=(len(rows) - 0.5, -0.6), yticks=[])
+    axes.margins(x=0.1)
+    axes.set_xlabel("gain, % or percentage points", fontsize=11)
     axes.spines[["top", "right", "left"]].set_visible(False)
     _save(figure, path)
 
 
-def _draw_gain(axes: Axes, gain: Gain, row: float, colour: str) -> None:
-    if gain.low is None:  # too few blocks for an interval
-        axes.plot(gain.value, row, "o", color=colour, markerfacecolor="white", markersize=6)
-        left = gain.value < -1
-        at, side = gain.value + (-0.25 if left else 0.25), "right" if left else "left"
-        axes.text(at, row, "6 clips: no interval", ha=side, va="center", fontsize=10, color=GREY)
+def _draw_gain(axes: Axes, gain: Gain | None, row: float, colour: str) -> None:
+    if gain is None:
         return
-    axes.plot([gain.low, gain.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
-    axes.plot(gain.value, row, "o", color=colour, markersize=6)
+    if gain.low is None or gain.high is None:  # too few blocks for an interval
+        axes.plot(100 * gain.value, row, "o", color=colour, markerfacecolor="white", markersize=6)
+        note = f"{gain.n_blocks} blocks: no interval"
+        side = "right" if gain.value < 0 else "left"
+        offset = (-8 if gain.value < 0 else 8, 0)
+        at = (100 * gain.value, row)
+        axes.annotate(note, at, offset, textcoords="offset points", ha=side, va="center", color=GREY)
+        return
+    axes.plot([100 * gain.low, 100 * gain.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
+    axes.plot(100 * gain.value, row, "o", color=colour, markersize=6)
 
 
 def draw_model(path: Path) -> None:

@@ -49,8 +49,8 @@ def _data(results: RunResults) -> tuple[tuple[str, str], ...]:
 def _suite(results: RunResults) -> tuple[tuple[str, str], ...]:
     run, suite, config = results.run, results.run["suite"], results.run.get("config") or {}
     hashes = sorted({str(value) for value in (run.get("encoder_sha256") or {}).values()})
-    commit = str(run.get("commit") or "")
-    commit += " with uncommitted changes" if run.get("dirty") and commit else ""
+    commit = ", then ".join(dict.fromkeys(results.commits))
+    commit += " with uncommitted changes" if results.was_dirty and commit else ""
     budget = config.get("budget") or {}
     started = run.get("started")
     if isinstance(started, (int, float)):

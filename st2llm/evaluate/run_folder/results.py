@@ -41,12 +41,28 @@ class RunResults:
         return not self.run["suite"].get("higher_is_better", False)
 
     @property
+    def validation_is_score(self) -> bool:
+        """Whether a higher validation value is better; arms that detect faults are chosen by their MAE."""
+        return not self.relative and "faults" not in self.run
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(record.task for record in self.records))
 
     @property
     def data(self) -> Mapping[str, Any]:
         return dict(self.run.get("data") or {})
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        """The commits at which the run was started and resumed, in order; none where it was not recorded."""
+        starts = (self.run, *self.run.get("resumed", []))
+        return tuple(str(start["commit"]) for start in starts if start.get("commit"))
+
+    @property
+    def was_dirty(self) -> bool:
+        """Whether the tree had uncommitted changes when the run was started or resumed."""
+        return any(start.get("dirty") for start in (self.run, *self.run.get("resumed", [])))
 
     @property
     def kind(self) -> str:

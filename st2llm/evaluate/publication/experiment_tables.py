@@ -1,0 +1,96 @@
+"""Tables of committed experiments that are not comparisons of forecasts: questions, number formats, benchmarks."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from st2llm.errors import DataError
+from st2llm.evaluate.publication.committed import CommittedReport, QuestionsReport
+from st2llm.evaluate.publication.tables import markdown_table
+from st2llm.evaluate.report.formats import MISSING, format_gain, format_gain_interval, format_number
+from st2llm.evaluate.run_folder.results import RunResults
+
+_MODELS = ("fine-tuned", "zero-shot", "without video", "majority")
+_EXAMPLES = ("zero", "few", "alike")
+"""Endings of the arms that write numbers in one way: no example, recent examples, similar examples."""
+
+
+def questions(*reports: QuestionsReport) -> str:
+    """A row for each report: the share of exact answers of each predictor, and the gains of the fine-tuned model."""
+    names = [name for name in _MODELS if any(name in report.results for report in reports)]
+    references = [name for name in names if name != _MODELS[0]]
+    rows = []
+    for report in reports:
+        shares = [_share(report.results.get(name)) for name in names]
+        gains = [_gain(report.gains.get(name)) for name in references]
+        n = str(report.results[_MODELS[0]]["n"])
+        rows.append(
+            [str(report.run["title"]), *shares, *gains, n, str(report.run["seed"]), report.commit[:7]]
+        )
+    over = [f"fine-tuned over {name}" for name in references]
+    return markdown_table(("questions", *names, *over, "n", "seed", "commit"), rows)
+
+
+def _share(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return MISSING
+    exact, unread = 100 * row["exact"]["value"], 100 * row["unread"] / row["n"]
+    return f"{exact:.1f} %" + (f" ({unread:.0f} % unreadable)" if row["unread"] else "")
+
+
+def _gain(gain: Mapping[str, Any] | None) -> str:
+    if gain is None:
+        return MISSING
+    return f"{format_gain(gain['value'], relative=False)} {format_gain_interval(gain['low'], gain['high'])}"
+
+
+def number_formats(report: CommittedReport) -> str:
+    """A row for each way to write numbers and a column for each run: errors as multiples of the best baseline's.
+
+    A cell holds the errors without examples, with recent ones and with similar ones.
+    """
+    ways = dict.fromkeys(
+        r.predictor.rsplit("-", 1)[0] for run in report.runs for r in run.records if r.family == "text"
+    )
+    rows = [[way, *(_multiples(run, way) for run in report.runs)] for way in ways]
+    header = [f"{run.folder.name}" for run in report.runs]
+    baselines = [f"{name}, {format_number(error)}" for name, error in map(_best_baseline, report.runs)]
+    return markdown_table(("strategy", *header), [["error of the best baseline", *baselines], *rows])
+
+
+def _multiples(run: RunResults, way: str) -> str:
+    arms = {arm.predictor: run.score(arm) for arm in run.pooled(run.tasks[0])}
+    _, baseline = _best_baseline(run)
+    scores = [arms.get(f"{way}-{examples}") for examples in _EXAMPLES]
+    return ", ".join(MISSING if s is None else format_multiple(s / baseline) for s in scores)
+
+
+def format_multiple(value: float) -> str:
+    """A ratio with one decimal below 100, without decimals above."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}"
+
+
+def _best_baseline(run: RunResults) -> tuple[str, float]:
+    """The baseline with the lowest error on test, and that error. Raises DataError where none has an error."""
+    errors = {a.predictor: run.score(a) for a in run.pooled(run.tasks[0]) if a.family == "baseline"}
+    known = {name: error for name, error in errors.items() if error}
+    if not known:
+        raise DataError(f"{run.folder} has no baseline with an error above zero to compare others with.")
+    return min(known.items(), key=lambda pair: pair[1])
+
+
+def page_table(folder: Path) -> str:
+    """The first table of the report.md of a benchmark. Raises DataError where it holds none."""
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    match = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    if match is None:
+        raise DataError(
+            f"{folder / 'report.md'} holds no table. Run the benchmark again and commit its report."
+        )
+    return match.group().strip()
+
+
+def page_sources(folders: Sequence[Path]) -> str:
+    """Where the tables of benchmarks come from."""
+    return "Source: " + ", ".join(f"`evaluation/reports/{folder.name}`" for folder in folders) + "."

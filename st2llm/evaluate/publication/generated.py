@@ -1,0 +1,96 @@
+"""Writes the generated blocks of Markdown pages: tables of committed reports between two comments.
+
+A block begins with `<!-- figures: TABLE REPORT ... -->` and ends with `<!-- end figures -->`. TABLE is a key of
+`TABLES`; the newest report of each REPORT is shown, and the source of the table stands below it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from st2llm.errors import ConfigError, nearest
+from st2llm.evaluate.publication.committed import (
+    QuestionsReport,
+    describe_source,
+    newest_report,
+    read_questions,
+    read_report,
+)
+from st2llm.evaluate.publication.experiment_tables import number_formats, page_sources, page_table, questions
+from st2llm.evaluate.publication.tables import COMPARISON_TABLES
+from st2llm.files import write_atomically
+
+_BLOCK = re.compile(
+    r"(?P<begin>^<!-- figures: (?P<table>[\w-]+)(?P<reports>(?: [\w-]+)+) -->\n).*?(?P<end>^<!-- end figures -->$)",
+    re.MULTILINE | re.DOTALL,
+)
+_MARK = re.compile(r"<!-- (?:end )?figures\b")
+
+
+def _comparison(table: Callable[..., str], reports: Path, names: Sequence[str]) -> str:
+    read = [read_report(reports, name) for name in names]
+    return f"{table(*read)}\n\n{describe_source(read)}"
+
+
+def _questions(reports: Path, names: Sequence[str]) -> str:
+    read: list[QuestionsReport] = [read_questions(reports, name) for name in names]
+    return f"{questions(*read)}\n\n{page_sources([report.folder for report in read])}"
+
+
+def _page(reports: Path, names: Sequence[str]) -> str:
+    folders = [newest_report(reports, name) for name in names]
+    return "\n\n".join([*map(page_table, folders), page_sources(folders)])
+
+
+TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
+    **{name: partial(_comparison, table) for name, table in COMPARISON_TABLES.items()},
+    "number-formats": partial(_comparison, number_formats),
+    "questions": _questions,
+    "benchmark": _page,
+}
+"""By name in a page: the table with its source, from the folder of reports and the names of those to show."""
+
+
+def generate(text: str, reports: Path) -> str:
+    """The text of a page with every generated block written anew from the reports.
+
+    Raises ConfigError for an unknown table or report, and for a block that is not closed.
+    """
+    if 2 * len(_BLOCK.findall(text)) != len(_MARK.findall(text)):
+        raise ConfigError(
+            "A generated block is malformed. Begin it with `<!-- figures: TABLE REPORT -->` and end it with "
+            "`<!-- end figures -->`, each on a line of its own."
+        )
+    return _BLOCK.sub(lambda match: _block(match, reports), text)
+
+
+def without_generated(text: str) -> str:
+    """The text of a page without its generated blocks."""
+    return _BLOCK.sub("", text)
+
+
+def _block(match: re.Match[str], reports: Path) -> str:
+    table = match["table"]
+    if table not in TABLES:
+        raise ConfigError(f"There is no table {table!r}. {nearest(table, set(TABLES))}")
+    return f"{match['begin']}\n{TABLES[table](reports, match['reports'].split())}\n\n{match['end']}"
+
+
+def rewrite(pages: Sequence[Path], reports: Path) -> list[Path]:
+    """Writes the generated blocks of pages anew; returns the pages that changed. Raises ConfigError as `generate`."""
+    changed = []
+    for page in pages:
+        before = page.read_text(encoding="utf-8")
+        try:
+            after = generate(before, reports)
+        except ConfigError as error:
+            raise ConfigError(f"{page}: {error}") from error
+        if after != before:
+            write_atomically(page, partial(_write, text=after))
+            changed.append(page)
+    return changed
+
+
+def _write(path: Path, *, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Tables of questions, number formats and benchmarks."""
+
+import json
+
+import pytest
+from support import fake_run
+
+from st2llm.errors import DataError
+from st2llm.evaluate.publication.committed import read_questions, read_report
+from st2llm.evaluate.publication.experiment_tables import number_formats, page_table, questions
+
+
+def test_questions_show_shares_unreadable_answers_and_gains(tmp_path):
+    folder = tmp_path / "2026-05-01-questions"
+    folder.mkdir()
+    rows = [
+        {"predictor": name, "n": 250, "exact": {"value": exact, "low": 0, "high": 1}, "unread": unread}
+        for name, exact, unread in (("fine-tuned", 0.528, 0), ("majority", 0.496, 25))
+    ]
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "gains.json").write_text(
+        json.dumps({"majority": {"value": 0.032, "low": -0.024, "high": 0.088}})
+    )
+    (folder / "run.json").write_text(json.dumps({"title": "Questions", "seed": 3}))
+    (folder / "report.md").write_text("- seed: 3\n- commit: 0123456789abcdef\n")
+    assert questions(read_questions(tmp_path, "questions")).splitlines()[2] == (
+        "| Questions | 52.8 % | 49.6 % (10 % unreadable) | +3.2 points [−2.4, +8.8] | 250 | 3 | 0123456 |"
+    )
+
+
+def test_number_formats_are_multiples_of_the_baseline_that_is_best_on_test(tmp_path):
+    arms = (
+        fake_run.Arm("last-value", "baseline", None, 0.5),
+        fake_run.Arm("ridge", "baseline", None, 0.2),
+        fake_run.Arm("bins-zero", "text", "llm-frozen", 0.4),
+        fake_run.Arm("bins-alike", "text", "llm-frozen", 0.26),
+    )
+    plan = fake_run.Plan(arms=arms, leave_out=("predictions", "answers", "curves"))
+    fake_run.write(tmp_path / "2026-05-01-formats/town", plan)
+    lines = number_formats(read_report(tmp_path, "formats")).splitlines()
+    assert lines[2:] == ["| error of the best baseline | ridge, 42.60 |", "| bins | 2.0, –, 1.3 |"]
+
+
+def test_a_benchmark_without_a_table_is_an_error(tmp_path):
+    (tmp_path / "report.md").write_text("# A benchmark\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nWords.\n")
+    assert page_table(tmp_path) == "| a | b |\n|---|---|\n| 1 | 2 |"
+    (tmp_path / "report.md").write_text("# A benchmark\n")
+    with pytest.raises(DataError, match="holds no table"):
+        page_table(tmp_path)
