@@ -145,6 +145,6 @@ def _notes(folder: Path, card: Mapping[str, Any], copy: Path) -> Iterator[str]:
     others = sorted({start["commit"][:7] for start in card.get("resumed", [])} - {card["commit"][:7]})
     if others:
         yield f"{name}: started at commit {card['commit'][:7]}, resumed at {', '.join(others)}"
-    size = (copy / "scores.parquet").stat().st_size
+    size = sum(path.stat().st_size for path in copy.glob("*.parquet"))
     if size > _LARGE_BYTES:
-        yield f"{name}: scores.parquet has {size / 1e6:.1f} MB"
+        yield f"{name}: scores of {size / 1e6:.1f} MB"

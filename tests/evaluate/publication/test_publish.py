@@ -11,7 +11,7 @@ from st2llm.evaluate.publication.publish import publish
 from st2llm.evaluate.run_folder.store import read_json, read_lines, write_json
 from st2llm.evaluate.scoring.score_run import score_run
 
-LEFT_BEHIND = ("predictions", "answers", "controls", "checkpoints")
+LEFT_BEHIND = ("predictions", "validation", "answers", "controls", "checkpoints")
 CLEAN = {
     "commit": "a" * 40,
     "dirty": False,
