@@ -9,6 +9,8 @@ from st2llm.evaluate.report.formats import (
     format_count,
     format_gain,
     format_gain_interval,
+    format_gain_size,
+    format_p,
     format_score,
     metric_name,
     metric_unit,
@@ -16,9 +18,11 @@ from st2llm.evaluate.report.formats import (
 from st2llm.evaluate.report.verdict import compute_verdict
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.evaluate.scoring.gains.multiplicity import holm
 from st2llm.evaluate.scoring.records import best_llm_arm
 
-_VERDICTS = {"better": "helped", "worse": "hurt", "open": "cannot tell", "few": "no verdict", "none": MISSING}
+_VERDICTS = {"unclear": "cannot tell", "no-verdict": "no verdict", "none": MISSING}
+"""Words for the outcomes of a verdict that are not words themselves."""
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -52,7 +56,7 @@ def headline(*reports: CommittedReport) -> str:
                 _format_gain(gain, run)
                 for gain in ((llm.gain_best, llm.gain_pretraining) if llm else (None, None))
             ),
-            _VERDICTS.get(verdict.outcome, verdict.outcome.replace("-", " ")),
+            _VERDICTS.get(verdict.outcome, verdict.outcome),
         ]
         rows.append(cells)
     return markdown_table((*header, "verdict"), rows)
@@ -70,35 +74,36 @@ def errors(report: CommittedReport) -> str:
 
 
 def gains(report: CommittedReport) -> str:
-    """A row for each task: both gains of the LLM arm that is best on validation, and what the run could detect."""
+    """A row for each task: both gains of the LLM arm that is best on validation, and what the run could detect.
+
+    p: of the LLM gain, by Holm's method over the LLM arms of the task, as recorded, and then over the tasks.
+    """
+    verdicts = [compute_verdict(run, task) for run, task in report.tasks]
+    best = [verdict.llm_arm.gain_best if verdict.llm_arm else None for verdict in verdicts]
+    p_values = holm([gain.p_adjusted if gain else None for gain in best])
     rows = []
-    for run, task in report.tasks:
-        verdict = compute_verdict(run, task)
+    for (run, task), verdict, gain, p in zip(report.tasks, verdicts, best, p_values, strict=True):
         arm = verdict.llm_arm
-        gain = arm.gain_best if arm else None
-        rows.append(
-            [
-                _label(run, task),
-                arm.predictor if arm else MISSING,
-                _gain_over(gain, run),
-                _gain_over(arm.gain_pretraining if arm else None, run),
-                format_gain(gain.detectable, relative=run.relative).lstrip("+") if gain else MISSING,
-                format_count(gain.n_blocks if gain else None),
-                str(len(run.run["seeds"])),
-                _VERDICTS.get(verdict.outcome, verdict.outcome.replace("-", " ")),
-            ]
-        )
-    header = (
-        "task",
-        "best LLM arm",
-        "LLM gain",
-        "gain of pretraining",
-        "detectable",
-        "blocks",
-        "seeds",
-        "verdict",
-    )
-    return markdown_table(header, rows)
+        cells = [
+            _label(run, task),
+            arm.predictor if arm else MISSING,
+            _gain_over(gain, run),
+            MISSING if p is None else format_p(p).removeprefix("= "),
+            _gain_over(arm.gain_pretraining if arm else None, run),
+            _detectable(gain, run),
+            format_count(gain.n_blocks if gain else None),
+            str(len(run.run["seeds"])),
+            _VERDICTS.get(verdict.outcome, verdict.outcome),
+        ]
+        rows.append(cells)
+    header = ("task", "best LLM arm", "LLM gain", "p", "gain of pretraining", "detectable", "blocks", "seeds")
+    return markdown_table((*header, "verdict"), rows)
+
+
+def _detectable(gain: Gain | None, run: RunResults) -> str:
+    """The gain found in 80 % of runs; records without a p value hold half the width of the interval instead."""
+    known = gain is not None and gain.p is not None and gain.detectable is not None
+    return format_gain_size(gain.detectable, relative=run.relative) if gain and known else MISSING
 
 
 def controls(report: CommittedReport) -> str:

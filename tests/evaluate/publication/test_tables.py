@@ -1,12 +1,13 @@
 """Tables of committed comparisons: which arms they show, and what they mark."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from support import fake_run
 
 from st2llm.evaluate.publication import tables
-from st2llm.evaluate.publication.committed import read_report
+from st2llm.evaluate.publication.committed import CommittedReport, read_report
 
 TEXT_ARMS = (
     fake_run.Arm("text-few", "text", "llm-frozen", 0.30),
@@ -58,7 +59,24 @@ def test_a_gain_without_interval_says_how_many_blocks_there_were(tmp_path):
     plan = fake_run.Plan(arms=PLAN.arms, gain=(-0.031, None, None), n_blocks=6, leave_out=PLAN.leave_out)
     row = cells(tables.gains(report(tmp_path, plan)), "graph")
     assert row[2] == "−3.1 % (6 blocks: no interval) over ridge-deviation"
-    assert (row[4], row[5], row[6]) == ("–", "6", "1")
+    assert row[6:] == ["6", "1", "no verdict"]
+
+
+def test_p_values_are_corrected_over_the_tasks(tmp_path):
+    first = report(tmp_path / "first").runs[0]
+    p_values = (0.01, 0.04)
+    runs = []
+    for p in p_values:
+        records = [
+            replace(r, gain_best=replace(r.gain_best, p=p, p_adjusted=p, detectable=0.02))
+            if r.gain_best
+            else r
+            for r in first.records
+        ]
+        runs.append(replace(first, records=tuple(records)))
+    rows = tables.gains(CommittedReport(first.folder, tuple(runs))).splitlines()[2:]
+    assert [row.split("|")[4].strip() for row in rows] == ["0.02", "0.04"]
+    assert [row.split("|")[6].strip() for row in rows] == ["2.0 %", "2.0 %"]
 
 
 def test_a_failed_control_and_a_missing_one_are_not_shown_as_passed(tmp_path):
