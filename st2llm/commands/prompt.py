@@ -59,7 +59,7 @@ class RenderedPrompt:
 
     def record(self) -> dict[str, Any]:
         """What `st2llm prompt --json` prints."""
-        made_by = self.prompt.template
+        made_by, told = self.prompt.template, self.prompt.told
         return {
             "messages": [{**m, "content": m["content"].replace("\ue000", "<")} for m in self.prompt.messages],
             "text": self.prompt.text,
@@ -67,6 +67,7 @@ class RenderedPrompt:
             "truth": self.prompt.truth,
             "template": {"id": made_by.id, "version": made_by.version, "sha256": made_by.sha256},
             "dropped": list(self.prompt.dropped),
+            "told": None if told is None else {"values": told.values, "visible": told.visible},
         }
 
 

@@ -25,7 +25,7 @@ from st2llm.types.grammar import (
     Scientific,
 )
 from st2llm.types.interfaces import Completer, Scorer, Serializer, Tokenizer
-from st2llm.types.prompt import GREEDY, Answer, Decoding, Prompt, Slot, TemplateId
+from st2llm.types.prompt import GREEDY, Answer, Decoding, Prompt, Slot, TemplateId, ToldValues
 from st2llm.types.sample import Prediction, Sample, Side
 from st2llm.types.seed import seed_from
 from st2llm.types.side import Calendar, Covariate, Note
@@ -70,6 +70,7 @@ __all__ = [
     "SplitPlan",
     "TemplateId",
     "Tokenizer",
+    "ToldValues",
     "Trajectory",
     "Video",
     "checked",

@@ -70,12 +70,27 @@ class TemplateId:
 
 @checked
 @dataclass(frozen=True)
+class ToldValues:
+    """How many of the visible values of a sample a prompt states one by one, and how many there are."""
+
+    values: int
+    visible: int
+
+    @property
+    def share(self) -> float:
+        """The share of the visible values that is stated; 1 where none is visible."""
+        return self.values / self.visible if self.visible else 1.0
+
+
+@checked
+@dataclass(frozen=True)
 class Prompt:
     """The input of a language model.
 
     parts: text and slots, in order. text: the text parts alone. messages: of a chat, in which a slot is its `tag`.
     truth: the correct answer as text that the grammar allows; '' where it is unknown.
-    dropped: what was left out to keep the token budget, in order.
+    dropped: what was left out to keep the token budget, in order. told: the visible values that it states, without
+    those of its few-shot examples.
     """
 
     messages: tuple[dict[str, str], ...]
@@ -85,6 +100,7 @@ class Prompt:
     grammar: Grammar | None = None
     dropped: tuple[str, ...] = ()
     tokens: int | None = None
+    told: ToldValues | None = None
 
     @property
     def text(self) -> str:

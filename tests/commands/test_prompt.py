@@ -51,7 +51,7 @@ def test_each_kind_and_task_is_asked_from_the_test_part_and_the_lint_finds_nothi
     asked = render_prompt(PromptRequest(template, template.partition("/")[0]))
     assert words in asked.prompt.text and asked.prompt.text
     assert asked.lint() == []
-    assert set(asked.record()) == {"messages", "text", "tokens", "truth", "template", "dropped"}
+    assert set(asked.record()) == {"messages", "text", "tokens", "truth", "template", "dropped", "told"}
 
 
 def test_examples_are_of_the_training_part():

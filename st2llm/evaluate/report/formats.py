@@ -118,6 +118,11 @@ def format_large(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
+def format_share(share: float) -> str:
+    """A share as a percentage: `6 %`."""
+    return f"{100 * share:.0f} %"
+
+
 def format_duration(seconds: float | None) -> str:
     """A duration in ms, s, min or h."""
     if seconds is None or not math.isfinite(seconds):

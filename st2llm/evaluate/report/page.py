@@ -19,6 +19,7 @@ from st2llm.evaluate.report.formats import (
     format_p,
     format_score,
     format_score_interval,
+    format_share,
     metric_name,
     metric_unit,
     pluralize,
@@ -136,6 +137,7 @@ def _row(results: RunResults, record: Record, verdict: Verdict, names: Sequence[
         converged={True: "yes", False: "not converged", None: MISSING}[record.converged],
         cost={key: format_cost(record.cost.get(key)) for key, (_, format_cost) in COSTS.items()},
         windows=f"{windows} of {most} windows" if 0 < windows < most else "",
+        told=f"told {format_share(record.told['share'])} of the visible values" if record.told else "",
         llm=_other_llm(results, record),
     )
 

@@ -4,7 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from st2llm.config.predictors import FaultSettings
-from st2llm.evaluate.report.formats import IMPUTATION_NAMES, format_duration, format_large, metric_name
+from st2llm.evaluate.report.formats import (
+    IMPUTATION_NAMES,
+    format_duration,
+    format_large,
+    format_share,
+    metric_name,
+)
 from st2llm.evaluate.run_folder.record import finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS, MIN_SEEDS
@@ -104,8 +110,9 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
     return (
         (
             "windows",
-            "All predictors get the same visible values and side information. Every selected window is scored.",
+            "All predictors get the same samples (visible values, side information). Every selected window is scored.",
         ),
+        *_told(results),
         (
             "pooling",
             "Metrics pool over all valid entries of all places and steps, in raw units; missing truth is left out.",
@@ -154,6 +161,25 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
         (
             "cached answers",
             "A cached answer costs the seconds that it took when it was generated.",
+        ),
+    )
+
+
+def _told(results: RunResults) -> tuple[tuple[str, str], ...]:
+    """How much of the visible values the prompts of text arms state, where there are such arms."""
+    shares = [
+        f"{record.predictor} {record.told['values']:,.0f} of {record.told['visible']:,.0f} "
+        f"({format_share(record.told['share'])})"
+        for record in results.records
+        if record.told and record.seed is None
+    ]
+    if not shares:
+        return ()
+    return (
+        (
+            "told to text arms",
+            f"A prompt states a part of the visible values, mean over prompts: {'; '.join(shares)}. Means and other "
+            f"statistics of several values are not counted. Encoders read all visible values.",
         ),
     )
 

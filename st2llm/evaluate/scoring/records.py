@@ -187,6 +187,7 @@ def _record(
         validation=float(np.mean(validation)) if validation else None,
         validation_n=(first.get("validation_windows") or {}).get("n"),
         validation_cost=first.get("validation_cost"),
+        told=first.get("told"),
         gain_best=best,
         gain_pretraining=pretraining,
         cost=_mean_cost([r["cost"] for r in results]),

@@ -41,6 +41,7 @@ from st2llm.serialize.text.series import (
     scale_note,
     visible_values,
 )
+from st2llm.serialize.text.told import series_entries
 from st2llm.types import Sample
 
 NETWORK_VARIABLES: Mapping[str, str] = {
@@ -172,8 +173,17 @@ class GraphVariables:
             "place": plain_text(sample.side.labels[0]),
             "history": before,
             "day": tuple(
-                Line(stamp, format_value(float(value), decimals))
-                for stamp, value in zip(anomaly.question_timestamps(sample), series[steps], strict=True)
+                Line(
+                    stamp,
+                    format_value(float(value), decimals),
+                    told=series_entries(sample, 0, 0, slice(step, step + 1)),
+                )
+                for step, stamp, value in zip(
+                    range(steps.start, steps.stop),
+                    anomaly.question_timestamps(sample),
+                    series[steps],
+                    strict=True,
+                )
             ),
             "neighbours": tuple(
                 _neighbour_day(sample, other, steps)
@@ -205,6 +215,7 @@ class GraphVariables:
                 each.numbers.write(visible_values(sample, other, each.channel)[start:end]),
                 start=plain_text(sample.side.labels[other]),
                 where=displacement_text(sample, node, other),
+                told=series_entries(sample, other, each.channel, slice(start, end)),
             )
             for other in self._nearest(sample, node)
             for each in series
@@ -280,7 +291,8 @@ def _neighbour_day(sample: Sample, other: int, steps: slice) -> Line:
     values, label = visible_values(sample, other, 0)[steps], plain_text(sample.side.labels[other])
     decimals = decimals_for(values)
     numbers = ", ".join(format_value(float(value), decimals) for value in values)
-    return Line(label, numbers, start=label, where=displacement_text(sample, 0, other))
+    where, told = displacement_text(sample, 0, other), series_entries(sample, other, 0, steps)
+    return Line(label, numbers, start=label, where=where, told=told)
 
 
 def _target_label(sample: Sample, series: Sequence[TargetSeries]) -> str:

@@ -10,6 +10,7 @@ from st2llm.errors import DataError
 from st2llm.serialize.text.formatting import decimals_for, format_value
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import Line
+from st2llm.serialize.text.told import Entries, ValueText
 from st2llm.types import Layout, Sample
 
 LAND = "--"
@@ -46,33 +47,55 @@ def layout_of(sample: Sample) -> Layout:
     return layout
 
 
-def coarse_table(sample: Sample, values: Float64[np.ndarray, " node"], cells: int) -> CoarseTable:
-    """The values of one step, averaged to at most `cells` rows and columns; LAND where there are none."""
+def coarse_table(
+    sample: Sample, values: Float64[np.ndarray, " node"], cells: int, *, told: Sequence[int] = ()
+) -> CoarseTable:
+    """The values of one step, averaged to at most `cells` rows and columns; LAND where there are none.
+
+    told: the entries of these values in the sample. A table of means tells none of them.
+    """
     layout = layout_of(sample)
     rows, cols = _bands(layout.rows, cells, _is_north_up(layout)), _bands(layout.cols, cells, False)
     means = np.array([[_block_mean(values, layout, row, col) for col in cols] for row in rows])
     places = min(decimals_for(means), 2)
+    single = len(rows[0]) == len(cols[0]) == 1
     lines = tuple(
         Line(
             _band_label(layout, row, layout.rows, "row"),
             " ".join(_cell_text(float(value), places) for value in line),
+            told=_row_entries(sample, row, told) if single else (),
         )
         for row, line in zip(rows, means, strict=True)
     )
-    size = f"{len(rows[0])} x {len(cols[0])}"
-    each = "the value of a cell" if size == "1 x 1" else f"the mean of {size} cells"
+    each = "the value of a cell" if single else f"the mean of {len(rows[0])} x {len(cols[0])} cells"
     return CoarseTable(tuple(_band_label(layout, col, layout.cols, "column") for col in cols), lines, each)
 
 
-def top_cells(sample: Sample, values: Float64[np.ndarray, " node"], count: int) -> tuple[str, ...]:
-    """The cells of the largest values: `60.5°N 20.0°W: 21.3`."""
+def top_cells(
+    sample: Sample, values: Float64[np.ndarray, " node"], count: int, *, told: Sequence[int] = ()
+) -> tuple[str, ...]:
+    """The cells of the largest values: `60.5°N 20.0°W: 21.3`. told: the entries of the values in the sample."""
     finite = np.flatnonzero(np.isfinite(values))
     best = finite[np.argsort(-values[finite], kind="stable")][:count]
     places = min(decimals_for(values), 2)
     return tuple(
-        f"{plain_text(sample.side.labels[i])}: {format_value(float(values[i]), places)}"
+        ValueText(
+            f"{plain_text(sample.side.labels[i])}: {format_value(float(values[i]), places)}",
+            tuple(entry for entry in told if _node_of(sample, entry) == i),
+        )
         for i in best.tolist()
     )
+
+
+def _node_of(sample: Sample, entry: int) -> int:
+    """The cell of an entry."""
+    return int(np.unravel_index(entry, sample.values.shape)[1])
+
+
+def _row_entries(sample: Sample, row: np.ndarray, told: Sequence[int]) -> Entries:
+    """The entries of the cells of one row of the raster."""
+    columns = len(layout_of(sample).cols)
+    return tuple(entry for entry in told if _node_of(sample, entry) // columns == int(row[0]))
 
 
 def compass_regions(sample: Sample, across: int) -> tuple[Region, ...]:

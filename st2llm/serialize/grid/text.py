@@ -32,6 +32,7 @@ from st2llm.serialize.text.series import (
     place_blocks,
     scale_note,
 )
+from st2llm.serialize.text.told import step_entries
 from st2llm.types import Grammar, Prediction, Sample
 
 _MAX_MENTIONED = 12
@@ -157,7 +158,9 @@ class GridSerializer:
             context_variables(sample)
             | self._map(sample, 0, None)
             | {
-                "first_table": raster.coarse_table(sample, values, self.cells).rows,
+                "first_table": raster.coarse_table(
+                    sample, values, self.cells, told=step_entries(sample, step, 0)
+                ).rows,
                 "first_time": calendar.stamp(local_times(sample)[step], sample.side.freq_s),
                 "named": self._named(sample, " | ".join((sample.question, *options))),
                 "question": plain_text(sample.question),
@@ -178,14 +181,15 @@ class GridSerializer:
     def _map(self, sample: Sample, channel: int, before: int | None) -> dict[str, Any]:
         """The values of MAP_VARIABLES for the last visible step."""
         step, values = raster.latest_reading(sample, channel, before)
-        table = raster.coarse_table(sample, values, self.cells)
+        told = step_entries(sample, step, channel) if step >= 0 else ()
+        table = raster.coarse_table(sample, values, self.cells, told=told)
         moments = local_times(sample)
         return {
             "table": table.rows,
             "columns": table.columns,
             "table_time": calendar.stamp(moments[step], sample.side.freq_s) if step >= 0 else "",
             "each": table.each + (f", {channel_name(sample, channel)}" if sample.values.shape[2] > 1 else ""),
-            "top": raster.top_cells(sample, values, self.top),
+            "top": raster.top_cells(sample, values, self.top, told=told),
             "regions": self._regional(sample, channel, step),
         }
 

@@ -39,10 +39,11 @@ _RENDER_ERRORS = (
 
 @dataclass(frozen=True)
 class TemplateBody:
-    """A checked template body. literals: its literal text and constants."""
+    """A checked template body. attributes: those of variables that it shows. literals: its text and constants."""
 
     where: str
     variables: frozenset[str]
+    attributes: frozenset[str]
     literals: str
     compiled: JinjaTemplate
 
@@ -90,7 +91,8 @@ def compile_body(source: str, where: str, declared: Iterable[str]) -> TemplateBo
         raise ConfigError(
             f"{where} uses {name!r}, which `variables` does not list. {nearest(name, declared_names)}"
         )
-    return TemplateBody(where, used, literals, compiled)
+    attributes = frozenset(node.attr for node in tree.find_all(nodes.Getattr))
+    return TemplateBody(where, used, attributes, literals, compiled)
 
 
 def _reject_node(node: nodes.Node, where: str) -> None:

@@ -16,6 +16,7 @@ from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.template import budget, sandbox
 from st2llm.serialize.template.head import TemplateHead, check_head, parse_head
 from st2llm.serialize.template.interface import KindSerializer, SerializerOptions
+from st2llm.serialize.text.told import count_told
 from st2llm.types import Grammar, Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
 # A private character marks tags, so that data which looks like a tag is not one. Variables never contain it.
@@ -77,7 +78,7 @@ class Template:
         variables, expected = self._variables(sample, examples), self._expected(sample)
         variables["soft"] = soft if soft is not None else _default_soft_tokens(sample)
         if budget is None:
-            return self._prompt(variables, expected, (), tokenizer)
+            return self._prompt(sample, variables, expected, (), tokenizer)
         return self._render_within_budget(sample, variables, expected, budget, tokenizer)
 
     def read(self, text: str, sample: Sample) -> Prediction:
@@ -175,13 +176,14 @@ class Template:
         steps = list(budget.truncation_steps(used, self.serializer.drop_order))
         return budget.fit_to_budget(
             steps,
-            lambda dropped, left: self._prompt(unused | dict(left), expected, dropped, tokenizer),
+            lambda dropped, left: self._prompt(sample, unused | dict(left), expected, dropped, tokenizer),
             limit,
             where=f"{self.id} for {sample.id}",
         )
 
     def _prompt(
         self,
+        sample: Sample,
         variables: dict[str, Any],
         expected: _ExpectedAnswer,
         dropped: tuple[str, ...],
@@ -198,6 +200,11 @@ class Template:
             grammar=expected.grammar,
             dropped=dropped,
             tokens=_count_tokens(parts, tokenizer) if tokenizer is not None else None,
+            told=count_told(
+                sample,
+                {name: variables[name] for name in self.body.variables & set(variables)},
+                self.body.attributes,
+            ),
         )
 
     def _parts(self, text: str) -> tuple[str | Slot, ...]:

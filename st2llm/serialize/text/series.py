@@ -1,7 +1,7 @@
 """Series of regular fields as lines of numbers, for graphs, grids and videos."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -17,6 +17,7 @@ from st2llm.serialize.numbers import (
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.formatting import decimals_for, format_values
 from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.told import Entries, series_entries
 from st2llm.types import Sample
 
 HIDDEN = "?"
@@ -28,12 +29,14 @@ class Line:
     """A line of numbers with its label.
 
     start: the time at which it starts, in full; for a neighbour its name. where: distance and direction of a neighbour.
+    told: the entries of the sample whose values it states.
     """
 
     label: str
     numbers: str
     start: str = ""
     where: str = ""
+    told: Entries = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,22 @@ def daily_lines(
     values = visible_values(sample, series.node, series.channel)[steps]
     wanted = sample.wanted[steps, series.node, series.channel] & full
     return _lines_by_day(
-        sample, steps, lambda part: write_with_hidden(series.numbers, values[part], wanted[part]), name
+        sample,
+        steps,
+        (series.node, series.channel),
+        lambda part: write_with_hidden(series.numbers, values[part], wanted[part]),
+        name,
     )
 
 
 def _lines_by_day(
-    sample: Sample, steps: slice, numbers: Callable[[slice], str], name: str = ""
+    sample: Sample,
+    steps: slice,
+    series: tuple[int, int],
+    numbers: Callable[[slice], str],
+    name: str = "",
 ) -> tuple[Line, ...]:
-    """One line for each day of these steps. numbers: writes the values of some of the steps."""
+    """One line for each day of these steps. series: node and channel. numbers: writes the values of some steps."""
     side = sample.side
     moments = calendar.local_times(sample.time[steps], side.timezone)
     holidays = side.calendar.holiday[steps]
@@ -121,9 +132,16 @@ def _lines_by_day(
             plain_text(calendar.line_label(moments[part.start], side.freq_s, holidays[part.start])) + name,
             numbers(part),
             calendar.stamp(moments[part.start], side.freq_s),
+            told=series_entries(sample, *series, range_of(steps, part)),
         )
         for part in calendar.split_by_day(moments, side.freq_s)
     )
+
+
+def range_of(steps: slice, part: slice) -> slice:
+    """A part of a range of steps, counted from the start of the sample."""
+    first = steps.start or 0
+    return slice(first + part.start, first + part.stop)
 
 
 def scale_note(numbers: Strategy, unit: str = "") -> str:
@@ -147,7 +165,9 @@ def place_blocks(
     return tuple(
         Block(
             label,
-            _lines_by_day(sample, steps, partial(_readings, visible[:, node, channel], places[channel])),
+            _lines_by_day(
+                sample, steps, (node, channel), partial(_readings, visible[:, node, channel], places[channel])
+            ),
         )
         for node, name in zip(nodes, labels, strict=True)
         for channel in channels

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from st2llm.data import video_features
 from st2llm.serialize.text.plain_text import plain_text
+from st2llm.serialize.text.told import ValueText, step_entries
 from st2llm.types import Sample
 
 _MAX_PAIRS = 12
@@ -155,8 +156,11 @@ def _describe_frame(
     since = steps[before + 1 : position + 1]
     return FrameDescription(
         time=_seconds(sample, step),
-        brightness=_by_region(sample, sample.values[step, :, 0]),
-        motion=_by_region(sample, sample.values[since, :, 1].mean(axis=0)),
+        brightness=ValueText(_by_region(sample, sample.values[step, :, 0]), step_entries(sample, step, 0)),
+        motion=ValueText(
+            _by_region(sample, sample.values[since, :, 1].mean(axis=0)),
+            step_entries(sample, step, 1) if len(since) == 1 else (),
+        ),
         moves=_moving_regions(sample, position) if position and step - steps[position - 1] == 1 else "",
         colours="" if pictures is None else _colours(pictures[position]),
         labels=labels,

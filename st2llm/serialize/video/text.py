@@ -28,6 +28,7 @@ from st2llm.serialize.text.series import (
     visible_values,
     write_with_hidden,
 )
+from st2llm.serialize.text.told import ValueText, series_entries
 from st2llm.serialize.video.frames import LazySequence, cut_times, describe_frames, region_movements
 from st2llm.serialize.video.variables import drop_order, variable_names
 from st2llm.types import Grammar, Prediction, Sample
@@ -189,7 +190,8 @@ class VideoSerializer:
             part = slice(begin, min(begin + _FRAMES_PER_LINE, steps.stop))
             numbers = write_with_hidden(series.numbers, values[part], wanted[part])
             label = _frame_range(np.arange(part.start, part.stop))
-            lines.append(Line(label, numbers, start=label))
+            told = series_entries(sample, series.node, series.channel, part)
+            lines.append(Line(label, numbers, start=label, told=told))
         return tuple(lines)
 
     def _neighbours(
@@ -201,6 +203,9 @@ class VideoSerializer:
                 label,
                 series.numbers.write(visible_values(sample, i, series.channel)[steps][-recent:]),
                 start=label,
+                told=series_entries(
+                    sample, i, series.channel, slice(max(0, steps.stop - recent), steps.stop)
+                ),
             )
             for i, _ in neighbours
             for label in [plain_text(sample.side.labels[i])]
@@ -208,8 +213,11 @@ class VideoSerializer:
 
     def _other(self, sample: Sample, node: int, channel: int, steps: slice) -> tuple[str, ...]:
         return tuple(
-            format_value(float(value), 1) if np.isfinite(value) else MISSING
-            for value in visible_values(sample, node, channel)[steps]
+            ValueText(
+                format_value(float(value), 1) if np.isfinite(value) else MISSING,
+                series_entries(sample, node, channel, slice(step, step + 1)),
+            )
+            for step, value in enumerate(visible_values(sample, node, channel)[steps])
         )
 
 

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from st2llm.config.predictors import PredictorSettings
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
@@ -23,7 +25,7 @@ from st2llm.predict.examples import make_example_selector
 from st2llm.predict.text import DEFAULT_OPTIONS, PromptOptions, TextAnswer, TextPredictor, merge_answers
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.train.loop.meter import Meter
-from st2llm.types import Decoding, Prediction, Sample
+from st2llm.types import Decoding, Prediction, Prompt, Sample
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class TextRun:
             "answer_set": predictor_settings.answer,
         }
         counts = count_categories(a.category for a in self.answers)
-        return {"decoding": asdict(self.decoding), "ledger": counts, **settings}
+        told = _mean_told([a.prompt for a in self.answers])
+        return {"decoding": asdict(self.decoding), "ledger": counts, "told": told, **settings}
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the answers file, one per answer."""
@@ -144,6 +147,21 @@ def run_text(
             answers = text.answers(samples, on_chunk=reporter.update)
     cost = _cost(model, answers, meter, len(samples))
     return TextRun(decoding, answers, merge_answers(samples, answers), cost, job.predictor)
+
+
+def _mean_told(prompts: Sequence[Prompt]) -> dict[str, float] | None:
+    """The number of visible values that prompts state one by one, of those there are, and the share, mean over prompts.
+
+    None for prompts that do not know it.
+    """
+    told = [prompt.told for prompt in prompts if prompt.told is not None]
+    if not told:
+        return None
+    return {
+        "values": float(np.mean([each.values for each in told])),
+        "visible": float(np.mean([each.visible for each in told])),
+        "share": float(np.mean([each.share for each in told])),
+    }
 
 
 def _cost(

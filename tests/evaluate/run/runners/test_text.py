@@ -151,12 +151,16 @@ def test_validation_windows_are_answered_too_and_their_cost_is_counted_apart(car
     assert ("text-0 on validation", WINDOWS) in told
     assert result["cost"]["tokens_in"] == sum(row["tokens_in"] - row["tokens_shared"] for row in rows)
     assert result["validation_cost"]["tokens_out"] > 0
+    told = result["told"]
+    assert (
+        told["share"] == pytest.approx(told["values"] / told["visible"], rel=0.05) and 0 < told["share"] < 1
+    )
     arms = load_arms(store, study.inputs.suite, study.inputs.task.name, "UTC")
     record = next(r for r in build_records(arms, score_arms(arms)) if r.predictor == "text")
     known = table[table["valid"]]
     assert record.validation == pytest.approx((known["value"] - known["truth"]).abs().mean())
     assert (record.validation_n, record.best_on_validation) == (WINDOWS, True)
-    assert record.validation_cost == result["validation_cost"]
+    assert (record.validation_cost, record.told) == (result["validation_cost"], told)
 
 
 @pytest.mark.parametrize(
