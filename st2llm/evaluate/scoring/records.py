@@ -117,14 +117,27 @@ def best_llm_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
 
 
 def random_twin(arms: FinishedArms, name: str) -> str | None:
-    """The arm with a random-weights LLM and the same trained parts, or None where the suite has none."""
-    result = arms.of(name)[0]
+    """The arm with a random-weights LLM whose other recorded settings are all equal; None where the suite has none."""
+    settings = _twin_settings(arms, name)
     for other in arms.predictors:
-        other_result = arms.of(other)[0]
-        same = all(other_result[key] == result[key] for key in ("family", "lora"))
-        if same and other_result["backbone"] == "llm-random" and other != name:
+        random = arms.of(other)[0]["backbone"] == "llm-random" and other != name
+        if random and _twin_settings(arms, other) == settings:
             return other
     return None
+
+
+_TWIN_KEYS = ("family", "lora", "llm", "template", "examples", "budget", "answer_set")
+
+
+def _twin_settings(arms: FinishedArms, name: str) -> dict[str, Any]:
+    """What an arm and its twin share: name, depth, dtype and quantisation of the LLM, adapters, prompt and decoding.
+
+    A checkpoint is the twin of no arm that is trained here.
+    """
+    result = arms.of(name)[0]
+    decoding = {key: value for key, value in (result.get("decoding") or {}).items() if key != "seed"}
+    shared = {key: result.get(key) for key in _TWIN_KEYS}
+    return {**shared, "decoding": decoding, "checkpoint": arms.suite.predictor(name).checkpoint}
 
 
 def gains(

@@ -226,6 +226,33 @@ def test_the_random_twin_has_the_same_family_and_the_same_trained_parts():
     assert (got["vs"], got["value"]) == ("random-lora", 0.0)
 
 
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"llm": {"name": "tiny", "depth": 12}},
+        {"llm": {"name": "tiny", "depth": 6, "quant": "nf4"}},
+        {"template": "graph/forecast.chat"},
+        {"examples": {"by": "random", "count": 2}},
+        {"budget": 500},
+        {"answer_set": {"digits": 4}},
+        {"decoding": {"draws": 5, "seed": 0}},
+    ],
+)
+def test_a_random_arm_of_another_depth_prompt_or_decoding_is_no_twin(difference):
+    arms = arms_of(*((name, 5.0, table(2.0)) for name in ("last-value", "random", "frozen")))
+    same = {
+        "llm": {"name": "tiny", "depth": 6},
+        "template": "graph/forecast",
+        "decoding": {"draws": 1, "seed": 0},
+    }
+    facts = {result["predictor"]: {**result, **same} for result in arms.results}
+    facts["random"]["decoding"] = {"draws": 1, "seed": 1}  # the seed of the draws may differ
+    twins = replace(arms, results=list(facts.values()))
+    assert random_twin(twins, "frozen") == "random"
+    facts["random"] |= difference
+    assert random_twin(replace(arms, results=list(facts.values())), "frozen") is None
+
+
 def test_only_arms_with_pretrained_weights_have_gains():
     found = records_of(
         arms_of(("last-value", 3.0, table(9.0)), ("random", 2.0, table(2.0)), ("frozen", 1.0, table(1.0)))
