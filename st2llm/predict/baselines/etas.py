@@ -5,13 +5,14 @@ that the rule has no more information than other predictors; older events are pa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
 from scipy.optimize import minimize
 
+from st2llm.errors import DataError
 from st2llm.predict.baselines.events import (
     QUANTILE_LEVELS,
     EventStatistics,
@@ -24,6 +25,8 @@ from st2llm.types import Prediction, Sample
 
 _MAX_FITTED = 5000
 """Maximal number of training samples of the fit, evenly spaced."""
+_MAX_EXPONENT = 300.0
+"""Upper bound of alpha times a magnitude, so that a weight stays a finite number."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Intensity:
 
         age: hours from each event to the last one, inf for padding. size: magnitudes above the smallest.
         """
-        weight = self.k * np.exp(self.alpha * size)
+        weight = self.k * np.exp(np.minimum(self.alpha * size, _MAX_EXPONENT))
         start, end = age + self.c, age + gap[..., None] + self.c
         rate = self.mu + (weight * end**-self.p).sum(axis=-1)
         integral = (weight * (start ** (1 - self.p) - end ** (1 - self.p))).sum(axis=-1) / (self.p - 1)
@@ -86,7 +89,11 @@ class Etas:
 
 
 def etas(train: Sequence[Sample]) -> Etas:
-    """Maximum-likelihood fit to the gaps that training samples ask for."""
+    """Maximum-likelihood fit to the gaps that training samples ask for.
+
+    Magnitudes are fitted in units of their mean above the smallest, so that the fit does not depend on their scale.
+    Raises DataError where the likelihood is not finite, or no training gap is known.
+    """
     statistics = fit_event_statistics(train)
     fitted = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, _MAX_FITTED).round())]
     at = train[0].side.channels.index("gap_h")
@@ -95,19 +102,42 @@ def etas(train: Sequence[Sample]) -> Etas:
     )
     pairs = [(float(next_event_values(s)[0, at]), *_history(s, smallest)) for s in fitted]
     pairs = [pair for pair in pairs if np.isfinite(pair[0])]
+    if not pairs:
+        raise DataError(
+            "The rule 'etas' is fitted on the gaps between events, but no training sample asks for one. Ask for gap_h, "
+            "or leave the rule out."
+        )
     gap = np.array([pair[0] for pair in pairs])
     width = max(len(pair[1]) for pair in pairs)
     age = np.stack([np.pad(p[1], (width - len(p[1]), 0), constant_values=np.inf) for p in pairs])
     size = np.stack([np.pad(p[2], (width - len(p[2]), 0)) for p in pairs])
+    rate = _fit_intensity(gap, age, size)
+    return Etas(statistics, rate, smallest)
+
+
+def _fit_intensity(
+    gap: Float64[np.ndarray, " row"],
+    age: Float64[np.ndarray, "row event"],
+    size: Float64[np.ndarray, "row event"],
+) -> Intensity:
+    """The intensity of the highest likelihood; alpha is in 1 / the unit of `size`."""
+    scale = float(size[size > 0].mean()) if (size > 0).any() else 1.0
+    scaled = size / scale
 
     def loss(free: np.ndarray) -> float:
-        rate, expected = _intensity(free).at(gap, age, size)
+        rate, expected = _intensity(free).at(gap, age, scaled)
         return float((expected - np.log(rate)).mean())
 
     mean = 1 / max(float(gap.mean()), 1e-6)
     first = np.log([0.5 * mean, 0.05, 0.5, 0.05, 0.2])
-    fit = minimize(loss, first, method="L-BFGS-B", bounds=[(-16, 8)] * 3 + [(-10, 4), (-4, 1.5)])
-    return Etas(statistics, _intensity(fit.x), smallest)
+    fit = minimize(loss, first, method="L-BFGS-B", bounds=[(-16, 8)] * 2 + [(-16, 3), (-10, 4), (-4, 1.5)])
+    if not np.isfinite(fit.fun):
+        raise DataError(
+            f"The rule 'etas' cannot be fitted: its log likelihood is {-fit.fun} on {len(gap)} gaps of {gap.min():g} "
+            f"to {gap.max():g} hours and magnitudes up to {size.max():g} above the smallest. Correct the outliers, or "
+            f"leave the rule out."
+        )
+    return replace(_intensity(fit.x), alpha=_intensity(fit.x).alpha / scale)
 
 
 def _intensity(free: np.ndarray) -> Intensity:

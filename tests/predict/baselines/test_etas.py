@@ -8,6 +8,7 @@ from support import five_kinds
 
 from st2llm import tasks
 from st2llm.data.windows import split
+from st2llm.errors import DataError
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.baselines.etas import Intensity
 from st2llm.types import SplitPlan
@@ -81,3 +82,43 @@ def test_its_density_and_its_quantiles_agree(samples):
     for share in (0.05, 0.5, 0.95):
         below = hours <= answer.quantiles[share][-1, 0, at]
         assert np.trapezoid(density[below], hours[below]) == pytest.approx(share, abs=0.01)
+
+
+def marked(count=200, *, unit=1.0) -> list:
+    """Training samples whose gaps shrink after large magnitudes, in another unit of magnitude."""
+    rng = np.random.default_rng(1)
+    base = five_kinds.events(count)
+    size = rng.exponential(0.4, count)
+    gap = rng.exponential(1 / (0.2 + 2 * (np.r_[0.0, size[:-1]] > 0.8)))
+    time = base.time[0] + np.rint(np.cumsum(gap) * 3600).astype(np.int64)
+    data = replace(
+        base, time=time, mark=None, xy=np.zeros((count, 2)), magnitude=unit * (3 + size),
+        window=(int(time[0]) - 60, int(time[-1]) + 60), split=SplitPlan(0.8, 0.1, 0.1),
+    )  # fmt: skip
+    return list(split(data, tasks.next_event(10)).train)
+
+
+@pytest.mark.parametrize("unit", [30.0, 1000.0])
+def test_the_fit_does_not_depend_on_the_unit_of_magnitudes(unit):
+    usual, scaled = (fit_baseline("etas", marked(unit=u)).rule for u in (1.0, unit))
+    assert usual.rate.k > 1e-3  # the aftershocks are found
+    assert scaled.rate.alpha * unit == pytest.approx(usual.rate.alpha, rel=0.05)
+    assert scaled.rate.k == pytest.approx(usual.rate.k, rel=0.05)
+
+
+def test_a_magnitude_far_above_those_of_training_gives_a_finite_prediction():
+    train = marked()
+    rule = fit_baseline("etas", train).rule
+    sample = train[-1].without_truth()
+    values = sample.values.copy()
+    values[-2, 0, sample.side.channels.index("magnitude")] = 1e6
+    answer = rule.predict([replace(sample, values=values)])[0]
+    gap = sample.side.channels.index("gap_h")
+    assert np.isfinite(answer.value[-1, 0, gap])
+    assert np.isfinite(answer.log_density["gap_h"](np.array([1.0]))).all()
+
+
+def test_training_samples_without_a_gap_are_refused():
+    train = [replace(s, truth=np.full_like(s.truth, np.nan)) for s in marked()]
+    with pytest.raises(DataError, match="no training sample asks for one"):
+        fit_baseline("etas", train)
