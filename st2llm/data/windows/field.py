@@ -148,16 +148,19 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
     before. Boundaries are int(cumulative share x steps), moved back to local midnight where the plan has `align: day`.
     With `align: day` and a stride of whole days, predictions start at local midnights. Windows keep their length in
     steps, so on the two days a year when clocks change, the predicted day overlaps the next one by an hour or leaves
-    an hour out. A part without a share is empty.
+    an hour out. A part without a share is empty. A place or channel without a reading in the training part is not asked
+    for in any part.
 
-    Raises DataError where a part is too short for one window, or graphs and grids do not have the task.
+    Raises DataError where a part is too short for one window, training has no reading, or graphs and grids do not have
+    the task.
     """
     if not isinstance(task, Forecast | Impute | Interpolate | Krige):
         raise DataError(
             f"{data.name} is a {data.kind}, which has no {task.type} task. Choose forecast, impute, interpolate or "
             "krige."
         )
-    field, steps = node_field(data), len(data.time)
+    edges, steps = boundaries(data), len(data.time)
+    field = node_field(data, training_steps=edges[1])
     if isinstance(task, Krige) and field.alive.any(axis=1).sum() < 2:
         raise DataError(
             f"{data.name} has one place with readings, but krige hides one and shows others. Use data with more places."
@@ -167,7 +170,7 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
             f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Choose a "
             "shorter history or horizon, or use more data."
         )
-    parts, edges = [], boundaries(data)
+    parts = []
     for name, begin, end in zip(("train", "validation", "test"), edges[:-1], edges[1:], strict=True):
         room = max(begin - task.context, 0) if context else begin
         starts = _starts(data, task, (room, end), stride)
@@ -178,6 +181,11 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
                 "window."
             )
         parts.append(FieldWindows(data, task, starts, field))
+    if not field.alive.any():
+        raise DataError(
+            f"{data.name} has no reading in the {edges[1]} steps of its training part, so no place can be predicted. "
+            f"Give `split.train` a larger share, or leave the empty steps out."
+        )
     return Splits(*parts)
 
 

@@ -15,7 +15,7 @@ class NodeField:
     """The nodes of a graph or grid.
 
     values: a view of the container's values, with the cells of a grid row by row.
-    alive: False where a place never has a reading of a channel, as land has no sea temperature.
+    alive: False where a place has no reading of a channel in the training part, as land has no sea temperature.
     neighbours: (node, weight) pairs of each node.
     """
 
@@ -29,15 +29,18 @@ class NodeField:
     layout: Layout | None = None
 
 
-def node_field(data: SensorGraph | Grid) -> NodeField:
-    """The nodes of a container. Those of a grid run row by row; adjacent cells are neighbours of weight 1."""
+def node_field(data: SensorGraph | Grid, *, training_steps: int) -> NodeField:
+    """The nodes of a container. Those of a grid run row by row; adjacent cells are neighbours of weight 1.
+
+    training_steps: length of the training part, which decides which nodes are alive.
+    """
     if isinstance(data, SensorGraph):
         neighbours = tuple(tuple(data.edges.of(i)) for i in range(len(data.places)))
-        alive = np.isfinite(data.values).any(axis=0)
+        alive = np.isfinite(data.values[:training_steps]).any(axis=0)
         return NodeField(data.values, alive, data.places, data.labels, neighbours, data.lonlat, data.xy)
     steps, rows, cols, channels = data.values.shape
     values = data.values.reshape(steps, rows * cols, channels)
-    alive = np.isfinite(values).any(axis=0)
+    alive = np.isfinite(values[:training_steps]).any(axis=0)
     layout = data.layout
     lonlat, xy = cell_centres(layout)
     return NodeField(
@@ -90,7 +93,7 @@ def _mesh(
 
 
 def _adjacent(layout: Layout, alive: Bool[np.ndarray, "node channel"]) -> Neighbours:
-    """The cells before and after each cell in its column and row, without cells that have no reading at all.
+    """The cells before and after each cell in its column and row, without cells that are not alive.
 
     Where the columns span all longitudes, the last column is adjacent to the first.
     """

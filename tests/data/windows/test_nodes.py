@@ -101,17 +101,37 @@ def test_longitudes_are_wrapped_into_half_a_turn_each_way(lon: float) -> None:
 
 
 def test_neighbours_are_the_adjacent_cells_that_have_readings() -> None:
-    field = node_field(_grid())
+    field = node_field(_grid(), training_steps=30)
     assert field.neighbours[0] == ((4, 1.0), (1, 1.0))
     assert field.neighbours[5] == ((1, 1.0), (9, 1.0), (4, 1.0))
     assert field.places[5] == "r1c1"
 
 
+@pytest.mark.parametrize("data", [_graph(), _grid(land=None)], ids=lambda data: data.kind)
+def test_training_alone_decides_which_places_are_asked_for(data: SensorGraph | Grid) -> None:
+    values = data.values.copy()
+    first = (0,) * (values.ndim - 2)
+    values[(slice(0, 30), *first)] = np.nan  # without a reading in training
+    values[(slice(30, None), *(i + 1 for i in first))] = np.nan  # with readings in training alone
+    sample = split(replace(data, values=values), tasks.forecast(4, 2)).test[0]
+    second = sample.place.index("b" if data.kind == "graph" else "r1c1")
+    assert sample.wanted_nodes == tuple(range(1, len(sample.place)))
+    assert second in sample.wanted_nodes
+    assert sample.visible[:, 0].any()
+
+
+def test_training_without_any_reading_is_refused() -> None:
+    data = _graph()
+    values = np.where(np.arange(60)[:, None, None] < 30, np.nan, data.values)
+    with pytest.raises(DataError, match="no reading in the 30 steps of its training part"):
+        split(replace(data, values=values), tasks.forecast(4, 2))
+
+
 def test_columns_that_go_around_the_earth_are_joined_at_their_ends() -> None:
     around = Layout(np.array([0.0, 10.0]), np.arange(0, 360, 90.0), "degrees")
     part = Layout(np.array([0.0, 10.0]), np.arange(0, 180, 45.0), "degrees")
-    assert (3, 1.0) in node_field(_grid(layout=around, land=None)).neighbours[0]
-    assert (3, 1.0) not in node_field(_grid(layout=part, land=None)).neighbours[0]
+    assert (3, 1.0) in node_field(_grid(layout=around, land=None), training_steps=30).neighbours[0]
+    assert (3, 1.0) not in node_field(_grid(layout=part, land=None), training_steps=30).neighbours[0]
 
 
 def test_the_side_of_a_grid_holds_layout_channels_and_positions() -> None:
