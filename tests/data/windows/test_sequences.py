@@ -158,7 +158,12 @@ def test_a_whole_track_that_is_cut_by_time_ends_with_its_part() -> None:
         (tasks.krige(4), {}, "have no krige task"),
         (tasks.next_place(), {}, "has no places"),
         (tasks.classify(), {}, "have no label"),
-        (tasks.forecast(30, 2), {}, "none of which makes a sample"),
+        (tasks.forecast(30, 2), {}, "none of which makes a sample of forecast-30-2. Choose fewer steps"),
+        (
+            tasks.next_place(),
+            {"place": ("p",) * 40},
+            "predicted from 7 days after its object's first stay in the part",
+        ),
         (tasks.forecast(3, 2), {"xy": None, "place": ("p",) * 40}, "has no coordinates"),
     ],
 )
