@@ -185,7 +185,8 @@ class SuiteBudget(Budget):
 
     lr: candidates, from which validation chooses for each predictor. loss: of fields, what is minimised and what the
     choice is made by. refit: trains the chosen setting once more, on training and validation windows together (as in
-    scikit-learn's searches); the validation error that is reported is that of the first training.
+    scikit-learn's searches), and fits the rules on the same windows; the validation error that is reported is that of
+    the first training.
     """
 
     loss: Literal["absolute", "squared"] = "absolute"

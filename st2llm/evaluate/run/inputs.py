@@ -71,6 +71,13 @@ class Inputs:
             raise ConfigError(f"{self.suite.id} trains arms and so needs a `budget`.")
         return self.suite.budget
 
+    @property
+    def refit_samples(self) -> list[Sample] | None:
+        """Training and validation samples, which rules and arms are fitted on again for test; None without `refit`."""
+        if self.suite.budget is None or not self.suite.budget.refit:
+            return None
+        return [*self.train, *CachedSamples(self.validation)]
+
     def test_windows(self, predictor: PredictorSettings) -> SampleSequence:
         """The test windows of a predictor: all selected ones, or as many as it sets."""
         return evenly_spaced(self.test, predictor.set.windows)

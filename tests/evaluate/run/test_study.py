@@ -346,20 +346,21 @@ def test_a_primitive_arm_fills_what_is_hidden_amid_a_window(town, card, tmp_path
     assert len(store.predictions("none-0")) == len(store.predictions(f"{rule}-0"))
 
 
-def test_a_refit_learns_from_the_validation_windows_too(made, card, llama, tmp_path):
+def test_a_refit_gives_the_validation_windows_to_arms_and_rules(made, card, llama, tmp_path):
     told = {}
     for refit in (False, True):
         budget = {"steps": 8, "batch": 4, "lr": [1e-3], "refit": refit}
         predictors = [
-            {"name": "last-value", "family": "baseline"},
+            {"name": "hour-of-week", "family": "baseline"},
             {"name": "none", "family": "primitive", "backbone": "none"},
         ]
         study, begun = made(card, llama, budget=budget, predictors=predictors, seeds=[0], controls=None)
         store = RunStore(tmp_path / str(refit))
         jobs = study.jobs()
         facts = [study.run(job, store) for job in jobs]
-        told[refit] = (facts[1], store.predictions(jobs[1].key), begun)
+        told[refit] = (facts, [store.predictions(job.key) for job in jobs], begun)
     (plain, once, _), (again, anew, begun) = told[False], told[True]
-    assert plain["validation"] == again["validation"]
     assert any(label.endswith("with validation") for label in begun)
-    assert np.nanmax(np.abs(once["value"] - anew["value"])) > 1e-3
+    for i in range(2):
+        assert plain[i]["validation"] == again[i]["validation"]
+        assert np.nanmax(np.abs(once[i]["value"] - anew[i]["value"])) > 1e-3

@@ -20,15 +20,19 @@ from st2llm.train.loop.meter import Meter
 from st2llm.types import Prediction, Sample, SensorGraph
 
 
-def predict_job(inputs: Inputs, job: Job, predictor: Predictor, *, fit_s: float) -> Outcome:
+def predict_job(
+    inputs: Inputs, job: Job, predictor: Predictor, *, fit_s: float, refitted: Predictor | None = None
+) -> Outcome:
     """Predicts the test windows of a job with a predictor that is not trained by gradient descent.
 
-    fit_s: seconds that fitting took.
+    fit_s: seconds that fitting took. refitted: the predictor fitted on validation windows as well, which then predicts
+    the test windows; the validation score is that of `predictor`.
     """
+    final = predictor if refitted is None else refitted
     test, validation = inputs.test_samples(job.predictor), validation_table(inputs, predictor)
     inputs.reporter.start(job.key, len(test))
     with Meter() as meter:
-        predictions = predictor.predict(without_truth(test))
+        predictions = final.predict(without_truth(test))
     inputs.reporter.update(len(test))
     cost = Cost(train_s=fit_s, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb)
     result: dict[str, Any] = {
@@ -38,7 +42,7 @@ def predict_job(inputs: Inputs, job: Job, predictor: Predictor, *, fit_s: float)
         "cost": cost.to_json(),
         "curves": [],
     }
-    table = prediction_table(inputs, predictor, test, predictions)
+    table = prediction_table(inputs, final, test, predictions)
     return Outcome(result, table, validation=validation)
 
 

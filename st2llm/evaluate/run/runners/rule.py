@@ -9,7 +9,7 @@ from st2llm.train.loop.meter import Meter
 
 
 class RuleRunner:
-    """Fits the baseline of a job's name and predicts."""
+    """Fits the baseline of a job's name and predicts; with `budget.refit`, on the windows that arms are refitted on."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
@@ -17,4 +17,6 @@ class RuleRunner:
     def run(self, job: Job, store: RunStore) -> Outcome:
         with Meter() as fitting:
             predictor = fit_baseline(job.predictor.name, self.inputs.train)
-        return predict_job(self.inputs, job, predictor, fit_s=fitting.seconds)
+            more = self.inputs.refit_samples
+            refitted = predictor if more is None else fit_baseline(job.predictor.name, more)
+        return predict_job(self.inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)

@@ -14,7 +14,7 @@ from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
-from st2llm.evaluate.run.samples import CachedSamples, without_truth
+from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import require_local
 from st2llm.model.arm import Arm, build_arm
@@ -41,8 +41,8 @@ class TrainedRunner:
             job.predictor.name, arm, preprocessor, with_instructions=soft, batch_size=budget.batch
         )
         validation = validation_table(inputs, predictor)
-        if budget.refit:
-            self._refit(job, arm, chosen.curve, store)
+        if (samples := inputs.refit_samples) is not None:
+            self._refit(job, arm, chosen.curve, store, samples)
         test = inputs.test_samples(job.predictor)
         with Meter() as meter:
             predictions = predictor.predict(without_truth(test))
@@ -101,10 +101,11 @@ class TrainedRunner:
             raise ConfigError(f"{self.inputs.suite.id}: budget.lr is empty. Give at least one learning rate.")
         return fits, *best
 
-    def _refit(self, job: Job, arm: Arm, curve: LearningCurve, store: RunStore) -> None:
-        """Trains the arm again on training and validation windows, for as many steps as were best on validation."""
+    def _refit(
+        self, job: Job, arm: Arm, curve: LearningCurve, store: RunStore, samples: list[Sample]
+    ) -> None:
+        """Trains the arm again on all of `samples` (training, then validation), for the steps that were best before."""
         inputs, reporter = self.inputs, self.inputs.reporter
-        samples = [*inputs.train, *CachedSamples(inputs.validation)]
         data = self.training.preprocessor.collate(samples, with_instructions=job.predictor.family == "soft")
         fresh = self._build(job, self._initial_encoder(job.seed, store))
         steps = max(1, curve.best_step)
