@@ -84,11 +84,13 @@ def finetune(
 def _print_result(done: "FitResult", root: Path) -> None:
     """Prints the best validation value, the checkpoint and the report of a finished run."""
     from st2llm.train.checkpointing import is_main
+    from st2llm.train.loop.budget import OUTCOME_LABELS
 
     if not is_main():
         return
-    state = "converged" if done.curve.converged else "not converged"
-    typer.echo(f"Best validation value {done.curve.best:.6g} ({state}) after {done.curve.step[-1]} steps.")
+    curve = done.curve
+    label = OUTCOME_LABELS[curve.outcome]
+    typer.echo(f"Best validation value {curve.best:.6g} ({label}) after {curve.step[-1]} steps.")
     typer.echo(f"Checkpoint: {root / 'best'}")
     for page in ("report.md", "alignment.md"):
         if (root / page).exists():

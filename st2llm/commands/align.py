@@ -220,7 +220,7 @@ def _page(recipe: SoftTokenRecipe, aligned: AlignedModel, results: Sequence[Alig
         f"- data and task: {r.data}, {r.task}",
         f"- head: {r.up.head}; objectives: {', '.join(r.objectives.given)}",
         f"- steps {curve.step[-1]}, batch {r.budget.batch}, rate {r.budget.lr:g}, seed {r.seed}; best "
-        f"validation value {curve.best:.5g} ({'converged' if curve.converged else 'not converged'})",
+        f"validation value {curve.best:.5g} ({OUTCOME_LABELS[curve.outcome]})",
         f"- commit: {commit_text()}",
         "",
         "Data: the mean of the model's last states over the soft tokens. Text: the same over the tokens of the "

@@ -1,10 +1,11 @@
-"""Cautions below a verdict: what limits it, or how far it can be trusted."""
+"""Cautions below a verdict: what limits it, or how far it can be trusted; and how training ended."""
 
 from collections.abc import Sequence
 
-from st2llm.evaluate.report.formats import format_gain_size
+from st2llm.evaluate.report.formats import MISSING, format_gain_size
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.train.loop.budget import OUTCOME_LABELS
 
 
 def verdict_cautions(results: RunResults, rows: Sequence[Record], arm: Record | None) -> tuple[str, ...]:
@@ -13,14 +14,38 @@ def verdict_cautions(results: RunResults, rows: Sequence[Record], arm: Record | 
     if results.run["suite"].get("demo"):
         cautions.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
     compared = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
-    cautions += [
-        f"{row.predictor} has not converged: with more steps its error may fall."
-        for row in rows
-        if row.predictor in compared and row.converged is False
-    ]
+    cautions += training_cautions(rows, compared)
     if arm is not None and arm.unread:
         cautions.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
     return (*cautions, *_interval_cautions(results, arm))
+
+
+def training_label(record: Record) -> str:
+    """How the training of an arm ended; a dash for what is not trained."""
+    label = OUTCOME_LABELS.get(str(record.training_end), MISSING)
+    return f"equals {record.equals}" if record.equals else label
+
+
+def training_cautions(rows: Sequence[Record], compared: set[str]) -> list[str]:
+    """Sentences about arms whose training did not end on a plateau. compared: the arms of the verdict.
+
+    An arm that learned nothing is named even where the verdict is about others.
+    """
+    endings = {
+        "improving": "has not converged: with more steps its error may fall",
+        "rising": "overfits: its validation error rose after the best state, which was kept",
+    }
+    cautions = [
+        f"{row.predictor} {endings[row.training_end]}."
+        for row in rows
+        if row.predictor in compared and row.training_end in endings
+    ]
+    stuck = [row for row in rows if row.training_end == "stuck"]
+    for rule in dict.fromkeys(row.equals for row in stuck):
+        names = ", ".join(row.predictor for row in stuck if row.equals == rule)
+        end = f"their errors are those of {rule}" if rule else "no state was better than the initial one"
+        cautions.append(f"Training changed nothing in {names}: {end}.")
+    return cautions
 
 
 def _interval_cautions(results: RunResults, arm: Record | None) -> tuple[str, ...]:

@@ -174,8 +174,11 @@ def error_by_step(
         )
 
 
-def learning_curve(runs: pd.DataFrame, *, role: str, converged: bool | None, name: str) -> str:
-    """Loss over training steps. Columns: run lr chosen part (train or validation) step loss."""
+def learning_curve(runs: pd.DataFrame, *, role: str, state: str, name: str) -> str:
+    """Loss over training steps. Columns: run lr chosen part (train or validation) step loss.
+
+    state: how training ended, as a label; '' where it was not judged.
+    """
     with _chart(3.1, 2.0) as (figure, axes):
         chosen, colour = runs[runs["chosen"]], COLOURS[role]
         for _, rows in runs[~runs["chosen"] & (runs["part"] == "validation")].groupby("run", sort=False):
@@ -194,11 +197,12 @@ def learning_curve(runs: pd.DataFrame, *, role: str, converged: bool | None, nam
         axes.set_ylabel("loss")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        if converged is False:
+        if state not in ("", "converged"):
             at = {"transform": axes.transAxes, "ha": "right", "va": "top"}
-            axes.text(0.99, 0.98, "not converged", color=WORSE, weight="bold", **at)
-        state = {True: "converged", False: "not converged", None: "convergence not judged"}[converged]
-        return _svg(figure, name, f"Training and validation loss by step, {state}")
+            axes.text(0.99, 0.98, state, color=WORSE, weight="bold", **at)
+        return _svg(
+            figure, name, f"Training and validation loss by step, {state or 'convergence not judged'}"
+        )
 
 
 def forecast(

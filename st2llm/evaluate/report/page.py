@@ -24,6 +24,7 @@ from st2llm.evaluate.report.formats import (
     metric_unit,
     pluralize,
 )
+from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.protocol import block_name, draw_rule, imputation_name
 from st2llm.evaluate.report.verdict import Verdict, compute_verdict, llm_name
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number
@@ -134,7 +135,7 @@ def _row(results: RunResults, record: Record, verdict: Verdict, names: Sequence[
         gain_pretraining=_gain(record.gain_pretraining, relative=results.relative),
         n=format_count(record.n),
         unread=format_count(record.unread),
-        converged={True: "yes", False: "not converged", None: MISSING}[record.converged],
+        converged="yes" if record.converged else training_label(record),
         cost={key: format_cost(record.cost.get(key)) for key, (_, format_cost) in COSTS.items()},
         windows=f"{windows} of {most} windows" if 0 < windows < most else "",
         told=f"told {format_share(record.told['share'])} of the visible values" if record.told else "",

@@ -18,6 +18,7 @@ from st2llm.evaluate.report.formats import (
     metric_name,
     metric_unit,
 )
+from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.verdict import Verdict
 from st2llm.evaluate.run_folder.record import Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
@@ -141,8 +142,8 @@ def curves(results: RunResults, rows: Sequence[Record], task: str, *, name: str)
         table = pd.concat(
             [_curve(run, k, part) for k, run in enumerate(runs) for part in ("train", "validation")]
         )
-        state = False if any(run.get("converged") is False for run in chosen) else chosen[0].get("converged")
-        svg = figures.learning_curve(table, role=row.role, converged=state, name=f"{name}-{i}")
+        state = "" if row.training_end is None else training_label(row)
+        svg = figures.learning_curve(table, role=row.role, state=state, name=f"{name}-{i}")
         rates = " and ".join(dict.fromkeys(f"{run['lr']:g}" for run in chosen if run.get("lr") is not None))
         panels.append(Panel(row.predictor, svg, f"learning rate {rates}" if rates else ""))
     return tuple(panels)

@@ -20,9 +20,12 @@ from st2llm.evaluate.run_folder.record import Estimate, Gain, Record
 from st2llm.evaluate.run_folder.results import read_results
 from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS
 from st2llm.metrics import HIGHER_IS_BETTER
+from st2llm.train.loop.budget import OUTCOME_LABELS
 
 NARROW = 100
 """Terminals narrower than so many columns get a table without the optional columns."""
+_MARKS = {"improving": "*", "rising": "^", "stuck": "!"}
+"""Marks of arms whose training did not end on a plateau."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ def results_table(records: Sequence[Record], primary: str = "mae", *, width: int
     several = len({r.task for r in pooled}) > 1
     narrow = width is not None and width < NARROW
     columns = [c for c in _columns(primary, several=several) if not (narrow and c.optional)]
-    late = any(r.converged is False for r in pooled)
-    table = Table(caption="* not converged" if late else None, caption_justify="left")
+    states = dict.fromkeys(r.training_end for r in pooled)
+    marks = [f"{_MARKS[state]} {OUTCOME_LABELS[state]}" for state in _MARKS if state in states]
+    table = Table(caption=", ".join(marks) or None, caption_justify="left")
     for column in columns:
         justify = "left" if column.is_text else "right"
         table.add_column(column.name, justify=justify, no_wrap=column.is_text)  # type: ignore[arg-type]
@@ -60,7 +64,7 @@ def _columns(primary: str, *, several: bool) -> list[Column]:
     task = [Column("task", lambda r: str(r.task), is_text=True)] if several else []
     return [
         *task,
-        Column("predictor", lambda r: r.predictor + ("*" if r.converged is False else ""), is_text=True),
+        Column("predictor", lambda r: r.predictor + _MARKS.get(str(r.training_end), ""), is_text=True),
         Column("backbone", lambda r: r.backbone or MISSING, is_text=True, optional=True),
         Column(f"{_header(primary)} [95 %]", lambda r: _estimate(primary, r.metrics.get(primary))),
         Column(_header(second), lambda r: _value(second, r.metrics.get(second)), optional=True),

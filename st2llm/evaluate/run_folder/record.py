@@ -10,8 +10,10 @@ from st2llm.config.model import PRETRAINED_BACKBONES
 from st2llm.errors import DataError
 
 _REQUIRED = ("predictor", "task", "family", "n", "metrics")
+TRAINING_STATES = ("stuck", "improving", "rising", "converged")
+"""The states of training; one over several seeds is the first that any of them has."""
 _PROMPT_SETTINGS = ("examples", "budget", "answer_set")
-_LATER_KEYS = ("validation_n", "best_on_validation", "validation_cost", "told")
+_LATER_KEYS = ("training_state", "equals", "validation_n", "best_on_validation", "validation_cost", "told")
 """Keys that records of earlier versions lack; written where they have a value."""
 
 
@@ -105,6 +107,8 @@ class Record:
     """One predictor on one task: pooled over seeds where `seed` is None, else of that seed.
 
     n, unread: answers, and those that could not be parsed. llm: the language model that the predictor used.
+    training_state: of a trained arm, see `LearningCurve.outcome`; over seeds, the first of TRAINING_STATES. equals: the
+    rule whose errors are those of the arm.
     cost: mean over seeds (peak_mb: the maximum). validation: mean of the selection metric on validation windows.
     validation_n: pairs of validation window and place that it answered. best_on_validation: whether it is the best arm
     on validation of those with pretrained weights, or of those without; None without a validation score.
@@ -129,6 +133,8 @@ class Record:
     seeds: tuple[int, ...] = ()
     unread: int = 0
     converged: bool | None = None
+    training_state: str | None = None
+    equals: str | None = None
     lr: float | None = None
     validation: float | None = None
     validation_n: int | None = None
@@ -158,6 +164,13 @@ class Record:
         return (
             self.family if self.family in ("baseline", "text") else "soft" if self.pretrained else "primitive"
         )
+
+    @property
+    def training_end(self) -> str | None:
+        """The training state; of a record of earlier versions, which held `converged` alone, the one that it means."""
+        if self.training_state is not None or self.converged is None:
+            return self.training_state
+        return "converged" if self.converged else "improving"
 
     @property
     def measured(self) -> dict[str, Estimate]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from st2llm import metrics
-from st2llm.evaluate.run_folder.record import Gain, Record
+from st2llm.evaluate.run_folder.record import TRAINING_STATES, Gain, Record
 from st2llm.evaluate.scoring.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.blocks import block_of_samples, middle_times
@@ -181,6 +181,8 @@ def _record(
     best, pretraining = gains(arms, table, choices, name, seed)
     converged = [r["converged"] for r in results if r["converged"] is not None]
     validation = [value for r in results if (value := validation_score(arms, r)) is not None]
+    equals = _equal_rule(arms, table, name)
+    states = [r.get("training_state") for r in results]
     return Record(
         suite=suite.id,
         data=suite.data,
@@ -194,7 +196,9 @@ def _record(
         seeds=tuple(r["seed"] for r in results),
         n=facts.n,
         unread=facts.unread,
-        converged=all(converged) if converged else None,
+        converged=all(converged) and equals is None if converged else None,
+        training_state="stuck" if equals else next((s for s in TRAINING_STATES if s in states), None),
+        equals=equals,
         lr=first.get("lr"),
         metrics={m: table.estimate(m, name, seed) for m in arms.metrics if table.measures(m, name)},
         validation=float(np.mean(validation)) if validation else None,
@@ -211,6 +215,25 @@ def _record(
         detected=facts.detected,
         prompt_settings={key: first[key] for key in ("examples", "budget", "answer_set") if first.get(key)},
     )
+
+
+def _equal_rule(arms: FinishedArms, table: Scores, name: str) -> str | None:
+    """The rule whose errors a native or soft arm has in every sample, up to 1e-6 of them: it learned nothing else."""
+    if arms.of(name)[0]["family"] not in ("primitive", "soft"):
+        return None
+    own = _sample_totals(table, name)
+    rules = (other for other in arms.predictors if arms.of(other)[0]["family"] == "baseline")
+    for rule in rules:
+        both = pd.concat([own, _sample_totals(table, rule)], axis=1, join="inner").to_numpy()
+        if len(both) == len(own) and np.allclose(both[:, 0], both[:, 1], rtol=1e-6, atol=0):
+            return rule
+    return None
+
+
+def _sample_totals(table: Scores, name: str) -> "pd.Series[float]":
+    """The totals of a predictor by sample and metric, mean over seeds."""
+    rows = table.frame[table.frame["predictor"] == name]
+    return rows.groupby(["sample", "metric"], observed=True)["sum"].mean()
 
 
 def _answers(frames: Sequence[pd.DataFrame], counts: Mapping[AnswerCategory, int] | None) -> tuple[int, int]:

@@ -1,12 +1,25 @@
 """How long a module trains, and what came of it: budget, learning curve and result."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 StepCallback = Callable[[int], None]
 """Called after each optimiser step with its number, from 1."""
+TrainingOutcome = Literal["converged", "improving", "rising", "stuck"]
+"""How a training run ended; see `LearningCurve.outcome`."""
+OUTCOME_LABELS: Mapping[str, str] = {
+    "converged": "converged",
+    "improving": "not converged",
+    "rising": "error rises",
+    "stuck": "stuck at start",
+}
+"""The outcomes as tables, figures and the command line call them."""
+_PLATEAU, _LATE_SHARE, _UNMOVED = 0.01, 0.1, 1e-4
+"""Late progress below 1 % of the best loss and below 10 % of all progress is a plateau. A run whose best loss is less
+than 0.01 % below its first one has not moved: no table shows such a difference."""
 
 
 @dataclass(frozen=True)
@@ -43,31 +56,73 @@ class Budget:
         progress = (step - warm) / max(1, self.steps - warm)
         return 0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
+    def summed_lr(self, steps: Sequence[int]) -> tuple[float, ...]:
+        """The sum of the learning rate's factors over the first so many steps, for each of `steps`, ascending."""
+        sums = [0.0, *itertools.accumulate(self.lr_factor(step) for step in range(max(steps, default=0)))]
+        return tuple(sums[step] for step in steps)
+
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Losses over time, in the objective's unit: training (mean since the last entry) and validation."""
+    """Losses over time, in the objective's unit: training (mean since the last entry) and validation.
+
+    initial: the validation loss before the first step; None where it is unknown. summed_lr: see `Budget.summed_lr`, at
+    each entry; empty for a constant rate. out_of_patience: whether training ended because its patience did.
+    """
 
     lr: float
     step: tuple[int, ...]
     train: tuple[float, ...]
     validation: tuple[float, ...]
+    initial: float | None = None
+    summed_lr: tuple[float, ...] = ()
+    out_of_patience: bool = False
 
     @property
     def best(self) -> float:
-        return min(self.validation)
+        """The validation loss of the state that is kept, which may be the initial one."""
+        return min(self._losses)
 
     @property
     def best_step(self) -> int:
-        """The step of the best validation loss."""
-        return self.step[self.validation.index(self.best)]
+        """The step of the best validation loss, 0 for the initial state."""
+        return (*([] if self.initial is None else [0]), *self.step)[self._losses.index(self.best)]
 
     @property
     def converged(self) -> bool:
-        """True where the last quarter of training lowered the best validation loss by less than 1 %."""
-        quarter = max(1, len(self.validation) // 4)
-        before = min(self.validation[:-quarter], default=math.inf)
-        return before <= self.best + 0.01 * abs(self.best)
+        """Whether training reached a plateau; see `outcome`."""
+        return self.outcome == "converged"
+
+    @property
+    def outcome(self) -> TrainingOutcome:
+        """How training ended, from the validation losses.
+
+        stuck: the initial state is the best one. improving: the last quarter of the summed learning rate still lowered
+        the best loss, by 1 % of it or by a tenth of all progress. Steps count by their learning rate, because a curve
+        also flattens where a schedule ends: on a cosine, the last quarter is the second half of the steps. rising: the
+        best state was reached before, and the last loss is more than 1 % above it. converged: none of these, or the
+        patience ended.
+        """
+        if self.initial is not None and self.initial - self.best <= _UNMOVED * abs(self.initial):
+            return "stuck"
+        if self.out_of_patience:
+            return "converged"
+        if self._still_improves():
+            return "improving"
+        return "rising" if self.validation[-1] - self.best > _PLATEAU * abs(self.best) else "converged"
+
+    def _still_improves(self) -> bool:
+        spent = self.summed_lr or self.step
+        early = [loss for loss, at in zip(self.validation, spent, strict=True) if at <= 0.75 * spent[-1]]
+        start = math.inf if self.initial is None else self.initial
+        late = min([start, *early]) - self.best
+        return late > _PLATEAU * abs(self.best) or (
+            start < math.inf and late > _LATE_SHARE * (start - self.best)
+        )
+
+    @property
+    def _losses(self) -> tuple[float, ...]:
+        return (*(() if self.initial is None else (self.initial,)), *self.validation)
 
 
 @dataclass(frozen=True)

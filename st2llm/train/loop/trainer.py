@@ -8,7 +8,7 @@ processes or gradient accumulation give the same result as one process with the 
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -153,8 +153,7 @@ class _Trainer:
                 self._evaluate(step, drawn, time.perf_counter() - began)
             on_step(step)
         self._restore(state.last if budget.stop else state.weights)
-        steps, losses, errors = zip(*state.rows[1:], strict=True)
-        return LearningCurve(budget.lr, steps, losses, errors)
+        return curve_of(state.rows, budget, out_of_patience=self._out_of_patience())
 
     def _step(self, step: int) -> Batch:
         self.learner.train()
@@ -288,6 +287,22 @@ class _Trainer:
                 self.averaged[name] = tensor.to(weight.device)
                 continue
             state[weight][key] = tensor.clone() if key == "step" else tensor.to(weight.device)
+
+
+def curve_of(
+    rows: Sequence[tuple[int, float, float]], budget: Budget, *, out_of_patience: bool = False
+) -> LearningCurve:
+    """The learning curve of a run from its rows: step, training and validation loss, the initial state first."""
+    steps, losses, errors = zip(*rows[1:], strict=True)
+    return LearningCurve(
+        budget.lr,
+        steps,
+        losses,
+        errors,
+        initial=rows[0][2],
+        summed_lr=budget.summed_lr(steps),
+        out_of_patience=out_of_patience,
+    )
 
 
 @torch.inference_mode()

@@ -43,7 +43,7 @@ DRAW = {
     "gains": lambda name: figures.gains(GAINS, name=name),
     "cost": lambda name: figures.accuracy_cost(POINTS, metric="MAE", name=name),
     "horizon": lambda name: figures.error_by_step(STEPS, unit="mph", name=name),
-    "curve": lambda name: figures.learning_curve(RUNS, role="soft", converged=False, name=name),
+    "curve": lambda name: figures.learning_curve(RUNS, role="soft", state="not converged", name=name),
     "forecast": lambda name: figures.forecast(LINES, roles={"text": "text"}, hours=HOURS, unit="", name=name),
     "map": lambda name: figures.sensor_map(PLACES, EDGES, unit="mph", name=name),
 }
@@ -106,10 +106,13 @@ def test_a_line_that_ends_above_the_chart_is_marked():
     assert "text ↑" in words(DRAW["horizon"]("x"))
 
 
-@pytest.mark.parametrize(("state", "said"), [(False, True), (True, False), (None, False)])
-def test_not_converged_is_drawn_on_the_curve_only_where_it_is_so(state, said):
-    svg = figures.learning_curve(RUNS, role="soft", converged=state, name="x")
-    assert ("not converged" in words(svg)) is said
+@pytest.mark.parametrize(
+    ("state", "drawn"),
+    [("not converged", True), ("stuck at start", True), ("converged", False), ("", False)],
+)
+def test_the_end_of_training_is_drawn_on_the_curve_only_where_it_is_no_plateau(state, drawn):
+    svg = figures.learning_curve(RUNS, role="soft", state=state, name="x")
+    assert (bool(state) and state in words(svg)) is drawn
 
 
 def test_a_name_with_markup_cannot_leave_the_figure():

@@ -10,12 +10,15 @@ from st2llm.evaluate.report.table import results_table
 from st2llm.evaluate.run_folder.record import Record
 
 
-def record(name, mae, *, r2=0.5, gain=None, converged=None, task="forecast-4-2", backbone=None):
+def record(
+    name, mae, *, r2=0.5, gain=None, converged=None, task="forecast-4-2", backbone=None, training_state=None
+):
     estimate = {"mae": mae, "rmse": mae and mae * 1.5, "r2": r2}
     return {
         "predictor": name, "task": task, "family": "soft", "seed": None, "backbone": backbone, "converged": converged,
         "metrics": {k: {"value": v, "low": None, "high": None} for k, v in estimate.items()},
         "gain_best": gain, "gain_pretraining": None, "n": 1234, "unread": 0, "cost": {"train_s": 12.3},
+        "training_state": training_state,
     }  # fmt: skip
 
 
@@ -68,6 +71,12 @@ def test_an_arm_that_has_not_converged_is_marked_and_the_mark_explained():
     assert rows_of(text) == ["late*", "done"]
     assert "* not converged" in text
     assert "not converged" not in shown([record("done", 2.0, converged=True)])
+
+
+def test_other_ends_of_training_have_their_own_marks():
+    text = shown([record("still", 1.0, training_state="stuck"), record("over", 2.0, training_state="rising")])
+    assert rows_of(text) == ["still!", "over^"]
+    assert "^ error rises, ! stuck at start" in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])

@@ -226,6 +226,29 @@ def test_the_random_twin_has_the_same_family_and_the_same_trained_parts():
     assert (got["vs"], got["value"]) == ("random-lora", 0.0)
 
 
+def test_an_arm_with_the_errors_of_a_rule_learned_nothing():
+    arms = arms_of(
+        ("last-value", 3.0, table(ERRORS)),
+        ("none", 3.0, table(ERRORS * (1 + 1e-9))),
+        ("random", 3.0, table(ERRORS * 1.001)),
+    )
+    found = records_of(arms)
+    stuck, moved = found["none", None], found["random", None]
+    assert (stuck["equals"], stuck["training_state"], stuck["converged"]) == ("last-value", "stuck", False)
+    assert moved["converged"]
+    assert not {"equals", "training_state"} & {*moved, *found["last-value", None]}
+
+
+def test_the_state_over_seeds_is_the_one_that_says_most():
+    arms = arms_of(("last-value", 3.0, table(2.0)), ("none", 3.0, [table(ERRORS), table(ERRORS / 2)]))
+    states = {0: "rising", 1: "improving"}
+    results = [
+        {**r, "training_state": states[r["seed"]] if r["predictor"] == "none" else None} for r in arms.results
+    ]
+    found = records_of(replace(arms, results=results))
+    assert [found["none", s]["training_state"] for s in (0, 1, None)] == ["rising", "improving", "improving"]
+
+
 @pytest.mark.parametrize(
     "difference",
     [

@@ -14,7 +14,7 @@ from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import TrainingError
 from st2llm.model.arm import ArmSpec, EncoderSettings, build_arm
 from st2llm.model.objectives.supervised import Regression, absolute_error
-from st2llm.train.loop.budget import Budget, LearningCurve
+from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import evaluate, fit
 
 HISTORY, HORIZON = 6, 2
@@ -291,23 +291,3 @@ def test_the_training_loss_is_that_since_the_last_evaluation():
     at = [0.0, *ticks]
     assert got.curve.train == pytest.approx([1 - (at[0] + at[1]) / 2, 1 - (at[2] + at[3]) / 2], rel=1e-5)
     assert got.curve.validation == pytest.approx([1 - at[2], 1 - at[4]], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("validation", "converged"),
-    [
-        ((4.0, 3.0, 2.0, 1.0), False),
-        ((4.0, 3.0, 1.0, 0.995), True),
-        ((4.0, 3.0, 1.0, 0.98), False),
-        ((4.0, 3.0, 1.0, 2.0), True),
-        ((8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 1.0, 0.999), False),
-        ((8.0, 7.0, 6.0, 5.0, 4.0, 1.0, 1.0, 0.999), True),
-        ((1.0,), False),
-    ],
-)
-def test_a_run_has_converged_where_its_last_quarter_won_less_than_a_percent(validation, converged):
-    steps = tuple(range(len(validation)))
-    curve = LearningCurve(1e-3, steps, validation, validation)
-    assert curve.converged is converged
-    assert curve.best == min(validation)
-    assert validation[curve.best_step] == curve.best

@@ -49,11 +49,17 @@ class TrainedRunner:
         result = {
             "validation": validation_score(inputs, validation),
             "converged": chosen.curve.converged,
+            "training_state": chosen.curve.outcome,
             "lr": chosen.curve.lr,
             "encoder_sha256": arm.shared_sha256,
             "cost": self._cost(arm, test, chosen, meter, soft=soft).to_json(),
             "curves": [
-                {**asdict(done.curve), "chosen": done is chosen, "converged": done.curve.converged}
+                {
+                    **asdict(done.curve),
+                    "chosen": done is chosen,
+                    "converged": done.curve.converged,
+                    "training_state": done.curve.outcome,
+                }
                 for done in fits
             ],
         }

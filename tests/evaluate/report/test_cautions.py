@@ -1,0 +1,44 @@
+"""What a report calls the ends of training, and which of them it warns about."""
+
+from dataclasses import replace
+
+from st2llm.evaluate.report.cautions import training_cautions, training_label
+from st2llm.evaluate.run_folder.record import Record
+
+ARM = Record(predictor="a", task="t", family="soft", n=1, metrics={}, training_state="converged")
+
+
+def test_an_arm_that_learned_nothing_is_named_even_where_the_verdict_is_about_others():
+    rows = [
+        replace(ARM, predictor="one", training_state="stuck", equals="last-value"),
+        replace(ARM, predictor="two", training_state="stuck", equals="last-value"),
+        replace(ARM, predictor="three", training_state="stuck"),
+    ]
+    assert training_cautions(rows, set()) == [
+        "Training changed nothing in one, two: their errors are those of last-value.",
+        "Training changed nothing in three: no state was better than the initial one.",
+    ]
+
+
+def test_a_rising_or_falling_error_is_a_caution_only_for_arms_of_the_verdict():
+    rows = [
+        replace(ARM, predictor=state, training_state=state) for state in ("improving", "rising", "converged")
+    ]
+    assert training_cautions(rows, set()) == []
+    found = training_cautions(rows, {"improving", "rising", "converged"})
+    assert [caution.split()[0] for caution in found] == ["improving", "rising"]
+    assert "its error may fall" in found[0]
+    assert "validation error rose" in found[1]
+
+
+def test_the_label_names_the_rule_that_an_arm_equals():
+    assert training_label(replace(ARM, equals="last-value", training_state="stuck")) == "equals last-value"
+    assert training_label(replace(ARM, training_state="improving")) == "not converged"
+    assert training_label(replace(ARM, training_state=None)) == "–"
+
+
+def test_a_record_of_an_earlier_version_has_a_state():
+    earlier = {"predictor": "a", "task": "t", "family": "soft", "n": 1, "metrics": {}, "converged": False}
+    assert training_label(Record.from_json(earlier)) == "not converged"
+    assert training_label(Record.from_json({**earlier, "converged": True})) == "converged"
+    assert training_label(Record.from_json({**earlier, "converged": None})) == "–"
