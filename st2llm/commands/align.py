@@ -24,7 +24,7 @@ from st2llm.model import checkpoint
 from st2llm.model.objectives.alignment import mean_soft_state, mean_text_states
 from st2llm.train.align import AlignedModel, align
 from st2llm.train.checkpointing import is_main
-from st2llm.train.loop.budget import FitResult
+from st2llm.train.loop.budget import OUTCOME_LABELS, FitResult
 
 _BATCH = 16
 _TOPS = (1, 5, 10)
