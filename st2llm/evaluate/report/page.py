@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from st2llm.evaluate.report import figures, panels, protocol
+from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.content import ControlSection, GainCell, Page, TableRow, TaskSection
 from st2llm.evaluate.report.formats import (
     MISSING,
@@ -24,7 +25,6 @@ from st2llm.evaluate.report.formats import (
     metric_unit,
     pluralize,
 )
-from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.protocol import block_name, draw_rule, imputation_name
 from st2llm.evaluate.report.verdict import Verdict, compute_verdict, llm_name
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from st2llm.evaluate.report import figures
+from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.formats import (
     MISSING,
     format_count,
@@ -18,7 +19,6 @@ from st2llm.evaluate.report.formats import (
     metric_name,
     metric_unit,
 )
-from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.verdict import Verdict
 from st2llm.evaluate.run_folder.record import Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
