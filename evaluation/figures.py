@@ -11,8 +11,10 @@ from pathlib import Path
 from st2llm.evaluate.publication.generated import generate, rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*/**/README.md"))]
 REPORTS = ROOT / "evaluation" / "reports"
+FOLDERS = ("docs", "alignment", "benchmarks", "evaluation", "examples", "prompts")
+PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).rglob("*.md")))]
+PAGES = [page for page in PAGES if REPORTS not in page.parents]
 
 if __name__ == "__main__":
     if "--check" in sys.argv[1:]:

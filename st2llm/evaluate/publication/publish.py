@@ -135,7 +135,7 @@ def _copy(folder: Path, target: Path) -> None:
 def _notes(folder: Path, card: Mapping[str, Any], copy: Path) -> Iterator[str]:
     name = card["suite"]["id"]
     seeds = len(card["seeds"])
-    trained = any(record["lr"] is not None for record in read_lines(folder / "results.jsonl"))
+    trained = any(record.get("lr") is not None for record in read_lines(folder / "results.jsonl"))
     if trained and seeds < _MIN_SEEDS:
         yield f"{name}: {seeds} of at least {_MIN_SEEDS} seeds, so the noise of training is not measured"
     if card["suite"].get("demo"):

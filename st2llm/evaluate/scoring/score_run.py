@@ -73,15 +73,22 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
 def _published_scores(run: Path) -> pd.DataFrame | None:
     """The scores of a folder without predictions; None where no arm has finished, so that there is nothing to score.
 
-    Raises ConfigError where arms have finished but scores.parquet or results.jsonl is missing.
+    Raises ConfigError where there are results, but not all files that they can be computed from.
     """
-    if not any((run / "arms").glob("*.json")):
+    has_arms = any((run / "arms").glob("*.json"))
+    has_results = (run / "results.jsonl").is_file()
+    if not has_arms and not has_results:
         return None
-    missing = [name for name in ("scores.parquet", "results.jsonl") if not (run / name).is_file()]
+    present = {
+        "arms": has_arms,
+        "scores.parquet": (run / "scores.parquet").is_file(),
+        "results.jsonl": has_results,
+    }
+    missing = [name for name, is_there in present.items() if not is_there]
     if missing:
         raise ConfigError(
-            f"{run} holds finished arms, but neither predictions/ nor {missing[0]}, so it cannot be scored. Copy "
-            f"{missing[0]} from where the run was made, or run `st2llm compare` again."
+            f"{run} holds neither predictions/ nor {missing[0]}, as reports of earlier versions do, so it cannot be "
+            f"scored again. Copy {missing[0]} from where the run was made, or run `st2llm compare` again."
         )
     return pd.read_parquet(run / "scores.parquet")
 

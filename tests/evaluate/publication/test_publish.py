@@ -4,11 +4,12 @@ import shutil
 
 import pandas as pd
 import pytest
+from support import fake_run, tiny_suite
 from support.command_line import run_cli
 
 from st2llm.errors import ConfigError
 from st2llm.evaluate.publication.publish import publish
-from st2llm.evaluate.run_folder.store import read_json, read_lines, write_json
+from st2llm.evaluate.run_folder.store import read_json, read_lines, write_json, write_lines
 from st2llm.evaluate.scoring.score_run import score_run
 
 LEFT_BEHIND = ("predictions", "validation", "answers", "controls", "checkpoints")
@@ -21,9 +22,29 @@ CLEAN = {
 }
 
 
+PLAN = fake_run.Plan(
+    arms=fake_run.FEW_ARMS,
+    seeds=(0, 1),
+    demo=False,
+    leave_out=("predictions", "answers"),
+    extra={**CLEAN, "finished": "2026-05-01T09:00:00+00:00"},
+)
+
+
 @pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the finished run, as if it had been made from a clean tree with data and model named relatively."""
+def run(tmp_path):
+    """A finished run from a clean tree, without pages worth reading."""
+    folder = fake_run.write(tmp_path / "run", PLAN)
+    for name in ("report.md", "report.html"):
+        (folder / name).write_text("A page.")
+    write_json(folder / "arms/last-value-0.json", {"key": "last-value-0"})
+    (tmp_path / "evaluation/reports").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def real_run(finished, tmp_path):
+    """A copy of a real run, as if it had been made from a clean tree with data and model named relatively."""
     folder = shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns(*LEFT_BEHIND))
     base = str(finished.parents[1])
     for path in [*folder.glob("*.json*"), *folder.glob("report.*"), *folder.glob("arms/*.json")]:
@@ -37,33 +58,53 @@ def change(folder, **keys):
     write_json(folder / "run.json", {**read_json(folder / "run.json"), **keys})
 
 
-def test_a_clean_run_is_copied_and_its_records_follow_from_the_copied_scores(run, tmp_path):
+def test_a_clean_run_is_copied_and_the_command_says_what_to_commit(run, tmp_path):
     done = run_cli("report", run, "--publish", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    copy = tmp_path / "evaluation/reports/2026-05-01-everything"
-    assert "Commit it: git add evaluation/reports/2026-05-01-everything" in done.stdout
-    assert "Note: everything: 2 of at least 3 seeds" in done.stdout
-    assert not any((copy / name).exists() for name in LEFT_BEHIND)
-    assert (copy / "scores.parquet").stat().st_size <= (run / "scores.parquet").stat().st_size
+    copy = tmp_path / "evaluation/reports/2026-05-01-quickstart"
+    assert "Commit it: git add evaluation/reports/2026-05-01-quickstart" in done.stdout
+    assert {path.name for path in copy.iterdir()} == {
+        "run.json", "results.jsonl", "curves.jsonl", "controls.json", "report.md", "report.html", "arms",
+        "scores.parquet",
+    }  # fmt: skip
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(copy / "scores.parquet"), pd.read_parquet(run / "scores.parquet")
+    )
+
+
+def test_limitations_are_noted_and_not_refused(run, tmp_path):
+    change(run, resumed=[{**CLEAN, "commit": "b" * 40}])
+    rows = [{**row, "lr": 0.001} for row in read_lines(run / "results.jsonl")]
+    write_lines(run / "results.jsonl", rows)
+    (run / "controls.json").unlink()
+    notes = "\n".join(publish(run, tmp_path / "evaluation/reports").notes)
+    assert "2 of at least 3 seeds" in notes
+    assert "no planted controls" in notes
+    assert "started at commit aaaaaaa, resumed at bbbbbbb" in notes
+
+
+@pytest.mark.slow
+def test_the_records_of_a_copy_follow_from_its_scores(real_run, tmp_path):
+    copy = publish(real_run, tmp_path / "evaluation/reports").folder
     before = read_lines(copy / "results.jsonl")
     assert run_cli("report", copy, "--rescore").returncode == 0
-    assert read_lines(copy / "results.jsonl") == before == read_lines(run / "results.jsonl")
+    assert read_lines(copy / "results.jsonl") == before == read_lines(real_run / "results.jsonl")
 
-
-def test_records_without_predictions_follow_the_scores(run):
-    scores = pd.read_parquet(run / "scores.parquet")
+    scores = pd.read_parquet(copy / "scores.parquet")
     scores.loc[scores["metric"] == "abs_error", "sum"] *= 2
-    scores.to_parquet(run / "scores.parquet", index=False)
-    before = {(r["predictor"], r["seed"]): r["metrics"]["mae"] for r in read_lines(run / "results.jsonl")}
-    for record in score_run(run)[0]:
-        assert record.metrics["mae"].value == pytest.approx(
-            2 * before[record.predictor, record.seed]["value"]
-        )
+    scores.to_parquet(copy / "scores.parquet", index=False)
+    twice = {(row["predictor"], row["seed"]): 2 * row["metrics"]["mae"]["value"] for row in before}
+    for record in score_run(copy)[0]:
+        assert record.metrics["mae"].value == pytest.approx(twice[record.predictor, record.seed])
 
 
-def test_without_scores_and_predictions_a_run_cannot_be_scored(run):
-    (run / "scores.parquet").unlink()
-    with pytest.raises(ConfigError, match=r"neither predictions/ nor scores\.parquet"):
+@pytest.mark.parametrize("name", ["scores.parquet", "arms/last-value-0.json"])
+def test_a_report_without_scores_or_arms_says_why_it_cannot_be_scored(run, name):
+    change(run, config=tiny_suite.rules("town"))
+    (run / name).unlink()
+    with pytest.raises(
+        ConfigError, match=f"neither predictions/ nor {name.split('/')[0]}, as reports of earlier"
+    ):
         score_run(run)
 
 
