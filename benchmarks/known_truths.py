@@ -29,7 +29,7 @@ from st2llm.predict.build import build_pretraining_module, fit_pretraining_prepr
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
-from st2llm.types import NO_EDGES, Edges, Events, Sample, SensorGraph, SplitPlan, Trajectory
+from st2llm.types import NO_EDGES, Edges, Events, Sample, SensorGraph, SplitPlan, TrainingWindows, Trajectory
 
 START, HOUR, SEED = 1_704_067_200, 3600, 0
 PLAN = SplitPlan(0.7, 0.1, 0.2)
@@ -57,7 +57,7 @@ def graph_autoregression() -> dict[str, float]:
     recipe = recipe_of(
         {"forecast": {"history": 4, "horizon": 3}}, {"regression": {}}, graph="gcn", steps=1500
     )
-    preprocessor = fit_pretraining_preprocessor(recipe, train)
+    preprocessor = fit_pretraining_preprocessor(recipe, TrainingWindows(train))
     module = build_pretraining_module(recipe, preprocessor.window_shape(train[0]), train[0])
     objective = Regression(torch.from_numpy(preprocessor.scaler.std).float())
     learn(module, preprocessor, train, validation, objective, recipe)
@@ -67,7 +67,7 @@ def graph_autoregression() -> dict[str, float]:
     best = [np.stack([p @ s.values[3, :, 0] for p in powers]) - s.truth[4:, :, 0] for s in test]
     null = [
         np.abs(a.value - s.truth)
-        for a, s in zip(fit_baseline("last-value", train).predict(test), test, strict=True)
+        for a, s in zip(fit_baseline("last-value", TrainingWindows(train)).predict(test), test, strict=True)
     ]
     return {"model": error, "oracle": np.abs(best).mean(), "null": np.nanmean(null)}
 
@@ -94,7 +94,7 @@ def hawkes() -> dict[str, float]:
     )  # fmt: skip
     history = 20
     train, validation, test = parts_of(data, tasks.next_event(history))
-    preprocessor = fit_sequence_preprocessor(train, skip="none", points=history)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(train), skip="none", points=history)
     arm = sequence_arm(preprocessor)
     learn(arm, preprocessor, train, validation, Likelihood(), recipe_of(None, None, steps=1500))
     at = test[0].side.channels.index("gap_h")
@@ -111,7 +111,7 @@ def hawkes() -> dict[str, float]:
         before = jump * np.exp(-decay * ages).sum()
         rate = mu + before * np.exp(-decay * gap)
         best.append(mu * gap + before * (1 - np.exp(-decay * gap)) / decay - np.log(rate))
-    null = fit_baseline("homogeneous-rate", train).predict(blind(test))
+    null = fit_baseline("homogeneous-rate", TrainingWindows(train)).predict(blind(test))
     model = predict_in_batches(arm, preprocessor, blind(test), batch_size=64, with_instructions=False)
     return {"model": nats(model), "oracle": float(np.mean(best)), "null": nats(null)}
 
@@ -134,7 +134,7 @@ def markov_chain() -> dict[str, float]:
             )
         )  # fmt: skip
     train, validation, test = parts_of(walks, tasks.next_place(10, 5, target_time=False))
-    preprocessor = fit_sequence_preprocessor(train, skip="none", points=15)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(train), skip="none", points=15)
     arm = sequence_arm(preprocessor)
     learn(arm, preprocessor, train, validation, Likelihood(), recipe_of(None, None, steps=1500))
     batch = preprocessor.collate(test, with_instructions=False)
@@ -164,7 +164,7 @@ def gaussian_diffusion() -> dict[str, float]:
     recipe = recipe_of(
         words, {"diffusion": {"schedule": "cosine", "prediction_type": "velocity"}}, graph="gcn", steps=3000
     )
-    preprocessor = fit_pretraining_preprocessor(recipe, train)
+    preprocessor = fit_pretraining_preprocessor(recipe, TrainingWindows(train))
     module = build_pretraining_module(recipe, preprocessor.window_shape(train[0]), train[0])
     learn(
         module,

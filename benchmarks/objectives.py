@@ -23,7 +23,6 @@ from torch import nn
 
 import st2llm
 from st2llm.config.training import PretrainRecipe
-from st2llm.data.windows import SampleSequence
 from st2llm.encode.batch import Batch
 from st2llm.model.objectives.masked import TRAJECTORY_POLICIES
 from st2llm.model.objectives.masks import POLICIES

@@ -31,7 +31,7 @@ from st2llm.model.objectives.supervised import Regression
 from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
-from st2llm.types import Grid, Sample
+from st2llm.types import Grid, Sample, TrainingWindows
 
 DATA = {
     "bicycles (grid)": "nyc-bike1",
@@ -77,7 +77,7 @@ def place_of(name: str) -> Place:
         [_plain(s) for s in evenly_spaced(getattr(parts, part), count)] for part, count in WINDOWS.items()
     )
     preprocessor = fit_preprocessor(
-        train, TASK, skip="last", encoder=ENCODER, up=Projection(), with_instructions=False
+        TrainingWindows(train), TASK, skip="last", encoder=ENCODER, up=Projection(), with_instructions=False
     )
     stacked = (
         preprocessor.collate(samples, with_instructions=False) for samples in (train, validation, test)

@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 from st2llm import tasks
 from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
-from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.evaluate.run_folder.store import read_json, write_json
 from st2llm.files import write_atomically
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.types import Choice, Container, Sample, Slot, seed_from
+from st2llm.types import Choice, Container, Sample, SampleSequence, Slot, seed_from
 
 MANIFEST = "instruct.json"
 _NO_TRUTH = ("describe", "anomaly")

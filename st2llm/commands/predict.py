@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from st2llm.data import load_data
-from st2llm.data.windows import SampleSequence, split
+from st2llm.data.windows import cut_parts
 from st2llm.data.windows.sequences import SequenceWindows
 from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.data.windows.video import ClipWindows
@@ -18,7 +18,17 @@ from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.files import write_atomically
 from st2llm.predict import checkpoint
 from st2llm.tasks import Classify, Forecast, Task
-from st2llm.types import Container, Events, Grid, Sample, SensorGraph, SplitPlan, Trajectory, Video
+from st2llm.types import (
+    Container,
+    Events,
+    Grid,
+    Sample,
+    SampleSequence,
+    SensorGraph,
+    SplitPlan,
+    Trajectory,
+    Video,
+)
 
 _COLUMNS = ["sample", "place", "step", "channel", "time", "value", "label", "q05", "q50", "q95", "answer"]
 _ONE_PART = SplitPlan(1.0, 0.0, 0.0)
@@ -46,16 +56,16 @@ def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Samp
     """Consecutive windows over all of the data, the last one at its end."""
     step = max(1, task.length - task.context)
     if isinstance(data, SensorGraph | Grid):
-        windows: SampleSequence = split(replace(data, split=_ONE_PART), task, stride=1).train
+        windows, _, _ = cut_parts(replace(data, split=_ONE_PART), task)
         positions = np.arange(len(windows) - 1, -1, -step)[::-1]
     elif isinstance(data, Events):
-        windows = split(replace(_with_next_event(data), split=_ONE_PART), task, stride=1).train
+        windows, _, _ = cut_parts(replace(_with_next_event(data), split=_ONE_PART), task)
         positions = np.arange(len(windows))
     else:
         objects = [_in_one_part(item, task, options) for item in data]
         if isinstance(task, Forecast) and isinstance(objects[0], Trajectory):
             objects = _with_future_steps(objects, task)
-        windows = split(objects, task, stride=1).train
+        windows, _, _ = cut_parts(objects, task)
         positions = _last_windows(windows, step) if task.length else np.arange(len(windows))
     if not len(positions):
         raise DataError(f"The data hold no window of {task.length} steps for {task.name}. Bring more data.")

@@ -1,13 +1,12 @@
 """`st2llm prompt`: the prompt of one test sample."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import Any
 
 from st2llm import tasks
 from st2llm.data import load_data
 from st2llm.data.windows import split
-from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import ConfigError, DataError
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.predict.examples import make_example_selector
@@ -17,7 +16,7 @@ from st2llm.serialize.questions import QuestionAnswer as Asking
 from st2llm.serialize.questions import generate_questions
 from st2llm.serialize.questions import question_sample as put
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.types import Container, Prompt, Sample
+from st2llm.types import Container, Prompt, Sample, SampleSequence, TrainingWindows
 
 _DEFAULT_STEPS = 24
 """Steps of a field that questions and descriptions cover, unless `history` is given."""
@@ -89,7 +88,7 @@ def render_prompt(question: PromptRequest) -> RenderedPrompt:
     task = task_for(template.head.task, data, question.history, question.horizon)
     parts = split(data, task, stride=_stride(first, task))
     sample = _narrow(template, _sample_at(parts.test, question.index, first.name, task), question)
-    examples = _examples(template, cast(Sequence[Sample], parts.train), sample, question.examples)
+    examples = _examples(template, parts.train, sample, question.examples)
     tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
     prompt = template.render(sample, budget=question.budget, tokenizer=tokenizer, examples=examples)
     return RenderedPrompt(template, sample, prompt, tuple(examples))
@@ -229,7 +228,7 @@ def _is_number(word: str) -> bool:
         return False
 
 
-def _examples(template: Template, train: Sequence[Sample], sample: Sample, count: int | None) -> list[Sample]:
+def _examples(template: Template, train: TrainingWindows, sample: Sample, count: int | None) -> list[Sample]:
     """Solved train samples, drawn at random, where the template shows any."""
     if "examples" not in template.body.variables:
         if count:

@@ -13,7 +13,7 @@ from st2llm.encode.batch import TensorBatch, label_index, random_scales
 from st2llm.encode.extra_features import window_features
 from st2llm.encode.scaler import FieldScaler
 from st2llm.errors import DataError
-from st2llm.types import Sample
+from st2llm.types import Sample, TrainingWindows, check_training_windows
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,9 @@ class NoteVocabulary:
         return [id_of.get(word, 1) for word in _note_words(notes)]
 
 
-def fit_note_vocabulary(train: Sequence[Sample]) -> NoteVocabulary:
+def fit_note_vocabulary(train: TrainingWindows) -> NoteVocabulary:
     """The vocabulary of the notes of the training windows (empty where there are no notes)."""
+    check_training_windows(train, "A vocabulary of notes")
     return NoteVocabulary(
         tuple(sorted({word for sample in train for word in _note_words(sample.side.notes)}))
     )

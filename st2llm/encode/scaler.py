@@ -1,13 +1,13 @@
 """Standardisation of values for each place and channel, with statistics of the training part only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from st2llm.types import Sample
+from st2llm.types import Sample, TrainingWindows, check_training_windows
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FieldScaler:
 
 
 def fit_scaler(
-    train: Sequence[Sample],
+    train: TrainingWindows,
     baseline: Callable[[Sample], Float64[np.ndarray, "time node channel"]] | None = None,
 ) -> FieldScaler:
     """Mean and standard deviation of the visible entries of the training windows; with `baseline`, of their
@@ -48,6 +48,7 @@ def fit_scaler(
     A place that is constant or never visible gets a standard deviation of 1 and (never visible) the mean of all
     places.
     """
+    check_training_windows(train, "A scaler")
     shape = train[0].values.shape[1:]
     total, square, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for sample in train:

@@ -3,8 +3,6 @@
 `st2llm.train` builds them to train, `predict.checkpoint` to answer with what was trained.
 """
 
-from collections.abc import Sequence
-
 from st2llm.config.model import LLMSettings, Projection
 from st2llm.config.training import DiffusionSettings, PretrainRecipe, SoftTokenRecipe
 from st2llm.data import load_data
@@ -21,7 +19,7 @@ from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.predict.preprocess.fit import SEQUENCE_KINDS, make_blueprint
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
-from st2llm.types import Sample
+from st2llm.types import Sample, TrainingWindows
 
 
 def load_splits(recipe: PretrainRecipe | SoftTokenRecipe) -> Splits:
@@ -42,7 +40,7 @@ def noise_schedule(settings: DiffusionSettings) -> NoiseSchedule:
     return NoiseSchedule(settings.schedule, settings.prediction_type)
 
 
-def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: Sequence[Sample]) -> Preprocessor:
+def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: TrainingWindows) -> Preprocessor:
     """Fits a preprocessor of whole windows, without instructions or base forecast of fields."""
     if train[0].kind in SEQUENCE_KINDS:
         objectives = recipe.objectives

@@ -138,7 +138,7 @@ class CheckpointPredictor:
         recipe = cast(PretrainRecipe, self.recipe)
         contrastive = recipe.objectives.contrastive
         by_place = contrastive is not None and contrastive.level == "node"
-        train = list(load_splits(recipe).train)
+        train = load_splits(recipe).train.cached()
         return predict_from_neighbours(module, self.preprocessor, train, samples, by_place=by_place)
 
 

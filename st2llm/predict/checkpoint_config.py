@@ -19,7 +19,7 @@ from st2llm.predict.preprocess.field import FieldPreprocessor
 from st2llm.predict.preprocess.fit import soft_token_count
 from st2llm.predict.preprocess.sequence import SKIPS, SequencePreprocessor
 from st2llm.serialize.template.template import load_prompt
-from st2llm.types import Sample
+from st2llm.types import Sample, TrainingWindows
 
 Recipes = PretrainRecipe | SoftTokenRecipe
 
@@ -85,7 +85,7 @@ def _restore_sequence(
     preprocessor = SequencePreprocessor(
         scaler=PointScaler(np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"]),
         shape=shape,
-        base_rule=SKIPS[recipe.skip]([]) if recipe.skip != "none" else None,
+        base_rule=SKIPS[recipe.skip](TrainingWindows([])) if recipe.skip != "none" else None,
         template=_template(config),
         slots=shape.points + 1 if slots is None else slots,
     )

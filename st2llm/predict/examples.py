@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from st2llm.errors import DataError
 from st2llm.retrieve.window_index import WindowIndex
-from st2llm.types import Sample, seed_from
+from st2llm.types import Sample, TrainingWindows, check_training_windows, seed_from
 
 ExampleSelector = Callable[[Sample], list[Sample]]
 """Returns the examples for a sample, the best last."""
@@ -20,7 +20,7 @@ Selection = Literal["random", "recent", "shape"]
 class RandomExamples:
     """Random training samples: drawn for each sample, the same for the same sample and seed."""
 
-    train: Sequence[Sample]
+    train: TrainingWindows
     count: int
     seed: int
 
@@ -38,7 +38,7 @@ class RecentExamples:
     of each training sample. places: its moving object, '' for other kinds.
     """
 
-    train: Sequence[Sample]
+    train: TrainingWindows
     ends: Int64[np.ndarray, " sample"]
     places: tuple[str, ...]
     count: int
@@ -67,9 +67,10 @@ class SimilarExamples:
 
 
 def make_example_selector(
-    by: Selection, count: int, train: Sequence[Sample], *, seed: int = 0
+    by: Selection, count: int, train: TrainingWindows, *, seed: int = 0
 ) -> ExampleSelector:
     """The selector of that name over the training samples. Raises DataError where there are none."""
+    check_training_windows(train, "A selector of few-shot examples")
     if not len(train):
         raise DataError("Examples are solved training samples, but there is none. Correct `split`.")
     if by == "random":

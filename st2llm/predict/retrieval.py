@@ -12,7 +12,7 @@ from torch import nn
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.retrieve.nearest_forecast import NearestForecast
 from st2llm.retrieve.window_index import WindowIndex
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows
 
 _BATCH_SIZE = 32
 
@@ -27,7 +27,7 @@ class EmbeddingDistance:
 
     module: nn.Module
     preprocessor: Preprocessor
-    train: Sequence[Sample]
+    train: TrainingWindows
     by_place: bool
     _embeddings: dict[str, Float64[np.ndarray, "node d"]] = field(default_factory=dict)
     _matrices: dict[tuple[int | None, bytes], Float64[np.ndarray, "window d"]] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class EmbeddingDistance:
 def predict_from_neighbours(
     module: nn.Module,
     preprocessor: Preprocessor,
-    train: Sequence[Sample],
+    train: TrainingWindows,
     samples: Sequence[Sample],
     *,
     by_place: bool,

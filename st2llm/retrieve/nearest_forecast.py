@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from st2llm.retrieve.window_index import Match, WindowIndex
 from st2llm.retrieve.window_shapes import channel_roles
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows
 
 MAX_STRETCH = 4.0
 """Maximum factor by which a future is rescaled, so that a nearly constant neighbour does not explode."""
@@ -84,7 +84,7 @@ class NearestForecast:
 
 
 def fit_nearest(
-    train: Sequence[Sample],
+    train: TrainingWindows,
     *,
     k: int = 5,
     centre: Literal["mean", "median"] = "median",

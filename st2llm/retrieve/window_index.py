@@ -1,6 +1,5 @@
 """An index of training windows: exact nearest neighbours of z-normalized series, of the same place or any place."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
@@ -10,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from st2llm.errors import DataError
 from st2llm.retrieve.window_shapes import Role, WindowShapes, channel_roles, distances, window_shapes
-from st2llm.types import Sample
+from st2llm.types import Sample, TrainingWindows, check_training_windows
 
 _CACHE_ENTRIES = 16_000_000
 
@@ -60,7 +59,7 @@ class WindowIndex:
     these are too few; 'any' ranks all places together. measure: a distance that replaces that of the shapes.
     """
 
-    train: Sequence[Sample]
+    train: TrainingWindows
     kept: Int64[np.ndarray, " window"]
     values: Float32[np.ndarray, "window time node channel"]
     spans: Int64[np.ndarray, "window 2"]
@@ -74,7 +73,7 @@ class WindowIndex:
     @classmethod
     def fit(
         cls,
-        train: Sequence[Sample],
+        train: TrainingWindows,
         *,
         places: Literal["same", "any"] = "same",
         measure: DistanceMeasure | None = None,
@@ -85,6 +84,7 @@ class WindowIndex:
         budget_mb: memory for the windows; where they would take more, evenly spaced windows are kept.
         Raises DataError for a part without windows.
         """
+        check_training_windows(train, "An index of windows")
         if not len(train):
             raise DataError("An index over train windows needs at least one of them, but the part is empty.")
         room = max(1, int(budget_mb * 2**20 // (4 * max(1, train[0].values.size))))

@@ -19,14 +19,14 @@ from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.serialize.questions import generate_questions
 from st2llm.tasks import Task
-from st2llm.types import Sample, SplitPlan
+from st2llm.types import Sample, SplitPlan, TrainingWindows
 
 
 @dataclass(frozen=True)
 class QuestionClips:
     """Windows of generated clips. train: rows of questions about them. validation: rows about other clips."""
 
-    samples: tuple[Sample, ...]
+    samples: TrainingWindows
     task: Task
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]]
@@ -45,7 +45,9 @@ def _generate(count: int, length: int, seed: int, topics: tuple[str, ...], valid
     samples = _windows(moving_shapes(count, frames=length + 1, seed=seed), task)
     cut = max(1, len(samples) // 10)
     train, held = (question_rows(part, topics) for part in (samples[:-cut], samples[-cut:]))
-    return QuestionClips(tuple(samples[:-cut]), task, train, held[:: max(1, len(held) // validation)])
+    return QuestionClips(
+        TrainingWindows(samples[:-cut]), task, train, held[:: max(1, len(held) // validation)]
+    )
 
 
 def fit_clip_preprocessor(

@@ -14,7 +14,7 @@ from st2llm.model.objectives.objective import Objective
 from st2llm.predict.build import load_splits
 from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.loop.batches import BatchSource
-from st2llm.types import Sample
+from st2llm.types import TrainingWindows, ValidationWindows
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Setup:
 class RunSamples:
     """The samples of a run: all of the training part, and evenly spaced ones of the validation part."""
 
-    train: list[Sample]
-    validation: list[Sample]
+    train: TrainingWindows
+    validation: ValidationWindows
 
 
 def load_samples(recipe: PretrainRecipe | SoftTokenRecipe, *, at_least: int) -> RunSamples:
     """Loads and splits the recipe's data. Raises ConfigError where a part has fewer than `at_least` samples."""
     splits = load_splits(recipe)
-    train = [splits.train[i] for i in range(len(splits.train))]
-    validation = list(evenly_spaced(splits.validation, recipe.validation))
+    train = splits.train.cached()
+    validation = evenly_spaced(splits.validation, recipe.validation).cached()
     for name, samples in (("training", train), ("validation", validation)):
         if len(samples) < at_least:
             raise ConfigError(

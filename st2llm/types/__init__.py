@@ -30,6 +30,13 @@ from st2llm.types.sample import Prediction, Sample, Side
 from st2llm.types.seed import seed_from
 from st2llm.types.side import Calendar, Covariate, Note
 from st2llm.types.space import NO_EDGES, Edges, Layout, place_ids, slug
+from st2llm.types.windows import (
+    HeldOutWindows,
+    SampleSequence,
+    TrainingWindows,
+    ValidationWindows,
+    check_training_windows,
+)
 
 __all__ = [
     "DAY_S",
@@ -51,6 +58,7 @@ __all__ = [
     "FreeText",
     "Grammar",
     "Grid",
+    "HeldOutWindows",
     "Json",
     "Layout",
     "Note",
@@ -61,6 +69,7 @@ __all__ = [
     "Provenance",
     "Ranking",
     "Sample",
+    "SampleSequence",
     "Scientific",
     "Scorer",
     "SensorGraph",
@@ -71,8 +80,11 @@ __all__ = [
     "TemplateId",
     "Tokenizer",
     "ToldValues",
+    "TrainingWindows",
     "Trajectory",
+    "ValidationWindows",
     "Video",
+    "check_training_windows",
     "checked",
     "place_ids",
     "seed_from",

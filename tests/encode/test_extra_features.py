@@ -18,7 +18,7 @@ from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, e
 from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
-from st2llm.types import Layout
+from st2llm.types import Layout, TrainingWindows
 
 HISTORY, HORIZON, NODES = 12, 3, 5
 XY = np.array([[0.0, 0.0], [100.0, 0.0], [200.0, 50.0], [300.0, 0.0], [900.0, 900.0]])
@@ -47,7 +47,12 @@ def encoder(sample, also, graph="gcn"):
 
 
 def batch_of(given, also):
-    return stack_fields(given, fit_scaler(given), fit_note_vocabulary(given), extra_features=also)
+    return stack_fields(
+        given,
+        fit_scaler(TrainingWindows(given)),
+        fit_note_vocabulary(TrainingWindows(given)),
+        extra_features=also,
+    )
 
 
 def pictures(count=6, seed=0):

@@ -12,7 +12,7 @@ from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, e
 from st2llm.encode.field_batch import FieldBatch, fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
-from st2llm.types import Edges
+from st2llm.types import Edges, TrainingWindows
 
 HISTORY, HORIZON, NODES = 12, 3, 3
 NOTES = ["big crowd", "", "nobody here today", "crowd", "nobody"]
@@ -23,7 +23,7 @@ def batch_of(count=5, *, future: float | None = None) -> FieldBatch:
     values = fields.series(30)
     values[[4, 9, 13], [0, 2, 1]] = np.nan
     given = fields.noted(fields.windows(values, history=HISTORY, horizon=HORIZON)[:count], NOTES[:count])
-    scaler, words = fit_scaler(given), fit_note_vocabulary(given)
+    scaler, words = fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
     if future is not None:
         given = [fields.with_truth(sample, future) for sample in given]
     return stack_fields(given, scaler, words)

@@ -10,6 +10,7 @@ from support import fields
 
 from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import FieldScaler, fit_scaler
+from st2llm.types import TrainingWindows
 
 NONE = NoteVocabulary(())
 NOTES = ["Big crowd today", "", "Nobody today, nobody!"]
@@ -31,7 +32,7 @@ def same(a: FieldBatch, b: FieldBatch):
 
 def test_values_are_standardised_and_zero_where_they_are_missing():
     given = samples(missing=True)
-    scaler = fit_scaler(given)
+    scaler = fit_scaler(TrainingWindows(given))
     batch = stack_fields(given, scaler, NONE)
     assert batch.values.shape == (3, 15, 3, 1)
     assert batch.target.shape == batch.base.shape == (3, 15, 3, 1)
@@ -41,7 +42,7 @@ def test_values_are_standardised_and_zero_where_they_are_missing():
 
 
 def test_a_missing_truth_is_not_valid_and_is_zero():
-    batch = stack_fields(given := samples(missing=True), fit_scaler(given), NONE)
+    batch = stack_fields(given := samples(missing=True), fit_scaler(TrainingWindows(given)), NONE)
     assert not batch.valid[0, 13, 1, 0]
     assert batch.target[0, 13, 1, 0] == 0
     assert int(batch.valid.sum()) == 3 * 9 - 2
@@ -49,18 +50,22 @@ def test_a_missing_truth_is_not_valid_and_is_zero():
 
 def test_without_truth_nothing_is_valid():
     given = samples()
-    batch = stack_fields([s.without_truth() for s in given], fit_scaler(given), NONE)
+    batch = stack_fields([s.without_truth() for s in given], fit_scaler(TrainingWindows(given)), NONE)
     assert not batch.valid.any()
     assert not batch.target.any()
     assert same(
         replace(batch, valid=batch.valid, target=batch.target),
-        replace(stack_fields(given, fit_scaler(given), NONE), valid=batch.valid, target=batch.target),
+        replace(
+            stack_fields(given, fit_scaler(TrainingWindows(given)), NONE),
+            valid=batch.valid,
+            target=batch.target,
+        ),
     )
 
 
 def test_places_that_are_not_asked_for_are_not_valid():
     given = samples()
-    batch = stack_fields([s.at("place-1") for s in given], fit_scaler(given), NONE)
+    batch = stack_fields([s.at("place-1") for s in given], fit_scaler(TrainingWindows(given)), NONE)
     assert batch.valid[:, 12:, 1].all()
     assert not batch.valid[:, :, [0, 2]].any()
 
@@ -68,7 +73,7 @@ def test_places_that_are_not_asked_for_are_not_valid():
 @pytest.mark.parametrize("future", [0.0, 1e6, -3.0, np.nan])
 def test_no_future_gets_into_what_is_seen(future):
     given = samples()
-    scaler = fit_scaler(given)
+    scaler = fit_scaler(TrainingWindows(given))
     other = [
         replace(fields.with_truth(s, future), values=np.where(s.visible, s.values, future)) for s in given
     ]
@@ -86,7 +91,7 @@ def test_a_forecast_in_raw_units_becomes_a_standardised_base():
 
 
 def test_the_calendar_covers_history_and_horizon():
-    batch = stack_fields(given := samples(), fit_scaler(given), NONE)
+    batch = stack_fields(given := samples(), fit_scaler(TrainingWindows(given)), NONE)
     assert batch.calendar.shape == (3, 15, 4)
     assert batch.calendar[2, :, 0].tolist() == [h % 24 for h in range(2, 17)]
     assert batch.calendar[:, :, 1:].unique().tolist() == [0]  # a Monday of January without a holiday
@@ -98,14 +103,14 @@ def test_a_holiday_is_marked_at_its_steps_alone():
     calendar = replace(sample.side.calendar, holiday=named)
     sample = replace(sample, side=replace(sample.side, calendar=calendar))
     assert (
-        stack_fields([sample], fit_scaler([sample]), NONE).calendar[0, :, 2].tolist()
+        stack_fields([sample], fit_scaler(TrainingWindows([sample])), NONE).calendar[0, :, 2].tolist()
         == [0] * 4 + [1] * 2 + [0] * 9
     )
 
 
 def test_rows_taken_from_a_batch_are_those_stacked_alone():
     given = fields.noted(samples(missing=True), ["busy day", "quiet day", "quiet night"])
-    scaler, words = fit_scaler(given), fit_note_vocabulary(given)
+    scaler, words = fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
     base = np.arange(135.0).reshape(3, 15, 3, 1)
     whole = replace(stack_fields(given, scaler, words, base=base), prompts=("a", "b", "c"))
     for i in range(3):
@@ -119,7 +124,7 @@ def test_rows_taken_from_a_batch_are_those_stacked_alone():
 
 def test_hiding_more_asks_for_exactly_that_and_shows_none_of_it():
     given = samples(missing=True)
-    batch = stack_fields(given, fit_scaler(given), NONE, base=np.ones((3, 15, 3, 1)))
+    batch = stack_fields(given, fit_scaler(TrainingWindows(given)), NONE, base=np.ones((3, 15, 3, 1)))
     mask = torch.zeros_like(batch.visible)
     mask[:, 2:5, 0] = True  # holds the missing reading of place 0
     hidden = batch.mask_out(mask)
@@ -134,7 +139,9 @@ def test_hiding_more_asks_for_exactly_that_and_shows_none_of_it():
 
 def test_moving_a_batch_keeps_all_of_it():
     given = fields.noted(samples(), NOTES)
-    batch = stack_fields(given, fit_scaler(given), fit_note_vocabulary(given))
+    batch = stack_fields(
+        given, fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
+    )
     assert same(batch.to(torch.device("cpu")), batch)
     assert {t.device.type for t in vars(batch.to(torch.device("meta"))).values() if torch.is_tensor(t)} == {
         "meta"
@@ -142,21 +149,29 @@ def test_moving_a_batch_keeps_all_of_it():
 
 
 def test_words_of_training_notes_are_numbered_from_two():
-    words = fit_note_vocabulary(fields.noted(samples(), NOTES))
+    words = fit_note_vocabulary(TrainingWindows(fields.noted(samples(), NOTES)))
     assert words.words == ("big", "crowd", "nobody", "today")
     assert words.ids(["Nobody today, NOBODY!"]) == [4, 5, 4]
 
 
 def test_a_word_never_seen_in_training_is_one():
-    assert fit_note_vocabulary(fields.noted(samples(), NOTES)).ids(["a big parade"]) == [1, 2, 1]
+    assert fit_note_vocabulary(TrainingWindows(fields.noted(samples(), NOTES))).ids(["a big parade"]) == [
+        1,
+        2,
+        1,
+    ]
 
 
 def test_short_notes_are_padded_with_zeros():
     given = fields.noted(samples(), NOTES)
-    batch = stack_fields(given, fit_scaler(given), fit_note_vocabulary(given))
+    batch = stack_fields(
+        given, fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
+    )
     assert batch.notes.tolist() == [[2, 3, 5], [0, 0, 0], [4, 5, 4]]
 
 
 def test_without_notes_there_is_one_column_of_padding():
-    batch = stack_fields(given := samples(), fit_scaler(given), fit_note_vocabulary(given))
+    batch = stack_fields(
+        given := samples(), fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
+    )
     assert batch.notes.tolist() == [[0], [0], [0]]

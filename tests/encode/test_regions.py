@@ -12,7 +12,7 @@ from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
 from st2llm.encode.regions import partition_places
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
-from st2llm.types import Layout
+from st2llm.types import Layout, TrainingWindows
 
 HISTORY, HORIZON, CAP = 12, 3, 4
 
@@ -59,7 +59,9 @@ def encoder(given, **changes):
 
 
 def batch_of(given):
-    return stack_fields(given, fit_scaler(given), fit_note_vocabulary(given))
+    return stack_fields(
+        given, fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
+    )
 
 
 @pytest.mark.parametrize(

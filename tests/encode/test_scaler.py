@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from support import fields
 
 from st2llm.encode.scaler import FieldScaler, fit_scaler
+from st2llm.types import TrainingWindows
 
 NAN = np.nan
 
@@ -23,7 +24,7 @@ def train(values, history=4, horizon=2, stride=6):
 def test_it_standardises_each_place_by_itself():
     values = fields.series(60)
     seen = train(values)
-    scaler = fit_scaler(seen)
+    scaler = fit_scaler(TrainingWindows(seen))
     shown = np.concatenate([sample.values[:4] for sample in seen])
     np.testing.assert_allclose(scaler.mean, shown.mean(axis=0))
     np.testing.assert_allclose(scaler.std, shown.std(axis=0))
@@ -33,28 +34,36 @@ def test_it_standardises_each_place_by_itself():
 
 
 def test_missing_values_take_no_part_and_are_not_zeros():
-    scaler = fit_scaler(train(np.array([2, NAN, 4, NAN, 0, 0], dtype=float).reshape(-1, 1, 1)))
+    scaler = fit_scaler(
+        TrainingWindows(train(np.array([2, NAN, 4, NAN, 0, 0], dtype=float).reshape(-1, 1, 1)))
+    )
     assert (scaler.mean.item(), scaler.std.item()) == (3.0, 1.0)
 
 
 def test_what_is_asked_for_takes_no_part():
     samples = train(fields.series(60))
     other = [fields.with_truth(sample, 1e6) for sample in samples]
-    np.testing.assert_array_equal(fit_scaler(samples).mean, fit_scaler(other).mean)
-    np.testing.assert_array_equal(fit_scaler(samples).std, fit_scaler(other).std)
+    np.testing.assert_array_equal(
+        fit_scaler(TrainingWindows(samples)).mean, fit_scaler(TrainingWindows(other)).mean
+    )
+    np.testing.assert_array_equal(
+        fit_scaler(TrainingWindows(samples)).std, fit_scaler(TrainingWindows(other)).std
+    )
 
 
 def test_values_that_are_not_visible_take_no_part_even_where_they_stand_there():
     samples = train(fields.series(60))
     loud = [replace(s, values=np.where(s.visible, s.values, 1e6)) for s in samples]
-    np.testing.assert_array_equal(fit_scaler(samples).mean, fit_scaler(loud).mean)
+    np.testing.assert_array_equal(
+        fit_scaler(TrainingWindows(samples)).mean, fit_scaler(TrainingWindows(loud)).mean
+    )
 
 
 def test_other_test_data_change_nothing():
     values = fields.series(60)
     later = values.copy()
     later[36:] *= 100
-    ours, theirs = (fit_scaler(train(v)[:6]) for v in (values, later))
+    ours, theirs = (fit_scaler(TrainingWindows(train(v)[:6])) for v in (values, later))
     np.testing.assert_array_equal(ours.mean, theirs.mean)
     np.testing.assert_array_equal(ours.std, theirs.std)
 
@@ -62,7 +71,7 @@ def test_other_test_data_change_nothing():
 def test_a_place_that_never_changes_is_divided_by_one():
     values = fields.series(60)
     values[:, 1] = 7.3
-    scaler = fit_scaler(train(values))
+    scaler = fit_scaler(TrainingWindows(train(values)))
     assert scaler.std[1, 0] == 1
     np.testing.assert_allclose(scaler.scale(values)[:, 1], 0, atol=1e-9)
 
@@ -70,7 +79,7 @@ def test_a_place_that_never_changes_is_divided_by_one():
 def test_a_place_that_is_never_seen_takes_the_mean_of_all_places():
     values = fields.series(60)
     values[:, 2] = NAN
-    scaler = fit_scaler(train(values))
+    scaler = fit_scaler(TrainingWindows(train(values)))
     shown = np.concatenate([sample.values[:4, :2] for sample in train(values)])
     assert scaler.mean[2, 0] == pytest.approx(shown.mean())
     assert scaler.std[2, 0] == 1
@@ -78,7 +87,7 @@ def test_a_place_that_is_never_seen_takes_the_mean_of_all_places():
 
 @given(arrays(np.float64, (5, 3, 1), elements=st.floats(-1e5, 1e5, allow_subnormal=False)))
 def test_a_round_trip_is_exact_to_nine_digits(values):
-    scaler = fit_scaler(train(fields.series(60)))
+    scaler = fit_scaler(TrainingWindows(train(fields.series(60))))
     np.testing.assert_allclose(scaler.unscale(scaler.scale(values)), values, rtol=1e-9, atol=1e-9)
 
 

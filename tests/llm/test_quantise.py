@@ -23,7 +23,7 @@ from st2llm.model.arm import ArmSpec, EncoderSettings, build_arm
 from st2llm.model.objectives.supervised import Regression
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
-from st2llm.types import Numbers
+from st2llm.types import Numbers, TrainingWindows
 
 ARCHITECTURES = ["llama", "gpt2", "qwen2", "gemma"]
 TARGETS = {"gpt2": ("c_attn",)}
@@ -223,7 +223,7 @@ def test_the_training_loops_own_validation_leaves_an_arms_gradient_as_it_was(
     tiny, backbone, kind, avx512_bf16
 ):
     samples = fields.windows(fields.series(30), history=12, horizon=3)[:4]
-    batch = stack_fields(samples, fit_scaler(samples), NoteVocabulary(()))
+    batch = stack_fields(samples, fit_scaler(TrainingWindows(samples)), NoteVocabulary(()))
     batch = replace(batch, prompts=tuple(f"{i} people walked by at {7 * i}:00." for i in range(4)))
     shape = ArmSpec(
         FieldShape(12, 3, 3, 1, 24), fields.EDGES, 64, 0.3, 4, EncoderSettings(d_st=16, patch=4, layers=1)

@@ -24,6 +24,7 @@ from st2llm.model.arm import (
     state_sha256,
 )
 from st2llm.model.backbone import trained_parameter_count
+from st2llm.types import TrainingWindows
 
 HISTORY, HORIZON = 12, 3
 LORA = Adaptation(method="lora", rank=16, target_modules=("q_proj", "v_proj"))
@@ -34,7 +35,9 @@ def batch_of(count=4) -> FieldBatch:
     values = fields.series(30)
     values[[4, 13], [0, 1]] = float("nan")
     given = fields.windows(values, history=HISTORY, horizon=HORIZON)[:count]
-    batch = stack_fields(given, fit_scaler(given), fit_note_vocabulary(given))
+    batch = stack_fields(
+        given, fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
+    )
     words = tuple(f"{i} people walked by at {7 * i}:00." for i in range(count))
     generator = torch.Generator().manual_seed(3)
     return replace(batch, prompts=words, base=torch.randn(batch.base.shape, generator=generator))

@@ -11,7 +11,7 @@ from st2llm.llm import load_llm
 from st2llm.model.arm import arm_spec
 from st2llm.model.prompted import AnswerLoss, PromptBatch, PromptedLM, answer_nats, pack_prompts
 from st2llm.predict.preprocess.fit import fit_preprocessor
-from st2llm.types import Slot
+from st2llm.types import Slot, TrainingWindows
 
 WORDS = ["12 people walked by", "at 7:00 450 people, 3 people walked by at 12:00.", "12", "walked by"]
 ANSWERS = ["450", "12", "3 people", "at 7:00"]
@@ -126,7 +126,7 @@ def test_soft_tokens_stand_amid_words_and_are_counted(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
     samples, task = problem("graph")
     preprocessor = fit_preprocessor(
-        samples, task, skip="none", encoder=ENCODER, up=Projection(), with_instructions=False
+        TrainingWindows(samples), task, skip="none", encoder=ENCODER, up=Projection(), with_instructions=False
     )
     blueprint = arm_spec(
         preprocessor.task_shape(samples[0], task), edges_of(samples[0]), ENCODER, llm=llm, up=Projection()

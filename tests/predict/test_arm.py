@@ -9,6 +9,7 @@ from support.arms import HISTORY, arm_and_preprocessor, windows
 from st2llm.predict import Predictor
 from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import fit_baseline
+from st2llm.types import TrainingWindows
 
 
 def predictor(backbone="none", *, batch=8, tokens="place", trained=True):
@@ -46,7 +47,7 @@ def test_the_answers_come_in_the_order_of_the_samples():
 def test_an_untrained_arm_answers_its_base_forecast_in_raw_units():
     samples = windows()
     got = values(predictor(trained=False), samples)[:, HISTORY:]
-    rule = fit_baseline("ridge-deviation", samples[:8])
+    rule = fit_baseline("ridge-deviation", TrainingWindows(samples[:8]))
     want = np.stack([answer.value for answer in rule.predict(samples)])[:, HISTORY:]
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-3)
     assert 30 < got.mean() < 120

@@ -12,6 +12,7 @@ from st2llm.predict import Predictor
 from st2llm.predict.arm import ArmPredictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.serialize.template.template import parse_template
+from st2llm.types import TrainingWindows
 
 
 def instruction(tokens):
@@ -70,7 +71,7 @@ def test_a_token_for_each_patch_is_answered_alike_in_any_batch(predictor):
 def test_an_untrained_arm_answers_its_base_forecast_in_raw_units(predictor):
     samples = windows()
     got = values(predictor(trained=False), samples)[:, HISTORY:]
-    rule = fit_baseline("ridge-deviation", samples[:8])
+    rule = fit_baseline("ridge-deviation", TrainingWindows(samples[:8]))
     want = np.stack([answer.value for answer in rule.predict(samples)])[:, HISTORY:]
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-3)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.predict.retrieval import EmbeddingDistance, predict_from_neighbours
+from st2llm.types import TrainingWindows
 
 HISTORY, HORIZON, NODES = 12, 3, 3
 
@@ -34,12 +35,12 @@ def train():
 
 @pytest.fixture
 def preprocessor(train):
-    return fit_field_preprocessor(train, skip="none", template=None, slots=NODES)
+    return fit_field_preprocessor(TrainingWindows(train), skip="none", template=None, slots=NODES)
 
 
 @pytest.mark.parametrize("each", [False, True])
 def test_distances_are_cosines_of_embeddings(train, preprocessor, each):
-    measure = EmbeddingDistance(Ends(), preprocessor, train, each)
+    measure = EmbeddingDistance(Ends(), preprocessor, TrainingWindows(train), each)
     asked = replace(train[4], id="asked")
     apart = measure.apart(asked, 1, np.arange(len(train)))
     z = preprocessor.collate(train, with_instructions=False).values[:, HISTORY - 2 : HISTORY, :, 0].numpy()
@@ -52,7 +53,11 @@ def test_distances_are_cosines_of_embeddings(train, preprocessor, each):
 def test_each_window_is_embedded_once(train, preprocessor):
     module = Ends()
     predict_from_neighbours(
-        module, preprocessor, train, [replace(train[0], id="a"), replace(train[1], id="b")], by_place=True
+        module,
+        preprocessor,
+        TrainingWindows(train),
+        [replace(train[0], id="a"), replace(train[1], id="b")],
+        by_place=True,
     )
     assert module.seen == len(train) + 2
 
@@ -64,8 +69,8 @@ def test_what_followed_the_windows_most_alike_is_the_answer(train, preprocessor)
     asked = fields.windows(values[60:], history=HISTORY, horizon=HORIZON, first=fields.MONDAY + 60 * 3600)[0]
     found = predict_from_neighbours(
         Ends(),
-        fit_field_preprocessor(train, skip="none", template=None, slots=NODES),
-        train,
+        fit_field_preprocessor(TrainingWindows(train), skip="none", template=None, slots=NODES),
+        TrainingWindows(train),
         [asked],
         by_place=True,
     )
@@ -73,5 +78,5 @@ def test_what_followed_the_windows_most_alike_is_the_answer(train, preprocessor)
 
 
 def test_the_day_that_is_asked_about_is_no_neighbour(train, preprocessor):
-    (said,) = predict_from_neighbours(Ends(), preprocessor, train, [train[4]], by_place=True)
+    (said,) = predict_from_neighbours(Ends(), preprocessor, TrainingWindows(train), [train[4]], by_place=True)
     assert not np.allclose(said.value[HISTORY:], train[4].truth[HISTORY:])

@@ -7,7 +7,7 @@ from st2llm.encode.field import FieldShape
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Arm, ArmSpec, EncoderSettings, build_arm
 from st2llm.predict.preprocess.field import FieldPreprocessor, fit_field_preprocessor
-from st2llm.types import Sample, Serializer
+from st2llm.types import Sample, Serializer, TrainingWindows
 from support import fields
 
 HISTORY, HORIZON, NODES = 24, 4, 3
@@ -47,5 +47,5 @@ def arm_and_preprocessor(
             torch.manual_seed(1)
             torch.nn.init.normal_(arm.head.out.weight, std=0.3)
     return arm, fit_field_preprocessor(
-        windows()[:8], skip="ridge", template=template, slots=arm.encoder.slots
+        TrainingWindows(windows()[:8]), skip="ridge", template=template, slots=arm.encoder.slots
     )

@@ -11,7 +11,7 @@ from st2llm.encode.field import edges_of
 from st2llm.model.arm import arm_spec, build_arm
 from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.preprocess.fit import fit_preprocessor
-from st2llm.types import NO_EDGES
+from st2llm.types import NO_EDGES, TrainingWindows
 from support import five_kinds
 
 ENCODER = EncoderSettings(d_st=16, patch=4, layers=1, graph="gcn", mixer="mlp")
@@ -47,7 +47,7 @@ def joined(kind, llm, *, up=None, how=None, seed=0):
     samples, task = problem(kind)
     up, how = up or Projection(), how or Adaptation()
     preprocessor = fit_preprocessor(
-        samples, task, skip="none", encoder=ENCODER, up=up, with_instructions=True
+        TrainingWindows(samples), task, skip="none", encoder=ENCODER, up=up, with_instructions=True
     )
     field = kind in ("graph", "grid", "video")
     shape = preprocessor.task_shape(samples[0], task)

@@ -26,6 +26,7 @@ from st2llm.predict.baselines import fit_slot_mean
 from st2llm.predict.build import fit_pretraining_preprocessor
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe, parse_overrides
+from st2llm.types import TrainingWindows
 
 pytestmark = pytest.mark.slow
 
@@ -193,8 +194,10 @@ def test_a_checkpoint_keeps_what_was_usual(tmp_path):
     parts = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=3)
     train, test = list(parts.train), list(parts.test)
     kept = checkpointed.load_predictor(tmp_path / "run", name="kept")
-    np.testing.assert_allclose(kept.preprocessor.slot_means.table, fit_slot_mean(train).table)
-    fitted = fit_pretraining_preprocessor(recipe, train)
+    np.testing.assert_allclose(
+        kept.preprocessor.slot_means.table, fit_slot_mean(TrainingWindows(train)).table
+    )
+    fitted = fit_pretraining_preprocessor(recipe, TrainingWindows(train))
     ours, theirs = (
         kept.preprocessor.collate(test, with_instructions=False),
         fitted.collate(test, with_instructions=False),

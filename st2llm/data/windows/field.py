@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float64, Int64
 
 from st2llm.data import calendar
 from st2llm.data.windows.nodes import NodeField, node_field
-from st2llm.data.windows.splits import Splits
 from st2llm.errors import DataError
 from st2llm.tasks import Forecast, Impute, Interpolate, Krige, Task
 from st2llm.types import DAY_S, Calendar, Grid, Sample, SensorGraph, Side
@@ -141,7 +140,12 @@ class FieldWindows(Sequence[Sample]):
         )
 
 
-def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, context: bool = False) -> Splits:
+ThreeParts = tuple[FieldWindows, FieldWindows, FieldWindows]
+
+
+def split_field(
+    data: SensorGraph | Grid, task: Task, *, stride: int = 1, context: bool = False
+) -> ThreeParts:
     """Cuts the time axis by the data's split plan, then each part into windows `stride` steps apart.
 
     Windows do not cross a boundary; with `context`, the history alone (never a wanted step) may come from the part
@@ -186,7 +190,8 @@ def split_field(data: SensorGraph | Grid, task: Task, *, stride: int = 1, contex
             f"{data.name} has no reading in the {edges[1]} steps of its training part, so no place can be predicted. "
             f"Give `split.train` a larger share, or leave the empty steps out."
         )
-    return Splits(*parts)
+    train, validation, test = parts
+    return train, validation, test
 
 
 def boundaries(data: SensorGraph | Grid) -> tuple[int, int, int, int]:

@@ -12,7 +12,7 @@ import pandas as pd
 from st2llm.data.windows.field import boundaries
 from st2llm.evaluate.controls.notes import LEVELS, level_note
 from st2llm.predict.baselines import fit_slot_mean
-from st2llm.types import Note, Sample, SensorGraph
+from st2llm.types import Note, SensorGraph, TrainingWindows
 
 _NOISE = 0.05
 
@@ -27,7 +27,7 @@ class PlantedData:
 
 
 def plant_daily_notes(
-    data: SensorGraph, train: list[Sample], *, places: int, shuffled: bool, seed: int
+    data: SensorGraph, train: TrainingWindows, *, places: int, shuffled: bool, seed: int
 ) -> PlantedData:
     """The first `places` places with slot mean x level of the day as values, and a note that states the level.
 

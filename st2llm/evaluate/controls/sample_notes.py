@@ -11,9 +11,9 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from st2llm.data.windows.splits import SampleSequence, Splits
+from st2llm.data.windows.splits import Splits
 from st2llm.evaluate.controls.notes import LEVELS, level_note
-from st2llm.types import Sample, seed_from
+from st2llm.types import Sample, SampleSequence, seed_from
 
 _NOISE = 0.05
 _GAPS = (0.2, 1.0, 5.0)
@@ -61,8 +61,15 @@ class PlantedPart:
 
 def plant_sample_notes(splits: Splits, *, shuffled: bool, seed: int) -> Splits:
     """The same splits with planted notes and truths."""
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return Splits(**{name: PlantedPart(part, name, shuffled, seed) for name, part in parts.items()})
+
+    def plant(part: SampleSequence, name: str) -> PlantedPart:
+        return PlantedPart(part, name, shuffled, seed)
+
+    return Splits(
+        splits.train.map(lambda part: plant(part, "train")),
+        splits.validation.map(lambda part: plant(part, "validation")),
+        splits.test.map(lambda part: plant(part, "test")),
+    )
 
 
 def plant_sample_note(sample: Sample, part: str, *, shuffled: bool, seed: int) -> Sample:

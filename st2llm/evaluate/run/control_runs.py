@@ -55,7 +55,9 @@ def _planted(inputs: Inputs, days: SensorGraph | None, *, shuffled: bool) -> tup
             planted.test[0].side.notes[0],
         )
     places = min(suite.controls.places, len(days.places))
-    notes = plant_daily_notes(days, list(splits.train), places=places, shuffled=shuffled, seed=_CONTROL_SEED)
+    notes = plant_daily_notes(
+        days, splits.train.cached(), places=places, shuffled=shuffled, seed=_CONTROL_SEED
+    )
     planted = split(notes.data, task, stride=suite.stride_of(task), context=suite.split.context)
     return TaskData(notes.data, task, planted), (notes.train_note, notes.test_note)
 

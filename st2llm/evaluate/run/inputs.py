@@ -10,15 +10,15 @@ from st2llm.config.predictors import (
     WindowSettings,
 )
 from st2llm.config.suite import Suite
-from st2llm.data.windows.splits import SampleSequence, Splits, evenly_spaced
+from st2llm.data.windows.splits import Splits, evenly_spaced
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault
 from st2llm.evaluate.run.models import Models
 from st2llm.evaluate.run.progress import ProgressReporter
-from st2llm.evaluate.run.samples import CachedSamples, subsample_places
+from st2llm.evaluate.run.samples import subsample_places
 from st2llm.predict import Predictor
 from st2llm.tasks import Task
-from st2llm.types import Container, Sample
+from st2llm.types import Container, HeldOutWindows, Sample, SampleSequence, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Inputs:
         self.splits = task_data.splits
         self.custom = {predictor.name: predictor for predictor in custom}
         self.models = Models(suite) if models is None else models
-        self.train = CachedSamples(self.splits.train)
-        self.validation = evenly_spaced(self.splits.validation, suite.validation.count)
+        self.train = self.splits.train.cached()
+        self.validation = evenly_spaced(self.splits.validation, suite.validation.count).cached()
         count = suite.windows.count if suite.windows.select == "even" else None
         self.test = evenly_spaced(self.splits.test, count)
         if suite.limit is not None:
@@ -72,13 +72,13 @@ class Inputs:
         return self.suite.budget
 
     @property
-    def refit_samples(self) -> list[Sample] | None:
-        """Training and validation samples, which rules and arms are fitted on again for test; None without `refit`."""
+    def refit_windows(self) -> TrainingWindows | None:
+        """Training and validation windows, which rules and arms are fitted on again for test; None without `refit`."""
         if self.suite.budget is None or not self.suite.budget.refit:
             return None
-        return [*self.train, *CachedSamples(self.validation)]
+        return self.train.with_validation(self.validation)
 
-    def test_windows(self, predictor: PredictorSettings) -> SampleSequence:
+    def test_windows(self, predictor: PredictorSettings) -> HeldOutWindows:
         """The test windows of a predictor: all selected ones, or as many as it sets."""
         return evenly_spaced(self.test, predictor.set.windows)
 

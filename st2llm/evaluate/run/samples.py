@@ -1,38 +1,11 @@
-"""Samples of a comparison: cached, and restricted to a subset of their places."""
+"""Samples of a comparison: restricted to a subset of their places, and without their truth."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 
-from st2llm.data.windows.splits import SampleSequence
 from st2llm.types import Sample, seed_from
-
-
-class CachedSamples(Sequence[Sample]):
-    """The samples of a part of a split, each made on first access and then kept."""
-
-    def __init__(self, part: SampleSequence) -> None:
-        self.part = part
-        self._made: dict[int, Sample] = {}
-
-    def __len__(self) -> int:
-        return len(self.part)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> "Sample | list[Sample]":
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        position = range(len(self))[index]
-        if position not in self._made:
-            self._made[position] = self.part[position]
-        return self._made[position]
 
 
 def subsample_places(sample: Sample, count: int | None) -> Sample:

@@ -9,7 +9,7 @@ from st2llm.predict.baselines import etas, events, fields, labels, movement, ret
 from st2llm.predict.baselines.fields import fit_ridge
 from st2llm.predict.baselines.rule import Rule, window_prediction
 from st2llm.predict.baselines.slots import HeldOutSlotMean, SlotMean, fit_held_out_slot_mean, fit_slot_mean
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows, check_training_windows
 
 __all__ = [
     "BASELINES",
@@ -24,7 +24,7 @@ __all__ = [
     "window_prediction",
 ]
 
-BASELINES: Mapping[str, Callable[[Sequence[Sample]], Rule]] = {
+BASELINES: Mapping[str, Callable[[TrainingWindows], Rule]] = {
     "last-value": fields.last_value,
     "window-mean": fields.window_mean,
     "yesterday": fields.yesterday,
@@ -81,8 +81,9 @@ class BaselinePredictor:
         return self.rule.predict(samples)
 
 
-def fit_baseline(name: str, train: Sequence[Sample]) -> BaselinePredictor:
+def fit_baseline(name: str, train: TrainingWindows) -> BaselinePredictor:
     """Fits the named rule on training windows. Raises ConfigError for an unknown name."""
+    check_training_windows(train, f"The rule {name!r}")
     if name not in BASELINES:
         raise ConfigError(f"There is no baseline {name!r}. {nearest(name, BASELINES)}")
     return BaselinePredictor(name, BASELINES[name](train))

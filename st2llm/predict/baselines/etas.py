@@ -21,7 +21,7 @@ from st2llm.predict.baselines.events import (
     next_event_values,
     visible_values,
 )
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows
 
 _MAX_FITTED = 5000
 """Maximal number of training samples of the fit, evenly spaced."""
@@ -88,7 +88,7 @@ class Etas:
         return (low + high) / 2
 
 
-def etas(train: Sequence[Sample]) -> Etas:
+def etas(train: TrainingWindows) -> Etas:
     """Maximum-likelihood fit to the gaps that training samples ask for.
 
     Magnitudes are fitted in units of their mean above the smallest, so that the fit does not depend on their scale.

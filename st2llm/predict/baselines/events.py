@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import known_values
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows, check_training_windows
 
 _WEEK_H = 168
 QUANTILE_LEVELS = (0.05, 0.5, 0.95)
@@ -31,8 +31,9 @@ class EventStatistics:
         return np.broadcast_to(self.median, sample.values.shape).copy()
 
 
-def fit_event_statistics(train: Sequence[Sample]) -> EventStatistics:
+def fit_event_statistics(train: TrainingWindows) -> EventStatistics:
     """Raises DataError where there is no training event."""
+    check_training_windows(train, "A rule for events")
     if not len(train):
         raise DataError(
             "Baselines of events are fitted on training samples, but there are none. Correct `split`."
@@ -158,15 +159,15 @@ class MedianGap:
         ]
 
 
-def homogeneous_rate(train: Sequence[Sample]) -> HomogeneousRate:
+def homogeneous_rate(train: TrainingWindows) -> HomogeneousRate:
     return HomogeneousRate(fit_event_statistics(train), _mean_rate(train))
 
 
-def recent_rate(train: Sequence[Sample]) -> RecentRate:
+def recent_rate(train: TrainingWindows) -> RecentRate:
     return RecentRate(fit_event_statistics(train), _mean_rate(train))
 
 
-def hour_of_week_rate(train: Sequence[Sample]) -> HourOfWeekRate:
+def hour_of_week_rate(train: TrainingWindows) -> HourOfWeekRate:
     """Fits the rates; one event is added to each hour of the week, so that no rate is zero."""
     statistics, rate = fit_event_statistics(train), _mean_rate(train)
     gap = train[0].side.channels.index("gap_h")
@@ -176,15 +177,15 @@ def hour_of_week_rate(train: Sequence[Sample]) -> HourOfWeekRate:
     return HourOfWeekRate(statistics, np.asarray(rate * counts / counts.mean(), dtype=np.float64))
 
 
-def last_gap(train: Sequence[Sample]) -> LastGap:
+def last_gap(train: TrainingWindows) -> LastGap:
     return LastGap(fit_event_statistics(train))
 
 
-def median_gap(train: Sequence[Sample]) -> MedianGap:
+def median_gap(train: TrainingWindows) -> MedianGap:
     return MedianGap(fit_event_statistics(train))
 
 
-def _mean_rate(train: Sequence[Sample]) -> float:
+def _mean_rate(train: TrainingWindows) -> float:
     """Events an hour: 1 / the mean wanted gap of training samples; where none is wanted, of their visible gaps."""
     gap = train[0].side.channels.index("gap_h")
     gaps = np.array([next_event_values(sample)[0, gap] for sample in train])

@@ -25,7 +25,7 @@ from st2llm.predict.baselines.slots import (
     fit_place_mean,
     fit_slot_mean,
 )
-from st2llm.types import DAY_S, MONTH_S, Prediction, Sample
+from st2llm.types import DAY_S, MONTH_S, Prediction, Sample, TrainingWindows
 
 MAX_NEIGHBOURS = 8
 """Number of nearest visible places in an inverse-distance average."""
@@ -238,7 +238,7 @@ class RidgeForecast:
         return filled - level, level
 
 
-def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -> RidgeForecast:
+def fit_ridge(train: TrainingWindows, *, level: Level, penalty: float = 1e-3) -> RidgeForecast:
     """Closed-form ridge regression with an intercept; the penalty is `penalty` times the number of rows.
 
     Rows without all their wanted values are left out. Raises DataError where none is left.
@@ -263,38 +263,38 @@ def fit_ridge(train: Sequence[Sample], *, level: Level, penalty: float = 1e-3) -
     return replace(rule, model=Ridge(alpha=penalty * len(x)).fit(x, y))
 
 
-def _visible_mean(train: Sequence[Sample]) -> float:
+def _visible_mean(train: TrainingWindows) -> float:
     visible = np.concatenate([sample.values[sample.visible] for sample in train])
     return float(visible.mean()) if len(visible) else 0.0
 
 
-def last_value(train: Sequence[Sample]) -> LastValue:
+def last_value(train: TrainingWindows) -> LastValue:
     return LastValue(fit_slot_mean(train))
 
 
-def window_mean(train: Sequence[Sample]) -> WindowMean:
+def window_mean(train: TrainingWindows) -> WindowMean:
     return WindowMean(fit_slot_mean(train))
 
 
-def yesterday(train: Sequence[Sample]) -> SeasonalValue:
+def yesterday(train: TrainingWindows) -> SeasonalValue:
     return SeasonalValue(fit_slot_mean(train), DAY_S)
 
 
-def last_week(train: Sequence[Sample]) -> SeasonalValue:
+def last_week(train: TrainingWindows) -> SeasonalValue:
     return SeasonalValue(fit_slot_mean(train), 7 * DAY_S)
 
 
-def last_year(train: Sequence[Sample]) -> SeasonalValue:
+def last_year(train: TrainingWindows) -> SeasonalValue:
     """The same month of monthly data; 52 weeks before for shorter steps, so that days of the week agree."""
     monthly = train[0].side.freq_s == MONTH_S
     return SeasonalValue(fit_slot_mean(train), 12 * MONTH_S if monthly else 52 * 7 * DAY_S)
 
 
-def hour_of_week(train: Sequence[Sample]) -> SlotMeanRule:
+def hour_of_week(train: TrainingWindows) -> SlotMeanRule:
     return SlotMeanRule(fit_slot_mean(train))
 
 
-def month_of_year(train: Sequence[Sample]) -> SlotMeanRule:
+def month_of_year(train: TrainingWindows) -> SlotMeanRule:
     side = train[0].side
     if side.freq_s != MONTH_S:
         raise DataError(
@@ -304,35 +304,35 @@ def month_of_year(train: Sequence[Sample]) -> SlotMeanRule:
     return SlotMeanRule(fit_slot_mean(train))
 
 
-def mean(train: Sequence[Sample]) -> SlotMeanRule:
+def mean(train: TrainingWindows) -> SlotMeanRule:
     return SlotMeanRule(fit_place_mean(train))
 
 
-def linear(train: Sequence[Sample]) -> LinearInterpolation:
+def linear(train: TrainingWindows) -> LinearInterpolation:
     return LinearInterpolation(fit_slot_mean(train))
 
 
-def neighbours(train: Sequence[Sample]) -> NeighbourMean:
+def neighbours(train: TrainingWindows) -> NeighbourMean:
     return NeighbourMean(linear(train))
 
 
-def inverse_distance(train: Sequence[Sample]) -> InverseDistance:
+def inverse_distance(train: TrainingWindows) -> InverseDistance:
     return InverseDistance(linear(train))
 
 
-def ridge(train: Sequence[Sample]) -> RidgeForecast:
+def ridge(train: TrainingWindows) -> RidgeForecast:
     return fit_ridge(train, level="overall")
 
 
-def ridge_deviation(train: Sequence[Sample]) -> RidgeForecast:
+def ridge_deviation(train: TrainingWindows) -> RidgeForecast:
     return fit_ridge(train, level="slot")
 
 
-def ridge_held_out(train: Sequence[Sample]) -> RidgeForecast:
+def ridge_held_out(train: TrainingWindows) -> RidgeForecast:
     return fit_ridge(train, level="held-out")
 
 
-def ridge_centred(train: Sequence[Sample]) -> RidgeForecast:
+def ridge_centred(train: TrainingWindows) -> RidgeForecast:
     return fit_ridge(train, level="window")
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from st2llm.errors import DataError
 from st2llm.predict.baselines.movement import ranking_prediction
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class NearestFeatures:
         return ranking_prediction(sample, order.astype(np.int64))
 
 
-def majority(train: Sequence[Sample]) -> Majority:
+def majority(train: TrainingWindows) -> Majority:
     return Majority(Counter(sample.label for sample in train if sample.label is not None))
 
 
-def nearest_features(train: Sequence[Sample]) -> NearestFeatures:
+def nearest_features(train: TrainingWindows) -> NearestFeatures:
     """Raises DataError where no training sample has a label."""
     labelled = [sample for sample in train if sample.label is not None]
     if not labelled:

@@ -10,7 +10,7 @@ from st2llm.errors import DataError
 from st2llm.metrics import displacements
 from st2llm.predict.baselines.rule import window_prediction
 from st2llm.predict.codes import wanted_codes
-from st2llm.types import Prediction, Sample, seed_from
+from st2llm.types import Prediction, Sample, TrainingWindows, seed_from
 
 _DAY_MIN = 1440
 _CONTEXT_DAYS, _CONTEXT_STAYS = 7, 5
@@ -157,15 +157,15 @@ def predictions_from_scores(
     return [ranking_prediction(sample, row) for sample, row in zip(samples, order, strict=True)]
 
 
-def last_position(train: Sequence[Sample]) -> LastPosition:
+def last_position(train: TrainingWindows) -> LastPosition:
     return LastPosition()
 
 
-def constant_velocity(train: Sequence[Sample]) -> ConstantVelocity:
+def constant_velocity(train: TrainingWindows) -> ConstantVelocity:
     return ConstantVelocity()
 
 
-def constant_velocity_angular(train: Sequence[Sample]) -> ConstantVelocityAngular:
+def constant_velocity_angular(train: TrainingWindows) -> ConstantVelocityAngular:
     """Tunes the angle on at most 500 training paths, evenly spaced."""
     tuning = [train[int(i)] for i in np.unique(np.linspace(0, len(train) - 1, 500).round())]
     errors = [
@@ -189,27 +189,27 @@ def _min_displacement(rule: ConstantVelocityAngular, samples: Sequence[Sample]) 
     return total / max(len(samples), 1)
 
 
-def straight_line(train: Sequence[Sample]) -> StraightLine:
+def straight_line(train: TrainingWindows) -> StraightLine:
     return StraightLine()
 
 
-def counts(train: Sequence[Sample]) -> VisitCounts:
+def counts(train: TrainingWindows) -> VisitCounts:
     return VisitCounts()
 
 
-def counts_context(train: Sequence[Sample]) -> VisitCounts:
+def counts_context(train: TrainingWindows) -> VisitCounts:
     return VisitCounts(context=0.9)
 
 
-def counts_transitions(train: Sequence[Sample]) -> VisitCounts:
+def counts_transitions(train: TrainingWindows) -> VisitCounts:
     return VisitCounts(context=0.9, transitions=2.0)
 
 
-def counts_time(train: Sequence[Sample]) -> VisitCounts:
+def counts_time(train: TrainingWindows) -> VisitCounts:
     return VisitCounts(by_time=True)
 
 
-def counts_all(train: Sequence[Sample]) -> VisitCounts:
+def counts_all(train: TrainingWindows) -> VisitCounts:
     return VisitCounts(context=0.2, transitions=2.0, by_time=True)
 
 

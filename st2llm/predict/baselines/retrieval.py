@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from st2llm.retrieve.nearest_forecast import NearestForecast, fit_nearest
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -17,5 +17,5 @@ class NearestWindows:
         return self.forecast.predict(samples)
 
 
-def nearest_windows(train: Sequence[Sample]) -> NearestWindows:
+def nearest_windows(train: TrainingWindows) -> NearestWindows:
     return NearestWindows(fit_nearest(train))

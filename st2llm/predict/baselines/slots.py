@@ -1,6 +1,6 @@
 """Training means of each place by slot of the calendar, such as the hour of the week."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 from st2llm.data.calendar import month_of_year
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import WindowValues, known_values
-from st2llm.types import DAY_S, MONTH_S, Calendar, Sample
+from st2llm.types import DAY_S, MONTH_S, Calendar, Sample, TrainingWindows, check_training_windows
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,16 @@ class HeldOutSlotMean:
         return self.means.to_json()
 
 
-def fit_slot_mean(train: Sequence[Sample]) -> SlotMean:
+def fit_slot_mean(train: TrainingWindows) -> SlotMean:
     """Means of all values of the training windows, wanted ones included; each time step counts once."""
+    check_training_windows(train, "A slot mean")
     training, freq_s = _training_values(train), train[0].side.freq_s
     return _slot_sums(training.rows, training.slots, _slot_count(freq_s)).means(freq_s)
 
 
-def fit_held_out_slot_mean(train: Sequence[Sample]) -> HeldOutSlotMean:
+def fit_held_out_slot_mean(train: TrainingWindows) -> HeldOutSlotMean:
     """Slot means that leave out each training window. Raises DataError for windows without a clock."""
+    check_training_windows(train, "A slot mean")
     side = train[0].side
     if not side.freq_s:
         raise DataError(
@@ -93,7 +95,7 @@ class _TrainingValues:
     slots: Int64[np.ndarray, " step"]
 
 
-def _training_values(train: Sequence[Sample]) -> _TrainingValues:
+def _training_values(train: TrainingWindows) -> _TrainingValues:
     freq_s = train[0].side.freq_s
     used: set[int] = set()
     parts = []
@@ -131,8 +133,9 @@ def _slot_sums(
     return _SlotSums(total, known)
 
 
-def fit_place_mean(train: Sequence[Sample]) -> SlotMean:
+def fit_place_mean(train: TrainingWindows) -> SlotMean:
     """The mean of each place over all values of the training windows, in every slot; each time step counts once."""
+    check_training_windows(train, "A mean of places")
     training, freq_s = _training_values(train), train[0].side.freq_s
     one_slot = _slot_sums(training.rows, np.zeros_like(training.slots), 1).means(freq_s)
     return SlotMean(np.repeat(one_slot.table, _slot_count(freq_s), axis=0), freq_s)

@@ -12,7 +12,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.baselines.rule import forecast_prediction, known_values
-from st2llm.types import DAY_S, Prediction, Sample
+from st2llm.types import DAY_S, Prediction, Sample, TrainingWindows, check_training_windows
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RegressorPredictor:
 
 
 def fit_regressor(
-    estimator: Any, train: Sequence[Sample], *, name: str, rows: int = 100_000
+    estimator: Any, train: TrainingWindows, *, name: str, rows: int = 100_000
 ) -> RegressorPredictor:
     """Fits a clone of the estimator on training windows of one forecast task; the estimator itself is not changed.
 
@@ -43,6 +43,7 @@ def fit_regressor(
     Single-target regressors get a copy for each step. rows: maximal number of rows, evenly spaced.
     Raises ConfigError for an estimator that is no regressor, DataError where no row has all its targets.
     """
+    check_training_windows(train, name)
     if not isinstance(estimator, RegressorMixin):
         raise ConfigError(
             f"{name} should be a scikit-learn regressor, but is a {type(estimator).__name__}. Give for instance "

@@ -24,7 +24,7 @@ from st2llm.predict.baselines.events import QUANTILE_LEVELS
 from st2llm.predict.baselines.movement import predictions_from_scores
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
 from st2llm.tasks import Task
-from st2llm.types import DAY_S, Prediction, Sample, Serializer
+from st2llm.types import DAY_S, Prediction, Sample, Serializer, TrainingWindows, check_training_windows
 
 SKIPS = {
     "ridge": "ridge-deviation",
@@ -163,7 +163,7 @@ def summarise_draws(sample: Sample, draws: Float64[np.ndarray, "draw time node c
 
 
 def fit_field_preprocessor(
-    train: Sequence[Sample],
+    train: TrainingWindows,
     *,
     skip: str,
     template: Serializer | None,
@@ -177,6 +177,7 @@ def fit_field_preprocessor(
     in that slot of the calendar (`slot`); a training window is left out of its own slot means (`HeldOutSlotMean`).
     Raises ConfigError for an unknown skip, DataError for `slot` on windows without a clock.
     """
+    check_training_windows(train, "A preprocessor")
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
     already_subtracted = center_on == "slot" and skip == "slot"  # the base rule would be the slot mean again

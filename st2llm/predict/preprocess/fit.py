@@ -1,7 +1,5 @@
 """Fits the preprocessor of a task on training samples, and makes the blueprint that its arms are built from."""
 
-from collections.abc import Sequence
-
 from st2llm.config.model import EncoderSettings, Projection
 from st2llm.encode.extra_features import code_features, place_features
 from st2llm.encode.field import FieldShape, edges_of
@@ -14,7 +12,7 @@ from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.serialize.template.template import load_prompt
 from st2llm.tasks import Task
-from st2llm.types import NO_EDGES, Sample
+from st2llm.types import NO_EDGES, Sample, TrainingWindows, check_training_windows
 
 SEQUENCE_KINDS = ("trajectory", "event")
 """Kinds of data that are sequences; all others are fields."""
@@ -50,7 +48,7 @@ def soft_token_count(nodes: int, history: int, encoder: EncoderSettings) -> int:
 
 
 def fit_preprocessor(
-    train: Sequence[Sample],
+    train: TrainingWindows,
     task: Task,
     *,
     skip: str,
@@ -64,6 +62,7 @@ def fit_preprocessor(
     instruction: id of the template that is read before the soft tokens; None means `<kind>/<task>.soft`.
     with_instructions: whether any arm reads it.
     """
+    check_training_windows(train, "A preprocessor")
     first = train[0]
     template = load_prompt(instruction or f"{first.kind}/{first.task}.soft") if with_instructions else None
     tokens = up.tokens if up.head == "resampler" else None

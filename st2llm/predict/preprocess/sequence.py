@@ -35,7 +35,7 @@ from st2llm.predict.baselines.movement import (
 from st2llm.predict.baselines.rule import window_prediction
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
 from st2llm.tasks import Task
-from st2llm.types import Prediction, Sample, Serializer
+from st2llm.types import Prediction, Sample, Serializer, TrainingWindows, check_training_windows
 
 SKIPS = {"counts-transitions": counts_transitions, "counts-all": counts_all}
 """The counting rule behind each value of the setting `skip`: arms for the next place correct its scores."""
@@ -202,7 +202,7 @@ def _gap_quantiles(mixture: GapMixture) -> tuple[float, float, float]:
 
 
 def fit_sequence_preprocessor(
-    train: Sequence[Sample],
+    train: TrainingWindows,
     *,
     skip: str,
     points: int,
@@ -217,6 +217,7 @@ def fit_sequence_preprocessor(
     point and one for the question. whole: reads whole paths with the wanted positions as hidden points
     (`encode.trajectory_batch`), as recovery always does.
     """
+    check_training_windows(train, "A preprocessor")
     task = train[0].task
     if skip != "none" and (task != "next-place" or skip not in SKIPS):
         known = ("none", *SKIPS) if task == "next-place" else ("none",)
@@ -249,7 +250,7 @@ def fit_sequence_preprocessor(
 
 
 def _fit_paths(
-    train: Sequence[Sample], template: Serializer | None, slots: int | None
+    train: TrainingWindows, template: Serializer | None, slots: int | None
 ) -> SequencePreprocessor:
     """A preprocessor of whole paths. Each path is scaled by its own mean step, so only the maximal length is fitted."""
     points = max(len(sample.time) for sample in train)

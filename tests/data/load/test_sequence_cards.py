@@ -10,7 +10,7 @@ import st2llm
 from st2llm import tasks
 from st2llm.data import card, card_path, positions
 from st2llm.data.card.sequence import SequenceCard
-from st2llm.data.windows import sequences
+from st2llm.data.windows import cut_parts, sequences
 from st2llm.types import Events, Trajectory
 
 HERE = [
@@ -63,18 +63,14 @@ def test_a_card_says_where_data_are_from_and_what_they_may_be_used_for(name: str
 def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(
     scene: str, windows: int, ade: float, fde: float
 ) -> None:
-    splits = st2llm.split(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
-    assert len(splits.test) == windows
-    test = splits.test
+    train, _, test = cut_parts(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
+    assert len(test) == windows
     assert isinstance(test, sequences.SequenceWindows)
     error = constant_velocity_error(test)
     assert error.mean() == pytest.approx(ade, abs=6e-4)
     assert error[:, -1].mean() == pytest.approx(fde, abs=6e-4)
-    scenes = {sample.place[0].split("/")[0] for sample in (splits.test[i] for i in range(0, windows, 97))}
-    learnt = {
-        sample.place[0].split("/")[0]
-        for sample in (splits.train[i] for i in range(0, len(splits.train), 997))
-    }
+    scenes = {sample.place[0].split("/")[0] for sample in (test[i] for i in range(0, windows, 97))}
+    learnt = {sample.place[0].split("/")[0] for sample in (train[i] for i in range(0, len(train), 997))}
     assert not scenes & learnt
 
 
@@ -83,7 +79,7 @@ def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(
 def test_the_windows_of_at_least_two_pedestrians_are_those_of_social_gan() -> None:
     errors = []
     for scene in ("eth", "hotel", "univ", "zara1", "zara2"):
-        test = st2llm.split(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12)).test
+        _, _, test = cut_parts(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
         assert isinstance(test, sequences.SequenceWindows)
         error = constant_velocity_error(sequences.with_company(test))
         errors.append([error.mean(), error[:, -1].mean()])
@@ -110,7 +106,7 @@ def test_next_place_asks_llm_mob_s_questions(
 ) -> None:
     data = tracks(name)
     assert (len(data), sum(len(trajectory.time) for trajectory in data)) == (objects, stays)
-    test = st2llm.split(data, tasks.next_place()).test
+    _, _, test = cut_parts(data, tasks.next_place())
     assert len(test) == questions
     assert len(test[0].side.options) == places
     assert isinstance(test, sequences.SequenceWindows)

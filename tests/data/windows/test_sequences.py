@@ -9,9 +9,8 @@ from support.csv_files import write
 import st2llm
 from st2llm import tasks
 from st2llm.data.windows import sequences
-from st2llm.data.windows.splits import SampleSequence
 from st2llm.errors import DataError
-from st2llm.types import Events, Note, SplitPlan, Trajectory
+from st2llm.types import Events, Note, SampleSequence, SplitPlan, Trajectory
 
 MONDAY = 1_704_067_200
 

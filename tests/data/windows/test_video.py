@@ -10,10 +10,9 @@ from support import video_files
 
 from st2llm import tasks
 from st2llm.data import split, video_features
-from st2llm.data.windows.splits import SampleSequence
 from st2llm.data.windows.video import ClipWindows, adjacent, region_names, split_clips
 from st2llm.errors import DataError
-from st2llm.types import SplitPlan, Video
+from st2llm.types import SampleSequence, SplitPlan, Video
 
 PLAN = SplitPlan(0.6, 0.2, 0.2)
 EVEN = SplitPlan(0.4, 0.3, 0.3)

@@ -12,6 +12,7 @@ from st2llm.data.windows import split
 from st2llm.evaluate.controls.daily_notes import plant_daily_notes
 from st2llm.evaluate.controls.notes import _CARRIERS, _PHRASES, LEVELS
 from st2llm.evaluate.run.data_summary import data_sha256
+from st2llm.types import TrainingWindows
 
 TASK = tasks.forecast(history=48, horizon=24)
 # Days of 23 and of 25 hours, in training and in test.
@@ -28,7 +29,11 @@ def town(request, tmp_path_factory):
 
 def planted(data, *, shuffled=False, seed=7, places=2):
     return plant_daily_notes(
-        data, list(split(data, TASK, stride=24).train), places=places, shuffled=shuffled, seed=seed
+        data,
+        TrainingWindows(list(split(data, TASK, stride=24).train)),
+        places=places,
+        shuffled=shuffled,
+        seed=seed,
     )
 
 
@@ -169,7 +174,7 @@ def test_on_real_counts_with_changing_clocks_every_window_has_one_note_of_its_sp
     task = tasks.forecast(history=168, horizon=24)
     train = split(data, task, stride=24).train
     made = split(
-        plant_daily_notes(data, list(train), places=6, shuffled=False, seed=7).data,
+        plant_daily_notes(data, TrainingWindows(list(train)), places=6, shuffled=False, seed=7).data,
         task,
         stride=24,
     )

@@ -8,6 +8,7 @@ from torch import nn
 from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
+from st2llm.types import TrainingWindows
 
 
 class Matrix(nn.Module):
@@ -24,7 +25,9 @@ class Matrix(nn.Module):
 @pytest.fixture
 def batch():
     samples = windows(series(60), history=24, horizon=6)
-    return stack_fields(samples[:1], fit_scaler(samples), fit_note_vocabulary(samples))
+    return stack_fields(
+        samples[:1], fit_scaler(TrainingWindows(samples)), fit_note_vocabulary(TrainingWindows(samples))
+    )
 
 
 def test_flops_of_a_matrix_product_are_two_a_weight_and_row(batch):

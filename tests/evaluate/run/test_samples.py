@@ -8,7 +8,7 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.splits import evenly_spaced
-from st2llm.evaluate.run.samples import CachedSamples, subsample_places
+from st2llm.evaluate.run.samples import subsample_places
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,3 @@ def test_some_places_are_as_many_as_asked_the_same_for_a_sample_and_others_for_o
     for count in (None, 3, 9):
         assert subsample_places(windows[0], count) is not None
         assert subsample_places(windows[0], count).wanted_nodes == (0, 1, 2)
-
-
-def test_training_samples_are_made_when_they_are_asked_for_and_kept(town):
-    part = split(town, tiny_suite_task(), stride=24).train
-    seen = CachedSamples(part)
-    assert len(seen) == len(part)
-    assert seen[3] is seen[3]
-    assert [sample.id for sample in seen[-2:]] == [part[-2].id, part[-1].id]
-    assert [sample.id for sample in seen] == [sample.id for sample in part]
-    with pytest.raises(IndexError):
-        seen[len(part)]

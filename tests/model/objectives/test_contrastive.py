@@ -14,7 +14,7 @@ from st2llm.model.pretraining import SequencePretrainingModel
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
-from st2llm.types import NO_EDGES
+from st2llm.types import NO_EDGES, TrainingWindows
 
 
 def test_info_nce_is_the_closed_form_and_leaves_out_what_is_alike():
@@ -58,7 +58,7 @@ def test_an_unknown_view_names_the_nearest():
 
 def sequences():
     samples = five_kinds.event_samples(five_kinds.events(80), 6)
-    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=6)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="none", points=6)
     blueprint = ArmSpec(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
     return SequencePretrainingModel(blueprint, seed=0), preprocessor.collate(samples, with_instructions=False)
 

@@ -19,13 +19,16 @@ from st2llm.model.objectives.supervised import Regression
 from st2llm.model.pretraining import FieldPretrainingModel
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
+from st2llm.types import TrainingWindows
 
 STEPS, NODES = 12, 3
 
 
 def batch(count=24):
     samples = fields.windows(fields.series(120), history=8, horizon=4, stride=3)[:count]
-    return stack_fields(samples, fit_scaler(samples), fit_note_vocabulary(samples))
+    return stack_fields(
+        samples, fit_scaler(TrainingWindows(samples)), fit_note_vocabulary(TrainingWindows(samples))
+    )
 
 
 def module(seed=0, schedule=None):

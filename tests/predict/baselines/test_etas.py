@@ -11,7 +11,7 @@ from st2llm.data.windows import split
 from st2llm.errors import DataError
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.baselines.etas import Intensity
-from st2llm.types import SplitPlan
+from st2llm.types import SplitPlan, TrainingWindows
 
 TRUE = Intensity(mu=0.2, k=0.1, alpha=0.0, c=0.5, p=2.0)
 
@@ -64,9 +64,9 @@ def nats(rule, chosen):
 @pytest.mark.slow
 def test_it_is_as_likely_as_the_truth_and_more_than_a_constant_rate(samples):
     train, test = samples
-    fitted = fit_baseline("etas", train)
+    fitted = fit_baseline("etas", TrainingWindows(train))
     truth = replace(fitted, rule=replace(fitted.rule, rate=TRUE))
-    constant = fit_baseline("homogeneous-rate", train)
+    constant = fit_baseline("homogeneous-rate", TrainingWindows(train))
     assert nats(fitted, test) == pytest.approx(nats(truth, test), abs=0.03)
     assert nats(fitted, test) < nats(constant, test) - 0.02
     assert fitted.rule.rate.mu == pytest.approx(TRUE.mu, rel=0.35)
@@ -74,7 +74,7 @@ def test_it_is_as_likely_as_the_truth_and_more_than_a_constant_rate(samples):
 
 def test_its_density_and_its_quantiles_agree(samples):
     train, test = samples
-    answer = fit_baseline("etas", train).predict(test[:1])[0]
+    answer = fit_baseline("etas", TrainingWindows(train)).predict(test[:1])[0]
     at = test[0].side.channels.index("gap_h")
     hours = np.geomspace(1e-6, 1e3, 60_001)
     density = np.exp(answer.log_density["gap_h"](hours))
@@ -100,7 +100,7 @@ def marked(count=200, *, unit=1.0) -> list:
 
 @pytest.mark.parametrize("unit", [30.0, 1000.0])
 def test_the_fit_does_not_depend_on_the_unit_of_magnitudes(unit):
-    usual, scaled = (fit_baseline("etas", marked(unit=u)).rule for u in (1.0, unit))
+    usual, scaled = (fit_baseline("etas", TrainingWindows(marked(unit=u))).rule for u in (1.0, unit))
     assert usual.rate.k > 1e-3  # the aftershocks are found
     assert scaled.rate.alpha * unit == pytest.approx(usual.rate.alpha, rel=0.05)
     assert scaled.rate.k == pytest.approx(usual.rate.k, rel=0.05)
@@ -108,7 +108,7 @@ def test_the_fit_does_not_depend_on_the_unit_of_magnitudes(unit):
 
 def test_a_magnitude_far_above_those_of_training_gives_a_finite_prediction():
     train = marked()
-    rule = fit_baseline("etas", train).rule
+    rule = fit_baseline("etas", TrainingWindows(train)).rule
     sample = train[-1].without_truth()
     values = sample.values.copy()
     values[-2, 0, sample.side.channels.index("magnitude")] = 1e6
@@ -121,4 +121,4 @@ def test_a_magnitude_far_above_those_of_training_gives_a_finite_prediction():
 def test_training_samples_without_a_gap_are_refused():
     train = [replace(s, truth=np.full_like(s.truth, np.nan)) for s in marked()]
     with pytest.raises(DataError, match="no training sample asks for one"):
-        fit_baseline("etas", train)
+        fit_baseline("etas", TrainingWindows(train))

@@ -11,6 +11,7 @@ from support import handmade
 from st2llm.errors import DataError
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.baselines.events import EventStatistics, HourOfWeekRate
+from st2llm.types import TrainingWindows
 
 TRAIN = [handmade.events([1, 2, gap], name=f"t{i}") for i, gap in enumerate([1.0, 2.0, 9.0])]
 ASKED = handmade.events([3.0, 5.0, 100.0])
@@ -18,7 +19,7 @@ RULES = ("homogeneous-rate", "recent-rate", "hour-of-week-rate", "last-gap", "me
 
 
 def answer(name, sample=ASKED, train=TRAIN):
-    (found,) = fit_baseline(name, train).predict([sample.without_truth()])
+    (found,) = fit_baseline(name, TrainingWindows(train)).predict([sample.without_truth()])
     return found
 
 
@@ -98,7 +99,7 @@ def test_rates_by_the_hour_are_learnt_from_where_events_fell():
         )
         for i in range(50)
     ]
-    rule = fit_baseline("hour-of-week-rate", train).rule
+    rule = fit_baseline("hour-of-week-rate", TrainingWindows(train)).rule
     assert rule.rates.argmax() == 6 * 24 + 12
     assert rule.rates.mean() == pytest.approx(1 / 168)
 
@@ -116,7 +117,7 @@ def test_marks_are_ranked_by_how_common_they_are_and_the_last_one_first_where_it
 
 @pytest.mark.parametrize("name", RULES)
 def test_no_rule_of_events_looks_at_the_truth(name):
-    rule = fit_baseline(name, TRAIN)
+    rule = fit_baseline(name, TrainingWindows(TRAIN))
     (a,), (b,) = rule.predict([ASKED]), rule.predict([ASKED.without_truth()])
     np.testing.assert_array_equal(a.value, b.value)
     assert np.isnan(a.value[:-1]).all()
@@ -125,4 +126,4 @@ def test_no_rule_of_events_looks_at_the_truth(name):
 @pytest.mark.parametrize("name", RULES)
 def test_without_training_events_no_rule_can_be_fitted(name):
     with pytest.raises(DataError, match="fitted on training samples"):
-        fit_baseline(name, [])
+        fit_baseline(name, TrainingWindows([]))

@@ -14,7 +14,7 @@ from st2llm.data.windows import split
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import BASELINES, fit_baseline, fit_held_out_slot_mean, fit_ridge, fit_slot_mean
-from st2llm.types import MONTH_S
+from st2llm.types import MONTH_S, TrainingWindows
 
 NAN = np.nan
 DAY, WEEK = 24, 168
@@ -34,7 +34,7 @@ FORECASTS = [name for name, scope in RULES.items() if scope.covers("graph", "for
 
 def forecast(name, sample, train=None):
     """What the rule says at the asked steps: [horizon, node]."""
-    (answer,) = fit_baseline(name, train or [sample]).predict([sample])
+    (answer,) = fit_baseline(name, TrainingWindows(train or [sample])).predict([sample])
     assert answer.value is not None
     return answer.value[sample.first_wanted_step :, :, 0]
 
@@ -92,7 +92,7 @@ def test_last_week_repeats_the_same_hour_a_week_before():
 @pytest.mark.parametrize(("name", "period"), [("yesterday", DAY), ("last-week", WEEK)])
 def test_a_history_shorter_than_the_period_is_refused(name, period):
     (short,) = windows(np.arange(period + 1.0), period - 1, 2)
-    rule = fit_baseline(name, [short])
+    rule = fit_baseline(name, TrainingWindows([short]))
     with pytest.raises(DataError, match=f"needs a history of {period} steps, but it has {period - 1}"):
         rule.predict([short])
     (enough,) = windows(np.arange(period + 2.0), period, 2)
@@ -109,8 +109,8 @@ def test_hour_of_week_is_the_training_mean_of_place_and_hour():
 
 def test_overlapping_windows_count_each_hour_once():
     values = four_weeks()
-    once = fit_slot_mean(windows(values, 24, 24, stride=48))
-    often = fit_slot_mean(windows(values, 24, 24, stride=12))
+    once = fit_slot_mean(TrainingWindows(windows(values, 24, 24, stride=48)))
+    often = fit_slot_mean(TrainingWindows(windows(values, 24, 24, stride=12)))
     np.testing.assert_allclose(often.table, once.table)
 
 
@@ -130,7 +130,7 @@ def test_a_place_never_seen_takes_the_mean_of_its_own_channel():
     values = np.stack([np.stack([np.arange(48.0), np.full(48, NAN)], 1), np.full((48, 2), 1e6)], axis=2)
     train = fields.windows(values, history=24, horizon=24)
     for name in ("mean", "hour-of-week"):
-        (answer,) = fit_baseline(name, train).predict(train[:1])
+        (answer,) = fit_baseline(name, TrainingWindows(train)).predict(train[:1])
         assert answer.value[-1, 1].tolist() == [23.5, 1e6]
 
 
@@ -170,7 +170,7 @@ def test_ridge_is_the_closed_form_solution():
     weights, intercept = closed_form(x, y, 1e-3 * len(x))
     asked, _ = rows_of(test, center)
     want = (asked @ weights + intercept + center).reshape(len(test), 3, 3)
-    got = np.stack([p.value[8:, :, 0].T for p in fit_baseline("ridge", train).predict(test)])
+    got = np.stack([p.value[8:, :, 0].T for p in fit_baseline("ridge", TrainingWindows(train)).predict(test)])
     np.testing.assert_allclose(got, want, rtol=1e-8)
 
 
@@ -180,19 +180,21 @@ def test_ridge_on_deviations_is_the_closed_form_solution_on_deviations():
     samples = windows(values, 8, 4, stride=12)
     x, y = rows_of(windows(values - np.tile(means, (4, 1))[:, :, None], 8, 4, stride=12), 0.0)
     weights, intercept = closed_form(x, y, 1e-3 * len(x))
-    predicted = fit_baseline("ridge-deviation", samples).predict(samples[5:6])[0].value[8:, :, 0]
+    predicted = (
+        fit_baseline("ridge-deviation", TrainingWindows(samples)).predict(samples[5:6])[0].value[8:, :, 0]
+    )
     offset = means[(5 * 12 + 8 + np.arange(4)) % WEEK]
     np.testing.assert_allclose(predicted, (x[15:18] @ weights + intercept).T + offset, rtol=1e-8)
 
 
 def test_a_window_is_held_out_of_the_means_of_its_slots():
     values = four_weeks()
-    held = fit_held_out_slot_mean(windows(values, 24, 24, stride=12))
+    held = fit_held_out_slot_mean(TrainingWindows(windows(values, 24, 24, stride=12)))
     for sample in windows(values, 24, 24, stride=36):
         start = int(sample.time[0] - fields.MONDAY) // 3600
         others = values.copy()
         others[start : start + 48] = NAN
-        want = fit_slot_mean(windows(others, 24, 24, stride=48)).of(sample)
+        want = fit_slot_mean(TrainingWindows(windows(others, 24, 24, stride=48))).of(sample)
         np.testing.assert_allclose(held.of(sample), want)
         np.testing.assert_array_equal(held.of(sample.without_truth()), held.of(sample))
 
@@ -200,14 +202,17 @@ def test_a_window_is_held_out_of_the_means_of_its_slots():
 def test_a_window_that_gave_nothing_gets_the_means_themselves():
     train = windows(four_weeks(), 24, 24, stride=48)
     (later,) = windows(np.zeros((30, 3)), 24, 6, first=fields.MONDAY + 4 * WEEK * 3600)
-    np.testing.assert_array_equal(fit_held_out_slot_mean(train).of(later), fit_slot_mean(train).of(later))
+    np.testing.assert_array_equal(
+        fit_held_out_slot_mean(TrainingWindows(train)).of(later),
+        fit_slot_mean(TrainingWindows(train)).of(later),
+    )
 
 
 def test_without_a_clock_no_window_is_held_out():
     (sample,) = windows(np.arange(10.0), 8, 2)
     still = replace(sample, side=replace(sample.side, freq_s=0))
     with pytest.raises(DataError, match=r"has no clock, so no window can be held out .* own mean"):
-        fit_held_out_slot_mean([still])
+        fit_held_out_slot_mean(TrainingWindows([still]))
 
 
 def test_held_out_ridges_do_not_take_the_noise_of_few_weeks_for_a_law():
@@ -217,7 +222,7 @@ def test_held_out_ridges_do_not_take_the_noise_of_few_weeks_for_a_law():
     train, test = windows(noise[: 3 * WEEK], WEEK, 2), windows(noise[3 * WEEK :], WEEK, 2, stride=7)
     weight, error = {}, {}
     for level in ("slot", "held-out"):
-        rule = fit_ridge(train, level=level)
+        rule = fit_ridge(TrainingWindows(train), level=level)
         weight[level] = rule.model.coef_[0, 0]  # the same hour of the week before
         error[level] = np.mean(
             [np.abs(r - s.truth[WEEK:]) for r, s in zip(rule.forecast(test), test, strict=True)]
@@ -235,13 +240,15 @@ def test_a_centred_ridge_is_the_closed_form_solution_on_windows_less_their_mean(
     asked, _ = rows_of(test, 0.0)
     level = asked.mean(axis=1, keepdims=True)
     want = ((asked - level) @ weights + intercept + level).reshape(len(test), 3, 3)
-    got = np.stack([p.value[8:, :, 0].T for p in fit_baseline("ridge-centred", train).predict(test)])
+    got = np.stack(
+        [p.value[8:, :, 0].T for p in fit_baseline("ridge-centred", TrainingWindows(train)).predict(test)]
+    )
     np.testing.assert_allclose(got, want, rtol=1e-8)
 
 
 def test_a_centred_ridge_follows_a_level_it_has_never_seen():
     train = windows(four_weeks()[:300], 8, 3, stride=2)
-    rule = fit_ridge(train, level="window")
+    rule = fit_ridge(TrainingWindows(train), level="window")
     (low,), (high,) = (windows(four_weeks()[300:311] + shift, 8, 3) for shift in (0.0, 1000.0))
     np.testing.assert_allclose(rule.forecast([high]), rule.forecast([low]) + 1000.0)
 
@@ -252,7 +259,7 @@ def test_ridge_on_deviations_recovers_an_exact_linear_law():
     profile = 100 + np.random.default_rng(0).normal(0, 20, WEEK)
     values = np.tile(profile, 3) + 10 * np.cos(2 * np.pi * 5 * hour / (2 * WEEK))
     train = windows(values[: 2 * WEEK], 4, 4)
-    rule = fit_ridge(train, level="slot", penalty=1e-6)
+    rule = fit_ridge(TrainingWindows(train), level="slot", penalty=1e-6)
     test = windows(values[2 * WEEK :], 4, 4, first=fields.MONDAY + 2 * WEEK * 3600)
     got = rule.forecast(test)
     np.testing.assert_allclose(got, np.stack([s.truth[4:] for s in test]), atol=1e-4)
@@ -263,7 +270,7 @@ def test_ridge_leaves_out_training_rows_whose_truth_is_not_all_known():
     gone = values.copy()
     gone[7:11, 1] = NAN  # the asked steps of the first window
     samples, holed = (windows(v, 6, 4, stride=10) for v in (values, gone))
-    rule = fit_ridge(holed, level="overall")
+    rule = fit_ridge(TrainingWindows(holed), level="overall")
     x, y = rows_of(holed, rule.overall)
     full = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
     assert (~full).sum() == 2
@@ -279,7 +286,7 @@ def test_a_missing_input_of_ridge_is_its_slot_mean():
     gap[3, 1] = NAN
     blind = replace(sample, values=gap, visible=np.isfinite(gap) & ~sample.wanted)
     filled = sample.values.copy()
-    filled[3, 1] = fit_slot_mean(train).of(sample)[3, 1]
+    filled[3, 1] = fit_slot_mean(TrainingWindows(train)).of(sample)[3, 1]
     known = replace(sample, values=filled)
     for name in ("ridge", "ridge-deviation", "ridge-centred"):
         np.testing.assert_allclose(forecast(name, blind, train), forecast(name, known, train))
@@ -288,13 +295,13 @@ def test_a_missing_input_of_ridge_is_its_slot_mean():
 def test_ridge_without_one_whole_training_row_is_refused():
     (sample,) = windows([1, 2, 3, NAN, 5], 3, 2)
     with pytest.raises(DataError, match="a ridge cannot be fitted"):
-        fit_baseline("ridge", [sample])
+        fit_baseline("ridge", TrainingWindows([sample]))
 
 
 @pytest.mark.parametrize("name", [name for name in FORECASTS if name not in LONGER])
 def test_no_rule_looks_at_the_truth(name):
     samples = windows(four_weeks(), WEEK, 24, stride=24)
-    rule = fit_baseline(name, samples[:10])
+    rule = fit_baseline(name, TrainingWindows(samples[:10]))
     asked = samples[10:]
     assert isinstance(rule, Predictor)
     want = rule.predict(asked)
@@ -306,7 +313,7 @@ def test_no_rule_looks_at_the_truth(name):
 @pytest.mark.parametrize("name", [name for name in FORECASTS if name not in LONGER])
 def test_a_window_is_forecast_alike_alone_and_among_others(name):
     samples = windows(four_weeks(), WEEK, 24, stride=24)
-    rule = fit_baseline(name, samples[:10])
+    rule = fit_baseline(name, TrainingWindows(samples[:10]))
     together = rule.predict(samples[10:])
     alone = [rule.predict([sample])[0] for sample in samples[10:]]
     for a, b in zip(together, alone, strict=True):
@@ -316,7 +323,7 @@ def test_a_window_is_forecast_alike_alone_and_among_others(name):
 @pytest.mark.parametrize("name", [name for name in FORECASTS if name not in LONGER])
 def test_what_is_not_asked_for_is_not_answered(name):
     samples = windows(four_weeks(), WEEK, 24, stride=24)
-    (answer,) = fit_baseline(name, samples[:10]).predict([samples[11].at("place-1")])
+    (answer,) = fit_baseline(name, TrainingWindows(samples[:10])).predict([samples[11].at("place-1")])
     assert np.isfinite(answer.value[WEEK:, 1]).all()
     assert np.isnan(answer.value[:WEEK]).all()
     assert np.isnan(answer.value[:, [0, 2]]).all()
@@ -324,7 +331,7 @@ def test_what_is_not_asked_for_is_not_answered(name):
 
 def test_an_unknown_baseline_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="There is no baseline 'rigde'. Did you mean 'ridge'?"):
-        fit_baseline("rigde", [])
+        fit_baseline("rigde", TrainingWindows([]))
 
 
 @pytest.mark.slow
@@ -358,7 +365,7 @@ def test_months_have_their_mean_and_their_value_of_the_year_before():
     train, asked = monthly(3, 0), monthly(4, 22)
     assert asked.time[-1] > train.time[-1]
     said = {
-        name: fit_baseline(name, [train]).predict([asked])[0].value[-2:].ravel().tolist()
+        name: fit_baseline(name, TrainingWindows([train])).predict([asked])[0].value[-2:].ravel().tolist()
         for name in ("month-of-year", "last-year")
     }
     assert said == {"month-of-year": [1001, 1101], "last-year": [1002, 1102]}
@@ -367,7 +374,7 @@ def test_months_have_their_mean_and_their_value_of_the_year_before():
 def test_month_of_year_is_for_monthly_data():
     (sample,) = windows(np.arange(10.0), 8, 2)
     with pytest.raises(DataError, match="month-of-year is a rule for monthly data"):
-        fit_baseline("month-of-year", [sample])
+        fit_baseline("month-of-year", TrainingWindows([sample]))
 
 
 @pytest.mark.parametrize("name", BASELINES)

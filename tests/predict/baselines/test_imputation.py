@@ -12,6 +12,7 @@ from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.errors import DataError
 from st2llm.predict.baselines import fit_baseline
+from st2llm.types import TrainingWindows
 
 
 def holes(values, hidden, task="impute", **side):
@@ -23,7 +24,7 @@ def holes(values, hidden, task="impute", **side):
 
 
 def fill(name, sample):
-    (answer,) = fit_baseline(name, [sample]).predict([sample.without_truth()])
+    (answer,) = fit_baseline(name, TrainingWindows([sample])).predict([sample.without_truth()])
     return answer.value[sample.wanted].tolist()
 
 
@@ -37,7 +38,7 @@ def test_of_a_place_never_seen_a_line_is_the_training_mean():
     sample = holes([[1, 9], [3, 9]], [[0, 1], [0, 1]], task="krige")
     assert fill("mean", sample) == [9, 9]
     blind = replace(sample, truth=None)
-    (answer,) = fit_baseline("mean", [blind]).predict([blind])
+    (answer,) = fit_baseline("mean", TrainingWindows([blind])).predict([blind])
     assert answer.value[sample.wanted].tolist() == [2, 2]
 
 
@@ -65,7 +66,7 @@ def test_places_without_coordinates_have_no_distance():
 )
 def test_a_line_in_time_on_los_loop_is_about_as_good_as_measured():
     test = list(split(load_data("los-loop"), tasks.impute(24, 0.25), stride=24).test)
-    rule = fit_baseline("linear", test[:1])
+    rule = fit_baseline("linear", TrainingWindows(test[:1]))
     answers = rule.predict([sample.without_truth() for sample in test])
     error = [np.abs(a.value - s.truth)[s.wanted] for a, s in zip(answers, test, strict=True)]
     assert np.concatenate(error).mean() == pytest.approx(2.386, abs=0.1)

@@ -6,6 +6,7 @@ from support import handmade
 
 from st2llm.errors import DataError
 from st2llm.predict.baselines import fit_baseline
+from st2llm.types import TrainingWindows
 
 DARK, LIGHT = np.full((6, 2, 1), 20.0), np.full((6, 2, 1), 200.0)
 FLICKER = LIGHT * np.array([1, 0.5] * 3)[:, None, None]
@@ -17,7 +18,9 @@ TRAIN = [
 
 
 def ranking(name, values, train=TRAIN):
-    (answer,) = fit_baseline(name, train).predict([handmade.clip(values, "wave", name="q").without_truth()])
+    (answer,) = fit_baseline(name, TrainingWindows(train)).predict(
+        [handmade.clip(values, "wave", name="q").without_truth()]
+    )
     assert answer.value is None
     return answer.ranking
 

@@ -13,17 +13,18 @@ from st2llm.errors import DataError
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.evaluate.scoring.totals import score
 from st2llm.predict.baselines import fit_baseline
+from st2llm.types import TrainingWindows
 
 NAN = np.nan
 
 
 def positions(name, sample):
-    (answer,) = fit_baseline(name, []).predict([sample])
+    (answer,) = fit_baseline(name, TrainingWindows([])).predict([sample])
     return answer.value[sample.wanted].reshape(-1, 2).tolist()
 
 
 def ranking(name, sample):
-    return "".join(fit_baseline(name, []).predict([sample])[0].ranking)
+    return "".join(fit_baseline(name, TrainingWindows([])).predict([sample])[0].ranking)
 
 
 WALK = handmade.path([(0, 0), (1, 0), (3, 1), (9, 9), (9, 9)], slice(3, 5))
@@ -114,7 +115,7 @@ def test_all_of_it_counts_together():
 
 
 def test_a_place_never_visited_is_not_in_the_ranking_and_the_code_of_the_best_is_the_value():
-    (answer,) = fit_baseline("counts", []).predict([STAYS.without_truth()])
+    (answer,) = fit_baseline("counts", TrainingWindows([])).predict([STAYS.without_truth()])
     assert "e" not in answer.ranking
     assert answer.value[-1, 0, 0] == 0.0
     assert np.isnan(answer.value[:-1]).all()
@@ -141,7 +142,7 @@ HERE = pytest.mark.skipif(
 def test_counting_rules_on_geolife_give_the_published_accuracies(name, timed, published):
     test = list(split(load_data("geolife-stays"), tasks.next_place(target_time=timed)).test)
     assert len(test) == 3459
-    answers = fit_baseline(name, []).predict([sample.without_truth() for sample in test])
+    answers = fit_baseline(name, TrainingWindows([])).predict([sample.without_truth() for sample in test])
     got = score(build_score_table(test, answers), ("acc@1", "acc@5", "acc@10"))
     assert tuple(got.values()) == pytest.approx(published, abs=5e-5)
 
@@ -155,6 +156,8 @@ def test_counting_rules_on_geolife_give_the_published_accuracies(name, timed, pu
 def test_constant_velocity_on_eth_ucy_gives_the_published_errors(scene, windows, published):
     test = list(split(load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12)).test)
     assert len(test) == windows
-    answers = fit_baseline("constant-velocity", []).predict([sample.without_truth() for sample in test])
+    answers = fit_baseline("constant-velocity", TrainingWindows([])).predict(
+        [sample.without_truth() for sample in test]
+    )
     got = score(build_score_table(test, answers), ("ade_m", "fde_m"))
     assert tuple(got.values()) == pytest.approx(published, abs=6e-4)

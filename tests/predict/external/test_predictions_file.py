@@ -9,6 +9,7 @@ from st2llm.errors import DataError
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external import predictions_file
+from st2llm.types import TrainingWindows
 
 
 def samples():
@@ -18,7 +19,7 @@ def samples():
 @pytest.fixture
 def table():
     given = samples()
-    return build_score_table(given, fit_baseline("yesterday", given).predict(given))
+    return build_score_table(given, fit_baseline("yesterday", TrainingWindows(given)).predict(given))
 
 
 def written(table, path):
@@ -29,7 +30,7 @@ def written(table, path):
 @pytest.mark.parametrize("name", ["p.parquet", "p.csv"])
 def test_what_a_run_wrote_is_read_as_it_was(table, tmp_path, name):
     given = samples()
-    want = fit_baseline("yesterday", given).predict(given)
+    want = fit_baseline("yesterday", TrainingWindows(given)).predict(given)
     got = written(table, tmp_path / name).predict([s.without_truth() for s in given])
     for one, other in zip(got, want, strict=True):
         np.testing.assert_allclose(one.value, other.value)

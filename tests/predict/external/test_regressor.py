@@ -9,6 +9,7 @@ from support import fields
 
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.external.regressor import fit_regressor
+from st2llm.types import TrainingWindows
 
 HISTORY, HORIZON = 12, 3
 
@@ -21,7 +22,7 @@ def windows(steps=200):
 
 def test_a_linear_regressor_continues_what_follows_linearly():
     samples = windows()
-    model = fit_regressor(LinearRegression(), samples[:60], name="ols")
+    model = fit_regressor(LinearRegression(), TrainingWindows(samples[:60]), name="ols")
     for sample, answer in zip(
         samples[60:], model.predict([s.without_truth() for s in samples[60:]]), strict=True
     ):
@@ -31,7 +32,7 @@ def test_a_linear_regressor_continues_what_follows_linearly():
 
 def test_a_regressor_of_one_target_gets_a_copy_for_each_step_and_is_not_fitted_itself():
     samples, estimator = windows(), HistGradientBoostingRegressor(max_iter=20, random_state=0)
-    model = fit_regressor(estimator, samples[:60], name="trees", rows=90)
+    model = fit_regressor(estimator, TrainingWindows(samples[:60]), name="trees", rows=90)
     assert len(model.regressor.estimators_) == HORIZON
     assert not hasattr(estimator, "n_iter_")
     error = np.concatenate(
@@ -45,9 +46,11 @@ def test_a_regressor_of_one_target_gets_a_copy_for_each_step_and_is_not_fitted_i
 
 def test_what_is_no_regressor_is_refused():
     with pytest.raises(ConfigError, match="should be a scikit-learn regressor, but is a KMeans"):
-        fit_regressor(KMeans(2), windows()[:3], name="x")
+        fit_regressor(KMeans(2), TrainingWindows(windows()[:3]), name="x")
 
 
 def test_training_windows_without_one_whole_row_are_refused():
     with pytest.raises(DataError, match=r"none of \d+ training series has values at all 3 wanted steps"):
-        fit_regressor(LinearRegression(), [s.without_truth() for s in windows()[:3]], name="x")
+        fit_regressor(
+            LinearRegression(), TrainingWindows([s.without_truth() for s in windows()[:3]]), name="x"
+        )

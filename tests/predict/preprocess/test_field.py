@@ -12,7 +12,7 @@ from st2llm.errors import AlignmentError, ConfigError
 from st2llm.predict.baselines import fit_baseline, fit_held_out_slot_mean
 from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.serialize.template.template import load_prompt
-from st2llm.types import Prediction, Prompt, Serializer, Slot, TemplateId
+from st2llm.types import Prediction, Prompt, Serializer, Slot, TemplateId, TrainingWindows
 
 NODES = 3
 LAST = (Slot("places", NODES),)
@@ -37,7 +37,7 @@ def train():
 
 
 def preprocessor(skip="none", template=None, slots=NODES):
-    return fit_field_preprocessor(train(), skip=skip, template=template, slots=slots)
+    return fit_field_preprocessor(TrainingWindows(train()), skip=skip, template=template, slots=slots)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def preprocessor(skip="none", template=None, slots=NODES):
 def test_a_skip_is_the_closed_form_forecast_in_standardised_units(skip, rule):
     samples = train()
     batch = preprocessor(skip).collate(samples[:2], with_instructions=False)
-    raw = np.stack([p.value[48:] for p in fit_baseline(rule, samples).predict(samples[:2])])
+    raw = np.stack([p.value[48:] for p in fit_baseline(rule, TrainingWindows(samples)).predict(samples[:2])])
     np.testing.assert_allclose(
-        batch.base[:, 48:].numpy(), fit_scaler(samples).scale(raw), rtol=1e-4, atol=1e-5
+        batch.base[:, 48:].numpy(), fit_scaler(TrainingWindows(samples)).scale(raw), rtol=1e-4, atol=1e-5
     )
     assert not batch.base[:, :48].any()
     assert batch.base[:, 48:].any()
@@ -71,15 +71,20 @@ def test_an_unknown_skip_is_refused_with_the_nearest_name():
 
 def test_everything_is_fitted_on_the_training_windows_alone():
     samples = fields.noted(train(), ["busy day"] * len(train()))
-    fitted = fit_field_preprocessor(samples, skip="ridge", template=None, slots=NODES)
-    np.testing.assert_array_equal(fitted.scaler.mean, fit_scaler(samples).mean)
+    fitted = fit_field_preprocessor(TrainingWindows(samples), skip="ridge", template=None, slots=NODES)
+    np.testing.assert_array_equal(fitted.scaler.mean, fit_scaler(TrainingWindows(samples)).mean)
     assert fitted.vocabulary.words == ("busy", "day")
 
 
 def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_of():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
-    fitted = fit_field_preprocessor(samples, skip="slot", template=None, slots=NODES, center_on="slot")
-    batch, held = fitted.collate(samples, with_instructions=False), fit_held_out_slot_mean(samples)
+    fitted = fit_field_preprocessor(
+        TrainingWindows(samples), skip="slot", template=None, slots=NODES, center_on="slot"
+    )
+    batch, held = (
+        fitted.collate(samples, with_instructions=False),
+        fit_held_out_slot_mean(TrainingWindows(samples)),
+    )
     usual = np.stack([held.of(sample) for sample in samples])
     seen = np.stack([np.where(s.visible, s.values, 0) - held.of(s) * s.visible for s in samples])
     np.testing.assert_allclose(batch.values.numpy() * fitted.scaler.std, seen, atol=1e-3)
@@ -92,12 +97,14 @@ def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_
 
 def test_an_output_of_zero_is_the_slot_mean():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
-    fitted = fit_field_preprocessor(samples, skip="none", template=None, slots=NODES, center_on="slot")
+    fitted = fit_field_preprocessor(
+        TrainingWindows(samples), skip="none", template=None, slots=NODES, center_on="slot"
+    )
     (later,) = fields.windows(fields.series(30), history=24, horizon=6, first=fields.MONDAY + 504 * 3600)
     batch = fitted.collate([later], with_instructions=False)
     (said,) = fitted.postprocess([later], torch.zeros_like(batch.base))
     (drawn,) = fitted.postprocess_draws([later], torch.zeros_like(batch.base)[None])
-    want = fit_baseline("hour-of-week", samples).predict([later])[0].value
+    want = fit_baseline("hour-of-week", TrainingWindows(samples)).predict([later])[0].value
     np.testing.assert_allclose(said.value, want)
     np.testing.assert_allclose(drawn.value, want)
 

@@ -17,7 +17,7 @@ from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import evaluate, fit
-from st2llm.types import SplitPlan, Trajectory, Video
+from st2llm.types import SplitPlan, TrainingWindows, Trajectory, Video
 
 ENCODER = EncoderSettings(d_st=16, patch=4, layers=1)
 WAYS = ("left", "right")
@@ -61,7 +61,7 @@ def paths(count=24) -> list:
 def arm_and_preprocessor(samples, task):
     up = Projection()
     preprocessor = fit_preprocessor(
-        samples, task, skip="none", encoder=ENCODER, up=up, with_instructions=False
+        TrainingWindows(samples), task, skip="none", encoder=ENCODER, up=up, with_instructions=False
     )
     shape = preprocessor.task_shape(samples[0], task)
     blueprint = make_blueprint(shape, samples[0], ENCODER, llm=None, up=up)

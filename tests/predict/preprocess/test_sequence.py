@@ -22,7 +22,7 @@ from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.preprocess.sequence import KEPT_DRAWS, fit_sequence_preprocessor
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
-from st2llm.types import NO_EDGES, SplitPlan, Trajectory
+from st2llm.types import NO_EDGES, SplitPlan, TrainingWindows, Trajectory
 
 
 def arm_of(preprocessor):
@@ -47,10 +47,10 @@ def bends(count=60) -> list:
 @pytest.mark.slow
 def test_a_path_arm_learns_to_bend_where_constant_velocity_goes_straight():
     samples = bends()
-    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="none", points=5)
     arm, data = arm_of(preprocessor), preprocessor.collate(samples, with_instructions=False)
     fit(arm, data, data, Budget(300, 32, 3e-3), objective=Likelihood(), seed=0)
-    straight = fit_baseline("constant-velocity", samples).predict(samples)
+    straight = fit_baseline("constant-velocity", TrainingWindows(samples)).predict(samples)
     got = predict_in_batches(
         arm, preprocessor, [s.without_truth() for s in samples], batch_size=16, with_instructions=False
     )
@@ -71,18 +71,18 @@ def test_a_path_arm_learns_to_bend_where_constant_velocity_goes_straight():
 
 def test_an_untrained_path_arm_is_constant_velocity():
     samples = bends(20)
-    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="none", points=5)
     got = predict_in_batches(
         arm_of(preprocessor), preprocessor, samples, batch_size=3, with_instructions=False
     )
-    want = fit_baseline("constant-velocity", samples).predict(samples)
+    want = fit_baseline("constant-velocity", TrainingWindows(samples)).predict(samples)
     for mine, rule in zip(got, want, strict=True):
         np.testing.assert_allclose(mine.value, rule.value, atol=1e-4)
 
 
 def test_answers_do_not_depend_on_the_batch():
     samples = bends(20)
-    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="none", points=5)
     arm = arm_of(preprocessor)
     torch.nn.init.normal_(arm.head.out.weight, std=0.1)
     one = predict_in_batches(arm, preprocessor, samples, batch_size=1, with_instructions=False)
@@ -93,11 +93,11 @@ def test_answers_do_not_depend_on_the_batch():
 
 def test_an_untrained_arm_for_the_next_place_ranks_as_its_rule_does():
     samples = [five_kinds.stay_sample(five_kinds.stays(f"user-{i}")) for i in range(3)]
-    preprocessor = fit_sequence_preprocessor(samples, skip="counts-transitions", points=5)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="counts-transitions", points=5)
     got = predict_in_batches(
         arm_of(preprocessor), preprocessor, samples, batch_size=8, with_instructions=False
     )
-    want = fit_baseline("counts-transitions", samples).predict(samples)
+    want = fit_baseline("counts-transitions", TrainingWindows(samples)).predict(samples)
     for mine, rule in zip(got, want, strict=True):
         assert mine.label == rule.label
         assert sorted(mine.ranking) == sorted(samples[0].side.options)
@@ -105,7 +105,7 @@ def test_an_untrained_arm_for_the_next_place_ranks_as_its_rule_does():
 
 def test_an_arm_for_events_says_a_density_and_its_quantiles():
     samples = five_kinds.event_samples(five_kinds.events(), 5)
-    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=5)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="none", points=5)
     answer = predict_in_batches(
         arm_of(preprocessor), preprocessor, samples[:2], batch_size=8, with_instructions=False
     )[0]
@@ -123,16 +123,16 @@ def test_an_arm_for_events_says_a_density_and_its_quantiles():
 def test_a_skip_that_a_task_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="next-event has no skip 'counts-all'"):
         fit_sequence_preprocessor(
-            five_kinds.event_samples(five_kinds.events(), 5), skip="counts-all", points=5
+            TrainingWindows(five_kinds.event_samples(five_kinds.events(), 5)), skip="counts-all", points=5
         )
 
 
 @pytest.mark.slow
 def test_angular_noise_is_tuned_so_that_a_draw_comes_near():
     samples = bends()
-    rule = fit_baseline("constant-velocity-angular", samples)
+    rule = fit_baseline("constant-velocity-angular", TrainingWindows(samples))
     got = rule.predict(samples)
-    straight = fit_baseline("constant-velocity", samples).predict(samples)
+    straight = fit_baseline("constant-velocity", TrainingWindows(samples)).predict(samples)
     assert rule.rule.angle > 0.1
     for noisy, one, sample in zip(got, straight, samples, strict=True):
         np.testing.assert_allclose(noisy.value, one.value)
@@ -161,9 +161,9 @@ def off(answers, samples) -> float:
 @pytest.mark.slow
 def test_a_recovery_arm_learns_the_bend_that_a_straight_line_cuts_off():
     samples = circles(tasks.recover(12, 4))
-    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=1)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="none", points=1)
     arm, data = arm_of(preprocessor), preprocessor.collate(samples, with_instructions=False)
-    straight = off(fit_baseline("straight-line", samples).predict(samples), samples)
+    straight = off(fit_baseline("straight-line", TrainingWindows(samples)).predict(samples), samples)
     blind = [s.without_truth() for s in samples]
     untrained = predict_in_batches(arm, preprocessor, blind, batch_size=16, with_instructions=False)
     assert off(untrained, samples) == pytest.approx(straight, rel=1e-4)
@@ -178,7 +178,7 @@ def test_a_recovery_arm_learns_the_bend_that_a_straight_line_cuts_off():
 def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
     """TrajFM's point: what is hidden is the task."""
     recoveries, forecasts = circles(tasks.recover(12, 4)), circles(tasks.forecast(9, 3))
-    preprocessor = fit_sequence_preprocessor(recoveries, skip="none", points=1)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(recoveries), skip="none", points=1)
     arm, data = arm_of(preprocessor), preprocessor.collate(recoveries, with_instructions=False)
     masked = MaskedTrajectories(policies=("random", "span"), ratio=0.35)
     fit(arm, data, data, Budget(500, 32, 3e-3), objective=masked, seed=0)
@@ -186,13 +186,15 @@ def test_one_model_trained_by_masks_answers_recoveries_and_forecasts():
         answers = predict_in_batches(
             arm, preprocessor, [s.without_truth() for s in samples], batch_size=16, with_instructions=False
         )
-        assert off(answers, samples) < share * off(fit_baseline(rule, samples).predict(samples), samples)
+        assert off(answers, samples) < share * off(
+            fit_baseline(rule, TrainingWindows(samples)).predict(samples), samples
+        )
 
 
 @pytest.mark.slow
 def test_diffusion_draws_the_hidden_places_of_a_path():
     samples = circles(tasks.recover(12, 4))
-    preprocessor = fit_sequence_preprocessor(samples, skip="none", points=1)
+    preprocessor = fit_sequence_preprocessor(TrainingWindows(samples), skip="none", points=1)
     blueprint = ArmSpec(preprocessor.shape, NO_EDGES, 16, 1.0, 4, EncoderSettings(d_st=16, layers=1))
     module, data = (
         SequencePretrainingModel(blueprint, seed=0),
@@ -206,7 +208,9 @@ def test_diffusion_draws_the_hidden_places_of_a_path():
     assert torch.equal(drawn[0][seen], batch.base[..., :2][seen])
     answers = preprocessor.postprocess_draws(blind, drawn)
     assert answers[0].samples.shape == (8, *samples[0].values.shape)
-    assert off(answers, samples) < 0.5 * off(fit_baseline("straight-line", samples).predict(samples), samples)
+    assert off(answers, samples) < 0.5 * off(
+        fit_baseline("straight-line", TrainingWindows(samples)).predict(samples), samples
+    )
 
 
 def test_points_of_a_path_are_hidden_at_random_or_in_a_span():

@@ -16,6 +16,7 @@ from st2llm.model.arm import ArmSpec, EncoderSettings, build_arm
 from st2llm.model.objectives.supervised import Regression, absolute_error
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import evaluate, fit
+from st2llm.types import TrainingWindows
 
 HISTORY, HORIZON = 6, 2
 ONE = torch.ones(1, 1)
@@ -54,7 +55,7 @@ def plain(steps=20, *, batch=4, lr=0.1, evaluations=10, warmup=0.1) -> Budget:
 
 def field_batches():
     samples = fields.windows(fields.series(60), history=12, horizon=3, stride=2)
-    scaler = fit_scaler(samples)
+    scaler = fit_scaler(TrainingWindows(samples))
     batches = (
         stack_fields(samples[:16], scaler, NoteVocabulary(())),
         stack_fields(samples[16:], scaler, NoteVocabulary(())),

@@ -54,7 +54,7 @@ def prediction_table(
     settings = inputs.suite.faults
     if settings is None or not isinstance(inputs.data, SensorGraph):
         return table
-    windows = list(evenly_spaced(inputs.train.part, settings.training_windows))
+    windows = evenly_spaced(inputs.train, settings.training_windows)
     training = build_score_table(windows, predictor.predict(without_truth(windows)))
     return add_anomaly_scores(table, training, inputs.data, inputs.faults, settings.threshold_quantile)
 

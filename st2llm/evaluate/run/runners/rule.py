@@ -17,6 +17,6 @@ class RuleRunner:
     def run(self, job: Job, store: RunStore) -> Outcome:
         with Meter() as fitting:
             predictor = fit_baseline(job.predictor.name, self.inputs.train)
-            more = self.inputs.refit_samples
+            more = self.inputs.refit_windows
             refitted = predictor if more is None else fit_baseline(job.predictor.name, more)
         return predict_job(self.inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)

@@ -25,7 +25,7 @@ from st2llm.predict.examples import make_example_selector
 from st2llm.predict.text import DEFAULT_OPTIONS, PromptOptions, TextAnswer, TextPredictor, merge_answers
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.train.loop.meter import Meter
-from st2llm.types import Decoding, Prediction, Prompt, Sample
+from st2llm.types import Decoding, Prediction, Prompt, Sample, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def load_template(predictor: PredictorSettings) -> Template:
 
 
 def prompt_options(
-    predictor: PredictorSettings, model: LanguageModel | RemoteModel, train: Sequence[Sample], *, seed: int
+    predictor: PredictorSettings, model: LanguageModel | RemoteModel, train: TrainingWindows, *, seed: int
 ) -> PromptOptions:
     """The options of a text predictor's prompts. train: the samples that few-shot examples are taken from.
 

@@ -23,7 +23,7 @@ from st2llm.train.loop.budget import Budget, FitResult, LearningCurve
 from st2llm.train.loop.meter import Meter
 from st2llm.train.loop.trainer import fit
 from st2llm.train.loop.warmup import warm_up_encoder
-from st2llm.types import Sample
+from st2llm.types import Sample, TrainingWindows
 
 
 class TrainedRunner:
@@ -41,7 +41,7 @@ class TrainedRunner:
             job.predictor.name, arm, preprocessor, with_instructions=soft, batch_size=budget.batch
         )
         validation = validation_table(inputs, predictor)
-        if (samples := inputs.refit_samples) is not None:
+        if (samples := inputs.refit_windows) is not None:
             self._refit(job, arm, chosen.curve, store, samples)
         test = inputs.test_samples(job.predictor)
         with Meter() as meter:
@@ -108,7 +108,7 @@ class TrainedRunner:
         return fits, *best
 
     def _refit(
-        self, job: Job, arm: Arm, curve: LearningCurve, store: RunStore, samples: list[Sample]
+        self, job: Job, arm: Arm, curve: LearningCurve, store: RunStore, samples: TrainingWindows
     ) -> None:
         """Trains the arm again on all of `samples` (training, then validation), for the steps that were best before."""
         inputs, reporter = self.inputs, self.inputs.reporter

@@ -9,7 +9,6 @@ from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.samples import CachedSamples
 from st2llm.llm.endpoint.client import PREFIX
 from st2llm.llm.local import require_local
 from st2llm.model.arm import ArmSpec
@@ -41,10 +40,9 @@ class TrainingInputs:
     @cached_property
     def batches(self) -> tuple[Batch, Batch]:
         """Training and validation windows without instructions, as primitive arms take them."""
-        validation = CachedSamples(self.inputs.validation)
-        collate = self.preprocessor.collate
-        return collate(self.inputs.train, with_instructions=False), collate(
-            validation, with_instructions=False
+        collate, inputs = self.preprocessor.collate, self.inputs
+        return collate(inputs.train, with_instructions=False), collate(
+            inputs.validation, with_instructions=False
         )
 
     @cached_property
@@ -52,7 +50,7 @@ class TrainingInputs:
         """The same with the instruction of each window, as soft arms take them."""
         train, validation = self.batches
         add = self.preprocessor.with_instructions
-        return add(train, self.inputs.train), add(validation, CachedSamples(self.inputs.validation))
+        return add(train, self.inputs.train), add(validation, self.inputs.validation)
 
     @cached_property
     def objective(self) -> Objective:
