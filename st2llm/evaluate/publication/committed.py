@@ -38,10 +38,12 @@ class QuestionsReport:
 
     @property
     def commit(self) -> str:
-        """The commit that report.md names."""
+        """The first digits of the commit that report.md names, and whether the tree had uncommitted changes."""
         text = (self.folder / "report.md").read_text(encoding="utf-8")
-        match = re.search(r"^- commit: (\w+)", text, re.MULTILINE)
-        return match.group(1) if match else "unknown"
+        match = re.search(r"^- commit: (\w+)(, changed since)?", text, re.MULTILINE)
+        if match is None:
+            return "unknown"
+        return match.group(1)[:7] + (" **with uncommitted changes**" if match.group(2) else "")
 
 
 def newest_report(reports: Path, suite: str) -> Path:

@@ -25,9 +25,7 @@ def questions(*reports: QuestionsReport) -> str:
         shares = [_share(report.results.get(name)) for name in names]
         gains = [_gain(report.gains.get(name)) for name in references]
         n = str(report.results[_MODELS[0]]["n"])
-        rows.append(
-            [str(report.run["title"]), *shares, *gains, n, str(report.run["seed"]), report.commit[:7]]
-        )
+        rows.append([str(report.run["title"]), *shares, *gains, n, str(report.run["seed"]), report.commit])
     over = [f"fine-tuned over {name}" for name in references]
     return markdown_table(("questions", *names, *over, "n", "seed", "commit"), rows)
 

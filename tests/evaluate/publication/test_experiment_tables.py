@@ -23,9 +23,11 @@ def test_questions_show_shares_unreadable_answers_and_gains(tmp_path):
     )
     (folder / "run.json").write_text(json.dumps({"title": "Questions", "seed": 3}))
     (folder / "report.md").write_text("- seed: 3\n- commit: 0123456789abcdef\n")
-    assert questions(read_questions(tmp_path, "questions")).splitlines()[2] == (
-        "| Questions | 52.8 % | 49.6 % (10 % unreadable) | +3.2 points [−2.4, +8.8] | 250 | 3 | 0123456 |"
-    )
+    row = "| Questions | 52.8 % | 49.6 % (10 % unreadable) | +3.2 points [−2.4, +8.8] | 250 | 3 | 0123456"
+    assert questions(read_questions(tmp_path, "questions")).splitlines()[2] == f"{row} |"
+    (folder / "report.md").write_text("- commit: 0123456789abcdef, changed since\n")
+    shown = questions(read_questions(tmp_path, "questions")).splitlines()[2]
+    assert shown == f"{row} **with uncommitted changes** |"
 
 
 def test_number_formats_are_multiples_of_the_baseline_that_is_best_on_test(tmp_path):
