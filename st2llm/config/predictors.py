@@ -184,14 +184,17 @@ class SuiteBudget(Budget):
     """The training budget of every predictor of a suite that is trained here.
 
     lr: candidates, from which validation chooses for each predictor. loss: of fields, what is minimised and what the
-    choice is made by. refit: trains the chosen setting once more, on training and validation windows together (as in
-    scikit-learn's searches), and fits the rules on the same windows; the validation error that is reported is that of
-    the first training.
+    choice is made by. evaluations: how often the validation loss is computed. patience: evaluations without a better
+    one after which a training run stops; None never stops early. refit: trains the chosen setting once more, on
+    training and validation windows together (as in scikit-learn's searches), and fits the rules on the same windows;
+    the validation error that is reported is that of the first training.
     """
 
     loss: Literal["absolute", "squared"] = "absolute"
     lr: list[float] = Field([1e-4], min_length=1)
     weight_decay: float = Field(0.01, ge=0)
+    evaluations: int = Field(10, ge=1)
+    patience: int | None = Field(None, ge=1)
     refit: bool = False
 
 

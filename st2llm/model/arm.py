@@ -118,6 +118,16 @@ class Arm(SoftTokenModel):
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
         z = self.encoder(batch)
         states, prompt_state = self.backbone(self.up(z), batch.prompts)
+        return self.read_out(z, states, prompt_state, batch)
+
+    def read_out(
+        self,
+        z: Float[Tensor, "batch slot d_st"],
+        states: Float[Tensor, "batch token d_lm"],
+        prompt_state: Float[Tensor, "batch d_lm"],
+        batch: FieldBatch | PointBatch,
+    ) -> Any:
+        """The prediction from the encoder's embeddings and the backbone's states: `down`, then the head."""
         return self.head(self.down(z, states, prompt_state, self.encoder.output_slots), batch)
 
 

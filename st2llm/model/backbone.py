@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from st2llm.align.splice import pad_left, splice
 from st2llm.config.model import FROZEN, Adaptation
 from st2llm.errors import ConfigError
 from st2llm.llm.local import LanguageModel, decoder_layers
+from st2llm.model.attention import attention_for_training
 from st2llm.types import Slot
 
 _SLOT = "soft"
@@ -143,14 +145,25 @@ class LLMBackbone(nn.Module):
     def forward(
         self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
-        tokens = soft
-        if self.prompt is not None:
-            tokens = torch.cat([self.prompt.expand(len(soft), -1, -1), soft], dim=1)
-        if self.prompt_cache is None or not any(prompts):  # a batch of empty prompts cannot be cached
-            states, mean = self._forward_uncached(tokens, prompts)
-        else:
-            states, mean = self._forward_cached(self.prompt_cache, tokens, prompts)
+        tokens = self.with_virtual_tokens(soft)
+        states, mean = self.read(tokens, prompts)
         return states[:, tokens.shape[1] - soft.shape[1] :], mean
+
+    def with_virtual_tokens(
+        self, soft: Float[Tensor, "batch slot d_lm"]
+    ) -> Float[Tensor, "batch virtual_and_slot d_lm"]:
+        """The learned vectors of this backbone (prompt tuning) before the soft tokens."""
+        if self.prompt is None:
+            return soft
+        return torch.cat([self.prompt.expand(len(soft), -1, -1), soft], dim=1)
+
+    def read(
+        self, tokens: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
+    ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
+        """The states of tokens that follow these prompts, and the prompts' mean states."""
+        if self.prompt_cache is None or not any(prompts):  # a batch of empty prompts cannot be cached
+            return self._forward_uncached(tokens, prompts)
+        return self._forward_cached(self.prompt_cache, tokens, prompts)
 
     def _forward_uncached(
         self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
@@ -162,12 +175,13 @@ class LLMBackbone(nn.Module):
             splice([embedded[text], Slot(_SLOT, slots)], {_SLOT: cast[i]}) for i, text in enumerate(prompts)
         ]
         batch = pad_left([rows for rows, _ in pieces], [marks for _, marks in pieces])
-        states: Tensor = self.base(
-            inputs_embeds=batch.embeddings,
-            attention_mask=self._attention_mask(batch.real[:, :-slots], slots),
-            position_ids=batch.position,
-            use_cache=False,
-        ).last_hidden_state.float()
+        with self._attention(b, batch.embeddings.shape[1], batch.embeddings.shape[1]):
+            states: Tensor = self.base(
+                inputs_embeds=batch.embeddings,
+                attention_mask=self._attention_mask(batch.real[:, :-slots], slots),
+                position_ids=batch.position,
+                use_cache=False,
+            ).last_hidden_state.float()
         return states[batch.is_soft].reshape(b, slots, d), mean_state(states, batch.is_text)
 
     def _forward_cached(
@@ -178,14 +192,21 @@ class LLMBackbone(nn.Module):
         longest = int(lengths.max())
         real = torch.arange(longest, device=soft.device) >= longest - lengths[:, None]
         mask = self._attention_mask(real, slots)
-        states: Tensor = self.base(
-            inputs_embeds=soft.to(self.llm.dtype),
-            attention_mask=mask if mask.ndim == 2 else mask[:, :, longest:],
-            position_ids=lengths[:, None] + torch.arange(slots, device=soft.device),
-            past_key_values=past,
-            use_cache=True,
-        ).last_hidden_state.float()
+        with self._attention(len(soft), slots, longest + slots):
+            states: Tensor = self.base(
+                inputs_embeds=soft.to(self.llm.dtype),
+                attention_mask=mask if mask.ndim == 2 else mask[:, :, longest:],
+                position_ids=lengths[:, None] + torch.arange(slots, device=soft.device),
+                past_key_values=past,
+                use_cache=True,
+            ).last_hidden_state.float()
         return states, mean
+
+    def _attention(self, batch: int, queries: int, keys: int) -> AbstractContextManager[None]:
+        """The attention kernel of a pass. Checkpointed layers are computed again outside it, so they keep theirs."""
+        if self.adaptation.gradient_checkpointing:
+            return nullcontext()
+        return attention_for_training(self.llm, batch * queries * keys)
 
     def _attention_mask(self, real: Bool[Tensor, "batch word"], slots: int) -> Tensor:
         """1 where not padding, [batch, token]; with a neighbour_mask, an additive mask [batch, 1, token, token]."""

@@ -24,14 +24,7 @@ class Study:
 
     def jobs(self) -> list[Job]:
         """Every predictor once for each seed; those that are not trained once, as text predictors have draws."""
-        jobs, suite = [], self.inputs.suite
-        for predictor in suite.predictors:
-            seeds = suite.seeds if predictor.trained else suite.seeds[:1]
-            jobs += [
-                Job(predictor, seed, self.inputs.task.name, self.inputs.key(predictor.name, seed))
-                for seed in seeds
-            ]
-        return jobs
+        return [job for predictor in self.inputs.suite.predictors for job in self.inputs.jobs(predictor)]
 
     def run(self, job: Job, store: RunStore) -> dict[str, Any]:
         """Runs one job and stores its outcome, or returns the result of the finished one."""

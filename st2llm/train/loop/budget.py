@@ -47,6 +47,8 @@ class Budget:
     patience: int | None = None
     stop: int | None = None
     ema_decay: float = 0.0
+    validation_batch: int | None = None
+    """Number of samples of one forward pass of an evaluation; None means `batch`. It does not change the result."""
 
     def lr_factor(self, step: int) -> float:
         """Factor on the learning rate at a step, from 0: linear warm-up, then a cosine down to a tenth."""

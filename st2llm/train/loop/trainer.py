@@ -49,7 +49,7 @@ def fit(
     result. Raises TrainingError, naming the step, where the loss is not finite; the module then holds its best state.
     """
     with Meter() as meter:
-        run = _Trainer(
+        run = Trainer(
             module, train, validation, budget, objective=objective, seed=seed, checkpointer=checkpointer
         )
         curve = run.train(on_step)
@@ -69,7 +69,9 @@ class _TrainingModule(nn.Module):
             return {name: total.float() for name, total in self.objective.totals(self.module, batch).items()}
 
 
-class _Trainer:
+class Trainer:
+    """One training run. `train` runs it whole; a stack of runs calls `draw`, `loss` and `update` at each step."""
+
     def __init__(
         self,
         module: nn.Module,
@@ -110,6 +112,7 @@ class _Trainer:
         self.totals: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.earlier_s = 0.0
+        self._began = time.perf_counter()
         self.state = self._initial_state()
 
     def _check_parts(self) -> None:
@@ -141,21 +144,26 @@ class _Trainer:
         return saved
 
     def train(self, on_step: StepCallback) -> LearningCurve:
-        budget, state = self.budget, self.state
-        last = budget.stop or budget.steps
-        every = max(1, budget.steps // budget.evaluations)
-        began = time.perf_counter()
-        for step in range(state.step + 1, last + 1):
-            if self._out_of_patience():
+        for step in range(self.state.step + 1, self.last_step + 1):
+            if self.out_of_patience:
                 break
-            drawn = self._step(step)
-            if step % every == 0 or step == last:
-                self._evaluate(step, drawn, time.perf_counter() - began)
+            drawn = self.draw(step)
+            self._accumulate_gradients(drawn, step)
+            self.update(drawn, step)
             on_step(step)
-        self._restore(state.last if budget.stop else state.weights)
-        return curve_of(state.rows, budget, out_of_patience=self._out_of_patience())
+        return self.finish()
 
-    def _step(self, step: int) -> Batch:
+    @property
+    def last_step(self) -> int:
+        return self.budget.stop or self.budget.steps
+
+    def finish(self) -> LearningCurve:
+        """Puts the best state (or the last one, see `Budget.stop`) into the module."""
+        self._restore(self.state.last if self.budget.stop else self.state.weights)
+        return curve_of(self.state.rows, self.budget, out_of_patience=self.out_of_patience)
+
+    def draw(self, step: int) -> Batch:
+        """The batch of a step. Also seeds the global generator, which dropout draws from."""
         self.learner.train()
         batch: Batch = self.objective.draw(
             self.batches.next().to(self.accelerator.device), _generator(self.seed, step)
@@ -163,7 +171,11 @@ class _Trainer:
         torch.manual_seed(
             self.seed * 1_000_003 + step
         )  # dropout of a step, wherever training was taken up again
-        counts, shares = self.objective.counts(batch), self.objective.term_weights
+        return batch
+
+    def _accumulate_gradients(self, batch: Batch, step: int) -> None:
+        """Computes the gradients of a batch, in a part for each process and accumulation step."""
+        counts = self.objective.counts(batch)
         world, here = self.accelerator.num_processes, self.accelerator.process_index
         parts = world * self.budget.gradient_accumulation_steps
         mine = [p for p in range(parts) if p % world == here]
@@ -171,13 +183,25 @@ class _Trainer:
             rows = range(len(batch))[part::parts]
             last = i == len(mine) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                totals = self.learner(batch.take(rows))
-                loss = sum(shares[name] * total / max(counts[name], 1) for name, total in totals.items())
-                self._check(loss, step)
+                loss = self.loss(self.learner(batch.take(rows)), counts, step)
                 self.accelerator.backward(loss * world)
-            for name, total in totals.items():
-                self.totals[name] = self.totals.get(name, 0.0) + float(total.detach())
-        for name, count in counts.items():
+
+    def loss(self, totals: Mapping[str, Tensor], counts: Mapping[str, int], step: int) -> Tensor:
+        """The loss of a batch, or of a part of one, from its totals, which are added to the learning curve.
+
+        counts: of the whole batch. Raises TrainingError where the loss is not finite.
+        """
+        shares = self.objective.term_weights
+        terms = [shares[name] * total / max(counts[name], 1) for name, total in totals.items()]
+        loss = torch.stack(terms).sum()
+        self._check(loss, step)
+        for name, total in totals.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(total.detach())
+        return loss
+
+    def update(self, batch: Batch, step: int) -> None:
+        """One optimiser step with the gradients of a batch; then the validation loss, where it is due."""
+        for name, count in self.objective.counts(batch).items():
             self.counts[name] = self.counts.get(name, 0) + count
         for group in self.optimiser.param_groups:
             group["lr"] = self.budget.lr * self.budget.lr_factor(step - 1)
@@ -185,7 +209,9 @@ class _Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad()
         self._average(step)
-        return batch
+        every = max(1, self.budget.steps // self.budget.evaluations)
+        if step % every == 0 or step == self.last_step:
+            self._evaluate(step, batch)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -200,11 +226,12 @@ class _Trainer:
             return
         self._restore(self.state.weights)
         raise TrainingError(
-            f"The loss is {loss.item()} at step {step} of {self.budget.steps} (learning rate {self.budget.lr}). "
+            f"The loss is {loss.item()} at step {step} of {self.budget.steps} (seed {self.seed}, learning rate "
+            f"{self.budget.lr}). "
             f"The module keeps its best state so far. Lower budget.lr, or look for infinities in the data."
         )
 
-    def _evaluate(self, step: int, drawn: Batch, seconds: float) -> None:
+    def _evaluate(self, step: int, drawn: Batch) -> None:
         state = self.state
         summed = self.accelerator.reduce(torch.tensor(list(self.totals.values()), dtype=torch.float64))
         means = {
@@ -224,7 +251,8 @@ class _Trainer:
         state.last = self._snapshot() if self.averaged else now
         self._restore(now)
         if self.checkpointer is not None:
-            state.optimiser, state.seconds = self._optimiser_state(), self.earlier_s + seconds
+            state.optimiser = self._optimiser_state()
+            state.seconds = self.earlier_s + time.perf_counter() - self._began
             if self.accelerator.is_main_process:
                 self.checkpointer.save(state, {**means, **self._cosines(drawn)})
             self.accelerator.wait_for_everyone()
@@ -253,9 +281,12 @@ class _Trainer:
         }
 
     def _validate(self) -> float:
-        return evaluate(self.module, self.validation, self.objective, self.budget.batch, seed=self.seed)
+        size = self.budget.validation_batch or self.budget.batch
+        return evaluate(self.module, self.validation, self.objective, size, seed=self.seed)
 
-    def _out_of_patience(self) -> bool:
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last `budget.patience` evaluations were no better than an earlier one."""
         if self.budget.patience is None:
             return False
         errors = [error for _, _, error in self.state.rows]

@@ -157,7 +157,9 @@ def test_frozen_weights_are_neither_trained_nor_decayed():
 
 def test_a_loss_that_is_no_number_stops_training_and_names_the_step():
     arm = Level(fails_at=7)
-    with pytest.raises(TrainingError, match="The loss is nan at step 7 of 20 \\(learning rate 0.1\\)"):
+    with pytest.raises(
+        TrainingError, match="The loss is nan at step 7 of 20 \\(seed 0, learning rate 0.1\\)"
+    ):
         fit(arm, level(1.0), level(1.0), plain(), objective=Regression(ONE), seed=0)
     # The last evaluation before was at step 6; the state kept is that one, as a run of 6 steps shows.
     watched: list[float] = []

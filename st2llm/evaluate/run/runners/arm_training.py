@@ -1,0 +1,208 @@
+"""Training runs of arms: one for each learning rate; those that share a frozen language model run as one stack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from st2llm.config.model import FROZEN, LLM_BACKBONES
+from st2llm.config.predictors import PredictorSettings
+from st2llm.data import load_data
+from st2llm.data.windows import split
+from st2llm.errors import ConfigError
+from st2llm.evaluate.run.data_summary import first_object
+from st2llm.evaluate.run.inputs import Inputs, TaskData
+from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
+from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.llm.local import LanguageModel, require_local
+from st2llm.model.arm import Arm, build_arm
+from st2llm.model.backbone import LLMBackbone
+from st2llm.train.loop.budget import Budget, FitResult
+from st2llm.train.loop.stack import StackMember, fit_stack
+from st2llm.train.loop.trainer import fit
+from st2llm.train.loop.warmup import warm_up_encoder
+from st2llm.types import TrainingWindows
+
+LARGEST_STACK = 8
+"""Training runs that share one pass, at most; their activations are in memory together."""
+
+
+@dataclass(frozen=True)
+class TrainedArm:
+    """The training runs of one job, the one with the lowest validation loss, and its arm in its best state."""
+
+    fits: tuple[FitResult, ...]
+    chosen: FitResult
+    arm: Arm
+
+
+class ArmTraining:
+    """Trains the arms of a task on the same batches, from the same initial encoder weights."""
+
+    def __init__(self, inputs: Inputs, training: TrainingInputs) -> None:
+        self.inputs, self.training = inputs, training
+        self._trained: dict[str, TrainedArm] = {}
+
+    def train(self, job: Job, store: RunStore) -> TrainedArm:
+        """The trained arm of a job.
+
+        Seeds of one frozen model are trained together once a single learning rate is left for them, those that are not
+        finished in the run folder; the others are kept here until their own job runs. Raises ConfigError for a warm
+        encoder that does not fit the data.
+        """
+        if job.key not in self._trained:
+            rates = self._learning_rates(job, store)
+            if shares_frozen_model(job.predictor):
+                self._train_stacked(self._stack_of(job, rates, store), rates, store)
+            else:
+                self._trained[job.key] = self._train_alone(job, rates, store)
+        return self._trained.pop(job.key)
+
+    def refit(self, job: Job, trained: TrainedArm, store: RunStore, samples: TrainingWindows) -> None:
+        """Trains the arm again on all of `samples` (training, then validation), for the steps that were best before."""
+        inputs, reporter, curve = self.inputs, self.inputs.reporter, trained.chosen.curve
+        data = self.training.preprocessor.collate(samples, with_instructions=job.predictor.family == "soft")
+        llm = self._language_model(job) if is_adapted(job.predictor) else _model_of(trained.arm)
+        fresh = self._build(job, self._initial_encoder(job.seed, store), llm)
+        steps = max(1, curve.best_step)
+        reporter.start(f"{job.key} with validation", steps)
+        budget = replace(self._budget(curve.lr), stop=steps, patience=None)
+        last = data.take(range(len(inputs.train), len(data)))
+        objective = self.training.objective
+        fit(fresh, data, last, budget, objective=objective, seed=job.seed, on_step=reporter.update)
+        trained.arm.load_state_dict(fresh.state_dict())
+
+    def _stack_of(self, job: Job, rates: Sequence[float], store: RunStore) -> list[Job]:
+        """The jobs that are trained together. Seeds of a random model are not, because each draws its own weights."""
+        if len(rates) > 1 or job.predictor.backbone == "llm-random":
+            return [job]
+        return [each for each in self.inputs.jobs(job.predictor) if store.finished(each.key) is None]
+
+    def _train_stacked(self, jobs: Sequence[Job], rates: Sequence[float], store: RunStore) -> None:
+        members = []
+        for job in jobs:
+            initial, llm = self._initial_encoder(job.seed, store), self._language_model(job)
+            members += [StackMember(self._build(job, initial, llm), job.seed, rate) for rate in rates]
+        fits: list[FitResult] = []
+        for start in range(0, len(members), LARGEST_STACK):
+            fits += self._fit(_label(jobs, rates), members[start : start + LARGEST_STACK])
+        for i, job in enumerate(jobs):
+            own = range(i * len(rates), (i + 1) * len(rates))
+            best = min(own, key=lambda k: fits[k].curve.best)
+            self._trained[job.key] = TrainedArm(tuple(fits[k] for k in own), fits[best], members[best].arm)
+
+    def _train_alone(self, job: Job, rates: Sequence[float], store: RunStore) -> TrainedArm:
+        """One learning rate after the other; only the best arm is kept, since each may hold a model of its own."""
+        initial, fits = self._initial_encoder(job.seed, store), []
+        best: tuple[FitResult, Arm] | None = None
+        for rate in rates:
+            arm = self._build(job, initial, self._language_model(job))
+            fits += self._fit(
+                _label([job], [rate]), [StackMember(arm, job.seed, rate)], soft=job.predictor.family == "soft"
+            )
+            if best is None or fits[-1].curve.best < best[0].curve.best:
+                best = (fits[-1], arm)
+        if best is None:
+            raise ConfigError(f"{self.inputs.suite.id}: budget.lr is empty. Give at least one learning rate.")
+        return TrainedArm(tuple(fits), *best)
+
+    def _fit(self, label: str, members: Sequence[StackMember], *, soft: bool = True) -> list[FitResult]:
+        train, validation = self.training.batches_with_instructions if soft else self.training.batches
+        self.inputs.reporter.start(label, self.inputs.budget.steps)
+        return fit_stack(
+            members,
+            train,
+            validation,
+            self._budget(members[0].lr),
+            objective=self.training.objective,
+            on_step=self.inputs.reporter.update,
+        )
+
+    def _budget(self, rate: float) -> Budget:
+        keys = {"steps", "batch", "weight_decay", "ema_decay", "evaluations", "patience"}
+        return Budget(lr=rate, **self.inputs.budget.model_dump(include=keys))
+
+    def _learning_rates(self, job: Job, store: RunStore) -> list[float]:
+        """The whole list for the first seed, then the rate that was chosen there on validation."""
+        first = store.finished(self.inputs.key(job.predictor.name, self.inputs.suite.seeds[0]))
+        return [float(first["lr"])] if first else list(self.inputs.budget.lr)
+
+    def _initial_encoder(self, seed: int, store: RunStore) -> dict[str, Tensor] | None:
+        """The warmed-up encoder state that all arms of a seed start from; None where the suite warms none up."""
+        settings = self.inputs.suite.encoder.warmup
+        if settings is None:
+            return None
+        path = store.root / "encoder" / f"{self.inputs.key('warm', seed)}.safetensors"
+        if not path.exists():
+            self.inputs.reporter.start(f"encoder, seed {seed}", settings.steps)
+        training = self.training if settings.data is None else self._training_on(settings.data)
+        return warm_up_encoder(
+            path,
+            training.blueprint(),
+            *training.batches,
+            settings,
+            objective=training.objective,
+            seed=seed,
+            on_step=self.inputs.reporter.update,
+        )
+
+    def _training_on(self, name: str) -> TrainingInputs:
+        """The same task on other data. Raises ConfigError for data of another kind."""
+        inputs, suite, data = self.inputs, self.inputs.suite, load_data(name)
+        if (kind := first_object(data).kind) != suite.kind:
+            raise ConfigError(
+                f"{suite.id} is a suite of kind {suite.kind}, but encoder.warmup.data names {name} of kind {kind}."
+            )
+        splits = split(data, inputs.task, stride=suite.stride_of(inputs.task), context=suite.split.context)
+        without_predictors = suite.model_copy(update={"predictors": []})
+        task_data = TaskData(data, inputs.task, splits)
+        return TrainingInputs(Inputs(without_predictors, task_data, inputs.reporter, models=inputs.models))
+
+    def _language_model(self, job: Job) -> LanguageModel | None:
+        """The model of an arm: of its own where it is adapted or random, else the shared one; None for other arms."""
+        predictor, models = job.predictor, self.inputs.models
+        if predictor.backbone not in (*LLM_BACKBONES, "matched"):
+            return None
+        if is_adapted(predictor) or predictor.backbone == "llm-random":
+            return models.fresh(predictor, job.seed)
+        return require_local(models.of(predictor))
+
+    def _build(self, job: Job, initial: dict[str, Tensor] | None, llm: LanguageModel | None) -> Arm:
+        suite = self.inputs.suite
+        try:
+            return build_arm(
+                str(job.predictor.backbone),
+                self.training.blueprint(),
+                seed=job.seed,
+                init_weights=initial,
+                llm=llm,
+                adaptation=suite.adapt if is_adapted(job.predictor) else FROZEN,
+            )
+        except RuntimeError as error:
+            warmup = suite.encoder.warmup
+            mismatches = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+            if warmup is None or warmup.data is None or not mismatches:
+                raise
+            raise ConfigError(
+                f"The encoder warmed up on {warmup.data} does not fit {suite.data}: {mismatches[0]} Leave out what "
+                f"belongs to places (`encoder.drop_embeddings: [node]`), and take data of as many channels."
+            ) from error
+
+
+def is_adapted(predictor: PredictorSettings) -> bool:
+    """Whether the arm trains part of its language model, or takes its size from one that would."""
+    return predictor.backbone in ("llm-lora", "matched") or predictor.set.train_adapters
+
+
+def shares_frozen_model(predictor: PredictorSettings) -> bool:
+    """Whether several training runs of the arm can read through one frozen language model."""
+    return predictor.backbone in LLM_BACKBONES and not is_adapted(predictor)
+
+
+def _label(jobs: Sequence[Job], rates: Sequence[float]) -> str:
+    return f"{', '.join(job.key for job in jobs)} lr {', '.join(f'{rate:g}' for rate in rates)}"
+
+
+def _model_of(arm: Arm) -> LanguageModel | None:
+    return arm.backbone.llm if isinstance(arm.backbone, LLMBackbone) else None
