@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,18 +14,22 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import model_files
 from st2llm.llm import quantise as quantise
+from st2llm.llm.base_model import base_of
 from st2llm.llm.decode.engine import ENGINE_VERSION, Engine
 from st2llm.llm.decode.requests import DecodeRequest
+from st2llm.llm.decode.single_text import SingleTextEngine
 from st2llm.llm.grammar import build_automaton
 from st2llm.llm.grammar.vocabulary import vocabulary_of
+from st2llm.llm.text_lengths import TextLengths
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
 from st2llm.types import GREEDY, Answer, Decoding, Prompt, Slot
 
+_log = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -127,12 +132,22 @@ class LanguageModel:
         """
         arithmetic = f"{str(self.dtype).removeprefix('torch.')} {self.quant} {self.device.type}"
         tokenizer = f"tokenizer {self._tokenizer_sha256}"
-        return f"{self.sha256} depth {self.depth} {arithmetic} {tokenizer} engine {ENGINE_VERSION}"
+        by_length = " by text length" if TextLengths(base_of(self.model)).matter else ""
+        return f"{self.sha256} depth {self.depth} {arithmetic} {tokenizer} engine {ENGINE_VERSION}{by_length}"
 
     @cached_property
-    def engine(self) -> Engine:
-        """The batched decoder over these weights, created at first use."""
-        return Engine(self.model, native_bf16=self.device.type != "cpu" or _cpu_has_bf16())
+    def engine(self) -> Engine | SingleTextEngine:
+        """The decoder over these weights, created at first use; batched where the architecture allows it.
+
+        Raises ConfigError for an architecture that neither engine reads as transformers does.
+        """
+        try:
+            return Engine(self.model, native_bf16=self.device.type != "cpu" or _cpu_has_bf16())
+        except ConfigError as error:
+            engine = SingleTextEngine(self.model)
+            reason = str(error).partition(": ")[2].partition(". ")[0]
+            _log.warning("%s reads one text at a time, not in batches, since %s.", self.name, reason)
+            return engine
 
     def _answer_ids(self, text: str) -> list[int]:
         """The tokens that write exactly `text` after a prompt; the tokenizer's own where no tokens do."""
@@ -218,7 +233,7 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     config = model.config.get_text_config()
     candidates = [
         module
-        for module in model.base_model.modules()
+        for module in base_of(model).modules()
         if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers
     ]
     if not candidates:
@@ -286,8 +301,8 @@ def _from_pretrained(
     model_class: Any, folder: Path | None, options: LoadOptions, **more: Any
 ) -> PreTrainedModel:
     """Calls `from_pretrained` without its progress bar; a quantised model is placed on the device while it loads."""
-    progress_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    progress_bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     device_map = None if options.quantisation is None else {"": options.device}
     try:
         model = model_class.from_pretrained(
@@ -299,7 +314,7 @@ def _from_pretrained(
         )
     finally:
         if progress_bar:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
     return model if options.quantisation else model.to(options.device)
 
 

@@ -9,9 +9,10 @@ from filelock import FileLock
 from st2llm.types import Numbers, Prompt, Slot, TemplateId
 from support import tiny_suite
 from support.command_line import run_cli
+from support.families import family
 from support.tiny_llm import tiny
 
-__all__ = ["card", "finished", "llama", "prompt", "tiny", "whole_suite"]
+__all__ = ["card", "family", "finished", "llama", "prompt", "tiny", "whole_suite"]
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
+from st2llm.llm.base_model import base_of
+
 ATTENTION_NAME = "st2llm_packed"
 
 
@@ -88,7 +90,7 @@ def forward_packed(
     """Hidden states after the final norm of packed tokens, [token, d_lm]. Only inside `packed_attention`."""
     token = _CURRENT_PASS.set(forward_pass)
     try:
-        output = model.base_model(
+        output = base_of(model)(
             input_ids=torch.tensor([list(ids)], device=positions.device),
             position_ids=positions[None],
             use_cache=False,
@@ -108,6 +110,11 @@ class KeyValues:
 
     def __len__(self) -> int:
         return int(self.key[0].shape[1]) if self.key else 0
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of the keys and values of one token over all layers."""
+        return sum(tensor.nbytes for tensor in (*self.key, *self.value)) // len(self)
 
     def append(self, key: Tensor, value: Tensor) -> None:
         """Appends the next layer's tensors; copies them, so that the packed tensor they are views of can be freed."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from transformers import PreTrainedModel
-
 from st2llm.llm.decode.requests import DecodeRequest
 
 MAX_PASS_TOKENS = 1024
@@ -48,12 +46,3 @@ def group_texts(texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]
         group.append(text)
     if group:
         yield group
-
-
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Bytes of keys and values of one token over all layers."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size = model.get_input_embeddings().weight.element_size()
-    return int(2 * config.num_hidden_layers * heads * width * size)

@@ -35,14 +35,16 @@ class DecodePass:
                 _pad_right([prompt.key.pop(0) for prompt in prompts]).transpose(2, 3).contiguous()
             )
             self.value.append(_pad_right([prompt.value.pop(0) for prompt in prompts]))
-        batch, kv, longest, d = self.value[0].shape
-        self.max_prompt_length = longest
+        batch = len(prompts)
+        self.max_prompt_length = self.value[0].shape[2]
         own_dtype = torch.float32
         self.own_value = [
-            value.new_zeros(batch, kv, draws, max_new_tokens, d, dtype=own_dtype) for value in self.value
+            value.new_zeros(batch, value.shape[1], draws, max_new_tokens, value.shape[3], dtype=own_dtype)
+            for value in self.value
         ]
         self.own_key = [
-            key.new_zeros(batch, kv, draws, d, max_new_tokens, dtype=own_dtype) for key in self.key
+            key.new_zeros(batch, key.shape[1], draws, key.shape[2], max_new_tokens, dtype=own_dtype)
+            for key in self.key
         ]
         self.answer_length = torch.zeros(len(prompts) * draws, dtype=torch.long, device=self.device)
 
@@ -88,11 +90,11 @@ class DecodePass:
         """Stores the keys and values of the new tokens; in one assignment where all answers have the same length."""
         key, value = key.to(self.own_key[layer].dtype), value.to(self.own_value[layer].dtype)
         if self._common_length is not None:
-            batch, kv, draws, d, _ = self.own_key[layer].shape
+            batch, kv, draws, _, _ = self.own_key[layer].shape
             span = slice(self._common_length, self._common_length + self._width)
-            shape = (kv, batch, draws, self._width, d)
-            self.own_key[layer][..., span] = key.view(shape).permute(1, 0, 2, 4, 3)
-            self.own_value[layer][..., span, :] = value.view(shape).transpose(0, 1)
+            shape = (kv, batch, draws, self._width, -1)
+            self.own_key[layer][..., span] = key.reshape(shape).permute(1, 0, 2, 4, 3)
+            self.own_value[layer][..., span, :] = value.reshape(shape).transpose(0, 1)
             return
         prompt, draw = self._row_index // self.draws, self._row_index % self.draws
         self.own_key[layer][prompt, :, draw, :, self._offset] = key.transpose(0, 1)

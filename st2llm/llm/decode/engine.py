@@ -1,7 +1,8 @@
 """Batched decoding and scoring with one frozen causal language model."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -10,15 +11,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from st2llm.errors import ConfigError
+from st2llm.llm.base_model import base_of
 from st2llm.llm.decode.attention import KeyValues, PrefillPass, forward_packed, packed_attention
 from st2llm.llm.decode.batching import (
     MAX_PASS_TOKENS,
-    bytes_per_token,
     group_texts,
     plan_batches,
     shared_prefix_length,
 )
 from st2llm.llm.decode.decode_pass import DecodePass
+from st2llm.llm.decode.limits import check_lengths, check_requests
 from st2llm.llm.decode.lm_head import LMHead
 from st2llm.llm.decode.packed_layers import PackedLayers
 from st2llm.llm.decode.requests import (
@@ -29,8 +31,9 @@ from st2llm.llm.decode.requests import (
     grammar_path,
     sampling_uniforms,
 )
-from st2llm.llm.decode.token_tree import CandidateTree
-from st2llm.llm.grammar.automaton import AutomatonState
+from st2llm.llm.decode.self_check import check_packed_reading
+from st2llm.llm.decode.token_tree import CandidateTree, check_candidates
+from st2llm.llm.text_lengths import TextLengths
 from st2llm.types import Decoding
 
 ENGINE_VERSION = "2"
@@ -48,16 +51,18 @@ class Engine:
 
     memory_mb: size of keys and values held at once. A prefix that prompts share is read once; the draws of a
     prompt share its keys and values; forced tokens are read together with the token before them; the head is
-    evaluated on allowed tokens only; finished answers leave the batch. Raises ConfigError for a model whose
-    attention cannot be replaced, or whose logits differ when it is.
+    evaluated on allowed tokens only; finished answers leave the batch. Texts that the model reads with other rotary
+    frequencies are never in one pass (`TextLengths`). Raises ConfigError for a model whose attention cannot be
+    replaced, or whose logits differ when it is.
     """
 
     def __init__(self, model: PreTrainedModel, *, native_bf16: bool, memory_mb: int = 2048) -> None:
         self.model = model
         self.head = LMHead(model)
-        self._packed_layers = PackedLayers(model.base_model, native_bf16=native_bf16)
-        self._token_budget = memory_mb * 2**20 // bytes_per_token(model)
-        self._check_logits()
+        self._lengths = TextLengths(base_of(model))
+        self._packed_layers = PackedLayers(base_of(model), native_bf16=native_bf16)
+        bytes_per_token = check_packed_reading(model, self.head, self._lengths, self._reading)
+        self._token_budget = memory_mb * 2**20 // bytes_per_token
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[DecodeRequest], decoding: Decoding) -> list[DecodedAnswer]:
@@ -65,15 +70,34 @@ class Engine:
 
         Raises ConfigError for a request that is empty or, with its answer, longer than the model's context.
         """
-        self._check_lengths(requests)
+        check_requests(self.model, requests)
         answers: dict[int, list[DecodedAnswer]] = {}
-        with packed_attention(self.model), self._packed_layers.installed():
-            prefix_length = shared_prefix_length([question.prompt_ids for question in requests])
-            prefix = self._read_prefix(requests[0].prompt_ids[:prefix_length]) if prefix_length else None
-            for batch in plan_batches(requests, decoding.draws, prefix_length, self._token_budget):
-                draws = self._decode_batch([requests[i] for i in batch], decoding, prefix)
-                answers.update(zip(batch, draws, strict=True))
+        for length_class, members in self._lengths.groups([_longest(question) for question in requests]):
+            group = [requests[i] for i in members]
+            with self._reading(length_class):
+                answers.update(zip(members, self._generate_group(group, decoding), strict=True))
         return [draw for i in range(len(requests)) for draw in answers[i]]
+
+    def _generate_group(
+        self, requests: Sequence[DecodeRequest], decoding: Decoding
+    ) -> list[list[DecodedAnswer]]:
+        answers: dict[int, list[DecodedAnswer]] = {}
+        prefix_length = shared_prefix_length([question.prompt_ids for question in requests])
+        prefix = self._read_prefix(requests[0].prompt_ids[:prefix_length]) if prefix_length else None
+        for batch in plan_batches(requests, decoding.draws, prefix_length, self._token_budget):
+            draws = self._decode_batch([requests[i] for i in batch], decoding, prefix)
+            answers.update(zip(batch, draws, strict=True))
+        return [answers[i] for i in range(len(requests))]
+
+    @contextmanager
+    def _reading(self, length_class: int) -> Iterator[None]:
+        """A context for the passes over texts of this class of lengths."""
+        with (
+            packed_attention(self.model),
+            self._packed_layers.installed(),
+            self._lengths.reading(length_class),
+        ):
+            yield
 
     @torch.inference_mode()
     def candidate_logprobs(
@@ -86,41 +110,48 @@ class Engine:
         """
         if not prefix:
             raise ConfigError("Candidates are scored after a prompt, but the prompt is empty. Give a text.")
-        tree = CandidateTree(candidates)
-        self._check_context([len(prefix)], tree.max_length)
-        with packed_attention(self.model), self._packed_layers.installed():
-            reading = PrefillPass([len(prefix)], keep=True)
-            hidden = forward_packed(self.model, prefix, reading.positions(self.model.device), reading)
-            first_logprobs = self.head.full_logits(hidden[-1:]).log_softmax(-1)[0]
-            total = (
-                first_logprobs[torch.tensor(tree.first_tokens, device=first_logprobs.device)]
-                .double()
-                .cpu()
-                .numpy()
-            )
-            for part in tree.passes(MAX_PASS_TOKENS):
-                tree_pass = PrefillPass(
-                    [len(part.ids)], prefix=reading.key_values[0], visibility=[part.ancestor_mask]
-                )
-                states = forward_packed(
-                    self.model, part.ids, tree_pass.positions(self.model.device), tree_pass
-                )
-                parents = torch.tensor([parent for parent, _ in part.edges], device=states.device)
-                tokens = torch.tensor([token for _, token in part.edges], device=states.device)
-                logprobs = self.head.token_logprobs(states, parents, tokens).double().cpu().numpy()
-                np.add.at(total, part.candidate, logprobs)
+        check_candidates(candidates)
+        check_lengths(self.model, [len(prefix)], max(map(len, candidates)))
+        total = np.zeros(len(candidates))
+        for length_class, members in self._lengths.groups([len(prefix) + len(c) for c in candidates]):
+            with self._reading(length_class):
+                total[members] = self._tree_logprobs(prefix, CandidateTree([candidates[i] for i in members]))
         return total
 
-    @torch.inference_mode()
+    def _tree_logprobs(self, prefix: Sequence[int], tree: CandidateTree) -> Float64[np.ndarray, " _"]:
+        reading = PrefillPass([len(prefix)], keep=True)
+        hidden = forward_packed(self.model, prefix, reading.positions(self.model.device), reading)
+        first_logprobs = self.head.full_logits(hidden[-1:]).log_softmax(-1)[0]
+        first_tokens = torch.tensor(tree.first_tokens, device=first_logprobs.device)
+        total: Float64[np.ndarray, " _"] = first_logprobs[first_tokens].double().cpu().numpy()
+        for part in tree.passes(MAX_PASS_TOKENS):
+            tree_pass = PrefillPass(
+                [len(part.ids)], prefix=reading.key_values[0], visibility=[part.ancestor_mask]
+            )
+            states = forward_packed(self.model, part.ids, tree_pass.positions(self.model.device), tree_pass)
+            parents = torch.tensor([parent for parent, _ in part.edges], device=states.device)
+            tokens = torch.tensor([token for _, token in part.edges], device=states.device)
+            logprobs = self.head.token_logprobs(states, parents, tokens).double().cpu().numpy()
+            np.add.at(total, part.candidate, logprobs)
+        return total
+
     def hidden_states(self, texts: Sequence[Sequence[int]]) -> list[Float[Tensor, "token d_lm"]]:
         """Hidden states after the final norm of each text, [token, d_lm]; texts do not attend to each other."""
-        self._check_context([len(text) for text in texts], 0)
-        with packed_attention(self.model), self._packed_layers.installed():
-            return [
-                states
-                for chunk in group_texts(texts)
-                for states in self._read_texts(chunk, None, keep=False)[0]
-            ]
+        check_lengths(self.model, [len(text) for text in texts], 0)
+        return self._states(texts, [len(text) for text in texts])
+
+    @torch.inference_mode()
+    def _states(
+        self, texts: Sequence[Sequence[int]], lengths: Sequence[int]
+    ) -> list[Float[Tensor, "token d_lm"]]:
+        """Hidden states of texts, each read as the beginning of a text of so many tokens."""
+        states: dict[int, Tensor] = {}
+        for length_class, members in self._lengths.groups(lengths):
+            with self._reading(length_class):
+                chunks = group_texts([texts[i] for i in members])
+                read = [rows for chunk in chunks for rows in self._read_texts(chunk, None, keep=False)[0]]
+            states.update(zip(members, read, strict=True))
+        return [states[i] for i in range(len(texts))]
 
     def log_likelihood(
         self, requests: Sequence[DecodeRequest], answers: Sequence[Sequence[int]]
@@ -130,37 +161,15 @@ class Engine:
         Each token is normalised over the tokens that the grammar allows there, so that all possible answers sum
         to one.
         """
-        self._check_lengths(requests)
-        paths = [
-            grammar_path(question.automaton, answer)
-            for question, answer in zip(requests, answers, strict=True)
-        ]
+        check_requests(self.model, requests)
         texts = [[*question.prompt_ids, *answer] for question, answer in zip(requests, answers, strict=True)]
+        lengths = [max(_longest(question), len(text)) for question, text in zip(requests, texts, strict=True)]
         logprobs = []
-        for question, steps, states in zip(requests, paths, self.hidden_states(texts), strict=True):
-            logprobs.append(float("nan") if steps is None else self._path_logprob(question, steps, states))
+        for question, answer, states in zip(requests, answers, self._states(texts, lengths), strict=True):
+            path = grammar_path(question.automaton, answer)
+            start = len(question.prompt_ids) - 1
+            logprobs.append(float("nan") if path is None else self.head.path_logprob(states[start:], path))
         return logprobs
-
-    def _path_logprob(
-        self, request: DecodeRequest, steps: list[tuple[AutomatonState, tuple[int, ...]]], states: Tensor
-    ) -> float:
-        start = len(request.prompt_ids) - 1
-        choices = [
-            (i, step) for i, step in enumerate(steps) if step[0].allowed is None or len(step[0].allowed) > 1
-        ]
-        if not choices:
-            return 0.0
-        rows = states[torch.tensor([start + i for i, _ in choices], device=states.device)]
-        logprobs, columns = self.head.allowed_logprobs(rows, [step[0] for _, step in choices])
-        total = 0.0
-        for row, (_, (_, tokens)) in zip(logprobs, choices, strict=True):
-            index = (
-                torch.from_numpy(np.searchsorted(columns, np.array(tokens)))
-                if columns is not None
-                else torch.tensor(tokens)
-            )
-            total += float(row[index].logsumexp(0))
-        return total
 
     def _decode_batch(
         self, requests: Sequence[DecodeRequest], decoding: Decoding, prefix: KeyValues | None
@@ -255,51 +264,10 @@ class Engine:
             )
             hidden = states[torch.tensor(counts, device=states.device).cumsum(0) - 1]
 
-    def _check_lengths(self, requests: Sequence[DecodeRequest]) -> None:
-        for i, request in enumerate(requests):
-            if not request.prompt_ids:
-                raise ConfigError(
-                    f"Prompt {i} is empty, but a language model needs at least one token. Give a text."
-                )
-        if requests:
-            self._check_context(
-                [len(q.prompt_ids) for q in requests], max(q.automaton.max_tokens for q in requests)
-            )
 
-    def _check_context(self, lengths: Sequence[int], max_new_tokens: int) -> None:
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        for i, length in enumerate(lengths):
-            if context is not None and length + max_new_tokens > context:
-                raise ConfigError(
-                    f"Prompt {i} has {length} tokens and its answer up to {max_new_tokens}, but the model's context "
-                    f"holds {context}. Shorten the history or lower the budget."
-                )
-
-    @torch.inference_mode()
-    def _check_logits(self) -> None:
-        """Reads a few tokens in two packed parts and compares the logits with those of the model's own forward
-        pass.
-        """
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        ids = [(7 + 13 * i) % vocabulary for i in range(12)]
-        expected = self.model(input_ids=torch.tensor([ids], device=self.model.device)).logits[0, -1].float()
-        try:
-            with packed_attention(self.model):
-                prefix = self._read_prefix(ids[:5])
-                states, _ = self._read_texts([ids[5:]], prefix, keep=False)
-            actual = self.head.full_logits(states[0][-1:])[0]
-        except (LookupError, IndexError, AttributeError, TypeError, RuntimeError) as error:
-            raise ConfigError(
-                f"{type(self.model).__name__} cannot answer here: its layers do not let their attention be replaced "
-                f"({type(error).__name__}: {error}). Choose a llama, qwen, gemma, gpt2 or alike, or serve it and ask "
-                f"it as openai:<base_url>#<model>."
-            ) from error
-        off, scale = float((expected - actual).abs().max()), float(expected.abs().max())
-        if off > 0.05 * max(scale, 1.0):
-            raise ConfigError(
-                f"{type(self.model).__name__} cannot answer here: read in parts, its logits are off by {off:.3g} of "
-                f"{scale:.3g}. Serve it and ask it as openai:<base_url>#<model>."
-            )
+def _longest(request: DecodeRequest) -> int:
+    """The length of the longest text that a request can lead to, which decides how it is read."""
+    return len(request.prompt_ids) + request.automaton.max_tokens
 
 
 def _drop_finished(decode_pass: DecodePass, held: list[int], active: Sequence[int], draws: int) -> list[int]:

@@ -7,14 +7,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from st2llm.errors import ConfigError
 from st2llm.llm.grammar.automaton import AutomatonState
 from st2llm.types import Decoding
 
 MAX_FULL_ROWS = 256
 """Rows for which logits over the whole vocabulary are held at once."""
 _MAX_CACHED_SLICES = 256
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")
 
 TokenIds = Int64[np.ndarray, " _"]
 HeadSlice = tuple[TokenIds, Tensor, Tensor | None, Tensor]
@@ -22,17 +24,24 @@ HeadSlice = tuple[TokenIds, Tensor, Tensor | None, Tensor]
 
 
 class LMHead:
-    """Logits in fp32 from hidden states after the final norm."""
+    """Logits in fp32 from hidden states after the final norm. Raises ConfigError for a model without such a head."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        layer: nn.Linear = model.get_output_embeddings()
+        layer: nn.Linear | None = model.get_output_embeddings()
+        if layer is None:
+            raise ConfigError(
+                f"{type(model).__name__} has no output head over its vocabulary, so it cannot write. Choose a causal "
+                f"language model."
+            )
         self._weight, self._bias = layer.weight, getattr(layer, "bias", None)
-        self._softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        config = model.config.get_text_config()
+        self._softcap = next((cap for key in _SOFTCAPS if (cap := getattr(config, key, None))), None)
+        self._scale = _logit_scale(config)
         self._slices: dict[tuple[int, ...], tuple[HeadSlice, list[TokenIds]]] = {}
 
     def full_logits(self, hidden: Float[Tensor, "row d_lm"]) -> Float[Tensor, "row vocabulary"]:
         """Logits over the whole vocabulary."""
-        return self._apply_softcap(F.linear(hidden.to(self._weight.dtype), self._weight, self._bias).float())
+        return self._finish(F.linear(hidden.to(self._weight.dtype), self._weight, self._bias).float())
 
     def token_logprobs(
         self, hidden: Float[Tensor, "row d_lm"], rows: Int[Tensor, " asked"], tokens: Int[Tensor, " asked"]
@@ -64,8 +73,32 @@ class LMHead:
             allowed = self._allowed_mask([token_sets[key] for key in index_of])
             return logits.masked_fill(~allowed[set_index], -torch.inf).log_softmax(-1), None
         columns, weight, bias, allowed = self._head_slice(tuple(index_of), restricted)
-        logits = self._apply_softcap(F.linear(hidden.float(), weight, bias))
+        logits = self._finish(F.linear(hidden.float(), weight, bias))
         return logits.masked_fill_(~allowed[set_index], -torch.inf).log_softmax(-1), columns
+
+    def path_logprob(
+        self, states: Float[Tensor, "token d_lm"], path: Sequence[tuple[AutomatonState, tuple[int, ...]]]
+    ) -> float:
+        """Log-probability in nats of an answer under its grammar.
+
+        states: hidden states from the last token of the prompt on. path: see `grammar_path`.
+        """
+        choices = [
+            (i, step) for i, step in enumerate(path) if step[0].allowed is None or len(step[0].allowed) > 1
+        ]
+        if not choices:
+            return 0.0
+        rows = states[torch.tensor([i for i, _ in choices], device=states.device)]
+        logprobs, columns = self.allowed_logprobs(rows, [step[0] for _, step in choices])
+        total = 0.0
+        for row, (_, (_, tokens)) in zip(logprobs, choices, strict=True):
+            index = (
+                torch.from_numpy(np.searchsorted(columns, np.array(tokens)))
+                if columns is not None
+                else torch.tensor(tokens)
+            )
+            total += float(row[index].logsumexp(0))
+        return total
 
     def choose(
         self,
@@ -88,7 +121,9 @@ class LMHead:
         picked = column.cpu().numpy()
         return (picked if columns is None else columns[picked]).tolist(), best.tolist()
 
-    def _apply_softcap(self, logits: Tensor) -> Tensor:
+    def _finish(self, logits: Tensor) -> Tensor:
+        if self._scale != 1:
+            logits = logits * self._scale
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     def _head_slice(self, key: tuple[int, ...], token_sets: list[TokenIds]) -> HeadSlice:
@@ -111,6 +146,15 @@ class LMHead:
         for row, ids in zip(allowed, token_sets, strict=True):
             row[slice(None) if ids is None else torch.from_numpy(ids)] = True
         return allowed.to(self._weight.device)
+
+
+def _logit_scale(config: PreTrainedConfig) -> float:
+    """The factor of the logits, by its name in the configs of Granite, HyperCLOVA, Cohere and Falcon-H1."""
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:
+        return float(scaling) if config.model_type == "hyperclovax" else 1 / float(scaling)
+    if config.model_type.startswith("cohere"):
+        return float(config.logit_scale)
+    return float(getattr(config, "lm_head_multiplier", 1.0))
 
 
 def _sample(logprobs: Tensor, uniforms: Tensor, decoding: Decoding) -> Int[Tensor, " row"]:

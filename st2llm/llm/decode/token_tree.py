@@ -25,19 +25,18 @@ class TreePass:
     candidate: Int64[np.ndarray, " edges"]
 
 
-class CandidateTree:
-    """The prefixes of candidates, each once. first_tokens: the first token of each candidate. max_length: tokens
-    of the longest candidate.
+def check_candidates(candidates: Sequence[Sequence[int]]) -> None:
+    """Raises ConfigError for an empty list or an empty candidate."""
+    if not candidates or not all(candidates):
+        raise ConfigError("Scoring needs candidates of at least one token each. Remove empty candidates.")
 
-    Raises ConfigError for an empty list or an empty candidate.
-    """
+
+class CandidateTree:
+    """The prefixes of candidates, each once. first_tokens: the first token of each candidate."""
 
     def __init__(self, candidates: Sequence[Sequence[int]]) -> None:
-        if not candidates or not all(candidates):
-            raise ConfigError("Scoring needs candidates of at least one token each. Remove empty candidates.")
         self.candidates = [tuple(candidate) for candidate in candidates]
         self.first_tokens = [candidate[0] for candidate in self.candidates]
-        self.max_length = max(map(len, self.candidates))
 
     def passes(self, max_nodes: int) -> Iterator[TreePass]:
         """Splits the tree between first tokens into passes of at most `max_nodes` nodes, or of one first token."""
