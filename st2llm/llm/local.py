@@ -19,13 +19,13 @@ from transformers.utils import logging as transformers_logging
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.llm import model_files
 from st2llm.llm import quantise as quantise
-from st2llm.llm.base_model import base_of
+from st2llm.llm.architecture.base_model import base_of
+from st2llm.llm.architecture.text_lengths import TextLengths
 from st2llm.llm.decode.engine import ENGINE_VERSION, Engine
 from st2llm.llm.decode.requests import DecodeRequest
 from st2llm.llm.decode.single_text import SingleTextEngine
 from st2llm.llm.grammar import build_automaton
 from st2llm.llm.grammar.vocabulary import vocabulary_of
-from st2llm.llm.text_lengths import TextLengths
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
 from st2llm.types import GREEDY, Answer, Decoding, Prompt, Slot
 

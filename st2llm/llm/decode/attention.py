@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
-from st2llm.llm.base_model import base_of
+from st2llm.llm.architecture.base_model import base_of
 
 ATTENTION_NAME = "st2llm_packed"
 

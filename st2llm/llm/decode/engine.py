@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from st2llm.errors import ConfigError
-from st2llm.llm.base_model import base_of
+from st2llm.llm.architecture.base_model import base_of
+from st2llm.llm.architecture.text_lengths import TextLengths
 from st2llm.llm.decode.attention import KeyValues, PrefillPass, forward_packed, packed_attention
 from st2llm.llm.decode.batching import (
     MAX_PASS_TOKENS,
@@ -33,7 +34,6 @@ from st2llm.llm.decode.requests import (
 )
 from st2llm.llm.decode.self_check import check_packed_reading
 from st2llm.llm.decode.token_tree import CandidateTree, check_candidates
-from st2llm.llm.text_lengths import TextLengths
 from st2llm.types import Decoding
 
 ENGINE_VERSION = "2"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from st2llm.errors import ConfigError
-from st2llm.llm.base_model import context_length
+from st2llm.llm.architecture.base_model import context_length
 from st2llm.llm.decode.requests import DecodeRequest
 
 

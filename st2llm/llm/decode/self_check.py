@@ -9,11 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from st2llm.errors import ConfigError
-from st2llm.llm.base_model import context_length
+from st2llm.llm.architecture.base_model import context_length
+from st2llm.llm.architecture.text_lengths import TextLengths
 from st2llm.llm.decode.attention import AttentionOptions, PrefillPass, forward_packed
 from st2llm.llm.decode.decode_pass import DecodePass
 from st2llm.llm.decode.lm_head import LMHead
-from st2llm.llm.text_lengths import TextLengths
 
 _TOKENS, _PREFIX = 12, 5
 _UNLIMITED = 4096

@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from st2llm.errors import ConfigError
-from st2llm.llm.base_model import base_of
+from st2llm.llm.architecture.base_model import base_of
+from st2llm.llm.architecture.text_lengths import TextLengths
 from st2llm.llm.decode.limits import check_lengths, check_requests
 from st2llm.llm.decode.lm_head import LMHead
 from st2llm.llm.decode.requests import (
@@ -24,7 +25,6 @@ from st2llm.llm.decode.requests import (
 )
 from st2llm.llm.decode.self_check import check_logits, own_logits
 from st2llm.llm.decode.token_tree import check_candidates
-from st2llm.llm.text_lengths import TextLengths
 from st2llm.types import Decoding
 
 _CHECK_TOKENS, _CHECK_PREFIX = 12, 5

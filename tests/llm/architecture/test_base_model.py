@@ -5,7 +5,7 @@ import torch
 from support.families import FAMILIES
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from st2llm.llm.base_model import base_of, base_prefix, context_length
+from st2llm.llm.architecture.base_model import base_of, base_prefix, context_length
 
 
 @pytest.mark.parametrize(

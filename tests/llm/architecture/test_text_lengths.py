@@ -7,7 +7,7 @@ import torch
 from support.families import FAMILIES
 from transformers import AutoModel
 
-from st2llm.llm.text_lengths import TextLengths
+from st2llm.llm.architecture.text_lengths import TextLengths
 
 
 def base(name):
