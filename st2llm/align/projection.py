@@ -153,11 +153,17 @@ class DownProjection(nn.Module):
 
 
 class AttentionDownProjection(DownProjection):
-    """For soft tokens that do not correspond to slots: each output slot attends over the states."""
+    """For soft tokens that do not correspond to slots: each output slot attends over the states.
+
+    The queries are positions of slots (sinusoids, Vaswani et al. 2017, through a learned layer). They hold nothing of
+    the sample, so all that the head knows of it came through the backbone.
+    """
 
     def __init__(self, d_lm: int, d_st: int) -> None:
         super().__init__(d_lm, d_st)
-        self.norm = nn.LayerNorm(d_st)
+        self.query = nn.Sequential(
+            nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st), nn.LayerNorm(d_st)
+        )
         self.attention = nn.MultiheadAttention(d_st, _HEADS, batch_first=True)
 
     def forward(
@@ -167,11 +173,20 @@ class AttentionDownProjection(DownProjection):
         prompt_state: Float[Tensor, "batch {self.d_lm}"],
         output_slots: slice,
     ) -> Float[Tensor, "batch output {self.d_st}"]:
+        """z: counted only, for the number of slots."""
         keys = self.slot(states)
-        queries = self.norm(z[:, output_slots])
+        queries = self.query(_sinusoids(z.shape[1], self.d_st).to(z))[output_slots]
+        queries = queries.expand(len(z), -1, -1)
         attended, _ = self.attention(queries, keys, keys, need_weights=False)
         total: Tensor = queries + attended + self.word(prompt_state)[:, None]
         return total
+
+
+def _sinusoids(count: int, width: int) -> Float[Tensor, "{count} {width}"]:
+    """Sines and cosines of the positions 0 to count - 1, at wavelengths from 2 pi to 20,000 pi."""
+    rate = 10_000.0 ** (-torch.arange(0, width, 2) / width)
+    angle = torch.arange(count)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
 
 
 class IdentityDownProjection(nn.Module):

@@ -19,16 +19,21 @@ class Settings(BaseModel):
     """The base class of all settings: frozen, and without unknown keys.
 
     renamed_keys: earlier names of keys and their present names. `parse` reports a key with an earlier name; direct
-    validation, as of the config of an earlier run, accepts it silently.
+    validation, as of the config of an earlier run, accepts it silently. removed_keys: earlier keys without a successor,
+    and what to do instead. `parse` refuses them; direct validation leaves them out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     renamed_keys: ClassVar[Mapping[str, str]] = {}
+    removed_keys: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _accept_earlier_names(cls, content: Any) -> Any:
-        return _renamed(content, cls) if isinstance(content, Mapping) else content
+        if not isinstance(content, Mapping):
+            return content
+        kept = {key: value for key, value in content.items() if key not in cls.removed_keys}
+        return _renamed(kept, cls)
 
 
 S = TypeVar("S", bound=Settings)
@@ -78,7 +83,7 @@ def load(path: Path, *, into: type[S]) -> S:
 def present_names(content: Mapping[str, Any], *, into: type[Settings], where: str) -> dict[str, Any]:
     """The content with earlier names of keys replaced, at any depth; logs one line for each such key of a file.
 
-    Raises ConfigError where a key is given by its earlier and its present name.
+    Raises ConfigError where a key is given by its earlier and its present name, and for a removed key.
     """
     try:
         return _present(content, into, (), where)
@@ -91,6 +96,8 @@ def _present(
 ) -> dict[str, Any]:
     renamed = _renamed_keys(model)
     for key in content:
+        if key in model.removed_keys:
+            raise ValueError(f"{'.'.join((*path, key))} is no longer a setting. {model.removed_keys[key]}")
         if key in renamed:
             _report(where, ".".join((*path, key)), renamed[key])
     present = {}

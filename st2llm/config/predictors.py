@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
 from st2llm.config.catalog import EXTERNAL_MODELS, RULES
@@ -243,14 +243,43 @@ class FaultSettings(Settings):
 
 
 class ControlSettings(Settings):
-    """The planted positive and negative control.
+    """Planted controls: the comparison of the suite on a truth of which only a note in words can tell a part.
 
-    predictors: trained predictors of the suite that run on the controls. steps, lr: their training. places: places at
-    most. windows: test windows.
+    They run with the budget, seeds, windows, encoder, warm-up, skip and instruction of the suite. predictors: trained
+    predictors that take part; with an adapted one, name its random twin as well. strengths: planted gains, each a
+    control of its own: the gain in the primary metric that a perfect use of the note would bring (a share of the error,
+    or a difference of scores where higher is better). 0 is the negative control, the largest the positive one. windows:
+    test windows; None takes those of the suite. seeds: some of the suite's; None takes all.
     """
 
-    predictors: list[str]
-    steps: int = Field(200, ge=1)
-    lr: float = 1e-3
-    places: int = Field(6, ge=1)
-    windows: int = Field(60, ge=20)
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "steps": "Controls train for the steps of `budget`. Leave it out",
+        "lr": "Controls train with the learning rates of `budget`. Leave it out",
+        "places": "Controls are planted at all places of the data. Leave it out",
+    }
+
+    predictors: list[str] = Field(min_length=1)
+    strengths: list[float] = Field([0.0, 0.4], min_length=1)
+    windows: int | None = Field(None, ge=20)
+    seeds: list[int] | None = Field(None, min_length=1)
+
+    @field_validator("strengths")
+    @classmethod
+    def _check_strengths(cls, strengths: list[float]) -> list[float]:
+        if any(not 0 <= strength < 1 for strength in strengths) or len(set(strengths)) < len(strengths):
+            raise ValueError(
+                "strengths are different gains of at least 0 and under 1, such as [0, 0.05, 0.4]"
+            )
+        return strengths
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """The strength of each control by its name: negative, dose-2 (2 %), ..., positive; from the weakest up."""
+        strongest = max(self.strengths)
+        return {_control_name(s, strongest): s for s in sorted(self.strengths)}
+
+
+def _control_name(strength: float, strongest: float) -> str:
+    if strength == 0:
+        return "negative"
+    return "positive" if strength == strongest else f"dose-{100 * strength:g}"

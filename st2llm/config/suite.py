@@ -191,14 +191,24 @@ class Suite(Settings):
                 f"{trained[0].family} predictors are trained for {_trainable()} so far, but {trained[0].name!r} should "
                 f"be trained for {wrong[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
             )
-        names = [predictor.name for predictor in trained]
-        for name in self.controls.predictors if self.controls else []:
-            if name not in names:
-                raise ValueError(
-                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, names)}"
-                )
+        self._check_controls([predictor.name for predictor in trained])
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
+
+    def _check_controls(self, trained: list[str]) -> None:
+        if self.controls is None:
+            return
+        for name in self.controls.predictors:
+            if name not in trained:
+                raise ValueError(
+                    f"controls.predictors: {name!r} is not a trained predictor. {nearest(name, trained)}"
+                )
+        if strange := sorted(set(self.controls.seeds or ()) - set(self.seeds)):
+            raise ValueError(f"controls.seeds: {strange} are not among the seeds of the suite, {self.seeds}")
+        if "classify" in self.task:
+            raise ValueError(
+                "controls are planted into values, places and times, not into classes. Leave them out"
+            )
 
     def _check_rules(self) -> None:
         known = [task for task in self.task if task in TASKS]

@@ -164,6 +164,20 @@ def test_down_adds_the_words_to_every_slot(head):
     assert moved.abs().max() > 0.01
 
 
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "none"])
+def test_without_the_states_of_the_backbone_no_sample_is_told_from_another(head):
+    made = build_down_projection(settings(head), D_LM, D)
+    z = torch.randn(3, 6, D, generator=torch.Generator().manual_seed(1))
+    got = made(z, torch.zeros(3, 5 if head == "resampler" else 6, D_LM), torch.zeros(3, D_LM), EVERY)
+    torch.testing.assert_close(got, got[:1].expand_as(got), rtol=0, atol=0)
+
+
+def test_a_resampled_output_slot_is_told_from_another_by_its_position():
+    made, states = build_down_projection(settings("resampler"), D_LM, D), torch.randn(1, 5, D_LM)
+    (got,) = made(torch.zeros(1, 6, D), states, torch.zeros(1, D_LM), slice(2, 5))
+    assert torch.cdist(got, got)[~torch.eye(3, dtype=torch.bool)].min() > 1e-3
+
+
 @pytest.mark.parametrize("head", ["mlp", "resampler"])
 def test_down_hears_states_of_any_scale_alike(head):
     made = down(head)

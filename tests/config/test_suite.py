@@ -156,6 +156,13 @@ BAD = {
     "text without last-value": (lambda s: s["predictors"].pop(0), "last-value, family: baseline"),
     "controls of an unknown arm": (set_("controls", "predictors", to=["nones"]), "Did you mean 'none'?"),
     "controls of a rule": (set_("controls", "predictors", to=["last-value"]), "is not a trained predictor"),
+    "steps of controls, which are those of the budget": (
+        set_("controls", "steps", to=200),
+        "controls.steps is no longer a setting. Controls train for the steps of `budget`. Leave it out",
+    ),
+    "a strength of all of the error": (set_("controls", "strengths", to=[0, 1]), "at least 0 and under 1"),
+    "a strength twice": (set_("controls", "strengths", to=[0.1, 0.1]), "strengths are different gains"),
+    "controls with another seed": (set_("controls", "seeds", to=[7]), "not among the seeds of the suite"),
     "examples of an arm that does not write": (
         set_("predictors", 3, "set", to={"examples": {"select": "random"}}),
         "`examples` is for text predictors, but 'none' is a primitive predictor",

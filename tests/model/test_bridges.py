@@ -53,7 +53,8 @@ def test_a_batch_is_learned_by_heart_and_what_is_frozen_stays(tiny, kind, head, 
     arm, batch, objective = joined(
         kind, llm, up=Projection(head=head, tokens=4, prototypes=8), how=METHODS[method]
     )
-    losses = learn(arm, batch, objective)
+    # Behind a resampler, what tells places apart is learned too, and all of it passes through the language model.
+    losses = learn(arm, batch, objective, steps=80 if head == "resampler" else 40)
     # Nats may fall below nought; errors come down to three quarters at most.
     assert min(losses) < losses[0] - (0.3 if kind == "event" else 0.25 * losses[0])
     after = dict(llm.model.named_parameters())

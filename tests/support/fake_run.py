@@ -337,19 +337,35 @@ def _controls(plan: Plan) -> dict[str, Any]:
         ends = {"low": value - half, "high": value + half}
         return {"vs": vs, "value": value, **ends, "n_blocks": 60, "detectable": half}
 
+    def planted(strength: float, passed: bool, moved: float) -> dict[str, Any]:
+        without, informed = 60.0, 60.0 * (1 - strength)
+        return {
+            "outcome": "passed" if passed else "failed", "strength": strength, "moved": moved,
+            "seeds": list(plan.seeds),
+            "planted": {
+                "strength": strength, "amount": strength, "rule": "mean", "without_note": without,
+                "with_note": informed, "gain": strength,
+            },
+        }  # fmt: skip
+
     return {
         "positive": {
             "description": "A note alone tells the level of each day. The test uses words never seen in training.",
             "train_note": "Note for the day: the streets are nearly empty.",
             "test_note": "Today walkers are few and far between.", "arms": arms(0.4),
             "gain_best": gain("matched", 0.58, 0.06), "gain_pretraining": gain("llm-random", 0.61, 0.07),
-            "passed": plan.controls_passed[0],
+            "passed": plan.controls_passed[0], **planted(0.4, plan.controls_passed[0], moved=0.5),
+        },
+        "dose-2": {
+            "description": "A weak effect.", "train_note": "", "test_note": "", "arms": arms(0.98),
+            "gain_best": gain("matched", 0.012, 0.02), "gain_pretraining": gain("llm-random", 0.013, 0.02),
+            "passed": False, **planted(0.02, False, moved=0.08),
         },
         "negative": {
             "description": "The same notes, shuffled over the days: they say nothing.",
             "train_note": "Note for the day: the streets are nearly empty.",
             "test_note": "Today walkers are few and far between.", "arms": arms(1.0),
             "gain_best": gain("hour-of-week", -0.008, 0.02), "gain_pretraining": gain("llm-random", 0.004, 0.03),
-            "passed": plan.controls_passed[1],
+            "passed": plan.controls_passed[1], **planted(0.0, plan.controls_passed[1], moved=0.07),
         },
     }  # fmt: skip

@@ -119,8 +119,7 @@ def everything(card: Path | str, llm: Path | str, **changes: Any) -> dict[str, A
             "validation": {"select": "even", "count": 5},
             "controls": {
                 "predictors": ["none", "llm-random", "llm-frozen"],
-                "steps": 2,
-                "places": 2,
+                "strengths": [0, 0.3],
                 "windows": 20,
             },
         }

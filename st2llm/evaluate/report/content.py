@@ -83,7 +83,10 @@ class ControlSection:
     description: str
     train_note: str
     test_note: str
-    passed: bool
+    outcome: str
+    """passed, failed, vacuous or unresolved."""
+    facts: tuple[str, ...]
+    """Sentences about what was planted, how far the arms are apart, and the seeds."""
     gains: tuple[tuple[str, GainCell], ...]
     arms: tuple[tuple[str, str, str, str], ...]
     svg: str
@@ -101,6 +104,8 @@ class Page:
     demo: bool
     tasks: tuple[TaskSection, ...]
     controls: tuple[ControlSection, ...]
+    doses: tuple[tuple[str, ...], ...]
+    """By control from the weakest up: planted gain, gain over the best other, gain over the random LLM, outcome."""
     detectable: str
     protocol: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     cost_names: Mapping[str, str]

@@ -26,7 +26,7 @@ from st2llm.evaluate.report.formats import (
     pluralize,
 )
 from st2llm.evaluate.report.protocol import block_name, draw_rule, imputation_name
-from st2llm.evaluate.report.verdict import Verdict, compute_verdict, llm_name
+from st2llm.evaluate.report.verdict import Verdict, compute_verdict, control_outcome, llm_name
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import mean_errors
@@ -62,6 +62,7 @@ def build_page(results: RunResults) -> Page:
         controls=tuple(
             _control(results, name) for name in ("positive", "negative") if results.controls.get(name)
         ),
+        doses=_doses(results),
         detectable=_detectable(results, tasks),
         protocol=protocol.describe(results),
         cost_names={key: name for key, (name, _) in COSTS.items()},
@@ -290,11 +291,55 @@ def _control(results: RunResults, name: str) -> ControlSection:
         description=str(spec.get("description") or ""),
         train_note=str(spec.get("train_note") or ""),
         test_note=str(spec.get("test_note") or ""),
-        passed=bool(spec.get("passed")),
+        outcome=control_outcome(spec),
+        facts=_control_facts(results, spec),
         gains=tuple(cells),
         arms=tuple(_control_arm(results, arm) for arm in spec.get("arms") or []),
         svg=figures.gains(pd.DataFrame(bars), relative=results.relative, name=f"k-{name}") if bars else "",
     )
+
+
+def _control_facts(results: RunResults, spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sentences about what a control planted, how far its arms are apart, and its seeds; none of earlier runs."""
+    planted, sentences = spec.get("planted") or {}, []
+    if (gain := finite_number(planted.get("gain"))) is not None:
+        ends = [
+            format_score(results.primary, finite_number(planted.get(key)))
+            for key in ("without_note", "with_note")
+        ]
+        sentences.append(
+            f"Planted: {format_gain_size(finite_number(spec.get('strength')), relative=results.relative)}; on the test "
+            f"windows a perfect use of the note gains {format_gain_size(gain, relative=results.relative)} "
+            f"({metric_name(results.primary)} {ends[0]} without the note, {ends[1]} with it)."
+        )
+    if (moved := finite_number(spec.get("moved"))) is not None:
+        sentences.append(
+            f"The predictions of the LLM arm and of its nearer reference differ by {100 * moved:.1f} % "
+            f"{'of samples' if results.predicts_labels else 'of the error'}, which bounds the gain."
+        )
+    if seeds := spec.get("seeds"):
+        sentences.append(f"Seeds: {', '.join(map(str, seeds))}.")
+    return tuple(sentences)
+
+
+def _doses(results: RunResults) -> tuple[tuple[str, ...], ...]:
+    """Planted and measured gains by control, the weakest first; empty for runs of earlier versions."""
+    known = [spec for spec in results.controls.values() if finite_number(spec.get("strength")) is not None]
+    rows = []
+    for spec in sorted(known, key=lambda spec: float(spec["strength"])):
+        cells = [
+            _gain(Gain.from_json(spec.get(key)), relative=results.relative)
+            for key in ("gain_best", "gain_pretraining")
+        ]
+        measured = [f"{cell.text} {cell.span}".strip() if cell else MISSING for cell in cells]
+        rows.append(
+            (
+                format_gain_size(float(spec["strength"]), relative=results.relative),
+                *measured,
+                control_outcome(spec),
+            )
+        )
+    return tuple(rows)
 
 
 def _control_arm(results: RunResults, arm: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -67,8 +67,7 @@ def _failed_control(results: RunResults) -> str:
     }
     for name, meaning in meanings.items():
         control = results.controls.get(name)
-        if control and not control.get("passed"):
-            outcome = str(control.get("outcome") or "failed")
+        if control and (outcome := control_outcome(control)) != "passed":
             if outcome == "failed":
                 return f"the {name} control failed: {meaning}"
             return f"the {name} control is {outcome}, so it shows nothing"
@@ -87,6 +86,11 @@ def llm_name(llm: Mapping[str, Any] | None) -> str:
     )
     parts = [str(part) for part in (layers, dtype, llm.get("quant")) if part and part != "none"]
     return f"{llm.get('name')}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def control_outcome(control: Mapping[str, Any]) -> str:
+    """passed, failed, vacuous or unresolved; runs of earlier versions know the first two."""
+    return str(control.get("outcome") or ("passed" if control.get("passed") else "failed"))
 
 
 def _llm_of(results: RunResults, arm: Record | None) -> str:

@@ -15,7 +15,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
 from st2llm.evaluate.report.run_report import Report, rescore
 from st2llm.evaluate.run import plan
-from st2llm.evaluate.run.control_runs import run_control
+from st2llm.evaluate.run.control_runs import run_controls
 from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import show_progress
@@ -69,8 +69,7 @@ def _run(suite: Suite, store: RunStore, predictors: Sequence[Predictor], *, prog
         first = studies[0].inputs
         store.open({**run_card(first), **_faults_json(data, faults)})
         # Controls run first: the other results mean little where the suite cannot detect a planted gain.
-        for name in ("positive", "negative"):
-            run_control(first, store.root / "controls" / name)
+        run_controls(studies[0], store)
         for study in studies:
             for job in study.jobs():
                 study.run(job, store)

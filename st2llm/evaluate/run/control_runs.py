@@ -1,102 +1,210 @@
-"""Positive and negative controls of a suite: comparisons on planted data, in folders inside that of the run."""
+"""Planted controls of a suite: its own comparison on planted truths, in folders inside that of the run."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from st2llm.config.predictors import BootstrapSettings, PredictorSettings, SuiteBudget, WindowSettings
+from safetensors.torch import save
+
+from st2llm.config.predictors import ControlSettings, WindowSettings
 from st2llm.config.suite import Suite
-from st2llm.data.windows import split
+from st2llm.data.windows.splits import evenly_spaced
+from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
-from st2llm.evaluate.controls.daily_notes import plant_daily_notes
-from st2llm.evaluate.controls.sample_notes import plant_sample_notes
+from st2llm.evaluate.controls.effects import Effect, FieldEffect, GapEffect, PathEffect, PlaceEffect
+from st2llm.evaluate.controls.sample_notes import Planting, plant_splits
+from st2llm.evaluate.controls.strength import find_amount
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.run_card import run_card
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.types import DAY_S, Container, SensorGraph
+from st2llm.evaluate.scoring.score_table import build_score_table
+from st2llm.evaluate.scoring.totals import score
+from st2llm.files import write_atomically
+from st2llm.metrics import HIGHER_IS_BETTER
+from st2llm.model.arm import EncoderWithHead
+from st2llm.predict.baselines import BaselinePredictor, fit_baseline
+from st2llm.predict.baselines.movement import VisitCounts
+from st2llm.predict.preprocess.field import SKIPS
+from st2llm.serialize.template.template import load_prompt
+from st2llm.types import Prediction, Sample
 
-CONTROL_RULES = {
-    "graph": ("hour-of-week", "ridge-deviation"),
-    "grid": ("mean", "last-value"),
-    "video": ("mean", "last-value"),
-    "forecast": ("constant-velocity", "last-position"),
-    "next-place": ("counts", "counts-transitions"),
-    "next-event": ("median-gap", "homogeneous-rate"),
-}
-"""The rules of a control: by kind of field, or by task of sequences."""
 _CONTROL_SEED = 7
+_MOST_WINDOWS = 60
+"""Validation windows on which the size of an effect is found."""
 
 
-def run_control(inputs: Inputs, folder: Path) -> None:
-    """Runs one planted control of a suite in a folder named `positive` or `negative`.
+def run_controls(study: Study, store: RunStore) -> None:
+    """Runs the planted controls of a suite below `controls` in its folder. study: that of its first task.
 
-    inputs: those of the first task. Does nothing where the suite sets no controls.
+    Does nothing where the suite sets no controls. Raises ConfigError for a strength that the data do not allow, and
+    where the suite's instruction does not show notes.
     """
-    suite = inputs.suite
-    if suite.controls is None:
-        return
-    shuffled = folder.name == "negative"
-    days = whole_day_data(suite, inputs.data)
-    planted, notes = _planted(inputs, days, shuffled=shuffled)
-    control = control_suite(suite, folder.name, by_day=days is not None)
-    study = Study(Inputs(control, planted, inputs.reporter))
-    store = RunStore(folder)
-    store.open({**run_card(study.inputs), "train_note": notes[0], "test_note": notes[1]})
-    for job in study.jobs():
-        study.run(job, store)
-
-
-def _planted(inputs: Inputs, days: SensorGraph | None, *, shuffled: bool) -> tuple[TaskData, tuple[str, str]]:
-    """The planted data, and a note of its training and of its test part."""
-    suite, task, splits = inputs.suite, inputs.task, inputs.splits
-    if days is None or suite.controls is None:
-        planted = plant_sample_notes(splits, shuffled=shuffled, seed=_CONTROL_SEED)
-        return TaskData(inputs.data, task, planted), (
-            planted.train[0].side.notes[0],
-            planted.test[0].side.notes[0],
-        )
-    places = min(suite.controls.places, len(days.places))
-    notes = plant_daily_notes(
-        days, splits.train.cached(), places=places, shuffled=shuffled, seed=_CONTROL_SEED
-    )
-    planted = split(notes.data, task, stride=suite.stride_of(task), context=suite.split.context)
-    return TaskData(notes.data, task, planted), (notes.train_note, notes.test_note)
-
-
-def whole_day_data(suite: Suite, data: Container) -> SensorGraph | None:
-    """The data, if they are a graph and each window predicts at least a whole day; else None."""
-    horizon = int(getattr(suite.tasks[0], "horizon", 0))
-    return data if isinstance(data, SensorGraph) and horizon * data.freq_s >= DAY_S else None
-
-
-def control_suite(suite: Suite, name: str, *, by_day: bool) -> Suite:
-    """The suite of a control: two rules and the arms that the suite names for it, one seed, one learning rate.
-
-    by_day: whether each day has a level (`plant_daily_notes`), or each sample (`plant_sample_notes`).
-    """
-    settings = suite.controls
+    settings = study.inputs.suite.controls
     if settings is None:
-        raise ConfigError(f"{suite.id} sets no `controls`.")
-    word = suite.tasks[0].type
-    rule_names = CONTROL_RULES[suite.kind if suite.kind in CONTROL_RULES else word]
-    rules = [PredictorSettings(name=rule, family="baseline") for rule in rule_names]
-    arms = [suite.predictor(name) for name in settings.predictors]
-    batch = suite.budget.batch if suite.budget else 8
+        return
+    for name in settings.by_name:
+        _run_control(study, store, name)
+
+
+def _run_control(study: Study, store: RunStore, name: str) -> None:
+    inputs, folder = study.inputs, RunStore(store.root / "controls" / name)
+    settings = _settings(inputs.suite)
+    planting = _planting(inputs, settings.by_name[name])
+    planted = plant_splits(inputs.splits, planting)
+    data = TaskData(inputs.data, inputs.task, planted)
+    control = Study(Inputs(control_suite(inputs.suite, name), data, inputs.reporter, models=inputs.models))
+    notes = {
+        f"{part}_note": samples[0].side.notes[0]
+        for part, samples in (("train", planted.train), ("test", planted.test))
+    }
+    folder.open(
+        {
+            **run_card(control.inputs),
+            **notes,
+            "planted": _planted_json(inputs, planting, settings.by_name[name]),
+        }
+    )
+    _reuse_encoders(study, store, control, folder)
+    for job in control.jobs():
+        control.run(job, folder)
+
+
+def control_suite(suite: Suite, name: str) -> Suite:
+    """The suite of a control: the same pipeline, with the note in the instruction, and the predictors that it names.
+
+    No rule takes part: the one from which the truth is made cannot be beaten without the note, and would be the
+    reference of every gain.
+    """
+    settings = _settings(suite)
+    windows = suite.windows
+    if settings.windows is not None:
+        windows = WindowSettings(select="even", count=settings.windows, places=windows.places)
     return suite.model_copy(
         update={
             "id": f"{suite.id}-{name}-control",
-            # Instructions differ by the note alone, so a frozen model encodes few texts.
-            "instruction": f"{suite.kind}/{word}.note",
-            # Without its note, a planted day is best predicted by the slot mean, so arms that correct it start level
-            # with the best rule. (Correcting a ridge, which fits the noise of earlier days, they started behind.)
-            "skip": "slot" if by_day else suite.skip if suite.kind == "trajectory" else "none",
-            "bootstrap": suite.bootstrap if by_day else BootstrapSettings(block="sample"),
-            # An encoder warmed up on planted data would have memorised the notes before any arm is trained.
-            "encoder": suite.encoder.model_copy(update={"warmup": None}),
-            "predictors": [*rules, *arms],
-            "seeds": suite.seeds[:1],
-            "budget": SuiteBudget(steps=settings.steps, batch=batch, lr=[settings.lr]),
-            "windows": WindowSettings(select="even", count=settings.windows),
+            "instruction": instruction_with_notes(suite),
+            "predictors": [suite.predictor(predictor) for predictor in settings.predictors],
+            "seeds": settings.seeds or suite.seeds,
+            "windows": windows,
             "controls": None,
-            "limit": None,
         }
     )
+
+
+def instruction_with_notes(suite: Suite) -> str:
+    """The suite's instruction if it shows notes, else the same with notes: `<kind>/<task>.note` for the usual one.
+
+    Raises ConfigError for another instruction without notes.
+    """
+    usual = f"{suite.kind}/{suite.tasks[0].type}.soft"
+    name = suite.instruction or usual
+    if "notes" in load_prompt(name).head.variables:
+        return name
+    if name != usual:
+        raise ConfigError(
+            f"{suite.id}: the instruction {name} does not show notes, which planted controls need. Add `notes` to its "
+            f"variables and a loop over them to its text, or leave `controls` out."
+        )
+    return f"{usual.removesuffix('.soft')}.note"
+
+
+def untrained_rule(suite: Suite) -> str:
+    """The rule whose forecast is that of the suite's untrained arms."""
+    task, skip = suite.tasks[0].type, str(suite.skip)
+    if suite.kind in ("trajectory", "event"):
+        starts = {"forecast": "constant-velocity", "recover": "straight-line", "next-event": "median-gap"}
+        return starts.get(task, "counts-context" if skip == "none" else skip)
+    if skip != "none":
+        return SKIPS[skip]
+    return "hour-of-week" if suite.encoder.center_on == "slot" else "mean"
+
+
+def _settings(suite: Suite) -> ControlSettings:
+    if suite.controls is None:
+        raise ConfigError(f"{suite.id} sets no `controls`.")
+    return suite.controls
+
+
+def _planting(inputs: Inputs, strength: float) -> Planting:
+    """How a control plants: with an effect of the size at which a perfect use of the note gains `strength`."""
+    rule = fit_baseline(untrained_rule(inputs.suite), inputs.train)
+    planting = Planting(rule, _effect(inputs, rule), 0.0, _CONTROL_SEED)
+    samples = _windows_for_size(inputs)
+    forecasts = [planting.forecast(sample) for sample in samples]
+
+    def gain(amount: float) -> float:
+        return _gain(inputs, *_errors(inputs, replace(planting, amount=amount), samples, forecasts))
+
+    most = 1.0 if isinstance(planting.effect, PlaceEffect) else 2.0**20
+    return replace(planting, amount=find_amount(strength, gain, most=most))
+
+
+def _effect(inputs: Inputs, rule: BaselinePredictor) -> Effect:
+    if isinstance(rule.rule, VisitCounts):
+        return PlaceEffect(rule.rule)
+    if inputs.task.type == "next-event":
+        return GapEffect()
+    if inputs.suite.kind == "trajectory" and inputs.task.type == "forecast":
+        return PathEffect()
+    return FieldEffect(fit_scaler(inputs.train).std)
+
+
+def _windows_for_size(inputs: Inputs) -> list[Sample]:
+    """Validation windows; those of training where there are none."""
+    if samples := inputs.validation_samples():
+        spaced = max(1, len(samples) // _MOST_WINDOWS)
+        return samples[::spaced]
+    return list(evenly_spaced(inputs.splits.train, _MOST_WINDOWS))
+
+
+def _errors(
+    inputs: Inputs, planting: Planting, samples: Sequence[Sample], forecasts: Sequence[Prediction]
+) -> tuple[float, float]:
+    """The primary metric of the rule, which knows no note, and of a perfect use of the notes."""
+    pairs = [planting.plant_from(s, f, "test") for s, f in zip(samples, forecasts, strict=True)]
+    planted = [sample for sample, _ in pairs]
+    metric = inputs.suite.primary_metric
+    tables = (build_score_table(planted, rows) for rows in (forecasts, [informed for _, informed in pairs]))
+    without, informed = (score(table, (metric,))[metric] for table in tables)
+    return without, informed
+
+
+def _gain(inputs: Inputs, without: float, informed: float) -> float:
+    higher = inputs.suite.primary_metric in HIGHER_IS_BETTER
+    return informed - without if higher else (without - informed) / without
+
+
+def _planted_json(inputs: Inputs, planting: Planting, strength: float) -> dict[str, Any]:
+    """What was planted: on the test windows, the primary metric without the note and with a perfect use of it."""
+    samples = inputs.test_samples(inputs.suite.predictor(_settings(inputs.suite).predictors[0]))
+    forecasts = [planting.forecast(sample) for sample in samples]
+    without, informed = _errors(inputs, planting, samples, forecasts)
+    return {
+        "strength": strength,
+        "amount": planting.amount,
+        "rule": planting.rule.name,
+        "without_note": without,
+        "with_note": informed,
+        "gain": _gain(inputs, without, informed),
+    }
+
+
+def _reuse_encoders(study: Study, store: RunStore, control: Study, folder: RunStore) -> None:
+    """Gives the arms of a control the encoders that the suite warmed up on the real data.
+
+    An encoder that is warmed up on planted data memorises the notes. Its embeddings of note words are the initial ones.
+    """
+    if control.inputs.suite.encoder.warmup is None:
+        return
+    for seed in control.inputs.suite.seeds:
+        path = control.trained.arms.encoder_path(seed, folder)
+        if path.exists():
+            continue
+        warm = study.trained.arms.initial_encoder(seed, store) or {}
+        fresh = EncoderWithHead(control.trained.training.blueprint(), seed=seed).encoder.state_dict()
+        state = {name: fresh[name] if name.endswith("notes.weight") else warm[name] for name in warm}
+        content = save({name: tensor.contiguous() for name, tensor in state.items()})
+        write_atomically(path, partial(Path.write_bytes, data=content))

@@ -12,6 +12,7 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.models import describe
 from st2llm.evaluate.run.runners import RUNNERS, runner_name
+from st2llm.evaluate.run.runners.trained import TrainedRunner
 from st2llm.evaluate.run_folder.store import RunStore
 
 
@@ -20,7 +21,8 @@ class Study:
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
-        self.runners = {name: make(inputs) for name, make in RUNNERS.items()}
+        self.trained = TrainedRunner(inputs)
+        self.runners = {**{name: make(inputs) for name, make in RUNNERS.items()}, "trained": self.trained}
 
     def jobs(self) -> list[Job]:
         """Every predictor once for each seed; those that are not trained once, as text predictors have draws."""

@@ -1,19 +1,33 @@
 """The outcome of the planted controls of a run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from st2llm.config.suite import Suite
+from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.store import RunStore, read_json
-from st2llm.evaluate.scoring.arms import load_arms
-from st2llm.evaluate.scoring.gains.choice import make_choices
+from st2llm.evaluate.scoring.arms import FinishedArms, load_arms
+from st2llm.evaluate.scoring.gains.choice import Choices, make_choices
+from st2llm.evaluate.scoring.gains.gain import Scores
+from st2llm.evaluate.scoring.gains.outcome import shortage
 from st2llm.evaluate.scoring.records import gains, score_arms, score_table_of
+from st2llm.evaluate.scoring.score_table import ENTRY
+
+LEAST_MOVED = 0.02
+"""Mean difference between the predictions of two arms under which a control is vacuous; see `distance`.
+
+A gain cannot be larger than that difference (triangle inequality): arms that differ by less than 2 % of the error could
+not have shown a gain of 2 %."""
 
 
 def control_results(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
-    """By control (positive, negative): its gains, its arms, and whether the gains are as planted."""
+    """By control (positive, negative, dose-2, ...): its gains, its arms, and whether the gains are as planted."""
     results = {}
-    for name in ("positive", "negative"):
+    for name in _names(suite):
         folder = run / "controls" / name
         if not (folder / "run.json").is_file():
             continue
@@ -22,44 +36,96 @@ def control_results(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
         arms = load_arms(RunStore(folder), control, suite.tasks[0].name, timezone)
         scores = score_table_of(arms, score_arms(arms))
         choices = make_choices(arms, scores)
-        if choices.llm is None or choices.reference is None:
-            continue
-        best = choices.llm
-        gain, pretraining = gains(arms, scores, choices, best)
-        both = [g for g in (gain, pretraining) if g is not None]
-        results[name] = {
-            "description": _DESCRIPTIONS[name],
-            "train_note": card["train_note"],
-            "test_note": card["test_note"],
-            "llm_arm": best,
-            "arms": [
-                {
-                    "predictor": p,
-                    "backbone": arms.of(p)[0]["backbone"],
-                    **scores.estimate(suite.primary_metric, p).to_json(),
-                }
-                for p in arms.predictors
-            ],
-            "gain_best": gain.to_json() if gain else None,
-            "gain_pretraining": pretraining.to_json() if pretraining else None,
-            "passed": len(both) == 2 and all(_as_planted(name, g.low, g.high) for g in both),
-        }
+        if choices.llm is not None and choices.reference is not None:
+            results[name] = _result(name, card, arms, scores, choices)
     return results
 
 
-_MIN_GAIN = 0.005
-"""The interval of a planted gain must lie above this: untrained arms differ by less."""
+def _names(suite: Suite) -> list[str]:
+    """The names of the suite's controls, the positive one first."""
+    return sorted(
+        suite.controls.by_name if suite.controls else (), key=lambda name: ("pnd".index(name[0]), name)
+    )
+
+
+def _result(
+    name: str, card: Mapping[str, Any], arms: FinishedArms, scores: Scores, choices: Choices
+) -> dict[str, Any]:
+    metric, best = arms.suite.primary_metric, str(choices.llm)
+    both = gains(arms, scores, choices, best)
+    moved = [distance(arms, best, gain.vs) for gain in both if gain is not None]
+    least = min((value for value in moved if value is not None), default=None)
+    outcome = control_outcome(name, both, least)
+    planted = card.get("planted") or {}
+    return {
+        "description": _DESCRIPTIONS["negative" if name == "negative" else "positive"],
+        "outcome": outcome,
+        "passed": outcome == "passed",
+        "strength": planted.get("strength"),
+        "planted": planted,
+        "moved": least,
+        "seeds": arms.suite.seeds,
+        "train_note": card["train_note"],
+        "test_note": card["test_note"],
+        "llm_arm": best,
+        "arms": [
+            {"predictor": p, "backbone": arms.of(p)[0]["backbone"], **scores.estimate(metric, p).to_json()}
+            for p in arms.predictors
+        ],
+        **{key: gain.to_json() if gain else None for key, gain in zip(_GAINS, both, strict=True)},
+    }
+
+
+def control_outcome(name: str, both: tuple[Gain | None, Gain | None], moved: float | None) -> str:
+    """`passed`, `failed`, `vacuous` (the arms predict nearly the same) or `unresolved` (too few blocks or seeds for a
+    verdict).
+
+    A negative control passes where the intervals of both gains hold zero, another one where both lie above it.
+    moved: the smallest mean difference between the predictions of the LLM arm and of its references.
+    """
+    if any(gain is None or gain.low is None or gain.high is None or shortage(gain) for gain in both):
+        return "unresolved"
+    spans = [(gain.low or 0.0, gain.high or 0.0) for gain in both if gain is not None]
+    as_planted = all(low <= 0 <= high if name == "negative" else low > 0 for low, high in spans)
+    if moved is not None and moved < LEAST_MOVED and (name == "negative" or not as_planted):
+        return "vacuous"
+    return "passed" if as_planted else "failed"
+
+
+def distance(arms: FinishedArms, predictor: str, other: str) -> float | None:
+    """How far the predictions of two arms are apart, the mean over the seeds that both have; None without such.
+
+    Of numbers: the mean absolute difference as a share of the other's mean absolute error. Of labels: the share of
+    samples with different answers.
+    """
+    keys = {name: {r["seed"]: r["key"] for r in arms.of(name)} for name in (predictor, other)}
+    shared = sorted(set(keys[predictor]) & set(keys[other]))
+    values = [
+        _distance(arms.predictions[keys[predictor][seed]], arms.predictions[keys[other][seed]])
+        for seed in shared
+    ]
+    return float(np.mean(values)) if values else None
+
+
+def _distance(one: pd.DataFrame, other: pd.DataFrame) -> float:
+    both = one.merge(other, on=ENTRY, suffixes=("", "_other"))
+    if "answer" in both and both["answer"].notna().any():
+        labelled = both[both["answer"].notna()]
+        return float((labelled["answer"] != labelled["answer_other"]).mean())
+    both = both[both["valid"]]
+    error = float((both["value_other"] - both["truth"]).abs().mean())
+    return float((both["value"] - both["value_other"]).abs().mean()) / error if error else 0.0
+
+
+_GAINS = ("gain_best", "gain_pretraining")
 _DESCRIPTIONS = {
     "positive": (
-        "A note states the level of each day (of each sample where the horizon is shorter than a day). Notes of "
-        "training, validation and test share no phrase, so only pretrained weights that relate the phrases can use "
-        "them. Both gains must be above zero, by half a percent at least."
+        "The truth is the forecast of the untrained arms plus or minus its error, and a note states in words how each "
+        "sample then differs. Training, validation and test share no word, so only pretrained weights that relate the "
+        "words can use the notes of the test part. Both gains must be above zero."
     ),
-    "negative": "The same notes, shuffled, so that they carry no information. Both intervals must contain zero.",
+    "negative": (
+        "The same without an effect, so that the notes carry no information. The intervals of both gains must contain "
+        "zero, and the predictions of the arms must differ."
+    ),
 }
-
-
-def _as_planted(name: str, low: float | None, high: float | None) -> bool:
-    if low is None or high is None:
-        return False
-    return low > _MIN_GAIN if name == "positive" else low <= 0 <= high

@@ -188,6 +188,25 @@ def test_both_controls_are_shown_with_notes_gains_and_outcome(html, markdown):
     assert "**Negative control passed**" in markdown
 
 
+def test_controls_say_what_was_planted_and_how_far_the_arms_are_apart(html, markdown):
+    for text in (html, markdown):
+        assert "a perfect use of the note gains 40.0 %" in text
+        assert "differ by 7.0 % of the error" in text
+    assert "| 2.0 % | +1.2 % [−0.8, +3.2] | +1.3 % [−0.7, +3.3] | failed |" in markdown
+
+
+@pytest.mark.parametrize("outcome", ["vacuous", "unresolved"])
+def test_a_control_without_a_result_does_not_pass(tmp_path, outcome):
+    run = fake_run.write(tmp_path, fake_run.Plan(**QUICK))
+    controls = json.loads((run / "controls.json").read_text())
+    controls["negative"] |= {"outcome": outcome, "passed": False}
+    (run / "controls.json").write_text(json.dumps(controls))
+    write_report(run)
+    text = (run / "report.md").read_text(encoding="utf-8")
+    assert f"**Negative control {outcome.upper()}**" in text
+    assert "The negative control failed" not in text
+
+
 def test_a_failed_control_is_said_aloud(tmp_path):
     write_report(fake_run.write(tmp_path, fake_run.Plan(controls_passed=(False, True), **QUICK)))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 from support import tiny_suite
 from support.command_line import ST2LLM, run_cli
 from support.tiny_suite import ENVIRONMENT, assert_same_numbers, leftovers, records
@@ -92,9 +94,25 @@ def test_both_controls_are_judged_with_both_gains(finished):
     for name, control in found.items():
         assert control["llm_arm"] == "llm-frozen"
         assert control["gain_pretraining"]["vs"] == "llm-random"
-        spans = [(control[key]["low"], control[key]["high"]) for key in ("gain_best", "gain_pretraining")]
-        right = [low > 0 if name == "positive" else low <= 0 <= high for low, high in spans]
-        assert control["passed"] == all(right)
+        assert control["outcome"] in ("passed", "failed", "vacuous", "unresolved")
+        assert control["passed"] == (control["outcome"] == "passed")
+        assert control["strength"] == {"positive": 0.3, "negative": 0.0}[name]
+        assert control["seeds"] == [0, 1]
+        assert control["moved"] >= 0
+
+
+def test_a_control_starts_from_the_encoders_of_the_suite(finished):
+    encoders = [
+        load_file(folder / "encoder" / "warm-1.safetensors")
+        for folder in (finished, finished / "controls/negative")
+    ]
+    own, lent = ({n: t for n, t in state.items() if not n.endswith("notes.weight")} for state in encoders)
+    assert own.keys() == lent.keys()
+    assert all(torch.equal(own[name], lent[name]) for name in own)
+
+
+def test_both_controls_have_notes_of_training_and_of_test(finished):
+    found = json.loads((finished / "controls.json").read_text())
     assert found["positive"]["train_note"] != found["positive"]["test_note"]
 
 

@@ -276,7 +276,7 @@ def test_data_of_another_kind_than_the_suites_are_refused(town, tmp_path):
 
 STAY_TASK = {"next-place": {"history": 6, "context_stays": 3, "target_time": True}}
 HOURS = {"encoder": {"d_st": 16, "patch": 12}}
-CONTROLS = {"predictors": ["none", "llm-random", "llm-frozen"], "steps": 3, "lr": 1e-3, "windows": 24}
+CONTROLS = {"predictors": ["none", "llm-random", "llm-frozen"], "windows": 24}
 ARMS = [
     {"name": "none", "family": "primitive", "backbone": "none"},
     {"name": "llm-random", "family": "soft", "backbone": "llm-random"},

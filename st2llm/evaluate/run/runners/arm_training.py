@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -64,7 +65,7 @@ class ArmTraining:
         inputs, reporter, curve = self.inputs, self.inputs.reporter, trained.chosen.curve
         data = self.training.preprocessor.collate(samples, with_instructions=job.predictor.family == "soft")
         llm = self._language_model(job) if is_adapted(job.predictor) else _model_of(trained.arm)
-        fresh = self._build(job, self._initial_encoder(job.seed, store), llm)
+        fresh = self._build(job, self.initial_encoder(job.seed, store), llm)
         steps = max(1, curve.best_step)
         reporter.start(f"{job.key} with validation", steps)
         budget = replace(self._budget(curve.lr), stop=steps, patience=None)
@@ -82,7 +83,7 @@ class ArmTraining:
     def _train_stacked(self, jobs: Sequence[Job], rates: Sequence[float], store: RunStore) -> None:
         members = []
         for job in jobs:
-            initial, llm = self._initial_encoder(job.seed, store), self._language_model(job)
+            initial, llm = self.initial_encoder(job.seed, store), self._language_model(job)
             members += [StackMember(self._build(job, initial, llm), job.seed, rate) for rate in rates]
         fits: list[FitResult] = []
         for start in range(0, len(members), LARGEST_STACK):
@@ -94,7 +95,7 @@ class ArmTraining:
 
     def _train_alone(self, job: Job, rates: Sequence[float], store: RunStore) -> TrainedArm:
         """One learning rate after the other; only the best arm is kept, since each may hold a model of its own."""
-        initial, fits = self._initial_encoder(job.seed, store), []
+        initial, fits = self.initial_encoder(job.seed, store), []
         best: tuple[FitResult, Arm] | None = None
         for rate in rates:
             arm = self._build(job, initial, self._language_model(job))
@@ -128,12 +129,16 @@ class ArmTraining:
         first = store.finished(self.inputs.key(job.predictor.name, self.inputs.suite.seeds[0]))
         return [float(first["lr"])] if first else list(self.inputs.budget.lr)
 
-    def _initial_encoder(self, seed: int, store: RunStore) -> dict[str, Tensor] | None:
+    def encoder_path(self, seed: int, store: RunStore) -> Path:
+        """The file of the warmed-up encoder of a seed."""
+        return store.root / "encoder" / f"{self.inputs.key('warm', seed)}.safetensors"
+
+    def initial_encoder(self, seed: int, store: RunStore) -> dict[str, Tensor] | None:
         """The warmed-up encoder state that all arms of a seed start from; None where the suite warms none up."""
         settings = self.inputs.suite.encoder.warmup
         if settings is None:
             return None
-        path = store.root / "encoder" / f"{self.inputs.key('warm', seed)}.safetensors"
+        path = self.encoder_path(seed, store)
         if not path.exists():
             self.inputs.reporter.start(f"encoder, seed {seed}", settings.steps)
         training = self.training if settings.data is None else self._training_on(settings.data)
