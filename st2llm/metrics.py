@@ -221,6 +221,12 @@ def is_measurable(name: str, totals: Mapping[str, object]) -> bool:
     return set(_RATIOS[name][::2]) <= set(totals)
 
 
+def needs_total(name: str, total: str) -> bool:
+    """Whether a metric may be computed from a total of this name; metrics of classes and events may need any."""
+    ratio = _RATIOS.get(name)
+    return ratio is None or total in ratio[::2]
+
+
 def entry_total(name: str) -> str | None:
     """The total whose count is the number of entries that a metric is over; None for metrics of classes and events."""
     if name in ("f1", "auprc", "event_f1"):

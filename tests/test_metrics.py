@@ -356,6 +356,14 @@ def test_each_task_has_its_metrics_the_usual_one_first(kind, task, asked, first,
     assert others <= set(found) <= set(metrics.METRICS)
 
 
+@pytest.mark.parametrize("name", metrics.VALUE_METRICS)
+def test_a_metric_follows_from_the_totals_that_it_needs_alone(name):
+    totals = metrics.value_totals(VALUE, TRUTH, VALID)
+    needed = {total: value for total, value in totals.items() if metrics.needs_total(name, total)}
+    assert metrics.metrics_from_totals(needed, (name,)) == metrics.metrics_from_totals(totals, (name,))
+    assert name == "r2" or len(needed) < len(totals)
+
+
 def test_metrics_say_whether_totals_suffice_for_them():
     assert metrics.is_measurable("mae", metrics.value_totals(VALUE, TRUTH, VALID))
     assert not metrics.is_measurable("nll", metrics.value_totals(VALUE, TRUTH, VALID))

@@ -81,10 +81,14 @@ class Report:
 def rescore(run: Path) -> Report:
     """Computes scores, records and control results of a run folder again from its predictions, and writes its pages.
 
+    The pages of a published report, which has no predictions to draw, are kept where the records are as they were.
     Nothing is trained or prompted. Raises ConfigError where the folder holds no run, or no finished arm.
     """
+    results = run / "results.jsonl"
+    before = results.read_bytes() if results.is_file() else b""
     records, scores = score_run(run)
-    write_report(run)
+    if (run / "predictions").is_dir() or results.read_bytes() != before:
+        write_report(run)
     return Report(run, tuple(records), scores)
 
 

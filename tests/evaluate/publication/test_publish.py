@@ -89,6 +89,7 @@ def test_the_records_of_a_copy_follow_from_its_scores(real_run, tmp_path):
     before = read_lines(copy / "results.jsonl")
     assert run_cli("report", copy, "--rescore").returncode == 0
     assert read_lines(copy / "results.jsonl") == before == read_lines(real_run / "results.jsonl")
+    assert (copy / "report.html").read_bytes() == (real_run / "report.html").read_bytes()
 
     scores = pd.read_parquet(copy / "scores.parquet")
     scores.loc[scores["metric"] == "abs_error", "sum"] *= 2

@@ -53,7 +53,7 @@ def validation_score(
 
 
 def score_validation(arms: FinishedArms) -> pd.DataFrame:
-    """Metric totals of validation windows by predictor, seed, sample and place; unread answers are penalised.
+    """Totals of the selection metric on validation by predictor, seed, sample and place; unread answers are penalised.
 
     An arm with unread answers has none where no rule of the run has predictions to replace them by, because an earlier
     version finished it.
@@ -67,7 +67,9 @@ def score_validation(arms: FinishedArms) -> pd.DataFrame:
             totals = _totals_by_pair(resolve_unread(on_validation, result, "penalised"))
             tables.append(totals.assign(predictor=result["predictor"], seed=result["seed"]))
     filled = [table for table in tables if len(table)] or tables
-    return pd.concat(filled, ignore_index=True)[[*VALIDATION_COLUMNS]]
+    every = pd.concat(filled, ignore_index=True)[[*VALIDATION_COLUMNS]]
+    is_needed = [metrics.needs_total(arms.suite.selection_metric, str(name)) for name in every["metric"]]
+    return every[np.array(is_needed, dtype=bool)].reset_index(drop=True)
 
 
 def _totals_by_pair(frame: pd.DataFrame) -> pd.DataFrame:
