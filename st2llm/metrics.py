@@ -171,7 +171,7 @@ def path_scores(
     distance = np.hypot(*np.moveaxis(x - t, -1, 0))
     root_steps = float(np.sqrt(valid.sum()))
     to_truth = np.sqrt((distance**2).sum(axis=1)) / root_steps
-    flat = x.reshape(m, -1)
+    flat = (x - t).reshape(m, -1)  # squares of large coordinates would cancel
     square = (flat**2).sum(axis=1)
     pairwise = np.sqrt(np.maximum(square[:, None] + square - 2 * flat @ flat.T, 0.0)) / root_steps
     np.fill_diagonal(pairwise, 0.0)
@@ -240,11 +240,12 @@ def metric_from_totals(
     """A metric from pooled totals; arrays of totals (bootstrap draws) give an array of the metric.
 
     mae, rmse, crps: raw units. wape: sum |error| / sum |truth|. mape: a fraction, over entries whose truth is not 0.
-    r2: 1 - SSE / SST, NaN for a constant truth. acc@k, mrr: fractions; a true label that the ranking lacks is a miss.
-    ade_m, fde_m, minade_m, minfde_m, energy_m (`path_scores`): in the unit of the positions. nll: nats per entry.
-    cover90: fraction of truths between the 5 % and 95 % quantiles. f1: mean over labels that are true or predicted at
-    least once (binary: of the positive class). auprc: average precision. event_f1: from the precision of alarms and the
-    recall of faults, 0 without an alarm.
+    Both are shares of the level, so they depend on where the unit has its zero (degrees Celsius or kelvins).
+    r2: 1 - SSE / SST, NaN for a truth that is constant or varies by less than a millionth of its level. acc@k, mrr:
+    fractions; a true label that the ranking lacks is a miss. ade_m, fde_m, minade_m, minfde_m, energy_m
+    (`path_scores`): in the unit of the positions. nll: nats per entry. cover90: fraction of truths between the 5 % and
+    95 % quantiles. f1: mean over labels that are true or predicted at least once (binary: of the positive class).
+    auprc: average precision. event_f1: from the precision of alarms and the recall of faults, 0 without an alarm.
 
     NaN where there is no entry. Raises ConfigError for an unknown name.
     """

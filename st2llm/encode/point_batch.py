@@ -10,6 +10,7 @@ from torch import Tensor
 
 from st2llm.encode.batch import TensorBatch, label_index, random_scales
 from st2llm.types import DAY_S, HOUR_S, Sample
+from st2llm.types.rounding import real_spread
 
 DAY_PARTS = 48
 """Number of parts of a day; the time of day of a point is given as one of them."""
@@ -130,7 +131,7 @@ def local_coordinates(sample: Sample) -> LocalCoordinates:
     visible = xy[np.isfinite(xy).all(axis=1)]
     step = visible[-1] - visible[-2] if len(visible) > 1 else np.zeros(2)
     length = float(np.hypot(*step))
-    forward = step / length if length > 1e-6 else np.array([1.0, 0.0])
+    forward = step / length if length > 0 else np.array([1.0, 0.0])
     left = np.array([-forward[1], forward[0]])
     # The second axis points to the side that the object came from, so that mirrored bends are equal.
     side = 1.0 if float(((visible - visible[-1]) @ left).mean()) >= 0 else -1.0
@@ -282,10 +283,10 @@ def log_gap(hours: np.ndarray | float) -> np.ndarray:
 def fit_point_scaler(train: Sequence[PointSequence]) -> PointScaler:
     """Statistics of the training points; a constant feature keeps its unit."""
     rows = np.concatenate([points.numbers for points in train])
-    std = rows.std(axis=0)
+    std = real_spread(rows.std(axis=0), np.abs(rows).max(axis=0))
     paths = np.concatenate([points.position[:, :2] for points in train])
     metres = float(np.sqrt((paths**2).mean()))
-    return PointScaler(rows.mean(axis=0), np.where(std > 1e-9, std, 1.0), metres if metres > 1e-9 else 1.0)
+    return PointScaler(rows.mean(axis=0), np.where(std > 0, std, 1.0), metres if metres > 0 else 1.0)
 
 
 def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: int) -> PointBatch:

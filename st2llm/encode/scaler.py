@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from st2llm.types import Sample, TrainingWindows, check_training_windows
+from st2llm.types.rounding import real_spread
 
 
 @dataclass(frozen=True)
@@ -45,22 +46,38 @@ def fit_scaler(
     """Mean and standard deviation of the visible entries of the training windows; with `baseline`, of their
     differences from it.
 
-    A place that is constant or never visible gets a standard deviation of 1 and (never visible) the mean of all
-    places.
+    A place that is never visible gets the mean of its channel over all places; it and a place that is constant get the
+    standard deviation of the channel within the other places, and 1 where none varies.
     """
     check_training_windows(train, "A scaler")
     shape = train[0].values.shape[1:]
+    first, size = np.full(shape, np.nan), np.zeros(shape)
     total, square, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for sample in train:
         values = sample.values if baseline is None else sample.values - baseline(sample)
-        visible = np.where(sample.visible, values, 0.0)
+        size = np.fmax(size, np.nanmax(np.where(sample.visible, np.abs(sample.values), 0.0), axis=0))
+        first = np.where(np.isfinite(first), first, _first_visible(values, sample.visible))
+        # Differences from one value of the place, so that the variance of a high level does not cancel.
+        visible = np.where(sample.visible, values - first, 0.0)
         total += visible.sum(axis=0)
         square += (visible**2).sum(axis=0)
         count += sample.visible.sum(axis=0)
     safe = np.maximum(count, 1)
-    mean = np.where(count > 0, total / safe, total.sum() / max(count.sum(), 1))
-    variance = np.maximum(square / safe - (total / safe) ** 2, 0.0)
-    std = np.sqrt(variance)
-    # By cancellation, a constant place of 7.3 gets a deviation of 1e-7, not 0.
-    varies = (std > 1e-9) & (variance > 1e-12 * square / safe) & (count > 1)
-    return FieldScaler(mean=mean, std=np.where(varies, std, 1.0))
+    mean = np.nan_to_num(first) + total / safe
+    std = real_spread(np.sqrt(np.maximum(square / safe - (total / safe) ** 2, 0.0)), size)
+    everywhere = (mean * count).sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+    return FieldScaler(mean=np.where(count > 0, mean, everywhere), std=np.where(std > 0, std, _usual(std)))
+
+
+def _first_visible(
+    values: Float64[np.ndarray, "time node channel"], visible: Bool[np.ndarray, "time node channel"]
+) -> Float64[np.ndarray, "node channel"]:
+    """The first visible value of each place and channel; NaN where none is."""
+    at = visible.argmax(axis=0)[None]
+    return np.where(visible.any(axis=0), np.take_along_axis(values, at, axis=0)[0], np.nan)
+
+
+def _usual(std: Float64[np.ndarray, "node channel"]) -> Float64[np.ndarray, " channel"]:
+    """The root mean square of the standard deviations of each channel that are not 0; 1 where all are."""
+    square = (std**2).sum(axis=0) / np.maximum((std > 0).sum(axis=0), 1)
+    return np.where(square > 0, np.sqrt(square), 1.0)

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from st2llm.types.rounding import real_spread
+
 Role = Literal["number", "coordinate", "code"]
 """number: a reading. coordinate: of a moving object. code: of a place or mark, compared for equality."""
 
@@ -51,15 +53,14 @@ def window_shapes(
     """The normalized shapes of windows over the entries in `mask`, which the query shows.
 
     The level of a number is its mean and its scale its standard deviation; the level of a coordinate is its last value,
-    and east and north share one scale, which preserves directions. The scale of a constant series is 0.
+    and east and north share one scale, which preserves directions. The scale of a series that is constant, up to
+    rounding, is 0.
     """
     masked = np.where(mask, values, np.nan)
     finite = np.isfinite(masked)
-    level, scale = _mean(masked, finite), np.zeros((len(values), values.shape[2]))
-    spread = _mean((masked - level[:, None]) ** 2, finite)
-    scale[:] = np.sqrt(np.where(np.isfinite(spread), spread, 0.0))
-    # Values that are equal up to rounding count as constant, so that 0.1 + 0.2 does not give a shape.
-    scale[scale < 1e-9 * (1 + np.abs(np.nan_to_num(level)))] = 0.0
+    level = _mean(masked, finite)
+    scale = np.sqrt(np.nan_to_num(_mean((masked - level[:, None]) ** 2, finite)))
+    scale = real_spread(scale, np.where(finite, np.abs(masked), 0.0).max(axis=1, initial=0.0))
     coordinates = [i for i, role in enumerate(of) if role == "coordinate"]
     if coordinates:
         level[:, coordinates] = _last(masked[:, :, coordinates])

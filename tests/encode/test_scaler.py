@@ -68,12 +68,28 @@ def test_other_test_data_change_nothing():
     np.testing.assert_array_equal(ours.std, theirs.std)
 
 
-def test_a_place_that_never_changes_is_divided_by_one():
+def test_a_place_that_never_changes_is_divided_by_what_is_usual_elsewhere():
     values = fields.series(60)
     values[:, 1] = 7.3
     scaler = fit_scaler(TrainingWindows(train(values)))
-    assert scaler.std[1, 0] == 1
+    assert scaler.std[1, 0] == pytest.approx(np.sqrt((scaler.std[[0, 2], 0] ** 2).mean()))
     np.testing.assert_allclose(scaler.scale(values)[:, 1], 0, atol=1e-9)
+
+
+def test_values_that_never_change_anywhere_are_divided_by_one():
+    assert (fit_scaler(TrainingWindows(train(np.full((60, 2, 1), 7.3)))).std == 1).all()
+
+
+def test_a_high_level_does_not_hide_what_varies_and_single_precision_does_not_vary():
+    values = fields.series(60)
+    np.testing.assert_allclose(
+        fit_scaler(TrainingWindows(train(values + 1e6))).std,
+        fit_scaler(TrainingWindows(train(values))).std,
+        rtol=1e-6,
+    )
+    rounded = np.float32(7.3) + np.float32(5e-7) * (np.arange(60) % 2)
+    values[:, 1, 0] = rounded
+    assert fit_scaler(TrainingWindows(train(values))).std[1, 0] > 1
 
 
 def test_a_place_that_is_never_seen_takes_the_mean_of_all_places():
@@ -82,7 +98,14 @@ def test_a_place_that_is_never_seen_takes_the_mean_of_all_places():
     scaler = fit_scaler(TrainingWindows(train(values)))
     shown = np.concatenate([sample.values[:4, :2] for sample in train(values)])
     assert scaler.mean[2, 0] == pytest.approx(shown.mean())
-    assert scaler.std[2, 0] == 1
+    assert scaler.std[2, 0] == pytest.approx(np.sqrt((scaler.std[:2, 0] ** 2).mean()))
+
+
+def test_a_place_that_is_never_seen_in_one_channel_takes_the_mean_of_that_channel():
+    values = np.concatenate([fields.series(60), 1e6 * fields.series(60)], axis=2)
+    values[:, 2, 0] = NAN
+    scaler = fit_scaler(TrainingWindows(train(values)))
+    assert scaler.mean[2, 0] == pytest.approx(fit_scaler(TrainingWindows(train(values[:, :, :1]))).mean[2, 0])
 
 
 @given(arrays(np.float64, (5, 3, 1), elements=st.floats(-1e5, 1e5, allow_subnormal=False)))

@@ -16,6 +16,7 @@ from st2llm.data.read import readings as readers
 from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
 from st2llm.types import SensorGraph, place_ids
+from st2llm.types.rounding import real_spread
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _standardise(
             f"{card.name}: `standardise` takes the mean and standard deviation of the first {card.standardise} "
             f"steps, but there are {len(known)}, or a place has no reading in them. Correct the card."
         )
-    std = np.nanstd(known, axis=0)
+    std = real_spread(np.nanstd(known, axis=0), np.nanmax(np.abs(known), axis=0))
     scaled = (values - np.nanmean(known, axis=0)) / np.where(std > 0, std, 1.0)
     return scaled, [
         f"values were standardised by the mean and standard deviation of the first {card.standardise} steps"

@@ -13,7 +13,8 @@ from st2llm import metrics
 from st2llm.evaluate.controls.faults import Fault
 from st2llm.types import SensorGraph
 
-_MIN_RESIDUAL = 1e-9
+_SMALLEST_SHARE = 1e-9
+"""A typical residual is at least this share of the mean residual of training, so that no score is infinite."""
 _MIN_SHARE = 0.1
 """The usual residual of an hour is at least this share of the median over the hours of its place."""
 
@@ -31,9 +32,10 @@ def add_anomaly_scores(
     typical = _residual(training).groupby(_slots(training, zone), observed=True).median()
     # A place that reads zero every night has residuals of zero then, so an hour's residual is bounded from below.
     lower_bound = _MIN_SHARE * typical.groupby(level=[0, 1]).transform("median")
-    typical = typical.clip(lower=lower_bound).clip(lower=_MIN_RESIDUAL)
+    smallest = _SMALLEST_SHARE * float(_residual(training).mean())
+    typical = typical.clip(lower=lower_bound).clip(lower=smallest if smallest > 0 else 1.0)
     threshold = float((_residual(training) / _per_row(typical, training, zone)).quantile(share))
-    suspicion = _residual(table) / _per_row(typical, table, zone) / max(threshold, _MIN_RESIDUAL)
+    suspicion = _residual(table) / _per_row(typical, table, zone) / max(threshold, _SMALLEST_SHARE)
     return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
 
 

@@ -105,7 +105,7 @@ def _relative_errors(table: pd.DataFrame) -> pd.Series:
         return labels.groupby(["sample", "place"], observed=True)["rank"].max().sort_values(kind="stable")
     kept = entry_errors(table[table["valid"] & np.isfinite(table["value"])])
     sums = kept.groupby(["sample", "place"], observed=True)[["error", "size"]].sum()
-    return (sums["error"] / sums["size"].clip(lower=1e-9)).sort_values(kind="stable")
+    return (sums["error"] / sums["size"]).fillna(0.0).sort_values(kind="stable")
 
 
 def _per_place(answers: pd.DataFrame, entries: pd.DataFrame, *, alone: bool = False) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from sklearn.linear_model import Ridge
 
 from st2llm.data.positions import planar_positions
@@ -26,10 +26,13 @@ from st2llm.predict.baselines.slots import (
     fit_slot_mean,
 )
 from st2llm.types import DAY_S, MONTH_S, Prediction, Sample, TrainingWindows
+from st2llm.types.rounding import real_spread
 
 MAX_NEIGHBOURS = 8
 """Number of nearest visible places in an inverse-distance average."""
 _MAX_CANDIDATES = 64
+_SAME_PLACE = 1e-6
+"""Distance of a place at the same position, as a share of that of the nearest place elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +188,9 @@ class InverseDistance:
             distances = np.hypot(*(xy - xy[node]).T)
             distances[node] = np.inf
             order = np.argsort(distances, kind="stable")[: min(_MAX_CANDIDATES, len(distances) - 1)]
-            nearest = max(float(distances[order[0]]), 1e-9) if len(order) else 1.0
-            weights = 1 / np.maximum(distances[order] / nearest, 1e-6) ** 2
+            apart = distances[order][distances[order] > 0]
+            nearest = float(apart[0]) if len(apart) else 1.0
+            weights = 1 / np.maximum(distances[order] / nearest, _SAME_PLACE) ** 2
             values = sample.values[:, order].copy()
             values[np.cumsum(np.isfinite(values), axis=1) > MAX_NEIGHBOURS] = np.nan
             filled[:, node] = _weighted_mean(values, weights, filled[:, node])
@@ -200,24 +204,26 @@ Level = Literal["overall", "slot", "held-out", "window"]
 class RidgeForecast:
     """One linear map from the history of a place to its horizon, shared by all places and channels.
 
-    level: what is subtracted from values. `overall`: the mean of all visible training values. `slot`: the place's mean
-    of that hour of the week, best with daily cycles. `held-out`: the same, without the training window itself
-    (`HeldOutSlotMean`), best where a slot has few training values. `window`: the mean of the window's history, best
-    where the level drifts between seasons (as in NLinear, Zeng et al. 2023).
-    Missing inputs take the slot mean.
+    level: what is subtracted from values. `overall`: the channel's mean over all visible training values. `slot`: the
+    place's mean of that hour of the week, best with daily cycles. `held-out`: the same, without the training window
+    itself (`HeldOutSlotMean`), best where a slot has few training values. `window`: the mean of the window's history,
+    best where the level drifts between seasons (as in NLinear, Zeng et al. 2023).
+    scale: standard deviation of each channel about that level, by which inputs and targets are divided, so that the
+    forecast does not depend on the unit. Missing inputs take the slot mean.
     """
 
     means: SlotMean | HeldOutSlotMean
-    overall: float
+    overall: Float64[np.ndarray, " channel"]
+    scale: Float64[np.ndarray, " channel"]
     model: Ridge
     level: Level
 
     def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
         residuals, levels = zip(*(self.parts(sample) for sample in samples), strict=True)
-        x = np.stack([r[: s.first_wanted_step] for r, s in zip(residuals, samples, strict=True)])
+        x = np.stack([r[: s.first_wanted_step] for r, s in zip(residuals, samples, strict=True)]) / self.scale
         b, _, n, c = x.shape
         rows = np.moveaxis(x, 1, -1).reshape(b * n * c, -1)
-        y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1)
+        y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1) * self.scale
         level = np.stack([one[s.first_wanted_step :] for one, s in zip(levels, samples, strict=True)])
         return np.asarray(y + level, dtype=np.float64)
 
@@ -234,38 +240,65 @@ class RidgeForecast:
         elif self.level == "window":
             level = np.broadcast_to(filled[: sample.first_wanted_step].mean(axis=0), filled.shape)
         else:
-            level = np.full(filled.shape, self.overall)
+            level = np.broadcast_to(self.overall, filled.shape)
         return filled - level, level
 
 
 def fit_ridge(train: TrainingWindows, *, level: Level, penalty: float = 1e-3) -> RidgeForecast:
-    """Closed-form ridge regression with an intercept; the penalty is `penalty` times the number of rows.
+    """Closed-form ridge regression with an intercept, on values that are standardised by channel.
 
-    Rows without all their wanted values are left out. Raises DataError where none is left.
+    The penalty is `penalty` times the number of rows. Rows without all their wanted values are left out. Raises
+    DataError where none is left.
     """
-    overall = _visible_mean(train) if level == "overall" else 0.0
+    overall = _channel_means(train) if level == "overall" else np.zeros(train[0].values.shape[2])
     means = fit_held_out_slot_mean(train) if level == "held-out" else fit_slot_mean(train)
-    rule = RidgeForecast(means, overall, Ridge(), level)
-    inputs, targets = [], []
-    for sample in train:
-        (residuals, _), start = rule.parts(sample), sample.first_wanted_step
-        x = np.moveaxis(residuals[:start], 0, -1).reshape(-1, start)
-        raw = np.moveaxis(known_values(sample)[start:], 0, -1).reshape(len(x), -1)
-        y = np.moveaxis(residuals[start:], 0, -1).reshape(len(x), -1)
-        complete = np.isfinite(raw).all(axis=1)
-        inputs.append(x[complete])
-        targets.append(y[complete])
-    x, y = np.concatenate(inputs), np.concatenate(targets)
-    if not len(x):
+    rule = RidgeForecast(means, overall, np.ones(len(overall)), Ridge(), level)
+    rows = [_ridge_rows(rule, sample) for sample in train]
+    x, y, complete = (np.concatenate(part) for part in zip(*rows, strict=True))
+    if not complete.any():
         raise DataError(
             "No training window has all its wanted values, so a ridge cannot be fitted. Check the data."
         )
-    return replace(rule, model=Ridge(alpha=penalty * len(x)).fit(x, y))
+    scale = _channel_scales(train, x, complete)
+    unit = np.broadcast_to(scale, complete.shape)[complete, None]
+    model = Ridge(alpha=penalty * len(unit)).fit(x[complete] / unit, y[complete] / unit)
+    return replace(rule, scale=scale, model=model)
 
 
-def _visible_mean(train: TrainingWindows) -> float:
-    visible = np.concatenate([sample.values[sample.visible] for sample in train])
-    return float(visible.mean()) if len(visible) else 0.0
+def _ridge_rows(
+    rule: RidgeForecast, sample: Sample
+) -> tuple[
+    Float64[np.ndarray, "node channel history"],
+    Float64[np.ndarray, "node channel horizon"],
+    Bool[np.ndarray, "node channel"],
+]:
+    """The residuals of a training window before and from the first wanted step, and whether all of these are known."""
+    (residuals, _), start = rule.parts(sample), sample.first_wanted_step
+    complete = np.isfinite(known_values(sample)[start:]).all(axis=0)
+    return np.moveaxis(residuals[:start], 0, -1), np.moveaxis(residuals[start:], 0, -1), complete
+
+
+def _channel_scales(
+    train: TrainingWindows,
+    x: Float64[np.ndarray, "row channel history"],
+    complete: Bool[np.ndarray, "row channel"],
+) -> Float64[np.ndarray, " channel"]:
+    """The standard deviation of the inputs of each channel; 1 for a channel whose inputs are all equal."""
+    spread = np.array(
+        [x[complete[:, c], c].std() if complete[:, c].any() else 0.0 for c in range(x.shape[1])]
+    )
+    size = np.nanmax([np.nanmax(np.abs(s.values), axis=(0, 1), initial=0.0) for s in train], axis=0)
+    spread = real_spread(spread, size)
+    return np.where(spread > 0, spread, 1.0)
+
+
+def _channel_means(train: TrainingWindows) -> Float64[np.ndarray, " channel"]:
+    """The mean of the visible training values of each channel; 0 without any."""
+    total, count = np.zeros(train[0].values.shape[2]), np.zeros(train[0].values.shape[2])
+    for sample in train:
+        total += np.where(sample.visible, sample.values, 0.0).sum(axis=(0, 1))
+        count += sample.visible.sum(axis=(0, 1))
+    return np.asarray(total / np.maximum(count, 1), dtype=np.float64)
 
 
 def last_value(train: TrainingWindows) -> LastValue:

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from st2llm.errors import DataError
 from st2llm.predict.baselines.movement import ranking_prediction
 from st2llm.types import Prediction, Sample, TrainingWindows
+from st2llm.types.rounding import real_spread
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def nearest_features(train: TrainingWindows) -> NearestFeatures:
         raise DataError("No training sample has a label, so none can be the nearest. Check the data card.")
     raw = np.stack([_features(sample) for sample in labelled])
     center, spread = raw.mean(axis=0), raw.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
+    spread = real_spread(spread, np.abs(raw).max(axis=0))
+    scale = np.where(
+        spread > 0, spread, np.inf
+    )  # a feature that is always the same tells no training sample apart
     return NearestFeatures((raw - center) / scale, center, scale, tuple(str(s.label) for s in labelled))
 
 

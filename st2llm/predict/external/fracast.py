@@ -270,13 +270,15 @@ class FracastPredictor:
 
     @torch.inference_mode()
     def _block(self, past: Float64[np.ndarray, "row time"]) -> Float64[np.ndarray, "row horizon quantile"]:
-        tail = past[:, -CONTEXT_LENGTH:].astype(np.float32)
-        low = np.nanmin(tail, axis=1, keepdims=True).astype(np.float64)
-        span = np.maximum(np.nanmax(tail, axis=1, keepdims=True) - low, 1e-5)
+        tail = past[:, -CONTEXT_LENGTH:]
+        low = np.nanmin(tail, axis=1, keepdims=True)
+        span = np.nanmax(tail, axis=1, keepdims=True) - low
         visible = np.zeros((len(tail), CONTEXT_LENGTH), dtype=bool)
         scaled = np.zeros((len(tail), CONTEXT_LENGTH), dtype=np.float32)
         visible[:, -tail.shape[1] :] = np.isfinite(tail)
-        scaled[:, -tail.shape[1] :] = np.where(np.isfinite(tail), (tail - low) / span, 0.0)
+        scaled[:, -tail.shape[1] :] = np.where(
+            np.isfinite(tail), (tail - low) / np.where(span > 0, span, 1.0), 0.0
+        )
         device = self.model.head.queries.device
         quantiles = self.model(torch.from_numpy(scaled).to(device), torch.from_numpy(visible).to(device))
         return np.asarray(quantiles.cpu().numpy() * span[:, :, None] + low[:, :, None], dtype=np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 
 from st2llm.errors import DataError
 from st2llm.serialize.answer.unread import unread_reason
-from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, Notation, Strategy, fit
+from st2llm.serialize.numbers import LEAST_STEPS, SEQUENTIAL_STRATEGIES, Notation, Strategy, fit
 from st2llm.serialize.text.series import TargetSeries, forecast_start, separator_of, visible_values
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -59,7 +59,7 @@ class SeriesAnswer:
             values = values[: forecast_start(sample)]
         elif not np.isfinite(values).any():
             values = np.where(sample.visible[:, :, channel], sample.values[:, :, channel], np.nan)
-        return fit(self.notation.strategy, values, self.notation)
+        return fit(self.notation.strategy, values, replace(self.notation, least_steps=LEAST_STEPS))
 
     def grammar(self, sample: Sample) -> Grammar:
         """The grammar of the answer. Raises DataError where the series need different grammars."""

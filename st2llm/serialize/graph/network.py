@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.serialize.text.compass import format_displacement
-from st2llm.serialize.text.formatting import decimals_for, format_value
+from st2llm.serialize.text.formatting import decimals_for, format_value, short_decimals_for
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.statistics import slope
 from st2llm.types import Sample
@@ -55,7 +55,7 @@ def window_statistics(sample: Sample, channel: int) -> str:
     if len(finite) <= MAX_LAGS:
         return ""
     values = mean[finite]
-    places = min(decimals_for(values), 2)
+    places = short_decimals_for(values)
     low, high, middle = (
         format_value(float(x), places) for x in (values.min(), values.max(), np.median(values))
     )

@@ -1,6 +1,6 @@
 """Answers of grids by region: means of regions as numbers, spread over the cells when they are read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from st2llm.serialize.answer.unread import unread_reason
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.raster import Region
-from st2llm.serialize.numbers import Notation, Strategy, fit
+from st2llm.serialize.numbers import LEAST_STEPS, Notation, Strategy, fit
 from st2llm.serialize.text.series import forecast_start, separator_of
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -52,7 +52,7 @@ class RegionAnswer:
     def numbers(self, means: tuple[RegionMean, ...], channel: int) -> Strategy:
         """The notation of a channel, fitted to the visible means of all regions."""
         values = np.concatenate([mean.history for mean in means if mean.channel == channel])
-        return fit(self.notation.strategy, values, self.notation)
+        return fit(self.notation.strategy, values, replace(self.notation, least_steps=LEAST_STEPS))
 
     def grammar(self, sample: Sample) -> Grammar:
         means = self.means(sample)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
-from st2llm.serialize.text.formatting import decimals_for, format_value
+from st2llm.serialize.text.formatting import format_value, short_decimals_for
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import Line
 from st2llm.serialize.text.told import Entries, ValueText
@@ -57,7 +57,7 @@ def coarse_table(
     layout = layout_of(sample)
     rows, cols = _bands(layout.rows, cells, _is_north_up(layout)), _bands(layout.cols, cells, False)
     means = np.array([[_block_mean(values, layout, row, col) for col in cols] for row in rows])
-    places = min(decimals_for(means), 2)
+    places = short_decimals_for(means)
     single = len(rows[0]) == len(cols[0]) == 1
     lines = tuple(
         Line(
@@ -77,7 +77,7 @@ def top_cells(
     """The cells of the largest values: `60.5°N 20.0°W: 21.3`. told: the entries of the values in the sample."""
     finite = np.flatnonzero(np.isfinite(values))
     best = finite[np.argsort(-values[finite], kind="stable")][:count]
-    places = min(decimals_for(values), 2)
+    places = short_decimals_for(values)
     return tuple(
         ValueText(
             f"{plain_text(sample.side.labels[i])}: {format_value(float(values[i]), places)}",

@@ -22,7 +22,7 @@ from st2llm.serialize.text.field_variables import (
     context_variables,
     target_variables,
 )
-from st2llm.serialize.text.formatting import decimals_for, format_value
+from st2llm.serialize.text.formatting import format_value, short_decimals_for
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
@@ -202,7 +202,7 @@ class GridSerializer:
             means = raster.region_means(sample, region, channel)[: step + 1]
             finite = np.flatnonzero(np.isfinite(means))
             if len(finite) and np.isfinite(means[step]):
-                places = min(max(1, decimals_for(means)), 2)
+                places = max(1, short_decimals_for(means))
                 change = float(means[step] - means[finite[0]])
                 change_text = (
                     f" ({'+' if change >= 0 else '-'}{format_value(abs(change), places)})"

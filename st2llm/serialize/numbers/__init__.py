@@ -18,6 +18,7 @@ from st2llm.serialize.numbers.scientific import Scientific
 from st2llm.serialize.numbers.trend_words import TrendWords
 
 __all__ = [
+    "LEAST_STEPS",
     "MISSING",
     "SEQUENTIAL_STRATEGIES",
     "STRATEGIES",
@@ -52,6 +53,8 @@ STRATEGIES: Mapping[str, StrategyClass] = {
     "quantile-bins": QuantileBins,
     "trend-words": TrendWords,
 }
+LEAST_STEPS = 10
+"""`Notation.least_steps` of values in any unit; positions are metres and gaps hours, whose decimals are meant."""
 SEQUENTIAL_STRATEGIES = frozenset({"deltas", "trend-words"})
 """Strategies in which each number depends on those before, so that none can be written or read independently."""
 

@@ -76,7 +76,10 @@ def fit_scales(
     finest = float(f"1e-{notation.decimals}")
     step, shift = np.full(len(values), finest), np.zeros(len(values))
     open_ = np.flatnonzero(low < high)
-    resolution = np.full(len(open_), finest) if notation.decimals else _resolutions(filled[open_])
+    resolution = np.full(len(open_), finest)
+    coarse = np.abs(filled[open_]).max(axis=1, initial=0.0) < notation.least_steps * finest
+    own = coarse | (not notation.decimals)
+    resolution[own] = _resolutions(filled[open_[own]])
     coarsest = np.maximum(np.maximum(high, -low)[open_] / notation.top, np.nextafter(0.0, 1.0))
     first = np.floor(np.log10(coarsest)) - 1
     start = (np.clip(first, MIN_EXPONENT, MAX_EXPONENT).astype(np.int64) - MIN_EXPONENT) * len(FACTORS)

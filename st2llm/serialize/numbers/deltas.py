@@ -12,8 +12,8 @@ from st2llm.serialize.numbers.reading import NUMBER, first_run
 from st2llm.serialize.numbers.scaled_integers import (
     ScaledIntegers,
     candidate_steps,
+    finest_step,
     no_step_error,
-    resolution,
 )
 from st2llm.types import Numbers
 
@@ -38,7 +38,7 @@ class Deltas:
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "Deltas":
         """The smallest step of {1, 2, 5} x 10^k with which `headroom` times the values and their range fit.
 
-        As for scaled integers, the step is never finer than the decimals of the notation or of the values. Raises
+        As for scaled integers, the step is never finer than `finest_step`. Raises
         DataError where no step is large enough.
         """
         notation = replace(notation or Notation(strategy="deltas"), signed=True)
@@ -47,9 +47,7 @@ class Deltas:
         if least == greatest == 0:
             return cls(finest, 0, notation.top, notation)
         room, top = notation.headroom, notation.top
-        for step in candidate_steps(
-            max(greatest, -least) / top, finest if notation.decimals else resolution(finite)
-        ):
+        for step in candidate_steps(max(greatest, -least) / top, finest_step(finite, notation)):
             low, high = round(room * min(least / step, 0)), round(room * max(greatest / step, 0))
             if high - low <= top:
                 start = low - (top - (high - low)) // 2 if low and high else -top if low else 0

@@ -25,6 +25,7 @@ class Notation:
     the largest visible value. fixed: always `digits` digits, with leading zeros. decimals: digits after the point.
     signed: negative values have a minus; else all values are shifted so that none is negative. strategy: a key of
     `numbers.STRATEGIES`; its class says which of these settings it uses. bins: the number of quantile bins.
+    least_steps: where the largest value is fewer steps of the last decimal than this, steps are finer.
     """
 
     digits: int = 3
@@ -35,6 +36,7 @@ class Notation:
     signed: bool = False
     strategy: str = "scaled"
     bins: int = 10
+    least_steps: int = 0
 
     @property
     def top(self) -> int:

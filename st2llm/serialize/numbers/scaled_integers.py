@@ -38,8 +38,8 @@ class ScaledIntegers:
     def fit(cls, values: np.ndarray, notation: Notation | None = None) -> "ScaledIntegers":
         """The smallest step of {1, 2, 5} x 10^k with which `headroom` times the values fit into the digits.
 
-        The step is never finer than the decimals of the notation, or without any those that the values have: counts
-        below ten stay as they are. Raises DataError where no step is large enough.
+        The step is never finer than `finest_step`: counts below ten stay as they are. Raises DataError where no step
+        is large enough.
         """
         notation = notation or PLAIN
         finite = values[np.isfinite(values)].astype(np.float64)
@@ -47,9 +47,7 @@ class ScaledIntegers:
         finest = float(f"1e-{notation.decimals}")
         if low == high:
             return cls(finest, 0, notation)
-        for step in candidate_steps(
-            max(high, -low) / notation.top, finest if notation.decimals else resolution(finite)
-        ):
+        for step in candidate_steps(max(high, -low) / notation.top, finest_step(finite, notation)):
             shift = 0 if notation.signed else _shift(notation.headroom * (-low / step), notation.decimals)
             most = max(high, -low) if notation.signed else high
             if round(notation.headroom * (most / step)) + shift <= notation.top:
@@ -193,6 +191,13 @@ def candidate_steps(least: float, finest: float) -> Iterator[float]:
         step = float(f"{factor}e{exponent}")
         if finest <= step < math.inf:
             yield step
+
+
+def finest_step(values: Float64[np.ndarray, " time"], notation: Notation) -> float:
+    """The smallest step of a notation: its last decimal; that of the values where it has none, or one too coarse."""
+    last_decimal = float(f"1e-{notation.decimals}")
+    coarse = np.abs(values).max(initial=0.0) < notation.least_steps * last_decimal
+    return last_decimal if notation.decimals and not coarse else resolution(values)
 
 
 def resolution(values: Float64[np.ndarray, " time"]) -> float:

@@ -50,8 +50,12 @@ def _overall_clauses(sample: Sample) -> list[str]:
     comparable = np.isfinite(values[:half]).any(axis=0) & np.isfinite(values[half:]).any(axis=0)
     if half and comparable.any():
         before, after = (float(np.nanmean(part[:, comparable])) for part in (values[:half], values[half:]))
-        size = abs(after - before) / max(abs(before), 1e-9)
-        word = "about the same" if size < _TOLERANCE else ("higher" if after > before else "lower")
+        change = abs(after - before)
+        word = (
+            "about the same"
+            if change == 0 or change < _TOLERANCE * abs(before)
+            else ("higher" if after > before else "lower")
+        )
         clauses.append(f"all places, later half against earlier: {word}")
         clauses.append(f"highest place of all: {sample.side.labels[int(np.argmax(_place_means(values)))]}")
     return clauses

@@ -100,7 +100,7 @@ def is_correct(text: str, question: QuestionAnswer) -> bool | None:
         return None
     value = float(literal.group().replace(",", "").replace("−", "-"))
     truth, unit = float(question.answer), 10.0**-question.decimals if question.decimals else 0.0
-    return abs(value - truth) <= 1.0001 * max(unit, question.tolerance * abs(truth)) + 1e-9
+    return abs(value - truth) <= 1.0001 * max(unit, question.tolerance * abs(truth)) + 1e-9 * abs(truth)
 
 
 def _named_options(line: str, options: tuple[str, ...]) -> list[str]:

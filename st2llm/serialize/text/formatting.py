@@ -8,13 +8,19 @@ from st2llm.serialize.numbers import MISSING
 _SIGNIFICANT_DIGITS = 4
 
 
-def decimals_for(values: np.ndarray, most: int = 9) -> int:
+def decimals_for(values: np.ndarray, most: int = 12) -> int:
     """Number of decimals to show: 0 for whole numbers, else four significant digits of the largest value."""
     finite = values[np.isfinite(values)]
     if not finite.size or np.array_equal(finite, np.rint(finite)):
         return 0
     top = float(np.abs(finite).max())
     return int(np.clip(_SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(top)), 0, most)) if top else 0
+
+
+def short_decimals_for(values: np.ndarray) -> int:
+    """At most two decimals, or as many as show two significant digits of the largest value where that is more."""
+    decimals = decimals_for(values)
+    return max(min(decimals, 2), decimals - 2)
 
 
 def format_values(values: Float64[np.ndarray, " time"], places: int) -> str:

@@ -167,7 +167,7 @@ def test_ridge_is_the_closed_form_solution():
     train, test = samples[:100], samples[100:]
     center = np.concatenate([s.values[s.visible] for s in train]).mean()
     x, y = rows_of(train, center)
-    weights, intercept = closed_form(x, y, 1e-3 * len(x))
+    weights, intercept = closed_form(x, y, 1e-3 * len(x) * x.var())
     asked, _ = rows_of(test, center)
     want = (asked @ weights + intercept + center).reshape(len(test), 3, 3)
     got = np.stack([p.value[8:, :, 0].T for p in fit_baseline("ridge", TrainingWindows(train)).predict(test)])
@@ -179,7 +179,7 @@ def test_ridge_on_deviations_is_the_closed_form_solution_on_deviations():
     means = values[:, :, 0].reshape(4, WEEK, 3).mean(axis=0)
     samples = windows(values, 8, 4, stride=12)
     x, y = rows_of(windows(values - np.tile(means, (4, 1))[:, :, None], 8, 4, stride=12), 0.0)
-    weights, intercept = closed_form(x, y, 1e-3 * len(x))
+    weights, intercept = closed_form(x, y, 1e-3 * len(x) * x.var())
     predicted = (
         fit_baseline("ridge-deviation", TrainingWindows(samples)).predict(samples[5:6])[0].value[8:, :, 0]
     )
@@ -236,7 +236,7 @@ def test_a_centred_ridge_is_the_closed_form_solution_on_windows_less_their_mean(
     train, test = samples[:100], samples[100:]
     x, y = rows_of(train, 0.0)
     level = x.mean(axis=1, keepdims=True)
-    weights, intercept = closed_form(x - level, y - level, 1e-3 * len(x))
+    weights, intercept = closed_form(x - level, y - level, 1e-3 * len(x) * (x - level).var())
     asked, _ = rows_of(test, 0.0)
     level = asked.mean(axis=1, keepdims=True)
     want = ((asked - level) @ weights + intercept + level).reshape(len(test), 3, 3)
@@ -259,7 +259,7 @@ def test_ridge_on_deviations_recovers_an_exact_linear_law():
     profile = 100 + np.random.default_rng(0).normal(0, 20, WEEK)
     values = np.tile(profile, 3) + 10 * np.cos(2 * np.pi * 5 * hour / (2 * WEEK))
     train = windows(values[: 2 * WEEK], 4, 4)
-    rule = fit_ridge(TrainingWindows(train), level="slot", penalty=1e-6)
+    rule = fit_ridge(TrainingWindows(train), level="slot", penalty=1e-8)
     test = windows(values[2 * WEEK :], 4, 4, first=fields.MONDAY + 2 * WEEK * 3600)
     got = rule.forecast(test)
     np.testing.assert_allclose(got, np.stack([s.truth[4:] for s in test]), atol=1e-4)

@@ -91,9 +91,9 @@ def word_table(notation: Notation | None = None) -> WordTable:
 
 
 @settings(max_examples=60, deadline=None)
-@given(BATCHES, NOTATIONS, st.integers(0, 2))
-def test_each_of_many_series_is_fitted_as_it_is_alone(values, notation, decimals):
-    notation = Notation(**{**vars(notation), "decimals": decimals})
+@given(BATCHES, NOTATIONS, st.integers(0, 2), st.sampled_from([0, 10]))
+def test_each_of_many_series_is_fitted_as_it_is_alone(values, notation, decimals, least_steps):
+    notation = Notation(**{**vars(notation), "decimals": decimals, "least_steps": least_steps})
     try:
         alone = [ScaledIntegers.fit(row, notation) for row in values]
     except DataError:

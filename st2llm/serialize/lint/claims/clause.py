@@ -42,7 +42,7 @@ class Number:
         # A round number such as 12,400 gets a larger tolerance only where the text says that it is approximate.
         if approximate:
             tolerance = max(tolerance, 0.05 * abs(truth))
-        return abs(self.value - truth) <= tolerance * (1 + 1e-9) + 1e-9
+        return abs(self.value - truth) <= tolerance * (1 + 1e-9) + 1e-9 * abs(truth)
 
 
 @dataclass(frozen=True)

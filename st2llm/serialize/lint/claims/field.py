@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from st2llm.serialize.lint.claims.clause import HIGH, LOW, MEAN, Claim, Clause, number_claim, word_claim
 from st2llm.serialize.text import sequence, statistics
 from st2llm.types import DAY_S, Sample
+from st2llm.types.rounding import ROUNDING
 
 Table = Float64[np.ndarray, "time node"]
 
@@ -186,10 +187,11 @@ def _peak_times(subject: Subject, clock: list[int], sign: float) -> set[int]:
     if not finite.any():
         return set()
     at = np.array(clock)
-    minutes = {int(t) for t in at[finite & (line >= np.nanmax(line) - 1e-9)]}
+    rounding = ROUNDING * float(np.nanmax(np.abs(line)))
+    minutes = {int(t) for t in at[finite & (line >= np.nanmax(line) - rounding)]}
     times = np.unique(at[finite])
     means = np.array([line[finite & (at == t)].mean() for t in times])
-    return minutes | {int(t) for t in times[means >= means.max() - 1e-9]}
+    return minutes | {int(t) for t in times[means >= means.max() - rounding]}
 
 
 def _per_day(sample: Sample) -> int:
@@ -236,7 +238,7 @@ def trend(line: Float64[np.ndarray, " time"], per_day: int = 1) -> str | None:
         return None
     spread = float(np.nanstd(visible))
     change = float(np.nanmean(ends[1]) - np.nanmean(ends[0]))
-    if abs(change) <= _LEVEL * spread or spread <= 1e-9 * max(1.0, abs(float(np.nanmean(visible)))):
+    if abs(change) <= _LEVEL * spread or spread <= ROUNDING * float(np.nanmax(np.abs(visible))):
         return "flat"
     return None if abs(change) < _CLEAR * spread else "rise" if change > 0 else "fall"
 
