@@ -107,19 +107,25 @@ def _detectable(gain: Gain | None, run: RunResults) -> str:
 
 
 def controls(report: CommittedReport) -> str:
-    """A row for each run: the gains of its planted controls, and whether they are as planted."""
+    """A row for each planted control of each run: its strength, the gains measured, and whether they are as planted."""
     rows = []
     for run in report.runs:
-        cells = [_label(run, run.tasks[0])]
-        for name in ("positive", "negative"):
-            control = run.controls.get(name)
-            for key in ("gain_best", "gain_pretraining"):
-                gain = Gain.from_json(control[key]) if control else None
-                cells.append(_gain_over(gain, run))
-            cells.append(_outcome(control) if control else "not in the records")
-        rows.append(cells)
-    positive = ("positive: LLM gain", "gain of pretraining", "outcome")
-    return markdown_table(("task", *positive, "negative: LLM gain", *positive[1:]), rows)
+        label = _label(run, run.tasks[0])
+        for name, control in run.controls.items():
+            gains = [
+                _gain_over(Gain.from_json(control[key]), run) for key in ("gain_best", "gain_pretraining")
+            ]
+            shares = [_share(control.get(key)) for key in ("strength", "moved")]
+            outcome = control.get("outcome") or ("passed" if control["passed"] else "failed")
+            rows.append([label, name, shares[0], *gains, shares[1], str(outcome)])
+        if not run.controls:
+            rows.append([label, *[MISSING] * 5, "not in the records"])
+    header = ("task", "control", "planted", "LLM gain", "gain of pretraining", "arms differ by", "outcome")
+    return _compact_table(header, rows)
+
+
+def _share(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f} %"
 
 
 def predictors(report: CommittedReport) -> str:
@@ -133,6 +139,11 @@ def predictors(report: CommittedReport) -> str:
             rows.append([_label(run, task), name, arm.family, estimate, *gains, format_count(arm.n)])
     names = " or ".join(dict.fromkeys(_error(run) for run in report.runs))
     header = ("task", "predictor", "family", f"{names} [95 %]", "LLM gain", "gain of pretraining", "n")
+    return _compact_table(header, rows)
+
+
+def _compact_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table without columns that hold nothing, and without the first one where it holds the same in every row."""
     columns = list(zip(header, *rows, strict=True))
     kept = [column for column in columns if set(column[1:]) != {MISSING}]
     kept = kept[1:] if len(set(kept[0][1:])) == 1 else kept
@@ -285,10 +296,6 @@ def _estimate(run: RunResults, estimate: Estimate | None) -> str:
     if estimate.low is None:
         return value
     return f"{value} [{format_score(run.primary, estimate.low)}, {format_score(run.primary, estimate.high)}]"
-
-
-def _outcome(control: dict[str, object]) -> str:
-    return str(control.get("outcome") or ("passed" if control.get("passed") else "failed"))
 
 
 COMPARISON_TABLES: dict[str, Callable[..., str]] = {

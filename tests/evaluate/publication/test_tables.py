@@ -81,11 +81,18 @@ def test_p_values_are_corrected_over_the_tasks(tmp_path):
 
 def test_a_failed_control_and_a_missing_one_are_not_shown_as_passed(tmp_path):
     plan = fake_run.Plan(arms=PLAN.arms, controls_passed=(True, False), leave_out=PLAN.leave_out)
-    row = cells(tables.controls(report(tmp_path / "failed", plan)), "graph")
-    assert (row[3], row[6]) == ("passed", "failed")
+    shown = tables.controls(report(tmp_path / "failed", plan))
+    assert [cells(shown, name)[-1] for name in ("positive", "negative")] == ["passed", "failed"]
     plan = fake_run.Plan(arms=PLAN.arms, leave_out=(*PLAN.leave_out, "controls"))
-    row = cells(tables.controls(report(tmp_path / "none", plan)), "graph")
-    assert (row[3], row[6]) == ("not in the records", "not in the records")
+    assert "not in the records" in tables.controls(report(tmp_path / "none", plan))
+
+
+def test_controls_show_planted_strength_and_an_outcome_of_its_own(tmp_path):
+    (run,) = report(tmp_path).runs
+    control = {**run.controls["positive"], "strength": 0.05, "moved": 0.012, "outcome": "vacuous"}
+    shown = tables.controls(CommittedReport(run.folder, (replace(run, controls={"dose-5": control}),)))
+    row = cells(shown.replace("graph: Auckland pedestrians, a day ahead | ", ""), "dose-5")
+    assert (row[1], row[4], row[5]) == ("5.0 %", "1.2 %", "vacuous")
 
 
 def test_predictors_are_sorted_by_error_and_columns_without_a_value_are_left_out(tmp_path):
