@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from support import fields
+from support import fields, five_kinds
 
+from st2llm import tasks
+from st2llm.data.windows import split
 from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.types import TrainingWindows
 
@@ -59,13 +61,20 @@ def test_values_that_are_not_visible_take_no_part_even_where_they_stand_there():
     )
 
 
-def test_other_test_data_change_nothing():
-    values = fields.series(60)
-    later = values.copy()
-    later[36:] *= 100
-    ours, theirs = (fit_scaler(TrainingWindows(train(v)[:6])) for v in (values, later))
+def test_other_validation_and_test_data_change_nothing_and_other_training_data_do():
+    """Fitted through the real split, whose training windows are cut from the same array as the others."""
+    data, task = five_kinds.graph(days=20), tasks.forecast(history=24, horizon=6)
+    later, earlier = data.values.copy(), data.values.copy()
+    begin = int(0.7 * len(later))
+    later[begin:] *= 100
+    earlier[:begin] *= 100
+    ours, theirs, others = (
+        fit_scaler(split(replace(data, values=values), task, stride=6).train)
+        for values in (data.values, later, earlier)
+    )
     np.testing.assert_array_equal(ours.mean, theirs.mean)
     np.testing.assert_array_equal(ours.std, theirs.std)
+    assert (others.mean > 50 * ours.mean).all()
 
 
 def test_a_place_that_never_changes_is_divided_by_what_is_usual_elsewhere():

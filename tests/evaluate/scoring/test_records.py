@@ -178,6 +178,17 @@ def test_unread_answers_without_a_rule_that_answered_validation_windows_leave_no
     assert "best_on_validation" not in record
 
 
+def test_the_validation_score_of_an_arm_is_the_mean_over_its_seeds_not_its_best_seed():
+    """The seeds of `none` score 1 and 9 on validation, those of `random` 4 and 4."""
+    arms = arms_of(
+        ("none", 0.0, [table(1.0)] * 2), ("random", 0.0, [table(1.0)] * 2), ("lora", 1.0, table(1.0))
+    )
+    scores = iter((1.0, 9.0, 4.0, 4.0, 1.0))
+    arms = replace(arms, results=[result | {"validation": next(scores)} for result in arms.results])
+    assert best_on_validation(arms, references(arms)) == "random"
+    assert records_of(arms)["none", None]["validation"] == 5.0
+
+
 def test_the_reference_is_the_arm_that_is_best_on_validation_not_on_test():
     arms = arms_of(
         ("last-value", 3.0, table(9.0)), ("none", 4.0, table(1.0)), ("lora", 1.0, table(4.5))

@@ -1,18 +1,20 @@
 """A preprocessor gives every arm the same: one scaler, one base forecast, one instruction whose slot comes last."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
-from support import fields
+from support import fields, five_kinds
 
+from st2llm import tasks
+from st2llm.data.windows import split
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
 from st2llm.predict.baselines import fit_baseline, fit_held_out_slot_mean
 from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.serialize.template.template import load_prompt
-from st2llm.types import Prediction, Prompt, Serializer, Slot, TemplateId, TrainingWindows
+from st2llm.types import Note, Prediction, Prompt, Serializer, Slot, TemplateId, TrainingWindows
 
 NODES = 3
 LAST = (Slot("places", NODES),)
@@ -69,11 +71,29 @@ def test_an_unknown_skip_is_refused_with_the_nearest_name():
         preprocessor("rigde")
 
 
-def test_everything_is_fitted_on_the_training_windows_alone():
-    samples = fields.noted(train(), ["busy day"] * len(train()))
-    fitted = fit_field_preprocessor(TrainingWindows(samples), skip="ridge", template=None, slots=NODES)
-    np.testing.assert_array_equal(fitted.scaler.mean, fit_scaler(TrainingWindows(samples)).mean)
-    assert fitted.vocabulary.words == ("busy", "day")
+@pytest.mark.parametrize("skip", ["ridge", "slot"])
+def test_other_data_after_the_training_part_change_nothing_that_is_fitted(skip):
+    """Values and notes of validation and test are changed; the split, scaler, words and base rule are real."""
+    data, task = five_kinds.graph(days=40), tasks.forecast(history=24, horizon=6)
+    begin = int(0.7 * len(data.time))
+    first, last = int(data.time[begin]), int(data.time[-1])
+    values = data.values.copy()
+    values[begin:] = 1000 - 3 * values[begin:]
+    early, late = Note(int(data.time[0]), first - 1, "busy day"), Note(first, last, "riot")
+    data = replace(data, notes=(early,))
+    other = replace(data, values=values, notes=(early, late))
+    parts = [split(each, task, stride=6) for each in (data, other)]
+    ours, theirs = (
+        fit_field_preprocessor(part.train, skip=skip, template=None, slots=NODES, center_on="slot")
+        if skip == "slot"
+        else fit_field_preprocessor(part.train, skip=skip, template=None, slots=NODES)
+        for part in parts
+    )
+    assert ours.scaler_state() == theirs.scaler_state()
+    assert ours.vocabulary.words == theirs.vocabulary.words == ("busy", "day")
+    probe = list(parts[0].test)
+    batches = [each.collate(probe, with_instructions=False) for each in (ours, theirs)]
+    assert torch.equal(batches[0].base, batches[1].base)
 
 
 def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_of():
