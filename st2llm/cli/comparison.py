@@ -49,10 +49,12 @@ def compare(
         suite, Overrides(data, llm, limit), out=out, resume=resume
     )  # errors of the suite come before torch is loaded
     from st2llm.evaluate.run.compare import compare as run
+    from st2llm.evaluate.run.cost import processor_time
 
     report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume)
     Console().print(report.table())
-    typer.echo("\n".join([report.verdict, *(f"Report: {page}" for page in report.pages)]))
+    took = f"Took {processor_time()}" + (" since it was resumed." if resume else ".")
+    typer.echo("\n".join([report.verdict, took, *(f"Report: {page}" for page in report.pages)]))
 
 
 @app.command(epilog=example("st2llm report runs/demo"))

@@ -18,7 +18,7 @@ from st2llm.evaluate.run import plan
 from st2llm.evaluate.run.control_runs import run_controls
 from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
-from st2llm.evaluate.run.progress import show_progress
+from st2llm.evaluate.run.progress import ProgressReporter, show_run_progress
 from st2llm.evaluate.run.run_card import run_card
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
@@ -46,10 +46,11 @@ def compare(
     names = tuple(predictor.name for predictor in predictors)
     changes = plan.Overrides(data=data, llm=llm, limit=limit, custom=names)
     planned = plan.make(suite, changes, out=out, resume=resume)
-    reports = [
-        _run(each, store, predictors, progress=progress)
-        for each, store in zip(planned.suites, planned.stores, strict=True)
-    ]
+    with show_run_progress(progress, plan.planned_arms(planned)) as reporter:
+        reports = [
+            _run(each, store, predictors, reporter)
+            for each, store in zip(planned.suites, planned.stores, strict=True)
+        ]
     if len(reports) == 1:
         return reports[0]
     pairs = zip(reports, planned.suites, strict=True)
@@ -59,20 +60,21 @@ def compare(
     )
 
 
-def _run(suite: Suite, store: RunStore, predictors: Sequence[Predictor], *, progress: bool) -> Report:
+def _run(
+    suite: Suite, store: RunStore, predictors: Sequence[Predictor], reporter: ProgressReporter
+) -> Report:
     data, faults = _with_faults(suite, _load(suite))
-    with show_progress(progress) as reporter:
-        studies = []
-        for task in suite.tasks:
-            splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
-            studies.append(Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, predictors)))
-        first = studies[0].inputs
-        store.open({**run_card(first), **_faults_json(data, faults)})
-        # Controls run first: the other results mean little where the suite cannot detect a planted gain.
-        run_controls(studies[0], store)
-        for study in studies:
-            for job in study.jobs():
-                study.run(job, store)
+    studies = []
+    for task in suite.tasks:
+        splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
+        studies.append(Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, predictors)))
+    first = studies[0].inputs
+    store.open({**run_card(first), **_faults_json(data, faults)})
+    # Controls run first: the other results mean little where the suite cannot detect a planted gain.
+    run_controls(studies[0], store)
+    for study in studies:
+        for job in study.jobs():
+            study.run(job, store)
     store.mark_finished(datetime.now(UTC).isoformat(timespec="seconds"))
     return rescore(store.root)
 

@@ -1,11 +1,13 @@
 """The cost of an arm: parameters, floating-point operations, tokens, seconds and peak memory."""
 
+import os
 from dataclasses import asdict, dataclass
 
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from st2llm.encode.batch import Batch
+from st2llm.evaluate.report.formats import format_duration, pluralize
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,13 @@ class Cost:
 
     def to_json(self) -> dict[str, float | int | None]:
         return asdict(self)
+
+
+def processor_time() -> str:
+    """The processor time of this process and its children so far: `7 min of processor time on 2 cores`."""
+    used = os.times()
+    seconds = used.user + used.system + used.children_user + used.children_system
+    return f"{format_duration(seconds)} of processor time on {pluralize(os.cpu_count() or 1, 'core')}"
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from st2llm.config.suite import Suite
 from st2llm.data.windows.splits import Splits, evenly_spaced
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault
-from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run.job import Job, job_key
 from st2llm.evaluate.run.models import Models
 from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.samples import subsample_places
@@ -62,8 +62,7 @@ class Inputs:
 
     def key(self, predictor: str, seed: int) -> str:
         """The name of a job's files; tasks after the first of the suite add their name."""
-        suffix = "" if self.task.name == self.suite.tasks[0].name else f".{self.task.name}"
-        return f"{predictor}-{seed}{suffix}"
+        return job_key(self.suite, self.task.name, predictor, seed)
 
     def jobs(self, predictor: PredictorSettings) -> list[Job]:
         """One job for each seed; one job of a predictor that is not trained, as text predictors have draws."""

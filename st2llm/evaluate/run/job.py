@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 
 from st2llm.config.predictors import PredictorSettings
+from st2llm.config.suite import Suite
 from st2llm.evaluate.run_folder.store import RunStore
 
 
@@ -17,6 +18,12 @@ class Job:
     seed: int
     task: str
     key: str
+
+
+def job_key(suite: Suite, task: str, predictor: str, seed: int) -> str:
+    """The name of a job's files; tasks after the first of the suite add their name."""
+    suffix = "" if task == suite.tasks[0].name else f".{task}"
+    return f"{predictor}-{seed}{suffix}"
 
 
 @dataclass(frozen=True)

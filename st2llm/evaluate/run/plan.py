@@ -5,9 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from st2llm import config
+from st2llm.config.predictors import TEXT_VALIDATION_WINDOWS, PredictorSettings
 from st2llm.config.suite import Suite, load_suites
 from st2llm.errors import ConfigError
+from st2llm.evaluate.run.job import job_key
+from st2llm.evaluate.run.progress import PlannedArm
 from st2llm.evaluate.run_folder.store import RunStore
+
+_STEP_S = {"none": 0.03, "llm-lora": 0.9}
+_OTHER_STEP_S = {"primitive": 0.06, "soft": 0.3}
+"""About the seconds of a training step on two cores, for what time is left before anything is measured."""
+_PROMPT_S = 0.5
+_FEW_WINDOWS = 40
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,63 @@ def make(
     for store in (RunStore(root), *stores):
         store.claim(resume=resume)
     return Plan(planned, stores, root)
+
+
+def planned_arms(plan: Plan) -> list[PlannedArm]:
+    """Every arm of a plan with its expected work: the controls of each suite, then its own arms."""
+    arms = []
+    for suite, store in zip(plan.suites, plan.stores, strict=True):
+        several = f"{suite.id}: " if len(plan.suites) > 1 else ""
+        for name in suite.controls.by_name if suite.controls is not None else ():
+            folder = RunStore(store.root / "controls" / name)
+            control = _control_arms(suite, name)
+            arms += _suite_arms(control, folder, f"{several}{name} control, ", speeds_of=suite.id)
+        arms += _suite_arms(suite, store, several, speeds_of=suite.id)
+    return arms
+
+
+def _control_arms(suite: Suite, name: str) -> Suite:
+    """The suite of a control, as far as its arms go."""
+    settings = suite.controls
+    if settings is None:
+        raise ConfigError(f"{suite.id} sets no `controls`.")
+    return suite.model_copy(
+        update={
+            "id": f"{suite.id}-{name}-control",
+            "predictors": [suite.predictor(predictor) for predictor in settings.predictors],
+            "seeds": settings.seeds or suite.seeds,
+            "task": dict([*suite.task.items()][:1]),
+        }
+    )
+
+
+def _suite_arms(suite: Suite, store: RunStore, prefix: str, *, speeds_of: str) -> list[PlannedArm]:
+    """The arms of one suite. speeds_of: the suite whose arms of the same name are as fast."""
+    arms = []
+    for task in suite.tasks:
+        for predictor in suite.predictors:
+            for seed in suite.seeds if predictor.trained else suite.seeds[:1]:
+                key = job_key(suite, task.name, predictor.name, seed)
+                finished = store.finished(key)
+                name = predictor.name + (f" on {task.name}" if len(suite.tasks) > 1 else "")
+                label = f"{prefix}{name}" + (f", seed {seed}" if predictor.trained else "")
+                taken = None if finished is None else float(finished["wall_s"])
+                group = f"{speeds_of} {predictor.name}"
+                arms.append(PlannedArm(suite.id, key, label, group, _work(suite, predictor), taken))
+    return arms
+
+
+def _work(suite: Suite, predictor: PredictorSettings) -> float:
+    """About the seconds that an arm takes."""
+    if predictor.trained and suite.budget is not None:
+        backbone = "llm-lora" if predictor.set.train_adapters else str(predictor.backbone)
+        return 1.0 + suite.budget.steps * _STEP_S.get(backbone, _OTHER_STEP_S[predictor.family])
+    if predictor.family == "text":
+        windows = predictor.set.windows or suite.windows.count or _FEW_WINDOWS
+        validation = predictor.set.validation_windows
+        windows += min(windows, TEXT_VALIDATION_WINDOWS) if validation is None else validation
+        return windows * (suite.windows.places or 1) * predictor.set.draws * _PROMPT_S
+    return 1.0
 
 
 def _overridden(suite: Suite, overrides: Overrides) -> Suite:

@@ -32,6 +32,8 @@ class Study:
         """Runs one job and stores its outcome, or returns the result of the finished one."""
         if (result := store.finished(job.key)) is not None:
             return result
+        reporter, suite = self.inputs.reporter, self.inputs.suite.id
+        reporter.begin(suite, job.key)
         began = time.perf_counter()
         outcome = self.runners[runner_name(job.predictor)].run(job, store)
         result = {
@@ -41,6 +43,7 @@ class Study:
             "wall_s": time.perf_counter() - began,
         }
         store.finish(job.key, result, outcome.predictions, outcome.answers, validation=outcome.validation)
+        reporter.finish(suite, job.key)
         return result
 
     def _identity(self, job: Job) -> dict[str, Any]:

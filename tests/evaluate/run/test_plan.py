@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from support import tiny_suite
 
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run.plan import Overrides, make
+from st2llm.evaluate.run.plan import Overrides, make, planned_arms
+from st2llm.evaluate.run_folder.store import RunStore
 
 
 @pytest.fixture
@@ -56,3 +58,19 @@ def test_the_command_line_refuses_a_wrong_suite_without_loading_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "False"]
     assert "Did you mean 'rmse'?" in done.stderr
+
+
+def test_every_arm_and_seed_of_controls_and_suite_is_planned_with_what_an_earlier_start_finished(
+    suite, tmp_path
+):
+    plan = make(suite, Overrides(), out=tmp_path / "run")
+    RunStore(tmp_path / "run").finish("none-1", {"wall_s": 12.5}, pd.DataFrame({"value": [1.0]}), [])
+    arms = planned_arms(plan)
+    own = {arm.key: arm for arm in arms if arm.suite == "everything"}
+    assert len(own) == 3 + 6 * 2 + 1
+    assert own["none-1"].seconds == 12.5
+    assert own["none-0"].seconds is None
+    assert own["llm-lora-1"].work > own["llm-frozen-1"].work > own["none-1"].work > own["last-value-0"].work
+    assert own["llm-lora-1"].label == "llm-lora, seed 1"
+    controls = [arm.label for arm in arms if arm.suite == "everything-positive-control"]
+    assert controls[:2] == ["positive control, none, seed 0", "positive control, none, seed 1"]
