@@ -335,8 +335,10 @@ def test_progress_is_said_only_when_asked(rules, tmp_path, capfd):
     compare(rules, out=tmp_path / "told", progress=True)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.split("\n")[:3] == [
-        f"{name}-0: 22 steps" for name in ("last-value", "hour-of-week", "ridge-deviation")
+    assert [line.partition(";")[0] for line in err.splitlines()] == [
+        "arm 1 of 3: last-value",
+        "arm 2 of 3: hour-of-week",
+        "arm 3 of 3: ridge-deviation",
     ]
 
 
