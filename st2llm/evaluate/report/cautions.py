@@ -13,8 +13,8 @@ def verdict_cautions(results: RunResults, rows: Sequence[Record], arm: Record | 
     cautions = []
     if results.run["suite"].get("demo"):
         cautions.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
-    compared = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
-    cautions += training_cautions(rows, compared)
+    names = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
+    cautions += training_cautions(rows, names)
     if arm is not None and arm.unread:
         cautions.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
     return (*cautions, *_interval_cautions(results, arm))
@@ -26,8 +26,8 @@ def training_label(record: Record) -> str:
     return f"equals {record.equals}" if record.equals else label
 
 
-def training_cautions(rows: Sequence[Record], compared: set[str]) -> list[str]:
-    """Sentences about arms whose training did not end on a plateau. compared: the arms of the verdict.
+def training_cautions(rows: Sequence[Record], names: set[str]) -> list[str]:
+    """Sentences about arms whose training did not end on a plateau. names: the arms of the verdict.
 
     An arm that learned nothing is named even where the verdict is about others.
     """
@@ -38,7 +38,7 @@ def training_cautions(rows: Sequence[Record], compared: set[str]) -> list[str]:
     cautions = [
         f"{row.predictor} {endings[row.training_end]}."
         for row in rows
-        if row.predictor in compared and row.training_end in endings
+        if row.predictor in names and row.training_end in endings
     ]
     stuck = [row for row in rows if row.training_end == "stuck"]
     for rule in dict.fromkeys(row.equals for row in stuck):
