@@ -26,8 +26,8 @@ def training_label(record: Record) -> str:
     return f"equals {record.equals}" if record.equals else label
 
 
-def training_cautions(rows: Sequence[Record], names: set[str]) -> list[str]:
-    """Sentences about arms whose training did not end on a plateau. names: the arms of the verdict.
+def training_cautions(rows: Sequence[Record], shown: set[str]) -> list[str]:
+    """Sentences about arms whose training did not end on a plateau. shown: the arms of the verdict.
 
     An arm that learned nothing is named even where the verdict is about others.
     """
@@ -38,7 +38,7 @@ def training_cautions(rows: Sequence[Record], names: set[str]) -> list[str]:
     cautions = [
         f"{row.predictor} {endings[row.training_end]}."
         for row in rows
-        if row.predictor in names and row.training_end in endings
+        if row.predictor in shown and row.training_end in endings
     ]
     stuck = [row for row in rows if row.training_end == "stuck"]
     for rule in dict.fromkeys(row.equals for row in stuck):
