@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from st2llm.evaluate.publication.committed import CommittedReport
+from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.formats import (
     MISSING,
     format_count,
@@ -133,7 +134,7 @@ def predictors(report: CommittedReport) -> str:
     rows = []
     for run, task in report.tasks:
         for arm in run.pooled(task):
-            name = arm.predictor + (" (not converged)" if arm.converged is False else "")
+            name = arm.predictor + ("" if _on_plateau(arm) else f" ({training_label(arm)})")
             gains = [_gain_over(gain, run) for gain in (arm.gain_best, arm.gain_pretraining)]
             estimate = _estimate(run, arm.metrics.get(run.primary))
             rows.append([_label(run, task), name, arm.family, estimate, *gains, format_count(arm.n)])
@@ -277,8 +278,13 @@ def _score(run: RunResults, arm: Record | None, *, mark: bool = False) -> str:
     if arm is None:
         return MISSING
     chosen = mark and arm in (best_llm_arm(run.pooled(arm.task), lower=run.relative),)
-    text = format_score(run.primary, run.score(arm)) + ("*" if mark and arm.converged is False else "")
+    text = format_score(run.primary, run.score(arm)) + ("*" if mark and not _on_plateau(arm) else "")
     return f"**{text}**" if chosen else text
+
+
+def _on_plateau(arm: Record) -> bool:
+    """Whether the training of an arm ended on a plateau; also of arms that are not trained."""
+    return arm.training_end in (None, "converged")
 
 
 def _named_score(run: RunResults, arm: Record | None) -> str:

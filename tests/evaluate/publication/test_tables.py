@@ -46,7 +46,7 @@ def test_the_baseline_is_the_best_on_test_and_the_llm_arm_the_best_on_validation
     assert row[5:7] == ["−3.1 % [−5.0, −1.2]", "+1.6 % [−0.4, +3.5]"]
 
 
-def test_errors_mark_the_llm_arm_that_validation_chose_and_arms_that_had_not_converged(tmp_path):
+def test_errors_mark_the_llm_arm_that_validation_chose_and_arms_without_a_plateau(tmp_path):
     shown = tables.errors(report(tmp_path))
     assert cells(shown, "llm-lora") == ["llm-lora", "**39.83***"]
     assert cells(shown, "best baseline") == ["best baseline", "39.41 (ridge-deviation)"]
@@ -103,6 +103,17 @@ def test_predictors_are_sorted_by_error_and_columns_without_a_value_are_left_out
     plan = fake_run.Plan(arms=rules, llm=False, leave_out=PLAN.leave_out)
     header = tables.predictors(report(tmp_path / "rules", plan)).splitlines()[0]
     assert header == "| predictor | family | MAE in pedestrians [95 %] | n |"
+
+
+def test_the_table_of_predictors_says_how_training_ended_where_it_was_on_no_plateau(tmp_path):
+    (run,) = report(tmp_path).runs
+    stuck = [
+        replace(r, training_state="stuck", equals="last-value") if r.predictor == "llm-random" else r
+        for r in run.records
+    ]
+    shown = tables.predictors(CommittedReport(run.folder, (replace(run, records=tuple(stuck)),)))
+    assert cells(shown, "llm-random")[0] == "llm-random (equals last-value)"
+    assert cells(shown, "last-value")[0] == "last-value"
 
 
 def test_seeds_are_listed_before_what_is_pooled_over_them(tmp_path):
