@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from st2llm.evaluate.report.formats import MISSING, format_gain_size
+from st2llm.evaluate.report.formats import MISSING, format_gain_size, pluralize
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.train.loop.budget import OUTCOME_LABELS
@@ -24,6 +24,26 @@ def training_label(record: Record) -> str:
     """How the training of an arm ended; a dash for what is not trained."""
     label = OUTCOME_LABELS.get(str(record.training_end), MISSING)
     return f"equals {record.equals}" if record.equals else label
+
+
+def tuning_budget(record: Record) -> str:
+    """What an arm was trained with, in words; '' for what was not trained, and for records of earlier versions."""
+    training = record.training
+    if not training:
+        return ""
+    rates = pluralize(len(training["lr_candidates"]), "learning rate")
+    warmup = f" after {training['warmup_steps']:,} of the encoder alone" if training["warmup_steps"] else ""
+    return f"{training['steps']:,} steps of batch {training['batch']}{warmup}, {training['epochs']:.2g} epochs, {rates}"
+
+
+def tuning_budgets(results: RunResults, rows: Sequence[Record], arm: Record | None) -> str:
+    """A sentence with the tuning budgets of the LLM arm and of the native arm that is best on validation."""
+    natives = [row for row in rows if row.role == "primitive" and row.training and row.validation is not None]
+    if arm is None or not arm.training or not natives:
+        return ""
+    sign = 1 if results.relative else -1
+    native = min(natives, key=lambda row: sign * (row.validation or 0.0))
+    return f"Tuning: {'; '.join(f'{row.predictor} {tuning_budget(row)}' for row in (arm, native))}."
 
 
 def training_cautions(rows: Sequence[Record], shown: set[str]) -> list[str]:

@@ -1,9 +1,11 @@
 """The protocol of a run: data, suite, model, environment and the rules of comparison."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from st2llm.config.predictors import FaultSettings
+from st2llm.evaluate.report.cautions import tuning_budget
 from st2llm.evaluate.report.formats import (
     IMPUTATION_NAMES,
     format_duration,
@@ -147,11 +149,7 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
             "Holm p: the probability of a gain this far from zero if there were none, corrected for all LLM arms.",
         ),
         *_faults(results),
-        ("learning rate", "Chosen for each arm on validation from the same list."),
-        (
-            "same start",
-            "All trained arms start from the same encoder weights (compared by hash) and train for as many steps.",
-        ),
+        *_training(results),
         (
             "unreadable answers",
             "Counted, and penalised in every table: the prediction of the worst null rule replaces them. Scores with "
@@ -163,6 +161,40 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
             "A cached answer costs the seconds that it took when it was generated.",
         ),
     )
+
+
+def _training(results: RunResults) -> tuple[tuple[str, str], ...]:
+    """How the arms of this run were trained: budgets, learning rates and first weights; empty without trained arms."""
+    arms = [row for row in results.records if row.seed is None and row.lr is not None]
+    if not arms:
+        return ()
+    budgets: dict[str, list[str]] = {}
+    for row in arms:
+        if text := tuning_budget(row):
+            budgets.setdefault(text, []).append(row.predictor)
+    trained = "; ".join(f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in budgets.items())
+    recorded = [row.training["lr_candidates"] for row in arms if row.training]
+    listed = ((results.run.get("config") or {}).get("budget") or {}).get("lr")
+    rates = {tuple(each) for each in recorded or ([listed] if listed else [])}
+    hashes = (results.run.get("encoder_sha256") or {}).values()
+    same = all(" " not in str(value) for value in hashes)
+    start = "the same encoder weights for each seed" if same else "different encoder weights"
+    return (
+        *(
+            (("training", f"{trained}. Of a stopped or repeated arm, the mean over seeds."),)
+            if trained
+            else ()
+        ),
+        *(("learning rate", _rates_in_words(each)) for each in sorted(rates)),
+        *((("start", f"All trained arms start from {start} (compared by hash)."),) if hashes else ()),
+    )
+
+
+def _rates_in_words(rates: Sequence[float]) -> str:
+    listed = ", ".join(f"{rate:g}" for rate in rates)
+    if len(rates) == 1:
+        return f"One learning rate for all trained arms, {listed}; none is chosen."
+    return f"Chosen for each arm on validation from {listed}, at the first seed."
 
 
 def _told(results: RunResults) -> tuple[tuple[str, str], ...]:

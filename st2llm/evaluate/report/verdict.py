@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from st2llm.evaluate.report.cautions import verdict_cautions
+from st2llm.evaluate.report.cautions import tuning_budgets, verdict_cautions
 from st2llm.evaluate.report.formats import (
     format_gain_interval,
     format_gain_size,
@@ -43,7 +43,8 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
     """
     rows = results.pooled(task)
     arm = best_llm_arm(rows, lower=results.relative)
-    about, cautions = _scope(results, task, arm), verdict_cautions(results, rows, arm)
+    about = " ".join(filter(None, (_scope(results, task, arm), tuning_budgets(results, rows, arm))))
+    cautions = verdict_cautions(results, rows, arm)
     if arm is None or arm.gain_best is None:
         reference = next((row.predictor for row in rows if not row.pretrained), None)
         took_part = any(row.pretrained for row in rows)

@@ -13,7 +13,15 @@ _REQUIRED = ("predictor", "task", "family", "n", "metrics")
 TRAINING_STATES = ("stuck", "improving", "rising", "converged")
 """The states of training; one over several seeds is the first that any of them has."""
 _PROMPT_SETTINGS = ("examples", "budget", "answer_set")
-_LATER_KEYS = ("training_state", "equals", "validation_n", "best_on_validation", "validation_cost", "told")
+_LATER_KEYS = (
+    "training_state",
+    "equals",
+    "validation_n",
+    "best_on_validation",
+    "validation_cost",
+    "told",
+    "training",
+)
 """Keys that records of earlier versions lack; written where they have a value."""
 
 
@@ -113,7 +121,8 @@ class Record:
     validation_n: pairs of validation window and place that it answered. best_on_validation: whether it is the best arm
     on validation of those with pretrained weights, or of those without; None without a validation score.
     told: how many of the visible values the prompts of a text arm state one by one: values, visible, share (means over
-    prompts). validation_cost: what the answers of a text arm on validation windows cost, which `cost` leaves out.
+    prompts). training: of a trained arm, see `describe_training`; means over seeds. validation_cost: what the answers
+    of a text arm on validation windows cost, which `cost` leaves out.
     unread_rules: by rule (dropped, penalised, imputed), the metrics of a text arm. answer_counts: answers of a text arm
     by category. crps: the estimator of CRPS and its mean number of draws. detected: by kind of fault, the share of
     faults with an alarm. prompt_settings: what a text arm changed in its template: examples, budget, answer_set.
@@ -141,6 +150,7 @@ class Record:
     best_on_validation: bool | None = None
     validation_cost: Mapping[str, float | int | None] | None = None
     told: Mapping[str, float] | None = None
+    training: Mapping[str, Any] | None = None
     gain_best: Gain | None = None
     gain_pretraining: Gain | None = None
     cost: Mapping[str, float | int | None] = field(default_factory=dict)

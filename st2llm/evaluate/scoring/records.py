@@ -205,6 +205,7 @@ def _record(
         validation_n=(first.get("validation_windows") or {}).get("n"),
         validation_cost=first.get("validation_cost"),
         told=first.get("told"),
+        training=_mean_training([r["training"] for r in results if r.get("training")]),
         gain_best=best,
         gain_pretraining=pretraining,
         cost=_mean_cost([r["cost"] for r in results]),
@@ -249,6 +250,18 @@ def _crps_estimator(frames: Sequence[pd.DataFrame]) -> dict[str, Any] | None:
     drawn = [frame[["draws"]] for frame in frames if "draws" in frame]
     draws = mean_draws(pd.concat(drawn)) if drawn else None
     return None if draws is None else {"estimator": "fair", "draws": draws}
+
+
+def _mean_training(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The mean over seeds, which patience may stop at different steps; None for what was not trained."""
+    if not trainings:
+        return None
+    means = {
+        key: float(np.mean([training[key] for training in trainings]))
+        for key in ("steps", "samples_seen", "epochs")
+    }
+    rounded = {key: round(value) if key != "epochs" else value for key, value in means.items()}
+    return {**trainings[0], **rounded}
 
 
 def _mean_cost(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:

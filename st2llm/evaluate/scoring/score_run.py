@@ -64,10 +64,23 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     write_lines(run / "curves.jsonl", _curves(results))
     if suite.controls is not None and (run / "controls").is_dir():
         write_json(run / "controls.json", control_results(run, suite, card["data"]["timezone"]))
-    hashes = {str(r["seed"]): r["encoder_sha256"] for r in results if r.get("encoder_sha256")}
+    hashes = _initial_hashes(results)
     seconds = sum(r["wall_s"] for r in results)
     write_json(run / "run.json", {**card, "encoder_sha256": hashes, "seconds": seconds})
     return records, frame
+
+
+def _initial_hashes(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By seed, the hash of the weights that all arms of a task start from; where they differ, all, apart by spaces."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for result in results:
+        if result.get("encoder_sha256"):
+            by_task = found.setdefault(str(result["seed"]), {})
+            by_task.setdefault(str(result["task"]), set()).add(result["encoder_sha256"])
+    return {
+        seed: max((" ".join(sorted(hashes)) for hashes in tasks.values()), key=len)
+        for seed, tasks in found.items()
+    }
 
 
 def _published_scores(run: Path) -> pd.DataFrame | None:

@@ -6,6 +6,7 @@ import pytest
 from support.finished_arms import ERRORS, arms_of, records_of, table
 
 from st2llm.evaluate.scoring.records import random_twin
+from st2llm.evaluate.scoring.score_run import _initial_hashes
 
 
 def test_the_random_twin_has_the_same_family_and_the_same_trained_parts():
@@ -71,3 +72,33 @@ def test_a_random_arm_of_another_depth_prompt_or_decoding_is_no_twin(difference)
     assert random_twin(twins, "frozen") == "random"
     facts["random"] |= difference
     assert random_twin(replace(arms, results=list(facts.values())), "frozen") is None
+
+
+def test_the_training_of_an_arm_is_the_mean_over_its_seeds():
+    arms = arms_of(("last-value", 3.0, table(2.0)), ("none", 3.0, [table(ERRORS), table(ERRORS / 2)]))
+    fixed = {"warmup_steps": 10, "batch": 4, "lr_candidates": [0.001]}
+    results = [
+        {**r, "training": {**fixed, "steps": steps, "samples_seen": 4 * steps + 40, "epochs": steps / 100}}
+        if r["predictor"] == "none"
+        else r
+        for r, steps in zip(arms.results, (0, 100, 200), strict=True)
+    ]
+    found = records_of(replace(arms, results=results))
+    assert found["none", None]["training"] == {**fixed, "steps": 150, "samples_seen": 640, "epochs": 1.5}
+    assert found["none", 1]["training"]["steps"] == 200
+    assert "training" not in found["last-value", None]
+
+
+def test_arms_that_start_from_different_weights_are_seen():
+    def result(seed, task, sha256):
+        return {"seed": seed, "task": task, "encoder_sha256": sha256}
+
+    results = [
+        result(0, "a", "x"),
+        result(0, "a", "x"),
+        result(0, "b", "z"),
+        result(1, "a", "x"),
+        result(1, "a", "y"),
+    ]
+    assert _initial_hashes(results)["1"] == "x y"
+    assert " " not in _initial_hashes(results)["0"]

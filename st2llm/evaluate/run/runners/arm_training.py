@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -193,6 +194,27 @@ class ArmTraining:
                 f"The encoder warmed up on {warmup.data} does not fit {suite.data}: {mismatches[0]} Leave out what "
                 f"belongs to places (`encoder.drop_embeddings: [node]`), and take data of as many channels."
             ) from error
+
+
+def describe_training(inputs: Inputs, trained: TrainedArm) -> dict[str, Any]:
+    """What an arm was trained with, the warm-up of the encoder included.
+
+    samples_seen: windows that the encoder and the arm were trained on, each time counted. epochs: the same as a
+    multiple of the training windows, without a warm-up on other data.
+    """
+    budget, warmup = inputs.budget, inputs.suite.encoder.warmup
+    steps = trained.chosen.curve.step[-1]
+    warm = warmup.steps * warmup.batch if warmup else 0
+    own = steps * budget.batch
+    here = own + (0 if warmup is None or warmup.data else warm)
+    return {
+        "warmup_steps": warmup.steps if warmup else 0,
+        "steps": steps,
+        "batch": budget.batch,
+        "lr_candidates": list(budget.lr),
+        "samples_seen": warm + own,
+        "epochs": here / len(inputs.train),
+    }
 
 
 def is_adapted(predictor: PredictorSettings) -> bool:

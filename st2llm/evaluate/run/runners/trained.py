@@ -5,7 +5,7 @@ from dataclasses import asdict
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
-from st2llm.evaluate.run.runners.arm_training import ArmTraining
+from st2llm.evaluate.run.runners.arm_training import ArmTraining, describe_training
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run.samples import without_truth
@@ -44,6 +44,7 @@ class TrainedRunner:
             "converged": chosen.curve.converged,
             "training_state": chosen.curve.outcome,
             "lr": chosen.curve.lr,
+            "training": describe_training(inputs, trained),
             "encoder_sha256": arm.shared_sha256,
             "cost": self._cost(arm, test, chosen, meter, soft=soft).to_json(),
             "curves": [

@@ -79,3 +79,20 @@ def test_an_arm_without_improvement_stops_before_its_budget_is_spent(study_of, t
     study, _ = study_of("llm-frozen", lr=[1e-12], steps=12, evaluations=12, patience=2)
     result = study.run(study.jobs()[0], RunStore(tmp_path))
     assert result["curves"][0]["step"][-1] < 12
+
+
+def test_the_warm_up_counts_in_what_an_arm_has_seen(study_of, tmp_path):
+    study, _ = study_of("llm-random")
+    warmup = {"d_st": 16, "patch": 24, "layers": 1, "warmup": {"steps": 3, "batch": 8}}
+    suite = study.inputs.suite
+    suite = suite.model_copy(update={"encoder": type(suite.encoder).model_validate(warmup), "seeds": [0]})
+    inputs = Inputs(
+        suite, TaskData(study.inputs.data, study.inputs.task, study.inputs.splits), study.inputs.reporter
+    )
+    warmed = Study(inputs)
+    (job,) = warmed.jobs()
+    training = warmed.run(job, RunStore(tmp_path))["training"]
+    assert training["epochs"] * len(inputs.train) == pytest.approx(3 * 8 + 4 * 4)
+    assert {key: training[key] for key in ("warmup_steps", "steps", "batch", "lr_candidates", "samples_seen")} == {
+        "warmup_steps": 3, "steps": 4, "batch": 4, "lr_candidates": [0.01], "samples_seen": 40,
+    }  # fmt: skip
