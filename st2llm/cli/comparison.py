@@ -103,3 +103,56 @@ def report(
         typer.echo(
             f"Published: {published.folder}\nCommit it: git add {published.folder}, then `make figures`."
         )
+
+
+@app.command(
+    epilog=example("st2llm calibrate five-kinds-graph --seeds 10 --out runs/calibrate-graph --resume")
+)
+def calibrate(
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A suite file, or the name of one in evaluation/suites.")
+    ],
+    arms: Annotated[
+        str,
+        typer.Option(
+            "--arms",
+            metavar="NAME,...",
+            help="Trained arms to compare with themselves; default the native ones.",
+        ),
+    ] = "",
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Training runs of each arm.")] = 10,
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", min=10, help="Comparisons of each setting.")
+    ] = 1000,
+    simulation: Annotated[
+        bool,
+        typer.Option(
+            "--simulation/--no-simulation", help="Also simulate errors with planted gains (minutes)."
+        ),
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="The folder of the results; default runs/calibrate-<suite id>."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the training runs in --out; finished ones are kept.")
+    ] = False,
+) -> None:
+    """Measure how often the gains of a suite are false or missed: coverage, false verdicts and power."""
+    from st2llm.evaluate.calibration.calibrate import CalibrationSettings
+    from st2llm.evaluate.calibration.calibrate import calibrate as run
+
+    names = tuple(name.strip() for name in arms.split(",") if name.strip())
+    settings = CalibrationSettings(names, seeds=seeds, trials=trials, simulation=simulation)
+    console = Console(stderr=True)
+    with console.status("") as status:
+        folder = run(
+            suite,
+            out=out,
+            settings=settings,
+            resume=resume,
+            progress=lambda done, of: status.update(f"Simulated {done} of {of} settings"),
+        )
+    typer.echo(f"Calibration: {folder / 'calibration.md'}")

@@ -61,7 +61,7 @@ def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> 
     """
     height = 0.62 + 0.29 * len(rows)
     left, right = _gain_range(rows)
-    with _chart(4.6, height) as (figure, axes):
+    with chart(4.6, height) as (figure, axes):
         axes.axvline(0, color=INK, lw=0.9)
         for y, row in enumerate(_rows(rows)):
             colour, hollow = COLOURS[str(row.role)], pd.isna(row.low) or pd.isna(row.high)
@@ -100,7 +100,7 @@ def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> 
         unit = "" if relative else " in points"
         axes.set_xlabel(f"worse  \N{LEFTWARDS ARROW}  gain{unit}  \N{RIGHTWARDS ARROW}  better")
         description = ", ".join(f"{r.label} {format_gain(r.value, relative=relative)}" for r in _rows(rows))
-        return _svg(figure, name, f"Gains with 95 % intervals: {description}")
+        return svg(figure, name, f"Gains with 95 % intervals: {description}")
 
 
 def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, name: str = "cost") -> str:
@@ -110,7 +110,7 @@ def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, na
     all are drawn in place.
     """
     top = math.inf if higher else _ceiling(points["value"])
-    with _chart(4.8, 3.6) as (figure, axes):
+    with chart(4.8, 3.6) as (figure, axes):
         axes.set_xscale("log")
         off_scale = points["value"] > top
         shown = points.assign(cost_s=points["cost_s"].clip(lower=1e-3), value=points["value"].clip(upper=top))
@@ -141,7 +141,7 @@ def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, na
         names = [f"{r.predictor} \N{UPWARDS ARROW} {r.value:.3g}" if r.value > top else str(r.predictor)
                  for r in _rows(points)]  # fmt: skip
         label_points(figure, axes, shown[["cost_s", "value"]].to_numpy(float), names, colours)
-        return _svg(figure, name, f"{metric} of {len(points)} predictors against their cost in seconds")
+        return svg(figure, name, f"{metric} of {len(points)} predictors against their cost in seconds")
 
 
 def error_by_step(
@@ -151,7 +151,7 @@ def error_by_step(
 
     Lines of arms whose error would compress all others leave the chart at its top edge, with their label.
     """
-    with _chart(4.8, 3.6) as (figure, axes):
+    with chart(4.8, 3.6) as (figure, axes):
         labels = []
         ceiling = _ceiling(table.groupby("predictor")["error"].max())
         for predictor, rows in table.groupby("predictor", sort=False):
@@ -169,17 +169,21 @@ def error_by_step(
         axes.set_ylabel(f"{error}{f' ({unit})' if unit else ''}")
         label_lines(axes, labels, ceiling)
         worst = table.groupby("predictor", sort=False)["error"].mean()
-        return _svg(
-            figure, name, f"{error.capitalize()} by step ahead for {', '.join(map(str, worst.index))}"
-        )
+        return svg(figure, name, f"{error.capitalize()} by step ahead for {', '.join(map(str, worst.index))}")
 
 
+<<<<<<< HEAD
 def learning_curve(runs: pd.DataFrame, *, role: str, state: str, name: str) -> str:
     """Loss over training steps. Columns: run lr chosen part (train or validation) step loss.
 
     state: how training ended, as a label; '' where it was not judged.
     """
     with _chart(3.1, 2.0) as (figure, axes):
+=======
+def learning_curve(runs: pd.DataFrame, *, role: str, converged: bool | None, name: str) -> str:
+    """Loss over training steps. Columns: run lr chosen part (train or validation) step loss."""
+    with chart(3.1, 2.0) as (figure, axes):
+>>>>>>> c6dfe56 (st2llm calibrate measures false verdicts, coverage and power of a suite's gains)
         chosen, colour = runs[runs["chosen"]], COLOURS[role]
         for _, rows in runs[~runs["chosen"] & (runs["part"] == "validation")].groupby("run", sort=False):
             axes.plot(rows["step"], rows["loss"], ":", color=FAINT, lw=0.9, alpha=0.8)
@@ -199,17 +203,23 @@ def learning_curve(runs: pd.DataFrame, *, role: str, state: str, name: str) -> s
         axes.yaxis.set_major_locator(MaxNLocator(4))
         if state not in ("", "converged"):
             at = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+<<<<<<< HEAD
             axes.text(0.99, 0.98, state, color=WORSE, weight="bold", **at)
         return _svg(
             figure, name, f"Training and validation loss by step, {state or 'convergence not judged'}"
         )
+=======
+            axes.text(0.99, 0.98, "not converged", color=WORSE, weight="bold", **at)
+        state = {True: "converged", False: "not converged", None: "convergence not judged"}[converged]
+        return svg(figure, name, f"Training and validation loss by step, {state}")
+>>>>>>> c6dfe56 (st2llm calibrate measures false verdicts, coverage and power of a suite's gains)
 
 
 def forecast(
     lines: pd.DataFrame, *, roles: dict[str, str], hours: Sequence[str], unit: str, name: str
 ) -> str:
     """Forecasts beside the truth. Columns: predictor step value truth q05 q95. hours: tick label of each step."""
-    with _chart(5.6, 2.5) as (figure, axes):
+    with chart(5.6, 2.5) as (figure, axes):
         truth = lines.drop_duplicates("step").sort_values("step")
         axes.plot(truth["step"], truth["truth"], color=INK, lw=2.2, marker="o", ms=2.5, label="truth")
         drawn: list[str] = []
@@ -229,12 +239,12 @@ def forecast(
         axes.set_ylabel(unit)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         figure.legend(loc="outside upper left", ncols=4, frameon=False, handlelength=1.6, columnspacing=1.2)
-        return _svg(figure, name, f"Truth and forecasts of {', '.join(roles)} over {len(truth)} steps")
+        return svg(figure, name, f"Truth and forecasts of {', '.join(roles)} over {len(truth)} steps")
 
 
 def paths(lines: pd.DataFrame, *, roles: dict[str, str], unit: str, name: str) -> str:
     """Paths beside the true one, the first step marked. Columns: predictor step x y true_x true_y."""
-    with _chart(4.2, 3.4) as (figure, axes):
+    with chart(4.2, 3.4) as (figure, axes):
         truth = lines.drop_duplicates("step").sort_values("step")
         axes.plot(truth["true_x"], truth["true_y"], color=INK, lw=2.2, marker="o", ms=2.5, label="truth")
         axes.plot(truth["true_x"].iloc[:1], truth["true_y"].iloc[:1], "o", color=INK, ms=6)
@@ -248,14 +258,14 @@ def paths(lines: pd.DataFrame, *, roles: dict[str, str], unit: str, name: str) -
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         figure.legend(loc="outside upper left", ncols=3, frameon=False, handlelength=1.6, columnspacing=1.2)
-        return _svg(figure, name, f"The true path and those of {', '.join(roles)} over {len(truth)} steps")
+        return svg(figure, name, f"The true path and those of {', '.join(roles)} over {len(truth)} steps")
 
 
 def sensor_map(places: pd.DataFrame, edges: pd.DataFrame, *, unit: str, name: str = "map") -> str:
     """Places at their lon and lat, circle area by error. Columns: label lon lat error side; edges: i j weight."""
     stretch = 1 / max(0.05, math.cos(math.radians(float(places["lat"].mean()))))
     wide, high = _extent(places["lon"]), _extent(places["lat"]) * stretch
-    with _chart(4.8, min(5.2, max(2.6, 4.4 * high / wide))) as (figure, axes):
+    with chart(4.8, min(5.2, max(2.6, 4.4 * high / wide))) as (figure, axes):
         _draw_edges(axes, places, edges)
         biggest = float(places["error"].max()) or 1.0
         crowd = min(1.0, math.sqrt(25 / len(places)))
@@ -278,18 +288,19 @@ def sensor_map(places: pd.DataFrame, edges: pd.DataFrame, *, unit: str, name: st
         gaps = np.sqrt(area.to_numpy(float) / math.pi)
         label_points(figure, axes, places[["lon", "lat"]].to_numpy(float), names, [INK] * len(names), gaps)
         named = ", ".join(filter(None, names))
-        return _svg(figure, name, f"Map of {len(places)} places; largest mean error at {named} ({unit})")
+        return svg(figure, name, f"Map of {len(places)} places; largest mean error at {named} ({unit})")
 
 
 @contextmanager
-def _chart(width: float, height: float) -> Iterator[tuple[Any, Any]]:
+def chart(width: float, height: float, columns: int = 1) -> Iterator[tuple[Any, Any]]:
+    """A figure in the style of reports and its axes; an array of axes that share y for several columns."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure, figure.subplots()
+        yield figure, figure.subplots(1, columns, sharey=True)
 
 
-def _svg(figure: Any, name: str, description: str) -> str:
+def svg(figure: Any, name: str, description: str) -> str:
     """The figure as an inline SVG element: no prologue, no metadata, ids of its own, a label for screen readers."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):

@@ -71,7 +71,8 @@ class Scores:
         value = pooled(name, arm)
         if not np.isfinite(value):
             return Estimate(None, None, None)
-        spread = self._spread(metric_influence(name, arm), arm.measured_blocks(name))
+        in_time = self.block not in UNORDERED_BLOCKS
+        spread = _spread(metric_influence(name, arm), arm.measured_blocks(name), in_time=in_time)
         if spread is None:
             return Estimate(value, None, None)
         low, high = value - spread.half_width(), value + spread.half_width()
@@ -95,29 +96,9 @@ class Scores:
             self.totals(arm, shared, seeds if arm in self.trained else None).repeated(len(seeds or (0,)))
             for arm in (llm, reference)
         ]
-        higher = name in metrics.HIGHER_IS_BETTER
-        value = relative_gain(pooled(name, both[0]), pooled(name, both[1]), higher=higher)
-        if not np.isfinite(value):
-            return None
-        both, length = self._merged(name, both)
-        influence = gain_influence(name, both[0], both[1])
-        by_block = influence.mean(axis=0)
-        n_blocks = min(arm.measured_blocks(name) for arm in both)
-        spread = self._spread(influence, n_blocks)
-        gain = Gain(
-            reference,
-            value,
-            low=None,
-            high=None,
-            n_blocks=n_blocks,
-            detectable=None,
-            n_seeds=None if seeds is None else len(seeds),
-            margin=self.margin,
-            block_length=length,
-            autocorrelation=autocorrelation(by_block),
-            correlated=self.block not in UNORDERED_BLOCKS and is_correlated(by_block),
-        )
-        return gain if spread is None else with_interval(replace(gain, se=spread.se, df=spread.df))
+        n_seeds = None if seeds is None else len(seeds)
+        gain = paired_gain(name, both[0], both[1], block=self.block, n_seeds=n_seeds)
+        return None if gain is None else replace(gain, vs=reference, margin=self.margin)
 
     def _shared_seeds(self, llm: str, reference: str, seed: int | None) -> list[int] | None:
         """The training seeds that trained arms of the two share; None where neither is trained."""
@@ -127,23 +108,49 @@ class Scores:
         shared = sorted(set(trained[0]).intersection(*trained[1:]))
         return shared if seed is None else [s for s in shared if s == seed]
 
-    def _merged(self, name: str, both: list[BlockTotals]) -> tuple[list[BlockTotals], float]:
-        """Both arms, and the block length that the autocorrelation of their difference asks for.
 
-        Where the unit is a single sample, consecutive samples are merged into blocks of that length.
-        """
-        length = 1.0
-        if self.block not in UNORDERED_BLOCKS:
-            length = block_length(gain_influence(name, both[0], both[1]).mean(axis=0))
-        if self.block != "sample" or length <= 1:
-            return both, length
-        return [arm.merged(math.ceil(length)) for arm in both], length
+def paired_gain(
+    name: str, llm: BlockTotals, reference: BlockTotals, *, block: str, n_seeds: int | None
+) -> Gain | None:
+    """The gain of two arms with the same seeds and blocks, with its interval; None where it has no value.
 
-    def _spread(self, influence: Float64[np.ndarray, "seed block"], measured: int) -> Spread | None:
-        """None under MIN_BLOCKS blocks that are measured, or where the influence of a block has no value."""
-        if measured < MIN_BLOCKS or not np.isfinite(influence).all():
-            return None
-        return crossed_spread(influence, in_time=self.block not in UNORDERED_BLOCKS)
+    block: the unit of resampling. Where it is a single sample, consecutive samples are merged into blocks of the length
+    that the autocorrelation of their difference asks for. n_seeds: paired training runs.
+    """
+    higher = name in metrics.HIGHER_IS_BETTER
+    value = relative_gain(pooled(name, llm), pooled(name, reference), higher=higher)
+    if not np.isfinite(value):
+        return None
+    in_time, length = block not in UNORDERED_BLOCKS, 1.0
+    influence = gain_influence(name, llm, reference)
+    if in_time:
+        length = block_length(influence.mean(axis=0))
+    if block == "sample" and length > 1:
+        llm, reference = (arm.merged(math.ceil(length)) for arm in (llm, reference))
+        influence = gain_influence(name, llm, reference)
+    by_block = influence.mean(axis=0)
+    measured = min(arm.measured_blocks(name) for arm in (llm, reference))
+    gain = Gain(
+        "",
+        value,
+        low=None,
+        high=None,
+        n_blocks=measured,
+        detectable=None,
+        n_seeds=n_seeds,
+        block_length=length,
+        autocorrelation=autocorrelation(by_block),
+        correlated=in_time and is_correlated(by_block),
+    )
+    spread = _spread(influence, measured, in_time=in_time)
+    return gain if spread is None else with_interval(replace(gain, se=spread.se, df=spread.df))
+
+
+def _spread(influence: Float64[np.ndarray, "seed block"], measured: int, *, in_time: bool) -> Spread | None:
+    """None under MIN_BLOCKS blocks that are measured, or where the influence of a block has no value."""
+    if measured < MIN_BLOCKS or not np.isfinite(influence).all():
+        return None
+    return crossed_spread(influence, in_time=in_time)
 
 
 def with_interval(gain: Gain, *, optimism_llm: float = 0.0, optimism_reference: float = 0.0) -> Gain:
