@@ -172,18 +172,12 @@ def error_by_step(
         return svg(figure, name, f"{error.capitalize()} by step ahead for {', '.join(map(str, worst.index))}")
 
 
-<<<<<<< HEAD
 def learning_curve(runs: pd.DataFrame, *, role: str, state: str, name: str) -> str:
     """Loss over training steps. Columns: run lr chosen part (train or validation) step loss.
 
     state: how training ended, as a label; '' where it was not judged.
     """
-    with _chart(3.1, 2.0) as (figure, axes):
-=======
-def learning_curve(runs: pd.DataFrame, *, role: str, converged: bool | None, name: str) -> str:
-    """Loss over training steps. Columns: run lr chosen part (train or validation) step loss."""
     with chart(3.1, 2.0) as (figure, axes):
->>>>>>> c6dfe56 (st2llm calibrate measures false verdicts, coverage and power of a suite's gains)
         chosen, colour = runs[runs["chosen"]], COLOURS[role]
         for _, rows in runs[~runs["chosen"] & (runs["part"] == "validation")].groupby("run", sort=False):
             axes.plot(rows["step"], rows["loss"], ":", color=FAINT, lw=0.9, alpha=0.8)
@@ -203,16 +197,8 @@ def learning_curve(runs: pd.DataFrame, *, role: str, converged: bool | None, nam
         axes.yaxis.set_major_locator(MaxNLocator(4))
         if state not in ("", "converged"):
             at = {"transform": axes.transAxes, "ha": "right", "va": "top"}
-<<<<<<< HEAD
             axes.text(0.99, 0.98, state, color=WORSE, weight="bold", **at)
-        return _svg(
-            figure, name, f"Training and validation loss by step, {state or 'convergence not judged'}"
-        )
-=======
-            axes.text(0.99, 0.98, "not converged", color=WORSE, weight="bold", **at)
-        state = {True: "converged", False: "not converged", None: "convergence not judged"}[converged]
-        return svg(figure, name, f"Training and validation loss by step, {state}")
->>>>>>> c6dfe56 (st2llm calibrate measures false verdicts, coverage and power of a suite's gains)
+        return svg(figure, name, f"Training and validation loss by step, {state or 'convergence not judged'}")
 
 
 def forecast(
