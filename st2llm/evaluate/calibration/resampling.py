@@ -44,7 +44,7 @@ def resampled_comparisons(
         index = _resampled_blocks(blocks, run, rng)
         ours, theirs = (_part(pool, order[part], index) for part in _sides(seeds))
         for rate in rates:
-            gain = _compared(_planted(ours, metric, rate.truth), theirs, metric, table, seeds)
+            gain = _gain_between(_planted(ours, metric, rate.truth), theirs, metric, table, seeds)
             if gain is not None and gain.low is not None:
                 rate.add(gain)
     return [{"arm": arm, "seeds": seeds, "blocks": blocks, **rate.to_json()} for rate in rates if rate.trials]
@@ -67,7 +67,7 @@ def real_comparisons(table: Scores, arm: str, metric: str, *, seeds: int, most: 
             continue
         seen.add(frozenset(sides))
         ours, theirs = (_part(pool, order[part], every) for part in _sides(seeds))
-        gain = _compared(ours, theirs, metric, table, seeds)
+        gain = _gain_between(ours, theirs, metric, table, seeds)
         if gain is not None and gain.low is not None:
             rates.add(gain)
         if rates.trials == most:
@@ -92,7 +92,7 @@ def exchanged_comparisons(
     for _ in range(trials):
         swap, index = rng.random(len(shared)) < 0.5, _resampled_blocks(blocks, run, rng)
         sides = [_part(_mixed(pools[i], pools[1 - i], swap), np.arange(len(shared)), index) for i in (0, 1)]
-        gain = _compared(sides[0], sides[1], metric, table, len(shared))
+        gain = _gain_between(sides[0], sides[1], metric, table, len(shared))
         if gain is not None and gain.low is not None:
             rates.add(gain)
     return {"arms": list(arms), "seeds": len(shared), "blocks": blocks, **rates.to_json()}
@@ -174,6 +174,8 @@ def _planted(arm: BlockTotals, metric: str, gain: float) -> BlockTotals:
     return BlockTotals({**arm.sums, total: changed}, arm.counts)
 
 
-def _compared(ours: BlockTotals, theirs: BlockTotals, metric: str, table: Scores, seeds: int) -> Gain | None:
+def _gain_between(
+    ours: BlockTotals, theirs: BlockTotals, metric: str, table: Scores, seeds: int
+) -> Gain | None:
     gain = paired_gain(metric, ours, theirs, block=table.block, n_seeds=seeds)
     return None if gain is None else replace(gain, margin=table.margin)
