@@ -25,7 +25,8 @@ from st2llm.align.projection import build_down_projection, build_up_projection
 from st2llm.config.model import Projection
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel
-from st2llm.model.backbone import LLMBackbone, PromptCache
+from st2llm.model.backbone import LLMBackbone
+from st2llm.model.prompt_cache import PromptCache
 
 BATCH, WORDS, D_ST = 8, 128, 64
 WANTED = {"over_floor": 1.15, "over_no_prefix": 1.4, "peers_over_ours_12": 10.0, "peers_over_ours_64": 5.0}

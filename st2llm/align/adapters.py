@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, nearest
+from st2llm.llm.architecture.base_model import base_of, base_prefix
 from st2llm.llm.local import decoder_layers
 
 _WEIGHT_METHODS = ("norms", "partial", "full")
@@ -177,7 +178,7 @@ def save_adapter(
     settings.inference_mode = True
     settings.save_pretrained(str(folder))
     adapters = {
-        _peft_name(name, model.base_model_prefix): t.detach().cpu().contiguous()
+        _peft_name(name, base_prefix(model)): t.detach().cpu().contiguous()
         for name, t in weights.items()
         if is_adapter(name)
     }
@@ -208,10 +209,10 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
         raise ConfigError(
             "An adapter cannot be merged into quantised weights without loss. Load the model with quant: none."
         )
-    weights = read_adapter(folder, prefix=model.base_model_prefix)
+    weights = read_adapter(folder, prefix=base_prefix(model))
     settings = LoraConfig.from_pretrained(str(folder))
     injected = inject_adapter_in_model(settings, model)
-    own = {name: p for name, p in injected.base_model.named_parameters() if is_adapter(name)}
+    own = {name: p for name, p in base_of(injected).named_parameters() if is_adapter(name)}
     wrong = sorted(
         name
         for name in {*own, *weights}

@@ -18,7 +18,7 @@ def attention_for_training(llm: LanguageModel, scores_per_head: int) -> Iterator
     keep all scores, so layers with more than LARGEST_SCORES use the fused kernel, as do other devices.
     """
     config = llm.model.config.get_text_config()
-    scores = scores_per_head * int(config.num_attention_heads)
+    scores = scores_per_head * int(getattr(config, "num_attention_heads", 1))
     previous = config._attn_implementation
     if llm.device.type != "cpu" or previous != "sdpa" or scores > LARGEST_SCORES:
         yield

@@ -1,25 +1,30 @@
 """Backbones, the only part in which the trained arms of a comparison differ."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from st2llm.align.adapters import adapt
 from st2llm.align.splice import pad_left, splice
 from st2llm.config.model import FROZEN, Adaptation
 from st2llm.errors import ConfigError
+from st2llm.llm.architecture.base_model import base_of, check_context
+from st2llm.llm.architecture.text_lengths import TextLengths
+from st2llm.llm.architecture.windows import sliding_window_of
 from st2llm.llm.local import LanguageModel, decoder_layers
 from st2llm.model.attention import attention_for_training
+from st2llm.model.prompt_cache import KeptPrompts, PromptCache, mean_state
 from st2llm.types import Slot
 
 _SLOT = "soft"
+_CHECK_PROMPTS = ("12, 34, 56 at 7:00", "8")
+_keeps_prompts: WeakKeyDictionary[LanguageModel, bool] = WeakKeyDictionary()
+"""Checked models, and whether prompts that they have read can be kept."""
 
 
 @runtime_checkable
@@ -101,7 +106,9 @@ class LLMBackbone(nn.Module):
     before the soft tokens (prompt tuning, Lester et al. 2021). neighbour_mask: [slot, slot], which soft tokens
     attend to each other, instead of causal attention (ST-LLM+, Liu et al. 2025).
 
-    Raises ConfigError for a neighbour_mask with a model that has sliding-window layers.
+    Texts that the model reads with other rotary frequencies are not in one pass (see `TextLengths`). Raises ConfigError
+    for a neighbour_mask with a model that has sliding-window layers, and for a model whose states at soft tokens depend
+    on the other rows of a batch.
     """
 
     def __init__(
@@ -114,11 +121,18 @@ class LLMBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.llm, self.adaptation = llm, adaptation
-        self.base = llm.model.base_model
-        self.prompt_cache = PromptCache(llm) if adaptation.frozen else None
-        if neighbour_mask is not None and sliding_window_of(llm) is not None:
+        self.base = base_of(llm.model)
+        self.lengths = TextLengths(self.base)
+        self.prompt_cache: PromptCache | None = None
+        self.neighbour_mask: Bool[Tensor, "slot slot"] | None = None
+        if llm not in _keeps_prompts:
+            _keeps_prompts[llm] = self._check_reading()
+        if adaptation.frozen and _keeps_prompts[llm]:
+            self.prompt_cache = PromptCache(llm)
+        window = neighbour_mask is not None and sliding_window_of(llm.model.config.get_text_config())
+        if window:
             raise ConfigError(
-                f"Some layers of {llm.name} attend to the last {sliding_window_of(llm)} tokens only, so places cannot "
+                f"Some layers of {llm.name} attend to the last {window} tokens only, so places cannot "
                 f"attend to their neighbours there. Take attention_mask: causal, or a model without such layers."
             )
         adapt(self.base, adaptation)
@@ -127,7 +141,7 @@ class LLMBackbone(nn.Module):
         self.prompt = (
             nn.Parameter(llm.token_rms * torch.randn(virtual_tokens, llm.d_lm)) if virtual_tokens else None
         )
-        self.neighbour_mask: Bool[Tensor, "slot slot"] | None
+        del self.neighbour_mask
         self.register_buffer("neighbour_mask", neighbour_mask, persistent=False)
 
     def train(self, mode: bool = True) -> "LLMBackbone":
@@ -161,9 +175,61 @@ class LLMBackbone(nn.Module):
         self, tokens: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         """The states of tokens that follow these prompts, and the prompts' mean states."""
+        if not self.lengths.matter:
+            return self._read_class(tokens, prompts, 1)
+        counts = [len(self.llm.tokenizer.encode(text)) + tokens.shape[1] for text in prompts]
+        groups = list(self.lengths.groups(counts))
+        parts = []
+        for length_class, rows in groups:
+            with self.lengths.reading(length_class):
+                parts.append(self._read_class(tokens[rows], [prompts[i] for i in rows], length_class))
+        order = torch.tensor([i for _, rows in groups for i in rows], device=tokens.device).argsort()
+        return torch.cat([states for states, _ in parts])[order], torch.cat([mean for _, mean in parts])[
+            order
+        ]
+
+    def _read_class(
+        self, tokens: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str], length_class: int
+    ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
         if self.prompt_cache is None or not any(prompts):  # a batch of empty prompts cannot be cached
             return self._forward_uncached(tokens, prompts)
-        return self._forward_cached(self.prompt_cache, tokens, prompts)
+        return self._forward_cached(self.prompt_cache.lookup(prompts, length_class), tokens)
+
+    @torch.no_grad()
+    def _check_reading(self) -> bool:
+        """Whether prompts can be kept: a batch of unequal prompts is compared with each row alone.
+
+        Raises ConfigError where the states of a row depend on the batch.
+        """
+        table = self.llm.model.get_input_embeddings()
+        ids = torch.arange(8, device=self.llm.device).reshape(2, 4) % table.weight.shape[0]
+        soft = table(ids).float()
+        try:
+            alone = [self._forward_alone(soft[i], text) for i, text in enumerate(_CHECK_PROMPTS)]
+            self._check_states(torch.stack(alone), self.read(soft, _CHECK_PROMPTS)[0])
+        except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"{type(self.llm.model).__name__} cannot take soft tokens or be trained on answers: "
+                f"{type(error).__name__}: {error}. Choose a llama, qwen, gemma, gpt2 or alike."
+            ) from error
+        try:
+            self.prompt_cache = PromptCache(self.llm)
+            self._check_states(torch.stack(alone), self.read(soft, _CHECK_PROMPTS)[0])
+        except (LookupError, AttributeError, TypeError, ValueError, RuntimeError):
+            return False
+        finally:
+            self.prompt_cache = None
+        return True
+
+    def _forward_alone(self, soft: Float[Tensor, "slot d_lm"], text: str) -> Float[Tensor, "slot d_lm"]:
+        rows = torch.cat([self.llm.embed(text), soft.to(self.llm.dtype)])[None]
+        states: Tensor = self.base(inputs_embeds=rows, use_cache=False).last_hidden_state.float()
+        return states[0, -len(soft) :]
+
+    def _check_states(self, expected: Tensor, actual: Tensor) -> None:
+        off, scale = float((expected - actual).abs().max()), float(expected.abs().max())
+        if not off <= (1e-3 if self.llm.dtype == torch.float32 and self.llm.quant == "none" else 0.1) * scale:
+            raise ValueError(f"in a batch its states are off by {off:.3g} of {scale:.3g}")
 
     def _forward_uncached(
         self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
@@ -175,6 +241,7 @@ class LLMBackbone(nn.Module):
             splice([embedded[text], Slot(_SLOT, slots)], {_SLOT: cast[i]}) for i, text in enumerate(prompts)
         ]
         batch = pad_left([rows for rows, _ in pieces], [marks for _, marks in pieces])
+        check_context(self.llm.model, batch.embeddings.shape[1])
         with self._attention(b, batch.embeddings.shape[1], batch.embeddings.shape[1]):
             states: Tensor = self.base(
                 inputs_embeds=batch.embeddings,
@@ -185,11 +252,11 @@ class LLMBackbone(nn.Module):
         return states[batch.is_soft].reshape(b, slots, d), mean_state(states, batch.is_text)
 
     def _forward_cached(
-        self, cache: "PromptCache", soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]
+        self, kept: KeptPrompts, soft: Float[Tensor, "batch slot d_lm"]
     ) -> tuple[Float[Tensor, "batch slot d_lm"], Float[Tensor, "batch d_lm"]]:
-        slots = soft.shape[1]
-        past, lengths, mean = cache.lookup(prompts)
+        slots, (past, lengths, mean) = soft.shape[1], kept
         longest = int(lengths.max())
+        check_context(self.llm.model, longest + slots)
         real = torch.arange(longest, device=soft.device) >= longest - lengths[:, None]
         mask = self._attention_mask(real, slots)
         with self._attention(len(soft), slots, longest + slots):
@@ -223,109 +290,9 @@ class LLMBackbone(nn.Module):
         return mask.masked_fill(~visible, torch.finfo(self.llm.dtype).min)[:, None]
 
 
-def sliding_window_of(llm: LanguageModel) -> int | None:
-    """The window of layers with sliding-window attention; None where all layers attend to everything."""
-    config = llm.model.config.get_text_config()
-    sliding = "sliding_attention" in (getattr(config, "layer_types", None) or ())
-    return int(config.sliding_window) if sliding else None
-
-
 def _enable_checkpointing(llm: LanguageModel) -> None:
     """Recomputes layers in the backward pass (activation checkpointing, Chen et al. 2016)."""
     llm.model.activation_checkpointing_enable({"use_reentrant": False})
-
-
-@dataclass(frozen=True)
-class CachedPrompt:
-    """Keys and values of a prompt at each layer, and the mean of its last states."""
-
-    keys: Tensor
-    values: Tensor
-    mean: Tensor
-
-    @property
-    def bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
-
-
-class PromptCache:
-    """Keys and values of prompts that a frozen model has read; above `limit` bytes the least recently used are
-    dropped.
-    """
-
-    def __init__(self, llm: LanguageModel, *, limit: int = 512 * 2**20) -> None:
-        self.llm, self.limit = llm, limit
-        self.entries: OrderedDict[str, CachedPrompt] = OrderedDict()
-
-    def lookup(
-        self, prompts: Sequence[str]
-    ) -> tuple[DynamicCache, Int64[Tensor, " batch"], Float[Tensor, "batch d_lm"]]:
-        """A cache padded on the left, the token count of each prompt, and the prompts' mean states in fp32."""
-        missing = sorted(set(prompts) - set(self.entries))
-        if missing:
-            self._read(missing)
-        entries = [self.entries[text] for text in prompts]
-        for text in prompts:
-            self.entries.move_to_end(text)
-        lengths = torch.tensor([kept.keys.shape[2] for kept in entries])
-        longest = int(lengths.max())
-        keys, values = (
-            _pad_left([getattr(kept, name) for kept in entries], longest) for name in ("keys", "values")
-        )
-        past = DynamicCache()
-        for layer in range(len(keys)):
-            past.update(keys[layer], values[layer], layer)
-        self._evict(keep=set(prompts))
-        return past, lengths.to(keys.device), torch.stack([kept.mean for kept in entries])
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def _read(self, texts: Sequence[str]) -> None:
-        rows = [self.llm.embed(text) for text in texts]
-        batch = pad_left(rows, [torch.zeros(len(row), dtype=torch.bool, device=row.device) for row in rows])
-        past = DynamicCache()
-        states: Tensor = self.llm.model.base_model(
-            inputs_embeds=batch.embeddings,
-            attention_mask=batch.real.long(),
-            position_ids=batch.position,
-            past_key_values=past,
-            use_cache=True,
-        ).last_hidden_state.float()
-        means = mean_state(states, batch.is_text)
-        for i, text in enumerate(texts):
-            cut = batch.embeddings.shape[1] - len(rows[i])
-            keys, values = (
-                torch.stack([getattr(layer, name)[i, :, cut:] for layer in past.layers])
-                for name in ("keys", "values")
-            )
-            self.entries[text] = CachedPrompt(keys, values, means[i].clone())
-
-    def _evict(self, *, keep: set[str]) -> None:
-        total = sum(kept.bytes for kept in self.entries.values())
-        for text in list(self.entries):
-            if total <= self.limit:
-                return
-            if text not in keep:
-                total -= self.entries.pop(text).bytes
-
-
-def mean_state(
-    states: Float[Tensor, "batch seq d_lm"], mask: Bool[Tensor, "batch seq"]
-) -> Float[Tensor, "batch d_lm"]:
-    """The mean of the marked states of each row, [batch, d_lm]; zeros where none is marked."""
-    mask = mask[..., None].to(states.dtype)
-    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
-def _pad_left(tensors: Sequence[Tensor], longest: int) -> Tensor:
-    """Tensors [layer, head, token, width] as one [layer, batch, head, token, width], padded with zeros on the
-    left.
-    """
-    if all(tensor is tensors[0] for tensor in tensors):  # the same prompt for all rows: no copy is needed
-        return tensors[0][:, None].expand(-1, len(tensors), -1, -1, -1)
-    return torch.stack(
-        [nn.functional.pad(tensor, (0, 0, longest - tensor.shape[2], 0)) for tensor in tensors], dim=1
-    )
 
 
 def matched_size(d_lm: int, parameter_count: int) -> tuple[int, int, int]:

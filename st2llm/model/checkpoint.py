@@ -23,6 +23,7 @@ from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, StorageError
 from st2llm.llm import load_llm
+from st2llm.llm.architecture.base_model import base_of, base_prefix
 from st2llm.llm.local import LanguageModel, require_local
 
 ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser.safetensors"
@@ -49,7 +50,7 @@ class BaseModel:
             "depth_full": llm.depth_full,
             "dtype": str(llm.dtype).removeprefix("torch."),
             "quant": llm.quant,
-            "prefix": llm.model.base_model_prefix,
+            "prefix": base_prefix(llm.model),
         }
 
 
@@ -251,7 +252,7 @@ def load_finetuned_llm(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     if (checkpoint_folder / ADAPTER).exists():
         merge_adapter(llm.model, checkpoint_folder / ADAPTER)
     if (checkpoint_folder / LLM_WEIGHTS).exists():
-        names = dict(llm.model.base_model.named_parameters())
+        names = dict(base_of(llm.model).named_parameters())
         with torch.no_grad():
             for name, tensor in load_tensors(checkpoint_folder / LLM_WEIGHTS).items():
                 names[name].copy_(tensor)

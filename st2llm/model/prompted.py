@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from st2llm.align.splice import splice
 from st2llm.config.model import FROZEN, Adaptation
 from st2llm.encode.batch import Batch
-from st2llm.errors import AlignmentError
+from st2llm.errors import AlignmentError, ConfigError
+from st2llm.llm.architecture.base_model import base_of, check_context
+from st2llm.llm.architecture.text_lengths import TextLengths
+from st2llm.llm.architecture.windows import FULL, SLIDING, sliding_window_of
 from st2llm.llm.decode.lm_head import LMHead
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import ArmSpec, SoftTokenModel
-from st2llm.model.backbone import LLMBackbone, sliding_window_of
+from st2llm.model.backbone import LLMBackbone
 from st2llm.model.objectives.objective import SingleTermObjective
 from st2llm.types import Slot
 
@@ -84,10 +87,15 @@ class PackedPrompts:
 
     def masks(self, llm: LanguageModel) -> Tensor | dict[str, Tensor]:
         """The mask, or one per attention type where a model also has sliding-window layers."""
-        whole, window = self.mask(llm.dtype), sliding_window_of(llm)
-        if window is None:
-            return whole
-        return {"full_attention": whole, "sliding_attention": self.mask(llm.dtype, window)}
+        config = llm.model.config.get_text_config()
+        window = sliding_window_of(config)
+        if window is None or getattr(config, "layer_types", None) is None:
+            return self.mask(llm.dtype, window)
+        return {FULL: self.mask(llm.dtype), SLIDING: self.mask(llm.dtype, window)}
+
+    def padding(self) -> Int64[Tensor, "row seq"]:
+        """1 for tokens of the only prompt of each row, 0 for padding."""
+        return (self.segment == 0).long()
 
 
 def pack_prompts(
@@ -163,13 +171,29 @@ def answer_nats(
 
     The output head is evaluated only at positions where an answer token comes next.
     """
-    table = llm.model.get_input_embeddings()
+    table, lengths = llm.model.get_input_embeddings(), TextLengths(base_of(llm.model))
     device = prompts[0].device
     embedded = [table(torch.tensor(list(answer), device=device)) for answer in answers]
-    packed = pack_prompts([p.to(llm.dtype) for p in prompts], embedded, answers, length=length)
-    states: Tensor = llm.model.base_model(
+    nats = torch.zeros((), device=device)
+    for length_class, rows in lengths.groups(
+        [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]
+    ):
+        packed = pack_prompts(
+            [prompts[i].to(llm.dtype) for i in rows],
+            [embedded[i] for i in rows],
+            [answers[i] for i in rows],
+            length=length,
+        )
+        with lengths.reading(length_class):
+            nats = nats + _packed_nats(llm, packed, is_packed=length is not None)
+    return nats
+
+
+def _packed_nats(llm: LanguageModel, packed: PackedPrompts, *, is_packed: bool) -> Float[Tensor, ""]:
+    check_context(llm.model, int(packed.position.max()) + 2)
+    states: Tensor = base_of(llm.model)(
         inputs_embeds=packed.embeddings,
-        attention_mask=packed.masks(llm),
+        attention_mask=packed.masks(llm) if is_packed else packed.padding(),
         position_ids=packed.position,
         use_cache=False,
     ).last_hidden_state
@@ -201,6 +225,8 @@ class PromptedLM(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
             self.backbone = LLMBackbone(llm, adaptation)
+        if length is not None:
+            _check_packing(llm, length)
 
     @property
     def llm(self) -> LanguageModel:
@@ -239,7 +265,16 @@ class PromptedLM(nn.Module):
         """Greedy answers to each prompt, up to the end of the line, at most `max_new_tokens` tokens."""
         self.eval()
         rows = self.embed_prompts(batch)
+        lengths, answers = self.backbone.lengths, dict[int, str]()
+        for length_class, members in lengths.groups([len(row) + max_new_tokens for row in rows]):
+            with lengths.reading(length_class):
+                texts = self._generate([rows[i] for i in members], max_new_tokens)
+            answers.update(zip(members, texts, strict=True))
+        return [answers[i] for i in range(len(rows))]
+
+    def _generate(self, rows: Sequence[Float[Tensor, "_ d_lm"]], max_new_tokens: int) -> list[str]:
         longest = max(len(row) for row in rows)
+        check_context(self.llm.model, longest + max_new_tokens)
         embeddings = torch.stack([nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
         real = torch.tensor(
             [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=embeddings.device
@@ -254,6 +289,23 @@ class PromptedLM(nn.Module):
             eos_token_id=list(tokenizer.ends) or None,
         )
         return [_first_line(tokenizer.decode(_before_end(row.tolist(), tokenizer.ends))) for row in generated]
+
+
+@torch.no_grad()
+def _check_packing(llm: LanguageModel, length: int) -> None:
+    """Raises ConfigError for a model in which prompts of one row are not read as if each had its own."""
+    table, answers = llm.model.get_input_embeddings(), [(3, 5), (7,)]
+    prompts = [table(torch.arange(size, device=llm.device)) for size in (6, 4)]
+    try:
+        apart = float(answer_nats(llm, prompts, answers))
+        off = abs(float(answer_nats(llm, prompts, answers, length=max(length, 12))) - apart)
+        if not off <= (1e-3 if llm.dtype == torch.float32 and llm.quant == "none" else 0.1) * max(apart, 1.0):
+            raise ValueError(f"the loss of packed prompts is off by {off:.3g} of {apart:.3g}")
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{type(llm.model).__name__} cannot be trained on packed prompts: {type(error).__name__}: {error}. Set "
+            f"packing: false."
+        ) from error
 
 
 def _before_end(ids: list[int], ends: Sequence[int]) -> list[int]:

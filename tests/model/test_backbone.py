@@ -15,11 +15,10 @@ from st2llm.model.backbone import (
     LLMBackbone,
     MatchedBackbone,
     NoBackbone,
-    PromptCache,
     matched_size,
-    mean_state,
     trained_parameter_count,
 )
+from st2llm.model.prompt_cache import PromptCache, mean_state
 
 D = 32
 WORDS = (
@@ -156,7 +155,7 @@ def test_a_text_that_was_forgotten_is_read_again_to_the_same_states(tiny):
     backbone.prompt_cache = PromptCache(backbone.llm, limit=1)
     agree(answer(backbone), want)
     backbone(soft_tokens(1), ("another text",))
-    assert list(backbone.prompt_cache.entries) == ["another text"]
+    assert list(backbone.prompt_cache.entries) == [(1, "another text")]
     agree(answer(backbone), want)
 
 
@@ -165,10 +164,10 @@ def test_memory_keeps_what_was_used_last_within_its_limit(tiny):
     texts = ["1 a", "2 b", "3 c"]
     size = PromptCache(llm)
     size.lookup(texts[:1])
-    small = PromptCache(llm, limit=2 * size.entries["1 a"].bytes)
+    small = PromptCache(llm, limit=2 * size.entries[1, "1 a"].bytes)
     for text in ("1 a", "2 b", "1 a", "3 c"):
         small.lookup([text])
-    assert sorted(small.entries) == ["1 a", "3 c"]
+    assert sorted(text for _, text in small.entries) == ["1 a", "3 c"]
 
 
 def test_words_first_read_without_gradient_can_be_trained_on_afterwards(tiny):

@@ -45,7 +45,8 @@ DYNAMIC = rope("dynamic", factor=4.0) | {"max_position_embeddings": 32}
 class Family:
     """model_type: as in config.json. settings: of its config. targets: linear layers of its attention.
 
-    packed: several texts are read in one pass; otherwise one at a time. soft: it takes soft tokens and instructions.
+    packed: several texts are read in one pass; otherwise one at a time. soft: it takes soft tokens, and is trained on
+    answers. packing: it is trained on several prompts in one row.
     """
 
     model_type: str
@@ -53,6 +54,7 @@ class Family:
     targets: tuple[str, ...] = QKV
     packed: bool = True
     soft: bool = True
+    packing: bool = True
 
     def config(self, vocabulary: int) -> PreTrainedConfig:
         shared = {"vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
@@ -78,7 +80,7 @@ FAMILIES = {
             "no_rope_layers": [1, 0],
         },
         packed=False,
-        soft=False,
+        packing=False,
     ),
     "mistral": Family("mistral", _LLAMA | {"sliding_window": 8}),
     "ministral": Family("ministral", _WINDOW),
@@ -114,12 +116,18 @@ FAMILIES = {
         "gpt_oss", _ALTERNATING | {"num_local_experts": 2, "num_experts_per_tok": 1}, packed=False
     ),
     "opt": Family("opt", _WIDTH | {"ffn_dim": 64, "word_embed_proj_dim": 32}),
-    "bloom": Family("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, _QUERY_KEY_VALUE, packed=False),
+    "bloom": Family(
+        "bloom",
+        {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+        _QUERY_KEY_VALUE,
+        packed=False,
+        packing=False,
+    ),
     "mpt": Family(
         "mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 256}, ("Wqkv",), packed=False
     ),
     "falcon": Family("falcon", _WIDTH, _QUERY_KEY_VALUE, packed=False),
-    "falcon-alibi": Family("falcon", _WIDTH | {"alibi": True}, _QUERY_KEY_VALUE, packed=False),
+    "falcon-alibi": Family("falcon", _WIDTH | {"alibi": True}, _QUERY_KEY_VALUE, packed=False, soft=False),
     "olmo": Family("olmo", _LLAMA),
     "olmo-2": Family("olmo2", _LLAMA),
     "olmo-3": Family("olmo3", _ALTERNATING),
@@ -142,7 +150,7 @@ FAMILIES = {
         {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
         ("x_proj",),
         packed=False,
-        soft=False,
+        packing=False,
     ),
     "rwkv": Family(
         "rwkv",

@@ -40,3 +40,13 @@ def context_length(config: PreTrainedConfig) -> int | None:
     )
     rope = getattr(config, "rope_parameters", None) or {}
     return int(limit * rope["factor"]) if limit and rope.get("rope_type") == "dynamic" else limit
+
+
+def check_context(model: PreTrainedModel, tokens: int) -> None:
+    """Raises ConfigError where a prompt with its soft tokens or its answer is longer than the model's context."""
+    context = context_length(model.config.get_text_config())
+    if context is not None and tokens > context:
+        raise ConfigError(
+            f"A prompt with its soft tokens or its answer has {tokens} tokens, but the context of "
+            f"{type(model).__name__} holds {context}. Shorten the history, the instruction or the answer."
+        )

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from st2llm.errors import ConfigError
 from st2llm.llm.architecture.base_model import context_length
 from st2llm.llm.architecture.text_lengths import TextLengths
+from st2llm.llm.architecture.windows import window_of
 from st2llm.llm.decode.attention import AttentionOptions, PrefillPass, forward_packed
 from st2llm.llm.decode.decode_pass import DecodePass
 from st2llm.llm.decode.lm_head import LMHead
@@ -98,18 +99,7 @@ class _WindowCheck(PrefillPass):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions
     ) -> Tensor:
-        wanted, context = _window_of(self.config, layer), context_length(self.config)
+        wanted, context = window_of(self.config, layer), context_length(self.config)
         if wanted != options.window and min(wanted or 2**40, options.window or 2**40) < (context or 2**40):
             raise ValueError(f"layer {layer} should have a window of {wanted}, not {options.window}")
         return super().attend(layer, query, key, value, options)
-
-
-def _window_of(config: PreTrainedConfig, layer: int) -> int | None:
-    """The window of a layer's attention; None for all tokens. Raises ValueError for layers of other types."""
-    window: int | None = getattr(config, "sliding_window", None)
-    types = getattr(config, "layer_types", None)
-    if types is None:
-        return window if getattr(config, "use_sliding_window", True) else None
-    if types[layer] not in ("full_attention", "sliding_attention"):
-        raise ValueError(f"layer {layer} is of the type {types[layer]}")
-    return window if types[layer] == "sliding_attention" else None

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from st2llm.encode.batch import Batch
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
+from st2llm.llm.architecture.base_model import base_of, check_context
+from st2llm.llm.architecture.text_lengths import TextLengths
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import Arm
-from st2llm.model.backbone import LLMBackbone, mean_state
+from st2llm.model.backbone import LLMBackbone
 from st2llm.model.objectives.contrastive import info_nce
 from st2llm.model.objectives.objective import Objective, SingleTermObjective
+from st2llm.model.prompt_cache import mean_state
 from st2llm.model.prompted import answer_nats
 
 CAPTION_CUE = "\nDescription:"
@@ -190,18 +193,28 @@ def mean_soft_state(arm: nn.Module, soft: Float[Tensor, "batch slot d_lm"]) -> F
 @torch.no_grad()
 def mean_text_states(llm: LanguageModel, texts: Sequence[str]) -> Float[Tensor, "text d_lm"]:
     """The mean of the language model's last states over the tokens of each text, in fp32, [text, d_lm]."""
-    means = []
-    for start in range(0, len(texts), _TEXTS_PER_PASS):
-        rows = [llm.embed(text) for text in texts[start : start + _TEXTS_PER_PASS]]
-        longest = max(len(row) for row in rows)
-        batch = torch.stack([nn.functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
-        lengths = torch.tensor([len(row) for row in rows], device=batch.device)
-        real = torch.arange(longest, device=batch.device) < lengths[:, None]
-        states = llm.model.base_model(
-            inputs_embeds=batch, attention_mask=real.long(), use_cache=False
-        ).last_hidden_state
-        means.append(mean_state(states.float(), real))
-    return torch.cat(means)
+    lengths = TextLengths(base_of(llm.model))
+    means: dict[int, Tensor] = {}
+    for length_class, members in lengths.groups([len(llm.tokenizer.encode(text)) for text in texts]):
+        with lengths.reading(length_class):
+            for start in range(0, len(members), _TEXTS_PER_PASS):
+                chunk = members[start : start + _TEXTS_PER_PASS]
+                means.update(zip(chunk, _mean_states(llm, [texts[i] for i in chunk]), strict=True))
+    return torch.stack([means[i] for i in range(len(texts))])
+
+
+def _mean_states(llm: LanguageModel, texts: Sequence[str]) -> Float[Tensor, "text d_lm"]:
+    """The mean states of texts in one pass, padded on the right."""
+    rows = [llm.embed(text) for text in texts]
+    longest = max(len(row) for row in rows)
+    check_context(llm.model, longest)
+    batch = torch.stack([nn.functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows], device=batch.device)
+    real = torch.arange(longest, device=batch.device) < lengths[:, None]
+    states = base_of(llm.model)(
+        inputs_embeds=batch, attention_mask=real.long(), use_cache=False
+    ).last_hidden_state
+    return mean_state(states.float(), real)
 
 
 def _llm_and_soft_tokens(
