@@ -1,5 +1,6 @@
 """`st2llm data instruct`: instruction sets, prompts with their true answers, in shards that a killed run resumes."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 from st2llm import tasks
 from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
+from st2llm.data.windows.coverage import container_provenance
+from st2llm.data.windows.fitted_on import INSTRUCTION_MANIFEST, fitted_on_parts
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.evaluate.run_folder.store import read_json, write_json
 from st2llm.files import write_atomically
@@ -22,7 +25,7 @@ from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.types import Choice, Container, Sample, SampleSequence, Slot, seed_from
 
-MANIFEST = "instruct.json"
+MANIFEST = INSTRUCTION_MANIFEST
 _NO_TRUTH = ("describe", "anomaly")
 _DRAWS = 8
 """The number of samples that are tried for a row before it is left out for lack of a true answer."""
@@ -146,7 +149,10 @@ def write_instructions(
         raise DataError(
             f"{_first(data).name}: none of {total} rows has a true answer. Take another --task, or data that hold one."
         )
-    write_json(out / MANIFEST, read_json(out / MANIFEST) | {"rows": rows, "left_out": left_out, "done": True})
+    samples = itertools.chain.from_iterable(source.part for source in sources)
+    covers = fitted_on_parts({request.part: samples}, container_provenance(data)).to_json()
+    done = {"rows": rows, "left_out": left_out, "covers": covers, "done": True}
+    write_json(out / MANIFEST, read_json(out / MANIFEST) | done)
     return InstructionSummary(out, rows, left_out, shards, kept)
 
 

@@ -14,8 +14,8 @@ from st2llm.data.windows.sequences import SequenceWindows
 from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.data.windows.video import ClipWindows
 from st2llm.errors import ConfigError, DataError
+from st2llm.evaluate.run_folder.store import write_predictions
 from st2llm.evaluate.scoring.score_table import build_score_table
-from st2llm.files import write_atomically
 from st2llm.predict import checkpoint
 from st2llm.tasks import Classify, Forecast, Task
 from st2llm.types import (
@@ -40,7 +40,8 @@ def predict_to_file(folder: Path, data: str, out: Path) -> int:
     All of the data is predicted, whatever its split, in consecutive windows of the checkpoint's task, of which the last
     ends with the data. The future is predicted too: for fields, rows without readings at the end of the file; for
     paths, the steps after each object's last fix; for events, the next event. Classes are those of the checkpoint;
-    objects need no label. Raises ConfigError for a folder without a checkpoint, or where `out` is not a .parquet file.
+    objects need no label. The file's metadata say what the checkpoint was fitted on. Raises ConfigError for a folder
+    without a checkpoint, or where `out` is not a .parquet file.
     """
     if out.suffix != ".parquet":
         raise ConfigError(f"--out should name a .parquet file, but it is {out}.")
@@ -48,7 +49,7 @@ def predict_to_file(folder: Path, data: str, out: Path) -> int:
     samples = _windows(load_data(data), predictor.recipe.parsed_task, predictor.options)
     frame = build_score_table(samples, predictor.predict([sample.without_truth() for sample in samples]))
     kept = frame[[name for name in _COLUMNS if name in frame]]
-    write_atomically(out, lambda file: kept.to_parquet(file, index=False))
+    write_predictions(out, kept, predictor.fitted_on)
     return len(kept)
 
 

@@ -21,6 +21,7 @@ from st2llm import config as settings
 from st2llm.align.adapters import merge_adapter, read_adapter, save_adapter
 from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
+from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.errors import ConfigError, StorageError
 from st2llm.llm import load_llm
 from st2llm.llm.architecture.base_model import base_of, base_prefix
@@ -58,8 +59,8 @@ class BaseModel:
 class Checkpoint:
     """The settings and state in a checkpoint folder; `load_into` loads its weights.
 
-    config: the settings of the run, with the shape of its module. state: step, rng, best and the learning curve
-    so far.
+    config: the settings of the run, with the shape of its module. state: step, rng, best, the learning curve so far,
+    and what the run was fitted on.
     """
 
     folder: Path
@@ -163,6 +164,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         f"{folder} is not a checkpoint: neither it nor its `best` has a config.yaml. Give the folder that "
         f"`st2llm pretrain --out` wrote."
     )
+
+
+def checkpoint_fitted_on(checkpoint: Checkpoint) -> FittedOn:
+    """What a checkpoint was fitted on, with all that it was initialised from; unknown for one of an earlier version."""
+    if "fitted_on" in checkpoint.state:
+        return FittedOn.from_json(checkpoint.state["fitted_on"])
+    return FittedOn(unknown=(f"the checkpoint {checkpoint.folder}",))
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:

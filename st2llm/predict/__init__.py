@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.types import Prediction, Sample
 
 
@@ -14,3 +15,18 @@ class Predictor(Protocol):
     def name(self) -> str: ...
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]: ...
+
+
+@runtime_checkable
+class FittedPredictor(Protocol):
+    """A predictor that knows what it was fitted on."""
+
+    @property
+    def fitted_on(self) -> FittedOn: ...
+
+
+def fitted_on_of(predictor: Predictor) -> FittedOn:
+    """What a predictor was fitted on; unknown for one that does not say."""
+    if isinstance(predictor, FittedPredictor):
+        return predictor.fitted_on
+    return FittedOn(unknown=(f"the predictor {predictor.name}",))

@@ -19,14 +19,19 @@ from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.predict.preprocess.fit import SEQUENCE_KINDS, make_blueprint
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
-from st2llm.types import Sample, TrainingWindows
+from st2llm.types import Container, Sample, TrainingWindows
 
 
 def load_splits(recipe: PretrainRecipe | SoftTokenRecipe) -> Splits:
     """The windows of the recipe's data, by part. Without `split.stride` windows begin a horizon apart."""
+    return split_for(recipe, load_data(recipe.data))
+
+
+def split_for(recipe: PretrainRecipe | SoftTokenRecipe, data: Container) -> Splits:
+    """The windows of these data for a recipe, by part."""
     task = recipe.parsed_task
     stride = recipe.split.stride or int(getattr(task, "horizon", 1))
-    return split(load_data(recipe.data), task, stride=stride, context=recipe.split.context)
+    return split(data, task, stride=stride, context=recipe.split.context)
 
 
 def load_language_model(settings: LLMSettings) -> LanguageModel:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
+from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, DataError
@@ -45,6 +46,10 @@ class CheckpointPredictor:
     preprocessor: Preprocessor
     shape: FieldShape | SequenceShape
     sha256: str
+
+    @property
+    def fitted_on(self) -> FittedOn:
+        return checkpoint.checkpoint_fitted_on(self.checkpoint)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Raises DataError for samples of another size, task or options than the checkpoint was trained on, and for a

@@ -7,9 +7,10 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.errors import DataError
 from st2llm.retrieve.window_shapes import Role, WindowShapes, channel_roles, distances, window_shapes
-from st2llm.types import Sample, TrainingWindows, check_training_windows
+from st2llm.types import Provenance, Sample, TrainingWindows, check_training_windows
 
 _CACHE_ENTRIES = 16_000_000
 
@@ -113,6 +114,11 @@ class WindowIndex:
             places,
             measure,
         )
+
+    @property
+    def fitted_on(self) -> FittedOn:
+        """The windows that the index can return."""
+        return fitted_on_parts({"train": (self.train[int(i)] for i in self.kept)}, Provenance())
 
     def similar(self, sample: Sample, k: int) -> list[Sample]:
         """The k training windows most similar to the visible part of `sample`, the nearest first, with their truth.

@@ -149,6 +149,7 @@ class _Alignment:
                 scaler=self.preprocessor.scaler_state(),
                 card=partial(_card, recipe, trained_parameter_count(self.arm)),
                 base_model=checkpoint.BaseModel(self.llm, recipe.adapt),
+                fitted_on=self.samples.fitted_on,
             ),
         )
 

@@ -13,9 +13,11 @@ import torch
 from st2llm import config
 from st2llm.align.weights import load_tensors
 from st2llm.config import Settings
+from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn
 from st2llm.errors import ConfigError
 from st2llm.files import write_atomically
 from st2llm.model import checkpoint
+from st2llm.train.loop.budget import Budget, LearningCurve, curve_of
 from st2llm.train.loop.state import TrainingState
 
 RUN_FILE = "run.json"
@@ -31,13 +33,15 @@ class CheckpointContents:
     """What each checkpoint of a run holds beside the weights and the training state.
 
     config, scaler: contents of config.yaml and scaler.json. card: the model card, given the content of state.json.
-    base_model: the language model that the run builds on, and how it is adapted.
+    base_model: the language model that the run builds on, and how it is adapted. fitted_on: the data of the run and of
+    what it was initialised from.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     card: Callable[[Mapping[str, Any]], str] = lambda state: ""
     base_model: checkpoint.BaseModel | None = None
+    fitted_on: FittedOn = NOT_FITTED
 
 
 class RunFolder:
@@ -96,11 +100,10 @@ class RunFolder:
             checkpoint.read_checkpoint(self.root / "best"),
         )
         state = last.state
-        rows = [(int(s), np.nan if t is None else float(t), float(v)) for s, t, v in state["rows"]]
         self.saved_best = float(state["best"])
         return TrainingState(
             step=int(state["step"]),
-            rows=rows,
+            rows=_rows(state),
             best=float(state["best"]),
             weights=checkpoint.load_weights(best.folder),
             current=checkpoint.load_weights(last.folder),
@@ -117,6 +120,7 @@ class RunFolder:
             "best": state.best,
             "seconds": state.seconds,
             "rows": rows,
+            "fitted_on": self.contents.fitted_on.to_json(),
         }
 
     def _write(
@@ -132,3 +136,22 @@ class RunFolder:
             optimiser=optimiser,
             base_model=self.contents.base_model,
         )
+
+
+def checkpoint_curve(loaded: checkpoint.Checkpoint, budget: Budget) -> LearningCurve | None:
+    """The learning curve of the run of a checkpoint, from the last state beside it; None where there is none.
+
+    The state of `best/` ends with the best step.
+    """
+    last = loaded.folder.parent / "last"
+    rows = _rows(checkpoint.read_checkpoint(last).state) if (last / "config.yaml").is_file() else []
+    if len(rows) < 2:
+        return None
+    losses = [loss for _, _, loss in rows]
+    waited = len(losses) - 1 - losses.index(min(losses))
+    return curve_of(rows, budget, out_of_patience=budget.patience is not None and waited >= budget.patience)
+
+
+def _rows(state: Mapping[str, Any]) -> list[tuple[int, float, float]]:
+    """Step, training and validation loss of each evaluation in state.json."""
+    return [(int(s), np.nan if t is None else float(t), float(v)) for s, t, v in state["rows"]]

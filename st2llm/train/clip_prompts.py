@@ -22,7 +22,7 @@ from st2llm.model.objectives.video_text import ClipSentenceBatch, VideoTextContr
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import make_blueprint
 from st2llm.train.checkpointing import CheckpointContents
-from st2llm.train.clip_questions import collate_clips, fit_clip_preprocessor, generate_clips
+from st2llm.train.clip_questions import clips_fitted_on, collate_clips, fit_clip_preprocessor, generate_clips
 from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
 from st2llm.train.run import open_run, run
@@ -111,6 +111,7 @@ def train_clip_prompts(
             config=recipe_config(recipe, "pair"),
             scaler=preprocessor.scaler_state(),
             card=partial(_card, recipe, parameter_count(model)),
+            fitted_on=clips_fitted_on([*clips.train, *clips.validation]),
         ),
     )
     return answerer, run(recipe, folder, setup, on_step=on_step)

@@ -1,8 +1,9 @@
 """Questions about clips with computed answers: of generated clips to train on, of real ones to be examined on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +14,15 @@ from st2llm.config.training import VideoQuestionRecipe
 from st2llm.data import load_data
 from st2llm.data.load.moving_shapes import moving_shapes
 from st2llm.data.windows import split
+from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.errors import DataError
+from st2llm.model import checkpoint
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.serialize.questions import generate_questions
 from st2llm.tasks import Task
-from st2llm.types import Sample, SplitPlan, TrainingWindows
+from st2llm.types import Provenance, Sample, SplitPlan, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,14 @@ def question_rows(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict
         for question in generate_questions(sample)
         if question.topic in topics
     ]
+
+
+def clips_fitted_on(rows: Sequence[Mapping[str, Any]], init_from: str | None = None) -> FittedOn:
+    """What a model is fitted on that is trained on these questions. init_from: the checkpoint that it starts from."""
+    own = fitted_on_parts({"train": (row["window"] for row in rows)}, Provenance())
+    if init_from is None:
+        return own
+    return own + checkpoint.checkpoint_fitted_on(checkpoint.read_checkpoint(Path(init_from)))
 
 
 def collate_clips(preprocessor: Preprocessor, rows: Sequence[dict[str, Any]], *, blind: bool) -> FieldBatch:

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 
 from st2llm.config.training import InstructionRecipe
+from st2llm.data.windows.fitted_on import instructions_fitted_on
 from st2llm.errors import ConfigError, DataError
 from st2llm.model import checkpoint
 from st2llm.model.backbone import trained_parameter_count
@@ -133,6 +134,7 @@ def _setup(recipe: InstructionRecipe, path: str) -> Setup:
             config=recipe_config(recipe, "instructions"),
             card=lambda state: _card(recipe, path, parameters, train.left_out, state),
             base_model=checkpoint.BaseModel(llm, recipe.adapt),
+            fitted_on=instructions_fitted_on(path),
         ),
     )
 

@@ -51,6 +51,7 @@ def _setup(recipe: PretrainRecipe) -> Setup:
             config=checkpoint_config(recipe, preprocessor, shape, first),
             scaler=preprocessor.scaler_state(),
             card=partial(_card, recipe, parameter_count(module)),
+            fitted_on=samples.fitted_on,
         ),
     )
 

@@ -20,7 +20,7 @@ from st2llm.predict.preprocess.fit import make_blueprint
 from st2llm.serialize.questions import question_sample
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.train.checkpointing import CheckpointContents
-from st2llm.train.clip_questions import collate_clips, fit_clip_preprocessor, generate_clips
+from st2llm.train.clip_questions import clips_fitted_on, collate_clips, fit_clip_preprocessor, generate_clips
 from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
 from st2llm.train.run import open_run, run
@@ -102,6 +102,7 @@ def train_video_qa(
             scaler=answerer.preprocessor.scaler_state(),
             card=partial(_card, recipe, trained_parameter_count(model)),
             base_model=checkpoint.BaseModel(model.llm, recipe.adapt),
+            fitted_on=clips_fitted_on([*answerer.rows, *validation], recipe.init_from),
         ),
     )
     return answerer, run(recipe, folder, setup, on_step=on_step)

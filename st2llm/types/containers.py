@@ -54,6 +54,8 @@ class Provenance:
     """Whether the data may be part of the pre-training text of language models."""
     steps: tuple[str, ...] = ()
     """The processing steps, in order, each as a sentence."""
+    files: tuple[str, ...] = ()
+    """SHA-256 of each file that holds values, of whatever card names it."""
 
 
 @checked

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...])
     left out, so that a key that is added to cards later does not change earlier hashes.
     """
     digest = hashlib.sha256(json.dumps(_hashed_keys(card), sort_keys=True).encode())
-    for name in sorted(files):
-        digest.update(f"{name} {_sha256(files[name])}\n".encode())
+    hashes = {name: _sha256(files[name]) for name in sorted(files)}
+    for name, sha256 in hashes.items():
+        digest.update(f"{name} {sha256}\n".encode())
     return Provenance(
         source=(card.source.origin if card.source else "") or ", ".join(sorted(files)),
         sha256=digest.hexdigest(),
@@ -30,7 +31,15 @@ def provenance_of(card: Card, files: Mapping[str, Path], steps: tuple[str, ...])
         citation=card.citation,
         leakage=card.leakage,
         steps=steps,
+        files=tuple(hashes[name] for name in _value_files(card, hashes)),
     )
+
+
+def _value_files(card: Card, files: Iterable[str]) -> list[str]:
+    """The files that `values`, `table` or `files` of a card name; all where these are patterns."""
+    keys = card.model_dump(mode="json", include={"values", "table", "files"})
+    mentioned = json.dumps(keys, ensure_ascii=False)
+    return [name for name in files if name in mentioned] or list(files)
 
 
 def _hashed_keys(card: Card) -> dict[str, Any]:

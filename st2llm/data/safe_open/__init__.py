@@ -14,7 +14,7 @@ from st2llm.data.safe_open.limits import (
 from st2llm.data.safe_open.numeric import array
 from st2llm.data.safe_open.pandas_hdf import pandas_table
 from st2llm.data.safe_open.raster import open_raster
-from st2llm.data.safe_open.table import parquet
+from st2llm.data.safe_open.table import parquet, parquet_metadata
 from st2llm.data.safe_open.unpickle import numeric_pickle
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "open_raster",
     "pandas_table",
     "parquet",
+    "parquet_metadata",
     "path_inside",
     "saved_dataset",
     "unpack_member",

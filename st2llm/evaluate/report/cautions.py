@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from st2llm.data.windows.fitted_on import PRE_TRAINING
 from st2llm.evaluate.report.formats import MISSING, format_gain_size, pluralize
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.evaluate.run_folder.results import RunResults
@@ -15,9 +16,21 @@ def verdict_cautions(results: RunResults, rows: Sequence[Record], arm: Record | 
         cautions.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
     names = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
     cautions += training_cautions(rows, names)
+    cautions += [
+        f"It is not known whether {row.predictor} was fitted on values of the test part: of {what} no record says so."
+        for row in rows
+        if row.predictor in names
+        for what in unknown_sources(row)
+        if not what.startswith(PRE_TRAINING)
+    ]
     if arm is not None and arm.unread:
         cautions.append(f"{arm.unread:,} of {arm.n:,} answers of {arm.predictor} could not be read.")
     return (*cautions, *_interval_cautions(results, arm))
+
+
+def unknown_sources(record: Record) -> list[str]:
+    """What a predictor was fitted on as far as it is not known, in words."""
+    return [str(row["unknown"]) for row in record.fitted_on or () if "unknown" in row]
 
 
 def training_label(record: Record) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from st2llm.config.predictors import FaultSettings
-from st2llm.evaluate.report.cautions import tuning_budget
+from st2llm.evaluate.report.cautions import tuning_budget, unknown_sources
 from st2llm.evaluate.report.formats import (
     IMPUTATION_NAMES,
     format_duration,
@@ -148,6 +148,7 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
             "several arms",
             "Holm p: the probability of a gain this far from zero if there were none, corrected for all LLM arms.",
         ),
+        *_fitted_on(results),
         *_faults(results),
         *_training(results),
         (
@@ -195,6 +196,20 @@ def _rates_in_words(rates: Sequence[float]) -> str:
     if len(rates) == 1:
         return f"One learning rate for all trained arms, {listed}; none is chosen."
     return f"Chosen for each arm on validation from {listed}, at the first seed."
+
+
+def _fitted_on(results: RunResults) -> tuple[tuple[str, str], ...]:
+    """What predictors were fitted on, as far as their records say."""
+    pooled = [record for record in results.records if record.seed is None and record.fitted_on is not None]
+    if not pooled:
+        return ()
+    unknown: dict[str, list[str]] = {}
+    for record in pooled:
+        for what in unknown_sources(record):
+            unknown.setdefault(what, []).append(record.predictor)
+    listed = "; ".join(f"{', '.join(dict.fromkeys(names))}: {what}" for what, names in unknown.items())
+    text = "Records state data, time and places of each predictor (`fitted_on`); none holds a value to be predicted."
+    return (("fitted on", f"{text} Unknown: {listed}." if listed else text),)
 
 
 def _told(results: RunResults) -> tuple[tuple[str, str], ...]:

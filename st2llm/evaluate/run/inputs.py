@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from st2llm.config.predictors import (
     TEXT_VALIDATION_WINDOWS,
@@ -10,6 +11,8 @@ from st2llm.config.predictors import (
     WindowSettings,
 )
 from st2llm.config.suite import Suite
+from st2llm.data.windows.coverage import Coverage, container_provenance, coverage_of
+from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.data.windows.splits import Splits, evenly_spaced
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault
@@ -75,6 +78,23 @@ class Inputs:
         if self.suite.budget is None:
             raise ConfigError(f"{self.suite.id} trains arms and so needs a `budget`.")
         return self.suite.budget
+
+    @cached_property
+    def fitted_on(self) -> dict[str, FittedOn]:
+        """What a predictor is fitted on that is given the training windows (train), or those and validation (both)."""
+        source = container_provenance(self.data)
+        train = fitted_on_parts({"train": self.train}, source)
+        return {"train": train, "both": train + fitted_on_parts({"validation": self.validation}, source)}
+
+    @cached_property
+    def test_coverage(self) -> Coverage | None:
+        """The values that the selected test windows ask for."""
+        return coverage_of(
+            self._subsampled(self.test, self.suite.windows),
+            container_provenance(self.data),
+            part="test",
+            wanted=True,
+        )
 
     @property
     def refit_windows(self) -> TrainingWindows | None:

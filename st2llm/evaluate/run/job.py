@@ -7,6 +7,7 @@ import pandas as pd
 
 from st2llm.config.predictors import PredictorSettings
 from st2llm.config.suite import Suite
+from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn
 from st2llm.evaluate.run_folder.store import RunStore
 
 
@@ -33,12 +34,14 @@ class Outcome:
     result: what arms/<key>.json holds beside the identity of the job: validation, converged, cost, curves, ...
     predictions: the prediction table (see `build_score_table`). answers: rows of the answers file of a text arm.
     validation: the prediction table of the validation windows; None where the predictor answers none.
+    fitted_on: the data that the predictor was fitted on, apart from the pre-training text of a language model.
     """
 
     result: dict[str, Any]
     predictions: pd.DataFrame
     answers: list[dict[str, Any]] = field(default_factory=list)
     validation: pd.DataFrame | None = None
+    fitted_on: FittedOn = NOT_FITTED
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from st2llm.config.model import LLM_BACKBONES
+from st2llm.data.windows.fitted_on import NOT_FITTED, PRE_TRAINING, FittedOn
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.models import describe
@@ -36,15 +37,31 @@ class Study:
         reporter.begin(suite, job.key)
         began = time.perf_counter()
         outcome = self.runners[runner_name(job.predictor)].run(job, store)
+        fitted_on = outcome.fitted_on + self._pre_training(job)
         result = {
             **self._identity(job),
             **outcome.result,
             "validation_windows": _describe_windows(outcome.validation),
+            "fitted_on": fitted_on.summary(),
             "wall_s": time.perf_counter() - began,
         }
-        store.finish(job.key, result, outcome.predictions, outcome.answers, validation=outcome.validation)
+        store.finish(
+            job.key,
+            result,
+            outcome.predictions,
+            outcome.answers,
+            validation=outcome.validation,
+            fitted_on=fitted_on,
+        )
         reporter.finish(suite, job.key)
         return result
+
+    def _pre_training(self, job: Job) -> FittedOn:
+        """The text that a pretrained language model was fitted on, which is not known."""
+        if not job.predictor.pretrained:
+            return NOT_FITTED
+        model = self.inputs.models.named(job.predictor).name
+        return FittedOn(unknown=(f"{PRE_TRAINING}{model}",))
 
     def _identity(self, job: Job) -> dict[str, Any]:
         predictor = job.predictor

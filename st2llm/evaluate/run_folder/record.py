@@ -1,7 +1,7 @@
 """The record: the result of one predictor on one task, as a line of results.jsonl holds it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any
@@ -16,6 +16,7 @@ _PROMPT_SETTINGS = ("examples", "budget", "answer_set")
 _LATER_KEYS = (
     "training_state",
     "equals",
+    "fitted_on",
     "validation_n",
     "best_on_validation",
     "validation_cost",
@@ -116,7 +117,7 @@ class Record:
 
     n, unread: answers, and those that could not be parsed. llm: the language model that the predictor used.
     training_state: of a trained arm, see `LearningCurve.outcome`; over seeds, the first of TRAINING_STATES. equals: the
-    rule whose errors are those of the arm.
+    rule whose errors are those of the arm. fitted_on: a row for each data set, see `FittedOn.summary`.
     cost: mean over seeds (peak_mb: the maximum). validation: mean of the selection metric on validation windows.
     validation_n: pairs of validation window and place that it answered. best_on_validation: whether it is the best arm
     on validation of those with pretrained weights, or of those without; None without a validation score.
@@ -144,6 +145,7 @@ class Record:
     converged: bool | None = None
     training_state: str | None = None
     equals: str | None = None
+    fitted_on: Sequence[Mapping[str, Any]] | None = None
     lr: float | None = None
     validation: float | None = None
     validation_n: int | None = None

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from st2llm import config
 from st2llm.config.suite import Suite
+from st2llm.data.windows.fitted_on import FITTED_ON_KEY, NOT_FITTED, FittedOn
 from st2llm.errors import ConfigError
 from st2llm.files import write_atomically
 
@@ -36,6 +39,14 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     write_atomically(path, lambda file: frame.to_parquet(file, index=False))
+
+
+def write_predictions(path: Path, frame: pd.DataFrame, fitted_on: FittedOn) -> None:
+    """A table of predictions whose metadata say what the model behind it was fitted on."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    note = {FITTED_ON_KEY: json.dumps(fitted_on.to_json())}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **note})
+    write_atomically(path, lambda file: pq.write_table(table, file))
 
 
 def read_json(path: Path) -> Any:
@@ -129,16 +140,18 @@ class RunStore:
         answers: list[dict[str, Any]],
         *,
         validation: pd.DataFrame | None = None,
+        fitted_on: FittedOn = NOT_FITTED,
     ) -> None:
         """Writes an arm's answers and predictions, then its result, which make it finished.
 
-        validation: its predictions of the validation windows, where it answered any.
+        validation: its predictions of the validation windows, where it answered any. fitted_on: is written into the
+        file of predictions, so that another run that reads it can refuse it.
         """
         if answers:
             write_lines(self.root / "answers" / f"{key}.jsonl", answers)
         if validation is not None:
             write_table(self.root / "validation" / f"{key}.parquet", validation)
-        write_table(self.root / "predictions" / f"{key}.parquet", predictions)
+        write_predictions(self.root / "predictions" / f"{key}.parquet", predictions, fitted_on)
         write_json(self.root / "arms" / f"{key}.json", result)
 
     def arms(self) -> list[dict[str, Any]]:

@@ -199,6 +199,7 @@ def _record(
         converged=all(converged) and equals is None if converged else None,
         training_state="stuck" if equals else next((s for s in TRAINING_STATES if s in states), None),
         equals=equals,
+        fitted_on=_fitted_on(results),
         lr=first.get("lr"),
         metrics={m: table.estimate(m, name, seed) for m in arms.metrics if table.measures(m, name)},
         validation=float(np.mean(validation)) if validation else None,
@@ -216,6 +217,14 @@ def _record(
         detected=facts.detected,
         prompt_settings={key: first[key] for key in ("examples", "budget", "answer_set") if first.get(key)},
     )
+
+
+def _fitted_on(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+    """What the arms of all seeds were fitted on, each data set and part once."""
+    rows = [row for result in results for row in result.get("fitted_on") or ()]
+    if not any("fitted_on" in result for result in results):
+        return None
+    return [row for i, row in enumerate(rows) if row not in rows[:i]]
 
 
 def _equal_rule(arms: FinishedArms, table: Scores, name: str) -> str | None:

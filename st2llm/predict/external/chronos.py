@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from transformers import AutoConfig, T5ForConditionalGeneration
 
+from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.errors import ArtefactError, ConfigError
 from st2llm.predict.external.series import target_series
 from st2llm.types import Prediction, Sample, seed_from
@@ -81,6 +82,7 @@ class ChronosPredictor:
     temperature: float
     top_k: int
     top_p: float
+    fitted_on: FittedOn
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Raises DataError where wanted entries are not a sample's suffix, or a series has fewer than 2 values."""
@@ -171,4 +173,5 @@ def load(name: str, weights: str) -> ChronosPredictor:
         temperature=settings["temperature"],
         top_k=settings["top_k"],
         top_p=settings["top_p"],
+        fitted_on=FittedOn(unknown=(f"the weights {weights}",)),
     )

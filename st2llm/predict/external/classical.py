@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
+from st2llm.data.windows.fitted_on import NOT_FITTED
 from st2llm.errors import DataError
 from st2llm.predict.external.series import target_series
 from st2llm.types import Prediction, Sample
@@ -31,6 +32,7 @@ class ClassicalPredictor:
 
     name: str
     fit: Callable[[Float64[np.ndarray, " time"]], FittedModel]
+    fitted_on = NOT_FITTED
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Raises DataError, naming sample and place, where a fit fails or a forecast is not finite."""

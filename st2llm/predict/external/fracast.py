@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from st2llm.data import fetch
+from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.predict.external.series import target_series
 from st2llm.types import Prediction, Sample
 
@@ -246,6 +247,7 @@ class FracastPredictor:
 
     name: str
     model: Fracast
+    fitted_on = FittedOn(unknown=(f"the weights of {REQUIREMENT}",))
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Raises DataError where wanted entries are not a sample's suffix, or a series has fewer than 8 values."""

@@ -1,5 +1,6 @@
 """Predictions from a file: a table in the layout that `st2llm compare` writes."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 from st2llm.data import fetch, safe_open
 from st2llm.data.read.table_format import TableFormat
 from st2llm.data.read.whole_table import read_table
+from st2llm.data.windows.fitted_on import FITTED_ON_KEY, FittedOn
 from st2llm.errors import DataError, nearest
 from st2llm.types import Prediction, Sample
 
@@ -25,13 +27,14 @@ class PredictionsFilePredictor:
     """Predicts from a table with a row for each wanted entry: sample, place, step, channel, value, perhaps q05 q50 q95.
 
     step counts from the first wanted step of the sample, channel from 0. A sample without any value counts as unread.
-    Made by `read_predictions`.
+    fitted_on: of the model that made the table, as a parquet file that st2llm wrote says. Made by `read_predictions`.
     """
 
     name: str
     path: Path
     sha256: str
     tables: dict[str, pd.DataFrame]
+    fitted_on: FittedOn
 
     def knows(self, samples: Sequence[Sample]) -> bool:
         """Whether the table has a row of any of these samples."""
@@ -106,9 +109,21 @@ def read_predictions(path: Path, *, name: str) -> PredictionsFilePredictor:
             )
         table[key] = table[key].astype(np.int64)
     groups = table.assign(sample=table["sample"].astype(str)).groupby("sample", sort=False)
-    return PredictionsFilePredictor(
-        name, path, fetch.sha256_of(path), {str(sample): rows for sample, rows in groups}
-    )
+    tables = {str(sample): rows for sample, rows in groups}
+    return PredictionsFilePredictor(name, path, fetch.sha256_of(path), tables, _fitted_on(path))
+
+
+def _fitted_on(path: Path) -> FittedOn:
+    """What the model behind a table was fitted on. Raises DataError for a damaged record."""
+    text = safe_open.parquet_metadata(path).get(FITTED_ON_KEY) if path.suffix == ".parquet" else None
+    if text is None:
+        return FittedOn(unknown=(f"the model behind {path.name}",))
+    try:
+        return FittedOn.from_json(json.loads(text))
+    except ValueError as error:
+        raise DataError(
+            f"{path}: its metadata {FITTED_ON_KEY} is no JSON ({error}). Write the file again."
+        ) from error
 
 
 def _fill(sample: Sample, at: tuple[np.ndarray, np.ndarray, np.ndarray], column: pd.Series) -> np.ndarray:

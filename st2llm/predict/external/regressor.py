@@ -9,10 +9,11 @@ from jaxtyping import Float64
 from sklearn.base import RegressorMixin, clone
 from sklearn.multioutput import MultiOutputRegressor
 
+from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.baselines.rule import forecast_prediction, known_values
-from st2llm.types import DAY_S, Prediction, Sample, TrainingWindows, check_training_windows
+from st2llm.types import DAY_S, Prediction, Provenance, Sample, TrainingWindows, check_training_windows
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class RegressorPredictor:
     name: str
     regressor: Any
     scaler: FieldScaler
+    fitted_on: FittedOn
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [self._one(sample) for sample in samples]
@@ -62,7 +64,8 @@ def fit_regressor(
     regressor = clone(estimator)
     if not regressor.__sklearn_tags__().target_tags.multi_output:
         regressor = MultiOutputRegressor(regressor)
-    return RegressorPredictor(name, regressor.fit(x[fitted], y[fitted]), scaler)
+    source = fitted_on_parts({"train": train}, Provenance())
+    return RegressorPredictor(name, regressor.fit(x[fitted], y[fitted]), scaler, source)
 
 
 def _features(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row feature"]:

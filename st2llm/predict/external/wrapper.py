@@ -6,8 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.errors import ConfigError, DataError
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Provenance, Sample
 
 ModelOutputs = Sequence[Any]
 """An output for each sample: an array of its values, draws stacked along a first axis, or a Prediction."""
@@ -26,6 +27,7 @@ class WrappedPredictor:
 
     name: str
     predict_function: Callable[[Sequence[Sample]], ModelOutputs]
+    fitted_on: FittedOn
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Raises DataError, naming sample and entry, for an output of the wrong shape or without a wanted value."""
@@ -80,19 +82,23 @@ class WrappedPredictor:
         return np.where(sample.wanted, values, np.nan)
 
 
-def wrap(model: object, *, name: str) -> WrappedPredictor:
+def wrap(model: object, *, name: str, fitted_on: Sequence[Sample] | None = None) -> WrappedPredictor:
     """Wraps a model as a predictor for `compare(suite, predictors=[...])`.
 
     model: a function of a list of samples (without their truth), or an object whose `predict` is one. It returns for
     each sample an array [time node channel] in raw units, or of the wanted steps alone, with draws along a first axis
-    where there are several; or a Prediction. Raises ConfigError for an object that is neither callable nor has
-    `predict`.
+    where there are several; or a Prediction. fitted_on: the samples that it was fitted on, [] for none; None records
+    that they are unknown. Raises ConfigError for an object that is neither callable nor has `predict`.
     """
+    if fitted_on is None:
+        source = FittedOn(unknown=(f"the Python object {name}",))
+    else:
+        source = fitted_on_parts({"": fitted_on}, Provenance())
     if isinstance(model, PredictModel):
-        return WrappedPredictor(name, model.predict)
+        return WrappedPredictor(name, model.predict, source)
     if not callable(model):
         raise ConfigError(
             f"{name} is a {type(model).__name__}, which can neither be called nor has `predict`. Give a function from "
             f"a list of samples to a list of arrays."
         )
-    return WrappedPredictor(name, model)
+    return WrappedPredictor(name, model, source)

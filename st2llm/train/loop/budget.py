@@ -127,6 +127,22 @@ class LearningCurve:
         return (*(() if self.initial is None else (self.initial,)), *self.validation)
 
 
+def curve_of(
+    rows: Sequence[tuple[int, float, float]], budget: Budget, *, out_of_patience: bool = False
+) -> LearningCurve:
+    """The learning curve of a run from its rows: step, training and validation loss, the initial state first."""
+    steps, losses, errors = zip(*rows[1:], strict=True)
+    return LearningCurve(
+        budget.lr,
+        steps,
+        losses,
+        errors,
+        initial=rows[0][2],
+        summed_lr=budget.summed_lr(steps),
+        out_of_patience=out_of_patience,
+    )
+
+
 @dataclass(frozen=True)
 class FitResult:
     """A finished training run; the module holds its best state. peak_mb: highest resident memory of the process."""

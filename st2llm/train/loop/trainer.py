@@ -8,7 +8,7 @@ processes or gradient accumulation give the same result as one process with the 
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -20,7 +20,7 @@ from st2llm.encode.batch import Batch
 from st2llm.errors import TrainingError
 from st2llm.model.objectives.objective import Objective
 from st2llm.train.loop.batches import BatchSource, ShuffledBatches
-from st2llm.train.loop.budget import Budget, FitResult, LearningCurve, StepCallback
+from st2llm.train.loop.budget import Budget, FitResult, LearningCurve, StepCallback, curve_of
 from st2llm.train.loop.memory import keep_freed_memory
 from st2llm.train.loop.meter import Meter
 from st2llm.train.loop.state import Checkpointer, TrainingState
@@ -318,22 +318,6 @@ class Trainer:
                 self.averaged[name] = tensor.to(weight.device)
                 continue
             state[weight][key] = tensor.clone() if key == "step" else tensor.to(weight.device)
-
-
-def curve_of(
-    rows: Sequence[tuple[int, float, float]], budget: Budget, *, out_of_patience: bool = False
-) -> LearningCurve:
-    """The learning curve of a run from its rows: step, training and validation loss, the initial state first."""
-    steps, losses, errors = zip(*rows[1:], strict=True)
-    return LearningCurve(
-        budget.lr,
-        steps,
-        losses,
-        errors,
-        initial=rows[0][2],
-        summed_lr=budget.summed_lr(steps),
-        out_of_patience=out_of_patience,
-    )
 
 
 @torch.inference_mode()

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
-from st2llm.evaluate.report.cautions import training_cautions, training_label
+from support import fake_run
+
+from st2llm.evaluate.report.cautions import training_cautions, training_label, verdict_cautions
 from st2llm.evaluate.run_folder.record import Record
+from st2llm.evaluate.run_folder.results import read_results
 
 ARM = Record(predictor="a", task="t", family="soft", n=1, metrics={}, training_state="converged")
 
@@ -42,3 +45,15 @@ def test_a_record_of_an_earlier_version_has_a_state():
     assert training_label(Record.from_json(earlier)) == "not converged"
     assert training_label(Record.from_json({**earlier, "converged": True})) == "converged"
     assert training_label(Record.from_json({**earlier, "converged": None})) == "–"
+
+
+def test_what_a_compared_arm_was_fitted_on_is_a_caution_where_it_is_not_known(tmp_path):
+    results = read_results(fake_run.write(tmp_path, fake_run.Plan()))
+    rows = results.pooled("forecast-168-24")
+    unknown = ({"unknown": "the weights w"}, {"unknown": "the pre-training text of m"})
+    arm = next(row for row in rows if row.predictor == "llm-lora")
+    found = [replace(row, fitted_on=unknown) for row in rows]
+    cautions = " ".join(verdict_cautions(results, found, arm))
+    assert "not known whether llm-lora was fitted on values of the test part: of the weights w" in cautions
+    assert "pre-training text" not in cautions
+    assert "llm-random was fitted" not in cautions  # not compared

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from support import fake_run
 
@@ -85,3 +86,12 @@ def test_a_start_in_seconds_is_written_as_a_date(tmp_path):
 
 def test_a_package_that_is_not_installed_is_not_listed(tmp_path):
     assert told(tmp_path, environment={"peft": None, "python": "3.11"})["Environment"] == {"python": "3.11"}
+
+
+def test_what_predictors_were_fitted_on_is_stated_where_it_is_not_known(tmp_path):
+    results = read_results(fake_run.write(tmp_path, fake_run.Plan(leave_out=("predictions", "answers"))))
+    unknown = {"llm-lora": [{"unknown": "the pre-training text of m"}], "llm-random": []}
+    records = tuple(replace(record, fitted_on=unknown.get(record.predictor)) for record in results.records)
+    stated = dict(dict(protocol.describe(replace(results, records=records)))["Rules"])["fitted on"]
+    assert stated.endswith("Unknown: llm-lora: the pre-training text of m.")
+    assert "fitted on" not in dict(dict(protocol.describe(results))["Rules"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from st2llm.config.model import FROZEN, LLM_BACKBONES
 from st2llm.config.predictors import PredictorSettings
 from st2llm.data import load_data
 from st2llm.data.windows import split
+from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
@@ -40,11 +42,24 @@ class TrainedArm:
 
 
 class ArmTraining:
-    """Trains the arms of a task on the same batches, from the same initial encoder weights."""
+    """Trains the arms of a task on the same batches, from the same initial encoder weights.
+
+    Raises ConfigError where the data of the encoder's warm-up are of another kind, or hold values of the test part.
+    """
 
     def __init__(self, inputs: Inputs, training: TrainingInputs) -> None:
         self.inputs, self.training = inputs, training
         self._trained: dict[str, TrainedArm] = {}
+        if (
+            any(predictor.trained for predictor in inputs.suite.predictors)
+            and (fitted := self.warmed_up_on()).known
+        ):
+            who = f"The encoder of {inputs.suite.id} (encoder.warmup.data)"
+            refuse_overlap(fitted, inputs.test_coverage, who=who)
+
+    def warmed_up_on(self) -> FittedOn:
+        """The other data that the encoder is warmed up on."""
+        return NOT_FITTED if self._other_training is None else self._other_training.inputs.fitted_on["both"]
 
     def train(self, job: Job, store: RunStore) -> TrainedArm:
         """The trained arm of a job.
@@ -142,7 +157,7 @@ class ArmTraining:
         path = self.encoder_path(seed, store)
         if not path.exists():
             self.inputs.reporter.start(f"encoder, seed {seed}", settings.steps)
-        training = self.training if settings.data is None else self._training_on(settings.data)
+        training = self._other_training or self.training
         return warm_up_encoder(
             path,
             training.blueprint(),
@@ -153,9 +168,17 @@ class ArmTraining:
             on_step=self.inputs.reporter.update,
         )
 
-    def _training_on(self, name: str) -> TrainingInputs:
-        """The same task on other data. Raises ConfigError for data of another kind."""
-        inputs, suite, data = self.inputs, self.inputs.suite, load_data(name)
+    @cached_property
+    def _other_training(self) -> TrainingInputs | None:
+        """The same task on the data of the warm-up; None where it has none of its own.
+
+        Raises ConfigError for data of another kind.
+        """
+        inputs, suite = self.inputs, self.inputs.suite
+        if suite.encoder.warmup is None or suite.encoder.warmup.data is None:
+            return None
+        name = suite.encoder.warmup.data
+        data = load_data(name)
         if (kind := first_object(data).kind) != suite.kind:
             raise ConfigError(
                 f"{suite.id} is a suite of kind {suite.kind}, but encoder.warmup.data names {name} of kind {kind}."

@@ -1,29 +1,37 @@
 """External predictors: a predictions file, a pretrained external model, a checkpoint, or a Python object."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from st2llm.config.predictors import PredictorSettings
+from st2llm.data.windows.fitted_on import refuse_overlap
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.predictions import predict_job
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.predict import Predictor, checkpoint
+from st2llm.predict import Predictor, checkpoint, fitted_on_of
+from st2llm.predict.checkpoint import CheckpointPredictor
 from st2llm.predict.external.predictions_file import read_predictions
 from st2llm.predict.external.pretrained import load_model
+from st2llm.train.checkpointing import checkpoint_curve
+from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.meter import Meter
 
 
 class ExternalRunner:
     """Predicts with the external predictors of a suite; all are loaded at construction.
 
-    Raises DataError or ConfigError where one cannot be loaded.
+    Raises DataError or ConfigError where one cannot be loaded, or was fitted on values of the test part.
     """
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         loaded = ((p.name, _load(p)) for p in inputs.suite.predictors if p.external)
         self.predictors = inputs.custom | {name: predictor for name, predictor in loaded if predictor}
+        for name, predictor in self.predictors.items():
+            refuse_overlap(fitted_on_of(predictor), inputs.test_coverage, who=f"The predictor {name!r}")
 
     def run(self, job: Job, store: RunStore) -> Outcome:
         with Meter() as fitting:
@@ -33,7 +41,22 @@ class ExternalRunner:
                     f"Resume the run from that program."
                 )
             predictor = self.predictors[job.predictor.name]
-        return predict_job(self.inputs, job, predictor, fit_s=fitting.seconds)
+        outcome = predict_job(self.inputs, job, predictor, fit_s=fitting.seconds)
+        return replace(
+            outcome, fitted_on=fitted_on_of(predictor), result=outcome.result | _training(predictor)
+        )
+
+
+def _training(predictor: Predictor) -> dict[str, Any]:
+    """The learning curve of a checkpoint and how it ended; {} where it is not known."""
+    if not isinstance(predictor, CheckpointPredictor):
+        return {}
+    budget = Budget(**predictor.recipe.budget.model_dump())
+    curve = checkpoint_curve(predictor.checkpoint, budget)
+    if curve is None:
+        return {}
+    state = {"converged": curve.converged, "training_state": curve.outcome}
+    return {**state, "curves": [{**asdict(curve), "chosen": True, **state}]}
 
 
 def _load(settings: PredictorSettings) -> Predictor | None:

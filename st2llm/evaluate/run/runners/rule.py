@@ -1,5 +1,7 @@
 """Null rules and closed-form baselines: fitted at once on the training windows."""
 
+from dataclasses import replace
+
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.predictions import predict_job
@@ -19,4 +21,5 @@ class RuleRunner:
             predictor = fit_baseline(job.predictor.name, self.inputs.train)
             more = self.inputs.refit_windows
             refitted = predictor if more is None else fit_baseline(job.predictor.name, more)
-        return predict_job(self.inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)
+        outcome = predict_job(self.inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)
+        return replace(outcome, fitted_on=self.inputs.fitted_on["train" if more is None else "both"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from st2llm.config.predictors import PredictorSettings
+from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
@@ -94,10 +95,17 @@ def prompt_options(
 
 
 class TextRunner:
-    """Prompts the language model of a suite, or a fine-tuned one, with the template of a job."""
+    """Prompts the language model of a suite, or a fine-tuned one, with the template of a job.
+
+    Raises ConfigError where one was fine-tuned on values of the test part.
+    """
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
+        for predictor in inputs.suite.predictors:
+            if predictor.family == "text" and predictor.checkpoint:
+                who = f"The checkpoint {predictor.checkpoint} of {predictor.name!r}"
+                refuse_overlap(_tuned_on(predictor), inputs.test_coverage, who=who)
 
     def run(self, job: Job, store: RunStore) -> Outcome:
         inputs, predictor = self.inputs, job.predictor
@@ -126,7 +134,16 @@ class TextRunner:
             )
             validation = build_score_table(samples, again.predictions)
             result["validation_cost"] = again.cost.to_json()
-        return Outcome({**result, **run.result()}, table, run.rows(), validation)
+        shown = inputs.fitted_on["train"] if predictor.set.examples else NOT_FITTED
+        fitted_on = _tuned_on(predictor) + shown
+        return Outcome({**result, **run.result()}, table, run.rows(), validation, fitted_on)
+
+
+def _tuned_on(predictor: PredictorSettings) -> FittedOn:
+    """What the fine-tuned language model of a text predictor was fitted on; nothing for one without a checkpoint."""
+    if not predictor.checkpoint:
+        return NOT_FITTED
+    return checkpoint.checkpoint_fitted_on(checkpoint.read_checkpoint(Path(predictor.checkpoint)))
 
 
 def run_text(

@@ -18,7 +18,10 @@ from st2llm.types import Sample
 
 
 class TrainedRunner:
-    """Trains the arms of a task on the same batches, from the same initial encoder weights."""
+    """Trains the arms of a task on the same batches, from the same initial encoder weights.
+
+    Raises ConfigError where the data of the encoder's warm-up are of another kind, or hold values of the test part.
+    """
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
@@ -58,7 +61,8 @@ class TrainedRunner:
             ],
         }
         table = prediction_table(inputs, predictor, test, predictions)
-        return Outcome(result, table, validation=validation)
+        fitted_on = inputs.fitted_on["both"] + self.arms.warmed_up_on()
+        return Outcome(result, table, validation=validation, fitted_on=fitted_on)
 
     def _cost(self, arm: Arm, test: list[Sample], chosen: FitResult, meter: Meter, *, soft: bool) -> Cost:
         preprocessor = self.training.preprocessor
