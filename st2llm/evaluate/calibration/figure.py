@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from st2llm.evaluate.report.figures import BETTER, FAINT, INK, WORSE, chart, svg
+from st2llm.evaluate.report.figures.charts import BETTER, FAINT, INK, WORSE, chart, svg
 
 
 def coverage_figure(rows: Sequence[dict[str, Any]]) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from st2llm.evaluate.report import figures, panels, protocol
+from st2llm.evaluate.report import panels, protocol
 from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.content import ControlSection, GainCell, Page, TableRow, TaskSection
+from st2llm.evaluate.report.figures import charts
 from st2llm.evaluate.report.formats import (
     MISSING,
     format_count,
@@ -69,7 +70,7 @@ def build_page(results: RunResults) -> Page:
         answer_categories=ANSWER_CATEGORIES,
         primary=metric_name(results.primary),
         stand_in=imputation_name(results),
-        error="distance from the truth" if results.predicts_positions else figures.ERROR,
+        error="distance from the truth" if results.predicts_positions else charts.ERROR,
         lower=results.relative,
         by="the rank of the true label" if results.predicts_labels else "relative error",
         several=len(tasks) > 1,
@@ -295,7 +296,7 @@ def _control(results: RunResults, name: str) -> ControlSection:
         facts=_control_facts(results, spec),
         gains=tuple(cells),
         arms=tuple(_control_arm(results, arm) for arm in spec.get("arms") or []),
-        svg=figures.gains(pd.DataFrame(bars), relative=results.relative, name=f"k-{name}") if bars else "",
+        svg=charts.gains(pd.DataFrame(bars), relative=results.relative, name=f"k-{name}") if bars else "",
     )
 
 

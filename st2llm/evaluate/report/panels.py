@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from st2llm.evaluate.report import figures
 from st2llm.evaluate.report.cautions import training_label
+from st2llm.evaluate.report.figures import charts
 from st2llm.evaluate.report.formats import (
     MISSING,
     format_count,
@@ -68,7 +68,7 @@ def gains(rows: Sequence[Record], *, relative: bool, name: str) -> str:
         for gain, label in ((row.gain_best, "best other"), (row.gain_pretraining, "random LLM"))
         if row.pretrained and gain is not None
     ]
-    return figures.gains(pd.DataFrame(table), relative=relative, name=name) if table else ""
+    return charts.gains(pd.DataFrame(table), relative=relative, name=name) if table else ""
 
 
 def bar(label: str, gain: Gain, role: str) -> dict[str, object]:
@@ -97,7 +97,7 @@ def cost(results: RunResults, rows: Sequence[Record], *, name: str) -> str:
     if unit == "%":
         table[["value", "low", "high"]] = table[["value", "low", "high"]].astype(float) * 100
     metric = metric_name(results.primary) + (f" ({unit})" if unit else "")
-    return figures.accuracy_cost(table, metric=metric, higher=not results.relative, name=name)
+    return charts.accuracy_cost(table, metric=metric, higher=not results.relative, name=name)
 
 
 def horizon(
@@ -124,8 +124,8 @@ def horizon(
     unit = str(results.data.get("unit") or "")
     ahead = rows[0].task.startswith("forecast")
     axis = f"{step}s ahead" if ahead else f"{step}s from the first predicted one"
-    error = "mean distance" if results.predicts_positions else figures.ERROR
-    return figures.error_by_step(pd.concat(tables), unit=unit, axis=axis, error=error, name=name)
+    error = "mean distance" if results.predicts_positions else charts.ERROR
+    return charts.error_by_step(pd.concat(tables), unit=unit, axis=axis, error=error, name=name)
 
 
 def curves(results: RunResults, rows: Sequence[Record], task: str, *, name: str) -> tuple[Panel, ...]:
@@ -143,7 +143,7 @@ def curves(results: RunResults, rows: Sequence[Record], task: str, *, name: str)
             [_curve(run, k, part) for k, run in enumerate(runs) for part in ("train", "validation")]
         )
         state = "" if row.training_end is None else training_label(row)
-        svg = figures.learning_curve(table, role=row.role, state=state, name=f"{name}-{i}")
+        svg = charts.learning_curve(table, role=row.role, state=state, name=f"{name}-{i}")
         rates = " and ".join(dict.fromkeys(f"{run['lr']:g}" for run in chosen if run.get("lr") is not None))
         panels.append(Panel(row.predictor, svg, f"learning rate {rates}" if rates else ""))
     return tuple(panels)
@@ -215,7 +215,7 @@ def _drawing(results: RunResults, example: Example, roles: dict[str, str], *, na
     """The figure of an example: paths, or values over time; '' for a single value or a label."""
     lines, unit = example.lines, str(results.data.get("unit") or "")
     if "true_x" in lines:
-        return figures.paths(lines, roles=roles, unit=unit, name=name)
+        return charts.paths(lines, roles=roles, unit=unit, name=name)
     if lines["step"].nunique() < 2:
         return ""
     local = _local_times(results, example)
@@ -226,7 +226,7 @@ def _drawing(results: RunResults, example: Example, roles: dict[str, str], *, na
         hours = [f"{t:%d %b}" if freq_s < MONTH_S else f"{t:%b %Y}" for t in local]
     elif not freq_s:
         hours = [str(step) for step in sorted(lines["step"].unique())]
-    return figures.forecast(lines, roles=roles, hours=hours, unit=unit, name=name)
+    return charts.forecast(lines, roles=roles, hours=hours, unit=unit, name=name)
 
 
 def _values_in_words(results: RunResults, example: Example) -> tuple[tuple[str, str], ...]:
@@ -292,4 +292,4 @@ def place_map(
     if table.empty or table[["lon", "lat"]].isna().any(axis=None):
         return "", listed
     edges = pd.DataFrame(results.data.get("edges") or [], columns=["i", "j", "weight"])
-    return figures.sensor_map(table, edges, unit=str(results.data.get("unit") or "")), listed
+    return charts.sensor_map(table, edges, unit=str(results.data.get("unit") or "")), listed

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from st2llm.errors import ConfigError
+from st2llm.evaluate.report.overview import family_sentence, overview, write_overview
 from st2llm.evaluate.report.table import results_table, verdict_text
 from st2llm.evaluate.report.write import write_report
 from st2llm.evaluate.run_folder.record import Record
@@ -51,9 +52,10 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The verdict of each task and its cautions, one line each."""
+        """The verdict of each task and its cautions, one line each; of a list, also that on all its gains together."""
         if self.parts:
-            return "\n".join(f"{part.path.name}: {part.verdict}" for part in self.parts)
+            lines = [f"{part.path.name}: {part.verdict}" for part in self.parts]
+            return "\n".join([*lines, family_sentence(overview([part.path for part in self.parts]))])
         return verdict_text(self.path)
 
     @property
@@ -69,10 +71,11 @@ class Report:
         return results_table(self.results, primary, width=Console().width)
 
     def save(self) -> Path:
-        """Writes report.md and report.html again; returns the page, or the folder of a list of suites."""
+        """Writes report.md and report.html again; returns the page, or the folder of a list, with its overview.md."""
         for part in self.parts:
             part.save()
         if self.parts:
+            write_overview(self.path, [part.path for part in self.parts])
             return self.path
         write_report(self.path)
         return self.path / "report.html"

@@ -13,6 +13,7 @@ from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
+from st2llm.evaluate.report.overview import write_overview
 from st2llm.evaluate.report.run_report import Report, rescore
 from st2llm.evaluate.run import plan
 from st2llm.evaluate.run.control_runs import run_controls
@@ -55,6 +56,7 @@ def compare(
         return reports[0]
     pairs = zip(reports, planned.suites, strict=True)
     scores = pd.concat([report.scores.assign(suite=each.id) for report, each in pairs])
+    write_overview(planned.root, [report.path for report in reports])
     return Report(
         planned.root, tuple(r for report in reports for r in report.results), scores, tuple(reports)
     )

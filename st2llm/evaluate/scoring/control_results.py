@@ -13,6 +13,7 @@ from st2llm.evaluate.run_folder.store import RunStore, read_json
 from st2llm.evaluate.scoring.arms import FinishedArms, load_arms
 from st2llm.evaluate.scoring.gains.choice import Choices, make_choices
 from st2llm.evaluate.scoring.gains.gain import Scores
+from st2llm.evaluate.scoring.gains.multiplicity import holm
 from st2llm.evaluate.scoring.gains.outcome import shortage
 from st2llm.evaluate.scoring.records import gains, score_arms, score_table_of
 from st2llm.evaluate.scoring.score_table import ENTRY
@@ -80,13 +81,17 @@ def control_outcome(name: str, both: tuple[Gain | None, Gain | None], moved: flo
     """`passed`, `failed`, `vacuous` (the arms predict nearly the same) or `unresolved` (too few blocks or seeds for a
     verdict).
 
-    A negative control passes where the intervals of both gains hold zero, another one where both lie above it.
-    moved: the smallest mean difference between the predictions of the LLM arm and of its references.
+    A negative control fails where one of its two gains differs from zero at 5 % after Holm's correction, so it fails by
+    chance in 5 % of runs at most. Another one passes where both intervals lie above zero. moved: the smallest mean
+    difference between the predictions of the LLM arm and of its references.
     """
     if any(gain is None or gain.low is None or gain.high is None or shortage(gain) for gain in both):
         return "unresolved"
-    spans = [(gain.low or 0.0, gain.high or 0.0) for gain in both if gain is not None]
-    as_planted = all(low <= 0 <= high if name == "negative" else low > 0 for low, high in spans)
+    found = [gain for gain in both if gain is not None]
+    if name == "negative":
+        as_planted = all(p is None or p >= _SIGNIFICANT for p in holm([gain.p for gain in found]))
+    else:
+        as_planted = all((gain.low or 0.0) > 0 for gain in found)
     if moved is not None and moved < LEAST_MOVED and (name == "negative" or not as_planted):
         return "vacuous"
     return "passed" if as_planted else "failed"
@@ -117,6 +122,7 @@ def _distance(one: pd.DataFrame, other: pd.DataFrame) -> float:
     return float((both["value"] - both["value_other"]).abs().mean()) / error if error else 0.0
 
 
+_SIGNIFICANT = 0.05
 _GAINS = ("gain_best", "gain_pretraining")
 _DESCRIPTIONS = {
     "positive": (
@@ -126,6 +132,6 @@ _DESCRIPTIONS = {
     ),
     "negative": (
         "The same without an effect, so that the notes carry no information. The intervals of both gains must contain "
-        "zero, and the predictions of the arms must differ."
+        "zero (at 5 % after Holm's correction), and the predictions of the arms must differ."
     ),
 }

@@ -47,7 +47,10 @@ def test_the_report_of_a_list_joins_its_parts(card, tmp_path):
     report = compare(suites, out=out, progress=False)
     assert isinstance(report, Report)
     assert [part.path for part in report.parts] == [out / "one", out / "two"]
-    assert report.verdict.splitlines() == [f"{p.path.name}: {p.verdict}" for p in report.parts]
+    *lines, family = report.verdict.splitlines()
+    assert lines == [f"{p.path.name}: {p.verdict}" for p in report.parts]
+    assert family == "None of the 2 tasks has a gain with an interval."
+    assert family in (out / "overview.md").read_text()
     assert report.pages == [out / "one/report.html", out / "two/report.html"]
     assert len(report.records) == 12
     assert set(report.scores["suite"]) == {"one", "two"}

@@ -1,5 +1,7 @@
 """The outcome of a control: passed, failed, vacuous or unresolved."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.finished_arms import ERRORS, arms_of, table
@@ -10,7 +12,8 @@ from st2llm.evaluate.scoring.control_results import LEAST_MOVED, control_outcome
 
 def gain(low, high, n_seeds=3):
     middle = None if low is None else (low + high) / 2
-    return Gain("none", middle or 0.0, low, high, 40, None, n_seeds=n_seeds)
+    p = None if low is None else 0.01 if low > 0 or high < 0 else 0.5
+    return Gain("none", middle or 0.0, low, high, 40, None, n_seeds=n_seeds, p=p)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,12 @@ def gain(low, high, n_seeds=3):
 )
 def test_outcomes(name, spans, moved, outcome):
     assert control_outcome(name, (gain(*spans[0]), gain(*spans[1])), moved) == outcome
+
+
+def test_a_negative_control_does_not_fail_by_looking_at_two_gains():
+    """One of two intervals excludes zero by chance in nearly 10 % of runs."""
+    both = replace(gain(0.001, 0.1), p=0.04), replace(gain(-0.1, 0.2), p=0.5)
+    assert control_outcome("negative", both, 0.3) == "passed"
 
 
 def test_a_control_of_two_seeds_is_unresolved():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from st2llm.evaluate.report.figure_labels import label_lines, label_points
+from st2llm.evaluate.report.figures.labels import label_lines, label_points
 
 
 @pytest.fixture

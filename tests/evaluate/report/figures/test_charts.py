@@ -5,8 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from st2llm.evaluate.report import figures
-
 GAINS = pd.DataFrame(
     {"label": ["lora vs best", "text vs best"], "value": [-0.03, -1.2], "low": [-0.05, np.nan], "high": [-0.01, np.nan],
      "role": ["soft", "text"]}
@@ -40,12 +38,12 @@ EDGES = pd.DataFrame({"i": [0, 1, 0], "j": [1, 0, 0], "weight": [0.5, 0.4, 1.0]}
 HOURS = [f"{h:02d}h" for h in range(24)]
 
 DRAW = {
-    "gains": lambda name: figures.gains(GAINS, name=name),
-    "cost": lambda name: figures.accuracy_cost(POINTS, metric="MAE", name=name),
-    "horizon": lambda name: figures.error_by_step(STEPS, unit="mph", name=name),
-    "curve": lambda name: figures.learning_curve(RUNS, role="soft", state="not converged", name=name),
-    "forecast": lambda name: figures.forecast(LINES, roles={"text": "text"}, hours=HOURS, unit="", name=name),
-    "map": lambda name: figures.sensor_map(PLACES, EDGES, unit="mph", name=name),
+    "gains": lambda name: charts.gains(GAINS, name=name),
+    "cost": lambda name: charts.accuracy_cost(POINTS, metric="MAE", name=name),
+    "horizon": lambda name: charts.error_by_step(STEPS, unit="mph", name=name),
+    "curve": lambda name: charts.learning_curve(RUNS, role="soft", state="not converged", name=name),
+    "forecast": lambda name: charts.forecast(LINES, roles={"text": "text"}, hours=HOURS, unit="", name=name),
+    "map": lambda name: charts.sensor_map(PLACES, EDGES, unit="mph", name=name),
 }
 
 
@@ -111,32 +109,32 @@ def test_a_line_that_ends_above_the_chart_is_marked():
     [("not converged", True), ("stuck at start", True), ("converged", False), ("", False)],
 )
 def test_the_end_of_training_is_drawn_on_the_curve_only_where_it_is_no_plateau(state, drawn):
-    svg = figures.learning_curve(RUNS, role="soft", state=state, name="x")
+    svg = charts.learning_curve(RUNS, role="soft", state=state, name="x")
     assert (bool(state) and state in words(svg)) is drawn
 
 
 def test_a_name_with_markup_cannot_leave_the_figure():
     places = PLACES.assign(label=["<script>alert(1)</script>", '"><b>'])
-    svg = figures.sensor_map(places, EDGES, unit="", name="x")
+    svg = charts.sensor_map(places, EDGES, unit="", name="x")
     assert "<script" not in svg
     assert "<script>alert(1)</script>" in words(svg)
 
 
 def test_a_name_with_dollars_is_not_read_as_mathematics():
-    svg = figures.sensor_map(PLACES.assign(label=["$5 and $6", r"$\frac{$"]), EDGES, unit="", name="x")
+    svg = charts.sensor_map(PLACES.assign(label=["$5 and $6", r"$\frac{$"]), EDGES, unit="", name="x")
     assert "$5 and $6" in words(svg)
 
 
 def test_a_forecast_that_could_not_be_read_leaves_the_truth_alone():
     lost = LINES.assign(value=np.nan, q05=np.nan, q95=np.nan)
-    assert "text" not in words(figures.forecast(lost, roles={"text": "text"}, hours=HOURS, unit="", name="x"))
+    assert "text" not in words(charts.forecast(lost, roles={"text": "text"}, hours=HOURS, unit="", name="x"))
 
 
 def test_one_place_without_edges_can_be_drawn():
-    assert "C" in words(figures.sensor_map(PLACES.iloc[[1]], EDGES.iloc[:0], unit="", name="x"))
+    assert "C" in words(charts.sensor_map(PLACES.iloc[[1]], EDGES.iloc[:0], unit="", name="x"))
 
 
 def test_two_forecasts_of_one_role_are_drawn_with_different_lines():
     both = pd.concat([LINES.assign(predictor="a"), LINES.assign(predictor="b", value=5.0)])
-    svg = figures.forecast(both, roles={"a": "baseline", "b": "baseline"}, hours=HOURS, unit="", name="x")
+    svg = charts.forecast(both, roles={"a": "baseline", "b": "baseline"}, hours=HOURS, unit="", name="x")
     assert len(set(re.findall(r"stroke-dasharray: ([\d., ]+)", svg))) == 2

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from st2llm.evaluate.report.figure_labels import label_lines, label_points
+from st2llm.evaluate.report.figures.labels import label_lines, label_points
 from st2llm.evaluate.report.formats import format_duration, format_gain
 
 INK, FAINT, RULE = "#1f2933", "#6b7280", "#d5dae1"

@@ -1,0 +1,41 @@
+"""The overview of several suites: p values are corrected over all of them."""
+
+import json
+
+import pytest
+from support import fake_run
+
+from st2llm.evaluate.report.overview import family_sentence, overview, write_overview
+
+QUICK = {"leave_out": ("predictions", "answers")}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs whose gains have p values of 0.01, 0.02 and 0.5."""
+    folders = []
+    for name, p in (("one", 0.01), ("two", 0.02), ("three", 0.5)):
+        folder = fake_run.write(tmp_path / name, fake_run.Plan(**QUICK))
+        lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+        for line in lines:
+            if line["gain_best"]:
+                line["gain_best"]["p"] = p
+        (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        folders.append(folder)
+    return folders
+
+
+def test_p_values_of_several_suites_are_corrected_together(runs):
+    """With six suites and no true gain, at least one uncorrected interval excludes zero in a quarter of all lists."""
+    rows = overview(runs)
+    assert [row.p for row in rows] == [pytest.approx(0.03), pytest.approx(0.04), pytest.approx(0.5)]
+    sentence = family_sentence(rows)
+    assert "Over all 3 gains" in sentence
+    assert "one (" in sentence and "two (" in sentence and "three" not in sentence
+
+
+def test_the_overview_has_a_row_for_each_suite_with_its_verdict(runs, tmp_path):
+    write_overview(tmp_path, runs)
+    text = (tmp_path / "overview.md").read_text()
+    assert text.count("hurt: its best arm, llm-lora") == 3
+    assert "| one | forecast-168-24 |" in text
