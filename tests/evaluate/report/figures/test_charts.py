@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from st2llm.evaluate.report.figures import charts
+
 GAINS = pd.DataFrame(
     {"label": ["lora vs best", "text vs best"], "value": [-0.03, -1.2], "low": [-0.05, np.nan], "high": [-0.01, np.nan],
      "role": ["soft", "text"]}
