@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-docs check docs figures bench systems clean
+.PHONY: help demo test test-docs check docs figures mutations bench systems clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -65,6 +65,9 @@ docs: .venv/.docs  ## the documentation site, in site/
 figures: .venv/.run  ## the tables and figures of README and docs, from the committed reports
 	$(BIN)/python evaluation/figures.py
 	$(BIN)/python docs/figures/make.py
+
+mutations: .venv/.dev  ## planted mistakes, each of which must make its tests fail
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python tests/mutations/run.py --workers $(WORKERS)
 
 bench: .venv/.run  ## speed and memory, as ratios within one run
 	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done

@@ -27,6 +27,12 @@ def test_steps_and_days_are_those_of_the_local_wall_clock(second: int) -> None:
     assert result.day_of_week.tolist() == [local.weekday()]
 
 
+def test_every_minute_of_a_day_has_a_slot_of_its_own() -> None:
+    """In single precision, int(time of day x 1440) is one too small for 74 minutes of a day."""
+    minutes = np.arange(1440, dtype=np.int64) * 60
+    assert calendar.calendar_of(minutes, "UTC", freq_s=60).step_of_day.tolist() == list(range(1440))
+
+
 def test_holidays_are_those_of_the_local_day_and_subdivision() -> None:
     midnight = _utc("2024-01-29 00:00+13:00")[0]
     time = np.array([midnight - 3600, midnight, midnight + 23 * 3600, midnight + 24 * 3600], dtype=np.int64)
