@@ -20,7 +20,7 @@ from st2llm.model.objectives.supervised import Likelihood, Regression, objective
 from st2llm.predict.build import build_aligned_arm, load_language_model
 from st2llm.predict.checkpoint_config import checkpoint_config
 from st2llm.predict.preprocess import Preprocessor
-from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
+from st2llm.predict.preprocess.fit import collate_for_training, fit_preprocessor, make_blueprint
 from st2llm.serialize.questions.caption import caption
 from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.loop.budget import FitResult, StepCallback
@@ -167,8 +167,7 @@ class _Alignment:
         state = warm_up_encoder(
             path,
             blueprint,
-            self.preprocessor.collate(samples.train, with_instructions=False),
-            self.preprocessor.collate(samples.validation, with_instructions=False),
+            *collate_for_training(self.preprocessor, samples.train, samples.validation),
             recipe.warmup,
             objective=self.task_objective,
             seed=recipe.seed,

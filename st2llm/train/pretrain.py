@@ -9,6 +9,7 @@ from st2llm.config.training import PretrainRecipe
 from st2llm.model import checkpoint
 from st2llm.predict.build import build_pretraining_module, fit_pretraining_preprocessor
 from st2llm.predict.checkpoint_config import checkpoint_config
+from st2llm.predict.preprocess.fit import collate_for_training
 from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
@@ -42,11 +43,12 @@ def _setup(recipe: PretrainRecipe) -> Setup:
     module = build_pretraining_module(recipe, shape, first)
     if recipe.init_from:
         checkpoint.load_encoder(module, Path(recipe.init_from))
+    train, validation = collate_for_training(preprocessor, samples.train, samples.validation)
     return Setup(
         module=module,
         objective=pretraining_objective(recipe, preprocessor, shape, first),
-        train=preprocessor.collate(samples.train, with_instructions=False),
-        validation=preprocessor.collate(samples.validation, with_instructions=False),
+        train=train,
+        validation=validation,
         contents=CheckpointContents(
             config=checkpoint_config(recipe, preprocessor, shape, first),
             scaler=preprocessor.scaler_state(),

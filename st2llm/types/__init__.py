@@ -36,6 +36,7 @@ from st2llm.types.windows import (
     TrainingWindows,
     ValidationWindows,
     check_training_windows,
+    check_validation_windows,
 )
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "ValidationWindows",
     "Video",
     "check_training_windows",
+    "check_validation_windows",
     "checked",
     "place_ids",
     "seed_from",

@@ -142,6 +142,19 @@ def check_training_windows(train: object, fitted: str) -> None:
     )
 
 
+def check_validation_windows(validation: object, chosen: str) -> None:
+    """Raises DataError where `validation` is of another type, such as the test part. chosen: what they choose."""
+    if isinstance(validation, ValidationWindows):
+        return
+    part = (
+        f"the {validation.part} part" if isinstance(validation, _Part) else f"a {type(validation).__name__}"
+    )
+    raise DataError(
+        f"{chosen} is chosen on ValidationWindows, so that no test window can be reached, but it was given {part}. "
+        f"Take `.validation` of the split; a list of your own becomes st2llm.types.ValidationWindows(samples)."
+    )
+
+
 class _CachedSamples(Sequence[Sample]):
     """Samples that are made on first access and then kept."""
 

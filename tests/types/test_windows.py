@@ -23,7 +23,7 @@ from st2llm.predict.build import fit_pretraining_preprocessor
 from st2llm.predict.examples import make_example_selector
 from st2llm.predict.external.regressor import fit_regressor
 from st2llm.predict.preprocess.field import fit_field_preprocessor
-from st2llm.predict.preprocess.fit import fit_preprocessor
+from st2llm.predict.preprocess.fit import collate_for_training, fit_preprocessor
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.retrieve.nearest_forecast import fit_nearest
 from st2llm.retrieve.window_index import WindowIndex
@@ -33,6 +33,7 @@ from st2llm.types import (
     TrainingWindows,
     ValidationWindows,
     check_training_windows,
+    check_validation_windows,
 )
 
 TASK = tasks.forecast(history=24, horizon=6)
@@ -104,6 +105,17 @@ def _train_of(function: ast.FunctionDef) -> str:
     """The annotation of the parameter `train`; '' without one."""
     arguments = [*function.args.args, *function.args.kwonlyargs]
     return next((ast.unparse(a.annotation) for a in arguments if a.arg == "train" and a.annotation), "")
+
+
+def test_states_are_chosen_on_validation_windows_alone(splits):
+    preprocessor = FITS["fit_field_preprocessor"](splits.train)
+    train, validation = collate_for_training(preprocessor, splits.train, splits.validation)
+    assert (len(train), len(validation)) == (len(splits.train), len(splits.validation))
+    for windows in (splits.test, splits.train, list(splits.validation)):
+        with pytest.raises((DataError, TypeError), match="ValidationWindows"):
+            collate_for_training(preprocessor, splits.train, windows)
+        with pytest.raises(DataError, match="Take `.validation` of the split"):
+            check_validation_windows(windows, "The state of a module")
 
 
 def test_no_function_of_the_package_takes_training_samples_of_another_type(functions):

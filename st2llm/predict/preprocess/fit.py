@@ -1,5 +1,7 @@
 """Fits the preprocessor of a task on training samples, and makes the blueprint that its arms are built from."""
 
+from typing import Any
+
 from st2llm.config.model import EncoderSettings, Projection
 from st2llm.encode.extra_features import code_features, place_features
 from st2llm.encode.field import FieldShape, edges_of
@@ -12,7 +14,14 @@ from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.serialize.template.template import load_prompt
 from st2llm.tasks import Task
-from st2llm.types import NO_EDGES, Sample, TrainingWindows, check_training_windows
+from st2llm.types import (
+    NO_EDGES,
+    Sample,
+    TrainingWindows,
+    ValidationWindows,
+    check_training_windows,
+    check_validation_windows,
+)
 
 SEQUENCE_KINDS = ("trajectory", "event")
 """Kinds of data that are sequences; all others are fields."""
@@ -79,3 +88,16 @@ def fit_preprocessor(
         extra_features=encoder.extra_features,
         center_on=encoder.center_on,
     )
+
+
+def collate_for_training(
+    preprocessor: Preprocessor, train: TrainingWindows, validation: ValidationWindows
+) -> tuple[Any, Any]:
+    """The tensors that a module is trained on and those that choose its state, without instructions.
+
+    Raises DataError for windows of another part.
+    """
+    check_training_windows(train, "A module")
+    check_validation_windows(validation, "The state of a module")
+    collate = preprocessor.collate
+    return collate(train, with_instructions=False), collate(validation, with_instructions=False)

@@ -15,7 +15,7 @@ from st2llm.model.arm import ArmSpec
 from st2llm.model.objectives.objective import Objective
 from st2llm.model.objectives.supervised import objective_of_task
 from st2llm.predict.preprocess import Preprocessor
-from st2llm.predict.preprocess.fit import fit_preprocessor, make_blueprint
+from st2llm.predict.preprocess.fit import collate_for_training, fit_preprocessor, make_blueprint
 
 
 class TrainingInputs:
@@ -40,10 +40,7 @@ class TrainingInputs:
     @cached_property
     def batches(self) -> tuple[Batch, Batch]:
         """Training and validation windows without instructions, as primitive arms take them."""
-        collate, inputs = self.preprocessor.collate, self.inputs
-        return collate(inputs.train, with_instructions=False), collate(
-            inputs.validation, with_instructions=False
-        )
+        return collate_for_training(self.preprocessor, self.inputs.train, self.inputs.validation)
 
     @cached_property
     def batches_with_instructions(self) -> tuple[Batch, Batch]:
