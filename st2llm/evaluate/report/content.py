@@ -41,8 +41,9 @@ class TableRow:
     cost: Mapping[str, str]
     windows: str
     """How many windows, where they are fewer than others had; else ''."""
-    told: str
-    """Of a text arm: the share of the visible values that its prompts state; else ''."""
+    text_note: str
+    """Of a text arm: whether it is the best of several on validation, and the share of the visible values that its
+    prompts state; else ''."""
     llm: str
     """Which language model, where it is not the one the suite names; else ''."""
 

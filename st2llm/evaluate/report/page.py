@@ -32,6 +32,7 @@ from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_num
 from st2llm.evaluate.run_folder.results import RunResults
 from st2llm.evaluate.scoring.errors import mean_errors
 from st2llm.evaluate.scoring.gains.outcome import gain_outcome, shortage
+from st2llm.evaluate.scoring.records import best_text_arm
 from st2llm.metrics import VALUE_METRICS
 from st2llm.predict.answer_counts import CATEGORIES, CATEGORY_DESCRIPTIONS
 
@@ -120,8 +121,15 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
     )
 
 
+def _text_note(record: Record, *, is_best: bool) -> str:
+    """Of a text arm: whether it is the best of several on validation, and what its prompts tell."""
+    told = f"told {format_share(record.told['share'])} of the visible values" if record.told else ""
+    return ", ".join(part for part in ("best text arm on validation" if is_best else "", told) if part)
+
+
 def _row(results: RunResults, record: Record, verdict: Verdict, names: Sequence[str]) -> TableRow:
     marks = []
+    best_text = best_text_arm(results.pooled(record.task), lower=not results.validation_is_score)
     if verdict.llm_arm is not None and record.predictor == verdict.llm_arm.predictor:
         marks.append("best LLM arm")
     if record.predictor == verdict.reference:
@@ -140,7 +148,7 @@ def _row(results: RunResults, record: Record, verdict: Verdict, names: Sequence[
         converged="yes" if record.converged else training_label(record),
         cost={key: format_cost(record.cost.get(key)) for key, (_, format_cost) in COSTS.items()},
         windows=f"{windows} of {most} windows" if 0 < windows < most else "",
-        told=f"told {format_share(record.told['share'])} of the visible values" if record.told else "",
+        text_note=_text_note(record, is_best=record is best_text),
         llm=_other_llm(results, record),
     )
 

@@ -116,6 +116,23 @@ def best_llm_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
     return min(marked or scored, key=lambda row: sign * (row.validation or 0.0), default=None)
 
 
+def best_text_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
+    """Of several text arms the one that was best on validation, of those that answered the most windows there.
+
+    lower: whether lower is better. None where there are not several, or where none has a validation score.
+    """
+    arms = [row for row in rows if row.family == "text"]
+    scored = [row for row in arms if row.validation is not None]
+    if len(arms) < 2 or not scored:
+        return None
+    most = max(row.validation_n or 0 for row in scored)
+    sign = 1 if lower else -1
+    return min(
+        (row for row in scored if (row.validation_n or 0) == most),
+        key=lambda row: sign * (row.validation or 0.0),
+    )
+
+
 def random_twin(arms: FinishedArms, name: str) -> str | None:
     """The arm with a random-weights LLM whose other recorded settings are all equal; None where the suite has none."""
     settings = _twin_settings(arms, name)

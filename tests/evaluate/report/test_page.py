@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from support import fake_run
@@ -36,6 +37,23 @@ def test_an_arm_on_fewer_windows_says_on_how_many(tmp_path):
     rows = {row.record.predictor: row for row in page(tmp_path).tasks[0].rows}
     assert rows["text"].windows == "10 of 12 windows"
     assert rows["llm-lora"].windows == ""
+
+
+def test_the_best_of_several_text_arms_on_validation_is_marked_with_what_its_prompts_tell(tmp_path):
+    found = read_results(fake_run.write(tmp_path, fake_run.Plan(**QUICK)))
+    (text,) = (row for row in found.records if row.family == "text" and row.seed is None)
+    told = {"values": 60.0, "visible": 1008.0, "share": 60 / 1008}
+    variants = [
+        replace(text, predictor="shown", validation=9.0, validation_n=20, told=told),
+        replace(text, predictor="better", validation=8.0, validation_n=20, told=told),
+        replace(text, predictor="fewer-windows", validation=1.0, validation_n=5, told=None),
+    ]
+    others = [row for row in found.records if row.family != "text"]
+    rows = view.build_page(replace(found, records=(*others, *variants))).tasks[0].rows
+    assert {row.record.predictor: row.text_note for row in rows if row.text_note} == {
+        "shown": "told 6 % of the visible values",
+        "better": "best text arm on validation, told 6 % of the visible values",
+    }
 
 
 def test_under_twenty_blocks_a_gain_shows_no_interval(tmp_path):

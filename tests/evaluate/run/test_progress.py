@@ -61,6 +61,13 @@ def test_the_line_names_arm_stage_step_and_the_time_left_for_all(clock):
     assert run.seconds_left() == pytest.approx(180 + 100)
 
 
+def test_arms_that_are_trained_together_are_named(clock):
+    run = RunProgress(ARMS, clock)
+    run.begin("town", "lora-0")
+    run.start("lora-0, lora-1 lr 0.001", 200)
+    assert run.line().startswith("arm 1 of 3: lora, seed 0, with lora-1 lr 0.001; ")
+
+
 def test_time_left_is_never_negative_however_long_an_arm_takes(clock):
     run = RunProgress(ARMS[:2], clock)
     run_arm(run, clock, "ridge-0", 1)
