@@ -25,6 +25,7 @@ from st2llm.align.projection import build_down_projection, build_up_projection
 from st2llm.config.model import Projection
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel
+from st2llm.model.attention import attention_for_training
 from st2llm.model.backbone import LLMBackbone
 from st2llm.model.prompt_cache import PromptCache
 
@@ -83,13 +84,14 @@ def bare(llm: LanguageModel, text: str, tokens: int, *, prefix: bool) -> Callabl
         if prefix:
             past, lengths, _ = memory.lookup((text,) * BATCH)
             length = int(lengths.max())
-        states = llm.model.base_model(
-            inputs_embeds=soft,
-            attention_mask=torch.ones(BATCH, length + tokens, dtype=torch.long),
-            position_ids=(length + torch.arange(tokens)).expand(BATCH, -1),
-            past_key_values=past,
-            use_cache=prefix,
-        ).last_hidden_state
+        with attention_for_training(llm, BATCH * tokens * (length + tokens)):
+            states = llm.model.base_model(
+                inputs_embeds=soft,
+                attention_mask=torch.ones(BATCH, length + tokens, dtype=torch.long),
+                position_ids=(length + torch.arange(tokens)).expand(BATCH, -1),
+                past_key_values=past,
+                use_cache=prefix,
+            ).last_hidden_state
         states.float().square().mean().backward()
         soft.grad = None
 
