@@ -1,5 +1,7 @@
 """A primitive arm answers every sample in raw units, one by one or together, without looking at the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,17 @@ def test_the_answers_come_in_the_order_of_the_samples():
     whole = values(predictor(), samples)
     some = values(predictor(), [samples[i] for i in order])
     np.testing.assert_allclose(some, whole[order], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("tokens", ["place", "patch"])
+def test_every_visible_value_reaches_the_encoder_of_an_arm(tokens):
+    """Text arms state how many visible values their prompts tell; arms with an encoder read all of them."""
+    arm, preprocessor = arm_and_preprocessor("none", tokens=tokens)
+    batch = preprocessor.collate([windows()[10].without_truth()], with_instructions=False)
+    values = batch.values.clone().requires_grad_()
+    arm(replace(batch, values=values)).square().sum().backward()
+    assert bool((values.grad[batch.visible] != 0).all())
+    assert int(batch.visible.sum()) == int(windows()[10].visible.sum())
 
 
 def test_an_untrained_arm_answers_its_base_forecast_in_raw_units():
