@@ -190,3 +190,22 @@ def test_the_hash_of_a_frozen_model_is_the_same_after_training(tiny):
     before = fingerprint(llm.model)
     learn(*joined("event", llm), steps=5)
     assert fingerprint(llm.model) == before
+
+
+class Silent(torch.nn.Module):
+    """A backbone whose states and prompt state are zero."""
+
+    def forward(self, soft, prompts):
+        return torch.zeros_like(soft), torch.zeros_like(soft[:, 0])
+
+
+@pytest.mark.parametrize("head", ["mlp", "resampler"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_of_a_sample_passes_the_backbone_by(tiny, kind, head):
+    arm, batch, _ = joined(kind, load_llm(tiny(), depth=1, dtype="fp32"), up=Projection(head=head, tokens=4))
+    arm.backbone, seen = Silent(), []
+    arm.head.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with torch.no_grad():
+        arm.eval()(batch)
+    assert seen[0].shape[0] == len(batch) > 1
+    torch.testing.assert_close(seen[0], seen[0][:1].expand_as(seen[0]), rtol=0, atol=0)
