@@ -15,6 +15,7 @@ class Rate(config.Settings):
 
 class Schedule(config.Settings):
     renamed_keys: ClassVar = {"hot": "warmup_ratio"}
+    removed_keys: ClassVar = {"cold": "Set `warmup_ratio` to 0"}
     warmup_ratio: float = 0.1
 
 
@@ -127,3 +128,12 @@ def test_an_earlier_and_a_present_name_of_one_key_are_refused_together(tmp_path)
 def test_a_key_that_is_unknown_is_refused_with_the_present_names(tmp_path):
     with pytest.raises(ConfigError, match="unknown key 'init_frm'. Did you mean 'init_from'"):
         config.load(_file(tmp_path, "init_frm: a\n"), into=Run)
+
+
+@pytest.mark.parametrize(
+    "content", [{"schedule": {"cold": 1}}, {"schedules": [{"cold": 1}]}, {"by_name": {"a": {"cold": 1}}}]
+)
+def test_a_removed_key_is_refused_with_what_to_do_and_left_out_of_the_config_of_an_earlier_run(content):
+    with pytest.raises(ConfigError, match=r"cold is no longer a setting\. Set `warmup_ratio` to 0"):
+        config.parse(content, into=Run, where="run.yaml")
+    assert "cold" not in str(Run.model_validate(content))
