@@ -208,7 +208,7 @@ def _fitted_on(results: RunResults) -> tuple[tuple[str, str], ...]:
         for what in unknown_sources(record):
             unknown.setdefault(what, []).append(record.predictor)
     listed = "; ".join(f"{', '.join(dict.fromkeys(names))}: {what}" for what, names in unknown.items())
-    text = "Records state data, time and places of each predictor (`fitted_on`); none holds a value to be predicted."
+    text = "Records state data, time and places of each predictor; none holds a value to be predicted."
     return (("fitted on", f"{text} Unknown: {listed}." if listed else text),)
 
 
