@@ -97,6 +97,15 @@ def test_the_calendar_covers_history_and_horizon():
     assert batch.calendar[:, :, 1:].unique().tolist() == [0]  # a Monday of January without a holiday
 
 
+def test_each_day_of_the_week_has_a_number_of_its_own():
+    sample = samples(1)[0]
+    days = np.arange(15, dtype=np.int64) % 7
+    calendar = replace(sample.side.calendar, day_of_week=days)
+    sample = replace(sample, side=replace(sample.side, calendar=calendar))
+    batch = stack_fields([sample], fit_scaler(TrainingWindows([sample])), NONE)
+    assert batch.calendar[0, :, 1].tolist() == days.tolist()
+
+
 def test_a_holiday_is_marked_at_its_steps_alone():
     sample = samples(1)[0]
     named = ("",) * 4 + ("Matariki",) * 2 + ("",) * 9

@@ -46,6 +46,11 @@ def test_a_portrait_says_what_there_is_and_in_which_unit(name, holds, unit, time
     assert found["places"] == []
 
 
+def test_a_summary_says_what_language_models_may_know_of_the_data():
+    known = replace(GRID, provenance=replace(GRID.provenance, leakage="in the corpus of 2023"))
+    assert summarize(known)["leakage"] == "in the corpus of 2023"
+
+
 CHANGES = {
     "a value": ("grid", lambda g: replace(g, values=g.values + 1)),
     "a cell": ("grid", lambda g: replace(g, time=g.time + 3600)),
