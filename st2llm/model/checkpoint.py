@@ -22,16 +22,20 @@ from st2llm.align.adapters import merge_adapter, read_adapter, save_adapter
 from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
 from st2llm.data.windows.fitted_on import FittedOn
-from st2llm.errors import ConfigError, StorageError
+from st2llm.errors import ConfigError, DataError, StorageError
 from st2llm.llm import load_llm
 from st2llm.llm.architecture.base_model import base_of, base_prefix
 from st2llm.llm.local import LanguageModel, require_local
+from st2llm.types import Sample
+from st2llm.types.axes import FIELD_KINDS, FieldAxes
 
 ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser.safetensors"
 ADAPTER, LLM_WEIGHTS, BASE = "adapter", "llm.safetensors", "base.json"
 _LLM_PREFIX = "backbone.base."
 """Prefix of the names of a language model's weights in arms and prompted models."""
 _OLD_SUFFIX = ".old"
+PLACE_EMBEDDINGS = "encoder.embed.node.weight"
+"""The name of the embeddings of the places, a row each."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +225,31 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str, 
             parameter.copy_(weights[name])
 
 
-def load_encoder(module: nn.Module, folder: Path, *, heads: bool = False) -> None:
+def field_axes(source: Checkpoint) -> FieldAxes:
+    """The places and channels that a checkpoint of a field knows. Raises DataError where it does not name them."""
+    axes = FieldAxes.from_json(source.config)
+    if axes is None:
+        raise DataError(
+            f"{source.folder / 'config.yaml'} does not name the places and channels that the checkpoint knows, so they "
+            f"cannot be matched. Add the lists `places` and `channels` in the order of its training data, or train it "
+            f"again."
+        )
+    return axes
+
+
+def load_encoder(module: nn.Module, folder: Path, sample: Sample, *, heads: bool = False) -> None:
     """Loads the encoder of another checkpoint; with `heads` also its heads, where their shapes are equal.
 
-    Raises ConfigError where there is no checkpoint, or its encoder does not fit.
+    sample: one that the module will read; the embeddings of its places are matched by id. Raises ConfigError where
+    there is no checkpoint, or its encoder does not fit, and DataError where it knows other places.
     """
-    checkpoint_folder = read_checkpoint(folder).folder
+    source = read_checkpoint(folder)
+    checkpoint_folder = source.folder
     weights = load_weights(checkpoint_folder)
+    own = dict(module.named_parameters()).get(PLACE_EMBEDDINGS)
+    if own is not None and own.requires_grad and PLACE_EMBEDDINGS in weights and sample.kind in FIELD_KINDS:
+        rows = field_axes(source).positions(sample, str(checkpoint_folder))
+        weights[PLACE_EMBEDDINGS] = weights[PLACE_EMBEDDINGS][torch.from_numpy(rows)]
     load_into(module, weights, source=str(checkpoint_folder), prefix="encoder.")
     if heads:
         load_heads(module, weights)

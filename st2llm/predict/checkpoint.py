@@ -52,11 +52,22 @@ class CheckpointPredictor:
         return checkpoint.checkpoint_fitted_on(self.checkpoint)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Raises DataError for samples of another size, task or options than the checkpoint was trained on, and for a
-        checkpoint whose objectives trained no head."""
+        """The predictions of the samples, whose places may be in another order than those of training.
+
+        Raises DataError for samples of another size, task, places or options than the checkpoint was trained on, and
+        for a checkpoint whose objectives trained no head.
+        """
         if not samples:
             return []
         self._check(samples[0])
+        if isinstance(self.shape, SequenceShape):
+            return self._predict(samples)
+        axes, folder = checkpoint.field_axes(self.checkpoint), str(self.checkpoint.folder)
+        predictions = self._predict([axes.arrange(sample, folder) for sample in samples])
+        return [axes.restore(one, sample) for one, sample in zip(predictions, samples, strict=True)]
+
+    def _predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """The predictions of samples whose places are those of training, in its order."""
         module, with_instructions = self._load_module(samples[0])
         objectives = set(self.recipe.objectives.given)
         if objectives & _PREDICTING:

@@ -20,6 +20,7 @@ from st2llm.predict.preprocess.fit import soft_token_count
 from st2llm.predict.preprocess.sequence import SKIPS, SequencePreprocessor
 from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Sample, TrainingWindows
+from st2llm.types.axes import FIELD_KINDS, FieldAxes
 
 Recipes = PretrainRecipe | SoftTokenRecipe
 
@@ -33,6 +34,7 @@ def checkpoint_config(
         "recipe": recipe.model_dump(mode="json"),
         "shape": {"of": preprocessor.data_family, **sizes},
         "options": list(sample.side.options),
+        **(FieldAxes.of(sample).to_json() if sample.kind in FIELD_KINDS else {}),
         **preprocessor.config(),
     }
 
@@ -70,6 +72,7 @@ def _restore_field(
         slots=slots,
         extra_features=recipe.encoder.extra_features,
         slot_means=SlotMean.from_json(scaler["usual"]) if "usual" in scaler else None,
+        axes=FieldAxes.from_json(config),
     )
     return preprocessor, shape
 

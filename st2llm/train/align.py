@@ -132,7 +132,7 @@ class _Alignment:
         self.shape = self.preprocessor.task_shape(first, task)
         self.arm = build_aligned_arm(recipe, self.shape, first, self.llm)
         if recipe.init_from:
-            checkpoint.load_encoder(self.arm, Path(recipe.init_from), heads=True)
+            checkpoint.load_encoder(self.arm, Path(recipe.init_from), first, heads=True)
         self.arm.encoder.requires_grad_(not recipe.freeze_encoder)
         self.captions = tuple(map(caption, samples.validation))
 
@@ -150,6 +150,7 @@ class _Alignment:
                 card=partial(_card, recipe, trained_parameter_count(self.arm)),
                 base_model=checkpoint.BaseModel(self.llm, recipe.adapt),
                 fitted_on=self.samples.fitted_on,
+                data_sha256=self.samples.sha256,
             ),
         )
 

@@ -21,6 +21,8 @@ from st2llm.train.loop.budget import Budget, LearningCurve, curve_of
 from st2llm.train.loop.state import TrainingState
 
 RUN_FILE = "run.json"
+_DATA_KEY = "data_sha256"
+"""The key of run.json beside those of the recipe."""
 
 
 def is_main() -> bool:
@@ -34,7 +36,8 @@ class CheckpointContents:
 
     config, scaler: contents of config.yaml and scaler.json. card: the model card, given the content of state.json.
     base_model: the language model that the run builds on, and how it is adapted. fitted_on: the data of the run and of
-    what it was initialised from.
+    what it was initialised from. data_sha256: a hash of what the run is trained on, which must not change before it is
+    resumed; '' where the recipe determines it.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class CheckpointContents:
     card: Callable[[Mapping[str, Any]], str] = lambda state: ""
     base_model: checkpoint.BaseModel | None = None
     fitted_on: FittedOn = NOT_FITTED
+    data_sha256: str = ""
 
 
 class RunFolder:
@@ -63,7 +67,9 @@ class RunFolder:
             raise ConfigError(
                 f"{self.root} holds a run already. Add --resume to continue it, or choose another --out."
             )
-        before = config.upgrade(json.loads(path.read_text(encoding="utf-8")), into=type(self.recipe))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop(_DATA_KEY, None)
+        before = config.upgrade(content, into=type(self.recipe))
         if before != now:
             keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
             raise ConfigError(
@@ -72,12 +78,29 @@ class RunFolder:
             )
 
     def describe(self, contents: CheckpointContents) -> None:
-        """Sets what goes into each checkpoint and writes run.json, which marks the folder as a run."""
+        """Sets what goes into each checkpoint and writes run.json, which marks the folder as a run.
+
+        Raises ConfigError where the folder holds a run on other data.
+        """
         self.contents = contents
+        self._check_data(contents.data_sha256)
         if not self.main:
             return
-        text = json.dumps(self.recipe.model_dump(mode="json"), indent=2) + "\n"
+        content = self.recipe.model_dump(mode="json")
+        if contents.data_sha256:
+            content[_DATA_KEY] = contents.data_sha256
+        text = json.dumps(content, indent=2) + "\n"
         write_atomically(self.root / RUN_FILE, lambda file: file.write_text(text, encoding="utf-8"))
+
+    def _check_data(self, now: str) -> None:
+        path = self.root / RUN_FILE
+        before = json.loads(path.read_text(encoding="utf-8")).get(_DATA_KEY) if path.exists() else None
+        if before is not None and before != now:
+            raise ConfigError(
+                f"{self.root} holds a run on other data: the values, times or places of its samples have changed since "
+                f"it began ({before[:12]}, now {now[:12]}). Resume it with the data it was begun with, or choose "
+                f"another --out."
+            )
 
     def save(self, state: TrainingState, terms: Mapping[str, float]) -> None:
         step, train, validation = state.rows[-1]

@@ -1,5 +1,7 @@
 """Fine-tunes a language model on instructions: rows of messages are streamed, the loss is on the answers."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,15 @@ class InstructionSet:
             return []
         rows = self.splits[split]
         return list(rows if limit is None else rows.take(limit))
+
+    @property
+    def sha256(self) -> str:
+        """A hash of all rows, in order."""
+        digest = hashlib.sha256()
+        for split in sorted(self.splits):
+            for row in self.splits[split]:
+                digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        return digest.hexdigest()
 
     def epochs(self, seed: int, *, after: int = 0) -> Any:
         """A function from the number of an epoch to its shuffled training rows. after: first rows that are skipped."""
@@ -135,6 +146,7 @@ def _setup(recipe: InstructionRecipe, path: str) -> Setup:
             card=lambda state: _card(recipe, path, parameters, train.left_out, state),
             base_model=checkpoint.BaseModel(llm, recipe.adapt),
             fitted_on=instructions_fitted_on(path),
+            data_sha256=rows.sha256,
         ),
     )
 

@@ -42,7 +42,7 @@ def _setup(recipe: PretrainRecipe) -> Setup:
     shape = preprocessor.window_shape(first)
     module = build_pretraining_module(recipe, shape, first)
     if recipe.init_from:
-        checkpoint.load_encoder(module, Path(recipe.init_from))
+        checkpoint.load_encoder(module, Path(recipe.init_from), first)
     train, validation = collate_for_training(preprocessor, samples.train, samples.validation)
     return Setup(
         module=module,
@@ -54,6 +54,7 @@ def _setup(recipe: PretrainRecipe) -> Setup:
             scaler=preprocessor.scaler_state(),
             card=partial(_card, recipe, parameter_count(module)),
             fitted_on=samples.fitted_on,
+            data_sha256=samples.sha256,
         ),
     )
 

@@ -1,9 +1,11 @@
 """Sets up a training run: from a recipe to the module, objective and batches that the loop trains with."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from st2llm.config import Settings
@@ -47,6 +49,20 @@ class RunSamples:
     train: TrainingWindows
     validation: ValidationWindows
     fitted_on: FittedOn
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the samples: ids, values, truth, times, places, edges and side information."""
+        digest = hashlib.sha256()
+        for sample in (*self.train, *self.validation):
+            side = sample.side
+            for array in (sample.values, sample.truth, sample.time, side.lonlat, side.xy, side.frames):
+                digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+            texts = (sample.place, side.channels, side.options, side.neighbours, side.notes, side.place_texts)
+            digest.update(repr((sample.id, sample.label, *texts)).encode())
+            for covariate in side.covariates:
+                digest.update(covariate.name.encode() + covariate.values.tobytes())
+        return digest.hexdigest()
 
 
 def load_samples(recipe: PretrainRecipe | SoftTokenRecipe, *, at_least: int) -> RunSamples:

@@ -129,7 +129,7 @@ def untrained_answerer(
         )
     model = PromptedLM(llm, recipe.adapt, spec=blueprint, seed=recipe.seed)
     if recipe.init_from:
-        checkpoint.load_encoder(model, Path(recipe.init_from), heads=True)
+        checkpoint.load_encoder(model, Path(recipe.init_from), clips.samples[0], heads=True)
     answerer = VideoQuestionAnswerer(model, preprocessor, template, clips.train, blind, recipe.prompt_budget)
     return answerer, clips.validation
 

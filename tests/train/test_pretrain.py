@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from st2llm.predict.build import fit_pretraining_preprocessor
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe, parse_overrides
 from st2llm.types import TrainingWindows
+from st2llm.types.axes import with_nodes
 
 pytestmark = pytest.mark.slow
 
@@ -398,3 +400,42 @@ def test_a_checkpoint_stands_beside_other_arms_of_a_suite(tmp_path):
     found = {record["predictor"]: record for record in report.records if record["seed"] is None}
     assert np.isfinite(found["mine"]["metrics"]["mae"]["value"])
     assert found["mine"]["family"] == "primitive"
+
+
+def test_places_of_a_checkpoint_are_matched_by_id_or_refused(tmp_path):
+    recipe = load_recipe(recipe_file(tmp_path), into=PretrainRecipe)
+    pretrain(recipe, tmp_path / "run")
+    sample = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=3).test[0]
+    order = np.array([2, 0, 1])
+    moved = with_nodes(sample, order)
+    other = replace(sample, place=("u", "v", "w"))
+    predictor = checkpointed.load_predictor(tmp_path / "run", name="kept")
+    (want,), (got,) = predictor.predict([sample]), predictor.predict([moved])
+    np.testing.assert_allclose(got.value, want.value[:, order], rtol=1e-5)
+    with pytest.raises(DataError, match="was fitted for the places .* has u, v, w instead"):
+        predictor.predict([other])
+
+    module, _ = predictor._load_module(sample)
+    known = module.encoder.embed.node.weight.detach().clone()
+    checkpoint.load_encoder(module, tmp_path / "run", moved)
+    torch.testing.assert_close(module.encoder.embed.node.weight.detach(), known[torch.from_numpy(order)])
+    with pytest.raises(DataError, match="was fitted for the places"):
+        checkpoint.load_encoder(module, tmp_path / "run", other)
+
+    settings = tmp_path / "run" / "best" / "config.yaml"
+    content = yaml.safe_load(settings.read_text())
+    settings.write_text(yaml.safe_dump({key: content[key] for key in content if key != "places"}))
+    with pytest.raises(DataError, match="does not name the places .* Add the lists `places` and `channels`"):
+        checkpointed.load_predictor(tmp_path / "run", name="old").predict([sample])
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path):
+    recipe = load_recipe(recipe_file(tmp_path), into=PretrainRecipe)
+    pretrain(recipe, tmp_path / "run")
+    pretrain(recipe, tmp_path / "run", resume=True)
+    values = Path(recipe.data).parent / "values.csv"
+    table = pd.read_csv(values)
+    table.iloc[30, 1] += 1
+    table.to_csv(values, index=False)
+    with pytest.raises(ConfigError, match="holds a run on other data"):
+        pretrain(recipe, tmp_path / "run", resume=True)

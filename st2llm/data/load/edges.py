@@ -55,8 +55,17 @@ def _as_edges(source: object, target: object, weight: object) -> Edges:
 def _read_matrix(card: GraphCard, path: Path, key: str | None, names: tuple[str, ...]) -> np.ndarray:
     """The matrix of weights in a file, in the order of the places."""
     kind = path.suffix.lower()
-    if kind in (".pkl", ".pickle"):
-        return _from_pickle(safe_open.numeric_pickle(path), names, path.name)
+    content = safe_open.numeric_pickle(path) if kind in (".pkl", ".pickle") else None
+    if content is not None and not isinstance(content, np.ndarray):
+        return _from_pickle(content, names, path.name)
+    if card.layout == "long":
+        raise DataError(
+            f"{path.name} is a matrix without the ids of its rows, but the places of a long table have no order to "
+            f"match them by. Give `edges: {{list: FILE}}` with the ids of each pair, or a pickle of DCRNN, which has "
+            f"the ids."
+        )
+    if content is not None:
+        return np.asarray(content)
     if kind in (".npz", ".npy"):
         return safe_open.array(path, key)
     table_format = replace(graph_table_format(card), header=False)
@@ -64,9 +73,7 @@ def _read_matrix(card: GraphCard, path: Path, key: str | None, names: tuple[str,
 
 
 def _from_pickle(content: Any, names: tuple[str, ...], where: str) -> np.ndarray:
-    """A matrix alone, or the list that DCRNN pickles: [ids of the places, position of each id, matrix]."""
-    if isinstance(content, np.ndarray):
-        return content
+    """The matrix of the list that DCRNN pickles, in the order of `names`: [ids of the places, positions, matrix]."""
     if not isinstance(content, list | tuple) or len(content) != 3 or not isinstance(content[2], np.ndarray):
         raise DataError(
             f"{where} should hold [ids, positions, matrix] or a matrix, but it holds {type(content).__name__}."

@@ -70,6 +70,33 @@ def data_sha256(data: Container) -> str:
     return digest.hexdigest()
 
 
+def side_sha256(data: Container) -> str:
+    """SHA-256 of what `data_sha256` leaves out: edges, positions of places, channels, side information, attributes."""
+    digest = hashlib.sha256()
+    for item in data if isinstance(data, list) else [data]:
+        arrays, texts = _side_parts(item)
+        for part in arrays:
+            content = b"" if part is None else np.ascontiguousarray(part).tobytes()
+            digest.update(f"{len(content)} ".encode() + content)
+        digest.update(repr(texts).encode())
+    return digest.hexdigest()
+
+
+def _side_parts(item: DataObject) -> tuple[list[np.ndarray | None], tuple[Any, ...]]:
+    """The arrays and the texts that samples get besides their values."""
+    if isinstance(item, Video):
+        return [], (item.fps,)
+    if not isinstance(item, SensorGraph | Grid):
+        return list(item.attributes.values()), tuple(item.attributes)
+    series = [covariate.values for covariate in item.covariates]
+    names = [(covariate.name, covariate.known_in_advance) for covariate in item.covariates]
+    texts = (item.channels, item.unit, item.calendar.holiday, item.place_texts, names)
+    if isinstance(item, Grid):
+        return [item.layout.rows, item.layout.cols, *series], (*texts, item.layout.unit)
+    edges = [item.edges.source, item.edges.target, item.edges.weight]
+    return [*edges, item.lonlat, item.xy, *series], (*texts, item.labels)
+
+
 def _arrays(item: Video | Trajectory | Events) -> list[np.ndarray]:
     if isinstance(item, Video):
         return [item.frames, item.time_s]

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from st2llm.evaluate.run.data_summary import data_sha256, summarize
+from st2llm.evaluate.run.data_summary import data_sha256, side_sha256, summarize
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.metrics import HIGHER_IS_BETTER
 
@@ -66,6 +66,7 @@ def run_card(inputs: Inputs) -> dict[str, Any]:
         "changed": list(state.changed),
         "data": summarize(inputs.data),
         "data_sha256": data_sha256(inputs.data),
+        "side_sha256": side_sha256(inputs.data),
         "split_sha256": splits.sha256,
         "split": {
             "train": len(splits.train),

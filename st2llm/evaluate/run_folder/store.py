@@ -93,8 +93,8 @@ class RunStore:
             return
         _remove_temporary_files(self.root)
         before = read_json(path)
-        for key in ("data_sha256", "split_sha256"):
-            if before[key] != run[key]:
+        for key in ("data_sha256", "side_sha256", "split_sha256"):
+            if key in before and before[key] != run[key]:
                 raise self._mismatch(key, before[key][:12], run[key][:12])
         old, new = config.upgrade(before["config"], into=Suite), run["config"]
         for key in sorted((set(old) | set(new)) - _MAY_CHANGE):

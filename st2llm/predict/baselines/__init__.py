@@ -10,6 +10,7 @@ from st2llm.predict.baselines.fields import fit_ridge
 from st2llm.predict.baselines.rule import Rule, window_prediction
 from st2llm.predict.baselines.slots import HeldOutSlotMean, SlotMean, fit_held_out_slot_mean, fit_slot_mean
 from st2llm.types import Prediction, Sample, TrainingWindows, check_training_windows
+from st2llm.types.axes import FieldAxes
 
 __all__ = [
     "BASELINES",
@@ -64,13 +65,17 @@ BASELINES: Mapping[str, Callable[[TrainingWindows], Rule]] = {
 
 @dataclass(frozen=True)
 class BaselinePredictor:
-    """A fitted rule as a predictor."""
+    """A fitted rule as a predictor. axes: the places and channels of a field that it was fitted for."""
 
     name: str
     rule: Rule
+    axes: FieldAxes | None = None
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Raises DataError for a sample of a kind or task that the rule does not cover."""
+        """The predictions of the samples, whose places may be in another order than those of training.
+
+        Raises DataError for a sample of a kind or task that the rule does not cover, or with other places.
+        """
         for sample in samples:
             if not RULES[self.name].covers(sample.kind, sample.task):
                 scope = RULES[self.name]
@@ -78,7 +83,11 @@ class BaselinePredictor:
                     f"The rule {self.name!r} is for {' or '.join(scope.tasks)} of kind {' or '.join(scope.kinds)}, "
                     f"but {sample.id} is a {sample.task} of kind {sample.kind}."
                 )
-        return self.rule.predict(samples)
+        if self.axes is None:
+            return self.rule.predict(samples)
+        arranged = [self.axes.arrange(sample, f"The rule {self.name!r}") for sample in samples]
+        predictions = self.rule.predict(arranged)
+        return [self.axes.restore(one, sample) for one, sample in zip(predictions, samples, strict=True)]
 
 
 def fit_baseline(name: str, train: TrainingWindows) -> BaselinePredictor:
@@ -86,4 +95,4 @@ def fit_baseline(name: str, train: TrainingWindows) -> BaselinePredictor:
     check_training_windows(train, f"The rule {name!r}")
     if name not in BASELINES:
         raise ConfigError(f"There is no baseline {name!r}. {nearest(name, BASELINES)}")
-    return BaselinePredictor(name, BASELINES[name](train))
+    return BaselinePredictor(name, BASELINES[name](train), FieldAxes.of_training(train))

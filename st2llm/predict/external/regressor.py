@@ -14,6 +14,7 @@ from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict.baselines.rule import forecast_prediction, known_values
 from st2llm.types import DAY_S, Prediction, Provenance, Sample, TrainingWindows, check_training_windows
+from st2llm.types.axes import FieldAxes
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,17 @@ class RegressorPredictor:
     name: str
     regressor: Any
     scaler: FieldScaler
+    axes: FieldAxes
     fitted_on: FittedOn
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """The predictions of the samples, whose places may be in another order; DataError for other places."""
         return [self._one(sample) for sample in samples]
 
     def _one(self, sample: Sample) -> Prediction:
+        return self.axes.restore(self._arranged(self.axes.arrange(sample, self.name)), sample)
+
+    def _arranged(self, sample: Sample) -> Prediction:
         _, nodes, channels = sample.values.shape
         forecasts = np.asarray(self.regressor.predict(_features(sample, self.scaler)), dtype=np.float64)
         rows = forecasts.reshape(nodes, channels, -1)
@@ -64,8 +70,8 @@ def fit_regressor(
     regressor = clone(estimator)
     if not regressor.__sklearn_tags__().target_tags.multi_output:
         regressor = MultiOutputRegressor(regressor)
-    source = fitted_on_parts({"train": train}, Provenance())
-    return RegressorPredictor(name, regressor.fit(x[fitted], y[fitted]), scaler, source)
+    source, axes = fitted_on_parts({"train": train}, Provenance()), FieldAxes.of(train[0])
+    return RegressorPredictor(name, regressor.fit(x[fitted], y[fitted]), scaler, axes, source)
 
 
 def _features(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row feature"]:

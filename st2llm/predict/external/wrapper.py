@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
-from st2llm.errors import ConfigError, DataError
+from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.types import Prediction, Provenance, Sample
 
 ModelOutputs = Sequence[Any]
@@ -46,11 +46,25 @@ class WrappedPredictor:
         if isinstance(output, Prediction):
             if output.value is not None:
                 self._array(sample, output.value)
+            self._check_ranking(sample, output.ranking or ())
             return output
         values = self._array(sample, output)
         if values.ndim == sample.values.ndim:
             return Prediction(values)
         return Prediction(np.median(values, axis=0), samples=values)
+
+    def _check_ranking(self, sample: Sample, ranking: Sequence[str]) -> None:
+        options = sample.side.options
+        unknown = sorted(set(ranking) - set(options)) if options else []
+        if unknown or len(set(ranking)) < len(ranking):
+            raise DataError(
+                f"{self.name} should rank options of {sample.id}, each once, but "
+                + (
+                    f"{unknown[0]!r} is none. {nearest(unknown[0], options)}"
+                    if unknown
+                    else "one is there twice."
+                )
+            )
 
     def _array(self, sample: Sample, output: Any) -> np.ndarray:
         """The output in the sample's shape, draws along a first axis; NaN where nothing is wanted."""

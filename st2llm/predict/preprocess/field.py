@@ -25,6 +25,7 @@ from st2llm.predict.baselines.movement import predictions_from_scores
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
 from st2llm.tasks import Task
 from st2llm.types import DAY_S, Prediction, Sample, Serializer, TrainingWindows, check_training_windows
+from st2llm.types.axes import FieldAxes
 
 SKIPS = {
     "ridge": "ridge-deviation",
@@ -47,7 +48,7 @@ class FieldPreprocessor:
     base_rule: the closed-form rule whose forecast arms correct, or None. template: writes the instruction before the
     soft tokens. slots: number of soft tokens. extra_features: features of windows that the encoder adds to the values.
     slot_means: means of each place by slot of the calendar that are subtracted from values before scaling; None
-    subtracts the scaler's mean of each place.
+    subtracts the scaler's mean of each place. axes: the places and channels that all of these were fitted for.
     """
 
     data_family: ClassVar[str] = "field"
@@ -59,8 +60,13 @@ class FieldPreprocessor:
     slots: int
     extra_features: tuple[str, ...] = ()
     slot_means: HeldOutSlotMean | SlotMean | None = None
+    axes: FieldAxes | None = None
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> FieldBatch:
+        """Raises DataError for samples with other places or channels than those of training, or in another order."""
+        for sample in samples:
+            if self.axes is not None:
+                self.axes.check(sample, "The scaler")
         base, level = self._base_forecast(samples), self._level(samples)
         batch = stack_fields(
             samples, self.scaler, self.vocabulary, base=base, level=level, extra_features=self.extra_features
@@ -185,5 +191,12 @@ def fit_field_preprocessor(
     slot_means = fit_held_out_slot_mean(train) if center_on == "slot" else None
     scaler = fit_scaler(train, slot_means.of if slot_means else None)
     return FieldPreprocessor(
-        scaler, fit_note_vocabulary(train), base_rule, template, slots, extra_features, slot_means
+        scaler,
+        fit_note_vocabulary(train),
+        base_rule,
+        template,
+        slots,
+        extra_features,
+        slot_means,
+        FieldAxes.of_training(train),
     )

@@ -11,6 +11,7 @@ from st2llm.errors import DataError
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.series import visible_values
 from st2llm.types import DAY_S, Sample, seed_from
+from st2llm.types.axes import with_nodes
 
 _MIN_STEPS = 6
 _MAX_NEIGHBOURS = 4
@@ -75,29 +76,6 @@ def plant_anomaly(sample: Sample, place: str, seed: int = 0) -> Sample:
 
 def _select_nodes(sample: Sample, nodes: list[int], values: np.ndarray) -> Sample:
     """The sample reduced to these nodes, with nothing `wanted`."""
-    side = sample.side
-    index = {node: i for i, node in enumerate(nodes)}
-    neighbours = tuple(
-        tuple((index[other], weight) for other, weight in side.neighbours[node] if other in index)
-        for node in nodes
-    )
-    reduced = replace(
-        side,
-        labels=tuple(side.labels[node] for node in nodes),
-        neighbours=neighbours,
-        lonlat=None if side.lonlat is None else side.lonlat[nodes],
-        xy=None if side.xy is None else side.xy[nodes],
-        layout=None,
-    )
-    visible = sample.visible[:, nodes]
-    selection = replace(
-        sample,
-        values=values,
-        visible=visible,
-        wanted=np.zeros_like(visible),
-        place=tuple(sample.place[node] for node in nodes),
-        side=reduced,
-        truth=None,
-        task="anomaly",
-    )
-    return with_stamp_options(selection)
+    selection = with_nodes(sample, np.array(nodes, dtype=np.int64))
+    nothing = np.zeros_like(selection.wanted)
+    return with_stamp_options(replace(selection, values=values, wanted=nothing, truth=None, task="anomaly"))

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from st2llm.data import load_data
 from st2llm.data.card import DistanceKernel
@@ -54,3 +55,18 @@ def test_an_edge_to_an_unknown_node_gets_the_nearest_name(make_card: Make) -> No
     (path.parent / "edges.csv").write_text("source,target\nQueen St,Hihg St\n", encoding="utf-8")
     with pytest.raises(DataError, match="row 1 has the unknown target 'Hihg St'. Did you mean 'High St'"):
         load_data(path)
+
+
+def test_a_matrix_without_ids_is_not_matched_to_the_places_of_a_long_table(tmp_path: Path) -> None:
+    rows = [
+        f"2024-01-01 {hour:02d}:00,{place},{hour}\n" for hour in range(4) for place in ("High St", "Queen St")
+    ]
+    (tmp_path / "values.csv").write_text("at,where,speed\n" + "".join(rows), encoding="utf-8")
+    (tmp_path / "adj.csv").write_text("1,0.5\n0,1\n", encoding="utf-8")
+    card = {
+        "name": "town", "kind": "graph", "values": "values.csv", "layout": "long", "time": "at", "place": "where",
+        "channels": ["speed"], "freq": "1h", "edges": {"adjacency": "adj.csv"},
+    }  # fmt: skip
+    (tmp_path / "town.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    with pytest.raises(DataError, match=r"without the ids of its rows.*edges: \{list: FILE\}"):
+        load_data(tmp_path / "town.yaml")

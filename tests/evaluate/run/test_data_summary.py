@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import handmade
+from support import five_kinds, handmade
 
 from st2llm.data.calendar import calendar_of
 from st2llm.errors import DataError
-from st2llm.evaluate.run.data_summary import data_sha256, first_object, summarize, timezone_of
-from st2llm.types import Events, Grid, Layout, SplitPlan, Trajectory, Video
+from st2llm.evaluate.run.data_summary import data_sha256, first_object, side_sha256, summarize, timezone_of
+from st2llm.types import Covariate, Events, Grid, Layout, SplitPlan, Trajectory, Video
 
 TIME = handmade.MONDAY + 3600 * np.arange(4, dtype=np.int64)
 GRID = Grid(
@@ -72,6 +72,26 @@ def test_the_hash_changes_with_all_that_samples_are_made_of(name, change):
     data = EVERY[name]
     assert data_sha256(change(data)) != data_sha256(data)
     assert data_sha256(data) == data_sha256(data)
+
+
+TOWN = five_kinds.graph()
+SIDE_CHANGES = {
+    "an edge's weight": (TOWN, lambda g: replace(g, edges=replace(g.edges, weight=g.edges.weight + 1))),
+    "an edge's end": (TOWN, lambda g: replace(g, edges=replace(g.edges, target=g.edges.target[::-1].copy()))),
+    "positions": (TOWN, lambda g: replace(g, lonlat=np.zeros((3, 2)) if g.lonlat is None else g.lonlat + 1)),
+    "labels": (TOWN, lambda g: replace(g, labels=tuple(reversed(g.labels)))),
+    "a channel's name": (TOWN, lambda g: replace(g, channels=("other",))),
+    "texts of places": (TOWN, lambda g: replace(g, place_texts=("a", "b", "c"))),
+    "weather": (TOWN, lambda g: replace(g, covariates=(Covariate("rain", np.zeros(len(g.time))),))),
+    "rows": (GRID, lambda g: replace(g, layout=replace(g.layout, rows=g.layout.rows[::-1].copy()))),
+    "an attribute's name": (WALKS, lambda w: [replace(w[0], attributes={"wind_m_s": np.ones(4)}), w[1]]),
+}
+
+
+@pytest.mark.parametrize(("data", "change"), SIDE_CHANGES.values(), ids=SIDE_CHANGES)
+def test_another_hash_changes_with_what_samples_get_besides_values(data, change):
+    assert side_sha256(change(data)) != side_sha256(data)
+    assert side_sha256(data) == side_sha256(data)
 
 
 def test_a_data_set_without_objects_is_refused():

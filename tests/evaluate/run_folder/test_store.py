@@ -26,6 +26,7 @@ RUN = {
     "config_sha256": "c" * 64,
     "suite": {"id": "s"},
     "data_sha256": "d" * 64,
+    "side_sha256": "e" * 64,
     "split_sha256": "e" * 64,
     "commit": "a",
     "dirty": False,
@@ -95,7 +96,7 @@ def test_a_folder_with_a_run_is_refused_unless_it_is_resumed(tmp_path):
     store.claim(resume=True)
 
 
-@pytest.mark.parametrize("key", ["data_sha256", "split_sha256"])
+@pytest.mark.parametrize("key", ["data_sha256", "side_sha256", "split_sha256"])
 def test_a_run_on_other_data_or_another_split_cannot_be_resumed(tmp_path, key):
     RunStore(tmp_path).open(RUN)
     with pytest.raises(ConfigError, match=rf"another {key} .*cannot be resumed"):

@@ -357,7 +357,7 @@ def monthly(years, first):
     wanted = np.zeros(values.shape, dtype=bool)
     wanted[-2:] = True
     return handmade.sample(
-        values, wanted, kind="grid", task="forecast", time=time, freq_s=MONTH_S, name=f"m{first}"
+        values, wanted, kind="grid", task="forecast", time=time, freq_s=MONTH_S, name=f"cell/{first}"
     )
 
 

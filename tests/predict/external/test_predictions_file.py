@@ -36,6 +36,14 @@ def test_what_a_run_wrote_is_read_as_it_was(table, tmp_path, name):
         np.testing.assert_allclose(one.value, other.value)
 
 
+def test_rows_are_matched_by_their_ids_in_whatever_order(table, tmp_path):
+    given = samples()
+    want = written(table, tmp_path / "p.parquet").predict(given)
+    got = written(table.sample(frac=1.0, random_state=0), tmp_path / "q.parquet").predict(given[::-1])
+    for one, other in zip(got[::-1], want, strict=True):
+        np.testing.assert_array_equal(one.value, other.value)
+
+
 def test_quantiles_are_taken_where_all_are_there(table, tmp_path):
     whole = written(table.assign(q05=1.0, q95=9.0), tmp_path / "p.parquet").predict(samples()[:1])[0]
     assert set(whole.quantiles) == {0.05, 0.95}

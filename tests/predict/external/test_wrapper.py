@@ -1,5 +1,7 @@
 """Somebody else's model is asked without the truth, and what it answers is checked entry by entry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support import fields
@@ -58,6 +60,18 @@ def test_it_is_never_shown_the_truth():
 def test_a_prediction_that_could_not_be_made_passes_as_it_is():
     unread = Prediction(None, unread_reason="no idea")
     assert st2llm.wrap(lambda given: [unread for _ in given], name="m").predict(samples(1)) == [unread]
+
+
+@pytest.mark.parametrize(
+    ("ranking", "said"),
+    [(("walk", "runn"), "'runn' is none. Did you mean 'run'"), (("run", "run"), "one is there twice")],
+)
+def test_a_ranking_names_options_once_each(ranking, said):
+    (sample,) = samples(1)
+    asked = replace(sample, side=replace(sample.side, options=("walk", "run")))
+    model = st2llm.wrap(lambda given: [Prediction(None, ranking=ranking) for _ in given], name="m")
+    with pytest.raises(DataError, match=said):
+        model.predict([asked])
 
 
 @pytest.mark.parametrize(
