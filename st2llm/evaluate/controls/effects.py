@@ -93,30 +93,36 @@ class PathEffect:
 
 @dataclass(frozen=True)
 class GapEffect:
-    """Multiplies the time until the next event by exp(amount x level). Signs of errors are those of logarithms."""
+    """Adds amount x (1 + level) x unit hours to the time until the next event, so that it stays positive.
+
+    gaps: wanted gaps of training windows, from which a gap without an effect is drawn. unit: their mean, in hours.
+    """
+
+    gaps: Float64[np.ndarray, " window"]
+
+    @property
+    def unit(self) -> float:
+        return float(self.gaps.mean())
 
     def draw_level(self, amount: float, rng: np.random.Generator) -> int:
         return int(rng.choice(LEVELS))
 
     def without_effect(self, sample: Sample, forecast: Prediction, rng: np.random.Generator) -> Sample:
-        gap = sample.side.channels.index("gap_h")
-        truth, expected = _values(sample.truth).copy(), _values(forecast.value)
-        if rng.random() < 0.5:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                truth[..., gap] = expected[..., gap] ** 2 / truth[..., gap]
-        return replace(sample, truth=_wanted(sample, np.where(np.isfinite(truth), truth, np.nan)))
+        truth = _values(sample.truth).copy()
+        truth[..., sample.side.channels.index("gap_h")] = float(rng.choice(self.gaps))
+        return replace(sample, truth=_wanted(sample, truth))
 
     def plant(self, sample: Sample, level: int, amount: float) -> Sample:
         return replace(
-            sample, truth=_wanted(sample, self._longer(sample, _values(sample.truth), level * amount))
+            sample, truth=_wanted(sample, self._longer(sample, _values(sample.truth), level, amount))
         )
 
     def informed(self, sample: Sample, forecast: Prediction, level: int, amount: float) -> Prediction:
-        return Prediction(_wanted(sample, self._longer(sample, _values(forecast.value), level * amount)))
+        return Prediction(_wanted(sample, self._longer(sample, _values(forecast.value), level, amount)))
 
-    def _longer(self, sample: Sample, values: Values, logarithm: float) -> Values:
+    def _longer(self, sample: Sample, values: Values, level: int, amount: float) -> Values:
         longer = values.copy()
-        longer[..., sample.side.channels.index("gap_h")] *= np.exp(logarithm)
+        longer[..., sample.side.channels.index("gap_h")] += amount * (1 + level) * self.unit
         return longer
 
 
