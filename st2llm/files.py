@@ -1,18 +1,28 @@
-"""Writing files atomically."""
+"""Writing files atomically, and folders that one process at a time may write."""
 
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from st2llm.errors import StorageError
+from filelock import FileLock, Timeout
+
+from st2llm.errors import ConfigError, StorageError
+
+LOCK_FILE = ".lock"
+_TEMPORARY_FILE = re.compile(r"\..+(\.\w+)\.\w{8}\1")
+_TEMPORARY_FOLDER = re.compile(r"\.(last|best)\.\w{8}")
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a temporary file beside `path` with `write`, then renames it to `path`.
 
-    Raises StorageError where the disk is full or the folder cannot be written; `path` is then unchanged.
+    Both the content and the name are on the disk when it returns. Raises StorageError where the disk is full or the
+    folder cannot be written; `path` is then unchanged.
     """
     temporary: Path | None = None
     try:
@@ -22,7 +32,9 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary = Path(name)
         write(temporary)
         temporary.chmod(0o644)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
         raise StorageError(
             f"{path} could not be written: {error.strerror or error}. Earlier results are kept. "
@@ -31,3 +43,61 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk. Folders cannot be opened on Windows."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until a folder with all files below it is on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Removes what a killed process left below a folder: files of `write_atomically`, and unfinished checkpoints."""
+    for path in list(folder.rglob(".*")):
+        if _TEMPORARY_FILE.fullmatch(path.name) and path.is_file():
+            path.unlink()
+        elif _TEMPORARY_FOLDER.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """A context in which no other process writes results into a folder; the lock ends with the process.
+
+    A folder that is still empty at the end is removed. Raises ConfigError where another process holds the folder, or
+    where the path is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            f"{folder} is a file, but a folder for the results is expected. Choose another --out."
+        )
+    lock, is_new = FileLock(folder / LOCK_FILE), not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(
+            f"{folder} is being written by another process of st2llm. Wait until it ends, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"{folder} could not be written: {error.strerror or error}. Choose another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,5 +1,6 @@
 """The command line as a user meets it: messages, exit codes, prompts, help."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support import tiny_card
 from support.command_line import is_one_message, run_cli, run_process
 
+from st2llm.cli import main
 from st2llm.commands import catalog
 from st2llm.errors import DataError
 
@@ -230,6 +233,17 @@ def test_a_message_writes_out_what_would_command_a_terminal(monkeypatch):
     monkeypatch.setattr(catalog, "entries", _raising(DataError("row 1 holds '\x1b]0;owned\x07\x9b2J\u202e'")))
     done = run_cli("data", "list")
     assert done.stderr == "error: row 1 holds '\\x1b]0;owned\\x07\\x9b2J\\u202e'\n"
+
+
+def test_a_terminal_without_a_dash_shows_a_question_mark(monkeypatch):
+    monkeypatch.setattr(catalog, "entries", lambda: Console().print("Auckland \u2014 ok") or [])
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(SystemExit) as leaving:
+        main(["data", "list"])
+    assert not leaving.value.code
+    assert written.getvalue().startswith(b"Auckland ? ok\n")
 
 
 def test_a_full_disk_is_one_message_that_names_the_file(monkeypatch):

@@ -1,6 +1,7 @@
 """The command line: every command calls one function of the package and prints what it returns."""
 
 import errno
+import io
 import re
 import sys
 import traceback
@@ -77,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments: those of the process where None. `--debug` may stand anywhere among them.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    _replace_unprintable()
     try:
         app(args=[argument for argument in given if argument != "--debug"])
     except KeyboardInterrupt:
@@ -88,6 +90,13 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         typer.echo(f"error: {_visible(_message(error))}", err=True)
         sys.exit(1)
+
+
+def _replace_unprintable() -> None:
+    """Lets a terminal or pipe without some characters (a dash in ASCII) show ? for them, not end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _interrupted() -> int:

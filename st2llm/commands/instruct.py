@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from st2llm.data import load_data, split
 from st2llm.data.windows.coverage import container_provenance
 from st2llm.data.windows.fitted_on import INSTRUCTION_MANIFEST, fitted_on_parts
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.evaluate.run_folder.store import read_json, write_json
-from st2llm.files import write_atomically
+from st2llm.evaluate.run_folder.reading import read_json
+from st2llm.evaluate.run_folder.store import write_json
+from st2llm.files import exclusive, remove_temporary, write_atomically
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
@@ -123,9 +123,16 @@ def write_instructions(
     with the same files. A row depends on the request and its number only. `datasets.load_dataset(str(out))` reads it.
     on_shard: is called with the number of finished shards and of all shards.
 
-    Raises ConfigError where the folder holds another set, or this one without `resume`; DataError where the data have
-    no such task, or hold no truth for it.
+    Raises ConfigError where the folder holds another set, this one without `resume`, or is being written by another
+    process; DataError where the data have no such task, or hold no truth for it.
     """
+    with exclusive(out):
+        return _write(request, out, resume=resume, on_shard=on_shard)
+
+
+def _write(
+    request: InstructionRequest, out: Path, *, resume: bool, on_shard: Callable[[int, int], None] | None
+) -> InstructionSummary:
     data = load_data(request.data)
     sources = _sources(request, data)
     total = sum(source.count for source in sources)
@@ -212,8 +219,6 @@ def _claim(
 ) -> None:
     """Claims the folder for this set. Raises ConfigError where it holds another one."""
     plan = json.loads(json.dumps(_plan(request, data, sources)))
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file, but a folder for the shards is expected. Choose another --out.")
     path = out / MANIFEST
     if not path.is_file():
         if out.is_dir() and any(out.glob("*.parquet")):
@@ -231,9 +236,7 @@ def _claim(
                 f"{out} holds a set with another {key} ({_short(before.get(key))}, now {_short(value)}), so it cannot "
                 f"be resumed. Choose another --out, or undo the change."
             )
-    for left in out.glob(".*.parquet"):
-        if re.fullmatch(r"\..+\.parquet\.\w+\.parquet", left.name):
-            left.unlink()
+    remove_temporary(out)
 
 
 def _plan(request: InstructionRequest, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
 from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.errors import ConfigError, DataError, StorageError
+from st2llm.files import sync, sync_folder
 from st2llm.llm import load_llm
 from st2llm.llm.architecture.base_model import base_of, base_prefix
 from st2llm.llm.local import LanguageModel, require_local
@@ -112,17 +113,20 @@ def save_checkpoint(
             (temporary / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(card, encoding="utf-8")
         temporary.chmod(0o755)
+        sync_folder(temporary)
         shutil.rmtree(previous, ignore_errors=True)
         if folder.exists():
             folder.rename(previous)
         temporary.rename(folder)
+        sync(folder.parent)
         shutil.rmtree(previous, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError(
             f"The checkpoint {folder} could not be written: {getattr(error, 'strerror', None) or error}. The "
             f"earlier checkpoint is kept. Free space, then run again with --resume."
         ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _split_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:

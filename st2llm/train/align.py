@@ -93,12 +93,12 @@ def train_aligned(
     encoder: Path | None = None,
 ) -> AlignedModel:
     """Trains by a recipe into `out`: `best/`, `last/`, log.jsonl and run.json, as `pretrain` does."""
-    folder = open_run(recipe, out, resume=resume)
-    alignment = _Alignment(recipe, load_samples(recipe, at_least=2))
-    warm_up = None
-    if recipe.warmup:
-        warm_up = partial(alignment.warm_up, encoder or out / checkpoint.ENCODER)
-    result = run(recipe, folder, alignment.setup(), on_step=on_step, before_training=warm_up)
+    with open_run(recipe, out, resume=resume) as folder:
+        alignment = _Alignment(recipe, load_samples(recipe, at_least=2))
+        warm_up = None
+        if recipe.warmup:
+            warm_up = partial(alignment.warm_up, encoder or out / checkpoint.ENCODER)
+        result = run(recipe, folder, alignment.setup(), on_step=on_step, before_training=warm_up)
     if recipe.adapt.frozen and alignment.llm.fingerprint() != alignment.fingerprint:
         raise AssertionError("a frozen language model was changed by training")
     return AlignedModel(

@@ -15,7 +15,7 @@ from st2llm.align.weights import load_tensors
 from st2llm.config import Settings
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn
 from st2llm.errors import ConfigError
-from st2llm.files import write_atomically
+from st2llm.files import remove_temporary, write_atomically
 from st2llm.model import checkpoint
 from st2llm.train.loop.budget import Budget, LearningCurve, curve_of
 from st2llm.train.loop.state import TrainingState
@@ -62,12 +62,13 @@ class RunFolder:
         path = self.root / RUN_FILE
         if not self.main or not path.exists():
             return
+        remove_temporary(self.root)
         now = self.recipe.model_dump(mode="json")
         if not resume:
             raise ConfigError(
                 f"{self.root} holds a run already. Add --resume to continue it, or choose another --out."
             )
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _read_run(path)
         content.pop(_DATA_KEY, None)
         before = config.upgrade(content, into=type(self.recipe))
         if before != now:
@@ -94,7 +95,7 @@ class RunFolder:
 
     def _check_data(self, now: str) -> None:
         path = self.root / RUN_FILE
-        before = json.loads(path.read_text(encoding="utf-8")).get(_DATA_KEY) if path.exists() else None
+        before = _read_run(path).get(_DATA_KEY) if path.exists() else None
         if before is not None and before != now:
             raise ConfigError(
                 f"{self.root} holds a run on other data: the values, times or places of its samples have changed since "
@@ -107,7 +108,7 @@ class RunFolder:
         line = {"step": step, "train": train, "validation": validation, "seconds": state.seconds, **terms}
         log = self.root / "log.jsonl"
         written = log.read_text(encoding="utf-8") if log.exists() else ""
-        earlier = [row for row in written.splitlines() if json.loads(row)["step"] < step]
+        earlier = [row for row in written.splitlines() if _step_of(row, log) < step]
         text = "\n".join([*earlier, json.dumps(line)]) + "\n"
         if state.best != self.saved_best:
             self._write("best", state.weights, self._state_json(state), None)
@@ -178,3 +179,28 @@ def checkpoint_curve(loaded: checkpoint.Checkpoint, budget: Budget) -> LearningC
 def _rows(state: Mapping[str, Any]) -> list[tuple[int, float, float]]:
     """Step, training and validation loss of each evaluation in state.json."""
     return [(int(s), np.nan if t is None else float(t), float(v)) for s, t, v in state["rows"]]
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """The recipe in run.json. Raises ConfigError where the file is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "it should hold the settings of the run")
+    return content
+
+
+def _step_of(row: str, path: Path) -> int:
+    """The step of a line of log.jsonl. Raises ConfigError where it is damaged."""
+    try:
+        return int(json.loads(row)["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> ConfigError:
+    return ConfigError(
+        f"{path} is damaged ({reason}), so the run cannot be resumed. Restore the file, or train into another --out."
+    )

@@ -93,28 +93,28 @@ def train_clip_prompts(
 
     blind: trains and answers without seeing the clips, as a control. Raises as `pretrain` does.
     """
-    folder = open_run(recipe, out, resume=resume)
-    clips = generate_clips(recipe)
-    preprocessor = fit_clip_preprocessor(clips, recipe, up=Projection())
-    first = clips.samples[0]
-    shape = preprocessor.task_shape(first, clips.task)
-    blueprint = make_blueprint(shape, first, recipe.encoder, llm=None, up=Projection())
-    d_text = text.load("minilm").width
-    model = VideoTextEncoder(blueprint, d_text=d_text, width=recipe.width, seed=recipe.seed)
-    answerer = ClipPromptModel(model, preprocessor, clips.train, blind)
-    setup = Setup(
-        module=model,
-        objective=VideoTextContrast(recipe.temperature),
-        train=answerer.pairs(clips.train),
-        validation=answerer.pairs(clips.validation),
-        contents=CheckpointContents(
-            config=recipe_config(recipe, "pair"),
-            scaler=preprocessor.scaler_state(),
-            card=partial(_card, recipe, parameter_count(model)),
-            fitted_on=clips_fitted_on([*clips.train, *clips.validation]),
-        ),
-    )
-    return answerer, run(recipe, folder, setup, on_step=on_step)
+    with open_run(recipe, out, resume=resume) as folder:
+        clips = generate_clips(recipe)
+        preprocessor = fit_clip_preprocessor(clips, recipe, up=Projection())
+        first = clips.samples[0]
+        shape = preprocessor.task_shape(first, clips.task)
+        blueprint = make_blueprint(shape, first, recipe.encoder, llm=None, up=Projection())
+        d_text = text.load("minilm").width
+        model = VideoTextEncoder(blueprint, d_text=d_text, width=recipe.width, seed=recipe.seed)
+        answerer = ClipPromptModel(model, preprocessor, clips.train, blind)
+        setup = Setup(
+            module=model,
+            objective=VideoTextContrast(recipe.temperature),
+            train=answerer.pairs(clips.train),
+            validation=answerer.pairs(clips.validation),
+            contents=CheckpointContents(
+                config=recipe_config(recipe, "pair"),
+                scaler=preprocessor.scaler_state(),
+                card=partial(_card, recipe, parameter_count(model)),
+                fitted_on=clips_fitted_on([*clips.train, *clips.validation]),
+            ),
+        )
+        return answerer, run(recipe, folder, setup, on_step=on_step)
 
 
 def _card(r: VideoTextRecipe, parameters: int, state: Mapping[str, Any]) -> str:

@@ -109,8 +109,8 @@ def finetune(
     """
     if recipe.adapt.frozen:
         raise ConfigError(f"{recipe.id}: adapt.method is frozen, so nothing would be trained. Take lora.")
-    folder = open_run(recipe, out, resume=resume)
-    return run(recipe, folder, _setup(recipe, path), on_step=on_step)
+    with open_run(recipe, out, resume=resume) as folder:
+        return run(recipe, folder, _setup(recipe, path), on_step=on_step)
 
 
 def _setup(recipe: InstructionRecipe, path: str) -> Setup:

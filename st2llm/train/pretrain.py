@@ -31,8 +31,8 @@ def pretrain(
     run and `resume` is false, or a run of another recipe; TrainingError for a loss that is not finite (the last good
     state is kept).
     """
-    folder = open_run(recipe, out, resume=resume)
-    return run(recipe, folder, _setup(recipe), on_step=on_step)
+    with open_run(recipe, out, resume=resume) as folder:
+        return run(recipe, folder, _setup(recipe), on_step=on_step)
 
 
 def _setup(recipe: PretrainRecipe) -> Setup:

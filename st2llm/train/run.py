@@ -1,6 +1,7 @@
 """Runs training in a folder: refuses or resumes an earlier run, then trains and saves at each evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from st2llm.config.training import (
@@ -10,6 +11,7 @@ from st2llm.config.training import (
     VideoQARecipe,
     VideoTextRecipe,
 )
+from st2llm.files import exclusive
 from st2llm.train.checkpointing import RunFolder
 from st2llm.train.loop.budget import Budget, FitResult, StepCallback
 from st2llm.train.loop.trainer import fit
@@ -18,14 +20,17 @@ from st2llm.train.setup import Setup
 AnyRecipe = PretrainRecipe | SoftTokenRecipe | InstructionRecipe | VideoQARecipe | VideoTextRecipe
 
 
-def open_run(recipe: AnyRecipe, out: Path, *, resume: bool) -> RunFolder:
-    """The folder of a run, checked before anything is loaded.
+@contextmanager
+def open_run(recipe: AnyRecipe, out: Path, *, resume: bool) -> Iterator[RunFolder]:
+    """The folder of a run, checked before anything is loaded; no other process writes into it until the end.
 
-    Raises ConfigError where `out` holds a run and `resume` is false, or holds a run of another recipe.
+    Raises ConfigError where `out` holds a run and `resume` is false, holds a run of another recipe, or is being written
+    by another process.
     """
     folder = RunFolder(out, recipe, seed=recipe.seed)
-    folder.open(resume=resume)
-    return folder
+    with exclusive(out) if folder.main else nullcontext():
+        folder.open(resume=resume)
+        yield folder
 
 
 def run(

@@ -89,23 +89,23 @@ def train_video_qa(
     With a template without a slot, clips are described in words and only the adapters are trained.
     blind: trains and answers without seeing the clips, as a control. Raises as `pretrain` does.
     """
-    folder = open_run(recipe, out, resume=resume)
-    answerer, validation = untrained_answerer(recipe, blind=blind)
-    model = answerer.model
-    setup = Setup(
-        module=model,
-        objective=AnswerLoss(),
-        train=answerer.collate(answerer.rows),
-        validation=answerer.collate(validation),
-        contents=CheckpointContents(
-            config=recipe_config(recipe, "talk"),
-            scaler=answerer.preprocessor.scaler_state(),
-            card=partial(_card, recipe, trained_parameter_count(model)),
-            base_model=checkpoint.BaseModel(model.llm, recipe.adapt),
-            fitted_on=clips_fitted_on([*answerer.rows, *validation], recipe.init_from),
-        ),
-    )
-    return answerer, run(recipe, folder, setup, on_step=on_step)
+    with open_run(recipe, out, resume=resume) as folder:
+        answerer, validation = untrained_answerer(recipe, blind=blind)
+        model = answerer.model
+        setup = Setup(
+            module=model,
+            objective=AnswerLoss(),
+            train=answerer.collate(answerer.rows),
+            validation=answerer.collate(validation),
+            contents=CheckpointContents(
+                config=recipe_config(recipe, "talk"),
+                scaler=answerer.preprocessor.scaler_state(),
+                card=partial(_card, recipe, trained_parameter_count(model)),
+                base_model=checkpoint.BaseModel(model.llm, recipe.adapt),
+                fitted_on=clips_fitted_on([*answerer.rows, *validation], recipe.init_from),
+            ),
+        )
+        return answerer, run(recipe, folder, setup, on_step=on_step)
 
 
 def untrained_answerer(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from st2llm.config.suite import Suite, load_suites
@@ -14,7 +13,8 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.calibration import resampling, simulation
 from st2llm.evaluate.calibration.page import write_page
 from st2llm.evaluate.run.compare import compare
-from st2llm.evaluate.run_folder.store import RunStore, read_json, write_json
+from st2llm.evaluate.run_folder.reading import read_json, read_table
+from st2llm.evaluate.run_folder.store import RunStore, write_json
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.gains.gain import Scores
 from st2llm.evaluate.scoring.records import score_table_of
@@ -104,7 +104,7 @@ def _resampled(run: Path, suite: Suite, settings: CalibrationSettings) -> dict[s
     """A/A comparisons and power from the scores of the run."""
     card = read_json(run / "run.json")
     arms = load_arms(RunStore(run), suite, suite.tasks[0].name, card["data"]["timezone"])
-    table = score_table_of(arms, pd.read_parquet(run / "scores.parquet"))
+    table = score_table_of(arms, read_table(run / "scores.parquet"))
     metric = suite.primary_metric
     pairs = [(one, other) for i, one in enumerate(arms.predictors) for other in arms.predictors[i + 1 :]]
     return {

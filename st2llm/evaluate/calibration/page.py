@@ -6,7 +6,7 @@ from typing import Any
 
 from st2llm.evaluate.calibration.figure import coverage_figure
 from st2llm.evaluate.report.formats import format_gain_size
-from st2llm.evaluate.run_folder.store import read_json
+from st2llm.evaluate.run_folder.reading import read_json
 from st2llm.files import write_atomically
 from st2llm.metrics import HIGHER_IS_BETTER
 

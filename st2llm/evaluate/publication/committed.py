@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from st2llm.errors import ConfigError, nearest
+from st2llm.evaluate.run_folder.reading import read_json, read_lines
 from st2llm.evaluate.run_folder.results import RunResults, read_results
-from st2llm.evaluate.run_folder.store import read_json, read_lines, run_folders
+from st2llm.evaluate.run_folder.store import run_folders
 
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}-(?P<suite>.+)")
 _KINDS = ("graph", "grid", "video", "trajectory", "event")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run_folder.store import read_json, read_lines, run_folders
+from st2llm.evaluate.run_folder.reading import read_json, read_lines, read_table
+from st2llm.evaluate.run_folder.store import run_folders
 
 _FILES = ("run.json", "results.jsonl", "curves.jsonl", "controls.json", "report.md", "report.html")
 _OPTIONAL = {"curves.jsonl", "controls.json"}
@@ -128,7 +127,7 @@ def _copy(folder: Path, target: Path) -> None:
     for path in sorted((folder / "arms").glob("[!.]*.json")):
         shutil.copyfile(path, target / "arms" / path.name)
     for path in folder.glob("*scores.parquet"):
-        table = pd.read_parquet(path)
+        table = read_table(path)
         table.to_parquet(target / path.name, index=False, compression="zstd", compression_level=19)
 
 

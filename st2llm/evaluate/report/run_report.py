@@ -12,8 +12,8 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.report.overview import family_sentence, overview, write_overview
 from st2llm.evaluate.report.table import results_table, verdict_text
 from st2llm.evaluate.report.write import write_report
+from st2llm.evaluate.run_folder.reading import read_json, read_lines, read_table
 from st2llm.evaluate.run_folder.record import Record
-from st2llm.evaluate.run_folder.store import read_json, read_lines
 from st2llm.evaluate.scoring.score_run import existing_run, score_run
 
 
@@ -101,4 +101,4 @@ def load_report(run: Path) -> Report:
     if not (run / "results.jsonl").exists():
         raise ConfigError(f"{run} has no results.jsonl yet. Make it with `st2llm report {run} --rescore`.")
     records = tuple(Record.from_json(line) for line in read_lines(run / "results.jsonl"))
-    return Report(run, records, pd.read_parquet(run / "scores.parquet"))
+    return Report(run, records, read_table(run / "scores.parquet"))

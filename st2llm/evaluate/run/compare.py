@@ -1,6 +1,7 @@
 """Runs a suite: all predictors on identical samples, planted controls, records and a report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from st2llm.evaluate.run.progress import ProgressReporter, show_run_progress
 from st2llm.evaluate.run.run_card import run_card
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.files import exclusive
 from st2llm.predict import Predictor
 from st2llm.types import Container, SensorGraph
 
@@ -47,7 +49,10 @@ def compare(
     names = tuple(predictor.name for predictor in predictors)
     changes = plan.Overrides(data=data, llm=llm, limit=limit, custom=names)
     planned = plan.make(suite, changes, out=out, resume=resume)
-    with show_run_progress(progress, plan.planned_arms(planned)) as reporter:
+    with (
+        _claimed(planned, resume=resume),
+        show_run_progress(progress, plan.planned_arms(planned)) as reporter,
+    ):
         reports = [
             _run(each, store, predictors, reporter)
             for each, store in zip(planned.suites, planned.stores, strict=True)
@@ -60,6 +65,19 @@ def compare(
     return Report(
         planned.root, tuple(r for report in reports for r in report.results), scores, tuple(reports)
     )
+
+
+@contextmanager
+def _claimed(planned: plan.Plan, *, resume: bool) -> Iterator[None]:
+    """A context in which no other process writes into the folders of a plan.
+
+    Raises ConfigError where another process does, or where one has written a run since the plan was made.
+    """
+    with ExitStack() as held:
+        for root in dict.fromkeys((planned.root, *(store.root for store in planned.stores))):
+            held.enter_context(exclusive(root))
+            RunStore(root).claim(resume=resume)
+        yield
 
 
 def _run(

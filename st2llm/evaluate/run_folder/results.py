@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from st2llm.errors import DataError
+from st2llm.evaluate.run_folder.reading import read_table
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.metrics import RANK_METRICS
 
@@ -136,7 +137,7 @@ def _last(value: float | None, sign: int) -> float:
 def _windows(path: Path) -> dict[tuple[str, str], int]:
     if not path.is_file():
         return {}
-    table = pd.read_parquet(path)
+    table = read_table(path)
     if "task" not in table:
         return {}
     pairs = table[["task", "predictor", "sample"]].astype(str).drop_duplicates()

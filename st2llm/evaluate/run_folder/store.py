@@ -1,7 +1,6 @@
 """Writes a run folder. Each file is written atomically, so a killed run can be resumed."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,8 @@ from st2llm import config
 from st2llm.config.suite import Suite
 from st2llm.data.windows.fitted_on import FITTED_ON_KEY, NOT_FITTED, FittedOn
 from st2llm.errors import ConfigError
-from st2llm.files import write_atomically
-
-_TEMPORARY = re.compile(r"\..+(\.\w+)\.\w{8}\1")
-
-
-def _remove_temporary_files(folder: Path) -> None:
-    """Removes the temporary files that a killed `write_atomically` left below `folder`."""
-    for path in folder.rglob(".*"):
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
-            path.unlink()
+from st2llm.evaluate.run_folder.reading import read_json, read_record, read_table
+from st2llm.files import remove_temporary, write_atomically
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -49,16 +40,10 @@ def write_predictions(path: Path, frame: pd.DataFrame, fitted_on: FittedOn) -> N
     write_atomically(path, lambda file: pq.write_table(table, file))
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
 _MAY_CHANGE = {"predictors", "title", "demo", "bootstrap"}
 """Keys of a suite that may change before a run is resumed, because no finished arm depends on them."""
+_CARD_KEYS = ("config", "data_sha256", "split_sha256")
+"""Keys without which run.json cannot be used."""
 
 
 class RunStore:
@@ -91,8 +76,8 @@ class RunStore:
         if not path.exists():
             write_json(path, run)
             return
-        _remove_temporary_files(self.root)
-        before = read_json(path)
+        remove_temporary(self.root)
+        before = read_record(path, _CARD_KEYS)
         for key in ("data_sha256", "side_sha256", "split_sha256"):
             if key in before and before[key] != run[key]:
                 raise self._mismatch(key, before[key][:12], run[key][:12])
@@ -124,13 +109,13 @@ class RunStore:
     def _remove_result(self, predictor: str) -> None:
         """Makes the arms of a predictor unfinished."""
         for path in self._arm_files():
-            if read_json(path)["predictor"] == predictor:
+            if read_record(path)["predictor"] == predictor:
                 path.unlink()
 
     def finished(self, key: str) -> dict[str, Any] | None:
         """The result of a finished arm, or None."""
         path = self.root / "arms" / f"{key}.json"
-        return read_json(path) if path.exists() else None
+        return read_record(path) if path.exists() else None
 
     def finish(
         self,
@@ -156,7 +141,7 @@ class RunStore:
 
     def arms(self) -> list[dict[str, Any]]:
         """The results of all finished arms, sorted by key."""
-        return [read_json(path) for path in self._arm_files()]
+        return [read_record(path) for path in self._arm_files()]
 
     def _arm_files(self) -> list[Path]:
         """The result files of finished arms, without the temporary files of a killed process."""
@@ -164,11 +149,11 @@ class RunStore:
 
     def predictions(self, key: str) -> pd.DataFrame:
         """The predictions of the test windows by a finished arm."""
-        return pd.read_parquet(self.root / "predictions" / f"{key}.parquet")
+        return read_table(self.root / "predictions" / f"{key}.parquet")
 
     def validation(self, key: str) -> pd.DataFrame:
         """The predictions of the validation windows by a finished arm."""
-        return pd.read_parquet(self.root / "validation" / f"{key}.parquet")
+        return read_table(self.root / "validation" / f"{key}.parquet")
 
 
 def run_folders(folder: Path) -> list[Path]:

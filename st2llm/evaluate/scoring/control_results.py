@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from st2llm.config.suite import Suite
+from st2llm.evaluate.run_folder.reading import read_json
 from st2llm.evaluate.run_folder.record import Gain
-from st2llm.evaluate.run_folder.store import RunStore, read_json
+from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.arms import FinishedArms, load_arms
 from st2llm.evaluate.scoring.gains.choice import Choices, make_choices
 from st2llm.evaluate.scoring.gains.gain import Scores

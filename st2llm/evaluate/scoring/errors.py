@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+
+from st2llm.evaluate.run_folder.reading import read_table
 
 NEEDED_COLUMNS = ["sample", "place", "step", "channel", "time", "value", "truth", "valid", "unread"]
 QUANTILE_COLUMNS = ["q05", "q95"]
@@ -26,10 +27,7 @@ class MeanErrors:
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Reads one predictions file (long form): those columns of it that reports need."""
-    available = pq.read_schema(path).names
-    table = pd.read_parquet(
-        path, columns=[n for n in (*NEEDED_COLUMNS, *QUANTILE_COLUMNS, *LABEL_COLUMNS) if n in available]
-    )
+    table = read_table(path, (*NEEDED_COLUMNS, *QUANTILE_COLUMNS, *LABEL_COLUMNS))
     return table if "part" in table else table.assign(part="value")
 
 

@@ -9,15 +9,9 @@ import pandas as pd
 
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
+from st2llm.evaluate.run_folder.reading import read_lines, read_record, read_table
 from st2llm.evaluate.run_folder.record import Record
-from st2llm.evaluate.run_folder.store import (
-    RunStore,
-    read_json,
-    read_lines,
-    write_json,
-    write_lines,
-    write_table,
-)
+from st2llm.evaluate.run_folder.store import RunStore, write_json, write_lines, write_table
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.control_results import control_results
 from st2llm.evaluate.scoring.gains.validation import VALIDATION_COLUMNS, score_validation
@@ -33,7 +27,7 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     holds no run, no finished arm, or neither predictions nor scores.
     """
     store = existing_run(run)
-    card = read_json(run / "run.json")
+    card = read_record(run / "run.json", ("config", "data"))
     suite = Suite.model_validate(card["config"])
     published = None if (run / "predictions").is_dir() else _published_scores(run)
     records: list[Record] = []
@@ -103,7 +97,7 @@ def _published_scores(run: Path) -> pd.DataFrame | None:
             f"{run} holds neither predictions/ nor {missing[0]}, as reports of earlier versions do, so it cannot be "
             f"scored again. Copy {missing[0]} from where the run was made, or run `st2llm compare` again."
         )
-    return pd.read_parquet(run / "scores.parquet")
+    return read_table(run / "scores.parquet")
 
 
 def _published_validation(run: Path, task: str) -> pd.DataFrame:
@@ -111,7 +105,7 @@ def _published_validation(run: Path, task: str) -> pd.DataFrame:
     path = run / "validation_scores.parquet"
     if not path.is_file():
         return pd.DataFrame(columns=[*VALIDATION_COLUMNS])
-    table = pd.read_parquet(path)
+    table = read_table(path)
     return table[table["task"] == task].drop(columns="task").reset_index(drop=True)
 
 

@@ -9,7 +9,8 @@ from support.command_line import run_cli
 
 from st2llm.errors import ConfigError
 from st2llm.evaluate.publication.publish import publish
-from st2llm.evaluate.run_folder.store import read_json, read_lines, write_json, write_lines
+from st2llm.evaluate.run_folder.reading import read_json, read_lines
+from st2llm.evaluate.run_folder.store import write_json, write_lines
 from st2llm.evaluate.scoring.score_run import score_run
 
 LEFT_BEHIND = ("predictions", "validation", "answers", "controls", "checkpoints")

@@ -17,9 +17,10 @@ from support import tiny_suite
 from support.command_line import ST2LLM, run_cli
 from support.tiny_suite import ENVIRONMENT, assert_same_numbers, leftovers, records
 
-from st2llm.errors import ConfigError
+from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.report.run_report import load_report, rescore
 from st2llm.evaluate.run.compare import compare
+from st2llm.files import exclusive
 
 pytestmark = pytest.mark.slow
 
@@ -307,6 +308,43 @@ def test_a_second_run_into_the_same_folder_is_refused_before_any_work(rules, tmp
     with pytest.raises(ConfigError, match="already holds a run"):
         compare(rules, out=tmp_path / "run", progress=False)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_into_which_another_process_writes_is_refused_before_any_work(rules, tmp_path):
+    for resume in (False, True):
+        with (
+            exclusive(tmp_path / "run"),
+            pytest.raises(ConfigError, match="being written by another process"),
+        ):
+            compare(rules, out=tmp_path / "run", resume=resume, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_after_predictions_were_cut_their_arm_alone_is_run_again(rules, tmp_path):
+    out = tmp_path / "run"
+    compare(rules, out=out, progress=False)
+    before, results = _finished_arms(out), (out / "results.jsonl").read_text()
+    record = min(before)
+    damaged = out / "predictions" / f"{record.stem}.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:10])
+    with pytest.raises(DataError, match=f"{damaged.name} is missing or damaged .* that arm is run again"):
+        compare(rules, out=out, resume=True, progress=False)
+    record.unlink()
+    compare(rules, out=out, resume=True, progress=False)
+    again = _finished_arms(out)
+    assert {path for path in before if again[path] != before[path]} == {record}
+    assert len(results.splitlines()) == len((out / "results.jsonl").read_text().splitlines())
+
+
+def test_an_empty_run_card_is_named(rules, tmp_path):
+    compare(rules, out=tmp_path / "run", progress=False)
+    (tmp_path / "run/run.json").write_text("")
+    for ask in (
+        lambda: compare(rules, out=tmp_path / "run", resume=True, progress=False),
+        lambda: rescore(tmp_path / "run"),
+    ):
+        with pytest.raises(DataError, match=r"run\.json is missing or damaged .* another --out"):
+            ask()
 
 
 def test_a_language_model_cannot_be_set_where_the_suite_has_none(rules, tmp_path):

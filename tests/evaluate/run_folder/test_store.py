@@ -9,15 +9,8 @@ from support import tiny_suite
 
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError, StorageError
-from st2llm.evaluate.run_folder.store import (
-    RunStore,
-    read_json,
-    read_lines,
-    run_folders,
-    write_json,
-    write_lines,
-    write_table,
-)
+from st2llm.evaluate.run_folder.reading import read_json, read_lines
+from st2llm.evaluate.run_folder.store import RunStore, run_folders, write_json, write_lines, write_table
 from st2llm.files import write_atomically
 
 CONFIG = {"limit": None, "title": "", "predictors": [{"name": "a", "x": 1}, {"name": "b", "x": 1}]}

@@ -13,7 +13,8 @@ from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.runners.text import decoding_settings, run_text
 from st2llm.evaluate.run.study import Study
-from st2llm.evaluate.run_folder.store import RunStore, read_lines
+from st2llm.evaluate.run_folder.reading import read_lines
+from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.records import build_records, score_arms
 from st2llm.llm import load_llm
