@@ -127,6 +127,43 @@ def build_up_projection(
     )
 
 
+class PromptNorm(nn.Module):
+    """Standardises mean prompt states by the statistics of training prompts; the identity until `fit`.
+
+    Mean states of different prompts differ by a few percent of their size, so that a layer behind them would hardly see
+    which prompt was read. The statistics are not saved with a checkpoint.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, d_lm: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(d_lm), persistent=False)
+        self.register_buffer("scale", torch.ones(d_lm), persistent=False)
+
+    @torch.no_grad()
+    def fit(self, states: Float[Tensor, "prompt d_lm"]) -> None:
+        """Takes mean and standard deviation of each feature; one prompt alone is mapped to zero.
+
+        Features that vary by less than a tenth of the root mean square deviation of all are not enlarged further.
+        """
+        deviation = states.std(dim=0, unbiased=False)
+        usual = float(deviation.square().mean().sqrt())
+        self.mean.copy_(states.mean(dim=0))
+        if usual <= _SAME_PROMPT * float(states.square().mean().sqrt()):
+            self.scale.zero_()
+        else:
+            self.scale.copy_(1 / deviation.clamp(min=0.1 * usual))
+
+    def forward(self, state: Float[Tensor, "batch d_lm"]) -> Float[Tensor, "batch d_lm"]:
+        return (state - self.mean) * self.scale
+
+
+_SAME_PROMPT = 1e-5
+"""Mean states that deviate by a smaller share of their size are of one prompt, up to rounding."""
+
+
 class DownProjection(nn.Module):
     """Maps backbone states back to the encoder's width: each slot's state plus the mean state of the prompt.
 
@@ -139,6 +176,17 @@ class DownProjection(nn.Module):
         self.d_lm, self.d_st = d_lm, d_st
         self.slot = nn.Sequential(nn.RMSNorm(d_lm), nn.Linear(d_lm, d_st))
         self.word = nn.Sequential(nn.RMSNorm(d_lm), nn.Linear(d_lm, d_st))
+        self.prompt_norm = PromptNorm(d_lm)
+
+    @torch.no_grad()
+    def fit_prompts(self, states: Float[Tensor, "prompt d_lm"]) -> None:
+        """Standardises what is read of prompts by the mean states of training prompts."""
+        self.prompt_norm.fit(self.word[0](states))
+
+    def read_prompt(self, state: Float[Tensor, "batch d_lm"]) -> Float[Tensor, "batch d_st"]:
+        """The part of the output that depends on the prompt."""
+        projected: Tensor = self.word[1](self.prompt_norm(self.word[0](state)))
+        return projected
 
     def forward(
         self,
@@ -148,7 +196,7 @@ class DownProjection(nn.Module):
         output_slots: slice,
     ) -> Float[Tensor, "batch output {self.d_st}"]:
         """The input of the output head for each output slot. z: the encoder's output, before the up projection."""
-        total: Tensor = self.slot(states[:, output_slots]) + self.word(prompt_state)[:, None]
+        total: Tensor = self.slot(states[:, output_slots]) + self.read_prompt(prompt_state)[:, None]
         return total
 
 
@@ -178,7 +226,7 @@ class AttentionDownProjection(DownProjection):
         queries = self.query(_sinusoids(z.shape[1], self.d_st).to(z))[output_slots]
         queries = queries.expand(len(z), -1, -1)
         attended, _ = self.attention(queries, keys, keys, need_weights=False)
-        total: Tensor = queries + attended + self.word(prompt_state)[:, None]
+        total: Tensor = queries + attended + self.read_prompt(prompt_state)[:, None]
         return total
 
 

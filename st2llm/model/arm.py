@@ -3,7 +3,7 @@ prediction.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from st2llm.align.output_head import ClassificationHead, ValueHead
-from st2llm.align.projection import build_down_projection, build_up_projection
+from st2llm.align.projection import DownProjection, build_down_projection, build_up_projection
 from st2llm.align.prototypes import EmbeddingVocabulary, embedding_vocabulary
 from st2llm.align.sequence_head import build_sequence_head
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, EncoderSettings, Projection
@@ -34,6 +34,7 @@ from st2llm.model.backbone import (
     trained_parameter_count,
 )
 from st2llm.model.mixture_of_experts import MixtureOfExperts, feed_forward
+from st2llm.model.prompt_cache import PromptCache
 from st2llm.types import Edges
 
 
@@ -54,6 +55,11 @@ class ArmSpec:
     """Values of `encoder.extra_features` for each place; for sequences, for each code (a place or a mark)."""
     partition: RegionPartition | None = None
     """The regions of places, where `encoder.graph` is `regions`."""
+
+
+MOST_PROMPTS = 128
+"""Number of training prompts that `fit_prompt_norm` reads."""
+_PROMPTS_AT_ONCE = 16
 
 
 class EncoderWithHead(nn.Module):
@@ -156,6 +162,24 @@ def build_arm(
         torch.manual_seed(seed + 1)
         arm.backbone = _build_backbone(backbone, spec, llm, adaptation)
     return arm
+
+
+def fit_prompt_norm(arm: Arm, prompts: Sequence[str]) -> None:
+    """Standardises what an arm reads of its prompts by those of training; nothing for arms that read none.
+
+    At most MOST_PROMPTS different ones are read, evenly spaced in alphabetical order, by the model as it is now.
+    """
+    if not isinstance(arm.backbone, LLMBackbone) or not isinstance(arm.down, DownProjection):
+        return
+    distinct = sorted(set(prompts) - {""})
+    if not distinct:
+        return
+    chosen = distinct[:: -(-len(distinct) // MOST_PROMPTS)]
+    cache = arm.backbone.prompt_cache or PromptCache(arm.backbone.llm)
+    states = [
+        cache.lookup(chosen[i : i + _PROMPTS_AT_ONCE])[2] for i in range(0, len(chosen), _PROMPTS_AT_ONCE)
+    ]
+    arm.down.fit_prompts(torch.cat(states))
 
 
 def arm_spec(

@@ -13,6 +13,7 @@ from st2llm.config.predictors import PredictorSettings
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
+from st2llm.encode.batch import TensorBatch
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
@@ -20,7 +21,7 @@ from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import LanguageModel, require_local
-from st2llm.model.arm import Arm, build_arm
+from st2llm.model.arm import Arm, build_arm, fit_prompt_norm
 from st2llm.model.backbone import LLMBackbone
 from st2llm.train.loop.budget import Budget, FitResult
 from st2llm.train.loop.stack import StackMember, fit_stack
@@ -200,7 +201,7 @@ class ArmTraining:
     def _build(self, job: Job, initial: dict[str, Tensor] | None, llm: LanguageModel | None) -> Arm:
         suite = self.inputs.suite
         try:
-            return build_arm(
+            arm = build_arm(
                 str(job.predictor.backbone),
                 self.training.blueprint(),
                 seed=job.seed,
@@ -208,6 +209,10 @@ class ArmTraining:
                 llm=llm,
                 adaptation=suite.adapt if is_adapted(job.predictor) else FROZEN,
             )
+            if job.predictor.family == "soft":
+                train, _ = self.training.batches_with_instructions
+                fit_prompt_norm(arm, train.prompts if isinstance(train, TensorBatch) else ())
+            return arm
         except RuntimeError as error:
             warmup = suite.encoder.warmup
             mismatches = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
