@@ -31,6 +31,7 @@ from st2llm.predict.build import build_pretraining_module, fit_pretraining_prepr
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import evaluate, fit
 from st2llm.train.objectives import pretraining_objective
+from st2llm.types import TrainingWindows
 
 DATA = {
     "graph": ("los-loop#validated", {"forecast": {"history": 12, "horizon": 12}}, 2),
@@ -116,7 +117,7 @@ class Bench:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.preprocessor = fit_pretraining_preprocessor(task.recipe, task.train)
+        self.preprocessor = fit_pretraining_preprocessor(task.recipe, TrainingWindows(task.train))
         self.shape = self.preprocessor.window_shape(task.train[0])
         stack = self.preprocessor.collate
         self.train, self.validation, self.test = (
