@@ -31,7 +31,7 @@ from st2llm.predict.build import build_pretraining_module, fit_pretraining_prepr
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import evaluate, fit
 from st2llm.train.objectives import pretraining_objective
-from st2llm.types import TrainingWindows
+from st2llm.types import SampleSequence, TrainingWindows
 
 DATA = {
     "graph": ("los-loop#validated", {"forecast": {"history": 12, "horizon": 12}}, 2),
