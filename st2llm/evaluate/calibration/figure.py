@@ -29,5 +29,6 @@ def coverage_figure(rows: Sequence[dict[str, Any]]) -> str:
             panel.set_ylim(40, 100)
             panel.set_xlabel("seeds")
         panels[0].set_ylabel("coverage of the 95 % interval, %")
-        panels[-1].legend(loc="lower right", frameon=False)
+        handles, labels = panels[-1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
         return svg(figure, "coverage", "Coverage of the earlier and the present interval by number of seeds")
