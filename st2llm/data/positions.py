@@ -1,10 +1,11 @@
 """Coordinates: checks degrees, projects them to metres, and measures distances."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyproj
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from st2llm.data.read.columns import Columns, ColumnType
 from st2llm.errors import DataError
@@ -12,6 +13,10 @@ from st2llm.types import Sample
 
 EARTH_M = 6_371_008.8
 _GEOD = pyproj.Geod(ellps="WGS84")
+_HALF_TURN = 180.0
+_LEAST_AGREEMENT = 0.5
+"""Length of the mean of unit vectors of longitudes under which these do not agree on an average."""
+_POLAR_LATITUDE = 80.0
 
 
 @runtime_checkable
@@ -84,10 +89,60 @@ def metres_from(
 
 
 def centroid(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "1 2"]:
-    """The centre of positions in degrees; longitudes are averaged on the circle."""
+    """The centre of positions in degrees: longitudes are averaged on the circle, latitudes on the line.
+
+    Around a pole, where longitudes differ though positions are near, it is the mean of the positions in space.
+    """
     radians = np.deg2rad(lonlat[:, 0])
-    east = np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean()))
-    return np.array([[east, lonlat[:, 1].mean()]])
+    east, north = np.cos(radians).mean(), np.sin(radians).mean()
+    if np.hypot(east, north) < _LEAST_AGREEMENT or abs(lonlat[:, 1].mean()) > _POLAR_LATITUDE:
+        return mean_positions(lonlat, np.zeros(len(lonlat), dtype=np.int64), 1)
+    return np.array([[np.rad2deg(np.arctan2(north, east)), lonlat[:, 1].mean()]])
+
+
+def mean_positions(
+    lonlat: Float64[np.ndarray, "row 2"], group: Int64[np.ndarray, " row"], count: int
+) -> Float64[np.ndarray, "group 2"]:
+    """The mean position of each group in degrees: the direction of the mean in space, also across the date line.
+
+    NaN for a group without positions.
+    """
+    points = unit_vectors(lonlat)
+    total = np.column_stack([np.bincount(group, weights=axis, minlength=count) for axis in points.T])
+    size = np.linalg.norm(total, axis=1)
+    x, y, z = (total / np.where(size > 0, size, np.nan)[:, None]).T
+    return np.column_stack([np.rad2deg(np.arctan2(y, x)), np.rad2deg(np.arcsin(np.clip(z, -1, 1)))])
+
+
+def unit_vectors(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "row 3"]:
+    """Positions in degrees as points of the unit sphere."""
+    lon, lat = np.deg2rad(lonlat).T
+    return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def unwrap_longitudes(lon: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    """Longitudes without the jump from 180 to -180, those that lie across it beyond 180; others as they are.
+
+    The longitudes are cut at their widest gap.
+    """
+    known = np.sort(lon[np.isfinite(lon)])
+    if not known.size or known[-1] - known[0] <= _HALF_TURN:
+        return lon
+    gap = np.diff(np.append(known, known[0] + 360))
+    west = known[(int(np.argmax(gap)) + 1) % len(known)]
+    return np.where(lon < west, lon + 360, lon)
+
+
+def place_distances(sample: Sample, node: int) -> Float64[np.ndarray, " node"] | None:
+    """The distance of each place from one of them, in a unit of its own; None without coordinates.
+
+    Degrees are compared on the great circle, so places across the date line and around a pole are near.
+    """
+    lonlat = sample.side.lonlat
+    if lonlat is not None:
+        return great_circle_m(np.broadcast_to(lonlat[node], lonlat.shape), lonlat)
+    xy = planar_positions(sample)
+    return None if xy is None else np.hypot(*(xy - xy[node]).T)
 
 
 def step_lengths_m(
@@ -135,6 +190,8 @@ def _normalise_degrees(lonlat: Float64[np.ndarray, "row 2"], rule: PositionColum
         hint = (
             f"Are {rule.lon!r} and {rule.lat!r} swapped?"
             if swapped
+            else "Are these metres? Name them `x` and `y`, with their `crs`."
+            if np.abs(lonlat[bad]).min() > 360
             else "Correct the row, or correct `lon` and `lat`."
         )
         raise DataError(
@@ -149,10 +206,10 @@ def _normalise_degrees(lonlat: Float64[np.ndarray, "row 2"], rule: PositionColum
 def _check_bounds(rule: PositionColumns, pair: Float64[np.ndarray, "row 2"] | None) -> None:
     if rule.bounds is None or pair is None:
         return
-    west, south, east, north = rule.bounds
+    box = rule.bounds
 
     def outside(a: Any, b: Any) -> np.ndarray:
-        return np.asarray((a < west) | (a > east) | (b < south) | (b > north))
+        return outside_box(np.asarray(a), np.asarray(b), box, degrees=rule.lon is not None)
 
     bad = np.flatnonzero(outside(pair[:, 0], pair[:, 1]))
     if bad.size:
@@ -163,6 +220,26 @@ def _check_bounds(rule: PositionColumns, pair: Float64[np.ndarray, "row 2"] | No
             f"Row {row + 1} of the positions is at ({pair[row, 0]:g}, {pair[row, 1]:g}), outside the card's `bounds` "
             f"{rule.bounds} ({bad.size} rows). {hint}"
         )
+
+
+def outside_box(
+    east: Float64[np.ndarray, "*row"],
+    north: Float64[np.ndarray, "*row"],
+    box: Sequence[float],
+    *,
+    degrees: bool,
+) -> Bool[np.ndarray, "*row"]:
+    """Whether positions lie outside a box of west, south, east and north.
+
+    degrees: longitudes are compared on the circle, so a box may have its west east of its east, across the date line.
+    """
+    west, south, last, top = box
+    if degrees:
+        width = (last - west) % 360 or (360.0 if last != west else 0.0)
+        beyond = (east - west) % 360 > width
+    else:
+        beyond = (east < west) | (east > last)
+    return np.asarray(beyond | (north < south) | (north > top))
 
 
 def _to_degrees(xy: Float64[np.ndarray, "row 2"], crs: str) -> Float64[np.ndarray, "row 2"]:
@@ -186,7 +263,10 @@ def offsets(owner: np.ndarray, count: int) -> Int64[np.ndarray, " edge"]:
 
 
 def planar_positions(sample: Sample) -> Float64[np.ndarray, "node 2"] | None:
-    """The positions of the places in units of equal length in both directions; None without coordinates."""
+    """The positions of the places in units of equal length in both directions; None without coordinates.
+
+    Of degrees, longitudes go on beyond the date line. A grid around the whole globe is cut somewhere.
+    """
     side = sample.side
     if side.xy is not None:
         return side.xy
@@ -200,4 +280,5 @@ def planar_positions(sample: Sample) -> Float64[np.ndarray, "node 2"] | None:
 
 
 def _equal_length_units(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
-    return np.asarray(lonlat * [np.cos(np.radians(np.nanmean(lonlat[:, 1]))), 1.0], dtype=np.float64)
+    east = unwrap_longitudes(lonlat[:, 0]) * np.cos(np.radians(np.nanmean(lonlat[:, 1])))
+    return np.column_stack([east, lonlat[:, 1]]).astype(np.float64)

@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor, nn
 
+from st2llm.data.positions import planar_positions
 from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 
@@ -42,7 +43,7 @@ def partition_places(sample: Sample, edges: Edges, max_size: int) -> RegionParti
     layout, nodes = sample.side.layout, len(sample.place)
     if layout is not None and len(layout.rows) * len(layout.cols) == nodes:
         return _square_blocks(len(layout.rows), len(layout.cols), max_size)
-    xy = sample.side.xy if sample.side.xy is not None else sample.side.lonlat
+    xy = planar_positions(sample)
     if xy is not None and np.isfinite(xy).all():
         order = np.argsort(_hilbert_distance(xy), kind="stable")
     else:

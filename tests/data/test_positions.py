@@ -81,3 +81,45 @@ def test_the_centre_of_positions_minds_the_line_where_the_day_changes() -> None:
 def test_a_degree_of_longitude_on_the_equator_is_111_kilometres() -> None:
     step = positions.step_lengths_m(np.array([[0.0, 0.0], [1.0, 0.0], [359.0, 0.0]]), None)
     np.testing.assert_allclose(step, [111_195, 222_390], rtol=1e-4)
+
+
+def test_the_centre_lies_among_the_positions_across_the_date_line_and_around_a_pole() -> None:
+    (fiji,) = positions.centroid(np.array([[179.0, -17.0], [-179.0, -19.0]]))
+    assert (abs(fiji[0]), fiji[1]) == pytest.approx((180, -18))
+    (pole,) = positions.centroid(np.array([[0.0, 88.0], [120.0, 88.0], [-120.0, 88.0]]))
+    assert pole[1] == pytest.approx(90)
+    around = positions.metres_from(np.array([pole]), np.array([[0.0, 88.0], [120.0, 88.0], [-120.0, 88.0]]))
+    np.testing.assert_allclose(np.hypot(*around.T), 223_000, rtol=0.01)
+
+
+def test_means_of_groups_are_taken_on_the_globe() -> None:
+    lonlat = np.array([[179.0, 10.0], [-179.0, 10.0], [20.0, 0.0], [30.0, 0.0]])
+    mean = positions.mean_positions(lonlat, np.array([0, 0, 1, 1]), 3)
+    assert abs(mean[0, 0]) == pytest.approx(180) and mean[0, 1] == pytest.approx(10, abs=0.01)
+    assert mean[1].tolist() == pytest.approx([25, 0])
+    assert np.isnan(mean[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("lon", "want"),
+    [
+        ([170, -175, 178], [170, 185, 178]),
+        ([-10, 20], [-10, 20]),
+        ([-120, 0, 100], [-120, 0, 100]),
+    ],
+)
+def test_longitudes_are_cut_at_their_widest_gap(lon: list[float], want: list[float]) -> None:
+    assert positions.unwrap_longitudes(np.array(lon, dtype=np.float64)).tolist() == want
+
+
+def test_bounds_may_lie_across_the_date_line() -> None:
+    across = card(bounds=[170, -30, -170, 0])
+    lonlat, _, _ = positions.read_coordinates(across, table([175, 185, -172], [-10, -10, -10]))
+    assert lonlat is not None
+    with pytest.raises(DataError, match=r"Row 2 of the positions is at \(0, -10\), outside"):
+        positions.read_coordinates(across, table([175, 0], [-10, -10]))
+
+
+def test_metres_that_are_called_degrees_are_asked_about() -> None:
+    with pytest.raises(DataError, match="Are these metres\\? Name them `x` and `y`"):
+        positions.read_coordinates(card(), table([500_000, 500_100], [4_400_000, 4_400_100]))

@@ -53,12 +53,13 @@ def write_sound(path: Path) -> Path:
     return path
 
 
-def turn(path: Path) -> Path:
-    """Says in an mp4 that its pictures are to be turned by a quarter, clockwise."""
+def turn(path: Path, a: int = 0, b: int = 1, c: int = -1, d: int = 0) -> Path:
+    """Says in an mp4 that a pixel at x, y is shown at (a x + c y, b x + d y); by default a quarter turn clockwise."""
+    one = 1 << 16
     content = bytearray(path.read_bytes())
     at = content.index(b"tkhd") + 4 + 40
     content[at : at + 36] = b"".join(
-        n.to_bytes(4, "big", signed=True) for n in (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+        n.to_bytes(4, "big", signed=True) for n in (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     )
     path.write_bytes(content)
     return path

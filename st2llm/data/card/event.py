@@ -32,8 +32,12 @@ class EventCard(SequenceCard):
     @model_validator(mode="after")
     def _box(self) -> "EventCard":
         for name, box in (("region", self.region), ("bounds", self.bounds)):
-            if box is not None and not (box[0] < box[2] and box[1] < box[3]):
-                raise ValueError(f"`{name}` is west, south, east, north, with west < east and south < north")
+            across = self.lon is not None and box is not None and box[0] > box[2]
+            if box is not None and not ((box[0] < box[2] or across) and box[1] < box[3]):
+                raise ValueError(
+                    f"`{name}` is west, south, east, north, with south < north and west < east (in degrees, west > "
+                    f"east is a box across the date line)"
+                )
         if self.region is not None and self.lon is None and self.x is None:
             raise ValueError("`region` needs `lon` and `lat`, or `x` and `y`")
         return self

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from st2llm.data import calendar
 from st2llm.data.describe.plotting import INK, PALETTE, SECOND, empty_panel, metre_scale, week_map
+from st2llm.data.positions import unwrap_longitudes
 from st2llm.types import DAY_S, Trajectory
 
 _TRACKS, _PLACES = 400, 15
@@ -118,6 +119,7 @@ def _in_degrees(data: Sequence[Trajectory]) -> bool:
     known = np.concatenate(
         [trajectory.lonlat for trajectory in data if trajectory.lonlat is not None] or [np.zeros((1, 2))]
     )
+    known = np.column_stack([unwrap_longitudes(known[:, 0]), known[:, 1]])
     low, high = np.nanquantile(known, [_TAIL, 1 - _TAIL], axis=0)
     return data[0].lonlat is not None and (data[0].xy is None or float((high - low).max()) > 10)
 

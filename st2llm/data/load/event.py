@@ -1,5 +1,6 @@
 """Builds Events from a card: sorted by time, projected to metres, with the time and region that were observed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,8 +87,8 @@ def _locate(
 ) -> tuple[Float64[np.ndarray, "row 2"] | None, Box | None]:
     """Metres from the centre of the region (or of all events), and the region in the same metres."""
     if lonlat is not None and file_xy is None:
-        box = card.region or [*lonlat.min(axis=0), *lonlat.max(axis=0)]
-        _check_region(card, lonlat)
+        _check_region(card, lonlat, degrees=True)
+        box = _degree_box(card, lonlat)
         middle = (
             np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]])
             if card.region
@@ -103,16 +104,24 @@ def _locate(
     if file_xy is None:
         return None, None
     if card.region is not None and lonlat is None:
-        _check_region(card, file_xy / card.scale_m)
+        _check_region(card, file_xy / card.scale_m, degrees=False)
         return file_xy, _box(np.array(card.region, dtype=np.float64).reshape(2, 2) * card.scale_m)
     return file_xy, _box(file_xy)
 
 
-def _check_region(card: EventCard, pair: Float64[np.ndarray, "row 2"]) -> None:
+def _degree_box(card: EventCard, lonlat: Float64[np.ndarray, "row 2"]) -> Sequence[float]:
+    """West, south, east and north of the region, or of the events; an east across the date line is beyond 180."""
+    if card.region is None:
+        corners = np.column_stack([positions.unwrap_longitudes(lonlat[:, 0]), lonlat[:, 1]])
+        return [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
+    west, south, east, north = card.region
+    return [west, south, east if east > west else east + 360, north]
+
+
+def _check_region(card: EventCard, pair: Float64[np.ndarray, "row 2"], *, degrees: bool) -> None:
     if card.region is None:
         return
-    west, south, east, north = card.region
-    outside = (pair[:, 0] < west) | (pair[:, 0] > east) | (pair[:, 1] < south) | (pair[:, 1] > north)
+    outside = positions.outside_box(pair[:, 0], pair[:, 1], card.region, degrees=degrees)
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise DataError(

@@ -15,7 +15,8 @@ class Fixes:
     """Fixes, a row each.
 
     owner: the object of each row, as an index into `objects`. time: in units of unit_s seconds. part: 0 train,
-    1 validation, 2 test for each row. attributes: NaN where missing. labels: one for each object.
+    1 validation, 2 test for each row. attributes: NaN where missing. labels: one for each object. own_origins: whether
+    x and y count from the first fix of each object, so that those of different objects cannot be compared.
     """
 
     objects: tuple[str, ...]
@@ -28,6 +29,7 @@ class Fixes:
     part: Int8[np.ndarray, " row"] | None = None
     labels: tuple[str | None, ...] = ()
     attributes: dict[str, Float64[np.ndarray, " row"]] = field(default_factory=dict)
+    own_origins: bool = False
 
     def __len__(self) -> int:
         return len(self.time)

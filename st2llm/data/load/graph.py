@@ -8,6 +8,7 @@ import pandas as pd
 import pyproj
 from jaxtyping import Float64, Int64
 
+from st2llm.data import positions
 from st2llm.data.card import GraphCard, NodeTable
 from st2llm.data.load import edges, provenance, side_information
 from st2llm.data.load.card_calendar import field_calendar
@@ -18,15 +19,18 @@ from st2llm.errors import DataError, nearest
 from st2llm.types import SensorGraph, place_ids
 from st2llm.types.rounding import real_spread
 
+_Pairs = Float64[np.ndarray, "node 2"] | None
+
 
 @dataclass(frozen=True)
 class NodeAxis:
-    """The places along the node axis, in order."""
+    """The places along the node axis, in order. xy: metres from their centre. given_xy: x and y as in the file."""
 
     ids: tuple[str, ...]
     labels: tuple[str, ...]
     lonlat: Float64[np.ndarray, "node 2"] | None = None
     xy: Float64[np.ndarray, "node 2"] | None = None
+    given_xy: Float64[np.ndarray, "node 2"] | None = None
 
 
 def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
@@ -46,7 +50,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
         )
     side = side_information.field_side_information(
-        card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.xy
+        card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.given_xy
     )
     return SensorGraph(
         name=card.name,
@@ -182,20 +186,18 @@ def _unique_ids(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
-def _positions(
-    rule: NodeTable, table: pd.DataFrame, path: Path
-) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
-    """lon/lat in degrees, and x/y in metres from the centre of the places; None where unknown."""
+def _positions(rule: NodeTable, table: pd.DataFrame, path: Path) -> tuple[_Pairs, _Pairs, _Pairs]:
+    """lon/lat in degrees, x/y in metres from the centre of the places, and x/y of the file; None where unknown."""
     lonlat = _pair(rule.lon, rule.lat, table, path)
     if lonlat is not None and ((np.abs(lonlat[:, 0]) > 180).any() or (np.abs(lonlat[:, 1]) > 90).any()):
         raise DataError(
             f"{path.name}: lon must be within ±180 and lat within ±90 degrees. Are {rule.lon} and {rule.lat} "
-            "swapped?"
+            f"swapped?{' Or are these metres? Name them x and y.' if np.abs(lonlat).max() > 360 else ''}"
         )
-    xy = _pair(rule.x, rule.y, table, path)
-    if xy is not None:
-        return lonlat, xy - xy.mean(axis=0)
-    return lonlat, None if lonlat is None else local_metres(lonlat)
+    given_xy = _pair(rule.x, rule.y, table, path)
+    if given_xy is not None:
+        return lonlat, given_xy - given_xy.mean(axis=0), given_xy
+    return lonlat, None if lonlat is None else local_metres(lonlat), None
 
 
 def _pair(
@@ -218,8 +220,6 @@ def _pair(
 
 def local_metres(lonlat: Float64[np.ndarray, "node 2"]) -> Float64[np.ndarray, "node 2"]:
     """Metres east and north of the centre of the places (azimuthal equidistant, WGS 84)."""
-    radians = np.deg2rad(lonlat)
-    x, y = np.cos(radians[:, 0]).mean(), np.sin(radians[:, 0]).mean()
-    centre = float(np.rad2deg(np.arctan2(y, x))), float(lonlat[:, 1].mean())
-    projection = pyproj.Proj(proj="aeqd", lon_0=centre[0], lat_0=centre[1], ellps="WGS84")
+    east, north = positions.centroid(lonlat)[0].tolist()
+    projection = pyproj.Proj(proj="aeqd", lon_0=east, lat_0=north, ellps="WGS84")
     return np.column_stack(projection(lonlat[:, 0], lonlat[:, 1])).astype(np.float64)

@@ -14,7 +14,7 @@ from st2llm.data.load.regular_steps import RegularStep
 from st2llm.data.read import rasters
 from st2llm.data.read.local_time import check_increasing
 from st2llm.data.read.rasters import Raster
-from st2llm.data.windows.nodes import cell_centres
+from st2llm.data.windows.nodes import cell_centres, mesh
 from st2llm.errors import DataError
 from st2llm.types import Grid, Layout
 
@@ -44,7 +44,8 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         )
     channels = _channels(card, raster, values)
     layout = Layout(rows, cols, raster.space)
-    lonlat, xy = cell_centres(layout)
+    lonlat, _ = cell_centres(layout)
+    xy = mesh(layout.cols, layout.rows) if layout.unit == "metres" else None
     side = side_information.field_side_information(
         card.side, files, time, card.timezone, lonlat=lonlat, xy=xy
     )
@@ -67,6 +68,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
             files,
             (
                 *join_steps,
+                *_projection_step(raster, layout),
                 *_subset_step(card, raster),
                 *(
                     f"{count:,} values of {reason} count as missing"
@@ -119,6 +121,15 @@ def _concatenate_in_time(card: GridCard, parts: list[Raster]) -> tuple[Raster, l
         missing.update(part.missing)
     values = np.concatenate([part.values for part in parts])
     return replace(first, time=time, values=values, missing=missing), steps
+
+
+def _projection_step(raster: Raster, layout: Layout) -> list[str]:
+    told = {"cells": "numbers of cells", "metres": "metres of its plane"}.get(layout.unit)
+    if not raster.projection or told is None:
+        return []
+    return [
+        f"rows and columns are coordinates of {raster.projection}, not degrees north and east: told as {told}"
+    ]
 
 
 def _subset_step(card: GridCard, raster: Raster) -> list[str]:

@@ -162,7 +162,7 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
             f"There is no stay of {rule.minutes:g} minutes within {rule.radius_m:g} m. Relax `stay_points`."
         )
     first, last = np.array(kept, dtype=np.int64), np.array(ends, dtype=np.int64)
-    places = _clusters(_means(xy, first, last), rule.place_m)
+    places = _clusters(_comparable(fixes, first, last), rule.place_m)
     made = replace(
         fixes.at(first),
         xy=None if fixes.xy is None else _means(fixes.xy, first, last),
@@ -174,6 +174,16 @@ def stay_points(fixes: Fixes, rule: StayPoints) -> tuple[Fixes, str]:
         f"stay_points {rule.radius_m:g} m, {rule.minutes:g} min: {len(fixes)} fixes became {len(made)} stays"
     )
     return made, f"{description} at {int(places.max()) + 1} places (within {rule.place_m:g} m)"
+
+
+def _comparable(
+    fixes: Fixes, first: Int64[np.ndarray, " stay"], last: Int64[np.ndarray, " stay"]
+) -> Float64[np.ndarray, "stay 2"]:
+    """The mean positions of stays in metres from one origin for all objects."""
+    if not fixes.own_origins or fixes.lonlat is None:
+        return _means(_require_metres(fixes), first, last)
+    lonlat = _mean_degrees(fixes.lonlat, first, last)
+    return positions.metres_from(positions.centroid(lonlat), lonlat)
 
 
 _STEP_FUNCTIONS: Mapping[str, Callable[[Fixes, Any], tuple[Fixes, str]]] = {

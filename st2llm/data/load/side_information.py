@@ -49,7 +49,7 @@ def field_side_information(
     lonlat: Float64[np.ndarray, "node 2"] | None,
     xy: Float64[np.ndarray, "node 2"] | None,
 ) -> FieldSideInformation:
-    """The side information of a graph or grid. Raises DataError as the joins do."""
+    """The side information of a graph or grid. xy: metres, in the frame of the file. Raises DataError as joins do."""
     if rule is None:
         return FieldSideInformation()
     readings: tuple[Covariate, ...] = ()
@@ -122,7 +122,9 @@ def join_nearest_places(
         raise DataError(f"{path.name}: row {int(bad[0]) + 1} has no coordinates. Each place needs them.")
     texts = table.categories(rule.text)
     radius = rule.within_m / positions.EARTH_M if rule.lon else rule.within_m
-    tree, points = (_unit_vectors(coordinates), _unit_vectors(here)) if rule.lon else (coordinates, here)
+    tree, points = coordinates, here
+    if rule.lon:
+        tree, points = positions.unit_vectors(coordinates), positions.unit_vectors(here)
     distance, row = cKDTree(tree).query(
         points, distance_upper_bound=_chord_length(radius) if rule.lon else radius
     )
@@ -167,11 +169,6 @@ def _table_format(rule: DelimitedText, missing: Sequence[str] = ()) -> TableForm
     return TableFormat(
         separator=rule.separator, missing=tuple(missing), decimal=rule.decimal, encoding=rule.encoding
     )
-
-
-def _unit_vectors(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "row 3"]:
-    lon, lat = np.deg2rad(lonlat).T
-    return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
 
 
 def _chord_length(angle: float) -> float:

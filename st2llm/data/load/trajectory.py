@@ -97,15 +97,23 @@ def _join_side_information(
             joined, notes=side_information.read_notes(rule.notes, files[rule.notes.file], card.timezone)
         )
     if rule and rule.places:
-        fixes, labels, step = _join_places(rule.places, files[rule.places.file], fixes)
+        fixes, labels, step = _join_places(
+            rule.places, files[rule.places.file], fixes, fixes.xy if card.x and not card.crs else None
+        )
         joined = replace(joined, labels=labels, steps=(*joined.steps, step))
     return fixes, joined
 
 
-def _join_places(rule: PlaceTable, path: Path, fixes: Fixes) -> tuple[Fixes, dict[str, str], str]:
-    """Labels places with the text of the nearest place in a table; fixes without places get it as their place."""
+def _join_places(
+    rule: PlaceTable, path: Path, fixes: Fixes, given_xy: Float64[np.ndarray, "row 2"] | None
+) -> tuple[Fixes, dict[str, str], str]:
+    """Labels places with the text of the nearest place in a table; fixes without places get it as their place.
+
+    given_xy: x and y of the file, which those of the table are compared with; None where x and y are metres from a
+    centre, which is another origin.
+    """
     if fixes.place is None:
-        nearby = side_information.join_nearest_places(rule, path, lonlat=fixes.lonlat, xy=fixes.xy)
+        nearby = side_information.join_nearest_places(rule, path, lonlat=fixes.lonlat, xy=given_xy)
         names = tuple(dict.fromkeys(place.text for place in nearby if place.text))
         code = {name: i for i, name in enumerate(names)}
         codes = np.array([code.get(place.text, -1) for place in nearby], dtype=np.int32)
@@ -113,12 +121,10 @@ def _join_places(rule: PlaceTable, path: Path, fixes: Fixes) -> tuple[Fixes, dic
         step = f"{count_text} are at a place of {path.name} within {rule.within_m:g} m"
         return replace(fixes, place=Categories(codes, names)), {}, step
     known = fixes.place.codes >= 0
-    count = np.maximum(np.bincount(fixes.place.codes[known], minlength=len(fixes.place.names)), 1)[:, None]
-    middle = [
-        None if pair is None else _sums_by_code(fixes.place.codes[known], pair[known], len(count)) / count
-        for pair in (fixes.lonlat, fixes.xy)
-    ]
-    nearby = side_information.join_nearest_places(rule, path, lonlat=middle[0], xy=middle[1])
+    codes, count = fixes.place.codes[known].astype(np.int64), len(fixes.place.names)
+    lonlat = None if fixes.lonlat is None else positions.mean_positions(fixes.lonlat[known], codes, count)
+    xy = None if given_xy is None else _means_by_code(codes, given_xy[known], count)
+    nearby = side_information.join_nearest_places(rule, path, lonlat=lonlat, xy=xy)
     labels = {name: place.text for name, place in zip(fixes.place.names, nearby, strict=True) if place.text}
     return (
         fixes,
@@ -127,10 +133,11 @@ def _join_places(rule: PlaceTable, path: Path, fixes: Fixes) -> tuple[Fixes, dic
     )
 
 
-def _sums_by_code(
+def _means_by_code(
     codes: np.ndarray, pair: Float64[np.ndarray, "row 2"], count: int
 ) -> Float64[np.ndarray, "place 2"]:
-    return np.column_stack([np.bincount(codes, weights=pair[:, axis], minlength=count) for axis in (0, 1)])
+    rows = np.maximum(np.bincount(codes, minlength=count), 1)
+    return np.column_stack([np.bincount(codes, weights=axis, minlength=count) / rows for axis in pair.T])
 
 
 def _column(card: TrajectoryCard) -> str | None:
@@ -223,7 +230,7 @@ def _projected(card: TrajectoryCard, fixes: Fixes) -> Fixes:
     if card.origin == "all":
         return replace(fixes, xy=positions.metres_from(positions.centroid(fixes.lonlat), fixes.lonlat))
     first = fixes.lonlat[fixes.offsets()[:-1]]
-    return replace(fixes, xy=positions.metres_from(first[fixes.owner], fixes.lonlat))
+    return replace(fixes, xy=positions.metres_from(first[fixes.owner], fixes.lonlat), own_origins=True)
 
 
 def _projection_step(card: TrajectoryCard, fixes: Fixes) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Builds clips from a video card: mp4, avi and mkv files, decoded by PyAV and downscaled while they are read."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from jaxtyping import UInt8
 from st2llm.data import safe_open, video_features
 from st2llm.data.card.video import CSV_PREFIX, VideoCard
 from st2llm.data.load import provenance
+from st2llm.data.read.display_matrix import orientation_of
 from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
 from st2llm.types import Video
@@ -64,7 +66,7 @@ class _DecodeState:
     lost: int = 0
     repeated: int = 0
     unstamped: int = 0
-    rotated: int = 0
+    turned: Counter[str] = field(default_factory=Counter)
     end_s: float = 0.0
     bytes: int = 0
     next_period: int = 0
@@ -119,7 +121,7 @@ def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
 
 
 def decode(path: Path, options: DecodeOptions | None = None, *, max_bytes: int = MAX_BYTES) -> DecodedClip:
-    """The frames of a file and their times: rotated as the file says, downscaled and thinned.
+    """The frames of a file and their times: turned as the file says, downscaled and thinned.
 
     max_bytes: the most memory that the frames may take. Raises DataError where the file is not mp4, avi or mkv, has no
     frame, lacks more than half of its frames, or takes too much memory. The file is closed in any case.
@@ -226,27 +228,28 @@ def _keep_if_due(frame: VideoFrame, stream: VideoStream, options: DecodeOptions,
         if period < state.next_period:
             return
         state.next_period = period + 1
-    quarter = round(frame.rotation / 90) % 4
-    rows, cols = _scaled_shape(frame, quarter, options.size)
+    orientation = orientation_of(frame)
+    rows, cols = _scaled_shape(frame, options.size, transposed=orientation.transposed)
     small = frame.reformat(width=cols, height=rows, format="rgb24", interpolation="AREA").to_ndarray()
-    rotated = np.ascontiguousarray(np.rot90(small, quarter))
-    if state.kept and rotated.shape != state.kept[0].shape:
+    upright = orientation.apply(small)
+    if state.kept and upright.shape != state.kept[0].shape:
         # A few streams change their size: later frames take the size of the first.
         first = state.kept[0].shape
-        shape = (first[1], first[0]) if quarter % 2 else (first[0], first[1])
+        shape = (first[1], first[0]) if orientation.transposed else (first[0], first[1])
         resized = frame.reformat(
             width=shape[1], height=shape[0], format="rgb24", interpolation="AREA"
         ).to_ndarray()
-        rotated = np.ascontiguousarray(np.rot90(resized, quarter))
-    state.rotated += quarter != 0
-    state.kept.append(rotated)
+        upright = orientation.apply(resized)
+    if orientation.step:
+        state.turned[orientation.step] += 1
+    state.kept.append(upright)
     state.time_s.append(float(time))
-    state.bytes += rotated.nbytes
+    state.bytes += upright.nbytes
 
 
-def _scaled_shape(frame: VideoFrame, quarter: int, most: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the stored frame, scaled so that it fits into `most` after rotation."""
-    rows, cols = most if quarter % 2 == 0 else (most[1], most[0])
+def _scaled_shape(frame: VideoFrame, most: tuple[int, int], *, transposed: bool) -> tuple[int, int]:
+    """Rows and columns of the stored frame, scaled so that it fits into `most` as it is shown."""
+    rows, cols = (most[1], most[0]) if transposed else most
     scale = min(1.0, rows / frame.height, cols / frame.width)
     return max(1, round(frame.height * scale)), max(1, round(frame.width * scale))
 
@@ -274,7 +277,7 @@ def _decoded_clip(
         (state.lost, f"skipped {state.lost} frames that are damaged or missing"),
         (state.repeated, f"left out {state.repeated} frames whose time is not after the frame before"),
         (state.unstamped, f"placed {state.unstamped} frames without a time at the mean frame rate of the file"),
-        (state.rotated, f"rotated {state.rotated} frames as the file says"),
+        *((count, f"{step} {count} frames as the file says") for step, count in state.turned.items()),
         ((rows, cols) not in ((stream.height, stream.width), (stream.width, stream.height)),
          f"downscaled frames from {stream.height} x {stream.width} (rows x columns) to {rows} x {cols}"),
         (options.fps is not None and len(kept) < state.decoded - state.repeated,

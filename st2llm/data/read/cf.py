@@ -13,17 +13,24 @@ from st2llm.types import DAY_S
 
 _NAMES = {
     "time": {"time", "t", "valid_time"},
-    "row": {"lat", "latitude", "y", "row", "rows", "nav_lat", "grid_latitude"},
-    "col": {"lon", "longitude", "x", "col", "cols", "nav_lon", "grid_longitude"},
+    "row": {"lat", "latitude", "y", "row", "rows", "nav_lat", "grid_latitude", "rlat"},
+    "col": {"lon", "longitude", "x", "col", "cols", "nav_lon", "grid_longitude", "rlon"},
 }
 _STANDARD = {
     "time": "time",
     "latitude": "row",
     "longitude": "col",
+    "grid_latitude": "row",
+    "grid_longitude": "col",
     "projection_y_coordinate": "row",
     "projection_x_coordinate": "col",
 }
+_ROTATED = {"rlat", "rlon", "grid_latitude", "grid_longitude"}
 _AXES = {"T": "time", "Y": "row", "X": "col"}
+_METRES = {
+    **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0),
+    **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0),
+}
 _SECONDS = {
     **dict.fromkeys(("millisecond", "msec", "m"), 1e-3),
     **dict.fromkeys(("second", "sec", ""), 1.0),
@@ -55,20 +62,17 @@ def axis_role(name: str, attributes: Mapping[str, Any]) -> str | None:
 
 
 def coordinate_unit(name: str, attributes: Mapping[str, Any]) -> tuple[str, float]:
-    """The unit of a coordinate ('degrees', 'metres' or 'cells') and the factor that converts its numbers to it."""
-    unit = str(attributes.get("units", "")).lower()
-    if unit.startswith("degree") or name.lower() in {"lat", "lon", "latitude", "longitude"}:
-        return "degrees", 1.0
-    lengths = {
-        "m": 1.0,
-        "metre": 1.0,
-        "metres": 1.0,
-        "meter": 1.0,
-        "meters": 1.0,
-        "km": 1000.0,
-        "kilometers": 1000.0,
-    }
-    return ("metres", lengths[unit]) if unit in lengths else ("cells", 1.0)
+    """The unit of a coordinate ('degrees', 'metres' or 'cells') and the factor that converts its numbers to it.
+
+    Degrees are those of latitude and longitude; coordinates of a rotated pole and angles of a projection are cells.
+    """
+    unit, standard_name = (str(attributes.get(key, "")).lower() for key in ("units", "standard_name"))
+    if unit in _METRES:
+        return "metres", _METRES[unit]
+    if standard_name.startswith(("grid_", "projection_")) or name.lower() in _ROTATED:
+        return "cells", 1.0
+    geographic = unit.startswith("degree") or name.lower() in {"lat", "lon", "latitude", "longitude"}
+    return ("degrees" if geographic else "cells"), 1.0
 
 
 def decode_time(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> Int64[np.ndarray, " time"]:

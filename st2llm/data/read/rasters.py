@@ -22,7 +22,8 @@ class Raster:
 
     time: seconds UTC, or None where the file has no times. rows, cols: coordinates in the unit `space` ('degrees',
     'metres' or 'cells'). names: the names of the channels, where the file has them. missing: how many values the file's
-    own attributes call missing, by reason.
+    own attributes call missing, by reason. projection: the CF name of the grid mapping whose coordinates rows and
+    columns are; '' for longitude and latitude, and where the file does not say.
     """
 
     time: Int64[np.ndarray, " time"] | None
@@ -33,6 +34,7 @@ class Raster:
     names: tuple[str, ...] = ()
     unit: str = ""
     missing: Mapping[str, int] = field(default_factory=dict)
+    projection: str = ""
 
 
 def read_raster(card: GridCard, part: str, path: Path) -> Raster:
@@ -193,8 +195,11 @@ def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
             f"{path.name}:{names[0]} has the axes {', '.join(own.values())}: give `dims`, which names row and col."
         )
     at, spaces = {}, {}
+    projection = _projection(dataset, array)
     for role in ("row", "col"):
         at[role], spaces[role] = _axis(dataset, own[role], path)
+        if projection and spaces[role] == "degrees":
+            spaces[role] = "cells"
     shape = (len(at["row"]), len(at["col"]))
     if card.rows is not None:
         at["row"], at["col"], spaces["row"] = _coordinates(card, shape)
@@ -226,6 +231,7 @@ def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
         tuple(channel_names),
         _unit(dataset[names[0]]),
         missing,
+        projection,
     )
 
 
@@ -250,6 +256,14 @@ def _role(card: GridCard, dataset: xr.Dataset, dim: str) -> str:
         return "time"
     attributes = dataset[dim].attrs if dim in dataset.variables else {}
     return cf.axis_role(dim, attributes) or dim
+
+
+def _projection(dataset: xr.Dataset, array: xr.DataArray) -> str:
+    """The CF name of the grid mapping of a variable; '' for longitude and latitude, and where there is none."""
+    mapping = str(array.attrs.get("grid_mapping") or array.encoding.get("grid_mapping") or "")
+    variable = dataset.variables.get(mapping.split(":")[0].strip())
+    name = "" if variable is None else str(variable.attrs.get("grid_mapping_name", ""))
+    return "" if name == "latitude_longitude" else name
 
 
 def _axis(dataset: xr.Dataset, dim: str, path: Path) -> tuple[Float64[np.ndarray, " cell"], str]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.data.calendar import local_iso
+from st2llm.data.positions import unwrap_longitudes
 from st2llm.errors import DataError
 from st2llm.types import DAY_S, HOUR_S, MONTH_S, Container, Provenance, Sample
 
@@ -245,8 +246,9 @@ def _cells_area(sample: Sample) -> Area | None:
     lonlat = sample.side.lonlat
     if lonlat is None:
         return None
-    (west, south), (east, north) = lonlat.min(axis=0).tolist(), lonlat.max(axis=0).tolist()
-    return _area(west, south, east, north)
+    east_of = unwrap_longitudes(lonlat[:, 0])
+    south, north = float(lonlat[:, 1].min()), float(lonlat[:, 1].max())
+    return _area(float(east_of.min()), south, float(east_of.max()), north)
 
 
 def _area(west: float, south: float, east: float, north: float) -> Area:
@@ -254,4 +256,6 @@ def _area(west: float, south: float, east: float, north: float) -> Area:
 
 
 def _areas_meet(a: Area, b: Area) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+    """Whether two areas meet; longitudes are compared on the circle, an east across the date line is beyond 180."""
+    across = (b[0] - a[0]) % 360 <= a[2] - a[0] or (a[0] - b[0]) % 360 <= b[2] - b[0]
+    return across and a[1] <= b[3] and b[1] <= a[3]

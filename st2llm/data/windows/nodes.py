@@ -52,9 +52,9 @@ def cell_centres(
     layout: Layout,
 ) -> tuple[Float64[np.ndarray, "node 2"] | None, Float64[np.ndarray, "node 2"] | None]:
     """The centre of each cell, row by row: degrees, and metres from the middle of the grid; the unused one is None."""
-    lonlat = _mesh(wrap_longitude(layout.cols), layout.rows) if layout.unit == "degrees" else None
+    lonlat = mesh(wrap_longitude(layout.cols), layout.rows) if layout.unit == "degrees" else None
     east, north = layout.cols - layout.cols.mean(), layout.rows - layout.rows.mean()
-    return lonlat, _mesh(east, north) if layout.unit == "metres" else None
+    return lonlat, mesh(east, north) if layout.unit == "metres" else None
 
 
 def wrap_longitude(lon: Float64[np.ndarray, " col"]) -> Float64[np.ndarray, " col"]:
@@ -85,9 +85,10 @@ def _rounded_labels(at: Float64[np.ndarray, " cell"]) -> list[str]:
     return [f"{value + 0.0:.{decimals}f}" for value in np.round(at, decimals)]
 
 
-def _mesh(
+def mesh(
     east: Float64[np.ndarray, " col"], north: Float64[np.ndarray, " row"]
 ) -> Float64[np.ndarray, "node 2"]:
+    """The coordinates of the cells of a grid, row by row."""
     cols, rows = np.meshgrid(east, north)
     return np.column_stack([cols.ravel(), rows.ravel()])
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from sklearn.linear_model import Ridge
 
-from st2llm.data.positions import planar_positions
+from st2llm.data.positions import place_distances, planar_positions
 from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import (
     ForecastValues,
@@ -178,14 +178,14 @@ class InverseDistance:
         return [window_prediction(sample, self._fill(sample)) for sample in samples]
 
     def _fill(self, sample: Sample) -> WindowValues:
-        filled, xy = self.line.fill(sample), planar_positions(sample)
-        if xy is None:
+        filled = self.line.fill(sample)
+        if planar_positions(sample) is None:
             raise DataError(
                 f"The places of {sample.side.dataset} have no coordinates, which inverse-distance needs. Give them in "
                 f"the data card, or take the rule `neighbours`."
             )
         for node in sample.wanted_nodes:
-            distances = np.hypot(*(xy - xy[node]).T)
+            distances = np.array(place_distances(sample, node), dtype=np.float64)
             distances[node] = np.inf
             order = np.argsort(distances, kind="stable")[: min(_MAX_CANDIDATES, len(distances) - 1)]
             apart = distances[order][distances[order] > 0]

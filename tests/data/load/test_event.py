@@ -127,3 +127,22 @@ def test_mutated_rows_are_read_or_refused_and_never_break(
         assert len(events(path).time)
     except St2llmError as error:
         assert "\n" not in str(error)
+
+
+FIJI = "when,lon,lat\n2024-01-01,179.5,-17.5\n2024-01-02,-179.5,-18.5\n2024-01-03,179.9,-18\n"
+DEGREES = {"x": None, "y": None, "lon": "lon", "lat": "lat"}
+
+
+@pytest.mark.parametrize("keys", [{}, {"region": [179, -19, -179, -17]}])
+def test_a_region_may_lie_across_the_date_line(tmp_path: Path, keys: dict) -> None:
+    result = events(write(tmp_path, FIJI, EVENT, **DEGREES, **keys))
+    assert result.xy is not None and result.region is not None
+    width = 2.0 if keys else 1.0
+    extent = np.array(result.region[2:]) - np.array(result.region[:2])
+    np.testing.assert_allclose(extent, width * np.array([105_900, 110_700]), rtol=0.02)
+    np.testing.assert_allclose(np.hypot(*(result.xy[0] - result.xy[1])), 153_200, rtol=0.01)
+
+
+def test_an_event_outside_a_region_across_the_date_line_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"an event is at \(0, -18\), outside the card's `region`"):
+        load_data(write(tmp_path, FIJI.replace("179.9", "0"), EVENT, **DEGREES, region=[179, -19, -179, -17]))

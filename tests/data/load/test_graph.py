@@ -274,3 +274,12 @@ def test_the_earlier_key_hour_reads_as_clock_and_names_the_same_data(
     new = load_data(make_card(time={"date": "day", "clock": "hour"}, **keys))
     assert old.provenance.sha256 == new.provenance.sha256
     assert old.time.tolist() == new.time.tolist()
+
+
+def test_texts_of_places_are_joined_in_the_frame_of_the_file_and_not_from_the_centre(make_card: Make) -> None:
+    shops = {"file": "shops.csv", "text": "what", "x": "x", "y": "y", "within_m": 50}
+    nodes = {"file": "places.csv", "id": "name", "x": "x", "y": "y"}
+    places = "name,x,y\nQueen St,400000,5900000\nHigh St,400400,5900000\n"
+    path = make_card(places=places, nodes=nodes, edges=None, side={"places": shops})
+    (path.parent / "shops.csv").write_text("what,x,y\nBakery,400390,5900000\n", encoding="utf-8")
+    assert load_data(path).place_texts == ("", "Bakery")

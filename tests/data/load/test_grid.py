@@ -337,3 +337,25 @@ def test_ostia_has_the_shape_and_the_land_of_the_published_file(monkeypatch: pyt
     assert data.values.shape == (54, 18, 432, 1)
     assert 0.26 < np.isnan(data.values).mean() < 0.27
     assert str(data.time[0].astype("datetime64[s]")) == "2006-04-01T00:00:00"
+
+
+@pytest.mark.parametrize("mapping", ["rotated_latitude_longitude", "latitude_longitude"])
+def test_degrees_of_a_rotated_pole_are_told_as_cells(tmp_path: Path, mapping: str) -> None:
+    turned = dataset().assign({"crs": ((), 0, {"grid_mapping_name": mapping})})
+    turned["heat"].attrs["grid_mapping"] = "crs"
+    data = _netcdf(tmp_path, turned, variable="heat")
+    rotated = mapping != "latitude_longitude"
+    assert data.layout.unit == ("cells" if rotated else "degrees")
+    told = [step for step in data.provenance.steps if "rotated_latitude_longitude, not degrees" in step]
+    assert len(told) == rotated
+
+
+def test_texts_of_places_are_joined_in_the_frame_of_the_file(tmp_path: Path) -> None:
+    plane = dataset().assign_coords(
+        lat=("lat", [5_003_000.0, 5_002_000.0, 5_001_000.0], {"units": "m", "axis": "Y"}),
+        lon=("lon", [400_000.0, 401_000.0, 402_000.0, 403_000.0], {"units": "m", "axis": "X"}),
+    )
+    (tmp_path / "shops.csv").write_text("what,east,north\nBakery,401010,5002000\n", encoding="utf-8")
+    places = {"file": "shops.csv", "text": "what", "x": "east", "y": "north", "within_m": 50}
+    data = _netcdf(tmp_path, plane, side={"places": places})
+    assert data.place_texts == ("",) * 5 + ("Bakery",) + ("",) * 6

@@ -184,3 +184,19 @@ def test_rows_of_one_time_are_an_error_the_first_or_moved_a_second_apart() -> No
     assert resolve_duplicates(some, "spread")[0].time.tolist() == [0, 60, 61, 120]
     with pytest.raises(DataError, match="overlaps the next time"):
         resolve_duplicates(fixes([(0, 0), (1, 0), (2, 0)], [60, 60, 61]), "spread")
+
+
+def test_stays_of_objects_with_origins_of_their_own_are_at_one_place_only_where_they_are() -> None:
+    lonlat = np.array([[179.99995, 10.0]] * 3 + [[-179.99995, 10.0]] * 3 + [[20.0, 10.0]] * 3)
+    three = Fixes(
+        objects=("a", "b", "c"),
+        owner=np.repeat(np.arange(3, dtype=np.int32), 3),
+        time=np.tile(np.array([0, 600, 1200]), 3),
+        lonlat=lonlat,
+        xy=np.zeros((9, 2)),
+        own_origins=True,
+    )
+    stays, _ = harmonise.stay_points(three, StayPoints(minutes=10, radius_m=100, place_m=100))
+    assert stays.place is not None
+    a, b, c = stays.place.codes.tolist()
+    assert a == b != c

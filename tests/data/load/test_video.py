@@ -53,6 +53,28 @@ def test_a_film_is_turned_upright_as_its_file_says(tmp_path):
     assert result.steps == ("rotated 20 frames as the file says",)
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shown", "steps"),
+    [
+        ((1, 0, 0, 1), lambda f: f, ()),
+        ((-1, 0, 0, -1), lambda f: f[:, ::-1, ::-1], ("rotated 20 frames as the file says",)),
+        ((0, -1, 1, 0), lambda f: np.rot90(f, 1, (1, 2)), ("rotated 20 frames as the file says",)),
+        ((-1, 0, 0, 1), lambda f: f[:, :, ::-1], ("mirrored 20 frames as the file says",)),
+        ((1, 0, 0, -1), lambda f: f[:, ::-1], ("mirrored 20 frames as the file says",)),
+        ((0, 1, 1, 0), lambda f: f.transpose(0, 2, 1, 3), ("mirrored 20 frames as the file says",)),
+        (
+            (0, -1, -1, 0),
+            lambda f: f.transpose(0, 2, 1, 3)[:, ::-1, ::-1],
+            ("mirrored 20 frames as the file says",),
+        ),
+    ],
+)
+def test_a_film_is_mirrored_and_turned_as_its_file_says(tmp_path, matrix, shown, steps):
+    result = decode(video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4"), *matrix))
+    assert np.abs(result.frames.astype(int) - shown(FILM)).max() <= 4
+    assert result.steps == steps
+
+
 def test_a_turned_film_fits_the_size_after_the_turn(tmp_path):
     path = video_files.turn(video_files.write(tmp_path / "a.mp4", FILM, codec="mpeg4"))
     assert decode(path, DecodeOptions(size=(32, 100))).frames.shape[1:3] == (32, 24)

@@ -112,3 +112,23 @@ def test_the_stamps_that_xarray_writes_are_read_back() -> None:
     coded = xr.conventions.encode_cf_variable(xr.Variable("time", stamps))
     ours = cf.decode_time(coded.to_numpy(), coded.attrs, "a.nc:time")
     assert (ours.astype("datetime64[s]") == stamps).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("rlat", {"units": "degrees", "standard_name": "grid_latitude"}),
+        ("rlon", {"units": "degrees"}),
+        ("y", {"units": "degrees", "standard_name": "grid_latitude"}),
+        ("x", {"units": "radians", "standard_name": "projection_x_angular_coordinate"}),
+    ],
+)
+def test_degrees_of_another_frame_are_no_latitudes_and_longitudes(
+    name: str, attributes: dict[str, str]
+) -> None:
+    assert cf.coordinate_unit(name, attributes) == ("cells", 1.0)
+
+
+def test_axes_of_a_rotated_pole_are_found() -> None:
+    assert cf.axis_role("j", {"standard_name": "grid_latitude"}) == "row"
+    assert [cf.axis_role(name, {}) for name in ("rlat", "rlon")] == ["row", "col"]

@@ -81,6 +81,15 @@ def test_grids_of_other_cells_overlap_where_their_areas_meet():
     assert overlap(replace(fitted, area=(25.0, 25.0, 30.0, 35.0)), test) is None
 
 
+def test_areas_of_grids_meet_across_the_date_line():
+    _, test = parts(GRID, tasks.forecast(2, 1))
+    test = replace(test, area=(170.0, -10.0, 190.0, 10.0))
+    fitted = replace(test, data="fine", spans={"r0c0": (test.start, test.end)})
+    assert overlap(replace(fitted, area=(-175.0, -5.0, -160.0, 5.0)), test) is not None
+    assert overlap(replace(fitted, area=(-165.0, -5.0, -160.0, 5.0)), test) is None
+    assert overlap(replace(fitted, area=(0.0, -5.0, 20.0, 5.0)), test) is None
+
+
 def test_objects_of_other_data_are_others_unless_the_files_are_the_same():
     fitted, test = parts([five_kinds.walk(40)], tasks.forecast(3, 2))
     same_time = replace(fitted, data="elsewhere", spans=test.spans)

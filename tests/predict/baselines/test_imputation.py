@@ -48,6 +48,13 @@ def test_the_nearest_places_count_by_the_square_of_their_distance():
     assert fill("inverse-distance", sample) == pytest.approx([(10 + 20 + 10) / 2.25])
 
 
+def test_places_across_the_date_line_are_near():
+    sample = holes([[10, 0, 20]], [[0, 1, 0]], task="krige", layout=None)
+    lonlat = np.array([[178.0, 0.0], [179.5, 0.0], [-179.5, 0.0]])  # 1.5 degrees west, 1 degree east
+    located = replace(sample, side=replace(sample.side, lonlat=lonlat))
+    assert fill("inverse-distance", located) == pytest.approx([(10 / 1.5**2 + 20) / (1 / 1.5**2 + 1)])
+
+
 def test_neighbours_count_by_the_weight_of_their_edge():
     edges = ((), ((0, 1.0), (3, 3.0)), (), ())
     sample = holes([[10, 0, 20, 40]], [[0, 1, 0, 0]], task="krige", neighbours=edges)
