@@ -98,7 +98,8 @@ class VisitCounts:
 
     by_time: weights a stay of the history by how near its time of day is to the wanted one, instead of by 1. context:
     weight of a stay of the context. transitions: weight of a stay of the history that followed the last place of the
-    context. Ties go by the first visit; a place without a score is not in the ranking.
+    context. Ties go by the first visit; a place without a score is not in the ranking, unless none has one (all stays are
+    context, whose weight is 0).
     """
 
     context: float = 0.0
@@ -116,7 +117,8 @@ class VisitCounts:
             np.add.at(score, places, part)
         visited, first = np.unique(places, return_index=True)
         order = visited[np.lexsort((first, -score[visited]))]
-        return ranking_prediction(sample, order[score[order] > 0])
+        scored = order[score[order] > 0]
+        return ranking_prediction(sample, scored if len(scored) else order)
 
     def weights(self, sample: Sample) -> Float64[np.ndarray, "3 stay"]:
         """What each stay adds to the score of its place: as history, as context, as a transition."""

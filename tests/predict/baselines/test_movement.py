@@ -121,6 +121,11 @@ def test_a_place_never_visited_is_not_in_the_ranking_and_the_code_of_the_best_is
     assert np.isnan(answer.value[:-1]).all()
 
 
+def test_where_all_stays_are_context_counts_rank_them_by_the_first_visit():
+    """The rule found no place with a score and failed with an IndexError."""
+    assert ranking("counts", handmade.stays([("b", 28.5), ("a", 29.5), ("b", 30.0), ("c", 30.5)])) == "ba"
+
+
 HERE = pytest.mark.skipif(
     "ST2LLM_DATA" not in os.environ, reason="the data lie in a folder that $ST2LLM_DATA names"
 )
