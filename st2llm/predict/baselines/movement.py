@@ -98,8 +98,8 @@ class VisitCounts:
 
     by_time: weights a stay of the history by how near its time of day is to the wanted one, instead of by 1. context:
     weight of a stay of the context. transitions: weight of a stay of the history that followed the last place of the
-    context. Ties go by the first visit; a place without a score is not in the ranking, unless none has one (all stays are
-    context, whose weight is 0).
+    context. Ties go by the first visit; a place without a score is not in the ranking, unless none has one (all stays
+    are context, whose weight is 0).
     """
 
     context: float = 0.0
