@@ -147,10 +147,6 @@ TABLES_WITHOUT_RECORDS = {
     "docs/benchmarks.md": 8,  # speed, memory and objectives: these benchmarks commit no record
     "benchmarks/README.md": 1,
     "docs/language-models.md": 1,
-    **dict.fromkeys(["docs/tour.md", *(f"docs/tutorials/{k}.md" for k in ("event", "graph", "grid"))], 1),
-    **dict.fromkeys(
-        ["docs/tutorials/trajectory.md", "docs/tutorials/video.md"], 1
-    ),  # what the page's command prints
     **dict.fromkeys(["docs/guides/lora.md", "docs/guides/server.md"], 1),  # settings and versions
 }
 """Tables of numbers that `make figures` does not write, by page. A new one belongs into a generated block."""
