@@ -297,6 +297,6 @@ def draw_rule(results: RunResults) -> str:
 
 
 def block_name(results: RunResults) -> str:
-    """The blocks that are resampled, in the plural."""
+    """The unit of the intervals, in the plural."""
     block = ((results.run.get("config") or {}).get("bootstrap") or {}).get("block") or "day"
     return {"sample": "windows"}.get(str(block), f"{block}s")

@@ -21,7 +21,7 @@ from st2llm.evaluate.scoring.gains.influence import (
 from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS, Spread, crossed_spread
 
 UNORDERED_BLOCKS = ("clip", "question")
-"""Units of resampling that have no order in time."""
+"""Blocks that have no order in time."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Scores:
     """Totals of one task: columns predictor, seed, sample, block, metric (the total's name), sum, count.
 
     A column `time` (seconds UTC) gives the order of blocks; without it, blocks are in the order of their names.
-    trained: the arms whose seeds are training runs. block: the unit of resampling. margin: gains of less than this are
+    trained: the arms whose seeds are training runs. block: unit of the intervals. margin: gains of less than this are
     equivalent to none, in the unit of the gain.
     """
 
@@ -114,7 +114,7 @@ def paired_gain(
 ) -> Gain | None:
     """The gain of two arms with the same seeds and blocks, with its interval; None where it has no value.
 
-    block: the unit of resampling. Where it is a single sample, consecutive samples are merged into blocks of the length
+    block: unit of the intervals. Where it is a single sample, consecutive samples are merged into blocks of the length
     that the autocorrelation of their difference asks for. n_seeds: paired training runs.
     """
     higher = name in metrics.HIGHER_IS_BETTER
