@@ -8,7 +8,13 @@ from typing import Any
 from st2llm.errors import DataError
 from st2llm.evaluate.publication.committed import CommittedReport, QuestionsReport
 from st2llm.evaluate.publication.tables import markdown_table
-from st2llm.evaluate.report.formats import MISSING, format_gain, format_gain_interval, format_number
+from st2llm.evaluate.report.formats import (
+    MISSING,
+    format_gain,
+    format_gain_interval,
+    format_number,
+    pluralize,
+)
 from st2llm.evaluate.run_folder.results import RunResults
 
 _MODELS = ("fine-tuned", "zero-shot", "without video", "majority")
@@ -92,3 +98,53 @@ def page_table(folder: Path) -> str:
 def page_sources(folders: Sequence[Path]) -> str:
     """Where the tables of benchmarks come from."""
     return "Source: " + ", ".join(f"`evaluation/reports/{folder.name}`" for folder in folders) + "."
+
+
+def calibration(content: Mapping[str, Any]) -> str:
+    """False verdicts and coverage without a true gain: of an arm against itself, and over all simulated settings."""
+    rows = [
+        (
+            f"{row['arm']} against itself, {label}",
+            str(row["seeds"]),
+            str(row["blocks"]),
+            str(row["trials"]),
+            *(_percent([row[key]["value"]]) for key in ("coverage", "helped", "hurt")),
+            MISSING,
+        )
+        for label in ("real", "resampled")
+        for row in content[label]
+        if row["truth"] == 0
+    ]
+    simulated = (content["simulated"] or {}).get("coverage", [])
+    for seeds in sorted({row["setting"]["seeds"] for row in simulated}):
+        of = [row for row in simulated if row["setting"]["seeds"] == seeds]
+        blocks = sorted({row["setting"]["blocks"] for row in of})
+        verdicts = [_percent([row[key]["value"] for row in of]) for key in ("helped", "hurt")]
+        rows.append(
+            (
+                f"simulated, {pluralize(len(of), 'setting')}",
+                str(seeds),
+                ", ".join(map(str, blocks)),
+                str(sum(row["trials"] for row in of)),
+                _percent([row["coverage"]["value"] for row in of]),
+                *(verdicts if seeds > 1 else ["no verdict", "no verdict"]),
+                _percent([row["earlier"]["coverage"]["value"] for row in of]),
+            )
+        )
+    header = (
+        "comparison",
+        "seeds",
+        "blocks",
+        "n",
+        "95 % interval covers",
+        "helped",
+        "hurt",
+        "earlier interval covers",
+    )
+    return markdown_table(header, rows)
+
+
+def _percent(shares: Sequence[float]) -> str:
+    """The range of shares in percent; one number where they agree."""
+    low, high = (f"{100 * share:.1f}" for share in (min(shares), max(shares)))
+    return f"{low} %" if low == high else f"{low} to {high} %"

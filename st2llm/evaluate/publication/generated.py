@@ -17,8 +17,15 @@ from st2llm.evaluate.publication.committed import (
     read_questions,
     read_report,
 )
-from st2llm.evaluate.publication.experiment_tables import number_formats, page_sources, page_table, questions
+from st2llm.evaluate.publication.experiment_tables import (
+    calibration,
+    number_formats,
+    page_sources,
+    page_table,
+    questions,
+)
 from st2llm.evaluate.publication.tables import COMPARISON_TABLES
+from st2llm.evaluate.run_folder.reading import read_json
 from st2llm.files import write_atomically
 
 _BLOCK = re.compile(
@@ -43,11 +50,26 @@ def _page(reports: Path, names: Sequence[str]) -> str:
     return "\n\n".join([*map(page_table, folders), page_sources(folders)])
 
 
+def _calibration(reports: Path, names: Sequence[str]) -> str:
+    parts = []
+    for name in names:
+        folder = newest_report(reports, f"calibration-{name}")
+        content = read_json(folder / "calibration.json")
+        source = (
+            f"Source: `evaluation/reports/{folder.name}`; {content['seeds']} seeds; {content['trials']} comparisons of "
+            f"each setting; commit {content['commit'][:7]}"
+            + (" **with uncommitted changes**" if content["dirty"] else "")
+        )
+        parts += [calibration(content), f"{source}."]
+    return "\n\n".join(parts)
+
+
 TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
     **{name: partial(_comparison, table) for name, table in COMPARISON_TABLES.items()},
     "number-formats": partial(_comparison, number_formats),
     "questions": _questions,
     "benchmark": _page,
+    "calibration": _calibration,
 }
 """By name in a page: the table with its source, from the folder of reports and the names of those to show."""
 

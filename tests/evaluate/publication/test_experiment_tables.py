@@ -7,7 +7,7 @@ from support import fake_run
 
 from st2llm.errors import DataError
 from st2llm.evaluate.publication.committed import read_questions, read_report
-from st2llm.evaluate.publication.experiment_tables import number_formats, page_table, questions
+from st2llm.evaluate.publication.experiment_tables import calibration, number_formats, page_table, questions
 
 
 def test_questions_show_shares_unreadable_answers_and_gains(tmp_path):
@@ -49,3 +49,27 @@ def test_a_benchmark_without_a_table_is_an_error(tmp_path):
     (tmp_path / "report.md").write_text("# A benchmark\n")
     with pytest.raises(DataError, match="holds no table"):
         page_table(tmp_path)
+
+
+def test_a_calibration_shows_ranges_over_settings_and_no_rate_of_verdicts_for_one_seed():
+    def row(seeds, coverage, helped):
+        shares = {"coverage": coverage, "helped": helped, "hurt": 0.02}
+        return {
+            "setting": {"seeds": seeds, "blocks": 40},
+            "trials": 100,
+            "earlier": {"coverage": {"value": coverage / 2}},
+            **{name: {"value": value} for name, value in shares.items()},
+        }
+
+    same = {**row(3, 0.95, 0.01), "arm": "none", "blocks": 40, "seeds": 3, "truth": 0.0}
+    content = {
+        "real": [],
+        "resampled": [same, {**same, "truth": 0.05}],
+        "simulated": {"coverage": [row(1, 0.5, 0.0), row(3, 0.93, 0.02), row(3, 0.96, 0.03)]},
+    }
+    lines = calibration(content).splitlines()[2:]
+    assert lines == [
+        "| none against itself, resampled | 3 | 40 | 100 | 95.0 % | 1.0 % | 2.0 % | – |",
+        "| simulated, 1 setting | 1 | 40 | 100 | 50.0 % | no verdict | no verdict | 25.0 % |",
+        "| simulated, 2 settings | 3 | 40 | 200 | 93.0 to 96.0 % | 2.0 to 3.0 % | 2.0 % | 46.5 to 48.0 % |",
+    ]
