@@ -22,7 +22,7 @@ from st2llm.evaluate.run_folder.record import Gain
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "evaluation" / "reports"
-HEADLINE = ("five-kinds", "graph-forecast")
+HEADLINE = ("five-kinds",)
 BLUE, ORANGE, GREY, PALE = "#1f5fa8", "#c2571a", "#5b6470", "#eef2f7"
 
 
