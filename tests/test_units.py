@@ -16,6 +16,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from st2llm import metrics, tasks
 from st2llm.config.catalog import RULES
 from st2llm.config.model import EncoderSettings, Projection
+from st2llm.data.windows.fitted_on import NOT_FITTED
 from st2llm.encode.field import edges_of
 from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
 from st2llm.model.arm import arm_spec, build_arm
@@ -172,7 +173,16 @@ def pretrained():
         torch.nn.init.normal_(parameter, std=0.2)
     t5.decoder_start_token_id = 0
     chronos = ChronosPredictor(
-        "chronos", T5ForConditionalGeneration(t5).eval(), Bins(-15.0, 15.0, 64, 2), 24, 4, 4, 1.0, 50, 1.0
+        "chronos",
+        T5ForConditionalGeneration(t5).eval(),
+        Bins(-15.0, 15.0, 64, 2),
+        24,
+        4,
+        4,
+        1.0,
+        50,
+        1.0,
+        NOT_FITTED,
     )
     return {"fracast": FracastPredictor("fracast", fracast.eval()), "chronos": chronos}
 

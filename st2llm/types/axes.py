@@ -9,6 +9,7 @@ from jaxtyping import Int64
 
 from st2llm.errors import DataError
 from st2llm.types.sample import Prediction, Sample
+from st2llm.types.windows import TrainingWindows
 
 FIELD_KINDS = ("graph", "grid", "video")
 """Kinds of data whose samples have the same places along the node axis."""
@@ -30,7 +31,7 @@ class FieldAxes:
         return cls(_place_ids(sample), sample.side.channels)
 
     @classmethod
-    def of_training(cls, train: Sequence[Sample]) -> "FieldAxes | None":
+    def of_training(cls, train: TrainingWindows) -> "FieldAxes | None":
         """The axes of training samples; None for sequences, and where there are no samples."""
         return cls.of(train[0]) if len(train) and train[0].kind in FIELD_KINDS else None
 

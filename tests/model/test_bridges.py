@@ -182,7 +182,8 @@ def test_checkpointed_layers_give_the_same_gradient(tiny):
         assert [layer.training for layer in layers] == [checkpointing] * 2
         assert not layers[0].self_attn.training
     for name, gradient in found[0].items():
-        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-6)
+        # The recomputed layers use another attention kernel, so sums are rounded in another order.
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_hash_of_a_frozen_model_is_the_same_after_training(tiny):

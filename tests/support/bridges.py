@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 import st2llm
@@ -17,6 +18,12 @@ from support import five_kinds
 ENCODER = EncoderSettings(d_st=16, patch=4, layers=1, graph="gcn", mixer="mlp")
 
 
+def flickering(clip):
+    """The clip under a light that changes, so that no region is constant."""
+    light = np.rint(12 * np.sin(np.arange(len(clip.frames)) / 2)).astype(int)[:, None, None, None]
+    return replace(clip, frames=np.clip(clip.frames.astype(int) + light, 0, 255).astype(np.uint8))
+
+
 def problem(kind):
     """Six samples and their task."""
     if kind == "graph":
@@ -26,9 +33,8 @@ def problem(kind):
         task, data = tasks.forecast(4, 1), five_kinds.grid(40)
     elif kind == "video":
         task = tasks.forecast(6, 2)
-        part = st2llm.split(
-            [five_kinds.clip(40, name=f"c{i}", step=-1 - i) for i in range(2)], task, stride=2
-        ).train
+        clips = [flickering(five_kinds.clip(40, name=f"c{i}", step=-1 - i)) for i in range(2)]
+        part = st2llm.split(clips, task, stride=2).train
         return [part[i] for i in range(6)], task
     elif kind == "trajectory":
         task = tasks.forecast(8, 4)
