@@ -36,7 +36,14 @@ def draw_gains(path: Path) -> None:
         _draw_gain(axes, task.pretraining, row + 0.18, ORANGE)
         unit = "%" if task.relative else "points"
         across = axes.get_yaxis_transform()
-        axes.text(0, row - 0.36, f"{task.label} ({unit})", va="center", fontsize=11, transform=across)
+        axes.text(
+            0,
+            row - 0.36,
+            f"{task.label} ({unit}): {task.verdict}",
+            va="center",
+            fontsize=11,
+            transform=across,
+        )
     axes.plot(
         [], [], "o-", color=BLUE, label="LLM gain: best LLM arm over best arm without pretrained weights"
     )

@@ -54,7 +54,7 @@ def headline(*reports: CommittedReport) -> str:
             _named_score(run, llm),
             ", ".join(_named_score(run, arm) for arm in _text_arms(run, task)) or MISSING,
             *(
-                _format_gain(gain, run)
+                _gain_over(gain, run)
                 for gain in ((llm.gain_best, llm.gain_pretraining) if llm else (None, None))
             ),
             _VERDICTS.get(verdict.outcome, verdict.outcome),
@@ -227,21 +227,23 @@ def _gain_over(gain: Gain | None, run: RunResults) -> str:
 
 @dataclass(frozen=True)
 class TaskGains:
-    """The gains of the LLM arm of a task that is best on validation, and how the task is called."""
+    """The gains of the LLM arm of a task that is best on validation, the verdict, and how the task is called."""
 
     label: str
     relative: bool
     best: Gain | None
     pretraining: Gain | None
+    verdict: str
 
 
 def task_gains(*reports: CommittedReport) -> list[TaskGains]:
     """The gains that the headline shows, in the order of its rows."""
     rows = []
     for run, task in _tasks(reports):
-        arm = compute_verdict(run, task).llm_arm
+        verdict = compute_verdict(run, task)
+        arm, words = verdict.llm_arm, _VERDICTS.get(verdict.outcome, verdict.outcome)
         both = (arm.gain_best, arm.gain_pretraining) if arm else (None, None)
-        rows.append(TaskGains(_label(run, task), run.relative, *both))
+        rows.append(TaskGains(_label(run, task), run.relative, *both, verdict=words))
     return rows
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from st2llm.data.windows.fitted_on import PRE_TRAINING
-from st2llm.evaluate.report.formats import MISSING, format_gain_size, pluralize
+from st2llm.evaluate.report.formats import MISSING, format_gain, format_gain_size, pluralize
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.evaluate.scoring.gains.influence import relative_gain
 from st2llm.train.loop.budget import OUTCOME_LABELS
 
 
@@ -15,6 +16,7 @@ def verdict_cautions(results: RunResults, rows: Sequence[Record], arm: Record | 
     if results.run["suite"].get("demo"):
         cautions.append("DEMO: a shortened run that shows the machinery. Do not quote it as a result.")
     names = {arm.predictor, arm.gain_best.vs if arm.gain_best else ""} if arm else set()
+    cautions += _reference_cautions(results, rows, arm)
     cautions += training_cautions(rows, names)
     cautions += [
         f"It is not known whether {row.predictor} was fitted on values of the test part: of {what} no record says so."
@@ -79,6 +81,28 @@ def training_cautions(rows: Sequence[Record], shown: set[str]) -> list[str]:
         end = f"their errors are those of {rule}" if rule else "no state was better than the initial one"
         cautions.append(f"Training changed nothing in {names}: {end}.")
     return cautions
+
+
+def _reference_cautions(results: RunResults, rows: Sequence[Record], arm: Record | None) -> list[str]:
+    """A sentence where the reference, best on validation, is worse on test than another by more than the margin.
+
+    Validation and test then disagree about the arms without an LLM, and a large gain may be no merit of the LLM.
+    """
+    gain = arm.gain_best if arm else None
+    scored = [row for row in rows if not row.pretrained and results.score(row) is not None]
+    reference = next((row for row in scored if gain is not None and row.predictor == gain.vs), None)
+    if arm is None or gain is None or gain.margin is None or reference is None:
+        return []
+    best = next(row for row in scored)  # rows are sorted, the best first
+    higher = not results.relative
+    over = relative_gain(results.score(arm) or 0.0, results.score(best) or 0.0, higher=higher)
+    behind = relative_gain(results.score(best) or 0.0, results.score(reference) or 0.0, higher=higher)
+    if best.predictor == reference.predictor or behind <= gain.margin:
+        return []
+    return [
+        f"The reference {reference.predictor} was best on validation, but {best.predictor} is best on test: over it, "
+        f"{arm.predictor} gains {format_gain(over, relative=results.relative)}."
+    ]
 
 
 def _interval_cautions(results: RunResults, arm: Record | None) -> tuple[str, ...]:

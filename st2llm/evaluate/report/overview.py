@@ -54,19 +54,19 @@ def overview(runs: Sequence[Path]) -> list[OverviewRow]:
 
 
 def family_sentence(rows: Sequence[OverviewRow]) -> str:
-    """Which gains differ from zero when the whole list is taken into account."""
+    """Which gains differ from zero when the whole list is taken into account; tasks without a verdict are named."""
     known = [row for row in rows if row.p is not None]
     if not known:
         return f"None of the {len(rows)} tasks has a gain with an interval."
+    withheld = [row.suite for row in known if row.verdict.outcome == "no-verdict"]
+    known = [row for row in known if row.suite not in withheld]
+    end = f" Without a verdict: {', '.join(withheld)}." if withheld else ""
     found = [
         f"{row.suite} ({row.gain}, p {format_p(row.p or 0.0)})" for row in known if (row.p or 0.0) < 0.05
     ]
-    start = f"Over all {len(known)} gains, after Holm's correction (family-wise error 5 %)"
-    return (
-        f"{start}, these differ from zero: {', '.join(found)}."
-        if found
-        else f"{start}, none differs from zero."
-    )
+    start = f"Of {len(known)} gains with a verdict, after Holm's correction (family-wise error 5 %)"
+    differ = f"these differ from zero: {', '.join(found)}." if found else "none differs from zero."
+    return f"{start}, {differ}{end}"
 
 
 def write_overview(root: Path, runs: Sequence[Path]) -> None:

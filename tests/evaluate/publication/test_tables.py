@@ -43,7 +43,10 @@ def test_the_baseline_is_the_best_on_test_and_the_llm_arm_the_best_on_validation
     row = cells(tables.headline(report(tmp_path, validation={"ridge-deviation": 999.0})), "graph")
     assert row[0] == "graph: Auckland pedestrians, a day ahead, MAE in pedestrians"
     assert row[1:4] == ["39.41", "–", "39.83 (llm-lora)"]
-    assert row[5:7] == ["−3.1 % [−5.0, −1.2]", "+1.6 % [−0.4, +3.5]"]
+    assert row[5:7] == [
+        "−3.1 % [−5.0, −1.2] over ridge-deviation",
+        "+1.6 % [−0.4, +3.5] over llm-random",
+    ]
 
 
 def test_errors_mark_the_llm_arm_that_validation_chose_and_arms_without_a_plateau(tmp_path):

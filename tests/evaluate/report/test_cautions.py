@@ -57,3 +57,17 @@ def test_what_a_compared_arm_was_fitted_on_is_a_caution_where_it_is_not_known(tm
     assert "not known whether llm-lora was fitted on values of the test part: of the weights w" in cautions
     assert "pre-training text" not in cautions
     assert "llm-random was fitted" not in cautions  # not compared
+
+
+def test_a_reference_that_is_poor_on_test_is_said_beside_its_large_gain(tmp_path):
+    """A gain of 45 % over the reference of validation was no gain over the best rule on test."""
+    results = read_results(fake_run.write(tmp_path, fake_run.Plan(leave_out=("predictions", "answers"))))
+    rows = results.pooled(results.tasks[0])
+    arm = next(row for row in rows if row.predictor == "llm-lora")
+    worst = max((row for row in rows if not row.pretrained), key=lambda row: results.score(row))
+    moved = replace(arm, gain_best=replace(arm.gain_best, vs=worst.predictor))
+    said = " ".join(verdict_cautions(results, rows, moved))
+    assert (
+        f"The reference {worst.predictor} was best on validation, but ridge-deviation is best on test" in said
+    )
+    assert "was best on validation" not in " ".join(verdict_cautions(results, rows, arm))

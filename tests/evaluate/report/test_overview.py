@@ -30,7 +30,7 @@ def test_p_values_of_several_suites_are_corrected_together(runs):
     rows = overview(runs)
     assert [row.p for row in rows] == [pytest.approx(0.03), pytest.approx(0.04), pytest.approx(0.5)]
     sentence = family_sentence(rows)
-    assert "Over all 3 gains" in sentence
+    assert "Of 3 gains with a verdict" in sentence
     assert "one (" in sentence and "two (" in sentence and "three" not in sentence
 
 
@@ -39,3 +39,13 @@ def test_the_overview_has_a_row_for_each_suite_with_its_verdict(runs, tmp_path):
     text = (tmp_path / "overview.md").read_text()
     assert text.count("hurt: its best arm, llm-lora") == 3
     assert "| one | forecast-168-24 |" in text
+
+
+def test_a_gain_without_a_verdict_is_not_said_to_differ_from_zero(runs):
+    """A failed or vacuous control withholds the verdict in the overview as well."""
+    controls = json.loads((runs[0] / "controls.json").read_text())
+    controls["negative"] |= {"passed": False, "outcome": "vacuous"}
+    (runs[0] / "controls.json").write_text(json.dumps(controls))
+    sentence = family_sentence(overview(runs))
+    assert "Of 2 gains with a verdict" in sentence
+    assert sentence.endswith("Without a verdict: one.")
