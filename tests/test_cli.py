@@ -78,7 +78,7 @@ def test_a_prompt_as_json_has_exactly_the_promised_keys(tiny):
     done = run_cli("prompt", "graph/forecast", "--data", tiny, "--place", "b", "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
-    assert list(shown) == ["messages", "text", "tokens", "truth", "template", "dropped"]
+    assert list(shown) == ["messages", "text", "tokens", "truth", "template", "dropped", "told"]
     assert list(shown["template"]) == ["id", "version", "sha256"]
     assert shown["template"]["id"] == "graph/forecast"
     assert shown["tokens"] is None

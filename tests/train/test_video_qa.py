@@ -1,6 +1,7 @@
 """Questions about clips: heard as soft tokens or told in words, learned on made clips, answered about others."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def recipe(llm: str, **changes) -> VideoQARecipe:
 WORDS = {"template": "video/question-answer.chat", "encoder": {}, "up": {}}
 
 
+@pytest.fixture(scope="module")
+def reader(tiny, tmp_path_factory):
+    """A model whose context holds a clip in words, some 2,800 tokens of the tiny tokenizer."""
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(tiny(), folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    return str(folder)
+
+
 def losses(out: Path) -> list[float]:
     return [json.loads(line)["train"] for line in (out / "log.jsonl").read_text().splitlines()]
 
@@ -83,8 +94,8 @@ def test_heads_and_adapters_are_trained_and_kept(tiny, tmp_path):
         train_video_qa(plan, tmp_path / "out")
 
 
-def test_in_words_nothing_but_adapters_is_trained(tiny, tmp_path):
-    plan = recipe(tiny(), **WORDS)
+def test_in_words_nothing_but_adapters_is_trained(reader, tmp_path):
+    plan = recipe(reader, **WORDS)
     answerer, _ = train_video_qa(plan, tmp_path / "out")
     assert not takes_soft_tokens(answerer.template)
     assert answerer.collate(answerer.rows[:2]).data is None
@@ -99,9 +110,9 @@ def test_in_words_there_is_nothing_else_to_train(tiny, change):
 
 
 @pytest.mark.parametrize(("change", "twin"), [({}, tuning.BLIND), (WORDS, UNTUNED)])
-def test_the_exam_is_about_other_clips_and_has_its_control(tiny, tmp_path, monkeypatch, change, twin):
-    plan = recipe(tiny(), **change)
-    others, _ = untrained_answerer(recipe(tiny(), seed=5))
+def test_the_exam_is_about_other_clips_and_has_its_control(reader, tmp_path, monkeypatch, change, twin):
+    plan = recipe(reader, **change)
+    others, _ = untrained_answerer(recipe(reader, seed=5))
     asked = question_rows([row["window"] for row in others.rows[:3]], plan.topics)
     monkeypatch.setattr(clip_questions, "exam_rows", lambda _: asked)
     tuning.run_finetune(plan, tmp_path / "out")
