@@ -24,7 +24,7 @@ class EncodedBatch:
     batch: Any
     """A FieldBatch or a PointBatch."""
     z: Float[Tensor, "batch slot d_st"]
-    soft: Float[Tensor, "batch slot d_lm"]
+    soft: Float[Tensor, "batch soft d_lm"]
 
 
 class ReadOut(nn.Module):
