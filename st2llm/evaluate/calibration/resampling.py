@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
-from scipy import stats
+from jaxtyping import Float64, Int64
 
 from st2llm import metrics
 from st2llm.evaluate.calibration.rates import Rates
@@ -18,7 +17,7 @@ from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.scoring.gains.block_length import block_length
 from st2llm.evaluate.scoring.gains.gain import UNORDERED_BLOCKS, Scores, paired_gain
 from st2llm.evaluate.scoring.gains.influence import BlockTotals, gain_influence
-from st2llm.evaluate.scoring.gains.interval import crossed_spread
+from st2llm.evaluate.scoring.gains.interval import block_df, combined_spread, crossed_spread
 
 PLANTED = (0.0, 0.005, 0.01, 0.02, 0.05)
 POWER_SEEDS, POWER_BLOCKS = (3, 5, 10), (40, 200)
@@ -104,21 +103,17 @@ def power(table: Scores, arm: str, metric: str) -> list[dict[str, Any]]:
     The variance of the mean over blocks is scaled by their number, that between seeds by theirs.
     """
     pool = table.totals(arm, sorted(table.samples(arm)))
-    half = pool.shape[0] // 2
-    every = np.arange(pool.shape[1])
-    ours, theirs = (_part(pool, np.arange(pool.shape[0])[part], every) for part in _sides(half))
-    influence = gain_influence(metric, ours, theirs)
-    in_time = table.block not in UNORDERED_BLOCKS
+    influence, in_time = _influence_of_halves(pool, metric), table.block not in UNORDERED_BLOCKS
+    half, count = influence.shape
     blocks = crossed_spread(influence.mean(axis=0)[None], in_time=in_time).se ** 2
     between = max(0.0, crossed_spread(influence, in_time=in_time).se ** 2 - blocks)
     found = []
     for seeds in POWER_SEEDS:
         for number in POWER_BLOCKS:
-            parts = blocks * len(every) / number, between * half / seeds
-            df_blocks = max(2, int(0.4 * number ** (2 / 3))) if in_time else number - 1
-            df = sum(parts) ** 2 / (parts[0] ** 2 / df_blocks + parts[1] ** 2 / (seeds - 1))
-            detectable = float(stats.t.ppf([0.975, 0.8], df).sum()) * float(np.sqrt(sum(parts)))
-            found.append({"seeds": seeds, "blocks": number, "detectable": detectable, "df": df})
+            spread = combined_spread(
+                blocks * count / number, block_df(number, in_time=in_time), between * half / seeds, seeds
+            )
+            found.append({"seeds": seeds, "blocks": number, "detectable": spread.detectable, "df": spread.df})
     seed_sd = float(np.sqrt(between * half))
     return [{"arm": arm, "seed_sd": seed_sd, **row} for row in found]
 
@@ -131,10 +126,14 @@ def _run_length(pool: BlockTotals, metric: str, table: Scores) -> int:
     """Length of the runs of blocks that are resampled together."""
     if table.block in UNORDERED_BLOCKS or pool.shape[0] < 2:
         return 1
-    half = pool.shape[0] // 2
-    every = np.arange(pool.shape[1])
-    ours, theirs = (_part(pool, np.arange(pool.shape[0])[part], every) for part in _sides(half))
-    return int(np.ceil(block_length(gain_influence(metric, ours, theirs).mean(axis=0))))
+    return int(np.ceil(block_length(_influence_of_halves(pool, metric).mean(axis=0))))
+
+
+def _influence_of_halves(pool: BlockTotals, metric: str) -> Float64[np.ndarray, "seed block"]:
+    """Influence values of the gain of the first half of an arm's seeds over the second."""
+    order, every = np.arange(pool.shape[0]), np.arange(pool.shape[1])
+    ours, theirs = (_part(pool, order[part], every) for part in _sides(len(order) // 2))
+    return gain_influence(metric, ours, theirs)
 
 
 def _resampled_blocks(blocks: int, length: int, rng: np.random.Generator) -> Int64[np.ndarray, " block"]:

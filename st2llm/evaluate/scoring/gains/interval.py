@@ -63,10 +63,24 @@ def crossed_spread(influence: Float64[np.ndarray, "seed block"], *, in_time: boo
     residual = influence - by_block - by_seed[:, None] + influence.mean()
     interaction = (residual**2).sum() / ((seeds - 1) * max(blocks - 1, 1))
     between = max(0.0, float(by_seed.var(ddof=1) / seeds - interaction / (seeds * blocks)))
+    return combined_spread(variance, df, between, seeds)
+
+
+def combined_spread(variance: float, df: float, between: float, seeds: int) -> Spread:
+    """The spread of a mean over blocks and seeds, with the degrees of freedom of Satterthwaite (1946).
+
+    variance, df: of the mean over blocks, and its degrees of freedom. between: the variance of the mean over seeds.
+    """
     total = variance + between
     if total == 0:
         return Spread(0.0, df)
     return Spread(float(np.sqrt(total)), total**2 / (variance**2 / df + between**2 / (seeds - 1)))
+
+
+def block_df(blocks: int, *, in_time: bool) -> int:
+    """The degrees of freedom of the variance of a mean over blocks: the number of cosine terms."""
+    cosines = max(2, int(_COSINES * blocks ** (2 / 3))) if in_time else blocks - 1
+    return min(cosines, blocks - 1)
 
 
 def _block_variance(by_block: Float64[np.ndarray, " block"], *, in_time: bool) -> tuple[float, float]:
@@ -77,8 +91,7 @@ def _block_variance(by_block: Float64[np.ndarray, " block"], *, in_time: bool) -
     blocks = len(by_block)
     if blocks < 2:
         return 0.0, 1.0
-    cosines = max(2, int(_COSINES * blocks ** (2 / 3))) if in_time else blocks - 1
-    cosines = min(cosines, blocks - 1)
+    cosines = block_df(blocks, in_time=in_time)
     angle = np.pi * np.arange(1, cosines + 1)[:, None] * (np.arange(blocks) + 0.5) / blocks
     projections = np.sqrt(2 / blocks) * np.cos(angle) @ (by_block - by_block.mean())
     return float((projections**2).mean() / blocks), float(cosines)
