@@ -14,6 +14,7 @@ from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.blocks import block_of_samples, middle_times
 from st2llm.evaluate.scoring.gains.choice import Choices, make_choices
 from st2llm.evaluate.scoring.gains.gain import Scores, with_interval
+from st2llm.evaluate.scoring.gains.influence import pooled
 from st2llm.evaluate.scoring.gains.multiplicity import adjust_for_arms
 from st2llm.evaluate.scoring.gains.validation import score_validation, validation_score
 from st2llm.evaluate.scoring.totals import mean_draws, totals_by_sample
@@ -184,7 +185,7 @@ def _widened(table: Scores, metric: str, gain: Gain, llm: float, reference: floa
     """The gain with its interval widened by two optimisms in the unit of the metric."""
     unit = 1.0
     if metric not in metrics.HIGHER_IS_BETTER:
-        error = table.estimate(metric, gain.vs).value
+        error = pooled(metric, table.totals(gain.vs, sorted(table.samples(gain.vs))))
         unit = 1 / error if error else 0.0
     return with_interval(gain, optimism_llm=llm * unit, optimism_reference=reference * unit)
 
