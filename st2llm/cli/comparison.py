@@ -41,17 +41,25 @@ def compare(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out; finished arms are kept.")
     ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="With --resume, delete finished arms that the suite no longer has as they were."
+        ),
+    ] = False,
 ) -> None:
     """Run a suite: compare language models with native models and baselines on identical samples."""
     from st2llm.evaluate.run.plan import Overrides, make
 
+    if prune and not resume:
+        raise typer.BadParameter("--prune deletes arms of a run that is resumed. Add --resume.")
     make(
         suite, Overrides(data, llm, limit), out=out, resume=resume
     )  # errors of the suite come before torch is loaded
     from st2llm.evaluate.run.compare import compare as run
     from st2llm.evaluate.run.cost import processor_time
 
-    report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume)
+    report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume, prune=prune)
     Console().print(report.table())
     took = f"Took {processor_time()}" + (" since it was resumed." if resume else ".")
     typer.echo("\n".join([report.verdict, took, *(f"Report: {page}" for page in report.pages)]))

@@ -73,11 +73,19 @@ def _suite(results: RunResults) -> tuple[tuple[str, str], ...]:
         ),
         ("bootstrap", ", ".join(f"{k} {_plain(v)}" for k, v in (config.get("bootstrap") or {}).items())),
         ("commit", commit),
+        ("kept from earlier starts, not in the suite now", ", ".join(_kept_arms(results))),
         ("started", started),
         ("took", format_duration(finite_number(run.get("seconds"))) if run.get("seconds") else None),
         ("config sha256", run.get("config_sha256")),
         ("initial encoder sha256", ", ".join(hashes)),
     )
+
+
+def _kept_arms(results: RunResults) -> list[str]:
+    """Predictors in the results that the last start of the run did not name."""
+    resumed = results.run.get("resumed") or [{}]
+    reported = {record.predictor for record in results.records}
+    return [name for name in resumed[-1].get("kept", []) if name in reported]
 
 
 def _llm(results: RunResults) -> tuple[tuple[str, str], ...]:

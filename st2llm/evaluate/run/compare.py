@@ -37,6 +37,7 @@ def compare(
     out: str | Path | None = None,
     limit: int | None = None,
     resume: bool = False,
+    prune: bool = False,
     progress: bool = True,
     predictors: Sequence[Predictor] = (),
 ) -> Report:
@@ -44,7 +45,9 @@ def compare(
 
     predictors: Python objects to compare with those of the suite (see `st2llm.wrap`), as arms without a language model.
     data, llm, limit: override those of the suite. out: by default runs/<suite id>. resume: continues the run in `out`;
-    finished arms are not run again. Raises ConfigError for unknown names, StorageError where results cannot be written.
+    finished arms are neither run again nor deleted: those of predictors that are no longer passed or named stay in the
+    report, and the earlier arms of a changed predictor are moved to `replaced/`. prune: deletes both. Raises
+    ConfigError for unknown names, StorageError where results cannot be written.
     """
     names = tuple(predictor.name for predictor in predictors)
     changes = plan.Overrides(data=data, llm=llm, limit=limit, custom=names)
@@ -54,7 +57,7 @@ def compare(
         show_run_progress(progress, plan.planned_arms(planned)) as reporter,
     ):
         reports = [
-            _run(each, store, predictors, reporter)
+            _run(each, store, predictors, reporter, prune=prune)
             for each, store in zip(planned.suites, planned.stores, strict=True)
         ]
     if len(reports) == 1:
@@ -81,7 +84,12 @@ def _claimed(planned: plan.Plan, *, resume: bool) -> Iterator[None]:
 
 
 def _run(
-    suite: Suite, store: RunStore, predictors: Sequence[Predictor], reporter: ProgressReporter
+    suite: Suite,
+    store: RunStore,
+    predictors: Sequence[Predictor],
+    reporter: ProgressReporter,
+    *,
+    prune: bool,
 ) -> Report:
     data, faults = _with_faults(suite, _load(suite))
     studies = []
@@ -89,7 +97,9 @@ def _run(
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
         studies.append(Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, predictors)))
     first = studies[0].inputs
-    store.open({**run_card(first), **_faults_json(data, faults)})
+    resumed = store.open({**run_card(first), **_faults_json(data, faults)}, prune=prune)
+    for note in resumed.notes:
+        reporter.note(note)
     # Controls run first: the other results mean little where the suite cannot detect a planted gain.
     run_controls(studies[0], store)
     for study in studies:

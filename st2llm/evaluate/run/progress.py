@@ -30,12 +30,14 @@ class ProgressReporter:
     """Callbacks of a long run: `start(label, steps)` begins a stage, `update(step)` says how many steps are done.
 
     In a comparison, `begin(suite, key)` comes before the stages of an arm, and `finish(suite, key)` after them.
+    `note(text)` says what a person should know beside them.
     """
 
     start: Callable[[str, int], None] = lambda label, steps: None
     update: Callable[[int], None] = lambda step: None
     begin: Callable[[str, str], None] = lambda suite, key: None
     finish: Callable[[str, str], None] = lambda suite, key: None
+    note: Callable[[str], None] = lambda text: None
 
 
 NO_PROGRESS = ProgressReporter()
@@ -167,10 +169,12 @@ def show_run_progress(show: bool, arms: Sequence[PlannedArm]) -> Iterator[Progre
         yield NO_PROGRESS
         return
     console, run = Console(stderr=True), RunProgress(arms)
+
+    def print_line(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False)
+
     if not console.is_terminal:
-        yield _report(
-            run, _print_lines(run, lambda line: console.print(line, soft_wrap=True, highlight=False))
-        )
+        yield _report(run, _print_lines(run, print_line), print_line)
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -179,7 +183,7 @@ def show_run_progress(show: bool, arms: Sequence[PlannedArm]) -> Iterator[Progre
         def show_line(begins: bool) -> None:
             bar.update(shown, description=run.line(), completed=run.share)
 
-        yield _report(run, show_line)
+        yield _report(run, show_line, print_line)
 
 
 def _print_lines(run: RunProgress, print_line: Callable[[str], None]) -> Callable[[bool], None]:
@@ -194,7 +198,7 @@ def _print_lines(run: RunProgress, print_line: Callable[[str], None]) -> Callabl
     return show
 
 
-def _report(run: RunProgress, show: Callable[[bool], None]) -> ProgressReporter:
+def _report(run: RunProgress, show: Callable[[bool], None], note: Callable[[str], None]) -> ProgressReporter:
     """Callbacks that keep `run` up to date. show: called after each, with whether an arm begins."""
 
     def begin(suite: str, key: str) -> None:
@@ -209,7 +213,7 @@ def _report(run: RunProgress, show: Callable[[bool], None]) -> ProgressReporter:
         run.update(step)
         show(False)
 
-    return ProgressReporter(start, update, begin, run.finish)
+    return ProgressReporter(start, update, begin, run.finish, note)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Writes a run folder. Each file is written atomically, so a killed run can be resumed."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from st2llm import config
 from st2llm.config.suite import Suite
 from st2llm.data.windows.fitted_on import FITTED_ON_KEY, NOT_FITTED, FittedOn
 from st2llm.errors import ConfigError
+from st2llm.evaluate.run_folder import resumption
 from st2llm.evaluate.run_folder.reading import read_json, read_record, read_table
+from st2llm.evaluate.run_folder.resumption import Resumption
 from st2llm.files import remove_temporary, write_atomically
 
 
@@ -66,34 +68,55 @@ class RunStore:
                 f"{self.root} already holds a run. Continue it with --resume, or choose another --out."
             )
 
-    def open(self, run: Mapping[str, Any]) -> None:
+    def open(self, run: Mapping[str, Any], *, prune: bool = False) -> Resumption:
         """Writes run.json, or resumes the run that exists.
 
-        Predictors may have been added, removed or changed; a changed one is run again, the others are kept. Raises
-        ConfigError where anything else in the suite, the data or the split differs.
+        Predictors may have been added, removed or changed. Nothing finished is deleted: arms of a removed predictor
+        stay in the run and its report, those of a changed one are moved to `replaced/` and run again. prune: deletes
+        both. Raises ConfigError where anything else in the suite, the data or the split differs.
         """
         path = self.root / "run.json"
         if not path.exists():
             write_json(path, run)
-            return
+            return Resumption()
         remove_temporary(self.root)
         before = read_record(path, _CARD_KEYS)
+        old = config.upgrade(before["config"], into=Suite)
+        self._check_unchanged(before, old, run)
+        if prune:
+            self._prune(run["config"]["predictors"])
+        finished = {str(result["predictor"]) for result in self.arms()}
+        # Numbered by the starts in run.json, so that a resumption that was killed goes on in the same folder.
+        aside = self.root / resumption.REPLACED / str(len(before.get("resumed", [])) + 1)
+        changes = resumption.resumption(old, run["config"], finished, aside)
+        for key in self._keys_of(changes.replaced):
+            resumption.set_aside(self.root, key, aside)
+        if prune:
+            resumption.delete_replaced(self.root)
+        again = {key: run[key] for key in ("commit", "dirty", "changed", "started")}
+        again |= {"same_commit": run["commit"] == before["commit"], **changes.to_json()}
+        settings = resumption.merge_settings(run, old, changes.kept)
+        kept = {key: value for key, value in before.items() if key != "finished"}
+        write_json(path, {**kept, **settings, "resumed": [*before.get("resumed", []), again]})
+        return changes
+
+    def _prune(self, predictors: Sequence[Mapping[str, Any]]) -> None:
+        """Deletes the finished arms of all other predictors."""
+        names = {str(predictor["name"]) for predictor in predictors}
+        for key in self._keys_of({str(result["predictor"]) for result in self.arms()} - names):
+            resumption.delete(self.root, key)
+
+    def _check_unchanged(
+        self, before: Mapping[str, Any], old: Mapping[str, Any], run: Mapping[str, Any]
+    ) -> None:
+        """Raises ConfigError where data, split or a setting that all arms depend on differ. old: the suite before."""
         for key in ("data_sha256", "side_sha256", "split_sha256"):
             if key in before and before[key] != run[key]:
                 raise self._mismatch(key, before[key][:12], run[key][:12])
-        old, new = config.upgrade(before["config"], into=Suite), run["config"]
+        new = run["config"]
         for key in sorted((set(old) | set(new)) - _MAY_CHANGE):
             if old.get(key) != new.get(key):
                 raise self._mismatch(key, old.get(key), new.get(key))
-        wanted = {p["name"]: p for p in new["predictors"]}
-        for predictor in old["predictors"]:
-            if wanted.get(predictor["name"]) != predictor:
-                self._remove_result(predictor["name"])
-        again = {key: run[key] for key in ("commit", "dirty", "changed", "started")}
-        again["same_commit"] = run["commit"] == before["commit"]
-        settings = {key: run[key] for key in ("config", "config_sha256", "suite")}
-        kept = {key: value for key, value in before.items() if key != "finished"}
-        write_json(path, {**kept, **settings, "resumed": [*before.get("resumed", []), again]})
 
     def mark_finished(self, time: str) -> None:
         """Records in run.json that every arm has finished, and when (ISO 8601)."""
@@ -106,11 +129,9 @@ class RunStore:
             f"Choose another --out, or undo the change."
         )
 
-    def _remove_result(self, predictor: str) -> None:
-        """Makes the arms of a predictor unfinished."""
-        for path in self._arm_files():
-            if read_record(path)["predictor"] == predictor:
-                path.unlink()
+    def _keys_of(self, predictors: Collection[str]) -> list[str]:
+        """The keys of the finished arms of these predictors."""
+        return [path.stem for path in self._arm_files() if read_record(path)["predictor"] in predictors]
 
     def finished(self, key: str) -> dict[str, Any] | None:
         """The result of a finished arm, or None."""

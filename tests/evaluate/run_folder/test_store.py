@@ -104,17 +104,61 @@ def test_a_suite_whose_setting_for_all_arms_changed_cannot_be_resumed(tmp_path):
     assert read_json(tmp_path / "run.json") == RUN
 
 
-def test_a_suite_with_other_predictors_goes_on_and_only_changed_ones_are_unfinished(tmp_path):
+@pytest.fixture
+def half_finished(tmp_path):
+    """A run with one finished arm each of the predictors a and b."""
     store = RunStore(tmp_path)
     store.open(RUN)
     for name in ("a", "b"):
         store.finish(f"{name}-0", {"key": f"{name}-0", "predictor": name}, pd.DataFrame({"value": [1.0]}), [])
+    return store
+
+
+def resume_with(store, predictors, **options):
+    return store.open({**RUN, "config": {**CONFIG, "predictors": predictors}}, **options)
+
+
+def test_a_changed_predictor_runs_again_and_its_earlier_result_is_set_aside(half_finished):
     changed = [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "c", "x": 1}]
-    store.open({**RUN, "config": {**CONFIG, "predictors": changed}, "config_sha256": "f" * 64})
-    assert store.finished("a-0") is not None
-    assert store.finished("b-0") is None
-    card = read_json(tmp_path / "run.json")
-    assert (card["config"]["predictors"], card["config_sha256"]) == (changed, "f" * 64)
+    resumption = resume_with(half_finished, changed)
+    assert half_finished.finished("a-0") is not None and half_finished.finished("b-0") is None
+    aside = half_finished.root / "replaced/1"
+    assert {str(path.relative_to(aside)) for path in aside.rglob("b-0.*")} == {
+        "arms/b-0.json",
+        "predictions/b-0.parquet",
+    }
+    assert resumption.notes == (f"Run again with changed settings: b. The earlier results lie in {aside}.",)
+    card = read_json(half_finished.root / "run.json")
+    assert card["config"]["predictors"] == changed and card["resumed"][0]["replaced"] == ["b"]
+
+
+def test_a_finished_predictor_that_the_suite_no_longer_names_is_kept_and_told(half_finished):
+    resumption = resume_with(half_finished, [{"name": "b", "x": 1}, {"name": "c", "x": 1}])
+    assert half_finished.finished("a-0") is not None and not (half_finished.root / "replaced").exists()
+    assert "not in the suite now: a." in resumption.notes[0] and "--prune" in resumption.notes[0]
+    card = read_json(half_finished.root / "run.json")
+    assert [p["name"] for p in card["config"]["predictors"]] == ["b", "c", "a"]
+    assert card["config_sha256"] != RUN["config_sha256"] and card["resumed"][0]["kept"] == ["a"]
+
+
+def test_a_predictor_without_a_finished_arm_is_dropped(half_finished):
+    (half_finished.root / "arms/a-0.json").unlink()
+    assert resume_with(half_finished, [{"name": "b", "x": 1}]).notes == ()
+    assert read_json(half_finished.root / "run.json")["config"]["predictors"] == [{"name": "b", "x": 1}]
+
+
+def test_pruning_deletes_what_the_suite_does_not_name_as_it_was(half_finished):
+    resume_with(half_finished, [{"name": "a", "x": 1}, {"name": "b", "x": 2}])
+    assert resume_with(half_finished, [{"name": "b", "x": 3}], prune=True).notes == ()
+    left = {str(path.relative_to(half_finished.root)) for path in half_finished.root.rglob("*-0.*")}
+    assert left == set()
+    assert [p["name"] for p in read_json(half_finished.root / "run.json")["config"]["predictors"]] == ["b"]
+
+
+def test_pruning_deletes_nothing_where_the_run_cannot_be_resumed(half_finished):
+    with pytest.raises(ConfigError, match="cannot be resumed"):
+        half_finished.open({**RUN, "data_sha256": "f" * 64, "config": {"predictors": []}}, prune=True)
+    assert len(half_finished.arms()) == 2
 
 
 def test_a_setting_that_came_since_leaves_finished_arms_finished(tmp_path):

@@ -46,6 +46,21 @@ def test_a_wrapped_model_is_validated_scored_and_listed_like_any_other(suite, tm
 
 
 @pytest.mark.slow
+def test_a_wrapped_model_that_is_not_passed_again_stays_in_the_report_until_it_is_pruned(
+    suite, tmp_path, capsys
+):
+    out = tmp_path / "run"
+    theirs = [st2llm.wrap(yesterday, name="theirs")]
+    st2llm.compare(suite, out=out, progress=False, predictors=theirs)
+    again = pooled(st2llm.compare(suite, out=out, resume=True))
+    assert again["theirs"]["n"] == again["last-value"]["n"]
+    assert "not in the suite now: theirs." in capsys.readouterr().err
+    assert "not in the suite now" in (out / "report.md").read_text()
+    pruned = pooled(st2llm.compare(suite, out=out, resume=True, prune=True, progress=False))
+    assert "theirs" not in pruned and "last-value" in pruned
+
+
+@pytest.mark.slow
 def test_predictions_of_a_file_score_as_they_did_where_they_were_made(suite, tmp_path):
     first = st2llm.compare(
         suite, out=tmp_path / "one", progress=False, predictors=[st2llm.wrap(yesterday, name="theirs")]
