@@ -16,7 +16,7 @@ from st2llm.data.fetch import cache_dir
 from st2llm.errors import ConfigError, DataError, StorageError
 from st2llm.llm import answer_database
 from st2llm.llm.endpoint.client import StreamingCompleter
-from st2llm.types import GREEDY, Answer, Completer, Decoding, Prompt
+from st2llm.types import GREEDY, Answer, Completer, Decoding, Prompt, PromptLike, as_prompts
 
 _MAX_KEYS_PER_QUERY = 500
 _HINT = (
@@ -121,15 +121,18 @@ class CachedCompleter:
     identity: str
     batch_size: int = 64
 
-    def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
+    def complete(
+        self, prompts: PromptLike | Sequence[PromptLike], decoding: Decoding = GREEDY
+    ) -> list[Answer]:
+        given = as_prompts(prompts)
         keys = [
             [answer_key(self.identity, prompt, decoding, draw) for draw in range(decoding.draws)]
-            for prompt in prompts
+            for prompt in given
         ]
         cached = self.store.get([key for row in keys for key in row])
         missing = {
             row[0]: (prompt, row)
-            for prompt, row in zip(prompts, keys, strict=True)
+            for prompt, row in zip(given, keys, strict=True)
             if any(key not in cached for key in row)
         }
         pending = list(missing.values())

@@ -27,7 +27,7 @@ from st2llm.llm.decode.single_text import SingleTextEngine
 from st2llm.llm.grammar import build_automaton
 from st2llm.llm.grammar.vocabulary import vocabulary_of
 from st2llm.llm.tokenizer import FastTokenizer, read_tokenizer
-from st2llm.types import GREEDY, Answer, Decoding, Prompt, Slot
+from st2llm.types import GREEDY, Answer, Decoding, Prompt, PromptLike, Slot, as_prompts
 
 _log = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -75,15 +75,17 @@ class LanguageModel:
         rows: Tensor = self.model.get_input_embeddings()(ids)
         return rows
 
-    def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
+    def complete(
+        self, prompts: PromptLike | Sequence[PromptLike], decoding: Decoding = GREEDY
+    ) -> list[Answer]:
         """Answers in the order of the prompts, `decoding.draws` for each; answers under a grammar can always be
         parsed.
 
-        A prompt with messages goes through the chat template, any other is continued as it is. Without a
-        grammar the answer is one line of free text. Raises AlignmentError for a prompt with slots, ConfigError
-        for one that is empty or too long for the model's context.
+        A prompt with messages goes through the chat template; any other, and a plain string, is continued as it
+        is. Without a grammar the answer is one line of free text. Raises AlignmentError for a prompt with slots,
+        ConfigError for one that is empty or too long for the model's context.
         """
-        requests = [self._request(prompt) for prompt in prompts]
+        requests = [self._request(prompt) for prompt in as_prompts(prompts)]
         draws = self.engine.generate(requests, decoding) if requests else []
         return [
             Answer(
@@ -100,19 +102,20 @@ class LanguageModel:
             for i, draw in enumerate(draws)
         ]
 
-    def score(self, prompt: Prompt, candidates: Sequence[str]) -> Float64[np.ndarray, " candidate"]:
+    def score(self, prompt: PromptLike, candidates: Sequence[str]) -> Float64[np.ndarray, " candidate"]:
         """Log-probability in nats of each candidate as the continuation of the prompt, over the whole vocabulary.
 
         The prompt and every prefix that candidates share are read once. Candidates follow the prompt directly,
         so a candidate includes its own leading space. Raises AlignmentError for a prompt with slots,
         ConfigError for an empty list, an empty candidate, or a text too long for the model's context.
         """
+        (prompt,) = as_prompts(prompt)
         _check_no_slots(prompt)
         candidate_ids = [self.tokenizer.encode_continuation(candidate) for candidate in candidates]
         return self.engine.candidate_logprobs(self.tokenizer.prompt_ids(prompt), candidate_ids)
 
     def log_likelihood(
-        self, prompts: Sequence[Prompt], answers: Sequence[str] | None = None
+        self, prompts: PromptLike | Sequence[PromptLike], answers: Sequence[str] | None = None
     ) -> Float64[np.ndarray, " prompt"]:
         """Log-probability in nats of an answer to each prompt, among all answers that its grammar allows.
 
@@ -120,6 +123,7 @@ class LanguageModel:
         nan where the grammar does not allow the answer. Divided by -ln 2 and the number of values, these are bits
         per value (LLMTime, Gruver et al. 2023, reports this up to the bin width). Raises as `complete` does.
         """
+        prompts = as_prompts(prompts)
         requests = [self._request(prompt) for prompt in prompts]
         texts = [prompt.truth for prompt in prompts] if answers is None else list(answers)
         answer_ids = [self._answer_ids(text) for text in texts]

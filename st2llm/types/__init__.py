@@ -25,7 +25,17 @@ from st2llm.types.grammar import (
     Scientific,
 )
 from st2llm.types.interfaces import Completer, Scorer, Serializer, Tokenizer
-from st2llm.types.prompt import GREEDY, Answer, Decoding, Prompt, Slot, TemplateId, ToldValues
+from st2llm.types.prompt import (
+    GREEDY,
+    Answer,
+    Decoding,
+    Prompt,
+    PromptLike,
+    Slot,
+    TemplateId,
+    ToldValues,
+    as_prompts,
+)
 from st2llm.types.sample import Prediction, Sample, Side
 from st2llm.types.seed import seed_from
 from st2llm.types.side import Calendar, Covariate, Note
@@ -67,6 +77,7 @@ __all__ = [
     "Pair",
     "Prediction",
     "Prompt",
+    "PromptLike",
     "Provenance",
     "Ranking",
     "Sample",
@@ -85,6 +96,7 @@ __all__ = [
     "Trajectory",
     "ValidationWindows",
     "Video",
+    "as_prompts",
     "check_training_windows",
     "check_validation_windows",
     "checked",

@@ -1,6 +1,7 @@
 """Prompts, decoding settings, and the answers of language models."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from st2llm.errors import DataError
@@ -112,6 +113,35 @@ class Prompt:
 
     def __str__(self) -> str:
         return self.text
+
+
+PromptLike = Prompt | str
+"""What language models take: a prompt, or a plain string, which is continued as it is."""
+
+
+def as_prompts(prompts: object) -> list[Prompt]:
+    """One or several prompts or plain strings as a list of prompts; a string has no messages and no grammar.
+
+    Raises DataError for anything else.
+    """
+    several = [prompts] if isinstance(prompts, Prompt | str) else prompts
+    if not isinstance(several, Sequence):
+        raise DataError(
+            f"A language model takes a prompt, a string, or a list of them, but {type(prompts).__name__} came. "
+            f"Pass the text as a string."
+        )
+    return [_as_prompt(prompt, number) for number, prompt in enumerate(several)]
+
+
+def _as_prompt(prompt: object, number: int) -> Prompt:
+    if isinstance(prompt, str):
+        return Prompt((), (prompt,), "", TemplateId("plain-text", 1, ""))
+    if not isinstance(prompt, Prompt):
+        raise DataError(
+            f"A language model takes prompts or strings, but item {number} is of type {type(prompt).__name__}. Pass "
+            f"the text as a string, or chat messages as `llm.tokenizer.messages_prompt(messages)`."
+        )
+    return prompt
 
 
 @checked

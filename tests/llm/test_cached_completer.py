@@ -316,3 +316,11 @@ def test_another_word_than_on_and_off_is_refused(cache, monkeypatch):
 def test_remembering_needs_no_torch():
     code = "import sys, st2llm.llm.answer_cache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_plain_string_is_asked_once(store):
+    inner = Counting()
+    completer = CachedCompleter(inner, store, "m")
+    first, again = completer.complete("a question"), completer.complete(["a question"])
+    assert inner.prompts == ["a question"]
+    assert [answer.text for answer in again] == [answer.text for answer in first]

@@ -199,3 +199,13 @@ def test_smollm2_with_random_weights_has_its_tokenizer_and_depth_but_not_its_wor
     assert (drawn.depth, drawn.depth_full, drawn.d_lm, drawn.pretrained) == (2, 30, 576, False)
     assert drawn.tokenizer.encode("12") == smollm2.tokenizer.encode("12")
     assert drawn.token_rms == pytest.approx(drawn.model.config.initializer_range, rel=0.05)
+
+
+def test_plain_strings_are_answered_as_prompts_of_that_text_are(tiny, prompt):
+    llm = load_llm(tiny(), dtype="fp32")
+    asked = [prompt("12, 14"), prompt("7,")]
+    wanted = [answer.text for answer in llm.complete(asked)]
+    assert [answer.text for answer in llm.complete(["12, 14", "7,"])] == wanted
+    assert [answer.text for answer in llm.complete("7,")] == wanted[1:]
+    assert llm.score("7,", [" 1", " 2"]).tolist() == llm.score(asked[1], [" 1", " 2"]).tolist()
+    assert llm.log_likelihood("7,", ["8"]).tolist() == llm.log_likelihood([asked[1]], ["8"]).tolist()

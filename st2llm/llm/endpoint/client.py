@@ -34,7 +34,7 @@ import httpx
 from st2llm.errors import ArtefactError, ConfigError
 from st2llm.llm.endpoint import api_key, protocol
 from st2llm.llm.endpoint.background import run_in_background
-from st2llm.types import GREEDY, Answer, Decoding, Prompt
+from st2llm.types import GREEDY, Answer, Decoding, Prompt, PromptLike, as_prompts
 
 PREFIX = "openai:"
 MAX_REPLY_BYTES = 16 * 2**20
@@ -123,13 +123,19 @@ class RemoteModel:
         """The endpoint and its model, without any key: the same as `name`."""
         return self.name
 
-    def complete(self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY) -> list[Answer]:
-        """An answer for each draw of each prompt; raises as `stream` does."""
-        answers = dict(self.stream(prompts, decoding))
-        return [answers[i] for i in range(len(prompts) * decoding.draws)]
+    def complete(
+        self, prompts: PromptLike | Sequence[PromptLike], decoding: Decoding = GREEDY
+    ) -> list[Answer]:
+        """An answer for each draw of each prompt or plain string; raises as `stream` does."""
+        given = as_prompts(prompts)
+        answers = dict(self.stream(given, decoding))
+        return [answers[i] for i in range(len(given) * decoding.draws)]
 
     def stream(
-        self, prompts: Sequence[Prompt], decoding: Decoding = GREEDY, skip: Collection[int] = ()
+        self,
+        prompts: PromptLike | Sequence[PromptLike],
+        decoding: Decoding = GREEDY,
+        skip: Collection[int] = (),
     ) -> Generator[tuple[int, Answer], None, None]:
         """Yields answers in the order of arrival, each once, with its index in the list that `complete` returns.
 
@@ -139,9 +145,9 @@ class RemoteModel:
         before the first request.
         """
         api_key.check_key()
-        requests = [protocol.build_request(prompt, decoding, self.model) for prompt in prompts]
+        requests = [protocol.build_request(prompt, decoding, self.model) for prompt in as_prompts(prompts)]
         skipped = frozenset(skip)
-        indices = [i for i in range(len(prompts) * decoding.draws) if i not in skipped]
+        indices = [i for i in range(len(requests) * decoding.draws) if i not in skipped]
         run = _StreamRun(self, requests, decoding, indices)
         with run_in_background(run.run_workers, lambda: run.arrived.put(None)) as check_outcome:
             while (arrival := run.arrived.get()) is not None:

@@ -307,3 +307,9 @@ def test_prompts_that_cannot_be_asked_are_told_before_any_is(endpoint, prompts, 
     with pytest.raises(AlignmentError, match="slot 'places'"):
         endpoint.llm().complete([*prompts, prompt("12,", slots=(Slot("places", 2),))])
     assert endpoint.counts()["bodies"] == []
+
+
+def test_a_plain_string_is_one_request(endpoint, prompt):
+    (answer,) = endpoint.llm(RetryPolicy()).complete("12, 14")
+    assert answer.prompt_sha256 == prompt("12, 14").sha256
+    assert len(endpoint.counts()["bodies"]) == 1
