@@ -12,6 +12,7 @@ from rich.console import Console
 from support import tiny_card
 from support.command_line import is_one_message, run_cli, run_process
 
+from st2llm import cli
 from st2llm.cli import main
 from st2llm.commands import catalog
 from st2llm.errors import DataError
@@ -110,7 +111,7 @@ def test_samples_are_counted_one_default_horizon_apart(tiny):
 def test_a_prompt_is_its_text_and_the_lint_finds_no_leak_in_it(tiny):
     plain = run_cli("prompt", "graph/forecast", "--data", tiny)
     linted = run_cli("prompt", "graph/forecast", "--data", tiny, "--lint")
-    assert (linted.returncode, linted.stderr) == (0, "")
+    assert (linted.returncode, linted.stderr) == (0, "lint: clean, no leak of the answer was found\n")
     assert linted.stdout == plain.stdout != ""
 
 
@@ -175,6 +176,7 @@ def test_an_output_path_that_is_a_file_is_one_message_and_left_as_it_is(tmp_path
 def test_commands_without_a_model_leave_torch_unimported(tiny):
     code = """
 import sys
+from st2llm import cli
 from st2llm.cli import main
 for words in (["data", "list"], ["data", "show", sys.argv[1]], ["prompt", "graph/forecast", "--data", sys.argv[1]]):
     try:
@@ -212,7 +214,7 @@ def test_offline_with_nothing_cached_says_which_command_gets_it(tmp_path):
 
 
 def _raising(error):
-    def raise_it(*_):
+    def raise_it(*_, **__):
         raise error
 
     return raise_it
@@ -254,12 +256,24 @@ def test_a_full_disk_is_one_message_that_names_the_file(monkeypatch):
     assert "results.jsonl" in done.stderr
 
 
-def test_an_interrupt_exits_130_and_speaks_of_resume(monkeypatch):
-    monkeypatch.setattr(catalog, "entries", _raising(KeyboardInterrupt()))
-    done = run_cli("data", "list")
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["compare", "demo", "--out", "my runs"], "st2llm compare demo --out 'my runs' --resume"),
+        (["calibrate", "demo", "--resume"], "st2llm calibrate demo --resume"),
+        (["pretrain", "los-loop-masked"], "st2llm pretrain los-loop-masked --resume"),
+        (["align", "align-graph"], "st2llm align align-graph --resume"),
+        (["finetune", "finetune-graph"], "st2llm finetune finetune-graph --resume"),
+        (["data", "instruct", "los-loop", "--out", "s"], "st2llm data instruct los-loop --out s --resume"),
+        (["data", "list"], "Start again with: st2llm data list"),
+    ],
+)
+def test_an_interrupt_exits_130_and_names_the_command_that_goes_on(monkeypatch, words, hint):
+    monkeypatch.setattr(cli, "app", _raising(KeyboardInterrupt()))
+    done = run_cli(*words)
     assert done.returncode == 130
-    assert "--resume" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith(f"{hint}\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_installed_command_is_the_same_and_ends_with_its_exit_code(tmp_path):
@@ -274,6 +288,8 @@ def test_tokens_are_counted_where_a_model_is_named(tiny):
     done = run_cli("prompt", "graph/forecast", "--data", tiny, "--llm", "smollm2-135m", "--json")
     shown = json.loads(done.stdout)
     assert shown["tokens"] > len(shown["text"]) / 10
+    plain = run_cli("prompt", "graph/forecast", "--data", tiny, "--llm", "smollm2-135m")
+    assert plain.stderr == f"{shown['tokens']:,} tokens of smollm2-135m\n"
 
 
 def test_the_script_under_a_launcher_of_two_processes_does_the_work_once(tmp_path):

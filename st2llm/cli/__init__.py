@@ -3,26 +3,37 @@
 import errno
 import io
 import re
+import shlex
 import sys
 import traceback
 from typing import Annotated
 
 import typer
 
-from st2llm.cli import comparison, data, environment, prompts, training
+from st2llm.cli import comparison, data, environment, listing, prompts, training
+from st2llm.cli.terminal import Verbosity, use_verbosity
 from st2llm.errors import St2llmError
 
 app = typer.Typer(
     name="st2llm",
     help="Put spatio-temporal data into a language model, and find out whether it was worth it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (prompts, training, comparison, environment):
     app.add_typer(group.app)
 app.add_typer(data.app, name="data")
+app.add_typer(listing.app, name="list")
+
+_RESUMABLE = ("compare", "calibrate", "pretrain", "align", "finetune", "instruct")
+"""Commands that `--resume` continues."""
+_VERBOSITY: dict[str, Verbosity] = {
+    "--quiet": "quiet",
+    "-q": "quiet",
+    "--verbose": "verbose",
+    "-v": "verbose",
+}
 
 
 def _print_version(wanted: bool) -> None:
@@ -38,7 +49,16 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; anywhere in a command.")
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress and no notes, only results and errors; anywhere."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print what is done; anywhere.")
+    ] = False,
 ) -> None:
     """Put spatio-temporal data into a language model, and find out whether it was worth it."""
 
@@ -75,16 +95,19 @@ def _written_out(character: re.Match[str]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0 done, 1 failed, 2 usage error, 130 interrupted.
 
-    arguments: those of the process where None. `--debug` may stand anywhere among them.
+    arguments: those of the process where None. `--debug`, `--quiet` and `-v` may stand anywhere among them.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    words = [word for word in given if word != "--debug" and word not in _VERBOSITY]
+    verbosity: Verbosity = next((_VERBOSITY[word] for word in given if word in _VERBOSITY), "normal")
     _replace_unprintable()
     try:
-        app(args=[argument for argument in given if argument != "--debug"])
+        with use_verbosity(verbosity):
+            app(args=words, prog_name="st2llm")
     except KeyboardInterrupt:
-        sys.exit(_interrupted())
+        sys.exit(_interrupted(words))
     except SystemExit as leaving:
-        sys.exit(_interrupted() if leaving.code == 130 else leaving.code)
+        sys.exit(_interrupted(words) if leaving.code == 130 else leaving.code)
     except Exception as error:
         if "--debug" in given:
             traceback.print_exc()
@@ -99,8 +122,12 @@ def _replace_unprintable() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _interrupted() -> int:
-    typer.echo(
-        "Interrupted. What was finished is kept: `st2llm compare ... --resume` goes on from there.", err=True
-    )
+def _interrupted(words: list[str]) -> int:
+    """Prints the command that continues the interrupted one, or repeats one that cannot be continued."""
+    resumed = words if "--resume" in words else [*words, "--resume"]
+    if any(word in _RESUMABLE for word in words[:2]):
+        message = f"Interrupted. Finished work is kept. Continue with: st2llm {shlex.join(resumed)}"
+    else:
+        message = f"Interrupted. Start again with: st2llm {shlex.join(words)}"
+    typer.echo(message, err=True)
     return 130

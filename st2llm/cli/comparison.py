@@ -6,16 +6,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from st2llm.cli.options import example
+from st2llm.cli.options import SuiteName, example
+from st2llm.cli.terminal import is_quiet, print_rich
 
 app = typer.Typer()
 
 
 @app.command(epilog=example("st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume"))
 def compare(
-    suite: Annotated[
-        str, typer.Argument(metavar="SUITE", help="A suite file, or the name of one in evaluation/suites.")
-    ],
+    suite: SuiteName,
     data: Annotated[
         str | None,
         typer.Option(
@@ -59,8 +58,17 @@ def compare(
     from st2llm.evaluate.run.compare import compare as run
     from st2llm.evaluate.run.cost import processor_time
 
-    report = run(suite, data=data, llm=llm, out=out, limit=limit, resume=resume, prune=prune)
-    Console().print(report.table())
+    report = run(
+        suite,
+        data=data,
+        llm=llm,
+        out=out,
+        limit=limit,
+        resume=resume,
+        prune=prune,
+        progress=not is_quiet(),
+    )
+    print_rich(report.table())
     took = f"Took {processor_time()}" + (" since it was resumed." if resume else ".")
     typer.echo("\n".join([report.verdict, took, *(f"Report: {page}" for page in report.pages)]))
 
@@ -117,9 +125,7 @@ def report(
     epilog=example("st2llm calibrate five-kinds-graph --seeds 10 --out runs/calibrate-graph --resume")
 )
 def calibrate(
-    suite: Annotated[
-        str, typer.Argument(metavar="SUITE", help="A suite file, or the name of one in evaluation/suites.")
-    ],
+    suite: SuiteName,
     arms: Annotated[
         str,
         typer.Option(
@@ -154,7 +160,7 @@ def calibrate(
 
     names = tuple(name.strip() for name in arms.split(",") if name.strip())
     settings = CalibrationSettings(names, seeds=seeds, trials=trials, simulation=simulation)
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=is_quiet())
     with console.status("") as status:
         folder = run(
             suite,

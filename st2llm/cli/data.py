@@ -1,7 +1,7 @@
 """`st2llm data`: lists, describes and fetches data sets, and writes instruction sets."""
 
-import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,28 +9,32 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from st2llm.cli.options import Llm, example, print_table
+from st2llm.cli.completion import complete_data
+from st2llm.cli.options import AsJson, DataName, Llm, example
+from st2llm.cli.terminal import is_quiet, print_json, print_note, print_table
 
 app = typer.Typer(help="List, describe and fetch data sets; write instruction sets.", no_args_is_help=True)
 
 
 @app.command("list", epilog=example("st2llm data list"))
-def data_list() -> None:
+def data_list(as_json: AsJson = False) -> None:
     """List the data sets that have a card, and the language models, and whether their files are on this machine."""
     from st2llm.commands import catalog
 
-    print_table(["name", "kind", "here", "about"], [item.row() for item in catalog.entries()])
+    entries = catalog.entries()
+    if as_json:
+        print_json([asdict(entry) for entry in entries])
+    else:
+        print_table(["name", "kind", "here", "about"], [entry.row() for entry in entries])
 
 
 @app.command("show", epilog=example("st2llm data show auckland-pedestrians --plot counts.png"))
 def data_show(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
-    ],
+    name: DataName,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Plot the data into this file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Describe a data set: shape, time span, gaps, temporal and spatial dependence, split and licence."""
     from st2llm.data import load_data
@@ -42,7 +46,7 @@ def data_show(
     if plot is not None:
         draw(data, plot)
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+        print_json(facts)
     else:
         print_table(
             ["what", "value"],
@@ -55,9 +59,7 @@ def data_show(
 
 @app.command("export", epilog=example("st2llm data export auckland-pedestrians --out counts.parquet"))
 def data_export(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
-    ],
+    name: DataName,
     out: Annotated[
         Path,
         typer.Option(
@@ -82,9 +84,7 @@ def data_export(
     ),
 )
 def data_instruct(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|CARD", help="A known data set, or the path of a data card.")
-    ],
+    name: DataName,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The folder that the shards are written into.")
     ],
@@ -127,7 +127,7 @@ def data_instruct(
         TimeRemainingColumn(),
     )
     with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        *columns, console=Console(stderr=True), transient=True, disable=is_quiet() or not sys.stderr.isatty()
     ) as bar:
         shown = bar.add_task("shards", total=None)
         done = write_instructions(
@@ -139,12 +139,17 @@ def data_instruct(
 
 @app.command("fetch", epilog=example("st2llm data fetch auckland-pedestrians smollm2-135m"))
 def data_fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets and language models.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...", help="Data sets and language models.", autocompletion=complete_data
+        ),
+    ],
 ) -> None:
     """Download missing data sets and language models into the cache, and verify their checksums."""
     from st2llm.commands import catalog
 
     for name in names:
         if sys.stderr.isatty():
-            typer.echo(f"Fetching {name}", err=True)
+            print_note(f"Fetching {name}")
         typer.echo(f"{name}: {catalog.fetch(name)}")

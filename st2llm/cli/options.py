@@ -1,14 +1,25 @@
-"""Options and arguments that several commands share, and table output."""
+"""Options and arguments that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from st2llm.cli.completion import complete_config, complete_data, complete_suite
+
+_DATA_HELP = "A known data set, or the path of a data card."
 Data = Annotated[
-    str, typer.Option("--data", metavar="NAME|CARD", help="A known data set, or the path of a data card.")
+    str,
+    typer.Option("--data", metavar="NAME|CARD", help=_DATA_HELP, autocompletion=complete_data),
+]
+DataName = Annotated[str, typer.Argument(metavar="NAME|CARD", help=_DATA_HELP, autocompletion=complete_data)]
+SuiteName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUITE",
+        help="A suite file, or the name of one in evaluation/suites.",
+        autocompletion=complete_suite,
+    ),
 ]
 Llm = Annotated[
     str | None,
@@ -20,7 +31,12 @@ Llm = Annotated[
 ]
 
 ConfigName = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in alignment/configs/.")
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, or the name of one in alignment/configs/.",
+        autocompletion=complete_config,
+    ),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -32,17 +48,8 @@ RunFolder = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The folder of the run; default runs/<id>.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in DIR.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
 def example(command: str) -> str:
     return f"Example: {command}"
-
-
-def print_table(header: list[str], rows: list[list[str]], *, whole: bool = False) -> None:
-    """Prints a table. whole: never truncates the first column, however narrow the screen."""
-    table = Table(*header, box=None, pad_edge=False)
-    if whole:
-        table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row[0]) for row in rows)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

@@ -1,18 +1,24 @@
 """`st2llm prompt` and `st2llm check-description`: the prompt of a test sample, and a check of what was answered."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from st2llm.cli.options import Data, Llm, example
+from st2llm.cli.completion import complete_template
+from st2llm.cli.options import AsJson, Data, Llm, example
+from st2llm.cli.terminal import print_json, print_note
 
 app = typer.Typer()
 
 
 Template = Annotated[
-    str, typer.Argument(metavar="KIND/TASK[.VARIANT]", help="A template in prompts/, or a .md file.")
+    str,
+    typer.Argument(
+        metavar="KIND/TASK[.VARIANT]",
+        help="A template in prompts/, or a .md file.",
+        autocompletion=complete_template,
+    ),
 ]
 Index = Annotated[int, typer.Option("--index", metavar="N", help="Index of the test sample.")]
 Place = Annotated[str | None, typer.Option("--place", metavar="ID", help="Ask for this place only.")]
@@ -37,13 +43,13 @@ def prompt(
         int | None,
         typer.Option("--budget", metavar="TOKENS", help="Truncate the prompt to at most this many tokens."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     lint: Annotated[
         bool,
         typer.Option("--lint", help="Check the prompt for leaks of the answer; exit 1 if there are any."),
     ] = False,
 ) -> None:
-    """Print the prompt of one test sample; with --llm, also count its tokens."""
+    """Print the prompt of one test sample; with --llm, also the number of its tokens (on stderr)."""
     from st2llm.commands.prompt import PromptRequest, render_prompt
 
     asked = render_prompt(
@@ -53,13 +59,17 @@ def prompt(
     )
     findings = asked.lint() if lint else []
     if as_json:
-        typer.echo(json.dumps(asked.record(), ensure_ascii=False))
+        print_json(asked.record())
     else:
         typer.echo(str(asked.prompt))
+    if asked.prompt.tokens is not None and not as_json:
+        print_note(f"{asked.prompt.tokens:,} tokens of {llm}")
     for finding in findings:
         typer.echo(f"lint: {finding}", err=True)
     if findings:
         raise typer.Exit(1)
+    if lint:
+        print_note("lint: clean, no leak of the answer was found")
 
 
 @app.command(

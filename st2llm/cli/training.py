@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from st2llm.cli.options import Changes, ConfigName, Data, Resume, RunFolder, example
+from st2llm.cli.terminal import is_quiet
 
 if TYPE_CHECKING:
     from st2llm.train.loop.budget import FitResult
@@ -31,7 +32,7 @@ def pretrain(
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=PretrainRecipe)
     root = out or Path("runs") / settings.id
-    with show_progress(is_main()) as reporter:
+    with show_progress(is_main() and not is_quiet()) as reporter:
         reporter.start(settings.id, settings.budget.steps)
         done = module.pretrain(settings, root, resume=resume, on_step=reporter.update)
     _print_result(done, root)
@@ -53,7 +54,7 @@ def align(
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=align_recipe_type)
     root = out or Path("runs") / settings.id
-    with show_progress(is_main()) as reporter:
+    with show_progress(is_main() and not is_quiet()) as reporter:
         done = align_and_report(settings, root, resume=resume, reporter=reporter)
     _print_result(done, root)
 
@@ -76,7 +77,7 @@ def finetune(
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=finetune_recipe_type)
     root = out or Path("runs") / settings.id
-    with show_progress(is_main()) as reporter:
+    with show_progress(is_main() and not is_quiet()) as reporter:
         done = run_finetune(settings, root, resume=resume, reporter=reporter)
     _print_result(done, root)
 

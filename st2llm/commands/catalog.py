@@ -28,7 +28,12 @@ class CatalogEntry:
 
 def entries() -> list[CatalogEntry]:
     """All data sets, then all language models."""
-    return [*map(_data, data.cards()), *map(_model, PACKAGED_MODELS)]
+    return [*map(_data, data.cards()), *models()]
+
+
+def models() -> list[CatalogEntry]:
+    """The language models that have a name of their own."""
+    return [_model(name) for name in PACKAGED_MODELS]
 
 
 def fetch(name: str) -> Path:

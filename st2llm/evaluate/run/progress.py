@@ -216,15 +216,46 @@ def _report(run: RunProgress, show: Callable[[bool], None], note: Callable[[str]
     return ProgressReporter(start, update, begin, run.finish, note)
 
 
+class TrainingLines:
+    """Prints how far a training is, as lines: one when a stage takes its first step, then at most one per half minute.
+
+    A stage that an earlier start of the run finished takes no step, and prints nothing.
+    """
+
+    def __init__(self, print_line: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
+        self.print_line, self.now = print_line, now
+        self._label, self._steps = "", 0
+        self._first: tuple[int, float] | None = None
+        self._printed = 0.0
+
+    def start(self, label: str, steps: int) -> None:
+        """Begins a stage of so many steps."""
+        self._label, self._steps, self._first = label, steps, None
+
+    def update(self, step: int) -> None:
+        """`step` steps of the stage are done, those of an earlier start included."""
+        now = self.now()
+        if self._first is None:
+            self._first, self._printed = (step, now), now
+            self.print_line(f"{self._label}: step {step:,} of {self._steps:,}")
+        elif now - self._printed >= _LINE_EVERY_S:
+            first, began = self._first
+            left = (now - began) / max(1, step - first) * (self._steps - step)
+            duration = format_duration(float(round(left)))
+            self.print_line(f"{self._label}: step {step:,} of {self._steps:,}; about {duration} left")
+            self._printed = now
+
+
 @contextmanager
 def show_progress(show: bool) -> Iterator[ProgressReporter]:
-    """Shows the progress of a training on stderr: a bar with the time left in a terminal, else one line per stage."""
+    """Shows the progress of a training on stderr: a bar with the time left in a terminal, else lines."""
     console = Console(stderr=True)
     if not show:
         yield ProgressReporter()
         return
     if not console.is_terminal:
-        yield ProgressReporter(start=lambda label, steps: console.print(f"{label}: {steps} steps"))
+        lines = TrainingLines(lambda line: console.print(line, soft_wrap=True, highlight=False))
+        yield ProgressReporter(lines.start, lines.update)
         return
     columns = (
         TextColumn("{task.description}"),

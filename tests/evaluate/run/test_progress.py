@@ -2,7 +2,7 @@
 
 import pytest
 
-from st2llm.evaluate.run.progress import PlannedArm, RunProgress, show_run_progress
+from st2llm.evaluate.run.progress import PlannedArm, RunProgress, TrainingLines, show_run_progress
 
 ARMS = (
     PlannedArm("town", "ridge-0", "ridge", "ridge", 1.0),
@@ -118,3 +118,16 @@ def test_without_a_terminal_each_arm_prints_one_line(capfd):
     assert [line.partition(";")[0] for line in lines] == [
         f"arm {number} of 3: {arm.label}" for number, arm in enumerate(ARMS, 1)
     ]
+
+
+def test_a_training_in_a_pipe_prints_its_first_step_then_a_line_each_half_minute_with_the_time_left(clock):
+    printed = []
+    lines = TrainingLines(printed.append, clock)
+    lines.start("masked", 500)
+    assert printed == []  # a finished run takes no step
+    for step in range(100, 141):
+        lines.update(step)
+        clock.time += 2
+    assert printed[0] == "masked: step 100 of 500"
+    assert printed[1] == "masked: step 115 of 500; about 13 min left"
+    assert len(printed) == 3
