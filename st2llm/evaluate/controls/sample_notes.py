@@ -10,7 +10,7 @@ from jaxtyping import Int64
 
 from st2llm.data.windows.splits import Splits
 from st2llm.evaluate.controls.effects import Effect
-from st2llm.evaluate.controls.notes import level_note
+from st2llm.evaluate.controls.notes import LEVELS, level_note
 from st2llm.predict.baselines import BaselinePredictor
 from st2llm.types import Prediction, Sample, SampleSequence, seed_from
 
@@ -19,14 +19,16 @@ from st2llm.types import Prediction, Sample, SampleSequence, seed_from
 class Planting:
     """How samples are planted. What is visible stays as it was.
 
-    rule: the forecast that untrained arms start from, fitted on real training windows. amount: size of the effect, 0
-    for the negative control, whose notes carry no information. seed: determines, with the id of a sample, all draws.
+    rule: the forecast that untrained arms start from, fitted on real training windows. amount: size of the effect.
+    seed: determines, with the id of a sample, all draws. common: every sample has the effect of the highest level,
+    whatever its note says, so that training can learn the effect and the notes carry no information.
     """
 
     rule: BaselinePredictor
     effect: Effect
     amount: float
     seed: int
+    common: bool = False
 
     def plant(self, sample: Sample, part: str) -> Sample:
         """The sample with a note in words of its part (train, validation, test) and, where it has one, a new truth."""
@@ -40,8 +42,9 @@ class Planting:
     def plant_from(self, sample: Sample, forecast: Prediction, part: str) -> tuple[Sample, Prediction]:
         """The planted sample, and the forecast of a perfect use of its note. forecast: that of the rule."""
         rng = np.random.default_rng(seed_from(f"{self.seed} {sample.id}"))
-        level = self.effect.draw_level(self.amount, rng)
+        level = self.effect.draw_level(0.0 if self.common else self.amount, rng)
         planted = replace(sample, side=replace(sample.side, notes=(level_note(part, level, rng),)))
+        level = LEVELS[-1] if self.common else level
         if planted.truth is not None:
             planted = self.effect.without_effect(planted, forecast, rng)
             planted = self.effect.plant(planted, level, self.amount)
@@ -83,6 +86,8 @@ class PlantedPart:
     def sha256(self) -> str:
         planting = self.planting
         identity = f"{self.part.sha256} {self.name} {planting.rule.name} {planting.amount} {planting.seed}"
+        if planting.common:
+            identity += " common"
         return hashlib.sha256(identity.encode()).hexdigest()
 
 

@@ -311,11 +311,16 @@ def _control(results: RunResults, name: str) -> ControlSection:
 def _control_facts(results: RunResults, spec: Mapping[str, Any]) -> tuple[str, ...]:
     """Sentences about what a control planted, how far its arms are apart, and its seeds; none of earlier runs."""
     planted, sentences = spec.get("planted") or {}, []
-    if (gain := finite_number(planted.get("gain"))) is not None:
-        ends = [
-            format_score(results.primary, finite_number(planted.get(key)))
-            for key in ("without_note", "with_note")
-        ]
+    ends = [
+        format_score(results.primary, finite_number(planted.get(key)))
+        for key in ("without_note", "with_note")
+    ]
+    if (learned := finite_number(spec.get("learned"))) is not None:
+        sentences.append(
+            f"The effect is the same in all samples ({metric_name(results.primary)} {ends[0]} for a forecast without "
+            f"it, {ends[1]} with it). Each arm learned at least {100 * learned:.0f} % of it."
+        )
+    elif (gain := finite_number(planted.get("gain"))) is not None:
         sentences.append(
             f"Planted: {format_gain_size(finite_number(spec.get('strength')), relative=results.relative)}; on the test "
             f"windows a perfect use of the note gains {format_gain_size(gain, relative=results.relative)} "

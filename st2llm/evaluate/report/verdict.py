@@ -39,7 +39,8 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
     """The verdict on a task, about the LLM arm that was best on validation.
 
     There is none without a validation score of an LLM arm, under 20 blocks, under three seeds of a trained arm, and
-    where a planted control did not pass.
+    where a planted control did not pass. A language model helped if its arm is better than the best arm without it and
+    than the best trained one of these.
     """
     rows = results.pooled(task)
     arm = best_llm_arm(rows, lower=results.relative)
@@ -56,6 +57,13 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
         sentence = f"No verdict on {name}: {reason}. Its best arm, {arm.predictor}, measured {measured}."
         return Verdict("no-verdict", sentence, about, cautions, arm, gain.vs)
     outcome = gain_outcome(gain)
+    if outcome == "helped" and arm.gain_trained and gain_outcome(arm.gain_trained) != "helped":
+        over_trained = _measured(results, arm.gain_trained)
+        sentence = (
+            f"This run cannot tell whether {name} helps: its best arm, {arm.predictor}, is {_measured(results, gain)}, "
+            f"but {over_trained}, the best of the arms that were trained without it."
+        )
+        return Verdict("unclear", sentence, about, cautions, arm, gain.vs)
     sentence = _sentence(results, name, arm.predictor, gain, outcome)
     return Verdict(outcome, sentence, about, cautions, arm, gain.vs)
 

@@ -33,6 +33,9 @@ from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Prediction, Sample
 
 _CONTROL_SEED = 7
+_COMMON_GAIN = 0.2
+"""What knowing the effect of the negative control gains, which is the same in all its samples."""
+
 _MOST_WINDOWS = 60
 """Validation windows on which the size of an effect is found."""
 
@@ -130,9 +133,14 @@ def _settings(suite: Suite) -> ControlSettings:
 
 
 def _planting(inputs: Inputs, strength: float) -> Planting:
-    """How a control plants: with an effect of the size at which a perfect use of the note gains `strength`."""
+    """How a control plants: with an effect of the size at which a perfect use of the note gains `strength`.
+
+    At a strength of 0, with the same effect in all samples, which each arm can learn and of which no note tells.
+    """
     rule = fit_baseline(untrained_rule(inputs.suite), inputs.train)
-    planting = Planting(rule, _effect(inputs, rule), 0.0, _CONTROL_SEED)
+    planting = Planting(rule, _effect(inputs, rule), 0.0, _CONTROL_SEED, common=strength == 0)
+    if planting.common and isinstance(planting.effect, PlaceEffect):
+        return replace(planting, amount=1.0)
     samples = _windows_for_size(inputs)
     forecasts = [planting.forecast(sample) for sample in samples]
 
@@ -140,7 +148,7 @@ def _planting(inputs: Inputs, strength: float) -> Planting:
         return _gain(inputs, *_errors(inputs, replace(planting, amount=amount), samples, forecasts))
 
     most = 1.0 if isinstance(planting.effect, PlaceEffect) else 2.0**20
-    return replace(planting, amount=find_amount(strength, gain, most=most))
+    return replace(planting, amount=find_amount(strength or _COMMON_GAIN, gain, most=most))
 
 
 def _effect(inputs: Inputs, rule: BaselinePredictor) -> Effect:
@@ -166,14 +174,19 @@ def _windows_for_size(inputs: Inputs) -> list[Sample]:
 def _errors(
     inputs: Inputs, planting: Planting, samples: Sequence[Sample], forecasts: Sequence[Prediction]
 ) -> tuple[float, float]:
-    """The primary metric of the rule, which knows no note, and of a perfect use of the notes."""
+    """The primary metric of the rule, which knows no note, and of a perfect use of the notes (of a common effect)."""
     pairs = [planting.plant_from(s, f, "test") for s, f in zip(samples, forecasts, strict=True)]
     planted = [sample for sample, _ in pairs]
     metric = inputs.suite.primary_metric
-    usual = [
-        planting.effect.informed(s, f, 0, planting.amount) for s, f in zip(samples, forecasts, strict=True)
-    ]
     # At the usual level: an effect may have a mean that arms learn without the note.
+    usual = (
+        list(forecasts)
+        if planting.common
+        else [
+            planting.effect.informed(s, f, 0, planting.amount)
+            for s, f in zip(samples, forecasts, strict=True)
+        ]
+    )
     tables = (build_score_table(planted, rows) for rows in (usual, [informed for _, informed in pairs]))
     without, informed = (score(table, (metric,))[metric] for table in tables)
     return without, informed

@@ -124,6 +124,8 @@ class Record:
     told: how many of the visible values the prompts of a text arm state one by one: values, visible, share (means over
     prompts). training: of a trained arm, see `describe_training`; means over seeds. validation_cost: what the answers
     of a text arm on validation windows cost, which `cost` leaves out.
+    gain_trained: the gain over the best trained arm without pretrained LLM weights, where another arm is the reference
+    of gain_best.
     unread_rules: by rule (dropped, penalised, imputed), the metrics of a text arm. answer_counts: answers of a text arm
     by category. crps: the estimator of CRPS and its mean number of draws. detected: by kind of fault, the share of
     faults with an alarm. prompt_settings: what a text arm changed in its template: examples, budget, answer_set.
@@ -155,6 +157,7 @@ class Record:
     training: Mapping[str, Any] | None = None
     gain_best: Gain | None = None
     gain_pretraining: Gain | None = None
+    gain_trained: Gain | None = None
     cost: Mapping[str, float | int | None] = field(default_factory=dict)
     unread_rules: Mapping[str, Mapping[str, float | None]] | None = None
     answer_counts: Mapping[Any, int] | None = None
@@ -211,6 +214,7 @@ class Record:
             **{key: value for key in _LATER_KEYS if (value := getattr(self, key)) is not None},
             "gain_best": self.gain_best.to_json() if self.gain_best else None,
             "gain_pretraining": self.gain_pretraining.to_json() if self.gain_pretraining else None,
+            **({"gain_trained": self.gain_trained.to_json()} if self.gain_trained else {}),
             "cost": dict(self.cost),
             "unread_rules": self.unread_rules,
             "ledger": self.answer_counts,
@@ -252,6 +256,7 @@ class Record:
             **{key: content.get(key) for key in _LATER_KEYS},
             gain_best=Gain.from_json(content.get("gain_best"), n_seeds=trained),
             gain_pretraining=Gain.from_json(content.get("gain_pretraining"), n_seeds=trained),
+            gain_trained=Gain.from_json(content.get("gain_trained"), n_seeds=trained),
             cost={name: _as_written(value) for name, value in (content.get("cost") or {}).items()},
             unread_rules=rules
             and {rule: {m: finite_number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},

@@ -25,6 +25,10 @@ LEAST_MOVED = 0.02
 A gain cannot be larger than that difference (triangle inequality): arms that differ by less than 2 % of the error could
 not have shown a gain of 2 %."""
 
+LEAST_LEARNED = 0.5
+"""Share of the common effect of a negative control that each of its arms must learn: training that changes nothing
+cannot show an unequal budget or a choice on test."""
+
 
 def control_results(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
     """By control (positive, negative, dose-2, ...): its gains, its arms, and whether the gains are as planted."""
@@ -57,8 +61,16 @@ def _result(
     both = gains(arms, scores, choices, best)
     moved = [distance(arms, best, gain.vs) for gain in both if gain is not None]
     least = min((value for value in moved if value is not None), default=None)
-    outcome = control_outcome(name, both, least)
     planted = card.get("planted") or {}
+    learned = (
+        _learned(
+            planted,
+            {p: scores.estimate(metric, p).value for p in [best, *(gain.vs for gain in both if gain)]},
+        )
+        if name == "negative"
+        else None
+    )
+    outcome = control_outcome(name, both, least, learned)
     return {
         "description": _DESCRIPTIONS["negative" if name == "negative" else "positive"],
         "outcome": outcome,
@@ -66,6 +78,7 @@ def _result(
         "strength": planted.get("strength"),
         "planted": planted,
         "moved": least,
+        "learned": learned,
         "seeds": arms.suite.seeds,
         "train_note": card["train_note"],
         "test_note": card["test_note"],
@@ -78,13 +91,17 @@ def _result(
     }
 
 
-def control_outcome(name: str, both: tuple[Gain | None, Gain | None], moved: float | None) -> str:
-    """`passed`, `failed`, `vacuous` (the arms predict nearly the same) or `unresolved` (too few blocks or seeds for a
-    verdict).
+def control_outcome(
+    name: str, both: tuple[Gain | None, Gain | None], moved: float | None, learned: float | None = None
+) -> str:
+    """`passed`, `failed`, `vacuous` (it could not have shown anything) or `unresolved` (too few blocks or seeds).
 
     A negative control fails where one of its two gains differs from zero at 5 % after Holm's correction, so it fails by
-    chance in 5 % of runs at most. Another one passes where both intervals lie above zero. moved: the smallest mean
-    difference between the predictions of the LLM arm and of its references.
+    chance in 5 % of runs at most; it is vacuous where an arm did not learn half of what could be learned. Another one
+    passes where both intervals lie above zero, and is vacuous where its arms predict nearly the same. moved: the
+    smallest mean difference between the predictions of the LLM arm and of its references. learned: the smallest share
+    of the common effect of the negative control that the LLM arm and its references learned; None in runs of earlier
+    versions, whose negative control has no effect and is vacuous where its arms predict nearly the same.
     """
     if any(gain is None or gain.low is None or gain.high is None or shortage(gain) for gain in both):
         return "unresolved"
@@ -93,9 +110,26 @@ def control_outcome(name: str, both: tuple[Gain | None, Gain | None], moved: flo
         as_planted = all(p is None or p >= _SIGNIFICANT for p in holm([gain.p for gain in found]))
     else:
         as_planted = all((gain.low or 0.0) > 0 for gain in found)
-    if moved is not None and moved < LEAST_MOVED and (name == "negative" or not as_planted):
+    if name == "negative" and learned is not None:
+        showed_nothing = as_planted and learned < LEAST_LEARNED
+    else:
+        showed_nothing = moved is not None and moved < LEAST_MOVED and (name == "negative" or not as_planted)
+    if showed_nothing:
         return "vacuous"
     return "passed" if as_planted else "failed"
+
+
+def _learned(planted: Mapping[str, Any], errors: Mapping[str, float | None]) -> float | None:
+    """The smallest share of the common effect that an arm learned. errors: the primary metric of each arm.
+
+    None where nothing was planted.
+    """
+    start, best = planted.get("without_note"), planted.get("with_note")
+    if start is None or best is None or start == best:
+        return None
+    return min(
+        ((start - error) / (start - best) for error in errors.values() if error is not None), default=None
+    )
 
 
 def distance(arms: FinishedArms, predictor: str, other: str) -> float | None:

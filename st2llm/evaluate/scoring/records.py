@@ -181,6 +181,25 @@ def gains(
     )
 
 
+def gain_over_trained(
+    arms: FinishedArms, table: Scores, choices: Choices, name: str, seed: int | None = None
+) -> Gain | None:
+    """The gain of an arm with pretrained weights over the best trained arm without them; None where that is the
+    reference of gain_best, and where there is none.
+
+    A rule may be the best on validation by chance, and worse on test than what an arm starts from. An LLM that helps is
+    better than the same training without it, too.
+    """
+    if not arms.of(name)[0]["pretrained"] or choices.trained in (None, choices.reference):
+        return None
+    metric = arms.suite.primary_metric
+    gain = table.gain(metric, name, str(choices.trained), seed)
+    if gain is None or seed is not None:
+        return gain
+    chosen = choices.optimism_llm if name == choices.llm else 0.0
+    return _widened(table, metric, gain, chosen, choices.optimism_trained)
+
+
 def _widened(table: Scores, metric: str, gain: Gain, llm: float, reference: float) -> Gain:
     """The gain with its interval widened by two optimisms in the unit of the metric."""
     unit = 1.0
@@ -227,6 +246,7 @@ def _record(
         training=_mean_training([r["training"] for r in results if r.get("training")]),
         gain_best=best,
         gain_pretraining=pretraining,
+        gain_trained=gain_over_trained(arms, table, choices, name, seed),
         cost=_mean_cost([r["cost"] for r in results]),
         unread_rules=facts.unread_rules,
         answer_counts=_answer_counts(results),

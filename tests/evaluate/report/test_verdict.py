@@ -37,6 +37,28 @@ def test_a_gain_that_is_surely_small_says_that_it_is_smaller_than_the_margin(tmp
     assert said.sentence.endswith("The difference is surely smaller than 2.0 %.")
 
 
+@pytest.mark.parametrize(
+    ("over_trained", "outcome"), [((0.001, -0.01, 0.012), "unclear"), ((0.03, 0.01, 0.05), "helped")]
+)
+def test_an_arm_that_beats_a_rule_alone_did_not_help(tmp_path, over_trained, outcome):
+    """A rule that is best on validation may be far behind on test, where any trained arm beats it."""
+    results = read_results(fake_run.write(tmp_path, fake_run.Plan(gain=(0.449, 0.245, 0.652))))
+    rows = [
+        replace(
+            r,
+            gain_trained=replace(
+                r.gain_best, vs="matched", **dict(zip(("value", "low", "high"), over_trained, strict=True))
+            ),
+        )
+        if r.gain_best
+        else r
+        for r in results.records
+    ]
+    said = compute_verdict(replace(results, records=rows), TASK)
+    assert said.outcome == outcome
+    assert ("0.1 % better [−1.0, +1.2] than matched" in said.sentence) == (outcome == "unclear")
+
+
 @pytest.mark.parametrize(("gain", "side"), [((0.01, -0.02, 0.04), "better"), ((-0.01, -0.04, 0.02), "worse")])
 def test_an_interval_that_contains_zero_and_more_than_the_margin_cannot_tell(tmp_path, gain, side):
     said = verdict(tmp_path, gain=gain)

@@ -1,5 +1,7 @@
 """A control is the suite's own comparison: only the truths, the note and what the suite asks for differ."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support import tiny_suite
@@ -94,13 +96,25 @@ def test_a_perfect_use_of_the_note_gains_the_strength(card, strength):
     assert control_runs._gain(inputs, *errors) == pytest.approx(strength, abs=1e-3)
 
 
-def test_a_control_of_no_strength_plants_no_effect(card):
+def test_a_negative_control_plants_the_same_effect_whatever_the_notes_say(card):
+    """Without anything to learn, no arm moves, and a control of unequal budgets would pass."""
     inputs = inputs_of(card)
     planting = control_runs._planting(inputs, 0.0)
-    assert planting.amount == 0.0
-    found = control_runs._planted_json(inputs, planting, 0.0)
-    assert found["with_note"] == found["without_note"]
-    assert np.isfinite(found["with_note"])
+    samples = inputs.validation_samples()
+    planted = [planting.plant(sample, "validation") for sample in samples]
+    bare = [replace(planting, amount=0.0).plant(sample, "validation") for sample in samples]
+    effect = planting.amount * planting.effect.unit
+    assert effect.min() > 0
+    for one, other in zip(planted, bare, strict=True):
+        known = np.isfinite(other.truth)
+        assert known.any()
+        np.testing.assert_allclose(
+            (one.truth - other.truth)[known], np.broadcast_to(effect, known.shape)[known]
+        )
+    assert len({sample.side.notes for sample in planted}) > 1
+    assert [s.side.notes for s in planted] == [s.side.notes for s in bare]
+    errors = control_runs._errors(inputs, planting, samples, [planting.forecast(s) for s in samples])
+    assert control_runs._gain(inputs, *errors) == pytest.approx(control_runs._COMMON_GAIN, abs=1e-3)
 
 
 @pytest.mark.parametrize(

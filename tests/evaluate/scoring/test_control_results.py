@@ -7,7 +7,7 @@ import pytest
 from support.finished_arms import ERRORS, arms_of, table
 
 from st2llm.evaluate.run_folder.record import Gain
-from st2llm.evaluate.scoring.control_results import LEAST_MOVED, control_outcome, distance
+from st2llm.evaluate.scoring.control_results import LEAST_MOVED, _learned, control_outcome, distance
 
 
 def gain(low, high, n_seeds=3):
@@ -32,6 +32,24 @@ def gain(low, high, n_seeds=3):
 )
 def test_outcomes(name, spans, moved, outcome):
     assert control_outcome(name, (gain(*spans[0]), gain(*spans[1])), moved) == outcome
+
+
+@pytest.mark.parametrize(
+    ("span", "learned", "outcome"),
+    [((-0.1, 0.1), 0.9, "passed"), ((-0.1, 0.1), 0.4, "vacuous"), ((0.01, 0.1), 0.4, "failed"),
+     ((-0.1, 0.1), -0.2, "vacuous")],
+)  # fmt: skip
+def test_a_negative_control_asks_how_much_its_arms_learned(span, learned, outcome):
+    """Two arms that learned the same are right, though their predictions hardly differ."""
+    assert control_outcome("negative", (gain(*span),) * 2, LEAST_MOVED / 2, learned) == outcome
+
+
+def test_the_arm_that_learned_least_counts():
+    planted = {"without_note": 5.0, "with_note": 4.0}
+    assert _learned(planted, {"none": 4.1, "llm-frozen": 4.4}) == pytest.approx(0.6)
+    assert _learned(planted, {"none": 5.2, "llm-frozen": 4.0}) == pytest.approx(-0.2)
+    assert _learned({}, {"none": 5.2}) is None
+    assert _learned(planted | {"with_note": 5.0}, {"none": 5.2}) is None
 
 
 def test_a_negative_control_does_not_fail_by_looking_at_two_gains():

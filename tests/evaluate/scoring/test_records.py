@@ -22,6 +22,7 @@ from support.finished_arms import (
 
 from st2llm import metrics
 from st2llm.config.suite import Suite
+from st2llm.evaluate.run_folder.record import Record
 from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.gains.choice import best_on_validation, references
 from st2llm.evaluate.scoring.gains.gain import Scores
@@ -52,6 +53,20 @@ def test_metrics_of_a_record_can_be_computed_again_from_the_scores_exactly():
         for name in metrics.VALUE_METRICS:
             want = float(metrics.metric_from_totals(name, sums, counts))
             assert record["metrics"][name]["value"] == pytest.approx(want, rel=1e-12), name
+
+
+def test_an_arm_is_also_measured_against_the_best_trained_arm_where_a_rule_is_the_reference():
+    """The rule is best on validation and bad on test; the LLM arm is better than it, but not than `none`."""
+    arms = arms_of(
+        ("hour-of-week", 1.0, table(3 * ERRORS)), ("none", 3.0, table(ERRORS / 2)), ("random", 4.0, table(ERRORS)),
+        ("frozen", 2.0, table(ERRORS / 2)),
+    )  # fmt: skip
+    record = records_of(arms)["frozen", None]
+    assert (record["gain_best"]["vs"], record["gain_trained"]["vs"]) == ("hour-of-week", "none")
+    assert record["gain_best"]["value"] == pytest.approx(5 / 6)
+    assert record["gain_trained"]["value"] == 0.0
+    assert Record.from_json(record).to_json() == record
+    assert "gain_trained" not in records_of(arms)["none", None]
 
 
 def test_metrics_agree_with_scikit_learn():

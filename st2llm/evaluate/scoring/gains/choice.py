@@ -22,23 +22,29 @@ _RESAMPLING_SEED = 20_250_101
 class Choices:
     """The arm with and the arm without pretrained LLM weights that are best on validation; None without candidates.
 
-    optimism_llm, optimism_reference: how much the choice flatters each on test, in the unit of the primary metric.
+    trained: the best of the trained arms without pretrained LLM weights. optimism_llm, optimism_reference,
+    optimism_trained: how much the choice flatters each on test, in the unit of the primary metric.
     """
 
     llm: str | None
     reference: str | None
     optimism_llm: float
     optimism_reference: float
+    trained: str | None = None
+    optimism_trained: float = 0.0
 
 
 def make_choices(arms: FinishedArms, table: Scores) -> Choices:
-    """Chooses both arms on validation."""
+    """Chooses the arms on validation."""
     with_llm, without = llm_arms(arms), references(arms)
+    trained = [name for name in without if name in table.trained]
     return Choices(
         best_on_validation(arms, with_llm),
         best_on_validation(arms, without),
         choice_optimism(arms, table, with_llm),
         choice_optimism(arms, table, without),
+        best_on_validation(arms, trained),
+        choice_optimism(arms, table, trained),
     )
 
 
