@@ -38,7 +38,7 @@ from st2llm.types.prompt import (
 )
 from st2llm.types.sample import Prediction, Sample, Side
 from st2llm.types.seed import seed_from
-from st2llm.types.side import Calendar, Covariate, Note
+from st2llm.types.side import Calendar, Covariate, Note, StayContext
 from st2llm.types.space import NO_EDGES, Edges, Layout, place_ids, slug
 from st2llm.types.windows import (
     HeldOutWindows,
@@ -89,6 +89,7 @@ __all__ = [
     "Side",
     "Slot",
     "SplitPlan",
+    "StayContext",
     "TemplateId",
     "Tokenizer",
     "ToldValues",

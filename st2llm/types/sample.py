@@ -1,14 +1,14 @@
 """Samples, which models predict, and their predictions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from st2llm.errors import DataError, nearest
 from st2llm.types.checked import checked
-from st2llm.types.side import Calendar, Covariate
+from st2llm.types.side import Calendar, Covariate, StayContext
 from st2llm.types.space import Layout, slug
 
 
@@ -25,7 +25,7 @@ class Side:
     channels: names of the values' last axis. options: the ids of which a code in the values is an index (places, marks,
     classes); option_labels: their names. lonlat: degrees; xy: metres; both of the nodes.
     frames: only the visible frames of a video. step_lonlat: longitude and latitude in degrees of each step of a
-    sequence, NaN where it is not visible.
+    sequence, NaN where it is not visible. stay_context: of next places, which stays before the next are its context.
     """
 
     dataset: str
@@ -49,6 +49,7 @@ class Side:
     step_lonlat: Float64[np.ndarray, "step 2"] | None = None
     covariates: tuple[Covariate, ...] = ()
     place_texts: tuple[str, ...] = ()
+    stay_context: StayContext = field(default_factory=StayContext)
 
 
 @checked

@@ -1,4 +1,4 @@
-"""Side information by time: calendar, notes and covariates."""
+"""Side information by time: calendar, notes, covariates and the context of a stay."""
 
 from dataclasses import dataclass
 
@@ -40,3 +40,14 @@ class Covariate:
     name: str
     values: Float64[np.ndarray, " time"]
     known_in_advance: bool = False
+
+
+@dataclass(frozen=True)
+class StayContext:
+    """Which stays are the context of the next place: the last `stays` of them, of the last `days` local days.
+
+    The defaults are those of LLM-Mob (Wang et al. 2023).
+    """
+
+    days: int = 7
+    stays: int = 5

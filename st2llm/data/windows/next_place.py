@@ -1,28 +1,29 @@
 """Samples of next-place prediction: which known place an object visits next, after LLM-Mob (Wang et al. 2023)."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from jaxtyping import Int64
 
 from st2llm.data import calendar
+from st2llm.data.windows.partition import PARTS
 from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.tasks import NextPlace
 from st2llm.types import DAY_S, Sample, Trajectory
 
-CONTEXT_DAYS = 7
-"""The context of a stay reaches this many days back; predictions start this many days after a part starts."""
-LEAST_CONTEXT = 3
-"""A stay with fewer stays in those days is not predicted."""
+_OTHER_GAPS = (7, 5, 3, 2, 1, 0)
+"""Values of `gap_days` that are tried for a part in which the task's own gives no sample."""
 
 
 @dataclass(frozen=True, eq=False)
 class NextPlaceWindows:
     """The stays that are predicted.
 
-    A stay on day d is predicted if d is at least 7 days after the object's first day in the part, and at least 3 stays
-    of the part precede it on days d-7 to d. The context is the last `context_stays` of these. The history is the last
-    `history` stays of earlier parts; where there are none, those of the same part before the context.
+    A stay on day d is predicted if d is at least `gap_days` after the object's first day in the part, and at least
+    `least_context` stays of the part precede it on days d - `context_days` to d. The context is the last
+    `context_stays` of these. The history is the last `history` stays of earlier parts; where there are none, those of
+    the same part before the context.
     """
 
     windows: TrajectoryWindows
@@ -38,15 +39,15 @@ class NextPlaceWindows:
 
     def target_rows(self, part: int, stride: int = 1) -> Int64[np.ndarray, " window"]:
         """The rows of the stays that are predicted in a part."""
-        parts = []
+        parts, task = [], self.task
         for trajectory, offset in zip(self.windows.objects, self.windows.offsets[:-1].tolist(), strict=True):
             begin, end = self.windows.rows_of_part(offset, part) if len(trajectory.time) else (0, 0)
-            if end - begin <= LEAST_CONTEXT:
+            if end - begin <= task.least_context:
                 continue
             day = _days(trajectory)[begin:end]
-            count = np.arange(end - begin) - np.searchsorted(day, day - CONTEXT_DAYS, side="left")
+            count = np.arange(end - begin) - np.searchsorted(day, day - task.context_days, side="left")
             has_place = np.array([bool(place) for place in (trajectory.place or ())[begin:end]])
-            rows = np.flatnonzero((day >= day[0] + CONTEXT_DAYS) & (count >= LEAST_CONTEXT) & has_place)
+            rows = np.flatnonzero((day >= day[0] + task.gap_days) & (count >= task.least_context) & has_place)
             parts.append(offset + begin + rows[::stride])
         return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, dtype=np.int64)
 
@@ -62,10 +63,46 @@ class NextPlaceWindows:
         hidden = self.task.hidden((len(rows), 1, len(window.channels)))
         return self.windows.make_sample(window, hidden, hidden & window.is_channel("place"))
 
+    def remedy(self, part: int) -> str:
+        """Why a part has no sample, and settings of the task that give it some, or that none does."""
+        t, name = self.task, PARTS[part]
+        rule = (
+            f"A stay is predicted if it has a known place, begins at least {t.gap_days} days (gap_days) after its "
+            f"object's first stay in the part, and {t.least_context} stays of the part (least_context) lie in the "
+            f"{t.context_days} days (context_days) before it. Here the stays of an object span at most "
+            f"{self._longest_span(part)} days of the {name} part. "
+        )
+        for least, reach, gap in product(
+            sorted({t.least_context, 1}, reverse=True), sorted({t.context_days, 7}), _OTHER_GAPS
+        ):
+            changes = {"gap_days": min(gap, t.gap_days), "context_days": reach, "least_context": least}
+            if self._gives_samples(replace(t, **changes)):
+                differing = (f"{key}: {value}" for key, value in changes.items() if value != getattr(t, key))
+                settings = ", ".join(differing)
+                return f"{rule}Set task: {{next-place: {{{settings}}}}}, or give the part a larger share."
+        return f"{rule}Fewer days do not help. Give the part a larger share, or longer tracks."
+
+    def _gives_samples(self, task: NextPlace) -> bool:
+        """Whether every part that has stays has samples of the task."""
+        other = replace(self, task=task)
+        return all(
+            len(other.target_rows(part)) for part in range(len(PARTS)) if (self.windows.parts == part).any()
+        )
+
+    def _longest_span(self, part: int) -> int:
+        """The largest number of days between the first and the last stay of an object in a part."""
+        spans = [0]
+        for trajectory, offset in zip(self.windows.objects, self.windows.offsets[:-1].tolist(), strict=True):
+            begin, end = self.windows.rows_of_part(offset, part) if len(trajectory.time) else (0, 0)
+            if end > begin:
+                day = _days(trajectory)
+                spans.append(int(day[end - 1] - day[begin]))
+        return max(spans)
+
     def _rows(self, trajectory: Trajectory, row: int, at: int) -> Int64[np.ndarray, " time"]:
         begin, _ = self.windows.rows_of_part(row, int(self.windows.parts[row]))
         day = _days(trajectory)
-        week = begin + int(np.searchsorted(day[begin:at], day[at] - CONTEXT_DAYS, side="left"))
+        week = begin + int(np.searchsorted(day[begin:at], day[at] - self.task.context_days, side="left"))
         first = max(week, at - self.task.context_stays)
         before = begin if begin else first
         return np.concatenate(

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from st2llm.data.windows import partition
 from st2llm.data.windows.next_event import EventWindows
-from st2llm.data.windows.next_place import CONTEXT_DAYS, LEAST_CONTEXT, NextPlaceWindows
+from st2llm.data.windows.next_place import NextPlaceWindows
 from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.errors import DataError
 from st2llm.tasks import Classify, Forecast, Impute, Interpolate, NextEvent, NextPlace, Recover, Task
@@ -160,19 +160,16 @@ def _as_parts(
             unit = "events" if isinstance(data, Events) else "fixes"
             raise DataError(
                 f"{data.name}: the {partition.PARTS[number]} part has {inside} of {len(parts)} {unit}, none of which "
-                f"makes a sample of {task.name}. {_remedy(task)}"
+                f"makes a sample of {task.name}. {_remedy(source, task, number)}"
             )
     train, validation, test = (SequenceWindows(source, task, rows) for rows in rows_of_parts)
     return train, validation, test
 
 
-def _remedy(task: Task) -> str:
+def _remedy(source: SampleSource, task: Task, part: int) -> str:
     """What gives an empty part samples of the task."""
-    if isinstance(task, NextPlace):  # its history and context have no least length
-        return (
-            f"A stay is predicted from {CONTEXT_DAYS} days after its object's first stay in the part, if "
-            f"{LEAST_CONTEXT} stays of the part are in the {CONTEXT_DAYS} days before it. Give the part a larger share."
-        )
+    if isinstance(source, NextPlaceWindows):  # its history and context have no least length
+        return source.remedy(part)
     if isinstance(task, Classify) and task.length == 0:
         return "Give the part a larger share."
     return "Choose fewer steps, or give the part a larger share."

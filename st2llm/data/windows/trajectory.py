@@ -12,7 +12,7 @@ from st2llm.data.windows import partition
 from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError
 from st2llm.tasks import Classify, Forecast, NextPlace, Task
-from st2llm.types import Calendar, Sample, Side, Trajectory
+from st2llm.types import Calendar, Sample, Side, StayContext, Trajectory
 
 MINUTE_S = 60
 COMMON_SHARE = 0.5
@@ -210,7 +210,14 @@ class TrajectoryWindows:
             options=self.options,
             option_labels=self.option_labels,
             step_lonlat=lonlat,
+            stay_context=self._stay_context,
         )
+
+    @property
+    def _stay_context(self) -> StayContext:
+        if not isinstance(self.task, NextPlace):
+            return StayContext()
+        return StayContext(self.task.context_days, self.task.context_stays)
 
     @property
     def freq_s(self) -> int:

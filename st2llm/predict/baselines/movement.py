@@ -13,7 +13,6 @@ from st2llm.predict.codes import wanted_codes
 from st2llm.types import Prediction, Sample, TrainingWindows, seed_from
 
 _DAY_MIN = 1440
-_CONTEXT_DAYS, _CONTEXT_STAYS = 7, 5
 _DRAWS = 20
 _ANGLES = (2.5, 5, 7.5, 10, 15, 20, 25, 30, 40)
 """Standard deviations of the direction, in degrees, that are tried."""
@@ -251,8 +250,9 @@ def _place_codes(sample: Sample) -> Int64[np.ndarray, " stay"]:
 def _history_and_context(
     sample: Sample,
 ) -> tuple[Int64[np.ndarray, " history"], Int64[np.ndarray, " context"]]:
-    """The indices of the history and of the context: at most the last five stays, of the last seven days."""
+    """The indices of the history and of the context, as `Side.stay_context` bounds it."""
     days = sample.time.astype("datetime64[s]").astype("datetime64[D]").astype(np.int64)
     stays = np.arange(len(sample.time) - 1)
-    late = stays[(days[:-1] >= days[-1] - _CONTEXT_DAYS) & (stays >= len(stays) - _CONTEXT_STAYS)]
+    rule = sample.side.stay_context
+    late = stays[(days[:-1] >= days[-1] - rule.days) & (stays >= len(stays) - rule.stays)]
     return stays[: len(stays) - len(late)], late

@@ -17,13 +17,13 @@ STAY_VARIABLES: Mapping[str, str] = {
     "stays": "all visible stays, oldest first, each with .line, .label (Tue 13:10), .weekday, .time, .date, "
     ".duration (120 min), .place (id), .name, .attributes",
     "past": "the stays before the context",
-    "context": "the latest stays: at most `context` of the seven days before the question",
+    "context": "the latest stays: at most `context` of the days before the question that the task sets",
+    "context_span": "these days in words: the last 7 days",
     "visited": "the places that the object visited, most visits first, each with .place, .name, .visits",
     "asked_time": "weekday and time of the target stay: Tue 15:15; '' where they are hidden",
     "asked_weekday": "its weekday, or ''",
     "count": "number of places to answer",
 }
-CONTEXT_DAYS = 7
 _OWN = ("x", "y", "place", "duration_min")
 
 
@@ -80,6 +80,7 @@ def stay_variables(sample: Sample, context: int, count: int) -> dict[str, Any]:
         "stays": ItemList(tuple(stays)),
         "past": ItemList(tuple(stay for stay in stays if stay.step not in recent), min_items=1),
         "context": ItemList(tuple(stay for stay in stays if stay.step in recent), min_items=len(stays)),
+        "context_span": _span_text(sample.side.stay_context.days),
         "visited": tuple(
             VisitedPlace(plain_text(p), n, names.get(p, "")) for p, n in visit_counts(sample).most_common()
         ),
@@ -99,6 +100,11 @@ def visit_counts(sample: Sample) -> Counter[str]:
     """Number of visits to each place; ties in the order of the first visit."""
     codes = sequence.channel_values(sample, "place")[sample.context_steps]
     return Counter(sample.side.options[int(code)] for code in codes[np.isfinite(codes)])
+
+
+def _span_text(days: int) -> str:
+    """The days of the context in words."""
+    return {0: "the same day", 1: "that day and the day before"}.get(days, f"the last {days} days")
 
 
 def _stay_items(sample: Sample) -> list[StayItem]:
@@ -141,8 +147,10 @@ def _target_time_known(sample: Sample) -> bool:
 
 
 def _context(sample: Sample, steps: list[int], most: int) -> set[int]:
-    """The steps of the last stays of the last seven local days, at most `most`."""
+    """The steps of the last stays of the last local days, at most `most` and as many as the task allows."""
+    rule = sample.side.stay_context
+    most = min(most, rule.stays)
     moments = sequence.local_times(sample)
     today = moments[min(sample.first_wanted_step, len(moments) - 1)].date()
-    late = [step for step in steps if (today - moments[step].date()).days <= CONTEXT_DAYS]
+    late = [step for step in steps if (today - moments[step].date()).days <= rule.days]
     return set(late[-most:]) if most else set()

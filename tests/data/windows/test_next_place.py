@@ -1,13 +1,14 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from st2llm import tasks
 from st2llm.data.windows import sequences
-from st2llm.data.windows.next_place import CONTEXT_DAYS, LEAST_CONTEXT
 from st2llm.errors import DataError
 from st2llm.types import SplitPlan, Trajectory
 
@@ -88,20 +89,49 @@ def test_a_part_too_short_for_a_sample_is_an_error() -> None:
         sequences.split_trajectories([person("ann", list(range(15)), [0] * 12 + [2] * 3)], tasks.next_place())
 
 
-@given(st.lists(st.integers(0, 30), min_size=12, max_size=60), st.integers(1, 6))
-def test_questions_and_contexts_are_those_of_a_plain_search(days: list[int], context: int) -> None:
+def test_the_advice_for_a_part_too_short_gives_it_samples() -> None:
+    trajectory = person("ann", [*range(12), 20, 20, 20, 21, 21, 22], [0] * 12 + [2] * 6)
+    with pytest.raises(DataError, match=r"span at most 2 days of the test part") as error:
+        sequences.split_trajectories([trajectory], tasks.next_place())
+    advice = re.search(r"task: \{(next-place: \{.*?\})\}", str(error.value))
+    assert advice is not None
+    (task,) = tasks.from_config(yaml.safe_load(advice[1]))
+    assert len(sequences.split_trajectories([trajectory], task)[2]) > 0
+
+
+def test_where_no_settings_help_none_are_advised() -> None:
+    with pytest.raises(DataError, match="Fewer days do not help"):
+        sequences.split_trajectories([person("ann", [*range(12), 20], [0] * 12 + [2])], tasks.next_place())
+
+
+def test_a_sample_says_how_far_its_context_reaches() -> None:
+    task = tasks.next_place(context_stays=2, context_days=3, gap_days=1, least_context=1)
+    side = sequences.split_trajectories([person("ann", list(range(12)), [0] * 12)], task)[0][0].side
+    assert (side.stay_context.days, side.stay_context.stays) == (3, 2)
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=12, max_size=60),
+    st.integers(1, 6),
+    st.sampled_from([(7, 7, 3), (1, 0, 1), (2, 3, 2)]),
+)
+def test_questions_and_contexts_are_those_of_a_plain_search(
+    days: list[int], context: int, rule: tuple[int, int, int]
+) -> None:
+    context_days, gap_days, least = rule
     days = [*range(12), *(12 + day for day in sorted(days))]
     parts = [0] * 12 + [2] * (len(days) - 12)
     trajectory = person("ann", days, parts)
     first = days[12]
     expected = {}
     for i in range(12, len(days)):
-        week = [j for j in range(12, i) if days[j] >= days[i] - CONTEXT_DAYS]
-        if days[i] >= first + CONTEXT_DAYS and len(week) >= LEAST_CONTEXT:
+        week = [j for j in range(12, i) if days[j] >= days[i] - context_days]
+        if days[i] >= first + gap_days and len(week) >= least:
             expected[i] = week[-context:]
     if not expected:
         return
-    test = sequences.split_trajectories([trajectory], tasks.next_place(history=5, context_stays=context))[2]
+    task = tasks.next_place(5, context, context_days=context_days, gap_days=gap_days, least_context=least)
+    test = sequences.split_trajectories([trajectory], task)[2]
     assert test.indices().tolist() == list(expected)
     for sample, stays in zip(test, expected.values(), strict=True):
         np.testing.assert_array_equal(sample.values[:-1, 0, 1], [7, 8, 9, 10, 11, *stays])

@@ -13,7 +13,7 @@ from st2llm.serialize.answer.unread import unread_kind
 from st2llm.serialize.template.interface import SerializerOptions
 from st2llm.serialize.template.template import load_prompt
 from st2llm.serialize.trajectory.text import TrajectorySerializer
-from st2llm.types import Choice, FreeText, Ranking
+from st2llm.types import Choice, FreeText, Ranking, StayContext
 
 HEAD = NumbersFormat(digits=5, decimals=2, signed=True, headroom=4)
 
@@ -47,6 +47,16 @@ def test_stays_of_more_than_seven_days_ago_are_no_context():
     late = replace(sample, time=sample.time + np.array([0, 0, 0, 9 * DAY]))
     words = text_of("next-place", RankingFormat(grammar="ranking")).variables(late)
     assert len(words["context"]) == 0 and len(words["past"]) == 3
+
+
+def test_a_prompt_states_the_days_of_the_context_that_the_task_sets():
+    sample = stay_sample(side={"stay_context": StayContext(days=1, stays=2)})
+    text = load_prompt("trajectory/next-place").render(sample).text
+    assert "Most recent stays, of that day and the day before:\nThu 08:00" in text
+    assert (
+        "Most recent stays, of the last 7 days:"
+        in load_prompt("trajectory/next-place").render(stay_sample()).text
+    )
 
 
 def test_candidates_are_the_own_places_first_and_never_more_are_asked_for_than_those():

@@ -1,8 +1,7 @@
-"""Tasks as masks: the entries of a window that are hidden and therefore to be predicted."""
+"""The mask policy of each task: the entries of a window that are hidden and therefore to be predicted."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -182,22 +181,39 @@ class Recover:
         return mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NextPlace:
-    """Next-place prediction among all known places: `history` stays are visible, and then `context_stays` recent ones
-    (LLM-Mob, Wang et al. 2023). target_time: whether the time of the next stay is visible."""
+    """Next-place prediction among all known places: `history` stays are visible, and then `context_stays` recent ones.
+
+    The defaults are those of LLM-Mob (Wang et al. 2023). target_time: whether the time of the next stay is visible.
+    context_days: the context reaches so many local days back. least_context: a stay with fewer stays of its part in
+    these days is not predicted. gap_days: nor is one in the first so many days of its object in the part.
+    """
 
     history: int = 40
     context_stays: int = 5
     target_time: bool = True
+    context_days: int = 7
+    gap_days: int = 7
+    least_context: int = 3
     type = "next-place"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "history", "context_stays")
+        _at_least(self, 1, "history", "context_stays", "least_context", unit="stay")
+        _at_least(self, 0, "context_days", "gap_days", unit="day")
 
     @property
     def name(self) -> str:
-        return f"next-place-{self.history}-{self.context_stays}" + ("-timed" if self.target_time else "")
+        name = f"next-place-{self.history}-{self.context_stays}" + ("-timed" if self.target_time else "")
+        rule = (self.context_days, self.gap_days, self.least_context)
+        return name if rule == (7, 7, 3) else f"{name}-{'-'.join(map(str, rule))}"
+
+    def __repr__(self) -> str:
+        """The settings; the later ones only where they are not the defaults, so that hashes of splits stay."""
+        later = ("context_days", "gap_days", "least_context")
+        shown = {f.name: getattr(self, f.name) for f in fields(self)}
+        kept = {k: v for k, v in shown.items() if k not in later or v != getattr(NextPlace, k)}
+        return f"NextPlace({', '.join(f'{name}={value!r}' for name, value in kept.items())})"
 
     @property
     def length(self) -> int:
@@ -261,113 +277,6 @@ class Classify:
         return np.zeros(shape, dtype=bool)
 
 
-def forecast(history: int, horizon: int) -> Forecast:
-    """Forecasting: `history` steps are visible, the next `horizon` steps of every place are to be predicted."""
-    return Forecast(history, horizon)
-
-
-def impute(length: int, share: float = 0.25, *, pattern: Literal["points", "blocks"] = "points") -> Impute:
-    """Imputation: a share of the entries of each window of `length` steps, points or blocks, is to be predicted."""
-    return Impute(length, share, pattern)
-
-
-def interpolate(length: int, every: int = 4) -> Interpolate:
-    """Interpolation: in windows of `length` steps every `every`-th is visible; the others are to be predicted."""
-    return Interpolate(length, every)
-
-
-def krige(length: int, share: float = 0.25) -> Krige:
-    """Kriging: in windows of `length` steps, all values of a share of the places are to be predicted."""
-    return Krige(length, share)
-
-
-def recover(length: int, span: int) -> Recover:
-    """Recovery: in windows of `length` fixes of a trajectory, `span` consecutive fixes are to be predicted."""
-    return Recover(length, span)
-
-
-def next_place(history: int = 40, context_stays: int = 5, *, target_time: bool = True) -> NextPlace:
-    """Next place: the place that is visited next, among all known ones. target_time: whether its time is visible."""
-    return NextPlace(history, context_stays, target_time)
-
-
-def next_event(history: int = 20, asked: tuple[str, ...] = ("gap_h",)) -> NextEvent:
-    """Next event of a point pattern. asked: the channels to predict: gap_h (hours since the previous event), x, y."""
-    return NextEvent(history, asked)
-
-
-def classify(length: int = 0) -> Classify:
-    """Classification of whole clips or trajectories, or of windows of `length` steps (0: whole)."""
-    return Classify(length)
-
-
-TASKS: Mapping[str, type[Task]] = {
-    "forecast": Forecast,
-    "impute": Impute,
-    "interpolate": Interpolate,
-    "krige": Krige,
-    "recover": Recover,
-    "next-place": NextPlace,
-    "next-event": NextEvent,
-    "classify": Classify,
-}
-
-
-def from_config(spec: Mapping[str, Mapping[str, Any]]) -> list[Task]:
-    """Reads `{forecast: {history: 12, horizon: 12}}`; a list of horizons gives a task for each.
-
-    Raises ConfigError for an unknown task or setting, with the nearest name.
-    """
-    tasks: list[Task] = []
-    for name, settings in spec.items():
-        if name not in TASKS:
-            raise ConfigError(f"There is no task {name!r}. {nearest(name, TASKS)}")
-        task = TASKS[name]
-        known = {field.name: field for field in fields(task)}  # type: ignore[arg-type]
-        for key in sorted(set(settings) - set(known)):
-            raise ConfigError(f"task.{name} has no setting {key!r}. {nearest(key, known)}")
-        for key, setting in known.items():
-            if key not in settings and setting.default is MISSING:
-                raise ConfigError(f"task.{name} needs {key!r}, for instance {_EXAMPLES[name]}.")
-        horizons = settings.get("horizon")
-        for horizon in horizons if isinstance(horizons, list) else [horizons]:
-            values = {**settings, **({"horizon": horizon} if "horizon" in settings else {})}
-            tasks.append(
-                task(**{key: _cast(name, known[key].type, key, value) for key, value in values.items()})
-            )
-    return tasks
-
-
-_EXAMPLES = {
-    "forecast": "{history: 168, horizon: 24}, in steps",
-    "impute": "{length: 48, share: 0.25, pattern: blocks}",
-    "interpolate": "{length: 48, every: 4}",
-    "krige": "{length: 24, share: 0.25}",
-    "recover": "{length: 20, span: 6}",
-}
-
-
-def _cast(task: str, annotation: object, key: str, value: Any) -> Any:
-    """A setting from YAML in the type of its field. Raises ConfigError."""
-    try:
-        if annotation is int and not isinstance(value, bool) and int(value) == value:
-            return int(value)
-        if annotation is float and not isinstance(value, bool):
-            return float(value)
-        if annotation is bool and isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value in get_args(annotation):
-            return value
-        if annotation == tuple[str, ...] and isinstance(value, list | tuple):
-            return tuple(map(str, value))
-    except (TypeError, ValueError):
-        pass
-    choices = " or ".join(map(repr, get_args(annotation)))
-    expected = choices if annotation not in (int, float, bool, tuple[str, ...]) else annotation
-    name = expected.__name__ if isinstance(expected, type) else str(expected)
-    raise ConfigError(f"task.{task}.{key} should be {name}, but it is {value!r}.")
-
-
 def _rng(name: str, seed: int, key: str) -> np.random.Generator:
     """A generator that depends only on the task, its seed and the id of the window."""
     return np.random.default_rng(seed_from(f"{name}\n{seed}\n{key}"))
@@ -379,12 +288,12 @@ def _last(shape: Shape) -> Bool[np.ndarray, "time node channel"]:
     return mask
 
 
-def _at_least(task: Any, least: int, *names: str) -> None:
+def _at_least(task: Any, least: int, *names: str, unit: str = "step") -> None:
     for name in names:
-        if (steps := getattr(task, name)) < least:
-            step = f"{least} step{'' if least == 1 else 's'}"
+        if (value := getattr(task, name)) < least:
+            amount = f"{least} {unit}{'' if least == 1 else 's'}"
             raise ConfigError(
-                f"{task.type}.{name} must be at least {step}, but it is {steps}. Set it in `task`."
+                f"{task.type}.{name} must be at least {amount}, but it is {value}. Set it in `task`."
             )
 
 

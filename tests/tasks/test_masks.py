@@ -47,6 +47,15 @@ def test_a_wrong_task_is_refused_with_what_to_write(spec, says):
         tasks.from_config(spec)
 
 
+def test_the_rule_of_next_places_names_a_task_only_where_it_is_another_than_the_published_one():
+    published = tasks.next_place(10)
+    # The repr is part of the hash of a split, and the name of an arm's files: both must stay as they were.
+    assert repr(published) == "NextPlace(history=10, context_stays=5, target_time=True)"
+    assert published.name == "next-place-10-5-timed"
+    other = tasks.next_place(10, gap_days=1)
+    assert other.name == "next-place-10-5-timed-7-1-3" and repr(other).endswith(" gap_days=1)")
+
+
 def test_tasks_of_equal_settings_are_equal_and_hide_the_same():
     one, other = tasks.forecast(5, 2), tasks.from_config({"forecast": {"history": 5, "horizon": 2}})[0]
     assert one == other

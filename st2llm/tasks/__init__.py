@@ -1,0 +1,157 @@
+"""Tasks as masks: the entries of a window that are hidden and therefore to be predicted."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Literal, get_args
+
+from st2llm.errors import ConfigError, nearest
+from st2llm.tasks.masks import (
+    Classify,
+    Forecast,
+    Impute,
+    Interpolate,
+    Krige,
+    NextEvent,
+    NextPlace,
+    Recover,
+    Shape,
+    Task,
+)
+
+__all__ = [
+    "TASKS",
+    "Classify",
+    "Forecast",
+    "Impute",
+    "Interpolate",
+    "Krige",
+    "NextEvent",
+    "NextPlace",
+    "Recover",
+    "Shape",
+    "Task",
+    "classify",
+    "forecast",
+    "from_config",
+    "impute",
+    "interpolate",
+    "krige",
+    "next_event",
+    "next_place",
+    "recover",
+]
+
+
+def forecast(history: int, horizon: int) -> Forecast:
+    """Forecasting: `history` steps are visible, the next `horizon` steps of every place are to be predicted."""
+    return Forecast(history, horizon)
+
+
+def impute(length: int, share: float = 0.25, *, pattern: Literal["points", "blocks"] = "points") -> Impute:
+    """Imputation: a share of the entries of each window of `length` steps, points or blocks, is to be predicted."""
+    return Impute(length, share, pattern)
+
+
+def interpolate(length: int, every: int = 4) -> Interpolate:
+    """Interpolation: in windows of `length` steps every `every`-th is visible; the others are to be predicted."""
+    return Interpolate(length, every)
+
+
+def krige(length: int, share: float = 0.25) -> Krige:
+    """Kriging: in windows of `length` steps, all values of a share of the places are to be predicted."""
+    return Krige(length, share)
+
+
+def recover(length: int, span: int) -> Recover:
+    """Recovery: in windows of `length` fixes of a trajectory, `span` consecutive fixes are to be predicted."""
+    return Recover(length, span)
+
+
+def next_place(
+    history: int = 40,
+    context_stays: int = 5,
+    *,
+    target_time: bool = True,
+    context_days: int = 7,
+    gap_days: int = 7,
+    least_context: int = 3,
+) -> NextPlace:
+    """Next place: the place that is visited next, among all known ones. For the settings see `NextPlace`."""
+    return NextPlace(history, context_stays, target_time, context_days, gap_days, least_context)
+
+
+def next_event(history: int = 20, asked: tuple[str, ...] = ("gap_h",)) -> NextEvent:
+    """Next event of a point pattern. asked: the channels to predict: gap_h (hours since the previous event), x, y."""
+    return NextEvent(history, asked)
+
+
+def classify(length: int = 0) -> Classify:
+    """Classification of whole clips or trajectories, or of windows of `length` steps (0: whole)."""
+    return Classify(length)
+
+
+TASKS: Mapping[str, type[Task]] = {
+    "forecast": Forecast,
+    "impute": Impute,
+    "interpolate": Interpolate,
+    "krige": Krige,
+    "recover": Recover,
+    "next-place": NextPlace,
+    "next-event": NextEvent,
+    "classify": Classify,
+}
+
+
+def from_config(spec: Mapping[str, Mapping[str, Any]]) -> list[Task]:
+    """Reads `{forecast: {history: 12, horizon: 12}}`; a list of horizons gives a task for each.
+
+    Raises ConfigError for an unknown task or setting, with the nearest name.
+    """
+    tasks: list[Task] = []
+    for name, settings in spec.items():
+        if name not in TASKS:
+            raise ConfigError(f"There is no task {name!r}. {nearest(name, TASKS)}")
+        task = TASKS[name]
+        known = {field.name: field for field in fields(task)}  # type: ignore[arg-type]
+        for key in sorted(set(settings) - set(known)):
+            raise ConfigError(f"task.{name} has no setting {key!r}. {nearest(key, known)}")
+        for key, setting in known.items():
+            if key not in settings and setting.default is MISSING:
+                raise ConfigError(f"task.{name} needs {key!r}, for instance {_EXAMPLES[name]}.")
+        horizons = settings.get("horizon")
+        for horizon in horizons if isinstance(horizons, list) else [horizons]:
+            values = {**settings, **({"horizon": horizon} if "horizon" in settings else {})}
+            tasks.append(
+                task(**{key: _cast(name, known[key].type, key, value) for key, value in values.items()})
+            )
+    return tasks
+
+
+_EXAMPLES = {
+    "forecast": "{history: 168, horizon: 24}, in steps",
+    "impute": "{length: 48, share: 0.25, pattern: blocks}",
+    "interpolate": "{length: 48, every: 4}",
+    "krige": "{length: 24, share: 0.25}",
+    "recover": "{length: 20, span: 6}",
+}
+
+
+def _cast(task: str, annotation: object, key: str, value: Any) -> Any:
+    """A setting from YAML in the type of its field. Raises ConfigError."""
+    try:
+        if annotation is int and not isinstance(value, bool) and int(value) == value:
+            return int(value)
+        if annotation is float and not isinstance(value, bool):
+            return float(value)
+        if annotation is bool and isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value in get_args(annotation):
+            return value
+        if annotation == tuple[str, ...] and isinstance(value, list | tuple):
+            return tuple(map(str, value))
+    except (TypeError, ValueError):
+        pass
+    choices = " or ".join(map(repr, get_args(annotation)))
+    expected = choices if annotation not in (int, float, bool, tuple[str, ...]) else annotation
+    name = expected.__name__ if isinstance(expected, type) else str(expected)
+    raise ConfigError(f"task.{task}.{key} should be {name}, but it is {value!r}.")
