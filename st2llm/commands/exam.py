@@ -1,6 +1,5 @@
-"""Exact-match evaluation on the test part of an instruction set: fine-tuned, zero-shot and a majority rule."""
+"""Exact and graded scores on the test part of an instruction set: fine-tuned, zero-shot and a majority rule."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from st2llm.commands.marking import MajorityRule, Mark, mark_answer
 from st2llm.errors import DataError
 from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.store import write_json, write_lines
 from st2llm.evaluate.scoring.gains.gain import Scores
 from st2llm.files import write_atomically
 from st2llm.llm.local import LanguageModel
-from st2llm.serialize.questions.question import QuestionAnswer
 from st2llm.types import FreeText
 
 TUNED, UNTUNED, MAJORITY = "fine-tuned", "zero-shot", "majority"
@@ -22,17 +21,23 @@ Answerer = Callable[[Sequence[dict[str, Any]]], list[str]]
 """Answers rows of questions, in order."""
 _TOKENS = 24
 _CHUNK = 32
-_METRIC = "acc@1"
+_METRIC, _GRADED = "acc@1", "mrr"
+"""The metrics whose totals are the exact and the graded marks: each is a mean over questions."""
 
 
 @dataclass(frozen=True)
 class MarkedAnswer:
-    """One answer to one question. right: None where neither an option nor a number can be parsed from it."""
+    """One answer to one question and its mark."""
 
     predictor: str
     row: dict[str, Any]
     answer: str
-    right: bool | None
+    mark: Mark
+
+    @property
+    def topic(self) -> str:
+        """The topic of a question; the task of a row without one."""
+        return self.row.get("topic") or self.row.get("task") or ""
 
 
 @dataclass(frozen=True)
@@ -44,18 +49,19 @@ class Exam:
 
     @property
     def scores(self) -> Scores:
-        """Exact answers by predictor; questions about one sample are resampled together."""
+        """Exact and graded marks by predictor; questions about one sample are resampled together."""
         rows = [
             {
                 "predictor": m.predictor,
                 "seed": 0,
-                "sample": m.row["id"] + m.row["topic"],
+                "sample": m.row["id"] + m.topic,
                 "block": m.row["sample"],
-                "metric": "hit@1",
-                "sum": float(m.right is True),
+                "metric": metric,
+                "sum": total,
                 "count": 1,
             }
             for m in self.marks
+            for metric, total in (("hit@1", float(m.mark.exact is True)), ("reciprocal_rank", m.mark.graded))
         ]
         return Scores(pd.DataFrame(rows), frozenset({self.names[0]}), block="question")
 
@@ -63,14 +69,15 @@ class Exam:
         return [mark for mark in self.marks if mark.predictor == predictor]
 
     def records(self) -> list[dict[str, Any]]:
-        """One line per predictor: share of exact answers with its interval, and the number of unreadable answers."""
+        """One line per predictor: exact answers and mean grade with intervals, number of unreadable answers."""
         scores = self.scores
         return [
             {
                 "predictor": predictor,
                 "n": len(self.of(predictor)),
                 "exact": scores.estimate(_METRIC, predictor).to_json(),
-                "unread": sum(mark.right is None for mark in self.of(predictor)),
+                "graded": scores.estimate(_GRADED, predictor).to_json(),
+                "unread": sum(mark.mark.exact is None for mark in self.of(predictor)),
             }
             for predictor in self.names
         ]
@@ -82,11 +89,11 @@ class Exam:
     def topics(self) -> list[tuple[str, int, dict[str, float]]]:
         """By topic: the number of questions, and the share of exact answers of each predictor."""
         topics = []
-        for topic in sorted({mark.row["topic"] for mark in self.marks}):
-            topic_marks = [mark for mark in self.marks if mark.row["topic"] == topic]
+        for topic in sorted({mark.topic for mark in self.marks}):
+            topic_marks = [mark for mark in self.marks if mark.topic == topic]
             shares = {}
             for predictor in self.names:
-                exact = [mark.right is True for mark in topic_marks if mark.predictor == predictor]
+                exact = [mark.mark.exact is True for mark in topic_marks if mark.predictor == predictor]
                 shares[predictor] = sum(exact) / len(exact)
             topics.append((topic, len(topic_marks) // len(self.names), shares))
         return topics
@@ -101,15 +108,15 @@ def examine(
 ) -> Exam:
     """Marks the answers of each predictor and of the majority rule to the questions of `rows`.
 
-    answerers: by name, a function that loads the predictor; the evaluation is about the first. train: the rows that the
-    majority rule counts; it gives the most common training answer of a question's topic among its options. Raises
-    DataError where there is no row.
+    answerers: by name, a function that loads the predictor; the evaluation is about the first. train: the rows that
+    `MajorityRule` counts. For the marks see `mark_answer`. Raises DataError where there is no row.
     """
     if not rows:
         raise DataError("There is no test row to evaluate on. Set instructions.test above 0.")
-    majority = [_majority_answer(row, train) for row in rows]
+    rule = MajorityRule(train)
+    majority = [rule.answer(row) for row in rows]
     marks = [
-        MarkedAnswer(MAJORITY, row, text, question_of_row(row).is_correct(text))
+        MarkedAnswer(MAJORITY, row, text, mark_answer(text, row))
         for row, text in zip(rows, majority, strict=True)
     ]
     answered = 0
@@ -118,7 +125,7 @@ def examine(
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             for row, text in zip(part, answer(part), strict=True):
-                marks.append(MarkedAnswer(predictor, row, text, question_of_row(row).is_correct(text)))
+                marks.append(MarkedAnswer(predictor, row, text, mark_answer(text, row)))
             answered += len(part)
             tick(answered)
     return Exam(tuple(marks), (*answerers, MAJORITY))
@@ -129,35 +136,15 @@ def prompted_answerer(llm: LanguageModel) -> Answerer:
 
     def answer(rows: Sequence[dict[str, Any]]) -> list[str]:
         prompts = [
-            replace(llm.tokenizer.messages_prompt(row["messages"][:-1]), grammar=FreeText(_TOKENS))
+            replace(
+                llm.tokenizer.messages_prompt(row["messages"][:-1]),
+                grammar=FreeText(max(_TOKENS, len(row["truth"]))),  # a token is a character or more
+            )
             for row in rows
         ]
         return [answer.text for answer in llm.complete(prompts)]
 
     return answer
-
-
-def question_of_row(row: dict[str, Any]) -> QuestionAnswer:
-    """The question of a row, which marks an answer."""
-    options = tuple(row.get("options") or ())
-    return QuestionAnswer(
-        topic=row.get("topic") or "",
-        text="",
-        answer=row["truth"],
-        answer_type="choice" if options else "number",
-        provenance="",
-        decimals=int(row.get("decimals") or 0),
-        options=options,
-        tolerance=float(row.get("within") or 0.0),
-    )
-
-
-def _majority_answer(row: dict[str, Any], train: Sequence[dict[str, Any]]) -> str:
-    """The most common training answer of the topic among the options of the question."""
-    options = set(row["options"])
-    counts = Counter(other["truth"] for other in train if other["topic"] == row["topic"])
-    best = [answer for answer, _ in counts.most_common() if not options or answer in options]
-    return best[0] if best else (row["options"][0] if options else "0")
 
 
 def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]) -> None:
@@ -170,7 +157,8 @@ def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]
                 "predictor": m.predictor,
                 **{k: m.row[k] for k in ("id", "topic", "truth")},
                 "answer": m.answer,
-                "right": m.right,
+                "right": m.mark.exact,
+                "graded": m.mark.graded,
             }
             for m in exam.marks
         ),
@@ -183,7 +171,10 @@ def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]
 
 def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
     lines = [f"# {title}", "", "## Verdict", "", f"**{_verdict(exam)}**", "", "## Exact answers", ""]
-    lines += ["| predictor | exact | 95 % interval | unreadable | n |", "|---|---:|---|---:|---:|"]
+    lines += [
+        "| predictor | exact | 95 % interval | graded | unreadable | n |",
+        "|---|---:|---|---:|---:|---:|",
+    ]
     for record in exam.records():
         exact = record["exact"]
         span = (
@@ -193,7 +184,8 @@ def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
         )
         share = 100 * record["unread"] / record["n"]
         lines.append(
-            f"| {record['predictor']} | {100 * exact['value']:.1f} % | {span} | {share:.1f} % | {record['n']} |"
+            f"| {record['predictor']} | {100 * exact['value']:.1f} % | {span} | {record['graded']['value']:.3f} | "
+            f"{share:.1f} % | {record['n']} |"
         )
     lines += [
         "",
@@ -208,9 +200,10 @@ def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:
     lines += ["", "## How", "", *(f"- {name}: {value}" for name, value in facts), ""]
     lines += [
         "Intervals: 95 % by bootstrap over samples, questions about one sample drawn together. Majority: the most "
-        "common training answer of the topic among the options. An answer is exact where it names the option, or a "
-        "number within one unit of the last decimal asked for (whole numbers: exactly); one that names neither is "
-        "unreadable and counts as wrong.",
+        "common training answer of the topic among the options. An answer is exact where it names the option, a "
+        "number within one unit of the last decimal asked for (whole numbers: exactly), or the true id first. "
+        "Graded, from 0 to 1: the reciprocal rank of the true id, 1 - error / truth of numbers, the F1 of words. An "
+        "answer that cannot be read counts as wrong.",
         "",
     ]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from st2llm import tasks
 from st2llm.commands.prompt import task_for
+from st2llm.commands.row_answer import answer_grammar, answer_options, asking_for_what_is_known, fits
 from st2llm.data import load_data, split
 from st2llm.data.windows.coverage import container_provenance
 from st2llm.data.windows.fitted_on import INSTRUCTION_MANIFEST, fitted_on_parts
@@ -23,7 +24,7 @@ from st2llm.files import exclusive, remove_temporary, write_atomically
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.types import Choice, Container, Sample, SampleSequence, Slot, seed_from
+from st2llm.types import Container, Ranking, Sample, SampleSequence, Slot, seed_from
 
 MANIFEST = INSTRUCTION_MANIFEST
 _NO_TRUTH = ("describe", "anomaly")
@@ -45,6 +46,8 @@ SCHEMA = pa.schema(
         ("options", pa.list_(pa.string())),
         ("decimals", pa.int64()),
         ("within", pa.float64()),
+        ("grammar", pa.string()),
+        ("separator", pa.string()),
         ("provenance", pa.string()),
         ("licence", pa.string()),
         ("template", pa.string()),
@@ -55,8 +58,9 @@ SCHEMA = pa.schema(
         ("prompt_sha256", pa.string()),
     ]
 )
-"""The columns of each shard. messages: as chat templates take them, the true answer last. options: of a multiple-choice
-question. decimals, within: the precision of a numerical answer."""
+"""The columns of each shard. messages: as chat templates take them, the true answer last. options: what a choice or a
+ranking selects from. decimals, within: the precision of a numerical answer. grammar: of the answer, as in templates.
+separator: between the ids of a ranking."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
     kind = _first(data).kind
     sources = []
     for name in request.templates or _default_templates(data):
-        template = load_prompt(f"{kind}/{name}")
+        template = asking_for_what_is_known(load_prompt(f"{kind}/{name}"))
         word = template.head.task
         if word in _NO_TRUTH or template.head.answer is None:
             raise ConfigError(
@@ -300,7 +304,7 @@ def _solved(
         answered = [
             question
             for question in questions.generate_questions(sample, seed=seed)
-            if _fits(template, question)
+            if fits(template, question)
         ]
         for i in draw.permutation(len(answered)).tolist():
             yield questions.question_sample(sample, answered[i]), answered[i], answered[i].provenance
@@ -311,14 +315,6 @@ def _solved(
         return
     for i in draw.permutation(len(sample.wanted_nodes))[:_DRAWS].tolist():
         yield sample.at(sample.place[sample.wanted_nodes[i]]), None, provenance
-
-
-def _fits(template: Template, question: questions.QuestionAnswer) -> bool:
-    """Whether the answer of a question fits the template's grammar."""
-    grammar = "" if template.head.answer is None else template.head.answer.grammar
-    return {"choice": question.answer_type == "choice", "numbers": question.answer_type == "number"}.get(
-        grammar, grammar == "text"
-    )
 
 
 def _make_row(
@@ -340,8 +336,9 @@ def _make_row(
         return None  # this prompt exceeds the budget; another question or sample may fit
     if not prompt.truth or any(isinstance(piece, Slot) for piece in prompt.parts):
         return None
-    if isinstance(prompt.grammar, Choice) and prompt.truth not in prompt.grammar.options:
-        return None  # a question about directions, where the options are the codes of places or marks
+    options = question.options if question else answer_options(prompt.grammar, sample)
+    if options and prompt.truth not in options:
+        return None  # a place that the prompt does not list, or a direction where the options are places or marks
     messages = [dict(message) for message in prompt.messages] or [{"role": "user", "content": prompt.text}]
     first, place = _first(data), sample.place[sample.wanted_nodes[0]] if len(sample.wanted_nodes) == 1 else ""
     return {
@@ -355,9 +352,11 @@ def _make_row(
         "sample": sample.id,
         "place": place,
         "topic": question.topic if question else "",
-        "options": list(question.options) if question else [],
+        "options": list(options),
         "decimals": question.decimals if question else 0,
         "within": question.tolerance if question else 0.0,
+        "grammar": answer_grammar(source.template, question),
+        "separator": prompt.grammar.separator if isinstance(prompt.grammar, Ranking) else "",
         "provenance": f"{first.provenance.source or first.name}: {provenance}",
         "licence": first.provenance.licence,
         "template": source.template.id,

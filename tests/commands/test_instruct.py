@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from st2llm.commands import instruct as module
 from st2llm.commands.instruct import SCHEMA, InstructionRequest, parse_part, write_instructions
+from st2llm.commands.marking import Mark, mark_answer
 from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
 from st2llm.errors import ConfigError, StorageError
@@ -217,3 +219,42 @@ def test_without_names_the_card_s_task_and_questions_are_written_in_chat(card, t
     }
     assert _rows(tmp_path / "set")[0]["messages"][0]["role"] == "system"
     assert Path(tmp_path / "set/train-00000-of-00001.parquet").is_file()
+
+
+@pytest.fixture
+def stays_card(tmp_path):
+    """A person who is at a new place now and then; two stays a day for forty days."""
+    rows = [
+        f"ann,2024-01-01T{8 + 10 * (i % 2):02d}:00:00Z,{'home' if i % 2 else ('work', f'shop {i}')[i % 6 == 0]}"
+        for i in range(80)
+    ]
+    dated = [
+        row.replace("2024-01-01", str(np.datetime64("2024-01-01") + i // 2)) for i, row in enumerate(rows)
+    ]
+    (tmp_path / "stays.csv").write_text("who,stamp,where\n" + "\n".join(dated) + "\n")
+    path = tmp_path / "stays.yaml"
+    keys = {
+        "name": "stays", "kind": "trajectory", "table": "stays.csv", "object": "who", "time": "stamp", "place": "where",
+        "quantity": "stays", "timezone": "UTC", "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+        "default_task": {"next-place": {"history": 8, "context_stays": 3, "gap_days": 2}},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(keys))
+    return path
+
+
+@pytest.mark.parametrize("name", ["next-place.chat", "next-place.choice"])
+def test_the_true_place_is_listed_in_its_prompt_and_no_place_that_is_not_known_is_answered(
+    stays_card, tmp_path, name
+):
+    write_instructions(InstructionRequest(str(stays_card), (name,), 30), tmp_path / "set")
+    rows = _rows(tmp_path / "set")
+    assert rows and {row["grammar"] for row in rows} == {"choice" if "choice" in name else "ranking"}
+    for row in rows:
+        question, answer = row["messages"][-2]["content"], row["messages"][-1]["content"]
+        listed = question.partition("Places it knows, each with its number of visits: ")[2].partition(".\n")[
+            0
+        ]
+        assert sorted(row["options"]) == sorted(place.rpartition(" (")[0] for place in listed.split(", "))
+        assert answer == row["truth"] and answer in row["options"]
+        assert "1 places" not in question and "1 most" not in question
+        assert mark_answer(answer, row) == Mark(True, 1.0)

@@ -75,10 +75,11 @@ class NextPlaceWindows:
         for least, reach, gap in product(
             sorted({t.least_context, 1}, reverse=True), sorted({t.context_days, 7}), _OTHER_GAPS
         ):
-            changes = {"gap_days": min(gap, t.gap_days), "context_days": reach, "least_context": least}
-            if self._gives_samples(replace(t, **changes)):
-                differing = (f"{key}: {value}" for key, value in changes.items() if value != getattr(t, key))
-                settings = ", ".join(differing)
+            other = replace(t, gap_days=min(gap, t.gap_days), context_days=reach, least_context=least)
+            if self._gives_samples(other):
+                keys = ("gap_days", "context_days", "least_context")
+                changed = [key for key in keys if getattr(other, key) != getattr(t, key)]
+                settings = ", ".join(f"{key}: {getattr(other, key)}" for key in changed)
                 return f"{rule}Set task: {{next-place: {{{settings}}}}}, or give the part a larger share."
         return f"{rule}Fewer days do not help. Give the part a larger share, or longer tracks."
 
